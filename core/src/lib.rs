@@ -1,1 +1,3 @@
 //! The AMQP 0-9-1 client.
+
+mod error;

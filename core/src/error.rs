@@ -1,0 +1,153 @@
+//! What can go wrong, whose fault it was, and what to do about it.
+//!
+//! One opaque [`Error`] for the whole crate. It is cheap to clone, because one broken connection ends many
+//! waiting futures with the same reason. It never holds a password: URIs and secrets are redacted before they get here.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::Returned;
+
+/// The result of everything in this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an operation failed.
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    code: Option<u16>,
+    message: String,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+    returned: Option<Returned>,
+}
+
+/// The families of [`Error`], by who is at fault and what helps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The URI or an option makes no sense. Mend the configuration.
+    Config,
+    /// The network, the name resolution or the operating system failed.
+    Io,
+    /// The TLS handshake failed: a certificate, a name, a version.
+    Tls,
+    /// The WebSocket handshake failed or the WebSocket broke.
+    WebSocket,
+    /// The broker refused the credentials or the mechanism (code 403).
+    Authentication,
+    /// The broker closed the connection and said why: see [`Error::code`].
+    ConnectionClosed,
+    /// The broker closed the channel and said why: see [`Error::code`]. Other channels go on.
+    ChannelClosed,
+    /// This program closed the connection or the channel before.
+    Closed,
+    /// The broker cancelled the consumer, because its queue is gone or moved.
+    ConsumerCancelled,
+    /// The peer broke the protocol. It is not RabbitMQ, or has a bug.
+    Protocol,
+    /// The caller asked for what can't be done: a name over 255 bytes, a confirm in a transaction, …
+    Usage,
+    /// The deadline passed.
+    Timeout,
+    /// The peer sent nothing for two heartbeat intervals.
+    Heartbeat,
+    /// The broker took the message and could not store it (`basic.nack`): publish it again.
+    Nacked,
+    /// No queue took the message, and it was published as mandatory: see [`Error::returned`].
+    Returned,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Arc::new(Inner { kind, code: None, message: message.into(), source: None, returned: None }))
+    }
+
+    pub(crate) fn with_source(
+        kind: ErrorKind,
+        message: impl Into<String>,
+        source: impl StdError + Send + Sync + 'static,
+    ) -> Self {
+        let source: Arc<dyn StdError + Send + Sync> = Arc::new(source);
+        Self(Arc::new(Inner { kind, code: None, message: message.into(), source: Some(source), returned: None }))
+    }
+
+    pub(crate) fn with_code(kind: ErrorKind, code: u16, message: impl Into<String>) -> Self {
+        Self(Arc::new(Inner { kind, code: Some(code), message: message.into(), source: None, returned: None }))
+    }
+
+    pub(crate) fn from_return(returned: Returned) -> Self {
+        let message = format!(
+            "message to exchange {:?} with routing key {:?} was returned: {} {}",
+            returned.exchange(),
+            returned.routing_key(),
+            returned.code(),
+            returned.text(),
+        );
+        let code = Some(returned.code());
+        Self(Arc::new(Inner {
+            kind: ErrorKind::Returned,
+            code,
+            message,
+            source: None,
+            returned: Some(returned),
+        }))
+    }
+
+    /// The family of the error.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The reply code of AMQP, where the broker gave one or the fault has one: 404 not found, 406 precondition failed, …
+    pub fn code(&self) -> Option<u16> {
+        self.0.code
+    }
+
+    /// The message that the broker sent back, if the error is [`ErrorKind::Returned`].
+    pub fn returned(&self) -> Option<&Returned> {
+        self.0.returned.as_ref()
+    }
+
+    /// Whether the connection or channel was closed, by anyone.
+    pub fn is_closed(&self) -> bool {
+        matches!(
+            self.kind(),
+            ErrorKind::Closed | ErrorKind::ConnectionClosed | ErrorKind::ChannelClosed | ErrorKind::Heartbeat
+        )
+    }
+
+    /// Whether a deadline passed.
+    pub fn is_timeout(&self) -> bool {
+        self.kind() == ErrorKind::Timeout
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)?;
+        if let Some(source) = &self.0.source {
+            write!(f, ": {source}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("code", &self.0.code)
+            .field("message", &self.0.message)
+            .field("source", &self.0.source)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_ref().map(|source| &**source as &(dyn StdError + 'static))
+    }
+}
