@@ -1,0 +1,425 @@
+//! The properties of a message (specification §1.8.1), read in place and written as they are set.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+use bytes::BufMut;
+
+use crate::Error;
+use crate::error::{Flaw, code, sound};
+use crate::octets::{Octets, OctetsMut};
+use crate::table::{FieldTable, Value, insert_into};
+use crate::wire::{self, Reader};
+
+/// How a property is encoded.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    ShortStr,
+    Table,
+    Octet,
+    Timestamp,
+}
+
+// The fourteen properties in the order of the specification; the first has the highest flag.
+const CONTENT_TYPE: usize = 0;
+const CONTENT_ENCODING: usize = 1;
+const HEADERS: usize = 2;
+const DELIVERY_MODE: usize = 3;
+const PRIORITY: usize = 4;
+const CORRELATION_ID: usize = 5;
+const REPLY_TO: usize = 6;
+const EXPIRATION: usize = 7;
+const MESSAGE_ID: usize = 8;
+const TIMESTAMP: usize = 9;
+const KIND: usize = 10;
+const USER_ID: usize = 11;
+const APP_ID: usize = 12;
+const CLUSTER_ID: usize = 13;
+const COUNT: usize = 14;
+
+/// `delivery-mode` of a message that survives a restart of the broker, in a durable queue.
+const PERSISTENT: u8 = 2;
+
+const fn flag(property: usize) -> u16 {
+    1 << (15 - property)
+}
+
+const fn kind(property: usize) -> Kind {
+    match property {
+        HEADERS => Kind::Table,
+        DELIVERY_MODE | PRIORITY => Kind::Octet,
+        TIMESTAMP => Kind::Timestamp,
+        _ => Kind::ShortStr,
+    }
+}
+
+/// The properties of a message, in their encoded form: flags, and the list of those that are there.
+///
+/// Readers work over any storage and walk the list each time; what is absent or malformed reads as `None`. Setters
+/// work on `Vec<u8>`, the default, and on `Cow<[u8]>`, which copies at the first change. A string that is longer than
+/// 255 bytes is left out, remembered, and reported by [`validity`](Self::validity) and when the message is published.
+///
+/// ```
+/// use hopmq_proto::Properties;
+///
+/// let properties = Properties::new().with_persistent().with_content_type("text/plain").with_header("x", 1);
+/// assert!(properties.is_persistent());
+/// assert_eq!(properties.content_type(), Some("text/plain"));
+/// assert_eq!(properties.headers()?.get("x").and_then(|value| value.as_i64()), Some(1));
+/// # Ok::<(), hopmq_proto::Error>(())
+/// ```
+#[derive(Clone, Copy, Default)]
+pub struct Properties<B: AsRef<[u8]> = Vec<u8>> {
+    flags: u16,
+    flaw: Option<Flaw>,
+    bytes: B,
+}
+
+impl Properties {
+    /// No properties.
+    pub const fn new() -> Self {
+        Self { flags: 0, flaw: None, bytes: Vec::new() }
+    }
+}
+
+impl Properties<&'static [u8]> {
+    /// No properties, without memory.
+    pub const EMPTY: Self = Self { flags: 0, flaw: None, bytes: &[] };
+
+    /// `delivery-mode` 2 and nothing else.
+    pub const fn persistent() -> Self {
+        Self { flags: flag(DELIVERY_MODE), flaw: None, bytes: &[PERSISTENT] }
+    }
+}
+
+impl<B: AsRef<[u8]>> Properties<B> {
+    /// What a content header carries: the flags, and the list after them. Nothing is checked: see
+    /// [`check`](Self::check).
+    pub const fn from_parts(flags: u16, bytes: B) -> Self {
+        Self { flags, flaw: None, bytes }
+    }
+
+    /// Which properties are there: `content-type` is the highest bit.
+    pub fn flags(&self) -> u16 {
+        self.flags
+    }
+
+    /// The encoded list.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.as_ref()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.flags == 0
+    }
+
+    /// The same properties, borrowed.
+    pub fn as_ref_properties(&self) -> Properties<&[u8]> {
+        Properties { flags: self.flags, flaw: self.flaw, bytes: self.as_bytes() }
+    }
+
+    /// The same properties, in memory of their own.
+    pub fn to_owned_properties(&self) -> Properties {
+        Properties { flags: self.flags, flaw: self.flaw, bytes: self.as_bytes().to_vec() }
+    }
+
+    /// Walks the whole list: flags, lengths, UTF-8, the table of headers, and nothing after the last.
+    ///
+    /// # Errors
+    /// 502 (syntax error), the peer's fault.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.flags & !KNOWN != 0 {
+            return Err(Error::peer(code::SYNTAX_ERROR, "a content header has unknown property flags"));
+        }
+        let mut reader = Reader::new(self.as_bytes());
+        for property in (0..COUNT).filter(|&property| self.has(property)) {
+            match kind(property) {
+                Kind::ShortStr => reader.short_str().map(drop)?,
+                Kind::Table => reader.table().map(drop)?,
+                _ => skip(&mut reader, property)?,
+            }
+        }
+        reader.finish()
+    }
+
+    /// Whether everything that was set can be sent.
+    ///
+    /// # Errors
+    /// A string was longer than 255 bytes, or the headers can't be encoded: the caller's fault.
+    pub fn validity(&self) -> Result<(), Error> {
+        sound(self.flaw)
+    }
+
+    /// Appends the flags and the list, as they stand at the end of a content header.
+    ///
+    /// # Errors
+    /// Those of [`validity`](Self::validity). Nothing is written then.
+    #[inline]
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), Error> {
+        self.validity()?;
+        out.put_u16(self.flags);
+        out.extend_from_slice(self.as_bytes());
+        Ok(())
+    }
+
+    /// Whether `delivery-mode` is 2: the message survives a restart of the broker, in a durable queue.
+    pub fn is_persistent(&self) -> bool {
+        self.octet(DELIVERY_MODE) == Some(PERSISTENT)
+    }
+
+    /// `delivery-mode`: 1 is transient, 2 persistent.
+    pub fn delivery_mode(&self) -> Option<u8> {
+        self.octet(DELIVERY_MODE)
+    }
+
+    /// `priority`, 0 to 9 by the specification, 0 to 255 in RabbitMQ.
+    pub fn priority(&self) -> Option<u8> {
+        self.octet(PRIORITY)
+    }
+
+    /// `timestamp`: seconds since 1970.
+    pub fn timestamp(&self) -> Option<u64> {
+        self.seek(TIMESTAMP)?.u64().ok()
+    }
+
+    /// `headers`: empty if there are none. Checked on each call, so keep the table.
+    ///
+    /// # Errors
+    /// 502 (syntax error) if the table is malformed, the peer's fault.
+    pub fn headers<'i, 'o>(&'i self) -> Result<FieldTable<&'o [u8]>, Error>
+    where
+        B: Octets<'i, 'o>,
+    {
+        if !self.has(HEADERS) {
+            return Ok(FieldTable::default());
+        }
+        seek(self.flags, self.bytes.octets(), HEADERS)?.table()
+    }
+
+    #[inline]
+    fn has(&self, property: usize) -> bool {
+        self.flags & flag(property) != 0
+    }
+
+    fn octet(&self, property: usize) -> Option<u8> {
+        self.seek(property)?.u8().ok()
+    }
+
+    fn text<'i, 'o>(&'i self, property: usize) -> Option<&'o str>
+    where
+        B: Octets<'i, 'o>,
+    {
+        if !self.has(property) {
+            return None;
+        }
+        seek(self.flags, self.bytes.octets(), property).ok()?.short_str().ok()
+    }
+
+    fn seek(&self, property: usize) -> Option<Reader<'_>> {
+        if self.has(property) { seek(self.flags, self.as_bytes(), property).ok() } else { None }
+    }
+}
+
+/// All flags that mean something. The lowest would announce more flags, which no property needs.
+const KNOWN: u16 = !0b11;
+
+/// A reader at the place where `property` is, or would be.
+fn seek(flags: u16, bytes: &[u8], property: usize) -> Result<Reader<'_>, Error> {
+    let mut reader = Reader::new(bytes);
+    for earlier in 0..property {
+        if flags & flag(earlier) != 0 {
+            skip(&mut reader, earlier)?;
+        }
+    }
+    Ok(reader)
+}
+
+fn skip(reader: &mut Reader<'_>, property: usize) -> Result<(), Error> {
+    match kind(property) {
+        Kind::ShortStr => reader.short_bytes().map(drop),
+        Kind::Table => reader.long_str().map(drop),
+        Kind::Octet => reader.u8().map(drop),
+        Kind::Timestamp => reader.u64().map(drop),
+    }
+}
+
+impl<B: OctetsMut> Properties<B> {
+    /// Sets `headers`, in the place of those that are there.
+    #[must_use]
+    pub fn with_headers<T: AsRef<[u8]>>(self, headers: &FieldTable<T>) -> Self {
+        self.set(HEADERS, |out| wire::put_table(out, headers))
+    }
+
+    /// Adds one header, or replaces it.
+    #[must_use]
+    pub fn with_header<'v>(mut self, key: &str, value: impl Into<Value<'v>>) -> Self {
+        if !self.has(HEADERS) {
+            self = self.set(HEADERS, |out| wire::put_table(out, &FieldTable::new()));
+        }
+        let added = self.place(HEADERS).and_then(|place| {
+            let bytes = self.bytes.to_mut();
+            let table = place.start + 4..place.end;
+            let len = insert_into(bytes, table, key, value.into())?;
+            let len = u32::try_from(len).map_err(|_| Flaw::Length)?;
+            bytes[place.start..place.start + 4].copy_from_slice(&len.to_be_bytes());
+            Ok(())
+        });
+        self.note(added)
+    }
+
+    /// Sets `delivery-mode`: 1 is transient, 2 persistent.
+    #[must_use]
+    pub fn with_delivery_mode(self, mode: u8) -> Self {
+        self.set(DELIVERY_MODE, |out| {
+            out.put_u8(mode);
+            Ok(())
+        })
+    }
+
+    /// Sets `delivery-mode` to 2.
+    #[must_use]
+    pub fn with_persistent(self) -> Self {
+        self.with_delivery_mode(PERSISTENT)
+    }
+
+    /// Sets `priority`.
+    #[must_use]
+    pub fn with_priority(self, priority: u8) -> Self {
+        self.set(PRIORITY, |out| {
+            out.put_u8(priority);
+            Ok(())
+        })
+    }
+
+    /// Sets `timestamp`, in seconds since 1970.
+    #[must_use]
+    pub fn with_timestamp(self, seconds: u64) -> Self {
+        self.set(TIMESTAMP, |out| {
+            out.put_u64(seconds);
+            Ok(())
+        })
+    }
+
+    fn set(mut self, property: usize, write: impl FnOnce(&mut Vec<u8>) -> Result<(), Flaw>) -> Self {
+        let written = self.place(property).and_then(|place| wire::replace(self.bytes.to_mut(), place, write));
+        if written.is_ok() {
+            self.flags |= flag(property);
+        }
+        self.note(written.map(drop))
+    }
+
+    /// Where the property is; empty where it would be, if it is not.
+    fn place(&self, property: usize) -> Result<Range<usize>, Flaw> {
+        let bytes = self.as_bytes();
+        let mut reader = seek(self.flags, bytes, property).map_err(|_| Flaw::Malformed)?;
+        let start = bytes.len() - reader.remaining();
+        if self.has(property) {
+            skip(&mut reader, property).map_err(|_| Flaw::Malformed)?;
+        }
+        Ok(start..bytes.len() - reader.remaining())
+    }
+
+    fn note(mut self, result: Result<(), Flaw>) -> Self {
+        if let Err(flaw) = result {
+            self.flaw.get_or_insert(flaw);
+        }
+        self
+    }
+}
+
+macro_rules! texts {
+    ($($property:ident $read:ident $write:ident $doc:literal)*) => {
+        impl<B: AsRef<[u8]>> Properties<B> {$(
+            #[doc = concat!($doc, " `None` if it is absent or malformed.")]
+            pub fn $read<'i, 'o>(&'i self) -> Option<&'o str>
+            where
+                B: Octets<'i, 'o>,
+            {
+                self.text($property)
+            }
+        )*}
+
+        impl<B: OctetsMut> Properties<B> {$(
+            #[doc = concat!("Sets ", $doc, " At most 255 bytes.")]
+            #[must_use]
+            pub fn $write(self, text: &str) -> Self {
+                self.set($property, |out| wire::put_short_str(out, text))
+            }
+        )*}
+    };
+}
+
+texts! {
+    CONTENT_TYPE content_type with_content_type "`content-type`: the MIME type of the body."
+    CONTENT_ENCODING content_encoding with_content_encoding "`content-encoding`: how the body is compressed."
+    CORRELATION_ID correlation_id with_correlation_id "`correlation-id`: which request a reply belongs to."
+    REPLY_TO reply_to with_reply_to "`reply-to`: the queue that a reply goes to."
+    EXPIRATION expiration with_expiration "`expiration`: the time to live, in milliseconds, as decimal digits."
+    MESSAGE_ID message_id with_message_id "`message-id`: the application's own identifier."
+    KIND kind with_kind "`type`: what kind of message it is."
+    USER_ID user_id with_user_id "`user-id`: who published it; RabbitMQ checks that it is the connection's user."
+    APP_ID app_id with_app_id "`app-id`: which application published it."
+    CLUSTER_ID cluster_id with_cluster_id "`cluster-id`: deprecated, without a meaning."
+}
+
+impl<B: AsRef<[u8]>> fmt::Debug for Properties<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let this = self.as_ref_properties();
+        let mut map = f.debug_struct("Properties");
+        let mut texts = |name, value: Option<&str>| {
+            if let Some(value) = value {
+                map.field(name, &value);
+            }
+        };
+        texts("content_type", this.content_type());
+        texts("content_encoding", this.content_encoding());
+        texts("correlation_id", this.correlation_id());
+        texts("reply_to", this.reply_to());
+        texts("expiration", this.expiration());
+        texts("message_id", this.message_id());
+        texts("kind", this.kind());
+        texts("user_id", this.user_id());
+        texts("app_id", this.app_id());
+        texts("cluster_id", this.cluster_id());
+        let mut numbers = |name, value: Option<u64>| {
+            if let Some(value) = value {
+                map.field(name, &value);
+            }
+        };
+        numbers("delivery_mode", this.delivery_mode().map(u64::from));
+        numbers("priority", this.priority().map(u64::from));
+        numbers("timestamp", this.timestamp());
+        if this.has(HEADERS) {
+            map.field("headers", &this.headers());
+        }
+        map.finish()
+    }
+}
+
+impl<A: AsRef<[u8]>, B: AsRef<[u8]>> PartialEq<Properties<B>> for Properties<A> {
+    fn eq(&self, other: &Properties<B>) -> bool {
+        self.flags == other.flags && self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl<B: AsRef<[u8]>> Eq for Properties<B> {}
+
+impl<B: AsRef<[u8]>> From<&Properties<B>> for Properties {
+    fn from(properties: &Properties<B>) -> Self {
+        properties.to_owned_properties()
+    }
+}
+
+impl<'a> From<Properties<&'a [u8]>> for Properties<Cow<'a, [u8]>> {
+    fn from(properties: Properties<&'a [u8]>) -> Self {
+        Self { flags: properties.flags, flaw: properties.flaw, bytes: Cow::Borrowed(properties.bytes) }
+    }
+}
+
+impl<'a> From<Properties> for Properties<Cow<'a, [u8]>> {
+    fn from(properties: Properties) -> Self {
+        Self { flags: properties.flags, flaw: properties.flaw, bytes: Cow::Owned(properties.bytes) }
+    }
+}
