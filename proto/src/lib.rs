@@ -1,6 +1,7 @@
 //! AMQP 0-9-1 as a pure state machine.
 
 mod error;
+pub mod method;
 mod octets;
 mod properties;
 mod table;
