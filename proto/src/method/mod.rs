@@ -72,6 +72,18 @@ const SYNCHRONOUS: u8 = 8;
 const REPLY: u8 = 16;
 
 impl MethodId {
+    /// The id that the payload of a method frame begins with.
+    ///
+    /// # Errors
+    /// If the payload is shorter than an id: code 502.
+    #[inline]
+    pub fn peek(payload: &[u8]) -> Result<Self, Error> {
+        let Some(&[c0, c1, m0, m1]) = payload.first_chunk() else {
+            return Err(Error::peer(code::SYNTAX_ERROR, "a method frame shorter than a method's id"));
+        };
+        Ok(Self { class: u16::from_be_bytes([c0, c1]), method: u16::from_be_bytes([m0, m1]) })
+    }
+
     /// The name in the specification, for instance `queue.declare`; `unknown` if there is no such method.
     pub fn name(self) -> &'static str {
         self.facts().map_or("unknown", |facts| facts.name)

@@ -1,0 +1,415 @@
+//! The client's end of an open connection: requests and their answers, publishes and confirms, deliveries and acks.
+
+use bytes::Bytes;
+
+use super::channel::{Channel, Confirms, Consumer, Pending, Phase, reply_of};
+use super::{Body, CLASS_CHANNEL, CloseReason, Connection, Event, State, cut, unasked};
+use crate::content::ContentKind;
+use crate::method::{Encode, Method, MethodId, basic, channel, confirm, tx};
+use crate::{Content, Error, Properties, code};
+
+/// Where a message goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Route<'a> {
+    /// The exchange; empty for the default one, which routes to the queue of the key's name.
+    pub exchange: &'a str,
+    /// The routing key.
+    pub routing_key: &'a str,
+    /// Whether the message comes back if no queue takes it.
+    pub mandatory: bool,
+}
+
+impl Connection {
+    /// Client: opens a channel. The answer is an [`Event::Reply`]; other requests may follow at once.
+    ///
+    /// # Errors
+    /// If the number is 0, taken, or above the agreed highest.
+    pub fn open_channel(&mut self, number: u16, request: u64) -> Result<(), Error> {
+        self.check_open()?;
+        if number == 0 || number > self.tuning.channel_max || self.channel_mut(number).is_some() {
+            return Err(Error::caller(format!("channel {number} can't be opened: it is taken or out of range")));
+        }
+        self.send(number, &channel::Open {})?;
+        self.insert_channel(number, Phase::Opening);
+        match self.channel_mut(number) {
+            Some(channel) => channel.expect(Some(request), channel::OpenOk::ID),
+            None => Ok(()),
+        }
+    }
+
+    /// Client: the lowest channel number that is free, or `None` if all are taken.
+    pub fn free_channel(&self) -> Option<u16> {
+        let taken = |number: &u16| self.channels.get(usize::from(*number)).is_some_and(Option::is_some);
+        (1..=self.tuning.channel_max).find(|number| !taken(number))
+    }
+
+    /// Client: closes a channel. Nothing but the answer, an [`Event::Reply`], counts on it from now on.
+    ///
+    /// # Errors
+    /// If it is not open.
+    pub fn close_channel(&mut self, number: u16, code: u16, text: &str, request: Option<u64>) -> Result<(), Error> {
+        self.open_channel_mut(number)?;
+        let reply_text = cut(text);
+        self.send(number, &channel::Close { reply_code: code, reply_text, class_id: 0, method_id: 0 })?;
+        let channel = self.open_channel_mut(number)?;
+        channel.phase = Phase::Closing;
+        channel.pending.clear();
+        channel.expect(request, channel::CloseOk::ID)
+    }
+
+    /// Client: makes a request on a channel, or on 0 for the connection's. The answer is an [`Event::Reply`] (for
+    /// `basic.get` an [`Event::Got`] if there is a message), in the order of the requests of that channel.
+    ///
+    /// `request` is what the event calls it; `None` if nobody wants to know.
+    ///
+    /// # Errors
+    /// If the channel is not open, if an argument can't be encoded, or if 65,536 requests wait already.
+    pub fn request<M: Encode>(&mut self, number: u16, method: &M, request: Option<u64>) -> Result<(), Error> {
+        self.check_open()?;
+        let expects = reply_of(M::ID);
+        if number == 0 {
+            self.send(0, method)?;
+            self.pending.push_back(Pending { request, expects, no_ack: false });
+            return Ok(());
+        }
+        self.open_channel_mut(number)?;
+        self.send(number, method)?;
+        self.open_channel_mut(number)?.expect(request, expects)
+    }
+
+    /// Client: starts a consumer; its deliveries are called `key`.
+    ///
+    /// # Errors
+    /// As for [`Connection::request`], and if the tag is empty or taken on this channel: the client names its
+    /// consumers, for a delivery may come before the name of one that the server named is known.
+    pub fn consume(
+        &mut self,
+        number: u16,
+        method: &basic::Consume<'_>,
+        key: u64,
+        request: Option<u64>,
+    ) -> Result<(), Error> {
+        let tag: Box<[u8]> = method.consumer_tag.as_bytes().into();
+        if tag.is_empty() || self.open_channel_mut(number)?.consumer(&tag).is_some() {
+            return Err(Error::caller(format!("consumer tag {:?} is empty or taken", method.consumer_tag)));
+        }
+        self.request(number, method, request)?;
+        let no_ack = method.no_ack;
+        self.open_channel_mut(number)?.consumers.push(Consumer { tag, key, no_ack });
+        Ok(())
+    }
+
+    /// Client: asks for one message of a queue. The answer is an [`Event::Got`], or an [`Event::Reply`] with
+    /// `basic.get-empty`.
+    ///
+    /// # Errors
+    /// As for [`Connection::request`].
+    pub fn get(&mut self, number: u16, method: &basic::Get<'_>, request: Option<u64>) -> Result<(), Error> {
+        self.request(number, method, request)?;
+        if let Some(pending) = self.open_channel_mut(number)?.pending.back_mut() {
+            pending.no_ack = method.no_ack;
+        }
+        Ok(())
+    }
+
+    /// Client: puts the channel into confirm mode, if it is not. Publishes are counted from here on.
+    ///
+    /// # Errors
+    /// If the channel is not open or is transactional.
+    pub fn confirm_select(&mut self, number: u16) -> Result<(), Error> {
+        let channel = self.open_channel_mut(number)?;
+        if channel.transactional {
+            return Err(Error::caller("a transactional channel can't confirm publishes: use another channel"));
+        }
+        if channel.confirms.is_none() {
+            self.request(number, &confirm::Select { nowait: false }, None)?;
+            self.open_channel_mut(number)?.confirms = Some(Confirms::new());
+        }
+        Ok(())
+    }
+
+    /// Client: makes the channel transactional.
+    ///
+    /// # Errors
+    /// If the channel is not open or is in confirm mode.
+    pub fn tx_select(&mut self, number: u16, request: Option<u64>) -> Result<(), Error> {
+        if self.open_channel_mut(number)?.confirms.is_some() {
+            return Err(Error::caller("a channel that confirms publishes can't be transactional: use another channel"));
+        }
+        self.request(number, &tx::Select {}, request)?;
+        self.open_channel_mut(number)?.transactional = true;
+        Ok(())
+    }
+
+    /// Client: publishes a message. Returns its tag if the channel is in confirm mode.
+    ///
+    /// # Errors
+    /// If the channel is not open, or if the route or the properties can't be encoded. Nothing was sent then.
+    #[inline]
+    pub fn publish(
+        &mut self,
+        number: u16,
+        route: Route<'_>,
+        properties: Properties<&[u8]>,
+        body: Body<'_>,
+    ) -> Result<Option<u64>, Error> {
+        self.open_channel_mut(number)?;
+        let Route { exchange, routing_key, mandatory } = route;
+        let shared = match &body {
+            Body::Shared(bytes) if mandatory => Some(bytes.clone()),
+            _ => None,
+        };
+        let borrowed = match &body {
+            Body::Borrowed(bytes) => *bytes,
+            Body::Shared(_) => &[],
+        };
+        let method = basic::Publish { exchange, routing_key, mandatory, immediate: false };
+        self.send_content(number, &method, properties, body)?;
+        let Some(confirms) = &mut self.open_channel_mut(number)?.confirms else { return Ok(None) };
+        let tag = confirms.published();
+        if mandatory {
+            let body = shared.as_deref().unwrap_or(borrowed);
+            confirms.remember(tag, exchange.as_bytes(), routing_key.as_bytes(), body);
+        }
+        Ok(Some(tag))
+    }
+
+    /// Client: acknowledges a delivery, or all up to it.
+    ///
+    /// # Errors
+    /// If the channel is not open, or if the delivery was settled before.
+    #[inline]
+    pub fn ack(&mut self, number: u16, delivery_tag: u64, multiple: bool) -> Result<(), Error> {
+        self.open_channel_mut(number)?.settle(delivery_tag, multiple)?;
+        self.send(number, &basic::Ack { delivery_tag, multiple })
+    }
+
+    /// Client: gives a delivery back, or all up to it: to the queue, or to its dead-letter exchange.
+    ///
+    /// # Errors
+    /// As for [`Connection::ack`].
+    pub fn nack(&mut self, number: u16, delivery_tag: u64, multiple: bool, requeue: bool) -> Result<(), Error> {
+        self.open_channel_mut(number)?.settle(delivery_tag, multiple)?;
+        self.send(number, &basic::Nack { delivery_tag, multiple, requeue })
+    }
+
+    /// Client: gives one delivery back, by the method that every broker knows.
+    ///
+    /// # Errors
+    /// As for [`Connection::ack`].
+    pub fn reject(&mut self, number: u16, delivery_tag: u64, requeue: bool) -> Result<(), Error> {
+        self.open_channel_mut(number)?.settle(delivery_tag, false)?;
+        self.send(number, &basic::Reject { delivery_tag, requeue })
+    }
+
+    /// Client: whether a publish waits for its confirm.
+    #[inline]
+    pub fn is_unconfirmed(&self, number: u16, tag: u64) -> bool {
+        self.confirms(number).is_some_and(|confirms| confirms.outstanding.contains(tag))
+    }
+
+    /// Client: how many publishes of a channel wait for their confirm.
+    pub fn unconfirmed(&self, number: u16) -> usize {
+        self.confirms(number).map_or(0, |confirms| confirms.outstanding.len())
+    }
+
+    /// Client: how many deliveries of a channel are not settled.
+    pub fn unacked(&self, number: u16) -> usize {
+        self.channel(number).map_or(0, |channel| channel.unacked.len())
+    }
+
+    /// Client: whether the broker and the channel's flow let it publish.
+    #[inline]
+    pub fn may_publish(&self, number: u16) -> bool {
+        !self.blocked && self.channel(number).is_none_or(|channel| channel.flow)
+    }
+
+    /// Client: deliveries for consumers that don't exist. They were requeued.
+    pub fn unknown_deliveries(&self) -> u64 {
+        self.unknown_deliveries
+    }
+
+    fn channel(&self, number: u16) -> Option<&Channel> {
+        self.channels.get(usize::from(number))?.as_deref()
+    }
+
+    fn confirms(&self, number: u16) -> Option<&Confirms> {
+        self.channel(number)?.confirms.as_ref()
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        if self.state == State::Open { Ok(()) } else { Err(Error::caller("the connection is not open")) }
+    }
+
+    #[inline]
+    fn open_channel_mut(&mut self, number: u16) -> Result<&mut Channel, Error> {
+        if self.state == State::Open
+            && let Some(Some(channel)) = self.channels.get_mut(usize::from(number))
+            && channel.phase != Phase::Closing
+        {
+            return Ok(channel);
+        }
+        Err(Error::caller(format!("channel {number} is not open")))
+    }
+
+    #[inline]
+    pub(super) fn content_from_server(&mut self, number: u16, content: Content) -> Result<Option<Event>, Error> {
+        let Some(channel) = self.channels.get_mut(usize::from(number)).and_then(Option::as_deref_mut) else {
+            return Err(not_open(number));
+        };
+        if channel.phase == Phase::Closing {
+            return Ok(None);
+        }
+        match content.kind() {
+            ContentKind::Deliver => self.delivery(number, content),
+            ContentKind::GetOk => {
+                channel.delivered_by_get(&content)?;
+                let request = channel.answer(ContentKind::GetOk.method())?;
+                Ok(request.map(|request| Event::Got { channel: number, request, content }))
+            }
+            ContentKind::Return => {
+                content.try_arguments()?;
+                let tag = channel.confirms.as_mut().and_then(|confirms| confirms.returned(&content));
+                Ok(Some(Event::Returned { channel: number, tag, content }))
+            }
+            ContentKind::Publish => Err(Error::peer(code::COMMAND_INVALID, "basic.publish from a server")),
+        }
+    }
+
+    #[inline]
+    fn delivery(&mut self, number: u16, content: Content) -> Result<Option<Event>, Error> {
+        let Some(Some(channel)) = self.channels.get_mut(usize::from(number)) else { return Err(not_open(number)) };
+        let arguments = content.try_arguments()?;
+        let delivery_tag = arguments.delivery_tag;
+        let Some(&Consumer { key: consumer, no_ack, .. }) = channel.consumer(arguments.consumer_tag) else {
+            self.unknown_deliveries += 1;
+            self.send(number, &basic::Reject { delivery_tag, requeue: true })?;
+            return Ok(None);
+        };
+        if !no_ack {
+            channel.delivered(delivery_tag)?;
+        }
+        Ok(Some(Event::Delivery { channel: number, consumer, delivery_tag, content }))
+    }
+
+    pub(super) fn method_from_server(
+        &mut self,
+        number: u16,
+        id: MethodId,
+        payload: Bytes,
+    ) -> Result<Option<Event>, Error> {
+        if number == 0 {
+            return self.connection_method(id, payload);
+        }
+        let Some(Some(channel)) = self.channels.get_mut(usize::from(number)) else { return Err(not_open(number)) };
+        if id.class == CLASS_CHANNEL && (id == channel::Close::ID || id == channel::CloseOk::ID) {
+            return self.channel_end(number, id, &payload);
+        }
+        if channel.phase == Phase::Closing {
+            return Ok(None);
+        }
+        let method = Method::decode(&payload)?;
+        if id.is_reply() {
+            let request = channel.answer(id)?;
+            channel.apply_reply(&method);
+            return Ok(request.map(|request| Event::Reply { channel: number, request, payload }));
+        }
+        match method {
+            Method::BasicAck(ack) => confirmed(number, channel, ack.delivery_tag, ack.multiple, true),
+            Method::BasicNack(nack) => confirmed(number, channel, nack.delivery_tag, nack.multiple, false),
+            Method::BasicCancel(cancel) => {
+                let consumer = channel.remove_consumer(cancel.consumer_tag.as_bytes());
+                if !cancel.nowait {
+                    self.send(number, &basic::CancelOk { consumer_tag: cancel.consumer_tag })?;
+                }
+                Ok(consumer.map(|consumer| Event::ConsumerCancelled { channel: number, consumer: consumer.key }))
+            }
+            Method::ChannelFlow(flow) => {
+                channel.flow = flow.active;
+                self.send(number, &channel::FlowOk { active: flow.active })?;
+                Ok(Some(Event::Flow { channel: number, active: flow.active }))
+            }
+            _ => Err(unasked(id)),
+        }
+    }
+
+    fn channel_end(&mut self, number: u16, id: MethodId, payload: &[u8]) -> Result<Option<Event>, Error> {
+        let Some(channel) = self.channel_mut(number) else { return Err(not_open(number)) };
+        let was_closing = channel.phase == Phase::Closing;
+        match Method::decode(payload)? {
+            Method::ChannelClose(close) => {
+                self.send(number, &channel::CloseOk {})?;
+                // If both sides close at once, the answer to ours is still due.
+                if was_closing {
+                    return Ok(None);
+                }
+                self.remove_channel(number);
+                let method = MethodId { class: close.class_id, method: close.method_id };
+                let reason = CloseReason { code: close.reply_code, text: close.reply_text.to_owned(), method };
+                Ok(Some(Event::ChannelClosed { channel: number, reason }))
+            }
+            _ if was_closing => {
+                let request = channel.answer(id)?;
+                self.remove_channel(number);
+                let payload = Bytes::copy_from_slice(payload);
+                Ok(request.map(|request| Event::Reply { channel: number, request, payload }))
+            }
+            _ => Err(unasked(id)),
+        }
+    }
+
+    fn connection_method(&mut self, id: MethodId, payload: Bytes) -> Result<Option<Event>, Error> {
+        match Method::decode(&payload)? {
+            Method::ConnectionBlocked(blocked) => {
+                self.blocked = true;
+                Ok(Some(Event::Blocked { reason: blocked.reason.to_owned() }))
+            }
+            Method::ConnectionUnblocked(_) => {
+                self.blocked = false;
+                Ok(Some(Event::Unblocked))
+            }
+            Method::ConnectionUpdateSecretOk(_) => match self.pending.pop_front() {
+                Some(Pending { request: Some(request), expects, .. }) if expects == id => {
+                    Ok(Some(Event::Reply { channel: 0, request, payload }))
+                }
+                Some(Pending { request: None, .. }) => Ok(None),
+                _ => Err(unasked(id)),
+            },
+            _ => Err(unasked(id)),
+        }
+    }
+}
+
+impl Channel {
+    fn delivered_by_get(&mut self, content: &Content) -> Result<(), Error> {
+        let tag = content.try_arguments()?.delivery_tag;
+        match self.pending.front() {
+            Some(pending) if pending.no_ack => Ok(()),
+            _ => self.delivered(tag),
+        }
+    }
+
+    fn apply_reply(&mut self, reply: &Method<'_>) {
+        match reply {
+            Method::ChannelOpenOk(_) => self.phase = Phase::Open,
+            Method::BasicCancelOk(cancel) => {
+                self.remove_consumer(cancel.consumer_tag.as_bytes());
+            }
+            // All that was delivered so far is in the queues again, under new tags.
+            Method::BasicRecoverOk(_) => self.unacked.clear(),
+            _ => {}
+        }
+    }
+}
+
+fn confirmed(number: u16, channel: &mut Channel, tag: u64, multiple: bool, ack: bool) -> Result<Option<Event>, Error> {
+    let Some(confirms) = &mut channel.confirms else {
+        return Err(Error::peer(code::COMMAND_INVALID, "a confirm on a channel that is not in confirm mode"));
+    };
+    let range = confirms.settle(tag, multiple)?;
+    Ok(range.map(|(first, last)| Event::Confirmed { channel: number, first, last, ack }))
+}
+
+pub(super) fn not_open(number: u16) -> Error {
+    Error::peer(code::CHANNEL_ERROR, format!("something for channel {number}, which is not open"))
+}

@@ -1,0 +1,158 @@
+//! What a connection tells its user.
+
+use bytes::Bytes;
+
+use crate::{Content, FieldTable};
+
+/// Something that happened on the connection. At most one for each thing that came in.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// Client: the server introduced itself. Answer with [`start_ok`](crate::Connection::start_ok).
+    Start {
+        /// Who the server is and what it can do.
+        server_properties: FieldTable,
+        /// The SASL mechanisms that it offers, separated by spaces.
+        mechanisms: String,
+    },
+    /// Client: the server's mechanism asks on. Answer with [`secure_ok`](crate::Connection::secure_ok).
+    Secure {
+        /// The challenge.
+        challenge: Bytes,
+    },
+    /// Server: a client wants to log in. Answer with [`secure`](crate::Connection::secure),
+    /// [`tune`](crate::Connection::tune) or [`refuse`](crate::Connection::refuse).
+    StartOk {
+        /// Who the client is and what it can do.
+        client_properties: FieldTable,
+        /// The SASL mechanism that it chose.
+        mechanism: String,
+        /// What the mechanism sends first.
+        response: Bytes,
+    },
+    /// Server: the client's answer to a challenge.
+    SecureOk {
+        /// The answer.
+        response: Bytes,
+    },
+    /// Server: the client asks for a virtual host. Answer with [`open_ok`](crate::Connection::open_ok) or
+    /// [`refuse`](crate::Connection::refuse).
+    Open {
+        /// The virtual host.
+        vhost: String,
+    },
+    /// Client: the connection is open, with the limits of [`tuning`](crate::Connection::tuning).
+    Opened,
+    /// Client: the answer to a request, undecoded.
+    Reply {
+        /// The channel's number; 0 is the connection itself.
+        channel: u16,
+        /// What the caller called the request.
+        request: u64,
+        /// The method; give it to [`Method::decode`](crate::method::Method::decode).
+        payload: Bytes,
+    },
+    /// Client: the answer to `basic.get`, with a message.
+    Got {
+        /// The channel's number.
+        channel: u16,
+        /// What the caller called the request.
+        request: u64,
+        /// The message.
+        content: Content,
+    },
+    /// Client: a message for a consumer.
+    Delivery {
+        /// The channel's number.
+        channel: u16,
+        /// What the caller called the consumer.
+        consumer: u64,
+        /// The message's number on its channel.
+        delivery_tag: u64,
+        /// The message.
+        content: Content,
+    },
+    /// Client: a message that was published as mandatory came back.
+    Returned {
+        /// The channel's number.
+        channel: u16,
+        /// The number of its publish, if the channel is in confirm mode and the message is known.
+        tag: Option<u64>,
+        /// The message.
+        content: Content,
+    },
+    /// Client: the broker took care of publishes, or could not. Tags in the range that were settled before stay so.
+    Confirmed {
+        /// The channel's number.
+        channel: u16,
+        /// The lowest tag.
+        first: u64,
+        /// The highest tag.
+        last: u64,
+        /// `true` for `basic.ack`, `false` for `basic.nack`.
+        ack: bool,
+    },
+    /// Client: the broker cancelled a consumer, because its queue is gone.
+    ConsumerCancelled {
+        /// The channel's number.
+        channel: u16,
+        /// What the caller called the consumer.
+        consumer: u64,
+    },
+    /// The peer stops or resumes the publishing on a channel.
+    Flow {
+        /// The channel's number.
+        channel: u16,
+        /// Whether publishing may go on.
+        active: bool,
+    },
+    /// The peer closed a channel for a fault on it. Everything on the channel is over.
+    ChannelClosed {
+        /// The channel's number.
+        channel: u16,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// Server: the client opened a channel.
+    ChannelOpened {
+        /// The channel's number.
+        channel: u16,
+    },
+    /// Server: a method for the broker, undecoded; it is one that clients may send.
+    Method {
+        /// The channel's number; 0 is the connection itself.
+        channel: u16,
+        /// The method; give it to [`Method::decode`](crate::method::Method::decode).
+        payload: Bytes,
+    },
+    /// Server: a published message.
+    Published {
+        /// The channel's number.
+        channel: u16,
+        /// The message.
+        content: Content,
+    },
+    /// The broker takes no publishes at the moment, because memory or disk run out.
+    Blocked {
+        /// Why.
+        reason: String,
+    },
+    /// The broker takes publishes again.
+    Unblocked,
+    /// The connection is closed, as this side or the peer asked for. Nothing follows.
+    Closed {
+        /// The peer's reason, or `None` if this side closed it.
+        reason: Option<CloseReason>,
+    },
+}
+
+/// Why a peer closed a channel or a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloseReason {
+    /// The reply code: 404 not found, 406 precondition failed, …
+    pub code: u16,
+    /// The same in words.
+    pub text: String,
+    /// The class and method that were at fault, or zeros.
+    pub method: crate::method::MethodId,
+}

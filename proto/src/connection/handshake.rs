@@ -1,0 +1,366 @@
+//! The handshake of both ends, up to the open connection (specification, section 2.2.4).
+//!
+//! Owns the negotiation: who offers what, and what both agree on. The user decides whom to let in and what to answer
+//! a challenge with; the order of things is decided here.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{CLASS_CONNECTION, Connection, Event, Role, State, interval, unasked};
+use crate::frame::{MIN_FRAME_MAX, PROTOCOL_HEADER};
+use crate::heartbeat::Heartbeat;
+use crate::method::{Method, MethodId, connection};
+use crate::receive::ReceiveLimits;
+use crate::{Error, FieldTable, Time, code};
+
+/// What the connection waits for before it is open. `Expect…` is for the peer to send, `Await…` for the user to call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Handshake {
+    ExpectStart,
+    AwaitStartOk,
+    ExpectTune,
+    AwaitSecureOk,
+    ExpectOpenOk,
+    ExpectHeader,
+    ExpectStartOk,
+    AwaitTune,
+    ExpectSecureOk,
+    ExpectTuneOk,
+    ExpectOpen,
+    AwaitOpenOk,
+}
+
+/// What this end wants of the connection.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The highest channel number. 0 means 65,535.
+    pub channel_max: u16,
+    /// The largest frame in bytes, at least 4,096. 0 leaves it to the peer, up to 1 MiB.
+    pub frame_max: u32,
+    /// The interval of heartbeats: `None` leaves it to the peer, zero switches them off.
+    pub heartbeat: Option<Duration>,
+    /// The largest frame in bytes that is taken before tuning.
+    pub first_frame_max: u32,
+    /// The largest body of a message that is taken, in bytes.
+    pub message_max: u64,
+    /// Client: the virtual host to open.
+    pub vhost: String,
+    /// Server: who it is and what it can do.
+    pub properties: FieldTable,
+    /// Server: its SASL mechanisms, separated by spaces.
+    pub mechanisms: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            channel_max: 2047,
+            frame_max: 131_072,
+            heartbeat: None,
+            first_frame_max: 8192,
+            message_max: 128 * 1024 * 1024,
+            vhost: "/".to_owned(),
+            properties: FieldTable::new(),
+            mechanisms: "PLAIN".to_owned(),
+        }
+    }
+}
+
+/// What both ends agreed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tuning {
+    /// The highest channel number.
+    pub channel_max: u16,
+    /// The largest frame in bytes, with its overhead.
+    pub frame_max: u32,
+    /// The interval of heartbeats; zero means that there are none.
+    pub heartbeat: Duration,
+}
+
+/// What "no limit" means for a frame: it must fit into memory, and RabbitMQ's default is an eighth of this.
+const UNLIMITED_FRAME: u32 = 1024 * 1024;
+
+impl Tuning {
+    pub(super) fn before(config: &Config) -> Self {
+        Self { channel_max: 0, frame_max: config.first_frame_max.max(MIN_FRAME_MAX), heartbeat: Duration::ZERO }
+    }
+
+    pub(super) fn receive_limits(&self, config: &Config) -> ReceiveLimits {
+        ReceiveLimits { frame_max: self.frame_max, channel_max: self.channel_max, message_max: config.message_max }
+    }
+
+    /// What follows from this end's wishes and the peer's: the smaller limit, where zero is none.
+    fn agree(config: &Config, peer: &Proposal) -> Result<Self, Error> {
+        if peer.frame_max != 0 && peer.frame_max < MIN_FRAME_MAX {
+            return Err(Error::peer(
+                code::SYNTAX_ERROR,
+                format!("frame-max {} is below the {MIN_FRAME_MAX} that every peer must take", peer.frame_max),
+            ));
+        }
+        let frame_max = smaller(config.frame_max, peer.frame_max).unwrap_or(UNLIMITED_FRAME);
+        let channel_max = smaller(config.channel_max.into(), peer.channel_max.into()).unwrap_or(u16::MAX.into());
+        let theirs = interval(peer.heartbeat);
+        let heartbeat = match config.heartbeat {
+            None => theirs,
+            Some(ours) if ours.is_zero() || theirs.is_zero() => ours,
+            Some(ours) => ours.min(theirs),
+        };
+        Ok(Self { channel_max: channel_max as u16, frame_max: frame_max.max(MIN_FRAME_MAX), heartbeat })
+    }
+
+    /// The heartbeat in whole seconds, as it goes over the wire.
+    fn heartbeat_seconds(&self) -> u16 {
+        let seconds = self.heartbeat.as_millis().div_ceil(1000);
+        u16::try_from(seconds).unwrap_or(u16::MAX)
+    }
+}
+
+/// The limits that a peer named.
+struct Proposal {
+    channel_max: u16,
+    frame_max: u32,
+    heartbeat: u16,
+}
+
+fn smaller(a: u32, b: u32) -> Option<u32> {
+    [a, b].into_iter().filter(|limit| *limit != 0).min()
+}
+
+impl Connection {
+    /// What the connection waits for, for the text of an error; `None` once it is open.
+    pub fn handshake_stage(&self) -> Option<&'static str> {
+        let State::Handshake(handshake) = self.state else { return None };
+        Some(match handshake {
+            Handshake::ExpectStart => "connection.start",
+            Handshake::ExpectTune => "the answer to the credentials",
+            Handshake::ExpectOpenOk => "the virtual host to open",
+            Handshake::ExpectHeader => "the protocol header",
+            Handshake::ExpectStartOk => "connection.start-ok",
+            Handshake::ExpectSecureOk => "connection.secure-ok",
+            Handshake::ExpectTuneOk => "connection.tune-ok",
+            Handshake::ExpectOpen => "connection.open",
+            Handshake::AwaitStartOk | Handshake::AwaitSecureOk => "this program's credentials",
+            Handshake::AwaitTune | Handshake::AwaitOpenOk => "this program's decision",
+        })
+    }
+
+    pub(super) fn handshake_from_server(
+        &mut self,
+        now: Time,
+        handshake: Handshake,
+        id: MethodId,
+        payload: Bytes,
+    ) -> Result<Option<Event>, Error> {
+        let event = match (handshake, Method::decode(&payload)?) {
+            (Handshake::ExpectStart, Method::ConnectionStart(start)) => {
+                if (start.version_major, start.version_minor) != (0, 9) {
+                    return Err(Error::peer(
+                        code::NOT_IMPLEMENTED,
+                        format!("the server speaks AMQP {}-{}, not 0-9", start.version_major, start.version_minor),
+                    ));
+                }
+                self.state = State::Handshake(Handshake::AwaitStartOk);
+                Event::Start {
+                    server_properties: start.server_properties.into(),
+                    mechanisms: String::from_utf8_lossy(start.mechanisms).into_owned(),
+                }
+            }
+            (Handshake::ExpectTune, Method::ConnectionSecure(secure)) => {
+                self.state = State::Handshake(Handshake::AwaitSecureOk);
+                Event::Secure { challenge: payload.slice_ref(secure.challenge) }
+            }
+            (Handshake::ExpectTune, Method::ConnectionTune(tune)) => {
+                let peer =
+                    Proposal { channel_max: tune.channel_max, frame_max: tune.frame_max, heartbeat: tune.heartbeat };
+                self.tuning = Tuning::agree(&self.config, &peer)?;
+                self.tune_ok()?;
+                self.heartbeat = Heartbeat::start(self.tuning.heartbeat, now);
+                self.state = State::Handshake(Handshake::ExpectOpenOk);
+                return Ok(None);
+            }
+            (Handshake::ExpectOpenOk, Method::ConnectionOpenOk(_)) => {
+                self.state = State::Open;
+                self.heartbeat = Heartbeat::start(self.tuning.heartbeat, now);
+                Event::Opened
+            }
+            _ if id.class == CLASS_CONNECTION => return Err(unasked(id)),
+            _ => return Err(self.too_early(id)),
+        };
+        Ok(Some(event))
+    }
+
+    fn tune_ok(&mut self) -> Result<(), Error> {
+        let Tuning { channel_max, frame_max, .. } = self.tuning;
+        let heartbeat = self.tuning.heartbeat_seconds();
+        self.send(0, &connection::TuneOk { channel_max, frame_max, heartbeat })?;
+        let vhost = std::mem::take(&mut self.config.vhost);
+        let sent = self.send(0, &connection::Open { virtual_host: &vhost });
+        self.config.vhost = vhost;
+        sent
+    }
+
+    /// Client: says who it is, after [`Event::Start`].
+    ///
+    /// # Errors
+    /// If it is not the time for it, or if an argument can't be encoded.
+    pub fn start_ok(&mut self, properties: &FieldTable, mechanism: &str, response: &[u8]) -> Result<(), Error> {
+        self.expect_user(Handshake::AwaitStartOk)?;
+        let client_properties = properties.as_ref_table();
+        let locale = "en_US";
+        self.send(0, &connection::StartOk { client_properties, mechanism, response, locale })?;
+        self.state = State::Handshake(Handshake::ExpectTune);
+        Ok(())
+    }
+
+    /// Client: answers the challenge of [`Event::Secure`].
+    ///
+    /// # Errors
+    /// If it is not the time for it, or if the response doesn't fit into a frame.
+    pub fn secure_ok(&mut self, response: &[u8]) -> Result<(), Error> {
+        self.expect_user(Handshake::AwaitSecureOk)?;
+        self.send(0, &connection::SecureOk { response })?;
+        self.state = State::Handshake(Handshake::ExpectTune);
+        Ok(())
+    }
+
+    pub(super) fn handle_protocol_header(&mut self, header: [u8; 8]) -> Result<Option<Event>, Error> {
+        if header != PROTOCOL_HEADER || self.state != State::Handshake(Handshake::ExpectHeader) {
+            // The specification's answer to any other header is the one that would do (section 4.2.2).
+            self.output.frames().extend_from_slice(&PROTOCOL_HEADER);
+            return Err(Error::peer(code::FRAME_ERROR, "the client doesn't speak AMQP 0-9-1"));
+        }
+        let (properties, mechanisms) =
+            (std::mem::take(&mut self.config.properties), std::mem::take(&mut self.config.mechanisms));
+        let sent = self.send(
+            0,
+            &connection::Start {
+                version_major: 0,
+                version_minor: 9,
+                server_properties: properties.as_ref_table(),
+                mechanisms: mechanisms.as_bytes(),
+                locales: b"en_US",
+            },
+        );
+        sent?;
+        self.state = State::Handshake(Handshake::ExpectStartOk);
+        Ok(None)
+    }
+
+    pub(super) fn handshake_from_client(
+        &mut self,
+        now: Time,
+        handshake: Handshake,
+        id: MethodId,
+        payload: Bytes,
+    ) -> Result<Option<Event>, Error> {
+        let event = match (handshake, Method::decode(&payload)?) {
+            (Handshake::ExpectStartOk, Method::ConnectionStartOk(start)) => {
+                self.state = State::Handshake(Handshake::AwaitTune);
+                Event::StartOk {
+                    client_properties: start.client_properties.into(),
+                    mechanism: start.mechanism.to_owned(),
+                    response: payload.slice_ref(start.response),
+                }
+            }
+            (Handshake::ExpectSecureOk, Method::ConnectionSecureOk(secure)) => {
+                self.state = State::Handshake(Handshake::AwaitTune);
+                Event::SecureOk { response: payload.slice_ref(secure.response) }
+            }
+            (Handshake::ExpectTuneOk, Method::ConnectionTuneOk(tune)) => {
+                let peer =
+                    Proposal { channel_max: tune.channel_max, frame_max: tune.frame_max, heartbeat: tune.heartbeat };
+                self.tuning = Tuning::agree(&self.config, &peer)?;
+                // The client has the last word on heartbeats (RabbitMQ's page "Heartbeats").
+                self.tuning.heartbeat = interval(tune.heartbeat);
+                self.heartbeat = Heartbeat::start(self.tuning.heartbeat, now);
+                self.state = State::Handshake(Handshake::ExpectOpen);
+                return Ok(None);
+            }
+            (Handshake::ExpectOpen, Method::ConnectionOpen(open)) => {
+                self.state = State::Handshake(Handshake::AwaitOpenOk);
+                Event::Open { vhost: open.virtual_host.to_owned() }
+            }
+            _ if id.class == CLASS_CONNECTION => return Err(unasked(id)),
+            _ => return Err(self.too_early(id)),
+        };
+        Ok(Some(event))
+    }
+
+    /// Server: asks on, after [`Event::StartOk`] or [`Event::SecureOk`].
+    ///
+    /// # Errors
+    /// If it is not the time for it, or if the challenge doesn't fit into a frame.
+    pub fn secure(&mut self, challenge: &[u8]) -> Result<(), Error> {
+        self.expect_user(Handshake::AwaitTune)?;
+        self.send(0, &connection::Secure { challenge })?;
+        self.state = State::Handshake(Handshake::ExpectSecureOk);
+        Ok(())
+    }
+
+    /// Server: lets the client in, after [`Event::StartOk`] or [`Event::SecureOk`], and proposes the limits.
+    ///
+    /// # Errors
+    /// If it is not the time for it.
+    pub fn tune(&mut self) -> Result<(), Error> {
+        self.expect_user(Handshake::AwaitTune)?;
+        let (channel_max, frame_max) = (self.config.channel_max, self.config.frame_max);
+        let wish = self.config.heartbeat.unwrap_or(DEFAULT_HEARTBEAT);
+        let heartbeat = Tuning { channel_max, frame_max, heartbeat: wish }.heartbeat_seconds();
+        self.send(0, &connection::Tune { channel_max, frame_max, heartbeat })?;
+        self.state = State::Handshake(Handshake::ExpectTuneOk);
+        Ok(())
+    }
+
+    /// Server: opens the virtual host of [`Event::Open`].
+    ///
+    /// # Errors
+    /// If it is not the time for it.
+    pub fn open_ok(&mut self) -> Result<(), Error> {
+        self.expect_user(Handshake::AwaitOpenOk)?;
+        self.send(0, &connection::OpenOk {})?;
+        self.state = State::Open;
+        Ok(())
+    }
+
+    fn expect_user(&self, handshake: Handshake) -> Result<(), Error> {
+        if self.state == State::Handshake(handshake) {
+            return Ok(());
+        }
+        let role = if self.role == Role::Client { "client" } else { "server" };
+        Err(Error::caller(format!("not the time for this step of the handshake of a {role}: see the events")))
+    }
+}
+
+/// RabbitMQ's default.
+const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agree(ours: (u16, u32, Option<u64>), theirs: (u16, u32, u16)) -> Result<(u16, u32, u64), u16> {
+        let config = Config {
+            channel_max: ours.0,
+            frame_max: ours.1,
+            heartbeat: ours.2.map(Duration::from_secs),
+            ..Config::default()
+        };
+        let peer = Proposal { channel_max: theirs.0, frame_max: theirs.1, heartbeat: theirs.2 };
+        Tuning::agree(&config, &peer)
+            .map(|tuning| (tuning.channel_max, tuning.frame_max, tuning.heartbeat.as_secs()))
+            .map_err(|error| error.code())
+    }
+
+    #[test]
+    fn the_smaller_limit_counts_and_zero_is_none() {
+        assert_eq!(agree((2047, 131_072, None), (100, 8192, 60)), Ok((100, 8192, 60)));
+        assert_eq!(agree((10, 4096, Some(5)), (2047, 131_072, 60)), Ok((10, 4096, 5)));
+        assert_eq!(agree((2047, 131_072, None), (0, 0, 0)), Ok((2047, 131_072, 0)));
+        assert_eq!(agree((0, 0, None), (0, 0, 0)), Ok((65535, UNLIMITED_FRAME, 0)));
+        assert_eq!(agree((0, 0, Some(0)), (7, 5000, 60)), Ok((7, 5000, 0)));
+        assert_eq!(agree((0, 0, Some(30)), (7, 5000, 0)), Ok((7, 5000, 30)));
+        assert_eq!(agree((2047, 131_072, None), (2047, 1, 60)), Err(502));
+        assert_eq!(agree((2047, 131_072, None), (2047, 4095, 60)), Err(502));
+    }
+}

@@ -1,0 +1,373 @@
+//! The way in, up to whole messages.
+//!
+//! Owns the receive buffer and the messages that are not complete yet. Bytes come in, [`Incoming`] goes out: methods,
+//! and contents whose bodies are slices of the buffer. It knows frames and limits; it must never know what a method
+//! means, so that a driver can run it without holding the lock of the connection.
+//!
+//! Call order: read into [`Receiver::space`], tell [`Receiver::filled`], then [`Receiver::poll`] until it yields
+//! `None`.
+
+use std::collections::HashMap;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::content::{Content, ContentKind, body_size};
+use crate::frame::{END, HEAD, Head, Kind, OVERHEAD, PROTOCOL_HEADER};
+use crate::{Error, code};
+
+/// The buffer of an idle connection, in bytes. It doubles while reads fill it, up to [`MAX_BUFFER`].
+const MIN_BUFFER: usize = 8 * 1024;
+const MAX_BUFFER: usize = 256 * 1024;
+/// A read into less room than this is not worth its system call.
+const MIN_SPACE: usize = 2 * 1024;
+/// Memory is taken on the word of a content header up to this size; beyond it, as the bytes arrive.
+const TRUSTED_BODY: u64 = 1024 * 1024;
+
+/// What the peer sent.
+#[derive(Clone, Debug)]
+pub enum Incoming {
+    /// The header that opens a connection. Only the server's side gets one.
+    ProtocolHeader([u8; 8]),
+    /// A method without content, undecoded.
+    Method {
+        /// The channel's number; 0 is the connection itself.
+        channel: u16,
+        /// The class, the method and its arguments.
+        payload: Bytes,
+    },
+    /// A whole message.
+    Content {
+        /// The channel's number.
+        channel: u16,
+        /// The message.
+        content: Content,
+    },
+    /// A sign of life.
+    Heartbeat,
+}
+
+/// Bounds on what the peer may send, checked before memory is taken.
+#[derive(Clone, Copy, Debug)]
+pub struct ReceiveLimits {
+    /// The largest frame in bytes, with its 8 bytes of overhead.
+    pub frame_max: u32,
+    /// The highest channel number.
+    pub channel_max: u16,
+    /// The largest body of a message in bytes.
+    pub message_max: u64,
+}
+
+/// Turns bytes into methods and messages. See the [module's documentation](self).
+#[derive(Debug)]
+pub struct Receiver {
+    /// Initialised to its whole length; `filled` bytes of it came from the peer and are not consumed.
+    buffer: BytesMut,
+    filled: usize,
+    /// The size that the next buffer will have.
+    size: usize,
+    /// Bytes of the frame that lies at the front, if its head has come.
+    wanted: usize,
+    limits: ReceiveLimits,
+    expects_header: bool,
+    partial: HashMap<u16, Partial>,
+}
+
+/// A message of which the method has come, and perhaps the header and part of the body.
+#[derive(Debug)]
+struct Partial {
+    kind: ContentKind,
+    method_size: usize,
+    head: Bytes,
+    /// `None` until the header has come.
+    body: Option<Vec<u8>>,
+    missing: u64,
+}
+
+impl Receiver {
+    /// A receiver for the client's side: the first thing to come is a frame.
+    pub fn client(limits: ReceiveLimits) -> Self {
+        Self::new(limits, false)
+    }
+
+    /// A receiver for the server's side: the first thing to come is the protocol header.
+    pub fn server(limits: ReceiveLimits) -> Self {
+        Self::new(limits, true)
+    }
+
+    fn new(limits: ReceiveLimits, expects_header: bool) -> Self {
+        Self {
+            buffer: BytesMut::zeroed(MIN_BUFFER),
+            filled: 0,
+            size: MIN_BUFFER,
+            wanted: 0,
+            limits,
+            expects_header,
+            partial: HashMap::new(),
+        }
+    }
+
+    /// Sets the limits that tuning agreed on.
+    pub fn set_limits(&mut self, limits: ReceiveLimits) {
+        self.limits = limits;
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> ReceiveLimits {
+        self.limits
+    }
+
+    /// Room for the next read, never empty.
+    pub fn space(&mut self) -> &mut [u8] {
+        let missing = self.wanted.saturating_sub(self.filled);
+        if self.buffer.len() - self.filled < missing.max(MIN_SPACE) {
+            self.make_room(missing);
+        }
+        &mut self.buffer[self.filled..]
+    }
+
+    /// Says that `count` bytes were read into [`Receiver::space`].
+    ///
+    /// # Panics
+    /// If `count` is larger than that space.
+    pub fn filled(&mut self, count: usize) {
+        assert!(count <= self.buffer.len() - self.filled, "more bytes than there was room for");
+        self.filled += count;
+        if self.filled == self.buffer.len() && self.size < MAX_BUFFER {
+            self.size *= 2;
+        }
+    }
+
+    /// Gives memory back that a burst had needed. For a driver to call when nothing has come for a while.
+    pub fn shrink(&mut self) {
+        self.size = MIN_BUFFER;
+        if self.filled == 0 && self.buffer.len() > MIN_BUFFER {
+            self.buffer = BytesMut::zeroed(MIN_BUFFER);
+        }
+    }
+
+    /// The next method or message, or `None` if more bytes are needed for one.
+    ///
+    /// # Errors
+    /// If the peer broke the framing or a limit: 501 malformed frame, 502 malformed header, 504 channel number out of
+    /// range, 505 unexpected frame, 311 message too large. The connection can't go on after one.
+    pub fn poll(&mut self) -> Result<Option<Incoming>, Error> {
+        loop {
+            if self.expects_header {
+                return Ok(self.take_protocol_header());
+            }
+            let Some(head) = self.next_frame(0)? else { return Ok(None) };
+            let channel = head.channel;
+            if !self.partial.is_empty() && self.partial.contains_key(&channel) && head.kind != Kind::Heartbeat {
+                if let Some(incoming) = self.continue_partial(head)? {
+                    return Ok(Some(incoming));
+                }
+                continue;
+            }
+            match head.kind {
+                Kind::Method => {
+                    let Some(kind) = ContentKind::of(&self.buffer[HEAD..HEAD + head.size]) else {
+                        let payload = self.take_payload(head);
+                        return Ok(Some(Incoming::Method { channel, payload }));
+                    };
+                    match self.look_ahead(head)? {
+                        Ahead::Whole { body_at, size } => {
+                            return Ok(Some(self.take_content(head, kind, body_at, size)));
+                        }
+                        Ahead::Missing => return Ok(None),
+                        Ahead::Spread => self.begin_partial(head, kind),
+                    }
+                }
+                Kind::Heartbeat if channel != 0 || head.size != 0 => {
+                    return Err(Error::peer(code::FRAME_ERROR, "a heartbeat with a channel or a payload"));
+                }
+                Kind::Heartbeat => {
+                    self.take_payload(head);
+                    return Ok(Some(Incoming::Heartbeat));
+                }
+                Kind::Header | Kind::Body => {
+                    return Err(unexpected(head, "no message was announced"));
+                }
+            }
+        }
+    }
+
+    fn take_protocol_header(&mut self) -> Option<Incoming> {
+        let unread = &self.buffer[..self.filled];
+        let same = unread.iter().zip(&PROTOCOL_HEADER).take_while(|(a, b)| a == b).count();
+        if same == unread.len() && same < PROTOCOL_HEADER.len() {
+            return None;
+        }
+        // Whatever else it is, eight bytes or fewer of it tell the connection enough to refuse it.
+        let mut header = [0; 8];
+        let size = unread.len().min(8);
+        header[..size].copy_from_slice(&unread[..size]);
+        self.consume(size);
+        self.expects_header = false;
+        Some(Incoming::ProtocolHeader(header))
+    }
+
+    /// The head of the frame at `offset`, checked, if all of the frame is there; otherwise notes how much is wanted.
+    #[inline]
+    fn next_frame(&mut self, offset: usize) -> Result<Option<Head>, Error> {
+        let unread = &self.buffer[offset..self.filled];
+        let Some(head) = Head::parse(unread)? else { return Ok(None) };
+        let total = head.total();
+        if total > self.limits.frame_max as usize {
+            return Err(Error::peer(
+                code::FRAME_ERROR,
+                format!("a frame of {total} bytes, where {} were agreed on", self.limits.frame_max),
+            ));
+        }
+        if head.channel > self.limits.channel_max {
+            return Err(Error::peer(
+                code::CHANNEL_ERROR,
+                format!("a frame for channel {}, where {} is the highest", head.channel, self.limits.channel_max),
+            ));
+        }
+        match unread.get(total - 1) {
+            Some(&END) => Ok(Some(head)),
+            Some(end) => Err(Error::peer(code::FRAME_ERROR, format!("a frame that ends with {end:#04x}, not 0xce"))),
+            None => {
+                self.wanted = offset + total;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Looks whether header and body follow the method at the front, as they nearly always do.
+    #[inline]
+    fn look_ahead(&mut self, method: Head) -> Result<Ahead, Error> {
+        let header_at = method.total();
+        let Some(header) = self.next_frame(header_at)? else { return Ok(Ahead::Missing) };
+        if header.kind != Kind::Header || header.channel != method.channel {
+            return Ok(Ahead::Spread);
+        }
+        let size = self.check_body_size(&self.buffer[header_at + HEAD..][..header.size])?;
+        let body_at = header_at + header.total();
+        if size == 0 {
+            return Ok(Ahead::Whole { body_at, size: 0 });
+        }
+        if size + OVERHEAD as u64 > u64::from(self.limits.frame_max) {
+            return Ok(Ahead::Spread);
+        }
+        let Some(body) = self.next_frame(body_at)? else { return Ok(Ahead::Missing) };
+        if body.kind != Kind::Body || body.channel != method.channel || body.size as u64 != size {
+            return Ok(Ahead::Spread);
+        }
+        Ok(Ahead::Whole { body_at, size: body.size })
+    }
+
+    fn check_body_size(&self, header: &[u8]) -> Result<u64, Error> {
+        let size = body_size(header)?;
+        if size > self.limits.message_max {
+            return Err(Error::peer(
+                code::CONTENT_TOO_LARGE,
+                format!("a message of {size} bytes, where {} is the limit", self.limits.message_max),
+            ));
+        }
+        Ok(size)
+    }
+
+    #[inline]
+    fn take_content(&mut self, method: Head, kind: ContentKind, body_at: usize, size: usize) -> Incoming {
+        let total = if size == 0 { body_at } else { body_at + size + OVERHEAD };
+        let mut head = self.consume(total);
+        let mut body = Bytes::new();
+        if size != 0 {
+            body = head.split_off(body_at + HEAD);
+            body.truncate(size);
+        }
+        head.truncate(body_at - 1);
+        head.advance(HEAD);
+        Incoming::Content { channel: method.channel, content: Content::new(kind, head, method.size, body) }
+    }
+
+    /// Sets the method apart and waits for the rest of its message frame by frame.
+    fn begin_partial(&mut self, method: Head, kind: ContentKind) {
+        let head = self.take_payload(method);
+        let partial = Partial { kind, method_size: method.size, head, body: None, missing: 0 };
+        self.partial.insert(method.channel, partial);
+    }
+
+    fn continue_partial(&mut self, frame: Head) -> Result<Option<Incoming>, Error> {
+        let channel = frame.channel;
+        let payload = self.take_payload(frame);
+        if frame.kind == Kind::Method {
+            if !payload.starts_with(&CHANNEL_CLOSE) {
+                return Err(unexpected(frame, "a message is not complete"));
+            }
+            self.partial.remove(&channel);
+            return Ok(Some(Incoming::Method { channel, payload }));
+        }
+        let size = if frame.kind == Kind::Header { self.check_body_size(&payload)? } else { 0 };
+        let Some(partial) = self.partial.get_mut(&channel) else { return Ok(None) };
+        match (&mut partial.body, frame.kind) {
+            (None, Kind::Header) => {
+                let mut head = BytesMut::with_capacity(partial.head.len() + Content::GAP + payload.len());
+                head.extend_from_slice(&partial.head);
+                head.extend_from_slice(&[0; Content::GAP]);
+                head.extend_from_slice(&payload);
+                partial.head = head.freeze();
+                partial.body = Some(Vec::with_capacity(size.min(TRUSTED_BODY) as usize));
+                partial.missing = size;
+            }
+            (Some(body), Kind::Body) => {
+                let Some(missing) = partial.missing.checked_sub(payload.len() as u64) else {
+                    return Err(Error::peer(code::FRAME_ERROR, "a body longer than its header said"));
+                };
+                partial.missing = missing;
+                body.extend_from_slice(&payload);
+            }
+            _ => return Err(unexpected(frame, "a message is not complete")),
+        }
+        if partial.missing > 0 {
+            return Ok(None);
+        }
+        Ok(self.partial.remove(&channel).map(|partial| {
+            let body = Bytes::from(partial.body.unwrap_or_default());
+            let content = Content::new(partial.kind, partial.head, partial.method_size, body);
+            Incoming::Content { channel, content }
+        }))
+    }
+
+    #[inline]
+    fn take_payload(&mut self, frame: Head) -> Bytes {
+        let mut payload = self.consume(frame.total());
+        payload.truncate(HEAD + frame.size);
+        payload.advance(HEAD);
+        payload
+    }
+
+    #[inline]
+    fn consume(&mut self, count: usize) -> Bytes {
+        self.filled -= count;
+        self.wanted = 0;
+        self.buffer.split_to(count).freeze()
+    }
+
+    /// Makes room for `missing` bytes and more, in the same memory if no message holds on to it.
+    #[cold]
+    fn make_room(&mut self, missing: usize) {
+        let size = self.size.max(self.filled + missing + MIN_SPACE);
+        self.buffer.truncate(self.filled);
+        self.buffer.reserve(size - self.filled);
+        self.buffer.resize(self.buffer.capacity(), 0);
+    }
+}
+
+/// What follows the method of a message in the buffer.
+enum Ahead {
+    /// The whole message, in three frames (two if the body is empty).
+    Whole { body_at: usize, size: usize },
+    /// Not enough bytes to tell, or to have it all.
+    Missing,
+    /// A body of several frames, or frames of other channels in between.
+    Spread,
+}
+
+/// The class and method of `channel.close`, which may cut a message short.
+const CHANNEL_CLOSE: [u8; 4] = [0, 20, 0, 40];
+
+fn unexpected(frame: Head, why: &str) -> Error {
+    Error::peer(code::UNEXPECTED_FRAME, format!("a {:?} frame on channel {}, where {why}", frame.kind, frame.channel))
+}
