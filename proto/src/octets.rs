@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-/// Bytes to read from: `&[u8]` hands out slices that outlive it, owned storage (`Vec<u8>`, [`Bytes`], …) lends its own.
+/// Bytes to read from: a reference hands out slices that outlive it, owned storage (`Vec<u8>`, [`Bytes`], …) lends its own.
 ///
 /// Thanks to it `message.properties().content_type()` is not tied to the temporary that `properties()` returns.
 pub trait Octets<'i, 'o>: AsRef<[u8]> {
@@ -12,10 +12,10 @@ pub trait Octets<'i, 'o>: AsRef<[u8]> {
     fn octets(&'i self) -> &'o [u8];
 }
 
-impl<'i, 'o> Octets<'i, 'o> for &'o [u8] {
+impl<'i, 'o, T: AsRef<[u8]> + ?Sized> Octets<'i, 'o> for &'o T {
     #[inline]
     fn octets(&'i self) -> &'o [u8] {
-        self
+        (*self).as_ref()
     }
 }
 

@@ -423,3 +423,69 @@ impl<'a> From<Properties> for Properties<Cow<'a, [u8]>> {
         Self { flags: properties.flags, flaw: properties.flaw, bytes: Cow::Owned(properties.bytes) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn setters_work_in_any_order_and_replace() {
+        let properties = Properties::new()
+            .with_app_id("app")
+            .with_content_type("text/plain")
+            .with_timestamp(7)
+            .with_content_type("application/json")
+            .with_persistent()
+            .with_header("a", 1)
+            .with_header("b", "two")
+            .with_header("a", "one");
+        properties.check().unwrap();
+        assert_eq!(properties.content_type(), Some("application/json"));
+        assert_eq!((properties.app_id(), properties.timestamp()), (Some("app"), Some(7)));
+        assert_eq!(properties.headers().unwrap(), FieldTable::from([("a", "one"), ("b", "two")]));
+        assert_eq!((properties.priority(), properties.reply_to()), (None, None));
+    }
+
+    #[test]
+    fn borrowed_ones_are_copied_at_the_first_change() {
+        let borrowed: Properties<Cow<'_, [u8]>> = Properties::persistent().into();
+        assert!(matches!(borrowed.bytes, Cow::Borrowed(_)) && borrowed.is_persistent());
+        let changed = borrowed.with_content_type("x/y");
+        assert!(changed.is_persistent());
+        assert_eq!(changed, Properties::new().with_persistent().with_content_type("x/y"));
+    }
+
+    #[test]
+    fn what_is_read_outlives_the_reader() {
+        let owned = Properties::new().with_kind("k").with_header("h", "v");
+        let kind = owned.as_ref_properties().kind();
+        let header = owned.as_ref_properties().headers().unwrap().get("h");
+        assert_eq!((kind, header.and_then(|value| value.as_str())), (Some("k"), Some("v")));
+    }
+
+    #[test]
+    fn a_string_of_256_bytes_is_remembered() {
+        let properties = Properties::new().with_kind("before").with_kind(&"x".repeat(256)).with_priority(1);
+        assert_eq!((properties.kind(), properties.priority()), (Some("before"), Some(1)));
+        let mut out = vec![9];
+        assert!(properties.validity().is_err() && properties.encode(&mut out).is_err());
+        assert_eq!(out, [9]);
+        assert!(Properties::new().with_header(&"x".repeat(256), 1).validity().is_err());
+    }
+
+    #[test]
+    fn malformed_lists_read_as_absent() {
+        let cut = Properties::from_parts(flag(CONTENT_TYPE) | flag(PRIORITY), &b"\x09text"[..]);
+        assert_eq!((cut.content_type(), cut.priority()), (None, None));
+        assert_eq!(cut.check().unwrap_err().code(), code::SYNTAX_ERROR);
+        assert!(cut.to_owned_properties().with_priority(1).validity().is_err());
+
+        let headers = Properties::from_parts(flag(HEADERS), &b"\x00\x00\x00\x03\x01a?"[..]);
+        assert!(headers.headers().is_err() && headers.check().is_err());
+
+        for unknown in [1, 2] {
+            assert!(Properties::from_parts(unknown, &b""[..]).check().is_err());
+        }
+        assert!(Properties::from_parts(0, &b"x"[..]).check().is_err());
+    }
+}

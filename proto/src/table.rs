@@ -270,3 +270,100 @@ fn put_container(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) -> Result<(), Flaw> {
     out.put_u8(tag);
     wire::put_long_str(out, bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Fault;
+
+    #[test]
+    fn inserting_again_replaces_in_place() {
+        let mut table = FieldTable::from([("a", 1), ("b", 2), ("c", 3)]);
+        table.insert("b", "longer than before");
+        assert_eq!(format!("{table:?}"), r#"{"a": 1, "b": "longer than before", "c": 3}"#);
+        assert!(table.remove("a") && !table.remove("a"));
+        assert_eq!(table.iter().map(|(key, _)| key).collect::<Vec<_>>(), ["b", "c"]);
+        assert_eq!(table.len(), 2);
+    }
+
+    #[test]
+    fn values_outlive_a_borrowed_table() {
+        let table = FieldTable::new().with("inner", &FieldTable::from([("n", 5)]));
+        let n = table.get("inner").and_then(|inner| inner.as_table()?.get("n"));
+        assert_eq!(n.and_then(|n| n.as_i64()), Some(5));
+    }
+
+    #[test]
+    fn both_letters_of_a_64_bit_integer_are_read_signed() {
+        let bytes = b"\x01aL\xff\xff\xff\xff\xff\xff\xff\xfe\x01bl\xff\xff\xff\xff\xff\xff\xff\xff";
+        let table = FieldTable::parse(bytes).unwrap();
+        assert_eq!(table.get("a"), Some(Value::I64(-2)));
+        assert_eq!(table.get("b"), Some(Value::I64(-1)));
+    }
+
+    #[test]
+    fn what_is_malformed_is_the_peers_fault() {
+        let malformed: [&[u8]; 7] = [
+            b"\x05ab",
+            b"\x01a",
+            b"\x01a?",
+            b"\x01aS\x00\x00\x00\x02x",
+            b"\x01\xfft\x01",
+            b"\x01aF\x00\x00\x00\x03\x01bI",
+            b"\x01aA\xff\xff\xff\xff",
+        ];
+        for bytes in malformed {
+            let error = FieldTable::parse(bytes).unwrap_err();
+            assert_eq!((error.code(), error.fault()), (code::SYNTAX_ERROR, Fault::Peer), "{bytes:?}");
+        }
+    }
+
+    /// `levels` tables, each in the one before.
+    fn nested(levels: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for _ in 1..levels {
+            let mut outer = b"\x01a".to_vec();
+            put_container(&mut outer, b'F', &bytes).unwrap();
+            bytes = outer;
+        }
+        bytes
+    }
+
+    #[test]
+    fn nesting_is_bounded_both_ways() {
+        let deepest = nested(MAX_DEPTH);
+        let deepest = FieldTable::parse(&deepest[..]).unwrap();
+        assert!(FieldTable::parse(nested(MAX_DEPTH + 1)).is_err());
+        assert!(FieldTable::parse(nested(100_000 / 7)).is_err());
+
+        let too_deep = FieldTable::new().with("a", deepest);
+        assert_eq!(too_deep.validity().unwrap_err().fault(), Fault::Caller);
+        assert!(too_deep.is_empty());
+        let array = FieldArray::new().with(deepest);
+        assert!(array.validity().is_err());
+        assert!(FieldTable::new().with("array", &array).validity().is_err());
+    }
+
+    #[test]
+    fn a_key_of_256_bytes_is_remembered() {
+        let table = FieldTable::new().with("a", 1).with(&"k".repeat(256), 1).with("b", 2);
+        assert_eq!(table.len(), 2);
+        assert!(table.validity().is_err());
+        assert!(table.as_ref_table().validity().is_err());
+        assert!(FieldTable::new().with("inner", &table).validity().is_err());
+        assert!(wire::put_table(&mut Vec::new(), &table).is_err());
+    }
+
+    #[test]
+    fn what_converts_into_a_table() {
+        fn length(arguments: impl Into<FieldTable>) -> usize {
+            arguments.into().len()
+        }
+        let table = FieldTable::from([("x", Value::from("text")), ("y", Value::Timestamp(1))]);
+        assert_eq!(length(()), 0);
+        assert_eq!(length([("x", true)]), 1);
+        assert_eq!(length(&table), 2);
+        assert_eq!(length(table.as_ref_table()), 2);
+        assert_eq!(length(table), 2);
+    }
+}

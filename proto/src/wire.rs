@@ -174,3 +174,59 @@ pub(crate) fn replace<E>(
     }
     Ok(written)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_never_reads_past_the_end() {
+        let mut reader = Reader::new(&[0, 0, 0, 5, 1, 2]);
+        assert_eq!(reader.long_str().unwrap_err().code(), code::SYNTAX_ERROR);
+        let mut reader = Reader::new(&[0xff, 0xff, 0xff, 0xff]);
+        assert!(reader.clone().table().is_err());
+        assert_eq!(reader.u32().unwrap(), u32::MAX);
+        assert!(reader.u8().is_err());
+        assert!(reader.finish().is_ok());
+        assert!(Reader::new(&[0]).finish().is_err());
+    }
+
+    #[test]
+    fn a_reply_text_may_be_cut_in_a_character() {
+        let text = Reader::new(b"\x04abc\xc3").short_str_lossy().unwrap();
+        assert_eq!(text, "abc");
+        assert_eq!(Reader::new(b"\x01\xff").short_str_lossy().unwrap(), "");
+        assert_eq!(Reader::new(b"\x00").short_str_lossy().unwrap(), "");
+        assert_eq!(Reader::new(b"\x01\xff").short_str().unwrap_err().code(), code::SYNTAX_ERROR);
+    }
+
+    #[test]
+    fn a_reply_text_is_cut_between_characters() {
+        let mut out = Vec::new();
+        put_short_str_cut(&mut out, &"é".repeat(200));
+        assert_eq!(out[0], 254);
+        assert_eq!(Reader::new(&out).short_str().unwrap(), "é".repeat(127));
+    }
+
+    #[test]
+    fn a_string_of_256_bytes_is_refused_and_nothing_is_written() {
+        let mut out = vec![7];
+        let written = whole(&mut out, |out| {
+            out.push(1);
+            put_short_str(out, &"x".repeat(256))
+        });
+        assert_eq!((written, out), (Err(Flaw::ShortString), vec![7]));
+    }
+
+    #[test]
+    fn replacing_moves_the_rest() {
+        for (range, expected) in [(1..3, "a--d"), (0..0, "--abcd"), (4..4, "abcd--"), (0..4, "--"), (3..4, "abc--")] {
+            let mut out = b"abcd".to_vec();
+            let written = replace(&mut out, range, |out| {
+                out.extend_from_slice(b"--");
+                Ok::<_, Flaw>(())
+            });
+            assert_eq!((written, &*out), (Ok(2), expected.as_bytes()));
+        }
+    }
+}

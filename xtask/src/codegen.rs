@@ -187,7 +187,7 @@ fn members(fields: &[Field<'_>]) -> Vec<(String, String, &'static str)> {
             }
             Field::Value(_) => {}
             Field::Bits(bits) => {
-                members.extend(bits.iter().flatten().map(|name| (format!("`{name}`."), snake(name), "bool")))
+                members.extend(bits.iter().flatten().map(|name| (format!("`{name}`."), snake(name), "bool")));
             }
         }
     }

@@ -162,3 +162,93 @@ impl fmt::Debug for Redacted {
         f.write_str("…")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::FieldTable;
+    use crate::{Fault, Properties};
+
+    fn encoded(method: impl Encode) -> Vec<u8> {
+        let mut out = Vec::new();
+        method.encode(&mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn a_delivery_is_these_bytes() {
+        let deliver =
+            basic::Deliver { consumer_tag: "c", delivery_tag: 3, redelivered: true, exchange: "e", routing_key: "rk" };
+        let bytes = b"\x00\x3c\x00\x3c\x01c\x00\x00\x00\x00\x00\x00\x00\x03\x01\x01e\x02rk";
+        assert_eq!(encoded(deliver), bytes);
+        assert_eq!(Method::decode(bytes), Ok(Method::BasicDeliver(deliver)));
+    }
+
+    #[test]
+    fn who_may_send_what() {
+        for id in [MethodId::BASIC_ACK, MethodId::BASIC_NACK, MethodId::BASIC_CANCEL, MethodId::CHANNEL_FLOW_OK] {
+            assert!(id.from_client() && id.from_server(), "{id}");
+        }
+        for id in [MethodId::CHANNEL_CLOSE, MethodId::CHANNEL_CLOSE_OK, MethodId::CONNECTION_CLOSE] {
+            assert!(id.from_client() && id.from_server(), "{id}");
+        }
+        for id in [MethodId::BASIC_PUBLISH, MethodId::CONNECTION_UPDATE_SECRET, MethodId::CONNECTION_TUNE_OK] {
+            assert!(id.from_client() && !id.from_server(), "{id}");
+        }
+        for id in [MethodId::BASIC_DELIVER, MethodId::CONNECTION_BLOCKED, MethodId::BASIC_GET_EMPTY] {
+            assert!(!id.from_client() && id.from_server(), "{id}");
+        }
+        assert!(MethodId::BASIC_GET_EMPTY.is_reply() && MethodId::BASIC_GET_OK.is_reply());
+        assert!(MethodId::QUEUE_DECLARE.is_synchronous() && !MethodId::BASIC_PUBLISH.is_synchronous());
+        let strange = MethodId { class: 60, method: 61 };
+        assert!(!strange.is_known() && !strange.has_content() && !strange.from_client());
+        assert_eq!((strange.name(), strange.to_string().as_str()), ("unknown", "method 60.61"));
+    }
+
+    #[test]
+    fn what_is_not_decoded_and_why() {
+        let error = Method::decode(&[0, 60, 0, 61]).unwrap_err();
+        assert_eq!((error.code(), error.message()), (code::NOT_IMPLEMENTED, "there is no method 60.61"));
+        assert_eq!(Method::decode(&[0, 60, 0]).unwrap_err().code(), code::SYNTAX_ERROR);
+        let mut qos = encoded(basic::Qos { prefetch_count: 1, global: false });
+        qos[7] = 1;
+        assert_eq!(Method::decode(&qos).unwrap_err().code(), code::NOT_IMPLEMENTED);
+    }
+
+    #[test]
+    fn a_failed_encode_leaves_nothing_behind() {
+        let mut out = vec![1, 2];
+        let long = "x".repeat(256);
+        let error = basic::Publish { exchange: "e", routing_key: &long, ..Default::default() }.encode(&mut out);
+        assert_eq!(error.unwrap_err().fault(), Fault::Caller);
+        let arguments = FieldTable::new().with(&long, 1);
+        let arguments = arguments.as_ref_table();
+        assert!(queue::Declare { arguments, ..Default::default() }.encode(&mut out).is_err());
+        assert_eq!(out, [1, 2]);
+    }
+
+    #[test]
+    fn a_close_is_never_too_long() {
+        let close = connection::Close { reply_code: 320, reply_text: &"x".repeat(300), ..Default::default() };
+        match Method::decode(&encoded(close)).unwrap() {
+            Method::ConnectionClose(close) => assert_eq!(close.reply_text.len(), 255),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let start = connection::StartOk { mechanism: "PLAIN", response: b"\0user\0hunter2", ..Default::default() };
+        let secure = connection::SecureOk { response: b"hunter2" };
+        let update = connection::UpdateSecret { new_secret: b"hunter2", reason: "expired" };
+        for shown in [format!("{start:?}"), format!("{secure:?}"), format!("{update:?}")] {
+            assert!(!shown.contains("hunter2") && !shown.contains("104"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn methods_are_small() {
+        assert!(size_of::<Method<'_>>() <= 96, "{}", size_of::<Method<'_>>());
+        assert!(size_of::<Properties<&[u8]>>() <= 24);
+    }
+}
