@@ -1,12 +1,70 @@
-//! The project commands.
+//! The project's own commands: `cargo xtask help`.
+//!
+//! Everything that a person would otherwise have to remember is a command here. A new one is a module with a
+//! `pub(crate) fn run(arguments: &[String]) -> Result` and a line in [`COMMANDS`].
 
 mod codegen;
+mod process;
+mod rabbitmq;
+mod shell;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+use std::process::ExitCode;
+
+use shell::Result;
+
+/// One line of `cargo xtask help`, and what it runs.
+struct Command {
+    name: &'static str,
+    arguments: &'static str,
+    about: &'static str,
+    run: fn(&[String]) -> Result,
+}
+
+/// Every command, in the order in which help shows them.
+static COMMANDS: &[Command] = &[
+    Command {
+        name: "rabbitmq",
+        arguments: "start | stop | status | env | ctl ARGS…",
+        about: "a real RabbitMQ of this folder's own, under target/rabbitmq (start installs it where it is missing)",
+        run: rabbitmq::run,
+    },
+    Command {
+        name: "codegen",
+        arguments: "[--check]",
+        about: "write the methods of AMQP 0-9-1 from the specification, or check that they are current",
+        run: |arguments| codegen::run(arguments == ["--check"]),
+    },
+    Command { name: "help", arguments: "", about: "this list", run: help },
+];
+
+/// What `name` runs, if there is such a command.
+fn command(name: &str) -> Option<fn(&[String]) -> Result> {
+    COMMANDS.iter().find(|command| command.name == name).map(|command| command.run)
+}
+
+fn help(_: &[String]) -> Result {
+    println!("The project's own commands. Usage: cargo xtask COMMAND\n");
+    for Command { name, arguments, about, .. } in COMMANDS {
+        println!("  {}\n      {about}", format!("{name} {arguments}").trim_end());
+    }
+    Ok(())
+}
+
+fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["codegen"] => codegen::run(false),
-        ["codegen", "--check"] => codegen::run(true),
-        _ => Err("usage: cargo xtask codegen [--check]".into()),
+    let result = match arguments.split_first() {
+        None => help(&[]),
+        Some((name, _)) if name == "--help" || name == "-h" => help(&[]),
+        Some((name, rest)) => match command(name) {
+            Some(run) => run(rest),
+            None => Err(format!("there is no command `{name}`; `cargo xtask help` lists them").into()),
+        },
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -1,0 +1,59 @@
+//! Processes that outlive us, known by their number and by a mark in their command line, so that a number which the
+//! system has given to another process since is never mistaken for ours.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::shell::{self, Result};
+
+/// Whether process `pid` runs and its command line has `mark`.
+pub(crate) fn is_running(pid: u32, mark: &str) -> bool {
+    command_line(pid).is_some_and(|line| line.contains(mark))
+}
+
+/// All processes whose command line has `mark`.
+pub(crate) fn find(mark: &str) -> Vec<u32> {
+    let ours = std::process::id();
+    all().into_iter().filter(|&pid| pid != ours && is_running(pid, mark)).collect()
+}
+
+/// Asks the process to end, waits for it, and kills it when it has not ended within `patience`. Returns whether it
+/// ended by itself.
+pub(crate) fn stop(pid: u32, mark: &str, patience: Duration) -> Result<bool> {
+    for (signal, patience) in [("TERM", patience), ("KILL", Duration::from_secs(10))] {
+        if is_running(pid, mark) {
+            // The shell's own `kill`: a small system may have no program of that name.
+            let _gone_meanwhile =
+                Command::new("sh").args(["-c", &format!("kill -{signal} {pid} 2>/dev/null")]).status();
+        }
+        let deadline = Instant::now() + patience;
+        while is_running(pid, mark) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(50));
+        }
+        if !is_running(pid, mark) {
+            return Ok(signal == "TERM");
+        }
+    }
+    Err(format!("process {pid} ({mark}) does not end, not even when killed").into())
+}
+
+/// The words of a process's command line, none for one that has ended.
+fn command_line(pid: u32) -> Option<String> {
+    if Path::new("/proc/self/cmdline").exists() {
+        let words = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&words).replace('\0', " ");
+        return Some(line).filter(|line| !line.is_empty());
+    }
+    shell::output(Command::new("ps").args(["-ww", "-o", "command=", "-p", &pid.to_string()])).ok()
+}
+
+fn all() -> Vec<u32> {
+    if let Ok(entries) = fs::read_dir("/proc") {
+        return entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    }
+    let listing = shell::output(Command::new("ps").args(["-ax", "-o", "pid="])).unwrap_or_default();
+    listing.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}

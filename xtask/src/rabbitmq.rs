@@ -1,0 +1,228 @@
+//! `cargo xtask rabbitmq`: a real RabbitMQ of this folder's own, started by hand, that meets no other on the machine.
+//!
+//! Everything it has lies under `target/rabbitmq`: data, log, certificates, cookie, and the file `env` that says where it
+//! is. Its ports are chosen at the start, its port mapper is its own, and it listens on 127.0.0.1 alone. Each start
+//! begins with an empty broker.
+
+mod files;
+mod install;
+mod node;
+mod tls;
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::process;
+use crate::shell::{self, Result};
+use node::Node;
+
+/// How long a start may take until the broker answers.
+const START: Duration = Duration::from_secs(120);
+/// How long the broker may take to end by itself.
+const STOP: Duration = Duration::from_secs(30);
+/// How often to try other ports, when somebody takes one between our choice and the broker's listening.
+const ATTEMPTS: usize = 3;
+
+/// What a command that needs the broker gets.
+pub(crate) struct Broker {
+    /// The variables that tell tests where it is.
+    pub(crate) environment: Vec<(String, String)>,
+    /// False when it ran already.
+    pub(crate) started: bool,
+}
+
+pub(crate) fn run(arguments: &[String]) -> Result {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        ["start"] => {
+            let broker = start()?;
+            print_environment(&broker.environment);
+            Ok(())
+        }
+        ["stop"] => stop(),
+        ["status"] => status(),
+        ["env"] => {
+            print_environment(&running()?.environment());
+            Ok(())
+        }
+        ["ctl", ..] => {
+            let status = Command::new(running()?.folder.join("ctl")).args(&arguments[1..]).status()?;
+            std::process::exit(status.code().unwrap_or(1));
+        }
+        _ => Err("usage: cargo xtask rabbitmq start | stop | status | env | ctl ARGS…".into()),
+    }
+}
+
+/// Sees to it that the broker runs and answers.
+pub(crate) fn start() -> Result<Broker> {
+    let folder = folder();
+    let _lock = Lock::take(&folder)?;
+    if let Some(node) = Node::load(&folder).filter(Node::is_running) {
+        match node.check() {
+            Ok(()) => {
+                println!("RabbitMQ {} already runs (process {})", node.name, node.pid);
+                return Ok(Broker { environment: node.environment(), started: false });
+            }
+            Err(error) => println!("RabbitMQ {} runs but does not answer ({error}): starting it anew", node.name),
+        }
+    }
+    clear(&folder)?;
+    let scripts = install::scripts()?;
+    for attempt in 1.. {
+        let node = Node::new(&folder)?;
+        match launch(node, &scripts) {
+            Ok(node) => return Ok(Broker { environment: node.environment(), started: true }),
+            Err(error) if attempt < ATTEMPTS && is_port_taken(&error.to_string()) => {
+                println!("somebody took one of the chosen ports meanwhile: trying others");
+                clear(&folder)?;
+            }
+            Err(error) => {
+                clear(&folder)?;
+                return Err(error);
+            }
+        }
+    }
+    unreachable!("the last attempt returns")
+}
+
+/// Stops the broker of this folder, if there is one.
+pub(crate) fn stop() -> Result {
+    let folder = folder();
+    let _lock = Lock::take(&folder)?;
+    if clear(&folder)? == 0 {
+        println!("RabbitMQ does not run");
+    }
+    Ok(())
+}
+
+fn status() -> Result {
+    let node = running()?;
+    node.check().map_err(|error| format!("RabbitMQ runs (process {}) but does not answer: {error}", node.pid))?;
+    let ports = &node.ports;
+    println!("RabbitMQ {} runs (process {}) and answers", node.name, node.pid);
+    println!("  AMQP {}, AMQPS {}, management {}, all on 127.0.0.1", ports.amqp, ports.amqps, ports.http);
+    println!("  files, log and data: {}", node.folder.display());
+    Ok(())
+}
+
+fn running() -> Result<Node> {
+    Node::load(&folder())
+        .filter(Node::is_running)
+        .ok_or_else(|| "RabbitMQ does not run; `cargo xtask rabbitmq start` starts it".into())
+}
+
+fn folder() -> PathBuf {
+    shell::root().join("target/rabbitmq")
+}
+
+fn print_environment(environment: &[(String, String)]) {
+    for (name, value) in environment {
+        println!("{name}={value}");
+    }
+}
+
+/// Ends whatever runs for this folder, also what no file tells of any more, and returns how many nodes that were.
+fn clear(folder: &Path) -> Result<usize> {
+    let Some(mark) = Node::load(folder).map_or_else(|| Node::new(folder), Ok).map(|node| node.mark()).ok() else {
+        return Ok(0);
+    };
+    let nodes = process::find(&mark);
+    for &pid in &nodes {
+        let begun = Instant::now();
+        let how = if process::stop(pid, &mark, STOP)? { "stopped" } else { "did not end by itself and was killed" };
+        println!("RabbitMQ (process {pid}) {how} in {:.1} s", begun.elapsed().as_secs_f64());
+    }
+    if let Some(node) = Node::load(folder) {
+        process::stop(node.epmd, &node.epmd_mark(), STOP)?;
+    }
+    for name in ["node", "env"] {
+        let _absent = fs::remove_file(folder.join(name));
+    }
+    Ok(nodes.len())
+}
+
+fn launch(mut node: Node, scripts: &Path) -> Result<Node> {
+    let begun = Instant::now();
+    files::write(&node, scripts)?;
+    let mut epmd = Command::new("epmd");
+    epmd.args(["-port", &node.ports.epmd.to_string(), "-address", "127.0.0.1"]);
+    node.epmd = spawn(&mut epmd, &node)?.id();
+    node.save()?;
+
+    let mut server = Command::new(scripts.join("rabbitmq-server"));
+    // The script then becomes the server, instead of watching over it: one process, one number.
+    server.env("RUNNING_UNDER_SYSTEMD", "true");
+    let arguments = format!("-kernel inet_dist_use_interface {{127,0,0,1}} {}", node.mark());
+    server.env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", arguments);
+    let mut child = spawn(&mut server, &node)?;
+    node.pid = child.id();
+    node.save()?;
+
+    await_answer(&node, &mut child, begun + START)?;
+    let lines: Vec<String> = node.environment().iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+    shell::write(&node.folder.join("env"), &lines.concat())?;
+    println!("RabbitMQ {} started in {:.1} s (process {})", node.name, begun.elapsed().as_secs_f64(), node.pid);
+    Ok(node)
+}
+
+/// Starts a process that lives on when we end, and that a Ctrl-C at our terminal does not reach.
+fn spawn(command: &mut Command, node: &Node) -> Result<Child> {
+    let log = || File::options().append(true).open(node.folder.join("log/console.log"));
+    let variables = command.get_envs().map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned)));
+    let variables: Vec<_> = variables.filter_map(|(name, value)| Some((name, value?))).collect();
+    command.env_clear().envs(files::environment(node)).envs(variables);
+    command.current_dir(&node.folder).stdin(Stdio::null()).stdout(log()?).stderr(log()?).process_group(0);
+    let line = shell::line(command);
+    command.spawn().map_err(|error| format!("`{line}` does not start: {error}").into())
+}
+
+fn await_answer(node: &Node, child: &mut Child, deadline: Instant) -> Result {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Err(format!("RabbitMQ ended while starting: {status}{}", node.log_tail()).into());
+        }
+        match node.check() {
+            Ok(()) => return Ok(()),
+            Err(error) if Instant::now() > deadline => {
+                let patience = START.as_secs();
+                return Err(format!("RabbitMQ did not answer within {patience} s ({error}){}", node.log_tail()).into());
+            }
+            Err(_) => thread::sleep(Duration::from_millis(100)),
+        }
+    }
+}
+
+fn is_port_taken(error: &str) -> bool {
+    ["eaddrinuse", "in use by another", "address already in use"].iter().any(|words| error.contains(words))
+}
+
+/// Keeps two commands from starting or stopping the same folder's broker at once.
+struct Lock(PathBuf);
+
+impl Lock {
+    fn take(folder: &Path) -> Result<Self> {
+        let path = folder.join("lock");
+        fs::create_dir_all(folder)?;
+        let deadline = Instant::now() + START + STOP;
+        while OpenOptions::new().write(true).create_new(true).open(&path).is_err() {
+            let owner = shell::read(&path).ok().and_then(|pid| pid.trim().parse::<u32>().ok());
+            let stale = owner.is_some_and(|pid| !process::is_running(pid, "xtask"));
+            if stale || Instant::now() > deadline {
+                let _taken_over = fs::remove_file(&path);
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        shell::write(&path, &std::process::id().to_string())?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _gone = fs::remove_file(&self.0);
+    }
+}

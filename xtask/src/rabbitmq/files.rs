@@ -1,0 +1,133 @@
+//! What the test broker reads: its settings, its users, its cookie, and the script that speaks to it.
+
+use std::fs::{self, Permissions};
+use std::hash::{BuildHasher, RandomState};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::node::Node;
+use super::tls;
+use crate::shell::{self, Result};
+
+/// The user that the client certificate logs in with EXTERNAL. It has no password.
+pub(crate) const EXTERNAL_USER: &str = "hopmq-external";
+
+/// Writes everything anew, over an empty folder of data.
+pub(crate) fn write(node: &Node, scripts: &Path) -> Result {
+    let folder = &node.folder;
+    for old in ["data", "log", "home"] {
+        shell::remove_folder(&folder.join(old))?;
+    }
+    tls::write(&folder.join("tls"), EXTERNAL_USER)?;
+    shell::write(&folder.join("rabbitmq.conf"), &settings(node))?;
+    shell::write(&folder.join("definitions.json"), DEFINITIONS)?;
+    shell::write(&folder.join("enabled_plugins"), "[rabbitmq_management,rabbitmq_auth_mechanism_ssl].\n")?;
+    // Stands in for the system's rabbitmq-env.conf and advanced.config, which could say anything.
+    shell::write(&folder.join("empty.conf"), "")?;
+    shell::write(&folder.join("advanced.config"), "[].\n")?;
+    shell::write(&folder.join("log/console.log"), "")?;
+    let cookie = folder.join("home/.erlang.cookie");
+    shell::write(&cookie, &format!("{:016X}{:016X}", random(), random()))?;
+    fs::set_permissions(&cookie, Permissions::from_mode(0o400))?;
+    let ctl = folder.join("ctl");
+    shell::write(&ctl, &ctl_script(node, scripts))?;
+    fs::set_permissions(&ctl, Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+/// A number that nobody can guess, from the seed of std's hash tables.
+pub(crate) fn random() -> u64 {
+    RandomState::new().hash_one(std::process::id())
+}
+
+/// The environment of everything that is RabbitMQ's: the server and its tools. What the caller's own environment says
+/// of RabbitMQ and Erlang must not reach them.
+pub(crate) fn environment(node: &Node) -> Vec<(&'static str, String)> {
+    let at = |name: &str| node.folder.join(name).display().to_string();
+    vec![
+        ("HOME", at("home")),
+        ("LANG", "C.UTF-8".into()),
+        ("LC_ALL", "C.UTF-8".into()),
+        ("PATH", std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".into())),
+        ("ERL_EPMD_PORT", node.ports.epmd.to_string()),
+        ("ERL_EPMD_ADDRESS", "127.0.0.1".into()),
+        ("RABBITMQ_NODENAME", node.name.clone()),
+        ("RABBITMQ_DIST_PORT", node.ports.distribution.to_string()),
+        // A tool listens for Erlang's distribution too: on any free port, where the default is one range for all.
+        ("RABBITMQ_CTL_DIST_PORT_MIN", "0".into()),
+        ("RABBITMQ_CTL_DIST_PORT_MAX", "0".into()),
+        ("RABBITMQ_CONF_ENV_FILE", at("empty.conf")),
+        ("RABBITMQ_CONFIG_FILE", at("rabbitmq.conf")),
+        ("RABBITMQ_ADVANCED_CONFIG_FILE", at("advanced.config")),
+        ("RABBITMQ_ENABLED_PLUGINS_FILE", at("enabled_plugins")),
+        ("RABBITMQ_MNESIA_BASE", at("data")),
+        ("RABBITMQ_GENERATED_CONFIG_DIR", at("data/config")),
+        ("RABBITMQ_SCHEMA_DIR", at("data/schema")),
+        ("RABBITMQ_LOG_BASE", at("log")),
+        ("RABBITMQ_PID_FILE", at("data/pid")),
+    ]
+}
+
+fn ctl_script(node: &Node, scripts: &Path) -> String {
+    let mut script = String::from("#!/bin/sh\n# rabbitmqctl for this folder's broker.\nexec env -i \\\n");
+    for (name, value) in environment(node) {
+        script += &format!("    {name}={} \\\n", quoted(&value));
+    }
+    script + &format!("    {} \"$@\"\n", quoted(&scripts.join("rabbitmqctl").display().to_string()))
+}
+
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+fn settings(node: &Node) -> String {
+    let folder = node.folder.display();
+    let ports = &node.ports;
+    format!(
+        "\
+listeners.tcp.1 = 127.0.0.1:{amqp}
+listeners.ssl.1 = 127.0.0.1:{amqps}
+ssl_options.cacertfile = {folder}/tls/ca.pem
+ssl_options.certfile = {folder}/tls/server.pem
+ssl_options.keyfile = {folder}/tls/server.key
+ssl_options.versions.1 = tlsv1.3
+ssl_options.versions.2 = tlsv1.2
+ssl_options.verify = verify_peer
+ssl_options.fail_if_no_peer_cert = false
+ssl_cert_login_from = common_name
+auth_mechanisms.1 = PLAIN
+auth_mechanisms.2 = AMQPLAIN
+auth_mechanisms.3 = EXTERNAL
+management.tcp.ip = 127.0.0.1
+management.tcp.port = {http}
+load_definitions = {folder}/definitions.json
+log.file = rabbit.log
+log.file.level = info
+log.console = false
+vm_memory_high_watermark.absolute = 4GB
+disk_free_limit.absolute = 50MB
+collect_statistics_interval = 1000
+",
+        amqp = ports.amqp,
+        amqps = ports.amqps,
+        http = ports.http,
+    )
+}
+
+/// Users, hosts and permissions. `hopmq-limited` may touch nothing but what begins with `hopmq-limited-`.
+const DEFINITIONS: &str = r#"{
+  "vhosts": [{ "name": "/" }, { "name": "hopmq-other" }],
+  "users": [
+    { "name": "guest", "password": "guest", "tags": "administrator" },
+    { "name": "hopmq-external", "password_hash": "", "tags": "" },
+    { "name": "hopmq-limited", "password": "limited", "tags": "" }
+  ],
+  "permissions": [
+    { "user": "guest", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*" },
+    { "user": "guest", "vhost": "hopmq-other", "configure": ".*", "write": ".*", "read": ".*" },
+    { "user": "hopmq-external", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*" },
+    { "user": "hopmq-limited", "vhost": "/",
+      "configure": "^hopmq-limited-", "write": "^hopmq-limited-", "read": "^hopmq-limited-" }
+  ]
+}
+"#;

@@ -1,0 +1,175 @@
+//! One running node: its name, its ports, and whether it answers.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::files;
+use crate::process;
+use crate::shell::{self, Result};
+
+/// How long one question to the node may take.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// The node of one folder.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) folder: PathBuf,
+    pub(crate) name: String,
+    pub(crate) ports: Ports,
+    /// The node's process, 0 before it starts.
+    pub(crate) pid: u32,
+    /// The process of Erlang's port mapper that we started for it, 0 before it starts.
+    pub(crate) epmd: u32,
+}
+
+/// The ports of one node, all on 127.0.0.1.
+#[derive(Debug)]
+pub(crate) struct Ports {
+    pub(crate) amqp: u16,
+    pub(crate) amqps: u16,
+    pub(crate) http: u16,
+    pub(crate) distribution: u16,
+    pub(crate) epmd: u16,
+}
+
+impl Ports {
+    /// Ports that are free now. Below the range that systems take for outgoing connections, or some test's connection
+    /// could sit on one by the time the node listens.
+    fn choose() -> Result<Self> {
+        let mut next = 20_000 + (files::random() % 10_000) as u16;
+        let mut held = Vec::new();
+        while held.len() < 5 && next < 32_000 {
+            held.extend(TcpListener::bind((Ipv4Addr::LOCALHOST, next)).map(|listener| (next, listener)));
+            next += 1;
+        }
+        let ports: Vec<u16> = held.iter().map(|(port, _)| *port).collect();
+        let [amqp, amqps, http, distribution, epmd] = ports[..] else {
+            return Err("no free ports on 127.0.0.1 between 20000 and 32000".into());
+        };
+        Ok(Self { amqp, amqps, http, distribution, epmd })
+    }
+}
+
+impl Node {
+    /// A node for `folder` that does not run yet. Its name tells it from those of other folders.
+    pub(crate) fn new(folder: &Path) -> Result<Self> {
+        let (folder, name) = (folder.to_path_buf(), name_of(folder));
+        Ok(Self { folder, name, ports: Ports::choose()?, pid: 0, epmd: 0 })
+    }
+
+    /// The node that was started in `folder` last, if any.
+    pub(crate) fn load(folder: &Path) -> Option<Self> {
+        let text = shell::read(&folder.join("node")).ok()?;
+        let number = |name: &str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+                .and_then(|value| value.parse().ok())
+        };
+        let port = |name| number(name).and_then(|port| u16::try_from(port).ok());
+        let ports = Ports {
+            amqp: port("amqp")?,
+            amqps: port("amqps")?,
+            http: port("http")?,
+            distribution: port("distribution")?,
+            epmd: port("epmd")?,
+        };
+        let (folder, name) = (folder.to_path_buf(), name_of(folder));
+        Some(Self { folder, name, ports, pid: number("pid")?, epmd: number("epmd_pid")? })
+    }
+
+    /// Remembers the node for the next `load`.
+    pub(crate) fn save(&self) -> Result {
+        let Ports { amqp, amqps, http, distribution, epmd } = self.ports;
+        let (pid, epmd_pid) = (self.pid, self.epmd);
+        let text = format!(
+            "pid={pid}\nepmd_pid={epmd_pid}\namqp={amqp}\namqps={amqps}\nhttp={http}\n\
+             distribution={distribution}\nepmd={epmd}\n"
+        );
+        shell::write(&self.folder.join("node"), &text)
+    }
+
+    /// What the tests read: where the broker is.
+    pub(crate) fn environment(&self) -> Vec<(String, String)> {
+        let Ports { amqp, amqps, http, .. } = self.ports;
+        let at = |name: &str| self.folder.join(name).display().to_string();
+        vec![
+            ("AMQP_URL".into(), format!("amqp://guest:guest@127.0.0.1:{amqp}/%2f")),
+            ("AMQPS_URL".into(), format!("amqps://guest:guest@localhost:{amqps}/%2f")),
+            ("RABBITMQ_HTTP".into(), format!("http://127.0.0.1:{http}")),
+            ("HOPMQ_TLS_DIR".into(), at("tls")),
+            ("HOPMQ_RABBITMQCTL".into(), at("ctl")),
+        ]
+    }
+
+    /// The words in the server's command line that tell it from every other process.
+    pub(crate) fn mark(&self) -> String {
+        format!("-hopmq_node {}", self.name)
+    }
+
+    /// The words in the port mapper's command line.
+    pub(crate) fn epmd_mark(&self) -> String {
+        format!("epmd -port {}", self.ports.epmd)
+    }
+
+    /// Whether its process is there.
+    pub(crate) fn is_running(&self) -> bool {
+        process::is_running(self.pid, &self.mark())
+    }
+
+    /// Whether it answers as it should on every port; the error says which does not, and how.
+    pub(crate) fn check(&self) -> Result {
+        let greeting = ask(self.ports.amqp, b"AMQP\x00\x00\x09\x01", 7).map_err(|error| format!("AMQP: {error}"))?;
+        if greeting.first() != Some(&1) {
+            return Err(format!("AMQP: not the start of a session: {greeting:?}").into());
+        }
+        // base64 of guest:guest
+        let request = "GET /api/overview HTTP/1.0\r\nAuthorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\n\r\n";
+        let answer = ask(self.ports.http, request.as_bytes(), usize::MAX).map_err(|error| format!("HTTP: {error}"))?;
+        let answer = String::from_utf8_lossy(&answer);
+        if !answer.contains(&format!("\"node\":\"{}\"", self.name)) {
+            return Err(format!("HTTP: {}", answer.lines().next().unwrap_or("no answer")).into());
+        }
+        connect(self.ports.amqps).map(drop).map_err(|error| format!("AMQPS: {error}").into())
+    }
+
+    /// The last lines of what it logged and printed.
+    pub(crate) fn log_tail(&self) -> String {
+        let mut tail = String::new();
+        for name in ["rabbit.log", "console.log"] {
+            let path = self.folder.join("log").join(name);
+            let text = shell::read(&path).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+            if !lines.is_empty() {
+                let last = lines[lines.len().saturating_sub(20)..].join("\n  ");
+                tail += &format!("\n{} ends:\n  {last}", path.display());
+            }
+        }
+        tail
+    }
+}
+
+fn name_of(folder: &Path) -> String {
+    let mut hasher = DefaultHasher::new();
+    folder.hash(&mut hasher);
+    format!("hopmq-{:08x}@localhost", hasher.finish() as u32)
+}
+
+fn connect(port: u16) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), ANSWER)?;
+    stream.set_read_timeout(Some(ANSWER))?;
+    stream.set_write_timeout(Some(ANSWER))?;
+    Ok(stream)
+}
+
+/// Sends `question` and returns the first `limit` bytes of the answer, or all of it.
+fn ask(port: u16, question: &[u8], limit: usize) -> io::Result<Vec<u8>> {
+    let mut stream = connect(port)?;
+    stream.write_all(question)?;
+    let mut answer = Vec::new();
+    stream.take(limit as u64).read_to_end(&mut answer)?;
+    Ok(answer)
+}
