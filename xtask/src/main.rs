@@ -7,6 +7,8 @@ mod codegen;
 mod process;
 mod rabbitmq;
 mod shell;
+mod steps;
+mod test;
 
 use std::process::ExitCode;
 
@@ -27,6 +29,12 @@ static COMMANDS: &[Command] = &[
         arguments: "start | stop | status | env | ctl ARGS…",
         about: "a real RabbitMQ of this folder's own, under target/rabbitmq (start installs it where it is missing)",
         run: rabbitmq::run,
+    },
+    Command {
+        name: "test",
+        arguments: "[FILTER…]",
+        about: "every test, or those whose names contain a filter, against RabbitMQ (started and stopped if need be)",
+        run: test::run,
     },
     Command {
         name: "codegen",

@@ -1,0 +1,103 @@
+//! `cargo xtask test`: every test there is, against a real RabbitMQ.
+
+use std::io::{BufRead, BufReader, IsTerminal};
+use std::ops::AddAssign;
+use std::process::Stdio;
+
+use crate::rabbitmq::{self, Broker};
+use crate::shell::{self, Result};
+use crate::steps::Steps;
+
+/// Runs the tests whose names contain one of `filters`, or all of them.
+pub(crate) fn run(filters: &[String]) -> Result {
+    let mut steps = Steps::new();
+    let mut broker = None;
+    steps.run("a RabbitMQ to test against", || rabbitmq::start().map(|started| broker = Some(started)));
+    if let Some(broker) = &broker {
+        steps.run("cargo test", || cargo_test(filters, broker));
+    }
+    if broker.is_some_and(|broker| broker.started) {
+        steps.run("stop RabbitMQ", rabbitmq::stop);
+    }
+    steps.finish("test")
+}
+
+/// Unit tests, scenarios, examples and documentation of the whole workspace.
+fn cargo_test(filters: &[String], broker: &Broker) -> Result {
+    let mut command = shell::cargo();
+    command.args(["test", "--workspace", "--no-fail-fast"]);
+    if std::io::stdout().is_terminal() {
+        command.args(["--color", "always"]);
+    }
+    if !filters.is_empty() {
+        command.arg("--").args(filters);
+    }
+    let line = shell::line(&command);
+    println!("$ {line}");
+    command.envs(broker.environment.iter().cloned()).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| format!("`{line}` does not start: {error}"))?;
+    let mut total = Count::default();
+    for text in BufReader::new(child.stdout.take().expect("it is piped")).split(b'\n') {
+        let text = text?;
+        let text = String::from_utf8_lossy(&text);
+        println!("{text}");
+        total += Count::of(&text);
+    }
+    let status = child.wait()?;
+    println!("{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped);
+    match (status.success(), total.passed) {
+        (false, _) => Err(format!("`{line}` failed: {status}").into()),
+        (true, 0) if filters.is_empty() => Err(format!("`{line}` ran no test").into()),
+        (true, 0) => Err(format!("no test's name contains {}", filters.join(" or ")).into()),
+        _ => Ok(()),
+    }
+}
+
+/// How many tests ended how.
+#[derive(Debug, Default, PartialEq)]
+struct Count {
+    passed: u32,
+    failed: u32,
+    skipped: u32,
+}
+
+impl Count {
+    /// What a line of libtest's output says: `test result: ok. 3 passed; 0 failed; 1 ignored; …`, else nothing.
+    fn of(line: &str) -> Self {
+        let mut count = Self::default();
+        let Some((_, summary)) = line.split_once("test result: ") else { return count };
+        let words: Vec<&str> = summary.split([' ', ';']).filter(|word| !word.is_empty()).collect();
+        for pair in words.windows(2) {
+            if let (Ok(number), what) = (pair[0].parse(), pair[1]) {
+                match what {
+                    "passed" => count.passed = number,
+                    "failed" => count.failed = number,
+                    "ignored" => count.skipped = number,
+                    _ => {}
+                }
+            }
+        }
+        count
+    }
+}
+
+impl AddAssign for Count {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Count;
+
+    #[test]
+    fn results_are_counted() {
+        let line =
+            "test result: \u{1b}[32mok\u{1b}(B\u{1b}[m. 12 passed; 1 failed; 2 ignored; 0 measured; 9 filtered out";
+        assert_eq!(Count::of(line), Count { passed: 12, failed: 1, skipped: 2 });
+        assert_eq!(Count::of("test proto::tests::it_works ... ok"), Count::default());
+    }
+}
