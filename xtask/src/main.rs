@@ -9,6 +9,7 @@ mod rabbitmq;
 mod shell;
 mod steps;
 mod test;
+mod tidy;
 
 use std::process::ExitCode;
 
@@ -36,6 +37,7 @@ static COMMANDS: &[Command] = &[
         about: "every test, or those whose names contain a filter, against RabbitMQ (started and stopped if need be)",
         run: test::run,
     },
+    Command { name: "tidy", arguments: "", about: "what rustfmt and clippy do not look at", run: tidy::run },
     Command {
         name: "codegen",
         arguments: "[--check]",
