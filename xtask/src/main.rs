@@ -4,6 +4,7 @@
 //! `pub(crate) fn run(arguments: &[String]) -> Result` and a line in [`COMMANDS`].
 
 mod codegen;
+mod deps;
 mod process;
 mod rabbitmq;
 mod shell;
@@ -38,6 +39,7 @@ static COMMANDS: &[Command] = &[
         run: test::run,
     },
     Command { name: "tidy", arguments: "", about: "what rustfmt and clippy do not look at", run: tidy::run },
+    Command { name: "deps", arguments: "", about: "how many crates hopmq brings, held below a limit", run: deps::run },
     Command {
         name: "codegen",
         arguments: "[--check]",
