@@ -3,6 +3,7 @@
 //! Everything that a person would otherwise have to remember is a command here. A new one is a module with a
 //! `pub(crate) fn run(arguments: &[String]) -> Result` and a line in [`COMMANDS`].
 
+mod ci;
 mod codegen;
 mod deps;
 mod process;
@@ -38,6 +39,7 @@ static COMMANDS: &[Command] = &[
         about: "every test, or those whose names contain a filter, against RabbitMQ (started and stopped if need be)",
         run: test::run,
     },
+    Command { name: "ci", arguments: "", about: "all that a change must pass; what .ci/run runs", run: ci::run },
     Command { name: "tidy", arguments: "", about: "what rustfmt and clippy do not look at", run: tidy::run },
     Command { name: "deps", arguments: "", about: "how many crates hopmq brings, held below a limit", run: deps::run },
     Command {

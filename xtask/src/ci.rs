@@ -1,0 +1,51 @@
+//! `cargo xtask ci`: all that a change must pass, in the order in which it is cheapest to learn of a fault.
+
+use std::process::Command;
+
+use crate::shell::{self, Result};
+use crate::steps::{Outcome, Steps};
+use crate::{deps, test, tidy};
+
+const WASM: &str = "wasm32-unknown-unknown";
+
+pub(crate) fn run(_: &[String]) -> Result {
+    let mut steps = Steps::new();
+    steps.run("formatting", || cargo("fmt --all --check"));
+    steps.run("tidy", || tidy::run(&[]));
+    steps.step("generated code is current", || optional("codegen", &["--check"]));
+    steps.run("dependencies", || deps::run(&[]));
+    steps.run("clippy", || cargo("clippy --workspace --all-targets -- -D warnings"));
+    steps.run("clippy, no default features", || cargo("clippy -p hopmq --no-default-features -- -D warnings"));
+    steps.run("clippy, all features", || cargo("clippy --workspace --all-targets --all-features -- -D warnings"));
+    steps.run("documentation", || {
+        shell::run(shell::cargo().env("RUSTDOCFLAGS", "-D warnings").args(["doc", "--no-deps", "--workspace"]))
+    });
+    steps.step("WebAssembly", wasm);
+    steps.run("test", || test::run(&[]));
+    steps.finish("ci")
+}
+
+fn cargo(words: &str) -> Result {
+    shell::run(shell::cargo().args(words.split(' ')))
+}
+
+/// Runs one of our own commands, if it is there.
+fn optional(name: &str, arguments: &[&str]) -> Result<Outcome> {
+    let Some(run) = crate::command(name) else {
+        return Ok(Outcome::Skipped(format!("there is no command `{name}`")));
+    };
+    run(&arguments.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    Ok(Outcome::Passed)
+}
+
+/// The protocol and the core compile for the browser. Without rustup the target cannot be had; CI always has it.
+fn wasm() -> Result<Outcome> {
+    match shell::output(Command::new("rustup").args(["target", "list", "--installed"])) {
+        Ok(targets) if targets.lines().any(|target| target == WASM) => {}
+        Ok(_) => shell::run(shell::program("rustup").args(["target", "add", WASM]))?,
+        Err(_) if std::env::var_os("CI").is_none() => return Ok(Outcome::Skipped("there is no rustup".into())),
+        Err(error) => return Err(error),
+    }
+    cargo(&format!("check -p hopmq-proto -p hopmq --no-default-features --target {WASM}"))?;
+    Ok(Outcome::Passed)
+}
