@@ -57,10 +57,11 @@ fn command(name: &str) -> Option<fn(&[String]) -> Result> {
 }
 
 fn help(_: &[String]) -> Result {
-    println!("The project's own commands. Usage: cargo xtask COMMAND\n");
+    let mut text = String::from("The project's own commands. Usage: cargo xtask COMMAND\n\n");
     for Command { name, arguments, about, .. } in COMMANDS {
-        println!("  {}\n      {about}", format!("{name} {arguments}").trim_end());
+        text += &format!("  {}\n      {about}\n", format!("{name} {arguments}").trim_end());
     }
+    shell::print(&text);
     Ok(())
 }
 

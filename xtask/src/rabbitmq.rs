@@ -39,14 +39,13 @@ pub(crate) fn run(arguments: &[String]) -> Result {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
         ["start"] => {
-            let broker = start()?;
-            print_environment(&broker.environment);
+            shell::print(&lines(&start()?.environment));
             Ok(())
         }
         ["stop"] => stop(),
         ["status"] => status(),
         ["env"] => {
-            print_environment(&running()?.environment());
+            shell::print(&lines(&running()?.environment()));
             Ok(())
         }
         ["ctl", ..] => {
@@ -119,25 +118,23 @@ fn folder() -> PathBuf {
     shell::root().join("target/rabbitmq")
 }
 
-fn print_environment(environment: &[(String, String)]) {
-    for (name, value) in environment {
-        println!("{name}={value}");
-    }
+/// The environment as lines of a file.
+fn lines(environment: &[(String, String)]) -> String {
+    environment.iter().map(|(name, value)| format!("{name}={value}\n")).collect()
 }
 
 /// Ends whatever runs for this folder, also what no file tells of any more, and returns how many nodes that were.
 fn clear(folder: &Path) -> Result<usize> {
-    let Some(mark) = Node::load(folder).map_or_else(|| Node::new(folder), Ok).map(|node| node.mark()).ok() else {
-        return Ok(0);
-    };
+    let mark = node::server_mark(folder);
     let nodes = process::find(&mark);
     for &pid in &nodes {
         let begun = Instant::now();
         let how = if process::stop(pid, &mark, STOP)? { "stopped" } else { "did not end by itself and was killed" };
         println!("RabbitMQ (process {pid}) {how} in {:.1} s", begun.elapsed().as_secs_f64());
     }
-    if let Some(node) = Node::load(folder) {
-        process::stop(node.epmd, &node.epmd_mark(), STOP)?;
+    let mark = node::epmd_mark(folder);
+    for pid in process::find(&mark) {
+        process::stop(pid, &mark, STOP)?;
     }
     for name in ["node", "env"] {
         let _absent = fs::remove_file(folder.join(name));
@@ -149,22 +146,21 @@ fn launch(mut node: Node, scripts: &Path) -> Result<Node> {
     let begun = Instant::now();
     files::write(&node, scripts)?;
     let mut epmd = Command::new("epmd");
+    epmd.arg0(node::epmd_mark(&node.folder));
     epmd.args(["-port", &node.ports.epmd.to_string(), "-address", "127.0.0.1"]);
-    node.epmd = spawn(&mut epmd, &node)?.id();
-    node.save()?;
+    spawn(&mut epmd, &node)?;
 
     let mut server = Command::new(scripts.join("rabbitmq-server"));
     // The script then becomes the server, instead of watching over it: one process, one number.
     server.env("RUNNING_UNDER_SYSTEMD", "true");
-    let arguments = format!("-kernel inet_dist_use_interface {{127,0,0,1}} {}", node.mark());
+    let arguments = format!("-kernel inet_dist_use_interface {{127,0,0,1}} {}", node::server_mark(&node.folder));
     server.env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", arguments);
     let mut child = spawn(&mut server, &node)?;
     node.pid = child.id();
     node.save()?;
 
     await_answer(&node, &mut child, begun + START)?;
-    let lines: Vec<String> = node.environment().iter().map(|(name, value)| format!("{name}={value}\n")).collect();
-    shell::write(&node.folder.join("env"), &lines.concat())?;
+    shell::write(&node.folder.join("env"), &lines(&node.environment()))?;
     println!("RabbitMQ {} started in {:.1} s (process {})", node.name, begun.elapsed().as_secs_f64(), node.pid);
     Ok(node)
 }

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -53,6 +54,11 @@ pub(crate) fn line(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     let words = std::iter::once(program).chain(command.get_args());
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}
+
+/// Prints text that may be piped into a program which reads only a part of it, as `head` does.
+pub(crate) fn print(text: &str) {
+    let _reader_went = std::io::stdout().write_all(text.as_bytes());
 }
 
 /// Reads a text file.

@@ -22,12 +22,10 @@ pub(crate) struct Node {
     pub(crate) ports: Ports,
     /// The node's process, 0 before it starts.
     pub(crate) pid: u32,
-    /// The process of Erlang's port mapper that we started for it, 0 before it starts.
-    pub(crate) epmd: u32,
 }
 
 /// The ports of one node, all on 127.0.0.1.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Ports {
     pub(crate) amqp: u16,
     pub(crate) amqps: u16,
@@ -58,7 +56,7 @@ impl Node {
     /// A node for `folder` that does not run yet. Its name tells it from those of other folders.
     pub(crate) fn new(folder: &Path) -> Result<Self> {
         let (folder, name) = (folder.to_path_buf(), name_of(folder));
-        Ok(Self { folder, name, ports: Ports::choose()?, pid: 0, epmd: 0 })
+        Ok(Self { folder, name, ports: Ports::choose()?, pid: 0 })
     }
 
     /// The node that was started in `folder` last, if any.
@@ -78,17 +76,14 @@ impl Node {
             epmd: port("epmd")?,
         };
         let (folder, name) = (folder.to_path_buf(), name_of(folder));
-        Some(Self { folder, name, ports, pid: number("pid")?, epmd: number("epmd_pid")? })
+        Some(Self { folder, name, ports, pid: number("pid")? })
     }
 
     /// Remembers the node for the next `load`.
     pub(crate) fn save(&self) -> Result {
-        let Ports { amqp, amqps, http, distribution, epmd } = self.ports;
-        let (pid, epmd_pid) = (self.pid, self.epmd);
-        let text = format!(
-            "pid={pid}\nepmd_pid={epmd_pid}\namqp={amqp}\namqps={amqps}\nhttp={http}\n\
-             distribution={distribution}\nepmd={epmd}\n"
-        );
+        let (pid, Ports { amqp, amqps, http, distribution, epmd }) = (self.pid, self.ports);
+        let text =
+            format!("pid={pid}\namqp={amqp}\namqps={amqps}\nhttp={http}\ndistribution={distribution}\nepmd={epmd}\n");
         shell::write(&self.folder.join("node"), &text)
     }
 
@@ -105,19 +100,9 @@ impl Node {
         ]
     }
 
-    /// The words in the server's command line that tell it from every other process.
-    pub(crate) fn mark(&self) -> String {
-        format!("-hopmq_node {}", self.name)
-    }
-
-    /// The words in the port mapper's command line.
-    pub(crate) fn epmd_mark(&self) -> String {
-        format!("epmd -port {}", self.ports.epmd)
-    }
-
     /// Whether its process is there.
     pub(crate) fn is_running(&self) -> bool {
-        process::is_running(self.pid, &self.mark())
+        process::is_running(self.pid, &server_mark(&self.folder))
     }
 
     /// Whether it answers as it should on every port; the error says which does not, and how.
@@ -150,6 +135,16 @@ impl Node {
         }
         tail
     }
+}
+
+/// The words in the server's command line that tell it from every other process.
+pub(crate) fn server_mark(folder: &Path) -> String {
+    format!("-hopmq_node {}", name_of(folder))
+}
+
+/// The words in the command line of the port mapper of `folder`'s node.
+pub(crate) fn epmd_mark(folder: &Path) -> String {
+    format!("epmd of {}", name_of(folder))
 }
 
 fn name_of(folder: &Path) -> String {
