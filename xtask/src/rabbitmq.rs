@@ -1,7 +1,7 @@
 //! `cargo xtask rabbitmq`: a real RabbitMQ of this folder's own, started by hand, that meets no other on the machine.
 //!
-//! Everything it has lies under `target/rabbitmq`: data, log, certificates, cookie, and the file `env` that says where it
-//! is. Its ports are chosen at the start, its port mapper is its own, and it listens on 127.0.0.1 alone. Each start
+//! Everything it has lies under `target/rabbitmq`: data, log, certificates, cookie, and the file `env` that says where
+//! it is. Its ports are chosen at the start, its port mapper is its own, and it listens on 127.0.0.1 alone. Each start
 //! begins with an empty broker.
 
 mod files;
@@ -26,6 +26,8 @@ const START: Duration = Duration::from_secs(120);
 const STOP: Duration = Duration::from_secs(30);
 /// How often to try other ports, when somebody takes one between our choice and the broker's listening.
 const ATTEMPTS: usize = 3;
+/// Begins the error of a port mapper that ended at once. There is one reason for it to: its port is taken.
+const EPMD_ENDED: &str = "Erlang's port mapper ended while starting";
 
 /// What a command that needs the broker gets.
 pub(crate) struct Broker {
@@ -148,7 +150,7 @@ fn launch(mut node: Node, scripts: &Path) -> Result<Node> {
     let mut epmd = Command::new("epmd");
     epmd.arg0(node::epmd_mark(&node.folder));
     epmd.args(["-port", &node.ports.epmd.to_string(), "-address", "127.0.0.1"]);
-    spawn(&mut epmd, &node)?;
+    let mut epmd = spawn(&mut epmd, &node)?;
 
     let mut server = Command::new(scripts.join("rabbitmq-server"));
     // The script then becomes the server, instead of watching over it: one process, one number.
@@ -159,7 +161,7 @@ fn launch(mut node: Node, scripts: &Path) -> Result<Node> {
     node.pid = child.id();
     node.save()?;
 
-    await_answer(&node, &mut child, begun + START)?;
+    await_answer(&node, [&mut epmd, &mut child], begun + START)?;
     shell::write(&node.folder.join("env"), &lines(&node.environment()))?;
     println!("RabbitMQ {} started in {:.1} s (process {})", node.name, begun.elapsed().as_secs_f64(), node.pid);
     Ok(node)
@@ -176,9 +178,13 @@ fn spawn(command: &mut Command, node: &Node) -> Result<Child> {
     command.spawn().map_err(|error| format!("`{line}` does not start: {error}").into())
 }
 
-fn await_answer(node: &Node, child: &mut Child, deadline: Instant) -> Result {
+fn await_answer(node: &Node, [epmd, server]: [&mut Child; 2], deadline: Instant) -> Result {
     loop {
-        if let Some(status) = child.try_wait()? {
+        if let Some(status) = epmd.try_wait()? {
+            let port = node.ports.epmd;
+            return Err(format!("{EPMD_ENDED} ({status}) on port {port}{}", node.log_tail()).into());
+        }
+        if let Some(status) = server.try_wait()? {
             return Err(format!("RabbitMQ ended while starting: {status}{}", node.log_tail()).into());
         }
         match node.check() {
@@ -193,7 +199,7 @@ fn await_answer(node: &Node, child: &mut Child, deadline: Instant) -> Result {
 }
 
 fn is_port_taken(error: &str) -> bool {
-    ["eaddrinuse", "in use by another", "address already in use"].iter().any(|words| error.contains(words))
+    [EPMD_ENDED, "eaddrinuse", "dist_port_already_used"].iter().any(|words| error.contains(words))
 }
 
 /// Keeps two commands from starting or stopping the same folder's broker at once.
