@@ -57,3 +57,39 @@ fn all() -> Vec<u32> {
     let listing = shell::output(Command::new("ps").args(["-ax", "-o", "pid="])).unwrap_or_default();
     listing.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::CommandExt;
+    use std::process::Child;
+
+    use super::*;
+
+    /// A shell that waits, known by its mark. Its parent, this test, must read its end before it is gone for good.
+    fn start(mark: &str, script: &str) -> Child {
+        let child = Command::new("sh").arg0(mark).args(["-c", script]).spawn().expect("there is a shell");
+        while !is_running(child.id(), mark) {
+            thread::yield_now();
+        }
+        child
+    }
+
+    #[test]
+    fn a_process_is_found_by_its_mark_and_asked_to_end() {
+        let mut child = start("xtask-test-polite", "while :; do :; done");
+        assert!(find("xtask-test-polite").contains(&child.id()));
+        assert!(!is_running(child.id(), "xtask-test-another"));
+        assert!(stop(child.id(), "xtask-test-polite", Duration::from_secs(60)).expect("it ends"));
+        assert!(!find("xtask-test-polite").contains(&child.id()));
+        child.wait().expect("it has ended");
+    }
+
+    #[test]
+    fn a_process_that_does_not_want_to_end_is_killed() {
+        let mut child = start("xtask-test-deaf", "trap '' TERM; while :; do :; done");
+        // It may get the signal before it has closed its ears; then it ends as asked, which is right as well.
+        stop(child.id(), "xtask-test-deaf", Duration::from_millis(200)).expect("it is killed");
+        assert!(!is_running(child.id(), "xtask-test-deaf"));
+        child.wait().expect("it has ended");
+    }
+}

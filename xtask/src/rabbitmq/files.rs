@@ -131,3 +131,19 @@ const DEFINITIONS: &str = r#"{
   ]
 }
 "#;
+
+#[cfg(test)]
+mod tests {
+    use super::{quoted, random};
+
+    #[test]
+    fn words_are_quoted_for_the_shell() {
+        assert_eq!(quoted("a b"), "'a b'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+    }
+
+    #[test]
+    fn random_numbers_differ() {
+        assert_ne!(random(), random());
+    }
+}
