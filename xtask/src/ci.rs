@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::shell::{self, Result};
 use crate::steps::{Outcome, Steps};
-use crate::{deps, test, tidy};
+use crate::{codegen, deps, test, tidy};
 
 const WASM: &str = "wasm32-unknown-unknown";
 
@@ -12,7 +12,7 @@ pub(crate) fn run(_: &[String]) -> Result {
     let mut steps = Steps::new();
     steps.run("formatting", || cargo("fmt --all --check"));
     steps.run("tidy", || tidy::run(&[]));
-    steps.step("generated code is current", || optional("codegen", &["--check"]));
+    steps.run("generated code is current", || codegen::run(true));
     steps.run("dependencies", || deps::run(&[]));
     steps.run("clippy", || cargo("clippy --workspace --all-targets -- -D warnings"));
     steps.run("clippy, no default features", || cargo("clippy -p hopmq --no-default-features -- -D warnings"));
@@ -27,15 +27,6 @@ pub(crate) fn run(_: &[String]) -> Result {
 
 fn cargo(words: &str) -> Result {
     shell::run(shell::cargo().args(words.split(' ')))
-}
-
-/// Runs one of our own commands, if it is there.
-fn optional(name: &str, arguments: &[&str]) -> Result<Outcome> {
-    let Some(run) = crate::command(name) else {
-        return Ok(Outcome::Skipped(format!("there is no command `{name}`")));
-    };
-    run(&arguments.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-    Ok(Outcome::Passed)
 }
 
 /// The protocol and the core compile for the browser. Without rustup the target cannot be had; CI always has it.

@@ -51,11 +51,6 @@ static COMMANDS: &[Command] = &[
     Command { name: "help", arguments: "", about: "this list", run: help },
 ];
 
-/// What `name` runs, if there is such a command.
-fn command(name: &str) -> Option<fn(&[String]) -> Result> {
-    COMMANDS.iter().find(|command| command.name == name).map(|command| command.run)
-}
-
 fn help(_: &[String]) -> Result {
     let mut text = String::from("The project's own commands. Usage: cargo xtask COMMAND\n\n");
     for Command { name, arguments, about, .. } in COMMANDS {
@@ -70,8 +65,8 @@ fn main() -> ExitCode {
     let result = match arguments.split_first() {
         None => help(&[]),
         Some((name, _)) if name == "--help" || name == "-h" => help(&[]),
-        Some((name, rest)) => match command(name) {
-            Some(run) => run(rest),
+        Some((name, rest)) => match COMMANDS.iter().find(|command| command.name == name) {
+            Some(command) => (command.run)(rest),
             None => Err(format!("there is no command `{name}`; `cargo xtask help` lists them").into()),
         },
     };
