@@ -87,13 +87,7 @@ impl Error {
             returned.text(),
         );
         let code = Some(returned.code());
-        Self(Arc::new(Inner {
-            kind: ErrorKind::Returned,
-            code,
-            message,
-            source: None,
-            returned: Some(returned),
-        }))
+        Self(Arc::new(Inner { kind: ErrorKind::Returned, code, message, source: None, returned: Some(returned) }))
     }
 
     /// The family of the error.
@@ -149,5 +143,18 @@ impl fmt::Debug for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source.as_ref().map(|source| &**source as &(dyn StdError + 'static))
+    }
+}
+
+impl From<hopmq_proto::Error> for Error {
+    fn from(error: hopmq_proto::Error) -> Self {
+        match error.fault() {
+            hopmq_proto::Fault::Caller => Self::new(ErrorKind::Usage, error.message()),
+            _ => Self::with_code(
+                ErrorKind::Protocol,
+                error.code(),
+                format!("the peer broke the protocol: {}", error.message()),
+            ),
+        }
     }
 }

@@ -73,6 +73,10 @@ impl Scheme {
     pub(crate) fn is_websocket(self) -> bool {
         matches!(self, Self::Ws | Self::Wss)
     }
+
+    pub(crate) fn is_unix(self) -> bool {
+        self == Self::Unix
+    }
 }
 
 /// A host name or an address, and a port.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::channel::{Channel, Confirms, Consumer, Pending, Phase, reply_of};
-use super::{Body, CLASS_CHANNEL, CloseReason, Connection, Event, State, cut, unasked};
+use super::{Body, CLASS_CHANNEL, CloseReason, Connection, Event, State, unasked};
 use crate::content::ContentKind;
 use crate::method::{Encode, Method, MethodId, basic, channel, confirm, tx};
 use crate::{Content, Error, Properties, code};
@@ -49,7 +49,7 @@ impl Connection {
     /// If it is not open.
     pub fn close_channel(&mut self, number: u16, code: u16, text: &str, request: Option<u64>) -> Result<(), Error> {
         self.open_channel_mut(number)?;
-        let reply_text = cut(text);
+        let reply_text = text;
         self.send(number, &channel::Close { reply_code: code, reply_text, class_id: 0, method_id: 0 })?;
         let channel = self.open_channel_mut(number)?;
         channel.phase = Phase::Closing;

@@ -84,6 +84,61 @@ pub enum Body<'a> {
     Shared(Bytes),
 }
 
+impl<'a> From<&'a [u8]> for Body<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self::Borrowed(bytes)
+    }
+}
+
+impl<'a, const N: usize> From<&'a [u8; N]> for Body<'a> {
+    fn from(bytes: &'a [u8; N]) -> Self {
+        Self::Borrowed(bytes)
+    }
+}
+
+impl<'a> From<&'a str> for Body<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Borrowed(text.as_bytes())
+    }
+}
+
+impl<'a> From<&'a Vec<u8>> for Body<'a> {
+    fn from(bytes: &'a Vec<u8>) -> Self {
+        Self::Borrowed(bytes)
+    }
+}
+
+impl<'a> From<&'a String> for Body<'a> {
+    fn from(text: &'a String) -> Self {
+        Self::Borrowed(text.as_bytes())
+    }
+}
+
+impl From<Vec<u8>> for Body<'_> {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Shared(bytes.into())
+    }
+}
+
+impl From<String> for Body<'_> {
+    fn from(text: String) -> Self {
+        Self::Shared(text.into())
+    }
+}
+
+impl From<Bytes> for Body<'_> {
+    fn from(bytes: Bytes) -> Self {
+        Self::Shared(bytes)
+    }
+}
+
+impl<'a> From<&'a Bytes> for Body<'a> {
+    /// Shared, not copied.
+    fn from(bytes: &'a Bytes) -> Self {
+        Self::Shared(bytes.clone())
+    }
+}
+
 impl Body<'_> {
     fn bytes(&self) -> &[u8] {
         match self {
@@ -183,9 +238,12 @@ impl Connection {
                 format!("nothing came from the peer for two heartbeat intervals of {interval:?}"),
             ));
         }
-        if self.heartbeat.is_due(now) && self.output.len() == 0 {
-            frame::put_head(self.output.frames(), Kind::Heartbeat, 0, 0);
-            self.output.frames().push(frame::END);
+        if self.heartbeat.is_due(now) {
+            // What waits to be written already is as good a sign of life.
+            if self.output.len() == 0 {
+                frame::put_head(self.output.frames(), Kind::Heartbeat, 0, 0);
+                self.output.frames().push(frame::END);
+            }
             self.heartbeat.sent(now);
         }
         Ok(())
@@ -278,7 +336,7 @@ impl Connection {
     }
 
     fn send_close(&mut self, code: u16, text: &str) {
-        let reply_text = cut(text);
+        let reply_text = text;
         let _ = self.send(0, &method::connection::Close { reply_code: code, reply_text, class_id: 0, method_id: 0 });
     }
 
@@ -405,11 +463,6 @@ impl End {
             _ => Some(Self::CloseOk),
         })
     }
-}
-
-/// A reply text of at most 255 bytes.
-fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(255)]
 }
 
 fn unasked(id: MethodId) -> Error {

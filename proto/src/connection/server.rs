@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::channel::Phase;
 use super::client::not_open;
-use super::{Body, CLASS_CHANNEL, CLASS_CONNECTION, CloseReason, Connection, Event, State, cut, unasked};
+use super::{Body, CLASS_CHANNEL, CLASS_CONNECTION, CloseReason, Connection, Event, State, unasked};
 use crate::content::ContentKind;
 use crate::method::{Encode, Method, MethodId, channel, connection};
 use crate::{Content, Error, FieldTable, Properties, code};
@@ -43,7 +43,7 @@ impl Connection {
     pub fn refuse_channel(&mut self, number: u16, reason: &CloseReason) -> Result<(), Error> {
         self.check_channel(number)?;
         let MethodId { class: class_id, method: method_id } = reason.method;
-        let close = channel::Close { reply_code: reason.code, reply_text: cut(&reason.text), class_id, method_id };
+        let close = channel::Close { reply_code: reason.code, reply_text: &reason.text, class_id, method_id };
         self.send(number, &close)?;
         if let Some(channel) = self.channel_mut(number) {
             channel.phase = Phase::Closing;
@@ -58,7 +58,7 @@ impl Connection {
             return;
         }
         let MethodId { class: class_id, method: method_id } = reason.method;
-        let close = connection::Close { reply_code: reason.code, reply_text: cut(&reason.text), class_id, method_id };
+        let close = connection::Close { reply_code: reason.code, reply_text: &reason.text, class_id, method_id };
         // Its text is cut to what fits.
         let _ = self.send(0, &close);
         self.state = State::Closing;

@@ -1,0 +1,274 @@
+//! Consumers: streams of deliveries.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::IntoFuture;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use futures_lite::Stream;
+use hopmq_proto::method::basic;
+use hopmq_proto::{FieldTable, Value};
+
+use crate::channel::{Channel, ChannelCore};
+use crate::shared::{ConsumerEnd, ConsumerState, Queued, RequestKind};
+use crate::{Delivery, Request, Result};
+
+/// A consumer to be: made by [`Channel::consume`], started by [`Consume::start`] or by awaiting it.
+#[derive(Debug)]
+#[must_use = "nothing is consumed before it is started or awaited"]
+pub struct Consume<'a> {
+    channel: &'a Channel,
+    queue: &'a str,
+    tag: Option<&'a str>,
+    prefetch: Option<u16>,
+    exclusive: bool,
+    no_ack: bool,
+    no_local: bool,
+    arguments: FieldTable,
+}
+
+/// Deliveries that a consumer may hold unacknowledged unless [`Consume::prefetch`] says otherwise.
+pub(crate) const DEFAULT_PREFETCH: u16 = 256;
+
+impl<'a> Consume<'a> {
+    pub(crate) fn new(channel: &'a Channel, queue: &'a str) -> Self {
+        Self {
+            channel,
+            queue,
+            tag: None,
+            prefetch: None,
+            exclusive: false,
+            no_ack: false,
+            no_local: false,
+            arguments: FieldTable::new(),
+        }
+    }
+
+    /// Names the consumer, for the broker's tools; unique on its channel. Without it, a name is made.
+    pub fn tag(mut self, tag: &'a str) -> Self {
+        self.tag = Some(tag);
+        self
+    }
+
+    /// How many deliveries it may hold unacknowledged; 0 is without limit. The default is 256.
+    /// See RabbitMQ's page [Consumer Prefetch](https://www.rabbitmq.com/docs/consumer-prefetch).
+    pub fn prefetch(mut self, count: u16) -> Self {
+        self.prefetch = Some(count);
+        self
+    }
+
+    /// Lets nobody else consume from the queue; fails with 403 if somebody does.
+    pub fn exclusive(mut self) -> Self {
+        self.exclusive = true;
+        self
+    }
+
+    /// Takes messages as acknowledged when they are sent: fastest, and lossy when this program fails.
+    pub fn no_ack(mut self) -> Self {
+        self.no_ack = true;
+        self
+    }
+
+    /// Asks for no messages that this connection published itself. RabbitMQ ignores it.
+    pub fn no_local(mut self) -> Self {
+        self.no_local = true;
+        self
+    }
+
+    /// Consumers of higher priority get messages first (`x-priority`; the default is 0).
+    pub fn priority(self, priority: i32) -> Self {
+        self.argument("x-priority", priority)
+    }
+
+    /// Adds an argument of the broker's: `x-stream-offset`, …
+    pub fn argument<'v>(mut self, key: &str, value: impl Into<Value<'v>>) -> Self {
+        self.arguments.insert(key, value);
+        self
+    }
+
+    /// Starts it. The same as awaiting it.
+    ///
+    /// # Errors
+    /// Of the request: 404 no such queue, 403 exclusively used or not permitted, and so on: they close the channel.
+    pub fn start(self) -> Request<Consumer> {
+        let core = Arc::clone(self.channel.core());
+        let deadline = self.channel.deadline();
+        let mut key = 0;
+        let number = core.number;
+        let sent = core.with_channel(|state| {
+            let tag: Arc<str> = match self.tag {
+                Some(tag) => tag.into(),
+                None => {
+                    state.serial += 1;
+                    format!("hopmq-{}", state.serial).into()
+                }
+            };
+            // Without acknowledgements there is nothing that a prefetch could count.
+            if !self.no_ack || self.prefetch.is_some() {
+                let prefetch_count = self.prefetch.unwrap_or(DEFAULT_PREFETCH);
+                state.proto.request(number, &basic::Qos { prefetch_count, global: false }, None)?;
+            }
+            key = state.consumers.insert(ConsumerState {
+                channel: number,
+                tag: Arc::clone(&tag),
+                no_ack: self.no_ack,
+                queue: VecDeque::new(),
+                waker: None,
+                end: None,
+                dropped: false,
+            });
+            let method = basic::Consume {
+                queue: self.queue,
+                consumer_tag: &tag,
+                no_local: self.no_local,
+                no_ack: self.no_ack,
+                exclusive: self.exclusive,
+                nowait: false,
+                arguments: self.arguments.as_ref_table(),
+            };
+            self.arguments.validity()?;
+            let sent = state.send_request(number, RequestKind::Consume(key), deadline, |proto, request| {
+                proto.consume(number, &method, key, Some(request))
+            });
+            if sent.is_err() {
+                state.consumers.remove(key);
+            }
+            sent.map(|request| (request, tag))
+        });
+        let (sent, tag) = match sent {
+            Ok((request, tag)) => (Ok(request), tag),
+            Err(error) => (Err(error), "".into()),
+        };
+        let shared = Arc::clone(core.shared());
+        let no_ack = self.no_ack;
+        Request::new(&shared, sent, move |_| {
+            Ok(Consumer { channel: core, key, tag, no_ack, taken: VecDeque::new(), taken_cost: 0, ended: false })
+        })
+    }
+}
+
+impl<'a> IntoFuture for Consume<'a> {
+    type Output = Result<Consumer>;
+    type IntoFuture = Request<Consumer>;
+
+    fn into_future(self) -> Request<Consumer> {
+        self.start()
+    }
+}
+
+/// A stream of deliveries.
+///
+/// - After [`Consumer::cancel`], it yields what was delivered and ends.
+/// - If the broker cancels it because the queue is gone, it yields an error of kind
+///   [`ConsumerCancelled`](crate::ErrorKind::ConsumerCancelled) and ends.
+/// - If channel or connection end, it yields their error and ends.
+///
+/// A consumer that takes nothing makes its connection stop reading when it holds 8 MiB
+/// (`receive_limit` of [`Builder`](crate::Builder)), instead of filling the memory.
+/// Dropping it cancels it; what it has not handed out goes back to the queue. Dropping the future of `next` loses
+/// nothing.
+pub struct Consumer {
+    channel: Arc<ChannelCore>,
+    key: u64,
+    tag: Arc<str>,
+    no_ack: bool,
+    /// Taken out of the shared state, to be handed out without its lock.
+    taken: VecDeque<Queued>,
+    /// What `taken` held when it was taken.
+    taken_cost: usize,
+    ended: bool,
+}
+
+impl Consumer {
+    /// The name that the broker knows it by.
+    pub fn tag(&self) -> &str {
+        &self.tag
+    }
+
+    /// Asks the broker to stop (`basic.cancel`, AMQP 0-9-1 section 1.8.3.5). What was delivered before can still be
+    /// taken; then the stream ends.
+    pub fn cancel(&self) -> Request<()> {
+        let deadline = self.channel.shared().deadline(None);
+        let sent = self.channel.with_channel(|state| state.cancel_consumer(self.key, deadline));
+        Request::plain(self.channel.shared(), sent)
+    }
+
+    #[inline]
+    fn hand_out(&self, delivery: Queued) -> Delivery {
+        Delivery::new(delivery.content, &self.channel, delivery.tag, self.no_ack)
+    }
+
+    /// Takes what has come, or says how it ended.
+    fn refill(&mut self, waker: &Waker) -> Poll<Option<ConsumerEnd>> {
+        let (key, cost) = (self.key, std::mem::take(&mut self.taken_cost));
+        let (taken, limit) = (&mut self.taken, self.channel.shared().limits.receive_limit);
+        let result = self.channel.shared().with(|state| {
+            let was_full = state.buffered > limit;
+            state.buffered = state.buffered.saturating_sub(cost);
+            state.nudge |= was_full && state.buffered <= limit;
+            let consumer = state.consumers.get_mut(key)?;
+            std::mem::swap(taken, &mut consumer.queue);
+            if taken.is_empty() {
+                if let Some(end) = &consumer.end {
+                    return Some(Poll::Ready(Some(end.clone())));
+                }
+                match &mut consumer.waker {
+                    Some(known) => known.clone_from(waker),
+                    none => *none = Some(waker.clone()),
+                }
+                return Some(Poll::Pending);
+            }
+            Some(Poll::Ready(None))
+        });
+        self.taken_cost = self.taken.iter().map(Queued::cost).sum();
+        result.unwrap_or(Poll::Ready(Some(ConsumerEnd::Cancelled)))
+    }
+}
+
+impl Stream for Consumer {
+    type Item = Result<Delivery>;
+
+    #[inline]
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Delivery>>> {
+        loop {
+            if let Some(delivery) = self.taken.pop_front() {
+                return Poll::Ready(Some(Ok(self.hand_out(delivery))));
+            }
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            match self.refill(context.waker()) {
+                Poll::Ready(None) => {}
+                Poll::Ready(Some(end)) => {
+                    self.ended = true;
+                    return Poll::Ready(match end {
+                        ConsumerEnd::Cancelled => None,
+                        ConsumerEnd::Failed(error) => Some(Err(error)),
+                    });
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        let (key, untaken) = (self.key, std::mem::take(&mut self.taken));
+        let left: usize = untaken.iter().map(Queued::cost).sum();
+        let handed_out = self.taken_cost.saturating_sub(left);
+        self.channel.shared().with(|state| {
+            state.buffered = state.buffered.saturating_sub(handed_out);
+            state.drop_consumer(key, untaken);
+            state.nudge = true;
+        });
+    }
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer").field("tag", &self.tag).finish_non_exhaustive()
+    }
+}

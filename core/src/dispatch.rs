@@ -1,0 +1,229 @@
+//! What the protocol's events mean to those who wait.
+//!
+//! Runs under the lock of [`Shared`](crate::shared::Shared): an event comes in, outcomes and deliveries are put where
+//! their owners look, and the owners' wakers are collected. It must never block and never wake.
+
+use bytes::Bytes;
+use hopmq_proto::{CloseReason, Content, Time, code};
+use tracing::{debug, warn};
+
+use crate::events::Event;
+use crate::shared::{ConsumerEnd, Queued, Reply, RequestKind, State};
+use crate::{Error, ErrorKind, Result, Returned};
+
+impl State {
+    /// Puts an event where its owner looks. An error ends the connection.
+    pub(crate) fn apply(&mut self, event: hopmq_proto::Event, now: Time) -> Result<()> {
+        use hopmq_proto::Event as Proto;
+        match event {
+            Proto::Delivery { consumer, delivery_tag, content, .. } => self.deliver(consumer, delivery_tag, content),
+            Proto::Confirmed { channel, first, last, ack } => self.confirmed(channel, first, last, ack),
+            Proto::Reply { request, payload, .. } => self.answer(request, Reply::Method(payload)),
+            Proto::Got { request, content, .. } => {
+                self.stats.delivered += 1;
+                self.answer(request, Reply::Got(content));
+            }
+            Proto::Returned { channel, tag, content } => self.returned(channel, tag, content),
+            Proto::ConsumerCancelled { consumer, .. } => self.consumer_cancelled(consumer),
+            Proto::Flow { channel, active } => {
+                debug!(channel, active, "flow");
+                self.tell(&Event::Flow { channel, active });
+            }
+            Proto::ChannelClosed { channel, reason } => self.channel_closed(channel, &reason),
+            Proto::Blocked { reason } => {
+                warn!(reason, "the broker blocks publishing");
+                self.blocked_since.get_or_insert(now);
+                self.tell(&Event::Blocked { reason });
+            }
+            Proto::Unblocked => {
+                debug!("the broker takes publishes again");
+                if let Some(since) = self.blocked_since.take() {
+                    self.stats.blocked += now - since;
+                }
+                self.tell(&Event::Unblocked);
+            }
+            Proto::Closed { reason: None } => {
+                let unconfirmed = self.closing.map_or(0, |closing| closing.unconfirmed);
+                return Err(closed_here(unconfirmed));
+            }
+            Proto::Closed { reason: Some(reason) } => return Err(self.closed_by_broker(&reason)),
+            Proto::Opened => {
+                debug!(tuning = ?self.proto.tuning(), "connection open");
+                self.opened = true;
+            }
+            other => {
+                debug_assert!(false, "not an event of a client that is open: {other:?}");
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, event: &Event) {
+        self.subscribers.tell(event, &mut self.wakes);
+    }
+
+    #[inline]
+    fn deliver(&mut self, key: u64, tag: u64, content: Content) {
+        self.stats.delivered += 1;
+        let delivery = Queued { tag, content };
+        match self.consumers.get_mut(key) {
+            Some(consumer) if !consumer.dropped => {
+                self.buffered += delivery.cost();
+                consumer.queue.push_back(delivery);
+                if let Some(waker) = consumer.waker.take() {
+                    self.wakes.push(waker);
+                }
+            }
+            Some(consumer) if !consumer.no_ack => {
+                // If the channel is gone, the broker has it back already.
+                let _ = self.proto.reject(consumer.channel, tag, true);
+            }
+            _ => {}
+        }
+    }
+
+    #[inline]
+    fn confirmed(&mut self, channel: u16, first: u64, last: u64, ack: bool) {
+        let Some(Some(channel)) = self.channels.get_mut(usize::from(channel)) else { return };
+        let count = channel.confirms.settle(first, last, ack, &mut self.wakes);
+        self.unconfirmed -= count;
+        let counter = if ack { &mut self.stats.confirmed } else { &mut self.stats.nacked };
+        *counter += count as u64;
+        if !ack {
+            warn!(first, last, "the broker refused publishes");
+        }
+    }
+
+    fn answer(&mut self, key: u64, reply: Reply) {
+        let Some(request) = self.requests.get_mut(key) else { return };
+        let (channel, kind, abandoned) = (request.channel, request.kind, request.abandoned);
+        request.answered = true;
+        if let RequestKind::Cancel(consumer) = kind {
+            self.end_consumer(consumer, ConsumerEnd::Cancelled);
+        }
+        if abandoned {
+            self.undo(channel, kind, &reply);
+            self.remove_request(key);
+        } else if let Some(request) = self.requests.get_mut(key) {
+            self.deadlines.remove(&(request.deadline, key));
+            request.outcome.get_or_insert(Ok(reply));
+            self.wakes.extend(request.waker.take());
+        }
+    }
+
+    fn returned(&mut self, channel: u16, tag: Option<u64>, content: Content) {
+        self.stats.returned += 1;
+        let returned = Returned::new(content);
+        let Some(Some(state)) = self.channels.get_mut(usize::from(channel)) else { return };
+        let unclaimed = match tag {
+            Some(tag) => state.confirms.returned(tag, returned),
+            None => Some(returned),
+        };
+        let Some(returned) = unclaimed else { return };
+        if !state.wants_returns {
+            warn!(
+                exchange = returned.exchange(),
+                routing_key = returned.routing_key(),
+                reason = returned.text(),
+                "a mandatory message came back, and nobody listens to Channel::returns"
+            );
+            return;
+        }
+        if state.returns.len() == MAX_RETURNS {
+            state.returns.pop_front();
+            warn!(channel, "returned messages are dropped: nobody takes them from Channel::returns");
+        }
+        state.returns.push_back(returned);
+        self.wakes.extend(state.returns_waker.take());
+    }
+
+    fn consumer_cancelled(&mut self, key: u64) {
+        let text = "the broker cancelled the consumer: its queue was deleted or moved to another node";
+        warn!("{text}");
+        self.end_consumer(key, ConsumerEnd::Failed(Error::new(ErrorKind::ConsumerCancelled, text)));
+    }
+
+    fn end_consumer(&mut self, key: u64, end: ConsumerEnd) {
+        let Some(consumer) = self.consumers.get_mut(key) else { return };
+        consumer.end.get_or_insert(end);
+        self.wakes.extend(consumer.waker.take());
+        if consumer.dropped {
+            self.consumers.remove(key);
+        }
+    }
+
+    fn channel_closed(&mut self, channel: u16, reason: &CloseReason) {
+        let text = format!("the broker closed channel {channel}: {}", describe(reason));
+        warn!(channel, code = reason.code, "{text}");
+        let error = Error::with_code(ErrorKind::ChannelClosed, reason.code, text);
+        self.end_channel(channel, &error);
+        self.tell(&Event::ChannelClosed { channel, error });
+    }
+
+    fn closed_by_broker(&self, reason: &CloseReason) -> Error {
+        let text = describe(reason);
+        if self.opened {
+            return Error::with_code(
+                ErrorKind::ConnectionClosed,
+                reason.code,
+                format!("the broker closed the connection: {text}"),
+            );
+        }
+        let kind = match reason.code {
+            code::ACCESS_REFUSED => ErrorKind::Authentication,
+            _ => ErrorKind::ConnectionClosed,
+        };
+        Error::with_code(kind, reason.code, format!("the broker refused the connection: {text}"))
+    }
+
+    /// What is late at `now` ends with [`ErrorKind::Timeout`].
+    pub(crate) fn expire(&mut self, now: Time) {
+        while let Some(&(deadline, key)) = self.deadlines.first()
+            && deadline <= now
+        {
+            self.deadlines.pop_first();
+            let Some(request) = self.requests.get_mut(key) else { continue };
+            if request.abandoned || request.outcome.is_some() {
+                continue;
+            }
+            let late = if request.kind == RequestKind::Room {
+                request.answered = true;
+                self.room.retain(|waiting| *waiting != key);
+                "the message could not be taken in time: the broker blocks publishing, or the network is too slow"
+            } else if self.buffered > 0 {
+                "the broker's answer did not come in time; deliveries that no consumer takes are ahead of it"
+            } else {
+                "the broker's answer did not come in time"
+            };
+            request.outcome = Some(Err(Error::new(ErrorKind::Timeout, late)));
+            self.wakes.extend(request.waker.take());
+        }
+    }
+}
+
+/// Returned messages that a channel keeps for [`Channel::returns`](crate::Channel::returns).
+const MAX_RETURNS: usize = 1024;
+
+/// `404 NOT_FOUND - no queue 'x' in vhost '/' (queue.declare)`
+fn describe(reason: &CloseReason) -> String {
+    let CloseReason { code, text, method } = reason;
+    if method.is_known() { format!("{code} {text} ({method})") } else { format!("{code} {text}") }
+}
+
+pub(crate) fn closed_here(unconfirmed: usize) -> Error {
+    match unconfirmed {
+        0 => Error::new(ErrorKind::Closed, "the connection was closed by this program"),
+        count => Error::new(
+            ErrorKind::Timeout,
+            format!("the connection was closed by this program, while {count} publishes were not confirmed in time"),
+        ),
+    }
+}
+
+/// The payload of an answer.
+pub(crate) fn payload(reply: &Reply) -> Result<&Bytes> {
+    match reply {
+        Reply::Method(payload) => Ok(payload),
+        Reply::Got(_) | Reply::Room => Err(Error::new(ErrorKind::Protocol, "an answer of another kind")),
+    }
+}

@@ -1,0 +1,418 @@
+//! The driver: moves bytes between the transport and the protocol, and keeps the time.
+//!
+//! Owns the transport, the timer, the receive buffer and what is being written. It takes the shared lock once a turn:
+//! to apply what came, to take what is to be written, and to go to sleep.
+
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures_io::{AsyncRead, AsyncWrite};
+use hopmq_proto::{Incoming, Receiver, Time, Transmit, code};
+use tracing::debug;
+
+use crate::auth::Authenticator;
+use crate::shared::{Closing, Limits, Shared, State};
+use crate::timer::Timer;
+use crate::{Error, ErrorKind, Result};
+
+/// What a connection runs over: a socket, a TLS stream, a pipe.
+pub trait Transport: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + ?Sized> Transport for T {}
+
+/// Drives one connection: a future that ends when the connection does. Spawn it, or poll it beside your own work.
+///
+/// Nothing moves on the connection while it isn't polled, heartbeats neither. Dropping it ends the connection at once,
+/// without a word to the broker; every waiting future ends with [`ErrorKind::Io`].
+#[must_use = "nothing moves on the connection unless its driver is polled"]
+pub struct Driver<T: Transport, R: Timer> {
+    shared: Arc<Shared>,
+    transport: T,
+    timer: R,
+    authenticator: Authenticator,
+    receiver: Receiver,
+    /// What came and is not applied yet.
+    incoming: Vec<Incoming>,
+    transmit: Transmit,
+    wakes: Vec<Waker>,
+    stalled: Stall,
+    flushed: bool,
+    /// Whether consumers hold so much that nothing more is read.
+    full: bool,
+    /// Bytes that came since the last turn.
+    received: usize,
+    moved: Moved,
+    alarm: Option<Time>,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Running,
+    /// The connection is over; the last bytes are flushed until the given moment.
+    Ending(Time),
+    Ended,
+}
+
+/// Turns that a driver takes before it lets others run.
+const TURNS: usize = 32;
+/// Messages that are decoded before the lock is taken to apply them.
+const BATCH: usize = 1024;
+/// Slices of one vectored write.
+const SLICES: usize = 32;
+
+impl<T: Transport, R: Timer> Driver<T, R> {
+    pub(crate) fn new(shared: Arc<Shared>, transport: T, timer: R, authenticator: Authenticator) -> Self {
+        let receiver = Receiver::client(shared.lock().proto.receive_limits());
+        Self {
+            shared,
+            transport,
+            timer,
+            authenticator,
+            receiver,
+            incoming: Vec::new(),
+            transmit: Transmit::new(),
+            wakes: Vec::new(),
+            stalled: Stall(None),
+            flushed: true,
+            full: false,
+            received: 0,
+            moved: Moved::default(),
+            alarm: None,
+            phase: Phase::Running,
+        }
+    }
+
+    fn run(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        let mut idle = false;
+        for _ in 0..TURNS {
+            let news = self.turn(idle, context)?;
+            if idle && !news {
+                return self.sleep(context);
+            }
+            let wrote = self.write(context)?;
+            let received = if self.full { 0 } else { self.read(context)? };
+            self.received += received;
+            self.decode()?;
+            idle = !wrote && received == 0 && self.incoming.is_empty();
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Applies what came, keeps the time, and takes what is to be written. If `idle`, registers the driver to be woken
+    /// by the handles. Returns whether there is something to do that was not before.
+    fn turn(&mut self, idle: bool, context: &mut Context<'_>) -> Result<bool> {
+        let now = self.shared.clock.now();
+        let limits = &self.shared.limits;
+        let mut state = self.shared.lock();
+        state.count(&mut self.moved);
+        if self.full || self.received > 0 {
+            // What lies unread in the socket proves that the peer lives, as long as it isn't drained.
+            state.proto.received(now);
+        }
+        self.received = 0;
+        state.stats.received += self.incoming.len() as u64;
+        let result = apply(&mut state, &mut self.incoming, &mut self.authenticator, now);
+        let result = result.and_then(|()| state.tick(now)).and_then(|()| self.stalled.check(now, limits, &state));
+        self.receiver.set_limits(state.proto.receive_limits());
+        let mut news = false;
+        if self.transmit.is_empty() {
+            news = state.proto.poll_transmit(now, &mut self.transmit);
+            state.make_room(limits.high_water);
+        }
+        let was_full = std::mem::replace(&mut self.full, state.is_full(limits.receive_limit));
+        news |= was_full && !self.full;
+        state.stalled = !self.transmit.is_empty();
+        if idle && !news {
+            self.alarm = state.next_deadline().into_iter().chain(self.stalled.deadline(limits, &state)).min();
+            state.sleep(context.waker(), self.alarm);
+        }
+        std::mem::swap(&mut self.wakes, &mut state.wakes);
+        drop(state);
+        self.wakes.drain(..).for_each(Waker::wake);
+        result.map(|()| news)
+    }
+
+    /// Waits for the next deadline, or whatever comes first.
+    fn sleep(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        if let Some(alarm) = self.alarm
+            && self.timer.poll_until(alarm, context).is_ready()
+        {
+            context.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// Writes until all is written or the transport is full. Returns whether anything moved.
+    fn write(&mut self, context: &mut Context<'_>) -> Result<bool> {
+        let mut moved = false;
+        while !self.transmit.is_empty() {
+            let transport = Pin::new(&mut self.transport);
+            let written = if self.transmit.is_vectored() {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                transport.poll_write_vectored(context, self.transmit.slices(&mut slices))
+            } else {
+                transport.poll_write(context, self.transmit.chunk())
+            };
+            match written {
+                Poll::Ready(Ok(0)) => return Err(lost(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(count)) => {
+                    self.transmit.advance(count);
+                    self.stalled = Stall(None);
+                    self.moved.sent(count);
+                    self.flushed = false;
+                    moved = true;
+                }
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Poll::Ready(Err(error)) => return Err(lost(error)),
+                Poll::Pending => {
+                    self.stalled.0.get_or_insert_with(|| self.shared.clock.now());
+                    break;
+                }
+            }
+        }
+        if !self.flushed {
+            match Pin::new(&mut self.transport).poll_flush(context) {
+                Poll::Ready(Ok(())) => self.flushed = true,
+                Poll::Ready(Err(error)) => return Err(lost(error)),
+                Poll::Pending => {}
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Reads once. Returns the bytes that came.
+    fn read(&mut self, context: &mut Context<'_>) -> Result<usize> {
+        loop {
+            match Pin::new(&mut self.transport).poll_read(context, self.receiver.space()) {
+                Poll::Ready(Ok(0)) => return Err(self.end_of_stream()),
+                Poll::Ready(Ok(count)) => {
+                    self.receiver.filled(count);
+                    self.moved.received(count);
+                    return Ok(count);
+                }
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Poll::Ready(Err(error)) => return Err(lost(error)),
+                Poll::Pending => return Ok(0),
+            }
+        }
+    }
+
+    /// Decodes what has been read, up to a batch.
+    fn decode(&mut self) -> Result<()> {
+        while self.incoming.len() < BATCH {
+            match self.receiver.poll() {
+                Ok(Some(incoming)) => self.incoming.push(incoming),
+                Ok(None) => break,
+                Err(error) => {
+                    self.shared.lock().proto.receive_failed(&error);
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn end_of_stream(&self) -> Error {
+        let stage = self.shared.lock().proto.handshake_stage();
+        match stage {
+            Some(stage) => Error::new(
+                ErrorKind::Io,
+                format!(
+                    "the broker closed the socket during the handshake, where {stage} was due: \
+                     wrong credentials, a wrong port, or a broker that is starting or full"
+                ),
+            ),
+            None => Error::new(ErrorKind::Io, "the broker closed the socket without a word"),
+        }
+    }
+
+    /// The connection is over: everybody learns why, and the last bytes are to be flushed.
+    fn end(&mut self, error: Error) {
+        let error = self.shared.end(error);
+        debug!(%error, "connection ended");
+        let now = self.shared.clock.now();
+        let mut state = self.shared.lock();
+        state.end_all(&error);
+        state.proto.poll_transmit(now, &mut self.transmit);
+        self.wakes.append(&mut state.wakes);
+        drop(state);
+        for waker in self.wakes.drain(..) {
+            waker.wake();
+        }
+        self.phase = Phase::Ending(now + LAST_WORDS);
+    }
+
+    fn finish(&mut self, until: Time, context: &mut Context<'_>) -> Poll<()> {
+        // The connection is over whatever happens to its last words.
+        let flushed = self.write(context).is_err() || self.transmit.is_empty();
+        if flushed && Pin::new(&mut self.transport).poll_close(context).is_ready() {
+            self.phase = Phase::Ended;
+            return Poll::Ready(());
+        }
+        match self.timer.poll_until(until, context) {
+            Poll::Ready(()) => {
+                self.phase = Phase::Ended;
+                Poll::Ready(())
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+/// How long the last bytes of a connection may take.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How many times its limit a connection takes in while somebody waits for an answer.
+const PATIENCE: usize = 8;
+
+impl<T: Transport, R: Timer + Unpin> Future for Driver<T, R> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        if let Phase::Running = this.phase {
+            match this.run(context) {
+                Poll::Ready(Err(error)) => this.end(error),
+                Poll::Ready(Ok(())) | Poll::Pending => return Poll::Pending,
+            }
+        }
+        match this.phase {
+            Phase::Ending(until) => this.finish(until, context),
+            Phase::Running | Phase::Ended => Poll::Ready(()),
+        }
+    }
+}
+
+impl<T: Transport, R: Timer> Drop for Driver<T, R> {
+    fn drop(&mut self) {
+        if matches!(self.phase, Phase::Running) {
+            self.end(Error::new(ErrorKind::Io, "the connection's driver was dropped"));
+        }
+    }
+}
+
+impl<T: Transport, R: Timer> std::fmt::Debug for Driver<T, R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Driver").field("phase", &self.phase).finish_non_exhaustive()
+    }
+}
+
+fn apply(state: &mut State, incoming: &mut Vec<Incoming>, authenticator: &mut Authenticator, now: Time) -> Result<()> {
+    for incoming in incoming.drain(..) {
+        let Some(event) = state.proto.handle(now, incoming)? else { continue };
+        if let Some(event) = authenticator.handle(state, event)? {
+            state.apply(event, now)?;
+        }
+    }
+    Ok(())
+}
+
+/// Since when the transport takes nothing.
+#[derive(Clone, Copy, Debug)]
+struct Stall(Option<Time>);
+
+impl Stall {
+    /// A broker that has said that it blocks publishing may leave bytes in the socket as long as it likes.
+    fn deadline(self, limits: &Limits, state: &State) -> Option<Time> {
+        self.0.filter(|_| state.blocked_since.is_none()).map(|since| since + limits.write_timeout)
+    }
+
+    fn check(self, now: Time, limits: &Limits, state: &State) -> Result<()> {
+        match self.deadline(limits, state) {
+            Some(deadline) if deadline <= now => Err(Error::new(
+                ErrorKind::Timeout,
+                format!("the broker took no bytes from its socket for {:?}", limits.write_timeout),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What moved since the counters were last updated.
+#[derive(Debug, Default)]
+struct Moved {
+    bytes_sent: u64,
+    writes: u64,
+    bytes_received: u64,
+    reads: u64,
+}
+
+impl Moved {
+    fn sent(&mut self, count: usize) {
+        self.bytes_sent += count as u64;
+        self.writes += 1;
+    }
+
+    fn received(&mut self, count: usize) {
+        self.bytes_received += count as u64;
+        self.reads += 1;
+    }
+}
+
+impl State {
+    fn count(&mut self, moved: &mut Moved) {
+        let Moved { bytes_sent, writes, bytes_received, reads } = std::mem::take(moved);
+        self.stats.bytes_sent += bytes_sent;
+        self.stats.writes += writes;
+        self.stats.bytes_received += bytes_received;
+        self.stats.reads += reads;
+    }
+
+    /// Does what the time asks for.
+    fn tick(&mut self, now: Time) -> Result<()> {
+        self.expire(now);
+        let alive = self.proto.handle_timeout(now);
+        alive.map_err(|error| Error::new(ErrorKind::Heartbeat, error.message()))?;
+        let Some(closing) = self.closing else { return Ok(()) };
+        let late = now >= closing.deadline;
+        if !closing.sent && (self.unconfirmed == 0 || late) {
+            self.closing = Some(Closing { sent: true, unconfirmed: self.unconfirmed, deadline: now + LAST_WORDS });
+            self.proto.close(code::REPLY_SUCCESS, "goodbye");
+        } else if closing.sent && late {
+            return Err(crate::dispatch::closed_here(closing.unconfirmed));
+        }
+        Ok(())
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        let request = self.deadlines.first().map(|(deadline, _)| *deadline);
+        let closing = self.closing.map(|closing| closing.deadline);
+        self.proto.poll_timeout().into_iter().chain(request).chain(closing).min()
+    }
+
+    /// Whether consumers hold as much as they may. While somebody waits for an answer, which may lie behind more
+    /// deliveries, a multiple of it is taken.
+    fn is_full(&self, limit: usize) -> bool {
+        let waiting = !self.deadlines.is_empty() || self.unconfirmed > 0;
+        self.buffered > if waiting { limit.saturating_mul(PATIENCE) } else { limit }
+    }
+
+    /// Notes whom to wake, and when it wakes by itself.
+    fn sleep(&mut self, waker: &Waker, alarm: Option<Time>) {
+        match &mut self.driver {
+            Some(known) => known.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
+        self.alarm = alarm.unwrap_or(Time::from_epoch(Duration::MAX));
+        self.nudge = false;
+    }
+
+    /// Lets the publishers go on that wait, if there is room again.
+    fn make_room(&mut self, high_water: usize) {
+        if self.room.is_empty() || self.proto.queued() >= high_water / 2 {
+            return;
+        }
+        for key in std::mem::take(&mut self.room) {
+            self.admit(key);
+        }
+    }
+}
+
+fn lost(error: io::Error) -> Error {
+    Error::with_source(ErrorKind::Io, "the connection to the broker was lost", error)
+}

@@ -1,0 +1,154 @@
+//! Connections on async-io's reactor, which needs nothing of the caller's runtime: sockets, the timer, and the thread
+//! that drives connections for whoever does not want to.
+
+use std::future::{Future, pending};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::pin::Pin;
+use std::sync::OnceLock;
+use std::task::{Context, Poll};
+use std::thread;
+use std::time::Instant;
+
+use async_executor::Executor;
+use async_io::Async;
+use hopmq_proto::Time;
+
+use crate::dial::{AnyTransport, unreachable};
+use crate::timer::{Clock, Timer};
+use crate::uri::Address;
+use crate::{Builder, Connection, Driver, Error, ErrorKind, Result};
+
+impl Builder {
+    /// Connects. A thread that all such connections of the program share drives it.
+    ///
+    /// Dropping the future ends the attempt.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if a setting makes no sense, [`ErrorKind::Io`] or [`ErrorKind::Tls`] if no host could be
+    /// reached, [`ErrorKind::Timeout`] after `connect_timeout`, and those of [`Builder::handshake`].
+    pub async fn open(&self) -> Result<Connection> {
+        let executor = executor()?;
+        let builder = self.clone();
+        let (connection, driver) = executor.spawn(async move { builder.connect().await }).await?;
+        executor.spawn(driver).detach();
+        Ok(connection)
+    }
+
+    /// Connects, and returns the connection with its driver, which you spawn or poll: on smol, on any other executor,
+    /// or on the caller's own thread, beside the work:
+    ///
+    /// ```no_run
+    /// # async fn example() -> hopmq::Result<()> {
+    /// let (connection, driver) = hopmq::Connection::builder().uri("amqp://localhost").connect().await?;
+    /// let work = async {
+    ///     connection.channel().await?;
+    ///     connection.close().await
+    /// };
+    /// let (_, result) = futures_lite::future::zip(driver, work).await;
+    /// # result
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Builder::open`].
+    pub async fn connect(&self) -> Result<(Connection, Driver<AnyTransport, IoTimer>)> {
+        let sleep = |time| async move {
+            async_io::Timer::after(time).await;
+        };
+        self.try_hosts(|address| self.connect_to(address), sleep).await
+    }
+
+    async fn connect_to(&self, address: Address) -> Result<(Connection, Driver<AnyTransport, IoTimer>)> {
+        let transport = if self.target.scheme.is_unix() {
+            self.unix_socket().await?
+        } else {
+            self.layer(&address, tcp(&address).await?).await?
+        };
+        self.handshake(transport, IoTimer::new()).await
+    }
+
+    #[cfg(all(feature = "unix", unix))]
+    async fn unix_socket(&self) -> Result<AnyTransport> {
+        let path = &self.target.path;
+        let socket = Async::<std::os::unix::net::UnixStream>::connect(path).await;
+        match socket {
+            Ok(socket) => Ok(Box::new(socket)),
+            Err(error) => Err(Error::with_source(ErrorKind::Io, format!("{path} can't be reached"), error)),
+        }
+    }
+
+    #[cfg(not(all(feature = "unix", unix)))]
+    async fn unix_socket(&self) -> Result<AnyTransport> {
+        Err(Error::new(ErrorKind::Config, "amqp+unix:// needs the feature `unix` of hopmq"))
+    }
+}
+
+async fn tcp(address: &Address) -> Result<Async<TcpStream>> {
+    let name = (address.host.clone(), address.port);
+    let resolved = blocking::unblock(move || name.to_socket_addrs()).await;
+    let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
+    for socket_address in resolved.map_err(|error| unreachable(address, error))? {
+        match Async::<TcpStream>::connect(socket_address).await {
+            Ok(socket) => {
+                socket.get_ref().set_nodelay(true).map_err(|error| unreachable(address, error))?;
+                return Ok(socket);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(unreachable(address, last))
+}
+
+/// The executor of the thread that drives connections. It is started with the first one, and never ends.
+fn executor() -> Result<&'static Executor<'static>> {
+    static EXECUTOR: Executor<'static> = Executor::new();
+    static STARTED: OnceLock<Option<()>> = OnceLock::new();
+    let start = || {
+        let run = || async_io::block_on(EXECUTOR.run(pending::<()>()));
+        thread::Builder::new().name("hopmq-driver".to_owned()).spawn(run).ok().map(drop)
+    };
+    match STARTED.get_or_init(start) {
+        Some(()) => Ok(&EXECUTOR),
+        None => Err(Error::new(ErrorKind::Io, "the driver's thread can't be started: the system has no more threads")),
+    }
+}
+
+/// The timer of async-io's reactor.
+#[derive(Debug)]
+pub struct IoTimer {
+    epoch: Instant,
+    timer: async_io::Timer,
+    deadline: Option<Time>,
+}
+
+impl IoTimer {
+    /// A timer whose epoch is now.
+    pub fn new() -> Self {
+        Self { epoch: Instant::now(), timer: async_io::Timer::never(), deadline: None }
+    }
+}
+
+impl Default for IoTimer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Timer for IoTimer {
+    fn clock(&self) -> Clock {
+        let epoch = self.epoch;
+        Clock::new(move || Time::from_epoch(epoch.elapsed()))
+    }
+
+    fn poll_until(&mut self, deadline: Time, context: &mut Context<'_>) -> Poll<()> {
+        if self.deadline != Some(deadline) {
+            self.deadline = Some(deadline);
+            match self.epoch.checked_add(deadline.since_epoch()) {
+                Some(instant) => self.timer.set_at(instant),
+                None => self.timer.clear(),
+            }
+        }
+        let elapsed = Pin::new(&mut self.timer).poll(context);
+        elapsed.map(|_| self.deadline = None)
+    }
+}
