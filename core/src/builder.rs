@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use hopmq_proto::{Config, FieldTable, Role, Value};
+use hopmq_proto::{Config, FieldTable, Role, Time, Value};
 
 use crate::auth::Authenticator;
 #[cfg(any(feature = "net", feature = "tokio"))]
@@ -65,6 +65,7 @@ impl Builder {
             config: Config::default(),
             limits: Limits {
                 request_timeout: Duration::from_secs(30),
+                confirm_timeout: Duration::from_secs(60),
                 close_timeout: Duration::from_secs(10),
                 write_timeout: Duration::from_secs(60),
                 high_water: 1024 * 1024,
@@ -150,6 +151,12 @@ impl Builder {
         self
     }
 
+    /// How long a publish may wait for its confirm, from when it is awaited on. The default is 60 seconds.
+    pub fn confirm_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.confirm_timeout = timeout;
+        self
+    }
+
     /// How long [`Connection::close`] waits for confirms. The default is 10 seconds.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.limits.close_timeout = timeout;
@@ -212,9 +219,11 @@ impl Builder {
         if let Some(flaw) = &self.flaw {
             return Err(flaw.clone());
         }
+        let mut timer = timer;
+        let deadline = timer.clock().now() + self.connect_timeout;
         let authenticator = Authenticator {
             mechanisms: self.mechanisms.clone(),
-            credentials: Some(self.credentials.fetch().await?),
+            credentials: Some(self.fetch_credentials(&mut timer, deadline).await?),
             properties: self.client_properties(),
             chosen: None,
         };
@@ -222,7 +231,6 @@ impl Builder {
         let shared = Shared::new(proto, timer.clock(), self.limits);
         let connection = Connection::new(Arc::clone(&shared));
         let mut driver = Driver::new(Arc::clone(&shared), transport, timer, authenticator);
-        let deadline = shared.clock.now() + self.connect_timeout;
         let key = shared.lock().insert_request(0, RequestKind::Plain, deadline);
         poll_fn(|context| {
             let ended = Pin::new(&mut driver).poll(context).is_ready();
@@ -242,6 +250,18 @@ impl Builder {
         })
         .await?;
         Ok((connection, driver))
+    }
+
+    async fn fetch_credentials(&self, timer: &mut impl Timer, deadline: Time) -> Result<Credentials> {
+        let mut fetch = self.credentials.fetch();
+        poll_fn(|context| match fetch.as_mut().poll(context) {
+            Poll::Pending => timer.poll_until(deadline, context).map(|()| {
+                let time = self.connect_timeout;
+                Err(Error::new(ErrorKind::Timeout, format!("no credentials came from their provider within {time:?}")))
+            }),
+            fetched => fetched,
+        })
+        .await
     }
 
     fn client_properties(&self) -> FieldTable {

@@ -90,6 +90,10 @@ impl Channel {
         &self.core
     }
 
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
     pub(crate) fn deadline(&self) -> Time {
         self.core.shared().deadline(self.timeout)
     }
@@ -372,7 +376,8 @@ impl Stream for Returns {
         if let Some(returned) = channel.returns.pop_front() {
             return Poll::Ready(Some(returned));
         }
-        channel.returns_waker = Some(context.waker().clone());
+        let displaced = channel.returns_waker.replace(context.waker().clone());
+        state.wakes.extend(displaced);
         Poll::Pending
     }
 }

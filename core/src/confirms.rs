@@ -88,13 +88,15 @@ impl Confirms {
     }
 
     /// What became of a publish.
-    pub(crate) fn poll(&mut self, tag: u64, waker: &Waker) -> Poll<Result<()>> {
+    pub(crate) fn poll(&mut self, tag: u64, waker: &Waker, wakes: &mut Vec<Waker>) -> Poll<Result<()>> {
         if let Some(place) = tag.checked_sub(self.base).and_then(|index| self.places.get_mut(index as usize))
             && !matches!(place, Place::Settled)
         {
-            match place {
-                Place::Waiting(known) => known.clone_from(waker),
-                _ => *place = Place::Waiting(waker.clone()),
+            if !matches!(place, Place::Waiting(known) if known.will_wake(waker))
+                && let Place::Waiting(displaced) = std::mem::replace(place, Place::Waiting(waker.clone()))
+            {
+                // Woken in vain, but not dropped here: see `shared::register`.
+                wakes.push(displaced);
             }
             return Poll::Pending;
         }
@@ -124,7 +126,7 @@ impl Confirms {
 
     /// What became of a publish, once no confirm can come: `None` if nobody knows.
     pub(crate) fn outcome(&mut self, tag: u64) -> Option<Result<()>> {
-        match self.poll(tag, Waker::noop()) {
+        match self.poll(tag, Waker::noop(), &mut Vec::new()) {
             Poll::Ready(result) => Some(result),
             Poll::Pending => None,
         }
@@ -140,7 +142,7 @@ mod tests {
     use super::*;
 
     fn polled(confirms: &mut Confirms, tag: u64) -> Option<bool> {
-        match confirms.poll(tag, Waker::noop()) {
+        match confirms.poll(tag, Waker::noop(), &mut Vec::new()) {
             Poll::Pending => None,
             Poll::Ready(result) => Some(result.is_ok()),
         }

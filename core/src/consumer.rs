@@ -12,7 +12,7 @@ use hopmq_proto::method::basic;
 use hopmq_proto::{FieldTable, Value};
 
 use crate::channel::{Channel, ChannelCore};
-use crate::shared::{ConsumerEnd, ConsumerState, Queued, RequestKind};
+use crate::shared::{ConsumerEnd, ConsumerState, Queued, RequestKind, register};
 use crate::{Delivery, Request, Result};
 
 /// A consumer to be: made by [`Channel::consume`], started by [`Consume::start`] or by awaiting it.
@@ -214,10 +214,7 @@ impl Consumer {
                 if let Some(end) = &consumer.end {
                     return Some(Poll::Ready(Some(end.clone())));
                 }
-                match &mut consumer.waker {
-                    Some(known) => known.clone_from(waker),
-                    none => *none = Some(waker.clone()),
-                }
+                register(&mut consumer.waker, waker, &mut state.wakes);
                 return Some(Poll::Pending);
             }
             Some(Poll::Ready(None))

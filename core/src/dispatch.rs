@@ -190,6 +190,8 @@ impl State {
                 request.answered = true;
                 self.room.retain(|waiting| *waiting != key);
                 "the message could not be taken in time: the broker blocks publishing, or the network is too slow"
+            } else if request.kind == RequestKind::Confirm {
+                "the broker did not confirm the message in time: it may have it or not"
             } else if self.buffered > 0 {
                 "the broker's answer did not come in time; deliveries that no consumer takes are ahead of it"
             } else {

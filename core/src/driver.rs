@@ -47,6 +47,8 @@ pub struct Driver<T: Transport, R: Timer> {
     received: usize,
     moved: Moved,
     alarm: Option<Time>,
+    /// Whether nothing but heartbeats moved since the last alarm.
+    quiet: bool,
     phase: Phase,
 }
 
@@ -83,6 +85,7 @@ impl<T: Transport, R: Timer> Driver<T, R> {
             received: 0,
             moved: Moved::default(),
             alarm: None,
+            quiet: false,
             phase: Phase::Running,
         }
     }
@@ -143,9 +146,21 @@ impl<T: Transport, R: Timer> Driver<T, R> {
         if let Some(alarm) = self.alarm
             && self.timer.poll_until(alarm, context).is_ready()
         {
+            if std::mem::replace(&mut self.quiet, true) {
+                self.shrink();
+            }
             context.waker().wake_by_ref();
         }
         Poll::Pending
+    }
+
+    /// Gives memory back that a burst had needed: nothing but heartbeats moved since the last alarm.
+    fn shrink(&mut self) {
+        self.receiver.shrink();
+        self.transmit.shrink();
+        self.incoming = Vec::new();
+        self.wakes = Vec::new();
+        self.shared.lock().proto.shrink();
     }
 
     /// Writes until all is written or the transport is full. Returns whether anything moved.
@@ -165,6 +180,7 @@ impl<T: Transport, R: Timer> Driver<T, R> {
                     self.transmit.advance(count);
                     self.stalled = Stall(None);
                     self.moved.sent(count);
+                    self.quiet &= count <= HEARTBEATS;
                     self.flushed = false;
                     moved = true;
                 }
@@ -194,6 +210,7 @@ impl<T: Transport, R: Timer> Driver<T, R> {
                 Poll::Ready(Ok(count)) => {
                     self.receiver.filled(count);
                     self.moved.received(count);
+                    self.quiet &= count <= HEARTBEATS;
                     return Ok(count);
                 }
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -265,6 +282,8 @@ impl<T: Transport, R: Timer> Driver<T, R> {
     }
 }
 
+/// A read or write of so few bytes is no more than a heartbeat or two.
+const HEARTBEATS: usize = 16;
 /// How long the last bytes of a connection may take.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How many times its limit a connection takes in while somebody waits for an answer.
@@ -414,5 +433,9 @@ impl State {
 }
 
 fn lost(error: io::Error) -> Error {
+    // A layer that knows better says so: TLS learns of a refused client certificate only after its handshake.
+    if let Some(known) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        return known.clone();
+    }
     Error::with_source(ErrorKind::Io, "the connection to the broker was lost", error)
 }

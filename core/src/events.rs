@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use futures_lite::Stream;
 
 use crate::Error;
-use crate::shared::Shared;
+use crate::shared::{Shared, register};
 use crate::slots::Slots;
 
 /// Something that happened to the connection: see [`Connection::events`](crate::Connection::events).
@@ -100,14 +100,15 @@ impl Stream for Events {
     type Item = Event;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
-        let mut state = self.shared.lock();
+        let mut guard = self.shared.lock();
+        let state = &mut *guard;
         let ended = state.subscribers.ended.is_some();
         let Some(queue) = state.subscribers.queues.get_mut(self.key) else { return Poll::Ready(None) };
         match queue.events.pop_front() {
             Some(event) => Poll::Ready(Some(event)),
             None if ended => Poll::Ready(None),
             None => {
-                queue.waker = Some(context.waker().clone());
+                register(&mut queue.waker, context.waker(), &mut state.wakes);
                 Poll::Pending
             }
         }

@@ -194,11 +194,12 @@ impl<'a> Publish<'a> {
     /// # Errors
     /// As for [`Publish::send`]; those of the broker's answer are the [`Confirm`]'s.
     pub fn confirm_later(self) -> impl Future<Output = Result<Confirm>> + Send + Unpin + use<'a> {
-        let core = Arc::clone(self.channel.core());
+        let channel = self.channel;
         let mut attempt = Attempt::new(self, true);
         poll_fn(move |context| {
             let tag = ready!(attempt.poll(context))?;
-            Poll::Ready(Ok(Confirm { core: Arc::clone(&core), tag, settled: false }))
+            let (core, timeout) = (Arc::clone(channel.core()), channel.timeout());
+            Poll::Ready(Ok(Confirm { core, tag, timeout, alarm: None, settled: false }))
         })
     }
 }
@@ -307,8 +308,8 @@ fn usage(error: hopmq_proto::Error) -> Error {
 /// The broker's answer to one publish: a future that resolves when the broker has taken care of the message.
 ///
 /// It can be awaited in any order with others, or never: then the message is sent all the same. Dropping it forgets
-/// the answer. It has no deadline of its own: a broker confirms late when it has much to write, and a broker that is
-/// dead is found out by its heartbeats.
+/// the answer. It ends with [`ErrorKind::Timeout`] when it was awaited for `confirm_timeout` (60 seconds;
+/// [`Builder`](crate::Builder)), or for as long as [`Channel::within`] says: the broker may have the message or not.
 ///
 /// # Errors
 /// Those of [`Publish::confirm`].
@@ -316,34 +317,67 @@ fn usage(error: hopmq_proto::Error) -> Error {
 pub struct Confirm {
     core: Arc<ChannelCore>,
     tag: u64,
+    timeout: Option<Duration>,
+    /// The request that stands for the deadline, once it was awaited in vain.
+    alarm: Option<u64>,
     settled: bool,
+}
+
+impl Confirm {
+    fn poll_outcome(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        let core = &self.core;
+        let shared = core.shared();
+        let mut guard = shared.lock();
+        let state = &mut *guard;
+        let Some(Some(channel)) = state.channels.get_mut(usize::from(core.number)) else {
+            drop(guard);
+            return Poll::Ready(core.end.outcome(self.tag));
+        };
+        if channel.serial != core.serial {
+            drop(guard);
+            return Poll::Ready(core.end.outcome(self.tag));
+        }
+        if let Poll::Ready(outcome) = channel.confirms.poll(self.tag, context.waker(), &mut state.wakes) {
+            return Poll::Ready(outcome);
+        }
+        if let Some(alarm) = self.alarm {
+            return state.poll_request(alarm, context.waker()).map(|late| late.map(drop));
+        }
+        drop(guard);
+        let deadline = shared.clock.now() + self.timeout.unwrap_or(shared.limits.confirm_timeout);
+        let waker = context.waker();
+        let alarm = shared.with(|state| {
+            let alarm = state.insert_request(core.number, RequestKind::Confirm, deadline);
+            // It has no outcome yet; this leaves the waker.
+            let _ = state.poll_request(alarm, waker);
+            alarm
+        });
+        self.alarm = Some(alarm);
+        Poll::Pending
+    }
 }
 
 impl Future for Confirm {
     type Output = Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        let this = &mut *self;
-        let mut state = this.core.shared().lock();
-        let outcome = match state.channel(this.core.number, this.core.serial) {
-            Some(channel) => ready!(channel.confirms.poll(this.tag, context.waker())),
-            None => {
-                drop(state);
-                this.core.end.outcome(this.tag)
-            }
-        };
-        this.settled = true;
+        let outcome = ready!(self.poll_outcome(context));
+        self.settled = true;
         Poll::Ready(outcome)
     }
 }
 
 impl Drop for Confirm {
     fn drop(&mut self) {
-        if !self.settled {
-            let mut state = self.core.shared().lock();
-            if let Some(channel) = state.channel(self.core.number, self.core.serial) {
-                channel.confirms.forget(self.tag);
-            }
+        if self.settled && self.alarm.is_none() {
+            return;
+        }
+        let mut state = self.core.shared().lock();
+        if let Some(alarm) = self.alarm {
+            state.abandon(alarm);
+        }
+        if let Some(channel) = state.channel(self.core.number, self.core.serial) {
+            channel.confirms.forget(self.tag);
         }
     }
 }

@@ -34,6 +34,7 @@ pub(crate) struct Shared {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) request_timeout: Duration,
+    pub(crate) confirm_timeout: Duration,
     pub(crate) close_timeout: Duration,
     pub(crate) write_timeout: Duration,
     /// Publishing waits while more bytes than this wait to be written.
@@ -115,6 +116,8 @@ pub(crate) enum RequestKind {
     },
     /// Not a request to the broker: a publisher that waits until it may go on.
     Room,
+    /// Not a request to the broker: the deadline of a confirm.
+    Confirm,
 }
 
 /// An answer.
@@ -325,10 +328,7 @@ impl State {
                 Poll::Ready(outcome)
             }
             None => {
-                match &mut request.waker {
-                    Some(known) => known.clone_from(waker),
-                    none => *none = Some(waker.clone()),
-                }
+                register(&mut request.waker, waker, &mut self.wakes);
                 Poll::Pending
             }
         }
@@ -346,7 +346,7 @@ impl State {
     /// The future of a request is gone: what its answer brings is undone, now or when it comes.
     pub(crate) fn abandon(&mut self, key: u64) {
         let Some(request) = self.requests.get_mut(key) else { return };
-        if request.kind == RequestKind::Room {
+        if matches!(request.kind, RequestKind::Room | RequestKind::Confirm) {
             self.room.retain(|waiting| *waiting != key);
             self.remove_request(key);
             return;
@@ -478,6 +478,16 @@ impl State {
         self.fail_requests(None, error);
         self.wakes.append(&mut self.enders);
         self.subscribers.end(Event::Closed { error: error.clone() }, &mut self.wakes);
+    }
+}
+
+/// Notes whom to wake. A waker that is displaced is woken too, in vain but outside of the lock: dropping it here could
+/// drop a task, and with it handles that take the lock.
+#[inline]
+pub(crate) fn register(slot: &mut Option<Waker>, waker: &Waker, wakes: &mut Vec<Waker>) {
+    match slot {
+        Some(known) if known.will_wake(waker) => {}
+        slot => wakes.extend(slot.replace(waker.clone())),
     }
 }
 
