@@ -1,18 +1,30 @@
 //! A set of rising numbers: delivery tags that are not acked, publishes that are not confirmed.
 //!
-//! One bit a number between the lowest and the highest member. Tags rise by one and leave roughly in order, so the set
-//! stays a few words long.
+//! One bit a number, in words of 64 that hold at least one member each, apart from a few. Tags rise by one and leave
+//! roughly in order, so the set stays a few words long; one that stays behind, or a peer that jumps ahead, costs one
+//! word.
 
 use std::collections::VecDeque;
 
 /// A set of tags. See the [module's documentation](self).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TagSet {
-    words: VecDeque<u64>,
-    /// The tag of the lowest bit of the first word, a multiple of 64.
-    base: u64,
+    /// Their indices rise. The first is never empty.
+    words: VecDeque<Word>,
+    /// Words without members.
+    empty: usize,
     count: usize,
 }
+
+/// The tags from `index * 64` on.
+#[derive(Clone, Copy, Debug)]
+struct Word {
+    index: u64,
+    bits: u64,
+}
+
+/// Empty words are swept out when there are more of them than of the others, and more than this.
+const KEPT_EMPTY: usize = 16;
 
 impl TagSet {
     /// Members.
@@ -20,74 +32,100 @@ impl TagSet {
         self.count
     }
 
-    /// Adds a tag. Returns whether it is new and not absurdly far from the others.
+    /// Adds a tag. Returns whether it is new.
     #[inline]
     pub(crate) fn insert(&mut self, tag: u64) -> bool {
-        if self.words.is_empty() {
-            self.base = tag & !63;
+        let (index, bit) = (tag / 64, 1 << (tag % 64));
+        let place = match self.words.back() {
+            Some(last) if last.index == index => self.words.len() - 1,
+            Some(last) if last.index > index => self.place_between(index),
+            _ => self.place_at(self.words.len(), index),
+        };
+        let word = &mut self.words[place];
+        if word.bits & bit != 0 {
+            return false;
         }
-        let Some(distance) = tag.checked_sub(self.base) else { return false };
-        let index = (distance / 64) as usize;
-        if index >= self.words.len() {
-            if index - self.words.len() > MAX_GAP {
-                return false;
-            }
-            self.words.resize(index + 1, 0);
+        self.empty -= usize::from(word.bits == 0);
+        word.bits |= bit;
+        self.count += 1;
+        true
+    }
+
+    #[cold]
+    fn place_between(&mut self, index: u64) -> usize {
+        self.find(index).unwrap_or_else(|place| self.place_at(place, index))
+    }
+
+    fn place_at(&mut self, place: usize, index: u64) -> usize {
+        self.words.insert(place, Word { index, bits: 0 });
+        self.empty += 1;
+        place
+    }
+
+    /// Where the word is, or else would be.
+    #[inline]
+    fn find(&self, index: u64) -> Result<usize, usize> {
+        let Some(distance) = self.words.front().and_then(|first| index.checked_sub(first.index)) else { return Err(0) };
+        // Indices rise, so it is there if none is missing in between.
+        match self.words.get(usize::try_from(distance).unwrap_or(usize::MAX)) {
+            Some(word) if word.index == index => Ok(distance as usize),
+            _ => self.words.binary_search_by_key(&index, |word| word.index),
         }
-        let bit = 1 << (distance % 64);
-        let word = &mut self.words[index];
-        let new = *word & bit == 0;
-        *word |= bit;
-        self.count += usize::from(new);
-        new
     }
 
     /// Whether the tag is a member.
     #[inline]
     pub(crate) fn contains(&self, tag: u64) -> bool {
-        tag.checked_sub(self.base)
-            .and_then(|distance| Some((self.words.get((distance / 64) as usize)?, distance % 64)))
-            .is_some_and(|(word, bit)| word >> bit & 1 == 1)
+        self.find(tag / 64).is_ok_and(|place| self.words[place].bits >> (tag % 64) & 1 == 1)
     }
 
     /// Removes a tag. Returns whether it was a member.
     #[inline]
     pub(crate) fn remove(&mut self, tag: u64) -> bool {
-        if !self.contains(tag) {
+        let Ok(place) = self.find(tag / 64) else { return false };
+        let (word, bit) = (&mut self.words[place], 1 << (tag % 64));
+        if word.bits & bit == 0 {
             return false;
         }
-        let distance = tag - self.base;
-        self.words[(distance / 64) as usize] &= !(1 << (distance % 64));
+        word.bits &= !bit;
         self.count -= 1;
-        self.trim();
+        if word.bits == 0 {
+            self.empty += 1;
+            self.sweep();
+        }
         true
     }
 
     /// Removes all tags up to and including this one. Returns how many.
     pub(crate) fn remove_up_to(&mut self, tag: u64) -> usize {
         let before = self.count;
-        while let Some(word) = self.words.front_mut() {
-            if tag < self.base {
-                break;
-            }
-            let distance = tag - self.base;
-            let mask = if distance >= 63 { u64::MAX } else { (1 << (distance + 1)) - 1 };
-            self.count -= (*word & mask).count_ones() as usize;
-            *word &= !mask;
-            if distance < 63 {
+        while let Some(word) = self.words.front_mut().filter(|word| word.index <= tag / 64) {
+            let gone = if word.index == tag / 64 { u64::MAX >> (63 - tag % 64) } else { u64::MAX };
+            self.count -= (word.bits & gone).count_ones() as usize;
+            self.empty += usize::from(word.bits & !gone == 0 && word.bits != 0);
+            word.bits &= !gone;
+            if word.bits != 0 {
                 break;
             }
             self.words.pop_front();
-            self.base += 64;
+            self.empty -= 1;
         }
-        self.trim();
+        self.sweep();
         before - self.count
     }
 
     /// The lowest member.
     pub(crate) fn first(&self) -> Option<u64> {
-        let (index, word) = self.words.iter().enumerate().find(|(_, word)| **word != 0)?;
-        Some(self.base + index as u64 * 64 + u64::from(word.trailing_zeros()))
+        self.words.front().map(|word| word.index * 64 + u64::from(word.bits.trailing_zeros()))
+    }
+
+    /// The members, lowest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u64> {
+        let tags = |word: &Word| {
+            let Word { index, bits } = *word;
+            (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| index * 64 + bit)
+        };
+        self.words.iter().flat_map(tags)
     }
 
     /// Removes all.
@@ -96,16 +134,17 @@ impl TagSet {
     }
 
     #[inline]
-    fn trim(&mut self) {
-        while self.words.front() == Some(&0) {
+    fn sweep(&mut self) {
+        while self.words.front().is_some_and(|word| word.bits == 0) {
             self.words.pop_front();
-            self.base += 64;
+            self.empty -= 1;
+        }
+        if self.empty > KEPT_EMPTY && self.empty > self.words.len() / 2 {
+            self.words.retain(|word| word.bits != 0);
+            self.empty = 0;
         }
     }
 }
-
-/// Words that one insertion may add: a peer that jumps further has lost count, and gets no memory for it.
-const MAX_GAP: usize = 1 << 16;
 
 #[cfg(test)]
 mod tests {
@@ -127,7 +166,7 @@ mod tests {
             let mut next = random(&mut state) % 1000 + 1;
             for _ in 0..500 {
                 let tag = next.saturating_sub(random(&mut state) % 200);
-                match random(&mut state) % 6 {
+                match random(&mut state) % 8 {
                     0..=2 => {
                         assert_eq!(fast.insert(next), naive.insert(next));
                         next += 1;
@@ -138,20 +177,38 @@ mod tests {
                         assert_eq!(fast.remove_up_to(tag), naive.len());
                         naive = kept;
                     }
+                    5 => assert_eq!(fast.insert(tag), naive.insert(tag)),
+                    6 if random(&mut state) % 20 == 0 => next += random(&mut state),
                     _ => assert_eq!(fast.contains(tag), naive.contains(&tag)),
                 }
+                assert_eq!(fast.empty, fast.words.iter().filter(|word| word.bits == 0).count());
                 assert_eq!(fast.len(), naive.len(), "seed {seed}");
                 assert_eq!(fast.first(), naive.first().copied(), "seed {seed}");
+                assert!(fast.iter().eq(naive.iter().copied()), "seed {seed}");
             }
         }
     }
 
     #[test]
-    fn a_tag_far_away_takes_no_memory() {
+    fn a_tag_far_away_takes_one_word() {
         let mut tags = TagSet::default();
         assert!(tags.insert(1));
-        assert!(!tags.insert(u64::MAX));
-        assert_eq!(tags.words.len(), 1);
+        assert!(tags.insert(u64::MAX));
+        assert!(tags.insert(0));
+        assert_eq!((tags.words.len(), tags.len()), (2, 3));
+        assert_eq!(tags.remove_up_to(u64::MAX - 1), 2);
         assert_eq!(tags.remove_up_to(u64::MAX), 1);
+        assert_eq!(tags.words.len(), 0);
+    }
+
+    #[test]
+    fn one_that_stays_behind_takes_one_word() {
+        let mut tags = TagSet::default();
+        tags.insert(1);
+        for tag in 1000..100_000 {
+            assert!(tags.insert(tag));
+            assert!(tags.remove(tag));
+        }
+        assert!(tags.words.len() < 3 * KEPT_EMPTY, "{} words", tags.words.len());
     }
 }
