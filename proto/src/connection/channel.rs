@@ -8,10 +8,12 @@ use std::hash::{BuildHasher, RandomState};
 
 use crate::method::MethodId;
 use crate::tags::TagSet;
-use crate::{Content, Error, code};
+use crate::{Content, Error, Properties, code};
 
 /// Requests without an answer that a channel may have.
-const MAX_PENDING: usize = 65_536;
+pub(crate) const MAX_PENDING: usize = 65_536;
+/// Consumers without acks that are remembered after their end.
+const ENDED_KEPT: usize = 32;
 
 /// Where a channel is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +34,12 @@ pub(crate) struct Channel {
     pub(crate) unacked: TagSet,
     pub(crate) confirms: Option<Confirms>,
     pub(crate) transactional: bool,
+    /// Settled since the last commit, and unacked again if the transaction is rolled back.
+    pub(crate) uncommitted: TagSet,
+    /// `basic.recover` that are not answered: what is delivered meanwhile is requeued before its ack can come.
+    pub(crate) recovering: u32,
+    /// Tags of consumers without acks that ended, the latest first.
+    pub(crate) ended_no_ack: VecDeque<Box<[u8]>>,
     /// Whether the peer lets us publish (`channel.flow`).
     pub(crate) flow: bool,
 }
@@ -63,22 +71,24 @@ impl Channel {
             unacked: TagSet::default(),
             confirms: None,
             transactional: false,
+            uncommitted: TagSet::default(),
+            recovering: 0,
+            ended_no_ack: VecDeque::new(),
             flow: true,
         }
     }
 
-    pub(crate) fn expect(&mut self, request: Option<u64>, expects: MethodId) -> Result<(), Error> {
-        if self.pending.len() >= MAX_PENDING {
-            return Err(Error::caller("65,536 requests of this channel wait for an answer: await some of them first"));
-        }
+    pub(crate) fn expect(&mut self, request: Option<u64>, expects: MethodId) {
         self.pending.push_back(Pending { request, expects, no_ack: false });
-        Ok(())
     }
 
     /// Matches an answer with the oldest request.
     pub(crate) fn answer(&mut self, reply: MethodId) -> Result<Option<u64>, Error> {
         match self.pending.pop_front() {
-            Some(pending) if pending.expects == reply || pending.expects == GET_OK && reply == GET_EMPTY => {
+            Some(pending)
+                if pending.expects == reply
+                    || pending.expects == MethodId::BASIC_GET_OK && reply == MethodId::BASIC_GET_EMPTY =>
+            {
                 Ok(pending.request)
             }
             Some(pending) => Err(Error::peer(
@@ -102,21 +112,29 @@ impl Channel {
 
     pub(crate) fn remove_consumer(&mut self, tag: &[u8]) -> Option<Consumer> {
         let index = self.consumers.iter().position(|consumer| *consumer.tag == *tag)?;
-        Some(self.consumers.swap_remove(index))
+        let consumer = self.consumers.swap_remove(index);
+        if consumer.no_ack {
+            self.ended_no_ack.truncate(ENDED_KEPT - 1);
+            self.ended_no_ack.push_front(consumer.tag.clone());
+        }
+        Some(consumer)
     }
 
     /// Notes a delivery that is to be acked.
     #[inline]
     pub(crate) fn delivered(&mut self, tag: u64) -> Result<(), Error> {
-        if self.unacked.insert(tag) {
+        if tag != 0 && (self.recovering > 0 || self.unacked.insert(tag)) {
             return Ok(());
         }
-        Err(Error::peer(code::COMMAND_INVALID, format!("delivery tag {tag} again, or out of any order")))
+        Err(Error::peer(code::COMMAND_INVALID, format!("delivery tag {tag}, which is zero or not settled yet")))
     }
 
     /// Settles a delivery, or all up to it. Checked here, because an unknown tag would cost the channel (406).
     #[inline]
     pub(crate) fn settle(&mut self, tag: u64, multiple: bool) -> Result<(), Error> {
+        if self.transactional {
+            self.note_uncommitted(tag, multiple);
+        }
         let known = match multiple {
             true => self.unacked.contains(tag) && self.unacked.remove_up_to(tag) > 0,
             false => self.unacked.remove(tag),
@@ -125,6 +143,34 @@ impl Channel {
             return Ok(());
         }
         Err(Error::caller(format!("delivery {tag} was settled before, or requeued by recover")))
+    }
+}
+
+impl Channel {
+    #[cold]
+    fn note_uncommitted(&mut self, tag: u64, multiple: bool) {
+        if self.unacked.contains(tag) {
+            for settled in self.unacked.iter().filter(|other| *other == tag || multiple && *other < tag) {
+                self.uncommitted.insert(settled);
+            }
+        }
+    }
+
+    /// Follows a request that the peer will carry out when it comes to it, before all that is sent after it.
+    pub(crate) fn apply_request(&mut self, request: MethodId) {
+        match request {
+            MethodId::BASIC_RECOVER => {
+                self.unacked.clear();
+                self.recovering += 1;
+            }
+            MethodId::TX_COMMIT => self.uncommitted.clear(),
+            MethodId::TX_ROLLBACK => {
+                for tag in std::mem::take(&mut self.uncommitted).iter() {
+                    self.unacked.insert(tag);
+                }
+            }
+            _ => {}
+        }
     }
 }
 
@@ -144,6 +190,7 @@ struct Mandatory {
     tag: u64,
     route: u64,
     body: u64,
+    properties: u64,
 }
 
 impl Confirms {
@@ -160,14 +207,19 @@ impl Confirms {
         tag
     }
 
-    pub(crate) fn remember(&mut self, tag: u64, exchange: &[u8], routing_key: &[u8], body: &[u8]) {
-        let route = self.hasher.hash_one((exchange, routing_key));
-        self.mandatory.push_back(Mandatory { tag, route, body: self.hasher.hash_one(body) });
+    pub(crate) fn remember(&mut self, tag: u64, route: (&str, &str), properties: Properties<&[u8]>, body: &[u8]) {
+        let route = self.hasher.hash_one((route.0.as_bytes(), route.1.as_bytes()));
+        let (body, properties) = (self.hasher.hash_one(body), self.hash(properties));
+        self.mandatory.push_back(Mandatory { tag, route, body, properties });
+    }
+
+    fn hash(&self, properties: Properties<&[u8]>) -> u64 {
+        self.hasher.hash_one((properties.flags(), properties.as_bytes()))
     }
 
     /// Settles a publish, or all up to it. Returns the range of tags, or `None` if none of them was outstanding.
     pub(crate) fn settle(&mut self, tag: u64, multiple: bool) -> Result<Option<(u64, u64)>, Error> {
-        if tag >= self.next {
+        if tag >= self.next || tag == 0 && !multiple {
             return Err(Error::peer(
                 code::COMMAND_INVALID,
                 format!("a confirm of publish {tag}, where {} were made", self.next - 1),
@@ -184,23 +236,22 @@ impl Confirms {
     }
 
     /// Finds the publish that a returned message was. The broker returns in the order of publishing and before it
-    /// confirms, so it is the oldest unconfirmed mandatory one with that route and body; two that are alike in all
-    /// of it may be told apart by nobody.
+    /// confirms, so it is the oldest unconfirmed mandatory one with that route and body. One with the same properties
+    /// comes first, but a broker may have encoded those anew; two that are alike in all of it may be told apart by
+    /// nobody.
     pub(crate) fn returned(&mut self, content: &Content) -> Option<u64> {
         let arguments = content.arguments();
         let route = self.hasher.hash_one((arguments.exchange, arguments.routing_key));
         let body = self.hasher.hash_one(&content.body()[..]);
-        let outstanding = &self.outstanding;
-        let index = self
-            .mandatory
-            .iter()
-            .position(|publish| publish.route == route && publish.body == body && outstanding.contains(publish.tag))?;
+        let properties = self.hash(content.properties());
+        let alike = |publish: &Mandatory| {
+            publish.route == route && publish.body == body && self.outstanding.contains(publish.tag)
+        };
+        let same = |publish: &Mandatory| publish.properties == properties && alike(publish);
+        let index = self.mandatory.iter().position(same).or_else(|| self.mandatory.iter().position(alike))?;
         self.mandatory.remove(index).map(|publish| publish.tag)
     }
 }
-
-const GET_OK: MethodId = MethodId { class: 60, method: 71 };
-const GET_EMPTY: MethodId = MethodId { class: 60, method: 72 };
 
 /// The method that answers a request.
 pub(crate) fn reply_of(request: MethodId) -> MethodId {

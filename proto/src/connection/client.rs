@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 
-use super::channel::{Channel, Confirms, Consumer, Pending, Phase, reply_of};
-use super::{Body, CLASS_CHANNEL, CloseReason, Connection, Event, State, unasked};
+use super::channel::{Channel, Confirms, Consumer, MAX_PENDING, Pending, Phase, reply_of};
+use super::{Body, CLASS_CHANNEL, CLASS_CONNECTION, CloseReason, Connection, Event, State, unasked};
 use crate::content::ContentKind;
+use crate::frame::HEAD;
 use crate::method::{Encode, Method, MethodId, basic, channel, confirm, tx};
 use crate::{Content, Error, Properties, code};
 
@@ -31,10 +32,10 @@ impl Connection {
         }
         self.send(number, &channel::Open {})?;
         self.insert_channel(number, Phase::Opening);
-        match self.channel_mut(number) {
-            Some(channel) => channel.expect(Some(request), channel::OpenOk::ID),
-            None => Ok(()),
+        if let Some(channel) = self.channel_mut(number) {
+            channel.expect(Some(request), channel::OpenOk::ID);
         }
+        Ok(())
     }
 
     /// Client: the lowest channel number that is free, or `None` if all are taken.
@@ -54,7 +55,8 @@ impl Connection {
         let channel = self.open_channel_mut(number)?;
         channel.phase = Phase::Closing;
         channel.pending.clear();
-        channel.expect(request, channel::CloseOk::ID)
+        channel.expect(request, channel::CloseOk::ID);
+        Ok(())
     }
 
     /// Client: makes a request on a channel, or on 0 for the connection's. The answer is an [`Event::Reply`] (for
@@ -63,18 +65,45 @@ impl Connection {
     /// `request` is what the event calls it; `None` if nobody wants to know.
     ///
     /// # Errors
-    /// If the channel is not open, if an argument can't be encoded, or if 65,536 requests wait already.
+    /// If the channel is not open, if an argument can't be encoded, if 65,536 requests wait already, or if the method
+    /// is no request: nobody answers it, `nowait` is set (requests don't wait for each other anyway), or there is a
+    /// call of its own for it.
     pub fn request<M: Encode>(&mut self, number: u16, method: &M, request: Option<u64>) -> Result<(), Error> {
+        if HAVE_THEIR_OWN.contains(&M::ID) {
+            return Err(Error::caller(format!("there is a call of its own for {}", M::ID)));
+        }
+        self.send_request(number, method, request)
+    }
+
+    fn send_request<M: Encode>(&mut self, number: u16, method: &M, request: Option<u64>) -> Result<(), Error> {
         self.check_open()?;
+        let in_handshake_only = M::ID.class == CLASS_CONNECTION && M::ID != MethodId::CONNECTION_UPDATE_SECRET;
+        if !M::ID.is_synchronous() || !M::ID.from_client() || in_handshake_only {
+            return Err(Error::caller(format!("{} is no request", M::ID)));
+        }
+        if (M::ID.class == CLASS_CONNECTION) != (number == 0) {
+            return Err(Error::caller(format!("{} can't be sent on channel {number}", M::ID)));
+        }
+        let waiting = if number == 0 { self.pending.len() } else { self.open_channel_mut(number)?.pending.len() };
+        if waiting >= MAX_PENDING {
+            return Err(Error::caller("65,536 requests of this channel wait for an answer: await some of them first"));
+        }
+        let start = self.output.frames().len();
+        self.send(number, method)?;
+        let frames = self.output.frames();
+        if is_nowait(&Method::decode(&frames[start + HEAD..frames.len() - 1])?) {
+            frames.truncate(start);
+            return Err(Error::caller(format!("{} with nowait: nothing would answer it", M::ID)));
+        }
         let expects = reply_of(M::ID);
         if number == 0 {
-            self.send(0, method)?;
             self.pending.push_back(Pending { request, expects, no_ack: false });
             return Ok(());
         }
-        self.open_channel_mut(number)?;
-        self.send(number, method)?;
-        self.open_channel_mut(number)?.expect(request, expects)
+        let channel = self.open_channel_mut(number)?;
+        channel.apply_request(M::ID);
+        channel.expect(request, expects);
+        Ok(())
     }
 
     /// Client: starts a consumer; its deliveries are called `key`.
@@ -93,9 +122,11 @@ impl Connection {
         if tag.is_empty() || self.open_channel_mut(number)?.consumer(&tag).is_some() {
             return Err(Error::caller(format!("consumer tag {:?} is empty or taken", method.consumer_tag)));
         }
-        self.request(number, method, request)?;
+        self.send_request(number, method, request)?;
         let no_ack = method.no_ack;
-        self.open_channel_mut(number)?.consumers.push(Consumer { tag, key, no_ack });
+        let channel = self.open_channel_mut(number)?;
+        channel.ended_no_ack.retain(|ended| *ended != tag);
+        channel.consumers.push(Consumer { tag, key, no_ack });
         Ok(())
     }
 
@@ -105,7 +136,7 @@ impl Connection {
     /// # Errors
     /// As for [`Connection::request`].
     pub fn get(&mut self, number: u16, method: &basic::Get<'_>, request: Option<u64>) -> Result<(), Error> {
-        self.request(number, method, request)?;
+        self.send_request(number, method, request)?;
         if let Some(pending) = self.open_channel_mut(number)?.pending.back_mut() {
             pending.no_ack = method.no_ack;
         }
@@ -122,7 +153,7 @@ impl Connection {
             return Err(Error::caller("a transactional channel can't confirm publishes: use another channel"));
         }
         if channel.confirms.is_none() {
-            self.request(number, &confirm::Select { nowait: false }, None)?;
+            self.send_request(number, &confirm::Select { nowait: false }, None)?;
             self.open_channel_mut(number)?.confirms = Some(Confirms::new());
         }
         Ok(())
@@ -136,7 +167,7 @@ impl Connection {
         if self.open_channel_mut(number)?.confirms.is_some() {
             return Err(Error::caller("a channel that confirms publishes can't be transactional: use another channel"));
         }
-        self.request(number, &tx::Select {}, request)?;
+        self.send_request(number, &tx::Select {}, request)?;
         self.open_channel_mut(number)?.transactional = true;
         Ok(())
     }
@@ -169,7 +200,7 @@ impl Connection {
         let tag = confirms.published();
         if mandatory {
             let body = shared.as_deref().unwrap_or(borrowed);
-            confirms.remember(tag, exchange.as_bytes(), routing_key.as_bytes(), body);
+            confirms.remember(tag, (exchange, routing_key), properties, body);
         }
         Ok(Some(tag))
     }
@@ -283,7 +314,10 @@ impl Connection {
         let delivery_tag = arguments.delivery_tag;
         let Some(&Consumer { key: consumer, no_ack, .. }) = channel.consumer(arguments.consumer_tag) else {
             self.unknown_deliveries += 1;
-            self.send(number, &basic::Reject { delivery_tag, requeue: true })?;
+            // Those of a consumer without acks are settled, and an unknown tag would cost the channel (406).
+            if !channel.ended_no_ack.iter().any(|tag| **tag == *arguments.consumer_tag) {
+                self.send(number, &basic::Reject { delivery_tag, requeue: true })?;
+            }
             return Ok(None);
         };
         if !no_ack {
@@ -395,10 +429,37 @@ impl Channel {
             Method::BasicCancelOk(cancel) => {
                 self.remove_consumer(cancel.consumer_tag.as_bytes());
             }
-            // All that was delivered so far is in the queues again, under new tags.
-            Method::BasicRecoverOk(_) => self.unacked.clear(),
+            Method::BasicRecoverOk(_) => self.recovering = self.recovering.saturating_sub(1),
             _ => {}
         }
+    }
+}
+
+/// Requests whose answers change more than the caller's mind.
+const HAVE_THEIR_OWN: [MethodId; 6] = [
+    MethodId::CHANNEL_OPEN,
+    MethodId::CHANNEL_CLOSE,
+    MethodId::BASIC_CONSUME,
+    MethodId::BASIC_GET,
+    MethodId::CONFIRM_SELECT,
+    MethodId::TX_SELECT,
+];
+
+/// Whether the request asks for no answer.
+fn is_nowait(request: &Method<'_>) -> bool {
+    match request {
+        Method::ExchangeDeclare(declare) => declare.nowait,
+        Method::ExchangeDelete(delete) => delete.nowait,
+        Method::ExchangeBind(bind) => bind.nowait,
+        Method::ExchangeUnbind(unbind) => unbind.nowait,
+        Method::QueueDeclare(declare) => declare.nowait,
+        Method::QueueBind(bind) => bind.nowait,
+        Method::QueuePurge(purge) => purge.nowait,
+        Method::QueueDelete(delete) => delete.nowait,
+        Method::BasicConsume(consume) => consume.nowait,
+        Method::BasicCancel(cancel) => cancel.nowait,
+        Method::ConfirmSelect(select) => select.nowait,
+        _ => false,
     }
 }
 
