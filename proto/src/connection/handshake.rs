@@ -67,6 +67,13 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// The largest frame in bytes, as it is proposed.
+    fn frame_limit(&self) -> u32 {
+        if self.frame_max == 0 { UNLIMITED_FRAME } else { self.frame_max.max(MIN_FRAME_MAX) }
+    }
+}
+
 /// What both ends agreed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuning {
@@ -98,22 +105,41 @@ impl Tuning {
                 format!("frame-max {} is below the {MIN_FRAME_MAX} that every peer must take", peer.frame_max),
             ));
         }
-        let frame_max = smaller(config.frame_max, peer.frame_max).unwrap_or(UNLIMITED_FRAME);
+        let ours = config.frame_limit();
+        let frame_max = smaller(ours, peer.frame_max).unwrap_or(ours);
         let channel_max = smaller(config.channel_max.into(), peer.channel_max.into()).unwrap_or(u16::MAX.into());
         let theirs = interval(peer.heartbeat);
-        let heartbeat = match config.heartbeat {
+        let heartbeat = match config.heartbeat.map(|ours| interval(seconds(ours))) {
             None => theirs,
             Some(ours) if ours.is_zero() || theirs.is_zero() => ours,
             Some(ours) => ours.min(theirs),
         };
-        Ok(Self { channel_max: channel_max as u16, frame_max: frame_max.max(MIN_FRAME_MAX), heartbeat })
+        Ok(Self { channel_max: channel_max as u16, frame_max, heartbeat })
     }
 
-    /// The heartbeat in whole seconds, as it goes over the wire.
-    fn heartbeat_seconds(&self) -> u16 {
-        let seconds = self.heartbeat.as_millis().div_ceil(1000);
-        u16::try_from(seconds).unwrap_or(u16::MAX)
+    /// What a client accepted of this end's proposal: lower limits, or those that this end left open.
+    fn accepted(config: &Config, client: &Proposal) -> Result<Self, Error> {
+        let above = |ours: u32, theirs: u32| ours != 0 && (theirs == 0 || theirs > ours);
+        let fault = if above(config.frame_limit(), client.frame_max) {
+            Some(("frame-max", client.frame_max, "above what was proposed"))
+        } else if above(config.channel_max.into(), client.channel_max.into()) {
+            Some(("channel-max", client.channel_max.into(), "above what was proposed"))
+        } else if client.frame_max != 0 && client.frame_max < MIN_FRAME_MAX {
+            Some(("frame-max", client.frame_max, "below the 4096 that every peer must take"))
+        } else {
+            None
+        };
+        if let Some((name, value, why)) = fault {
+            return Err(Error::peer(code::NOT_ALLOWED, format!("{name} {value} is {why}")));
+        }
+        // The client has the last word on heartbeats (RabbitMQ's page "Heartbeats").
+        Ok(Self { heartbeat: interval(client.heartbeat), ..Self::agree(config, client)? })
     }
+}
+
+/// An interval in whole seconds, as it goes over the wire.
+fn seconds(interval: Duration) -> u16 {
+    u16::try_from(interval.as_millis().div_ceil(1000)).unwrap_or(u16::MAX)
 }
 
 /// The limits that a peer named.
@@ -192,7 +218,7 @@ impl Connection {
 
     fn tune_ok(&mut self) -> Result<(), Error> {
         let Tuning { channel_max, frame_max, .. } = self.tuning;
-        let heartbeat = self.tuning.heartbeat_seconds();
+        let heartbeat = seconds(self.tuning.heartbeat);
         self.send(0, &connection::TuneOk { channel_max, frame_max, heartbeat })?;
         let vhost = std::mem::take(&mut self.config.vhost);
         let sent = self.send(0, &connection::Open { virtual_host: &vhost });
@@ -270,9 +296,7 @@ impl Connection {
             (Handshake::ExpectTuneOk, Method::ConnectionTuneOk(tune)) => {
                 let peer =
                     Proposal { channel_max: tune.channel_max, frame_max: tune.frame_max, heartbeat: tune.heartbeat };
-                self.tuning = Tuning::agree(&self.config, &peer)?;
-                // The client has the last word on heartbeats (RabbitMQ's page "Heartbeats").
-                self.tuning.heartbeat = interval(tune.heartbeat);
+                self.tuning = Tuning::accepted(&self.config, &peer)?;
                 self.heartbeat = Heartbeat::start(self.tuning.heartbeat, now);
                 self.state = State::Handshake(Handshake::ExpectOpen);
                 return Ok(None);
@@ -304,9 +328,8 @@ impl Connection {
     /// If it is not the time for it.
     pub fn tune(&mut self) -> Result<(), Error> {
         self.expect_user(Handshake::AwaitTune)?;
-        let (channel_max, frame_max) = (self.config.channel_max, self.config.frame_max);
-        let wish = self.config.heartbeat.unwrap_or(DEFAULT_HEARTBEAT);
-        let heartbeat = Tuning { channel_max, frame_max, heartbeat: wish }.heartbeat_seconds();
+        let (channel_max, frame_max) = (self.config.channel_max, self.config.frame_limit());
+        let heartbeat = seconds(self.config.heartbeat.unwrap_or(DEFAULT_HEARTBEAT));
         self.send(0, &connection::Tune { channel_max, frame_max, heartbeat })?;
         self.state = State::Handshake(Handshake::ExpectTuneOk);
         Ok(())

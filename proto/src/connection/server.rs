@@ -108,7 +108,7 @@ impl Connection {
         }
         let phase = self.channel_mut(number).map(|channel| channel.phase);
         match (phase, method) {
-            (None, Method::ChannelOpen(_)) => {
+            (None, Method::ChannelOpen(_)) if number <= self.tuning.channel_max => {
                 self.insert_channel(number, Phase::Open);
                 self.send(number, &channel::OpenOk {})?;
                 Ok(Some(Event::ChannelOpened { channel: number }))
