@@ -5,6 +5,7 @@
 //! it without holding anything.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::IoSlice;
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ pub(crate) const UNCOPIED: usize = 8 * 1024;
 const KEPT: usize = 2 * 1024 * 1024;
 
 /// Frames that wait to be written.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Output {
     done: VecDeque<Segment>,
     /// Bytes in `done`.
@@ -24,7 +25,6 @@ pub(crate) struct Output {
     spare: Vec<u8>,
 }
 
-#[derive(Debug)]
 enum Segment {
     Frames(Vec<u8>),
     Body(Bytes),
@@ -94,10 +94,24 @@ impl Output {
     }
 }
 
+// There are credentials among the frames: what is shown of them is their size.
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Output").field("size", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Transmit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transmit").field("size", &self.size).finish_non_exhaustive()
+    }
+}
+
 /// What a driver writes at the moment: the frames that it took from a connection, in order.
 ///
 /// Write the bytes of [`Transmit::slices`], then [`Transmit::advance`] by as many as the transport took.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Transmit {
     segments: VecDeque<Segment>,
     /// Bytes of the first segment that are written already.

@@ -8,11 +8,13 @@
 //! `None`.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::content::{Content, ContentKind, body_size};
 use crate::frame::{END, HEAD, Head, Kind, OVERHEAD, PROTOCOL_HEADER};
+use crate::method::MethodId;
 use crate::{Error, code};
 
 /// The buffer of an idle connection, in bytes. It doubles while reads fill it, up to [`MAX_BUFFER`].
@@ -20,11 +22,9 @@ const MIN_BUFFER: usize = 8 * 1024;
 const MAX_BUFFER: usize = 256 * 1024;
 /// A read into less room than this is not worth its system call.
 const MIN_SPACE: usize = 2 * 1024;
-/// Memory is taken on the word of a content header up to this size; beyond it, as the bytes arrive.
-const TRUSTED_BODY: u64 = 1024 * 1024;
 
 /// What the peer sent.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Incoming {
     /// The header that opens a connection. Only the server's side gets one.
     ProtocolHeader([u8; 8]),
@@ -58,7 +58,6 @@ pub struct ReceiveLimits {
 }
 
 /// Turns bytes into methods and messages. See the [module's documentation](self).
-#[derive(Debug)]
 pub struct Receiver {
     /// Initialised to its whole length; `filled` bytes of it came from the peer and are not consumed.
     buffer: BytesMut,
@@ -70,17 +69,45 @@ pub struct Receiver {
     limits: ReceiveLimits,
     expects_header: bool,
     partial: HashMap<u16, Partial>,
+    /// What ended it.
+    failed: Option<Error>,
 }
 
 /// A message of which the method has come, and perhaps the header and part of the body.
-#[derive(Debug)]
 struct Partial {
     kind: ContentKind,
     method_size: usize,
-    head: Bytes,
+    /// Copied, so that what is small keeps no large buffer alive.
+    head: Vec<u8>,
     /// `None` until the header has come.
     body: Option<Vec<u8>>,
     missing: u64,
+}
+
+// There are credentials among the bytes: what is shown of them is their size.
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ProtocolHeader(header) => write!(f, "ProtocolHeader({})", header.escape_ascii()),
+            Self::Method { channel, payload } => {
+                write!(f, "Method({channel}, {})", MethodId::peek(payload).unwrap_or_default())
+            }
+            Self::Content { channel, content } => write!(f, "Content({channel}, {content:?})"),
+            Self::Heartbeat => f.write_str("Heartbeat"),
+        }
+    }
+}
+
+impl fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver")
+            .field("filled", &self.filled)
+            .field("size", &self.size)
+            .field("limits", &self.limits)
+            .field("partial", &self.partial.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Receiver {
@@ -103,6 +130,7 @@ impl Receiver {
             limits,
             expects_header,
             partial: HashMap::new(),
+            failed: None,
         }
     }
 
@@ -149,8 +177,17 @@ impl Receiver {
     ///
     /// # Errors
     /// If the peer broke the framing or a limit: 501 malformed frame, 502 malformed header, 504 channel number out of
-    /// range, 505 unexpected frame, 311 message too large. The connection can't go on after one.
+    /// range, 505 unexpected frame, 311 message too large. The connection can't go on after one: it is returned again
+    /// and again.
+    #[inline]
     pub fn poll(&mut self) -> Result<Option<Incoming>, Error> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        self.poll_frames().inspect_err(|error| self.failed = Some(error.clone()))
+    }
+
+    fn poll_frames(&mut self) -> Result<Option<Incoming>, Error> {
         loop {
             if self.expects_header {
                 return Ok(self.take_protocol_header());
@@ -284,7 +321,7 @@ impl Receiver {
 
     /// Sets the method apart and waits for the rest of its message frame by frame.
     fn begin_partial(&mut self, method: Head, kind: ContentKind) {
-        let head = self.take_payload(method);
+        let head = self.take_payload(method).to_vec();
         let partial = Partial { kind, method_size: method.size, head, body: None, missing: 0 };
         self.partial.insert(method.channel, partial);
     }
@@ -303,12 +340,10 @@ impl Receiver {
         let Some(partial) = self.partial.get_mut(&channel) else { return Ok(None) };
         match (&mut partial.body, frame.kind) {
             (None, Kind::Header) => {
-                let mut head = BytesMut::with_capacity(partial.head.len() + Content::GAP + payload.len());
-                head.extend_from_slice(&partial.head);
-                head.extend_from_slice(&[0; Content::GAP]);
-                head.extend_from_slice(&payload);
-                partial.head = head.freeze();
-                partial.body = Some(Vec::with_capacity(size.min(TRUSTED_BODY) as usize));
+                partial.head.reserve_exact(Content::GAP + payload.len());
+                partial.head.extend_from_slice(&[0; Content::GAP]);
+                partial.head.extend_from_slice(&payload);
+                partial.body = Some(Vec::new());
                 partial.missing = size;
             }
             (Some(body), Kind::Body) => {
@@ -316,6 +351,7 @@ impl Receiver {
                     return Err(Error::peer(code::FRAME_ERROR, "a body longer than its header said"));
                 };
                 partial.missing = missing;
+                grow(body, payload.len(), missing);
                 body.extend_from_slice(&payload);
             }
             _ => return Err(unexpected(frame, "a message is not complete")),
@@ -325,7 +361,7 @@ impl Receiver {
         }
         Ok(self.partial.remove(&channel).map(|partial| {
             let body = Bytes::from(partial.body.unwrap_or_default());
-            let content = Content::new(partial.kind, partial.head, partial.method_size, body);
+            let content = Content::new(partial.kind, partial.head.into(), partial.method_size, body);
             Incoming::Content { channel, content }
         }))
     }
@@ -367,6 +403,16 @@ enum Ahead {
 
 /// The class and method of `channel.close`, which may cut a message short.
 const CHANNEL_CLOSE: [u8; 4] = [0, 20, 0, 40];
+
+/// Makes room for `count` bytes of a body of which `missing` more are to come: for as much again as has come, so that
+/// what a peer claims takes no memory.
+fn grow(body: &mut Vec<u8>, count: usize, missing: u64) {
+    let needed = body.len() + count;
+    if needed > body.capacity() {
+        let ahead = usize::try_from(missing).unwrap_or(usize::MAX).min(needed);
+        body.reserve_exact(count + ahead);
+    }
+}
 
 fn unexpected(frame: Head, why: &str) -> Error {
     Error::peer(code::UNEXPECTED_FRAME, format!("a {:?} frame on channel {}, where {why}", frame.kind, frame.channel))

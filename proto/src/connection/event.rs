@@ -1,11 +1,13 @@
 //! What a connection tells its user.
 
+use std::fmt;
+
 use bytes::Bytes;
 
+use crate::method::MethodId;
 use crate::{Content, FieldTable};
 
 /// Something that happened on the connection. At most one for each thing that came in.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {
     /// Client: the server introduced itself. Answer with [`start_ok`](crate::Connection::start_ok).
@@ -146,6 +148,43 @@ pub enum Event {
     },
 }
 
+impl fmt::Debug for Event {
+    /// Payloads and the answers of SASL mechanisms are not shown: there are credentials among them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let id = |payload: &[u8]| MethodId::peek(payload).unwrap_or_default();
+        match self {
+            Self::Start { server_properties, mechanisms } => {
+                f.debug_tuple("Start").field(server_properties).field(mechanisms).finish()
+            }
+            Self::Secure { .. } => f.write_str("Secure"),
+            Self::StartOk { client_properties, mechanism, .. } => {
+                f.debug_tuple("StartOk").field(client_properties).field(mechanism).finish()
+            }
+            Self::SecureOk { .. } => f.write_str("SecureOk"),
+            Self::Open { vhost } => write!(f, "Open({vhost:?})"),
+            Self::Opened => f.write_str("Opened"),
+            Self::Reply { channel, request, payload } => write!(f, "Reply({channel}, {request}, {})", id(payload)),
+            Self::Got { channel, request, content } => write!(f, "Got({channel}, {request}, {content:?})"),
+            Self::Delivery { channel, consumer, delivery_tag, content } => {
+                write!(f, "Delivery({channel}, {consumer}, {delivery_tag}, {content:?})")
+            }
+            Self::Returned { channel, tag, content } => write!(f, "Returned({channel}, {tag:?}, {content:?})"),
+            Self::Confirmed { channel, first, last, ack } => {
+                write!(f, "Confirmed({channel}, {first}..={last}, ack: {ack})")
+            }
+            Self::ConsumerCancelled { channel, consumer } => write!(f, "ConsumerCancelled({channel}, {consumer})"),
+            Self::Flow { channel, active } => write!(f, "Flow({channel}, active: {active})"),
+            Self::ChannelClosed { channel, reason } => write!(f, "ChannelClosed({channel}, {reason:?})"),
+            Self::ChannelOpened { channel } => write!(f, "ChannelOpened({channel})"),
+            Self::Method { channel, payload } => write!(f, "Method({channel}, {})", id(payload)),
+            Self::Published { channel, content } => write!(f, "Published({channel}, {content:?})"),
+            Self::Blocked { reason } => write!(f, "Blocked({reason:?})"),
+            Self::Unblocked => f.write_str("Unblocked"),
+            Self::Closed { reason } => write!(f, "Closed({reason:?})"),
+        }
+    }
+}
+
 /// Why a peer closed a channel or a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloseReason {
@@ -154,5 +193,5 @@ pub struct CloseReason {
     /// The same in words.
     pub text: String,
     /// The class and method that were at fault, or zeros.
-    pub method: crate::method::MethodId,
+    pub method: MethodId,
 }
