@@ -1,0 +1,20 @@
+//! What both ends do with each other when nobody breaks a rule, one scenario a file.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod channels;
+mod closing;
+mod confirms;
+mod consuming;
+mod contents;
+mod getting;
+mod handshake;
+mod heartbeats;
+mod pausing;
+mod requests;
+mod returns;
+mod secrets;
+mod transactions;
+mod tuning;
+mod unacked;
