@@ -50,8 +50,7 @@ impl Connection {
     /// If it is not open.
     pub fn close_channel(&mut self, number: u16, code: u16, text: &str, request: Option<u64>) -> Result<(), Error> {
         self.open_channel_mut(number)?;
-        let reply_text = text;
-        self.send(number, &channel::Close { reply_code: code, reply_text, class_id: 0, method_id: 0 })?;
+        self.send(number, &channel::Close { reply_code: code, reply_text: text, class_id: 0, method_id: 0 })?;
         let channel = self.open_channel_mut(number)?;
         channel.phase = Phase::Closing;
         channel.pending.clear();

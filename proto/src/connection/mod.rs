@@ -336,8 +336,9 @@ impl Connection {
     }
 
     fn send_close(&mut self, code: u16, text: &str) {
-        let reply_text = text;
-        let _ = self.send(0, &method::connection::Close { reply_code: code, reply_text, class_id: 0, method_id: 0 });
+        let close = method::connection::Close { reply_code: code, reply_text: text, class_id: 0, method_id: 0 };
+        // Its text is cut to what fits.
+        let _ = self.send(0, &close);
     }
 
     fn too_early(&self, id: MethodId) -> Error {

@@ -1,6 +1,7 @@
 //! Two ends of a connection on a virtual clock, and peers that lie.
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
+pub mod faults;
 mod pair;
 mod peer;
 mod script;

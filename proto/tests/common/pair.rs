@@ -72,17 +72,17 @@ impl Pair {
 
     /// Carries bytes both ways until none are left.
     pub fn flow(&mut self) {
-        while self.to_server() | self.to_client() {}
+        while self.client_writes() | self.server_writes() {}
     }
 
     /// Carries what the client has written. Returns whether there was anything.
-    pub fn to_server(&mut self) -> bool {
+    pub fn client_writes(&mut self) -> bool {
         let bytes = self.client.drain(self.now);
         self.carry(&bytes, Role::Server)
     }
 
     /// Carries what the server has written. Returns whether there was anything.
-    pub fn to_client(&mut self) -> bool {
+    pub fn server_writes(&mut self) -> bool {
         let bytes = self.server.drain(self.now);
         self.carry(&bytes, Role::Client)
     }

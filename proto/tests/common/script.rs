@@ -140,6 +140,11 @@ impl Script {
         std::mem::take(&mut self.written)
     }
 
+    /// Puts back what `heard_bytes` took.
+    pub fn written_again(&mut self, bytes: Vec<u8>) {
+        self.written = bytes;
+    }
+
     /// The code of the `connection.close` that the end under test has written.
     pub fn told_code(&mut self) -> Option<u16> {
         let frames: Vec<Frame> = wire::frames(&self.heard_bytes());

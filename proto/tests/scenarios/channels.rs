@@ -80,7 +80,7 @@ fn a_channel_error_leaves_the_connection_and_the_other_channels_alone() {
     pair.client.connection.request(1, &declare, Some(1)).unwrap();
     pair.client.connection.request(1, &declare, Some(2)).unwrap();
     pair.client.connection.request(2, &queue::Purge::default(), Some(3)).unwrap();
-    pair.to_server();
+    pair.client_writes();
     assert_eq!(pair.server.take(), ["1: queue.declare", "1: queue.declare", "2: queue.purge"]);
     pair.refuse_channel(1, 404, "NOT_FOUND - no queue 'missing'");
     pair.server.connection.answer(2, &queue::PurgeOk::default()).unwrap();
@@ -95,7 +95,7 @@ fn what_was_on_its_way_to_a_refused_channel_is_dropped() {
     let mut pair = Pair::with_channel();
     pair.refuse_channel(1, 404, "gone");
     pair.client.connection.request(1, &queue::Purge::default(), Some(1)).unwrap();
-    pair.to_server();
+    pair.client_writes();
     assert_eq!(pair.server.take(), [""; 0]);
     assert!(pair.server.connection.answer(1, &queue::PurgeOk::default()).is_err());
     pair.flow();
