@@ -31,6 +31,8 @@ pub(crate) struct Channel {
     pub(crate) phase: Phase,
     pub(crate) pending: VecDeque<Pending>,
     pub(crate) consumers: Vec<Consumer>,
+    /// Consumers that were ever started.
+    pub(crate) started: u64,
     pub(crate) unacked: TagSet,
     pub(crate) confirms: Option<Confirms>,
     pub(crate) transactional: bool,
@@ -52,6 +54,8 @@ pub(crate) struct Pending {
     pub(crate) expects: MethodId,
     /// `basic.get` without acknowledgement: its message is settled on arrival.
     pub(crate) no_ack: bool,
+    /// Consumers of the channel that were started before.
+    pub(crate) started: u64,
 }
 
 /// A consumer that the broker delivers to.
@@ -60,6 +64,8 @@ pub(crate) struct Consumer {
     pub(crate) tag: Box<[u8]>,
     pub(crate) key: u64,
     pub(crate) no_ack: bool,
+    /// Which one it is of those that the channel ever started.
+    pub(crate) number: u64,
 }
 
 impl Channel {
@@ -68,6 +74,7 @@ impl Channel {
             phase,
             pending: VecDeque::new(),
             consumers: Vec::new(),
+            started: 0,
             unacked: TagSet::default(),
             confirms: None,
             transactional: false,
@@ -79,18 +86,13 @@ impl Channel {
     }
 
     pub(crate) fn expect(&mut self, request: Option<u64>, expects: MethodId) {
-        self.pending.push_back(Pending { request, expects, no_ack: false });
+        self.pending.push_back(Pending { request, expects, no_ack: false, started: self.started });
     }
 
     /// Matches an answer with the oldest request.
-    pub(crate) fn answer(&mut self, reply: MethodId) -> Result<Option<u64>, Error> {
+    pub(crate) fn answer(&mut self, reply: MethodId) -> Result<Pending, Error> {
         match self.pending.pop_front() {
-            Some(pending)
-                if pending.expects == reply
-                    || pending.expects == MethodId::BASIC_GET_OK && reply == MethodId::BASIC_GET_EMPTY =>
-            {
-                Ok(pending.request)
-            }
+            Some(pending) if answers(reply, pending.expects) => Ok(pending),
             Some(pending) => Err(Error::peer(
                 code::UNEXPECTED_FRAME,
                 format!("{} where {} was due", reply.name(), pending.expects.name()),
@@ -251,6 +253,10 @@ impl Confirms {
         let index = self.mandatory.iter().position(same).or_else(|| self.mandatory.iter().position(alike))?;
         self.mandatory.remove(index).map(|publish| publish.tag)
     }
+}
+
+fn answers(reply: MethodId, expected: MethodId) -> bool {
+    reply == expected || expected == MethodId::BASIC_GET_OK && reply == MethodId::BASIC_GET_EMPTY
 }
 
 /// The method that answers a request.

@@ -96,7 +96,7 @@ impl Connection {
         }
         let expects = reply_of(M::ID);
         if number == 0 {
-            self.pending.push_back(Pending { request, expects, no_ack: false });
+            self.pending.push_back(Pending { request, expects, no_ack: false, started: 0 });
             return Ok(());
         }
         let channel = self.open_channel_mut(number)?;
@@ -125,7 +125,9 @@ impl Connection {
         let no_ack = method.no_ack;
         let channel = self.open_channel_mut(number)?;
         channel.ended_no_ack.retain(|ended| *ended != tag);
-        channel.consumers.push(Consumer { tag, key, no_ack });
+        channel.started += 1;
+        let number = channel.started;
+        channel.consumers.push(Consumer { tag, key, no_ack, number });
         Ok(())
     }
 
@@ -294,7 +296,7 @@ impl Connection {
             ContentKind::Deliver => self.delivery(number, content),
             ContentKind::GetOk => {
                 channel.delivered_by_get(&content)?;
-                let request = channel.answer(ContentKind::GetOk.method())?;
+                let request = channel.answer(ContentKind::GetOk.method())?.request;
                 Ok(request.map(|request| Event::Got { channel: number, request, content }))
             }
             ContentKind::Return => {
@@ -343,9 +345,9 @@ impl Connection {
         }
         let method = Method::decode(&payload)?;
         if id.is_reply() {
-            let request = channel.answer(id)?;
-            channel.apply_reply(&method);
-            return Ok(request.map(|request| Event::Reply { channel: number, request, payload }));
+            let pending = channel.answer(id)?;
+            channel.apply_reply(&method, &pending);
+            return Ok(pending.request.map(|request| Event::Reply { channel: number, request, payload }));
         }
         match method {
             Method::BasicAck(ack) => confirmed(number, channel, ack.delivery_tag, ack.multiple, true),
@@ -382,7 +384,7 @@ impl Connection {
                 Ok(Some(Event::ChannelClosed { channel: number, reason }))
             }
             _ if was_closing => {
-                let request = channel.answer(id)?;
+                let request = channel.answer(id)?.request;
                 self.remove_channel(number);
                 let payload = Bytes::copy_from_slice(payload);
                 Ok(request.map(|request| Event::Reply { channel: number, request, payload }))
@@ -422,11 +424,15 @@ impl Channel {
         }
     }
 
-    fn apply_reply(&mut self, reply: &Method<'_>) {
+    fn apply_reply(&mut self, reply: &Method<'_>, pending: &Pending) {
         match reply {
             Method::ChannelOpenOk(_) => self.phase = Phase::Open,
             Method::BasicCancelOk(cancel) => {
-                self.remove_consumer(cancel.consumer_tag.as_bytes());
+                // If the broker's own cancel crossed ours, the tag may belong to a new consumer by now.
+                let tag = cancel.consumer_tag.as_bytes();
+                if self.consumer(tag).is_some_and(|consumer| consumer.number <= pending.started) {
+                    self.remove_consumer(tag);
+                }
             }
             Method::BasicRecoverOk(_) => self.recovering = self.recovering.saturating_sub(1),
             _ => {}
