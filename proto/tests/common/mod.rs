@@ -2,11 +2,14 @@
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
 pub mod faults;
+mod model;
 mod pair;
 mod peer;
+pub mod robust;
 mod script;
 pub mod wire;
 
+pub use model::Model;
 pub use pair::Pair;
 pub use peer::{Peer, brief};
 pub use script::{Script, start, start_ok};

@@ -111,6 +111,18 @@ pub fn frames(mut bytes: &[u8]) -> Vec<Frame> {
     frames
 }
 
+/// Splits bytes into the bytes of each frame.
+pub fn split(mut bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    while !bytes.is_empty() {
+        let size = u32::from_be_bytes(bytes[3..7].try_into().expect("four bytes")) as usize;
+        let (frame, rest) = bytes.split_at(size + 8);
+        frames.push(frame.to_vec());
+        bytes = rest;
+    }
+    frames
+}
+
 /// The frames in short.
 pub fn briefs(bytes: &[u8]) -> Vec<String> {
     frames(bytes).iter().map(Frame::brief).collect()

@@ -104,6 +104,24 @@ fn both_ends_may_cancel_at_once() {
 }
 
 #[test]
+fn an_old_cancel_ends_no_new_consumer_of_the_same_tag() {
+    let mut pair = consuming(&["a"], false);
+    pair.client.connection.request(1, &basic::Cancel { consumer_tag: "a", nowait: false }, Some(1)).unwrap();
+    pair.server.connection.answer(1, &basic::Cancel { consumer_tag: "a", nowait: true }).unwrap();
+    pair.server_writes();
+    let consume = basic::Consume { consumer_tag: "a", ..Default::default() };
+    pair.client.connection.consume(1, &consume, 7, Some(2)).unwrap();
+    pair.server.connection.answer(1, &basic::CancelOk { consumer_tag: "a" }).unwrap();
+    pair.server.connection.answer(1, &basic::ConsumeOk { consumer_tag: "a" }).unwrap();
+    deliver(&mut pair, "a", 1);
+    assert_eq!(
+        pair.client.take(),
+        ["1: cancelled 0", "1: reply 1 basic.cancel-ok", "1: reply 2 basic.consume-ok", "1: delivery 7 1 /q m"]
+    );
+    pair.assert_well();
+}
+
+#[test]
 fn a_delivery_for_nobody_goes_back_and_is_counted() {
     let mut pair = consuming(&["a"], false);
     deliver(&mut pair, "ghost", 1);
