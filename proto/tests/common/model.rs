@@ -103,7 +103,7 @@ impl Model {
             15 => self.recover(number),
             16 | 17 => self.deliver(number, argument),
             18 => self.confirm(number, argument),
-            _ if argument % 4 == 0 => self.refuse(number),
+            _ if argument.is_multiple_of(4) => self.refuse(number),
             _ => self.cancel_by_server(number, tag),
         }
     }
@@ -186,7 +186,7 @@ impl Model {
     }
 
     fn publish(&mut self, number: u16, size: u8) {
-        let route = Route { exchange: "e", routing_key: "k", mandatory: size % 2 == 0 };
+        let route = Route { exchange: "e", routing_key: "k", mandatory: size.is_multiple_of(2) };
         let body = vec![size; usize::from(size)];
         let published = self.pair.client.connection.publish(number, route, Properties::EMPTY, Body::Borrowed(&body));
         let Some(client) = self.client(number) else { return assert!(published.is_err()) };
@@ -199,7 +199,7 @@ impl Model {
     }
 
     fn settle_delivery(&mut self, number: u16, argument: u8) {
-        let (tag, multiple) = (u64::from(argument / 4), argument % 2 == 0);
+        let (tag, multiple) = (u64::from(argument / 4), argument.is_multiple_of(2));
         let connection = &mut self.pair.client.connection;
         let settled = match argument % 4 {
             0 | 1 => connection.ack(number, tag, multiple),
@@ -228,7 +228,7 @@ impl Model {
         let Some(server) = self.servers.get_mut(&number) else { return };
         let count = server.unconfirmed.len().max(1);
         let Some(&delivery_tag) = server.unconfirmed.iter().nth(usize::from(argument) % count) else { return };
-        let multiple = argument % 2 == 0;
+        let multiple = argument.is_multiple_of(2);
         let connection = &mut self.pair.server.connection;
         let sent = match argument % 3 {
             0 => connection.answer(number, &basic::Nack { delivery_tag, multiple, requeue: false }),
@@ -326,7 +326,7 @@ impl Model {
                         server.consumers.remove(cancel.consumer_tag);
                         connection.answer(number, &basic::CancelOk { consumer_tag: cancel.consumer_tag })
                     }
-                    Method::BasicGet(_) if server.delivered % 2 == 0 => {
+                    Method::BasicGet(_) if server.delivered.is_multiple_of(2) => {
                         server.delivered += 1;
                         server.unacked.insert(server.delivered);
                         let got = basic::GetOk { delivery_tag: server.delivered, ..Default::default() };
