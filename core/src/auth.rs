@@ -38,7 +38,7 @@ impl Authenticator {
                 state.proto.secure_ok(&response)?;
             }
             Event::Opened => {
-                // They are of no use any more, and a secret is best forgotten.
+                // A secret is best forgotten when it has served.
                 self.credentials = None;
                 return Ok(Some(event));
             }

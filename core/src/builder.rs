@@ -13,6 +13,7 @@ use crate::auth::Authenticator;
 #[cfg(any(feature = "net", feature = "tokio"))]
 use crate::dial::Target;
 use crate::driver::{Driver, Transport};
+use crate::refresh::Refresh;
 use crate::sasl::{Credentials, CredentialsProvider, Plain, Sasl};
 use crate::shared::{Limits, RequestKind, Shared};
 use crate::timer::Timer;
@@ -221,16 +222,18 @@ impl Builder {
         }
         let mut timer = timer;
         let deadline = timer.clock().now() + self.connect_timeout;
+        let credentials = self.fetch_credentials(&mut timer, deadline).await?;
+        let refresh = Refresh::new(Arc::clone(&self.credentials), &credentials, timer.clock().now());
         let authenticator = Authenticator {
             mechanisms: self.mechanisms.clone(),
-            credentials: Some(self.fetch_credentials(&mut timer, deadline).await?),
+            credentials: Some(credentials),
             properties: self.client_properties(),
             chosen: None,
         };
         let proto = hopmq_proto::Connection::new(Role::Client, self.config.clone());
         let shared = Shared::new(proto, timer.clock(), self.limits);
         let connection = Connection::new(Arc::clone(&shared));
-        let mut driver = Driver::new(Arc::clone(&shared), transport, timer, authenticator);
+        let mut driver = Driver::new(Arc::clone(&shared), transport, timer, authenticator, refresh);
         let key = shared.lock().insert_request(0, RequestKind::Plain, deadline);
         poll_fn(|context| {
             let ended = Pin::new(&mut driver).poll(context).is_ready();

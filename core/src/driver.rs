@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
 use hopmq_proto::{Incoming, Receiver, Time, Transmit, code};
-use tracing::debug;
+use tracing::{Span, debug, debug_span};
 
 use crate::auth::Authenticator;
+use crate::refresh::Refresh;
 use crate::shared::{Closing, Limits, Shared, State};
 use crate::timer::Timer;
 use crate::{Error, ErrorKind, Result};
@@ -34,6 +35,7 @@ pub struct Driver<T: Transport, R: Timer> {
     transport: T,
     timer: R,
     authenticator: Authenticator,
+    refresh: Refresh,
     receiver: Receiver,
     /// What came and is not applied yet.
     incoming: Vec<Incoming>,
@@ -46,6 +48,7 @@ pub struct Driver<T: Transport, R: Timer> {
     /// Bytes that came since the last turn.
     received: usize,
     moved: Moved,
+    span: Span,
     alarm: Option<Time>,
     /// Whether nothing but heartbeats moved since the last alarm.
     quiet: bool,
@@ -68,13 +71,20 @@ const BATCH: usize = 1024;
 const SLICES: usize = 32;
 
 impl<T: Transport, R: Timer> Driver<T, R> {
-    pub(crate) fn new(shared: Arc<Shared>, transport: T, timer: R, authenticator: Authenticator) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        transport: T,
+        timer: R,
+        authenticator: Authenticator,
+        refresh: Refresh,
+    ) -> Self {
         let receiver = Receiver::client(shared.lock().proto.receive_limits());
         Self {
             shared,
             transport,
             timer,
             authenticator,
+            refresh,
             receiver,
             incoming: Vec::new(),
             transmit: Transmit::new(),
@@ -84,6 +94,7 @@ impl<T: Transport, R: Timer> Driver<T, R> {
             full: false,
             received: 0,
             moved: Moved::default(),
+            span: debug_span!("amqp"),
             alarm: None,
             quiet: false,
             phase: Phase::Running,
@@ -91,6 +102,7 @@ impl<T: Transport, R: Timer> Driver<T, R> {
     }
 
     fn run(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+        self.refresh.poll(&self.shared, context);
         let mut idle = false;
         for _ in 0..TURNS {
             let news = self.turn(idle, context)?;
@@ -132,7 +144,8 @@ impl<T: Transport, R: Timer> Driver<T, R> {
         news |= was_full && !self.full;
         state.stalled = !self.transmit.is_empty();
         if idle && !news {
-            self.alarm = state.next_deadline().into_iter().chain(self.stalled.deadline(limits, &state)).min();
+            let own = self.stalled.deadline(limits, &state).into_iter().chain(self.refresh.deadline());
+            self.alarm = state.next_deadline().into_iter().chain(own).min();
             state.sleep(context.waker(), self.alarm);
         }
         std::mem::swap(&mut self.wakes, &mut state.wakes);
@@ -293,6 +306,8 @@ impl<T: Transport, R: Timer + Unpin> Future for Driver<T, R> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let span = self.span.clone();
+        let _entered = span.enter();
         let this = &mut *self;
         if let Phase::Running = this.phase {
             match this.run(context) {

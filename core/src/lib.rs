@@ -20,6 +20,7 @@ mod message;
 #[cfg(feature = "net")]
 mod net;
 mod publish;
+mod refresh;
 mod request;
 pub mod sasl;
 mod shared;

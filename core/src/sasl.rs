@@ -19,6 +19,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -33,12 +34,26 @@ mod tests;
 pub struct Credentials {
     username: String,
     password: String,
+    lifetime: Option<Duration>,
 }
 
 impl Credentials {
     /// Takes the user name and the password.
     pub fn new(username: impl Into<String>, password: impl Into<String>) -> Self {
-        Self { username: username.into(), password: password.into() }
+        Self { username: username.into(), password: password.into(), lifetime: None }
+    }
+
+    /// Says that they expire, counted from now: shortly before, the [`CredentialsProvider`] is asked for new ones, and
+    /// the broker gets them by `connection.update-secret`. For OAuth 2 tokens; RabbitMQ refuses new secrets for users
+    /// of its own database.
+    pub fn expires_in(mut self, lifetime: Duration) -> Self {
+        self.lifetime = Some(lifetime);
+        self
+    }
+
+    /// After how long they expire, if they do.
+    pub fn lifetime(&self) -> Option<Duration> {
+        self.lifetime
     }
 
     /// The user name.
@@ -74,7 +89,8 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Where credentials come from: asked once for each connection, before it is made.
+/// Where credentials come from: asked for each connection before it is made, and again before they
+/// expire.
 ///
 /// Implemented for [`Credentials`] and for closures that return a future.
 ///
@@ -218,6 +234,7 @@ const EXTERNAL: &str = "EXTERNAL";
 const ANONYMOUS: &str = "ANONYMOUS";
 
 /// The built-in mechanism of that name, in any case, with its name in capitals.
+#[cfg(any(feature = "net", feature = "tokio"))]
 pub(crate) fn built_in(name: &str) -> Option<(&'static str, Arc<dyn Sasl>)> {
     let all: [(&'static str, Arc<dyn Sasl>); 4] = [
         (PLAIN, Arc::new(Plain)),
