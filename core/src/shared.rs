@@ -232,9 +232,14 @@ impl Shared {
         let result = action(&mut state);
         let wanted = state.nudge || (state.proto.queued() > 0 && !state.stalled);
         let driver = if wanted { state.driver.take() } else { None };
-        let wakes = std::mem::take(&mut state.wakes);
+        let wakes = if state.wakes.is_empty() { Vec::new() } else { std::mem::take(&mut state.wakes) };
         drop(state);
-        driver.into_iter().chain(wakes).for_each(Waker::wake);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+        for waker in wakes {
+            waker.wake();
+        }
         result
     }
 
