@@ -1,0 +1,6 @@
+#![no_main]
+
+#[path = "../../proto/tests/common/mod.rs"]
+mod common;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| common::robust::server_bytes(bytes));
