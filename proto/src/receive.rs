@@ -57,7 +57,7 @@ pub struct ReceiveLimits {
     pub message_max: u64,
 }
 
-/// Turns bytes into methods and messages. See the [module's documentation](self).
+/// Turns bytes into methods and messages. See the [crate's documentation](crate) for the order of calls.
 pub struct Receiver {
     /// Initialised to its whole length; `filled` bytes of it came from the peer and are not consumed.
     buffer: BytesMut,

@@ -48,7 +48,7 @@ pub enum Role {
     Server,
 }
 
-/// One end of a connection. See the [module's documentation](self).
+/// One end of a connection. See the [crate's documentation](crate) for the order of calls.
 #[derive(Debug)]
 pub struct Connection {
     role: Role,
