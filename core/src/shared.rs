@@ -11,7 +11,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hopmq_proto::method::{Encode, basic};
+use hopmq_proto::method::Encode;
 use hopmq_proto::{Content, Time};
 
 use crate::confirms::Confirms;
@@ -418,8 +418,9 @@ impl State {
             return Err(Error::new(ErrorKind::Closed, "the consumer has ended"));
         };
         let (channel, tag) = (consumer.channel, Arc::clone(&consumer.tag));
-        let cancel = basic::Cancel { consumer_tag: &tag, nowait: false };
-        self.request(channel, &cancel, RequestKind::Cancel(key), deadline)
+        self.send_request(channel, RequestKind::Cancel(key), deadline, |proto, request| {
+            proto.cancel(channel, &tag, Some(request))
+        })
     }
 
     /// A channel is over: everybody on it learns why.

@@ -56,6 +56,8 @@ pub(crate) struct Pending {
     pub(crate) no_ack: bool,
     /// Consumers of the channel that were started before.
     pub(crate) started: u64,
+    /// The consumer that is started or cancelled.
+    pub(crate) consumer: Option<Box<[u8]>>,
 }
 
 /// A consumer that the broker delivers to.
@@ -86,12 +88,28 @@ impl Channel {
     }
 
     pub(crate) fn expect(&mut self, request: Option<u64>, expects: MethodId) {
-        self.pending.push_back(Pending { request, expects, no_ack: false, started: self.started });
+        let started = self.started;
+        self.pending.push_back(Pending { request, expects, no_ack: false, started, consumer: None });
+    }
+
+    /// Notes which consumer the latest request was about.
+    pub(crate) fn expect_of_consumer(&mut self, tag: &[u8]) {
+        if let Some(pending) = self.pending.back_mut() {
+            pending.consumer = Some(tag.into());
+        }
     }
 
     /// Matches an answer with the oldest request.
-    pub(crate) fn answer(&mut self, reply: MethodId) -> Result<Pending, Error> {
-        match self.pending.pop_front() {
+    ///
+    /// RabbitMQ leaves the answers to `basic.consume` and `basic.cancel` to the queue, so that they may come after
+    /// those to later requests: they are known by their consumer, and all others keep their order among themselves.
+    pub(crate) fn answer(&mut self, reply: MethodId, consumer: Option<&[u8]>) -> Result<Pending, Error> {
+        let fits = |pending: &Pending| match consumer {
+            None => pending.consumer.is_none(),
+            Some(_) => pending.consumer.as_deref() == consumer && pending.expects == reply,
+        };
+        let index = self.pending.iter().position(fits);
+        match index.and_then(|index| self.pending.remove(index)) {
             Some(pending) if answers(reply, pending.expects) => Ok(pending),
             Some(pending) => Err(Error::peer(
                 code::UNEXPECTED_FRAME,

@@ -96,7 +96,7 @@ impl Connection {
         }
         let expects = reply_of(M::ID);
         if number == 0 {
-            self.pending.push_back(Pending { request, expects, no_ack: false, started: 0 });
+            self.pending.push_back(Pending { request, expects, no_ack: false, started: 0, consumer: None });
             return Ok(());
         }
         let channel = self.open_channel_mut(number)?;
@@ -124,10 +124,21 @@ impl Connection {
         self.send_request(number, method, request)?;
         let no_ack = method.no_ack;
         let channel = self.open_channel_mut(number)?;
+        channel.expect_of_consumer(&tag);
         channel.ended_no_ack.retain(|ended| *ended != tag);
         channel.started += 1;
         let number = channel.started;
         channel.consumers.push(Consumer { tag, key, no_ack, number });
+        Ok(())
+    }
+
+    /// Client: cancels a consumer. The answer is an [`Event::Reply`].
+    ///
+    /// # Errors
+    /// As for [`Connection::request`].
+    pub fn cancel(&mut self, number: u16, tag: &str, request: Option<u64>) -> Result<(), Error> {
+        self.send_request(number, &basic::Cancel { consumer_tag: tag, nowait: false }, request)?;
+        self.open_channel_mut(number)?.expect_of_consumer(tag.as_bytes());
         Ok(())
     }
 
@@ -296,7 +307,7 @@ impl Connection {
             ContentKind::Deliver => self.delivery(number, content),
             ContentKind::GetOk => {
                 channel.delivered_by_get(&content)?;
-                let request = channel.answer(ContentKind::GetOk.method())?.request;
+                let request = channel.answer(ContentKind::GetOk.method(), None)?.request;
                 Ok(request.map(|request| Event::Got { channel: number, request, content }))
             }
             ContentKind::Return => {
@@ -345,7 +356,12 @@ impl Connection {
         }
         let method = Method::decode(&payload)?;
         if id.is_reply() {
-            let pending = channel.answer(id)?;
+            let consumer = match &method {
+                Method::BasicConsumeOk(ok) => Some(ok.consumer_tag.as_bytes()),
+                Method::BasicCancelOk(ok) => Some(ok.consumer_tag.as_bytes()),
+                _ => None,
+            };
+            let pending = channel.answer(id, consumer)?;
             channel.apply_reply(&method, &pending);
             return Ok(pending.request.map(|request| Event::Reply { channel: number, request, payload }));
         }
@@ -384,7 +400,7 @@ impl Connection {
                 Ok(Some(Event::ChannelClosed { channel: number, reason }))
             }
             _ if was_closing => {
-                let request = channel.answer(id)?.request;
+                let request = channel.answer(id, None)?.request;
                 self.remove_channel(number);
                 let payload = Bytes::copy_from_slice(payload);
                 Ok(request.map(|request| Event::Reply { channel: number, request, payload }))
@@ -418,7 +434,7 @@ impl Connection {
 impl Channel {
     fn delivered_by_get(&mut self, content: &Content) -> Result<(), Error> {
         let tag = content.try_arguments()?.delivery_tag;
-        match self.pending.front() {
+        match self.pending.iter().find(|pending| pending.consumer.is_none()) {
             Some(pending) if pending.no_ack => Ok(()),
             _ => self.delivered(tag),
         }
@@ -441,10 +457,11 @@ impl Channel {
 }
 
 /// Requests whose answers change more than the caller's mind.
-const HAVE_THEIR_OWN: [MethodId; 6] = [
+const HAVE_THEIR_OWN: [MethodId; 7] = [
     MethodId::CHANNEL_OPEN,
     MethodId::CHANNEL_CLOSE,
     MethodId::BASIC_CONSUME,
+    MethodId::BASIC_CANCEL,
     MethodId::BASIC_GET,
     MethodId::CONFIRM_SELECT,
     MethodId::TX_SELECT,

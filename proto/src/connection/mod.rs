@@ -4,10 +4,6 @@
 //! comes in is an [`Incoming`] of the [`Receiver`](crate::Receiver), a call of the user, or the time; what goes out is
 //! at most one [`Event`] each, and bytes. It must never know sockets, clocks, wakers or users' types.
 //!
-//! Call order, for each batch of bytes: [`received`](Connection::received), [`handle`](Connection::handle) for each
-//! incoming, [`poll_transmit`](Connection::poll_transmit); and [`handle_timeout`](Connection::handle_timeout) when the
-//! moment of [`poll_timeout`](Connection::poll_timeout) has come.
-//!
 //! ```text
 //! client: ExpectStart ─► AwaitStartOk ─► ExpectTune ◄─► AwaitSecureOk         server: ExpectHeader ─► ExpectStartOk ─► AwaitTune
 //!                                            │                                           AwaitTune ◄─► ExpectSecureOk

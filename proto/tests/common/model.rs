@@ -94,7 +94,7 @@ impl Model {
             5 => self.close(number),
             6 => self.ask(number, &queue::Declare::default(), MethodId::QUEUE_DECLARE_OK),
             7 => self.ask(number, &queue::Purge::default(), MethodId::QUEUE_PURGE_OK),
-            8 => self.ask(number, &basic::Cancel { consumer_tag: tag, nowait: false }, MethodId::BASIC_CANCEL_OK),
+            8 => self.cancel(number, tag),
             9 => self.consume(number, tag),
             10 => self.get(number),
             11 => self.confirm_select(number),
@@ -143,6 +143,15 @@ impl Model {
         assert_eq!(sent.is_ok(), self.client(number).is_some());
         if let Some(client) = self.client(number) {
             client.due.push_back((request, answer));
+        }
+    }
+
+    fn cancel(&mut self, number: u16, tag: &str) {
+        let request = self.request();
+        let sent = self.pair.client.connection.cancel(number, tag, Some(request));
+        assert_eq!(sent.is_ok(), self.client(number).is_some());
+        if let Some(client) = self.client(number) {
+            client.due.push_back((request, MethodId::BASIC_CANCEL_OK));
         }
     }
 

@@ -62,10 +62,31 @@ fn a_tag_is_needed_and_used_once() {
     assert_eq!(pair.client.connection.queued(), 0);
 }
 
+/// RabbitMQ leaves these answers to the queue's process, so later requests may be answered before them.
+#[test]
+fn answers_to_consume_and_cancel_may_come_late() {
+    let mut pair = consuming(&["a"], false);
+    let client = &mut pair.client.connection;
+    client.cancel(1, "a", Some(1)).unwrap();
+    client.request(1, &basic::Qos { prefetch_count: 1, global: false }, Some(2)).unwrap();
+    client.consume(1, &basic::Consume { consumer_tag: "b", ..Default::default() }, 8, Some(3)).unwrap();
+    client.request(1, &basic::Qos { prefetch_count: 2, global: false }, Some(4)).unwrap();
+    for answer in [2, 4] {
+        pair.server.connection.answer(1, &basic::QosOk {}).unwrap();
+        pair.flow();
+        assert_eq!(pair.client.take(), [format!("1: reply {answer} basic.qos-ok")]);
+    }
+    pair.server.connection.answer(1, &basic::ConsumeOk { consumer_tag: "b" }).unwrap();
+    pair.server.connection.answer(1, &basic::CancelOk { consumer_tag: "a" }).unwrap();
+    pair.flow();
+    assert_eq!(pair.client.take(), ["1: reply 3 basic.consume-ok", "1: reply 1 basic.cancel-ok"]);
+    pair.assert_well();
+}
+
 #[test]
 fn deliveries_go_on_until_the_cancel_is_answered() {
     let mut pair = consuming(&["a"], false);
-    pair.client.connection.request(1, &basic::Cancel { consumer_tag: "a", nowait: false }, Some(1)).unwrap();
+    pair.client.connection.cancel(1, "a", Some(1)).unwrap();
     deliver(&mut pair, "a", 1);
     pair.server.connection.answer(1, &basic::CancelOk { consumer_tag: "a" }).unwrap();
     pair.flow();
@@ -94,7 +115,7 @@ fn the_server_may_cancel_and_is_answered_if_it_wants_to_be() {
 #[test]
 fn both_ends_may_cancel_at_once() {
     let mut pair = consuming(&["a"], false);
-    pair.client.connection.request(1, &basic::Cancel { consumer_tag: "a", nowait: false }, Some(1)).unwrap();
+    pair.client.connection.cancel(1, "a", Some(1)).unwrap();
     pair.server.connection.answer(1, &basic::Cancel { consumer_tag: "a", nowait: true }).unwrap();
     pair.flow();
     pair.server.connection.answer(1, &basic::CancelOk { consumer_tag: "a" }).unwrap();
@@ -106,7 +127,7 @@ fn both_ends_may_cancel_at_once() {
 #[test]
 fn an_old_cancel_ends_no_new_consumer_of_the_same_tag() {
     let mut pair = consuming(&["a"], false);
-    pair.client.connection.request(1, &basic::Cancel { consumer_tag: "a", nowait: false }, Some(1)).unwrap();
+    pair.client.connection.cancel(1, "a", Some(1)).unwrap();
     pair.server.connection.answer(1, &basic::Cancel { consumer_tag: "a", nowait: true }).unwrap();
     pair.server_writes();
     let consume = basic::Consume { consumer_tag: "a", ..Default::default() };
