@@ -234,7 +234,6 @@ impl State {
             serial: self.serial,
             end,
             confirms: Confirms::default(),
-            confirming: false,
             returns: std::collections::VecDeque::new(),
             returns_waker: None,
             wants_returns: false,

@@ -6,6 +6,7 @@ use std::future::IntoFuture;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use futures_lite::Stream;
 use hopmq_proto::method::basic;
@@ -142,9 +143,10 @@ impl<'a> Consume<'a> {
             Err(error) => (Err(error), "".into()),
         };
         let shared = Arc::clone(core.shared());
-        let no_ack = self.no_ack;
+        let (no_ack, timeout) = (self.no_ack, self.channel.timeout());
         Request::new(&shared, sent, move |_| {
-            Ok(Consumer { channel: core, key, tag, no_ack, taken: VecDeque::new(), taken_cost: 0, ended: false })
+            let taken = VecDeque::new();
+            Ok(Consumer { channel: core, key, tag, no_ack, timeout, taken, taken_cost: 0, ended: false })
         })
     }
 }
@@ -174,6 +176,7 @@ pub struct Consumer {
     key: u64,
     tag: Arc<str>,
     no_ack: bool,
+    timeout: Option<Duration>,
     /// Taken out of the shared state, to be handed out without its lock.
     taken: VecDeque<Queued>,
     /// What `taken` held when it was taken.
@@ -190,7 +193,7 @@ impl Consumer {
     /// Asks the broker to stop (`basic.cancel`, AMQP 0-9-1 section 1.8.3.5). What was delivered before can still be
     /// taken; then the stream ends.
     pub fn cancel(&self) -> Request<()> {
-        let deadline = self.channel.shared().deadline(None);
+        let deadline = self.channel.shared().deadline(self.timeout);
         let sent = self.channel.with_channel(|state| state.cancel_consumer(self.key, deadline));
         Request::plain(self.channel.shared(), sent)
     }

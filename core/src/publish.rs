@@ -259,15 +259,16 @@ impl<'a> Attempt<'a> {
         let high_water = core.shared().limits.high_water;
         let has_room = state.proto.queued() < high_water && state.proto.may_publish(number);
         let closing = state.closing.is_some();
-        let Some(channel) = state.channel(number, core.serial) else { return Err(core.closed()) };
+        if state.channel(number, core.serial).is_none() {
+            return Err(core.closed());
+        }
         if closing {
             return Err(Error::new(ErrorKind::Closed, "the connection is being closed"));
         }
         if !has_room {
             return Ok(None);
         }
-        if self.confirm && !channel.confirming {
-            channel.confirming = true;
+        if self.confirm {
             state.proto.confirm_select(number).map_err(usage)?;
         }
         let Some(body) = self.publish.body.take() else { return Ok(None) };

@@ -134,8 +134,6 @@ pub(crate) struct ChannelState {
     pub(crate) serial: u64,
     pub(crate) end: Arc<ChannelEnd>,
     pub(crate) confirms: Confirms,
-    /// Whether publishes are counted.
-    pub(crate) confirming: bool,
     pub(crate) returns: VecDeque<crate::Returned>,
     pub(crate) returns_waker: Option<Waker>,
     pub(crate) wants_returns: bool,
