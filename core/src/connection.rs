@@ -1,8 +1,9 @@
 //! The connection's handle.
 
+use std::any::Any;
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub struct Connection {
 #[derive(Debug)]
 pub(crate) struct ConnectionCore {
     pub(crate) shared: Arc<Shared>,
+    /// Dropped after the closing has begun.
+    companions: Mutex<Vec<Box<dyn Any + Send>>>,
 }
 
 impl Drop for ConnectionCore {
@@ -44,7 +47,7 @@ impl Drop for ConnectionCore {
 
 impl Connection {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self::from_core(Arc::new(ConnectionCore { shared }), None)
+        Self::from_core(Arc::new(ConnectionCore { shared, companions: Mutex::default() }), None)
     }
 
     pub(crate) fn from_core(core: Arc<ConnectionCore>, timeout: Option<Duration>) -> Self {
@@ -204,6 +207,13 @@ impl Connection {
     /// The interval of heartbeats that both sides agreed on; zero if there are none.
     pub fn heartbeat(&self) -> Duration {
         self.shared().lock().proto.tuning().heartbeat
+    }
+
+    /// Keeps `companion` as long as there are handles of the connection, channels and deliveries included. It is
+    /// dropped with the last of them, when the closing has begun: a guard that waits for the [`Driver`](crate::Driver)
+    /// to end lets a program write its last messages before it exits.
+    pub fn keep(&self, companion: impl Any + Send) {
+        self.core.companions.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(companion));
     }
 
     fn check(&self, state: &State) -> Result<()> {

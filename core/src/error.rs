@@ -61,7 +61,13 @@ pub enum ErrorKind {
 }
 
 impl Error {
-    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+    /// An error of your own: for a mechanism, a provider of credentials, or a layer above this one.
+    ///
+    /// ```
+    /// let error = hopmq::Error::new(hopmq::ErrorKind::Authentication, "no token for this tenant");
+    /// assert_eq!(error.to_string(), "no token for this tenant");
+    /// ```
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self(Arc::new(Inner { kind, code: None, message: message.into(), source: None, returned: None }))
     }
 
