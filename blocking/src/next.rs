@@ -1,0 +1,74 @@
+//! What an iterator that is asked for a limited time answers.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures_lite::{Stream, StreamExt};
+
+use crate::wait::{wait, wait_within};
+
+/// What came in the time given: see [`Consumer::next_within`](crate::Consumer::next_within) and its siblings.
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use hopmq_blocking::{Consumer, Next};
+///
+/// fn work(consumer: &mut Consumer) -> hopmq_blocking::Result<()> {
+///     loop {
+///         match consumer.next_within(Duration::from_secs(1))? {
+///             Next::Item(delivery) => delivery.ack()?,
+///             Next::Nothing => println!("nothing to do for a second"),
+///             Next::Ended => return Ok(()),
+///         }
+///     }
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[must_use = "it may hold what came"]
+pub enum Next<T> {
+    /// This came.
+    Item(T),
+    /// Nothing came in time. It may come later.
+    Nothing,
+    /// Nothing will ever come any more.
+    Ended,
+}
+
+impl<T> Next<T> {
+    /// What came, if something did.
+    ///
+    /// ```
+    /// use hopmq_blocking::Next;
+    ///
+    /// assert_eq!(Next::Item(7).item(), Some(7));
+    /// assert_eq!(Next::<u8>::Nothing.item(), None);
+    /// ```
+    pub fn item(self) -> Option<T> {
+        match self {
+            Self::Item(item) => Some(item),
+            Self::Nothing | Self::Ended => None,
+        }
+    }
+
+    /// Whether nothing will come any more.
+    pub fn is_ended(&self) -> bool {
+        matches!(self, Self::Ended)
+    }
+}
+
+/// An item, or none if the stream has ended.
+#[inline]
+pub(crate) fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
+    wait(stream.next())
+}
+
+/// An item if one comes within `limit`.
+#[inline]
+pub(crate) fn next_within<S: Stream + Unpin>(stream: &mut S, limit: Duration) -> Next<S::Item> {
+    match wait_within(Pin::new(stream).next(), limit) {
+        Some(Some(item)) => Next::Item(item),
+        Some(None) => Next::Ended,
+        None => Next::Nothing,
+    }
+}

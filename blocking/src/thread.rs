@@ -1,0 +1,46 @@
+//! The thread that drives one connection.
+
+use std::future::Future;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use hopmq::{Connection, Error, ErrorKind, Result};
+
+/// How long the last handle of a connection waits for its thread: a second more than a driver takes at the most to
+/// write the last bytes and to hear the broker's goodbye.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Waits for the thread when it is dropped.
+struct Guard {
+    thread: Option<JoinHandle<()>>,
+    /// Disconnected when the thread ends.
+    ended: Receiver<()>,
+}
+
+/// Starts the thread. It ends with the connection, whose last handle waits for it.
+pub(crate) fn drive(connection: &Connection, driver: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+    let (alive, ended) = channel();
+    let run = move || {
+        async_io::block_on(driver);
+        drop(alive);
+    };
+    let started = thread::Builder::new().name("hopmq-blocking".to_owned()).spawn(run);
+    let thread = started.map_err(|error| {
+        Error::new(ErrorKind::Io, format!("the thread that drives the connection can't be started: {error}"))
+    })?;
+    connection.keep(Guard { thread: Some(thread), ended });
+    Ok(())
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        // A subscriber of `tracing` may hold the connection, and runs on the driver's thread too.
+        let myself = thread.thread().id() == thread::current().id();
+        if !myself && self.ended.recv_timeout(GRACE) == Err(RecvTimeoutError::Disconnected) {
+            // If it panicked, it has said so, and the connection has ended.
+            let _ = thread.join();
+        }
+    }
+}
