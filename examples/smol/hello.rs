@@ -1,0 +1,52 @@
+//! Hello World: one program sends a message, another receives it.
+//!
+//! ```sh
+//! cargo run --example smol_hello
+//! ```
+//!
+//! Both programs are in this one file, each with a connection of its own.
+//! RabbitMQ's first tutorial tells the story: <https://www.rabbitmq.com/tutorials>.
+
+use smol::stream::StreamExt;
+
+const QUEUE: &str = "smol-hello";
+
+fn main() -> hopmq::Result<()> {
+    let url = std::env::var("AMQP_URL").unwrap_or("amqp://localhost".into());
+    smol::block_on(async {
+        send(&url).await?;
+        receive(&url).await
+    })
+}
+
+async fn send(url: &str) -> hopmq::Result<()> {
+    let connection = hopmq::Connection::open(url).await?;
+    let channel = connection.channel().await?;
+
+    // Both sides declare the queue, for nobody knows who comes first. Declaring it twice does nothing.
+    let queue = channel.queue(QUEUE).durable().declare().await?;
+
+    // `confirm` waits until the broker has the message. `send` would not.
+    queue.publish("Hello World!").confirm().await?;
+    println!("sent      Hello World!");
+
+    // Dropping it would close it too; `close` waits until that is done, and says whether all went well.
+    connection.close().await
+}
+
+async fn receive(url: &str) -> hopmq::Result<()> {
+    let connection = hopmq::Connection::open(url).await?;
+    let channel = connection.channel().await?;
+    let queue = channel.queue(QUEUE).durable().declare().await?;
+
+    // A consumer is a stream. A real program would loop: `while let Some(delivery) = consumer.try_next().await? { … }`
+    let mut consumer = queue.consume().await?;
+    if let Some(delivery) = consumer.try_next().await? {
+        println!("received  {}", String::from_utf8_lossy(delivery.body()));
+        // Unless it is acknowledged, the broker delivers it again when this channel is gone.
+        delivery.ack()?;
+    }
+
+    queue.delete().await?;
+    connection.close().await
+}

@@ -1,0 +1,1 @@
+//! Programs that show HopMQ: `cargo run --example NAME`. See `examples/README.md`.

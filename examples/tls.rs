@@ -1,0 +1,41 @@
+//! TLS: whom to trust, and how to log in with a certificate in place of a password.
+//!
+//! ```sh
+//! cargo xtask rabbitmq start                  # a broker with certificates, once
+//! export $(cargo xtask rabbitmq env)
+//! cargo run --example tls
+//! ```
+//!
+//! `AMQPS_URL` names the broker, and `HOPMQ_TLS_DIR` a folder with `ca.pem`, `client.pem` and `client.key`.
+
+use std::path::PathBuf;
+
+use hopmq::sasl::External;
+use hopmq::tls::Tls;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let variable = |name: &str| std::env::var(name).map_err(|_| format!("{name} is not set: see the top of the file"));
+    let url = variable("AMQPS_URL")?;
+    let folder = PathBuf::from(variable("HOPMQ_TLS_DIR")?);
+    smol::block_on(async {
+        // A URI that begins with `amqps` is all it takes if the broker's certificate is one that the system trusts.
+        // This one's is not, and it would be wrong to go on.
+        match hopmq::Connection::open(&url).await {
+            Err(error) => println!("refused:        {error}"),
+            Ok(connection) => connection.close().await?,
+        }
+
+        // Trust our own root, and nobody else.
+        let tls = Tls::new().root_file(folder.join("ca.pem"));
+        let connection = hopmq::Connection::builder().uri(&url).tls(tls.clone()).open().await?;
+        println!("by password:    connected");
+        connection.close().await?;
+
+        // Present a certificate: the broker reads the user's name in it.
+        let tls = tls.client_certificate_files(folder.join("client.pem"), folder.join("client.key"));
+        let connection = hopmq::Connection::builder().uri(&url).tls(tls).mechanism(External).open().await?;
+        println!("by certificate: connected");
+        connection.close().await?;
+        Ok(())
+    })
+}
