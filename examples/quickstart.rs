@@ -102,7 +102,9 @@ fn advice(kind: ErrorKind) -> Option<&'static str> {
              \n    docker run --rm -p 5672:5672 rabbitmq\n\n\
              or set AMQP_URL to where yours is: amqp://user:password@host:5672/vhost",
         ),
-        ErrorKind::Authentication => Some("AMQP_URL can name the user: amqp://user:password@host:5672/vhost"),
+        ErrorKind::Authentication | ErrorKind::ConnectionClosed => {
+            Some("AMQP_URL names user and virtual host: amqp://user:password@host:5672/vhost")
+        }
         _ => None,
     }
 }

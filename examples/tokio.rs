@@ -18,32 +18,37 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let channel = connection.channel().await?;
     let queue = channel.queue("").exclusive().declare().await?;
 
-    // The consumer is `Send`: give it to a task.
+    // A consumer is `Send`, so a task may have it; this one hands it back at the end.
     let mut consumer = queue.consume().prefetch(10).await?;
     let worker = tokio::spawn(async move {
         let mut sum = 0;
         while let Some(delivery) = consumer.try_next().await? {
-            let Ok(number) = String::from_utf8_lossy(delivery.body()).parse::<u32>() else { break };
-            sum += number;
-            println!("received {number}");
+            let number: Option<u32> = String::from_utf8_lossy(delivery.body()).parse().ok();
             delivery.ack()?;
+            let Some(number) = number else { break };
+            println!("received {number}");
+            sum += number;
         }
-        Ok::<u32, hopmq::Error>(sum)
+        Ok::<_, hopmq::Error>((sum, consumer))
     });
 
     for number in 1..=5 {
         queue.publish(number.to_string()).send().await?;
     }
     queue.publish("the end").confirm().await?;
-    println!("the sum is {}", worker.await??);
+    let (sum, mut consumer) = worker.await??;
+    println!("the sum is {sum}");
 
-    // Any future of HopMQ's may be dropped at any time, by a timeout or `select!`: channel and connection go on.
-    let mut consumer = queue.consume().await?;
-    consumer.try_next().await?;
+    // Any future of HopMQ's may be dropped at any time, by a timeout or by `select!`: nothing is lost by it, and channel
+    // and connection go on.
     match tokio::time::timeout(Duration::from_millis(100), consumer.try_next()).await {
         Err(_) => println!("nothing else came within 100 ms"),
         Ok(_) => println!("more came than was sent"),
     }
-    println!("and the queue has {} messages", channel.queue(queue.name()).passive().await?.message_count());
+    queue.publish("one more").send().await?;
+    if let Some(delivery) = consumer.try_next().await? {
+        println!("then came {:?}", String::from_utf8_lossy(delivery.body()));
+        delivery.ack()?;
+    }
     Ok(connection.close().await?)
 }

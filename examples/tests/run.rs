@@ -1,0 +1,136 @@
+//! Runs each example as a program of its own, within a time limit, and checks that it prints what it promises.
+//!
+//! `cargo test` builds the examples before it runs this, unless it is told to build this test alone.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, SystemTime};
+
+/// The longest that an example may take: the quickstart, unoptimised, beside everything else that runs.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// For each example its source and what it prints, in this order, whatever comes between.
+macro_rules! examples {
+    ($($name:ident: $source:literal [$($line:literal),* $(,)?];)*) => {$(
+        #[test]
+        fn $name() {
+            let output = run(stringify!($name), $source, &[]).expect_success();
+            expect_in_order(&output, &[$($line),*]);
+        }
+    )*};
+}
+
+examples! {
+    smol_hello: "smol/hello.rs" ["sent      Hello World!", "received  Hello World!"];
+    smol_publish_subscribe: "smol/publish_subscribe.rs" [
+        "published  stopping",
+        "screen     starting", "screen     ready", "screen     stopping",
+        "disk       starting", "disk       ready", "disk       stopping",
+    ];
+    smol_routing: "smol/routing.rs" [
+        "published  debug: x = 3",
+        "\npager      error: disk full\nscreen     info: ready\n",
+        "screen     warning: disk nearly full\nscreen     error: disk full\n",
+    ];
+    smol_topics: "smol/topics.rs" [
+        "orange     quick.orange.rabbit\norange     lazy.orange.elephant\n",
+        "calm       quick.orange.rabbit\ncalm       lazy.orange.elephant\ncalm       lazy.pink.rabbit\n",
+        "all        quick.orange.rabbit\nall        lazy.orange.elephant\nall        quick.brown.fox\n",
+    ];
+    smol_rpc: "smol/rpc.rs" ["fibonacci(5) = 5", "fibonacci(30) = 832040", "without a server: ", "NO_ROUTE"];
+    smol_confirms: "smol/confirms.rs" ["one by one ", "in batches ", "in a window ", "returned ", "NO_ROUTE"];
+    tokio: "tokio.rs" ["received 5", "the sum is 15", "nothing else came", "then came \"one more\""];
+    own_driver: "own_driver.rs" ["on this thread", "received \"to myself\"", "on an executor", "received \"to myself\""];
+    tls: "tls.rs" ["refused: ", "UnknownIssuer", "by password:    connected", "by certificate: connected"];
+    quickstart: "quickstart.rs" [
+        "Connected to RabbitMQ",
+        "publishing 100 %", "100000 messages of 100 bytes published and confirmed in ", " a second",
+        "consuming  100 %", "100000 messages of 100 bytes consumed and acknowledged in ", " a second",
+    ];
+}
+
+#[test]
+fn work_queues_share_all_tasks() {
+    let output = run("smol_work_queues", "smol/work_queues.rs", &[]).expect_success();
+    let done = output.lines().filter(|line| line.starts_with("Ada: ") || line.starts_with("Ben: ")).count();
+    assert_eq!(done, 6, "{output}");
+}
+
+#[test]
+fn the_quickstart_says_what_to_do_without_a_broker() {
+    // Port 1 is nobody's.
+    let ended = run("quickstart", "quickstart.rs", &[("AMQP_URL", "amqp://127.0.0.1:1")]);
+    assert!(!ended.success);
+    expect_in_order(&ended.output, &["It did not work: 127.0.0.1:1 can't be reached", "docker run", "AMQP_URL"]);
+}
+
+/// How an example ended.
+struct Ended {
+    name: String,
+    success: bool,
+    /// What it printed, followed by what it complained of.
+    output: String,
+}
+
+impl Ended {
+    fn expect_success(self) -> String {
+        assert!(self.success, "{} failed:\n{}", self.name, self.output);
+        self.output
+    }
+}
+
+/// Runs an example to its end.
+fn run(name: &str, source: &str, environment: &[(&str, &str)]) -> Ended {
+    assert!(std::env::var_os("AMQP_URL").is_some(), "AMQP_URL names no broker to test against: run `cargo xtask test`");
+    let mut command = Command::new(program(name, source));
+    command.envs(environment.iter().copied()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the example starts");
+
+    let (sender, receiver) = mpsc::channel();
+    let pipes: [Box<dyn Read + Send>; 2] =
+        [Box::new(child.stdout.take().expect("it is piped")), Box::new(child.stderr.take().expect("it is piped"))];
+    for (index, mut pipe) in pipes.into_iter().enumerate() {
+        let sender = sender.clone();
+        std::thread::spawn(move || {
+            let mut text = Vec::new();
+            pipe.read_to_end(&mut text).expect("a pipe can be read");
+            sender.send((index, String::from_utf8_lossy(&text).into_owned()))
+        });
+    }
+    let mut texts = [String::new(), String::new()];
+    for _ in 0..2 {
+        // Both pipes end when the program does.
+        let Ok((index, text)) = receiver.recv_timeout(LIMIT) else {
+            child.kill().expect("it can be killed");
+            panic!("{name} did not end within {LIMIT:?}");
+        };
+        texts[index] = text;
+    }
+    let success = child.wait().expect("it can be awaited").success();
+    Ended { name: name.to_owned(), success, output: texts.concat() }
+}
+
+/// The program, which lies beside this test's.
+fn program(name: &str, source: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("this program has a path");
+    let profile = test.ancestors().nth(2).expect("it is target/PROFILE/deps/run-…");
+    let program = profile.join("examples").join(name).with_extension(std::env::consts::EXE_EXTENSION);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(source);
+    let is_current = modified(&program) >= modified(&source);
+    assert!(is_current, "the example {name} is not built, or older than its source: run `cargo build --examples`");
+    program
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    path.metadata().and_then(|data| data.modified()).ok()
+}
+
+fn expect_in_order(output: &str, parts: &[&str]) {
+    let mut rest = output;
+    for part in parts {
+        let Some(at) = rest.find(part) else { panic!("{part:?} is missing, or not where it belongs, in:\n{output}") };
+        rest = &rest[at + part.len()..];
+    }
+}
