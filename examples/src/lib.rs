@@ -1,1 +1,6 @@
 //! Programs that show HopMQ: `cargo run --example NAME`. See `examples/README.md`.
+
+/// The top-level README, whose programs are compiled as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
