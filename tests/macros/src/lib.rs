@@ -1,0 +1,69 @@
+//! One text for async and blocking tests.
+//!
+//! A scenario is written as async Rust. These attributes hand it to the door's macro `choose!` twice: as it is, and
+//! with each `async` and `.await` taken out. The door takes the one that it can run.
+
+use proc_macro::{Delimiter, Group, TokenStream, TokenTree};
+
+/// A scenario: an `async fn(Test) -> Outcome` that becomes a test. `#[scenario(alone)]` has no other run beside it.
+#[proc_macro_attribute]
+pub fn scenario(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    let alone = arguments.to_string() == "alone";
+    let name = name_of(&item);
+    let text = format!("crate::door::run(concat!(module_path!(), \"::{name}\"), {alone}, {name});");
+    let mut body = either(TokenStream::new(), item);
+    body.extend(parse(&text));
+    let mut test = parse(&format!("#[test] fn {name}()"));
+    test.extend([TokenTree::Group(Group::new(Delimiter::Brace, body))]);
+    test
+}
+
+/// Any other item that scenarios use.
+#[proc_macro_attribute]
+pub fn either(_: TokenStream, item: TokenStream) -> TokenStream {
+    let versions = [item.clone(), blocking(item)];
+    let versions = versions.map(|version| TokenTree::Group(Group::new(Delimiter::Brace, version)));
+    let mut choice = parse("crate::door::choose!");
+    choice.extend([TokenTree::Group(Group::new(Delimiter::Brace, versions.into_iter().collect()))]);
+    choice
+}
+
+fn parse(text: &str) -> TokenStream {
+    text.parse().expect("it is Rust")
+}
+
+fn name_of(function: &TokenStream) -> String {
+    let mut tokens = function.clone().into_iter();
+    tokens.find(|token| is(Some(token), "fn"));
+    tokens.next().expect("a function has a name").to_string()
+}
+
+/// The same without `async` and `.await`.
+fn blocking(stream: TokenStream) -> TokenStream {
+    let mut result = TokenStream::new();
+    let mut tokens = stream.into_iter().peekable();
+    while let Some(token) = tokens.next() {
+        match token {
+            TokenTree::Ident(word) if word.to_string() == "async" => {
+                let taken = tokens.next_if(|next| is(Some(next), "move"));
+                if !matches!(tokens.peek(), Some(TokenTree::Group(_))) {
+                    result.extend(taken);
+                }
+            }
+            TokenTree::Punct(dot) if dot.as_char() == '.' && is(tokens.peek(), "await") => {
+                tokens.next();
+            }
+            TokenTree::Group(group) => {
+                let mut inner = Group::new(group.delimiter(), blocking(group.stream()));
+                inner.set_span(group.span());
+                result.extend([TokenTree::Group(inner)]);
+            }
+            other => result.extend([other]),
+        }
+    }
+    result
+}
+
+fn is(token: Option<&TokenTree>, word: &str) -> bool {
+    matches!(token, Some(TokenTree::Ident(ident)) if ident.to_string() == word)
+}

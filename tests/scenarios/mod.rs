@@ -1,0 +1,86 @@
+//! What every door does, in one text: see `hopmq_tests_macros`.
+//!
+//! A scenario is an `async fn` whose name is the sentence that it proves. It takes connections, channels and names
+//! from [`Test`], and leaves the deadline and the cleaning up to the harness.
+
+mod exchanges;
+mod queues;
+
+use hopmq_tests::{Harness, Outcome, broker};
+use hopmq_tests_macros::either;
+
+use crate::door::{Builder, Channel, Connection, Door, Queue, Result};
+
+/// What most scenarios use.
+mod prelude {
+    pub(super) use std::time::Duration;
+
+    pub(super) use hopmq_tests::{Failure, Outcome, broker};
+    pub(super) use hopmq_tests_macros::{either, scenario};
+
+    pub(super) use super::{Test, body, refused};
+    pub(super) use crate::door::*;
+}
+
+/// What a scenario has: a broker to connect to, by the door that it runs through, and names of its own.
+#[derive(Clone)]
+pub(crate) struct Test {
+    pub(crate) harness: Harness,
+    pub(crate) door: Door,
+}
+
+#[either]
+impl Test {
+    /// A name that nobody else uses; a queue or exchange of that name is deleted in the end.
+    pub(crate) fn name(&self, stem: &str) -> String {
+        self.harness.name(stem)
+    }
+
+    /// The settings of [`Test::connect`].
+    pub(crate) fn builder(&self) -> Builder {
+        Connection::builder().uri(&broker().amqp).name(self.harness.scenario())
+    }
+
+    /// Connects.
+    pub(crate) async fn open(&self, builder: &Builder) -> Result<Connection> {
+        self.door.open(builder).await
+    }
+
+    /// A connection of its own.
+    pub(crate) async fn connect(&self) -> Result<Connection> {
+        self.open(&self.builder()).await
+    }
+
+    /// A channel of a connection of its own.
+    pub(crate) async fn channel(&self) -> Result<Channel> {
+        self.connect().await?.channel().await
+    }
+
+    /// A queue of its own with these messages in it.
+    pub(crate) async fn queue_with(&self, channel: &Channel, bodies: &[&str]) -> Outcome<Queue> {
+        let queue = channel.queue(&self.name("queue")).exclusive().declare().await?;
+        for body in bodies {
+            queue.publish(*body).confirm().await?;
+        }
+        Ok(queue)
+    }
+
+    /// How many messages of a queue wait for a consumer.
+    pub(crate) async fn ready(&self, channel: &Channel, queue: &str) -> Result<u32> {
+        Ok(channel.queue(queue).passive().await?.message_count())
+    }
+}
+
+/// The body of a message as text.
+fn body(message: &crate::door::Message) -> &str {
+    std::str::from_utf8(message.body()).unwrap_or("not UTF-8")
+}
+
+/// The error that had to come.
+#[track_caller]
+fn refused<T>(result: Result<T>) -> Outcome<crate::door::Error> {
+    match result {
+        Ok(_) => Err(hopmq_tests::Failure::new("this should have been refused")),
+        Err(error) => Ok(error),
+    }
+}

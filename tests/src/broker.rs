@@ -1,0 +1,102 @@
+//! The broker under test, as the environment tells of it.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use crate::{Failure, Outcome};
+
+/// Where the broker is: what `cargo xtask rabbitmq env` prints.
+#[derive(Debug)]
+pub struct Broker {
+    /// `amqp://guest:guest@127.0.0.1:PORT/%2f`
+    pub amqp: String,
+    /// The same over TLS.
+    pub amqps: String,
+    /// The folder of `ca.pem`, `client.pem`, `client.key` and so on.
+    pub tls: String,
+    http: String,
+    ctl: String,
+}
+
+/// The broker under test.
+///
+/// # Panics
+/// If the environment doesn't tell where it is.
+pub fn broker() -> &'static Broker {
+    static BROKER: OnceLock<Broker> = OnceLock::new();
+    BROKER.get_or_init(|| Broker {
+        amqp: variable("AMQP_URL"),
+        amqps: variable("AMQPS_URL"),
+        tls: variable("HOPMQ_TLS_DIR"),
+        http: variable("RABBITMQ_HTTP"),
+        ctl: variable("HOPMQ_RABBITMQCTL"),
+    })
+}
+
+fn variable(name: &str) -> String {
+    match std::env::var(name) {
+        Ok(value) => value,
+        Err(_) => panic!(
+            "{name} is not set, which tells where the broker is: run `cargo xtask test`, \
+             or `cargo xtask rabbitmq start` and `export $(cargo xtask rabbitmq env)`"
+        ),
+    }
+}
+
+impl Broker {
+    /// `host:port` of the AMQP listener.
+    pub fn address(&self) -> &str {
+        let after = self.amqp.rsplit_once('@').map_or(self.amqp.as_str(), |(_, after)| after);
+        after.split('/').next().unwrap_or(after)
+    }
+
+    /// `host:port` of the listener for TLS.
+    pub fn tls_address(&self) -> &str {
+        let after = self.amqps.rsplit_once('@').map_or(self.amqps.as_str(), |(_, after)| after);
+        after.split('/').next().unwrap_or(after)
+    }
+
+    /// The URI with another user.
+    pub fn amqp_as(&self, user: &str, password: &str) -> String {
+        self.amqp.replacen("guest:guest", &format!("{user}:{password}"), 1)
+    }
+
+    /// Runs `rabbitmqctl`, and returns what it printed.
+    ///
+    /// # Errors
+    /// If it fails, with what it said.
+    #[track_caller]
+    pub fn ctl(&self, arguments: &[&str]) -> Outcome<String> {
+        let output = Command::new(&self.ctl).arg("--quiet").args(arguments).output()?;
+        if output.status.success() {
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        } else {
+            Err(Failure::new(format!("rabbitmqctl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr))))
+        }
+    }
+
+    /// Asks the management API, and returns the body of the answer.
+    ///
+    /// # Errors
+    /// If the answer is not one of success.
+    #[track_caller]
+    pub fn http(&self, method: &str, path: &str) -> Outcome<String> {
+        let address = self.http.trim_start_matches("http://").trim_end_matches('/');
+        let mut socket = TcpStream::connect(address)?;
+        socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+        // base64 of guest:guest
+        let head = format!("{method} {path} HTTP/1.0\r\nAuthorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\n\r\n");
+        socket.write_all(head.as_bytes())?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        if head.split(' ').nth(1).is_some_and(|status| status.starts_with('2')) {
+            Ok(body.to_owned())
+        } else {
+            Err(Failure::new(format!("{method} {path}: {head}")))
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! What the scenarios need of any door: the broker, names of their own, a deadline, and cleaning up.
+
+mod broker;
+mod failure;
+mod harness;
+#[doc(hidden)]
+pub mod macros;
+
+pub use broker::{Broker, broker};
+pub use failure::{Failure, Outcome};
+pub use harness::{Harness, run};

@@ -1,0 +1,42 @@
+//! Every scenario through `open_tokio`, in tasks on tokio's runtime of several threads.
+
+#[path = "../doors/asynchronous.rs"]
+mod asynchronous;
+#[path = "../scenarios/mod.rs"]
+mod scenarios;
+
+mod door {
+    use std::future::Future;
+
+    use hopmq_tests::Outcome;
+
+    pub(crate) use crate::asynchronous::*;
+    use crate::scenarios::Test;
+
+    #[derive(Clone)]
+    pub(crate) struct Door;
+
+    impl Door {
+        pub(crate) async fn open(&self, builder: &Builder) -> Result<Connection> {
+            builder.open_tokio().await
+        }
+
+        pub(crate) fn spawn<F>(&self, work: F) -> impl Future<Output = F::Output> + Send + use<F>
+        where
+            F: Future<Output: Send> + Send + 'static,
+        {
+            let task = tokio::spawn(work);
+            async { task.await.expect("a task that does not panic") }
+        }
+    }
+
+    pub(crate) fn run<F>(scenario: &'static str, alone: bool, body: impl FnOnce(Test) -> F + Send + 'static)
+    where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        hopmq_tests::run(scenario, alone, |harness| {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+            runtime.block_on(async { tokio::spawn(body(Test { harness, door: Door })).await? })
+        });
+    }
+}
