@@ -3,8 +3,14 @@
 //! A scenario is an `async fn` whose name is the sentence that it proves. It takes connections, channels and names
 //! from [`Test`], and leaves the deadline and the cleaning up to the harness.
 
+mod arguments;
+mod confirming;
+mod consuming;
 mod exchanges;
+mod publishing;
 mod queues;
+mod settling;
+mod transactions;
 
 use hopmq_tests::{Harness, Outcome, broker};
 use hopmq_tests_macros::either;

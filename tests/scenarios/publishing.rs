@@ -1,0 +1,247 @@
+//! Publishing: bodies, properties, headers, and messages that come back.
+
+use super::prelude::*;
+
+/// Publishes a body, and returns it as it is delivered.
+#[either]
+async fn there_and_back(channel: &Channel, queue: &Queue, body: &[u8]) -> Outcome<Vec<u8>> {
+    channel.publish("", queue.name(), body).confirm().await?;
+    let delivery = queue.get().await?.expect("it was confirmed");
+    let received = delivery.body().to_vec();
+    delivery.ack()?;
+    Ok(received)
+}
+
+#[scenario]
+async fn a_message_that_is_sent_arrives(t: Test) -> Outcome {
+    let channel = t.channel().await?;
+    let queue = t.queue_with(&channel, &[]).await?;
+    let mut consumer = queue.consume().start().await?;
+    channel.publish("", queue.name(), "hello").send().await?;
+    let delivery = consumer.next().await.expect("the consumer goes on")?;
+    assert_eq!((body(&delivery), delivery.exchange(), delivery.routing_key()), ("hello", "", queue.name()));
+    assert!(delivery.properties().is_empty());
+    Ok(delivery.ack()?)
+}
+
+#[scenario]
+async fn a_body_may_be_any_kind_of_bytes(t: Test) -> Outcome {
+    let channel = t.channel().await?;
+    let queue = t.queue_with(&channel, &[]).await?;
+    let slice: &[u8] = b"slice";
+    queue.publish(slice).send().await?;
+    queue.publish(b"array").send().await?;
+    queue.publish("str").send().await?;
+    queue.publish(String::from("String")).send().await?;
+    queue.publish(b"Vec".to_vec()).send().await?;
+    queue.publish(bytes::Bytes::from_static(b"Bytes")).confirm().await?;
+    for expected in ["slice", "array", "str", "String", "Vec", "Bytes"] {
+        assert_eq!(body(&queue.get().await?.expect("all were sent")), expected);
+    }
+    Ok(())
+}
+
+#[scenario]
+async fn bodies_of_every_size_around_a_frame_arrive_whole(t: Test) -> Outcome {
+    let connection = t.open(&t.builder().frame_max(4096)).await?;
+    assert_eq!(connection.frame_max(), 4096);
+    let channel = connection.channel().await?;
+    let queue = t.queue_with(&channel, &[]).await?;
+    let room = 4096 - 8;
+    for size in [0, 1, room - 1, room, room + 1, 2 * room, 2 * room + 1, 100_000] {
+        let bytes: Vec<u8> = (0..size).map(|index| (index % 251) as u8).collect();
+        assert!(there_and_back(&channel, &queue, &bytes).await? == bytes, "{size} bytes");
+    }
+    Ok(())
+}
+
+#[scenario]
+async fn a_body_of_a_mebibyte_arrives_whole(t: Test) -> Outcome {
+    let channel = t.channel().await?;
+    let queue = t.queue_with(&channel, &[]).await?;
+    let room = channel.connection().frame_max() as usize - 8;
+    for size in [room - 1, room, room + 1, 1024 * 1024] {
+        let bytes: Vec<u8> = (0..size).map(|index| (index % 253) as u8).collect();
+        assert!(there_and_back(&channel, &queue, &bytes).await? == bytes, "{size} bytes");
+    }
+    Ok(())
+}
+
+#[scenario]
+async fn a_body_of_16_mebibytes_arrives_whole_by_a_consumer(t: Test) -> Outcome {
+    let channel = t.channel().await?;
+    let queue = t.queue_with(&channel, &[]).await?;
+    let bytes = bytes::Bytes::from(vec![7; 16 * 1024 * 1024]);
+    let mut consumer = queue.consume().start().await?;
+    channel.publish("", queue.name(), bytes.clone()).confirm().await?;
+    let delivery = consumer.next().await.expect("the consumer goes on")?;
+    assert!(*delivery.body() == bytes);
+    Ok(delivery.ack()?)
+}
+
+#[scenario]
+async fn all_fourteen_properties_go_there_and_back(t: Test) -> Outcome {
+    let channel = t.channel().await?;
+    let queue = t.queue_with(&channel, &[]).await?;
+    let headers = FieldTable::new().with("tenant", "acme");
+    let all = Properties::new()
+        .with_content_type("text/plain")
+        .with_content_encoding("gzip")
+        .with_headers(&headers)
+        .with_persistent()
+        .with_priority(7)
+        .with_correlation_id("correlation")
+        .with_reply_to("replies")
+        .with_expiration("60000")
+        .with_message_id("message")
+        .with_timestamp(1_234_567_890)
+        .with_kind("order.created")
+        .with_user_id("guest")
+        .with_app_id("shop")
+        .with_cluster_id("cluster");
+    queue.publish("all").properties(&all).confirm().await?;
+    let delivery = queue.get().await?.expect("it was confirmed");
+    let got = delivery.properties();
+    assert_eq!((got.content_type(), got.content_encoding()), (Some("text/plain"), Some("gzip")));
+    assert_eq!(delivery.headers()?.get("tenant").and_then(|value| value.as_str()), Some("acme"));
+    assert_eq!((got.delivery_mode(), got.priority(), got.timestamp()), (Some(2), Some(7), Some(1_234_567_890)));
+    assert_eq!((got.correlation_id(), got.reply_to()), (Some("correlation"), Some("replies")));
+    assert_eq!((got.expiration(), got.message_id()), (Some("60000"), Some("message")));
+    assert_eq!((got.kind(), got.user_id()), (Some("order.created"), Some("guest")));
+    assert_eq!((got.app_id(), got.cluster_id()), (Some("shop"), Some("cluster")));
+    Ok(())
+}
+
+#[scenario]
+async fn properties_that_are_set_one_by_one_arrive(t: Test) -> Outcome {
+    let channel = t.channel().await?;
+    let queue = t.queue_with(&channel, &[]).await?;
+    let publish = queue.publish("{}").persistent().content_type("application/json").content_encoding("identity");
+    let publish = publish.header("attempt", 1).header("trace", "abc").priority(3).correlation_id("c").reply_to("r");
+    let publish = publish.expiration(Duration::from_secs(60)).message_id("m").timestamp(9).kind("k").app_id("a");
+    publish.user_id("guest").confirm().await?;
+    let delivery = queue.get().await?.expect("it was confirmed");
+    let (got, headers) = (delivery.properties(), delivery.headers()?);
+    assert!(got.is_persistent());
+    assert_eq!((got.content_type(), got.content_encoding()), (Some("application/json"), Some("identity")));
+    assert_eq!(headers.iter().collect::<Vec<_>>(), [("attempt", 1.into()), ("trace", "abc".into())]);
+    assert_eq!((got.priority(), got.correlation_id(), got.reply_to()), (Some(3), Some("c"), Some("r")));
+    assert_eq!((got.expiration(), got.message_id(), got.timestamp()), (Some("60000"), Some("m"), Some(9)));
+    assert_eq!((got.kind(), got.app_id(), got.user_id()), (Some("k"), Some("a"), Some("guest")));
+    Ok(())
+}
+
+#[scenario]
+async fn headers_of_every_type_keep_value_and_order(t: Test) -> Outcome {
+    let channel = t.channel().await?;
+    let queue = t.queue_with(&channel, &[]).await?;
+    let inner = FieldTable::new().with("z", 1).with("a", "two");
+    let mut array = FieldArray::new();
+    array.push(1).push("two").push(&inner).push(());
+    let headers = FieldTable::new()
+        .with("void", ())
+        .with("bool", true)
+        .with("i8", Value::I8(-8))
+        .with("u8", Value::U8(200))
+        .with("i16", Value::I16(-16_000))
+        .with("u16", Value::U16(60_000))
+        .with("i32", Value::I32(i32::MIN))
+        .with("u32", Value::U32(u32::MAX))
+        .with("i64", Value::I64(i64::MIN))
+        .with("f32", Value::F32(1.5))
+        .with("f64", Value::F64(-2.25))
+        .with("decimal", Value::Decimal { scale: 2, value: 314 })
+        .with("string", "größe 🐇")
+        .with("bytes", Value::Bytes(&[0, 255]))
+        .with("timestamp", Value::Timestamp(1_700_000_000))
+        .with("array", &array)
+        .with("table", &inner);
+    queue.publish("").headers(&headers).confirm().await?;
+    let delivery = queue.get().await?.expect("it was confirmed");
+    let got = delivery.headers()?;
+    assert_eq!(got.iter().collect::<Vec<_>>(), headers.iter().collect::<Vec<_>>());
+    Ok(())
+}
+
+#[scenario]
+async fn what_cannot_be_encoded_is_refused_here_and_the_channel_goes_on(t: Test) -> Outcome {
+    let channel = t.channel().await?;
+    let queue = t.queue_with(&channel, &[]).await?;
+    let long = "x".repeat(256);
+    for publish in [
+        channel.publish("", &long, "key"),
+        channel.publish(&long, "", "exchange"),
+        queue.publish("property").correlation_id(&long),
+        queue.publish("header").header(&long, 1),
+        queue.publish("many headers").headers(&(0..40_000).map(|index| (index.to_string(), index)).collect()),
+    ] {
+        let error = refused(publish.confirm().await)?;
+        assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
+    }
+    queue.publish("fine").confirm().await?;
+    assert_eq!(t.ready(&channel, queue.name()).await?, 1);
+    Ok(())
+}
+
+#[scenario]
+async fn a_mandatory_message_without_a_queue_fails_its_confirm_and_comes_back(t: Test) -> Outcome {
+    let channel = t.channel().await?;
+    let publish = channel.publish("amq.direct", "nowhere", "come back").message_id("7").mandatory();
+    let error = refused(publish.confirm().await)?;
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Returned, Some(312)), "{error}");
+    let returned = error.returned().expect("the message is in the error");
+    assert_eq!((returned.code(), returned.text()), (312, "NO_ROUTE"));
+    assert_eq!((returned.exchange(), returned.routing_key()), ("amq.direct", "nowhere"));
+    assert_eq!((body(returned), returned.properties().message_id()), ("come back", Some("7")));
+    channel.publish("amq.direct", "nowhere", "dropped").confirm().await?;
+    Ok(())
+}
+
+#[scenario]
+async fn a_mandatory_message_that_nobody_confirms_comes_back_by_returns(t: Test) -> Outcome {
+    let channel = t.channel().await?;
+    let mut returns = channel.returns();
+    for body in ["one", "two"] {
+        channel.publish("amq.direct", "nowhere", body).mandatory().send().await?;
+    }
+    for expected in ["one", "two"] {
+        let returned = returns.next().await.expect("the channel is open");
+        assert_eq!((returned.code(), body(&returned)), (312, expected));
+    }
+    channel.close().await?;
+    assert!(returns.next().await.is_none(), "they end with the channel");
+    Ok(())
+}
+
+#[scenario]
+async fn each_returned_message_is_told_to_its_own_publish(t: Test) -> Outcome {
+    let channel = t.channel().await?;
+    let queue = t.queue_with(&channel, &[]).await?;
+    let mut confirms = Vec::new();
+    for index in 0..200 {
+        let key = if index % 3 == 0 { "nowhere" } else { queue.name() };
+        let publish = channel.publish("", key, index.to_string());
+        let publish = if index % 6 == 5 { publish } else { publish.mandatory() };
+        confirms.push(publish.confirm_later().await?);
+    }
+    for (index, confirm) in confirms.into_iter().enumerate() {
+        let outcome = confirm.wait().await;
+        match index % 3 {
+            0 => {
+                let error = refused(outcome)?;
+                assert_eq!(body(error.returned().expect("it came back")), index.to_string());
+            }
+            _ => outcome?,
+        }
+    }
+    assert_eq!(t.ready(&channel, queue.name()).await?, 133);
+    Ok(())
+}
+
+#[scenario]
+async fn publishing_as_somebody_else_is_406(t: Test) -> Outcome {
+    let channel = t.channel().await?;
+    let error = refused(channel.publish("", "nowhere", "").user_id("somebody").confirm().await)?;
+    assert_eq!((error.kind(), error.code()), (ErrorKind::ChannelClosed, Some(406)), "{error}");
+    Ok(())
+}

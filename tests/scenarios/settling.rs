@@ -1,0 +1,132 @@
+//! Settling deliveries: ack, nack, reject, recover.
+
+use super::prelude::*;
+
+/// The next three deliveries of a queue with three messages.
+#[either]
+async fn three(channel: &Channel, queue: &str) -> Outcome<[Delivery; 3]> {
+    let mut deliveries = Vec::new();
+    for _ in 0..3 {
+        deliveries.push(channel.get(queue).await?.ok_or_else(|| Failure::new("the queue is empty"))?);
+    }
+    deliveries.try_into().map_err(|_| Failure::new("not three"))
+}
+
+#[scenario]
+async fn what_is_acked_does_not_come_back(t: Test) -> Outcome {
+    let connection = t.connect().await?;
+    let (owner, channel) = (connection.channel().await?, connection.channel().await?);
+    let queue = t.queue_with(&owner, &["1", "2", "3"]).await?;
+    let [_, second, _] = three(&channel, queue.name()).await?;
+    second.ack()?;
+    channel.close().await?;
+    let first = queue.get().await?.expect("it came back with the channel");
+    let third = queue.get().await?.expect("it came back with the channel");
+    assert_eq!((body(&first), body(&third)), ("1", "3"));
+    assert!(first.redelivered() && third.redelivered());
+    Ok(())
+}
+
+#[scenario]
+async fn one_ack_settles_all_before_it(t: Test) -> Outcome {
+    let connection = t.connect().await?;
+    let (owner, channel) = (connection.channel().await?, connection.channel().await?);
+    let queue = t.queue_with(&owner, &["1", "2", "3"]).await?;
+    let [first, second, third] = three(&channel, queue.name()).await?;
+    second.ack_multiple()?;
+    let error = refused(first.ack())?;
+    assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
+    third.nack(true)?;
+    let third = channel.get(queue.name()).await?.expect("the channel goes on");
+    assert_eq!(body(&third), "3");
+    channel.close().await?;
+    assert_eq!(t.ready(&owner, queue.name()).await?, 1);
+    Ok(())
+}
+
+#[scenario]
+async fn one_nack_gives_back_all_before_it(t: Test) -> Outcome {
+    let channel = t.channel().await?;
+    let queue = t.queue_with(&channel, &["1", "2", "3"]).await?;
+    let [first, second, _] = three(&channel, queue.name()).await?;
+    second.nack_multiple(true)?;
+    assert_eq!(refused(first.reject(true))?.kind(), ErrorKind::Usage);
+    assert_eq!(body(&queue.get().await?.expect("it came back")), "1");
+    assert_eq!(body(&queue.get().await?.expect("it came back")), "2");
+    assert!(queue.get().await?.is_none());
+    Ok(())
+}
+
+#[scenario]
+async fn a_requeued_message_is_marked_as_redelivered(t: Test) -> Outcome {
+    let channel = t.channel().await?;
+    let queue = t.queue_with(&channel, &["1"]).await?;
+    let mut consumer = queue.consume().start().await?;
+    let delivery = consumer.next().await.expect("the consumer goes on")?;
+    assert!(!delivery.redelivered());
+    delivery.nack(true)?;
+    let delivery = consumer.next().await.expect("the consumer goes on")?;
+    assert!(delivery.redelivered());
+    delivery.reject(true)?;
+    let delivery = consumer.next().await.expect("the consumer goes on")?;
+    assert!(delivery.redelivered());
+    Ok(delivery.ack()?)
+}
+
+#[scenario]
+async fn what_is_nacked_without_requeue_is_dropped(t: Test) -> Outcome {
+    let channel = t.channel().await?;
+    let queue = t.queue_with(&channel, &["1", "2", "3"]).await?;
+    let [first, second, third] = three(&channel, queue.name()).await?;
+    first.nack(false)?;
+    second.reject(false)?;
+    third.nack(true)?;
+    assert_eq!(body(&queue.get().await?.expect("it came back")), "3");
+    assert!(queue.get().await?.is_none());
+    Ok(())
+}
+
+#[scenario]
+async fn after_recover_old_acks_are_refused_here_and_the_channel_goes_on(t: Test) -> Outcome {
+    let channel = t.channel().await?;
+    let queue = t.queue_with(&channel, &["1"]).await?;
+    let before = queue.get().await?.expect("it was confirmed");
+    channel.recover().await?;
+    let after = queue.get().await?.expect("it came back");
+    assert!(after.redelivered());
+    let error = refused(before.ack())?;
+    assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
+    after.ack()?;
+    assert_eq!(t.ready(&channel, queue.name()).await?, 0);
+    Ok(())
+}
+
+#[scenario]
+async fn acks_on_a_channel_that_is_closed_tell_so(t: Test) -> Outcome {
+    let connection = t.connect().await?;
+    let (owner, channel) = (connection.channel().await?, connection.channel().await?);
+    let queue = t.queue_with(&owner, &["1", "2"]).await?;
+    let first = channel.get(queue.name()).await?.expect("it was confirmed");
+    let second = channel.get(queue.name()).await?.expect("it was confirmed");
+    channel.close().await?;
+    assert_eq!(refused(first.ack())?.kind(), ErrorKind::Closed);
+    let reused = connection.channel().await?;
+    assert_eq!(reused.id(), channel.id());
+    let third = reused.get(queue.name()).await?.expect("both came back");
+    assert_eq!(refused(second.ack())?.kind(), ErrorKind::Closed, "not the delivery of the new channel");
+    Ok(third.ack()?)
+}
+
+#[scenario]
+async fn a_message_and_the_right_to_settle_it_go_separate_ways(t: Test) -> Outcome {
+    let channel = t.channel().await?;
+    let queue = t.queue_with(&channel, &["work"]).await?;
+    let delivery = queue.get().await?.expect("it was confirmed");
+    let tag = delivery.delivery_tag();
+    let (message, acker) = delivery.split();
+    assert_eq!(acker.delivery_tag(), tag);
+    assert_eq!(&message.into_body()[..], b"work");
+    acker.ack()?;
+    assert_eq!(channel.connection().stats().acked, 1);
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! Transactions.
+
+use super::prelude::*;
+
+#[scenario]
+async fn what_is_published_in_a_transaction_is_there_when_it_is_committed(t: Test) -> Outcome {
+    let connection = t.connect().await?;
+    let (channel, other) = (connection.channel().await?, connection.channel().await?);
+    let queue = t.queue_with(&other, &[]).await?;
+    channel.tx_select().await?;
+    channel.publish("", queue.name(), "one").send().await?;
+    channel.publish("", queue.name(), "two").send().await?;
+    assert_eq!(t.ready(&channel, queue.name()).await?, 0);
+    channel.tx_commit().await?;
+    assert_eq!(t.ready(&other, queue.name()).await?, 2);
+    Ok(())
+}
+
+#[scenario]
+async fn what_is_rolled_back_never_happened(t: Test) -> Outcome {
+    let connection = t.connect().await?;
+    let (channel, other) = (connection.channel().await?, connection.channel().await?);
+    let queue = t.queue_with(&other, &["taken"]).await?;
+    channel.tx_select().await?;
+    channel.publish("", queue.name(), "gone").send().await?;
+    channel.get(queue.name()).await?.expect("it was confirmed").ack()?;
+    channel.tx_rollback().await?;
+    channel.tx_commit().await?;
+    assert_eq!(t.ready(&other, queue.name()).await?, 0, "the ack was undone, and the message is still under way");
+    channel.close().await?;
+    let back = other.get(queue.name()).await?.expect("it came back with the channel");
+    assert_eq!((body(&back), back.redelivered()), ("taken", true));
+    Ok(())
+}
+
+#[scenario]
+async fn a_transaction_and_confirms_exclude_each_other_and_the_channel_goes_on(t: Test) -> Outcome {
+    let connection = t.connect().await?;
+    let (transacted, confirming) = (connection.channel().await?, connection.channel().await?);
+    let queue = t.queue_with(&confirming, &[]).await?;
+    transacted.tx_select().await?;
+    for _ in 0..2 {
+        let error = refused(transacted.publish("", queue.name(), "x").confirm().await)?;
+        assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
+    }
+    transacted.publish("", queue.name(), "in the transaction").send().await?;
+    transacted.tx_commit().await?;
+    queue.publish("confirmed").confirm().await?;
+    let error = refused(confirming.tx_select().await)?;
+    assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
+    assert_eq!(t.ready(&confirming, queue.name()).await?, 2);
+    Ok(())
+}
+
+#[scenario]
+async fn a_commit_without_a_transaction_is_406(t: Test) -> Outcome {
+    let error = refused(t.channel().await?.tx_commit().await)?;
+    assert_eq!((error.kind(), error.code()), (ErrorKind::ChannelClosed, Some(406)), "{error}");
+    Ok(())
+}
