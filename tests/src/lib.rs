@@ -5,6 +5,7 @@ mod failure;
 mod harness;
 #[doc(hidden)]
 pub mod macros;
+pub mod relay;
 
 pub use broker::{Broker, broker};
 pub use failure::{Failure, Outcome};
