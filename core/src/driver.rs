@@ -188,7 +188,7 @@ impl<T: Transport, R: Timer> Driver<T, R> {
                 transport.poll_write(context, self.transmit.chunk())
             };
             match written {
-                Poll::Ready(Ok(0)) => return Err(lost(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(0)) => return Err(self.lost(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(count)) => {
                     self.transmit.advance(count);
                     self.stalled = Stall(None);
@@ -198,7 +198,7 @@ impl<T: Transport, R: Timer> Driver<T, R> {
                     moved = true;
                 }
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                Poll::Ready(Err(error)) => return Err(lost(error)),
+                Poll::Ready(Err(error)) => return Err(self.lost(error)),
                 Poll::Pending => {
                     self.stalled.0.get_or_insert_with(|| self.shared.clock.now());
                     break;
@@ -208,7 +208,7 @@ impl<T: Transport, R: Timer> Driver<T, R> {
         if !self.flushed {
             match Pin::new(&mut self.transport).poll_flush(context) {
                 Poll::Ready(Ok(())) => self.flushed = true,
-                Poll::Ready(Err(error)) => return Err(lost(error)),
+                Poll::Ready(Err(error)) => return Err(self.lost(error)),
                 Poll::Pending => {}
             }
         }
@@ -227,7 +227,7 @@ impl<T: Transport, R: Timer> Driver<T, R> {
                     return Ok(count);
                 }
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                Poll::Ready(Err(error)) => return Err(lost(error)),
+                Poll::Ready(Err(error)) => return Err(self.lost(error)),
                 Poll::Pending => return Ok(0),
             }
         }
@@ -249,17 +249,22 @@ impl<T: Transport, R: Timer> Driver<T, R> {
     }
 
     fn end_of_stream(&self) -> Error {
-        let stage = self.shared.lock().proto.handshake_stage();
-        match stage {
-            Some(stage) => Error::new(
-                ErrorKind::Io,
-                format!(
-                    "the broker closed the socket during the handshake, where {stage} was due: \
-                     wrong credentials, a wrong port, or a broker that is starting or full"
-                ),
-            ),
+        match self.shared.lock().proto.handshake_stage() {
+            Some(stage) => Error::new(ErrorKind::Io, in_handshake("the broker closed the socket", stage)),
             None => Error::new(ErrorKind::Io, "the broker closed the socket without a word"),
         }
+    }
+
+    fn lost(&self, error: io::Error) -> Error {
+        // A layer that knows better says so: TLS learns of a refused client certificate only after its handshake.
+        if let Some(known) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+            return known.clone();
+        }
+        let message = match self.shared.lock().proto.handshake_stage() {
+            Some(stage) => in_handshake("the connection to the broker was lost", stage),
+            None => "the connection to the broker was lost".to_owned(),
+        };
+        Error::with_source(ErrorKind::Io, message, error)
     }
 
     /// The connection is over: everybody learns why, and the last bytes are to be flushed.
@@ -447,10 +452,13 @@ impl State {
     }
 }
 
-fn lost(error: io::Error) -> Error {
-    // A layer that knows better says so: TLS learns of a refused client certificate only after its handshake.
-    if let Some(known) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-        return known.clone();
-    }
-    Error::with_source(ErrorKind::Io, "the connection to the broker was lost", error)
+/// What happened in the handshake, and what mostly is the cause of it.
+fn in_handshake(what: &str, stage: &str) -> String {
+    let guess = match stage {
+        "connection.start" => "a wrong port, one that wants TLS, or a broker that is starting or full",
+        "the answer to the credentials" => "wrong credentials",
+        "the virtual host to open" => "no such virtual host, or no permission for it",
+        _ => "a broker that is stopping",
+    };
+    format!("{what} during the handshake, where {stage} was due: {guess}")
 }

@@ -61,7 +61,8 @@ pub enum ErrorKind {
 }
 
 impl Error {
-    /// An error of your own: for a mechanism, a provider of credentials, or a layer above this one.
+    /// An error of your own: for a mechanism, a [`CredentialsProvider`](crate::sasl::CredentialsProvider), or a layer
+    /// above this one. Keep secrets out of the message: it is shown.
     ///
     /// ```
     /// let error = hopmq::Error::new(hopmq::ErrorKind::Authentication, "no token for this tenant");
@@ -71,7 +72,8 @@ impl Error {
         Self(Arc::new(Inner { kind, code: None, message: message.into(), source: None, returned: None }))
     }
 
-    pub(crate) fn with_source(
+    /// The same with the error that caused it.
+    pub fn with_source(
         kind: ErrorKind,
         message: impl Into<String>,
         source: impl StdError + Send + Sync + 'static,

@@ -1,0 +1,349 @@
+//! A server that is honest by `hopmq_proto`'s server role, and lies with raw bytes where a test tells it to.
+
+use std::collections::{HashMap, VecDeque};
+
+use hopmq::{Body, FieldTable, Properties, Time};
+use hopmq_proto::method::{Encode, Method, MethodId};
+use hopmq_proto::{CloseReason, Config, Connection, Event, Incoming, Receiver, Role, Transmit};
+
+use super::broker::Broker;
+use super::{VirtualTime, Wire};
+
+/// Where the server stands in the handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Stage {
+    /// The client's header has come; `connection.start` is due.
+    Start,
+    /// `connection.start-ok` has come; `connection.tune` is due.
+    Tune,
+    /// `connection.open` has come; `connection.open-ok` is due.
+    OpenOk,
+}
+
+pub(crate) const STAGES: [Stage; 3] = [Stage::Start, Stage::Tune, Stage::OpenOk];
+
+/// What it does there, in place of going on.
+#[derive(Clone, Debug)]
+pub(crate) enum Reaction {
+    Stall,
+    Cut,
+    Reset,
+    Close(u16, &'static str),
+    Raw(Vec<u8>),
+    /// Asks on, by these challenges.
+    Challenge(Vec<&'static [u8]>),
+}
+
+pub(crate) struct Server {
+    pub(crate) wire: Wire,
+    pub(crate) broker: Broker,
+    /// What to do at a stage of the handshake.
+    pub(crate) reactions: HashMap<Stage, Reaction>,
+    /// It takes bytes, and does nothing at all any more.
+    pub(crate) silent: bool,
+    /// It takes no bytes.
+    pub(crate) deaf: bool,
+    /// Methods that are not answered until [`Server::release`], by name.
+    pub(crate) holds: Vec<&'static str>,
+    /// SASL responses that came.
+    pub(crate) responses: Vec<Vec<u8>>,
+    /// How the client broke the protocol, if it did.
+    pub(crate) complaint: Option<String>,
+    pub(super) proto: Connection,
+    held: VecDeque<Event>,
+    challenges: VecDeque<&'static [u8]>,
+    receiver: Receiver,
+    transmit: Transmit,
+    out: VecDeque<u8>,
+    seen: Vec<(Time, String)>,
+    heartbeats: Vec<Time>,
+    time: VirtualTime,
+}
+
+impl Server {
+    pub(crate) fn new(wire: Wire, time: VirtualTime) -> Self {
+        let capabilities = FieldTable::new().with("basic.nack", true).with("connection.blocked", true);
+        let properties = FieldTable::new().with("product", "Testing").with("capabilities", &capabilities);
+        Self::with_config(wire, time, Config { properties, ..Config::default() })
+    }
+
+    pub(crate) fn with_config(wire: Wire, time: VirtualTime, config: Config) -> Self {
+        let proto = Connection::new(Role::Server, config);
+        Self {
+            wire,
+            broker: Broker::default(),
+            reactions: HashMap::new(),
+            silent: false,
+            deaf: false,
+            holds: Vec::new(),
+            responses: Vec::new(),
+            complaint: None,
+            receiver: Receiver::server(proto.receive_limits()),
+            proto,
+            held: VecDeque::new(),
+            challenges: VecDeque::new(),
+            transmit: Transmit::new(),
+            out: VecDeque::new(),
+            seen: Vec::new(),
+            heartbeats: Vec::new(),
+            time,
+        }
+    }
+
+    /// The same server with other limits, before anybody connects.
+    pub(crate) fn configure(&mut self, change: impl FnOnce(&mut Config)) {
+        let mut config = Config::default();
+        change(&mut config);
+        *self = Self::with_config(self.wire.clone(), self.time.clone(), config);
+    }
+
+    /// What came so far: `1 queue.declare orders`.
+    pub(crate) fn seen(&self) -> Vec<&str> {
+        self.seen.iter().map(|(_, what)| what.as_str()).collect()
+    }
+
+    /// How often something came that begins with `what`.
+    pub(crate) fn count(&self, what: &str) -> usize {
+        self.seen.iter().filter(|(_, seen)| seen.starts_with(what)).count()
+    }
+
+    /// When something first came that begins with `what`.
+    pub(crate) fn when(&self, what: &str) -> Option<Time> {
+        self.seen.iter().find(|(_, seen)| seen.starts_with(what)).map(|(time, _)| *time)
+    }
+
+    /// When heartbeats came.
+    pub(crate) fn heartbeats(&self) -> &[Time] {
+        &self.heartbeats
+    }
+
+    /// Forgets what came.
+    pub(crate) fn forget(&mut self) {
+        self.seen.clear();
+    }
+
+    /// Sends a method, as an honest server could.
+    #[track_caller]
+    pub(crate) fn answer<M: Encode>(&mut self, channel: u16, method: &M) {
+        self.proto.answer(channel, method).expect("a test's server knows what it may send");
+    }
+
+    /// Sends a message, as an honest server could.
+    #[track_caller]
+    pub(crate) fn message<M: Encode>(&mut self, channel: u16, method: &M, body: &[u8]) {
+        let properties = Properties::<&[u8]>::EMPTY;
+        let sent = self.proto.answer_content(channel, method, properties, Body::Borrowed(body));
+        sent.expect("a test's server knows what it may send");
+    }
+
+    /// Closes the connection for a fault.
+    pub(crate) fn refuse(&mut self, code: u16, text: &str) {
+        self.proto.refuse(&CloseReason { code, text: text.to_owned(), method: MethodId::default() });
+    }
+
+    /// Closes a channel for a fault.
+    #[track_caller]
+    pub(crate) fn refuse_channel(&mut self, channel: u16, code: u16, text: &str) {
+        let reason = CloseReason { code, text: text.to_owned(), method: MethodId::QUEUE_DECLARE };
+        self.proto.refuse_channel(channel, &reason).expect("the channel is open");
+    }
+
+    /// Sends bytes as they are.
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
+        self.flush();
+        self.out.extend(bytes);
+    }
+
+    /// Sends a method, whatever the state of things.
+    pub(crate) fn raw_method<M: Encode>(&mut self, channel: u16, method: &M) {
+        self.raw(&frame(1, channel, &payload(method)));
+    }
+
+    /// Answers what was [held](Server::holds), and holds no more.
+    pub(crate) fn release(&mut self) {
+        self.holds.clear();
+        for event in std::mem::take(&mut self.held) {
+            self.on_event(event);
+        }
+    }
+
+    pub(super) fn next_alarm(&self) -> Option<Time> {
+        if self.silent { None } else { self.proto.poll_timeout() }
+    }
+
+    /// Reads, answers and writes. Returns whether anything moved.
+    pub(super) fn pump(&mut self) -> bool {
+        let mut bytes = Vec::new();
+        let mut moved = !self.deaf && self.wire.read(&mut bytes) > 0;
+        if self.silent {
+            return moved;
+        }
+        let now = self.time.now();
+        if !bytes.is_empty() {
+            self.proto.received(now);
+        }
+        for chunk in bytes.chunks(1024) {
+            self.receiver.space()[..chunk.len()].copy_from_slice(chunk);
+            self.receiver.filled(chunk.len());
+            self.digest(now);
+        }
+        if !self.proto.is_closed() && self.proto.handle_timeout(now).is_err() {
+            self.complaint = Some("the client is silent".to_owned());
+        }
+        self.broker.deliver(&mut self.proto);
+        self.flush();
+        moved |= self.wire.write(&mut self.out) > 0;
+        moved
+    }
+
+    fn flush(&mut self) {
+        self.proto.poll_transmit(self.time.now(), &mut self.transmit);
+        while !self.transmit.is_empty() {
+            let chunk = self.transmit.chunk();
+            let size = chunk.len();
+            self.out.extend(chunk);
+            self.transmit.advance(size);
+        }
+    }
+
+    fn digest(&mut self, now: Time) {
+        loop {
+            let incoming = match self.receiver.poll() {
+                Ok(Some(incoming)) => incoming,
+                Ok(None) => return,
+                Err(error) => {
+                    self.complaint.get_or_insert(error.to_string());
+                    self.proto.receive_failed(&error);
+                    return;
+                }
+            };
+            self.note(now, &incoming);
+            if matches!(incoming, Incoming::ProtocolHeader(_)) && self.react(Stage::Start) {
+                return;
+            }
+            match self.proto.handle(now, incoming) {
+                Ok(event) => event.into_iter().for_each(|event| self.on_event(event)),
+                Err(error) => {
+                    self.complaint.get_or_insert(error.to_string());
+                }
+            }
+            self.receiver.set_limits(self.proto.receive_limits());
+        }
+    }
+
+    fn note(&mut self, now: Time, incoming: &Incoming) {
+        let what = match incoming {
+            Incoming::ProtocolHeader(_) => "header".to_owned(),
+            Incoming::Heartbeat => {
+                self.heartbeats.push(now);
+                return;
+            }
+            Incoming::Method { channel, payload } => describe(*channel, payload),
+            Incoming::Content { channel, content } => {
+                let key = String::from_utf8_lossy(content.arguments().routing_key).into_owned();
+                format!("{channel} basic.publish {key} {} bytes", content.body().len())
+            }
+        };
+        self.seen.push((now, what));
+    }
+
+    /// Does what the test asked for at this stage, and says whether it did.
+    fn react(&mut self, stage: Stage) -> bool {
+        let Some(reaction) = self.reactions.remove(&stage) else { return false };
+        match reaction {
+            Reaction::Stall => self.silent = true,
+            Reaction::Cut => self.wire.cut(),
+            Reaction::Reset => self.wire.reset(),
+            Reaction::Close(code, text) => self.refuse(code, text),
+            Reaction::Raw(bytes) => {
+                self.raw(&bytes);
+                self.wire.write(&mut self.out);
+                self.silent = true;
+            }
+            Reaction::Challenge(challenges) => {
+                self.challenges = challenges.into();
+                return false;
+            }
+        }
+        true
+    }
+
+    fn on_event(&mut self, event: Event) {
+        if let Event::Method { channel, payload } = &event {
+            let name = MethodId::peek(payload).expect("it was decoded").name();
+            let behind = self.held.iter().any(|held| matches!(held, Event::Method { channel: c, .. } if c == channel));
+            if self.holds.contains(&name) || behind {
+                self.held.push_back(event);
+                return;
+            }
+        }
+        match event {
+            Event::StartOk { response, .. } | Event::SecureOk { response } => {
+                self.responses.push(response.to_vec());
+                if self.react(Stage::Tune) {
+                    return;
+                }
+                match self.challenges.pop_front() {
+                    Some(challenge) => self.proto.secure(challenge).expect("it is the time for it"),
+                    None => self.proto.tune().expect("it is the time for it"),
+                }
+            }
+            Event::Open { .. } => {
+                if !self.react(Stage::OpenOk) {
+                    self.proto.open_ok().expect("it is the time for it");
+                }
+            }
+            Event::Closed { .. } => {
+                self.flush();
+                self.wire.write(&mut self.out);
+                self.wire.cut();
+            }
+            event => self.broker.handle(&mut self.proto, event),
+        }
+    }
+}
+
+/// `1 queue.declare orders`
+fn describe(channel: u16, payload: &[u8]) -> String {
+    let name = MethodId::peek(payload).map_or("nothing", MethodId::name);
+    let more = match Method::decode(payload) {
+        Ok(Method::QueueDeclare(declare)) => declare.queue.to_owned(),
+        Ok(Method::BasicConsume(consume)) => consume.consumer_tag.to_owned(),
+        Ok(Method::BasicCancel(cancel)) => cancel.consumer_tag.to_owned(),
+        Ok(Method::BasicAck(ack)) => format!("{}{}", ack.delivery_tag, if ack.multiple { " and before" } else { "" }),
+        Ok(Method::BasicNack(nack)) => format!("{} {}", nack.delivery_tag, requeue(nack.requeue)),
+        Ok(Method::BasicReject(reject)) => format!("{} {}", reject.delivery_tag, requeue(reject.requeue)),
+        Ok(Method::ConnectionClose(close)) => close.reply_code.to_string(),
+        _ => String::new(),
+    };
+    format!("{channel} {name} {more}").trim_end().to_owned()
+}
+
+fn requeue(requeue: bool) -> &'static str {
+    if requeue { "requeue" } else { "drop" }
+}
+
+/// A frame.
+pub(crate) fn frame(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![kind];
+    bytes.extend(channel.to_be_bytes());
+    bytes.extend((payload.len() as u32).to_be_bytes());
+    bytes.extend(payload);
+    bytes.push(0xce);
+    bytes
+}
+
+/// The payload of a method frame.
+pub(crate) fn payload<M: Encode>(method: &M) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    method.encode(&mut bytes).expect("a test's methods can be encoded");
+    bytes
+}
+
+/// The payload of a content header without properties.
+pub(crate) fn header(size: u64) -> Vec<u8> {
+    let mut bytes = vec![0, 60, 0, 0];
+    bytes.extend(size.to_be_bytes());
+    bytes.extend([0, 0]);
+    bytes
+}
