@@ -15,7 +15,7 @@ use crate::consumer::Consume;
 use crate::declare::{ExchangeDeclare, ExchangeDelete, QueueDeclare, QueueDelete};
 use crate::publish::Publish;
 use crate::request::decode;
-use crate::shared::{ChannelEnd, Reply, RequestKind, Shared, State};
+use crate::shared::{ChannelEnd, Reply, RequestKind, Shared, State, register};
 use crate::{Connection, Delivery, Error, ErrorKind, Request, Result, Returned};
 
 /// A channel of a connection: open one with [`Connection::channel`].
@@ -371,13 +371,18 @@ impl Stream for Returns {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Returned>> {
         let core = &self.core;
-        let mut state = core.shared().lock();
-        let Some(channel) = state.channel(core.number, core.serial) else { return Poll::Ready(None) };
-        if let Some(returned) = channel.returns.pop_front() {
-            return Poll::Ready(Some(returned));
-        }
-        let displaced = channel.returns_waker.replace(context.waker().clone());
-        state.wakes.extend(displaced);
-        Poll::Pending
+        core.shared().with(|state| {
+            let Some(Some(channel)) = state.channels.get_mut(usize::from(core.number)) else {
+                return Poll::Ready(None);
+            };
+            if channel.serial != core.serial {
+                return Poll::Ready(None);
+            }
+            if let Some(returned) = channel.returns.pop_front() {
+                return Poll::Ready(Some(returned));
+            }
+            register(&mut channel.returns_waker, context.waker(), &mut state.spent);
+            Poll::Pending
+        })
     }
 }

@@ -88,15 +88,14 @@ impl Confirms {
     }
 
     /// What became of a publish.
-    pub(crate) fn poll(&mut self, tag: u64, waker: &Waker, wakes: &mut Vec<Waker>) -> Poll<Result<()>> {
+    pub(crate) fn poll(&mut self, tag: u64, waker: &Waker, spent: &mut Vec<Waker>) -> Poll<Result<()>> {
         if let Some(place) = tag.checked_sub(self.base).and_then(|index| self.places.get_mut(index as usize))
             && !matches!(place, Place::Settled)
         {
             if !matches!(place, Place::Waiting(known) if known.will_wake(waker))
                 && let Place::Waiting(displaced) = std::mem::replace(place, Place::Waiting(waker.clone()))
             {
-                // Woken in vain, but not dropped here: see `shared::register`.
-                wakes.push(displaced);
+                spent.push(displaced);
             }
             return Poll::Pending;
         }
@@ -104,12 +103,14 @@ impl Confirms {
     }
 
     /// Nobody wants to know any more.
-    pub(crate) fn forget(&mut self, tag: u64) {
+    pub(crate) fn forget(&mut self, tag: u64, spent: &mut Vec<Waker>) {
         self.failed.remove(&tag);
         if let Some(place) = tag.checked_sub(self.base).and_then(|index| self.places.get_mut(index as usize))
             && !matches!(place, Place::Settled)
         {
-            *place = Place::Unawaited;
+            if let Place::Waiting(waker) = std::mem::replace(place, Place::Unawaited) {
+                spent.push(waker);
+            }
         }
     }
 
@@ -163,7 +164,7 @@ mod tests {
         assert_eq!(polled(&mut confirms, 3), Some(false));
         assert_eq!(polled(&mut confirms, 4), Some(true));
         assert_eq!(polled(&mut confirms, 5), None);
-        confirms.forget(5);
+        confirms.forget(5, &mut Vec::new());
         assert_eq!(confirms.settle(5, 6, false, &mut wakes), 2);
         assert_eq!(polled(&mut confirms, 6), Some(false));
         assert_eq!((confirms.unsettled(), confirms.places.len(), confirms.failed.len()), (0, 0, 0));

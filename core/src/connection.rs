@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hopmq_proto::FieldTable;
@@ -13,7 +13,7 @@ use hopmq_proto::method::connection;
 use crate::channel::{Channel, ChannelCore};
 use crate::confirms::Confirms;
 use crate::events::Events;
-use crate::shared::{ChannelEnd, ChannelState, Closing, RequestKind, Shared, State};
+use crate::shared::{ChannelEnd, ChannelState, Closing, RequestKind, Shared, State, register};
 use crate::{Builder, Error, ErrorKind, Request, Result, Stats};
 
 /// A connection to a broker.
@@ -155,17 +155,8 @@ impl Connection {
     /// Resolves when the connection has ended, with the reason; of kind [`ErrorKind::Closed`] if this program closed
     /// it.
     pub async fn closed(&self) -> Error {
-        poll_fn(|context| {
-            let mut state = self.shared().lock();
-            if state.ended {
-                return Poll::Ready(());
-            }
-            if !state.enders.iter().any(|waker| waker.will_wake(context.waker())) {
-                state.enders.push(context.waker().clone());
-            }
-            Poll::Pending
-        })
-        .await;
+        let mut ender = Ender { shared: self.shared(), key: None };
+        poll_fn(|context| ender.poll(context)).await;
         self.shared().reason()
     }
 
@@ -224,6 +215,36 @@ impl Connection {
             return Err(Error::new(ErrorKind::Closed, "the connection is being closed"));
         }
         Ok(())
+    }
+}
+
+/// Somebody who waits for the end.
+struct Ender<'a> {
+    shared: &'a Shared,
+    key: Option<u64>,
+}
+
+impl Ender<'_> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.shared.with(|state| {
+            if state.ended {
+                return Poll::Ready(());
+            }
+            let key = *self.key.get_or_insert_with(|| state.enders.insert(None));
+            if let Some(waker) = state.enders.get_mut(key) {
+                register(waker, context.waker(), &mut state.spent);
+            }
+            Poll::Pending
+        })
+    }
+}
+
+impl Drop for Ender<'_> {
+    fn drop(&mut self) {
+        let Some(key) = self.key else { return };
+        // Its waker is dropped outside of the lock: see `State::spent`.
+        let waker = self.shared.with(|state| state.enders.remove(key));
+        drop(waker);
     }
 }
 

@@ -217,7 +217,7 @@ impl Consumer {
                 if let Some(end) = &consumer.end {
                     return Some(Poll::Ready(Some(end.clone())));
                 }
-                register(&mut consumer.waker, waker, &mut state.wakes);
+                register(&mut consumer.waker, waker, &mut state.spent);
                 return Some(Poll::Pending);
             }
             Some(Poll::Ready(None))

@@ -188,7 +188,6 @@ impl State {
             }
             let late = if request.kind == RequestKind::Room {
                 request.answered = true;
-                self.room.retain(|waiting| *waiting != key);
                 "the message could not be taken in time: the broker blocks publishing, or the network is too slow"
             } else if request.kind == RequestKind::Confirm {
                 "the broker did not confirm the message in time: it may have it or not"

@@ -16,7 +16,7 @@ use tracing::{Span, debug, debug_span};
 
 use crate::auth::Authenticator;
 use crate::refresh::Refresh;
-use crate::shared::{Closing, Limits, Shared, State};
+use crate::shared::{Closing, Limits, Shared, State, register};
 use crate::timer::Timer;
 use crate::{Error, ErrorKind, Result};
 
@@ -41,6 +41,8 @@ pub struct Driver<T: Transport, R: Timer> {
     incoming: Vec<Incoming>,
     transmit: Transmit,
     wakes: Vec<Waker>,
+    /// To be dropped outside of the lock.
+    spent: Vec<Waker>,
     stalled: Stall,
     flushed: bool,
     /// Whether consumers hold so much that nothing more is read.
@@ -89,6 +91,7 @@ impl<T: Transport, R: Timer> Driver<T, R> {
             incoming: Vec::new(),
             transmit: Transmit::new(),
             wakes: Vec::new(),
+            spent: Vec::new(),
             stalled: Stall(None),
             flushed: true,
             full: false,
@@ -149,7 +152,9 @@ impl<T: Transport, R: Timer> Driver<T, R> {
             state.sleep(context.waker(), self.alarm);
         }
         std::mem::swap(&mut self.wakes, &mut state.wakes);
+        std::mem::swap(&mut self.spent, &mut state.spent);
         drop(state);
+        self.spent.clear();
         self.wakes.drain(..).for_each(Waker::wake);
         result.map(|()| news)
     }
@@ -276,10 +281,10 @@ impl<T: Transport, R: Timer> Driver<T, R> {
         state.end_all(&error);
         state.proto.poll_transmit(now, &mut self.transmit);
         self.wakes.append(&mut state.wakes);
+        self.spent.append(&mut state.spent);
         drop(state);
-        for waker in self.wakes.drain(..) {
-            waker.wake();
-        }
+        self.spent.clear();
+        self.wakes.drain(..).for_each(Waker::wake);
         self.phase = Phase::Ending(now + LAST_WORDS);
     }
 
@@ -433,22 +438,27 @@ impl State {
 
     /// Notes whom to wake, and when it wakes by itself.
     fn sleep(&mut self, waker: &Waker, alarm: Option<Time>) {
-        match &mut self.driver {
-            Some(known) => known.clone_from(waker),
-            none => *none = Some(waker.clone()),
-        }
+        register(&mut self.driver, waker, &mut self.spent);
         self.alarm = alarm.unwrap_or(Time::from_epoch(Duration::MAX));
         self.nudge = false;
     }
 
-    /// Lets the publishers go on that wait, if there is room again.
+    /// Lets the publishers go on that wait, in their order, if there is room again and the broker lets them.
     fn make_room(&mut self, high_water: usize) {
-        if self.room.is_empty() || self.proto.queued() >= high_water / 2 {
+        let blocked = !self.proto.may_publish(0);
+        if self.room.is_empty() || blocked || self.proto.queued() >= high_water / 2 {
             return;
         }
-        for key in std::mem::take(&mut self.room) {
-            self.admit(key);
-        }
+        let mut room = std::mem::take(&mut self.room);
+        room.retain(|_, key| {
+            let channel = self.requests.get_mut(*key).map(|request| request.channel);
+            let stays = channel.is_some_and(|channel| !self.proto.may_publish(channel));
+            if !stays {
+                self.admit(*key);
+            }
+            stays
+        });
+        self.room = room;
     }
 }
 

@@ -100,23 +100,25 @@ impl Stream for Events {
     type Item = Event;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
-        let mut guard = self.shared.lock();
-        let state = &mut *guard;
-        let ended = state.subscribers.ended.is_some();
-        let Some(queue) = state.subscribers.queues.get_mut(self.key) else { return Poll::Ready(None) };
-        match queue.events.pop_front() {
-            Some(event) => Poll::Ready(Some(event)),
-            None if ended => Poll::Ready(None),
-            None => {
-                register(&mut queue.waker, context.waker(), &mut state.wakes);
-                Poll::Pending
+        self.shared.with(|state| {
+            let ended = state.subscribers.ended.is_some();
+            let Some(queue) = state.subscribers.queues.get_mut(self.key) else { return Poll::Ready(None) };
+            match queue.events.pop_front() {
+                Some(event) => Poll::Ready(Some(event)),
+                None if ended => Poll::Ready(None),
+                None => {
+                    register(&mut queue.waker, context.waker(), &mut state.spent);
+                    Poll::Pending
+                }
             }
-        }
+        })
     }
 }
 
 impl Drop for Events {
     fn drop(&mut self) {
-        self.shared.lock().subscribers.queues.remove(self.key);
+        // What it kept is dropped outside of the lock: see `State::spent`.
+        let queue = self.shared.with(|state| state.subscribers.queues.remove(self.key));
+        drop(queue);
     }
 }

@@ -219,12 +219,14 @@ struct Attempt<'a> {
     confirm: bool,
     /// The request for room that waits, if there was none.
     waiting: Option<u64>,
+    /// Its place among those who wait, and until when it does: kept if it has to wait again.
+    place: Option<(u64, Time)>,
 }
 
 impl<'a> Attempt<'a> {
     #[inline]
     fn new(publish: Publish<'a>, confirm: bool) -> Self {
-        Self { publish, confirm, waiting: None }
+        Self { publish, confirm, waiting: None, place: None }
     }
 
     /// Ready with the tag of the publish, or zero if the channel doesn't count.
@@ -234,7 +236,7 @@ impl<'a> Attempt<'a> {
         let shared = channel.core().shared();
         loop {
             if let Some(key) = self.waiting {
-                let room = ready!(shared.lock().poll_request(key, context.waker()));
+                let room = ready!(shared.with(|state| state.poll_request(key, context.waker())));
                 self.waiting = None;
                 if let Err(error) = room {
                     return Poll::Ready(Err(error));
@@ -244,11 +246,21 @@ impl<'a> Attempt<'a> {
                 Ok(Some(tag)) => return Poll::Ready(Ok(tag)),
                 Ok(None) => {
                     let deadline = channel.deadline();
-                    self.waiting = Some(shared.with(|state| state.wait_for_room(channel.id(), deadline)));
+                    shared.with(|state| self.wait(state, deadline));
                 }
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
+    }
+
+    #[cold]
+    fn wait(&mut self, state: &mut State, deadline: Time) {
+        state.serial += 1;
+        let (place, deadline) = *self.place.get_or_insert((state.serial, deadline));
+        let channel = self.publish.channel.id();
+        let key = state.insert_request(channel, RequestKind::Room, deadline);
+        state.room.insert(place, key);
+        self.waiting = Some(key);
     }
 
     /// Publishes if there is room.
@@ -289,16 +301,11 @@ impl<'a> Attempt<'a> {
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         if let Some(key) = self.waiting {
-            self.publish.channel.core().shared().with(|state| state.abandon(key));
+            self.publish.channel.core().shared().with(|state| {
+                state.abandon(key);
+                self.place.map(|(place, _)| state.room.remove(&place))
+            });
         }
-    }
-}
-
-impl State {
-    fn wait_for_room(&mut self, channel: u16, deadline: Time) -> u64 {
-        let key = self.insert_request(channel, RequestKind::Room, deadline);
-        self.room.push(key);
-        key
     }
 }
 
@@ -326,35 +333,24 @@ pub struct Confirm {
 
 impl Confirm {
     fn poll_outcome(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
-        let core = &self.core;
-        let shared = core.shared();
-        let mut guard = shared.lock();
-        let state = &mut *guard;
-        let Some(Some(channel)) = state.channels.get_mut(usize::from(core.number)) else {
-            drop(guard);
-            return Poll::Ready(core.end.outcome(self.tag));
-        };
-        if channel.serial != core.serial {
-            drop(guard);
-            return Poll::Ready(core.end.outcome(self.tag));
-        }
-        if let Poll::Ready(outcome) = channel.confirms.poll(self.tag, context.waker(), &mut state.wakes) {
-            return Poll::Ready(outcome);
-        }
-        if let Some(alarm) = self.alarm {
-            return state.poll_request(alarm, context.waker()).map(|late| late.map(drop));
-        }
-        drop(guard);
-        let deadline = shared.clock.now() + self.timeout.unwrap_or(shared.limits.confirm_timeout);
-        let waker = context.waker();
-        let alarm = shared.with(|state| {
-            let alarm = state.insert_request(core.number, RequestKind::Confirm, deadline);
-            // It has no outcome yet; this leaves the waker.
-            let _ = state.poll_request(alarm, waker);
-            alarm
+        let core = Arc::clone(&self.core);
+        let known = core.shared().with(|state| {
+            let channel = match state.channels.get_mut(usize::from(core.number)) {
+                Some(Some(channel)) if channel.serial == core.serial => channel,
+                _ => return None,
+            };
+            let waker = context.waker();
+            let outcome = channel.confirms.poll(self.tag, waker, &mut state.spent);
+            if outcome.is_ready() {
+                return Some(outcome);
+            }
+            let alarm = *self.alarm.get_or_insert_with(|| {
+                let deadline = core.shared().clock.now() + self.timeout.unwrap_or(core.shared().limits.confirm_timeout);
+                state.insert_request(core.number, RequestKind::Confirm, deadline)
+            });
+            Some(state.poll_request(alarm, waker).map(|late| late.map(drop)))
         });
-        self.alarm = Some(alarm);
-        Poll::Pending
+        known.unwrap_or_else(|| Poll::Ready(core.end.outcome(self.tag)))
     }
 }
 
@@ -373,13 +369,17 @@ impl Drop for Confirm {
         if self.settled && self.alarm.is_none() {
             return;
         }
-        let mut state = self.core.shared().lock();
-        if let Some(alarm) = self.alarm {
-            state.abandon(alarm);
-        }
-        if let Some(channel) = state.channel(self.core.number, self.core.serial) {
-            channel.confirms.forget(self.tag);
-        }
+        let core = &self.core;
+        core.shared().with(|state| {
+            if let Some(alarm) = self.alarm {
+                state.abandon(alarm);
+            }
+            if let Some(Some(channel)) = state.channels.get_mut(usize::from(core.number))
+                && channel.serial == core.serial
+            {
+                channel.confirms.forget(self.tag, &mut state.spent);
+            }
+        });
     }
 }
 

@@ -4,7 +4,7 @@
 //! the wakers of everybody who waits, all under one lock that is held for the length of an encode or of a batch of
 //! events. It must never do I/O, and never wake anybody while it is locked.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Poll, Waker};
@@ -60,8 +60,8 @@ pub(crate) struct State {
     /// Indexed by number.
     pub(crate) channels: Vec<Option<ChannelState>>,
     pub(crate) consumers: Slots<ConsumerState>,
-    /// Requests of publishers that wait until they may go on.
-    pub(crate) room: Vec<u64>,
+    /// Requests of publishers that wait until they may go on, by the order in which they came.
+    pub(crate) room: BTreeMap<u64, u64>,
     /// Bytes of deliveries that consumers have not taken.
     pub(crate) buffered: usize,
     /// Publishes on all channels that wait for their confirm.
@@ -71,13 +71,16 @@ pub(crate) struct State {
     pub(crate) ended: bool,
     pub(crate) opened: bool,
     /// Everybody who waits for the end.
-    pub(crate) enders: Vec<Waker>,
+    pub(crate) enders: Slots<Option<Waker>>,
     pub(crate) subscribers: Subscribers,
     pub(crate) stats: Stats,
     pub(crate) serial: u64,
     pub(crate) server_properties: hopmq_proto::FieldTable,
     /// Collected under the lock, woken outside.
     pub(crate) wakes: Vec<Waker>,
+    /// Wakers of no more use. Dropping one may drop a task, and with it handles that take the lock: so it is done
+    /// outside.
+    pub(crate) spent: Vec<Waker>,
 }
 
 /// A graceful close that waits for confirms.
@@ -201,19 +204,20 @@ impl Shared {
             deadlines: BTreeSet::new(),
             channels: Vec::new(),
             consumers: Slots::default(),
-            room: Vec::new(),
+            room: BTreeMap::new(),
             buffered: 0,
             unconfirmed: 0,
             closing: None,
             blocked_since: None,
             ended: false,
             opened: false,
-            enders: Vec::new(),
+            enders: Slots::default(),
             subscribers: Subscribers::default(),
             stats: Stats::default(),
             serial: 0,
             server_properties: hopmq_proto::FieldTable::new(),
             wakes: Vec::new(),
+            spent: Vec::new(),
         };
         Arc::new(Self { state: Mutex::new(state), clock, limits, ended: OnceLock::new() })
     }
@@ -231,7 +235,9 @@ impl Shared {
         let wanted = state.nudge || (state.proto.queued() > 0 && !state.stalled);
         let driver = if wanted { state.driver.take() } else { None };
         let wakes = if state.wakes.is_empty() { Vec::new() } else { std::mem::take(&mut state.wakes) };
+        let spent = if state.spent.is_empty() { Vec::new() } else { std::mem::take(&mut state.spent) };
         drop(state);
+        drop(spent);
         if let Some(driver) = driver {
             driver.wake();
         }
@@ -284,6 +290,7 @@ impl State {
     pub(crate) fn remove_request(&mut self, key: u64) {
         if let Some(request) = self.requests.remove(key) {
             self.deadlines.remove(&(request.deadline, key));
+            self.spent.extend(request.waker);
         }
     }
 
@@ -331,7 +338,7 @@ impl State {
                 Poll::Ready(outcome)
             }
             None => {
-                register(&mut request.waker, waker, &mut self.wakes);
+                register(&mut request.waker, waker, &mut self.spent);
                 Poll::Pending
             }
         }
@@ -350,7 +357,6 @@ impl State {
     pub(crate) fn abandon(&mut self, key: u64) {
         let Some(request) = self.requests.get_mut(key) else { return };
         if matches!(request.kind, RequestKind::Room | RequestKind::Confirm) {
-            self.room.retain(|waiting| *waiting != key);
             self.remove_request(key);
             return;
         }
@@ -465,9 +471,6 @@ impl State {
         for key in gone {
             self.remove_request(key);
         }
-        if channel.is_none() {
-            self.room.clear();
-        }
     }
 
     /// The connection is over: everybody learns why.
@@ -480,18 +483,17 @@ impl State {
             self.end_channel(number as u16, error);
         }
         self.fail_requests(None, error);
-        self.wakes.append(&mut self.enders);
+        self.wakes.extend(self.enders.iter_mut().filter_map(|(_, waker)| waker.take()));
         self.subscribers.end(Event::Closed { error: error.clone() }, &mut self.wakes);
     }
 }
 
-/// Notes whom to wake. A waker that is displaced is woken too, in vain but outside of the lock: dropping it here could
-/// drop a task, and with it handles that take the lock.
+/// Notes whom to wake. A waker that is displaced goes to the [spent](State::spent) ones.
 #[inline]
-pub(crate) fn register(slot: &mut Option<Waker>, waker: &Waker, wakes: &mut Vec<Waker>) {
+pub(crate) fn register(slot: &mut Option<Waker>, waker: &Waker, spent: &mut Vec<Waker>) {
     match slot {
         Some(known) if known.will_wake(waker) => {}
-        slot => wakes.extend(slot.replace(waker.clone())),
+        slot => spent.extend(slot.replace(waker.clone())),
     }
 }
 
