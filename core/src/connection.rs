@@ -37,9 +37,10 @@ pub(crate) struct ConnectionCore {
 
 impl Drop for ConnectionCore {
     fn drop(&mut self) {
-        let deadline = self.shared.clock.now();
+        let now = self.shared.clock.now();
+        let flush = now + self.shared.limits.close_timeout;
         self.shared.with(|state| {
-            state.closing.get_or_insert(Closing { deadline, sent: false, unconfirmed: 0 });
+            state.closing.get_or_insert(Closing::new(now, flush));
             state.nudge = true;
         });
     }
@@ -108,6 +109,9 @@ impl Connection {
             })?;
             let end = Arc::new(ChannelEnd::default());
             let serial = state.insert_channel(number, Arc::clone(&end));
+            if let Some(request) = state.requests.get_mut(key) {
+                request.serial = serial;
+            }
             opened = Some((number, serial, end));
             Ok(key)
         });
@@ -140,12 +144,13 @@ impl Connection {
     /// Dropping the future doesn't stop the closing.
     ///
     /// # Errors
-    /// If not everything was confirmed: [`ErrorKind::Timeout`]. If the connection had ended otherwise: why.
+    /// If not everything was written and confirmed in time: [`ErrorKind::Timeout`]. If the connection had ended
+    /// otherwise: why.
     pub async fn close(&self) -> Result<()> {
         let timeout = self.timeout.unwrap_or(self.shared().limits.close_timeout);
         let deadline = self.shared().clock.now() + timeout;
         self.shared().with(|state| {
-            state.closing.get_or_insert(Closing { deadline, sent: false, unconfirmed: 0 });
+            state.closing.get_or_insert(Closing::new(deadline, deadline));
             state.nudge = true;
         });
         let error = self.closed().await;

@@ -113,6 +113,7 @@ impl<'a> Consume<'a> {
             }
             key = state.consumers.insert(ConsumerState {
                 channel: number,
+                serial: core.serial,
                 tag: Arc::clone(&tag),
                 no_ack: self.no_ack,
                 queue: VecDeque::new(),
@@ -206,11 +207,9 @@ impl Consumer {
     /// Takes what has come, or says how it ended.
     fn refill(&mut self, waker: &Waker) -> Poll<Option<ConsumerEnd>> {
         let (key, cost) = (self.key, std::mem::take(&mut self.taken_cost));
-        let (taken, limit) = (&mut self.taken, self.channel.shared().limits.receive_limit);
+        let taken = &mut self.taken;
         let result = self.channel.shared().with(|state| {
-            let was_full = state.buffered > limit;
             state.buffered = state.buffered.saturating_sub(cost);
-            state.nudge |= was_full && state.buffered <= limit;
             let consumer = state.consumers.get_mut(key)?;
             std::mem::swap(taken, &mut consumer.queue);
             if taken.is_empty() {

@@ -39,12 +39,13 @@ impl State {
                 debug!("the broker takes publishes again");
                 if let Some(since) = self.blocked_since.take() {
                     self.stats.blocked += now - since;
+                    self.unblocked = now;
                 }
                 self.tell(&Event::Unblocked);
             }
             Proto::Closed { reason: None } => {
                 let unconfirmed = self.closing.map_or(0, |closing| closing.unconfirmed);
-                return Err(closed_here(unconfirmed));
+                return Err(closed_here(unconfirmed, true));
             }
             Proto::Closed { reason: Some(reason) } => return Err(self.closed_by_broker(&reason)),
             Proto::Opened => {
@@ -96,13 +97,17 @@ impl State {
 
     fn answer(&mut self, key: u64, reply: Reply) {
         let Some(request) = self.requests.get_mut(key) else { return };
-        let (channel, kind, abandoned) = (request.channel, request.kind, request.abandoned);
+        let (channel, kind, abandoned) = ((request.channel, request.serial), request.kind, request.abandoned);
         request.answered = true;
+        // It timed out, and its future doesn't know yet.
+        let late = request.outcome.is_some();
         if let RequestKind::Cancel(consumer) = kind {
             self.end_consumer(consumer, ConsumerEnd::Cancelled);
         }
-        if abandoned {
+        if abandoned || late {
             self.undo(channel, kind, &reply);
+        }
+        if abandoned {
             self.remove_request(key);
         } else if let Some(request) = self.requests.get_mut(key) {
             self.deadlines.remove(&(request.deadline, key));
@@ -211,13 +216,15 @@ fn describe(reason: &CloseReason) -> String {
     if method.is_known() { format!("{code} {text} ({method})") } else { format!("{code} {text}") }
 }
 
-pub(crate) fn closed_here(unconfirmed: usize) -> Error {
-    match unconfirmed {
-        0 => Error::new(ErrorKind::Closed, "the connection was closed by this program"),
-        count => Error::new(
-            ErrorKind::Timeout,
-            format!("the connection was closed by this program, while {count} publishes were not confirmed in time"),
-        ),
+/// This program closed the connection, and perhaps not all was done by then.
+pub(crate) fn closed_here(unconfirmed: usize, flushed: bool) -> Error {
+    let closed = "the connection was closed by this program";
+    match (unconfirmed, flushed) {
+        (0, true) => Error::new(ErrorKind::Closed, closed),
+        (0, false) => Error::new(ErrorKind::Timeout, format!("{closed}, while not all could be written in time")),
+        (count, _) => {
+            Error::new(ErrorKind::Timeout, format!("{closed}, while {count} publishes were not confirmed in time"))
+        }
     }
 }
 

@@ -47,6 +47,8 @@ pub struct Driver<T: Transport, R: Timer> {
     flushed: bool,
     /// Whether consumers hold so much that nothing more is read.
     full: bool,
+    /// How the peer broke the framing; what came before it counts.
+    broken: Option<hopmq_proto::Error>,
     /// Bytes that came since the last turn.
     received: usize,
     moved: Moved,
@@ -95,6 +97,7 @@ impl<T: Transport, R: Timer> Driver<T, R> {
             stalled: Stall(None),
             flushed: true,
             full: false,
+            broken: None,
             received: 0,
             moved: Moved::default(),
             span: debug_span!("amqp"),
@@ -112,11 +115,14 @@ impl<T: Transport, R: Timer> Driver<T, R> {
             if idle && !news {
                 return self.sleep(context);
             }
-            let wrote = self.write(context)?;
+            let wrote = match self.write(context) {
+                Ok(wrote) => wrote,
+                Err(error) => return Poll::Ready(Err(self.last_word(error, context))),
+            };
             let received = if self.full { 0 } else { self.read(context)? };
             self.received += received;
-            self.decode()?;
-            idle = !wrote && received == 0 && self.incoming.is_empty();
+            self.decode();
+            idle = !wrote && received == 0 && self.incoming.is_empty() && self.broken.is_none();
         }
         context.waker().wake_by_ref();
         Poll::Pending
@@ -136,6 +142,16 @@ impl<T: Transport, R: Timer> Driver<T, R> {
         self.received = 0;
         state.stats.received += self.incoming.len() as u64;
         let result = apply(&mut state, &mut self.incoming, &mut self.authenticator, now);
+        let result = result.and_then(|()| match self.broken.take() {
+            Some(error) => {
+                state.proto.receive_failed(&error);
+                Err(error.into())
+            }
+            None => Ok(()),
+        });
+        if self.transmit.is_empty() {
+            state.note_flushed(now);
+        }
         let result = result.and_then(|()| state.tick(now)).and_then(|()| self.stalled.check(now, limits, &state));
         self.receiver.set_limits(state.proto.receive_limits());
         let mut news = false;
@@ -145,6 +161,7 @@ impl<T: Transport, R: Timer> Driver<T, R> {
         }
         let was_full = std::mem::replace(&mut self.full, state.is_full(limits.receive_limit));
         news |= was_full && !self.full;
+        state.full = self.full;
         state.stalled = !self.transmit.is_empty();
         if idle && !news {
             let own = self.stalled.deadline(limits, &state).into_iter().chain(self.refresh.deadline());
@@ -239,18 +256,28 @@ impl<T: Transport, R: Timer> Driver<T, R> {
     }
 
     /// Decodes what has been read, up to a batch.
-    fn decode(&mut self) -> Result<()> {
-        while self.incoming.len() < BATCH {
+    fn decode(&mut self) {
+        while self.incoming.len() < BATCH && self.broken.is_none() {
             match self.receiver.poll() {
                 Ok(Some(incoming)) => self.incoming.push(incoming),
                 Ok(None) => break,
-                Err(error) => {
-                    self.shared.lock().proto.receive_failed(&error);
-                    return Err(error.into());
-                }
+                Err(error) => self.broken = Some(error),
             }
         }
-        Ok(())
+    }
+
+    /// A write failed. A broker that closes the connection says why before it hangs up, and that may not be read yet.
+    fn last_word(&mut self, error: Error, context: &mut Context<'_>) -> Error {
+        for _ in 0..TURNS {
+            let Ok(1..) = self.read(context) else { break };
+            self.decode();
+            let now = self.shared.clock.now();
+            let mut state = self.shared.lock();
+            if let Err(reason) = apply(&mut state, &mut self.incoming, &mut self.authenticator, now) {
+                return reason;
+            }
+        }
+        error
     }
 
     fn end_of_stream(&self) -> Error {
@@ -363,7 +390,8 @@ struct Stall(Option<Time>);
 impl Stall {
     /// A broker that has said that it blocks publishing may leave bytes in the socket as long as it likes.
     fn deadline(self, limits: &Limits, state: &State) -> Option<Time> {
-        self.0.filter(|_| state.blocked_since.is_none()).map(|since| since + limits.write_timeout)
+        let since = self.0.filter(|_| state.blocked_since.is_none())?;
+        Some(since.max(state.unblocked) + limits.write_timeout)
     }
 
     fn check(self, now: Time, limits: &Limits, state: &State) -> Result<()> {
@@ -415,12 +443,25 @@ impl State {
         let Some(closing) = self.closing else { return Ok(()) };
         let late = now >= closing.deadline;
         if !closing.sent && (self.unconfirmed == 0 || late) {
-            self.closing = Some(Closing { sent: true, unconfirmed: self.unconfirmed, deadline: now + LAST_WORDS });
+            let deadline = closing.flush.max(now + LAST_WORDS);
+            self.closing = Some(Closing { sent: true, unconfirmed: self.unconfirmed, deadline, ..closing });
             self.proto.close(code::REPLY_SUCCESS, "goodbye");
         } else if closing.sent && late {
-            return Err(crate::dispatch::closed_here(closing.unconfirmed));
+            return Err(crate::dispatch::closed_here(closing.unconfirmed, closing.flushed));
         }
         Ok(())
+    }
+
+    /// All that was taken to be written is written.
+    fn note_flushed(&mut self, now: Time) {
+        if let Some(closing) = &mut self.closing
+            && closing.sent
+            && !closing.flushed
+            && self.proto.queued() == 0
+        {
+            closing.flushed = true;
+            closing.deadline = closing.deadline.min(now + LAST_WORDS);
+        }
     }
 
     fn next_deadline(&self) -> Option<Time> {
@@ -431,7 +472,11 @@ impl State {
 
     /// Whether consumers hold as much as they may. While somebody waits for an answer, which may lie behind more
     /// deliveries, a multiple of it is taken.
-    fn is_full(&self, limit: usize) -> bool {
+    pub(crate) fn is_full(&self, limit: usize) -> bool {
+        if self.closing.is_some_and(|closing| closing.sent) {
+            // Nothing is kept any more; what is waited for lies behind it.
+            return false;
+        }
         let waiting = !self.deadlines.is_empty() || self.unconfirmed > 0;
         self.buffered > if waiting { limit.saturating_mul(PATIENCE) } else { limit }
     }

@@ -284,6 +284,9 @@ impl Acker {
             if state.channel(channel.number, channel.serial).is_none() {
                 return Err(channel.closed());
             }
+            if state.closing.is_some_and(|closing| closing.sent) {
+                return Err(Error::new(ErrorKind::Closed, "the connection is being closed"));
+            }
             action(&mut state.proto, channel.number, self.tag)
                 .map_err(|error| Error::new(ErrorKind::Usage, error.message()))?;
             let counter = if ack { &mut state.stats.acked } else { &mut state.stats.rejected };

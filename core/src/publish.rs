@@ -239,6 +239,7 @@ impl<'a> Attempt<'a> {
                 let room = ready!(shared.with(|state| state.poll_request(key, context.waker())));
                 self.waiting = None;
                 if let Err(error) = room {
+                    shared.with(|state| self.leave(state));
                     return Poll::Ready(Err(error));
                 }
             }
@@ -261,6 +262,12 @@ impl<'a> Attempt<'a> {
         let key = state.insert_request(channel, RequestKind::Room, deadline);
         state.room.insert(place, key);
         self.waiting = Some(key);
+    }
+
+    fn leave(&self, state: &mut State) {
+        if let Some((place, _)) = self.place {
+            state.room.remove(&place);
+        }
     }
 
     /// Publishes if there is room.
@@ -303,7 +310,7 @@ impl Drop for Attempt<'_> {
         if let Some(key) = self.waiting {
             self.publish.channel.core().shared().with(|state| {
                 state.abandon(key);
-                self.place.map(|(place, _)| state.room.remove(&place))
+                self.leave(state);
             });
         }
     }

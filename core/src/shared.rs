@@ -68,6 +68,10 @@ pub(crate) struct State {
     pub(crate) unconfirmed: usize,
     pub(crate) closing: Option<Closing>,
     pub(crate) blocked_since: Option<Time>,
+    /// When the broker last took back that it blocks publishing.
+    pub(crate) unblocked: Time,
+    /// Reading has stopped, because consumers hold so much.
+    pub(crate) full: bool,
     pub(crate) ended: bool,
     pub(crate) opened: bool,
     /// Everybody who waits for the end.
@@ -83,20 +87,33 @@ pub(crate) struct State {
     pub(crate) spent: Vec<Waker>,
 }
 
-/// A graceful close that waits for confirms.
+/// A graceful close that waits for confirms, then until all is written, then for the broker's answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Closing {
     pub(crate) deadline: Time,
+    /// Until when what was accepted may take to be written.
+    pub(crate) flush: Time,
     /// Whether `connection.close` is sent.
     pub(crate) sent: bool,
+    /// Whether it is written.
+    pub(crate) flushed: bool,
     /// Publishes that were not confirmed by then.
     pub(crate) unconfirmed: usize,
+}
+
+impl Closing {
+    /// Waits for confirms until `deadline`, and for all to be written until `flush`.
+    pub(crate) fn new(deadline: Time, flush: Time) -> Self {
+        Self { deadline, flush, sent: false, flushed: false, unconfirmed: 0 }
+    }
 }
 
 /// A request that waits for its answer, or whose answer waits for its future.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) channel: u16,
+    /// Which channel of that number.
+    pub(crate) serial: u64,
     pub(crate) kind: RequestKind,
     pub(crate) deadline: Time,
     pub(crate) waker: Option<Waker>,
@@ -153,6 +170,8 @@ pub(crate) struct ChannelEnd {
 #[derive(Debug)]
 pub(crate) struct ConsumerState {
     pub(crate) channel: u16,
+    /// Which channel of that number.
+    pub(crate) serial: u64,
     pub(crate) tag: Arc<str>,
     pub(crate) no_ack: bool,
     pub(crate) queue: VecDeque<Queued>,
@@ -209,6 +228,8 @@ impl Shared {
             unconfirmed: 0,
             closing: None,
             blocked_since: None,
+            unblocked: Time::ZERO,
+            full: false,
             ended: false,
             opened: false,
             enders: Slots::default(),
@@ -232,7 +253,9 @@ impl Shared {
     pub(crate) fn with<T>(&self, action: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();
         let result = action(&mut state);
-        let wanted = state.nudge || (state.proto.queued() > 0 && !state.stalled);
+        let writable = state.proto.queued() > 0 && !state.stalled;
+        let readable = state.full && !state.is_full(self.limits.receive_limit);
+        let wanted = state.nudge || writable || readable;
         let driver = if wanted { state.driver.take() } else { None };
         let wakes = if state.wakes.is_empty() { Vec::new() } else { std::mem::take(&mut state.wakes) };
         let spent = if state.spent.is_empty() { Vec::new() } else { std::mem::take(&mut state.spent) };
@@ -279,8 +302,9 @@ impl State {
 
     /// Notes a request and its deadline.
     pub(crate) fn insert_request(&mut self, channel: u16, kind: RequestKind, deadline: Time) -> u64 {
+        let serial = self.channels.get(usize::from(channel)).and_then(Option::as_ref).map_or(0, |known| known.serial);
         let request =
-            Request { channel, kind, deadline, waker: None, outcome: None, abandoned: false, answered: false };
+            Request { channel, serial, kind, deadline, waker: None, outcome: None, abandoned: false, answered: false };
         let key = self.requests.insert(request);
         self.deadlines.insert((deadline, key));
         self.nudge |= deadline < self.alarm;
@@ -362,7 +386,7 @@ impl State {
         }
         request.abandoned = true;
         if request.answered {
-            let (channel, kind) = (request.channel, request.kind);
+            let (channel, kind) = ((request.channel, request.serial), request.kind);
             if let Some(Ok(reply)) = request.outcome.take() {
                 self.undo(channel, kind, &reply);
             }
@@ -371,9 +395,11 @@ impl State {
     }
 
     /// Undoes what an answer brought that nobody waits for.
-    pub(crate) fn undo(&mut self, channel: u16, kind: RequestKind, reply: &Reply) {
-        // A channel that is closed has nothing left to undo.
+    pub(crate) fn undo(&mut self, (channel, serial): (u16, u64), kind: RequestKind, reply: &Reply) {
+        // A channel that is closed has nothing left to undo, and its number may be another's by now.
+        let is_open = self.channel(channel, serial).is_some();
         let _ = match (kind, reply) {
+            (RequestKind::OpenChannel | RequestKind::Get { .. }, _) if !is_open => Ok(()),
             (RequestKind::OpenChannel, _) => self.close_channel(channel),
             (RequestKind::Consume(key), _) => {
                 self.drop_consumer(key, VecDeque::new());
@@ -397,13 +423,16 @@ impl State {
     /// The handle of a consumer is gone: it is cancelled, and what it has not handed out goes back to the queue.
     pub(crate) fn drop_consumer(&mut self, key: u64, untaken: VecDeque<Queued>) {
         let Some(consumer) = self.consumers.get_mut(key) else { return };
-        let (channel, no_ack, ended) = (consumer.channel, consumer.no_ack, consumer.end.is_some());
+        let (channel, serial, ended) = (consumer.channel, consumer.serial, consumer.end.is_some());
+        let no_ack = consumer.no_ack;
         consumer.dropped = true;
         let queue = std::mem::take(&mut consumer.queue);
+        // If the channel is gone, the broker has them back already.
+        let rejects = !no_ack && self.channel(channel, serial).is_some();
         for delivery in untaken.iter().chain(&queue) {
             self.buffered = self.buffered.saturating_sub(delivery.cost());
-            if !no_ack {
-                // If the channel is gone, the broker has them back already.
+            if rejects {
+                // One that was settled with others before it needs no more.
                 let _ = self.proto.reject(channel, delivery.tag, true);
             }
         }
@@ -459,6 +488,12 @@ impl State {
         for (key, request) in self.requests.iter_mut() {
             if channel.is_some_and(|number| number != request.channel) {
                 continue;
+            }
+            if let RequestKind::Consume(consumer) = request.kind
+                && !request.answered
+            {
+                // Nobody has a handle of it, and nobody will.
+                self.consumers.remove(consumer);
             }
             request.answered = true;
             if request.abandoned {
