@@ -1,0 +1,210 @@
+//! What is special about this door, against a broker. The scenarios that all doors share are elsewhere.
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use hopmq_blocking::{
+    Acker, Builder, Channel, Confirm, Connection, Consumer, Delivery, ErrorKind, Event, Events, Exchange, Message,
+    Next, Queue, Result, Returned, Returns,
+};
+
+/// Only to fail instead of hanging.
+const SOON: Duration = Duration::from_secs(20);
+
+fn connect() -> Result<Connection> {
+    Connection::open(&url())
+}
+
+fn url() -> String {
+    std::env::var("AMQP_URL").expect("AMQP_URL names the broker to test with: run `cargo xtask test`")
+}
+
+/// A queue of this test's own.
+fn queue(connection: &Connection) -> Result<Queue> {
+    connection.channel()?.queue("").exclusive().declare()
+}
+
+#[test]
+fn handles_may_be_shared_between_threads() {
+    fn shared<T: Send + Sync + 'static>() {}
+    shared::<Builder>();
+    shared::<Connection>();
+    shared::<Channel>();
+    shared::<Queue>();
+    shared::<Exchange>();
+    shared::<Consumer>();
+    shared::<Delivery>();
+    shared::<Acker>();
+    shared::<Message>();
+    shared::<Returned>();
+    shared::<Returns>();
+    shared::<Events>();
+    shared::<Confirm>();
+}
+
+#[test]
+fn threads_share_a_channel() -> Result<()> {
+    const THREADS: usize = 4;
+    const EACH: usize = 200;
+    let connection = connect()?;
+    let queue = queue(&connection)?;
+    let mut consumer = queue.consume().prefetch(50).start()?;
+    thread::scope(|scope| -> Result<()> {
+        let publishers: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                let queue = queue.clone();
+                scope.spawn(move || -> Result<()> {
+                    for index in 0..EACH {
+                        queue.publish(format!("{thread} {index}")).confirm()?;
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        let acker = scope.spawn(|| consumer.by_ref().take(THREADS * EACH).try_for_each(|delivery| delivery?.ack()));
+        for thread in publishers.into_iter().chain([acker]) {
+            thread.join().expect("it does not panic")?;
+        }
+        Ok(())
+    })?;
+    assert_eq!(connection.stats().confirmed, (THREADS * EACH) as u64);
+    connection.close()
+}
+
+#[test]
+fn heartbeats_flow_while_the_caller_is_busy() -> Result<()> {
+    let connection = Connection::builder().uri(&url()).heartbeat(Duration::from_secs(1)).open()?;
+    let queue = queue(&connection)?;
+    // The broker gives a silent client up after two intervals.
+    let (_busy, work) = mpsc::channel::<()>();
+    assert!(work.recv_timeout(Duration::from_secs(4)).is_err());
+    queue.publish("still here").confirm()?;
+    assert!(connection.stats().bytes_sent > 0 && connection.is_open());
+    connection.close()
+}
+
+#[test]
+fn dropping_the_last_handle_writes_what_was_accepted() -> Result<()> {
+    const MESSAGES: u32 = 5_000;
+    let watcher = connect()?;
+    let queue = watcher.channel()?.queue("").auto_delete().declare()?;
+    let connection = connect()?;
+    let channel = connection.channel()?;
+    drop(connection);
+    for _ in 0..MESSAGES {
+        channel.publish("", queue.name(), &[7; 1000]).send()?;
+    }
+    drop(channel);
+    let found = watcher.channel()?.queue(queue.name()).passive()?.message_count();
+    queue.delete().delete()?;
+    assert_eq!(found, MESSAGES);
+    watcher.close()
+}
+
+#[test]
+fn a_delivery_keeps_the_connection_until_it_is_settled() -> Result<()> {
+    let watcher = connect()?;
+    let queue = watcher.channel()?.queue("").auto_delete().declare()?;
+    queue.publish("kept").confirm()?;
+    let connection = connect()?;
+    let events = connection.events();
+    let delivery = connection.channel()?.get(queue.name())?.expect("it was confirmed");
+    drop(connection);
+    delivery.ack()?;
+    assert!(matches!(events.last(), Some(Event::Closed { error }) if error.kind() == ErrorKind::Closed));
+    assert_eq!(queue.delete().delete()?, 0);
+    watcher.close()
+}
+
+#[test]
+fn a_call_ends_by_its_deadline() -> Result<()> {
+    let connection = connect()?;
+    let queue = queue(&connection)?;
+    let hurried = connection.within(Duration::ZERO);
+    assert!(hurried.channel().is_err_and(|error| error.is_timeout()));
+    // Only the call was late, and what its answer brings is cleaned up.
+    queue.publish("in time").confirm()?;
+    let within = connection.within(SOON).channel()?;
+    assert_eq!(within.queue(queue.name()).passive()?.message_count(), 1);
+    let mut confirm = within.publish("", queue.name(), "later").confirm_later()?;
+    confirm.wait_timeout(SOON)?;
+    confirm.wait_timeout(Duration::ZERO)?;
+    confirm.wait()?;
+    let mut returned = within.publish("", "no such queue", "lost").mandatory().confirm_later()?;
+    for _ in 0..2 {
+        assert_eq!(returned.wait_timeout(SOON).map_err(|error| error.kind()), Err(ErrorKind::Returned));
+    }
+    connection.close()
+}
+
+#[test]
+fn an_iterator_ends_when_its_consumer_is_cancelled() -> Result<()> {
+    let connection = connect()?;
+    let queue = queue(&connection)?;
+    for index in 0..10 {
+        queue.publish(format!("{index}")).confirm()?;
+    }
+    let mut consumer = queue.consume().start()?;
+    let first = consumer.next_within(SOON)?.item().expect("it was confirmed");
+    assert_eq!(first.body(), "0");
+    consumer.cancel()?;
+    let rest = consumer.by_ref().collect::<Result<Vec<_>>>()?;
+    assert!(rest.last().is_none_or(|last| last.delivery_tag() == 1 + rest.len() as u64));
+    assert!(consumer.next_within(Duration::ZERO)?.is_ended());
+    assert!(consumer.next_now()?.is_ended());
+    connection.close()
+}
+
+#[test]
+fn an_iterator_tells_that_the_broker_cancelled_it() -> Result<()> {
+    let connection = connect()?;
+    let queue = queue(&connection)?;
+    let mut consumer = queue.consume().start()?;
+    assert!(matches!(consumer.next_now()?, Next::Nothing));
+    assert!(matches!(consumer.next_within(Duration::from_millis(1))?, Next::Nothing));
+    assert_eq!(consumer.iter_within(Duration::from_millis(1)).count(), 0);
+    let waiting = thread::spawn(move || {
+        let error = consumer.next().expect("it tells why").expect_err("nothing was published");
+        (error.kind(), consumer.next().is_none())
+    });
+    queue.delete().delete()?;
+    assert_eq!(waiting.join().expect("it does not panic"), (ErrorKind::ConsumerCancelled, true));
+    connection.close()
+}
+
+#[test]
+fn closing_the_connection_ends_what_waits_in_other_threads() -> Result<()> {
+    let connection = connect()?;
+    let queue = queue(&connection)?;
+    let mut consumer = queue.consume().start()?;
+    let mut returns = connection.channel()?.returns();
+    let events = connection.events();
+    let waiting = thread::spawn(move || consumer.next().map(|next| next.map_err(|error| error.kind()).err()));
+    assert!(matches!(returns.next_within(Duration::from_millis(1)), Next::Nothing));
+    let reason = thread::spawn({
+        let connection = connection.clone();
+        move || connection.closed().kind()
+    });
+    assert!(connection.closed_within(Duration::from_millis(1)).is_none());
+    connection.close()?;
+    assert_eq!(waiting.join().expect("it does not panic"), Some(Some(ErrorKind::Closed)));
+    assert_eq!(reason.join().expect("it does not panic"), ErrorKind::Closed);
+    assert!(returns.next_now().is_ended());
+    assert!(matches!(events.last(), Some(Event::Closed { .. })));
+    assert!(!connection.is_open());
+    Ok(())
+}
+
+#[test]
+fn calls_work_on_the_threads_of_async_runtimes() -> Result<()> {
+    let work = || {
+        let connection = connect()?;
+        let queue = queue(&connection)?;
+        queue.publish("from within").confirm()?;
+        assert_eq!(queue.get()?.expect("it was confirmed").body(), "from within");
+        connection.close()
+    };
+    futures_lite::future::block_on(async { work() })?;
+    async_io::block_on(async { work() })
+}
