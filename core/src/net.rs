@@ -5,7 +5,7 @@ use std::future::{Future, pending};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::pin::Pin;
 use std::sync::OnceLock;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::thread;
 use std::time::Instant;
 
@@ -118,13 +118,14 @@ fn executor() -> Result<&'static Executor<'static>> {
 pub struct IoTimer {
     epoch: Instant,
     timer: async_io::Timer,
-    deadline: Option<Time>,
+    /// What the timer is set to: the deadline, or earlier.
+    armed: Option<Time>,
 }
 
 impl IoTimer {
     /// A timer whose epoch is now.
     pub fn new() -> Self {
-        Self { epoch: Instant::now(), timer: async_io::Timer::never(), deadline: None }
+        Self { epoch: Instant::now(), timer: async_io::Timer::never(), armed: None }
     }
 }
 
@@ -141,14 +142,20 @@ impl Timer for IoTimer {
     }
 
     fn poll_until(&mut self, deadline: Time, context: &mut Context<'_>) -> Poll<()> {
-        if self.deadline != Some(deadline) {
-            self.deadline = Some(deadline);
-            match self.epoch.checked_add(deadline.since_epoch()) {
-                Some(instant) => self.timer.set_at(instant),
-                None => self.timer.clear(),
+        // Each request brings a deadline of its own, and setting the timer costs a system call. One that is set for
+        // earlier stays, and is set anew when it has rung too early.
+        loop {
+            if self.armed.is_none_or(|armed| armed > deadline) {
+                self.armed = Some(deadline);
+                match self.epoch.checked_add(deadline.since_epoch()) {
+                    Some(instant) => self.timer.set_at(instant),
+                    None => self.timer.clear(),
+                }
+            }
+            ready!(Pin::new(&mut self.timer).poll(context));
+            if self.armed.take() >= Some(deadline) {
+                return Poll::Ready(());
             }
         }
-        let elapsed = Pin::new(&mut self.timer).poll(context);
-        elapsed.map(|_| self.deadline = None)
     }
 }
