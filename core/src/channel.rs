@@ -15,7 +15,7 @@ use crate::consumer::Consume;
 use crate::declare::{ExchangeDeclare, ExchangeDelete, QueueDeclare, QueueDelete};
 use crate::publish::Publish;
 use crate::request::decode;
-use crate::shared::{ChannelEnd, Reply, RequestKind, Shared, State, register};
+use crate::shared::{ChannelEnd, Prefetch, Reply, RequestKind, Shared, State, register};
 use crate::{Connection, Delivery, Error, ErrorKind, Request, Result, Returned};
 
 /// A channel of a connection: open one with [`Connection::channel`].
@@ -295,15 +295,36 @@ impl Channel {
         })
     }
 
-    /// Sets how many deliveries each consumer that is started afterwards may hold unacknowledged
-    /// (`basic.qos`). [`Consume::prefetch`] does it for one.
+    /// Sets how many deliveries each consumer that is started afterwards may hold unacknowledged, unless it asks for
+    /// another number by [`Consume::prefetch`] (`basic.qos`, AMQP 0-9-1 section 1.8.3.1); 0 is without limit.
     pub fn prefetch(&self, prefetch_count: u16) -> Request<()> {
-        self.call(&basic::Qos { prefetch_count, global: false })
+        self.qos(|prefetch| {
+            prefetch.each = Some(prefetch_count);
+            basic::Qos { prefetch_count, global: false }
+        })
     }
 
-    /// Sets how many deliveries all consumers of the channel together may hold unacknowledged. Quorum queues refuse it.
+    /// Sets how many deliveries all consumers of the channel together may hold unacknowledged, besides what each may;
+    /// 0 is without limit. Quorum queues refuse it.
     pub fn prefetch_shared(&self, prefetch_count: u16) -> Request<()> {
-        self.call(&basic::Qos { prefetch_count, global: true })
+        self.qos(|prefetch| {
+            prefetch.shared = Some(prefetch_count);
+            basic::Qos { prefetch_count, global: true }
+        })
+    }
+
+    fn qos(&self, change: impl FnOnce(&mut Prefetch) -> basic::Qos) -> Request<()> {
+        let (number, serial, deadline) = (self.core.number, self.core.serial, self.deadline());
+        let sent = self.core.with_channel(|state| {
+            let Some(channel) = state.channel(number, serial) else { return Err(self.core.closed()) };
+            let (qos, prefetch) = (change(&mut channel.prefetch), channel.prefetch);
+            let key = state.request(number, &qos, RequestKind::Plain, deadline)?;
+            if !qos.global {
+                state.share_prefetch(number, prefetch)?;
+            }
+            Ok(key)
+        });
+        Request::plain(self.core.shared(), sent)
     }
 
     /// Gives all unsettled deliveries of the channel back to their queues (`basic.recover` with requeue). Acks of

@@ -13,7 +13,7 @@ use hopmq_proto::method::connection;
 use crate::channel::{Channel, ChannelCore};
 use crate::confirms::Confirms;
 use crate::events::Events;
-use crate::shared::{ChannelEnd, ChannelState, Closing, RequestKind, Shared, State, register};
+use crate::shared::{ChannelEnd, ChannelState, Closing, Prefetch, RequestKind, Shared, State, register};
 use crate::{Builder, Error, ErrorKind, Request, Result, Stats};
 
 /// A connection to a broker.
@@ -273,6 +273,7 @@ impl State {
             returns: std::collections::VecDeque::new(),
             returns_waker: None,
             wants_returns: false,
+            prefetch: Prefetch::default(),
         });
         self.serial
     }

@@ -53,7 +53,8 @@ impl<'a> Consume<'a> {
         self
     }
 
-    /// How many deliveries it may hold unacknowledged; 0 is without limit. The default is 256.
+    /// How many deliveries it may hold unacknowledged; 0 is without limit. The default is that of
+    /// [`Channel::prefetch`], and 256 where that is not set.
     /// See RabbitMQ's page [Consumer Prefetch](https://www.rabbitmq.com/docs/consumer-prefetch).
     pub fn prefetch(mut self, count: u16) -> Self {
         self.prefetch = Some(count);
@@ -99,6 +100,7 @@ impl<'a> Consume<'a> {
         let mut key = 0;
         let number = core.number;
         let sent = core.with_channel(|state| {
+            self.arguments.validity()?;
             let tag: Arc<str> = match self.tag {
                 Some(tag) => tag.into(),
                 None => {
@@ -108,8 +110,10 @@ impl<'a> Consume<'a> {
             };
             // Without acknowledgements there is nothing that a prefetch could count.
             if !self.no_ack || self.prefetch.is_some() {
-                let prefetch_count = self.prefetch.unwrap_or(DEFAULT_PREFETCH);
+                let prefetch = state.channel(number, core.serial).map(|channel| channel.prefetch).unwrap_or_default();
+                let prefetch_count = self.prefetch.or(prefetch.each).unwrap_or(DEFAULT_PREFETCH);
                 state.proto.request(number, &basic::Qos { prefetch_count, global: false }, None)?;
+                state.share_prefetch(number, prefetch)?;
             }
             key = state.consumers.insert(ConsumerState {
                 channel: number,
@@ -130,7 +134,6 @@ impl<'a> Consume<'a> {
                 nowait: false,
                 arguments: self.arguments.as_ref_table(),
             };
-            self.arguments.validity()?;
             let sent = state.send_request(number, RequestKind::Consume(key), deadline, |proto, request| {
                 proto.consume(number, &method, key, Some(request))
             });

@@ -11,7 +11,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hopmq_proto::method::Encode;
+use hopmq_proto::method::{Encode, basic};
 use hopmq_proto::{Content, Time};
 
 use crate::confirms::Confirms;
@@ -157,6 +157,16 @@ pub(crate) struct ChannelState {
     pub(crate) returns: VecDeque<crate::Returned>,
     pub(crate) returns_waker: Option<Waker>,
     pub(crate) wants_returns: bool,
+    pub(crate) prefetch: Prefetch,
+}
+
+/// What the program set for a channel by `basic.qos`, beside what single consumers ask for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Prefetch {
+    /// For each consumer that asks for nothing else.
+    pub(crate) each: Option<u16>,
+    /// For all consumers together.
+    pub(crate) shared: Option<u16>,
 }
 
 /// Why a channel ended, and what became of its publishes: it outlives the channel in the hands of its users.
@@ -454,6 +464,14 @@ impl State {
         self.send_request(channel, RequestKind::Cancel(key), deadline, |proto, request| {
             proto.cancel(channel, &tag, Some(request))
         })
+    }
+
+    /// Repeats the prefetch that all consumers of a channel share: RabbitMQ forgets it whenever it is told one for each.
+    pub(crate) fn share_prefetch(&mut self, channel: u16, prefetch: Prefetch) -> Result<()> {
+        if let Some(prefetch_count) = prefetch.shared {
+            self.proto.request(channel, &basic::Qos { prefetch_count, global: true }, None)?;
+        }
+        Ok(())
     }
 
     /// A channel is over: everybody on it learns why.
