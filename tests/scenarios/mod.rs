@@ -4,9 +4,12 @@
 //! from [`Test`], and leaves the deadline and the cleaning up to the harness.
 
 mod arguments;
+mod channels;
 mod confirming;
+mod connections;
 mod consuming;
 mod exchanges;
+mod login;
 mod publishing;
 mod queues;
 mod settling;

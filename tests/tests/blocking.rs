@@ -7,8 +7,8 @@ mod door {
     use std::thread::{self, JoinHandle};
 
     pub(crate) use hopmq_blocking::*;
-    pub(crate) use hopmq_tests::choose_blocking as choose;
     use hopmq_tests::Outcome;
+    pub(crate) use hopmq_tests::choose_blocking as choose;
 
     use crate::scenarios::Test;
 

@@ -1,0 +1,136 @@
+//! Logging in: users, virtual hosts, mechanisms, and TLS.
+
+use super::prelude::*;
+use crate::door::sasl::{AmqPlain, Anonymous, External, Plain};
+use crate::door::tls::Tls;
+
+/// The broker's own root.
+fn own_root() -> Tls {
+    Tls::new().root_file(format!("{}/ca.pem", broker().tls))
+}
+
+/// A queue that can be used shows that the user is let in.
+#[either]
+async fn works(t: &Test, connection: &Connection) -> Outcome {
+    let channel = connection.channel().await?;
+    let queue = t.queue_with(&channel, &["in"]).await?;
+    assert_eq!(t.ready(&channel, queue.name()).await?, 1);
+    Ok(connection.close().await?)
+}
+
+#[scenario]
+async fn a_wrong_password_is_403_and_is_not_told(t: Test) -> Outcome {
+    let error = refused(t.open(&t.builder().credentials("guest", "pa55word")).await)?;
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Authentication, Some(403)), "{error}");
+    assert!(!format!("{error} {error:?}").contains("pa55word"), "{error:?}");
+    Ok(())
+}
+
+#[scenario]
+async fn a_virtual_host_that_is_not_there_is_530(t: Test) -> Outcome {
+    let error = refused(t.open(&t.builder().vhost("nowhere")).await)?;
+    assert_eq!((error.kind(), error.code()), (ErrorKind::ConnectionClosed, Some(530)), "{error}");
+    Ok(())
+}
+
+#[scenario]
+async fn virtual_hosts_are_worlds_apart(t: Test) -> Outcome {
+    let name = t.name("queue");
+    let there = t.open(&t.builder().vhost("hopmq-other")).await?;
+    there.channel().await?.queue(&name).exclusive().declare().await?;
+    let error = refused(t.channel().await?.queue(&name).passive().await)?;
+    assert_eq!(error.code(), Some(404), "{error}");
+    let stranger = t.builder().vhost("hopmq-other").credentials("hopmq-limited", "limited");
+    assert_eq!(refused(t.open(&stranger).await)?.code(), Some(530));
+    Ok(())
+}
+
+#[scenario]
+async fn what_a_user_may_not_do_is_403_and_closes_the_channel_alone(t: Test) -> Outcome {
+    let connection = t.open(&t.builder().credentials("hopmq-limited", "limited")).await?;
+    let allowed = connection.channel().await?;
+    let name = t.name("hopmq-limited-queue");
+    allowed.queue(&name).declare().await?;
+    let channel = connection.channel().await?;
+    let error = refused(channel.queue(&t.name("queue")).declare().await)?;
+    assert_eq!((error.kind(), error.code()), (ErrorKind::ChannelClosed, Some(403)), "{error}");
+    let channel = connection.channel().await?;
+    let error = refused(channel.publish("amq.fanout", "", "").confirm().await)?;
+    assert_eq!((error.kind(), error.code()), (ErrorKind::ChannelClosed, Some(403)), "{error}");
+    assert_eq!(allowed.queue(&name).passive().await?.message_count(), 0);
+    Ok(())
+}
+
+#[scenario]
+async fn amqplain_lets_in_as_plain_does(t: Test) -> Outcome {
+    works(&t, &t.open(&t.builder().mechanism(AmqPlain)).await?).await?;
+    works(&t, &t.open(&t.builder().mechanism(Plain)).await?).await
+}
+
+#[scenario]
+async fn a_mechanism_that_the_broker_does_not_offer_is_told(t: Test) -> Outcome {
+    let error = refused(t.open(&t.builder().mechanism(Anonymous)).await)?;
+    assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
+    assert!(error.to_string().contains("PLAIN") && error.to_string().contains("ANONYMOUS"), "{error}");
+    works(&t, &t.open(&t.builder().mechanism(Anonymous).mechanism(Plain)).await?).await
+}
+
+#[scenario]
+async fn a_client_certificate_lets_its_owner_in(t: Test) -> Outcome {
+    let folder = &broker().tls;
+    let tls = own_root().client_certificate_files(format!("{folder}/client.pem"), format!("{folder}/client.key"));
+    works(&t, &t.open(&t.builder().uri(&broker().amqps).tls(tls).mechanism(External)).await?).await?;
+    let nobody = t.builder().uri(&broker().amqps).tls(own_root()).mechanism(External);
+    let error = refused(t.open(&nobody).await)?;
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Authentication, Some(403)), "{error}");
+    Ok(())
+}
+
+#[scenario]
+async fn tls_with_the_brokers_own_root_carries_large_messages(t: Test) -> Outcome {
+    let connection = t.open(&t.builder().uri(&broker().amqps).tls(own_root())).await?;
+    let channel = connection.channel().await?;
+    let queue = t.queue_with(&channel, &[]).await?;
+    let large = vec![9; 3_000_000];
+    queue.publish(&large[..]).confirm().await?;
+    let delivery = queue.get().await?.expect("it was confirmed");
+    assert!(delivery.body()[..] == large);
+    delivery.ack()?;
+    Ok(connection.close().await?)
+}
+
+#[scenario]
+async fn tls_settings_may_stand_in_the_uri(t: Test) -> Outcome {
+    let folder = &broker().tls;
+    let trusting = format!("{}?cacertfile={folder}/ca.pem", broker().amqps);
+    works(&t, &t.open(&Connection::builder().uri(&trusting)).await?).await?;
+    let blind = format!("{}?verify=verify_none", broker().amqps);
+    works(&t, &t.open(&Connection::builder().uri(&blind)).await?).await
+}
+
+#[scenario]
+async fn a_root_that_did_not_sign_the_brokers_certificate_is_refused(t: Test) -> Outcome {
+    let stranger = Tls::new().root_file(format!("{}/client.pem", broker().tls));
+    for tls in [stranger, Tls::new()] {
+        let error = refused(t.open(&t.builder().uri(&broker().amqps).tls(tls)).await)?;
+        assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
+    }
+    Ok(())
+}
+
+#[scenario]
+async fn a_certificate_for_another_name_is_refused(t: Test) -> Outcome {
+    let error = refused(t.open(&t.builder().uri(&broker().amqps).tls(own_root().server_name("example.com"))).await)?;
+    assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
+    assert!(error.to_string().contains("example.com"), "{error}");
+    Ok(())
+}
+
+#[scenario]
+async fn tls_where_there_is_none_and_none_where_there_is_are_told(t: Test) -> Outcome {
+    let error = refused(t.open(&t.builder().tls(own_root())).await)?;
+    assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
+    let error = refused(t.open(&t.builder().host(broker().tls_address())).await)?;
+    assert!(matches!(error.kind(), ErrorKind::Io | ErrorKind::Protocol), "{error}");
+    Ok(())
+}
