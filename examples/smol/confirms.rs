@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use hopmq::{Channel, ErrorKind};
+use hopmq::{Confirm, ErrorKind, Queue};
 
 const MESSAGES: usize = 1000;
 
@@ -22,15 +22,15 @@ fn main() -> hopmq::Result<()> {
         let queue = channel.queue("").exclusive().declare().await?;
 
         let start = Instant::now();
-        one_by_one(&channel, queue.name()).await?;
+        one_by_one(&queue).await?;
         println!("one by one     {MESSAGES} messages in {:.0?}", start.elapsed());
 
         let start = Instant::now();
-        in_batches(&channel, queue.name()).await?;
+        in_batches(&queue).await?;
         println!("in batches     {MESSAGES} messages in {:.0?}", start.elapsed());
 
         let start = Instant::now();
-        in_a_window(&channel, queue.name()).await?;
+        in_a_window(&queue).await?;
         println!("in a window    {MESSAGES} messages in {:.0?}", start.elapsed());
 
         // A mandatory message that fits no queue comes back, as the error of its own confirm.
@@ -43,20 +43,19 @@ fn main() -> hopmq::Result<()> {
 }
 
 /// The simplest way: each message waits for the broker, which takes a round trip.
-async fn one_by_one(channel: &Channel, queue: &str) -> hopmq::Result<()> {
+async fn one_by_one(queue: &Queue) -> hopmq::Result<()> {
     for id in 0..MESSAGES {
-        channel.publish("", queue, format!("message {id}")).confirm().await?;
+        queue.publish(format!("message {id}")).confirm().await?;
     }
     Ok(())
 }
 
 /// A hundred at a time: publish them all, then await them all.
-async fn in_batches(channel: &Channel, queue: &str) -> hopmq::Result<()> {
+async fn in_batches(queue: &Queue) -> hopmq::Result<()> {
     for batch in 0..MESSAGES / 100 {
         let mut confirms = Vec::new();
         for id in 0..100 {
-            let body = format!("message {id} of batch {batch}");
-            confirms.push(channel.publish("", queue, body).confirm_later().await?);
+            confirms.push(queue.publish(format!("message {id} of batch {batch}")).confirm_later().await?);
         }
         for confirm in confirms {
             confirm.await?;
@@ -66,16 +65,16 @@ async fn in_batches(channel: &Channel, queue: &str) -> hopmq::Result<()> {
 }
 
 /// Steadily: a message goes out whenever fewer than a hundred are unconfirmed.
-async fn in_a_window(channel: &Channel, queue: &str) -> hopmq::Result<()> {
-    let mut window = VecDeque::new();
+async fn in_a_window(queue: &Queue) -> hopmq::Result<()> {
+    let mut window: VecDeque<Confirm> = VecDeque::new();
     for id in 0..MESSAGES {
         if window.len() == 100
             && let Some(oldest) = window.pop_front()
         {
-            // Its error would tell which message to publish again: here, the one a hundred before `id`.
+            // Its error would tell which message to publish again: the one a hundred before this.
             oldest.await?;
         }
-        window.push_back(channel.publish("", queue, format!("message {id}")).confirm_later().await?);
+        window.push_back(queue.publish(format!("message {id}")).confirm_later().await?);
     }
     for confirm in window {
         confirm.await?;

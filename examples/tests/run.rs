@@ -39,6 +39,26 @@ examples! {
         "calm       quick.orange.rabbit\ncalm       lazy.orange.elephant\ncalm       lazy.pink.rabbit\n",
         "all        quick.orange.rabbit\nall        lazy.orange.elephant\nall        quick.brown.fox\n",
     ];
+    blocking_hello: "blocking/hello.rs" ["sent      Hello World!", "received  Hello World!"];
+    blocking_publish_subscribe: "blocking/publish_subscribe.rs" [
+        "published  stopping",
+        "screen     starting", "screen     ready", "screen     stopping",
+        "disk       starting", "disk       ready", "disk       stopping",
+    ];
+    blocking_routing: "blocking/routing.rs" [
+        "published  debug: x = 3",
+        "\npager      error: disk full\nscreen     info: ready\n",
+        "screen     warning: disk nearly full\nscreen     error: disk full\n",
+    ];
+    blocking_topics: "blocking/topics.rs" [
+        "orange     quick.orange.rabbit\norange     lazy.orange.elephant\n",
+        "calm       quick.orange.rabbit\ncalm       lazy.orange.elephant\ncalm       lazy.pink.rabbit\n",
+        "all        quick.orange.rabbit\nall        lazy.orange.elephant\nall        quick.brown.fox\n",
+    ];
+    blocking_rpc: "blocking/rpc.rs" [
+        "fibonacci(5) = 5", "fibonacci(30) = 832040", "the server ended: ", "without a server: ", "NO_ROUTE",
+    ];
+    blocking_confirms: "blocking/confirms.rs" ["one by one ", "in batches ", "in a window ", "returned ", "NO_ROUTE"];
     smol_rpc: "smol/rpc.rs" ["fibonacci(5) = 5", "fibonacci(30) = 832040", "without a server: ", "NO_ROUTE"];
     smol_confirms: "smol/confirms.rs" ["one by one ", "in batches ", "in a window ", "returned ", "NO_ROUTE"];
     tokio: "tokio.rs" ["received 5", "the sum is 15", "nothing else came", "then came \"one more\""];
@@ -53,9 +73,13 @@ examples! {
 
 #[test]
 fn work_queues_share_all_tasks() {
-    let output = run("smol_work_queues", "smol/work_queues.rs", &[]).expect_success();
-    let done = output.lines().filter(|line| line.starts_with("Ada: ") || line.starts_with("Ben: ")).count();
-    assert_eq!(done, 6, "{output}");
+    let smol = run("smol_work_queues", "smol/work_queues.rs", &[]).expect_success();
+    let blocking = run("blocking_work_queues", "blocking/work_queues.rs", &[]).expect_success();
+    for output in [smol, blocking] {
+        expect_in_order(&output, &["6 tasks wait"]);
+        let done = |name: &str| output.lines().filter(|line| line.starts_with(name)).count();
+        assert_eq!(done("Ada: ") + done("Ben: "), 6, "{output}");
+    }
 }
 
 #[test]

@@ -1,0 +1,51 @@
+//! Hello World: one program sends a message, another receives it.
+//!
+//! ```sh
+//! cargo run --example blocking_hello
+//! ```
+//!
+//! Both programs are in this one file, each with a connection of its own.
+//! RabbitMQ's first tutorial tells the story: <https://www.rabbitmq.com/tutorials>.
+
+use hopmq_blocking::{Connection, Result};
+
+const QUEUE: &str = "blocking-hello";
+
+fn main() -> Result<()> {
+    let url = std::env::var("AMQP_URL").unwrap_or("amqp://localhost".into());
+    send(&url)?;
+    receive(&url)
+}
+
+fn send(url: &str) -> Result<()> {
+    let connection = Connection::open(url)?;
+    let channel = connection.channel()?;
+
+    // Both sides declare the queue, for nobody knows who comes first. Declaring it twice does nothing.
+    let queue = channel.queue(QUEUE).durable().declare()?;
+
+    // `confirm` waits until the broker has the message. `send` would not.
+    queue.publish("Hello World!").confirm()?;
+    println!("sent      Hello World!");
+
+    // Dropping it would close it too; `close` says whether all went well.
+    connection.close()
+}
+
+fn receive(url: &str) -> Result<()> {
+    let connection = Connection::open(url)?;
+    let channel = connection.channel()?;
+    let queue = channel.queue(QUEUE).durable().declare()?;
+
+    // A consumer is an iterator. A real program would loop: `for delivery in consumer { … }`
+    let mut consumer = queue.consume().start()?;
+    if let Some(delivery) = consumer.next() {
+        let delivery = delivery?;
+        println!("received  {}", String::from_utf8_lossy(delivery.body()));
+        // Unless it is acknowledged, the broker delivers it again when this channel is gone.
+        delivery.ack()?;
+    }
+
+    queue.delete().delete()?;
+    connection.close()
+}
