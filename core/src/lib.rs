@@ -96,7 +96,7 @@
 //! | a [`Consumer`] | it is cancelled; what it had not handed out goes back to the queue |
 //! | a [`Delivery`] | nothing is settled: the broker keeps it until the channel ends, then delivers it again |
 //! | [`Connection::close`] | the closing goes on |
-//! | the last handle of a [`Channel`] or [`Connection`] | what was accepted is sent, then it is closed, without waiting |
+//! | the last handle of a [`Channel`] or [`Connection`] | what was accepted is sent, then it is closed; nobody waits for it, so end a program with [`Connection::close`] |
 //! | the [`Driver`] | the connection ends at once, and everybody who waits on it gets an error |
 //!
 //! # Deadlines
