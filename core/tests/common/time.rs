@@ -41,7 +41,11 @@ impl VirtualTime {
 
     /// The next moment at which somebody wants to be woken.
     pub(crate) fn next_alarm(&self) -> Option<Time> {
-        self.lock().alarms.first_key_value().map(|((time, _), _)| *time).filter(|time| time.since_epoch() < Duration::MAX)
+        self.lock()
+            .alarms
+            .first_key_value()
+            .map(|((time, _), _)| *time)
+            .filter(|time| time.since_epoch() < Duration::MAX)
     }
 
     /// Turns the clock to `now`, and wakes whoever waited for it.

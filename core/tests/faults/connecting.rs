@@ -233,7 +233,10 @@ fn a_challenge_that_the_mechanism_has_no_answer_to_is_an_authentication_error() 
 fn a_frame_max_below_the_least_is_refused_with_a_code() {
     let mut world = World::new();
     let tune = method::connection::Tune { channel_max: 0, frame_max: 1, heartbeat: 0 };
-    world.server.reactions.insert(Stage::Tune, Reaction::Raw(crate::common::frame(1, 0, &crate::common::payload(&tune))));
+    world
+        .server
+        .reactions
+        .insert(Stage::Tune, Reaction::Raw(crate::common::frame(1, 0, &crate::common::payload(&tune))));
     let error = refused(&mut world);
     assert_eq!(fault(&error), (ErrorKind::Protocol, Some(502)));
     assert!(error.to_string().contains("frame-max 1"), "{error}");
