@@ -69,8 +69,8 @@
 //!
 //! # Runtimes
 //!
-//! Handles encode what you ask for into a buffer; a [`Driver`] carries it to the broker, and brings back what the broker
-//! says. It is a future, and all that differs between runtimes is who polls it:
+//! Handles encode what you ask for into a buffer; a [`Driver`] carries it to the broker, and brings back what the
+//! broker says. It is a future, and all that differs between runtimes is who polls it:
 //!
 //! - `Connection::open` and `Builder::open`: one thread of this crate's, `hopmq-driver`, for all such connections.
 //! - `Builder::open_tokio`: a task of tokio's, on tokio's sockets and timers.
@@ -116,12 +116,12 @@
 //!
 //! # Backpressure
 //!
-//! Outwards, publishing waits while more than 1 MiB ([`Builder::high_water_mark`]) waits to be written, while the broker
-//! blocks publishing ([`Event::Blocked`]), and while it stopped the channel's flow. Acknowledgements, requests and
-//! heartbeats pass.
+//! Outwards, publishing waits while more than 1 MiB ([`Builder::high_water_mark`]) waits to be written, while the
+//! broker blocks publishing ([`Event::Blocked`]), and while it stopped the channel's flow. Acknowledgements, requests
+//! and heartbeats pass.
 //!
-//! Inwards, a consumer gets 256 deliveries at most before it acknowledges some ([`Consume::prefetch`]); and reading stops
-//! while consumers have not taken 8 MiB ([`Builder::receive_limit`]), so that neither a consumer without
+//! Inwards, a consumer gets 256 deliveries at most before it acknowledges some ([`Consume::prefetch`]); and reading
+//! stops while consumers have not taken 8 MiB ([`Builder::receive_limit`]), so that neither a consumer without
 //! acknowledgements nor a large prefetch fills the memory.
 //!
 //! # Errors
@@ -132,15 +132,15 @@
 //! - **You**: [`Usage`](ErrorKind::Usage), [`Config`](ErrorKind::Config), [`Closed`](ErrorKind::Closed). Nothing was
 //!   sent, and channel and connection go on.
 //! - **The broker refused** what you asked for: [`ChannelClosed`](ErrorKind::ChannelClosed) ends one channel,
-//!   [`ConnectionClosed`](ErrorKind::ConnectionClosed) and [`Authentication`](ErrorKind::Authentication) the connection;
-//!   [`Nacked`](ErrorKind::Nacked) and [`Returned`](ErrorKind::Returned) concern one message,
+//!   [`ConnectionClosed`](ErrorKind::ConnectionClosed) and [`Authentication`](ErrorKind::Authentication) the
+//!   connection; [`Nacked`](ErrorKind::Nacked) and [`Returned`](ErrorKind::Returned) concern one message,
 //!   [`ConsumerCancelled`](ErrorKind::ConsumerCancelled) one consumer.
 //! - **The way to it** failed: [`Io`](ErrorKind::Io), [`Tls`](ErrorKind::Tls), [`WebSocket`](ErrorKind::WebSocket),
 //!   [`Heartbeat`](ErrorKind::Heartbeat), [`Timeout`](ErrorKind::Timeout).
 //! - **The peer broke the protocol**: [`Protocol`](ErrorKind::Protocol). The connection ends.
 //!
-//! What ends a channel or a connection is the error of everything that waits on it, and of everything asked of it later.
-//! A connection that has ended does not come back: open another.
+//! What ends a channel or a connection is the error of everything that waits on it, and of everything asked of it
+//! later. A connection that has ended does not come back: open another.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod auth;
