@@ -40,7 +40,7 @@ async fn work(connection: hopmq::Connection) -> hopmq::Result<()> {
     queue.publish("to myself").confirm().await?;
     let mut consumer = queue.consume().await?;
     if let Some(delivery) = consumer.try_next().await? {
-        println!("  received {:?}", String::from_utf8_lossy(delivery.body()));
+        println!("  received {:?}", delivery.text());
         delivery.ack()?;
     }
     connection.close().await?;

@@ -23,7 +23,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let worker = tokio::spawn(async move {
         let mut sum = 0;
         while let Some(delivery) = consumer.try_next().await? {
-            let number: Option<u32> = String::from_utf8_lossy(delivery.body()).parse().ok();
+            let number: Option<u32> = delivery.text().parse().ok();
             delivery.ack()?;
             let Some(number) = number else { break };
             println!("received {number}");
@@ -47,7 +47,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     queue.publish("one more").send().await?;
     if let Some(delivery) = consumer.try_next().await? {
-        println!("then came {:?}", String::from_utf8_lossy(delivery.body()));
+        println!("then came {:?}", delivery.text());
         delivery.ack()?;
     }
     Ok(connection.close().await?)

@@ -113,6 +113,8 @@ impl Channel {
         queue_unbind(queue: &str, exchange: &str, key: &str, arguments: impl Into<FieldTable>) -> ();
         /// Deletes the messages of a queue that are not under way to a consumer. Returns how many they were.
         queue_purge(queue: &str) -> u32;
+        /// Cancels a consumer of the channel by its tag: for one that is iterated on another thread.
+        cancel(tag: &str) -> ();
         /// Fetches one message of a queue, if there is one. Polling a queue like this is slow: prefer
         /// [`Channel::consume`].
         get(queue: &str) -> Option<Delivery>;

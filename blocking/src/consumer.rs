@@ -59,7 +59,7 @@ impl<'a> Consume<'a> {
 /// # let channel = hopmq_blocking::Connection::open("amqp://localhost")?.channel()?;
 /// for delivery in channel.consume("orders").prefetch(10).start()? {
 ///     let delivery = delivery?;
-///     println!("{}", String::from_utf8_lossy(delivery.body()));
+///     println!("{}", delivery.text());
 ///     delivery.ack()?;
 /// }
 /// # Ok::<(), hopmq_blocking::Error>(())

@@ -15,7 +15,7 @@ use crate::consumer::Consume;
 use crate::declare::{ExchangeDeclare, ExchangeDelete, QueueDeclare, QueueDelete};
 use crate::publish::Publish;
 use crate::request::decode;
-use crate::shared::{ChannelEnd, Prefetch, Reply, RequestKind, Shared, State, register};
+use crate::shared::{ChannelEnd, ConsumerState, Prefetch, Reply, RequestKind, Shared, State, register};
 use crate::{Connection, Delivery, Error, ErrorKind, Request, Result, Returned};
 
 /// A channel of a connection: open one with [`Connection::channel`].
@@ -264,6 +264,25 @@ impl Channel {
     /// Consumes from a queue: see [`Consume`].
     pub fn consume<'a>(&'a self, queue: &'a str) -> Consume<'a> {
         Consume::new(self, queue)
+    }
+
+    /// Cancels a consumer of the channel by its tag: for one that was moved into a task. See
+    /// [`Consumer::cancel`](crate::Consumer::cancel).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] if the channel has no such consumer.
+    pub fn cancel(&self, tag: &str) -> Request<()> {
+        let (number, serial, deadline) = (self.core.number, self.core.serial, self.deadline());
+        let sent = self.core.with_channel(|state| {
+            let mine =
+                |consumer: &ConsumerState| (consumer.channel, consumer.serial, &*consumer.tag) == (number, serial, tag);
+            let known = state.consumers.iter_mut().find(|(_, consumer)| mine(consumer)).map(|(key, _)| key);
+            let Some(key) = known else {
+                return Err(Error::new(ErrorKind::Usage, format!("the channel has no consumer {tag:?}")));
+            };
+            state.cancel_consumer(key, deadline)
+        });
+        Request::plain(self.core.shared(), sent)
     }
 
     /// Fetches one message of a queue, if there is one. Polling a queue like this is slow: prefer

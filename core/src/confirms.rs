@@ -107,10 +107,9 @@ impl Confirms {
         self.failed.remove(&tag);
         if let Some(place) = tag.checked_sub(self.base).and_then(|index| self.places.get_mut(index as usize))
             && !matches!(place, Place::Settled)
+            && let Place::Waiting(waker) = std::mem::replace(place, Place::Unawaited)
         {
-            if let Place::Waiting(waker) = std::mem::replace(place, Place::Unawaited) {
-                spent.push(waker);
-            }
+            spent.push(waker);
         }
     }
 

@@ -129,7 +129,7 @@ impl State {
             warn!(
                 exchange = returned.exchange(),
                 routing_key = returned.routing_key(),
-                reason = returned.text(),
+                reason = returned.reason(),
                 "a mandatory message came back, and nobody listens to Channel::returns"
             );
             return;

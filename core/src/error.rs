@@ -92,7 +92,7 @@ impl Error {
             returned.exchange(),
             returned.routing_key(),
             returned.code(),
-            returned.text(),
+            returned.reason(),
         );
         let code = Some(returned.code());
         Self(Arc::new(Inner { kind: ErrorKind::Returned, code, message, source: None, returned: Some(returned) }))
@@ -137,8 +137,12 @@ impl fmt::Display for Error {
     }
 }
 
+/// The message, for a `main` that returns an error and for `unwrap`; all of it by `{:#?}`.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !f.alternate() {
+            return fmt::Display::fmt(self, f);
+        }
         f.debug_struct("Error")
             .field("kind", &self.0.kind)
             .field("code", &self.0.code)

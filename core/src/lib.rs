@@ -21,7 +21,7 @@
 //!
 //!     let mut consumer = orders.consume().prefetch(100).await?; // a Stream
 //!     while let Some(order) = consumer.try_next().await? {
-//!         println!("cooking {}", String::from_utf8_lossy(order.body()));
+//!         println!("cooking {}", order.text());
 //!         order.ack()?;
 //!     }
 //!     connection.close().await

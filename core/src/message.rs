@@ -1,5 +1,6 @@
 //! Messages as they come: delivered, fetched or returned.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -32,6 +33,11 @@ impl Message {
     /// The body, given away.
     pub fn into_body(self) -> Bytes {
         self.content.into_body()
+    }
+
+    /// The body as text; bytes that are no UTF-8 show as U+FFFD.
+    pub fn text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(self.body())
     }
 
     /// The exchange that it was published to; empty for the default exchange.
@@ -91,7 +97,7 @@ impl Returned {
     }
 
     /// The same in words.
-    pub fn text(&self) -> &str {
+    pub fn reason(&self) -> &str {
         text(self.message.content.arguments().reply_text)
     }
 
@@ -212,12 +218,17 @@ impl Deref for Delivery {
 ///
 /// All verbs only queue a few bytes and return at once. They pass even while the broker blocks publishing. On a
 /// delivery that needs no acknowledgement (`no_ack`) they do nothing.
-#[derive(Debug)]
 #[must_use = "a delivery that is neither acked nor rejected stays with this channel until it closes"]
 pub struct Acker {
     channel: Arc<ChannelCore>,
     tag: u64,
     no_ack: bool,
+}
+
+impl fmt::Debug for Acker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acker").field("delivery_tag", &self.tag).finish_non_exhaustive()
+    }
 }
 
 impl Acker {

@@ -44,8 +44,8 @@ impl Credentials {
     }
 
     /// Says that they expire, counted from now: shortly before, the [`CredentialsProvider`] is asked for new ones, and
-    /// the broker gets them by `connection.update-secret`. For OAuth 2 tokens; RabbitMQ refuses new secrets for users
-    /// of its own database.
+    /// the broker gets them by `connection.update-secret`. For OAuth 2 tokens; for users of its own database, RabbitMQ
+    /// takes any and changes nothing.
     pub fn expires_in(mut self, lifetime: Duration) -> Self {
         self.lifetime = Some(lifetime);
         self

@@ -41,7 +41,7 @@ fn receive(url: &str) -> Result<()> {
     let mut consumer = queue.consume().start()?;
     if let Some(delivery) = consumer.next() {
         let delivery = delivery?;
-        println!("received  {}", String::from_utf8_lossy(delivery.body()));
+        println!("received  {}", delivery.text());
         // Unless it is acknowledged, the broker delivers it again when this channel is gone.
         delivery.ack()?;
     }

@@ -44,7 +44,7 @@ fn print_all(name: &str, lines: Consumer) -> Result<()> {
     lines.cancel()?;
     for line in lines {
         let line = line?;
-        println!("{name:<10} {}: {}", line.routing_key(), String::from_utf8_lossy(line.body()));
+        println!("{name:<10} {}: {}", line.routing_key(), line.text());
     }
     Ok(())
 }

@@ -47,7 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn serve(questions: Consumer, channel: Channel) -> Result<()> {
     for question in questions {
         let question = question?;
-        let answer = match String::from_utf8_lossy(question.body()).parse() {
+        let answer = match question.text().parse() {
             Ok(n) => fibonacci(n).to_string(),
             Err(error) => format!("not a number: {error}"),
         };
@@ -92,7 +92,7 @@ impl Client {
             let answer = answer?;
             // An answer to an earlier question, which we had given up, is not ours.
             if answer.properties().correlation_id() == Some(&id) {
-                return Ok(String::from_utf8_lossy(answer.body()).parse()?);
+                return Ok(answer.text().parse()?);
             }
         }
         Err("no answer came for ten seconds".into())

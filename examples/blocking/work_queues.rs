@@ -52,7 +52,7 @@ fn work(name: &str, connection: Connection) -> Result<()> {
     let mut tasks = channel.consume(QUEUE).prefetch(1).start()?;
     for delivery in tasks.iter_within(Duration::from_secs(1)) {
         let delivery = delivery?;
-        let task = String::from_utf8_lossy(delivery.body());
+        let task = delivery.text();
         println!("{name}: {task}");
         // However long it takes, the connection is alive meanwhile: a thread of its own sends the heartbeats.
         let dots = task.matches('.').count() as u32;

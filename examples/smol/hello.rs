@@ -42,7 +42,7 @@ async fn receive(url: &str) -> hopmq::Result<()> {
     // A consumer is a stream. A real program would loop: `while let Some(delivery) = consumer.try_next().await? { … }`
     let mut consumer = queue.consume().await?;
     if let Some(delivery) = consumer.try_next().await? {
-        println!("received  {}", String::from_utf8_lossy(delivery.body()));
+        println!("received  {}", delivery.text());
         // Unless it is acknowledged, the broker delivers it again when this channel is gone.
         delivery.ack()?;
     }

@@ -47,7 +47,7 @@ async fn print_all(name: &str, lines: &mut hopmq::Consumer) -> hopmq::Result<()>
     // A real subscriber goes on for ever. This one has the broker stop, and takes what was delivered before.
     lines.cancel().await?;
     while let Some(line) = lines.try_next().await? {
-        println!("{name:<10} {}", String::from_utf8_lossy(line.body()));
+        println!("{name:<10} {}", line.text());
     }
     Ok(())
 }

@@ -48,7 +48,7 @@ async fn subscribe(channel: &hopmq::Channel, severities: &[&str]) -> hopmq::Resu
 async fn print_all(name: &str, lines: &mut hopmq::Consumer) -> hopmq::Result<()> {
     lines.cancel().await?;
     while let Some(line) = lines.try_next().await? {
-        println!("{name:<10} {}: {}", line.routing_key(), String::from_utf8_lossy(line.body()));
+        println!("{name:<10} {}: {}", line.routing_key(), line.text());
     }
     Ok(())
 }

@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 async fn serve(mut questions: hopmq::Consumer, channel: hopmq::Channel) -> hopmq::Result<()> {
     while let Some(question) = questions.try_next().await? {
-        let answer = match String::from_utf8_lossy(question.body()).parse() {
+        let answer = match question.text().parse() {
             Ok(n) => fibonacci(n).to_string(),
             Err(error) => format!("not a number: {error}"),
         };
@@ -83,7 +83,7 @@ impl Client {
         while let Some(answer) = self.answers.try_next().await? {
             // An answer to an earlier question, which we had given up, is not ours.
             if answer.properties().correlation_id() == Some(&id) {
-                return Ok(String::from_utf8_lossy(answer.body()).parse()?);
+                return Ok(answer.text().parse()?);
             }
         }
         Err("the consumer of answers was cancelled".into())

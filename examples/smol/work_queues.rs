@@ -55,7 +55,7 @@ async fn work(name: &str, connection: hopmq::Connection, done: Sender<String>) -
     // One task at a time, so that nobody hoards tasks while others are idle.
     let mut tasks = channel.consume(QUEUE).prefetch(1).await?;
     while let Some(delivery) = tasks.try_next().await? {
-        let task = String::from_utf8_lossy(delivery.body()).into_owned();
+        let task = delivery.text().into_owned();
         let dots = task.matches('.').count() as u32;
         smol::Timer::after(dots * Duration::from_millis(100)).await;
         delivery.ack()?;

@@ -237,3 +237,16 @@ async fn a_get_says_how_many_messages_are_left(t: Test) -> Outcome {
     assert_eq!((body(&again), again.redelivered()), ("1", true));
     Ok(())
 }
+
+#[scenario]
+async fn a_consumer_is_cancelled_by_its_tag_from_elsewhere(t: Test) -> Outcome {
+    let channel = t.channel().await?;
+    let queue = t.queue_with(&channel, &["1"]).await?;
+    let mut consumer = queue.consume().tag("mine").start().await?;
+    assert_eq!(bodies(&mut consumer, 1).await?, ["1"]);
+    channel.cancel("mine").await?;
+    assert!(consumer.next().await.is_none());
+    let error = channel.cancel("nobody").await.expect_err("there is no such consumer");
+    assert_eq!(error.kind(), ErrorKind::Usage);
+    Ok(())
+}

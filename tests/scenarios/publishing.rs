@@ -190,7 +190,7 @@ async fn a_mandatory_message_without_a_queue_fails_its_confirm_and_comes_back(t:
     let error = refused(publish.confirm().await)?;
     assert_eq!((error.kind(), error.code()), (ErrorKind::Returned, Some(312)), "{error}");
     let returned = error.returned().expect("the message is in the error");
-    assert_eq!((returned.code(), returned.text()), (312, "NO_ROUTE"));
+    assert_eq!((returned.code(), returned.reason()), (312, "NO_ROUTE"));
     assert_eq!((returned.exchange(), returned.routing_key()), ("amq.direct", "nowhere"));
     assert_eq!((body(returned), returned.properties().message_id()), ("come back", Some("7")));
     channel.publish("amq.direct", "nowhere", "dropped").confirm().await?;

@@ -425,7 +425,7 @@ fn put_method<M: Encode>(out: &mut Vec<u8>, frame_max: usize, channel: u16, meth
     frame::put_head(out, Kind::Method, channel, 0);
     if let Err(error) = method.encode(out) {
         out.truncate(start);
-        return Err(error);
+        return Err(Error::caller(format!("{}: {}", M::ID.name(), error.message())));
     }
     let size = out.len() - start - HEAD;
     if size + OVERHEAD > frame_max {
