@@ -1,6 +1,6 @@
 //! Setting up a connection.
 
-use std::future::ready;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hopmq::Value;
@@ -27,11 +27,15 @@ use crate::{Connection, Result, thread};
 #[must_use = "nothing is connected before open()"]
 pub struct Builder {
     core: hopmq::Builder,
+    close_timeout: Duration,
 }
+
+/// Core's default.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Builder {
     pub(crate) fn new() -> Self {
-        Self { core: hopmq::Connection::builder() }
+        Self { core: hopmq::Connection::builder(), close_timeout: CLOSE_TIMEOUT }.close_timeout(CLOSE_TIMEOUT)
     }
 
     settings! {
@@ -63,8 +67,8 @@ impl Builder {
         /// How long a request may wait for its answer, and a publish for room. The default is 30 seconds.
         /// [`Connection::within`] sets it for some calls.
         request_timeout(timeout: Duration);
-        /// How long [`Connection::close`] waits for confirms. The default is 10 seconds.
-        close_timeout(timeout: Duration);
+        /// How long a publish may wait for its confirm, from when it is waited for. The default is 60 seconds.
+        confirm_timeout(timeout: Duration);
         /// How long the broker may take no bytes, before the connection is given up. The default is 60 seconds.
         write_timeout(timeout: Duration);
         /// Publishing waits while more bytes than this wait to be written. The default is 1 MiB.
@@ -87,8 +91,17 @@ impl Builder {
         websocket_protocols<'p>(protocols: impl IntoIterator<Item = &'p str>);
     }
 
-    /// Where credentials come from that change, such as tokens: asked by [`Builder::open`], once for each host that it
-    /// tries, on the calling thread. The time that it takes does not count towards `connect_timeout`.
+    /// How long [`Connection::close`] waits for confirms, and the drop of the last handle for what was accepted to be
+    /// written. The default is 10 seconds.
+    pub fn close_timeout(mut self, timeout: Duration) -> Self {
+        self.core = self.core.close_timeout(timeout);
+        self.close_timeout = timeout;
+        self
+    }
+
+    /// Where credentials come from that change, such as tokens: asked for each host that is tried, and again before
+    /// they expire, if [`Credentials`] say when. It is called on a thread of its own and may take its time, up to
+    /// `connect_timeout`.
     ///
     /// ```no_run
     /// use hopmq_blocking::Connection;
@@ -98,7 +111,11 @@ impl Builder {
     /// let builder = Connection::builder().credentials_from(|| Ok(Credentials::new("", fetch_token())));
     /// ```
     pub fn credentials_from(mut self, provider: impl Fn() -> Result<Credentials> + Send + Sync + 'static) -> Self {
-        self.core = self.core.credentials_from(move || ready(provider()));
+        let provider = Arc::new(provider);
+        self.core = self.core.credentials_from(move || {
+            let provider = Arc::clone(&provider);
+            blocking::unblock(move || provider())
+        });
         self
     }
 
@@ -113,7 +130,7 @@ impl Builder {
     /// anything else, [`Protocol`](crate::ErrorKind::Protocol) if it is no AMQP 0-9-1 broker.
     pub fn open(&self) -> Result<Connection> {
         let (core, driver) = async_io::block_on(self.core.connect())?;
-        thread::drive(&core, driver)?;
-        Ok(Connection::new(core, None))
+        thread::drive(&core, driver, self.close_timeout)?;
+        Ok(Connection::new(core))
     }
 }

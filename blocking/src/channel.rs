@@ -29,24 +29,23 @@ use crate::{Connection, Consume, ExchangeDeclare, ExchangeDelete, Publish, Queue
 #[derive(Clone, Debug)]
 pub struct Channel {
     pub(crate) core: hopmq::Channel,
-    pub(crate) timeout: Option<Duration>,
 }
 
 impl Channel {
-    pub(crate) fn new(core: hopmq::Channel, timeout: Option<Duration>) -> Self {
-        Self { core, timeout }
+    pub(crate) fn new(core: hopmq::Channel) -> Self {
+        Self { core }
     }
 
     /// The connection that it belongs to.
     pub fn connection(&self) -> Connection {
-        Connection::new(self.core.connection(), self.timeout)
+        Connection::new(self.core.connection())
     }
 
     /// A handle of the same channel, of which every call ends within `timeout`, with
     /// [`Timeout`](crate::ErrorKind::Timeout) at the latest: requests, publishes and their confirms, but not the
     /// iteration of a [`Consumer`](crate::Consumer).
     pub fn within(&self, timeout: Duration) -> Self {
-        Self { core: self.core.within(timeout), timeout: Some(timeout) }
+        Self { core: self.core.within(timeout) }
     }
 
     facts! {
@@ -58,7 +57,7 @@ impl Channel {
 
     /// Declares an exchange: see [`ExchangeDeclare`].
     pub fn exchange<'a>(&'a self, name: &'a str) -> ExchangeDeclare<'a> {
-        ExchangeDeclare { core: self.core.exchange(name), timeout: self.timeout }
+        ExchangeDeclare { core: self.core.exchange(name) }
     }
 
     /// Deletes an exchange: see [`ExchangeDelete`].
@@ -68,7 +67,7 @@ impl Channel {
 
     /// Declares a queue: see [`QueueDeclare`]. An empty name lets the broker make one.
     pub fn queue<'a>(&'a self, name: &'a str) -> QueueDeclare<'a> {
-        QueueDeclare { core: self.core.queue(name), timeout: self.timeout }
+        QueueDeclare { core: self.core.queue(name) }
     }
 
     /// Deletes a queue: see [`QueueDelete`].
@@ -80,7 +79,7 @@ impl Channel {
     /// the name of a queue.
     #[inline]
     pub fn publish<'a>(&'a self, exchange: &'a str, routing_key: &'a str, body: impl Into<Body<'a>>) -> Publish<'a> {
-        Publish { core: self.core.publish(exchange, routing_key, body), timeout: self.timeout }
+        Publish { core: self.core.publish(exchange, routing_key, body) }
     }
 
     /// Messages of this channel that were published as mandatory without awaiting a confirm, and came back: see
@@ -91,7 +90,7 @@ impl Channel {
 
     /// Consumes from a queue: see [`Consume`].
     pub fn consume<'a>(&'a self, queue: &'a str) -> Consume<'a> {
-        Consume { core: self.core.consume(queue), timeout: self.timeout }
+        Consume { core: self.core.consume(queue) }
     }
 
     requests! {
@@ -120,11 +119,11 @@ impl Channel {
         get(queue: &str) -> Option<Delivery>;
         /// The same for a message that counts as acknowledged when it is sent.
         get_no_ack(queue: &str) -> Option<Delivery>;
-        /// Sets how many deliveries each consumer that is started afterwards may hold unacknowledged.
-        /// [`Consume::prefetch`] does it for one.
+        /// Sets how many deliveries each consumer that is started afterwards may hold unacknowledged, unless it asks
+        /// for another number by [`Consume::prefetch`]; 0 is without limit.
         prefetch(count: u16) -> ();
-        /// Sets how many deliveries all consumers of the channel together may hold unacknowledged. Quorum queues
-        /// refuse it.
+        /// Sets how many deliveries all consumers of the channel together may hold unacknowledged, besides what each
+        /// may; 0 is without limit. Quorum queues refuse it.
         prefetch_shared(count: u16) -> ();
         /// Gives all unsettled deliveries of the channel back to their queues. Acks of them are refused from then on.
         recover() -> ();

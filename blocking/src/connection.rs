@@ -12,7 +12,8 @@ use crate::{Builder, Channel, Events, Result};
 ///
 /// Clones are handles of the same connection, to be used from any thread. It is closed by [`Connection::close`], which
 /// waits until all is sent and confirmed. When its last handle is dropped, with its channels and what came from them,
-/// what was accepted is sent and the connection is closed: that takes up to four seconds, mostly a millisecond.
+/// what was accepted is sent and the connection is closed. That takes a few milliseconds, and where the broker or the
+/// network is slow, up to the `close_timeout` of [`Builder`] (10 seconds) and five seconds more.
 ///
 /// ```no_run
 /// use hopmq_blocking::Connection;
@@ -26,12 +27,11 @@ use crate::{Builder, Channel, Events, Result};
 #[derive(Clone, Debug)]
 pub struct Connection {
     core: hopmq::Connection,
-    timeout: Option<Duration>,
 }
 
 impl Connection {
-    pub(crate) fn new(core: hopmq::Connection, timeout: Option<Duration>) -> Self {
-        Self { core, timeout }
+    pub(crate) fn new(core: hopmq::Connection) -> Self {
+        Self { core }
     }
 
     /// Connects to the broker of an AMQP URI: `amqp://user:password@host:port/vhost?heartbeat=10`. To set more than a
@@ -59,7 +59,7 @@ impl Connection {
     /// # Ok::<(), hopmq_blocking::Error>(())
     /// ```
     pub fn within(&self, timeout: Duration) -> Self {
-        Self { core: self.core.within(timeout), timeout: Some(timeout) }
+        Self { core: self.core.within(timeout) }
     }
 
     /// Opens a channel.
@@ -68,7 +68,7 @@ impl Connection {
     /// [`Usage`](crate::ErrorKind::Usage) if all channel numbers are taken (2,047 with RabbitMQ's defaults); they are
     /// free again when channels close.
     pub fn channel(&self) -> Result<Channel> {
-        Ok(Channel::new(wait(self.core.channel())?, self.timeout))
+        wait(self.core.channel()).map(Channel::new)
     }
 
     requests! {
@@ -82,7 +82,7 @@ impl Connection {
         /// with [`Closed`](crate::ErrorKind::Closed). Calling it again waits for the same.
         ///
         /// # Errors
-        /// If not everything was confirmed: [`Timeout`](crate::ErrorKind::Timeout). If the connection had ended
+        /// If not everything was written and confirmed in time: [`Timeout`](crate::ErrorKind::Timeout). If the connection had ended
         /// otherwise: why.
         close() -> ();
     }

@@ -2,26 +2,32 @@
 
 use std::time::Duration;
 
-use hopmq::{Delivery, Error, ErrorKind, Value};
+use hopmq::{Delivery, Value};
 
 use crate::Result;
 use crate::forward::settings;
 use crate::next::{Next, next, next_within};
-use crate::wait::{wait, wait_within};
+use crate::wait::wait;
 
 /// A consumer to be: made by [`Channel::consume`](crate::Channel::consume), started by [`Consume::start`].
+///
+/// ```no_run
+/// # let channel = hopmq_blocking::Connection::open("amqp://localhost")?.channel()?;
+/// let consumer = channel.consume("orders").tag("kitchen").prefetch(10).exclusive().start()?;
+/// # Ok::<(), hopmq_blocking::Error>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "nothing is consumed before it is started"]
 pub struct Consume<'a> {
     pub(crate) core: hopmq::Consume<'a>,
-    pub(crate) timeout: Option<Duration>,
 }
 
 impl<'a> Consume<'a> {
     settings! {
         /// Names the consumer, for the broker's tools; unique on its channel. Without it, a name is made.
         tag(tag: &'a str);
-        /// How many deliveries it may hold unacknowledged; 0 is without limit. The default is 256.
+        /// How many deliveries it may hold unacknowledged; 0 is without limit. The default is that of
+        /// [`Channel::prefetch`](crate::Channel::prefetch), and 256 where that is not set.
         prefetch(count: u16);
         /// Lets nobody else consume from the queue; fails with 403 if somebody does.
         exclusive();
@@ -40,7 +46,7 @@ impl<'a> Consume<'a> {
     /// # Errors
     /// 404 no such queue, 403 exclusively used or not permitted, and so on: they close the channel.
     pub fn start(self) -> Result<Consumer> {
-        Ok(Consumer { core: wait(self.core.start())?, timeout: self.timeout })
+        wait(self.core.start()).map(|core| Consumer { core })
     }
 }
 
@@ -48,7 +54,7 @@ impl<'a> Consume<'a> {
 ///
 /// - After [`Consumer::cancel`], it yields what was delivered and ends.
 /// - If the broker cancels it because the queue is gone, it yields an error of kind
-///   [`ConsumerCancelled`](ErrorKind::ConsumerCancelled) and ends.
+///   [`ConsumerCancelled`](crate::ErrorKind::ConsumerCancelled) and ends.
 /// - If channel or connection end, it yields their error and ends.
 ///
 /// A consumer that takes nothing makes its connection stop reading when it holds 8 MiB
@@ -67,7 +73,6 @@ impl<'a> Consume<'a> {
 #[derive(Debug)]
 pub struct Consumer {
     core: hopmq::Consumer,
-    timeout: Option<Duration>,
 }
 
 impl Consumer {
@@ -80,17 +85,10 @@ impl Consumer {
     /// taken; then the iterator ends.
     ///
     /// # Errors
-    /// [`Timeout`](ErrorKind::Timeout) if the answer does not come in time, or why channel, connection or consumer have
+    /// [`Timeout`](crate::ErrorKind::Timeout) if the answer does not come in time, or why channel, connection or consumer have
     /// ended.
     pub fn cancel(&self) -> Result<()> {
-        let request = self.core.cancel();
-        match self.timeout {
-            None => wait(request),
-            Some(limit) => wait_within(request, limit).unwrap_or_else(|| {
-                let text = format!("the broker did not cancel the consumer within {limit:?}");
-                Err(Error::new(ErrorKind::Timeout, text))
-            }),
-        }
+        wait(self.core.cancel())
     }
 
     /// Waits for the next delivery for up to `limit`: see [`Next`].

@@ -1,7 +1,5 @@
 //! Exchanges: declaring, using and deleting them.
 
-use std::time::Duration;
-
 use hopmq::{Body, Value};
 
 use crate::forward::{facts, requests, settings};
@@ -21,7 +19,6 @@ use crate::{Publish, Result};
 #[must_use = "nothing is declared before declare() or passive()"]
 pub struct ExchangeDeclare<'a> {
     pub(crate) core: hopmq::ExchangeDeclare<'a>,
-    pub(crate) timeout: Option<Duration>,
 }
 
 impl<'a> ExchangeDeclare<'a> {
@@ -53,7 +50,7 @@ impl<'a> ExchangeDeclare<'a> {
     /// # Errors
     /// 406 if it exists with other settings, 503 if the broker doesn't know its kind, 403 if it may not be declared.
     pub fn declare(self) -> Result<Exchange> {
-        Ok(Exchange { core: wait(self.core.declare())?, timeout: self.timeout })
+        wait(self.core.declare()).map(|core| Exchange { core })
     }
 
     /// Only checks that it exists, whatever its settings.
@@ -61,7 +58,7 @@ impl<'a> ExchangeDeclare<'a> {
     /// # Errors
     /// 404 if it doesn't, which closes the channel.
     pub fn passive(self) -> Result<Exchange> {
-        Ok(Exchange { core: wait(self.core.passive())?, timeout: self.timeout })
+        wait(self.core.passive()).map(|core| Exchange { core })
     }
 }
 
@@ -77,7 +74,6 @@ impl<'a> ExchangeDeclare<'a> {
 #[derive(Clone, Debug)]
 pub struct Exchange {
     core: hopmq::Exchange,
-    timeout: Option<Duration>,
 }
 
 impl Exchange {
@@ -93,7 +89,7 @@ impl Exchange {
 
     /// Publishes a message to it: see [`Publish`].
     pub fn publish<'a>(&'a self, routing_key: &'a str, body: impl Into<Body<'a>>) -> Publish<'a> {
-        Publish { core: self.core.publish(routing_key, body), timeout: self.timeout }
+        Publish { core: self.core.publish(routing_key, body) }
     }
 
     /// Deletes it: see [`ExchangeDelete`].

@@ -29,7 +29,6 @@ use crate::wait::{wait, wait_within};
 #[must_use = "nothing is published before it is sent"]
 pub struct Publish<'a> {
     pub(crate) core: hopmq::Publish<'a>,
-    pub(crate) timeout: Option<Duration>,
 }
 
 impl<'a> Publish<'a> {
@@ -87,9 +86,8 @@ impl<'a> Publish<'a> {
     /// Sends the message and waits until the broker has taken care of it: it is in its queues, and on disk if it and
     /// they are durable.
     ///
-    /// A handle that is [`within`](crate::Channel::within) a time bounds this too. Without, the broker may take as long
-    /// as it likes to confirm: one that is dead is found out by its heartbeats, and closing the channel from another
-    /// thread ends the wait.
+    /// It waits for up to the `confirm_timeout` of [`Builder`](crate::Builder) (60 seconds), or for as long as
+    /// [`Channel::within`](crate::Channel::within) says.
     ///
     /// # Errors
     /// As for [`Publish::send`], and [`Nacked`](ErrorKind::Nacked) if the broker could not,
@@ -97,11 +95,7 @@ impl<'a> Publish<'a> {
     /// [`Timeout`](ErrorKind::Timeout), or if channel or connection end before the confirm has come, with their error:
     /// the broker may have the message or not. In a transaction: [`Usage`](ErrorKind::Usage).
     pub fn confirm(self) -> Result<()> {
-        let confirm = self.core.confirm();
-        match self.timeout {
-            Some(limit) => wait_within(confirm, limit).unwrap_or_else(|| Err(unconfirmed(limit))),
-            None => wait(confirm),
-        }
+        wait(self.core.confirm())
     }
 
     /// Sends the message, and returns its [`Confirm`] to wait for later, so that many are under way at once.
@@ -110,8 +104,7 @@ impl<'a> Publish<'a> {
     /// As for [`Publish::send`]; those of the broker's answer are the [`Confirm`]'s.
     #[inline]
     pub fn confirm_later(self) -> Result<Confirm> {
-        let timeout = self.timeout;
-        wait(self.core.confirm_later()).map(|core| Confirm { core, timeout, outcome: None })
+        wait(self.core.confirm_later()).map(|core| Confirm { core, outcome: None })
     }
 }
 
@@ -134,26 +127,25 @@ impl<'a> Publish<'a> {
 #[must_use = "whether the broker has the message is not known unless this is waited for"]
 pub struct Confirm {
     core: hopmq::Confirm,
-    timeout: Option<Duration>,
     /// The broker's answer, once it is known.
     outcome: Option<Result<()>>,
 }
 
 impl Confirm {
-    /// Waits until the broker has taken care of the message: for the time that its handle is
-    /// [`within`](crate::Channel::within), else as long as it takes.
+    /// Waits until the broker has taken care of the message, for up to the `confirm_timeout` of
+    /// [`Builder`](crate::Builder) (60 seconds), or for as long as [`Channel::within`](crate::Channel::within) says.
     ///
     /// # Errors
     /// Those of [`Publish::confirm`].
-    pub fn wait(mut self) -> Result<()> {
-        match (self.outcome, self.timeout) {
-            (Some(outcome), _) => outcome,
-            (None, Some(limit)) => wait_within(&mut self.core, limit).unwrap_or_else(|| Err(unconfirmed(limit))),
-            (None, None) => wait(self.core),
+    pub fn wait(self) -> Result<()> {
+        match self.outcome {
+            Some(outcome) => outcome,
+            None => wait(self.core),
         }
     }
 
-    /// The same for up to `limit`. After a [`Timeout`](ErrorKind::Timeout) it can be asked again.
+    /// The same for up to `limit`. After a [`Timeout`](ErrorKind::Timeout) it can be asked again, until the time of
+    /// [`Confirm::wait`] is over.
     ///
     /// ```no_run
     /// # let channel = hopmq_blocking::Connection::open("amqp://localhost")?.channel()?;

@@ -26,7 +26,6 @@ use crate::{Consume, Publish, Result};
 #[must_use = "nothing is declared before declare() or passive()"]
 pub struct QueueDeclare<'a> {
     pub(crate) core: hopmq::QueueDeclare<'a>,
-    pub(crate) timeout: Option<Duration>,
 }
 
 impl QueueDeclare<'_> {
@@ -90,7 +89,7 @@ impl QueueDeclare<'_> {
     /// declared: each closes the channel. [`Usage`](crate::ErrorKind::Usage) if a name or an argument can't be
     /// encoded: the channel goes on.
     pub fn declare(self) -> Result<Queue> {
-        Ok(Queue { core: wait(self.core.declare())?, timeout: self.timeout })
+        wait(self.core.declare()).map(|core| Queue { core })
     }
 
     /// Only checks that it exists, whatever its settings.
@@ -98,7 +97,7 @@ impl QueueDeclare<'_> {
     /// # Errors
     /// 404 if it doesn't, which closes the channel.
     pub fn passive(self) -> Result<Queue> {
-        Ok(Queue { core: wait(self.core.passive())?, timeout: self.timeout })
+        wait(self.core.passive()).map(|core| Queue { core })
     }
 }
 
@@ -115,7 +114,6 @@ impl QueueDeclare<'_> {
 #[derive(Clone, Debug)]
 pub struct Queue {
     core: hopmq::Queue,
-    timeout: Option<Duration>,
 }
 
 impl Queue {
@@ -141,12 +139,12 @@ impl Queue {
 
     /// Consumes from it: see [`Consume`].
     pub fn consume(&self) -> Consume<'_> {
-        Consume { core: self.core.consume(), timeout: self.timeout }
+        Consume { core: self.core.consume() }
     }
 
     /// Publishes a message to it, by the default exchange: see [`Publish`].
     pub fn publish<'a>(&'a self, body: impl Into<Body<'a>>) -> Publish<'a> {
-        Publish { core: self.core.publish(body), timeout: self.timeout }
+        Publish { core: self.core.publish(body) }
     }
 
     /// Deletes it: see [`QueueDelete`].

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use hopmq::{Connection, Error, ErrorKind, Result};
 
-/// How long the last handle of a connection waits for its thread: a second more than a driver takes at the most to
-/// write the last bytes and to hear the broker's goodbye.
+/// How much longer than `close_timeout` the last handle of a connection waits for its thread: a second more than a
+/// driver needs at the most to hear the broker's goodbye and to write its own.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Waits for the thread when it is dropped.
@@ -16,10 +16,15 @@ struct Guard {
     thread: Option<JoinHandle<()>>,
     /// Disconnected when the thread ends.
     ended: Receiver<()>,
+    patience: Duration,
 }
 
 /// Starts the thread. It ends with the connection, whose last handle waits for it.
-pub(crate) fn drive(connection: &Connection, driver: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+pub(crate) fn drive(
+    connection: &Connection,
+    driver: impl Future<Output = ()> + Send + 'static,
+    close_timeout: Duration,
+) -> Result<()> {
     let (alive, ended) = channel();
     let run = move || {
         async_io::block_on(driver);
@@ -29,7 +34,7 @@ pub(crate) fn drive(connection: &Connection, driver: impl Future<Output = ()> + 
     let thread = started.map_err(|error| {
         Error::new(ErrorKind::Io, format!("the thread that drives the connection can't be started: {error}"))
     })?;
-    connection.keep(Guard { thread: Some(thread), ended });
+    connection.keep(Guard { thread: Some(thread), ended, patience: close_timeout.saturating_add(GRACE) });
     Ok(())
 }
 
@@ -38,7 +43,7 @@ impl Drop for Guard {
         let Some(thread) = self.thread.take() else { return };
         // A subscriber of `tracing` may hold the connection, and runs on the driver's thread too.
         let myself = thread.thread().id() == thread::current().id();
-        if !myself && self.ended.recv_timeout(GRACE) == Err(RecvTimeoutError::Disconnected) {
+        if !myself && self.ended.recv_timeout(self.patience) == Err(RecvTimeoutError::Disconnected) {
             // If it panicked, it has said so, and the connection has ended.
             let _ = thread.join();
         }
