@@ -12,6 +12,7 @@ mod exchanges;
 mod login;
 mod publishing;
 mod queues;
+mod rabbitmq;
 mod settling;
 mod transactions;
 
@@ -21,14 +22,14 @@ use hopmq_tests_macros::either;
 use crate::door::{Builder, Channel, Connection, Door, Queue, Result};
 
 /// What most scenarios use.
-mod prelude {
-    pub(super) use std::time::Duration;
+pub(crate) mod prelude {
+    pub(crate) use std::time::Duration;
 
-    pub(super) use hopmq_tests::{Failure, Outcome, broker};
-    pub(super) use hopmq_tests_macros::{either, scenario};
+    pub(crate) use hopmq_tests::{Failure, Outcome, broker};
+    pub(crate) use hopmq_tests_macros::{either, scenario};
 
-    pub(super) use super::{Test, body, refused};
-    pub(super) use crate::door::*;
+    pub(crate) use super::{Test, body, refused};
+    pub(crate) use crate::door::*;
 }
 
 /// What a scenario has: a broker to connect to, by the door that it runs through, and names of its own.
@@ -74,6 +75,11 @@ impl Test {
         Ok(queue)
     }
 
+    /// Lets the broker run low on memory, until the answer is dropped.
+    pub(crate) async fn memory_alarm(&self) -> Outcome<hopmq_tests::Alarm> {
+        self.unblock(hopmq_tests::Alarm::raise).await
+    }
+
     /// How many messages of a queue wait for a consumer.
     pub(crate) async fn ready(&self, channel: &Channel, queue: &str) -> Result<u32> {
         Ok(channel.queue(queue).passive().await?.message_count())
@@ -81,13 +87,13 @@ impl Test {
 }
 
 /// The body of a message as text.
-fn body(message: &crate::door::Message) -> &str {
+pub(crate) fn body(message: &crate::door::Message) -> &str {
     std::str::from_utf8(message.body()).unwrap_or("not UTF-8")
 }
 
 /// The error that had to come.
 #[track_caller]
-fn refused<T>(result: Result<T>) -> Outcome<crate::door::Error> {
+pub(crate) fn refused<T>(result: Result<T>) -> Outcome<crate::door::Error> {
     match result {
         Ok(_) => Err(hopmq_tests::Failure::new("this should have been refused")),
         Err(error) => Ok(error),

@@ -239,6 +239,26 @@ async fn each_returned_message_is_told_to_its_own_publish(t: Test) -> Outcome {
 }
 
 #[scenario]
+async fn publishing_waits_for_room_and_loses_nothing(t: Test) -> Outcome {
+    let connection = t.open(&t.builder().high_water_mark(1)).await?;
+    let channel = connection.channel().await?;
+    let queue = t.queue_with(&channel, &[]).await?;
+    let mut confirms = Vec::new();
+    for index in 0..300_usize {
+        confirms.push(queue.publish(vec![index as u8; index * 100]).confirm_later().await?);
+    }
+    for confirm in confirms {
+        confirm.wait().await?;
+    }
+    for index in 0..300_usize {
+        let delivery = queue.get().await?.expect("all were confirmed");
+        assert!(delivery.body()[..] == vec![index as u8; index * 100]);
+        delivery.ack()?;
+    }
+    Ok(())
+}
+
+#[scenario]
 async fn publishing_as_somebody_else_is_406(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let error = refused(channel.publish("", "nowhere", "").user_id("somebody").confirm().await)?;

@@ -20,8 +20,9 @@ async fn what_is_acked_does_not_come_back(t: Test) -> Outcome {
     let [_, second, _] = three(&channel, queue.name()).await?;
     second.ack()?;
     channel.close().await?;
-    let first = queue.get().await?.expect("it came back with the channel");
-    let third = queue.get().await?.expect("it came back with the channel");
+    let mut consumer = queue.consume().start().await?;
+    let first = consumer.next().await.expect("the consumer goes on")?;
+    let third = consumer.next().await.expect("the consumer goes on")?;
     assert_eq!((body(&first), body(&third)), ("1", "3"));
     assert!(first.redelivered() && third.redelivered());
     Ok(())
@@ -40,7 +41,10 @@ async fn one_ack_settles_all_before_it(t: Test) -> Outcome {
     let third = channel.get(queue.name()).await?.expect("the channel goes on");
     assert_eq!(body(&third), "3");
     channel.close().await?;
-    assert_eq!(t.ready(&owner, queue.name()).await?, 1);
+    let mut consumer = queue.consume().start().await?;
+    let back = consumer.next().await.expect("the consumer goes on")?;
+    assert_eq!(body(&back), "3");
+    assert_eq!(t.ready(&owner, queue.name()).await?, 0);
     Ok(())
 }
 
@@ -112,7 +116,8 @@ async fn acks_on_a_channel_that_is_closed_tell_so(t: Test) -> Outcome {
     assert_eq!(refused(first.ack())?.kind(), ErrorKind::Closed);
     let reused = connection.channel().await?;
     assert_eq!(reused.id(), channel.id());
-    let third = reused.get(queue.name()).await?.expect("both came back");
+    let mut consumer = reused.consume(queue.name()).start().await?;
+    let third = consumer.next().await.expect("both came back")?;
     assert_eq!(refused(second.ack())?.kind(), ErrorKind::Closed, "not the delivery of the new channel");
     Ok(third.ack()?)
 }

@@ -28,7 +28,8 @@ async fn what_is_rolled_back_never_happened(t: Test) -> Outcome {
     channel.tx_commit().await?;
     assert_eq!(t.ready(&other, queue.name()).await?, 0, "the ack was undone, and the message is still under way");
     channel.close().await?;
-    let back = other.get(queue.name()).await?.expect("it came back with the channel");
+    let mut consumer = queue.consume().start().await?;
+    let back = consumer.next().await.expect("the consumer goes on")?;
     assert_eq!((body(&back), back.redelivered()), ("taken", true));
     Ok(())
 }

@@ -100,3 +100,27 @@ impl Broker {
         }
     }
 }
+
+/// RabbitMQ believes that memory is low, until this is dropped.
+#[derive(Debug)]
+pub struct Alarm(());
+
+impl Alarm {
+    /// Raises the alarm.
+    ///
+    /// # Errors
+    /// If `rabbitmqctl` fails.
+    pub fn raise() -> Outcome<Self> {
+        let alarm = Self(());
+        broker().ctl(&["set_vm_memory_high_watermark", "0.00001"])?;
+        Ok(alarm)
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if let Err(failure) = broker().ctl(&["set_vm_memory_high_watermark", "absolute", "4GB"]) {
+            eprintln!("the memory alarm stays: {failure}");
+        }
+    }
+}

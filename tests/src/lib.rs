@@ -7,6 +7,6 @@ mod harness;
 pub mod macros;
 pub mod relay;
 
-pub use broker::{Broker, broker};
+pub use broker::{Alarm, Broker, broker};
 pub use failure::{Failure, Outcome};
 pub use harness::{Harness, run};

@@ -3,6 +3,8 @@
 
 #[path = "../doors/asynchronous.rs"]
 mod asynchronous;
+#[path = "../scenarios/futures.rs"]
+mod futures;
 #[path = "../scenarios/mod.rs"]
 mod scenarios;
 

@@ -1,0 +1,118 @@
+//! What needs a hand in RabbitMQ itself: its management API, and `rabbitmqctl`.
+
+use super::prelude::*;
+
+/// The management API's name of the connection that calls itself `name`, once it knows of it.
+#[either]
+async fn known_as(t: &Test, name: &str) -> Outcome<String> {
+    loop {
+        let list = || broker().http("GET", "/api/connections?columns=name,user_provided_name");
+        let list = t.unblock(list).await?;
+        for entry in list.split('}').filter(|entry| entry.contains(&format!("\"user_provided_name\":\"{name}\""))) {
+            let after = entry.split("\"name\":\"").nth(1);
+            return Ok(after.and_then(|rest| rest.split('"').next()).unwrap_or_default().replace("\\u003e", ">"));
+        }
+    }
+}
+
+/// Has the broker close the connection that calls itself `name`.
+#[either]
+async fn kill(t: &Test, name: &str) -> Outcome {
+    let known = known_as(t, name).await?.replace(' ', "%20").replace('>', "%3E");
+    t.unblock(move || broker().http("DELETE", &format!("/api/connections/{known}"))).await?;
+    Ok(())
+}
+
+#[scenario]
+async fn the_broker_shows_a_connection_by_its_name(t: Test) -> Outcome {
+    let name = t.name("order service");
+    let connection = t.open(&t.builder().name(&name).client_property("region", "eu")).await?;
+    assert!(known_as(&t, &name).await?.contains(" -> "));
+    Ok(connection.close().await?)
+}
+
+#[scenario]
+async fn all_that_waits_ends_with_320_when_the_broker_closes_the_connection(t: Test) -> Outcome {
+    let name = t.name("connection");
+    let connection = t.open(&t.builder().name(&name)).await?;
+    let channel = connection.channel().await?;
+    let queue = t.queue_with(&channel, &[]).await?;
+    let mut consumer = queue.consume().start().await?;
+    let (mut returns, mut events) = (channel.returns(), connection.events());
+    let waiting = t.start(move || async move { consumer.next().await });
+    let returned = t.start(move || async move { returns.next().await });
+    kill(&t, &name).await?;
+    let error = connection.closed().await;
+    assert_eq!((error.kind(), error.code()), (ErrorKind::ConnectionClosed, Some(320)), "{error}");
+    let error = refused(waiting.join().await.expect("the reason comes first"))?;
+    assert_eq!((error.kind(), error.code()), (ErrorKind::ConnectionClosed, Some(320)), "{error}");
+    assert!(returned.join().await.is_none());
+    assert!(matches!(events.next().await, Some(Event::Closed { error }) if error.code() == Some(320)));
+    assert_eq!(refused(channel.get("any").await)?.code(), Some(320));
+    assert_eq!(refused(channel.publish("", "any", "").send().await)?.code(), Some(320));
+    assert_eq!(refused(channel.publish("", "any", "").confirm().await)?.code(), Some(320));
+    assert_eq!(refused(connection.channel().await)?.code(), Some(320));
+    assert_eq!(refused(connection.close().await)?.code(), Some(320));
+    Ok(())
+}
+
+#[scenario(alone)]
+async fn while_memory_is_low_publishing_waits_and_all_else_goes_on(t: Test) -> Outcome {
+    let consuming = t.connect().await?;
+    let owner = consuming.channel().await?;
+    let queue = t.queue_with(&owner, &[]).await?;
+    let target = owner.queue(&t.name("queue")).declare().await?;
+    let connection = t.connect().await?;
+    let channel = connection.channel().await?;
+    let mut events = connection.events();
+    channel.publish("", target.name(), "before").confirm().await?;
+    let alarm = t.memory_alarm().await?;
+    // RabbitMQ blocks a connection when it publishes.
+    channel.publish("", target.name(), "the last one").send().await?;
+    let event = events.next().await.expect("the connection is open");
+    let Event::Blocked { reason } = event else { return Err(Failure::new(format!("{event:?}"))) };
+    assert!(reason.contains("memory"), "{reason}");
+
+    let hasty = channel.within(Duration::from_millis(20));
+    let error = refused(hasty.publish("", target.name(), "too late").send().await)?;
+    assert!(error.is_timeout(), "{error}");
+    let (waiting, name) = (channel.clone(), target.name().to_owned());
+    let waiting = t.start(move || async move { waiting.publish("", &name, "patient").confirm().await });
+    let delivery = owner.get(target.name()).await?.expect("it was there before");
+    assert_eq!(body(&delivery), "before");
+    delivery.ack()?;
+    assert_eq!(t.ready(&owner, queue.name()).await?, 0);
+    assert!(connection.is_open() && connection.stats().blocked > Duration::ZERO);
+
+    t.unblock(move || drop(alarm)).await;
+    assert!(matches!(events.next().await, Some(Event::Unblocked)));
+    waiting.join().await?;
+    let blocked = connection.stats().blocked;
+    channel.publish("", target.name(), "after").confirm().await?;
+    assert_eq!(connection.stats().blocked, blocked);
+    for expected in ["the last one", "patient", "after"] {
+        assert_eq!(body(&owner.get_no_ack(target.name()).await?.expect("all were confirmed")), expected);
+    }
+    Ok(())
+}
+
+#[scenario(alone)]
+async fn what_waits_while_publishing_is_blocked_ends_with_the_connection(t: Test) -> Outcome {
+    let name = t.name("connection");
+    let connection = t.open(&t.builder().name(&name)).await?;
+    let channel = connection.channel().await?;
+    let mut events = connection.events();
+    known_as(&t, &name).await?;
+    let alarm = t.memory_alarm().await?;
+    channel.publish("", "nowhere", "").send().await?;
+    assert!(matches!(events.next().await, Some(Event::Blocked { .. })));
+    let (publishing, requesting) = (channel.clone(), channel.clone());
+    let publish = t.start(move || async move { publishing.publish("", "nowhere", "").send().await });
+    let request = t.start(move || async move { requesting.queue("amq.nothing").passive().await });
+    kill(&t, &name).await?;
+    for error in [refused(publish.join().await)?, refused(request.join().await)?, connection.closed().await] {
+        assert_eq!((error.kind(), error.code()), (ErrorKind::ConnectionClosed, Some(320)), "{error}");
+    }
+    t.unblock(move || drop(alarm)).await;
+    Ok(())
+}
