@@ -50,7 +50,7 @@ pub(crate) struct Server {
     /// How the client broke the protocol, if it did.
     pub(crate) complaint: Option<String>,
     pub(super) proto: Connection,
-    held: VecDeque<Event>,
+    held: VecDeque<Incoming>,
     challenges: VecDeque<&'static [u8]>,
     receiver: Receiver,
     transmit: Transmit,
@@ -148,6 +148,16 @@ impl Server {
         self.proto.refuse_channel(channel, &reason).expect("the channel is open");
     }
 
+    /// Stops or resumes the publishing on a channel.
+    pub(crate) fn flow(&mut self, channel: u16, active: bool) {
+        self.answer(channel, &hopmq_proto::method::channel::Flow { active });
+    }
+
+    /// Lets what it has to send come to the wire, before anybody else gets a turn.
+    pub(crate) fn write(&mut self) {
+        self.pump();
+    }
+
     /// Sends bytes as they are.
     pub(crate) fn raw(&mut self, bytes: &[u8]) {
         self.flush();
@@ -162,8 +172,9 @@ impl Server {
     /// Answers what was [held](Server::holds), and holds no more.
     pub(crate) fn release(&mut self) {
         self.holds.clear();
-        for event in std::mem::take(&mut self.held) {
-            self.on_event(event);
+        let now = self.time.now();
+        for incoming in std::mem::take(&mut self.held) {
+            self.handle(now, incoming);
         }
     }
 
@@ -221,13 +232,36 @@ impl Server {
             if matches!(incoming, Incoming::ProtocolHeader(_)) && self.react(Stage::Start) {
                 return;
             }
-            match self.proto.handle(now, incoming) {
-                Ok(event) => event.into_iter().for_each(|event| self.on_event(event)),
-                Err(error) => {
-                    self.complaint.get_or_insert(error.to_string());
-                }
+            if self.is_held(&incoming) {
+                self.held.push_back(incoming);
+            } else {
+                self.handle(now, incoming);
             }
             self.receiver.set_limits(self.proto.receive_limits());
+        }
+    }
+
+    /// Whether it is to wait, or something before it on its channel.
+    fn is_held(&self, incoming: &Incoming) -> bool {
+        let (Incoming::Method { channel, .. } | Incoming::Content { channel, .. }) = incoming else { return false };
+        let named = match incoming {
+            Incoming::Method { payload, .. } => {
+                MethodId::peek(payload).is_ok_and(|id| self.holds.contains(&id.name()))
+            }
+            _ => self.holds.contains(&"basic.publish"),
+        };
+        named || self.held.iter().any(|held| match held {
+            Incoming::Method { channel: other, .. } | Incoming::Content { channel: other, .. } => other == channel,
+            _ => false,
+        })
+    }
+
+    fn handle(&mut self, now: Time, incoming: Incoming) {
+        match self.proto.handle(now, incoming) {
+            Ok(event) => event.into_iter().for_each(|event| self.on_event(event)),
+            Err(error) => {
+                self.complaint.get_or_insert(error.to_string());
+            }
         }
     }
 
@@ -269,14 +303,6 @@ impl Server {
     }
 
     fn on_event(&mut self, event: Event) {
-        if let Event::Method { channel, payload } = &event {
-            let name = MethodId::peek(payload).expect("it was decoded").name();
-            let behind = self.held.iter().any(|held| matches!(held, Event::Method { channel: c, .. } if c == channel));
-            if self.holds.contains(&name) || behind {
-                self.held.push_back(event);
-                return;
-            }
-        }
         match event {
             Event::StartOk { response, .. } | Event::SecureOk { response } => {
                 self.responses.push(response.to_vec());

@@ -3,4 +3,14 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod backpressure;
+mod closing;
+mod confirms;
 mod connecting;
+mod deadlines;
+mod dropping;
+mod links;
+mod secrets;
+mod sequences;
+mod violations;
+mod wakers;

@@ -1,0 +1,311 @@
+//! Bytes that wait are bounded, in both directions, and what must pass passes.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use futures_lite::StreamExt;
+use hopmq::{Builder, Connection, ErrorKind};
+use hopmq_proto::method::connection;
+
+use crate::common::{World, poll_once, seconds};
+
+fn builder() -> Builder {
+    Connection::builder().heartbeat(seconds(0)).high_water_mark(10_000).request_timeout(seconds(30))
+}
+
+#[test]
+fn publishes_that_wait_take_no_more_than_the_high_water_mark() {
+    let mut world = World::new();
+    let (_connection, channel) = world.open_by(&builder());
+    world.run(channel.queue("q").declare()).unwrap();
+    world.server.wire.stall_writes(true);
+    let taken = Rc::new(RefCell::new(0));
+    let publishers: Vec<_> = (0..20)
+        .map(|_| {
+            let (channel, taken) = (channel.clone(), Rc::clone(&taken));
+            world.start(async move {
+                for _ in 0..20 {
+                    channel.publish("", "q", vec![b'x'; 1000]).send().await?;
+                    *taken.borrow_mut() += 1;
+                }
+                Ok::<(), hopmq::Error>(())
+            })
+        })
+        .collect();
+    // What the driver has taken to write, and as much again behind it; the mark may be passed by one message.
+    let bytes = *taken.borrow() * 1000;
+    assert!((10_000..=22_000).contains(&bytes), "{bytes} bytes were taken");
+    world.server.wire.stall_writes(false);
+    world.settle();
+    for publisher in publishers {
+        publisher.done().unwrap();
+    }
+    assert_eq!(world.server.broker.ready("q"), 400);
+}
+
+#[test]
+fn publishers_that_wait_go_on_in_their_order() {
+    let mut world = World::with_capacity(1000);
+    let (_connection, channel) = world.open_by(&builder());
+    world.server.deaf = true;
+    let order = Rc::new(RefCell::new(Vec::new()));
+    for number in 0..60 {
+        let (channel, order) = (channel.clone(), Rc::clone(&order));
+        world.start(async move {
+            channel.publish("", "q", vec![b'x'; 1000]).send().await.unwrap();
+            order.borrow_mut().push(number);
+        });
+    }
+    assert!(order.borrow().len() < 30);
+    world.server.deaf = false;
+    world.settle();
+    assert_eq!(*order.borrow(), (0..60).collect::<Vec<_>>());
+}
+
+#[test]
+fn nobody_starves_while_others_publish_without_end() {
+    let mut world = World::with_capacity(1000);
+    let (_connection, channel) = world.open_by(&builder());
+    world.server.deaf = true;
+    let count = Rc::new(RefCell::new(0));
+    for _ in 0..5 {
+        let (channel, count) = (channel.clone(), Rc::clone(&count));
+        world.start(async move {
+            while *count.borrow() < 500 {
+                channel.publish("", "q", vec![b'x'; 900]).send().await.unwrap();
+                *count.borrow_mut() += 1;
+            }
+        });
+    }
+    let (other, seen) = (channel.clone(), Rc::clone(&count));
+    let modest = world.start(async move {
+        other.publish("", "q", vec![b'x'; 900]).send().await.unwrap();
+        *seen.borrow()
+    });
+    let before = *count.borrow();
+    world.server.deaf = false;
+    world.settle();
+    assert!(modest.done() - before < 100, "others went first too often");
+}
+
+#[test]
+fn a_publish_that_waits_ends_by_its_deadline_and_the_next_one_moves_up() {
+    let mut world = World::new();
+    let (_connection, channel) = world.open_by(&builder());
+    world.server.wire.stall_writes(true);
+    world.run(channel.publish("", "q", vec![0; 20_000]).send()).unwrap();
+    world.run(channel.publish("", "q", vec![0; 20_000]).send()).unwrap();
+    let (hasty, patient) = (channel.within(seconds(5)), channel.within(seconds(50)));
+    let hasty = world.start(async move { hasty.publish("", "q", "hasty").send().await });
+    let patient = world.start(async move { patient.publish("", "q", "patient").send().await });
+    world.advance(seconds(5));
+    assert_eq!(hasty.done().unwrap_err().kind(), ErrorKind::Timeout);
+    assert!(!patient.is_done());
+    world.server.wire.stall_writes(false);
+    world.settle();
+    patient.done().unwrap();
+    assert_eq!(world.server.count("1 basic.publish"), 3);
+}
+
+#[test]
+fn acks_requests_and_closes_pass_while_publishing_is_blocked() {
+    let mut world = World::new();
+    let (connection, channel) = world.open_by(&builder());
+    let queue = world.run(channel.queue("q").declare()).unwrap();
+    world.run(queue.publish("x").send()).unwrap();
+    let delivery = world.run(queue.get()).unwrap().unwrap();
+    let mut events = connection.events();
+    world.server.answer(0, &connection::Blocked { reason: "low on memory" });
+    world.settle();
+    assert!(matches!(world.run(events.next()), Some(hopmq::Event::Blocked { reason }) if reason == "low on memory"));
+    let other = channel.clone();
+    let sent = world.start(async move { other.publish("", "q", "x").send().await });
+    delivery.ack().unwrap();
+    world.run(channel.queue("r").declare()).unwrap();
+    world.run(world_channel(&connection)).unwrap();
+    assert_eq!(world.server.broker.unacked(), 0);
+    assert!(!sent.is_done());
+    world.server.answer(0, &connection::Unblocked {});
+    world.settle();
+    sent.done().unwrap();
+    assert!(matches!(world.run(events.next()), Some(hopmq::Event::Unblocked)));
+}
+
+fn world_channel(connection: &Connection) -> hopmq::Request<hopmq::Channel> {
+    connection.channel()
+}
+
+#[test]
+fn blocked_publishers_sleep_until_they_are_unblocked() {
+    let mut world = World::new();
+    let (_connection, channel) = world.open_by(&builder());
+    world.server.answer(0, &connection::Blocked { reason: "low on disk" });
+    world.settle();
+    let polls = Rc::new(RefCell::new(0));
+    let (other, count) = (channel.clone(), Rc::clone(&polls));
+    let sent = world.start(async move {
+        let mut send = other.publish("", "q", "x").send();
+        std::future::poll_fn(|context| {
+            *count.borrow_mut() += 1;
+            std::pin::Pin::new(&mut send).poll(context)
+        })
+        .await
+    });
+    for _ in 0..20 {
+        world.run(channel.queue("q").declare()).unwrap();
+    }
+    assert_eq!(*polls.borrow(), 1, "it was woken in vain");
+    world.server.answer(0, &connection::Unblocked {});
+    world.settle();
+    sent.done().unwrap();
+}
+
+#[test]
+fn a_channel_whose_flow_is_stopped_waits_and_others_go_on() {
+    let mut world = World::new();
+    let (connection, channel) = world.open_by(&builder());
+    let other = world.run(connection.channel()).unwrap();
+    world.server.flow(1, false);
+    world.settle();
+    assert_eq!(world.server.count("1 channel.flow-ok"), 1);
+    let patient = channel.clone();
+    let sent = world.start(async move { patient.publish("", "q", "x").send().await });
+    for _ in 0..10 {
+        world.run(other.publish("", "q", "y").send()).unwrap();
+    }
+    world.run(channel.queue("q").declare()).unwrap();
+    assert!(!sent.is_done());
+    world.server.flow(1, true);
+    world.settle();
+    sent.done().unwrap();
+    world.settle();
+    assert_eq!((world.server.count("1 basic.publish"), world.server.count("2 basic.publish")), (1, 10));
+}
+
+fn receiving() -> Builder {
+    Connection::builder().heartbeat(seconds(20)).receive_limit(20_000)
+}
+
+#[test]
+fn a_flood_to_a_consumer_that_takes_nothing_stops_the_reading_and_all_comes_in_order_when_it_takes() {
+    let mut world = World::with_capacity(4096);
+    let (connection, channel) = world.open_by(&receiving());
+    let queue = world.run(channel.queue("q").declare()).unwrap();
+    for number in 0..2000_u32 {
+        let mut body = number.to_be_bytes().to_vec();
+        body.resize(500, 0);
+        world.run(queue.publish(body).send()).unwrap();
+    }
+    world.settle();
+    let mut consumer = world.run(queue.consume().prefetch(0).start()).unwrap();
+    world.settle();
+    // Only requests without an answer may have it read on; there are none.
+    world.advance(seconds(100));
+    let read = world.server.wire.read_by_client();
+    assert!(read < 400_000, "{read} bytes were read");
+    assert!(connection.is_open(), "what it left unread shows that the server lives");
+    world.advance(seconds(100));
+    assert!(world.server.wire.read_by_client() - read < 1000);
+    for number in 0..2000_u32 {
+        let delivery = world.run(consumer.next()).unwrap().unwrap();
+        assert_eq!(delivery.body()[..4], number.to_be_bytes());
+        delivery.ack().unwrap();
+    }
+    world.settle();
+    assert_eq!(world.server.broker.unacked(), 0);
+}
+
+#[test]
+fn a_request_gets_its_answer_from_behind_a_flood_up_to_eight_times_the_limit() {
+    for (messages, answered) in [(100, true), (1000, false)] {
+        let mut world = World::with_capacity(4096);
+        let (_connection, channel) = world.open_by(&receiving());
+        let queue = world.run(channel.queue("q").declare()).unwrap();
+        for _ in 0..messages {
+            world.run(queue.publish(vec![0; 500]).send()).unwrap();
+        }
+        world.settle();
+        let consumer = world.run(queue.consume().prefetch(0).start()).unwrap();
+        world.settle();
+        let result = world.run(channel.queue("other").declare());
+        assert_eq!(result.is_ok(), answered, "{messages} messages: {result:?}");
+        assert!(world.server.wire.read_by_client() < 220_000);
+        drop(consumer);
+    }
+}
+
+#[test]
+fn a_consumer_that_takes_lets_a_request_go_on_though_another_consumer_still_holds_much() {
+    let mut world = World::with_capacity(4096);
+    let (connection, first) = world.open_by(&Connection::builder().heartbeat(seconds(0)).receive_limit(20_000));
+    let second = world.run(connection.channel()).unwrap();
+    let (big, small) = (world.run(first.queue("big").declare()).unwrap(), world.run(first.queue("small").declare()).unwrap());
+    for _ in 0..120 {
+        world.run(small.publish(vec![0; 500]).send()).unwrap();
+    }
+    world.settle();
+    // It holds three times the limit, and takes nothing.
+    let idle = world.run(second.consume("small").prefetch(0).start()).unwrap();
+    world.settle();
+    for _ in 0..400 {
+        world.run(big.publish(vec![0; 500]).send()).unwrap();
+    }
+    let mut busy = world.run(first.consume("big").prefetch(0).start()).unwrap();
+    let declared = first.within(seconds(900)).queue("other").declare();
+    let declared = world.start(declared);
+    assert!(!declared.is_done(), "it lies behind more than eight times the limit");
+    // One batch is taken: what is left is still above the limit.
+    for _ in 0..300 {
+        let Some(Ok(delivery)) = world.run(busy.next()) else { panic!("a delivery") };
+        delivery.ack().unwrap();
+    }
+    assert!(declared.is_done(), "reading has not resumed");
+    declared.done().unwrap();
+    drop(idle);
+}
+
+#[test]
+fn a_consumer_that_is_dropped_gives_its_room_back() {
+    let mut world = World::with_capacity(4096);
+    let (connection, channel) = world.open_by(&receiving());
+    let queue = world.run(channel.queue("q").declare()).unwrap();
+    for _ in 0..300 {
+        world.run(queue.publish(vec![0; 500]).send()).unwrap();
+    }
+    world.settle();
+    for _ in 0..3 {
+        let other = world.run(connection.channel()).unwrap();
+        let mut consumer = world.run(other.consume("q").prefetch(0).start()).unwrap();
+        let delivery = world.run(consumer.next()).unwrap().unwrap();
+        delivery.nack(true).unwrap();
+        drop(consumer);
+        world.run(other.close()).unwrap();
+        world.settle();
+        assert_eq!((world.server.broker.ready("q"), world.server.broker.unacked()), (300, 0));
+    }
+    world.run(channel.queue("other").declare()).unwrap();
+}
+
+#[test]
+fn a_prefetch_bounds_what_is_under_way() {
+    let mut world = World::new();
+    let (_connection, channel) = world.open_by(&receiving());
+    let queue = world.run(channel.queue("q").declare()).unwrap();
+    for _ in 0..50 {
+        world.run(queue.publish("x").send()).unwrap();
+    }
+    world.settle();
+    let mut consumer = world.run(queue.consume().prefetch(7).start()).unwrap();
+    world.settle();
+    assert_eq!((world.server.broker.unacked(), world.server.broker.ready("q")), (7, 43));
+    let mut held = Vec::new();
+    for _ in 0..7 {
+        held.push(world.run(consumer.next()).unwrap().unwrap());
+    }
+    assert!(poll_once(&mut consumer.next()).is_pending());
+    held.pop().unwrap().ack_multiple().unwrap();
+    world.settle();
+    assert_eq!((world.server.broker.unacked(), world.server.broker.ready("q")), (7, 36));
+    // They were settled with the last.
+    assert_eq!(held.pop().unwrap().ack().unwrap_err().kind(), ErrorKind::Usage);
+}

@@ -1,0 +1,193 @@
+//! Random sequences of what a user can do, over a network that slices at random, with futures dropped at random:
+//! everything ends, nothing panics, and the broker gets back what nobody took.
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+use futures_lite::{StreamExt, future};
+use hopmq::{Channel, Connection, Consumer, Delivery, Result};
+
+use crate::common::{Random, Slice, World, seconds};
+
+/// One user with a channel, who does this and that.
+struct User {
+    connection: Connection,
+    channel: Channel,
+    consumers: Vec<Consumer>,
+    deliveries: Vec<Delivery>,
+    random: Random,
+    log: Rc<RefCell<Vec<&'static str>>>,
+}
+
+impl User {
+    async fn act(&mut self) -> Result<()> {
+        let queue = ["a", "b", "c"][self.random.below(3)];
+        let step = self.random.below(20);
+        let name = [
+            "publish", "publish", "publish", "confirm", "confirm", "later", "mandatory", "declare", "purge", "get",
+            "consume", "cancel", "take", "take", "take", "settle", "settle", "pipeline", "channel", "missing",
+        ][step];
+        self.log.borrow_mut().push(name);
+        let size = if self.random.one_in(10) { self.random.below(200_000) } else { self.random.below(300) };
+        let body = vec![b'x'; size];
+        match name {
+            "publish" => self.channel.publish("", queue, body).send().await?,
+            "confirm" => self.channel.publish("", queue, body).confirm().await?,
+            "later" => {
+                let first = self.channel.publish("", queue, "1").confirm_later().await?;
+                let second = self.channel.publish("", queue, "2").confirm_later().await?;
+                second.await?;
+                first.await?;
+            }
+            "mandatory" => {
+                let returned = self.channel.publish("", "nowhere", body).mandatory().confirm().await;
+                assert!(returned.is_err(), "there is no such queue");
+            }
+            "declare" => drop(self.channel.queue(queue).declare().await?),
+            "purge" => drop(self.channel.queue_purge(queue).await?),
+            "get" => self.deliveries.extend(self.channel.get(queue).await?),
+            "consume" => {
+                let prefetch = self.random.below(20) as u16;
+                let consumer = self.channel.consume(queue).prefetch(prefetch).start().await?;
+                self.consumers.push(consumer);
+            }
+            "cancel" => {
+                if let Some(consumer) = self.consumers.pop()
+                    && self.random.one_in(2)
+                {
+                    consumer.cancel().await?;
+                }
+            }
+            "take" => {
+                if let Some(consumer) = self.consumers.last_mut() {
+                    // Whatever there is, and no waiting for more.
+                    let next = async { consumer.next().await.transpose() };
+                    if let Some(delivery) = future::or(next, async { Ok(None) }).await? {
+                        self.deliveries.push(delivery);
+                    }
+                }
+            }
+            "settle" => self.settle()?,
+            "pipeline" => {
+                let first = self.channel.queue(queue).declare();
+                let second = self.channel.get(queue);
+                drop(self.channel.get(queue));
+                let third = self.channel.queue_purge(queue);
+                third.await?;
+                self.deliveries.extend(second.await?);
+                first.await?;
+            }
+            "channel" => self.renew().await?,
+            _ => {
+                assert!(self.channel.queue("missing").passive().await.is_err());
+                self.renew().await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Result<()> {
+        if self.deliveries.is_empty() {
+            return Ok(());
+        }
+        let delivery = self.deliveries.swap_remove(self.random.below(self.deliveries.len()));
+        let settled = match self.random.below(4) {
+            0 => delivery.ack(),
+            1 => delivery.nack(true),
+            2 => delivery.reject(false),
+            _ => delivery.ack(),
+        };
+        // Those of a channel before are gone with it.
+        if self.channel.is_open() { settled.or(Ok(())) } else { Ok(()) }
+    }
+
+    async fn renew(&mut self) -> Result<()> {
+        self.channel = self.connection.channel().await?;
+        for queue in ["a", "b", "c"] {
+            drop(self.channel.queue(queue).declare().await?);
+        }
+        Ok(())
+    }
+}
+
+fn conversation(seed: u64) {
+    let mut random = Random::new(seed);
+    let mut world = World::with_capacity([64, 1000, 65_536][random.below(3)]);
+    world.server.wire.slice(&Slice::Random(Random::new(seed ^ 1)));
+    world.server.broker.nack_every = None;
+    let builder = Connection::builder()
+        .high_water_mark(1 + random.below(5000))
+        .receive_limit(random.below(5000))
+        .frame_max(4096)
+        .name("user");
+    let connection = world.connect_by(&builder).unwrap();
+    let log = Rc::new(RefCell::new(Vec::new()));
+    let mut users = Vec::new();
+    for number in 0..3 {
+        let (connection, log, mut random) = (connection.clone(), Rc::clone(&log), Random::new(seed ^ (100 + number)));
+        let time = world.time.clone();
+        users.push(world.start(async move {
+            let channel = connection.channel().await?;
+            let (consumers, deliveries) = (Vec::new(), Vec::new());
+            let own = Random::new(random.next());
+            let mut user = User { connection, channel, consumers, deliveries, random: own, log };
+            user.renew().await?;
+            for _ in 0..60 {
+                let patience = std::time::Duration::from_millis(random.next() % 3);
+                let result = if random.one_in(3) {
+                    // Dropped after a while, or at once, wherever it is.
+                    let polls = random.below(4);
+                    let give_up = async {
+                        for _ in 0..polls {
+                            future::yield_now().await;
+                        }
+                        time.sleep(patience).await;
+                        Ok(())
+                    };
+                    future::or(user.act(), give_up).await
+                } else {
+                    user.act().await
+                };
+                if let Err(error) = result {
+                    // A consumer that takes nothing may keep an answer from coming, and a channel may be gone.
+                    assert!(error.is_timeout() || error.is_closed(), "{error}");
+                    user.consumers.clear();
+                    user.renew().await?;
+                }
+            }
+            Ok::<(), hopmq::Error>(())
+        }));
+    }
+    for user in users {
+        world.wait(&user).unwrap();
+    }
+    assert!(world.server.complaint.is_none(), "{:?}", world.server.complaint);
+    // The users are gone with all that they had.
+    world.settle();
+    assert_eq!(world.server.broker.channels(), 0, "channels are left: {:?}", world.server.seen());
+    let channel = world.run(connection.channel()).unwrap();
+    for queue in ["a", "b", "c"] {
+        world.run(channel.queue(queue).declare()).unwrap();
+        let ready = world.server.broker.ready(queue);
+        assert_eq!(world.run(channel.queue_purge(queue)).unwrap() as usize, ready);
+    }
+    assert_eq!(world.server.broker.unacked(), 0);
+    world.run(connection.close()).unwrap();
+    let stats = connection.stats();
+    assert_eq!(stats.nacked, 0);
+    assert!(world.time.now().since_epoch() < seconds(3600), "it took {:?}", world.time.now());
+}
+
+#[test]
+fn whatever_users_do_and_drop_all_of_it_ends_and_nothing_is_left() {
+    let (first, count) = match std::env::var("HOPMQ_SEED").ok().and_then(|seed| seed.parse().ok()) {
+        Some(seed) => (seed, 1),
+        None => (1, 150),
+    };
+    for seed in first..first + count {
+        if catch_unwind(AssertUnwindSafe(|| conversation(seed))).is_err() {
+            panic!("seed {seed}: run it alone with HOPMQ_SEED={seed}");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Wakers as executors really make them: new ones for each poll, shared ones, and ones that own their task.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+
+use futures_lite::StreamExt;
+use hopmq::{Channel, Connection};
+use hopmq_proto::method::basic;
+
+use crate::common::{World, seconds};
+
+/// A waker that owns its task: when the last one is dropped, so is the future.
+struct Owned {
+    future: Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>,
+    queue: Arc<Mutex<Vec<Arc<Owned>>>>,
+}
+
+impl Wake for Owned {
+    fn wake(self: Arc<Self>) {
+        let queue = Arc::clone(&self.queue);
+        queue.lock().unwrap().push(self);
+    }
+}
+
+/// An executor that knows only the tasks that were woken.
+#[derive(Default)]
+struct Forgetful(Arc<Mutex<Vec<Arc<Owned>>>>);
+
+impl Forgetful {
+    fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        let future = Mutex::new(Some(Box::pin(future) as Pin<Box<dyn Future<Output = ()> + Send>>));
+        self.0.lock().unwrap().push(Arc::new(Owned { future, queue: Arc::clone(&self.0) }));
+    }
+
+    /// Polls whoever was woken, until nobody is.
+    fn run(&self) {
+        loop {
+            let Some(task) = self.0.lock().unwrap().pop() else { return };
+            let Some(mut future) = task.future.lock().unwrap().take() else { continue };
+            let waker = Waker::from(Arc::clone(&task));
+            if future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+                *task.future.lock().unwrap() = Some(future);
+            }
+        }
+    }
+}
+
+/// A future that is polled by somebody else than the one who holds it, and then dropped by the latter.
+type Lent<F> = Arc<Mutex<Option<F>>>;
+
+async fn poll_lent<F: Future + Unpin>(lent: Lent<F>) {
+    poll_fn(|context| match lent.lock().unwrap().as_mut() {
+        Some(future) => Pin::new(future).poll(context).map(drop),
+        None => Poll::Ready(()),
+    })
+    .await;
+}
+
+/// Lends a future to a task that also holds handles and that nothing but the future's waker keeps, then drops it.
+fn drop_what_keeps_its_task<F: Future + Unpin + Send + 'static>(
+    world: &mut World,
+    connection: &Connection,
+    channel: &Channel,
+    future: F,
+) {
+    let executor = Forgetful::default();
+    let lent = Arc::new(Mutex::new(Some(future)));
+    let dropped = Arc::new(());
+    let (task, handles, alive) = (Arc::clone(&lent), (connection.clone(), channel.clone()), Arc::clone(&dropped));
+    executor.spawn(async move {
+        poll_lent(task).await;
+        drop((handles, alive));
+    });
+    executor.run();
+    assert_eq!(Arc::strong_count(&dropped), 2, "the task waits");
+    let future = lent.lock().unwrap().take();
+    drop(future);
+    world.settle();
+    world.run(channel.queue("q").declare()).unwrap();
+    assert_eq!(Arc::strong_count(&dropped), 1, "the task is kept though nobody can wake it for anything");
+}
+
+#[test]
+fn a_waker_that_drops_its_task_and_handles_when_it_is_dropped_does_no_harm() {
+    let mut world = World::new();
+    let (connection, channel) = world.open();
+    world.run(channel.queue("q").declare()).unwrap();
+    world.server.broker.confirms_by_hand = true;
+    world.server.flow(1, false);
+    world.settle();
+    let other = world.run(connection.channel()).unwrap();
+    let (mut world, c, ch) = (world, connection, channel);
+    drop_what_keeps_its_task(&mut world, &c, &ch, ch.queue("r").declare());
+    drop_what_keeps_its_task(&mut world, &c, &ch, c.channel());
+    drop_what_keeps_its_task(&mut world, &c, &ch, ch.get("q"));
+    let confirm = world.run(other.publish("", "q", "x").confirm_later()).unwrap();
+    drop_what_keeps_its_task(&mut world, &c, &ch, confirm);
+    let patient = ch.clone();
+    let send = Box::pin(async move { patient.publish("", "q", "x").send().await });
+    drop_what_keeps_its_task(&mut world, &c, &ch, send);
+    let ended = c.clone();
+    drop_what_keeps_its_task(&mut world, &c, &ch, Box::pin(async move { ended.closed().await }));
+    let mut events = c.events();
+    drop_what_keeps_its_task(&mut world, &c, &ch, Box::pin(async move { events.next().await }));
+    let mut consumer = world.run(ch.consume("q").start()).unwrap();
+    drop_what_keeps_its_task(&mut world, &c, &ch, Box::pin(async move { consumer.next().await.map(drop) }));
+    assert!(c.is_open() && ch.is_open());
+}
+
+#[test]
+fn a_task_that_only_its_waker_keeps_is_dropped_with_the_connection() {
+    let mut world = World::new();
+    let (connection, channel) = world.open();
+    world.server.holds = vec!["queue.declare"];
+    let executor = Forgetful::default();
+    let request = channel.queue("q").declare();
+    executor.spawn(async move {
+        let _channel = channel;
+        let _ = request.await;
+    });
+    executor.run();
+    world.server.wire.cut();
+    world.settle();
+    executor.run();
+    assert!(!connection.is_open());
+}
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Counter(AtomicUsize);
+
+impl Wake for Counter {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Polls with a new waker, and says how often it was woken.
+fn poll_anew<F: Future>(future: Pin<&mut F>) -> (Poll<F::Output>, Arc<Counter>) {
+    let counter = Arc::new(Counter::default());
+    let waker = Waker::from(Arc::clone(&counter));
+    (future.poll(&mut Context::from_waker(&waker)), counter)
+}
+
+/// The last waker is woken, and none before it.
+fn only_the_last_is_woken<F: Future>(world: &mut World, future: F, happen: impl FnOnce(&mut World)) {
+    let mut future = pin!(future);
+    let mut counters = Vec::new();
+    for _ in 0..5 {
+        let (poll, counter) = poll_anew(future.as_mut());
+        assert!(poll.is_pending());
+        counters.push(counter);
+        world.settle();
+    }
+    assert_eq!(counters.iter().map(|counter| counter.0.load(Ordering::SeqCst)).sum::<usize>(), 0, "woken in vain");
+    assert!(counters[..4].iter().all(|counter| Arc::strong_count(counter) == 1), "an old waker is kept");
+    happen(world);
+    world.settle();
+    assert_eq!(counters[4].0.load(Ordering::SeqCst), 1);
+    assert!(poll_anew(future.as_mut()).0.is_ready());
+}
+
+#[test]
+fn a_waker_that_is_replaced_is_dropped_and_the_new_one_is_woken() {
+    let mut world = World::new();
+    let (connection, channel) = world.open();
+    world.run(channel.queue("q").declare()).unwrap();
+    let mut consumer = world.run(channel.consume("q").tag("c").start()).unwrap();
+    let deliver = basic::Deliver { consumer_tag: "c", delivery_tag: 1, ..Default::default() };
+    only_the_last_is_woken(&mut world, consumer.next(), |world| world.server.message(1, &deliver, b"x"));
+    world.server.holds = vec!["queue.declare"];
+    only_the_last_is_woken(&mut world, channel.queue("r").declare(), |world| world.server.release());
+    world.server.broker.confirms_by_hand = true;
+    let confirm = world.run(channel.publish("", "q", "x").confirm_later()).unwrap();
+    only_the_last_is_woken(&mut world, confirm, |world| {
+        world.server.answer(1, &basic::Ack { delivery_tag: 1, multiple: false });
+    });
+    let mut events = connection.events();
+    world.server.flow(1, false);
+    world.settle();
+    assert!(world.run(events.next()).is_some());
+    only_the_last_is_woken(&mut world, channel.publish("", "q", "x").send(), |world| world.server.flow(1, true));
+    assert!(world.run(events.next()).is_some());
+    let mut returns = channel.returns();
+    let back = basic::Return { reply_code: 312, ..Default::default() };
+    only_the_last_is_woken(&mut world, returns.next(), |world| world.server.message(1, &back, b"x"));
+    only_the_last_is_woken(&mut world, connection.closed(), |world| world.server.wire.cut());
+    assert!(world.run(events.next()).is_some());
+}
+
+#[test]
+fn everybody_who_awaits_the_end_is_woken() {
+    let mut world = World::new();
+    let connection = world.connect();
+    let started: Vec<_> = (0..5)
+        .map(|_| {
+            let connection = connection.clone();
+            world.start(async move { connection.closed().await })
+        })
+        .collect();
+    world.advance(seconds(10));
+    world.server.wire.reset();
+    world.settle();
+    for closed in started {
+        assert_eq!(closed.done().kind(), hopmq::ErrorKind::Io);
+    }
+}
+
+#[test]
+fn a_driver_that_is_polled_with_a_new_waker_each_time_neither_spins_nor_sleeps_through() {
+    let mut world = World::new();
+    let (connection, driver) = world.handshake(&Connection::builder()).unwrap();
+    let mut driver = pin!(driver);
+    let mut last = None;
+    for _ in 0..5 {
+        loop {
+            let (poll, counter) = poll_anew(driver.as_mut());
+            assert!(poll.is_pending());
+            world.settle();
+            let woken = counter.0.load(Ordering::SeqCst);
+            last = Some(counter);
+            if woken == 0 {
+                break;
+            }
+        }
+    }
+    let last = last.unwrap();
+    let request = connection.channel();
+    assert_eq!(last.0.load(Ordering::SeqCst), 1, "the last waker is the one that counts");
+    drop(request);
+}
