@@ -110,8 +110,8 @@ impl<T: Transport, R: Timer> Driver<T, R> {
     fn run(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
         self.refresh.poll(&self.shared, context);
         let mut idle = false;
-        for _ in 0..TURNS {
-            let news = self.turn(idle, context)?;
+        for round in 0..TURNS {
+            let news = self.turn(round == 0, idle, context)?;
             if idle && !news {
                 return self.sleep(context);
             }
@@ -130,11 +130,15 @@ impl<T: Transport, R: Timer> Driver<T, R> {
 
     /// Applies what came, keeps the time, and takes what is to be written. If `idle`, registers the driver to be woken
     /// by the handles. Returns whether there is something to do that was not before.
-    fn turn(&mut self, idle: bool, context: &mut Context<'_>) -> Result<bool> {
+    fn turn(&mut self, first: bool, idle: bool, context: &mut Context<'_>) -> Result<bool> {
         let now = self.shared.clock.now();
         let limits = &self.shared.limits;
         let mut state = self.shared.lock();
         state.count(&mut self.moved);
+        if first {
+            // Those who may go on have had their turn.
+            state.reserved = 0;
+        }
         if self.full || self.received > 0 {
             // What lies unread in the socket proves that the peer lives, as long as it isn't drained.
             state.proto.received(now);
@@ -495,11 +499,14 @@ impl State {
             return;
         }
         let mut room = std::mem::take(&mut self.room);
-        room.retain(|_, key| {
-            let channel = self.requests.get_mut(*key).map(|request| request.channel);
-            let stays = channel.is_some_and(|channel| !self.proto.may_publish(channel));
+        room.retain(|_, waiting| {
+            let channel = self.requests.get_mut(waiting.key).map(|request| request.channel);
+            let stays = channel.is_some_and(|channel| {
+                self.reserved + self.proto.queued() >= high_water || !self.proto.may_publish(channel)
+            });
             if !stays {
-                self.admit(*key);
+                self.reserved += waiting.size;
+                self.admit(waiting.key);
             }
             stays
         });

@@ -11,7 +11,7 @@ use std::time::Duration;
 use hopmq_proto::{Body, FieldTable, Properties, Route, Time, Value};
 
 use crate::channel::{Channel, ChannelCore};
-use crate::shared::{RequestKind, State};
+use crate::shared::{RequestKind, State, Waiting};
 use crate::{Error, ErrorKind, Result};
 
 /// A message to publish: made by [`Channel::publish`], sent by one of its last three methods.
@@ -221,12 +221,14 @@ struct Attempt<'a> {
     waiting: Option<u64>,
     /// Its place among those who wait, and until when it does: kept if it has to wait again.
     place: Option<(u64, Time)>,
+    /// It has waited, and may go on.
+    admitted: bool,
 }
 
 impl<'a> Attempt<'a> {
     #[inline]
     fn new(publish: Publish<'a>, confirm: bool) -> Self {
-        Self { publish, confirm, waiting: None, place: None }
+        Self { publish, confirm, waiting: None, place: None, admitted: false }
     }
 
     /// Ready with the tag of the publish, or zero if the channel doesn't count.
@@ -242,6 +244,7 @@ impl<'a> Attempt<'a> {
                     shared.with(|state| self.leave(state));
                     return Poll::Ready(Err(error));
                 }
+                self.admitted = true;
             }
             match shared.with(|state| self.publish(state)) {
                 Ok(Some(tag)) => return Poll::Ready(Ok(tag)),
@@ -260,8 +263,19 @@ impl<'a> Attempt<'a> {
         let (place, deadline) = *self.place.get_or_insert((state.serial, deadline));
         let channel = self.publish.channel.id();
         let key = state.insert_request(channel, RequestKind::Room, deadline);
-        state.room.insert(place, key);
+        state.room.insert(place, Waiting { key, size: self.size() });
+        // What was kept free for others may be of use to nobody by now.
+        state.nudge |= state.reserved > 0;
         self.waiting = Some(key);
+    }
+
+    /// Bytes that the message takes, roughly.
+    fn size(&self) -> usize {
+        match &self.publish.body {
+            Some(Body::Borrowed(body)) => body.len().max(1),
+            Some(Body::Shared(body)) => body.len().max(1),
+            None => 0,
+        }
     }
 
     fn leave(&self, state: &mut State) {
@@ -276,7 +290,13 @@ impl<'a> Attempt<'a> {
         let core = self.publish.channel.core();
         let number = core.number;
         let high_water = core.shared().limits.high_water;
-        let has_room = state.proto.queued() < high_water && state.proto.may_publish(number);
+        let mut taken = state.proto.queued();
+        if std::mem::take(&mut self.admitted) {
+            state.reserved = state.reserved.saturating_sub(self.size());
+        } else {
+            taken += state.reserved;
+        }
+        let has_room = taken < high_water && state.proto.may_publish(number);
         let closing = state.closing.is_some();
         if state.channel(number, core.serial).is_none() {
             return Err(core.closed());
@@ -311,6 +331,8 @@ impl Drop for Attempt<'_> {
             self.publish.channel.core().shared().with(|state| {
                 state.abandon(key);
                 self.leave(state);
+                // If it might have gone on, the next one may.
+                state.nudge = true;
             });
         }
     }

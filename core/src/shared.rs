@@ -61,7 +61,9 @@ pub(crate) struct State {
     pub(crate) channels: Vec<Option<ChannelState>>,
     pub(crate) consumers: Slots<ConsumerState>,
     /// Requests of publishers that wait until they may go on, by the order in which they came.
-    pub(crate) room: BTreeMap<u64, u64>,
+    pub(crate) room: BTreeMap<u64, Waiting>,
+    /// Bytes of those who may go on and have not yet: kept free of others until the driver comes round again.
+    pub(crate) reserved: usize,
     /// Bytes of deliveries that consumers have not taken.
     pub(crate) buffered: usize,
     /// Publishes on all channels that wait for their confirm.
@@ -85,6 +87,13 @@ pub(crate) struct State {
     /// Wakers of no more use. Dropping one may drop a task, and with it handles that take the lock: so it is done
     /// outside.
     pub(crate) spent: Vec<Waker>,
+}
+
+/// A publisher that waits until it may go on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiting {
+    pub(crate) key: u64,
+    pub(crate) size: usize,
 }
 
 /// A graceful close that waits for confirms, then until all is written, then for the broker's answer.
@@ -234,6 +243,7 @@ impl Shared {
             channels: Vec::new(),
             consumers: Slots::default(),
             room: BTreeMap::new(),
+            reserved: 0,
             buffered: 0,
             unconfirmed: 0,
             closing: None,
@@ -436,6 +446,7 @@ impl State {
         let (channel, serial, ended) = (consumer.channel, consumer.serial, consumer.end.is_some());
         let no_ack = consumer.no_ack;
         consumer.dropped = true;
+        self.spent.extend(consumer.waker.take());
         let queue = std::mem::take(&mut consumer.queue);
         // If the channel is gone, the broker has them back already.
         let rejects = !no_ack && self.channel(channel, serial).is_some();

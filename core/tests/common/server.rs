@@ -245,15 +245,14 @@ impl Server {
     fn is_held(&self, incoming: &Incoming) -> bool {
         let (Incoming::Method { channel, .. } | Incoming::Content { channel, .. }) = incoming else { return false };
         let named = match incoming {
-            Incoming::Method { payload, .. } => {
-                MethodId::peek(payload).is_ok_and(|id| self.holds.contains(&id.name()))
-            }
+            Incoming::Method { payload, .. } => MethodId::peek(payload).is_ok_and(|id| self.holds.contains(&id.name())),
             _ => self.holds.contains(&"basic.publish"),
         };
-        named || self.held.iter().any(|held| match held {
-            Incoming::Method { channel: other, .. } | Incoming::Content { channel: other, .. } => other == channel,
-            _ => false,
-        })
+        named
+            || self.held.iter().any(|held| match held {
+                Incoming::Method { channel: other, .. } | Incoming::Content { channel: other, .. } => other == channel,
+                _ => false,
+            })
     }
 
     fn handle(&mut self, now: Time, incoming: Incoming) {

@@ -239,7 +239,8 @@ fn a_consumer_that_takes_lets_a_request_go_on_though_another_consumer_still_hold
     let mut world = World::with_capacity(4096);
     let (connection, first) = world.open_by(&Connection::builder().heartbeat(seconds(0)).receive_limit(20_000));
     let second = world.run(connection.channel()).unwrap();
-    let (big, small) = (world.run(first.queue("big").declare()).unwrap(), world.run(first.queue("small").declare()).unwrap());
+    let (big, small) =
+        (world.run(first.queue("big").declare()).unwrap(), world.run(first.queue("small").declare()).unwrap());
     for _ in 0..120 {
         world.run(small.publish(vec![0; 500]).send()).unwrap();
     }
@@ -255,10 +256,11 @@ fn a_consumer_that_takes_lets_a_request_go_on_though_another_consumer_still_hold
     let declared = world.start(declared);
     assert!(!declared.is_done(), "it lies behind more than eight times the limit");
     // One batch is taken: what is left is still above the limit.
-    for _ in 0..300 {
+    for _ in 0..360 {
         let Some(Ok(delivery)) = world.run(busy.next()) else { panic!("a delivery") };
         delivery.ack().unwrap();
     }
+    world.settle();
     assert!(declared.is_done(), "reading has not resumed");
     declared.done().unwrap();
     drop(idle);

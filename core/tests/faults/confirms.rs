@@ -13,9 +13,8 @@ use crate::common::{World, fault, poll_once};
 fn publishes(world: &mut World, count: usize) -> (hopmq::Connection, Channel, Vec<Option<Confirm>>) {
     let (connection, channel) = world.open();
     world.server.broker.confirms_by_hand = true;
-    let confirms = (0..count)
-        .map(|_| Some(world.run(channel.publish("", "q", "x").confirm_later()).unwrap()))
-        .collect();
+    let confirms =
+        (0..count).map(|_| Some(world.run(channel.publish("", "q", "x").confirm_later()).unwrap())).collect();
     world.settle();
     (connection, channel, confirms)
 }

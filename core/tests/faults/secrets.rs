@@ -3,8 +3,8 @@
 use std::fmt::{self, Write};
 use std::sync::{Arc, Mutex};
 
-use hopmq::sasl::{AmqPlain, Credentials};
 use hopmq::Connection;
+use hopmq::sasl::{AmqPlain, Credentials};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
@@ -77,7 +77,8 @@ fn no_trace_error_or_debug_output_shows_a_password() {
             }
             writeln!(shown, "{builder:?}").unwrap();
             for stage in STAGES {
-                for reaction in [Reaction::Stall, Reaction::Cut, Reaction::Close(403, "no"), Reaction::Raw(vec![9; 9])] {
+                for reaction in [Reaction::Stall, Reaction::Cut, Reaction::Close(403, "no"), Reaction::Raw(vec![9; 9])]
+                {
                     let mut world = World::new();
                     world.server.configure(|config| config.mechanisms = "PLAIN AMQPLAIN".to_owned());
                     world.server.reactions.insert(stage, reaction);

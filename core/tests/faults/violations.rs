@@ -39,7 +39,11 @@ fn lies() -> Vec<(&'static str, Vec<u8>, u16)> {
         ("a delivery on a channel that is not open", stray, 504),
         ("a frame for a channel above the highest", frame(1, 2048, &declare_ok), 504),
         ("an unknown method", frame(1, 1, &[0, 60, 0, 99]), 540),
-        ("a confirm without confirm mode", frame(1, 1, &payload(&basic::Ack { delivery_tag: 1, multiple: false })), 503),
+        (
+            "a confirm without confirm mode",
+            frame(1, 1, &payload(&basic::Ack { delivery_tag: 1, multiple: false })),
+            503,
+        ),
         ("a request only clients make", frame(1, 1, &payload(&queue::Purge { queue: "q", nowait: false })), 503),
         ("a channel.close-ok that nobody asked for", frame(1, 1, &payload(&channel::CloseOk {})), 505),
         ("a confirm.select-ok that nobody asked for", frame(1, 1, &payload(&confirm::SelectOk {})), 505),

@@ -60,6 +60,7 @@ async fn poll_lent<F: Future + Unpin>(lent: Lent<F>) {
 }
 
 /// Lends a future to a task that also holds handles and that nothing but the future's waker keeps, then drops it.
+#[track_caller]
 fn drop_what_keeps_its_task<F: Future + Unpin + Send + 'static>(
     world: &mut World,
     connection: &Connection,
@@ -105,7 +106,7 @@ fn a_waker_that_drops_its_task_and_handles_when_it_is_dropped_does_no_harm() {
     drop_what_keeps_its_task(&mut world, &c, &ch, Box::pin(async move { ended.closed().await }));
     let mut events = c.events();
     drop_what_keeps_its_task(&mut world, &c, &ch, Box::pin(async move { events.next().await }));
-    let mut consumer = world.run(ch.consume("q").start()).unwrap();
+    let mut consumer = world.run(ch.consume("r").start()).unwrap();
     drop_what_keeps_its_task(&mut world, &c, &ch, Box::pin(async move { consumer.next().await.map(drop) }));
     assert!(c.is_open() && ch.is_open());
 }
@@ -146,6 +147,7 @@ fn poll_anew<F: Future>(future: Pin<&mut F>) -> (Poll<F::Output>, Arc<Counter>) 
 }
 
 /// The last waker is woken, and none before it.
+#[track_caller]
 fn only_the_last_is_woken<F: Future>(world: &mut World, future: F, happen: impl FnOnce(&mut World)) {
     let mut future = pin!(future);
     let mut counters = Vec::new();
@@ -174,7 +176,7 @@ fn a_waker_that_is_replaced_is_dropped_and_the_new_one_is_woken() {
     world.server.holds = vec!["queue.declare"];
     only_the_last_is_woken(&mut world, channel.queue("r").declare(), |world| world.server.release());
     world.server.broker.confirms_by_hand = true;
-    let confirm = world.run(channel.publish("", "q", "x").confirm_later()).unwrap();
+    let confirm = world.run(channel.publish("", "elsewhere", "x").confirm_later()).unwrap();
     only_the_last_is_woken(&mut world, confirm, |world| {
         world.server.answer(1, &basic::Ack { delivery_tag: 1, multiple: false });
     });
@@ -182,7 +184,9 @@ fn a_waker_that_is_replaced_is_dropped_and_the_new_one_is_woken() {
     world.server.flow(1, false);
     world.settle();
     assert!(world.run(events.next()).is_some());
-    only_the_last_is_woken(&mut world, channel.publish("", "q", "x").send(), |world| world.server.flow(1, true));
+    only_the_last_is_woken(&mut world, channel.publish("", "elsewhere", "x").send(), |world| {
+        world.server.flow(1, true)
+    });
     assert!(world.run(events.next()).is_some());
     let mut returns = channel.returns();
     let back = basic::Return { reply_code: 312, ..Default::default() };
