@@ -1,0 +1,71 @@
+//! A peer that does almost nothing, so that what is measured is the client: it swallows publishes, confirms them in
+//! batches, answers every request at once, and floods whoever consumes.
+//!
+//! ```text
+//! bench-counterpart [--tls FOLDER]      FOLDER holds cert.pem and key.pem
+//! ```
+//! It listens on a free loopback port, prints `listening 127.0.0.1:PORT`, and ends when its standard input does, so that
+//! it never outlives the program that started it. What a consumer gets is said by its queue's name:
+//! - `flood-SIZE-COUNT`: COUNT messages of SIZE bytes, as fast as TCP takes them (in windows, if a prefetch was set);
+//! - `echo…`: what is published on the same connection from then on;
+//! - anything else: nothing.
+//!
+//! `queue.declare-ok` gives as message count how many messages were published and acknowledged on the connection so far,
+//! so that a client can prove that its work arrived.
+
+mod flood;
+mod link;
+mod session;
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+const MOST_CONNECTIONS: usize = 4096;
+
+fn main() -> io::Result<()> {
+    let mut args = std::env::args().skip(1);
+    let tls = match (args.next().as_deref(), args.next()) {
+        (None, _) => None,
+        (Some("--tls"), Some(folder)) => Some(Arc::new(link::server_config(&PathBuf::from(folder))?)),
+        _ => return Err(io::Error::other("usage: bench-counterpart [--tls FOLDER]")),
+    };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    println!("listening {}", listener.local_addr()?);
+    io::stdout().flush()?;
+    thread::spawn(|| {
+        let _ = io::stdin().read_to_end(&mut Vec::new());
+        std::process::exit(0);
+    });
+
+    let open = Arc::new(AtomicUsize::new(0));
+    for stream in listener.incoming() {
+        let stream = stream?;
+        if open.fetch_add(1, Ordering::Relaxed) >= MOST_CONNECTIONS {
+            open.fetch_sub(1, Ordering::Relaxed);
+            continue;
+        }
+        let (tls, open) = (tls.clone(), open.clone());
+        thread::Builder::new().stack_size(128 << 10).spawn(move || {
+            if let Err(e) = serve(stream, tls)
+                && std::env::var_os("COUNTERPART_LOG").is_some()
+            {
+                eprintln!("counterpart: {e}");
+            }
+            open.fetch_sub(1, Ordering::Relaxed);
+        })?;
+    }
+    Ok(())
+}
+
+fn serve(stream: TcpStream, tls: Option<Arc<rustls::ServerConfig>>) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let (input, output) = match tls {
+        None => link::plain(stream)?,
+        Some(config) => link::encrypted(stream, config)?,
+    };
+    session::Session::new(output).run(input)
+}

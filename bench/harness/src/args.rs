@@ -1,0 +1,170 @@
+//! The command line that all runners understand.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workload {
+    /// `count` messages without confirms, then one round trip behind them.
+    Publish,
+    /// The same, each confirmed, at most `window` of them outstanding.
+    PublishConfirm,
+    /// `count` deliveries, each acknowledged by itself.
+    ConsumeAckEach,
+    /// `count` deliveries, acknowledged `window` at a time.
+    ConsumeAckMultiple,
+    /// `count` deliveries that need no acknowledgement.
+    ConsumeNoAck,
+    /// `count` times `queue.declare`, one after the other.
+    Rpc,
+    /// One message per millisecond, from the moment it is due to its confirm.
+    Latency,
+    /// `count` connections that do nothing.
+    IdleConnections,
+    /// `count` times: connect, close.
+    Connect,
+    /// One delivery per millisecond for `seconds`, while the broker sends as fast as it can.
+    SlowConsumer,
+}
+
+const NAMES: [(Workload, &str); 10] = [
+    (Workload::Publish, "publish"),
+    (Workload::PublishConfirm, "publish-confirm"),
+    (Workload::ConsumeAckEach, "consume-ack-each"),
+    (Workload::ConsumeAckMultiple, "consume-ack-multiple"),
+    (Workload::ConsumeNoAck, "consume-no-ack"),
+    (Workload::Rpc, "rpc"),
+    (Workload::Latency, "latency"),
+    (Workload::IdleConnections, "idle-connections"),
+    (Workload::Connect, "connect"),
+    (Workload::SlowConsumer, "slow-consumer"),
+];
+
+impl fmt::Display for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = NAMES.iter().find(|(workload, _)| workload == self).map_or("", |(_, name)| name);
+        f.write_str(name)
+    }
+}
+
+/// How deliveries are acknowledged.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Ack {
+    Never,
+    Each,
+    /// Every so many, all of them at once.
+    Every(u64),
+}
+
+impl Ack {
+    /// What is due for delivery number `n` of `count`: nothing, an acknowledgement, or one for all so far.
+    #[inline]
+    pub fn due(self, n: u64, count: u64) -> Option<bool> {
+        match self {
+            Self::Never => None,
+            Self::Each => Some(false),
+            Self::Every(window) => (n % window == 0 || n == count).then_some(true),
+        }
+    }
+}
+
+/// The command line.
+#[derive(Clone, Debug)]
+pub struct Args {
+    pub workload: Workload,
+    pub url: String,
+    /// Which way of using the client, where there are several.
+    pub mode: Option<String>,
+    pub count: u64,
+    /// Of a body, in bytes.
+    pub size: usize,
+    pub window: usize,
+    pub channels: usize,
+    pub tasks: usize,
+    pub queue: String,
+    pub prefetch: u16,
+    pub time: Duration,
+    /// The certificate to trust, PEM.
+    pub ca: Option<PathBuf>,
+}
+
+impl Args {
+    pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
+        let name = args.next().unwrap_or_default();
+        let workload = NAMES.iter().find(|(_, n)| *n == name).map(|(w, _)| *w);
+        let mut parsed = Self {
+            workload: workload.ok_or_else(|| format!("no such workload: {name:?}"))?,
+            url: "amqp://guest:guest@127.0.0.1:5672/%2f".into(),
+            mode: None,
+            count: 100_000,
+            size: 100,
+            window: 1000,
+            channels: 1,
+            tasks: 1,
+            queue: "bench".into(),
+            prefetch: 0,
+            time: Duration::from_secs(5),
+            ca: None,
+        };
+        while let Some(option) = args.next() {
+            let value = args.next().ok_or_else(|| format!("{option} wants a value"))?;
+            let number = || value.parse::<u64>().map_err(|e| format!("{option} {value}: {e}"));
+            match option.as_str() {
+                "--url" => parsed.url = value,
+                "--mode" => parsed.mode = Some(value),
+                "--count" => parsed.count = number()?.max(1),
+                "--size" => parsed.size = (number()? as usize).min(16 << 20),
+                "--window" => parsed.window = number()?.clamp(1, 1 << 20) as usize,
+                "--channels" => parsed.channels = number()?.clamp(1, 2047) as usize,
+                "--tasks" => parsed.tasks = number()?.clamp(1, 4096) as usize,
+                "--queue" => parsed.queue = value,
+                "--prefetch" => parsed.prefetch = number()?.min(u16::MAX.into()) as u16,
+                "--seconds" => parsed.time = Duration::from_secs(number()?.min(600)),
+                "--ca" => parsed.ca = Some(value.into()),
+                _ => return Err(format!("no such option: {option}")),
+            }
+        }
+        Ok(parsed)
+    }
+
+    /// How the workload acknowledges.
+    pub fn ack(&self) -> Ack {
+        match self.workload {
+            Workload::ConsumeNoAck => Ack::Never,
+            Workload::ConsumeAckMultiple => Ack::Every(self.window as u64),
+            _ => Ack::Each,
+        }
+    }
+
+    /// A body of the size asked for.
+    pub fn body(&self) -> Vec<u8> {
+        vec![b'x'; self.size]
+    }
+
+    /// How many messages task number `task` takes, so that all together take `count`.
+    pub fn share(&self, task: usize) -> u64 {
+        let tasks = self.tasks as u64;
+        self.count / tasks + u64::from((task as u64) < self.count % tasks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Args, String> {
+        Args::parse(line.split_whitespace().map(String::from))
+    }
+
+    #[test]
+    fn options_are_read_and_refused() {
+        let args = parse("publish-confirm --count 10 --tasks 3 --window 5").unwrap();
+        assert_eq!((args.workload, args.count, args.window), (Workload::PublishConfirm, 10, 5));
+        assert_eq!((0..3).map(|task| args.share(task)).collect::<Vec<_>>(), [4, 3, 3]);
+        assert!(parse("publish --count").is_err());
+        assert!(parse("publish --count many").is_err());
+        assert!(parse("dance").is_err());
+    }
+}

@@ -1,0 +1,190 @@
+//! The same workloads for clients that block, one thread per task.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::{Ack, Args, Latencies, Meter, Outcome, Pace, Result, Workload, heap_bytes, join, unsupported};
+
+/// A connection of the client that is measured.
+pub trait BlockingClient: Sized {
+    type Channel: BlockingChannel;
+    fn connect(args: &Args) -> Result<Self>;
+    fn channel(&mut self) -> Result<Self::Channel>;
+    fn close(self) -> Result<()>;
+}
+
+/// A channel; dropping it closes it.
+pub trait BlockingChannel: Sized + Send + 'static {
+    /// The same channel for another thread, if the client can share one.
+    fn share(&self) -> Option<Self>;
+    fn confirm_select(&mut self) -> Result<()>;
+    fn publish(&mut self, queue: &str, body: &[u8]) -> Result<()>;
+    /// Publishes `count` times with at most `window` unconfirmed, and waits for all confirms.
+    fn publish_windowed(&mut self, queue: &str, body: &[u8], count: u64, window: usize) -> Result<()>;
+    fn declare(&mut self, queue: &str) -> Result<u32>;
+    fn prefetch(&mut self, count: u16) -> Result<()>;
+    /// Takes deliveries, acknowledges them as said and calls `each`, `count` times or until it says `false`;
+    /// then it leaves the consumer as it is, without cancelling.
+    fn consume(&mut self, queue: &str, ack: Ack, count: u64, each: impl FnMut() -> bool) -> Result<()>;
+}
+
+/// Runs the workload of `args`.
+pub fn run_blocking<C: BlockingClient>(args: &Args) -> Result<Outcome> {
+    match args.workload {
+        Workload::Publish | Workload::PublishConfirm => publish::<C>(args),
+        Workload::ConsumeAckEach | Workload::ConsumeAckMultiple | Workload::ConsumeNoAck => consume::<C>(args),
+        Workload::Rpc => rpc::<C>(args),
+        Workload::Latency => latency::<C>(args),
+        Workload::IdleConnections => idle::<C>(args),
+        Workload::Connect => connect::<C>(args),
+        Workload::SlowConsumer => slow::<C>(args),
+    }
+}
+
+fn publish<C: BlockingClient>(args: &Args) -> Result<Outcome> {
+    let mut client = C::connect(args)?;
+    let confirm = args.workload == Workload::PublishConfirm;
+    let mut channels = Vec::new();
+    for _ in 0..args.channels.min(args.tasks) {
+        let mut channel = client.channel()?;
+        if confirm {
+            channel.confirm_select()?;
+        }
+        channels.push(channel);
+    }
+    for task in channels.len()..args.tasks {
+        match channels[task % args.channels].share() {
+            Some(channel) => channels.push(channel),
+            None => return unsupported("a channel cannot be shared between threads"),
+        }
+    }
+    let before = channels[0].declare(&args.queue)?;
+    let meter = Meter::start()?;
+    let work = move |task: usize, mut channel: C::Channel, args: &Args| {
+        let (count, body) = (args.share(task), args.body());
+        if confirm {
+            return channel
+                .publish_windowed(&args.queue, &body, count, (args.window / args.tasks).max(1))
+                .map(|()| channel);
+        }
+        for _ in 0..count {
+            channel.publish(&args.queue, &body)?;
+        }
+        Ok(channel)
+    };
+    let mut channels = if args.tasks == 1 {
+        channels.into_iter().map(|channel| work(0, channel, args)).collect::<Result<Vec<_>>>()?
+    } else {
+        let tasks = channels.into_iter().enumerate().map(|(task, channel)| {
+            let args = args.clone();
+            thread::spawn(move || work(task, channel, &args))
+        });
+        join(tasks.collect())?
+    };
+    // each channel, because a client may hand them to the socket in any order
+    let mut seen = 0;
+    for channel in &mut channels {
+        seen = channel.declare(&args.queue)?;
+    }
+    let outcome = meter.finish(args.count)?.seen(seen.saturating_sub(before));
+    drop(channels);
+    client.close()?;
+    Ok(outcome)
+}
+
+fn consume<C: BlockingClient>(args: &Args) -> Result<Outcome> {
+    let mut client = C::connect(args)?;
+    let mut channel = client.channel()?;
+    if args.prefetch > 0 {
+        channel.prefetch(args.prefetch)?;
+    }
+    let (ack, meter) = (args.ack(), Meter::start()?);
+    channel.consume(&args.queue, ack, args.count, || true)?;
+    let seen = channel.declare("seen")?;
+    let outcome = meter.finish(args.count)?.seen(if ack == Ack::Never { args.count } else { seen.into() });
+    drop(channel);
+    client.close()?;
+    Ok(outcome)
+}
+
+fn rpc<C: BlockingClient>(args: &Args) -> Result<Outcome> {
+    let mut client = C::connect(args)?;
+    let mut channel = client.channel()?;
+    let meter = Meter::start()?;
+    for _ in 0..args.count {
+        channel.declare(&args.queue)?;
+    }
+    let outcome = meter.finish(args.count)?;
+    drop(channel);
+    client.close()?;
+    Ok(outcome)
+}
+
+fn latency<C: BlockingClient>(args: &Args) -> Result<Outcome> {
+    let mut client = C::connect(args)?;
+    let mut channel = client.channel()?;
+    channel.confirm_select()?;
+    let body = args.body();
+    let mut latencies = Latencies::with_capacity(args.count);
+    let mut pace = Pace::new(Duration::from_millis(1));
+    let meter = Meter::start()?;
+    for _ in 0..args.count {
+        let due = pace.wait();
+        channel.publish_windowed(&args.queue, &body, 1, 1)?;
+        latencies.since(due);
+    }
+    let outcome = meter.finish(args.count)?.seen(args.count).latencies(latencies);
+    drop(channel);
+    client.close()?;
+    Ok(outcome)
+}
+
+fn connect<C: BlockingClient>(args: &Args) -> Result<Outcome> {
+    let mut latencies = Latencies::with_capacity(args.count);
+    let meter = Meter::start()?;
+    for _ in 0..args.count {
+        let start = Instant::now();
+        let mut client = C::connect(args)?;
+        let channel = client.channel()?;
+        latencies.since(start);
+        drop(channel);
+        client.close()?;
+    }
+    Ok(meter.finish(args.count)?.latencies(latencies))
+}
+
+fn idle<C: BlockingClient>(args: &Args) -> Result<Outcome> {
+    let before = heap_bytes();
+    let mut all = Vec::with_capacity(args.count as usize);
+    let meter = Meter::start()?;
+    for _ in 0..args.count {
+        let mut client = C::connect(args)?;
+        let channel = client.channel()?;
+        all.push((client, channel));
+    }
+    let outcome = meter.finish(args.count)?.heap_each(before, args.count);
+    for (client, channel) in all {
+        drop(channel);
+        client.close()?;
+    }
+    Ok(outcome)
+}
+
+/// Never closes: what it was sent and did not take is left to the end of the process.
+fn slow<C: BlockingClient>(args: &Args) -> Result<Outcome> {
+    let mut client = C::connect(args)?;
+    let mut channel = client.channel()?;
+    if args.prefetch > 0 {
+        channel.prefetch(args.prefetch)?;
+    }
+    let meter = Meter::start()?;
+    let (end, mut received) = (Instant::now() + args.time, 0);
+    channel.consume(&args.queue, Ack::Each, u64::MAX, || {
+        received += 1;
+        thread::sleep(Duration::from_millis(1));
+        Instant::now() < end
+    })?;
+    let outcome = meter.finish(received)?;
+    std::mem::forget((client, channel));
+    Ok(outcome)
+}

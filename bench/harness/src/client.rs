@@ -1,0 +1,255 @@
+//! The workloads, written once for all asynchronous clients, so that each does exactly the same. They compile into each
+//! runner on their own (static dispatch), so what stands between the client and the clock is nothing.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::{Ack, Args, Latencies, Meter, Outcome, Pace, Result, Workload, heap_bytes};
+
+/// A connection of the client that is measured.
+pub trait Client: Sized + Send + Sync + 'static {
+    type Channel: Channel;
+    fn connect(args: &Args) -> impl Future<Output = Result<Self>> + Send;
+    fn channel(&self) -> impl Future<Output = Result<Self::Channel>> + Send;
+    fn close(self) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// A channel; its clones are the same channel.
+pub trait Channel: Clone + Send + Sync + 'static {
+    type Confirm: Send;
+    type Consumer: Consumer;
+    fn confirm_select(&self) -> impl Future<Output = Result<()>> + Send;
+    fn publish(&self, queue: &str, body: &Bytes) -> impl Future<Output = Result<()>> + Send;
+    /// Publishes; the confirm is waited for with [`confirmed`](Channel::confirmed).
+    fn publish_confirm(&self, queue: &str, body: &Bytes) -> impl Future<Output = Result<Self::Confirm>> + Send;
+    fn confirmed(&self, confirm: Self::Confirm) -> impl Future<Output = Result<()>> + Send;
+    /// Declares passively; the queue's message count.
+    fn declare(&self, queue: &str) -> impl Future<Output = Result<u32>> + Send;
+    fn prefetch(&self, count: u16) -> impl Future<Output = Result<()>> + Send;
+    fn consume(&self, queue: &str, no_ack: bool) -> impl Future<Output = Result<Self::Consumer>> + Send;
+}
+
+pub trait Consumer: Send + 'static {
+    type Delivery: Send;
+    fn next(&mut self) -> impl Future<Output = Result<Self::Delivery>> + Send;
+    fn ack(&mut self, delivery: Self::Delivery, multiple: bool) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// Where tasks run.
+pub trait Runtime {
+    fn spawn<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> impl Future<Output = Result<T>>;
+}
+
+/// Runs the workload of `args`.
+pub async fn run<C: Client>(runtime: &impl Runtime, args: &Args) -> Result<Outcome> {
+    match args.workload {
+        Workload::Publish => publish::<C>(runtime, args, false).await,
+        Workload::PublishConfirm => publish::<C>(runtime, args, true).await,
+        Workload::ConsumeAckEach | Workload::ConsumeAckMultiple | Workload::ConsumeNoAck => {
+            consume::<C>(runtime, args).await
+        }
+        Workload::Rpc => rpc::<C>(runtime, args).await,
+        Workload::Latency => latency::<C>(args).await,
+        Workload::IdleConnections => idle::<C>(args).await,
+        Workload::Connect => connect::<C>(args).await,
+        Workload::SlowConsumer => slow::<C>(args).await,
+    }
+}
+
+async fn publish<C: Client>(runtime: &impl Runtime, args: &Args, confirm: bool) -> Result<Outcome> {
+    let client = C::connect(args).await?;
+    let mut channels = Vec::new();
+    for _ in 0..args.channels {
+        let channel = client.channel().await?;
+        if confirm {
+            channel.confirm_select().await?;
+        }
+        channels.push(channel);
+    }
+    let before = channels[0].declare(&args.queue).await?;
+    let (body, args) = (Bytes::from(args.body()), Arc::new(args.clone()));
+    let meter = Meter::start()?;
+    let tasks: Vec<_> = (0..args.tasks)
+        .map(|task| {
+            let (channel, body, args) = (channels[task % channels.len()].clone(), body.clone(), args.clone());
+            runtime.spawn(async move {
+                let (count, window) = (args.share(task), (args.window / args.tasks).max(1));
+                if confirm {
+                    publish_windowed(&channel, &args.queue, &body, count, window).await
+                } else {
+                    for _ in 0..count {
+                        channel.publish(&args.queue, &body).await?;
+                    }
+                    Ok(())
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await?;
+    }
+    let seen = channels[0].declare(&args.queue).await?;
+    let outcome = meter.finish(args.count)?.seen(seen.saturating_sub(before));
+    client.close().await?;
+    Ok(outcome)
+}
+
+async fn publish_windowed<C: Channel>(channel: &C, queue: &str, body: &Bytes, count: u64, window: usize) -> Result<()> {
+    let mut waiting = VecDeque::with_capacity(window);
+    for _ in 0..count {
+        if waiting.len() == window
+            && let Some(oldest) = waiting.pop_front()
+        {
+            channel.confirmed(oldest).await?;
+        }
+        waiting.push_back(channel.publish_confirm(queue, body).await?);
+    }
+    for confirm in waiting {
+        channel.confirmed(confirm).await?;
+    }
+    Ok(())
+}
+
+async fn consume<C: Client>(runtime: &impl Runtime, args: &Args) -> Result<Outcome> {
+    let client = C::connect(args).await?;
+    let channel = client.channel().await?;
+    if args.prefetch > 0 {
+        channel.prefetch(args.prefetch).await?;
+    }
+    let (mine, args, ack) = (channel.clone(), args.clone(), args.ack());
+    let meter = Meter::start()?;
+    let outcome = runtime.spawn(async move {
+        let mut consumer = mine.consume(&args.queue, ack == Ack::Never).await?;
+        for n in 1..=args.count {
+            let delivery = consumer.next().await?;
+            if let Some(multiple) = ack.due(n, args.count) {
+                consumer.ack(delivery, multiple).await?;
+            }
+        }
+        // a round trip behind the acknowledgements: now they have arrived
+        let seen = mine.declare("seen").await?;
+        let seen = if ack == Ack::Never { args.count } else { seen.into() };
+        Ok(meter.finish(args.count)?.seen(seen))
+    });
+    let outcome = outcome.await?;
+    client.close().await?;
+    Ok(outcome)
+}
+
+async fn rpc<C: Client>(runtime: &impl Runtime, args: &Args) -> Result<Outcome> {
+    let client = C::connect(args).await?;
+    let channel = client.channel().await?;
+    let args = args.clone();
+    let work = runtime.spawn(async move {
+        let meter = Meter::start()?;
+        for _ in 0..args.count {
+            channel.declare(&args.queue).await?;
+        }
+        meter.finish(args.count)
+    });
+    let outcome = work.await?;
+    client.close().await?;
+    Ok(outcome)
+}
+
+/// Blocks the thread between two messages: whatever drives the connection must not need it then.
+async fn latency<C: Client>(args: &Args) -> Result<Outcome> {
+    let client = C::connect(args).await?;
+    let channel = client.channel().await?;
+    channel.confirm_select().await?;
+    let body = Bytes::from(args.body());
+    let mut latencies = Latencies::with_capacity(args.count);
+    let mut pace = Pace::new(Duration::from_millis(1));
+    let meter = Meter::start()?;
+    for _ in 0..args.count {
+        let due = pace.wait();
+        let confirm = channel.publish_confirm(&args.queue, &body).await?;
+        channel.confirmed(confirm).await?;
+        latencies.since(due);
+    }
+    let outcome = meter.finish(args.count)?.seen(args.count).latencies(latencies);
+    client.close().await?;
+    Ok(outcome)
+}
+
+async fn connect<C: Client>(args: &Args) -> Result<Outcome> {
+    let mut latencies = Latencies::with_capacity(args.count);
+    let meter = Meter::start()?;
+    for _ in 0..args.count {
+        let start = Instant::now();
+        let client = C::connect(args).await?;
+        let _channel = client.channel().await?;
+        latencies.since(start);
+        client.close().await?;
+    }
+    Ok(meter.finish(args.count)?.latencies(latencies))
+}
+
+async fn idle<C: Client>(args: &Args) -> Result<Outcome> {
+    let before = heap_bytes();
+    let mut all = Vec::with_capacity(args.count as usize);
+    let meter = Meter::start()?;
+    for _ in 0..args.count {
+        let client = C::connect(args).await?;
+        let channel = client.channel().await?;
+        all.push((client, channel));
+    }
+    let outcome = meter.finish(args.count)?.heap_each(before, args.count);
+    for (client, channel) in all {
+        drop(channel);
+        client.close().await?;
+    }
+    Ok(outcome)
+}
+
+/// Never closes: what it was sent and did not take is left to the end of the process.
+async fn slow<C: Client>(args: &Args) -> Result<Outcome> {
+    let client = C::connect(args).await?;
+    let channel = client.channel().await?;
+    if args.prefetch > 0 {
+        channel.prefetch(args.prefetch).await?;
+    }
+    let mut consumer = channel.consume(&args.queue, false).await?;
+    let meter = Meter::start()?;
+    let (end, mut received) = (Instant::now() + args.time, 0);
+    while Instant::now() < end {
+        let delivery = consumer.next().await?;
+        consumer.ack(delivery, false).await?;
+        received += 1;
+        thread::sleep(Duration::from_millis(1));
+    }
+    let outcome = meter.finish(received)?;
+    std::mem::forget((client, channel, consumer));
+    Ok(outcome)
+}
+
+/// tokio, as `#[tokio::main]` sets it up.
+#[cfg(feature = "tokio")]
+pub struct Tokio;
+
+#[cfg(feature = "tokio")]
+impl Runtime for Tokio {
+    fn spawn<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> impl Future<Output = Result<T>> {
+        let task = tokio::spawn(task);
+        async { task.await? }
+    }
+}
+
+#[cfg(feature = "tokio")]
+pub fn run_on_tokio<C: Client>(args: &Args) -> Result<Outcome> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(run::<C>(&Tokio, args));
+    runtime.shutdown_background();
+    outcome
+}
