@@ -3,6 +3,7 @@
 //! Everything that a person would otherwise have to remember is a command here. A new one is a module with a
 //! `pub(crate) fn run(arguments: &[String]) -> Result` and a line in [`COMMANDS`].
 
+mod bench;
 mod ci;
 mod codegen;
 mod deps;
@@ -47,6 +48,12 @@ static COMMANDS: &[Command] = &[
         arguments: "[--check]",
         about: "write the methods of AMQP 0-9-1 from the specification, or check that they are current",
         run: |arguments| codegen::run(arguments == ["--check"]),
+    },
+    Command {
+        name: "bench",
+        arguments: "[--quick] [--check] [--filter TEXT] [--clients A,B] [--against counterpart|rabbitmq|both] [--runs N]",
+        about: "HopMQ and its peers, measured against a bare counterpart and against RabbitMQ (minutes)",
+        run: bench::run,
     },
     Command { name: "help", arguments: "", about: "this list", run: help },
 ];

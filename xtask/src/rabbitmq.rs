@@ -7,7 +7,7 @@
 mod files;
 mod install;
 mod node;
-mod tls;
+pub(crate) mod tls;
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::process::CommandExt;

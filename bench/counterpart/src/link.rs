@@ -29,10 +29,10 @@ pub struct Output {
 
 /// The certificate chain and key of `folder`.
 pub fn server_config(folder: &Path) -> io::Result<ServerConfig> {
-    let chain = CertificateDer::pem_file_iter(folder.join("cert.pem"))
+    let chain = CertificateDer::pem_file_iter(folder.join("server.pem"))
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(io::Error::other)?;
-    let key = PrivateKeyDer::from_pem_file(folder.join("key.pem")).map_err(io::Error::other)?;
+    let key = PrivateKeyDer::from_pem_file(folder.join("server.key")).map_err(io::Error::other)?;
     ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).map_err(io::Error::other)
 }
 

@@ -2,7 +2,7 @@
 //! batches, answers every request at once, and floods whoever consumes.
 //!
 //! ```text
-//! bench-counterpart [--tls FOLDER]      FOLDER holds cert.pem and key.pem
+//! bench-counterpart [--tls FOLDER]      FOLDER holds server.pem and server.key
 //! ```
 //! It listens on a free loopback port, prints `listening 127.0.0.1:PORT`, and ends when its standard input does, so that
 //! it never outlives the program that started it. What a consumer gets is said by its queue's name:

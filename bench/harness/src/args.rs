@@ -25,11 +25,13 @@ pub enum Workload {
     IdleConnections,
     /// `count` times: connect, close.
     Connect,
+    /// Makes the queue anew with `count` messages in it.
+    Prepare,
     /// One delivery per millisecond for `seconds`, while the broker sends as fast as it can.
     SlowConsumer,
 }
 
-const NAMES: [(Workload, &str); 10] = [
+const NAMES: [(Workload, &str); 11] = [
     (Workload::Publish, "publish"),
     (Workload::PublishConfirm, "publish-confirm"),
     (Workload::ConsumeAckEach, "consume-ack-each"),
@@ -39,6 +41,7 @@ const NAMES: [(Workload, &str); 10] = [
     (Workload::Latency, "latency"),
     (Workload::IdleConnections, "idle-connections"),
     (Workload::Connect, "connect"),
+    (Workload::Prepare, "prepare"),
     (Workload::SlowConsumer, "slow-consumer"),
 ];
 
@@ -114,7 +117,7 @@ impl Args {
             match option.as_str() {
                 "--url" => parsed.url = value,
                 "--mode" => parsed.mode = Some(value),
-                "--count" => parsed.count = number()?.max(1),
+                "--count" => parsed.count = number()?.max(u64::from(workload != Some(Workload::Prepare))),
                 "--size" => parsed.size = (number()? as usize).min(16 << 20),
                 "--window" => parsed.window = number()?.clamp(1, 1 << 20) as usize,
                 "--channels" => parsed.channels = number()?.clamp(1, 2047) as usize,

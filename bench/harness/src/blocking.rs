@@ -38,6 +38,7 @@ pub fn run_blocking<C: BlockingClient>(args: &Args) -> Result<Outcome> {
         Workload::IdleConnections => idle::<C>(args),
         Workload::Connect => connect::<C>(args),
         Workload::SlowConsumer => slow::<C>(args),
+        Workload::Prepare => unsupported("the bare loop does that"),
     }
 }
 

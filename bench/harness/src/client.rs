@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::{Ack, Args, Latencies, Meter, Outcome, Pace, Result, Workload, heap_bytes};
+use crate::{Ack, Args, Latencies, Meter, Outcome, Pace, Result, Workload, heap_bytes, unsupported};
 
 /// A connection of the client that is measured.
 pub trait Client: Sized + Send + Sync + 'static {
@@ -61,6 +61,7 @@ pub async fn run<C: Client>(runtime: &impl Runtime, args: &Args) -> Result<Outco
         Workload::IdleConnections => idle::<C>(args).await,
         Workload::Connect => connect::<C>(args).await,
         Workload::SlowConsumer => slow::<C>(args).await,
+        Workload::Prepare => unsupported("the bare loop does that"),
     }
 }
 

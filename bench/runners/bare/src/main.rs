@@ -25,6 +25,7 @@ fn run(args: &Args) -> Result<Outcome> {
         Workload::Latency => latency(args),
         Workload::Connect => connect(args),
         Workload::IdleConnections => idle(args),
+        Workload::Prepare => prepare(args),
         Workload::SlowConsumer => unsupported("it would only not read"),
     }
 }
@@ -129,11 +130,11 @@ impl Wire {
         if n == 0 { Err("the peer closed the connection".into()) } else { Ok(()) }
     }
 
-    /// One round trip; how many messages the other side has seen.
+    /// One round trip, passive; how many messages the other side has seen.
     fn declare(&mut self, queue: &str) -> Result<u32> {
         let mut out = Frames::default();
         out.method(1, 50, 10, |f| {
-            f.u16(0).short(queue).u8(0).u32(0);
+            f.u16(0).short(queue).u8(1).u32(0);
         });
         self.stream.write_all(&out.0)?;
         let reply = self.expect(50, 11)?;
@@ -217,6 +218,24 @@ fn publish_confirm(args: &Args) -> Result<Outcome> {
     let outcome = meter.finish(args.count)?.seen(confirmed);
     wire.close()?;
     Ok(outcome)
+}
+
+/// The queue anew, with `count` messages in it.
+fn prepare(args: &Args) -> Result<Outcome> {
+    let mut wire = Wire::open(args)?;
+    let mut out = Frames::default();
+    out.method(1, 50, 40, |f| {
+        f.u16(0).short(&args.queue).u8(0);
+    });
+    // neither durable nor exclusive, and left to the next `prepare` to delete
+    out.method(1, 50, 10, |f| {
+        f.u16(0).short(&args.queue).u8(0).u32(0);
+    });
+    wire.stream.write_all(&out.0)?;
+    wire.expect(50, 41)?;
+    wire.expect(50, 11)?;
+    wire.close()?;
+    if args.count > 0 { publish_confirm(args) } else { Meter::start()?.finish(0) }
 }
 
 /// Waits for confirms; `confirmed` are known.

@@ -1,0 +1,199 @@
+//! Starts what is needed, runs one client at a time, and kills whatever does not end.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::plan::{Broker, Contender, Count, Row, SLOW_COUNT};
+use super::sample::Sample;
+use crate::rabbitmq;
+use crate::shell::{self, Result};
+
+/// No run takes longer, whatever it does.
+const PATIENCE: Duration = Duration::from_secs(45);
+/// What no run exceeds.
+const MOST_MESSAGES: u64 = 20_000_000;
+const MOST_BYTES: u64 = 20 << 30;
+
+/// The built binaries, and the brokers they meet.
+pub(crate) struct Bench {
+    binaries: PathBuf,
+    certificates: PathBuf,
+    rabbitmq: Option<String>,
+}
+
+/// A running counterpart; it ends with its standard input.
+struct Counterpart {
+    child: Child,
+    port: String,
+}
+
+impl Drop for Counterpart {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _gone = self.child.kill();
+        let _ended = self.child.wait();
+    }
+}
+
+impl Bench {
+    /// Builds the bench workspace; says what of it cannot be built here.
+    pub(crate) fn build() -> Result<Self> {
+        let folder = shell::root().join("bench");
+        let target = folder.join("target");
+        let mut cargo = shell::cargo();
+        // It is a workspace of its own: what the environment says of ours is not meant for it.
+        cargo.current_dir(&folder).env_remove("CARGO_TARGET_DIR");
+        shell::run(cargo.args(["build", "--release", "--target-dir"]).arg(&target))?;
+        let binaries = target.join("release");
+        let source = folder.join("runners/librabbitmq/main.c");
+        let mut cc = shell::program("cc");
+        cc.args(["-O2", "-Wall", "-o"]).arg(binaries.join("runner-librabbitmq")).arg(source).arg("-lrabbitmq");
+        if let Err(error) = shell::output(&mut cc) {
+            let _absent = std::fs::remove_file(binaries.join("runner-librabbitmq"));
+            let why = error.to_string();
+            println!("librabbitmq is left out, its C runner does not build (Debian: apt install librabbitmq-dev)");
+            println!("  {}", why.lines().nth(1).or(why.lines().next()).unwrap_or_default());
+        }
+        let certificates = target.join("tls");
+        rabbitmq::tls::write(&certificates, "client")?;
+        Ok(Self { binaries, certificates, rabbitmq: None })
+    }
+
+    /// Finds or starts RabbitMQ. Returns whether it has to be stopped afterwards.
+    pub(crate) fn find_rabbitmq(&mut self) -> Result<bool> {
+        if let Ok(url) = std::env::var("AMQP_URL") {
+            self.rabbitmq = Some(url);
+            return Ok(false);
+        }
+        let broker = rabbitmq::start()?;
+        let url = broker.environment.iter().find(|(name, _)| name == "AMQP_URL");
+        self.rabbitmq = Some(url.ok_or("RabbitMQ's environment has no AMQP_URL")?.1.clone());
+        Ok(broker.started)
+    }
+
+    /// Whether its binary is there.
+    pub(crate) fn has(&self, contender: &Contender) -> bool {
+        self.binaries.join(format!("runner-{}", contender.runner)).exists()
+    }
+
+    /// One run of `contender`, `count` messages long. An error is the contender's: it hung, or broke off.
+    pub(crate) fn run(&self, row: &Row, contender: &Contender, count: u64, quick: bool) -> Result<Sample> {
+        let counted = if row.counted { "-counted" } else { "" };
+        let mut runner = Command::new(self.binaries.join(format!("runner-{}{counted}", contender.runner)));
+        runner.arg(row.workload).args(row.options);
+        if !contender.mode.is_empty() {
+            runner.args(["--mode", contender.mode]);
+        }
+        runner.args(["--count", &count.to_string(), "--size", &row.size.to_string()]);
+        if let Count::Seconds(short, long) = row.count {
+            runner.args(["--seconds", &if quick { short } else { long }.to_string()]);
+        }
+        let sample = match row.broker {
+            Broker::Counterpart => self.against_counterpart(row, contender, count, &mut runner)?,
+            Broker::RabbitMq => self.against_rabbitmq(row, count, &mut runner)?,
+        };
+        let provable = row.broker == Broker::Counterpart;
+        if provable && sample.unsupported.is_none() && !sample.arrived() {
+            return Err(format!("{} of {} messages arrived", sample.seen.unwrap_or_default(), sample.messages).into());
+        }
+        Ok(sample)
+    }
+
+    fn against_counterpart(&self, row: &Row, by: &Contender, count: u64, runner: &mut Command) -> Result<Sample> {
+        let counterpart = self.counterpart(by.tls)?;
+        if by.tls {
+            runner.args(["--url", &format!("amqps://guest:guest@localhost:{}/%2f", counterpart.port)]);
+            runner.arg("--ca").arg(self.certificates.join("ca.pem"));
+        } else {
+            runner.args(["--url", &format!("amqp://guest:guest@127.0.0.1:{}/%2f", counterpart.port)]);
+        }
+        if row.consumes() {
+            let flood = if row.workload == "slow-consumer" { SLOW_COUNT } else { count };
+            runner.args(["--queue", &format!("flood-{}-{flood}", row.size)]);
+        }
+        measure(runner)
+    }
+
+    fn against_rabbitmq(&self, row: &Row, count: u64, runner: &mut Command) -> Result<Sample> {
+        let url = self.rabbitmq.as_deref().ok_or("RabbitMQ does not run")?;
+        let fill = if row.consumes() { count } else { 0 };
+        let bare = self.binaries.join("runner-bare");
+        let mut prepare = Command::new(bare);
+        prepare.args(["prepare", "--url", url, "--count", &fill.to_string(), "--size", &row.size.to_string()]);
+        measure(&mut prepare)?;
+        measure(runner.args(["--url", url]))
+    }
+
+    fn counterpart(&self, tls: bool) -> Result<Counterpart> {
+        let mut command = Command::new(self.binaries.join("bench-counterpart"));
+        if tls {
+            command.arg("--tls").arg(&self.certificates);
+        }
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let output = child.stdout.take().ok_or("the counterpart's output is not piped")?;
+        let mut counterpart = Counterpart { child, port: String::new() };
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line)?;
+        let port = line.trim().rsplit(':').next().filter(|port| port.parse::<u16>().is_ok());
+        counterpart.port = port.ok_or("the counterpart does not say its port")?.to_owned();
+        Ok(counterpart)
+    }
+}
+
+/// How many messages fill `time`, from how long a few of them took.
+pub(crate) fn fill(row: &Row, pilot: &Sample, time: Duration) -> u64 {
+    let most = MOST_MESSAGES.min(MOST_BYTES / row.size.max(1));
+    let rate = pilot.messages / pilot.seconds.max(1e-6);
+    ((rate * time.as_secs_f64()) as u64).clamp(pilot.messages as u64, most.max(1))
+}
+
+/// How many messages a first short run takes.
+pub(crate) fn pilot(row: &Row) -> u64 {
+    if row.workload == "rpc" || row.options == ["--window", "1"] || row.broker == Broker::RabbitMq {
+        return 2000;
+    }
+    ((32 << 20) / row.size.max(400)).clamp(64, 20_000)
+}
+
+/// Runs the command, bounded in time, and reads the line that it prints.
+fn measure(runner: &mut Command) -> Result<Sample> {
+    let name = runner.get_program().to_owned();
+    let name = Path::new(&name).file_name().unwrap_or(&name).to_string_lossy().into_owned();
+    runner.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = runner.spawn().map_err(|error| format!("{name} does not start: {error}"))?;
+    let output = child.stdout.take().map(collect);
+    let errors = child.stderr.take().map(collect);
+    let deadline = Instant::now() + PATIENCE;
+    let status = loop {
+        match child.try_wait()? {
+            Some(status) => break Some(status),
+            None if Instant::now() > deadline => {
+                child.kill()?;
+                child.wait()?;
+                break None;
+            }
+            // Seldom enough to cost the client nothing.
+            None => thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    let text = |pipe: Option<thread::JoinHandle<String>>| pipe.and_then(|pipe| pipe.join().ok()).unwrap_or_default();
+    let (output, errors) = (text(output), text(errors));
+    match status {
+        None => Err(format!("{name} hung for {} s", PATIENCE.as_secs()).into()),
+        Some(status) if !status.success() => {
+            Err(format!("{name}: {}", errors.lines().last().unwrap_or(&status.to_string())).into())
+        }
+        Some(_) => output.lines().find_map(Sample::parse).ok_or_else(|| format!("{name} printed no figures").into()),
+    }
+}
+
+fn collect(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<String> {
+    thread::spawn(move || {
+        let mut text = Vec::new();
+        let _broken = pipe.read_to_end(&mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    })
+}
