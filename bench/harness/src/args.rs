@@ -68,7 +68,7 @@ impl Ack {
         match self {
             Self::Never => None,
             Self::Each => Some(false),
-            Self::Every(window) => (n % window == 0 || n == count).then_some(true),
+            Self::Every(window) => (n.is_multiple_of(window) || n == count).then_some(true),
         }
     }
 }

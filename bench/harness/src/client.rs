@@ -148,16 +148,18 @@ async fn consume<C: Client>(runtime: &impl Runtime, args: &Args) -> Result<Outco
 async fn rpc<C: Client>(runtime: &impl Runtime, args: &Args) -> Result<Outcome> {
     let client = C::connect(args).await?;
     let channel = client.channel().await?;
-    let args = args.clone();
+    // the channel outlives the connection: some peers fail to close one while its channel closes
+    let (mine, args) = (channel.clone(), args.clone());
     let work = runtime.spawn(async move {
         let meter = Meter::start()?;
         for _ in 0..args.count {
-            channel.declare(&args.queue).await?;
+            mine.declare(&args.queue).await?;
         }
         meter.finish(args.count)
     });
     let outcome = work.await?;
     client.close().await?;
+    drop(channel);
     Ok(outcome)
 }
 
@@ -205,8 +207,8 @@ async fn idle<C: Client>(args: &Args) -> Result<Outcome> {
     }
     let outcome = meter.finish(args.count)?.heap_each(before, args.count);
     for (client, channel) in all {
-        drop(channel);
         client.close().await?;
+        drop(channel);
     }
     Ok(outcome)
 }

@@ -1,0 +1,167 @@
+//! HopMQ, measured: `--mode driver-thread` (`open`), `own-driver` (`connect`, driver and work on one thread) and
+//! `tokio` (`open_tokio`).
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::process::ExitCode;
+
+use async_executor::Executor;
+use bench_harness::{Args, Channel, Client, Consumer, Outcome, Result, Runtime, run, run_on_tokio};
+use bytes::Bytes;
+use futures_lite::{StreamExt, future};
+use hopmq::tls::Tls;
+use hopmq::{Builder, Confirm, Connection, Delivery};
+
+pub fn main() -> ExitCode {
+    bench_harness::main("hopmq", |args| match args.mode.as_deref() {
+        None | Some("driver-thread") => on_this_thread::<DriverThread>(args),
+        Some("own-driver") => on_this_thread::<OwnDriver>(args),
+        Some("tokio") => run_on_tokio::<Peer<Tokio>>(args),
+        Some(mode) => Err(format!("no such mode: {mode}").into()),
+    })
+}
+
+/// What the work runs on, and the driver too where it is the caller's.
+static EXECUTOR: Executor<'static> = Executor::new();
+
+fn on_this_thread<M: Mode>(args: &Args) -> Result<Outcome> {
+    let runtime = ThisThread { many: args.tasks > 1 };
+    let work = run::<Peer<M>>(&runtime, args);
+    if runtime.many || M::NEEDS_EXECUTOR { async_io::block_on(EXECUTOR.run(work)) } else { future::block_on(work) }
+}
+
+/// A single task is the thread's own; several share the executor.
+struct ThisThread {
+    many: bool,
+}
+
+impl Runtime for ThisThread {
+    fn spawn<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> impl Future<Output = Result<T>> {
+        let task = if self.many { Ok(EXECUTOR.spawn(task)) } else { Err(task) };
+        async {
+            match task {
+                Ok(spawned) => spawned.await,
+                Err(own) => own.await,
+            }
+        }
+    }
+}
+
+/// Who drives the connection.
+trait Mode: Send + Sync + 'static {
+    const NEEDS_EXECUTOR: bool;
+    fn open(builder: Builder) -> impl Future<Output = hopmq::Result<Connection>> + Send;
+}
+
+struct DriverThread;
+struct OwnDriver;
+struct Tokio;
+
+impl Mode for DriverThread {
+    const NEEDS_EXECUTOR: bool = false;
+
+    async fn open(builder: Builder) -> hopmq::Result<Connection> {
+        builder.open().await
+    }
+}
+
+impl Mode for OwnDriver {
+    const NEEDS_EXECUTOR: bool = true;
+
+    async fn open(builder: Builder) -> hopmq::Result<Connection> {
+        let (connection, driver) = builder.connect().await?;
+        EXECUTOR.spawn(driver).detach();
+        Ok(connection)
+    }
+}
+
+impl Mode for Tokio {
+    const NEEDS_EXECUTOR: bool = false;
+
+    async fn open(builder: Builder) -> hopmq::Result<Connection> {
+        builder.open_tokio().await
+    }
+}
+
+struct Peer<M>(Connection, PhantomData<M>);
+
+#[derive(Clone)]
+struct PeerChannel(hopmq::Channel);
+
+struct PeerConsumer(hopmq::Consumer);
+
+impl<M: Mode> Client for Peer<M> {
+    type Channel = PeerChannel;
+
+    async fn connect(args: &Args) -> Result<Self> {
+        let mut builder = Connection::builder().uri(&args.url);
+        if let Some(ca) = &args.ca {
+            builder = builder.tls(Tls::new().root_file(ca));
+        }
+        Ok(Self(M::open(builder).await?, PhantomData))
+    }
+
+    async fn channel(&self) -> Result<PeerChannel> {
+        Ok(PeerChannel(self.0.channel().await?))
+    }
+
+    async fn close(self) -> Result<()> {
+        Ok(self.0.close().await?)
+    }
+}
+
+impl Channel for PeerChannel {
+    type Confirm = Confirm;
+    type Consumer = PeerConsumer;
+
+    /// The first confirmed publish does it.
+    async fn confirm_select(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn publish(&self, queue: &str, body: &Bytes) -> Result<()> {
+        Ok(self.0.publish("", queue, body).send().await?)
+    }
+
+    async fn publish_confirm(&self, queue: &str, body: &Bytes) -> Result<Confirm> {
+        Ok(self.0.publish("", queue, body).confirm_later().await?)
+    }
+
+    async fn confirmed(&self, confirm: Confirm) -> Result<()> {
+        Ok(confirm.await?)
+    }
+
+    async fn declare(&self, queue: &str) -> Result<u32> {
+        Ok(self.0.queue(queue).passive().await?.message_count())
+    }
+
+    async fn prefetch(&self, count: u16) -> Result<()> {
+        Ok(self.0.prefetch(count).await?)
+    }
+
+    async fn consume(&self, queue: &str, no_ack: bool) -> Result<PeerConsumer> {
+        let consume = self.0.consume(queue);
+        let consume = if no_ack { consume.no_ack() } else { consume };
+        Ok(PeerConsumer(consume.start().await?))
+    }
+}
+
+impl Consumer for PeerConsumer {
+    type Delivery = Delivery;
+
+    async fn next(&mut self) -> Result<Delivery> {
+        Ok(self.0.try_next().await?.ok_or("the consumer ended")?)
+    }
+
+    async fn ack(&mut self, delivery: Delivery, multiple: bool) -> Result<()> {
+        if multiple {
+            delivery.ack_multiple()?
+        } else {
+            delivery.ack()?
+        }
+        Ok(())
+    }
+}
