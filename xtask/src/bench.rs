@@ -2,6 +2,7 @@
 //! against RabbitMQ; each client in a process of its own, so that what the process costs is what the client costs.
 
 mod chart;
+mod codec;
 mod goals;
 mod machine;
 mod plan;
@@ -23,7 +24,8 @@ use run::Bench;
 use sample::{Figures, Sample};
 
 const USAGE: &str = "usage: cargo xtask bench [--quick] [--check] [--filter TEXT] [--clients A,B] \
-                     [--against counterpart|rabbitmq|both] [--runs N]";
+                     [--against counterpart|rabbitmq|both] [--runs N]\n       \
+                     cargo xtask bench codec [--check | --update]";
 
 /// How a bench goes.
 #[derive(Debug, PartialEq)]
@@ -108,6 +110,11 @@ impl Options {
 }
 
 pub(crate) fn run(arguments: &[String]) -> Result {
+    if let Some((first, rest)) = arguments.split_first()
+        && first == "codec"
+    {
+        return codec::run(rest);
+    }
     let options = Options::parse(arguments)?;
     let rows: Vec<&'static Row> = ROWS.iter().filter(|row| options.wants_row(row)).collect();
     if rows.is_empty() {

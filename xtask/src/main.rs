@@ -51,8 +51,8 @@ static COMMANDS: &[Command] = &[
     },
     Command {
         name: "bench",
-        arguments: "[--quick] [--check] [--filter TEXT] [--clients A,B] [--against counterpart|rabbitmq|both] [--runs N]",
-        about: "HopMQ and its peers, measured against a bare counterpart and against RabbitMQ (minutes)",
+        arguments: "[--quick] [--check] [--filter TEXT] [--clients A,B] [--against counterpart|rabbitmq|both] [--runs N] | codec [--check | --update]",
+        about: "HopMQ and its peers, measured against a bare counterpart and against RabbitMQ (minutes); codec counts instructions",
         run: bench::run,
     },
     Command { name: "help", arguments: "", about: "this list", run: help },

@@ -1,0 +1,11 @@
+//! The same runner, its allocations counted.
+
+#[path = "main.rs"]
+mod runner;
+
+#[global_allocator]
+static ALLOCATOR: &bench_harness::Counter = bench_harness::COUNTER;
+
+fn main() -> std::process::ExitCode {
+    runner::main()
+}
