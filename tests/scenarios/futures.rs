@@ -74,13 +74,16 @@ async fn a_dropped_channel_is_closed_and_its_number_used_again(t: Test) -> Outco
     let connection = t.open(&t.builder().channel_max(2)).await?;
     for _ in 0..20 {
         drop(connection.channel());
-        let mut pending = connection.channel();
-        poll_once(&mut pending).await;
-        drop(pending);
-        // The numbers are free when the broker has closed the channels.
-        while connection.channel().await.is_err() {
-            yield_now().await;
-        }
+        poll_once(connection.channel()).await;
+        // A number is free when the broker has closed the channel.
+        let channel = loop {
+            match connection.channel().await {
+                Ok(channel) => break channel,
+                Err(_) => yield_now().await,
+            }
+        };
+        assert_eq!(channel.queue("").exclusive().declare().await?.message_count(), 0);
+        channel.close().await?;
     }
     in_order(&t, &connection.channel().await?).await
 }

@@ -5,10 +5,11 @@ use super::prelude::*;
 /// The management API's name of the connection that calls itself `name`, once it knows of it.
 #[either]
 async fn known_as(t: &Test, name: &str) -> Outcome<String> {
+    let wanted = format!("\"user_provided_name\":\"{name}\"");
     loop {
         let list = || broker().http("GET", "/api/connections?columns=name,user_provided_name");
         let list = t.unblock(list).await?;
-        for entry in list.split('}').filter(|entry| entry.contains(&format!("\"user_provided_name\":\"{name}\""))) {
+        if let Some(entry) = list.split('}').find(|entry| entry.contains(&wanted)) {
             let after = entry.split("\"name\":\"").nth(1);
             return Ok(after.and_then(|rest| rest.split('"').next()).unwrap_or_default().replace("\\u003e", ">"));
         }
