@@ -143,9 +143,15 @@
 //! later. A connection that has ended does not come back: open another.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(test)]
+extern crate self as hopmq;
+
 mod auth;
 mod builder;
 mod channel;
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod common;
 mod confirms;
 mod connection;
 mod consumer;

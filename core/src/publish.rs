@@ -293,6 +293,8 @@ impl<'a> Attempt<'a> {
         let mut taken = state.proto.queued();
         if std::mem::take(&mut self.admitted) {
             state.reserved = state.reserved.saturating_sub(self.size());
+            // If it fails, the next one may go on.
+            state.nudge |= !state.room.is_empty();
         } else {
             taken += state.reserved;
         }

@@ -21,6 +21,9 @@ use crate::stats::Stats;
 use crate::timer::Clock;
 use crate::{Error, ErrorKind, Result};
 
+#[cfg(test)]
+mod tests;
+
 /// What a connection's handles and driver share. See the [module's documentation](self).
 pub(crate) struct Shared {
     state: Mutex<State>,

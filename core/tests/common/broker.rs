@@ -66,6 +66,12 @@ impl Broker {
         self.channels.len()
     }
 
+    pub(super) fn forget_consumer(&mut self, channel: u16, tag: &str) {
+        if let Some(channel) = self.channels.get_mut(&channel) {
+            channel.consumers.retain(|consumer| consumer.tag != tag);
+        }
+    }
+
     pub(super) fn handle(&mut self, proto: &mut Connection, event: Event) {
         match event {
             Event::ChannelOpened { channel } => drop(self.channels.insert(channel, Channel::default())),

@@ -2,7 +2,7 @@
 //!
 //! A [`World`] polls what was woken (and only that, so a lost wake-up shows as a hang), then the server, until nothing
 //! moves; only then the clock goes on to the next alarm. So every test is deterministic, and none takes time.
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
 
 mod broker;
 mod pipe;

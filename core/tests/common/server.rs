@@ -153,6 +153,12 @@ impl Server {
         self.answer(channel, &hopmq_proto::method::channel::Flow { active });
     }
 
+    /// Cancels a consumer, as if its queue were gone.
+    pub(crate) fn cancel(&mut self, channel: u16, consumer_tag: &str) {
+        self.broker.forget_consumer(channel, consumer_tag);
+        self.answer(channel, &hopmq_proto::method::basic::Cancel { consumer_tag, nowait: true });
+    }
+
     /// Lets what it has to send come to the wire, before anybody else gets a turn.
     pub(crate) fn write(&mut self) {
         self.pump();

@@ -108,6 +108,31 @@ fn a_publish_that_waits_ends_by_its_deadline_and_the_next_one_moves_up() {
 }
 
 #[test]
+fn a_large_publish_that_fails_or_is_dropped_when_its_turn_comes_keeps_nobody_waiting() {
+    for dropped in [false, true] {
+        let mut world = World::new();
+        let (_connection, channel) = world.open_by(&builder());
+        world.server.wire.stall_writes(true);
+        world.run(channel.publish("", "q", vec![0; 20_000]).send()).unwrap();
+        world.run(channel.publish("", "q", vec![0; 20_000]).send()).unwrap();
+        let long = "x".repeat(256);
+        let mut large = channel.publish("", &long, vec![0; 20_000]).send();
+        assert!(poll_once(&mut large).is_pending());
+        let small = channel.clone();
+        let small = world.start(async move { small.publish("", "q", "small").send().await });
+        world.server.wire.stall_writes(false);
+        world.settle();
+        assert!(!small.is_done(), "it came first");
+        match dropped {
+            true => drop(large),
+            false => assert_eq!(world.run(large).unwrap_err().kind(), ErrorKind::Usage),
+        }
+        world.settle();
+        small.done().unwrap();
+    }
+}
+
+#[test]
 fn acks_requests_and_closes_pass_while_publishing_is_blocked() {
     let mut world = World::new();
     let (connection, channel) = world.open_by(&builder());

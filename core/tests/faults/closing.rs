@@ -207,6 +207,26 @@ fn a_channel_that_the_broker_closes_ends_what_is_on_it_and_nothing_else() {
 }
 
 #[test]
+fn a_consumer_that_the_broker_cancels_yields_what_came_then_says_so_and_ends() {
+    let mut world = World::new();
+    let (_connection, channel) = world.open();
+    let queue = world.run(channel.queue("q").declare()).unwrap();
+    world.run(queue.publish("x").send()).unwrap();
+    let mut consumer = world.run(queue.consume().tag("c").start()).unwrap();
+    world.settle();
+    world.server.cancel(1, "c");
+    world.settle();
+    let delivery = world.run(consumer.next()).unwrap().unwrap();
+    assert_eq!(world.run(consumer.next()).unwrap().unwrap_err().kind(), ErrorKind::ConsumerCancelled);
+    assert!(world.run(consumer.next()).is_none());
+    delivery.ack().unwrap();
+    drop(consumer);
+    world.settle();
+    assert_eq!((world.server.count("1 basic.cancel"), world.server.count("1 basic.ack 1")), (0, 1));
+    assert!(channel.is_open());
+}
+
+#[test]
 fn stale_handles_of_a_reused_number_keep_their_own_reason() {
     let mut world = World::new();
     let connection = world.connect();

@@ -1,0 +1,155 @@
+//! Nothing is left in the tables when nobody waits any more.
+
+use futures_lite::StreamExt;
+
+use crate::common::{World, poll_once, seconds};
+use crate::{Channel, Connection, ErrorKind};
+
+impl super::State {
+    /// Everything that is kept for somebody.
+    fn kept(&mut self) -> [(&'static str, usize); 9] {
+        [
+            ("requests", self.requests.iter_mut().count()),
+            ("deadlines", self.deadlines.len()),
+            ("consumers", self.consumers.iter_mut().count()),
+            ("room", self.room.len()),
+            ("reserved", self.reserved),
+            ("buffered", self.buffered),
+            ("unconfirmed", self.unconfirmed),
+            ("enders", self.enders.iter_mut().count()),
+            ("wakers", self.wakes.len() + self.spent.len()),
+        ]
+    }
+}
+
+#[track_caller]
+fn nothing_is_kept(world: &mut World, channel: &Channel) {
+    world.settle();
+    for (name, count) in channel.core().shared().lock().kept() {
+        assert_eq!(count, 0, "{name}");
+    }
+}
+
+fn start() -> (World, Connection, Channel) {
+    let mut world = World::new();
+    let (connection, channel) = world.open_by(&Connection::builder().high_water_mark(1000));
+    world.run(channel.queue("q").declare()).unwrap();
+    nothing_is_kept(&mut world, &channel);
+    (world, connection, channel)
+}
+
+#[test]
+fn a_consumer_that_is_refused_leaves_nothing() {
+    for dropped in [false, true] {
+        let (mut world, connection, channel) = start();
+        let other = world.run(connection.channel()).unwrap();
+        let request = other.consume("missing").start();
+        if dropped {
+            drop(request);
+        } else {
+            assert_eq!(world.run(request).unwrap_err().code(), Some(404));
+        }
+        nothing_is_kept(&mut world, &channel);
+    }
+}
+
+#[test]
+fn consumers_and_their_deliveries_leave_nothing() {
+    let (mut world, connection, channel) = start();
+    for round in 0..6 {
+        let other = world.run(connection.channel()).unwrap();
+        for _ in 0..5 {
+            world.run(other.publish("", "q", "x").confirm()).unwrap();
+        }
+        let mut consumer = world.run(other.consume("q").start()).unwrap();
+        let delivery = world.run(consumer.next()).unwrap().unwrap();
+        match round {
+            0 => delivery.ack().unwrap(),
+            1 => drop(world.run(consumer.cancel())),
+            2 => drop(consumer.cancel()),
+            3 => world.run(other.close()).unwrap(),
+            4 => world.server.refuse_channel(other.id(), 406, "no"),
+            _ => world.server.cancel(other.id(), consumer.tag()),
+        }
+        world.settle();
+        drop(consumer);
+        nothing_is_kept(&mut world, &channel);
+    }
+}
+
+#[test]
+fn requests_that_are_late_or_dropped_leave_nothing() {
+    let (mut world, connection, channel) = start();
+    world.server.holds = vec!["queue.purge", "channel.open", "basic.get", "basic.consume"];
+    let late = channel.within(seconds(5));
+    assert!(world.run(late.queue_purge("q")).unwrap_err().is_timeout());
+    assert!(world.run(late.get("q")).unwrap_err().is_timeout());
+    assert!(world.run(late.consume("q").start()).unwrap_err().is_timeout());
+    let mut purge = channel.queue_purge("q");
+    assert!(poll_once(&mut purge).is_pending());
+    drop((purge, channel.get("q"), channel.consume("q").start(), connection.channel()));
+    let forgotten = (late.get("q"), late.consume("q").start(), connection.within(seconds(5)).channel());
+    world.advance(seconds(10));
+    world.server.release();
+    world.settle();
+    drop(forgotten);
+    nothing_is_kept(&mut world, &channel);
+}
+
+#[test]
+fn publishes_that_wait_time_out_or_are_dropped_leave_nothing() {
+    let (mut world, _connection, channel) = start();
+    world.server.flow(1, false);
+    world.settle();
+    assert!(world.run(channel.within(seconds(3)).publish("", "q", "x").send()).unwrap_err().is_timeout());
+    let mut dropped = channel.publish("", "q", "x").send();
+    assert!(poll_once(&mut dropped).is_pending());
+    drop(dropped);
+    nothing_is_kept(&mut world, &channel);
+    let mut dropped = channel.publish("", "q", "x").send();
+    assert!(poll_once(&mut dropped).is_pending());
+    world.server.flow(1, true);
+    world.settle();
+    drop(dropped);
+    nothing_is_kept(&mut world, &channel);
+}
+
+#[test]
+fn confirms_leave_nothing_however_they_end() {
+    let (mut world, connection, channel) = start();
+    let other = world.run(connection.channel()).unwrap();
+    world.server.broker.confirms_by_hand = true;
+    assert!(world.run(other.within(seconds(3)).publish("", "q", "x").confirm()).unwrap_err().is_timeout());
+    let mut dropped = other.publish("", "q", "x").confirm();
+    assert!(poll_once(&mut dropped).is_pending());
+    drop(dropped);
+    let mut ended = other.publish("", "q", "x").confirm();
+    assert!(poll_once(&mut ended).is_pending());
+    world.settle();
+    world.server.refuse_channel(2, 404, "no exchange");
+    assert_eq!(world.run(ended).unwrap_err().kind(), ErrorKind::ChannelClosed);
+    nothing_is_kept(&mut world, &channel);
+}
+
+#[test]
+fn those_who_no_longer_listen_leave_nothing() {
+    let (mut world, connection, channel) = start();
+    let mut events = connection.events();
+    assert!(poll_once(&mut events.next()).is_pending());
+    let mut closed = Box::pin(connection.closed());
+    assert!(poll_once(&mut closed).is_pending());
+    drop((events, closed));
+    nothing_is_kept(&mut world, &channel);
+}
+
+#[test]
+fn the_end_of_the_connection_leaves_nothing_once_everybody_knows() {
+    let (mut world, connection, channel) = start();
+    world.server.holds = vec!["queue.purge", "channel.open", "basic.consume"];
+    let (purge, opened, consumed) = (channel.queue_purge("q"), connection.channel(), channel.consume("q").start());
+    world.server.wire.cut();
+    world.settle();
+    drop((purge, opened, consumed));
+    assert_eq!(world.run(connection.closed()).kind(), ErrorKind::Io);
+    nothing_is_kept(&mut world, &channel);
+}
