@@ -218,6 +218,11 @@ impl World {
         self.tasks.clear();
     }
 
+    /// Whether there is no task any more.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
     fn next_alarm(&self) -> Option<hopmq::Time> {
         self.time.next_alarm().into_iter().chain(self.server.next_alarm()).min()
     }

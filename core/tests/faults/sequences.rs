@@ -1,14 +1,12 @@
 //! Random sequences of what a user can do, over a network that slices at random, with futures dropped at random:
 //! everything ends, nothing panics, and the broker gets back what nobody took.
 
-use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
 
 use futures_lite::{StreamExt, future};
 use hopmq::{Channel, Connection, Consumer, Delivery, Result};
 
-use crate::common::{Random, Slice, World, seconds};
+use crate::common::{Random, Slice, Started, World, seconds};
 
 /// One user with a channel, who does this and that.
 struct User {
@@ -17,7 +15,6 @@ struct User {
     consumers: Vec<Consumer>,
     deliveries: Vec<Delivery>,
     random: Random,
-    log: Rc<RefCell<Vec<&'static str>>>,
 }
 
 impl User {
@@ -46,7 +43,6 @@ impl User {
             "channel",
             "missing",
         ][step];
-        self.log.borrow_mut().push(name);
         let size = if self.random.one_in(10) { self.random.below(20_000) } else { self.random.below(300) };
         let body = vec![b'x'; size];
         match name {
@@ -121,10 +117,14 @@ impl User {
     }
 
     /// Others who take nothing may keep the answers from coming, for a while.
-    async fn begin(&mut self) {
+    async fn begin(&mut self) -> Result<()> {
         while let Err(error) = self.renew().await {
+            if !self.connection.is_open() {
+                return Err(error);
+            }
             assert!(error.is_timeout(), "{error}");
         }
+        Ok(())
     }
 
     async fn renew(&mut self) -> Result<()> {
@@ -136,28 +136,18 @@ impl User {
     }
 }
 
-fn conversation(seed: u64) {
-    let mut random = Random::new(seed);
-    let mut world = World::with_capacity([64, 1000, 65_536][random.below(3)]);
-    world.server.wire.slice(&Slice::Random(Random::new(seed ^ 1)));
-    world.server.broker.nack_every = None;
-    let builder = Connection::builder()
-        .high_water_mark(1 + random.below(5000))
-        .receive_limit(random.below(5000))
-        .frame_max(4096)
-        .name("user");
-    let connection = world.connect_by(&builder).unwrap();
-    let log = Rc::new(RefCell::new(Vec::new()));
-    let mut users = Vec::new();
+/// Three users, who go on until they have done enough or the connection is gone.
+fn begin(world: &mut World, connection: &Connection, seed: u64) -> Vec<Started<Result<()>>> {
     let channel = world.run(connection.channel()).unwrap();
+    let mut users = Vec::new();
     for number in 0..3 {
-        let (connection, log, mut random) = (connection.clone(), Rc::clone(&log), Random::new(seed ^ (100 + number)));
-        let (time, channel) = (world.time.clone(), channel.clone());
+        let (connection, time, channel) = (connection.clone(), world.time.clone(), channel.clone());
+        let mut random = Random::new(seed ^ (100 + number));
         users.push(world.start(async move {
             let (consumers, deliveries) = (Vec::new(), Vec::new());
             let own = Random::new(random.next());
-            let mut user = User { connection, channel, consumers, deliveries, random: own, log };
-            user.begin().await;
+            let mut user = User { connection, channel, consumers, deliveries, random: own };
+            user.begin().await?;
             for _ in 0..60 {
                 let patience = std::time::Duration::from_millis(random.next() % 3);
                 let result = if random.one_in(3) {
@@ -175,16 +165,74 @@ fn conversation(seed: u64) {
                     user.act().await
                 };
                 if let Err(error) = result {
+                    if !user.connection.is_open() {
+                        return Err(error);
+                    }
                     // A consumer that takes nothing may keep an answer from coming, and a channel may be gone.
                     assert!(error.is_timeout() || error.is_closed(), "{error}");
                     user.consumers.clear();
-                    user.begin().await;
+                    user.begin().await?;
                 }
             }
-            Ok::<(), hopmq::Error>(())
+            Ok(())
         }));
     }
-    drop(channel);
+    users
+}
+
+/// A connection that is broken in some way at some time.
+fn disaster(seed: u64) {
+    let mut random = Random::new(seed);
+    let mut world = World::with_capacity([64, 1000, 65_536][random.below(3)]);
+    world.server.wire.slice(&Slice::Random(Random::new(seed ^ 1)));
+    let builder = Connection::builder().high_water_mark(1 + random.below(5000)).heartbeat(seconds(5)).frame_max(4096);
+    let connection = world.connect_by(&builder).unwrap();
+    let mut events = connection.events();
+    let users = begin(&mut world, &connection, seed);
+    for _ in 0..random.below(30) {
+        world.advance(std::time::Duration::from_millis(1));
+    }
+    match random.below(8) {
+        0 => world.server.wire.cut(),
+        1 => world.server.wire.reset(),
+        2 => world.server.wire.fail_writes(std::io::ErrorKind::BrokenPipe),
+        3 => world.server.silent = true,
+        4 => world.server.deaf = true,
+        5 => world.server.refuse(320, "CONNECTION_FORCED"),
+        6 => world.server.raw(&[random.next() as u8; 30]),
+        _ => world.drop_tasks(),
+    }
+    let broken = world.time.now();
+    for user in users {
+        // Dropped tasks never end, and some have done all they wanted before.
+        if !world.is_idle() {
+            let _ = world.wait(&user);
+        }
+    }
+    let reason = world.run(connection.closed());
+    assert!(world.time.now() - broken < seconds(120), "{:?} until {reason}", world.time.now() - broken);
+    let last = world.run(async {
+        let mut last = None;
+        while let Some(event) = events.next().await {
+            last = Some(event);
+        }
+        last
+    });
+    assert!(matches!(last, Some(hopmq::Event::Closed { error }) if error.to_string() == reason.to_string()));
+}
+
+fn conversation(seed: u64) {
+    let mut random = Random::new(seed);
+    let mut world = World::with_capacity([64, 1000, 65_536][random.below(3)]);
+    world.server.wire.slice(&Slice::Random(Random::new(seed ^ 1)));
+    world.server.broker.nack_every = None;
+    let builder = Connection::builder()
+        .high_water_mark(1 + random.below(5000))
+        .receive_limit(random.below(5000))
+        .frame_max(4096)
+        .name("user");
+    let connection = world.connect_by(&builder).unwrap();
+    let users = begin(&mut world, &connection, seed);
     for user in users {
         world.wait(&user).unwrap();
     }
@@ -205,15 +253,25 @@ fn conversation(seed: u64) {
     assert!(world.time.now().since_epoch() < seconds(3600), "it took {:?}", world.time.now());
 }
 
-#[test]
-fn whatever_users_do_and_drop_all_of_it_ends_and_nothing_is_left() {
+/// Runs `scenario` with many seeds, or with the one of the environment.
+fn with_seeds(scenario: fn(u64)) {
     let (first, count) = match std::env::var("HOPMQ_SEED").ok().and_then(|seed| seed.parse().ok()) {
         Some(seed) => (seed, 1),
         None => (1, 100),
     };
     for seed in first..first + count {
-        if catch_unwind(AssertUnwindSafe(|| conversation(seed))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| scenario(seed))).is_err() {
             panic!("seed {seed}: run it alone with HOPMQ_SEED={seed}");
         }
     }
+}
+
+#[test]
+fn whatever_users_do_and_drop_all_of_it_ends_and_nothing_is_left() {
+    with_seeds(conversation);
+}
+
+#[test]
+fn whatever_breaks_under_users_who_do_and_drop_all_of_it_ends_with_one_reason() {
+    with_seeds(disaster);
 }
