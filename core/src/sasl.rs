@@ -234,7 +234,7 @@ const EXTERNAL: &str = "EXTERNAL";
 const ANONYMOUS: &str = "ANONYMOUS";
 
 /// The built-in mechanism of that name, in any case, with its name in capitals.
-#[cfg(any(feature = "net", feature = "tokio"))]
+#[cfg(any(feature = "net", feature = "tokio", test))]
 pub(crate) fn built_in(name: &str) -> Option<(&'static str, Arc<dyn Sasl>)> {
     let all: [(&'static str, Arc<dyn Sasl>); 4] = [
         (PLAIN, Arc::new(Plain)),

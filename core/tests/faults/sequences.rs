@@ -253,11 +253,12 @@ fn conversation(seed: u64) {
     assert!(world.time.now().since_epoch() < seconds(3600), "it took {:?}", world.time.now());
 }
 
-/// Runs `scenario` with many seeds, or with the one of the environment.
+/// Runs `scenario` with many seeds (`HOPMQ_SEEDS` says how many), or with the one of `HOPMQ_SEED`.
 fn with_seeds(scenario: fn(u64)) {
-    let (first, count) = match std::env::var("HOPMQ_SEED").ok().and_then(|seed| seed.parse().ok()) {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let (first, count) = match number("HOPMQ_SEED") {
         Some(seed) => (seed, 1),
-        None => (1, 100),
+        None => (1, number("HOPMQ_SEEDS").unwrap_or(50)),
     };
     for seed in first..first + count {
         if catch_unwind(AssertUnwindSafe(|| scenario(seed))).is_err() {

@@ -185,7 +185,7 @@ fn a_waker_that_is_replaced_is_dropped_and_the_new_one_is_woken() {
     world.settle();
     assert!(world.run(events.next()).is_some());
     only_the_last_is_woken(&mut world, channel.publish("", "elsewhere", "x").send(), |world| {
-        world.server.flow(1, true)
+        world.server.flow(1, true);
     });
     assert!(world.run(events.next()).is_some());
     let mut returns = channel.returns();
