@@ -280,17 +280,18 @@ impl Shared {
         let readable = state.full && !state.is_full(self.limits.receive_limit);
         let wanted = state.nudge || writable || readable;
         let driver = if wanted { state.driver.take() } else { None };
-        let wakes = if state.wakes.is_empty() { Vec::new() } else { std::mem::take(&mut state.wakes) };
-        let spent = if state.spent.is_empty() { Vec::new() } else { std::mem::take(&mut state.spent) };
-        drop(state);
-        drop(spent);
-        if let Some(driver) = driver {
-            driver.wake();
-        }
-        for waker in wakes {
-            waker.wake();
+        if driver.is_some() || !state.wakes.is_empty() || !state.spent.is_empty() {
+            Self::wake(state, driver);
         }
         result
+    }
+
+    #[cold]
+    fn wake(mut state: MutexGuard<'_, State>, driver: Option<Waker>) {
+        let (wakes, spent) = (std::mem::take(&mut state.wakes), std::mem::take(&mut state.spent));
+        drop(state);
+        drop(spent);
+        driver.into_iter().chain(wakes).for_each(Waker::wake);
     }
 
     /// Why the connection ended; for a connection that has.
