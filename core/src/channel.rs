@@ -400,7 +400,7 @@ impl Channel {
 }
 
 /// Returned messages of a channel, as a stream: see [`Channel::returns`]. It keeps the last 1,024 that were not taken,
-/// and ends with the channel.
+/// and ends with the channel. Each message goes to one stream only: have one for each channel.
 #[derive(Debug)]
 pub struct Returns {
     core: Arc<ChannelCore>,

@@ -140,7 +140,7 @@ impl Connection {
 
     /// Closes the connection in order: what was accepted is sent, the broker's confirms of it are awaited for up to
     /// `close_timeout` (10 seconds; [`Builder`]), then the broker is told. All else that waits ends with
-    /// [`ErrorKind::Closed`]. Calling it again waits for the same.
+    /// [`ErrorKind::Closed`]. Calling it again waits for the same. The broker's answer is awaited for two seconds more.
     ///
     /// Dropping the future doesn't stop the closing.
     ///

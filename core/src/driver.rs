@@ -110,6 +110,8 @@ impl<T: Transport, R: Timer> Driver<T, R> {
     fn run(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
         self.refresh.poll(&self.shared, context);
         let mut idle = false;
+        // Whether the transport may have something that it has not promised to wake us for.
+        let mut readable = true;
         for round in 0..TURNS {
             let news = self.turn(round == 0, idle, context)?;
             if idle && !news {
@@ -119,7 +121,8 @@ impl<T: Transport, R: Timer> Driver<T, R> {
                 Ok(wrote) => wrote,
                 Err(error) => return Poll::Ready(Err(self.last_word(error, context))),
             };
-            let received = if self.full { 0 } else { self.read(context)? };
+            let received = if self.full || !(readable || wrote) { 0 } else { self.read(context)? };
+            readable = received > 0;
             self.received += received;
             self.decode();
             idle = !wrote && received == 0 && self.incoming.is_empty() && self.broken.is_none();

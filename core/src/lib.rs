@@ -173,6 +173,8 @@ mod request;
 pub mod sasl;
 mod shared;
 mod slots;
+#[cfg(feature = "net")]
+mod socket;
 mod stats;
 mod timer;
 #[cfg(feature = "tls")]

@@ -14,6 +14,7 @@ use async_io::Async;
 use hopmq_proto::Time;
 
 use crate::dial::{AnyTransport, unreachable};
+use crate::socket::Socket;
 use crate::timer::{Clock, Timer};
 use crate::uri::Address;
 use crate::{Builder, Connection, Driver, Error, ErrorKind, Result};
@@ -83,7 +84,7 @@ impl Builder {
     }
 }
 
-async fn tcp(address: &Address) -> Result<Async<TcpStream>> {
+async fn tcp(address: &Address) -> Result<Socket> {
     let name = (address.host.clone(), address.port);
     let resolved = blocking::unblock(move || name.to_socket_addrs()).await;
     let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
@@ -91,7 +92,7 @@ async fn tcp(address: &Address) -> Result<Async<TcpStream>> {
         match Async::<TcpStream>::connect(socket_address).await {
             Ok(socket) => {
                 socket.get_ref().set_nodelay(true).map_err(|error| unreachable(address, error))?;
-                return Ok(socket);
+                return Ok(Socket::new(socket));
             }
             Err(error) => last = error,
         }

@@ -199,7 +199,9 @@ impl<'a> Publish<'a> {
         poll_fn(move |context| {
             let tag = ready!(attempt.poll(context))?;
             let (core, timeout) = (Arc::clone(channel.core()), channel.timeout());
-            Poll::Ready(Ok(Confirm { core, tag, timeout, alarm: None, settled: false }))
+            // What `within` says holds for the wait for room and the confirm together.
+            let deadline = attempt.place.filter(|_| timeout.is_some()).map(|(_, deadline)| deadline);
+            Poll::Ready(Ok(Confirm { core, tag, timeout, deadline, alarm: None, settled: false }))
         })
     }
 }
@@ -357,6 +359,8 @@ pub struct Confirm {
     core: Arc<ChannelCore>,
     tag: u64,
     timeout: Option<Duration>,
+    /// The deadline, if it began to run before the message was sent.
+    deadline: Option<Time>,
     /// The request that stands for the deadline, once it was awaited in vain.
     alarm: Option<u64>,
     settled: bool,
@@ -376,7 +380,8 @@ impl Confirm {
                 return Some(outcome);
             }
             let alarm = *self.alarm.get_or_insert_with(|| {
-                let deadline = core.shared().clock.now() + self.timeout.unwrap_or(core.shared().limits.confirm_timeout);
+                let timeout = self.timeout.unwrap_or(core.shared().limits.confirm_timeout);
+                let deadline = self.deadline.unwrap_or_else(|| core.shared().clock.now() + timeout);
                 state.insert_request(core.number, RequestKind::Confirm, deadline)
             });
             Some(state.poll_request(alarm, waker).map(|late| late.map(drop)))

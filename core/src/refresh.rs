@@ -13,19 +13,27 @@ use hopmq_proto::Time;
 use hopmq_proto::method::connection::UpdateSecret;
 use tracing::{debug, warn};
 
-use crate::Result;
 use crate::sasl::{Credentials, CredentialsProvider};
 use crate::shared::Shared;
+use crate::{Error, ErrorKind, Result};
 
 /// The renewal of a connection's credentials. See the [module's documentation](self).
 pub(crate) struct Refresh {
     provider: Arc<dyn CredentialsProvider>,
     due: Option<Time>,
-    fetching: Option<Pin<Box<dyn Future<Output = Result<Credentials>> + Send>>>,
+    fetching: Option<Fetching>,
+}
+
+/// A provider at work.
+struct Fetching {
+    future: Pin<Box<dyn Future<Output = Result<Credentials>> + Send>>,
+    deadline: Time,
 }
 
 /// How long after a provider's failure it is asked again.
 const RETRY: Duration = Duration::from_secs(10);
+/// How long a provider may take.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Refresh {
     pub(crate) fn new(provider: Arc<dyn CredentialsProvider>, credentials: &Credentials, now: Time) -> Self {
@@ -34,24 +42,27 @@ impl Refresh {
 
     /// When it is to be polled.
     pub(crate) fn deadline(&self) -> Option<Time> {
-        if self.fetching.is_some() { None } else { self.due }
+        self.fetching.as_ref().map(|fetching| fetching.deadline).or(self.due)
     }
 
     /// Renews the credentials if it is time for it.
     pub(crate) fn poll(&mut self, shared: &Shared, context: &mut Context<'_>) {
-        if self.fetching.is_none() {
-            let Some(due) = self.due else { return };
-            if shared.clock.now() < due {
-                return;
-            }
+        let Some(due) = self.due else { return };
+        let now = shared.clock.now();
+        if now < due {
+            return;
+        }
+        let fetching = self.fetching.get_or_insert_with(|| {
             debug!("the credentials are about to expire: asking for new ones");
             let provider = Arc::clone(&self.provider);
-            self.fetching = Some(Box::pin(async move { provider.fetch().await }));
-        }
-        let Some(fetching) = &mut self.fetching else { return };
-        let Poll::Ready(fetched) = fetching.as_mut().poll(context) else { return };
+            Fetching { future: Box::pin(async move { provider.fetch().await }), deadline: now + PATIENCE }
+        });
+        let fetched = match fetching.future.as_mut().poll(context) {
+            Poll::Ready(fetched) => fetched,
+            Poll::Pending if now < fetching.deadline => return,
+            Poll::Pending => Err(Error::new(ErrorKind::Timeout, format!("it did not answer within {PATIENCE:?}"))),
+        };
         self.fetching = None;
-        let now = shared.clock.now();
         match fetched {
             Ok(credentials) => {
                 self.due = renewal(&credentials, now);
