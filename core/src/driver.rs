@@ -121,8 +121,11 @@ impl<T: Transport, R: Timer> Driver<T, R> {
                 Ok(wrote) => wrote,
                 Err(error) => return Poll::Ready(Err(self.last_word(error, context))),
             };
-            let received = if self.full || !(readable || wrote) { 0 } else { self.read(context)? };
-            readable = received > 0;
+            let mut received = 0;
+            if !self.full && (readable || wrote) {
+                received = self.read(context)?;
+                readable = received > 0;
+            }
             self.received += received;
             self.decode();
             idle = !wrote && received == 0 && self.incoming.is_empty() && self.broken.is_none();
