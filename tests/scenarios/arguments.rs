@@ -82,7 +82,7 @@ async fn a_full_queue_drops_its_oldest_message(t: Test) -> Outcome {
     }
     let delivery = consumer.next().await.expect("the consumer goes on")?;
     assert_eq!((body(&delivery), &*death(&delivery)?.1), ("1", "maxlen"));
-    assert_eq!(t.ready(&channel, queue.name()).await?, 2);
+    t.expect_ready(&channel, queue.name(), 2).await?;
     Ok(delivery.ack()?)
 }
 
@@ -92,7 +92,7 @@ async fn a_queue_that_is_full_of_bytes_drops_its_oldest_message(t: Test) -> Outc
     let queue = channel.queue(&t.name("queue")).exclusive().max_length_bytes(10).declare().await?;
     queue.publish("12345").confirm().await?;
     queue.publish("67890").confirm().await?;
-    assert_eq!(t.ready(&channel, queue.name()).await?, 2);
+    t.expect_ready(&channel, queue.name(), 2).await?;
     queue.publish("x").confirm().await?;
     assert_eq!(body(&queue.get().await?.expect("the first one went")), "67890");
     Ok(())

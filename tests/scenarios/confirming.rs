@@ -14,7 +14,7 @@ async fn a_thousand_confirms_are_awaited_in_any_order(t: Test) -> Outcome {
         let next = confirms.len() * 7 / 11;
         confirms.swap_remove(next).wait().await?;
     }
-    assert_eq!(t.ready(&channel, queue.name()).await?, 1000);
+    t.expect_ready(&channel, queue.name(), 1000).await?;
     assert_eq!(channel.connection().stats().confirmed, 1000);
     Ok(())
 }
@@ -30,7 +30,7 @@ async fn confirms_that_nobody_awaits_do_not_confuse_the_others(t: Test) -> Outco
     drop(channel.publish("", "nowhere", "returned and dropped").mandatory().confirm_later().await?);
     queue.publish("last").confirm().await?;
     assert_eq!(refused(returned.wait().await)?.kind(), ErrorKind::Returned);
-    assert_eq!(t.ready(&channel, queue.name()).await?, 4);
+    t.expect_ready(&channel, queue.name(), 4).await?;
     Ok(())
 }
 
@@ -66,7 +66,7 @@ async fn publishing_to_an_exchange_that_is_not_there_ends_the_channel_with_404(t
     assert_eq!(error.code(), Some(404), "{error}");
     assert_eq!(refused(channel.get("anything").await)?.code(), Some(404));
     let queue = t.queue_with(&other, &["the other channel goes on"]).await?;
-    assert_eq!(t.ready(&other, queue.name()).await?, 1);
+    t.expect_ready(&other, queue.name(), 1).await?;
     Ok(())
 }
 
@@ -93,7 +93,7 @@ async fn a_confirm_ends_when_its_channel_is_closed(t: Test) -> Outcome {
         Ok(()) => {}
         Err(error) => assert_eq!(error.kind(), ErrorKind::Closed, "{error}"),
     }
-    assert_eq!(t.ready(&connection.channel().await?, &name).await?, 1, "it was sent all the same");
+    t.expect_ready(&connection.channel().await?, &name, 1).await?;
     Ok(())
 }
 

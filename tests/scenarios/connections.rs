@@ -35,7 +35,7 @@ async fn closing_sends_what_was_accepted_and_awaits_its_confirms(t: Test) -> Out
     for confirm in confirms {
         confirm.wait().await?;
     }
-    assert_eq!(t.ready(&watcher, queue.name()).await?, 500);
+    t.expect_ready(&watcher, queue.name(), 500).await?;
     Ok(())
 }
 

@@ -38,13 +38,13 @@ async fn a_prefetch_bounds_what_is_under_way(t: Test) -> Outcome {
     let mut consumer = queue.consume().prefetch(2).start().await?;
     let first = consumer.next().await.expect("the consumer goes on")?;
     let second = consumer.next().await.expect("the consumer goes on")?;
-    assert_eq!(t.ready(&channel, queue.name()).await?, 3);
+    t.expect_ready(&channel, queue.name(), 3).await?;
     first.ack()?;
     assert_eq!(bodies(&mut consumer, 1).await?, ["3"]);
-    assert_eq!(t.ready(&channel, queue.name()).await?, 2);
+    t.expect_ready(&channel, queue.name(), 2).await?;
     second.ack_multiple()?;
     assert_eq!(bodies(&mut consumer, 1).await?, ["4"]);
-    assert_eq!(t.ready(&channel, queue.name()).await?, 1);
+    t.expect_ready(&channel, queue.name(), 1).await?;
     Ok(())
 }
 
@@ -55,7 +55,7 @@ async fn the_channels_prefetch_counts_for_consumers_that_say_nothing_else(t: Tes
     channel.prefetch(2).await?;
     let mut consumer = queue.consume().start().await?;
     assert_eq!(bodies(&mut consumer, 2).await?, ["1", "2"]);
-    assert_eq!(t.ready(&channel, queue.name()).await?, 3);
+    t.expect_ready(&channel, queue.name(), 3).await?;
     Ok(())
 }
 
@@ -68,7 +68,7 @@ async fn a_shared_prefetch_bounds_all_consumers_of_the_channel_together(t: Test)
     let mut two = queue.consume().prefetch(2).start().await?;
     bodies(&mut one, 2).await?;
     bodies(&mut two, 1).await?;
-    assert_eq!(t.ready(&channel, queue.name()).await?, 2);
+    t.expect_ready(&channel, queue.name(), 2).await?;
     Ok(())
 }
 
@@ -99,7 +99,7 @@ async fn without_acks_messages_are_gone_when_they_are_sent(t: Test) -> Outcome {
     delivery.ack()?;
     bodies(&mut consumer, 1).await?;
     other.close().await?;
-    assert_eq!(t.ready(&channel, queue.name()).await?, 0);
+    t.expect_ready(&channel, queue.name(), 0).await?;
     Ok(())
 }
 

@@ -14,7 +14,7 @@ fn own_root() -> Tls {
 async fn works(t: &Test, connection: &Connection) -> Outcome {
     let channel = connection.channel().await?;
     let queue = t.queue_with(&channel, &["in"]).await?;
-    assert_eq!(t.ready(&channel, queue.name()).await?, 1);
+    t.expect_ready(&channel, queue.name(), 1).await?;
     Ok(connection.close().await?)
 }
 

@@ -80,7 +80,14 @@ impl Test {
         self.unblock(hopmq_tests::Alarm::raise).await
     }
 
-    /// How many messages of a queue wait for a consumer.
+    /// Waits until so many messages of a queue wait for a consumer. RabbitMQ answers a passive declare before what the
+    /// queue was sent earlier, so the first answer may be an old one; a scenario's deadline ends the asking.
+    pub(crate) async fn expect_ready(&self, channel: &Channel, queue: &str, messages: u32) -> Outcome {
+        while self.ready(channel, queue).await? != messages {}
+        Ok(())
+    }
+
+    /// How many messages of a queue wait for a consumer, as far as the broker has counted.
     pub(crate) async fn ready(&self, channel: &Channel, queue: &str) -> Result<u32> {
         Ok(channel.queue(queue).passive().await?.message_count())
     }

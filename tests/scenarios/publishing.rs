@@ -179,7 +179,7 @@ async fn what_cannot_be_encoded_is_refused_here_and_the_channel_goes_on(t: Test)
         assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
     }
     queue.publish("fine").confirm().await?;
-    assert_eq!(t.ready(&channel, queue.name()).await?, 1);
+    t.expect_ready(&channel, queue.name(), 1).await?;
     Ok(())
 }
 
@@ -234,7 +234,7 @@ async fn each_returned_message_is_told_to_its_own_publish(t: Test) -> Outcome {
             _ => outcome?,
         }
     }
-    assert_eq!(t.ready(&channel, queue.name()).await?, 133);
+    t.expect_ready(&channel, queue.name(), 133).await?;
     Ok(())
 }
 

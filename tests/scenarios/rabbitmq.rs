@@ -82,7 +82,7 @@ async fn while_memory_is_low_publishing_waits_and_all_else_goes_on(t: Test) -> O
     let delivery = owner.get(target.name()).await?.expect("it was there before");
     assert_eq!(body(&delivery), "before");
     delivery.ack()?;
-    assert_eq!(t.ready(&owner, queue.name()).await?, 0);
+    t.expect_ready(&owner, queue.name(), 0).await?;
     assert!(connection.is_open() && connection.stats().blocked > Duration::ZERO);
 
     t.unblock(move || drop(alarm)).await;

@@ -44,7 +44,7 @@ async fn one_ack_settles_all_before_it(t: Test) -> Outcome {
     let mut consumer = queue.consume().start().await?;
     let back = consumer.next().await.expect("the consumer goes on")?;
     assert_eq!(body(&back), "3");
-    assert_eq!(t.ready(&owner, queue.name()).await?, 0);
+    t.expect_ready(&owner, queue.name(), 0).await?;
     Ok(())
 }
 
@@ -101,7 +101,7 @@ async fn after_recover_old_acks_are_refused_here_and_the_channel_goes_on(t: Test
     let error = refused(before.ack())?;
     assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
     after.ack()?;
-    assert_eq!(t.ready(&channel, queue.name()).await?, 0);
+    t.expect_ready(&channel, queue.name(), 0).await?;
     Ok(())
 }
 
