@@ -87,7 +87,6 @@ impl Client {
         client.answer(1, 60, 21, |f| {
             f.short("consumer");
         })?;
-        client.receiver.set_limits(client.connection.receive_limits());
         client.write();
         Ok(client)
     }
@@ -104,6 +103,7 @@ impl Client {
         self.read(&frames.0, |client| {
             while let Some(incoming) = client.receiver.poll()? {
                 client.connection.handle(Time::ZERO, incoming)?;
+                client.receiver.set_limits(client.connection.receive_limits());
             }
             Ok(())
         })
