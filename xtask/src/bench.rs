@@ -133,21 +133,21 @@ pub(crate) fn run(arguments: &[String]) -> Result {
     let goals = goals::all(&results);
     shell::print(&report::table(&results));
     shell::print(&goals::table(&goals));
-    for fault in &faults {
-        println!("failed run: {fault}");
-    }
+    tell(&faults);
     let partial = !options.filter.is_empty() || !options.clients.is_empty();
     if partial {
         println!("\nnothing written: a part of the plan is not what bench/results tells");
         return Ok(());
     }
-    let folder = shell::root().join("bench/results");
-    shell::write(&folder.join("latest.json"), &results.json())?;
-    shell::write(&folder.join("latest.md"), &(report::markdown(&results) + &goals::markdown(&goals)))?;
+    // What is committed comes from full runs alone.
+    let folder = if options.quick { "bench/target/results" } else { "bench/results" };
+    let path = shell::root().join(folder);
+    shell::write(&path.join("latest.json"), &results.json())?;
+    shell::write(&path.join("latest.md"), &(report::markdown(&results) + &goals::markdown(&goals)))?;
     if let Some(svg) = chart::svg(&results) {
-        shell::write(&folder.join("latest.svg"), &svg)?;
+        shell::write(&path.join("latest.svg"), &svg)?;
     }
-    println!("\nwritten: bench/results/latest.json, latest.md and latest.svg");
+    println!("\nwritten: {folder}/latest.json, latest.md and latest.svg");
     Ok(())
 }
 
@@ -181,6 +181,9 @@ fn measure_all(bench: &Bench, rows: &[&'static Row], options: &Options) -> Resul
     Ok((results, faults))
 }
 
+/// How often a run that failed is tried.
+const TRIES: usize = 3;
+
 /// One contender in one row.
 struct Lane {
     contender: &'static Contender,
@@ -199,41 +202,56 @@ impl Lane {
         faults: &mut Vec<String>,
     ) -> Self {
         let mut lane = Self { contender, count: run::pilot(row), samples: Vec::new(), failures: 0 };
-        match row.count {
-            Count::Fixed(quick, full) => lane.count = if options.quick { quick } else { full },
-            Count::Seconds(..) => {}
-            Count::Timed => match bench.run(row, contender, lane.count, options.quick) {
+        if let Count::Fixed(quick, full) = row.count {
+            lane.count = if options.quick { quick } else { full };
+        }
+        for _ in 0..if row.count == Count::Timed { TRIES } else { 0 } {
+            match bench.run(row, contender, lane.count, options.quick) {
                 Ok(sample) if sample.unsupported.is_some() => lane.samples.push(sample),
                 Ok(sample) => lane.count = run::fill(row, &sample, options.time()),
-                Err(error) => lane.fault(row, &error.to_string(), faults),
-            },
+                Err(error) => {
+                    lane.fault(row, &error.to_string(), faults);
+                    continue;
+                }
+            }
+            break;
         }
         lane
     }
 
     fn run(&mut self, bench: &Bench, row: &Row, quick: bool, faults: &mut Vec<String>) {
-        // Whoever cannot, or never could, is not asked again and again.
-        let hopeless = self.failures >= 3 && self.samples.is_empty();
-        if hopeless || self.samples.iter().any(|sample| sample.unsupported.is_some()) {
+        if self.samples.iter().any(|sample| sample.unsupported.is_some()) {
             return;
         }
-        match bench.run(row, self.contender, self.count, quick) {
-            Ok(sample) => self.samples.push(sample),
-            Err(error) => self.fault(row, &error.to_string(), faults),
+        // A peer that loses a reply now and then gets another chance; one that never ends is not waited for each time.
+        for _ in 0..TRIES {
+            if self.failures >= TRIES && self.samples.is_empty() {
+                return;
+            }
+            match bench.run(row, self.contender, self.count, quick) {
+                Ok(sample) => return self.samples.push(sample),
+                Err(error) => self.fault(row, &error.to_string(), faults),
+            }
         }
     }
 
     fn fault(&mut self, row: &Row, error: &str, faults: &mut Vec<String>) {
         self.failures += 1;
-        faults.push(format!("{} in `{}` against the {}: {error}", self.contender.name, row.id, row.broker.name()));
+        faults.push(format!("{} in `{}` against {}: {error}", self.contender.name, row.id, row.broker.the()));
+    }
+}
+
+/// Each fault once, and how often it was.
+fn tell(faults: &[String]) {
+    for (n, fault) in faults.iter().enumerate().filter(|(n, fault)| !faults[..*n].contains(fault)) {
+        let times = faults[n..].iter().filter(|other| *other == fault).count();
+        println!("failed, {times}×: {fault}");
     }
 }
 
 /// That everything ran; a peer's fault is told, one of ours is an error.
 fn check(results: &Results, faults: &[String]) -> Result {
-    for fault in faults {
-        println!("{fault}");
-    }
+    tell(faults);
     let ran = results.rows().flat_map(|row| results.of(row)).filter(|(_, figures)| figures.runs > 0).count();
     println!("{ran} benchmarks ran");
     let ours = faults.iter().filter(|fault| fault.starts_with("hopmq") || fault.starts_with("bare")).count();

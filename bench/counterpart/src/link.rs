@@ -33,7 +33,11 @@ pub fn server_config(folder: &Path) -> io::Result<ServerConfig> {
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(io::Error::other)?;
     let key = PrivateKeyDer::from_pem_file(folder.join("server.key")).map_err(io::Error::other)?;
-    ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).map_err(io::Error::other)
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?;
+    builder.with_no_client_auth().with_single_cert(chain, key).map_err(io::Error::other)
 }
 
 pub fn plain(stream: TcpStream) -> io::Result<(Input, Arc<Output>)> {

@@ -101,7 +101,7 @@ fn consume<C: BlockingClient>(args: &Args) -> Result<Outcome> {
     }
     let (ack, meter) = (args.ack(), Meter::start()?);
     channel.consume(&args.queue, ack, args.count, || true)?;
-    let seen = channel.declare("seen")?;
+    let seen = channel.declare(&args.queue)?;
     let outcome = meter.finish(args.count)?.seen(if ack == Ack::Never { args.count } else { seen.into() });
     drop(channel);
     client.close()?;

@@ -136,7 +136,7 @@ async fn consume<C: Client>(runtime: &impl Runtime, args: &Args) -> Result<Outco
             }
         }
         // a round trip behind the acknowledgements: now they have arrived
-        let seen = mine.declare("seen").await?;
+        let seen = mine.declare(&args.queue).await?;
         let seen = if ack == Ack::Never { args.count } else { seen.into() };
         Ok(meter.finish(args.count)?.seen(seen))
     });

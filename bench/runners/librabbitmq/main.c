@@ -198,7 +198,7 @@ static struct outcome consume(const struct args *a, uint64_t every) {
     uint64_t tag = next_delivery(c);
     if (every && (n % every == 0 || n == a->count)) must(amqp_basic_ack(c, 1, tag, every > 1), "ack");
   }
-  uint32_t seen = declare(c, 1, "seen");
+  uint32_t seen = declare(c, 1, a->queue);
   struct outcome o = finish(meter, a->count);
   o.seen = every ? seen : (int64_t)a->count;
   close_connection(c);

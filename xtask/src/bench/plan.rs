@@ -47,6 +47,14 @@ impl Broker {
             Self::RabbitMq => "RabbitMQ",
         }
     }
+
+    /// Its name in a sentence.
+    pub(crate) fn the(self) -> &'static str {
+        match self {
+            Self::Counterpart => "the counterpart",
+            Self::RabbitMq => "RabbitMQ",
+        }
+    }
 }
 
 /// How many messages a run takes.

@@ -8,7 +8,7 @@ use super::sample::Figures;
 pub(crate) fn table(results: &Results) -> String {
     let mut text = String::new();
     for row in results.rows() {
-        text += &format!("\n{}, against the {}\n", row.id, row.broker.name());
+        text += &format!("\n{}, against {}\n", row.id, row.broker.the());
         let best = best_peer(results, row);
         for (contender, figures) in results.of(row) {
             let what = cells(row, figures, best).join("  ");
@@ -25,7 +25,7 @@ pub(crate) fn markdown(results: &Results) -> String {
         text += "\nA quick run: few rounds, short ones.\n";
     }
     for row in results.rows() {
-        text += &format!("\n## {}, against the {}\n\n", row.id, row.broker.name());
+        text += &format!("\n## {}, against {}\n\n", row.id, row.broker.the());
         let heads = heads(row);
         text += &format!("| client | {} |\n| --- |{}\n", heads.join(" | "), " --- |".repeat(heads.len()));
         let best = best_peer(results, row);

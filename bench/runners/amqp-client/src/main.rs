@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use amqp_client::{
     BasicProperties, Config, Confirmation, ConsumeOpts, DeliverMessage, PublishConfirm, QueueDeclareOpts,
@@ -27,7 +28,9 @@ impl Client for Peer {
     type Channel = PeerChannel;
 
     async fn connect(args: &Args) -> Result<Self> {
-        Ok(Self(amqp_client::Connection::connect_with_config(Config::from_uri(&args.url)?).await?))
+        // It loses a reply that is faster than its own bookkeeping; a run where that happens fails, and soon.
+        let config = Config { rpc_timeout: Duration::from_secs(3), ..Config::from_uri(&args.url)? };
+        Ok(Self(amqp_client::Connection::connect_with_config(config).await?))
     }
 
     async fn channel(&self) -> Result<PeerChannel> {

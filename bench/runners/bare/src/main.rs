@@ -296,7 +296,7 @@ fn consume(args: &Args) -> Result<Outcome> {
         wire.stream.write_all(&acks.0)?;
         acks.0.clear();
     }
-    let seen = wire.declare("seen")?;
+    let seen = wire.declare(&args.queue)?;
     let outcome = meter.finish(args.count)?;
     wire.close()?;
     Ok(if each || multiple { outcome.seen(seen) } else { outcome.seen(received) })
