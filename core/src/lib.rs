@@ -177,7 +177,7 @@ mod slots;
 mod socket;
 mod stats;
 mod timer;
-#[cfg(feature = "tls")]
+#[cfg(all(feature = "tls", any(feature = "net", feature = "tokio")))]
 pub mod tls;
 #[cfg(feature = "tokio")]
 mod tokio_io;
@@ -185,7 +185,7 @@ mod tokio_io;
 mod tokio_net;
 #[cfg(any(feature = "net", feature = "tokio"))]
 mod uri;
-#[cfg(feature = "websocket")]
+#[cfg(all(feature = "websocket", any(feature = "net", feature = "tokio")))]
 mod websocket;
 
 pub use builder::Builder;

@@ -116,7 +116,6 @@ impl Tls {
     }
 
     /// What the URI says goes over what was set before.
-    #[cfg(feature = "net")]
     pub(crate) fn with_query(mut self, query: &crate::uri::TlsQuery) -> Self {
         if let Some(path) = &query.cacertfile {
             self.roots = vec![Pem::File(path.clone())];
