@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
 
 /// The longest that an example may take: the quickstart, unoptimised, beside everything else that runs.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// For each example its source and what it prints, in this order, whatever comes between.
 macro_rules! examples {

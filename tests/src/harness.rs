@@ -13,9 +13,9 @@ use futures_lite::future::block_on;
 use crate::{Outcome, broker};
 
 /// How long a scenario may take: it ends by itself well before, or hangs.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(120);
 /// What one step of cleaning up may take.
-const CLEANING: Duration = Duration::from_secs(5);
+const CLEANING: Duration = Duration::from_secs(20);
 
 /// What a scenario has of the harness.
 #[derive(Clone, Debug)]

@@ -21,9 +21,9 @@ use crate::shell::{self, Result};
 use node::Node;
 
 /// How long a start may take until the broker answers.
-const START: Duration = Duration::from_secs(120);
+const START: Duration = Duration::from_secs(300);
 /// How long the broker may take to end by itself.
-const STOP: Duration = Duration::from_secs(30);
+const STOP: Duration = Duration::from_secs(90);
 /// How often to try other ports, when somebody takes one between our choice and the broker's listening.
 const ATTEMPTS: usize = 3;
 /// Begins the error of a port mapper that ended at once. There is one reason for it to: its port is taken.

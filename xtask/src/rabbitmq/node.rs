@@ -12,7 +12,7 @@ use crate::process;
 use crate::shell::{self, Result};
 
 /// How long one question to the node may take.
-const ANSWER: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(20);
 
 /// The node of one folder.
 #[derive(Debug)]
