@@ -21,6 +21,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hopmq_proto::FieldTable;
+
 use crate::error::{Error, ErrorKind, Result};
 
 #[cfg(test)]
@@ -193,18 +195,9 @@ impl Sasl for AmqPlain {
     }
 
     fn initial(&self, credentials: &Credentials) -> Result<Vec<u8>> {
-        let entries = [("LOGIN", credentials.username()), ("PASSWORD", credentials.password())];
-        let mut response = Vec::with_capacity(32 + entries.iter().map(|(_, value)| value.len()).sum::<usize>());
-        for (name, value) in entries {
-            let length = u32::try_from(value.len())
-                .map_err(|_| Error::new(ErrorKind::Config, "a user name or password is over 4 GiB"))?;
-            response.push(name.len() as u8);
-            response.extend_from_slice(name.as_bytes());
-            response.push(b'S');
-            response.extend_from_slice(&length.to_be_bytes());
-            response.extend_from_slice(value.as_bytes());
-        }
-        Ok(response)
+        let login = FieldTable::new().with("LOGIN", credentials.username()).with("PASSWORD", credentials.password());
+        login.validity()?;
+        Ok(login.as_bytes().to_vec())
     }
 }
 
