@@ -1,0 +1,1 @@
+//! AMQP over WebSocket: lets web pages reach RabbitMQ.

@@ -1,0 +1,1 @@
+//! HopMQ in the browser: the client over a WebSocket.
