@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hopmq::Value;
 use hopmq::sasl::{Credentials, Sasl};
+use hopmq::{Reactor, Value};
 
 use crate::forward::settings;
 use crate::{Connection, Result, thread};
@@ -129,8 +129,10 @@ impl Builder {
     /// [`ConnectionClosed`](crate::ErrorKind::ConnectionClosed) with its code if it refuses the virtual host or
     /// anything else, [`Protocol`](crate::ErrorKind::Protocol) if it is no AMQP 0-9-1 broker.
     pub fn open(&self) -> Result<Connection> {
-        let (core, driver) = async_io::block_on(self.core.connect())?;
-        thread::drive(&core, driver, self.close_timeout)?;
+        let mut reactor = Reactor::new()?;
+        let handle = reactor.handle();
+        let (core, driver) = reactor.block_on(self.core.connect_on(&handle))?;
+        thread::drive(&core, reactor, driver, self.close_timeout)?;
         Ok(Connection::new(core))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use hopmq::{Connection, Error, ErrorKind, Result};
+use hopmq::{Connection, Error, ErrorKind, Reactor, Result};
 
 /// How much longer than `close_timeout` the last handle of a connection waits for its thread: a second more than a
 /// driver needs at the most to hear the broker's goodbye and to write its own.
@@ -22,12 +22,13 @@ struct Guard {
 /// Starts the thread. It ends with the connection, whose last handle waits for it.
 pub(crate) fn drive(
     connection: &Connection,
+    mut reactor: Reactor,
     driver: impl Future<Output = ()> + Send + 'static,
     close_timeout: Duration,
 ) -> Result<()> {
     let (alive, ended) = channel();
     let run = move || {
-        async_io::block_on(driver);
+        reactor.block_on(driver);
         drop(alive);
     };
     let started = thread::Builder::new().name("hopmq-blocking".to_owned()).spawn(run);

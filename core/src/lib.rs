@@ -168,6 +168,8 @@ mod message;
 #[cfg(feature = "net")]
 mod net;
 mod publish;
+#[cfg(feature = "net")]
+mod reactor;
 mod refresh;
 mod request;
 pub mod sasl;
@@ -206,6 +208,8 @@ pub use message::{Acker, Delivery, Message, Returned};
 #[cfg(feature = "net")]
 pub use net::IoTimer;
 pub use publish::{Confirm, Publish};
+#[cfg(feature = "net")]
+pub use reactor::{Reactor, ReactorHandle, ReactorTimer};
 pub use request::Request;
 pub use stats::Stats;
 pub use timer::{Clock, Timer};

@@ -1,8 +1,8 @@
-//! Connections on async-io's reactor, which needs nothing of the caller's runtime: sockets, the timer, and the thread
-//! that drives connections for whoever does not want to.
+//! Connections that need nothing of the caller's runtime: on async-io's reactor, for whoever drives them on smol or the
+//! like; on a [`Reactor`], for whoever has a thread for them; and the thread that drives them for everybody else.
 
 use std::future::{Future, pending};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::pin::Pin;
 use std::sync::OnceLock;
 use std::task::{Context, Poll, ready};
@@ -14,6 +14,7 @@ use async_io::Async;
 use hopmq_proto::Time;
 
 use crate::dial::{AnyTransport, unreachable};
+use crate::reactor::{Reactor, ReactorHandle, ReactorTimer};
 use crate::socket::Socket;
 use crate::timer::{Clock, Timer};
 use crate::uri::Address;
@@ -28,9 +29,9 @@ impl Builder {
     /// [`ErrorKind::Config`] if a setting makes no sense, [`ErrorKind::Io`] or [`ErrorKind::Tls`] if no host could be
     /// reached, [`ErrorKind::Timeout`] after `connect_timeout`, and those of [`Builder::handshake`].
     pub async fn open(&self) -> Result<Connection> {
-        let executor = executor()?;
+        let (executor, reactor) = driver_thread()?;
         let builder = self.clone();
-        let (connection, driver) = executor.spawn(async move { builder.connect().await }).await?;
+        let (connection, driver) = executor.spawn(async move { builder.connect_on(reactor).await }).await?;
         executor.spawn(driver).detach();
         Ok(connection)
     }
@@ -63,7 +64,7 @@ impl Builder {
         let transport = if self.target.scheme.is_unix() {
             self.unix_socket().await?
         } else {
-            self.layer(&address, tcp(&address).await?).await?
+            self.layer(&address, first_of(&address, tcp).await?).await?
         };
         self.handshake(transport, IoTimer::new()).await
     }
@@ -72,45 +73,102 @@ impl Builder {
     async fn unix_socket(&self) -> Result<AnyTransport> {
         let path = &self.target.path;
         let socket = Async::<std::os::unix::net::UnixStream>::connect(path).await;
-        match socket {
-            Ok(socket) => Ok(Box::new(socket)),
-            Err(error) => Err(Error::with_source(ErrorKind::Io, format!("{path} can't be reached"), error)),
-        }
+        Ok(Box::new(socket.map_err(|error| no_such_socket(path, error))?))
     }
 
     #[cfg(not(all(feature = "unix", unix)))]
     async fn unix_socket(&self) -> Result<AnyTransport> {
-        Err(Error::new(ErrorKind::Config, "amqp+unix:// needs the feature `unix` of hopmq"))
+        Err(no_unix())
+    }
+
+    /// Connects on a [`Reactor`], and returns the connection with its driver, to be polled in the future that the
+    /// reactor runs.
+    ///
+    /// # Errors
+    /// As for [`Builder::open`].
+    pub async fn connect_on(
+        &self,
+        reactor: &ReactorHandle,
+    ) -> Result<(Connection, Driver<AnyTransport, ReactorTimer>)> {
+        self.try_hosts(|address| self.connect_on_to(reactor, address), |time| reactor.sleep(time)).await
+    }
+
+    async fn connect_on_to(
+        &self,
+        reactor: &ReactorHandle,
+        address: Address,
+    ) -> Result<(Connection, Driver<AnyTransport, ReactorTimer>)> {
+        let transport = if self.target.scheme.is_unix() {
+            self.unix_socket_on(reactor)?
+        } else {
+            let socket = first_of(&address, |socket_address| reactor.connect(socket_address)).await?;
+            self.layer(&address, socket).await?
+        };
+        self.handshake(transport, ReactorTimer::new(reactor)).await
+    }
+
+    #[cfg(all(feature = "unix", unix))]
+    fn unix_socket_on(&self, reactor: &ReactorHandle) -> Result<AnyTransport> {
+        let path = &self.target.path;
+        let socket = mio::net::UnixStream::connect(path).and_then(|socket| reactor.register(socket));
+        Ok(Box::new(socket.map_err(|error| no_such_socket(path, error))?))
+    }
+
+    #[cfg(not(all(feature = "unix", unix)))]
+    fn unix_socket_on(&self, _: &ReactorHandle) -> Result<AnyTransport> {
+        Err(no_unix())
     }
 }
 
-async fn tcp(address: &Address) -> Result<Socket> {
+#[cfg(all(feature = "unix", unix))]
+fn no_such_socket(path: &str, error: std::io::Error) -> Error {
+    Error::with_source(ErrorKind::Io, format!("{path} can't be reached"), error)
+}
+
+#[cfg(not(all(feature = "unix", unix)))]
+fn no_unix() -> Error {
+    Error::new(ErrorKind::Config, "amqp+unix:// needs the feature `unix` of hopmq")
+}
+
+/// A socket to the first of a host's addresses that lets itself be connected to.
+async fn first_of<S, F: Future<Output = std::io::Result<S>>>(
+    address: &Address,
+    connect: impl Fn(SocketAddr) -> F,
+) -> Result<S> {
     let name = (address.host.clone(), address.port);
     let resolved = blocking::unblock(move || name.to_socket_addrs()).await;
     let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
     for socket_address in resolved.map_err(|error| unreachable(address, error))? {
-        match Async::<TcpStream>::connect(socket_address).await {
-            Ok(socket) => {
-                socket.get_ref().set_nodelay(true).map_err(|error| unreachable(address, error))?;
-                return Ok(Socket::new(socket));
-            }
+        match connect(socket_address).await {
+            Ok(socket) => return Ok(socket),
             Err(error) => last = error,
         }
     }
     Err(unreachable(address, last))
 }
 
-/// The executor of the thread that drives connections. It is started with the first one, and never ends.
-fn executor() -> Result<&'static Executor<'static>> {
+async fn tcp(address: SocketAddr) -> std::io::Result<Socket> {
+    let socket = Async::<TcpStream>::connect(address).await?;
+    socket.get_ref().set_nodelay(true)?;
+    Ok(Socket::new(socket))
+}
+
+/// The executor and the reactor of the thread that drives connections. It is started with the first one, and never ends.
+fn driver_thread() -> Result<(&'static Executor<'static>, &'static ReactorHandle)> {
     static EXECUTOR: Executor<'static> = Executor::new();
-    static STARTED: OnceLock<Option<()>> = OnceLock::new();
+    static STARTED: OnceLock<Option<ReactorHandle>> = OnceLock::new();
     let start = || {
-        let run = || async_io::block_on(EXECUTOR.run(pending::<()>()));
-        thread::Builder::new().name("hopmq-driver".to_owned()).spawn(run).ok().map(drop)
+        let mut reactor = Reactor::new().ok()?;
+        let handle = reactor.handle();
+        let run = move || reactor.block_on(EXECUTOR.run(pending::<()>()));
+        thread::Builder::new().name("hopmq-driver".to_owned()).spawn(run).ok().map(|_| handle)
     };
     match STARTED.get_or_init(start) {
-        Some(()) => Ok(&EXECUTOR),
-        None => Err(Error::new(ErrorKind::Io, "the driver's thread can't be started: the system has no more threads")),
+        Some(reactor) => Ok((&EXECUTOR, reactor)),
+        None => Err(Error::new(
+            ErrorKind::Io,
+            "the driver's thread can't be started: the system has no more threads or file descriptors",
+        )),
     }
 }
 

@@ -1,16 +1,18 @@
 //! HopMQ, measured: `--mode driver-thread` (`open`), `own-driver` (`connect`, driver and work on one thread) and
 //! `tokio` (`open_tokio`).
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
+use std::pin::{Pin, pin};
 use std::process::ExitCode;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use async_executor::Executor;
 use bench_harness::{Args, Channel, Client, Consumer, Outcome, Result, Runtime, run, run_on_tokio};
 use bytes::Bytes;
 use futures_lite::{StreamExt, future};
 use hopmq::tls::Tls;
-use hopmq::{Builder, Confirm, Connection, Delivery};
+use hopmq::{AnyTransport, Builder, Confirm, Connection, Delivery, Driver, Reactor, ReactorHandle, ReactorTimer};
 
 pub fn main() -> ExitCode {
     bench_harness::main("hopmq", |args| match args.mode.as_deref() {
@@ -23,11 +25,15 @@ pub fn main() -> ExitCode {
 
 /// What the work runs on, and the driver too where it is the caller's.
 static EXECUTOR: Executor<'static> = Executor::new();
+/// Of the thread whose driver is its own.
+static REACTOR: OnceLock<ReactorHandle> = OnceLock::new();
+/// What that thread polls beside its work.
+static DRIVERS: Mutex<Vec<Driver<AnyTransport, ReactorTimer>>> = Mutex::new(Vec::new());
 
 fn on_this_thread<M: Mode>(args: &Args) -> Result<Outcome> {
     let runtime = ThisThread { many: args.tasks > 1 };
     let work = run::<Peer<M>>(&runtime, args);
-    if runtime.many || M::NEEDS_EXECUTOR { async_io::block_on(EXECUTOR.run(work)) } else { future::block_on(work) }
+    M::block_on(async { if runtime.many || M::NEEDS_EXECUTOR { EXECUTOR.run(work).await } else { work.await } })
 }
 
 /// A single task is the thread's own; several share the executor.
@@ -53,6 +59,11 @@ impl Runtime for ThisThread {
 /// Who drives the connection.
 trait Mode: Send + Sync + 'static {
     const NEEDS_EXECUTOR: bool;
+
+    fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+        future::block_on(work)
+    }
+
     fn open(builder: Builder) -> impl Future<Output = hopmq::Result<Connection>> + Send;
 }
 
@@ -69,11 +80,23 @@ impl Mode for DriverThread {
 }
 
 impl Mode for OwnDriver {
-    const NEEDS_EXECUTOR: bool = true;
+    const NEEDS_EXECUTOR: bool = false;
+
+    fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut reactor = Reactor::new()?;
+        REACTOR.get_or_init(|| reactor.handle());
+        let mut work = pin!(work);
+        reactor.block_on(poll_fn(|context| {
+            let mut drivers = DRIVERS.lock().unwrap_or_else(PoisonError::into_inner);
+            drivers.retain_mut(|driver| Pin::new(driver).poll(context).is_pending());
+            drop(drivers);
+            work.as_mut().poll(context)
+        }))
+    }
 
     async fn open(builder: Builder) -> hopmq::Result<Connection> {
-        let (connection, driver) = builder.connect().await?;
-        EXECUTOR.spawn(driver).detach();
+        let (connection, driver) = builder.connect_on(REACTOR.wait()).await?;
+        DRIVERS.lock().unwrap_or_else(PoisonError::into_inner).push(driver);
         Ok(connection)
     }
 }
