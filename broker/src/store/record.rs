@@ -1,0 +1,296 @@
+//! How operations look in bytes, in the log and in the manifest. All numbers are little-endian.
+//!
+//! ```text
+//! operation = tag u8, fields; numbers as varints, bytes with their length in front
+//! parcel    = crc32c u32 of all behind it, head length u32 (the highest bit: the body is in a file),
+//!             body length u32, [id of the file u64,] head, [body]
+//! ```
+//! A parcel is a message's content. It is copied as it is from the log to a segment, and checked whenever it is read.
+
+use bytes::Bytes;
+
+use super::{Content, Position, QueueId};
+
+/// Bytes of a parcel before the head, unless the body is in a file.
+pub(super) const PARCEL_PREFIX: usize = 12;
+const IN_FILE: u32 = 1 << 31;
+
+/// Something was cut off, or is no operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Malformed(pub(super) &'static str);
+
+pub(super) fn put_number(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_number(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// Positions as runs: the distance from the end of the run before, and how many follow each other.
+pub(super) fn put_runs(out: &mut Vec<u8>, positions: impl IntoIterator<Item = u64>) {
+    let mut runs: Vec<(u64, u64)> = Vec::new();
+    for position in positions {
+        match runs.last_mut() {
+            Some((start, count)) if start.wrapping_add(*count) == position => *count += 1,
+            _ => runs.push((position, 1)),
+        }
+    }
+    put_number(out, runs.len() as u64);
+    let mut end = 0_u64;
+    for (start, count) in runs {
+        put_number(out, start.wrapping_sub(end));
+        put_number(out, count);
+        end = start.wrapping_add(count);
+    }
+}
+
+/// Reads what the functions above wrote.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reader<'a> {
+    whole: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(whole: &'a [u8]) -> Self {
+        Self { whole, at: 0 }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.at == self.whole.len()
+    }
+
+    /// How much was read.
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
+    pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
+        let end = self.at.checked_add(count).filter(|end| *end <= self.whole.len()).ok_or(Malformed("cut off"))?;
+        let bytes = &self.whole[self.at..end];
+        self.at = end;
+        Ok(bytes)
+    }
+
+    pub(super) fn byte(&mut self) -> Result<u8, Malformed> {
+        Ok(self.take(1)?[0])
+    }
+
+    pub(super) fn u32(&mut self) -> Result<u32, Malformed> {
+        self.take(4).map(|bytes| u32::from_le_bytes(bytes.try_into().expect("four bytes")))
+    }
+
+    pub(super) fn u64(&mut self) -> Result<u64, Malformed> {
+        self.take(8).map(|bytes| u64::from_le_bytes(bytes.try_into().expect("eight bytes")))
+    }
+
+    pub(super) fn number(&mut self) -> Result<u64, Malformed> {
+        let mut number = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(number);
+            }
+        }
+        Err(Malformed("a number without an end"))
+    }
+
+    pub(super) fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
+        let len = self.number()?;
+        self.take(usize::try_from(len).map_err(|_| Malformed("cut off"))?)
+    }
+
+    /// Calls `each` with the first and the number of each run.
+    pub(super) fn runs(&mut self, mut each: impl FnMut(u64, u64)) -> Result<(), Malformed> {
+        let mut end = 0_u64;
+        for _ in 0..self.number()? {
+            let start = end.wrapping_add(self.number()?);
+            let count = self.number()?;
+            end = start.checked_add(count).ok_or(Malformed("a run beyond all numbers"))?;
+            each(start, count);
+        }
+        Ok(())
+    }
+}
+
+/// A message's content, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Parcel<'a> {
+    /// All of it.
+    pub(super) bytes: &'a [u8],
+    pub(super) body_len: u32,
+    /// The file of the body, if it is not here.
+    pub(super) file: Option<u64>,
+}
+
+/// Appends a parcel. With `in_file`, the body is left out, and the position of the file's id is returned, for whoever
+/// knows it: that is not covered by the checksum.
+pub(super) fn put_parcel(out: &mut Vec<u8>, head: &[u8], body: &[u8], in_file: bool) -> Option<usize> {
+    let start = out.len();
+    let flag = if in_file { IN_FILE } else { 0 };
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&(head.len() as u32 | flag).to_le_bytes());
+    out.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    let mut id = None;
+    if in_file {
+        id = Some(out.len());
+        out.extend_from_slice(&[0; 8]);
+    }
+    out.extend_from_slice(head);
+    let mut crc = checksum(&out[start + 4..start + PARCEL_PREFIX], head);
+    if !in_file {
+        out.extend_from_slice(body);
+    }
+    crc = crc32c::crc32c_append(crc, body);
+    out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
+    id
+}
+
+fn checksum(lengths: &[u8], head: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(lengths), head)
+}
+
+impl<'a> Parcel<'a> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        let mut ahead = *reader;
+        let (len, body_len, file) = parcel_len(&mut ahead)?;
+        Ok(Self { bytes: reader.take(len)?, body_len, file })
+    }
+}
+
+/// How long the parcel that begins here is, how long its body, and in which file that is.
+pub(super) fn parcel_len(reader: &mut Reader<'_>) -> Result<(usize, u32, Option<u64>), Malformed> {
+    reader.u32()?;
+    let (head, body) = (reader.u32()?, reader.u32()?);
+    let head_len = (head & !IN_FILE) as usize;
+    if head & IN_FILE == 0 {
+        let len = PARCEL_PREFIX.checked_add(head_len).and_then(|len| len.checked_add(body as usize));
+        return Ok((len.ok_or(Malformed("too long"))?, body, None));
+    }
+    Ok((PARCEL_PREFIX + 8 + head_len, body, Some(reader.u64()?)))
+}
+
+/// Takes a parcel apart; `body` gives the body that is in a file. None, if the checksum is wrong.
+pub(super) fn unpack<E>(
+    parcel: &Bytes,
+    body: impl FnOnce(u64, u32) -> Result<Bytes, E>,
+) -> Result<Result<Content, Malformed>, E> {
+    let mut reader = Reader::new(parcel);
+    let (len, body_len, file) = match parcel_len(&mut reader) {
+        Ok(lengths) if lengths.0 == parcel.len() => lengths,
+        Ok(_) => return Ok(Err(Malformed("its length is wrong"))),
+        Err(malformed) => return Ok(Err(malformed)),
+    };
+    let content = match file {
+        None => Content {
+            head: parcel.slice(PARCEL_PREFIX..len - body_len as usize),
+            body: parcel.slice(len - body_len as usize..),
+        },
+        Some(id) => Content { head: parcel.slice(PARCEL_PREFIX + 8..), body: body(id, body_len)? },
+    };
+    let crc = crc32c::crc32c_append(checksum(&parcel[4..PARCEL_PREFIX], &content.head), &content.body);
+    let expected = u32::from_le_bytes(parcel[..4].try_into().expect("four bytes"));
+    Ok(if crc == expected { Ok(content) } else { Err(Malformed("the checksum of a message is wrong")) })
+}
+
+/// One operation of a group.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Operation<'a> {
+    Publish(Publish<'a>),
+    Settle { queue: QueueId, positions: Reader<'a> },
+    Delivered { queue: QueueId, position: Position, count: u32 },
+    DeclareQueue { queue: QueueId, definition: &'a [u8] },
+    RemoveQueue { queue: QueueId },
+    Put { key: &'a [u8], value: &'a [u8] },
+    Remove { key: &'a [u8] },
+}
+
+/// A message for some queues.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Publish<'a> {
+    pub(super) priority: u8,
+    targets: Reader<'a>,
+    count: u64,
+    /// Where the parcel begins, in the group.
+    pub(super) at: usize,
+    pub(super) parcel: Parcel<'a>,
+}
+
+/// For whom a message is, as in [`super::Target`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Addressee {
+    pub(super) queue: QueueId,
+    pub(super) position: Position,
+    pub(super) expires: Option<u64>,
+}
+
+pub(super) const PUBLISH: u8 = 1;
+pub(super) const SETTLE: u8 = 2;
+pub(super) const DELIVERED: u8 = 3;
+pub(super) const DECLARE_QUEUE: u8 = 4;
+pub(super) const REMOVE_QUEUE: u8 = 5;
+pub(super) const PUT: u8 = 6;
+pub(super) const REMOVE: u8 = 7;
+
+impl<'a> Operation<'a> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        let tag = reader.byte()?;
+        let operation = match tag {
+            PUBLISH => Self::Publish(Publish::read(reader)?),
+            SETTLE => {
+                let queue = QueueId(reader.number()?);
+                let positions = *reader;
+                reader.runs(|_, _| {})?;
+                Self::Settle { queue, positions }
+            }
+            DELIVERED => Self::Delivered {
+                queue: QueueId(reader.number()?),
+                position: Position(reader.number()?),
+                count: reader.number()? as u32,
+            },
+            DECLARE_QUEUE => Self::DeclareQueue { queue: QueueId(reader.number()?), definition: reader.bytes()? },
+            REMOVE_QUEUE => Self::RemoveQueue { queue: QueueId(reader.number()?) },
+            PUT => Self::Put { key: reader.bytes()?, value: reader.bytes()? },
+            REMOVE => Self::Remove { key: reader.bytes()? },
+            _ => return Err(Malformed("an unknown operation")),
+        };
+        Ok(operation)
+    }
+}
+
+impl<'a> Publish<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+        let (priority, count, targets) = (reader.byte()?, reader.number()?, *reader);
+        for _ in 0..count {
+            read_addressee(reader)?;
+        }
+        let at = reader.at();
+        Ok(Self { priority, targets, count, at, parcel: Parcel::read(reader)? })
+    }
+
+    pub(super) fn targets(&self) -> impl Iterator<Item = Addressee> + use<'a> {
+        let mut reader = self.targets;
+        (0..self.count).map_while(move |_| read_addressee(&mut reader).ok())
+    }
+}
+
+pub(super) fn put_addressee(out: &mut Vec<u8>, target: &Addressee) {
+    put_number(out, target.queue.0);
+    put_number(out, target.position.0);
+    put_number(out, target.expires.map_or(0, |expires| expires.saturating_add(1)));
+}
+
+pub(super) fn read_addressee(reader: &mut Reader<'_>) -> Result<Addressee, Malformed> {
+    Ok(Addressee {
+        queue: QueueId(reader.number()?),
+        position: Position(reader.number()?),
+        expires: reader.number()?.checked_sub(1),
+    })
+}
