@@ -1,3 +1,7 @@
 //! An AMQP 0-9-1 broker that behaves as RabbitMQ: in process, on disk, or as a server.
 
+mod engine;
+mod server;
 pub mod store;
+
+pub use server::{Broker, Builder, Clock, Pipe};

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 
+use crate::error::Flaw;
 use crate::method::MethodId;
 use crate::{Error, Properties, code};
 
@@ -185,6 +186,39 @@ impl<'a> Arguments<'a> {
         rest.is_empty().then_some(arguments)
     }
 
+    /// Appends the payload of the method, as [`Encode`](crate::method::Encode) does for those whose names are text.
+    #[inline]
+    pub(crate) fn put(&self, kind: ContentKind, out: &mut Vec<u8>) -> Result<(), Error> {
+        let names = [self.consumer_tag, self.reply_text, self.exchange, self.routing_key];
+        if names.iter().any(|name| name.len() > 255) {
+            return Err(Flaw::ShortString.into());
+        }
+        let MethodId { class, method } = kind.method();
+        out.put_u32(u32::from(class) << 16 | u32::from(method));
+        match kind {
+            ContentKind::Deliver | ContentKind::GetOk => {
+                if kind == ContentKind::Deliver {
+                    put_short(out, self.consumer_tag);
+                }
+                out.put_u64(self.delivery_tag);
+                out.put_u8(self.redelivered.into());
+            }
+            ContentKind::Return => {
+                out.put_u16(self.reply_code);
+                put_short(out, self.reply_text);
+            }
+            ContentKind::Publish => out.put_u16(0),
+        }
+        put_short(out, self.exchange);
+        put_short(out, self.routing_key);
+        match kind {
+            ContentKind::GetOk => out.put_u32(self.message_count),
+            ContentKind::Publish => out.put_u8(u8::from(self.mandatory) | u8::from(self.immediate) << 1),
+            ContentKind::Deliver | ContentKind::Return => {}
+        }
+        Ok(())
+    }
+
     #[inline]
     fn delivery(&mut self, bytes: &'a [u8]) -> Option<&'a [u8]> {
         let (tag, rest) = bytes.split_first_chunk()?;
@@ -202,6 +236,13 @@ impl<'a> Arguments<'a> {
         self.routing_key = routing_key;
         Some(rest)
     }
+}
+
+/// Appends a short string, which the caller has measured.
+#[inline]
+fn put_short(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.put_u8(bytes.len() as u8);
+    out.extend_from_slice(bytes);
 }
 
 #[inline]
@@ -225,4 +266,42 @@ pub(crate) fn body_size(header: &[u8]) -> Result<u64, Error> {
     }
     let [_, _, _, _, size @ .., _, _] = *fixed;
     Ok(u64::from_be_bytes(size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_put_is_parsed_again() {
+        let all = Arguments {
+            consumer_tag: b"c",
+            delivery_tag: 7,
+            redelivered: true,
+            exchange: b"e\xff",
+            routing_key: b"k",
+            message_count: 3,
+            reply_code: 312,
+            reply_text: b"NO_ROUTE",
+            mandatory: true,
+            immediate: false,
+        };
+        let names = Arguments { exchange: all.exchange, routing_key: all.routing_key, ..Arguments::default() };
+        let of_delivery = Arguments { delivery_tag: 7, redelivered: true, ..names };
+        for (kind, expected) in [
+            (ContentKind::Publish, Arguments { mandatory: true, ..names }),
+            (ContentKind::Return, Arguments { reply_code: 312, reply_text: b"NO_ROUTE", ..names }),
+            (ContentKind::Deliver, Arguments { consumer_tag: b"c", ..of_delivery }),
+            (ContentKind::GetOk, Arguments { message_count: 3, ..of_delivery }),
+        ] {
+            let mut out = Vec::new();
+            all.put(kind, &mut out).unwrap();
+            assert_eq!(ContentKind::of(&out), Some(kind));
+            assert_eq!(Arguments::parse(kind, &out[4..]), Some(expected));
+        }
+        let long = [b'x'; 256];
+        let mut out = Vec::new();
+        assert!(Arguments { exchange: &long, ..all }.put(ContentKind::Deliver, &mut out).is_err());
+        assert!(out.is_empty());
+    }
 }

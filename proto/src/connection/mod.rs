@@ -356,6 +356,19 @@ impl Connection {
         properties: Properties<&[u8]>,
         body: Body<'_>,
     ) -> Result<(), Error> {
+        self.send_message(channel, M::ID, |out| method.encode(out), properties, body)
+    }
+
+    /// Appends a message whose method `encode` writes.
+    #[inline]
+    fn send_message(
+        &mut self,
+        channel: u16,
+        id: MethodId,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), Error>,
+        properties: Properties<&[u8]>,
+        body: Body<'_>,
+    ) -> Result<(), Error> {
         properties.validity()?;
         let frame_max = self.tuning.frame_max as usize;
         let (size, list) = (body.bytes().len(), properties.as_bytes());
@@ -366,7 +379,7 @@ impl Connection {
             )));
         }
         let out = self.output.frames();
-        put_method(out, frame_max, channel, method)?;
+        put_payload(out, frame_max, channel, id, encode)?;
         frame::put_head(out, Kind::Header, channel, (14 + list.len()) as u32);
         let [s0, s1, s2, s3, s4, s5, s6, s7] = (size as u64).to_be_bytes();
         let [f0, f1] = properties.flags().to_be_bytes();
@@ -421,18 +434,30 @@ const CLASS_CHANNEL: u16 = 20;
 /// Appends a method frame to `out`, or leaves `out` as it was.
 #[inline]
 fn put_method<M: Encode>(out: &mut Vec<u8>, frame_max: usize, channel: u16, method: &M) -> Result<(), Error> {
+    put_payload(out, frame_max, channel, M::ID, |out| method.encode(out))
+}
+
+/// Appends a method frame whose payload `encode` writes, or leaves `out` as it was.
+#[inline]
+fn put_payload(
+    out: &mut Vec<u8>,
+    frame_max: usize,
+    channel: u16,
+    id: MethodId,
+    encode: impl FnOnce(&mut Vec<u8>) -> Result<(), Error>,
+) -> Result<(), Error> {
     let start = out.len();
     frame::put_head(out, Kind::Method, channel, 0);
-    if let Err(error) = method.encode(out) {
+    if let Err(error) = encode(out) {
         out.truncate(start);
-        return Err(Error::caller(format!("{}: {}", M::ID.name(), error.message())));
+        return Err(Error::caller(format!("{}: {}", id.name(), error.message())));
     }
     let size = out.len() - start - HEAD;
     if size + OVERHEAD > frame_max {
         out.truncate(start);
         return Err(Error::caller(format!(
             "{} takes {size} bytes, and must fit into one frame of {frame_max}",
-            M::ID.name()
+            id.name()
         )));
     }
     out[start + 3..start + HEAD].copy_from_slice(&(size as u32).to_be_bytes());

@@ -9,7 +9,7 @@ use super::client::not_open;
 use super::{Body, CLASS_CHANNEL, CLASS_CONNECTION, CloseReason, Connection, Event, State, unasked};
 use crate::content::ContentKind;
 use crate::method::{Encode, Method, MethodId, channel, connection};
-use crate::{Content, Error, FieldTable, Properties, code};
+use crate::{Arguments, Content, Error, FieldTable, Properties, code};
 
 impl Connection {
     /// Server: sends a method on a channel, or on 0: an answer, or one of the server's own.
@@ -34,6 +34,24 @@ impl Connection {
     ) -> Result<(), Error> {
         self.check_channel(number)?;
         self.send_content(number, method, properties, body)
+    }
+
+    /// Server: sends a message, `basic.deliver`, `basic.get-ok` or `basic.return`, with names as publishers wrote them,
+    /// UTF-8 or not.
+    ///
+    /// # Errors
+    /// As for [`Connection::answer`].
+    #[inline]
+    pub fn answer_message(
+        &mut self,
+        number: u16,
+        kind: ContentKind,
+        arguments: &Arguments<'_>,
+        properties: Properties<&[u8]>,
+        body: Body<'_>,
+    ) -> Result<(), Error> {
+        self.check_channel(number)?;
+        self.send_message(number, kind.method(), |out| arguments.put(kind, out), properties, body)
     }
 
     /// Server: closes a channel for a fault on it. Until the client has agreed, what it sends there is dropped.

@@ -1,0 +1,150 @@
+//! Binding queues and exchanges to exchanges.
+
+use std::collections::BTreeSet;
+
+use hopmq_proto::FieldTable;
+use hopmq_proto::method::{exchange, queue};
+
+use super::access::{Permission, Resource};
+use super::declare_exchange::not_the_default;
+use super::exchange::{Binding, Destination, Exchange, Kind};
+use super::headers;
+use super::refusal::Refusal;
+use super::slots::Id;
+use super::{At, Engine};
+
+impl Engine {
+    pub(super) fn queue_bind(&mut self, at: At, bind: &queue::Bind<'_>) -> Result<(), Refusal> {
+        let (source, binding) =
+            self.binding_of_queue(at, bind.queue, bind.exchange, bind.routing_key, bind.arguments)?;
+        self.bind(source, binding)?;
+        if !bind.nowait {
+            self.answer(at, &queue::BindOk {});
+        }
+        Ok(())
+    }
+
+    pub(super) fn queue_unbind(&mut self, at: At, unbind: &queue::Unbind<'_>) -> Result<(), Refusal> {
+        let (source, binding) =
+            self.binding_of_queue(at, unbind.queue, unbind.exchange, unbind.routing_key, unbind.arguments)?;
+        self.unbind(source, &binding);
+        self.answer(at, &queue::UnbindOk {});
+        Ok(())
+    }
+
+    pub(super) fn exchange_bind(&mut self, at: At, bind: &exchange::Bind<'_>) -> Result<(), Refusal> {
+        let (source, binding) =
+            self.binding_of_exchange(at, bind.destination, bind.source, bind.routing_key, bind.arguments)?;
+        self.bind(source, binding)?;
+        if !bind.nowait {
+            self.answer(at, &exchange::BindOk {});
+        }
+        Ok(())
+    }
+
+    pub(super) fn exchange_unbind(&mut self, at: At, unbind: &exchange::Unbind<'_>) -> Result<(), Refusal> {
+        let (source, binding) =
+            self.binding_of_exchange(at, unbind.destination, unbind.source, unbind.routing_key, unbind.arguments)?;
+        self.unbind(source, &binding);
+        if !unbind.nowait {
+            self.answer(at, &exchange::UnbindOk {});
+        }
+        Ok(())
+    }
+
+    fn binding_of_queue(
+        &self,
+        at: At,
+        queue: &str,
+        exchange: &str,
+        key: &str,
+        arguments: FieldTable<&[u8]>,
+    ) -> Result<(Id<Exchange>, Binding), Refusal> {
+        let name = self.queue_name(at, queue)?;
+        // RabbitMQ takes the name of the queue for a key that is empty as well, where the queue's name was left out.
+        let key = if queue.is_empty() && key.is_empty() { &name } else { key };
+        self.check(at, Permission::Write, Resource::Queue(&name))?;
+        not_the_default(exchange)?;
+        self.check(at, Permission::Read, Resource::Exchange(exchange))?;
+        let destination = Destination::Queue(self.find_queue(at.vhost, &name)?);
+        self.check_access_to_destination(at, destination)?;
+        let source = self.find_exchange(at.vhost, exchange)?;
+        Ok((source, Binding { destination, key: key.as_bytes().into(), arguments: arguments.as_bytes().into() }))
+    }
+
+    fn check_access_to_destination(&self, at: At, destination: Destination) -> Result<(), Refusal> {
+        match destination {
+            Destination::Queue(queue) => self.check_owner(at.session, queue),
+            Destination::Exchange(_) => Ok(()),
+        }
+    }
+
+    fn binding_of_exchange(
+        &self,
+        at: At,
+        destination: &str,
+        source: &str,
+        key: &str,
+        arguments: FieldTable<&[u8]>,
+    ) -> Result<(Id<Exchange>, Binding), Refusal> {
+        not_the_default(destination)?;
+        self.check(at, Permission::Write, Resource::Exchange(destination))?;
+        not_the_default(source)?;
+        self.check(at, Permission::Read, Resource::Exchange(source))?;
+        let source = self.find_exchange(at.vhost, source)?;
+        let destination = Destination::Exchange(self.find_exchange(at.vhost, destination)?);
+        Ok((source, Binding { destination, key: key.as_bytes().into(), arguments: arguments.as_bytes().into() }))
+    }
+
+    fn bind(&mut self, source: Id<Exchange>, binding: Binding) -> Result<(), Refusal> {
+        let Some(exchange) = self.exchanges.get_mut(source) else { return Ok(()) };
+        if exchange.spec.kind == Kind::Headers
+            && let Ok(arguments) = FieldTable::parse(&binding.arguments[..])
+        {
+            headers::check(&arguments)?;
+        }
+        let destination = binding.destination;
+        if exchange.bind(binding) {
+            self.topology += 1;
+            match destination {
+                Destination::Queue(queue) => {
+                    if let Some(queue) = self.queues.get_mut(queue) {
+                        queue.sources.insert(source);
+                    }
+                }
+                Destination::Exchange(other) => {
+                    if let Some(other) = self.exchanges.get_mut(other) {
+                        other.sources.insert(source);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a binding away. What is not there can be unbound as well.
+    fn unbind(&mut self, source: Id<Exchange>, binding: &Binding) {
+        let Some(exchange) = self.exchanges.get_mut(source) else { return };
+        if exchange.unbind(binding) {
+            self.topology += 1;
+            self.delete_if_unbound(source);
+        }
+    }
+
+    /// Takes all bindings of `sources` to a destination away that is gone.
+    pub(super) fn unbind_destination(&mut self, destination: Destination, sources: BTreeSet<Id<Exchange>>) {
+        for source in sources {
+            let Some(exchange) = self.exchanges.get_mut(source) else { continue };
+            if !exchange.unbind_all(destination).is_empty() {
+                self.topology += 1;
+                self.delete_if_unbound(source);
+            }
+        }
+    }
+
+    fn delete_if_unbound(&mut self, id: Id<Exchange>) {
+        if self.exchanges.get(id).is_some_and(|exchange| exchange.spec.auto_delete && exchange.is_unbound()) {
+            self.delete_exchange(id);
+        }
+    }
+}

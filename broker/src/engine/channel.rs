@@ -1,0 +1,122 @@
+//! A channel, and which operation each of its methods is.
+//!
+//! Owns what a client does in order: its consumers, what it got and has not settled, what it published and has not seen
+//! confirmed.
+
+use bytes::Bytes;
+use hopmq_proto::method::{Method, access, basic, channel, confirm};
+
+use super::consumer::Consumer;
+use super::exchange::Name;
+use super::publish::{Confirms, KnownRoute};
+use super::refusal::Refusal;
+use super::session::Session;
+use super::slots::Id;
+use super::unacked::Unacked;
+use super::{At, Engine};
+
+/// One channel. See the [module's documentation](self).
+#[derive(Debug, Default)]
+pub(crate) struct Channel {
+    pub(crate) consumers: Vec<Id<Consumer>>,
+    pub(crate) unacked: Unacked,
+    /// Of the unacked, those that consumers got.
+    pub(crate) consuming: u32,
+    /// The tag of the last delivery.
+    pub(crate) delivered: u64,
+    /// What `basic.qos` set for consumers to come.
+    pub(crate) prefetch: u16,
+    /// What `basic.qos` set for all consumers together.
+    pub(crate) global_prefetch: u16,
+    /// The queue that was declared last, which an empty name stands for.
+    pub(crate) last_queue: Option<Name>,
+    pub(crate) confirms: Option<Confirms>,
+    /// Where the last publish went.
+    pub(crate) known_route: KnownRoute,
+}
+
+impl Engine {
+    pub(super) fn open_channel(&mut self, id: Id<Session>, number: u16) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let index = usize::from(number);
+        if index >= session.channels.len() {
+            session.channels.resize_with(index + 1, || None);
+        }
+        session.channels[index] = Some(Box::default());
+    }
+
+    /// Ends a channel: its consumers go, and what it held goes back to where it was.
+    pub(super) fn close_channel(&mut self, id: Id<Session>, number: u16) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(channel) = session.channels.get_mut(usize::from(number)).and_then(Option::take) else { return };
+        let mut channel = *channel;
+        for consumer in std::mem::take(&mut channel.consumers) {
+            self.remove_consumer(consumer);
+        }
+        self.requeue(channel.unacked.take());
+    }
+
+    fn channel_mut(&mut self, at: At) -> Option<&mut Channel> {
+        self.sessions.get_mut(at.session)?.channel_mut(at.channel)
+    }
+
+    pub(super) fn method(&mut self, at: At, payload: &Bytes) -> Result<(), Refusal> {
+        // It was decoded before: the connection hands out what is well-formed.
+        let Ok(method) = Method::decode(payload) else { return Ok(()) };
+        match method {
+            Method::BasicAck(ack) => self.ack(at, ack.delivery_tag, ack.multiple),
+            Method::BasicNack(nack) => self.nack(at, nack.delivery_tag, nack.multiple, nack.requeue),
+            Method::BasicReject(reject) => self.nack(at, reject.delivery_tag, false, reject.requeue),
+            Method::BasicGet(get) => self.get(at, &get),
+            Method::BasicConsume(consume) => self.consume(at, &consume),
+            Method::BasicCancel(cancel) => self.cancel(at, &cancel),
+            Method::BasicQos(qos) => self.qos(at, qos),
+            Method::BasicRecover(recover) => self.recover(at, recover.requeue, true),
+            Method::BasicRecoverAsync(recover) => self.recover(at, recover.requeue, false),
+            Method::QueueDeclare(declare) => self.declare_queue(at, &declare),
+            Method::QueueDelete(delete) => self.queue_delete(at, &delete),
+            Method::QueuePurge(purge) => self.purge(at, &purge),
+            Method::QueueBind(bind) => self.queue_bind(at, &bind),
+            Method::QueueUnbind(unbind) => self.queue_unbind(at, &unbind),
+            Method::ExchangeDeclare(declare) => self.declare_exchange(at, &declare),
+            Method::ExchangeDelete(delete) => self.exchange_delete(at, &delete),
+            Method::ExchangeBind(bind) => self.exchange_bind(at, &bind),
+            Method::ExchangeUnbind(unbind) => self.exchange_unbind(at, &unbind),
+            Method::ConfirmSelect(select) => self.confirm_select(at, select),
+            Method::ChannelFlow(flow) if flow.active => {
+                self.answer(at, &channel::FlowOk { active: true });
+                Ok(())
+            }
+            Method::ChannelFlow(_) => Err(Refusal::not_implemented("active=false")),
+            Method::AccessRequest(_) => {
+                self.answer(at, &access::RequestOk {});
+                Ok(())
+            }
+            other => Err(Refusal::not_implemented(format_args!("{other:?}"))),
+        }
+    }
+
+    fn confirm_select(&mut self, at: At, select: confirm::Select) -> Result<(), Refusal> {
+        if let Some(channel) = self.channel_mut(at) {
+            channel.confirms.get_or_insert_default();
+        }
+        if !select.nowait {
+            self.answer(at, &confirm::SelectOk {});
+        }
+        Ok(())
+    }
+
+    fn qos(&mut self, at: At, qos: basic::Qos) -> Result<(), Refusal> {
+        let Some(channel) = self.channel_mut(at) else { return Ok(()) };
+        if qos.global {
+            channel.global_prefetch = qos.prefetch_count;
+            for consumer in channel.consumers.clone() {
+                self.resume(consumer);
+            }
+        } else {
+            channel.prefetch = qos.prefetch_count;
+        }
+        self.answer(at, &basic::QosOk {});
+        Ok(())
+    }
+}

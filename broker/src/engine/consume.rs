@@ -1,0 +1,127 @@
+//! Starting and cancelling consumers.
+
+use hopmq_proto::method::basic;
+
+use super::access::{Permission, Resource};
+use super::consumer::Consumer;
+use super::refusal::Refusal;
+use super::slots::Id;
+use super::{At, Engine};
+
+impl Engine {
+    pub(super) fn consume(&mut self, at: At, consume: &basic::Consume<'_>) -> Result<(), Refusal> {
+        let name = self.queue_name(at, consume.queue)?;
+        self.check(at, Permission::Read, Resource::Queue(&name))?;
+        if self.consumer_tagged(at, consume.consumer_tag).is_some() {
+            return Err(Refusal::not_allowed(format_args!("attempt to reuse consumer tag '{}'", consume.consumer_tag)));
+        }
+        let id = self.find_queue(at.vhost, &name)?;
+        self.check_owner(at.session, id)?;
+        let in_exclusive_use = self.queues.get(id).is_some_and(|queue| {
+            let is_exclusive = |id| self.consumers.get(id).is_some_and(|consumer: &Consumer| consumer.exclusive);
+            queue.consumers.iter().any(is_exclusive) || consume.exclusive && !queue.consumers.is_empty()
+        });
+        if in_exclusive_use {
+            let vhost = self.vhost_name(at.vhost);
+            return Err(Refusal::access(format_args!("queue '{name}' in vhost '{vhost}' in exclusive use")));
+        }
+        let tag = match consume.consumer_tag {
+            "" => self.generate_name("amq.ctag-"),
+            tag => tag.to_owned(),
+        };
+        let priority = consume.arguments.get("x-priority").and_then(|value| value.as_i64()).unwrap_or(0);
+        let Some(channel) = self.sessions.get_mut(at.session).and_then(|session| session.channel_mut(at.channel))
+        else {
+            return Ok(());
+        };
+        let consumer = Consumer {
+            queue: id,
+            session: at.session,
+            channel: at.channel,
+            tag: tag.into(),
+            no_ack: consume.no_ack,
+            exclusive: consume.exclusive,
+            priority: priority.clamp(i32::MIN.into(), i32::MAX.into()) as i32,
+            prefetch: channel.prefetch,
+            unacked: 0,
+            waiting: false,
+            arguments: consume.arguments.into(),
+        };
+        let (tag, priority) = (consumer.tag.clone(), consumer.priority);
+        let consumer = self.consumers.insert(consumer);
+        channel.consumers.push(consumer);
+        if !consume.nowait {
+            self.answer(at, &basic::ConsumeOk { consumer_tag: &tag });
+        }
+        if let Some(queue) = self.queues.get_mut(id) {
+            queue.consumers.add(consumer, priority);
+            if queue.settings.single_active {
+                queue.consumers.single.get_or_insert(consumer);
+            }
+        }
+        self.drive(id);
+        Ok(())
+    }
+
+    fn consumer_tagged(&self, at: At, tag: &str) -> Option<Id<Consumer>> {
+        let channel = self.sessions.get(at.session)?.channel(at.channel)?;
+        let tagged = |id: &Id<Consumer>| self.consumers.get(*id).is_some_and(|consumer| *consumer.tag == *tag);
+        channel.consumers.iter().copied().find(tagged)
+    }
+
+    pub(super) fn cancel(&mut self, at: At, cancel: &basic::Cancel<'_>) -> Result<(), Refusal> {
+        let consumer = self.consumer_tagged(at, cancel.consumer_tag);
+        if let Some(consumer) = consumer
+            && let Some(channel) = self.sessions.get_mut(at.session).and_then(|session| session.channel_mut(at.channel))
+        {
+            channel.consumers.retain(|other| *other != consumer);
+        }
+        // A consumer that is not there can be cancelled as well.
+        if !cancel.nowait {
+            self.answer(at, &basic::CancelOk { consumer_tag: cancel.consumer_tag });
+        }
+        if let Some(consumer) = consumer {
+            self.remove_consumer(consumer);
+        }
+        Ok(())
+    }
+
+    /// Takes a consumer from its queue, which may end by that.
+    pub(super) fn remove_consumer(&mut self, id: Id<Consumer>) {
+        let Some(consumer) = self.consumers.remove(id) else { return };
+        let now = self.now;
+        let Some(queue) = self.queues.get_mut(consumer.queue) else { return };
+        queue.consumers.remove(id);
+        if queue.settings.single_active && queue.consumers.single.is_none() {
+            let first = queue.consumers.iter().next();
+            queue.consumers.single = first;
+        }
+        if queue.consumers.is_empty() {
+            queue.used = now;
+            if queue.spec.auto_delete {
+                self.delete_queue(consumer.queue);
+                return;
+            }
+            self.set_alarm(consumer.queue);
+        } else {
+            self.drive(consumer.queue);
+        }
+    }
+
+    pub(super) fn get(&mut self, at: At, get: &basic::Get<'_>) -> Result<(), Refusal> {
+        let name = self.queue_name(at, get.queue)?;
+        self.check(at, Permission::Read, Resource::Queue(&name))?;
+        let id = self.find_queue(at.vhost, &name)?;
+        self.check_owner(at.session, id)?;
+        self.expire_ready(id);
+        let now = self.now;
+        let Some(queue) = self.queues.get_mut(id) else { return Ok(()) };
+        queue.used = now;
+        match queue.ready.pop() {
+            Some(entry) => self.send_got(at, id, entry, get.no_ack),
+            None => self.answer(at, &basic::GetEmpty {}),
+        }
+        self.set_alarm(id);
+        Ok(())
+    }
+}

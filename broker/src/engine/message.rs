@@ -1,0 +1,162 @@
+//! A message as the broker keeps it: once, however many queues hold it.
+//!
+//! Owns the names that it was published with, its properties in their encoded form, and its body. A small message is one
+//! piece of memory; a large body stays where it was received. It must never know queues.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hopmq_proto::{Body, Properties};
+
+/// A body of at least this many bytes is not copied.
+const UNCOPIED: usize = 4096;
+/// What stands in front: flags, two lengths of names, the length of the properties.
+const FIXED: usize = 8;
+
+/// A message. A clone is the same message. See the [module's documentation](self).
+#[derive(Clone, Debug)]
+pub(crate) struct Message {
+    /// The fixed part, exchange, routing key, properties, and the body unless it is large.
+    head: Arc<[u8]>,
+    large: Option<Bytes>,
+}
+
+/// What a queue asks of a message, read once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Facts {
+    pub(crate) persistent: bool,
+    pub(crate) priority: u8,
+    /// `expiration`, in milliseconds.
+    pub(crate) expiration: Option<u64>,
+}
+
+impl Message {
+    /// Takes a message in. `scratch` is memory to work in.
+    #[inline]
+    pub(crate) fn new(
+        scratch: &mut Vec<u8>,
+        exchange: &[u8],
+        routing_key: &[u8],
+        properties: Properties<&[u8]>,
+        body: Bytes,
+    ) -> Self {
+        let list = properties.as_bytes();
+        scratch.clear();
+        let [f0, f1] = properties.flags().to_be_bytes();
+        let [l0, l1, l2, l3] = (list.len() as u32).to_be_bytes();
+        scratch.extend_from_slice(&[f0, f1, exchange.len() as u8, routing_key.len() as u8, l0, l1, l2, l3]);
+        scratch.extend_from_slice(exchange);
+        scratch.extend_from_slice(routing_key);
+        scratch.extend_from_slice(list);
+        let large = body.len() >= UNCOPIED;
+        if !large {
+            scratch.extend_from_slice(&body);
+        }
+        Self { head: Arc::from(&scratch[..]), large: large.then_some(body) }
+    }
+
+    #[inline]
+    fn names(&self) -> (usize, usize) {
+        (usize::from(self.head[2]), usize::from(self.head[3]))
+    }
+
+    #[inline]
+    fn list(&self) -> (usize, usize) {
+        let (exchange, key) = self.names();
+        let start = FIXED + exchange + key;
+        let size = u32::from_be_bytes([self.head[4], self.head[5], self.head[6], self.head[7]]);
+        (start, start + size as usize)
+    }
+
+    /// The exchange that it was published to.
+    #[inline]
+    pub(crate) fn exchange(&self) -> &[u8] {
+        &self.head[FIXED..FIXED + self.names().0]
+    }
+
+    /// The routing key that it was published with.
+    #[inline]
+    pub(crate) fn routing_key(&self) -> &[u8] {
+        let (exchange, key) = self.names();
+        &self.head[FIXED + exchange..FIXED + exchange + key]
+    }
+
+    #[inline]
+    pub(crate) fn properties(&self) -> Properties<&[u8]> {
+        let (start, end) = self.list();
+        Properties::from_parts(u16::from_be_bytes([self.head[0], self.head[1]]), &self.head[start..end])
+    }
+
+    /// The body, to be sent.
+    #[inline]
+    pub(crate) fn body(&self) -> Body<'_> {
+        match &self.large {
+            Some(body) => Body::Shared(body.clone()),
+            None => Body::Borrowed(&self.head[self.list().1..]),
+        }
+    }
+
+    /// Bytes of the body: what `x-max-length-bytes` counts.
+    #[inline]
+    pub(crate) fn body_size(&self) -> usize {
+        self.large.as_ref().map_or_else(|| self.head.len() - self.list().1, Bytes::len)
+    }
+
+    /// The body, to be kept.
+    pub(crate) fn to_body(&self) -> Bytes {
+        match &self.large {
+            Some(body) => body.clone(),
+            None => Bytes::copy_from_slice(&self.head[self.list().1..]),
+        }
+    }
+
+    /// Bytes of memory that it takes.
+    #[inline]
+    pub(crate) fn size(&self) -> usize {
+        self.head.len() + self.large.as_ref().map_or(0, Bytes::len)
+    }
+
+    pub(crate) fn facts(&self) -> Facts {
+        Facts::of(&self.properties())
+    }
+}
+
+// Which properties are there, in the flags.
+const DELIVERY_MODE: u16 = 1 << 12;
+const PRIORITY: u16 = 1 << 11;
+const EXPIRATION: u16 = 1 << 8;
+
+impl Facts {
+    /// Reads them. An `expiration` that is no number is one that the publisher was refused for.
+    #[inline]
+    pub(crate) fn of(properties: &Properties<&[u8]>) -> Self {
+        if properties.flags() & (DELIVERY_MODE | PRIORITY | EXPIRATION) == 0 {
+            return Self::default();
+        }
+        Self {
+            persistent: properties.is_persistent(),
+            priority: properties.priority().unwrap_or(0),
+            expiration: properties.expiration().and_then(|text| text.parse().ok()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_in_is_read_again() {
+        let properties = Properties::new().with_persistent().with_priority(3).with_expiration("60000");
+        for size in [0, 1, UNCOPIED - 1, UNCOPIED, UNCOPIED * 3] {
+            let body = Bytes::from(vec![7; size]);
+            let mut scratch = vec![1, 2, 3];
+            let message = Message::new(&mut scratch, b"exchange", b"key", properties.as_ref_properties(), body.clone());
+            assert_eq!((message.exchange(), message.routing_key()), (&b"exchange"[..], &b"key"[..]));
+            assert_eq!(message.properties(), properties);
+            assert_eq!((message.body_size(), message.to_body()), (size, body));
+            let facts = Facts { persistent: true, priority: 3, expiration: Some(60_000) };
+            assert_eq!(message.facts(), facts);
+        }
+    }
+}

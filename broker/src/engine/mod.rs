@@ -1,0 +1,211 @@
+//! The broker as a state machine: what clients send goes in, what they are to get comes out.
+//!
+//! Owns virtual hosts, exchanges, queues, consumers, users, and the protocol's end of each connection. What comes in is
+//! something decoded of a connection, a moment, or word of the store; what goes out is bytes for connections, and which
+//! of them have some. There is no clock in it, no socket, no lock, no thread, no disk and no randomness but the seed's:
+//! the same calls give the same bytes. It must never know who drives it.
+//!
+//! For each connection:
+//!
+//! 1. [`Engine::connect`], and then [`Engine::handle`] for each thing that came.
+//! 2. After a batch, [`Engine::finish`]; then write what [`Engine::poll_transmit`] gives.
+//! 3. Wake the connections that [`Engine::poll_woken`] names: they have something to write.
+//! 4. [`Engine::disconnect`] once it is gone.
+//!
+//! And [`Engine::handle_timeout`] when the moment of [`Engine::poll_timeout`] has come.
+
+#![allow(dead_code, reason = "the operations that need the rest follow")]
+
+mod access;
+mod bindings;
+mod channel;
+mod consume;
+mod consumer;
+mod declare_exchange;
+mod declare_queue;
+mod deliver;
+mod equivalence;
+mod exchange;
+mod headers;
+mod message;
+mod publish;
+mod queue;
+mod ready;
+mod refusal;
+mod session;
+mod settings;
+mod settle;
+mod slots;
+mod topic;
+mod unacked;
+mod vhost;
+
+use std::collections::BTreeSet;
+
+use hopmq_proto::method::Encode;
+use hopmq_proto::{FieldTable, Time};
+
+use access::Access;
+pub(crate) use access::MECHANISMS;
+use consumer::Consumer;
+use exchange::{Exchange, ExchangeSpec, Kind, Name};
+use queue::Queue;
+pub(crate) use session::Session;
+pub(crate) use slots::Id;
+use slots::Slots;
+use vhost::Vhost;
+
+/// What an engine is started with.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// What server-named queues and consumer tags are drawn from.
+    pub(crate) seed: u64,
+    /// Seconds since 1970 at [`Time::ZERO`].
+    pub(crate) wall_epoch: u64,
+    /// What connections are offered.
+    pub(crate) protocol: hopmq_proto::Config,
+}
+
+/// The broker. See the [module's documentation](self).
+#[derive(Debug)]
+pub(crate) struct Engine {
+    config: Config,
+    now: Time,
+    random: u64,
+    access: Access,
+    vhosts: Slots<Vhost>,
+    exchanges: Slots<Exchange>,
+    queues: Slots<Queue>,
+    consumers: Slots<Consumer>,
+    sessions: Slots<Session>,
+    /// Rises when a message may go another way than before.
+    topology: u64,
+    /// When each queue wants to do something by itself.
+    alarms: BTreeSet<(Time, Id<Queue>)>,
+    /// Connections that have something to write since they were last asked.
+    woken: Vec<Id<Session>>,
+    scratch: Vec<u8>,
+}
+
+/// Where a method came in.
+#[derive(Clone, Copy, Debug)]
+struct At {
+    session: Id<Session>,
+    channel: u16,
+    vhost: Id<Vhost>,
+}
+
+impl Engine {
+    /// A broker with the virtual host `/` and its predeclared exchanges.
+    pub(crate) fn new(config: Config) -> Self {
+        let mut engine = Self {
+            random: config.seed,
+            config,
+            now: Time::ZERO,
+            access: Access,
+            vhosts: Slots::default(),
+            exchanges: Slots::default(),
+            queues: Slots::default(),
+            consumers: Slots::default(),
+            sessions: Slots::default(),
+            topology: 0,
+            alarms: BTreeSet::new(),
+            woken: Vec::new(),
+            scratch: Vec::new(),
+        };
+        engine.add_vhost("/");
+        engine
+    }
+
+    /// Adds a virtual host, with the exchanges that each has from the start.
+    pub(crate) fn add_vhost(&mut self, name: &str) -> Id<Vhost> {
+        let vhost = self.vhosts.insert(Vhost::new(name));
+        let predeclared = [
+            ("amq.direct", Kind::Direct, false),
+            ("amq.fanout", Kind::Fanout, false),
+            ("amq.headers", Kind::Headers, false),
+            ("amq.match", Kind::Headers, false),
+            ("amq.topic", Kind::Topic, false),
+            ("amq.rabbitmq.trace", Kind::Topic, true),
+        ];
+        for (name, kind, internal) in predeclared {
+            let arguments = FieldTable::new();
+            let spec = ExchangeSpec { kind, durable: true, auto_delete: false, internal, arguments };
+            self.add_exchange(vhost, name, spec);
+        }
+        vhost
+    }
+
+    fn vhost_named(&self, name: &str) -> Option<Id<Vhost>> {
+        self.vhosts.iter().find(|(_, vhost)| *vhost.name == *name).map(|(id, _)| id)
+    }
+
+    fn vhost_name(&self, vhost: Id<Vhost>) -> Name {
+        self.vhosts.get(vhost).map_or_else(|| "".into(), |vhost| vhost.name.clone())
+    }
+
+    /// The moment to call [`Engine::handle_timeout`].
+    pub(crate) fn poll_timeout(&self) -> Option<Time> {
+        self.alarms.first().map(|(at, _)| *at)
+    }
+
+    /// Does what the time asks for: messages and queues expire.
+    pub(crate) fn handle_timeout(&mut self, now: Time) {
+        self.now = now;
+        while let Some(&(at, queue)) = self.alarms.first()
+            && at <= now
+        {
+            self.alarms.pop_first();
+            self.queue_alarm(queue);
+        }
+    }
+
+    /// The connections that have something to write. Each is named once, until it is asked.
+    pub(crate) fn poll_woken(&mut self, woken: &mut Vec<Id<Session>>) {
+        std::mem::swap(&mut self.woken, woken);
+    }
+
+    /// Notes that a connection has something to write.
+    fn wake(woken: &mut Vec<Id<Session>>, id: Id<Session>, session: &mut Session) {
+        if !session.woken {
+            session.woken = true;
+            woken.push(id);
+        }
+    }
+
+    /// Sends a method to a client. On a channel that is closed meanwhile nobody waits for it.
+    fn send<M: Encode>(&mut self, to: Id<Session>, channel: u16, method: &M) {
+        if let Some(session) = self.sessions.get_mut(to)
+            && session.proto.answer(channel, method).is_ok()
+        {
+            Self::wake(&mut self.woken, to, session);
+        }
+    }
+
+    fn answer<M: Encode>(&mut self, at: At, method: &M) {
+        self.send(at.session, at.channel, method);
+    }
+
+    /// The next number of the seed's sequence (splitmix64).
+    fn random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// A name that nobody has chosen: `stem` and 22 letters.
+    fn generate_name(&mut self, stem: &str) -> String {
+        const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let mut name = stem.to_owned();
+        for count in [11, 11] {
+            let mut bits = self.random();
+            for _ in 0..count {
+                name.push(char::from(LETTERS[(bits & 63) as usize]));
+                bits = bits.rotate_right(6);
+            }
+        }
+        name
+    }
+}

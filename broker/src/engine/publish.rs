@@ -1,0 +1,305 @@
+//! Publishing: from the message that came to the queues that hold it, and the confirm.
+
+use hopmq_proto::method::basic;
+use hopmq_proto::{Arguments, Content, ContentKind, FieldTable, Properties, code};
+
+use super::access::{Permission, Resource};
+use super::exchange::{Destination, Exchange};
+use super::message::{Facts, Message};
+use super::queue::Queue;
+use super::ready::Entry;
+use super::refusal::Refusal;
+use super::session::Session;
+use super::settings::Overflow;
+use super::slots::Id;
+use super::vhost::Vhost;
+use super::{At, Engine};
+
+/// The publishes of a channel in confirm mode.
+#[derive(Debug, Default)]
+pub(crate) struct Confirms {
+    /// The tag of the last publish.
+    published: u64,
+    /// The last tag that the client was told of.
+    confirmed: u64,
+    /// Tags above `confirmed` that were refused.
+    refused: Vec<u64>,
+}
+
+/// Where the last publish of a channel went, for the next one goes there too, as a rule.
+#[derive(Debug, Default)]
+pub(crate) struct KnownRoute {
+    /// What [`Engine::topology`] was; zero if nothing is known.
+    topology: u64,
+    exchange: Vec<u8>,
+    key: Vec<u8>,
+    queues: Vec<Id<Queue>>,
+}
+
+impl KnownRoute {
+    #[inline]
+    fn is_of(&self, topology: u64, exchange: &[u8], key: &[u8]) -> bool {
+        self.topology == topology && self.key == key && self.exchange == exchange
+    }
+}
+
+/// What became of a message that a queue was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    Yes,
+    Refused,
+}
+
+// Which properties are there, in the flags.
+const HEADERS: u16 = 1 << 13;
+const EXPIRATION: u16 = 1 << 8;
+const USER_ID: u16 = 1 << 4;
+
+impl Engine {
+    pub(super) fn publish(&mut self, at: At, content: Content) -> Result<(), Refusal> {
+        let arguments = content.arguments();
+        if arguments.immediate {
+            return Err(Refusal::not_implemented("immediate=true"));
+        }
+        let properties = content.properties();
+        if properties.flags() & (EXPIRATION | USER_ID) != 0 {
+            self.check_properties(at, &properties)?;
+        }
+        let topology = self.topology;
+        let Some(session) = self.sessions.get_mut(at.session) else { return Ok(()) };
+        let Some(channel) = session.channel_mut(at.channel) else { return Ok(()) };
+        let mut route = std::mem::take(&mut channel.known_route);
+        let is_known =
+            route.is_of(topology, arguments.exchange, arguments.routing_key) && properties.flags() & HEADERS == 0;
+        if !is_known {
+            self.route(at, &arguments, &properties, &mut route)?;
+        }
+        let body = content.body().clone();
+        self.publish_to(at, &arguments, properties, body, &route.queues);
+        if let Some(channel) = self.sessions.get_mut(at.session).and_then(|session| session.channel_mut(at.channel)) {
+            channel.known_route = route;
+        }
+        Ok(())
+    }
+
+    fn publish_to(
+        &mut self,
+        at: At,
+        arguments: &Arguments<'_>,
+        properties: Properties<&[u8]>,
+        body: bytes::Bytes,
+        queues: &[Id<Queue>],
+    ) {
+        let mut taken = Taken::Yes;
+        if queues.is_empty() {
+            if arguments.mandatory {
+                self.give_back(at, arguments, properties, &body);
+            }
+        } else {
+            let facts = Facts::of(&properties);
+            let mut scratch = std::mem::take(&mut self.scratch);
+            let message = Message::new(&mut scratch, arguments.exchange, arguments.routing_key, properties, body);
+            self.scratch = scratch;
+            for queue in queues {
+                if self.enqueue(*queue, &message, facts) == Taken::Refused {
+                    taken = Taken::Refused;
+                }
+            }
+        }
+        self.note_publish(at, taken);
+    }
+
+    /// Counts a publish that is to be confirmed.
+    fn note_publish(&mut self, at: At, taken: Taken) {
+        let Some(session) = self.sessions.get_mut(at.session) else { return };
+        let Some(confirms) = session.channel_mut(at.channel).and_then(|channel| channel.confirms.as_mut()) else {
+            return;
+        };
+        confirms.published += 1;
+        if taken == Taken::Refused {
+            confirms.refused.push(confirms.published);
+        }
+        if confirms.published == confirms.confirmed + 1 || session.confirming.is_empty() {
+            session.confirming.push(at.channel);
+        }
+    }
+
+    /// Tells the client what became of its publishes since the last time.
+    pub(super) fn confirm(&mut self, id: Id<Session>, number: u16) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(confirms) = session.channel_mut(number).and_then(|channel| channel.confirms.as_mut()) else { return };
+        let (last, mut first) = (confirms.published, confirms.confirmed + 1);
+        let refused = std::mem::take(&mut confirms.refused);
+        confirms.confirmed = last;
+        for tag in refused {
+            self.send_ack(id, number, first, tag - 1);
+            self.send(id, number, &basic::Nack { delivery_tag: tag, multiple: false, requeue: false });
+            first = tag + 1;
+        }
+        self.send_ack(id, number, first, last);
+    }
+
+    fn send_ack(&mut self, id: Id<Session>, number: u16, first: u64, last: u64) {
+        if first <= last {
+            self.send(id, number, &basic::Ack { delivery_tag: last, multiple: last > first });
+        }
+    }
+
+    /// Sends a message back that no queue takes.
+    fn give_back(&mut self, at: At, arguments: &Arguments<'_>, properties: Properties<&[u8]>, body: &bytes::Bytes) {
+        let Some(session) = self.sessions.get_mut(at.session) else { return };
+        let arguments = Arguments {
+            reply_code: code::NO_ROUTE,
+            reply_text: b"NO_ROUTE",
+            exchange: arguments.exchange,
+            routing_key: arguments.routing_key,
+            ..Arguments::default()
+        };
+        let _ = session.proto.answer_message(at.channel, ContentKind::Return, &arguments, properties, body.into());
+        Self::wake(&mut self.woken, at.session, session);
+    }
+
+    fn check_properties(&self, at: At, properties: &Properties<&[u8]>) -> Result<(), Refusal> {
+        if let Some(expiration) = properties.expiration()
+            && !expiration.parse::<u64>().is_ok_and(|time| time <= 0xFFFF_FFFF)
+        {
+            return Err(Refusal::precondition(format_args!("invalid expiration '{expiration}'")));
+        }
+        let user = self.sessions.get(at.session).and_then(|session| session.user.as_ref());
+        if let (Some(claimed), Some(user)) = (properties.user_id(), user)
+            && *claimed != *user.name
+            && !user.impersonator
+        {
+            return Err(Refusal::precondition(format_args!(
+                "user_id property set to '{claimed}' but authenticated user was '{}'",
+                user.name
+            )));
+        }
+        Ok(())
+    }
+
+    /// Finds the queues that a message goes to.
+    fn route(
+        &mut self,
+        at: At,
+        arguments: &Arguments<'_>,
+        properties: &Properties<&[u8]>,
+        route: &mut KnownRoute,
+    ) -> Result<(), Refusal> {
+        route.topology = 0;
+        route.queues.clear();
+        let name = String::from_utf8_lossy(arguments.exchange);
+        self.check(at, Permission::Write, Resource::Exchange(&name))?;
+        let headers = properties.headers().unwrap_or_default();
+        let copies = copies(&headers)?;
+        let keys: Vec<&[u8]> = std::iter::once(arguments.routing_key).chain(copies.iter().copied()).collect();
+        let mut depends_on_headers = !copies.is_empty();
+        if name.is_empty() {
+            let vhost = self.vhosts.get(at.vhost);
+            let named = |key: &&[u8]| {
+                let key = std::str::from_utf8(key).ok()?;
+                vhost?.queues.get(key).copied()
+            };
+            route.queues.extend(keys.iter().filter_map(named));
+        } else {
+            let source = self.find_exchange(at.vhost, &name)?;
+            if self.exchanges.get(source).is_some_and(|exchange| exchange.spec.internal) {
+                return Err(Refusal::access(format_args!(
+                    "cannot publish to internal exchange '{name}' in vhost '{}'",
+                    self.vhost_name(at.vhost)
+                )));
+            }
+            depends_on_headers |= self.route_from(at.vhost, source, &keys, headers, &mut route.queues);
+        }
+        route.queues.sort_unstable();
+        route.queues.dedup();
+        if !depends_on_headers {
+            route.topology = self.topology;
+            route.exchange.clear();
+            route.exchange.extend_from_slice(arguments.exchange);
+            route.key.clear();
+            route.key.extend_from_slice(arguments.routing_key);
+        }
+        Ok(())
+    }
+
+    /// Follows the bindings from an exchange on. Returns whether headers had a say.
+    pub(super) fn route_from(
+        &self,
+        vhost: Id<Vhost>,
+        source: Id<Exchange>,
+        keys: &[&[u8]],
+        headers: FieldTable<&[u8]>,
+        queues: &mut Vec<Id<Queue>>,
+    ) -> bool {
+        let mut seen = vec![source];
+        let mut next = 0;
+        let mut read_headers = false;
+        while let Some(&id) = seen.get(next) {
+            next += 1;
+            let Some(exchange) = self.exchanges.get(id) else { continue };
+            let mut nowhere = true;
+            let read = || {
+                read_headers = true;
+                headers
+            };
+            exchange.route(keys, read, |destination| {
+                nowhere = false;
+                match destination {
+                    Destination::Queue(queue) => queues.push(queue),
+                    Destination::Exchange(other) if !seen.contains(&other) => seen.push(other),
+                    Destination::Exchange(_) => {}
+                }
+            });
+            if nowhere
+                && let Some(alternate) = exchange.alternate.as_deref().and_then(|name| self.exchange_named(vhost, name))
+                && !seen.contains(&alternate)
+            {
+                seen.push(alternate);
+            }
+        }
+        read_headers
+    }
+
+    /// Gives a message to a queue.
+    pub(super) fn enqueue(&mut self, id: Id<Queue>, message: &Message, facts: Facts) -> Taken {
+        let now = self.now;
+        let Some(queue) = self.queues.get_mut(id) else { return Taken::Yes };
+        let settings = &queue.settings;
+        if settings.overflow != Overflow::DropHead && queue.is_full() {
+            return Taken::Refused;
+        }
+        let expiration = facts.expiration.map(std::time::Duration::from_millis);
+        let time_to_live = settings.ttl.into_iter().chain(expiration).min();
+        let entry = Entry {
+            position: queue.next_position,
+            message: message.clone(),
+            expires: time_to_live.map(|time| now + time),
+            returned: 0,
+            priority: facts.priority,
+            redelivered: false,
+            persistent: facts.persistent,
+        };
+        queue.next_position += 1;
+        queue.ready.push(entry);
+        self.drive(id);
+        self.drop_above_limit(id);
+        if time_to_live.is_some() {
+            self.set_alarm(id);
+        }
+        Taken::Yes
+    }
+}
+
+/// The further routing keys in the headers `CC` and `BCC` (RabbitMQ's page "Sender-selected Distribution").
+fn copies<'a>(headers: &FieldTable<&'a [u8]>) -> Result<Vec<&'a [u8]>, Refusal> {
+    let mut keys = Vec::new();
+    for name in ["CC", "BCC"] {
+        let Some(value) = headers.get(name) else { continue };
+        let Some(list) = value.as_array() else {
+            return Err(Refusal::precondition(format_args!("invalid header '{name}': not an array")));
+        };
+        keys.extend(list.iter().filter_map(|key| key.as_bytes()));
+    }
+    Ok(keys)
+}

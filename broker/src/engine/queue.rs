@@ -1,0 +1,87 @@
+//! A queue: what it is declared with, and what is in it.
+//!
+//! Owns its ready messages and the turns of its consumers. What leaves it, and where to, its callers decide. It must
+//! never know connections.
+
+use std::collections::BTreeSet;
+
+use hopmq_proto::{FieldTable, Time};
+
+use super::consumer::Consumers;
+use super::exchange::{Exchange, Name};
+use super::ready::Ready;
+use super::session::Session;
+use super::settings::Settings;
+use super::slots::Id;
+use super::vhost::Vhost;
+
+/// What a queue is declared with.
+#[derive(Clone, Debug)]
+pub(crate) struct QueueSpec {
+    pub(crate) durable: bool,
+    pub(crate) auto_delete: bool,
+    /// The connection that it belongs to.
+    pub(crate) exclusive: Option<Id<Session>>,
+    pub(crate) arguments: FieldTable,
+}
+
+/// A queue. See the [module's documentation](self).
+#[derive(Debug)]
+pub(crate) struct Queue {
+    pub(crate) name: Name,
+    pub(crate) vhost: Id<Vhost>,
+    pub(crate) spec: QueueSpec,
+    pub(crate) settings: Settings,
+    pub(crate) ready: Ready,
+    /// Messages that were delivered and are not settled.
+    pub(crate) unacked: usize,
+    pub(crate) consumers: Consumers,
+    /// The exchanges that are bound to it.
+    pub(crate) sources: BTreeSet<Id<Exchange>>,
+    /// Where the next message that comes belongs.
+    pub(crate) next_position: u64,
+    /// When it was last used, if it expires.
+    pub(crate) used: Time,
+    /// What its alarm is set to.
+    pub(crate) alarm: Option<Time>,
+}
+
+impl Queue {
+    pub(crate) fn new(name: Name, vhost: Id<Vhost>, spec: QueueSpec, settings: Settings, now: Time) -> Self {
+        let ready = Ready::new(settings.max_priority.unwrap_or(0));
+        Self {
+            name,
+            vhost,
+            spec,
+            settings,
+            ready,
+            unacked: 0,
+            consumers: Consumers::default(),
+            sources: BTreeSet::new(),
+            next_position: 1,
+            used: now,
+            alarm: None,
+        }
+    }
+
+    /// Whether so much is ready that a limit is passed.
+    #[inline]
+    pub(crate) fn is_over(&self) -> bool {
+        self.settings.max_length.is_some_and(|max| self.ready.len() as u64 > max)
+            || self.settings.max_bytes.is_some_and(|max| self.ready.bytes() > max)
+    }
+
+    /// Whether one more message would pass a limit.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.settings.max_length.is_some_and(|max| self.ready.len() as u64 >= max)
+            || self.settings.max_bytes.is_some_and(|max| self.ready.bytes() >= max)
+    }
+
+    /// When it has something to do by itself.
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        let expires = self.settings.expires.filter(|_| self.consumers.is_empty());
+        let gone = expires.map(|expires| self.used + expires);
+        self.ready.next_expiry().into_iter().chain(gone).min()
+    }
+}

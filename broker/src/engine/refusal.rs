@@ -1,0 +1,106 @@
+//! What the broker refuses, in RabbitMQ's words.
+//!
+//! Owns the texts and whether the channel or the whole connection pays for it. It must never know who asked.
+
+use std::fmt::Display;
+
+use hopmq_proto::code;
+
+/// Why an operation is refused, and what that ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) code: u16,
+    pub(crate) text: String,
+    /// Whether the connection ends, and not only the channel.
+    pub(crate) hard: bool,
+}
+
+impl Refusal {
+    #[cold]
+    fn new(code: u16, hard: bool, text: impl Display) -> Self {
+        Self { code, hard, text: format!("{} - {text}", name(code)) }
+    }
+
+    /// 404
+    pub(crate) fn not_found(text: impl Display) -> Self {
+        Self::new(code::NOT_FOUND, false, text)
+    }
+
+    /// 404 of a queue
+    pub(crate) fn no_queue(name: &str, vhost: &str) -> Self {
+        Self::not_found(format_args!("no queue '{name}' in vhost '{vhost}'"))
+    }
+
+    /// 404 of an exchange
+    pub(crate) fn no_exchange(name: &str, vhost: &str) -> Self {
+        Self::not_found(format_args!("no exchange '{name}' in vhost '{vhost}'"))
+    }
+
+    /// 403
+    pub(crate) fn access(text: impl Display) -> Self {
+        Self::new(code::ACCESS_REFUSED, false, text)
+    }
+
+    /// 405
+    pub(crate) fn locked(queue: &str, vhost: &str) -> Self {
+        let text = format_args!(
+            "cannot obtain exclusive access to locked queue '{queue}' in vhost '{vhost}'. It could be originally \
+             declared on another connection or the exclusive property value does not match that of the original \
+             declaration."
+        );
+        Self::new(code::RESOURCE_LOCKED, false, text)
+    }
+
+    /// 406
+    pub(crate) fn precondition(text: impl Display) -> Self {
+        Self::new(code::PRECONDITION_FAILED, false, text)
+    }
+
+    /// 530
+    pub(crate) fn not_allowed(text: impl Display) -> Self {
+        Self::new(code::NOT_ALLOWED, true, text)
+    }
+
+    /// 503
+    pub(crate) fn command_invalid(text: impl Display) -> Self {
+        Self::new(code::COMMAND_INVALID, true, text)
+    }
+
+    /// 502
+    pub(crate) fn syntax(text: impl Display) -> Self {
+        Self::new(code::SYNTAX_ERROR, true, text)
+    }
+
+    /// 540
+    pub(crate) fn not_implemented(text: impl Display) -> Self {
+        Self::new(code::NOT_IMPLEMENTED, true, text)
+    }
+
+    /// 403 of a login
+    pub(crate) fn login(text: impl Display) -> Self {
+        Self::new(code::ACCESS_REFUSED, true, text)
+    }
+}
+
+/// How RabbitMQ calls a code in its texts.
+pub(crate) fn name(number: u16) -> &'static str {
+    match number {
+        code::CONTENT_TOO_LARGE => "CONTENT_TOO_LARGE",
+        code::NO_ROUTE => "NO_ROUTE",
+        code::CONNECTION_FORCED => "CONNECTION_FORCED",
+        code::INVALID_PATH => "INVALID_PATH",
+        code::ACCESS_REFUSED => "ACCESS_REFUSED",
+        code::NOT_FOUND => "NOT_FOUND",
+        code::RESOURCE_LOCKED => "RESOURCE_LOCKED",
+        code::PRECONDITION_FAILED => "PRECONDITION_FAILED",
+        code::FRAME_ERROR => "FRAME_ERROR",
+        code::SYNTAX_ERROR => "SYNTAX_ERROR",
+        code::COMMAND_INVALID => "COMMAND_INVALID",
+        code::CHANNEL_ERROR => "CHANNEL_ERROR",
+        code::UNEXPECTED_FRAME => "UNEXPECTED_FRAME",
+        code::RESOURCE_ERROR => "RESOURCE_ERROR",
+        code::NOT_ALLOWED => "NOT_ALLOWED",
+        code::NOT_IMPLEMENTED => "NOT_IMPLEMENTED",
+        _ => "INTERNAL_ERROR",
+    }
+}

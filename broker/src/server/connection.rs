@@ -1,0 +1,286 @@
+//! One connection's way through the broker: read and decode, apply a batch under the lock, write.
+//!
+//! Owns the transport, the alarm, the receive buffer and what is being written. The broker's lock is held to apply what
+//! came and to take what is to be written, never over I/O, and nobody is woken under it.
+
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures_io::{AsyncRead, AsyncWrite};
+use hopmq_proto::{Incoming, Receiver, Time, Transmit};
+
+use super::clock::Alarm;
+use super::shared::Shared;
+use crate::engine::{Id, Session};
+
+/// Turns that a connection takes before it lets others run.
+const TURNS: usize = 16;
+/// Things that are decoded before the lock is taken to apply them.
+const BATCH: usize = 512;
+/// Slices of one vectored write.
+const SLICES: usize = 32;
+/// With so many bytes to write, nothing more is read: who asks must also listen.
+const READ_MARK: usize = 2 * 1024 * 1024;
+/// How long the last bytes of a connection may take.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// The server's end of a connection: a future that ends when the connection does.
+pub(crate) struct Serving<T> {
+    shared: Arc<Shared>,
+    id: Id<Session>,
+    transport: T,
+    alarm: Alarm,
+    receiver: Receiver,
+    /// What came and is not applied yet.
+    incoming: Vec<Incoming>,
+    transmit: Transmit,
+    wakes: Vec<Waker>,
+    flushed: bool,
+    /// How the client broke the framing; what came before it counts.
+    broken: Option<hopmq_proto::Error>,
+    /// Whether something came since the last turn.
+    received: bool,
+    /// Whether nothing is to be read at the moment.
+    full: bool,
+    deadline: Option<Time>,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Phase {
+    Running,
+    /// The connection is over; the last bytes are written until the given moment.
+    Ending(Time),
+    Ended,
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
+    pub(crate) fn new(shared: Arc<Shared>, transport: T) -> Self {
+        let mut state = shared.lock();
+        let id = state.engine.connect(shared.clock.now());
+        let limits = state.engine.receive_limits(id);
+        drop(state);
+        let receiver = Receiver::server(limits.unwrap_or(hopmq_proto::ReceiveLimits {
+            frame_max: hopmq_proto::MIN_FRAME_MAX,
+            channel_max: 0,
+            message_max: 0,
+        }));
+        Self {
+            alarm: shared.clock.alarm(),
+            shared,
+            id,
+            transport,
+            receiver,
+            incoming: Vec::new(),
+            transmit: Transmit::new(),
+            wakes: Vec::new(),
+            flushed: true,
+            broken: None,
+            received: false,
+            full: false,
+            deadline: None,
+            phase: Phase::Running,
+        }
+    }
+
+    /// Moves what can be moved. Ready when the connection is over.
+    fn run(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut idle = false;
+        let mut readable = true;
+        for _ in 0..TURNS {
+            let news = self.turn(idle, context);
+            if self.phase != Phase::Running {
+                return Poll::Ready(Ok(()));
+            }
+            if idle && !news {
+                return self.sleep(context);
+            }
+            let wrote = self.write(context)?;
+            let mut count = 0;
+            if !self.full && (readable || wrote) {
+                count = match self.read(context)? {
+                    Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                    Poll::Ready(count) => count,
+                    Poll::Pending => 0,
+                };
+                readable = count > 0;
+            }
+            self.received |= count > 0;
+            self.decode();
+            idle = !wrote && count == 0 && self.incoming.is_empty() && self.broken.is_none();
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Applies what came, keeps the time, and takes what is to be written. If `idle`, leaves the waker for when there is
+    /// something new. Returns whether there is.
+    fn turn(&mut self, idle: bool, context: &mut Context<'_>) -> bool {
+        let now = self.shared.clock.now();
+        let mut state = self.shared.lock();
+        let engine = &mut state.engine;
+        if std::mem::take(&mut self.received) {
+            engine.received(now, self.id);
+        }
+        for incoming in self.incoming.drain(..) {
+            engine.handle(now, self.id, incoming);
+        }
+        if let Some(error) = self.broken.take() {
+            engine.receive_failed(self.id, &error);
+        }
+        engine.finish(self.id);
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
+            engine.handle_session_timeout(now, self.id);
+        }
+        if let Some(limits) = engine.receive_limits(self.id) {
+            self.receiver.set_limits(limits);
+        }
+        let mut news = false;
+        if self.transmit.is_empty() {
+            news = engine.poll_transmit(now, self.id, &mut self.transmit);
+        }
+        let was_full = std::mem::replace(&mut self.full, engine.queued(self.id) > READ_MARK);
+        news |= was_full && !self.full;
+        if engine.is_over(self.id) {
+            self.phase = Phase::Ending(now + LAST_WORDS);
+        }
+        self.deadline = engine.session_deadline(self.id);
+        news |= idle && self.deadline.is_some_and(|deadline| deadline <= now);
+        if idle && !news {
+            state.sleep(self.id, context.waker());
+        }
+        state.collect(&mut self.wakes);
+        drop(state);
+        self.wakes.drain(..).for_each(Waker::wake);
+        news
+    }
+
+    fn sleep(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(deadline) = self.deadline
+            && self.alarm.poll_until(deadline, context).is_ready()
+        {
+            context.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// Writes until all is written or the transport is full. Returns whether anything moved.
+    fn write(&mut self, context: &mut Context<'_>) -> io::Result<bool> {
+        let mut moved = false;
+        while !self.transmit.is_empty() {
+            let transport = Pin::new(&mut self.transport);
+            let written = if self.transmit.is_vectored() {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                transport.poll_write_vectored(context, self.transmit.slices(&mut slices))
+            } else {
+                transport.poll_write(context, self.transmit.chunk())
+            };
+            match written {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(count)) => {
+                    self.transmit.advance(count);
+                    self.flushed = false;
+                    moved = true;
+                }
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => break,
+            }
+        }
+        if !self.flushed
+            && let Poll::Ready(flushed) = Pin::new(&mut self.transport).poll_flush(context)
+        {
+            flushed?;
+            self.flushed = true;
+        }
+        Ok(moved)
+    }
+
+    /// Reads once. Zero is the end.
+    fn read(&mut self, context: &mut Context<'_>) -> io::Result<Poll<usize>> {
+        loop {
+            match Pin::new(&mut self.transport).poll_read(context, self.receiver.space()) {
+                Poll::Ready(Ok(count)) => {
+                    self.receiver.filled(count);
+                    return Ok(Poll::Ready(count));
+                }
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => return Ok(Poll::Pending),
+            }
+        }
+    }
+
+    /// Decodes what has been read, up to a batch.
+    fn decode(&mut self) {
+        while self.incoming.len() < BATCH && self.broken.is_none() {
+            match self.receiver.poll() {
+                Ok(Some(incoming)) => self.incoming.push(incoming),
+                Ok(None) => break,
+                Err(error) => self.broken = Some(error),
+            }
+        }
+    }
+
+    /// Writes the last bytes and closes.
+    fn finish(&mut self, until: Time, context: &mut Context<'_>) -> Poll<()> {
+        // The connection is over whatever becomes of its last words.
+        let written = self.write(context).is_err() || self.transmit.is_empty();
+        if written && Pin::new(&mut self.transport).poll_close(context).is_ready() {
+            return Poll::Ready(());
+        }
+        self.alarm.poll_until(until, context)
+    }
+}
+
+impl<T> Serving<T> {
+    /// The broker forgets the connection, and gives back what it held.
+    fn leave(&mut self) {
+        if self.phase == Phase::Ended {
+            return;
+        }
+        self.phase = Phase::Ended;
+        let now = self.shared.clock.now();
+        let mut state = self.shared.lock();
+        state.engine.disconnect(now, self.id);
+        state.forget(self.id);
+        state.collect(&mut self.wakes);
+        drop(state);
+        self.wakes.drain(..).for_each(Waker::wake);
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Future for Serving<T> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        if this.phase == Phase::Running {
+            match this.run(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => {
+                    tracing::debug!(%error, "a client is gone");
+                    this.leave();
+                }
+            }
+        }
+        if let Phase::Ending(until) = this.phase {
+            if this.finish(until, context).is_pending() {
+                return Poll::Pending;
+            }
+            this.leave();
+        }
+        Poll::Ready(())
+    }
+}
+
+impl<T> Drop for Serving<T> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}

@@ -1,0 +1,257 @@
+//! The broker as a server: an engine, the connections around it, and the doors that they come in by.
+
+mod clock;
+mod connection;
+mod pipe;
+mod shared;
+mod socket;
+
+use std::fmt;
+use std::future::{Future, pending};
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
+
+use async_executor::{Executor, Task};
+use async_io::Async;
+use futures_io::{AsyncRead, AsyncWrite};
+use hopmq_proto::{FieldTable, code};
+
+pub use clock::Clock;
+use connection::Serving;
+pub use pipe::Pipe;
+use shared::{Keeper, Shared};
+use socket::Socket;
+
+use crate::engine::{self, Engine};
+
+/// A broker. A clone is the same broker; when the last one is dropped, its connections are closed and it is gone.
+///
+/// ```
+/// # futures_lite::future::block_on(async {
+/// let broker = hopmq_broker::Broker::in_memory();
+/// let (connection, driver) = hopmq::Connection::builder().handshake(broker.connect(), hopmq::IoTimer::new()).await?;
+/// let work = async {
+///     let queue = connection.channel().await?.queue("orders").declare().await?;
+///     queue.publish("hello").confirm().await?;
+///     connection.close().await
+/// };
+/// let ((), result) = futures_lite::future::zip(driver, work).await;
+/// # result
+/// # }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct Broker(Arc<Handle>);
+
+/// What ends with the last [`Broker`].
+struct Handle {
+    shared: Arc<Shared>,
+    executor: Spawner,
+    tasks: Mutex<Vec<Task<()>>>,
+}
+
+/// Who runs the connections.
+#[derive(Clone)]
+enum Spawner {
+    /// Threads that all brokers of the program share.
+    Threads(&'static Executor<'static>),
+    /// The caller, with [`Broker::tick`].
+    Hand(Arc<Executor<'static>>),
+}
+
+/// How a broker is to be.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    clock: Clock,
+    seed: u64,
+    protocol: hopmq_proto::Config,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        let capabilities = [
+            "publisher_confirms",
+            "exchange_exchange_bindings",
+            "basic.nack",
+            "consumer_cancel_notify",
+            "connection.blocked",
+            "consumer_priorities",
+            "authentication_failure_close",
+            "per_consumer_qos",
+            "direct_reply_to",
+        ];
+        let capabilities: FieldTable = capabilities.iter().map(|name| (*name, true)).collect();
+        let properties = FieldTable::new()
+            .with("capabilities", &capabilities)
+            .with("product", "HopMQ")
+            .with("version", env!("CARGO_PKG_VERSION"))
+            .with("platform", "Rust")
+            .with("information", env!("CARGO_PKG_HOMEPAGE"));
+        let mechanisms = engine::MECHANISMS.to_owned();
+        let protocol = hopmq_proto::Config { properties, mechanisms, ..hopmq_proto::Config::default() };
+        Self { clock: Clock::system(), seed: 0, protocol }
+    }
+}
+
+impl Builder {
+    /// Takes the time from this clock.
+    #[must_use]
+    pub fn clock(mut self, clock: &Clock) -> Self {
+        self.clock = clock.clone();
+        self
+    }
+
+    /// What server-named queues and consumer tags are drawn from: the same seed gives the same names.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Starts the broker. Threads that all brokers of the program share run its connections.
+    pub fn start(self) -> Broker {
+        self.start_on(Spawner::Threads(threads()))
+    }
+
+    /// Makes a broker that does nothing by itself: whoever calls [`Broker::tick`] runs its connections, one step at a
+    /// time and in the order in which they became ready. With a [manual clock](Clock::manual) and one thread, a test
+    /// that does the same sees the same.
+    pub fn by_hand(self) -> Broker {
+        self.start_on(Spawner::Hand(Arc::new(Executor::new())))
+    }
+
+    fn start_on(self, executor: Spawner) -> Broker {
+        let wall_epoch = self.clock.wall_epoch();
+        let config = engine::Config { seed: self.seed, wall_epoch, protocol: self.protocol };
+        let shared = Arc::new(Shared::new(Engine::new(config), self.clock));
+        let broker = Broker(Arc::new(Handle { shared, executor, tasks: Mutex::default() }));
+        broker.keep(Keeper::new(Arc::clone(&broker.0.shared)));
+        broker
+    }
+}
+
+impl Broker {
+    /// A broker that keeps everything in memory, ready at once.
+    pub fn in_memory() -> Self {
+        Self::builder().start()
+    }
+
+    /// Settings for a broker.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Connects within the process: what comes back is a transport for a client.
+    pub fn connect(&self) -> Pipe {
+        let (client, server) = pipe::pipe();
+        self.serve(server);
+        client
+    }
+
+    /// Serves a client over any transport: a socket, a TLS stream, a WebSocket. The connection goes on until the client
+    /// or the broker ends it.
+    pub fn serve<T: AsyncRead + AsyncWrite + Send + Unpin + 'static>(&self, transport: T) {
+        self.spawn(Serving::new(Arc::clone(&self.0.shared), transport)).detach();
+    }
+
+    /// Listens for clients on TCP, and returns the address: with port 0, the one that the system chose.
+    ///
+    /// # Errors
+    /// If the address can't be listened on.
+    pub fn listen(&self, address: impl ToSocketAddrs) -> io::Result<SocketAddr> {
+        let listener = Async::new(TcpListener::bind(address)?)?;
+        let address = listener.get_ref().local_addr()?;
+        let broker = Arc::downgrade(&self.0);
+        self.keep(async move {
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => {
+                        let Some(handle) = broker.upgrade() else { return };
+                        Self(handle).serve_tcp(stream);
+                    }
+                    // The client is gone already, or the system has no more sockets for the moment.
+                    Err(error) => {
+                        tracing::warn!(%error, "a client can't be accepted");
+                        async_io::Timer::after(std::time::Duration::from_millis(50)).await;
+                    }
+                }
+            }
+        });
+        Ok(address)
+    }
+
+    fn serve_tcp(&self, stream: Async<TcpStream>) {
+        // Without it, answers wait for the client's next packet.
+        let _ = stream.get_ref().set_nodelay(true);
+        self.serve(Socket::new(stream));
+    }
+
+    /// Runs one step of a connection that is ready, of a broker that is run [by hand](Builder::by_hand). Returns
+    /// whether there was one.
+    pub fn tick(&self) -> bool {
+        match &self.0.executor {
+            Spawner::Threads(_) => false,
+            Spawner::Hand(executor) => executor.try_tick(),
+        }
+    }
+
+    /// The clock that the broker goes by.
+    pub fn clock(&self) -> &Clock {
+        &self.0.shared.clock
+    }
+
+    fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> Task<()> {
+        match &self.0.executor {
+            Spawner::Threads(executor) => executor.spawn(future),
+            Spawner::Hand(executor) => executor.spawn(future),
+        }
+    }
+
+    /// Runs something for as long as the broker is.
+    fn keep(&self, future: impl Future<Output = ()> + Send + 'static) {
+        let task = self.spawn(future);
+        self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(task);
+    }
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let now = self.shared.clock.now();
+        let mut wakes = Vec::new();
+        let mut state = self.shared.lock();
+        for id in state.engine.session_ids() {
+            let text = "broker forced connection closure with reason 'shutdown'";
+            state.engine.close_session(now, id, code::CONNECTION_FORCED, text);
+        }
+        state.collect(&mut wakes);
+        drop(state);
+        wakes.into_iter().for_each(std::task::Waker::wake);
+    }
+}
+
+/// The executor of the threads that run the connections of all brokers. They are started with the first one, and never
+/// end.
+fn threads() -> &'static Executor<'static> {
+    static EXECUTOR: Executor<'static> = Executor::new();
+    static STARTED: OnceLock<()> = OnceLock::new();
+    STARTED.get_or_init(|| {
+        let count = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+        for number in 0..count {
+            let run = || async_io::block_on(EXECUTOR.run(pending::<()>()));
+            let thread = thread::Builder::new().name(format!("hopmq-broker-{number}"));
+            // One is enough, and the system has one.
+            let _ = thread.spawn(run);
+        }
+    });
+    &EXECUTOR
+}
+
+/// More would wait for the engine's lock most of the time.
+const MOST_THREADS: usize = 4;

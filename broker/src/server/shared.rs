@@ -1,0 +1,100 @@
+//! What all connections of a broker share: the engine under its one lock, and who waits for it.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use hopmq_proto::Time;
+
+use super::clock::{Alarm, Clock};
+use crate::engine::{Engine, Id, Session};
+
+/// A broker's shared part.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    pub(crate) clock: Clock,
+}
+
+/// Everything under the lock.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) engine: Engine,
+    sleeping: BTreeMap<Id<Session>, Waker>,
+    woken: Vec<Id<Session>>,
+    /// The keeper's waker, and what its alarm is set to.
+    keeper: Option<(Waker, Option<Time>)>,
+}
+
+impl Shared {
+    pub(crate) fn new(engine: Engine, clock: Clock) -> Self {
+        let state = State { engine, sleeping: BTreeMap::new(), woken: Vec::new(), keeper: None };
+        Self { state: Mutex::new(state), clock }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// A connection waits for something to write.
+    pub(crate) fn sleep(&mut self, id: Id<Session>, waker: &Waker) {
+        self.sleeping.insert(id, waker.clone());
+    }
+
+    /// A connection is gone.
+    pub(crate) fn forget(&mut self, id: Id<Session>) {
+        self.sleeping.remove(&id);
+    }
+
+    /// Takes the wakers of all who have something to do, to be woken outside of the lock.
+    pub(crate) fn collect(&mut self, wakes: &mut Vec<Waker>) {
+        self.engine.poll_woken(&mut self.woken);
+        for id in self.woken.drain(..) {
+            wakes.extend(self.sleeping.remove(&id));
+        }
+        let next = self.engine.poll_timeout();
+        let is_earlier = |set: Option<Time>| next.is_some_and(|next| set.is_none_or(|set| next < set));
+        wakes.extend(self.keeper.take_if(|(_, set)| is_earlier(*set)).map(|(waker, _)| waker));
+    }
+}
+
+/// Keeps the time for the engine: what expires, expires without a connection asking.
+pub(crate) struct Keeper {
+    shared: Arc<Shared>,
+    alarm: Alarm,
+    wakes: Vec<Waker>,
+}
+
+impl Keeper {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { alarm: shared.clock.alarm(), shared, wakes: Vec::new() }
+    }
+}
+
+impl Future for Keeper {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        loop {
+            let now = this.shared.clock.now();
+            let mut state = this.shared.lock();
+            if state.engine.poll_timeout().is_some_and(|at| at <= now) {
+                state.engine.handle_timeout(now);
+            }
+            state.collect(&mut this.wakes);
+            let next = state.engine.poll_timeout();
+            state.keeper = Some((context.waker().clone(), next));
+            drop(state);
+            this.wakes.drain(..).for_each(Waker::wake);
+            match next {
+                Some(next) if this.alarm.poll_until(next, context).is_ready() => {}
+                _ => return Poll::Pending,
+            }
+        }
+    }
+}
