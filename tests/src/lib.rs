@@ -5,6 +5,7 @@ mod failure;
 mod harness;
 #[doc(hidden)]
 pub mod macros;
+pub mod peer;
 pub mod relay;
 
 pub use broker::{Alarm, Broker, broker};

@@ -1,0 +1,162 @@
+//! Arguments of queues that are wrong, and how RabbitMQ says so.
+
+use super::prelude::*;
+
+/// Declares a queue with one argument that is refused for `reason`.
+fn invalid(ch: &Channel<'_>, name: &str, value: Value<'_>, reason: &str) {
+    ch.no_queue(
+        "q",
+        &[(name, value)],
+        &format!("406 PRECONDITION_FAILED - invalid arg '{name}' for queue 'q' in vhost '/': {reason}"),
+    );
+}
+
+#[test]
+fn a_time_to_live_is_a_number_that_is_not_negative() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    invalid(&ch, "x-message-ttl", "5".into(), "\"expected integer, got longstr\"");
+    invalid(&ch, "x-message-ttl", true.into(), "\"expected integer, got bool\"");
+    invalid(&ch, "x-message-ttl", (-1).into(), "{value_negative,-1}");
+    invalid(&ch, "x-message-ttl", Value::I64(1 << 40), "{value_too_large,1099511627776}");
+    ch.queue("q", &[("x-message-ttl", Value::I64(4_294_967_295))]);
+}
+
+#[test]
+fn a_queue_expires_after_a_number_above_zero() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    invalid(&ch, "x-expires", 0.into(), "{value_zero,0}");
+    invalid(&ch, "x-expires", (-1).into(), "{value_negative,-1}");
+    invalid(&ch, "x-expires", "1".into(), "\"expected integer, got longstr\"");
+    invalid(&ch, "x-expires", Value::I64(1 << 40), "{value_too_large,1099511627776}");
+}
+
+#[test]
+fn a_maximum_length_is_a_number_that_is_not_negative() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    for name in ["x-max-length", "x-max-length-bytes"] {
+        invalid(&ch, name, (-1).into(), "{value_negative,-1}");
+        invalid(&ch, name, "1".into(), "\"expected integer, got longstr\"");
+        invalid(&ch, name, Value::F64(1.5), "\"expected integer, got double\"");
+    }
+    ch.queue("q", &[("x-max-length", 0.into()), ("x-max-length-bytes", Value::I64(1 << 40))]);
+}
+
+#[test]
+fn a_maximum_priority_is_a_byte() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    invalid(&ch, "x-max-priority", 256.into(), "{max_value_exceeded,256}");
+    invalid(&ch, "x-max-priority", (-1).into(), "{value_negative,-1}");
+    invalid(&ch, "x-max-priority", "1".into(), "\"expected integer, got longstr\"");
+    ch.queue("zero", &[("x-max-priority", 0.into())]);
+    ch.queue("most", &[("x-max-priority", 255.into())]);
+}
+
+#[test]
+fn an_overflow_is_one_of_three() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    invalid(&ch, "x-overflow", "drop-tail".into(), "invalid_overflow");
+    invalid(&ch, "x-overflow", 1.into(), "{unacceptable_type,signedint}");
+    for overflow in ["drop-head", "reject-publish", "reject-publish-dlx"] {
+        ch.queue(overflow, &[("x-overflow", overflow.into())]);
+    }
+}
+
+#[test]
+fn dead_letters_need_names_and_a_key_needs_its_exchange() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    ch.no_queue(
+        "q",
+        &[("x-dead-letter-exchange", 1.into())],
+        "406 PRECONDITION_FAILED - invalid type 'signedint' for arg 'x-dead-letter-exchange' in queue 'q' in vhost '/'",
+    );
+    invalid(&ch, "x-dead-letter-routing-key", 1.into(), "{unacceptable_type,signedint}");
+    invalid(&ch, "x-dead-letter-routing-key", "k".into(), "routing_key_but_no_dlx_defined");
+    ch.queue("q", &[("x-dead-letter-exchange", "missing".into()), ("x-dead-letter-routing-key", "k".into())]);
+}
+
+#[test]
+fn a_single_active_consumer_is_a_yes_or_no() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    invalid(&ch, "x-single-active-consumer", 1.into(), "{unacceptable_type,signedint}");
+    invalid(&ch, "x-single-active-consumer", "true".into(), "{unacceptable_type,longstr}");
+}
+
+#[test]
+fn a_mode_is_lazy_or_default() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    invalid(&ch, "x-queue-mode", "eager".into(), "\"unsupported queue mode 'eager'\"");
+    ch.queue("lazy", &[("x-queue-mode", "lazy".into())]);
+    ch.queue("default", &[("x-queue-mode", "default".into())]);
+}
+
+#[test]
+fn a_type_of_queue_is_classic_quorum_or_stream() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    invalid(&ch, "x-queue-type", "wonderful".into(), "\"unsupported queue type 'wonderful'\"");
+    invalid(&ch, "x-queue-type", 1.into(), "{unacceptable_type,signedint}");
+    ch.queue("q", &[("x-queue-type", "classic".into())]);
+    ch.refuses(
+        &queue::Declare {
+            queue: &ch.name("q"),
+            exclusive: true,
+            arguments: table(&[("x-queue-type", "quorum".into())]).as_ref_table(),
+            ..Default::default()
+        },
+        "406 PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'q' in vhost '/': \
+         received 'quorum' but current is 'classic' (queue.declare)",
+    );
+}
+
+#[test]
+fn a_quorum_queue_is_durable_and_nobodys_own() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    let q = &ch.name("q");
+    let arguments = table(&[("x-queue-type", "quorum".into())]);
+    let declare = queue::Declare { queue: q, arguments: arguments.as_ref_table(), ..Default::default() };
+    let invalid = |what: &str| {
+        format!("406 PRECONDITION_FAILED - invalid property '{what}' for queue 'q' in vhost '/' (queue.declare)")
+    };
+    ch.refuses(&declare, &invalid("non-durable"));
+    ch.refuses(&queue::Declare { durable: true, auto_delete: true, ..declare }, &invalid("auto-delete"));
+    ch.refuses(&queue::Declare { durable: true, exclusive: true, ..declare }, &invalid("exclusive-owner"));
+}
+
+#[test]
+fn a_quorum_queue_knows_no_priorities() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    let q = &ch.name("q");
+    for (name, value) in [("x-max-priority", Value::from(5)), ("x-queue-mode", "lazy".into())] {
+        let arguments = table(&[("x-queue-type", "quorum".into()), (name, value)]);
+        let arguments = arguments.as_ref_table();
+        let declare = queue::Declare { queue: q, durable: true, arguments, ..Default::default() };
+        ch.refuses(
+            &declare,
+            &format!(
+                "406 PRECONDITION_FAILED - invalid arg '{name}' for queue 'q' in vhost '/' of queue type \
+                 rabbit_quorum_queue (queue.declare)"
+            ),
+        );
+    }
+}

@@ -1,0 +1,21 @@
+//! What a broker does, one subject a file. RabbitMQ is the truth: what is written here is what RabbitMQ 3.10 answered.
+//!
+//! These scenarios run through no door: a client stands between its user and the broker, refuses what is wrong before
+//! it is sent, and sorts what comes. A [`Peer`](hopmq_tests::peer::Peer) writes and shows the frames themselves. A
+//! scenario's name is the sentence that it proves.
+
+mod alternates;
+mod arguments;
+mod bindings;
+mod exchanges;
+mod headers;
+mod queues;
+mod routing;
+mod topics;
+
+/// What the scenarios use.
+pub(crate) mod prelude {
+    pub(crate) use hopmq_proto::method::{basic, channel, exchange, queue};
+    pub(crate) use hopmq_proto::{Properties, Value};
+    pub(crate) use hopmq_tests::peer::{Channel, Stage, table};
+}

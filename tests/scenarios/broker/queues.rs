@@ -1,0 +1,432 @@
+//! Queues: declaring, deleting, purging, counting, and whose they are.
+
+use super::prelude::*;
+
+/// A declaration of queue `name` without anything else.
+fn named(name: &str) -> queue::Declare<'_> {
+    queue::Declare { queue: name, ..Default::default() }
+}
+
+#[test]
+fn a_declaration_that_differs_names_the_first_difference() {
+    let stage = Stage::new();
+    stage.leaves(&["q"]);
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    let q = &ch.name("q");
+    ch.answers(&named(q), "queue.declare-ok q messages=0 consumers=0");
+    for (declare, what) in [
+        (queue::Declare { durable: true, ..named(q) }, "durable"),
+        (queue::Declare { auto_delete: true, ..named(q) }, "auto_delete"),
+        (queue::Declare { durable: true, auto_delete: true, ..named(q) }, "durable"),
+    ] {
+        ch.refuses(
+            &declare,
+            &format!(
+                "406 PRECONDITION_FAILED - inequivalent arg '{what}' for queue 'q' in vhost '/': \
+                 received 'true' but current is 'false' (queue.declare)"
+            ),
+        );
+    }
+    ch.refuses(
+        &queue::Declare { exclusive: true, ..named(q) },
+        "405 RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'q' in vhost '/'. It could be \
+         originally declared on another connection or the exclusive property value does not match that of the \
+         original declaration. (queue.declare)",
+    );
+}
+
+#[test]
+fn each_argument_that_differs_is_named_with_both_values() {
+    let stage = Stage::new();
+    stage.leaves(&["q", "plain"]);
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    let full: [(&str, Value<'_>); 9] = [
+        ("x-expires", 60_000.into()),
+        ("x-message-ttl", 60_000.into()),
+        ("x-dead-letter-exchange", "amq.fanout".into()),
+        ("x-dead-letter-routing-key", "k".into()),
+        ("x-max-length", 10.into()),
+        ("x-max-length-bytes", 100.into()),
+        ("x-overflow", "drop-head".into()),
+        ("x-max-priority", 5.into()),
+        ("x-single-active-consumer", true.into()),
+    ];
+    let q = &ch.name("q");
+    let arguments = table(&full);
+    ch.answers(
+        &queue::Declare { arguments: arguments.as_ref_table(), ..named(q) },
+        "queue.declare-ok q messages=0 consumers=0",
+    );
+    let others: [(Value<'_>, &str, &str); 9] = [
+        (7.into(), "received '7' but current is '60000'", "the value '60000' of type 'signedint'"),
+        (7.into(), "received '7' but current is '60000'", "the value '60000' of type 'signedint'"),
+        (
+            "amq.topic".into(),
+            "received 'amq.topic' but current is 'amq.fanout'",
+            "the value 'amq.fanout' of type 'longstr'",
+        ),
+        ("other".into(), "received 'other' but current is 'k'", "the value 'k' of type 'longstr'"),
+        (7.into(), "received '7' but current is '10'", "the value '10' of type 'signedint'"),
+        (7.into(), "received '7' but current is '100'", "the value '100' of type 'signedint'"),
+        (
+            "reject-publish".into(),
+            "received 'reject-publish' but current is 'drop-head'",
+            "the value 'drop-head' of type 'longstr'",
+        ),
+        (7.into(), "received '7' but current is '5'", "the value '5' of type 'signedint'"),
+        (false.into(), "received 'false' but current is 'true'", "the value 'true' of type 'bool'"),
+    ];
+    for (at, (value, changed, current)) in others.into_iter().enumerate() {
+        let name = full[at].0;
+        let mut arguments = table(&full);
+        arguments.insert(name, value);
+        let refused = format!("406 PRECONDITION_FAILED - inequivalent arg '{name}' for queue 'q' in vhost '/': ");
+        ch.refuses(
+            &queue::Declare { arguments: arguments.as_ref_table(), ..named(q) },
+            &format!("{refused}{changed} (queue.declare)"),
+        );
+        // Dead-lettering needs its exchange where it has a key.
+        let without: Vec<_> =
+            full.iter().copied().enumerate().filter(|&(index, _)| index != at).map(|(_, entry)| entry).collect();
+        if name == "x-dead-letter-exchange" {
+            continue;
+        }
+        ch.refuses(
+            &queue::Declare { arguments: table(&without).as_ref_table(), ..named(q) },
+            &format!("{refused}received none but current is {current} (queue.declare)"),
+        );
+    }
+}
+
+#[test]
+fn an_argument_that_was_not_there_before_differs() {
+    let stage = Stage::new();
+    stage.leaves(&["q"]);
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    let q = &ch.name("q");
+    ch.answers(&named(q), "queue.declare-ok q messages=0 consumers=0");
+    for (name, value, shown) in [
+        ("x-message-ttl", Value::from(5), "the value '5' of type 'signedint'"),
+        ("x-max-length", Value::I64(5), "the value '5' of type 'long'"),
+        ("x-dead-letter-exchange", "amq.fanout".into(), "the value 'amq.fanout' of type 'longstr'"),
+        ("x-single-active-consumer", true.into(), "the value 'true' of type 'bool'"),
+    ] {
+        ch.no_queue(
+            "q",
+            &[(name, value)],
+            &format!(
+                "406 PRECONDITION_FAILED - inequivalent arg '{name}' for queue 'q' in vhost '/': received {shown} \
+                 but current is none"
+            ),
+        );
+    }
+}
+
+#[test]
+fn numbers_of_any_width_and_unknown_arguments_make_no_difference() {
+    let stage = Stage::new();
+    stage.leaves(&["q"]);
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    let q = &ch.name("q");
+    for ttl in [Value::I32(100), Value::I64(100), Value::U8(100), Value::I16(100), Value::U32(100)] {
+        let arguments = table(&[("x-message-ttl", ttl), ("colour", ttl)]);
+        ch.answers(
+            &queue::Declare { arguments: arguments.as_ref_table(), ..named(q) },
+            "queue.declare-ok q messages=0 consumers=0",
+        );
+    }
+}
+
+#[test]
+fn names_that_the_broker_gives_are_unique_and_its_own() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    let mut names = Vec::new();
+    for _ in 0..2 {
+        let line = ch.ask(&queue::Declare { exclusive: true, ..Default::default() });
+        let name = line.split(' ').nth(1).expect("a name").to_owned();
+        assert!(name.starts_with("amq.gen-") && name.len() == 30, "{line}");
+        names.push(name);
+    }
+    assert_ne!(names[0], names[1]);
+    for name in ["amq.gen-mine", &names[0]] {
+        ch.refuses(
+            &queue::Declare { exclusive: true, ..named(name) },
+            &format!("403 ACCESS_REFUSED - queue name '{name}' contains reserved prefix 'amq.*' (queue.declare)"),
+        );
+    }
+    let passive = queue::Declare { passive: true, ..named(&names[0]) };
+    ch.answers(&passive, &format!("queue.declare-ok {} messages=0 consumers=0", names[0]));
+}
+
+#[test]
+fn a_passive_declare_of_a_queue_that_is_not_there_is_404() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    let passive = queue::Declare { passive: true, ..named("amq.gen-missing") };
+    ch.refuses(&passive, "404 NOT_FOUND - no queue 'amq.gen-missing' in vhost '/' (queue.declare)");
+    let missing = &ch.name("missing");
+    let not_found = |method| format!("404 NOT_FOUND - no queue 'missing' in vhost '/' ({method})");
+    ch.refuses(&queue::Declare { passive: true, ..named(missing) }, &not_found("queue.declare"));
+    ch.refuses(&queue::Purge { queue: missing, ..Default::default() }, &not_found("queue.purge"));
+    ch.refuses(&basic::Get { queue: missing, ..Default::default() }, &not_found("basic.get"));
+    ch.refuses(&basic::Consume { queue: missing, ..Default::default() }, &not_found("basic.consume"));
+    ch.answers(&queue::Delete { queue: missing, ..Default::default() }, "queue.delete-ok 0");
+}
+
+#[test]
+fn an_exclusive_queue_is_405_for_everything_that_another_connection_tries() {
+    let stage = Stage::new();
+    let (owner, stranger) = (stage.connect(), stage.connect());
+    owner.channel(1).queue("q", &[]);
+    owner.lane(1).bind("q", "amq.fanout", "", &[]);
+    let ch = stranger.channel(1);
+    let q = &ch.name("q");
+    let locked = |method| {
+        format!(
+            "405 RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'q' in vhost '/'. It could be \
+             originally declared on another connection or the exclusive property value does not match that of the \
+             original declaration. ({method})"
+        )
+    };
+    ch.refuses(&named(q), &locked("queue.declare"));
+    ch.refuses(&queue::Declare { exclusive: true, ..named(q) }, &locked("queue.declare"));
+    ch.refuses(&queue::Declare { passive: true, ..named(q) }, &locked("queue.declare"));
+    ch.refuses(&queue::Bind { queue: q, exchange: "amq.fanout", ..Default::default() }, &locked("queue.bind"));
+    ch.refuses(&queue::Unbind { queue: q, exchange: "amq.fanout", ..Default::default() }, &locked("queue.unbind"));
+    ch.refuses(&queue::Purge { queue: q, ..Default::default() }, &locked("queue.purge"));
+    ch.refuses(&queue::Delete { queue: q, ..Default::default() }, &locked("queue.delete"));
+    ch.refuses(&basic::Get { queue: q, ..Default::default() }, &locked("basic.get"));
+    ch.refuses(&basic::Consume { queue: q, ..Default::default() }, &locked("basic.consume"));
+    // Everybody may publish to it.
+    ch.mandatory("", q, "from a stranger");
+    ch.answers(&basic::Qos { prefetch_count: 0, global: false }, "basic.qos-ok");
+    owner.lane(1).has("q", 1);
+}
+
+#[test]
+fn an_exclusive_queue_goes_with_its_connection_however_that_ends() {
+    let stage = Stage::new();
+    let witness = stage.connect();
+    let ch = witness.channel(1);
+    let (closed, cut) = (stage.connect(), stage.connect());
+    closed.channel(1).queue("closed", &[]);
+    cut.channel(1).queue("cut", &[]);
+    closed.close();
+    ch.refuses(
+        &queue::Declare { passive: true, ..named(&ch.name("closed")) },
+        "404 NOT_FOUND - no queue 'closed' in vhost '/' (queue.declare)",
+    );
+    cut.cut();
+    let name = &ch.name("cut");
+    let passive = queue::Declare { passive: true, ..named(name) };
+    loop {
+        let line = ch.ask(&passive);
+        ch.sends(&channel::CloseOk {});
+        ch.answers(&channel::Open {}, "channel.open-ok");
+        if line.starts_with("channel.close 404 ") {
+            return;
+        }
+        assert!(line.starts_with("channel.close 405 "), "{line}");
+    }
+}
+
+#[test]
+fn an_auto_delete_queue_stays_until_its_last_consumer_has_gone() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    let q = &ch.name("q");
+    let declare = queue::Declare { auto_delete: true, ..named(q) };
+    ch.answers(&declare, "queue.declare-ok q messages=0 consumers=0");
+    ch.consume("q", "a");
+    ch.consume("q", "b");
+    ch.cancel("a");
+    ch.answers(&declare, "queue.declare-ok q messages=0 consumers=1");
+    ch.cancel("b");
+    let gone = "404 NOT_FOUND - no queue 'q' in vhost '/' (queue.declare)";
+    ch.refuses(&queue::Declare { passive: true, ..declare }, gone);
+}
+
+#[test]
+fn an_auto_delete_queue_goes_when_the_channel_of_its_consumer_closes() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let (ch, other) = (peer.channel(1), peer.channel(2));
+    let declare = queue::Declare { queue: &ch.name("q"), auto_delete: true, ..Default::default() };
+    ch.answers(&declare, "queue.declare-ok q messages=0 consumers=0");
+    other.consume("q", "a");
+    other.close();
+    let gone = "channel.close 404 NOT_FOUND - no queue 'q' in vhost '/' (queue.declare)";
+    while ch.ask(&queue::Declare { passive: true, ..declare }) != gone {}
+}
+
+#[test]
+fn a_get_does_not_let_an_auto_delete_queue_go() {
+    let stage = Stage::new();
+    stage.leaves(&["q"]);
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    let declare = queue::Declare { queue: &ch.name("q"), auto_delete: true, ..Default::default() };
+    ch.answers(&declare, "queue.declare-ok q messages=0 consumers=0");
+    ch.to("q", "m");
+    assert_eq!(ch.take("q").as_deref(), Some("m"));
+    ch.answers(&declare, "queue.declare-ok q messages=0 consumers=0");
+}
+
+#[test]
+fn a_delete_says_how_many_messages_were_ready() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    ch.queue("q", &[]);
+    for body in ["1", "2", "3"] {
+        ch.to("q", body);
+    }
+    assert_eq!(ch.get("q"), "basic.get-ok 1 /q: 1 (+2)");
+    let delete = queue::Delete { queue: &ch.name("q"), ..Default::default() };
+    ch.answers(&delete, "queue.delete-ok 2");
+    ch.answers(&delete, "queue.delete-ok 0");
+}
+
+#[test]
+fn a_purge_says_how_many_messages_were_ready_and_leaves_what_is_under_way() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    ch.queue("q", &[]);
+    for body in ["1", "2", "3"] {
+        ch.to("q", body);
+    }
+    assert_eq!(ch.get("q"), "basic.get-ok 1 /q: 1 (+2)");
+    let purge = queue::Purge { queue: &ch.name("q"), nowait: false };
+    ch.answers(&purge, "queue.purge-ok 2");
+    ch.answers(&purge, "queue.purge-ok 0");
+    ch.nack(1, false, true);
+    assert_eq!(ch.get("q"), "basic.get-ok 2 redelivered /q: 1 (+0)");
+}
+
+#[test]
+fn a_queue_is_deleted_if_empty_only_when_nothing_is_ready() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    ch.queue("q", &[]);
+    ch.to("q", "m");
+    let delete = queue::Delete { queue: &ch.name("q"), if_empty: true, ..Default::default() };
+    ch.refuses(&delete, "406 PRECONDITION_FAILED - queue 'q' in vhost '/' not empty (queue.delete)");
+    assert_eq!(ch.get("q"), "basic.get-ok 1 /q: m (+0)");
+    ch.answers(&delete, "queue.delete-ok 0");
+}
+
+#[test]
+fn a_queue_is_deleted_if_unused_only_without_consumers() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let (ch, other) = (peer.channel(1), peer.channel(2));
+    ch.queue("q", &[]);
+    other.consume("q", "c");
+    let delete = queue::Delete { queue: &ch.name("q"), if_unused: true, ..Default::default() };
+    ch.refuses(&delete, "406 PRECONDITION_FAILED - queue 'q' in vhost '/' in use (queue.delete)");
+    ch.refuses(
+        &queue::Delete { if_empty: true, ..delete },
+        "406 PRECONDITION_FAILED - queue 'q' in vhost '/' in use (queue.delete)",
+    );
+    other.cancel("c");
+    ch.answers(&queue::Delete { if_empty: true, ..delete }, "queue.delete-ok 0");
+}
+
+#[test]
+fn a_declaration_counts_what_is_ready_and_who_consumes() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    ch.queue("q", &[]);
+    ch.prefetch(1, false);
+    ch.consume("q", "a");
+    ch.consume("q", "b");
+    ch.confirms();
+    for body in ["1", "2", "3", "4"] {
+        ch.to("q", body);
+    }
+    for _ in 0..2 {
+        while ch.next().starts_with("basic.ack") {}
+    }
+    let mut line = ch.ask(&queue::Declare { exclusive: true, ..named(&ch.name("q")) });
+    while line.starts_with("basic.ack") {
+        line = ch.next();
+    }
+    assert_eq!(line, "queue.declare-ok q messages=2 consumers=2");
+}
+
+#[test]
+fn what_wants_no_answer_gets_none() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    let q = &ch.name("q");
+    ch.sends(&queue::Declare { exclusive: true, nowait: true, ..named(q) });
+    ch.to("q", "m");
+    ch.has("q", 1);
+    ch.sends(&queue::Purge { queue: q, nowait: true });
+    ch.answers(&queue::Declare { passive: true, ..named(q) }, "queue.declare-ok q messages=0 consumers=0");
+    ch.sends(&queue::Delete { queue: q, nowait: true, ..Default::default() });
+    ch.refuses(
+        &queue::Declare { passive: true, ..named(q) },
+        "404 NOT_FOUND - no queue 'q' in vhost '/' (queue.declare)",
+    );
+}
+
+#[test]
+fn an_unused_queue_expires_and_a_used_one_does_not() {
+    let stage = Stage::new();
+    stage.leaves(&["x"]);
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    // The exchange goes with its only binding, and asking for it does not use the queue.
+    let x = &ch.name("x");
+    let exchange = exchange::Declare { exchange: x, kind: "fanout", auto_delete: true, ..Default::default() };
+    ch.answers(&exchange, "exchange.declare-ok");
+    ch.queue("used", &[("x-expires", 60.into())]);
+    ch.consume("used", "c");
+    ch.queue("unused", &[("x-expires", 60.into())]);
+    ch.bind("unused", "x", "", &[]);
+    let passive = exchange::Declare { passive: true, ..exchange };
+    while ch.ask(&passive) == "exchange.declare-ok" {}
+    ch.sends(&channel::CloseOk {});
+    let other = peer.channel(2);
+    other.refuses(
+        &queue::Declare { passive: true, ..named(&other.name("unused")) },
+        "404 NOT_FOUND - no queue 'unused' in vhost '/' (queue.declare)",
+    );
+}
+
+#[test]
+fn a_queue_with_a_consumer_does_not_expire_and_a_get_or_a_declaration_is_a_use() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    ch.queue("kept", &[("x-expires", 40.into())]);
+    ch.consume("kept", "c");
+    ch.queue("got", &[("x-expires", 4_000.into())]);
+    ch.queue("clock", &[]);
+    ch.queue(
+        "tick",
+        &[
+            ("x-message-ttl", 100.into()),
+            ("x-dead-letter-exchange", "".into()),
+            ("x-dead-letter-routing-key", (&ch.name("clock")).into()),
+        ],
+    );
+    ch.consume("clock", "tock");
+    ch.to("tick", "100 ms");
+    ch.expect("basic.deliver tock 1 /clock: 100 ms");
+    assert_eq!(ch.counts("kept"), "messages=0 consumers=1");
+    assert_eq!(ch.get("got"), "basic.get-empty");
+}

@@ -1,0 +1,69 @@
+//! What a scenario has to itself: names, and somebody who cleans up.
+
+use std::cell::RefCell;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use hopmq_proto::method::{connection, exchange, queue};
+
+use super::Peer;
+
+/// The place of one scenario on the broker: names that end in a suffix of its own, which no line shows.
+#[derive(Debug)]
+pub struct Stage {
+    suffix: String,
+    left: RefCell<Vec<String>>,
+}
+
+impl Stage {
+    /// A place with nothing on it.
+    #[expect(clippy::new_without_default, reason = "each one is another")]
+    pub fn new() -> Self {
+        static RUN: OnceLock<u32> = OnceLock::new();
+        static COUNT: AtomicU32 = AtomicU32::new(1);
+        let run = RUN.get_or_init(|| RandomState::new().hash_one(std::process::id()) as u32);
+        let suffix = format!("~{run:08x}.{}~", COUNT.fetch_add(1, Ordering::Relaxed));
+        Self { suffix, left: RefCell::default() }
+    }
+
+    /// What every name of this scenario ends in.
+    pub fn suffix(&self) -> &str {
+        &self.suffix
+    }
+
+    /// A name of this scenario's, as the broker knows it.
+    pub fn name(&self, stem: &str) -> String {
+        format!("{stem}{}", self.suffix)
+    }
+
+    /// An open connection.
+    #[track_caller]
+    pub fn connect(&self) -> Peer {
+        Peer::open(self)
+    }
+
+    /// Names what stays when the connections of the scenario have gone. It is deleted in the end.
+    pub fn leaves(&self, stems: &[&str]) {
+        self.left.borrow_mut().extend(stems.iter().map(|stem| self.name(stem)));
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let left = self.left.take();
+        if left.is_empty() || std::thread::panicking() {
+            return;
+        }
+        let peer = Peer::open(self);
+        let channel = peer.channel(1);
+        for name in &left {
+            channel.sends(&queue::Delete { queue: name, ..Default::default() });
+            channel.sends(&exchange::Delete { exchange: name, ..Default::default() });
+            channel.next();
+            channel.next();
+        }
+        peer.send(&connection::Close { reply_code: 200, reply_text: "goodbye", ..Default::default() });
+        peer.next();
+    }
+}
