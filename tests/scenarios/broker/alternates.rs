@@ -55,7 +55,7 @@ fn exchanges_may_be_each_others_alternates() {
     ch.confirms();
     ch.mandatory("a", "nowhere", "around");
     ch.expect("basic.return 312 NO_ROUTE a/nowhere: around");
-    ch.expect("basic.ack 1");
+    ch.acked(1);
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn what_an_alternate_exchange_takes_is_not_returned() {
     ch.bind("q", "rest", "", &[]);
     ch.confirms();
     ch.mandatory("x", "k", "kept");
-    ch.expect("basic.ack 1");
+    ch.acked(1);
     assert_eq!(ch.drain("q"), ["kept"]);
 }
 

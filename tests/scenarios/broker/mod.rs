@@ -7,15 +7,20 @@
 mod alternates;
 mod arguments;
 mod bindings;
+mod dead_letters;
 mod exchanges;
+mod expiry;
 mod headers;
+mod lengths;
+mod priorities;
 mod queues;
+mod quorum;
 mod routing;
 mod topics;
 
 /// What the scenarios use.
 pub(crate) mod prelude {
     pub(crate) use hopmq_proto::method::{basic, channel, exchange, queue};
-    pub(crate) use hopmq_proto::{Properties, Value};
-    pub(crate) use hopmq_tests::peer::{Channel, Stage, table};
+    pub(crate) use hopmq_proto::{FieldArray, Properties, Value};
+    pub(crate) use hopmq_tests::peer::{Channel, Message, Stage, table};
 }

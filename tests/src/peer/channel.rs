@@ -327,12 +327,34 @@ impl<'p> Channel<'p> {
         panic!("{queue} has {counts}, not {wanted}");
     }
 
+    /// Waits for as long as it takes a message to expire after `milliseconds`.
+    #[track_caller]
+    pub fn waits(&self, milliseconds: u32) {
+        let clock = format!("clock-{milliseconds}");
+        self.queue(&clock, &[("x-expires", 60_000.into())]);
+        self.to_with(&clock, "tick", &Properties::new().with_expiration(&milliseconds.to_string()));
+        self.has(&clock, 1);
+        self.has(&clock, 0);
+    }
+
     /// Checks that nothing comes: what the queue has to say would be there before the last of these answers.
     #[track_caller]
     pub fn quiet(&self, queue: &str) {
         for _ in 0..3 {
             self.counts(queue);
         }
+    }
+
+    /// Checks that publish `tag` is confirmed next. Whether the broker calls that `multiple` is its own affair.
+    #[track_caller]
+    pub fn acked(&self, tag: u64) {
+        assert_eq!(self.next().trim_end_matches(" multiple"), format!("basic.ack {tag}"));
+    }
+
+    /// Checks that publish `tag` is refused next.
+    #[track_caller]
+    pub fn nacked(&self, tag: u64) {
+        assert_eq!(self.next().trim_end_matches(" multiple"), format!("basic.nack {tag}"));
     }
 
     /// Waits until so many publishes are settled, and returns the numbers of the refused ones, in their order.

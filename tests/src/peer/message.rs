@@ -64,6 +64,20 @@ impl Message {
         headers.get(key).as_ref().map(shown)
     }
 
+    /// How it died, the last death first: each a table of `x-death`, its entries sorted, for their order means nothing.
+    #[track_caller]
+    pub fn deaths(&self) -> Vec<String> {
+        let headers = self.properties.headers().expect("they were checked");
+        let deaths = headers.get("x-death").and_then(|deaths| deaths.as_array()).expect("x-death is an array");
+        let death = |death: Value<'_>| {
+            let table = death.as_table().expect("a death is a table");
+            let mut entries: Vec<_> = table.iter().map(|(key, value)| format!("{key}: {}", shown(&value))).collect();
+            entries.sort();
+            entries.join(", ")
+        };
+        deaths.iter().map(death).collect()
+    }
+
     /// The names of its headers, in their order.
     pub fn header_names(&self) -> Vec<String> {
         let headers = self.properties.headers().expect("they were checked");

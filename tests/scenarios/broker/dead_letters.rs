@@ -1,0 +1,360 @@
+//! Dead letters: where they go, and what is written on them.
+
+use super::prelude::*;
+
+/// A queue `dead` with a consumer `c`, and a queue `q` whose dead letters go there, with these arguments.
+fn mortal(ch: &Channel<'_>, arguments: &[(&str, Value<'_>)]) {
+    ch.queue("dead", &[]);
+    ch.consume("dead", "c");
+    let dead = &ch.name("dead");
+    let letters = [("x-dead-letter-exchange", "".into()), ("x-dead-letter-routing-key", dead.into())];
+    ch.queue("q", &[&letters, arguments].concat());
+}
+
+/// How a message died, with the scenario's own names.
+fn deaths(ch: &Channel<'_>, message: &Message) -> Vec<String> {
+    message.deaths().iter().map(|death| ch.peer().plain(death)).collect()
+}
+
+/// A death as `deaths` shows it.
+fn death(count: u32, reason: &str, queue: &str, exchange: &str, keys: &str) -> String {
+    format!(
+        "count: l {count}, exchange: '{exchange}', queue: '{queue}', reason: '{reason}', routing-keys: [{keys}], \
+         time: now"
+    )
+}
+
+/// What a header of a message says, with the scenario's own names.
+fn header(ch: &Channel<'_>, message: &Message, name: &str) -> String {
+    ch.peer().plain(&message.header(name).unwrap_or_else(|| "nothing".to_owned()))
+}
+
+#[test]
+fn a_rejected_message_tells_its_death() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    mortal(&ch, &[]);
+    ch.to_with("q", "m", &Properties::new().with_header("kept", "yes").with_message_id("7"));
+    assert_eq!(ch.get("q"), "basic.get-ok 1 /q: m (+0)");
+    ch.reject(1, false);
+    let dead = ch.message();
+    assert_eq!(deaths(&ch, &dead), [death(1, "rejected", "q", "", "'q'")]);
+    assert_eq!(header(&ch, &dead, "x-first-death-reason"), "'rejected'");
+    assert_eq!(header(&ch, &dead, "x-first-death-queue"), "'q'");
+    assert_eq!(header(&ch, &dead, "x-first-death-exchange"), "''");
+    assert_eq!((header(&ch, &dead, "kept").as_str(), dead.properties().message_id()), ("'yes'", Some("7")));
+    assert!(!dead.redelivered());
+}
+
+#[test]
+fn an_expired_message_tells_the_expiration_that_it_had() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    mortal(&ch, &[]);
+    ch.to_with("q", "m", &Properties::new().with_expiration("5"));
+    let dead = ch.message();
+    assert_eq!(
+        deaths(&ch, &dead),
+        ["count: l 1, exchange: '', original-expiration: '5', queue: 'q', reason: 'expired', routing-keys: ['q'], \
+          time: now"]
+    );
+    assert_eq!(dead.properties().expiration(), None);
+}
+
+#[test]
+fn a_rejected_message_loses_its_expiration_as_well() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    mortal(&ch, &[]);
+    ch.to_with("q", "m", &Properties::new().with_expiration("60000"));
+    ch.got("q");
+    ch.reject(1, false);
+    let dead = ch.message();
+    assert_eq!(dead.properties().expiration(), None);
+    assert!(header(&ch, &dead, "x-death").contains("original-expiration: '60000'"));
+}
+
+#[test]
+fn a_message_that_is_dropped_from_a_full_queue_tells_so() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    mortal(&ch, &[("x-max-length", 1.into())]);
+    ch.to("q", "1");
+    ch.to("q", "2");
+    let dead = ch.message();
+    assert_eq!(deaths(&ch, &dead), [death(1, "maxlen", "q", "", "'q'")]);
+}
+
+#[test]
+fn each_way_to_refuse_is_called_rejected() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    mortal(&ch, &[]);
+    for body in ["1", "2", "3"] {
+        ch.to("q", body);
+    }
+    for _ in 0..3 {
+        ch.got("q");
+    }
+    ch.nack(2, true, false);
+    ch.reject(3, false);
+    for body in ["1", "2", "3"] {
+        let dead = ch.message();
+        let reason = header(&ch, &dead, "x-first-death-reason");
+        assert_eq!((dead.text().as_str(), reason.as_str()), (body, "'rejected'"));
+    }
+}
+
+#[test]
+fn a_dead_letter_exchange_gets_the_key_that_the_message_was_published_with() {
+    let stage = Stage::new();
+    stage.leaves(&["x", "dlx"]);
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    ch.exchange("x", "topic", &[]);
+    ch.exchange("dlx", "topic", &[]);
+    ch.queue("q", &[("x-dead-letter-exchange", (&ch.name("dlx")).into())]);
+    ch.bind("q", "x", "#", &[]);
+    ch.queue("dead", &[]);
+    ch.bind("dead", "dlx", "a.*", &[]);
+    ch.consume("dead", "c");
+    for key in ["b.a", "a.b"] {
+        ch.publish("x", key, key);
+        let tag = ch.got("q").tag();
+        ch.reject(tag, false);
+    }
+    let dead = ch.message();
+    assert_eq!((dead.text().as_str(), dead.tag()), ("a.b", 3));
+    assert_eq!(deaths(&ch, &dead), [death(1, "rejected", "q", "x", "'a.b'")]);
+}
+
+#[test]
+fn a_second_death_of_the_same_kind_counts_and_one_of_another_comes_first() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    ch.queue("dead", &[]);
+    let (dead, q) = (&ch.name("dead"), &ch.name("q"));
+    ch.queue("q", &[("x-dead-letter-exchange", "".into()), ("x-dead-letter-routing-key", dead.into())]);
+    ch.queue(
+        "back",
+        &[("x-dead-letter-exchange", "".into()), ("x-dead-letter-routing-key", q.into()), ("x-message-ttl", 1.into())],
+    );
+    ch.consume("q", "q");
+    ch.consume("dead", "dead");
+    ch.to("q", "m");
+    for round in 1..=3 {
+        let tag = ch.message().tag();
+        ch.reject(tag, false);
+        let dead = ch.message();
+        ch.ack(dead.tag(), false);
+        let mut expected = vec![death(round, "rejected", "q", "", "'q'")];
+        if round > 1 {
+            expected.push(death(round - 1, "expired", "back", "", "'back'"));
+        }
+        assert_eq!(deaths(&ch, &dead), expected);
+        assert_eq!(header(&ch, &dead, "x-first-death-reason"), "'rejected'");
+        let headers = dead.properties().headers().expect("they can be read").to_owned_table();
+        ch.to_with("back", "m", &Properties::new().with_headers(&headers));
+    }
+}
+
+#[test]
+fn the_exchange_and_keys_on_a_letter_are_those_of_each_death() {
+    let stage = Stage::new();
+    stage.leaves(&["dlx"]);
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    ch.exchange("dlx", "fanout", &[]);
+    let (dlx, last) = (&ch.name("dlx"), &ch.name("last"));
+    ch.queue("first", &[("x-dead-letter-exchange", dlx.into()), ("x-dead-letter-routing-key", "dead".into())]);
+    ch.queue("second", &[("x-dead-letter-exchange", "".into()), ("x-dead-letter-routing-key", last.into())]);
+    ch.bind("second", "dlx", "", &[]);
+    ch.queue("last", &[]);
+    ch.consume("first", "first");
+    ch.consume("second", "second");
+    ch.consume("last", "last");
+    ch.to("first", "m");
+    ch.expect("basic.deliver first 1 /first: m");
+    ch.reject(1, false);
+    ch.expect("basic.deliver second 2 dlx/dead: m");
+    ch.nack(2, false, false);
+    let dead = ch.message();
+    let last = [death(1, "rejected", "second", "dlx", "'dead'"), death(1, "rejected", "first", "", "'first'")];
+    assert_eq!(deaths(&ch, &dead), last);
+    assert_eq!(header(&ch, &dead, "x-first-death-queue"), "'first'");
+    assert_eq!(header(&ch, &dead, "x-first-death-exchange"), "''");
+}
+
+#[test]
+fn a_letter_keeps_its_cc_among_the_keys() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    mortal(&ch, &[]);
+    let mut cc = FieldArray::new();
+    cc.push("elsewhere");
+    ch.to_with("q", "m", &Properties::new().with_header("CC", &cc));
+    ch.got("q");
+    ch.reject(1, false);
+    let dead = ch.message();
+    assert_eq!(deaths(&ch, &dead), [death(1, "rejected", "q", "", "'q', 'elsewhere'")]);
+    assert_eq!(header(&ch, &dead, "CC"), "nothing", "a new key takes the place of all");
+}
+
+#[test]
+fn a_letter_that_keeps_its_key_keeps_its_cc() {
+    let stage = Stage::new();
+    stage.leaves(&["dlx"]);
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    ch.exchange("dlx", "direct", &[]);
+    ch.queue("q", &[("x-dead-letter-exchange", (&ch.name("dlx")).into())]);
+    ch.queue("dead", &[]);
+    ch.bind("dead", "dlx", "elsewhere", &[]);
+    ch.consume("dead", "c");
+    let mut cc = FieldArray::new();
+    cc.push("elsewhere");
+    ch.to_with("q", "m", &Properties::new().with_header("CC", &cc));
+    ch.got("q");
+    ch.reject(1, false);
+    let dead = ch.message();
+    assert_eq!((dead.text().as_str(), header(&ch, &dead, "CC").as_str()), ("m", "['elsewhere']"));
+}
+
+#[test]
+fn a_circle_without_a_rejection_ends() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    let (a, b) = (&ch.name("a"), &ch.name("b"));
+    let leads_to = |queue| {
+        [
+            ("x-message-ttl", 5.into()),
+            ("x-dead-letter-exchange", "".into()),
+            ("x-dead-letter-routing-key", Value::from(queue)),
+        ]
+    };
+    ch.queue("a", &leads_to(b));
+    ch.queue("b", &leads_to(a));
+    ch.to("a", "m");
+    ch.has("b", 1);
+    ch.has("b", 0);
+    ch.quiet("a");
+    assert_eq!(
+        (ch.counts("a").as_str(), ch.counts("b").as_str()),
+        ("messages=0 consumers=0", "messages=0 consumers=0")
+    );
+}
+
+#[test]
+fn a_circle_with_a_rejection_goes_on() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    let (q, wait) = (&ch.name("q"), &ch.name("wait"));
+    ch.queue("q", &[("x-dead-letter-exchange", "".into()), ("x-dead-letter-routing-key", wait.into())]);
+    ch.queue(
+        "wait",
+        &[("x-message-ttl", 1.into()), ("x-dead-letter-exchange", "".into()), ("x-dead-letter-routing-key", q.into())],
+    );
+    ch.consume("q", "c");
+    ch.to("q", "m");
+    for round in 0..4 {
+        let message = ch.message();
+        if round > 0 {
+            let expected = [death(round, "expired", "wait", "", "'wait'"), death(round, "rejected", "q", "", "'q'")];
+            assert_eq!(deaths(&ch, &message), expected);
+        }
+        ch.reject(message.tag(), false);
+    }
+}
+
+#[test]
+fn a_message_that_would_return_to_its_queue_by_expiring_is_dropped() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    let q = &ch.name("q");
+    let letters = [("x-dead-letter-exchange", Value::from("")), ("x-dead-letter-routing-key", q.into())];
+    ch.queue("q", &[&letters[..], &[("x-message-ttl", 5.into())]].concat());
+    ch.to("q", "m");
+    ch.has("q", 1);
+    ch.has("q", 0);
+    ch.quiet("q");
+    assert_eq!(ch.get("q"), "basic.get-empty");
+}
+
+#[test]
+fn a_message_may_return_to_its_queue_by_being_rejected() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    let q = &ch.name("q");
+    ch.queue("q", &[("x-dead-letter-exchange", "".into()), ("x-dead-letter-routing-key", q.into())]);
+    ch.consume("q", "c");
+    ch.to("q", "m");
+    for _ in 0..3 {
+        let tag = ch.message().tag();
+        ch.reject(tag, false);
+    }
+    assert_eq!(ch.message().header("x-death").map(|deaths| deaths.contains("count: l 3")), Some(true));
+}
+
+#[test]
+fn a_letter_to_an_exchange_that_is_not_there_is_dropped() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    ch.queue("q", &[("x-dead-letter-exchange", (&ch.name("missing")).into())]);
+    ch.to("q", "m");
+    ch.got("q");
+    ch.reject(1, false);
+    assert_eq!(ch.get("q"), "basic.get-empty");
+}
+
+#[test]
+fn deleting_and_purging_a_queue_makes_no_dead_letters() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    mortal(&ch, &[]);
+    let queue = &ch.name("q");
+    ch.to("q", "purged");
+    ch.answers(&queue::Purge { queue, nowait: false }, "queue.purge-ok 1");
+    ch.to("q", "deleted");
+    ch.answers(&queue::Delete { queue, ..Default::default() }, "queue.delete-ok 1");
+    ch.quiet("dead");
+}
+
+#[test]
+fn what_somebody_writes_into_x_death_is_kept_beside_the_truth() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    mortal(&ch, &[]);
+    ch.to_with("q", "m", &Properties::new().with_header("x-death", "a string"));
+    ch.got("q");
+    ch.reject(1, false);
+    let dead = ch.message();
+    assert_eq!(deaths(&ch, &dead), [death(1, "rejected", "q", "", "'q'")]);
+}
+
+#[test]
+fn a_letter_is_persistent_if_it_was() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    mortal(&ch, &[]);
+    ch.to_with("q", "m", &Properties::new().with_persistent().with_priority(3).with_kind("k"));
+    ch.got("q");
+    ch.reject(1, false);
+    let dead = ch.message();
+    let properties = dead.properties();
+    assert_eq!((properties.delivery_mode(), properties.priority(), properties.kind()), (Some(2), Some(3), Some("k")));
+}
