@@ -109,14 +109,10 @@ impl<T: Transport, R: Timer> Driver<T, R> {
 
     fn run(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
         self.refresh.poll(&self.shared, context);
-        let mut idle = false;
         // Whether the transport may have something that it has not promised to wake us for.
         let mut readable = true;
         for round in 0..TURNS {
-            let news = self.turn(round == 0, idle, context)?;
-            if idle && !news {
-                return self.sleep(context);
-            }
+            let news = self.turn(round == 0, context)?;
             let wrote = match self.write(context) {
                 Ok(wrote) => wrote,
                 Err(error) => return Poll::Ready(Err(self.last_word(error, context))),
@@ -128,15 +124,17 @@ impl<T: Transport, R: Timer> Driver<T, R> {
             }
             self.received += received;
             self.decode();
-            idle = !wrote && received == 0 && self.incoming.is_empty() && self.broken.is_none();
+            if !news && !wrote && received == 0 && self.incoming.is_empty() && self.broken.is_none() {
+                return self.sleep(context);
+            }
         }
         context.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// Applies what came, keeps the time, and takes what is to be written. If `idle`, registers the driver to be woken
-    /// by the handles. Returns whether there is something to do that was not before.
-    fn turn(&mut self, first: bool, idle: bool, context: &mut Context<'_>) -> Result<bool> {
+    /// Applies what came, keeps the time, and takes what is to be written. Returns whether there is something to do
+    /// that was not before; if there isn't, the handles wake the driver from now on.
+    fn turn(&mut self, first: bool, context: &mut Context<'_>) -> Result<bool> {
         let now = self.shared.clock.now();
         let limits = &self.shared.limits;
         let mut state = self.shared.lock();
@@ -173,7 +171,7 @@ impl<T: Transport, R: Timer> Driver<T, R> {
         news |= was_full && !self.full;
         state.full = self.full;
         state.stalled = !self.transmit.is_empty();
-        if idle && !news {
+        if !news {
             let own = self.stalled.deadline(limits, &state).into_iter().chain(self.refresh.deadline());
             self.alarm = state.next_deadline().into_iter().chain(own).min();
             state.sleep(context.waker(), self.alarm);
