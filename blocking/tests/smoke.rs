@@ -150,7 +150,7 @@ fn an_iterator_ends_when_its_consumer_is_cancelled() -> Result<()> {
     }
     let mut consumer = queue.consume().start()?;
     let first = consumer.next_within(SOON)?.item().expect("it was confirmed");
-    assert_eq!(first.body(), "0");
+    assert_eq!(first.text(), "0");
     consumer.cancel()?;
     let rest = consumer.by_ref().collect::<Result<Vec<_>>>()?;
     assert!(rest.last().is_none_or(|last| last.delivery_tag() == 1 + rest.len() as u64));
@@ -205,7 +205,7 @@ fn calls_work_on_the_threads_of_async_runtimes() -> Result<()> {
         let connection = connect()?;
         let queue = queue(&connection)?;
         queue.publish("from within").confirm()?;
-        assert_eq!(queue.get()?.expect("it was confirmed").body(), "from within");
+        assert_eq!(queue.get()?.expect("it was confirmed").text(), "from within");
         connection.close()
     };
     futures_lite::future::block_on(async { work() })?;

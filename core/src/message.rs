@@ -13,7 +13,7 @@ use crate::{Error, ErrorKind, Result};
 
 /// A message: where it was published to, its properties and its body.
 ///
-/// Nothing is decoded before it is asked for. The body is a slice of the buffer that it was received in, up to 256 KiB
+/// Nothing is decoded before it is asked for. The body is a slice of the buffer that it was received in, up to 1 MiB
 /// of which it keeps alive: copy what you keep for long.
 #[derive(Clone)]
 pub struct Message {
@@ -26,8 +26,13 @@ impl Message {
     }
 
     /// The body.
-    pub fn body(&self) -> &Bytes {
+    pub fn body(&self) -> &[u8] {
         self.content.body()
+    }
+
+    /// The body, shared: to be passed on without a copy.
+    pub fn body_bytes(&self) -> Bytes {
+        self.content.body_bytes()
     }
 
     /// The body, given away.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bytes::{BufMut, Bytes};
+use bytes::{Buf, BufMut, Bytes};
 
 use crate::error::Flaw;
 use crate::method::MethodId;
@@ -18,10 +18,10 @@ const FIXED_HEADER: usize = 14;
 #[derive(Clone)]
 pub struct Content {
     kind: ContentKind,
-    /// The method's payload, a gap of [`Content::GAP`] bytes, the header's payload.
-    head: Bytes,
+    /// The payloads of method and header and the body, with gaps of [`Content::GAP`] bytes between them.
+    bytes: Bytes,
     header_at: u32,
-    body: Bytes,
+    body_at: u32,
 }
 
 /// The methods that carry content (specification, section 1.8: class basic).
@@ -91,11 +91,14 @@ pub struct Arguments<'a> {
 }
 
 impl Content {
-    /// Bytes between the method's and the header's payload: the end of one frame and the head of the next.
+    /// Bytes between two payloads: the end of one frame and the head of the next.
     pub(crate) const GAP: usize = 8;
 
-    pub(crate) fn new(kind: ContentKind, head: Bytes, method_size: usize, body: Bytes) -> Self {
-        Self { kind, head, header_at: (method_size + Self::GAP) as u32, body }
+    /// `bytes` are what `Content` holds: a method of `method_size` bytes at the front, the body from `body_at` on. If
+    /// there is none, the gap before it may be missing.
+    #[inline]
+    pub(crate) fn new(kind: ContentKind, bytes: Bytes, method_size: usize, body_at: usize) -> Self {
+        Self { kind, bytes, header_at: (method_size + Self::GAP) as u32, body_at: body_at as u32 }
     }
 
     /// Which method announced it.
@@ -104,26 +107,33 @@ impl Content {
         self.kind
     }
 
-    /// The body, a slice of the receive buffer.
+    /// The body.
     #[inline]
-    pub fn body(&self) -> &Bytes {
-        &self.body
+    pub fn body(&self) -> &[u8] {
+        self.bytes.get(self.body_at as usize..).unwrap_or_default()
+    }
+
+    /// The body, sharing the receive buffer.
+    pub fn body_bytes(&self) -> Bytes {
+        self.clone().into_body()
     }
 
     /// The body, given away.
-    pub fn into_body(self) -> Bytes {
-        self.body
+    pub fn into_body(mut self) -> Bytes {
+        self.bytes.advance(self.bytes.len().min(self.body_at as usize));
+        self.bytes
     }
 
     /// Bytes that the message holds on to.
     #[inline]
     pub fn size(&self) -> usize {
-        self.head.len() + self.body.len()
+        self.bytes.len()
     }
 
     /// The properties, undecoded.
     pub fn properties(&self) -> Properties<&[u8]> {
-        let header = self.head.get(self.header_at as usize..).unwrap_or_default();
+        let header = self.header_at as usize..(self.body_at as usize).saturating_sub(Self::GAP);
+        let header = self.bytes.get(header).unwrap_or_default();
         let Some((fixed, list)) = header.split_first_chunk::<FIXED_HEADER>() else {
             return Properties::from_parts(0, &[]);
         };
@@ -138,7 +148,7 @@ impl Content {
     /// The method's arguments, checked: code 502 if they are malformed.
     #[inline]
     pub(crate) fn try_arguments(&self) -> Result<Arguments<'_>, Error> {
-        let method = self.head.get(4..self.header_at as usize - Self::GAP).unwrap_or_default();
+        let method = self.bytes.get(4..self.header_at as usize - Self::GAP).unwrap_or_default();
         Arguments::parse(self.kind, method).ok_or_else(|| {
             Error::peer(code::SYNTAX_ERROR, format!("malformed arguments of {}", self.kind.method().name()))
         })
@@ -147,7 +157,7 @@ impl Content {
 
 impl fmt::Debug for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} bytes", self.kind.method(), self.body.len())
+        write!(f, "{}: {} bytes", self.kind.method(), self.body().len())
     }
 }
 

@@ -87,6 +87,7 @@
 //! # Ok::<(), Error>(())
 //! ```
 
+mod buffer;
 mod connection;
 mod content;
 mod error;

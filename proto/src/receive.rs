@@ -9,19 +9,15 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 
+use crate::buffer::Buffer;
 use crate::content::{Content, ContentKind, body_size};
 use crate::frame::{END, HEAD, Head, Kind, OVERHEAD, PROTOCOL_HEADER};
 use crate::method::MethodId;
 use crate::{Error, code};
-
-/// The buffer of an idle connection, in bytes. It doubles while reads fill it, up to [`MAX_BUFFER`].
-const MIN_BUFFER: usize = 8 * 1024;
-const MAX_BUFFER: usize = 256 * 1024;
-/// A read into less room than this is not worth its system call.
-const MIN_SPACE: usize = 2 * 1024;
 
 /// What the peer sent.
 #[derive(Clone)]
@@ -59,11 +55,7 @@ pub struct ReceiveLimits {
 
 /// Turns bytes into methods and messages. See the [crate's documentation](crate) for the order of calls.
 pub struct Receiver {
-    /// Initialised to its whole length; `filled` bytes of it came from the peer and are not consumed.
-    buffer: BytesMut,
-    filled: usize,
-    /// The size that the next buffer will have.
-    size: usize,
+    buffer: Buffer,
     /// Bytes of the frame that lies at the front, if its head has come.
     wanted: usize,
     limits: ReceiveLimits,
@@ -77,10 +69,10 @@ pub struct Receiver {
 struct Partial {
     kind: ContentKind,
     method_size: usize,
-    /// Copied, so that what is small keeps no large buffer alive.
-    head: Vec<u8>,
-    /// `None` until the header has come.
-    body: Option<Vec<u8>>,
+    /// As [`Content`] wants it, as far as it has come: copied.
+    bytes: Vec<u8>,
+    /// Where the body begins, once the header has come.
+    body_at: Option<usize>,
     missing: u64,
 }
 
@@ -102,8 +94,7 @@ impl fmt::Debug for Incoming {
 impl fmt::Debug for Receiver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Receiver")
-            .field("filled", &self.filled)
-            .field("size", &self.size)
+            .field("unread", &self.buffer.unread().len())
             .field("limits", &self.limits)
             .field("partial", &self.partial.len())
             .finish_non_exhaustive()
@@ -122,16 +113,7 @@ impl Receiver {
     }
 
     fn new(limits: ReceiveLimits, expects_header: bool) -> Self {
-        Self {
-            buffer: BytesMut::zeroed(MIN_BUFFER),
-            filled: 0,
-            size: MIN_BUFFER,
-            wanted: 0,
-            limits,
-            expects_header,
-            partial: HashMap::new(),
-            failed: None,
-        }
+        Self { buffer: Buffer::new(), wanted: 0, limits, expects_header, partial: HashMap::new(), failed: None }
     }
 
     /// Sets the limits that tuning agreed on.
@@ -146,11 +128,8 @@ impl Receiver {
 
     /// Room for the next read, never empty.
     pub fn space(&mut self) -> &mut [u8] {
-        let missing = self.wanted.saturating_sub(self.filled);
-        if self.buffer.len() - self.filled < missing.max(MIN_SPACE) {
-            self.make_room(missing);
-        }
-        &mut self.buffer[self.filled..]
+        let missing = self.wanted.saturating_sub(self.buffer.unread().len());
+        self.buffer.space(missing)
     }
 
     /// Says that `count` bytes were read into [`Receiver::space`].
@@ -158,19 +137,12 @@ impl Receiver {
     /// # Panics
     /// If `count` is larger than that space.
     pub fn filled(&mut self, count: usize) {
-        assert!(count <= self.buffer.len() - self.filled, "more bytes than there was room for");
-        self.filled += count;
-        if self.filled == self.buffer.len() && self.size < MAX_BUFFER {
-            self.size *= 2;
-        }
+        self.buffer.filled(count);
     }
 
     /// Gives memory back that a burst had needed. For a driver to call when nothing has come for a while.
     pub fn shrink(&mut self) {
-        self.size = MIN_BUFFER;
-        if self.filled == 0 && self.buffer.len() > MIN_BUFFER {
-            self.buffer = BytesMut::zeroed(MIN_BUFFER);
-        }
+        self.buffer.shrink();
     }
 
     /// The next method or message, or `None` if more bytes are needed for one.
@@ -202,7 +174,7 @@ impl Receiver {
             }
             match head.kind {
                 Kind::Method => {
-                    let Some(kind) = ContentKind::of(&self.buffer[HEAD..HEAD + head.size]) else {
+                    let Some(kind) = ContentKind::of(&self.buffer.unread()[HEAD..HEAD + head.size]) else {
                         let payload = self.take_payload(head);
                         return Ok(Some(Incoming::Method { channel, payload }));
                     };
@@ -229,7 +201,7 @@ impl Receiver {
     }
 
     fn take_protocol_header(&mut self) -> Option<Incoming> {
-        let unread = &self.buffer[..self.filled];
+        let unread = self.buffer.unread();
         let same = unread.iter().zip(&PROTOCOL_HEADER).take_while(|(a, b)| a == b).count();
         if same == unread.len() && same < PROTOCOL_HEADER.len() {
             return None;
@@ -238,7 +210,7 @@ impl Receiver {
         let mut header = [0; 8];
         let size = unread.len().min(8);
         header[..size].copy_from_slice(&unread[..size]);
-        self.consume(size);
+        self.take(size, 0..0);
         self.expects_header = false;
         Some(Incoming::ProtocolHeader(header))
     }
@@ -246,7 +218,7 @@ impl Receiver {
     /// The head of the frame at `offset`, checked, if all of the frame is there; otherwise notes how much is wanted.
     #[inline]
     fn next_frame(&mut self, offset: usize) -> Result<Option<Head>, Error> {
-        let unread = &self.buffer[offset..self.filled];
+        let unread = &self.buffer.unread()[offset..];
         let Some(head) = Head::parse(unread)? else { return Ok(None) };
         let total = head.total();
         if total > self.limits.frame_max as usize {
@@ -279,7 +251,7 @@ impl Receiver {
         if header.kind != Kind::Header || header.channel != method.channel {
             return Ok(Ahead::Spread);
         }
-        let size = self.check_body_size(&self.buffer[header_at + HEAD..][..header.size])?;
+        let size = self.check_body_size(&self.buffer.unread()[header_at + HEAD..][..header.size])?;
         let body_at = header_at + header.total();
         if size == 0 {
             return Ok(Ahead::Whole { body_at, size: 0 });
@@ -307,22 +279,18 @@ impl Receiver {
 
     #[inline]
     fn take_content(&mut self, method: Head, kind: ContentKind, body_at: usize, size: usize) -> Incoming {
-        let total = if size == 0 { body_at } else { body_at + size + OVERHEAD };
-        let mut head = self.consume(total);
-        let mut body = Bytes::new();
-        if size != 0 {
-            body = head.split_off(body_at + HEAD);
-            body.truncate(size);
-        }
-        head.truncate(body_at - 1);
-        head.advance(HEAD);
-        Incoming::Content { channel: method.channel, content: Content::new(kind, head, method.size, body) }
+        let (total, end) = match size {
+            0 => (body_at, body_at - 1),
+            size => (body_at + size + OVERHEAD, body_at + HEAD + size),
+        };
+        let bytes = self.take(total, HEAD..end);
+        Incoming::Content { channel: method.channel, content: Content::new(kind, bytes, method.size, body_at) }
     }
 
     /// Sets the method apart and waits for the rest of its message frame by frame.
     fn begin_partial(&mut self, method: Head, kind: ContentKind) {
-        let head = self.take_payload(method).to_vec();
-        let partial = Partial { kind, method_size: method.size, head, body: None, missing: 0 };
+        let bytes = self.take_payload(method).to_vec();
+        let partial = Partial { kind, method_size: method.size, bytes, body_at: None, missing: 0 };
         self.partial.insert(method.channel, partial);
     }
 
@@ -338,21 +306,22 @@ impl Receiver {
         }
         let size = if frame.kind == Kind::Header { self.check_body_size(&payload)? } else { 0 };
         let Some(partial) = self.partial.get_mut(&channel) else { return Ok(None) };
-        match (&mut partial.body, frame.kind) {
+        match (partial.body_at, frame.kind) {
             (None, Kind::Header) => {
-                partial.head.reserve_exact(Content::GAP + payload.len());
-                partial.head.extend_from_slice(&[0; Content::GAP]);
-                partial.head.extend_from_slice(&payload);
-                partial.body = Some(Vec::new());
+                partial.bytes.reserve_exact(2 * Content::GAP + payload.len());
+                partial.bytes.extend_from_slice(&[0; Content::GAP]);
+                partial.bytes.extend_from_slice(&payload);
+                partial.bytes.extend_from_slice(&[0; Content::GAP]);
+                partial.body_at = Some(partial.bytes.len());
                 partial.missing = size;
             }
-            (Some(body), Kind::Body) => {
+            (Some(_), Kind::Body) => {
                 let Some(missing) = partial.missing.checked_sub(payload.len() as u64) else {
                     return Err(Error::peer(code::FRAME_ERROR, "a body longer than its header said"));
                 };
                 partial.missing = missing;
-                grow(body, payload.len(), missing);
-                body.extend_from_slice(&payload);
+                grow(&mut partial.bytes, payload.len(), missing);
+                partial.bytes.extend_from_slice(&payload);
             }
             _ => return Err(unexpected(frame, "a message is not complete")),
         }
@@ -360,34 +329,21 @@ impl Receiver {
             return Ok(None);
         }
         Ok(self.partial.remove(&channel).map(|partial| {
-            let body = Bytes::from(partial.body.unwrap_or_default());
-            let content = Content::new(partial.kind, partial.head.into(), partial.method_size, body);
+            let body_at = partial.body_at.unwrap_or(partial.bytes.len());
+            let content = Content::new(partial.kind, partial.bytes.into(), partial.method_size, body_at);
             Incoming::Content { channel, content }
         }))
     }
 
     #[inline]
     fn take_payload(&mut self, frame: Head) -> Bytes {
-        let mut payload = self.consume(frame.total());
-        payload.truncate(HEAD + frame.size);
-        payload.advance(HEAD);
-        payload
+        self.take(frame.total(), HEAD..HEAD + frame.size)
     }
 
     #[inline]
-    fn consume(&mut self, count: usize) -> Bytes {
-        self.filled -= count;
+    fn take(&mut self, count: usize, range: Range<usize>) -> Bytes {
         self.wanted = 0;
-        self.buffer.split_to(count).freeze()
-    }
-
-    /// Makes room for `missing` bytes and more, in the same memory if no message holds on to it.
-    #[cold]
-    fn make_room(&mut self, missing: usize) {
-        let size = self.size.max(self.filled + missing + MIN_SPACE);
-        self.buffer.truncate(self.filled);
-        self.buffer.reserve(size - self.filled);
-        self.buffer.resize(self.buffer.capacity(), 0);
+        self.buffer.take(count, range)
     }
 }
 

@@ -74,7 +74,7 @@ impl Engine {
         if !is_known {
             self.route(at, &arguments, &properties, &mut route)?;
         }
-        let body = content.body().clone();
+        let body = content.body_bytes();
         self.publish_to(at, &arguments, properties, body, &route.queues);
         if let Some(channel) = self.sessions.get_mut(at.session).and_then(|session| session.channel_mut(at.channel)) {
             channel.known_route = route;

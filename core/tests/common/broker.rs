@@ -122,7 +122,7 @@ impl Broker {
             _ if arguments.mandatory => {
                 let exchange = std::str::from_utf8(arguments.exchange).expect("tests write text");
                 let back = basic::Return { reply_code: 312, reply_text: "NO_ROUTE", exchange, routing_key: &key };
-                let body = Body::Shared(content.body().clone());
+                let body = Body::Shared(content.body_bytes());
                 let _ = proto.answer_content(number, &back, content.properties(), body);
             }
             _ => {}
@@ -230,7 +230,7 @@ impl Broker {
             routing_key: get.queue,
             message_count,
         };
-        let body = Body::Shared(message.content.body().clone());
+        let body = Body::Shared(message.content.body_bytes());
         let _ = proto.answer_content(number, &ok, message.content.properties(), body);
         if !get.no_ack {
             let unacked = Unacked { queue: get.queue.to_owned(), consumer: String::new(), message };
@@ -283,7 +283,7 @@ impl Broker {
                         exchange: "",
                         routing_key: &consumer.queue,
                     };
-                    let body = Body::Shared(message.content.body().clone());
+                    let body = Body::Shared(message.content.body_bytes());
                     if proto.answer_content(*number, &deliver, message.content.properties(), body).is_err() {
                         queue.push_front(message);
                         break;
