@@ -40,6 +40,10 @@ impl Error {
     /// An error of the operating system while doing `what`.
     pub(crate) fn io(what: impl fmt::Display, source: io::Error) -> Self {
         let kind = if is_full(&source) { ErrorKind::Full } else { ErrorKind::Io };
+        Self::with_source(kind, what, source)
+    }
+
+    pub(crate) fn with_source(kind: ErrorKind, what: impl fmt::Display, source: io::Error) -> Self {
         Self(Arc::new(Inner { kind, message: format!("{what}: {source}"), source: Some(source) }))
     }
 

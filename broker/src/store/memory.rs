@@ -78,7 +78,7 @@ impl File for MemoryFile {
         Ok(())
     }
 
-    fn len(&self) -> io::Result<u64> {
+    fn size(&self) -> io::Result<u64> {
         Ok(self.bytes().len() as u64)
     }
 }

@@ -33,7 +33,7 @@
 //!
 //! | name | what | file |
 //! | --- | --- | --- |
-//! | `log-N` | all groups in order, in files that are used in turn | `log.rs`, `record.rs` |
+//! | `log-N` | all groups in order, in files that are used in turn | `log.rs`, `frame.rs`, `record.rs` |
 //! | `segment-N` | messages that outlived their log file, 16 MiB each | `segment.rs` |
 //! | `body-N` | a body of 1 MiB or more | `log.rs` |
 //! | `manifest-N` | where the log begins; metadata, segments and what of them is settled | `manifest.rs` |
@@ -60,96 +60,45 @@
 //! # Ok::<(), Error>(())
 //! ```
 
+mod checkpoint;
+mod crash;
+#[cfg(feature = "disk")]
+mod disk;
 mod error;
+mod frame;
 mod group;
+mod handle;
+mod index;
+mod log;
+mod manifest;
 mod memory;
+mod moving;
+mod read;
 mod record;
+mod recover;
+mod segment;
 mod settings;
+mod shared;
 mod storage;
+mod threads;
+mod writer;
 
 use std::fmt;
 
 use bytes::Bytes;
 
+pub use checkpoint::Checkpointer;
+pub use crash::CrashStorage;
+#[cfg(feature = "disk")]
+pub use disk::DiskStorage;
 pub use error::{Error, ErrorKind};
 pub use group::{Group, Message, Target};
+pub use handle::Store;
 pub use memory::MemoryStorage;
 pub use settings::Settings;
 pub use storage::{File, Storage};
-
-/// An open folder. Cheap to clone; all clones are the same. See the [module](self) for how it is used.
-#[derive(Debug, Clone)]
-pub struct Store {}
-
-/// Makes safe what is pending.
-#[derive(Debug)]
-pub struct Writer {}
-
-/// Makes log files free for use.
-#[derive(Debug)]
-pub struct Checkpointer {}
-
-impl Store {
-    /// Recovers what is in the folder.
-    ///
-    /// Fails if a file is damaged, and says which and where; see [`Settings::salvage`].
-    pub fn open(_: impl Storage, _: Settings) -> Result<(Self, Writer, Checkpointer, Recovered), Error> {
-        Err(Error::new(ErrorKind::Io, "the store has no disk"))
-    }
-
-    /// Orders a group after all earlier ones and empties it. It is safe when [`Status::synced`] is not before the
-    /// returned [`Lsn`]. Does not wait.
-    ///
-    /// Fails with [`ErrorKind::Full`] if the group publishes and far too much is pending: the group is as it was. Fails
-    /// for ever once the disk has failed.
-    pub fn append(&self, _: &mut Group) -> Result<Lsn, Error> {
-        Err(Error::new(ErrorKind::Io, "the store has no disk"))
-    }
-
-    /// How far it is.
-    pub fn status(&self) -> Status {
-        Status { synced: Lsn(0), pending: 0, room: Room::Open, failed: None }
-    }
-
-    /// The content of a message that was appended and not settled, from memory or from disk. So a body may be dropped
-    /// from memory at any time; before it is safe, reading it costs no disk.
-    ///
-    /// Fails with [`ErrorKind::Unknown`] if there is no such message, and with [`ErrorKind::Damaged`] if what lies there
-    /// is not what was written: that ends nothing, but the message is lost.
-    pub fn read(&self, queue: QueueId, position: Position) -> Result<Content, Error> {
-        self.read_many(queue, &[position]).remove(0)
-    }
-
-    /// [`Store::read`] for several: what lies side by side is read at once. One result for each position.
-    pub fn read_many(&self, _: QueueId, positions: &[Position]) -> Vec<Result<Content, Error>> {
-        positions.iter().map(|_| Err(Error::new(ErrorKind::Io, "the store has no disk"))).collect()
-    }
-}
-
-impl Writer {
-    /// Writes and syncs all that is pending. Returns whether there was anything.
-    pub fn turn(&mut self) -> Result<bool, Error> {
-        Ok(false)
-    }
-
-    /// Starts the threads that production needs: one that writes whenever something is pending, and one that makes log
-    /// files free. `notify` is called after each change of [`Store::status`], on one of these threads: wake somebody, and
-    /// look there. The threads end when the last [`Store`] is dropped; what is pending is made safe before.
-    pub fn spawn(self, _: Checkpointer, _: impl Fn() + Send + Sync + 'static) -> std::io::Result<Threads> {
-        Ok(Threads {})
-    }
-}
-
-impl Checkpointer {
-    /// Does one piece of work, if there is any, and returns whether there was.
-    pub fn turn(&mut self) -> Result<bool, Error> {
-        Ok(false)
-    }
-}
-
-/// The threads of [`Writer::spawn`]. Dropping it waits for their end.
-#[derive(Debug)]
-pub struct Threads {}
+pub use threads::Threads;
+pub use writer::Writer;
 
 /// A durable queue, for the store. The broker chooses it, and never uses one twice, not even after a restart
 /// ([`Recovered::next_queue`]).

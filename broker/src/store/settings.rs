@@ -5,9 +5,9 @@
 pub struct Settings {
     /// Bytes of a log file (64 MiB). It is filled with zeros once, and used again and again.
     pub log_file_size: u64,
-    /// How many full log files may wait for the checkpointer (3). A message that is settled before its file's turn
-    /// comes is never written a second time.
-    pub log_files: usize,
+    /// Bytes of full log files that may wait for the checkpointer (192 MiB). A message that is settled before its file's
+    /// turn comes is never written a second time.
+    pub log_limit: u64,
     /// Bytes of a segment (16 MiB): its file is deleted when all in it is settled.
     pub segment_size: u64,
     /// Bytes that may be appended and not yet safe (256 MiB), before [`Room::Behind`](super::Room::Behind). At twice as
@@ -25,7 +25,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             log_file_size: 64 << 20,
-            log_files: 3,
+            log_limit: 192 << 20,
             segment_size: 16 << 20,
             pending_limit: 256 << 20,
             min_free: 50_000_000,

@@ -35,5 +35,5 @@ pub trait File: fmt::Debug + Send + Sync + 'static {
     /// Makes safe what was written.
     fn sync(&self) -> io::Result<()>;
     /// How many bytes it has.
-    fn len(&self) -> io::Result<u64>;
+    fn size(&self) -> io::Result<u64>;
 }

@@ -1,0 +1,187 @@
+//! The log: all groups in one order, laid out in files before they are written.
+//!
+//! Where a group will lie is known when it is appended, so that the index can say it at once. What is not safe yet is
+//! read from memory.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::frame::{self, HEADER};
+use super::group::Group;
+use super::index::{Index, Span};
+use super::settings::Settings;
+use super::storage::File;
+
+/// The first file of a run is not larger than this, each later one twice as large, up to the setting: a broker that
+/// does little takes little space.
+const FIRST_FILE: u64 = 1 << 20;
+/// A buffer that was larger than this is not kept.
+const KEPT_BUFFER: usize = 8 << 20;
+
+/// A file, open or to be made.
+#[derive(Debug)]
+pub(super) struct LogFile {
+    pub(super) seq: u64,
+    /// The address of its first frame.
+    pub(super) base: u64,
+    /// Its bytes, once it is made.
+    pub(super) capacity: u64,
+    pub(super) file: Option<Named>,
+}
+
+/// A file that is open.
+#[derive(Debug, Clone)]
+pub(super) struct Named {
+    pub(super) name: String,
+    pub(super) file: Arc<dyn File>,
+}
+
+/// A log file that may be used again.
+#[derive(Debug)]
+pub(super) struct Spare {
+    pub(super) named: Named,
+    pub(super) capacity: u64,
+    /// The address of its first frame when it was last used.
+    pub(super) base: Option<u64>,
+}
+
+/// What is to be written to one file.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub(super) seq: u64,
+    /// The address of its first byte.
+    pub(super) at: u64,
+    pub(super) bytes: Vec<u8>,
+    /// Bodies that must be in their files before.
+    pub(super) bodies: Vec<(u64, Bytes)>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    /// Oldest first; the last one is in use.
+    pub(super) files: VecDeque<LogFile>,
+    pub(super) spares: Vec<Spare>,
+    /// The sequence number of the next file.
+    pub(super) next_seq: u64,
+    /// The address of the next frame.
+    pub(super) end: u64,
+    /// The address up to which all is safe.
+    pub(super) synced: u64,
+    /// What nobody has begun to write.
+    pub(super) pending: VecDeque<Chunk>,
+    /// What the writer is writing.
+    pub(super) writing: VecDeque<Arc<Chunk>>,
+    /// Bytes in both, bodies included.
+    pub(super) waiting: usize,
+    buffer: Vec<u8>,
+}
+
+impl Chunk {
+    pub(super) fn end(&self) -> u64 {
+        self.at + self.bytes.len() as u64
+    }
+
+    pub(super) fn weight(&self) -> usize {
+        self.bytes.len() + self.bodies.iter().map(|(_, body)| body.len()).sum::<usize>()
+    }
+}
+
+impl Log {
+    /// Lays out a group, applies it to the index, and returns the address behind it.
+    pub(super) fn append(&mut self, group: &mut Group, index: &mut Index, settings: &Settings) -> u64 {
+        let len = frame::frame_len(group.bytes.len());
+        self.make_room(len as u64, index, settings);
+        let start = self.end + frame::FRAME as u64;
+        for (at, _) in &group.large {
+            // A file is named for where its first mention lies, which no other will ever have.
+            group.bytes[*at..*at + 8].copy_from_slice(&start.wrapping_add(*at as u64).to_le_bytes());
+        }
+        let seq = self.files.back().expect("there is room").seq;
+        if self.pending.back().is_none_or(|chunk| chunk.seq != seq) {
+            let bytes = std::mem::take(&mut self.buffer);
+            self.pending.push_back(Chunk { seq, at: self.end, bytes, bodies: Vec::new() });
+        }
+        let chunk = self.pending.back_mut().expect("one was made");
+        frame::put_frame(&mut chunk.bytes, self.end, self.synced, &group.bytes);
+        self.waiting += len;
+        for (at, body) in group.large.drain(..) {
+            self.waiting += body.len();
+            chunk.bodies.push((start + at as u64, body));
+        }
+        self.end += len as u64;
+        index.apply(&group.bytes, start, |_, _| {}).expect("groups are well formed");
+        self.end
+    }
+
+    /// Begins another file, if the one in use has not this many bytes left.
+    fn make_room(&mut self, len: u64, index: &mut Index, settings: &Settings) {
+        let last = self.files.back();
+        if last.is_some_and(|file| HEADER + (self.end - file.base) + len <= file.capacity) {
+            return;
+        }
+        let usual = last.map_or(FIRST_FILE, |file| file.capacity.saturating_mul(2).max(FIRST_FILE));
+        let usual = usual.min(settings.log_file_size);
+        let file = LogFile { seq: self.next_seq, base: self.end, capacity: usual.max(HEADER + len), file: None };
+        index.spans.push_back(Span { seq: file.seq, base: file.base, live: 0 });
+        self.files.push_back(file);
+        self.next_seq += 1;
+    }
+
+    /// The bytes that lie at an address and are not safe yet. At most `len`.
+    pub(super) fn in_memory(&self, at: u64) -> Option<&[u8]> {
+        let chunks = self.writing.iter().map(Arc::as_ref).chain(&self.pending);
+        let chunk = chunks.into_iter().find(|chunk| chunk.at <= at && at < chunk.end())?;
+        Some(&chunk.bytes[(at - chunk.at) as usize..])
+    }
+
+    /// A body that is not in its file yet.
+    pub(super) fn body_in_memory(&self, id: u64) -> Option<Bytes> {
+        let mut chunks = self.writing.iter().map(Arc::as_ref).chain(&self.pending);
+        chunks.find_map(|chunk| chunk.bodies.iter().find(|(body, _)| *body == id)).map(|(_, body)| body.clone())
+    }
+
+    /// The file in which an address lies, and the offset there.
+    pub(super) fn locate(&self, at: u64) -> Option<(&Named, u64)> {
+        let after = self.files.partition_point(|file| file.base <= at);
+        let file = &self.files[after.checked_sub(1)?];
+        Some((file.file.as_ref()?, HEADER + at - file.base))
+    }
+
+    pub(super) fn file_mut(&mut self, seq: u64) -> Option<&mut LogFile> {
+        self.files.iter_mut().find(|file| file.seq == seq)
+    }
+
+    /// Moves what is pending to what is being written.
+    pub(super) fn begin(&mut self) {
+        self.writing.extend(self.pending.drain(..).map(Arc::new));
+    }
+
+    /// The first chunk is safe.
+    pub(super) fn written(&mut self) {
+        let Some(chunk) = self.writing.pop_front() else { return };
+        self.synced = chunk.end();
+        self.waiting -= chunk.weight();
+        if let Some(mut chunk) = Arc::into_inner(chunk)
+            && chunk.bytes.capacity() <= KEPT_BUFFER
+            && chunk.bytes.capacity() > self.buffer.capacity()
+        {
+            chunk.bytes.clear();
+            self.buffer = chunk.bytes;
+        }
+    }
+
+    /// Bytes of the files before the one in use.
+    pub(super) fn full_bytes(&self) -> u64 {
+        self.files.iter().rev().skip(1).map(|file| file.capacity).sum()
+    }
+}
+
+pub(super) fn file_name(number: u64) -> String {
+    format!("log-{number}")
+}
+
+pub(super) fn body_name(id: u64) -> String {
+    format!("body-{id}")
+}

@@ -1,0 +1,178 @@
+//! The manifest: where the log begins, and all that its earlier part said, but for the contents of messages.
+//!
+//! A file of frames. The first holds all, each later one what a checkpoint changed. When it has grown to a multiple of
+//! that, a new file is begun, and the old one is removed once the new one is safe.
+//!
+//! What it holds may be newer than where the log begins: applying the log's groups again changes nothing then.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::frame::{self, HEADER, Header, Use};
+use super::index::{Changed, Index};
+use super::record::{self, Malformed, Operation, Reader};
+use super::segment::Segment;
+use super::storage::{File, Storage};
+use super::writer::sync_error;
+use super::{Error, Position, QueueId};
+
+const LOG_START: u8 = 101;
+const NEXT: u8 = 102;
+const SEGMENT: u8 = 103;
+const SEGMENT_REMOVED: u8 = 104;
+
+/// Where the log begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LogStart {
+    /// The file.
+    pub(super) seq: u64,
+    /// Its first address.
+    pub(super) base: u64,
+    /// Whether the file was made already.
+    pub(super) exists: bool,
+}
+
+/// The manifest in use.
+#[derive(Debug)]
+pub(super) struct Manifest {
+    pub(super) number: u64,
+    pub(super) file: Arc<dyn File>,
+    /// Bytes of its first frame.
+    pub(super) whole: u64,
+    /// Bytes of its frames.
+    pub(super) len: u64,
+}
+
+/// Where the log of a new folder begins.
+pub(super) const FIRST: LogStart = LogStart { seq: 1, base: 0, exists: false };
+
+/// The payload that says all.
+pub(super) fn whole(index: &Index, start: LogStart) -> Vec<u8> {
+    let all = Changed {
+        keys: index.metadata.keys().cloned().collect(),
+        queues: index.queues.keys().copied().collect(),
+        counts: index.queues.iter().flat_map(|(id, queue)| queue.counts.keys().map(|at| (*id, *at))).collect(),
+        segments: index.segments.keys().copied().collect(),
+    };
+    changed(index, &all, start)
+}
+
+/// The payload that says what changed.
+pub(super) fn changed(index: &Index, changed: &Changed, start: LogStart) -> Vec<u8> {
+    let mut out = vec![LOG_START];
+    record::put_number(&mut out, start.seq);
+    record::put_number(&mut out, start.base);
+    out.extend_from_slice(&[u8::from(start.exists), NEXT]);
+    record::put_number(&mut out, index.next_queue);
+    record::put_number(&mut out, u64::from(index.next_segment));
+    for key in &changed.keys {
+        out.push(if index.metadata.contains_key(key) { record::PUT } else { record::REMOVE });
+        record::put_bytes(&mut out, key);
+        index.metadata.get(key).iter().for_each(|value| record::put_bytes(&mut out, value));
+    }
+    for id in &changed.queues {
+        out.push(if index.queues.contains_key(id) { record::DECLARE_QUEUE } else { record::REMOVE_QUEUE });
+        record::put_number(&mut out, id.0);
+        index.queues.get(id).iter().for_each(|queue| record::put_bytes(&mut out, &queue.definition));
+    }
+    for (id, position) in &changed.counts {
+        if let Some(count) = index.queues.get(id).and_then(|queue| queue.counts.get(position)) {
+            out.push(record::DELIVERED);
+            [id.0, position.0, u64::from(*count)].iter().for_each(|number| record::put_number(&mut out, *number));
+        }
+    }
+    for id in &changed.segments {
+        let segment = index.segments.get(id);
+        out.push(if segment.is_some() { SEGMENT } else { SEGMENT_REMOVED });
+        record::put_number(&mut out, u64::from(*id));
+        segment.iter().for_each(|segment| segment.encode(&mut out));
+    }
+    out
+}
+
+/// What the payloads of a manifest say together.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) start: LogStart,
+    /// With metadata, queues without messages, and segments.
+    pub(super) index: Index,
+    pub(super) counts: BTreeMap<(QueueId, Position), u32>,
+}
+
+impl Known {
+    pub(super) fn new() -> Self {
+        Self { start: FIRST, index: Index { next_queue: 1, ..Index::default() }, counts: BTreeMap::new() }
+    }
+
+    pub(super) fn apply(&mut self, payload: &[u8]) -> Result<(), Malformed> {
+        let mut reader = Reader::new(payload);
+        while !reader.is_empty() {
+            let mut ahead = reader;
+            match ahead.byte()? {
+                LOG_START => {
+                    let (seq, base) = (ahead.number()?, ahead.number()?);
+                    self.start = LogStart { seq, base, exists: ahead.byte()? != 0 };
+                }
+                NEXT => {
+                    self.index.next_queue = ahead.number()?;
+                    self.index.next_segment = ahead.number()? as u32;
+                }
+                SEGMENT => {
+                    let id = ahead.number()? as u32;
+                    self.index.segments.insert(id, Segment::decode(&mut ahead)?);
+                }
+                SEGMENT_REMOVED => {
+                    self.index.segments.remove(&(ahead.number()? as u32));
+                }
+                _ => {
+                    let from = reader.at();
+                    let operation = Operation::read(&mut reader)?;
+                    ahead = reader;
+                    if let Operation::Delivered { queue, position, count } = operation {
+                        self.counts.insert((queue, position), count);
+                    } else {
+                        self.index.apply(&payload[from..reader.at()], 0, |_, _| {})?;
+                    }
+                }
+            }
+            reader = ahead;
+        }
+        Ok(())
+    }
+}
+
+impl Manifest {
+    pub(super) fn name(number: u64) -> String {
+        format!("manifest-{number}")
+    }
+
+    /// The address of its first frame: far from those of other manifests.
+    pub(super) fn base(number: u64) -> u64 {
+        number << 40
+    }
+
+    /// A new one, that is safe.
+    pub(super) fn create(storage: &dyn Storage, number: u64, payload: &[u8]) -> Result<Self, Error> {
+        let (name, base) = (Self::name(number), Self::base(number));
+        let mut bytes = Use::Manifest.encode(Header { seq: number, base }).to_vec();
+        frame::put_frame(&mut bytes, base, base, payload);
+        let made = storage.create(&name).and_then(|file| file.write_at(&bytes, 0).map(|()| file));
+        let file = made.map_err(|error| Error::io(format!("writing {name}"), error))?;
+        file.sync().map_err(|error| sync_error(&format!("syncing {name}"), error))?;
+        storage.sync_dir().map_err(|error| sync_error("syncing the folder", error))?;
+        let len = bytes.len() as u64 - HEADER;
+        Ok(Self { number, file, whole: len, len })
+    }
+
+    /// Adds a payload, and makes it safe. After an error it may be tried again.
+    pub(super) fn append(&mut self, payload: &[u8]) -> Result<(), Error> {
+        let (name, address) = (Self::name(self.number), Self::base(self.number) + self.len);
+        let mut bytes = Vec::new();
+        frame::put_frame(&mut bytes, address, address, payload);
+        let written = self.file.write_at(&bytes, HEADER + self.len);
+        written.map_err(|error| Error::io(format!("writing {name}"), error))?;
+        self.file.sync().map_err(|error| sync_error(&format!("syncing {name}"), error))?;
+        self.len += bytes.len() as u64;
+        Ok(())
+    }
+}

@@ -1,0 +1,88 @@
+//! The threads of a store in production.
+
+use std::io;
+use std::sync::{Arc, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use super::shared::{Notify, Shared};
+use super::{Checkpointer, Writer};
+
+/// How long to wait before another try while the disk is full.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// The threads of [`Writer::spawn`]. Dropping it ends the store, and waits for what is pending.
+#[derive(Debug)]
+pub struct Threads {
+    shared: Arc<Shared>,
+    running: Vec<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Starts the threads that production needs: one that writes whenever something is pending, and one that makes log
+    /// files free. `notify` is called after each change of [`Store::status`](super::Store::status), on one of these
+    /// threads: wake somebody, and look there. The threads end when the last [`Store`](super::Store) is dropped, or
+    /// what this returns; what is pending is made safe before, if the disk lets it.
+    pub fn spawn(self, checkpointer: Checkpointer, notify: impl Fn() + Send + Sync + 'static) -> io::Result<Threads> {
+        let shared = self.shared.clone();
+        let _ = shared.notify.set(Notify(Box::new(notify)));
+        let mut threads = Threads { shared, running: Vec::new() };
+        let writes = Builder::new().name("hopmq-store".into()).spawn(|| write(self))?;
+        threads.running.push(writes);
+        let checks = Builder::new().name("hopmq-checkpoint".into()).spawn(|| check(checkpointer))?;
+        threads.running.push(checks);
+        Ok(threads)
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.shared.lock().closing = true;
+        self.shared.to_write.notify_all();
+        self.shared.to_check.notify_all();
+        for thread in self.running.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Ends when the store is closing and nothing is pending, or can't be made safe.
+fn write(mut writer: Writer) {
+    while let Ok(worked) = writer.turn() {
+        let shared = &writer.shared;
+        let mut state = shared.lock();
+        if !worked && state.log.waiting > 0 {
+            if state.closing {
+                return;
+            }
+            state = shared.to_write.wait_timeout(state, RETRY).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        while state.log.waiting == 0 && !state.closing && state.failed.is_none() && !state.disk_full {
+            state = shared.to_write.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.disk_full && state.log.waiting == 0 && !state.closing {
+            drop(shared.to_write.wait_timeout(state, RETRY));
+        } else if state.closing && state.log.waiting == 0 {
+            return;
+        }
+    }
+}
+
+fn check(mut checkpointer: Checkpointer) {
+    while let Ok(worked) = checkpointer.turn() {
+        if worked {
+            continue;
+        }
+        let shared = checkpointer.shared();
+        let mut state = shared.lock();
+        if state.disk_full && !state.closing {
+            state = shared.to_check.wait_timeout(state, RETRY).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        while checkpointer.has_seen(&state) && !state.disk_full && !state.closing && state.failed.is_none() {
+            state = shared.to_check.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.closing {
+            return;
+        }
+    }
+}
