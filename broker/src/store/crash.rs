@@ -297,11 +297,11 @@ impl File for CrashFile {
         let synced = self.disk.call(Call::Changes).and_then(Fate::end);
         let dead = self.disk.disk().dead;
         let mut inode = lock(&self.inode);
-        if synced.is_ok() {
-            inode.synced = inode.bytes.clone();
-        }
         if !dead {
-            inode.writes.clear();
+            let writes = std::mem::take(&mut inode.writes);
+            if synced.is_ok() {
+                writes.iter().for_each(|(offset, data)| memory::write(&mut inode.synced, data, *offset));
+            }
         }
         synced
     }

@@ -3,8 +3,8 @@
 //!
 //! A log file ends where the next one begins, and the last one at the first frame that can't be read, if no later frame
 //! says that it was safe once. Anything else is damage: it is refused, or given up and mended so that the next start finds
-//! it whole. Nothing is deleted before all is read. What is read is synced before it is relied on: if it was the
-//! broker that died and not the machine, it may not have reached the disk yet.
+//! it whole. Nothing is deleted before all is read. What was read and may not be on the disk is written again and synced
+//! before it is relied on. Syncing alone is not enough: after a sync that failed, Linux shows what it never wrote.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -137,10 +137,11 @@ impl Recovery<'_> {
         let file = self.open(&name)?;
         let Ok(Some(header)) = Use::Manifest.read(file.as_ref()).map_err(failed)? else { return Ok(None) };
         let mut frames = Frames::new(file.as_ref(), header.base, None).map_err(failed)?;
-        let (mut known, mut whole) = (Known::new(), 0);
+        let (mut known, mut whole, mut last) = (Known::new(), 0, header.base);
         loop {
             let offset = frames.offset();
             if let Some(frame) = frames.next().map_err(failed)? {
+                last = frame.start - frame::FRAME as u64;
                 if let Err(malformed) = known.apply(frame.payload) {
                     self.damaged(&name, offset, malformed.0)?;
                 }
@@ -154,7 +155,8 @@ impl Recovery<'_> {
             }
         }
         let len = frames.at() - header.base;
-        file.sync().map_err(|error| sync_error(&format!("syncing {name}"), error))?;
+        let named = Named { name, file: file.clone() };
+        write_again(&named, Use::Manifest, header, last, frames.at())?;
         self.storage.sync_dir().map_err(|error| sync_error("syncing the folder", error))?;
         Ok(Some((known, Manifest { number, file, whole, len })))
     }
@@ -200,19 +202,19 @@ impl Recovery<'_> {
         let mut state = State { next_log: self.names.logs.last().map_or(0, |last| last + 1), ..State::default() };
         let files = self.log_files(known)?;
         let index = &mut known.index;
-        let mut end = known.start.base;
+        let (mut end, mut safe) = (known.start.base, 0);
         for (nth, (named, header)) in files.iter().enumerate() {
             index.spans.push_back(Span { seq: header.seq, base: header.base, live: 0 });
             let next = files.get(nth + 1).map(|(_, header)| header.base);
             let published = |queue, message| messages.entry(queue).or_default().push(message);
-            end = self.replay(named, header.base, next, index, published)?;
+            (end, safe) = self.replay(named, header.base, next, index, published)?;
             let len = named.file.size().map_err(|error| Error::io(format!("reading {}", named.name), error))?;
             let capacity = if next.is_some() { len } else { HEADER + end - header.base };
             let (seq, base, file) = (header.seq, header.base, Some(named.clone()));
             state.log.files.push_back(LogFile { seq, base, capacity, file });
         }
-        if let Some((named, _)) = files.last() {
-            named.file.sync().map_err(|error| sync_error(&format!("syncing {}", named.name), error))?;
+        if let Some((named, header)) = files.last() {
+            write_again(named, Use::Log, *header, safe.max(header.base), end)?;
         }
         state.log.next_seq = files.last().map_or(known.start.seq, |(_, header)| header.seq + 1);
         (state.log.end, state.log.synced) = (end, end);
@@ -248,7 +250,7 @@ impl Recovery<'_> {
         Ok(files)
     }
 
-    /// Applies a file of the log, and returns the address behind it.
+    /// Applies a file of the log, and returns the address behind it, and that up to which it says that all is safe.
     fn replay(
         &mut self,
         named: &Named,
@@ -256,19 +258,21 @@ impl Recovery<'_> {
         next: Option<u64>,
         index: &mut Index,
         mut published: impl FnMut(QueueId, RecoveredMessage),
-    ) -> Result<u64, Error> {
+    ) -> Result<(u64, u64), Error> {
         let failed = |error| Error::io(format!("reading {}", named.name), error);
         let mut frames = Frames::new(named.file.as_ref(), base, next).map_err(failed)?;
+        let mut safe = 0;
         loop {
             let (at, offset) = (frames.at(), frames.offset());
             if let Some(frame) = frames.next().map_err(failed)? {
+                safe = frame.synced;
                 if let Err(malformed) = index.apply(frame.payload, frame.start, &mut published) {
                     self.damaged(&named.name, offset, malformed.0)?;
                 }
                 continue;
             }
             if next == Some(at) {
-                return Ok(at);
+                return Ok((at, safe));
             }
             let later = frames.skip().map_err(failed)?;
             let was_safe = match next {
@@ -276,7 +280,7 @@ impl Recovery<'_> {
                 None => later.is_some() && said_safe(&named.file, base, frames.at(), at).map_err(failed)?,
             };
             if !was_safe {
-                return Ok(at);
+                return Ok((at, safe));
             }
             self.damaged(&named.name, offset, "no record is there, but there was one")?;
             let until = match later {
@@ -285,7 +289,7 @@ impl Recovery<'_> {
             };
             fill(named, base, at, until)?;
             if later.is_none() {
-                return Ok(until);
+                return Ok((until, safe));
             }
         }
     }
@@ -368,6 +372,19 @@ fn said_safe(file: &Arc<dyn File>, base: u64, from: u64, at: u64) -> std::io::Re
             return Ok(false);
         }
     }
+}
+
+/// Writes the header and the frames between two addresses again, and syncs them.
+fn write_again(named: &Named, purpose: Use, header: frame::Header, from: u64, until: u64) -> Result<(), Error> {
+    let again = || {
+        let mut bytes = vec![0; (until - from) as usize];
+        let offset = HEADER + from - header.base;
+        frame::read_full(named.file.as_ref(), &mut bytes, offset)?;
+        named.file.write_at(&purpose.encode(header), 0)?;
+        named.file.write_at(&bytes, offset)
+    };
+    again().map_err(|error| Error::io(format!("writing {} again", named.name), error))?;
+    named.file.sync().map_err(|error| sync_error(&format!("syncing {}", named.name), error))
 }
 
 /// Puts a frame without operations over what can't be read, so that the log is whole again.

@@ -7,6 +7,7 @@ mod damage;
 mod faults;
 mod model;
 mod plain;
+mod world;
 
 use std::time::{Duration, Instant};
 
