@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use super::Error;
+use super::index::Span;
 use super::log::{self, LogFile, Spare};
 use super::manifest::{self, LogStart, Manifest};
 use super::moving::{self, FullLog, Gathered};
@@ -53,6 +54,11 @@ impl Checkpointer {
 
     pub(super) fn shared(&self) -> &Shared {
         &self.shared
+    }
+
+    /// The number of the manifest in use.
+    pub(super) fn manifest(&self) -> u64 {
+        self.manifest.number
     }
 
     /// Whether the writer did nothing since the last turn began.
@@ -121,7 +127,7 @@ impl Checkpointer {
         }
         let mut gathered = Gathered::default();
         for log in logs.iter().filter(|log| log.live > 0) {
-            gathered.log(&self.shared, log)?;
+            gathered.log(&self.shared, log, false)?;
         }
         for (id, segment) in &sparse {
             gathered.segment(&self.shared, *id, segment)?;
@@ -129,12 +135,26 @@ impl Checkpointer {
         for written in moving::write(&self.shared, gathered)? {
             moving::relocate(&self.shared, written);
         }
-        self.prepare(logs.len());
+        self.commit = Some(self.prepare(logs.len(), false));
         Ok(true)
     }
 
+    /// Moves all that lives in a damaged log to segments, and begins a new log and a new manifest.
+    pub(super) fn renew(&mut self) -> Result<(), Error> {
+        let logs = all_logs(&self.shared.lock());
+        let mut gathered = Gathered::default();
+        for log in &logs {
+            gathered.log(&self.shared, log, true)?;
+        }
+        for written in moving::write(&self.shared, gathered)? {
+            moving::relocate(&self.shared, written);
+        }
+        let commit = self.prepare(logs.len(), true);
+        self.commit(commit)
+    }
+
     /// Notes what the manifest is to say: that the log begins behind the first `retired` files.
-    fn prepare(&mut self, retired: usize) {
+    fn prepare(&self, retired: usize, whole: bool) -> Commit {
         let mut state = self.shared.lock();
         let State { index, log, .. } = &mut *state;
         let dead = index.segments.iter().filter(|(_, segment)| segment.live == 0);
@@ -143,15 +163,14 @@ impl Checkpointer {
             index.segments.remove(id);
             index.changed.segments.insert(*id);
         }
-        let start = log.files.get(retired).map_or(manifest::FIRST, |file| LogStart {
-            seq: file.seq,
-            base: file.base,
-            exists: file.file.is_some(),
-        });
+        let start = match log.files.get(retired) {
+            Some(file) => LogStart { seq: file.seq, base: file.base, exists: file.file.is_some() },
+            None => LogStart { seq: log.next_seq, base: log.end, exists: false },
+        };
         let changed = std::mem::take(&mut index.changed);
-        let whole = self.manifest.len > MANIFEST.max(self.manifest.whole * MANIFEST_GROWTH);
+        let whole = whole || self.manifest.len > MANIFEST.max(self.manifest.whole * MANIFEST_GROWTH);
         let payload = if whole { manifest::whole(index, start) } else { manifest::changed(index, &changed, start) };
-        self.commit = Some(Commit { payload, whole, after: log.end, start, dead_segments });
+        Commit { payload, whole, after: log.end, start, dead_segments }
     }
 
     /// Lets the manifest say it, and frees what is free then. If there is no space, it is for a later turn.
@@ -206,6 +225,17 @@ fn wanted_spare(state: &State, largest: u64) -> Option<u64> {
     let is_half_full = state.log.end - file.base > file.capacity / 2;
     let has = || state.log.spares.iter().any(|spare| spare.capacity == capacity);
     (is_half_full && !state.disk_full && !has()).then_some(capacity)
+}
+
+/// All log files, the one in use included.
+fn all_logs(state: &State) -> Vec<FullLog> {
+    let ends = state.log.files.iter().skip(1).map(|file| file.base).chain([state.log.end]);
+    let logs = state.log.files.iter().zip(ends).zip(&state.index.spans);
+    let log = |((file, end), span): ((&LogFile, u64), &Span)| {
+        let named = file.file.clone()?;
+        Some(FullLog { named, base: file.base, end, live: span.live })
+    };
+    logs.filter_map(log).collect()
 }
 
 /// The oldest log files that are due.

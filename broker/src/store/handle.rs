@@ -24,13 +24,14 @@ impl Store {
     /// Fails if a file is damaged, and says which and where; see [`Settings::salvage`].
     pub fn open(storage: impl Storage, settings: Settings) -> Result<(Self, Writer, Checkpointer, Recovered), Error> {
         let storage: Box<dyn Storage> = Box::new(storage);
-        let Found { mut state, recovered, manifest, mut repairs } = recover::recover(storage.as_ref(), &settings)?;
-        if !repairs.is_empty() {
-            state.log.append(&mut repairs, &mut state.index, &settings);
-        }
+        let Found { state, recovered, manifest, names } = recover::recover(storage.as_ref(), &settings)?;
         let shared = Arc::new(Shared::new(storage, settings, state));
         let writer = Writer::new(shared.clone());
-        let checkpointer = Checkpointer::new(shared.clone(), manifest);
+        let mut checkpointer = Checkpointer::new(shared.clone(), manifest);
+        if !recovered.damages.is_empty() {
+            checkpointer.renew()?;
+        }
+        recover::remove_useless(shared.storage.as_ref(), &names, &shared.lock(), checkpointer.manifest());
         Ok((Self(Arc::new(Handle(shared))), writer, checkpointer, recovered))
     }
 

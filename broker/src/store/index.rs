@@ -91,7 +91,6 @@ impl Index {
                     self.changed.keys.insert(key.clone());
                     self.metadata.insert(key, Bytes::copy_from_slice(value));
                 }
-                Operation::Void => {}
                 Operation::Remove { key } => {
                     self.metadata.remove(key);
                     self.changed.keys.insert(Bytes::copy_from_slice(key));

@@ -57,12 +57,18 @@ pub(super) struct Written {
 }
 
 impl Gathered {
-    /// Takes what lives in a log file.
-    pub(super) fn log(&mut self, shared: &Shared, log: &FullLog) -> Result<(), Error> {
+    /// Takes what lives in a log file. Fails where the log is damaged, or leaves that out.
+    pub(super) fn log(&mut self, shared: &Shared, log: &FullLog, salvage: bool) -> Result<(), Error> {
         let name = &log.named.name;
         let failed = |error| Error::io(format!("reading {name}"), error);
         let mut frames = Frames::new(log.named.file.as_ref(), log.base, Some(log.end)).map_err(failed)?;
-        while let Some(frame) = frames.next().map_err(failed)? {
+        loop {
+            let Some(frame) = frames.next().map_err(failed)? else {
+                if salvage && frames.skip().map_err(failed)?.is_some() {
+                    continue;
+                }
+                break;
+            };
             let mut reader = Reader::new(frame.payload);
             let state = shared.lock();
             while !reader.is_empty() {
@@ -83,7 +89,11 @@ impl Gathered {
                 self.push(entry, from, publish.parcel.bytes);
             }
         }
-        if frames.at() == log.end { Ok(()) } else { Err(Error::damaged(name, frames.offset(), "no record is there")) }
+        if salvage || frames.at() == log.end {
+            Ok(())
+        } else {
+            Err(Error::damaged(name, frames.offset(), "no record is there"))
+        }
     }
 
     /// Takes what lives in a segment.

@@ -204,31 +204,12 @@ pub(super) fn unpack<E>(
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Operation<'a> {
     Publish(Publish<'a>),
-    Settle {
-        queue: QueueId,
-        positions: Reader<'a>,
-    },
-    Delivered {
-        queue: QueueId,
-        position: Position,
-        count: u32,
-    },
-    DeclareQueue {
-        queue: QueueId,
-        definition: &'a [u8],
-    },
-    RemoveQueue {
-        queue: QueueId,
-    },
-    Put {
-        key: &'a [u8],
-        value: &'a [u8],
-    },
-    Remove {
-        key: &'a [u8],
-    },
-    /// Up to the end of the group there is nothing.
-    Void,
+    Settle { queue: QueueId, positions: Reader<'a> },
+    Delivered { queue: QueueId, position: Position, count: u32 },
+    DeclareQueue { queue: QueueId, definition: &'a [u8] },
+    RemoveQueue { queue: QueueId },
+    Put { key: &'a [u8], value: &'a [u8] },
+    Remove { key: &'a [u8] },
 }
 
 /// A message for some queues.
@@ -250,7 +231,6 @@ pub(super) struct Addressee {
     pub(super) expires: Option<u64>,
 }
 
-const VOID: u8 = 0;
 pub(super) const PUBLISH: u8 = 1;
 pub(super) const SETTLE: u8 = 2;
 pub(super) const DELIVERED: u8 = 3;
@@ -279,19 +259,10 @@ impl<'a> Operation<'a> {
             REMOVE_QUEUE => Self::RemoveQueue { queue: QueueId(reader.number()?) },
             PUT => Self::Put { key: reader.bytes()?, value: reader.bytes()? },
             REMOVE => Self::Remove { key: reader.bytes()? },
-            VOID => {
-                reader.take(reader.whole.len() - reader.at)?;
-                Self::Void
-            }
             _ => return Err(Malformed("an unknown operation")),
         };
         Ok(operation)
     }
-}
-
-/// A group of this length that does nothing.
-pub(super) fn void(len: usize) -> Vec<u8> {
-    vec![VOID; len]
 }
 
 impl<'a> Publish<'a> {

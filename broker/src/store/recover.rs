@@ -2,8 +2,8 @@
 //! where the manifest ends.
 //!
 //! A log file ends where the next one begins, and the last one at the first frame that can't be read, if no later frame
-//! says that it was safe once. Anything else is damage: it is refused, or given up and mended so that the next start finds
-//! it whole. Nothing is deleted before all is read. What was read and may not be on the disk is written again and synced
+//! says that it was safe once. Anything else is damage: it is refused, or given up; then what lives moves to segments, and a new log
+//! begins. Nothing is deleted before all is read. What was read and may not be on the disk is written again and synced
 //! before it is relied on. Syncing alone is not enough: after a sync that failed, Linux shows what it never wrote.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,8 +30,7 @@ pub(super) struct Found {
     pub(super) state: State,
     pub(super) recovered: Recovered,
     pub(super) manifest: Manifest,
-    /// To be appended at once: settles what was given up.
-    pub(super) repairs: Group,
+    pub(super) names: Names,
 }
 
 type Messages = BTreeMap<QueueId, Vec<RecoveredMessage>>;
@@ -46,7 +45,7 @@ struct Recovery<'a> {
 
 /// The numbers in the names of the files.
 #[derive(Debug, Default)]
-struct Names {
+pub(super) struct Names {
     logs: BTreeSet<u64>,
     segments: BTreeSet<u64>,
     bodies: BTreeSet<u64>,
@@ -78,7 +77,7 @@ impl Names {
 
 impl Recovery<'_> {
     fn run(mut self) -> Result<Found, Error> {
-        let (mut known, mut manifest) = self.manifest()?;
+        let (mut known, manifest) = self.manifest()?;
         let mut messages = Messages::new();
         self.segments(&mut known.index, &mut messages)?;
         for ((id, position), count) in &known.counts {
@@ -88,15 +87,10 @@ impl Recovery<'_> {
         known.index.changed = Changed::default();
         let mut state = self.log(&mut known, &mut messages)?;
         let mut index = known.index;
-        let repairs = self.bodies(&mut index)?;
-        if !self.damages.is_empty() {
-            let payload = manifest::whole(&index, known.start);
-            manifest = Manifest::create(self.storage, manifest.number + 1, &payload)?;
-        }
-        self.remove_useless(&index, &state, manifest.number);
-        let recovered = self.recovered(&index, messages);
+        self.bodies(&mut index)?;
+        let recovered = recovered(&index, messages, self.damages);
         state.index = index;
-        Ok(Found { state, recovered, manifest, repairs })
+        Ok(Found { state, recovered, manifest, names: self.names })
     }
 
     /// Gives up a piece of a file, or refuses to.
@@ -283,19 +277,14 @@ impl Recovery<'_> {
                 return Ok((at, safe));
             }
             self.damaged(&named.name, offset, "no record is there, but there was one")?;
-            let until = match later {
-                Some(_) => frames.at(),
-                None => next.unwrap_or(at),
-            };
-            fill(named, base, at, until)?;
             if later.is_none() {
-                return Ok((until, safe));
+                return Ok((next.unwrap_or(at), safe));
             }
         }
     }
 
-    /// Looks whether all bodies that are needed are there. What is not is settled by the group that it returns.
-    fn bodies(&mut self, index: &mut Index) -> Result<Group, Error> {
+    /// Looks whether all bodies that are needed are there, and settles the messages whose are not.
+    fn bodies(&mut self, index: &mut Index) -> Result<(), Error> {
         let mut repairs = Group::new();
         let missing: Vec<u64> = index.bodies.keys().filter(|id| !self.names.bodies.contains(id)).copied().collect();
         for id in missing {
@@ -303,49 +292,50 @@ impl Recovery<'_> {
             index.users_of(id).into_iter().for_each(|(queue, position)| repairs.settle(queue, [position]));
         }
         index.apply(&repairs.bytes, 0, |_, _| {}).expect("groups are well formed");
-        Ok(repairs)
+        Ok(())
     }
+}
 
-    /// Removes what a crash or an earlier use left. If a file stays, the next start finds it.
-    fn remove_useless(&self, index: &Index, state: &State, manifest: u64) {
-        let segments = self.names.segments.iter().filter(|id| !index.segments.contains_key(&(**id as u32)));
-        let bodies = self.names.bodies.iter().filter(|id| !index.bodies.contains_key(id));
-        let in_use: BTreeSet<&str> =
-            state.log.files.iter().flat_map(|file| &file.file).map(|named| named.name.as_str()).collect();
-        let logs = self.names.logs.iter().map(|number| log::file_name(*number));
-        let manifests = self.names.manifests.iter().filter(|number| **number != manifest);
-        let useless = segments
-            .map(|id| segment::file_name(*id as u32))
-            .chain(bodies.map(|id| log::body_name(*id)))
-            .chain(logs.filter(|name| !in_use.contains(name.as_str())))
-            .chain(manifests.map(|number| Manifest::name(*number)));
-        useless.for_each(|name| drop(self.storage.remove(&name)));
-    }
+/// Removes what a crash or an earlier use left. If a file stays, the next start finds it.
+pub(super) fn remove_useless(storage: &dyn Storage, names: &Names, state: &State, manifest: u64) {
+    let index = &state.index;
+    let segments = names.segments.iter().filter(|id| !index.segments.contains_key(&(**id as u32)));
+    let bodies = names.bodies.iter().filter(|id| !index.bodies.contains_key(id));
+    let in_use: BTreeSet<&str> =
+        state.log.files.iter().flat_map(|file| &file.file).map(|named| named.name.as_str()).collect();
+    let logs = names.logs.iter().map(|number| log::file_name(*number));
+    let manifests = names.manifests.iter().filter(|number| **number != manifest);
+    let useless = segments
+        .map(|id| segment::file_name(*id as u32))
+        .chain(bodies.map(|id| log::body_name(*id)))
+        .chain(logs.filter(|name| !in_use.contains(name.as_str())))
+        .chain(manifests.map(|number| Manifest::name(*number)));
+    useless.for_each(|name| drop(storage.remove(&name)));
+}
 
-    fn recovered(self, index: &Index, mut messages: Messages) -> Recovered {
-        let queue = |(id, queue): (&QueueId, &super::index::Queue)| {
-            let mut messages = messages.remove(id).unwrap_or_default();
-            messages.retain(|message| queue.messages.contains_key(&message.position));
-            if !messages.is_sorted_by_key(|message| message.position) {
-                messages.sort_unstable_by_key(|message| message.position);
-            }
-            for (position, count) in &queue.counts {
-                if let Ok(at) = messages.binary_search_by_key(position, |message| message.position) {
-                    messages[at].deliveries = *count;
-                }
-            }
-            RecoveredQueue { id: *id, definition: queue.definition.clone(), next: Position(queue.next), messages }
-        };
-        Recovered {
-            queues: index.queues.iter().map(queue).collect(),
-            metadata: index
-                .metadata
-                .iter()
-                .map(|(key, value)| (key.clone(), value.clone()))
-                .collect::<Vec<(Bytes, Bytes)>>(),
-            next_queue: QueueId(index.next_queue),
-            damages: self.damages,
+fn recovered(index: &Index, mut messages: Messages, damages: Vec<Damage>) -> Recovered {
+    let queue = |(id, queue): (&QueueId, &super::index::Queue)| {
+        let mut messages = messages.remove(id).unwrap_or_default();
+        messages.retain(|message| queue.messages.contains_key(&message.position));
+        if !messages.is_sorted_by_key(|message| message.position) {
+            messages.sort_unstable_by_key(|message| message.position);
         }
+        for (position, count) in &queue.counts {
+            if let Ok(at) = messages.binary_search_by_key(position, |message| message.position) {
+                messages[at].deliveries = *count;
+            }
+        }
+        RecoveredQueue { id: *id, definition: queue.definition.clone(), next: Position(queue.next), messages }
+    };
+    Recovered {
+        queues: index.queues.iter().map(queue).collect(),
+        metadata: index
+            .metadata
+            .iter()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect::<Vec<(Bytes, Bytes)>>(),
+        next_queue: QueueId(index.next_queue),
+        damages,
     }
 }
 
@@ -384,15 +374,5 @@ fn write_again(named: &Named, purpose: Use, header: frame::Header, from: u64, un
         named.file.write_at(&bytes, offset)
     };
     again().map_err(|error| Error::io(format!("writing {} again", named.name), error))?;
-    named.file.sync().map_err(|error| sync_error(&format!("syncing {}", named.name), error))
-}
-
-/// Puts a frame without operations over what can't be read, so that the log is whole again.
-fn fill(named: &Named, base: u64, from: u64, until: u64) -> Result<(), Error> {
-    let Some(len) = (until - from).checked_sub(frame::FRAME as u64) else { return Ok(()) };
-    let mut bytes = Vec::new();
-    frame::put_frame(&mut bytes, from, from, &super::record::void(len as usize));
-    let written = named.file.write_at(&bytes, HEADER + from - base);
-    written.map_err(|error| Error::io(format!("mending {}", named.name), error))?;
     named.file.sync().map_err(|error| sync_error(&format!("syncing {}", named.name), error))
 }

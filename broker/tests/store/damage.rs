@@ -1,1 +1,159 @@
+//! Disks that rot: a flipped bit is refused, or met when the message is read, and never believed.
 
+use hopmq_broker::store::*;
+
+use crate::model::*;
+use crate::seeds;
+
+/// A folder with all kinds of files, closed in good order. What is in it, with and without its last group.
+fn folder(seed: u64) -> (CrashStorage, Model, Model) {
+    let disk = CrashStorage::new();
+    let (mut workload, mut model) = (Workload::new(seed), Model::default());
+    let (store, mut writer, mut checkpointer, _) = Store::open(disk.clone(), small()).unwrap();
+    let mut group = Group::with_large_body(LARGE);
+    let (mut before, count) = (Model::default(), 40 + workload.random.below(60));
+    for nth in 0..count {
+        before = model.clone();
+        for step in workload.group(&model) {
+            step.put(&mut group);
+            model.apply(&step);
+        }
+        store.append(&mut group).unwrap();
+        writer.turn().unwrap();
+        if nth + 2 < count && workload.random.below(4) == 0 {
+            checkpointer.turn_eagerly().unwrap();
+            checkpointer.turn().unwrap();
+        }
+    }
+    (disk, before, model)
+}
+
+/// Where a byte is not zero, or one that lies a bit behind it.
+fn somewhere(disk: &CrashStorage, random: &mut Random) -> (String, u64) {
+    let names = disk.list().unwrap();
+    loop {
+        let name = &names[random.below(names.len() as u64) as usize];
+        let file = disk.open(name).unwrap();
+        let mut bytes = vec![0; file.size().unwrap() as usize];
+        file.read_at(&mut bytes, 0).unwrap();
+        let Some(last) = bytes.iter().rposition(|byte| *byte != 0) else { continue };
+        return (name.clone(), random.below((last as u64 + 8).min(bytes.len() as u64)));
+    }
+}
+
+/// The messages of the model that can be read; a wrong one must not be among them.
+fn read_all(model: &Model, store: &Store, name: &str) -> Vec<Error> {
+    let mut errors = Vec::new();
+    for (id, queue) in &model.queues {
+        for (position, kept) in &queue.messages {
+            match store.read(QueueId(*id), Position(*position)) {
+                Ok(content) => assert_eq!(content, kept.content, "{name}"),
+                Err(error) => errors.push(error),
+            }
+        }
+    }
+    errors
+}
+
+#[test]
+fn a_flipped_bit_is_never_believed() {
+    let [mut refused, mut unread, mut harmless, mut tail] = [0; 4];
+    seeds("flipped bits", |seed| {
+        for nth in 0..30 {
+            let (disk, before, model) = folder(seed);
+            let mut random = Random(seed ^ (nth << 32));
+            let (file, offset) = somewhere(&disk, &mut random);
+            disk.flip(&file, offset, random.below(8) as u8);
+            let name = format!("seed {seed}, bit of {file} at byte {offset}");
+            match Store::open(disk.clone(), small()) {
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Damaged, "{name}: {error}");
+                    let says_where =
+                        ["log-", "segment-", "manifest"].iter().any(|file| error.to_string().contains(file));
+                    assert!(says_where, "{name}: {error}");
+                    refused += 1;
+                    salvage(&disk, &model, &name);
+                }
+                Ok((store, _, _, recovered)) => {
+                    let errors = read_all(&model, &store, &name);
+                    if model.difference(&store, &recovered).is_none() {
+                        harmless += 1;
+                    } else if before.difference(&store, &recovered).is_none() {
+                        // The last thing that was written has nothing behind it that tells that it was safe.
+                        tail += 1;
+                    } else {
+                        assert!(!errors.is_empty(), "{name}: {:?}", model.difference(&store, &recovered));
+                        assert!(errors.iter().all(|error| error.kind() == ErrorKind::Damaged), "{name}: {errors:?}");
+                        unread += 1;
+                    }
+                }
+            }
+        }
+        30
+    });
+    println!("{refused} refused, {unread} met when read, {harmless} harmless, {tail} taken for a torn end");
+    assert!(refused > 10 && unread > 0, "these disks were not damaged enough");
+}
+
+/// What is not damaged can be had, and the folder is whole again.
+fn salvage(disk: &CrashStorage, model: &Model, name: &str) {
+    let settings = Settings { salvage: true, ..small() };
+    let opened = Store::open(disk.clone(), settings);
+    let Ok((store, mut writer, mut checkpointer, recovered)) = opened else {
+        // Without a manifest nothing can be made of the rest.
+        let error = opened.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("manifest"), "{name}: {error}");
+        return;
+    };
+    assert!(!recovered.damages.is_empty(), "{name}");
+    let known = |queue: &RecoveredQueue| queue.messages.iter().map(|message| message.position).collect::<Vec<_>>();
+    for queue in &recovered.queues {
+        let Some(expected) = model.queues.get(&queue.id.0) else { continue };
+        for (position, content) in known(queue).iter().zip(store.read_many(queue.id, &known(queue))) {
+            // What was settled by a record that is lost comes back; nothing else does.
+            if let (Some(kept), Ok(content)) = (expected.messages.get(&position.0), content) {
+                assert_eq!(content, kept.content, "{name}");
+            }
+        }
+    }
+    writer.turn().unwrap();
+    while checkpointer.turn_eagerly().unwrap() {
+        writer.turn().unwrap();
+    }
+    let before: Vec<_> = recovered.queues.iter().map(known).collect();
+    drop((store, writer, checkpointer));
+    let (.., again) = Store::open(disk.clone(), small()).unwrap_or_else(|error| panic!("{name}, salvaged: {error}"));
+    assert_eq!(again.queues.iter().map(known).collect::<Vec<_>>(), before, "{name}");
+}
+
+/// How often a log file was begun before this one was.
+fn log_number(disk: &CrashStorage, name: &str) -> u64 {
+    let mut number = [0; 8];
+    if name.starts_with("log-") {
+        disk.open(name).unwrap().read_at(&mut number, 12).unwrap();
+    }
+    u64::from_le_bytes(number)
+}
+
+#[test]
+fn a_missing_file_is_refused() {
+    seeds("missing files", |seed| {
+        let (disk, _, model) = folder(seed);
+        // Without its newest file, a log looks like one that had not come that far.
+        let newest = disk.list().unwrap().into_iter().max_by_key(|name| log_number(&disk, name));
+        let names: Vec<_> = disk.list().unwrap().into_iter().filter(|name| Some(name) != newest.as_ref()).collect();
+        let file = &names[Random(seed).below(names.len() as u64) as usize];
+        disk.remove(file).unwrap();
+        match Store::open(disk.clone(), small()) {
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Damaged, "seed {seed}, {file}: {error}");
+                salvage(&disk, &model, &format!("seed {seed}, {file}"));
+            }
+            // It was kept for later.
+            Ok((store, _, _, recovered)) => {
+                assert_eq!(model.difference(&store, &recovered), None, "seed {seed}, {file}");
+            }
+        }
+        1
+    });
+}
