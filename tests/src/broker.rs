@@ -6,10 +6,11 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use crate::embedded::embedded;
 use crate::{Failure, Outcome};
 
 /// Where the broker is: what `cargo xtask rabbitmq env` prints.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Broker {
     /// `amqp://guest:guest@127.0.0.1:PORT/%2f`
     pub amqp: String,
@@ -27,12 +28,15 @@ pub struct Broker {
 /// If the environment doesn't tell where it is.
 pub fn broker() -> &'static Broker {
     static BROKER: OnceLock<Broker> = OnceLock::new();
-    BROKER.get_or_init(|| Broker {
-        amqp: variable("AMQP_URL"),
-        amqps: variable("AMQPS_URL"),
-        tls: variable("HOPMQ_TLS_DIR"),
-        http: variable("RABBITMQ_HTTP"),
-        ctl: variable("HOPMQ_RABBITMQCTL"),
+    BROKER.get_or_init(|| match embedded() {
+        Some((_, uri)) => Broker { amqp: uri.clone(), ..Broker::default() },
+        None => Broker {
+            amqp: variable("AMQP_URL"),
+            amqps: variable("AMQPS_URL"),
+            tls: variable("HOPMQ_TLS_DIR"),
+            http: variable("RABBITMQ_HTTP"),
+            ctl: variable("HOPMQ_RABBITMQCTL"),
+        },
     })
 }
 
@@ -112,6 +116,10 @@ impl Alarm {
     /// If `rabbitmqctl` fails.
     pub fn raise() -> Outcome<Self> {
         let alarm = Self(());
+        if let Some((embedded, _)) = embedded() {
+            embedded.set_memory_alarm(true);
+            return Ok(alarm);
+        }
         broker().ctl(&["set_vm_memory_high_watermark", "0.00001"])?;
         Ok(alarm)
     }
@@ -119,7 +127,9 @@ impl Alarm {
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        if let Err(failure) = broker().ctl(&["set_vm_memory_high_watermark", "absolute", "4GB"]) {
+        if let Some((embedded, _)) = embedded() {
+            embedded.set_memory_alarm(false);
+        } else if let Err(failure) = broker().ctl(&["set_vm_memory_high_watermark", "absolute", "4GB"]) {
             eprintln!("the memory alarm stays: {failure}");
         }
     }

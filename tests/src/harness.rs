@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_lite::future::block_on;
 
-use crate::{Outcome, broker};
+use crate::{Outcome, broker, embedded};
 
 /// How long a scenario may take: it ends by itself well before, or hangs.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -47,6 +47,10 @@ impl Harness {
 /// If it fails, panics, or is not done in time.
 pub fn run(scenario: &'static str, alone: bool, body: impl FnOnce(Harness) -> Outcome + Send + 'static) {
     static TURN: RwLock<()> = RwLock::new(());
+    if let Some(why) = embedded::why_not(scenario) {
+        eprintln!("{scenario} is not for the embedded broker: {why}");
+        return;
+    }
     // A scenario that failed leaves nothing behind under this lock.
     let _alone = alone.then(|| TURN.write().unwrap_or_else(PoisonError::into_inner));
     let _beside = (!alone).then(|| TURN.read().unwrap_or_else(PoisonError::into_inner));

@@ -17,6 +17,7 @@
 #![allow(dead_code, reason = "the operations that need the rest follow")]
 
 mod access;
+mod alarms;
 mod bindings;
 mod channel;
 mod consume;
@@ -47,6 +48,7 @@ use hopmq_proto::{FieldTable, Time};
 
 use access::Access;
 pub(crate) use access::MECHANISMS;
+pub(crate) use alarms::{DISK, MEMORY};
 use consumer::Consumer;
 use exchange::{Exchange, ExchangeSpec, Kind, Name};
 use queue::Queue;
@@ -85,6 +87,8 @@ pub(crate) struct Engine {
     /// Connections that have something to write since they were last asked.
     woken: Vec<Id<Session>>,
     scratch: Vec<u8>,
+    /// What runs out.
+    shortage: alarms::Shortage,
 }
 
 /// Where a method came in.
@@ -112,6 +116,7 @@ impl Engine {
             alarms: BTreeSet::new(),
             woken: Vec::new(),
             scratch: Vec::new(),
+            shortage: 0,
         };
         engine.add_vhost("/");
         engine

@@ -65,6 +65,9 @@ impl Engine {
         if properties.flags() & (EXPIRATION | USER_ID) != 0 {
             self.check_properties(at, &properties)?;
         }
+        if self.shortage != 0 {
+            self.note_publisher(at.session);
+        }
         let topology = self.topology;
         let Some(session) = self.sessions.get_mut(at.session) else { return Ok(()) };
         let Some(channel) = session.channel_mut(at.channel) else { return Ok(()) };

@@ -37,6 +37,8 @@ pub(crate) struct Session {
     pub(crate) starved: Vec<Id<Consumer>>,
     /// Whether it is in the list of those to be woken.
     pub(crate) woken: bool,
+    /// Whether it has published while something runs out.
+    pub(crate) blocked: bool,
     /// When it is cut off, if it is not further by then.
     patience: Option<Time>,
     /// Whether it is over: nothing of it is left but its last bytes.
@@ -71,6 +73,7 @@ impl Engine {
             confirming: Vec::new(),
             starved: Vec::new(),
             woken: false,
+            blocked: false,
             patience: Some(now + PATIENCE),
             ended: false,
         })

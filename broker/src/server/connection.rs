@@ -143,7 +143,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
         if self.transmit.is_empty() {
             news = engine.poll_transmit(now, self.id, &mut self.transmit);
         }
-        let was_full = std::mem::replace(&mut self.full, engine.queued(self.id) > READ_MARK);
+        let blocked = engine.is_blocked(self.id);
+        if blocked {
+            // What it has to say lies unread, so that its silence says nothing.
+            engine.received(now, self.id);
+        }
+        let was_full = std::mem::replace(&mut self.full, blocked || engine.queued(self.id) > READ_MARK);
         news |= was_full && !self.full;
         if engine.is_over(self.id) {
             self.phase = Phase::Ending(now + LAST_WORDS);

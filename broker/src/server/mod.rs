@@ -196,6 +196,24 @@ impl Broker {
         }
     }
 
+    /// Lets the broker believe that memory is low, or no longer: whoever publishes meanwhile is blocked
+    /// (`connection.blocked`, RabbitMQ's page "Blocked Connections"), until it is over.
+    pub fn set_memory_alarm(&self, on: bool) {
+        self.change(|engine, now| engine.set_alarm_of(now, engine::MEMORY, on));
+    }
+
+    /// Does something to the engine, and wakes whoever has something to do by that.
+    fn change<T>(&self, change: impl FnOnce(&mut Engine, hopmq_proto::Time) -> T) -> T {
+        let now = self.0.shared.clock.now();
+        let mut wakes = Vec::new();
+        let mut state = self.0.shared.lock();
+        let result = change(&mut state.engine, now);
+        state.collect(&mut wakes);
+        drop(state);
+        wakes.into_iter().for_each(std::task::Waker::wake);
+        result
+    }
+
     /// The clock that the broker goes by.
     pub fn clock(&self) -> &Clock {
         &self.0.shared.clock
