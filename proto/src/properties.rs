@@ -302,6 +302,17 @@ impl<B: OctetsMut> Properties<B> {
         })
     }
 
+    /// Takes `expiration` away: a message that was dead-lettered lives on.
+    #[must_use]
+    pub fn without_expiration(mut self) -> Self {
+        let place = if self.has(EXPIRATION) { self.place(EXPIRATION) } else { return self };
+        let removed = place.map(|place| {
+            self.bytes.to_mut().drain(place);
+            self.flags &= !flag(EXPIRATION);
+        });
+        self.note(removed)
+    }
+
     fn set(mut self, property: usize, write: impl FnOnce(&mut Vec<u8>) -> Result<(), Flaw>) -> Self {
         let written = self.place(property).and_then(|place| wire::replace(self.bytes.to_mut(), place, write));
         if written.is_ok() {
@@ -444,6 +455,13 @@ mod tests {
         assert_eq!((properties.app_id(), properties.timestamp()), (Some("app"), Some(7)));
         assert_eq!(properties.headers().unwrap(), FieldTable::from([("a", "one"), ("b", "two")]));
         assert_eq!((properties.priority(), properties.reply_to()), (None, None));
+    }
+
+    #[test]
+    fn an_expiration_can_be_taken_away() {
+        let rest = Properties::new().with_reply_to("r").with_message_id("m");
+        assert_eq!(rest.clone().with_expiration("60000").without_expiration(), rest);
+        assert_eq!(rest.clone().without_expiration(), rest);
     }
 
     #[test]

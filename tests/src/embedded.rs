@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use hopmq_broker::Broker;
 
 /// Scenarios that only RabbitMQ can run, and why.
-const ONLY_RABBITMQ: [(&str, &str); 10] = [
+const ONLY_RABBITMQ: [(&str, &str); 11] = [
     ("the_broker_shows_a_connection_by_its_name", "the management API is not part of the embedded broker"),
     (
         "all_that_waits_ends_with_320_when_the_broker_closes_the_connection",
@@ -15,7 +15,8 @@ const ONLY_RABBITMQ: [(&str, &str); 10] = [
         "what_waits_while_publishing_is_blocked_ends_with_the_connection",
         "it asks the management API to close a connection",
     ),
-    ("what_a_user_may_not_do_is_told", "it makes users by rabbitmqctl"),
+    ("what_a_user_may_not_do_is_403_and_closes_the_channel_alone", "it has one user"),
+    ("a_stream_is_read_by_everybody_from_where_they_like", "it refuses streams"),
     ("a_client_certificate_lets_its_owner_in", "TLS"),
     ("tls_with_the_brokers_own_root_carries_large_messages", "TLS"),
     ("tls_settings_may_stand_in_the_uri", "TLS"),
@@ -31,6 +32,7 @@ pub(crate) fn embedded() -> Option<&'static (Broker, String)> {
         let wanted = std::env::var("HOPMQ_BROKER").is_ok_and(|broker| broker == "embedded");
         wanted.then(|| {
             let broker = Broker::in_memory();
+            broker.add_vhost("hopmq-other");
             let address = broker.listen("127.0.0.1:0").expect("the system has a free port");
             (broker, format!("amqp://guest:guest@{address}/%2f"))
         })

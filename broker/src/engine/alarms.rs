@@ -6,9 +6,9 @@
 use hopmq_proto::Time;
 use hopmq_proto::method::connection;
 
+use super::Engine;
 use super::session::Session;
 use super::slots::Id;
-use super::Engine;
 
 /// Something that runs out.
 pub(crate) type Shortage = u8;

@@ -10,8 +10,10 @@ use super::consumer::Consumer;
 use super::exchange::Name;
 use super::publish::{Confirms, KnownRoute};
 use super::refusal::Refusal;
+use super::reply_to::Replies;
 use super::session::Session;
 use super::slots::Id;
+use super::tx::Pending;
 use super::unacked::Unacked;
 use super::{At, Engine};
 
@@ -31,6 +33,9 @@ pub(crate) struct Channel {
     /// The queue that was declared last, which an empty name stands for.
     pub(crate) last_queue: Option<Name>,
     pub(crate) confirms: Option<Confirms>,
+    /// What is not committed, if it is transactional.
+    pub(crate) pending: Option<Pending>,
+    pub(crate) replies: Option<Replies>,
     /// Where the last publish went.
     pub(crate) known_route: KnownRoute,
 }
@@ -53,10 +58,16 @@ impl Engine {
         for consumer in std::mem::take(&mut channel.consumers) {
             self.remove_consumer(consumer);
         }
+        if let Some(replies) = channel.replies.take() {
+            self.reply_names.remove(&replies.name);
+        }
+        if let Some(pending) = channel.pending.take() {
+            channel.unacked.put_back(pending.settled.into_iter().flat_map(|(_, held)| held).collect());
+        }
         self.requeue(channel.unacked.take());
     }
 
-    fn channel_mut(&mut self, at: At) -> Option<&mut Channel> {
+    pub(super) fn channel_mut(&mut self, at: At) -> Option<&mut Channel> {
         self.sessions.get_mut(at.session)?.channel_mut(at.channel)
     }
 
@@ -83,6 +94,9 @@ impl Engine {
             Method::ExchangeBind(bind) => self.exchange_bind(at, &bind),
             Method::ExchangeUnbind(unbind) => self.exchange_unbind(at, &unbind),
             Method::ConfirmSelect(select) => self.confirm_select(at, select),
+            Method::TxSelect(_) => self.tx_select(at),
+            Method::TxCommit(_) => self.tx_commit(at),
+            Method::TxRollback(_) => self.tx_rollback(at),
             Method::ChannelFlow(flow) if flow.active => {
                 self.answer(at, &channel::FlowOk { active: true });
                 Ok(())
@@ -98,6 +112,9 @@ impl Engine {
 
     fn confirm_select(&mut self, at: At, select: confirm::Select) -> Result<(), Refusal> {
         if let Some(channel) = self.channel_mut(at) {
+            if channel.pending.is_some() {
+                return Err(Refusal::precondition("cannot switch from tx to confirm mode"));
+            }
             channel.confirms.get_or_insert_default();
         }
         if !select.nowait {

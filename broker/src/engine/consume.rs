@@ -5,11 +5,15 @@ use hopmq_proto::method::basic;
 use super::access::{Permission, Resource};
 use super::consumer::Consumer;
 use super::refusal::Refusal;
+use super::reply_to::REPLY_TO;
 use super::slots::Id;
 use super::{At, Engine};
 
 impl Engine {
     pub(super) fn consume(&mut self, at: At, consume: &basic::Consume<'_>) -> Result<(), Refusal> {
+        if consume.queue == REPLY_TO {
+            return self.consume_replies(at, consume);
+        }
         let name = self.queue_name(at, consume.queue)?;
         self.check(at, Permission::Read, Resource::Queue(&name))?;
         if self.consumer_tagged(at, consume.consumer_tag).is_some() {
@@ -76,6 +80,7 @@ impl Engine {
         {
             channel.consumers.retain(|other| *other != consumer);
         }
+        self.cancel_replies(at, cancel.consumer_tag);
         // A consumer that is not there can be cancelled as well.
         if !cancel.nowait {
             self.answer(at, &basic::CancelOk { consumer_tag: cancel.consumer_tag });

@@ -3,6 +3,7 @@
 use hopmq_proto::{Arguments, ContentKind};
 
 use super::consumer::Consumer;
+use super::dead_letter::Reason;
 use super::queue::Queue;
 use super::ready::Entry;
 use super::session::Session;
@@ -146,7 +147,7 @@ impl Engine {
         while let Some(queue) = self.queues.get_mut(id)
             && let Some(entry) = queue.ready.pop_expired(now)
         {
-            self.settled(id, entry);
+            self.give_up(id, entry, Reason::Expired);
         }
     }
 
@@ -156,7 +157,7 @@ impl Engine {
             && queue.is_over()
             && let Some(entry) = queue.ready.pop()
         {
-            self.settled(id, entry);
+            self.give_up(id, entry, Reason::TooLong);
         }
     }
 

@@ -22,6 +22,7 @@ mod bindings;
 mod channel;
 mod consume;
 mod consumer;
+mod dead_letter;
 mod declare_exchange;
 mod declare_queue;
 mod deliver;
@@ -33,22 +34,24 @@ mod publish;
 mod queue;
 mod ready;
 mod refusal;
+mod reply_to;
 mod session;
 mod settings;
 mod settle;
 mod slots;
 mod topic;
+mod tx;
 mod unacked;
 mod vhost;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use hopmq_proto::method::Encode;
 use hopmq_proto::{FieldTable, Time};
 
 use access::Access;
 pub(crate) use access::MECHANISMS;
-pub(crate) use alarms::{DISK, MEMORY};
+pub(crate) use alarms::MEMORY;
 use consumer::Consumer;
 use exchange::{Exchange, ExchangeSpec, Kind, Name};
 use queue::Queue;
@@ -87,6 +90,10 @@ pub(crate) struct Engine {
     /// Connections that have something to write since they were last asked.
     woken: Vec<Id<Session>>,
     scratch: Vec<u8>,
+    /// Dead letters under way.
+    deads: dead_letter::Deads,
+    /// Who waits for direct answers, by the name that they are published to.
+    reply_names: HashMap<Name, (Id<Session>, u16)>,
     /// What runs out.
     shortage: alarms::Shortage,
 }
@@ -116,6 +123,8 @@ impl Engine {
             alarms: BTreeSet::new(),
             woken: Vec::new(),
             scratch: Vec::new(),
+            deads: dead_letter::Deads::new(),
+            reply_names: HashMap::new(),
             shortage: 0,
         };
         engine.add_vhost("/");
@@ -124,6 +133,9 @@ impl Engine {
 
     /// Adds a virtual host, with the exchanges that each has from the start.
     pub(crate) fn add_vhost(&mut self, name: &str) -> Id<Vhost> {
+        if let Some(known) = self.vhost_named(name) {
+            return known;
+        }
         let vhost = self.vhosts.insert(Vhost::new(name));
         let predeclared = [
             ("amq.direct", Kind::Direct, false),
@@ -162,6 +174,7 @@ impl Engine {
         {
             self.alarms.pop_first();
             self.queue_alarm(queue);
+            self.hand_on_dead_letters();
         }
     }
 

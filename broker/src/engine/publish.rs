@@ -1,5 +1,8 @@
 //! Publishing: from the message that came to the queues that hold it, and the confirm.
 
+use std::borrow::Cow;
+
+use bytes::Bytes;
 use hopmq_proto::method::basic;
 use hopmq_proto::{Arguments, Content, ContentKind, FieldTable, Properties, code};
 
@@ -12,6 +15,7 @@ use super::refusal::Refusal;
 use super::session::Session;
 use super::settings::Overflow;
 use super::slots::Id;
+use super::tx::Publish;
 use super::vhost::Vhost;
 use super::{At, Engine};
 
@@ -54,6 +58,7 @@ pub(super) enum Taken {
 const HEADERS: u16 = 1 << 13;
 const EXPIRATION: u16 = 1 << 8;
 const USER_ID: u16 = 1 << 4;
+const REPLY_TO: u16 = 1 << 9;
 
 impl Engine {
     pub(super) fn publish(&mut self, at: At, content: Content) -> Result<(), Refusal> {
@@ -77,12 +82,11 @@ impl Engine {
         if !is_known {
             self.route(at, &arguments, &properties, &mut route)?;
         }
-        let body = content.body_bytes();
-        self.publish_to(at, &arguments, properties, body, &route.queues);
-        if let Some(channel) = self.sessions.get_mut(at.session).and_then(|session| session.channel_mut(at.channel)) {
+        let result = self.publish_to(at, &arguments, properties, &content.body_bytes(), &route.queues);
+        if let Some(channel) = self.channel_mut(at) {
             channel.known_route = route;
         }
-        Ok(())
+        result
     }
 
     fn publish_to(
@@ -90,23 +94,45 @@ impl Engine {
         at: At,
         arguments: &Arguments<'_>,
         properties: Properties<&[u8]>,
-        body: bytes::Bytes,
+        body: &Bytes,
         queues: &[Id<Queue>],
-    ) {
-        let mut taken = Taken::Yes;
-        if queues.is_empty() {
-            if arguments.mandatory {
-                self.give_back(at, arguments, properties, &body);
+    ) -> Result<(), Refusal> {
+        let properties = match properties.flags() & (HEADERS | REPLY_TO) {
+            0 => properties.into(),
+            _ => without_bcc(self.name_reply(at, properties)?),
+        };
+        let properties = properties.as_ref_properties();
+        if arguments.exchange.is_empty() && arguments.routing_key.starts_with(b"amq.rabbitmq.reply-to.") {
+            self.deliver_reply(arguments.routing_key, properties, body);
+        }
+        let is_pending = self.channel_mut(at).is_some_and(|channel| channel.pending.is_some());
+        if queues.is_empty() && !arguments.mandatory && !is_pending {
+            self.note_publish(at, Taken::Yes);
+            return Ok(());
+        }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let message = Message::new(&mut scratch, arguments.exchange, arguments.routing_key, properties, body.clone());
+        self.scratch = scratch;
+        match self.channel_mut(at).and_then(|channel| channel.pending.as_mut()) {
+            Some(pending) => {
+                let queues = queues.to_vec();
+                pending.publishes.push(Publish { message, mandatory: arguments.mandatory, queues });
             }
-        } else {
-            let facts = Facts::of(&properties);
-            let mut scratch = std::mem::take(&mut self.scratch);
-            let message = Message::new(&mut scratch, arguments.exchange, arguments.routing_key, properties, body);
-            self.scratch = scratch;
-            for queue in queues {
-                if self.enqueue(*queue, &message, facts) == Taken::Refused {
-                    taken = Taken::Refused;
-                }
+            None => self.hand_over(at, &message, arguments.mandatory, queues),
+        }
+        Ok(())
+    }
+
+    /// Gives a message to the queues that it goes to, or back to its publisher if there are none.
+    pub(super) fn hand_over(&mut self, at: At, message: &Message, mandatory: bool, queues: &[Id<Queue>]) {
+        let mut taken = Taken::Yes;
+        if queues.is_empty() && mandatory {
+            self.give_back(at, message);
+        }
+        let facts = if queues.is_empty() { Facts::default() } else { message.facts() };
+        for queue in queues {
+            if self.enqueue(*queue, message, facts) == Taken::Refused {
+                taken = Taken::Refused;
             }
         }
         self.note_publish(at, taken);
@@ -149,16 +175,17 @@ impl Engine {
     }
 
     /// Sends a message back that no queue takes.
-    fn give_back(&mut self, at: At, arguments: &Arguments<'_>, properties: Properties<&[u8]>, body: &bytes::Bytes) {
+    fn give_back(&mut self, at: At, message: &Message) {
         let Some(session) = self.sessions.get_mut(at.session) else { return };
         let arguments = Arguments {
             reply_code: code::NO_ROUTE,
             reply_text: b"NO_ROUTE",
-            exchange: arguments.exchange,
-            routing_key: arguments.routing_key,
+            exchange: message.exchange(),
+            routing_key: message.routing_key(),
             ..Arguments::default()
         };
-        let _ = session.proto.answer_message(at.channel, ContentKind::Return, &arguments, properties, body.into());
+        let (properties, body) = (message.properties(), message.body());
+        let _ = session.proto.answer_message(at.channel, ContentKind::Return, &arguments, properties, body);
         Self::wake(&mut self.woken, at.session, session);
     }
 
@@ -270,6 +297,9 @@ impl Engine {
         let Some(queue) = self.queues.get_mut(id) else { return Taken::Yes };
         let settings = &queue.settings;
         if settings.overflow != Overflow::DropHead && queue.is_full() {
+            if settings.overflow == Overflow::RejectToDeadLetters {
+                self.bury_refused(id, message);
+            }
             return Taken::Refused;
         }
         let expiration = facts.expiration.map(std::time::Duration::from_millis);
@@ -295,7 +325,7 @@ impl Engine {
 }
 
 /// The further routing keys in the headers `CC` and `BCC` (RabbitMQ's page "Sender-selected Distribution").
-fn copies<'a>(headers: &FieldTable<&'a [u8]>) -> Result<Vec<&'a [u8]>, Refusal> {
+pub(super) fn copies<'a>(headers: &FieldTable<&'a [u8]>) -> Result<Vec<&'a [u8]>, Refusal> {
     let mut keys = Vec::new();
     for name in ["CC", "BCC"] {
         let Some(value) = headers.get(name) else { continue };
@@ -305,4 +335,14 @@ fn copies<'a>(headers: &FieldTable<&'a [u8]>) -> Result<Vec<&'a [u8]>, Refusal> 
         keys.extend(list.iter().filter_map(|key| key.as_bytes()));
     }
     Ok(keys)
+}
+
+/// Nobody sees who else got a blind copy.
+fn without_bcc(properties: Properties<Cow<'_, [u8]>>) -> Properties<Cow<'_, [u8]>> {
+    let mut headers = match properties.headers() {
+        Ok(headers) if headers.contains_key("BCC") => headers.to_owned_table(),
+        _ => return properties,
+    };
+    headers.remove("BCC");
+    properties.with_headers(&headers)
 }

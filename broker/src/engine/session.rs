@@ -84,7 +84,10 @@ impl Engine {
         self.now = now;
         let Some(session) = self.sessions.get_mut(id) else { return };
         match session.proto.handle(now, incoming) {
-            Ok(Some(event)) => self.handle_event(id, event),
+            Ok(Some(event)) => {
+                self.handle_event(id, event);
+                self.hand_on_dead_letters();
+            }
             Ok(None) => {}
             // The client is told already.
             Err(_) => self.end_session(id),
@@ -190,6 +193,7 @@ impl Engine {
             Self::wake(&mut self.woken, id, session);
         }
         self.release(id);
+        self.hand_on_dead_letters();
     }
 
     /// Closes a connection, for the reasons of an operator or of the broker itself.
@@ -252,6 +256,7 @@ impl Engine {
             for consumer in std::mem::take(&mut session.starved) {
                 self.resume(consumer);
             }
+            self.hand_on_dead_letters();
         }
         some
     }
@@ -280,12 +285,14 @@ impl Engine {
     pub(crate) fn disconnect(&mut self, now: Time, id: Id<Session>) {
         self.now = now;
         self.release(id);
+        self.hand_on_dead_letters();
         self.sessions.remove(id);
     }
 
     fn end_session(&mut self, id: Id<Session>) {
         self.finish(id);
         self.release(id);
+        self.hand_on_dead_letters();
         if let Some(session) = self.sessions.get_mut(id) {
             session.ended = true;
             Self::wake(&mut self.woken, id, session);

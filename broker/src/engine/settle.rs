@@ -2,7 +2,9 @@
 
 use hopmq_proto::method::basic;
 
+use super::dead_letter::Reason;
 use super::refusal::Refusal;
+use super::tx::Verdict;
 use super::unacked::Held;
 use super::{At, Engine};
 
@@ -12,66 +14,91 @@ fn unknown(tag: u64) -> Refusal {
 
 impl Engine {
     pub(super) fn ack(&mut self, at: At, tag: u64, multiple: bool) -> Result<(), Refusal> {
-        if !multiple {
-            let session = self.sessions.get_mut(at.session);
-            let Some(channel) = session.and_then(|session| session.channel_mut(at.channel)) else { return Ok(()) };
+        let Some(channel) = self.channel_mut(at) else { return Ok(()) };
+        if !multiple && channel.pending.is_none() {
             let held = channel.unacked.remove(tag).ok_or_else(|| unknown(tag))?;
-            channel.consuming -= u32::from(held.consumer.is_some());
             self.acked(at, held);
             return Ok(());
         }
-        for held in self.take_held(at, tag, true)? {
-            self.acked(at, held);
+        self.take_and_settle(at, tag, multiple, Verdict::Acked)
+    }
+
+    pub(super) fn nack(&mut self, at: At, tag: u64, multiple: bool, requeue: bool) -> Result<(), Refusal> {
+        let verdict = if requeue { Verdict::Requeued } else { Verdict::Rejected };
+        self.take_and_settle(at, tag, multiple, verdict)
+    }
+
+    fn take_and_settle(&mut self, at: At, tag: u64, multiple: bool, verdict: Verdict) -> Result<(), Refusal> {
+        let all = self.take_held(at, tag, multiple)?;
+        match self.channel_mut(at).and_then(|channel| channel.pending.as_mut()) {
+            Some(pending) => pending.settled.push((verdict, all)),
+            None => self.settle(at, verdict, all),
         }
         Ok(())
     }
 
-    pub(super) fn nack(&mut self, at: At, tag: u64, multiple: bool, requeue: bool) -> Result<(), Refusal> {
-        let all = self.take_held(at, tag, multiple)?;
-        if requeue {
-            self.requeue(all);
-        } else {
-            for held in all {
-                self.acked(at, held);
+    /// Settles deliveries that a channel held.
+    pub(super) fn settle(&mut self, at: At, verdict: Verdict, all: Vec<Held>) {
+        match verdict {
+            Verdict::Acked => all.into_iter().for_each(|held| self.acked(at, held)),
+            Verdict::Requeued => {
+                self.uncount(at, &all);
+                self.requeue(all);
+            }
+            Verdict::Rejected => {
+                self.uncount(at, &all);
+                for held in all {
+                    if let Some(queue) = self.queues.get_mut(held.queue) {
+                        queue.unacked -= 1;
+                    }
+                    self.give_up(held.queue, held.entry, Reason::Rejected);
+                    self.make_room(at, held.consumer);
+                }
             }
         }
-        Ok(())
+    }
+
+    fn uncount(&mut self, at: At, all: &[Held]) {
+        if let Some(channel) = self.channel_mut(at) {
+            channel.consuming -= all.iter().filter(|held| held.consumer.is_some()).count() as u32;
+        }
     }
 
     /// Takes one delivery, or all up to it, from the channel that holds them. With `multiple`, zero means all.
     fn take_held(&mut self, at: At, tag: u64, multiple: bool) -> Result<Vec<Held>, Refusal> {
-        let session = self.sessions.get_mut(at.session);
-        let Some(channel) = session.and_then(|session| session.channel_mut(at.channel)) else { return Ok(Vec::new()) };
-        let held: Vec<Held> = match (multiple, tag) {
+        let Some(channel) = self.channel_mut(at) else { return Ok(Vec::new()) };
+        Ok(match (multiple, tag) {
             (true, 0) => channel.unacked.take(),
             (true, _) if !channel.unacked.contains(tag) => return Err(unknown(tag)),
             (true, _) => std::iter::from_fn(|| channel.unacked.pop_up_to(tag)).collect(),
             (false, _) => vec![channel.unacked.remove(tag).ok_or_else(|| unknown(tag))?],
-        };
-        channel.consuming -= held.iter().filter(|held| held.consumer.is_some()).count() as u32;
-        Ok(held)
+        })
     }
 
     /// A delivery is done with.
     fn acked(&mut self, at: At, held: Held) {
+        if held.consumer.is_some()
+            && let Some(channel) = self.channel_mut(at)
+        {
+            channel.consuming -= 1;
+        }
         if let Some(queue) = self.queues.get_mut(held.queue) {
             queue.unacked -= 1;
         }
         self.settled(held.queue, held.entry);
-        let Some(id) = held.consumer else { return };
+        self.make_room(at, held.consumer);
+    }
+
+    /// A consumer holds one delivery less, and others of its channel may have waited for that.
+    fn make_room(&mut self, at: At, consumer: Option<super::Id<super::Consumer>>) {
+        let Some(id) = consumer else { return };
         if let Some(consumer) = self.consumers.get_mut(id) {
             consumer.unacked -= 1;
             if consumer.waiting {
                 self.resume(id);
             }
         }
-        self.resume_others(at);
-    }
-
-    /// What was settled may make room for other consumers of the channel.
-    fn resume_others(&mut self, at: At) {
-        let session = self.sessions.get_mut(at.session);
-        let Some(channel) = session.and_then(|session| session.channel_mut(at.channel)) else { return };
+        let Some(channel) = self.channel_mut(at) else { return };
         if channel.global_prefetch > 0 {
             for consumer in channel.consumers.clone() {
                 self.resume(consumer);
@@ -95,6 +122,10 @@ impl Engine {
             let mut entry = held.entry;
             entry.redelivered = true;
             entry.returned += 1;
+            if queue.settings.delivery_limit.is_some_and(|limit| entry.returned > limit) {
+                self.give_up(held.queue, entry, Reason::DeliveryLimit);
+                continue;
+            }
             queue.ready.put_back(entry);
             if !queues.contains(&held.queue) {
                 queues.push(held.queue);
@@ -118,6 +149,7 @@ impl Engine {
         if answer {
             self.answer(at, &basic::RecoverOk {});
         }
+        self.uncount(at, &held);
         self.requeue(held);
         Ok(())
     }

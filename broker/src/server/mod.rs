@@ -196,6 +196,11 @@ impl Broker {
         }
     }
 
+    /// Adds a virtual host, if there is none of that name.
+    pub fn add_vhost(&self, name: &str) {
+        self.change(|engine, _| engine.add_vhost(name));
+    }
+
     /// Lets the broker believe that memory is low, or no longer: whoever publishes meanwhile is blocked
     /// (`connection.blocked`, RabbitMQ's page "Blocked Connections"), until it is over.
     pub fn set_memory_alarm(&self, on: bool) {
