@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use hopmq_proto::FieldTable;
 use hopmq_proto::method::{exchange, queue};
+use hopmq_proto::{FieldTable, code};
 
 use super::access::{Permission, Resource};
 use super::declare_exchange::not_the_default;
@@ -25,9 +25,8 @@ impl Engine {
     }
 
     pub(super) fn queue_unbind(&mut self, at: At, unbind: &queue::Unbind<'_>) -> Result<(), Refusal> {
-        let (source, binding) =
-            self.binding_of_queue(at, unbind.queue, unbind.exchange, unbind.routing_key, unbind.arguments)?;
-        self.unbind(source, &binding);
+        let found = self.binding_of_queue(at, unbind.queue, unbind.exchange, unbind.routing_key, unbind.arguments);
+        self.unbind(found)?;
         self.answer(at, &queue::UnbindOk {});
         Ok(())
     }
@@ -43,10 +42,9 @@ impl Engine {
     }
 
     pub(super) fn exchange_unbind(&mut self, at: At, unbind: &exchange::Unbind<'_>) -> Result<(), Refusal> {
-        let (source, binding) =
-            self.binding_of_exchange(at, unbind.destination, unbind.source, unbind.routing_key, unbind.arguments)?;
-        self.unbind(source, &binding);
-        if !unbind.nowait {
+        let exchange::Unbind { destination, source, routing_key, nowait, arguments } = *unbind;
+        self.unbind(self.binding_of_exchange(at, destination, source, routing_key, arguments))?;
+        if !nowait {
             self.answer(at, &exchange::UnbindOk {});
         }
         Ok(())
@@ -122,13 +120,17 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes a binding away. What is not there can be unbound as well.
-    fn unbind(&mut self, source: Id<Exchange>, binding: &Binding) {
-        let Some(exchange) = self.exchanges.get_mut(source) else { return };
-        if exchange.unbind(binding) {
+    /// Takes a binding away. What is not there can be unbound as well, be it the binding, the queue or the exchange.
+    fn unbind(&mut self, found: Result<(Id<Exchange>, Binding), Refusal>) -> Result<(), Refusal> {
+        let (source, binding) = match found {
+            Err(refusal) if refusal.code == code::NOT_FOUND && !refusal.text.contains("previously") => return Ok(()),
+            found => found?,
+        };
+        if self.exchanges.get_mut(source).is_some_and(|exchange| exchange.unbind(&binding)) {
             self.topology += 1;
             self.delete_if_unbound(source);
         }
+        Ok(())
     }
 
     /// Takes all bindings of `sources` to a destination away that is gone.

@@ -21,6 +21,13 @@ impl Engine {
         }
         let id = self.find_queue(at.vhost, &name)?;
         self.check_owner(at.session, id)?;
+        let is_shared = self.channel_mut(at).is_some_and(|channel| channel.global_prefetch > 0);
+        if is_shared && self.queues.get(id).is_some_and(|queue| queue.settings.quorum) {
+            let vhost = self.vhost_name(at.vhost);
+            return Err(Refusal::not_implemented(format_args!(
+                "queue '{name}' in vhost '{vhost}' does not support global qos"
+            )));
+        }
         let in_exclusive_use = self.queues.get(id).is_some_and(|queue| {
             let is_exclusive = |id| self.consumers.get(id).is_some_and(|consumer: &Consumer| consumer.exclusive);
             queue.consumers.iter().any(is_exclusive) || consume.exclusive && !queue.consumers.is_empty()

@@ -50,7 +50,6 @@ impl Engine {
 
     pub(super) fn declare_exchange(&mut self, at: At, declare: &exchange::Declare<'_>) -> Result<(), Refusal> {
         let name = clean(declare.exchange);
-        let vhost = self.vhost_name(at.vhost);
         if declare.passive {
             not_the_default(&name)?;
             self.find_exchange(at.vhost, &name)?;
@@ -76,7 +75,6 @@ impl Engine {
                 }
             }
         }
-        drop(vhost);
         if !declare.nowait {
             self.answer(at, &exchange::DeclareOk {});
         }
@@ -130,7 +128,11 @@ impl Engine {
     pub(super) fn exchange_delete(&mut self, at: At, delete: &exchange::Delete<'_>) -> Result<(), Refusal> {
         let name = clean(delete.exchange);
         not_the_default(&name)?;
-        check_name("exchange", &name)?;
+        if name.starts_with("amq.") {
+            let vhost = self.vhost_name(at.vhost);
+            let text = format_args!("deletion of system exchange '{name}' in vhost '{vhost}' not allowed");
+            return Err(Refusal::access(text));
+        }
         self.check(at, Permission::Configure, Resource::Exchange(&name))?;
         // What is not there can be deleted as well (RabbitMQ's page "Specification").
         if let Some(id) = self.exchange_named(at.vhost, &name) {

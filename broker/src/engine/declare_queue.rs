@@ -9,7 +9,7 @@ use super::exchange::{Destination, Name};
 use super::queue::{Queue, QueueSpec};
 use super::refusal::Refusal;
 use super::session::Session;
-use super::settings::Settings;
+use super::settings::{Invalid, Settings};
 use super::slots::Id;
 use super::vhost::Vhost;
 use super::{At, Engine};
@@ -112,12 +112,18 @@ impl Engine {
             arguments: declare.arguments.into(),
         };
         let vhost = self.vhost_name(at.vhost);
-        let settings = Settings::of(&spec.arguments).map_err(|invalid| {
-            Refusal::precondition(format_args!(
-                "invalid arg '{}' for queue '{name}' in vhost '{vhost}': {}",
-                invalid.argument, invalid.why
-            ))
-        })?;
+        let settings =
+            Settings::of(&spec.arguments).map_err(|invalid| Refusal::precondition(invalid.text(&name, &vhost)))?;
+        if settings.quorum {
+            let fault = [
+                (!spec.durable, "non-durable"),
+                (spec.auto_delete, "auto-delete"),
+                (spec.exclusive.is_some(), "exclusive-owner"),
+            ];
+            if let Some((_, property)) = fault.into_iter().find(|(wrong, _)| *wrong) {
+                return Err(Refusal::precondition(Invalid::Property(property).text(&name, &vhost)));
+            }
+        }
         if let Some(dead_letters) = &settings.dead_letters {
             self.check(at, Permission::Read, Resource::Queue(&name))?;
             self.check(at, Permission::Write, Resource::Exchange(&dead_letters.exchange))?;

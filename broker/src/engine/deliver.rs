@@ -1,6 +1,6 @@
 //! Delivering: from a queue to the consumers whose turn it is, and what expires or overflows meanwhile.
 
-use hopmq_proto::{Arguments, ContentKind};
+use hopmq_proto::{Arguments, ContentKind, Properties};
 
 use super::consumer::Consumer;
 use super::dead_letter::Reason;
@@ -28,74 +28,84 @@ impl Engine {
     /// Delivers what can be delivered of a queue.
     pub(super) fn drive(&mut self, id: Id<Queue>) {
         loop {
-            let Some(queue) = self.queues.get_mut(id) else { return };
+            let Some(queue) = self.queues.get(id) else { return };
             let Some(front) = queue.ready.front() else { return };
             if front.expires.is_some_and(|at| at <= self.now) {
                 self.expire_ready(id);
                 continue;
             }
-            let single = queue.settings.single_active;
-            let turn = if single { queue.consumers.single } else { queue.consumers.next() };
-            let Some(consumer_id) = turn else { return };
-            let Some(consumer) = self.consumers.get_mut(consumer_id) else { return };
-            let Some(session) = self.sessions.get_mut(consumer.session) else { return };
+            let Some(consumer) = self.whose_turn(id) else { return };
+            let Some(entry) = self.queues.get_mut(id).and_then(|queue| queue.ready.pop()) else { return };
+            self.deliver(id, consumer, entry);
+        }
+    }
+
+    /// The consumer that gets the next message. Those before it that have no room are out of their turns until they do.
+    pub(super) fn whose_turn(&mut self, id: Id<Queue>) -> Option<Id<Consumer>> {
+        let queue = self.queues.get_mut(id)?;
+        let single = queue.settings.single_active;
+        loop {
+            let id = if single { queue.consumers.single? } else { queue.consumers.next()? };
+            let consumer = self.consumers.get_mut(id)?;
+            let session = self.sessions.get_mut(consumer.session)?;
             if single && consumer.waiting {
-                return;
+                return None;
             }
-            match room(consumer, session) {
-                Room::Yes => {}
-                other => {
-                    consumer.waiting = true;
-                    if other == Room::Later {
-                        session.starved.push(consumer_id);
-                    }
-                    if single {
-                        return;
-                    }
-                    queue.consumers.pause();
-                    continue;
+            let room = room(consumer, session);
+            if room == Room::Yes {
+                if !single {
+                    queue.consumers.rotate();
                 }
+                return Some(id);
             }
-            let Some(entry) = queue.ready.pop() else { return };
-            if !single {
-                queue.consumers.rotate();
+            consumer.waiting = true;
+            if room == Room::Later {
+                session.starved.push(id);
             }
-            let Some(channel) = session.channel_mut(consumer.channel) else { return };
-            channel.delivered += 1;
-            let tag = channel.delivered;
-            let arguments = Arguments {
-                consumer_tag: consumer.tag.as_bytes(),
-                delivery_tag: tag,
-                redelivered: entry.redelivered,
-                exchange: entry.message.exchange(),
-                routing_key: entry.message.routing_key(),
-                ..Arguments::default()
-            };
-            let message = &entry.message;
-            let sent = session.proto.answer_message(
-                consumer.channel,
-                ContentKind::Deliver,
-                &arguments,
-                message.properties(),
-                message.body(),
-            );
-            Self::wake(&mut self.woken, consumer.session, session);
-            if sent.is_err() || consumer.no_ack {
-                self.settled(id, entry);
-                continue;
+            if single {
+                return None;
             }
-            consumer.unacked += 1;
-            queue.unacked += 1;
-            if let Some(channel) = session.channel_mut(consumer.channel) {
-                channel.consuming += 1;
-                channel.unacked.push(Held { tag, queue: id, consumer: Some(consumer_id), entry });
-            }
+            queue.consumers.pause();
+        }
+    }
+
+    /// Sends a message to a consumer that has room for it.
+    pub(super) fn deliver(&mut self, id: Id<Queue>, to: Id<Consumer>, entry: Entry) {
+        let Some(queue) = self.queues.get_mut(id) else { return };
+        let Some(consumer) = self.consumers.get_mut(to) else { return };
+        let Some(session) = self.sessions.get_mut(consumer.session) else { return };
+        let Some(channel) = session.channel_mut(consumer.channel) else { return };
+        channel.delivered += 1;
+        let tag = channel.delivered;
+        let message = &entry.message;
+        let arguments = Arguments {
+            consumer_tag: consumer.tag.as_bytes(),
+            delivery_tag: tag,
+            redelivered: entry.redelivered,
+            exchange: message.exchange(),
+            routing_key: message.routing_key(),
+            ..Arguments::default()
+        };
+        let counted = counted(queue, &entry);
+        let properties = counted.as_ref().map_or(message.properties(), Properties::as_ref_properties);
+        let (number, body) = (consumer.channel, message.body());
+        let sent = session.proto.answer_message(number, ContentKind::Deliver, &arguments, properties, body);
+        Self::wake(&mut self.woken, consumer.session, session);
+        if sent.is_err() || consumer.no_ack {
+            return self.settled(id, entry);
+        }
+        consumer.unacked += 1;
+        queue.unacked += 1;
+        if let Some(channel) = session.channel_mut(number) {
+            channel.consuming += 1;
+            channel.unacked.push(Held { tag, queue: id, consumer: Some(to), entry });
         }
     }
 
     /// Answers `basic.get` with a message.
     pub(super) fn send_got(&mut self, at: At, id: Id<Queue>, entry: Entry, no_ack: bool) {
         let left = self.queues.get(id).map_or(0, |queue| queue.ready.len());
+        let counted = self.queues.get(id).and_then(|queue| counted(queue, &entry));
         let Some(session) = self.sessions.get_mut(at.session) else { return };
         let Some(channel) = session.channel_mut(at.channel) else { return };
         channel.delivered += 1;
@@ -109,7 +119,8 @@ impl Engine {
             message_count: left as u32,
             ..Arguments::default()
         };
-        let (properties, body) = (message.properties(), message.body());
+        let properties = counted.as_ref().map_or(message.properties(), Properties::as_ref_properties);
+        let body = message.body();
         let sent = session.proto.answer_message(at.channel, ContentKind::GetOk, &arguments, properties, body);
         Self::wake(&mut self.woken, at.session, session);
         if sent.is_err() || no_ack {
@@ -189,6 +200,16 @@ impl Engine {
             self.alarms.insert((deadline, id));
         }
     }
+}
+
+/// The properties of a message that a quorum queue delivers again: they tell how often it came back.
+#[inline]
+fn counted(queue: &Queue, entry: &Entry) -> Option<Properties> {
+    if !queue.settings.quorum || entry.returned == 0 {
+        return None;
+    }
+    let properties = entry.message.properties().to_owned_properties();
+    Some(properties.with_header("x-delivery-count", i64::from(entry.returned)))
 }
 
 #[inline]

@@ -67,23 +67,30 @@ pub(crate) fn same_argument(
     current: &FieldTable,
 ) -> Result<(), Refusal> {
     let (received, current) = (received.get(name), current.get(name));
-    let same = match (received, current) {
-        (Some(received), Some(current)) => received == current || same_number(received, current),
-        (None, None) => true,
-        _ => false,
-    };
-    if same {
-        return Ok(());
-    }
     let told = |value: Option<Value<'_>>| match value {
         Some(value) => format!("the value '{}' of type '{}'", shown(value), type_name(value)),
         None => "none".to_owned(),
     };
-    Err(Refusal::precondition(format_args!(
-        "inequivalent arg '{name}' for {resource}: received {} but current is {}",
-        told(received),
-        told(current)
-    )))
+    match (received, current) {
+        (None, None) => Ok(()),
+        (Some(received), Some(current)) if received == current || same_number(received, current) => Ok(()),
+        (Some(received), Some(current)) if are_alike(received, current) => {
+            same_field(name, resource, shown(received), shown(current))
+        }
+        _ => Err(Refusal::precondition(format_args!(
+            "inequivalent arg '{name}' for {resource}: received {} but current is {}",
+            told(received),
+            told(current)
+        ))),
+    }
+}
+
+/// Whether both are of one kind: numbers of any width are.
+fn are_alike(received: Value<'_>, current: Value<'_>) -> bool {
+    let both = |is: fn(&Value<'_>) -> bool| is(&received) && is(&current);
+    both(|value| value.as_i64().is_some())
+        || both(|value| value.as_f64().is_some())
+        || type_name(received) == type_name(current)
 }
 
 /// Whether both are integers, of whatever width, and the same.

@@ -4,6 +4,7 @@
 
 use hopmq_proto::{FieldTable, Value};
 
+use super::equivalence::{shown, type_name};
 use super::refusal::Refusal;
 
 /// What `x-match` asks for.
@@ -34,13 +35,15 @@ pub(crate) fn check(arguments: &FieldTable<&[u8]>) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(Refusal::precondition(match arguments.get("x-match") {
-        Some(Value::Str(text)) => {
-            format!(
-                "Invalid x-match field value {:?}; expected all, any, all-with-x, or any-with-x",
-                String::from_utf8_lossy(text)
-            )
+        Some(Value::Str(text)) => format!(
+            "Invalid x-match field value <<\"{}\">>; expected all, any, all-with-x, or any-with-x",
+            String::from_utf8_lossy(text)
+        ),
+        other => {
+            let other = other.unwrap_or(Value::Void);
+            let (kind, value) = (type_name(other), shown(other));
+            format!("Invalid x-match field type {kind} (value {value}); expected longstr")
         }
-        _ => "Invalid x-match field type; expected longstr".to_owned(),
     }))
 }
 
@@ -63,7 +66,7 @@ fn same(wanted: Value<'_>, value: Value<'_>) -> bool {
     if wanted == Value::Void || wanted == value {
         return true;
     }
-    match (wanted.as_i64(), value.as_i64()) {
+    match (whole(wanted), whole(value)) {
         (Some(wanted), Some(value)) => wanted == value,
         _ => match (number(wanted), number(value)) {
             (Some(wanted), Some(value)) => wanted == value,
@@ -72,8 +75,13 @@ fn same(wanted: Value<'_>, value: Value<'_>) -> bool {
     }
 }
 
+/// RabbitMQ takes a moment for the number of its seconds.
+fn whole(value: Value<'_>) -> Option<i64> {
+    value.as_i64().or_else(|| value.as_timestamp().map(|seconds| seconds as i64))
+}
+
 fn number(value: Value<'_>) -> Option<f64> {
-    value.as_f64().or_else(|| value.as_i64().map(|number| number as f64))
+    value.as_f64().or_else(|| whole(value).map(|number| number as f64))
 }
 
 #[cfg(test)]

@@ -136,7 +136,7 @@ impl Facts {
         Self {
             persistent: properties.is_persistent(),
             priority: properties.priority().unwrap_or(0),
-            expiration: properties.expiration().and_then(|text| text.parse().ok()),
+            expiration: properties.expiration().and_then(|text| text.trim_start_matches('-').parse().ok()),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Publishing: from the message that came to the queues that hold it, and the confirm.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hopmq_proto::method::basic;
@@ -191,9 +192,9 @@ impl Engine {
 
     fn check_properties(&self, at: At, properties: &Properties<&[u8]>) -> Result<(), Refusal> {
         if let Some(expiration) = properties.expiration()
-            && !expiration.parse::<u64>().is_ok_and(|time| time <= 0xFFFF_FFFF)
+            && let Some(why) = what_is_wrong(expiration)
         {
-            return Err(Refusal::precondition(format_args!("invalid expiration '{expiration}'")));
+            return Err(Refusal::precondition(format_args!("invalid expiration '{expiration}': {why}")));
         }
         let user = self.sessions.get(at.session).and_then(|session| session.user.as_ref());
         if let (Some(claimed), Some(user)) = (properties.user_id(), user)
@@ -296,13 +297,13 @@ impl Engine {
         let now = self.now;
         let Some(queue) = self.queues.get_mut(id) else { return Taken::Yes };
         let settings = &queue.settings;
-        if settings.overflow != Overflow::DropHead && queue.is_full() {
+        if settings.overflow != Overflow::DropHead && queue.is_full_for(message.body_size()) {
             if settings.overflow == Overflow::RejectToDeadLetters {
                 self.bury_refused(id, message);
             }
             return Taken::Refused;
         }
-        let expiration = facts.expiration.map(std::time::Duration::from_millis);
+        let expiration = facts.expiration.map(Duration::from_millis);
         let time_to_live = settings.ttl.into_iter().chain(expiration).min();
         let entry = Entry {
             position: queue.next_position,
@@ -314,14 +315,41 @@ impl Engine {
             persistent: facts.persistent,
         };
         queue.next_position += 1;
+        // Whoever waits gets it, be its time to live zero.
+        if queue.ready.is_empty()
+            && let Some(consumer) = self.whose_turn(id)
+        {
+            self.deliver(id, consumer, entry);
+            return Taken::Yes;
+        }
+        let Some(queue) = self.queues.get_mut(id) else { return Taken::Yes };
         queue.ready.push(entry);
-        self.drive(id);
         self.drop_above_limit(id);
         if time_to_live.is_some() {
             self.set_alarm(id);
+            self.expire_ready(id);
         }
         Taken::Yes
     }
+}
+
+/// Why a text is no time to live in milliseconds, as RabbitMQ, an Erlang program, tells it.
+fn what_is_wrong(expiration: &str) -> Option<String> {
+    let digits = expiration.strip_prefix(['-', '+']).unwrap_or(expiration);
+    let end = digits.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(digits.len());
+    let (digits, rest) = digits.split_at(end);
+    if digits.is_empty() {
+        return Some("no_integer".to_owned());
+    }
+    if !rest.is_empty() {
+        return Some(format!("{{leftover_string,{rest:?}}}"));
+    }
+    let digits = digits.trim_start_matches('0');
+    if expiration.starts_with('-') && !digits.is_empty() {
+        return Some(format!("{{value_negative,-{digits}}}"));
+    }
+    (digits.len() > 10 || digits.parse::<u64>().is_ok_and(|time| time > 0xFFFF_FFFF))
+        .then(|| format!("{{value_too_large,{digits}}}"))
 }
 
 /// The further routing keys in the headers `CC` and `BCC` (RabbitMQ's page "Sender-selected Distribution").

@@ -71,11 +71,11 @@ impl Queue {
             || self.settings.max_bytes.is_some_and(|max| self.ready.bytes() > max)
     }
 
-    /// Whether one more message would pass a limit.
+    /// Whether one more message, with a body of so many bytes, would pass a limit.
     #[inline]
-    pub(crate) fn is_full(&self) -> bool {
+    pub(crate) fn is_full_for(&self, size: usize) -> bool {
         self.settings.max_length.is_some_and(|max| self.ready.len() as u64 >= max)
-            || self.settings.max_bytes.is_some_and(|max| self.ready.bytes() >= max)
+            || self.settings.max_bytes.is_some_and(|max| self.ready.bytes() + size as u64 > max)
     }
 
     /// When it has something to do by itself.

@@ -108,18 +108,14 @@ impl Ready {
         self.bytes -= entry.message.body_size() as u64;
     }
 
-    /// When the first of those that stand in front expires.
+    /// When the one that is the next to go expires. Those behind it wait, as in RabbitMQ.
     pub(crate) fn next_expiry(&self) -> Option<Time> {
-        self.lines.iter().filter_map(|line| line.front()?.expires).min()
+        self.front()?.expires
     }
 
-    /// Takes out one that stands in front and has expired.
+    /// Takes out the one that is the next to go, if it has expired.
     pub(crate) fn pop_expired(&mut self, now: Time) -> Option<Entry> {
-        let is_over = |line: &VecDeque<Entry>| line.front().and_then(|entry| entry.expires).is_some_and(|at| at <= now);
-        let line = self.lines.iter_mut().rev().find(|line| is_over(line))?;
-        let entry = line.pop_front()?;
-        self.forget(&entry);
-        Some(entry)
+        if self.next_expiry()? <= now { self.pop() } else { None }
     }
 
     /// Takes all out, in the order in which they would have gone.

@@ -44,10 +44,32 @@ pub(crate) struct Settings {
     pub(crate) delivery_limit: Option<u32>,
 }
 
-/// An argument that can't be, and why, as RabbitMQ (an Erlang program) puts it.
-pub(crate) struct Invalid {
-    pub(crate) argument: &'static str,
-    pub(crate) why: String,
+/// What a queue can't be, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Invalid {
+    /// An argument has a value that it can't have; why is told as RabbitMQ, an Erlang program, does.
+    Value(&'static str, String),
+    /// An argument has a type that it can't have.
+    Type(&'static str, &'static str),
+    /// A quorum queue has no such argument.
+    NotForQuorum(&'static str),
+    /// A quorum queue has no such property.
+    Property(&'static str),
+}
+
+impl Invalid {
+    /// What the client is told of the queue.
+    pub(crate) fn text(&self, queue: &str, vhost: &str) -> String {
+        let resource = format_args!("queue '{queue}' in vhost '{vhost}'");
+        match self {
+            Self::Value(argument, why) => format!("invalid arg '{argument}' for {resource}: {why}"),
+            Self::Type(argument, kind) => format!("invalid type '{kind}' for arg '{argument}' in {resource}"),
+            Self::NotForQuorum(argument) => {
+                format!("invalid arg '{argument}' for {resource} of queue type rabbit_quorum_queue")
+            }
+            Self::Property(property) => format!("invalid property '{property}' for {resource}"),
+        }
+    }
 }
 
 /// The longest time in milliseconds: the 2^32 of an Erlang timer, less one.
@@ -62,15 +84,26 @@ impl Settings {
             Some("stream") => {
                 return invalid("x-queue-type", "streams are not what this broker has".to_owned());
             }
-            Some(_) => return invalid("x-queue-type", "unsupported_queue_type".to_owned()),
+            Some(other) => return invalid("x-queue-type", format!("\"unsupported queue type '{other}'\"")),
         };
+        match text(arguments, "x-queue-mode")? {
+            None | Some("default" | "lazy") => {}
+            Some(other) => return invalid("x-queue-mode", format!("\"unsupported queue mode '{other}'\"")),
+        }
+        let not_for_quorum = ["x-max-priority", "x-queue-mode"].into_iter();
+        if quorum && let Some(argument) = not_for_quorum.into_iter().find(|name| arguments.contains_key(name)) {
+            return Err(Invalid::NotForQuorum(argument));
+        }
         let overflow = match text(arguments, "x-overflow")? {
             None | Some("drop-head") => Overflow::DropHead,
             Some("reject-publish") => Overflow::Reject,
             Some("reject-publish-dlx") => Overflow::RejectToDeadLetters,
             Some(_) => return invalid("x-overflow", "invalid_overflow".to_owned()),
         };
-        let exchange = text(arguments, "x-dead-letter-exchange")?;
+        let exchange = text(arguments, DEAD_LETTERS).map_err(|_| {
+            let value = arguments.as_ref_table().get(DEAD_LETTERS).unwrap_or(Value::Void);
+            Invalid::Type(DEAD_LETTERS, type_name(value))
+        })?;
         let routing_key = text(arguments, "x-dead-letter-routing-key")?;
         if routing_key.is_some() && exchange.is_none() {
             return invalid("x-dead-letter-routing-key", "routing_key_but_no_dlx_defined".to_owned());
@@ -97,8 +130,10 @@ impl Settings {
     }
 }
 
+const DEAD_LETTERS: &str = "x-dead-letter-exchange";
+
 fn invalid<T>(argument: &'static str, why: String) -> Result<T, Invalid> {
-    Err(Invalid { argument, why })
+    Err(Invalid::Value(argument, why))
 }
 
 fn text<'a>(arguments: &'a FieldTable, argument: &'static str) -> Result<Option<&'a str>, Invalid> {
@@ -127,7 +162,7 @@ fn number(arguments: &FieldTable, argument: &'static str, least: i64) -> Result<
             Some(0) if least > 0 => invalid(argument, "{value_zero,0}".to_owned()),
             Some(number) if number < least => invalid(argument, format!("{{value_negative,{number}}}")),
             Some(number) => Ok(Some(number as u64)),
-            None => invalid(argument, format!("{{unacceptable_type,{}}}", type_name(value))),
+            None => invalid(argument, format!("\"expected integer, got {}\"", type_name(value))),
         },
     }
 }
