@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use hopmq_broker::Broker;
 
 /// Scenarios that only RabbitMQ can run, and why.
-const ONLY_RABBITMQ: [(&str, &str); 11] = [
+const ONLY_RABBITMQ: [(&str, &str); 12] = [
     ("the_broker_shows_a_connection_by_its_name", "the management API is not part of the embedded broker"),
     (
         "all_that_waits_ends_with_320_when_the_broker_closes_the_connection",
@@ -16,6 +16,7 @@ const ONLY_RABBITMQ: [(&str, &str); 11] = [
         "it asks the management API to close a connection",
     ),
     ("what_a_user_may_not_do_is_403_and_closes_the_channel_alone", "it has one user"),
+    ("virtual_hosts_are_worlds_apart", "it has one user"),
     ("a_stream_is_read_by_everybody_from_where_they_like", "it refuses streams"),
     ("a_client_certificate_lets_its_owner_in", "TLS"),
     ("tls_with_the_brokers_own_root_carries_large_messages", "TLS"),

@@ -1,10 +1,11 @@
-//! `cargo xtask test`: every test there is, against a real RabbitMQ.
+//! `cargo xtask test`: every test there is, against a real RabbitMQ; and the scenarios once more, against the embedded
+//! broker.
 
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::ops::AddAssign;
 use std::process::Stdio;
 
-use crate::rabbitmq::{self, Broker};
+use crate::rabbitmq;
 use crate::shell::{self, Result};
 use crate::steps::Steps;
 
@@ -14,7 +15,11 @@ pub(crate) fn run(filters: &[String]) -> Result {
     let mut broker = None;
     steps.run("a RabbitMQ to test against", || rabbitmq::start().map(|started| broker = Some(started)));
     if let Some(broker) = &broker {
-        steps.run("cargo test", || cargo_test(filters, broker));
+        steps.run("cargo test", || cargo_test(&["--workspace"], filters, &broker.environment));
+        let embedded = [("HOPMQ_BROKER".to_owned(), "embedded".to_owned())];
+        let environment: Vec<_> = broker.environment.iter().cloned().chain(embedded).collect();
+        let run = || cargo_test(&["--package", "hopmq-tests"], filters, &environment);
+        steps.run("the scenarios on the embedded broker", run);
     }
     if broker.is_some_and(|broker| broker.started) {
         steps.run("stop RabbitMQ", rabbitmq::stop);
@@ -22,10 +27,10 @@ pub(crate) fn run(filters: &[String]) -> Result {
     steps.finish("test")
 }
 
-/// Unit tests, scenarios, examples and documentation of the whole workspace.
-fn cargo_test(filters: &[String], broker: &Broker) -> Result {
+/// Unit tests, scenarios, examples and documentation of the packages.
+fn cargo_test(packages: &[&str], filters: &[String], environment: &[(String, String)]) -> Result {
     let mut command = shell::cargo();
-    command.args(["test", "--workspace", "--no-fail-fast"]);
+    command.arg("test").args(packages).arg("--no-fail-fast");
     if std::io::stdout().is_terminal() {
         command.args(["--color", "always"]);
     }
@@ -34,7 +39,7 @@ fn cargo_test(filters: &[String], broker: &Broker) -> Result {
     }
     let line = shell::line(&command);
     println!("$ {line}");
-    command.envs(broker.environment.iter().cloned()).stdin(Stdio::null()).stdout(Stdio::piped());
+    command.envs(environment.iter().cloned()).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().map_err(|error| format!("`{line}` does not start: {error}"))?;
     let mut total = Count::default();
     for text in BufReader::new(child.stdout.take().expect("it is piped")).split(b'\n') {
