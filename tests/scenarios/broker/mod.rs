@@ -7,20 +7,29 @@
 mod alternates;
 mod arguments;
 mod bindings;
+mod channels;
+mod confirms;
+mod connections;
+mod consumers;
 mod dead_letters;
+mod direct_reply;
 mod exchanges;
 mod expiry;
 mod headers;
 mod lengths;
+mod messages;
+mod prefetch;
 mod priorities;
 mod queues;
 mod quorum;
 mod routing;
+mod settling;
 mod topics;
+mod transactions;
 
 /// What the scenarios use.
 pub(crate) mod prelude {
-    pub(crate) use hopmq_proto::method::{basic, channel, exchange, queue};
+    pub(crate) use hopmq_proto::method::{basic, channel, confirm, connection, exchange, queue, tx};
     pub(crate) use hopmq_proto::{FieldArray, Properties, Value};
-    pub(crate) use hopmq_tests::peer::{Channel, Message, Stage, table};
+    pub(crate) use hopmq_tests::peer::{Channel, Message, Peer, Stage, table};
 }

@@ -220,6 +220,12 @@ impl Peer {
         assert_eq!(self.ask(&close), "connection.close-ok");
     }
 
+    /// Says that nothing more will be written.
+    #[track_caller]
+    pub fn hangs_up(&self) {
+        self.wire.borrow_mut().socket.shutdown(Shutdown::Write).expect("the connection of TCP is open");
+    }
+
     /// Cuts the connection of TCP.
     pub fn cut(self) {
         // A broker that has gone is cut off already.

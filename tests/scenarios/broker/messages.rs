@@ -1,0 +1,223 @@
+//! Messages: their bodies, their properties, and the headers that mean something to a broker.
+
+use super::prelude::*;
+
+#[test]
+fn a_message_without_a_body_has_no_body_frame() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    ch.queue("q", &[]);
+    ch.to("q", "");
+    assert!(ch.got("q").body.is_empty());
+    assert!(peer.body_frames().is_empty());
+}
+
+#[test]
+fn a_body_is_split_at_the_largest_frame() {
+    let stage = Stage::new();
+    let peer = Peer::started(&stage, &hopmq_tests::peer::capabilities());
+    peer.tuned(connection::TuneOk { channel_max: 10, frame_max: 4096, heartbeat: 0 });
+    assert_eq!(peer.ask(&connection::Open { virtual_host: "/" }), "connection.open-ok");
+    let ch = peer.channel(1);
+    ch.queue("q", &[]);
+    for (size, frames) in [(1, vec![1]), (4088, vec![4088]), (4089, vec![4088, 1]), (10_000, vec![4088, 4088, 1824])] {
+        let body = "x".repeat(size);
+        ch.to("q", &body);
+        assert!(ch.got("q").body == body.as_bytes());
+        assert_eq!(peer.body_frames(), frames);
+    }
+}
+
+#[test]
+fn a_body_may_come_in_frames_of_any_size() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    ch.queue("q", &[]);
+    let publish = basic::Publish { routing_key: &ch.name("q"), ..Default::default() };
+    ch.sends(&publish);
+    let mut header = vec![0, 60, 0, 0];
+    header.extend(6_u64.to_be_bytes());
+    header.extend([0, 0]);
+    peer.frame(2, 1, &header);
+    for part in [&b"ab"[..], b"", b"c", b"def"] {
+        peer.frame(3, 1, part);
+    }
+    assert_eq!(ch.get("q"), "basic.get-ok 1 /q: abcdef (+0)");
+}
+
+#[test]
+fn messages_of_two_channels_may_be_mixed_frame_by_frame() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let (one, two) = (peer.channel(1), peer.channel(2));
+    one.queue("q", &[]);
+    let publish = basic::Publish { routing_key: &one.name("q"), ..Default::default() };
+    let header = [0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0];
+    one.sends(&publish);
+    two.sends(&publish);
+    peer.frame(2, 2, &header);
+    peer.frame(2, 1, &header);
+    peer.frame(3, 1, b"a");
+    peer.frame(3, 2, b"c");
+    peer.frame(3, 2, b"d");
+    peer.frame(3, 1, b"b");
+    one.has("q", 2);
+    let mut bodies = one.drain("q");
+    bodies.sort();
+    assert_eq!(bodies, ["ab", "cd"]);
+}
+
+#[test]
+fn a_body_of_eight_mebibytes_comes_back_whole() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    ch.queue("q", &[]);
+    let body: Vec<u8> = (0..8 * 1024 * 1024_u32).map(|index| (index % 251) as u8).collect();
+    ch.publishes(basic::Publish { routing_key: &ch.name("q"), ..Default::default() }, &Properties::new(), &body);
+    assert!(ch.got("q").body == body);
+}
+
+#[test]
+fn every_property_comes_back_as_it_went() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    ch.queue("q", &[]);
+    let all = Properties::new()
+        .with_content_type("text/plain")
+        .with_content_encoding("gzip")
+        .with_headers(&table(&[("a", 1.into())]))
+        .with_delivery_mode(1)
+        .with_priority(200)
+        .with_correlation_id("c")
+        .with_reply_to("r")
+        .with_expiration("100000")
+        .with_message_id("m")
+        .with_timestamp(u64::MAX)
+        .with_kind("k")
+        .with_user_id("guest")
+        .with_app_id("")
+        .with_cluster_id("cluster");
+    ch.to_with("q", "all", &all);
+    ch.to("q", "none");
+    let (full, empty) = (ch.got("q"), ch.got("q"));
+    assert_eq!((full.properties().flags(), full.properties().as_bytes()), (all.flags(), all.as_bytes()));
+    assert!(empty.properties().is_empty());
+}
+
+#[test]
+fn headers_of_every_type_come_back_as_they_went() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    ch.queue("q", &[]);
+    let inner = table(&[("z", 1.into()), ("a", "two".into())]);
+    let mut array = FieldArray::new();
+    array.push(1).push("two").push(&inner).push(()).push(&FieldArray::new());
+    let headers = table(&[
+        ("void", ().into()),
+        ("bool", true.into()),
+        ("i8", Value::I8(-8)),
+        ("u8", Value::U8(200)),
+        ("i16", Value::I16(-16_000)),
+        ("u16", Value::U16(60_000)),
+        ("i32", Value::I32(i32::MIN)),
+        ("u32", Value::U32(u32::MAX)),
+        ("i64", Value::I64(i64::MIN)),
+        ("f32", Value::F32(1.5)),
+        ("f64", Value::F64(-2.25)),
+        ("decimal", Value::Decimal { scale: 2, value: 314 }),
+        ("string", "größe 🐇".into()),
+        ("bytes", Value::Bytes(&[0, 255])),
+        ("timestamp", Value::Timestamp(1_700_000_000)),
+        ("array", (&array).into()),
+        ("table", (&inner).into()),
+        ("", "an empty name".into()),
+    ]);
+    ch.to_with("q", "m", &Properties::new().with_headers(&headers));
+    let back = ch.got("q");
+    let back = back.properties().headers().expect("they were checked");
+    assert_eq!(back.as_bytes(), headers.as_bytes());
+}
+
+#[test]
+fn cc_and_bcc_are_further_keys_and_bcc_is_taken_out() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    for queue in ["to", "copied", "hidden"] {
+        ch.queue(queue, &[]);
+    }
+    let (mut cc, mut bcc) = (FieldArray::new(), FieldArray::new());
+    cc.push(&ch.name("copied"));
+    bcc.push(&ch.name("hidden")).push(&ch.name("to"));
+    let headers = table(&[("CC", (&cc).into()), ("BCC", (&bcc).into()), ("kept", 1.into())]);
+    ch.to_with("to", "m", &Properties::new().with_headers(&headers));
+    for (tag, queue) in (1..).zip(["to", "copied", "hidden"]) {
+        let message = ch.got(queue);
+        assert_eq!((message.tag(), message.header_names()), (tag, vec!["CC".to_owned(), "kept".to_owned()]));
+        let line = ch.get(queue);
+        assert_eq!(line, "basic.get-empty", "one copy for each queue");
+    }
+}
+
+#[test]
+fn a_message_by_cc_shows_the_key_that_it_was_published_with() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    ch.queue("copied", &[]);
+    let mut cc = FieldArray::new();
+    cc.push(&ch.name("copied"));
+    ch.to_with("nobody", "m", &Properties::new().with_header("CC", &cc));
+    assert_eq!(ch.get("copied"), "basic.get-ok 1 /nobody: m (+0)");
+}
+
+#[test]
+fn cc_that_is_no_array_is_406() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    for name in ["CC", "BCC"] {
+        ch.to_with("q", "m", &Properties::new().with_header(name, "one"));
+        ch.closes(&format!(
+            "406 PRECONDITION_FAILED - invalid message: {{unacceptable_type_in_header,\"{name}\",longstr}} (basic.publish)"
+        ));
+    }
+}
+
+#[test]
+fn publishing_as_somebody_else_is_406() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    ch.queue("q", &[]);
+    ch.to_with("q", "m", &Properties::new().with_user_id("guest"));
+    ch.to_with("q", "m", &Properties::new().with_user_id("somebody"));
+    ch.closes(
+        "406 PRECONDITION_FAILED - user_id property set to 'somebody' but authenticated user was 'guest' \
+         (basic.publish)",
+    );
+    ch.has("q", 1);
+}
+
+#[test]
+fn a_delivery_mode_is_1_or_2() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    ch.queue("q", &[]);
+    for mode in [0, 3, 255] {
+        ch.to_with("q", "m", &Properties::new().with_delivery_mode(mode));
+        ch.closes(&format!(
+            "406 PRECONDITION_FAILED - invalid message: {{delivery_mode_unknown,{mode}}} (basic.publish)"
+        ));
+    }
+    for mode in [1, 2] {
+        ch.to_with("q", "m", &Properties::new().with_delivery_mode(mode));
+        assert_eq!(ch.got("q").properties().delivery_mode(), Some(mode));
+    }
+}
