@@ -51,7 +51,8 @@ fn opening_an_open_channel_ends_the_connection_with_504() {
     let stage = Stage::new();
     let peer = stage.connect();
     peer.channel(1);
-    peer.dies(1, &channel::Open {}, "504 CHANNEL_ERROR - second 'channel.open' seen (channel.open)");
+    peer.lane(1).sends(&channel::Open {});
+    peer.faults("504 CHANNEL_ERROR");
 }
 
 #[test]
@@ -59,7 +60,8 @@ fn using_a_channel_that_is_not_open_ends_the_connection_with_504() {
     let stage = Stage::new();
     let peer = stage.connect();
     let declare = queue::Declare { queue: "q", passive: true, ..Default::default() };
-    peer.dies(5, &declare, "504 CHANNEL_ERROR - expected 'channel.open' (queue.declare)");
+    peer.lane(5).sends(&declare);
+    peer.faults("504 CHANNEL_ERROR");
 }
 
 #[test]
@@ -69,7 +71,8 @@ fn using_a_channel_that_was_closed_ends_the_connection_with_504() {
     let ch = peer.channel(1);
     ch.close();
     let declare = queue::Declare { queue: "q", passive: true, ..Default::default() };
-    peer.dies(1, &declare, "504 CHANNEL_ERROR - expected 'channel.open' (queue.declare)");
+    peer.lane(1).sends(&declare);
+    peer.faults("504 CHANNEL_ERROR");
 }
 
 #[test]

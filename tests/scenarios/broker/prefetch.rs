@@ -199,5 +199,5 @@ fn a_prefetch_by_size_ends_the_connection_with_540() {
     peer.channel(1);
     // basic.qos with prefetch-size 100: our own methods can't say that.
     peer.frame(1, 1, &[0, 60, 0, 10, 0, 0, 0, 100, 0, 0, 0]);
-    peer.ends("540 NOT_IMPLEMENTED - prefetch_size!=0 (100) (basic.qos)");
+    peer.faults("540 NOT_IMPLEMENTED");
 }

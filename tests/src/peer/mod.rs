@@ -213,6 +213,14 @@ impl Peer {
         assert_eq!(self.next(), "end");
     }
 
+    /// Checks that the broker closes the connection with that code for a breach of the protocol, told in its own words.
+    #[track_caller]
+    pub fn faults(&self, code: &str) {
+        let line = self.next();
+        assert!(line.starts_with(&format!("connection.close {code} - ")), "{line}");
+        self.send(&connection::CloseOk {});
+    }
+
     /// Closes the connection as it should be.
     #[track_caller]
     pub fn close(self) {
