@@ -1,0 +1,90 @@
+// A session of amqplib.
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { setTimeout as after } from "node:timers/promises";
+import { randomUUID } from "node:crypto";
+import amqp from "amqplib";
+
+const own = randomUUID();
+const step = (name) => console.log(`amqplib: ${name}`);
+const body = (message) => message.content.toString();
+
+const connection = await amqp.connect(`${process.argv[2]}?heartbeat=1`);
+const channel = await connection.createConfirmChannel();
+const exchange = `x-${own}`;
+await channel.assertExchange(exchange, "topic", { durable: false, autoDelete: true });
+const { queue } = await channel.assertQueue("", { exclusive: true });
+await channel.bindQueue(queue, exchange, "orders.#");
+step("declare and bind");
+
+const headers = { n: 1, s: "text", list: [1, true, null], table: { a: 1.5 } };
+channel.publish(exchange, "orders.eu", Buffer.from("hello"), { headers, persistent: true, messageId: "m", timestamp: 7 });
+const returned = once(channel, "return");
+channel.publish(exchange, "elsewhere", Buffer.from("back"), { mandatory: true });
+const [back] = await returned;
+assert.equal(back.fields.replyCode, 312);
+assert.equal(body(back), "back");
+await channel.waitForConfirms();
+step("publish, return, confirm");
+
+/** The next delivery of a queue, and its consumer is gone. */
+async function one(from) {
+  let resolve;
+  const came = new Promise((done) => (resolve = done));
+  const { consumerTag } = await channel.consume(from, resolve);
+  const message = await came;
+  await channel.cancel(consumerTag);
+  return message;
+}
+const first = await one(queue);
+assert.equal(body(first), "hello");
+assert.deepEqual(first.properties.headers, headers);
+assert.deepEqual([first.properties.messageId, first.properties.timestamp], ["m", 7]);
+channel.nack(first);
+const again = await channel.get(queue);
+assert.ok(again.fields.redelivered && again.fields.messageCount === 0);
+channel.ack(again);
+assert.equal(await channel.get(queue), false);
+step("consume, nack, get, ack");
+
+const mortal = await channel.assertQueue("", {
+  exclusive: true,
+  messageTtl: 10,
+  deadLetterExchange: "",
+  deadLetterRoutingKey: queue,
+});
+channel.sendToQueue(mortal.queue, Buffer.from("late"));
+const dead = await one(queue);
+assert.equal(dead.properties.headers["x-death"][0].reason, "expired");
+assert.equal(dead.properties.headers["x-death"][0].count, 1);
+channel.ack(dead);
+step("time to live and dead letter");
+
+const full = await channel.assertQueue("", { exclusive: true, maxLength: 0, arguments: { "x-overflow": "reject-publish" } });
+await assert.rejects(
+  new Promise((resolve, reject) =>
+    channel.sendToQueue(full.queue, Buffer.from("no room"), {}, (error) => (error ? reject(error) : resolve())),
+  ),
+  /nacked/,
+);
+step("refuse");
+
+const refused = async (code, action) => {
+  const other = await connection.createChannel();
+  const error = once(other, "error");
+  await assert.rejects(action(other));
+  const [{ code: told }] = await error;
+  assert.equal(told, code);
+};
+await refused(404, (other) => other.checkQueue(`missing-${own}`));
+await refused(406, (other) => other.assertExchange(exchange, "fanout", { durable: false, autoDelete: true }));
+await refused(403, (other) => other.assertQueue("amq.mine"));
+step("refusals");
+
+await after(2500);
+assert.equal((await channel.checkQueue(queue)).messageCount, 0);
+step("heartbeats");
+
+await channel.close();
+await connection.close();
+step("close");

@@ -1,0 +1,129 @@
+"""A session of pika."""
+
+import sys
+import uuid
+
+import pika
+from pika.exceptions import ChannelClosedByBroker, NackError, UnroutableError
+
+parameters = pika.URLParameters(sys.argv[1])
+parameters.heartbeat = 1
+own = uuid.uuid4().hex
+
+
+def step(name):
+    print(f"pika: {name}", flush=True)
+
+
+def refused(code, action):
+    try:
+        action()
+    except ChannelClosedByBroker as error:
+        assert error.reply_code == code, error
+        return error.reply_text
+    raise AssertionError(f"this should have been refused with {code}")
+
+
+def one(channel, queue):
+    for method, properties, body in channel.consume(queue, inactivity_timeout=20):
+        assert method is not None, f"nothing came from {queue}"
+        channel.cancel()
+        return method, properties, body
+
+
+connection = pika.BlockingConnection(parameters)
+channel = connection.channel()
+channel.exchange_declare(f"x-{own}", "topic", auto_delete=True)
+queue = channel.queue_declare("", exclusive=True).method.queue
+assert queue.startswith("amq.gen-"), queue
+channel.queue_bind(queue, f"x-{own}", "orders.#")
+step("declare and bind")
+
+channel.confirm_delivery()
+properties = pika.BasicProperties(
+    content_type="text/plain",
+    headers={"n": 1, "s": "text", "list": [1, True, None], "table": {"a": 1 << 40}},
+    delivery_mode=2,
+    priority=3,
+    correlation_id="c",
+    reply_to="r",
+    message_id="m",
+    timestamp=1_700_000_000,
+    type="t",
+    user_id="guest",
+    app_id="a",
+)
+channel.basic_publish(f"x-{own}", "orders.eu", b"hello", properties, mandatory=True)
+try:
+    channel.basic_publish(f"x-{own}", "elsewhere", b"back", mandatory=True)
+    raise AssertionError("it should have been returned")
+except UnroutableError as error:
+    assert error.messages[0].body == b"back" and error.messages[0].method.reply_code == 312
+step("publish, confirm, return")
+
+method, got, body = one(channel, queue)
+assert (method.exchange, method.routing_key, body) == (f"x-{own}", "orders.eu", b"hello")
+assert got.headers == properties.headers and got.timestamp == properties.timestamp and got.type == "t", got
+channel.basic_nack(method.delivery_tag, requeue=True)
+method, got, body = channel.basic_get(queue)
+assert method.redelivered and method.message_count == 0 and body == b"hello"
+channel.basic_ack(method.delivery_tag)
+assert channel.basic_get(queue)[0] is None
+step("consume, nack, get, ack")
+
+channel.basic_qos(prefetch_count=1)
+for number in range(5):
+    channel.basic_publish("", queue, str(number).encode())
+seen = []
+for method, _, body in channel.consume(queue, inactivity_timeout=20):
+    seen.append(body)
+    channel.basic_ack(method.delivery_tag)
+    if len(seen) == 5:
+        break
+channel.cancel()
+assert seen == [b"0", b"1", b"2", b"3", b"4"], seen
+step("prefetch")
+
+arguments = {"x-message-ttl": 10, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": queue}
+mortal = channel.queue_declare("", exclusive=True, arguments=arguments).method.queue
+channel.basic_publish("", mortal, b"late")
+method, got, body = one(channel, queue)
+death = got.headers["x-death"][0]
+assert (body, death["reason"], death["queue"], death["count"]) == (b"late", "expired", mortal, 1), death
+channel.basic_ack(method.delivery_tag)
+step("time to live and dead letter")
+
+arguments = {"x-max-length": 1, "x-overflow": "reject-publish"}
+full = channel.queue_declare("", exclusive=True, arguments=arguments).method.queue
+channel.basic_publish("", full, b"fits")
+try:
+    channel.basic_publish("", full, b"does not")
+    raise AssertionError("it should have been nacked")
+except NackError:
+    step("refuse")
+
+transacted = connection.channel()
+transacted.tx_select()
+transacted.basic_publish("", queue, b"gone")
+transacted.tx_rollback()
+transacted.basic_publish("", queue, b"kept")
+transacted.tx_commit()
+assert one(transacted, queue)[2] == b"kept"
+transacted.tx_commit()
+transacted.close()
+step("transactions")
+
+other = connection.channel()
+refused(404, lambda: other.queue_declare(f"missing-{own}", passive=True))
+text = refused(406, lambda: connection.channel().exchange_declare(f"x-{own}", "fanout"))
+assert "inequivalent arg 'type'" in text, text
+refused(403, lambda: connection.channel().queue_declare("amq.mine"))
+assert channel.is_open and connection.is_open
+step("refusals")
+
+connection.process_data_events(time_limit=3)
+assert connection.is_open and channel.queue_declare(queue, passive=True).method.message_count >= 0
+step("heartbeats")
+
+connection.close()
+step("close")
