@@ -88,12 +88,23 @@ impl Broker {
     /// If the answer is not one of success.
     #[track_caller]
     pub fn http(&self, method: &str, path: &str) -> Outcome<String> {
+        self.http_with(method, path, "")
+    }
+
+    /// Asks the management API with a body of JSON, and returns the body of the answer.
+    ///
+    /// # Errors
+    /// If the answer is not one of success.
+    #[track_caller]
+    pub fn http_with(&self, method: &str, path: &str, json: &str) -> Outcome<String> {
         let address = self.http.trim_start_matches("http://").trim_end_matches('/');
         let mut socket = TcpStream::connect(address)?;
         socket.set_read_timeout(Some(Duration::from_secs(10)))?;
         // base64 of guest:guest
-        let head = format!("{method} {path} HTTP/1.0\r\nAuthorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\n\r\n");
-        socket.write_all(head.as_bytes())?;
+        let head = format!("{method} {path} HTTP/1.0\r\nAuthorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\n");
+        let length = json.len();
+        let request = format!("{head}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{json}");
+        socket.write_all(request.as_bytes())?;
         let mut answer = String::new();
         socket.read_to_string(&mut answer)?;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));

@@ -12,16 +12,6 @@ fn limited(stage: &Stage, channel_max: u16, frame_max: u32) -> Peer {
     peer
 }
 
-/// Says who it is, by PLAIN, with these client properties.
-fn login(stage: &Stage, properties: &hopmq_proto::FieldTable, mechanism: &str, response: &[u8]) -> Peer {
-    let peer = Peer::silent(stage);
-    peer.bytes(&PROTOCOL_HEADER);
-    assert!(peer.next().starts_with("connection.start 0.9 "));
-    let client_properties = properties.as_ref_table();
-    peer.send(&connection::StartOk { client_properties, mechanism, response, locale: "en_US" });
-    peer
-}
-
 #[test]
 fn another_protocols_header_is_answered_with_the_right_one() {
     let stage = Stage::new();
@@ -51,21 +41,21 @@ fn the_tuning_offers_2047_channels_frames_of_128_kib_and_a_heartbeat_a_minute() 
 #[test]
 fn a_wrong_password_is_403_for_those_who_understand_it() {
     let stage = Stage::new();
-    let peer = login(&stage, &capabilities(), "PLAIN", b"\0guest\0wrong");
+    let peer = Peer::login(&stage, &capabilities(), "PLAIN", b"\0guest\0wrong");
     peer.ends(
         "403 ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. For details see the broker \
          logfile.",
     );
-    let peer = login(&stage, &hopmq_proto::FieldTable::new(), "PLAIN", b"\0guest\0wrong");
+    let peer = Peer::login(&stage, &hopmq_proto::FieldTable::new(), "PLAIN", b"\0guest\0wrong");
     assert_eq!(peer.next(), "end");
-    let peer = login(&stage, &capabilities(), "PLAIN", b"\0nobody\0guest");
+    let peer = Peer::login(&stage, &capabilities(), "PLAIN", b"\0nobody\0guest");
     assert!(peer.next().starts_with("connection.close 403 ACCESS_REFUSED - Login was refused"));
 }
 
 #[test]
 fn an_unknown_mechanism_is_a_fault() {
     let stage = Stage::new();
-    let peer = login(&stage, &capabilities(), "TELEPATHY", b"");
+    let peer = Peer::login(&stage, &capabilities(), "TELEPATHY", b"");
     // RabbitMQ goes without a word.
     let line = peer.next();
     assert!(line == "end" || line.starts_with("connection.close 5"), "{line}");

@@ -19,6 +19,7 @@ mod headers;
 mod lengths;
 mod malformed;
 mod messages;
+mod permissions;
 mod prefetch;
 mod priorities;
 mod queues;

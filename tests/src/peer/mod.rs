@@ -74,7 +74,13 @@ impl Peer {
     /// An open connection.
     #[track_caller]
     pub fn open(stage: &Stage) -> Self {
-        let peer = Self::started(stage, &capabilities());
+        Self::open_as(stage, "guest", "guest")
+    }
+
+    /// An open connection of another user's.
+    #[track_caller]
+    pub fn open_as(stage: &Stage, user: &str, password: &str) -> Self {
+        let peer = Self::login(stage, &capabilities(), "PLAIN", format!("\0{user}\0{password}").as_bytes());
         peer.tuned(connection::TuneOk { channel_max: 2047, frame_max: FRAME_MAX, heartbeat: 0 });
         assert_eq!(peer.ask(&connection::Open { virtual_host: "/" }), "connection.open-ok");
         peer
@@ -83,15 +89,17 @@ impl Peer {
     /// Logged in, with these client properties: `connection.tune` is next.
     #[track_caller]
     pub fn started(stage: &Stage, properties: &FieldTable) -> Self {
+        Self::login(stage, properties, "PLAIN", b"\0guest\0guest")
+    }
+
+    /// Says who it is by some mechanism, with these client properties: what the broker says to that is next.
+    #[track_caller]
+    pub fn login(stage: &Stage, properties: &FieldTable, mechanism: &str, response: &[u8]) -> Self {
         let peer = Self::silent(stage);
         peer.bytes(&PROTOCOL_HEADER);
         assert!(peer.next().starts_with("connection.start 0.9 "));
-        peer.send(&connection::StartOk {
-            client_properties: properties.as_ref_table(),
-            mechanism: "PLAIN",
-            response: b"\0guest\0guest",
-            locale: "en_US",
-        });
+        let client_properties = properties.as_ref_table();
+        peer.send(&connection::StartOk { client_properties, mechanism, response, locale: "en_US" });
         peer
     }
 

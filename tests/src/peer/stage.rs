@@ -8,12 +8,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use hopmq_proto::method::{connection, exchange, queue};
 
 use super::Peer;
+use crate::broker;
 
 /// The place of one scenario on the broker: names that end in a suffix of its own, which no line shows.
 #[derive(Debug)]
 pub struct Stage {
     suffix: String,
     left: RefCell<Vec<String>>,
+    users: RefCell<Vec<String>>,
 }
 
 impl Stage {
@@ -24,7 +26,7 @@ impl Stage {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let run = RUN.get_or_init(|| RandomState::new().hash_one(std::process::id()) as u32);
         let suffix = format!("~{run:08x}.{}~", COUNT.fetch_add(1, Ordering::Relaxed));
-        Self { suffix, left: RefCell::default() }
+        Self { suffix, left: RefCell::default(), users: RefCell::default() }
     }
 
     /// What every name of this scenario ends in.
@@ -43,6 +45,36 @@ impl Stage {
         Peer::open(self)
     }
 
+    /// Makes a user of that name, whose password is the name, who may configure, write and read what these patterns
+    /// match. It is deleted in the end.
+    #[track_caller]
+    pub fn user(&self, stem: &str, [configure, write, read]: [&str; 3]) -> String {
+        let name = self.stranger(stem, "");
+        let permissions = format!(r#"{{"configure":"{configure}","write":"{write}","read":"{read}"}}"#);
+        let path = format!("/api/permissions/%2f/{name}");
+        broker().http_with("PUT", &path, &permissions).expect("the permissions are taken");
+        name
+    }
+
+    /// Makes a user of that name, whose password is the name, with these tags and without any permission.
+    #[track_caller]
+    pub fn stranger(&self, stem: &str, tags: &str) -> String {
+        let name = self.name(stem);
+        let user = format!(r#"{{"password":"{name}","tags":"{tags}"}}"#);
+        broker().http_with("PUT", &format!("/api/users/{name}"), &user).expect("the user is taken");
+        self.users.borrow_mut().push(name.clone());
+        name
+    }
+
+    /// Lets a user write and read messages of an exchange whose keys these patterns match, and no others.
+    #[track_caller]
+    pub fn topics(&self, user: &str, exchange: &str, [write, read]: [&str; 2]) {
+        let exchange = self.name(exchange);
+        let permissions = format!(r#"{{"exchange":"{exchange}","write":"{write}","read":"{read}"}}"#);
+        let path = format!("/api/topic-permissions/%2f/{user}");
+        broker().http_with("PUT", &path, &permissions).expect("the permissions are taken");
+    }
+
     /// Names what stays when the connections of the scenario have gone. It is deleted in the end.
     pub fn leaves(&self, stems: &[&str]) {
         self.left.borrow_mut().extend(stems.iter().map(|stem| self.name(stem)));
@@ -51,6 +83,10 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
+        for user in self.users.take() {
+            // Who is gone already is no fault of the scenario.
+            let _ = broker().http("DELETE", &format!("/api/users/{user}"));
+        }
         let left = self.left.take();
         if left.is_empty() || std::thread::panicking() {
             return;
