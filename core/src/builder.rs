@@ -7,15 +7,16 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use hopmq_proto::{Config, FieldTable, Role, Time, Value};
+use hopmq_proto::{Config, FieldTable, Role, Value};
 
-use crate::auth::Authenticator;
+use crate::connector::{Connector, Once};
 #[cfg(any(feature = "net", feature = "tokio"))]
 use crate::dial::Target;
-use crate::driver::{Driver, Transport};
-use crate::refresh::Refresh;
+use crate::driver::Transport;
+use crate::reconnect::{Driver, Login};
+use crate::recovery::Recovery;
 use crate::sasl::{Credentials, CredentialsProvider, Plain, Sasl};
-use crate::shared::{Limits, RequestKind, Shared};
+use crate::shared::{Limits, Shared};
 use crate::timer::Timer;
 use crate::{Connection, Error, ErrorKind, Result};
 
@@ -52,6 +53,7 @@ pub struct Builder {
     pub(crate) config: Config,
     pub(crate) limits: Limits,
     pub(crate) connect_timeout: Duration,
+    pub(crate) recovery: Recovery,
     properties: FieldTable,
 }
 
@@ -73,6 +75,7 @@ impl Builder {
                 receive_limit: 8 * 1024 * 1024,
             },
             connect_timeout: Duration::from_secs(10),
+            recovery: Recovery::new(),
             properties: FieldTable::new(),
         }
     }
@@ -192,11 +195,26 @@ impl Builder {
         self
     }
 
+    /// What to do when the link to the broker is lost. The default is to come back: see [`Recovery`].
+    pub fn recovery(mut self, recovery: Recovery) -> Self {
+        let broker = self.recovery.broker;
+        self.recovery = Recovery { broker, ..recovery };
+        self
+    }
+
+    /// Waits so long for a broker that can't be reached yet, instead of failing when no host lets us in at the first
+    /// attempt. A broker that refuses us is not waited for.
+    pub fn wait_for_broker(mut self, patience: Duration) -> Self {
+        self.recovery.broker = Some(patience);
+        self
+    }
+
     pub(crate) fn flaw(&mut self, error: Error) {
         self.flaw.get_or_insert(error);
     }
 
     /// Logs in over anything that carries bytes, and returns the connection with its driver, which you spawn or poll.
+    /// When the transport breaks, the connection ends: [`Builder::connect_with`] makes one that comes back.
     ///
     /// ```no_run
     /// # use hopmq::{Timer, Transport};
@@ -218,54 +236,44 @@ impl Builder {
         transport: T,
         timer: R,
     ) -> Result<(Connection, Driver<T, R>)> {
+        self.connect_with(Once::new(transport), timer).await
+    }
+
+    /// Connects by a [`Connector`], which makes the transport for the first link and, when that is lost, for the next;
+    /// and returns the connection with its driver, which you spawn or poll.
+    ///
+    /// Dropping the future ends the attempt.
+    ///
+    /// # Errors
+    /// As for [`Builder::handshake`], and those of the connector.
+    pub async fn connect_with<C, R>(&self, connector: C, timer: R) -> Result<(Connection, Driver<C::Transport, R, C>)>
+    where
+        C: Connector + Unpin,
+        R: Timer + Unpin,
+    {
         if let Some(flaw) = &self.flaw {
             return Err(flaw.clone());
         }
-        let mut timer = timer;
-        let deadline = timer.clock().now() + self.connect_timeout;
-        let credentials = self.fetch_credentials(&mut timer, deadline).await?;
-        let refresh = Refresh::new(Arc::clone(&self.credentials), &credentials, timer.clock().now());
-        let authenticator = Authenticator {
-            mechanisms: self.mechanisms.clone(),
-            credentials: Some(credentials),
-            properties: self.client_properties(),
-            chosen: None,
-        };
         let proto = hopmq_proto::Connection::new(Role::Client, self.config.clone());
-        let shared = Shared::new(proto, timer.clock(), self.limits);
-        let connection = Connection::new(Arc::clone(&shared));
-        let mut driver = Driver::new(Arc::clone(&shared), transport, timer, authenticator, refresh);
-        let key = shared.lock().insert_request(0, RequestKind::Plain, deadline);
+        let shared = Shared::new(proto, timer.clock(), self.limits, self.recovery.clone());
+        let login = Login {
+            config: self.config.clone(),
+            mechanisms: self.mechanisms.clone(),
+            credentials: Arc::clone(&self.credentials),
+            properties: self.client_properties(),
+            connect_timeout: self.connect_timeout,
+        };
+        let mut driver = Driver::new(Arc::clone(&shared), timer, connector, login, self.recovery.clone());
         poll_fn(|context| {
             let ended = Pin::new(&mut driver).poll(context).is_ready();
-            let mut state = shared.lock();
-            if state.opened {
-                state.remove_request(key);
+            let state = shared.lock();
+            if state.recovery.established {
                 return Poll::Ready(Ok(()));
             }
-            if ended || state.ended {
-                return Poll::Ready(Err(shared.reason()));
-            }
-            let stage = state.proto.handshake_stage().unwrap_or("its end");
-            state.poll_request(key, context.waker()).map(|_| {
-                let time = self.connect_timeout;
-                Err(Error::new(ErrorKind::Timeout, format!("no handshake within {time:?}: {stage} was still due")))
-            })
+            if ended || state.ended { Poll::Ready(Err(shared.reason())) } else { Poll::Pending }
         })
         .await?;
-        Ok((connection, driver))
-    }
-
-    async fn fetch_credentials(&self, timer: &mut impl Timer, deadline: Time) -> Result<Credentials> {
-        let mut fetch = self.credentials.fetch();
-        poll_fn(|context| match fetch.as_mut().poll(context) {
-            Poll::Pending => timer.poll_until(deadline, context).map(|()| {
-                let time = self.connect_timeout;
-                Err(Error::new(ErrorKind::Timeout, format!("no credentials came from their provider within {time:?}")))
-            }),
-            fetched => fetched,
-        })
-        .await
+        Ok((Connection::new(shared), driver))
     }
 
     fn client_properties(&self) -> FieldTable {

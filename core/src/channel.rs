@@ -15,7 +15,7 @@ use crate::consumer::Consume;
 use crate::declare::{ExchangeDeclare, ExchangeDelete, QueueDeclare, QueueDelete};
 use crate::publish::Publish;
 use crate::request::decode;
-use crate::shared::{ChannelEnd, ConsumerState, Prefetch, Reply, RequestKind, Shared, State, register};
+use crate::shared::{ChannelEnd, ConsumerState, Prefetch, Reply, RequestKind, Shared, State, Transaction, register};
 use crate::{Connection, Delivery, Error, ErrorKind, Request, Result, Returned};
 
 /// A channel of a connection: open one with [`Connection::channel`].
@@ -300,15 +300,13 @@ impl Channel {
         let core = Arc::clone(&self.core);
         let (number, deadline) = (core.number, self.deadline());
         let sent = core.with_channel(|state| {
-            state.send_request(number, RequestKind::Get { no_ack }, deadline, |proto, request| {
-                proto.get(number, &basic::Get { queue, no_ack }, Some(request))
-            })
+            state.request(number, &basic::Get { queue, no_ack }, RequestKind::Get { no_ack }, deadline)
         });
         let shared = Arc::clone(core.shared());
         Request::new(&shared, sent, move |reply| match reply {
-            Reply::Got(content) => {
+            Reply::Got { content, epoch } => {
                 let tag = content.arguments().delivery_tag;
-                Ok(Some(Delivery::new(content, &core, tag, no_ack)))
+                Ok(Some(Delivery::new(content, &core, tag, epoch, no_ack)))
             }
             _ => Ok(None),
         })
@@ -338,7 +336,7 @@ impl Channel {
             let Some(channel) = state.channel(number, serial) else { return Err(self.core.closed()) };
             let (qos, prefetch) = (change(&mut channel.prefetch), channel.prefetch);
             let key = state.request(number, &qos, RequestKind::Plain, deadline)?;
-            if !qos.global {
+            if !qos.global && state.up {
                 state.share_prefetch(number, prefetch)?;
             }
             Ok(key)
@@ -357,21 +355,45 @@ impl Channel {
     pub fn tx_select(&self) -> Request<()> {
         let (number, deadline) = (self.core.number, self.deadline());
         let sent = self.core.with_channel(|state| {
-            state.send_request(number, RequestKind::Plain, deadline, |proto, request| {
-                proto.tx_select(number, Some(request))
-            })
+            let key = state.request(number, &tx::Select {}, RequestKind::Plain, deadline)?;
+            if let Some(channel) = state.channel(number, self.core.serial)
+                && channel.transaction == Transaction::None
+            {
+                channel.transaction = Transaction::Going;
+            }
+            Ok(key)
         });
         Request::plain(self.core.shared(), sent)
     }
 
     /// Commits what was published and acknowledged since the last commit or rollback.
+    ///
+    /// # Errors
+    /// [`ErrorKind::OutcomeUnknown`] if the link was lost since then: what had been done on it is not committed. The
+    /// next transaction begins with this answer.
     pub fn tx_commit(&self) -> Request<()> {
-        self.call(&tx::Commit {})
+        self.end_transaction(&tx::Commit {}, true)
     }
 
     /// Abandons it. Unacknowledged deliveries are not delivered again by this: [`Channel::recover`] does that.
     pub fn tx_rollback(&self) -> Request<()> {
-        self.call(&tx::Rollback {})
+        self.end_transaction(&tx::Rollback {}, false)
+    }
+
+    fn end_transaction(&self, method: &impl Encode, commit: bool) -> Request<()> {
+        let (number, serial, deadline) = (self.core.number, self.core.serial, self.deadline());
+        let sent = self.core.with_channel(|state| {
+            if let Some(channel) = state.channel(number, serial)
+                && channel.transaction == Transaction::Lost
+            {
+                channel.transaction = Transaction::Going;
+                if commit {
+                    return Err(transaction_lost());
+                }
+            }
+            state.request(number, method, RequestKind::Plain, deadline)
+        });
+        Request::plain(self.core.shared(), sent)
     }
 
     /// Asks the broker to stop or resume deliveries (`channel.flow`). RabbitMQ refuses to stop, with 540: use a
@@ -389,14 +411,26 @@ impl Channel {
         let (number, deadline) = (self.core.number, self.deadline());
         let sent = self.core.with_channel(|state| {
             let code = hopmq_proto::code::REPLY_SUCCESS;
-            let key = state.send_request(0, RequestKind::Plain, deadline, |proto, request| {
-                proto.close_channel(number, code, "", Some(request))
-            })?;
+            let key = state.insert_request(0, RequestKind::Plain, deadline);
+            if !state.up {
+                // There is nothing to be closed, and it is not opened again.
+                state.settle_request(key, Ok(Reply::Room));
+            } else if let Err(error) = state.proto.close_channel(number, code, "", Some(key)) {
+                state.remove_request(key);
+                return Err(error.into());
+            }
             state.end_channel(number, &Error::new(ErrorKind::Closed, "the channel was closed by this program"));
             Ok(key)
         });
         Request::plain(self.core.shared(), sent)
     }
+}
+
+/// A transaction that can't be committed any more.
+pub(crate) fn transaction_lost() -> Error {
+    let text = "the link to the broker was lost in the transaction: what was published and acknowledged in it before \
+                is not committed. Do all of it again";
+    Error::new(ErrorKind::OutcomeUnknown, text)
 }
 
 /// Returned messages of a channel, as a stream: see [`Channel::returns`]. It keeps the last 1,024 that were not taken,

@@ -17,6 +17,8 @@ pub(crate) struct Confirms {
     /// Publishes that were not taken well and whose waiter has not asked yet.
     failed: HashMap<u64, Error>,
     unsettled: usize,
+    /// Publishes on links of before: the broker's tags begin after them.
+    offset: u64,
 }
 
 #[derive(Debug)]
@@ -32,16 +34,35 @@ enum Place {
 
 impl Default for Confirms {
     fn default() -> Self {
-        Self { base: 1, places: VecDeque::new(), failed: HashMap::new(), unsettled: 0 }
+        Self { base: 1, places: VecDeque::new(), failed: HashMap::new(), unsettled: 0, offset: 0 }
     }
 }
 
 impl Confirms {
-    /// Counts a publish. Tags start at 1, as the broker's do.
+    /// Counts a publish, and returns its tag. Tags start at 1, as the broker's do, and go on where the broker's start
+    /// anew on another link.
     #[inline]
-    pub(crate) fn push(&mut self, held: bool) {
+    pub(crate) fn push(&mut self, held: bool) -> u64 {
+        let tag = self.base + self.places.len() as u64;
         self.places.push_back(if held { Place::Held } else { Place::Unawaited });
         self.unsettled += 1;
+        tag
+    }
+
+    /// The link is gone, and with it the confirms that had not come. Returns how many those were.
+    pub(crate) fn lose(&mut self, error: &Error, wakes: &mut Vec<Waker>) -> usize {
+        let base = self.base;
+        self.offset = base + self.places.len() as u64 - 1;
+        self.base = self.offset + 1;
+        for (tag, place) in (base..).zip(self.places.drain(..)) {
+            if !matches!(place, Place::Settled | Place::Unawaited) {
+                self.failed.entry(tag).or_insert_with(|| error.clone());
+            }
+            if let Place::Waiting(waker) = place {
+                wakes.push(waker);
+            }
+        }
+        std::mem::take(&mut self.unsettled)
     }
 
     /// How many publishes wait for the broker.
@@ -49,8 +70,9 @@ impl Confirms {
         self.unsettled
     }
 
-    /// The broker confirmed or refused a range of tags. Returns how many of them had not been settled before.
+    /// The broker confirmed or refused a range of its tags. Returns how many of them had not been settled before.
     pub(crate) fn settle(&mut self, first: u64, last: u64, ack: bool, wakes: &mut Vec<Waker>) -> usize {
+        let (first, last) = (first + self.offset, last + self.offset);
         let from = first.saturating_sub(self.base) as usize;
         let to = (last + 1).saturating_sub(self.base).min(self.places.len() as u64) as usize;
         let mut count = 0;
@@ -78,6 +100,7 @@ impl Confirms {
 
     /// A publish came back; the confirm that follows doesn't make it good. Returns the message if nobody awaits it.
     pub(crate) fn returned(&mut self, tag: u64, returned: Returned) -> Option<Returned> {
+        let tag = tag + self.offset;
         match tag.checked_sub(self.base).and_then(|index| self.places.get(index as usize)) {
             Some(Place::Held | Place::Waiting(_)) => {
                 self.failed.insert(tag, Error::from_return(returned));

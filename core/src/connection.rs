@@ -8,12 +8,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hopmq_proto::FieldTable;
-use hopmq_proto::method::connection;
+use hopmq_proto::method::{channel, connection};
 
 use crate::channel::{Channel, ChannelCore};
 use crate::confirms::Confirms;
 use crate::events::Events;
-use crate::shared::{ChannelEnd, ChannelState, Closing, Prefetch, RequestKind, Shared, State, register};
+use crate::shared::{ChannelEnd, ChannelState, Closing, Prefetch, RequestKind, Shared, State, Transaction, register};
 use crate::{Builder, Error, ErrorKind, Request, Result, Stats};
 
 /// A connection to a broker.
@@ -100,13 +100,11 @@ impl Connection {
         let mut opened = None;
         let sent = shared.with(|state| {
             self.check(state)?;
-            let Some(number) = state.proto.free_channel() else {
-                let max = state.proto.tuning().channel_max;
+            let Some(number) = state.free_channel() else {
+                let max = state.recovery.channel_max;
                 return Err(Error::new(ErrorKind::Usage, format!("all {max} channels of the connection are in use")));
             };
-            let key = state.send_request(number, RequestKind::OpenChannel, deadline, |proto, request| {
-                proto.open_channel(number, request)
-            })?;
+            let key = state.request(number, &channel::Open {}, RequestKind::OpenChannel, deadline)?;
             let end = Arc::new(ChannelEnd::default());
             let serial = state.insert_channel(number, Arc::clone(&end));
             if let Some(request) = state.requests.get_mut(key) {
@@ -166,9 +164,16 @@ impl Connection {
         self.shared().reason()
     }
 
-    /// Whether it is open, as far as this side knows.
+    /// Whether it has not ended, as far as this side knows. It may be without a link to the broker at the moment: see
+    /// [`Connection::is_connected`].
     pub fn is_open(&self) -> bool {
         !self.shared().is_ended()
+    }
+
+    /// Whether there is a link to the broker, as far as this side knows, and all is as it was before the last outage.
+    pub fn is_connected(&self) -> bool {
+        let state = self.shared().lock();
+        state.up && !state.ended
     }
 
     /// What happens to the connection from now on: blocked, closed, and so on.
@@ -275,6 +280,9 @@ impl State {
             returns_waker: None,
             wants_returns: false,
             prefetch: Prefetch::default(),
+            confirming: false,
+            transaction: Transaction::None,
+            last_queue: String::new(),
         });
         self.serial
     }

@@ -9,11 +9,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_lite::Stream;
-use hopmq_proto::method::basic;
 use hopmq_proto::{FieldTable, Value};
 
 use crate::channel::{Channel, ChannelCore};
-use crate::shared::{ConsumerEnd, ConsumerState, Queued, RequestKind, register};
+use crate::shared::{ConsumerEnd, ConsumerState, Queued, RequestKind, Start, register};
 use crate::{Delivery, Request, Result};
 
 /// A consumer to be: made by [`Channel::consume`], started by [`Consume::start`] or by awaiting it.
@@ -29,9 +28,6 @@ pub struct Consume<'a> {
     no_local: bool,
     arguments: FieldTable,
 }
-
-/// Deliveries that a consumer may hold unacknowledged unless [`Consume::prefetch`] says otherwise.
-pub(crate) const DEFAULT_PREFETCH: u16 = 256;
 
 impl<'a> Consume<'a> {
     pub(crate) fn new(channel: &'a Channel, queue: &'a str) -> Self {
@@ -108,13 +104,19 @@ impl<'a> Consume<'a> {
                     format!("hopmq-{}", state.serial).into()
                 }
             };
-            // Without acknowledgements there is nothing that a prefetch could count.
-            if !self.no_ack || self.prefetch.is_some() {
-                let prefetch = state.channel(number, core.serial).map(|channel| channel.prefetch).unwrap_or_default();
-                let prefetch_count = self.prefetch.or(prefetch.each).unwrap_or(DEFAULT_PREFETCH);
-                state.proto.request(number, &basic::Qos { prefetch_count, global: false }, None)?;
-                state.share_prefetch(number, prefetch)?;
-            }
+            let queue = state.queue_name(number, self.queue);
+            state.recovery.order += 1;
+            let start = Start {
+                order: state.recovery.order,
+                queue,
+                no_local: self.no_local,
+                exclusive: self.exclusive,
+                arguments: self.arguments,
+                prefetch: self.prefetch,
+                granted: false,
+                missing: !state.up,
+                tried: 0,
+            };
             key = state.consumers.insert(ConsumerState {
                 channel: number,
                 serial: core.serial,
@@ -124,23 +126,15 @@ impl<'a> Consume<'a> {
                 waker: None,
                 end: None,
                 dropped: false,
+                start,
             });
-            let method = basic::Consume {
-                queue: self.queue,
-                consumer_tag: &tag,
-                no_local: self.no_local,
-                no_ack: self.no_ack,
-                exclusive: self.exclusive,
-                nowait: false,
-                arguments: self.arguments.as_ref_table(),
-            };
-            let sent = state.send_request(number, RequestKind::Consume(key), deadline, |proto, request| {
-                proto.consume(number, &method, key, Some(request))
-            });
+            let request = state.insert_request(number, RequestKind::Consume(key), deadline);
+            let sent = if state.up { state.send_consume(key, request) } else { Ok(()) };
             if sent.is_err() {
+                state.remove_request(request);
                 state.consumers.remove(key);
             }
-            sent.map(|request| (request, tag))
+            sent.map(|()| (request, tag))
         });
         let (sent, tag) = match sent {
             Ok((request, tag)) => (Ok(request), tag),
@@ -150,7 +144,20 @@ impl<'a> Consume<'a> {
         let (no_ack, timeout) = (self.no_ack, self.channel.timeout());
         Request::new(&shared, sent, move |_| {
             let taken = VecDeque::new();
-            Ok(Consumer { channel: core, key, tag, no_ack, timeout, taken, taken_cost: 0, ended: false })
+            let epoch = core.end.epoch();
+            let resumed = false;
+            Ok(Consumer {
+                channel: core,
+                key,
+                tag,
+                no_ack,
+                timeout,
+                taken,
+                taken_cost: 0,
+                epoch,
+                resumed,
+                ended: false,
+            })
         })
     }
 }
@@ -185,6 +192,10 @@ pub struct Consumer {
     taken: VecDeque<Queued>,
     /// What `taken` held when it was taken.
     taken_cost: usize,
+    /// The channel's, when it was taken.
+    epoch: u32,
+    /// It goes on after the link was lost, and has handed out nothing since.
+    resumed: bool,
     ended: bool,
 }
 
@@ -203,15 +214,20 @@ impl Consumer {
     }
 
     #[inline]
-    fn hand_out(&self, delivery: Queued) -> Delivery {
-        Delivery::new(delivery.content, &self.channel, delivery.tag, self.no_ack)
+    fn hand_out(&mut self, delivery: Queued) -> Delivery {
+        let resumed = std::mem::take(&mut self.resumed);
+        Delivery::new(delivery.content, &self.channel, delivery.tag, self.epoch, self.no_ack).mark(resumed)
     }
 
     /// Takes what has come, or says how it ended.
     fn refill(&mut self, waker: &Waker) -> Poll<Option<ConsumerEnd>> {
         let (key, cost) = (self.key, std::mem::take(&mut self.taken_cost));
         let taken = &mut self.taken;
+        let (channel, epoch, resumed) = (&self.channel, &mut self.epoch, &mut self.resumed);
         let result = self.channel.shared().with(|state| {
+            if *epoch != channel.end.epoch() {
+                (*epoch, *resumed) = (channel.end.epoch(), true);
+            }
             state.buffered = state.buffered.saturating_sub(cost);
             let consumer = state.consumers.get_mut(key)?;
             std::mem::swap(taken, &mut consumer.queue);
@@ -236,6 +252,11 @@ impl Stream for Consumer {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Delivery>>> {
         loop {
             if let Some(delivery) = self.taken.pop_front() {
+                if !self.no_ack && self.epoch != self.channel.end.epoch() {
+                    // The broker delivers it again.
+                    self.taken.clear();
+                    continue;
+                }
                 return Poll::Ready(Some(Ok(self.hand_out(delivery))));
             }
             if self.ended {

@@ -1,6 +1,7 @@
 //! Queues and exchanges: declaring, deleting, and the handles that name them.
 
 use std::future::IntoFuture;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hopmq_proto::method::{Method, exchange, queue};
@@ -9,6 +10,7 @@ use hopmq_proto::{Body, FieldTable, Value};
 use crate::channel::Channel;
 use crate::consumer::Consume;
 use crate::publish::Publish;
+use crate::recovery::ledger::Name;
 use crate::{Delivery, Request, Result};
 
 /// A queue to be declared: made by [`Channel::queue`], declared by [`QueueDeclare::declare`].
@@ -245,14 +247,17 @@ impl<'a> QueueDeclare<'a> {
             nowait: false,
             arguments: self.arguments.as_ref_table(),
         };
-        let channel = self.channel.clone();
+        let (channel, named_by_broker) = (self.channel.clone(), self.name.is_empty());
         self.channel.request_with(&self.arguments, &method, move |reply| match reply {
-            Method::QueueDeclareOk(ok) => Some(Queue {
-                channel: channel.clone(),
-                name: ok.queue.to_owned(),
-                message_count: ok.message_count,
-                consumer_count: ok.consumer_count,
-            }),
+            Method::QueueDeclareOk(ok) => {
+                let known = named_by_broker.then(|| channel.core().shared().lock().recovery.ledger.name(ok.queue));
+                Some(Queue {
+                    channel: channel.clone(),
+                    name: known.flatten().unwrap_or_else(|| Name::new(ok.queue)),
+                    message_count: ok.message_count,
+                    consumer_count: ok.consumer_count,
+                })
+            }
             _ => None,
         })
     }
@@ -262,15 +267,16 @@ impl<'a> QueueDeclare<'a> {
 #[derive(Clone, Debug)]
 pub struct Queue {
     channel: Channel,
-    name: String,
+    name: Arc<Name>,
     message_count: u32,
     consumer_count: u32,
 }
 
 impl Queue {
-    /// Its name; the broker's choice if it was declared without.
+    /// Its name; the broker's choice if it was declared without. The broker chooses another one when the queue is
+    /// declared again after the link was lost: all handles of it follow.
     pub fn name(&self) -> &str {
-        &self.name
+        self.name.text()
     }
 
     /// Messages that were ready in it when it was declared.
@@ -285,37 +291,37 @@ impl Queue {
 
     /// Binds it to an exchange. For arguments, see [`Channel::queue_bind`].
     pub fn bind(&self, exchange: &str, routing_key: &str) -> Request<()> {
-        self.channel.queue_bind(&self.name, exchange, routing_key, ())
+        self.channel.queue_bind(self.name(), exchange, routing_key, ())
     }
 
     /// Removes a binding. For arguments, see [`Channel::queue_unbind`].
     pub fn unbind(&self, exchange: &str, routing_key: &str) -> Request<()> {
-        self.channel.queue_unbind(&self.name, exchange, routing_key, ())
+        self.channel.queue_unbind(self.name(), exchange, routing_key, ())
     }
 
     /// Consumes from it: see [`Consume`].
     pub fn consume(&self) -> Consume<'_> {
-        self.channel.consume(&self.name)
+        self.channel.consume(self.name())
     }
 
     /// Fetches one message: see [`Channel::get`].
     pub fn get(&self) -> Request<Option<Delivery>> {
-        self.channel.get(&self.name)
+        self.channel.get(self.name())
     }
 
     /// Publishes a message to it, by the default exchange: see [`Publish`].
     pub fn publish<'a>(&'a self, body: impl Into<Body<'a>>) -> Publish<'a> {
-        self.channel.publish("", &self.name, body)
+        self.channel.publish("", self.name(), body)
     }
 
     /// Deletes its messages: see [`Channel::queue_purge`].
     pub fn purge(&self) -> Request<u32> {
-        self.channel.queue_purge(&self.name)
+        self.channel.queue_purge(self.name())
     }
 
     /// Deletes it: see [`QueueDelete`].
     pub fn delete(&self) -> QueueDelete<'_> {
-        self.channel.queue_delete(&self.name)
+        self.channel.queue_delete(self.name())
     }
 }
 

@@ -3,12 +3,7 @@
 //! Owns the order in which hosts are tried and the layers (TLS, WebSocket) that a scheme asks for. The sockets
 //! themselves are a runtime's: see `net` and `tokio_net`.
 
-use std::future::Future;
-use std::time::Duration;
-
 use futures_io::{AsyncRead, AsyncWrite};
-use futures_lite::future;
-use tracing::debug;
 
 use crate::driver::Transport;
 use crate::sasl::{self, Credentials};
@@ -143,41 +138,6 @@ impl Builder {
         self
     }
 
-    /// Tries the hosts in turn, each within `connect_timeout`.
-    pub(crate) async fn try_hosts<C, F: Future<Output = Result<C>>, S: Future<Output = ()>>(
-        &self,
-        attempt: impl Fn(Address) -> F,
-        sleep: impl Fn(Duration) -> S,
-    ) -> Result<C> {
-        if let Some(flaw) = &self.flaw {
-            return Err(flaw.clone());
-        }
-        let mut failures: Vec<String> = Vec::new();
-        for address in &self.target.hosts {
-            debug!(%address, "connecting");
-            let late = async {
-                sleep(self.connect_timeout).await;
-                let time = self.connect_timeout;
-                Err(Error::new(ErrorKind::Timeout, format!("{address} did not let us in within {time:?}")))
-            };
-            let error = match future::or(attempt(address.clone()), late).await {
-                Ok(connected) => return Ok(connected),
-                Err(error) => error,
-            };
-            debug!(%address, %error, "could not connect");
-            // What is wrong with who we are or what we ask for is wrong at every host.
-            let final_kinds = [ErrorKind::Authentication, ErrorKind::Config, ErrorKind::Usage];
-            if self.target.hosts.len() == 1 || final_kinds.contains(&error.kind()) {
-                return Err(error);
-            }
-            failures.push(format!("{address}: {error}"));
-            if failures.len() == self.target.hosts.len() {
-                return Err(Error::new(error.kind(), format!("no host let us in: {}", failures.join("; "))));
-            }
-        }
-        Err(Error::new(ErrorKind::Config, "no host to connect to"))
-    }
-
     /// Puts the layers on a socket that the scheme asks for.
     pub(crate) async fn layer<S>(&self, address: &Address, socket: S) -> Result<AnyTransport>
     where
@@ -213,6 +173,35 @@ impl Builder {
     #[cfg(not(feature = "websocket"))]
     async fn over_websocket(&self, _address: &Address, _transport: AnyTransport) -> Result<AnyTransport> {
         Err(Error::new(ErrorKind::Config, "ws:// and wss:// need the feature `websocket` of hopmq"))
+    }
+}
+
+/// The hosts of a connection, in turn.
+#[derive(Clone, Debug)]
+pub(crate) struct Rotation {
+    hosts: Vec<Address>,
+    next: usize,
+    current: Option<Address>,
+}
+
+impl Rotation {
+    pub(crate) fn new(target: &Target) -> Self {
+        Self { hosts: target.hosts.clone(), next: 0, current: None }
+    }
+
+    pub(crate) fn advance(&mut self) -> Result<Address> {
+        let address = self.hosts.get(self.next % self.hosts.len().max(1)).cloned();
+        self.next = (self.next + 1) % self.hosts.len().max(1);
+        self.current.clone_from(&address);
+        address.ok_or_else(|| Error::new(ErrorKind::Config, "no host to connect to"))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.hosts.len()
+    }
+
+    pub(crate) fn current(&self) -> String {
+        self.current.as_ref().map_or_else(|| "the broker".to_owned(), ToString::to_string)
     }
 }
 

@@ -8,6 +8,7 @@ use hopmq_proto::{CloseReason, Content, Time, code};
 use tracing::{debug, warn};
 
 use crate::events::Event;
+use crate::recovery::replay::REPLAY;
 use crate::shared::{ConsumerEnd, Queued, Reply, RequestKind, State};
 use crate::{Error, ErrorKind, Result, Returned};
 
@@ -18,10 +19,13 @@ impl State {
         match event {
             Proto::Delivery { consumer, delivery_tag, content, .. } => self.deliver(consumer, delivery_tag, content),
             Proto::Confirmed { channel, first, last, ack } => self.confirmed(channel, first, last, ack),
+            Proto::Reply { channel, request: REPLAY, payload } => return self.replayed(channel, &payload, now),
             Proto::Reply { request, payload, .. } => self.answer(request, Reply::Method(payload)),
-            Proto::Got { request, content, .. } => {
+            Proto::Got { channel, request, content } => {
                 self.stats.delivered += 1;
-                self.answer(request, Reply::Got(content));
+                let epoch = self.channels.get(usize::from(channel)).and_then(Option::as_ref);
+                let epoch = epoch.map_or(0, |channel| channel.end.epoch());
+                self.answer(request, Reply::Got { content, epoch });
             }
             Proto::Returned { channel, tag, content } => self.returned(channel, tag, content),
             Proto::ConsumerCancelled { consumer, .. } => self.consumer_cancelled(consumer),
@@ -29,7 +33,11 @@ impl State {
                 debug!(channel, active, "flow");
                 self.tell(&Event::Flow { channel, active });
             }
-            Proto::ChannelClosed { channel, reason } => self.channel_closed(channel, &reason),
+            Proto::ChannelClosed { channel, reason } => {
+                if let Some(reason) = self.replay_refused(channel, reason, now)? {
+                    self.channel_closed(channel, &reason);
+                }
+            }
             Proto::Blocked { reason } => {
                 warn!(reason, "the broker blocks publishing");
                 self.blocked_since.get_or_insert(now);
@@ -51,6 +59,7 @@ impl State {
             Proto::Opened => {
                 debug!(tuning = ?self.proto.tuning(), "connection open");
                 self.opened = true;
+                self.link_opened(now)?;
             }
             other => {
                 debug_assert!(false, "not an event of a client that is open: {other:?}");
@@ -59,7 +68,7 @@ impl State {
         Ok(())
     }
 
-    fn tell(&mut self, event: &Event) {
+    pub(crate) fn tell(&mut self, event: &Event) {
         self.subscribers.tell(event, &mut self.wakes);
     }
 
@@ -101,8 +110,15 @@ impl State {
         request.answered = true;
         // It timed out, and its future doesn't know yet.
         let late = request.outcome.is_some();
-        if let RequestKind::Cancel(consumer) = kind {
-            self.end_consumer(consumer, ConsumerEnd::Cancelled);
+        self.note_answer(key, &reply);
+        match kind {
+            RequestKind::Cancel(consumer) => self.end_consumer(consumer, ConsumerEnd::Cancelled),
+            RequestKind::Consume(key) => {
+                if let Some(consumer) = self.consumers.get_mut(key) {
+                    consumer.start.granted = true;
+                }
+            }
+            _ => {}
         }
         if abandoned || late {
             self.undo(channel, kind, &reply);
@@ -148,12 +164,26 @@ impl State {
         self.end_consumer(key, ConsumerEnd::Failed(Error::new(ErrorKind::ConsumerCancelled, text)));
     }
 
-    fn end_consumer(&mut self, key: u64, end: ConsumerEnd) {
+    pub(crate) fn end_consumer(&mut self, key: u64, end: ConsumerEnd) {
         let Some(consumer) = self.consumers.get_mut(key) else { return };
         consumer.end.get_or_insert(end);
         self.wakes.extend(consumer.waker.take());
+        let queue = consumer.start.queue.clone();
         if consumer.dropped {
             self.consumers.remove(key);
+        }
+        self.consumer_over(&queue);
+    }
+
+    /// Notes in the ledger what a request brought.
+    fn note_answer(&mut self, key: u64, reply: &Reply) {
+        let (Some(request), Reply::Method(answer)) = (self.requests.get_mut(key), reply) else { return };
+        let payload = std::mem::take(&mut request.payload);
+        match self.channels.get_mut(usize::from(request.channel)) {
+            Some(Some(channel)) if !payload.is_empty() => {
+                self.recovery.ledger.note(&payload, answer, &mut channel.last_queue);
+            }
+            _ => {}
         }
     }
 
@@ -191,7 +221,10 @@ impl State {
             if request.abandoned || request.outcome.is_some() {
                 continue;
             }
-            let late = if request.kind == RequestKind::Room {
+            let late = if !request.sent {
+                request.answered = true;
+                "the link to the broker was lost, and did not come back in time"
+            } else if request.kind == RequestKind::Room {
                 request.answered = true;
                 "the message could not be taken in time: the broker blocks publishing, or the network is too slow"
             } else if request.kind == RequestKind::Confirm {
@@ -232,6 +265,6 @@ pub(crate) fn closed_here(unconfirmed: usize, flushed: bool) -> Error {
 pub(crate) fn payload(reply: &Reply) -> Result<&Bytes> {
     match reply {
         Reply::Method(payload) => Ok(payload),
-        Reply::Got(_) | Reply::Room => Err(Error::new(ErrorKind::Protocol, "an answer of another kind")),
+        Reply::Got { .. } | Reply::Room => Err(Error::new(ErrorKind::Protocol, "an answer of another kind")),
     }
 }

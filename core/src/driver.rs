@@ -1,9 +1,8 @@
-//! The driver: moves bytes between the transport and the protocol, and keeps the time.
+//! The link: moves bytes between the transport and the protocol, and keeps the time.
 //!
-//! Owns the transport, the timer, the receive buffer and what is being written. It takes the shared lock once a turn:
+//! Owns the transport, the receive buffer and what is being written. It takes the shared lock once a turn:
 //! to apply what came, to take what is to be written, and to go to sleep.
 
-use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
 use hopmq_proto::{Incoming, Receiver, Time, Transmit, code};
-use tracing::{Span, debug, debug_span};
+use tracing::{Span, debug_span};
 
 use crate::auth::Authenticator;
 use crate::refresh::Refresh;
@@ -25,15 +24,10 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + ?Sized> Transport for T {}
 
-/// Drives one connection: a future that ends when the connection does. Spawn it, or poll it beside your own work.
-///
-/// Nothing moves on the connection while it isn't polled, heartbeats neither. Dropping it ends the connection at once,
-/// without a word to the broker; every waiting future ends with [`ErrorKind::Io`].
-#[must_use = "nothing moves on the connection unless its driver is polled"]
-pub struct Driver<T: Transport, R: Timer> {
+/// One link to the broker: a transport, and what is read from it and written to it.
+pub(crate) struct Link<T: Transport> {
     shared: Arc<Shared>,
     transport: T,
-    timer: R,
     authenticator: Authenticator,
     refresh: Refresh,
     receiver: Receiver,
@@ -56,15 +50,6 @@ pub struct Driver<T: Transport, R: Timer> {
     alarm: Option<Time>,
     /// Whether nothing but heartbeats moved since the last alarm.
     quiet: bool,
-    phase: Phase,
-}
-
-#[derive(Debug)]
-enum Phase {
-    Running,
-    /// The connection is over; the last bytes are flushed until the given moment.
-    Ending(Time),
-    Ended,
 }
 
 /// Turns that a driver takes before it lets others run.
@@ -74,19 +59,12 @@ const BATCH: usize = 1024;
 /// Slices of one vectored write.
 const SLICES: usize = 32;
 
-impl<T: Transport, R: Timer> Driver<T, R> {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        transport: T,
-        timer: R,
-        authenticator: Authenticator,
-        refresh: Refresh,
-    ) -> Self {
+impl<T: Transport> Link<T> {
+    pub(crate) fn new(shared: Arc<Shared>, transport: T, authenticator: Authenticator, refresh: Refresh) -> Self {
         let receiver = Receiver::client(shared.lock().proto.receive_limits());
         Self {
             shared,
             transport,
-            timer,
             authenticator,
             refresh,
             receiver,
@@ -103,11 +81,13 @@ impl<T: Transport, R: Timer> Driver<T, R> {
             span: debug_span!("amqp"),
             alarm: None,
             quiet: false,
-            phase: Phase::Running,
         }
     }
 
-    fn run(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+    /// Moves what there is to move. Ready with the reason when the link is lost.
+    pub(crate) fn run(&mut self, timer: &mut impl Timer, context: &mut Context<'_>) -> Poll<Result<()>> {
+        let span = self.span.clone();
+        let _entered = span.enter();
         self.refresh.poll(&self.shared, context);
         // Whether the transport may have something that it has not promised to wake us for.
         let mut readable = true;
@@ -125,7 +105,7 @@ impl<T: Transport, R: Timer> Driver<T, R> {
             self.received += received;
             self.decode();
             if !news && !wrote && received == 0 && self.incoming.is_empty() && self.broken.is_none() {
-                return self.sleep(context);
+                return self.sleep(timer, context);
             }
         }
         context.waker().wake_by_ref();
@@ -185,9 +165,9 @@ impl<T: Transport, R: Timer> Driver<T, R> {
     }
 
     /// Waits for the next deadline, or whatever comes first.
-    fn sleep(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
+    fn sleep(&mut self, timer: &mut impl Timer, context: &mut Context<'_>) -> Poll<Result<()>> {
         if let Some(alarm) = self.alarm
-            && self.timer.poll_until(alarm, context).is_ready()
+            && timer.poll_until(alarm, context).is_ready()
         {
             if std::mem::replace(&mut self.quiet, true) {
                 self.shrink();
@@ -307,79 +287,29 @@ impl<T: Transport, R: Timer> Driver<T, R> {
         Error::with_source(ErrorKind::Io, message, error)
     }
 
-    /// The connection is over: everybody learns why, and the last bytes are to be flushed.
-    fn end(&mut self, error: Error) {
-        let error = self.shared.end(error);
-        debug!(%error, "connection ended");
+    /// Takes the last bytes that the protocol has for the broker.
+    pub(crate) fn take_last_words(&mut self) {
         let now = self.shared.clock.now();
-        let mut state = self.shared.lock();
-        state.end_all(&error);
-        state.proto.poll_transmit(now, &mut self.transmit);
-        self.wakes.append(&mut state.wakes);
-        self.spent.append(&mut state.spent);
-        drop(state);
-        self.spent.clear();
-        self.wakes.drain(..).for_each(Waker::wake);
-        self.phase = Phase::Ending(now + LAST_WORDS);
+        self.shared.lock().proto.poll_transmit(now, &mut self.transmit);
     }
 
-    fn finish(&mut self, until: Time, context: &mut Context<'_>) -> Poll<()> {
-        // The connection is over whatever happens to its last words.
+    /// Writes the last bytes and closes the transport. Ready when that is done.
+    pub(crate) fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        // The link is over whatever happens to its last words.
         let flushed = self.write(context).is_err() || self.transmit.is_empty();
         if flushed && Pin::new(&mut self.transport).poll_close(context).is_ready() {
-            self.phase = Phase::Ended;
             return Poll::Ready(());
         }
-        match self.timer.poll_until(until, context) {
-            Poll::Ready(()) => {
-                self.phase = Phase::Ended;
-                Poll::Ready(())
-            }
-            Poll::Pending => Poll::Pending,
-        }
+        Poll::Pending
     }
 }
 
 /// A read or write of so few bytes is no more than a heartbeat or two.
 const HEARTBEATS: usize = 16;
 /// How long the last bytes of a connection may take.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How many times its limit a connection takes in while somebody waits for an answer.
 const PATIENCE: usize = 8;
-
-impl<T: Transport, R: Timer + Unpin> Future for Driver<T, R> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let span = self.span.clone();
-        let _entered = span.enter();
-        let this = &mut *self;
-        if let Phase::Running = this.phase {
-            match this.run(context) {
-                Poll::Ready(Err(error)) => this.end(error),
-                Poll::Ready(Ok(())) | Poll::Pending => return Poll::Pending,
-            }
-        }
-        match this.phase {
-            Phase::Ending(until) => this.finish(until, context),
-            Phase::Running | Phase::Ended => Poll::Ready(()),
-        }
-    }
-}
-
-impl<T: Transport, R: Timer> Drop for Driver<T, R> {
-    fn drop(&mut self) {
-        if matches!(self.phase, Phase::Running) {
-            self.end(Error::new(ErrorKind::Io, "the connection's driver was dropped"));
-        }
-    }
-}
-
-impl<T: Transport, R: Timer> std::fmt::Debug for Driver<T, R> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Driver").field("phase", &self.phase).finish_non_exhaustive()
-    }
-}
 
 fn apply(state: &mut State, incoming: &mut Vec<Incoming>, authenticator: &mut Authenticator, now: Time) -> Result<()> {
     for incoming in incoming.drain(..) {
@@ -448,7 +378,13 @@ impl State {
         self.expire(now);
         let alive = self.proto.handle_timeout(now);
         alive.map_err(|error| Error::new(ErrorKind::Heartbeat, error.message()))?;
+        self.check_handshake(now)?;
+        self.tick_replay(now)?;
         let Some(closing) = self.closing else { return Ok(()) };
+        if !self.up && !self.ended {
+            // It is about to come back, which nobody wants any more.
+            return Err(crate::dispatch::closed_here(self.unconfirmed, true));
+        }
         let late = now >= closing.deadline;
         if !closing.sent && (self.unconfirmed == 0 || late) {
             let deadline = closing.flush.max(now + LAST_WORDS);
@@ -475,7 +411,8 @@ impl State {
     fn next_deadline(&self) -> Option<Time> {
         let request = self.deadlines.first().map(|(deadline, _)| *deadline);
         let closing = self.closing.map(|closing| closing.deadline);
-        self.proto.poll_timeout().into_iter().chain(request).chain(closing).min()
+        let link = self.recovery.deadline();
+        self.proto.poll_timeout().into_iter().chain(request).chain(closing).chain(link).min()
     }
 
     /// Whether consumers hold as much as they may. While somebody waits for an answer, which may lie behind more
@@ -490,7 +427,7 @@ impl State {
     }
 
     /// Notes whom to wake, and when it wakes by itself.
-    fn sleep(&mut self, waker: &Waker, alarm: Option<Time>) {
+    pub(crate) fn sleep(&mut self, waker: &Waker, alarm: Option<Time>) {
         register(&mut self.driver, waker, &mut self.spent);
         self.alarm = alarm.unwrap_or(Time::from_epoch(Duration::MAX));
         self.nudge = false;
@@ -498,7 +435,7 @@ impl State {
 
     /// Lets the publishers go on that wait, in their order, if there is room again and the broker lets them.
     fn make_room(&mut self, high_water: usize) {
-        let blocked = !self.proto.may_publish(0);
+        let blocked = !self.up || !self.proto.may_publish(0);
         if self.room.is_empty() || blocked || self.proto.queued() > high_water / 2 {
             return;
         }

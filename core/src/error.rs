@@ -56,6 +56,11 @@ pub enum ErrorKind {
     Heartbeat,
     /// The broker took the message and could not store it (`basic.nack`): publish it again.
     Nacked,
+    /// The link to the broker was lost before the answer came: it may have been done or not. Where doing it twice does
+    /// no harm, do it again.
+    OutcomeUnknown,
+    /// There is no link to the broker at the moment, and waiting was not wanted.
+    Recovering,
     /// No queue took the message, and it was published as mandatory: see [`Error::returned`].
     Returned,
 }

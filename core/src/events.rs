@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use futures_lite::Stream;
 
 use crate::Error;
+use crate::recovery::Replayed;
 use crate::shared::{Shared, register};
 use crate::slots::Slots;
 
@@ -34,6 +36,53 @@ pub enum Event {
         /// The channel's number.
         channel: u16,
         /// The broker's reason.
+        error: Error,
+    },
+    /// The link to the broker is lost. Handles stay valid, and wait.
+    Lost {
+        /// Why.
+        error: Error,
+    },
+    /// An attempt to connect begins.
+    Connecting {
+        /// Which one it is since the link was lost, from 1 on.
+        attempt: u32,
+        /// The host that is tried.
+        host: String,
+    },
+    /// There is a link to the broker again; what was declared is being replayed.
+    Connected {
+        /// The host.
+        host: String,
+    },
+    /// An attempt failed. The next one follows after `delay`.
+    Retrying {
+        /// Which one it was since the link was lost, from 1 on.
+        attempt: u32,
+        /// The time until the next.
+        delay: Duration,
+        /// Why it failed.
+        error: Error,
+    },
+    /// Something could not be declared again; the connection goes on without it.
+    NotRestored {
+        /// What it is: `queue "orders"`, …
+        entity: String,
+        /// The broker's reason.
+        error: Error,
+    },
+    /// All is as it was before the link was lost.
+    Recovered {
+        /// What was done for it.
+        replayed: Replayed,
+        /// How long there was no link, or one without all that belongs to it.
+        outage: Duration,
+    },
+    /// No more attempts are made. [`Event::Closed`] follows.
+    GaveUp {
+        /// How many attempts there were.
+        attempts: u32,
+        /// Why the last one failed.
         error: Error,
     },
     /// The connection ended. Nothing follows.

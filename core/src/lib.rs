@@ -154,6 +154,7 @@ mod channel;
 mod common;
 mod confirms;
 mod connection;
+mod connector;
 mod consumer;
 mod declare;
 #[cfg(any(feature = "net", feature = "tokio"))]
@@ -170,6 +171,8 @@ mod net;
 mod publish;
 #[cfg(feature = "net")]
 mod reactor;
+mod reconnect;
+mod recovery;
 mod refresh;
 mod request;
 pub mod sasl;
@@ -193,6 +196,7 @@ mod websocket;
 pub use builder::Builder;
 pub use channel::{Channel, Returns};
 pub use connection::Connection;
+pub use connector::{Connector, Once};
 pub use consumer::{Consume, Consumer};
 pub use declare::{
     DeadLetterStrategy, Exchange, ExchangeDeclare, ExchangeDelete, LeaderLocator, Overflow, Queue, QueueDeclare,
@@ -200,18 +204,20 @@ pub use declare::{
 };
 #[cfg(any(feature = "net", feature = "tokio"))]
 pub use dial::{AnyTransport, SendTransport};
-pub use driver::{Driver, Transport};
+pub use driver::Transport;
 pub use error::{Error, ErrorKind, Result};
 pub use events::{Event, Events};
 pub use hopmq_proto::{Body, FieldArray, FieldTable, Properties, Time, Value};
-pub use message::{Acker, Delivery, Message, Returned};
+pub use message::{Acker, Delivery, Message, Returned, Settled};
 #[cfg(feature = "net")]
-pub use net::IoTimer;
+pub use net::{IoConnector, IoTimer, ReactorConnector};
 pub use publish::{Confirm, Publish};
 #[cfg(feature = "net")]
 pub use reactor::{Reactor, ReactorHandle, ReactorTimer};
+pub use reconnect::Driver;
+pub use recovery::{Entity, OnFailure, Recovery, Replayed, WhileLost};
 pub use request::Request;
 pub use stats::Stats;
 pub use timer::{Clock, Timer};
 #[cfg(feature = "tokio")]
-pub use tokio_net::TokioTimer;
+pub use tokio_net::{TokioConnector, TokioTimer};

@@ -139,9 +139,22 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    pub(crate) fn new(content: Content, channel: &Arc<ChannelCore>, tag: u64, no_ack: bool) -> Self {
-        let acker = Acker { channel: Arc::clone(channel), tag, no_ack };
+    #[inline]
+    pub(crate) fn new(content: Content, channel: &Arc<ChannelCore>, tag: u64, epoch: u32, no_ack: bool) -> Self {
+        let acker = Acker { channel: Arc::clone(channel), tag, epoch, no_ack, resumed: false };
         Self { message: Message::new(content), acker }
+    }
+
+    #[inline]
+    pub(crate) fn mark(mut self, resumed: bool) -> Self {
+        self.acker.resumed = resumed;
+        self
+    }
+
+    /// Whether it is the first that its consumer got after the link to the broker had been lost and came back. What
+    /// was not settled by then is delivered again, after it or with it.
+    pub fn resumed(&self) -> bool {
+        self.acker.resumed
     }
 
     /// The number of the delivery on its channel.
@@ -174,7 +187,7 @@ impl Delivery {
     ///
     /// # Errors
     /// As for [`Acker::ack`].
-    pub fn ack(self) -> Result<()> {
+    pub fn ack(self) -> Result<Settled> {
         self.acker.ack()
     }
 
@@ -182,7 +195,7 @@ impl Delivery {
     ///
     /// # Errors
     /// As for [`Acker::ack`].
-    pub fn ack_multiple(self) -> Result<()> {
+    pub fn ack_multiple(self) -> Result<Settled> {
         self.acker.ack_multiple()
     }
 
@@ -190,7 +203,7 @@ impl Delivery {
     ///
     /// # Errors
     /// As for [`Acker::ack`].
-    pub fn nack(self, requeue: bool) -> Result<()> {
+    pub fn nack(self, requeue: bool) -> Result<Settled> {
         self.acker.nack(requeue)
     }
 
@@ -198,7 +211,7 @@ impl Delivery {
     ///
     /// # Errors
     /// As for [`Acker::ack`].
-    pub fn nack_multiple(self, requeue: bool) -> Result<()> {
+    pub fn nack_multiple(self, requeue: bool) -> Result<Settled> {
         self.acker.nack_multiple(requeue)
     }
 
@@ -206,7 +219,7 @@ impl Delivery {
     ///
     /// # Errors
     /// As for [`Acker::ack`].
-    pub fn reject(self, requeue: bool) -> Result<()> {
+    pub fn reject(self, requeue: bool) -> Result<Settled> {
         self.acker.reject(requeue)
     }
 }
@@ -227,7 +240,21 @@ impl Deref for Delivery {
 pub struct Acker {
     channel: Arc<ChannelCore>,
     tag: u64,
+    /// The channel's, when it was delivered.
+    epoch: u32,
     no_ack: bool,
+    resumed: bool,
+}
+
+/// What became of an acknowledgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Settled {
+    /// It is on its way to the broker, or none is needed.
+    Sent,
+    /// The link that brought the delivery is gone, and with it the right to settle it: nothing was done. The broker
+    /// delivers the message again, perhaps to another consumer.
+    Stale,
 }
 
 impl fmt::Debug for Acker {
@@ -248,7 +275,7 @@ impl Acker {
     /// If channel or connection are closed: the broker delivers the message again. If a later delivery was settled
     /// with `multiple` and this one with it, or by `recover`: [`ErrorKind::Usage`], and the channel goes on.
     #[inline]
-    pub fn ack(self) -> Result<()> {
+    pub fn ack(self) -> Result<Settled> {
         self.settle(|proto, number, tag| proto.ack(number, tag, false), true)
     }
 
@@ -256,7 +283,7 @@ impl Acker {
     ///
     /// # Errors
     /// As for [`Acker::ack`].
-    pub fn ack_multiple(self) -> Result<()> {
+    pub fn ack_multiple(self) -> Result<Settled> {
         self.settle(|proto, number, tag| proto.ack(number, tag, true), true)
     }
 
@@ -265,7 +292,7 @@ impl Acker {
     ///
     /// # Errors
     /// As for [`Acker::ack`].
-    pub fn nack(self, requeue: bool) -> Result<()> {
+    pub fn nack(self, requeue: bool) -> Result<Settled> {
         self.settle(|proto, number, tag| proto.nack(number, tag, false, requeue), false)
     }
 
@@ -273,7 +300,7 @@ impl Acker {
     ///
     /// # Errors
     /// As for [`Acker::ack`].
-    pub fn nack_multiple(self, requeue: bool) -> Result<()> {
+    pub fn nack_multiple(self, requeue: bool) -> Result<Settled> {
         self.settle(|proto, number, tag| proto.nack(number, tag, true, requeue), false)
     }
 
@@ -282,7 +309,7 @@ impl Acker {
     ///
     /// # Errors
     /// As for [`Acker::ack`].
-    pub fn reject(self, requeue: bool) -> Result<()> {
+    pub fn reject(self, requeue: bool) -> Result<Settled> {
         self.settle(|proto, number, tag| proto.reject(number, tag, requeue), false)
     }
 
@@ -291,14 +318,17 @@ impl Acker {
         self,
         action: impl FnOnce(&mut hopmq_proto::Connection, u16, u64) -> Result<(), hopmq_proto::Error>,
         ack: bool,
-    ) -> Result<()> {
+    ) -> Result<Settled> {
         if self.no_ack {
-            return Ok(());
+            return Ok(Settled::Sent);
         }
         let channel = &self.channel;
         channel.shared().with(|state| {
             if state.channel(channel.number, channel.serial).is_none() {
                 return Err(channel.closed());
+            }
+            if self.epoch != channel.end.epoch() {
+                return Ok(Settled::Stale);
             }
             if state.closing.is_some_and(|closing| closing.sent) {
                 return Err(Error::new(ErrorKind::Closed, "the connection is being closed"));
@@ -307,7 +337,7 @@ impl Acker {
                 .map_err(|error| Error::new(ErrorKind::Usage, error.message()))?;
             let counter = if ack { &mut state.stats.acked } else { &mut state.stats.rejected };
             *counter += 1;
-            Ok(())
+            Ok(Settled::Sent)
         })
     }
 }

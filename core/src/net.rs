@@ -13,7 +13,8 @@ use async_executor::Executor;
 use async_io::Async;
 use hopmq_proto::Time;
 
-use crate::dial::{AnyTransport, unreachable};
+use crate::connector::Connector;
+use crate::dial::{AnyTransport, Rotation, unreachable};
 use crate::reactor::{Reactor, ReactorHandle, ReactorTimer};
 use crate::socket::Socket;
 use crate::timer::{Clock, Timer};
@@ -53,20 +54,16 @@ impl Builder {
     ///
     /// # Errors
     /// As for [`Builder::open`].
-    pub async fn connect(&self) -> Result<(Connection, Driver<AnyTransport, IoTimer>)> {
-        let sleep = |time| async move {
-            async_io::Timer::after(time).await;
-        };
-        self.try_hosts(|address| self.connect_to(address), sleep).await
+    pub async fn connect(&self) -> Result<(Connection, Driver<AnyTransport, IoTimer, IoConnector>)> {
+        let connector = IoConnector { rotation: Rotation::new(&self.target), builder: self.clone() };
+        self.connect_with(connector, IoTimer::new()).await
     }
 
-    async fn connect_to(&self, address: Address) -> Result<(Connection, Driver<AnyTransport, IoTimer>)> {
-        let transport = if self.target.scheme.is_unix() {
-            self.unix_socket().await?
-        } else {
-            self.layer(&address, first_of(&address, tcp).await?).await?
-        };
-        self.handshake(transport, IoTimer::new()).await
+    async fn connect_to(&self, address: Address) -> Result<AnyTransport> {
+        if self.target.scheme.is_unix() {
+            return self.unix_socket().await;
+        }
+        self.layer(&address, first_of(&address, tcp).await?).await
     }
 
     #[cfg(all(feature = "unix", unix))]
@@ -89,22 +86,18 @@ impl Builder {
     pub async fn connect_on(
         &self,
         reactor: &ReactorHandle,
-    ) -> Result<(Connection, Driver<AnyTransport, ReactorTimer>)> {
-        self.try_hosts(|address| self.connect_on_to(reactor, address), |time| reactor.sleep(time)).await
+    ) -> Result<(Connection, Driver<AnyTransport, ReactorTimer, ReactorConnector>)> {
+        let rotation = Rotation::new(&self.target);
+        let connector = ReactorConnector { rotation, builder: self.clone(), reactor: reactor.clone() };
+        self.connect_with(connector, ReactorTimer::new(reactor)).await
     }
 
-    async fn connect_on_to(
-        &self,
-        reactor: &ReactorHandle,
-        address: Address,
-    ) -> Result<(Connection, Driver<AnyTransport, ReactorTimer>)> {
-        let transport = if self.target.scheme.is_unix() {
-            self.unix_socket_on(reactor)?
-        } else {
-            let socket = first_of(&address, |socket_address| reactor.connect(socket_address)).await?;
-            self.layer(&address, socket).await?
-        };
-        self.handshake(transport, ReactorTimer::new(reactor)).await
+    async fn connect_on_to(&self, reactor: &ReactorHandle, address: Address) -> Result<AnyTransport> {
+        if self.target.scheme.is_unix() {
+            return self.unix_socket_on(reactor);
+        }
+        let socket = first_of(&address, |socket_address| reactor.connect(socket_address)).await?;
+        self.layer(&address, socket).await
     }
 
     #[cfg(all(feature = "unix", unix))]
@@ -117,6 +110,58 @@ impl Builder {
     #[cfg(not(all(feature = "unix", unix)))]
     fn unix_socket_on(&self, _: &ReactorHandle) -> Result<AnyTransport> {
         Err(no_unix())
+    }
+}
+
+/// Connects to the hosts of a [`Builder`] in turn, by sockets on async-io's reactor: see [`Builder::connect`].
+#[derive(Debug)]
+pub struct IoConnector {
+    builder: Builder,
+    rotation: Rotation,
+}
+
+impl Connector for IoConnector {
+    type Transport = AnyTransport;
+    type Connecting = Pin<Box<dyn Future<Output = Result<AnyTransport>> + Send>>;
+
+    fn connect(&mut self) -> Self::Connecting {
+        let (builder, address) = (self.builder.clone(), self.rotation.advance());
+        Box::pin(async move { builder.connect_to(address?).await })
+    }
+
+    fn hosts(&self) -> usize {
+        self.rotation.len()
+    }
+
+    fn host(&self) -> String {
+        self.rotation.current()
+    }
+}
+
+/// Connects to the hosts of a [`Builder`] in turn, by sockets on a [`Reactor`]: see [`Builder::connect_on`].
+#[derive(Debug)]
+pub struct ReactorConnector {
+    builder: Builder,
+    rotation: Rotation,
+    reactor: ReactorHandle,
+}
+
+impl Connector for ReactorConnector {
+    type Transport = AnyTransport;
+    type Connecting = Pin<Box<dyn Future<Output = Result<AnyTransport>> + Send>>;
+
+    fn connect(&mut self) -> Self::Connecting {
+        let (builder, address) = (self.builder.clone(), self.rotation.advance());
+        let reactor = self.reactor.clone();
+        Box::pin(async move { builder.connect_on_to(&reactor, address?).await })
+    }
+
+    fn hosts(&self) -> usize {
+        self.rotation.len()
+    }
+
+    fn host(&self) -> String {
+        self.rotation.current()
     }
 }
 

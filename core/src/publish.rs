@@ -300,7 +300,7 @@ impl<'a> Attempt<'a> {
         } else {
             taken += state.reserved;
         }
-        let has_room = taken < high_water && state.proto.may_publish(number);
+        let has_room = state.up && taken < high_water && state.proto.may_publish(number);
         let closing = state.closing.is_some();
         if state.channel(number, core.serial).is_none() {
             return Err(core.closed());
@@ -309,7 +309,7 @@ impl<'a> Attempt<'a> {
             return Err(Error::new(ErrorKind::Closed, "the connection is being closed"));
         }
         if !has_room {
-            return Ok(None);
+            return state.recovery.may_wait(state.up).map(|()| None);
         }
         if self.confirm {
             state.proto.confirm_select(number).map_err(usage)?;
@@ -319,13 +319,11 @@ impl<'a> Attempt<'a> {
         self.publish.properties.validity().map_err(usage)?;
         let tag = state.proto.publish(number, self.publish.route, properties, body).map_err(usage)?;
         state.stats.published += 1;
-        if tag.is_some() {
-            state.unconfirmed += 1;
-            if let Some(channel) = state.channel(number, core.serial) {
-                channel.confirms.push(self.confirm);
-            }
+        if tag.is_none() {
+            return Ok(Some(0));
         }
-        Ok(Some(tag.unwrap_or(0)))
+        state.unconfirmed += 1;
+        Ok(state.channel(number, core.serial).map(|channel| channel.confirms.push(self.confirm)))
     }
 }
 

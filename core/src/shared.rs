@@ -13,6 +13,8 @@ use std::time::Duration;
 use hopmq_proto::Time;
 
 use crate::events::{Event, Subscribers};
+use crate::recovery::Recovery;
+use crate::recovery::outage::Recovering;
 use crate::slots::Slots;
 use crate::stats::Stats;
 use crate::timer::Clock;
@@ -24,9 +26,9 @@ mod requests;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use channels::{ChannelEnd, ChannelState, Prefetch};
-pub(crate) use consumers::{ConsumerEnd, ConsumerState, Queued};
-pub(crate) use requests::{Reply, Request, RequestKind};
+pub(crate) use channels::{ChannelEnd, ChannelState, Prefetch, Transaction};
+pub(crate) use consumers::{ConsumerEnd, ConsumerState, Queued, Start};
+pub(crate) use requests::{Reply, Request, RequestKind, transmit};
 
 /// What a connection's handles and driver share. See the [module's documentation](self).
 pub(crate) struct Shared {
@@ -54,6 +56,10 @@ pub(crate) struct Limits {
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) proto: hopmq_proto::Connection,
+    /// There is a link to the broker, and channels and consumers are there on it.
+    pub(crate) up: bool,
+    /// What is kept to come back after the link is lost.
+    pub(crate) recovery: Recovering,
     /// The driver's waker while it sleeps.
     pub(crate) driver: Option<Waker>,
     /// When the driver wakes by itself.
@@ -131,9 +137,11 @@ impl fmt::Debug for Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(proto: hopmq_proto::Connection, clock: Clock, limits: Limits) -> Arc<Self> {
+    pub(crate) fn new(proto: hopmq_proto::Connection, clock: Clock, limits: Limits, recovery: Recovery) -> Arc<Self> {
         let state = State {
             proto,
+            up: false,
+            recovery: Recovering::new(recovery),
             driver: None,
             alarm: Time::ZERO,
             nudge: false,
@@ -218,6 +226,7 @@ impl State {
             return;
         }
         self.ended = true;
+        self.up = false;
         for number in 0..self.channels.len() {
             self.end_channel(number as u16, error);
         }

@@ -8,7 +8,8 @@ use hopmq_proto::Time;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-use crate::dial::{AnyTransport, unreachable};
+use crate::connector::Connector;
+use crate::dial::{AnyTransport, Rotation, unreachable};
 use crate::timer::{Clock, Timer};
 use crate::tokio_io::TokioIo;
 use crate::uri::Address;
@@ -32,20 +33,19 @@ impl Builder {
     ///
     /// # Errors
     /// As for `open`.
-    pub async fn connect_tokio(&self) -> Result<(Connection, Driver<AnyTransport, TokioTimer>)> {
-        self.try_hosts(|address| self.connect_tokio_to(address), tokio::time::sleep).await
+    pub async fn connect_tokio(&self) -> Result<(Connection, Driver<AnyTransport, TokioTimer, TokioConnector>)> {
+        let connector = TokioConnector { rotation: Rotation::new(&self.target), builder: self.clone() };
+        self.connect_with(connector, TokioTimer::default()).await
     }
 
-    async fn connect_tokio_to(&self, address: Address) -> Result<(Connection, Driver<AnyTransport, TokioTimer>)> {
-        let transport = if self.target.scheme.is_unix() {
-            self.tokio_unix_socket().await?
-        } else {
-            let socket = TcpStream::connect((address.host.as_str(), address.port)).await;
-            let socket = socket.map_err(|error| unreachable(&address, error))?;
-            socket.set_nodelay(true).map_err(|error| unreachable(&address, error))?;
-            self.layer(&address, TokioIo(socket)).await?
-        };
-        self.handshake(transport, TokioTimer::default()).await
+    async fn connect_tokio_to(&self, address: Address) -> Result<AnyTransport> {
+        if self.target.scheme.is_unix() {
+            return self.tokio_unix_socket().await;
+        }
+        let socket = TcpStream::connect((address.host.as_str(), address.port)).await;
+        let socket = socket.map_err(|error| unreachable(&address, error))?;
+        socket.set_nodelay(true).map_err(|error| unreachable(&address, error))?;
+        self.layer(&address, TokioIo(socket)).await
     }
 
     #[cfg(all(feature = "unix", unix))]
@@ -60,6 +60,31 @@ impl Builder {
     #[cfg(not(all(feature = "unix", unix)))]
     async fn tokio_unix_socket(&self) -> Result<AnyTransport> {
         Err(Error::new(ErrorKind::Config, "amqp+unix:// needs the feature `unix` of hopmq"))
+    }
+}
+
+/// Connects to the hosts of a [`Builder`] in turn, by tokio's sockets.
+#[derive(Debug)]
+pub struct TokioConnector {
+    builder: Builder,
+    rotation: Rotation,
+}
+
+impl Connector for TokioConnector {
+    type Transport = AnyTransport;
+    type Connecting = Pin<Box<dyn Future<Output = Result<AnyTransport>> + Send>>;
+
+    fn connect(&mut self) -> Self::Connecting {
+        let (builder, address) = (self.builder.clone(), self.rotation.advance());
+        Box::pin(async move { builder.connect_tokio_to(address?).await })
+    }
+
+    fn hosts(&self) -> usize {
+        self.rotation.len()
+    }
+
+    fn host(&self) -> String {
+        self.rotation.current()
     }
 }
 

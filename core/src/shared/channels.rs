@@ -1,6 +1,7 @@
 //! Channels as the handles see them, and how each of them ended.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Waker;
 
@@ -20,6 +21,21 @@ pub(crate) struct ChannelState {
     pub(crate) returns_waker: Option<Waker>,
     pub(crate) wants_returns: bool,
     pub(crate) prefetch: Prefetch,
+    /// It confirms publishes.
+    pub(crate) confirming: bool,
+    pub(crate) transaction: Transaction,
+    /// The queue that was declared last, for which an empty name stands.
+    pub(crate) last_queue: String,
+}
+
+/// Whether a channel is transactional.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Transaction {
+    #[default]
+    None,
+    Going,
+    /// What was not committed went with the link; the next commit says so.
+    Lost,
 }
 
 /// What the program set for a channel by `basic.qos`, beside what single consumers ask for.
@@ -35,6 +51,8 @@ pub(crate) struct Prefetch {
 #[derive(Debug, Default)]
 pub(crate) struct ChannelEnd {
     reason: OnceLock<Error>,
+    /// How often the link was lost: what was delivered before is not for this link to settle.
+    epoch: AtomicU32,
     confirms: Mutex<Option<Confirms>>,
 }
 
@@ -87,6 +105,16 @@ impl ChannelEnd {
         *self.confirms.lock().unwrap_or_else(PoisonError::into_inner) = Some(confirms);
         // A channel ends once.
         let _ = self.reason.set(reason);
+    }
+
+    /// The channel's present link. It changes under the connection's lock.
+    #[inline]
+    pub(crate) fn epoch(&self) -> u32 {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn next_epoch(&self) {
+        self.epoch.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Why the channel ended.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use hopmq_proto::{Content, Time};
+use hopmq_proto::method::basic;
+use hopmq_proto::{Content, FieldTable, Time};
 
-use super::{RequestKind, State};
+use super::{Reply, RequestKind, State};
 use crate::{Error, ErrorKind, Result};
 
 /// What a consumer has not taken yet.
@@ -23,7 +24,31 @@ pub(crate) struct ConsumerState {
     pub(crate) end: Option<ConsumerEnd>,
     /// Its handle is gone; what still comes goes back to the queue.
     pub(crate) dropped: bool,
+    /// How to start it again.
+    pub(crate) start: Start,
 }
+
+/// How a consumer was started.
+#[derive(Debug)]
+pub(crate) struct Start {
+    /// Which one it is of all requests.
+    pub(crate) order: u64,
+    pub(crate) queue: String,
+    pub(crate) no_local: bool,
+    pub(crate) exclusive: bool,
+    pub(crate) arguments: FieldTable,
+    /// What it asked for itself.
+    pub(crate) prefetch: Option<u16>,
+    /// The broker has granted it.
+    pub(crate) granted: bool,
+    /// It is not there on the present link, or not yet.
+    pub(crate) missing: bool,
+    /// How often it could not be started on the present link.
+    pub(crate) tried: u32,
+}
+
+/// Deliveries that a consumer may hold unacknowledged unless it says otherwise.
+const DEFAULT_PREFETCH: u16 = 256;
 
 /// How a consumer ended.
 #[derive(Clone, Debug)]
@@ -76,15 +101,54 @@ impl State {
         }
     }
 
+    /// Sends what starts a consumer, now that there is a link.
+    pub(crate) fn send_consume(&mut self, key: u64, request: u64) -> Result<()> {
+        let Some(consumer) = self.consumers.get_mut(key) else { return Ok(()) };
+        let (number, start) = (consumer.channel, &consumer.start);
+        let method = basic::Consume {
+            queue: &start.queue,
+            consumer_tag: &consumer.tag,
+            no_local: start.no_local,
+            no_ack: consumer.no_ack,
+            exclusive: start.exclusive,
+            nowait: false,
+            arguments: start.arguments.as_ref_table(),
+        };
+        let channel = self.channels.get(usize::from(number)).and_then(Option::as_ref);
+        let prefetch = channel.map(|channel| channel.prefetch).unwrap_or_default();
+        // Without acknowledgements there is nothing that a prefetch could count.
+        if !consumer.no_ack || start.prefetch.is_some() {
+            let prefetch_count = start.prefetch.or(prefetch.each).unwrap_or(DEFAULT_PREFETCH);
+            self.proto.request(number, &basic::Qos { prefetch_count, global: false }, None)?;
+            if let Some(prefetch_count) = prefetch.shared {
+                self.proto.request(number, &basic::Qos { prefetch_count, global: true }, None)?;
+            }
+        }
+        Ok(self.proto.consume(number, &method, key, Some(request))?)
+    }
+
+    /// A consumer is over: the broker may delete its queue with it.
+    pub(crate) fn consumer_over(&mut self, queue: &str) {
+        let more = self.consumers.iter_mut().any(|(_, other)| other.start.queue == queue && other.end.is_none());
+        if !more {
+            self.recovery.ledger.consumers_gone(queue);
+        }
+    }
+
     /// Cancels a consumer. The answer ends its stream.
     pub(crate) fn cancel_consumer(&mut self, key: u64, deadline: Time) -> Result<u64> {
         let Some(consumer) = self.consumers.get_mut(key) else {
             return Err(Error::new(ErrorKind::Closed, "the consumer has ended"));
         };
         let (channel, tag) = (consumer.channel, Arc::clone(&consumer.tag));
-        self.send_request(channel, RequestKind::Cancel(key), deadline, |proto, request| {
-            proto.cancel(channel, &tag, Some(request))
-        })
+        let method = basic::Cancel { consumer_tag: &tag, nowait: false };
+        let request = self.request(channel, &method, RequestKind::Cancel(key), deadline)?;
+        if !self.up {
+            // There is nothing to be cancelled, and it is not started again.
+            self.end_consumer(key, ConsumerEnd::Cancelled);
+            self.settle_request(request, Ok(Reply::Room));
+        }
+        Ok(request)
     }
 
     pub(super) fn forget_dropped_consumers(&mut self, number: u16) {

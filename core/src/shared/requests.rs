@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::task::{Poll, Waker};
 
 use bytes::Bytes;
-use hopmq_proto::method::Encode;
+use hopmq_proto::method::{Encode, Method};
 use hopmq_proto::{Content, Time};
 
 use super::{State, register};
@@ -24,6 +24,12 @@ pub(crate) struct Request {
     pub(crate) abandoned: bool,
     /// Whether the broker has answered, or never will.
     pub(crate) answered: bool,
+    /// The method, to be sent again on a new link; empty for what is no request to the broker.
+    pub(crate) payload: Vec<u8>,
+    /// Whether it was sent on the present link.
+    pub(crate) sent: bool,
+    /// Which one it is of all requests.
+    pub(crate) order: u64,
 }
 
 /// What the answer to a request means to this side.
@@ -46,7 +52,11 @@ pub(crate) enum RequestKind {
 #[derive(Debug)]
 pub(crate) enum Reply {
     Method(Bytes),
-    Got(Content),
+    Got {
+        content: Content,
+        /// The channel's, when it came.
+        epoch: u32,
+    },
     Room,
 }
 
@@ -54,8 +64,19 @@ impl State {
     /// Notes a request and its deadline.
     pub(crate) fn insert_request(&mut self, channel: u16, kind: RequestKind, deadline: Time) -> u64 {
         let serial = self.channels.get(usize::from(channel)).and_then(Option::as_ref).map_or(0, |known| known.serial);
-        let request =
-            Request { channel, serial, kind, deadline, waker: None, outcome: None, abandoned: false, answered: false };
+        let request = Request {
+            channel,
+            serial,
+            kind,
+            deadline,
+            waker: None,
+            outcome: None,
+            abandoned: false,
+            answered: false,
+            payload: Vec::new(),
+            sent: true,
+            order: 0,
+        };
         let key = self.requests.insert(request);
         self.deadlines.insert((deadline, key));
         self.nudge |= deadline < self.alarm;
@@ -69,7 +90,7 @@ impl State {
         }
     }
 
-    /// Makes a request of the broker.
+    /// Makes a request of the broker: now, or when there is a link again.
     pub(crate) fn request<M: Encode>(
         &mut self,
         channel: u16,
@@ -77,24 +98,34 @@ impl State {
         kind: RequestKind,
         deadline: Time,
     ) -> Result<u64> {
-        self.send_request(channel, kind, deadline, |proto, key| proto.request(channel, method, Some(key)))
+        let mut payload = Vec::new();
+        method
+            .encode(&mut payload)
+            .map_err(|error| Error::new(ErrorKind::Usage, format!("{}: {}", M::ID.name(), error.message())))?;
+        let key = self.insert_request(channel, kind, deadline);
+        if self.up
+            && let Err(error) = transmit(&mut self.proto, channel, kind, &payload, key)
+        {
+            self.remove_request(key);
+            return Err(error);
+        }
+        self.recovery.order += 1;
+        if let Some(request) = self.requests.get_mut(key) {
+            (request.payload, request.sent, request.order) = (payload, self.up, self.recovery.order);
+        }
+        Ok(key)
     }
 
-    /// Makes a request that the protocol has a call of its own for.
-    pub(crate) fn send_request(
-        &mut self,
-        channel: u16,
-        kind: RequestKind,
-        deadline: Time,
-        send: impl FnOnce(&mut hopmq_proto::Connection, u64) -> Result<(), hopmq_proto::Error>,
-    ) -> Result<u64> {
-        let key = self.insert_request(channel, kind, deadline);
-        match send(&mut self.proto, key) {
-            Ok(()) => Ok(key),
-            Err(error) => {
-                self.remove_request(key);
-                Err(error.into())
-            }
+    /// A request is carried out, as far as anybody can tell without the broker.
+    pub(crate) fn settle_request(&mut self, key: u64, outcome: Result<Reply>) {
+        let Some(request) = self.requests.get_mut(key) else { return };
+        request.answered = true;
+        if request.abandoned {
+            self.remove_request(key);
+        } else {
+            self.deadlines.remove(&(request.deadline, key));
+            request.outcome.get_or_insert(outcome);
+            self.wakes.extend(request.waker.take());
         }
     }
 
@@ -156,7 +187,7 @@ impl State {
                 self.drop_consumer(key, VecDeque::new());
                 Ok(())
             }
-            (RequestKind::Get { no_ack: false }, Reply::Got(content)) => {
+            (RequestKind::Get { no_ack: false }, Reply::Got { content, .. }) => {
                 self.proto.reject(channel, content.arguments().delivery_tag, true)
             }
             _ => Ok(()),
@@ -188,4 +219,39 @@ impl State {
             self.remove_request(key);
         }
     }
+}
+
+/// Sends the method of a request.
+pub(crate) fn transmit(
+    proto: &mut hopmq_proto::Connection,
+    channel: u16,
+    kind: RequestKind,
+    payload: &[u8],
+    key: u64,
+) -> Result<()> {
+    macro_rules! send {
+        ($method:expr, $($plain:ident)*) => {
+            match $method {
+                Method::ChannelOpen(_) => proto.open_channel(channel, key),
+                Method::BasicCancel(cancel) => proto.cancel(channel, cancel.consumer_tag, Some(key)),
+                Method::BasicGet(get) => proto.get(channel, &get, Some(key)),
+                Method::TxSelect(_) => proto.tx_select(channel, Some(key)),
+                Method::BasicConsume(consume) => match kind {
+                    RequestKind::Consume(consumer) => proto.consume(channel, &consume, consumer, Some(key)),
+                    _ => Ok(()),
+                },
+                $(Method::$plain(method) => proto.request(channel, &method, Some(key)),)*
+                other => {
+                    debug_assert!(false, "{other:?} is no request");
+                    Ok(())
+                }
+            }
+        };
+    }
+    let sent = send!(
+        Method::decode(payload)?,
+        ExchangeDeclare ExchangeDelete ExchangeBind ExchangeUnbind QueueDeclare QueueDelete QueueBind QueueUnbind
+        QueuePurge BasicQos BasicRecover ChannelFlow TxCommit TxRollback ConnectionUpdateSecret
+    );
+    Ok(sent?)
 }

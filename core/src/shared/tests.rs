@@ -64,7 +64,7 @@ fn consumers_and_their_deliveries_leave_nothing() {
         let mut consumer = world.run(other.consume("q").start()).unwrap();
         let delivery = world.run(consumer.next()).unwrap().unwrap();
         match round {
-            0 => delivery.ack().unwrap(),
+            0 => assert_eq!(delivery.ack().unwrap(), crate::Settled::Sent),
             1 => drop(world.run(consumer.cancel())),
             2 => drop(consumer.cancel()),
             3 => world.run(other.close()).unwrap(),

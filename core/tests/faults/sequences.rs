@@ -113,7 +113,7 @@ impl User {
             _ => delivery.ack(),
         };
         // Those of a channel before are gone with it.
-        if self.channel.is_open() { settled.or(Ok(())) } else { Ok(()) }
+        if self.channel.is_open() { settled.map(drop).or(Ok(())) } else { Ok(()) }
     }
 
     /// Others who take nothing may keep the answers from coming, for a while.

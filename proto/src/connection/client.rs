@@ -256,6 +256,16 @@ impl Connection {
         self.confirms(number).map_or(0, |confirms| confirms.outstanding.len())
     }
 
+    /// Client: whether a channel confirms publishes.
+    pub fn is_confirming(&self, number: u16) -> bool {
+        self.confirms(number).is_some()
+    }
+
+    /// Client: whether a channel is transactional.
+    pub fn is_transactional(&self, number: u16) -> bool {
+        self.channel(number).is_some_and(|channel| channel.transactional)
+    }
+
     /// Client: how many deliveries of a channel are not settled.
     pub fn unacked(&self, number: u16) -> usize {
         self.channel(number).map_or(0, |channel| channel.unacked.len())

@@ -1,0 +1,341 @@
+//! What this connection declared and what, as far as it knows, still exists: to be declared again on a new link.
+//!
+//! Answers of the broker come in, with the requests that they answer; exchanges, queues and bindings go out in the
+//! order in which they were declared. Consumers are not here but with their streams, in `State::consumers`. It must
+//! never know what other connections declared.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, OnceLock};
+
+use hopmq_proto::FieldTable;
+use hopmq_proto::method::{Encode, Method, exchange, queue};
+
+use super::Entity;
+
+/// The ledger. See the [module's documentation](self).
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    serial: u64,
+    entries: BTreeMap<u64, Entry>,
+    index: HashMap<Key, u64>,
+}
+
+/// One declaration that the broker has granted.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) key: Key,
+    /// The method that declared it.
+    pub(crate) payload: Vec<u8>,
+    auto_delete: bool,
+    /// For those that the broker named.
+    name: Option<Arc<Name>>,
+    /// It is not there on the present link, or not yet.
+    pub(crate) missing: bool,
+    /// How often it could not be declared on the present link.
+    pub(crate) tried: u32,
+    unwanted: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Key {
+    Exchange(String),
+    Queue(String),
+    Binding(Box<Binding>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Binding {
+    /// Whether it goes to a queue; else to an exchange.
+    to_queue: bool,
+    destination: String,
+    source: String,
+    routing_key: String,
+    arguments: Vec<u8>,
+}
+
+impl Key {
+    pub(crate) fn entity(&self) -> Entity<'_> {
+        match self {
+            Self::Exchange(name) => Entity::Exchange { name },
+            Self::Queue(name) => Entity::Queue { name },
+            Self::Binding(binding) => Entity::Binding {
+                source: &binding.source,
+                destination: &binding.destination,
+                routing_key: &binding.routing_key,
+            },
+        }
+    }
+
+    pub(crate) fn is_binding(&self) -> bool {
+        matches!(self, Self::Binding(_))
+    }
+}
+
+impl Binding {
+    fn of_queue(queue: &str, source: &str, routing_key: &str, arguments: FieldTable<&[u8]>) -> Box<Self> {
+        Self::new(true, queue, source, routing_key, arguments)
+    }
+
+    fn new(
+        to_queue: bool,
+        destination: &str,
+        source: &str,
+        routing_key: &str,
+        arguments: FieldTable<&[u8]>,
+    ) -> Box<Self> {
+        Box::new(Self {
+            to_queue,
+            destination: destination.to_owned(),
+            source: source.to_owned(),
+            routing_key: routing_key.to_owned(),
+            arguments: arguments.as_bytes().to_owned(),
+        })
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let Self { destination, source, routing_key, .. } = self;
+        let arguments = FieldTable::parse(&self.arguments[..]).unwrap_or_default();
+        let mut payload = Vec::new();
+        let encoded = if self.to_queue {
+            let queue = destination;
+            queue::Bind { queue, exchange: source, routing_key, nowait: false, arguments }.encode(&mut payload)
+        } else {
+            exchange::Bind { destination, source, routing_key, nowait: false, arguments }.encode(&mut payload)
+        };
+        debug_assert!(encoded.is_ok(), "it was encoded before");
+        payload
+    }
+}
+
+impl Ledger {
+    /// Takes in what the broker granted. `last` is the queue that was declared last on the channel, which an empty
+    /// name stands for.
+    pub(crate) fn note(&mut self, payload: &[u8], reply: &[u8], last: &mut String) {
+        let Ok(method) = Method::decode(payload) else { return };
+        let named = |name: &str, last: &str| if name.is_empty() { last.to_owned() } else { name.to_owned() };
+        match method {
+            Method::ExchangeDeclare(declare) if !declare.passive => {
+                let key = Key::Exchange(declare.exchange.to_owned());
+                self.insert(key, payload.to_owned(), declare.auto_delete, None);
+            }
+            Method::ExchangeDelete(delete) => self.forget_exchange(delete.exchange),
+            Method::QueueDeclare(declare) => {
+                let Ok(Method::QueueDeclareOk(ok)) = Method::decode(reply) else { return };
+                ok.queue.clone_into(last);
+                if !declare.passive {
+                    let name = declare.queue.is_empty().then(|| Name::new(ok.queue));
+                    self.insert(Key::Queue(ok.queue.to_owned()), payload.to_owned(), declare.auto_delete, name);
+                }
+            }
+            Method::QueueDelete(delete) => self.forget_queue(&named(delete.queue, last)),
+            Method::QueueBind(bind) => {
+                let queue = named(bind.queue, last);
+                let binding = Binding::of_queue(&queue, bind.exchange, bind.routing_key, bind.arguments);
+                let payload = binding.encode();
+                self.insert(Key::Binding(binding), payload, false, None);
+            }
+            Method::QueueUnbind(bind) => {
+                let queue = named(bind.queue, last);
+                let binding = Binding::of_queue(&queue, bind.exchange, bind.routing_key, bind.arguments);
+                self.forget_binding(Key::Binding(binding), bind.exchange);
+            }
+            Method::ExchangeBind(bind) => {
+                let binding = Binding::new(false, bind.destination, bind.source, bind.routing_key, bind.arguments);
+                self.insert(Key::Binding(binding), payload.to_owned(), false, None);
+            }
+            Method::ExchangeUnbind(bind) => {
+                let binding = Binding::new(false, bind.destination, bind.source, bind.routing_key, bind.arguments);
+                self.forget_binding(Key::Binding(binding), bind.source);
+            }
+            _ => {}
+        }
+    }
+
+    fn insert(&mut self, key: Key, payload: Vec<u8>, auto_delete: bool, name: Option<Arc<Name>>) {
+        let serial = *self.index.entry(key.clone()).or_insert_with(|| {
+            self.serial += 1;
+            self.serial
+        });
+        let known = self.entries.remove(&serial);
+        // A queue that the broker named, and that is declared again by its name.
+        let (payload, name) = match known {
+            Some(Entry { payload, name: Some(name), .. }) => (payload, Some(name)),
+            _ => (payload, name),
+        };
+        self.entries
+            .insert(serial, Entry { key, payload, auto_delete, name, missing: false, tried: 0, unwanted: false });
+    }
+
+    fn remove(&mut self, key: &Key) -> Option<Entry> {
+        let serial = self.index.remove(key)?;
+        self.entries.remove(&serial)
+    }
+
+    fn forget_binding(&mut self, key: Key, source: &str) {
+        self.remove(&key);
+        self.forget_if_unused(source);
+    }
+
+    /// A queue was deleted, and its bindings with it.
+    pub(crate) fn forget_queue(&mut self, name: &str) {
+        self.remove(&Key::Queue(name.to_owned()));
+        self.forget_bindings(|binding| binding.to_queue && binding.destination == name);
+    }
+
+    fn forget_exchange(&mut self, name: &str) {
+        self.remove(&Key::Exchange(name.to_owned()));
+        self.forget_bindings(|binding| binding.source == name || !binding.to_queue && binding.destination == name);
+    }
+
+    fn forget_bindings(&mut self, gone: impl Fn(&Binding) -> bool) {
+        let bindings: Vec<Binding> = self
+            .entries
+            .values()
+            .filter_map(|entry| match &entry.key {
+                Key::Binding(binding) if gone(binding) => Some((**binding).clone()),
+                _ => None,
+            })
+            .collect();
+        for binding in bindings {
+            let source = binding.source.clone();
+            self.forget_binding(Key::Binding(Box::new(binding)), &source);
+        }
+    }
+
+    /// The broker deletes an exchange with `auto_delete` when its last binding is gone.
+    fn forget_if_unused(&mut self, exchange: &str) {
+        let key = Key::Exchange(exchange.to_owned());
+        let auto_delete =
+            self.index.get(&key).and_then(|serial| self.entries.get(serial)).is_some_and(|e| e.auto_delete);
+        let used = |entry: &Entry| matches!(&entry.key, Key::Binding(binding) if binding.source == exchange);
+        if auto_delete && !self.entries.values().any(used) {
+            self.forget_exchange(exchange);
+        }
+    }
+
+    /// The last consumer of a queue is gone: the broker deletes the queue if it is `auto_delete`.
+    pub(crate) fn consumers_gone(&mut self, queue: &str) {
+        if self.queue(queue).is_some_and(|entry| entry.auto_delete) {
+            self.forget_queue(queue);
+        }
+    }
+
+    pub(crate) fn queue(&self, name: &str) -> Option<&Entry> {
+        self.entries.get(self.index.get(&Key::Queue(name.to_owned()))?)
+    }
+
+    /// The name of a queue that the broker named, which follows it: by any name that it ever had.
+    pub(crate) fn name(&self, name: &str) -> Option<Arc<Name>> {
+        self.entries.values().filter_map(|entry| entry.name.as_ref()).find(|known| known.was(name)).cloned()
+    }
+
+    pub(crate) fn entry(&mut self, serial: u64) -> Option<&mut Entry> {
+        self.entries.get_mut(&serial)
+    }
+
+    /// The link is gone: nothing is known to be there.
+    pub(crate) fn lose(&mut self) {
+        for entry in self.entries.values_mut() {
+            entry.missing = true;
+            entry.tried = 0;
+        }
+    }
+
+    /// Nothing is done about those that `unwanted` is true for.
+    pub(crate) fn leave_alone(&mut self, unwanted: impl Fn(&Entity<'_>) -> bool) {
+        for entry in self.entries.values_mut() {
+            entry.unwanted = unwanted(&entry.key.entity());
+            entry.missing &= !entry.unwanted;
+        }
+    }
+
+    /// Whether this connection declares the queue.
+    pub(crate) fn declares(&self, queue: &str) -> bool {
+        self.queue(queue).is_some_and(|entry| !entry.unwanted)
+    }
+
+    /// What is missing, in the order of declaration.
+    pub(crate) fn missing(&self) -> impl Iterator<Item = (u64, &Entry)> {
+        self.entries.iter().filter(|(_, entry)| entry.missing).map(|(serial, entry)| (*serial, entry))
+    }
+
+    /// Whether a binding can be made: both its ends are there, as far as this connection declares them.
+    pub(crate) fn is_bindable(&self, entry: &Entry) -> bool {
+        let Key::Binding(binding) = &entry.key else { return true };
+        let there =
+            |key: Key| self.index.get(&key).and_then(|serial| self.entries.get(serial)).is_none_or(|e| !e.missing);
+        let destination = binding.destination.clone();
+        there(Key::Exchange(binding.source.clone()))
+            && there(if binding.to_queue { Key::Queue(destination) } else { Key::Exchange(destination) })
+    }
+
+    /// A queue that the broker names got another name. Returns the old one.
+    pub(crate) fn rename(&mut self, serial: u64, name: &str) -> Option<String> {
+        let entry = self.entries.get_mut(&serial)?;
+        let Key::Queue(old) = &entry.key else { return None };
+        if old == name {
+            return None;
+        }
+        let old = old.clone();
+        if let Some(known) = &entry.name {
+            known.follow(name);
+        }
+        self.index.remove(&entry.key);
+        entry.key = Key::Queue(name.to_owned());
+        self.index.insert(entry.key.clone(), serial);
+        for (serial, entry) in &mut self.entries {
+            if let Key::Binding(binding) = &mut entry.key
+                && binding.to_queue
+                && binding.destination == old
+            {
+                self.index.remove(&Key::Binding(binding.clone()));
+                name.clone_into(&mut binding.destination);
+                entry.payload = binding.encode();
+                self.index.insert(entry.key.clone(), *serial);
+            }
+        }
+        Some(old)
+    }
+}
+
+/// The name of a queue, and those that the broker gave it afterwards.
+#[derive(Debug)]
+pub(crate) struct Name {
+    text: Box<str>,
+    next: OnceLock<Arc<Name>>,
+}
+
+impl Name {
+    pub(crate) fn new(text: &str) -> Arc<Self> {
+        Arc::new(Self { text: text.into(), next: OnceLock::new() })
+    }
+
+    fn latest(&self) -> &Self {
+        let mut name = self;
+        while let Some(next) = name.next.get() {
+            name = next;
+        }
+        name
+    }
+
+    /// The name that it has now.
+    pub(crate) fn text(&self) -> &str {
+        &self.latest().text
+    }
+
+    fn was(&self, text: &str) -> bool {
+        let mut name = Some(self);
+        while let Some(known) = name {
+            if *known.text == *text {
+                return true;
+            }
+            name = known.next.get().map(|next| &**next);
+        }
+        false
+    }
+
+    fn follow(&self, text: &str) {
+        // Names are given under the connection's lock, one at a time.
+        let _ = self.latest().next.set(Self::new(text));
+    }
+}
