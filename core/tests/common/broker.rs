@@ -15,6 +15,8 @@ pub(crate) struct Broker {
     /// Every so many-th publish is refused.
     pub(crate) nack_every: Option<u64>,
     named: u32,
+    /// A queue that can't be declared, and the code.
+    refused: (String, u16),
 }
 
 struct Message {
@@ -66,6 +68,33 @@ impl Broker {
         self.channels.len()
     }
 
+    /// Makes a queue, as somebody else would.
+    pub(crate) fn make_queue(&mut self, queue: &str) {
+        self.queues.entry(queue.to_owned()).or_default();
+    }
+
+    /// Refuses to declare a queue.
+    pub(crate) fn refuse_declare(&mut self, queue: &str, code: u16) {
+        self.refused = (queue.to_owned(), code);
+    }
+
+    /// Deletes a queue, as somebody else would.
+    pub(crate) fn forget_queue(&mut self, queue: &str) {
+        self.queues.remove(queue);
+    }
+
+    /// Deletes all queues, as a restart would if none is durable.
+    pub(crate) fn forget_queues(&mut self) {
+        self.queues.clear();
+    }
+
+    /// The connection is gone.
+    pub(super) fn hang_up(&mut self) {
+        for number in self.channels.keys().copied().collect::<Vec<_>>() {
+            self.end_channel(number);
+        }
+    }
+
     pub(super) fn forget_consumer(&mut self, channel: u16, tag: &str) {
         if let Some(channel) = self.channels.get_mut(&channel) {
             channel.consumers.retain(|consumer| consumer.tag != tag);
@@ -81,7 +110,8 @@ impl Broker {
                 let method = Method::decode(&payload).expect("it was decoded before");
                 if let Err(text) = self.method(proto, channel, &method) {
                     let method = MethodId::peek(&payload).expect("it was decoded before");
-                    self.refuse(proto, channel, CloseReason { code: 404, text, method });
+                    let code = if text == "REFUSED" { self.refused.1 } else { 404 };
+                    self.refuse(proto, channel, CloseReason { code, text, method });
                 }
             }
             _ => {}
@@ -154,6 +184,9 @@ impl Broker {
             }
             Method::QueueBind(_) => proto.answer(number, &queue::BindOk {}),
             Method::QueueUnbind(_) => proto.answer(number, &queue::UnbindOk {}),
+            Method::ExchangeBind(_) => proto.answer(number, &exchange::BindOk {}),
+            Method::ExchangeUnbind(_) => proto.answer(number, &exchange::UnbindOk {}),
+            Method::ExchangeDelete(_) => proto.answer(number, &exchange::DeleteOk {}),
             Method::ExchangeDeclare(_) => proto.answer(number, &exchange::DeclareOk {}),
             Method::ConfirmSelect(_) => {
                 channel.published.get_or_insert(0);
@@ -189,6 +222,9 @@ impl Broker {
 
     fn declare(&mut self, proto: &mut Connection, number: u16, declare: &queue::Declare<'_>) -> Result<(), String> {
         let mut name = declare.queue.to_owned();
+        if self.refused.1 > 0 && self.refused.0 == name {
+            return Err("REFUSED".to_owned());
+        }
         if name.is_empty() {
             self.named += 1;
             name = format!("amq.gen-{}", self.named);

@@ -11,6 +11,7 @@ mod server;
 mod time;
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -31,8 +32,66 @@ pub(crate) use time::{VirtualTime, VirtualTimer};
 pub(crate) struct World {
     pub(crate) time: VirtualTime,
     pub(crate) server: Server,
+    pub(crate) net: Net,
     tasks: Vec<Task>,
     transport: Option<Transport>,
+}
+
+/// The way to the server, for clients that connect by themselves.
+#[derive(Clone, Default)]
+pub(crate) struct Net(Rc<RefCell<Ways>>);
+
+#[derive(Default)]
+struct Ways {
+    /// When it was tried.
+    dials: Vec<hopmq::Time>,
+    /// What the next attempts come to; then they succeed.
+    failures: VecDeque<Failure>,
+    /// Nobody gets through.
+    down: bool,
+    /// Links that the server has not seen.
+    wires: VecDeque<Wire>,
+}
+
+/// How an attempt fails.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Failure {
+    Refused,
+    /// Nothing happens, ever.
+    Silence,
+}
+
+impl Net {
+    /// When it was tried.
+    pub(crate) fn dials(&self) -> Vec<hopmq::Time> {
+        self.0.borrow().dials.clone()
+    }
+
+    pub(crate) fn fail(&self, failures: impl IntoIterator<Item = Failure>) {
+        self.0.borrow_mut().failures.extend(failures);
+    }
+
+    pub(crate) fn down(&self, down: bool) {
+        self.0.borrow_mut().down = down;
+    }
+
+    pub(crate) fn dial(&self, now: hopmq::Time) -> impl Future<Output = Result<Transport>> + use<> {
+        let mut ways = self.0.borrow_mut();
+        ways.dials.push(now);
+        let failure = if ways.down { Some(Failure::Refused) } else { ways.failures.pop_front() };
+        let transport = failure.is_none().then(|| {
+            let (transport, wire) = pipe::pipe(64 * 1024);
+            ways.wires.push_back(wire);
+            transport
+        });
+        async move {
+            match (transport, failure) {
+                (Some(transport), _) => Ok(transport),
+                (None, Some(Failure::Silence)) => std::future::pending().await,
+                _ => Err(Error::new(ErrorKind::Io, "nobody listens")),
+            }
+        }
+    }
 }
 
 struct Task {
@@ -93,7 +152,31 @@ impl World {
     pub(crate) fn with_capacity(bytes: usize) -> Self {
         let time = VirtualTime::new();
         let (transport, wire) = pipe::pipe(bytes);
-        Self { server: Server::new(wire, time.clone()), time, tasks: Vec::new(), transport: Some(transport) }
+        Self {
+            server: Server::new(wire, time.clone()),
+            time,
+            net: Net::default(),
+            tasks: Vec::new(),
+            transport: Some(transport),
+        }
+    }
+
+    /// Connects as `builder` says, by a connector that can be asked again, and drives the connection.
+    pub(crate) fn connect_lasting(&mut self, builder: &Builder) -> Result<Connection> {
+        let (net, time) = (self.net.clone(), self.time.clone());
+        let (connection, driver) = {
+            let timer = self.time.timer();
+            self.run(builder.connect_with(move || net.dial(time.now()), timer))?
+        };
+        self.start(driver);
+        Ok(connection)
+    }
+
+    /// The same with one channel.
+    pub(crate) fn open_lasting(&mut self, builder: &Builder) -> (Connection, Channel) {
+        let connection = self.connect_lasting(builder).expect("an honest server lets everybody in");
+        let channel = self.run(connection.channel()).expect("an honest server opens channels");
+        (connection, channel)
     }
 
     /// A fresh network and a fresh server, for the next connection.
@@ -229,6 +312,9 @@ impl World {
 
     /// Polls everybody who was woken, once. Returns whether anything moved.
     fn round(&mut self) -> bool {
+        if let Some(wire) = self.net.0.borrow_mut().wires.pop_front() {
+            self.server.accept(wire);
+        }
         let mut moved = self.server.pump();
         let mut index = 0;
         while index < self.tasks.len() {

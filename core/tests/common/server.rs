@@ -45,11 +45,14 @@ pub(crate) struct Server {
     pub(crate) deaf: bool,
     /// Methods that are not answered until [`Server::release`], by name.
     pub(crate) holds: Vec<&'static str>,
+    /// The link is cut when so many more things have come, once.
+    pub(crate) cut_after: Option<usize>,
     /// SASL responses that came.
     pub(crate) responses: Vec<Vec<u8>>,
     /// How the client broke the protocol, if it did.
     pub(crate) complaint: Option<String>,
     pub(super) proto: Connection,
+    config: Config,
     held: VecDeque<Incoming>,
     challenges: VecDeque<&'static [u8]>,
     receiver: Receiver,
@@ -68,14 +71,16 @@ impl Server {
     }
 
     pub(crate) fn with_config(wire: Wire, time: VirtualTime, config: Config) -> Self {
-        let proto = Connection::new(Role::Server, config);
+        let proto = Connection::new(Role::Server, config.clone());
         Self {
             wire,
+            config,
             broker: Broker::default(),
             reactions: HashMap::new(),
             silent: false,
             deaf: false,
             holds: Vec::new(),
+            cut_after: None,
             responses: Vec::new(),
             complaint: None,
             receiver: Receiver::server(proto.receive_limits()),
@@ -95,6 +100,19 @@ impl Server {
         let mut config = Config::default();
         change(&mut config);
         *self = Self::with_config(self.wire.clone(), self.time.clone(), config);
+    }
+
+    /// Another link: the one before is gone, and what was not settled on it goes back to its queues.
+    pub(super) fn accept(&mut self, wire: Wire) {
+        let old = std::mem::replace(&mut self.wire, wire);
+        old.cut();
+        self.broker.hang_up();
+        self.proto = Connection::new(Role::Server, self.config.clone());
+        self.receiver = Receiver::server(self.proto.receive_limits());
+        self.transmit = Transmit::new();
+        self.out.clear();
+        self.held.clear();
+        (self.silent, self.deaf) = (false, false);
     }
 
     /// What came so far: `1 queue.declare orders`.
@@ -235,6 +253,16 @@ impl Server {
                 }
             };
             self.note(now, &incoming);
+            match &mut self.cut_after {
+                Some(0) => {
+                    self.cut_after = None;
+                    self.silent = true;
+                    self.wire.cut();
+                    return;
+                }
+                Some(more) => *more -= 1,
+                None => {}
+            }
             if matches!(incoming, Incoming::ProtocolHeader(_)) && self.react(Stage::Start) {
                 return;
             }
@@ -339,6 +367,10 @@ fn describe(channel: u16, payload: &[u8]) -> String {
     let name = MethodId::peek(payload).map_or("nothing", MethodId::name);
     let more = match Method::decode(payload) {
         Ok(Method::QueueDeclare(declare)) => declare.queue.to_owned(),
+        Ok(Method::QueueBind(bind)) => format!("{} {} {}", bind.queue, bind.exchange, bind.routing_key),
+        Ok(Method::ExchangeBind(bind)) => format!("{} {} {}", bind.destination, bind.source, bind.routing_key),
+        Ok(Method::ExchangeDeclare(declare)) => declare.exchange.to_owned(),
+        Ok(Method::BasicQos(qos)) => qos.prefetch_count.to_string(),
         Ok(Method::BasicConsume(consume)) => consume.consumer_tag.to_owned(),
         Ok(Method::BasicCancel(cancel)) => cancel.consumer_tag.to_owned(),
         Ok(Method::BasicAck(ack)) => format!("{}{}", ack.delivery_tag, if ack.multiple { " and before" } else { "" }),

@@ -10,6 +10,8 @@ mod connecting;
 mod deadlines;
 mod dropping;
 mod links;
+mod reconnecting;
+mod restoring;
 mod secrets;
 mod sequences;
 mod violations;

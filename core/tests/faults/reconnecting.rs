@@ -1,0 +1,267 @@
+//! A link that is lost is made anew: when, how often, and what ends the attempts.
+
+use std::time::Duration;
+
+use futures_lite::StreamExt;
+use hopmq::sasl::Credentials;
+use hopmq::{Builder, Connection, ErrorKind, Event, Recovery, WhileLost};
+
+use crate::common::{Failure, Reaction, Stage, World, fault, seconds};
+
+fn builder() -> Builder {
+    Connection::builder().heartbeat(seconds(20)).recovery(Recovery::new().seed(1))
+}
+
+fn names(events: &[Event]) -> Vec<&'static str> {
+    let name = |event: &Event| match event {
+        Event::Lost { .. } => "lost",
+        Event::Connecting { .. } => "connecting",
+        Event::Connected { .. } => "connected",
+        Event::Retrying { .. } => "retrying",
+        Event::Recovered { .. } => "recovered",
+        Event::GaveUp { .. } => "gave up",
+        Event::Closed { .. } => "closed",
+        _ => "other",
+    };
+    events.iter().map(name).collect()
+}
+
+#[test]
+fn a_cut_link_comes_back_and_says_so() {
+    let mut world = World::new();
+    let (connection, channel) = world.open_lasting(&builder());
+    let events = world.start(connection.events().collect::<Vec<_>>());
+    world.server.wire.cut();
+    world.settle();
+    assert!(connection.is_open() && !connection.is_connected());
+    world.advance(seconds(1));
+    assert!(connection.is_connected());
+    world.run(channel.queue("q").declare()).unwrap();
+    world.run(channel.publish("", "q", "x").confirm()).unwrap();
+    world.run(connection.close()).unwrap();
+    let events = world.wait(&events);
+    assert_eq!(names(&events), ["lost", "connecting", "connected", "recovered", "closed"]);
+    assert_eq!(world.server.complaint, None);
+}
+
+#[test]
+fn a_link_that_breaks_in_every_way_comes_back() {
+    type Break = fn(&mut World);
+    let breaks: [(&str, Break); 6] = [
+        ("cut", |world| world.server.wire.cut()),
+        ("reset", |world| world.server.wire.reset()),
+        ("writes fail", |world| world.server.wire.fail_writes(std::io::ErrorKind::BrokenPipe)),
+        ("half open", |world| world.server.silent = true),
+        ("closed by force", |world| world.server.refuse(320, "CONNECTION_FORCED - operator")),
+        ("garbage", |world| world.server.raw(b"what is this")),
+    ];
+    for (name, break_it) in breaks {
+        let mut world = World::new();
+        let (connection, channel) = world.open_lasting(&builder());
+        let begin = world.time.now();
+        break_it(&mut world);
+        world.advance(seconds(60));
+        assert!(connection.is_connected(), "{name}");
+        assert_eq!(world.net.dials().len(), 2, "{name}");
+        assert!(world.net.dials()[1] - begin <= seconds(41), "{name}: noticed within two heartbeats");
+        world.run(channel.queue("q").declare()).unwrap();
+    }
+}
+
+#[test]
+fn delays_grow_are_random_and_repeat_by_their_seed() {
+    let run = |seed| {
+        let mut world = World::new();
+        let recovery = Recovery::new().delays(seconds(1), seconds(30)).seed(seed);
+        let connection = world.connect_lasting(&builder().recovery(recovery)).unwrap();
+        world.net.down(true);
+        world.server.wire.cut();
+        world.advance(seconds(600));
+        assert!(connection.is_open());
+        world.net.dials()
+    };
+    let dials = run(3);
+    assert_eq!(dials, run(3));
+    assert_ne!(dials, run(4));
+    let delays: Vec<Duration> = dials.windows(2).skip(1).map(|pair| pair[1] - pair[0]).collect();
+    assert!((25..100).contains(&delays.len()), "{} attempts in ten minutes", delays.len());
+    assert!(delays.iter().all(|delay| *delay <= seconds(30)), "{delays:?}");
+    assert!(delays.iter().any(|delay| *delay > seconds(15)), "{delays:?}");
+}
+
+#[test]
+fn a_broker_that_drops_us_at_once_is_not_tried_ever_faster() {
+    let mut world = World::new();
+    let connection = world.connect_lasting(&builder()).unwrap();
+    for _ in 0..50 {
+        world.server.wire.cut();
+        while connection.is_connected() {
+            world.settle();
+        }
+        while !connection.is_connected() {
+            world.advance(Duration::from_millis(100));
+        }
+    }
+    let dials = world.net.dials();
+    let time = *dials.last().unwrap() - dials[1];
+    assert!(time > seconds(60), "fifty links in {time:?}");
+}
+
+#[test]
+fn attempts_and_time_are_limited_where_asked_for() {
+    let limited = [
+        (Recovery::new().attempts(3), "3 attempts to connect again failed"),
+        (Recovery::new().total_time(seconds(20)), "there was no way to connect again within 20s"),
+    ];
+    for (recovery, text) in limited {
+        let mut world = World::new();
+        let connection = world.connect_lasting(&builder().recovery(recovery)).unwrap();
+        let events = world.start(connection.events().collect::<Vec<_>>());
+        let begin = world.time.now();
+        world.net.down(true);
+        world.server.wire.cut();
+        let error = world.run(connection.closed());
+        assert_eq!(error.kind(), ErrorKind::Io);
+        assert!(error.to_string().starts_with(text), "{error}");
+        assert!(error.to_string().contains("nobody listens"), "{error}");
+        assert!(world.time.now() - begin <= seconds(20));
+        let names = names(&world.wait(&events));
+        assert_eq!(names[names.len() - 2..], ["gave up", "closed"]);
+        assert!(names.contains(&"retrying"), "{names:?}");
+    }
+}
+
+#[test]
+fn a_broker_that_refuses_us_ends_the_attempts() {
+    let refusals = [
+        (403, "ACCESS_REFUSED - login was refused", 4),
+        (530, "NOT_ALLOWED - vhost shop not found", 4),
+        (530, "NOT_ALLOWED - connection limit (1) is reached", 21),
+    ];
+    for (code, text, tries) in refusals {
+        let mut world = World::new();
+        let recovery = Recovery::new().delays(seconds(1), seconds(1)).attempts(20);
+        let connection = world.connect_lasting(&builder().recovery(recovery)).unwrap();
+        world.server.wire.cut();
+        for _ in 0..tries {
+            let dials = world.net.dials().len();
+            world.server.reactions.insert(Stage::OpenOk, Reaction::Close(code, text));
+            while connection.is_open() && world.net.dials().len() == dials {
+                world.advance(Duration::from_millis(10));
+            }
+        }
+        let error = world.run(connection.closed());
+        assert_eq!(error.code(), Some(code));
+        assert!(error.to_string().contains(text), "{error}");
+        assert!(world.net.dials().len() <= tries + 1, "{text}: {}", world.net.dials().len());
+    }
+}
+
+#[test]
+fn close_ends_the_attempts_at_once() {
+    for failures in [vec![], vec![Failure::Refused; 10], vec![Failure::Silence; 10]] {
+        let mut world = World::new();
+        let connection =
+            world.connect_lasting(&builder().recovery(Recovery::new().delays(seconds(9), seconds(90)))).unwrap();
+        world.net.fail(failures);
+        world.server.wire.cut();
+        world.settle();
+        world.advance(Duration::from_millis(10));
+        let begin = world.time.now();
+        world.run(connection.close()).unwrap();
+        assert_eq!(world.time.now(), begin);
+        assert!(world.is_idle(), "the driver has ended");
+    }
+}
+
+#[test]
+fn close_ends_a_handshake_that_hangs() {
+    let mut world = World::new();
+    let connection = world.connect_lasting(&builder()).unwrap();
+    world.server.reactions.insert(Stage::Tune, Reaction::Stall);
+    world.server.wire.cut();
+    world.advance(seconds(2));
+    assert!(!connection.is_connected());
+    let begin = world.time.now();
+    world.run(connection.close()).unwrap();
+    assert_eq!(world.time.now(), begin);
+}
+
+#[test]
+fn hosts_that_hang_are_left_after_the_timeout() {
+    let mut world = World::new();
+    let connection = world.connect_lasting(&builder().connect_timeout(seconds(7))).unwrap();
+    world.net.fail([Failure::Silence]);
+    world.server.wire.cut();
+    world.advance(seconds(20));
+    let dials = world.net.dials();
+    assert!(connection.is_connected());
+    assert!(dials[2] - dials[1] >= seconds(7));
+}
+
+#[test]
+fn credentials_are_asked_for_again() {
+    let mut world = World::new();
+    let count = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let asked = std::sync::Arc::clone(&count);
+    let builder = builder().credentials_from(move || {
+        let number = asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        std::future::ready(Ok(Credentials::new("me", format!("token {number}"))))
+    });
+    let connection = world.connect_lasting(&builder).unwrap();
+    world.server.wire.cut();
+    world.advance(seconds(2));
+    assert!(connection.is_connected());
+    let last = world.server.responses.last().unwrap();
+    assert!(String::from_utf8_lossy(last).ends_with("token 1"));
+}
+
+#[test]
+fn the_first_link_waits_for_the_broker_where_asked_to() {
+    let mut world = World::new();
+    world.net.fail(vec![Failure::Refused; 5]);
+    let connection = world.connect_lasting(&builder().wait_for_broker(seconds(60))).unwrap();
+    assert!(connection.is_connected());
+    assert_eq!(world.net.dials().len(), 6);
+
+    let mut world = World::new();
+    world.net.down(true);
+    let error = world.connect_lasting(&builder().wait_for_broker(seconds(60))).unwrap_err();
+    assert_eq!((error.kind(), world.time.now().since_epoch()), (ErrorKind::Io, seconds(60)));
+    let error = world.connect_lasting(&builder()).unwrap_err();
+    assert_eq!((error.kind(), world.time.now().since_epoch()), (ErrorKind::Io, seconds(60)));
+}
+
+#[test]
+fn recovery_that_is_off_ends_the_connection() {
+    let mut world = World::new();
+    let connection = world.connect_lasting(&builder().recovery(Recovery::off())).unwrap();
+    world.server.wire.cut();
+    assert_eq!(fault(&world.run(connection.closed())), (ErrorKind::Io, None));
+    assert_eq!(world.net.dials().len(), 1);
+}
+
+#[test]
+fn publishing_without_a_link_waits_or_fails_as_chosen() {
+    let mut world = World::new();
+    let (_connection, channel) = world.open_lasting(&builder().request_timeout(seconds(5)));
+    world.run(channel.queue("q").declare()).unwrap();
+    world.net.down(true);
+    world.server.wire.cut();
+    world.settle();
+    let late = world.run(channel.publish("", "q", "late").confirm()).unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::Timeout);
+    let other = channel.clone();
+    let waits = world.start(async move { other.publish("", "q", "in time").confirm().await });
+    world.net.down(false);
+    world.wait(&waits).unwrap();
+    assert_eq!(world.server.broker.ready("q"), 1);
+
+    let mut world = World::new();
+    let recovery = Recovery::new().publishing(WhileLost::Fail);
+    let (_connection, channel) = world.open_lasting(&builder().recovery(recovery));
+    world.server.wire.cut();
+    world.settle();
+    let error = world.run(channel.publish("", "q", "x").send()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Recovering);
+}

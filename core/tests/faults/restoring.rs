@@ -1,0 +1,339 @@
+//! After an outage all is as it was: topology, channels, consumers, requests.
+
+use std::time::Duration;
+
+use futures_lite::StreamExt;
+use hopmq::{Builder, Connection, Consumer, ErrorKind, Event, OnFailure, Recovery, Settled};
+
+use crate::common::{World, seconds};
+
+fn builder() -> Builder {
+    Connection::builder().heartbeat(seconds(20)).recovery(Recovery::new().seed(1))
+}
+
+fn outage(world: &mut World) {
+    world.server.forget();
+    world.server.wire.cut();
+    world.advance(seconds(1));
+}
+
+async fn next(consumer: &mut Consumer) -> (String, bool, bool) {
+    let delivery = consumer.next().await.expect("it goes on").expect("it goes on");
+    let (text, redelivered, resumed) = (delivery.text().into_owned(), delivery.redelivered(), delivery.resumed());
+    assert_eq!(delivery.ack().unwrap(), Settled::Sent);
+    (text, redelivered, resumed)
+}
+
+#[test]
+fn topology_is_declared_in_order_and_what_was_deleted_is_not() {
+    let mut world = World::new();
+    let (connection, channel) = world.open_lasting(&builder());
+    world.run(channel.queue("orders").durable().declare()).unwrap();
+    world.run(channel.exchange("shop").topic().declare()).unwrap();
+    world.run(channel.exchange("copy").fanout().internal().declare()).unwrap();
+    world.run(channel.queue_bind("orders", "shop", "order.*", ())).unwrap();
+    world.run(channel.exchange_bind("copy", "shop", "#", ())).unwrap();
+    world.run(channel.queue("gone").declare()).unwrap();
+    world.run(channel.queue_bind("gone", "shop", "x", ())).unwrap();
+    world.run(channel.queue_delete("gone").delete()).unwrap();
+    world.run(channel.queue_bind("orders", "shop", "y", ())).unwrap();
+    world.run(channel.queue_unbind("orders", "shop", "y", ())).unwrap();
+    world.run(channel.exchange("trash").declare()).unwrap();
+    world.run(channel.queue_bind("orders", "trash", "", ())).unwrap();
+    world.run(channel.exchange_delete("trash").delete()).unwrap();
+    world.run(channel.queue("looked at").passive()).unwrap_err();
+    let events = connection.events();
+    outage(&mut world);
+    let seen: Vec<&str> = world.server.seen().into_iter().filter(|what| !what.starts_with("0 ")).collect();
+    let expected = [
+        "header",
+        "1 channel.open",
+        "1 exchange.declare shop",
+        "1 exchange.declare copy",
+        "1 queue.declare orders",
+        "1 queue.bind orders shop order.*",
+        "1 exchange.bind copy shop #",
+        "1 channel.close",
+    ];
+    assert_eq!(seen, expected);
+    drop(connection);
+    let recovered = world.run(events.filter(|event| matches!(event, Event::Recovered { .. })).next());
+    let Some(Event::Recovered { replayed, .. }) = recovered else { panic!("it is an event") };
+    let counts = (replayed.exchanges, replayed.queues, replayed.bindings, replayed.failures);
+    assert_eq!(counts, (2, 1, 2, 0));
+}
+
+#[test]
+fn what_is_deleted_by_the_broker_itself_is_forgotten() {
+    let mut world = World::new();
+    let (_connection, channel) = world.open_lasting(&builder());
+    world.run(channel.exchange("temporary").auto_delete().declare()).unwrap();
+    world.run(channel.queue("replies").auto_delete().declare()).unwrap();
+    world.run(channel.queue_bind("replies", "temporary", "", ())).unwrap();
+    let consumer = world.run(channel.consume("replies").start()).unwrap();
+    world.run(consumer.cancel()).unwrap();
+    outage(&mut world);
+    assert_eq!(world.server.count("1 queue") + world.server.count("1 exchange"), 0, "{:?}", world.server.seen());
+}
+
+#[test]
+fn a_queue_that_the_broker_named_is_followed_by_everybody() {
+    let mut world = World::new();
+    let (_connection, channel) = world.open_lasting(&builder());
+    let queue = world.run(channel.queue("").exclusive().declare()).unwrap();
+    let other = queue.clone();
+    let old = queue.name().to_owned();
+    world.run(queue.bind("amq.topic", "a.#")).unwrap();
+    let mut consumer = world.run(queue.consume().start()).unwrap();
+    world.server.broker.forget_queues();
+    outage(&mut world);
+    let new = queue.name().to_owned();
+    assert_ne!(new, old);
+    assert_eq!(other.name(), new);
+    assert_eq!(world.server.count(&format!("1 queue.bind {new} amq.topic a.#")), 1, "{:?}", world.server.seen());
+    world.run(queue.publish("hello").confirm()).unwrap();
+    assert_eq!(world.run(next(&mut consumer)), ("hello".to_owned(), false, true));
+    // And once more, from the name that it has now.
+    world.server.broker.forget_queues();
+    outage(&mut world);
+    assert_ne!(queue.name(), new);
+    world.run(other.publish("again").confirm()).unwrap();
+    assert_eq!(world.run(next(&mut consumer)), ("again".to_owned(), false, true));
+}
+
+#[test]
+fn a_consumer_goes_on_in_the_same_stream() {
+    let mut world = World::new();
+    let (_connection, channel) = world.open_lasting(&builder());
+    let queue = world.run(channel.queue("q").declare()).unwrap();
+    let mut consumer = world.run(queue.consume().prefetch(3).start()).unwrap();
+    for number in 0..4 {
+        world.run(queue.publish(format!("{number}")).confirm()).unwrap();
+    }
+    let held = world.run(consumer.next()).unwrap().unwrap();
+    assert_eq!((&*held.text(), held.resumed()), ("0", false));
+    let waiting = world.run(consumer.next()).unwrap().unwrap();
+    outage(&mut world);
+    assert_eq!(held.ack().unwrap(), Settled::Stale);
+    assert_eq!(waiting.nack(true).unwrap(), Settled::Stale);
+    // "2" had come before the outage and was not taken: nobody sees it twice.
+    for (number, resumed) in [(0, true), (1, false), (2, false), (3, false)] {
+        assert_eq!(world.run(next(&mut consumer)), (number.to_string(), number < 3, resumed));
+    }
+    assert_eq!(world.server.count("1 basic.qos 3"), 1);
+    world.settle();
+    assert_eq!((world.server.broker.ready("q"), world.server.broker.unacked()), (0, 0));
+    assert_eq!(world.server.complaint, None);
+}
+
+#[test]
+fn channels_keep_their_numbers_and_modes() {
+    let mut world = World::new();
+    let (connection, first) = world.open_lasting(&builder());
+    let second = world.run(connection.channel()).unwrap();
+    let third = world.run(connection.channel()).unwrap();
+    world.run(first.close()).unwrap();
+    world.run(second.prefetch(7)).unwrap();
+    world.run(second.prefetch_shared(70)).unwrap();
+    world.run(second.publish("", "nowhere", "x").confirm()).unwrap();
+    world.run(third.tx_select()).unwrap();
+    outage(&mut world);
+    let seen: Vec<&str> = world.server.seen().into_iter().filter(|what| !what.starts_with("0 ")).collect();
+    let expected = [
+        "header",
+        "2 channel.open",
+        "2 confirm.select",
+        "2 basic.qos 7",
+        "2 basic.qos 70",
+        "3 channel.open",
+        "3 tx.select",
+    ];
+    assert_eq!(seen, expected);
+    world.run(second.publish("", "nowhere", "x").confirm()).unwrap();
+    // What was done in the transaction is lost, and its commit says so; the next one counts.
+    world.run(third.publish("", "nowhere", "x").send()).unwrap();
+    assert_eq!(world.run(third.tx_commit()).unwrap_err().kind(), ErrorKind::OutcomeUnknown);
+    world.run(third.tx_commit()).unwrap();
+}
+
+#[test]
+fn requests_under_way_are_made_again_or_end() {
+    let mut world = World::new();
+    let (connection, channel) = world.open_lasting(&builder());
+    world.run(channel.queue("q").declare()).unwrap();
+    world.server.holds = vec!["queue.declare", "channel.open", "basic.get", "basic.consume", "basic.publish"];
+    let declare = channel.queue("r").declare();
+    let open = connection.channel();
+    let get = channel.get("q");
+    let get_no_ack = channel.get_no_ack("q");
+    let consume = channel.consume("q").start();
+    let dropped = channel.consume("q").start();
+    let confirm = world.run(channel.publish("", "q", "x").confirm_later()).unwrap();
+    world.settle();
+    drop(dropped);
+    world.server.holds.clear();
+    world.net.down(true);
+    world.server.wire.cut();
+    world.settle();
+    let later = channel.queue("s").declare();
+    let opened_later = connection.channel();
+    assert_eq!(world.run(confirm).unwrap_err().kind(), ErrorKind::OutcomeUnknown);
+    assert_eq!(world.run(get_no_ack).unwrap_err().kind(), ErrorKind::OutcomeUnknown);
+    world.net.down(false);
+    assert_eq!(world.run(declare).unwrap().name(), "r");
+    assert_eq!(world.run(later).unwrap().name(), "s");
+    let (second, third) = (world.run(open).unwrap(), world.run(opened_later).unwrap());
+    assert_eq!((second.id(), third.id()), (2, 3));
+    assert!(world.run(get).unwrap().is_none());
+    let consumer = world.run(consume).unwrap();
+    world.settle();
+    assert_eq!(world.server.broker.consumers(), 1);
+    drop(consumer);
+    world.run(second.close()).unwrap();
+    assert_eq!(world.server.complaint, None);
+}
+
+#[test]
+fn what_is_cancelled_or_closed_without_a_link_does_not_come_back() {
+    let mut world = World::new();
+    let (connection, channel) = world.open_lasting(&builder());
+    world.run(channel.queue("q").declare()).unwrap();
+    let mut cancelled = world.run(channel.consume("q").start()).unwrap();
+    let dropped = world.run(channel.consume("q").start()).unwrap();
+    let other = world.run(connection.channel()).unwrap();
+    world.net.down(true);
+    world.server.wire.cut();
+    world.settle();
+    world.run(cancelled.cancel()).unwrap();
+    assert!(world.run(cancelled.next()).is_none());
+    drop(dropped);
+    world.run(other.close()).unwrap();
+    assert!(!other.is_open());
+    world.net.down(false);
+    world.advance(seconds(5));
+    assert!(connection.is_connected());
+    assert_eq!((world.server.broker.consumers(), world.server.broker.channels()), (0, 1));
+}
+
+#[test]
+fn a_queue_that_is_gone_ends_its_consumer_and_nothing_else() {
+    for (policy, waits) in [(OnFailure::Skip, 1), (OnFailure::Retry { attempts: 5, delay: seconds(2) }, 9)] {
+        let mut world = World::new();
+        let (connection, channel) = world.open_lasting(&builder().recovery(Recovery::new().on_failure(policy)));
+        world.server.broker.make_queue("theirs");
+        world.run(channel.queue("ours").declare()).unwrap();
+        let mut theirs = world.run(channel.consume("theirs").start()).unwrap();
+        let mut ours = world.run(channel.consume("ours").start()).unwrap();
+        let events = connection.events();
+        world.server.broker.forget_queue("theirs");
+        let begin = world.time.now();
+        outage(&mut world);
+        world.run(channel.publish("", "ours", "x").confirm()).unwrap();
+        assert_eq!(world.run(next(&mut ours)).0, "x");
+        let error = world.run(theirs.next()).unwrap().unwrap_err();
+        assert_eq!((error.kind(), error.code()), (ErrorKind::ConsumerCancelled, Some(404)));
+        assert!(world.time.now() - begin >= Duration::from_secs(waits));
+        let told = world.run(events.filter(|event| matches!(event, Event::NotRestored { .. })).next());
+        let Some(Event::NotRestored { entity, .. }) = told else { panic!("it is an event") };
+        assert_eq!(entity, "queue \"theirs\"");
+    }
+}
+
+#[test]
+fn a_queue_that_comes_back_later_gets_its_consumer() {
+    let mut world = World::new();
+    let (_connection, channel) = world.open_lasting(&builder());
+    world.server.broker.make_queue("theirs");
+    let mut theirs = world.run(channel.consume("theirs").start()).unwrap();
+    world.server.broker.forget_queue("theirs");
+    outage(&mut world);
+    world.advance(seconds(5));
+    world.server.broker.make_queue("theirs");
+    world.advance(seconds(2));
+    world.run(channel.publish("", "theirs", "x").confirm()).unwrap();
+    assert_eq!(world.run(next(&mut theirs)), ("x".to_owned(), false, true));
+}
+
+#[test]
+fn what_is_refused_costs_no_channel() {
+    let mut world = World::new();
+    let (connection, channel) = world.open_lasting(&builder());
+    world.run(channel.queue("a").declare()).unwrap();
+    world.run(channel.queue("b").declare()).unwrap();
+    world.run(channel.queue("c").declare()).unwrap();
+    world.run(channel.queue_bind("b", "amq.direct", "", ())).unwrap();
+    world.run(channel.queue_bind("c", "amq.direct", "", ())).unwrap();
+    let events = connection.events();
+    world.server.broker.refuse_declare("b", 406);
+    outage(&mut world);
+    assert!(connection.is_connected() && channel.is_open());
+    assert_eq!(world.server.count("1 queue.bind b"), 0);
+    assert_eq!(world.server.count("1 queue.bind c"), 1);
+    let told = world.run(events.filter(|event| matches!(event, Event::NotRestored { .. })).next());
+    let Some(Event::NotRestored { entity, error }) = told else { panic!("it is an event") };
+    assert_eq!((entity.as_str(), error.code()), ("queue \"b\"", Some(406)));
+}
+
+#[test]
+fn a_locked_queue_is_waited_for() {
+    let mut world = World::new();
+    let (_connection, channel) = world.open_lasting(&builder());
+    world.run(channel.queue("mine").exclusive().declare()).unwrap();
+    let mut consumer = world.run(channel.consume("mine").start()).unwrap();
+    world.server.broker.refuse_declare("mine", 405);
+    outage(&mut world);
+    world.run(channel.queue("other").declare()).unwrap();
+    world.advance(seconds(10));
+    world.server.broker.refuse_declare("", 0);
+    world.advance(seconds(2));
+    world.run(channel.publish("", "mine", "x").confirm()).unwrap();
+    assert_eq!(world.run(next(&mut consumer)).0, "x");
+}
+
+#[test]
+fn failing_ends_the_connection_where_that_was_chosen() {
+    let mut world = World::new();
+    let (connection, channel) = world.open_lasting(&builder().recovery(Recovery::new().on_failure(OnFailure::Fail)));
+    world.run(channel.queue("b").declare()).unwrap();
+    world.server.broker.refuse_declare("b", 406);
+    outage(&mut world);
+    let error = world.run(connection.closed());
+    assert_eq!(error.code(), Some(406));
+    assert!(error.to_string().starts_with("queue \"b\" could not be restored"), "{error}");
+}
+
+#[test]
+fn the_filter_leaves_alone() {
+    use hopmq::Entity;
+    let mut world = World::new();
+    let wanted = |entity: &Entity<'_>| !matches!(entity, Entity::Queue { name } if name.starts_with("tmp"));
+    let (_connection, channel) = world.open_lasting(&builder().recovery(Recovery::new().filter(wanted)));
+    world.run(channel.queue("tmp.1").declare()).unwrap();
+    world.run(channel.queue("kept").declare()).unwrap();
+    outage(&mut world);
+    assert_eq!(world.server.count("1 queue.declare tmp.1"), 0);
+    assert_eq!(world.server.count("1 queue.declare kept"), 1);
+}
+
+#[test]
+fn a_link_that_breaks_at_any_point_of_the_replay_is_made_anew() {
+    for cut_after in 0..60 {
+        let mut world = World::new();
+        let (connection, channel) = world.open_lasting(&builder());
+        let queue = world.run(channel.queue("q").declare()).unwrap();
+        world.run(channel.exchange("e").declare()).unwrap();
+        world.run(queue.bind("e", "k")).unwrap();
+        let mut consumer = world.run(queue.consume().start()).unwrap();
+        world.run(queue.publish("before").confirm()).unwrap();
+        world.server.wire.cut();
+        world.server.cut_after = Some(cut_after);
+        world.advance(seconds(20));
+        assert!(connection.is_connected(), "{cut_after}");
+        world.server.cut_after = None;
+        assert_eq!(world.run(next(&mut consumer)), ("before".to_owned(), true, true), "{cut_after}");
+        world.run(queue.publish("after").confirm()).unwrap();
+        assert_eq!(world.run(next(&mut consumer)).0, "after");
+        assert_eq!(world.server.broker.consumers(), 1);
+        assert_eq!(world.server.complaint, None);
+    }
+}
