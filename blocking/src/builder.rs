@@ -7,7 +7,7 @@ use hopmq::sasl::{Credentials, Sasl};
 use hopmq::{Reactor, Value};
 
 use crate::forward::settings;
-use crate::{Connection, Result, thread};
+use crate::{Connection, Recovery, Result, thread};
 
 /// How to connect: made by [`Connection::builder`].
 ///
@@ -75,6 +75,11 @@ impl Builder {
         high_water_mark(bytes: usize);
         /// Reading stops while consumers have not taken more bytes than this. The default is 8 MiB.
         receive_limit(bytes: usize);
+        /// What to do when the link to the broker is lost. The default is to come back, with all that was declared: see
+        /// [`Recovery`].
+        recovery(recovery: Recovery);
+        /// Waits so long for a broker that can't be reached yet, instead of failing at the first attempt.
+        wait_for_broker(patience: Duration);
         /// The largest message that is received, in bytes. The default is 128 MiB.
         max_message_size(bytes: u64);
     }

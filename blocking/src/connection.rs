@@ -114,8 +114,10 @@ impl Connection {
     }
 
     facts! {
-        /// Whether it is open, as far as this side knows.
+        /// Whether it has not ended, as far as this side knows. It may be without a link to the broker at the moment.
         is_open() -> bool;
+        /// Whether there is a link to the broker, as far as this side knows.
+        is_connected() -> bool;
         /// What it has done so far.
         stats() -> Stats;
         /// What the broker says of itself: product, version, capabilities, …

@@ -103,8 +103,9 @@ pub use exchange::{Exchange, ExchangeDeclare, ExchangeDelete};
 #[cfg(feature = "tls")]
 pub use hopmq::tls;
 pub use hopmq::{
-    Acker, Body, DeadLetterStrategy, Delivery, Error, ErrorKind, Event, FieldArray, FieldTable, LeaderLocator, Message,
-    Overflow, Properties, Result, Returned, Stats, Time, Value, sasl,
+    Acker, Body, DeadLetterStrategy, Delivery, Entity, Error, ErrorKind, Event, FieldArray, FieldTable, LeaderLocator,
+    Message, OnFailure, Overflow, Properties, Recovery, Replayed, Result, Returned, Settled, Stats, Time, Value,
+    WhileLost, sasl,
 };
 pub use news::{Events, Returns};
 pub use next::Next;

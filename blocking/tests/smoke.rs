@@ -62,7 +62,8 @@ fn threads_share_a_channel() -> Result<()> {
                 })
             })
             .collect();
-        let acker = scope.spawn(|| consumer.by_ref().take(THREADS * EACH).try_for_each(|delivery| delivery?.ack()));
+        let acker =
+            scope.spawn(|| consumer.by_ref().take(THREADS * EACH).try_for_each(|delivery| delivery?.ack().map(drop)));
         for thread in publishers.into_iter().chain([acker]) {
             thread.join().expect("it does not panic")?;
         }

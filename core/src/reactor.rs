@@ -220,6 +220,7 @@ impl ReactorHandle {
     }
 
     /// Waits for `time`.
+    #[cfg(test)]
     pub(crate) async fn sleep(&self, time: Duration) {
         let mut timer = ReactorTimer::new(self);
         let deadline = Time::from_epoch(time);

@@ -33,7 +33,8 @@ async fn messages_die_after_the_queues_time_to_live(t: Test) -> Outcome {
     let delivery = consumer.next().await.expect("the consumer goes on")?;
     assert_eq!((body(&delivery), delivery.routing_key()), ("late", queue.name()));
     assert_eq!(death(&delivery)?, (queue.name().to_owned(), "expired".to_owned(), 1));
-    Ok(delivery.ack()?)
+    delivery.ack()?;
+    Ok(())
 }
 
 #[scenario]
@@ -83,7 +84,8 @@ async fn a_full_queue_drops_its_oldest_message(t: Test) -> Outcome {
     let delivery = consumer.next().await.expect("the consumer goes on")?;
     assert_eq!((body(&delivery), &*death(&delivery)?.1), ("1", "maxlen"));
     t.expect_ready(&channel, queue.name(), 2).await?;
-    Ok(delivery.ack()?)
+    delivery.ack()?;
+    Ok(())
 }
 
 #[scenario]
@@ -110,7 +112,8 @@ async fn a_full_queue_may_dead_letter_what_it_rejects(t: Test) -> Outcome {
     assert_eq!(refused(queue.publish("2").confirm().await)?.kind(), ErrorKind::Nacked);
     let delivery = consumer.next().await.expect("the consumer goes on")?;
     assert_eq!(body(&delivery), "2");
-    Ok(delivery.ack()?)
+    delivery.ack()?;
+    Ok(())
 }
 
 #[scenario]
@@ -161,7 +164,8 @@ async fn of_single_active_consumers_the_next_takes_over(t: Test) -> Outcome {
     queue.publish("3").confirm().await?;
     let delivery = second.next().await.expect("the consumer goes on")?;
     assert_eq!(body(&delivery), "3");
-    Ok(delivery.ack()?)
+    delivery.ack()?;
+    Ok(())
 }
 
 #[scenario]
@@ -179,7 +183,8 @@ async fn a_quorum_queue_gives_a_message_up_after_its_delivery_limit(t: Test) -> 
     }
     let delivery = buried.next().await.expect("the consumer goes on")?;
     assert_eq!((body(&delivery), &*death(&delivery)?.1), ("poison", "delivery_limit"));
-    Ok(delivery.ack()?)
+    delivery.ack()?;
+    Ok(())
 }
 
 #[scenario]
@@ -196,7 +201,8 @@ async fn a_quorum_queue_hands_on_dead_letters_at_least_once(t: Test) -> Outcome 
     consumer.next().await.expect("the consumer goes on")?.reject(false)?;
     let delivery = buried.next().await.expect("the consumer goes on")?;
     assert_eq!(body(&delivery), "bad");
-    Ok(delivery.ack()?)
+    delivery.ack()?;
+    Ok(())
 }
 
 #[scenario]
