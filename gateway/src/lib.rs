@@ -1,1 +1,20 @@
 //! AMQP over WebSocket: lets web pages reach RabbitMQ.
+
+mod conversation;
+mod cutter;
+mod drain;
+mod gateway;
+mod http;
+mod limits;
+mod metrics;
+mod origin;
+mod proxy;
+mod server;
+mod session;
+mod upstream;
+
+pub mod config;
+
+pub use config::{Config, ConfigError};
+pub use gateway::{Builder, Gateway};
+pub use upstream::{Dial, Dialing, Io};

@@ -1,6 +1,11 @@
 //! The frame of AMQP 0-9-1 (specification, section 2.3.5): `type: u8, channel: u16, size: u32, payload, 0xCE`.
 
-use crate::{Error, code};
+use std::fmt;
+
+use crate::content::body_size;
+use crate::method::MethodId;
+use crate::receive::ReceiveLimits;
+use crate::{Error, Properties, code};
 
 /// The 8 bytes that a client sends first: the protocol's name and version.
 pub const PROTOCOL_HEADER: [u8; 8] = *b"AMQP\x00\x00\x09\x01";
@@ -16,11 +21,101 @@ pub(crate) const END: u8 = 0xCE;
 
 /// What a frame carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// A method with its arguments.
     Method = 1,
+    /// The size and the properties of a message.
     Header = 2,
+    /// A part of a message's body.
     Body = 3,
+    /// A sign of life.
     Heartbeat = 8,
+}
+
+/// One frame as it lies in a buffer, for those who pass frames on: checked against limits, and not put together to
+/// messages as the [`Receiver`](crate::Receiver) does.
+///
+/// ```
+/// use hopmq_proto::{Frame, Kind, ReceiveLimits, method::basic, put_method};
+///
+/// let limits = ReceiveLimits { frame_max: 4096, channel_max: 10, message_max: 1 << 20 };
+/// let mut bytes = Vec::new();
+/// put_method(&mut bytes, 4096, 1, &basic::Publish { routing_key: "orders", ..Default::default() })?;
+/// let frame = Frame::parse(&bytes, &limits)?.expect("it is whole");
+/// assert_eq!((frame.kind(), frame.channel(), frame.size()), (Kind::Method, 1, bytes.len()));
+/// assert_eq!(frame.method()?.to_string(), "basic.publish");
+/// assert!(Frame::parse(&bytes[..9], &limits)?.is_none());
+/// # Ok::<(), hopmq_proto::Error>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct Frame<'a> {
+    head: Head,
+    payload: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    /// The frame that `bytes` begin with, or `None` if it is not there to its end.
+    ///
+    /// # Errors
+    /// If it can't be one (501), is larger than `limits.frame_max` (501), which shows as soon as its head is there, or
+    /// is for a channel above `limits.channel_max` (504).
+    #[inline]
+    pub fn parse(bytes: &'a [u8], limits: &ReceiveLimits) -> Result<Option<Self>, Error> {
+        match Head::check(bytes, limits)? {
+            Some((head, true)) => Ok(Some(Self { head, payload: &bytes[HEAD..HEAD + head.size] })),
+            _ => Ok(None),
+        }
+    }
+
+    /// What it carries.
+    #[inline]
+    pub fn kind(&self) -> Kind {
+        self.head.kind
+    }
+
+    /// The channel's number; 0 is the connection itself.
+    #[inline]
+    pub fn channel(&self) -> u16 {
+        self.head.channel
+    }
+
+    /// What it carries, in bytes as they are.
+    #[inline]
+    pub fn payload(&self) -> &'a [u8] {
+        self.payload
+    }
+
+    /// The whole frame in bytes, with its 8 bytes of overhead.
+    #[inline]
+    pub fn size(&self) -> usize {
+        self.head.total()
+    }
+
+    /// Which method a [`Kind::Method`] carries.
+    ///
+    /// # Errors
+    /// If the payload is too short for any: code 502.
+    #[inline]
+    pub fn method(&self) -> Result<MethodId, Error> {
+        MethodId::peek(self.payload)
+    }
+
+    /// What a [`Kind::Header`] says of its message: the body's size in bytes, and the properties, undecoded.
+    ///
+    /// # Errors
+    /// If it is malformed: code 502.
+    pub fn header(&self) -> Result<(u64, Properties<&'a [u8]>), Error> {
+        let size = body_size(self.payload)?;
+        let flags = u16::from_be_bytes([self.payload[12], self.payload[13]]);
+        Ok((size, Properties::from_parts(flags, &self.payload[14..])))
+    }
+}
+
+/// Payloads are not shown: there are credentials among them.
+impl fmt::Debug for Frame<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} frame on channel {}: {} bytes", self.head.kind, self.head.channel, self.payload.len())
+    }
 }
 
 /// The first seven bytes of a frame.
@@ -46,6 +141,30 @@ impl Head {
         let channel = u16::from_be_bytes([head[1], head[2]]);
         let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]) as usize;
         Ok(Some(Self { kind, channel, size }))
+    }
+
+    /// The head of the frame that `bytes` begin with, held against `limits`, and whether all of the frame is there.
+    #[inline]
+    pub(crate) fn check(bytes: &[u8], limits: &ReceiveLimits) -> Result<Option<(Self, bool)>, Error> {
+        let Some(head) = Self::parse(bytes)? else { return Ok(None) };
+        let total = head.total();
+        if total > limits.frame_max as usize {
+            return Err(Error::peer(
+                code::FRAME_ERROR,
+                format!("a frame of {total} bytes, where {} were agreed on", limits.frame_max),
+            ));
+        }
+        if head.channel > limits.channel_max {
+            return Err(Error::peer(
+                code::CHANNEL_ERROR,
+                format!("a frame for channel {}, where {} is the highest", head.channel, limits.channel_max),
+            ));
+        }
+        match bytes.get(total - 1) {
+            Some(&END) => Ok(Some((head, true))),
+            Some(end) => Err(Error::peer(code::FRAME_ERROR, format!("a frame that ends with {end:#04x}, not 0xce"))),
+            None => Ok(Some((head, false))),
+        }
     }
 
     /// The whole frame in bytes, with its end octet.
@@ -76,4 +195,40 @@ fn not_a_frame(bytes: &[u8]) -> Error {
         [] => "no frame".to_owned(),
     };
     Error::peer(code::FRAME_ERROR, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: ReceiveLimits = ReceiveLimits { frame_max: 4096, channel_max: 7, message_max: 0 };
+
+    #[test]
+    fn a_frame_is_whole_or_absent_or_refused() {
+        let mut bytes = Vec::new();
+        put_head(&mut bytes, Kind::Body, 7, 3);
+        bytes.extend_from_slice(b"abc\xcenext");
+        for size in 0..11 {
+            assert!(Frame::parse(&bytes[..size], &LIMITS).unwrap().is_none(), "{size}");
+        }
+        let frame = Frame::parse(&bytes, &LIMITS).unwrap().unwrap();
+        assert_eq!((frame.kind(), frame.channel(), frame.payload(), frame.size()), (Kind::Body, 7, &b"abc"[..], 11));
+        assert_eq!(format!("{frame:?}"), "Body frame on channel 7: 3 bytes");
+        for (at, byte, code) in [(2, 8, 504), (3, 1, 501), (10, 0, 501), (0, 9, 501)] {
+            let mut wrong = bytes.clone();
+            wrong[at] = byte;
+            assert_eq!(Frame::parse(&wrong, &LIMITS).unwrap_err().code(), code, "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_header_tells_size_and_properties() {
+        let mut bytes = Vec::new();
+        put_head(&mut bytes, Kind::Header, 1, 17);
+        bytes.extend_from_slice(b"\0\x3c\0\0\0\0\0\0\0\0\0\x05\x80\0\x02ab\xce");
+        let (size, properties) = Frame::parse(&bytes, &LIMITS).unwrap().unwrap().header().unwrap();
+        assert_eq!((size, properties.content_type()), (5, Some("ab")));
+        bytes[8] = 0x3d;
+        assert_eq!(Frame::parse(&bytes, &LIMITS).unwrap().unwrap().header().unwrap_err().code(), 502);
+    }
 }

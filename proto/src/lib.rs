@@ -103,10 +103,10 @@ mod tags;
 mod time;
 mod wire;
 
-pub use connection::{Body, CloseReason, Config, Connection, Event, Role, Route, Tuning};
+pub use connection::{Body, CloseReason, Config, Connection, Event, Role, Route, Tuning, put_method};
 pub use content::{Arguments, Content, ContentKind};
 pub use error::{Error, Fault, code};
-pub use frame::{MIN_FRAME_MAX, PROTOCOL_HEADER};
+pub use frame::{Frame, Kind, MIN_FRAME_MAX, PROTOCOL_HEADER};
 pub use octets::{Octets, OctetsMut};
 pub use output::Transmit;
 pub use properties::Properties;

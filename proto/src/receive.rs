@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use crate::buffer::Buffer;
 use crate::content::{Content, ContentKind, body_size};
-use crate::frame::{END, HEAD, Head, Kind, OVERHEAD, PROTOCOL_HEADER};
+use crate::frame::{HEAD, Head, Kind, OVERHEAD, PROTOCOL_HEADER};
 use crate::method::MethodId;
 use crate::{Error, code};
 
@@ -218,28 +218,13 @@ impl Receiver {
     /// The head of the frame at `offset`, checked, if all of the frame is there; otherwise notes how much is wanted.
     #[inline]
     fn next_frame(&mut self, offset: usize) -> Result<Option<Head>, Error> {
-        let unread = &self.buffer.unread()[offset..];
-        let Some(head) = Head::parse(unread)? else { return Ok(None) };
-        let total = head.total();
-        if total > self.limits.frame_max as usize {
-            return Err(Error::peer(
-                code::FRAME_ERROR,
-                format!("a frame of {total} bytes, where {} were agreed on", self.limits.frame_max),
-            ));
-        }
-        if head.channel > self.limits.channel_max {
-            return Err(Error::peer(
-                code::CHANNEL_ERROR,
-                format!("a frame for channel {}, where {} is the highest", head.channel, self.limits.channel_max),
-            ));
-        }
-        match unread.get(total - 1) {
-            Some(&END) => Ok(Some(head)),
-            Some(end) => Err(Error::peer(code::FRAME_ERROR, format!("a frame that ends with {end:#04x}, not 0xce"))),
-            None => {
-                self.wanted = offset + total;
+        match Head::check(&self.buffer.unread()[offset..], &self.limits)? {
+            Some((head, true)) => Ok(Some(head)),
+            Some((head, false)) => {
+                self.wanted = offset + head.total();
                 Ok(None)
             }
+            None => Ok(None),
         }
     }
 

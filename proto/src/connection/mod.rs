@@ -431,9 +431,13 @@ impl Connection {
 const CLASS_CONNECTION: u16 = 10;
 const CLASS_CHANNEL: u16 = 20;
 
-/// Appends a method frame to `out`, or leaves `out` as it was.
+/// Appends a method frame to `out`, or leaves `out` as it was. For those who write frames of their own between frames
+/// that they pass on; a [`Connection`] writes its own.
+///
+/// # Errors
+/// If an argument can't be encoded, or if the frame would be larger than `frame_max` bytes: the caller's fault.
 #[inline]
-fn put_method<M: Encode>(out: &mut Vec<u8>, frame_max: usize, channel: u16, method: &M) -> Result<(), Error> {
+pub fn put_method<M: Encode>(out: &mut Vec<u8>, frame_max: usize, channel: u16, method: &M) -> Result<(), Error> {
     put_payload(out, frame_max, channel, M::ID, |out| method.encode(out))
 }
 

@@ -1,0 +1,179 @@
+//! The paths: every one takes WebSockets, and a few answer requests.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::time::Instant;
+use tower_http::services::ServeDir;
+use tracing::info;
+
+use crate::gateway::Shared;
+use crate::limits::Refusal;
+use crate::session::{self, Client};
+
+/// Everything.
+pub(crate) fn router(shared: Arc<Shared>) -> Router {
+    let mut router = Router::new();
+    if let Some(folder) = &shared.config.static_folder {
+        router = router.fallback_service(ServeDir::new(folder));
+    } else {
+        router = router.route("/", get(front));
+    }
+    if shared.config.admin.is_none() {
+        router = router.merge(admin_routes());
+    }
+    router.layer(from_fn_with_state(Arc::clone(&shared), upgrade)).with_state(shared)
+}
+
+/// What only operators ask for.
+pub(crate) fn admin(shared: Arc<Shared>) -> Router {
+    admin_routes().with_state(shared)
+}
+
+fn admin_routes() -> Router<Arc<Shared>> {
+    Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).route("/metrics", get(metrics))
+}
+
+async fn front() -> &'static str {
+    concat!(
+        "hopmq-gateway ",
+        env!("CARGO_PKG_VERSION"),
+        ": AMQP 0-9-1 over WebSocket, to RabbitMQ.\n\nConnect with a WebSocket, by convention to /ws/amqp, in binary \
+         messages. /healthz, /readyz and /metrics are for operators.\n"
+    )
+}
+
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+async fn readyz(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str) {
+    if !shared.drain.is_serving() {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+    } else if !shared.upstreams.any_up() {
+        (StatusCode::SERVICE_UNAVAILABLE, "no RabbitMQ can be reached\n")
+    } else {
+        (StatusCode::OK, "ready\n")
+    }
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    let text = shared.metrics.text(shared.limits.connections(), &shared.upstreams.report());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+}
+
+/// Takes WebSockets on any path, and lets all else pass.
+async fn upgrade(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let wants = request.headers().get(header::UPGRADE);
+    if !wants.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket")) {
+        return next.run(request).await;
+    }
+    let (mut parts, _body) = request.into_parts();
+    let Some(peer) = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0) else {
+        return (StatusCode::INTERNAL_SERVER_ERROR, "the server does not tell who connects\n").into_response();
+    };
+    let origin = shared.proxies.origin(peer.ip(), &parts.headers);
+    let refuse = |refused: Refused| {
+        shared.metrics.refused(refused.reason);
+        info!(address = %origin.address, reason = refused.reason, "refused: {}", refused.text);
+        refused.into_response()
+    };
+    let client = match admit(&shared, &origin, &parts.headers) {
+        Ok(client) => client,
+        Err(refused) => return refuse(refused),
+    };
+    match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
+        Ok(upgrade) => accept(shared, upgrade, client),
+        Err(rejection) => {
+            shared.metrics.refused("handshake");
+            rejection.into_response()
+        }
+    }
+}
+
+/// Whether they may connect, as far as the request tells.
+fn admit(shared: &Arc<Shared>, origin: &crate::proxy::Origin, headers: &HeaderMap) -> Result<Client, Refused> {
+    if !shared.drain.is_serving() {
+        return Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, "draining", "the gateway goes away; try again"));
+    }
+    let permit = shared.limits.connect(origin.address, Instant::now()).map_err(Refused::limit)?;
+    shared
+        .origins
+        .check(headers, origin.host.as_deref())
+        .map_err(|why| Refused::new(StatusCode::FORBIDDEN, "origin", why))?;
+    subprotocol(&shared.config.websocket.subprotocols, headers)?;
+    Ok(Client::new(origin.address, permit))
+}
+
+fn accept(shared: Arc<Shared>, upgrade: WebSocketUpgrade, client: Client) -> Response {
+    let message_max = shared.config.websocket.message_max.0 as usize;
+    // One message more than what a frame may take waits to be written at most.
+    let write_max = 2 * (shared.config.limits.frame_max.0 as usize).max(crate::cutter::MESSAGE) + (16 << 10);
+    shared.metrics.accepted.add(1);
+    upgrade
+        .protocols(shared.config.websocket.subprotocols.clone())
+        .read_buffer_size(4 << 10)
+        .write_buffer_size(0)
+        .max_write_buffer_size(write_max)
+        .max_message_size(message_max)
+        .max_frame_size(message_max)
+        .on_upgrade(|socket| session::run(shared, socket, client))
+}
+
+/// Who offers subprotocols must offer one that is known, for to choose none breaks their handshake.
+fn subprotocol(known: &[String], headers: &HeaderMap) -> Result<(), Refused> {
+    let lines = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    let offers: Vec<&str> =
+        lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(',')).map(str::trim).collect();
+    if offers.is_empty() || offers.iter().any(|offer| known.iter().any(|name| name == offer)) {
+        return Ok(());
+    }
+    let why = format!("none of the offered subprotocols is known here; offer none, or {}", known.join(" or "));
+    Err(Refused::new(StatusCode::BAD_REQUEST, "subprotocol", why))
+}
+
+/// Why an upgrade is refused.
+struct Refused {
+    status: StatusCode,
+    /// One word for the metrics.
+    reason: &'static str,
+    text: String,
+    retry_after: Option<u64>,
+}
+
+impl Refused {
+    fn new(status: StatusCode, reason: &'static str, text: impl Into<String>) -> Self {
+        Self { status, reason, text: text.into(), retry_after: None }
+    }
+
+    fn limit(refusal: Refusal) -> Self {
+        let (status, reason, text, wait) = match refusal {
+            Refusal::Full => (StatusCode::SERVICE_UNAVAILABLE, "full", "the gateway is full", 10),
+            Refusal::AddressConnections => {
+                (StatusCode::TOO_MANY_REQUESTS, "address_connections", "your address has too many connections", 10)
+            }
+            Refusal::AddressRate(wait) => {
+                let wait = wait.as_secs().max(1);
+                (StatusCode::TOO_MANY_REQUESTS, "address_rate", "your address connects too often", wait)
+            }
+        };
+        Self { retry_after: Some(wait), ..Self::new(status, reason, text) }
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, self.text + "\n").into_response();
+        if let Some(wait) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, wait.into());
+        }
+        response
+    }
+}

@@ -1,0 +1,144 @@
+//! What is counted, and its text for Prometheus.
+//!
+//! A counter is an atomic that sessions add to once a batch. Labels are fixed words, so what a peer sends makes no new
+//! series.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::conversation::Counts;
+
+/// One number that rises.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Counters by reason.
+#[derive(Debug, Default)]
+struct Reasons(Mutex<BTreeMap<&'static str, u64>>);
+
+impl Reasons {
+    fn add(&self, reason: &'static str) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(reason).or_default() += 1;
+    }
+
+    fn write(&self, text: &mut String, name: &str) {
+        for (reason, count) in &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            let _ = writeln!(text, "{name}{{reason=\"{reason}\"}} {count}");
+        }
+    }
+}
+
+/// Everything that is counted.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    pub(crate) accepted: Counter,
+    pub(crate) from_browsers: Counter,
+    pub(crate) to_browsers: Counter,
+    published: Counter,
+    delivered: Counter,
+    pub(crate) operations_refused: Counter,
+    refused: Reasons,
+    ended: Reasons,
+}
+
+impl Metrics {
+    /// Notes what a conversation counted since the last time.
+    pub(crate) fn count(&self, counts: &mut Counts) {
+        let Counts { published, delivered, refused } = std::mem::take(counts);
+        for (counter, count) in
+            [(&self.published, published), (&self.delivered, delivered), (&self.operations_refused, refused)]
+        {
+            if count > 0 {
+                counter.add(count);
+            }
+        }
+    }
+
+    /// An upgrade was refused.
+    pub(crate) fn refused(&self, reason: &'static str) {
+        self.refused.add(reason);
+    }
+
+    /// A session ended.
+    pub(crate) fn ended(&self, reason: &'static str) {
+        self.ended.add(reason);
+    }
+
+    /// The text for Prometheus. `upstreams` are hosts with whether they are up and how many connections they have.
+    pub(crate) fn text(&self, connections: usize, upstreams: &[(&str, bool, usize)]) -> String {
+        let mut text = String::new();
+        let head = |text: &mut String, name: &str, kind: &str, help: &str| {
+            let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+        };
+        head(&mut text, "hopmq_gateway_connections", "gauge", "WebSockets that are open.");
+        let _ = writeln!(text, "hopmq_gateway_connections {connections}");
+        let totals = [
+            ("hopmq_gateway_connections_accepted_total", "WebSockets that were opened.", &self.accepted),
+            ("hopmq_gateway_messages_published_total", "Messages from browsers.", &self.published),
+            ("hopmq_gateway_messages_delivered_total", "Messages to browsers.", &self.delivered),
+            ("hopmq_gateway_received_bytes_total", "Bytes of AMQP from browsers.", &self.from_browsers),
+            ("hopmq_gateway_sent_bytes_total", "Bytes of AMQP to browsers.", &self.to_browsers),
+            ("hopmq_gateway_operations_refused_total", "Operations that a policy refused.", &self.operations_refused),
+        ];
+        for (name, help, counter) in totals {
+            head(&mut text, name, "counter", help);
+            let _ = writeln!(text, "{name} {}", counter.value());
+        }
+        let name = "hopmq_gateway_upgrades_refused_total";
+        head(&mut text, name, "counter", "WebSockets that were refused before they opened, by reason.");
+        self.refused.write(&mut text, name);
+        let name = "hopmq_gateway_connections_ended_total";
+        head(&mut text, name, "counter", "WebSockets that ended, by reason.");
+        self.ended.write(&mut text, name);
+        head(&mut text, "hopmq_gateway_upstream_up", "gauge", "Whether a RabbitMQ answers.");
+        for (host, up, _) in upstreams {
+            let _ = writeln!(text, "hopmq_gateway_upstream_up{{host=\"{host}\"}} {}", u8::from(*up));
+        }
+        head(&mut text, "hopmq_gateway_upstream_connections", "gauge", "Connections to a RabbitMQ.");
+        for (host, _, connections) in upstreams {
+            let _ = writeln!(text, "hopmq_gateway_upstream_connections{{host=\"{host}\"}} {connections}");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_is_what_prometheus_reads() {
+        let metrics = Metrics::default();
+        metrics.count(&mut Counts { published: 3, ..Counts::default() });
+        metrics.refused("origin");
+        metrics.refused("origin");
+        metrics.ended("closed");
+        let text = metrics.text(7, &[("amqp://a:5672", true, 4)]);
+        for line in [
+            "hopmq_gateway_connections 7",
+            "hopmq_gateway_messages_published_total 3",
+            "hopmq_gateway_upgrades_refused_total{reason=\"origin\"} 2",
+            "hopmq_gateway_connections_ended_total{reason=\"closed\"} 1",
+            "hopmq_gateway_upstream_up{host=\"amqp://a:5672\"} 1",
+            "hopmq_gateway_upstream_connections{host=\"amqp://a:5672\"} 4",
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
+        }
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let name = line.split(['{', ' ']).next().unwrap();
+            assert!(text.contains(&format!("# TYPE {name} ")), "{name} has no type");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Who connects, when a proxy stands in between.
+//!
+//! A header says anything, so it is believed only of those who are configured: going back from the socket's peer, each
+//! trusted proxy's word for who asked it is taken, up to the first address that is not a trusted proxy's.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::http::HeaderMap;
+use ipnet::IpNet;
+
+use crate::config::{self, ProxyHeader};
+
+/// The proxies that are believed.
+#[derive(Debug)]
+pub(crate) struct Proxies {
+    trusted: Vec<IpNet>,
+    header: ProxyHeader,
+}
+
+/// Who connects, and to what.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) address: IpAddr,
+    /// The host that the first trusted proxy was asked for.
+    pub(crate) host: Option<String>,
+}
+
+impl Proxies {
+    pub(crate) fn new(config: &config::Proxy) -> Self {
+        Self { trusted: config.trusted.clone(), header: config.header }
+    }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.trusted.iter().any(|network| network.contains(&address))
+    }
+
+    /// Who sent these headers through a connection from `peer`.
+    pub(crate) fn origin(&self, peer: IpAddr, headers: &HeaderMap) -> Origin {
+        let peer = peer.to_canonical();
+        if !self.trusts(peer) {
+            return Origin { address: peer, host: None };
+        }
+        let (hops, hosts) = match self.header {
+            ProxyHeader::XForwardedFor => (list(headers, "x-forwarded-for"), list(headers, "x-forwarded-host")),
+            ProxyHeader::Forwarded => {
+                let elements = list(headers, "forwarded");
+                let hops = elements.iter().map(|element| parameter(element, "for").unwrap_or_default()).collect();
+                (hops, elements.iter().filter_map(|element| parameter(element, "host")).collect())
+            }
+        };
+        let mut address = peer;
+        for hop in hops.iter().rev() {
+            // Whoever a trusted proxy can't name is somebody behind it, so the last known address stands for them.
+            let Some(next) = parse(hop) else { break };
+            address = next;
+            if !self.trusts(address) {
+                break;
+            }
+        }
+        Origin { address, host: hosts.last().cloned() }
+    }
+}
+
+/// The entries of a header that is a list, in their order, over all its lines.
+fn list(headers: &HeaderMap, name: &str) -> Vec<String> {
+    let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(|entry| entry.trim().to_owned()).collect()
+}
+
+/// A parameter of an element of `Forwarded` (RFC 7239, section 4), without its quotes.
+fn parameter(element: &str, name: &str) -> Option<String> {
+    let pairs = element.split(';').filter_map(|pair| pair.split_once('='));
+    pairs
+        .map(|(key, value)| (key.trim(), value.trim().trim_matches('"')))
+        .find(|(key, _)| key.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.to_owned())
+}
+
+/// An address, with or without brackets and port.
+fn parse(hop: &str) -> Option<IpAddr> {
+    let bare = hop.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(hop);
+    let address = bare.parse().ok().or_else(|| hop.parse::<SocketAddr>().ok().map(|socket| socket.ip()))?;
+    Some(IpAddr::to_canonical(&address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(trusted: &[&str], header: ProxyHeader, peer: &str, lines: &[(&'static str, &str)]) -> Origin {
+        let trusted = trusted.iter().map(|network| network.parse().unwrap()).collect();
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, value.parse().unwrap());
+        }
+        Proxies::new(&config::Proxy { trusted, header }).origin(peer.parse().unwrap(), &headers)
+    }
+
+    fn address(trusted: &[&str], peer: &str, value: &str) -> String {
+        origin(trusted, ProxyHeader::XForwardedFor, peer, &[("x-forwarded-for", value)]).address.to_string()
+    }
+
+    #[test]
+    fn nobody_is_believed_by_default() {
+        assert_eq!(address(&[], "203.0.113.9", "127.0.0.1"), "203.0.113.9");
+        assert_eq!(address(&["10.0.0.0/8"], "203.0.113.9", "127.0.0.1"), "203.0.113.9");
+    }
+
+    #[test]
+    fn the_last_address_that_no_proxy_has_counts() {
+        assert_eq!(address(&["10.0.0.0/8"], "10.0.0.1", "203.0.113.9"), "203.0.113.9");
+        assert_eq!(address(&["10.0.0.0/8"], "10.0.0.1", "127.0.0.1, 203.0.113.9, 10.0.0.2"), "203.0.113.9");
+        assert_eq!(address(&["10.0.0.0/8"], "::ffff:10.0.0.1", "[2001:db8::1]:4711"), "2001:db8::1");
+        assert_eq!(address(&["10.0.0.0/8"], "10.0.0.1", "10.0.0.7"), "10.0.0.7");
+    }
+
+    #[test]
+    fn what_is_no_address_stops_there() {
+        assert_eq!(address(&["10.0.0.0/8"], "10.0.0.1", "127.0.0.1, unknown"), "10.0.0.1");
+        assert_eq!(address(&["10.0.0.0/8"], "10.0.0.1", ""), "10.0.0.1");
+        let spoofed = origin(
+            &["10.0.0.0/8"],
+            ProxyHeader::Forwarded,
+            "10.0.0.1",
+            &[("forwarded", "for=127.0.0.1, for=203.0.113.9;host=here.example")],
+        );
+        assert_eq!(spoofed, Origin { address: "203.0.113.9".parse().unwrap(), host: Some("here.example".into()) });
+    }
+
+    #[test]
+    fn the_header_that_was_not_chosen_says_nothing() {
+        let lines = [("x-forwarded-for", "192.0.2.1"), ("forwarded", "for=\"[2001:db8::7]:1\";proto=https")];
+        let found = origin(&["10.0.0.0/8"], ProxyHeader::Forwarded, "10.0.0.1", &lines);
+        assert_eq!(found.address.to_string(), "2001:db8::7");
+    }
+}

@@ -1,0 +1,60 @@
+//! Takes connections: HTTP/1.1, from which browsers go on to WebSockets.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ConnectInfo;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
+use tracing::{debug, warn};
+
+use crate::gateway::Shared;
+
+/// Sockets beyond those of WebSockets: requests, and those who are about to upgrade.
+const SPARE_SOCKETS: usize = 512;
+/// The head of a request may take this many bytes.
+const HEAD: usize = 16 << 10;
+
+/// Serves `router` on `listener` until the future is dropped. Connections that were accepted live on.
+pub(crate) async fn serve(shared: &Arc<Shared>, listener: TcpListener, router: Router) {
+    let sockets = Arc::new(Semaphore::new(shared.config.limits.connections.saturating_add(SPARE_SOCKETS)));
+    let head_timeout = shared.config.limits.login_timeout.0;
+    loop {
+        let Ok(place) = Arc::clone(&sockets).acquire_owned().await else { return };
+        let (socket, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, most likely: some must close first.
+                warn!(%error, "a connection can't be accepted");
+                sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let _ = socket.set_nodelay(true);
+        let router = router.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+                request.extensions_mut().insert(ConnectInfo::<SocketAddr>(peer));
+                hyper::service::Service::call(&TowerToHyperService::new(router.clone()), request)
+            });
+            let served = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(head_timeout)
+                .max_buf_size(HEAD)
+                .serve_connection(TokioIo::new(socket), service)
+                .with_upgrades()
+                .await;
+            if let Err(error) = served {
+                debug!(%peer, %error, "a connection ended");
+            }
+            drop(place);
+        });
+    }
+}

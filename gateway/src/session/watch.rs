@@ -1,0 +1,81 @@
+//! The clock of a session: the login's deadline, signs of life, and the gateway's own end.
+
+use std::sync::PoisonError;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::{Common, End};
+use crate::conversation::Stage;
+use crate::drain::Phase;
+use crate::gateway::Shared;
+use crate::limits::Rates;
+
+/// Ends when the session must.
+pub(super) async fn watch(gateway: &Shared, common: &Common, begun: Instant) -> End {
+    let (login, websocket) = (gateway.config.limits.login_timeout.0, &gateway.config.websocket);
+    let mut drain = gateway.drain.subscribe();
+    let mut goodbye = None;
+    let (mut pinged, mut logged_in) = (false, false);
+    loop {
+        let (heard, deaf) = {
+            let pulse = common.pulse();
+            (pulse.heard, pulse.deaf)
+        };
+        let now = Instant::now();
+        let stage = common.conversation().stage();
+        if stage < Stage::Open && now >= begun + login {
+            return End::login_timeout(login);
+        }
+        if stage == Stage::Open && !logged_in {
+            logged_in = true;
+            if let Err(end) = log_in(gateway, common) {
+                return end;
+            }
+        }
+        match *drain.borrow_and_update() {
+            Phase::Serving => {}
+            Phase::Draining { spread } => {
+                goodbye.get_or_insert_with(|| now + crate::drain::jitter(spread));
+            }
+            Phase::Over => return End::draining(),
+        }
+        if goodbye.is_some_and(|goodbye| now >= goodbye) {
+            return End::draining();
+        }
+        let heard = if deaf { now } else { heard };
+        if now >= heard + websocket.ping_timeout.0 {
+            return End::silent(websocket.ping_timeout.0);
+        }
+        let ping_at = heard + websocket.ping_interval.0;
+        if now < ping_at {
+            pinged = false;
+        } else if !pinged {
+            pinged = true;
+            common.pulse().ping = true;
+            common.speak.notify_one();
+        }
+        let next = if pinged { heard + websocket.ping_timeout.0 } else { ping_at };
+        let login = (stage < Stage::Open).then_some(begun + login);
+        let next = [Some(next), login, goodbye].into_iter().flatten().min().unwrap_or(next);
+        tokio::select! {
+            () = sleep_until(next) => {}
+            () = common.moved.notified() => {}
+            changed = drain.changed() => if changed.is_err() {
+                return End::draining();
+            }
+        }
+    }
+}
+
+/// Takes a place for the user, whom RabbitMQ has let in.
+fn log_in(gateway: &Shared, common: &Common) -> Result<(), End> {
+    let limits = &gateway.config.limits;
+    let rates = Rates { messages: limits.messages_per_second, bytes: limits.bytes_per_second.0 };
+    let conversation = common.conversation();
+    let Some(user) = conversation.user() else { return Ok(()) };
+    let Some(place) = gateway.limits.log_in(user, rates, Instant::now()) else {
+        return Err(End::user_connections(user));
+    };
+    *common.user.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
+    Ok(())
+}

@@ -1,0 +1,284 @@
+//! A gateway in this process, and a page that says what it likes.
+
+#![allow(dead_code)]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use hopmq_gateway::{Config, Gateway};
+use hopmq_proto::method::{Encode, Method, MethodId, channel, connection};
+use hopmq_proto::{FieldTable, Frame, Kind, PROTOCOL_HEADER, ReceiveLimits, put_method};
+use hopmq_tests::broker;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+/// What nothing in a test takes unless it hangs.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Awaits `future`, which would hang otherwise.
+#[track_caller]
+pub fn soon<T>(future: impl Future<Output = T>) -> impl Future<Output = T> {
+    let place = std::panic::Location::caller();
+    async move { timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("it hangs at {place}")) }
+}
+
+/// A gateway that serves on a port of its own.
+#[derive(Debug)]
+pub struct Served {
+    pub gateway: Gateway,
+    pub address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<std::io::Result<()>>,
+}
+
+impl Served {
+    /// With the RabbitMQ of the tests behind it, and these settings in TOML.
+    pub async fn start(settings: &str) -> Self {
+        let hosts = format!("amqp://{}", broker().address());
+        Self::start_at(settings, &hosts).await
+    }
+
+    /// With another host behind it.
+    pub async fn start_at(settings: &str, host: &str) -> Self {
+        let environment = [("HOPMQ_GATEWAY_UPSTREAM_HOSTS".to_owned(), host.to_owned())];
+        let config = Config::read(settings, "test", environment).expect("the settings are right");
+        Self::serve(Gateway::new(config).expect("the settings can be used")).await
+    }
+
+    pub async fn serve(gateway: Gateway) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("there is a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn({
+            let gateway = gateway.clone();
+            async move {
+                let stopped = async {
+                    let _ = stopped.await;
+                };
+                gateway.serve(listener, stopped).await
+            }
+        });
+        Self { gateway, address, stop: Some(stop), task }
+    }
+
+    pub fn url(&self) -> String {
+        format!("ws://{}/ws/amqp", self.address)
+    }
+
+    /// The URL for a client of AMQP.
+    pub fn amqp(&self, user: &str, password: &str) -> String {
+        format!("ws://{user}:{password}@{}/ws/amqp?vhost=%2f", self.address)
+    }
+
+    /// Asks the gateway to go away.
+    pub fn stop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+    }
+
+    /// Awaits its end.
+    pub async fn ended(self) {
+        soon(self.task).await.expect("it does not panic").expect("it ends well");
+    }
+
+    /// The answer to a GET request: status and body.
+    pub async fn get(&self, path: &str) -> (u16, String) {
+        get(self.address, path, "").await
+    }
+
+    /// The value of a line of `/metrics`.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let (_, text) = self.get("/metrics").await;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0, |value| value.parse().expect("it is a number"))
+    }
+
+    /// Awaits that nobody is connected any more, here and at the hosts.
+    pub async fn is_empty(&self) {
+        soon(async {
+            loop {
+                let (_, text) = self.get("/metrics").await;
+                let busy = |line: &str| line.starts_with("hopmq_gateway_upstream_connections") && !line.ends_with(" 0");
+                if self.gateway.connections() == 0 && !text.lines().any(busy) {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}
+
+/// The answer to a GET request: status and body. `headers` are lines with their ends.
+pub async fn get(address: SocketAddr, path: &str, headers: &str) -> (u16, String) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    soon(async {
+        let mut socket = TcpStream::connect(address).await.expect("it listens");
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}\r\n");
+        socket.write_all(head.as_bytes()).await.expect("it reads");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.expect("it answers");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("it is HTTP");
+        (head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("it is HTTP"), body.to_owned())
+    })
+    .await
+}
+
+/// A browser that says what the test wants.
+pub struct Page {
+    pub socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    received: Vec<u8>,
+    /// The sizes of the messages that came.
+    pub sizes: Vec<usize>,
+}
+
+/// What came.
+#[derive(Debug)]
+pub enum Came {
+    Frame { kind: Kind, channel: u16, payload: Bytes },
+    Closed(Option<CloseFrame>),
+}
+
+const LIMITS: ReceiveLimits = ReceiveLimits { frame_max: 1 << 20, channel_max: u16::MAX, message_max: u64::MAX };
+
+impl Page {
+    /// Opens a WebSocket; the error is the status and the body of the refusal.
+    pub async fn open(url: &str, headers: &[(&'static str, &str)]) -> Result<Self, (u16, String)> {
+        let mut request = url.into_client_request().expect("it is a URL");
+        for (name, value) in headers {
+            request.headers_mut().append(*name, value.parse().expect("it is a header"));
+        }
+        match soon(tokio_tungstenite::connect_async(request)).await {
+            Ok((socket, response)) => {
+                let echoed = response.headers().get("sec-websocket-protocol");
+                let offered = headers.iter().find(|(name, _)| *name == "sec-websocket-protocol");
+                assert_eq!(echoed.is_some(), offered.is_some(), "a protocol is echoed if one was offered");
+                Ok(Self { socket, received: Vec::new(), sizes: Vec::new() })
+            }
+            Err(Error::Http(response)) => {
+                let body = String::from_utf8_lossy(response.body().as_deref().unwrap_or_default()).into_owned();
+                Err((response.status().as_u16(), body))
+            }
+            Err(error) => panic!("{url}: {error}"),
+        }
+    }
+
+    /// Opens a WebSocket and logs in.
+    pub async fn log_in(url: &str, user: &str, password: &str) -> Self {
+        let mut page = Self::open(url, &[]).await.expect("it is let in");
+        page.bytes(&PROTOCOL_HEADER).await;
+        page.expect(connection::Start::ID).await;
+        page.start_ok(user, password).await;
+        page.expect(connection::Tune::ID).await;
+        page.opening().await;
+        page.expect(connection::OpenOk::ID).await;
+        page
+    }
+
+    /// Sends user and password.
+    pub async fn start_ok(&mut self, user: &str, password: &str) {
+        let capabilities = FieldTable::new().with("authentication_failure_close", true);
+        let properties = FieldTable::new().with("capabilities", &capabilities);
+        let response = format!("\0{user}\0{password}");
+        let start = connection::StartOk {
+            client_properties: properties.as_ref_table(),
+            mechanism: "PLAIN",
+            response: response.as_bytes(),
+            locale: "en_US",
+        };
+        self.method(0, &start).await;
+    }
+
+    /// Sends what follows `connection.tune`.
+    pub async fn opening(&mut self) {
+        self.method(0, &connection::TuneOk { channel_max: 0, frame_max: 131_072, heartbeat: 0 }).await;
+        self.method(0, &connection::Open { virtual_host: "/" }).await;
+    }
+
+    pub async fn open_channel(&mut self, number: u16) {
+        self.method(number, &channel::Open {}).await;
+        self.expect(channel::OpenOk::ID).await;
+    }
+
+    pub async fn bytes(&mut self, bytes: &[u8]) {
+        soon(self.socket.send(Message::binary(bytes.to_vec()))).await.expect("the WebSocket is open");
+    }
+
+    pub async fn method<M: Encode>(&mut self, channel: u16, method: &M) {
+        let mut bytes = Vec::new();
+        put_method(&mut bytes, 1 << 20, channel, method).expect("it can be encoded");
+        self.bytes(&bytes).await;
+    }
+
+    /// The next frame, or the end.
+    pub async fn next(&mut self) -> Came {
+        loop {
+            if let Some(frame) = Frame::parse(&self.received, &LIMITS).expect("the gateway speaks AMQP") {
+                let came = Came::Frame {
+                    kind: frame.kind(),
+                    channel: frame.channel(),
+                    payload: Bytes::copy_from_slice(frame.payload()),
+                };
+                let size = frame.size();
+                self.received.drain(..size);
+                return came;
+            }
+            assert!(self.received.is_empty(), "each message holds whole frames");
+            match soon(self.socket.next()).await {
+                Some(Ok(Message::Binary(bytes))) => {
+                    self.sizes.push(bytes.len());
+                    self.received.extend_from_slice(&bytes);
+                }
+                Some(Ok(Message::Close(frame))) => return Came::Closed(frame),
+                Some(Ok(_)) => {}
+                None => return Came::Closed(None),
+                Some(Err(error)) => panic!("the WebSocket did not end in good order: {error}"),
+            }
+        }
+    }
+
+    /// The payload of the next method, which must be this one.
+    #[track_caller]
+    pub fn expect(&mut self, id: MethodId) -> impl Future<Output = Bytes> {
+        let place = std::panic::Location::caller();
+        async move {
+            match self.next().await {
+                Came::Frame { kind: Kind::Method, payload, .. } => {
+                    let found = MethodId::peek(&payload).expect("it is a method");
+                    assert_eq!(found, id, "{:?} at {place}", Method::decode(&payload));
+                    payload
+                }
+                other => panic!("{other:?} instead of {id} at {place}"),
+            }
+        }
+    }
+
+    /// The code and text of the next `connection.close`, which it agrees to.
+    pub async fn closed_by_amqp(&mut self) -> (u16, String) {
+        let payload = self.expect(connection::Close::ID).await;
+        let Ok(Method::ConnectionClose(close)) = Method::decode(&payload) else { panic!("it is a close") };
+        let reason = (close.reply_code, close.reply_text.to_owned());
+        self.method(0, &connection::CloseOk {}).await;
+        reason
+    }
+
+    /// The code and reason that the WebSocket closes with; nothing else may come before.
+    pub async fn closed(&mut self) -> (u16, String) {
+        match self.next().await {
+            Came::Closed(Some(frame)) => {
+                while let Some(Ok(_)) = soon(self.socket.next()).await {}
+                (frame.code.into(), frame.reason.to_string())
+            }
+            other => panic!("{other:?} instead of a close with a reason"),
+        }
+    }
+}
