@@ -16,7 +16,7 @@ use crate::declare::{ExchangeDeclare, ExchangeDelete, QueueDeclare, QueueDelete}
 use crate::publish::Publish;
 use crate::request::decode;
 use crate::shared::{ChannelEnd, ConsumerState, Prefetch, Reply, RequestKind, Shared, State, Transaction, register};
-use crate::{Connection, Delivery, Error, ErrorKind, Request, Result, Returned};
+use crate::{Acker, Connection, Delivery, Error, ErrorKind, Request, Result, Returned};
 
 /// A channel of a connection: open one with [`Connection::channel`].
 ///
@@ -310,6 +310,16 @@ impl Channel {
             }
             _ => Ok(None),
         })
+    }
+
+    /// The right to settle a delivery of this channel by its [number](Delivery::delivery_tag): for a program that hands
+    /// deliveries to where an [`Acker`] can't go, as to another language. It holds for what came over the link that the
+    /// channel has now.
+    ///
+    /// Whether there is such a delivery, and it is not settled yet, turns out when it is used: if not,
+    /// [`ErrorKind::Usage`], and the channel goes on.
+    pub fn acker(&self, delivery_tag: u64) -> Acker {
+        Acker::new(&self.core, delivery_tag)
     }
 
     /// Sets how many deliveries each consumer that is started afterwards may hold unacknowledged, unless it asks for

@@ -264,6 +264,10 @@ impl fmt::Debug for Acker {
 }
 
 impl Acker {
+    pub(crate) fn new(channel: &Arc<ChannelCore>, tag: u64) -> Self {
+        Self { channel: Arc::clone(channel), tag, epoch: channel.end.epoch(), no_ack: false, resumed: false }
+    }
+
     /// The number of the delivery on its channel.
     pub fn delivery_tag(&self) -> u64 {
         self.tag

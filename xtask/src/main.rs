@@ -13,6 +13,7 @@ mod shell;
 mod steps;
 mod test;
 mod tidy;
+mod wasm;
 
 use std::process::ExitCode;
 
@@ -54,6 +55,12 @@ static COMMANDS: &[Command] = &[
         arguments: "[--quick] [--check] [--filter TEXT] [--clients A,B] [--against counterpart|rabbitmq|both] [--runs N] | codec [--check | --update]",
         about: "HopMQ and its peers, measured against a bare counterpart and against RabbitMQ (minutes); codec counts instructions",
         run: bench::run,
+    },
+    Command {
+        name: "wasm",
+        arguments: "[--quick]",
+        about: "the npm package in wasm/npm, ready for `npm pack` (quick: without making it small)",
+        run: wasm::run,
     },
     Command { name: "help", arguments: "", about: "this list", run: help },
 ];

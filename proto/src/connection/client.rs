@@ -75,32 +75,42 @@ impl Connection {
     }
 
     fn send_request<M: Encode>(&mut self, number: u16, method: &M, request: Option<u64>) -> Result<(), Error> {
+        let start = self.begin_request(number, M::ID)?;
+        self.send(number, method)?;
+        self.finish_request(number, M::ID, start, request)
+    }
+
+    /// Whether a request may be sent. Returns where in the output it will begin.
+    fn begin_request(&mut self, number: u16, id: MethodId) -> Result<usize, Error> {
         self.check_open()?;
-        let in_handshake_only = M::ID.class == CLASS_CONNECTION && M::ID != MethodId::CONNECTION_UPDATE_SECRET;
-        if !M::ID.is_synchronous() || !M::ID.from_client() || in_handshake_only {
-            return Err(Error::caller(format!("{} is no request", M::ID)));
+        let in_handshake_only = id.class == CLASS_CONNECTION && id != MethodId::CONNECTION_UPDATE_SECRET;
+        if !id.is_synchronous() || !id.from_client() || in_handshake_only {
+            return Err(Error::caller(format!("{id} is no request")));
         }
-        if (M::ID.class == CLASS_CONNECTION) != (number == 0) {
-            return Err(Error::caller(format!("{} can't be sent on channel {number}", M::ID)));
+        if (id.class == CLASS_CONNECTION) != (number == 0) {
+            return Err(Error::caller(format!("{id} can't be sent on channel {number}")));
         }
         let waiting = if number == 0 { self.pending.len() } else { self.open_channel_mut(number)?.pending.len() };
         if waiting >= MAX_PENDING {
             return Err(Error::caller("65,536 requests of this channel wait for an answer: await some of them first"));
         }
-        let start = self.output.frames().len();
-        self.send(number, method)?;
+        Ok(self.output.frames().len())
+    }
+
+    /// Notes what answer is due to a request that begins at `start` in the output.
+    fn finish_request(&mut self, number: u16, id: MethodId, start: usize, request: Option<u64>) -> Result<(), Error> {
         let frames = self.output.frames();
         if is_nowait(&Method::decode(&frames[start + HEAD..frames.len() - 1])?) {
             frames.truncate(start);
-            return Err(Error::caller(format!("{} with nowait: nothing would answer it", M::ID)));
+            return Err(Error::caller(format!("{id} with nowait: nothing would answer it")));
         }
-        let expects = reply_of(M::ID);
+        let expects = reply_of(id);
         if number == 0 {
             self.pending.push_back(Pending { request, expects, no_ack: false, started: 0, consumer: None });
             return Ok(());
         }
         let channel = self.open_channel_mut(number)?;
-        channel.apply_request(M::ID);
+        channel.apply_request(id);
         channel.expect(request, expects);
         Ok(())
     }

@@ -1,0 +1,25 @@
+//! `bindgen INPUT.wasm FOLDER`: splits what the compiler made into WebAssembly and its JavaScript glue.
+//!
+//! A crate of its own, outside of the workspace, so that only who builds the npm package builds wasm-bindgen's tools.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [input, folder] = &arguments[..] else {
+        eprintln!("usage: bindgen INPUT.wasm FOLDER");
+        return ExitCode::FAILURE;
+    };
+    let made = wasm_bindgen_cli_support::Bindgen::new()
+        .input_path(input)
+        .out_name("hopmq")
+        .web(true)
+        .and_then(|bindgen| bindgen.typescript(true).remove_name_section(true).omit_default_module_path(true).generate(folder));
+    match made {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bindgen: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,51 @@
+// Makes `dist` of what bindgen left in `pkg`: `cargo xtask wasm` runs it. With `--quick`, WebAssembly stays as it is.
+
+import { execFileSync } from "node:child_process";
+import { copyFileSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { gzipSync } from "node:zlib";
+import { build } from "esbuild";
+
+const LIMIT = 70 * 1024;
+const GOAL = 60 * 1024;
+// What every browser of the last three years has, by name: the optimizer's own idea of all features is ahead of them.
+const FEATURES = ["bulk-memory", "sign-ext", "mutable-globals", "nontrapping-float-to-int", "reference-types", "multivalue"];
+
+const here = new URL(".", import.meta.url).pathname;
+process.chdir(here);
+const quick = process.argv.includes("--quick");
+
+if (quick) {
+  copyFileSync("pkg/hopmq_bg.wasm", "pkg/hopmq.wasm");
+} else {
+  const features = FEATURES.map((name) => `--enable-${name}`);
+  const passes = ["-Oz", "--converge", "--strip-debug", "--strip-producers", "--strip-target-features"];
+  const files = ["pkg/hopmq_bg.wasm", "-o", "pkg/hopmq.wasm"];
+  execFileSync("node_modules/.bin/wasm-opt", [...passes, ...features, ...files], { stdio: "inherit" });
+}
+execFileSync("node_modules/.bin/tsc", ["-p", "."], { stdio: "inherit" });
+
+rmSync("dist", { recursive: true, force: true });
+mkdirSync("dist");
+cpSync("types", "dist", { recursive: true });
+copyFileSync("pkg/hopmq.wasm", "dist/hopmq.wasm");
+copyFileSync("../README.md", "README.md");
+for (const name of ["LICENSE-MIT", "LICENSE-APACHE"]) copyFileSync(`../../${name}`, name);
+
+const shared = { absWorkingDir: here, bundle: true, minify: true, format: "esm", target: "es2022", outdir: "dist", logLevel: "warning" };
+const external = { ...shared, external: ["node:*", "*.wasm"] };
+await Promise.all([
+  build({ ...shared, entryPoints: { inline: "src/inline.ts", worker: "src/inline.ts" }, loader: { ".wasm": "base64" } }),
+  build({ ...external, entryPoints: ["src/node.ts", "src/slim.ts", "src/workerd.ts"] }),
+]);
+
+const size = (file) => gzipSync(readFileSync(`dist/${file}`), { level: 9 }).length;
+const [wasm, slim, inline] = ["hopmq.wasm", "slim.js", "inline.js"].map(size);
+const total = wasm + slim;
+const kib = (bytes) => `${(bytes / 1024).toFixed(1)} KiB`;
+console.log(`gzip: WebAssembly ${kib(wasm)} + JavaScript ${kib(slim)} = ${kib(total)}; all in one file ${kib(inline)}`);
+console.log(`goal ${kib(GOAL)}: ${total <= GOAL ? "met" : "missed"}; limit ${kib(LIMIT)}`);
+writeFileSync("pkg/size.json", JSON.stringify({ wasm, js: slim, inline }));
+if (total > LIMIT && !quick) {
+  console.error(`the package is ${kib(total - LIMIT)} above its limit`);
+  process.exitCode = 1;
+}

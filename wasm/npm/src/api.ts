@@ -1,0 +1,5 @@
+// What every entry of the package exports.
+
+export { bytes, json, text } from "./body.js";
+export { AmqpError } from "./errors.js";
+export { connect } from "./session.js";
