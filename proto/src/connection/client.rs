@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::channel::{Channel, Confirms, Consumer, MAX_PENDING, Pending, Phase, reply_of};
-use super::{Body, CLASS_CHANNEL, CLASS_CONNECTION, CloseReason, Connection, Event, State, unasked};
+use super::{Body, CLASS_CHANNEL, CLASS_CONNECTION, CloseReason, Connection, Event, State, put_payload, unasked};
 use crate::content::ContentKind;
 use crate::frame::HEAD;
 use crate::method::{Encode, Method, MethodId, basic, channel, confirm, tx};
@@ -75,9 +75,21 @@ impl Connection {
     }
 
     fn send_request<M: Encode>(&mut self, number: u16, method: &M, request: Option<u64>) -> Result<(), Error> {
-        let start = self.begin_request(number, M::ID)?;
-        self.send(number, method)?;
-        self.finish_request(number, M::ID, start, request)
+        self.send_any_request(number, M::ID, &|out| method.encode(out), request)
+    }
+
+    /// The same for a method that is known by its number: there are many requests, and none is worth code of its own.
+    fn send_any_request(
+        &mut self,
+        number: u16,
+        id: MethodId,
+        encode: &dyn Fn(&mut Vec<u8>) -> Result<(), Error>,
+        request: Option<u64>,
+    ) -> Result<(), Error> {
+        let start = self.begin_request(number, id)?;
+        let frame_max = self.tuning.frame_max as usize;
+        put_payload(self.output.frames(), frame_max, number, id, encode)?;
+        self.finish_request(number, id, start, request)
     }
 
     /// Whether a request may be sent. Returns where in the output it will begin.
