@@ -102,9 +102,11 @@ impl WebSocket {
             let protocols: Array = protocols.iter().map(JsValue::from).collect();
             web_sys::WebSocket::new_with_str_sequence(url, &protocols)
         };
-        let socket = socket.map_err(|error| {
-            let why = js_sys::Error::from(error).message();
-            Error::new(ErrorKind::Config, format!("{url:?} can't be opened: {}", String::from(why)))
+        let place = without_password(url);
+        let socket = socket.map_err(|_| {
+            let what = "the browser takes ws:// and wss:// without a fragment, wss:// alone from a page of https, and \
+                        names of subprotocols that are tokens and differ";
+            Error::new(ErrorKind::Config, format!("{place:?} can't be opened as a WebSocket: {what}"))
         })?;
         let this = Self::new(socket);
         poll_fn(|context| {
@@ -120,7 +122,7 @@ impl WebSocket {
                 Some(_) => Poll::Ready(Err(Error::new(
                     ErrorKind::WebSocket,
                     format!(
-                        "{url} can't be opened as a WebSocket: nothing listens there, it is no gateway, or it refuses this \
+                        "{place} can't be opened as a WebSocket: nothing listens there, it is no gateway, or it refuses this \
                          page's origin (the browser's console may say more)"
                     ),
                 ))),
@@ -191,6 +193,13 @@ impl WebSocket {
             other => other,
         }
     }
+}
+
+/// The URL, to be shown.
+fn without_password(url: &str) -> String {
+    let Some((before, after)) = url.rsplit_once('@') else { return url.to_owned() };
+    let scheme = before.find("//").map_or("", |end| &before[..end + 2]);
+    format!("{scheme}…@{after}")
 }
 
 impl State {

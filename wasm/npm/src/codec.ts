@@ -48,20 +48,36 @@ class Writer {
     return at;
   }
 
+  // The room comes first: it may bring another buffer.
+
   u8(value: number): void {
-    this.bytes[this.room(1)] = value;
+    const at = this.room(1);
+    this.bytes[at] = value;
   }
 
   u32(value: number): void {
-    this.view.setUint32(this.room(4), value);
+    const at = this.room(4);
+    this.view.setUint32(at, value);
+  }
+
+  i32(value: number): void {
+    const at = this.room(4);
+    this.view.setInt32(at, value);
   }
 
   i64(value: bigint): void {
-    this.view.setBigInt64(this.room(8), value);
+    const at = this.room(8);
+    this.view.setBigInt64(at, value);
+  }
+
+  f64(value: number): void {
+    const at = this.room(8);
+    this.view.setFloat64(at, value);
   }
 
   raw(bytes: Uint8Array): void {
-    this.bytes.set(bytes, this.room(bytes.length));
+    const at = this.room(bytes.length);
+    this.bytes.set(bytes, at);
   }
 
   shortString(value: string, what: string): void {
@@ -135,14 +151,14 @@ class Writer {
     if (Number.isSafeInteger(value) && !Object.is(value, -0)) {
       if (value >= -0x80000000 && value <= 0x7fffffff) {
         this.tag("I");
-        this.view.setInt32(this.room(4), value);
+        this.i32(value);
       } else {
         this.tag("l");
         this.i64(BigInt(value));
       }
     } else {
       this.tag("d");
-      this.view.setFloat64(this.room(8), value);
+      this.f64(value);
     }
   }
 

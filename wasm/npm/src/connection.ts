@@ -65,7 +65,8 @@ export class Connection {
 
   /** Opens a channel. `forgiving` is for consumers that go on after a reconnect. */
   async link(forgiving: boolean): Promise<Link> {
-    const link = await openLink(async (settled) => (await this.#raw.channel(settled)) as RawChannel, forgiving);
+    const open = async (settled: never): Promise<RawChannel> => this.#raw.channel(settled);
+    const link = await openLink(open, forgiving, this.ended);
     this.#links.set(link.raw.id, new WeakRef(link));
     return link;
   }

@@ -16,7 +16,7 @@ export interface Started {
 export interface Source<T> {
   start(): Promise<Started>;
   /** Whether to begin anew after this error; resolves when that may work. */
-  revive(error: Error): Promise<boolean>;
+  revive(error: Error, link: Link): Promise<boolean>;
   /** Whether the link is the consumer's own, to be closed with it. */
   ownsLink: boolean;
   codec: api.Codec<T>;
@@ -92,17 +92,17 @@ export class Consumer<T> implements api.Consumer<T> {
         if (batch === undefined) break;
         this.#batch = new Batch(batch, this.#source.options.noAck ? undefined : link, this.#source.codec);
       } catch (thrown) {
-        await this.#revive(understand(thrown));
+        await this.#revive(understand(thrown), link);
       }
     }
     this.#end();
     return { value: undefined, done: true };
   }
 
-  async #revive(error: Error): Promise<void> {
+  async #revive(error: Error, link: Link): Promise<void> {
     this.#batch = undefined;
     try {
-      if (this.#ended || !(await this.#source.revive(error))) throw error;
+      if (this.#ended || !(await this.#source.revive(error, link))) throw error;
       await this.#start();
     } catch (failed) {
       this.#end();

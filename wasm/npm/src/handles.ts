@@ -117,7 +117,7 @@ export class Queue<T> implements api.Queue<T> {
         const link = await session.openLink(true);
         return { raw: await requests.consume(link, this.name, o), link };
       },
-      revive: (error) => session.revive(error),
+      revive: (error, link) => session.revive(error, link),
       ownsLink: true,
       codec: this.#codec,
       options: o,

@@ -23,8 +23,12 @@ export class Link implements Settler {
   #unsettled = 0;
   #released = false;
 
-  constructor(raw: RawChannel, waiting: Map<number, Waiting>, forgiving: boolean) {
+  /** Resolves when its connection is over. */
+  readonly connectionEnded: Promise<unknown>;
+
+  constructor(raw: RawChannel, waiting: Map<number, Waiting>, forgiving: boolean, connectionEnded: Promise<unknown>) {
     this.raw = raw;
+    this.connectionEnded = connectionEnded;
     this.#waiting = waiting;
     this.#forgiving = forgiving;
   }
@@ -108,6 +112,7 @@ export class Link implements Settler {
 export async function openLink(
   open: (settled: (ranges: Uint32Array, failures: unknown[] | undefined) => void) => Promise<RawChannel>,
   forgiving: boolean,
+  connectionEnded: Promise<unknown>,
 ): Promise<Link> {
   const waiting = new Map<number, Waiting>();
   const settled = (ranges: Uint32Array, failures: unknown[] | undefined): void => {
@@ -126,7 +131,7 @@ export async function openLink(
     }
   };
   try {
-    return new Link(await open(settled), waiting, forgiving);
+    return new Link(await open(settled), waiting, forgiving, connectionEnded);
   } catch (thrown) {
     throw understand(thrown);
   }

@@ -44,6 +44,7 @@ export class Rpc<Q, R> implements api.Rpc<Q, R> {
     if (signal?.aborted) throw aborted(signal);
     const { body, ...encoded } = (this.#o.request ?? (automatic as api.Codec<Q>)).encode(request);
     const line = await this.#open();
+    if (signal?.aborted) throw aborted(signal);
     const correlationId = String(++this.#last);
     const address = encodeAddress("", this.#queue, {
       ...encoded, expiration: String(Math.ceil(timeoutMs)), ...properties, correlationId, replyTo: REPLY_TO, mandatory: true,

@@ -186,10 +186,10 @@ export class Session implements api.Session {
   }
 
   /** Whether to begin anew after `error`; resolves when the connection is back. */
-  async revive(error: Error): Promise<boolean> {
+  async revive(error: Error, link: Link): Promise<boolean> {
     if (!isLost(error) || this.state === "closed") return false;
     // The loss of the connection is told in a later turn than that of its channels.
-    if (this.#connection !== undefined) await this.#connection.ended.then(() => {});
+    await link.connectionEnded;
     await this.#returning.promise;
     return true;
   }

@@ -10,19 +10,23 @@ const TYPES = {
   ".css": "text/css", ".json": "application/json",
 };
 
-/** Serves folders: `{ "/": folder }`, the longest prefix first. */
-export async function serve(folders) {
+/** Serves folders: `{ "/": folder }`, the longest prefix first; and `page` at the top. */
+export async function serve(folders, page) {
   const prefixes = Object.keys(folders).sort((a, b) => b.length - a.length);
   const server = createServer(async (request, response) => {
     const path = normalize(decodeURIComponent(new URL(request.url, "http://x").pathname));
+    if (path === "/" && page !== undefined) {
+      response.writeHead(200, { "content-type": "text/html" }).end(page);
+      return;
+    }
     const prefix = prefixes.find((known) => path.startsWith(known));
     try {
-      const rest = path.slice(prefix.length);
+      const rest = path.slice(prefix?.length);
       const file = join(folders[prefix], rest === "" ? "index.html" : rest);
       const body = await readFile(file);
       response.writeHead(200, { "content-type": TYPES[extname(file)] ?? "application/octet-stream" }).end(body);
     } catch {
-      response.writeHead(404, { "content-type": "text/html" }).end("<!doctype html><title>empty</title>");
+      response.writeHead(path === "/favicon.ico" ? 204 : 404).end();
     }
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -37,7 +41,11 @@ export function launch() {
 /** A page that reports what goes wrong in it. */
 export async function open(browser, url, log = console.error) {
   const page = await browser.newPage();
-  page.on("console", (message) => log(`  [page] ${message.text()}`));
+  // What the browser itself says of sockets that break is what is tested.
+  const expected = /WebSocket|favicon|ERR_CONNECTION/;
+  page.on("console", (message) => {
+    if (!expected.test(message.text())) log(`  [page] ${message.text()}`);
+  });
   page.on("pageerror", (error) => log(`  [page] ${error.stack ?? error}`));
   await page.goto(url);
   return page;

@@ -1,21 +1,27 @@
-// A WebSocket in front of a broker that speaks TCP only. `size` is what one message carries at most.
+// A WebSocket in front of a broker that speaks TCP only: with slices of every size, and with faults.
 
 import { createServer } from "node:http";
 import { connect } from "node:net";
 import { WebSocketServer } from "ws";
 
-export async function relay({ host, port, size = 65536 }) {
+/** `how`: the most bytes of one message, or `text`, `garbage` or `silent` for a peer that is no broker. */
+export async function relay({ host, port, how = 65536 }) {
   const server = createServer();
   const sockets = new WebSocketServer({ server, perMessageDeflate: false });
   const upstreams = new Set();
+  let muted = false;
   sockets.on("connection", (socket) => {
+    if (how === "text") socket.send("hello");
+    if (how === "garbage") socket.send(Buffer.from("HTTP/1.1 400 Bad Request\r\n\r\n"));
+    if (typeof how !== "number") return;
     const upstream = connect(port, host);
     upstream.setNoDelay(true);
     upstreams.add(upstream);
     socket.on("message", (data) => upstream.write(data));
     socket.on("close", () => upstream.destroy());
     upstream.on("data", (data) => {
-      for (let at = 0; at < data.length; at += size) socket.send(data.subarray(at, at + size));
+      if (muted) return;
+      for (let at = 0; at < data.length; at += how) socket.send(data.subarray(at, at + how));
     });
     upstream.on("error", () => {});
     upstream.on("close", () => {
@@ -24,15 +30,18 @@ export async function relay({ host, port, size = 65536 }) {
     });
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const drop = () => {
+    for (const socket of sockets.clients) socket.terminate();
+    for (const upstream of upstreams) upstream.destroy();
+  };
   return {
     url: `ws://127.0.0.1:${server.address().port}/ws/amqp`,
     /** Breaks every connection, as a network does. */
-    drop() {
-      for (const socket of sockets.clients) socket.terminate();
-    },
+    drop,
+    /** Lets nothing through to the client any more. */
+    mute: () => (muted = true),
     close() {
-      for (const socket of sockets.clients) socket.terminate();
-      for (const upstream of upstreams) upstream.destroy();
+      drop();
       server.close();
     },
   };

@@ -1,0 +1,78 @@
+// The package through Vite, webpack and esbuild, each bundle opened in Chromium; and `slim`, with the WebAssembly apart.
+
+import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { build as esbuild } from "esbuild";
+import { build as vite } from "vite";
+import webpack from "webpack";
+import { launch, open, serve } from "./lib/chromium.mjs";
+import { Report } from "./lib/report.mjs";
+
+const USE = `
+globalThis.tried = (async () => {
+  const session = await connect(globalThis.gateway);
+  const queue = await session.queue("", { exclusive: true });
+  await queue.publish({ through: "a bundle" });
+  const message = await queue.get({ noAck: true });
+  await session.close();
+  return JSON.stringify(message.body);
+})();
+`;
+
+const BUNDLERS = {
+  async esbuild(entry, out) {
+    const options = { bundle: true, format: "esm", platform: "browser", logLevel: "warning" };
+    await esbuild({ ...options, entryPoints: [entry], outfile: join(out, "main.js") });
+  },
+  async vite(entry, out, folder) {
+    const output = { entryFileNames: "main.js" };
+    const build = { outDir: out, emptyOutDir: true, modulePreload: false, rollupOptions: { input: entry, output } };
+    await vite({ root: folder, logLevel: "warn", configFile: false, build });
+  },
+  async webpack(entry, out) {
+    const config = { mode: "production", entry, output: { path: out, filename: "main.js" }, performance: { hints: false } };
+    const stats = await new Promise((resolve, reject) => {
+      webpack(config, (error, done) => (error ? reject(error) : resolve(done)));
+    });
+    if (stats.hasErrors() || stats.hasWarnings()) throw new Error(stats.toString({ all: false, errors: true, warnings: true }));
+  },
+  async slim(entry, out, folder) {
+    copyFileSync(join(folder, "node_modules/hopmq/dist/hopmq.wasm"), join(out, "hopmq.wasm"));
+    await BUNDLERS.esbuild(entry, out);
+  },
+};
+
+export async function bundles(app, url) {
+  const report = new Report("bundles, opened in Chromium");
+  const browser = await launch();
+  for (const [name, bundle] of Object.entries(BUNDLERS)) {
+    const out = join(app, "bundles", name);
+    mkdirSync(out, { recursive: true });
+    const entry = join(app, `${name}.js`);
+    const slim = 'import { connect, init } from "hopmq/slim";\ninit(new URL("/hopmq.wasm", location.href));';
+    writeFileSync(entry, (name === "slim" ? slim : 'import { connect } from "hopmq";') + USE);
+    const start = performance.now();
+    try {
+      await bundle(entry, out, app);
+      const server = await serve({ "/": out }, "<!doctype html><title>bundle</title>");
+      const page = await open(browser, server.url);
+      const got = await page.evaluate(async (url) => {
+        globalThis.gateway = url;
+        const script = Object.assign(document.createElement("script"), { type: "module", src: "/main.js" });
+        await new Promise((resolve, reject) => {
+          Object.assign(script, { onload: resolve, onerror: () => reject(new Error("the bundle does not load")) });
+          document.head.append(script);
+        });
+        return globalThis.tried;
+      }, url);
+      if (got !== '{"through":"a bundle"}') throw new Error(`it gave ${got}`);
+      await page.close();
+      server.close();
+      report.tell(name, undefined, performance.now() - start);
+    } catch (error) {
+      report.tell(name, String(error.stack ?? error), performance.now() - start);
+    }
+  }
+  await browser.close();
+  return report.finish();
+}

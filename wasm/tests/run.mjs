@@ -1,0 +1,127 @@
+// Runs the tests of the npm package from its packed tarball: `node run.mjs [WORD…]`, with the environment of
+// `cargo xtask rabbitmq env`. HOPMQ_GATEWAY is the WebSocket address of a gateway, if there is one.
+
+import { execFileSync, spawnSync } from "node:child_process";
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { bundles } from "./bundles.mjs";
+import { launch, open, serve } from "./lib/chromium.mjs";
+import { Report } from "./lib/report.mjs";
+import { world } from "./lib/world.mjs";
+import { absent, otherDoors } from "./scenarios/absent.js";
+import { files } from "./scenarios/all.js";
+
+const here = fileURLToPath(new URL(".", import.meta.url));
+const root = join(here, "../..");
+const app = join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "npm-tests");
+const only = process.argv.slice(2);
+
+/** Packs the package, and installs it as a user would. */
+function install() {
+  rmSync(app, { recursive: true, force: true });
+  mkdirSync(app, { recursive: true });
+  writeFileSync(join(app, "package.json"), JSON.stringify({ name: "app", private: true, type: "module" }));
+  const quiet = { stdio: ["ignore", "pipe", "inherit"], encoding: "utf8" };
+  const packed = execFileSync("npm", ["pack", "--pack-destination", app], { cwd: join(root, "wasm/npm"), ...quiet });
+  const tarball = packed.trim().split("\n").pop();
+  execFileSync("npm", ["install", "--no-audit", "--no-fund", "--offline", `./${tarball}`], { cwd: app, ...quiet });
+}
+
+/** Each scenario of the engine is here too, or is said not to be. */
+function complete() {
+  const report = new Report("the list of scenarios");
+  const known = new Set(Object.values(files).flatMap((file) => Object.keys({ ...file.scenarios, ...file.alone })));
+  const folder = join(root, "tests/scenarios");
+  for (const file of readdirSync(folder).filter((name) => name.endsWith(".rs") && !(name in otherDoors))) {
+    const text = readFileSync(join(folder, file), "utf8");
+    for (const [, name] of text.matchAll(/#\[scenario[^\]]*\]\s+async fn (\w+)/g)) {
+      const there = known.has(name) || name in absent;
+      report.tell(`${file}: ${name}`, there ? undefined : "neither in wasm/tests/scenarios nor in absent.js");
+    }
+  }
+  return report.finish();
+}
+
+const PAGE = `<!doctype html><title>hopmq</title>
+<script type="importmap">{"imports": {"hopmq": "/app/node_modules/hopmq/dist/inline.js"}}</script>`;
+
+async function inChromium(outside, url) {
+  const report = new Report("Chromium");
+  const server = await serve({ "/app/": app, "/scenarios/": join(here, "scenarios") }, PAGE);
+  const browser = await launch();
+  try {
+    const page = await open(browser, server.url);
+    for (const name of ["relay", "drop", "mute", "http", "alarm"]) await page.exposeFunction(name, outside[name]);
+    await page.exposeFunction("report", (...told) => report.tell(...told));
+    await page.evaluate(
+      async ({ url, only }) => {
+        const { connect, ...codecs } = await import("hopmq");
+        const { runAll } = await import("/scenarios/all.js");
+        const { relay, drop, mute, http, alarm, report } = window;
+        await runAll({ url, connect, codecs, relay, drop, mute, http, alarm }, only, report);
+      },
+      { url, only },
+    );
+  } finally {
+    await browser.close();
+    server.close();
+  }
+  return report.finish();
+}
+
+/** The scenarios that need no hand from outside, in a worker of a page. */
+async function inWorker(url) {
+  const report = new Report("a Web Worker");
+  const server = await serve({ "/app/": app, "/scenarios/": join(here, "scenarios"), "/lib/": join(here, "lib") }, PAGE);
+  const browser = await launch();
+  try {
+    const page = await open(browser, server.url);
+    await page.exposeFunction("report", (...told) => report.tell(...told));
+    await page.evaluate(async (url) => {
+      const worker = new Worker("/lib/worker.js", { type: "module" });
+      await new Promise((resolve, reject) => {
+        worker.onerror = (event) => reject(new Error(event.message));
+        worker.onmessage = ({ data }) => (data === "end" ? resolve() : window.report(...data));
+        worker.postMessage(url);
+      });
+    }, url);
+  } finally {
+    await browser.close();
+    server.close();
+  }
+  return report.finish();
+}
+
+function inNode(url) {
+  writeFileSync(join(app, "node.mjs"), `
+    import { connect, ...codecs } from "hopmq";`.replace("{ connect, ...codecs }", "* as hopmq") + `
+    import { runAll } from ${JSON.stringify(join(here, "scenarios/all.js"))};
+    import { Report } from ${JSON.stringify(join(here, "lib/report.mjs"))};
+    import { world } from ${JSON.stringify(join(here, "lib/world.mjs"))};
+    const report = new Report("Node " + process.version);
+    const outside = world();
+    const here = { ...outside, url: process.env.HOPMQ_URL, connect: hopmq.connect, codecs: hopmq };
+    await runAll(here, process.argv.slice(2), (...told) => report.tell(...told));
+    outside.close();
+    process.exit(report.finish() ? 0 : 1);
+  `);
+  const major = Number(process.versions.node.split(".")[0]);
+  const flags = major < 22 ? ["--experimental-websocket"] : [];
+  const options = { cwd: app, stdio: "inherit", env: { ...process.env, HOPMQ_URL: url } };
+  return spawnSync(process.execPath, [...flags, "node.mjs", ...only], options).status === 0;
+}
+
+const outside = world();
+const url = process.env.HOPMQ_GATEWAY ?? (await outside.relay(65536)).url;
+let good = complete();
+try {
+  install();
+  good = (await inChromium(outside, url)) && good;
+  good = (only.length > 0 || (await inWorker(url))) && good;
+  good = inNode(url) && good;
+  good = (only.length > 0 || (await bundles(app, url))) && good;
+} finally {
+  outside.close();
+}
+process.exit(good ? 0 : 1);

@@ -1,0 +1,176 @@
+// Publishing: bodies, properties, headers, and messages that come back.
+
+import { body, eq, next, ok, refused } from "./harness.js";
+
+const pattern = (size, modulus) => Uint8Array.from({ length: size }, (_, i) => i % modulus);
+
+function same(got, expected, what) {
+  ok(got.length === expected.length, `${what}: ${got.length} bytes are not ${expected.length}`);
+  ok(got.every((byte, i) => byte === expected[i]), `${what}: other bytes`);
+}
+
+async function thereAndBack(channel, queue, bytes) {
+  await channel.publish("", queue, bytes);
+  const m = await channel.get(queue);
+  m.ack();
+  same(m.raw, bytes, `${bytes.length} bytes`);
+}
+
+export const scenarios = {
+  async a_message_that_is_sent_arrives(t) {
+    const channel = await t.channel();
+    const queue = await t.queueWith(channel, []);
+    const consumer = await channel.consume(queue);
+    await channel.send("", queue, "hello");
+    const m = await next(consumer);
+    eq([body(m), m.exchange, m.routingKey, m.properties], ["hello", "", queue, {}]);
+    m.ack();
+  },
+
+  async a_body_may_be_any_kind_of_bytes(t) {
+    const session = await t.connect();
+    const queue = await session.queue("", { exclusive: true });
+    const all = [new Uint8Array([1, 2]), "text", { json: [1, null, "ü"] }, [1, 2], 7, true, null];
+    for (const value of all) await queue.publish(value);
+    for (const value of all) {
+      const m = await queue.get({ noAck: true });
+      eq(m.body, value);
+      ok(m.raw instanceof Uint8Array);
+    }
+    await queue.publish(new ArrayBuffer(3));
+    eq([...(await queue.get()).body], [0, 0, 0]);
+    await refused(queue.publish(undefined), { kind: "usage" });
+  },
+
+  async bodies_of_every_size_around_a_frame_arrive_whole(t) {
+    const session = await t.connect({ frameMax: 4096 });
+    eq(session.agreed.frameMax, 4096);
+    const channel = await session.channel();
+    const queue = await t.queueWith(channel, []);
+    const room = 4096 - 8;
+    for (const size of [0, 1, room - 1, room, room + 1, 2 * room, 2 * room + 1, 100_000]) {
+      await thereAndBack(channel, queue, pattern(size, 251));
+    }
+  },
+
+  async a_body_of_a_mebibyte_arrives_whole(t) {
+    const session = await t.connect();
+    const channel = await session.channel();
+    const queue = await t.queueWith(channel, []);
+    const room = session.agreed.frameMax - 8;
+    for (const size of [room - 1, room, room + 1, 1 << 20]) await thereAndBack(channel, queue, pattern(size, 253));
+  },
+
+  async a_body_of_16_mebibytes_arrives_whole_by_a_consumer(t) {
+    const channel = await t.channel();
+    const queue = await t.queueWith(channel, []);
+    const bytes = new Uint8Array(16 << 20).fill(7);
+    const consumer = await channel.consume(queue);
+    await channel.publish("", queue, bytes);
+    const m = await next(consumer);
+    same(m.raw, bytes, "16 MiB");
+    m.ack();
+  },
+
+  async all_fourteen_properties_go_there_and_back(t) {
+    const channel = await t.channel();
+    const queue = await t.queueWith(channel, []);
+    const all = {
+      contentType: "text/plain", contentEncoding: "gzip", headers: { tenant: "acme" }, deliveryMode: 2, priority: 7,
+      correlationId: "correlation", replyTo: "replies", expiration: "60000", messageId: "message",
+      timestamp: new Date(1_234_567_890_000), type: "order.created", userId: "guest", appId: "shop", clusterId: "cluster",
+    };
+    await channel.publish("", queue, "all", all);
+    const got = (await channel.get(queue)).properties;
+    eq(got, all);
+    ok(got.timestamp instanceof Date);
+  },
+
+  async headers_of_every_type_keep_value_and_order(t) {
+    const channel = await t.channel();
+    const queue = await t.queueWith(channel, []);
+    const headers = {
+      void: null, yes: true, no: false, small: -8, i32: -(2 ** 31), beyond: 2 ** 31, largest: Number.MAX_SAFE_INTEGER,
+      i64: -(2n ** 63n), real: -2.25, string: "größe 🐇", empty: "", bytes: new Uint8Array([0, 255]),
+      time: new Date(1_700_000_000_000), array: [1, "two", { z: 1, a: "two" }, null, [true]], table: { z: 1, a: "two" },
+      __proto__x: "kept",
+    };
+    await channel.publish("", queue, "", { headers });
+    const got = (await channel.get(queue)).properties.headers;
+    eq(got, headers);
+    eq(got.i64, -(2n ** 63n));
+    ok(got.time instanceof Date && got.bytes instanceof Uint8Array);
+  },
+
+  async what_cannot_be_encoded_is_refused_here_and_the_channel_goes_on(t) {
+    const channel = await t.channel();
+    const queue = await t.queueWith(channel, []);
+    const long = "x".repeat(256);
+    const usage = { kind: "usage" };
+    await refused(channel.publish("", long, "key"), usage);
+    await refused(channel.publish(long, "", "exchange"), usage);
+    await refused(channel.publish("", queue, "", { correlationId: long }), usage);
+    await refused(channel.publish("", queue, "", { headers: { [long]: 1 } }), usage);
+    await refused(channel.publish("", queue, "", { headers: { large: "x".repeat(200_000) } }), usage);
+    await refused(channel.publish("", queue, "", { headers: { odd: () => {} } }), usage);
+    await refused(channel.publish("", queue, "", { priority: 256 }), usage);
+    await channel.publish("", queue, "fine");
+    await t.expectReady(channel, queue, 1);
+  },
+
+  async a_mandatory_message_without_a_queue_fails_its_confirm_and_comes_back(t) {
+    const channel = await t.channel();
+    const publish = channel.publish("amq.direct", "nowhere", "come back", { mandatory: true });
+    const error = await refused(publish, { kind: "returned", code: 312 });
+    ok(error.message.includes("NO_ROUTE"), error.message);
+    eq(error.scope, "message");
+    await channel.publish("amq.direct", "nowhere", "dropped");
+  },
+
+  async a_mandatory_message_that_nobody_confirms_comes_back_by_returns(t) {
+    const channel = await t.channel();
+    const returned = [];
+    const both = new Promise((resolve) => {
+      channel.onReturn((back) => {
+        returned.push([back.code, back.reason, body(back.message), back.message.routingKey]);
+        if (returned.length === 2) resolve();
+      });
+    });
+    for (const text of ["one", "two"]) await channel.send("amq.direct", "nowhere", text, { mandatory: true });
+    await both;
+    eq(returned, [[312, "NO_ROUTE", "one", "nowhere"], [312, "NO_ROUTE", "two", "nowhere"]]);
+  },
+
+  async each_returned_message_is_told_to_its_own_publish(t) {
+    const channel = await t.channel();
+    const queue = await t.queueWith(channel, []);
+    const publishes = Array.from({ length: 200 }, (_, i) => {
+      const key = i % 3 === 0 ? "nowhere" : queue;
+      return channel.publish("", key, String(i), { mandatory: i % 6 !== 5 });
+    });
+    const outcomes = await Promise.allSettled(publishes);
+    outcomes.forEach((outcome, i) => {
+      if (i % 3 === 0) eq(outcome.reason?.kind, "returned", `publish ${i}`);
+      else eq(outcome.status, "fulfilled", `publish ${i}`);
+    });
+    await t.expectReady(channel, queue, 133);
+  },
+
+  async publishing_waits_for_room_and_loses_nothing(t) {
+    const session = await t.connect({ highWaterMark: 1 });
+    const channel = await session.channel();
+    const queue = await t.queueWith(channel, []);
+    const publishes = Array.from({ length: 300 }, (_, i) => channel.publish("", queue, new Uint8Array(i * 100).fill(i)));
+    await Promise.all(publishes);
+    for (let i = 0; i < 300; i++) {
+      const m = await channel.get(queue);
+      same(m.raw, new Uint8Array(i * 100).fill(i), `message ${i}`);
+      m.ack();
+    }
+  },
+
+  async publishing_as_somebody_else_is_406(t) {
+    const publish = (await t.channel()).publish("", "nowhere", "", { userId: "somebody" });
+    await refused(publish, { kind: "channel-closed", code: 406 });
+  },
+};
