@@ -31,6 +31,13 @@ pub(crate) struct Confirms {
     refused: Vec<u64>,
 }
 
+impl Confirms {
+    /// Publishes that the client was not told of yet.
+    pub(crate) fn outstanding(&self) -> u64 {
+        self.published - self.confirmed
+    }
+}
+
 /// Where the last publish of a channel went, for the next one goes there too, as a rule.
 #[derive(Debug, Default)]
 pub(crate) struct KnownRoute {

@@ -77,6 +77,11 @@ impl Clock {
         lock(manual).alarms.keys().next().map(|(at, _)| *at)
     }
 
+    /// Whether it stands still until it is turned.
+    pub(crate) fn is_manual(&self) -> bool {
+        matches!(self.0, Kind::Manual(_))
+    }
+
     /// Seconds since 1970 at the clock's zero. A manual clock begins with 2026.
     pub(crate) fn wall_epoch(&self) -> u64 {
         match &self.0 {

@@ -1,8 +1,11 @@
 //! The broker as a server: an engine, the connections around it, and the doors that they come in by.
 
+mod activity;
 mod clock;
 mod connection;
+mod look;
 mod pipe;
+mod settle;
 mod shared;
 mod socket;
 
@@ -18,9 +21,12 @@ use async_io::Async;
 use futures_io::{AsyncRead, AsyncWrite};
 use hopmq_proto::{FieldTable, code};
 
+use activity::Activity;
 pub use clock::Clock;
 use connection::Serving;
+pub use look::Inspect;
 pub use pipe::Pipe;
+pub use settle::Period;
 use shared::{Keeper, Shared};
 use socket::Socket;
 
@@ -49,6 +55,9 @@ struct Handle {
     shared: Arc<Shared>,
     executor: Spawner,
     tasks: Mutex<Vec<Task<()>>>,
+    activity: Arc<Activity>,
+    /// Where [`Broker::uri`] listens.
+    door: OnceLock<SocketAddr>,
 }
 
 /// Who runs the connections.
@@ -125,7 +134,13 @@ impl Builder {
         let wall_epoch = self.clock.wall_epoch();
         let config = engine::Config { seed: self.seed, wall_epoch, protocol: self.protocol };
         let shared = Arc::new(Shared::new(Engine::new(config), self.clock));
-        let broker = Broker(Arc::new(Handle { shared, executor, tasks: Mutex::default() }));
+        let broker = Broker(Arc::new(Handle {
+            shared,
+            executor,
+            tasks: Mutex::default(),
+            activity: Arc::default(),
+            door: OnceLock::new(),
+        }));
         broker.keep(Keeper::new(Arc::clone(&broker.0.shared)));
         broker
     }
@@ -225,6 +240,7 @@ impl Broker {
     }
 
     fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> Task<()> {
+        let future = self.0.activity.track(Box::pin(future));
         match &self.0.executor {
             Spawner::Threads(executor) => executor.spawn(future),
             Spawner::Hand(executor) => executor.spawn(future),

@@ -1,0 +1,123 @@
+//! What a user's test sees of a broker, and how it turns its clock.
+
+use futures_lite::future::{block_on, zip};
+use hopmq_broker::{Broker, Clock};
+
+fn manual() -> Broker {
+    Broker::builder().clock(&Clock::manual()).start()
+}
+
+#[test]
+fn messages_show_who_holds_them() {
+    let broker = Broker::in_memory();
+    let connection = hopmq_blocking::Connection::open(&broker.uri()).unwrap();
+    let channel = connection.channel().unwrap();
+    let queue = channel.queue("orders").declare().unwrap();
+    for order in ["pizza", "salad", "soup"] {
+        queue.publish(order).header("table", 7).confirm().unwrap();
+    }
+    let mut consumer = queue.consume().prefetch(2).tag("kitchen").start().unwrap();
+    let first = consumer.next().unwrap().unwrap();
+    broker.settle();
+
+    let look = broker.inspect();
+    let ready: Vec<String> = look.ready("orders").iter().map(hopmq_broker::inspect::Message::text).collect();
+    assert_eq!(ready, ["soup"]);
+    let unacked = look.unacked();
+    assert_eq!(unacked.iter().map(|held| held.message.text()).collect::<Vec<_>>(), ["pizza", "salad"]);
+    assert_eq!(
+        (unacked[0].consumer.as_deref(), unacked[0].delivery_tag, &*unacked[0].queue),
+        (Some("kitchen"), 1, "orders")
+    );
+    assert_eq!(unacked[0].connection, look.connections()[0].id);
+    assert_eq!(look.consumers()[0].unacked, 2);
+    let counts = look.counts();
+    assert_eq!((counts.connections, counts.queues, counts.consumers, counts.ready, counts.unacked), (1, 1, 1, 1, 2));
+    assert!(look.channels().iter().all(|channel| channel.confirms && channel.unconfirmed == 0));
+
+    first.ack().unwrap();
+    broker.wait_until(|look| look.queue("orders").is_some_and(|queue| queue.ready == 0 && queue.unacked == 2));
+    let leaked = std::panic::catch_unwind(|| broker.assert_idle()).unwrap_err();
+    let text = leaked.downcast_ref::<String>().unwrap();
+    assert!(text.contains("\"orders\" is unacked: delivery tag 2") && text.contains("consumer kitchen"), "{text}");
+    connection.close().unwrap();
+    broker.assert_idle();
+}
+
+#[test]
+fn a_dry_run_says_where_a_message_would_go() {
+    let broker = Broker::in_memory();
+    let connection = hopmq_blocking::Connection::open(&broker.uri()).unwrap();
+    let channel = connection.channel().unwrap();
+    for name in ["all", "some"] {
+        channel.queue(name).declare().unwrap();
+    }
+    channel.queue("all").declare().unwrap().bind("amq.topic", "#").unwrap();
+    channel.queue("some").declare().unwrap().bind("amq.topic", "a.*").unwrap();
+    let look = broker.inspect();
+    assert_eq!(look.route("amq.topic", "a.b"), ["all", "some"]);
+    assert_eq!(look.route("amq.topic", "b"), ["all"]);
+    assert_eq!(look.route("", "some"), ["some"]);
+    assert!(look.route("nothing", "a.b").is_empty() && look.vhost("other").route("", "some").is_empty());
+    assert_eq!(look.bindings().len(), 2);
+    assert_eq!(look.counts().ready, 0);
+    connection.close().unwrap();
+}
+
+#[test]
+fn each_thing_happens_at_its_moment_however_far_the_clock_is_turned() {
+    let broker = manual();
+    let connection = hopmq_blocking::Connection::open(&broker.uri()).unwrap();
+    let channel = connection.channel().unwrap();
+    let retry = channel.queue("retry").argument("x-message-ttl", 5_000).argument("x-dead-letter-exchange", "");
+    retry.argument("x-dead-letter-routing-key", "later").declare().unwrap();
+    channel.queue("later").argument("x-message-ttl", 3_000).declare().unwrap();
+    channel.queue("unused").argument("x-expires", 1_800_000).declare().unwrap();
+    let publish = |body: &str| channel.publish("", "retry", body).confirm().unwrap();
+    publish("first");
+    broker.advance("7s");
+    let later = broker.inspect().ready("later");
+    assert_eq!(later[0].time_to_live, Some(std::time::Duration::from_secs(1)));
+    broker.advance("1s");
+    assert!(broker.inspect().ready("later").is_empty());
+    // Half an hour passes in which the client, which goes by another clock, sends nothing.
+    broker.advance("30m");
+    assert!(broker.inspect().queue("unused").is_none());
+    publish("second");
+    assert!(connection.is_open());
+    connection.close().unwrap();
+    broker.assert_idle();
+}
+
+#[test]
+fn what_was_written_within_the_process_is_applied_once_it_is_settled() {
+    for _ in 0..200 {
+        let broker = Broker::in_memory();
+        block_on(async {
+            let builder = hopmq::Connection::builder();
+            let (connection, driver) = builder.handshake(broker.connect(), hopmq::IoTimer::new()).await.unwrap();
+            let work = async {
+                let channel = connection.channel().await.unwrap();
+                channel.queue("q").declare().await.unwrap();
+                channel.publish("", "q", "x").send().await.unwrap();
+                // The driver gets its turn, and writes.
+                futures_lite::future::yield_now().await;
+                broker.settle();
+                assert_eq!(broker.inspect().queue("q").unwrap().ready, 1);
+                connection.close().await.unwrap();
+            };
+            zip(driver, work).await.1
+        });
+        broker.assert_idle();
+    }
+}
+
+#[test]
+fn many_brokers_stand_side_by_side() {
+    let brokers: Vec<Broker> = (0..1000).map(|_| Broker::in_memory()).collect();
+    let connection = hopmq_blocking::Connection::open(&brokers[500].uri()).unwrap();
+    connection.channel().unwrap().queue("here").declare().unwrap();
+    let with_queue = brokers.iter().filter(|broker| broker.inspect().queue("here").is_some()).count();
+    assert_eq!(with_queue, 1);
+    connection.close().unwrap();
+}
