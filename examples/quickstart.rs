@@ -1,5 +1,7 @@
 //! The quickstart: publishes 100,000 confirmed messages, consumes and acknowledges them all, and prints the rates.
 //!
+//! Without `AMQP_URL` it starts a broker within this very program, and needs nothing else.
+//!
 //! ```sh
 //! cargo run --release --example quickstart
 //! AMQP_URL=amqp://user:password@broker:5672/vhost cargo run --release --example quickstart
@@ -11,6 +13,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use hopmq::{Connection, ErrorKind, Queue};
+use hopmq_broker::Broker;
 use smol::stream::StreamExt;
 
 const MESSAGES: u64 = 100_000;
@@ -20,7 +23,11 @@ const BODY: [u8; 100] = [b'x'; 100];
 const WINDOW: usize = 2_000;
 
 fn main() -> ExitCode {
-    let url = std::env::var("AMQP_URL").unwrap_or("amqp://localhost".into());
+    let embedded = Broker::in_memory();
+    let url = std::env::var("AMQP_URL").unwrap_or_else(|_| {
+        println!("AMQP_URL is not set: this runs on a broker within this program.");
+        embedded.uri()
+    });
     match smol::block_on(run(&url)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -98,9 +105,8 @@ fn advice(kind: ErrorKind) -> Option<&'static str> {
     match kind {
         ErrorKind::Config => Some("AMQP_URL should look like amqp://user:password@host:5672/vhost"),
         ErrorKind::Io | ErrorKind::Timeout => Some(
-            "Is a broker running there? One for trying out:\n\
-             \n    docker run --rm -p 5672:5672 rabbitmq\n\n\
-             or set AMQP_URL to where yours is: amqp://user:password@host:5672/vhost",
+            "Is a broker running there? Set AMQP_URL to where yours is, amqp://user:password@host:5672/vhost, \
+             or leave it out: then this runs on a broker of its own.",
         ),
         ErrorKind::Authentication | ErrorKind::ConnectionClosed => {
             Some("AMQP_URL names user and virtual host: amqp://user:password@host:5672/vhost")

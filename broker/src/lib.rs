@@ -1,4 +1,4 @@
-//! An AMQP 0-9-1 broker that behaves as RabbitMQ: in process, on disk, or as a server.
+#![doc = include_str!("../README.md")]
 
 mod engine;
 pub mod inspect;
