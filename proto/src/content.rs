@@ -269,7 +269,7 @@ pub(crate) fn body_size(header: &[u8]) -> Result<u64, Error> {
     };
     let class = u16::from_be_bytes([fixed[0], fixed[1]]);
     if class != CLASS_BASIC {
-        return Err(Error::peer(code::SYNTAX_ERROR, format!("a content header of class {class} instead of basic")));
+        return Err(Error::peer(code::UNEXPECTED_FRAME, format!("a content header of class {class} instead of basic")));
     }
     if fixed[13] & 1 != 0 {
         return Err(Error::peer(code::SYNTAX_ERROR, "a content header with more property flags than basic has"));

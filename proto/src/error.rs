@@ -43,6 +43,31 @@ pub mod code {
     pub const NOT_IMPLEMENTED: u16 = 540;
     /// A bug or a broken state in the peer. Closes the connection.
     pub const INTERNAL_ERROR: u16 = 541;
+
+    /// What the specification calls a code, for instance `NOT_FOUND`; `INTERNAL_ERROR` for those that it doesn't know.
+    pub fn name(code: u16) -> &'static str {
+        match code {
+            REPLY_SUCCESS => "REPLY_SUCCESS",
+            CONTENT_TOO_LARGE => "CONTENT_TOO_LARGE",
+            NO_ROUTE => "NO_ROUTE",
+            NO_CONSUMERS => "NO_CONSUMERS",
+            CONNECTION_FORCED => "CONNECTION_FORCED",
+            INVALID_PATH => "INVALID_PATH",
+            ACCESS_REFUSED => "ACCESS_REFUSED",
+            NOT_FOUND => "NOT_FOUND",
+            RESOURCE_LOCKED => "RESOURCE_LOCKED",
+            PRECONDITION_FAILED => "PRECONDITION_FAILED",
+            FRAME_ERROR => "FRAME_ERROR",
+            SYNTAX_ERROR => "SYNTAX_ERROR",
+            COMMAND_INVALID => "COMMAND_INVALID",
+            CHANNEL_ERROR => "CHANNEL_ERROR",
+            UNEXPECTED_FRAME => "UNEXPECTED_FRAME",
+            RESOURCE_ERROR => "RESOURCE_ERROR",
+            NOT_ALLOWED => "NOT_ALLOWED",
+            NOT_IMPLEMENTED => "NOT_IMPLEMENTED",
+            _ => "INTERNAL_ERROR",
+        }
+    }
 }
 
 /// Who is to blame for an [`Error`].

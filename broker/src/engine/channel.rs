@@ -125,13 +125,15 @@ impl Engine {
 
     fn qos(&mut self, at: At, qos: basic::Qos) -> Result<(), Refusal> {
         let Some(channel) = self.channel_mut(at) else { return Ok(()) };
-        if qos.global {
-            channel.global_prefetch = qos.prefetch_count;
+        if !qos.global {
+            channel.prefetch = qos.prefetch_count;
+        }
+        // A limit for each consumer ends the one for all, in RabbitMQ.
+        let all = if qos.global { qos.prefetch_count } else { 0 };
+        if std::mem::replace(&mut channel.global_prefetch, all) != all {
             for consumer in channel.consumers.clone() {
                 self.resume(consumer);
             }
-        } else {
-            channel.prefetch = qos.prefetch_count;
         }
         self.answer(at, &basic::QosOk {});
         Ok(())

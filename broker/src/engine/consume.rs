@@ -4,6 +4,7 @@ use hopmq_proto::method::basic;
 
 use super::access::{Permission, Resource};
 use super::consumer::Consumer;
+use super::equivalence::type_name;
 use super::refusal::Refusal;
 use super::reply_to::REPLY_TO;
 use super::slots::Id;
@@ -30,17 +31,18 @@ impl Engine {
         }
         let in_exclusive_use = self.queues.get(id).is_some_and(|queue| {
             let is_exclusive = |id| self.consumers.get(id).is_some_and(|consumer: &Consumer| consumer.exclusive);
-            queue.consumers.iter().any(is_exclusive) || consume.exclusive && !queue.consumers.is_empty()
+            queue.consumers.iter().any(is_exclusive)
+                || consume.exclusive && (!queue.consumers.is_empty() || queue.settings.single_active)
         });
         if in_exclusive_use {
             let vhost = self.vhost_name(at.vhost);
             return Err(Refusal::access(format_args!("queue '{name}' in vhost '{vhost}' in exclusive use")));
         }
+        let priority = self.priority(at, &name, consume)?;
         let tag = match consume.consumer_tag {
             "" => self.generate_name("amq.ctag-"),
             tag => tag.to_owned(),
         };
-        let priority = consume.arguments.get("x-priority").and_then(|value| value.as_i64()).unwrap_or(0);
         let Some(channel) = self.sessions.get_mut(at.session).and_then(|session| session.channel_mut(at.channel))
         else {
             return Ok(());
@@ -52,11 +54,10 @@ impl Engine {
             tag: tag.into(),
             no_ack: consume.no_ack,
             exclusive: consume.exclusive,
-            priority: priority.clamp(i32::MIN.into(), i32::MAX.into()) as i32,
+            priority,
             prefetch: channel.prefetch,
             unacked: 0,
             waiting: false,
-            arguments: consume.arguments.into(),
         };
         let (tag, priority) = (consumer.tag.clone(), consumer.priority);
         let consumer = self.consumers.insert(consumer);
@@ -72,6 +73,18 @@ impl Engine {
         }
         self.drive(id);
         Ok(())
+    }
+
+    fn priority(&self, at: At, queue: &str, consume: &basic::Consume<'_>) -> Result<i32, Refusal> {
+        let Some(value) = consume.arguments.get("x-priority") else { return Ok(0) };
+        match value.as_i64() {
+            Some(priority) => Ok(priority.clamp(i32::MIN.into(), i32::MAX.into()) as i32),
+            None => Err(Refusal::precondition(format_args!(
+                "invalid arg 'x-priority' for queue '{queue}' in vhost '{}': \"expected integer, got {}\"",
+                self.vhost_name(at.vhost),
+                type_name(value)
+            ))),
+        }
     }
 
     fn consumer_tagged(&self, at: At, tag: &str) -> Option<Id<Consumer>> {

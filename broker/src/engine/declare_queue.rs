@@ -64,12 +64,12 @@ impl Engine {
     }
 
     pub(super) fn declare_queue(&mut self, at: At, declare: &queue::Declare<'_>) -> Result<(), Refusal> {
+        if self.takes_replies(declare.queue) {
+            self.answer(at, &queue::DeclareOk { queue: declare.queue, message_count: 0, consumer_count: 1 });
+            return Ok(());
+        }
         let id = if declare.passive {
             let name = clean(declare.queue);
-            if self.takes_replies(&name) {
-                self.answer(at, &queue::DeclareOk { queue: &name, message_count: 0, consumer_count: 1 });
-                return Ok(());
-            }
             let id = self.find_queue(at.vhost, &name)?;
             self.check_owner(at.session, id)?;
             id

@@ -8,6 +8,7 @@ use hopmq_proto::method::basic;
 use hopmq_proto::{Arguments, Content, ContentKind, FieldTable, Properties, code};
 
 use super::access::{Permission, Resource};
+use super::equivalence::type_name;
 use super::exchange::{Destination, Exchange};
 use super::message::{Facts, Message};
 use super::queue::Queue;
@@ -64,6 +65,7 @@ pub(super) enum Taken {
 
 // Which properties are there, in the flags.
 const HEADERS: u16 = 1 << 13;
+const DELIVERY_MODE: u16 = 1 << 12;
 const EXPIRATION: u16 = 1 << 8;
 const USER_ID: u16 = 1 << 4;
 const REPLY_TO: u16 = 1 << 9;
@@ -75,7 +77,7 @@ impl Engine {
             return Err(Refusal::not_implemented("immediate=true"));
         }
         let properties = content.properties();
-        if properties.flags() & (EXPIRATION | USER_ID) != 0 {
+        if properties.flags() & (DELIVERY_MODE | EXPIRATION | USER_ID) != 0 {
             self.check_properties(at, &properties)?;
         }
         if self.shortage != 0 {
@@ -198,6 +200,12 @@ impl Engine {
     }
 
     fn check_properties(&self, at: At, properties: &Properties<&[u8]>) -> Result<(), Refusal> {
+        if let Some(mode @ (0 | 3..)) = properties.delivery_mode() {
+            return Err(Refusal::precondition(format_args!("invalid message: {{delivery_mode_unknown,{mode}}}")));
+        }
+        if properties.flags() & (EXPIRATION | USER_ID) == 0 {
+            return Ok(());
+        }
         if let Some(expiration) = properties.expiration()
             && let Some(why) = what_is_wrong(expiration)
         {
@@ -365,7 +373,10 @@ pub(super) fn copies<'a>(headers: &FieldTable<&'a [u8]>) -> Result<Vec<&'a [u8]>
     for name in ["CC", "BCC"] {
         let Some(value) = headers.get(name) else { continue };
         let Some(list) = value.as_array() else {
-            return Err(Refusal::precondition(format_args!("invalid header '{name}': not an array")));
+            let kind = type_name(value);
+            return Err(Refusal::precondition(format_args!(
+                "invalid message: {{unacceptable_type_in_header,\"{name}\",{kind}}}"
+            )));
         };
         keys.extend(list.iter().filter_map(|key| key.as_bytes()));
     }

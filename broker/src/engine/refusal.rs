@@ -17,8 +17,8 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     #[cold]
-    fn new(code: u16, hard: bool, text: impl Display) -> Self {
-        Self { code, hard, text: format!("{} - {text}", name(code)) }
+    fn new(number: u16, hard: bool, text: impl Display) -> Self {
+        Self { code: number, hard, text: format!("{} - {text}", code::name(number)) }
     }
 
     /// 404
@@ -66,11 +66,6 @@ impl Refusal {
         Self::new(code::COMMAND_INVALID, true, text)
     }
 
-    /// 502
-    pub(crate) fn syntax(text: impl Display) -> Self {
-        Self::new(code::SYNTAX_ERROR, true, text)
-    }
-
     /// 540
     pub(crate) fn not_implemented(text: impl Display) -> Self {
         Self::new(code::NOT_IMPLEMENTED, true, text)
@@ -79,28 +74,5 @@ impl Refusal {
     /// 403 of a login
     pub(crate) fn login(text: impl Display) -> Self {
         Self::new(code::ACCESS_REFUSED, true, text)
-    }
-}
-
-/// How RabbitMQ calls a code in its texts.
-pub(crate) fn name(number: u16) -> &'static str {
-    match number {
-        code::CONTENT_TOO_LARGE => "CONTENT_TOO_LARGE",
-        code::NO_ROUTE => "NO_ROUTE",
-        code::CONNECTION_FORCED => "CONNECTION_FORCED",
-        code::INVALID_PATH => "INVALID_PATH",
-        code::ACCESS_REFUSED => "ACCESS_REFUSED",
-        code::NOT_FOUND => "NOT_FOUND",
-        code::RESOURCE_LOCKED => "RESOURCE_LOCKED",
-        code::PRECONDITION_FAILED => "PRECONDITION_FAILED",
-        code::FRAME_ERROR => "FRAME_ERROR",
-        code::SYNTAX_ERROR => "SYNTAX_ERROR",
-        code::COMMAND_INVALID => "COMMAND_INVALID",
-        code::CHANNEL_ERROR => "CHANNEL_ERROR",
-        code::UNEXPECTED_FRAME => "UNEXPECTED_FRAME",
-        code::RESOURCE_ERROR => "RESOURCE_ERROR",
-        code::NOT_ALLOWED => "NOT_ALLOWED",
-        code::NOT_IMPLEMENTED => "NOT_IMPLEMENTED",
-        _ => "INTERNAL_ERROR",
     }
 }

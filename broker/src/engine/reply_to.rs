@@ -14,6 +14,9 @@ use super::{At, Engine};
 /// What is consumed from, and named in `reply-to`.
 pub(super) const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
+/// Who leaves so many bytes unread gets no more answers: they come at most once anyway.
+const MOST_UNREAD: usize = 64 * 1024 * 1024;
+
 /// The consumer of a channel that takes answers.
 #[derive(Clone, Debug)]
 pub(crate) struct Replies {
@@ -68,9 +71,9 @@ impl Engine {
         }
     }
 
-    /// Whether the name leads to somebody who waits for answers.
+    /// Whether the name leads to somebody who waits for answers. The one that all consume from is always there.
     pub(super) fn takes_replies(&self, name: &str) -> bool {
-        self.reply_names.contains_key(name)
+        name == REPLY_TO || self.reply_names.contains_key(name)
     }
 
     /// Sends an answer to whoever waits for it.
@@ -80,10 +83,12 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(id) else { return };
         let Some(channel) = session.channel_mut(number) else { return };
         let Some(tag) = channel.replies.as_ref().map(|replies| replies.tag.clone()) else { return };
-        channel.delivered += 1;
-        let delivery_tag = channel.delivered;
+        if session.proto.queued() > MOST_UNREAD {
+            return;
+        }
+        // Nobody can ack an answer, and RabbitMQ gives all of them this tag.
         let arguments =
-            Arguments { consumer_tag: tag.as_bytes(), delivery_tag, routing_key: key, ..Arguments::default() };
+            Arguments { consumer_tag: tag.as_bytes(), delivery_tag: 1, routing_key: key, ..Arguments::default() };
         let _ = session.proto.answer_message(number, ContentKind::Deliver, &arguments, properties, body.into());
         Self::wake(&mut self.woken, id, session);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hopmq_proto::method::{MethodId, connection};
-use hopmq_proto::{CloseReason, Connection, Event, FieldTable, Incoming, ReceiveLimits, Role, Time, Transmit};
+use hopmq_proto::{CloseReason, Connection, Event, FieldTable, Incoming, ReceiveLimits, Role, Time, Transmit, code};
 
 use super::access::{Login, User};
 use super::channel::Channel;
@@ -15,7 +15,7 @@ use super::queue::Queue;
 use super::refusal::Refusal;
 use super::slots::Id;
 use super::vhost::Vhost;
-use super::{At, Engine, refusal};
+use super::{At, Engine};
 
 /// How long a client may take to log in, and to agree to a close.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -197,10 +197,10 @@ impl Engine {
     }
 
     /// Closes a connection, for the reasons of an operator or of the broker itself.
-    pub(crate) fn close_session(&mut self, now: Time, id: Id<Session>, code: u16, text: &str) {
+    pub(crate) fn close_session(&mut self, now: Time, id: Id<Session>, number: u16, text: &str) {
         self.now = now;
-        let text = format!("{} - {text}", refusal::name(code));
-        self.refuse_connection(id, MethodId::default(), Refusal { code, text, hard: true });
+        let text = format!("{} - {text}", code::name(number));
+        self.refuse_connection(id, MethodId::default(), Refusal { code: number, text, hard: true });
     }
 
     /// The batch is over: publishes are confirmed together.

@@ -321,7 +321,14 @@ impl Connection {
     fn fail(&mut self, error: &Error) {
         let is_amqp = !matches!(self.state, State::Handshake(Handshake::ExpectStart | Handshake::ExpectHeader));
         if is_amqp && !matches!(self.state, State::Closed | State::Closing) {
-            self.send_close(error.code(), error.message());
+            match self.role {
+                Role::Client => self.send_close(error.code(), error.message()),
+                // As RabbitMQ tells it.
+                Role::Server => {
+                    let text = format!("{} - {}", code::name(error.code()), error.message());
+                    self.send_close(error.code(), &text);
+                }
+            }
         }
         self.state = State::Closed;
     }
