@@ -10,11 +10,11 @@
 use std::sync::Arc;
 
 use super::Error;
-use super::index::Span;
+use super::index::{Index, Span};
 use super::log::{self, LogFile, Spare};
 use super::manifest::{self, LogStart, Manifest};
 use super::moving::{self, FullLog, Gathered};
-use super::segment;
+use super::segment::{self, Segment};
 use super::shared::{Shared, State};
 use super::writer::make;
 
@@ -91,6 +91,7 @@ impl Checkpointer {
             Some(commit) => self.commit(commit).map(|()| true),
             None => self.tidy().and_then(|tidied| Ok(self.checkpoint(eager)? || tidied)),
         };
+        self.shared.lock().awaited = self.commit.as_ref().map(|commit| commit.after);
         turned.or_else(|error| self.shared.disk_error(error).map(|()| false))
     }
 
@@ -100,7 +101,8 @@ impl Checkpointer {
             let mut state = self.shared.lock();
             let synced = state.log.synced;
             let dead: Vec<_> = state.index.dead_bodies.extract_if(.., |(end, _)| *end <= synced).collect();
-            (dead, wanted_spare(&state, self.shared.settings.log_file_size))
+            let capacity = state.log.wanted_spare(self.shared.settings.log_file_size);
+            (dead, capacity.filter(|_| !state.disk_full))
         };
         for (_, id) in &dead {
             // Whoever is left over is found by the next start.
@@ -115,11 +117,14 @@ impl Checkpointer {
 
     fn checkpoint(&mut self, eager: bool) -> Result<bool, Error> {
         let (logs, sparse, dead) = {
-            let state = self.shared.lock();
+            let mut state = self.shared.lock();
             let limit = if eager || state.disk_full { 0 } else { self.shared.settings.log_limit };
-            let sparse = state.index.segments.iter().filter(|(_, segment)| segment.is_sparse());
-            let sparse: Vec<_> = sparse.take(COPIES).map(|(id, segment)| (*id, segment.clone())).collect();
-            let dead = state.index.segments.values().any(|segment| segment.live == 0);
+            let Index { due, segments, .. } = &mut state.index;
+            due.retain(|id| segments.get(id).is_some_and(Segment::is_due));
+            let due = state.index.due.iter().filter_map(|id| Some((*id, state.index.segments.get(id)?)));
+            let (dead, sparse): (Vec<_>, Vec<_>) = due.partition(|(_, segment)| segment.live == 0);
+            let sparse: Vec<_> = sparse.into_iter().take(COPIES).map(|(id, segment)| (id, segment.clone())).collect();
+            let dead = !dead.is_empty();
             (due_logs(&state, limit, self.shared.settings.log_file_size), sparse, dead)
         };
         if logs.is_empty() && sparse.is_empty() && !dead {
@@ -157,8 +162,9 @@ impl Checkpointer {
     fn prepare(&self, retired: usize, whole: bool) -> Commit {
         let mut state = self.shared.lock();
         let State { index, log, .. } = &mut *state;
-        let dead = index.segments.iter().filter(|(_, segment)| segment.live == 0);
-        let dead_segments: Vec<u32> = dead.map(|(id, _)| *id).collect();
+        let is_dead = |id: &u32| index.segments.get(id).is_some_and(|segment| segment.live == 0);
+        let dead_segments: Vec<u32> = index.due.iter().copied().filter(is_dead).collect();
+        index.due.retain(|id| !dead_segments.contains(id));
         for id in &dead_segments {
             index.segments.remove(id);
             index.changed.segments.insert(*id);
@@ -216,15 +222,6 @@ impl Checkpointer {
         }
         useless
     }
-}
-
-/// How large a spare file should be, if there should be one.
-fn wanted_spare(state: &State, largest: u64) -> Option<u64> {
-    let file = state.log.files.back()?;
-    let capacity = file.capacity.saturating_mul(2).min(largest);
-    let is_half_full = state.log.end - file.base > file.capacity / 2;
-    let has = || state.log.spares.iter().any(|spare| spare.capacity == capacity);
-    (is_half_full && !state.disk_full && !has()).then_some(capacity)
 }
 
 /// All log files, the one in use included.

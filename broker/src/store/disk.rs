@@ -10,8 +10,9 @@ use super::{Error, ErrorKind};
 
 /// The name of the file that is locked while a broker has the folder open.
 const LOCK: &str = "lock";
-/// How many zeros are written at once.
-const ZEROS: usize = 1 << 20;
+/// How many zeros are written at once. The page cache remembers a file in pieces as large as it was written in, and
+/// Linux may count, or write, a whole piece when a few bytes of it change.
+const ZEROS: usize = 4 << 10;
 
 /// A folder on disk, for one broker at a time.
 ///

@@ -54,7 +54,9 @@ impl Store {
         }
         let lsn = state.log.append(group, &mut state.index, settings);
         group.clear();
-        to_write.notify_one();
+        if std::mem::take(&mut state.writer_sleeps) {
+            to_write.notify_one();
+        }
         Ok(Lsn(lsn))
     }
 

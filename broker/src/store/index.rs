@@ -47,6 +47,8 @@ pub(super) struct Index {
     pub(super) next_queue: u64,
     pub(super) segments: BTreeMap<u32, Segment>,
     pub(super) next_segment: u32,
+    /// Segments of which nothing lives, or little.
+    pub(super) due: BTreeSet<u32>,
     /// The log files, oldest first.
     pub(super) spans: VecDeque<Span>,
     /// For how many messages each body in a file is.
@@ -125,13 +127,13 @@ impl Index {
 
     /// `end` is the address at which it is safe that they are settled.
     fn settle(&mut self, id: QueueId, positions: &mut Reader<'_>, end: u64) -> Result<(), Malformed> {
-        let Self { queues, spans, segments, changed, bodies, dead_bodies, .. } = self;
+        let Self { queues, spans, segments, changed, due, bodies, dead_bodies, .. } = self;
         let Some(queue) = queues.get_mut(&id) else { return Ok(()) };
         let Queue { messages, counts, bodies: in_files, .. } = queue;
         let mut settled = |position: Position, place: Place| {
             match place {
                 Place::Log(at) => span_of(spans, at).live -= 1,
-                Place::Segment { segment, ordinal, .. } => settle_in(segments, changed, segment, ordinal),
+                Place::Segment { segment, ordinal, .. } => settle_in(segments, changed, due, segment, ordinal),
             }
             if !counts.is_empty() {
                 counts.remove(&position);
@@ -166,7 +168,7 @@ impl Index {
             match place {
                 Place::Log(at) => span_of(&mut self.spans, at).live -= 1,
                 Place::Segment { segment, ordinal, .. } => {
-                    settle_in(&mut self.segments, &mut self.changed, segment, ordinal);
+                    settle_in(&mut self.segments, &mut self.changed, &mut self.due, segment, ordinal);
                 }
             }
         }
@@ -182,12 +184,12 @@ impl Index {
         let place = self.queues.get_mut(&queue).and_then(|queue| queue.messages.get_mut(&position));
         match place {
             Some(place) if *place == from => *place = to,
-            _ => return settle_in(&mut self.segments, &mut self.changed, segment, ordinal),
+            _ => return settle_in(&mut self.segments, &mut self.changed, &mut self.due, segment, ordinal),
         }
         match from {
             Place::Log(at) => span_of(&mut self.spans, at).live -= 1,
             Place::Segment { segment, ordinal, .. } => {
-                settle_in(&mut self.segments, &mut self.changed, segment, ordinal);
+                settle_in(&mut self.segments, &mut self.changed, &mut self.due, segment, ordinal);
             }
         }
     }
@@ -227,10 +229,19 @@ fn span_of(spans: &mut VecDeque<Span>, at: u64) -> &mut Span {
     &mut spans[after - 1]
 }
 
-fn settle_in(segments: &mut BTreeMap<u32, Segment>, changed: &mut Changed, segment: u32, ordinal: u32) {
+fn settle_in(
+    segments: &mut BTreeMap<u32, Segment>,
+    changed: &mut Changed,
+    due: &mut BTreeSet<u32>,
+    segment: u32,
+    ordinal: u32,
+) {
     if let Some(known) = segments.get_mut(&segment) {
         known.settle(ordinal);
         changed.segments.insert(segment);
+        if known.is_due() {
+            due.insert(segment);
+        }
     }
 }
 

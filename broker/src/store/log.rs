@@ -121,8 +121,9 @@ impl Log {
         if last.is_some_and(|file| HEADER + (self.end - file.base) + len <= file.capacity) {
             return;
         }
-        let usual = last.map_or(FIRST_FILE, |file| file.capacity.saturating_mul(2).max(FIRST_FILE));
-        let usual = usual.min(settings.log_file_size);
+        let usual = last.map_or(FIRST_FILE.min(settings.log_file_size), |file| {
+            next_capacity(file.capacity, settings.log_file_size)
+        });
         let file = LogFile { seq: self.next_seq, base: self.end, capacity: usual.max(HEADER + len), file: None };
         index.spans.push_back(Span { seq: file.seq, base: file.base, live: 0 });
         self.files.push_back(file);
@@ -172,10 +173,23 @@ impl Log {
         }
     }
 
+    /// How large a spare file should be, if there should be one: the file in use is half full.
+    pub(super) fn wanted_spare(&self, largest: u64) -> Option<u64> {
+        let file = self.files.back()?;
+        let capacity = next_capacity(file.capacity, largest);
+        let has = || self.spares.iter().any(|spare| spare.capacity == capacity);
+        (self.end - file.base > file.capacity / 2 && !has()).then_some(capacity)
+    }
+
     /// Bytes of the files before the one in use.
     pub(super) fn full_bytes(&self) -> u64 {
         self.files.iter().rev().skip(1).map(|file| file.capacity).sum()
     }
+}
+
+/// How large the file after one of this size is.
+fn next_capacity(capacity: u64, largest: u64) -> u64 {
+    capacity.saturating_mul(2).max(FIRST_FILE).min(largest)
 }
 
 pub(super) fn file_name(number: u64) -> String {

@@ -255,6 +255,9 @@ pub(super) fn relocate(shared: &Shared, written: Written) {
         let known = index.segments.entry(id).or_insert_with(|| Segment::new(grown.owner));
         known.grow(grown.len, targets);
         known.full = grown.full;
+        if known.is_due() {
+            index.due.insert(id);
+        }
         index.changed.segments.insert(id);
     }
     for batch in moved.chunks(BATCH) {

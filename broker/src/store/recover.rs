@@ -88,6 +88,8 @@ impl Recovery<'_> {
         let mut state = self.log(&mut known, &mut messages)?;
         let mut index = known.index;
         self.bodies(&mut index)?;
+        let due = index.segments.iter().filter(|(_, segment)| segment.is_due());
+        index.due = due.map(|(id, _)| *id).collect();
         let recovered = recovered(&index, messages, self.damages);
         state.index = index;
         Ok(Found { state, recovered, manifest, names: self.names })

@@ -71,9 +71,9 @@ impl Segment {
         self.settled.get(ordinal as usize / 64).is_some_and(|word| word & (1 << (ordinal % 64)) != 0)
     }
 
-    /// Whether copying what lives is worth the space.
-    pub(super) fn is_sparse(&self) -> bool {
-        self.full && self.live > 0 && self.live < self.targets / 4
+    /// Whether nothing lives, or so little that copying it is worth the space.
+    pub(super) fn is_due(&self) -> bool {
+        self.live == 0 || (self.full && self.live < self.targets / 4)
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {

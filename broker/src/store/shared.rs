@@ -21,7 +21,7 @@ pub(super) struct Shared {
     state: Mutex<State>,
     /// Wakes the writer: something is pending, or it is over.
     pub(super) to_write: Condvar,
-    /// Wakes the checkpointer: the writer has been at work, or it is over.
+    /// Wakes the checkpointer: there may be something for it, or it is over.
     pub(super) to_check: Condvar,
     segments: Mutex<BTreeMap<u32, Arc<dyn File>>>,
     pub(super) notify: OnceLock<Notify>,
@@ -43,6 +43,10 @@ pub(super) struct State {
     /// The disk has no space.
     pub(super) disk_full: bool,
     pub(super) failed: Option<Error>,
+    /// The writer waits to be woken.
+    pub(super) writer_sleeps: bool,
+    /// The checkpointer waits until the log is safe up to this address.
+    pub(super) awaited: Option<u64>,
     /// Nobody will append any more.
     pub(super) closing: bool,
     /// The next number for a file of the log.
@@ -133,6 +137,19 @@ impl State {
         };
         let synced = Lsn(self.log.synced);
         Status { synced, pending: self.log.waiting, room, failed: self.failed.clone() }
+    }
+
+    /// Whether there may be something for the checkpointer.
+    pub(super) fn is_due(&self, settings: &Settings) -> bool {
+        match self.awaited {
+            Some(awaited) => awaited <= self.log.synced,
+            None => {
+                self.log.full_bytes() > settings.log_limit
+                    || !self.index.due.is_empty()
+                    || !self.index.dead_bodies.is_empty()
+                    || self.log.wanted_spare(settings.log_file_size).is_some()
+            }
+        }
     }
 
     /// The error that ended the store, if one did.

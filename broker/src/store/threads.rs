@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use super::shared::{Notify, Shared};
+use super::shared::{Notify, Shared, State};
 use super::{Checkpointer, Writer};
 
 /// How long to wait before another try while the disk is full.
@@ -58,6 +58,7 @@ fn write(mut writer: Writer) {
             state = shared.to_write.wait_timeout(state, RETRY).unwrap_or_else(PoisonError::into_inner).0;
         }
         while state.log.waiting == 0 && !state.closing && state.failed.is_none() && !state.disk_full {
+            state.writer_sleeps = true;
             state = shared.to_write.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         if state.disk_full && state.log.waiting == 0 && !state.closing {
@@ -78,7 +79,8 @@ fn check(mut checkpointer: Checkpointer) {
         if state.disk_full && !state.closing {
             state = shared.to_check.wait_timeout(state, RETRY).unwrap_or_else(PoisonError::into_inner).0;
         }
-        while checkpointer.has_seen(&state) && !state.disk_full && !state.closing && state.failed.is_none() {
+        let is_idle = |state: &State| checkpointer.has_seen(state) || !state.is_due(&shared.settings);
+        while is_idle(&state) && !state.disk_full && !state.closing && state.failed.is_none() {
             state = shared.to_check.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         if state.closing {

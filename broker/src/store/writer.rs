@@ -52,7 +52,9 @@ impl Writer {
             worked = true;
         }
         if worked {
-            self.shared.to_check.notify_one();
+            if self.shared.lock().is_due(&self.shared.settings) {
+                self.shared.to_check.notify_one();
+            }
             self.shared.notify();
         }
         Ok(worked)

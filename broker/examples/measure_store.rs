@@ -1,0 +1,189 @@
+//! What the store costs: CPU and bytes written for each message, and how long a start with a million of them takes.
+//!
+//! ```sh
+//! cargo run --release -p hopmq-broker --example measure_store -- [FOLDER]
+//! ```
+//! The folder is made, and removed in the end: choose one on the disk that you want to measure. Figures of CPU and bytes
+//! come from Linux' /proc, and are zero elsewhere. Rates depend on how long the disk takes for an fdatasync: see there.
+
+use std::collections::VecDeque;
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Instant;
+
+use bytes::Bytes;
+use hopmq_broker::store::*;
+
+const QUEUE: QueueId = QueueId(1);
+/// Messages in one commit.
+const COMMIT: u64 = 100;
+/// Messages that are not settled, or not confirmed, at most.
+const WINDOW: usize = 1000;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let folder = std::env::args().nth(1).unwrap_or_else(|| "target/measure-store".into());
+    let folder = Path::new(&folder);
+    for (count, size) in [(300_000, 1024), (300_000, 100)] {
+        commits(folder, count, size)?;
+        window(folder, count, size)?;
+    }
+    backlog(folder, 1_000_000, 100)
+}
+
+/// What this process has used.
+struct Used {
+    at: Instant,
+    cpu_ns: u64,
+    written: u64,
+}
+
+impl Used {
+    fn now() -> Self {
+        let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+        let stat = threads.map(|thread| fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default());
+        let cpu_ns = stat.map(|text| text.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0)).sum();
+        let io = fs::read_to_string("/proc/self/io").unwrap_or_default();
+        let written = io.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok()).unwrap_or(0);
+        Self { at: Instant::now(), cpu_ns, written }
+    }
+
+    fn print(&self, what: &str, count: u64, size: usize) {
+        let now = Self::now();
+        let seconds = now.at.duration_since(self.at).as_secs_f64();
+        println!(
+            "{what}: {:.2} µs of CPU and {:.0} bytes written per message ({:.2} × payload), {:.0} messages/s",
+            (now.cpu_ns - self.cpu_ns) as f64 / 1e3 / count as f64,
+            (now.written - self.written) as f64 / count as f64,
+            (now.written - self.written) as f64 / (count as f64 * size as f64),
+            count as f64 / seconds,
+        );
+    }
+}
+
+/// A message of its own group, as if each came from another publisher.
+fn publish(store: &Store, group: &mut Group, position: u64, body: &Bytes) -> Result<Lsn, hopmq_broker::store::Error> {
+    let target = Target { queue: QUEUE, position: Position(position), expires: None };
+    group.publish(&Message { priority: 0, head: b"amq.direct/orders/properties", body }, &[target]);
+    store.append(group)
+}
+
+/// Settles any of those that are out, until they are few enough.
+fn settle(store: &Store, group: &mut Group, out: &mut VecDeque<u64>) -> Result<(), hopmq_broker::store::Error> {
+    while out.len() > WINDOW {
+        let any = (out[0].wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize % out.len();
+        let position = out.swap_remove_front(any).expect("it is there");
+        group.settle(QUEUE, [Position(position)]);
+        store.append(group)?;
+    }
+    Ok(())
+}
+
+/// One thread, that waits for each commit.
+fn commits(folder: &Path, count: u64, size: usize) -> Result<(), Box<dyn Error>> {
+    let _ = fs::remove_dir_all(folder);
+    let (store, mut writer, mut checkpointer, _) = Store::open(DiskStorage::open(folder)?, Settings::default())?;
+    let (mut group, body, mut out) = (Group::new(), Bytes::from(vec![7; size]), VecDeque::new());
+    group.declare_queue(QUEUE, b"orders");
+    let used = Used::now();
+    for position in 1..=count {
+        publish(&store, &mut group, position, &body)?;
+        out.push_back(position);
+        if position % COMMIT == 0 {
+            writer.turn()?;
+            settle(&store, &mut group, &mut out)?;
+            checkpointer.turn()?;
+        }
+    }
+    used.print(&format!("{size} B, {COMMIT} per commit, settled at random"), count, size);
+    drop((store, writer, checkpointer));
+    Ok(fs::remove_dir_all(folder)?)
+}
+
+/// A publisher that has at most [`WINDOW`] messages unconfirmed, and the store's own threads.
+fn window(folder: &Path, count: u64, size: usize) -> Result<(), Box<dyn Error>> {
+    let _ = fs::remove_dir_all(folder);
+    let (store, writer, checkpointer, _) = Store::open(DiskStorage::open(folder)?, Settings::default())?;
+    let changed = Arc::new((Mutex::new(()), Condvar::new()));
+    let wake = changed.clone();
+    let threads = writer.spawn(checkpointer, move || {
+        drop(wake.0.lock());
+        wake.1.notify_one();
+    })?;
+    let (mut group, body, mut out) = (Group::new(), Bytes::from(vec![7; size]), VecDeque::new());
+    group.declare_queue(QUEUE, b"orders");
+    let mut unconfirmed = VecDeque::new();
+    let used = Used::now();
+    for position in 1..=count {
+        unconfirmed.push_back(publish(&store, &mut group, position, &body)?);
+        out.push_back(position);
+        if unconfirmed.len() == WINDOW || position == count {
+            let mut guard = changed.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let until = if position == count { unconfirmed.back().copied() } else { unconfirmed.front().copied() };
+            while until.is_some_and(|until| store.status().synced < until) {
+                guard = changed.1.wait(guard).unwrap_or_else(PoisonError::into_inner);
+            }
+            drop(guard);
+            let synced = store.status().synced;
+            while unconfirmed.front().is_some_and(|lsn| *lsn <= synced) {
+                unconfirmed.pop_front();
+            }
+            settle(&store, &mut group, &mut out)?;
+        }
+    }
+    used.print(&format!("{size} B, {WINDOW} unconfirmed, settled at random"), count, size);
+    drop(store);
+    drop(threads);
+    Ok(fs::remove_dir_all(folder)?)
+}
+
+/// Messages that nobody takes, and a start with them.
+fn backlog(folder: &Path, count: u64, size: usize) -> Result<(), Box<dyn Error>> {
+    let _ = fs::remove_dir_all(folder);
+    {
+        let (store, mut writer, mut checkpointer, _) = Store::open(DiskStorage::open(folder)?, Settings::default())?;
+        let (mut group, body) = (Group::new(), Bytes::from(vec![7; size]));
+        group.declare_queue(QUEUE, b"orders");
+        let used = Used::now();
+        for position in 1..=count {
+            publish(&store, &mut group, position, &body)?;
+            if position % COMMIT == 0 {
+                writer.turn()?;
+                checkpointer.turn()?;
+            }
+        }
+        used.print(&format!("{size} B, {COMMIT} per commit, not settled"), count, size);
+        while checkpointer.turn_eagerly()? {}
+    }
+    let (before, start) = (resident(), Instant::now());
+    let (store, _writer, _checkpointer, recovered) = Store::open(DiskStorage::open(folder)?, Settings::default())?;
+    let ready = recovered.queues[0].messages.len();
+    println!(
+        "start with {ready} messages of {size} B: {:.2} s, {} bytes of memory per message with the list of them",
+        start.elapsed().as_secs_f64(),
+        (resident().saturating_sub(before)) / count,
+    );
+    drop(recovered);
+    let (start, positions) = (Instant::now(), (1..=count).map(Position).collect::<Vec<_>>());
+    for some in positions.chunks(500) {
+        assert!(store.read_many(QUEUE, some).iter().all(Result::is_ok));
+    }
+    println!("reading them, 500 at once: {:.2} µs per message", start.elapsed().as_secs_f64() * 1e6 / count as f64);
+    let (start, mut group) = (Instant::now(), Group::new());
+    for position in positions {
+        group.settle(QUEUE, [position]);
+        store.append(&mut group)?;
+    }
+    println!("settling them one by one: {:.2} µs per message", start.elapsed().as_secs_f64() * 1e6 / count as f64);
+    drop((store, _writer, _checkpointer));
+    Ok(fs::remove_dir_all(folder)?)
+}
+
+/// Bytes of memory that this process has.
+fn resident() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kib =
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.trim().parse().ok());
+    kib.unwrap_or(0_u64) * 1024
+}
