@@ -86,8 +86,12 @@ fn commits(folder: &Path, count: u64, size: usize) -> Result<(), Box<dyn Error>>
     let (store, mut writer, mut checkpointer, _) = Store::open(DiskStorage::open(folder)?, Settings::default())?;
     let (mut group, body, mut out) = (Group::new(), Bytes::from(vec![7; size]), VecDeque::new());
     group.declare_queue(QUEUE, b"orders");
-    let used = Used::now();
-    for position in 1..=count {
+    let mut used = Used::now();
+    for position in 1..=2 * count {
+        if position == count {
+            // By now the log's files are used in turn.
+            used = Used::now();
+        }
         publish(&store, &mut group, position, &body)?;
         out.push_back(position);
         if position % COMMIT == 0 {
@@ -114,13 +118,17 @@ fn window(folder: &Path, count: u64, size: usize) -> Result<(), Box<dyn Error>> 
     let (mut group, body, mut out) = (Group::new(), Bytes::from(vec![7; size]), VecDeque::new());
     group.declare_queue(QUEUE, b"orders");
     let mut unconfirmed = VecDeque::new();
-    let used = Used::now();
-    for position in 1..=count {
+    let mut used = Used::now();
+    let last = 2 * count;
+    for position in 1..=last {
+        if position == count {
+            used = Used::now();
+        }
         unconfirmed.push_back(publish(&store, &mut group, position, &body)?);
         out.push_back(position);
-        if unconfirmed.len() == WINDOW || position == count {
+        if unconfirmed.len() == WINDOW || position == last {
             let mut guard = changed.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let until = if position == count { unconfirmed.back().copied() } else { unconfirmed.front().copied() };
+            let until = if position == last { unconfirmed.back().copied() } else { unconfirmed.front().copied() };
             while until.is_some_and(|until| store.status().synced < until) {
                 guard = changed.1.wait(guard).unwrap_or_else(PoisonError::into_inner);
             }

@@ -32,22 +32,26 @@ pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Positions as runs: the distance from the end of the run before, and how many follow each other.
-pub(super) fn put_runs(out: &mut Vec<u8>, positions: impl IntoIterator<Item = u64>) {
-    let mut runs: Vec<(u64, u64)> = Vec::new();
-    for position in positions {
-        match runs.last_mut() {
-            Some((start, count)) if start.wrapping_add(*count) == position => *count += 1,
-            _ => runs.push((position, 1)),
+/// Numbers as runs: how many follow each other, and how far the first is from the end of the run before; then a zero.
+pub(super) fn put_runs(out: &mut Vec<u8>, numbers: impl IntoIterator<Item = u64>) {
+    let (mut start, mut count, mut end) = (0_u64, 0_u64, 0_u64);
+    let mut put = |start: u64, count: u64| {
+        if count > 0 {
+            put_number(out, count);
+            put_number(out, start.wrapping_sub(end));
+            end = start.wrapping_add(count);
+        }
+    };
+    for number in numbers {
+        if count > 0 && start.checked_add(count) == Some(number) {
+            count += 1;
+        } else {
+            put(start, count);
+            (start, count) = (number, 1);
         }
     }
-    put_number(out, runs.len() as u64);
-    let mut end = 0_u64;
-    for (start, count) in runs {
-        put_number(out, start.wrapping_sub(end));
-        put_number(out, count);
-        end = start.wrapping_add(count);
-    }
+    put(start, count);
+    out.push(0);
 }
 
 /// Reads what the functions above wrote.
@@ -110,13 +114,15 @@ impl<'a> Reader<'a> {
     /// Calls `each` with the first and the number of each run.
     pub(super) fn runs(&mut self, mut each: impl FnMut(u64, u64)) -> Result<(), Malformed> {
         let mut end = 0_u64;
-        for _ in 0..self.number()? {
-            let start = end.wrapping_add(self.number()?);
+        loop {
             let count = self.number()?;
+            if count == 0 {
+                return Ok(());
+            }
+            let start = end.wrapping_add(self.number()?);
             end = start.checked_add(count).ok_or(Malformed("a run beyond all numbers"))?;
             each(start, count);
         }
-        Ok(())
     }
 }
 
@@ -293,4 +299,53 @@ pub(super) fn read_addressee(reader: &mut Reader<'_>) -> Result<Addressee, Malfo
         position: Position(reader.number()?),
         expires: reader.number()?.checked_sub(1),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_come_back() {
+        for number in (0..64).flat_map(|bit| [(1 << bit) - 1, 1 << bit, u64::MAX >> bit]) {
+            let mut bytes = Vec::new();
+            put_number(&mut bytes, number);
+            let mut reader = Reader::new(&bytes);
+            assert_eq!(reader.number(), Ok(number));
+            assert!(reader.is_empty());
+        }
+    }
+
+    #[test]
+    fn runs_come_back_in_any_order() {
+        let cases: [&[u64]; 5] = [&[], &[0], &[5, 6, 7, 9], &[9, 3, 4, 1], &[u64::MAX - 1, 0, 1]];
+        for numbers in cases {
+            let mut bytes = Vec::new();
+            put_runs(&mut bytes, numbers.iter().copied());
+            let mut found = Vec::new();
+            Reader::new(&bytes).runs(|start, count| found.extend(start..start + count)).expect("they are well formed");
+            assert_eq!(found, numbers);
+        }
+    }
+
+    #[test]
+    fn a_million_positions_in_a_row_are_a_few_bytes() {
+        let mut bytes = Vec::new();
+        put_runs(&mut bytes, 7..1_000_007);
+        assert_eq!(bytes.len(), 5);
+    }
+
+    #[test]
+    fn what_is_cut_off_is_an_error_and_no_panic() {
+        let mut bytes = Vec::new();
+        let body = b"body";
+        bytes.extend_from_slice(&[PUBLISH, 3]);
+        put_number(&mut bytes, 1);
+        put_addressee(&mut bytes, &Addressee { queue: QueueId(300), position: Position(70_000), expires: Some(0) });
+        put_parcel(&mut bytes, b"head", body, false);
+        assert!(matches!(Operation::read(&mut Reader::new(&bytes)), Ok(Operation::Publish(_))));
+        for len in 0..bytes.len() {
+            assert!(Operation::read(&mut Reader::new(&bytes[..len])).is_err());
+        }
+    }
 }

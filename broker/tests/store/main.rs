@@ -4,6 +4,8 @@
 
 mod crash;
 mod damage;
+#[cfg(feature = "disk")]
+mod disk;
 mod faults;
 mod model;
 mod plain;
