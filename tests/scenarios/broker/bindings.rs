@@ -167,12 +167,12 @@ fn a_bind_without_a_queue_means_the_one_declared_last() {
     let ch = peer.channel(1);
     ch.queue("first", &[]);
     ch.queue("last", &[]);
-    let bind = queue::Bind { exchange: "amq.fanout", ..Default::default() };
+    let own = &stage.name("own");
+    let bind = queue::Bind { exchange: "amq.topic", routing_key: own, ..Default::default() };
     ch.answers(&bind, "queue.bind-ok");
-    ch.publish("amq.fanout", "", "for the last");
+    ch.publish("amq.topic", own, "for the last");
     assert_eq!(ch.drain("last"), ["for the last"]);
     // Without a key as well, the key is the queue's name.
-    let own = &stage.name("own");
     ch.answers(&queue::Bind { exchange: "amq.direct", routing_key: own, ..Default::default() }, "queue.bind-ok");
     ch.answers(&queue::Bind { exchange: "amq.direct", ..Default::default() }, "queue.bind-ok");
     ch.publish("amq.direct", own, "by its key");
