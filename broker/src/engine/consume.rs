@@ -58,6 +58,7 @@ impl Engine {
             prefetch: channel.prefetch,
             unacked: 0,
             waiting: false,
+            arguments: consume.arguments.into(),
         };
         let (tag, priority) = (consumer.tag.clone(), consumer.priority);
         let consumer = self.consumers.insert(consumer);

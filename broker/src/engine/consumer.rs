@@ -5,6 +5,8 @@
 
 use std::collections::VecDeque;
 
+use hopmq_proto::FieldTable;
+
 use super::exchange::Name;
 use super::queue::Queue;
 use super::session::Session;
@@ -26,6 +28,7 @@ pub(crate) struct Consumer {
     pub(crate) unacked: u32,
     /// Whether it is out of the turns of its queue, until it has room again.
     pub(crate) waiting: bool,
+    pub(crate) arguments: FieldTable,
 }
 
 /// The consumers of one queue.

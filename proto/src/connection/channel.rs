@@ -262,7 +262,7 @@ impl Confirms {
     pub(crate) fn returned(&mut self, content: &Content) -> Option<u64> {
         let arguments = content.arguments();
         let route = self.hasher.hash_one((arguments.exchange, arguments.routing_key));
-        let body = self.hasher.hash_one(&content.body());
+        let body = self.hasher.hash_one(content.body());
         let properties = self.hash(content.properties());
         let alike = |publish: &Mandatory| {
             publish.route == route && publish.body == body && self.outstanding.contains(publish.tag)
