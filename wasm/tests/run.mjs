@@ -1,7 +1,8 @@
 // Runs the tests of the npm package from its packed tarball: `node run.mjs [WORD…]`, with the environment of
 // `cargo xtask rabbitmq env`. HOPMQ_GATEWAY is the WebSocket address of a gateway, if there is one.
 
-import { execFileSync, spawnSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -93,9 +94,9 @@ async function inWorker(url) {
   return report.finish();
 }
 
-function inNode(url) {
+async function inNode(url) {
   writeFileSync(join(app, "node.mjs"), `
-    import { connect, ...codecs } from "hopmq";`.replace("{ connect, ...codecs }", "* as hopmq") + `
+    import * as hopmq from "hopmq";
     import { runAll } from ${JSON.stringify(join(here, "scenarios/all.js"))};
     import { Report } from ${JSON.stringify(join(here, "lib/report.mjs"))};
     import { world } from ${JSON.stringify(join(here, "lib/world.mjs"))};
@@ -109,7 +110,9 @@ function inNode(url) {
   const major = Number(process.versions.node.split(".")[0]);
   const flags = major < 22 ? ["--experimental-websocket"] : [];
   const options = { cwd: app, stdio: "inherit", env: { ...process.env, HOPMQ_URL: url } };
-  return spawnSync(process.execPath, [...flags, "node.mjs", ...only], options).status === 0;
+  // The relay is this process's: it must go on meanwhile.
+  const [code] = await once(spawn(process.execPath, [...flags, "node.mjs", ...only], options), "exit");
+  return code === 0;
 }
 
 const outside = world();
@@ -119,7 +122,7 @@ try {
   install();
   good = (await inChromium(outside, url)) && good;
   good = (only.length > 0 || (await inWorker(url))) && good;
-  good = inNode(url) && good;
+  good = (await inNode(url)) && good;
   good = (only.length > 0 || (await bundles(app, url))) && good;
 } finally {
   outside.close();

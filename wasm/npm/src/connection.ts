@@ -65,7 +65,7 @@ export class Connection {
 
   /** Opens a channel. `forgiving` is for consumers that go on after a reconnect. */
   async link(forgiving: boolean): Promise<Link> {
-    const open = async (settled: never): Promise<RawChannel> => this.#raw.channel(settled);
+    const open = async (settled: Parameters<RawConnection["channel"]>[0]): Promise<RawChannel> => this.#raw.channel(settled);
     const link = await openLink(open, forgiving, this.ended);
     this.#links.set(link.raw.id, new WeakRef(link));
     return link;

@@ -65,17 +65,20 @@ export class Consumer<T> implements api.Consumer<T> {
   }
 
   next(): Promise<IteratorResult<Message<T>>> {
-    if (this.#busy === 0) {
-      const value = this.#batch?.next();
-      if (value !== undefined) {
-        this.#started!.link.handOut();
-        return Promise.resolve({ value, done: false });
-      }
-    }
+    const value = this.nextNow();
+    if (value !== undefined) return Promise.resolve({ value, done: false });
     this.#busy++;
     const step = this.#last.then(() => this.#step()).finally(() => this.#busy--);
     this.#last = step.catch(() => {});
     return step;
+  }
+
+  /** The next message, if it is here. */
+  nextNow(): Message<T> | undefined {
+    if (this.#busy !== 0) return undefined;
+    const message = this.#batch?.next();
+    if (message !== undefined) this.#started!.link.handOut();
+    return message;
   }
 
   async #step(): Promise<IteratorResult<Message<T>>> {
@@ -146,21 +149,45 @@ export class Consumer<T> implements api.Consumer<T> {
 
 export class Subscription implements api.Subscription {
   readonly closed: Promise<void>;
-  readonly #consumer: { return(): Promise<unknown> };
+  readonly #consumer: Consumer<never>;
+  readonly #call: (message: Message<never>) => unknown;
+  readonly #failed: (error: Error) => void;
 
-  /** Calls `f` for each message. What it throws, `failed` is told. */
+  /** Calls `call` for each message. What it throws, `failed` is told. */
   constructor(
-    consumer: Consumer<unknown>, f: (message: Message<never>) => unknown, oneByOne: boolean,
+    consumer: Consumer<never>, call: (message: Message<never>) => unknown, oneByOne: boolean,
     failed: (error: Error) => void,
   ) {
     this.#consumer = consumer;
-    this.closed = (async () => {
-      for await (const message of consumer) {
-        const work = (async () => f(message as Message<never>))().catch((thrown: unknown) => failed(understand(thrown)));
-        if (oneByOne) await work;
-      }
-    })();
+    this.#call = call;
+    this.#failed = failed;
+    this.closed = this.#run(oneByOne);
     this.closed.catch(failed);
+  }
+
+  async #run(oneByOne: boolean): Promise<void> {
+    const consumer = this.#consumer;
+    for (;;) {
+      let message = consumer.nextNow();
+      if (message === undefined) {
+        const { value, done } = await consumer.next();
+        if (done) return;
+        message = value;
+      }
+      const work = this.#handle(message!);
+      if (oneByOne && work !== undefined) await work;
+    }
+  }
+
+  /** What is left to wait for, if anything is. */
+  #handle(message: Message<never>): Promise<unknown> | undefined {
+    try {
+      const work = this.#call(message);
+      if (work instanceof Promise) return work.catch((thrown: unknown) => this.#failed(understand(thrown)));
+    } catch (thrown) {
+      this.#failed(understand(thrown));
+    }
+    return undefined;
   }
 
   async cancel(): Promise<void> {

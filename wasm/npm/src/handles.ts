@@ -128,7 +128,7 @@ export class Queue<T> implements api.Queue<T> {
     const consumer = this.consume(o);
     await consumer.ready;
     const failed = (error: Error): void => this.#session.emit("error", error);
-    return new Subscription(consumer as Consumer<unknown>, f as never, o.noAck ?? false, failed);
+    return new Subscription(consumer as Consumer<never>, f as never, o.noAck ?? false, failed);
   }
 
   serve<R>(

@@ -1,0 +1,137 @@
+// A broker that does almost nothing, so that the client is what is measured: it opens whatever is asked for, floods
+// whoever consumes, and confirms whatever is published. Prints its port.
+//
+// A queue's name says what it holds: `SIZE:COUNT`, and `SIZE:COUNT:headers` for messages with headers.
+
+import { createServer } from "node:http";
+import { WebSocketServer } from "ws";
+
+const MESSAGE = 64 << 10;
+
+const u8 = (value) => Buffer.from([value]);
+const u16 = (value) => Buffer.from([value >> 8, value & 255]);
+const u32 = (value) => Buffer.from([value >>> 24, (value >> 16) & 255, (value >> 8) & 255, value & 255]);
+const short = (text) => Buffer.concat([u8(Buffer.byteLength(text)), Buffer.from(text)]);
+const long = (bytes) => Buffer.concat([u32(bytes.length), Buffer.from(bytes)]);
+const frame = (type, channel, ...parts) => {
+  const payload = Buffer.concat(parts);
+  return Buffer.concat([u8(type), u16(channel), u32(payload.length), payload, u8(206)]);
+};
+const method = (channel, klass, id, ...parts) => frame(1, channel, u16(klass), u16(id), ...parts);
+
+const HEADERS = Buffer.concat([
+  short("content-type"), Buffer.from("S"), long("text/plain"), short("attempt"), Buffer.from("I"), u32(3),
+  short("trace"), Buffer.from("S"), long("00-4bf92f3577b34da6a3ce929d0e0e4736"), short("ok"), Buffer.from("t\x01"),
+]);
+
+/** One delivery, and where in it the tag stands. */
+function delivery(channel, tag, size, headers) {
+  const head = [u16(60), u16(60), short(tag)];
+  const at = 7 + Buffer.concat(head).length;
+  const deliver = frame(1, channel, ...head, Buffer.alloc(8), u8(0), short("events"), short("some.routing.key"));
+  const properties = headers
+    ? [u16(0x8000 | 0x2000 | 0x1000 | 0x0080), short("application/json"), long(HEADERS), u8(2), short("message-1234567")]
+    : [u16(0)];
+  const header = frame(2, channel, u16(60), u16(0), u32(0), u32(size), ...properties);
+  return { bytes: Buffer.concat([deliver, header, frame(3, channel, Buffer.alloc(size, 120))]), at };
+}
+
+/** Sends `count` deliveries, whole frames, as many as fit in a message. */
+async function flood(socket, channel, tag, queue) {
+  const [size, count, headers] = queue.split(":");
+  const { bytes, at } = delivery(channel, tag, Number(size), headers === "headers");
+  const each = Math.max(1, Math.floor(MESSAGE / bytes.length));
+  let sent = 0;
+  const under = new Set();
+  while (sent < Number(count) && socket.readyState === 1) {
+    const now = Math.min(each, Number(count) - sent);
+    const batch = Buffer.alloc(now * bytes.length);
+    for (let i = 0; i < now; i++) {
+      bytes.copy(batch, i * bytes.length);
+      batch.writeBigUInt64BE(BigInt(++sent), i * bytes.length + at);
+    }
+    const gone = new Promise((resolve) => socket.send(batch, resolve));
+    under.add(gone.then(() => under.delete(gone)));
+    if (under.size > 32) {
+      await Promise.race(under);
+      for (const done of under) if ((await Promise.race([done.then(() => true), undefined])) === true) under.delete(done);
+    }
+  }
+}
+
+class Session {
+  #socket;
+  #rest = Buffer.alloc(0);
+  #published = new Map();
+
+  constructor(socket) {
+    this.#socket = socket;
+    socket.on("message", (data) => this.#receive(data));
+  }
+
+  #receive(data) {
+    let bytes = this.#rest.length === 0 ? data : Buffer.concat([this.#rest, data]);
+    if (bytes.length >= 8 && bytes[0] === 65) {
+      const table = u32(0);
+      this.#socket.send(method(0, 10, 10, u8(0), u8(9), table, long("PLAIN"), long("en_US")));
+      bytes = bytes.subarray(8);
+    }
+    let at = 0;
+    const confirmed = new Map();
+    while (at + 7 <= bytes.length) {
+      const size = bytes.readUInt32BE(at + 3);
+      if (at + 8 + size > bytes.length) break;
+      if (bytes[at] === 1) this.#method(bytes.readUInt16BE(at + 1), bytes.subarray(at + 7, at + 7 + size), confirmed);
+      at += size + 8;
+    }
+    this.#rest = bytes.subarray(at);
+    for (const [channel, tag] of confirmed) {
+      const number = Buffer.alloc(8);
+      number.writeBigUInt64BE(BigInt(tag));
+      this.#socket.send(method(channel, 60, 80, number, u8(1)));
+    }
+  }
+
+  #method(channel, bytes, confirmed) {
+    const answer = (klass, id, ...parts) => this.#socket.send(method(channel, klass, id, ...parts));
+    switch (bytes.readUInt32BE(0)) {
+      case (60 << 16) + 40: {
+        const tag = (this.#published.get(channel) ?? 0) + 1;
+        this.#published.set(channel, tag);
+        confirmed.set(channel, tag);
+        break;
+      }
+      case (10 << 16) + 11:
+        return answer(10, 30, u16(2047), u32(131072), u16(0));
+      case (10 << 16) + 40:
+        return answer(10, 41, short(""));
+      case (10 << 16) + 50:
+        return answer(10, 51);
+      case (20 << 16) + 10:
+        return answer(20, 11, long(""));
+      case (20 << 16) + 40:
+        return answer(20, 41);
+      case (85 << 16) + 10:
+        return answer(85, 11);
+      case (60 << 16) + 10:
+        return answer(60, 11);
+      case (60 << 16) + 20: {
+        const queue = bytes.toString("utf8", 7, 7 + bytes[6]);
+        const at = 7 + bytes[6];
+        const tag = bytes.toString("utf8", at + 1, at + 1 + bytes[at]) || "consumer";
+        answer(60, 21, short(tag));
+        void flood(this.#socket, channel, tag, queue);
+        break;
+      }
+      case (50 << 16) + 10: {
+        const queue = bytes.subarray(6, 7 + bytes[6]);
+        return answer(50, 11, queue, u32(0), u32(0));
+      }
+    }
+  }
+}
+
+const server = createServer();
+const sockets = new WebSocketServer({ server, perMessageDeflate: false, handleProtocols: (offered) => [...offered][0] });
+sockets.on("connection", (socket) => new Session(socket));
+server.listen(0, "127.0.0.1", () => console.log(server.address().port));
