@@ -5,4 +5,4 @@ pub mod inspect;
 mod server;
 pub mod store;
 
-pub use server::{Broker, Builder, Clock, Inspect, Period, Pipe};
+pub use server::{Broker, Builder, Clock, Confirms, Direction, Disturb, Faults, Inspect, Passed, Period, Pipe};

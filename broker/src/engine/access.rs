@@ -59,9 +59,7 @@ impl Access {
             Some((name, password)) if name == b"guest" && password == b"guest" => {
                 Login::In(User { name: "guest".into(), impersonator: false })
             }
-            _ => Login::Refused(Refusal::login(format_args!(
-                "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
-            ))),
+            _ => Login::Refused(refused_login(mechanism)),
         }
     }
 
@@ -80,6 +78,13 @@ impl Access {
     ) -> Result<(), Refusal> {
         Ok(())
     }
+}
+
+/// What somebody hears who is not let in.
+pub(super) fn refused_login(mechanism: &str) -> Refusal {
+    Refusal::login(format_args!(
+        "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
+    ))
 }
 
 /// `authorization NUL name NUL password` (RFC 4616).

@@ -28,6 +28,7 @@ mod declare_queue;
 mod deliver;
 mod equivalence;
 mod exchange;
+mod faults;
 mod headers;
 mod inspect;
 mod message;
@@ -52,9 +53,10 @@ use hopmq_proto::{FieldTable, Time};
 
 use access::Access;
 pub(crate) use access::MECHANISMS;
-pub(crate) use alarms::MEMORY;
+pub(crate) use alarms::{DISK, MEMORY};
 use consumer::Consumer;
 use exchange::{Exchange, ExchangeSpec, Kind, Name};
+pub use faults::Confirms;
 pub(crate) use inspect::VhostId;
 use queue::Queue;
 pub(crate) use session::Session;
@@ -98,6 +100,7 @@ pub(crate) struct Engine {
     reply_names: HashMap<Name, (Id<Session>, u16)>,
     /// What runs out.
     shortage: alarms::Shortage,
+    faults: faults::Faults,
 }
 
 /// Where a method came in.
@@ -111,6 +114,7 @@ struct At {
 impl Engine {
     /// A broker with the virtual host `/` and its predeclared exchanges.
     pub(crate) fn new(config: Config) -> Self {
+        let faults = faults::Faults::new(config.seed);
         let mut engine = Self {
             random: config.seed,
             config,
@@ -128,6 +132,7 @@ impl Engine {
             deads: dead_letter::Deads::new(),
             reply_names: HashMap::new(),
             shortage: 0,
+            faults,
         };
         engine.add_vhost("/");
         engine
@@ -206,13 +211,9 @@ impl Engine {
         self.send(at.session, at.channel, method);
     }
 
-    /// The next number of the seed's sequence (splitmix64).
+    /// The next number of the seed's sequence.
     fn random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        splitmix(&mut self.random)
     }
 
     /// A name that nobody has chosen: `stem` and 22 letters.
@@ -228,4 +229,13 @@ impl Engine {
         }
         name
     }
+}
+
+/// The next number of a sequence (splitmix64).
+fn splitmix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
 }

@@ -165,10 +165,17 @@ impl Engine {
 
     /// Tells the client what became of its publishes since the last time.
     pub(super) fn confirm(&mut self, id: Id<Session>, number: u16) {
+        let faults = self.faults.confirms;
         let Some(session) = self.sessions.get_mut(id) else { return };
         let Some(confirms) = session.channel_mut(number).and_then(|channel| channel.confirms.as_mut()) else { return };
+        if faults == super::Confirms::Withheld {
+            return;
+        }
         let (last, mut first) = (confirms.published, confirms.confirmed + 1);
-        let refused = std::mem::take(&mut confirms.refused);
+        let mut refused = std::mem::take(&mut confirms.refused);
+        if faults == super::Confirms::Refused {
+            refused = (first..=last).collect();
+        }
         confirms.confirmed = last;
         for tag in refused {
             self.send_ack(id, number, first, tag - 1);

@@ -130,7 +130,10 @@ impl Engine {
     }
 
     fn login(&mut self, id: Id<Session>, mechanism: &str, response: &[u8]) {
-        let login = self.access.login(mechanism, response);
+        let login = match self.refuses_login() {
+            true => Login::Refused(super::access::refused_login(mechanism)),
+            false => self.access.login(mechanism, response),
+        };
         let Some(session) = self.sessions.get_mut(id) else { return };
         match login {
             Login::In(user) => {
@@ -168,7 +171,7 @@ impl Engine {
     }
 
     /// Ends what a refused operation costs: the channel, or the connection.
-    fn refused(&mut self, id: Id<Session>, channel: u16, method: MethodId, result: Result<(), Refusal>) {
+    pub(super) fn refused(&mut self, id: Id<Session>, channel: u16, method: MethodId, result: Result<(), Refusal>) {
         let Err(refusal) = result else { return };
         if refusal.hard {
             return self.refuse_connection(id, method, refusal);

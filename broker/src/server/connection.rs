@@ -87,6 +87,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
         }
     }
 
+    /// What it is called in [`crate::inspect`].
+    pub(crate) fn id(&self) -> u64 {
+        self.id.number()
+    }
+
     /// Moves what can be moved. Ready when the connection is over.
     fn run(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut idle = false;

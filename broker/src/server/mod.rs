@@ -3,11 +3,15 @@
 mod activity;
 mod clock;
 mod connection;
+mod faults;
+mod frames;
 mod look;
 mod pipe;
 mod settle;
 mod shared;
 mod socket;
+mod transcript;
+mod wire;
 
 use std::fmt;
 use std::future::{Future, pending};
@@ -24,11 +28,15 @@ use hopmq_proto::{FieldTable, code};
 use activity::Activity;
 pub use clock::Clock;
 use connection::Serving;
+use faults::Watched;
+pub use faults::{Confirms, Disturb, Faults};
 pub use look::Inspect;
 pub use pipe::Pipe;
 pub use settle::Period;
 use shared::{Keeper, Shared};
 use socket::Socket;
+pub use transcript::{Direction, Passed};
+use wire::Wire;
 
 use crate::engine::{self, Engine};
 
@@ -58,6 +66,7 @@ struct Handle {
     activity: Arc<Activity>,
     /// Where [`Broker::uri`] listens.
     door: OnceLock<SocketAddr>,
+    watched: Option<Watched>,
 }
 
 /// Who runs the connections.
@@ -74,6 +83,7 @@ enum Spawner {
 pub struct Builder {
     clock: Clock,
     seed: u64,
+    watched: bool,
     protocol: hopmq_proto::Config,
 }
 
@@ -99,7 +109,7 @@ impl Default for Builder {
             .with("information", env!("CARGO_PKG_HOMEPAGE"));
         let mechanisms = engine::MECHANISMS.to_owned();
         let protocol = hopmq_proto::Config { properties, mechanisms, ..hopmq_proto::Config::default() };
-        Self { clock: Clock::system(), seed: 0, protocol }
+        Self { clock: Clock::system(), seed: 0, watched: true, protocol }
     }
 }
 
@@ -115,6 +125,14 @@ impl Builder {
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
+        self
+    }
+
+    /// Whether its connections can be watched and disturbed: [`Broker::transcript`] and [`Broker::faults`]. They can, if
+    /// nothing is said. Without, each frame costs a little less: for a server.
+    #[must_use]
+    pub fn watched(mut self, watched: bool) -> Self {
+        self.watched = watched;
         self
     }
 
@@ -140,6 +158,7 @@ impl Builder {
             tasks: Mutex::default(),
             activity: Arc::default(),
             door: OnceLock::new(),
+            watched: self.watched.then(Watched::default),
         }));
         broker.keep(Keeper::new(Arc::clone(&broker.0.shared)));
         broker
@@ -167,7 +186,12 @@ impl Broker {
     /// Serves a client over any transport: a socket, a TLS stream, a WebSocket. The connection goes on until the client
     /// or the broker ends it.
     pub fn serve<T: AsyncRead + AsyncWrite + Send + Unpin + 'static>(&self, transport: T) {
-        self.spawn(Serving::new(Arc::clone(&self.0.shared), transport)).detach();
+        let shared = Arc::clone(&self.0.shared);
+        let Some(watched) = &self.0.watched else { return self.spawn(Serving::new(shared, transport)).detach() };
+        let tap = watched.tap();
+        let serving = Serving::new(shared, Wire::new(transport, Arc::clone(&tap), self.clock()));
+        watched.keep(serving.id(), tap);
+        self.spawn(serving).detach();
     }
 
     /// Listens for clients on TCP, and returns the address: with port 0, the one that the system chose.
