@@ -18,6 +18,7 @@ pub(crate) enum Permission {
 
 /// What it is to be done with.
 #[derive(Clone, Copy, Debug)]
+#[allow(dead_code, reason = "the one user there is may do everything with all of them")]
 pub(crate) enum Resource<'a> {
     Queue(&'a str),
     Exchange(&'a str),

@@ -18,6 +18,7 @@ impl Engine {
         let (source, binding) =
             self.binding_of_queue(at, bind.queue, bind.exchange, bind.routing_key, bind.arguments)?;
         self.bind(source, binding)?;
+        self.hold(at.session);
         if !bind.nowait {
             self.answer(at, &queue::BindOk {});
         }
@@ -27,6 +28,7 @@ impl Engine {
     pub(super) fn queue_unbind(&mut self, at: At, unbind: &queue::Unbind<'_>) -> Result<(), Refusal> {
         let found = self.binding_of_queue(at, unbind.queue, unbind.exchange, unbind.routing_key, unbind.arguments);
         self.unbind(found)?;
+        self.hold(at.session);
         self.answer(at, &queue::UnbindOk {});
         Ok(())
     }
@@ -35,6 +37,7 @@ impl Engine {
         let (source, binding) =
             self.binding_of_exchange(at, bind.destination, bind.source, bind.routing_key, bind.arguments)?;
         self.bind(source, binding)?;
+        self.hold(at.session);
         if !bind.nowait {
             self.answer(at, &exchange::BindOk {});
         }
@@ -44,6 +47,7 @@ impl Engine {
     pub(super) fn exchange_unbind(&mut self, at: At, unbind: &exchange::Unbind<'_>) -> Result<(), Refusal> {
         let exchange::Unbind { destination, source, routing_key, nowait, arguments } = *unbind;
         self.unbind(self.binding_of_exchange(at, destination, source, routing_key, arguments))?;
+        self.hold(at.session);
         if !nowait {
             self.answer(at, &exchange::UnbindOk {});
         }
@@ -94,7 +98,7 @@ impl Engine {
         Ok((source, Binding { destination, key: key.as_bytes().into(), arguments: arguments.as_bytes().into() }))
     }
 
-    fn bind(&mut self, source: Id<Exchange>, binding: Binding) -> Result<(), Refusal> {
+    pub(super) fn bind(&mut self, source: Id<Exchange>, binding: Binding) -> Result<(), Refusal> {
         let Some(exchange) = self.exchanges.get_mut(source) else { return Ok(()) };
         if exchange.spec.kind == Kind::Headers
             && let Ok(arguments) = FieldTable::parse(&binding.arguments[..])
@@ -102,8 +106,9 @@ impl Engine {
             headers::check(&arguments)?;
         }
         let destination = binding.destination;
-        if exchange.bind(binding) {
+        if exchange.bind(binding.clone()) {
             self.topology += 1;
+            self.store_binding(source, &binding, true);
             match destination {
                 Destination::Queue(queue) => {
                     if let Some(queue) = self.queues.get_mut(queue) {
@@ -128,6 +133,7 @@ impl Engine {
         };
         if self.exchanges.get_mut(source).is_some_and(|exchange| exchange.unbind(&binding)) {
             self.topology += 1;
+            self.store_binding(source, &binding, false);
             self.delete_if_unbound(source);
         }
         Ok(())
@@ -137,7 +143,9 @@ impl Engine {
     pub(super) fn unbind_destination(&mut self, destination: Destination, sources: BTreeSet<Id<Exchange>>) {
         for source in sources {
             let Some(exchange) = self.exchanges.get_mut(source) else { continue };
-            if !exchange.unbind_all(destination).is_empty() {
+            let gone = exchange.unbind_all(destination);
+            gone.iter().for_each(|binding| self.store_binding(source, binding, false));
+            if !gone.is_empty() {
                 self.topology += 1;
                 self.delete_if_unbound(source);
             }

@@ -143,6 +143,8 @@ impl Engine {
         let now = self.now;
         let Some(queue) = self.queues.get_mut(id) else { return Ok(()) };
         queue.used = now;
+        self.fetch(id);
+        let Some(queue) = self.queues.get_mut(id) else { return Ok(()) };
         match queue.ready.pop() {
             Some(entry) => self.send_got(at, id, entry, get.no_ack),
             None => self.answer(at, &basic::GetEmpty {}),

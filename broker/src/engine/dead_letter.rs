@@ -51,10 +51,13 @@ pub(crate) type Deads = VecDeque<Dead>;
 impl Engine {
     /// A queue gives a message up.
     pub(super) fn give_up(&mut self, id: Id<Queue>, entry: Entry, reason: Reason) {
-        if let Some(dead) = self.dead(id, &entry.message, reason) {
+        if self.queues.get(id).is_some_and(|queue| queue.settings.dead_letters.is_some())
+            && let Some(message) = self.message_of(id, &entry)
+            && let Some(dead) = self.dead(id, &message, reason)
+        {
             self.deads.push_back(dead);
         }
-        self.settled(id, entry);
+        self.settled(id, &entry);
     }
 
     /// A full queue did not take a message, and its dead-letter exchange is to have it.
@@ -104,6 +107,7 @@ impl Engine {
                     self.enqueue(queue, message, facts);
                 }
             }
+            self.store_message(message, facts.priority);
         }
     }
 }

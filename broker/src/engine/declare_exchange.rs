@@ -71,7 +71,9 @@ impl Engine {
                         internal: declare.internal,
                         arguments: declare.arguments.into(),
                     };
-                    self.add_exchange(at.vhost, &name, spec);
+                    let id = self.add_exchange(at.vhost, &name, spec);
+                    self.store_exchange(id);
+                    self.hold(at.session);
                 }
             }
         }
@@ -142,6 +144,7 @@ impl Engine {
                 return Err(Refusal::precondition(format_args!("exchange '{name}' in vhost '{vhost}' in use")));
             }
             self.delete_exchange(id);
+            self.hold(at.session);
         }
         if !delete.nowait {
             self.answer(at, &exchange::DeleteOk {});
@@ -151,7 +154,10 @@ impl Engine {
 
     /// Deletes an exchange, and those that have lost their last binding by it.
     pub(super) fn delete_exchange(&mut self, id: Id<Exchange>) {
+        let sources = self.exchanges.get_mut(id).map(|exchange| std::mem::take(&mut exchange.sources));
+        self.unbind_destination(Destination::Exchange(id), sources.unwrap_or_default());
         let Some(exchange) = self.exchanges.remove(id) else { return };
+        self.forget_exchange(&exchange);
         if let Some(vhost) = self.vhosts.get_mut(exchange.vhost) {
             vhost.exchanges.remove(&exchange.name);
         }
@@ -170,6 +176,5 @@ impl Engine {
                 }
             }
         }
-        self.unbind_destination(Destination::Exchange(id), exchange.sources);
     }
 }

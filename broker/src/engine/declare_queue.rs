@@ -128,10 +128,13 @@ impl Engine {
             self.check(at, Permission::Read, Resource::Queue(&name))?;
             self.check(at, Permission::Write, Resource::Exchange(&dead_letters.exchange))?;
         }
-        Ok(self.add_queue(at.vhost, name.into(), spec, settings))
+        let id = self.add_queue(at.vhost, name.into(), spec, settings);
+        self.store_queue(id);
+        self.hold(at.session);
+        Ok(id)
     }
 
-    fn add_queue(&mut self, vhost: Id<Vhost>, name: Name, spec: QueueSpec, settings: Settings) -> Id<Queue> {
+    pub(super) fn add_queue(&mut self, vhost: Id<Vhost>, name: Name, spec: QueueSpec, settings: Settings) -> Id<Queue> {
         let owner = spec.exclusive;
         let id = self.queues.insert(Queue::new(name.clone(), vhost, spec, settings, self.now));
         if let Some(vhost) = self.vhosts.get_mut(vhost) {
@@ -163,6 +166,7 @@ impl Engine {
         let id = self.find_queue(at.vhost, &name)?;
         self.check_owner(at.session, id)?;
         let gone = self.queues.get_mut(id).map_or(Vec::new(), |queue| queue.ready.take());
+        gone.iter().for_each(|entry| self.settled(id, entry));
         if !purge.nowait {
             self.answer(at, &queue::PurgeOk { message_count: gone.len() as u32 });
         }
@@ -186,6 +190,7 @@ impl Engine {
                 }
             }
             count = self.delete_queue(id);
+            self.hold(at.session);
         }
         if !delete.nowait {
             self.answer(at, &queue::DeleteOk { message_count: count as u32 });
@@ -195,10 +200,13 @@ impl Engine {
 
     /// Deletes a queue: its consumers are told, its bindings go. Returns how many messages were ready.
     pub(super) fn delete_queue(&mut self, id: Id<Queue>) -> usize {
+        let sources = self.queues.get_mut(id).map(|queue| std::mem::take(&mut queue.sources));
+        self.unbind_destination(Destination::Queue(id), sources.unwrap_or_default());
         let Some(queue) = self.queues.remove(id) else { return 0 };
         if let Some(vhost) = self.vhosts.get_mut(queue.vhost) {
             vhost.queues.remove(&queue.name);
         }
+        self.forget_queue(&queue);
         self.topology += 1;
         if let Some(alarm) = queue.alarm {
             self.alarms.remove(&(alarm, id));
@@ -216,7 +224,6 @@ impl Engine {
         if let Some(session) = queue.spec.exclusive.and_then(|owner| self.sessions.get_mut(owner)) {
             session.exclusive.retain(|other| *other != id);
         }
-        self.unbind_destination(Destination::Queue(id), queue.sources);
         queue.ready.len()
     }
 }

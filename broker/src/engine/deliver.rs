@@ -1,11 +1,13 @@
 //! Delivering: from a queue to the consumers whose turn it is, and what expires or overflows meanwhile.
 
+use hopmq_proto::method::basic;
 use hopmq_proto::{Arguments, ContentKind, Properties};
 
 use super::consumer::Consumer;
 use super::dead_letter::Reason;
+use super::message::Message;
 use super::queue::Queue;
-use super::ready::Entry;
+use super::ready::{Entry, Kept};
 use super::session::Session;
 use super::slots::Id;
 use super::unacked::Held;
@@ -34,7 +36,11 @@ impl Engine {
                 self.expire_ready(id);
                 continue;
             }
+            let is_here = matches!(front.content, Kept::Here(_));
             let Some(consumer) = self.whose_turn(id) else { return };
+            if !is_here {
+                self.fetch(id);
+            }
             let Some(entry) = self.queues.get_mut(id).and_then(|queue| queue.ready.pop()) else { return };
             self.deliver(id, consumer, entry);
         }
@@ -75,9 +81,9 @@ impl Engine {
         let Some(consumer) = self.consumers.get_mut(to) else { return };
         let Some(session) = self.sessions.get_mut(consumer.session) else { return };
         let Some(channel) = session.channel_mut(consumer.channel) else { return };
+        let Kept::Here(message) = &entry.content else { return };
         channel.delivered += 1;
         let tag = channel.delivered;
-        let message = &entry.message;
         let arguments = Arguments {
             consumer_tag: consumer.tag.as_bytes(),
             delivery_tag: tag,
@@ -86,13 +92,13 @@ impl Engine {
             routing_key: message.routing_key(),
             ..Arguments::default()
         };
-        let counted = counted(queue, &entry);
+        let counted = counted(queue, &entry, message);
         let properties = counted.as_ref().map_or(message.properties(), Properties::as_ref_properties);
         let (number, body) = (consumer.channel, message.body());
         let sent = session.proto.answer_message(number, ContentKind::Deliver, &arguments, properties, body);
         Self::wake(&mut self.woken, consumer.session, session);
         if sent.is_err() || consumer.no_ack {
-            return self.settled(id, entry);
+            return self.settled(id, &entry);
         }
         consumer.unacked += 1;
         queue.unacked += 1;
@@ -105,12 +111,12 @@ impl Engine {
     /// Answers `basic.get` with a message.
     pub(super) fn send_got(&mut self, at: At, id: Id<Queue>, entry: Entry, no_ack: bool) {
         let left = self.queues.get(id).map_or(0, |queue| queue.ready.len());
-        let counted = self.queues.get(id).and_then(|queue| counted(queue, &entry));
+        let Kept::Here(message) = &entry.content else { return self.answer(at, &basic::GetEmpty {}) };
+        let counted = self.queues.get(id).and_then(|queue| counted(queue, &entry, message));
         let Some(session) = self.sessions.get_mut(at.session) else { return };
         let Some(channel) = session.channel_mut(at.channel) else { return };
         channel.delivered += 1;
         let tag = channel.delivered;
-        let message = &entry.message;
         let arguments = Arguments {
             delivery_tag: tag,
             redelivered: entry.redelivered,
@@ -124,7 +130,7 @@ impl Engine {
         let sent = session.proto.answer_message(at.channel, ContentKind::GetOk, &arguments, properties, body);
         Self::wake(&mut self.woken, at.session, session);
         if sent.is_err() || no_ack {
-            return self.settled(id, entry);
+            return self.settled(id, &entry);
         }
         if let Some(channel) = session.channel_mut(at.channel) {
             channel.unacked.push(Held { tag, queue: id, consumer: None, entry });
@@ -148,9 +154,6 @@ impl Engine {
         }
         self.drive(queue_id);
     }
-
-    /// A message is done with.
-    pub(super) fn settled(&mut self, _queue: Id<Queue>, _entry: Entry) {}
 
     /// Takes the messages out that have expired and stand in front.
     pub(super) fn expire_ready(&mut self, id: Id<Queue>) {
@@ -204,11 +207,11 @@ impl Engine {
 
 /// The properties of a message that a quorum queue delivers again: they tell how often it came back.
 #[inline]
-fn counted(queue: &Queue, entry: &Entry) -> Option<Properties> {
+fn counted(queue: &Queue, entry: &Entry, message: &Message) -> Option<Properties> {
     if !queue.settings.quorum || entry.returned == 0 {
         return None;
     }
-    let properties = entry.message.properties().to_owned_properties();
+    let properties = message.properties().to_owned_properties();
     Some(properties.with_header("x-delivery-count", i64::from(entry.returned)))
 }
 

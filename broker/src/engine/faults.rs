@@ -4,7 +4,7 @@ use hopmq_proto::Time;
 use hopmq_proto::method::{MethodId, basic};
 
 use super::Engine;
-use super::refusal::{self, Refusal};
+use super::refusal::Refusal;
 use super::session::Session;
 use super::slots::Id;
 
@@ -91,7 +91,7 @@ impl Engine {
 
     pub(crate) fn close_channel_by_number(&mut self, now: Time, number: u64, channel: u16, code: u16, text: &str) {
         self.now = now;
-        let text = format!("{} - {text}", refusal::name(code));
+        let text = format!("{} - {text}", hopmq_proto::code::name(code));
         let refusal = Refusal { code, text, hard: false };
         self.refused(Id::of_number(number), channel, MethodId::default(), Err(refusal));
     }

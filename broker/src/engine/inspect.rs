@@ -74,8 +74,9 @@ impl Engine {
 
     /// The messages of a queue that wait, in the order in which they will go.
     pub(crate) fn inspect_ready(&self, now: Time, vhost: Id<Vhost>, name: &str) -> Vec<inspect::Message> {
-        let queue = self.queue_named(vhost, name).and_then(|id| self.queues.get(id));
-        queue.map_or(Vec::new(), |queue| queue.ready.iter().map(|entry| inspect_entry(now, entry)).collect())
+        let Some(id) = self.queue_named(vhost, name) else { return Vec::new() };
+        let entries = self.queues.get(id).into_iter().flat_map(|queue| queue.ready.iter());
+        entries.filter_map(|entry| self.inspect_entry(now, id, entry)).collect()
     }
 
     /// All that somebody holds, by connection, channel and tag.
@@ -84,16 +85,17 @@ impl Engine {
         for (id, session) in self.sessions.iter().filter(|(_, session)| session.vhost == Some(vhost)) {
             for (number, channel) in session.channels.iter().enumerate() {
                 let held = channel.iter().flat_map(|channel| channel.unacked.iter());
-                all.extend(held.map(|held| inspect::Held {
-                    queue: self.queues.get(held.queue).map_or_else(String::new, |queue| queue.name.to_string()),
-                    connection: id.number(),
-                    channel: number as u16,
-                    consumer:
-                        held.consumer.map(|id| {
+                all.extend(held.filter_map(|held| {
+                    Some(inspect::Held {
+                        queue: self.queues.get(held.queue).map_or_else(String::new, |queue| queue.name.to_string()),
+                        connection: id.number(),
+                        channel: number as u16,
+                        consumer: held.consumer.map(|id| {
                             self.consumers.get(id).map_or_else(String::new, |consumer| consumer.tag.to_string())
                         }),
-                    delivery_tag: held.tag,
-                    message: inspect_entry(now, &held.entry),
+                        delivery_tag: held.tag,
+                        message: self.inspect_entry(now, held.queue, &held.entry)?,
+                    })
                 }));
             }
         }
@@ -215,14 +217,17 @@ impl Engine {
     }
 }
 
-fn inspect_entry(now: Time, entry: &Entry) -> inspect::Message {
-    let message = &entry.message;
-    inspect::Message {
-        exchange: String::from_utf8_lossy(message.exchange()).into_owned(),
-        routing_key: String::from_utf8_lossy(message.routing_key()).into_owned(),
-        properties: message.properties().to_owned_properties(),
-        body: message.to_body(),
-        redelivered: entry.redelivered,
-        time_to_live: entry.expires.map(|at| at.since_epoch().saturating_sub(now.since_epoch())),
+impl Engine {
+    /// A message of a queue. `None` if it is in the store alone, and lost there.
+    fn inspect_entry(&self, now: Time, queue: Id<Queue>, entry: &Entry) -> Option<inspect::Message> {
+        let message = self.message_of(queue, entry)?;
+        Some(inspect::Message {
+            exchange: String::from_utf8_lossy(message.exchange()).into_owned(),
+            routing_key: String::from_utf8_lossy(message.routing_key()).into_owned(),
+            properties: message.properties().to_owned_properties(),
+            body: message.to_body(),
+            redelivered: entry.redelivered,
+            time_to_live: entry.expires.map(|at| at.since_epoch().saturating_sub(now.since_epoch())),
+        })
     }
 }

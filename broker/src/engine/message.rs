@@ -102,18 +102,29 @@ impl Message {
         self.large.as_ref().map_or_else(|| self.head.len() - self.list().1, Bytes::len)
     }
 
+    /// All but the body, as [`Message::restore`] reads it.
+    pub(crate) fn head(&self) -> &[u8] {
+        &self.head[..self.list().1]
+    }
+
+    /// Puts a message together again that was stored. `scratch` is memory to work in. `None` if that is not what a
+    /// message looks like.
+    pub(crate) fn restore(scratch: &mut Vec<u8>, head: &[u8], body: &Bytes) -> Option<Self> {
+        let (fixed, rest) = head.split_first_chunk::<FIXED>()?;
+        let [f0, f1, exchange, key, size @ ..] = *fixed;
+        let (exchange, rest) = rest.split_at_checked(exchange.into())?;
+        let (key, list) = rest.split_at_checked(key.into())?;
+        let properties = Properties::from_parts(u16::from_be_bytes([f0, f1]), list);
+        (u32::from_be_bytes(size) as usize == list.len())
+            .then(|| Self::new(scratch, exchange, key, properties, body.clone()))
+    }
+
     /// The body, to be kept.
     pub(crate) fn to_body(&self) -> Bytes {
         match &self.large {
             Some(body) => body.clone(),
             None => Bytes::copy_from_slice(&self.head[self.list().1..]),
         }
-    }
-
-    /// Bytes of memory that it takes.
-    #[inline]
-    pub(crate) fn size(&self) -> usize {
-        self.head.len() + self.large.as_ref().map_or(0, Bytes::len)
     }
 
     pub(crate) fn facts(&self) -> Facts {
@@ -154,7 +165,11 @@ mod tests {
             let message = Message::new(&mut scratch, b"exchange", b"key", properties.as_ref_properties(), body.clone());
             assert_eq!((message.exchange(), message.routing_key()), (&b"exchange"[..], &b"key"[..]));
             assert_eq!(message.properties(), properties);
-            assert_eq!((message.body_size(), message.to_body()), (size, body));
+            assert_eq!((message.body_size(), message.to_body()), (size, body.clone()));
+            let again = Message::restore(&mut scratch, message.head(), &body).unwrap();
+            assert_eq!((again.exchange(), again.properties()), (message.exchange(), message.properties()));
+            assert_eq!((again.routing_key(), again.to_body()), (&b"key"[..], body.clone()));
+            assert!(Message::restore(&mut scratch, &message.head()[1..], &body).is_none());
             let facts = Facts { persistent: true, priority: 3, expiration: Some(60_000) };
             assert_eq!(message.facts(), facts);
         }

@@ -14,8 +14,6 @@
 //!
 //! And [`Engine::handle_timeout`] when the moment of [`Engine::poll_timeout`] has come.
 
-#![allow(dead_code, reason = "the operations that need the rest follow")]
-
 mod access;
 mod alarms;
 mod bindings;
@@ -31,16 +29,19 @@ mod exchange;
 mod faults;
 mod headers;
 mod inspect;
+mod journal;
 mod message;
 mod publish;
 mod queue;
 mod ready;
+mod recover;
 mod refusal;
 mod reply_to;
 mod session;
 mod settings;
 mod settle;
 mod slots;
+mod tables;
 mod topic;
 mod tx;
 mod unacked;
@@ -58,6 +59,7 @@ use consumer::Consumer;
 use exchange::{Exchange, ExchangeSpec, Kind, Name};
 pub use faults::Confirms;
 pub(crate) use inspect::VhostId;
+pub(crate) use journal::{Contents, Journal};
 use queue::Queue;
 pub(crate) use session::Session;
 pub(crate) use slots::Id;
@@ -98,6 +100,8 @@ pub(crate) struct Engine {
     deads: dead_letter::Deads,
     /// Who waits for direct answers, by the name that they are published to.
     reply_names: HashMap<Name, (Id<Session>, u16)>,
+    /// What is to survive, if anything is.
+    journal: Option<Journal>,
     /// What runs out.
     shortage: alarms::Shortage,
     faults: faults::Faults,
@@ -131,6 +135,7 @@ impl Engine {
             scratch: Vec::new(),
             deads: dead_letter::Deads::new(),
             reply_names: HashMap::new(),
+            journal: None,
             shortage: 0,
             faults,
         };
@@ -158,6 +163,12 @@ impl Engine {
             self.add_exchange(vhost, name, spec);
         }
         vhost
+    }
+
+    /// Adds a virtual host, and keeps it.
+    pub(crate) fn declare_vhost(&mut self, name: &str) {
+        self.add_vhost(name);
+        self.store_vhost(name);
     }
 
     fn vhost_named(&self, name: &str) -> Option<Id<Vhost>> {

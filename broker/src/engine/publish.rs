@@ -1,6 +1,7 @@
 //! Publishing: from the message that came to the queues that hold it, and the confirm.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,9 +11,10 @@ use hopmq_proto::{Arguments, Content, ContentKind, FieldTable, Properties, code}
 use super::access::{Permission, Resource};
 use super::equivalence::type_name;
 use super::exchange::{Destination, Exchange};
+use super::journal::is_for_store_alone;
 use super::message::{Facts, Message};
 use super::queue::Queue;
-use super::ready::Entry;
+use super::ready::{Entry, Kept};
 use super::refusal::Refusal;
 use super::session::Session;
 use super::settings::Overflow;
@@ -20,6 +22,7 @@ use super::slots::Id;
 use super::tx::Publish;
 use super::vhost::Vhost;
 use super::{At, Engine};
+use crate::store::Lsn;
 
 /// The publishes of a channel in confirm mode.
 #[derive(Debug, Default)]
@@ -29,7 +32,13 @@ pub(crate) struct Confirms {
     /// The last tag that the client was told of.
     confirmed: u64,
     /// Tags above `confirmed` that were refused.
-    refused: Vec<u64>,
+    refused: VecDeque<u64>,
+    /// The last tag of a message that is stored.
+    stored: u64,
+    /// Tags up to which all is confirmed when the store has come so far.
+    pub(super) waiting: VecDeque<(u64, Lsn)>,
+    /// Whether the channel is in the list of those with publishes to confirm.
+    noted: bool,
 }
 
 impl Confirms {
@@ -117,7 +126,7 @@ impl Engine {
         }
         let is_pending = self.channel_mut(at).is_some_and(|channel| channel.pending.is_some());
         if queues.is_empty() && !arguments.mandatory && !is_pending {
-            self.note_publish(at, Taken::Yes);
+            self.note_publish(at, Taken::Yes, false);
             return Ok(());
         }
         let mut scratch = std::mem::take(&mut self.scratch);
@@ -145,38 +154,60 @@ impl Engine {
                 taken = Taken::Refused;
             }
         }
-        self.note_publish(at, taken);
+        let stored = self.store_message(message, facts.priority);
+        self.note_publish(at, taken, stored);
     }
 
     /// Counts a publish that is to be confirmed.
-    fn note_publish(&mut self, at: At, taken: Taken) {
+    fn note_publish(&mut self, at: At, taken: Taken, stored: bool) {
         let Some(session) = self.sessions.get_mut(at.session) else { return };
         let Some(confirms) = session.channel_mut(at.channel).and_then(|channel| channel.confirms.as_mut()) else {
             return;
         };
         confirms.published += 1;
-        if taken == Taken::Refused {
-            confirms.refused.push(confirms.published);
+        if stored {
+            confirms.stored = confirms.published;
         }
-        if confirms.published == confirms.confirmed + 1 || session.confirming.is_empty() {
+        if taken == Taken::Refused {
+            confirms.refused.push_back(confirms.published);
+        }
+        if !std::mem::replace(&mut confirms.noted, true) {
             session.confirming.push(at.channel);
         }
     }
 
-    /// Tells the client what became of its publishes since the last time.
+    /// Confirms what was published since the last time, or notes from when on that is safe.
     pub(super) fn confirm(&mut self, id: Id<Session>, number: u16) {
-        let faults = self.faults.confirms;
+        let end = self.unsafe_end();
         let Some(session) = self.sessions.get_mut(id) else { return };
         let Some(confirms) = session.channel_mut(number).and_then(|channel| channel.confirms.as_mut()) else { return };
+        confirms.noted = false;
+        let last = confirms.published;
+        // Confirms come in the order of the publishes: what is not stored waits behind what is.
+        match (confirms.waiting.back_mut(), end) {
+            (Some((tag, known)), Some(end)) if *known == end || confirms.stored <= *tag => *tag = last,
+            (_, Some(end)) if confirms.stored > confirms.confirmed => {
+                confirms.waiting.push_back((last, end));
+                self.note_waiting(id);
+            }
+            _ => self.confirm_up_to(id, number, last),
+        }
+    }
+
+    /// Tells the client what became of its publishes.
+    pub(super) fn confirm_up_to(&mut self, id: Id<Session>, number: u16, last: u64) {
+        let faults = self.faults.confirms;
         if faults == super::Confirms::Withheld {
             return;
         }
-        let (last, mut first) = (confirms.published, confirms.confirmed + 1);
-        let mut refused = std::mem::take(&mut confirms.refused);
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(confirms) = session.channel_mut(number).and_then(|channel| channel.confirms.as_mut()) else { return };
+        let mut first = std::mem::replace(&mut confirms.confirmed, last) + 1;
+        let count = confirms.refused.iter().take_while(|tag| **tag <= last).count();
+        let mut refused: Vec<u64> = confirms.refused.drain(..count).collect();
         if faults == super::Confirms::Refused {
             refused = (first..=last).collect();
         }
-        confirms.confirmed = last;
         for tag in refused {
             self.send_ack(id, number, first, tag - 1);
             self.send(id, number, &basic::Nack { delivery_tag: tag, multiple: false, requeue: false });
@@ -327,16 +358,17 @@ impl Engine {
         }
         let expiration = facts.expiration.map(Duration::from_millis);
         let time_to_live = settings.ttl.into_iter().chain(expiration).min();
-        let entry = Entry {
-            position: queue.next_position,
-            message: message.clone(),
-            expires: time_to_live.map(|time| now + time),
-            returned: 0,
-            priority: facts.priority,
-            redelivered: false,
-            persistent: facts.persistent,
-        };
+        let (position, expires) = (queue.next_position, time_to_live.map(|time| now + time));
         queue.next_position += 1;
+        let keeper = queue.stored.filter(|_| facts.persistent);
+        let stored = keeper.is_some() && self.note_target(keeper, position, expires);
+        let Some(queue) = self.queues.get_mut(id) else { return Taken::Yes };
+        let content = match stored && is_for_store_alone(queue) {
+            true => Kept::Stored(message.body_size() as u32),
+            false => Kept::Here(message.clone()),
+        };
+        let (returned, redelivered, priority) = (0, false, facts.priority);
+        let entry = Entry { position, content, expires, returned, priority, redelivered, stored };
         // Whoever waits gets it, be its time to live zero.
         if queue.ready.is_empty()
             && let Some(consumer) = self.whose_turn(id)

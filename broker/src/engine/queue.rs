@@ -14,6 +14,7 @@ use super::session::Session;
 use super::settings::Settings;
 use super::slots::Id;
 use super::vhost::Vhost;
+use crate::store::QueueId;
 
 /// What a queue is declared with.
 #[derive(Clone, Debug)]
@@ -38,6 +39,8 @@ pub(crate) struct Queue {
     pub(crate) consumers: Consumers,
     /// The exchanges that are bound to it.
     pub(crate) sources: BTreeSet<Id<Exchange>>,
+    /// What the store calls it, if it is kept there.
+    pub(crate) stored: Option<QueueId>,
     /// Where the next message that comes belongs.
     pub(crate) next_position: u64,
     /// When it was last used, if it expires.
@@ -58,6 +61,7 @@ impl Queue {
             unacked: 0,
             consumers: Consumers::default(),
             sources: BTreeSet::new(),
+            stored: None,
             next_position: 1,
             used: now,
             alarm: None,

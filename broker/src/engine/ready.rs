@@ -8,13 +8,14 @@ use std::collections::VecDeque;
 use hopmq_proto::Time;
 
 use super::message::Message;
+use crate::store::Position;
 
 /// A message in a queue.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     /// Where in the queue it belongs. Rises with each message that comes.
     pub(crate) position: u64,
-    pub(crate) message: Message,
+    pub(crate) content: Kept,
     /// When it is not to be delivered any more.
     pub(crate) expires: Option<Time>,
     /// How often it was delivered and came back.
@@ -22,7 +23,26 @@ pub(crate) struct Entry {
     pub(crate) priority: u8,
     /// Whether its consumer may see it a second time.
     pub(crate) redelivered: bool,
-    pub(crate) persistent: bool,
+    /// Whether it is in the store.
+    pub(crate) stored: bool,
+}
+
+/// Where the content of a message is.
+#[derive(Clone, Debug)]
+pub(crate) enum Kept {
+    Here(Message),
+    /// In the store alone: so many bytes of body.
+    Stored(u32),
+}
+
+impl Entry {
+    #[inline]
+    fn body_size(&self) -> u64 {
+        match &self.content {
+            Kept::Here(message) => message.body_size() as u64,
+            Kept::Stored(size) => u64::from(*size),
+        }
+    }
 }
 
 /// What waits to be delivered. See the [module's documentation](self).
@@ -66,14 +86,14 @@ impl Ready {
     #[inline]
     pub(crate) fn push(&mut self, entry: Entry) {
         self.count += 1;
-        self.bytes += entry.message.body_size() as u64;
+        self.bytes += entry.body_size();
         self.line(entry.priority).push_back(entry);
     }
 
     /// Puts a message back to where it was.
     pub(crate) fn put_back(&mut self, entry: Entry) {
         self.count += 1;
-        self.bytes += entry.message.body_size() as u64;
+        self.bytes += entry.body_size();
         let line = self.line(entry.priority);
         let place = match line.front() {
             Some(front) if front.position < entry.position => {
@@ -105,7 +125,7 @@ impl Ready {
 
     fn forget(&mut self, entry: &Entry) {
         self.count -= 1;
-        self.bytes -= entry.message.body_size() as u64;
+        self.bytes -= entry.body_size();
     }
 
     /// When the one that is the next to go expires. Those behind it wait, as in RabbitMQ.
@@ -116,6 +136,32 @@ impl Ready {
     /// Takes out the one that is the next to go, if it has expired.
     pub(crate) fn pop_expired(&mut self, now: Time) -> Option<Entry> {
         if self.next_expiry()? <= now { self.pop() } else { None }
+    }
+
+    /// The positions of the messages that are in the store alone and go next, up to so many. None if the very next one
+    /// is here.
+    pub(crate) fn next_stored(&self, most: usize) -> Vec<Position> {
+        let Some(line) = self.lines.iter().rev().find(|line| !line.is_empty()) else { return Vec::new() };
+        let stored = line.iter().take_while(|entry| matches!(entry.content, Kept::Stored(_)));
+        stored.take(most).map(|entry| Position(entry.position)).collect()
+    }
+
+    /// The contents of [`Ready::next_stored`], in its order. Those that are lost leave.
+    pub(crate) fn fetched(&mut self, messages: Vec<Option<Message>>) {
+        let Some(line) = self.lines.iter_mut().rev().find(|line| !line.is_empty()) else { return };
+        let mut lost = 0;
+        for (index, message) in messages.into_iter().enumerate() {
+            let Some(entry) = line.get_mut(index - lost) else { break };
+            match message {
+                Some(message) => entry.content = Kept::Here(message),
+                None => {
+                    self.bytes -= entry.body_size();
+                    self.count -= 1;
+                    line.remove(index - lost);
+                    lost += 1;
+                }
+            }
+        }
     }
 
     /// Takes all out, in the order in which they would have gone.
@@ -137,7 +183,8 @@ mod tests {
 
     fn entry(position: u64, priority: u8) -> Entry {
         let message = Message::new(&mut Vec::new(), b"", b"q", Properties::EMPTY, vec![0; 10].into());
-        Entry { position, message, expires: None, returned: 0, priority, redelivered: false, persistent: false }
+        let content = Kept::Here(message);
+        Entry { position, content, expires: None, returned: 0, priority, redelivered: false, stored: false }
     }
 
     fn positions(ready: &Ready) -> Vec<u64> {

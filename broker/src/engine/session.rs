@@ -16,6 +16,7 @@ use super::refusal::Refusal;
 use super::slots::Id;
 use super::vhost::Vhost;
 use super::{At, Engine};
+use crate::store::Lsn;
 
 /// How long a client may take to log in, and to agree to a close.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -37,6 +38,8 @@ pub(crate) struct Session {
     pub(crate) starved: Vec<Id<Consumer>>,
     /// Whether it is in the list of those to be woken.
     pub(crate) woken: bool,
+    /// What must be safe before anything more is handled or sent: where it ends in the store, if that is known yet.
+    pub(crate) held: Option<Option<Lsn>>,
     /// Whether it has published while something runs out.
     pub(crate) blocked: bool,
     /// When it is cut off, if it is not further by then.
@@ -73,6 +76,7 @@ impl Engine {
             confirming: Vec::new(),
             starved: Vec::new(),
             woken: false,
+            held: None,
             blocked: false,
             patience: Some(now + PATIENCE),
             ended: false,
@@ -177,8 +181,10 @@ impl Engine {
             return self.refuse_connection(id, method, refusal);
         }
         let reason = CloseReason { code: refusal.code, text: refusal.text, method };
-        // What was published before is confirmed before the channel ends.
-        self.confirm(id, channel);
+        // What was published before is confirmed before the channel ends, unless that has to wait.
+        if !self.has_ungiven() {
+            self.confirm(id, channel);
+        }
         if let Some(session) = self.sessions.get_mut(id) {
             let _ = session.proto.refuse_channel(channel, &reason);
             Self::wake(&mut self.woken, id, session);
@@ -208,6 +214,17 @@ impl Engine {
 
     /// The batch is over: publishes are confirmed together.
     pub(crate) fn finish(&mut self, id: Id<Session>) {
+        if self.has_ungiven() {
+            return;
+        }
+        let end = self.unsafe_end();
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        if session.held == Some(None) {
+            session.held = end.map(Some);
+            if end.is_some() {
+                self.note_waiting(id);
+            }
+        }
         let Some(session) = self.sessions.get_mut(id) else { return };
         if session.confirming.is_empty() {
             return;
@@ -254,6 +271,9 @@ impl Engine {
         self.now = now;
         let Some(session) = self.sessions.get_mut(id) else { return false };
         session.woken = false;
+        if session.held.is_some() {
+            return false;
+        }
         let some = session.proto.poll_transmit(now, transmit);
         if some && !session.starved.is_empty() {
             for consumer in std::mem::take(&mut session.starved) {

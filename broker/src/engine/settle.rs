@@ -85,7 +85,7 @@ impl Engine {
         if let Some(queue) = self.queues.get_mut(held.queue) {
             queue.unacked -= 1;
         }
-        self.settled(held.queue, held.entry);
+        self.settled(held.queue, &held.entry);
         self.make_room(at, held.consumer);
     }
 
@@ -126,6 +126,8 @@ impl Engine {
                 self.give_up(held.queue, entry, Reason::DeliveryLimit);
                 continue;
             }
+            self.note_returned(held.queue, &entry);
+            let Some(queue) = self.queues.get_mut(held.queue) else { continue };
             queue.ready.put_back(entry);
             if !queues.contains(&held.queue) {
                 queues.push(held.queue);
@@ -141,7 +143,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn recover(&mut self, at: At, requeue: bool, answer: bool) -> Result<(), Refusal> {
+    pub(super) fn requeue_all(&mut self, at: At, requeue: bool, answer: bool) -> Result<(), Refusal> {
         if !requeue {
             return Err(Refusal::not_implemented("requeue=false"));
         }

@@ -59,6 +59,7 @@ impl Engine {
             self.settle(at, verdict, held);
         }
         self.answer(at, &tx::CommitOk {});
+        self.hold(at.session);
         Ok(())
     }
 

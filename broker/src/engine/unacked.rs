@@ -111,18 +111,20 @@ impl Unacked {
 mod tests {
     use super::*;
     use crate::engine::message::Message;
+    use crate::engine::ready::Kept;
     use hopmq_proto::Properties;
 
     fn held(tag: u64) -> Held {
         let message = Message::new(&mut Vec::new(), b"", b"q", Properties::EMPTY, "x".into());
+        let content = Kept::Here(message);
         let entry = Entry {
             position: tag,
-            message,
+            content,
             expires: None,
             returned: 0,
             priority: 0,
             redelivered: false,
-            persistent: false,
+            stored: false,
         };
         Held { tag, queue: Id::of_number(0), consumer: None, entry }
     }

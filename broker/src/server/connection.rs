@@ -3,6 +3,7 @@
 //! Owns the transport, the alarm, the receive buffer and what is being written. The broker's lock is held to apply what
 //! came and to take what is to be written, never over I/O, and nobody is woken under it.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -36,7 +37,7 @@ pub(crate) struct Serving<T> {
     alarm: Alarm,
     receiver: Receiver,
     /// What came and is not applied yet.
-    incoming: Vec<Incoming>,
+    incoming: VecDeque<Incoming>,
     transmit: Transmit,
     wakes: Vec<Waker>,
     flushed: bool,
@@ -44,6 +45,8 @@ pub(crate) struct Serving<T> {
     broken: Option<hopmq_proto::Error>,
     /// Whether something came since the last turn.
     received: bool,
+    /// Whether nothing is to be handled until the store has come further.
+    held: bool,
     /// Whether nothing is to be read at the moment.
     full: bool,
     deadline: Option<Time>,
@@ -75,12 +78,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
             id,
             transport,
             receiver,
-            incoming: Vec::new(),
+            incoming: VecDeque::new(),
             transmit: Transmit::new(),
             wakes: Vec::new(),
             flushed: true,
             broken: None,
             received: false,
+            held: false,
             full: false,
             deadline: None,
             phase: Phase::Running,
@@ -116,7 +120,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
             }
             self.received |= count > 0;
             self.decode();
-            idle = !wrote && count == 0 && self.incoming.is_empty() && self.broken.is_none();
+            let nothing_to_do = self.held || self.incoming.is_empty() && self.broken.is_none();
+            idle = !wrote && count == 0 && nothing_to_do;
         }
         context.waker().wake_by_ref();
         Poll::Pending
@@ -131,12 +136,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
         if std::mem::take(&mut self.received) {
             engine.received(now, self.id);
         }
-        for incoming in self.incoming.drain(..) {
+        while !engine.is_held(self.id)
+            && let Some(incoming) = self.incoming.pop_front()
+        {
             engine.handle(now, self.id, incoming);
         }
-        if let Some(error) = self.broken.take() {
+        if self.incoming.is_empty()
+            && let Some(error) = self.broken.take()
+        {
             engine.receive_failed(self.id, &error);
         }
+        state.persist();
+        let engine = &mut state.engine;
         engine.finish(self.id);
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             engine.handle_session_timeout(now, self.id);
@@ -148,7 +159,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
         if self.transmit.is_empty() {
             news = engine.poll_transmit(now, self.id, &mut self.transmit);
         }
-        let blocked = engine.is_blocked(self.id);
+        self.held = engine.is_held(self.id);
+        let blocked = self.held || engine.is_blocked(self.id);
         if blocked {
             // What it has to say lies unread, so that its silence says nothing.
             engine.received(now, self.id);
@@ -173,9 +185,19 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
         if let Some(deadline) = self.deadline
             && self.alarm.poll_until(deadline, context).is_ready()
         {
+            self.shrink();
             context.waker().wake_by_ref();
         }
         Poll::Pending
+    }
+
+    /// Gives memory back that a burst had needed: nothing moves at the moment.
+    fn shrink(&mut self) {
+        self.receiver.shrink();
+        self.transmit.shrink();
+        self.incoming.shrink_to_fit();
+        self.wakes = Vec::new();
+        self.shared.lock().engine.shrink(self.id);
     }
 
     /// Writes until all is written or the transport is full. Returns whether anything moved.
@@ -229,7 +251,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
     fn decode(&mut self) {
         while self.incoming.len() < BATCH && self.broken.is_none() {
             match self.receiver.poll() {
-                Ok(Some(incoming)) => self.incoming.push(incoming),
+                Ok(Some(incoming)) => self.incoming.push_back(incoming),
                 Ok(None) => break,
                 Err(error) => self.broken = Some(error),
             }

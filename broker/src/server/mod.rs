@@ -33,12 +33,13 @@ pub use faults::{Confirms, Disturb, Faults};
 pub use look::Inspect;
 pub use pipe::Pipe;
 pub use settle::Period;
-use shared::{Keeper, Shared};
+use shared::{Keeper, Shared, State};
 use socket::Socket;
 pub use transcript::{Direction, Passed};
 use wire::Wire;
 
-use crate::engine::{self, Engine};
+use crate::engine::{self, Engine, Journal};
+use crate::store::{self, Checkpointer, Storage, Store, Threads, Writer};
 
 /// A broker. A clone is the same broker; when the last one is dropped, its connections are closed and it is gone.
 ///
@@ -67,6 +68,15 @@ struct Handle {
     /// Where [`Broker::uri`] listens.
     door: OnceLock<SocketAddr>,
     watched: Option<Watched>,
+    /// The store's threads, or what the caller turns in their place.
+    keeping: Mutex<Keeping>,
+}
+
+/// Who makes safe what is to be kept.
+enum Keeping {
+    Nobody,
+    Threads(#[allow(dead_code, reason = "it is kept for its end")] Threads),
+    Hand(Writer, Checkpointer),
 }
 
 /// Who runs the connections.
@@ -148,6 +158,37 @@ impl Builder {
         self.start_on(Spawner::Hand(Arc::new(Executor::new())))
     }
 
+    /// Starts the broker with what a storage keeps: durable queues, exchanges and bindings, and the persistent messages
+    /// in them. What is confirmed is in it.
+    ///
+    /// # Errors
+    /// If the storage can't be read, or is damaged: see [`store::Settings::salvage`](crate::store::Settings::salvage).
+    pub fn open(self, storage: impl Storage) -> Result<Broker, store::Error> {
+        let broker = self.start_on(Spawner::Threads(threads()));
+        let (writer, checkpointer) = broker.recover(storage)?;
+        let shared = Arc::downgrade(&broker.0.shared);
+        let notify = move || {
+            if let Some(shared) = shared.upgrade() {
+                shared.change(State::note_store);
+            }
+        };
+        let threads = writer.spawn(checkpointer, notify).map_err(no_threads)?;
+        broker.set_keeping(Keeping::Threads(threads));
+        Ok(broker)
+    }
+
+    /// [`Builder::open`] for a broker that is run [by hand](Self::by_hand): [`Broker::tick`] makes safe what is to be
+    /// kept, once nothing else is to be done.
+    ///
+    /// # Errors
+    /// As for [`Builder::open`].
+    pub fn open_by_hand(self, storage: impl Storage) -> Result<Broker, store::Error> {
+        let broker = self.by_hand();
+        let (writer, checkpointer) = broker.recover(storage)?;
+        broker.set_keeping(Keeping::Hand(writer, checkpointer));
+        Ok(broker)
+    }
+
     fn start_on(self, executor: Spawner) -> Broker {
         let wall_epoch = self.clock.wall_epoch();
         let config = engine::Config { seed: self.seed, wall_epoch, protocol: self.protocol };
@@ -156,6 +197,7 @@ impl Builder {
             shared,
             executor,
             tasks: Mutex::default(),
+            keeping: Mutex::new(Keeping::Nobody),
             activity: Arc::default(),
             door: OnceLock::new(),
             watched: self.watched.then(Watched::default),
@@ -169,6 +211,15 @@ impl Broker {
     /// A broker that keeps everything in memory, ready at once.
     pub fn in_memory() -> Self {
         Self::builder().start()
+    }
+
+    /// A broker that keeps what is durable in a folder, which is made if there is none.
+    ///
+    /// # Errors
+    /// As for [`Builder::open`], and if another broker has the folder open.
+    #[cfg(feature = "disk")]
+    pub fn open(folder: impl AsRef<std::path::Path>) -> Result<Self, store::Error> {
+        Self::builder().open(store::DiskStorage::open(folder)?)
     }
 
     /// Settings for a broker.
@@ -231,31 +282,53 @@ impl Broker {
     pub fn tick(&self) -> bool {
         match &self.0.executor {
             Spawner::Threads(_) => false,
-            Spawner::Hand(executor) => executor.try_tick(),
+            Spawner::Hand(executor) => executor.try_tick() || self.turn_store(),
         }
+    }
+
+    /// Turns the store of a broker that is run by hand. Returns whether it had something to do.
+    fn turn_store(&self) -> bool {
+        let mut keeping = self.0.keeping.lock().unwrap_or_else(PoisonError::into_inner);
+        let Keeping::Hand(writer, checkpointer) = &mut *keeping else { return false };
+        // An error stays in the status, which says the rest.
+        let worked = writer.turn().unwrap_or(false) | checkpointer.turn().unwrap_or(false);
+        drop(keeping);
+        if worked {
+            self.0.shared.change(State::note_store);
+        }
+        worked
+    }
+
+    /// Takes in what a storage keeps, and keeps what is durable there from now on.
+    fn recover(&self, storage: impl Storage) -> Result<(Writer, Checkpointer), store::Error> {
+        let (store, writer, checkpointer, recovered) = Store::open(storage, store::Settings::default())?;
+        let journal = Journal::new(Box::new(store.clone()), recovered.next_queue);
+        self.0.shared.change(|state, now| {
+            state.engine.recover(now, recovered);
+            state.engine.set_journal(journal);
+            state.store = Some(store);
+        });
+        Ok((writer, checkpointer))
+    }
+
+    fn set_keeping(&self, keeping: Keeping) {
+        *self.0.keeping.lock().unwrap_or_else(PoisonError::into_inner) = keeping;
     }
 
     /// Adds a virtual host, if there is none of that name.
     pub fn add_vhost(&self, name: &str) {
-        self.change(|engine, _| engine.add_vhost(name));
+        self.0.shared.change(|state, _| state.engine.declare_vhost(name));
     }
 
     /// Lets the broker believe that memory is low, or no longer: whoever publishes meanwhile is blocked
     /// (`connection.blocked`, RabbitMQ's page "Blocked Connections"), until it is over.
     pub fn set_memory_alarm(&self, on: bool) {
-        self.change(|engine, now| engine.set_alarm_of(now, engine::MEMORY, on));
+        self.0.shared.change(|state, now| state.engine.set_alarm_of(now, engine::MEMORY, on));
     }
 
     /// Does something to the engine, and wakes whoever has something to do by that.
     fn change<T>(&self, change: impl FnOnce(&mut Engine, hopmq_proto::Time) -> T) -> T {
-        let now = self.0.shared.clock.now();
-        let mut wakes = Vec::new();
-        let mut state = self.0.shared.lock();
-        let result = change(&mut state.engine, now);
-        state.collect(&mut wakes);
-        drop(state);
-        wakes.into_iter().for_each(std::task::Waker::wake);
-        result
+        self.0.shared.change(|state, now| change(&mut state.engine, now))
     }
 
     /// The clock that the broker goes by.
@@ -286,16 +359,16 @@ impl fmt::Debug for Broker {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        let now = self.shared.clock.now();
-        let mut wakes = Vec::new();
-        let mut state = self.shared.lock();
-        for id in state.engine.session_ids() {
-            let text = "broker forced connection closure with reason 'shutdown'";
-            state.engine.close_session(now, id, code::CONNECTION_FORCED, text);
-        }
-        state.collect(&mut wakes);
-        drop(state);
-        wakes.into_iter().for_each(std::task::Waker::wake);
+        self.shared.change(|state, now| {
+            for id in state.engine.session_ids() {
+                let text = "broker forced connection closure with reason 'shutdown'";
+                state.engine.close_session(now, id, code::CONNECTION_FORCED, text);
+            }
+            state.persist();
+            // Connections may live for their last words, and the storage is free for the next broker at once.
+            state.engine.drop_journal();
+            state.store = None;
+        });
     }
 }
 
@@ -318,3 +391,7 @@ fn threads() -> &'static Executor<'static> {
 
 /// More would wait for the engine's lock most of the time.
 const MOST_THREADS: usize = 4;
+
+fn no_threads(error: io::Error) -> store::Error {
+    store::Error::with_source(store::ErrorKind::Io, "starting the store's threads", error)
+}

@@ -6,10 +6,12 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
 use hopmq_proto::Time;
 
 use super::clock::{Alarm, Clock};
-use crate::engine::{Engine, Id, Session};
+use crate::engine::{self, Contents, Engine, Id, Session};
+use crate::store::{Position, QueueId, Room, Store};
 
 /// A broker's shared part.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) engine: Engine,
+    /// Where what is durable is kept, if it is.
+    pub(crate) store: Option<Store>,
     sleeping: BTreeMap<Id<Session>, Waker>,
     woken: Vec<Id<Session>>,
     /// The keeper's waker, and what its alarm is set to.
@@ -30,8 +34,20 @@ pub(crate) struct State {
 
 impl Shared {
     pub(crate) fn new(engine: Engine, clock: Clock) -> Self {
-        let state = State { engine, sleeping: BTreeMap::new(), woken: Vec::new(), keeper: None };
+        let state = State { engine, store: None, sleeping: BTreeMap::new(), woken: Vec::new(), keeper: None };
         Self { state: Mutex::new(state), clock }
+    }
+
+    /// Does something, and wakes whoever has something to do by that.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut State, Time) -> T) -> T {
+        let now = self.clock.now();
+        let mut wakes = Vec::new();
+        let mut state = self.lock();
+        let result = change(&mut state, now);
+        state.collect(&mut wakes);
+        drop(state);
+        wakes.into_iter().for_each(Waker::wake);
+        result
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
@@ -50,8 +66,37 @@ impl State {
         self.sleeping.remove(&id);
     }
 
+    /// Gives the store what is to be kept. What can't be given now is given the next time; until then nobody hears of
+    /// it.
+    pub(crate) fn persist(&mut self) {
+        let Some(store) = &self.store else { return };
+        self.engine.persist(|group| match store.append(group) {
+            Ok(end) => Some(end),
+            Err(error) => {
+                tracing::warn!(%error, "the store takes nothing");
+                None
+            }
+        });
+    }
+
+    /// The store has something to tell.
+    pub(crate) fn note_store(&mut self, now: Time) {
+        let Some(status) = self.store.as_ref().map(Store::status) else { return };
+        match status.failed {
+            Some(error) => {
+                tracing::error!(%error, "the store has failed: all connections end, and the broker has to start again");
+                self.engine.store_failed();
+            }
+            None => {
+                self.engine.synced(now, status.synced);
+                self.engine.set_alarm_of(now, engine::DISK, status.room != Room::Open);
+            }
+        }
+    }
+
     /// Takes the wakers of all who have something to do, to be woken outside of the lock.
     pub(crate) fn collect(&mut self, wakes: &mut Vec<Waker>) {
+        self.persist();
         self.engine.poll_woken(&mut self.woken);
         for id in self.woken.drain(..) {
             wakes.extend(self.sleeping.remove(&id));
@@ -96,5 +141,19 @@ impl Future for Keeper {
                 _ => return Poll::Pending,
             }
         }
+    }
+}
+
+impl Contents for Store {
+    fn read(&self, queue: QueueId, positions: &[Position]) -> Vec<Option<(Bytes, Bytes)>> {
+        let found = self.read_many(queue, positions).into_iter();
+        let content = |found: Result<crate::store::Content, crate::store::Error>| match found {
+            Ok(content) => Some((content.head, content.body)),
+            Err(error) => {
+                tracing::error!(%error, "a message is lost");
+                None
+            }
+        };
+        found.map(content).collect()
     }
 }

@@ -1,0 +1,119 @@
+//! What is durable comes back: by clients, over a restart, in memory and on disk.
+
+use futures_lite::future::{block_on, zip};
+use hopmq::{Channel, Connection, IoTimer};
+use hopmq_broker::store::MemoryStorage;
+use hopmq_broker::{Broker, Builder};
+
+/// Runs work on a channel of a connection of its own.
+fn with<T>(broker: &Broker, work: impl AsyncFnOnce(&Channel) -> hopmq::Result<T>) -> T {
+    block_on(async {
+        let (connection, driver) = Connection::builder().handshake(broker.connect(), IoTimer::new()).await?;
+        let work = async {
+            let result = work(&connection.channel().await?).await?;
+            connection.close().await?;
+            Ok::<_, hopmq::Error>(result)
+        };
+        zip(driver, work).await.1
+    })
+    .unwrap()
+}
+
+async fn bodies(channel: &Channel, queue: &str) -> hopmq::Result<Vec<String>> {
+    let mut bodies = Vec::new();
+    while let Some(delivery) = channel.get_no_ack(queue).await? {
+        bodies.push(String::from_utf8_lossy(&delivery.body()).into_owned());
+    }
+    Ok(bodies)
+}
+
+async fn fill(channel: &Channel) -> hopmq::Result<()> {
+    channel.exchange("orders").topic().durable().declare().await?;
+    let queue = channel.queue("durable").durable().declare().await?;
+    channel.queue("transient").declare().await?;
+    queue.bind("orders", "order.*").await?;
+    for body in ["1", "2", "3", "4"] {
+        channel.publish("orders", "order.new", body).persistent().confirm().await?;
+    }
+    channel.publish("orders", "order.new", "only in memory").confirm().await?;
+    let first = queue.get().await?.expect("it was confirmed");
+    let second = queue.get().await?.expect("it was confirmed");
+    first.ack()?;
+    second.reject(true)?;
+    // An answer says that the broker has seen what was sent before.
+    channel.queue("durable").passive().await?;
+    Ok(())
+}
+
+async fn check(channel: &Channel) -> hopmq::Result<()> {
+    assert_eq!(channel.queue("durable").passive().await?.message_count(), 3);
+    channel.publish("orders", "order.new", "5").persistent().confirm().await?;
+    let again = channel.get("durable").await?.expect("it was not acked");
+    assert_eq!((&again.body()[..], again.redelivered()), (&b"2"[..], true));
+    again.ack()?;
+    assert_eq!(bodies(channel, "durable").await?, ["3", "4", "5"]);
+    Ok(())
+}
+
+#[test]
+fn what_is_durable_comes_back_from_memory() {
+    let storage = MemoryStorage::new();
+    with(&Broker::builder().open(storage.clone()).unwrap(), fill);
+    with(&Broker::builder().open(storage.clone()).unwrap(), check);
+    let gone = |channel: &Channel| channel.queue("transient").passive();
+    let broker = Broker::builder().open(storage).unwrap();
+    let error = with(&broker, async |channel| Ok(gone(channel).await.unwrap_err()));
+    assert_eq!(error.code(), Some(404));
+}
+
+#[test]
+fn what_is_durable_comes_back_from_disk() {
+    let folder = std::env::temp_dir().join(format!("hopmq-durable-{}", std::process::id()));
+    with(&Broker::open(&folder).unwrap(), fill);
+    with(&Broker::open(&folder).unwrap(), check);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_commit_is_there_after_a_restart_and_what_was_not_committed_is_not() {
+    let storage = MemoryStorage::new();
+    with(&Builder::default().open(storage.clone()).unwrap(), async |channel| {
+        channel.queue("q").durable().declare().await?;
+        channel.tx_select().await?;
+        channel.publish("", "q", "committed").persistent().send().await?;
+        channel.tx_commit().await?;
+        channel.publish("", "q", "pending").persistent().send().await?;
+        Ok(())
+    });
+    let broker = Builder::default().open(storage).unwrap();
+    assert_eq!(with(&broker, async |channel| bodies(channel, "q").await), ["committed"]);
+}
+
+#[test]
+fn a_long_queue_keeps_its_order_though_most_of_it_is_in_the_store_alone() {
+    let storage = MemoryStorage::new();
+    let broker = Builder::default().open(storage.clone()).unwrap();
+    with(&broker, async |channel| {
+        channel.queue("long").durable().declare().await?;
+        let mut confirms = Vec::new();
+        for number in 0..40_000_u32 {
+            let body = number.to_string();
+            confirms.push(channel.publish("", "long", body.as_str()).persistent().confirm_later().await?);
+        }
+        for confirm in confirms {
+            confirm.await?;
+        }
+        Ok(())
+    });
+    drop(broker);
+    let broker = Builder::default().open(storage).unwrap();
+    with(&broker, async |channel| {
+        let mut consumer = channel.consume("long").prefetch(500).start().await?;
+        for number in 0..40_000_u32 {
+            let delivery = futures_lite::StreamExt::next(&mut consumer).await.expect("it goes on")?;
+            assert_eq!(delivery.body()[..], *number.to_string().as_bytes());
+            delivery.ack()?;
+        }
+        Ok(())
+    });
+}
