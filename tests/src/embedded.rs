@@ -1,8 +1,10 @@
-//! The suite's other broker: `HOPMQ_BROKER=embedded` runs every scenario against `hopmq-broker`, in this very process.
+//! The suite's other broker: `HOPMQ_BROKER=embedded` runs every scenario against `hopmq-broker`, in this very process;
+//! `HOPMQ_BROKER=durable` does with a store, so that whatever is durable waits until it is safe.
 
 use std::sync::OnceLock;
 
 use hopmq_broker::Broker;
+use hopmq_broker::store::MemoryStorage;
 
 /// Scenarios that only RabbitMQ can run, and why.
 const ONLY_RABBITMQ: [(&str, &str); 12] = [
@@ -30,13 +32,14 @@ const ONLY_RABBITMQ: [(&str, &str); 12] = [
 pub(crate) fn embedded() -> Option<&'static (Broker, String)> {
     static BROKER: OnceLock<Option<(Broker, String)>> = OnceLock::new();
     let start = || {
-        let wanted = std::env::var("HOPMQ_BROKER").is_ok_and(|broker| broker == "embedded");
-        wanted.then(|| {
-            let broker = Broker::in_memory();
-            broker.add_vhost("hopmq-other");
-            let address = broker.listen("127.0.0.1:0").expect("the system has a free port");
-            (broker, format!("amqp://guest:guest@{address}/%2f"))
-        })
+        let broker = match std::env::var("HOPMQ_BROKER").ok()?.as_str() {
+            "embedded" => Broker::in_memory(),
+            "durable" => Broker::builder().open(MemoryStorage::new()).expect("there is nothing to be damaged"),
+            other => panic!("HOPMQ_BROKER is {other}, which is no broker: it can be embedded or durable"),
+        };
+        broker.add_vhost("hopmq-other");
+        let address = broker.listen("127.0.0.1:0").expect("the system has a free port");
+        Some((broker, format!("amqp://guest:guest@{address}/%2f")))
     };
     BROKER.get_or_init(start).as_ref()
 }

@@ -16,10 +16,14 @@ pub(crate) fn run(filters: &[String]) -> Result {
     steps.run("a RabbitMQ to test against", || rabbitmq::start().map(|started| broker = Some(started)));
     if let Some(broker) = &broker {
         steps.run("cargo test", || cargo_test(&["--workspace"], filters, &broker.environment));
-        let embedded = [("HOPMQ_BROKER".to_owned(), "embedded".to_owned())];
-        let environment: Vec<_> = broker.environment.iter().cloned().chain(embedded).collect();
-        let run = || cargo_test(&["--package", "hopmq-tests"], filters, &environment);
-        steps.run("the scenarios on the embedded broker", run);
+        for (kind, name) in [
+            ("embedded", "the scenarios on the embedded broker"),
+            ("durable", "the scenarios on the embedded broker with a store"),
+        ] {
+            let embedded = [("HOPMQ_BROKER".to_owned(), kind.to_owned())];
+            let environment: Vec<_> = broker.environment.iter().cloned().chain(embedded).collect();
+            steps.run(name, || cargo_test(&["--package", "hopmq-tests"], filters, &environment));
+        }
     }
     if broker.is_some_and(|broker| broker.started) {
         steps.run("stop RabbitMQ", rabbitmq::stop);
