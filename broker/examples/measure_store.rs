@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::error::Error;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -23,13 +24,20 @@ const COMMIT: u64 = 100;
 const WINDOW: usize = 1000;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let folder = std::env::args().nth(1).unwrap_or_else(|| "target/measure-store".into());
-    let folder = Path::new(&folder);
-    for (count, size) in [(300_000, 1024), (300_000, 100)] {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let folder = Path::new(arguments.first().map_or("target/measure-store", String::as_str));
+    if arguments.len() > 1 {
+        return start(folder);
+    }
+    for (count, size) in [(300_000, 1024), (1_000_000, 100)] {
         commits(folder, count, size)?;
         window(folder, count, size)?;
     }
-    backlog(folder, 1_000_000, 100)
+    backlog(folder, 1_000_000, 100)?;
+    // In a process of its own, whose memory is that of the start alone.
+    let status = Command::new(std::env::current_exe()?).arg(folder).arg("start").status()?;
+    fs::remove_dir_all(folder)?;
+    if status.success() { Ok(()) } else { Err("the start failed".into()) }
 }
 
 /// What this process has used.
@@ -149,28 +157,33 @@ fn window(folder: &Path, count: u64, size: usize) -> Result<(), Box<dyn Error>> 
 /// Messages that nobody takes, and a start with them.
 fn backlog(folder: &Path, count: u64, size: usize) -> Result<(), Box<dyn Error>> {
     let _ = fs::remove_dir_all(folder);
-    {
-        let (store, mut writer, mut checkpointer, _) = Store::open(DiskStorage::open(folder)?, Settings::default())?;
-        let (mut group, body) = (Group::new(), Bytes::from(vec![7; size]));
-        group.declare_queue(QUEUE, b"orders");
-        let used = Used::now();
-        for position in 1..=count {
-            publish(&store, &mut group, position, &body)?;
-            if position % COMMIT == 0 {
-                writer.turn()?;
-                checkpointer.turn()?;
-            }
+    let (store, mut writer, mut checkpointer, _) = Store::open(DiskStorage::open(folder)?, Settings::default())?;
+    let (mut group, body) = (Group::new(), Bytes::from(vec![7; size]));
+    group.declare_queue(QUEUE, b"orders");
+    let used = Used::now();
+    for position in 1..=count {
+        publish(&store, &mut group, position, &body)?;
+        if position % COMMIT == 0 {
+            writer.turn()?;
+            checkpointer.turn()?;
         }
-        used.print(&format!("{size} B, {COMMIT} per commit, not settled"), count, size);
-        while checkpointer.turn_eagerly()? {}
     }
+    used.print(&format!("{size} B, {COMMIT} per commit, not settled"), count, size);
+    Ok(())
+}
+
+/// A start with what [`backlog`] left, part of it in segments and part in the log; then all is read, and settled.
+fn start(folder: &Path) -> Result<(), Box<dyn Error>> {
     let (before, start) = (resident(), Instant::now());
     let (store, _writer, _checkpointer, recovered) = Store::open(DiskStorage::open(folder)?, Settings::default())?;
-    let ready = recovered.queues[0].messages.len();
+    let seconds = start.elapsed().as_secs_f64();
+    let queue = &recovered.queues[0];
+    let (count, size) = (queue.messages.len() as u64, queue.messages[0].body_len);
+    let with_list = resident().saturating_sub(before) / count;
+    let list = size_of::<RecoveredMessage>();
     println!(
-        "start with {ready} messages of {size} B: {:.2} s, {} bytes of memory per message with the list of them",
-        start.elapsed().as_secs_f64(),
-        (resident().saturating_sub(before)) / count,
+        "start with {count} messages of {size} B: {seconds:.2} s, {with_list} bytes of memory per message, \
+         {list} of them for the list that the broker takes"
     );
     drop(recovered);
     let (start, positions) = (Instant::now(), (1..=count).map(Position).collect::<Vec<_>>());
@@ -184,8 +197,7 @@ fn backlog(folder: &Path, count: u64, size: usize) -> Result<(), Box<dyn Error>>
         store.append(&mut group)?;
     }
     println!("settling them one by one: {:.2} µs per message", start.elapsed().as_secs_f64() * 1e6 / count as f64);
-    drop((store, _writer, _checkpointer));
-    Ok(fs::remove_dir_all(folder)?)
+    Ok(())
 }
 
 /// Bytes of memory that this process has.

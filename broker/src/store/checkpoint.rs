@@ -13,7 +13,7 @@ use super::Error;
 use super::index::{Index, Span};
 use super::log::{self, LogFile, Spare};
 use super::manifest::{self, LogStart, Manifest};
-use super::moving::{self, FullLog, Gathered};
+use super::moving::{FullLog, Mover};
 use super::segment::{self, Segment};
 use super::shared::{Shared, State};
 use super::writer::make;
@@ -130,16 +130,14 @@ impl Checkpointer {
         if logs.is_empty() && sparse.is_empty() && !dead {
             return Ok(false);
         }
-        let mut gathered = Gathered::default();
+        let mut mover = Mover::new(&self.shared);
         for log in logs.iter().filter(|log| log.live > 0) {
-            gathered.log(&self.shared, log, false)?;
+            mover.log(log, false)?;
         }
         for (id, segment) in &sparse {
-            gathered.segment(&self.shared, *id, segment)?;
+            mover.segment(*id, segment)?;
         }
-        for written in moving::write(&self.shared, gathered)? {
-            moving::relocate(&self.shared, written);
-        }
+        mover.finish()?;
         self.commit = Some(self.prepare(logs.len(), false));
         Ok(true)
     }
@@ -147,13 +145,11 @@ impl Checkpointer {
     /// Moves all that lives in a damaged log to segments, and begins a new log and a new manifest.
     pub(super) fn renew(&mut self) -> Result<(), Error> {
         let logs = all_logs(&self.shared.lock());
-        let mut gathered = Gathered::default();
+        let mut mover = Mover::new(&self.shared);
         for log in &logs {
-            gathered.log(&self.shared, log, true)?;
+            mover.log(log, true)?;
         }
-        for written in moving::write(&self.shared, gathered)? {
-            moving::relocate(&self.shared, written);
-        }
+        mover.finish()?;
         let commit = self.prepare(logs.len(), true);
         self.commit(commit)
     }

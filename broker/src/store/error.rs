@@ -23,6 +23,8 @@ pub enum ErrorKind {
     Io,
     /// There is no room for a publish: nothing of its group was appended. Settle, or wait for space.
     Full,
+    /// A group that no file can take. The caller is at fault: make smaller ones.
+    TooLarge,
     /// A file is not as it was written. Restore the folder from a copy, or start with
     /// [`Settings::salvage`](super::Settings::salvage) and lose what is damaged.
     Damaged,

@@ -9,6 +9,9 @@ use super::{
     Writer, read,
 };
 
+/// Bytes of a group's operations, without the bodies that get files of their own.
+const LARGEST_GROUP: usize = 1 << 30;
+
 /// An open folder. Cheap to clone; all clones are the same. See the [module](super) for how it is used.
 ///
 /// When the last one is dropped, the threads of [`Writer::spawn`] make safe what is pending, and end.
@@ -38,8 +41,9 @@ impl Store {
     /// Orders a group after all earlier ones and empties it. It is safe when [`Status::synced`] is not before the
     /// returned [`Lsn`]. Does not wait.
     ///
-    /// Fails with [`ErrorKind::Full`] if the group publishes and far too much is pending: the group is as it was. Fails
-    /// for ever once the disk has failed.
+    /// Fails with [`ErrorKind::Full`] if the group publishes and far too much is pending, and with
+    /// [`ErrorKind::TooLarge`] if it is larger than 1 GiB: the group is as it was. Fails for ever once the disk has failed,
+    /// or the threads have ended.
     pub fn append(&self, group: &mut Group) -> Result<Lsn, Error> {
         let Shared { settings, to_write, .. } = &*self.0.0;
         let mut state = self.0.0.lock();
@@ -47,6 +51,13 @@ impl Store {
         let state = &mut *state;
         if group.is_empty() {
             return Ok(Lsn(state.log.end));
+        }
+        if state.closing {
+            return Err(Error::new(ErrorKind::Io, "the store is closed: its threads have ended"));
+        }
+        if group.bytes.len() > LARGEST_GROUP {
+            let what = format!("a group of {} bytes: {LARGEST_GROUP} is the most", group.bytes.len());
+            return Err(Error::new(ErrorKind::TooLarge, what));
         }
         if group.publishes && state.log.waiting > settings.pending_limit.saturating_mul(2) {
             let why = format!("{} bytes wait for the disk already", state.log.waiting);

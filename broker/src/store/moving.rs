@@ -15,6 +15,8 @@ use super::writer::sync_error;
 
 /// A queue that has less to move than this part of a segment shares one with others.
 const OWN_SEGMENT: u64 = 16;
+/// How many bytes are gathered before they are written.
+const SLICE: usize = 16 << 20;
 /// How many messages are relocated under one lock.
 const BATCH: usize = 512;
 
@@ -39,16 +41,17 @@ struct Moving {
     at: usize,
 }
 
-/// What is to move.
-#[derive(Debug, Default)]
-pub(super) struct Gathered {
+/// Gathers what is to move, and moves it a slice at a time.
+#[derive(Debug)]
+pub(super) struct Mover<'a> {
+    shared: &'a Shared,
     moving: Vec<Moving>,
     parcels: Vec<u8>,
 }
 
 /// What is safe in a segment, but not in the index.
 #[derive(Debug)]
-pub(super) struct Written {
+struct Written {
     id: u32,
     /// What the segment is with it.
     grown: Segment,
@@ -56,9 +59,14 @@ pub(super) struct Written {
     moved: Vec<(Moving, Spot)>,
 }
 
-impl Gathered {
+impl<'a> Mover<'a> {
+    pub(super) fn new(shared: &'a Shared) -> Self {
+        Self { shared, moving: Vec::new(), parcels: Vec::new() }
+    }
+
     /// Takes what lives in a log file. Fails where the log is damaged, or leaves that out.
-    pub(super) fn log(&mut self, shared: &Shared, log: &FullLog, salvage: bool) -> Result<(), Error> {
+    pub(super) fn log(&mut self, log: &FullLog, salvage: bool) -> Result<(), Error> {
+        let shared = self.shared;
         let name = &log.named.name;
         let failed = |error| Error::io(format!("reading {name}"), error);
         let mut frames = Frames::new(log.named.file.as_ref(), log.base, Some(log.end)).map_err(failed)?;
@@ -88,6 +96,8 @@ impl Gathered {
                 let from = vec![from; entry.targets.len()];
                 self.push(entry, from, publish.parcel.bytes);
             }
+            drop(state);
+            self.move_slice()?;
         }
         if salvage || frames.at() == log.end {
             Ok(())
@@ -97,7 +107,8 @@ impl Gathered {
     }
 
     /// Takes what lives in a segment.
-    pub(super) fn segment(&mut self, shared: &Shared, id: u32, segment: &Segment) -> Result<(), Error> {
+    pub(super) fn segment(&mut self, id: u32, segment: &Segment) -> Result<(), Error> {
+        let shared = self.shared;
         let name = segment::file_name(id);
         let failed = |error| Error::io(format!("reading {name}"), error);
         let file = shared.segment(id).map_err(failed)?;
@@ -119,6 +130,7 @@ impl Gathered {
                 let mut parcel = vec![0; entry.parcel_len];
                 read_full(file.as_ref(), &mut parcel, u64::from(offset)).map_err(failed)?;
                 self.push(entry, from, &parcel);
+                self.move_slice()?;
             }
         }
         Ok(())
@@ -129,6 +141,20 @@ impl Gathered {
             self.moving.push(Moving { entry, from, at: self.parcels.len() });
             self.parcels.extend_from_slice(parcel);
         }
+    }
+
+    fn move_slice(&mut self) -> Result<(), Error> {
+        if self.parcels.len() < SLICE { Ok(()) } else { self.finish() }
+    }
+
+    /// Moves what was gathered: it is safe where it is then, but the manifest does not say so yet.
+    pub(super) fn finish(&mut self) -> Result<(), Error> {
+        let moving = std::mem::take(&mut self.moving);
+        for written in write(self.shared, moving, &self.parcels)? {
+            relocate(self.shared, written);
+        }
+        self.parcels.clear();
+        Ok(())
     }
 
     /// By whose segments they belong to: those of their queue, if it has at least `own` bytes.
@@ -152,15 +178,14 @@ impl Gathered {
     }
 }
 
-/// Writes what was gathered to segments, and makes it safe there.
-pub(super) fn write(shared: &Shared, gathered: Gathered) -> Result<Vec<Written>, Error> {
-    let Gathered { moving, parcels } = gathered;
+/// Writes messages to segments, and makes them safe there.
+fn write(shared: &Shared, moving: Vec<Moving>, parcels: &[u8]) -> Result<Vec<Written>, Error> {
     let own = shared.settings.segment_size / OWN_SEGMENT;
     let growing = segment::growing(&shared.lock().index.segments);
     let mut pen = Pen { shared, open: BTreeMap::new(), created: Vec::new(), written: Vec::new() };
     let all = || {
-        for (owner, moving) in Gathered::by_owner(moving, own) {
-            pen.write(owner, growing.get(&owner).copied(), moving, &parcels)?;
+        for (owner, moving) in Mover::by_owner(moving, own) {
+            pen.write(owner, growing.get(&owner).copied(), moving, parcels)?;
         }
         pen.sync()
     };
@@ -248,7 +273,7 @@ impl Pen<'_> {
 }
 
 /// Lets the index point to where messages lie now.
-pub(super) fn relocate(shared: &Shared, written: Written) {
+fn relocate(shared: &Shared, written: Written) {
     let Written { id, grown, targets, moved } = written;
     {
         let index = &mut shared.lock().index;

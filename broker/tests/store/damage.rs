@@ -13,11 +13,12 @@ fn folder(seed: u64) -> (CrashStorage, Model, Model) {
     let mut group = Group::with_large_body(LARGE);
     let (mut before, count) = (Model::default(), 40 + workload.random.below(60));
     for nth in 0..count {
-        before = model.clone();
-        for step in workload.group(&model) {
-            step.put(&mut group);
-            model.apply(&step);
+        let steps = workload.group(&model);
+        steps.iter().for_each(|step| step.put(&mut group));
+        if !group.is_empty() {
+            before = model.clone();
         }
+        steps.iter().for_each(|step| model.apply(step));
         store.append(&mut group).unwrap();
         writer.turn().unwrap();
         if nth + 2 < count && workload.random.below(4) == 0 {
@@ -92,7 +93,8 @@ fn a_flipped_bit_is_never_believed() {
         30
     });
     println!("{refused} refused, {unread} met when read, {harmless} harmless, {tail} taken for a torn end");
-    assert!(refused > 10 && unread > 0, "these disks were not damaged enough");
+    let one_seed = std::env::var_os("HOPMQ_SEED").is_some();
+    assert!(one_seed || (refused > 10 && unread > 0), "these disks were not damaged enough");
 }
 
 /// What is not damaged can be had, and the folder is whole again.
