@@ -97,22 +97,24 @@ impl Checkpointer {
 
     /// Removes bodies that nobody needs, and reserves space for the next log file.
     fn tidy(&self) -> Result<bool, Error> {
-        let (dead, capacity) = {
+        let largest = self.shared.settings.log_file_size;
+        let (useless, capacity) = {
             let mut state = self.shared.lock();
             let synced = state.log.synced;
-            let dead: Vec<_> = state.index.dead_bodies.extract_if(.., |(end, _)| *end <= synced).collect();
-            let capacity = state.log.wanted_spare(self.shared.settings.log_file_size);
-            (dead, capacity.filter(|_| !state.disk_full))
+            let dead = state.index.dead_bodies.extract_if(.., |(end, _)| *end <= synced);
+            let mut useless: Vec<String> = dead.map(|(_, id)| log::body_name(id)).collect();
+            useless.extend(state.log.outgrown(largest).into_iter().map(|spare| spare.named.name));
+            (useless, state.log.wanted_spare(largest).filter(|_| !state.disk_full))
         };
-        for (_, id) in &dead {
+        for name in &useless {
             // Whoever is left over is found by the next start.
-            let _ = self.shared.storage.remove(&log::body_name(*id));
+            let _ = self.shared.storage.remove(name);
         }
         if let Some(capacity) = capacity {
             let named = make(&self.shared, capacity)?;
             self.shared.lock().log.spares.push(Spare { named, capacity, base: None });
         }
-        Ok(!dead.is_empty() || capacity.is_some())
+        Ok(!useless.is_empty() || capacity.is_some())
     }
 
     fn checkpoint(&mut self, eager: bool) -> Result<bool, Error> {

@@ -181,6 +181,13 @@ impl Log {
         (self.end - file.base > file.capacity / 2 && !has()).then_some(capacity)
     }
 
+    /// Takes out the spare files that are too small by now.
+    pub(super) fn outgrown(&mut self, largest: u64) -> Vec<Spare> {
+        let Some(file) = self.files.back() else { return Vec::new() };
+        let capacity = next_capacity(file.capacity, largest);
+        self.spares.extract_if(.., |spare| spare.capacity < capacity).collect()
+    }
+
     /// Bytes of the files before the one in use.
     pub(super) fn full_bytes(&self) -> u64 {
         self.files.iter().rev().skip(1).map(|file| file.capacity).sum()
