@@ -1,7 +1,8 @@
 //! Sessions of clients of other languages, each against the broker under test: see `foreign/README.md`.
 //!
-//! Their packages are installed into `target/foreign`. Where their language is not on the machine, the test says so; so
-//! it does where a package can't be had, unless this is CI, which can have all of them.
+//! The packages of Python and Node are installed into `target/foreign`. Where their language is not on the machine, the
+//! test says so; so it does where a package can't be had, unless this is CI, which can have all of them. Those of Java,
+//! Ruby and Go are Debian's: they are tested where somebody has installed them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -80,7 +81,7 @@ fn skip(script: &str, why: &Missing) {
 
 fn run(command: &mut Command) {
     match output(command.arg(&broker().amqp)) {
-        Ok(steps) => assert!(steps.trim_end().ends_with(": close"), "the session broke off:\n{steps}"),
+        Ok(steps) => assert!(steps.contains(": close\n"), "the session broke off:\n{steps}"),
         Err(error) => panic!("{error}"),
     }
 }
@@ -104,6 +105,14 @@ fn node_session(script: &str) {
             run(Command::new("node").arg(copy));
         }
         Err(why) => skip(script, why),
+    }
+}
+
+/// Runs a session whose language and client are on the machine, if `probe` says so.
+fn debian_session(script: &str, packages: &str, probe: &mut Command, command: &mut Command) {
+    match output(probe) {
+        Ok(_) => run(command.arg(script_path(script))),
+        Err(error) => eprintln!("SKIPPED: {script} was not run: it needs Debian's packages {packages} ({error})"),
     }
 }
 
@@ -139,4 +148,34 @@ fn amqplib() {
 #[test]
 fn amqp_client() {
     node_session("amqp_client_session.mjs");
+}
+
+#[test]
+fn java() {
+    const JARS: &str = "/usr/share/java/amqp-client.jar:/usr/share/java/slf4j-api.jar";
+    let mut probe = Command::new("ls");
+    probe.arg("/usr/bin/java").args(JARS.split(':'));
+    debian_session(
+        "JavaSession.java",
+        "openjdk-17-jdk-headless librabbitmq-client-java",
+        &mut probe,
+        Command::new("java").args(["-cp", JARS]),
+    );
+}
+
+#[test]
+fn bunny() {
+    let mut probe = Command::new("ruby");
+    probe.args(["-e", "require 'bunny'"]);
+    debian_session("bunny_session.rb", "ruby-bunny", &mut probe, &mut Command::new("ruby"));
+}
+
+#[test]
+fn amqp091_go() {
+    const PATH: &str = "/usr/share/gocode";
+    let mut probe = Command::new("go");
+    probe.env("GO111MODULE", "off").env("GOPATH", PATH).args(["list", "github.com/rabbitmq/amqp091-go"]);
+    let mut command = Command::new("go");
+    command.env("GO111MODULE", "off").env("GOPATH", PATH).env("GOCACHE", target().join("go")).arg("run");
+    debian_session("amqp091_session.go", "golang-go golang-github-rabbitmq-amqp091-go-dev", &mut probe, &mut command);
 }

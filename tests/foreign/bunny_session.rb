@@ -1,0 +1,89 @@
+# A session of bunny.
+
+require "bunny"
+require "securerandom"
+
+OWN = SecureRandom.uuid
+
+def step(name)
+  puts "bunny: #{name}"
+  $stdout.flush
+end
+
+def check(holds, what)
+  raise what unless holds
+end
+
+def refused(connection, refusal)
+  yield connection.create_channel
+rescue refusal
+  nil
+else
+  raise "#{refusal} should have come"
+end
+
+# The next delivery of a queue, and its consumer is gone.
+def one(queue)
+  came = Queue.new
+  consumer = queue.subscribe(manual_ack: true) { |*delivery| came << delivery }
+  delivery = came.pop
+  consumer.cancel
+  delivery
+end
+
+connection = Bunny.new(ARGV[0], heartbeat: 1, automatically_recover: false)
+connection.start
+channel = connection.create_channel
+exchange = channel.topic("x-#{OWN}", auto_delete: true)
+queue = channel.queue("", exclusive: true)
+queue.bind(exchange, routing_key: "orders.#")
+step("declare and bind")
+
+channel.confirm_select
+returned = Queue.new
+exchange.on_return { |info, _, body| returned << [info.reply_code, body] }
+headers = { "n" => 1, "s" => "text", "list" => [1, "two"], "table" => { "a" => 1.5 } }
+exchange.publish("hello", routing_key: "orders.eu", headers: headers, persistent: true, message_id: "m")
+exchange.publish("back", routing_key: "elsewhere", mandatory: true)
+check(channel.wait_for_confirms, "all are confirmed")
+check(returned.pop == [312, "back"], "it came back")
+step("publish, return, confirm")
+
+info, properties, body = one(queue)
+got = [body, properties.headers, properties.message_id]
+check(got == ["hello", headers, "m"], "another message: #{got}")
+channel.nack(info.delivery_tag, false, true)
+info, _, body = queue.pop(manual_ack: true)
+check(info.redelivered? && queue.message_count.zero? && body == "hello", "it was redelivered")
+channel.ack(info.delivery_tag)
+check(queue.pop == [nil, nil, nil], "it is empty")
+step("consume, nack, get, ack")
+
+letters = { "x-message-ttl" => 10, "x-dead-letter-exchange" => "", "x-dead-letter-routing-key" => queue.name }
+mortal = channel.queue("", exclusive: true, arguments: letters)
+channel.default_exchange.publish("late", routing_key: mortal.name)
+info, properties, = one(queue)
+check(properties.headers["x-death"][0]["reason"] == "expired", "it expired")
+channel.ack(info.delivery_tag)
+step("time to live and dead letter")
+
+transacted = connection.create_channel
+transacted.tx_select
+transacted.default_exchange.publish("gone", routing_key: queue.name)
+transacted.tx_rollback
+transacted.default_exchange.publish("kept", routing_key: queue.name)
+transacted.tx_commit
+check(queue.pop[2] == "kept", "it was committed")
+step("transactions")
+
+refused(connection, Bunny::NotFound) { |other| other.queue("missing-#{OWN}", passive: true) }
+refused(connection, Bunny::PreconditionFailed) { |other| other.fanout("x-#{OWN}", auto_delete: true) }
+refused(connection, Bunny::AccessRefused) { |other| other.queue("amq.mine") }
+step("refusals")
+
+sleep 2.5
+check(connection.open? && queue.message_count.zero?, "it is alive")
+step("heartbeats")
+
+connection.close
+step("close")
