@@ -185,7 +185,8 @@ fn an_exclusive_queue_is_405_for_everything_that_another_connection_tries() {
     let stage = Stage::new();
     let (owner, stranger) = (stage.connect(), stage.connect());
     owner.channel(1).queue("q", &[]);
-    owner.lane(1).bind("q", "amq.fanout", "", &[]);
+    let own = &stage.name("own");
+    owner.lane(1).bind("q", "amq.direct", own, &[]);
     let ch = stranger.channel(1);
     let q = &ch.name("q");
     let locked = |method| {
@@ -198,8 +199,14 @@ fn an_exclusive_queue_is_405_for_everything_that_another_connection_tries() {
     ch.refuses(&named(q), &locked("queue.declare"));
     ch.refuses(&queue::Declare { exclusive: true, ..named(q) }, &locked("queue.declare"));
     ch.refuses(&queue::Declare { passive: true, ..named(q) }, &locked("queue.declare"));
-    ch.refuses(&queue::Bind { queue: q, exchange: "amq.fanout", ..Default::default() }, &locked("queue.bind"));
-    ch.refuses(&queue::Unbind { queue: q, exchange: "amq.fanout", ..Default::default() }, &locked("queue.unbind"));
+    ch.refuses(
+        &queue::Bind { queue: q, exchange: "amq.direct", routing_key: own, ..Default::default() },
+        &locked("queue.bind"),
+    );
+    ch.refuses(
+        &queue::Unbind { queue: q, exchange: "amq.direct", routing_key: own, ..Default::default() },
+        &locked("queue.unbind"),
+    );
     ch.refuses(&queue::Purge { queue: q, ..Default::default() }, &locked("queue.purge"));
     ch.refuses(&queue::Delete { queue: q, ..Default::default() }, &locked("queue.delete"));
     ch.refuses(&basic::Get { queue: q, ..Default::default() }, &locked("basic.get"));

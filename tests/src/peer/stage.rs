@@ -9,6 +9,7 @@ use hopmq_proto::method::{connection, exchange, queue};
 
 use super::Peer;
 use crate::broker;
+use crate::embedded::embedded;
 
 /// The place of one scenario on the broker: names that end in a suffix of its own, which no line shows.
 #[derive(Debug)]
@@ -27,6 +28,15 @@ impl Stage {
         let run = RUN.get_or_init(|| RandomState::new().hash_one(std::process::id()) as u32);
         let suffix = format!("~{run:08x}.{}~", COUNT.fetch_add(1, Ordering::Relaxed));
         Self { suffix, left: RefCell::default(), users: RefCell::default() }
+    }
+
+    /// A place on a broker that can have more users than `guest`. Says so where it can't.
+    pub fn with_users() -> Option<Self> {
+        if embedded().is_some() {
+            eprintln!("SKIPPED: the embedded broker has one user");
+            return None;
+        }
+        Some(Self::new())
     }
 
     /// What every name of this scenario ends in.
