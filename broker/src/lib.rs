@@ -5,4 +5,6 @@ pub mod inspect;
 mod server;
 pub mod store;
 
-pub use server::{Broker, Builder, Clock, Confirms, Direction, Disturb, Faults, Inspect, Passed, Period, Pipe};
+pub use server::{
+    Broker, Builder, Clock, Confirms, Direction, Disturb, Faults, Inspect, Passed, Period, Permissions, Pipe, UserError,
+};

@@ -3,11 +3,11 @@
 
 use std::sync::OnceLock;
 
-use hopmq_broker::Broker;
 use hopmq_broker::store::MemoryStorage;
+use hopmq_broker::{Broker, Permissions};
 
 /// Scenarios that only RabbitMQ can run, and why.
-const ONLY_RABBITMQ: [(&str, &str); 12] = [
+const ONLY_RABBITMQ: [(&str, &str); 10] = [
     ("the_broker_shows_a_connection_by_its_name", "the management API is not part of the embedded broker"),
     (
         "all_that_waits_ends_with_320_when_the_broker_closes_the_connection",
@@ -17,8 +17,6 @@ const ONLY_RABBITMQ: [(&str, &str); 12] = [
         "what_waits_while_publishing_is_blocked_ends_with_the_connection",
         "it asks the management API to close a connection",
     ),
-    ("what_a_user_may_not_do_is_403_and_closes_the_channel_alone", "it has one user"),
-    ("virtual_hosts_are_worlds_apart", "it has one user"),
     ("a_stream_is_read_by_everybody_from_where_they_like", "it refuses streams"),
     ("a_client_certificate_lets_its_owner_in", "TLS"),
     ("tls_with_the_brokers_own_root_carries_large_messages", "TLS"),
@@ -38,6 +36,10 @@ pub(crate) fn embedded() -> Option<&'static (Broker, String)> {
             other => panic!("HOPMQ_BROKER is {other}, which is no broker: it can be embedded or durable"),
         };
         broker.add_vhost("hopmq-other");
+        broker.add_user("hopmq-limited", "limited").expect("the password can be hashed");
+        let own = "^hopmq-limited";
+        let permissions = Permissions { configure: own, write: own, read: own };
+        broker.set_permissions("hopmq-limited", "/", permissions).expect("these are patterns");
         let address = broker.listen("127.0.0.1:0").expect("the system has a free port");
         Some((broker, format!("amqp://guest:guest@{address}/%2f")))
     };

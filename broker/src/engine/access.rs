@@ -1,14 +1,20 @@
-//! Who may do what: the one place that is asked before an operation.
+//! Who may do what: the one place that is asked before an operation (RabbitMQ's page "Access Control").
 //!
-//! Owns the users. It must never know what the operation does.
+//! Owns the users: their passwords, tags and permissions. It must never know what an operation does, nor check a
+//! password that is hashed: that takes long on purpose, so it hands out a [`Claim`] and is told what became of it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 
 use hopmq_proto::FieldTable;
 use hopmq_proto::Value;
+use regex_lite::Regex;
 
 use super::exchange::Name;
 use super::refusal::Refusal;
 
-/// What a user wants to do with a queue or an exchange (RabbitMQ's page "Access Control").
+/// What a user wants to do with a queue or an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Permission {
     Configure,
@@ -36,52 +42,225 @@ pub(crate) struct User {
 #[derive(Clone, Debug)]
 pub(crate) enum Login {
     In(User),
+    /// The password has to be checked first.
+    Check(Claim),
     Refused(Refusal),
     /// The mechanism is not one that was offered.
     Unknown,
 }
 
-/// The users and what they may do: `guest` with the password `guest`, who may do everything.
+/// Somebody says that this is their password. It has to fit the hash.
+#[derive(Clone)]
+pub(crate) struct Claim {
+    pub(crate) user: Name,
+    pub(crate) password: Vec<u8>,
+    pub(crate) hash: Arc<str>,
+    mechanism: &'static str,
+}
+
+/// How a user proves who they are.
+#[derive(Clone)]
+pub(crate) enum Password {
+    /// Everybody knows it: that of `guest`, who comes from this machine alone.
+    WellKnown(&'static str),
+    /// argon2, as a PHC string.
+    Hash(Arc<str>),
+}
+
+/// Names that somebody may use: a regular expression that matches anywhere in them. The empty one matches none.
+#[derive(Clone, Debug)]
+pub(crate) enum Pattern {
+    All,
+    None,
+    Some(Regex),
+}
+
+/// The users and what they may do.
 #[derive(Debug, Default)]
-pub(crate) struct Access;
+pub(crate) struct Access {
+    users: BTreeMap<Name, Account>,
+}
+
+#[derive(Debug)]
+struct Account {
+    password: Password,
+    /// Whether it may come from this machine alone.
+    local: bool,
+    impersonator: bool,
+    /// By virtual host.
+    permissions: BTreeMap<Name, Permissions>,
+    /// By virtual host and exchange: what may be written and read.
+    topics: BTreeMap<(Name, Name), [Pattern; 2]>,
+}
+
+/// What may be configured, written and read in a virtual host.
+type Permissions = [Pattern; 3];
 
 /// The mechanisms that are offered.
 pub(crate) const MECHANISMS: &str = "PLAIN AMQPLAIN";
 
+impl fmt::Debug for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claim").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+impl Pattern {
+    /// Reads a pattern.
+    pub(crate) fn parse(text: &str) -> Result<Self, regex_lite::Error> {
+        match text {
+            "" => Ok(Self::None),
+            ".*" => Ok(Self::All),
+            text => Regex::new(text).map(Self::Some),
+        }
+    }
+
+    fn matches(&self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::None => false,
+            Self::Some(regex) => regex.is_match(name),
+        }
+    }
+}
+
 impl Access {
-    /// Lets somebody in, or not.
-    pub(crate) fn login(&self, mechanism: &str, response: &[u8]) -> Login {
-        let credentials = match mechanism {
-            "PLAIN" => plain(response),
-            "AMQPLAIN" => amqplain(response),
+    /// Lets somebody in, or not, or asks to have the password checked. `local` is who comes from this machine.
+    pub(crate) fn login(&self, mechanism: &str, response: &[u8], local: bool) -> Login {
+        let (mechanism, credentials) = match mechanism {
+            "PLAIN" => ("PLAIN", plain(response)),
+            "AMQPLAIN" => ("AMQPLAIN", amqplain(response)),
             _ => return Login::Unknown,
         };
-        match credentials {
-            Some((name, password)) if name == b"guest" && password == b"guest" => {
-                Login::In(User { name: "guest".into(), impersonator: false })
-            }
+        let Some((name, password)) = credentials else { return Login::Refused(refused_login(mechanism)) };
+        let account = std::str::from_utf8(name).ok().and_then(|name| self.users.get_key_value(name));
+        match account {
+            Some((user, account)) if !password.is_empty() && (local || !account.local) => match &account.password {
+                Password::WellKnown(known) if known.as_bytes() == password => Login::In(account.user(user)),
+                Password::WellKnown(_) => Login::Refused(refused_login(mechanism)),
+                Password::Hash(hash) => Login::Check(Claim {
+                    user: user.clone(),
+                    password: password.to_vec(),
+                    hash: Arc::clone(hash),
+                    mechanism,
+                }),
+            },
             _ => Login::Refused(refused_login(mechanism)),
         }
     }
 
+    /// Lets somebody in whose password was checked, unless it has been changed meanwhile.
+    pub(crate) fn judge(&self, claim: &Claim, holds: bool) -> Login {
+        match self.users.get(&claim.user) {
+            Some(account) if holds && account.password.is(&claim.hash) => Login::In(account.user(&claim.user)),
+            _ => Login::Refused(refused_login(claim.mechanism)),
+        }
+    }
+
     /// Whether somebody may open a virtual host that exists.
-    pub(crate) fn may_open(&self, _user: &User, _vhost: &str) -> bool {
-        true
+    pub(crate) fn may_open(&self, user: &User, vhost: &str) -> bool {
+        self.users.get(&user.name).is_some_and(|account| account.permissions.contains_key(vhost))
     }
 
     /// Whether somebody may do what they want.
     pub(crate) fn check(
         &self,
-        _user: &User,
-        _vhost: &str,
-        _permission: Permission,
-        _resource: Resource<'_>,
+        user: &User,
+        vhost: &str,
+        permission: Permission,
+        resource: Resource<'_>,
     ) -> Result<(), Refusal> {
-        Ok(())
+        let permissions = self.users.get(&user.name).and_then(|account| account.permissions.get(vhost));
+        let (kind, name) = match resource {
+            Resource::Queue(name) => ("queue", name),
+            Resource::Exchange("") => ("exchange", "amq.default"),
+            Resource::Exchange(name) => ("exchange", name),
+        };
+        if permissions.is_some_and(|permissions| permissions[permission as usize].matches(name)) {
+            return Ok(());
+        }
+        Err(Refusal::access(format_args!(
+            "access to {kind} '{name}' in vhost '{vhost}' refused for user '{}'",
+            user.name
+        )))
+    }
+
+    /// Whether somebody may write or read messages of a topic exchange by that key.
+    pub(crate) fn check_topic(
+        &self,
+        user: &User,
+        vhost: &str,
+        permission: Permission,
+        exchange: &str,
+        key: &str,
+    ) -> Result<(), Refusal> {
+        let topics = self.users.get(&user.name).filter(|account| !account.topics.is_empty());
+        let Some(patterns) = topics.and_then(|account| account.topics.get(&(vhost.into(), exchange.into()))) else {
+            return Ok(());
+        };
+        if patterns[usize::from(permission == Permission::Read)].matches(key) {
+            return Ok(());
+        }
+        Err(Refusal::access(format_args!(
+            "access to topic '{key}' in exchange '{exchange}' in vhost '{vhost}' refused for user '{}'",
+            user.name
+        )))
+    }
+
+    /// Adds a user without tags and permissions, or gives one that there is another password.
+    pub(crate) fn set_password(&mut self, user: &str, password: Password, local: bool) {
+        let account = self.users.entry(user.into()).or_insert_with(|| Account {
+            password: password.clone(),
+            local,
+            impersonator: false,
+            permissions: BTreeMap::new(),
+            topics: BTreeMap::new(),
+        });
+        account.password = password;
+        account.local = local;
+    }
+
+    /// Removes a user. Who is logged in stays so, and may do nothing any more.
+    pub(crate) fn remove(&mut self, user: &str) -> bool {
+        self.users.remove(user).is_some()
+    }
+
+    /// Lets a user publish in the name of others from the next login on, or no longer.
+    pub(crate) fn set_impersonator(&mut self, user: &str, impersonator: bool) -> bool {
+        self.users.get_mut(user).map(|account| account.impersonator = impersonator).is_some()
+    }
+
+    /// Says what a user may configure, write and read in a virtual host.
+    pub(crate) fn set_permissions(&mut self, user: &str, vhost: &str, permissions: Permissions) -> bool {
+        self.users.get_mut(user).map(|account| account.permissions.insert(vhost.into(), permissions)).is_some()
+    }
+
+    /// Says by which keys a user may write and read messages of a topic exchange.
+    pub(crate) fn set_topics(&mut self, user: &str, vhost: &str, exchange: &str, topics: [Pattern; 2]) -> bool {
+        let key = (vhost.into(), exchange.into());
+        self.users.get_mut(user).map(|account| account.topics.insert(key, topics)).is_some()
     }
 }
 
-/// What somebody hears who is not let in.
+impl Account {
+    fn user(&self, name: &Name) -> User {
+        User { name: name.clone(), impersonator: self.impersonator }
+    }
+}
+
+impl Password {
+    fn is(&self, hash: &Arc<str>) -> bool {
+        matches!(self, Self::Hash(current) if current == hash)
+    }
+}
+
+/// What somebody hears who is not let in, whatever the reason: who tries it learns nothing from it.
 pub(super) fn refused_login(mechanism: &str) -> Refusal {
     Refusal::login(format_args!(
         "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."

@@ -68,6 +68,9 @@ impl Engine {
         self.check(at, Permission::Write, Resource::Queue(&name))?;
         not_the_default(exchange)?;
         self.check(at, Permission::Read, Resource::Exchange(exchange))?;
+        if let Some(source) = self.exchange_named(at.vhost, exchange) {
+            self.check_topic(at, Permission::Read, source, key)?;
+        }
         let destination = Destination::Queue(self.find_queue(at.vhost, &name)?);
         self.check_access_to_destination(at, destination)?;
         let source = self.find_exchange(at.vhost, exchange)?;
@@ -93,6 +96,9 @@ impl Engine {
         self.check(at, Permission::Write, Resource::Exchange(destination))?;
         not_the_default(source)?;
         self.check(at, Permission::Read, Resource::Exchange(source))?;
+        if let Some(source) = self.exchange_named(at.vhost, source) {
+            self.check_topic(at, Permission::Read, source, key)?;
+        }
         let source = self.find_exchange(at.vhost, source)?;
         let destination = Destination::Exchange(self.find_exchange(at.vhost, destination)?);
         Ok((source, Binding { destination, key: key.as_bytes().into(), arguments: arguments.as_bytes().into() }))

@@ -40,6 +40,24 @@ impl Engine {
         }
     }
 
+    /// Whether the user may write or read by that key, if it is a topic exchange.
+    pub(super) fn check_topic(
+        &self,
+        at: At,
+        permission: Permission,
+        exchange: Id<Exchange>,
+        key: &str,
+    ) -> Result<(), Refusal> {
+        let user = self.sessions.get(at.session).and_then(|session| session.user.as_ref());
+        match (user, self.exchanges.get(exchange)) {
+            (Some(user), Some(exchange)) if exchange.spec.kind == Kind::Topic => {
+                let vhost = self.vhost_name(at.vhost);
+                self.access.check_topic(user, &vhost, permission, &exchange.name, key)
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn exchange_named(&self, vhost: Id<Vhost>, name: &str) -> Option<Id<Exchange>> {
         self.vhosts.get(vhost)?.exchanges.get(name).copied()
     }

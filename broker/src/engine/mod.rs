@@ -52,8 +52,7 @@ use std::collections::{BTreeSet, HashMap};
 use hopmq_proto::method::Encode;
 use hopmq_proto::{FieldTable, Time};
 
-use access::Access;
-pub(crate) use access::MECHANISMS;
+pub(crate) use access::{Access, Claim, MECHANISMS, Password, Pattern};
 pub(crate) use alarms::{DISK, MEMORY};
 use consumer::Consumer;
 use exchange::{Exchange, ExchangeSpec, Kind, Name};
@@ -65,6 +64,9 @@ pub(crate) use session::Session;
 pub(crate) use slots::Id;
 use slots::Slots;
 use vhost::Vhost;
+
+/// The user that each broker has from the start, who may do everything, from this machine. It is its own password.
+const GUEST: &str = "guest";
 
 /// What an engine is started with.
 #[derive(Clone, Debug)]
@@ -123,7 +125,7 @@ impl Engine {
             random: config.seed,
             config,
             now: Time::ZERO,
-            access: Access,
+            access: Access::default(),
             vhosts: Slots::default(),
             exchanges: Slots::default(),
             queues: Slots::default(),
@@ -139,6 +141,7 @@ impl Engine {
             shortage: 0,
             faults,
         };
+        engine.access.set_password(GUEST, Password::WellKnown(GUEST), true);
         engine.add_vhost("/");
         engine
     }
@@ -157,11 +160,12 @@ impl Engine {
             ("amq.topic", Kind::Topic, false),
             ("amq.rabbitmq.trace", Kind::Topic, true),
         ];
-        for (name, kind, internal) in predeclared {
+        for (exchange, kind, internal) in predeclared {
             let arguments = FieldTable::new();
             let spec = ExchangeSpec { kind, durable: true, auto_delete: false, internal, arguments };
-            self.add_exchange(vhost, name, spec);
+            self.add_exchange(vhost, exchange, spec);
         }
+        self.access.set_permissions(GUEST, name, [Pattern::All, Pattern::All, Pattern::All]);
         vhost
     }
 
@@ -169,6 +173,12 @@ impl Engine {
     pub(crate) fn declare_vhost(&mut self, name: &str) {
         self.add_vhost(name);
         self.store_vhost(name);
+    }
+
+    /// Changes users and what they may do. What was allowed before is asked again.
+    pub(crate) fn change_access<T>(&mut self, change: impl FnOnce(&mut Access) -> T) -> T {
+        self.topology += 1;
+        change(&mut self.access)
     }
 
     fn vhost_named(&self, name: &str) -> Option<Id<Vhost>> {

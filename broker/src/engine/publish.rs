@@ -293,6 +293,8 @@ impl Engine {
                     self.vhost_name(at.vhost)
                 )));
             }
+            let key = String::from_utf8_lossy(arguments.routing_key);
+            self.check_topic(at, Permission::Write, source, &key)?;
             depends_on_headers |= self.route_from(at.vhost, source, &keys, headers, &mut route.queues);
         }
         route.queues.sort_unstable();

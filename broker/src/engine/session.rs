@@ -8,7 +8,7 @@ use bytes::Bytes;
 use hopmq_proto::method::{MethodId, connection};
 use hopmq_proto::{CloseReason, Connection, Event, FieldTable, Incoming, ReceiveLimits, Role, Time, Transmit, code};
 
-use super::access::{Login, User};
+use super::access::{Claim, Login, User, refused_login};
 use super::channel::Channel;
 use super::consumer::Consumer;
 use super::queue::Queue;
@@ -26,6 +26,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Session {
     pub(crate) proto: Connection,
     pub(crate) user: Option<User>,
+    /// Whether the client is on this machine.
+    local: bool,
+    /// A password to be checked before it goes on.
+    claim: Option<Claim>,
     pub(crate) vhost: Option<Id<Vhost>>,
     pub(crate) client_properties: FieldTable,
     /// Indexed by number.
@@ -64,11 +68,13 @@ impl Session {
 }
 
 impl Engine {
-    /// A client has come.
-    pub(crate) fn connect(&mut self, now: Time) -> Id<Session> {
+    /// A client has come, from this machine if it is `local`.
+    pub(crate) fn connect(&mut self, now: Time, local: bool) -> Id<Session> {
         self.sessions.insert(Session {
             proto: Connection::new(Role::Server, self.config.protocol.clone()),
             user: None,
+            local,
+            claim: None,
             vhost: None,
             client_properties: FieldTable::new(),
             channels: Vec::new(),
@@ -134,16 +140,36 @@ impl Engine {
     }
 
     fn login(&mut self, id: Id<Session>, mechanism: &str, response: &[u8]) {
+        let local = self.sessions.get(id).is_some_and(|session| session.local);
         let login = match self.refuses_login() {
-            true => Login::Refused(super::access::refused_login(mechanism)),
-            false => self.access.login(mechanism, response),
+            true => Login::Refused(refused_login(mechanism)),
+            false => self.access.login(mechanism, response, local),
         };
+        self.let_in(id, login);
+    }
+
+    /// A password that has to be checked: that takes some time, which the engine has not. What came of it is for
+    /// [`Engine::judge`].
+    pub(crate) fn take_claim(&mut self, id: Id<Session>) -> Option<Claim> {
+        self.sessions.get_mut(id)?.claim.take()
+    }
+
+    /// A password was checked.
+    pub(crate) fn judge(&mut self, now: Time, id: Id<Session>, claim: &Claim, holds: bool) {
+        self.now = now;
+        let login = self.access.judge(claim, holds);
+        self.let_in(id, login);
+    }
+
+    fn let_in(&mut self, id: Id<Session>, login: Login) {
         let Some(session) = self.sessions.get_mut(id) else { return };
         match login {
+            Login::Check(claim) => session.claim = Some(claim),
             Login::In(user) => {
                 session.user = Some(user);
                 // It is the time for it: the client has just sent its credentials.
                 let _ = session.proto.tune();
+                Self::wake(&mut self.woken, id, session);
             }
             Login::Refused(refusal) if session.can("authentication_failure_close") => {
                 self.refuse_connection(id, MethodId::default(), refusal);
@@ -162,11 +188,11 @@ impl Engine {
                 session.patience = None;
                 let _ = session.proto.open_ok();
             }
-            (None, Some(_)) => {
+            (None, _) => {
                 let refusal = Refusal::not_allowed(format_args!("vhost {name} not found"));
                 self.refuse_connection(id, MethodId::CONNECTION_OPEN, refusal);
             }
-            (_, None) => {
+            (Some(_), None) => {
                 let user = session.user.as_ref().map_or("", |user| &*user.name);
                 let text = format!("access to vhost '{name}' refused for user '{user}'");
                 self.refuse_connection(id, MethodId::CONNECTION_OPEN, Refusal::not_allowed(text));

@@ -16,7 +16,8 @@ use hopmq_proto::{Incoming, Receiver, Time, Transmit};
 
 use super::clock::Alarm;
 use super::shared::Shared;
-use crate::engine::{Id, Session};
+use super::users;
+use crate::engine::{Claim, Id, Session};
 
 /// Turns that a connection takes before it lets others run.
 const TURNS: usize = 16;
@@ -50,6 +51,8 @@ pub(crate) struct Serving<T> {
     /// Whether nothing is to be read at the moment.
     full: bool,
     deadline: Option<Time>,
+    /// A password to be checked.
+    claim: Option<Claim>,
     phase: Phase,
 }
 
@@ -62,9 +65,10 @@ enum Phase {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
-    pub(crate) fn new(shared: Arc<Shared>, transport: T) -> Self {
+    /// Serves a client, who is on this machine if it is `local`.
+    pub(crate) fn new(shared: Arc<Shared>, transport: T, local: bool) -> Self {
         let mut state = shared.lock();
-        let id = state.engine.connect(shared.clock.now());
+        let id = state.engine.connect(shared.clock.now(), local);
         let limits = state.engine.receive_limits(id);
         drop(state);
         let receiver = Receiver::server(limits.unwrap_or(hopmq_proto::ReceiveLimits {
@@ -87,6 +91,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
             held: false,
             full: false,
             deadline: None,
+            claim: None,
             phase: Phase::Running,
         }
     }
@@ -102,6 +107,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
         let mut readable = true;
         for _ in 0..TURNS {
             let news = self.turn(idle, context);
+            if let Some(claim) = self.claim.take() {
+                self.judge(&claim);
+            }
             if self.phase != Phase::Running {
                 return Poll::Ready(Ok(()));
             }
@@ -149,6 +157,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
         state.persist();
         let engine = &mut state.engine;
         engine.finish(self.id);
+        self.claim = engine.take_claim(self.id);
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             engine.handle_session_timeout(now, self.id);
         }
@@ -179,6 +188,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
         drop(state);
         self.wakes.drain(..).for_each(Waker::wake);
         news
+    }
+
+    /// Checks a password, which takes its time on purpose, and nobody else's: no lock is held.
+    fn judge(&mut self, claim: &Claim) {
+        let holds = users::fits(&claim.password, &claim.hash);
+        let now = self.shared.clock.now();
+        let mut state = self.shared.lock();
+        state.engine.judge(now, self.id, claim, holds);
+        state.collect(&mut self.wakes);
+        drop(state);
+        self.wakes.drain(..).for_each(Waker::wake);
     }
 
     fn sleep(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -11,12 +11,13 @@ mod settle;
 mod shared;
 mod socket;
 mod transcript;
+mod users;
 mod wire;
 
 use std::fmt;
 use std::future::{Future, pending};
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 
@@ -36,6 +37,7 @@ pub use settle::Period;
 use shared::{Keeper, Shared, State};
 use socket::Socket;
 pub use transcript::{Direction, Passed};
+pub use users::{Permissions, UserError};
 use wire::Wire;
 
 use crate::engine::{self, Engine, Journal};
@@ -234,13 +236,30 @@ impl Broker {
         client
     }
 
-    /// Serves a client over any transport: a socket, a TLS stream, a WebSocket. The connection goes on until the client
-    /// or the broker ends it.
+    /// Connects within the process, as a client that comes from that address: see [`serve_from`](Self::serve_from).
+    pub fn connect_from(&self, address: IpAddr) -> Pipe {
+        let (client, server) = pipe::pipe();
+        self.serve_from(server, address);
+        client
+    }
+
+    /// Serves a client of this machine over any transport: a socket, a TLS stream, a WebSocket. The connection goes on
+    /// until the client or the broker ends it.
     pub fn serve<T: AsyncRead + AsyncWrite + Send + Unpin + 'static>(&self, transport: T) {
+        self.serve_local(transport, true);
+    }
+
+    /// Serves a client that comes from that address, as [`serve`](Self::serve) does. Who is not on this machine may not
+    /// log in as `guest`.
+    pub fn serve_from<T: AsyncRead + AsyncWrite + Send + Unpin + 'static>(&self, transport: T, address: IpAddr) {
+        self.serve_local(transport, address.to_canonical().is_loopback());
+    }
+
+    fn serve_local<T: AsyncRead + AsyncWrite + Send + Unpin + 'static>(&self, transport: T, local: bool) {
         let shared = Arc::clone(&self.0.shared);
-        let Some(watched) = &self.0.watched else { return self.spawn(Serving::new(shared, transport)).detach() };
+        let Some(watched) = &self.0.watched else { return self.spawn(Serving::new(shared, transport, local)).detach() };
         let tap = watched.tap();
-        let serving = Serving::new(shared, Wire::new(transport, Arc::clone(&tap), self.clock()));
+        let serving = Serving::new(shared, Wire::new(transport, Arc::clone(&tap), self.clock()), local);
         watched.keep(serving.id(), tap);
         self.spawn(serving).detach();
     }
@@ -274,7 +293,9 @@ impl Broker {
     fn serve_tcp(&self, stream: Async<TcpStream>) {
         // Without it, answers wait for the client's next packet.
         let _ = stream.get_ref().set_nodelay(true);
-        self.serve(Socket::new(stream));
+        // Who is gone already comes from anywhere.
+        let address = stream.get_ref().peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip());
+        self.serve_from(Socket::new(stream), address);
     }
 
     /// Runs one step of a connection that is ready, of a broker that is run [by hand](Builder::by_hand). Returns

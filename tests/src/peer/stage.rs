@@ -30,15 +30,6 @@ impl Stage {
         Self { suffix, left: RefCell::default(), users: RefCell::default() }
     }
 
-    /// A place on a broker that can have more users than `guest`. Says so where it can't.
-    pub fn with_users() -> Option<Self> {
-        if embedded().is_some() {
-            eprintln!("SKIPPED: the embedded broker has one user");
-            return None;
-        }
-        Some(Self::new())
-    }
-
     /// What every name of this scenario ends in.
     pub fn suffix(&self) -> &str {
         &self.suffix
@@ -58,31 +49,62 @@ impl Stage {
     /// Makes a user of that name, whose password is the name, who may configure, write and read what these patterns
     /// match. It is deleted in the end.
     #[track_caller]
-    pub fn user(&self, stem: &str, [configure, write, read]: [&str; 3]) -> String {
-        let name = self.stranger(stem, "");
-        let permissions = format!(r#"{{"configure":"{configure}","write":"{write}","read":"{read}"}}"#);
-        let path = format!("/api/permissions/%2f/{name}");
-        broker().http_with("PUT", &path, &permissions).expect("the permissions are taken");
+    pub fn user(&self, stem: &str, permissions: [&str; 3]) -> String {
+        let name = self.stranger(stem);
+        self.permit(&name, permissions);
         name
     }
 
-    /// Makes a user of that name, whose password is the name, with these tags and without any permission.
+    /// Makes a user who may publish in the name of others.
     #[track_caller]
-    pub fn stranger(&self, stem: &str, tags: &str) -> String {
-        let name = self.name(stem);
-        let user = format!(r#"{{"password":"{name}","tags":"{tags}"}}"#);
-        broker().http_with("PUT", &format!("/api/users/{name}"), &user).expect("the user is taken");
-        self.users.borrow_mut().push(name.clone());
+    pub fn impersonator(&self, stem: &str, permissions: [&str; 3]) -> String {
+        let name = self.add(stem, "impersonator");
+        self.permit(&name, permissions);
         name
+    }
+
+    /// Makes a user of that name, whose password is the name, who may do nothing.
+    #[track_caller]
+    pub fn stranger(&self, stem: &str) -> String {
+        self.add(stem, "")
     }
 
     /// Lets a user write and read messages of an exchange whose keys these patterns match, and no others.
     #[track_caller]
     pub fn topics(&self, user: &str, exchange: &str, [write, read]: [&str; 2]) {
         let exchange = self.name(exchange);
+        if let Some((embedded, _)) = embedded() {
+            let set = embedded.set_topic_permissions(user, "/", &exchange, write, read);
+            return set.expect("the permissions are taken");
+        }
         let permissions = format!(r#"{{"exchange":"{exchange}","write":"{write}","read":"{read}"}}"#);
         let path = format!("/api/topic-permissions/%2f/{user}");
         broker().http_with("PUT", &path, &permissions).expect("the permissions are taken");
+    }
+
+    #[track_caller]
+    fn permit(&self, user: &str, [configure, write, read]: [&str; 3]) {
+        if let Some((embedded, _)) = embedded() {
+            let set = embedded.set_permissions(user, "/", hopmq_broker::Permissions { configure, write, read });
+            return set.expect("the permissions are taken");
+        }
+        let permissions = format!(r#"{{"configure":"{configure}","write":"{write}","read":"{read}"}}"#);
+        let path = format!("/api/permissions/%2f/{user}");
+        broker().http_with("PUT", &path, &permissions).expect("the permissions are taken");
+    }
+
+    #[track_caller]
+    fn add(&self, stem: &str, tags: &str) -> String {
+        let name = self.name(stem);
+        self.users.borrow_mut().push(name.clone());
+        if let Some((embedded, _)) = embedded() {
+            embedded.add_user(&name, &name).expect("the user is taken");
+            embedded.set_impersonator(&name, tags == "impersonator").expect("the user is there");
+        } else {
+            let user = format!(r#"{{"password":"{name}","tags":"{tags}"}}"#);
+            broker().http_with("PUT", &format!("/api/users/{name}"), &user).expect("the user is taken");
+        }
+        name
     }
 
     /// Names what stays when the connections of the scenario have gone. It is deleted in the end.
@@ -95,7 +117,11 @@ impl Drop for Stage {
     fn drop(&mut self) {
         for user in self.users.take() {
             // Who is gone already is no fault of the scenario.
-            let _ = broker().http("DELETE", &format!("/api/users/{user}"));
+            if let Some((embedded, _)) = embedded() {
+                let _ = embedded.delete_user(&user);
+            } else {
+                let _ = broker().http("DELETE", &format!("/api/users/{user}"));
+            }
         }
         let left = self.left.take();
         if left.is_empty() || std::thread::panicking() {
