@@ -255,7 +255,9 @@ impl Builder {
             return Err(flaw.clone());
         }
         let proto = hopmq_proto::Connection::new(Role::Client, self.config.clone());
-        let shared = Shared::new(proto, timer.clock(), self.limits, self.recovery.clone());
+        let mut recovery = self.recovery.clone();
+        recovery.enabled &= connector.reconnects();
+        let shared = Shared::new(proto, timer.clock(), self.limits, recovery.clone());
         let login = Login {
             config: self.config.clone(),
             mechanisms: self.mechanisms.clone(),
@@ -263,7 +265,7 @@ impl Builder {
             properties: self.client_properties(),
             connect_timeout: self.connect_timeout,
         };
-        let mut driver = Driver::new(Arc::clone(&shared), timer, connector, login, self.recovery.clone());
+        let mut driver = Driver::new(Arc::clone(&shared), timer, connector, login, recovery);
         poll_fn(|context| {
             let ended = Pin::new(&mut driver).poll(context).is_ready();
             let state = shared.lock();

@@ -6,6 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::task::{Poll, Waker};
 
+use crate::recovery::journal::{Journal, Kept};
 use crate::{Error, ErrorKind, Result, Returned};
 
 /// The ring. See the [module's documentation](self).
@@ -19,6 +20,10 @@ pub(crate) struct Confirms {
     unsettled: usize,
     /// Publishes on links of before: the broker's tags begin after them.
     offset: u64,
+    /// The publishes of the ring as they were made, if they are to be made again.
+    pub(crate) journal: Option<Journal>,
+    /// Those that were made again on the present link, in the order of the broker's tags.
+    again: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -34,11 +39,24 @@ enum Place {
 
 impl Default for Confirms {
     fn default() -> Self {
-        Self { base: 1, places: VecDeque::new(), failed: HashMap::new(), unsettled: 0, offset: 0 }
+        Self {
+            base: 1,
+            places: VecDeque::new(),
+            failed: HashMap::new(),
+            unsettled: 0,
+            offset: 0,
+            journal: None,
+            again: Vec::new(),
+        }
     }
 }
 
 impl Confirms {
+    /// A ring that keeps the publishes themselves, or not.
+    pub(crate) fn keeping(keeping: bool) -> Self {
+        Self { journal: keeping.then(Journal::default), ..Self::default() }
+    }
+
     /// Counts a publish, and returns its tag. Tags start at 1, as the broker's do, and go on where the broker's start
     /// anew on another link.
     #[inline]
@@ -49,9 +67,11 @@ impl Confirms {
         tag
     }
 
-    /// The link is gone, and with it the confirms that had not come. Returns how many those were.
+    /// The link is gone, and with it the confirms that had not come: those publishes end. Returns how many they were.
     pub(crate) fn lose(&mut self, error: &Error, wakes: &mut Vec<Waker>) -> usize {
         let base = self.base;
+        self.again.clear();
+        self.journal = self.journal.is_some().then(Journal::default);
         self.offset = base + self.places.len() as u64 - 1;
         self.base = self.offset + 1;
         for (tag, place) in (base..).zip(self.places.drain(..)) {
@@ -65,14 +85,56 @@ impl Confirms {
         std::mem::take(&mut self.unsettled)
     }
 
+    /// Makes the publishes that are not settled again, by `publish`, in their order. Returns how many they were.
+    pub(crate) fn publish_again(&mut self, mut publish: impl FnMut(Kept<'_>) -> Result<()>) -> Result<usize> {
+        self.again.clear();
+        let tags = self.base..;
+        let Some(journal) = &self.journal else { return Ok(0) };
+        for ((tag, place), kept) in tags.zip(&self.places).zip(journal.iter()) {
+            if !matches!(place, Place::Settled) {
+                publish(kept)?;
+                self.again.push(tag);
+            }
+        }
+        self.offset = self.base + self.places.len() as u64 - 1;
+        Ok(self.again.len())
+    }
+
+    /// The publish that the broker knows by another tag since the link was lost.
+    fn own(&self, tag: u64) -> u64 {
+        match self.again.get((tag as usize).wrapping_sub(1)) {
+            Some(own) => *own,
+            None => tag - self.again.len() as u64 + self.offset,
+        }
+    }
+
+    /// Bytes that are kept to publish them again.
+    #[inline]
+    pub(crate) fn kept(&self) -> usize {
+        self.journal.as_ref().map_or(0, Journal::size)
+    }
+
     /// How many publishes wait for the broker.
     pub(crate) fn unsettled(&self) -> usize {
         self.unsettled
     }
 
     /// The broker confirmed or refused a range of its tags. Returns how many of them had not been settled before.
-    pub(crate) fn settle(&mut self, first: u64, last: u64, ack: bool, wakes: &mut Vec<Waker>) -> usize {
-        let (first, last) = (first + self.offset, last + self.offset);
+    pub(crate) fn settle(&mut self, mut first: u64, last: u64, ack: bool, wakes: &mut Vec<Waker>) -> usize {
+        let mut count = 0;
+        while first <= last && first <= self.again.len() as u64 {
+            let own = self.own(first);
+            count += self.settle_own(own, own, ack, wakes);
+            first += 1;
+        }
+        if first <= last {
+            count += self.settle_own(self.own(first), self.own(last), ack, wakes);
+        }
+        count
+    }
+
+    #[inline]
+    fn settle_own(&mut self, first: u64, last: u64, ack: bool, wakes: &mut Vec<Waker>) -> usize {
         let from = first.saturating_sub(self.base) as usize;
         let to = (last + 1).saturating_sub(self.base).min(self.places.len() as u64) as usize;
         let mut count = 0;
@@ -93,6 +155,9 @@ impl Confirms {
         while let Some(Place::Settled) = self.places.front() {
             self.places.pop_front();
             self.base += 1;
+            if let Some(journal) = &mut self.journal {
+                journal.pop_front();
+            }
         }
         self.unsettled -= count;
         count
@@ -100,7 +165,7 @@ impl Confirms {
 
     /// A publish came back; the confirm that follows doesn't make it good. Returns the message if nobody awaits it.
     pub(crate) fn returned(&mut self, tag: u64, returned: Returned) -> Option<Returned> {
-        let tag = tag + self.offset;
+        let tag = self.own(tag);
         match tag.checked_sub(self.base).and_then(|index| self.places.get(index as usize)) {
             Some(Place::Held | Place::Waiting(_)) => {
                 self.failed.insert(tag, Error::from_return(returned));

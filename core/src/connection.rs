@@ -275,7 +275,7 @@ impl State {
         self.channels[index] = Some(ChannelState {
             serial: self.serial,
             end,
-            confirms: Confirms::default(),
+            confirms: Confirms::keeping(self.recovery.policy.republishes()),
             returns: std::collections::VecDeque::new(),
             returns_waker: None,
             wants_returns: false,

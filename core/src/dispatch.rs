@@ -55,7 +55,14 @@ impl State {
                 let unconfirmed = self.closing.map_or(0, |closing| closing.unconfirmed);
                 return Err(closed_here(unconfirmed, true));
             }
-            Proto::Closed { reason: Some(reason) } => return Err(self.closed_by_broker(&reason)),
+            Proto::Closed { reason: Some(reason) } => {
+                let error = self.closed_by_broker(&reason);
+                // An operator or a node that goes down has nothing against what we sent.
+                if self.opened && reason.code != code::CONNECTION_FORCED {
+                    self.recovery.culprit = Some((reason.method, error.clone()));
+                }
+                return Err(error);
+            }
             Proto::Opened => {
                 debug!(tuning = ?self.proto.tuning(), "connection open");
                 self.opened = true;
@@ -95,7 +102,9 @@ impl State {
     #[inline]
     fn confirmed(&mut self, channel: u16, first: u64, last: u64, ack: bool) {
         let Some(Some(channel)) = self.channels.get_mut(usize::from(channel)) else { return };
+        let kept = channel.confirms.kept();
         let count = channel.confirms.settle(first, last, ack, &mut self.wakes);
+        self.kept -= kept - channel.confirms.kept();
         self.unconfirmed -= count;
         let counter = if ack { &mut self.stats.confirmed } else { &mut self.stats.nacked };
         *counter += count as u64;

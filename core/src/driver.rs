@@ -435,7 +435,7 @@ impl State {
 
     /// Lets the publishers go on that wait, in their order, if there is room again and the broker lets them.
     fn make_room(&mut self, high_water: usize) {
-        let blocked = !self.up || !self.proto.may_publish(0);
+        let blocked = !self.up || !self.proto.may_publish(0) || self.kept >= self.kept_limit;
         if self.room.is_empty() || blocked || self.proto.queued() > high_water / 2 {
             return;
         }

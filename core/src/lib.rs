@@ -215,7 +215,7 @@ pub use publish::{Confirm, Publish};
 #[cfg(feature = "net")]
 pub use reactor::{Reactor, ReactorHandle, ReactorTimer};
 pub use reconnect::Driver;
-pub use recovery::{Entity, OnFailure, Recovery, Replayed, WhileLost};
+pub use recovery::{Entity, OnFailure, Recovery, Replayed, Unconfirmed, WhileLost};
 pub use request::Request;
 pub use stats::Stats;
 pub use timer::{Clock, Timer};

@@ -300,7 +300,8 @@ impl<'a> Attempt<'a> {
         } else {
             taken += state.reserved;
         }
-        let has_room = state.up && taken < high_water && state.proto.may_publish(number);
+        let has_room =
+            state.up && taken < high_water && state.kept < state.kept_limit && state.proto.may_publish(number);
         let closing = state.closing.is_some();
         if state.channel(number, core.serial).is_none() {
             return Err(core.closed());
@@ -317,13 +318,35 @@ impl<'a> Attempt<'a> {
         let Some(body) = self.publish.body.take() else { return Ok(None) };
         let properties = self.publish.properties.as_ref_properties();
         self.publish.properties.validity().map_err(usage)?;
-        let tag = state.proto.publish(number, self.publish.route, properties, body).map_err(usage)?;
+        let (route, kept) = (self.publish.route, &mut state.kept);
+        let Some(Some(channel)) = state.channels.get_mut(usize::from(number)) else { return Err(core.closed()) };
+        channel.confirming |= self.confirm;
+        if channel.confirming
+            && let Some(journal) = &mut channel.confirms.journal
+        {
+            let before = journal.size();
+            journal.push(route, properties, &body);
+            *kept += journal.size() - before;
+        }
+        let tag = match state.proto.publish(number, route, properties, body) {
+            Ok(tag) => tag,
+            Err(error) => {
+                if let Some(journal) = &mut channel.confirms.journal
+                    && channel.confirming
+                {
+                    let before = journal.size();
+                    journal.pop_back();
+                    *kept -= before - journal.size();
+                }
+                return Err(usage(error));
+            }
+        };
         state.stats.published += 1;
         if tag.is_none() {
             return Ok(Some(0));
         }
         state.unconfirmed += 1;
-        Ok(state.channel(number, core.serial).map(|channel| channel.confirms.push(self.confirm)))
+        Ok(Some(channel.confirms.push(self.confirm)))
     }
 }
 

@@ -203,7 +203,7 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
         if !established {
             return self.refused(error, now);
         }
-        if !self.recovery.enabled || !self.connector.reconnects() {
+        if !self.recovery.enabled {
             return self.end(error);
         }
         if let Phase::Linked(link) = &mut self.phase {

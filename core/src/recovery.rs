@@ -5,6 +5,7 @@
 //! publishers go on. Here are the settings ([`Recovery`]) and the parts that know no transport and no waiting:
 //!
 //! - `backoff`: when to try again.
+//! - `journal`: what was published and is not confirmed.
 //! - `ledger`: what was declared and still exists, as far as this connection knows.
 //! - `outage`: what happens to everybody who waits when the link is lost.
 //! - `replay`: a fresh protocol connection comes in, declarations in order go out, until all is as it was.
@@ -12,6 +13,7 @@
 //! All of it runs under the lock of [`Shared`](crate::shared::Shared), driven by events and the time.
 
 pub(crate) mod backoff;
+pub(crate) mod journal;
 pub(crate) mod ledger;
 pub(crate) mod outage;
 pub(crate) mod replay;
@@ -51,6 +53,9 @@ pub struct Recovery {
     pub(crate) filter: Option<Filter>,
     pub(crate) on_failure: OnFailure,
     pub(crate) publishing: WhileLost,
+    pub(crate) unconfirmed: Unconfirmed,
+    pub(crate) mark: Option<String>,
+    pub(crate) limit: usize,
 }
 
 type Filter = Arc<dyn Fn(&Entity<'_>) -> bool + Send + Sync>;
@@ -129,6 +134,17 @@ pub enum WhileLost {
     Fail,
 }
 
+/// What becomes of publishes that were not confirmed when the link was lost: see [`Recovery::unconfirmed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unconfirmed {
+    /// They are published again, in their order and before all others of their channel, and their confirms go on
+    /// waiting. The broker may have had some of them: those come twice. The default.
+    Republish,
+    /// Their confirms end with [`ErrorKind::OutcomeUnknown`].
+    Fail,
+}
+
 impl Default for Recovery {
     fn default() -> Self {
         Self {
@@ -144,6 +160,9 @@ impl Default for Recovery {
             filter: None,
             on_failure: OnFailure::Retry { attempts: 30, delay: Duration::from_secs(1) },
             publishing: WhileLost::Wait,
+            unconfirmed: Unconfirmed::Republish,
+            mark: None,
+            limit: 16 * 1024 * 1024,
         }
     }
 }
@@ -215,6 +234,35 @@ impl Recovery {
     pub fn publishing(mut self, policy: WhileLost) -> Self {
         self.publishing = policy;
         self
+    }
+
+    /// What becomes of publishes that were not confirmed when the link was lost. This is about channels on which a
+    /// confirm was asked for; what is sent without is lost with the link, like all that had not left this program.
+    pub fn unconfirmed(mut self, policy: Unconfirmed) -> Self {
+        self.unconfirmed = policy;
+        self
+    }
+
+    /// Adds a header of this name, with the value `true`, to what is published again, for consumers that look for
+    /// duplicates there alone. With a `message_id` of your own they can tell for sure.
+    pub fn mark_republished(mut self, header: &str) -> Self {
+        self.mark = Some(header.to_owned());
+        self
+    }
+
+    /// Publishing waits while more bytes than this are published and not confirmed, because they are kept to publish
+    /// them again. The default is 16 MiB.
+    pub fn republish_limit(mut self, bytes: usize) -> Self {
+        self.limit = bytes.max(1);
+        self
+    }
+
+    pub(crate) fn republishes(&self) -> bool {
+        self.enabled && self.unconfirmed == Unconfirmed::Republish
+    }
+
+    pub(crate) fn kept_limit(&self) -> usize {
+        if self.republishes() { self.limit } else { usize::MAX }
     }
 
     pub(crate) fn wants(&self, entity: &Entity<'_>) -> bool {

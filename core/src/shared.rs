@@ -81,6 +81,10 @@ pub(crate) struct State {
     pub(crate) buffered: usize,
     /// Publishes on all channels that wait for their confirm.
     pub(crate) unconfirmed: usize,
+    /// Bytes of those that are kept to publish them again.
+    pub(crate) kept: usize,
+    /// Publishing waits while more than this is kept.
+    pub(crate) kept_limit: usize,
     pub(crate) closing: Option<Closing>,
     pub(crate) blocked_since: Option<Time>,
     /// When the broker last took back that it blocks publishing.
@@ -141,7 +145,7 @@ impl Shared {
         let state = State {
             proto,
             up: false,
-            recovery: Recovering::new(recovery),
+            recovery: Recovering::new(recovery.clone()),
             driver: None,
             alarm: Time::ZERO,
             nudge: false,
@@ -154,6 +158,8 @@ impl Shared {
             reserved: 0,
             buffered: 0,
             unconfirmed: 0,
+            kept: 0,
+            kept_limit: recovery.kept_limit(),
             closing: None,
             blocked_since: None,
             unblocked: Time::ZERO,

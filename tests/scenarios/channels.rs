@@ -104,8 +104,8 @@ async fn flow_that_is_on_stays_on(t: Test) -> Outcome {
 
 #[scenario]
 async fn stopping_the_flow_is_540_and_ends_the_connection(t: Test) -> Outcome {
-    let channel = t.channel().await?;
-    let connection = channel.connection();
+    let connection = t.open(&t.builder().recovery(Recovery::off())).await?;
+    let channel = connection.channel().await?;
     let error = refused(channel.flow(false).await)?;
     assert_eq!((error.kind(), error.code()), (ErrorKind::ConnectionClosed, Some(540)), "{error}");
     assert_eq!(connection.closed().await.code(), Some(540));

@@ -171,6 +171,15 @@ impl Ledger {
         self.entries.remove(&serial)
     }
 
+    /// Something is not there, and will not be.
+    pub(crate) fn forget(&mut self, key: &Key) {
+        match key {
+            Key::Exchange(name) => self.forget_exchange(name),
+            Key::Queue(name) => self.forget_queue(name),
+            Key::Binding(_) => drop(self.remove(key)),
+        }
+    }
+
     fn forget_binding(&mut self, key: Key, source: &str) {
         self.remove(&key);
         self.forget_if_unused(source);

@@ -33,6 +33,8 @@ pub(crate) struct Recovering {
     pub(crate) lost: Option<Time>,
     /// The connection ends with the present error.
     pub(crate) is_final: bool,
+    /// What the broker closed the connection for, if that was something that we sent.
+    pub(crate) culprit: Option<(MethodId, Error)>,
     /// The highest number of channels, as it was agreed last.
     pub(crate) channel_max: u16,
     /// Counts requests.
@@ -50,6 +52,7 @@ impl Recovering {
             handshake: None,
             lost: None,
             is_final: false,
+            culprit: None,
             channel_max: 0,
             order: 0,
         }
@@ -64,6 +67,13 @@ impl Recovering {
     pub(crate) fn deadline(&self) -> Option<Time> {
         let handshake = self.handshake.map(|(deadline, _)| deadline);
         handshake.into_iter().chain(self.replay.as_ref().and_then(Replay::deadline)).min()
+    }
+
+    /// The broker's reason, if the connection was closed for such a request.
+    fn accuse(&self, kind: RequestKind, method: MethodId) -> Option<Error> {
+        let (culprit, error) = self.culprit.as_ref()?;
+        let method = if let RequestKind::Consume(_) = kind { MethodId::BASIC_CONSUME } else { method };
+        (*culprit == method || !culprit.is_known()).then(|| error.clone())
     }
 
     /// Whether a publish may wait for room.
@@ -83,6 +93,7 @@ impl State {
         self.opened = false;
         self.full = false;
         self.stalled = true;
+        self.condemn();
         self.recovery.replay = None;
         self.recovery.handshake = None;
         if self.recovery.lost.is_none() {
@@ -98,6 +109,7 @@ impl State {
         self.recovery.ledger.lose();
         self.suspend_channels(error);
         self.suspend_requests(None, error);
+        self.recovery.culprit = None;
         for (_, consumer) in self.consumers.iter_mut() {
             consumer.start.tried = 0;
         }
@@ -119,8 +131,13 @@ impl State {
     pub(crate) fn lose_channel(&mut self, number: u16, error: &Error) {
         let Some(Some(channel)) = self.channels.get_mut(usize::from(number)) else { return };
         channel.end.next_epoch();
-        let unknown = unknown("the broker had not confirmed the message", error);
-        self.unconfirmed -= channel.confirms.lose(&unknown, &mut self.wakes);
+        // What the broker closed the connection for is not sent to it again.
+        let culprit = self.recovery.culprit.as_ref().filter(|(method, _)| *method == MethodId::BASIC_PUBLISH);
+        if culprit.is_some() || channel.confirms.journal.is_none() {
+            let unknown = unknown("the broker had not confirmed the message", error);
+            self.kept -= channel.confirms.kept();
+            self.unconfirmed -= channel.confirms.lose(&unknown, &mut self.wakes);
+        }
         let mut gone = Vec::new();
         for (key, consumer) in self.consumers.iter_mut().filter(|(_, consumer)| consumer.channel == number) {
             if consumer.dropped {
@@ -167,6 +184,15 @@ impl State {
                     self.settle_request(key, Ok(Reply::Room));
                 }
                 _ if !sent => {}
+                _ if self.recovery.accuse(kind, method).is_some() => {
+                    let reason = self.recovery.accuse(kind, method).unwrap_or_else(|| error.clone());
+                    self.settle_request(key, Err(reason));
+                    match kind {
+                        RequestKind::Consume(consumer) => drop(self.consumers.remove(consumer)),
+                        RequestKind::OpenChannel => self.end_channel(channel, error),
+                        _ => {}
+                    }
+                }
                 RequestKind::Get { no_ack: true } => {
                     self.settle_request(key, Err(unknown("a message without acknowledgement was asked for", error)));
                 }

@@ -15,6 +15,7 @@ use hopmq_proto::method::{Method, MethodId, basic, queue};
 use hopmq_proto::{CloseReason, Time, code};
 use tracing::{debug, info, warn};
 
+use super::journal::Kept;
 use super::ledger::Key;
 use super::outage::Recovering;
 use super::{Entity, OnFailure, Replayed};
@@ -342,6 +343,30 @@ impl State {
         Ok(Some(reason))
     }
 
+    /// If the broker closed the connection for something that was declared again, it is not declared again once more.
+    pub(crate) fn condemn(&mut self) {
+        let Recovering { replay: Some(replay), ledger, culprit: Some((culprit, error)), .. } = &mut self.recovery
+        else {
+            return;
+        };
+        let error = error.clone();
+        let is_it = |step: &&Step| match step {
+            Step::Declare(serial) => {
+                ledger.entry(*serial).is_some_and(|entry| MethodId::peek(&entry.payload).is_ok_and(|id| id == *culprit))
+            }
+            _ => false,
+        };
+        let serial = replay.sent.iter().find(is_it);
+        if let Some(Step::Declare(serial)) = serial
+            && let Some(key) = ledger.entry(*serial).map(|entry| entry.key.clone())
+        {
+            let entity = key.entity().to_string();
+            ledger.forget(&key);
+            warn!(%error, "{entity} is not restored");
+            self.tell(&Event::NotRestored { entity, error });
+        }
+    }
+
     /// Whether to try again, after one more attempt in vain: then there will be another pass.
     fn retries(&mut self, tried: u32, error: &Error, now: Time) -> bool {
         let OnFailure::Retry { attempts, delay } = self.recovery.policy.on_failure else { return false };
@@ -490,7 +515,29 @@ impl State {
                 let _ = self.proto.request(number, &basic::Qos { prefetch_count, global }, None);
             }
         }
+        self.publish_again(number);
         self.start_consumers(number, except);
+    }
+
+    /// Publishes again what is not confirmed.
+    fn publish_again(&mut self, number: u16) {
+        let State { channels, proto, recovery, .. } = self;
+        let Some(Some(channel)) = channels.get_mut(usize::from(number)) else { return };
+        let Recovering { policy, replay, .. } = recovery;
+        let published = channel.confirms.publish_again(|Kept { route, properties, body }| {
+            match &policy.mark {
+                Some(header) => {
+                    let properties = properties.to_owned_properties().with_header(header, true);
+                    proto.publish(number, route, properties.as_ref_properties(), body)?;
+                }
+                None => drop(proto.publish(number, route, properties, body)?),
+            }
+            Ok(())
+        });
+        match published {
+            Ok(count) => replay.iter_mut().for_each(|replay| replay.done.publishes += count),
+            Err(error) => self.end_channel(number, &error),
+        }
     }
 
     /// Starts the consumers of a channel that are missing, and whose queues are there.

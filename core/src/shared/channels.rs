@@ -86,6 +86,8 @@ impl State {
     pub(crate) fn end_channel(&mut self, number: u16, error: &Error) {
         let Some(Some(mut channel)) = self.channels.get_mut(usize::from(number)).map(Option::take) else { return };
         self.unconfirmed -= channel.confirms.unsettled();
+        self.kept -= channel.confirms.kept();
+        channel.confirms.journal = None;
         channel.confirms.abort(&mut self.wakes);
         self.wakes.extend(channel.returns_waker.take());
         channel.end.set(error.clone(), channel.confirms);

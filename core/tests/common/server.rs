@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use hopmq::{Body, FieldTable, Properties, Time};
-use hopmq_proto::method::{Encode, Method, MethodId};
+use hopmq_proto::method::{Encode, Method, MethodId, connection};
 use hopmq_proto::{CloseReason, Config, Connection, Event, Incoming, Receiver, Role, Transmit};
 
 use super::broker::Broker;
@@ -152,6 +152,15 @@ impl Server {
         let properties = Properties::<&[u8]>::EMPTY;
         let sent = self.proto.answer_content(channel, method, properties, Body::Borrowed(body));
         sent.expect("a test's server knows what it may send");
+    }
+
+    /// Closes the connection for a method that the client sent.
+    pub(crate) fn refuse_for(&mut self, code: u16, text: &str, (class_id, method_id): (u16, u16)) {
+        let close = connection::Close { reply_code: code, reply_text: text, class_id, method_id };
+        let bytes = frame(1, 0, &payload(&close));
+        self.raw(&bytes);
+        self.wire.write(&mut self.out);
+        self.silent = true;
     }
 
     /// Closes the connection for a fault.

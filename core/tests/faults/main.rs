@@ -11,6 +11,7 @@ mod deadlines;
 mod dropping;
 mod links;
 mod reconnecting;
+mod republishing;
 mod restoring;
 mod secrets;
 mod sequences;

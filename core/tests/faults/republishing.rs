@@ -1,0 +1,172 @@
+//! What was published and not confirmed when the link was lost: published again, or failed, as was chosen.
+
+use hopmq::{Builder, Confirm, Connection, ErrorKind, Properties, Recovery, Unconfirmed};
+
+use crate::common::{Started, World, fault, seconds};
+
+fn builder(recovery: Recovery) -> Builder {
+    Connection::builder().heartbeat(seconds(20)).recovery(recovery.seed(1))
+}
+
+fn bodies(world: &mut World, channel: &hopmq::Channel, queue: &str) -> Vec<String> {
+    let mut bodies = Vec::new();
+    while let Some(delivery) = world.run(channel.get_no_ack(queue)).unwrap() {
+        bodies.push(delivery.text().into_owned());
+    }
+    bodies
+}
+
+#[test]
+fn what_was_not_confirmed_is_published_again_in_order_and_before_all_else() {
+    let mut world = World::new();
+    let (connection, channel) = world.open_lasting(&builder(Recovery::new()));
+    let mut confirms: Vec<Option<Confirm>> = Vec::new();
+    world.run(channel.queue("q").declare()).unwrap();
+    world.server.broker.confirms_by_hand = true;
+    for number in 1..=6 {
+        let body = if number == 4 { vec![b'x'; 50_000] } else { number.to_string().into_bytes() };
+        confirms.push(Some(world.run(channel.publish("", "q", body).confirm_later()).unwrap()));
+    }
+    // Two of them are confirmed, one out of the middle; the broker has the others, but we can't know.
+    world.settle();
+    for delivery_tag in [1, 3] {
+        world.server.answer(1, &hopmq_proto::method::basic::Ack { delivery_tag, multiple: false });
+    }
+    world.settle();
+    world.server.broker.forget_queues();
+    world.server.broker.make_queue("q");
+    world.net.down(true);
+    world.server.wire.cut();
+    world.settle();
+    let other = channel.clone();
+    let later = world.start(async move { other.publish("", "q", "7").confirm().await });
+    world.net.down(false);
+    world.advance(seconds(2));
+    let published = world.server.seen().iter().filter(|what| what.contains("basic.publish")).count();
+    assert_eq!(published, 6 + 4 + 1);
+    // On the new link they have the broker's tags from 1 on; the later ones are confirmed first.
+    world.server.answer(1, &hopmq_proto::method::basic::Ack { delivery_tag: 5, multiple: false });
+    world.wait(&later).unwrap();
+    world.server.answer(1, &hopmq_proto::method::basic::Nack { delivery_tag: 2, multiple: false, requeue: false });
+    world.server.answer(1, &hopmq_proto::method::basic::Ack { delivery_tag: 4, multiple: true });
+    for (number, confirm) in (1..).zip(&mut confirms) {
+        let outcome = world.run(confirm.take().unwrap());
+        assert_eq!(outcome.map_err(|error| error.kind()), if number == 4 { Err(ErrorKind::Nacked) } else { Ok(()) });
+    }
+    let bodies = bodies(&mut world, &channel, "q");
+    let shown: Vec<&str> = bodies.iter().map(|body| &body[..1]).collect();
+    assert_eq!(shown, ["2", "x", "5", "6", "7"]);
+    assert_eq!(bodies[1].len(), 50_000);
+    world.server.broker.confirms_by_hand = false;
+    world.run(channel.publish("", "q", "8").confirm()).unwrap();
+    assert_eq!(connection.stats().confirmed, 2 + 1 + 3 + 1);
+}
+
+#[test]
+fn a_second_outage_publishes_the_rest_once_more() {
+    let mut world = World::new();
+    let (_connection, channel) = world.open_lasting(&builder(Recovery::new()));
+    world.run(channel.queue("q").declare()).unwrap();
+    world.server.broker.confirms_by_hand = true;
+    let start = |world: &mut World, body: &'static str| -> Started<_> {
+        let channel = channel.clone();
+        world.start(async move { channel.publish("", "q", body).confirm().await })
+    };
+    let (first, second) = (start(&mut world, "a"), start(&mut world, "b"));
+    world.server.wire.cut();
+    world.advance(seconds(1));
+    let third = start(&mut world, "c");
+    world.server.answer(1, &hopmq_proto::method::basic::Ack { delivery_tag: 2, multiple: false });
+    world.wait(&second).unwrap();
+    world.server.broker.forget_queues();
+    world.server.broker.make_queue("q");
+    world.server.broker.confirms_by_hand = false;
+    world.server.wire.cut();
+    world.advance(seconds(1));
+    world.wait(&first).unwrap();
+    world.wait(&third).unwrap();
+    assert_eq!(bodies(&mut world, &channel, "q"), ["a", "c"]);
+}
+
+#[test]
+fn what_is_published_again_is_marked_where_asked_for() {
+    let mut world = World::new();
+    let (_connection, channel) = world.open_lasting(&builder(Recovery::new().mark_republished("x-again")));
+    world.run(channel.queue("q").declare()).unwrap();
+    world.server.broker.confirms_by_hand = true;
+    let properties = Properties::new().with_message_id("17").with_header("shop", 3);
+    let confirm = world.run(channel.publish("", "q", "x").properties(&properties).confirm_later()).unwrap();
+    world.settle();
+    world.server.broker.confirms_by_hand = false;
+    world.server.wire.cut();
+    world.run(confirm).unwrap();
+    for again in [false, true] {
+        let delivery = world.run(channel.get_no_ack("q")).unwrap().expect("both are there");
+        assert_eq!(delivery.properties().message_id(), Some("17"));
+        assert_eq!(delivery.headers().unwrap().get("shop"), Some(hopmq::Value::I32(3)));
+        assert_eq!(delivery.headers().unwrap().contains_key("x-again"), again);
+    }
+}
+
+#[test]
+fn confirms_fail_where_that_was_chosen() {
+    let mut world = World::new();
+    let (_connection, channel) = world.open_lasting(&builder(Recovery::new().unconfirmed(Unconfirmed::Fail)));
+    world.run(channel.queue("q").declare()).unwrap();
+    world.server.broker.confirms_by_hand = true;
+    let confirm = world.run(channel.publish("", "q", "x").confirm_later()).unwrap();
+    world.server.broker.confirms_by_hand = false;
+    world.server.wire.cut();
+    let error = world.run(confirm).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OutcomeUnknown);
+    world.run(channel.publish("", "q", "y").confirm()).unwrap();
+    assert_eq!(world.server.count("1 basic.publish"), 2);
+}
+
+#[test]
+fn what_is_kept_has_a_bound() {
+    let mut world = World::new();
+    let recovery = Recovery::new().republish_limit(10_000);
+    let (_connection, channel) = world.open_lasting(&builder(recovery).request_timeout(seconds(3)));
+    world.server.broker.confirms_by_hand = true;
+    let mut confirms = Vec::new();
+    let refused = loop {
+        match world.run(channel.publish("", "q", "x".repeat(500)).confirm_later()) {
+            Ok(confirm) => confirms.push(confirm),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused.kind(), ErrorKind::Timeout);
+    assert!((15..25).contains(&confirms.len()), "{}", confirms.len());
+    world.server.answer(1, &hopmq_proto::method::basic::Ack { delivery_tag: 0, multiple: true });
+    for confirm in confirms {
+        world.run(confirm).unwrap();
+    }
+    assert!(world.run(channel.publish("", "q", "x").send()).is_ok());
+}
+
+#[test]
+fn what_the_broker_closes_the_connection_for_is_not_sent_again() {
+    let mut world = World::new();
+    let (connection, channel) = world.open_lasting(&builder(Recovery::new()));
+    let other = world.run(connection.channel()).unwrap();
+    world.server.holds = vec!["exchange.declare", "queue.declare", "basic.publish"];
+    let guilty = channel.exchange("x").kind("x-unheard-of").declare();
+    let innocent = other.queue("q").declare();
+    world.settle();
+    world.server.holds.clear();
+    world.server.refuse_for(503, "COMMAND_INVALID - unknown exchange type", (40, 10));
+    assert_eq!(fault(&world.run(guilty).unwrap_err()), (ErrorKind::ConnectionClosed, Some(503)));
+    assert_eq!(world.run(innocent).unwrap().name(), "q");
+    assert!(connection.is_connected() && channel.is_open());
+
+    world.server.holds = vec!["basic.publish"];
+    let confirm = world.run(channel.publish("", "q", "x").confirm_later()).unwrap();
+    world.settle();
+    world.server.holds.clear();
+    world.server.refuse_for(540, "NOT_IMPLEMENTED - immediate=true", (60, 40));
+    assert_eq!(world.run(confirm).unwrap_err().kind(), ErrorKind::OutcomeUnknown);
+    world.advance(seconds(5));
+    assert!(connection.is_connected());
+    assert_eq!(world.server.count("1 basic.publish"), 1);
+}
