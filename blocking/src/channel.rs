@@ -5,7 +5,11 @@ use std::time::Duration;
 use hopmq::{Body, Delivery, FieldTable};
 
 use crate::forward::{facts, requests};
-use crate::{Connection, Consume, ExchangeDeclare, ExchangeDelete, Publish, QueueDeclare, QueueDelete, Returns};
+use crate::wait::wait;
+use crate::{
+    Connection, Consume, ExchangeDeclare, ExchangeDelete, Publish, Publisher, QueueDeclare, QueueDelete, Result,
+    Returns,
+};
 
 /// A channel of a connection: open one with [`Connection::channel`].
 ///
@@ -53,6 +57,20 @@ impl Channel {
         id() -> u16;
         /// Whether it is open, as far as this side knows.
         is_open() -> bool;
+    }
+
+    /// Opens a channel in place of this one, which the broker closed for a fault on it, set up as this one was: see
+    /// [`hopmq::Channel::reopen`].
+    ///
+    /// # Errors
+    /// Those of [`Connection::channel`].
+    pub fn reopen(&self) -> Result<Channel> {
+        wait(self.core.reopen()).map(Channel::new)
+    }
+
+    /// A handle to publish with to one place: see [`Publisher`].
+    pub fn publisher(&self, exchange: &str, routing_key: &str) -> Publisher {
+        Publisher { core: self.core.publisher(exchange, routing_key) }
     }
 
     /// Declares an exchange: see [`ExchangeDeclare`].

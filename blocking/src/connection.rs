@@ -26,7 +26,7 @@ use crate::{Builder, Channel, Events, Result};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Connection {
-    core: hopmq::Connection,
+    pub(crate) core: hopmq::Connection,
 }
 
 impl Connection {
@@ -85,6 +85,17 @@ impl Connection {
         /// If not everything was written and confirmed in time: [`Timeout`](crate::ErrorKind::Timeout). If the connection had ended
         /// otherwise: why.
         close() -> ();
+    }
+
+    /// Ends the connection in order, within `deadline`: consumers are cancelled, what was handed out is waited for until
+    /// other threads have settled it, what was published is confirmed, then it is closed. See
+    /// [`hopmq::Connection::shutdown`].
+    ///
+    /// # Errors
+    /// [`Timeout`](crate::ErrorKind::Timeout) if something was not finished in time: it says what. Those of
+    /// [`Connection::close`].
+    pub fn shutdown(&self, deadline: Duration) -> Result<()> {
+        wait(self.core.shutdown(deadline))
     }
 
     /// Waits until the connection has ended, and tells the reason; of kind [`Closed`](crate::ErrorKind::Closed) if

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use hopmq::{Delivery, Value};
 
-use crate::Result;
 use crate::forward::settings;
 use crate::next::{Next, next, next_within};
 use crate::wait::wait;
+use crate::{Channel, Result};
 
 /// A consumer to be: made by [`Channel::consume`](crate::Channel::consume), started by [`Consume::start`].
 ///
@@ -89,6 +89,14 @@ impl Consumer {
     /// ended.
     pub fn cancel(&self) -> Result<()> {
         wait(self.core.cancel())
+    }
+
+    /// Starts another consumer like this one on `channel`: see [`hopmq::Consumer::restart`].
+    ///
+    /// # Errors
+    /// Those of [`Consume::start`].
+    pub fn restart(&self, channel: &Channel) -> Result<Self> {
+        wait(self.core.restart(&channel.core)).map(|core| Self { core })
     }
 
     /// Waits for the next delivery for up to `limit`: see [`Next`].

@@ -90,7 +90,9 @@ mod exchange;
 mod forward;
 mod news;
 mod next;
+mod pool;
 mod publish;
+mod publisher;
 mod queue;
 mod thread;
 mod wait;
@@ -109,5 +111,7 @@ pub use hopmq::{
 };
 pub use news::{Events, Returns};
 pub use next::Next;
+pub use pool::{Pool, Pooled};
 pub use publish::{Confirm, Publish};
+pub use publisher::Publisher;
 pub use queue::{Queue, QueueDeclare, QueueDelete};

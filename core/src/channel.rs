@@ -14,6 +14,7 @@ use crate::connection::ConnectionCore;
 use crate::consumer::Consume;
 use crate::declare::{ExchangeDeclare, ExchangeDelete, QueueDeclare, QueueDelete};
 use crate::publish::Publish;
+use crate::publisher::Publisher;
 use crate::request::decode;
 use crate::shared::{ChannelEnd, ConsumerState, Prefetch, Reply, RequestKind, Shared, State, Transaction, register};
 use crate::{Acker, Connection, Delivery, Error, ErrorKind, Request, Result, Returned};
@@ -119,6 +120,35 @@ impl Channel {
     /// [`Builder`](crate::Builder): 30 seconds.
     pub fn within(&self, timeout: Duration) -> Self {
         Self { core: Arc::clone(&self.core), timeout: Some(timeout) }
+    }
+
+    /// Opens a channel in place of this one, which the broker closed for a fault on it (404, 406, …): with the same
+    /// prefetch, in confirm mode or transactional if this one was. [`Consumer::restart`](crate::Consumer::restart)
+    /// starts a consumer anew on it. If this one is still open, another one is opened like it.
+    ///
+    /// ```no_run
+    /// # async fn example(mut channel: hopmq::Channel) -> hopmq::Result<()> {
+    /// if let Err(error) = channel.queue("orders").passive().await {
+    ///     eprintln!("no such queue: {error}"); // 404, and the channel is closed
+    ///     channel = channel.reopen().await?;
+    ///     channel.queue("orders").durable().declare().await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Connection::channel`].
+    pub fn reopen(&self) -> Request<Channel> {
+        let core = &self.core;
+        let open = core.shared().lock().channel(core.number, core.serial).map(|channel| channel.modes());
+        let modes = open.or_else(|| core.end.modes()).unwrap_or_default();
+        self.connection().open_channel(modes)
+    }
+
+    /// A handle to publish with to one place: see [`Publisher`].
+    pub fn publisher(&self, exchange: &str, routing_key: &str) -> Publisher {
+        Publisher::new(self.clone(), exchange, routing_key)
     }
 
     /// Makes a request, and reads the answer.

@@ -13,7 +13,7 @@ use hopmq_proto::method::{channel, connection};
 use crate::channel::{Channel, ChannelCore};
 use crate::confirms::Confirms;
 use crate::events::Events;
-use crate::shared::{ChannelEnd, ChannelState, Closing, Prefetch, RequestKind, Shared, State, Transaction, register};
+use crate::shared::{ChannelEnd, ChannelState, Closing, Modes, RequestKind, Shared, State, Transaction, register};
 use crate::{Builder, Error, ErrorKind, Request, Result, Stats};
 
 /// A connection to a broker.
@@ -55,7 +55,7 @@ impl Connection {
         Self { core, timeout }
     }
 
-    fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.core.shared
     }
 
@@ -95,6 +95,10 @@ impl Connection {
     /// [`ErrorKind::Usage`] if all channel numbers are taken (2,047 with RabbitMQ's defaults); they are free again
     /// when channels close.
     pub fn channel(&self) -> Request<Channel> {
+        self.open_channel(Modes::default())
+    }
+
+    pub(crate) fn open_channel(&self, modes: Modes) -> Request<Channel> {
         let shared = self.shared();
         let deadline = shared.deadline(self.timeout);
         let mut opened = None;
@@ -106,9 +110,12 @@ impl Connection {
             };
             let key = state.request(number, &channel::Open {}, RequestKind::OpenChannel, deadline)?;
             let end = Arc::new(ChannelEnd::default());
-            let serial = state.insert_channel(number, Arc::clone(&end));
+            let serial = state.insert_channel(number, Arc::clone(&end), modes);
             if let Some(request) = state.requests.get_mut(key) {
                 request.serial = serial;
+            }
+            if state.up {
+                state.send_modes(number);
             }
             opened = Some((number, serial, end));
             Ok(key)
@@ -266,7 +273,7 @@ impl fmt::Debug for Connection {
 }
 
 impl State {
-    fn insert_channel(&mut self, number: u16, end: Arc<ChannelEnd>) -> u64 {
+    fn insert_channel(&mut self, number: u16, end: Arc<ChannelEnd>, modes: Modes) -> u64 {
         self.serial += 1;
         let index = usize::from(number);
         if index >= self.channels.len() {
@@ -279,9 +286,9 @@ impl State {
             returns: std::collections::VecDeque::new(),
             returns_waker: None,
             wants_returns: false,
-            prefetch: Prefetch::default(),
-            confirming: false,
-            transaction: Transaction::None,
+            prefetch: modes.prefetch,
+            confirming: modes.confirming,
+            transaction: if modes.transactional { Transaction::Going } else { Transaction::None },
             last_queue: String::new(),
         });
         self.serial

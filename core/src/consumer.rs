@@ -126,6 +126,7 @@ impl<'a> Consume<'a> {
                 waker: None,
                 end: None,
                 dropped: false,
+                stopped: false,
                 start,
             });
             let request = state.insert_request(number, RequestKind::Consume(key), deadline);
@@ -211,6 +212,21 @@ impl Consumer {
         let deadline = self.channel.shared().deadline(self.timeout);
         let sent = self.channel.with_channel(|state| state.cancel_consumer(self.key, deadline));
         Request::plain(self.channel.shared(), sent)
+    }
+
+    /// Starts another consumer like this one on `channel`: on the one that was [reopened](Channel::reopen) after the
+    /// broker closed this one's, say.
+    ///
+    /// # Errors
+    /// Those of [`Consume::start`].
+    pub fn restart(&self, channel: &Channel) -> Request<Consumer> {
+        let like = self.channel.shared().with(|state| {
+            let start = &state.consumers.get_mut(self.key)?.start;
+            Some((start.queue.clone(), start.prefetch, start.exclusive, start.no_local, start.arguments.clone()))
+        });
+        let (queue, prefetch, exclusive, no_local, arguments) = like.unwrap_or_default();
+        let (no_ack, tag) = (self.no_ack, Some(&*self.tag));
+        Consume { channel, queue: &queue, tag, prefetch, exclusive, no_ack, no_local, arguments }.start()
     }
 
     #[inline]

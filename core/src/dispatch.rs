@@ -84,7 +84,7 @@ impl State {
         self.stats.delivered += 1;
         let delivery = Queued { tag, content };
         match self.consumers.get_mut(key) {
-            Some(consumer) if !consumer.dropped => {
+            Some(consumer) if !consumer.dropped && !consumer.stopped => {
                 self.buffered += delivery.cost();
                 consumer.queue.push_back(delivery);
                 if let Some(waker) = consumer.waker.take() {

@@ -168,7 +168,9 @@ mod events;
 mod message;
 #[cfg(feature = "net")]
 mod net;
+mod pool;
 mod publish;
+mod publisher;
 #[cfg(feature = "net")]
 mod reactor;
 mod reconnect;
@@ -177,6 +179,7 @@ mod refresh;
 mod request;
 pub mod sasl;
 mod shared;
+mod shutdown;
 mod slots;
 #[cfg(feature = "net")]
 mod socket;
@@ -211,7 +214,9 @@ pub use hopmq_proto::{Body, FieldArray, FieldTable, Properties, Time, Value};
 pub use message::{Acker, Delivery, Message, Returned, Settled};
 #[cfg(feature = "net")]
 pub use net::{IoConnector, IoTimer, ReactorConnector};
+pub use pool::{Pool, Pooled};
 pub use publish::{Confirm, Publish};
+pub use publisher::Publisher;
 #[cfg(feature = "net")]
 pub use reactor::{Reactor, ReactorHandle, ReactorTimer};
 pub use reconnect::Driver;

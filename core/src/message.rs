@@ -341,6 +341,9 @@ impl Acker {
                 .map_err(|error| Error::new(ErrorKind::Usage, error.message()))?;
             let counter = if ack { &mut state.stats.acked } else { &mut state.stats.rejected };
             *counter += 1;
+            if !state.settlers.is_empty() {
+                state.tell_settlers();
+            }
             Ok(Settled::Sent)
         })
     }

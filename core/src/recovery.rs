@@ -8,7 +8,8 @@
 //! - `journal`: what was published and is not confirmed.
 //! - `ledger`: what was declared and still exists, as far as this connection knows.
 //! - `outage`: what happens to everybody who waits when the link is lost.
-//! - `replay`: a fresh protocol connection comes in, declarations in order go out, until all is as it was.
+//! - `replay`: a fresh protocol connection comes in, declarations in order go out, until all is as it was; `restart`:
+//!   its last stage, the user's channels and what is on them.
 //!
 //! All of it runs under the lock of [`Shared`](crate::shared::Shared), driven by events and the time.
 
@@ -17,6 +18,7 @@ pub(crate) mod journal;
 pub(crate) mod ledger;
 pub(crate) mod outage;
 pub(crate) mod replay;
+mod restart;
 
 use std::fmt;
 use std::sync::Arc;

@@ -26,7 +26,7 @@ mod requests;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use channels::{ChannelEnd, ChannelState, Prefetch, Transaction};
+pub(crate) use channels::{ChannelEnd, ChannelState, Modes, Prefetch, Transaction};
 pub(crate) use consumers::{ConsumerEnd, ConsumerState, Queued, Start};
 pub(crate) use requests::{Reply, Request, RequestKind, transmit};
 
@@ -93,6 +93,8 @@ pub(crate) struct State {
     pub(crate) full: bool,
     pub(crate) ended: bool,
     pub(crate) opened: bool,
+    /// Everybody who waits until all deliveries are settled.
+    pub(crate) settlers: Slots<Option<Waker>>,
     /// Everybody who waits for the end.
     pub(crate) enders: Slots<Option<Waker>>,
     pub(crate) subscribers: Subscribers,
@@ -166,6 +168,7 @@ impl Shared {
             full: false,
             ended: false,
             opened: false,
+            settlers: Slots::default(),
             enders: Slots::default(),
             subscribers: Subscribers::default(),
             stats: Stats::default(),
@@ -238,6 +241,7 @@ impl State {
         }
         self.fail_requests(None, error);
         self.wakes.extend(self.enders.iter_mut().filter_map(|(_, waker)| waker.take()));
+        self.wakes.extend(self.settlers.iter_mut().filter_map(|(_, waker)| waker.take()));
         self.subscribers.end(Event::Closed { error: error.clone() }, &mut self.wakes);
     }
 }

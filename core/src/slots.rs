@@ -46,6 +46,10 @@ impl<T> Slots<T> {
         entry.value.take()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.free.len() == self.entries.len()
+    }
+
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &mut T)> {
         self.entries.iter_mut().enumerate().filter_map(|(index, entry)| {
             let key = key(index as u32, entry.generation);

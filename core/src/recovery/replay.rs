@@ -11,16 +11,15 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hopmq_proto::method::{Method, MethodId, basic, queue};
+use hopmq_proto::method::{Method, MethodId, queue};
 use hopmq_proto::{CloseReason, Time, code};
 use tracing::{debug, info, warn};
 
-use super::journal::Kept;
 use super::ledger::Key;
 use super::outage::Recovering;
 use super::{Entity, OnFailure, Replayed};
 use crate::events::Event;
-use crate::shared::{ConsumerEnd, ConsumerState, RequestKind, State, Transaction, transmit};
+use crate::shared::{ConsumerEnd, ConsumerState, RequestKind, State, transmit};
 use crate::{Error, ErrorKind, Result};
 
 /// What the protocol calls the requests that nobody waits for but the replay.
@@ -32,26 +31,26 @@ const WINDOW: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Replay {
     /// The channel for declarations.
-    channel: u16,
-    stage: Stage,
+    pub(super) channel: u16,
+    pub(super) stage: Stage,
     todo: VecDeque<Step>,
     sent: VecDeque<Step>,
     /// Queues of others that were there.
-    present: BTreeSet<String>,
+    pub(super) present: BTreeSet<String>,
     /// How often queues of others were not.
     absent: HashMap<String, u32>,
     /// Channels whose opening is not answered.
-    opening: BTreeSet<u16>,
+    pub(super) opening: BTreeSet<u16>,
     /// Consumers that were started and are not granted yet, and their channels.
-    starting: Vec<(u16, u64)>,
-    done: Replayed,
+    pub(super) starting: Vec<(u16, u64)>,
+    pub(super) done: Replayed,
     told: bool,
     /// When to try again what is missing.
     again: Option<Time>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Stage {
+pub(super) enum Stage {
     /// Exchanges and queues.
     Declaring,
     /// Bindings, and whether the queues of others are there.
@@ -435,7 +434,7 @@ impl State {
         Ok(())
     }
 
-    fn end_lost_consumer(&mut self, key: u64, error: &Error) {
+    pub(super) fn end_lost_consumer(&mut self, key: u64, error: &Error) {
         let text = format!("the link was lost, and the consumer could not be started again: {error}");
         let kind = ErrorKind::ConsumerCancelled;
         let ended = error.code().map_or_else(|| Error::new(kind, &text), |code| Error::with_code(kind, code, &text));
@@ -463,135 +462,6 @@ impl State {
         self.restore_channel(number, Some(key));
         self.resend();
         Ok(())
-    }
-
-    /// Opens the channels, and starts the consumers on them.
-    fn start_all(&mut self, now: Time) -> Result<()> {
-        let Some(replay) = &mut self.recovery.replay else { return Ok(()) };
-        replay.stage = Stage::Starting;
-        replay.channel = 0;
-        if self.up {
-            for number in 1..self.channels.len() as u16 {
-                self.start_consumers(number, None);
-            }
-            return self.tick_replay(now);
-        }
-        for number in 1..self.channels.len() as u16 {
-            self.restore_channel(number, None);
-        }
-        self.up = true;
-        self.nudge = true;
-        self.resend();
-        self.tick_replay(now)
-    }
-
-    /// Opens one channel as it was. `except` is a consumer to be left out.
-    pub(crate) fn restore_channel(&mut self, number: u16, except: Option<u64>) {
-        let Some(Some(channel)) = self.channels.get(usize::from(number)) else { return };
-        let (confirming, transaction, prefetch) = (channel.confirming, channel.transaction, channel.prefetch);
-        let is_it = |kind: RequestKind| kind == RequestKind::OpenChannel;
-        let mut asked = self.requests.iter_mut().filter(|(_, request)| request.channel == number && !request.answered);
-        let request = asked.find(|(_, request)| is_it(request.kind)).map(|(key, request)| {
-            request.sent = true;
-            key
-        });
-        drop(asked);
-        if let Err(error) = self.proto.open_channel(number, request.unwrap_or(REPLAY)) {
-            self.end_channel(number, &error.into());
-            return;
-        }
-        if let (None, Some(replay)) = (request, &mut self.recovery.replay) {
-            replay.opening.insert(number);
-            replay.done.channels += 1;
-        }
-        // The channel is open, and what is sent here was sent before.
-        if transaction != Transaction::None {
-            let _ = self.proto.tx_select(number, None);
-        } else if confirming {
-            let _ = self.proto.confirm_select(number);
-        }
-        for (prefetch_count, global) in [(prefetch.each, false), (prefetch.shared, true)] {
-            if let Some(prefetch_count) = prefetch_count {
-                let _ = self.proto.request(number, &basic::Qos { prefetch_count, global }, None);
-            }
-        }
-        self.publish_again(number);
-        self.start_consumers(number, except);
-    }
-
-    /// Publishes again what is not confirmed.
-    fn publish_again(&mut self, number: u16) {
-        let State { channels, proto, recovery, .. } = self;
-        let Some(Some(channel)) = channels.get_mut(usize::from(number)) else { return };
-        let Recovering { policy, replay, .. } = recovery;
-        let published = channel.confirms.publish_again(|Kept { route, properties, body }| {
-            match &policy.mark {
-                Some(header) => {
-                    let properties = properties.to_owned_properties().with_header(header, true);
-                    proto.publish(number, route, properties.as_ref_properties(), body)?;
-                }
-                None => drop(proto.publish(number, route, properties, body)?),
-            }
-            Ok(())
-        });
-        match published {
-            Ok(count) => replay.iter_mut().for_each(|replay| replay.done.publishes += count),
-            Err(error) => self.end_channel(number, &error),
-        }
-    }
-
-    /// Starts the consumers of a channel that are missing, and whose queues are there.
-    fn start_consumers(&mut self, number: u16, except: Option<u64>) {
-        let asked = self.requests.iter_mut().filter_map(|(key, request)| match request.kind {
-            RequestKind::Consume(consumer) if !request.answered && !request.sent => Some((consumer, key)),
-            _ => None,
-        });
-        let asked: HashMap<u64, u64> = asked.collect();
-        let Recovering { ledger, replay, .. } = &self.recovery;
-        let is_there = |queue: &str| match ledger.queue(queue) {
-            Some(entry) if ledger.declares(queue) => !entry.missing,
-            _ => replay.as_ref().is_none_or(|replay| replay.present.contains(queue)),
-        };
-        let ready = |(key, consumer): (u64, &mut ConsumerState)| {
-            let start = &consumer.start;
-            let waits = consumer.channel == number && start.missing && consumer.end.is_none() && Some(key) != except;
-            (waits && (!start.granted || is_there(&start.queue))).then_some((start.order, key))
-        };
-        let mut ready: Vec<(u64, u64)> = self.consumers.iter_mut().filter_map(ready).collect();
-        ready.sort_unstable();
-        for (_, key) in ready {
-            let request = asked.get(&key).copied();
-            if let Err(error) = self.send_consume(key, request.unwrap_or(REPLAY)) {
-                self.end_lost_consumer(key, &error);
-                continue;
-            }
-            if let Some(consumer) = self.consumers.get_mut(key) {
-                consumer.start.missing = false;
-            }
-            match request.and_then(|request| self.requests.get_mut(request)) {
-                Some(request) => request.sent = true,
-                None => self.recovery.replay.iter_mut().for_each(|replay| replay.starting.push((number, key))),
-            }
-        }
-    }
-
-    /// Makes the requests that waited for a link, in their order.
-    fn resend(&mut self) {
-        let waiting = self.requests.iter_mut().filter(|(_, request)| !request.sent && !request.answered);
-        let mut waiting: Vec<(u64, u64)> = waiting.map(|(key, request)| (request.order, key)).collect();
-        waiting.sort_unstable();
-        for (_, key) in waiting {
-            let Some(request) = self.requests.get_mut(key) else { continue };
-            let (channel, kind) = (request.channel, request.kind);
-            if matches!(kind, RequestKind::Room | RequestKind::Confirm) || request.payload.is_empty() {
-                continue;
-            }
-            request.sent = true;
-            let payload = request.payload.clone();
-            if let Err(error) = transmit(&mut self.proto, channel, kind, &payload, key) {
-                self.settle_request(key, Err(error));
-            }
-        }
     }
 
     /// Does what the time asks for, and tells when all is done.

@@ -28,6 +28,14 @@ pub(crate) struct ChannelState {
     pub(crate) last_queue: String,
 }
 
+/// How a channel is set up.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Modes {
+    pub(crate) prefetch: Prefetch,
+    pub(crate) confirming: bool,
+    pub(crate) transactional: bool,
+}
+
 /// Whether a channel is transactional.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Transaction {
@@ -51,9 +59,22 @@ pub(crate) struct Prefetch {
 #[derive(Debug, Default)]
 pub(crate) struct ChannelEnd {
     reason: OnceLock<Error>,
+    /// How it was set up when it ended.
+    modes: OnceLock<Modes>,
     /// How often the link was lost: what was delivered before is not for this link to settle.
     epoch: AtomicU32,
     confirms: Mutex<Option<Confirms>>,
+}
+
+impl ChannelState {
+    /// How it is set up.
+    pub(crate) fn modes(&self) -> Modes {
+        Modes {
+            prefetch: self.prefetch,
+            confirming: self.confirming,
+            transactional: self.transaction != Transaction::None,
+        }
+    }
 }
 
 impl State {
@@ -90,22 +111,29 @@ impl State {
         channel.confirms.journal = None;
         channel.confirms.abort(&mut self.wakes);
         self.wakes.extend(channel.returns_waker.take());
-        channel.end.set(error.clone(), channel.confirms);
+        let modes = channel.modes();
+        channel.end.set(error.clone(), modes, channel.confirms);
         self.fail_requests(Some(number), error);
+        let mut queues = Vec::new();
         for (_, consumer) in self.consumers.iter_mut() {
             if consumer.channel == number && consumer.end.is_none() {
                 consumer.end = Some(ConsumerEnd::Failed(error.clone()));
+                queues.push(consumer.start.queue.clone());
                 self.wakes.extend(consumer.waker.take());
             }
         }
         self.forget_dropped_consumers(number);
+        if !self.ended {
+            queues.iter().for_each(|queue| self.consumer_over(queue));
+        }
     }
 }
 
 impl ChannelEnd {
-    fn set(&self, reason: Error, confirms: Confirms) {
-        *self.confirms.lock().unwrap_or_else(PoisonError::into_inner) = Some(confirms);
+    fn set(&self, reason: Error, modes: Modes, confirms: Confirms) {
         // A channel ends once.
+        let _ = self.modes.set(modes);
+        *self.confirms.lock().unwrap_or_else(PoisonError::into_inner) = Some(confirms);
         let _ = self.reason.set(reason);
     }
 
@@ -117,6 +145,11 @@ impl ChannelEnd {
 
     pub(crate) fn next_epoch(&self) {
         self.epoch.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How the channel was set up, if it has ended.
+    pub(crate) fn modes(&self) -> Option<Modes> {
+        self.modes.get().copied()
     }
 
     /// Why the channel ended.

@@ -24,6 +24,8 @@ pub(crate) struct ConsumerState {
     pub(crate) end: Option<ConsumerEnd>,
     /// Its handle is gone; what still comes goes back to the queue.
     pub(crate) dropped: bool,
+    /// The program shuts down; what still comes goes back to the queue.
+    pub(crate) stopped: bool,
     /// How to start it again.
     pub(crate) start: Start,
 }

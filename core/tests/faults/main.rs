@@ -15,5 +15,6 @@ mod republishing;
 mod restoring;
 mod secrets;
 mod sequences;
+mod shutting_down;
 mod violations;
 mod wakers;

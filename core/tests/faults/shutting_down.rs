@@ -1,0 +1,149 @@
+//! Ending in order, opening closed channels again, and lending channels.
+
+use futures_lite::StreamExt;
+use hopmq::{Builder, Connection, ErrorKind, Pool, Recovery, Settled};
+
+use crate::common::{World, poll_once, seconds};
+
+fn builder() -> Builder {
+    Connection::builder().heartbeat(seconds(20)).recovery(Recovery::new().seed(1))
+}
+
+#[test]
+fn shutdown_finishes_what_is_in_hand_and_gives_back_the_rest() {
+    let mut world = World::new();
+    let (connection, channel) = world.open_lasting(&builder());
+    let queue = world.run(channel.queue("q").declare()).unwrap();
+    for number in 0..5 {
+        world.run(queue.publish(format!("{number}")).confirm()).unwrap();
+    }
+    let mut consumer = world.run(queue.consume().prefetch(4).start()).unwrap();
+    world.settle();
+    let mut busy = world.run(channel.consume("q").start()).unwrap();
+    let in_hand = world.run(consumer.next()).unwrap().unwrap();
+    let other = world.run(busy.next()).unwrap().unwrap();
+    let closing = connection.clone();
+    let done = world.start(async move { closing.shutdown(seconds(30)).await });
+    world.advance(seconds(5));
+    assert!(!done.is_done(), "two are in hand");
+    // Work goes on: its result is published, and its message settled.
+    world.run(queue.publish("result").send()).unwrap();
+    assert_eq!(in_hand.ack().unwrap(), Settled::Sent);
+    let mut left = 0;
+    while let Some(delivery) = world.run(consumer.next()) {
+        left += 1;
+        delivery.unwrap().nack(true).unwrap();
+    }
+    assert!(left <= 3, "those that the stream had taken already");
+    assert!(!done.is_done(), "one is in hand");
+    other.ack().unwrap();
+    world.wait(&done).unwrap();
+    assert!(!connection.is_open());
+    assert_eq!((world.server.broker.ready("q"), world.server.broker.unacked()), (4, 0));
+    assert_eq!(world.server.complaint, None);
+}
+
+#[test]
+fn shutdown_says_what_it_left_undone() {
+    let mut world = World::new();
+    let (connection, channel) = world.open_lasting(&builder());
+    let queue = world.run(channel.queue("q").declare()).unwrap();
+    world.run(queue.publish("x").confirm()).unwrap();
+    let mut consumer = world.run(queue.consume().start()).unwrap();
+    let held = world.run(consumer.next()).unwrap().unwrap();
+    let begin = world.time.now();
+    let error = world.run(connection.shutdown(seconds(3))).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(error.to_string().contains("1 deliveries were not settled"), "{error}");
+    assert!(world.time.now() - begin <= seconds(6));
+    assert!(!connection.is_open());
+    drop(held);
+}
+
+#[test]
+fn shutdown_without_a_link_ends_at_once() {
+    let mut world = World::new();
+    let (connection, channel) = world.open_lasting(&builder());
+    let queue = world.run(channel.queue("q").declare()).unwrap();
+    let _consumer = world.run(queue.consume().start()).unwrap();
+    world.net.down(true);
+    world.server.wire.cut();
+    world.settle();
+    let begin = world.time.now();
+    world.run(connection.shutdown(seconds(30))).unwrap();
+    assert_eq!(world.time.now(), begin);
+}
+
+#[test]
+fn a_channel_that_the_broker_closed_is_opened_again_as_it_was() {
+    let mut world = World::new();
+    let (connection, channel) = world.open_lasting(&builder());
+    let other = world.run(connection.channel()).unwrap();
+    world.run(other.queue("q").declare()).unwrap();
+    world.run(channel.prefetch(5)).unwrap();
+    world.run(channel.publish("", "q", "x").confirm()).unwrap();
+    let mut consumer = world.run(channel.consume("q").prefetch(9).tag("mine").start()).unwrap();
+    world.settle();
+    let error = world.run(channel.queue("missing").passive()).unwrap_err();
+    assert_eq!((error.kind(), error.code()), (ErrorKind::ChannelClosed, Some(404)));
+    assert!(error.to_string().contains("no queue 'missing'"), "{error}");
+    while let Some(Ok(delivery)) = world.run(consumer.next()) {
+        assert_eq!(delivery.ack().unwrap_err().code(), Some(404));
+    }
+    world.server.forget();
+    let again = world.run(channel.reopen()).unwrap();
+    let mut restarted = world.run(consumer.restart(&again)).unwrap();
+    assert_eq!(restarted.tag(), "mine");
+    let delivery = world.run(restarted.next()).unwrap().unwrap();
+    assert!(delivery.redelivered());
+    delivery.ack().unwrap();
+    world.run(again.publish("", "q", "y").confirm()).unwrap();
+    let seen = world.server.seen().join(", ");
+    assert!(seen.starts_with("1 channel.open, 1 confirm.select, 1 basic.qos 5, 1 basic.qos 9, 1 basic.consume mine"));
+    // The other channel never noticed.
+    world.run(other.queue("q").passive()).unwrap();
+    assert!(!channel.is_open() && other.is_open());
+}
+
+#[test]
+fn a_pool_lends_channels_and_leaves_out_those_that_ended() {
+    let mut world = World::new();
+    let connection = world.connect_lasting(&builder()).unwrap();
+    let pool = Pool::new([connection.clone()], 2);
+    let first = world.run(pool.get()).unwrap();
+    let second = world.run(pool.get()).unwrap();
+    assert_eq!((first.id(), second.id(), pool.size()), (1, 2, 2));
+    let mut waiting = Box::pin(pool.get());
+    let mut gives_up = Box::pin(pool.get());
+    assert!(poll_once(&mut waiting).is_pending() && poll_once(&mut gives_up).is_pending());
+    drop(gives_up);
+    world.run(first.queue("missing").passive()).unwrap_err();
+    drop(first);
+    let third = world.run(waiting).unwrap();
+    assert_eq!((third.id(), pool.size()), (1, 2));
+    drop(second);
+    world.server.wire.cut();
+    world.advance(seconds(1));
+    let fourth = world.run(pool.get()).unwrap();
+    assert_eq!(fourth.id(), 2);
+    world.run(fourth.queue("q").declare()).unwrap();
+    world.run(connection.close()).unwrap();
+    drop((third, fourth));
+    assert_eq!(world.run(pool.get()).unwrap_err().kind(), ErrorKind::Usage);
+}
+
+#[test]
+fn a_publisher_is_cloned_and_lives_on() {
+    let mut world = World::new();
+    let (_connection, channel) = world.open_lasting(&builder());
+    world.run(channel.queue("q").declare()).unwrap();
+    let publisher = channel.publisher("", "q").persistent().mandatory();
+    drop(channel);
+    let other = publisher.clone();
+    world.run(publisher.publish("a").confirm()).unwrap();
+    world.server.wire.cut();
+    world.run(other.publish("b").confirm()).unwrap();
+    assert_eq!(world.run(other.publish_to("nowhere", "c").confirm()).unwrap_err().kind(), ErrorKind::Returned);
+    let delivery = world.run(publisher.channel().get_no_ack("q")).unwrap().unwrap();
+    assert!(delivery.properties().is_persistent());
+}
