@@ -20,6 +20,7 @@ pub struct Broker {
     pub tls: String,
     http: String,
     ctl: String,
+    xtask: String,
 }
 
 /// The broker under test.
@@ -36,6 +37,7 @@ pub fn broker() -> &'static Broker {
             tls: variable("HOPMQ_TLS_DIR"),
             http: variable("RABBITMQ_HTTP"),
             ctl: variable("HOPMQ_RABBITMQCTL"),
+            xtask: variable("HOPMQ_XTASK"),
         },
     })
 }
@@ -79,6 +81,30 @@ impl Broker {
             Ok(String::from_utf8_lossy(&output.stdout).into_owned())
         } else {
             Err(Failure::new(format!("rabbitmqctl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr))))
+        }
+    }
+
+    /// Ends the broker as a power cut would. Call [`Broker::resume`] afterwards, whatever happens.
+    ///
+    /// # Errors
+    /// If it can't be done.
+    pub fn kill(&self) -> Outcome {
+        self.xtask("kill")
+    }
+
+    /// Starts the broker that was killed again, over its data.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn resume(&self) -> Outcome {
+        self.xtask("resume")
+    }
+
+    fn xtask(&self, command: &str) -> Outcome {
+        let output = Command::new(&self.xtask).args(["rabbitmq", command]).output()?;
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(Failure::new(format!("rabbitmq {command}: {}", String::from_utf8_lossy(&output.stderr)))),
         }
     }
 

@@ -4,9 +4,11 @@ mod broker;
 mod embedded;
 mod failure;
 mod harness;
+pub mod ledger;
 #[doc(hidden)]
 pub mod macros;
 pub mod peer;
+pub mod proxy;
 pub mod relay;
 
 pub use broker::{Alarm, Broker, broker};

@@ -45,6 +45,8 @@ pub(crate) fn run(arguments: &[String]) -> Result {
             Ok(())
         }
         ["stop"] => stop(),
+        ["kill"] => kill(),
+        ["resume"] => resume(),
         ["status"] => status(),
         ["env"] => {
             shell::print(&lines(&running()?.environment()));
@@ -54,7 +56,7 @@ pub(crate) fn run(arguments: &[String]) -> Result {
             let status = Command::new(running()?.folder.join("ctl")).args(&arguments[1..]).status()?;
             std::process::exit(status.code().unwrap_or(1));
         }
-        _ => Err("usage: cargo xtask rabbitmq start | stop | status | env | ctl ARGS…".into()),
+        _ => Err("usage: cargo xtask rabbitmq start | stop | kill | resume | status | env | ctl ARGS…".into()),
     }
 }
 
@@ -97,6 +99,32 @@ pub(crate) fn stop() -> Result {
     if clear(&folder)? == 0 {
         println!("RabbitMQ does not run");
     }
+    Ok(())
+}
+
+/// Ends the broker as a power cut would, and keeps what it has on disk.
+fn kill() -> Result {
+    let node = running()?;
+    let status = Command::new("kill").args(["-KILL", &node.pid.to_string()]).status()?;
+    let deadline = Instant::now() + STOP;
+    while node.is_running() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(10));
+    }
+    if status.success() && !node.is_running() { Ok(()) } else { Err("the broker can't be killed".into()) }
+}
+
+/// Starts the broker that was killed, on its ports and over its data.
+fn resume() -> Result {
+    let folder = folder();
+    let _lock = Lock::take(&folder)?;
+    let mut node = Node::load(&folder).ok_or("there was no RabbitMQ; `cargo xtask rabbitmq start` starts one")?;
+    if node.is_running() {
+        return Err(format!("RabbitMQ {} runs already (process {})", node.name, node.pid).into());
+    }
+    let begun = Instant::now();
+    let mut child = server(&mut node, &install::scripts()?)?;
+    await_answer(&node, [&mut child], begun + START)?;
+    println!("RabbitMQ {} resumed in {:.1} s (process {})", node.name, begun.elapsed().as_secs_f64(), node.pid);
     Ok(())
 }
 
@@ -152,19 +180,24 @@ fn launch(mut node: Node, scripts: &Path) -> Result<Node> {
     epmd.args(["-port", &node.ports.epmd.to_string(), "-address", "127.0.0.1"]);
     let mut epmd = spawn(&mut epmd, &node)?;
 
+    let mut child = server(&mut node, scripts)?;
+    await_answer(&node, [&mut epmd, &mut child], begun + START)?;
+    shell::write(&node.folder.join("env"), &lines(&node.environment()))?;
+    println!("RabbitMQ {} started in {:.1} s (process {})", node.name, begun.elapsed().as_secs_f64(), node.pid);
+    Ok(node)
+}
+
+/// Starts the server itself.
+fn server(node: &mut Node, scripts: &Path) -> Result<Child> {
     let mut server = Command::new(scripts.join("rabbitmq-server"));
     // The script then becomes the server, instead of watching over it: one process, one number.
     server.env("RUNNING_UNDER_SYSTEMD", "true");
     let arguments = format!("-kernel inet_dist_use_interface {{127,0,0,1}} {}", node::server_mark(&node.folder));
     server.env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", arguments);
-    let mut child = spawn(&mut server, &node)?;
+    let child = spawn(&mut server, node)?;
     node.pid = child.id();
     node.save()?;
-
-    await_answer(&node, [&mut epmd, &mut child], begun + START)?;
-    shell::write(&node.folder.join("env"), &lines(&node.environment()))?;
-    println!("RabbitMQ {} started in {:.1} s (process {})", node.name, begun.elapsed().as_secs_f64(), node.pid);
-    Ok(node)
+    Ok(child)
 }
 
 /// Starts a process that lives on when we end, and that a Ctrl-C at our terminal does not reach.
@@ -178,14 +211,16 @@ fn spawn(command: &mut Command, node: &Node) -> Result<Child> {
     command.spawn().map_err(|error| format!("`{line}` does not start: {error}").into())
 }
 
-fn await_answer(node: &Node, [epmd, server]: [&mut Child; 2], deadline: Instant) -> Result {
+/// Waits until the node answers. Its processes must live on: the port mapper, if it is started too, then the server.
+fn await_answer<const N: usize>(node: &Node, mut processes: [&mut Child; N], deadline: Instant) -> Result {
     loop {
-        if let Some(status) = epmd.try_wait()? {
-            let port = node.ports.epmd;
-            return Err(format!("{EPMD_ENDED} ({status}) on port {port}{}", node.log_tail()).into());
-        }
-        if let Some(status) = server.try_wait()? {
-            return Err(format!("RabbitMQ ended while starting: {status}{}", node.log_tail()).into());
+        for (index, process) in processes.iter_mut().enumerate() {
+            let Some(status) = process.try_wait()? else { continue };
+            let (port, log) = (node.ports.epmd, node.log_tail());
+            return Err(match index + 1 == N {
+                true => format!("RabbitMQ ended while starting: {status}{log}").into(),
+                false => format!("{EPMD_ENDED} ({status}) on port {port}{log}").into(),
+            });
         }
         match node.check() {
             Ok(()) => return Ok(()),

@@ -97,6 +97,7 @@ impl Node {
             ("RABBITMQ_HTTP".into(), format!("http://127.0.0.1:{http}")),
             ("HOPMQ_TLS_DIR".into(), at("tls")),
             ("HOPMQ_RABBITMQCTL".into(), at("ctl")),
+            ("HOPMQ_XTASK".into(), std::env::current_exe().unwrap_or_default().display().to_string()),
         ]
     }
 

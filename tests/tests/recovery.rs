@@ -1,0 +1,301 @@
+//! A real RabbitMQ and a link that breaks in every way: nothing that was confirmed is lost, and nobody has to do
+//! anything about it.
+//!
+//! `HOPMQ_ROUNDS` says how many faults each test makes; a few by default.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_lite::StreamExt;
+use hopmq::{Builder, Connection, Event, Recovery};
+use hopmq_tests::ledger::Ledger;
+use hopmq_tests::proxy::Proxy;
+use hopmq_tests::{Alarm, Failure, Harness, Outcome, broker, run};
+
+fn rounds(few: usize) -> usize {
+    std::env::var("HOPMQ_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(few)
+}
+
+/// How a queue is declared that outlives the broker.
+#[derive(Clone, Copy)]
+enum Kind {
+    Durable,
+    Quorum,
+}
+
+/// A publisher and a consumer, with a connection each, that know nothing of faults.
+struct Traffic {
+    ledger: Arc<Ledger>,
+    published: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    connections: Vec<Connection>,
+    tasks: Vec<smol::Task<Outcome>>,
+}
+
+impl Traffic {
+    async fn start(builder: &Builder, queue: &str, kind: Kind) -> Outcome<Self> {
+        let recovery = Recovery::new().delays(Duration::from_millis(20), Duration::from_millis(500));
+        let builder = builder.clone().recovery(recovery).heartbeat(Duration::from_secs(2));
+        let builder = builder.connect_timeout(Duration::from_secs(3)).confirm_timeout(Duration::from_secs(100));
+        let builder = builder.request_timeout(Duration::from_secs(100));
+        let (publishing, consuming) = (builder.open().await?, builder.open().await?);
+        let (ledger, published, stop) = (Arc::new(Ledger::default()), Arc::default(), Arc::default());
+        let mut traffic = Self { ledger, published, stop, connections: vec![], tasks: vec![] };
+        let channel = consuming.channel().await?;
+        let declare = channel.queue(queue).durable();
+        let queue = match kind {
+            Kind::Durable => declare.declare().await?,
+            Kind::Quorum => declare.quorum().declare().await?,
+        };
+        let mut consumer = queue.consume().prefetch(20).await?;
+        let ledger = Arc::clone(&traffic.ledger);
+        traffic.tasks.push(smol::spawn(async move {
+            while let Some(delivery) = consumer.try_next().await? {
+                ledger.consumed(delivery.text().parse()?);
+                delivery.ack()?;
+            }
+            Ok(())
+        }));
+        let publisher = publishing.channel().await?.publisher("", queue.name()).persistent();
+        for _ in 0..4 {
+            let (publisher, ledger, published, stop) = (
+                publisher.clone(),
+                Arc::clone(&traffic.ledger),
+                Arc::clone(&traffic.published),
+                Arc::clone(&traffic.stop),
+            );
+            traffic.tasks.push(smol::spawn(async move {
+                while !stop.load(Ordering::SeqCst) {
+                    let id = published.fetch_add(1, Ordering::SeqCst);
+                    publisher.publish(id.to_string()).confirm().await?;
+                    ledger.confirmed(id);
+                    smol::Timer::after(Duration::from_millis(1)).await;
+                }
+                Ok(())
+            }));
+        }
+        traffic.connections = vec![publishing, consuming];
+        Ok(traffic)
+    }
+
+    fn published(&self) -> u64 {
+        self.published.load(Ordering::SeqCst)
+    }
+
+    /// Waits until messages are confirmed again.
+    async fn flows(&self) -> Outcome {
+        let from = self.ledger.balance(u64::MAX).confirmed;
+        let late = Instant::now() + Duration::from_secs(60);
+        while self.ledger.balance(u64::MAX).confirmed < from + 20 {
+            if Instant::now() > late {
+                return Err(Failure::new("nothing is confirmed any more"));
+            }
+            smol::Timer::after(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    }
+
+    /// Ends the traffic when all has come, and checks the books.
+    async fn finish(mut self) -> Outcome {
+        self.stop.store(true, Ordering::SeqCst);
+        let consuming = self.tasks.remove(0);
+        for task in std::mem::take(&mut self.tasks) {
+            task.await?;
+        }
+        let late = Instant::now() + Duration::from_secs(60);
+        while self.ledger.balance(self.published()).lost > 0 && Instant::now() < late {
+            smol::Timer::after(Duration::from_millis(20)).await;
+        }
+        let balance = self.ledger.balance(self.published());
+        println!("{balance:?}");
+        assert_eq!((balance.lost, balance.unexpected), (0, 0), "{balance:?}");
+        assert_eq!(balance.confirmed as u64, self.published(), "every publish ended well");
+        for connection in &self.connections {
+            connection.shutdown(Duration::from_secs(10)).await?;
+        }
+        consuming.await
+    }
+}
+
+/// Traffic through a proxy that breaks again and again.
+fn through(harness: &Harness, few: usize, break_it: fn(&Proxy, usize)) -> Outcome {
+    smol::block_on(async {
+        let proxy = Proxy::new(broker().address())?;
+        let builder = Connection::builder().uri(&broker().amqp).host(&proxy.address());
+        let traffic = Traffic::start(&builder, &harness.name("queue"), Kind::Durable).await?;
+        traffic.flows().await?;
+        for round in 0..rounds(few) {
+            let before = proxy.accepted();
+            break_it(&proxy, round);
+            let late = Instant::now() + Duration::from_secs(30);
+            while proxy.accepted() < before + 2 {
+                assert!(Instant::now() < late, "both come back");
+                smol::Timer::after(Duration::from_millis(5)).await;
+            }
+            traffic.flows().await?;
+        }
+        traffic.finish().await
+    })
+}
+
+#[test]
+fn nothing_is_lost_when_the_link_is_cut() {
+    run("recovery::nothing_is_lost_when_the_link_is_cut", false, |harness| {
+        through(&harness, 10, |proxy, _| proxy.cut())
+    });
+}
+
+#[test]
+fn nothing_is_lost_when_the_link_is_reset() {
+    run("recovery::nothing_is_lost_when_the_link_is_reset", false, |harness| {
+        through(&harness, 10, |proxy, _| proxy.reset())
+    });
+}
+
+#[test]
+fn nothing_is_lost_in_a_black_hole() {
+    run("recovery::nothing_is_lost_in_a_black_hole", false, |harness| {
+        through(&harness, 2, |proxy, _| proxy.black_hole())
+    });
+}
+
+#[test]
+fn nothing_is_lost_when_the_link_is_half_open() {
+    run("recovery::nothing_is_lost_when_the_link_is_half_open", false, |harness| {
+        through(&harness, 2, |proxy, _| proxy.half_open())
+    });
+}
+
+#[test]
+fn nothing_is_lost_when_links_break_after_any_number_of_bytes() {
+    run("recovery::nothing_is_lost_when_links_break_after_any_number_of_bytes", false, |harness| {
+        through(&harness, 12, |proxy, round| {
+            proxy.cut_after(1 + (round as u64 * 37) % 900);
+            proxy.cut();
+            std::thread::sleep(Duration::from_millis(100));
+            proxy.cut_after(0);
+            proxy.cut();
+        })
+    });
+}
+
+#[test]
+fn nothing_is_lost_when_the_network_is_slow() {
+    run("recovery::nothing_is_lost_when_the_network_is_slow", false, |harness| {
+        through(&harness, 3, |proxy, _| {
+            proxy.throttle(true);
+            std::thread::sleep(Duration::from_millis(700));
+            proxy.throttle(false);
+            proxy.cut();
+        })
+    });
+}
+
+#[test]
+fn nothing_is_lost_when_the_broker_is_away_for_a_while() {
+    run("recovery::nothing_is_lost_when_the_broker_is_away_for_a_while", false, |harness| {
+        through(&harness, 3, |proxy, _| {
+            proxy.down(true);
+            proxy.cut();
+            std::thread::sleep(Duration::from_millis(1500));
+            proxy.down(false);
+        })
+    });
+}
+
+/// Traffic with the broker itself, and something that befalls the broker.
+fn with_the_broker(harness: &Harness, kind: Kind, few: usize, befall: fn() -> Outcome) -> Outcome {
+    smol::block_on(async {
+        let builder = Connection::builder().uri(&broker().amqp);
+        let traffic = Traffic::start(&builder, &harness.name("queue"), kind).await?;
+        traffic.flows().await?;
+        for _ in 0..rounds(few) {
+            smol::unblock(befall).await?;
+            traffic.flows().await?;
+        }
+        traffic.finish().await
+    })
+}
+
+#[test]
+fn nothing_is_lost_when_the_broker_closes_all_connections() {
+    run("recovery::nothing_is_lost_when_the_broker_closes_all_connections", true, |harness| {
+        with_the_broker(&harness, Kind::Durable, 3, || {
+            broker().ctl(&["close_all_connections", "the test asks for it"]).map(drop)
+        })
+    });
+}
+
+#[test]
+fn nothing_is_lost_when_the_broker_stops_and_starts() {
+    run("recovery::nothing_is_lost_when_the_broker_stops_and_starts", true, |harness| {
+        with_the_broker(&harness, Kind::Durable, 1, || {
+            broker().ctl(&["stop_app"])?;
+            broker().ctl(&["start_app"]).map(drop)
+        })
+    });
+}
+
+#[test]
+fn nothing_is_lost_when_the_broker_is_killed() {
+    run("recovery::nothing_is_lost_when_the_broker_is_killed", true, |harness| {
+        for kind in [Kind::Durable, Kind::Quorum] {
+            with_the_broker(&harness, kind, 1, || {
+                broker().kill()?;
+                broker().resume()
+            })?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn nothing_is_lost_when_memory_is_low_and_the_link_breaks() {
+    run("recovery::nothing_is_lost_when_memory_is_low_and_the_link_breaks", true, |harness| {
+        with_the_broker(&harness, Kind::Durable, 1, || {
+            let alarm = Alarm::raise()?;
+            broker().ctl(&["close_all_connections", "while memory is low"])?;
+            std::thread::sleep(Duration::from_secs(1));
+            drop(alarm);
+            Ok(())
+        })
+    });
+}
+
+#[test]
+fn all_that_a_connection_had_is_there_after_the_broker_restarts() {
+    run("recovery::all_that_a_connection_had_is_there_after_the_broker_restarts", true, |harness| {
+        smol::block_on(async {
+            let connection = Connection::open(&broker().amqp).await?;
+            let channel = connection.channel().await?;
+            let exchange = channel.exchange(&harness.name("exchange")).topic().declare().await?;
+            let copy = channel.exchange(&harness.name("copy")).fanout().internal().declare().await?;
+            copy.bind_to(exchange.name(), "#").await?;
+            // Neither survives a restart, and the broker names the second.
+            let queue = channel.queue(&harness.name("queue")).declare().await?;
+            let named = channel.queue("").exclusive().declare().await?;
+            queue.bind(exchange.name(), "order.*").await?;
+            named.bind(copy.name(), "").await?;
+            let old = named.name().to_owned();
+            let (mut one, mut other) = (queue.consume().await?, named.consume().no_ack().await?);
+            let mut events = connection.events();
+            smol::unblock(|| broker().ctl(&["stop_app"]).and_then(|_| broker().ctl(&["start_app"]))).await?;
+            let replayed = loop {
+                if let Some(Event::Recovered { replayed, .. }) = events.next().await {
+                    break replayed;
+                }
+            };
+            let counts =
+                (replayed.exchanges, replayed.queues, replayed.bindings, replayed.consumers, replayed.failures);
+            assert_eq!(counts, (2, 2, 3, 2, 0));
+            assert_ne!(named.name(), old);
+            exchange.publish("order.new", "hello").mandatory().confirm().await?;
+            for consumer in [&mut one, &mut other] {
+                let delivery = consumer.try_next().await?.expect("it goes on");
+                assert_eq!((&*delivery.text(), delivery.resumed()), ("hello", true));
+            }
+            Ok(connection.close().await?)
+        })
+    });
+}
