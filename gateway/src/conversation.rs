@@ -4,8 +4,14 @@
 //! has to say to either side. Frames come in one by one with the side that they come from; what goes out is whether to
 //! pass each on. It knows no socket and no clock.
 
+use std::sync::Arc;
+
 use hopmq_proto::method::{Encode, Method, MethodId, connection};
 use hopmq_proto::{Connection, Error, Frame, Kind, MIN_FRAME_MAX, ReceiveLimits, code, put_method};
+
+use crate::auth::{Auth, Grant};
+use crate::guard::Guard;
+use crate::limits::Rates;
 
 /// Where a frame comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +26,8 @@ pub(crate) enum Verdict {
     Pass,
     Drop,
     Replace(Vec<u8>),
+    /// The same, for what was refused.
+    Refuse(Vec<u8>),
 }
 
 /// How far the connection is.
@@ -35,6 +43,16 @@ pub(crate) enum Stage {
     Closing,
     /// And the other agreed.
     Closed,
+}
+
+/// Who decides who somebody is.
+pub(crate) enum Login {
+    /// RabbitMQ: user and password pass through.
+    RabbitMq,
+    /// The gateway, by the token that comes as the password.
+    Token(Arc<Auth>),
+    /// The gateway has, by a ticket.
+    Granted(Option<Box<Grant>>),
 }
 
 /// Bounds on what the two may agree on.
@@ -66,11 +84,26 @@ pub(crate) struct Conversation {
     /// Something came from the client after the protocol header.
     login_sent: bool,
     user: Option<String>,
+    login: Login,
+    /// What comes next of the browser's login, where the gateway decides.
+    step: Step,
+    guard: Option<Guard>,
+    /// What the gateway itself says to the browser.
+    to_browser: Vec<u8>,
     pub(crate) counts: Counts,
 }
 
+/// The browser's part of the handshake, in its order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    StartOk,
+    TuneOk,
+    Open,
+    Done,
+}
+
 impl Conversation {
-    pub(crate) fn new(bounds: Bounds) -> Self {
+    pub(crate) fn new(bounds: Bounds, login: Login) -> Self {
         let limits = |frame_max| ReceiveLimits { frame_max, channel_max: 0, message_max: u64::MAX };
         Self {
             stage: Stage::Login,
@@ -81,6 +114,10 @@ impl Conversation {
             hears_refusals: false,
             login_sent: false,
             user: None,
+            login,
+            step: Step::StartOk,
+            guard: None,
+            to_browser: Vec::new(),
             counts: Counts::default(),
         }
     }
@@ -108,9 +145,27 @@ impl Conversation {
         self.stage == Stage::Login && self.login_sent
     }
 
-    /// Who logged in, as they call themselves.
-    pub(crate) fn user(&self) -> Option<&str> {
-        self.user.as_deref()
+    /// Who logged in, and what they may send: as they call themselves, or as their token does.
+    pub(crate) fn user(&self) -> Option<(&str, Option<Rates>)> {
+        match &self.guard {
+            Some(guard) => Some((&guard.grant().subject, Some(guard.grant().rates))),
+            None => self.user.as_deref().map(|user| (user, None)),
+        }
+    }
+
+    /// When the token expires, in seconds since 1970.
+    pub(crate) fn expires(&self) -> Option<u64> {
+        self.guard.as_ref()?.grant().expires
+    }
+
+    /// What the gateway itself has to say to the browser.
+    pub(crate) fn take_to_browser(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.to_browser)
+    }
+
+    /// Whether it has something to say.
+    pub(crate) fn has_to_browser(&self) -> bool {
+        !self.to_browser.is_empty()
     }
 
     pub(crate) fn limits(&self, from: Side) -> &ReceiveLimits {
@@ -126,35 +181,74 @@ impl Conversation {
     /// If its sender broke the protocol.
     #[inline]
     pub(crate) fn judge(&mut self, from: Side, frame: &Frame<'_>) -> Result<Verdict, Error> {
+        if frame.channel() != 0
+            && let Some(guard) = &mut self.guard
+        {
+            let verdict = match from {
+                Side::Browser => guard.of_browser(frame, &mut self.to_browser)?,
+                Side::Upstream => guard.of_upstream(frame)?,
+            };
+            return Ok(self.counted(from, frame, verdict));
+        }
         if frame.kind() != Kind::Method {
             return Ok(Verdict::Pass);
         }
-        let id = frame.method()?;
         if frame.channel() == 0 {
+            let id = frame.method()?;
             return match from {
                 Side::Browser => self.connection_from_browser(id, frame),
                 Side::Upstream => self.connection_from_upstream(id, frame),
             };
         }
-        if id.has_content() {
+        Ok(self.counted(from, frame, Verdict::Pass))
+    }
+
+    #[inline]
+    fn counted(&mut self, from: Side, frame: &Frame<'_>, verdict: Verdict) -> Verdict {
+        if let Verdict::Refuse(bytes) = verdict {
+            self.counts.refused += 1;
+            return Verdict::Replace(bytes);
+        }
+        // A message counts with its method, or with its header where the method was held back until then.
+        let is_message = match (frame.kind(), &verdict) {
+            (Kind::Method, Verdict::Pass) => frame.method().is_ok_and(MethodId::has_content),
+            (Kind::Header, Verdict::Replace(_)) => true,
+            _ => false,
+        };
+        if is_message {
             match from {
                 Side::Browser => self.counts.published += 1,
                 Side::Upstream => self.counts.delivered += 1,
             }
         }
-        Ok(Verdict::Pass)
+        verdict
     }
 
     fn connection_from_browser(&mut self, id: MethodId, frame: &Frame<'_>) -> Result<Verdict, Error> {
+        if !matches!(self.login, Login::RabbitMq) {
+            self.in_order(id)?;
+        }
         match id {
             connection::StartOk::ID => {
                 let Method::ConnectionStartOk(start) = Method::decode(frame.payload())? else { return Err(odd(id)) };
                 let properties = start.client_properties.into();
                 self.hears_refusals = Connection::has_capability(&properties, "authentication_failure_close");
                 self.login_sent = true;
-                if start.mechanism == "PLAIN" {
-                    let name = start.response.split(|byte| *byte == 0).nth(1);
-                    self.user = name.and_then(|name| String::from_utf8(name.to_vec()).ok());
+                return self.log_in(&start);
+            }
+            connection::Open::ID => {
+                if let Some(guard) = &self.guard {
+                    let open = connection::Open { virtual_host: &guard.grant().vhost };
+                    return Ok(Verdict::Replace(frame_of(0, &open)));
+                }
+            }
+            connection::UpdateSecret::ID => {
+                if let Login::Token(auth) = &self.login {
+                    let auth = Arc::clone(auth);
+                    let Method::ConnectionUpdateSecret(update) = Method::decode(frame.payload())? else {
+                        return Err(odd(id));
+                    };
+                    return self.renew(&auth, update.new_secret);
                 }
             }
             connection::TuneOk::ID => {
@@ -168,8 +262,66 @@ impl Conversation {
         Ok(Verdict::Pass)
     }
 
+    /// Where the gateway logs in, the browser's part of the handshake comes once and in its order.
+    fn in_order(&mut self, id: MethodId) -> Result<(), Error> {
+        let next = match (self.step, id) {
+            (_, connection::Close::ID | connection::CloseOk::ID) => return Ok(()),
+            (Step::StartOk, connection::StartOk::ID) => Step::TuneOk,
+            (Step::TuneOk, connection::TuneOk::ID) => Step::Open,
+            (Step::Open, connection::Open::ID) => Step::Done,
+            (Step::Done, connection::UpdateSecret::ID) => return Ok(()),
+            _ => return Err(Error::peer(code::COMMAND_INVALID, format!("{id} is out of its order"))),
+        };
+        self.step = next;
+        Ok(())
+    }
+
+    /// Lets user and password pass, or puts RabbitMQ's in their place.
+    fn log_in(&mut self, start: &connection::StartOk<'_>) -> Result<Verdict, Error> {
+        let plain = || start.response.split(|byte| *byte == 0);
+        let refused = |why: String| Error::peer(code::ACCESS_REFUSED, format!("ACCESS_REFUSED - {why}"));
+        let grant = match &mut self.login {
+            Login::RabbitMq => {
+                if start.mechanism == "PLAIN" {
+                    self.user = plain().nth(1).and_then(|name| String::from_utf8(name.to_vec()).ok());
+                }
+                return Ok(Verdict::Pass);
+            }
+            Login::Granted(grant) => *grant.take().ok_or_else(|| odd(connection::StartOk::ID))?,
+            Login::Token(auth) => {
+                let token = plain().nth(2).filter(|_| start.mechanism == "PLAIN");
+                let token = token.and_then(|token| std::str::from_utf8(token).ok());
+                let token = token.ok_or_else(|| refused("the token must come as the password of PLAIN".to_owned()))?;
+                auth.token(token).map_err(refused)?
+            }
+        };
+        let response = format!("\0{}\0{}", grant.username, grant.password);
+        let start = connection::StartOk { mechanism: "PLAIN", response: response.as_bytes(), ..*start };
+        self.guard = Some(Guard::new(grant));
+        Ok(Verdict::Replace(frame_of(0, &start)))
+    }
+
+    /// Takes a newer token of the same bearer.
+    fn renew(&mut self, auth: &Auth, token: &[u8]) -> Result<Verdict, Error> {
+        let refused = |why: String| Error::peer(code::ACCESS_REFUSED, format!("ACCESS_REFUSED - {why}"));
+        let token = std::str::from_utf8(token).map_err(|_| refused("the token is no text".to_owned()))?;
+        let grant = auth.token(token).map_err(refused)?;
+        let Some(guard) = &mut self.guard else { return Ok(Verdict::Drop) };
+        let (old, new) = (guard.grant(), &grant);
+        if (&old.subject, &old.username, &old.vhost) != (&new.subject, &new.username, &new.vhost) {
+            return Err(refused("the new token is for somebody else".to_owned()));
+        }
+        guard.renew(grant);
+        self.to_browser.extend_from_slice(&frame_of(0, &connection::UpdateSecretOk {}));
+        Ok(Verdict::Drop)
+    }
+
     fn connection_from_upstream(&mut self, id: MethodId, frame: &Frame<'_>) -> Result<Verdict, Error> {
         match id {
+            connection::Start::ID if !matches!(self.login, Login::RabbitMq) => {
+                let Method::ConnectionStart(start) = Method::decode(frame.payload())? else { return Err(odd(id)) };
+                return Ok(Verdict::Replace(frame_of(0, &connection::Start { mechanisms: b"PLAIN", ..start })));
+            }
             connection::Tune::ID => {
                 let Method::ConnectionTune(mut tune) = Method::decode(frame.payload())? else { return Err(odd(id)) };
                 self.stage = self.stage.max(Stage::Known);

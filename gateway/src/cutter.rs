@@ -99,7 +99,7 @@ impl Cutter {
                     passed = 0;
                     self.buffer.advance(size);
                 }
-                Ok(Verdict::Replace(bytes)) => {
+                Ok(Verdict::Replace(bytes) | Verdict::Refuse(bytes)) => {
                     self.take(passed, out);
                     passed = 0;
                     self.buffer.advance(size);

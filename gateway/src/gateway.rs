@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use crate::auth::Auth;
 use crate::config::{Config, ConfigError};
 use crate::drain::{Drain, Phase};
 use crate::limits::Limits;
@@ -28,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) limits: Arc<Limits>,
     pub(crate) metrics: Metrics,
     pub(crate) drain: Drain,
+    /// Who decides who somebody is: RabbitMQ if it is `None`.
+    pub(crate) auth: Option<Arc<Auth>>,
 }
 
 impl fmt::Debug for Shared {
@@ -88,6 +91,7 @@ impl Builder {
                 limits: Limits::new(config.limits.clone()),
                 metrics: Metrics::default(),
                 drain: Drain::new(),
+                auth: Auth::new(&config)?.map(Arc::new),
                 config,
             }),
         })
@@ -149,7 +153,13 @@ impl Gateway {
             }
         };
         let serving = async {
-            tokio::join!(server::serve(shared, listener, self.router()), admin, shared.upstreams.check());
+            let keys = async {
+                match &shared.auth {
+                    Some(auth) => auth.refresh().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::join!(server::serve(shared, listener, self.router()), admin, shared.upstreams.check(), keys);
         };
         let stopping = async {
             stop.await;

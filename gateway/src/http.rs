@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tower_http::services::ServeDir;
 use tracing::info;
 
+use crate::conversation::Login;
 use crate::gateway::Shared;
 use crate::limits::Refusal;
 use crate::session::{self, Client};
@@ -85,12 +86,14 @@ async fn upgrade(State(shared): State<Arc<Shared>>, request: Request, next: Next
         info!(address = %origin.address, reason = refused.reason, "refused: {}", refused.text);
         refused.into_response()
     };
-    let client = match admit(&shared, &origin, &parts.headers) {
-        Ok(client) => client,
+    let admitted = admit(&shared, &origin, &parts.headers)
+        .and_then(|client| Ok((client, login(&shared, parts.uri.query().unwrap_or_default())?)));
+    let (client, login) = match admitted {
+        Ok(admitted) => admitted,
         Err(refused) => return refuse(refused),
     };
     match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
-        Ok(upgrade) => accept(shared, upgrade, client),
+        Ok(upgrade) => accept(shared, upgrade, client, login),
         Err(rejection) => {
             shared.metrics.refused("handshake");
             rejection.into_response()
@@ -112,7 +115,17 @@ fn admit(shared: &Arc<Shared>, origin: &crate::proxy::Origin, headers: &HeaderMa
     Ok(Client::new(origin.address, permit))
 }
 
-fn accept(shared: Arc<Shared>, upgrade: WebSocketUpgrade, client: Client) -> Response {
+/// Who decides who they are: RabbitMQ, a token to come, or the ticket in the URL.
+fn login(shared: &Shared, query: &str) -> Result<Login, Refused> {
+    let Some(auth) = &shared.auth else { return Ok(Login::RabbitMq) };
+    match auth.ticket(query) {
+        Ok(Some(grant)) => Ok(Login::Granted(Some(Box::new(grant)))),
+        Ok(None) => Ok(Login::Token(Arc::clone(auth))),
+        Err(why) => Err(Refused::new(StatusCode::UNAUTHORIZED, "ticket", why)),
+    }
+}
+
+fn accept(shared: Arc<Shared>, upgrade: WebSocketUpgrade, client: Client, login: Login) -> Response {
     let message_max = shared.config.websocket.message_max.0 as usize;
     // One message more than what a frame may take waits to be written at most.
     let write_max = 2 * (shared.config.limits.frame_max.0 as usize).max(crate::cutter::MESSAGE) + (16 << 10);
@@ -124,7 +137,7 @@ fn accept(shared: Arc<Shared>, upgrade: WebSocketUpgrade, client: Client) -> Res
         .max_write_buffer_size(write_max)
         .max_message_size(message_max)
         .max_frame_size(message_max)
-        .on_upgrade(|socket| session::run(shared, socket, client))
+        .on_upgrade(|socket| session::run(shared, socket, client, login))
 }
 
 /// Who offers subprotocols must offer one that is known, for to choose none breaks their handshake.

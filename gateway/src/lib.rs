@@ -1,9 +1,11 @@
 //! AMQP over WebSocket: lets web pages reach RabbitMQ.
 
+mod auth;
 mod conversation;
 mod cutter;
 mod drain;
 mod gateway;
+mod guard;
 mod http;
 mod limits;
 mod metrics;

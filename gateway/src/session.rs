@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info};
 
-use crate::conversation::{Bounds, Conversation, Side, Stage};
+use crate::conversation::{Bounds, Conversation, Login, Side, Stage};
 use crate::cutter::{Cutter, MESSAGE};
 use crate::gateway::Shared;
 use crate::limits::Permit;
@@ -82,7 +82,7 @@ struct Rabbit {
 }
 
 /// Serves one browser until one side leaves.
-pub(crate) async fn run(gateway: Arc<Shared>, socket: WebSocket, client: Client) {
+pub(crate) async fn run(gateway: Arc<Shared>, socket: WebSocket, client: Client, login: Login) {
     let begun = Instant::now();
     let (sink, stream) = socket.split();
     let mut browser = Browser { sink, stream, cutter: Cutter::new() };
@@ -93,7 +93,7 @@ pub(crate) async fn run(gateway: Arc<Shared>, socket: WebSocket, client: Client)
     };
     let common = Common {
         user: Mutex::new(None),
-        conversation: Mutex::new(Conversation::new(bounds)),
+        conversation: Mutex::new(Conversation::new(bounds, login)),
         pulse: Mutex::new(Pulse { heard: begun, deaf: false, ping: false }),
         moved: Notify::new(),
         speak: Notify::new(),
@@ -239,6 +239,10 @@ async fn down(
         if common.pulse().take_ping() {
             out.push_back(Message::Ping(Bytes::new()));
         }
+        let words = common.conversation().take_to_browser();
+        if !words.is_empty() {
+            out.push_back(Message::Binary(words.into()));
+        }
         let mut outcome = Ok(());
         if let Some(Ok(count)) = got
             && count > 0
@@ -328,6 +332,9 @@ impl Common {
         gateway.metrics.count(&mut conversation.counts);
         if conversation.stage() != before {
             self.moved.notify_one();
+        }
+        if conversation.has_to_browser() {
+            self.speak.notify_one();
         }
         (outcome, published)
     }

@@ -1,18 +1,18 @@
 //! The RabbitMQs behind the gateway: which are there, and a connection to the one with the fewest.
 
 mod dial;
+pub(crate) mod tls;
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{interval, timeout};
 use tracing::{info, warn};
-
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
 use crate::config::{self, ConfigError};
 pub use dial::{Dial, Dialing, Io};

@@ -50,7 +50,7 @@ pub enum Kind {
 #[derive(Clone, Copy)]
 pub struct Frame<'a> {
     head: Head,
-    payload: &'a [u8],
+    bytes: &'a [u8],
 }
 
 impl<'a> Frame<'a> {
@@ -62,7 +62,7 @@ impl<'a> Frame<'a> {
     #[inline]
     pub fn parse(bytes: &'a [u8], limits: &ReceiveLimits) -> Result<Option<Self>, Error> {
         match Head::check(bytes, limits)? {
-            Some((head, true)) => Ok(Some(Self { head, payload: &bytes[HEAD..HEAD + head.size] })),
+            Some((head, true)) => Ok(Some(Self { head, bytes: &bytes[..head.total()] })),
             _ => Ok(None),
         }
     }
@@ -82,13 +82,19 @@ impl<'a> Frame<'a> {
     /// What it carries, in bytes as they are.
     #[inline]
     pub fn payload(&self) -> &'a [u8] {
-        self.payload
+        &self.bytes[HEAD..HEAD + self.head.size]
+    }
+
+    /// All of it, as it is to be passed on.
+    #[inline]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
     }
 
     /// The whole frame in bytes, with its 8 bytes of overhead.
     #[inline]
     pub fn size(&self) -> usize {
-        self.head.total()
+        self.bytes.len()
     }
 
     /// Which method a [`Kind::Method`] carries.
@@ -97,7 +103,7 @@ impl<'a> Frame<'a> {
     /// If the payload is too short for any: code 502.
     #[inline]
     pub fn method(&self) -> Result<MethodId, Error> {
-        MethodId::peek(self.payload)
+        MethodId::peek(self.payload())
     }
 
     /// What a [`Kind::Header`] says of its message: the body's size in bytes, and the properties, undecoded.
@@ -105,16 +111,17 @@ impl<'a> Frame<'a> {
     /// # Errors
     /// If it is malformed: code 502.
     pub fn header(&self) -> Result<(u64, Properties<&'a [u8]>), Error> {
-        let size = body_size(self.payload)?;
-        let flags = u16::from_be_bytes([self.payload[12], self.payload[13]]);
-        Ok((size, Properties::from_parts(flags, &self.payload[14..])))
+        let payload = self.payload();
+        let size = body_size(payload)?;
+        let flags = u16::from_be_bytes([payload[12], payload[13]]);
+        Ok((size, Properties::from_parts(flags, &payload[14..])))
     }
 }
 
 /// Payloads are not shown: there are credentials among them.
 impl fmt::Debug for Frame<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} frame on channel {}: {} bytes", self.head.kind, self.head.channel, self.payload.len())
+        write!(f, "{:?} frame on channel {}: {} bytes", self.head.kind, self.head.channel, self.head.size)
     }
 }
 

@@ -17,6 +17,8 @@ pub(crate) struct End {
     pub(crate) is_fault: bool,
     /// The code of the `connection.close` that the browser gets, if it can hear one.
     pub(crate) amqp: Option<u16>,
+    /// Whether nothing more can be read of the WebSocket although the browser may still send.
+    pub(crate) is_deaf: bool,
     /// The code that the WebSocket closes with; `None` if there is nobody who would read it.
     pub(crate) websocket: Option<u16>,
 }
@@ -28,16 +30,23 @@ const REASON: usize = 123;
 
 impl End {
     fn fault(reason: &'static str, text: impl Into<String>, amqp: u16, websocket: u16) -> Self {
-        Self { reason, text: text.into(), is_fault: true, amqp: Some(amqp), websocket: Some(websocket) }
+        Self { reason, text: text.into(), is_fault: true, is_deaf: false, amqp: Some(amqp), websocket: Some(websocket) }
     }
 
     pub(crate) fn done() -> Self {
         let text = "the connection was closed".to_owned();
-        Self { reason: "closed", text, is_fault: false, amqp: None, websocket: Some(close_code::NORMAL) }
+        Self {
+            reason: "closed",
+            text,
+            is_fault: false,
+            is_deaf: false,
+            amqp: None,
+            websocket: Some(close_code::NORMAL),
+        }
     }
 
     pub(crate) fn browser_gone(text: impl Into<String>) -> Self {
-        Self { reason: BROWSER_LEFT, text: text.into(), is_fault: false, amqp: None, websocket: None }
+        Self { reason: BROWSER_LEFT, text: text.into(), is_fault: false, is_deaf: false, amqp: None, websocket: None }
     }
 
     pub(crate) fn browser_left(frame: Option<&CloseFrame>) -> Self {
@@ -58,6 +67,9 @@ impl End {
     }
 
     pub(crate) fn browser_fault(error: &Error) -> Self {
+        if error.code() == code::ACCESS_REFUSED {
+            return Self::fault("token_refused", error.message(), error.code(), close_code::POLICY);
+        }
         Self::fault("protocol", error.message(), error.code(), close_code::PROTOCOL)
     }
 
@@ -94,24 +106,33 @@ impl End {
         Self::fault("user_connections", text, code::NOT_ALLOWED, close_code::POLICY)
     }
 
+    pub(crate) fn expired() -> Self {
+        let text = "the token has expired; connect again with another";
+        Self::fault("token_expired", text, code::CONNECTION_FORCED, close_code::POLICY)
+    }
+
     pub(crate) fn stalled(limit: Duration) -> Self {
         let text = format!("the browser read nothing for {limit:?}");
-        Self { reason: "stalled", text, is_fault: true, amqp: None, websocket: None }
+        Self { reason: "stalled", text, is_fault: true, is_deaf: false, amqp: None, websocket: None }
     }
 
     pub(crate) fn silent(limit: Duration) -> Self {
         let text = format!("nothing was heard of the browser for {limit:?}");
-        Self { reason: "silent", text, is_fault: true, amqp: None, websocket: None }
+        Self { reason: "silent", text, is_fault: true, is_deaf: false, amqp: None, websocket: None }
     }
 
     pub(crate) fn draining() -> Self {
         let text = "the gateway goes away; connect again".to_owned();
         let (amqp, websocket) = (Some(code::CONNECTION_FORCED), Some(close_code::AWAY));
-        Self { reason: "draining", text, is_fault: false, amqp, websocket }
+        Self { reason: "draining", text, is_fault: false, is_deaf: false, amqp, websocket }
     }
 
     /// What the WebSocket library found.
     pub(crate) fn websocket(error: axum::Error) -> Self {
+        Self { is_deaf: true, ..Self::of_websocket(error) }
+    }
+
+    fn of_websocket(error: axum::Error) -> Self {
         use tungstenite::Error as Ws;
         let error = error.into_inner();
         match error.downcast_ref::<Ws>() {

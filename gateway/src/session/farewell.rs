@@ -8,7 +8,7 @@ use futures_util::{SinkExt, StreamExt};
 use hopmq_proto::method::{Encode, connection};
 use hopmq_proto::{Frame, code};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{Browser, Common, End, Rabbit, write_all};
 use crate::conversation::{Conversation, Side, close_frame};
@@ -17,6 +17,9 @@ use crate::gateway::Shared;
 
 /// How long RabbitMQ may take to agree to a close.
 const UPSTREAM: Duration = Duration::from_secs(5);
+
+/// How long a socket stays open that can't be read any more.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Says goodbye to both sides at once, each within its time.
 pub(super) async fn farewell(gateway: &Shared, common: &Common, browser: Browser, rabbit: Option<Rabbit>, end: &End) {
@@ -39,12 +42,19 @@ pub(super) async fn farewell(gateway: &Shared, common: &Common, browser: Browser
 async fn to_browser(common: &Common, mut browser: Browser, end: &End, amqp: Option<u16>) -> Result<(), axum::Error> {
     if let Some(code) = amqp {
         browser.sink.send(Message::Binary(close_frame(code, &end.text).into())).await?;
-        await_close_ok(common, &mut browser).await;
+        if !end.is_deaf {
+            await_close_ok(common, &mut browser).await;
+        }
     }
     if let Some(frame) = end.frame() {
         browser.sink.send(Message::Close(Some(frame))).await?;
     } else if !end.is_browsers() {
         // Nobody reads, or nobody is there: the socket closes as it is.
+        return Ok(());
+    }
+    if end.is_deaf {
+        // To close a socket with unread bytes in it would destroy what was just sent, before it is read.
+        sleep(LINGER).await;
         return Ok(());
     }
     // Until the other close frame has come, or ours, which answers it, has gone out.

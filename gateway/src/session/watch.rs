@@ -1,10 +1,12 @@
 //! The clock of a session: the login's deadline, signs of life, and the gateway's own end.
 
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
 use super::{Common, End};
+use crate::auth;
 use crate::conversation::Stage;
 use crate::drain::Phase;
 use crate::gateway::Shared;
@@ -15,14 +17,21 @@ pub(super) async fn watch(gateway: &Shared, common: &Common, begun: Instant) -> 
     let (login, websocket) = (gateway.config.limits.login_timeout.0, &gateway.config.websocket);
     let mut drain = gateway.drain.subscribe();
     let mut goodbye = None;
-    let (mut pinged, mut logged_in) = (false, false);
+    let (mut pinged, mut logged_in) = (None, false);
     loop {
         let (heard, deaf) = {
             let pulse = common.pulse();
             (pulse.heard, pulse.deaf)
         };
         let now = Instant::now();
-        let stage = common.conversation().stage();
+        let (stage, expires) = {
+            let conversation = common.conversation();
+            (conversation.stage(), conversation.expires())
+        };
+        let left = expires.map(|time| Duration::from_secs(time.saturating_sub(auth::now())));
+        if left.is_some_and(|left| left.is_zero()) {
+            return End::expired();
+        }
         if stage < Stage::Open && now >= begun + login {
             return End::login_timeout(login);
         }
@@ -47,16 +56,17 @@ pub(super) async fn watch(gateway: &Shared, common: &Common, begun: Instant) -> 
             return End::silent(websocket.ping_timeout.0);
         }
         let ping_at = heard + websocket.ping_interval.0;
-        if now < ping_at {
-            pinged = false;
-        } else if !pinged {
-            pinged = true;
+        // A ping is answered when something was heard after it.
+        pinged = pinged.filter(|sent| heard <= *sent);
+        if now >= ping_at && pinged.is_none() {
+            pinged = Some(now);
             common.pulse().ping = true;
             common.speak.notify_one();
         }
-        let next = if pinged { heard + websocket.ping_timeout.0 } else { ping_at };
+        let next = if pinged.is_some() { heard + websocket.ping_timeout.0 } else { ping_at };
         let login = (stage < Stage::Open).then_some(begun + login);
-        let next = [Some(next), login, goodbye].into_iter().flatten().min().unwrap_or(next);
+        let expiry = left.map(|left| now + left);
+        let next = [Some(next), login, goodbye, expiry].into_iter().flatten().min().unwrap_or(next);
         tokio::select! {
             () = sleep_until(next) => {}
             () = common.moved.notified() => {}
@@ -70,9 +80,9 @@ pub(super) async fn watch(gateway: &Shared, common: &Common, begun: Instant) -> 
 /// Takes a place for the user, whom RabbitMQ has let in.
 fn log_in(gateway: &Shared, common: &Common) -> Result<(), End> {
     let limits = &gateway.config.limits;
-    let rates = Rates { messages: limits.messages_per_second, bytes: limits.bytes_per_second.0 };
     let conversation = common.conversation();
-    let Some(user) = conversation.user() else { return Ok(()) };
+    let Some((user, rates)) = conversation.user() else { return Ok(()) };
+    let rates = rates.unwrap_or(Rates { messages: limits.messages_per_second, bytes: limits.bytes_per_second.0 });
     let Some(place) = gateway.limits.log_in(user, rates, Instant::now()) else {
         return Err(End::user_connections(user));
     };

@@ -2,19 +2,15 @@
 
 use std::future::Future;
 use std::io;
-use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
 
 use axum::http::Uri;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
-use rustls_platform_verifier::BuilderVerifierExt;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::tls;
 use crate::config::{self, ConfigError};
 
 /// A connection to a broker.
@@ -61,40 +57,12 @@ pub(super) fn dialer(text: &str, config: &config::Upstream) -> Result<Box<dyn Di
     let port = authority.port_u16().unwrap_or(if tls { 5671 } else { 5672 });
     let tls = if tls {
         let name = ServerName::try_from(host.clone()).map_err(|_| wrong("the host can't be in a certificate"))?;
-        Some((connector(config.ca_file.as_deref())?, name))
+        Some((tls::connector(config.ca_file.as_deref())?, name))
     } else {
         None
     };
     let scheme = if tls.is_some() { "amqps" } else { "amqp" };
     Ok(Box::new(Tcp { name: format!("{scheme}://{}:{port}", authority.host()), host, port, tls }))
-}
-
-fn connector(ca_file: Option<&Path>) -> Result<TlsConnector, ConfigError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| ConfigError(format!("TLS: {error}")))?;
-    let wrong = |error: &dyn std::fmt::Display| ConfigError(format!("upstream.ca_file: {error}"));
-    let config = match ca_file {
-        Some(path) => {
-            let mut roots = RootCertStore::empty();
-            let certificates = CertificateDer::pem_file_iter(path)
-                .map_err(|error| wrong(&format!("cannot read {}: {error}", path.display())))?;
-            for certificate in certificates {
-                let certificate = certificate.map_err(|error| wrong(&error))?;
-                roots.add(certificate).map_err(|error| wrong(&error))?;
-            }
-            if roots.is_empty() {
-                return Err(wrong(&format!("there is no certificate in {}", path.display())));
-            }
-            builder.with_root_certificates(roots).with_no_client_auth()
-        }
-        None => builder
-            .with_platform_verifier()
-            .map_err(|error| ConfigError(format!("the system's certificates: {error}; set upstream.ca_file")))?
-            .with_no_client_auth(),
-    };
-    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 impl Dial for Tcp {

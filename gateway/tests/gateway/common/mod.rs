@@ -1,6 +1,7 @@
 //! A gateway in this process, and a page that says what it likes.
 
-#![allow(dead_code)]
+pub(crate) mod cut;
+pub(crate) mod tokens;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -21,39 +22,39 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 /// What nothing in a test takes unless it hangs.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Awaits `future`, which would hang otherwise.
 #[track_caller]
-pub fn soon<T>(future: impl Future<Output = T>) -> impl Future<Output = T> {
+pub(crate) fn soon<T>(future: impl Future<Output = T>) -> impl Future<Output = T> {
     let place = std::panic::Location::caller();
     async move { timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("it hangs at {place}")) }
 }
 
 /// A gateway that serves on a port of its own.
 #[derive(Debug)]
-pub struct Served {
-    pub gateway: Gateway,
-    pub address: SocketAddr,
+pub(crate) struct Served {
+    pub(crate) gateway: Gateway,
+    pub(crate) address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<std::io::Result<()>>,
 }
 
 impl Served {
     /// With the RabbitMQ of the tests behind it, and these settings in TOML.
-    pub async fn start(settings: &str) -> Self {
+    pub(crate) async fn start(settings: &str) -> Self {
         let hosts = format!("amqp://{}", broker().address());
         Self::start_at(settings, &hosts).await
     }
 
     /// With another host behind it.
-    pub async fn start_at(settings: &str, host: &str) -> Self {
+    pub(crate) async fn start_at(settings: &str, host: &str) -> Self {
         let environment = [("HOPMQ_GATEWAY_UPSTREAM_HOSTS".to_owned(), host.to_owned())];
         let config = Config::read(settings, "test", environment).expect("the settings are right");
         Self::serve(Gateway::new(config).expect("the settings can be used")).await
     }
 
-    pub async fn serve(gateway: Gateway) -> Self {
+    pub(crate) async fn serve(gateway: Gateway) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("there is a free port");
         let address = listener.local_addr().expect("it is bound");
         let (stop, stopped) = oneshot::channel::<()>();
@@ -69,41 +70,41 @@ impl Served {
         Self { gateway, address, stop: Some(stop), task }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("ws://{}/ws/amqp", self.address)
     }
 
     /// The URL for a client of AMQP.
-    pub fn amqp(&self, user: &str, password: &str) -> String {
+    pub(crate) fn amqp(&self, user: &str, password: &str) -> String {
         format!("ws://{user}:{password}@{}/ws/amqp?vhost=%2f", self.address)
     }
 
     /// Asks the gateway to go away.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }
     }
 
     /// Awaits its end.
-    pub async fn ended(self) {
+    pub(crate) async fn ended(self) {
         soon(self.task).await.expect("it does not panic").expect("it ends well");
     }
 
     /// The answer to a GET request: status and body.
-    pub async fn get(&self, path: &str) -> (u16, String) {
+    pub(crate) async fn get(&self, path: &str) -> (u16, String) {
         get(self.address, path, "").await
     }
 
     /// The value of a line of `/metrics`.
-    pub async fn metric(&self, name: &str) -> u64 {
+    pub(crate) async fn metric(&self, name: &str) -> u64 {
         let (_, text) = self.get("/metrics").await;
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.map_or(0, |value| value.parse().expect("it is a number"))
     }
 
     /// Awaits that nobody is connected any more, here and at the hosts.
-    pub async fn is_empty(&self) {
+    pub(crate) async fn is_empty(&self) {
         soon(async {
             loop {
                 let (_, text) = self.get("/metrics").await;
@@ -118,8 +119,16 @@ impl Served {
     }
 }
 
+impl Served {
+    /// Awaits the same once this page is gone.
+    pub(crate) async fn is_empty_after(&self, page: Page) {
+        drop(page);
+        self.is_empty().await;
+    }
+}
+
 /// The answer to a GET request: status and body. `headers` are lines with their ends.
-pub async fn get(address: SocketAddr, path: &str, headers: &str) -> (u16, String) {
+pub(crate) async fn get(address: SocketAddr, path: &str, headers: &str) -> (u16, String) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     soon(async {
         let mut socket = TcpStream::connect(address).await.expect("it listens");
@@ -134,17 +143,17 @@ pub async fn get(address: SocketAddr, path: &str, headers: &str) -> (u16, String
 }
 
 /// A browser that says what the test wants.
-pub struct Page {
-    pub socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+pub(crate) struct Page {
+    pub(crate) socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     received: Vec<u8>,
     /// The sizes of the messages that came.
-    pub sizes: Vec<usize>,
+    pub(crate) sizes: Vec<usize>,
 }
 
 /// What came.
 #[derive(Debug)]
-pub enum Came {
-    Frame { kind: Kind, channel: u16, payload: Bytes },
+pub(crate) enum Came {
+    Frame { kind: Kind, payload: Bytes },
     Closed(Option<CloseFrame>),
 }
 
@@ -152,7 +161,7 @@ const LIMITS: ReceiveLimits = ReceiveLimits { frame_max: 1 << 20, channel_max: u
 
 impl Page {
     /// Opens a WebSocket; the error is the status and the body of the refusal.
-    pub async fn open(url: &str, headers: &[(&'static str, &str)]) -> Result<Self, (u16, String)> {
+    pub(crate) async fn open(url: &str, headers: &[(&'static str, &str)]) -> Result<Self, (u16, String)> {
         let mut request = url.into_client_request().expect("it is a URL");
         for (name, value) in headers {
             request.headers_mut().append(*name, value.parse().expect("it is a header"));
@@ -173,19 +182,18 @@ impl Page {
     }
 
     /// Opens a WebSocket and logs in.
-    pub async fn log_in(url: &str, user: &str, password: &str) -> Self {
+    pub(crate) async fn log_in(url: &str, user: &str, password: &str) -> Self {
         let mut page = Self::open(url, &[]).await.expect("it is let in");
         page.bytes(&PROTOCOL_HEADER).await;
         page.expect(connection::Start::ID).await;
         page.start_ok(user, password).await;
-        page.expect(connection::Tune::ID).await;
-        page.opening().await;
+        page.opening("/").await;
         page.expect(connection::OpenOk::ID).await;
         page
     }
 
     /// Sends user and password.
-    pub async fn start_ok(&mut self, user: &str, password: &str) {
+    pub(crate) async fn start_ok(&mut self, user: &str, password: &str) {
         let capabilities = FieldTable::new().with("authentication_failure_close", true);
         let properties = FieldTable::new().with("capabilities", &capabilities);
         let response = format!("\0{user}\0{password}");
@@ -198,36 +206,37 @@ impl Page {
         self.method(0, &start).await;
     }
 
-    /// Sends what follows `connection.tune`.
-    pub async fn opening(&mut self) {
-        self.method(0, &connection::TuneOk { channel_max: 0, frame_max: 131_072, heartbeat: 0 }).await;
-        self.method(0, &connection::Open { virtual_host: "/" }).await;
+    /// Awaits `connection.tune`, and goes on with what it proposes.
+    pub(crate) async fn opening(&mut self, virtual_host: &str) {
+        let payload = self.expect(connection::Tune::ID).await;
+        let Ok(Method::ConnectionTune(connection::Tune { channel_max, frame_max, .. })) = Method::decode(&payload)
+        else {
+            panic!("it is a tune")
+        };
+        self.method(0, &connection::TuneOk { channel_max, frame_max, heartbeat: 0 }).await;
+        self.method(0, &connection::Open { virtual_host }).await;
     }
 
-    pub async fn open_channel(&mut self, number: u16) {
+    pub(crate) async fn open_channel(&mut self, number: u16) {
         self.method(number, &channel::Open {}).await;
         self.expect(channel::OpenOk::ID).await;
     }
 
-    pub async fn bytes(&mut self, bytes: &[u8]) {
+    pub(crate) async fn bytes(&mut self, bytes: &[u8]) {
         soon(self.socket.send(Message::binary(bytes.to_vec()))).await.expect("the WebSocket is open");
     }
 
-    pub async fn method<M: Encode>(&mut self, channel: u16, method: &M) {
+    pub(crate) async fn method<M: Encode>(&mut self, channel: u16, method: &M) {
         let mut bytes = Vec::new();
         put_method(&mut bytes, 1 << 20, channel, method).expect("it can be encoded");
         self.bytes(&bytes).await;
     }
 
     /// The next frame, or the end.
-    pub async fn next(&mut self) -> Came {
+    pub(crate) async fn next(&mut self) -> Came {
         loop {
             if let Some(frame) = Frame::parse(&self.received, &LIMITS).expect("the gateway speaks AMQP") {
-                let came = Came::Frame {
-                    kind: frame.kind(),
-                    channel: frame.channel(),
-                    payload: Bytes::copy_from_slice(frame.payload()),
-                };
+                let came = Came::Frame { kind: frame.kind(), payload: Bytes::copy_from_slice(frame.payload()) };
                 let size = frame.size();
                 self.received.drain(..size);
                 return came;
@@ -248,7 +257,7 @@ impl Page {
 
     /// The payload of the next method, which must be this one.
     #[track_caller]
-    pub fn expect(&mut self, id: MethodId) -> impl Future<Output = Bytes> {
+    pub(crate) fn expect(&mut self, id: MethodId) -> impl Future<Output = Bytes> {
         let place = std::panic::Location::caller();
         async move {
             match self.next().await {
@@ -263,7 +272,7 @@ impl Page {
     }
 
     /// The code and text of the next `connection.close`, which it agrees to.
-    pub async fn closed_by_amqp(&mut self) -> (u16, String) {
+    pub(crate) async fn closed_by_amqp(&mut self) -> (u16, String) {
         let payload = self.expect(connection::Close::ID).await;
         let Ok(Method::ConnectionClose(close)) = Method::decode(&payload) else { panic!("it is a close") };
         let reason = (close.reply_code, close.reply_text.to_owned());
@@ -272,7 +281,7 @@ impl Page {
     }
 
     /// The code and reason that the WebSocket closes with; nothing else may come before.
-    pub async fn closed(&mut self) -> (u16, String) {
+    pub(crate) async fn closed(&mut self) -> (u16, String) {
         match self.next().await {
             Came::Closed(Some(frame)) => {
                 while let Some(Ok(_)) = soon(self.socket.next()).await {}

@@ -1,8 +1,6 @@
 //! What passes through: a real client and a real RabbitMQ with the gateway between them.
 
-mod common;
-
-use common::{Page, Served, soon};
+use crate::common::{Page, Served, soon};
 use futures_lite::StreamExt;
 use hopmq::Connection;
 use hopmq_proto::PROTOCOL_HEADER;

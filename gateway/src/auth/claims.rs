@@ -1,0 +1,70 @@
+//! What a token says of its bearer.
+
+use serde_json::{Map, Value};
+
+/// The claims of a token.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Claims(Map<String, Value>);
+
+impl From<Value> for Claims {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Object(claims) => Self(claims),
+            _ => Self::default(),
+        }
+    }
+}
+
+impl Claims {
+    /// The claim of this name; dots lead into objects where no claim has the whole name.
+    fn value(&self, name: &str) -> Option<&Value> {
+        if let Some(value) = self.0.get(name) {
+            return Some(value);
+        }
+        let mut steps = name.split('.');
+        let first = self.0.get(steps.next()?)?;
+        steps.try_fold(first, |value, step| value.get(step))
+    }
+
+    /// The claim as the text that a pattern takes: a word or a number, and no empty one.
+    pub(crate) fn text(&self, name: &str) -> Option<String> {
+        match self.value(name)? {
+            Value::String(text) if !text.is_empty() => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        }
+    }
+
+    /// A claim that is a time, in seconds since 1970.
+    pub(crate) fn seconds(&self, name: &str) -> Option<u64> {
+        let value = self.value(name)?;
+        value.as_u64().or_else(|| value.as_f64().filter(|time| *time >= 0.0).map(|time| time as u64))
+    }
+
+    /// Whether the claim is `wanted`, is a list that has it, or is a text with it among its words.
+    pub(crate) fn has(&self, name: &str, wanted: &str) -> bool {
+        match self.value(name) {
+            Some(Value::String(text)) => text == wanted || text.split(' ').any(|word| word == wanted),
+            Some(Value::Array(values)) => values.iter().any(|value| value.as_str() == Some(wanted)),
+            Some(Value::Bool(value)) => value.to_string() == wanted,
+            Some(Value::Number(number)) => number.to_string() == wanted,
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_are_found() {
+        let claims = Claims::from(serde_json::json!({
+            "sub": "alice", "scope": "chat read", "realm": {"roles": ["user"]}, "a.b": "dotted", "exp": 7.5, "no": "",
+        }));
+        assert_eq!(claims.text("a.b").as_deref(), Some("dotted"));
+        assert_eq!((claims.text("realm.roles"), claims.text("no"), claims.text("gone")), (None, None, None));
+        assert!(claims.has("scope", "read") && claims.has("realm.roles", "user") && !claims.has("sub", "al"));
+        assert_eq!(claims.seconds("exp"), Some(7));
+    }
+}

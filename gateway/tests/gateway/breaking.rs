@@ -1,0 +1,251 @@
+//! What is wrong on the way: clients that lie, stall and vanish, and a RabbitMQ that dies. Each is told why, and
+//! nothing is left behind.
+
+use crate::common::cut::Cut;
+use crate::common::{Page, Served, soon};
+use futures_util::StreamExt;
+use hopmq::Connection;
+use hopmq_proto::method::{Encode, Method, basic, connection};
+use hopmq_proto::{PROTOCOL_HEADER, code};
+use hopmq_tests::broker;
+use tokio_tungstenite::tungstenite::Message;
+
+const START: hopmq_proto::method::MethodId = <connection::Start<'_> as Encode>::ID;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn text_is_refused_with_1003() {
+    let served = Served::start("").await;
+    let mut page = Page::open(&served.url(), &[]).await.unwrap();
+    futures_util::SinkExt::send(&mut page.socket, Message::text("AMQP")).await.unwrap();
+    let (code, reason) = page.closed().await;
+    assert!(code == 1003 && reason.contains("binary"), "{code} {reason}");
+    served.is_empty().await;
+    // Also when the connection is open: in AMQP too.
+    let mut page = Page::log_in(&served.url(), "guest", "guest").await;
+    futures_util::SinkExt::send(&mut page.socket, Message::text("AMQP")).await.unwrap();
+    assert_eq!(page.closed_by_amqp().await.0, code::FRAME_ERROR);
+    assert_eq!(page.closed().await.0, 1003);
+    served.is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_before_the_header_is_refused_with_1002() {
+    let served = Served::start("").await;
+    for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"AMQP\x00\x01\x00\x00", b"AMQP\x00\x00\x09\x00", b"\0"] {
+        let mut page = Page::open(&served.url(), &[]).await.unwrap();
+        page.bytes(garbage).await;
+        let (code, reason) = page.closed().await;
+        assert!(code == 1002 && reason.contains("AMQP 0-0-9-1"), "{garbage:?}: {code} {reason}");
+    }
+    served.is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_are_small_until_the_user_is_known() {
+    let served = Served::start("limits = { login_frame_max = \"8KiB\" }").await;
+    let mut page = Page::open(&served.url(), &[]).await.unwrap();
+    page.bytes(&PROTOCOL_HEADER).await;
+    page.expect(START).await;
+    let response = vec![b'x'; 9000];
+    page.method(0, &connection::StartOk { mechanism: "PLAIN", response: &response, ..Default::default() }).await;
+    let (code, reason) = page.closed().await;
+    assert!(code == 1002 && reason.contains("8192"), "{code} {reason}");
+    // Its head is enough.
+    let mut page = Page::open(&served.url(), &[]).await.unwrap();
+    page.bytes(&PROTOCOL_HEADER).await;
+    page.bytes(b"\x01\0\0\xff\xff\xff\xff").await;
+    page.expect(START).await;
+    assert_eq!(page.closed().await.0, 1002);
+    served.is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_have_their_limit_afterwards() {
+    let served = Served::start("limits = { frame_max = \"8KiB\" }").await;
+    let mut page = Page::log_in(&served.url(), "guest", "guest").await;
+    page.open_channel(1).await;
+    page.bytes(b"\x03\0\x01\0\0\x20\x00").await;
+    let (code, text) = page.closed_by_amqp().await;
+    assert!(code == 501 && text.contains("8192"), "{code} {text}");
+    assert_eq!(page.closed().await.0, 1002);
+    // And so have messages of the WebSocket.
+    let mut page = Page::log_in(&served.url(), "guest", "guest").await;
+    page.bytes(&vec![0; 300 << 10]).await;
+    let close = page.expect(<connection::Close<'_> as Encode>::ID).await;
+    assert!(matches!(Method::decode(&close), Ok(Method::ConnectionClose(close)) if close.reply_code == 501));
+    assert_eq!(page.closed().await.0, 1009);
+    served.is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn channels_have_their_limit() {
+    let served = Served::start("limits = { channels = 3 }").await;
+    let mut page = Page::log_in(&served.url(), "guest", "guest").await;
+    page.open_channel(3).await;
+    page.method(4, &hopmq_proto::method::channel::Open {}).await;
+    assert_eq!(page.closed_by_amqp().await.0, code::CHANNEL_ERROR);
+    served.is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_log_in_has_so_long() {
+    let served = Served::start("limits = { login_timeout = \"300ms\" }").await;
+    let mut silent = Page::open(&served.url(), &[]).await.unwrap();
+    let mut slow = Page::open(&served.url(), &[]).await.unwrap();
+    slow.bytes(&PROTOCOL_HEADER).await;
+    slow.expect(START).await;
+    for page in [&mut silent, &mut slow] {
+        let (code, reason) = page.closed().await;
+        assert!(code == 1008 && reason.contains("300ms"), "{code} {reason}");
+    }
+    served.is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_read_is_dropped_and_nothing_is_kept_for_them() {
+    let served = Served::start("websocket = { stall_timeout = \"500ms\" }").await;
+    let direct = Connection::builder().uri(&broker().amqp).open_tokio().await.unwrap();
+    let channel = direct.channel().await.unwrap();
+    let queue = channel.queue("").auto_delete().declare().await.unwrap();
+    for _ in 0..40 {
+        queue.publish(vec![7_u8; 1 << 20]).confirm().await.unwrap();
+    }
+    let mut page = Page::log_in(&served.url(), "guest", "guest").await;
+    page.open_channel(1).await;
+    page.method(1, &basic::Consume { queue: queue.name(), no_ack: true, ..Default::default() }).await;
+    served.is_empty().await;
+    assert_eq!(served.metric("hopmq_gateway_connections_ended_total{reason=\"stalled\"}").await, 1);
+    // What was on its way is not much: the rest never left RabbitMQ's hands.
+    assert!(served.metric("hopmq_gateway_sent_bytes_total").await < 20 << 20);
+    drop(page);
+    direct.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_answers_no_ping_is_given_up() {
+    let served = Served::start("websocket = { ping_interval = \"100ms\", ping_timeout = \"300ms\" }").await;
+    let deaf = Page::log_in(&served.url(), "guest", "guest").await;
+    let mut alive = Page::log_in(&served.url(), "guest", "guest").await;
+    // Reading is what answers pings.
+    let mut pings = 0;
+    while pings < 5 {
+        let message = soon(alive.socket.next()).await.expect("it is not given up").expect("it is not broken");
+        pings += usize::from(matches!(message, Message::Ping(_)));
+    }
+    assert_eq!(served.metric("hopmq_gateway_connections_ended_total{reason=\"silent\"}").await, 1);
+    assert_eq!(served.gateway.connections(), 1);
+    drop((deaf, alive));
+    served.is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_that_vanishes_leaves_nothing_behind() {
+    let served = Served::start("").await;
+    let mut page = Page::log_in(&served.url(), "guest", "guest").await;
+    page.open_channel(1).await;
+    // In the middle of a frame.
+    page.bytes(b"\x01\0\x01\0\0").await;
+    drop(page);
+    served.is_empty().await;
+    let mut page = Page::open(&served.url(), &[]).await.unwrap();
+    soon(page.socket.close(None)).await.unwrap();
+    while let Some(Ok(_)) = soon(page.socket.next()).await {}
+    served.is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rabbitmq_that_dies_is_told_as_320() {
+    for rest in [&b""[..], b"\x03\0\x01\0\0\x10\0only the beginning of a body", b"\x01\0"] {
+        let mut cut = Cut::start().await;
+        let served = Served::start_at("", &cut.host()).await;
+        let mut page = Page::log_in(&served.url(), "guest", "guest").await;
+        page.open_channel(1).await;
+        cut.cut(rest);
+        let (code, text) = page.closed_by_amqp().await;
+        assert!(code == 320 && text.contains("the connection to RabbitMQ was lost"), "{code} {text}");
+        assert_eq!(page.closed().await.0, 1011);
+        served.is_empty().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_learns_that_rabbitmq_died() {
+    let mut cut = Cut::start().await;
+    let served = Served::start_at("", &cut.host()).await;
+    let connection = Connection::builder().uri(&served.amqp("guest", "guest")).open_tokio().await.unwrap();
+    let channel = connection.channel().await.unwrap();
+    cut.cut(b"\x03\0\x01\0");
+    let error = soon(async {
+        loop {
+            if let Err(error) = channel.queue("").exclusive().declare().await {
+                return error;
+            }
+        }
+    })
+    .await;
+    assert_eq!(error.code(), Some(code::CONNECTION_FORCED), "{error}");
+    served.is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nonsense_of_rabbitmqs_is_not_passed_on() {
+    let mut cut = Cut::start().await;
+    let served = Served::start_at("", &cut.host()).await;
+    let mut page = Page::log_in(&served.url(), "guest", "guest").await;
+    cut.cut(b"HTTP/1.1 502 Bad Gateway");
+    let (code, text) = page.closed_by_amqp().await;
+    assert!(code == 320 && text.contains("RabbitMQ broke the protocol"), "{code} {text}");
+    served.is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_rabbitmq_is_told_and_seen() {
+    let nobody = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+    let served = Served::start_at("", &format!("amqp://{nobody}")).await;
+    let mut page = Page::open(&served.url(), &[]).await.unwrap();
+    page.bytes(&PROTOCOL_HEADER).await;
+    let (code, reason) = page.closed().await;
+    assert!(code == 1013 && reason.contains("no RabbitMQ can be reached"), "{code} {reason}");
+    assert_eq!(served.get("/readyz").await.0, 503);
+    served.is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_host_stands_in() {
+    let nobody = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+    let served = Served::start_at("", &format!("amqp://{nobody},amqp://{}", broker().address())).await;
+    for _ in 0..5 {
+        Page::log_in(&served.url(), "guest", "guest").await;
+    }
+    assert_eq!(served.get("/readyz").await.0, 200);
+    served.is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_are_spread_over_the_hosts() {
+    let hosts = [Cut::start().await, Cut::start().await];
+    let served = Served::start_at("", &format!("{},{}", hosts[0].host(), hosts[1].host())).await;
+    let mut pages = Vec::new();
+    for _ in 0..6 {
+        pages.push(Page::log_in(&served.url(), "guest", "guest").await);
+    }
+    for host in &hosts {
+        let name = format!("hopmq_gateway_upstream_connections{{host=\"{}\"}}", host.host());
+        assert_eq!(served.metric(&name).await, 3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_may_be_behind_tls() {
+    let ca = std::path::Path::new(&broker().tls).join("ca.pem");
+    let port = broker().tls_address().rsplit(':').next().unwrap().to_owned();
+    let settings = format!("upstream = {{ ca_file = {ca:?} }}");
+    let served = Served::start_at(&settings, &format!("amqps://localhost:{port}")).await;
+    let connection = soon(Connection::builder().uri(&served.amqp("guest", "guest")).open_tokio()).await.unwrap();
+    soon(connection.close()).await.unwrap();
+    // A certificate that nobody known has signed is no RabbitMQ.
+    let served = Served::start_at("", &format!("amqps://localhost:{port}")).await;
+    let mut page = Page::open(&served.url(), &[]).await.unwrap();
+    page.bytes(&PROTOCOL_HEADER).await;
+    assert_eq!(page.closed().await.0, 1013);
+}

@@ -1,0 +1,8 @@
+//! The gateway between clients and a real RabbitMQ: what passes, what is refused, and how everything ends.
+
+mod breaking;
+mod common;
+mod draining;
+mod passing;
+mod permitting;
+mod refusing;
