@@ -5,8 +5,10 @@ import { copyFileSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } 
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 
-const LIMIT = 70 * 1024;
+// What the package should be, and what it must not grow beyond, in bytes after gzip: most of it is the core, with its
+// recovery, deadlines and messages for people.
 const GOAL = 60 * 1024;
+const LIMIT = 150 * 1024;
 // What every browser of the last three years has, by name: the optimizer's own idea of all features is ahead of them.
 const FEATURES = ["bulk-memory", "sign-ext", "mutable-globals", "nontrapping-float-to-int", "reference-types", "multivalue"];
 

@@ -52,6 +52,7 @@ pub struct WebSocket {
 
 struct Handlers {
     _open: Closure<dyn FnMut()>,
+    _error: Closure<dyn FnMut()>,
     _message: Closure<dyn FnMut(MessageEvent)>,
     _close: Closure<dyn FnMut(CloseEvent)>,
 }
@@ -136,7 +137,16 @@ impl WebSocket {
         socket.set_binary_type(BinaryType::Arraybuffer);
         let shared = Rc::<Shared>::default();
         let (opened, received, closed) = (Rc::clone(&shared), Rc::clone(&shared), Rc::clone(&shared));
+        let failed = Rc::clone(&shared);
         let open = Closure::<dyn FnMut()>::new(move || opened.update(|state| state.open = true));
+        // Node 20 tells of a failed attempt by this event alone. Later, a close says more.
+        let error = Closure::<dyn FnMut()>::new(move || {
+            failed.update(|state| {
+                if !state.open {
+                    state.end.get_or_insert(End::Closed);
+                }
+            });
+        });
         let message = Closure::<dyn FnMut(MessageEvent)>::new(move |event: MessageEvent| {
             received.update(|state| state.receive(event.data()));
         });
@@ -146,11 +156,12 @@ impl WebSocket {
             });
         });
         socket.set_onopen(Some(open.as_ref().unchecked_ref()));
+        socket.set_onerror(Some(error.as_ref().unchecked_ref()));
         socket.set_onmessage(Some(message.as_ref().unchecked_ref()));
         socket.set_onclose(Some(close.as_ref().unchecked_ref()));
         let writer = Rc::clone(&shared);
         let look_again = Closure::new(move || writer.update(|_| {}));
-        let handlers = Handlers { _open: open, _message: message, _close: close };
+        let handlers = Handlers { _open: open, _error: error, _message: message, _close: close };
         Self { socket, shared, out: Vec::new(), read: 0, look_again, _handlers: handlers }
     }
 
@@ -319,6 +330,7 @@ impl AsyncWrite for WebSocket {
 impl Drop for WebSocket {
     fn drop(&mut self) {
         self.socket.set_onopen(None);
+        self.socket.set_onerror(None);
         self.socket.set_onmessage(None);
         self.socket.set_onclose(None);
         let _ = self.socket.close();

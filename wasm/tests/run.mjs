@@ -1,5 +1,5 @@
-// Runs the tests of the npm package from its packed tarball: `node run.mjs [WORD…]`, with the environment of
-// `cargo xtask rabbitmq env`. HOPMQ_GATEWAY is the WebSocket address of a gateway, if there is one.
+// Runs the tests of the npm package from its packed tarball, through the gateway: `node run.mjs [WORD…]`, in the
+// environment that `cargo xtask test` gives it.
 
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { bundles } from "./bundles.mjs";
 import { launch, open, serve } from "./lib/chromium.mjs";
+import { gateway } from "./lib/gateway.mjs";
 import { Report } from "./lib/report.mjs";
 import { world } from "./lib/world.mjs";
 import { absent, otherDoors } from "./scenarios/absent.js";
@@ -116,7 +117,8 @@ async function inNode(url) {
 }
 
 const outside = world();
-const url = process.env.HOPMQ_GATEWAY ?? (await outside.relay(65536)).url;
+const way = await gateway();
+const { url } = way;
 let good = complete();
 try {
   install();
@@ -126,5 +128,6 @@ try {
   good = (only.length > 0 || (await bundles(app, url))) && good;
 } finally {
   outside.close();
+  way.close();
 }
 process.exit(good ? 0 : 1);

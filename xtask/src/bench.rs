@@ -25,7 +25,8 @@ use sample::{Figures, Sample};
 
 const USAGE: &str = "usage: cargo xtask bench [--quick] [--check] [--filter TEXT] [--clients A,B] \
                      [--against counterpart|rabbitmq|both] [--runs N]\n       \
-                     cargo xtask bench codec [--check | --update]";
+                     cargo xtask bench codec [--check | --update]\n       \
+                     cargo xtask bench browser [--quick] [--check]";
 
 /// How a bench goes.
 #[derive(Debug, PartialEq)]
@@ -114,6 +115,11 @@ pub(crate) fn run(arguments: &[String]) -> Result {
         && first == "codec"
     {
         return codec::run(rest);
+    }
+    if let Some((first, rest)) = arguments.split_first()
+        && first == "browser"
+    {
+        return crate::browser::bench(rest);
     }
     let options = Options::parse(arguments)?;
     let rows: Vec<&'static Row> = ROWS.iter().filter(|row| options.wants_row(row)).collect();

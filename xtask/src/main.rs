@@ -4,6 +4,7 @@
 //! `pub(crate) fn run(arguments: &[String]) -> Result` and a line in [`COMMANDS`].
 
 mod bench;
+mod browser;
 mod ci;
 mod codegen;
 mod deps;
@@ -52,8 +53,8 @@ static COMMANDS: &[Command] = &[
     },
     Command {
         name: "bench",
-        arguments: "[--quick] [--check] [--filter TEXT] [--clients A,B] [--against counterpart|rabbitmq|both] [--runs N] | codec [--check | --update]",
-        about: "HopMQ and its peers, measured against a bare counterpart and against RabbitMQ (minutes); codec counts instructions",
+        arguments: "[--quick] [--check] [--filter TEXT] [--clients A,B] [--against counterpart|rabbitmq|both] [--runs N] | codec [--check | --update] | browser [--quick] [--check]",
+        about: "HopMQ and its peers, measured against a bare counterpart and against RabbitMQ (minutes); codec counts instructions; browser measures the npm package",
         run: bench::run,
     },
     Command {

@@ -5,7 +5,7 @@
 //! begins with an empty broker.
 
 mod files;
-mod install;
+pub(crate) mod install;
 mod node;
 pub(crate) mod tls;
 

@@ -1,10 +1,11 @@
 //! `cargo xtask test`: every test there is, against a real RabbitMQ; and the scenarios once more, against the embedded
-//! broker.
+//! broker, and in a browser from the npm package.
 
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::ops::AddAssign;
 use std::process::Stdio;
 
+use crate::browser;
 use crate::rabbitmq;
 use crate::shell::{self, Result};
 use crate::steps::Steps;
@@ -24,6 +25,7 @@ pub(crate) fn run(filters: &[String]) -> Result {
             let environment: Vec<_> = broker.environment.iter().cloned().chain(embedded).collect();
             steps.run(name, || cargo_test(&["--package", "hopmq-tests"], filters, &environment));
         }
+        steps.step("the npm package", || browser::test(filters, &broker.environment));
     }
     if broker.is_some_and(|broker| broker.started) {
         steps.run("stop RabbitMQ", rabbitmq::stop);

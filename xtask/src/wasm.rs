@@ -50,7 +50,8 @@ pub(crate) fn run(arguments: &[String]) -> Result {
     shell::run(&mut build)
 }
 
-fn target() -> PathBuf {
+/// Where Cargo puts what it builds.
+pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| shell::root().join("target"), PathBuf::from)
 }
 

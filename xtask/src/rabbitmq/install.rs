@@ -60,7 +60,7 @@ fn install() -> Result {
 
 /// Runs apt-get as root, by sudo if that asks no password. RUNLEVEL=1 keeps the package from starting a service where
 /// there is no systemd; a service that starts all the same is not ours, and nothing here meets it.
-fn apt_get(arguments: &[&str]) -> Result {
+pub(crate) fn apt_get(arguments: &[&str]) -> Result {
     let root = shell::output(Command::new("id").arg("-u"))?.trim() == "0";
     let mut command = Command::new(if root { "env" } else { "sudo" });
     if !root {
