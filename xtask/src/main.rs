@@ -59,8 +59,8 @@ static COMMANDS: &[Command] = &[
     },
     Command {
         name: "wasm",
-        arguments: "[--quick]",
-        about: "the npm package in wasm/npm, ready for `npm pack` (quick: without making it small)",
+        arguments: "[--quick] [--examples]",
+        about: "the npm package in wasm/npm, ready for `npm pack` (quick: without making it small), and the example pages",
         run: wasm::run,
     },
     Command { name: "help", arguments: "", about: "this list", run: help },

@@ -10,44 +10,47 @@ use crate::shell::{self, Result};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 
-/// Builds the package; with `--quick`, without the minutes that it takes to make it small.
+/// Builds the package; with `--quick`, without the minutes that it takes to make it small; with `--examples`, the
+/// example pages too.
 pub(crate) fn run(arguments: &[String]) -> Result {
-    let quick = match arguments {
-        [] => false,
-        [only] if only == "--quick" => true,
-        _ => return Err("usage: cargo xtask wasm [--quick]".into()),
-    };
+    let (mut quick, mut examples) = (false, false);
+    for argument in arguments {
+        match argument.as_str() {
+            "--quick" => quick = true,
+            "--examples" => examples = true,
+            _ => return Err("usage: cargo xtask wasm [--quick] [--examples]".into()),
+        }
+    }
     packages("wasm/npm")?;
-    shell::run(shell::cargo().args(["build", "--package", "hopmq-wasm", "--features", "npm"]).args([
-        "--profile",
-        "wasm",
-        "--target",
-        TARGET,
-    ]))?;
-    let target = target();
-    // A workspace of its own, whose crates nobody else needs.
-    shell::run(
-        shell::cargo()
-            .args([
-                "run",
-                "--quiet",
-                "--release",
-                "--locked",
-                "--manifest-path",
-                "wasm/bindgen/Cargo.toml",
-                "--target-dir",
-            ])
-            .arg(target.join("bindgen"))
-            .arg("--")
-            .arg(target.join(TARGET).join("wasm/hopmq_wasm.wasm"))
-            .arg("wasm/npm/pkg"),
-    )?;
+    shell::run(cargo_build().args(["--package", "hopmq-wasm", "--features", "npm"]))?;
+    bindgen("hopmq_wasm", "wasm/npm/pkg")?;
     let mut build = shell::program("node");
     build.arg("wasm/npm/build.mjs");
     if quick {
         build.arg("--quick");
     }
-    shell::run(&mut build)
+    shell::run(&mut build)?;
+    if examples {
+        shell::run(cargo_build().args(["--package", "hopmq-wasm-example"]))?;
+        bindgen("hopmq_wasm_example", "wasm/examples/rust/pkg")?;
+        shell::run(shell::program("node").arg("wasm/examples/build.mjs"))?;
+    }
+    Ok(())
+}
+
+fn cargo_build() -> Command {
+    let mut command = shell::cargo();
+    command.args(["build", "--profile", "wasm", "--target", TARGET]);
+    command
+}
+
+/// Splits what the compiler made of a library. The tool is a workspace of its own, whose crates nobody else needs.
+fn bindgen(library: &str, folder: &str) -> Result {
+    let target = target();
+    let mut command = shell::cargo();
+    command.args(["run", "--quiet", "--release", "--locked", "--manifest-path", "wasm/bindgen/Cargo.toml", "--target-dir"]);
+    command.arg(target.join("bindgen")).arg("--").arg(target.join(TARGET).join("wasm").join(format!("{library}.wasm")));
+    shell::run(command.arg(folder))
 }
 
 /// Where Cargo puts what it builds.

@@ -14,7 +14,9 @@ fn main() -> ExitCode {
         .input_path(input)
         .out_name("hopmq")
         .web(true)
-        .and_then(|bindgen| bindgen.typescript(true).remove_name_section(std::env::var_os("BINDGEN_NAMES").is_none()).omit_default_module_path(true).generate(folder));
+        .and_then(|bindgen| {
+            bindgen.typescript(true).remove_name_section(true).omit_default_module_path(true).generate(folder)
+        });
     match made {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -153,7 +153,7 @@ impl RawChannel {
             (1, true) => acker.nack_multiple(requeue),
             _ => acker.reject(requeue),
         };
-        settled.map_err(|error| thrown(&error))
+        settled.map(drop).map_err(|error| thrown(&error))
     }
 
     /// Returns `[name, messages, consumers]`.

@@ -1,0 +1,38 @@
+//! A page in Rust: publishes ten messages, consumes them, and shows what came. All of it is `hopmq`'s own API; only the
+//! connecting is the browser's.
+
+use futures_lite::StreamExt;
+use wasm_bindgen::prelude::*;
+
+/// Runs when the page has loaded this. `url` is the gateway's.
+///
+/// # Errors
+/// Whatever goes wrong, in words.
+#[wasm_bindgen]
+pub async fn run(url: String) -> Result<(), JsError> {
+    let settings = hopmq::Connection::builder().name("a page in Rust");
+    let connection = hopmq_wasm::open(&url, &settings).await?;
+    let channel = connection.channel().await?;
+    let queue = channel.queue("").exclusive().declare().await?;
+
+    let mut consumer = queue.consume().prefetch(4).await?;
+    for number in 1..=10 {
+        queue.publish(format!("message {number}")).confirm().await?;
+        if let Some(delivery) = consumer.try_next().await? {
+            show(&delivery.text());
+            delivery.ack()?;
+        }
+    }
+    connection.close().await?;
+    show("closed");
+    Ok(())
+}
+
+fn show(text: &str) {
+    let Some(document) = web_sys::window().and_then(|window| window.document()) else { return };
+    if let (Some(body), Ok(line)) = (document.body(), document.create_element("p")) {
+        line.set_text_content(Some(text));
+        // A page without room for a line is nothing to stop for.
+        let _ = body.append_child(&line);
+    }
+}
