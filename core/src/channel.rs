@@ -343,13 +343,13 @@ impl Channel {
     }
 
     /// The right to settle a delivery of this channel by its [number](Delivery::delivery_tag): for a program that hands
-    /// deliveries to where an [`Acker`] can't go, as to another language. It holds for what came over the link that the
-    /// channel has now.
+    /// deliveries to where an [`Acker`] can't go, as to another language. `link` is the [`Delivery::link`] that it came
+    /// by.
     ///
     /// Whether there is such a delivery, and it is not settled yet, turns out when it is used: if not,
     /// [`ErrorKind::Usage`], and the channel goes on.
-    pub fn acker(&self, delivery_tag: u64) -> Acker {
-        Acker::new(&self.core, delivery_tag)
+    pub fn acker(&self, delivery_tag: u64, link: u32) -> Acker {
+        Acker::new(&self.core, delivery_tag, link)
     }
 
     /// Sets how many deliveries each consumer that is started afterwards may hold unacknowledged, unless it asks for

@@ -162,6 +162,12 @@ impl Delivery {
         self.acker.tag
     }
 
+    /// Which of its channel's links it came by, counted since the channel was opened: a channel gets another one when its
+    /// connection comes back.
+    pub fn link(&self) -> u32 {
+        self.acker.epoch
+    }
+
     /// Whether the broker has delivered it before, to this consumer or another.
     pub fn redelivered(&self) -> bool {
         self.message.content.arguments().redelivered
@@ -264,8 +270,8 @@ impl fmt::Debug for Acker {
 }
 
 impl Acker {
-    pub(crate) fn new(channel: &Arc<ChannelCore>, tag: u64) -> Self {
-        Self { channel: Arc::clone(channel), tag, epoch: channel.end.epoch(), no_ack: false, resumed: false }
+    pub(crate) fn new(channel: &Arc<ChannelCore>, tag: u64, epoch: u32) -> Self {
+        Self { channel: Arc::clone(channel), tag, epoch, no_ack: false, resumed: false }
     }
 
     /// The number of the delivery on its channel.

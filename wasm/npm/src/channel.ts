@@ -1,5 +1,6 @@
 // The channel as AMQP has it, for everything that queues and exchanges of a session do not cover.
 
+import type { RawQueue } from "../pkg/hopmq.js";
 import type * as api from "../types/index.js";
 import { bytes as asIs } from "./body.js";
 import { encodeAddress, encodeTable, utf8 } from "./codec.js";
@@ -25,8 +26,8 @@ function declaration(o: api.QueueOptions & api.ExchangeOptions): number {
 export const requests = {
   async declareQueue(link: Link, name: string, o: api.QueueOptions) {
     const make = () => link.raw.declareQueue(name, declaration(o), encodeTable(o.arguments));
-    const [declared, messageCount, consumerCount] = await call<[string, number, number]>(make);
-    return { name: declared, messageCount, consumerCount };
+    const [queue, messageCount, consumerCount] = await call<[RawQueue, number, number]>(make);
+    return { queue, messageCount, consumerCount };
   },
   declareExchange(link: Link, name: string, type: string, o: api.ExchangeOptions): Promise<void> {
     return call(async () => link.raw.declareExchange(name, type, declaration(o), encodeTable(o.arguments)));
@@ -68,8 +69,9 @@ export class Channel implements api.Channel {
     return this.#link.raw.isOpen();
   }
 
-  declareQueue(name: string, o: api.QueueOptions = {}) {
-    return requests.declareQueue(this.#link, name, o);
+  async declareQueue(name: string, o: api.QueueOptions = {}) {
+    const { queue, ...counts } = await requests.declareQueue(this.#link, name, o);
+    return { name: queue.name, ...counts };
   }
 
   deleteQueue(name: string, o: { ifUnused?: boolean; ifEmpty?: boolean } = {}): Promise<number> {
@@ -120,7 +122,6 @@ export class Channel implements api.Channel {
     const link = this.#link;
     const consumer = new Consumer({
       start: async () => ({ raw: await requests.consume(link, queue, o), link }),
-      revive: async () => false,
       ownsLink: false,
       codec: asIs,
       options: o,

@@ -1,4 +1,4 @@
-// One connection, from its handshake to its end. It never comes back: the session makes another.
+// The connection under a session: it comes back by itself, with all that was declared.
 
 import { open, type RawChannel, type RawConnection } from "../pkg/hopmq.js";
 import type * as api from "../types/index.js";
@@ -9,6 +9,10 @@ import { type Link, openLink } from "./link.js";
 /** What a connection tells of while it lasts. */
 export interface Watcher {
   blocked(reason: string | undefined): void;
+  lost(error: AmqpError): void;
+  retrying(attempt: number, delayMs: number, error: AmqpError): void;
+  notRestored(error: AmqpError): void;
+  recovered(): void;
 }
 
 export class Connection {
@@ -23,15 +27,19 @@ export class Connection {
     this.ended = this.#watch(watcher);
   }
 
-  /** Connects. */
+  /** Connects. `credentials` promises name, password, and the milliseconds until they expire. */
   static async open(
-    url: string, o: api.Options, credentials: api.Credentials, watcher: Watcher,
+    url: string, o: api.Options, credentials: () => Promise<[string, string, number | undefined]>, watcher: Watcher,
   ): Promise<Connection> {
+    const { minMs = 100, maxMs = 5_000, retries } = o.reconnect || {};
     const settings = {
       vhost: o.vhost,
-      username: credentials.username ?? (credentials.token === undefined ? "guest" : ""),
-      password: credentials.token ?? credentials.password ?? "guest",
       properties: encodeTable({ platform: "JavaScript", connection_name: o.name }),
+      reconnect: o.reconnect !== false,
+      topology: o.topology !== "none",
+      minMs,
+      maxMs,
+      retries,
       heartbeat: o.heartbeat,
       frameMax: o.frameMax,
       channelMax: o.channelMax,
@@ -42,17 +50,30 @@ export class Connection {
       highWaterMark: o.highWaterMark,
       maxMessageSize: o.maxMessageSize,
     };
-    const raw = await call<RawConnection>(async () => open(url, o.protocols ?? [], settings as never));
+    const raw = await call<RawConnection>(async () => open(url, o.protocols ?? [], settings as never, credentials));
     return new Connection(raw, watcher);
   }
 
   async #watch(watcher: Watcher): Promise<AmqpError> {
-    const told = (kind: string, first: unknown): void => {
-      if (kind === "blocked") watcher.blocked(String(first));
-      if (kind === "unblocked") watcher.blocked(undefined);
-      if (kind === "channel-closed") {
-        const link = this.#links.get(first as number)?.deref();
-        if (link !== undefined) link.open = false;
+    const told = (kind: string, first: never, second: never, third: never): void => {
+      switch (kind) {
+        case "blocked":
+          return watcher.blocked(first);
+        case "unblocked":
+          return watcher.blocked(undefined);
+        case "channel-closed": {
+          const link = this.#links.get(first)?.deref();
+          if (link !== undefined) link.open = false;
+          return;
+        }
+        case "lost":
+          return watcher.lost(understand(first) as AmqpError);
+        case "retrying":
+          return watcher.retrying(first, second, understand(third) as AmqpError);
+        case "not-restored":
+          return watcher.notRestored(understand(second) as AmqpError);
+        case "recovered":
+          return watcher.recovered();
       }
     };
     const reason = understand(await this.#raw.watch(told)) as AmqpError;
@@ -63,10 +84,10 @@ export class Connection {
     return reason;
   }
 
-  /** Opens a channel. `forgiving` is for consumers that go on after a reconnect. */
-  async link(forgiving: boolean): Promise<Link> {
+  /** Opens a channel. */
+  async link(): Promise<Link> {
     const open = async (settled: Parameters<RawConnection["channel"]>[0]): Promise<RawChannel> => this.#raw.channel(settled);
-    const link = await openLink(open, forgiving, this.ended);
+    const link = await openLink(open);
     this.#links.set(link.raw.id, new WeakRef(link));
     return link;
   }

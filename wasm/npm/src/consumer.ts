@@ -12,11 +12,9 @@ export interface Started {
   link: Link;
 }
 
-/** How a consumer begins, and what it does when its channel fails. */
+/** How a consumer begins. */
 export interface Source<T> {
   start(): Promise<Started>;
-  /** Whether to begin anew after this error; resolves when that may work. */
-  revive(error: Error, link: Link): Promise<boolean>;
   /** Whether the link is the consumer's own, to be closed with it. */
   ownsLink: boolean;
   codec: api.Codec<T>;
@@ -95,22 +93,12 @@ export class Consumer<T> implements api.Consumer<T> {
         if (batch === undefined) break;
         this.#batch = new Batch(batch, this.#source.options.noAck ? undefined : link, this.#source.codec);
       } catch (thrown) {
-        await this.#revive(understand(thrown), link);
+        this.#end();
+        throw understand(thrown);
       }
     }
     this.#end();
     return { value: undefined, done: true };
-  }
-
-  async #revive(error: Error, link: Link): Promise<void> {
-    this.#batch = undefined;
-    try {
-      if (this.#ended || !(await this.#source.revive(error, link))) throw error;
-      await this.#start();
-    } catch (failed) {
-      this.#end();
-      throw failed;
-    }
   }
 
   #end(): void {
@@ -123,7 +111,7 @@ export class Consumer<T> implements api.Consumer<T> {
     for (let left = this.#batch?.next(); left !== undefined; left = this.#batch?.next()) {
       if (this.#source.options.noAck || !link.open) continue;
       link.handOut();
-      link.settle(left.deliveryTag, NACK | REQUEUE);
+      link.settle(left.deliveryTag, left.link, NACK | REQUEUE);
     }
     if (this.#source.ownsLink) link.release();
   }

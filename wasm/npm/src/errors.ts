@@ -54,9 +54,3 @@ export async function call<T>(make: () => Promise<unknown>): Promise<T> {
     throw understand(thrown);
   }
 }
-
-/** Whether it says that the connection is gone by itself, so that another attempt may help. */
-export function isLost(error: unknown): boolean {
-  if (!(error instanceof AmqpError)) return false;
-  return error.scope === "transport" ? error.kind !== "timeout" : error.scope === "connection";
-}

@@ -37,7 +37,7 @@ export class Publisher {
   #open(): Promise<Link> {
     this.#opening ??= (async () => {
       try {
-        this.#link = await this.#session.openLink(false);
+        this.#link = await this.#session.openLink();
         requests.onReturn(this.#link, (returned) => this.#session.emit("returned", returned));
         return this.#link;
       } finally {
@@ -68,28 +68,33 @@ class Addresses {
   }
 }
 
+/** What the broker says of a queue when it is declared. */
+type Declared = Awaited<ReturnType<typeof requests.declareQueue>>;
+
 export class Queue<T> implements api.Queue<T> {
   readonly #session: Session;
   readonly #codec: api.Codec<T>;
+  readonly #declared: Declared;
   #addresses = new Addresses();
-  #declared: { name: string; messageCount: number; consumerCount: number };
+  #name: string;
+  /** How many times the session had come back when the name was asked for. */
+  #returns: number;
 
-  constructor(
-    session: Session, declared: { name: string; messageCount: number; consumerCount: number }, codec: api.Codec<T>,
-  ) {
+  constructor(session: Session, declared: Declared, codec: api.Codec<T>) {
     this.#session = session;
     this.#declared = declared;
     this.#codec = codec;
-  }
-
-  /** It was declared again. */
-  renamed(declared: { name: string; messageCount: number; consumerCount: number }): void {
-    if (declared.name !== this.#declared.name) this.#addresses = new Addresses();
-    this.#declared = declared;
+    this.#name = declared.queue.name;
+    this.#returns = session.returns;
   }
 
   get name(): string {
-    return this.#declared.name;
+    if (this.#returns !== this.#session.returns) {
+      this.#returns = this.#session.returns;
+      this.#name = this.#declared.queue.name;
+      this.#addresses = new Addresses();
+    }
+    return this.#name;
   }
 
   get messageCount(): number {
@@ -102,22 +107,26 @@ export class Queue<T> implements api.Queue<T> {
 
   async publish(body: T, o?: api.PublishOptions): Promise<void> {
     const encoded = this.#codec.encode(body);
-    return this.#session.publisher.publish(this.#addresses.get("", this.name, encoded, o), encoded.body);
+    return this.#session.publisher.publish(this.#address(encoded, o), encoded.body);
   }
 
   tryPublish(body: T, o?: api.PublishOptions): boolean {
     const encoded = this.#codec.encode(body);
-    return this.#session.publisher.tryPublish(this.#addresses.get("", this.name, encoded, o), encoded.body);
+    return this.#session.publisher.tryPublish(this.#address(encoded, o), encoded.body);
+  }
+
+  #address(encoded: ReturnType<api.Codec<unknown>["encode"]>, o?: api.PublishOptions): Address {
+    const name = this.name;
+    return this.#addresses.get("", name, encoded, o);
   }
 
   consume(o: api.ConsumeOptions = {}): Consumer<T> {
     const session = this.#session;
     return new Consumer<T>({
       start: async () => {
-        const link = await session.openLink(true);
+        const link = await session.openLink();
         return { raw: await requests.consume(link, this.name, o), link };
       },
-      revive: (error, link) => session.revive(error, link),
       ownsLink: true,
       codec: this.#codec,
       options: o,
@@ -160,13 +169,11 @@ export class Queue<T> implements api.Queue<T> {
   async bind(exchange: string | api.Exchange<unknown>, key = "", args?: api.FieldTable): Promise<void> {
     const source = named(exchange);
     await this.#session.operate((link) => requests.bind(link, false, false, this.name, source, key, args));
-    this.#session.topology.addBinding(false, this, source, key, args);
   }
 
   async unbind(exchange: string | api.Exchange<unknown>, key = "", args?: api.FieldTable): Promise<void> {
     const source = named(exchange);
     await this.#session.operate((link) => requests.bind(link, true, false, this.name, source, key, args));
-    this.#session.topology.removeBinding(false, this.name, source, key, args);
   }
 
   purge(): Promise<number> {
@@ -176,9 +183,7 @@ export class Queue<T> implements api.Queue<T> {
   async delete(o: { ifUnused?: boolean; ifEmpty?: boolean } = {}): Promise<number> {
     const { ifUnused = false, ifEmpty = false } = o;
     const make = (link: Link) => call<number>(() => link.raw.deleteQueue(this.name, ifUnused, ifEmpty));
-    const count = await this.#session.operate(make);
-    this.#session.topology.removeQueue(this.name);
-    return count;
+    return this.#session.operate(make);
   }
 }
 
@@ -209,18 +214,15 @@ export class Exchange<T> implements api.Exchange<T> {
   async bind(exchange: string | api.Exchange<unknown>, key = "", args?: api.FieldTable): Promise<void> {
     const source = named(exchange);
     await this.#session.operate((link) => requests.bind(link, false, true, this.name, source, key, args));
-    this.#session.topology.addBinding(true, this, source, key, args);
   }
 
   async unbind(exchange: string | api.Exchange<unknown>, key = "", args?: api.FieldTable): Promise<void> {
     const source = named(exchange);
     await this.#session.operate((link) => requests.bind(link, true, true, this.name, source, key, args));
-    this.#session.topology.removeBinding(true, this.name, source, key, args);
   }
 
   async delete(o: { ifUnused?: boolean } = {}): Promise<void> {
     await this.#session.operate((link) => call(() => link.raw.deleteExchange(this.name, o.ifUnused ?? false)));
-    this.#session.topology.removeExchange(this.name);
   }
 }
 

@@ -2,7 +2,7 @@
 
 import type { RawChannel } from "../pkg/hopmq.js";
 import type { Address } from "./codec.js";
-import { AmqpError, isLost, understand } from "./errors.js";
+import { AmqpError, understand } from "./errors.js";
 import { MULTIPLE, type Settler } from "./message.js";
 
 interface Waiting {
@@ -14,8 +14,6 @@ export class Link implements Settler {
   readonly raw: RawChannel;
   /** Whether it is open, as far as this side has heard. */
   open = true;
-  /** Whether acks of what a lost connection had delivered do nothing, because the broker delivers it again. */
-  readonly #forgiving: boolean;
   readonly #waiting: Map<number, Waiting>;
   /** Publishes that wait for room: the next ones get behind them. */
   #queued = 0;
@@ -23,14 +21,9 @@ export class Link implements Settler {
   #unsettled = 0;
   #released = false;
 
-  /** Resolves when its connection is over. */
-  readonly connectionEnded: Promise<unknown>;
-
-  constructor(raw: RawChannel, waiting: Map<number, Waiting>, forgiving: boolean, connectionEnded: Promise<unknown>) {
+  constructor(raw: RawChannel, waiting: Map<number, Waiting>) {
     this.raw = raw;
-    this.connectionEnded = connectionEnded;
     this.#waiting = waiting;
-    this.#forgiving = forgiving;
   }
 
   /** Publishes, and resolves when the broker has the message, or without `confirmed` when it is on its way. */
@@ -86,13 +79,12 @@ export class Link implements Settler {
     this.#unsettled++;
   }
 
-  settle(tag: number, how: number): void {
+  settle(tag: number, link: number, how: number): void {
     this.#unsettled = (how & MULTIPLE) === 0 ? this.#unsettled - 1 : Number.NaN;
     try {
-      this.raw.settle(tag, how);
+      this.raw.settle(tag, link, how);
     } catch (thrown) {
-      const error = understand(thrown);
-      if (!this.#forgiving || !isLost(error)) throw error;
+      throw understand(thrown);
     }
     if (this.#released) this.release();
   }
@@ -111,8 +103,6 @@ export class Link implements Settler {
 /** Makes links. WebAssembly tells each what became of its publishes. */
 export async function openLink(
   open: (settled: (ranges: Uint32Array, failures: unknown[] | undefined) => void) => Promise<RawChannel>,
-  forgiving: boolean,
-  connectionEnded: Promise<unknown>,
 ): Promise<Link> {
   const waiting = new Map<number, Waiting>();
   const settled = (ranges: Uint32Array, failures: unknown[] | undefined): void => {
@@ -131,7 +121,7 @@ export async function openLink(
     }
   };
   try {
-    return new Link(await open(settled), waiting, forgiving, connectionEnded);
+    return new Link(await open(settled), waiting);
   } catch (thrown) {
     throw understand(thrown);
   }

@@ -5,7 +5,7 @@ import { decodeProperties, text } from "./codec.js";
 
 /** What settles deliveries: the channel that they came by. */
 export interface Settler {
-  settle(tag: number, how: number): void;
+  settle(tag: number, link: number, how: number): void;
 }
 
 /** Bits of `settle`. */
@@ -17,7 +17,7 @@ export const REQUEUE = 8;
 
 const REDELIVERED = 1 << 16;
 const APART = 1 << 17;
-const HEAD = 28;
+const HEAD = 32;
 
 /** A batch, as `wasm/src/npm/batch.rs` describes it. */
 export type RawBatch = [Uint8Array, Uint8Array[] | undefined];
@@ -90,16 +90,25 @@ export class Message<T> implements Api<T> {
     return (this.#body ??= this.#codec.decode(this.raw, this));
   }
 
+  /** Which link of its channel it came by. */
+  get link(): number {
+    return this.#words[this.#at + 7]!;
+  }
+
   ack(multiple = false): void {
-    this.#settler?.settle(this.deliveryTag, multiple ? ACK | MULTIPLE : ACK);
+    this.#settle(multiple ? ACK | MULTIPLE : ACK);
   }
 
   nack(o: { requeue?: boolean; multiple?: boolean } = {}): void {
-    this.#settler?.settle(this.deliveryTag, NACK | ((o.requeue ?? true) ? REQUEUE : 0) | (o.multiple ? MULTIPLE : 0));
+    this.#settle(NACK | ((o.requeue ?? true) ? REQUEUE : 0) | (o.multiple ? MULTIPLE : 0));
   }
 
   reject(o: { requeue?: boolean } = {}): void {
-    this.#settler?.settle(this.deliveryTag, REJECT | (o.requeue ? REQUEUE : 0));
+    this.#settle(REJECT | (o.requeue ? REQUEUE : 0));
+  }
+
+  #settle(how: number): void {
+    this.#settler?.settle(this.deliveryTag, this.link, how);
   }
 }
 

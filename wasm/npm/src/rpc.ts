@@ -23,6 +23,8 @@ interface Line<R> {
   link: Link;
   consumer: Consumer<Uint8Array>;
   calls: Map<string, Call<R>>;
+  /** Ends the listening for lost connections. */
+  deaf?: () => void;
 }
 
 export class Rpc<Q, R> implements api.Rpc<Q, R> {
@@ -73,17 +75,18 @@ export class Rpc<Q, R> implements api.Rpc<Q, R> {
     if (this.#closed) throw new AmqpError("the caller was closed by this program", { kind: "closed" });
     this.#line ??= (async () => {
       try {
-        const link = await this.#session.openLink(false);
+        const link = await this.#session.openLink();
         const options = { noAck: true };
         const consumer = new Consumer({
           start: async () => ({ raw: await requests.consume(link, REPLY_TO, options), link }),
-          revive: async () => false,
           ownsLink: true,
           codec: bytes,
           options,
         });
         await consumer.ready;
         const line: Line<R> = { link, consumer, calls: new Map() };
+        // Answers of before come to a consumer that is gone.
+        line.deaf = this.#session.on("disconnected", (error) => this.#fail(line, error));
         void this.#listen(line);
         return line;
       } catch (error) {
@@ -103,7 +106,12 @@ export class Rpc<Q, R> implements api.Rpc<Q, R> {
       end = error as Error;
     }
     this.#line = undefined;
-    for (const call of [...line.calls.values()]) call.reject(end);
+    line.deaf?.();
+    this.#fail(line, end);
+  }
+
+  #fail(line: Line<R>, error: Error): void {
+    for (const call of [...line.calls.values()]) call.reject(error);
   }
 
   #answer(line: Line<R>, message: Message<Uint8Array>): void {

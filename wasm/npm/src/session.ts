@@ -1,15 +1,14 @@
-// The session: a connection that comes back, what was declared on it, and who waits for it.
+// The session: queues, exchanges and channels of one connection, and what happens to it.
 
 import type * as api from "../types/index.js";
 import { automatic } from "./body.js";
 import { Channel, requests } from "./channel.js";
 import { Connection } from "./connection.js";
-import { AmqpError, isLost, understand } from "./errors.js";
+import type { AmqpError } from "./errors.js";
 import { Exchange, Publisher, Queue } from "./handles.js";
 import { aborted, type Link } from "./link.js";
 import { load } from "./load.js";
 import { Rpc } from "./rpc.js";
-import { Topology } from "./topology.js";
 
 export async function connect(url: string, o: api.Options = {}): Promise<api.Session> {
   await load();
@@ -27,214 +26,113 @@ export class Session implements api.Session {
   readonly #url: string;
   readonly #o: api.Options;
   readonly #listeners = new Map<string, Set<Listener>>();
-  readonly topology: Topology;
   /** Publishes to queues, which can't fail for want of an exchange. */
   readonly publisher = new Publisher(this);
-  state: "open" | "reconnecting" | "closed" = "reconnecting";
+  state: "open" | "reconnecting" | "closed" = "open";
   blocked: string | undefined;
-  #connection: Connection | undefined;
-  /** Settled when the connection is back, or given up. */
-  #returning: { promise: Promise<Connection>; resolve: (c: Connection) => void; reject: (e: Error) => void };
+  /** How many times it has come back. */
+  returns = 0;
+  #connection!: Connection;
   /** Why it ended. */
   #end: AmqpError | undefined;
   #idle: Link[] = [];
   #fetcher: Link | undefined;
-  #renewal: ReturnType<typeof setTimeout> | undefined;
-  /** Ends the wait between two attempts. */
-  #hurry: (() => void) | undefined;
+  #attempts = 0;
 
   constructor(url: string, o: api.Options) {
     this.#url = url;
     this.#o = o;
-    this.topology = new Topology(o.topology !== "none");
-    this.#returning = deferred();
   }
 
   /** The first attempt. */
   async open(): Promise<void> {
     const signal = this.#o.signal;
-    try {
-      await this.#dial();
-    } catch (thrown) {
-      this.#finish(understand(thrown) as AmqpError);
-      throw signal?.aborted ? aborted(signal) : understand(thrown);
-    }
+    if (signal?.aborted) throw aborted(signal);
+    const opening = Connection.open(this.#url, this.#o, () => this.#credentials(), this.#watcher());
+    // What the signal came too late for is closed again.
+    const late = (): void => void opening.then((connection) => connection.close()).catch(() => {});
+    this.#connection = await withSignal(opening, signal, late);
+    void this.#connection.ended.then((reason) => this.#finish(reason));
     signal?.addEventListener("abort", () => void this.close().catch(() => {}), { once: true });
   }
 
-  async #credentials(): Promise<api.Credentials> {
+  async #credentials(): Promise<[string, string, number | undefined]> {
     const auth = this.#o.auth;
-    return typeof auth === "function" ? auth() : (auth ?? {});
+    const { username, password, token, expiresIn } = typeof auth === "function" ? await auth() : (auth ?? {});
+    const name = username ?? (token === undefined ? "guest" : "");
+    // What is asked for once can't be renewed.
+    const expires = typeof auth === "function" && expiresIn !== undefined ? expiresIn * 1000 : undefined;
+    return [name, token ?? password ?? "guest", expires];
   }
 
-  async #dial(): Promise<void> {
-    const signal = this.#o.signal;
-    if (signal?.aborted) throw aborted(signal);
-    const dialling = (async () => {
-      const credentials = await this.#credentials();
-      const blocked = (reason: string | undefined): void => {
+  #watcher(): Parameters<typeof Connection.open>[3] {
+    return {
+      blocked: (reason) => {
         this.blocked = reason;
         if (reason === undefined) this.emit("unblocked", undefined);
         else this.emit("blocked", reason);
-      };
-      const connection = await Connection.open(this.#url, this.#o, credentials, { blocked });
-      return { connection, credentials };
-    })();
-    // What the signal came too late for is closed again.
-    const late = (): void => void dialling.then(({ connection }) => connection.close()).catch(() => {});
-    const { connection, credentials } = await withSignal(dialling, signal, late);
-    if (this.#end !== undefined) {
-      await connection.close();
-      throw this.#end;
-    }
-    await this.topology.replay(connection, (error) => this.emit("error", error));
-    this.#connection = connection;
-    this.state = "open";
-    this.#renewLater(credentials);
-    this.#returning.resolve(connection);
-    void connection.ended.then((reason) => this.#lost(connection, reason));
-  }
-
-  #renewLater(credentials: api.Credentials): void {
-    if (credentials.expiresIn === undefined) return;
-    const renew = async (): Promise<void> => {
-      try {
-        const fresh = await this.#credentials();
-        await this.#connection?.updateSecret(fresh.token ?? fresh.password ?? "");
-        this.#renewLater(fresh);
-      } catch (error) {
-        this.emit("error", understand(error));
-      }
+      },
+      lost: (error) => {
+        this.state = "reconnecting";
+        this.blocked = undefined;
+        this.#attempts = 0;
+        this.emit("disconnected", error);
+      },
+      retrying: (attempt, delayMs, error) => {
+        this.#attempts = attempt;
+        this.emit("reconnecting", { attempt, delayMs, error });
+      },
+      notRestored: (error) => this.emit("error", error),
+      recovered: () => {
+        this.state = "open";
+        this.returns++;
+        this.emit("reconnected", { attempts: this.#attempts + 1 });
+      },
     };
-    this.#renewal = setTimeout(() => void renew(), Math.min(credentials.expiresIn * 800, 0x7fffffff));
   }
 
-  #lost(connection: Connection, reason: AmqpError): void {
-    if (this.#connection !== connection) return;
-    this.#connection = undefined;
-    this.#idle = [];
-    this.blocked = undefined;
-    clearTimeout(this.#renewal);
-    if (this.#end !== undefined || reason.kind === "closed") return this.#finish(undefined);
-    if (this.#o.reconnect === false) return this.#finish(reason);
-    this.state = "reconnecting";
-    this.#returning = deferred();
-    this.emit("disconnected", reason);
-    void this.#return(reason);
-  }
-
-  /** Tries until it is connected again, or given up. */
-  async #return(reason: AmqpError): Promise<void> {
-    const { minMs = 250, maxMs = 30_000, retries = Number.POSITIVE_INFINITY } = this.#o.reconnect || {};
-    let error = reason;
-    for (let attempt = 1; attempt <= retries; attempt++) {
-      // Full jitter: a thousand pages that lost one broker do not come back at one moment.
-      const delayMs = Math.random() * Math.min(maxMs, minMs * 2 ** (attempt - 1));
-      this.emit("reconnecting", { attempt, delayMs, error });
-      await this.#wait(delayMs);
-      if (this.#end !== undefined) return;
-      try {
-        await this.#dial();
-        return this.emit("reconnected", { attempts: attempt });
-      } catch (thrown) {
-        error = understand(thrown) as AmqpError;
-        if (this.#end !== undefined) return;
-        if (error.kind === "config" || error.kind === "usage") break;
-        if (error.kind === "authentication" && typeof this.#o.auth !== "function") break;
-      }
-    }
-    this.#finish(error);
-  }
-
-  /** Waits; not any longer when the network is back or somebody looks at the page. */
-  #wait(delayMs: number): Promise<void> {
-    return new Promise((resolve) => {
-      const visible = (): void => {
-        if (globalThis.document?.visibilityState === "visible") done();
-      };
-      const done = (): void => {
-        clearTimeout(timer);
-        globalThis.removeEventListener?.("online", done);
-        globalThis.document?.removeEventListener("visibilitychange", visible);
-        this.#hurry = undefined;
-        resolve();
-      };
-      const timer = setTimeout(done, delayMs);
-      globalThis.addEventListener?.("online", done);
-      globalThis.document?.addEventListener("visibilitychange", visible);
-      this.#hurry = done;
-    });
-  }
-
-  #finish(error: AmqpError | undefined): void {
-    if (this.state === "closed") return;
+  #finish(reason: AmqpError): void {
     this.state = "closed";
-    this.#end ??= error ?? new AmqpError("the session was closed by this program", { kind: "closed" });
-    clearTimeout(this.#renewal);
-    this.#returning.reject(this.#end);
-    this.emit("closed", error);
+    this.#end = reason;
+    this.emit("closed", reason.kind === "closed" ? undefined : reason);
     this.#listeners.clear();
   }
 
-  /** The connection, when there is one again. */
-  connected(): Promise<Connection> {
-    if (this.#connection !== undefined) return Promise.resolve(this.#connection);
-    if (this.#end !== undefined) return Promise.reject(this.#end);
-    const time = this.#o.requestTimeout ?? 30_000;
-    const late = new AmqpError(`no connection within ${time} ms`, { kind: "timeout" });
-    return withDeadline(this.#returning.promise, time, late);
-  }
-
-  /** Whether to begin anew after `error`; resolves when the connection is back. */
-  async revive(error: Error, link: Link): Promise<boolean> {
-    if (!isLost(error) || this.state === "closed") return false;
-    // The loss of the connection is told in a later turn than that of its channels.
-    await link.connectionEnded;
-    await this.#returning.promise;
-    return true;
-  }
-
-  async openLink(forgiving: boolean): Promise<Link> {
-    return (await this.connected()).link(forgiving);
+  openLink(): Promise<Link> {
+    return this.#connection.link();
   }
 
   /** The channel by which single messages are fetched, and settled. */
   async fetcher(): Promise<Link> {
-    if (!this.#fetcher?.open) this.#fetcher = await this.openLink(true);
+    if (!this.#fetcher?.open) this.#fetcher = await this.openLink();
     return this.#fetcher;
   }
 
   /** Makes requests on a channel that nobody else uses meanwhile: a refused one closes it. */
   async operate<T>(work: (link: Link) => Promise<T>): Promise<T> {
-    const connection = await this.connected();
     let link = this.#idle.pop();
-    if (link === undefined || !link.open) link = await connection.link(true);
+    if (link === undefined || !link.open) link = await this.openLink();
     const result = await work(link);
-    if (link.open && this.#connection === connection && this.#idle.length < IDLE) this.#idle.push(link);
+    if (link.open && this.#idle.length < IDLE) this.#idle.push(link);
     else link.release();
     return result;
   }
 
   async queue<T>(name: string, o: api.QueueOptions = {}, codec?: api.Codec<T>): Promise<Queue<T>> {
     const declared = await this.operate((link) => requests.declareQueue(link, name, o));
-    const queue = new Queue<T>(this, declared, codec ?? (automatic as api.Codec<T>));
-    this.topology.addQueue(queue, name === "", o);
-    return queue;
+    return new Queue<T>(this, declared, codec ?? (automatic as api.Codec<T>));
   }
 
   async exchange<T>(
     name: string, type: string, o: api.ExchangeOptions = {}, codec?: api.Codec<T>,
   ): Promise<Exchange<T>> {
     // The default exchange is there, and can't be declared.
-    if (name !== "") {
-      await this.operate((link) => requests.declareExchange(link, name, type, o));
-      this.topology.addExchange(name, type, o);
-    }
+    if (name !== "") await this.operate((link) => requests.declareExchange(link, name, type, o));
     return new Exchange<T>(this, name, codec ?? (automatic as api.Codec<T>));
   }
 
   async channel(): Promise<Channel> {
-    return new Channel(await this.openLink(false));
+    return new Channel(await this.openLink());
   }
 
   rpc<Q, R>(queue: string, o: api.RpcOptions<Q, R> = {}): Rpc<Q, R> {
@@ -260,60 +158,31 @@ export class Session implements api.Session {
   }
 
   get bufferedAmount(): number {
-    return this.#connection?.bufferedAmount ?? 0;
+    return this.#connection.bufferedAmount;
   }
 
   get agreed(): api.Session["agreed"] {
-    return this.#open().agreed;
+    return this.#connection.agreed;
   }
 
   get stats(): api.Stats {
-    return this.#open().stats;
-  }
-
-  #open(): Connection {
-    if (this.#connection !== undefined) return this.#connection;
-    throw this.#end ?? new AmqpError("the connection is away", { kind: "io" });
+    return this.#connection.stats;
   }
 
   updateSecret(secret: string): Promise<void> {
-    return this.connected().then((connection) => connection.updateSecret(secret));
+    return this.#connection.updateSecret(secret);
   }
 
   async close(): Promise<void> {
-    const connection = this.#connection;
-    this.#end ??= new AmqpError("the session was closed by this program", { kind: "closed" });
-    this.#hurry?.();
-    try {
-      await connection?.close();
-    } finally {
-      this.#finish(undefined);
-    }
+    if (this.#end?.kind === "closed") return;
+    await this.#connection.close();
+    // The end is told in a later turn.
+    await this.#connection.ended;
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
-}
-
-function deferred(): { promise: Promise<Connection>; resolve: (c: Connection) => void; reject: (e: Error) => void } {
-  let resolve!: (connection: Connection) => void;
-  let reject!: (error: Error) => void;
-  const promise = new Promise<Connection>((ok, failed) => {
-    resolve = ok;
-    reject = failed;
-  });
-  // Whoever waits learns of it; nobody may.
-  promise.catch(() => {});
-  return { promise, resolve, reject };
-}
-
-async function withDeadline<T>(promise: Promise<T>, milliseconds: number, late: Error): Promise<T> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const deadline = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(late), milliseconds);
-  });
-  return Promise.race([promise, deadline]).finally(() => clearTimeout(timer));
 }
 
 export async function withSignal<T>(

@@ -58,6 +58,10 @@ export type ErrorKind =
   | "nacked"
   /** No queue took the mandatory message. */
   | "returned"
+  /** The connection was lost before the answer came: it may have been done or not. */
+  | "outcome-unknown"
+  /** The connection is away. */
+  | "recovering"
   /** An `AbortSignal` was aborted. */
   | "aborted"
   | "other";
@@ -96,9 +100,9 @@ export interface Credentials {
 }
 
 export interface ReconnectOptions {
-  /** Longest wait before the first attempt, in milliseconds; it doubles from attempt to attempt (250). */
+  /** Longest wait before the first attempt, in milliseconds; it doubles from attempt to attempt (100). */
   minMs?: number;
-  /** Longest wait of all, in milliseconds (30,000). */
+  /** Longest wait of all, in milliseconds (5,000). */
   maxMs?: number;
   /** Attempts before the session is given up (no limit). */
   retries?: number;
@@ -146,7 +150,7 @@ export function connect(url: string, o?: Options): Promise<Session>;
 export interface Events {
   /** The connection was lost, and will be tried again. */
   disconnected: AmqpError;
-  /** An attempt failed, or the first one is due: in `delayMs`, the next is made. */
+  /** An attempt failed; in `delayMs`, the next is made. */
   reconnecting: { attempt: number; delayMs: number; error: AmqpError };
   /** Connected again; what was declared is back, and consumers go on. */
   reconnected: { attempts: number };
@@ -177,7 +181,7 @@ export interface Session extends AsyncDisposable {
   queue<T = unknown>(name: string, o?: QueueOptions, codec?: Codec<T>): Promise<Queue<T>>;
   /** Declares an exchange. */
   exchange<T = unknown>(name: string, type: ExchangeType, o?: ExchangeOptions, codec?: Codec<T>): Promise<Exchange<T>>;
-  /** A channel, for everything that AMQP has. It ends with the connection, and does not come back. */
+  /** A channel, for everything that AMQP has. */
   channel(): Promise<Channel>;
   /** Calls a service by its queue. Answers come by RabbitMQ's direct reply-to. */
   rpc<Q = unknown, R = unknown>(queue: string, o?: RpcOptions<Q, R>): Rpc<Q, R>;

@@ -1,6 +1,6 @@
 //! Deliveries on their way to JavaScript: many in one buffer.
 //!
-//! A record is seven little-endian words of 32 bits, then names, properties and body, filled up to a multiple of four
+//! A record is eight little-endian words of 32 bits, then names, properties and body, filled up to a multiple of four
 //! bytes: `wasm/npm/src/message.ts` reads it.
 //!
 //! | word | |
@@ -11,6 +11,7 @@
 //! | 4 | length of the properties |
 //! | 5 | flags of the properties; bit 16: redelivered; bit 17: the body is not here but the next of the large ones |
 //! | 6 | length of the exchange's name, length of the routing key, in 8 bits each |
+//! | 7 | the link that it came by |
 
 use hopmq::Message;
 use js_sys::{Array, Uint8Array};
@@ -20,7 +21,7 @@ use wasm_bindgen::JsValue;
 const LARGE: usize = 4096;
 /// What one batch holds, in bytes, and a record more.
 const FULL: usize = 256 << 10;
-const HEAD: usize = 28;
+const HEAD: usize = 32;
 const REDELIVERED: u32 = 1 << 16;
 const APART: u32 = 1 << 17;
 
@@ -41,7 +42,7 @@ impl Batch {
         self.held >= FULL
     }
 
-    pub(super) fn push(&mut self, tag: u64, redelivered: bool, message: &Message) {
+    pub(super) fn push(&mut self, tag: u64, link: u32, redelivered: bool, message: &Message) {
         let (exchange, key, body) = (message.exchange(), message.routing_key(), message.body());
         let properties = message.properties();
         let list = properties.as_bytes();
@@ -63,6 +64,7 @@ impl Batch {
             list.len() as u32,
             flags,
             (exchange.len() | key.len() << 8) as u32,
+            link,
         ];
         let end = self.bytes.len() + length;
         self.bytes.reserve(length);

@@ -143,8 +143,8 @@ impl RawChannel {
     }
 
     /// Settles deliveries: 0 is ack, 1 nack, 2 reject; plus 4 for all before too, plus 8 to requeue.
-    pub fn settle(&self, tag: f64, how: u32) -> Result<(), JsValue> {
-        let acker = self.channel.acker(tag as u64);
+    pub fn settle(&self, tag: f64, link: u32, how: u32) -> Result<(), JsValue> {
+        let acker = self.channel.acker(tag as u64, link);
         let (multiple, requeue) = (how & 4 != 0, how & 8 != 0);
         let settled = match (how & 3, multiple) {
             (0, false) => acker.ack(),
@@ -153,10 +153,11 @@ impl RawChannel {
             (1, true) => acker.nack_multiple(requeue),
             _ => acker.reject(requeue),
         };
+        // What came by a link that is lost comes again.
         settled.map(drop).map_err(|error| thrown(&error))
     }
 
-    /// Returns `[name, messages, consumers]`.
+    /// Returns `[queue, messages, consumers]`.
     #[wasm_bindgen(js_name = declareQueue)]
     pub fn declare_queue(&self, name: &str, flags: u32, arguments: Vec<u8>) -> Result<Promise, JsValue> {
         let mut declare = self.channel.queue(name).arguments(&table(arguments)?);
@@ -171,7 +172,8 @@ impl RawChannel {
         }
         let request = if flags & PASSIVE != 0 { declare.passive() } else { declare.declare() };
         Ok(promise(request, |queue| {
-            Array::of3(&queue.name().into(), &queue.message_count().into(), &queue.consumer_count().into()).into()
+            let counts = (queue.message_count().into(), queue.consumer_count().into());
+            Array::of3(&RawQueue { queue }.into(), &counts.0, &counts.1).into()
         }))
     }
 
@@ -244,7 +246,7 @@ impl RawChannel {
         promise(request, |delivery| {
             let Some(delivery) = delivery else { return JsValue::UNDEFINED };
             let mut batch = Batch::default();
-            batch.push(delivery.delivery_tag(), delivery.redelivered(), &delivery);
+            batch.push(delivery.delivery_tag(), delivery.link(), delivery.redelivered(), &delivery);
             Array::of2(&batch.take(), &delivery.message_count().into()).into()
         })
     }
@@ -292,7 +294,7 @@ impl RawChannel {
         wasm_bindgen_futures::spawn_local(async move {
             while let Some(returned) = futures_lite::StreamExt::next(&mut returns).await {
                 let mut batch = Batch::default();
-                batch.push(0, false, &returned);
+                batch.push(0, 0, false, &returned);
                 let (code, reason) = (returned.code().into(), returned.reason().into());
                 // What a listener throws is its own affair, and reported by TypeScript.
                 let _ = told.call3(&JsValue::UNDEFINED, &batch.take(), &code, &reason);
@@ -327,6 +329,21 @@ fn new_address(bytes: Vec<u8>, exchange: u32, key: u32, flags: u32) -> Address {
     Address { bytes, key: exchange, list: exchange + key, flags: flags as u16, mandatory: flags & MANDATORY != 0 }
 }
 
+/// A queue that was declared.
+#[wasm_bindgen]
+pub struct RawQueue {
+    queue: hopmq::Queue,
+}
+
+#[wasm_bindgen]
+impl RawQueue {
+    /// Its name. That of the broker's making changes when the connection comes back.
+    #[wasm_bindgen(getter)]
+    pub fn name(&self) -> String {
+        self.queue.name().to_owned()
+    }
+}
+
 #[wasm_bindgen]
 pub struct RawConsumer {
     state: Rc<RefCell<ConsumerState>>,
@@ -349,7 +366,7 @@ impl ConsumerState {
         while self.end.is_none() && !self.batch.is_full() {
             match Pin::new(&mut *consumer).poll_next(context) {
                 Poll::Ready(Some(Ok(delivery))) => {
-                    self.batch.push(delivery.delivery_tag(), delivery.redelivered(), &delivery);
+                    self.batch.push(delivery.delivery_tag(), delivery.link(), delivery.redelivered(), &delivery);
                 }
                 Poll::Ready(Some(Err(error))) => self.end = Some(Err(error)),
                 Poll::Ready(None) => self.end = Some(Ok(())),

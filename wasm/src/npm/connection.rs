@@ -1,13 +1,16 @@
 //! The connection.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use futures_lite::StreamExt;
-use hopmq::{Connection, Event};
+use hopmq::{Connection, Event, Recovery};
 use js_sys::{Array, Function, Promise, Uint8Array};
 use wasm_bindgen::prelude::*;
 
 use super::channel::RawChannel;
+use super::credentials::Asked;
 use super::{done, promise, table, thrown};
 
 #[wasm_bindgen]
@@ -17,9 +20,15 @@ extern "C" {
     #[wasm_bindgen(method, getter)]
     fn vhost(this: &RawSettings) -> Option<String>;
     #[wasm_bindgen(method, getter)]
-    fn username(this: &RawSettings) -> String;
+    fn reconnect(this: &RawSettings) -> bool;
     #[wasm_bindgen(method, getter)]
-    fn password(this: &RawSettings) -> String;
+    fn topology(this: &RawSettings) -> bool;
+    #[wasm_bindgen(method, getter, js_name = minMs)]
+    fn min_ms(this: &RawSettings) -> f64;
+    #[wasm_bindgen(method, getter, js_name = maxMs)]
+    fn max_ms(this: &RawSettings) -> f64;
+    #[wasm_bindgen(method, getter)]
+    fn retries(this: &RawSettings) -> Option<u32>;
     #[wasm_bindgen(method, getter)]
     fn properties(this: &RawSettings) -> Vec<u8>;
     #[wasm_bindgen(method, getter)]
@@ -44,35 +53,59 @@ extern "C" {
     fn max_message_size(this: &RawSettings) -> Option<f64>;
 }
 
-/// A connection that is open, driven by the event loop.
+/// A connection, driven by the event loop.
 #[wasm_bindgen]
 pub struct RawConnection {
     connection: Connection,
-    socket: web_sys::WebSocket,
+    /// Its present link.
+    socket: Rc<RefCell<Option<web_sys::WebSocket>>>,
 }
 
-/// Connects.
+/// Connects. `credentials` is asked at each connect: see [`Asked`].
 #[wasm_bindgen]
-pub fn open(url: String, protocols: Vec<String>, settings: &RawSettings) -> Result<Promise, JsValue> {
-    let builder = builder(settings)?;
-    Ok(promise(
+pub fn open(
+    url: String,
+    protocols: Vec<String>,
+    settings: &RawSettings,
+    credentials: Function,
+) -> Result<Promise, JsValue> {
+    let builder = builder(settings, credentials)?;
+    let socket = Rc::new(RefCell::new(None));
+    let latest = Rc::clone(&socket);
+    let connector = move || {
+        let (url, protocols, latest) = (url.clone(), protocols.clone(), Rc::clone(&latest));
         async move {
             let transport = crate::WebSocket::connect(&url, &protocols).await?;
-            let socket = transport.browser().clone();
-            let (connection, driver) = builder.handshake(transport, crate::BrowserTimer::new()).await?;
-            wasm_bindgen_futures::spawn_local(driver);
-            Ok(RawConnection { connection, socket })
-        },
-        RawConnection::into,
-    ))
+            *latest.borrow_mut() = Some(transport.browser().clone());
+            Ok(transport)
+        }
+    };
+    let connecting = async move {
+        let (connection, driver) = builder.connect_with(connector, crate::BrowserTimer::new()).await?;
+        wasm_bindgen_futures::spawn_local(driver);
+        Ok(RawConnection { connection, socket })
+    };
+    Ok(promise(connecting, RawConnection::into))
 }
 
-fn milliseconds(count: f64) -> Duration {
+fn recovery(settings: &RawSettings) -> Recovery {
+    if !settings.reconnect() {
+        return Recovery::off();
+    }
+    let recovery = Recovery::new().topology(settings.topology());
+    let recovery = recovery.delays(milliseconds(settings.min_ms()), milliseconds(settings.max_ms()));
+    match settings.retries() {
+        Some(count) => recovery.attempts(count),
+        None => recovery,
+    }
+}
+
+pub(super) fn milliseconds(count: f64) -> Duration {
     Duration::try_from_secs_f64(count / 1000.0).unwrap_or(Duration::ZERO)
 }
 
-fn builder(settings: &RawSettings) -> Result<hopmq::Builder, JsValue> {
-    let mut builder = Connection::builder().credentials(&settings.username(), &settings.password());
+fn builder(settings: &RawSettings, credentials: Function) -> Result<hopmq::Builder, JsValue> {
+    let mut builder = Connection::builder().credentials_from(Asked::new(credentials)).recovery(recovery(settings));
     for (key, value) in table(settings.properties())?.iter() {
         builder = builder.client_property(key, value);
     }
@@ -122,7 +155,7 @@ impl RawConnection {
     /// Bytes that the browser has not sent yet.
     #[wasm_bindgen(getter, js_name = bufferedAmount)]
     pub fn buffered_amount(&self) -> u32 {
-        self.socket.buffered_amount()
+        self.socket.borrow().as_ref().map_or(0, web_sys::WebSocket::buffered_amount)
     }
 
     pub fn close(&self) -> Promise {
@@ -131,22 +164,32 @@ impl RawConnection {
     }
 
     /// Resolves with the reason when the connection has ended. Calls `told` with what happens until then:
-    /// `("blocked", reason)`, `("unblocked")`, `("flow", channel, active)`, `("channel-closed", channel, error)`.
+    /// `("blocked", reason)`, `("unblocked")`, `("channel-closed", channel)`, `("lost", error)`,
+    /// `("retrying", attempt, delay in milliseconds, error)`, `("not-restored", entity, error)`, `("recovered")`.
     pub fn watch(&self, told: Function) -> Promise {
         let mut events = self.connection.events();
         promise(
             async move {
                 while let Some(event) = events.next().await {
-                    let (kind, first, second) = match event {
-                        Event::Blocked { reason } => ("blocked", reason.into(), JsValue::UNDEFINED),
-                        Event::Unblocked => ("unblocked", JsValue::UNDEFINED, JsValue::UNDEFINED),
-                        Event::Flow { channel, active } => ("flow", channel.into(), active.into()),
-                        Event::ChannelClosed { channel, error } => ("channel-closed", channel.into(), thrown(&error)),
+                    let none = JsValue::UNDEFINED;
+                    let words = match event {
+                        Event::Blocked { reason } => Array::of2(&"blocked".into(), &reason.into()),
+                        Event::Unblocked => Array::of1(&"unblocked".into()),
+                        Event::ChannelClosed { channel, .. } => Array::of2(&"channel-closed".into(), &channel.into()),
+                        Event::Lost { error } => Array::of2(&"lost".into(), &thrown(&error)),
+                        Event::Retrying { attempt, delay, error } => {
+                            let delay = delay.as_secs_f64() * 1000.0;
+                            Array::of4(&"retrying".into(), &attempt.into(), &delay.into(), &thrown(&error))
+                        }
+                        Event::NotRestored { entity, error } => {
+                            Array::of3(&"not-restored".into(), &entity.into(), &thrown(&error))
+                        }
+                        Event::Recovered { .. } => Array::of1(&"recovered".into()),
                         Event::Closed { error } => return Ok(thrown(&error)),
                         _ => continue,
                     };
                     // What a listener throws is its own affair, and reported by TypeScript.
-                    let _ = told.call3(&JsValue::UNDEFINED, &kind.into(), &first, &second);
+                    let _ = told.apply(&none, &words);
                 }
                 Ok(JsValue::UNDEFINED)
             },

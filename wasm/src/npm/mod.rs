@@ -11,6 +11,7 @@
 mod batch;
 mod channel;
 mod connection;
+mod credentials;
 mod outcomes;
 
 use std::future::Future;
@@ -43,6 +44,8 @@ fn name(kind: ErrorKind) -> &'static str {
         ErrorKind::Heartbeat => "heartbeat",
         ErrorKind::Nacked => "nacked",
         ErrorKind::Returned => "returned",
+        ErrorKind::OutcomeUnknown => "outcome-unknown",
+        ErrorKind::Recovering => "recovering",
         _ => "other",
     }
 }

@@ -120,7 +120,7 @@ export const scenarios = {
     const closed = event(session, "closed");
     await t.world.drop(relay.id, true);
     const error = await closed;
-    eq([error.kind, session.state, attempts], ["websocket", "closed", [1, 2, 3]]);
+    eq([error.kind, session.state, attempts], ["websocket", "closed", [1, 2]], "three attempts, and a wait between each two");
     await refused(session.queue("q"), { kind: "websocket" });
   },
 
