@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use futures_lite::future::{block_on, poll_once, yield_now, zip};
-use hopmq_blocking::{Connection, ErrorKind};
+use hopmq_blocking::{Connection, ErrorKind, Recovery};
 use hopmq_broker::{Broker, Clock, Confirms, Direction};
 
+/// A connection that does not come back.
 fn connect(broker: &Broker) -> hopmq_blocking::Result<Connection> {
-    Connection::open(&broker.uri())
+    Connection::builder().uri(&broker.uri()).recovery(Recovery::off()).open()
 }
 
 #[test]

@@ -23,8 +23,13 @@ pub use crate::engine::Confirms;
 /// let queue = connection.channel()?.queue("orders").declare()?;
 /// broker.faults().confirms(Confirms::Refused);
 /// assert!(queue.publish("a pizza").confirm().is_err());
-/// broker.faults().connection(broker.inspect().connections()[0].id).cut();
-/// assert!(connection.closed().to_string().contains("connection"));
+/// broker.faults().confirms(Confirms::True);
+///
+/// // The client comes back by itself.
+/// let first = broker.inspect().connections()[0].id;
+/// broker.faults().connection(first).cut();
+/// broker.wait_until(|look| look.connections().iter().any(|connection| connection.id != first));
+/// # connection.close()?;
 /// # Ok::<_, hopmq_blocking::Error>(())
 /// ```
 #[derive(Clone)]
