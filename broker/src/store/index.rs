@@ -115,8 +115,10 @@ impl Index {
             live += 1;
             published(id, RecoveredMessage { position, expires, body_len, deliveries: 0, priority: publish.priority });
         }
-        if live > 0 {
-            span_of(&mut self.spans, at).live += live;
+        if live > 0
+            && let Some(span) = span_of(&mut self.spans, at)
+        {
+            span.live += live;
         }
         match publish.parcel.file {
             Some(file) if live > 0 => *self.bodies.entry(file).or_default() += live as u32,
@@ -132,7 +134,7 @@ impl Index {
         let Queue { messages, counts, bodies: in_files, .. } = queue;
         let mut settled = |position: Position, place: Place| {
             match place {
-                Place::Log(at) => span_of(spans, at).live -= 1,
+                Place::Log(at) => settle_at(spans, at),
                 Place::Segment { segment, ordinal, .. } => settle_in(segments, changed, due, segment, ordinal),
             }
             if !counts.is_empty() {
@@ -166,7 +168,7 @@ impl Index {
         let Some(queue) = self.queues.remove(&id) else { return };
         for place in queue.messages.into_values() {
             match place {
-                Place::Log(at) => span_of(&mut self.spans, at).live -= 1,
+                Place::Log(at) => settle_at(&mut self.spans, at),
                 Place::Segment { segment, ordinal, .. } => {
                     settle_in(&mut self.segments, &mut self.changed, &mut self.due, segment, ordinal);
                 }
@@ -187,7 +189,7 @@ impl Index {
             _ => return settle_in(&mut self.segments, &mut self.changed, &mut self.due, segment, ordinal),
         }
         match from {
-            Place::Log(at) => span_of(&mut self.spans, at).live -= 1,
+            Place::Log(at) => settle_at(&mut self.spans, at),
             Place::Segment { segment, ordinal, .. } => {
                 settle_in(&mut self.segments, &mut self.changed, &mut self.due, segment, ordinal);
             }
@@ -224,9 +226,15 @@ impl Index {
 }
 
 /// The log file in which an address lies.
-fn span_of(spans: &mut VecDeque<Span>, at: u64) -> &mut Span {
+fn span_of(spans: &mut VecDeque<Span>, at: u64) -> Option<&mut Span> {
     let after = spans.partition_point(|span| span.base <= at);
-    &mut spans[after - 1]
+    spans.get_mut(after.checked_sub(1)?)
+}
+
+fn settle_at(spans: &mut VecDeque<Span>, at: u64) {
+    if let Some(span) = span_of(spans, at) {
+        span.live -= 1;
+    }
 }
 
 fn settle_in(

@@ -21,6 +21,14 @@ pub struct Settings {
     pub salvage: bool,
 }
 
+impl Settings {
+    /// Small files, for a store in memory that lives as long as a test: it takes a few MiB at most for what is settled.
+    pub fn small() -> Self {
+        let [log_file_size, log_limit, segment_size] = [256 << 10, 512 << 10, 256 << 10];
+        Self { log_file_size, log_limit, segment_size, ..Self::default() }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {

@@ -7,6 +7,8 @@ mod damage;
 #[cfg(feature = "disk")]
 mod disk;
 mod faults;
+#[cfg(feature = "disk")]
+mod kill;
 mod model;
 mod plain;
 mod world;
