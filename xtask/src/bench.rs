@@ -105,7 +105,7 @@ impl Options {
         } else if self.quick {
             300
         } else {
-            1500
+            500
         })
     }
 }

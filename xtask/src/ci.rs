@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::shell::{self, Result};
 use crate::steps::{Outcome, Steps};
-use crate::{codegen, deps, test, tidy};
+use crate::{bench, codegen, deps, test, tidy};
 
 const WASM: &str = "wasm32-unknown-unknown";
 
@@ -24,6 +24,7 @@ pub(crate) fn run(_: &[String]) -> Result {
         shell::run(shell::cargo().env("RUSTDOCFLAGS", "-D warnings").args(["doc", "--no-deps", "--workspace"]))
     });
     steps.step("WebAssembly", wasm);
+    steps.run("instructions of the codec", || bench::run(&["codec".to_owned(), "--check".to_owned()]));
     steps.run("test", || test::run(&[]));
     steps.finish("ci")
 }

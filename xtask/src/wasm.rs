@@ -48,7 +48,15 @@ fn cargo_build() -> Command {
 fn bindgen(library: &str, folder: &str) -> Result {
     let target = target();
     let mut command = shell::cargo();
-    command.args(["run", "--quiet", "--release", "--locked", "--manifest-path", "wasm/bindgen/Cargo.toml", "--target-dir"]);
+    command.args([
+        "run",
+        "--quiet",
+        "--release",
+        "--locked",
+        "--manifest-path",
+        "wasm/bindgen/Cargo.toml",
+        "--target-dir",
+    ]);
     command.arg(target.join("bindgen")).arg("--").arg(target.join(TARGET).join("wasm").join(format!("{library}.wasm")));
     shell::run(command.arg(folder))
 }

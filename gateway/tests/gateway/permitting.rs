@@ -72,10 +72,10 @@ async fn a_token_is_the_password_and_its_policy_holds() {
     let connection = soon(Connection::builder().uri(&url).open_tokio()).await.unwrap();
     let channel = connection.channel().await.unwrap();
     let queue = channel.queue("").exclusive().declare().await.unwrap();
-    channel.queue_bind(queue.name(), "amq.topic", "chat.alice.*", &FieldTable::new()).await.unwrap();
+    channel.queue_bind(queue.name(), "amq.topic", "chat.alice.*", FieldTable::new()).await.unwrap();
     let mut consumer = queue.consume().await.unwrap();
     channel.publish("amq.topic", "chat.alice.room", b"hello").confirm().await.unwrap();
-    assert_eq!(&soon(consumer.try_next()).await.unwrap().unwrap().body()[..], b"hello");
+    assert_eq!(soon(consumer.try_next()).await.unwrap().unwrap().body(), b"hello");
     // What is not allowed closes the channel and says why, and the connection goes on.
     let error = channel.publish("amq.topic", "chat.bob.room", b"hello").confirm().await.unwrap_err();
     assert_eq!(error.code(), Some(403), "{error}");

@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use super::sample::field;
+use crate::rabbitmq::install::apt_get;
 use crate::shell::{self, Result};
 
 /// What is counted: its name, what it is held against, and what a reader calls it.
@@ -29,9 +30,8 @@ pub(crate) fn run(arguments: &[String]) -> Result {
         ["--update"] => (false, true),
         _ => return Err("usage: cargo xtask bench codec [--check | --update]".into()),
     };
-    if shell::output(shell::program("valgrind").arg("--version")).is_err() {
-        println!("skipped: there is no valgrind to count instructions with (Debian: apt install valgrind)");
-        return Ok(());
+    if !has_valgrind() {
+        install()?;
     }
     let folder = shell::root().join("bench");
     let mut cargo = shell::cargo();
@@ -49,6 +49,19 @@ pub(crate) fn run(arguments: &[String]) -> Result {
         return shell::write(&path, &json(&counts));
     }
     if check { compare(&counts, &shell::read(&path)?) } else { Ok(()) }
+}
+
+fn has_valgrind() -> bool {
+    shell::output(shell::program("valgrind").arg("--version")).is_ok()
+}
+
+fn install() -> Result {
+    println!("valgrind is not installed: installing the system's package");
+    for arguments in [&["update"][..], &["install", "--yes", "--no-install-recommends", "valgrind"]] {
+        apt_get(arguments)
+            .map_err(|error| format!("{error}\nthere is no valgrind to count instructions with; install it by hand"))?;
+    }
+    Ok(())
 }
 
 /// The instructions that the program takes for `count` times.

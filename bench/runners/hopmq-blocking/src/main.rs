@@ -80,8 +80,12 @@ impl BlockingChannel for PeerChannel {
             let delivery = consumer.next().ok_or("the consumer ended")??;
             match ack.due(n, count) {
                 None => {}
-                Some(false) => delivery.ack()?,
-                Some(true) => delivery.ack_multiple()?,
+                Some(false) => {
+                    delivery.ack()?;
+                }
+                Some(true) => {
+                    delivery.ack_multiple()?;
+                }
             }
             if !each() {
                 std::mem::forget(consumer);

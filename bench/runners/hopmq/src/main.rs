@@ -12,7 +12,10 @@ use bench_harness::{Args, Channel, Client, Consumer, Outcome, Result, Runtime, r
 use bytes::Bytes;
 use futures_lite::{StreamExt, future};
 use hopmq::tls::Tls;
-use hopmq::{AnyTransport, Builder, Confirm, Connection, Delivery, Driver, Reactor, ReactorHandle, ReactorTimer};
+use hopmq::{
+    AnyTransport, Builder, Confirm, Connection, Delivery, Driver, Reactor, ReactorConnector, ReactorHandle,
+    ReactorTimer,
+};
 
 pub fn main() -> ExitCode {
     bench_harness::main("hopmq", |args| match args.mode.as_deref() {
@@ -28,7 +31,7 @@ static EXECUTOR: Executor<'static> = Executor::new();
 /// Of the thread whose driver is its own.
 static REACTOR: OnceLock<ReactorHandle> = OnceLock::new();
 /// What that thread polls beside its work.
-static DRIVERS: Mutex<Vec<Driver<AnyTransport, ReactorTimer>>> = Mutex::new(Vec::new());
+static DRIVERS: Mutex<Vec<Driver<AnyTransport, ReactorTimer, ReactorConnector>>> = Mutex::new(Vec::new());
 
 fn on_this_thread<M: Mode>(args: &Args) -> Result<Outcome> {
     let runtime = ThisThread { many: args.tasks > 1 };
@@ -181,9 +184,9 @@ impl Consumer for PeerConsumer {
 
     async fn ack(&mut self, delivery: Delivery, multiple: bool) -> Result<()> {
         if multiple {
-            delivery.ack_multiple()?
+            delivery.ack_multiple()?;
         } else {
-            delivery.ack()?
+            delivery.ack()?;
         }
         Ok(())
     }
