@@ -20,6 +20,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use async_executor::{Executor, Task};
 use async_io::Async;
@@ -66,6 +67,8 @@ struct Handle {
     shared: Arc<Shared>,
     executor: Spawner,
     tasks: Mutex<Vec<Task<()>>>,
+    /// What accepts clients.
+    doors: Mutex<Vec<Task<()>>>,
     activity: Arc<Activity>,
     /// Where [`Broker::uri`] listens.
     door: OnceLock<SocketAddr>,
@@ -199,6 +202,7 @@ impl Builder {
             shared,
             executor,
             tasks: Mutex::default(),
+            doors: Mutex::default(),
             keeping: Mutex::new(Keeping::Nobody),
             activity: Arc::default(),
             door: OnceLock::new(),
@@ -272,7 +276,7 @@ impl Broker {
         let listener = Async::new(TcpListener::bind(address)?)?;
         let address = listener.get_ref().local_addr()?;
         let broker = Arc::downgrade(&self.0);
-        self.keep(async move {
+        let door = self.spawn(async move {
             loop {
                 match listener.accept().await {
                     Ok((stream, _)) => {
@@ -287,7 +291,16 @@ impl Broker {
                 }
             }
         });
+        self.0.doors.lock().unwrap_or_else(PoisonError::into_inner).push(door);
         Ok(address)
+    }
+
+    /// Ends the broker in good order: lets nobody in any more, closes all connections with 320, and waits until they
+    /// are gone, at most so long. What is to be kept is safe once the last [`Broker`] is dropped.
+    pub async fn shut_down(self, within: Duration) {
+        self.0.doors.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.0.close_all();
+        self.wait_until_empty(within).await;
     }
 
     fn serve_tcp(&self, stream: Async<TcpStream>) {
@@ -378,18 +391,21 @@ impl fmt::Debug for Broker {
     }
 }
 
-impl Drop for Handle {
-    fn drop(&mut self) {
+impl Handle {
+    /// Closes all connections, as a broker does that ends.
+    fn close_all(&self) {
         self.shared.change(|state, now| {
             for id in state.engine.session_ids() {
                 let text = "broker forced connection closure with reason 'shutdown'";
                 state.engine.close_session(now, id, code::CONNECTION_FORCED, text);
             }
-            state.persist();
-            // Connections may live for their last words, and the storage is free for the next broker at once.
-            state.engine.drop_journal();
-            state.store = None;
         });
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.close_all();
     }
 }
 

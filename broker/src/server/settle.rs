@@ -1,6 +1,8 @@
 //! Waiting for a broker, and turning its clock: what a test does between what it asks for and what it asserts.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::str::FromStr;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -56,12 +58,21 @@ impl From<Duration> for Period {
     }
 }
 
+impl FromStr for Period {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let read = Self::parse(text).map(Self);
+        read.ok_or_else(|| format!("{text:?} is no time: write \"10m\", \"1h30m\" or \"250ms\""))
+    }
+}
+
 impl From<&str> for Period {
     /// # Panics
     /// If the text is no time: it is the test that is wrong then.
     #[track_caller]
     fn from(text: &str) -> Self {
-        Self(Self::parse(text).unwrap_or_else(|| panic!("{text:?} is no time: write \"10m\", \"1h30m\" or \"250ms\"")))
+        text.parse().unwrap_or_else(|error| panic!("{error}"))
     }
 }
 
@@ -90,9 +101,9 @@ impl Broker {
     pub fn settle(&self) {
         let quiet = match &self.0.executor {
             Spawner::Threads(_) => self.0.activity.wait(Instant::now() + PATIENCE),
-            Spawner::Hand(executor) => {
+            Spawner::Hand(_) => {
                 let until = Instant::now() + PATIENCE;
-                while executor.try_tick() && Instant::now() < until {}
+                while self.tick() && Instant::now() < until {}
                 self.0.activity.is_quiet()
             }
         };
@@ -161,19 +172,32 @@ impl Broker {
     /// If it is not so within ten seconds.
     pub async fn until(&self, so: impl Fn(&Inspect) -> bool) {
         let look = self.inspect();
-        let mut deadline = async_io::Timer::after(PATIENCE);
+        let done = self.watch(PATIENCE, || if so(&look) { Ok(()) } else { Err(()) }).await;
+        assert!(done.is_ok(), "it did not come to be so: {look:#?}");
+    }
+
+    /// Waits until all connections are gone, at most so long.
+    pub(super) async fn wait_until_empty(&self, within: Duration) {
+        let look = self.inspect();
+        let is_empty = || if look.counts().connections == 0 { Ok(()) } else { Err(()) };
+        // Who does not go by then is left.
+        let _ = self.watch(within, is_empty).await;
+    }
+
+    /// Looks whenever the broker has done something, until it is so, or `within` has passed: then it gives what the last
+    /// look gave.
+    async fn watch<E>(&self, within: Duration, mut look: impl FnMut() -> Result<(), E>) -> Result<(), E> {
+        let mut deadline = async_io::Timer::after(within);
         poll_fn(|context| {
             while self.tick() {}
             // First the waker, then the look: what happens in between wakes.
             self.0.activity.watch_for(context.waker());
-            if so(&look) {
-                return Poll::Ready(());
+            match look() {
+                Err(_) if Pin::new(&mut deadline).poll(context).is_pending() => Poll::Pending,
+                seen => Poll::Ready(seen),
             }
-            let late = std::pin::Pin::new(&mut deadline);
-            assert!(std::future::Future::poll(late, context).is_pending(), "it did not come to be so: {look:#?}");
-            Poll::Pending
         })
-        .await;
+        .await
     }
 
     /// [`Broker::until`] for callers without `async`: blocks.
@@ -190,23 +214,12 @@ impl Broker {
     /// # Panics
     /// If something is open after a second, and says what.
     pub fn assert_idle(&self) {
-        let until = Instant::now() + Duration::from_secs(1);
         let look = self.inspect();
-        let idle = async {
-            let mut deadline = async_io::Timer::at(until);
-            poll_fn(|context| {
-                while self.tick() {}
-                self.0.activity.watch_for(context.waker());
-                let ends = look.open_ends();
-                let late = std::pin::Pin::new(&mut deadline);
-                if ends.is_empty() || std::future::Future::poll(late, context).is_ready() {
-                    return Poll::Ready(ends);
-                }
-                Poll::Pending
-            })
-            .await
-        };
-        let ends = async_io::block_on(idle);
+        let ends = async_io::block_on(self.watch(Duration::from_secs(1), || {
+            let ends = look.open_ends();
+            if ends.is_empty() { Ok(()) } else { Err(ends) }
+        }));
+        let ends = ends.err().unwrap_or_default();
         assert!(ends.is_empty(), "not everything was closed:\n{}", ends.join("\n"));
     }
 }

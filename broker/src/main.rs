@@ -1,0 +1,101 @@
+//! The program `hopmq-broker`: doors, a folder and signals around [`Broker`].
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use async_signal::{Signal, Signals};
+use clap::Parser;
+use futures_lite::StreamExt;
+use futures_lite::future::or;
+use hopmq_broker::store::ErrorKind;
+use hopmq_broker::{Broker, Period};
+
+/// An AMQP 0-9-1 broker that behaves as RabbitMQ.
+///
+/// Without arguments it listens on 127.0.0.1:5672 and keeps everything in memory. Log in as guest with the password
+/// guest, from this machine only.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+struct Options {
+    /// Where to listen for clients; may be given several times
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5672")]
+    listen: Vec<SocketAddr>,
+
+    /// The folder that keeps durable queues and persistent messages; made if there is none. Without it nothing
+    /// survives the end of the program
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<PathBuf>,
+
+    /// How long clients have to close their connections after SIGTERM or ctrl-c, such as 10s or 1m
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = period)]
+    drain: Duration,
+}
+
+fn period(text: &str) -> Result<Duration, String> {
+    text.parse().map(Period::duration)
+}
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hopmq-broker: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<(), String> {
+    let mut signals = signals().map_err(|error| format!("signals can't be listened to: {error}"))?;
+    let broker = start(options)?;
+    let mut doors = Vec::new();
+    for address in &options.listen {
+        doors.push(broker.listen(address).map_err(|error| refused_door(*address, &error))?);
+    }
+    println!("hopmq-broker {} is ready", env!("CARGO_PKG_VERSION"));
+    for door in doors {
+        println!("  clients: amqp://guest:guest@{door}");
+    }
+    match &options.data {
+        Some(folder) => println!("  data:    {}", folder.display()),
+        None => println!("  data:    in memory; nothing survives the end of this program without --data FOLDER"),
+    }
+    async_io::block_on(async {
+        signals.next().await;
+        println!("closing all connections, for at most {:?}; another signal ends at once", options.drain);
+        let impatient = async {
+            signals.next().await;
+        };
+        or(broker.shut_down(options.drain), impatient).await;
+    });
+    println!("ended");
+    Ok(())
+}
+
+fn start(options: &Options) -> Result<Broker, String> {
+    let builder = Broker::builder().watched(false);
+    let Some(folder) = &options.data else { return Ok(builder.start()) };
+    let opened = hopmq_broker::store::DiskStorage::open(folder).and_then(|storage| builder.open(storage));
+    opened.map_err(|error| match error.kind() {
+        ErrorKind::Locked => format!("{error}, or name another one with --data"),
+        _ => format!("the data in {} can't be used: {error}", folder.display()),
+    })
+}
+
+fn refused_door(address: SocketAddr, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("{address} is taken: is another broker running there? Stop it, or name another port with --listen")
+        }
+        io::ErrorKind::PermissionDenied => format!("{address} may not be listened on: ports below 1024 are for root"),
+        io::ErrorKind::AddrNotAvailable => format!("{address} is not an address of this machine"),
+        _ => format!("{address} can't be listened on: {error}"),
+    }
+}
+
+fn signals() -> io::Result<Signals> {
+    if cfg!(unix) { Signals::new([Signal::Int, Signal::Term]) } else { Signals::new([Signal::Int]) }
+}

@@ -1,0 +1,108 @@
+//! The program, started as a user does.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+
+use hopmq_blocking::{Connection, Recovery};
+
+/// The program while it runs. It is killed when a test fails.
+struct Running {
+    child: Child,
+    output: BufReader<std::process::ChildStdout>,
+    uri: String,
+}
+
+fn program(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hopmq-broker"));
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn start(arguments: &[&str]) -> Running {
+    let mut child = program(&[&["--listen", "127.0.0.1:0"], arguments].concat()).spawn().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut uri = String::new();
+    while !uri.contains("amqp://") {
+        uri.clear();
+        assert!(output.read_line(&mut uri).unwrap() > 0, "it ended before it was ready");
+    }
+    let uri = uri.trim().trim_start_matches("clients: ").to_owned();
+    Running { child, output, uri }
+}
+
+/// What a program says that does not start.
+fn refusal(arguments: &[&str]) -> String {
+    let output = program(arguments).output().unwrap();
+    assert!(!output.status.success());
+    String::from_utf8(output.stderr).unwrap()
+}
+
+impl Running {
+    fn connect(&self) -> Connection {
+        Connection::builder().uri(&self.uri).recovery(Recovery::off()).open().unwrap()
+    }
+
+    /// Asks it to end, and returns what it said last.
+    #[cfg(unix)]
+    fn terminate(mut self) -> String {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        let mut said = String::new();
+        self.output.read_to_string(&mut said).unwrap();
+        assert!(self.child.wait().unwrap().success(), "{said}");
+        said
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended already, as a rule.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn it_drains_and_what_it_confirmed_is_there_again() {
+    let folder = std::env::temp_dir().join(format!("hopmq-broker-program-{}", std::process::id()));
+    let data = ["--data", folder.to_str().unwrap()];
+    let running = start(&data);
+    let connection = running.connect();
+    let queue = connection.channel().unwrap().queue("kept").durable().declare().unwrap();
+    queue.publish("for ever").persistent().confirm().unwrap();
+    let locked = refusal(&["--listen", "127.0.0.1:0", data[0], data[1]]);
+    assert!(locked.contains("another broker has the folder") && locked.contains("--data"), "{locked}");
+    let said = running.terminate();
+    assert!(said.contains("closing all connections") && said.ends_with("ended\n"), "{said}");
+    let error = connection.closed();
+    assert_eq!(error.code(), Some(320), "{error}");
+
+    let running = start(&data);
+    let connection = running.connect();
+    let queue = connection.channel().unwrap().queue("kept").durable().declare().unwrap();
+    assert_eq!(queue.consume().start().unwrap().next().unwrap().unwrap().text(), "for ever");
+    connection.close().unwrap();
+    running.terminate();
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn it_says_why_it_does_not_start() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let said = refusal(&["--listen", &address]);
+    assert!(said.contains(&format!("{address} is taken")) && said.contains("--listen"), "{said}");
+    let said = refusal(&["--drain", "soon"]);
+    assert!(said.contains("\"soon\" is no time"), "{said}");
+}
+
+#[test]
+fn it_explains_itself() {
+    let output = program(&["--help"]).output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    for part in ["127.0.0.1:5672", "--listen", "--data <FOLDER>", "--drain"] {
+        assert!(help.contains(part), "{help}");
+    }
+}
