@@ -158,7 +158,8 @@ export class Queue<T> implements api.Queue<T> {
         const { body, ...properties } = codec.encode(answer);
         await this.#session.publisher.publish(encodeAddress("", replyTo, { ...properties, correlationId }), body);
       }
-      message.ack();
+      // A session that is closed meanwhile has answered, and the broker will ask somebody else again.
+      if (this.#session.state !== "closed" && !this.#session.closing) message.ack();
     }, o);
   }
 

@@ -30,6 +30,8 @@ export class Session implements api.Session {
   readonly publisher = new Publisher(this);
   state: "open" | "reconnecting" | "closed" = "open";
   blocked: string | undefined;
+  /** Whether this program closes it. */
+  closing = false;
   /** How many times it has come back. */
   returns = 0;
   #connection!: Connection;
@@ -175,6 +177,7 @@ export class Session implements api.Session {
 
   async close(): Promise<void> {
     if (this.#end?.kind === "closed") return;
+    this.closing = true;
     await this.#connection.close();
     // The end is told in a later turn.
     await this.#connection.ended;
