@@ -406,6 +406,12 @@ impl Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         self.close_all();
+        self.shared.change(|state, _| {
+            state.persist();
+            // Connections may live for their last words, and the storage is free for the next broker at once.
+            state.engine.drop_journal();
+            state.store = None;
+        });
     }
 }
 

@@ -100,7 +100,7 @@ fn what_is_returned_is_the_error_of_its_own_confirm_though_an_ack_follows() {
     world.run(also).unwrap();
     let error = world.run(lost).unwrap_err();
     assert_eq!(fault(&error), (ErrorKind::Returned, Some(312)));
-    assert_eq!(&error.returned().unwrap().body()[..], b"lost");
+    assert_eq!(error.returned().unwrap().body(), b"lost");
     assert_eq!(connection.stats().returned, 1);
 }
 
@@ -115,7 +115,7 @@ fn what_is_returned_without_a_confirm_comes_to_the_channels_returns() {
     }
     for number in 0..3 {
         let returned = world.run(returns.next()).unwrap();
-        assert_eq!((returned.code(), &returned.body()[..]), (312, number.to_string().as_bytes()));
+        assert_eq!((returned.code(), returned.body()), (312, number.to_string().as_bytes()));
     }
     let last = world.start(async move { returns.next().await.is_none() });
     drop(channel);

@@ -150,7 +150,7 @@ fn the_future_of_the_next_delivery_loses_none() {
     world.run(channel.publish("", "q", "late").send()).unwrap();
     world.settle();
     drop(consumer.next());
-    assert_eq!(&world.run(consumer.next()).unwrap().unwrap().body()[..], b"late");
+    assert_eq!(world.run(consumer.next()).unwrap().unwrap().body(), b"late");
 }
 
 #[test]
