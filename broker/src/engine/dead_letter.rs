@@ -97,8 +97,7 @@ impl Engine {
             } else if let Some(exchange) = self.exchange_named(dead.vhost, &dead.exchange) {
                 self.route_from(dead.vhost, exchange, &keys, headers, &mut queues);
             }
-            queues.sort_unstable();
-            queues.dedup();
+            self.by_name(&mut queues);
             let facts = message.facts();
             for queue in queues {
                 let cycles = dead.reason != Reason::Rejected

@@ -31,6 +31,10 @@ mod headers;
 mod inspect;
 mod journal;
 mod message;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod naive;
 mod publish;
 mod queue;
 mod ready;

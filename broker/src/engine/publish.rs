@@ -297,8 +297,7 @@ impl Engine {
             self.check_topic(at, Permission::Write, source, &key)?;
             depends_on_headers |= self.route_from(at.vhost, source, &keys, headers, &mut route.queues);
         }
-        route.queues.sort_unstable();
-        route.queues.dedup();
+        self.by_name(&mut route.queues);
         if !depends_on_headers {
             route.topology = self.topology;
             route.exchange.clear();
@@ -345,6 +344,14 @@ impl Engine {
             }
         }
         read_headers
+    }
+
+    /// Each queue once, in the order of their names.
+    pub(super) fn by_name(&self, queues: &mut Vec<Id<Queue>>) {
+        if queues.len() > 1 {
+            queues.sort_unstable_by_key(|id| self.queues.get(*id).map(|queue| &*queue.name));
+            queues.dedup();
+        }
     }
 
     /// Gives a message to a queue.

@@ -1,0 +1,419 @@
+//! A broker as plainly as can be, to compare the engine with: lists, searched from their start.
+
+use std::collections::BTreeMap;
+
+use hopmq_proto::FieldTable;
+
+#[derive(Debug, Default)]
+pub(super) struct Naive {
+    pub(super) queues: BTreeMap<String, Queue>,
+    bindings: Vec<(String, String, String)>,
+    consumers: Vec<Consumer>,
+    held: Vec<Held>,
+    tags: BTreeMap<u16, u64>,
+    published: BTreeMap<u16, u64>,
+    now: u64,
+    /// Dead letters are handed on when the operation is over, one after the other.
+    dead: Vec<(String, Message, bool)>,
+    pub(super) seen: BTreeMap<u16, Vec<String>>,
+    pub(super) confirmed: Vec<(u16, u64, bool)>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct QueueArguments {
+    pub(super) time_to_live: Option<u64>,
+    pub(super) most: Option<u64>,
+    pub(super) rejects: bool,
+    pub(super) dead_letters: Option<String>,
+    pub(super) priorities: bool,
+}
+
+impl QueueArguments {
+    pub(super) fn table(&self) -> FieldTable {
+        let mut table = FieldTable::new();
+        if let Some(time) = self.time_to_live {
+            table.insert("x-message-ttl", time as i64);
+        }
+        if let Some(most) = self.most {
+            table.insert("x-max-length", most as i64);
+        }
+        if self.rejects {
+            table.insert("x-overflow", "reject-publish");
+        }
+        if let Some(queue) = &self.dead_letters {
+            table.insert("x-dead-letter-exchange", "").insert("x-dead-letter-routing-key", queue.as_str());
+        }
+        if self.priorities {
+            table.insert("x-max-priority", 2);
+        }
+        table
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Queue {
+    arguments: QueueArguments,
+    ready: Vec<Message>,
+    next: u64,
+    /// Consumers that take turns.
+    turns: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+struct Message {
+    position: u64,
+    body: String,
+    priority: u8,
+    redelivered: bool,
+    expires: Option<u64>,
+    /// Queues that it died in and whether it was rejected there, the latest first.
+    deaths: Vec<(String, &'static str)>,
+}
+
+#[derive(Clone, Debug)]
+struct Consumer {
+    tag: String,
+    channel: u16,
+    queue: String,
+    no_ack: bool,
+    prefetch: u16,
+}
+
+#[derive(Clone, Debug)]
+struct Held {
+    channel: u16,
+    tag: u64,
+    queue: String,
+    consumer: Option<String>,
+    message: Message,
+}
+
+impl Queue {
+    /// Where the message belongs: the highest priority first, and then by position.
+    fn insert(&mut self, message: Message) {
+        let level = |message: &Message| if self.arguments.priorities { message.priority.min(2) } else { 0 };
+        let key = |message: &Message| (u8::MAX - level(message), message.position);
+        let place = self.ready.iter().position(|other| key(other) > key(&message)).unwrap_or(self.ready.len());
+        self.ready.insert(place, message);
+    }
+}
+
+impl Naive {
+    fn see(&mut self, channel: u16, line: String) {
+        self.seen.entry(channel).or_default().push(line);
+    }
+
+    fn next_tag(&mut self, channel: u16) -> u64 {
+        let tag = self.tags.entry(channel).or_default();
+        *tag += 1;
+        *tag
+    }
+
+    pub(super) fn declare(&mut self, channel: u16, name: &str, arguments: QueueArguments) {
+        self.queues.insert(name.to_owned(), Queue { arguments, ready: Vec::new(), next: 1, turns: Vec::new() });
+        self.see(channel, "0 of 0".to_owned());
+    }
+
+    pub(super) fn delete(&mut self, channel: u16, name: &str) {
+        let Some(queue) = self.queues.remove(name) else { return };
+        self.bindings.retain(|(_, _, bound)| bound != name);
+        // Who holds a message of it may settle it, and a queue of the same name is another one.
+        for held in self.held.iter_mut().filter(|held| held.queue == name) {
+            held.queue.clear();
+        }
+        self.consumers.retain(|consumer| consumer.queue != name);
+        self.see(channel, format!("deleted {}", queue.ready.len()));
+    }
+
+    pub(super) fn purge(&mut self, channel: u16, name: &str) {
+        let count = self.queues.get_mut(name).map_or(0, |queue| std::mem::take(&mut queue.ready).len());
+        self.see(channel, format!("purged {count}"));
+    }
+
+    pub(super) fn bind(&mut self, exchange: &str, key: &str, queue: &str) {
+        let binding = (exchange.to_owned(), key.to_owned(), queue.to_owned());
+        if !self.bindings.contains(&binding) {
+            self.bindings.push(binding);
+        }
+    }
+
+    pub(super) fn unbind(&mut self, exchange: &str, key: &str, queue: &str) {
+        self.bindings
+            .retain(|binding| (binding.0.as_str(), binding.1.as_str(), binding.2.as_str()) != (exchange, key, queue));
+    }
+
+    pub(super) fn consumer_of(&self, channel: u16) -> Option<String> {
+        self.consumers.iter().find(|consumer| consumer.channel == channel).map(|consumer| consumer.tag.clone())
+    }
+
+    pub(super) fn consume(&mut self, channel: u16, queue: &str, tag: &str, no_ack: bool, prefetch: u16) {
+        let (tag, queue) = (tag.to_owned(), queue.to_owned());
+        self.consumers.push(Consumer { tag: tag.clone(), channel, queue: queue.clone(), no_ack, prefetch });
+        if let Some(queue) = self.queues.get_mut(&queue) {
+            queue.turns.push(tag);
+        }
+        self.drive(&queue);
+        self.hand_on();
+    }
+
+    pub(super) fn cancel(&mut self, _channel: u16, tag: &str) {
+        self.consumers.retain(|consumer| consumer.tag != tag);
+        for queue in self.queues.values_mut() {
+            queue.turns.retain(|other| other != tag);
+        }
+    }
+
+    /// Whether a consumer may hold one more.
+    fn has_room(&self, consumer: &Consumer) -> bool {
+        let held = self.held.iter().filter(|held| held.consumer.as_deref() == Some(&consumer.tag)).count();
+        consumer.no_ack || consumer.prefetch == 0 || held < usize::from(consumer.prefetch)
+    }
+
+    /// Whose turn it is; those before who have no room are out of their turns.
+    fn turn(&mut self, name: &str) -> Option<Consumer> {
+        loop {
+            let tag = self.queues.get(name)?.turns.first()?.clone();
+            let consumer = self.consumers.iter().find(|consumer| consumer.tag == tag)?.clone();
+            let has_room = self.has_room(&consumer);
+            let queue = self.queues.get_mut(name)?;
+            queue.turns.remove(0);
+            if has_room {
+                queue.turns.push(tag);
+                return Some(consumer);
+            }
+        }
+    }
+
+    fn drive(&mut self, name: &str) {
+        loop {
+            self.expire(name);
+            if self.queues.get(name).is_none_or(|queue| queue.ready.is_empty()) {
+                return;
+            }
+            let Some(consumer) = self.turn(name) else { return };
+            let Some(queue) = self.queues.get_mut(name) else { return };
+            let message = queue.ready.remove(0);
+            self.deliver(&consumer, name, message);
+        }
+    }
+
+    fn deliver(&mut self, consumer: &Consumer, queue: &str, message: Message) {
+        let tag = self.next_tag(consumer.channel);
+        let line = format!("{} {tag} {} {}", consumer.tag, message.body, message.redelivered);
+        self.see(consumer.channel, line);
+        if !consumer.no_ack {
+            let (channel, queue, consumer) = (consumer.channel, queue.to_owned(), Some(consumer.tag.clone()));
+            self.held.push(Held { channel, tag, queue, consumer, message });
+        }
+    }
+
+    pub(super) fn get(&mut self, channel: u16, name: &str, no_ack: bool) {
+        self.expire(name);
+        let Some(queue) = self.queues.get_mut(name) else { return };
+        if queue.ready.is_empty() {
+            self.see(channel, "empty".to_owned());
+        } else {
+            let (message, left) = (queue.ready.remove(0), queue.ready.len());
+            let tag = self.next_tag(channel);
+            self.see(channel, format!("got {tag} {} {} {left}", message.body, message.redelivered));
+            if !no_ack {
+                self.held.push(Held { channel, tag, queue: name.to_owned(), consumer: None, message });
+            }
+        }
+        self.hand_on();
+    }
+
+    pub(super) fn unacked(&self, channel: u16) -> Vec<u64> {
+        self.held.iter().filter(|held| held.channel == channel).map(|held| held.tag).collect()
+    }
+
+    pub(super) fn settle(&mut self, channel: u16, tag: u64, multiple: bool, how: u64) {
+        let is_meant = |held: &Held| held.channel == channel && (held.tag == tag || multiple && held.tag < tag);
+        let (mut meant, rest): (Vec<Held>, Vec<Held>) = self.held.drain(..).partition(is_meant);
+        self.held = rest;
+        meant.sort_by_key(|held| held.tag);
+        if how == 1 {
+            self.requeue(meant);
+        } else {
+            // One after the other: each makes room for the next delivery.
+            let mut waiting = meant.into_iter();
+            while let Some(held) = waiting.next() {
+                let later: Vec<Held> = waiting.clone().collect();
+                self.held.extend(later.iter().cloned());
+                if how == 2 {
+                    self.give_up(&held.queue, held.message, "rejected");
+                }
+                self.resume(held.consumer.as_deref());
+                self.held.retain(|other| {
+                    !later.iter().any(|later| (later.channel, later.tag) == (other.channel, other.tag))
+                });
+            }
+        }
+        self.hand_on();
+    }
+
+    pub(super) fn recover(&mut self, channel: u16) {
+        let (mut all, rest): (Vec<Held>, Vec<Held>) = self.held.drain(..).partition(|held| held.channel == channel);
+        self.held = rest;
+        all.sort_by_key(|held| held.tag);
+        self.requeue(all);
+        self.hand_on();
+    }
+
+    fn requeue(&mut self, all: Vec<Held>) {
+        let mut queues: Vec<String> = Vec::new();
+        let mut consumers = Vec::new();
+        for held in all {
+            consumers.extend(held.consumer);
+            let Some(queue) = self.queues.get_mut(&held.queue) else { continue };
+            queue.insert(Message { redelivered: true, ..held.message });
+            if !queues.contains(&held.queue) {
+                queues.push(held.queue);
+            }
+        }
+        for queue in queues {
+            self.shorten(&queue);
+            self.drive(&queue);
+        }
+        for consumer in consumers {
+            self.resume(Some(&consumer));
+        }
+    }
+
+    /// A consumer that was out of its turns has room again.
+    fn resume(&mut self, tag: Option<&str>) {
+        let Some(consumer) = self.consumers.iter().find(|consumer| Some(consumer.tag.as_str()) == tag).cloned() else {
+            return;
+        };
+        let Some(queue) = self.queues.get_mut(&consumer.queue) else { return };
+        if !queue.turns.contains(&consumer.tag) {
+            queue.turns.push(consumer.tag);
+            self.drive(&consumer.queue);
+        }
+    }
+
+    pub(super) fn advance(&mut self, time: u64) {
+        self.now += time;
+        for name in self.queues.keys().cloned().collect::<Vec<_>>() {
+            self.expire(&name);
+            self.hand_on();
+        }
+    }
+
+    fn expire(&mut self, name: &str) {
+        while let Some(queue) = self.queues.get_mut(name)
+            && queue.ready.first().and_then(|message| message.expires).is_some_and(|at| at <= self.now)
+        {
+            let message = queue.ready.remove(0);
+            self.give_up(name, message, "expired");
+        }
+    }
+
+    fn shorten(&mut self, name: &str) {
+        while let Some(queue) = self.queues.get_mut(name)
+            && queue.arguments.most.is_some_and(|most| queue.ready.len() as u64 > most)
+        {
+            let message = queue.ready.remove(0);
+            self.give_up(name, message, "maxlen");
+        }
+    }
+
+    fn give_up(&mut self, name: &str, mut message: Message, why: &'static str) {
+        let target = self.queues.get(name).and_then(|queue| queue.arguments.dead_letters.clone());
+        let Some(target) = target else { return };
+        message.deaths.retain(|death| *death != (name.to_owned(), why));
+        message.deaths.insert(0, (name.to_owned(), why));
+        self.dead.push((target, message, why == "rejected"));
+    }
+
+    fn hand_on(&mut self) {
+        while !self.dead.is_empty() {
+            let (target, message, rejected) = self.dead.remove(0);
+            let at = message.deaths.iter().position(|(queue, _)| *queue == target);
+            let is_cycle = at.is_some_and(|at| message.deaths[..=at].iter().all(|(_, why)| *why != "rejected"));
+            if rejected || !is_cycle {
+                self.enqueue(&target, message);
+            }
+        }
+    }
+
+    pub(super) fn publish(&mut self, channel: u16, to: (&str, &str), mandatory: bool, priority: u8, body: &str) {
+        let (exchange, key) = to;
+        let matches = |kind: &str, pattern: &str| match kind {
+            "amq.fanout" => true,
+            "amq.topic" => {
+                let words = |text: &str| match text {
+                    "" => Vec::new(),
+                    text => text.split('.').map(ToOwned::to_owned).collect::<Vec<_>>(),
+                };
+                topic(&words(pattern), &words(key))
+            }
+            _ => pattern == key,
+        };
+        let mut names: Vec<String> = match exchange {
+            "" => self.queues.keys().filter(|name| *name == key).cloned().collect(),
+            _ => {
+                let bound =
+                    self.bindings.iter().filter(|binding| binding.0 == exchange && matches(exchange, &binding.1));
+                bound.map(|binding| binding.2.clone()).collect()
+            }
+        };
+        names.sort();
+        names.dedup();
+        let number = self.published.entry(channel).or_default();
+        *number += 1;
+        let number = *number;
+        if names.is_empty() && mandatory {
+            self.see(channel, format!("returned {body}"));
+        }
+        let mut taken = true;
+        for name in names {
+            let message = Message {
+                position: 0,
+                body: body.to_owned(),
+                priority,
+                redelivered: false,
+                expires: None,
+                deaths: Vec::new(),
+            };
+            taken &= self.enqueue(&name, message);
+        }
+        self.hand_on();
+        self.confirmed.push((channel, number, taken));
+    }
+
+    fn enqueue(&mut self, name: &str, mut message: Message) -> bool {
+        let now = self.now;
+        let Some(queue) = self.queues.get_mut(name) else { return true };
+        let arguments = &queue.arguments;
+        if arguments.rejects && arguments.most.is_some_and(|most| queue.ready.len() as u64 >= most) {
+            return false;
+        }
+        message.position = queue.next;
+        queue.next += 1;
+        message.redelivered = false;
+        message.expires = arguments.time_to_live.map(|time| now + time);
+        if queue.ready.is_empty()
+            && let Some(consumer) = self.turn(name)
+        {
+            self.deliver(&consumer, name, message);
+            return true;
+        }
+        if let Some(queue) = self.queues.get_mut(name) {
+            queue.insert(message);
+        }
+        self.shorten(name);
+        self.expire(name);
+        true
+    }
+}
+
+/// What the specification says (section 3.1.3.3).
+fn topic(pattern: &[String], key: &[String]) -> bool {
+    match (pattern.split_first(), key.split_first()) {
+        (None, None) => true,
+        (Some((word, rest)), _) if word == "#" => topic(rest, key) || !key.is_empty() && topic(pattern, &key[1..]),
+        (Some((word, rest)), Some((first, key))) => (word == "*" || word == first) && topic(rest, key),
+        _ => false,
+    }
+}
