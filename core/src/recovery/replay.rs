@@ -27,6 +27,9 @@ pub(crate) const REPLAY: u64 = u64::MAX;
 /// Requests that are sent before the first is answered.
 const WINDOW: usize = 256;
 
+/// How long the broker may say nothing while it is asked for what was declared: then the link is as good as lost.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Where a replay stands. See the [module's documentation](self).
 #[derive(Debug)]
 pub(crate) struct Replay {
@@ -47,6 +50,8 @@ pub(crate) struct Replay {
     told: bool,
     /// When to try again what is missing.
     again: Option<Time>,
+    /// By when the broker must have answered something.
+    pub(super) due: Time,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,12 +90,13 @@ impl Replay {
             done: Replayed::default(),
             told: false,
             again: None,
+            due: Time::ZERO,
         }
     }
 
     /// When it goes on by itself.
     pub(crate) fn deadline(&self) -> Option<Time> {
-        self.again.filter(|_| self.stage == Stage::Waiting)
+        if self.stage == Stage::Waiting { self.again } else { Some(self.due) }
     }
 }
 
@@ -146,6 +152,7 @@ impl State {
         let channel = if self.up { self.proto.free_channel().unwrap_or(0) } else { 1 };
         let Some(replay) = &mut self.recovery.replay else { return Ok(()) };
         replay.again = None;
+        replay.due = now + PATIENCE;
         if channel == 0 {
             // All are in use at the moment.
             replay.again = Some(now + Duration::from_secs(1));
@@ -241,6 +248,7 @@ impl State {
     /// The broker answered a request of the replay's.
     pub(crate) fn replayed(&mut self, channel: u16, payload: &Bytes, now: Time) -> Result<()> {
         let Some(replay) = &mut self.recovery.replay else { return Ok(()) };
+        replay.due = now + PATIENCE;
         if channel == replay.channel && replay.stage < Stage::Starting {
             if let Some(step) = replay.sent.pop_front() {
                 self.step_done(step, payload);
@@ -469,6 +477,10 @@ impl State {
         let Some(replay) = &mut self.recovery.replay else { return Ok(()) };
         if replay.stage == Stage::Waiting && replay.again.is_some_and(|again| again <= now) {
             return self.begin_pass(now);
+        }
+        if replay.stage < Stage::Waiting && replay.due <= now {
+            let text = format!("the broker did not answer for {PATIENCE:?} while all was being restored");
+            return Err(Error::new(ErrorKind::Timeout, text));
         }
         let channels = &self.channels;
         let is_open = |number: u16| channels.get(usize::from(number)).is_some_and(Option::is_some);

@@ -337,3 +337,22 @@ fn a_link_that_breaks_at_any_point_of_the_replay_is_made_anew() {
         assert_eq!(world.server.complaint, None);
     }
 }
+
+#[test]
+fn a_broker_that_does_not_answer_the_replay_is_left() {
+    for held in ["queue.declare", "basic.consume", "channel.open"] {
+        let mut world = World::new();
+        let (_connection, channel) = world.open_lasting(&builder());
+        world.run(channel.queue("q").declare()).unwrap();
+        let mut consumer = world.run(channel.consume("q").start()).unwrap();
+        world.server.holds = vec![held];
+        world.server.wire.cut();
+        world.advance(seconds(20));
+        assert_eq!(world.net.dials().len(), 2);
+        world.server.holds.clear();
+        world.advance(seconds(20));
+        assert_eq!(world.net.dials().len(), 3, "{held}");
+        world.run(channel.publish("", "q", "x").confirm()).unwrap();
+        assert_eq!(world.run(next(&mut consumer)).0, "x", "{held}");
+    }
+}
