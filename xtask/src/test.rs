@@ -16,7 +16,9 @@ pub(crate) fn run(filters: &[String]) -> Result {
     let mut broker = None;
     steps.run("a RabbitMQ to test against", || rabbitmq::start().map(|started| broker = Some(started)));
     if let Some(broker) = &broker {
-        steps.run("cargo test", || cargo_test(&["--workspace", "--features", "hopmq-broker/server"], filters, &broker.environment));
+        steps.run("cargo test", || {
+            cargo_test(&["--workspace", "--features", "hopmq-broker/server"], filters, &broker.environment)
+        });
         for (kind, name) in [
             ("embedded", "the scenarios on the embedded broker"),
             ("durable", "the scenarios on the embedded broker with a store"),

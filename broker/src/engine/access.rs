@@ -81,16 +81,17 @@ pub(crate) struct Access {
     users: BTreeMap<Name, Account>,
 }
 
+/// A user, as the broker knows it.
 #[derive(Debug)]
-struct Account {
-    password: Password,
+pub(super) struct Account {
+    pub(super) password: Password,
     /// Whether it may come from this machine alone.
-    local: bool,
-    impersonator: bool,
+    pub(super) local: bool,
+    pub(super) impersonator: bool,
     /// By virtual host.
-    permissions: BTreeMap<Name, Permissions>,
+    pub(super) permissions: BTreeMap<Name, Permissions>,
     /// By virtual host and exchange: what may be written and read.
-    topics: BTreeMap<(Name, Name), [Pattern; 2]>,
+    pub(super) topics: BTreeMap<(Name, Name), [Pattern; 2]>,
 }
 
 /// What may be configured, written and read in a virtual host.
@@ -98,6 +99,10 @@ type Permissions = [Pattern; 3];
 
 /// The mechanisms that are offered.
 pub(crate) const MECHANISMS: &str = "PLAIN AMQPLAIN";
+
+/// A hash that no password is known to fit, as costly as others.
+const NOBODYS: &str = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5cyBzYWx0IGhlcmU$\
+                       bm8gcGFzc3dvcmQgaXMga25vd24gdG8gZml0IHRoaXM";
 
 impl fmt::Debug for Claim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -118,6 +123,15 @@ impl Pattern {
             "" => Ok(Self::None),
             ".*" => Ok(Self::All),
             text => Regex::new(text).map(Self::Some),
+        }
+    }
+
+    /// What [`Pattern::parse`] read.
+    pub(super) fn text(&self) -> &str {
+        match self {
+            Self::All => ".*",
+            Self::None => "",
+            Self::Some(regex) => regex.as_str(),
         }
     }
 
@@ -151,7 +165,14 @@ impl Access {
                     mechanism,
                 }),
             },
-            _ => Login::Refused(refused_login(mechanism)),
+            // Whoever tries names is to wait as long as for one that is there.
+            None => Login::Check(Claim {
+                user: String::from_utf8_lossy(name).into(),
+                password: password.to_vec(),
+                hash: NOBODYS.into(),
+                mechanism,
+            }),
+            Some(_) => Login::Refused(refused_login(mechanism)),
         }
     }
 
@@ -215,15 +236,17 @@ impl Access {
 
     /// Adds a user without tags and permissions, or gives one that there is another password.
     pub(crate) fn set_password(&mut self, user: &str, password: Password, local: bool) {
-        let account = self.users.entry(user.into()).or_insert_with(|| Account {
-            password: password.clone(),
-            local,
-            impersonator: false,
-            permissions: BTreeMap::new(),
-            topics: BTreeMap::new(),
-        });
+        let account = self.users.entry(user.into()).or_insert_with(|| Account::new(password.clone(), local));
         account.password = password;
         account.local = local;
+    }
+
+    pub(super) fn account(&self, user: &str) -> Option<&Account> {
+        self.users.get(user)
+    }
+
+    pub(super) fn put(&mut self, user: &str, account: Account) {
+        self.users.insert(user.into(), account);
     }
 
     /// Removes a user. Who is logged in stays so, and may do nothing any more.
@@ -249,12 +272,20 @@ impl Access {
 }
 
 impl Account {
+    /// One without permissions.
+    pub(super) fn new(password: Password, local: bool) -> Self {
+        Self { password, local, impersonator: false, permissions: BTreeMap::new(), topics: BTreeMap::new() }
+    }
+
     fn user(&self, name: &Name) -> User {
         User { name: name.clone(), impersonator: self.impersonator }
     }
 }
 
 impl Password {
+    /// That of `guest`.
+    pub(crate) const GUEST: Self = Self::WellKnown("guest");
+
     fn is(&self, hash: &Arc<str>) -> bool {
         matches!(self, Self::Hash(current) if current == hash)
     }

@@ -29,7 +29,7 @@ pub(crate) trait Contents: Send {
 
 /// What is to be stored. See the [module's documentation](self).
 pub(crate) struct Journal {
-    group: Group,
+    pub(super) group: Group,
     /// Messages that are done, to be told after what was published.
     settled: Vec<(QueueId, Position)>,
     /// The queues that keep the message that is being published.

@@ -15,6 +15,7 @@
 //! And [`Engine::handle_timeout`] when the moment of [`Engine::poll_timeout`] has come.
 
 mod access;
+mod accounts;
 mod alarms;
 mod bindings;
 mod channel;
@@ -79,6 +80,8 @@ pub(crate) struct Config {
     pub(crate) seed: u64,
     /// Seconds since 1970 at [`Time::ZERO`].
     pub(crate) wall_epoch: u64,
+    /// Connections that there may be at once.
+    pub(crate) connection_max: usize,
     /// What connections are offered.
     pub(crate) protocol: hopmq_proto::Config,
 }
@@ -177,12 +180,8 @@ impl Engine {
     pub(crate) fn declare_vhost(&mut self, name: &str) {
         self.add_vhost(name);
         self.store_vhost(name);
-    }
-
-    /// Changes users and what they may do. What was allowed before is asked again.
-    pub(crate) fn change_access<T>(&mut self, change: impl FnOnce(&mut Access) -> T) -> T {
-        self.topology += 1;
-        change(&mut self.access)
+        // It may do everything there, which is to be kept as well.
+        self.change_access(GUEST, |_| ());
     }
 
     fn vhost_named(&self, name: &str) -> Option<Id<Vhost>> {

@@ -27,6 +27,7 @@ impl Engine {
         for (key, value) in rest {
             match key.first() {
                 Some(&tables::EXCHANGE) => self.recover_exchange(&key[1..], &value),
+                Some(&tables::USER) => self.recover_user(&key[1..], &value),
                 Some(&tables::BINDING) => bindings.push(key),
                 _ => others.push((key, value)),
             }

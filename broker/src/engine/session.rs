@@ -179,6 +179,11 @@ impl Engine {
     }
 
     fn open_vhost(&mut self, id: Id<Session>, name: &str) {
+        let most = self.config.connection_max;
+        if self.sessions.len() > most {
+            let text = format_args!("connection refused: node connection limit ({most}) is reached");
+            return self.refuse_connection(id, MethodId::CONNECTION_OPEN, Refusal::not_allowed(text));
+        }
         let vhost = self.vhost_named(name);
         let Some(session) = self.sessions.get_mut(id) else { return };
         let user = session.user.clone().filter(|user| self.access.may_open(user, name));

@@ -9,6 +9,7 @@ use super::exchange::{ExchangeSpec, Kind};
 use super::queue::QueueSpec;
 
 pub(super) const VHOST: u8 = b'v';
+pub(super) const USER: u8 = b'u';
 pub(super) const EXCHANGE: u8 = b'x';
 pub(super) const BINDING: u8 = b'b';
 /// What a binding leads to.
@@ -51,6 +52,10 @@ impl<'a> BindingParts<'a> {
 
 pub(super) fn vhost_key(name: &str) -> Vec<u8> {
     key(VHOST, &[name.as_bytes()])
+}
+
+pub(super) fn user_key(name: &str) -> Vec<u8> {
+    key(USER, &[name.as_bytes()])
 }
 
 pub(super) fn exchange_key(vhost: &str, name: &str) -> Vec<u8> {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use async_executor::Task;
 use futures_io::{AsyncRead, AsyncWrite};
 use hopmq_proto::{Incoming, Receiver, Time, Transmit};
 
@@ -53,6 +54,8 @@ pub(crate) struct Serving<T> {
     deadline: Option<Time>,
     /// A password to be checked.
     claim: Option<Claim>,
+    /// One that is being checked.
+    check: Option<(Claim, Task<bool>)>,
     phase: Phase,
 }
 
@@ -92,6 +95,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
             full: false,
             deadline: None,
             claim: None,
+            check: None,
             phase: Phase::Running,
         }
     }
@@ -107,9 +111,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
         let mut readable = true;
         for _ in 0..TURNS {
             let news = self.turn(idle, context);
-            if let Some(claim) = self.claim.take() {
-                self.judge(&claim);
-            }
+            self.check_claim(context);
             if self.phase != Phase::Running {
                 return Poll::Ready(Ok(()));
             }
@@ -190,9 +192,25 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
         news
     }
 
-    /// Checks a password, which takes its time on purpose, and nobody else's: no lock is held.
-    fn judge(&mut self, claim: &Claim) {
-        let holds = users::fits(&claim.password, &claim.hash);
+    /// Has a password checked, which takes its time on purpose, and nobody else's.
+    fn check_claim(&mut self, context: &mut Context<'_>) {
+        if let Some(claim) = self.claim.take() {
+            if self.shared.by_hand {
+                let holds = users::fits(&claim.password, &claim.hash);
+                return self.judge(&claim, holds);
+            }
+            self.check = Some((claim.clone(), users::check(claim)));
+        }
+        if let Some((claim, check)) = &mut self.check
+            && let Poll::Ready(holds) = Pin::new(check).poll(context)
+        {
+            let claim = claim.clone();
+            self.check = None;
+            self.judge(&claim, holds);
+        }
+    }
+
+    fn judge(&mut self, claim: &Claim, holds: bool) {
         let now = self.shared.clock.now();
         let mut state = self.shared.lock();
         state.engine.judge(now, self.id, claim, holds);

@@ -99,6 +99,7 @@ pub struct Builder {
     clock: Clock,
     seed: u64,
     watched: bool,
+    connection_max: usize,
     protocol: hopmq_proto::Config,
 }
 
@@ -124,7 +125,7 @@ impl Default for Builder {
             .with("information", env!("CARGO_PKG_HOMEPAGE"));
         let mechanisms = engine::MECHANISMS.to_owned();
         let protocol = hopmq_proto::Config { properties, mechanisms, ..hopmq_proto::Config::default() };
-        Self { clock: Clock::system(), seed: 0, watched: true, protocol }
+        Self { clock: Clock::system(), seed: 0, watched: true, connection_max: usize::MAX, protocol }
     }
 }
 
@@ -140,6 +141,21 @@ impl Builder {
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
+        self
+    }
+
+    /// Connections that there may be at once: one more is refused with 530 when it opens its virtual host. The default is
+    /// any number.
+    #[must_use]
+    pub fn connection_max(mut self, connections: usize) -> Self {
+        self.connection_max = connections;
+        self
+    }
+
+    /// Channels that a connection may have, which it is told when it logs in. The default is 2,047, RabbitMQ's.
+    #[must_use]
+    pub fn channel_max(mut self, channels: u16) -> Self {
+        self.protocol.channel_max = channels;
         self
     }
 
@@ -196,8 +212,13 @@ impl Builder {
 
     fn start_on(self, executor: Spawner) -> Broker {
         let wall_epoch = self.clock.wall_epoch();
-        let config = engine::Config { seed: self.seed, wall_epoch, protocol: self.protocol };
-        let shared = Arc::new(Shared::new(Engine::new(config), self.clock));
+        let config = engine::Config {
+            seed: self.seed,
+            wall_epoch,
+            connection_max: self.connection_max,
+            protocol: self.protocol,
+        };
+        let shared = Arc::new(Shared::new(Engine::new(config), self.clock, matches!(executor, Spawner::Hand(_))));
         let broker = Broker(Arc::new(Handle {
             shared,
             executor,

@@ -18,6 +18,8 @@ use crate::store::{Position, QueueId, Room, Store};
 pub(crate) struct Shared {
     state: Mutex<State>,
     pub(crate) clock: Clock,
+    /// Whether the caller runs everything, on one thread.
+    pub(crate) by_hand: bool,
 }
 
 /// Everything under the lock.
@@ -33,9 +35,9 @@ pub(crate) struct State {
 }
 
 impl Shared {
-    pub(crate) fn new(engine: Engine, clock: Clock) -> Self {
+    pub(crate) fn new(engine: Engine, clock: Clock, by_hand: bool) -> Self {
         let state = State { engine, store: None, sleeping: BTreeMap::new(), woken: Vec::new(), keeper: None };
-        Self { state: Mutex::new(state), clock }
+        Self { state: Mutex::new(state), clock, by_hand }
     }
 
     /// Does something, and wakes whoever has something to do by that.

@@ -4,12 +4,19 @@
 
 use std::error;
 use std::fmt;
+use std::future::pending;
+use std::sync::OnceLock;
+use std::thread;
 
-use argon2::Argon2;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::{Algorithm, Argon2, Params, Version};
+use async_executor::{Executor, Task};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use sha2::{Digest, Sha256};
 
 use super::Broker;
-use crate::engine::{Password, Pattern};
+use crate::engine::{Claim, Password, Pattern};
 
 /// Why a change of users was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +26,12 @@ pub enum UserError {
     NoSuchUser(String),
     /// A pattern is no regular expression: the pattern, and what is wrong with it.
     Pattern(String, String),
+    /// A name of a user is empty, or longer than 255 bytes.
+    Name,
     /// The password is empty, or could not be hashed.
     Password,
+    /// The hash is neither argon2's nor RabbitMQ's.
+    Hash,
 }
 
 impl fmt::Display for UserError {
@@ -28,6 +39,8 @@ impl fmt::Display for UserError {
         match self {
             Self::NoSuchUser(name) => write!(f, "there is no user {name:?}"),
             Self::Pattern(pattern, why) => write!(f, "{pattern:?} is no regular expression: {why}"),
+            Self::Name => f.write_str("a user's name has 1 to 255 bytes"),
+            Self::Hash => f.write_str("that is no hash: neither a PHC string of argon2, nor RabbitMQ's base64"),
             Self::Password => f.write_str("a password must not be empty, and has to be hashed"),
         }
     }
@@ -54,13 +67,14 @@ impl Permissions<'_> {
 
 impl Broker {
     /// Adds a user without any permission, or gives one that there is another password. The password is kept as an
-    /// argon2 hash, and each login checks it in some 20 ms of one of the broker's threads.
+    /// argon2 hash, and with the store, if there is one. Each login checks it in some 20 ms, on threads that do nothing
+    /// else; a broker without a store, which is one for a test, hashes so that it takes microseconds.
     ///
     /// The user `guest`, whose password is `guest`, is there from the start, and may come from this machine alone; with
     /// another password it may come from anywhere.
     ///
     /// # Errors
-    /// [`UserError::Password`]
+    /// [`UserError::Name`], [`UserError::Password`]
     ///
     /// ```
     /// use hopmq_broker::{Broker, Permissions};
@@ -72,10 +86,32 @@ impl Broker {
     /// # Ok::<(), hopmq_broker::UserError>(())
     /// ```
     pub fn add_user(&self, name: &str, password: &str) -> Result<(), UserError> {
-        let hash = hashed(password)?;
+        check_name(name)?;
+        let hash = hashed(password, self.cost())?;
         self.change(|engine, _| {
-            engine.change_access(|access| access.set_password(name, Password::Hash(hash.into()), false));
+            engine.change_access(name, |access| access.set_password(name, Password::Hash(hash.into()), false));
         });
+        Ok(())
+    }
+
+    /// [`Broker::add_user`] for a password that is hashed already: an argon2 hash as a PHC string, or a `password_hash`
+    /// of RabbitMQ's definitions, the base64 of four octets of salt and the SHA-256 of salt and password.
+    ///
+    /// ```
+    /// # let broker = hopmq_broker::Broker::in_memory();
+    /// broker.add_user_with_hash("orders", "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR")?;
+    /// # Ok::<(), hopmq_broker::UserError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`UserError::Name`], and [`UserError::Hash`] if it is neither.
+    pub fn add_user_with_hash(&self, name: &str, hash: &str) -> Result<(), UserError> {
+        check_name(name)?;
+        if argon2::PasswordHash::new(hash).is_err() && rabbitmqs(hash).is_none() {
+            return Err(UserError::Hash);
+        }
+        let password = Password::Hash(hash.into());
+        self.change(|engine, _| engine.change_access(name, |access| access.set_password(name, password, false)));
         Ok(())
     }
 
@@ -84,7 +120,7 @@ impl Broker {
     /// # Errors
     /// [`UserError::NoSuchUser`]
     pub fn delete_user(&self, name: &str) -> Result<(), UserError> {
-        known(name, self.change(|engine, _| engine.change_access(|access| access.remove(name))))
+        known(name, self.change(|engine, _| engine.change_access(name, |access| access.remove(name))))
     }
 
     /// Says what a user may do in a virtual host, from now on.
@@ -96,7 +132,7 @@ impl Broker {
         let patterns = [pattern(configure)?, pattern(write)?, pattern(read)?];
         known(
             user,
-            self.change(|engine, _| engine.change_access(|access| access.set_permissions(user, vhost, patterns))),
+            self.change(|engine, _| engine.change_access(user, |access| access.set_permissions(user, vhost, patterns))),
         )
     }
 
@@ -120,7 +156,7 @@ impl Broker {
         };
         let topics = [filled(write)?, filled(read)?];
         let set = |access: &mut crate::engine::Access| access.set_topics(user, vhost, exchange, topics);
-        known(user, self.change(|engine, _| engine.change_access(set)))
+        known(user, self.change(|engine, _| engine.change_access(user, set)))
     }
 
     /// Lets a user publish in the name of others (`user-id`), from its next login on, or no longer.
@@ -129,7 +165,7 @@ impl Broker {
     /// [`UserError::NoSuchUser`]
     pub fn set_impersonator(&self, user: &str, impersonator: bool) -> Result<(), UserError> {
         let set = |access: &mut crate::engine::Access| access.set_impersonator(user, impersonator);
-        known(user, self.change(|engine, _| engine.change_access(set)))
+        known(user, self.change(|engine, _| engine.change_access(user, set)))
     }
 }
 
@@ -141,19 +177,75 @@ fn pattern(text: &str) -> Result<Pattern, UserError> {
     Pattern::parse(text).map_err(|error| UserError::Pattern(text.to_owned(), error.to_string()))
 }
 
+fn check_name(name: &str) -> Result<(), UserError> {
+    if name.is_empty() || name.len() > 255 { Err(UserError::Name) } else { Ok(()) }
+}
+
+/// How much work a hash is.
+fn argon2(cost: Cost) -> Argon2<'static> {
+    match cost {
+        Cost::Full => Argon2::default(),
+        Cost::Least => {
+            let least = Params::new(Params::MIN_M_COST, Params::MIN_T_COST, Params::MIN_P_COST, None);
+            Argon2::new(Algorithm::Argon2id, Version::V0x13, least.unwrap_or_default())
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Cost {
+    Full,
+    /// For a test, whose secrets are none.
+    Least,
+}
+
+impl Broker {
+    fn cost(&self) -> Cost {
+        if self.0.shared.lock().store.is_some() { Cost::Full } else { Cost::Least }
+    }
+}
+
 /// The hash of a password, as a PHC string.
-fn hashed(password: &str) -> Result<String, UserError> {
+fn hashed(password: &str, cost: Cost) -> Result<String, UserError> {
     if password.is_empty() {
         return Err(UserError::Password);
     }
-    let hash = Argon2::default().hash_password(password.as_bytes()).map_err(|_| UserError::Password)?;
+    let hash = argon2(cost).hash_password(password.as_bytes()).map_err(|_| UserError::Password)?;
     Ok(hash.to_string())
 }
 
-/// Whether a password fits its hash.
+/// Salt and SHA-256 of a hash of RabbitMQ's.
+fn rabbitmqs(hash: &str) -> Option<([u8; 4], [u8; 32])> {
+    let bytes = BASE64_STANDARD.decode(hash).ok()?;
+    let (salt, hash) = bytes.split_first_chunk()?;
+    Some((*salt, hash.try_into().ok()?))
+}
+
+/// Whether a password fits its hash. Takes as long as the hash says.
 pub(super) fn fits(password: &[u8], hash: &str) -> bool {
+    if let Some((salt, hash)) = rabbitmqs(hash) {
+        let own = Sha256::new().chain_update(salt).chain_update(password).finalize();
+        // All of it is compared, wherever the first difference is.
+        return own.iter().zip(hash).fold(0, |difference, (own, other)| difference | (own ^ other)) == 0;
+    }
     let verified = argon2::PasswordHash::new(hash).map(|hash| Argon2::default().verify_password(password, &hash));
     matches!(verified, Ok(Ok(())))
+}
+
+/// [`fits`], on one of the threads that do nothing else: as many at once as there are processors, so that a flood of
+/// logins takes no more memory than that, and holds up nobody but other logins. Dropping the task leaves it undone.
+pub(super) fn check(claim: Claim) -> Task<bool> {
+    static EXECUTOR: Executor<'static> = Executor::new();
+    static STARTED: OnceLock<()> = OnceLock::new();
+    STARTED.get_or_init(|| {
+        let count = thread::available_parallelism().map_or(1, usize::from);
+        for number in 0..count {
+            let thread = thread::Builder::new().name(format!("hopmq-logins-{number}"));
+            // One is enough, and the system has one.
+            let _ = thread.spawn(|| async_io::block_on(EXECUTOR.run(pending::<()>())));
+        }
+    });
+    EXECUTOR.spawn(async move { fits(&claim.password, &claim.hash) })
 }
 
 #[cfg(test)]
@@ -162,10 +254,17 @@ mod tests {
 
     #[test]
     fn a_password_fits_its_own_hash_and_no_other() {
-        let (one, two) = (hashed("one").unwrap(), hashed("one").unwrap());
+        let (one, two) = (hashed("one", Cost::Least).unwrap(), hashed("one", Cost::Full).unwrap());
         assert_ne!(one, two, "each has a salt of its own");
         assert!(fits(b"one", &one) && fits(b"one", &two));
         assert!(!fits(b"two", &one) && !fits(b"", &one) && !fits(b"one", "not a hash"));
-        assert_eq!(hashed(""), Err(UserError::Password));
+        assert_eq!(hashed("", Cost::Full), Err(UserError::Password));
+    }
+
+    #[test]
+    fn a_hash_of_rabbitmqs_fits_its_password() {
+        // The example of RabbitMQ's page "Passwords".
+        let hash = "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR";
+        assert!(fits(b"test12", hash) && !fits(b"test13", hash) && !fits(b"", hash));
     }
 }

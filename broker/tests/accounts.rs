@@ -1,0 +1,89 @@
+//! Users that outlive their broker, hashes that come from elsewhere, and how many may connect.
+
+use std::time::Duration;
+
+use hopmq_blocking::{Connection, ErrorKind, Recovery, Result};
+use hopmq_broker::store::MemoryStorage;
+use hopmq_broker::{Broker, Permissions, UserError};
+
+fn connect(broker: &Broker, user: &str, password: &str) -> Result<Connection> {
+    Connection::builder().uri(&broker.uri()).credentials(user, password).recovery(Recovery::off()).open()
+}
+
+/// The code that a connection's use of a queue ends with.
+fn declares(connection: &Connection, queue: &str) -> Option<u16> {
+    connection.channel().unwrap().queue(queue).declare().err().and_then(|error| error.code())
+}
+
+#[test]
+fn users_and_what_they_may_do_come_back() {
+    let storage = MemoryStorage::new();
+    let broker = Broker::builder().open(storage.clone()).unwrap();
+    broker.add_vhost("other");
+    broker.add_user("orders", "pa55").unwrap();
+    let permissions = Permissions { configure: "^orders", write: "", read: "" };
+    broker.set_permissions("orders", "/", permissions).unwrap();
+    broker.set_topic_permissions("orders", "/", "amq.topic", "^{username}", "").unwrap();
+    broker.add_user("gone", "soon").unwrap();
+    broker.delete_user("gone").unwrap();
+    drop(broker);
+
+    let broker = Broker::builder().open(storage.clone()).unwrap();
+    let connection = connect(&broker, "orders", "pa55").unwrap();
+    assert_eq!((declares(&connection, "orders-1"), declares(&connection, "pizza")), (None, Some(403)));
+    connection.close().unwrap();
+    for (user, password) in [("orders", "wrong"), ("gone", "soon"), ("nobody", "at all")] {
+        assert_eq!(connect(&broker, user, password).unwrap_err().kind(), ErrorKind::Authentication);
+    }
+    let uri = broker.uri().replace("%2f", "other");
+    Connection::open(&uri).unwrap().close().unwrap();
+    broker.delete_user("guest").unwrap();
+    drop(broker);
+
+    let broker = Broker::builder().open(storage).unwrap();
+    assert_eq!(connect(&broker, "guest", "guest").unwrap_err().kind(), ErrorKind::Authentication);
+}
+
+#[test]
+fn a_hash_of_rabbitmqs_lets_its_user_in() {
+    let broker = Broker::in_memory();
+    // The example of RabbitMQ's page "Passwords".
+    broker.add_user_with_hash("old", "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR").unwrap();
+    broker.set_permissions("old", "/", Permissions::ALL).unwrap();
+    connect(&broker, "old", "test12").unwrap().close().unwrap();
+    assert_eq!(connect(&broker, "old", "test13").unwrap_err().kind(), ErrorKind::Authentication);
+    for hash in ["", "test12", "kI3GCqW5", "$argon2id$"] {
+        assert_eq!(broker.add_user_with_hash("new", hash), Err(UserError::Hash));
+    }
+    assert_eq!(broker.add_user(&"n".repeat(256), "x"), Err(UserError::Name));
+}
+
+#[test]
+fn a_check_that_takes_long_holds_nobody_up() {
+    let broker = Broker::builder().open(MemoryStorage::new()).unwrap();
+    broker.add_user("slow", "pa55").unwrap();
+    std::thread::scope(|scope| {
+        let guessing: Vec<_> = (0..20)
+            .map(|_| scope.spawn(|| connect(&broker, "slow", "wrong").unwrap_err().kind() == ErrorKind::Authentication))
+            .collect();
+        let connection = connect(&broker, "guest", "guest").unwrap().within(Duration::from_secs(5));
+        assert_eq!(declares(&connection, "q"), None);
+        connection.close().unwrap();
+        assert!(guessing.into_iter().all(|thread| thread.join().unwrap()));
+    });
+}
+
+#[test]
+fn there_are_as_many_connections_and_channels_as_allowed() {
+    let broker = Broker::builder().connection_max(2).channel_max(3).start();
+    let first = connect(&broker, "guest", "guest").unwrap();
+    assert_eq!(first.channel_max(), 3);
+    let second = connect(&broker, "guest", "guest").unwrap();
+    let error = connect(&broker, "guest", "guest").unwrap_err();
+    assert_eq!(error.code(), Some(530));
+    assert!(error.to_string().contains("node connection limit (2) is reached"), "{error}");
+    second.close().unwrap();
+    broker.wait_until(|look| look.connections().len() == 1);
+    connect(&broker, "guest", "guest").unwrap().close().unwrap();
+    first.close().unwrap();
+}
