@@ -19,6 +19,9 @@ pub(crate) fn run(_: &[String]) -> Result {
     steps.run("clippy, tokio without async-io", || {
         cargo("clippy -p hopmq --no-default-features --features tokio,tls,websocket,unix -- -D warnings")
     });
+    steps.run("clippy, a broker without a disk", || {
+        cargo("clippy -p hopmq-broker --all-targets --no-default-features -- -D warnings")
+    });
     steps.run("clippy, all features", || cargo("clippy --workspace --all-targets --all-features -- -D warnings"));
     steps.run("documentation", || {
         shell::run(shell::cargo().env("RUSTDOCFLAGS", "-D warnings").args(["doc", "--no-deps", "--workspace"]))

@@ -13,18 +13,17 @@ use crate::model::*;
 const QUEUE: QueueId = QueueId(1);
 /// How many messages are not settled.
 const WINDOW: u64 = 50;
+/// Where this is set, the test is the process that is killed.
 const FOLDER: &str = "HOPMQ_STORE_FOLDER";
+const TEST: &str = "kill::what_was_safe_is_there_when_the_process_was_killed";
 
 fn body(position: u64) -> Bytes {
     let len = if position.is_multiple_of(31) { LARGE as u64 + position % 700 } else { position % 300 };
     (0..len).map(|at| (at ^ position) as u8).collect::<Vec<u8>>().into()
 }
 
-/// Publishes for ever, and says which message is safe: the process that is killed.
-#[test]
-#[ignore = "a part of another test"]
-fn the_process_that_is_killed() {
-    let folder = std::env::var_os(FOLDER).expect("the other test starts it");
+/// Publishes for ever, and says which message is safe: what the process that is killed does.
+fn publish_for_ever(folder: &Path) -> ! {
     let (store, writer, checkpointer, recovered) =
         Store::open(DiskStorage::open(folder).expect("the folder"), small()).expect("the store");
     let mut position = recovered.queues.first().map_or(1, |queue| queue.next.0);
@@ -60,7 +59,7 @@ fn the_process_that_is_killed() {
 /// Lets the process say that `lines` times something is safe, kills it, and returns what was safe.
 fn run_and_kill(folder: &Path, lines: u64) -> u64 {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "kill::the_process_that_is_killed", "--ignored", "--nocapture", "--test-threads=1"]);
+    command.args(["--exact", TEST, "--nocapture", "--test-threads=1"]);
     let mut child = command.env(FOLDER, folder).stdout(Stdio::piped()).spawn().unwrap();
     let said = BufReader::new(child.stdout.take().unwrap()).lines();
     let safe = said.map_while(Result::ok).filter_map(|line| line.strip_prefix("safe ")?.parse().ok());
@@ -72,6 +71,9 @@ fn run_and_kill(folder: &Path, lines: u64) -> u64 {
 
 #[test]
 fn what_was_safe_is_there_when_the_process_was_killed() {
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        publish_for_ever(Path::new(&folder));
+    }
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("store-killed-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&folder);
     let rounds = std::env::var("HOPMQ_ROUNDS").ok().map_or(5, |rounds| rounds.parse().expect("it is a number"));
