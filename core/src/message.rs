@@ -334,11 +334,11 @@ impl Acker {
         }
         let channel = &self.channel;
         channel.shared().with(|state| {
-            if state.channel(channel.number, channel.serial).is_none() {
-                return Err(channel.closed());
-            }
             if self.epoch != channel.end.epoch() {
                 return Ok(Settled::Stale);
+            }
+            if state.channel(channel.number, channel.serial).is_none() {
+                return Err(channel.closed());
             }
             if state.closing.is_some_and(|closing| closing.sent) {
                 return Err(Error::new(ErrorKind::Closed, "the connection is being closed"));

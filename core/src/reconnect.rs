@@ -192,11 +192,16 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
     /// An attempt failed, or the link is lost.
     fn lost(&mut self, error: Error) {
         let now = self.shared.clock.now();
-        let (established, over, opened) = {
+        let (established, over, opened, done) = {
             let state = self.shared.lock();
             let over = state.ended || state.closing.is_some() || state.recovery.is_final;
-            (state.recovery.established, over, state.opened)
+            let done = state.closing.is_some() && state.unconfirmed == 0;
+            (state.recovery.established, over, state.opened, done)
         };
+        if done && established && self.recovery.enabled {
+            // Nobody would connect again only to say goodbye.
+            return self.end(crate::dispatch::closed_here(0, true));
+        }
         if over || error.kind() == ErrorKind::Closed {
             return self.end(error);
         }

@@ -307,6 +307,24 @@ impl Ledger {
     }
 }
 
+/// A request about a queue, about the same queue by another name; `None` if it is not about that queue.
+pub(crate) fn renamed(payload: &[u8], old: &str, new: &str) -> Option<Vec<u8>> {
+    let mut renamed = Vec::new();
+    macro_rules! rename {
+        ($($method:ident)*) => {
+            match Method::decode(payload).ok()? {
+                $(Method::$method(mut method) if method.queue == old => {
+                    method.queue = new;
+                    method.encode(&mut renamed).ok()?;
+                })*
+                _ => return None,
+            }
+        };
+    }
+    rename!(QueueDeclare QueueBind QueueUnbind QueuePurge QueueDelete BasicGet);
+    Some(renamed)
+}
+
 /// The name of a queue, and those that the broker gave it afterwards.
 #[derive(Debug)]
 pub(crate) struct Name {

@@ -15,7 +15,7 @@ use hopmq_proto::method::{Method, MethodId, queue};
 use hopmq_proto::{CloseReason, Time, code};
 use tracing::{debug, info, warn};
 
-use super::ledger::Key;
+use super::ledger::{Key, renamed};
 use super::outage::Recovering;
 use super::{Entity, OnFailure, Replayed};
 use crate::events::Event;
@@ -307,6 +307,11 @@ impl State {
         for (_, consumer) in self.consumers.iter_mut() {
             if consumer.start.queue == old {
                 new.clone_into(&mut consumer.start.queue);
+            }
+        }
+        for (_, request) in self.requests.iter_mut().filter(|(_, request)| !request.sent) {
+            if let Some(payload) = renamed(&request.payload, old, new) {
+                request.payload = payload;
             }
         }
         for channel in self.channels.iter_mut().flatten() {

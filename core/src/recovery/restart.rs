@@ -79,8 +79,13 @@ impl State {
     fn publish_again(&mut self, number: u16) {
         let State { channels, proto, recovery, .. } = self;
         let Some(Some(channel)) = channels.get_mut(usize::from(number)) else { return };
-        let Recovering { policy, replay, .. } = recovery;
-        let published = channel.confirms.publish_again(|Kept { route, properties, body }| {
+        let Recovering { policy, replay, ledger, .. } = recovery;
+        let published = channel.confirms.publish_again(|Kept { mut route, properties, body }| {
+            // The default exchange goes by the queue's name, which may be another one now.
+            let name = if route.exchange.is_empty() { ledger.name(route.routing_key) } else { None };
+            if let Some(name) = &name {
+                route.routing_key = name.text();
+            }
             match &policy.mark {
                 Some(header) => {
                     let properties = properties.to_owned_properties().with_header(header, true);

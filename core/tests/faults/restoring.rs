@@ -93,6 +93,24 @@ fn a_queue_that_the_broker_named_is_followed_by_everybody() {
     assert_eq!(world.server.count(&format!("1 queue.bind {new} amq.topic a.#")), 1, "{:?}", world.server.seen());
     world.run(queue.publish("hello").confirm()).unwrap();
     assert_eq!(world.run(next(&mut consumer)), ("hello".to_owned(), false, true));
+    // What is under way goes to the new name too, and what is asked for without a link.
+    world.server.holds = vec!["queue.bind", "basic.publish"];
+    let bind = queue.bind("amq.topic", "b.#");
+    let confirm = world.run(queue.publish("late").confirm_later()).unwrap();
+    world.settle();
+    world.server.holds.clear();
+    world.server.broker.forget_queues();
+    world.net.down(true);
+    world.server.wire.cut();
+    world.settle();
+    let purge = queue.purge();
+    world.net.down(false);
+    world.run(bind).unwrap();
+    world.run(purge).unwrap();
+    world.run(confirm).unwrap();
+    let new = queue.name().to_owned();
+    assert_eq!(world.server.count(&format!("1 queue.bind {new} amq.topic b.#")), 1, "{:?}", world.server.seen());
+    assert_eq!(world.run(next(&mut consumer)).0, "late");
     // And once more, from the name that it has now.
     world.server.broker.forget_queues();
     outage(&mut world);

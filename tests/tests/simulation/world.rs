@@ -1,0 +1,327 @@
+//! Everything there is in one run: the clock, the network, the broker, and the program's tasks.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use hopmq::{Builder, Connection, Queue, Time, Timer};
+use hopmq_broker::{Broker, Clock};
+
+use crate::network::Network;
+
+/// The world. Clones are the same one.
+#[derive(Clone)]
+pub(crate) struct World(Rc<Inner>);
+
+struct Inner {
+    time: VirtualTime,
+    clock: Clock,
+    broker: Broker,
+    network: Network,
+    tasks: RefCell<Vec<Task>>,
+    /// Tasks that were started while others run.
+    fresh: RefCell<Vec<Task>>,
+    random: RefCell<Random>,
+    connections: RefCell<Vec<Connection>>,
+    copies: RefCell<Vec<Queue>>,
+}
+
+struct Task {
+    flag: Arc<Flag>,
+    name: &'static str,
+    future: Pin<Box<dyn Future<Output = ()>>>,
+}
+
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Rounds without the clock moving after which somebody spins.
+const SPINS_AFTER: usize = 200_000;
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        let clock = Clock::manual();
+        let broker = Broker::builder().clock(&clock).seed(seed).by_hand();
+        Self(Rc::new(Inner {
+            time: VirtualTime::default(),
+            clock,
+            broker,
+            network: Network::new(seed),
+            tasks: RefCell::default(),
+            fresh: RefCell::default(),
+            random: RefCell::new(Random::new(seed ^ 0xabcd)),
+            connections: RefCell::default(),
+            copies: RefCell::default(),
+        }))
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        self.0.time.now()
+    }
+
+    /// A number below `limit`.
+    pub(crate) fn random(&self, limit: u64) -> u64 {
+        self.0.random.borrow_mut().below(limit)
+    }
+
+    pub(crate) fn start(&self, name: &'static str, future: impl Future<Output = ()> + 'static) {
+        let flag = Arc::new(Flag(AtomicBool::new(true)));
+        self.0.fresh.borrow_mut().push(Task { flag, name, future: Box::pin(future) });
+    }
+
+    /// How many tasks have not ended.
+    pub(crate) fn running(&self) -> usize {
+        self.0.tasks.borrow().len() + self.0.fresh.borrow().len()
+    }
+
+    pub(crate) async fn sleep(&self, time: Duration) {
+        let (mut timer, deadline) = (self.0.time.timer(), self.now() + time);
+        poll_fn(|context| timer.poll_until(deadline, context)).await;
+    }
+
+    /// Connects over the network, and drives the connection.
+    pub(crate) async fn connect(&self, builder: &Builder) -> Connection {
+        let world = Rc::downgrade(&self.0);
+        let connector = move || {
+            let world = world.upgrade().expect("the world is there as long as its tasks");
+            let dialed = world.network.dial(world.time.now()).map(|(client, server)| {
+                world.broker.serve(server);
+                client
+            });
+            std::future::ready(dialed)
+        };
+        let connected = builder.connect_with(connector, self.0.time.timer()).await;
+        let (connection, driver) = connected.expect("the broker is waited for");
+        self.start("driver", driver);
+        connection
+    }
+
+    /// Something breaks.
+    pub(crate) fn fault(&self, random: &mut Random) {
+        self.0.network.fault(self.now(), random);
+    }
+
+    /// Nothing breaks any more.
+    pub(crate) fn heal(&self) {
+        self.0.network.heal();
+    }
+
+    pub(crate) fn note_connection(&self, connection: Connection) {
+        self.0.connections.borrow_mut().push(connection);
+    }
+
+    pub(crate) fn note_copy(&self, queue: Queue) {
+        self.0.copies.borrow_mut().push(queue);
+    }
+
+    /// The names that the broker gave.
+    pub(crate) fn copies(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.0.copies.borrow().iter().map(|queue| queue.name().to_owned()).collect();
+        names.sort();
+        names
+    }
+
+    /// Messages of a queue that are ready, and those that are not settled.
+    pub(crate) fn queue(&self, name: &str) -> Option<(u64, u64)> {
+        let queue = self.0.broker.inspect().queue(name)?;
+        Some((queue.ready as u64, queue.unacked as u64))
+    }
+
+    pub(crate) fn route(&self, exchange: &str, key: &str) -> Vec<String> {
+        let mut queues = self.0.broker.inspect().route(exchange, key);
+        queues.sort();
+        queues
+    }
+
+    /// Closes what is open, and lets everybody end.
+    pub(crate) fn shut_down(&self) {
+        self.0.copies.borrow_mut().clear();
+        for connection in self.0.connections.borrow_mut().drain(..) {
+            self.start("shutdown", async move {
+                connection.shutdown(Duration::from_secs(60)).await.expect("what is in hand is finished");
+            });
+        }
+        let begin = self.now();
+        let connections = || self.0.broker.inspect().connections().len();
+        while self.running() + connections() > 0 && self.now() - begin < Duration::from_secs(200) && self.step() {}
+        let running: Vec<&str> = self.0.tasks.borrow().iter().map(|task| task.name).collect();
+        assert!(running.is_empty(), "after {:?} these still run: {running:?}", self.now() - begin);
+        let left = self.0.broker.inspect().connections();
+        assert!(left.is_empty(), "after {:?} the broker has connections that nobody has: {left:?}", self.now() - begin);
+    }
+
+    /// Lets all happen that happens now, then turns the clock to the next moment at which something does. False if
+    /// there is none.
+    pub(crate) fn step(&self) -> bool {
+        self.settle();
+        self.turn(Time::from_epoch(Duration::MAX))
+    }
+
+    pub(crate) fn advance(&self, by: Duration) {
+        let end = self.now() + by;
+        self.settle();
+        while self.turn(end) {
+            self.settle();
+        }
+        self.set(end);
+        self.settle();
+    }
+
+    fn turn(&self, until: Time) -> bool {
+        let inner = &self.0;
+        let alarms = [inner.time.next_alarm(), inner.clock.next_alarm(), inner.network.next_arrival()];
+        let next = alarms.into_iter().flatten().filter(|time| time.since_epoch() < Duration::MAX).min();
+        match next {
+            Some(next) if next <= until => {
+                self.set(next);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn set(&self, now: Time) {
+        self.0.time.set(now);
+        self.0.clock.set(now);
+        self.0.network.arrive(now);
+    }
+
+    fn settle(&self) {
+        for _ in 0..SPINS_AFTER {
+            let mut moved = self.round();
+            while self.0.broker.tick() {
+                moved = true;
+            }
+            if !moved {
+                return;
+            }
+        }
+        panic!("somebody spins");
+    }
+
+    /// Polls everybody who was woken, once.
+    fn round(&self) -> bool {
+        let mut tasks = std::mem::take(&mut *self.0.tasks.borrow_mut());
+        tasks.append(&mut self.0.fresh.borrow_mut());
+        let mut moved = false;
+        tasks.retain_mut(|task| {
+            if !task.flag.0.swap(false, Ordering::SeqCst) {
+                return true;
+            }
+            moved = true;
+            let waker = Waker::from(Arc::clone(&task.flag));
+            task.future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending()
+        });
+        self.0.tasks.borrow_mut().append(&mut tasks);
+        moved || !self.0.fresh.borrow().is_empty()
+    }
+}
+
+/// Random numbers that a seed repeats (splitmix64).
+#[derive(Clone, Debug)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// A number below `limit`, or 0.
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % limit.max(1)
+    }
+}
+
+/// A clock that stands still until the world turns it.
+#[derive(Clone, Default)]
+struct VirtualTime(Arc<Mutex<Alarms>>);
+
+#[derive(Default)]
+struct Alarms {
+    now: Time,
+    alarms: BTreeMap<(Time, u64), Waker>,
+    serial: u64,
+}
+
+impl VirtualTime {
+    fn lock(&self) -> MutexGuard<'_, Alarms> {
+        self.0.lock().expect("nobody panics with it")
+    }
+
+    fn now(&self) -> Time {
+        self.lock().now
+    }
+
+    fn timer(&self) -> VirtualTimer {
+        VirtualTimer { time: self.clone(), alarm: None }
+    }
+
+    fn next_alarm(&self) -> Option<Time> {
+        self.lock().alarms.keys().next().map(|(time, _)| *time)
+    }
+
+    fn set(&self, now: Time) {
+        let mut inner = self.lock();
+        inner.now = inner.now.max(now);
+        let late = inner.alarms.split_off(&(now, u64::MAX));
+        let due = std::mem::replace(&mut inner.alarms, late);
+        drop(inner);
+        due.into_values().for_each(Waker::wake);
+    }
+}
+
+struct VirtualTimer {
+    time: VirtualTime,
+    alarm: Option<(Time, u64)>,
+}
+
+impl VirtualTimer {
+    fn clear(&mut self) {
+        if let Some(alarm) = self.alarm.take() {
+            let waker = self.time.lock().alarms.remove(&alarm);
+            drop(waker);
+        }
+    }
+}
+
+impl Timer for VirtualTimer {
+    fn clock(&self) -> hopmq::Clock {
+        let time = self.time.clone();
+        hopmq::Clock::new(move || time.now())
+    }
+
+    fn poll_until(&mut self, deadline: Time, context: &mut Context<'_>) -> Poll<()> {
+        self.clear();
+        let mut inner = self.time.lock();
+        if inner.now >= deadline {
+            return Poll::Ready(());
+        }
+        inner.serial += 1;
+        let alarm = (deadline, inner.serial);
+        inner.alarms.insert(alarm, context.waker().clone());
+        drop(inner);
+        self.alarm = Some(alarm);
+        Poll::Pending
+    }
+}
+
+impl Drop for VirtualTimer {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
