@@ -30,7 +30,12 @@ pub struct Broker {
 pub fn broker() -> &'static Broker {
     static BROKER: OnceLock<Broker> = OnceLock::new();
     BROKER.get_or_init(|| match embedded() {
-        Some((_, uri)) => Broker { amqp: uri.clone(), ..Broker::default() },
+        Some(embedded) => Broker {
+            amqp: embedded.amqp.clone(),
+            amqps: embedded.amqps.clone(),
+            tls: embedded.tls.clone(),
+            ..Broker::default()
+        },
         None => Broker {
             amqp: variable("AMQP_URL"),
             amqps: variable("AMQPS_URL"),
@@ -153,8 +158,8 @@ impl Alarm {
     /// If `rabbitmqctl` fails.
     pub fn raise() -> Outcome<Self> {
         let alarm = Self(());
-        if let Some((embedded, _)) = embedded() {
-            embedded.set_memory_alarm(true);
+        if let Some(embedded) = embedded() {
+            embedded.broker.set_memory_alarm(true);
             return Ok(alarm);
         }
         broker().ctl(&["set_vm_memory_high_watermark", "0.00001"])?;
@@ -164,8 +169,8 @@ impl Alarm {
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        if let Some((embedded, _)) = embedded() {
-            embedded.set_memory_alarm(false);
+        if let Some(embedded) = embedded() {
+            embedded.broker.set_memory_alarm(false);
         } else if let Err(failure) = broker().ctl(&["set_vm_memory_high_watermark", "absolute", "4GB"]) {
             eprintln!("the memory alarm stays: {failure}");
         }

@@ -47,7 +47,7 @@ pub(crate) struct Serving<T> {
     broken: Option<hopmq_proto::Error>,
     /// Whether something came since the last turn.
     received: bool,
-    /// Whether nothing is to be handled until the store has come further.
+    /// Whether nothing is to be handled until the store, or the client with its reading, has come further.
     held: bool,
     /// Whether nothing is to be read at the moment.
     full: bool,
@@ -147,6 +147,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
             engine.received(now, self.id);
         }
         while !engine.is_held(self.id)
+            && engine.queued(self.id) <= READ_MARK
             && let Some(incoming) = self.incoming.pop_front()
         {
             engine.handle(now, self.id, incoming);
@@ -170,8 +171,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
         if self.transmit.is_empty() {
             news = engine.poll_transmit(now, self.id, &mut self.transmit);
         }
-        self.held = engine.is_held(self.id);
-        let blocked = self.held || engine.is_blocked(self.id);
+        self.held = engine.is_held(self.id) || engine.queued(self.id) > READ_MARK;
+        let blocked = engine.is_held(self.id) || engine.is_blocked(self.id);
         if blocked {
             // What it has to say lies unread, so that its silence says nothing.
             engine.received(now, self.id);

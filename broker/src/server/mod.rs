@@ -10,6 +10,8 @@ mod pipe;
 mod settle;
 mod shared;
 mod socket;
+#[cfg(feature = "tls")]
+mod tls;
 mod transcript;
 mod users;
 mod wire;
@@ -294,6 +296,15 @@ impl Broker {
     /// # Errors
     /// If the address can't be listened on.
     pub fn listen(&self, address: impl ToSocketAddrs) -> io::Result<SocketAddr> {
+        self.open_door(address, Self::serve_tcp)
+    }
+
+    /// Listens, and serves whoever comes.
+    fn open_door(
+        &self,
+        address: impl ToSocketAddrs,
+        serve: impl Fn(&Self, Async<TcpStream>) + Send + 'static,
+    ) -> io::Result<SocketAddr> {
         let listener = Async::new(TcpListener::bind(address)?)?;
         let address = listener.get_ref().local_addr()?;
         let broker = Arc::downgrade(&self.0);
@@ -302,7 +313,7 @@ impl Broker {
                 match listener.accept().await {
                     Ok((stream, _)) => {
                         let Some(handle) = broker.upgrade() else { return };
-                        Self(handle).serve_tcp(stream);
+                        serve(&Self(handle), stream);
                     }
                     // The client is gone already, or the system has no more sockets for the moment.
                     Err(error) => {
