@@ -1,5 +1,5 @@
 // `cargo xtask bench browser`: HopMQ and @cloudamqp/amqp-client in the same Chromium, in turn, against a counterpart
-// that does almost nothing. Prints medians, and which goals hold.
+// that does almost nothing. Prints medians, and which goals hold. `--quick`: a tenth, once; `--filter=TEXT`: cases.
 
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -11,6 +11,7 @@ const here = fileURLToPath(new URL(".", import.meta.url));
 const quick = process.argv.includes("--quick");
 const runs = quick ? 1 : 5;
 const scale = quick ? 0.1 : 1;
+const only = process.argv.find((word) => word.startsWith("--filter="))?.slice("--filter=".length) ?? "";
 
 const CASES = [
   { name: "consume, 1 B", work: "consume", size: 1, count: 600_000, goal: 2 },
@@ -18,7 +19,7 @@ const CASES = [
   { name: "consume, 64 KiB", work: "consume", size: 65_536, count: 4_000, goal: 1 },
   { name: "publish confirmed, 100 B", work: "publish", size: 100, count: 100_000, goal: 1.5 },
   { name: "consume by for await, 1 B", work: "iterate", size: 1, count: 600_000 },
-];
+].filter(({ name }) => name.includes(only));
 
 const PAGE = `<!doctype html><title>bench</title><script type="importmap">{"imports": {
   "hopmq": "/dist/inline.js", "peer": "/peer/amqp-websocket-client.mjs"}}</script>`;
