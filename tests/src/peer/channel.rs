@@ -330,11 +330,15 @@ impl<'p> Channel<'p> {
     /// Waits for as long as it takes a message to expire after `milliseconds`.
     #[track_caller]
     pub fn waits(&self, milliseconds: u32) {
-        let clock = format!("clock-{milliseconds}");
-        self.queue(&clock, &[("x-expires", 60_000.into())]);
-        self.to_with(&clock, "tick", &Properties::new().with_expiration(&milliseconds.to_string()));
-        self.has(&clock, 1);
-        self.has(&clock, 0);
+        let peer = self.peer.another();
+        let (clock, tick) = (peer.channel(1), format!("tick-{milliseconds}"));
+        clock.queue("tock", &[]);
+        clock.consume("tock", "c");
+        let tock = &self.name("tock");
+        clock.queue(&tick, &[("x-dead-letter-exchange", "".into()), ("x-dead-letter-routing-key", tock.into())]);
+        clock.to_with(&tick, "tick", &Properties::new().with_expiration(&milliseconds.to_string()));
+        clock.message();
+        peer.close();
     }
 
     /// Checks that nothing comes: what the queue has to say would be there before the last of these answers.

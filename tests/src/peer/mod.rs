@@ -114,6 +114,12 @@ impl Peer {
         self.send(&answer);
     }
 
+    /// Another connection of the same scenario's.
+    #[track_caller]
+    pub(crate) fn another(&self) -> Self {
+        Self::open(&Stage::of(&self.suffix))
+    }
+
     /// A channel's shorthands, whether it is open or not.
     pub fn lane(&self, id: u16) -> Channel<'_> {
         Channel::new(self, id)

@@ -27,7 +27,12 @@ impl Stage {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let run = RUN.get_or_init(|| RandomState::new().hash_one(std::process::id()) as u32);
         let suffix = format!("~{run:08x}.{}~", COUNT.fetch_add(1, Ordering::Relaxed));
-        Self { suffix, left: RefCell::default(), users: RefCell::default() }
+        Self::of(&suffix)
+    }
+
+    /// The same place for somebody else, who leaves nothing behind.
+    pub(super) fn of(suffix: &str) -> Self {
+        Self { suffix: suffix.to_owned(), left: RefCell::default(), users: RefCell::default() }
     }
 
     /// What every name of this scenario ends in.
