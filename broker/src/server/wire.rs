@@ -275,9 +275,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<T> {
         }
         let (_, delay) = self.open(context)?;
         let held: usize = self.delayed[1].iter().map(|(_, bytes)| bytes.len()).sum();
-        if held >= DELAYED {
-            return self.write_delayed(context).map_ok(|()| 0);
+        if held >= DELAYED && self.write_delayed(context)?.is_pending() {
+            return Poll::Pending;
         }
+        let from = &from[..from.len().min(DELAYED)];
         // It is taken as a whole, so that a frame is seen once, however slowly the client reads.
         let passed = self.passes(Direction::ToClient, from);
         if passed > 0 {
