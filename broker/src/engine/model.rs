@@ -41,7 +41,7 @@ fn carry(transmit: &mut Transmit, receiver: &mut Receiver) -> Option<usize> {
 impl Client {
     fn new(seed: u64) -> Self {
         let protocol = ProtoConfig { mechanisms: "PLAIN".to_owned(), ..ProtoConfig::default() };
-        let mut engine = Engine::new(Config { seed, wall_epoch: 0, protocol, connection_max: usize::MAX });
+        let mut engine = Engine::new(Config { seed, wall_epoch: 0, connection_max: usize::MAX, protocol });
         let session = engine.connect(Time::ZERO, true);
         let client = Connection::new(Role::Client, ProtoConfig::default());
         let limits = client.receive_limits();

@@ -9,7 +9,7 @@ use hopmq_proto::method::{connection, exchange, queue};
 
 use super::Peer;
 use crate::broker;
-use crate::embedded::embedded;
+use crate::embedded::{Embedded, embedded};
 
 /// The place of one scenario on the broker: names that end in a suffix of its own, which no line shows.
 #[derive(Debug)]
@@ -78,7 +78,7 @@ impl Stage {
     #[track_caller]
     pub fn topics(&self, user: &str, exchange: &str, [write, read]: [&str; 2]) {
         let exchange = self.name(exchange);
-        if let Some((embedded, _)) = embedded() {
+        if let Some(Embedded { broker: embedded, .. }) = embedded() {
             let set = embedded.set_topic_permissions(user, "/", &exchange, write, read);
             return set.expect("the permissions are taken");
         }
@@ -89,7 +89,7 @@ impl Stage {
 
     #[track_caller]
     fn permit(&self, user: &str, [configure, write, read]: [&str; 3]) {
-        if let Some((embedded, _)) = embedded() {
+        if let Some(Embedded { broker: embedded, .. }) = embedded() {
             let set = embedded.set_permissions(user, "/", hopmq_broker::Permissions { configure, write, read });
             return set.expect("the permissions are taken");
         }
@@ -102,7 +102,7 @@ impl Stage {
     fn add(&self, stem: &str, tags: &str) -> String {
         let name = self.name(stem);
         self.users.borrow_mut().push(name.clone());
-        if let Some((embedded, _)) = embedded() {
+        if let Some(Embedded { broker: embedded, .. }) = embedded() {
             embedded.add_user(&name, &name).expect("the user is taken");
             embedded.set_impersonator(&name, tags == "impersonator").expect("the user is there");
         } else {
@@ -122,7 +122,7 @@ impl Drop for Stage {
     fn drop(&mut self) {
         for user in self.users.take() {
             // Who is gone already is no fault of the scenario.
-            if let Some((embedded, _)) = embedded() {
+            if let Some(Embedded { broker: embedded, .. }) = embedded() {
                 let _ = embedded.delete_user(&user);
             } else {
                 let _ = broker().http("DELETE", &format!("/api/users/{user}"));
