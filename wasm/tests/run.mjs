@@ -12,6 +12,7 @@ import { gateway } from "./lib/gateway.mjs";
 import { Report } from "./lib/report.mjs";
 import { world } from "./lib/world.mjs";
 import { absent, otherDoors } from "./scenarios/absent.js";
+import { pages } from "./pages.mjs";
 import { files } from "./scenarios/all.js";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
@@ -126,6 +127,7 @@ try {
   good = (only.length > 0 || (await inWorker(url))) && good;
   good = (await inNode(url)) && good;
   good = (only.length > 0 || (await bundles(app, url))) && good;
+  good = (only.length > 0 || (await pages(app))) && good;
 } finally {
   outside.close();
   way.close();

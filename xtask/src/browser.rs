@@ -20,7 +20,7 @@ pub(crate) fn test(filters: &[String], environment: &[(String, String)]) -> Resu
         Ok(chromium) => chromium,
         Err(reason) => return skipped(reason),
     };
-    wasm::run(&[])?;
+    wasm::run(&["--examples".to_owned()])?;
     wasm::packages("wasm/tests")?;
     shell::run(shell::cargo().args(["build", "--package", "hopmq-gateway"]))?;
     let gateway = wasm::target().join("debug/hopmq-gateway");

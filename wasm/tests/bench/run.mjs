@@ -1,5 +1,6 @@
 // `cargo xtask bench browser`: HopMQ and @cloudamqp/amqp-client in the same Chromium, in turn, against a counterpart
-// that does almost nothing. Prints medians, and which goals hold. `--quick`: a tenth, once; `--filter=TEXT`: cases.
+// that does almost nothing. Prints medians, and which goals hold. `--quick`: a tenth, once;
+// `--runs=N`; `--filter=TEXT`: cases.
 
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -9,9 +10,10 @@ import { launch, open, serve } from "../lib/chromium.mjs";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
 const quick = process.argv.includes("--quick");
-const runs = quick ? 1 : 5;
+const word = (name) => process.argv.find((word) => word.startsWith(`--${name}=`))?.slice(name.length + 3);
+const runs = Number(word("runs") ?? (quick ? 1 : 5));
 const scale = quick ? 0.1 : 1;
-const only = process.argv.find((word) => word.startsWith("--filter="))?.slice("--filter=".length) ?? "";
+const only = word("filter") ?? "";
 
 const CASES = [
   { name: "consume, 1 B", work: "consume", size: 1, count: 600_000, goal: 2 },

@@ -47,8 +47,10 @@ export const scenarios = {
     const channel = await session.channel();
     const exchange = t.name("exchange");
     await channel.declareExchange(exchange, "fanout", { autoDelete: true });
-    const queue = await declare(t, channel, { "x-expires": 50 }, {});
-    await channel.bindQueue(queue, exchange);
+    const queue = t.name("queue");
+    // Both at once: a slow machine could let it expire in between.
+    const declared = channel.declareQueue(queue, { arguments: { "x-expires": 200 } });
+    await Promise.all([declared, channel.bindQueue(queue, exchange)]);
     for (;;) {
       try {
         await channel.declareExchange(exchange, "fanout", { passive: true });
