@@ -40,6 +40,8 @@
 //! | [`Message`], [`Properties`], [`FieldTable`] | what a message carries |
 //! | [`sasl`] | credentials, tokens that expire, mechanisms |
 #![cfg_attr(feature = "tls", doc = "| [`tls`] | whom to trust, and client certificates |")]
+//! | [`Recovery`], [`Connector`] | what happens when the link to the broker is lost |
+//! | [`Publisher`], [`Pool`], [`Connection::shutdown`] | for whole programs |
 //! | [`Error`], [`ErrorKind`] | what went wrong, and what to do about it |
 //! | [`Driver`], [`Timer`], [`Transport`] | runtimes, transports and clocks of your own |
 //!
@@ -140,7 +142,22 @@
 //! - **The peer broke the protocol**: [`Protocol`](ErrorKind::Protocol). The connection ends.
 //!
 //! What ends a channel or a connection is the error of everything that waits on it, and of everything asked of it
-//! later. A connection that has ended does not come back: open another.
+//! later. A channel that the broker closed is replaced by [`Channel::reopen`].
+//!
+//! # Recovery
+//!
+//! When the link to the broker is lost, the connection does not end: its driver connects again and declares what was
+//! declared, and handles, consumers and publishers go on ([`Recovery`], [`Event`]). What was under way either goes on
+//! over the next link or ends with [`OutcomeUnknown`](ErrorKind::OutcomeUnknown):
+//!
+//! | under way when the link is lost | |
+//! | --- | --- |
+//! | a declaration, a binding, `get`, a channel or a consumer being started | is asked for again |
+//! | a publish with confirm | is made again, in order ([`Recovery::unconfirmed`]) |
+//! | a publish without | is lost if it had not left; nobody waits for it |
+//! | a transaction | its commit fails |
+//! | `get_no_ack`, `update_secret` | fails |
+//! | a delivery that is not settled | comes again; settling it then says [`Settled::Stale`] |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(test)]

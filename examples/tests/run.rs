@@ -83,6 +83,17 @@ fn work_queues_share_all_tasks() {
 }
 
 #[test]
+fn a_shutdown_finishes_the_job_in_hand() {
+    let mut command = Command::new(program("shutdown", "shutdown.rs"));
+    command.arg("once");
+    let output = run_command("shutdown", command).expect_success();
+    expect_in_order(&output, &["begun     job 3", "shutting down", "finished  job", "all is done"]);
+    let count = |what: &str| output.lines().filter(|line| line.starts_with(what)).count();
+    assert_eq!(count("begun"), count("finished"), "{output}");
+    assert!(count("finished") < 20, "{output}");
+}
+
+#[test]
 fn the_quickstart_says_what_to_do_without_a_broker() {
     // Port 1 is nobody's.
     let ended = run("quickstart", "quickstart.rs", &[("AMQP_URL", "amqp://127.0.0.1:1")]);

@@ -138,7 +138,7 @@ impl Shared {
     fn accept(self: &Arc<Self>, listener: &TcpListener) {
         while !self.ended.load(Ordering::SeqCst) {
             let Ok((client, _)) = listener.accept() else {
-                thread::sleep(TICK);
+                thread::park_timeout(TICK);
                 continue;
             };
             if !self.down.load(Ordering::SeqCst) {
@@ -175,7 +175,7 @@ fn carry(link: &Link, mut from: &TcpStream, mut to: &TcpStream) -> io::Result<()
     let mut buffer = vec![0; 16 * 1024];
     loop {
         if link.frozen.load(Ordering::SeqCst) {
-            thread::sleep(TICK);
+            thread::park_timeout(TICK);
             // Somebody may have cut it meanwhile.
             from.peer_addr()?;
             continue;
@@ -202,7 +202,7 @@ fn carry(link: &Link, mut from: &TcpStream, mut to: &TcpStream) -> io::Result<()
             to.write_all(&buffer[..count])?;
         }
         if slow {
-            thread::sleep(TICK);
+            thread::park_timeout(TICK);
         }
     }
 }

@@ -17,6 +17,11 @@ fn rounds(few: usize) -> usize {
     std::env::var("HOPMQ_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(few)
 }
 
+/// How long a fault lasts.
+fn lasting(time: Duration) {
+    smol::block_on(smol::Timer::after(time));
+}
+
 /// How a queue is declared that outlives the broker.
 #[derive(Clone, Copy)]
 enum Kind {
@@ -173,7 +178,7 @@ fn nothing_is_lost_when_links_break_after_any_number_of_bytes() {
         through(&harness, 12, |proxy, round| {
             proxy.cut_after(1 + (round as u64 * 37) % 900);
             proxy.cut();
-            std::thread::sleep(Duration::from_millis(100));
+            lasting(Duration::from_millis(100));
             proxy.cut_after(0);
             proxy.cut();
         })
@@ -185,7 +190,7 @@ fn nothing_is_lost_when_the_network_is_slow() {
     run("recovery::nothing_is_lost_when_the_network_is_slow", false, |harness| {
         through(&harness, 3, |proxy, _| {
             proxy.throttle(true);
-            std::thread::sleep(Duration::from_millis(700));
+            lasting(Duration::from_millis(700));
             proxy.throttle(false);
             proxy.cut();
         })
@@ -198,7 +203,7 @@ fn nothing_is_lost_when_the_broker_is_away_for_a_while() {
         through(&harness, 3, |proxy, _| {
             proxy.down(true);
             proxy.cut();
-            std::thread::sleep(Duration::from_millis(1500));
+            lasting(Duration::from_millis(1500));
             proxy.down(false);
         })
     });
@@ -256,7 +261,7 @@ fn nothing_is_lost_when_memory_is_low_and_the_link_breaks() {
         with_the_broker(&harness, Kind::Durable, 1, || {
             let alarm = Alarm::raise()?;
             broker().ctl(&["close_all_connections", "while memory is low"])?;
-            std::thread::sleep(Duration::from_secs(1));
+            lasting(Duration::from_secs(1));
             drop(alarm);
             Ok(())
         })

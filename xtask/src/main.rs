@@ -11,6 +11,7 @@ mod deps;
 mod process;
 mod rabbitmq;
 mod shell;
+mod soak;
 mod steps;
 mod test;
 mod tidy;
@@ -32,7 +33,7 @@ struct Command {
 static COMMANDS: &[Command] = &[
     Command {
         name: "rabbitmq",
-        arguments: "start | stop | status | env | ctl ARGS…",
+        arguments: "start | stop | kill | resume | status | env | ctl ARGS…",
         about: "a real RabbitMQ of this folder's own, under target/rabbitmq (start installs it where it is missing)",
         run: rabbitmq::run,
     },
@@ -41,6 +42,12 @@ static COMMANDS: &[Command] = &[
         arguments: "[FILTER…]",
         about: "every test, or those whose names contain a filter, against RabbitMQ (started and stopped if need be)",
         run: test::run,
+    },
+    Command {
+        name: "soak",
+        arguments: "[--seeds N] [--rounds N] [--minutes N]",
+        about: "what takes long: many seeds of the simulation, many rounds of faults, and a soak with a flat memory",
+        run: soak::run,
     },
     Command { name: "ci", arguments: "", about: "all that a change must pass; what .ci/run runs", run: ci::run },
     Command { name: "tidy", arguments: "", about: "what rustfmt and clippy do not look at", run: tidy::run },
