@@ -120,6 +120,10 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
+        // The scenario's own panic is the one to be seen.
+        if std::thread::panicking() {
+            return;
+        }
         for user in self.users.take() {
             // Who is gone already is no fault of the scenario.
             if let Some(Embedded { broker: embedded, .. }) = embedded() {
@@ -129,7 +133,7 @@ impl Drop for Stage {
             }
         }
         let left = self.left.take();
-        if left.is_empty() || std::thread::panicking() {
+        if left.is_empty() {
             return;
         }
         let peer = Peer::open(self);
