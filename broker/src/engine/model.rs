@@ -251,21 +251,29 @@ fn operate(random: &mut Random, real: &mut Client, naive: &mut Naive, number: us
             naive.advance(time);
             format!("{time} ms pass")
         }
-        _ => {
-            let (exchange, key) = match random.below(2) {
-                0 => ("", name),
-                _ => (random.one(&EXCHANGES), random.one(&KEYS)),
-            };
-            let (priority, mandatory) = (random.below(4) as u8, random.below(2) == 0);
-            let body = format!("m{number}");
-            let properties = Properties::new().with_priority(priority);
-            let route = Route { exchange, routing_key: key, mandatory };
-            let properties = properties.as_ref_properties();
-            client.publish(channel, route, properties, body.as_bytes().into()).expect("it is open");
-            naive.publish(channel, (exchange, key), mandatory, priority, &body);
-            format!("publish {body} to {exchange}/{key}, priority {priority}, mandatory {mandatory}")
-        }
+        _ => publish(random, client, naive, (channel, name), number),
     }
+}
+
+fn publish(
+    random: &mut Random,
+    client: &mut Connection,
+    naive: &mut Naive,
+    (channel, queue): (u16, &str),
+    number: usize,
+) -> String {
+    let (exchange, key) = match random.below(2) {
+        0 => ("", queue),
+        _ => (random.one(&EXCHANGES), random.one(&KEYS)),
+    };
+    let (priority, mandatory) = (random.below(4) as u8, random.below(2) == 0);
+    let body = format!("m{number}");
+    let properties = Properties::new().with_priority(priority);
+    let route = Route { exchange, routing_key: key, mandatory };
+    let properties = properties.as_ref_properties();
+    client.publish(channel, route, properties, body.as_bytes().into()).expect("it is open");
+    naive.publish(channel, (exchange, key), mandatory, priority, &body);
+    format!("publish {body} to {exchange}/{key}, priority {priority}, mandatory {mandatory}")
 }
 
 fn settle(random: &mut Random, client: &mut Connection, naive: &mut Naive, channel: u16) -> String {
