@@ -75,7 +75,7 @@ impl Batch {
         self.bytes.extend_from_slice(key.as_bytes());
         self.bytes.extend_from_slice(list);
         if apart {
-            self.large.get_or_insert_with(Array::new).push(&Uint8Array::from(&body[..]));
+            self.large.get_or_insert_with(Array::new).push(&Uint8Array::from(body));
         } else {
             self.bytes.extend_from_slice(body);
         }
