@@ -103,10 +103,10 @@ fn a_queue_that_the_broker_named_is_followed_by_everybody() {
     world.net.down(true);
     world.server.wire.cut();
     world.settle();
-    let purge = queue.purge();
+    let unbind = queue.unbind("amq.topic", "a.#");
     world.net.down(false);
     world.run(bind).unwrap();
-    world.run(purge).unwrap();
+    world.run(unbind).unwrap();
     world.run(confirm).unwrap();
     let new = queue.name().to_owned();
     assert_eq!(world.server.count(&format!("1 queue.bind {new} amq.topic b.#")), 1, "{:?}", world.server.seen());
