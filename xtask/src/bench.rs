@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: HopMQ and its peers, one after the other, against a counterpart that does almost nothing and
 //! against RabbitMQ; each client in a process of its own, so that what the process costs is what the client costs.
 
+mod broker;
 mod chart;
 mod codec;
 mod goals;
@@ -26,7 +27,8 @@ use sample::{Figures, Sample};
 const USAGE: &str = "usage: cargo xtask bench [--quick] [--check] [--filter TEXT] [--clients A,B] \
                      [--against counterpart|rabbitmq|both] [--runs N]\n       \
                      cargo xtask bench codec [--check | --update]\n       \
-                     cargo xtask bench browser [--quick] [--check]";
+                     cargo xtask bench browser [--quick] [--check]\n       \
+                     cargo xtask bench broker [--quick]";
 
 /// How a bench goes.
 #[derive(Debug, PartialEq)]
@@ -120,6 +122,11 @@ pub(crate) fn run(arguments: &[String]) -> Result {
         && first == "browser"
     {
         return crate::browser::bench(rest);
+    }
+    if let Some((first, rest)) = arguments.split_first()
+        && first == "broker"
+    {
+        return broker::run(rest);
     }
     let options = Options::parse(arguments)?;
     let rows: Vec<&'static Row> = ROWS.iter().filter(|row| options.wants_row(row)).collect();

@@ -102,8 +102,14 @@ pub(crate) fn stop() -> Result {
     Ok(())
 }
 
+/// The broker's process, and how to reach it.
+pub(crate) fn process() -> Result<(u32, Vec<(String, String)>)> {
+    let node = running()?;
+    Ok((node.pid, node.environment()))
+}
+
 /// Ends the broker as a power cut would, and keeps what it has on disk.
-fn kill() -> Result {
+pub(crate) fn kill() -> Result {
     let node = running()?;
     let status = Command::new("kill").args(["-KILL", &node.pid.to_string()]).status()?;
     let deadline = Instant::now() + STOP;
@@ -114,7 +120,7 @@ fn kill() -> Result {
 }
 
 /// Starts the broker that was killed, on its ports and over its data.
-fn resume() -> Result {
+pub(crate) fn resume() -> Result {
     let folder = folder();
     let _lock = Lock::take(&folder)?;
     let mut node = Node::load(&folder).ok_or("there was no RabbitMQ; `cargo xtask rabbitmq start` starts one")?;

@@ -1,0 +1,352 @@
+//! `cargo xtask bench broker`: our broker beside RabbitMQ, with the same client and on the same machine, in turn.
+//!
+//! Both keep their data in this folder. Ours syncs before it confirms; RabbitMQ's classic queues do not.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use super::sample::field;
+use crate::rabbitmq;
+use crate::shell::{self, Result};
+
+const USAGE: &str = "usage: cargo xtask bench broker [--quick]";
+
+/// A broker under measurement.
+struct Contestant {
+    name: &'static str,
+    url: String,
+    pid: u32,
+    /// The process, if it is ours.
+    child: Option<Child>,
+}
+
+/// What is needed to start them.
+struct Stage {
+    program: PathBuf,
+    runner: PathBuf,
+    data: PathBuf,
+}
+
+/// What a process has used up to now.
+#[derive(Clone, Copy, Debug, Default)]
+struct Usage {
+    cpu_us: f64,
+    written: f64,
+    resident_mb: f64,
+}
+
+/// One run: messages a second, and what each cost the broker.
+#[derive(Clone, Copy, Debug, Default)]
+struct Run {
+    rate: f64,
+    cpu_us: f64,
+    written: f64,
+}
+
+/// How much of everything.
+struct Amounts {
+    runs: usize,
+    flow: u64,
+    confirmed: u64,
+    ready: u64,
+    fan: u64,
+    connections: u64,
+}
+
+pub(crate) fn run(arguments: &[String]) -> Result {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let amounts = match words[..] {
+        [] => Amounts { runs: 5, flow: 500_000, confirmed: 200_000, ready: 1_000_000, fan: 300, connections: 1_000 },
+        ["--quick"] => Amounts { runs: 1, flow: 50_000, confirmed: 20_000, ready: 50_000, fan: 50, connections: 100 },
+        _ => return Err(USAGE.into()),
+    };
+    let stage = Stage::build()?;
+    rabbitmq::stop()?;
+    let outcome = measure(&stage, &amounts);
+    rabbitmq::stop()?;
+    shell::remove_folder(&stage.data)?;
+    shell::print(&outcome?);
+    Ok(())
+}
+
+fn measure(stage: &Stage, amounts: &Amounts) -> Result<String> {
+    let mut report = String::new();
+    writeln!(report, "\n{:<44} {:>12} {:>12}  goal", "", "HopMQ", "RabbitMQ")?;
+    rates(stage, amounts, &mut report)?;
+    backlog(stage, amounts, &mut report)?;
+    fanned(stage, amounts, &mut report)?;
+    crowd(stage, amounts, &mut report)?;
+    writeln!(report, "\nHopMQ has fsynced what it confirms; RabbitMQ's classic durable queue confirms before.")?;
+    Ok(report)
+}
+
+/// How fast messages pass, and what a confirmed one costs.
+fn rates(stage: &Stage, amounts: &Amounts, report: &mut String) -> Result {
+    let both = [stage.start_ours()?, rabbitmqs()?];
+    for (workload, what, count, goal) in [
+        ("flow", "transient, published and acked, /s", amounts.flow, 6.0),
+        ("confirmed", "persistent, confirmed, window 1,000, /s", amounts.confirmed, 4.0),
+    ] {
+        let mut runs = [Vec::new(), Vec::new()];
+        // Each warms up once.
+        for number in 0..=amounts.runs {
+            for (index, broker) in both.iter().enumerate() {
+                println!("{workload}, run {number} of {}: {}", amounts.runs, broker.name);
+                let run = stage.run(broker, workload, count)?;
+                if number > 0 {
+                    runs[index].push(run);
+                }
+            }
+        }
+        let [ours, theirs] = runs.map(|runs| Run {
+            rate: median(runs.iter().map(|run| run.rate)),
+            cpu_us: median(runs.iter().map(|run| run.cpu_us)),
+            written: median(runs.iter().map(|run| run.written)),
+        });
+        let ratio = ours.rate / theirs.rate;
+        let goal = verdict(ratio >= goal, &format!("{ratio:.1} times, goal {goal:.0}"));
+        writeln!(report, "{what:<44} {:>12.0} {:>12.0}  {goal}", ours.rate, theirs.rate)?;
+        writeln!(report, "{:<44} {:>12.2} {:>12.2}", "  CPU of the broker, µs a message", ours.cpu_us, theirs.cpu_us)?;
+        writeln!(report, "{:<44} {:>12.0} {:>12.0}", "  bytes written a message", ours.written, theirs.written)?;
+    }
+    Ok(())
+}
+
+/// Many messages that wait, and a start with them after a kill.
+fn backlog(stage: &Stage, amounts: &Amounts, report: &mut String) -> Result {
+    rabbitmq::stop()?;
+    let mut figures = Vec::new();
+    for mut broker in [stage.start_ours()?, rabbitmqs()?] {
+        println!("{} ready messages: {}", amounts.ready, broker.name);
+        stage.run(&broker, "fill", amounts.ready)?;
+        let memory = usage(broker.pid)?.resident_mb;
+        broker.kill()?;
+        let start = Instant::now();
+        let broker = if broker.child.is_some() { stage.restart_ours()? } else { resumed()? };
+        stage.runner(&broker, "ready", amounts.ready)?;
+        figures.push((memory, start.elapsed().as_secs_f64(), usage(broker.pid)?.resident_mb));
+    }
+    let [ours, theirs] = figures[..] else { return Err("two brokers give two figures".into()) };
+    let what = format!("{} ready messages, MB of memory", amounts.ready);
+    writeln!(report, "{what:<44} {:>12.0} {:>12.0}  {}", ours.0, theirs.0, verdict(ours.0 <= 256.0, "goal 256"))?;
+    let goal = verdict(ours.1 <= 3.0, "goal 3");
+    writeln!(
+        report,
+        "{:<44} {:>12.2} {:>12.2}  {goal}",
+        "  seconds to be back with them after a kill", ours.1, theirs.1
+    )?;
+    writeln!(report, "{:<44} {:>12.0} {:>12.0}", "  MB of memory then", ours.2, theirs.2)?;
+    Ok(())
+}
+
+/// Messages that are in many queues.
+fn fanned(stage: &Stage, amounts: &Amounts, report: &mut String) -> Result {
+    rabbitmq::stop()?;
+    let mut figures = Vec::new();
+    for broker in [stage.start_ours()?, rabbitmqs()?] {
+        println!("fan-out to 100 queues: {}", broker.name);
+        let before = usage(broker.pid)?;
+        stage.runner(&broker, "fan", amounts.fan)?;
+        let after = usage(broker.pid)?;
+        figures.push((after.resident_mb - before.resident_mb, (after.written - before.written) / 1e6));
+    }
+    let [ours, theirs] = figures[..] else { return Err("two brokers give two figures".into()) };
+    let once = amounts.fan as f64 * 0.1;
+    let what = format!("{once:.0} MB of bodies in 100 queues each, MB more");
+    // One copy in the queues, one in the log that is being written, and as much again for what a message is around it.
+    let goal = verdict(ours.0 <= 3.0 * once + 32.0, "goal: one copy");
+    writeln!(report, "{what:<44} {:>12.0} {:>12.0}  {goal}", ours.0, theirs.0)?;
+    writeln!(report, "{:<44} {:>12.0} {:>12.0}", "  MB written", ours.1, theirs.1)?;
+    Ok(())
+}
+
+/// Many connections and queues, and how long a broker takes to start.
+fn crowd(stage: &Stage, amounts: &Amounts, report: &mut String) -> Result {
+    rabbitmq::stop()?;
+    let mut figures = Vec::new();
+    let starts: [fn(&Stage) -> Result<Contestant>; 2] = [Stage::start_ours, |_| rabbitmqs()];
+    for start in starts {
+        let begun = Instant::now();
+        let broker = start(stage)?;
+        let started = begun.elapsed().as_secs_f64();
+        println!("{} connections: {}", amounts.connections, broker.name);
+        let mut runner = stage.command(&broker, "crowd", amounts.connections);
+        let mut child = runner.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().ok_or("it is piped")?).read_line(&mut line)?;
+        let seconds = number(&line, "seconds");
+        let memory = usage(broker.pid)?.resident_mb;
+        drop(child.stdin.take());
+        child.wait()?;
+        figures.push((started, seconds?, memory));
+    }
+    let [ours, theirs] = figures[..] else { return Err("two brokers give two figures".into()) };
+    writeln!(report, "{:<44} {:>12.3} {:>12.3}", "seconds to start", ours.0, theirs.0)?;
+    let what = format!("{} connections, ten queues each, seconds", amounts.connections);
+    writeln!(report, "{what:<44} {:>12.2} {:>12.2}", ours.1, theirs.1)?;
+    writeln!(report, "{:<44} {:>12.0} {:>12.0}", "  MB of memory", ours.2, theirs.2)?;
+    Ok(())
+}
+
+impl Stage {
+    /// Builds our broker and the runner.
+    fn build() -> Result<Self> {
+        let root = shell::root();
+        let target = root.join("bench/target");
+        let mut broker = shell::cargo();
+        broker.args(["build", "--release", "--locked", "--package", "hopmq-broker", "--features", "server"]);
+        shell::run(broker.arg("--target-dir").arg(&target))?;
+        let mut runner = shell::cargo();
+        runner.current_dir(root.join("bench")).env_remove("CARGO_TARGET_DIR");
+        runner.args(["build", "--release", "--locked", "--package", "runner-broker", "--target-dir"]);
+        shell::run(runner.arg(&target))?;
+        let binaries = target.join("release");
+        let data = target.join("broker-data");
+        Ok(Self { program: binaries.join("hopmq-broker"), runner: binaries.join("runner-broker"), data })
+    }
+
+    /// Our broker, on an empty folder.
+    fn start_ours(&self) -> Result<Contestant> {
+        shell::remove_folder(&self.data)?;
+        self.restart_ours()
+    }
+
+    fn restart_ours(&self) -> Result<Contestant> {
+        let mut command = Command::new(&self.program);
+        command.args(["--listen", "127.0.0.1:0", "--data"]).arg(&self.data);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let output = BufReader::new(child.stdout.take().ok_or("it is piped")?);
+        let pid = child.id();
+        for line in output.lines() {
+            let line = line?;
+            if let Some((_, url)) = line.split_once("clients: ") {
+                let url = format!("{}/%2f", url.trim());
+                return Ok(Contestant { name: "HopMQ", url, pid, child: Some(child) });
+            }
+        }
+        Err("hopmq-broker ended before it was ready".into())
+    }
+
+    fn command(&self, broker: &Contestant, workload: &str, count: u64) -> Command {
+        let mut command = Command::new(&self.runner);
+        command.args([workload, &broker.url, &count.to_string()]);
+        command
+    }
+
+    /// Runs a workload, and returns how long it took by its own clock.
+    fn runner(&self, broker: &Contestant, workload: &str, count: u64) -> Result<f64> {
+        number(&shell::output(&mut self.command(broker, workload, count))?, "seconds")
+    }
+
+    fn run(&self, broker: &Contestant, workload: &str, count: u64) -> Result<Run> {
+        let before = usage(broker.pid)?;
+        let seconds = self.runner(broker, workload, count)?;
+        let after = usage(broker.pid)?;
+        let each = |after: f64, before: f64| (after - before) / count as f64;
+        Ok(Run {
+            rate: count as f64 / seconds,
+            cpu_us: each(after.cpu_us, before.cpu_us),
+            written: each(after.written, before.written),
+        })
+    }
+}
+
+impl Contestant {
+    /// As a power cut would.
+    fn kill(&mut self) -> Result {
+        match &mut self.child {
+            Some(child) => {
+                child.kill()?;
+                child.wait()?;
+                Ok(())
+            }
+            None => rabbitmq::kill(),
+        }
+    }
+}
+
+impl Drop for Contestant {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            // It has ended already, if it was killed.
+            let _gone = child.kill();
+            let _ended = child.wait();
+        }
+    }
+}
+
+fn rabbitmqs() -> Result<Contestant> {
+    rabbitmq::start()?;
+    found()
+}
+
+fn resumed() -> Result<Contestant> {
+    rabbitmq::resume()?;
+    found()
+}
+
+fn found() -> Result<Contestant> {
+    let (pid, environment) = rabbitmq::process()?;
+    let url = environment.into_iter().find(|(name, _)| name == "AMQP_URL").ok_or("RabbitMQ has no AMQP_URL")?.1;
+    Ok(Contestant { name: "RabbitMQ", url, pid, child: None })
+}
+
+/// What a process has used, as Linux counts it.
+fn usage(pid: u32) -> Result<Usage> {
+    let folder = Path::new("/proc").join(pid.to_string());
+    let read = |name: &str| fs::read_to_string(folder.join(name)).map_err(|error| format!("process {pid}: {error}"));
+    let (stat, status, io) = (read("stat")?, read("status")?, read("io")?);
+    // The name in front may hold anything; behind its bracket come the numbers.
+    let numbers: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
+    let ticks = |index: usize| numbers.get(index).and_then(|number| number.parse::<f64>().ok()).unwrap_or_default();
+    let after = |text: &str, key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
+        line.split_whitespace().next().and_then(|number| number.parse::<f64>().ok()).unwrap_or_default()
+    };
+    Ok(Usage {
+        // A tick is a hundredth of a second on every Linux there is.
+        cpu_us: (ticks(11) + ticks(12)) * 10_000.0,
+        written: after(&io, "write_bytes:"),
+        resident_mb: after(&status, "VmRSS:") / 1024.0,
+    })
+}
+
+fn number(line: &str, key: &str) -> Result<f64> {
+    let value = field(line.trim(), key).and_then(|value| value.parse().ok());
+    value.ok_or_else(|| format!("the runner does not say `{key}`: {line}").into())
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+fn verdict(holds: bool, goal: &str) -> String {
+    format!("{goal}: {}", if holds { "holds" } else { "FALLS SHORT" })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_process_knows_what_it_has_used() {
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(30) {}
+        let usage = usage(std::process::id()).unwrap();
+        assert!(usage.cpu_us >= 10_000.0 && usage.resident_mb > 1.0, "{usage:?}");
+    }
+
+    #[test]
+    fn a_median_is_in_the_middle() {
+        assert_eq!(median([3.0, 1.0, 2.0].into_iter()), 2.0);
+        assert_eq!(median(std::iter::empty()), 0.0);
+    }
+}
