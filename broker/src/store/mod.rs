@@ -26,6 +26,9 @@
 //! After a crash at any moment the folder holds exactly the groups `1..=n` in the order in which they were appended, for
 //! an `n` that is not before [`Status::synced`]. A group is there as a whole or not at all.
 //!
+//! What rots on the disk is refused at the next start, which says where, or met by the [`Store::read`] of the message that
+//! lies there. One thing can't be told from a crash: damage to the very last record, or the loss of the whole last file.
+//!
 //! After an error of the disk nothing is confirmed any more: [`Status::failed`] stays, and the broker has to start again.
 //! A disk without space is no such error: see [`Room`].
 //!

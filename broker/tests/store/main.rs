@@ -15,6 +15,9 @@ mod world;
 
 use std::time::{Duration, Instant};
 
+/// However little time there is, so many seeds are tried.
+const AT_LEAST: u64 = 10;
+
 /// Calls `each` with seeds until the time is over, and says how many there were.
 fn seeds(what: &str, mut each: impl FnMut(u64) -> u64) {
     let variable = |name: &str| std::env::var(name).ok().map(|text| text.parse().expect("it is a number"));
@@ -24,7 +27,7 @@ fn seeds(what: &str, mut each: impl FnMut(u64) -> u64) {
     }
     let time = Duration::from_secs(variable("HOPMQ_SECONDS").unwrap_or(5));
     let (start, mut seed, mut cases) = (Instant::now(), 0, 0);
-    while start.elapsed() < time {
+    while start.elapsed() < time || seed < AT_LEAST {
         cases += each(seed);
         seed += 1;
     }
