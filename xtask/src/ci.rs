@@ -36,7 +36,8 @@ fn cargo(words: &str) -> Result {
     shell::run(shell::cargo().args(words.split(' ')))
 }
 
-/// The protocol and the core compile for the browser. Without rustup the target cannot be had; CI always has it.
+/// The protocol, the core and its door for browsers compile for WebAssembly. Without rustup the target cannot be had; CI
+/// always has it.
 fn wasm() -> Result<Outcome> {
     match shell::output(Command::new("rustup").args(["target", "list", "--installed"])) {
         Ok(targets) if targets.lines().any(|target| target == WASM) => {}
@@ -45,5 +46,6 @@ fn wasm() -> Result<Outcome> {
         Err(error) => return Err(error),
     }
     cargo(&format!("check -p hopmq-proto -p hopmq --no-default-features --target {WASM}"))?;
+    cargo(&format!("clippy -p hopmq-wasm --features npm --target {WASM} -- -D warnings"))?;
     Ok(Outcome::Passed)
 }
