@@ -227,6 +227,7 @@ export interface Queue<T> {
   /**
    * Publishes to the queue. Resolves when the broker has the message; rejects if it has not, with the reason.
    * Waits while there is no room, while the broker blocks publishing, and while the connection is away.
+   * What was not confirmed when the connection was lost is published again: the broker may get it twice.
    */
   publish(body: T, o?: PublishOptions): Promise<void>;
   /** Publishes without a confirm if there is room now; otherwise returns false, and nothing was sent. */
