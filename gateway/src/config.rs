@@ -5,6 +5,8 @@
 
 mod check;
 mod environment;
+#[cfg(test)]
+mod tests;
 mod units;
 
 use std::collections::BTreeMap;
@@ -184,7 +186,7 @@ impl Default for WebSocket {
             ping_interval: Time::seconds(30),
             ping_timeout: Time::seconds(75),
             stall_timeout: Time::seconds(30),
-            message_max: Size(256 << 10),
+            message_max: Size(4 << 20),
             close_timeout: Time::seconds(5),
         }
     }

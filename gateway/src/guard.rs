@@ -5,7 +5,7 @@
 //! and what the browser sends there counts for nothing until it agrees. Before the second step RabbitMQ's answers and
 //! confirms for what was sent earlier still pass.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use hopmq_proto::method::{Encode, Method, MethodId, channel, queue};
 use hopmq_proto::{Error, FieldTable, Frame, Kind, code};
@@ -53,6 +53,8 @@ struct Open {
     body: u64,
     /// The queue that was declared last; empty until RabbitMQ has named it.
     last_queue: Option<String>,
+    /// The declares that RabbitMQ has still to answer, and whether it is to name the queue.
+    declares: VecDeque<bool>,
 }
 
 #[derive(Debug)]
@@ -148,10 +150,15 @@ impl Guard {
                 return Ok(Verdict::Drop);
             }
             Method::QueueDeclare(declare) if outcome.is_ok() => {
-                if declare.queue.is_empty() && !declare.passive && temporary >= MAX_TEMPORARY {
+                let unnamed = declare.queue.is_empty() && !declare.passive;
+                if unnamed && temporary >= MAX_TEMPORARY {
                     outcome = Err(format!("may not have more than {MAX_TEMPORARY} queues that RabbitMQ names"));
+                } else if unnamed || !declare.queue.is_empty() {
+                    open.last_queue = Some(declare.queue.to_owned());
                 }
-                open.last_queue = Some(declare.queue.to_owned());
+                if !declare.nowait {
+                    open.declares.push_back(unnamed);
+                }
             }
             Method::QueueDelete(queue::Delete { queue, .. }) if outcome.is_ok() => {
                 self.temporary.remove(queue);
@@ -218,12 +225,11 @@ impl Guard {
         let Some(state) = self.channels.get_mut(&number) else { return Ok(Verdict::Pass) };
         match id {
             queue::DeclareOk::ID => {
-                if let Method::QueueDeclareOk(declared) = Method::decode(frame.payload())?
-                    && declared.queue.starts_with("amq.gen")
+                if let Channel::Open(open) = state
+                    && open.declares.pop_front() == Some(true)
+                    && let Method::QueueDeclareOk(declared) = Method::decode(frame.payload())?
                 {
-                    if let Channel::Open(Open { last_queue: Some(last), .. }) = state
-                        && last.is_empty()
-                    {
+                    if let Some(last) = open.last_queue.as_mut().filter(|last| last.is_empty()) {
                         *last = declared.queue.to_owned();
                     }
                     self.temporary.insert(declared.queue.to_owned());

@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tower_http::services::ServeDir;
 use tracing::info;
 
@@ -18,6 +18,7 @@ use crate::conversation::Login;
 use crate::gateway::Shared;
 use crate::limits::Refusal;
 use crate::session::{self, Client};
+use crate::websocket::{Allowance, Upgrade};
 
 /// Everything.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
@@ -92,12 +93,9 @@ async fn upgrade(State(shared): State<Arc<Shared>>, request: Request, next: Next
         Ok(admitted) => admitted,
         Err(refused) => return refuse(refused),
     };
-    match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
-        Ok(upgrade) => accept(shared, upgrade, client, login),
-        Err(rejection) => {
-            shared.metrics.refused("handshake");
-            rejection.into_response()
-        }
+    match Upgrade::of(&mut parts) {
+        Ok(upgrade) => accept(shared, upgrade, &parts.headers, client, login),
+        Err(why) => refuse(Refused::new(StatusCode::BAD_REQUEST, "handshake", why)),
     }
 }
 
@@ -125,27 +123,40 @@ fn login(shared: &Shared, query: &str) -> Result<Login, Refused> {
     }
 }
 
-fn accept(shared: Arc<Shared>, upgrade: WebSocketUpgrade, client: Client, login: Login) -> Response {
-    let message_max = shared.config.websocket.message_max.0 as usize;
-    // One message more than what a frame may take waits to be written at most.
-    let write_max = 2 * (shared.config.limits.frame_max.0 as usize).max(crate::cutter::MESSAGE) + (16 << 10);
-    shared.metrics.accepted.add(1);
-    upgrade
-        .protocols(shared.config.websocket.subprotocols.clone())
+fn accept(shared: Arc<Shared>, upgrade: Upgrade, headers: &HeaderMap, client: Client, login: Login) -> Response {
+    let (websocket, limits) = (&shared.config.websocket, &shared.config.limits);
+    let message_max = Some(websocket.message_max.0 as usize);
+    let config = WebSocketConfig::default()
         .read_buffer_size(4 << 10)
         .write_buffer_size(0)
-        .max_write_buffer_size(write_max)
+        // One message more than what a frame may take waits to be written at most.
+        .max_write_buffer_size(2 * (limits.frame_max.0 as usize).max(crate::cutter::MESSAGE) + (16 << 10))
         .max_message_size(message_max)
-        .max_frame_size(message_max)
-        .on_upgrade(|socket| session::run(shared, socket, client, login))
+        .max_frame_size(message_max);
+    let response =
+        upgrade.response(offers(headers).find(|offer| websocket.subprotocols.iter().any(|name| name == offer)));
+    shared.metrics.accepted.add(1);
+    tokio::spawn(async move {
+        // A login is the protocol's header and some frames, of which one may be as large as a token.
+        let allowance = Allowance::new(2 * shared.config.limits.login_frame_max.0 as usize + (1 << 10));
+        match upgrade.socket(config, Arc::clone(&allowance)).await {
+            Ok(socket) => session::run(shared, socket, allowance, client, login).await,
+            Err(_gone) => shared.metrics.ended("browser_left"),
+        }
+    });
+    response
+}
+
+/// The subprotocols that a client offers.
+fn offers(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(str::trim)
 }
 
 /// Who offers subprotocols must offer one that is known, for to choose none breaks their handshake.
 fn subprotocol(known: &[String], headers: &HeaderMap) -> Result<(), Refused> {
-    let lines = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
-    let offers: Vec<&str> =
-        lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(',')).map(str::trim).collect();
-    if offers.is_empty() || offers.iter().any(|offer| known.iter().any(|name| name == offer)) {
+    let mut offers = offers(headers).peekable();
+    if offers.peek().is_none() || offers.any(|offer| known.iter().any(|name| name == offer)) {
         return Ok(());
     }
     let why = format!("none of the offered subprotocols is known here; offer none, or {}", known.join(" or "));

@@ -14,6 +14,7 @@ mod proxy;
 mod server;
 mod session;
 mod upstream;
+mod websocket;
 
 pub mod config;
 

@@ -12,7 +12,6 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::extract::ws::{Message, WebSocket};
 use bytes::{Buf, Bytes};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{FutureExt, SinkExt, StreamExt};
@@ -20,6 +19,7 @@ use hopmq_proto::PROTOCOL_HEADER;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_tungstenite::tungstenite::{Error, Message};
 use tracing::{debug, info};
 
 use crate::conversation::{Bounds, Conversation, Login, Side, Stage};
@@ -27,6 +27,7 @@ use crate::cutter::{Cutter, MESSAGE};
 use crate::gateway::Shared;
 use crate::limits::Permit;
 use crate::upstream::Stream;
+use crate::websocket::{Allowance, Socket};
 pub(crate) use end::End;
 
 /// Who connects, as far as the upgrade tells.
@@ -45,6 +46,8 @@ impl Client {
 
 /// What the loops of a session share. Never locked across an await.
 struct Common {
+    /// What may be read of the browser until it is known.
+    allowance: Arc<Allowance>,
     /// The place of the user, once it is known who it is.
     user: Mutex<Option<Permit>>,
     conversation: Mutex<Conversation>,
@@ -67,8 +70,8 @@ struct Pulse {
 
 /// The browser's two directions.
 struct Browser {
-    sink: SplitSink<WebSocket, Message>,
-    stream: SplitStream<WebSocket>,
+    sink: SplitSink<Socket, Message>,
+    stream: SplitStream<Socket>,
     cutter: Cutter,
 }
 
@@ -82,7 +85,7 @@ struct Rabbit {
 }
 
 /// Serves one browser until one side leaves.
-pub(crate) async fn run(gateway: Arc<Shared>, socket: WebSocket, client: Client, login: Login) {
+pub(crate) async fn run(gateway: Arc<Shared>, socket: Socket, allowance: Arc<Allowance>, client: Client, login: Login) {
     let begun = Instant::now();
     let (sink, stream) = socket.split();
     let mut browser = Browser { sink, stream, cutter: Cutter::new() };
@@ -92,6 +95,7 @@ pub(crate) async fn run(gateway: Arc<Shared>, socket: WebSocket, client: Client,
         channel_max: gateway.config.limits.channels,
     };
     let common = Common {
+        allowance,
         user: Mutex::new(None),
         conversation: Mutex::new(Conversation::new(bounds, login)),
         pulse: Mutex::new(Pulse { heard: begun, deaf: false, ping: false }),
@@ -157,7 +161,7 @@ async fn greet(common: &Common, browser: &mut Browser) -> Result<(), End> {
 async fn up(
     gateway: &Shared,
     common: &Common,
-    (stream, cutter): (&mut SplitStream<WebSocket>, &mut Cutter),
+    (stream, cutter): (&mut SplitStream<Socket>, &mut Cutter),
     (write, pending): (&mut WriteHalf<Stream>, &mut VecDeque<Bytes>),
 ) -> End {
     let mut bytes = 0;
@@ -207,13 +211,13 @@ async fn write_all(write: &mut WriteHalf<Stream>, pending: &mut VecDeque<Bytes>)
 }
 
 /// The next binary message of the browser.
-async fn next_message(common: &Common, stream: &mut SplitStream<WebSocket>) -> Result<Bytes, End> {
+async fn next_message(common: &Common, stream: &mut SplitStream<Socket>) -> Result<Bytes, End> {
     loop {
         let message = stream.next().await;
         common.pulse().heard = Instant::now();
         match message {
             Some(Ok(Message::Binary(bytes))) => return Ok(bytes),
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
             Some(Ok(Message::Text(_))) => return Err(End::text()),
             Some(Ok(Message::Close(frame))) => return Err(End::browser_left(frame.as_ref())),
             Some(Err(error)) => return Err(End::websocket(error)),
@@ -227,7 +231,7 @@ async fn down(
     gateway: &Shared,
     common: &Common,
     (read, cutter): (&mut ReadHalf<Stream>, &mut Cutter),
-    sink: &mut SplitSink<WebSocket, Message>,
+    sink: &mut SplitSink<Socket, Message>,
 ) -> End {
     let stall = gateway.config.websocket.stall_timeout.0;
     let mut out = VecDeque::new();
@@ -284,11 +288,7 @@ async fn gather(read: &mut ReadHalf<Stream>, cutter: &mut Cutter) -> std::io::Re
 }
 
 /// Sends messages to the browser, which must take them within `stall`.
-async fn send(
-    sink: &mut SplitSink<WebSocket, Message>,
-    out: &mut VecDeque<Message>,
-    stall: Duration,
-) -> Result<(), End> {
+async fn send(sink: &mut SplitSink<Socket, Message>, out: &mut VecDeque<Message>, stall: Duration) -> Result<(), End> {
     while !out.is_empty() {
         let sending = async {
             while let Some(message) = out.pop_front() {
@@ -297,7 +297,7 @@ async fn send(
                     sink.flush().await?;
                 }
             }
-            Ok(())
+            Ok::<(), Error>(())
         };
         match timeout(stall, sending).await {
             Ok(Ok(())) => {}
@@ -331,6 +331,7 @@ impl Common {
         let published = conversation.counts.published;
         gateway.metrics.count(&mut conversation.counts);
         if conversation.stage() != before {
+            self.allowance.lift();
             self.moved.notify_one();
         }
         if conversation.has_to_browser() {

@@ -4,6 +4,7 @@
 mod broker;
 mod chart;
 mod codec;
+mod gateway;
 mod goals;
 mod machine;
 mod plan;
@@ -28,7 +29,8 @@ const USAGE: &str = "usage: cargo xtask bench [--quick] [--check] [--filter TEXT
                      [--against counterpart|rabbitmq|both] [--runs N]\n       \
                      cargo xtask bench codec [--check | --update]\n       \
                      cargo xtask bench browser [--quick] [--check]\n       \
-                     cargo xtask bench broker [--quick]";
+                     cargo xtask bench broker [--quick]\n       \
+                     cargo xtask bench gateway [--quick]";
 
 /// How a bench goes.
 #[derive(Debug, PartialEq)]
@@ -127,6 +129,11 @@ pub(crate) fn run(arguments: &[String]) -> Result {
         && first == "broker"
     {
         return broker::run(rest);
+    }
+    if let Some((first, rest)) = arguments.split_first()
+        && first == "gateway"
+    {
+        return gateway::run(rest);
     }
     let options = Options::parse(arguments)?;
     let rows: Vec<&'static Row> = ROWS.iter().filter(|row| options.wants_row(row)).collect();

@@ -60,8 +60,8 @@ static COMMANDS: &[Command] = &[
     },
     Command {
         name: "bench",
-        arguments: "[--quick] [--check] [--filter TEXT] [--clients A,B] [--against counterpart|rabbitmq|both] [--runs N] | codec [--check | --update] | browser [--quick] [--check] [--runs=N] [--filter=TEXT]",
-        about: "HopMQ and its peers, measured against a bare counterpart and against RabbitMQ (minutes); codec counts instructions; browser measures the npm package",
+        arguments: "[--quick] [--check] [--filter TEXT] [--clients A,B] [--against counterpart|rabbitmq|both] [--runs N] | codec [--check | --update] | browser [--quick] [--check] [--runs=N] [--filter=TEXT] | gateway [--quick]",
+        about: "HopMQ and its peers, measured against a bare counterpart and against RabbitMQ (minutes); codec counts instructions; browser measures the npm package, gateway the gateway",
         run: bench::run,
     },
     Command {

@@ -8,6 +8,11 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     let at_least = |key: &str, value: u64, least: u64| {
         if value >= least { Ok(()) } else { Err(ConfigError(format!("{key}: at least {least} is needed"))) }
     };
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let directives = config.log.level.split(',').map(str::trim);
+    if let Some(wrong) = directives.into_iter().find(|word| !word.contains('=') && !LEVELS.contains(word)) {
+        return Err(ConfigError(format!("log.level: `{wrong}` is none of {} or TARGET=LEVEL", LEVELS.join(", "))));
+    }
     if config.upstream.hosts.is_empty() {
         return Err(ConfigError("upstream.hosts: name one RabbitMQ at least".to_owned()));
     }

@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use axum::extract::ws::Message;
 use futures_util::{SinkExt, StreamExt};
 use hopmq_proto::method::{Encode, connection};
 use hopmq_proto::{Frame, code};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
+use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::{Browser, Common, End, Rabbit, write_all};
 use crate::conversation::{Conversation, Side, close_frame};
@@ -39,7 +39,7 @@ pub(super) async fn farewell(gateway: &Shared, common: &Common, browser: Browser
     let (_gone, ()) = tokio::join!(to_browser, to_rabbit);
 }
 
-async fn to_browser(common: &Common, mut browser: Browser, end: &End, amqp: Option<u16>) -> Result<(), axum::Error> {
+async fn to_browser(common: &Common, mut browser: Browser, end: &End, amqp: Option<u16>) -> Result<(), Error> {
     if let Some(code) = amqp {
         browser.sink.send(Message::Binary(close_frame(code, &end.text).into())).await?;
         if !end.is_deaf {
@@ -71,7 +71,7 @@ async fn await_close_ok(common: &Common, browser: &mut Browser) {
         }
         match browser.stream.next().await {
             Some(Ok(Message::Binary(bytes))) => browser.cutter.push(&bytes),
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
             _ => return,
         }
     }

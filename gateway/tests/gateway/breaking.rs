@@ -4,7 +4,7 @@
 use crate::common::cut::Cut;
 use crate::common::{Page, Served, soon};
 use futures_util::StreamExt;
-use hopmq::Connection;
+use hopmq::{Connection, Recovery};
 use hopmq_proto::method::{Encode, Method, basic, connection};
 use hopmq_proto::{PROTOCOL_HEADER, code};
 use hopmq_tests::broker;
@@ -53,15 +53,26 @@ async fn frames_are_small_until_the_user_is_known() {
     // Its head is enough.
     let mut page = Page::open(&served.url(), &[]).await.unwrap();
     page.bytes(&PROTOCOL_HEADER).await;
-    page.bytes(b"\x01\0\0\xff\xff\xff\xff").await;
     page.expect(START).await;
+    page.bytes(b"\x01\0\0\xff\xff\xff\xff").await;
     assert_eq!(page.closed().await.0, 1002);
     served.is_empty().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_login_takes_few_bytes() {
+    let served = Served::start("limits = { login_frame_max = \"8KiB\" }").await;
+    let mut page = Page::open(&served.url(), &[]).await.unwrap();
+    // One message, which nobody would see before it is whole.
+    page.bytes(&vec![b'A'; 64 << 10]).await;
+    let (code, reason) = page.closed().await;
+    assert!(code == 1009 && reason.contains("login"), "{code} {reason}");
+    served.is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn frames_have_their_limit_afterwards() {
-    let served = Served::start("limits = { frame_max = \"8KiB\" }").await;
+    let served = Served::start("limits = { frame_max = \"8KiB\" }\nwebsocket = { message_max = \"256KiB\" }").await;
     let mut page = Page::log_in(&served.url(), "guest", "guest").await;
     page.open_channel(1).await;
     page.bytes(b"\x03\0\x01\0\0\x20\x00").await;
@@ -123,12 +134,12 @@ async fn who_does_not_read_is_dropped_and_nothing_is_kept_for_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_answers_no_ping_is_given_up() {
-    let served = Served::start("websocket = { ping_interval = \"100ms\", ping_timeout = \"300ms\" }").await;
+    let served = Served::start("websocket = { ping_interval = \"300ms\", ping_timeout = \"3s\" }").await;
     let deaf = Page::log_in(&served.url(), "guest", "guest").await;
     let mut alive = Page::log_in(&served.url(), "guest", "guest").await;
     // Reading is what answers pings.
     let mut pings = 0;
-    while pings < 5 {
+    while pings < 14 {
         let message = soon(alive.socket.next()).await.expect("it is not given up").expect("it is not broken");
         pings += usize::from(matches!(message, Message::Ping(_)));
     }
@@ -172,7 +183,8 @@ async fn a_rabbitmq_that_dies_is_told_as_320() {
 async fn a_client_learns_that_rabbitmq_died() {
     let mut cut = Cut::start().await;
     let served = Served::start_at("", &cut.host()).await;
-    let connection = Connection::builder().uri(&served.amqp("guest", "guest")).open_tokio().await.unwrap();
+    let builder = Connection::builder().uri(&served.amqp("guest", "guest")).recovery(Recovery::off());
+    let connection = builder.open_tokio().await.unwrap();
     let channel = connection.channel().await.unwrap();
     cut.cut(b"\x03\0\x01\0");
     let error = soon(async {

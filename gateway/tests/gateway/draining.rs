@@ -1,7 +1,7 @@
 //! How the gateway goes away.
 
 use crate::common::{Page, Served, soon};
-use hopmq::Connection;
+use hopmq::{Connection, Recovery};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everybody_is_told_goodbye() {
@@ -54,7 +54,8 @@ async fn the_deadline_ends_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_sees_the_reason() {
     let mut served = Served::start("drain = { spread = \"10ms\" }").await;
-    let connection = Connection::builder().uri(&served.amqp("guest", "guest")).open_tokio().await.unwrap();
+    let builder = Connection::builder().uri(&served.amqp("guest", "guest")).recovery(Recovery::off());
+    let connection = builder.open_tokio().await.unwrap();
     let channel = connection.channel().await.unwrap();
     served.stop();
     let error = soon(async {

@@ -3,6 +3,8 @@
 mod breaking;
 mod common;
 mod draining;
+mod foreign;
 mod passing;
 mod permitting;
 mod refusing;
+mod remembering;

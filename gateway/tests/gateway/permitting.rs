@@ -131,8 +131,8 @@ async fn the_handshake_keeps_its_order_and_rabbitmqs_password_its_secret() {
     let served = Served::start(&settings(CHAT)).await;
     // Another login behind the good one would be somebody else's.
     let mut page = present(&served, &sign(&claims())).await;
-    page.start_ok("guest", "guest").await;
     page.expect(connection::Tune::ID).await;
+    page.start_ok("guest", "guest").await;
     assert_eq!(page.closed_by_amqp().await.0, 503);
     // The virtual host is the policy's, whatever the page asks for.
     let mut page = present(&served, &sign(&claims())).await;
