@@ -1,5 +1,5 @@
-// The example pages, served by the gateway as a person would, the script for Node, and the peer's client through the
-// gateway.
+// The example pages, served by the gateway as a person would, the script for Node, a page that is hidden, and the
+// peer's client through the gateway.
 
 import { execFileSync, spawn } from "node:child_process";
 import { copyFileSync, existsSync } from "node:fs";
@@ -58,6 +58,30 @@ const tests = {
     script.stdout.on("data", (data) => (printed += data));
     const [code] = await once(script, "close");
     if (code !== 0 || !printed.includes("done: job 5")) throw new Error(`it ended with ${code}, and printed ${printed}`);
+  },
+
+  async heartbeats_go_on_while_the_page_is_hidden(browser, way, app) {
+    const server = await serve({ "/hopmq/": join(app, "node_modules/hopmq/dist") }, "<!doctype html><title>hidden</title>");
+    const context = await browser.newContext();
+    // What a browser does to a page that nobody has looked at for minutes.
+    await context.addInitScript(() => {
+      Object.defineProperty(document, "hidden", { get: () => true });
+      const timeout = window.setTimeout;
+      window.setTimeout = (work, time) => timeout(work, Math.max(time, 60_000));
+    });
+    const page = await context.newPage();
+    await page.goto(server.url);
+    await page.evaluate(async (url) => {
+      const { connect } = await import("/hopmq/inline.js");
+      window.session = await connect(url, { heartbeat: 1, reconnect: false });
+      window.sent = window.session.stats.bytesSent;
+    }, way.url);
+    const three = () => window.session.state === "closed" || window.session.stats.bytesSent >= window.sent + 3 * 8;
+    await page.waitForFunction(three, undefined, { timeout: 20_000 });
+    const state = await page.evaluate(() => window.session.state);
+    await context.close();
+    server.close();
+    if (state !== "open") throw new Error(`the session is ${state}`);
   },
 
   async amqp_client_works_through_the_gateway(browser, way) {
