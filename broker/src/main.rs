@@ -1,9 +1,11 @@
 //! The program `hopmq-broker`: doors, a folder and signals around [`Broker`].
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_signal::{Signal, Signals};
@@ -12,6 +14,9 @@ use futures_lite::StreamExt;
 use futures_lite::future::or;
 use hopmq_broker::store::ErrorKind;
 use hopmq_broker::{Broker, Period};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// An AMQP 0-9-1 broker that behaves as RabbitMQ.
 ///
@@ -23,6 +28,18 @@ struct Options {
     /// Where to listen for clients; may be given several times
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5672")]
     listen: Vec<SocketAddr>,
+
+    /// Where to listen for clients over TLS; may be given several times
+    #[arg(long, value_name = "ADDRESS:PORT", requires_all = ["tls_certificate", "tls_key"])]
+    tls_listen: Vec<SocketAddr>,
+
+    /// The certificate for TLS and those that it is signed by, in a PEM file
+    #[arg(long, value_name = "FILE", requires = "tls_listen")]
+    tls_certificate: Option<PathBuf>,
+
+    /// The certificate's private key, in a PEM file
+    #[arg(long, value_name = "FILE", requires = "tls_listen")]
+    tls_key: Option<PathBuf>,
 
     /// The folder that keeps durable queues and persistent messages; made if there is none. Without it nothing
     /// survives the end of the program
@@ -53,11 +70,20 @@ fn run(options: &Options) -> Result<(), String> {
     let broker = start(options)?;
     let mut doors = Vec::new();
     for address in &options.listen {
-        doors.push(broker.listen(address).map_err(|error| refused_door(*address, &error))?);
+        let door = broker.listen(address).map_err(|error| refused_door(*address, &error))?;
+        doors.push(format!("amqp://guest:guest@{door}"));
+    }
+    if let (Some(certificate), Some(key)) = (&options.tls_certificate, &options.tls_key) {
+        let config = tls_config(certificate, key)?;
+        for address in &options.tls_listen {
+            let door = broker.listen_tls(address, Arc::clone(&config));
+            let door = door.map_err(|error| refused_door(*address, &error))?;
+            doors.push(format!("amqps://guest:guest@{door}"));
+        }
     }
     println!("hopmq-broker {} is ready", env!("CARGO_PKG_VERSION"));
     for door in doors {
-        println!("  clients: amqp://guest:guest@{door}");
+        println!("  clients: {door}");
     }
     match &options.data {
         Some(folder) => println!("  data:    {}", folder.display()),
@@ -83,6 +109,18 @@ fn start(options: &Options) -> Result<Broker, String> {
         ErrorKind::Locked => format!("{error}, or name another one with --data"),
         _ => format!("the data in {} can't be used: {error}", folder.display()),
     })
+}
+
+fn tls_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, String> {
+    let unusable = |file: &Path, error: &dyn fmt::Display| format!("{} can't be used: {error}", file.display());
+    let chain = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let chain = chain.map_err(|error| unusable(certificate, &error))?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, &error))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, private));
+    config.map(Arc::new).map_err(|error| unusable(certificate, &error))
 }
 
 fn refused_door(address: SocketAddr, error: &io::Error) -> String {

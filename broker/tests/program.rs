@@ -94,6 +94,12 @@ fn it_says_why_it_does_not_start() {
     let address = taken.local_addr().unwrap().to_string();
     let said = refusal(&["--listen", &address]);
     assert!(said.contains(&format!("{address} is taken")) && said.contains("--listen"), "{said}");
+    let said = refusal(&["--listen", "127.0.0.1:0", "--tls-listen", "127.0.0.1:0"]);
+    assert!(said.contains("--tls-certificate") && said.contains("--tls-key"), "{said}");
+    let tls =
+        ["--tls-listen", "127.0.0.1:0", "--tls-certificate", "/nowhere/cert.pem", "--tls-key", "/nowhere/key.pem"];
+    let said = refusal(&[&["--listen", "127.0.0.1:0"], &tls[..]].concat());
+    assert!(said.contains("/nowhere/cert.pem can't be used"), "{said}");
     let said = refusal(&["--drain", "soon"]);
     assert!(said.contains("\"soon\" is no time"), "{said}");
 }
