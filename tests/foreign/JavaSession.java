@@ -55,7 +55,7 @@ public class JavaSession {
         String own = UUID.randomUUID().toString();
         ConnectionFactory factory = new ConnectionFactory();
         factory.setUri(arguments[0]);
-        factory.setRequestedHeartbeat(1);
+        factory.setRequestedHeartbeat(2);
         Connection connection = factory.newConnection();
         Channel channel = connection.createChannel();
         String exchange = "x-" + own;
@@ -138,7 +138,7 @@ public class JavaSession {
         check(client.stringCall("question").equals("answer to question"), "another answer");
         step("direct reply-to");
 
-        Thread.sleep(2500);
+        Thread.sleep(4500);
         check(connection.isOpen() && channel.messageCount(kept) == 0, "it is alive");
         step("heartbeats");
 

@@ -18,7 +18,7 @@ async def next_of(iterator):
 
 async def main():
     own = uuid.uuid4().hex
-    connection = await aio_pika.connect(sys.argv[1], heartbeat=1)
+    connection = await aio_pika.connect(sys.argv[1], heartbeat=2)
     channel = await connection.channel(on_return_raises=True)
     exchange = await channel.declare_exchange(f"x-{own}", aio_pika.ExchangeType.TOPIC, auto_delete=True)
     queue = await channel.declare_queue("", exclusive=True)
@@ -72,7 +72,7 @@ async def main():
             pass
     step("refusals")
 
-    await asyncio.sleep(2.5)
+    await asyncio.sleep(4.5)
     assert not connection.is_closed and (await channel.declare_queue(queue.name, passive=True)).name == queue.name
     step("heartbeats")
 

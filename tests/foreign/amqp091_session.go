@@ -48,7 +48,7 @@ func one(channel *amqp.Channel, queue string) amqp.Delivery {
 
 func main() {
 	own := fmt.Sprint(time.Now().UnixNano())
-	connection, err := amqp.DialConfig(os.Args[1], amqp.Config{Heartbeat: time.Second})
+	connection, err := amqp.DialConfig(os.Args[1], amqp.Config{Heartbeat: 2 * time.Second})
 	ok(err)
 	channel, err := connection.Channel()
 	ok(err)
@@ -121,7 +121,7 @@ func main() {
 	})
 	step("refusals")
 
-	time.Sleep(2500 * time.Millisecond)
+	time.Sleep(4500 * time.Millisecond)
 	_, err = channel.QueueInspect(queue.Name)
 	ok(err)
 	step("heartbeats")

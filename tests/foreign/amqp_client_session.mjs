@@ -7,7 +7,7 @@ import { AMQPClient } from "@cloudamqp/amqp-client";
 const own = randomUUID();
 const step = (name) => console.log(`amqp-client: ${name}`);
 
-const client = new AMQPClient(`${process.argv[2]}?heartbeat=1`);
+const client = new AMQPClient(`${process.argv[2]}?heartbeat=2`);
 const connection = await client.connect();
 const channel = await connection.channel();
 const exchange = `x-${own}`;
@@ -72,7 +72,7 @@ await channel.basicPublish("", name, large);
 assert.deepEqual((await channel.basicGet(name, { noAck: true })).body, large);
 step("a large body");
 
-await after(2500);
+await after(4500);
 assert.equal((await channel.queueDeclare(name, { passive: true })).messageCount, 0);
 step("heartbeats");
 

@@ -9,7 +9,7 @@ const own = randomUUID();
 const step = (name) => console.log(`amqplib: ${name}`);
 const body = (message) => message.content.toString();
 
-const connection = await amqp.connect(`${process.argv[2]}?heartbeat=1`);
+const connection = await amqp.connect(`${process.argv[2]}?heartbeat=2`);
 const channel = await connection.createConfirmChannel();
 const exchange = `x-${own}`;
 await channel.assertExchange(exchange, "topic", { durable: false, autoDelete: true });
@@ -81,7 +81,7 @@ await refused(406, (other) => other.assertExchange(exchange, "fanout", { durable
 await refused(403, (other) => other.assertQueue("amq.mine"));
 step("refusals");
 
-await after(2500);
+await after(4500);
 assert.equal((await channel.checkQueue(queue)).messageCount, 0);
 step("heartbeats");
 

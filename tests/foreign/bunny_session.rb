@@ -31,7 +31,7 @@ def one(queue)
   delivery
 end
 
-connection = Bunny.new(ARGV[0], heartbeat: 1, automatically_recover: false)
+connection = Bunny.new(ARGV[0], heartbeat: 2, automatically_recover: false)
 connection.start
 channel = connection.create_channel
 exchange = channel.topic("x-#{OWN}", auto_delete: true)
@@ -81,7 +81,7 @@ refused(connection, Bunny::PreconditionFailed) { |other| other.fanout("x-#{OWN}"
 refused(connection, Bunny::AccessRefused) { |other| other.queue("amq.mine") }
 step("refusals")
 
-sleep 2.5
+sleep 4.5
 check(connection.open? && queue.message_count.zero?, "it is alive")
 step("heartbeats")
 

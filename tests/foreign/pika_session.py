@@ -7,7 +7,7 @@ import pika
 from pika.exceptions import ChannelClosedByBroker, NackError, UnroutableError
 
 parameters = pika.URLParameters(sys.argv[1])
-parameters.heartbeat = 1
+parameters.heartbeat = 2
 own = uuid.uuid4().hex
 
 
@@ -121,7 +121,7 @@ refused(403, lambda: connection.channel().queue_declare("amq.mine"))
 assert channel.is_open and connection.is_open
 step("refusals")
 
-connection.process_data_events(time_limit=3)
+connection.process_data_events(time_limit=4.5)
 assert connection.is_open and channel.queue_declare(queue, passive=True).method.message_count >= 0
 step("heartbeats")
 
