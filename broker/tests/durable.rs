@@ -67,6 +67,7 @@ fn what_is_durable_comes_back_from_memory() {
 }
 
 #[test]
+#[cfg(feature = "disk")]
 fn what_is_durable_comes_back_from_disk() {
     let folder = std::env::temp_dir().join(format!("hopmq-durable-{}", std::process::id()));
     with(&Broker::open(&folder).unwrap(), fill);
