@@ -236,6 +236,6 @@ mod tests {
         let (size, properties) = Frame::parse(&bytes, &LIMITS).unwrap().unwrap().header().unwrap();
         assert_eq!((size, properties.content_type()), (5, Some("ab")));
         bytes[8] = 0x3d;
-        assert_eq!(Frame::parse(&bytes, &LIMITS).unwrap().unwrap().header().unwrap_err().code(), 502);
+        assert_eq!(Frame::parse(&bytes, &LIMITS).unwrap().unwrap().header().unwrap_err().code(), 505);
     }
 }
