@@ -109,7 +109,7 @@ impl<'a> Frame<'a> {
     /// What a [`Kind::Header`] says of its message: the body's size in bytes, and the properties, undecoded.
     ///
     /// # Errors
-    /// If it is malformed: code 502.
+    /// If it is malformed: code 502; 505 if it is of another class than basic.
     pub fn header(&self) -> Result<(u64, Properties<&'a [u8]>), Error> {
         let payload = self.payload();
         let size = body_size(payload)?;
