@@ -17,7 +17,9 @@ use crate::wait::{wait, wait_within};
 /// fn work(consumer: &mut Consumer) -> hopmq_blocking::Result<()> {
 ///     loop {
 ///         match consumer.next_within(Duration::from_secs(1))? {
-///             Next::Item(delivery) => delivery.ack()?,
+///             Next::Item(delivery) => {
+///                 delivery.ack()?;
+///             }
 ///             Next::Nothing => println!("nothing to do for a second"),
 ///             Next::Ended => return Ok(()),
 ///         }
