@@ -16,16 +16,15 @@ pub(crate) fn run(filters: &[String]) -> Result {
     let mut broker = None;
     steps.run("a RabbitMQ to test against", || rabbitmq::start().map(|started| broker = Some(started)));
     if let Some(broker) = &broker {
-        steps.run("cargo test", || {
-            cargo_test(&["--workspace", "--features", "hopmq-broker/server"], filters, &broker.environment)
-        });
-        for (kind, name) in [
-            ("embedded", "the scenarios on the embedded broker"),
-            ("durable", "the scenarios on the embedded broker with a store"),
+        steps.run("cargo test", || cargo_test(&[], filters, &broker.environment));
+        let doors = ["broker", "blocking", "driver", "executors", "foreign", "smol", "tokio", "transports"];
+        for (kind, name, tests) in [
+            ("embedded", "the scenarios on the embedded broker", &doors[..]),
+            ("durable", "the scenarios on the embedded broker with a store", &["broker", "smol"]),
         ] {
             let embedded = [("HOPMQ_BROKER".to_owned(), kind.to_owned())];
             let environment: Vec<_> = broker.environment.iter().cloned().chain(embedded).collect();
-            steps.run(name, || cargo_test(&["--package", "hopmq-tests"], filters, &environment));
+            steps.run(name, || cargo_test(tests, filters, &environment));
         }
         steps.step("the npm package", || browser::test(filters, &broker.environment));
     }
@@ -35,10 +34,12 @@ pub(crate) fn run(filters: &[String]) -> Result {
     steps.finish("test")
 }
 
-/// Unit tests, scenarios, examples and documentation of the packages.
-fn cargo_test(packages: &[&str], filters: &[String], environment: &[(String, String)]) -> Result {
+/// Unit tests, scenarios, examples and documentation of all packages; or those test programs that are named. Always as
+/// one build of the whole workspace, so that nothing is built twice.
+fn cargo_test(programs: &[&str], filters: &[String], environment: &[(String, String)]) -> Result {
     let mut command = shell::cargo();
-    command.arg("test").args(packages).arg("--no-fail-fast");
+    command.args(["test", "--workspace", "--features", "hopmq-broker/server", "--no-fail-fast"]);
+    command.args(programs.iter().flat_map(|name| ["--test", name]));
     if std::io::stdout().is_terminal() {
         command.args(["--color", "always"]);
     }
