@@ -7,6 +7,8 @@
 //! ```
 
 mod network;
+#[path = "../../../core/tests/common/time.rs"]
+mod time;
 mod world;
 
 use std::cell::RefCell;

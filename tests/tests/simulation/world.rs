@@ -1,19 +1,19 @@
 //! Everything there is in one run: the clock, the network, the broker, and the program's tasks.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use hopmq::{Builder, Connection, Queue, Time, Timer};
+use hopmq::{Builder, Connection, Queue, Time};
 use hopmq_broker::{Broker, Clock};
 
 use crate::network::Network;
+use crate::time::VirtualTime;
 
 /// The world. Clones are the same one.
 #[derive(Clone)]
@@ -54,7 +54,7 @@ impl World {
         let clock = Clock::manual();
         let broker = Broker::builder().clock(&clock).seed(seed).by_hand();
         Self(Rc::new(Inner {
-            time: VirtualTime::default(),
+            time: VirtualTime::new(),
             clock,
             broker,
             network: Network::new(seed),
@@ -86,8 +86,7 @@ impl World {
     }
 
     pub(crate) async fn sleep(&self, time: Duration) {
-        let (mut timer, deadline) = (self.0.time.timer(), self.now() + time);
-        poll_fn(|context| timer.poll_until(deadline, context)).await;
+        self.0.time.sleep(time).await;
     }
 
     /// Connects over the network, and drives the connection.
@@ -244,84 +243,5 @@ impl Random {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (mixed ^ (mixed >> 31)) % limit.max(1)
-    }
-}
-
-/// A clock that stands still until the world turns it.
-#[derive(Clone, Default)]
-struct VirtualTime(Arc<Mutex<Alarms>>);
-
-#[derive(Default)]
-struct Alarms {
-    now: Time,
-    alarms: BTreeMap<(Time, u64), Waker>,
-    serial: u64,
-}
-
-impl VirtualTime {
-    fn lock(&self) -> MutexGuard<'_, Alarms> {
-        self.0.lock().expect("nobody panics with it")
-    }
-
-    fn now(&self) -> Time {
-        self.lock().now
-    }
-
-    fn timer(&self) -> VirtualTimer {
-        VirtualTimer { time: self.clone(), alarm: None }
-    }
-
-    fn next_alarm(&self) -> Option<Time> {
-        self.lock().alarms.keys().next().map(|(time, _)| *time)
-    }
-
-    fn set(&self, now: Time) {
-        let mut inner = self.lock();
-        inner.now = inner.now.max(now);
-        let late = inner.alarms.split_off(&(now, u64::MAX));
-        let due = std::mem::replace(&mut inner.alarms, late);
-        drop(inner);
-        due.into_values().for_each(Waker::wake);
-    }
-}
-
-struct VirtualTimer {
-    time: VirtualTime,
-    alarm: Option<(Time, u64)>,
-}
-
-impl VirtualTimer {
-    fn clear(&mut self) {
-        if let Some(alarm) = self.alarm.take() {
-            let waker = self.time.lock().alarms.remove(&alarm);
-            drop(waker);
-        }
-    }
-}
-
-impl Timer for VirtualTimer {
-    fn clock(&self) -> hopmq::Clock {
-        let time = self.time.clone();
-        hopmq::Clock::new(move || time.now())
-    }
-
-    fn poll_until(&mut self, deadline: Time, context: &mut Context<'_>) -> Poll<()> {
-        self.clear();
-        let mut inner = self.time.lock();
-        if inner.now >= deadline {
-            return Poll::Ready(());
-        }
-        inner.serial += 1;
-        let alarm = (deadline, inner.serial);
-        inner.alarms.insert(alarm, context.waker().clone());
-        drop(inner);
-        self.alarm = Some(alarm);
-        Poll::Pending
-    }
-}
-
-impl Drop for VirtualTimer {
-    fn drop(&mut self) {
-        self.clear();
     }
 }
