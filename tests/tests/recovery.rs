@@ -62,7 +62,7 @@ impl Traffic {
             }
             Ok(())
         }));
-        let publisher = publishing.channel().await?.publisher("", queue.name()).persistent();
+        let publisher = publishing.channel().await?.publisher("", queue.name()).persistent().mandatory();
         for _ in 0..4 {
             let (publisher, ledger, published, stop) = (
                 publisher.clone(),
@@ -109,8 +109,12 @@ impl Traffic {
             task.await?;
         }
         let late = Instant::now() + Duration::from_secs(60);
-        while self.ledger.balance(self.published()).lost > 0 && Instant::now() < late {
+        while self.ledger.balance(self.published()).lost > 0 && Instant::now() < late && !consuming.is_finished() {
             smol::Timer::after(Duration::from_millis(20)).await;
+        }
+        if consuming.is_finished() {
+            consuming.await?;
+            return Err(Failure::new("the consumer ended before the connection did"));
         }
         let balance = self.ledger.balance(self.published());
         println!("{balance:?}");
