@@ -137,7 +137,7 @@ impl Builder {
         let mut reactor = Reactor::new()?;
         let handle = reactor.handle();
         let (core, driver) = reactor.block_on(self.core.connect_on(&handle))?;
-        thread::drive(&core, reactor, driver, self.close_timeout)?;
+        thread::drive(&core, reactor, driver.assisted(), self.close_timeout)?;
         Ok(Connection::new(core))
     }
 }

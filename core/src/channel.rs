@@ -48,7 +48,7 @@ impl ChannelCore {
 
     /// Runs `action` if the channel is open.
     pub(crate) fn with_channel<T>(&self, action: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
-        self.shared().with(|state| {
+        self.shared().with_waiting(|state| {
             if state.channel(self.number, self.serial).is_none() {
                 return Err(self.closed());
             }

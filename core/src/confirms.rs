@@ -187,12 +187,17 @@ impl Confirms {
             }
             return Poll::Pending;
         }
+        if self.failed.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
         Poll::Ready(self.failed.remove(&tag).map_or(Ok(()), Err))
     }
 
     /// Nobody wants to know any more.
     pub(crate) fn forget(&mut self, tag: u64, spent: &mut Vec<Waker>) {
-        self.failed.remove(&tag);
+        if !self.failed.is_empty() {
+            self.failed.remove(&tag);
+        }
         if let Some(place) = tag.checked_sub(self.base).and_then(|index| self.places.get_mut(index as usize))
             && !matches!(place, Place::Settled)
             && let Place::Waiting(waker) = std::mem::replace(place, Place::Unawaited)

@@ -102,7 +102,7 @@ impl Connection {
         let shared = self.shared();
         let deadline = shared.deadline(self.timeout);
         let mut opened = None;
-        let sent = shared.with(|state| {
+        let sent = shared.with_waiting(|state| {
             self.check(state)?;
             let Some(number) = state.free_channel() else {
                 let max = state.recovery.channel_max;

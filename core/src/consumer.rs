@@ -240,7 +240,7 @@ impl Consumer {
         let (key, cost) = (self.key, std::mem::take(&mut self.taken_cost));
         let taken = &mut self.taken;
         let (channel, epoch, resumed) = (&self.channel, &mut self.epoch, &mut self.resumed);
-        let result = self.channel.shared().with(|state| {
+        let result = self.channel.shared().with_waiting(|state| {
             if *epoch != channel.end.epoch() {
                 (*epoch, *resumed) = (channel.end.epoch(), true);
             }

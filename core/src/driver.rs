@@ -48,6 +48,7 @@ pub(crate) struct Link<T: Transport> {
     moved: Moved,
     span: Span,
     alarm: Option<Time>,
+    gathering: Option<Gathering>,
     /// Whether nothing but heartbeats moved since the last alarm.
     quiet: bool,
 }
@@ -56,6 +57,14 @@ pub(crate) struct Link<T: Transport> {
 const TURNS: usize = 32;
 /// Messages that are decoded before the lock is taken to apply them.
 const BATCH: usize = 1024;
+/// What a burst gathers before it is written, in bytes.
+const GATHER: usize = 32 * 1024;
+/// How long it gathers at the most.
+const GATHER_TIME: Duration = Duration::from_millis(1);
+/// Turns in a row with something to write that make a burst.
+const BURST_ROUNDS: usize = 8;
+/// Bytes within [`GATHER_TIME`] with which a burst goes on.
+const BURST_BYTES: u64 = 64 * 1024;
 /// Slices of one vectored write.
 const SLICES: usize = 32;
 
@@ -80,6 +89,7 @@ impl<T: Transport> Link<T> {
             moved: Moved::default(),
             span: debug_span!("amqp"),
             alarm: None,
+            gathering: None,
             quiet: false,
         }
     }
@@ -92,7 +102,7 @@ impl<T: Transport> Link<T> {
         // Whether the transport may have something that it has not promised to wake us for.
         let mut readable = true;
         for round in 0..TURNS {
-            let news = self.turn(round == 0, context)?;
+            let news = self.turn(round, context)?;
             let wrote = match self.write(context) {
                 Ok(wrote) => wrote,
                 Err(error) => return Poll::Ready(Err(self.last_word(error, context))),
@@ -114,12 +124,12 @@ impl<T: Transport> Link<T> {
 
     /// Applies what came, keeps the time, and takes what is to be written. Returns whether there is something to do
     /// that was not before; if there isn't, the handles wake the driver from now on.
-    fn turn(&mut self, first: bool, context: &mut Context<'_>) -> Result<bool> {
+    fn turn(&mut self, round: usize, context: &mut Context<'_>) -> Result<bool> {
         let now = self.shared.clock.now();
-        let limits = &self.shared.limits;
-        let mut state = self.shared.lock();
+        let shared = Arc::clone(&self.shared);
+        let (limits, mut state) = (&shared.limits, shared.lock());
         state.count(&mut self.moved);
-        if first {
+        if round == 0 {
             // Those who may go on have had their turn.
             state.reserved = 0;
         }
@@ -143,8 +153,9 @@ impl<T: Transport> Link<T> {
         let result = result.and_then(|()| state.tick(now)).and_then(|()| self.stalled.check(now, limits, &state));
         self.receiver.set_limits(state.proto.receive_limits());
         let mut news = false;
-        if self.transmit.is_empty() {
+        if self.transmit.is_empty() && !self.gathers(&mut state, round, now) {
             news = state.proto.poll_transmit(now, &mut self.transmit);
+            state.taken = state.stats.published;
             state.make_room(limits.high_water);
         }
         let was_full = std::mem::replace(&mut self.full, state.is_full(limits.receive_limit));
@@ -153,6 +164,7 @@ impl<T: Transport> Link<T> {
         state.stalled = !self.transmit.is_empty();
         if !news {
             let own = self.stalled.deadline(limits, &state).into_iter().chain(self.refresh.deadline());
+            let own = own.chain(self.gathering.as_ref().map(|gathering| gathering.until));
             self.alarm = state.next_deadline().into_iter().chain(own).min();
             state.sleep(context.waker(), self.alarm);
         }
@@ -162,6 +174,26 @@ impl<T: Transport> Link<T> {
         self.spent.clear();
         self.wakes.drain(..).for_each(Waker::wake);
         result.map(|()| news)
+    }
+
+    /// Whether what is queued is left to grow: while a burst lasts, small writes would only be in its way. Each poll
+    /// writes what it finds; what comes meanwhile waits for the next, a buffer later or [`GATHER_TIME`].
+    fn gathers(&mut self, state: &mut State, round: usize, now: Time) -> bool {
+        let sent = self.moved.total;
+        let goes_on = match &self.gathering {
+            Some(gathering) => now < gathering.until || sent - gathering.sent >= BURST_BYTES,
+            None => round >= BURST_ROUNDS && state.assisted,
+        };
+        if !goes_on || state.closing.is_some() || !state.up {
+            self.gathering = None;
+            state.gather = 0;
+            return false;
+        }
+        if self.gathering.as_ref().is_none_or(|gathering| now >= gathering.until) {
+            self.gathering = Some(Gathering { until: now + GATHER_TIME, sent });
+        }
+        state.gather = GATHER;
+        round > 0 && state.proto.queued() < GATHER
     }
 
     /// Waits for the next deadline, or whatever comes first.
@@ -343,9 +375,19 @@ impl Stall {
     }
 }
 
+/// A burst of output.
+struct Gathering {
+    /// Until when what is queued may wait.
+    until: Time,
+    /// Bytes that had been sent when the present interval began.
+    sent: u64,
+}
+
 /// What moved since the counters were last updated.
 #[derive(Debug, Default)]
 struct Moved {
+    /// Bytes that were sent on this link.
+    total: u64,
     bytes_sent: u64,
     writes: u64,
     bytes_received: u64,
@@ -354,6 +396,7 @@ struct Moved {
 
 impl Moved {
     fn sent(&mut self, count: usize) {
+        self.total += count as u64;
         self.bytes_sent += count as u64;
         self.writes += 1;
     }
@@ -366,7 +409,9 @@ impl Moved {
 
 impl State {
     fn count(&mut self, moved: &mut Moved) {
-        let Moved { bytes_sent, writes, bytes_received, reads } = std::mem::take(moved);
+        let total = moved.total;
+        let Moved { bytes_sent, writes, bytes_received, reads, .. } =
+            std::mem::replace(moved, Moved { total, ..Moved::default() });
         self.stats.bytes_sent += bytes_sent;
         self.stats.writes += writes;
         self.stats.bytes_received += bytes_received;

@@ -163,6 +163,7 @@
 #[cfg(test)]
 extern crate self as hopmq;
 
+mod assist;
 mod auth;
 mod builder;
 mod channel;
@@ -213,6 +214,7 @@ mod uri;
 #[cfg(all(feature = "websocket", any(feature = "net", feature = "tokio")))]
 mod websocket;
 
+pub use assist::{Assistable, AssistedDriver};
 pub use builder::Builder;
 pub use channel::{Channel, Returns};
 pub use connection::Connection;

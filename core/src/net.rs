@@ -33,7 +33,7 @@ impl Builder {
         let (executor, reactor) = driver_thread()?;
         let builder = self.clone();
         let (connection, driver) = executor.spawn(async move { builder.connect_on(reactor).await }).await?;
-        executor.spawn(driver).detach();
+        executor.spawn(driver.assisted()).detach();
         Ok(connection)
     }
 

@@ -197,11 +197,11 @@ impl<'a> Publish<'a> {
         let channel = self.channel;
         let mut attempt = Attempt::new(self, true);
         poll_fn(move |context| {
-            let tag = ready!(attempt.poll(context))?;
+            let (tag, count) = ready!(attempt.poll(context))?;
             let (core, timeout) = (Arc::clone(channel.core()), channel.timeout());
             // What `within` says holds for the wait for room and the confirm together.
             let deadline = attempt.place.filter(|_| timeout.is_some()).map(|(_, deadline)| deadline);
-            Poll::Ready(Ok(Confirm { core, tag, timeout, deadline, alarm: None, settled: false }))
+            Poll::Ready(Ok(Confirm { core, tag, count, timeout, deadline, alarm: None, settled: false }))
         })
     }
 }
@@ -233,14 +233,14 @@ impl<'a> Attempt<'a> {
         Self { publish, confirm, waiting: None, place: None, admitted: false }
     }
 
-    /// Ready with the tag of the publish, or zero if the channel doesn't count.
+    /// Ready with the tag of the publish, or zero if the channel doesn't count, and which one of the connection it is.
     #[inline]
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<u64>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(u64, u64)>> {
         let channel = self.publish.channel;
         let shared = channel.core().shared();
         loop {
             if let Some(key) = self.waiting {
-                let room = ready!(shared.with(|state| state.poll_request(key, context.waker())));
+                let room = ready!(shared.with_waiting(|state| state.poll_request(key, context.waker())));
                 self.waiting = None;
                 if let Err(error) = room {
                     shared.with(|state| self.leave(state));
@@ -249,7 +249,7 @@ impl<'a> Attempt<'a> {
                 self.admitted = true;
             }
             match shared.with(|state| self.publish(state)) {
-                Ok(Some(tag)) => return Poll::Ready(Ok(tag)),
+                Ok(Some(published)) => return Poll::Ready(Ok(published)),
                 Ok(None) => {
                     let deadline = channel.deadline();
                     shared.with(|state| self.wait(state, deadline));
@@ -288,7 +288,7 @@ impl<'a> Attempt<'a> {
 
     /// Publishes if there is room.
     #[inline]
-    fn publish(&mut self, state: &mut State) -> Result<Option<u64>> {
+    fn publish(&mut self, state: &mut State) -> Result<Option<(u64, u64)>> {
         let core = self.publish.channel.core();
         let number = core.number;
         let high_water = core.shared().limits.high_water;
@@ -342,11 +342,12 @@ impl<'a> Attempt<'a> {
             }
         };
         state.stats.published += 1;
+        let count = state.stats.published;
         if tag.is_none() {
-            return Ok(Some(0));
+            return Ok(Some((0, count)));
         }
         state.unconfirmed += 1;
-        Ok(Some(channel.confirms.push(self.confirm)))
+        Ok(Some((channel.confirms.push(self.confirm), count)))
     }
 }
 
@@ -379,6 +380,8 @@ fn usage(error: hopmq_proto::Error) -> Error {
 pub struct Confirm {
     core: Arc<ChannelCore>,
     tag: u64,
+    /// Which one it is of all publishes of the connection.
+    count: u64,
     timeout: Option<Duration>,
     /// The deadline, if it began to run before the message was sent.
     deadline: Option<Time>,
@@ -389,25 +392,25 @@ pub struct Confirm {
 
 impl Confirm {
     fn poll_outcome(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
-        let core = Arc::clone(&self.core);
-        let known = core.shared().with(|state| {
+        let Self { core, tag, count, timeout, deadline, alarm, .. } = self;
+        let known = core.shared().with_waiting_for(*count, |state| {
             let channel = match state.channels.get_mut(usize::from(core.number)) {
                 Some(Some(channel)) if channel.serial == core.serial => channel,
                 _ => return None,
             };
             let waker = context.waker();
-            let outcome = channel.confirms.poll(self.tag, waker, &mut state.spent);
+            let outcome = channel.confirms.poll(*tag, waker, &mut state.spent);
             if outcome.is_ready() {
                 return Some(outcome);
             }
-            let alarm = *self.alarm.get_or_insert_with(|| {
-                let timeout = self.timeout.unwrap_or(core.shared().limits.confirm_timeout);
-                let deadline = self.deadline.unwrap_or_else(|| core.shared().clock.now() + timeout);
+            let alarm = *alarm.get_or_insert_with(|| {
+                let timeout = timeout.unwrap_or(core.shared().limits.confirm_timeout);
+                let deadline = deadline.unwrap_or_else(|| core.shared().clock.now() + timeout);
                 state.insert_request(core.number, RequestKind::Confirm, deadline)
             });
             Some(state.poll_request(alarm, waker).map(|late| late.map(drop)))
         });
-        known.unwrap_or_else(|| Poll::Ready(core.end.outcome(self.tag)))
+        known.unwrap_or_else(|| Poll::Ready(core.end.outcome(*tag)))
     }
 }
 

@@ -48,7 +48,6 @@ use crate::timer::{Clock, Timer};
 pub struct Reactor {
     poll: mio::Poll,
     events: Events,
-    unpark: Arc<Unpark>,
     handle: ReactorHandle,
 }
 
@@ -60,6 +59,7 @@ pub struct ReactorHandle {
 }
 
 struct Core {
+    unpark: Arc<Unpark>,
     registry: Registry,
     table: Mutex<Table>,
 }
@@ -92,13 +92,8 @@ impl Reactor {
         let waker = mio::Waker::new(poll.registry(), WAKER).map_err(failed)?;
         let registry = poll.registry().try_clone().map_err(failed)?;
         let unpark = Unpark { notified: AtomicBool::new(false), asleep: AtomicBool::new(false), waker };
-        let core = Core { registry, table: Mutex::default() };
-        Ok(Self {
-            poll,
-            events: Events::with_capacity(EVENTS),
-            unpark: Arc::new(unpark),
-            handle: ReactorHandle { core: Arc::new(core) },
-        })
+        let core = Core { unpark: Arc::new(unpark), registry, table: Mutex::default() };
+        Ok(Self { poll, events: Events::with_capacity(EVENTS), handle: ReactorHandle { core: Arc::new(core) } })
     }
 
     /// What connections are made with.
@@ -112,12 +107,13 @@ impl Reactor {
     /// If the system refuses to wait for events, which is a bug.
     pub fn block_on<F: Future>(&mut self, future: F) -> F::Output {
         let mut future = pin!(future);
-        let waker = Waker::from(Arc::clone(&self.unpark));
+        let unpark = Arc::clone(&self.handle.core.unpark);
+        let waker = Waker::from(Arc::clone(&unpark));
         let mut context = Context::from_waker(&waker);
-        self.unpark.notified.store(true, Ordering::SeqCst);
+        unpark.notified.store(true, Ordering::SeqCst);
         loop {
             for _ in 0..POLLS {
-                if !self.unpark.notified.swap(false, Ordering::SeqCst) {
+                if !unpark.notified.swap(false, Ordering::SeqCst) {
                     break;
                 }
                 if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
@@ -130,15 +126,17 @@ impl Reactor {
 
     /// Waits until something happens, and wakes whom it concerns.
     fn turn(&mut self) {
+        let unpark = &self.handle.core.unpark;
+        // From here on, whoever notifies it or sets an alarm ends the wait.
+        unpark.asleep.store(true, Ordering::SeqCst);
         let alarm = self.handle.table().alarms.first_key_value().map(|((due, _), _)| *due);
-        self.unpark.asleep.store(true, Ordering::SeqCst);
-        let patience = if self.unpark.notified.load(Ordering::SeqCst) {
+        let patience = if unpark.notified.load(Ordering::SeqCst) {
             Some(Duration::ZERO)
         } else {
             alarm.map(|due| due.saturating_duration_since(Instant::now()))
         };
         let polled = self.poll.poll(&mut self.events, patience);
-        self.unpark.asleep.store(false, Ordering::SeqCst);
+        unpark.asleep.store(false, Ordering::SeqCst);
         match polled {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Interrupted => return,
@@ -250,6 +248,13 @@ impl Wake for Unpark {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.notified.store(true, Ordering::SeqCst);
+        self.interrupt();
+    }
+}
+
+impl Unpark {
+    /// Ends the wait of the thread, if it waits.
+    fn interrupt(&self) {
         if self.asleep.swap(false, Ordering::SeqCst) {
             // It fails when the system is out of memory; the thread then wakes with its next event or alarm.
             let _ = self.waker.wake();
@@ -458,8 +463,13 @@ impl Timer for ReactorTimer {
         table.serial += 1;
         let alarm = (due, table.serial);
         table.alarms.insert(alarm, context.waker().clone());
+        let first = table.alarms.first_key_value().is_some_and(|(first, _)| *first == alarm);
         drop(table);
         self.armed = Some(alarm);
+        if first {
+            // The thread may wait already, and for longer.
+            self.reactor.core.unpark.interrupt();
+        }
         Poll::Pending
     }
 }
@@ -477,113 +487,4 @@ impl fmt::Debug for ReactorTimer {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::TcpListener;
-    use std::thread;
-
-    use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
-
-    use super::*;
-
-    fn pair() -> (Reactor, Socket<TcpStream>, std::net::TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a port");
-        let address = listener.local_addr().expect("it is bound");
-        let mut reactor = Reactor::new().expect("an event queue");
-        let handle = reactor.handle();
-        let socket = reactor.block_on(handle.connect(address)).expect("somebody listens");
-        let (peer, _) = listener.accept().expect("it is connected");
-        (reactor, socket, peer)
-    }
-
-    #[test]
-    fn the_end_is_seen_behind_the_last_bytes() {
-        let (mut reactor, mut socket, mut peer) = pair();
-        peer.write_all(b"last words").expect("there is room");
-        drop(peer);
-        let mut bytes = [0; 64];
-        assert_eq!(reactor.block_on(socket.read(&mut bytes)).expect("it came"), 10);
-        assert_eq!(reactor.block_on(socket.read(&mut bytes)).expect("it ended"), 0);
-    }
-
-    #[test]
-    fn a_full_socket_goes_on_when_it_is_drained() {
-        const SIZE: usize = 32 << 20;
-        let (mut reactor, mut socket, mut peer) = pair();
-        let drained = thread::spawn(move || io::copy(&mut peer, &mut io::sink()).expect("it is read to its end"));
-        reactor
-            .block_on(async {
-                socket.write_all(&vec![7; SIZE]).await?;
-                socket.close().await
-            })
-            .expect("it is written");
-        assert_eq!(drained.join().expect("it ends"), SIZE as u64);
-    }
-
-    #[test]
-    fn other_threads_wake_it() {
-        let mut reactor = Reactor::new().expect("an event queue");
-        for round in 0..1000 {
-            let (sender, receiver) = handover();
-            let thread = thread::spawn(move || sender(round));
-            assert_eq!(reactor.block_on(receiver), round);
-            thread.join().expect("it ends");
-        }
-    }
-
-    /// A value that one thread gives and a future takes.
-    fn handover() -> (impl FnOnce(u32) + Send, impl Future<Output = u32>) {
-        let slot = Arc::new(Mutex::new((None, None::<Waker>)));
-        let theirs = Arc::clone(&slot);
-        let give = move |value| {
-            let mut slot = theirs.lock().expect("nobody panics");
-            slot.0 = Some(value);
-            if let Some(waker) = slot.1.take() {
-                waker.wake();
-            }
-        };
-        let take = poll_fn(move |context| {
-            let mut slot = slot.lock().expect("nobody panics");
-            slot.1 = Some(context.waker().clone());
-            slot.0.take().map_or(Poll::Pending, Poll::Ready)
-        });
-        (give, take)
-    }
-
-    #[test]
-    fn alarms_ring_when_they_are_due_and_are_gone_when_dropped() {
-        let mut reactor = Reactor::new().expect("an event queue");
-        let handle = reactor.handle();
-        let sleep = |time| {
-            let handle = &handle;
-            async move {
-                let start = Instant::now();
-                handle.sleep(time).await;
-                assert!(start.elapsed() >= time);
-            }
-        };
-        let [a, b, c] = [30, 10, 20].map(Duration::from_millis).map(sleep);
-        reactor.block_on(future::zip(a, future::zip(b, c)));
-        assert_eq!(handle.table().alarms.len(), 0);
-        let mut timer = ReactorTimer::new(&handle);
-        let late = Time::from_epoch(Duration::from_secs(1000));
-        reactor.block_on(poll_fn(|context| {
-            assert!(timer.poll_until(late, context).is_pending());
-            Poll::Ready(())
-        }));
-        assert_eq!(handle.table().alarms.len(), 1);
-        drop(timer);
-        assert_eq!(handle.table().alarms.len(), 0);
-    }
-
-    #[test]
-    fn nobody_listening_is_an_error() {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a port");
-        let address = listener.local_addr().expect("it is bound");
-        drop(listener);
-        let mut reactor = Reactor::new().expect("an event queue");
-        let handle = reactor.handle();
-        let refused = reactor.block_on(handle.connect(address)).err().expect("nobody listens");
-        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
-        assert_eq!(handle.table().sources.iter().flatten().count(), 0);
-    }
-}
+mod tests;

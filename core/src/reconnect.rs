@@ -112,6 +112,10 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
         }
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// Does `action` under the lock, and wakes outside of it.
     fn with<V>(&self, action: impl FnOnce(&mut State) -> V) -> V {
         let mut state = self.shared.lock();

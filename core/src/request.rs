@@ -74,7 +74,7 @@ impl<T> Future for Request<T> {
         let this = &mut *self;
         let outcome = match &this.state {
             Progress::Waiting { shared, key } => {
-                let outcome = ready!(shared.with(|state| state.poll_request(*key, context.waker())));
+                let outcome = ready!(shared.with_waiting(|state| state.poll_request(*key, context.waker())));
                 this.state = Progress::Done;
                 outcome
             }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use hopmq_proto::Time;
 
+use crate::assist::Assistant;
 use crate::events::{Event, Subscribers};
 use crate::recovery::Recovery;
 use crate::recovery::outage::Recovering;
@@ -37,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     /// Why the connection ended.
     ended: OnceLock<Error>,
+    /// The driver, if it may be polled by whoever waits for it.
+    assistant: OnceLock<Assistant>,
 }
 
 /// Bounds on time and memory.
@@ -66,6 +69,12 @@ pub(crate) struct State {
     pub(crate) alarm: Time,
     /// The driver is to be woken even if it has nothing to write.
     pub(crate) nudge: bool,
+    /// Publishes that were taken to be written.
+    pub(crate) taken: u64,
+    /// Output that is left to grow before the driver is woken for it, in bytes.
+    pub(crate) gather: usize,
+    /// Those who wait poll the driver themselves.
+    pub(crate) assisted: bool,
     /// The transport is full: waking the driver for more output is of no use.
     pub(crate) stalled: bool,
     pub(crate) requests: Slots<Request>,
@@ -151,6 +160,9 @@ impl Shared {
             driver: None,
             alarm: Time::ZERO,
             nudge: false,
+            taken: 0,
+            gather: 0,
+            assisted: false,
             stalled: false,
             requests: Slots::default(),
             deadlines: BTreeSet::new(),
@@ -177,7 +189,7 @@ impl Shared {
             wakes: Vec::new(),
             spent: Vec::new(),
         };
-        Arc::new(Self { state: Mutex::new(state), clock, limits, ended: OnceLock::new() })
+        Arc::new(Self { state: Mutex::new(state), clock, limits, ended: OnceLock::new(), assistant: OnceLock::new() })
     }
 
     #[inline]
@@ -190,22 +202,64 @@ impl Shared {
     pub(crate) fn with<T>(&self, action: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();
         let result = action(&mut state);
-        let writable = state.proto.queued() > 0 && !state.stalled;
+        let (gather, full) = (state.gather, state.gather > 0);
+        self.unlock(state, gather, full);
+        result
+    }
+
+    /// The same for somebody who is about to wait for the broker: nothing is left to be gathered, and the driver is
+    /// polled right here if it may be.
+    #[inline]
+    pub(crate) fn with_waiting<T>(&self, action: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        let result = action(&mut state);
+        self.unlock(state, 0, true);
+        result
+    }
+
+    /// The same for somebody who waits for the fate of a publish, the `count`-th: what came after it need not hurry.
+    #[inline]
+    pub(crate) fn with_waiting_for<T>(&self, count: u64, action: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        let result = action(&mut state);
+        let (gather, here) = if count > state.taken { (0, true) } else { (state.gather, state.gather > 0) };
+        self.unlock(state, gather, here);
+        result
+    }
+
+    #[inline]
+    fn unlock(&self, mut state: MutexGuard<'_, State>, gather: usize, here: bool) {
+        let writable = state.proto.queued() > gather && !state.stalled;
         let readable = state.full && !state.is_full(self.limits.receive_limit);
         let wanted = state.nudge || writable || readable;
         let driver = if wanted { state.driver.take() } else { None };
         if driver.is_some() || !state.wakes.is_empty() || !state.spent.is_empty() {
-            Self::wake(state, driver);
+            self.wake(state, driver, here);
         }
-        result
     }
 
     #[cold]
-    fn wake(mut state: MutexGuard<'_, State>, driver: Option<Waker>) {
+    fn wake(&self, mut state: MutexGuard<'_, State>, driver: Option<Waker>, here: bool) {
         let (wakes, spent) = (std::mem::take(&mut state.wakes), std::mem::take(&mut state.spent));
+        let here = here && state.up && state.assisted;
         drop(state);
         drop(spent);
-        driver.into_iter().chain(wakes).for_each(Waker::wake);
+        wakes.into_iter().for_each(Waker::wake);
+        if let Some(driver) = driver
+            && !(here && self.assist())
+        {
+            driver.wake();
+        }
+    }
+
+    fn assist(&self) -> bool {
+        self.assistant.get().and_then(Assistant::upgrade).is_some_and(|assistant| assistant.assist())
+    }
+
+    /// Has the driver polled by whoever waits for it. The first one counts.
+    pub(crate) fn assist_by(&self, assistant: Assistant) {
+        let first = self.assistant.set(assistant).is_ok();
+        self.lock().assisted |= first;
     }
 
     /// Why the connection ended; for a connection that has.

@@ -93,6 +93,7 @@ impl State {
         self.opened = false;
         self.full = false;
         self.stalled = true;
+        self.gather = 0;
         self.condemn();
         self.recovery.replay = None;
         self.recovery.handshake = None;

@@ -1,0 +1,182 @@
+//! Drivers that the connection's handles poll too.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use hopmq::{AssistedDriver, Channel, Connection, Driver};
+
+use crate::common::{Slice, Transport, VirtualTimer, World, poll_once};
+
+type Assisted = AssistedDriver<Driver<Transport, VirtualTimer>>;
+
+/// The driver's own thread, which does nothing until the test lets it.
+struct Thread {
+    driver: Assisted,
+    woken: Arc<Counter>,
+}
+
+#[derive(Default)]
+struct Counter(AtomicUsize);
+
+impl Wake for Counter {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Thread {
+    fn poll(&mut self) -> Poll<()> {
+        self.woken.0.store(0, Ordering::SeqCst);
+        let waker = Waker::from(Arc::clone(&self.woken));
+        Pin::new(&mut self.driver).poll(&mut Context::from_waker(&waker))
+    }
+
+    fn wakes(&self) -> usize {
+        self.woken.0.load(Ordering::SeqCst)
+    }
+
+    /// Polls as often as it is woken.
+    fn settle(&mut self, world: &mut World) {
+        loop {
+            world.settle();
+            if self.wakes() == 0 {
+                return;
+            }
+            assert!(self.poll().is_pending());
+        }
+    }
+}
+
+/// A connection with a channel, and its driver's thread at rest.
+fn open(world: &mut World) -> (Connection, Channel, Thread) {
+    let (connection, driver) = world.handshake(&Connection::builder()).unwrap();
+    let mut thread = Thread { driver: driver.assisted(), woken: Arc::default() };
+    assert!(thread.poll().is_pending());
+    let mut opening = connection.channel();
+    thread.settle(world);
+    let Poll::Ready(Ok(channel)) = poll_once(&mut opening) else { panic!("the server answers") };
+    (connection, channel, thread)
+}
+
+#[test]
+fn a_request_is_written_by_whoever_makes_it_and_its_answer_is_the_threads() {
+    let mut world = World::new();
+    let (_connection, channel, mut thread) = open(&mut world);
+    let before = world.server.wire.written_by_client();
+    let mut declaring = channel.queue("q").declare();
+    assert!(world.server.wire.written_by_client() > before, "it is on its way");
+    assert_eq!(thread.wakes(), 0, "without the thread");
+    assert!(poll_once(&mut declaring).is_pending());
+    world.settle();
+    assert_eq!(thread.wakes(), 1, "the answer is for the thread to read");
+    thread.settle(&mut world);
+    assert!(matches!(poll_once(&mut declaring), Poll::Ready(Ok(_))));
+}
+
+#[test]
+fn a_publish_wakes_the_thread_and_who_waits_for_its_confirm_writes_it() {
+    let mut world = World::new();
+    let (_connection, channel, mut thread) = open(&mut world);
+    let before = world.server.wire.written_by_client();
+    let Poll::Ready(Ok(mut confirm)) = poll_once(&mut channel.publish("", "q", "x").confirm_later()) else {
+        panic!("there is room")
+    };
+    assert_eq!(world.server.wire.written_by_client(), before);
+    assert_eq!(thread.wakes(), 1);
+    thread.settle(&mut world);
+    assert!(matches!(poll_once(&mut confirm), Poll::Ready(Ok(()))));
+    let before = world.server.wire.written_by_client();
+    let mut both = channel.publish("", "q", "y").confirm();
+    assert!(poll_once(&mut both).is_pending());
+    thread.settle(&mut world);
+    assert!(world.server.wire.written_by_client() > before);
+    assert!(matches!(poll_once(&mut both), Poll::Ready(Ok(()))));
+}
+
+/// Makes a request when it is woken.
+struct Asks(Channel, Mutex<Option<hopmq::Request<hopmq::Queue>>>);
+
+impl Wake for Asks {
+    fn wake(self: Arc<Self>) {
+        *self.1.lock().unwrap() = Some(self.0.queue("second").declare());
+    }
+}
+
+#[test]
+fn a_request_that_is_made_while_the_driver_is_polled_wakes_its_thread() {
+    let mut world = World::new();
+    let (_connection, channel, mut thread) = open(&mut world);
+    let asks = Arc::new(Asks(channel.clone(), Mutex::default()));
+    let mut first = channel.queue("first").declare();
+    assert!(Pin::new(&mut first).poll(&mut Context::from_waker(&Waker::from(Arc::clone(&asks)))).is_pending());
+    thread.settle(&mut world);
+    let mut second = asks.1.lock().unwrap().take().expect("the answer has woken it");
+    assert!(matches!(poll_once(&mut second), Poll::Ready(Ok(_))));
+}
+
+#[test]
+fn a_burst_is_gathered_for_a_buffer_or_a_millisecond_and_not_for_who_waits() {
+    let mut world = World::new();
+    let (_connection, channel, mut thread) = open(&mut world);
+    // The driver has so much to do that a burst is taken to be under way.
+    world.server.wire.slice(&Slice::Bytes(1));
+    let mut declaring = channel.queue("q").declare();
+    thread.settle(&mut world);
+    assert!(matches!(poll_once(&mut declaring), Poll::Ready(Ok(_))));
+    world.server.wire.slice(&Slice::Whole);
+    let publish = |bytes: usize| {
+        let sent = poll_once(&mut channel.publish("", "elsewhere", vec![0; bytes]).send());
+        assert!(matches!(sent, Poll::Ready(Ok(()))));
+    };
+    let before = world.server.wire.written_by_client();
+    publish(100);
+    assert_eq!((world.server.wire.written_by_client(), thread.wakes()), (before, 0), "it is gathered");
+    world.advance(Duration::from_millis(1));
+    thread.settle(&mut world);
+    assert!(world.server.wire.written_by_client() > before, "for a millisecond");
+
+    world.server.wire.slice(&Slice::Bytes(1));
+    let mut declaring = channel.queue("q").declare();
+    thread.settle(&mut world);
+    assert!(matches!(poll_once(&mut declaring), Poll::Ready(Ok(_))));
+    world.server.wire.slice(&Slice::Whole);
+    let before = world.server.wire.written_by_client();
+    for _ in 0..6 {
+        publish(5000);
+    }
+    assert_eq!((world.server.wire.written_by_client(), thread.wakes()), (before, 0), "30 kB are gathered");
+    publish(5000);
+    assert!(world.server.wire.written_by_client() > before + 35_000, "whoever fills the buffer writes it");
+    assert_eq!(thread.wakes(), 0);
+    let before = world.server.wire.written_by_client();
+    publish(100);
+    assert_eq!(world.server.wire.written_by_client(), before, "the next is gathered again");
+    let mut declaring = channel.queue("q").declare();
+    assert!(world.server.wire.written_by_client() > before + 100, "who waits lets nothing wait");
+    thread.settle(&mut world);
+    assert!(matches!(poll_once(&mut declaring), Poll::Ready(Ok(_))));
+}
+
+#[test]
+fn a_driver_that_ends_on_a_handles_thread_ends_on_its_own() {
+    let mut world = World::new();
+    let (connection, channel, mut thread) = open(&mut world);
+    world.server.wire.reset();
+    let mut declaring = channel.queue("q").declare();
+    assert!(thread.wakes() > 0, "its thread is woken");
+    assert!(thread.poll().is_ready());
+    assert!(matches!(poll_once(&mut declaring), Poll::Ready(Err(_))));
+    assert!(!connection.is_open());
+}
+
+#[test]
+fn a_driver_that_is_dropped_ends_the_connection_though_handles_know_it() {
+    let mut world = World::new();
+    let (connection, channel, thread) = open(&mut world);
+    drop(thread);
+    assert!(!connection.is_open());
+    assert!(matches!(poll_once(&mut channel.queue("q").declare()), Poll::Ready(Err(_))));
+}
