@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::embedded::embedded;
@@ -21,6 +21,14 @@ pub struct Broker {
     http: String,
     ctl: String,
     xtask: String,
+    /// It was stopped, and is to be started again.
+    stopped: Mutex<Option<Stopped>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Stopped {
+    Killed,
+    Application,
 }
 
 /// The broker under test.
@@ -43,6 +51,7 @@ pub fn broker() -> &'static Broker {
             http: variable("RABBITMQ_HTTP"),
             ctl: variable("HOPMQ_RABBITMQCTL"),
             xtask: variable("HOPMQ_XTASK"),
+            ..Broker::default()
         },
     })
 }
@@ -89,20 +98,56 @@ impl Broker {
         }
     }
 
-    /// Ends the broker as a power cut would. Call [`Broker::resume`] afterwards, whatever happens.
+    /// Ends the broker as `kill -9` does. [`Broker::revive`] starts it again, over its data; the harness does so
+    /// where a scenario fails before.
+    ///
+    /// RabbitMQ 3.10 grants a declaration when its transaction is on disk, which its database, Mnesia, takes back at
+    /// the next start unless the decision to commit it is there too, and that may be written seconds later on a busy
+    /// machine. This waits for it, so that what was declared before is there afterwards.
     ///
     /// # Errors
     /// If it can't be done.
     pub fn kill(&self) -> Outcome {
+        self.ctl(&["eval", "sys:get_state(mnesia_recover), mnesia:sync_log()."])?;
+        *self.stopped() = Some(Stopped::Killed);
         self.xtask("kill")
     }
 
-    /// Starts the broker that was killed again, over its data.
+    /// Stops RabbitMQ, but not its node: [`Broker::revive`] starts it again.
+    ///
+    /// # Errors
+    /// If it can't be done.
+    pub fn stop(&self) -> Outcome {
+        *self.stopped() = Some(Stopped::Application);
+        self.ctl(&["stop_app"]).map(drop)
+    }
+
+    /// Starts a broker that was stopped or killed again; nothing is done about one that runs.
+    ///
+    /// The only member of a quorum queue may wait for ever for a leader that it alone can be, after a restart of
+    /// RabbitMQ 3.10 ([#10070](https://github.com/rabbitmq/rabbitmq-server/issues/10070)). So each is told to hold an
+    /// election.
     ///
     /// # Errors
     /// If it does not answer.
-    pub fn resume(&self) -> Outcome {
-        self.xtask("resume")
+    pub fn revive(&self) -> Outcome {
+        // Whoever comes meanwhile waits until it is done.
+        let mut stopped = self.stopped();
+        match *stopped {
+            Some(Stopped::Killed) => self.xtask("resume")?,
+            Some(Stopped::Application) => drop(self.ctl(&["start_app"])?),
+            None => return Ok(()),
+        }
+        *stopped = None;
+        self.ctl(&[
+            "eval",
+            "[ra:trigger_election(amqqueue:get_pid(Q)) || Q <- rabbit_amqqueue:list(), amqqueue:is_quorum(Q)].",
+        ])?;
+        Ok(())
+    }
+
+    fn stopped(&self) -> MutexGuard<'_, Option<Stopped>> {
+        self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn xtask(&self, command: &str) -> Outcome {

@@ -46,6 +46,19 @@ impl Harness {
 /// # Panics
 /// If it fails, panics, or is not done in time.
 pub fn run(scenario: &'static str, alone: bool, body: impl FnOnce(Harness) -> Outcome + Send + 'static) {
+    run_for(DEADLINE, scenario, alone, body);
+}
+
+/// Runs a scenario that may take so long.
+///
+/// # Panics
+/// As [`run`] does.
+pub fn run_for(
+    deadline: Duration,
+    scenario: &'static str,
+    alone: bool,
+    body: impl FnOnce(Harness) -> Outcome + Send + 'static,
+) {
     static TURN: RwLock<()> = RwLock::new(());
     if let Some(why) = embedded::why_not(scenario) {
         eprintln!("{scenario} is not for the embedded broker: {why}");
@@ -64,15 +77,19 @@ pub fn run(scenario: &'static str, alone: bool, body: impl FnOnce(Harness) -> Ou
         let _ = sender.send(outcome);
     };
     thread::Builder::new().name(scenario.to_owned()).spawn(work).expect("the system has a thread for a scenario");
-    let outcome = receiver.recv_timeout(DEADLINE);
+    let outcome = receiver.recv_timeout(deadline);
     let names = std::mem::take(&mut *names.lock().unwrap_or_else(PoisonError::into_inner));
+    // Those that come afterwards need it.
+    if let Err(failure) = broker().revive() {
+        eprintln!("the broker does not come back: {failure}");
+    }
     // What can't be deleted (another connection's exclusive queue) is no fault of the scenario.
     let _ = block_on(clean_up(&names));
     match outcome {
         Ok(Ok(Ok(()))) => {}
         Ok(Ok(Err(failure))) => panic!("{scenario} failed: {failure}"),
         Ok(Err(panic)) => resume_unwind(panic),
-        Err(_) => panic!("{scenario} was not done within {DEADLINE:?}"),
+        Err(_) => panic!("{scenario} was not done within {deadline:?}"),
     }
 }
 

@@ -10,7 +10,8 @@ pub mod macros;
 pub mod peer;
 pub mod proxy;
 pub mod relay;
+pub mod traffic;
 
 pub use broker::{Alarm, Broker, broker};
 pub use failure::{Failure, Outcome};
-pub use harness::{Harness, run};
+pub use harness::{Harness, run, run_for};

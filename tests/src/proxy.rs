@@ -3,12 +3,16 @@
 //! Owns a listener and two threads for each connection. It knows nothing of AMQP. A fault concerns the connections that
 //! there are; those that come afterwards are served, unless the proxy is [down](Proxy::down).
 
+use std::future::poll_fn;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, Waker};
 use std::thread;
 use std::time::Duration;
+
+use crate::Outcome;
 
 /// The proxy. See the [module's documentation](self).
 #[derive(Debug)]
@@ -24,6 +28,8 @@ struct Shared {
     down: AtomicBool,
     ended: AtomicBool,
     accepted: AtomicUsize,
+    /// Who waits for more.
+    waiting: Mutex<Vec<Waker>>,
     /// What the next connections may carry in each direction; 0 is without limit.
     allowance: AtomicU64,
 }
@@ -59,6 +65,7 @@ impl Proxy {
             down: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             accepted: AtomicUsize::new(0),
+            waiting: Mutex::default(),
             allowance: AtomicU64::new(0),
         });
         let accepting = Arc::clone(&shared);
@@ -74,6 +81,19 @@ impl Proxy {
     /// How many connections it had so far.
     pub fn accepted(&self) -> usize {
         self.shared.accepted.load(Ordering::SeqCst)
+    }
+
+    /// Waits until it has had so many.
+    ///
+    /// # Errors
+    /// None: it is there for whoever waits for this or a deadline.
+    pub async fn until_accepted(&self, count: usize) -> Outcome {
+        poll_fn(|context| {
+            // The waker is left before the number is read, and the number is raised before the wakers are taken.
+            self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(context.waker().clone());
+            if self.accepted() >= count { Poll::Ready(Ok(())) } else { Poll::Pending }
+        })
+        .await
     }
 
     /// Closes all connections.
@@ -152,6 +172,8 @@ impl Shared {
         client.set_nonblocking(false)?;
         let broker = TcpStream::connect(&self.upstream)?;
         self.accepted.fetch_add(1, Ordering::SeqCst);
+        let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        waiting.into_iter().for_each(Waker::wake);
         let link = Arc::new(Link::default());
         link.left.store(self.allowance.load(Ordering::SeqCst), Ordering::SeqCst);
         for (from, to) in [(&client, &broker), (&broker, &client)] {

@@ -3,128 +3,26 @@
 //!
 //! `HOPMQ_ROUNDS` says how many faults each test makes; a few by default.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_lite::StreamExt;
-use hopmq::{Builder, Connection, Event, Recovery};
-use hopmq_tests::ledger::Ledger;
+use hopmq::{Connection, Event, Recovery};
 use hopmq_tests::proxy::Proxy;
-use hopmq_tests::{Alarm, Failure, Harness, Outcome, broker, run};
+use hopmq_tests::traffic::{Kind, Traffic, within};
+use hopmq_tests::{Alarm, Harness, Outcome, broker, run_for};
 
 fn rounds(few: usize) -> usize {
     std::env::var("HOPMQ_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(few)
 }
 
+/// Runs a test that makes `few` faults, or as many as were asked for.
+fn run(scenario: &'static str, alone: bool, body: impl FnOnce(Harness) -> Outcome + Send + 'static) {
+    run_for(Duration::from_secs(180 + 60 * rounds(0) as u64), scenario, alone, body);
+}
+
 /// How long a fault lasts.
 fn lasting(time: Duration) {
     smol::block_on(smol::Timer::after(time));
-}
-
-/// How a queue is declared that outlives the broker.
-#[derive(Clone, Copy)]
-enum Kind {
-    Durable,
-    Quorum,
-}
-
-/// A publisher and a consumer, with a connection each, that know nothing of faults.
-struct Traffic {
-    ledger: Arc<Ledger>,
-    published: Arc<AtomicU64>,
-    stop: Arc<AtomicBool>,
-    connections: Vec<Connection>,
-    tasks: Vec<smol::Task<Outcome>>,
-}
-
-impl Traffic {
-    async fn start(builder: &Builder, queue: &str, kind: Kind) -> Outcome<Self> {
-        let recovery = Recovery::new().delays(Duration::from_millis(20), Duration::from_millis(500));
-        let builder = builder.clone().recovery(recovery).heartbeat(Duration::from_secs(2));
-        let builder = builder.connect_timeout(Duration::from_secs(3)).confirm_timeout(Duration::from_secs(100));
-        let builder = builder.request_timeout(Duration::from_secs(100));
-        let (publishing, consuming) = (builder.open().await?, builder.open().await?);
-        let (ledger, published, stop) = (Arc::new(Ledger::default()), Arc::default(), Arc::default());
-        let mut traffic = Self { ledger, published, stop, connections: vec![], tasks: vec![] };
-        let channel = consuming.channel().await?;
-        let declare = channel.queue(queue).durable();
-        let queue = match kind {
-            Kind::Durable => declare.declare().await?,
-            Kind::Quorum => declare.quorum().declare().await?,
-        };
-        let mut consumer = queue.consume().prefetch(20).await?;
-        let ledger = Arc::clone(&traffic.ledger);
-        traffic.tasks.push(smol::spawn(async move {
-            while let Some(delivery) = consumer.try_next().await? {
-                ledger.consumed(delivery.text().parse()?);
-                delivery.ack()?;
-            }
-            Ok(())
-        }));
-        let publisher = publishing.channel().await?.publisher("", queue.name()).persistent().mandatory();
-        for _ in 0..4 {
-            let (publisher, ledger, published, stop) = (
-                publisher.clone(),
-                Arc::clone(&traffic.ledger),
-                Arc::clone(&traffic.published),
-                Arc::clone(&traffic.stop),
-            );
-            traffic.tasks.push(smol::spawn(async move {
-                while !stop.load(Ordering::SeqCst) {
-                    let id = published.fetch_add(1, Ordering::SeqCst);
-                    publisher.publish(id.to_string()).confirm().await?;
-                    ledger.confirmed(id);
-                    smol::Timer::after(Duration::from_millis(1)).await;
-                }
-                Ok(())
-            }));
-        }
-        traffic.connections = vec![publishing, consuming];
-        Ok(traffic)
-    }
-
-    fn published(&self) -> u64 {
-        self.published.load(Ordering::SeqCst)
-    }
-
-    /// Waits until messages are confirmed again.
-    async fn flows(&self) -> Outcome {
-        let from = self.ledger.balance(u64::MAX).confirmed;
-        let late = Instant::now() + Duration::from_secs(60);
-        while self.ledger.balance(u64::MAX).confirmed < from + 20 {
-            if Instant::now() > late {
-                return Err(Failure::new("nothing is confirmed any more"));
-            }
-            smol::Timer::after(Duration::from_millis(10)).await;
-        }
-        Ok(())
-    }
-
-    /// Ends the traffic when all has come, and checks the books.
-    async fn finish(mut self) -> Outcome {
-        self.stop.store(true, Ordering::SeqCst);
-        let consuming = self.tasks.remove(0);
-        for task in std::mem::take(&mut self.tasks) {
-            task.await?;
-        }
-        let late = Instant::now() + Duration::from_secs(60);
-        while self.ledger.balance(self.published()).lost > 0 && Instant::now() < late && !consuming.is_finished() {
-            smol::Timer::after(Duration::from_millis(20)).await;
-        }
-        if consuming.is_finished() {
-            consuming.await?;
-            return Err(Failure::new("the consumer ended before the connection did"));
-        }
-        let balance = self.ledger.balance(self.published());
-        println!("{balance:?}");
-        assert_eq!((balance.lost, balance.unexpected), (0, 0), "{balance:?}");
-        assert_eq!(balance.confirmed as u64, self.published(), "every publish ended well");
-        for connection in &self.connections {
-            connection.shutdown(Duration::from_secs(10)).await?;
-        }
-        consuming.await
-    }
 }
 
 /// Traffic through a proxy that breaks again and again.
@@ -137,11 +35,7 @@ fn through(harness: &Harness, few: usize, break_it: fn(&Proxy, usize)) -> Outcom
         for round in 0..rounds(few) {
             let before = proxy.accepted();
             break_it(&proxy, round);
-            let late = Instant::now() + Duration::from_secs(30);
-            while proxy.accepted() < before + 2 {
-                assert!(Instant::now() < late, "both come back");
-                smol::Timer::after(Duration::from_millis(5)).await;
-            }
+            within(Duration::from_secs(30), "both come back", proxy.until_accepted(before + 2)).await?;
             traffic.flows().await?;
         }
         traffic.finish().await
@@ -227,6 +121,12 @@ fn with_the_broker(harness: &Harness, kind: Kind, few: usize, befall: fn() -> Ou
     })
 }
 
+/// Kills the broker, and starts it again over its data.
+fn kill() -> Outcome {
+    broker().kill()?;
+    broker().revive()
+}
+
 #[test]
 fn nothing_is_lost_when_the_broker_closes_all_connections() {
     run("recovery::nothing_is_lost_when_the_broker_closes_all_connections", true, |harness| {
@@ -241,8 +141,8 @@ fn nothing_is_lost_when_the_broker_stops_and_starts() {
     run("recovery::nothing_is_lost_when_the_broker_stops_and_starts", true, |harness| {
         for kind in [Kind::Durable, Kind::Quorum] {
             with_the_broker(&harness, kind, 1, || {
-                broker().ctl(&["stop_app"])?;
-                broker().ctl(&["start_app"]).map(drop)
+                broker().stop()?;
+                broker().revive()
             })?;
         }
         Ok(())
@@ -252,10 +152,14 @@ fn nothing_is_lost_when_the_broker_stops_and_starts() {
 #[test]
 fn nothing_is_lost_when_the_broker_is_killed() {
     run("recovery::nothing_is_lost_when_the_broker_is_killed", true, |harness| {
-        with_the_broker(&harness, Kind::Durable, 1, || {
-            broker().kill()?;
-            broker().resume()
-        })
+        with_the_broker(&harness, Kind::Durable, 1, kill)
+    });
+}
+
+#[test]
+fn nothing_is_lost_when_the_broker_is_killed_with_a_quorum_queue() {
+    run("recovery::nothing_is_lost_when_the_broker_is_killed_with_a_quorum_queue", true, |harness| {
+        with_the_broker(&harness, Kind::Quorum, 1, kill)
     });
 }
 
@@ -289,7 +193,7 @@ fn all_that_a_connection_had_is_there_after_the_broker_restarts() {
             let old = named.name().to_owned();
             let (mut one, mut other) = (queue.consume().await?, named.consume().no_ack().await?);
             let mut events = connection.events();
-            smol::unblock(|| broker().ctl(&["stop_app"]).and_then(|_| broker().ctl(&["start_app"]))).await?;
+            smol::unblock(|| broker().stop().and_then(|()| broker().revive())).await?;
             let replayed = loop {
                 if let Some(Event::Recovered { replayed, .. }) = events.next().await {
                     break replayed;
