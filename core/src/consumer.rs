@@ -12,7 +12,7 @@ use futures_lite::Stream;
 use hopmq_proto::{FieldTable, Value};
 
 use crate::channel::{Channel, ChannelCore};
-use crate::shared::{ConsumerEnd, ConsumerState, Queued, RequestKind, Start, register};
+use crate::shared::{ConsumerEnd, ConsumerState, Queued, RequestKind, Start, Stock, register};
 use crate::{Delivery, Request, Result};
 
 /// A consumer to be: made by [`Channel::consume`], started by [`Consume::start`] or by awaiting it.
@@ -94,6 +94,7 @@ impl<'a> Consume<'a> {
         let core = Arc::clone(self.channel.core());
         let deadline = self.channel.deadline();
         let mut key = 0;
+        let stock = Arc::<Stock>::default();
         let number = core.number;
         let sent = core.with_channel(|state| {
             self.arguments.validity()?;
@@ -127,6 +128,7 @@ impl<'a> Consume<'a> {
                 end: None,
                 dropped: false,
                 stopped: false,
+                stock: Arc::clone(&stock),
                 start,
             });
             let request = state.insert_request(number, RequestKind::Consume(key), deadline);
@@ -155,6 +157,7 @@ impl<'a> Consume<'a> {
                 timeout,
                 taken,
                 taken_cost: 0,
+                stock,
                 epoch,
                 resumed,
                 ended: false,
@@ -193,6 +196,8 @@ pub struct Consumer {
     taken: VecDeque<Queued>,
     /// What `taken` held when it was taken.
     taken_cost: usize,
+    /// How much of it is left, for those who shut down.
+    stock: Arc<Stock>,
     /// The channel's, when it was taken.
     epoch: u32,
     /// It goes on after the link was lost, and has handed out nothing since.
@@ -235,6 +240,14 @@ impl Consumer {
         Delivery::new(delivery.content, &self.channel, delivery.tag, self.epoch, self.no_ack).mark(resumed)
     }
 
+    /// The connection shuts down: what was not handed out goes back to the queue.
+    #[cold]
+    fn give_back(&mut self) {
+        let (key, untaken) = (self.key, std::mem::take(&mut self.taken));
+        self.channel.shared().with(|state| state.give_back(key, &untaken));
+        self.stock.set(0);
+    }
+
     /// Takes what has come, or says how it ended.
     fn refill(&mut self, waker: &Waker) -> Poll<Option<ConsumerEnd>> {
         let (key, cost) = (self.key, std::mem::take(&mut self.taken_cost));
@@ -257,6 +270,7 @@ impl Consumer {
             Some(Poll::Ready(None))
         });
         self.taken_cost = self.taken.iter().map(Queued::cost).sum();
+        self.stock.set(self.taken.len());
         result.unwrap_or(Poll::Ready(Some(ConsumerEnd::Cancelled)))
     }
 }
@@ -271,6 +285,12 @@ impl Stream for Consumer {
                 if !self.no_ack && self.epoch != self.channel.end.epoch() {
                     // The broker delivers it again.
                     self.taken.clear();
+                    self.stock.set(0);
+                    continue;
+                }
+                if !self.stock.hand_out(self.taken.len()) {
+                    self.taken.push_front(delivery);
+                    self.give_back();
                     continue;
                 }
                 return Poll::Ready(Some(Ok(self.hand_out(delivery))));

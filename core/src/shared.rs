@@ -28,7 +28,7 @@ mod requests;
 mod tests;
 
 pub(crate) use channels::{ChannelEnd, ChannelState, Modes, Prefetch, Transaction};
-pub(crate) use consumers::{ConsumerEnd, ConsumerState, Queued, Start};
+pub(crate) use consumers::{ConsumerEnd, ConsumerState, Queued, Start, Stock};
 pub(crate) use requests::{Reply, Request, RequestKind, transmit};
 
 /// What a connection's handles and driver share. See the [module's documentation](self).

@@ -38,13 +38,13 @@ impl Connection {
         let settled = poll_fn(|context| settling.poll(context)).await;
         drop(settling);
         let left = end - shared.clock.now();
-        let unsettled = shared.with(|state| state.unsettled());
+        let in_hand = shared.with(|state| state.in_hand());
         let closed = self.within(left).close().await;
         match (settled, closed) {
-            (Err(_), Ok(()) | Err(_)) if unsettled > 0 => Err(Error::new(
+            (Err(_), Ok(()) | Err(_)) if in_hand > 0 => Err(Error::new(
                 ErrorKind::Timeout,
                 format!(
-                    "shut down while {unsettled} deliveries were not settled in time: the broker delivers them again"
+                    "shut down while {in_hand} deliveries were not settled in time: the broker delivers them again"
                 ),
             )),
             (_, closed) => closed,
@@ -63,6 +63,7 @@ impl State {
             let (channel, no_ack) = (consumer.channel, consumer.no_ack);
             consumer.stopped = true;
             if !no_ack {
+                consumer.stock.stop();
                 for delivery in std::mem::take(&mut consumer.queue) {
                     self.buffered = self.buffered.saturating_sub(delivery.cost());
                     // One that was settled with others before it needs no more.
@@ -78,15 +79,10 @@ impl State {
         requests
     }
 
-    /// Deliveries that are in hand.
-    fn unsettled(&self) -> usize {
-        (1..self.channels.len() as u16).map(|number| self.proto.unacked(number)).sum()
-    }
-
     /// Wakes whoever waits until all is settled, if it is.
     #[cold]
     pub(crate) fn tell_settlers(&mut self) {
-        if self.unsettled() == 0 {
+        if self.in_hand() == 0 {
             self.wakes.extend(self.settlers.iter_mut().filter_map(|(_, waker)| waker.take()));
         }
     }
@@ -108,7 +104,7 @@ impl Settling<'_> {
         shared.with(|state| {
             // A link that is lost cancels them too; all that is answered is forgotten.
             cancels.retain(|request| state.poll_request(*request, waker).is_pending());
-            if state.ended || cancels.is_empty() && state.unsettled() == 0 {
+            if state.ended || cancels.is_empty() && state.in_hand() == 0 {
                 return Poll::Ready(Ok(()));
             }
             let key = *key.get_or_insert_with(|| state.settlers.insert(None));

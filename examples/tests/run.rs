@@ -2,7 +2,7 @@
 //!
 //! `cargo test` builds the examples before it runs this, unless it is told to build this test alone.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -115,6 +115,43 @@ fn the_quickstart_needs_no_broker() {
             "100000 messages of 100 bytes consumed and acknowledged in ",
         ],
     );
+}
+
+#[cfg(unix)]
+#[test]
+fn shutdown_finishes_what_is_in_hand_when_it_is_terminated() {
+    assert!(std::env::var_os("AMQP_URL").is_some(), "AMQP_URL names no broker to test against: run `cargo xtask test`");
+    let mut child = Command::new(program("shutdown", "shutdown.rs")).stdout(Stdio::piped()).spawn().expect("it starts");
+    let output = child.stdout.take().expect("it is piped");
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(output).lines() {
+            sender.send(line.expect("it prints text"))?;
+        }
+        Ok::<_, mpsc::SendError<String>>(())
+    });
+    let mut said = String::new();
+    let mut begun = 0;
+    loop {
+        let Ok(line) = receiver.recv_timeout(LIMIT) else { break };
+        said += &line;
+        said += "\n";
+        begun += usize::from(line.starts_with("begun"));
+        if line.starts_with("begun") && begun == 2 {
+            let status = Command::new("kill").arg(child.id().to_string()).status().expect("there is a `kill`");
+            assert!(status.success());
+        }
+    }
+    let status = match child.try_wait().expect("it can be awaited") {
+        // It has closed its output, so it is about to end.
+        None => child.wait().expect("it can be awaited"),
+        Some(status) => status,
+    };
+    assert!(status.success(), "{status}:\n{said}");
+    expect_in_order(&said, &["begun     job 2", "shutting down", "finished  job 2", "no more jobs"]);
+    assert!(said.contains("all is done"), "{said}");
+    assert!(said.matches("begun").count() < 20, "it takes in nothing new:\n{said}");
+    assert_eq!(said.matches("begun").count(), said.matches("finished").count(), "{said}");
 }
 
 /// How an example ended.

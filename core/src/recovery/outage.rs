@@ -147,6 +147,7 @@ impl State {
                 consumer.start.missing = true;
                 if !consumer.no_ack {
                     // The broker sends them again.
+                    consumer.stock.set(0);
                     let queue = std::mem::take(&mut consumer.queue);
                     self.buffered = self.buffered.saturating_sub(queue.iter().map(Queued::cost).sum());
                 }

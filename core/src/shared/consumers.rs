@@ -1,7 +1,8 @@
 //! Consumers, and what they have not taken yet.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -26,8 +27,39 @@ pub(crate) struct ConsumerState {
     pub(crate) dropped: bool,
     /// The program shuts down; what still comes goes back to the queue.
     pub(crate) stopped: bool,
+    /// What its handle has of it.
+    pub(crate) stock: Arc<Stock>,
     /// How to start it again.
     pub(crate) start: Start,
+}
+
+/// What a consumer's handle has taken and not handed out. It is counted without the lock.
+#[derive(Debug, Default)]
+pub(crate) struct Stock {
+    left: AtomicUsize,
+    stopped: AtomicBool,
+}
+
+impl Stock {
+    /// So much is left.
+    #[inline]
+    pub(crate) fn set(&self, left: usize) {
+        self.left.store(left, Ordering::Relaxed);
+    }
+
+    /// One is to be handed out, and so much would be left. False if nothing may be handed out any more.
+    #[inline]
+    pub(crate) fn hand_out(&self, left: usize) -> bool {
+        // It is counted before this looks. Whoever stops it has a request answered before they count, so that they see
+        // what was handed out, or it is not.
+        self.set(left);
+        !self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// Nothing is handed out from now on.
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
 }
 
 /// How a consumer was started.
@@ -83,6 +115,7 @@ impl State {
         let (channel, serial, ended) = (consumer.channel, consumer.serial, consumer.end.is_some());
         let no_ack = consumer.no_ack;
         consumer.dropped = true;
+        consumer.stock.set(0);
         self.spent.extend(consumer.waker.take());
         let queue = std::mem::take(&mut consumer.queue);
         // If the channel is gone, the broker has them back already.
@@ -101,6 +134,33 @@ impl State {
         {
             request.abandoned = true;
         }
+    }
+
+    /// Deliveries that were handed out and are not settled.
+    pub(crate) fn in_hand(&mut self) -> usize {
+        let mut untaken: HashMap<u16, usize> = HashMap::new();
+        for (_, consumer) in self.consumers.iter_mut().filter(|(_, consumer)| !consumer.no_ack) {
+            let channel = self.channels.get(usize::from(consumer.channel));
+            if matches!(channel, Some(Some(channel)) if channel.serial == consumer.serial) {
+                *untaken.entry(consumer.channel).or_default() += consumer.stock.left.load(Ordering::Relaxed);
+            }
+        }
+        let proto = &self.proto;
+        let in_hand = |number: u16| proto.unacked(number).saturating_sub(untaken.get(&number).copied().unwrap_or(0));
+        (1..self.channels.len() as u16).map(in_hand).sum()
+    }
+
+    /// Gives back what a consumer had taken and not handed out.
+    pub(crate) fn give_back(&mut self, key: u64, untaken: &VecDeque<Queued>) {
+        let Some(consumer) = self.consumers.get_mut(key) else { return };
+        let (channel, serial) = (consumer.channel, consumer.serial);
+        if self.channel(channel, serial).is_some() {
+            for delivery in untaken {
+                // One that was settled with others before it needs no more.
+                let _ = self.proto.reject(channel, delivery.tag, true);
+            }
+        }
+        self.nudge = true;
     }
 
     /// Sends what starts a consumer, now that there is a link.
