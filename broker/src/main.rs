@@ -1,7 +1,7 @@
 //! The program `hopmq-broker`: doors, a folder and signals around [`Broker`].
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -51,6 +51,13 @@ struct Options {
     drain: Duration,
 }
 
+/// Tells whoever listens. A broker goes on when nobody does.
+macro_rules! say {
+    ($($words:tt)*) => {{
+        let _ = writeln!(io::stdout(), $($words)*);
+    }};
+}
+
 fn period(text: &str) -> Result<Duration, String> {
     text.parse().map(Period::duration)
 }
@@ -81,23 +88,23 @@ fn run(options: &Options) -> Result<(), String> {
             doors.push(format!("amqps://guest:guest@{door}"));
         }
     }
-    println!("hopmq-broker {} is ready", env!("CARGO_PKG_VERSION"));
+    say!("hopmq-broker {} is ready", env!("CARGO_PKG_VERSION"));
     for door in doors {
-        println!("  clients: {door}");
+        say!("  clients: {door}");
     }
     match &options.data {
-        Some(folder) => println!("  data:    {}", folder.display()),
-        None => println!("  data:    in memory; nothing survives the end of this program without --data FOLDER"),
+        Some(folder) => say!("  data:    {}", folder.display()),
+        None => say!("  data:    in memory; nothing survives the end of this program without --data FOLDER"),
     }
     async_io::block_on(async {
         signals.next().await;
-        println!("closing all connections, for at most {:?}; another signal ends at once", options.drain);
+        say!("closing all connections, for at most {:?}; another signal ends at once", options.drain);
         let impatient = async {
             signals.next().await;
         };
         or(broker.shut_down(options.drain), impatient).await;
     });
-    println!("ended");
+    say!("ended");
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use futures_lite::future::{block_on, zip};
 use hopmq::{Channel, Connection, IoTimer};
-use hopmq_broker::store::MemoryStorage;
+use hopmq_broker::store::{CrashStorage, ErrorKind, MemoryStorage, Settings, Storage};
 use hopmq_broker::{Broker, Builder};
 
 /// Runs work on a channel of a connection of its own.
@@ -117,4 +117,92 @@ fn a_long_queue_keeps_its_order_though_most_of_it_is_in_the_store_alone() {
         }
         Ok(())
     });
+}
+
+#[test]
+fn a_broker_that_crashes_has_what_was_confirmed_and_its_clients_come_back() {
+    for seed in 0..20 {
+        let disk = CrashStorage::new();
+        let broker = Broker::builder().store(Settings::small()).open(disk.clone()).unwrap();
+        broker.add_vhost("other");
+        let connection = hopmq_blocking::Connection::open(&broker.uri()).unwrap();
+        let channel = connection.channel().unwrap();
+        let queue = channel.queue("durable").durable().declare().unwrap();
+        let transient = channel.queue("transient").declare().unwrap();
+        let confirms: Vec<_> = (0..50)
+            .map(|number: u32| queue.publish(&number.to_le_bytes()).persistent().confirm_later().unwrap())
+            .collect();
+        queue.publish("in memory alone").confirm().unwrap();
+        transient.publish("with its queue").persistent().confirm().unwrap();
+        channel.get("durable").unwrap().expect("it was confirmed").ack().unwrap();
+        let _held = channel.get("durable").unwrap().expect("it was confirmed");
+        let before = broker.inspect().connections()[0].id;
+        // Whatever the draw of the disk: some of the publishes are not confirmed yet.
+        broker.faults().crash(|| disk.power_cut(seed)).unwrap();
+        confirms.into_iter().for_each(|confirm| confirm.wait().unwrap());
+        broker.wait_until(|look| look.connections().iter().all(|connection| connection.id != before));
+
+        let mut last = None;
+        let (mut found, mut as_new) = (0, 0);
+        for message in broker.inspect().ready("durable") {
+            let number = u32::from_le_bytes(message.body[..].try_into().unwrap());
+            // What a client publishes again, for it did not see the confirm, comes behind the rest.
+            assert!(last.is_none_or(|last| last < number) || !message.redelivered, "seed {seed}: {number}");
+            last = Some(number);
+            found += 1;
+            as_new += u32::from(!message.redelivered);
+        }
+        assert!(found >= 49, "seed {seed}: {found}, {as_new} of them published again");
+        assert!(
+            broker.inspect().counts().vhosts == 2 && broker.inspect().queue("transient").is_none_or(|q| q.ready == 0)
+        );
+        connection.close().unwrap();
+    }
+}
+
+#[test]
+fn only_a_good_end_says_what_was_delivered() {
+    let storage = MemoryStorage::new();
+    let broker = Broker::builder().open(storage.clone()).unwrap();
+    with(&broker, async |channel| {
+        let queue = channel.queue("q").durable().declare().await?;
+        for body in ["held", "never delivered"] {
+            queue.publish(body).persistent().confirm().await?;
+        }
+        let _held = queue.get().await?;
+        Ok(())
+    });
+    let redelivered = |broker: &Broker| broker.inspect().ready("q").iter().map(|m| m.redelivered).collect::<Vec<_>>();
+    drop(broker);
+    let broker = Broker::builder().open(storage.clone()).unwrap();
+    assert_eq!(redelivered(&broker), [true, false]);
+    broker.faults().crash(|| storage.clone()).unwrap();
+    assert_eq!(redelivered(&broker), [true, true]);
+}
+
+#[test]
+fn a_broker_that_crashes_on_a_damaged_disk_stays_down_until_it_finds_a_good_one() {
+    let (disk, good) = (CrashStorage::new(), MemoryStorage::new());
+    let broker = Broker::builder().store(Settings::small()).open(disk.clone()).unwrap();
+    with(&broker, async |channel| channel.queue("q").durable().declare().await.map(drop));
+    let damaged = || {
+        let after = disk.power_cut(1);
+        for name in after.list().unwrap() {
+            after.flip(&name, 30, 0);
+        }
+        after
+    };
+    let error = broker.faults().crash(damaged).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
+    assert!(broker.inspect().queue("q").is_none());
+    // Who comes now waits.
+    let waiting = std::thread::spawn({
+        let broker = broker.clone();
+        move || with(&broker, async |channel| channel.queue("q").declare().await.map(drop))
+    });
+    broker.wait_until(|look| !look.connections().is_empty());
+    broker.faults().crash(|| good.clone()).unwrap();
+    // The second crash has cut it off.
+    assert!(waiting.join().is_err());
+    with(&broker, async |channel| channel.queue("r").durable().declare().await.map(drop));
 }

@@ -45,8 +45,8 @@ static COMMANDS: &[Command] = &[
     },
     Command {
         name: "soak",
-        arguments: "[--seeds N] [--rounds N] [--minutes N]",
-        about: "what takes long: many seeds of the simulation, many rounds of faults, and a soak with a flat memory",
+        arguments: "[--seeds N] [--kills N] [--rounds N] [--minutes N]",
+        about: "what takes long: many seeds of the simulation, a broker that is killed many times, many rounds of faults, and a soak with a flat memory",
         run: soak::run,
     },
     Command { name: "ci", arguments: "", about: "all that a change must pass; what .ci/run runs", run: ci::run },

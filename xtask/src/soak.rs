@@ -7,23 +7,30 @@ use crate::steps::Steps;
 /// How much of each.
 struct Size {
     seeds: u64,
+    kills: u64,
     rounds: u64,
     minutes: u64,
 }
 
 pub(crate) fn run(arguments: &[String]) -> Result {
-    let mut size = Size { seeds: 10_000, rounds: 20, minutes: 30 };
+    let mut size = Size { seeds: 10_000, kills: 200, rounds: 20, minutes: 30 };
     for pair in arguments.chunks(2) {
         let number = pair.get(1).and_then(|text| text.parse().ok());
         match (pair[0].as_str(), number) {
             ("--seeds", Some(number)) => size.seeds = number,
+            ("--kills", Some(number)) => size.kills = number,
             ("--rounds", Some(number)) => size.rounds = number,
             ("--minutes", Some(number)) => size.minutes = number,
-            _ => return Err("usage: cargo xtask soak [--seeds N] [--rounds N] [--minutes N]".into()),
+            _ => return Err("usage: cargo xtask soak [--seeds N] [--kills N] [--rounds N] [--minutes N]".into()),
         }
     }
     let mut steps = Steps::new();
     steps.run("the simulation", || test("simulation", &[], &[("HOPMQ_SEEDS", size.seeds)]));
+    steps.run("a broker that is killed", || {
+        let mut command = shell::cargo();
+        command.args(["test", "--package", "hopmq-broker", "--features", "server", "--test", "killed"]);
+        shell::run(command.args(["--", "--nocapture"]).env("HOPMQ_ROUNDS", size.kills.to_string()))
+    });
     let mut broker = None;
     steps.run("a RabbitMQ to break", || rabbitmq::start().map(|started| broker = Some(started)));
     if let Some(broker) = &broker {

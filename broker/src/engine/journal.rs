@@ -75,9 +75,17 @@ impl Journal {
 }
 
 impl Engine {
-    /// Keeps what is durable from now on.
-    pub(crate) fn set_journal(&mut self, journal: Journal) {
+    /// Keeps what is durable from now on, and that it runs.
+    pub(crate) fn set_journal(&mut self, mut journal: Journal) {
+        journal.group.put(&[tables::RUNNING], &[]);
         self.journal = Some(journal);
+    }
+
+    /// It comes to a good end: who held something has given it back, and that is noted.
+    pub(crate) fn note_good_end(&mut self) {
+        if let Some(journal) = &mut self.journal {
+            journal.group.remove(&[tables::RUNNING]);
+        }
     }
 
     /// Gives what is to be stored to the store, which empties the group and says where it ends.
@@ -175,7 +183,7 @@ impl Engine {
 
     /// Whether a connection waits, and nothing is to be handled of it.
     pub(crate) fn is_held(&self, id: Id<Session>) -> bool {
-        self.sessions.get(id).is_some_and(|session| session.held.is_some())
+        self.down || self.sessions.get(id).is_some_and(|session| session.held.is_some())
     }
 
     /// The store has failed: nobody hears of anything that may not be safe.

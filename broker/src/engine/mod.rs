@@ -42,6 +42,7 @@ mod ready;
 mod recover;
 mod refusal;
 mod reply_to;
+mod restart;
 mod session;
 mod settings;
 mod settle;
@@ -114,6 +115,8 @@ pub(crate) struct Engine {
     /// What runs out.
     shortage: alarms::Shortage,
     faults: faults::Faults,
+    /// Whether it is dead, and nobody is served.
+    down: bool,
 }
 
 /// Where a method came in.
@@ -147,6 +150,7 @@ impl Engine {
             journal: None,
             shortage: 0,
             faults,
+            down: false,
         };
         engine.access.set_password(GUEST, Password::WellKnown(GUEST), true);
         engine.add_vhost("/");

@@ -24,8 +24,11 @@ impl Engine {
                 self.add_vhost(name);
             }
         }
+        // Who held what when it crashed, nobody knows: so nothing is told to be new, as in RabbitMQ.
+        let crashed = rest.iter().any(|(key, _)| key.first() == Some(&tables::RUNNING));
         for (key, value) in rest {
             match key.first() {
+                Some(&tables::RUNNING) => {}
                 Some(&tables::EXCHANGE) => self.recover_exchange(&key[1..], &value),
                 Some(&tables::USER) => self.recover_user(&key[1..], &value),
                 Some(&tables::BINDING) => bindings.push(key),
@@ -33,7 +36,7 @@ impl Engine {
             }
         }
         for queue in recovered.queues {
-            self.recover_queue(queue);
+            self.recover_queue(queue, crashed);
         }
         for key in bindings {
             self.recover_binding(&key[1..]);
@@ -51,7 +54,7 @@ impl Engine {
         }
     }
 
-    fn recover_queue(&mut self, recovered: RecoveredQueue) {
+    fn recover_queue(&mut self, recovered: RecoveredQueue, crashed: bool) {
         let Some((vhost, name, spec)) = tables::queue_of(&recovered.definition) else { return };
         let Some(vhost) = self.vhost_named(&vhost) else { return };
         // It was valid when it was declared.
@@ -66,7 +69,7 @@ impl Engine {
                 expires: left.map(Time::from_epoch),
                 returned: message.deliveries,
                 priority: message.priority,
-                redelivered: message.deliveries > 0,
+                redelivered: crashed || message.deliveries > 0,
                 stored: true,
             }
         };

@@ -12,6 +12,8 @@ pub(super) const VHOST: u8 = b'v';
 pub(super) const USER: u8 = b'u';
 pub(super) const EXCHANGE: u8 = b'x';
 pub(super) const BINDING: u8 = b'b';
+/// There while a broker runs on what is kept: found at a start, it says that the last one came to no good end.
+pub(super) const RUNNING: u8 = b'r';
 /// What a binding leads to.
 pub(super) const TO_QUEUE: u8 = b'q';
 pub(super) const TO_EXCHANGE: u8 = b'x';

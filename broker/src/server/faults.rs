@@ -73,6 +73,10 @@ impl Broker {
 }
 
 impl Faults {
+    pub(super) fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
     /// The connection of this [id](crate::inspect::Connection::id).
     pub fn connection(&self, id: u64) -> Disturb {
         Disturb { broker: self.broker.clone(), which: Which::One(id) }

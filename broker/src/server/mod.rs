@@ -3,6 +3,7 @@
 mod activity;
 mod clock;
 mod connection;
+mod crash;
 mod faults;
 mod frames;
 mod look;
@@ -20,7 +21,7 @@ use std::fmt;
 use std::future::{Future, pending};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -77,6 +78,7 @@ struct Handle {
     watched: Option<Watched>,
     /// The store's threads, or what the caller turns in their place.
     keeping: Mutex<Keeping>,
+    store: store::Settings,
 }
 
 /// Who makes safe what is to be kept.
@@ -103,6 +105,7 @@ pub struct Builder {
     watched: bool,
     connection_max: usize,
     protocol: hopmq_proto::Config,
+    store: store::Settings,
 }
 
 impl Default for Builder {
@@ -127,7 +130,14 @@ impl Default for Builder {
             .with("information", env!("CARGO_PKG_HOMEPAGE"));
         let mechanisms = engine::MECHANISMS.to_owned();
         let protocol = hopmq_proto::Config { properties, mechanisms, ..hopmq_proto::Config::default() };
-        Self { clock: Clock::system(), seed: 0, watched: true, connection_max: usize::MAX, protocol }
+        Self {
+            clock: Clock::system(),
+            seed: 0,
+            watched: true,
+            connection_max: usize::MAX,
+            protocol,
+            store: store::Settings::default(),
+        }
     }
 }
 
@@ -169,6 +179,13 @@ impl Builder {
         self
     }
 
+    /// How the store is to be, if there is one: how large its files are, and whether it gives up what is damaged.
+    #[must_use]
+    pub fn store(mut self, settings: store::Settings) -> Self {
+        self.store = settings;
+        self
+    }
+
     /// Starts the broker. Threads that all brokers of the program share run its connections.
     pub fn start(self) -> Broker {
         self.start_on(Spawner::Threads(threads()))
@@ -187,17 +204,7 @@ impl Builder {
     /// # Errors
     /// If the storage can't be read, or is damaged: see [`store::Settings::salvage`](crate::store::Settings::salvage).
     pub fn open(self, storage: impl Storage) -> Result<Broker, store::Error> {
-        let broker = self.start_on(Spawner::Threads(threads()));
-        let (writer, checkpointer) = broker.recover(storage)?;
-        let shared = Arc::downgrade(&broker.0.shared);
-        let notify = move || {
-            if let Some(shared) = shared.upgrade() {
-                shared.change(State::note_store);
-            }
-        };
-        let threads = writer.spawn(checkpointer, notify).map_err(no_threads)?;
-        broker.set_keeping(Keeping::Threads(threads));
-        Ok(broker)
+        self.open_on(Spawner::Threads(threads()), storage)
     }
 
     /// [`Builder::open`] for a broker that is run [by hand](Self::by_hand): [`Broker::tick`] makes safe what is to be
@@ -206,9 +213,13 @@ impl Builder {
     /// # Errors
     /// As for [`Builder::open`].
     pub fn open_by_hand(self, storage: impl Storage) -> Result<Broker, store::Error> {
-        let broker = self.by_hand();
+        self.open_on(Spawner::Hand(Arc::new(Executor::new())), storage)
+    }
+
+    fn open_on(self, executor: Spawner, storage: impl Storage) -> Result<Broker, store::Error> {
+        let broker = self.start_on(executor);
         let (writer, checkpointer) = broker.recover(storage)?;
-        broker.set_keeping(Keeping::Hand(writer, checkpointer));
+        broker.keep_store(writer, checkpointer)?;
         Ok(broker)
     }
 
@@ -227,6 +238,7 @@ impl Builder {
             tasks: Mutex::default(),
             doors: Mutex::default(),
             keeping: Mutex::new(Keeping::Nobody),
+            store: self.store,
             activity: Arc::default(),
             door: OnceLock::new(),
             watched: self.watched.then(Watched::default),
@@ -354,7 +366,7 @@ impl Broker {
 
     /// Turns the store of a broker that is run by hand. Returns whether it had something to do.
     fn turn_store(&self) -> bool {
-        let mut keeping = self.0.keeping.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keeping = self.keeping();
         let Keeping::Hand(writer, checkpointer) = &mut *keeping else { return false };
         // An error stays in the status, which says the rest.
         let worked = writer.turn().unwrap_or(false) | checkpointer.turn().unwrap_or(false);
@@ -367,18 +379,39 @@ impl Broker {
 
     /// Takes in what a storage keeps, and keeps what is durable there from now on.
     fn recover(&self, storage: impl Storage) -> Result<(Writer, Checkpointer), store::Error> {
-        let (store, writer, checkpointer, recovered) = Store::open(storage, store::Settings::default())?;
+        let (store, mut writer, checkpointer, recovered) = Store::open(storage, self.0.store.clone())?;
         let journal = Journal::new(Box::new(store.clone()), recovered.next_queue);
         self.0.shared.change(|state, now| {
             state.engine.recover(now, recovered);
             state.engine.set_journal(journal);
             state.store = Some(store);
         });
+        // That it runs is safe before anybody is served.
+        writer.turn()?;
+        self.0.shared.change(State::note_store);
         Ok((writer, checkpointer))
     }
 
-    fn set_keeping(&self, keeping: Keeping) {
-        *self.0.keeping.lock().unwrap_or_else(PoisonError::into_inner) = keeping;
+    /// Sees to it that what is appended becomes safe.
+    fn keep_store(&self, writer: Writer, checkpointer: Checkpointer) -> Result<(), store::Error> {
+        let keeping = match &self.0.executor {
+            Spawner::Hand(_) => Keeping::Hand(writer, checkpointer),
+            Spawner::Threads(_) => {
+                let shared = Arc::downgrade(&self.0.shared);
+                let notify = move || {
+                    if let Some(shared) = shared.upgrade() {
+                        shared.change(State::note_store);
+                    }
+                };
+                Keeping::Threads(writer.spawn(checkpointer, notify).map_err(no_threads)?)
+            }
+        };
+        *self.keeping() = keeping;
+        Ok(())
+    }
+
+    fn keeping(&self) -> MutexGuard<'_, Keeping> {
+        self.0.keeping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a virtual host, if there is none of that name.
@@ -439,6 +472,7 @@ impl Drop for Handle {
     fn drop(&mut self) {
         self.close_all();
         self.shared.change(|state, _| {
+            state.engine.note_good_end();
             state.persist();
             // Connections may live for their last words, and the storage is free for the next broker at once.
             state.engine.drop_journal();

@@ -71,6 +71,15 @@ impl Store {
         Ok(Lsn(lsn))
     }
 
+    /// Ends it as a crash would: what is pending is never written, and all that is asked of it fails. A write that is under
+    /// way may be finished.
+    pub fn abandon(&self) {
+        let shared = &self.0.0;
+        shared.lock().failed.get_or_insert_with(|| Error::new(ErrorKind::Io, "the store was abandoned"));
+        shared.to_write.notify_all();
+        shared.to_check.notify_all();
+    }
+
     /// How far it is.
     pub fn status(&self) -> Status {
         let shared = &self.0.0;
