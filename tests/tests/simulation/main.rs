@@ -1,5 +1,5 @@
-//! The real client and the real embedded broker, in one thread, on a virtual clock, over a network that breaks: each
-//! run is a seed, and the same seed is the same run.
+//! The real client and the real embedded broker, in one thread, on a virtual clock, over a network that breaks
+//! and with a broker that crashes: each run is a seed, and the same seed is the same run.
 //!
 //! ```sh
 //! HOPMQ_SEEDS=10000 cargo test -p hopmq-tests --test simulation   # so many runs
@@ -7,6 +7,7 @@
 //! ```
 
 mod network;
+mod tap;
 #[path = "../../../core/tests/common/time.rs"]
 mod time;
 mod world;
@@ -152,7 +153,8 @@ async fn consume(world: World, builder: Builder, book: Rc<RefCell<Book>>) {
     }
 }
 
-fn run(seed: u64) {
+/// Returns how often the broker crashed.
+fn run(seed: u64) -> u64 {
     let mut random = Random::new(seed);
     let plan = Plan::new(&mut random);
     let world = World::new(seed);
@@ -186,9 +188,11 @@ fn run(seed: u64) {
         assert!(world.step(), "nothing would ever happen again: {}", summary(&book.borrow()));
     }
     check(&book.borrow(), &plan);
+    assert_eq!(world.complaints(), [""; 0]);
     assert_eq!(world.route(EXCHANGE, "order.new"), [QUEUE]);
     world.shut_down();
     assert_eq!(world.running(), 0, "{publishing} publishers: a future is left pending");
+    world.crashes()
 }
 
 fn check(book: &Book, plan: &Plan) {
@@ -227,10 +231,32 @@ fn nothing_confirmed_is_lost_whatever_the_network_does() {
         Some(seed) => (seed, 1),
         None => (1, number("HOPMQ_SEEDS").unwrap_or(300)),
     };
+    let (mut begun, mut crashes) = (None, 0);
     for seed in first..first + count {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(seed))) {
-            eprintln!("HOPMQ_SEED={seed} cargo test -p hopmq-tests --test simulation # runs this one again");
-            std::panic::resume_unwind(panic);
+        if seed - first == count / 4 {
+            begun = memory();
+        }
+        match catch_unwind(AssertUnwindSafe(|| run(seed))) {
+            Ok(crashed) => crashes += crashed,
+            Err(panic) => {
+                eprintln!("HOPMQ_SEED={seed} cargo test -p hopmq-tests --test simulation # runs this one again");
+                std::panic::resume_unwind(panic);
+            }
         }
     }
+    println!("{count} seeds, in which the broker crashed {crashes} times");
+    assert!(crashes > 0 || count < 100, "the broker crashes now and then");
+    if let (Some(before), Some(after)) = (begun, memory())
+        && count >= 100
+    {
+        println!("memory {before} kB after a quarter of them, {after} kB at the end");
+        assert!(after < before + 16 * 1024, "{before} kB became {after} kB: a run leaves something behind");
+    }
+}
+
+/// What this process holds, in kilobytes. `None` where the system doesn't say.
+fn memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
 }

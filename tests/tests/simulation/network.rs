@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_lite::{AsyncRead, AsyncWrite};
 use hopmq::{Error, ErrorKind, Time};
 
+use crate::tap::Tap;
 use crate::world::Random;
 
 /// The network. Clones are the same one.
@@ -22,6 +23,7 @@ struct State {
     links: Vec<Arc<Mutex<Link>>>,
     /// Nobody gets through until then.
     down: Time,
+    complaints: Arc<Mutex<Vec<String>>>,
 }
 
 /// One connection.
@@ -32,6 +34,9 @@ struct Link {
     directions: [Direction; 2],
     /// Bytes vanish, and nobody is told.
     half_open: bool,
+    /// Hears what arrives at the server.
+    tap: Tap,
+    complaints: Arc<Mutex<Vec<String>>>,
 }
 
 #[derive(Default)]
@@ -54,7 +59,13 @@ const LATENCY: u64 = 40;
 impl Network {
     pub(crate) fn new(seed: u64) -> Self {
         let random = Random::new(seed ^ 0x5eed);
-        Self(Arc::new(Mutex::new(State { now: Time::ZERO, random, links: Vec::new(), down: Time::ZERO })))
+        Self(Arc::new(Mutex::new(State {
+            now: Time::ZERO,
+            random,
+            links: Vec::new(),
+            down: Time::ZERO,
+            complaints: Arc::default(),
+        })))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -68,7 +79,8 @@ impl Network {
             return Err(Error::new(ErrorKind::Io, "the network is down"));
         }
         let random = Random::new(state.random.below(u64::MAX));
-        let link = Link { random, now, directions: Default::default(), half_open: false };
+        let complaints = Arc::clone(&state.complaints);
+        let link = Link { random, now, directions: Default::default(), half_open: false, tap: Tap::new(), complaints };
         let link = Arc::new(Mutex::new(link));
         state.links.push(Arc::clone(&link));
         Ok((End { link: Arc::clone(&link), side: 0 }, End { link, side: 1 }))
@@ -127,6 +139,11 @@ impl Network {
         }
     }
 
+    /// What clients sent that they must not.
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        self.lock().complaints.lock().expect("nobody panics with it").clone()
+    }
+
     pub(crate) fn heal(&self) {
         self.lock().down = Time::ZERO;
     }
@@ -182,6 +199,11 @@ impl AsyncRead for End {
         };
         way.size -= count;
         let writer = way.writer.take();
+        if self.side == 1
+            && let Some(complaint) = link.tap.hear(&buffer[..count])
+        {
+            link.complaints.lock().expect("nobody panics with it").push(complaint);
+        }
         drop(link);
         writer.into_iter().for_each(Waker::wake);
         Poll::Ready(Ok(count))

@@ -1,6 +1,6 @@
 //! Everything there is in one run: the clock, the network, the broker, and the program's tasks.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -10,6 +10,7 @@ use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use hopmq::{Builder, Connection, Queue, Time};
+use hopmq_broker::store::{CrashStorage, Settings};
 use hopmq_broker::{Broker, Clock};
 
 use crate::network::Network;
@@ -23,6 +24,10 @@ struct Inner {
     time: VirtualTime,
     clock: Clock,
     broker: Broker,
+    disk: RefCell<CrashStorage>,
+    /// Steps of the broker's until it crashes.
+    doomed: Cell<Option<u64>>,
+    crashes: Cell<u64>,
     network: Network,
     tasks: RefCell<Vec<Task>>,
     /// Tasks that were started while others run.
@@ -52,11 +57,16 @@ const SPINS_AFTER: usize = 200_000;
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let clock = Clock::manual();
-        let broker = Broker::builder().clock(&clock).seed(seed).by_hand();
+        let disk = CrashStorage::new();
+        let broker = Broker::builder().clock(&clock).seed(seed).store(Settings::small()).open_by_hand(disk.clone());
+        let broker = broker.expect("the disk is empty and works");
         Self(Rc::new(Inner {
             time: VirtualTime::new(),
             clock,
             broker,
+            disk: RefCell::new(disk),
+            doomed: Cell::new(None),
+            crashes: Cell::new(0),
             network: Network::new(seed),
             tasks: RefCell::default(),
             fresh: RefCell::default(),
@@ -108,11 +118,52 @@ impl World {
 
     /// Something breaks.
     pub(crate) fn fault(&self, random: &mut Random) {
-        self.0.network.fault(self.now(), random);
+        if random.below(5) == 0 {
+            // In the middle of something.
+            self.0.doomed.set(Some(random.below(60)));
+        } else {
+            self.0.network.fault(self.now(), random);
+        }
+    }
+
+    /// The broker's process dies, or its machine loses power, and it starts again with what is on its disk.
+    fn crash(&self) {
+        self.0.crashes.set(self.0.crashes.get() + 1);
+        let disk = self.0.disk.borrow().clone();
+        let found = || {
+            let found = if self.random(3) == 0 { disk.clone() } else { disk.power_cut(self.random(u64::MAX)) };
+            *self.0.disk.borrow_mut() = found.clone();
+            found
+        };
+        self.0.broker.faults().crash(found).expect("what is on the disk can be read");
+    }
+
+    /// How often it did.
+    pub(crate) fn crashes(&self) -> u64 {
+        self.0.crashes.get()
+    }
+
+    /// Runs a step of the broker. False if there was none.
+    fn tick(&self) -> bool {
+        match self.0.doomed.get() {
+            Some(0) => {
+                self.0.doomed.set(None);
+                self.crash();
+            }
+            Some(left) => self.0.doomed.set(Some(left - 1)),
+            None => {}
+        }
+        self.0.broker.tick()
+    }
+
+    /// What clients sent that they must not.
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        self.0.network.complaints()
     }
 
     /// Nothing breaks any more.
     pub(crate) fn heal(&self) {
+        self.0.doomed.set(None);
         self.0.network.heal();
     }
 
@@ -199,7 +250,7 @@ impl World {
     fn settle(&self) {
         for _ in 0..SPINS_AFTER {
             let mut moved = self.round();
-            while self.0.broker.tick() {
+            while self.tick() {
                 moved = true;
             }
             if !moved {
