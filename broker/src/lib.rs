@@ -5,6 +5,7 @@ pub mod inspect;
 mod server;
 pub mod store;
 
+pub use engine::Profile;
 pub use server::{
     Broker, Builder, Clock, Confirms, Direction, Disturb, Faults, Inspect, Passed, Period, Permissions, Pipe, UserError,
 };

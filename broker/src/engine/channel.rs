@@ -4,6 +4,7 @@
 //! confirmed.
 
 use bytes::Bytes;
+use hopmq_proto::Time;
 use hopmq_proto::method::{Method, access, basic, channel, confirm};
 
 use super::consumer::Consumer;
@@ -13,7 +14,7 @@ use super::refusal::Refusal;
 use super::reply_to::Replies;
 use super::session::Session;
 use super::slots::Id;
-use super::tx::Pending;
+use super::tx::{Pending, Verdict};
 use super::unacked::Unacked;
 use super::{At, Engine};
 
@@ -22,6 +23,8 @@ use super::{At, Engine};
 pub(crate) struct Channel {
     pub(crate) consumers: Vec<Id<Consumer>>,
     pub(crate) unacked: Unacked,
+    /// When to look whether it holds something for too long.
+    pub(crate) look_at: Option<Time>,
     /// Of the unacked, those that consumers got.
     pub(crate) consuming: u32,
     /// The tag of the last delivery.
@@ -55,6 +58,7 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(id) else { return };
         let Some(channel) = session.channels.get_mut(usize::from(number)).and_then(Option::take) else { return };
         let mut channel = *channel;
+        self.forget_held(id, number, channel.look_at);
         for consumer in std::mem::take(&mut channel.consumers) {
             self.remove_consumer(consumer);
         }
@@ -64,7 +68,7 @@ impl Engine {
         if let Some(pending) = channel.pending.take() {
             channel.unacked.put_back(pending.settled.into_iter().flat_map(|(_, held)| held).collect());
         }
-        self.requeue(channel.unacked.take());
+        self.requeue(channel.unacked.take(), true);
     }
 
     pub(super) fn channel_mut(&mut self, at: At) -> Option<&mut Channel> {
@@ -76,8 +80,11 @@ impl Engine {
         let Ok(method) = Method::decode(payload) else { return Ok(()) };
         match method {
             Method::BasicAck(ack) => self.ack(at, ack.delivery_tag, ack.multiple),
-            Method::BasicNack(nack) => self.nack(at, nack.delivery_tag, nack.multiple, nack.requeue),
-            Method::BasicReject(reject) => self.nack(at, reject.delivery_tag, false, reject.requeue),
+            Method::BasicNack(nack) => {
+                let counts = self.config.profile.counts_nacks();
+                self.nack(at, nack.delivery_tag, nack.multiple, Verdict::of(nack.requeue, counts))
+            }
+            Method::BasicReject(reject) => self.nack(at, reject.delivery_tag, false, Verdict::of(reject.requeue, true)),
             Method::BasicGet(get) => self.get(at, &get),
             Method::BasicConsume(consume) => self.consume(at, &consume),
             Method::BasicCancel(cancel) => self.cancel(at, &cancel),

@@ -112,8 +112,8 @@ impl Engine {
             arguments: declare.arguments.into(),
         };
         let vhost = self.vhost_name(at.vhost);
-        let settings =
-            Settings::of(&spec.arguments).map_err(|invalid| Refusal::precondition(invalid.text(&name, &vhost)))?;
+        let settings = Settings::of(&spec.arguments, self.config.profile)
+            .map_err(|invalid| Refusal::precondition(invalid.text(&name, &vhost)))?;
         if settings.quorum {
             let fault = [
                 (!spec.durable, "non-durable"),

@@ -100,12 +100,14 @@ impl Engine {
         if sent.is_err() || consumer.no_ack {
             return self.settled(id, &entry);
         }
+        let (now, holder) = (self.now, consumer.session);
         consumer.unacked += 1;
         queue.unacked += 1;
         if let Some(channel) = session.channel_mut(number) {
             channel.consuming += 1;
-            channel.unacked.push(Held { tag, queue: id, consumer: Some(to), entry });
+            channel.unacked.push(Held { tag, queue: id, consumer: Some(to), since: now, entry });
         }
+        self.note_held(holder, number, id);
     }
 
     /// Answers `basic.get` with a message.
@@ -132,12 +134,14 @@ impl Engine {
         if sent.is_err() || no_ack {
             return self.settled(id, &entry);
         }
+        let now = self.now;
         if let Some(channel) = session.channel_mut(at.channel) {
-            channel.unacked.push(Held { tag, queue: id, consumer: None, entry });
+            channel.unacked.push(Held { tag, queue: id, consumer: None, since: now, entry });
         }
         if let Some(queue) = self.queues.get_mut(id) {
             queue.unacked += 1;
         }
+        self.note_held(at.session, at.channel, id);
     }
 
     /// A consumer may have room again: it takes its turns, if it had been out of them.

@@ -314,7 +314,7 @@ impl Engine {
             && entry.stored
             && let Some(stored) = self.queues.get(id).and_then(|queue| queue.stored)
         {
-            journal.group.delivered(stored, Position(entry.position), entry.returned);
+            journal.group.delivered(stored, Position(entry.position), tables::deliveries(entry.returned));
         }
     }
 

@@ -36,6 +36,7 @@ mod message;
 mod model;
 #[cfg(test)]
 mod naive;
+mod profile;
 mod publish;
 mod queue;
 mod ready;
@@ -48,12 +49,14 @@ mod settings;
 mod settle;
 mod slots;
 mod tables;
+mod timeouts;
 mod topic;
 mod tx;
 mod unacked;
 mod vhost;
 
 use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 use hopmq_proto::method::Encode;
 use hopmq_proto::{FieldTable, Time};
@@ -65,6 +68,7 @@ use exchange::{Exchange, ExchangeSpec, Kind, Name};
 pub use faults::Confirms;
 pub(crate) use inspect::VhostId;
 pub(crate) use journal::{Contents, Journal};
+pub use profile::Profile;
 use queue::Queue;
 pub(crate) use session::Session;
 pub(crate) use slots::Id;
@@ -83,6 +87,10 @@ pub(crate) struct Config {
     pub(crate) wall_epoch: u64,
     /// Connections that there may be at once.
     pub(crate) connection_max: usize,
+    /// Whose rules hold where RabbitMQ's releases differ.
+    pub(crate) profile: Profile,
+    /// How long a delivery may be held without being settled, where its queue does not say.
+    pub(crate) consumer_timeout: Option<Duration>,
     /// What connections are offered.
     pub(crate) protocol: hopmq_proto::Config,
 }
@@ -103,6 +111,8 @@ pub(crate) struct Engine {
     topology: u64,
     /// When each queue wants to do something by itself.
     alarms: BTreeSet<(Time, Id<Queue>)>,
+    /// When each channel is to be looked at, whether it holds something for too long.
+    timeouts: timeouts::Timeouts,
     /// Connections that have something to write since they were last asked.
     woken: Vec<Id<Session>>,
     scratch: Vec<u8>,
@@ -143,6 +153,7 @@ impl Engine {
             sessions: Slots::default(),
             topology: 0,
             alarms: BTreeSet::new(),
+            timeouts: timeouts::Timeouts::new(),
             woken: Vec::new(),
             scratch: Vec::new(),
             deads: dead_letter::Deads::new(),
@@ -198,7 +209,8 @@ impl Engine {
 
     /// The moment to call [`Engine::handle_timeout`].
     pub(crate) fn poll_timeout(&self) -> Option<Time> {
-        self.alarms.first().map(|(at, _)| *at)
+        let alarm = self.alarms.first().map(|(at, _)| *at);
+        alarm.into_iter().chain(self.timeouts.first().map(|(at, _, _)| *at)).min()
     }
 
     /// Does what the time asks for: messages and queues expire.
@@ -211,6 +223,7 @@ impl Engine {
             self.queue_alarm(queue);
             self.hand_on_dead_letters();
         }
+        self.look_at_held();
     }
 
     /// The connections that have something to write. Each is named once, until it is asked.

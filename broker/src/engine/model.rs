@@ -11,7 +11,7 @@ use hopmq_proto::{
 };
 
 use super::naive::{Naive, QueueArguments};
-use super::{Config, Engine, Id, Session};
+use super::{Config, Engine, Id, Profile, Session};
 
 /// A client with nothing between it and the engine.
 struct Client {
@@ -41,7 +41,14 @@ fn carry(transmit: &mut Transmit, receiver: &mut Receiver) -> Option<usize> {
 impl Client {
     fn new(seed: u64) -> Self {
         let protocol = ProtoConfig { mechanisms: "PLAIN".to_owned(), ..ProtoConfig::default() };
-        let mut engine = Engine::new(Config { seed, wall_epoch: 0, connection_max: usize::MAX, protocol });
+        let mut engine = Engine::new(Config {
+            seed,
+            wall_epoch: 0,
+            connection_max: usize::MAX,
+            profile: Profile::RabbitMq3,
+            consumer_timeout: None,
+            protocol,
+        });
         let session = engine.connect(Time::ZERO, true);
         let client = Connection::new(Role::Client, ProtoConfig::default());
         let limits = client.receive_limits();

@@ -58,7 +58,7 @@ impl Engine {
         let Some((vhost, name, spec)) = tables::queue_of(&recovered.definition) else { return };
         let Some(vhost) = self.vhost_named(&vhost) else { return };
         // It was valid when it was declared.
-        let settings = Settings::of(&spec.arguments).unwrap_or_default();
+        let settings = Settings::of(&spec.arguments, self.config.profile).unwrap_or_default();
         let id = self.add_queue(vhost, name.into(), spec, settings);
         let wall = u128::from(self.config.wall_epoch) * 1000;
         let entry = |message: &RecoveredMessage| {
@@ -67,7 +67,7 @@ impl Engine {
                 position: message.position.0,
                 content: Kept::Stored(message.body_len),
                 expires: left.map(Time::from_epoch),
-                returned: message.deliveries,
+                returned: tables::returned(message.deliveries),
                 priority: message.priority,
                 redelivered: crashed || message.deliveries > 0,
                 stored: true,

@@ -26,6 +26,7 @@ impl Engine {
         self.consumers = Slots::default();
         self.topology += 1;
         self.alarms = BTreeSet::new();
+        self.timeouts = BTreeSet::new();
         self.deads = Deads::new();
         self.reply_names = HashMap::new();
         self.shortage = 0;

@@ -8,6 +8,7 @@ use hopmq_proto::{FieldTable, Value};
 
 use super::equivalence::type_name;
 use super::exchange::Name;
+use super::profile::Profile;
 
 /// What happens to a message that a full queue gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub(crate) struct Settings {
     pub(crate) max_priority: Option<u8>,
     pub(crate) single_active: bool,
     pub(crate) delivery_limit: Option<u32>,
+    /// How long a delivery may be held; zero is for ever.
+    pub(crate) consumer_timeout: Option<Duration>,
 }
 
 /// What a queue can't be, and why.
@@ -77,7 +80,7 @@ const LONGEST: i64 = 0xFFFF_FFFF;
 
 impl Settings {
     /// Reads them.
-    pub(crate) fn of(arguments: &FieldTable) -> Result<Self, Invalid> {
+    pub(crate) fn of(arguments: &FieldTable, profile: Profile) -> Result<Self, Invalid> {
         let quorum = match text(arguments, "x-queue-type")? {
             None | Some("classic") => false,
             Some("quorum") => true,
@@ -125,7 +128,8 @@ impl Settings {
             dead_letters,
             max_priority,
             single_active: flag(arguments, "x-single-active-consumer")?.unwrap_or(false),
-            delivery_limit: number(arguments, "x-delivery-limit", 0)?.map(|limit| limit.try_into().unwrap_or(u32::MAX)),
+            delivery_limit: profile.delivery_limit(quorum, arguments)?,
+            consumer_timeout: milliseconds(time(arguments, "x-consumer-timeout", 0)?),
         })
     }
 }
@@ -155,7 +159,7 @@ fn flag(arguments: &FieldTable, argument: &'static str) -> Result<Option<bool>, 
     }
 }
 
-fn number(arguments: &FieldTable, argument: &'static str, least: i64) -> Result<Option<u64>, Invalid> {
+pub(super) fn number(arguments: &FieldTable, argument: &'static str, least: i64) -> Result<Option<u64>, Invalid> {
     match arguments.get(argument) {
         None => Ok(None),
         Some(value) => match value.as_i64() {

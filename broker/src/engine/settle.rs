@@ -23,8 +23,7 @@ impl Engine {
         self.take_and_settle(at, tag, multiple, Verdict::Acked)
     }
 
-    pub(super) fn nack(&mut self, at: At, tag: u64, multiple: bool, requeue: bool) -> Result<(), Refusal> {
-        let verdict = if requeue { Verdict::Requeued } else { Verdict::Rejected };
+    pub(super) fn nack(&mut self, at: At, tag: u64, multiple: bool, verdict: Verdict) -> Result<(), Refusal> {
         self.take_and_settle(at, tag, multiple, verdict)
     }
 
@@ -41,9 +40,9 @@ impl Engine {
     pub(super) fn settle(&mut self, at: At, verdict: Verdict, all: Vec<Held>) {
         match verdict {
             Verdict::Acked => all.into_iter().for_each(|held| self.acked(at, held)),
-            Verdict::Requeued => {
+            Verdict::Requeued | Verdict::Returned => {
                 self.uncount(at, &all);
-                self.requeue(all);
+                self.requeue(all, verdict == Verdict::Requeued);
             }
             Verdict::Rejected => {
                 self.uncount(at, &all);
@@ -106,8 +105,8 @@ impl Engine {
         }
     }
 
-    /// Gives deliveries back to their queues, each to its place.
-    pub(super) fn requeue(&mut self, all: Vec<Held>) {
+    /// Gives deliveries back to their queues, each to its place. If it `counts`, a quorum queue may have had enough of it.
+    pub(super) fn requeue(&mut self, all: Vec<Held>, counts: bool) {
         let mut queues = Vec::new();
         let mut consumers = Vec::new();
         for held in all {
@@ -121,7 +120,7 @@ impl Engine {
             queue.unacked -= 1;
             let mut entry = held.entry;
             entry.redelivered = true;
-            entry.returned += 1;
+            entry.returned += u32::from(counts || !queue.settings.quorum);
             if queue.settings.delivery_limit.is_some_and(|limit| entry.returned > limit) {
                 self.give_up(held.queue, entry, Reason::DeliveryLimit);
                 continue;
@@ -152,7 +151,8 @@ impl Engine {
             self.answer(at, &basic::RecoverOk {});
         }
         self.uncount(at, &held);
-        self.requeue(held);
+        let counts = self.config.profile.counts_nacks();
+        self.requeue(held, counts);
         Ok(())
     }
 }

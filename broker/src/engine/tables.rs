@@ -52,6 +52,16 @@ impl<'a> BindingParts<'a> {
     }
 }
 
+/// What the store keeps of a message that came back: how often that counted, and that it did at all.
+pub(super) fn deliveries(returned: u32) -> u32 {
+    returned.saturating_mul(2) | 1
+}
+
+/// How often the return of a message counted.
+pub(super) fn returned(deliveries: u32) -> u32 {
+    deliveries / 2
+}
+
 pub(super) fn vhost_key(name: &str) -> Vec<u8> {
     key(VHOST, &[name.as_bytes()])
 }

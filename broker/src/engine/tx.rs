@@ -31,7 +31,20 @@ pub(crate) struct Publish {
 pub(crate) enum Verdict {
     Acked,
     Requeued,
+    /// Requeued, and not counted towards the delivery limit.
+    Returned,
     Rejected,
+}
+
+impl Verdict {
+    /// What it means not to be acked.
+    pub(super) fn of(requeue: bool, counts: bool) -> Self {
+        match (requeue, counts) {
+            (false, _) => Self::Rejected,
+            (true, true) => Self::Requeued,
+            (true, false) => Self::Returned,
+        }
+    }
 }
 
 impl Engine {

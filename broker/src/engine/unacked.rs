@@ -5,6 +5,8 @@
 
 use std::collections::VecDeque;
 
+use hopmq_proto::Time;
+
 use super::consumer::Consumer;
 use super::queue::Queue;
 use super::ready::Entry;
@@ -17,6 +19,8 @@ pub(crate) struct Held {
     pub(crate) queue: Id<Queue>,
     /// `None` if it was fetched by `basic.get`.
     pub(crate) consumer: Option<Id<Consumer>>,
+    /// When it was delivered.
+    pub(crate) since: Time,
     pub(crate) entry: Entry,
 }
 
@@ -126,7 +130,7 @@ mod tests {
             redelivered: false,
             stored: false,
         };
-        Held { tag, queue: Id::of_number(0), consumer: None, entry }
+        Held { tag, queue: Id::of_number(0), consumer: None, since: Time::ZERO, entry }
     }
 
     fn tags(unacked: &Unacked) -> Vec<u64> {

@@ -44,7 +44,7 @@ pub use transcript::{Direction, Passed};
 pub use users::{Permissions, UserError};
 use wire::Wire;
 
-use crate::engine::{self, Engine, Journal};
+use crate::engine::{self, Engine, Journal, Profile};
 use crate::store::{self, Checkpointer, Storage, Store, Threads, Writer};
 
 /// A broker. A clone is the same broker; when the last one is dropped, its connections are closed and it is gone.
@@ -81,6 +81,9 @@ struct Handle {
     store: store::Settings,
 }
 
+/// RabbitMQ's.
+const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
 /// Who makes safe what is to be kept.
 enum Keeping {
     Nobody,
@@ -106,6 +109,8 @@ pub struct Builder {
     connection_max: usize,
     protocol: hopmq_proto::Config,
     store: store::Settings,
+    profile: Profile,
+    consumer_timeout: Option<Duration>,
 }
 
 impl Default for Builder {
@@ -137,6 +142,8 @@ impl Default for Builder {
             connection_max: usize::MAX,
             protocol,
             store: store::Settings::default(),
+            profile: Profile::default(),
+            consumer_timeout: Some(CONSUMER_TIMEOUT),
         }
     }
 }
@@ -161,6 +168,40 @@ impl Builder {
     #[must_use]
     pub fn connection_max(mut self, connections: usize) -> Self {
         self.connection_max = connections;
+        self
+    }
+
+    /// Whose rules hold where the releases of RabbitMQ differ. The default is 3.13.
+    #[must_use]
+    pub fn profile(mut self, profile: Profile) -> Self {
+        self.profile = profile;
+        self.protocol.message_max = profile.message_max();
+        self
+    }
+
+    /// How long a consumer may hold a delivery before its channel is closed with 406 (RabbitMQ's `consumer_timeout`); a
+    /// queue may have a time of its own, `x-consumer-timeout` in milliseconds. The default is 30 minutes; `None` is for
+    /// ever.
+    ///
+    /// ```
+    /// use hopmq_broker::{Broker, Clock};
+    ///
+    /// let broker = Broker::builder().clock(&Clock::manual()).start();
+    /// let connection = hopmq_blocking::Connection::open(&broker.uri())?;
+    /// let queue = connection.channel()?.queue("orders").declare()?;
+    /// queue.publish("a pizza").confirm()?;
+    /// let mut consumer = queue.consume().start()?;
+    /// let held = consumer.next().unwrap()?;
+    /// broker.advance("30m");
+    /// broker.wait_until(|look| look.queue("orders").unwrap().ready == 1);
+    /// assert_eq!(consumer.next().unwrap().unwrap_err().code(), Some(406));
+    /// # drop(held);
+    /// # connection.close()?;
+    /// # Ok::<_, hopmq_blocking::Error>(())
+    /// ```
+    #[must_use]
+    pub fn consumer_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.consumer_timeout = timeout.into();
         self
     }
 
@@ -229,6 +270,8 @@ impl Builder {
             seed: self.seed,
             wall_epoch,
             connection_max: self.connection_max,
+            profile: self.profile,
+            consumer_timeout: self.consumer_timeout,
             protocol: self.protocol,
         };
         let shared = Arc::new(Shared::new(Engine::new(config), self.clock, matches!(executor, Spawner::Hand(_))));
