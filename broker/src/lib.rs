@@ -6,6 +6,8 @@ mod server;
 pub mod store;
 
 pub use engine::Profile;
+#[cfg(feature = "definitions")]
+pub use server::DefinitionsError;
 pub use server::{
     Broker, Builder, Clock, Confirms, Direction, Disturb, Faults, Inspect, Passed, Period, Permissions, Pipe, UserError,
 };

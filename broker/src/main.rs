@@ -46,6 +46,11 @@ struct Options {
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
 
+    /// Definitions to take in before anybody is let in: a file of RabbitMQ's format, as `rabbitmqctl export_definitions`
+    /// writes it
+    #[arg(long, value_name = "FILE")]
+    definitions: Option<PathBuf>,
+
     /// How long clients have to close their connections after SIGTERM or ctrl-c, such as 10s or 1m
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = period)]
     drain: Duration,
@@ -75,6 +80,9 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<(), String> {
     let mut signals = signals().map_err(|error| format!("signals can't be listened to: {error}"))?;
     let broker = start(options)?;
+    if let Some(file) = &options.definitions {
+        import(&broker, file)?;
+    }
     let mut doors = Vec::new();
     for address in &options.listen {
         let door = broker.listen(address).map_err(|error| refused_door(*address, &error))?;
@@ -116,6 +124,12 @@ fn start(options: &Options) -> Result<Broker, String> {
         ErrorKind::Locked => format!("{error}, or name another one with --data"),
         _ => format!("the data in {} can't be used: {error}", folder.display()),
     })
+}
+
+fn import(broker: &Broker, file: &Path) -> Result<(), String> {
+    let text = std::fs::read_to_string(file).map_err(|error| error.to_string());
+    let taken = text.and_then(|text| broker.import_definitions(&text).map_err(|error| error.to_string()));
+    taken.map_err(|error| format!("the definitions in {} can't be taken: {error}", file.display()))
 }
 
 fn tls_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, String> {

@@ -264,6 +264,18 @@ impl Access {
         self.users.get_mut(user).map(|account| account.permissions.insert(vhost.into(), permissions)).is_some()
     }
 
+    /// Takes a user's permissions in a virtual host.
+    #[cfg(feature = "definitions")]
+    pub(super) fn remove_permissions(&mut self, user: &str, vhost: &str) {
+        self.users.get_mut(user).map(|account| account.permissions.remove(vhost));
+    }
+
+    /// All users by their names.
+    #[cfg(feature = "definitions")]
+    pub(super) fn accounts(&self) -> impl Iterator<Item = (&Name, &Account)> {
+        self.users.iter()
+    }
+
     /// Says by which keys a user may write and read messages of a topic exchange.
     pub(crate) fn set_topics(&mut self, user: &str, vhost: &str, exchange: &str, topics: [Pattern; 2]) -> bool {
         let key = (vhost.into(), exchange.into());

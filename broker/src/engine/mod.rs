@@ -24,6 +24,8 @@ mod consumer;
 mod dead_letter;
 mod declare_exchange;
 mod declare_queue;
+#[cfg(feature = "definitions")]
+mod definitions;
 mod deliver;
 mod equivalence;
 mod exchange;
@@ -64,6 +66,8 @@ use hopmq_proto::{FieldTable, Time};
 pub(crate) use access::{Access, Claim, MECHANISMS, Password, Pattern};
 pub(crate) use alarms::{DISK, MEMORY};
 use consumer::Consumer;
+#[cfg(feature = "definitions")]
+pub(crate) use definitions::Definition;
 use exchange::{Exchange, ExchangeSpec, Kind, Name};
 pub use faults::Confirms;
 pub(crate) use inspect::VhostId;

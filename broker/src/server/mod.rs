@@ -4,6 +4,8 @@ mod activity;
 mod clock;
 mod connection;
 mod crash;
+#[cfg(feature = "definitions")]
+mod definitions;
 mod faults;
 mod frames;
 mod look;
@@ -33,6 +35,8 @@ use hopmq_proto::{FieldTable, code};
 use activity::Activity;
 pub use clock::Clock;
 use connection::Serving;
+#[cfg(feature = "definitions")]
+pub use definitions::DefinitionsError;
 use faults::Watched;
 pub use faults::{Confirms, Disturb, Faults};
 pub use look::Inspect;

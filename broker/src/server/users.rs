@@ -232,6 +232,14 @@ pub(super) fn fits(password: &[u8], hash: &str) -> bool {
     matches!(verified, Ok(Ok(())))
 }
 
+/// RabbitMQ's hash of a password that everybody knows, so that its salt need not be drawn.
+#[cfg(feature = "definitions")]
+pub(super) fn public_hash(password: &[u8]) -> String {
+    let salt = *b"open";
+    let hash = Sha256::new().chain_update(salt).chain_update(password).finalize();
+    BASE64_STANDARD.encode([&salt[..], &hash[..]].concat())
+}
+
 /// [`fits`], on one of the threads that do nothing else: as many at once as there are processors, so that a flood of
 /// logins takes no more memory than that, and holds up nobody but other logins. Dropping the task leaves it undone.
 pub(super) fn check(claim: Claim) -> Task<bool> {
