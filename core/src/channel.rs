@@ -49,14 +49,21 @@ impl ChannelCore {
     /// Runs `action` if the channel is open.
     pub(crate) fn with_channel<T>(&self, action: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
         self.shared().with_waiting(|state| {
-            if state.channel(self.number, self.serial).is_none() {
-                return Err(self.closed());
-            }
-            if state.closing.is_some() {
-                return Err(Error::new(ErrorKind::Closed, "the connection is being closed"));
-            }
+            self.check(state)?;
             action(state)
         })
+    }
+
+    /// Whether the channel is open, and is to stay so.
+    #[inline]
+    fn check(&self, state: &mut State) -> Result<()> {
+        if state.channel(self.number, self.serial).is_none() {
+            return Err(self.closed());
+        }
+        if state.closing.is_some() {
+            return Err(Error::new(ErrorKind::Closed, "the connection is being closed"));
+        }
+        Ok(())
     }
 
     /// Why the channel is closed.

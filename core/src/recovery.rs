@@ -312,7 +312,9 @@ pub(crate) fn is_refusal(error: &Error) -> bool {
         ErrorKind::Authentication | ErrorKind::Config | ErrorKind::Usage => true,
         // A limit of connections is reached by those that the broker takes for alive.
         ErrorKind::ConnectionClosed => {
-            matches!(error.code(), Some(402 | 403 | 530)) && !error.to_string().contains("limit")
+            let text = error.to_string();
+            let full = text.as_bytes().windows(5).any(|word| word == b"limit");
+            matches!(error.code(), Some(402 | 403 | 530)) && !full
         }
         _ => false,
     }

@@ -72,29 +72,46 @@ impl<T> Future for Request<T> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
         let this = &mut *self;
-        let outcome = match &this.state {
-            Progress::Waiting { shared, key } => {
-                let outcome = ready!(shared.with_waiting(|state| state.poll_request(*key, context.waker())));
-                this.state = Progress::Done;
-                outcome
-            }
-            Progress::Failed(error) => Err(error.clone()),
-            Progress::Done => Err(Error::new(ErrorKind::Usage, "a request was polled after it ended")),
-        };
+        let outcome = ready!(this.state.poll(context));
         Poll::Ready(outcome.and_then(|reply| match this.finish.take() {
             Some(finish) => finish(reply),
-            None => Err(Error::new(ErrorKind::Usage, "a request was polled after it ended")),
+            None => Err(ended()),
         }))
     }
+}
+
+impl Progress {
+    /// What is the same for all answers.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Reply>> {
+        let outcome = match self {
+            Self::Waiting { shared, key } => {
+                ready!(shared.with_waiting(|state| state.poll_request(*key, context.waker())))
+            }
+            Self::Failed(error) => return Poll::Ready(Err(error.clone())),
+            Self::Done => return Poll::Ready(Err(ended())),
+        };
+        *self = Self::Done;
+        Poll::Ready(outcome)
+    }
+
+    /// Nobody waits any more.
+    fn abandon(&self) {
+        if let Self::Waiting { shared, key } = self {
+            shared.with(|state| state.abandon(*key));
+        }
+    }
+}
+
+#[cold]
+fn ended() -> Error {
+    Error::new(ErrorKind::Usage, "a request was polled after it ended")
 }
 
 impl<T> Unpin for Request<T> {}
 
 impl<T> Drop for Request<T> {
     fn drop(&mut self) {
-        if let Progress::Waiting { shared, key } = &self.state {
-            shared.with(|state| state.abandon(*key));
-        }
+        self.state.abandon();
     }
 }
 
@@ -111,6 +128,14 @@ impl<T> fmt::Debug for Request<T> {
 
 /// Reads one kind of answer out of a reply.
 pub(crate) fn decode<T>(reply: &Reply, read: impl FnOnce(Method<'_>) -> Option<T>) -> Result<T> {
-    let method = Method::decode(payload(reply)?)?;
-    read(method).ok_or_else(|| Error::new(ErrorKind::Protocol, "an answer of another kind"))
+    read(method(reply)?).ok_or_else(of_another_kind)
+}
+
+fn method(reply: &Reply) -> Result<Method<'_>> {
+    Ok(Method::decode(payload(reply)?)?)
+}
+
+#[cold]
+fn of_another_kind() -> Error {
+    Error::new(ErrorKind::Protocol, "an answer of another kind")
 }

@@ -227,6 +227,7 @@ impl Shared {
         result
     }
 
+    /// Wakes whom the change of the state concerns, outside of the lock.
     #[inline]
     fn unlock(&self, mut state: MutexGuard<'_, State>, gather: usize, here: bool) {
         let writable = state.proto.queued() > gather && !state.stalled;

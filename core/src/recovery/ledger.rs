@@ -4,7 +4,7 @@
 //! order in which they were declared. Consumers are not here but with their streams, in `State::consumers`. It must
 //! never know what other connections declared.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use hopmq_proto::FieldTable;
@@ -16,7 +16,8 @@ use super::Entity;
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     serial: u64,
-    entries: BTreeMap<u64, Entry>,
+    /// In the order of their numbers, which is that of declaration.
+    entries: Vec<(u64, Box<Entry>)>,
     index: HashMap<Key, u64>,
 }
 
@@ -156,19 +157,33 @@ impl Ledger {
             self.serial += 1;
             self.serial
         });
-        let known = self.entries.remove(&serial);
+        let known = self.take(serial);
         // A queue that the broker named, and that is declared again by its name.
         let (payload, name) = match known {
-            Some(Entry { payload, name: Some(name), .. }) => (payload, Some(name)),
+            Some(known) if known.name.is_some() => (known.payload, known.name),
             _ => (payload, name),
         };
-        self.entries
-            .insert(serial, Entry { key, payload, auto_delete, name, missing: false, tried: 0, unwanted: false });
+        let entry = Entry { key, payload, auto_delete, name, missing: false, tried: 0, unwanted: false };
+        let place = self.entries.partition_point(|(other, _)| *other < serial);
+        self.entries.insert(place, (serial, Box::new(entry)));
     }
 
-    fn remove(&mut self, key: &Key) -> Option<Entry> {
+    fn remove(&mut self, key: &Key) -> Option<Box<Entry>> {
         let serial = self.index.remove(key)?;
-        self.entries.remove(&serial)
+        self.take(serial)
+    }
+
+    fn take(&mut self, serial: u64) -> Option<Box<Entry>> {
+        self.place(serial).map(|place| self.entries.remove(place).1)
+    }
+
+    fn place(&self, serial: u64) -> Option<usize> {
+        self.entries.binary_search_by_key(&serial, |(serial, _)| *serial).ok()
+    }
+
+    fn get(&self, key: &Key) -> Option<&Entry> {
+        let place = self.place(*self.index.get(key)?)?;
+        Some(&self.entries[place].1)
     }
 
     /// Something is not there, and will not be.
@@ -199,7 +214,8 @@ impl Ledger {
     fn forget_bindings(&mut self, gone: impl Fn(&Binding) -> bool) {
         let bindings: Vec<Binding> = self
             .entries
-            .values()
+            .iter()
+            .map(|(_, entry)| &**entry)
             .filter_map(|entry| match &entry.key {
                 Key::Binding(binding) if gone(binding) => Some((**binding).clone()),
                 _ => None,
@@ -214,10 +230,9 @@ impl Ledger {
     /// The broker deletes an exchange with `auto_delete` when its last binding is gone.
     fn forget_if_unused(&mut self, exchange: &str) {
         let key = Key::Exchange(exchange.to_owned());
-        let auto_delete =
-            self.index.get(&key).and_then(|serial| self.entries.get(serial)).is_some_and(|e| e.auto_delete);
+        let auto_delete = self.get(&key).is_some_and(|entry| entry.auto_delete);
         let used = |entry: &Entry| matches!(&entry.key, Key::Binding(binding) if binding.source == exchange);
-        if auto_delete && !self.entries.values().any(used) {
+        if auto_delete && !self.entries.iter().map(|(_, entry)| &**entry).any(used) {
             self.forget_exchange(exchange);
         }
     }
@@ -230,21 +245,27 @@ impl Ledger {
     }
 
     pub(crate) fn queue(&self, name: &str) -> Option<&Entry> {
-        self.entries.get(self.index.get(&Key::Queue(name.to_owned()))?)
+        self.get(&Key::Queue(name.to_owned()))
     }
 
     /// The name of a queue that the broker named, which follows it: by any name that it ever had.
     pub(crate) fn name(&self, name: &str) -> Option<Arc<Name>> {
-        self.entries.values().filter_map(|entry| entry.name.as_ref()).find(|known| known.was(name)).cloned()
+        self.entries
+            .iter()
+            .map(|(_, entry)| &**entry)
+            .filter_map(|entry| entry.name.as_ref())
+            .find(|known| known.was(name))
+            .cloned()
     }
 
     pub(crate) fn entry(&mut self, serial: u64) -> Option<&mut Entry> {
-        self.entries.get_mut(&serial)
+        let place = self.place(serial)?;
+        Some(&mut self.entries[place].1)
     }
 
     /// The link is gone: nothing is known to be there.
     pub(crate) fn lose(&mut self) {
-        for entry in self.entries.values_mut() {
+        for entry in self.entries.iter_mut().map(|(_, entry)| &mut **entry) {
             entry.missing = true;
             entry.tried = 0;
         }
@@ -252,7 +273,7 @@ impl Ledger {
 
     /// Nothing is done about those that `unwanted` is true for.
     pub(crate) fn leave_alone(&mut self, unwanted: impl Fn(&Entity<'_>) -> bool) {
-        for entry in self.entries.values_mut() {
+        for entry in self.entries.iter_mut().map(|(_, entry)| &mut **entry) {
             entry.unwanted = unwanted(&entry.key.entity());
             entry.missing &= !entry.unwanted;
         }
@@ -265,14 +286,13 @@ impl Ledger {
 
     /// What is missing, in the order of declaration.
     pub(crate) fn missing(&self) -> impl Iterator<Item = (u64, &Entry)> {
-        self.entries.iter().filter(|(_, entry)| entry.missing).map(|(serial, entry)| (*serial, entry))
+        self.entries.iter().filter(|(_, entry)| entry.missing).map(|(serial, entry)| (*serial, &**entry))
     }
 
     /// Whether a binding can be made: both its ends are there, as far as this connection declares them.
     pub(crate) fn is_bindable(&self, entry: &Entry) -> bool {
         let Key::Binding(binding) = &entry.key else { return true };
-        let there =
-            |key: Key| self.index.get(&key).and_then(|serial| self.entries.get(serial)).is_none_or(|e| !e.missing);
+        let there = |key: Key| self.get(&key).is_none_or(|entry| !entry.missing);
         let destination = binding.destination.clone();
         there(Key::Exchange(binding.source.clone()))
             && there(if binding.to_queue { Key::Queue(destination) } else { Key::Exchange(destination) })
@@ -280,7 +300,8 @@ impl Ledger {
 
     /// A queue that the broker names got another name. Returns the old one.
     pub(crate) fn rename(&mut self, serial: u64, name: &str) -> Option<String> {
-        let entry = self.entries.get_mut(&serial)?;
+        let place = self.place(serial)?;
+        let entry = &mut self.entries[place].1;
         let Key::Queue(old) = &entry.key else { return None };
         if old == name {
             return None;

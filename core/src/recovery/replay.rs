@@ -7,7 +7,7 @@
 //!
 //! What is refused stays missing, and is tried again in another pass some time later, while all else goes on.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use hopmq_proto::method::{Method, MethodId, queue};
 use hopmq_proto::{CloseReason, Time, code};
 use tracing::{debug, info, warn};
 
-use super::ledger::{Key, renamed};
+use super::ledger::{Entry, Key, renamed};
 use super::outage::Recovering;
 use super::{Entity, OnFailure, Replayed};
 use crate::events::Event;
@@ -38,12 +38,10 @@ pub(crate) struct Replay {
     pub(super) stage: Stage,
     todo: VecDeque<Step>,
     sent: VecDeque<Step>,
-    /// Queues of others that were there.
-    pub(super) present: BTreeSet<String>,
-    /// How often queues of others were not.
-    absent: HashMap<String, u32>,
+    /// Queues of others that were looked for.
+    others: HashMap<String, Other>,
     /// Channels whose opening is not answered.
-    pub(super) opening: BTreeSet<u16>,
+    pub(super) opening: Vec<u16>,
     /// Consumers that were started and are not granted yet, and their channels.
     pub(super) starting: Vec<(u16, u64)>,
     pub(super) done: Replayed,
@@ -68,6 +66,13 @@ pub(super) enum Stage {
     Waiting,
 }
 
+#[derive(Debug, Default)]
+struct Other {
+    there: bool,
+    /// How often it was not.
+    missed: u32,
+}
+
 #[derive(Debug)]
 enum Step {
     Open,
@@ -83,15 +88,19 @@ impl Replay {
             stage: Stage::Declaring,
             todo: VecDeque::new(),
             sent: VecDeque::new(),
-            present: BTreeSet::new(),
-            absent: HashMap::new(),
-            opening: BTreeSet::new(),
+            others: HashMap::new(),
+            opening: Vec::new(),
             starting: Vec::new(),
             done: Replayed::default(),
             told: false,
             again: None,
             due: Time::ZERO,
         }
+    }
+
+    /// Whether a queue of others was there.
+    pub(super) fn found(&self, queue: &str) -> bool {
+        self.others.get(queue).is_some_and(|other| other.there)
     }
 
     /// When it goes on by itself.
@@ -137,18 +146,13 @@ impl State {
     /// Begins to declare what is missing.
     fn begin_pass(&mut self, now: Time) -> Result<()> {
         let attempts = self.recovery.attempts_of_each();
-        let missing: VecDeque<Step> = self
-            .recovery
-            .ledger
-            .missing()
-            .filter_map(|(serial, entry)| {
-                (entry.tried <= attempts && !entry.key.is_binding())
-                    .then_some((matches!(entry.key, Key::Queue(_)), serial))
-            })
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .map(|(_, serial)| Step::Declare(serial))
-            .collect();
+        let mut missing = VecDeque::new();
+        for queues in [false, true] {
+            let wanted = |entry: &Entry| !entry.key.is_binding() && matches!(entry.key, Key::Queue(_)) == queues;
+            let entries = self.recovery.ledger.missing();
+            let entries = entries.filter(|(_, entry)| entry.tried <= attempts && wanted(entry));
+            missing.extend(entries.map(|(serial, _)| Step::Declare(serial)));
+        }
         let channel = if self.up { self.proto.free_channel().unwrap_or(0) } else { 1 };
         let Some(replay) = &mut self.recovery.replay else { return Ok(()) };
         replay.again = None;
@@ -182,9 +186,11 @@ impl State {
         let needed = |consumer: &ConsumerState| {
             let queue = &consumer.start.queue;
             let waits = consumer.start.missing && consumer.start.granted && consumer.end.is_none();
-            (waits && !ledger.declares(queue) && !replay.present.contains(queue)).then(|| queue.clone())
+            (waits && !ledger.declares(queue) && !replay.found(queue)).then(|| queue.clone())
         };
-        let queues: BTreeSet<String> = self.consumers.iter_mut().filter_map(|(_, consumer)| needed(consumer)).collect();
+        let mut queues: Vec<String> = self.consumers.iter_mut().filter_map(|(_, consumer)| needed(consumer)).collect();
+        queues.sort_unstable();
+        queues.dedup();
         steps.extend(queues.into_iter().map(Step::Check));
         steps
     }
@@ -257,7 +263,7 @@ impl State {
         }
         match Method::decode(payload)? {
             Method::ChannelOpenOk(_) => {
-                replay.opening.remove(&channel);
+                replay.opening.retain(|number| *number != channel);
             }
             Method::BasicConsumeOk(ok) => {
                 let Replay { starting, done, .. } = replay;
@@ -280,7 +286,7 @@ impl State {
         let serial = match step {
             Step::Declare(serial) => serial,
             Step::Check(queue) => {
-                replay.present.insert(queue);
+                replay.others.entry(queue).or_default().there = true;
                 return;
             }
             Step::Open | Step::Close => return,
@@ -404,9 +410,9 @@ impl State {
                 (entry.key.entity().to_string(), queue, entry.tried)
             }
             Step::Check(queue) => {
-                let tried = replay.absent.entry(queue.clone()).or_default();
-                *tried += 1;
-                (Entity::Queue { name: queue }.to_string(), Some(queue.clone()), *tried)
+                let other = replay.others.entry(queue.clone()).or_default();
+                other.missed += 1;
+                (Entity::Queue { name: queue }.to_string(), Some(queue.clone()), other.missed)
             }
             Step::Open | Step::Close => return Ok(()),
         };

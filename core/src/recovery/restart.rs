@@ -1,8 +1,6 @@
 //! The user's channels on a fresh link: opened by the numbers that they had, set up as they were, with their unconfirmed
 //! publishes, their consumers, and the requests that waited.
 
-use std::collections::HashMap;
-
 use hopmq_proto::Time;
 use hopmq_proto::method::basic;
 
@@ -50,7 +48,7 @@ impl State {
             return;
         }
         if let (None, Some(replay)) = (request, &mut self.recovery.replay) {
-            replay.opening.insert(number);
+            replay.opening.push(number);
             replay.done.channels += 1;
         }
         self.send_modes(number);
@@ -107,11 +105,12 @@ impl State {
             RequestKind::Consume(consumer) if !request.answered && !request.sent => Some((consumer, key)),
             _ => None,
         });
-        let asked: HashMap<u64, u64> = asked.collect();
+        let mut asked: Vec<(u64, u64)> = asked.collect();
+        asked.sort_unstable();
         let Recovering { ledger, replay, .. } = &self.recovery;
         let is_there = |queue: &str| match ledger.queue(queue) {
             Some(entry) if ledger.declares(queue) => !entry.missing,
-            _ => replay.as_ref().is_none_or(|replay| replay.present.contains(queue)),
+            _ => replay.as_ref().is_none_or(|replay| replay.found(queue)),
         };
         let ready = |(key, consumer): (u64, &mut ConsumerState)| {
             let start = &consumer.start;
@@ -121,7 +120,7 @@ impl State {
         let mut ready: Vec<(u64, u64)> = self.consumers.iter_mut().filter_map(ready).collect();
         ready.sort_unstable();
         for (_, key) in ready {
-            let request = asked.get(&key).copied();
+            let request = asked.binary_search_by_key(&key, |(consumer, _)| *consumer).ok().map(|place| asked[place].1);
             if let Err(error) = self.send_consume(key, request.unwrap_or(REPLAY)) {
                 self.end_lost_consumer(key, &error);
                 continue;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::task::{Poll, Waker};
 
 use bytes::Bytes;
-use hopmq_proto::method::{Encode, Method};
+use hopmq_proto::method::{Encode, Method, MethodId};
 use hopmq_proto::{Content, Time};
 
 use super::{State, register};
@@ -99,9 +99,14 @@ impl State {
         deadline: Time,
     ) -> Result<u64> {
         let mut payload = Vec::new();
-        method
-            .encode(&mut payload)
-            .map_err(|error| Error::new(ErrorKind::Usage, format!("{}: {}", M::ID.name(), error.message())))?;
+        match method.encode(&mut payload) {
+            Ok(()) => self.request_encoded(channel, payload, kind, deadline),
+            Err(error) => Err(not_encodable(M::ID, &error)),
+        }
+    }
+
+    /// The same with the payload of the method's frame.
+    fn request_encoded(&mut self, channel: u16, payload: Vec<u8>, kind: RequestKind, deadline: Time) -> Result<u64> {
         let key = self.insert_request(channel, kind, deadline);
         if self.up
             && let Err(error) = transmit(&mut self.proto, channel, kind, &payload, key)
@@ -221,6 +226,11 @@ impl State {
     }
 }
 
+#[cold]
+fn not_encodable(id: MethodId, error: &hopmq_proto::Error) -> Error {
+    Error::new(ErrorKind::Usage, format!("{}: {}", id.name(), error.message()))
+}
+
 /// Sends the method of a request.
 pub(crate) fn transmit(
     proto: &mut hopmq_proto::Connection,
@@ -229,29 +239,20 @@ pub(crate) fn transmit(
     payload: &[u8],
     key: u64,
 ) -> Result<()> {
-    macro_rules! send {
-        ($method:expr, $($plain:ident)*) => {
-            match $method {
-                Method::ChannelOpen(_) => proto.open_channel(channel, key),
-                Method::BasicCancel(cancel) => proto.cancel(channel, cancel.consumer_tag, Some(key)),
-                Method::BasicGet(get) => proto.get(channel, &get, Some(key)),
-                Method::TxSelect(_) => proto.tx_select(channel, Some(key)),
-                Method::BasicConsume(consume) => match kind {
-                    RequestKind::Consume(consumer) => proto.consume(channel, &consume, consumer, Some(key)),
-                    _ => Ok(()),
-                },
-                $(Method::$plain(method) => proto.request(channel, &method, Some(key)),)*
-                other => {
-                    debug_assert!(false, "{other:?} is no request");
-                    Ok(())
+    let sent = match MethodId::peek(payload)? {
+        MethodId::CHANNEL_OPEN => proto.open_channel(channel, key),
+        MethodId::TX_SELECT => proto.tx_select(channel, Some(key)),
+        MethodId::BASIC_CANCEL | MethodId::BASIC_CONSUME | MethodId::BASIC_GET => {
+            match (Method::decode(payload)?, kind) {
+                (Method::BasicCancel(cancel), _) => proto.cancel(channel, cancel.consumer_tag, Some(key)),
+                (Method::BasicGet(get), _) => proto.get(channel, &get, Some(key)),
+                (Method::BasicConsume(consume), RequestKind::Consume(consumer)) => {
+                    proto.consume(channel, &consume, consumer, Some(key))
                 }
+                _ => Ok(()),
             }
-        };
-    }
-    let sent = send!(
-        Method::decode(payload)?,
-        ExchangeDeclare ExchangeDelete ExchangeBind ExchangeUnbind QueueDeclare QueueDelete QueueBind QueueUnbind
-        QueuePurge BasicQos BasicRecover ChannelFlow TxCommit TxRollback ConnectionUpdateSecret
-    );
+        }
+        _ => proto.request_encoded(channel, payload, Some(key)),
+    };
     Ok(sent?)
 }

@@ -74,6 +74,22 @@ impl Connection {
         self.send_request(number, method, request)
     }
 
+    /// Client: the same with the payload of the method's frame, as [`Encode::encode`] makes it.
+    ///
+    /// # Errors
+    /// As for [`Connection::request`], and if it is no method.
+    pub fn request_encoded(&mut self, number: u16, payload: &[u8], request: Option<u64>) -> Result<(), Error> {
+        let id = MethodId::peek(payload).map_err(|error| Error::caller(error.message().to_owned()))?;
+        if HAVE_THEIR_OWN.contains(&id) {
+            return Err(Error::caller(format!("there is a call of its own for {id}")));
+        }
+        let encode = |out: &mut Vec<u8>| {
+            out.extend_from_slice(payload);
+            Ok(())
+        };
+        self.send_any_request(number, id, &encode, request)
+    }
+
     fn send_request<M: Encode>(&mut self, number: u16, method: &M, request: Option<u64>) -> Result<(), Error> {
         self.send_any_request(number, M::ID, &|out| method.encode(out), request)
     }
@@ -246,7 +262,7 @@ impl Connection {
     #[inline]
     pub fn ack(&mut self, number: u16, delivery_tag: u64, multiple: bool) -> Result<(), Error> {
         self.open_channel_mut(number)?.settle(delivery_tag, multiple)?;
-        self.send(number, &basic::Ack { delivery_tag, multiple })
+        self.send_often(number, &basic::Ack { delivery_tag, multiple })
     }
 
     /// Client: gives a delivery back, or all up to it: to the queue, or to its dead-letter exchange.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{CLASS_CONNECTION, Connection, Event, Role, State, interval, unasked};
+use super::{CLASS_CONNECTION, Connection, Event, State, interval, unasked};
 use crate::frame::{MIN_FRAME_MAX, PROTOCOL_HEADER};
 use crate::heartbeat::Heartbeat;
 use crate::method::{Method, MethodId, connection};
@@ -251,7 +251,10 @@ impl Connection {
     }
 
     pub(super) fn handle_protocol_header(&mut self, header: [u8; 8]) -> Result<Option<Event>, Error> {
-        if header != PROTOCOL_HEADER || self.state != State::Handshake(Handshake::ExpectHeader) {
+        if !self.role.is_server()
+            || header != PROTOCOL_HEADER
+            || self.state != State::Handshake(Handshake::ExpectHeader)
+        {
             // The specification's answer to any other header is the one that would do (section 4.2.2).
             self.output.frames().extend_from_slice(&PROTOCOL_HEADER);
             return Err(Error::peer(code::FRAME_ERROR, "the client doesn't speak AMQP 0-9-1"));
@@ -350,7 +353,7 @@ impl Connection {
         if self.state == State::Handshake(handshake) {
             return Ok(());
         }
-        let role = if self.role == Role::Client { "client" } else { "server" };
+        let role = if self.role.is_server() { "server" } else { "client" };
         Err(Error::caller(format!("not the time for this step of the handshake of a {role}: see the events")))
     }
 }

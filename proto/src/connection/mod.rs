@@ -40,8 +40,16 @@ pub use handshake::{Config, Tuning};
 pub enum Role {
     /// The end that connects.
     Client,
-    /// The end that accepts.
+    /// The end that accepts, with the feature `server`.
+    #[cfg(feature = "server")]
     Server,
+}
+
+impl Role {
+    /// Never without the feature `server`, which the compiler sees: what is only the server's is left out then.
+    fn is_server(self) -> bool {
+        self != Self::Client
+    }
 }
 
 /// One end of a connection. See the [crate's documentation](crate) for the order of calls.
@@ -148,12 +156,11 @@ impl Connection {
     /// Starts one end of a connection. The client's first bytes wait to be written at once.
     pub fn new(role: Role, config: Config) -> Self {
         let mut output = Output::default();
-        let handshake = match role {
-            Role::Client => {
-                output.frames().extend_from_slice(&frame::PROTOCOL_HEADER);
-                Handshake::ExpectStart
-            }
-            Role::Server => Handshake::ExpectHeader,
+        let handshake = if role.is_server() {
+            Handshake::ExpectHeader
+        } else {
+            output.frames().extend_from_slice(&frame::PROTOCOL_HEADER);
+            Handshake::ExpectStart
         };
         Self {
             role,
@@ -177,10 +184,10 @@ impl Connection {
     pub fn handle(&mut self, now: Time, incoming: Incoming) -> Result<Option<Event>, Error> {
         let result = match (incoming, self.state) {
             (_, State::Closed) | (Incoming::Heartbeat, _) => Ok(None),
-            (Incoming::Content { channel, content }, State::Open) => match self.role {
-                Role::Client => self.content_from_server(channel, content),
-                Role::Server => self.content_from_client(channel, content),
-            },
+            (Incoming::Content { channel, content }, State::Open) if self.role.is_server() => {
+                self.content_from_client(channel, content)
+            }
+            (Incoming::Content { channel, content }, State::Open) => self.content_from_server(channel, content),
             (Incoming::Content { .. }, State::Closing) => Ok(None),
             (Incoming::Content { content, .. }, State::Handshake(_)) => Err(self.too_early(content.kind().method())),
             (Incoming::Method { channel, payload }, _) => self.handle_method(now, channel, payload),
@@ -281,10 +288,8 @@ impl Connection {
 
     fn handle_method(&mut self, now: Time, channel: u16, payload: Bytes) -> Result<Option<Event>, Error> {
         let id = MethodId::peek(&payload)?;
-        let allowed = match self.role {
-            Role::Client => id.from_server(),
-            Role::Server => id.from_client(),
-        };
+        let is_server = self.role.is_server();
+        let allowed = if is_server { id.from_client() } else { id.from_server() };
         if !allowed {
             let code = if id.is_known() { code::COMMAND_INVALID } else { code::NOT_IMPLEMENTED };
             return Err(Error::peer(code, format!("{id} is not for this end to get")));
@@ -301,12 +306,12 @@ impl Connection {
             Some(End::CloseOk) => return Err(unasked(id)),
             None => {}
         }
-        match (self.state, self.role) {
-            (State::Handshake(handshake), Role::Client) => self.handshake_from_server(now, handshake, id, payload),
-            (State::Handshake(handshake), Role::Server) => self.handshake_from_client(now, handshake, id, payload),
-            (State::Open, Role::Client) => self.method_from_server(channel, id, payload),
-            (State::Open, Role::Server) => self.method_from_client(channel, id, payload),
-            (State::Closing | State::Closed, _) => Ok(None),
+        match self.state {
+            State::Handshake(handshake) if is_server => self.handshake_from_client(now, handshake, id, payload),
+            State::Handshake(handshake) => self.handshake_from_server(now, handshake, id, payload),
+            State::Open if is_server => self.method_from_client(channel, id, payload),
+            State::Open => self.method_from_server(channel, id, payload),
+            State::Closing | State::Closed => Ok(None),
         }
     }
 
@@ -321,13 +326,12 @@ impl Connection {
     fn fail(&mut self, error: &Error) {
         let is_amqp = !matches!(self.state, State::Handshake(Handshake::ExpectStart | Handshake::ExpectHeader));
         if is_amqp && !matches!(self.state, State::Closed | State::Closing) {
-            match self.role {
-                Role::Client => self.send_close(error.code(), error.message()),
+            if self.role.is_server() {
                 // As RabbitMQ tells it.
-                Role::Server => {
-                    let text = format!("{} - {}", code::name(error.code()), error.message());
-                    self.send_close(error.code(), &text);
-                }
+                let text = format!("{} - {}", code::name(error.code()), error.message());
+                self.send_close(error.code(), &text);
+            } else {
+                self.send_close(error.code(), error.message());
             }
         }
         self.state = State::Closed;
@@ -348,10 +352,28 @@ impl Connection {
         Error::peer(code::COMMAND_INVALID, format!("{} before the connection is open", id.name()))
     }
 
-    /// Appends a method frame.
-    fn send<M: Encode>(&mut self, channel: u16, method: &M) -> Result<(), Error> {
+    /// Appends a method frame, by code of its own for that method.
+    #[inline]
+    fn send_often<M: Encode>(&mut self, channel: u16, method: &M) -> Result<(), Error> {
         let frame_max = self.tuning.frame_max as usize;
         put_method(self.output.frames(), frame_max, channel, method)
+    }
+
+    /// Appends a method frame.
+    #[inline]
+    fn send<M: Encode>(&mut self, channel: u16, method: &M) -> Result<(), Error> {
+        self.send_any(channel, M::ID, &|out| method.encode(out))
+    }
+
+    /// The same for a method that is known by its number.
+    fn send_any(
+        &mut self,
+        channel: u16,
+        id: MethodId,
+        encode: &dyn Fn(&mut Vec<u8>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let frame_max = self.tuning.frame_max as usize;
+        put_payload(self.output.frames(), frame_max, channel, id, encode)
     }
 
     /// Appends a message: method, header and body frames.

@@ -18,7 +18,7 @@ impl Connection {
     /// If the channel is not open, or if an argument can't be encoded.
     pub fn answer<M: Encode>(&mut self, number: u16, method: &M) -> Result<(), Error> {
         self.check_channel(number)?;
-        self.send(number, method)
+        self.send_often(number, method)
     }
 
     /// Server: sends a message: `basic.deliver`, `basic.get-ok` or `basic.return`.
