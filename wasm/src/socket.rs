@@ -209,7 +209,7 @@ impl WebSocket {
 /// The URL, to be shown.
 fn without_password(url: &str) -> String {
     let Some((before, after)) = url.rsplit_once('@') else { return url.to_owned() };
-    let scheme = before.find("//").map_or("", |end| &before[..end + 2]);
+    let scheme = before.find('/').and_then(|end| before.get(..end + 2)).unwrap_or_default();
     format!("{scheme}…@{after}")
 }
 
