@@ -1,15 +1,18 @@
-// What `cargo xtask bench gateway` does with @cloudamqp/amqp-client, as it is on npm, in Node.
+// What `cargo xtask bench gateway` does with @cloudamqp/amqp-client, as it is on npm.
 //
-// node client.mjs consume URL SIZE COUNT: consumes COUNT messages of SIZE bytes from a flood, and prints the seconds.
+// node client.mjs chromium: for each line `URL SIZE COUNT` of the input, consumes COUNT messages of SIZE bytes from a
+// flood, in a page of its own in Chromium, and prints the seconds.
+// node client.mjs node: the same in Node.
 // node client.mjs idle URL COUNT: opens COUNT connections, prints "open", and keeps them until its input ends.
+import { createServer } from "node:http";
+import { readFile } from "node:fs/promises";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
 import { AMQPWebSocketClient } from "@cloudamqp/amqp-client/amqp-websocket-client";
 
-const [what, url, ...numbers] = process.argv.slice(2);
-const connect = () => new AMQPWebSocketClient(url, "/", "guest", "guest").connect();
-
-if (what === "consume") {
-  const [size, count] = numbers.map(Number);
-  const connection = await connect();
+/** Consumes in a page, or here: so it names nothing from outside. */
+async function consume(Client, url, size, count) {
+  const connection = await new Client(url, "/", "guest", "guest").connect();
   const channel = await connection.channel();
   let got = 0;
   let resolve;
@@ -17,13 +20,55 @@ if (what === "consume") {
   const begun = performance.now();
   await channel.basicConsume(`flood-${size}-${count}`, { noAck: true }, () => { if (++got === count) resolve(); });
   await all;
-  console.log((performance.now() - begun) / 1000);
-  process.exit(0);
-} else {
+  const seconds = (performance.now() - begun) / 1000;
+  await connection.close();
+  return seconds;
+}
+
+async function lines(answer) {
+  for await (const line of createInterface({ input: process.stdin })) {
+    const [url, size, count] = line.split(" ");
+    console.log(await answer(url, Number(size), Number(count)));
+  }
+}
+
+async function inChromium() {
+  const { chromium } = await import("playwright-core");
+  const module = await readFile(fileURLToPath(import.meta.resolve("@cloudamqp/amqp-client/amqp-websocket-client")));
+  const server = createServer((request, response) => {
+    if (request.url === "/client.mjs") response.writeHead(200, { "content-type": "text/javascript" }).end(module);
+    else response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><title>bench</title>");
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const browser = await chromium.launch({ executablePath: process.env.HOPMQ_CHROMIUM, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
+  console.log(`Chromium ${browser.version()}`);
+  await lines(async (url, size, count) => {
+    const page = await browser.newPage();
+    await page.goto(`http://127.0.0.1:${server.address().port}/`);
+    const source = `import("/client.mjs").then(({ AMQPWebSocketClient }) => (${consume})(AMQPWebSocketClient, "${url}", ${size}, ${count}))`;
+    const seconds = await page.evaluate(source);
+    await page.close();
+    return seconds;
+  });
+  await browser.close();
+  server.close();
+}
+
+async function idle(url, count) {
   const connections = [];
-  for (let n = 0; n < Number(numbers[0]); n += 50) {
+  for (let n = 0; n < count; n += 50) {
+    const connect = () => new AMQPWebSocketClient(url, "/", "guest", "guest").connect();
     connections.push(...await Promise.all(Array.from({ length: 50 }, connect)));
   }
   console.log("open");
   process.stdin.resume().on("end", () => process.exit(0));
+}
+
+const [what, url, count] = process.argv.slice(2);
+if (what === "chromium") await inChromium();
+else if (what === "idle") await idle(url, Number(count));
+else {
+  console.log(`Node ${process.version}`);
+  await lines((...order) => consume(AMQPWebSocketClient, ...order));
+  process.exit(0);
 }

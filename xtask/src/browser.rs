@@ -45,7 +45,7 @@ fn skipped(reason: Box<dyn std::error::Error>) -> Result<Outcome> {
 }
 
 /// The Chromium to use, after installing Debian's where there is none; an error if Node is missing too.
-fn chromium() -> Result<String> {
+pub(crate) fn chromium() -> Result<String> {
     let version = shell::output(shell::program("node").arg("--version"))
         .map_err(|_| format!("there is no Node: install version {NODE} or later"))?;
     let major = version.trim().trim_start_matches('v').split('.').next().and_then(|number| number.parse::<u32>().ok());

@@ -18,6 +18,8 @@ pub struct Order {
     pub queue: String,
     pub size: usize,
     pub count: u64,
+    /// The largest frame that the client takes, in bytes.
+    pub frame_max: usize,
     /// How many deliveries may wait for their acknowledgement; 0 is as many as there are.
     pub window: u64,
 }
@@ -107,7 +109,7 @@ impl Block {
             frames.method(order.channel, 60, 60, |f| {
                 f.short(&order.consumer_tag).u64(0).u8(0).short("").short(&order.queue);
             });
-            frames.content(order.channel, &body);
+            frames.content_in(order.channel, &body, order.frame_max);
         }
         let tag = bench_wire::HEAD + 4 + 1 + order.consumer_tag.len();
         let each = frames.0.len() / starts.len();
@@ -130,8 +132,15 @@ mod tests {
 
     #[test]
     fn tags_count_up_across_writes() {
-        let order =
-            Order { channel: 1, consumer_tag: "c".into(), queue: "flood-100-9".into(), size: 100, count: 9, window: 0 };
+        let order = Order {
+            channel: 1,
+            consumer_tag: "c".into(),
+            queue: "flood-100-9".into(),
+            size: 100,
+            count: 9,
+            frame_max: bench_wire::FRAME_MAX,
+            window: 0,
+        };
         assert_eq!(Order::parse(&order.queue), Some((100, 9)));
         let mut block = Block::new(&order);
         for first in [1, 4] {

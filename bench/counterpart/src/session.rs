@@ -23,6 +23,8 @@ pub struct Session {
     /// The rest of a body frame that the buffer did not hold: its channel, its size, what is to come.
     partial: Option<(u16, usize, usize)>,
     echo: Option<Echo>,
+    /// The largest frame that the client takes, in bytes.
+    frame_max: usize,
     state: State,
 }
 
@@ -69,6 +71,7 @@ impl Session {
             published: 0,
             partial: None,
             echo: None,
+            frame_max: FRAME_MAX,
             state: State::ExpectProtocolHeader,
         }
     }
@@ -252,6 +255,13 @@ impl Session {
                     f.u16(CHANNEL_MAX).u32(FRAME_MAX as u32).u16(0);
                 });
             }
+            (10, 31) => {
+                fields.u16();
+                self.frame_max = match fields.u32() as usize {
+                    0 => FRAME_MAX,
+                    wanted => wanted.clamp(4096, FRAME_MAX),
+                };
+            }
             (10, 40) => self.reply(0, 10, 41, &[0]),
             (10, 50) => {
                 self.reply(0, 10, 51, &[]);
@@ -335,7 +345,8 @@ impl Session {
             let flood = Flood { consumer_tag: tag.clone(), control: control.clone() };
             self.stop(channel, None);
             self.lane(channel).flood = Some(flood);
-            let order = Order { channel, consumer_tag: tag, queue: queue.to_owned(), size, count, window };
+            let (queue, frame_max) = (queue.to_owned(), self.frame_max);
+            let order = Order { channel, consumer_tag: tag, queue, size, count, frame_max, window };
             let output = self.output.clone();
             thread::Builder::new().stack_size(128 << 10).spawn(move || flood::run(&order, &output, &control))?;
         } else if queue.starts_with("echo") {

@@ -93,10 +93,15 @@ impl Frames {
 
     /// A content header without properties, and the body in as many frames as it takes.
     pub fn content(&mut self, channel: u16, body: &[u8]) -> &mut Self {
+        self.content_in(channel, body, FRAME_MAX)
+    }
+
+    /// The same in frames of at most `frame_max` bytes.
+    pub fn content_in(&mut self, channel: u16, body: &[u8], frame_max: usize) -> &mut Self {
         self.frame(HEADER, channel, |out| {
             out.u16(60).u16(0).u64(body.len() as u64).u16(0);
         });
-        for part in body.chunks(FRAME_MAX - OVERHEAD) {
+        for part in body.chunks(frame_max - OVERHEAD) {
             self.frame(BODY, channel, |out| out.0.extend_from_slice(part));
         }
         self
