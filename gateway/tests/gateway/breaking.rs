@@ -167,7 +167,7 @@ async fn a_browser_that_vanishes_leaves_nothing_behind() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rabbitmq_that_dies_is_told_as_320() {
     for rest in [&b""[..], b"\x03\0\x01\0\0\x10\0only the beginning of a body", b"\x01\0"] {
-        let mut cut = Cut::start().await;
+        let cut = Cut::start().await;
         let served = Served::start_at("", &cut.host()).await;
         let mut page = Page::log_in(&served.url(), "guest", "guest").await;
         page.open_channel(1).await;
@@ -181,7 +181,7 @@ async fn a_rabbitmq_that_dies_is_told_as_320() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_learns_that_rabbitmq_died() {
-    let mut cut = Cut::start().await;
+    let cut = Cut::start().await;
     let served = Served::start_at("", &cut.host()).await;
     let builder = Connection::builder().uri(&served.amqp("guest", "guest")).recovery(Recovery::off());
     let connection = builder.open_tokio().await.unwrap();
@@ -201,7 +201,7 @@ async fn a_client_learns_that_rabbitmq_died() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nonsense_of_rabbitmqs_is_not_passed_on() {
-    let mut cut = Cut::start().await;
+    let cut = Cut::start().await;
     let served = Served::start_at("", &cut.host()).await;
     let mut page = Page::log_in(&served.url(), "guest", "guest").await;
     cut.cut(b"HTTP/1.1 502 Bad Gateway");

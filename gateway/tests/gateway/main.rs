@@ -7,4 +7,5 @@ mod foreign;
 mod passing;
 mod permitting;
 mod refusing;
+#[cfg(target_os = "linux")]
 mod remembering;

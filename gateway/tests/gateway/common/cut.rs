@@ -30,8 +30,13 @@ impl Cut {
     }
 
     /// Sends these bytes in RabbitMQ's name, and nothing more ever.
-    pub(crate) fn cut(&mut self, rest: &[u8]) {
+    pub(crate) fn cut(&self, rest: &[u8]) {
         self.cut.send_replace(Some(rest.to_vec()));
+    }
+
+    /// Lets those pass who connect from now on.
+    pub(crate) fn mend(&self) {
+        self.cut.send_replace(None);
     }
 }
 
