@@ -240,7 +240,8 @@ impl Deref for Delivery {
 
 /// The right to settle one delivery, once.
 ///
-/// All verbs only queue a few bytes and return at once. They pass even while the broker blocks publishing. On a
+/// All verbs only queue a few bytes and return at once. Acks that follow each other before they are written travel as
+/// one where that says the same. They pass even while the broker blocks publishing. On a
 /// delivery that needs no acknowledgement (`no_ack`) they do nothing.
 #[must_use = "a delivery that is neither acked nor rejected stays with this channel until it closes"]
 pub struct Acker {

@@ -23,6 +23,15 @@ pub(crate) struct Output {
     done_size: usize,
     tail: Vec<u8>,
     spare: Vec<u8>,
+    /// Tails that were sealed.
+    sealed: u64,
+}
+
+/// A place in the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Position {
+    sealed: u64,
+    offset: usize,
 }
 
 enum Segment {
@@ -46,6 +55,18 @@ impl Output {
         &mut self.tail
     }
 
+    /// Where the next frame begins.
+    #[inline]
+    pub(crate) fn position(&self) -> Position {
+        Position { sealed: self.sealed, offset: self.tail.len() }
+    }
+
+    /// Takes the last `count` bytes back, which nobody has taken to write them.
+    #[inline]
+    pub(crate) fn take_back(&mut self, count: usize) {
+        self.tail.truncate(self.tail.len() - count);
+    }
+
     /// Bytes that wait.
     #[inline]
     pub(crate) fn len(&self) -> usize {
@@ -61,6 +82,7 @@ impl Output {
 
     fn seal(&mut self) {
         if !self.tail.is_empty() {
+            self.sealed += 1;
             let spare = std::mem::take(&mut self.spare);
             let frames = std::mem::replace(&mut self.tail, spare);
             self.done_size += frames.len();

@@ -3,7 +3,10 @@
 use bytes::Bytes;
 
 use super::channel::{Channel, Confirms, Consumer, MAX_PENDING, Pending, Phase, reply_of};
-use super::{Body, CLASS_CHANNEL, CLASS_CONNECTION, CloseReason, Connection, Event, State, put_payload, unasked};
+use super::{
+    ACK_SIZE, Body, CLASS_CHANNEL, CLASS_CONNECTION, CloseReason, Connection, Event, LastAck, State, put_payload,
+    unasked,
+};
 use crate::content::ContentKind;
 use crate::frame::HEAD;
 use crate::method::{Encode, Method, MethodId, basic, channel, confirm, tx};
@@ -255,14 +258,24 @@ impl Connection {
         Ok(Some(tag))
     }
 
-    /// Client: acknowledges a delivery, or all up to it.
+    /// Client: acknowledges a delivery, or all up to it. Acks that follow each other while they wait to be written
+    /// travel as one, if no delivery before them is left unacknowledged.
     ///
     /// # Errors
     /// If the channel is not open, or if the delivery was settled before.
     #[inline]
     pub fn ack(&mut self, number: u16, delivery_tag: u64, multiple: bool) -> Result<(), Error> {
-        self.open_channel_mut(number)?.settle(delivery_tag, multiple)?;
-        self.send_often(number, &basic::Ack { delivery_tag, multiple })
+        let channel = self.open_channel_mut(number)?;
+        channel.settle(delivery_tag, multiple)?;
+        let is_lowest = !channel.transactional && channel.unacked.first().is_none_or(|lowest| lowest > delivery_tag);
+        let last = LastAck { channel: number, end: self.output.position() };
+        let joins = is_lowest && self.last_ack == Some(last);
+        if joins {
+            self.output.take_back(ACK_SIZE);
+        }
+        self.send_often(number, &basic::Ack { delivery_tag, multiple: multiple || joins })?;
+        self.last_ack = is_lowest.then(|| LastAck { channel: number, end: self.output.position() });
+        Ok(())
     }
 
     /// Client: gives a delivery back, or all up to it: to the queue, or to its dead-letter exchange.

@@ -25,7 +25,7 @@ use bytes::Bytes;
 use crate::frame::{self, HEAD, Kind, OVERHEAD};
 use crate::heartbeat::Heartbeat;
 use crate::method::{self, Encode, Method, MethodId};
-use crate::output::{Output, Transmit, UNCOPIED};
+use crate::output::{Output, Position, Transmit, UNCOPIED};
 use crate::receive::{Incoming, ReceiveLimits};
 use crate::{Error, Properties, Time, code};
 
@@ -68,7 +68,20 @@ pub struct Connection {
     blocked: bool,
     /// Deliveries for consumers that don't exist, which were requeued.
     unknown_deliveries: u64,
+    /// The latest ack, if all before it were settled.
+    last_ack: Option<LastAck>,
 }
+
+/// An ack that may be replaced by a later one as long as nothing follows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct LastAck {
+    channel: u16,
+    /// Behind it.
+    end: Position,
+}
+
+/// The frame of a `basic.ack`: class and method, tag, bits.
+const ACK_SIZE: usize = OVERHEAD + 4 + 8 + 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -173,6 +186,7 @@ impl Connection {
             pending: VecDeque::new(),
             blocked: false,
             unknown_deliveries: 0,
+            last_ack: None,
         }
     }
 

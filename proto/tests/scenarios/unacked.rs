@@ -1,7 +1,9 @@
-use hopmq_proto::method::basic;
+use std::collections::BTreeMap;
+
+use hopmq_proto::method::{Method, basic};
 use hopmq_proto::{Body, Fault, Properties};
 
-use crate::common::Pair;
+use crate::common::{Pair, Random};
 
 /// A channel with deliveries 1 to `count`.
 fn delivered(count: u64) -> Pair {
@@ -103,4 +105,95 @@ fn one_delivery_that_is_never_acked_costs_nothing() {
     assert_eq!(pair.client.connection.unacked(1), 1);
     pair.client.connection.ack(1, 1, false).unwrap();
     pair.assert_well();
+}
+
+/// What became of each delivery: `None` while it is unacked.
+type Fates = BTreeMap<u64, Option<char>>;
+
+/// Settles as a broker does, which closes the channel for a tag that it doesn't know.
+fn settle(fates: &mut Fates, tag: u64, multiple: bool, fate: char) {
+    assert_eq!(fates.get(&tag), Some(&None), "{tag} is unacked");
+    let settled = fates.range_mut(if multiple { 0 } else { tag }..=tag).filter(|(_, known)| known.is_none());
+    settled.for_each(|(_, known)| *known = Some(fate));
+}
+
+/// Reads what the client writes as a broker does. Returns how many frames it was.
+fn carry_out(fates: &mut Fates, mut bytes: &[u8]) -> usize {
+    let mut frames = 0;
+    while let [kind, _, _, a, b, c, d, rest @ ..] = bytes {
+        let (payload, rest) = rest.split_at(u32::from_be_bytes([*a, *b, *c, *d]) as usize);
+        // The other kinds are contents.
+        let method = (*kind == 1).then(|| Method::decode(payload).unwrap());
+        match method {
+            Some(Method::BasicAck(ack)) => settle(fates, ack.delivery_tag, ack.multiple, 'a'),
+            Some(Method::BasicNack(nack)) => settle(fates, nack.delivery_tag, nack.multiple, 'n'),
+            Some(Method::BasicReject(reject)) => settle(fates, reject.delivery_tag, false, 'n'),
+            _ => {}
+        }
+        bytes = &rest[1..];
+        frames += 1;
+    }
+    frames
+}
+
+#[test]
+fn acks_that_follow_each_other_travel_as_one() {
+    let mut pair = delivered(6);
+    let mut fates: Fates = (1..=6).map(|tag| (tag, None)).collect();
+    for tag in [1, 2, 3] {
+        pair.client.connection.ack(1, tag, false).unwrap();
+    }
+    assert_eq!(carry_out(&mut fates, &pair.client.drain(pair.now)), 1);
+    assert!((1..=3).all(|tag| fates[&tag] == Some('a')));
+    // The fourth is left behind, so each of the others is acked by itself.
+    pair.client.connection.ack(1, 5, false).unwrap();
+    pair.client.connection.ack(1, 6, false).unwrap();
+    assert_eq!(carry_out(&mut fates, &pair.client.drain(pair.now)), 2);
+    assert_eq!(fates[&4], None);
+}
+
+#[test]
+fn acks_that_travel_as_one_settle_what_they_would_settle_alone() {
+    let mut frames = 0;
+    for seed in 0..300 {
+        let (mut random, mut pair) = (Random(seed), delivered(0));
+        let (mut asked, mut done, mut next) = (Fates::new(), Fates::new(), 1);
+        for _ in 0..200 {
+            let unacked: Vec<u64> = asked.iter().filter(|(_, fate)| fate.is_none()).map(|(tag, _)| *tag).collect();
+            let oldest_first = random.below(4) > 0;
+            let index = if oldest_first { 0 } else { random.below(unacked.len() as u64) as usize };
+            let client = &mut pair.client.connection;
+            match (random.below(16), unacked.get(index)) {
+                (0..=7, Some(tag)) => {
+                    let multiple = random.below(8) == 0;
+                    client.ack(1, *tag, multiple).unwrap();
+                    settle(&mut asked, *tag, multiple, 'a');
+                }
+                (8, Some(tag)) => {
+                    client.reject(1, *tag, true).unwrap();
+                    settle(&mut asked, *tag, false, 'n');
+                }
+                (9, Some(tag)) => {
+                    client.nack(1, *tag, true, true).unwrap();
+                    settle(&mut asked, *tag, true, 'n');
+                }
+                (10, _) => {
+                    let route = hopmq_proto::Route { exchange: "", routing_key: "q", mandatory: false };
+                    client.publish(1, route, Properties::EMPTY, Body::Borrowed(b"")).unwrap();
+                }
+                (11, _) => frames += carry_out(&mut done, &pair.client.drain(pair.now)),
+                _ => {
+                    frames += carry_out(&mut done, &pair.client.drain(pair.now));
+                    deliver(&mut pair, next);
+                    pair.client.take();
+                    asked.insert(next, None);
+                    done.insert(next, None);
+                    next += 1;
+                }
+            }
+        }
+        carry_out(&mut done, &pair.client.drain(pair.now));
+        assert_eq!(done, asked, "seed {seed}");
+    }
+    assert!(frames > 1000, "{frames} frames were tried");
 }
