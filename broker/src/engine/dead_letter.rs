@@ -167,6 +167,7 @@ fn with_history<'a>(
     headers.insert("x-last-death-exchange", exchange);
     if new_key.is_some() {
         headers.remove("CC");
+        headers.remove("BCC");
     }
     (properties.to_owned_properties().with_headers(&headers).without_expiration(), key)
 }

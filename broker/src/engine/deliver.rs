@@ -92,8 +92,8 @@ impl Engine {
             routing_key: message.routing_key(),
             ..Arguments::default()
         };
-        let counted = counted(queue, &entry, message);
-        let properties = counted.as_ref().map_or(message.properties(), Properties::as_ref_properties);
+        let shown = shown(queue, &entry, message);
+        let properties = shown.as_ref().map_or(message.properties(), Properties::as_ref_properties);
         let (number, body) = (consumer.channel, message.body());
         let sent = session.proto.answer_message(number, ContentKind::Deliver, &arguments, properties, body);
         Self::wake(&mut self.woken, consumer.session, session);
@@ -114,7 +114,7 @@ impl Engine {
     pub(super) fn send_got(&mut self, at: At, id: Id<Queue>, entry: Entry, no_ack: bool) {
         let left = self.queues.get(id).map_or(0, |queue| queue.ready.len());
         let Kept::Here(message) = &entry.content else { return self.answer(at, &basic::GetEmpty {}) };
-        let counted = self.queues.get(id).and_then(|queue| counted(queue, &entry, message));
+        let shown = self.queues.get(id).and_then(|queue| shown(queue, &entry, message));
         let Some(session) = self.sessions.get_mut(at.session) else { return };
         let Some(channel) = session.channel_mut(at.channel) else { return };
         channel.delivered += 1;
@@ -127,7 +127,7 @@ impl Engine {
             message_count: left as u32,
             ..Arguments::default()
         };
-        let properties = counted.as_ref().map_or(message.properties(), Properties::as_ref_properties);
+        let properties = shown.as_ref().map_or(message.properties(), Properties::as_ref_properties);
         let body = message.body();
         let sent = session.proto.answer_message(at.channel, ContentKind::GetOk, &arguments, properties, body);
         Self::wake(&mut self.woken, at.session, session);
@@ -209,13 +209,15 @@ impl Engine {
     }
 }
 
-/// The properties of a message that a quorum queue delivers again: they tell how often it came back.
+/// The properties that a client gets, where they are not those of the publisher: without blind copies, and with how often
+/// it came back to a quorum queue.
 #[inline]
-fn counted(queue: &Queue, entry: &Entry, message: &Message) -> Option<Properties> {
+fn shown(queue: &Queue, entry: &Entry, message: &Message) -> Option<Properties> {
+    let shown = message.shown();
     if !queue.settings.quorum || entry.returned == 0 {
-        return None;
+        return shown;
     }
-    let properties = message.properties().to_owned_properties();
+    let properties = shown.unwrap_or_else(|| message.properties().to_owned_properties());
     Some(properties.with_header("x-delivery-count", i64::from(entry.returned)))
 }
 

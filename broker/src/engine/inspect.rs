@@ -224,7 +224,7 @@ impl Engine {
         Some(inspect::Message {
             exchange: String::from_utf8_lossy(message.exchange()).into_owned(),
             routing_key: String::from_utf8_lossy(message.routing_key()).into_owned(),
-            properties: message.properties().to_owned_properties(),
+            properties: message.shown().unwrap_or_else(|| message.properties().to_owned_properties()),
             body: message.to_body(),
             redelivered: entry.redelivered,
             time_to_live: entry.expires.map(|at| at.since_epoch().saturating_sub(now.since_epoch())),

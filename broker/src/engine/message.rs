@@ -12,6 +12,8 @@ use hopmq_proto::{Body, Properties};
 const UNCOPIED: usize = 4096;
 /// What stands in front: flags, two lengths of names, the length of the properties.
 const FIXED: usize = 8;
+/// Among the flags of the properties, where AMQP has none: it was sent to others by a header that nobody is to see.
+const BLIND: u16 = 1 << 1;
 
 /// A message. A clone is the same message. See the [module's documentation](self).
 #[derive(Clone, Debug)]
@@ -42,7 +44,10 @@ impl Message {
     ) -> Self {
         let list = properties.as_bytes();
         scratch.clear();
-        let [f0, f1] = properties.flags().to_be_bytes();
+        let is_blind =
+            properties.flags() & HEADERS != 0 && properties.headers().is_ok_and(|headers| headers.contains_key("BCC"));
+        let flags = properties.flags() & !BLIND | if is_blind { BLIND } else { 0 };
+        let [f0, f1] = flags.to_be_bytes();
         let [l0, l1, l2, l3] = (list.len() as u32).to_be_bytes();
         scratch.extend_from_slice(&[f0, f1, exchange.len() as u8, routing_key.len() as u8, l0, l1, l2, l3]);
         scratch.extend_from_slice(exchange);
@@ -82,9 +87,22 @@ impl Message {
     }
 
     #[inline]
+    fn flags(&self) -> u16 {
+        u16::from_be_bytes([self.head[0], self.head[1]])
+    }
+
+    /// The properties that it was published with. Clients get those of [`Message::shown`], if it has any.
+    #[inline]
     pub(crate) fn properties(&self) -> Properties<&[u8]> {
         let (start, end) = self.list();
-        Properties::from_parts(u16::from_be_bytes([self.head[0], self.head[1]]), &self.head[start..end])
+        Properties::from_parts(self.flags() & !BLIND, &self.head[start..end])
+    }
+
+    /// The properties that clients get, where they are others: without the header `BCC`, for nobody sees who else got a
+    /// blind copy.
+    #[inline]
+    pub(crate) fn shown(&self) -> Option<Properties> {
+        (self.flags() & BLIND != 0).then(|| without_bcc(self.properties()))
     }
 
     /// The body, to be sent.
@@ -114,7 +132,7 @@ impl Message {
         let [f0, f1, exchange, key, size @ ..] = *fixed;
         let (exchange, rest) = rest.split_at_checked(exchange.into())?;
         let (key, list) = rest.split_at_checked(key.into())?;
-        let properties = Properties::from_parts(u16::from_be_bytes([f0, f1]), list);
+        let properties = Properties::from_parts(u16::from_be_bytes([f0, f1]) & !BLIND, list);
         (u32::from_be_bytes(size) as usize == list.len())
             .then(|| Self::new(scratch, exchange, key, properties, body.clone()))
     }
@@ -132,7 +150,15 @@ impl Message {
     }
 }
 
+#[cold]
+fn without_bcc(properties: Properties<&[u8]>) -> Properties {
+    let mut headers = properties.headers().unwrap_or_default().to_owned_table();
+    headers.remove("BCC");
+    properties.to_owned_properties().with_headers(&headers)
+}
+
 // Which properties are there, in the flags.
+const HEADERS: u16 = 1 << 13;
 const DELIVERY_MODE: u16 = 1 << 12;
 const PRIORITY: u16 = 1 << 11;
 const EXPIRATION: u16 = 1 << 8;

@@ -64,7 +64,7 @@ use hopmq_proto::method::Encode;
 use hopmq_proto::{FieldTable, Time};
 
 pub(crate) use access::{Access, Claim, MECHANISMS, Password, Pattern};
-pub(crate) use alarms::{DISK, MEMORY};
+pub(crate) use alarms::{DISK, MEMORY, PACE};
 use consumer::Consumer;
 #[cfg(feature = "definitions")]
 pub(crate) use definitions::Definition;

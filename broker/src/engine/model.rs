@@ -5,12 +5,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use hopmq_proto::method::{Method, basic, queue};
+use hopmq_proto::method::{Method, basic, exchange, queue, tx};
 use hopmq_proto::{
-    Config as ProtoConfig, Connection, Event, FieldTable, Properties, Receiver, Role, Route, Time, Transmit,
+    Config as ProtoConfig, Connection, Content, Event, FieldTable, Properties, Receiver, Role, Route, Time, Transmit,
 };
 
-use super::naive::{Naive, QueueArguments};
+use super::naive::{Naive, QueueArguments, TRANSACTIONAL};
 use super::{Config, Engine, Id, Profile, Session};
 
 /// A client with nothing between it and the engine.
@@ -61,6 +61,8 @@ impl Client {
             this.client.open_channel(channel, 0).expect("it is free");
             this.client.confirm_select(channel).expect("it is open");
         }
+        this.client.open_channel(TRANSACTIONAL, 0).expect("it is free");
+        this.client.tx_select(TRANSACTIONAL, None).expect("it is open");
         this.flow();
         this.seen.clear();
         this
@@ -106,12 +108,14 @@ impl Client {
             Event::Delivery { channel, consumer, delivery_tag, content } => {
                 let redelivered = content.arguments().redelivered;
                 let consumer = &self.consumers[consumer as usize];
-                (channel, format!("{consumer} {delivery_tag} {} {redelivered}", text(content.body())))
+                let count = count(&content);
+                (channel, format!("{consumer} {delivery_tag} {} {redelivered}{count}", text(content.body())))
             }
             Event::Got { channel, content, .. } => {
                 let arguments = content.arguments();
                 let (tag, redelivered, left) = (arguments.delivery_tag, arguments.redelivered, arguments.message_count);
-                (channel, format!("got {tag} {} {redelivered} {left}", text(content.body())))
+                let count = count(&content);
+                (channel, format!("got {tag} {} {redelivered} {left}{count}", text(content.body())))
             }
             Event::Returned { channel, content, .. } => (channel, format!("returned {}", text(content.body()))),
             Event::ConsumerCancelled { channel, .. } => (channel, "cancelled".to_owned()),
@@ -127,6 +131,13 @@ impl Client {
         };
         self.seen.entry(channel).or_default().push(line);
     }
+}
+
+/// How often a message of a quorum queue came back.
+fn count(content: &Content) -> String {
+    let headers = content.properties().headers().unwrap_or_default();
+    let count = headers.get("x-delivery-count").and_then(|count| count.as_i64());
+    count.map_or_else(String::new, |count| format!(" after {count}"))
 }
 
 /// splitmix64
@@ -173,22 +184,25 @@ fn case(seed: u64) -> (usize, usize) {
 }
 
 fn operate(random: &mut Random, real: &mut Client, naive: &mut Naive, number: usize) -> String {
-    let channel = 1 + random.below(2) as u16;
+    let channel = 1 + random.below(3) as u16;
     let name = random.one(&QUEUES);
     let exists = naive.queues.contains_key(name);
     let client = &mut real.client;
-    match random.below(20) {
+    match random.below(26) {
         0..=2 if !exists => {
+            let quorum = (random.below(4) == 0).then(|| random.below(3));
             let arguments = QueueArguments {
                 // Of two queues whose messages expire at the same moment, either may be the first.
                 time_to_live: (name == "a").then(|| 5 + random.below(20)),
                 most: (random.below(3) == 0).then(|| random.below(4)),
                 rejects: random.below(2) == 0,
                 dead_letters: (random.below(2) == 0).then(|| random.one(&QUEUES).to_owned()),
-                priorities: random.below(3) == 0,
+                priorities: quorum.is_none() && random.below(3) == 0,
+                quorum,
             };
             let table = arguments.table();
-            let declare = queue::Declare { queue: name, arguments: table.as_ref_table(), ..Default::default() };
+            let (durable, table) = (quorum.is_some(), table.as_ref_table());
+            let declare = queue::Declare { queue: name, durable, arguments: table, ..Default::default() };
             client.request(channel, &declare, Some(1)).expect("it is open");
             let told = format!("declare {name} {arguments:?}");
             naive.declare(channel, name, arguments);
@@ -218,17 +232,7 @@ fn operate(random: &mut Random, real: &mut Client, naive: &mut Naive, number: us
             naive.unbind(exchange, key, name);
             format!("unbind {name} from {exchange} by {key:?}")
         }
-        8 if exists => {
-            let (no_ack, prefetch) = (random.below(3) == 0, random.below(4) as u16);
-            let tag = format!("c{number}");
-            let qos = basic::Qos { prefetch_count: prefetch, global: false };
-            client.request(channel, &qos, None).expect("it is open");
-            let consume = basic::Consume { queue: name, consumer_tag: &tag, no_ack, ..Default::default() };
-            client.consume(channel, &consume, real.consumers.len() as u64, None).expect("it is open");
-            real.consumers.push(tag.clone());
-            naive.consume(channel, name, &tag, no_ack, prefetch);
-            format!("consume {name} as {tag}, prefetch {prefetch}, no_ack {no_ack}")
-        }
+        8 if exists => consume(random, real, naive, (channel, name), number),
         9 => match naive.consumer_of(channel) {
             Some(tag) => {
                 client.cancel(channel, &tag, None).expect("it is open");
@@ -258,8 +262,53 @@ fn operate(random: &mut Random, real: &mut Client, naive: &mut Naive, number: us
             naive.advance(time);
             format!("{time} ms pass")
         }
+        17 | 18 => between(random, client, naive, channel),
+        19 | 20 => {
+            client.request(TRANSACTIONAL, &tx::Commit {}, None).expect("it is open");
+            naive.commit();
+            "commit".to_owned()
+        }
+        21 => {
+            client.request(TRANSACTIONAL, &tx::Rollback {}, None).expect("it is open");
+            naive.roll_back();
+            "roll back".to_owned()
+        }
         _ => publish(random, client, naive, (channel, name), number),
     }
+}
+
+fn consume(
+    random: &mut Random,
+    real: &mut Client,
+    naive: &mut Naive,
+    (channel, name): (u16, &str),
+    number: usize,
+) -> String {
+    let (no_ack, prefetch) = (random.below(3) == 0, random.below(4) as u16);
+    let tag = format!("c{number}");
+    let qos = basic::Qos { prefetch_count: prefetch, global: false };
+    real.client.request(channel, &qos, None).expect("it is open");
+    let consume = basic::Consume { queue: name, consumer_tag: &tag, no_ack, ..Default::default() };
+    real.client.consume(channel, &consume, real.consumers.len() as u64, None).expect("it is open");
+    real.consumers.push(tag.clone());
+    naive.consume(channel, name, &tag, no_ack, prefetch);
+    format!("consume {name} as {tag}, prefetch {prefetch}, no_ack {no_ack}")
+}
+
+/// Binds an exchange to another, or to itself, or no longer.
+fn between(random: &mut Random, client: &mut Connection, naive: &mut Naive, channel: u16) -> String {
+    let (source, routing_key, destination) = (random.one(&EXCHANGES), random.one(&KEYS), random.one(&EXCHANGES));
+    let told = format!("{source} to {destination} by {routing_key:?}");
+    if random.below(3) == 0 {
+        let unbind = exchange::Unbind { source, destination, routing_key, ..Default::default() };
+        client.request(channel, &unbind, None).expect("it is open");
+        naive.unbind_between(source, routing_key, destination);
+        return format!("unbind {told}");
+    }
+    let bind = exchange::Bind { source, destination, routing_key, ..Default::default() };
+    client.request(channel, &bind, None).expect("it is open");
+    naive.bind_between(source, routing_key, destination);
+    format!("bind {told}")
 }
 
 fn publish(

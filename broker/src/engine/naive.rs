@@ -1,6 +1,6 @@
 //! A broker as plainly as can be, to compare the engine with: lists, searched from their start.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hopmq_proto::FieldTable;
 
@@ -8,6 +8,12 @@ use hopmq_proto::FieldTable;
 pub(super) struct Naive {
     pub(super) queues: BTreeMap<String, Queue>,
     bindings: Vec<(String, String, String)>,
+    /// Source, key and destination of those between exchanges.
+    between: Vec<(String, String, String)>,
+    /// What the channel in a transaction has not committed.
+    pending: Pending,
+    /// Tags whose settling was rolled back: the client's end does not know that.
+    rolled_back: BTreeSet<u64>,
     consumers: Vec<Consumer>,
     held: Vec<Held>,
     tags: BTreeMap<u16, u64>,
@@ -19,6 +25,23 @@ pub(super) struct Naive {
     pub(super) confirmed: Vec<(u16, u64, bool)>,
 }
 
+/// The channel whose publishes and settlings count when they are committed.
+pub(super) const TRANSACTIONAL: u16 = 3;
+
+#[derive(Debug, Default)]
+struct Pending {
+    publishes: Vec<Publish>,
+    settled: Vec<(u64, Vec<Held>)>,
+}
+
+#[derive(Debug)]
+struct Publish {
+    names: Vec<String>,
+    returns: bool,
+    priority: u8,
+    body: String,
+}
+
 #[derive(Clone, Debug, Default)]
 pub(super) struct QueueArguments {
     pub(super) time_to_live: Option<u64>,
@@ -26,6 +49,8 @@ pub(super) struct QueueArguments {
     pub(super) rejects: bool,
     pub(super) dead_letters: Option<String>,
     pub(super) priorities: bool,
+    /// A quorum queue: how often a message may come back.
+    pub(super) quorum: Option<u64>,
 }
 
 impl QueueArguments {
@@ -46,6 +71,9 @@ impl QueueArguments {
         if self.priorities {
             table.insert("x-max-priority", 2);
         }
+        if let Some(limit) = self.quorum {
+            table.insert("x-queue-type", "quorum").insert("x-delivery-limit", limit as i64);
+        }
         table
     }
 }
@@ -65,6 +93,7 @@ struct Message {
     body: String,
     priority: u8,
     redelivered: bool,
+    returned: u64,
     expires: Option<u64>,
     /// Queues that it died in and whether it was rejected there, the latest first.
     deaths: Vec<(String, &'static str)>,
@@ -118,8 +147,12 @@ impl Naive {
         let Some(queue) = self.queues.remove(name) else { return };
         self.bindings.retain(|(_, _, bound)| bound != name);
         // Who holds a message of it may settle it, and a queue of the same name is another one.
-        for held in self.held.iter_mut().filter(|held| held.queue == name) {
+        let pending = self.pending.settled.iter_mut().flat_map(|(_, held)| held);
+        for held in self.held.iter_mut().chain(pending).filter(|held| held.queue == name) {
             held.queue.clear();
+        }
+        for publish in &mut self.pending.publishes {
+            publish.names.retain(|other| other != name);
         }
         self.consumers.retain(|consumer| consumer.queue != name);
         self.see(channel, format!("deleted {}", queue.ready.len()));
@@ -165,7 +198,9 @@ impl Naive {
 
     /// Whether a consumer may hold one more.
     fn has_room(&self, consumer: &Consumer) -> bool {
-        let held = self.held.iter().filter(|held| held.consumer.as_deref() == Some(&consumer.tag)).count();
+        let pending = self.pending.settled.iter().flat_map(|(_, held)| held);
+        let held =
+            self.held.iter().chain(pending).filter(|held| held.consumer.as_deref() == Some(&consumer.tag)).count();
         consumer.no_ack || consumer.prefetch == 0 || held < usize::from(consumer.prefetch)
     }
 
@@ -199,7 +234,8 @@ impl Naive {
 
     fn deliver(&mut self, consumer: &Consumer, queue: &str, message: Message) {
         let tag = self.next_tag(consumer.channel);
-        let line = format!("{} {tag} {} {}", consumer.tag, message.body, message.redelivered);
+        let count = self.count(queue, &message);
+        let line = format!("{} {tag} {} {}{count}", consumer.tag, message.body, message.redelivered);
         self.see(consumer.channel, line);
         if !consumer.no_ack {
             let (channel, queue, consumer) = (consumer.channel, queue.to_owned(), Some(consumer.tag.clone()));
@@ -215,7 +251,8 @@ impl Naive {
         } else {
             let (message, left) = (queue.ready.remove(0), queue.ready.len());
             let tag = self.next_tag(channel);
-            self.see(channel, format!("got {tag} {} {} {left}", message.body, message.redelivered));
+            let count = self.count(name, &message);
+            self.see(channel, format!("got {tag} {} {} {left}{count}", message.body, message.redelivered));
             if !no_ack {
                 self.held.push(Held { channel, tag, queue: name.to_owned(), consumer: None, message });
             }
@@ -224,7 +261,8 @@ impl Naive {
     }
 
     pub(super) fn unacked(&self, channel: u16) -> Vec<u64> {
-        self.held.iter().filter(|held| held.channel == channel).map(|held| held.tag).collect()
+        let held = self.held.iter().filter(|held| held.channel == channel).map(|held| held.tag);
+        held.filter(|tag| channel != TRANSACTIONAL || !self.rolled_back.contains(tag)).collect()
     }
 
     pub(super) fn settle(&mut self, channel: u16, tag: u64, multiple: bool, how: u64) {
@@ -232,6 +270,15 @@ impl Naive {
         let (mut meant, rest): (Vec<Held>, Vec<Held>) = self.held.drain(..).partition(is_meant);
         self.held = rest;
         meant.sort_by_key(|held| held.tag);
+        if channel == TRANSACTIONAL {
+            self.pending.settled.push((how, meant));
+        } else {
+            self.settle_all(meant, how);
+            self.hand_on();
+        }
+    }
+
+    fn settle_all(&mut self, meant: Vec<Held>, how: u64) {
         if how == 1 {
             self.requeue(meant);
         } else {
@@ -249,7 +296,35 @@ impl Naive {
                 });
             }
         }
+    }
+
+    pub(super) fn commit(&mut self) {
+        let Pending { publishes, settled } = std::mem::take(&mut self.pending);
+        for (_, held) in &settled {
+            self.held.extend(held.iter().cloned());
+        }
+        for Publish { names, returns, priority, body } in publishes {
+            if returns {
+                self.see(TRANSACTIONAL, format!("returned {body}"));
+            }
+            self.enqueue_all(names, priority, &body);
+        }
+        for (how, held) in settled {
+            let is_meant =
+                |other: &Held| other.channel == TRANSACTIONAL && held.iter().any(|held| held.tag == other.tag);
+            let (mut meant, rest): (Vec<Held>, Vec<Held>) = self.held.drain(..).partition(is_meant);
+            self.held = rest;
+            meant.sort_by_key(|held| held.tag);
+            self.settle_all(meant, how);
+        }
         self.hand_on();
+    }
+
+    pub(super) fn roll_back(&mut self) {
+        for (_, held) in std::mem::take(&mut self.pending).settled {
+            self.rolled_back.extend(held.iter().map(|held| held.tag));
+            self.held.extend(held);
+        }
     }
 
     pub(super) fn recover(&mut self, channel: u16) {
@@ -266,7 +341,12 @@ impl Naive {
         for held in all {
             consumers.extend(held.consumer);
             let Some(queue) = self.queues.get_mut(&held.queue) else { continue };
-            queue.insert(Message { redelivered: true, ..held.message });
+            let message = Message { redelivered: true, returned: held.message.returned + 1, ..held.message };
+            if queue.arguments.quorum.is_some_and(|limit| message.returned > limit) {
+                self.give_up(&held.queue, message, "delivery_limit");
+                continue;
+            }
+            queue.insert(message);
             if !queues.contains(&held.queue) {
                 queues.push(held.queue);
             }
@@ -337,6 +417,22 @@ impl Naive {
         }
     }
 
+    /// What a client sees of how often a message came back.
+    fn count(&self, queue: &str, message: &Message) -> String {
+        let is_quorum = self.queues.get(queue).is_some_and(|queue| queue.arguments.quorum.is_some());
+        if is_quorum && message.returned > 0 { format!(" after {}", message.returned) } else { String::new() }
+    }
+
+    pub(super) fn bind_between(&mut self, source: &str, key: &str, destination: &str) {
+        self.unbind_between(source, key, destination);
+        self.between.push((source.to_owned(), key.to_owned(), destination.to_owned()));
+    }
+
+    pub(super) fn unbind_between(&mut self, source: &str, key: &str, destination: &str) {
+        let other = (source.to_owned(), key.to_owned(), destination.to_owned());
+        self.between.retain(|binding| *binding != other);
+    }
+
     pub(super) fn publish(&mut self, channel: u16, to: (&str, &str), mandatory: bool, priority: u8, body: &str) {
         let (exchange, key) = to;
         let matches = |kind: &str, pattern: &str| match kind {
@@ -353,19 +449,44 @@ impl Naive {
         let mut names: Vec<String> = match exchange {
             "" => self.queues.keys().filter(|name| *name == key).cloned().collect(),
             _ => {
-                let bound =
-                    self.bindings.iter().filter(|binding| binding.0 == exchange && matches(exchange, &binding.1));
+                let mut reached = vec![exchange.to_owned()];
+                let mut at = 0;
+                while at < reached.len() {
+                    let from = reached[at].clone();
+                    for (source, pattern, destination) in &self.between {
+                        if *source == from && matches(source, pattern) && !reached.contains(destination) {
+                            reached.push(destination.clone());
+                        }
+                    }
+                    at += 1;
+                }
+                let bound = self
+                    .bindings
+                    .iter()
+                    .filter(|(source, pattern, _)| reached.contains(source) && matches(source, pattern));
                 bound.map(|binding| binding.2.clone()).collect()
             }
         };
         names.sort();
         names.dedup();
+        let returns = names.is_empty() && mandatory;
+        if channel == TRANSACTIONAL {
+            self.pending.publishes.push(Publish { names, returns, priority, body: body.to_owned() });
+            return;
+        }
         let number = self.published.entry(channel).or_default();
         *number += 1;
         let number = *number;
-        if names.is_empty() && mandatory {
+        if returns {
             self.see(channel, format!("returned {body}"));
         }
+        let taken = self.enqueue_all(names, priority, body);
+        self.hand_on();
+        self.confirmed.push((channel, number, taken));
+    }
+
+    /// Whether all of them took it.
+    fn enqueue_all(&mut self, names: Vec<String>, priority: u8, body: &str) -> bool {
         let mut taken = true;
         for name in names {
             let message = Message {
@@ -373,13 +494,13 @@ impl Naive {
                 body: body.to_owned(),
                 priority,
                 redelivered: false,
+                returned: 0,
                 expires: None,
                 deaths: Vec::new(),
             };
             taken &= self.enqueue(&name, message);
         }
-        self.hand_on();
-        self.confirmed.push((channel, number, taken));
+        taken
     }
 
     fn enqueue(&mut self, name: &str, mut message: Message) -> bool {
@@ -392,6 +513,7 @@ impl Naive {
         message.position = queue.next;
         queue.next += 1;
         message.redelivered = false;
+        message.returned = 0;
         message.expires = arguments.time_to_live.map(|time| now + time);
         if queue.ready.is_empty()
             && let Some(consumer) = self.turn(name)

@@ -1,6 +1,5 @@
 //! Publishing: from the message that came to the queues that hold it, and the confirm.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -118,20 +117,19 @@ impl Engine {
     ) -> Result<(), Refusal> {
         let properties = match properties.flags() & (HEADERS | REPLY_TO) {
             0 => properties.into(),
-            _ => without_bcc(self.name_reply(at, properties)?),
+            _ => self.name_reply(at, properties)?,
         };
         let properties = properties.as_ref_properties();
         if arguments.exchange.is_empty() && arguments.routing_key.starts_with(b"amq.rabbitmq.reply-to.") {
-            self.deliver_reply(arguments.routing_key, properties, body);
+            let message = self.take_in(arguments, properties, body);
+            self.deliver_reply(&message);
         }
         let is_pending = self.channel_mut(at).is_some_and(|channel| channel.pending.is_some());
         if queues.is_empty() && !arguments.mandatory && !is_pending {
             self.note_publish(at, Taken::Yes, false);
             return Ok(());
         }
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let message = Message::new(&mut scratch, arguments.exchange, arguments.routing_key, properties, body.clone());
-        self.scratch = scratch;
+        let message = self.take_in(arguments, properties, body);
         match self.channel_mut(at).and_then(|channel| channel.pending.as_mut()) {
             Some(pending) => {
                 let queues = queues.to_vec();
@@ -140,6 +138,10 @@ impl Engine {
             None => self.hand_over(at, &message, arguments.mandatory, queues),
         }
         Ok(())
+    }
+
+    fn take_in(&mut self, arguments: &Arguments<'_>, properties: Properties<&[u8]>, body: &Bytes) -> Message {
+        Message::new(&mut self.scratch, arguments.exchange, arguments.routing_key, properties, body.clone())
     }
 
     /// Gives a message to the queues that it goes to, or back to its publisher if there are none.
@@ -232,7 +234,8 @@ impl Engine {
             routing_key: message.routing_key(),
             ..Arguments::default()
         };
-        let (properties, body) = (message.properties(), message.body());
+        let (shown, body) = (message.shown(), message.body());
+        let properties = shown.as_ref().map_or(message.properties(), Properties::as_ref_properties);
         let _ = session.proto.answer_message(at.channel, ContentKind::Return, &arguments, properties, body);
         Self::wake(&mut self.woken, at.session, session);
     }
@@ -429,14 +432,4 @@ pub(super) fn copies<'a>(headers: &FieldTable<&'a [u8]>) -> Result<Vec<&'a [u8]>
         keys.extend(list.iter().filter_map(|key| key.as_bytes()));
     }
     Ok(keys)
-}
-
-/// Nobody sees who else got a blind copy.
-fn without_bcc(properties: Properties<Cow<'_, [u8]>>) -> Properties<Cow<'_, [u8]>> {
-    let mut headers = match properties.headers() {
-        Ok(headers) if headers.contains_key("BCC") => headers.to_owned_table(),
-        _ => return properties,
-    };
-    headers.remove("BCC");
-    properties.with_headers(&headers)
 }

@@ -8,6 +8,7 @@ use hopmq_proto::method::basic;
 use hopmq_proto::{Arguments, ContentKind, Properties};
 
 use super::exchange::Name;
+use super::message::Message;
 use super::refusal::Refusal;
 use super::{At, Engine};
 
@@ -77,7 +78,8 @@ impl Engine {
     }
 
     /// Sends an answer to whoever waits for it.
-    pub(super) fn deliver_reply(&mut self, key: &[u8], properties: Properties<&[u8]>, body: &bytes::Bytes) {
+    pub(super) fn deliver_reply(&mut self, message: &Message) {
+        let key = message.routing_key();
         let Some(name) = std::str::from_utf8(key).ok() else { return };
         let Some(&(id, number)) = self.reply_names.get(name) else { return };
         let Some(session) = self.sessions.get_mut(id) else { return };
@@ -89,7 +91,9 @@ impl Engine {
         // Nobody can ack an answer, and RabbitMQ gives all of them this tag.
         let arguments =
             Arguments { consumer_tag: tag.as_bytes(), delivery_tag: 1, routing_key: key, ..Arguments::default() };
-        let _ = session.proto.answer_message(number, ContentKind::Deliver, &arguments, properties, body.into());
+        let (shown, body) = (message.shown(), message.body());
+        let properties = shown.as_ref().map_or(message.properties(), Properties::as_ref_properties);
+        let _ = session.proto.answer_message(number, ContentKind::Deliver, &arguments, properties, body);
         Self::wake(&mut self.woken, id, session);
     }
 }

@@ -46,6 +46,8 @@ pub(crate) struct Session {
     pub(crate) held: Option<Option<Lsn>>,
     /// Whether it has published while something runs out.
     pub(crate) blocked: bool,
+    /// Whether it knows.
+    pub(super) told_blocked: bool,
     /// When it is cut off, if it is not further by then.
     patience: Option<Time>,
     /// Whether it is over: nothing of it is left but its last bytes.
@@ -84,6 +86,7 @@ impl Engine {
             woken: false,
             held: None,
             blocked: false,
+            told_blocked: false,
             patience: Some(now + PATIENCE),
             ended: false,
         })

@@ -72,13 +72,20 @@ impl State {
     /// it.
     pub(crate) fn persist(&mut self) {
         let Some(store) = &self.store else { return };
+        let mut is_behind = false;
         self.engine.persist(|group| match store.append(group) {
-            Ok(end) => Some(end),
+            Ok(end) => {
+                is_behind = store.status().room == Room::Behind;
+                Some(end)
+            }
             Err(error) => {
                 tracing::warn!(%error, "the store takes nothing");
                 None
             }
         });
+        if is_behind {
+            self.engine.hold_up_publishers();
+        }
     }
 
     /// The store has something to tell.
@@ -91,7 +98,8 @@ impl State {
             }
             None => {
                 self.engine.synced(now, status.synced);
-                self.engine.set_alarm_of(now, engine::DISK, status.room != Room::Open);
+                self.engine.set_alarm_of(now, engine::DISK, status.room == Room::DiskFull);
+                self.engine.set_alarm_of(now, engine::PACE, status.room == Room::Behind);
             }
         }
     }

@@ -228,6 +228,27 @@ fn a_letter_that_keeps_its_key_keeps_its_cc() {
 }
 
 #[test]
+fn a_letter_that_keeps_its_key_keeps_its_blind_copies() {
+    let stage = Stage::new();
+    stage.leaves(&["dlx"]);
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    ch.exchange("dlx", "direct", &[]);
+    ch.queue("q", &[("x-dead-letter-exchange", (&ch.name("dlx")).into())]);
+    ch.queue("dead", &[]);
+    ch.bind("dead", "dlx", "elsewhere", &[]);
+    ch.consume("dead", "c");
+    let mut bcc = FieldArray::new();
+    bcc.push("elsewhere");
+    ch.to_with("q", "m", &Properties::new().with_header("BCC", &bcc));
+    ch.got("q");
+    ch.reject(1, false);
+    let dead = ch.message();
+    assert_eq!((dead.text().as_str(), header(&ch, &dead, "BCC").as_str()), ("m", "nothing"));
+    assert_eq!(deaths(&ch, &dead), [death(1, "rejected", "q", "", "'q', 'elsewhere'")]);
+}
+
+#[test]
 fn a_circle_without_a_rejection_ends() {
     let stage = Stage::new();
     let peer = stage.connect();
