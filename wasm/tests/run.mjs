@@ -13,6 +13,7 @@ import { Report } from "./lib/report.mjs";
 import { world } from "./lib/world.mjs";
 import { absent, otherDoors } from "./scenarios/absent.js";
 import { pages } from "./pages.mjs";
+import { recovery } from "./recovery.mjs";
 import { files } from "./scenarios/all.js";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
@@ -96,13 +97,15 @@ async function inWorker(url) {
   return report.finish();
 }
 
-async function inNode(url) {
+/** In this Node, or in another program that runs what Node runs: see HOPMQ_RUNTIMES. */
+async function inNode(url, program = process.execPath) {
   writeFileSync(join(app, "node.mjs"), `
     import * as hopmq from "hopmq";
     import { runAll } from ${JSON.stringify(join(here, "scenarios/all.js"))};
     import { Report } from ${JSON.stringify(join(here, "lib/report.mjs"))};
     import { world } from ${JSON.stringify(join(here, "lib/world.mjs"))};
-    const report = new Report("Node " + process.version);
+    const { deno, bun } = process.versions;
+    const report = new Report(deno ? "Deno " + deno : bun ? "Bun " + bun : "Node " + process.version);
     const outside = world();
     const here = { ...outside, url: process.env.HOPMQ_URL, connect: hopmq.connect, codecs: hopmq };
     await runAll(here, process.argv.slice(2), (...told) => report.tell(...told));
@@ -110,10 +113,11 @@ async function inNode(url) {
     process.exit(report.finish() ? 0 : 1);
   `);
   const major = Number(process.versions.node.split(".")[0]);
-  const flags = major < 22 ? ["--experimental-websocket"] : [];
+  const own = major < 22 ? ["--experimental-websocket"] : [];
+  const flags = program === process.execPath ? own : program.endsWith("deno") ? ["run", "--allow-all"] : [];
   const options = { cwd: app, stdio: "inherit", env: { ...process.env, HOPMQ_URL: url } };
   // The relay is this process's: it must go on meanwhile.
-  const [code] = await once(spawn(process.execPath, [...flags, "node.mjs", ...only], options), "exit");
+  const [code] = await once(spawn(program, [...flags, "node.mjs", ...only], options), "exit");
   return code === 0;
 }
 
@@ -126,8 +130,14 @@ try {
   good = (await inChromium(outside, url)) && good;
   good = (only.length > 0 || (await inWorker(url))) && good;
   good = (await inNode(url)) && good;
+  // Other programs to try, by their paths: Node 22, Deno, Bun.
+  for (const program of (process.env.HOPMQ_RUNTIMES ?? "").split(":").filter(Boolean)) {
+    good = (await inNode(url, program)) && good;
+  }
   good = (only.length > 0 || (await bundles(app, url))) && good;
   good = (only.length > 0 || (await pages(app))) && good;
+  // The last, for RabbitMQ is killed.
+  good = (await recovery(app, only)) && good;
 } finally {
   outside.close();
   way.close();

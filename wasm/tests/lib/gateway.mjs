@@ -1,6 +1,7 @@
 // The project's own gateway, in front of the broker of the environment. HOPMQ_GATEWAY_BIN names the program.
 
 import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { createServer } from "node:net";
 
 async function freePort() {
@@ -30,17 +31,32 @@ export async function gateway(more = {}) {
     HOPMQ_GATEWAY_LIMITS_BYTES_PER_SECOND: "1GiB",
     ...more,
   };
-  const child = spawn(program, [], { env, stdio: ["ignore", "inherit", "inherit"] });
-  let ended;
-  child.on("exit", (code) => (ended = code ?? -1));
-  for (;;) {
-    if (ended !== undefined) throw new Error(`the gateway ended with ${ended}`);
-    try {
-      if ((await fetch(`http://127.0.0.1:${port}/readyz`)).ok) break;
-    } catch {
-      // It is not listening yet.
+  let child;
+  const start = async () => {
+    child = spawn(program, [], { env, stdio: ["ignore", "inherit", "inherit"] });
+    let ended;
+    child.on("exit", (code) => (ended = code ?? -1));
+    for (;;) {
+      if (ended !== undefined) throw new Error(`the gateway ended with ${ended}`);
+      try {
+        if ((await fetch(`http://127.0.0.1:${port}/readyz`)).ok) break;
+      } catch {
+        // It is not listening yet.
+      }
+      await new Promise((resolve) => setTimeout(resolve, 20));
     }
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-  return { url: `ws://127.0.0.1:${port}/ws/amqp`, http: `http://127.0.0.1:${port}`, close: () => child.kill() };
+  };
+  await start();
+  return {
+    url: `ws://127.0.0.1:${port}/ws/amqp`,
+    http: `http://127.0.0.1:${port}`,
+    close: () => child.kill(),
+    /** Kills it, without a word to anybody, and starts it again where it was. */
+    async restart() {
+      const gone = once(child, "exit");
+      child.kill("SIGKILL");
+      await gone;
+      await start();
+    },
+  };
 }
