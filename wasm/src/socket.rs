@@ -23,7 +23,7 @@ use js_sys::{Array, ArrayBuffer, Uint8Array};
 use wasm_bindgen::prelude::*;
 use web_sys::{BinaryType, CloseEvent, MessageEvent};
 
-use crate::timer::set_timeout;
+use crate::timer::{clear_timeout, set_timeout};
 
 /// What one outgoing message holds at most, in bytes.
 const MESSAGE: usize = 64 << 10;
@@ -67,6 +67,8 @@ struct State {
     unread: usize,
     end: Option<End>,
     waker: Option<Waker>,
+    /// The timer after which writing looks again.
+    pause: Option<JsValue>,
 }
 
 #[derive(Clone)]
@@ -160,7 +162,7 @@ impl WebSocket {
         socket.set_onmessage(Some(message.as_ref().unchecked_ref()));
         socket.set_onclose(Some(close.as_ref().unchecked_ref()));
         let writer = Rc::clone(&shared);
-        let look_again = Closure::new(move || writer.update(|_| {}));
+        let look_again = Closure::new(move || writer.update(|state| state.pause = None));
         let handlers = Handlers { _open: open, _error: error, _message: message, _close: close };
         Self { socket, shared, out: Vec::new(), read: 0, look_again, _handlers: handlers }
     }
@@ -180,7 +182,8 @@ impl WebSocket {
             return Poll::Ready(Ok(()));
         }
         state.waker = Some(context.waker().clone());
-        set_timeout(self.look_again.as_ref().unchecked_ref(), PAUSE);
+        let look_again = || set_timeout(self.look_again.as_ref().unchecked_ref(), PAUSE);
+        state.pause.get_or_insert_with(look_again);
         Poll::Pending
     }
 
@@ -334,6 +337,9 @@ impl Drop for WebSocket {
         self.socket.set_onmessage(None);
         self.socket.set_onclose(None);
         let _ = self.socket.close();
+        if let Some(pause) = self.shared.0.borrow_mut().pause.take() {
+            clear_timeout(&pause);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { build as esbuild } from "esbuild";
-import { build as vite } from "vite";
+import { build as vite, createLogger } from "vite";
 import webpack from "webpack";
 import { launch, open, serve } from "./lib/chromium.mjs";
 import { Report } from "./lib/report.mjs";
@@ -27,7 +27,10 @@ const BUNDLERS = {
   async vite(entry, out, folder) {
     const output = { entryFileNames: "main.js" };
     const build = { outDir: out, emptyOutDir: true, modulePreload: false, rollupOptions: { input: entry, output } };
-    await vite({ root: folder, logLevel: "warn", configFile: false, build });
+    const [customLogger, warnings] = [createLogger("warn"), []];
+    customLogger.warn = (warning) => warnings.push(warning);
+    await vite({ root: folder, customLogger, configFile: false, build });
+    if (warnings.length > 0) throw new Error(warnings.join("\n"));
   },
   async webpack(entry, out) {
     const config = { mode: "production", entry, output: { path: out, filename: "main.js" }, performance: { hints: false } };

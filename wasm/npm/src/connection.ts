@@ -32,25 +32,16 @@ export class Connection {
     url: string, o: api.Options, credentials: () => Promise<[string, string, number | undefined]>, watcher: Watcher,
   ): Promise<Connection> {
     const { minMs = 100, maxMs = 5_000, retries } = o.reconnect || {};
-    const settings = {
-      vhost: o.vhost,
-      properties: encodeTable({ platform: "JavaScript", connection_name: o.name }),
-      reconnect: o.reconnect !== false,
-      topology: o.topology !== "none",
-      minMs,
-      maxMs,
-      retries,
-      heartbeat: o.heartbeat,
-      frameMax: o.frameMax,
-      channelMax: o.channelMax,
-      connectTimeout: o.connectTimeout,
-      requestTimeout: o.requestTimeout,
-      confirmTimeout: o.confirmTimeout,
-      closeTimeout: o.closeTimeout,
-      highWaterMark: o.highWaterMark,
-      maxMessageSize: o.maxMessageSize,
-    };
-    const raw = await call<RawConnection>(async () => open(url, o.protocols ?? [], settings as never, credentials));
+    // In the order of `wasm/src/npm/connection.rs`; what is not there keeps the core's default.
+    const numbers = [
+      Number(o.reconnect !== false), Number(o.topology !== "none"), minMs, maxMs, retries, o.heartbeat, o.frameMax,
+      o.channelMax, o.highWaterMark, o.maxMessageSize, o.connectTimeout, o.requestTimeout, o.confirmTimeout,
+      o.closeTimeout,
+    ].map((number) => number ?? Number.NaN);
+    const properties = encodeTable({ platform: "JavaScript", connection_name: o.name });
+    const raw = await call<RawConnection>(async () => {
+      return open(url, o.protocols ?? [], o.vhost, properties, Float64Array.from(numbers), credentials);
+    });
     return new Connection(raw, watcher);
   }
 

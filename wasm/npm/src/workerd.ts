@@ -5,4 +5,4 @@ import { provide } from "./load.js";
 
 export * from "./api.js";
 
-provide(() => module as unknown as WebAssembly.Module);
+provide(() => module);

@@ -13,45 +13,38 @@ use super::channel::RawChannel;
 use super::credentials::Asked;
 use super::{done, promise, table, thrown};
 
-#[wasm_bindgen]
-extern "C" {
-    /// What the core's `Builder` takes. What is missing keeps the core's default.
-    pub type RawSettings;
-    #[wasm_bindgen(method, getter)]
-    fn vhost(this: &RawSettings) -> Option<String>;
-    #[wasm_bindgen(method, getter)]
-    fn reconnect(this: &RawSettings) -> bool;
-    #[wasm_bindgen(method, getter)]
-    fn topology(this: &RawSettings) -> bool;
-    #[wasm_bindgen(method, getter, js_name = minMs)]
-    fn min_ms(this: &RawSettings) -> f64;
-    #[wasm_bindgen(method, getter, js_name = maxMs)]
-    fn max_ms(this: &RawSettings) -> f64;
-    #[wasm_bindgen(method, getter)]
-    fn retries(this: &RawSettings) -> Option<u32>;
-    #[wasm_bindgen(method, getter)]
-    fn properties(this: &RawSettings) -> Vec<u8>;
-    #[wasm_bindgen(method, getter)]
-    fn heartbeat(this: &RawSettings) -> Option<f64>;
-    #[wasm_bindgen(method, getter, js_name = frameMax)]
-    fn frame_max(this: &RawSettings) -> Option<u32>;
-    #[wasm_bindgen(method, getter, js_name = channelMax)]
-    fn channel_max(this: &RawSettings) -> Option<u16>;
-    #[wasm_bindgen(method, getter, js_name = connectTimeout)]
-    fn connect_timeout(this: &RawSettings) -> Option<f64>;
-    #[wasm_bindgen(method, getter, js_name = requestTimeout)]
-    fn request_timeout(this: &RawSettings) -> Option<f64>;
-    #[wasm_bindgen(method, getter, js_name = confirmTimeout)]
-    fn confirm_timeout(this: &RawSettings) -> Option<f64>;
-    #[wasm_bindgen(method, getter, js_name = closeTimeout)]
-    fn close_timeout(this: &RawSettings) -> Option<f64>;
-    #[wasm_bindgen(method, getter, js_name = highWaterMark)]
-    fn high_water_mark(this: &RawSettings) -> Option<u32>;
-    #[wasm_bindgen(method, getter, js_name = receiveLimit)]
-    fn receive_limit(this: &RawSettings) -> Option<u32>;
-    #[wasm_bindgen(method, getter, js_name = maxMessageSize)]
-    fn max_message_size(this: &RawSettings) -> Option<f64>;
+/// The settings that are numbers, as `wasm/npm/src/connection.ts` orders them. What is not a number keeps the core's
+/// default.
+struct Numbers(Vec<f64>);
+
+impl Numbers {
+    fn get(&self, index: usize) -> Option<f64> {
+        self.0.get(index).copied().filter(|number| !number.is_nan())
+    }
+
+    fn time(&self, index: usize) -> Option<Duration> {
+        self.get(index).map(milliseconds)
+    }
+
+    fn is_on(&self, index: usize) -> bool {
+        self.get(index) != Some(0.0)
+    }
 }
+
+const RECONNECT: usize = 0;
+const TOPOLOGY: usize = 1;
+const SHORTEST: usize = 2;
+const LONGEST: usize = 3;
+const RETRIES: usize = 4;
+const HEARTBEAT: usize = 5;
+const FRAME_MAX: usize = 6;
+const CHANNEL_MAX: usize = 7;
+const HIGH_WATER_MARK: usize = 8;
+const MAX_MESSAGE_SIZE: usize = 9;
+const CONNECT_TIMEOUT: usize = 10;
+const REQUEST_TIMEOUT: usize = 11;
+const CONFIRM_TIMEOUT: usize = 12;
+const CLOSE_TIMEOUT: usize = 13;
 
 /// A connection, driven by the event loop.
 #[wasm_bindgen]
@@ -61,15 +54,23 @@ pub struct RawConnection {
     socket: Rc<RefCell<Option<web_sys::WebSocket>>>,
 }
 
-/// Connects. `credentials` is asked at each connect: see [`Asked`].
+/// Connects. `numbers` are [`Numbers`]; `credentials` is asked at each connect: see [`Asked`].
 #[wasm_bindgen]
 pub fn open(
     url: String,
     protocols: Vec<String>,
-    settings: &RawSettings,
+    vhost: Option<String>,
+    properties: Vec<u8>,
+    numbers: Vec<f64>,
     credentials: Function,
 ) -> Result<Promise, JsValue> {
-    let builder = builder(settings, credentials)?;
+    let mut builder = builder(&Numbers(numbers), Asked::new(credentials));
+    for (key, value) in table(properties)?.iter() {
+        builder = builder.client_property(key, value);
+    }
+    if let Some(vhost) = vhost {
+        builder = builder.vhost(&vhost);
+    }
     let socket = Rc::new(RefCell::new(None));
     let latest = Rc::clone(&socket);
     let connector = move || {
@@ -88,14 +89,14 @@ pub fn open(
     Ok(promise(connecting, RawConnection::into))
 }
 
-fn recovery(settings: &RawSettings) -> Recovery {
-    if !settings.reconnect() {
+fn recovery(numbers: &Numbers) -> Recovery {
+    if !numbers.is_on(RECONNECT) {
         return Recovery::off();
     }
-    let recovery = Recovery::new().topology(settings.topology());
-    let recovery = recovery.delays(milliseconds(settings.min_ms()), milliseconds(settings.max_ms()));
-    match settings.retries() {
-        Some(count) => recovery.attempts(count),
+    let delay = |index| numbers.time(index).unwrap_or_default();
+    let recovery = Recovery::new().topology(numbers.is_on(TOPOLOGY)).delays(delay(SHORTEST), delay(LONGEST));
+    match numbers.get(RETRIES) {
+        Some(count) => recovery.attempts(count as u32),
         None => recovery,
     }
 }
@@ -104,45 +105,36 @@ pub(super) fn milliseconds(count: f64) -> Duration {
     Duration::try_from_secs_f64(count / 1000.0).unwrap_or(Duration::ZERO)
 }
 
-fn builder(settings: &RawSettings, credentials: Function) -> Result<hopmq::Builder, JsValue> {
-    let mut builder = Connection::builder().credentials_from(Asked::new(credentials)).recovery(recovery(settings));
-    for (key, value) in table(settings.properties())?.iter() {
-        builder = builder.client_property(key, value);
-    }
-    if let Some(vhost) = settings.vhost() {
-        builder = builder.vhost(&vhost);
-    }
-    if let Some(seconds) = settings.heartbeat() {
+fn builder(numbers: &Numbers, credentials: Asked) -> hopmq::Builder {
+    let mut builder = Connection::builder().credentials_from(credentials).recovery(recovery(numbers));
+    if let Some(seconds) = numbers.get(HEARTBEAT) {
         builder = builder.heartbeat(milliseconds(seconds * 1000.0));
     }
-    if let Some(bytes) = settings.frame_max() {
-        builder = builder.frame_max(bytes);
+    if let Some(bytes) = numbers.get(FRAME_MAX) {
+        builder = builder.frame_max(bytes as u32);
     }
-    if let Some(channels) = settings.channel_max() {
-        builder = builder.channel_max(channels);
+    if let Some(channels) = numbers.get(CHANNEL_MAX) {
+        builder = builder.channel_max(channels as u16);
     }
-    if let Some(bytes) = settings.high_water_mark() {
+    if let Some(bytes) = numbers.get(HIGH_WATER_MARK) {
         builder = builder.high_water_mark(bytes as usize);
     }
-    if let Some(bytes) = settings.receive_limit() {
-        builder = builder.receive_limit(bytes as usize);
-    }
-    if let Some(bytes) = settings.max_message_size() {
+    if let Some(bytes) = numbers.get(MAX_MESSAGE_SIZE) {
         builder = builder.max_message_size(bytes as u64);
     }
-    if let Some(time) = settings.connect_timeout() {
-        builder = builder.connect_timeout(milliseconds(time));
+    if let Some(time) = numbers.time(CONNECT_TIMEOUT) {
+        builder = builder.connect_timeout(time);
     }
-    if let Some(time) = settings.request_timeout() {
-        builder = builder.request_timeout(milliseconds(time));
+    if let Some(time) = numbers.time(REQUEST_TIMEOUT) {
+        builder = builder.request_timeout(time);
     }
-    if let Some(time) = settings.confirm_timeout() {
-        builder = builder.confirm_timeout(milliseconds(time));
+    if let Some(time) = numbers.time(CONFIRM_TIMEOUT) {
+        builder = builder.confirm_timeout(time);
     }
-    if let Some(time) = settings.close_timeout() {
-        builder = builder.close_timeout(milliseconds(time));
+    if let Some(time) = numbers.time(CLOSE_TIMEOUT) {
+        builder = builder.close_timeout(time);
     }
-    Ok(builder)
+    builder
 }
 
 #[wasm_bindgen]

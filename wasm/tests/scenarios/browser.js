@@ -87,6 +87,24 @@ export const scenarios = {
     await queue.publish("after");
   },
 
+  async a_socket_that_breaks_while_it_is_full_leaves_no_timer(t) {
+    const errors = [];
+    // In Node, what nobody catches ends the program.
+    globalThis.addEventListener?.("error", (event) => errors.push(event.message));
+    const relay = await t.world.relay(65536);
+    const session = await t.connect({ url: relay.url, highWaterMark: 64 << 20 });
+    const queue = await session.queue("", { exclusive: true });
+    const closed = event(session, "closed");
+    const publishes = Array.from({ length: 32 }, () => queue.publish(new Uint8Array(1 << 20)));
+    const settled = Promise.allSettled(publishes);
+    await t.world.drop(relay.id);
+    await closed;
+    await settled;
+    // Longer than a full socket is left alone.
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    eq(errors, []);
+  },
+
   async credentials_are_asked_for_at_each_connect(t) {
     const relay = await t.world.relay(65536);
     let asked = 0;

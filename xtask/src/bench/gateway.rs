@@ -17,7 +17,7 @@ use crate::shell::{self, Result};
 
 /// Body sizes in bytes, and how many messages of each a run takes, through the gateway and through the relay: seconds
 /// of work each, so that what a client does only once is nothing.
-const ROWS: [(usize, u64, u64); 3] = [(1, 400_000, 40_000), (100, 400_000, 40_000), (65_536, 6_000, 4_000)];
+const ROWS: [(usize, u64, u64); 3] = [(1, 400_000, 20_000), (100, 200_000, 20_000), (65_536, 3_000, 1_500)];
 const RUNS: usize = 5;
 const IDLE: usize = 1000;
 /// A client in Chromium has to be this many times faster through the gateway, at one byte.
