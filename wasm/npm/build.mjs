@@ -9,7 +9,7 @@ import { shorten } from "./shorten.mjs";
 // What the package should be, and what it must not grow beyond, in bytes after gzip: most of it is the core, with its
 // recovery, deadlines and messages for people.
 const GOAL = 60 * 1024;
-const LIMIT = 180 * 1024;
+const LIMIT = 176 * 1024;
 // What every browser of the last three years has, by name: the optimizer's own idea of all features is ahead of them.
 const FEATURES = ["bulk-memory", "sign-ext", "mutable-globals", "nontrapping-float-to-int", "reference-types", "multivalue"];
 

@@ -22,7 +22,7 @@ pub(crate) fn run(arguments: &[String]) -> Result {
         }
     }
     packages("wasm/npm")?;
-    shell::run(cargo_build().args(["--package", "hopmq-wasm", "--features", "npm"]))?;
+    shell::run(cargo_build()?.args(["--package", "hopmq-wasm", "--features", "npm"]))?;
     bindgen("hopmq_wasm", "wasm/npm/pkg")?;
     let mut build = shell::program("node");
     build.arg("wasm/npm/build.mjs");
@@ -31,17 +31,25 @@ pub(crate) fn run(arguments: &[String]) -> Result {
     }
     shell::run(&mut build)?;
     if examples {
-        shell::run(cargo_build().args(["--package", "hopmq-wasm-example"]))?;
+        shell::run(cargo_build()?.args(["--package", "hopmq-wasm-example"]))?;
         bindgen("hopmq_wasm_example", "wasm/examples/rust/pkg")?;
         shell::run(shell::program("node").arg("wasm/examples/build.mjs"))?;
     }
     Ok(())
 }
 
-fn cargo_build() -> Command {
+/// Builds for the browser. What a panic says of its place must not tell where the package was built.
+fn cargo_build() -> Result<Command> {
+    let sysroot = shell::output(Command::new("rustc").current_dir(shell::root()).args(["--print", "sysroot"]))?;
+    let home = std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")))?;
+    let flags = [
+        format!("--remap-path-prefix={home}/registry/src=crates"),
+        format!("--remap-path-prefix={}/lib/rustlib/src/rust=rust", sysroot.trim()),
+    ];
     let mut command = shell::cargo();
     command.args(["build", "--profile", "wasm", "--target", TARGET]);
-    command
+    command.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", flags.join(" "));
+    Ok(command)
 }
 
 /// Splits what the compiler made of a library. The tool is a workspace of its own, whose crates nobody else needs.

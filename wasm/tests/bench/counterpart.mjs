@@ -7,6 +7,8 @@ import { createServer } from "node:http";
 import { WebSocketServer } from "ws";
 
 const MESSAGE = 64 << 10;
+/** How many messages wait to be written at most. */
+const WAITING = 32;
 
 const u8 = (value) => Buffer.from([value]);
 const u16 = (value) => Buffer.from([value >> 8, value & 255]);
@@ -42,7 +44,7 @@ async function flood(socket, channel, tag, queue) {
   const { bytes, at } = delivery(channel, tag, Number(size), headers === "headers");
   const each = Math.max(1, Math.floor(MESSAGE / bytes.length));
   let sent = 0;
-  const under = new Set();
+  let [waiting, written] = [0, () => {}];
   while (sent < Number(count) && socket.readyState === 1) {
     const now = Math.min(each, Number(count) - sent);
     const batch = Buffer.alloc(now * bytes.length);
@@ -50,12 +52,13 @@ async function flood(socket, channel, tag, queue) {
       bytes.copy(batch, i * bytes.length);
       batch.writeBigUInt64BE(BigInt(++sent), i * bytes.length + at);
     }
-    const gone = new Promise((resolve) => socket.send(batch, resolve));
-    under.add(gone.then(() => under.delete(gone)));
-    if (under.size > 32) {
-      await Promise.race(under);
-      for (const done of under) if ((await Promise.race([done.then(() => true), undefined])) === true) under.delete(done);
-    }
+    waiting++;
+    socket.send(batch, () => {
+      waiting--;
+      written();
+    });
+    // At a bound, so that it is the socket that is waited for, and no memory is needed.
+    while (waiting >= WAITING) await new Promise((resolve) => (written = resolve));
   }
 }
 
