@@ -38,7 +38,7 @@ impl Connection {
         let settled = poll_fn(|context| settling.poll(context)).await;
         drop(settling);
         let left = end - shared.clock.now();
-        let in_hand = shared.with(|state| state.in_hand());
+        let in_hand = shared.with(State::in_hand);
         let closed = self.within(left).close().await;
         match (settled, closed) {
             (Err(_), Ok(()) | Err(_)) if in_hand > 0 => Err(Error::new(

@@ -71,9 +71,9 @@ async fn soak(name: &str, time: Duration) -> Outcome {
         }
         faults += 1;
         if faults % 2 == 0 {
-            proxy.cut()
+            proxy.cut();
         } else {
-            proxy.reset()
+            proxy.reset();
         }
         // The allocator and the tables have their size after a while.
         if begin.elapsed() > time / 4 && first.is_none() {

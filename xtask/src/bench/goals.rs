@@ -15,6 +15,9 @@ pub(crate) struct Goal {
 /// Looks figures up, and fails with what is missing.
 struct Look<'a>(&'a Results);
 
+/// The ways in which HopMQ is measured over TCP.
+const MODES: [&str; 4] = ["hopmq", "hopmq, own driver", "hopmq, tokio", "hopmq-blocking"];
+
 /// One comparison.
 struct Finding {
     held: bool,
@@ -41,6 +44,16 @@ impl Look<'_> {
         Ok(Finding { held: ratio >= least, figures: format!("{ratio:.2}× {whom} (≥ {least}×)") })
     }
 
+    /// HopMQ's rate over `other`'s in the same row, to be at least `least` in the best of its modes.
+    fn fastest(&self, row: &str, other: &str, least: f64) -> Result<Finding, String> {
+        let theirs = self.rate(row, other)?;
+        let ratios = MODES.iter().filter_map(|mode| Some((*mode, self.rate(row, mode).ok()? / theirs)));
+        let ratios: Vec<(&str, f64)> = ratios.collect();
+        let best = ratios.iter().map(|(_, ratio)| *ratio).reduce(f64::max).ok_or("hopmq not measured")?;
+        let figures: Vec<String> = ratios.iter().map(|(mode, ratio)| format!("{mode} {ratio:.2}×")).collect();
+        Ok(Finding { held: best >= least, figures: format!("of {other}: {} (≥ {least}×)", figures.join(", ")) })
+    }
+
     /// `one`'s CPU per message over `other`'s, to be at most `most`.
     fn cheaper(&self, row: &str, one: &str, other: &str, most: f64) -> Result<Finding, String> {
         let ratio = self.cpu(row, one)? / self.cpu(row, other)?;
@@ -55,11 +68,11 @@ pub(crate) fn all(results: &Results) -> Vec<Goal> {
         ("publish", publish(&look)),
         ("publish confirmed, window 1,000", {
             let row = "confirmed, window 1,000";
-            vec![look.faster((row, "hopmq"), (row, "amqp-client"), 4.0)]
+            vec![look.fastest(row, "amqp-client", 4.0)]
         }),
         ("consume, ack each", {
             let row = "consume, ack each";
-            vec![look.faster((row, "hopmq"), (row, "amqp-client"), 8.0), look.cheaper(row, "hopmq", "librabbitmq", 0.2)]
+            vec![look.fastest(row, "amqp-client", 8.0), look.cheaper(row, "hopmq", "librabbitmq", 0.2)]
         }),
         ("round trips", {
             let row = "round trips";
@@ -109,7 +122,7 @@ fn goal(what: &'static str, parts: Vec<Result<Finding, String>>) -> Goal {
 fn publish(look: &Look<'_>) -> Vec<Result<Finding, String>> {
     let row = "publish 100 B";
     vec![
-        look.faster((row, "hopmq"), (row, "amqp-client"), 6.0),
+        look.fastest(row, "amqp-client", 6.0),
         look.cheaper(row, "hopmq", "amqp-client", 1.0 / 6.0),
         look.faster((row, "hopmq"), (row, "bare loop"), 0.333),
     ]
