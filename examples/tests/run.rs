@@ -132,8 +132,7 @@ fn shutdown_finishes_what_is_in_hand_when_it_is_terminated() {
     });
     let mut said = String::new();
     let mut begun = 0;
-    loop {
-        let Ok(line) = receiver.recv_timeout(LIMIT) else { break };
+    while let Ok(line) = receiver.recv_timeout(LIMIT) {
         said += &line;
         said += "\n";
         begun += usize::from(line.starts_with("begun"));
