@@ -132,7 +132,15 @@ impl<'a> Consume<'a> {
                 start,
             });
             let request = state.insert_request(number, RequestKind::Consume(key), deadline);
-            let sent = if state.up { state.send_consume(key, request) } else { Ok(()) };
+            let sent = if state.up {
+                state.send_consume(key, request)
+            } else {
+                if let Some(request) = state.requests.get_mut(request) {
+                    // It waits for a link.
+                    request.sent = false;
+                }
+                Ok(())
+            };
             if sent.is_err() {
                 state.remove_request(request);
                 state.consumers.remove(key);

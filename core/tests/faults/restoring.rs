@@ -195,6 +195,7 @@ fn requests_under_way_are_made_again_or_end() {
     world.settle();
     let later = channel.queue("s").declare();
     let opened_later = connection.channel();
+    let consume_later = channel.consume("q").start();
     assert_eq!(world.run(get_no_ack).unwrap_err().kind(), ErrorKind::OutcomeUnknown);
     world.net.down(false);
     assert_eq!(world.run(declare).unwrap().name(), "r");
@@ -203,9 +204,10 @@ fn requests_under_way_are_made_again_or_end() {
     assert_eq!((second.id(), third.id()), (2, 3));
     world.run(confirm).unwrap();
     assert_eq!(world.run(get).unwrap().expect("it was published again").text(), "x");
-    let consumer = world.run(consume).unwrap();
+    let (consumer, other) = (world.run(consume).unwrap(), world.run(consume_later).unwrap());
     world.settle();
-    assert_eq!(world.server.broker.consumers(), 1);
+    assert_eq!(world.server.broker.consumers(), 2);
+    drop(other);
     drop(consumer);
     world.run(second.close()).unwrap();
     assert_eq!(world.server.complaint, None);
