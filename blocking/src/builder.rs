@@ -71,6 +71,8 @@ impl Builder {
         confirm_timeout(timeout: Duration);
         /// How long the broker may take no bytes, before the connection is given up. The default is 60 seconds.
         write_timeout(timeout: Duration);
+        /// How long TCP may wait for a sign that what was sent has arrived: see [`hopmq::Builder::tcp_user_timeout`].
+        tcp_user_timeout(timeout: Duration);
         /// Publishing waits while more bytes than this wait to be written. The default is 1 MiB.
         high_water_mark(bytes: usize);
         /// Reading stops while consumers have not taken more bytes than this. The default is 8 MiB.

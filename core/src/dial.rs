@@ -3,6 +3,8 @@
 //! Owns the order in which hosts are tried and the layers (TLS, WebSocket) that a scheme asks for. The sockets
 //! themselves are a runtime's: see `net` and `tokio_net`.
 
+use std::time::Duration;
+
 use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::driver::Transport;
@@ -18,6 +20,8 @@ pub(crate) struct Target {
     pub(crate) scheme: Scheme,
     pub(crate) hosts: Vec<Address>,
     pub(crate) path: String,
+    /// How long what was sent may stay unacknowledged by the peer's TCP.
+    user_timeout: Option<Duration>,
     #[cfg(feature = "tls")]
     pub(crate) tls: Tls,
     #[cfg(feature = "websocket")]
@@ -30,6 +34,7 @@ impl Default for Target {
             scheme: Scheme::Amqp,
             hosts: vec![Address { host: "localhost".to_owned(), port: Scheme::Amqp.default_port() }],
             path: String::new(),
+            user_timeout: None,
             #[cfg(feature = "tls")]
             tls: Tls::new(),
             #[cfg(feature = "websocket")]
@@ -113,6 +118,34 @@ impl Builder {
             Err(error) => self.flaw(error),
         }
         self
+    }
+
+    /// How long the other end's TCP may acknowledge nothing of what was sent before the link is given up (Linux's
+    /// `TCP_USER_TIMEOUT`, in whole milliseconds). A link that is used and leads nowhere is then noticed so soon,
+    /// where heartbeats take two intervals; and one whose other end takes nothing, where it would take
+    /// [`write_timeout`](Builder::write_timeout). One on which nothing is sent is noticed by heartbeats alone.
+    ///
+    /// The default is the system's, many minutes. Nothing comes of it on systems that don't have it, and over Unix
+    /// sockets. Choose more than an outage of the network may take that you would rather sit out.
+    pub fn tcp_user_timeout(mut self, timeout: Duration) -> Self {
+        self.target.user_timeout = Some(timeout.max(Duration::from_millis(1)));
+        self
+    }
+
+    /// Sets a connected TCP socket up.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(crate) fn tune<S: std::os::fd::AsFd>(&self, socket: &S) -> std::io::Result<()> {
+        match self.target.user_timeout {
+            Some(timeout) => socket2::SockRef::from(socket).set_tcp_user_timeout(Some(timeout)),
+            None => Ok(()),
+        }
+    }
+
+    /// There is nothing of the kind on this system.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    pub(crate) fn tune<S>(&self, _: &S) -> std::io::Result<()> {
+        let _ = self.target.user_timeout;
+        Ok(())
     }
 
     /// Connects by TLS, with these settings. A URI that begins with `amqps` or `wss` turns TLS on with the platform's

@@ -112,6 +112,7 @@
 //! | for a confirm, from when it is awaited on | 60 s | [`Builder::confirm_timeout`], [`Channel::within`] |
 //! | for confirms when closing | 10 s | [`Builder::close_timeout`], [`Connection::within`] |
 //! | for a full socket to take a byte | 60 s | [`Builder::write_timeout`] |
+//! | for the peer's TCP to acknowledge what was sent, on Linux | the system's, many minutes | [`Builder::tcp_user_timeout`] |
 //! | for a sign of life from the broker: two intervals, then [`ErrorKind::Heartbeat`] | the broker's 60 s | [`Builder::heartbeat`] |
 //!
 //! The `next` of a [`Consumer`] waits until a message comes or the consumer ends, which the heartbeats see to.

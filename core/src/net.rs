@@ -63,7 +63,9 @@ impl Builder {
         if self.target.scheme.is_unix() {
             return self.unix_socket().await;
         }
-        self.layer(&address, first_of(&address, tcp).await?).await
+        let socket = first_of(&address, tcp).await?;
+        self.tune(socket.get_ref()).map_err(|error| unreachable(&address, error))?;
+        self.layer(&address, socket).await
     }
 
     #[cfg(all(feature = "unix", unix))]
@@ -97,6 +99,7 @@ impl Builder {
             return self.unix_socket_on(reactor);
         }
         let socket = first_of(&address, |socket_address| reactor.connect(socket_address)).await?;
+        self.tune(socket.get_ref()).map_err(|error| unreachable(&address, error))?;
         self.layer(&address, socket).await
     }
 

@@ -337,6 +337,10 @@ pub(crate) struct Socket<S: Stream> {
 }
 
 impl<S: Stream> Socket<S> {
+    pub(crate) fn get_ref(&self) -> &S {
+        &self.io
+    }
+
     /// Tries `operation` if the socket may be ready for it.
     fn poll_io<T>(
         &mut self,

@@ -21,6 +21,10 @@ impl Socket {
     pub(crate) fn new(inner: Async<TcpStream>) -> Self {
         Self { inner, drained: false }
     }
+
+    pub(crate) fn get_ref(&self) -> &TcpStream {
+        self.inner.get_ref()
+    }
 }
 
 impl AsyncRead for Socket {

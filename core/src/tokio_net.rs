@@ -45,6 +45,7 @@ impl Builder {
         let socket = TcpStream::connect((address.host.as_str(), address.port)).await;
         let socket = socket.map_err(|error| unreachable(&address, error))?;
         socket.set_nodelay(true).map_err(|error| unreachable(&address, error))?;
+        self.tune(&socket).map_err(|error| unreachable(&address, error))?;
         self.layer(&address, TokioIo(socket)).await
     }
 

@@ -9,7 +9,7 @@ use futures_lite::StreamExt;
 use hopmq::{Connection, Event, Recovery};
 use hopmq_tests::proxy::Proxy;
 use hopmq_tests::traffic::{Kind, Traffic, within};
-use hopmq_tests::{Alarm, Harness, Outcome, broker, run_for};
+use hopmq_tests::{Alarm, Failure, Harness, Outcome, broker, run_for};
 
 fn rounds(few: usize) -> usize {
     std::env::var("HOPMQ_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(few)
@@ -103,6 +103,45 @@ fn nothing_is_lost_when_the_broker_is_away_for_a_while() {
             proxy.cut();
             lasting(Duration::from_millis(1500));
             proxy.down(false);
+        })
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_link_that_takes_nothing_is_noticed_by_the_tcp_user_timeout() {
+    run("recovery::a_link_that_takes_nothing_is_noticed_by_the_tcp_user_timeout", false, |harness| {
+        smol::block_on(async {
+            let proxy = Proxy::new(broker().address())?;
+            let builder = Connection::builder().uri(&broker().amqp).host(&proxy.address());
+            let builder = builder.heartbeat(Duration::from_secs(60)).tcp_user_timeout(Duration::from_secs(1));
+            let connection = builder.open().await?;
+            let queue = connection.channel().await?.queue(&harness.name("queue")).declare().await?;
+            let mut events = connection.events();
+            proxy.half_open();
+            // More than the sockets' buffers hold.
+            let publish = async {
+                let body = bytes::Bytes::from(vec![0; 128 * 1024]);
+                for _ in 0..200 {
+                    queue.publish(body.clone()).send().await?;
+                }
+                Outcome::Ok(())
+            };
+            let lost = async {
+                while let Some(event) = events.next().await {
+                    if let Event::Lost { error } = event {
+                        return Ok(error);
+                    }
+                }
+                Err(Failure::new("the connection ended"))
+            };
+            // By heartbeats it would take two minutes, by `write_timeout` one.
+            let lost = within(Duration::from_secs(20), "the link is lost", lost);
+            let (published, error) = futures_lite::future::zip(publish, lost).await;
+            published?;
+            let error = error?;
+            assert!(error.to_string().contains("timed out"), "{error}");
+            Ok(connection.close().await?)
         })
     });
 }
