@@ -7,7 +7,6 @@
 import { createServer } from "node:http";
 import { readFile } from "node:fs/promises";
 import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
 import { AMQPWebSocketClient } from "@cloudamqp/amqp-client/amqp-websocket-client";
 
 /** Consumes in a page, or here: so it names nothing from outside. */
@@ -34,7 +33,7 @@ async function lines(answer) {
 
 async function inChromium() {
   const { chromium } = await import("playwright-core");
-  const module = await readFile(fileURLToPath(import.meta.resolve("@cloudamqp/amqp-client/amqp-websocket-client")));
+  const module = await readFile(new URL("node_modules/@cloudamqp/amqp-client/dist/amqp-websocket-client.mjs", import.meta.url));
   const server = createServer((request, response) => {
     if (request.url === "/client.mjs") response.writeHead(200, { "content-type": "text/javascript" }).end(module);
     else response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><title>bench</title>");

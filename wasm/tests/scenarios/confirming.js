@@ -19,10 +19,11 @@ export const scenarios = {
     await channel.send("", queue, "before confirms are on");
     channel.publish("", queue, "not awaited");
     await channel.send("", queue, "not asked for");
-    const returned = channel.publish("", "nowhere", "returned", { mandatory: true });
+    const publish = channel.publish("", "nowhere", "returned", { mandatory: true });
+    const returned = refused(publish, { kind: "returned", code: 312 });
     channel.publish("", "nowhere", "returned and not awaited", { mandatory: true }).catch(() => {});
     await channel.publish("", queue, "last");
-    await refused(returned, { kind: "returned", code: 312 });
+    await returned;
     await t.expectReady(channel, queue, 4);
   },
 
