@@ -138,7 +138,9 @@ fn with_history<'a>(
         }
         None => {
             let mut keys = FieldArray::new().with(Value::Str(message.routing_key()));
-            for copy in super::publish::copies(&old).unwrap_or_default() {
+            // Blind copies are not told.
+            let copies = old.get("CC").and_then(|copies| copies.as_array()).unwrap_or_default();
+            for copy in copies.iter().filter_map(|key| key.as_bytes()) {
                 keys.push(Value::Str(copy));
             }
             death.insert("count", 1_i64);
