@@ -140,14 +140,15 @@ fn a_broker_that_refuses_us_ends_the_attempts() {
     ];
     for (code, text, tries) in refusals {
         let mut world = World::new();
-        let recovery = Recovery::new().delays(seconds(1), seconds(1)).attempts(20);
+        let recovery = Recovery::new().delays(seconds(1), seconds(1)).attempts(20).seed(1);
         let connection = world.connect_lasting(&builder().recovery(recovery)).unwrap();
         world.server.wire.cut();
         for _ in 0..tries {
             let dials = world.net.dials().len();
             world.server.reactions.insert(Stage::OpenOk, Reaction::Close(code, text));
             while connection.is_open() && world.net.dials().len() == dials {
-                world.advance(Duration::from_millis(10));
+                // No longer than the least delay, or two attempts may fall into one step.
+                world.advance(Duration::from_millis(1));
             }
         }
         let error = world.run(connection.closed());
