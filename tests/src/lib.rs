@@ -1,6 +1,7 @@
 //! What the scenarios need of any door: the broker, names of their own, a deadline, and cleaning up.
 
 mod broker;
+pub mod cluster;
 mod embedded;
 mod failure;
 mod harness;

@@ -18,8 +18,10 @@ use crate::{Failure, Outcome};
 pub enum Kind {
     /// On the disk of one node.
     Durable,
-    /// On the disks of most of a cluster's nodes.
+    /// In Raft's log, on a broker of one node.
     Quorum,
+    /// On the disks of most of a cluster's nodes.
+    Replicated,
 }
 
 /// Messages that are published and consumed, over a connection each.
@@ -44,7 +46,8 @@ impl Traffic {
     pub async fn start(builder: &Builder, queue: &str, kind: Kind) -> Outcome<Self> {
         let recovery = Recovery::new().delays(Duration::from_millis(20), Duration::from_millis(500));
         let builder = builder.clone().recovery(recovery).heartbeat(Duration::from_secs(2));
-        let builder = builder.connect_timeout(Duration::from_secs(3)).confirm_timeout(Duration::from_secs(100));
+        let confirm_timeout = Duration::from_secs(if matches!(kind, Kind::Replicated) { 5 } else { 100 });
+        let builder = builder.connect_timeout(Duration::from_secs(3)).confirm_timeout(confirm_timeout);
         let builder = builder.request_timeout(Duration::from_secs(100));
         let (publishing, consuming) = (builder.open().await?, builder.open().await?);
         let (ledger, stop) = (Arc::new(Ledger::default()), Arc::<AtomicBool>::default());
@@ -55,7 +58,7 @@ impl Traffic {
         let declare = channel.queue(queue).durable();
         let queue = match kind {
             Kind::Durable => declare.declare().await?,
-            Kind::Quorum => declare.quorum().declare().await?,
+            Kind::Quorum | Kind::Replicated => declare.quorum().declare().await?,
         };
         let mut consumer = queue.consume().prefetch(20).await?;
         let books = Arc::clone(&ledger);
@@ -72,8 +75,16 @@ impl Traffic {
             books.broken(format_args!("the consumer ended: {outcome:?}"));
             outcome
         });
-        let publisher = publishing.channel().await?.publisher("", queue.name()).persistent().mandatory();
-        let one = |_| smol::spawn(publish(publisher.clone(), Arc::clone(&ledger), Arc::clone(&stop)));
+        let publisher = publisher(&publishing, queue.name()).await?;
+        let one = |_| {
+            let (connection, publisher, queue) = (publishing.clone(), publisher.clone(), queue.name().to_owned());
+            let (ledger, stop) = (Arc::clone(&ledger), Arc::clone(&stop));
+            smol::spawn(async move {
+                if let Err(failure) = publish(&connection, publisher, &queue, kind, &ledger, &stop).await {
+                    ledger.broken(format_args!("publishing failed: {failure}"));
+                }
+            })
+        };
         let tasks = (0..4).map(one).collect();
         let connections = vec![publishing, consuming];
         Ok(Self { ledger, stop, diary, connections, publishing: tasks, consuming: consume })
@@ -118,21 +129,41 @@ impl Traffic {
     }
 }
 
+async fn publisher(connection: &Connection, queue: &str) -> hopmq::Result<Publisher> {
+    Ok(connection.channel().await?.publisher("", queue).persistent().mandatory())
+}
+
 /// Publishes one message after the other.
-async fn publish(publisher: Publisher, ledger: Arc<Ledger>, stop: Arc<AtomicBool>) {
+async fn publish(
+    connection: &Connection,
+    mut publisher: Publisher,
+    queue: &str,
+    kind: Kind,
+    ledger: &Ledger,
+    stop: &AtomicBool,
+) -> hopmq::Result<()> {
     while !stop.load(Ordering::SeqCst) {
         let id = ledger.publish();
         loop {
             match publisher.publish(id.to_string()).confirm().await {
                 Ok(()) => break,
-                // The queue is not there yet: the connection that declares it has not come back.
-                Err(error) if error.kind() == ErrorKind::Returned => pause(Duration::from_millis(50)).await,
-                Err(error) => return ledger.broken(format_args!("publishing failed: {error}")),
+                // The queue is not there yet, for the connection that declares it has not come back; or its nodes are
+                // electing a leader, and the broker can't take care of the message.
+                Err(error) if matches!(error.kind(), ErrorKind::Returned | ErrorKind::Nacked | ErrorKind::Timeout) => {
+                    pause(Duration::from_millis(50)).await;
+                    // A channel of RabbitMQ 3.10's that met the queue while nobody led it goes on asking the node that
+                    // led before: it refuses for ever, or never answers.
+                    if matches!(kind, Kind::Replicated) {
+                        publisher = self::publisher(connection, queue).await?;
+                    }
+                }
+                Err(error) => return Err(error),
             }
         }
         ledger.confirmed(id);
         pause(Duration::from_millis(1)).await;
     }
+    Ok(())
 }
 
 async fn pause(time: Duration) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_lite::StreamExt;
 use hopmq::{Connection, Event, Recovery};
+use hopmq_tests::cluster::Cluster;
 use hopmq_tests::proxy::Proxy;
 use hopmq_tests::traffic::{Kind, Traffic, within};
 use hopmq_tests::{Alarm, Failure, Harness, Outcome, broker, run_for};
@@ -199,6 +200,28 @@ fn nothing_is_lost_when_the_broker_is_killed() {
 fn nothing_is_lost_when_the_broker_is_killed_with_a_quorum_queue() {
     run("recovery::nothing_is_lost_when_the_broker_is_killed_with_a_quorum_queue", true, |harness| {
         with_the_broker(&harness, Kind::Quorum, 1, kill)
+    });
+}
+
+#[test]
+fn nothing_is_lost_when_the_leader_of_a_quorum_queue_is_killed() {
+    run("recovery::nothing_is_lost_when_the_leader_of_a_quorum_queue_is_killed", true, |harness| {
+        let cluster = Cluster::start()?;
+        smol::block_on(async {
+            let builder = Connection::builder().hosts(cluster.hosts());
+            let queue = harness.name("queue");
+            let traffic = Traffic::start(&builder, &queue, Kind::Replicated).await?;
+            traffic.flows().await?;
+            for _ in 0..rounds(1) {
+                let leader = cluster.leader(&queue)?;
+                cluster.kill(leader)?;
+                // The two that are left elect another, and clients go to their hosts.
+                traffic.flows().await?;
+                cluster.resume(leader)?;
+                traffic.flows().await?;
+            }
+            traffic.finish().await
+        })
     });
 }
 

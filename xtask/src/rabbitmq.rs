@@ -4,6 +4,7 @@
 //! it is. Its ports are chosen at the start, its port mapper is its own, and it listens on 127.0.0.1 alone. Each start
 //! begins with an empty broker.
 
+mod cluster;
 mod files;
 pub(crate) mod install;
 mod node;
@@ -47,6 +48,7 @@ pub(crate) fn run(arguments: &[String]) -> Result {
         ["stop"] => stop(),
         ["kill"] => kill(),
         ["resume"] => resume(),
+        ["cluster", ref words @ ..] => cluster::run(words),
         ["status"] => status(),
         ["env"] => {
             shell::print(&lines(&running()?.environment()));
@@ -56,7 +58,10 @@ pub(crate) fn run(arguments: &[String]) -> Result {
             let status = Command::new(running()?.folder.join("ctl")).args(&arguments[1..]).status()?;
             std::process::exit(status.code().unwrap_or(1));
         }
-        _ => Err("usage: cargo xtask rabbitmq start | stop | kill | resume | status | env | ctl ARGS…".into()),
+        _ => {
+            Err("usage: cargo xtask rabbitmq start | stop | kill | resume | status | env | ctl ARGS… | cluster …"
+                .into())
+        }
     }
 }
 
@@ -108,9 +113,12 @@ pub(crate) fn process() -> Result<(u32, Vec<(String, String)>)> {
     Ok((node.pid, node.environment()))
 }
 
-/// Ends the broker as a power cut would, and keeps what it has on disk.
+/// Ends the broker as `kill -9` does, and keeps what it has on disk.
 pub(crate) fn kill() -> Result {
-    let node = running()?;
+    kill_node(&running()?)
+}
+
+fn kill_node(node: &Node) -> Result {
     let status = Command::new("kill").args(["-KILL", &node.pid.to_string()]).status()?;
     let deadline = Instant::now() + STOP;
     while node.is_running() && Instant::now() < deadline {
@@ -121,9 +129,12 @@ pub(crate) fn kill() -> Result {
 
 /// Starts the broker that was killed, on its ports and over its data.
 pub(crate) fn resume() -> Result {
-    let folder = folder();
-    let _lock = Lock::take(&folder)?;
-    let mut node = Node::load(&folder).ok_or("there was no RabbitMQ; `cargo xtask rabbitmq start` starts one")?;
+    resume_in(&folder())
+}
+
+fn resume_in(folder: &Path) -> Result {
+    let _lock = Lock::take(folder)?;
+    let mut node = Node::load(folder).ok_or("there was no RabbitMQ; `cargo xtask rabbitmq start` starts one")?;
     if node.is_running() {
         return Err(format!("RabbitMQ {} runs already (process {})", node.name, node.pid).into());
     }
@@ -181,16 +192,20 @@ fn clear(folder: &Path) -> Result<usize> {
 fn launch(mut node: Node, scripts: &Path) -> Result<Node> {
     let begun = Instant::now();
     files::write(&node, scripts)?;
-    let mut epmd = Command::new("epmd");
-    epmd.arg0(node::epmd_mark(&node.folder));
-    epmd.args(["-port", &node.ports.epmd.to_string(), "-address", "127.0.0.1"]);
-    let mut epmd = spawn(&mut epmd, &node)?;
-
+    let mut epmd = port_mapper(&node)?;
     let mut child = server(&mut node, scripts)?;
     await_answer(&node, [&mut epmd, &mut child], begun + START)?;
     shell::write(&node.folder.join("env"), &lines(&node.environment()))?;
     println!("RabbitMQ {} started in {:.1} s (process {})", node.name, begun.elapsed().as_secs_f64(), node.pid);
     Ok(node)
+}
+
+/// Starts Erlang's port mapper.
+fn port_mapper(node: &Node) -> Result<Child> {
+    let mut epmd = Command::new("epmd");
+    epmd.arg0(node::epmd_mark(&node.folder));
+    epmd.args(["-port", &node.ports.epmd.to_string(), "-address", "127.0.0.1"]);
+    spawn(&mut epmd, node)
 }
 
 /// Starts the server itself.
