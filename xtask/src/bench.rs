@@ -9,6 +9,7 @@ mod goals;
 mod machine;
 mod plan;
 mod progress;
+mod recovery;
 mod report;
 mod results;
 mod run;
@@ -30,7 +31,8 @@ const USAGE: &str = "usage: cargo xtask bench [--quick] [--check] [--filter TEXT
                      cargo xtask bench codec [--check | --update]\n       \
                      cargo xtask bench browser [--quick] [--check]\n       \
                      cargo xtask bench broker [--quick]\n       \
-                     cargo xtask bench gateway [--quick]";
+                     cargo xtask bench gateway [--quick]\n       \
+                     cargo xtask bench recovery [--quick]";
 
 /// How a bench goes.
 #[derive(Debug, PartialEq)]
@@ -134,6 +136,11 @@ pub(crate) fn run(arguments: &[String]) -> Result {
         && first == "gateway"
     {
         return gateway::run(rest);
+    }
+    if let Some((first, rest)) = arguments.split_first()
+        && first == "recovery"
+    {
+        return recovery::run(rest);
     }
     let options = Options::parse(arguments)?;
     let rows: Vec<&'static Row> = ROWS.iter().filter(|row| options.wants_row(row)).collect();
