@@ -188,8 +188,10 @@ impl WebSocket {
     }
 
     fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        // A copy, because Node counts what it has sent by the size of what it was given, and a view of our memory has none
+        // any more once the memory has grown: then it would seem to hold those bytes for ever.
         self.socket
-            .send_with_u8_array(bytes)
+            .send_with_array_buffer(&Uint8Array::from(bytes).buffer())
             .map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the WebSocket is closed"))
     }
 
