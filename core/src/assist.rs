@@ -128,3 +128,40 @@ impl<D: Assistable> fmt::Debug for AssistedDriver<D> {
         f.debug_struct("AssistedDriver").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    /// Panics when it is polled for the second time.
+    struct Panics {
+        polled: bool,
+        _alive: Arc<()>,
+    }
+
+    impl Future for Panics {
+        type Output = ();
+
+        fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+            assert!(!std::mem::replace(&mut self.polled, true), "as the test asks for");
+            Poll::Pending
+        }
+    }
+
+    #[test]
+    fn a_driver_that_panics_on_a_handles_thread_is_dropped_by_its_own() {
+        let alive = Arc::new(());
+        let seated = Seated { driver: Some(Panics { polled: false, _alive: Arc::clone(&alive) }), waker: None };
+        let seat = Arc::new(Seat { taken: Mutex::new(seated) });
+        let mut driver = AssistedDriver { seat: Arc::clone(&seat) };
+        assert!(!seat.assist(), "its own thread has not begun");
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut driver).poll(&mut context).is_pending());
+        assert!(catch_unwind(AssertUnwindSafe(|| seat.assist())).is_err());
+        assert!(!seat.assist(), "nobody polls it again");
+        assert!(Pin::new(&mut driver).poll(&mut context).is_ready());
+        assert_eq!(Arc::strong_count(&alive), 1, "with it, the connection ends");
+    }
+}

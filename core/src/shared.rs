@@ -202,8 +202,9 @@ impl Shared {
     pub(crate) fn with<T>(&self, action: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();
         let result = action(&mut state);
-        let (gather, full) = (state.gather, state.gather > 0);
-        self.unlock(state, gather, full);
+        // Whoever fills the buffer of a burst writes it.
+        let gather = state.gather;
+        self.unlock(state, gather, gather > 0);
         result
     }
 

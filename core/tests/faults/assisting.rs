@@ -180,3 +180,19 @@ fn a_driver_that_is_dropped_ends_the_connection_though_handles_know_it() {
     assert!(!connection.is_open());
     assert!(matches!(poll_once(&mut channel.queue("q").declare()), Poll::Ready(Err(_))));
 }
+
+#[test]
+fn a_request_that_the_network_does_not_take_is_the_threads_to_write() {
+    let mut world = World::new();
+    let (_connection, channel, mut thread) = open(&mut world);
+    world.server.wire.stall_writes(true);
+    let before = world.server.wire.written_by_client();
+    let mut declaring = channel.queue("q").declare();
+    let dropped = channel.queue("dropped").declare();
+    assert_eq!((world.server.wire.written_by_client(), thread.wakes()), (before, 0));
+    drop(dropped);
+    world.server.wire.stall_writes(false);
+    assert_eq!(thread.wakes(), 1, "there is room again");
+    thread.settle(&mut world);
+    assert!(matches!(poll_once(&mut declaring), Poll::Ready(Ok(_))));
+}
