@@ -207,23 +207,28 @@ fn a_letter_keeps_its_cc_among_the_keys() {
     assert_eq!(header(&ch, &dead, "CC"), "nothing", "a new key takes the place of all");
 }
 
+/// The letter of a message that is rejected, and whose header `copies` names the key that its dead-letter exchange knows.
+fn letter_of_a_copy(ch: &Channel<'_>, copies: &str) -> Message {
+    ch.exchange("dlx", "direct", &[]);
+    ch.queue("q", &[("x-dead-letter-exchange", (&ch.name("dlx")).into())]);
+    ch.queue("dead", &[]);
+    ch.bind("dead", "dlx", "elsewhere", &[]);
+    ch.consume("dead", "c");
+    let mut keys = FieldArray::new();
+    keys.push("elsewhere");
+    ch.to_with("q", "m", &Properties::new().with_header(copies, &keys));
+    ch.got("q");
+    ch.reject(1, false);
+    ch.message()
+}
+
 #[test]
 fn a_letter_that_keeps_its_key_keeps_its_cc() {
     let stage = Stage::new();
     stage.leaves(&["dlx"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
-    ch.exchange("dlx", "direct", &[]);
-    ch.queue("q", &[("x-dead-letter-exchange", (&ch.name("dlx")).into())]);
-    ch.queue("dead", &[]);
-    ch.bind("dead", "dlx", "elsewhere", &[]);
-    ch.consume("dead", "c");
-    let mut cc = FieldArray::new();
-    cc.push("elsewhere");
-    ch.to_with("q", "m", &Properties::new().with_header("CC", &cc));
-    ch.got("q");
-    ch.reject(1, false);
-    let dead = ch.message();
+    let dead = letter_of_a_copy(&ch, "CC");
     assert_eq!((dead.text().as_str(), header(&ch, &dead, "CC").as_str()), ("m", "['elsewhere']"));
 }
 
@@ -233,17 +238,7 @@ fn a_letter_that_keeps_its_key_keeps_its_blind_copies() {
     stage.leaves(&["dlx"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
-    ch.exchange("dlx", "direct", &[]);
-    ch.queue("q", &[("x-dead-letter-exchange", (&ch.name("dlx")).into())]);
-    ch.queue("dead", &[]);
-    ch.bind("dead", "dlx", "elsewhere", &[]);
-    ch.consume("dead", "c");
-    let mut bcc = FieldArray::new();
-    bcc.push("elsewhere");
-    ch.to_with("q", "m", &Properties::new().with_header("BCC", &bcc));
-    ch.got("q");
-    ch.reject(1, false);
-    let dead = ch.message();
+    let dead = letter_of_a_copy(&ch, "BCC");
     assert_eq!((dead.text().as_str(), header(&ch, &dead, "BCC").as_str()), ("m", "nothing"));
     assert_eq!(deaths(&ch, &dead), [death(1, "rejected", "q", "", "'q'")]);
 }
