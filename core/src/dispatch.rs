@@ -4,7 +4,7 @@
 //! their owners look, and the owners' wakers are collected. It must never block and never wake.
 
 use bytes::Bytes;
-use hopmq_proto::{CloseReason, Content, Time, code};
+use hopmq_proto::{CloseReason, Content, Purpose, Time, code};
 use tracing::{debug, warn};
 
 use crate::events::Event;
@@ -17,17 +17,9 @@ impl State {
     pub(crate) fn apply(&mut self, event: hopmq_proto::Event, now: Time) -> Result<()> {
         use hopmq_proto::Event as Proto;
         match event {
-            Proto::Delivery { consumer, delivery_tag, content, .. } => self.deliver(consumer, delivery_tag, content),
             Proto::Confirmed { channel, first, last, ack } => self.confirmed(channel, first, last, ack),
             Proto::Reply { channel, request: REPLAY, payload } => return self.replayed(channel, &payload, now),
             Proto::Reply { request, payload, .. } => self.answer(request, Reply::Method(payload)),
-            Proto::Got { channel, request, content } => {
-                self.stats.delivered += 1;
-                let epoch = self.channels.get(usize::from(channel)).and_then(Option::as_ref);
-                let epoch = epoch.map_or(0, |channel| channel.end.epoch());
-                self.answer(request, Reply::Got { content, epoch });
-            }
-            Proto::Returned { channel, tag, content } => self.returned(channel, tag, content),
             Proto::ConsumerCancelled { consumer, .. } => self.consumer_cancelled(consumer),
             Proto::Flow { channel, active } => {
                 debug!(channel, active, "flow");
@@ -73,6 +65,22 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// Puts a message where its owner looks.
+    #[inline]
+    pub(crate) fn apply_content(&mut self, channel: u16, purpose: Purpose, content: Content) {
+        match purpose {
+            Purpose::Delivery { consumer, delivery_tag } => self.deliver(consumer, delivery_tag, content),
+            Purpose::Got { request } => {
+                self.stats.delivered += 1;
+                let epoch = self.channels.get(usize::from(channel)).and_then(Option::as_ref);
+                let epoch = epoch.map_or(0, |channel| channel.end.epoch());
+                self.answer(request, Reply::Got { content, epoch });
+            }
+            Purpose::Returned { tag } => self.returned(channel, tag, content),
+            other => debug_assert!(false, "not for a client: {other:?}"),
+        }
     }
 
     pub(crate) fn tell(&mut self, event: &Event) {

@@ -277,12 +277,8 @@ impl<T: Transport> Link<T> {
 
     /// Decodes what has been read, up to a batch.
     fn decode(&mut self) {
-        while self.incoming.len() < BATCH && self.broken.is_none() {
-            match self.receiver.poll() {
-                Ok(Some(incoming)) => self.incoming.push(incoming),
-                Ok(None) => break,
-                Err(error) => self.broken = Some(error),
-            }
+        if self.broken.is_none() {
+            self.broken = self.receiver.poll_batch(&mut self.incoming, BATCH).err();
         }
     }
 
@@ -345,6 +341,12 @@ const PATIENCE: usize = 8;
 
 fn apply(state: &mut State, incoming: &mut Vec<Incoming>, authenticator: &mut Authenticator, now: Time) -> Result<()> {
     for incoming in incoming.drain(..) {
+        if let Incoming::Content { channel, content } = incoming {
+            if let Some(purpose) = state.proto.handle_content(channel, &content)? {
+                state.apply_content(channel, purpose, content);
+            }
+            continue;
+        }
         let Some(event) = state.proto.handle(now, incoming)? else { continue };
         if let Some(event) = authenticator.handle(state, event)? {
             state.apply(event, now)?;

@@ -37,7 +37,7 @@ impl Message {
 
     /// The body, given away.
     pub fn into_body(self) -> Bytes {
-        self.content.into_body()
+        self.body_bytes()
     }
 
     /// The body as text; bytes that are no UTF-8 show as U+FFFD.

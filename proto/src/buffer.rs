@@ -5,6 +5,7 @@
 //! allocated nor cleared anew. It knows no frames.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
@@ -31,13 +32,45 @@ pub(crate) struct Buffer {
     /// Bytes at the front of `space` that have come and belong behind `ready`.
     filled: usize,
     /// What is being cut, and shared by what was cut from it.
-    ready: Bytes,
+    ready: Arc<Bytes>,
     /// What is left of `ready`.
     unread: Range<usize>,
-    retired: Vec<Bytes>,
+    retired: Vec<Arc<Bytes>>,
     /// The size of the next piece of memory.
     size: usize,
     largest: usize,
+}
+
+/// A part of the buffer's memory that shares it: half as large as [`Bytes`], and made and dropped with less work.
+#[derive(Clone)]
+pub(crate) struct Slice {
+    memory: Arc<Bytes>,
+    start: usize,
+    end: usize,
+}
+
+impl Slice {
+    /// All of `bytes`.
+    pub(crate) fn whole(bytes: Bytes) -> Self {
+        Self { start: 0, end: bytes.len(), memory: Arc::new(bytes) }
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// The part of it in `range`, or what there is of it.
+    #[inline]
+    pub(crate) fn get(&self, range: Range<usize>) -> &[u8] {
+        let range = self.start + range.start..self.end.min(self.start.saturating_add(range.end));
+        self.memory.get(range).unwrap_or_default()
+    }
+
+    /// What is left from `start` on, as bytes of their own right.
+    pub(crate) fn bytes_from(&self, start: usize) -> Bytes {
+        self.memory.slice(self.end.min(self.start + start)..self.end)
+    }
 }
 
 impl Buffer {
@@ -45,7 +78,7 @@ impl Buffer {
         Self {
             space: BytesMut::zeroed(MIN),
             filled: 0,
-            ready: Bytes::new(),
+            ready: Arc::default(),
             unread: 0..0,
             retired: Vec::new(),
             size: MIN,
@@ -90,13 +123,24 @@ impl Buffer {
         self.ready.slice(start + range.start..start + range.end)
     }
 
+    /// The same, in the form that shares it with the least work.
+    #[inline(always)]
+    pub(crate) fn share(&mut self, count: usize, range: Range<usize>) -> Slice {
+        if self.unread.is_empty() {
+            self.freeze();
+        }
+        let start = self.unread.start;
+        self.unread.start += count;
+        Slice { memory: Arc::clone(&self.ready), start: start + range.start, end: start + range.end }
+    }
+
     /// Gives memory back that a burst had needed.
     pub(crate) fn shrink(&mut self) {
         self.size = MIN;
         self.largest = MAX;
         self.retired = Vec::new();
         if self.unread.is_empty() {
-            self.ready = Bytes::new();
+            self.ready = Arc::default();
             if self.filled == 0 && self.space.len() > MIN {
                 self.space = BytesMut::zeroed(MIN);
             }
@@ -108,11 +152,11 @@ impl Buffer {
     fn freeze(&mut self) {
         self.retire();
         self.unread = 0..self.filled;
-        self.ready = if self.filled <= self.space.len() / SPARSE {
+        self.ready = Arc::new(if self.filled <= self.space.len() / SPARSE {
             Bytes::copy_from_slice(&self.space[..self.filled])
         } else {
             std::mem::take(&mut self.space).freeze()
-        };
+        });
         self.filled = 0;
     }
 
@@ -144,9 +188,9 @@ impl Buffer {
         let mut index = self.retired.len();
         while index > 0 {
             index -= 1;
-            if self.retired[index].is_unique() {
-                let free = self.retired.swap_remove(index);
-                if let Ok(free) = free.try_into_mut()
+            if Arc::get_mut(&mut self.retired[index]).is_some_and(|free| free.is_unique()) {
+                let free = Arc::into_inner(self.retired.swap_remove(index));
+                if let Some(Ok(free)) = free.map(Bytes::try_into_mut)
                     && free.len() >= size
                 {
                     return free;

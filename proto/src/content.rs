@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::{BufMut, Bytes};
 
+use crate::buffer::Slice;
 use crate::error::Flaw;
 use crate::method::MethodId;
 use crate::{Error, Properties, code};
@@ -19,9 +20,10 @@ const FIXED_HEADER: usize = 14;
 pub struct Content {
     kind: ContentKind,
     /// The payloads of method and header and the body, with gaps of [`Content::GAP`] bytes between them.
-    bytes: Bytes,
-    header_at: u32,
+    bytes: Slice,
     body_at: u32,
+    /// At the most [`u16::MAX`], which is beyond the end of any method that is well-formed.
+    header_at: u16,
 }
 
 /// The methods that carry content (specification, section 1.8: class basic).
@@ -97,8 +99,9 @@ impl Content {
     /// `bytes` are what `Content` holds: a method of `method_size` bytes at the front, the body from `body_at` on. If
     /// there is none, the gap before it may be missing.
     #[inline]
-    pub(crate) fn new(kind: ContentKind, bytes: Bytes, method_size: usize, body_at: usize) -> Self {
-        Self { kind, bytes, header_at: (method_size + Self::GAP) as u32, body_at: body_at as u32 }
+    pub(crate) fn new(kind: ContentKind, bytes: Slice, method_size: usize, body_at: usize) -> Self {
+        let header_at = (method_size + Self::GAP).min(usize::from(u16::MAX)) as u16;
+        Self { kind, bytes, header_at, body_at: body_at as u32 }
     }
 
     /// Which method announced it.
@@ -110,18 +113,12 @@ impl Content {
     /// The body.
     #[inline]
     pub fn body(&self) -> &[u8] {
-        self.bytes.get(self.body_at as usize..).unwrap_or_default()
+        self.bytes.get(self.body_at as usize..usize::MAX)
     }
 
     /// The body, sharing the receive buffer.
     pub fn body_bytes(&self) -> Bytes {
-        self.clone().into_body()
-    }
-
-    /// The body, given away.
-    pub fn into_body(mut self) -> Bytes {
-        self.bytes.advance(self.bytes.len().min(self.body_at as usize));
-        self.bytes
+        self.bytes.bytes_from(self.body_at as usize)
     }
 
     /// Bytes that the message holds on to.
@@ -132,8 +129,7 @@ impl Content {
 
     /// The properties, undecoded.
     pub fn properties(&self) -> Properties<&[u8]> {
-        let header = self.header_at as usize..(self.body_at as usize).saturating_sub(Self::GAP);
-        let header = self.bytes.get(header).unwrap_or_default();
+        let header = self.bytes.get(self.header_at.into()..(self.body_at as usize).saturating_sub(Self::GAP));
         let Some((fixed, list)) = header.split_first_chunk::<FIXED_HEADER>() else {
             return Properties::from_parts(0, &[]);
         };
@@ -148,7 +144,7 @@ impl Content {
     /// The method's arguments, checked: code 502 if they are malformed.
     #[inline]
     pub(crate) fn try_arguments(&self) -> Result<Arguments<'_>, Error> {
-        let method = self.bytes.get(4..self.header_at as usize - Self::GAP).unwrap_or_default();
+        let method = self.bytes.get(4..usize::from(self.header_at) - Self::GAP);
         Arguments::parse(self.kind, method).ok_or_else(|| {
             Error::peer(code::SYNTAX_ERROR, format!("malformed arguments of {}", self.kind.method().name()))
         })

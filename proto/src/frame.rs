@@ -61,9 +61,10 @@ impl<'a> Frame<'a> {
     /// is for a channel above `limits.channel_max` (504).
     #[inline]
     pub fn parse(bytes: &'a [u8], limits: &ReceiveLimits) -> Result<Option<Self>, Error> {
-        match Head::check(bytes, limits)? {
-            Some((head, true)) => Ok(Some(Self { head, bytes: &bytes[..head.total()] })),
-            _ => Ok(None),
+        match Front::of(bytes, limits) {
+            Front::Whole(head) => Ok(Some(Self { head, bytes: &bytes[..head.total()] })),
+            Front::Part(_) | Front::Nothing => Ok(None),
+            Front::Fault => Err(fault(bytes, limits)),
         }
     }
 
@@ -134,44 +135,19 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// Reads the head of a frame, or `None` if fewer than seven bytes are there.
+    /// Reads the head of a frame, or `None` if it can't be one.
     #[inline]
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Self>, Error> {
-        let Some(head) = bytes.first_chunk::<HEAD>() else { return Ok(None) };
+    fn parse(head: &[u8; HEAD]) -> Option<Self> {
         let kind = match head[0] {
             1 => Kind::Method,
             2 => Kind::Header,
             3 => Kind::Body,
             8 => Kind::Heartbeat,
-            _ => return Err(not_a_frame(bytes)),
+            _ => return None,
         };
         let channel = u16::from_be_bytes([head[1], head[2]]);
         let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]) as usize;
-        Ok(Some(Self { kind, channel, size }))
-    }
-
-    /// The head of the frame that `bytes` begin with, held against `limits`, and whether all of the frame is there.
-    #[inline]
-    pub(crate) fn check(bytes: &[u8], limits: &ReceiveLimits) -> Result<Option<(Self, bool)>, Error> {
-        let Some(head) = Self::parse(bytes)? else { return Ok(None) };
-        let total = head.total();
-        if total > limits.frame_max as usize {
-            return Err(Error::peer(
-                code::FRAME_ERROR,
-                format!("a frame of {total} bytes, where {} were agreed on", limits.frame_max),
-            ));
-        }
-        if head.channel > limits.channel_max {
-            return Err(Error::peer(
-                code::CHANNEL_ERROR,
-                format!("a frame for channel {}, where {} is the highest", head.channel, limits.channel_max),
-            ));
-        }
-        match bytes.get(total - 1) {
-            Some(&END) => Ok(Some((head, true))),
-            Some(end) => Err(Error::peer(code::FRAME_ERROR, format!("a frame that ends with {end:#04x}, not 0xce"))),
-            None => Ok(Some((head, false))),
-        }
+        Some(Self { kind, channel, size })
     }
 
     /// The whole frame in bytes, with its end octet.
@@ -179,6 +155,54 @@ impl Head {
     pub(crate) fn total(&self) -> usize {
         self.size.saturating_add(OVERHEAD)
     }
+}
+
+/// What some bytes begin with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Front {
+    /// A frame, which is there to its end.
+    Whole(Head),
+    /// A frame that is not there to its end.
+    Part(Head),
+    /// Less than the head of a frame.
+    Nothing,
+    /// No frame that may come: see [`fault`].
+    Fault,
+}
+
+impl Front {
+    /// Looks at what `bytes` begin with, and holds it against `limits`.
+    #[inline(always)]
+    pub(crate) fn of(bytes: &[u8], limits: &ReceiveLimits) -> Self {
+        let Some(head) = bytes.first_chunk::<HEAD>() else { return Self::Nothing };
+        let Some(head) = Head::parse(head) else { return Self::Fault };
+        let total = head.total();
+        if total > limits.frame_max as usize || head.channel > limits.channel_max {
+            return Self::Fault;
+        }
+        match bytes.get(total - 1) {
+            Some(&END) => Self::Whole(head),
+            Some(_) => Self::Fault,
+            None => Self::Part(head),
+        }
+    }
+}
+
+/// Why `bytes` begin with a [`Front::Fault`].
+#[cold]
+pub(crate) fn fault(bytes: &[u8], limits: &ReceiveLimits) -> Error {
+    let Some(head) = bytes.first_chunk::<HEAD>().and_then(Head::parse) else { return not_a_frame(bytes) };
+    let (total, Head { channel, .. }) = (head.total(), head);
+    if total > limits.frame_max as usize {
+        let text = format!("a frame of {total} bytes, where {} were agreed on", limits.frame_max);
+        return Error::peer(code::FRAME_ERROR, text);
+    }
+    if channel > limits.channel_max {
+        let text = format!("a frame for channel {channel}, where {} is the highest", limits.channel_max);
+        return Error::peer(code::CHANNEL_ERROR, text);
+    }
+    let end = bytes.get(total - 1).copied().unwrap_or(END);
+    Error::peer(code::FRAME_ERROR, format!("a frame that ends with {end:#04x}, not 0xce"))
 }
 
 /// Writes the head of a frame.

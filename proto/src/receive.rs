@@ -13,9 +13,9 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Slice};
 use crate::content::{Content, ContentKind, body_size};
-use crate::frame::{HEAD, Head, Kind, OVERHEAD, PROTOCOL_HEADER};
+use crate::frame::{Front, HEAD, Head, Kind, OVERHEAD, PROTOCOL_HEADER, fault};
 use crate::method::MethodId;
 use crate::{Error, code};
 
@@ -151,38 +151,61 @@ impl Receiver {
     /// If the peer broke the framing or a limit: 501 malformed frame, 502 malformed header, 504 channel number out of
     /// range, 505 unexpected frame, 311 message too large. The connection can't go on after one: it is returned again
     /// and again.
-    #[inline]
     pub fn poll(&mut self) -> Result<Option<Incoming>, Error> {
+        let mut next = None;
+        self.poll_next(|incoming| next = Some(incoming))?;
+        Ok(next)
+    }
+
+    /// The same for all that has come, until `batch` holds `most` things: the next ones are appended to it.
+    ///
+    /// # Errors
+    /// As for [`Receiver::poll`]. What came before the fault is in `batch`.
+    pub fn poll_batch(&mut self, batch: &mut Vec<Incoming>, most: usize) -> Result<(), Error> {
+        while batch.len() < most && self.poll_next(|incoming| batch.push(incoming))? {}
+        Ok(())
+    }
+
+    /// Gives the next thing to `sink`, which so builds it where it belongs. Returns whether there was one.
+    #[inline(always)]
+    fn poll_next(&mut self, sink: impl FnOnce(Incoming)) -> Result<bool, Error> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        self.poll_frames().inspect_err(|error| self.failed = Some(error.clone()))
+        self.poll_frames(sink).inspect_err(|error| self.failed = Some(error.clone()))
     }
 
-    fn poll_frames(&mut self) -> Result<Option<Incoming>, Error> {
+    #[inline(always)]
+    fn poll_frames(&mut self, sink: impl FnOnce(Incoming)) -> Result<bool, Error> {
         loop {
             if self.expects_header {
-                return Ok(self.take_protocol_header());
+                return Ok(self.take_protocol_header().map(sink).is_some());
             }
-            let Some(head) = self.next_frame(0)? else { return Ok(None) };
+            let head = match self.front(0) {
+                Front::Whole(head) => head,
+                Front::Part(_) | Front::Nothing => return Ok(false),
+                Front::Fault => return Err(self.fault(0)),
+            };
             let channel = head.channel;
             if !self.partial.is_empty() && self.partial.contains_key(&channel) && head.kind != Kind::Heartbeat {
                 if let Some(incoming) = self.continue_partial(head)? {
-                    return Ok(Some(incoming));
+                    sink(incoming);
+                    return Ok(true);
                 }
                 continue;
             }
             match head.kind {
                 Kind::Method => {
                     let Some(kind) = ContentKind::of(&self.buffer.unread()[HEAD..HEAD + head.size]) else {
-                        let payload = self.take_payload(head);
-                        return Ok(Some(Incoming::Method { channel, payload }));
+                        sink(Incoming::Method { channel, payload: self.take_payload(head) });
+                        return Ok(true);
                     };
                     match self.look_ahead(head)? {
                         Ahead::Whole { body_at, size } => {
-                            return Ok(Some(self.take_content(head, kind, body_at, size)));
+                            sink(Incoming::Content { channel, content: self.take_content(head, kind, body_at, size) });
+                            return Ok(true);
                         }
-                        Ahead::Missing => return Ok(None),
+                        Ahead::Missing => return Ok(false),
                         Ahead::Spread => self.begin_partial(head, kind),
                     }
                 }
@@ -191,7 +214,8 @@ impl Receiver {
                 }
                 Kind::Heartbeat => {
                     self.take_payload(head);
-                    return Ok(Some(Incoming::Heartbeat));
+                    sink(Incoming::Heartbeat);
+                    return Ok(true);
                 }
                 Kind::Header | Kind::Body => {
                     return Err(unexpected(head, "no message was announced"));
@@ -215,24 +239,30 @@ impl Receiver {
         Some(Incoming::ProtocolHeader(header))
     }
 
-    /// The head of the frame at `offset`, checked, if all of the frame is there; otherwise notes how much is wanted.
-    #[inline]
-    fn next_frame(&mut self, offset: usize) -> Result<Option<Head>, Error> {
-        match Head::check(&self.buffer.unread()[offset..], &self.limits)? {
-            Some((head, true)) => Ok(Some(head)),
-            Some((head, false)) => {
-                self.wanted = offset + head.total();
-                Ok(None)
-            }
-            None => Ok(None),
+    /// Looks at the frame at `offset`. If it is not there to its end, notes how much is wanted.
+    #[inline(always)]
+    fn front(&mut self, offset: usize) -> Front {
+        let front = Front::of(&self.buffer.unread()[offset..], &self.limits);
+        if let Front::Part(head) = front {
+            self.wanted = offset + head.total();
         }
+        front
+    }
+
+    #[cold]
+    fn fault(&self, offset: usize) -> Error {
+        fault(&self.buffer.unread()[offset..], &self.limits)
     }
 
     /// Looks whether header and body follow the method at the front, as they nearly always do.
-    #[inline]
+    #[inline(always)]
     fn look_ahead(&mut self, method: Head) -> Result<Ahead, Error> {
         let header_at = method.total();
-        let Some(header) = self.next_frame(header_at)? else { return Ok(Ahead::Missing) };
+        let header = match self.front(header_at) {
+            Front::Whole(header) => header,
+            Front::Part(_) | Front::Nothing => return Ok(Ahead::Missing),
+            Front::Fault => return Err(self.fault(header_at)),
+        };
         if header.kind != Kind::Header || header.channel != method.channel {
             return Ok(Ahead::Spread);
         }
@@ -244,13 +274,18 @@ impl Receiver {
         if size + OVERHEAD as u64 > u64::from(self.limits.frame_max) {
             return Ok(Ahead::Spread);
         }
-        let Some(body) = self.next_frame(body_at)? else { return Ok(Ahead::Missing) };
+        let body = match self.front(body_at) {
+            Front::Whole(body) => body,
+            Front::Part(_) | Front::Nothing => return Ok(Ahead::Missing),
+            Front::Fault => return Err(self.fault(body_at)),
+        };
         if body.kind != Kind::Body || body.channel != method.channel || body.size as u64 != size {
             return Ok(Ahead::Spread);
         }
         Ok(Ahead::Whole { body_at, size: body.size })
     }
 
+    #[inline]
     fn check_body_size(&self, header: &[u8]) -> Result<u64, Error> {
         let size = body_size(header)?;
         if size > self.limits.message_max {
@@ -262,14 +297,14 @@ impl Receiver {
         Ok(size)
     }
 
-    #[inline]
-    fn take_content(&mut self, method: Head, kind: ContentKind, body_at: usize, size: usize) -> Incoming {
+    #[inline(always)]
+    fn take_content(&mut self, method: Head, kind: ContentKind, body_at: usize, size: usize) -> Content {
         let (total, end) = match size {
             0 => (body_at, body_at - 1),
             size => (body_at + size + OVERHEAD, body_at + HEAD + size),
         };
-        let bytes = self.take(total, HEAD..end);
-        Incoming::Content { channel: method.channel, content: Content::new(kind, bytes, method.size, body_at) }
+        self.wanted = 0;
+        Content::new(kind, self.buffer.share(total, HEAD..end), method.size, body_at)
     }
 
     /// Sets the method apart and waits for the rest of its message frame by frame.
@@ -315,7 +350,7 @@ impl Receiver {
         }
         Ok(self.partial.remove(&channel).map(|partial| {
             let body_at = partial.body_at.unwrap_or(partial.bytes.len());
-            let content = Content::new(partial.kind, partial.bytes.into(), partial.method_size, body_at);
+            let content = Content::new(partial.kind, Slice::whole(partial.bytes.into()), partial.method_size, body_at);
             Incoming::Content { channel, content }
         }))
     }
@@ -357,4 +392,30 @@ fn grow(body: &mut Vec<u8>, count: usize, missing: u64) {
 
 fn unexpected(frame: Head, why: &str) -> Error {
     Error::peer(code::UNEXPECTED_FRAME, format!("a {:?} frame on channel {}, where {why}", frame.kind, frame.channel))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_what_comes_one_by_one_up_to_a_fault() {
+        let limits = ReceiveLimits { frame_max: 4096, channel_max: 7, message_max: 100 };
+        let heartbeat = [8, 0, 0, 0, 0, 0, 0, 0xCE];
+        let mut bytes = heartbeat.repeat(5);
+        bytes.extend_from_slice(&[1, 0, 7, 0, 0, 0, 4, 0, 20, 0, 41, 0xCE, 9]);
+        bytes.resize(bytes.len() + HEAD, 0);
+        let mut receiver = Receiver::client(limits);
+        receiver.space()[..bytes.len()].copy_from_slice(&bytes);
+        receiver.filled(bytes.len());
+        let mut batch = Vec::new();
+        receiver.poll_batch(&mut batch, 2).unwrap();
+        assert!(matches!(batch[..], [Incoming::Heartbeat, Incoming::Heartbeat]), "{batch:?}");
+        receiver.poll_batch(&mut batch, 2).unwrap();
+        assert_eq!(batch.len(), 2, "it is full");
+        assert!(matches!(receiver.poll(), Ok(Some(Incoming::Heartbeat))));
+        assert_eq!(receiver.poll_batch(&mut batch, 100).unwrap_err().code(), code::FRAME_ERROR);
+        assert!(matches!(batch[4..], [Incoming::Method { channel: 7, .. }]), "{batch:?}");
+        assert_eq!(receiver.poll().unwrap_err().code(), code::FRAME_ERROR, "it stays broken");
+    }
 }

@@ -84,6 +84,7 @@ fn a_malformed_announcement_ends_the_connection() {
         ("a delivery without arguments", announced(b"\0\x3c\0\x3c"), 502),
         ("a delivery that is cut short", announced(&deliver[..deliver.len() - 1]), 502),
         ("a delivery with more behind it", announced(&[&deliver[..], b"x"].concat()), 502),
+        ("a delivery with very much behind it", announced(&[&deliver[..], &[b'x'; 70_000]].concat()), 502),
         ("a return that is cut short", announced(b"\0\x3c\0\x32\x01"), 502),
         ("a get-ok that is cut short", announced(b"\0\x3c\0\x47\x01"), 502),
         (

@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::channel::{Channel, Confirms, Consumer, MAX_PENDING, Pending, Phase, reply_of};
 use super::{
-    ACK_SIZE, Body, CLASS_CHANNEL, CLASS_CONNECTION, CloseReason, Connection, Event, LastAck, State, put_payload,
-    unasked,
+    ACK_SIZE, Body, CLASS_CHANNEL, CLASS_CONNECTION, CloseReason, Connection, Event, LastAck, Purpose, State,
+    put_payload, unasked,
 };
 use crate::content::ContentKind;
 use crate::frame::HEAD;
@@ -357,7 +357,7 @@ impl Connection {
     }
 
     #[inline]
-    pub(super) fn content_from_server(&mut self, number: u16, content: Content) -> Result<Option<Event>, Error> {
+    pub(super) fn content_from_server(&mut self, number: u16, content: &Content) -> Result<Option<Purpose>, Error> {
         let Some(channel) = self.channels.get_mut(usize::from(number)).and_then(Option::as_deref_mut) else {
             return Err(not_open(number));
         };
@@ -367,21 +367,21 @@ impl Connection {
         match content.kind() {
             ContentKind::Deliver => self.delivery(number, content),
             ContentKind::GetOk => {
-                channel.delivered_by_get(&content)?;
+                channel.delivered_by_get(content)?;
                 let request = channel.answer(ContentKind::GetOk.method(), None)?.request;
-                Ok(request.map(|request| Event::Got { channel: number, request, content }))
+                Ok(request.map(|request| Purpose::Got { request }))
             }
             ContentKind::Return => {
                 content.try_arguments()?;
-                let tag = channel.confirms.as_mut().and_then(|confirms| confirms.returned(&content));
-                Ok(Some(Event::Returned { channel: number, tag, content }))
+                let tag = channel.confirms.as_mut().and_then(|confirms| confirms.returned(content));
+                Ok(Some(Purpose::Returned { tag }))
             }
             ContentKind::Publish => Err(Error::peer(code::COMMAND_INVALID, "basic.publish from a server")),
         }
     }
 
     #[inline]
-    fn delivery(&mut self, number: u16, content: Content) -> Result<Option<Event>, Error> {
+    fn delivery(&mut self, number: u16, content: &Content) -> Result<Option<Purpose>, Error> {
         let Some(Some(channel)) = self.channels.get_mut(usize::from(number)) else { return Err(not_open(number)) };
         let arguments = content.try_arguments()?;
         let delivery_tag = arguments.delivery_tag;
@@ -396,7 +396,7 @@ impl Connection {
         if !no_ack {
             channel.delivered(delivery_tag)?;
         }
-        Ok(Some(Event::Delivery { channel: number, consumer, delivery_tag, content }))
+        Ok(Some(Purpose::Delivery { consumer, delivery_tag }))
     }
 
     pub(super) fn method_from_server(

@@ -148,6 +148,39 @@ pub enum Event {
     },
 }
 
+/// What a message from the server is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Purpose {
+    /// It is for a consumer.
+    Delivery {
+        /// What the caller called the consumer.
+        consumer: u64,
+        /// The message's number on its channel.
+        delivery_tag: u64,
+    },
+    /// It is the answer to `basic.get`.
+    Got {
+        /// What the caller called the request.
+        request: u64,
+    },
+    /// It was published as mandatory, and came back.
+    Returned {
+        /// The number of its publish, if the channel is in confirm mode and the message is known.
+        tag: Option<u64>,
+    },
+}
+
+impl Purpose {
+    pub(super) fn event(self, channel: u16, content: Content) -> Event {
+        match self {
+            Self::Delivery { consumer, delivery_tag } => Event::Delivery { channel, consumer, delivery_tag, content },
+            Self::Got { request } => Event::Got { channel, request, content },
+            Self::Returned { tag } => Event::Returned { channel, tag, content },
+        }
+    }
+}
+
 impl fmt::Debug for Event {
     /// Payloads and the answers of SASL mechanisms are not shown: there are credentials among them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

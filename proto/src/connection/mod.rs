@@ -27,11 +27,11 @@ use crate::heartbeat::Heartbeat;
 use crate::method::{self, Encode, Method, MethodId};
 use crate::output::{Output, Position, Transmit, UNCOPIED};
 use crate::receive::{Incoming, ReceiveLimits};
-use crate::{Error, Properties, Time, code};
+use crate::{Content, Error, Properties, Time, code};
 
 use channel::{Channel, Pending, Phase};
 pub use client::Route;
-pub use event::{CloseReason, Event};
+pub use event::{CloseReason, Event, Purpose};
 use handshake::Handshake;
 pub use handshake::{Config, Tuning};
 
@@ -201,13 +201,32 @@ impl Connection {
             (Incoming::Content { channel, content }, State::Open) if self.role.is_server() => {
                 self.content_from_client(channel, content)
             }
-            (Incoming::Content { channel, content }, State::Open) => self.content_from_server(channel, content),
-            (Incoming::Content { .. }, State::Closing) => Ok(None),
-            (Incoming::Content { content, .. }, State::Handshake(_)) => Err(self.too_early(content.kind().method())),
+            (Incoming::Content { channel, content }, _) => {
+                self.purpose(channel, &content).map(|purpose| purpose.map(|purpose| purpose.event(channel, content)))
+            }
             (Incoming::Method { channel, payload }, _) => self.handle_method(now, channel, payload),
             (Incoming::ProtocolHeader(header), _) => self.handle_protocol_header(header),
         };
         result.inspect_err(|error| self.fail(error))
+    }
+
+    /// Client: handles a message that came, and leaves it where it is: [`Connection::handle`] does the same, and moves
+    /// it into an event.
+    ///
+    /// # Errors
+    /// As for [`Connection::handle`].
+    #[inline]
+    pub fn handle_content(&mut self, channel: u16, content: &Content) -> Result<Option<Purpose>, Error> {
+        self.purpose(channel, content).inspect_err(|error| self.fail(error))
+    }
+
+    #[inline]
+    fn purpose(&mut self, channel: u16, content: &Content) -> Result<Option<Purpose>, Error> {
+        match self.state {
+            State::Open => self.content_from_server(channel, content),
+            State::Closing | State::Closed => Ok(None),
+            State::Handshake(_) => Err(self.too_early(content.kind().method())),
+        }
     }
 
     /// Notes that something came, or that the user knows the peer to be alive by other means (bytes that it leaves

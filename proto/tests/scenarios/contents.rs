@@ -75,7 +75,7 @@ fn contents_of_several_channels_come_interleaved() {
         }
     }
     let mut bodies = script.peer.events.drain(..).map(|event| match event {
-        Event::Delivery { consumer, content, .. } => (consumer, content.into_body()),
+        Event::Delivery { consumer, content, .. } => (consumer, content.body_bytes()),
         other => panic!("{other:?}"),
     });
     for number in [2, 3, 4, 1] {
