@@ -39,8 +39,6 @@ pub struct Driver<T: Transport, R: Timer, C: Connector<Transport = T> = Once<T>>
     backoff: Backoff,
     /// Since when there was no link.
     since: Time,
-    /// When the present link was there.
-    linked: Option<Time>,
     /// Attempts since then.
     attempts: u32,
     /// Why the hosts of the present round did not let us in.
@@ -104,7 +102,6 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
             recovery,
             backoff,
             since,
-            linked: None,
             attempts: 0,
             failures: Vec::new(),
             refusals: 0,
@@ -149,8 +146,7 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
 
     /// There is a transport: the handshake follows.
     fn link(&mut self, transport: T, credentials: Credentials, deadline: Time) {
-        let now = self.shared.clock.now();
-        let refresh = Refresh::new(Arc::clone(&self.login.credentials), &credentials, now);
+        let refresh = Refresh::new(Arc::clone(&self.login.credentials), &credentials, self.shared.clock.now());
         let authenticator = Authenticator {
             mechanisms: self.login.mechanisms.clone(),
             credentials: Some(credentials),
@@ -166,7 +162,6 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
             std::mem::replace(&mut state.proto, proto)
         });
         drop(old);
-        self.linked = Some(now);
         let link = Link::new(Arc::clone(&self.shared), transport, authenticator, refresh);
         self.phase = Phase::Linked(Box::new(link));
     }
@@ -196,11 +191,11 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
     /// An attempt failed, or the link is lost.
     fn lost(&mut self, error: Error) {
         let now = self.shared.clock.now();
-        let (established, over, opened, done) = {
+        let (established, over, opened, done, works) = {
             let state = self.shared.lock();
             let over = state.ended || state.closing.is_some() || state.recovery.is_final;
             let done = state.closing.is_some() && state.unconfirmed == 0;
-            (state.recovery.established, over, state.opened, done)
+            (state.recovery.established, over, state.opened, done, state.recovery.works)
         };
         if done && established && self.recovery.enabled {
             // Nobody would connect again only to say goodbye.
@@ -226,11 +221,9 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
         self.since = now;
         self.attempts = 0;
         self.failures.clear();
-        // A broker that lets us in and drops us at once is no reason to hurry.
-        if self.linked.is_some_and(|linked| now - linked > self.recovery.longest) {
-            self.backoff.reset();
-        }
-        self.wait(error, now);
+        self.refusals = 0;
+        let delay = self.backoff.replace(works.map_or(Duration::ZERO, |works| now - works));
+        self.wait(delay, error, now);
     }
 
     /// The first connection failed at one host.
@@ -285,12 +278,12 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
         if self.recovery.attempts.is_some_and(|most| attempts / self.connector.hosts().max(1) as u32 >= most) {
             return self.give_up(&error, format!("{attempts} attempts to connect again failed"), now);
         }
-        self.wait(error, now);
+        let delay = self.backoff.next();
+        self.wait(delay, error, now);
     }
 
     /// Waits for the next attempt.
-    fn wait(&mut self, error: Error, now: Time) {
-        let mut delay = self.backoff.next();
+    fn wait(&mut self, mut delay: Duration, error: Error, now: Time) {
         if let Some(total) = self.recovery.total {
             let left = total.saturating_sub(now - self.since);
             if left.is_zero() {

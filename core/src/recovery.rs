@@ -182,6 +182,14 @@ impl Recovery {
 
     /// How long to wait between attempts: a random time between nothing and `first`, then twice as much, and so on up
     /// to `longest` (exponential backoff with full jitter). The defaults are 100 milliseconds and 5 seconds.
+    ///
+    /// A link that worked for longer than `longest` is replaced at once: the first attempt comes after a random time up
+    /// to a tenth of `first`. So is one that worked for a second, up to ten times in a row. Only a link that was lost
+    /// sooner, or an attempt in vain, is followed by the delays above. A link works when all is on it that was on the
+    /// one before.
+    ///
+    /// That spreads many clients of one broker by their second attempts. To spread their first ones too, because they
+    /// are thousands and the broker comes back quickly, ask for a longer `first`.
     pub fn delays(mut self, first: Duration, longest: Duration) -> Self {
         self.first = first.max(LEAST_DELAY);
         self.longest = longest.max(self.first);

@@ -1,9 +1,26 @@
-//! When to try again: exponential backoff with full jitter.
+//! When to try again: a link that worked is replaced at once; otherwise exponential backoff with full jitter.
+//!
+//! Comes in: for how long a link worked, or that an attempt failed. Goes out: how long to wait. It reads no clock.
+//!
+//! *At once* is a random time up to a tenth of the first delay (10 ms by default). When a broker goes, all its clients
+//! lose it in the same moment. Their first attempts cost it nothing while it is away, and what is refused, or lies in
+//! the backlog of a listener that can't keep up, goes on with delays that grow: it is these that spread a crowd, not the
+//! first one, which would have to last seconds for that. Who wants the first attempts spread as well asks for longer
+//! delays.
+//!
+//! Working for a moment proves nothing: a broker may let everybody in and fail with what they do. So a link must have
+//! worked for [`SETTLED`] to be replaced at once, and only [`QUICK`] times in a row; after those one must outlive the
+//! longest delay. That bounds the attempts against links that live just long enough.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use super::{LEAST_DELAY, Recovery};
+
+/// For how long a link must have worked to be replaced at once; no longer than the longest delay.
+const SETTLED: Duration = Duration::from_secs(1);
+/// How often in a row links are replaced at once that worked no longer than the longest delay.
+const QUICK: u32 = 10;
 
 /// The delays between attempts. The same seed gives the same ones.
 #[derive(Debug)]
@@ -11,16 +28,18 @@ pub(crate) struct Backoff {
     first: Duration,
     longest: Duration,
     attempt: u32,
+    /// Links that were replaced at once since one outlived the longest delay.
+    quick: u32,
     random: u64,
 }
 
 impl Backoff {
     pub(crate) fn new(recovery: &Recovery) -> Self {
         let seed = recovery.seed.unwrap_or_else(|| RandomState::new().hash_one(0));
-        Self { first: recovery.first, longest: recovery.longest, attempt: 0, random: seed }
+        Self { first: recovery.first, longest: recovery.longest, attempt: 0, quick: 0, random: seed }
     }
 
-    /// How long to wait before the next attempt: anything up to twice as much as the time before.
+    /// How long to wait after an attempt in vain: anything up to twice as much as the time before.
     pub(crate) fn next(&mut self) -> Duration {
         let factor = 2_u32.saturating_pow(self.attempt);
         let most = self.first.saturating_mul(factor).min(self.longest);
@@ -28,9 +47,18 @@ impl Backoff {
         most.mul_f64(self.fraction()).max(LEAST_DELAY)
     }
 
-    /// Begins with short delays again.
-    pub(crate) fn reset(&mut self) {
+    /// How long to wait after a link was lost that had worked for this long.
+    pub(crate) fn replace(&mut self, worked: Duration) -> Duration {
+        if worked > self.longest {
+            self.quick = 0;
+        } else if worked >= SETTLED && self.quick < QUICK {
+            self.quick += 1;
+        } else {
+            // A broker that lets us in and drops us at once is no reason to hurry.
+            return self.next();
+        }
         self.attempt = 0;
+        (self.first / 10).mul_f64(self.fraction()).max(LEAST_DELAY)
     }
 
     /// Between 0 and 1, by SplitMix64.
@@ -61,7 +89,32 @@ mod tests {
             most = most.max(delay);
         }
         assert!(most > Duration::from_millis(2900), "full jitter uses all of the range, not {most:?}");
-        one.reset();
-        assert!(one.next() <= Duration::from_millis(100));
+        assert!(one.replace(Duration::from_secs(4)) <= Duration::from_millis(10));
+        assert!(one.next() <= Duration::from_millis(100), "it begins with short delays again");
+    }
+
+    #[test]
+    fn the_first_attempts_of_many_clients_are_spread_a_little() {
+        let spread = |seed| Backoff::new(&Recovery::new().seed(seed)).replace(Duration::from_secs(60));
+        let delays: std::collections::BTreeSet<Duration> = (0..1000).map(spread).collect();
+        assert!(delays.len() > 800, "{} different delays", delays.len());
+        assert!(delays.last() <= Some(&Duration::from_millis(10)), "{delays:?}");
+    }
+
+    #[test]
+    fn links_that_live_just_long_enough_are_replaced_at_once_a_few_times_in_a_row() {
+        let mut backoff = Backoff::new(&Recovery::new().seed(1));
+        let at_once = |backoff: &mut Backoff, worked| {
+            let slow: Vec<Duration> = (0..50)
+                .map(|_| backoff.replace(worked))
+                .skip_while(|delay| *delay <= Duration::from_millis(10))
+                .collect();
+            50 - slow.len()
+        };
+        assert_eq!(at_once(&mut backoff, Duration::from_millis(999)), 0, "that is no link that worked");
+        assert_eq!(at_once(&mut backoff, SETTLED), QUICK as usize);
+        assert_eq!(at_once(&mut backoff, SETTLED), 0);
+        assert!(backoff.replace(Duration::from_millis(5001)) <= Duration::from_millis(10), "this one had settled");
+        assert_eq!(at_once(&mut backoff, SETTLED), QUICK as usize);
     }
 }

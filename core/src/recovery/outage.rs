@@ -29,6 +29,8 @@ pub(crate) struct Recovering {
     pub(crate) established: bool,
     /// By when the handshake must be done, and how long it may take.
     pub(crate) handshake: Option<(Time, Duration)>,
+    /// Since when the present link works: it is open, and all is on it that was on the one before.
+    pub(crate) works: Option<Time>,
     /// Since when the link is lost.
     pub(crate) lost: Option<Time>,
     /// The connection ends with the present error.
@@ -50,6 +52,7 @@ impl Recovering {
             host: String::new(),
             established: false,
             handshake: None,
+            works: None,
             lost: None,
             is_final: false,
             culprit: None,
@@ -97,6 +100,7 @@ impl State {
         self.condemn();
         self.recovery.replay = None;
         self.recovery.handshake = None;
+        self.recovery.works = None;
         if self.recovery.lost.is_none() {
             warn!(%error, "the link to the broker is lost");
             self.recovery.lost = Some(now);

@@ -116,6 +116,7 @@ impl State {
         self.recovery.channel_max = self.proto.tuning().channel_max;
         if !self.recovery.established {
             self.recovery.established = true;
+            self.recovery.works = Some(now);
             self.up = true;
             return Ok(());
         }
@@ -506,6 +507,7 @@ impl State {
             self.recovery.replay = None;
         }
         if !told {
+            self.recovery.works = Some(now);
             let outage = now - self.recovery.lost.take().unwrap_or(now);
             info!(?replayed, ?outage, "all is as it was before the link was lost");
             self.tell(&Event::Recovered { replayed, outage });

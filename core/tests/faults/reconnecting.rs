@@ -107,6 +107,84 @@ fn a_broker_that_drops_us_at_once_is_not_tried_ever_faster() {
     assert!(time > seconds(60), "fifty links in {time:?}");
 }
 
+/// Cuts the link after it has worked for `time`, and returns how long the next attempt takes to come.
+fn cut_after(world: &mut World, connection: &Connection, time: Duration) -> Duration {
+    world.advance(time);
+    assert!(connection.is_connected());
+    let (cut, dials) = (world.time.now(), world.net.dials().len());
+    world.server.wire.cut();
+    while world.net.dials().len() == dials {
+        world.advance(Duration::from_millis(1));
+    }
+    while !connection.is_connected() {
+        world.advance(Duration::from_millis(1));
+    }
+    world.net.dials()[dials] - cut
+}
+
+/// A tenth of the first delay.
+const AT_ONCE: Duration = Duration::from_millis(10);
+
+#[test]
+fn a_link_that_worked_is_replaced_at_once() {
+    let mut world = World::new();
+    let connection = world.connect_lasting(&builder()).unwrap();
+    assert!(cut_after(&mut world, &connection, seconds(1)) <= AT_ONCE);
+    // It is so after an outage with long delays too.
+    world.net.down(true);
+    world.server.wire.cut();
+    world.advance(seconds(120));
+    world.net.down(false);
+    while !connection.is_connected() {
+        world.advance(Duration::from_millis(1));
+    }
+    assert!(cut_after(&mut world, &connection, seconds(1)) <= AT_ONCE);
+    // Then an attempt in vain is followed by a short delay.
+    world.advance(seconds(1));
+    world.net.fail([Failure::Refused]);
+    world.server.wire.cut();
+    world.advance(Duration::from_millis(110));
+    assert!(connection.is_connected());
+}
+
+#[test]
+fn links_that_live_just_long_enough_are_not_replaced_ever_faster() {
+    let mut world = World::new();
+    let connection = world.connect_lasting(&builder()).unwrap();
+    let waits: Vec<Duration> = (0..50).map(|_| cut_after(&mut world, &connection, seconds(1))).collect();
+    let (quick, slow) = waits.split_at(10);
+    assert!(quick.iter().all(|wait| *wait <= AT_ONCE), "{quick:?}");
+    let time: Duration = slow.iter().sum();
+    assert!(time > seconds(60), "forty links in {time:?} and forty seconds");
+    // One that lives longer than the longest delay shows that all is well.
+    assert!(cut_after(&mut world, &connection, seconds(6)) <= AT_ONCE);
+    assert!(cut_after(&mut world, &connection, seconds(1)) <= AT_ONCE);
+}
+
+#[test]
+fn a_link_that_is_lost_while_all_is_restored_has_not_worked() {
+    let mut world = World::new();
+    let (connection, channel) = world.open_lasting(&builder());
+    world.run(channel.queue("q").declare()).unwrap();
+    world.advance(seconds(60));
+    world.server.holds = vec!["queue.declare"];
+    world.server.wire.cut();
+    let mut waited = Duration::ZERO;
+    for _ in 0..20 {
+        let (cut, dials) = (world.time.now(), world.net.dials().len());
+        while world.net.dials().len() == dials {
+            world.advance(Duration::from_millis(1));
+        }
+        waited += world.net.dials()[dials] - cut;
+        // Long enough, if it worked.
+        world.advance(seconds(8));
+        assert!(!connection.is_connected());
+        world.server.wire.cut();
+        world.settle();
+    }
+    assert!(waited > seconds(20), "twenty links with {waited:?} between them");
+}
+
 #[test]
 fn attempts_and_time_are_limited_where_asked_for() {
     let limited = [
@@ -155,6 +233,26 @@ fn a_broker_that_refuses_us_ends_the_attempts() {
         assert_eq!(error.code(), Some(code));
         assert!(error.to_string().contains(text), "{error}");
         assert!(world.net.dials().len() <= tries + 1, "{text}: {}", world.net.dials().len());
+    }
+}
+
+#[test]
+fn refusals_count_until_the_broker_lets_us_in() {
+    let mut world = World::new();
+    let recovery = Recovery::new().delays(seconds(1), seconds(1)).refusals(2).seed(1);
+    let connection = world.connect_lasting(&builder().recovery(recovery)).unwrap();
+    for _ in 0..5 {
+        world.server.wire.cut();
+        for _ in 0..2 {
+            let dials = world.net.dials().len();
+            world.server.reactions.insert(Stage::OpenOk, Reaction::Close(403, "ACCESS_REFUSED - starting"));
+            while world.net.dials().len() == dials {
+                world.advance(Duration::from_millis(1));
+            }
+        }
+        world.server.reactions.clear();
+        world.advance(seconds(3));
+        assert!(connection.is_connected(), "two in a row are not too many");
     }
 }
 

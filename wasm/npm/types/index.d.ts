@@ -100,7 +100,10 @@ export interface Credentials {
 }
 
 export interface ReconnectOptions {
-  /** Longest wait before the first attempt, in milliseconds; it doubles from attempt to attempt (100). */
+  /**
+   * Longest wait after an attempt in vain, in milliseconds; it doubles from attempt to attempt (100). A connection that
+   * worked for a second is replaced at once, within a tenth of this.
+   */
   minMs?: number;
   /** Longest wait of all, in milliseconds (5,000). */
   maxMs?: number;
