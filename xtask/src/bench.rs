@@ -32,7 +32,7 @@ const USAGE: &str = "usage: cargo xtask bench [--quick] [--check] [--filter TEXT
                      cargo xtask bench browser [--quick] [--check]\n       \
                      cargo xtask bench broker [--quick]\n       \
                      cargo xtask bench gateway [--quick]\n       \
-                     cargo xtask bench recovery [--quick]";
+                     cargo xtask bench recovery [--quick | --rounds N]";
 
 /// How a bench goes.
 #[derive(Debug, PartialEq)]

@@ -15,13 +15,17 @@ pub(super) fn run(arguments: &[String]) -> Result {
     let rounds = match words[..] {
         [] => ROUNDS,
         ["--quick"] => QUICK_ROUNDS,
+        ["--rounds", rounds] if rounds.parse::<u32>().is_ok() => rounds,
         _ => return Err(USAGE.into()),
     };
     let bench = shell::root().join("bench");
     shell::run(shell::cargo().args(["build", "--release", "--locked", "-p", "bench-recovery"]).current_dir(&bench))?;
     let broker = rabbitmq::start()?;
-    let url = broker.environment.iter().find(|(name, _)| name == "AMQP_URL").ok_or("the broker has no address")?;
-    let outcome = shell::run(Command::new(bench.join("target/release/bench-recovery")).args([&url.1, rounds]));
+    let known =
+        |name: &str| broker.environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    let url = known("AMQP_URL").ok_or("the broker has no address")?;
+    let ctl = known("HOPMQ_RABBITMQCTL").ok_or("the broker has no command")?;
+    let outcome = shell::run(Command::new(bench.join("target/release/bench-recovery")).args([url, ctl, rounds]));
     if broker.started {
         rabbitmq::stop()?;
     }
