@@ -11,6 +11,7 @@ use std::time::Duration;
 use hopmq_proto::{Body, FieldTable, Properties, Route, Time, Value};
 
 use crate::channel::{Channel, ChannelCore};
+use crate::recovery::ids::MessageIds;
 use crate::shared::{RequestKind, State, Waiting};
 use crate::{Error, ErrorKind, Result};
 
@@ -143,6 +144,15 @@ impl<'a> Publish<'a> {
     pub fn app_id(mut self, value: &str) -> Self {
         self.properties = self.properties.with_app_id(value);
         self
+    }
+
+    /// Gives it a name, if it has none.
+    #[cold]
+    fn identify(&mut self, ids: &mut MessageIds) {
+        if self.properties.message_id().is_none() {
+            let properties = std::mem::replace(&mut self.properties, Properties::<&[u8]>::EMPTY.into());
+            self.properties = properties.with_message_id(ids.next());
+        }
     }
 
     /// Sends the message, and knows nothing of its fate.
@@ -316,8 +326,11 @@ impl<'a> Attempt<'a> {
             state.proto.confirm_select(number).map_err(usage)?;
         }
         let Some(body) = self.publish.body.take() else { return Ok(None) };
-        let properties = self.publish.properties.as_ref_properties();
         self.publish.properties.validity().map_err(usage)?;
+        if let Some(ids) = &mut state.recovery.ids {
+            self.publish.identify(ids);
+        }
+        let properties = self.publish.properties.as_ref_properties();
         let (route, kept) = (self.publish.route, &mut state.kept);
         let Some(Some(channel)) = state.channels.get_mut(usize::from(number)) else { return Err(core.closed()) };
         channel.confirming |= self.confirm;

@@ -5,6 +5,7 @@
 //! publishers go on. Here are the settings ([`Recovery`]) and the parts that know no transport and no waiting:
 //!
 //! - `backoff`: when to try again.
+//! - `ids`: names for messages, for those who look for duplicates.
 //! - `journal`: what was published and is not confirmed.
 //! - `ledger`: what was declared and still exists, as far as this connection knows.
 //! - `outage`: what happens to everybody who waits when the link is lost.
@@ -14,6 +15,7 @@
 //! All of it runs under the lock of [`Shared`](crate::shared::Shared), driven by events and the time.
 
 pub(crate) mod backoff;
+pub(crate) mod ids;
 pub(crate) mod journal;
 pub(crate) mod ledger;
 pub(crate) mod outage;
@@ -57,6 +59,7 @@ pub struct Recovery {
     pub(crate) publishing: WhileLost,
     pub(crate) unconfirmed: Unconfirmed,
     pub(crate) mark: Option<String>,
+    pub(crate) ids: Option<Option<u128>>,
     pub(crate) limit: usize,
 }
 
@@ -164,6 +167,7 @@ impl Default for Recovery {
             publishing: WhileLost::Wait,
             unconfirmed: Unconfirmed::Republish,
             mark: None,
+            ids: None,
             limit: 16 * 1024 * 1024,
         }
     }
@@ -215,7 +219,8 @@ impl Recovery {
         self
     }
 
-    /// Makes the random delays the same each time.
+    /// Makes the random delays the same each time. On `wasm32-unknown-unknown`, where the standard library has no
+    /// randomness, they are that anyway: give each connection a random seed there, or all of them try at once.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
@@ -254,9 +259,43 @@ impl Recovery {
     }
 
     /// Adds a header of this name, with the value `true`, to what is published again, for consumers that look for
-    /// duplicates there alone. With a `message_id` of your own they can tell for sure.
+    /// duplicates there alone. With a [`message_id`](Self::message_ids) they can tell for sure.
     pub fn mark_republished(mut self, header: &str) -> Self {
         self.mark = Some(header.to_owned());
+        self
+    }
+
+    /// Gives each message that has no `message_id` one that no other message has, and that it keeps when it is published
+    /// again: a consumer that has seen it before has seen the message before. A random name of the connection and a
+    /// number, about 40 bytes. Each such publish then allocates; others don't.
+    ///
+    /// It does not mark what *you* publish twice, because an error left its fate open: give such messages an id of
+    /// your own.
+    ///
+    /// Not for `wasm32-unknown-unknown`, where the standard library has no randomness: see
+    /// [`message_ids_by`](Self::message_ids_by).
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "net")]
+    /// # async fn example() -> hopmq::Result<()> {
+    /// use hopmq::{Connection, Recovery};
+    ///
+    /// let recovery = Recovery::new().message_ids().mark_republished("x-possible-duplicate");
+    /// let connection = Connection::builder().uri("amqp://localhost").recovery(recovery).open().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+    pub fn message_ids(mut self) -> Self {
+        self.ids = Some(None);
+        self
+    }
+
+    /// The same with 128 random bits of yours for the connection's name, on platforms where the standard library has
+    /// none. Draw them anew for each connection: two with the same ones give the same names, and a consumer that drops
+    /// what it has seen loses messages.
+    pub fn message_ids_by(mut self, random: u128) -> Self {
+        self.ids = Some(Some(random));
         self
     }
 

@@ -15,7 +15,8 @@ use crate::log::Log;
 pub enum Client {
     Hopmq,
     Lapin,
-    AmqpClient,
+    /// The crate `amqp-client`.
+    Amqp,
 }
 
 /// Between two messages, and before another try.
@@ -28,7 +29,7 @@ impl Client {
         match self {
             Self::Hopmq => "hopmq",
             Self::Lapin => "lapin",
-            Self::AmqpClient => "amqp-client",
+            Self::Amqp => "amqp-client",
         }
     }
 
@@ -39,7 +40,7 @@ impl Client {
             let outcome = match self {
                 Self::Hopmq => hopmq(&url, &queue, &log).await,
                 Self::Lapin => lapin(&url, &queue, &log).await,
-                Self::AmqpClient => amqp_client(&url, &queue, &log).await,
+                Self::Amqp => amqp_client(&url, &queue, &log).await,
             };
             if let Err(error) = outcome {
                 eprintln!("{} gave up: {error}", self.name());

@@ -139,7 +139,7 @@ async fn main() -> Result<()> {
     let (address, vhost) = rest.split_once('/').ok_or("the URL has no virtual host")?;
     let broker = Broker::new(address, ctl);
     let mut contenders = Vec::new();
-    for client in [Client::Hopmq, Client::Lapin, Client::AmqpClient] {
+    for client in [Client::Hopmq, Client::Lapin, Client::Amqp] {
         contenders.push(Contender::start(client, user, &broker, vhost).await?);
     }
     for round in 1..=rounds {

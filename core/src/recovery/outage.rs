@@ -9,6 +9,7 @@ use hopmq_proto::Time;
 use hopmq_proto::method::MethodId;
 use tracing::warn;
 
+use super::ids::MessageIds;
 use super::ledger::Ledger;
 use super::replay::Replay;
 use super::{OnFailure, Recovery, WhileLost};
@@ -22,6 +23,8 @@ use crate::{Error, ErrorKind, Result};
 pub(crate) struct Recovering {
     pub(crate) policy: Recovery,
     pub(crate) ledger: Ledger,
+    /// Names for messages that have none, if they are to have one.
+    pub(crate) ids: Option<MessageIds>,
     pub(crate) replay: Option<Replay>,
     /// The host of the present link, or of the latest attempt.
     pub(crate) host: String,
@@ -46,6 +49,7 @@ pub(crate) struct Recovering {
 impl Recovering {
     pub(crate) fn new(policy: Recovery) -> Self {
         Self {
+            ids: policy.ids.map(MessageIds::new),
             policy,
             ledger: Ledger::default(),
             replay: None,

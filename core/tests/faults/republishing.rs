@@ -109,6 +109,47 @@ fn what_is_published_again_is_marked_where_asked_for() {
 }
 
 #[test]
+fn each_message_has_a_name_of_its_own_and_keeps_it_where_asked_for() {
+    let mut world = World::new();
+    let (_connection, channel) = world.open_lasting(&builder(Recovery::new().message_ids()));
+    world.run(channel.queue("q").declare()).unwrap();
+    world.server.broker.confirms_by_hand = true;
+    let (mine, others) = (Properties::new().with_message_id("17"), Properties::new().with_kind("order"));
+    let publishes = [channel.publish("", "q", "a"), channel.publish("", "q", "b").properties(&mine)];
+    let more = [channel.publish("", "q", "c").properties(&others), channel.publish("", "q", "d").message_id("18")];
+    let confirms: Vec<Confirm> =
+        publishes.into_iter().chain(more).map(|publish| world.run(publish.confirm_later()).unwrap()).collect();
+    world.settle();
+    world.server.broker.confirms_by_hand = false;
+    world.server.wire.cut();
+    for confirm in confirms {
+        world.run(confirm).unwrap();
+    }
+    let mut seen = Vec::new();
+    while let Some(delivery) = world.run(channel.get_no_ack("q")).unwrap() {
+        let properties = delivery.properties();
+        assert_eq!(properties.kind(), (delivery.text() == "c").then_some("order"));
+        seen.push((delivery.text().into_owned(), properties.message_id().expect("it has one").to_owned()));
+    }
+    assert_eq!(seen.len(), 8);
+    let (first, again) = seen.split_at(4);
+    assert_eq!(first, again, "each came twice, by the same name");
+    assert_eq!((&*first[1].1, &*first[3].1), ("17", "18"), "those that had one keep it");
+    assert_ne!(first[0].1, first[2].1);
+    assert!(first[0].1.len() > 32, "{first:?}");
+}
+
+#[test]
+fn messages_have_no_names_unless_asked_for() {
+    let mut world = World::new();
+    let (_connection, channel) = world.open_lasting(&builder(Recovery::new()));
+    world.run(channel.queue("q").declare()).unwrap();
+    world.run(channel.publish("", "q", "x").confirm()).unwrap();
+    let delivery = world.run(channel.get_no_ack("q")).unwrap().expect("it is there");
+    assert_eq!(delivery.properties().message_id(), None);
+}
+
+#[test]
 fn confirms_fail_where_that_was_chosen() {
     let mut world = World::new();
     let (_connection, channel) = world.open_lasting(&builder(Recovery::new().unconfirmed(Unconfirmed::Fail)));
