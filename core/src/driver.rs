@@ -151,6 +151,10 @@ impl<T: Transport> Link<T> {
             state.note_flushed(now);
         }
         let result = result.and_then(|()| state.tick(now)).and_then(|()| self.stalled.check(now, limits, &state));
+        if result.is_err() {
+            // The handles take the lock before the loss is dealt with.
+            state.up = false;
+        }
         self.receiver.set_limits(state.proto.receive_limits());
         let mut news = false;
         if self.transmit.is_empty() && !self.gathers(&mut state, round, now) {
@@ -290,6 +294,7 @@ impl<T: Transport> Link<T> {
             let now = self.shared.clock.now();
             let mut state = self.shared.lock();
             if let Err(reason) = apply(&mut state, &mut self.incoming, &mut self.authenticator, now) {
+                state.up = false;
                 return reason;
             }
         }

@@ -344,8 +344,11 @@ impl Acker {
             if state.closing.is_some_and(|closing| closing.sent) {
                 return Err(Error::new(ErrorKind::Closed, "the connection is being closed"));
             }
-            action(&mut state.proto, channel.number, self.tag)
-                .map_err(|error| Error::new(ErrorKind::Usage, error.message()))?;
+            if let Err(error) = action(&mut state.proto, channel.number, self.tag) {
+                // The link may be over, and its loss not be dealt with yet.
+                let over = state.proto.is_closed();
+                return if over { Ok(Settled::Stale) } else { Err(Error::new(ErrorKind::Usage, error.message())) };
+            }
             let counter = if ack { &mut state.stats.acked } else { &mut state.stats.rejected };
             *counter += 1;
             if !state.settlers.is_empty() {

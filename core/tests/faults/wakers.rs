@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
 use futures_lite::StreamExt;
-use hopmq::{Channel, Connection};
+use hopmq::{Channel, Connection, Recovery, Settled};
 use hopmq_proto::method::basic;
 
 use crate::common::{World, seconds};
@@ -235,4 +235,50 @@ fn a_driver_that_is_polled_with_a_new_waker_each_time_neither_spins_nor_sleeps_t
     let request = connection.channel();
     assert_eq!(last.0.load(Ordering::SeqCst), 1, "the last waker is the one that counts");
     drop(request);
+}
+
+/// A waker that does something, once.
+struct Does(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl Wake for Does {
+    fn wake(self: Arc<Self>) {
+        let action = self.0.lock().unwrap().take();
+        if let Some(action) = action {
+            action();
+        }
+    }
+}
+
+#[test]
+fn what_is_begun_between_the_brokers_last_word_and_the_outage_waits_for_the_next_link() {
+    let mut world = World::new();
+    let (_connection, channel) = world.open_lasting(&Connection::builder().recovery(Recovery::new().seed(1)));
+    world.run(channel.queue("q").declare()).unwrap();
+    world.run(channel.publish("", "q", "in hand").confirm()).unwrap();
+    let mut consumer = world.run(channel.consume("q").start()).unwrap();
+    let delivery = world.run(consumer.try_next()).unwrap().expect("it is there");
+    world.server.broker.confirms_by_hand = true;
+    let mut confirm = world.run(channel.publish("", "q", "x").confirm_later()).unwrap();
+    world.settle();
+    // Whoever is woken by the confirm runs before the driver takes note of the close that came with it.
+    let begun = Arc::new(Mutex::new(None));
+    let (other, result) = (channel.clone(), Arc::clone(&begun));
+    let act = move || {
+        let settled = delivery.ack();
+        let declare = other.queue("q").passive();
+        let mut publish = Box::pin(async move { other.publish("", "q", "y").confirm().await });
+        let published = publish.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        *result.lock().unwrap() = Some((settled, declare, publish, published));
+    };
+    let waker = Waker::from(Arc::new(Does(Mutex::new(Some(Box::new(act))))));
+    assert!(Pin::new(&mut confirm).poll(&mut Context::from_waker(&waker)).is_pending());
+    world.server.answer(1, &basic::Ack { delivery_tag: 2, multiple: false });
+    world.server.refuse(320, "CONNECTION_FORCED - operator");
+    world.server.broker.confirms_by_hand = false;
+    world.settle();
+    let (settled, declare, publish, published) = begun.lock().unwrap().take().expect("it ran");
+    assert_eq!(settled.unwrap(), Settled::Stale);
+    assert!(published.is_pending(), "{published:?}");
+    world.run(publish).unwrap();
+    world.run(declare).unwrap();
 }
