@@ -36,7 +36,7 @@ export class Connection {
     const numbers = [
       Number(o.reconnect !== false), Number(o.topology !== "none"), minMs, maxMs, retries, o.heartbeat, o.frameMax,
       o.channelMax, o.highWaterMark, o.maxMessageSize, o.connectTimeout, o.requestTimeout, o.confirmTimeout,
-      o.closeTimeout,
+      o.closeTimeout, Number(o.messageIds === true), ...crypto.getRandomValues(new Uint32Array(4)),
     ].map((number) => number ?? Number.NaN);
     const properties = encodeTable({ platform: "JavaScript", connection_name: o.name });
     const raw = await call<RawConnection>(async () => {

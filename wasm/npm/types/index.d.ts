@@ -130,6 +130,11 @@ export interface Options {
   reconnect?: false | ReconnectOptions;
   /** Whether what was declared and bound is declared again after a reconnect ("recover"). */
   topology?: "recover" | "none";
+  /**
+   * Whether each message without a `messageId` gets one that no other has, and that it keeps when it is published again
+   * after a reconnect: for consumers that drop what they have seen (false).
+   */
+  messageIds?: boolean;
   /** Bytes that may wait to be sent before publishing waits (1 MiB). */
   highWaterMark?: number;
   /** Largest message that is received, in bytes (128 MiB). */

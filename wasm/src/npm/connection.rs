@@ -45,6 +45,9 @@ const CONNECT_TIMEOUT: usize = 10;
 const REQUEST_TIMEOUT: usize = 11;
 const CONFIRM_TIMEOUT: usize = 12;
 const CLOSE_TIMEOUT: usize = 13;
+const MESSAGE_IDS: usize = 14;
+/// Four random numbers of 32 bits, for this platform has none.
+const RANDOM: usize = 15;
 
 /// A connection, driven by the event loop.
 #[wasm_bindgen]
@@ -90,15 +93,15 @@ pub fn open(
 }
 
 fn recovery(numbers: &Numbers) -> Recovery {
-    if !numbers.is_on(RECONNECT) {
-        return Recovery::off();
-    }
+    let random = (RANDOM..RANDOM + 4).fold(0, |bits, index| bits << 32 | numbers.get(index).unwrap_or(0.0) as u128);
     let delay = |index| numbers.time(index).unwrap_or_default();
-    let recovery = Recovery::new().topology(numbers.is_on(TOPOLOGY)).delays(delay(SHORTEST), delay(LONGEST));
-    match numbers.get(RETRIES) {
-        Some(count) => recovery.attempts(count as u32),
-        None => recovery,
+    let mut recovery = if numbers.is_on(RECONNECT) { Recovery::new() } else { Recovery::off() };
+    // Without a seed of its own, each page would try at the same moments.
+    recovery = recovery.topology(numbers.is_on(TOPOLOGY)).delays(delay(SHORTEST), delay(LONGEST)).seed(random as u64);
+    if let Some(count) = numbers.get(RETRIES) {
+        recovery = recovery.attempts(count as u32);
     }
+    if numbers.is_on(MESSAGE_IDS) { recovery.message_ids_by(random) } else { recovery }
 }
 
 pub(super) fn milliseconds(count: f64) -> Duration {

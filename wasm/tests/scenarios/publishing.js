@@ -27,6 +27,21 @@ export const scenarios = {
     m.ack();
   },
 
+  async messages_get_ids_of_their_own_where_that_is_asked_for(t) {
+    const ids = [];
+    for (const messageIds of [true, true, false]) {
+      const session = await t.connect({ messageIds });
+      const queue = await session.queue("", { exclusive: true });
+      await queue.publish("one");
+      await queue.publish("two", { messageId: "mine" });
+      await queue.publish("three");
+      for (let i = 0; i < 3; i++) ids.push((await queue.get({ noAck: true })).properties.messageId);
+    }
+    eq([ids[1], ids[4], ids[6], ids[7], ids[8]], ["mine", "mine", undefined, "mine", undefined]);
+    const made = [ids[0], ids[2], ids[3], ids[5]];
+    ok(new Set(made).size === 4 && made.every((id) => /^[0-9a-f]{32}-\d+$/.test(id)), `ids of their own: ${made}`);
+  },
+
   async a_body_may_be_any_kind_of_bytes(t) {
     const session = await t.connect();
     const queue = await session.queue("", { exclusive: true });
