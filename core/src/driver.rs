@@ -168,7 +168,9 @@ impl<T: Transport> Link<T> {
         state.stalled = !self.transmit.is_empty();
         if !news {
             let own = self.stalled.deadline(limits, &state).into_iter().chain(self.refresh.deadline());
-            let own = own.chain(self.gathering.as_ref().map(|gathering| gathering.until));
+            // While the transport is full, time brings nothing: what was gathered waits for room.
+            let gathering = self.gathering.as_ref().filter(|_| self.transmit.is_empty());
+            let own = own.chain(gathering.map(|gathering| gathering.until));
             self.alarm = state.next_deadline().into_iter().chain(own).min();
             state.sleep(context.waker(), self.alarm);
         }

@@ -196,3 +196,30 @@ fn a_request_that_the_network_does_not_take_is_the_threads_to_write() {
     thread.settle(&mut world);
     assert!(matches!(poll_once(&mut declaring), Poll::Ready(Ok(_))));
 }
+
+#[test]
+fn a_burst_that_the_network_does_not_take_lets_the_thread_sleep() {
+    let mut world = World::new();
+    let (_connection, channel, mut thread) = open(&mut world);
+    world.server.wire.slice(&Slice::Bytes(1));
+    let mut declaring = channel.queue("q").declare();
+    thread.settle(&mut world);
+    assert!(matches!(poll_once(&mut declaring), Poll::Ready(Ok(_))));
+    world.server.wire.slice(&Slice::Whole);
+    world.server.wire.stall_writes(true);
+    let mut sending = channel.publish("", "elsewhere", vec![0; 40_000]).send();
+    assert!(matches!(poll_once(&mut sending), Poll::Ready(Ok(()))));
+    for _ in 0..3 {
+        world.advance(Duration::from_millis(1));
+        let mut polls = 0;
+        while thread.wakes() > 0 {
+            assert!(thread.poll().is_pending());
+            polls += 1;
+            assert!(polls < 4, "it goes on waking itself, though nothing can be written");
+        }
+    }
+    let before = world.server.wire.written_by_client();
+    world.server.wire.stall_writes(false);
+    thread.settle(&mut world);
+    assert!(world.server.wire.written_by_client() >= before + 40_000);
+}
