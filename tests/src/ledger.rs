@@ -39,7 +39,20 @@ pub struct Balance {
     pub unexpected: u64,
 }
 
+impl Display for Balance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { published, confirmed, lost, duplicated, unexpected } = self;
+        write!(f, "{published} published, {confirmed} confirmed, lost {lost}, {duplicated} came twice")?;
+        if *unexpected > 0 { write!(f, ", {unexpected} that nobody published") } else { Ok(()) }
+    }
+}
+
 impl Ledger {
+    /// Bytes of memory that it takes.
+    pub fn size(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).messages.capacity()
+    }
+
     fn change<T>(&self, change: impl FnOnce(&mut Books) -> T) -> T {
         let mut books = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let value = change(&mut books);

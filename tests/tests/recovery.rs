@@ -21,6 +21,16 @@ fn run(scenario: &'static str, alone: bool, body: impl FnOnce(Harness) -> Outcom
     run_for(Duration::from_secs(180 + 60 * rounds(0) as u64), scenario, alone, body);
 }
 
+/// The rounds of a test that makes `few` faults, or as many as were asked for. Many of them tell how far they are.
+fn each_round(harness: &Harness, few: usize) -> impl Iterator<Item = usize> + use<> {
+    let (scenario, count) = (harness.scenario(), rounds(few));
+    (0..count).inspect(move |round| {
+        if *round > 0 && round % 10 == 0 {
+            println!("{scenario}: {round} of {count} rounds");
+        }
+    })
+}
+
 /// How long a fault lasts.
 fn lasting(time: Duration) {
     smol::block_on(smol::Timer::after(time));
@@ -33,7 +43,7 @@ fn through(harness: &Harness, few: usize, break_it: fn(&Proxy, usize)) -> Outcom
         let builder = Connection::builder().uri(&broker().amqp).host(&proxy.address());
         let traffic = Traffic::start(&builder, &harness.name("queue"), Kind::Durable).await?;
         traffic.flows().await?;
-        for round in 0..rounds(few) {
+        for round in each_round(harness, few) {
             let before = proxy.accepted();
             break_it(&proxy, round);
             within(Duration::from_secs(30), "both come back", proxy.until_accepted(before + 2)).await?;
@@ -153,7 +163,7 @@ fn with_the_broker(harness: &Harness, kind: Kind, few: usize, befall: fn() -> Ou
         let builder = Connection::builder().uri(&broker().amqp);
         let traffic = Traffic::start(&builder, &harness.name("queue"), kind).await?;
         traffic.flows().await?;
-        for _ in 0..rounds(few) {
+        for _ in each_round(harness, few) {
             smol::unblock(befall).await?;
             traffic.flows().await?;
         }
@@ -212,7 +222,7 @@ fn nothing_is_lost_when_the_leader_of_a_quorum_queue_is_killed() {
             let queue = harness.name("queue");
             let traffic = Traffic::start(&builder, &queue, Kind::Replicated).await?;
             traffic.flows().await?;
-            for _ in 0..rounds(1) {
+            for _ in each_round(&harness, 1) {
                 let leader = cluster.leader(&queue)?;
                 cluster.kill(leader)?;
                 // The two that are left elect another, and clients go to their hosts.

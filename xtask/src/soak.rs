@@ -25,8 +25,10 @@ pub(crate) fn run(arguments: &[String]) -> Result {
         }
     }
     let mut steps = Steps::new();
-    steps.run("the simulation", || test("simulation", &[], &[("HOPMQ_SEEDS", size.seeds)]));
-    steps.run("a broker that is killed", || {
+    steps.run(&format!("the simulation, {} seeds", size.seeds), || {
+        test("simulation", &[], &[("HOPMQ_SEEDS", size.seeds)])
+    });
+    steps.run(&format!("a broker that is killed {} times", size.kills), || {
         let mut command = shell::cargo();
         command.args(["test", "--package", "hopmq-broker", "--features", "server", "--test", "killed"]);
         shell::run(command.args(["--", "--nocapture"]).env("HOPMQ_ROUNDS", size.kills.to_string()))
@@ -34,8 +36,12 @@ pub(crate) fn run(arguments: &[String]) -> Result {
     let mut broker = None;
     steps.run("a RabbitMQ to break", || rabbitmq::start().map(|started| broker = Some(started)));
     if let Some(broker) = &broker {
-        steps.run("faults", || test("recovery", &broker.environment, &[("HOPMQ_ROUNDS", size.rounds)]));
-        steps.run("soak", || test("soak", &broker.environment, &[("HOPMQ_SOAK_SECONDS", size.minutes * 60)]));
+        steps.run(&format!("faults, {} rounds of each", size.rounds), || {
+            test("recovery", &broker.environment, &[("HOPMQ_ROUNDS", size.rounds)])
+        });
+        steps.run(&format!("{} minutes under faults", size.minutes), || {
+            test("soak", &broker.environment, &[("HOPMQ_SOAK_SECONDS", size.minutes * 60)])
+        });
     }
     if broker.is_some_and(|broker| broker.started) {
         steps.run("stop RabbitMQ", rabbitmq::stop);

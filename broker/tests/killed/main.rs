@@ -41,6 +41,9 @@ fn what_was_confirmed_is_there_after_each_kill_and_nothing_acked_comes_as_new() 
     let mut random = Random(seed);
     let book = Book::default();
     for round in 0..rounds {
+        if round > 0 && round % 50 == 0 {
+            println!("killed {round} of {rounds} times: {book}");
+        }
         let program = Program::start(&folder);
         book.check(&program, &format!("seed {seed}, round {round}"));
         // From the very first moment to some time of steady work.
