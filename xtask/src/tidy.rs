@@ -2,6 +2,7 @@
 
 mod links;
 mod rust;
+mod tests_named;
 mod text;
 
 use std::collections::BTreeSet;
@@ -59,6 +60,7 @@ fn check(file: &str, text: &str) -> Vec<Finding> {
     if file.ends_with(".md") {
         let folder = shell::root().join(Path::new(file).parent().unwrap_or(Path::new("")));
         findings.extend(links::check(file, text, &|target| folder.join(target).exists()));
+        findings.extend(tests_named::check(file, text, &|target| std::fs::read_to_string(folder.join(target)).ok()));
     }
     findings
 }

@@ -25,7 +25,7 @@ pub(super) fn check(file: &str, text: &str, exists: &dyn Fn(&str) -> bool) -> Ve
 }
 
 /// What a line links to: `[text](target)` and `[name]: target`.
-fn targets(line: &str) -> Vec<&str> {
+pub(super) fn targets(line: &str) -> Vec<&str> {
     let until = |text: &'static [char]| move |rest: &str| rest.find(text).unwrap_or(rest.len());
     let mut targets: Vec<&str> = line.split("](").skip(1).map(|rest| &rest[..until(&[')', ' '])(rest)]).collect();
     if line.starts_with('[')
