@@ -27,7 +27,6 @@ pub enum Kind {
 /// Messages that are published and consumed, over a connection each.
 #[derive(Debug)]
 pub struct Traffic {
-    queue: String,
     ledger: Arc<Ledger>,
     stop: Arc<AtomicBool>,
     diary: Arc<Diary>,
@@ -87,9 +86,8 @@ impl Traffic {
             })
         };
         let tasks = (0..4).map(one).collect();
-        let queue = queue.name().to_owned();
         let connections = vec![publishing, consuming];
-        Ok(Self { queue, ledger, stop, diary, connections, publishing: tasks, consuming: consume })
+        Ok(Self { ledger, stop, diary, connections, publishing: tasks, consuming: consume })
     }
 
     /// Waits until messages are confirmed and consumed again.
@@ -113,7 +111,8 @@ impl Traffic {
         }
         let settled = self.ledger.until(|balance| balance.lost == 0 && balance.confirmed == balance.published);
         let balance = self.in_time("all that was published is confirmed and consumed", settled).await?;
-        println!("{}: {balance}", self.queue);
+        // Scenarios run on threads of their names.
+        println!("{}: {balance}", std::thread::current().name().unwrap_or_default());
         assert_eq!(balance, Balance { lost: 0, unexpected: 0, confirmed: balance.published, ..balance });
         for connection in &self.connections {
             connection.shutdown(Duration::from_secs(10)).await?;
