@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hopmq_blocking::{
     Acker, Builder, Channel, Confirm, Connection, Consumer, Delivery, ErrorKind, Event, Events, Exchange, Message,
-    Next, Queue, Result, Returned, Returns,
+    Next, Queue, Recovery, Result, Returned, Returns,
 };
 
 /// Only to fail instead of hanging.
@@ -70,6 +70,23 @@ fn threads_share_a_channel() -> Result<()> {
         Ok(())
     })?;
     assert_eq!(connection.stats().confirmed, (THREADS * EACH) as u64);
+    connection.close()
+}
+
+#[test]
+fn messages_get_ids_of_their_own_where_that_is_asked_for() -> Result<()> {
+    let connection = Connection::builder().uri(&url()).recovery(Recovery::new().message_ids()).open()?;
+    let queue = queue(&connection)?;
+    queue.publish("one").confirm()?;
+    queue.publish("two").message_id("mine").confirm()?;
+    queue.publish("three").confirm()?;
+    let mut ids = Vec::new();
+    while let Some(delivery) = queue.get()? {
+        ids.push(delivery.properties().message_id().unwrap_or_default().to_owned());
+        delivery.ack()?;
+    }
+    assert_eq!((ids.len(), &*ids[1]), (3, "mine"));
+    assert!(ids[0].len() > 32 && ids[2].len() > 32 && ids[0] != ids[2], "{ids:?}");
     connection.close()
 }
 
