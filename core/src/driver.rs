@@ -49,6 +49,7 @@ pub(crate) struct Link<T: Transport> {
     span: Span,
     alarm: Option<Time>,
     gathering: Option<Gathering>,
+    pace: Pace,
     /// Whether nothing but heartbeats moved since the last alarm.
     quiet: bool,
 }
@@ -63,6 +64,9 @@ const GATHER: usize = 32 * 1024;
 const GATHER_TIME: Duration = Duration::from_millis(1);
 /// Turns in a row with something to write that make a burst.
 const BURST_ROUNDS: usize = 8;
+/// Publishes a write, at the least, of a burst that is known by its pace: those who hand one message to and fro wait for
+/// each.
+const BURST_PUBLISHES: u64 = 8;
 /// Bytes within [`GATHER_TIME`] with which a burst goes on.
 const BURST_BYTES: u64 = 64 * 1024;
 /// Slices of one vectored write.
@@ -90,6 +94,7 @@ impl<T: Transport> Link<T> {
             span: debug_span!("amqp"),
             alarm: None,
             gathering: None,
+            pace: Pace::default(),
             quiet: false,
         }
     }
@@ -188,7 +193,7 @@ impl<T: Transport> Link<T> {
         let sent = self.moved.total;
         let goes_on = match &self.gathering {
             Some(gathering) => now < gathering.until || sent - gathering.sent >= BURST_BYTES,
-            None => round >= BURST_ROUNDS && state.assisted,
+            None => state.assisted && (self.hurries(state, now) || round >= BURST_ROUNDS),
         };
         if !goes_on || state.closing.is_some() || !state.up {
             self.gathering = None;
@@ -200,6 +205,19 @@ impl<T: Transport> Link<T> {
         }
         state.gather = GATHER;
         round > 0 && state.proto.queued() < GATHER
+    }
+
+    /// Whether so much was published lately, and so much of it in each write, that a burst is under way. It may sleep
+    /// now and then, as one does that waits for confirms.
+    fn hurries(&mut self, state: &State, now: Time) -> bool {
+        if now < self.pace.since + GATHER_TIME {
+            return false;
+        }
+        let (sent, writes, published) = (self.moved.total, self.moved.written, state.stats.published);
+        let before = std::mem::replace(&mut self.pace, Pace { since: now, sent, writes, published });
+        now < before.since + 2 * GATHER_TIME
+            && sent - before.sent >= BURST_BYTES
+            && published - before.published >= BURST_PUBLISHES * (writes - before.writes)
     }
 
     /// Waits for the next deadline, or whatever comes first.
@@ -392,11 +410,23 @@ struct Gathering {
     sent: u64,
 }
 
+/// What had been written when the present interval of [`GATHER_TIME`] began.
+#[derive(Default)]
+struct Pace {
+    since: Time,
+    /// In bytes.
+    sent: u64,
+    writes: u64,
+    published: u64,
+}
+
 /// What moved since the counters were last updated.
 #[derive(Debug, Default)]
 struct Moved {
     /// Bytes that were sent on this link.
     total: u64,
+    /// Writes on this link.
+    written: u64,
     bytes_sent: u64,
     writes: u64,
     bytes_received: u64,
@@ -406,6 +436,7 @@ struct Moved {
 impl Moved {
     fn sent(&mut self, count: usize) {
         self.total += count as u64;
+        self.written += 1;
         self.bytes_sent += count as u64;
         self.writes += 1;
     }
@@ -418,9 +449,9 @@ impl Moved {
 
 impl State {
     fn count(&mut self, moved: &mut Moved) {
-        let total = moved.total;
+        let (total, written) = (moved.total, moved.written);
         let Moved { bytes_sent, writes, bytes_received, reads, .. } =
-            std::mem::replace(moved, Moved { total, ..Moved::default() });
+            std::mem::replace(moved, Moved { total, written, ..Moved::default() });
         self.stats.bytes_sent += bytes_sent;
         self.stats.writes += writes;
         self.stats.bytes_received += bytes_received;

@@ -223,3 +223,58 @@ fn a_burst_that_the_network_does_not_take_lets_the_thread_sleep() {
     thread.settle(&mut world);
     assert!(world.server.wire.written_by_client() >= before + 40_000);
 }
+
+/// Publishes `count` messages of 1,000 bytes and lets them be written, `times` in 1.2 milliseconds.
+fn publish_in_batches(world: &mut World, channel: &Channel, thread: &mut Thread, times: u32, count: usize) {
+    for _ in 0..times {
+        for _ in 0..count {
+            let sent = poll_once(&mut channel.publish("", "elsewhere", vec![0; 1000]).send());
+            assert!(matches!(sent, Poll::Ready(Ok(()))));
+        }
+        thread.settle(world);
+        world.advance(Duration::from_micros(1200) / times);
+    }
+    thread.settle(world);
+}
+
+/// Whether a message is left to wait for others.
+fn is_gathered(world: &mut World, channel: &Channel, thread: &mut Thread) -> bool {
+    let before = world.server.wire.written_by_client();
+    assert!(matches!(poll_once(&mut channel.publish("", "elsewhere", "x").send()), Poll::Ready(Ok(()))));
+    let gathered = thread.wakes() == 0;
+    thread.settle(world);
+    assert_eq!(world.server.wire.written_by_client() == before, gathered);
+    gathered
+}
+
+#[test]
+fn a_burst_with_pauses_is_known_by_its_pace() {
+    let mut world = World::new();
+    let (_connection, channel, mut thread) = open(&mut world);
+    assert!(!is_gathered(&mut world, &channel, &mut thread), "nothing was published yet");
+    publish_in_batches(&mut world, &channel, &mut thread, 6, 20);
+    assert!(is_gathered(&mut world, &channel, &mut thread), "120 kB in six writes");
+    let mut declaring = channel.queue("q").declare();
+    thread.settle(&mut world);
+    assert!(matches!(poll_once(&mut declaring), Poll::Ready(Ok(_))), "who waits lets nothing wait");
+    world.advance(Duration::from_millis(2));
+    thread.settle(&mut world);
+    assert!(!is_gathered(&mut world, &channel, &mut thread), "it is over");
+}
+
+#[test]
+fn messages_that_follow_each_other_one_by_one_are_no_burst() {
+    let mut world = World::new();
+    let (_connection, channel, mut thread) = open(&mut world);
+    for _ in 0..4 {
+        publish_in_batches(&mut world, &channel, &mut thread, 120, 1);
+        assert!(
+            !is_gathered(&mut world, &channel, &mut thread),
+            "each may be waited for by somebody that we can't see"
+        );
+    }
+    for _ in 0..4 {
+        publish_in_batches(&mut world, &channel, &mut thread, 3, 10);
+        assert!(!is_gathered(&mut world, &channel, &mut thread), "30 kB in a millisecond are few");
+    }
+}
