@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -151,6 +151,9 @@ impl fmt::Debug for Shared {
     }
 }
 
+/// How often somebody who finds the lock taken lets others run before it parks.
+const YIELDS: usize = 16;
+
 impl Shared {
     pub(crate) fn new(proto: hopmq_proto::Connection, clock: Clock, limits: Limits, recovery: Recovery) -> Arc<Self> {
         let state = State {
@@ -194,6 +197,28 @@ impl Shared {
 
     #[inline]
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.try_lock().unwrap_or_else(|| self.lock_later())
+    }
+
+    #[inline]
+    fn try_lock(&self) -> Option<MutexGuard<'_, State>> {
+        match self.state.try_lock() {
+            Ok(state) => Some(state),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Somebody else is at it, for as long as an encode lasts. Whoever parks has its successor pay a system call to be
+    /// woken, and so the next, until there is nobody left: so it lets others run first.
+    #[cold]
+    fn lock_later(&self) -> MutexGuard<'_, State> {
+        for _ in 0..YIELDS {
+            std::thread::yield_now();
+            if let Some(state) = self.try_lock() {
+                return state;
+            }
+        }
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -153,3 +153,44 @@ fn the_end_of_the_connection_leaves_nothing_once_everybody_knows() {
     assert_eq!(world.run(connection.closed()).kind(), ErrorKind::Io);
     nothing_is_kept(&mut world, &channel);
 }
+
+#[test]
+fn a_lock_that_is_held_for_long_is_waited_for() {
+    let (_world, _connection, channel) = start();
+    let shared = std::sync::Arc::clone(channel.core().shared());
+    let (waits, waiting) = std::sync::mpsc::channel();
+    let state = shared.lock();
+    let others = [1, 2].map(|_| {
+        let (shared, waits) = (std::sync::Arc::clone(&shared), waits.clone());
+        std::thread::spawn(move || {
+            waits.send(()).expect("the test waits for it");
+            shared.lock().serial += 1;
+        })
+    });
+    for _ in &others {
+        waiting.recv().expect("it begins");
+    }
+    for _ in 0..10 * super::YIELDS {
+        std::thread::yield_now();
+    }
+    let before = state.serial;
+    drop(state);
+    for other in others {
+        other.join().expect("it gets the lock");
+    }
+    assert_eq!(shared.lock().serial, before + 2);
+}
+
+#[test]
+fn a_panic_under_the_lock_is_not_passed_on() {
+    let (_world, _connection, channel) = start();
+    let shared = std::sync::Arc::clone(channel.core().shared());
+    let panicked = std::thread::scope(|scope| {
+        let holds = scope.spawn(|| {
+            let _state = shared.lock();
+            panic!("as the test asks for");
+        });
+        holds.join().is_err()
+    });
+    assert!(panicked && !shared.lock().ended);
+}
