@@ -115,23 +115,26 @@ impl Buffer {
     /// Consumes `count` bytes and cuts `range` out of them.
     #[inline]
     pub(crate) fn take(&mut self, count: usize, range: Range<usize>) -> Bytes {
-        if self.unread.is_empty() {
-            self.freeze();
-        }
-        let start = self.unread.start;
-        self.unread.start += count;
+        let start = self.consume(count);
         self.ready.slice(start + range.start..start + range.end)
     }
 
-    /// The same, in the form that shares it with the least work.
+    /// The same, in the form that shares the memory with the least work.
     #[inline(always)]
     pub(crate) fn share(&mut self, count: usize, range: Range<usize>) -> Slice {
+        let start = self.consume(count);
+        Slice { memory: Arc::clone(&self.ready), start: start + range.start, end: start + range.end }
+    }
+
+    /// Consumes `count` bytes, and says where in `ready` they begin.
+    #[inline(always)]
+    fn consume(&mut self, count: usize) -> usize {
         if self.unread.is_empty() {
             self.freeze();
         }
         let start = self.unread.start;
         self.unread.start += count;
-        Slice { memory: Arc::clone(&self.ready), start: start + range.start, end: start + range.end }
+        start
     }
 
     /// Gives memory back that a burst had needed.
