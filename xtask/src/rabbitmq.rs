@@ -149,9 +149,16 @@ fn status() -> Result {
     let node = running()?;
     node.check().map_err(|error| format!("RabbitMQ runs (process {}) but does not answer: {error}", node.pid))?;
     let ports = &node.ports;
-    println!("RabbitMQ {} runs (process {}) and answers", node.name, node.pid);
-    println!("  AMQP {}, AMQPS {}, management {}, all on 127.0.0.1", ports.amqp, ports.amqps, ports.http);
-    println!("  files, log and data: {}", node.folder.display());
+    shell::print(&format!(
+        "RabbitMQ {} runs (process {}) and answers\n  AMQP {}, AMQPS {}, management {}, all on 127.0.0.1\n  \
+         files, log and data: {}\n",
+        node.name,
+        node.pid,
+        ports.amqp,
+        ports.amqps,
+        ports.http,
+        node.folder.display()
+    ));
     Ok(())
 }
 
