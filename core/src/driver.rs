@@ -106,12 +106,9 @@ impl<T: Transport> Link<T> {
         self.refresh.poll(&self.shared, context);
         // Whether the transport may have something that it has not promised to wake us for.
         let mut readable = true;
+        let (mut wrote, mut idle) = (false, false);
         for round in 0..TURNS {
-            let news = self.turn(round, context)?;
-            let wrote = match self.write(context) {
-                Ok(wrote) => wrote,
-                Err(error) => return Poll::Ready(Err(self.last_word(error, context))),
-            };
+            // What came is read before the turn that applies it: it is what the driver was mostly woken for.
             let mut received = 0;
             if !self.full && (readable || wrote) {
                 received = self.read(context)?;
@@ -119,9 +116,15 @@ impl<T: Transport> Link<T> {
             }
             self.received += received;
             self.decode();
-            if !news && !wrote && received == 0 && self.incoming.is_empty() && self.broken.is_none() {
+            if idle && received == 0 && self.incoming.is_empty() && self.broken.is_none() {
                 return self.sleep(timer, context);
             }
+            let news = self.turn(round, context)?;
+            wrote = match self.write(context) {
+                Ok(wrote) => wrote,
+                Err(error) => return Poll::Ready(Err(self.last_word(error, context))),
+            };
+            idle = !news && !wrote;
         }
         context.waker().wake_by_ref();
         Poll::Pending
