@@ -180,8 +180,8 @@ impl Builder {
         self
     }
 
-    /// Reading stops while consumers have not taken more bytes than this. While a request waits for its answer, which
-    /// may lie behind more deliveries, it is eight times as much. As long as nothing is read, a broker that has gone is
+    /// Reading stops while consumers have not taken more bytes than this; one read, of up to 1 MiB, may go beyond. While
+    /// a request waits for its answer, which may lie behind more deliveries, it is eight times as much. As long as nothing is read, a broker that has gone is
     /// noticed only when a consumer takes something, or by a write that fails. The default is 8 MiB.
     pub fn receive_limit(mut self, bytes: usize) -> Self {
         self.limits.receive_limit = bytes;
