@@ -100,14 +100,14 @@ async fn channels_have_their_limit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_log_in_has_so_long() {
-    let served = Served::start("limits = { login_timeout = \"300ms\" }").await;
+    let served = Served::start("limits = { login_timeout = \"3s\" }").await;
     let mut silent = Page::open(&served.url(), &[]).await.unwrap();
     let mut slow = Page::open(&served.url(), &[]).await.unwrap();
     slow.bytes(&PROTOCOL_HEADER).await;
     slow.expect(START).await;
     for page in [&mut silent, &mut slow] {
         let (code, reason) = page.closed().await;
-        assert!(code == 1008 && reason.contains("300ms"), "{code} {reason}");
+        assert!(code == 1008 && reason.contains("3s"), "{code} {reason}");
     }
     served.is_empty().await;
 }
