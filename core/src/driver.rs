@@ -16,6 +16,7 @@ use tracing::{Span, debug_span};
 use crate::auth::Authenticator;
 use crate::refresh::Refresh;
 use crate::shared::{Closing, Limits, Shared, State, register};
+use crate::stats::Stats;
 use crate::timer::Timer;
 use crate::{Error, ErrorKind, Result};
 
@@ -33,6 +34,9 @@ pub(crate) struct Link<T: Transport> {
     receiver: Receiver,
     /// What came and is not applied yet.
     incoming: Vec<Incoming>,
+    /// Whether the receiver may hold more of what came: nothing is read before that is decoded, so that an end of the
+    /// stream comes last.
+    undecoded: bool,
     transmit: Transmit,
     wakes: Vec<Waker>,
     /// To be dropped outside of the lock.
@@ -82,6 +86,7 @@ impl<T: Transport> Link<T> {
             refresh,
             receiver,
             incoming: Vec::new(),
+            undecoded: false,
             transmit: Transmit::new(),
             wakes: Vec::new(),
             spent: Vec::new(),
@@ -109,14 +114,15 @@ impl<T: Transport> Link<T> {
         let (mut wrote, mut idle) = (false, false);
         for round in 0..TURNS {
             // What came is read before the turn that applies it: it is what the driver was mostly woken for.
-            let mut received = 0;
-            if !self.full && (readable || wrote) {
-                received = self.read(context)?;
+            let mut came = self.undecoded;
+            if !self.undecoded && !self.full && (readable || wrote) {
+                let received = self.read(context)?;
                 readable = received > 0;
+                came = readable;
+                self.received += received;
             }
-            self.received += received;
             self.decode();
-            if idle && received == 0 && self.incoming.is_empty() && self.broken.is_none() {
+            if idle && !came {
                 return self.sleep(timer, context);
             }
             let news = self.turn(round, context)?;
@@ -193,7 +199,7 @@ impl<T: Transport> Link<T> {
     /// Whether what is queued is left to grow: while a burst lasts, small writes would only be in its way. Each poll
     /// writes what it finds; what comes meanwhile waits for the next, a buffer later or [`GATHER_TIME`].
     fn gathers(&mut self, state: &mut State, round: usize, now: Time) -> bool {
-        let sent = self.moved.total;
+        let sent = state.stats.bytes_sent;
         let goes_on = match &self.gathering {
             Some(gathering) => now < gathering.until || sent - gathering.sent >= BURST_BYTES,
             None => state.assisted && (self.hurries(state, now) || round >= BURST_ROUNDS),
@@ -216,7 +222,7 @@ impl<T: Transport> Link<T> {
         if now < self.pace.since + GATHER_TIME {
             return false;
         }
-        let (sent, writes, published) = (self.moved.total, self.moved.written, state.stats.published);
+        let Stats { bytes_sent: sent, writes, published, .. } = state.stats;
         let before = std::mem::replace(&mut self.pace, Pace { since: now, sent, writes, published });
         now < before.since + 2 * GATHER_TIME
             && sent - before.sent >= BURST_BYTES
@@ -307,12 +313,17 @@ impl<T: Transport> Link<T> {
         if self.broken.is_none() {
             self.broken = self.receiver.poll_batch(&mut self.incoming, BATCH).err();
         }
+        self.undecoded = self.incoming.len() == BATCH;
     }
 
     /// A write failed. A broker that closes the connection says why before it hangs up, and that may not be read yet.
     fn last_word(&mut self, error: Error, context: &mut Context<'_>) -> Error {
-        for _ in 0..TURNS {
-            let Ok(1..) = self.read(context) else { break };
+        let mut left = UNREAD;
+        while left > 0 {
+            if !self.undecoded {
+                let Ok(count @ 1..) = self.read(context) else { break };
+                left = left.saturating_sub(count);
+            }
             self.decode();
             let now = self.shared.clock.now();
             let mut state = self.shared.lock();
@@ -364,6 +375,8 @@ impl<T: Transport> Link<T> {
 const HEARTBEATS: usize = 16;
 /// How long the last bytes of a connection may take.
 pub(crate) const LAST_WORDS: Duration = Duration::from_secs(2);
+/// What may lie unread in a socket that fails, in bytes: as much as Linux lets it grow to, and some.
+const UNREAD: usize = 8 << 20;
 /// How many times its limit a connection takes in while somebody waits for an answer.
 const PATIENCE: usize = 8;
 
@@ -426,10 +439,6 @@ struct Pace {
 /// What moved since the counters were last updated.
 #[derive(Debug, Default)]
 struct Moved {
-    /// Bytes that were sent on this link.
-    total: u64,
-    /// Writes on this link.
-    written: u64,
     bytes_sent: u64,
     writes: u64,
     bytes_received: u64,
@@ -438,8 +447,6 @@ struct Moved {
 
 impl Moved {
     fn sent(&mut self, count: usize) {
-        self.total += count as u64;
-        self.written += 1;
         self.bytes_sent += count as u64;
         self.writes += 1;
     }
@@ -452,9 +459,7 @@ impl Moved {
 
 impl State {
     fn count(&mut self, moved: &mut Moved) {
-        let (total, written) = (moved.total, moved.written);
-        let Moved { bytes_sent, writes, bytes_received, reads, .. } =
-            std::mem::replace(moved, Moved { total, written, ..Moved::default() });
+        let Moved { bytes_sent, writes, bytes_received, reads } = std::mem::take(moved);
         self.stats.bytes_sent += bytes_sent;
         self.stats.writes += writes;
         self.stats.bytes_received += bytes_received;

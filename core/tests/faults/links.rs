@@ -171,6 +171,35 @@ fn the_brokers_last_words_count_for_more_than_the_write_error_that_follows_them(
 }
 
 #[test]
+fn all_that_came_at_once_counts_before_the_end_that_follows_it() {
+    const MESSAGES: u64 = 30_000;
+    let ack = |delivery_tag| frame(1, 1, &payload(&basic::Ack { delivery_tag, multiple: false }));
+    let confirms: Vec<u8> = (1..=MESSAGES).flat_map(ack).collect();
+    for writes_fail in [false, true] {
+        let mut world = World::with_capacity(1 << 20);
+        let (connection, channel) = world.open();
+        world.server.broker.confirms_by_hand = true;
+        let mut due: Vec<Confirm> = Vec::new();
+        for _ in 0..MESSAGES {
+            due.push(world.run(channel.publish("", "q", "").confirm_later()).unwrap());
+        }
+        world.server.raw(&confirms);
+        world.server.refuse_for(320, "CONNECTION_FORCED - enough", (0, 0));
+        world.server.wire.cut();
+        if writes_fail {
+            world.server.wire.fail_writes(io::ErrorKind::BrokenPipe);
+            drop(world.start(async move { channel.publish("", "q", "").send().await }));
+        }
+        world.settle();
+        for confirm in due {
+            world.run(confirm).unwrap();
+        }
+        let reason = world.run(connection.closed());
+        assert_eq!((reason.kind(), reason.code()), (ErrorKind::ConnectionClosed, Some(320)), "{reason}");
+    }
+}
+
+#[test]
 fn a_half_open_link_is_given_up_after_two_heartbeat_intervals() {
     let mut world = World::new();
     let waiting = everything_waits(&mut world);
