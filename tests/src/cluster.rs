@@ -48,8 +48,8 @@ impl Cluster {
     pub fn leader(&self, queue: &str) -> Outcome<usize> {
         let output = Command::new(&self.nodes[0].ctl).args(["--quiet", "list_queues", "name", "leader"]).output()?;
         let list = String::from_utf8_lossy(&output.stdout);
-        let leader = list.lines().find_map(|line| line.strip_prefix(queue)).map(str::trim);
-        let found = self.nodes.iter().position(|node| Some(node.name.as_str()) == leader);
+        let leader = list.lines().filter_map(|line| line.split_once('\t')).find(|(name, _)| *name == queue);
+        let found = self.nodes.iter().position(|node| leader.is_some_and(|(_, leader)| leader == node.name));
         found.ok_or_else(|| Failure::new(format!("nobody leads {queue}: {list}")))
     }
 

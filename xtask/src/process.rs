@@ -23,21 +23,32 @@ pub(crate) fn find(mark: &str) -> Vec<u32> {
 /// Asks the process to end, waits for it, and kills it when it has not ended within `patience`. Returns whether it
 /// ended by itself.
 pub(crate) fn stop(pid: u32, mark: &str, patience: Duration) -> Result<bool> {
-    for (signal, patience) in [("TERM", patience), ("KILL", Duration::from_secs(10))] {
-        if is_running(pid, mark) {
-            // The shell's own `kill`: a small system may have no program of that name.
-            let _gone_meanwhile =
-                Command::new("sh").args(["-c", &format!("kill -{signal} {pid} 2>/dev/null")]).status();
-        }
-        let deadline = Instant::now() + patience;
-        while is_running(pid, mark) && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(50));
-        }
-        if !is_running(pid, mark) {
-            return Ok(signal == "TERM");
-        }
+    if signal("TERM", pid, mark, patience) {
+        return Ok(true);
     }
-    Err(format!("process {pid} ({mark}) does not end, not even when killed").into())
+    kill(pid, mark).map(|()| false)
+}
+
+/// Ends the process as `kill -9` does.
+pub(crate) fn kill(pid: u32, mark: &str) -> Result {
+    if signal("KILL", pid, mark, Duration::from_secs(10)) {
+        Ok(())
+    } else {
+        Err(format!("process {pid} ({mark}) does not end, not even when killed").into())
+    }
+}
+
+/// Sends a signal, and waits for the end. Returns whether it came.
+fn signal(name: &str, pid: u32, mark: &str, patience: Duration) -> bool {
+    if is_running(pid, mark) {
+        // The shell's own `kill`: a small system may have no program of that name.
+        let _gone_meanwhile = Command::new("sh").args(["-c", &format!("kill -{name} {pid} 2>/dev/null")]).status();
+    }
+    let deadline = Instant::now() + patience;
+    while is_running(pid, mark) && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(10));
+    }
+    !is_running(pid, mark)
 }
 
 /// The words of a process's command line, none for one that has ended.

@@ -119,12 +119,10 @@ pub(crate) fn kill() -> Result {
 }
 
 fn kill_node(node: &Node) -> Result {
-    let status = Command::new("kill").args(["-KILL", &node.pid.to_string()]).status()?;
-    let deadline = Instant::now() + STOP;
-    while node.is_running() && Instant::now() < deadline {
-        thread::sleep(Duration::from_millis(10));
+    if !node.is_running() {
+        return Err(format!("RabbitMQ {} does not run", node.name).into());
     }
-    if status.success() && !node.is_running() { Ok(()) } else { Err("the broker can't be killed".into()) }
+    process::kill(node.pid, &node::server_mark(&node.folder))
 }
 
 /// Starts the broker that was killed, on its ports and over its data.

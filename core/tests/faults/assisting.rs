@@ -117,16 +117,20 @@ fn a_request_that_is_made_while_the_driver_is_polled_wakes_its_thread() {
     assert!(matches!(poll_once(&mut second), Poll::Ready(Ok(_))));
 }
 
+/// Gives the driver so much to do that a burst is taken to be under way.
+fn begin_burst(world: &mut World, channel: &Channel, thread: &mut Thread) {
+    world.server.wire.slice(&Slice::Bytes(1));
+    let mut declaring = channel.queue("q").declare();
+    thread.settle(world);
+    assert!(matches!(poll_once(&mut declaring), Poll::Ready(Ok(_))));
+    world.server.wire.slice(&Slice::Whole);
+}
+
 #[test]
 fn a_burst_is_gathered_for_a_buffer_or_a_millisecond_and_not_for_who_waits() {
     let mut world = World::new();
     let (_connection, channel, mut thread) = open(&mut world);
-    // The driver has so much to do that a burst is taken to be under way.
-    world.server.wire.slice(&Slice::Bytes(1));
-    let mut declaring = channel.queue("q").declare();
-    thread.settle(&mut world);
-    assert!(matches!(poll_once(&mut declaring), Poll::Ready(Ok(_))));
-    world.server.wire.slice(&Slice::Whole);
+    begin_burst(&mut world, &channel, &mut thread);
     let publish = |bytes: usize| {
         let sent = poll_once(&mut channel.publish("", "elsewhere", vec![0; bytes]).send());
         assert!(matches!(sent, Poll::Ready(Ok(()))));
@@ -138,11 +142,7 @@ fn a_burst_is_gathered_for_a_buffer_or_a_millisecond_and_not_for_who_waits() {
     thread.settle(&mut world);
     assert!(world.server.wire.written_by_client() > before, "for a millisecond");
 
-    world.server.wire.slice(&Slice::Bytes(1));
-    let mut declaring = channel.queue("q").declare();
-    thread.settle(&mut world);
-    assert!(matches!(poll_once(&mut declaring), Poll::Ready(Ok(_))));
-    world.server.wire.slice(&Slice::Whole);
+    begin_burst(&mut world, &channel, &mut thread);
     let before = world.server.wire.written_by_client();
     for _ in 0..6 {
         publish(5000);
@@ -201,11 +201,7 @@ fn a_request_that_the_network_does_not_take_is_the_threads_to_write() {
 fn a_burst_that_the_network_does_not_take_lets_the_thread_sleep() {
     let mut world = World::new();
     let (_connection, channel, mut thread) = open(&mut world);
-    world.server.wire.slice(&Slice::Bytes(1));
-    let mut declaring = channel.queue("q").declare();
-    thread.settle(&mut world);
-    assert!(matches!(poll_once(&mut declaring), Poll::Ready(Ok(_))));
-    world.server.wire.slice(&Slice::Whole);
+    begin_burst(&mut world, &channel, &mut thread);
     world.server.wire.stall_writes(true);
     let mut sending = channel.publish("", "elsewhere", vec![0; 40_000]).send();
     assert!(matches!(poll_once(&mut sending), Poll::Ready(Ok(()))));

@@ -5,7 +5,6 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-use std::thread;
 use std::time::Instant;
 
 use super::node::{self, Node};
@@ -77,10 +76,7 @@ fn stop() -> Result {
     for number in (1..=NODES).rev() {
         let folder = folder(number);
         for pid in process::find(&node::server_mark(&folder)) {
-            let status = Command::new("kill").args(["-KILL", &pid.to_string()]).status()?;
-            while status.success() && process::is_running(pid, &node::server_mark(&folder)) {
-                thread::sleep(std::time::Duration::from_millis(10));
-            }
+            process::kill(pid, &node::server_mark(&folder))?;
         }
         clear(&folder)?;
     }
