@@ -184,8 +184,10 @@ impl Recovery {
         Self { enabled: false, ..Self::default() }
     }
 
-    /// How long to wait between attempts: a random time between nothing and `first`, then twice as much, and so on up
-    /// to `longest` (exponential backoff with full jitter). The defaults are 100 milliseconds and 5 seconds.
+    /// How long to wait between attempts: a random time between nothing and half of what has been waited so far, that
+    /// being at least `first` and at most `longest` (exponential backoff with full jitter). The defaults are 100
+    /// milliseconds and 5 seconds: an outage of 2 seconds lasts 0.2 seconds longer, and 1 at the most; the longest
+    /// delays begin after 10 seconds.
     ///
     /// A link that worked for longer than `longest` is replaced at once: the first attempt comes after a random time up
     /// to a tenth of `first`. So is one that worked for a second, up to ten times in a row. Only a link that was lost
@@ -200,7 +202,9 @@ impl Recovery {
         self
     }
 
-    /// After how many rounds of attempts, each of all hosts, the connection is given up. The default is never.
+    /// After how many rounds of attempts, each of all hosts, the connection is given up. The default is never. The first
+    /// ones follow each other closely: with the default [delays](Recovery::delays) ten are over in about a second,
+    /// twenty in some seven. Where a time is meant, say [`Recovery::total_time`].
     pub fn attempts(mut self, count: u32) -> Self {
         self.attempts = Some(count);
         self

@@ -1,4 +1,5 @@
-//! When to try again: a link that worked is replaced at once; otherwise exponential backoff with full jitter.
+//! When to try again: a link that worked is replaced at once; otherwise exponential backoff with full jitter, in step
+//! with the outage.
 //!
 //! Comes in: for how long a link worked, or that an attempt failed. Goes out: how long to wait. It reads no clock.
 //!
@@ -7,6 +8,10 @@
 //! the backlog of a listener that can't keep up, goes on with delays that grow: it is these that spread a crowd, not the
 //! first one, which would have to last seconds for that. Who wants the first attempts spread as well asks for longer
 //! delays.
+//!
+//! The delays after it grow with the time that has been waited so far: each is anything up to half of that. So they grow
+//! exponentially, and yet whoever waits comes back soon after the broker does: an outage lasts half as long again at the
+//! most, and a quarter on average, whatever its length. Doubling delays double the outage.
 //!
 //! Working for a moment proves nothing: a broker may let everybody in and fail with what they do. So a link must have
 //! worked for [`SETTLED`] to be replaced at once, and only [`QUICK`] times in a row; after those one must outlive the
@@ -27,7 +32,8 @@ const QUICK: u32 = 10;
 pub(crate) struct Backoff {
     first: Duration,
     longest: Duration,
-    attempt: u32,
+    /// For how long attempts have been in vain.
+    waited: Duration,
     /// Links that were replaced at once since one outlived the longest delay.
     quick: u32,
     random: u64,
@@ -36,15 +42,15 @@ pub(crate) struct Backoff {
 impl Backoff {
     pub(crate) fn new(recovery: &Recovery) -> Self {
         let seed = recovery.seed.unwrap_or_else(|| RandomState::new().hash_one(0));
-        Self { first: recovery.first, longest: recovery.longest, attempt: 0, quick: 0, random: seed }
+        Self { first: recovery.first, longest: recovery.longest, waited: Duration::ZERO, quick: 0, random: seed }
     }
 
-    /// How long to wait after an attempt in vain: anything up to twice as much as the time before.
+    /// How long to wait after an attempt in vain: anything up to half of the time waited so far.
     pub(crate) fn next(&mut self) -> Duration {
-        let factor = 2_u32.saturating_pow(self.attempt);
-        let most = self.first.saturating_mul(factor).min(self.longest);
-        self.attempt += 1;
-        most.mul_f64(self.fraction()).max(LEAST_DELAY)
+        let most = (self.waited / 2).clamp(self.first, self.longest);
+        let delay = most.mul_f64(self.fraction()).max(LEAST_DELAY);
+        self.waited = self.waited.saturating_add(delay);
+        delay
     }
 
     /// How long to wait after a link was lost that had worked for this long.
@@ -57,7 +63,7 @@ impl Backoff {
             // A broker that lets us in and drops us at once is no reason to hurry.
             return self.next();
         }
-        self.attempt = 0;
+        self.waited = Duration::ZERO;
         (self.first / 10).mul_f64(self.fraction()).max(LEAST_DELAY)
     }
 
@@ -81,16 +87,36 @@ mod tests {
         let recovery = Recovery::new().delays(Duration::from_millis(100), Duration::from_secs(3)).seed(7);
         let (mut one, mut other) = (Backoff::new(&recovery), Backoff::new(&recovery));
         let mut most = Duration::ZERO;
+        let mut waited = Duration::ZERO;
         for attempt in 0..1000 {
             let delay = one.next();
             assert_eq!(delay, other.next());
-            let limit = Duration::from_millis(100).saturating_mul(2_u32.saturating_pow(attempt));
-            assert!(delay >= LEAST_DELAY && delay <= limit.min(Duration::from_secs(3)), "{attempt}: {delay:?}");
+            let limit = (waited / 2).clamp(Duration::from_millis(100), Duration::from_secs(3));
+            assert!(delay >= LEAST_DELAY && delay <= limit, "{attempt}: {delay:?}");
             most = most.max(delay);
+            waited += delay;
         }
         assert!(most > Duration::from_millis(2900), "full jitter uses all of the range, not {most:?}");
         assert!(one.replace(Duration::from_secs(4)) <= Duration::from_millis(10));
         assert!(one.next() <= Duration::from_millis(100), "it begins with short delays again");
+    }
+
+    #[test]
+    fn an_outage_lasts_little_longer_for_who_waits() {
+        for outage in [500, 2_000, 8_000].map(Duration::from_millis) {
+            let mut late: Vec<Duration> = (0..1000)
+                .map(|seed| {
+                    let mut backoff = Backoff::new(&Recovery::new().seed(seed));
+                    let mut waited = backoff.replace(Duration::from_secs(60));
+                    while waited < outage {
+                        waited += backoff.next();
+                    }
+                    waited - outage
+                })
+                .collect();
+            late.sort_unstable();
+            assert!(late[500] < outage / 5 && late[999] <= outage / 2, "{:?} and {:?}", late[500], late[999]);
+        }
     }
 
     #[test]

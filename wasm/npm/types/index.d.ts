@@ -101,8 +101,8 @@ export interface Credentials {
 
 export interface ReconnectOptions {
   /**
-   * Longest wait after an attempt in vain, in milliseconds; it doubles from attempt to attempt (100). A connection that
-   * worked for a second is replaced at once, within a tenth of this.
+   * Longest wait after the first attempts in vain, in milliseconds (100); later ones last up to half of the time that
+   * has been waited so far. A connection that worked for a second is replaced at once, within a tenth of this.
    */
   minMs?: number;
   /** Longest wait of all, in milliseconds (5,000). */
