@@ -41,7 +41,7 @@ pub(crate) struct Buffer {
     largest: usize,
 }
 
-/// A part of the buffer's memory that shares it: half as large as [`Bytes`], and made and dropped with less work.
+/// A part of the buffer's memory that shares it: smaller than [`Bytes`], and made and dropped with less work.
 #[derive(Clone)]
 pub(crate) struct Slice {
     memory: Arc<Bytes>,

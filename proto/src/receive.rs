@@ -399,6 +399,12 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn what_is_moved_for_each_message_is_small() {
+        assert_eq!((size_of::<Content>(), size_of::<Incoming>()), (32, 40));
+    }
+
+    #[test]
     fn a_batch_is_what_comes_one_by_one_up_to_a_fault() {
         let limits = ReceiveLimits { frame_max: 4096, channel_max: 7, message_max: 100 };
         let heartbeat = [8, 0, 0, 0, 0, 0, 0, 0xCE];
