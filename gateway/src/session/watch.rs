@@ -63,7 +63,10 @@ pub(super) async fn watch(gateway: &Shared, common: &Common, begun: Instant) -> 
             common.pulse().ping = true;
             common.speak.notify_one();
         }
-        let next = if pinged.is_some() { heard + websocket.ping_timeout.0 } else { ping_at };
+        // An answer wakes nobody, so this looks again before the silence after it can be long enough for the next ping:
+        // whoever is there has all the time between the two settings to answer it.
+        let silent_at = heard + websocket.ping_timeout.0;
+        let next = if pinged.is_some() { silent_at.min(now + websocket.ping_interval.0) } else { ping_at };
         let login = (stage < Stage::Open).then_some(begun + login);
         let expiry = left.map(|left| now + left);
         let next = [Some(next), login, goodbye, expiry].into_iter().flatten().min().unwrap_or(next);

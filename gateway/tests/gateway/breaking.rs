@@ -1,6 +1,8 @@
 //! What is wrong on the way: clients that lie, stall and vanish, and a RabbitMQ that dies. Each is told why, and
 //! nothing is left behind.
 
+use std::time::Duration;
+
 use crate::common::cut::Cut;
 use crate::common::{Page, Served, soon};
 use futures_util::StreamExt;
@@ -138,15 +140,34 @@ async fn who_answers_no_ping_is_given_up() {
     let deaf = Page::log_in(&served.url(), "guest", "guest").await;
     let mut alive = Page::log_in(&served.url(), "guest", "guest").await;
     // Reading is what answers pings.
-    let mut pings = 0;
-    while pings < 14 {
-        let message = soon(alive.socket.next()).await.expect("it is not given up").expect("it is not broken");
-        pings += usize::from(matches!(message, Message::Ping(_)));
-    }
+    soon(async {
+        let mut pings = 0;
+        while pings < 14 || served.gateway.connections() > 1 {
+            let message = alive.socket.next().await.expect("it is not given up").expect("it is not broken");
+            pings += usize::from(matches!(message, Message::Ping(_)));
+        }
+    })
+    .await;
     assert_eq!(served.metric("hopmq_gateway_connections_ended_total{reason=\"silent\"}").await, 1);
     assert_eq!(served.gateway.connections(), 1);
     drop((deaf, alive));
     served.is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_quick_once_may_be_slow_the_next_time() {
+    let served = Served::start("websocket = { ping_interval = \"300ms\", ping_timeout = \"5s\" }").await;
+    let mut page = Page::log_in(&served.url(), "guest", "guest").await;
+    for slowly in [false, true, false, true] {
+        let message = soon(page.socket.next()).await.expect("it is not given up").expect("it is not broken");
+        assert!(matches!(message, Message::Ping(_)), "{message:?}");
+        if slowly {
+            // The answer goes out when the page reads again.
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+    }
+    served.is_empty_after(page).await;
+    assert_eq!(served.metric("hopmq_gateway_connections_ended_total{reason=\"silent\"}").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
