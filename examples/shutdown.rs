@@ -5,12 +5,14 @@
 //! cargo run --example shutdown
 //! ```
 //!
-//! With `once` as argument it does not wait for the signal.
+//! With `once` as argument it does not wait for the signal, but for the third job.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::{StreamExt, future};
 use tokio::signal::ctrl_c;
+use tokio::sync::Notify;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> hopmq::Result<()> {
@@ -22,9 +24,15 @@ async fn main() -> hopmq::Result<()> {
         jobs.publish(format!("job {number}")).confirm().await?;
     }
     let mut consumer = jobs.consume().prefetch(1).await?;
+    let only_once = std::env::args().any(|argument| argument == "once");
+    let enough = Arc::new(Notify::new());
+    let third = Arc::clone(&enough);
     let worker = tokio::spawn(async move {
         while let Some(job) = consumer.try_next().await? {
             println!("begun     {}", job.text());
+            if only_once && job.text() == "job 3" {
+                third.notify_one();
+            }
             tokio::time::sleep(Duration::from_millis(100)).await;
             println!("finished  {}", job.text());
             job.ack()?;
@@ -33,11 +41,7 @@ async fn main() -> hopmq::Result<()> {
         Ok(())
     });
 
-    let only_once = std::env::args().any(|argument| argument == "once");
-    let enough = async {
-        tokio::time::sleep(Duration::from_millis(if only_once { 350 } else { u64::MAX })).await;
-    };
-    future::or(signalled(), enough).await;
+    future::or(signalled(), enough.notified()).await;
     println!("shutting down");
     connection.shutdown(Duration::from_secs(20)).await?;
     println!("all is done");
