@@ -62,7 +62,8 @@ async fn an_unused_queue_expires(t: Test) -> Outcome {
     // Looking for the queue itself would count as use: the exchange goes with its only binding.
     let (queue, exchange) = (t.name("queue"), t.name("exchange"));
     channel.exchange(&exchange).fanout().auto_delete().declare().await?;
-    let queue = channel.queue(&queue).expires(Duration::from_millis(50)).declare().await?;
+    // Until the binding is there, the queue must live, however slow the machine is.
+    let queue = channel.queue(&queue).expires(Duration::from_secs(2)).declare().await?;
     queue.bind(&exchange, "").await?;
     while channel.exchange(&exchange).passive().await.is_ok() {}
     let error = refused(connection.channel().await?.queue(queue.name()).passive().await)?;
