@@ -171,9 +171,6 @@ impl Shared {
     fn serve(&self, client: TcpStream) -> io::Result<()> {
         client.set_nonblocking(false)?;
         let broker = TcpStream::connect(&self.upstream)?;
-        self.accepted.fetch_add(1, Ordering::SeqCst);
-        let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-        waiting.into_iter().for_each(Waker::wake);
         let link = Arc::new(Link::default());
         link.left.store(self.allowance.load(Ordering::SeqCst), Ordering::SeqCst);
         for (from, to) in [(&client, &broker), (&broker, &client)] {
@@ -189,6 +186,11 @@ impl Shared {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         links.retain(|(_, client, _)| client.take_error().is_ok() && client.peer_addr().is_ok());
         links.push((link, client, broker));
+        drop(links);
+        // Whoever counts on it can break it now.
+        self.accepted.fetch_add(1, Ordering::SeqCst);
+        let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        waiting.into_iter().for_each(Waker::wake);
         Ok(())
     }
 }
