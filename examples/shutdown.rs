@@ -1,5 +1,5 @@
-//! Ending a worker in order: on SIGTERM or Ctrl-C it takes in nothing new, finishes what is in hand, and says whether all
-//! is done.
+//! Ending a worker in order: on SIGTERM or Ctrl-C it takes in nothing new, finishes what is in hand, and says whether
+//! all is done.
 //!
 //! ```sh
 //! cargo run --example shutdown

@@ -4,8 +4,8 @@
 //! cargo run --example tokio
 //! ```
 //!
-//! `open_tokio` needs the feature `tokio` of `hopmq`. `Connection::open` works under tokio too: then a thread of HopMQ's
-//! own drives the connection instead of a task of tokio's. Nothing else differs.
+//! `open_tokio` needs the feature `tokio` of `hopmq`. `Connection::open` works under tokio too: then a thread of
+//! HopMQ's own drives the connection instead of a task of tokio's. Nothing else differs.
 
 use std::time::Duration;
 
@@ -39,8 +39,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (sum, mut consumer) = worker.await??;
     println!("the sum is {sum}");
 
-    // Any future of HopMQ's may be dropped at any time, by a timeout or by `select!`: nothing is lost by it, and channel
-    // and connection go on.
+    // Any future of HopMQ's may be dropped at any time, by a timeout or by `select!`: nothing is lost by it, and
+    // channel and connection go on.
     match tokio::time::timeout(Duration::from_millis(100), consumer.try_next()).await {
         Err(_) => println!("nothing else came within 100 ms"),
         Ok(_) => println!("more came than was sent"),

@@ -33,18 +33,21 @@ async function lines(answer) {
 
 async function inChromium() {
   const { chromium } = await import("playwright-core");
-  const module = await readFile(new URL("node_modules/@cloudamqp/amqp-client/dist/amqp-websocket-client.mjs", import.meta.url));
+  const path = "node_modules/@cloudamqp/amqp-client/dist/amqp-websocket-client.mjs";
+  const module = await readFile(new URL(path, import.meta.url));
   const server = createServer((request, response) => {
     if (request.url === "/client.mjs") response.writeHead(200, { "content-type": "text/javascript" }).end(module);
     else response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><title>bench</title>");
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const browser = await chromium.launch({ executablePath: process.env.HOPMQ_CHROMIUM, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
+  const args = ["--no-sandbox", "--disable-dev-shm-usage"];
+  const browser = await chromium.launch({ executablePath: process.env.HOPMQ_CHROMIUM, args });
   console.log(`Chromium ${browser.version()}`);
   await lines(async (url, size, count) => {
     const page = await browser.newPage();
     await page.goto(`http://127.0.0.1:${server.address().port}/`);
-    const source = `import("/client.mjs").then(({ AMQPWebSocketClient }) => (${consume})(AMQPWebSocketClient, "${url}", ${size}, ${count}))`;
+    const call = `(${consume})(AMQPWebSocketClient, "${url}", ${size}, ${count})`;
+    const source = `import("/client.mjs").then(({ AMQPWebSocketClient }) => ${call})`;
     const seconds = await page.evaluate(source);
     await page.close();
     return seconds;

@@ -82,13 +82,13 @@ impl Connection {
         /// with [`Closed`](crate::ErrorKind::Closed). Calling it again waits for the same.
         ///
         /// # Errors
-        /// If not everything was written and confirmed in time: [`Timeout`](crate::ErrorKind::Timeout). If the connection had ended
-        /// otherwise: why.
+        /// If not everything was written and confirmed in time: [`Timeout`](crate::ErrorKind::Timeout). If the
+        /// connection had ended otherwise: why.
         close() -> ();
     }
 
-    /// Ends the connection in order, within `deadline`: consumers are cancelled, what was handed out is waited for until
-    /// other threads have settled it, what was published is confirmed, then it is closed. See
+    /// Ends the connection in order, within `deadline`: consumers are cancelled, what was handed out is waited for
+    /// until other threads have settled it, what was published is confirmed, then it is closed. See
     /// [`hopmq::Connection::shutdown`].
     ///
     /// # Errors

@@ -85,8 +85,8 @@ impl Consumer {
     /// taken; then the iterator ends.
     ///
     /// # Errors
-    /// [`Timeout`](crate::ErrorKind::Timeout) if the answer does not come in time, or why channel, connection or consumer have
-    /// ended.
+    /// [`Timeout`](crate::ErrorKind::Timeout) if the answer does not come in time, or why channel, connection or
+    /// consumer have ended.
     pub fn cancel(&self) -> Result<()> {
         wait(self.core.cancel())
     }

@@ -3,8 +3,9 @@
 //! ```sh
 //! cargo run --release -p hopmq-broker --example measure_store -- [FOLDER]
 //! ```
-//! The folder is made, and removed in the end: choose one on the disk that you want to measure. Figures of CPU and bytes
-//! come from Linux' /proc, and are zero elsewhere. Rates depend on how long the disk takes for an fdatasync: see there.
+//! The folder is made, and removed in the end: choose one on the disk that you want to measure. Figures of CPU and
+//! bytes come from Linux' /proc, and are zero elsewhere. Rates depend on how long the disk takes for an fdatasync: see
+//! there.
 
 use std::collections::VecDeque;
 use std::error::Error;

@@ -46,8 +46,8 @@ struct Options {
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
 
-    /// Definitions to take in before anybody is let in: a file of RabbitMQ's format, as `rabbitmqctl export_definitions`
-    /// writes it
+    /// Definitions to take in before anybody is let in: a file of RabbitMQ's format, as
+    /// `rabbitmqctl export_definitions` writes it
     #[arg(long, value_name = "FILE")]
     definitions: Option<PathBuf>,
 

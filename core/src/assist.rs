@@ -1,8 +1,9 @@
 //! A driver that is polled by whoever waits for it.
 //!
-//! Owns a driver, on a seat that one thread at a time takes: the driver's own, or that of a handle which is about to wait
-//! for the broker or has filled a buffer. Who finds the seat taken wakes the driver's thread. So an answer costs one change
-//! of threads instead of two, and a burst is written by those who make it. It knows nothing of what a driver does.
+//! Owns a driver, on a seat that one thread at a time takes: the driver's own, or that of a handle which is about to
+//! wait for the broker or has filled a buffer. Who finds the seat taken wakes the driver's thread. So an answer costs
+//! one change of threads instead of two, and a burst is written by those who make it. It knows nothing of what a driver
+//! does.
 
 use std::fmt;
 use std::future::Future;
@@ -53,9 +54,9 @@ where
     C: Connector<Transport = T> + Unpin,
     Self: Assistable,
 {
-    /// The same driver, to be polled by a thread that does nothing else. What the program's other threads ask of the broker
-    /// they write themselves, as far as that needs no waiting, and this thread reads the answers: that saves the time that
-    /// waking it takes. [`Builder::open`](crate::Builder::open) drives its connections like this.
+    /// The same driver, to be polled by a thread that does nothing else. What the program's other threads ask of the
+    /// broker they write themselves, as far as that needs no waiting, and this thread reads the answers: that saves the
+    /// time that waking it takes. [`Builder::open`](crate::Builder::open) drives its connections like this.
     ///
     /// ```no_run
     /// # async fn example() -> hopmq::Result<()> {

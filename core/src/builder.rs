@@ -180,9 +180,10 @@ impl Builder {
         self
     }
 
-    /// Reading stops while consumers have not taken more bytes than this; one read, of up to 1 MiB, may go beyond. While
-    /// a request waits for its answer, which may lie behind more deliveries, it is eight times as much. As long as nothing is read, a broker that has gone is
-    /// noticed only when a consumer takes something, or by a write that fails. The default is 8 MiB.
+    /// Reading stops while consumers have not taken more bytes than this; one read, of up to 1 MiB, may go beyond.
+    /// While a request waits for its answer, which may lie behind more deliveries, it is eight times as much. As long
+    /// as nothing is read, a broker that has gone is noticed only when a consumer takes something, or by a write that
+    /// fails. The default is 8 MiB.
     pub fn receive_limit(mut self, bytes: usize) -> Self {
         self.limits.receive_limit = bytes;
         self
@@ -218,7 +219,9 @@ impl Builder {
     ///
     /// ```no_run
     /// # use hopmq::{Timer, Transport};
-    /// # async fn example(pipe: impl Transport + Send + 'static, timer: impl Timer + Unpin + Send + 'static) -> hopmq::Result<()> {
+    /// # async fn example<P: Transport + Send + 'static, T: Timer + Unpin + Send + 'static>(
+    /// #     pipe: P, timer: T,
+    /// # ) -> hopmq::Result<()> {
     /// let (connection, driver) = hopmq::Connection::builder().handshake(pipe, timer).await?;
     /// std::thread::spawn(|| futures_lite::future::block_on(driver));
     /// # Ok(())

@@ -131,8 +131,8 @@ impl Connection {
     /// `connection.update-secret`; for OAuth 2 tokens).
     ///
     /// # Errors
-    /// If the broker refuses the secret, it closes the connection. RabbitMQ takes any for users of its own database, whose
-    /// passwords it doesn't change.
+    /// If the broker refuses the secret, it closes the connection. RabbitMQ takes any for users of its own database,
+    /// whose passwords it doesn't change.
     pub fn update_secret(&self, secret: &str, reason: &str) -> Request<()> {
         let deadline = self.shared().deadline(self.timeout);
         let method = connection::UpdateSecret { new_secret: secret.as_bytes(), reason };

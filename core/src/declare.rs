@@ -22,7 +22,8 @@ use crate::{Delivery, Request, Result};
 /// # async fn example(channel: hopmq::Channel) -> hopmq::Result<()> {
 /// use std::time::Duration;
 ///
-/// let orders = channel.queue("orders").durable().quorum().delivery_limit(5).dead_letter_exchange("dead").declare().await?;
+/// let orders = channel.queue("orders").durable().quorum().delivery_limit(5);
+/// let orders = orders.dead_letter_exchange("dead").declare().await?;
 /// let replies = channel.queue("").exclusive().expires(Duration::from_secs(600)).declare().await?;
 /// println!("{} has {} messages; the broker named {}", orders.name(), orders.message_count(), replies.name());
 /// # Ok(())

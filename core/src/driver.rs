@@ -68,8 +68,8 @@ const GATHER: usize = 32 * 1024;
 const GATHER_TIME: Duration = Duration::from_millis(1);
 /// Turns in a row with something to write that make a burst.
 const BURST_ROUNDS: usize = 8;
-/// Publishes a write, at the least, of a burst that is known by its pace: those who hand one message to and fro wait for
-/// each.
+/// Publishes a write, at the least, of a burst that is known by its pace: those who hand one message to and fro wait
+/// for each.
 const BURST_PUBLISHES: u64 = 8;
 /// Bytes within [`GATHER_TIME`] with which a burst goes on.
 const BURST_BYTES: u64 = 64 * 1024;

@@ -38,7 +38,8 @@ impl AsyncRead for End {
 impl AsyncWrite for End {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let length = buf.len().min(self.slice);
-        // The pipe yields at random where it has room, and a TLS server that refuses a client writes its alert only once.
+        // The pipe yields at random where it has room, and a TLS server that refuses a client writes its alert only
+        // once.
         match self.writer.try_fill(&buf[..length]) {
             0 => {}
             count => return Poll::Ready(Ok(count)),

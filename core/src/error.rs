@@ -108,7 +108,8 @@ impl Error {
         self.0.kind
     }
 
-    /// The reply code of AMQP, where the broker gave one or the fault has one: 404 not found, 406 precondition failed, …
+    /// The reply code of AMQP, where the broker gave one or the fault has one: 404 not found, 406 precondition failed,
+    /// …
     pub fn code(&self) -> Option<u16> {
         self.0.code
     }

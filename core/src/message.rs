@@ -162,8 +162,8 @@ impl Delivery {
         self.acker.tag
     }
 
-    /// Which of its channel's links it came by, counted since the channel was opened: a channel gets another one when its
-    /// connection comes back.
+    /// Which of its channel's links it came by, counted since the channel was opened: a channel gets another one when
+    /// its connection comes back.
     pub fn link(&self) -> u32 {
         self.acker.epoch
     }

@@ -201,7 +201,8 @@ async fn tcp(address: SocketAddr) -> std::io::Result<Socket> {
     Ok(Socket::new(socket))
 }
 
-/// The executor and the reactor of the thread that drives connections. It is started with the first one, and never ends.
+/// The executor and the reactor of the thread that drives connections. It is started with the first one, and never
+/// ends.
 fn driver_thread() -> Result<(&'static Executor<'static>, &'static ReactorHandle)> {
     static EXECUTOR: Executor<'static> = Executor::new();
     static STARTED: OnceLock<Option<ReactorHandle>> = OnceLock::new();

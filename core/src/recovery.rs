@@ -202,9 +202,9 @@ impl Recovery {
         self
     }
 
-    /// After how many rounds of attempts, each of all hosts, the connection is given up. The default is never. The first
-    /// ones follow each other closely: with the default [delays](Recovery::delays) ten are over in about a second,
-    /// twenty in some seven. Where a time is meant, say [`Recovery::total_time`].
+    /// After how many rounds of attempts, each of all hosts, the connection is given up. The default is never. The
+    /// first ones follow each other closely: with the default [delays](Recovery::delays) ten are over in about a
+    /// second, twenty in some seven. Where a time is meant, say [`Recovery::total_time`].
     pub fn attempts(mut self, count: u32) -> Self {
         self.attempts = Some(count);
         self
@@ -269,9 +269,9 @@ impl Recovery {
         self
     }
 
-    /// Gives each message that has no `message_id` one that no other message has, and that it keeps when it is published
-    /// again: a consumer that has seen it before has seen the message before. A random name of the connection and a
-    /// number, about 40 bytes. Each such publish then allocates; others don't.
+    /// Gives each message that has no `message_id` one that no other message has, and that it keeps when it is
+    /// published again: a consumer that has seen it before has seen the message before. A random name of the connection
+    /// and a number, about 40 bytes. Each such publish then allocates; others don't.
     ///
     /// It does not mark what *you* publish twice, because an error left its fate open: give such messages an id of
     /// your own.

@@ -4,8 +4,8 @@
 //! cargo run --example blocking_topics
 //! ```
 //!
-//! Routing keys are words with dots between them. In a pattern, `*` stands for one word and `#` for any number of words.
-//! RabbitMQ's fifth tutorial: <https://www.rabbitmq.com/tutorials>.
+//! Routing keys are words with dots between them. In a pattern, `*` stands for one word and `#` for any number of
+//! words. RabbitMQ's fifth tutorial: <https://www.rabbitmq.com/tutorials>.
 
 use hopmq_blocking::{Channel, Connection, Consumer, Result};
 

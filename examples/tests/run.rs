@@ -62,7 +62,9 @@ examples! {
     smol_rpc: "smol/rpc.rs" ["fibonacci(5) = 5", "fibonacci(30) = 832040", "without a server: ", "NO_ROUTE"];
     smol_confirms: "smol/confirms.rs" ["one by one ", "in batches ", "in a window ", "returned ", "NO_ROUTE"];
     tokio: "tokio.rs" ["received 5", "the sum is 15", "nothing else came", "then came \"one more\""];
-    own_driver: "own_driver.rs" ["on this thread", "received \"to myself\"", "on an executor", "received \"to myself\""];
+    own_driver: "own_driver.rs" [
+        "on this thread", "received \"to myself\"", "on an executor", "received \"to myself\"",
+    ];
     tls: "tls.rs" ["refused: ", "UnknownIssuer", "by password:    connected", "by certificate: connected"];
     quickstart: "quickstart.rs" [
         "Connected to RabbitMQ",

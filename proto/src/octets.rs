@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-/// Bytes to read from: a reference hands out slices that outlive it, owned storage (`Vec<u8>`, [`Bytes`], …) lends its own.
+/// Bytes to read from: a reference hands out slices that outlive it, owned storage (`Vec<u8>`, [`Bytes`], …) lends its
+/// own.
 ///
 /// Thanks to it `message.properties().content_type()` is not tied to the temporary that `properties()` returns.
 pub trait Octets<'i, 'o>: AsRef<[u8]> {

@@ -134,7 +134,8 @@ public class JavaSession {
         });
         serving.setDaemon(true);
         serving.start();
-        RpcClient client = new RpcClient(connection.createChannel(), "", server.getQueueName(), "amq.rabbitmq.reply-to", 20_000);
+        RpcClient client =
+            new RpcClient(connection.createChannel(), "", server.getQueueName(), "amq.rabbitmq.reply-to", 20_000);
         check(client.stringCall("question").equals("answer to question"), "another answer");
         step("direct reply-to");
 

@@ -18,7 +18,8 @@ await channel.bindQueue(queue, exchange, "orders.#");
 step("declare and bind");
 
 const headers = { n: 1, s: "text", list: [1, true, null], table: { a: 1.5 } };
-channel.publish(exchange, "orders.eu", Buffer.from("hello"), { headers, persistent: true, messageId: "m", timestamp: 7 });
+const properties = { headers, persistent: true, messageId: "m", timestamp: 7 };
+channel.publish(exchange, "orders.eu", Buffer.from("hello"), properties);
 const returned = once(channel, "return");
 channel.publish(exchange, "elsewhere", Buffer.from("back"), { mandatory: true });
 const [back] = await returned;
@@ -60,7 +61,8 @@ assert.equal(dead.properties.headers["x-death"][0].count, 1);
 channel.ack(dead);
 step("time to live and dead letter");
 
-const full = await channel.assertQueue("", { exclusive: true, maxLength: 0, arguments: { "x-overflow": "reject-publish" } });
+const overflow = { "x-overflow": "reject-publish" };
+const full = await channel.assertQueue("", { exclusive: true, maxLength: 0, arguments: overflow });
 await assert.rejects(
   new Promise((resolve, reject) =>
     channel.sendToQueue(full.queue, Buffer.from("no room"), {}, (error) => (error ? reject(error) : resolve())),

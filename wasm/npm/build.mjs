@@ -11,7 +11,9 @@ import { shorten } from "./shorten.mjs";
 const GOAL = 60 * 1024;
 const LIMIT = 176 * 1024;
 // What every browser of the last three years has, by name: the optimizer's own idea of all features is ahead of them.
-const FEATURES = ["bulk-memory", "sign-ext", "mutable-globals", "nontrapping-float-to-int", "reference-types", "multivalue"];
+const FEATURES = [
+  "bulk-memory", "sign-ext", "mutable-globals", "nontrapping-float-to-int", "reference-types", "multivalue",
+];
 
 const here = new URL(".", import.meta.url).pathname;
 process.chdir(here);
@@ -44,7 +46,10 @@ const glue = {
     onLoad({ filter: /pkg\/hopmq\.js$/ }, ({ path }) => ({ contents: short.glue(readFileSync(path, "utf8")) }));
   },
 };
-const shared = { plugins: [glue], absWorkingDir: here, bundle: true, minify: true, format: "esm", target: "es2022", outdir: "dist", logLevel: "warning" };
+const shared = {
+  plugins: [glue], absWorkingDir: here, bundle: true, minify: true, format: "esm", target: "es2022", outdir: "dist",
+  logLevel: "warning",
+};
 const external = { ...shared, external: ["node:*", "*.wasm"] };
 await Promise.all([
   build({ ...shared, entryPoints: { inline: "src/inline.ts", worker: "src/inline.ts" }, loader: { ".gz": "base64" } }),

@@ -1,8 +1,8 @@
 //! HopMQ in the browser: the client over a WebSocket.
 //!
-//! For Rust programs that run on `wasm32-unknown-unknown`, in a page, a worker or Node: everything is `hopmq`'s own API,
-//! and this crate brings what a browser has in place of sockets and timers. A broker is reached through a gateway, for
-//! browsers speak no TCP: HopMQ's own, LavinMQ, or websocket-tcp-relay.
+//! For Rust programs that run on `wasm32-unknown-unknown`, in a page, a worker or Node: everything is `hopmq`'s own
+//! API, and this crate brings what a browser has in place of sockets and timers. A broker is reached through a gateway,
+//! for browsers speak no TCP: HopMQ's own, LavinMQ, or websocket-tcp-relay.
 //!
 //! ```no_run
 //! # async fn example() -> hopmq::Result<()> {

@@ -96,8 +96,8 @@ impl WebSocket {
     /// Dropping the future closes it.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if the browser refuses the URL, [`ErrorKind::WebSocket`] if it can't be opened: the browser
-    /// doesn't tell programs why, but its console does.
+    /// [`ErrorKind::Config`] if the browser refuses the URL, [`ErrorKind::WebSocket`] if it can't be opened: the
+    /// browser doesn't tell programs why, but its console does.
     pub async fn connect(url: &str, protocols: &[String]) -> Result<Self> {
         let socket = if protocols.is_empty() {
             web_sys::WebSocket::new(url)
@@ -125,8 +125,8 @@ impl WebSocket {
                 Some(_) => Poll::Ready(Err(Error::new(
                     ErrorKind::WebSocket,
                     format!(
-                        "{place} can't be opened as a WebSocket: nothing listens there, it is no gateway, or it refuses this \
-                         page's origin (the browser's console may say more)"
+                        "{place} can't be opened as a WebSocket: nothing listens there, it is no gateway, or it \
+                         refuses this page's origin (the browser's console may say more)"
                     ),
                 ))),
             }
@@ -188,8 +188,8 @@ impl WebSocket {
     }
 
     fn send(&self, bytes: &[u8]) -> io::Result<()> {
-        // A copy, because Node counts what it has sent by the size of what it was given, and a view of our memory has none
-        // any more once the memory has grown: then it would seem to hold those bytes for ever.
+        // A copy, because Node counts what it has sent by the size of what it was given, and a view of our memory has
+        // none any more once the memory has grown: then it would seem to hold those bytes for ever.
         self.socket
             .send_with_array_buffer(&Uint8Array::from(bytes).buffer())
             .map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the WebSocket is closed"))

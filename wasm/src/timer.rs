@@ -1,9 +1,9 @@
 //! Time in a browser: `performance.now` and `setTimeout`.
 //!
 //! A browser slows the timers of a hidden page down, to once a minute in the end, and a broker gives up a client that
-//! is silent for two heartbeats. The timers of a worker go on. So where there is a page and it is hidden, an alarm is set
-//! in a worker too, which all connections share; whichever rings first counts. A page whose policy forbids the worker
-//! keeps its timers. And whenever the page is hidden or shown, every alarm is looked at anew.
+//! is silent for two heartbeats. The timers of a worker go on. So where there is a page and it is hidden, an alarm is
+//! set in a worker too, which all connections share; whichever rings first counts. A page whose policy forbids the
+//! worker keeps its timers. And whenever the page is hidden or shown, every alarm is looked at anew.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;

@@ -1,4 +1,5 @@
-// The package through Vite, webpack and esbuild, each bundle opened in Chromium; and `slim`, with the WebAssembly apart.
+// The package through Vite, webpack and esbuild, each bundle opened in Chromium; and `slim`, with the WebAssembly
+// apart.
 
 import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -33,11 +34,14 @@ const BUNDLERS = {
     if (warnings.length > 0) throw new Error(warnings.join("\n"));
   },
   async webpack(entry, out) {
-    const config = { mode: "production", entry, output: { path: out, filename: "main.js" }, performance: { hints: false } };
+    const output = { path: out, filename: "main.js" };
+    const config = { mode: "production", entry, output, performance: { hints: false } };
     const stats = await new Promise((resolve, reject) => {
       webpack(config, (error, done) => (error ? reject(error) : resolve(done)));
     });
-    if (stats.hasErrors() || stats.hasWarnings()) throw new Error(stats.toString({ all: false, errors: true, warnings: true }));
+    if (stats.hasErrors() || stats.hasWarnings()) {
+      throw new Error(stats.toString({ all: false, errors: true, warnings: true }));
+    }
   },
   async slim(entry, out, folder) {
     copyFileSync(join(folder, "node_modules/hopmq/dist/hopmq.wasm"), join(out, "hopmq.wasm"));

@@ -53,15 +53,18 @@ const tests = {
   async the_script_for_node_does_its_work(_browser, way, app) {
     copyFileSync(join(examples, "node/work.mjs"), join(app, "work.mjs"));
     const flags = Number(process.versions.node.split(".")[0]) < 22 ? ["--experimental-websocket"] : [];
-    const script = spawn(process.execPath, [...flags, "work.mjs", way.url], { cwd: app, stdio: ["ignore", "pipe", "inherit"] });
+    const options = { cwd: app, stdio: ["ignore", "pipe", "inherit"] };
+    const script = spawn(process.execPath, [...flags, "work.mjs", way.url], options);
     let printed = "";
     script.stdout.on("data", (data) => (printed += data));
     const [code] = await once(script, "close");
-    if (code !== 0 || !printed.includes("done: job 5")) throw new Error(`it ended with ${code}, and printed ${printed}`);
+    const done = code === 0 && printed.includes("done: job 5");
+    if (!done) throw new Error(`it ended with ${code}, and printed ${printed}`);
   },
 
   async heartbeats_go_on_while_the_page_is_hidden(browser, way, app) {
-    const server = await serve({ "/hopmq/": join(app, "node_modules/hopmq/dist") }, "<!doctype html><title>hidden</title>");
+    const folders = { "/hopmq/": join(app, "node_modules/hopmq/dist") };
+    const server = await serve(folders, "<!doctype html><title>hidden</title>");
     const context = await browser.newContext();
     // What a browser does to a page that nobody has looked at for minutes.
     await context.addInitScript(() => {

@@ -1,5 +1,5 @@
-// What breaks behind a page: the gateway is killed, RabbitMQ closes connections, stops, is killed, and the page itself is
-// slowed down. In Chromium, from the tarball, while the page publishes and consumes: nothing confirmed may be lost.
+// What breaks behind a page: the gateway is killed, RabbitMQ closes connections, stops, is killed, and the page itself
+// is slowed down. In Chromium, from the tarball, while the page publishes and consumes: nothing confirmed may be lost.
 
 import { execFile } from "node:child_process";
 import { join } from "node:path";
@@ -68,7 +68,10 @@ async function one(name, { rounds, fault, before }, browser, page_url) {
       try {
         await page.waitForFunction(holds, { reconnected, confirmed: confirmed + PROGRESS }, { timeout: PATIENCE });
       } catch (error) {
-        const state = await page.evaluate(() => ({ ...window.traffic.state, confirmed: window.traffic.state.confirmed.size }));
+        const state = await page.evaluate(() => {
+          const { state } = window.traffic;
+          return { ...state, confirmed: state.confirmed.size };
+        });
         throw new Error(`${what}: ${JSON.stringify(state)}`, { cause: error });
       }
       const closed = await page.evaluate(() => window.traffic.state.closed);
@@ -84,7 +87,9 @@ async function one(name, { rounds, fault, before }, browser, page_url) {
       const { refused, confirmed } = window.traffic.state;
       return { lost, refused, confirmed: confirmed.size };
     });
-    if (lost.length > 0) throw new Error(`lost ${lost.length} of ${confirmed} that were confirmed: ${lost.slice(0, 20)}`);
+    if (lost.length > 0) {
+    throw new Error(`lost ${lost.length} of ${confirmed} that were confirmed: ${lost.slice(0, 20)}`);
+  }
     if (refused.length > 0) throw new Error(`${refused.length} publishes failed: ${refused[0]}`);
     console.log(`${name}: ${rounds} faults, ${confirmed} confirmed, lost 0`);
   } finally {

@@ -77,7 +77,8 @@ async function inChromium(outside, url) {
 /** The scenarios that need no hand from outside, in a worker of a page. */
 async function inWorker(url) {
   const report = new Report("a Web Worker");
-  const server = await serve({ "/app/": app, "/scenarios/": join(here, "scenarios"), "/lib/": join(here, "lib") }, PAGE);
+  const folders = { "/app/": app, "/scenarios/": join(here, "scenarios"), "/lib/": join(here, "lib") };
+  const server = await serve(folders, PAGE);
   const browser = await launch();
   try {
     const page = await open(browser, server.url);

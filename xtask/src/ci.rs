@@ -38,8 +38,8 @@ fn cargo(words: &str) -> Result {
     shell::run(shell::cargo().args(words.split(' ')))
 }
 
-/// The protocol, the core and its door for browsers compile for WebAssembly. Without rustup the target cannot be had; CI
-/// always has it.
+/// The protocol, the core and its door for browsers compile for WebAssembly. Without rustup the target cannot be had;
+/// CI always has it.
 fn wasm() -> Result<Outcome> {
     match shell::output(Command::new("rustup").args(["target", "list", "--installed"])) {
         Ok(targets) if targets.lines().any(|target| target == WASM) => {}

@@ -153,7 +153,8 @@ fn method_items(class: &AMQPClass, method: &AMQPMethod) -> String {
         let reader = if borrows(method) { "Reader<'a>" } else { "Reader<'_>" };
         write!(
             out,
-            "\nimpl{generic} {name}{this} {{\n#[inline]\npub(super) fn decode(reader: &mut {reader}) -> Result<Self, Error> {{ {} }}\n}}\n",
+            "\nimpl{generic} {name}{this} {{\n#[inline]\npub(super) fn decode(reader: &mut {reader}) \
+             -> Result<Self, Error> {{ {} }}\n}}\n",
             decoder(&full, &fields)
         )
         .ok();
@@ -166,7 +167,8 @@ fn method_items(class: &AMQPClass, method: &AMQPMethod) -> String {
 
 fn redacted_debug(name: &str, generic: &str, members: &[(String, String, &str)], secrets: &[String]) -> String {
     let mut out = format!(
-        "\nimpl std::fmt::Debug for {name}{generic} {{\nfn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {{\nf.debug_struct(\"{name}\")"
+        "\nimpl std::fmt::Debug for {name}{generic} {{\n\
+         fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {{\nf.debug_struct(\"{name}\")"
     );
     for (_, member, _) in members {
         let value = if secrets.contains(member) { "&Redacted".to_string() } else { format!("&self.{member}") };
@@ -313,7 +315,8 @@ fn ids_file(classes: &[AMQPClass]) -> String {
         writeln!(arms, "Self::{id} => (\"{full}\", {}),", traits.join(" | ")).ok();
     }
     format!(
-        "//! The numbers of all methods.\n//\n{HEADER}use super::{{CLIENT, CONTENT, Facts, MethodId, REPLY, SERVER, SYNCHRONOUS}};\n\n\
+        "//! The numbers of all methods.\n//\n{HEADER}\
+         use super::{{CLIENT, CONTENT, Facts, MethodId, REPLY, SERVER, SYNCHRONOUS}};\n\n\
          impl MethodId {{\n{consts}\n#[inline]\npub(super) fn facts(self) -> Option<Facts> {{\n\
          let (name, traits) = match self {{\n{arms}_ => return None,\n}};\nSome(Facts {{ name, traits }})\n}}\n}}\n"
     )
@@ -334,7 +337,8 @@ fn any_file(classes: &[AMQPClass]) -> String {
     }
     let names: Vec<_> = classes.iter().map(|class| &*class.name).collect();
     format!(
-        "//! Any method.\n//\n{HEADER}use super::{{Encode, MethodId, unknown, {}}};\nuse crate::Error;\nuse crate::wire::Reader;\n\n\
+        "//! Any method.\n//\n{HEADER}\
+         use super::{{Encode, MethodId, unknown, {}}};\nuse crate::Error;\nuse crate::wire::Reader;\n\n\
          /// Any method, decoded.\n#[derive(Clone, Copy, Debug, PartialEq)]\npub enum Method<'a> {{\n{variants}}}\n\n\
          impl<'a> Method<'a> {{\n\
          /// Decodes the payload of a method frame.\n///\n/// # Errors\n\

@@ -46,7 +46,8 @@ static COMMANDS: &[Command] = &[
     Command {
         name: "soak",
         arguments: "[--seeds N] [--kills N] [--rounds N] [--minutes N]",
-        about: "what takes long: many seeds of the simulation, a broker that is killed many times, many rounds of faults, and a soak with a flat memory",
+        about: "what takes long: many seeds of the simulation, a broker that is killed many times, many rounds of \
+                faults, and a soak with a flat memory",
         run: soak::run,
     },
     Command { name: "ci", arguments: "", about: "all that a change must pass; what .ci/run runs", run: ci::run },
@@ -60,14 +61,18 @@ static COMMANDS: &[Command] = &[
     },
     Command {
         name: "bench",
-        arguments: "[--quick] [--check] [--filter TEXT] [--clients A,B] [--against counterpart|rabbitmq|both] [--runs N] | codec [--check | --update] | browser [--quick] [--check] [--runs=N] [--filter=TEXT] | gateway [--quick]",
-        about: "HopMQ and its peers, measured against a bare counterpart and against RabbitMQ (minutes); codec counts instructions; browser measures the npm package, gateway the gateway",
+        arguments: "[--quick] [--check] [--filter TEXT] [--clients A,B] [--against counterpart|rabbitmq|both] \
+                    [--runs N] | codec [--check | --update] | browser [--quick] [--check] [--runs=N] [--filter=TEXT] \
+                    | gateway [--quick]",
+        about: "HopMQ and its peers, measured against a bare counterpart and against RabbitMQ (minutes); codec counts \
+                instructions; browser measures the npm package, gateway the gateway",
         run: bench::run,
     },
     Command {
         name: "wasm",
         arguments: "[--quick] [--examples]",
-        about: "the npm package in wasm/npm, ready for `npm pack` (quick: without making it small), and the example pages",
+        about: "the npm package in wasm/npm, ready for `npm pack` (quick: without making it small), and the example \
+                pages",
         run: wasm::run,
     },
     Command { name: "help", arguments: "", about: "this list", run: help },

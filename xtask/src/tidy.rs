@@ -4,6 +4,7 @@ mod links;
 mod rust;
 mod tests_named;
 mod text;
+mod width;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -54,6 +55,7 @@ pub(crate) fn run(_: &[String]) -> Result {
 /// All that is to be said of one file.
 fn check(file: &str, text: &str) -> Vec<Finding> {
     let mut findings = text::check(file, text);
+    findings.extend(width::check(file, text));
     if file.ends_with(".rs") {
         findings.extend(rust::check(file, text));
     }

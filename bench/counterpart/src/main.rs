@@ -4,14 +4,14 @@
 //! ```text
 //! bench-counterpart [--tls FOLDER]      FOLDER holds server.pem and server.key
 //! ```
-//! It listens on a free loopback port, prints `listening 127.0.0.1:PORT`, and ends when its standard input does, so that
-//! it never outlives the program that started it. What a consumer gets is said by its queue's name:
+//! It listens on a free loopback port, prints `listening 127.0.0.1:PORT`, and ends when its standard input does, so
+//! that it never outlives the program that started it. What a consumer gets is said by its queue's name:
 //! - `flood-SIZE-COUNT`: COUNT messages of SIZE bytes, as fast as TCP takes them (in windows, if a prefetch was set);
 //! - `echo…`: what is published on the same connection from then on;
 //! - anything else: nothing.
 //!
-//! `queue.declare-ok` gives as message count how many messages were published and acknowledged on the connection so far,
-//! so that a client can prove that its work arrived.
+//! `queue.declare-ok` gives as message count how many messages were published and acknowledged on the connection so
+//! far, so that a client can prove that its work arrived.
 
 mod flood;
 mod link;

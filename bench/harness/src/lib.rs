@@ -4,8 +4,8 @@
 //! runner-CLIENT WORKLOAD --url amqp://… [--mode M] [--count N] [--size BYTES] [--window N] [--channels N] [--tasks N]
 //!               [--queue NAME] [--prefetch N] [--seconds N] [--ca FILE]
 //! ```
-//! A runner is one process with one client in it, so that the process' CPU time, its peak memory and its allocations are
-//! the client's. Each runner has two binaries: `runner-x`, and `runner-x-counted`, which counts allocations and is
+//! A runner is one process with one client in it, so that the process' CPU time, its peak memory and its allocations
+//! are the client's. Each runner has two binaries: `runner-x`, and `runner-x-counted`, which counts allocations and is
 //! therefore not the one whose time is told.
 
 mod args;

@@ -1,5 +1,5 @@
-//! A fixed rate, and what it shows. Latency counts from the moment when a message was due, not from when it could at last
-//! be sent: a client that stalls pays for all that it kept waiting (no coordinated omission).
+//! A fixed rate, and what it shows. Latency counts from the moment when a message was due, not from when it could at
+//! last be sent: a client that stalls pays for all that it kept waiting (no coordinated omission).
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,7 +15,8 @@ impl Pace {
         Self { next: Instant::now() + period, period }
     }
 
-    /// Blocks until the next message is due and says when that was. The last stretch is spun, because a sleep ends late.
+    /// Blocks until the next message is due and says when that was. The last stretch is spun, because a sleep ends
+    /// late.
     pub fn wait(&mut self) -> Instant {
         const SPIN: Duration = Duration::from_micros(120);
         let due = self.next;

@@ -1,5 +1,5 @@
-//! The broker itself, as its operator stops and starts it: RabbitMQ's application ends, and all connections and all that
-//! was not durable with it; the Erlang node goes on.
+//! The broker itself, as its operator stops and starts it: RabbitMQ's application ends, and all connections and all
+//! that was not durable with it; the Erlang node goes on.
 
 use std::io;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The clients, each with recovery as its documentation turns it on and otherwise with its defaults: one task publishes,
-//! with a confirm for each message, another consumes and acks. What fails is tried again.
+//! The clients, each with recovery as its documentation turns it on and otherwise with its defaults: one task
+//! publishes, with a confirm for each message, another consumes and acks. What fails is tried again.
 
 use std::future::Future;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! Dead letters: messages that a queue gives up go to its dead-letter exchange, with a history (RabbitMQ's page "Dead
 //! Letter Exchanges").
 //!
-//! Owns those that are under way. They are handed on after the operation that gave them up, not within it: so a chain of
-//! queues takes no stack, however long it is.
+//! Owns those that are under way. They are handed on after the operation that gave them up, not within it: so a chain
+//! of queues takes no stack, however long it is.
 
 use std::collections::VecDeque;
 

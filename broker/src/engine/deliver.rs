@@ -209,8 +209,8 @@ impl Engine {
     }
 }
 
-/// The properties that a client gets, where they are not those of the publisher: without blind copies, and with how often
-/// it came back to a quorum queue.
+/// The properties that a client gets, where they are not those of the publisher: without blind copies, and with how
+/// often it came back to a quorum queue.
 #[inline]
 fn shown(queue: &Queue, entry: &Entry, message: &Message) -> Option<Properties> {
     let shown = message.shown();

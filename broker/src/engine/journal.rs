@@ -1,9 +1,9 @@
 //! What is to survive: durable queues, exchanges and bindings, and the persistent messages in them.
 //!
 //! Owns what the store has not been given yet, and who waits for it to be safe. Whoever drives the engine gives the
-//! group to the store after each batch ([`Engine::persist`]), and tells how far the store is ([`Engine::synced`]). Until
-//! then no publish in it is confirmed, and nothing is sent to a connection that declared, deleted, bound or committed in
-//! it. It must never know files.
+//! group to the store after each batch ([`Engine::persist`]), and tells how far the store is ([`Engine::synced`]).
+//! Until then no publish in it is confirmed, and nothing is sent to a connection that declared, deleted, bound or
+//! committed in it. It must never know files.
 
 use std::collections::BTreeSet;
 use std::fmt;

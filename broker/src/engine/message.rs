@@ -1,7 +1,7 @@
 //! A message as the broker keeps it: once, however many queues hold it.
 //!
-//! Owns the names that it was published with, its properties in their encoded form, and its body. A small message is one
-//! piece of memory; a large body stays where it was received. It must never know queues.
+//! Owns the names that it was published with, its properties in their encoded form, and its body. A small message is
+//! one piece of memory; a large body stays where it was received. It must never know queues.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! The end of a process and the start of the next one, with the engine in between: all that was in memory is lost.
 //!
-//! Connections are not told anything, for a process that dies says nothing. They keep their numbers until they are gone,
-//! so that none is mistaken for one that comes later. What the store kept comes back by [`super::recover`].
+//! Connections are not told anything, for a process that dies says nothing. They keep their numbers until they are
+//! gone, so that none is mistaken for one that comes later. What the store kept comes back by [`super::recover`].
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -105,7 +105,8 @@ impl Engine {
         }
     }
 
-    /// Gives deliveries back to their queues, each to its place. If it `counts`, a quorum queue may have had enough of it.
+    /// Gives deliveries back to their queues, each to its place. If it `counts`, a quorum queue may have had enough of
+    /// it.
     pub(super) fn requeue(&mut self, all: Vec<Held>, counts: bool) {
         let mut queues = Vec::new();
         let mut consumers = Vec::new();

@@ -137,8 +137,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
         Poll::Pending
     }
 
-    /// Applies what came, keeps the time, and takes what is to be written. If `idle`, leaves the waker for when there is
-    /// something new. Returns whether there is.
+    /// Applies what came, keeps the time, and takes what is to be written. If `idle`, leaves the waker for when there
+    /// is something new. Returns whether there is.
     fn turn(&mut self, idle: bool, context: &mut Context<'_>) -> bool {
         let now = self.shared.clock.now();
         let mut state = self.shared.lock();

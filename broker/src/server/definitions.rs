@@ -137,9 +137,9 @@ impl Tags {
 }
 
 impl Broker {
-    /// All virtual hosts, users with the hashes of their passwords, permissions, exchanges, queues and bindings, as JSON
-    /// in RabbitMQ's format. Exclusive queues and what each virtual host has from the start are not in it. A hash of
-    /// argon2's is one that RabbitMQ does not know: `hashing_algorithm` says so.
+    /// All virtual hosts, users with the hashes of their passwords, permissions, exchanges, queues and bindings, as
+    /// JSON in RabbitMQ's format. Exclusive queues and what each virtual host has from the start are not in it. A hash
+    /// of argon2's is one that RabbitMQ does not know: `hashing_algorithm` says so.
     ///
     /// ```
     /// use hopmq_broker::Broker;
@@ -229,8 +229,8 @@ impl Broker {
     /// permissions become what they say. Of tags, `impersonator` alone means something here.
     ///
     /// # Errors
-    /// If the text is no such JSON; if something is refused, as a client's declaration would be; if a password is hashed in
-    /// a way that is not known; and if there are policies or parameters, which this broker has none of.
+    /// If the text is no such JSON; if something is refused, as a client's declaration would be; if a password is
+    /// hashed in a way that is not known; and if there are policies or parameters, which this broker has none of.
     pub fn import_definitions(&self, json: &str) -> Result<(), DefinitionsError> {
         let all: Definitions =
             serde_json::from_str(json).map_err(|error| DefinitionsError(format!("not definitions: {error}")))?;

@@ -130,7 +130,8 @@ impl Inspect {
             }
             for held in engine.vhost_ids().flat_map(|vhost| engine.inspect_unacked(now, vhost)) {
                 lines.push(format!(
-                    "a message of the queue {:?} is unacked: delivery tag {} of channel {} on connection {}, consumer {}",
+                    "a message of the queue {:?} is unacked: delivery tag {} of channel {} on connection {}, \
+                     consumer {}",
                     held.queue,
                     held.delivery_tag,
                     held.channel,

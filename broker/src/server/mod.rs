@@ -167,8 +167,8 @@ impl Builder {
         self
     }
 
-    /// Connections that there may be at once: one more is refused with 530 when it opens its virtual host. The default is
-    /// any number.
+    /// Connections that there may be at once: one more is refused with 530 when it opens its virtual host. The default
+    /// is any number.
     #[must_use]
     pub fn connection_max(mut self, connections: usize) -> Self {
         self.connection_max = connections;
@@ -216,8 +216,8 @@ impl Builder {
         self
     }
 
-    /// Whether its connections can be watched and disturbed: [`Broker::transcript`] and [`Broker::faults`]. They can, if
-    /// nothing is said. Without, each frame costs a little less: for a server.
+    /// Whether its connections can be watched and disturbed: [`Broker::transcript`] and [`Broker::faults`]. They can,
+    /// if nothing is said. Without, each frame costs a little less: for a server.
     #[must_use]
     pub fn watched(mut self, watched: bool) -> Self {
         self.watched = watched;

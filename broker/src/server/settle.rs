@@ -90,8 +90,8 @@ impl Broker {
     }
 
     /// Blocks until the broker has done all that it was given: all that clients wrote is applied, and what they are to
-    /// get is written. That takes microseconds, so that asynchronous callers can use it as well; of a broker that is run
-    /// [by hand](super::Builder::by_hand), it runs the steps.
+    /// get is written. That takes microseconds, so that asynchronous callers can use it as well; of a broker that is
+    /// run [by hand](super::Builder::by_hand), it runs the steps.
     ///
     /// It is exact for connections [within the process](Broker::connect). Over TCP, what a client has written may be on
     /// its way still: await an answer of the broker's, or use [`Broker::until`].
@@ -184,8 +184,8 @@ impl Broker {
         let _ = self.watch(within, is_empty).await;
     }
 
-    /// Looks whenever the broker has done something, until it is so, or `within` has passed: then it gives what the last
-    /// look gave.
+    /// Looks whenever the broker has done something, until it is so, or `within` has passed: then it gives what the
+    /// last look gave.
     async fn watch<E>(&self, within: Duration, mut look: impl FnMut() -> Result<(), E>) -> Result<(), E> {
         let mut deadline = async_io::Timer::after(within);
         poll_fn(|context| {

@@ -137,8 +137,8 @@ impl Broker {
     }
 
     /// Says by which routing keys a user may publish to a topic exchange, and bind to it, from now on. `{username}` and
-    /// `{vhost}` in the patterns stand for the user's name and the virtual host's. Without a word about it, all keys are
-    /// allowed.
+    /// `{vhost}` in the patterns stand for the user's name and the virtual host's. Without a word about it, all keys
+    /// are allowed.
     ///
     /// # Errors
     /// [`UserError::NoSuchUser`], [`UserError::Pattern`]

@@ -2,7 +2,7 @@
 //! can be used again. It also removes what nobody needs: segments, bodies.
 //!
 //! ```text
-//! gather ──► write segments, sync ──► relocate, note what changed ──► (log safe up to here) ──► manifest, sync ──► free
+//! gather ──► write segments, sync ──► relocate, note what changed ──► (log safe so far) ──► manifest, sync ──► free
 //! ```
 //! Until the manifest is safe, a crash finds everything in the log as it was. What the manifest says must not be newer
 //! than what is safe in the log, for a group is there as a whole or not at all: so it waits for the writer.
@@ -66,7 +66,8 @@ impl Checkpointer {
         state.log.synced == self.seen
     }
 
-    /// Does one piece of work, if there is any, and returns whether there was. If it waits for the writer, that is none.
+    /// Does one piece of work, if there is any, and returns whether there was. If it waits for the writer, that is
+    /// none.
     ///
     /// Fails once the disk has failed, and from then on.
     pub fn turn(&mut self) -> Result<bool, Error> {

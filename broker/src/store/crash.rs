@@ -93,8 +93,8 @@ impl CrashStorage {
         self.disk().crash_at = Some(n);
     }
 
-    /// Fails the `n`-th call with an error. If it was a sync, what it should have synced is lost at a crash, and the next
-    /// sync says nothing of it: so does Linux.
+    /// Fails the `n`-th call with an error. If it was a sync, what it should have synced is lost at a crash, and the
+    /// next sync says nothing of it: so does Linux.
     pub fn fail_at(&self, n: u64) {
         self.disk().fail_at = Some(n);
     }
@@ -104,8 +104,8 @@ impl CrashStorage {
         self.disk().capacity = bytes;
     }
 
-    /// Ends the faults that were asked for, as if only the process had died: all that was written is still there, whether
-    /// it was synced or not.
+    /// Ends the faults that were asked for, as if only the process had died: all that was written is still there,
+    /// whether it was synced or not.
     pub fn restart(&self) {
         let mut disk = self.disk();
         (disk.crash_at, disk.fail_at, disk.dead) = (None, None, false);

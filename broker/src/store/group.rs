@@ -83,8 +83,8 @@ impl Group {
         }
     }
 
-    /// Messages that are done in `queue`: acked, expired, dropped, purged. Unknown positions are ignored. Rising positions
-    /// without gaps take least space.
+    /// Messages that are done in `queue`: acked, expired, dropped, purged. Unknown positions are ignored. Rising
+    /// positions without gaps take least space.
     pub fn settle(&mut self, queue: QueueId, positions: impl IntoIterator<Item = Position>) {
         let mut positions = positions.into_iter().peekable();
         if positions.peek().is_some() {
@@ -93,7 +93,8 @@ impl Group {
         }
     }
 
-    /// How often a message was delivered in vain, for [`RecoveredMessage::deliveries`](super::RecoveredMessage::deliveries).
+    /// How often a message was delivered in vain, for
+    /// [`RecoveredMessage::deliveries`](super::RecoveredMessage::deliveries).
     pub fn delivered(&mut self, queue: QueueId, position: Position, count: u32) {
         self.queue(record::DELIVERED, queue);
         record::put_number(&mut self.bytes, position.0);

@@ -42,8 +42,8 @@ impl Store {
     /// returned [`Lsn`]. Does not wait.
     ///
     /// Fails with [`ErrorKind::Full`] if the group publishes and far too much is pending, and with
-    /// [`ErrorKind::TooLarge`] if it is larger than 1 GiB: the group is as it was. Fails for ever once the disk has failed,
-    /// or the threads have ended.
+    /// [`ErrorKind::TooLarge`] if it is larger than 1 GiB: the group is as it was. Fails for ever once the disk has
+    /// failed, or the threads have ended.
     pub fn append(&self, group: &mut Group) -> Result<Lsn, Error> {
         let Shared { settings, to_write, .. } = &*self.0.0;
         let mut state = self.0.0.lock();
@@ -71,8 +71,8 @@ impl Store {
         Ok(Lsn(lsn))
     }
 
-    /// Ends it as a crash would: what is pending is never written, and all that is asked of it fails. A write that is under
-    /// way may be finished.
+    /// Ends it as a crash would: what is pending is never written, and all that is asked of it fails. A write that is
+    /// under way may be finished.
     pub fn abandon(&self) {
         let shared = &self.0.0;
         shared.lock().failed.get_or_insert_with(|| Error::new(ErrorKind::Io, "the store was abandoned"));
@@ -89,8 +89,8 @@ impl Store {
     /// The content of a message that was appended and not settled, from memory or from disk. So a body may be dropped
     /// from memory at any time; before it is safe, reading it costs no disk.
     ///
-    /// Fails with [`ErrorKind::Unknown`] if there is no such message, and with [`ErrorKind::Damaged`] if what lies there
-    /// is not what was written: that ends nothing, but the message is lost.
+    /// Fails with [`ErrorKind::Unknown`] if there is no such message, and with [`ErrorKind::Damaged`] if what lies
+    /// there is not what was written: that ends nothing, but the message is lost.
     pub fn read(&self, queue: QueueId, position: Position) -> Result<Content, Error> {
         self.read_many(queue, &[position]).remove(0)
     }

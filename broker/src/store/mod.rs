@@ -16,21 +16,23 @@
 //! 1. [`Store::open`] recovers, and gives the [`Store`], its [`Writer`], its [`Checkpointer`] and what was there.
 //! 2. [`Store::append`] encodes a group into memory, orders it after all earlier ones, and returns the [`Lsn`] at which
 //!    it will be safe. It never waits, and [`Store::read`] finds its messages from then on.
-//! 3. [`Writer::turn`] writes all that is pending with one write, and one fdatasync. The next batch gathers meanwhile; no
-//!    timer delays anything. Then [`Status::synced`] has risen, and what waited for an [`Lsn`] up to it may be
+//! 3. [`Writer::turn`] writes all that is pending with one write, and one fdatasync. The next batch gathers meanwhile;
+//!    no timer delays anything. Then [`Status::synced`] has risen, and what waited for an [`Lsn`] up to it may be
 //!    confirmed. In production a thread does this and then calls a function of yours; a simulation calls it by hand.
-//! 4. [`Checkpointer::turn`] moves what still lives in the oldest log file to segments, so that the file can be used again.
+//! 4. [`Checkpointer::turn`] moves what still lives in the oldest log file to segments, so that the file can be used
+//!    again.
 //!
 //! # What holds
 //!
-//! After a crash at any moment the folder holds exactly the groups `1..=n` in the order in which they were appended, for
-//! an `n` that is not before [`Status::synced`]. A group is there as a whole or not at all.
+//! After a crash at any moment the folder holds exactly the groups `1..=n` in the order in which they were appended,
+//! for an `n` that is not before [`Status::synced`]. A group is there as a whole or not at all.
 //!
-//! What rots on the disk is refused at the next start, which says where, or met by the [`Store::read`] of the message that
-//! lies there. One thing can't be told from a crash: damage to the very last record, or the loss of the whole last file.
+//! What rots on the disk is refused at the next start, which says where, or met by the [`Store::read`] of the message
+//! that lies there. One thing can't be told from a crash: damage to the very last record, or the loss of the whole last
+//! file.
 //!
-//! After an error of the disk nothing is confirmed any more: [`Status::failed`] stays, and the broker has to start again.
-//! A disk without space is no such error: see [`Room`].
+//! After an error of the disk nothing is confirmed any more: [`Status::failed`] stays, and the broker has to start
+//! again. A disk without space is no such error: see [`Room`].
 //!
 //! # Files
 //!
@@ -108,9 +110,9 @@ pub use writer::Writer;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueueId(pub u64);
 
-/// A message's place in its queue: messages are recovered in the order of their positions. The broker chooses it, and uses
-/// one for one message of a queue only, not even for another after a restart ([`RecoveredQueue::next`]). A message that
-/// is put back keeps its position.
+/// A message's place in its queue: messages are recovered in the order of their positions. The broker chooses it, and
+/// uses one for one message of a queue only, not even for another after a restart ([`RecoveredQueue::next`]). A message
+/// that is put back keeps its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub u64);
 

@@ -2,9 +2,10 @@
 //! where the manifest ends.
 //!
 //! A log file ends where the next one begins, and the last one at the first frame that can't be read, if no later frame
-//! says that it was safe once. Anything else is damage: it is refused, or given up; then what lives moves to segments, and a new log
-//! begins. Nothing is deleted before all is read. What was read and may not be on the disk is written again and synced
-//! before it is relied on. Syncing alone is not enough: after a sync that failed, Linux shows what it never wrote.
+//! says that it was safe once. Anything else is damage: it is refused, or given up; then what lives moves to segments,
+//! and a new log begins. Nothing is deleted before all is read. What was read and may not be on the disk is written
+//! again and synced before it is relied on. Syncing alone is not enough: after a sync that failed, Linux shows what it
+//! never wrote.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Segments: files of messages that outlived their log file.
 //!
-//! A segment holds messages of one queue, or of all that have little to move or are for several queues, so that a message
-//! is written once, and a checkpoint syncs few files. It grows by blocks, one for each checkpoint:
+//! A segment holds messages of one queue, or of all that have little to move or are for several queues, so that a
+//! message is written once, and a checkpoint syncs few files. It grows by blocks, one for each checkpoint:
 //!
 //! ```text
 //! block = header (32 bytes), index, parcels

@@ -5,8 +5,8 @@
 pub struct Settings {
     /// Bytes of a log file (64 MiB). It is filled with zeros once, and used again and again.
     pub log_file_size: u64,
-    /// Bytes of full log files that may wait for the checkpointer (192 MiB). A message that is settled before its file's
-    /// turn comes is never written a second time.
+    /// Bytes of full log files that may wait for the checkpointer (192 MiB). A message that is settled before its
+    /// file's turn comes is never written a second time.
     pub log_limit: u64,
     /// Bytes of a segment (16 MiB): its file is deleted when all in it is settled.
     pub segment_size: u64,

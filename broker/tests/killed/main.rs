@@ -1,9 +1,9 @@
 //! The program is killed while clients publish, consume, acknowledge and commit: `kill -9`, on a real disk, again and
 //! again. `HOPMQ_ROUNDS=200` does it more often, `HOPMQ_SEED=n` in another way.
 //!
-//! After each kill: what was confirmed is there, or was acked; what was acked is gone, or comes as redelivered, and what
-//! the broker had safely acked does not come at all; each queue is in order; a transaction is there as a whole or not
-//! at all.
+//! After each kill: what was confirmed is there, or was acked; what was acked is gone, or comes as redelivered, and
+//! what the broker had safely acked does not come at all; each queue is in order; a transaction is there as a whole or
+//! not at all.
 
 mod book;
 mod clients;

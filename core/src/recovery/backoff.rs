@@ -5,13 +5,13 @@
 //!
 //! *At once* is a random time up to a tenth of the first delay (10 ms by default). When a broker goes, all its clients
 //! lose it in the same moment. Their first attempts cost it nothing while it is away, and what is refused, or lies in
-//! the backlog of a listener that can't keep up, goes on with delays that grow: it is these that spread a crowd, not the
-//! first one, which would have to last seconds for that. Who wants the first attempts spread as well asks for longer
-//! delays.
+//! the backlog of a listener that can't keep up, goes on with delays that grow: it is these that spread a crowd, not
+//! the first one, which would have to last seconds for that. Who wants the first attempts spread as well asks for
+//! longer delays.
 //!
-//! The delays after it grow with the time that has been waited so far: each is anything up to half of that. So they grow
-//! exponentially, and yet whoever waits comes back soon after the broker does: an outage lasts half as long again at the
-//! most, and a quarter on average, whatever its length. Doubling delays double the outage.
+//! The delays after it grow with the time that has been waited so far: each is anything up to half of that. So they
+//! grow exponentially, and yet whoever waits comes back soon after the broker does: an outage lasts half as long again
+//! at the most, and a quarter on average, whatever its length. Doubling delays double the outage.
 //!
 //! Working for a moment proves nothing: a broker may let everybody in and fail with what they do. So a link must have
 //! worked for [`SETTLED`] to be replaced at once, and only [`QUICK`] times in a row; after those one must outlive the

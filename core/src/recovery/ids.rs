@@ -1,7 +1,7 @@
 //! Names for messages: so that a consumer knows one again that comes twice.
 //!
-//! Owns a random name of the connection and a count. Out goes a text that no other message has, of this connection or of
-//! any other, and that says nothing of who made it.
+//! Owns a random name of the connection and a count. Out goes a text that no other message has, of this connection or
+//! of any other, and that says nothing of who made it.
 
 use std::fmt::Write;
 use std::hash::{BuildHasher, RandomState};

@@ -1,5 +1,5 @@
-//! The user's channels on a fresh link: opened by the numbers that they had, set up as they were, with their unconfirmed
-//! publishes, their consumers, and the requests that waited.
+//! The user's channels on a fresh link: opened by the numbers that they had, set up as they were, with their
+//! unconfirmed publishes, their consumers, and the requests that waited.
 
 use hopmq_proto::Time;
 use hopmq_proto::method::basic;

@@ -95,7 +95,8 @@ impl State {
         Ok(())
     }
 
-    /// Repeats the prefetch that all consumers of a channel share: RabbitMQ forgets it whenever it is told one for each.
+    /// Repeats the prefetch that all consumers of a channel share: RabbitMQ forgets it whenever it is told one for
+    /// each.
     pub(crate) fn share_prefetch(&mut self, channel: u16, prefetch: Prefetch) -> Result<()> {
         if let Some(prefetch_count) = prefetch.shared {
             self.proto.request(channel, &basic::Qos { prefetch_count, global: true }, None)?;

@@ -5,10 +5,15 @@
 //! at most one [`Event`] each, and bytes. It must never know sockets, clocks, wakers or users' types.
 //!
 //! ```text
-//! client: ExpectStart ─► AwaitStartOk ─► ExpectTune ◄─► AwaitSecureOk         server: ExpectHeader ─► ExpectStartOk ─► AwaitTune
-//!                                            │                                           AwaitTune ◄─► ExpectSecureOk
-//!                                            ▼                                              ▼
-//!                                       ExpectOpenOk ─► Open ─► Closing ─► Closed     ExpectTuneOk ─► ExpectOpen ─► AwaitOpenOk ─► Open ─► …
+//! client: ExpectStart ─► AwaitStartOk ─► ExpectTune ◄─► AwaitSecureOk
+//!                                            │
+//!                                            ▼
+//!                                       ExpectOpenOk ─► Open ─► Closing ─► Closed
+//!
+//! server: ExpectHeader ─► ExpectStartOk ─► AwaitTune ◄─► ExpectSecureOk
+//!                                              │
+//!                                              ▼
+//!                                         ExpectTuneOk ─► ExpectOpen ─► AwaitOpenOk ─► Open ─► Closing ─► Closed
 //! ```
 
 mod channel;

@@ -284,7 +284,8 @@ macro_rules! from {
     )*};
 }
 
-from!(bool => Bool, i8 => I8, u8 => U8, i16 => I16, u16 => U16, i32 => I32, u32 => U32, i64 => I64, f32 => F32, f64 => F64);
+from!(bool => Bool, i8 => I8, u8 => U8, i16 => I16, u16 => U16, i32 => I32, u32 => U32, i64 => I64);
+from!(f32 => F32, f64 => F64);
 
 impl From<()> for Value<'_> {
     fn from((): ()) -> Self {

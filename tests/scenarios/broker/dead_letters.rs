@@ -207,7 +207,8 @@ fn a_letter_keeps_its_cc_among_the_keys() {
     assert_eq!(header(&ch, &dead, "CC"), "nothing", "a new key takes the place of all");
 }
 
-/// The letter of a message that is rejected, and whose header `copies` names the key that its dead-letter exchange knows.
+/// The letter of a message that is rejected, and whose header `copies` names the key that its dead-letter exchange
+/// knows.
 fn letter_of_a_copy(ch: &Channel<'_>, copies: &str) -> Message {
     ch.exchange("dlx", "direct", &[]);
     ch.queue("q", &[("x-dead-letter-exchange", (&ch.name("dlx")).into())]);

@@ -102,7 +102,8 @@ fn a_predeclared_exchange_is_nobodys_to_delete() {
         ch.refuses(
             &exchange::Delete { exchange, ..Default::default() },
             &format!(
-                "403 ACCESS_REFUSED - deletion of system exchange '{exchange}' in vhost '/' not allowed (exchange.delete)"
+                "403 ACCESS_REFUSED - deletion of system exchange '{exchange}' in vhost '/' not allowed \
+                 (exchange.delete)"
             ),
         );
     }

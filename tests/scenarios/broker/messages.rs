@@ -184,7 +184,8 @@ fn cc_that_is_no_array_is_406() {
     for name in ["CC", "BCC"] {
         ch.to_with("q", "m", &Properties::new().with_header(name, "one"));
         ch.closes(&format!(
-            "406 PRECONDITION_FAILED - invalid message: {{unacceptable_type_in_header,\"{name}\",longstr}} (basic.publish)"
+            "406 PRECONDITION_FAILED - invalid message: {{unacceptable_type_in_header,\"{name}\",longstr}} \
+             (basic.publish)"
         ));
     }
 }

@@ -42,7 +42,8 @@ function avatar(element: HTMLElement, name: string): void {
 function show(said: Said, state: "pending" | "confirmed" | "failed"): void {
   let item = shown.get(said.id);
   if (item === undefined) {
-    item = ($<HTMLTemplateElement>("message").content.cloneNode(true) as DocumentFragment).firstElementChild as HTMLElement;
+    const { content } = $<HTMLTemplateElement>("message");
+    item = (content.cloneNode(true) as DocumentFragment).firstElementChild as HTMLElement;
     avatar(item.querySelector(".avatar")!, said.who);
     item.querySelector("b")!.textContent = said.who;
     item.querySelector("time")!.textContent = new Date(said.at).toLocaleTimeString([], { timeStyle: "short" });
@@ -68,7 +69,8 @@ function showPeople(): void {
     }),
   );
   const typing = here.filter(([name, { typing }]) => name !== me && now - typing < 3_000).map(([name]) => name);
-  $("typing").textContent = typing.length === 0 ? "" : `${typing.join(", ")} ${typing.length > 1 ? "are" : "is"} typing…`;
+  const are = typing.length > 1 ? "are" : "is";
+  $("typing").textContent = typing.length === 0 ? "" : `${typing.join(", ")} ${are} typing…`;
 }
 
 /** Reads a room, from what was said in the last hour on. */
@@ -126,7 +128,8 @@ async function start(): Promise<void> {
   $("rooms").append(
     ...ROOMS.map((name) => {
       const [item, button] = [document.createElement("li"), document.createElement("button")];
-      Object.assign(button, { textContent: `# ${name}`, onclick: () => void enter(session, name).catch(console.error) });
+      const onclick = () => void enter(session, name).catch(console.error);
+      Object.assign(button, { textContent: `# ${name}`, onclick });
       button.dataset["room"] = name;
       item.append(button);
       return item;

@@ -130,7 +130,9 @@ export class Channel implements api.Channel {
     return consumer;
   }
 
-  get(queue: string, o: { noAck?: boolean } = {}): Promise<(Message<Uint8Array> & { messageCount: number }) | undefined> {
+  get(
+    queue: string, o: { noAck?: boolean } = {},
+  ): Promise<(Message<Uint8Array> & { messageCount: number }) | undefined> {
     return requests.get(this.#link, queue, o.noAck ?? false, asIs);
   }
 

@@ -344,7 +344,9 @@ class Reader {
       }
     }
     if (depth > 32 || (type !== "A" && type !== "F")) {
-      throw new AmqpError(`a header of type ${JSON.stringify(type)} can't be read`, { kind: "protocol", scope: "message" });
+      throw new AmqpError(
+        `a header of type ${JSON.stringify(type)} can't be read`, { kind: "protocol", scope: "message" },
+      );
     }
     const part = this.part();
     if (type === "F") return part.table(depth + 1);

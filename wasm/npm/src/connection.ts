@@ -77,7 +77,8 @@ export class Connection {
 
   /** Opens a channel. */
   async link(): Promise<Link> {
-    const open = async (settled: Parameters<RawConnection["channel"]>[0]): Promise<RawChannel> => this.#raw.channel(settled);
+    type Settled = Parameters<RawConnection["channel"]>[0];
+    const open = async (settled: Settled): Promise<RawChannel> => this.#raw.channel(settled);
     const link = await openLink(open);
     this.#links.set(link.raw.id, new WeakRef(link));
     return link;
@@ -94,7 +95,8 @@ export class Connection {
 
   get stats(): api.Stats {
     const counters = this.#raw.counters();
-    const [published, confirmed, nacked, delivered, acked, rejected, bytesSent, bytesReceived] = [...counters] as never[];
+    const all = [...counters] as never[];
+    const [published, confirmed, nacked, delivered, acked, rejected, bytesSent, bytesReceived] = all;
     return { published, confirmed, nacked, delivered, acked, rejected, bytesSent, bytesReceived } as never;
   }
 

@@ -52,7 +52,9 @@ export class Publisher {
 class Addresses {
   readonly #known = new Map<string, Address>();
 
-  get(exchange: string, key: string, encoded: ReturnType<api.Codec<unknown>["encode"]>, o?: api.PublishOptions): Address {
+  get(
+    exchange: string, key: string, encoded: ReturnType<api.Codec<unknown>["encode"]>, o?: api.PublishOptions,
+  ): Address {
     const { contentType, contentEncoding } = encoded;
     const defaults = { contentType, contentEncoding, deliveryMode: PERSISTENT };
     if (o !== undefined) return encodeAddress(exchange, key, { ...defaults, ...o });

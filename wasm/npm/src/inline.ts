@@ -1,4 +1,5 @@
-// The default entry: the WebAssembly is in the file, compressed, so that neither bundlers nor servers need to know of it.
+// The default entry: the WebAssembly is in the file, compressed, so that neither bundlers nor servers need to know of
+// it.
 
 import base64 from "../pkg/hopmq.wasm.gz";
 import { provide } from "./load.js";

@@ -49,7 +49,8 @@ export class Rpc<Q, R> implements api.Rpc<Q, R> {
     if (signal?.aborted) throw aborted(signal);
     const correlationId = String(++this.#last);
     const address = encodeAddress("", this.#queue, {
-      ...encoded, expiration: String(Math.ceil(timeoutMs)), ...properties, correlationId, replyTo: REPLY_TO, mandatory: true,
+      ...encoded, expiration: String(Math.ceil(timeoutMs)), ...properties, correlationId, replyTo: REPLY_TO,
+      mandatory: true,
     });
     return new Promise<R>((resolve, reject) => {
       const done = (): void => {

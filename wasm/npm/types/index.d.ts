@@ -95,7 +95,7 @@ export interface Credentials {
   password?: string;
   /** In place of a password: for OAuth 2 and for gateways that take tokens. */
   token?: string;
-  /** Seconds after which they expire. Shortly before, they are asked for again, and the broker is given the new ones. */
+  /** Seconds after which they expire. Shortly before, they are asked for again, and the broker gets the new ones. */
   expiresIn?: number;
 }
 
@@ -173,7 +173,11 @@ export interface Events {
   closed: AmqpError | undefined;
 }
 
-export interface ReturnedMessage { readonly code: number; readonly reason: string; readonly message: Message<Uint8Array> }
+export interface ReturnedMessage {
+  readonly code: number;
+  readonly reason: string;
+  readonly message: Message<Uint8Array>;
+}
 
 export interface Session extends AsyncDisposable {
   readonly state: "open" | "reconnecting" | "closed";

@@ -21,6 +21,8 @@ const frame = (type, channel, ...parts) => {
 };
 const method = (channel, klass, id, ...parts) => frame(1, channel, u16(klass), u16(id), ...parts);
 
+/** Content type, headers, delivery mode and message-id are there. */
+const FLAGS = 0x8000 | 0x2000 | 0x1000 | 0x0080;
 const HEADERS = Buffer.concat([
   short("content-type"), Buffer.from("S"), long("text/plain"), short("attempt"), Buffer.from("I"), u32(3),
   short("trace"), Buffer.from("S"), long("00-4bf92f3577b34da6a3ce929d0e0e4736"), short("ok"), Buffer.from("t\x01"),
@@ -32,7 +34,7 @@ function delivery(channel, tag, size, headers) {
   const at = 7 + Buffer.concat(head).length;
   const deliver = frame(1, channel, ...head, Buffer.alloc(8), u8(0), short("events"), short("some.routing.key"));
   const properties = headers
-    ? [u16(0x8000 | 0x2000 | 0x1000 | 0x0080), short("application/json"), long(HEADERS), u8(2), short("message-1234567")]
+    ? [u16(FLAGS), short("application/json"), long(HEADERS), u8(2), short("message-1234567")]
     : [u16(0)];
   const header = frame(2, channel, u16(60), u16(0), u32(0), u32(size), ...properties);
   return { bytes: Buffer.concat([deliver, header, frame(3, channel, Buffer.alloc(size, 120))]), at };
@@ -135,6 +137,7 @@ class Session {
 }
 
 const server = createServer();
-const sockets = new WebSocketServer({ server, perMessageDeflate: false, handleProtocols: (offered) => [...offered][0] });
+const handleProtocols = (offered) => [...offered][0];
+const sockets = new WebSocketServer({ server, perMessageDeflate: false, handleProtocols });
 sockets.on("connection", (socket) => new Session(socket));
 server.listen(0, "127.0.0.1", () => console.log(server.address().port));

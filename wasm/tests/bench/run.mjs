@@ -70,7 +70,8 @@ try {
       verdict = `${ratio.toFixed(2)}x, goal ${goal}x: ${ratio >= goal ? "met" : "MISSED"}`;
       met &&= ratio >= goal;
     }
-    console.log(`${name.padEnd(30)} HopMQ ${rate(ours).padStart(9)}   amqp-client ${rate(theirs).padStart(9)}   ${verdict}`);
+    const rates = [ours, theirs].map((one) => rate(one).padStart(9));
+    console.log(`${name.padEnd(30)} HopMQ ${rates[0]}   amqp-client ${rates[1]}   ${verdict}`);
   }
   const { wasm, js } = JSON.parse(readFileSync(join(here, "../../npm/pkg/size.json"), "utf8"));
   const size = (wasm + js) / 1024;

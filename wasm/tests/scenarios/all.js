@@ -16,8 +16,8 @@ import * as settling from "./settling.js";
 import * as transactions from "./transactions.js";
 
 export const files = {
-  arguments: args, browser, channels, confirming, connections, consuming, exchanges, login, publishing, queues, rabbitmq,
-  settling, transactions,
+  arguments: args, browser, channels, confirming, connections, consuming, exchanges, login, publishing, queues,
+  rabbitmq, settling, transactions,
 };
 
 /** Scenarios that run at the same time: they wait for the broker mostly. */

@@ -83,7 +83,9 @@ export const scenarios = {
     const publishes = Array.from({ length: 100 }, (_, i) => queue.publish(i));
     await t.world.drop(relay.id);
     const settled = await Promise.allSettled(publishes);
-    for (const { status, reason } of settled) ok(status === "fulfilled" || reason.scope === "transport", reason?.message);
+    for (const { status, reason } of settled) {
+      ok(status === "fulfilled" || reason.scope === "transport", reason?.message);
+    }
     await queue.publish("after");
   },
 
@@ -138,7 +140,8 @@ export const scenarios = {
     const closed = event(session, "closed");
     await t.world.drop(relay.id, true);
     const error = await closed;
-    eq([error.kind, session.state, attempts], ["websocket", "closed", [1, 2]], "three attempts, and a wait between each two");
+    const found = [error.kind, session.state, attempts];
+    eq(found, ["websocket", "closed", [1, 2]], "three attempts, and a wait between each two");
     await refused(session.queue("q"), { kind: "websocket" });
   },
 

@@ -93,7 +93,8 @@ export const scenarios = {
     const all = {
       contentType: "text/plain", contentEncoding: "gzip", headers: { tenant: "acme" }, deliveryMode: 2, priority: 7,
       correlationId: "correlation", replyTo: "replies", expiration: "60000", messageId: "message",
-      timestamp: new Date(1_234_567_890_000), type: "order.created", userId: "guest", appId: "shop", clusterId: "cluster",
+      timestamp: new Date(1_234_567_890_000), type: "order.created", userId: "guest", appId: "shop",
+      clusterId: "cluster",
     };
     await channel.publish("", queue, "all", all);
     const got = (await channel.get(queue)).properties;
@@ -175,7 +176,8 @@ export const scenarios = {
     const session = await t.connect({ highWaterMark: 1 });
     const channel = await session.channel();
     const queue = await t.queueWith(channel, []);
-    const publishes = Array.from({ length: 300 }, (_, i) => channel.publish("", queue, new Uint8Array(i * 100).fill(i)));
+    const body = (i) => new Uint8Array(i * 100).fill(i);
+    const publishes = Array.from({ length: 300 }, (_, i) => channel.publish("", queue, body(i)));
     await Promise.all(publishes);
     for (let i = 0; i < 300; i++) {
       const m = await channel.get(queue);

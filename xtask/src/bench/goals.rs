@@ -1,7 +1,7 @@
 //! What HopMQ promises of its speed, as ratios within one run.
 //!
-//! A goal that names no way of using HopMQ is judged by the best of them where it is about time, and by all of them where
-//! it is about memory. What each of them reached is told either way.
+//! A goal that names no way of using HopMQ is judged by the best of them where it is about time, and by all of them
+//! where it is about memory. What each of them reached is told either way.
 
 use super::plan::Broker::{self, Counterpart, RabbitMq};
 use super::results::Results;

@@ -73,7 +73,9 @@ fn entry(row: &Row, contender: &Contender, figures: &Figures) -> String {
     let [p50, p99, p999] = figures.percentiles_us.map_or([None; 3], |all| all.map(Some));
     let spread = [figures.rates.first(), figures.rates.last()].map(|rate| or_null(rate.copied()));
     format!(
-        r#"{head}, "per_second": {:.1}, "slowest": {}, "fastest": {}, "cpu_us": {:.4}, "peak_rss_kib": {:.0}, "allocations": {}, "heap_bytes": {}, "p50_us": {}, "p99_us": {}, "p999_us": {}, "runs": {}, "failures": {}}}"#,
+        "{head}, \"per_second\": {:.1}, \"slowest\": {}, \"fastest\": {}, \"cpu_us\": {:.4}, \"peak_rss_kib\": {:.0}, \
+         \"allocations\": {}, \"heap_bytes\": {}, \"p50_us\": {}, \"p99_us\": {}, \"p999_us\": {}, \"runs\": {}, \
+         \"failures\": {}}}",
         figures.rate,
         spread[0],
         spread[1],

@@ -114,7 +114,8 @@ mod tests {
     use super::*;
 
     const LINE: &str = r#"{"client":"bare","mode":"","workload":"latency","messages":10,"seconds":0.5,"cpu_user_us":20,
-        "cpu_sys_us":30,"peak_rss_kib":2048,"allocations":null,"heap_bytes":null,"seen":10,"p50_us":4.5,"p99_us":33.2,"p999_us":96.0}"#;
+        "cpu_sys_us":30,"peak_rss_kib":2048,"allocations":null,"heap_bytes":null,"seen":10,
+        "p50_us":4.5,"p99_us":33.2,"p999_us":96.0}"#;
 
     #[test]
     fn a_line_is_read() {

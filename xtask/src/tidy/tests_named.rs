@@ -53,7 +53,8 @@ mod tests {
             | that | `it_does_that_and_this`, `it_is_in_the_other` there |\n\
             | more | `it_is_in_the_other` in [two](../tests/two.rs) |\n\
             | gone | `it_does_this_and_that` there |\n\n\
-            In text, `it_does_this_and_that` may be anywhere, but `it_is_nowhere_at_all` may not; `not_a_name` is none.\n";
+            In text, `it_does_this_and_that` may be anywhere, but `it_is_nowhere_at_all` may not;\n\
+            `not_a_name` is none.\n";
         let read = |target: &str| {
             let names = if target.ends_with("one.rs") {
                 "fn it_does_this_and_that() {}\nfn it_does_that_and_this() {}"

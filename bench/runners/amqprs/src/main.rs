@@ -1,4 +1,5 @@
-//! amqprs, measured. Deliveries come through `basic_consume_rx`, its fastest way; confirms come to a callback, the only one.
+//! amqprs, measured. Deliveries come through `basic_consume_rx`, its fastest way; confirms come to a callback, the only
+//! one.
 
 use std::process::ExitCode;
 use std::sync::Arc;
