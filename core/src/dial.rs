@@ -240,5 +240,9 @@ impl Rotation {
 
 /// Names which host could not be reached.
 pub(crate) fn unreachable(address: &Address, error: std::io::Error) -> Error {
-    Error::with_source(ErrorKind::Io, format!("{address} can't be reached"), error)
+    let guess = match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => ", is a broker running there, and on this port?",
+        _ => "",
+    };
+    Error::with_source(ErrorKind::Io, format!("{address} can't be reached{guess}"), error)
 }

@@ -225,7 +225,14 @@ impl State {
             code::ACCESS_REFUSED => ErrorKind::Authentication,
             _ => ErrorKind::ConnectionClosed,
         };
-        Error::with_code(kind, reason.code, format!("the broker refused the connection: {text}"))
+        // RabbitMQ says the same for whatever it was.
+        let guess = if reason.text.starts_with("ACCESS_REFUSED - Login was refused") {
+            " (a wrong user name or password, or a user who may not come from here: RabbitMQ's `guest` may from its \
+             own machine alone)"
+        } else {
+            ""
+        };
+        Error::with_code(kind, reason.code, format!("the broker refused the connection: {text}{guess}"))
     }
 
     /// What is late at `now` ends with [`ErrorKind::Timeout`].

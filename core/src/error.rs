@@ -7,6 +7,8 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
+use hopmq_proto::code;
+
 use crate::Returned;
 
 /// The result of everything in this crate.
@@ -92,8 +94,13 @@ impl Error {
     }
 
     pub(crate) fn from_return(returned: Returned) -> Self {
+        let guess = match (returned.code(), returned.exchange()) {
+            (code::NO_ROUTE, "") => " (there is no queue of that name)",
+            (code::NO_ROUTE, _) => " (no queue is bound for it)",
+            _ => "",
+        };
         let message = format!(
-            "message to exchange {:?} with routing key {:?} was returned: {} {}",
+            "message to exchange {:?} with routing key {:?} was returned: {} {}{guess}",
             returned.exchange(),
             returned.routing_key(),
             returned.code(),

@@ -23,6 +23,7 @@ async fn a_wrong_password_is_403_and_is_not_told(t: Test) -> Outcome {
     let error = refused(t.open(&t.builder().credentials("guest", "pa55word")).await)?;
     assert_eq!((error.kind(), error.code()), (ErrorKind::Authentication, Some(403)), "{error}");
     assert!(!format!("{error} {error:?}").contains("pa55word"), "{error:?}");
+    assert!(error.to_string().contains("a wrong user name or password"), "{error}");
     Ok(())
 }
 
