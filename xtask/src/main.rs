@@ -33,8 +33,9 @@ struct Command {
 static COMMANDS: &[Command] = &[
     Command {
         name: "rabbitmq",
-        arguments: "start | stop | kill | resume | status | env | ctl ARGS…",
-        about: "a real RabbitMQ of this folder's own, under target/rabbitmq (start installs it where it is missing)",
+        arguments: "start | stop | kill | resume | status | env | ctl ARGS… | cluster …",
+        about: "a real RabbitMQ of this folder's own, under target/rabbitmq (start installs it where it is missing), \
+                or a cluster of three",
         run: rabbitmq::run,
     },
     Command {
@@ -63,9 +64,10 @@ static COMMANDS: &[Command] = &[
         name: "bench",
         arguments: "[--quick] [--check] [--filter TEXT] [--clients A,B] [--against counterpart|rabbitmq|both] \
                     [--runs N] | codec [--check | --update] | browser [--quick] [--check] [--runs=N] [--filter=TEXT] \
-                    | gateway [--quick]",
+                    | broker [--quick] | gateway [--quick] | recovery [--quick | --rounds N]",
         about: "HopMQ and its peers, measured against a bare counterpart and against RabbitMQ (minutes); codec counts \
-                instructions; browser measures the npm package, gateway the gateway",
+                instructions; browser measures the npm package, broker our broker beside RabbitMQ, gateway the \
+                gateway, recovery how long clients take to come back",
         run: bench::run,
     },
     Command {
@@ -81,10 +83,29 @@ static COMMANDS: &[Command] = &[
 fn help(_: &[String]) -> Result {
     let mut text = String::from("The project's own commands. Usage: cargo xtask COMMAND\n\n");
     for Command { name, arguments, about, .. } in COMMANDS {
-        text += &format!("  {}\n      {about}\n", format!("{name} {arguments}").trim_end());
+        text += &format!("  {}\n", folded(&format!("{name} {arguments}"), 8));
+        text += &format!("      {}\n", folded(about, 6));
     }
     shell::print(&text);
     Ok(())
+}
+
+/// `text` in lines of 100 characters at the most, where words allow it; those after the first are indented.
+fn folded(text: &str, indent: usize) -> String {
+    let (mut out, mut width) = (String::new(), indent);
+    for word in text.split_whitespace() {
+        let length = word.chars().count();
+        if width > indent && width + 1 + length > 100 {
+            out += &format!("\n{:indent$}", "");
+            width = indent;
+        } else if width > indent {
+            out.push(' ');
+            width += 1;
+        }
+        out += word;
+        width += length;
+    }
+    out
 }
 
 fn main() -> ExitCode {
@@ -103,5 +124,19 @@ fn main() -> ExitCode {
             eprintln!("xtask: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_is_folded_between_words() {
+        let text = folded(&"word ".repeat(40), 6);
+        assert!(text.lines().all(|line| line.len() <= 100), "{text}");
+        assert!(text.lines().skip(1).all(|line| line.starts_with("      word")), "{text}");
+        assert_eq!(text.split_whitespace().count(), 40);
+        assert_eq!(folded("", 6), "");
     }
 }
