@@ -14,7 +14,11 @@ use hopmq::sasl::External;
 use hopmq::tls::Tls;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let variable = |name: &str| std::env::var(name).map_err(|_| format!("{name} is not set: see the top of the file"));
+    let variable = |name: &str| {
+        std::env::var(name).map_err(|_| {
+            format!("{name} is not set: `cargo xtask rabbitmq start`, then `export $(cargo xtask rabbitmq env)`")
+        })
+    };
     let url = variable("AMQPS_URL")?;
     let folder = PathBuf::from(variable("HOPMQ_TLS_DIR")?);
     smol::block_on(async {
