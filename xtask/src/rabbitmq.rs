@@ -80,16 +80,22 @@ pub(crate) fn start() -> Result<Broker> {
     }
     clear(&folder)?;
     let scripts = install::scripts()?;
+    let node = on_free_ports(|| launch(Node::new(&folder)?, &scripts), || clear(&folder).map(drop))?;
+    Ok(Broker { environment: node.environment(), started: true })
+}
+
+/// Tries to `launch` something on ports that it chooses, again on others if somebody takes one of them meanwhile. What
+/// comes of a failure is cleared.
+fn on_free_ports<T>(mut launch: impl FnMut() -> Result<T>, clear: impl Fn() -> Result) -> Result<T> {
     for attempt in 1.. {
-        let node = Node::new(&folder)?;
-        match launch(node, &scripts) {
-            Ok(node) => return Ok(Broker { environment: node.environment(), started: true }),
+        match launch() {
+            Ok(launched) => return Ok(launched),
             Err(error) if attempt < ATTEMPTS && is_port_taken(&error.to_string()) => {
                 println!("somebody took one of the chosen ports meanwhile: trying others");
-                clear(&folder)?;
+                clear()?;
             }
             Err(error) => {
-                clear(&folder)?;
+                clear()?;
                 return Err(error);
             }
         }
@@ -287,5 +293,33 @@ impl Lock {
 impl Drop for Lock {
     fn drop(&mut self) {
         let _gone = fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn other_ports_are_tried_where_one_was_taken_and_what_is_left_is_cleared_each_time() {
+        let run = |failures: &[&str]| {
+            let (attempts, cleared) = (Cell::new(0), Cell::new(0));
+            let launch = || {
+                attempts.set(attempts.get() + 1);
+                failures.get(attempts.get() - 1).map_or(Ok("launched"), |failure| Err((*failure).into()))
+            };
+            let clear = || {
+                cleared.set(cleared.get() + 1);
+                Ok(())
+            };
+            let launched = on_free_ports(launch, clear).is_ok();
+            (launched, attempts.get(), cleared.get())
+        };
+        assert_eq!(run(&[]), (true, 1, 0));
+        assert_eq!(run(&["could_not_start_listener … eaddrinuse", EPMD_ENDED]), (true, 3, 2));
+        assert_eq!(run(&["dist_port_already_used"; ATTEMPTS]), (false, ATTEMPTS, ATTEMPTS));
+        assert_eq!(run(&["there is no disk"]), (false, 1, 1), "other ports would not help");
     }
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use super::node::{self, Node};
-use super::{START, await_answer, clear, files, install, kill_node, port_mapper, resume_in, server};
+use super::{START, await_answer, clear, files, install, kill_node, on_free_ports, port_mapper, resume_in, server};
 use crate::process;
 use crate::shell::{self, Result};
 
@@ -35,6 +35,13 @@ fn folder(number: usize) -> PathBuf {
 /// Starts all, and prints for each its name, its port for AMQP, and what speaks to it.
 fn start() -> Result {
     stop()?;
+    for node in on_free_ports(launch, stop)? {
+        println!("{} 127.0.0.1:{} {}", node.name, node.ports.amqp, node.folder.join("ctl").display());
+    }
+    Ok(())
+}
+
+fn launch() -> Result<Vec<Node>> {
     let begun = Instant::now();
     let scripts = install::scripts()?;
     let mut nodes = (1..=NODES).map(|number| Node::new(&folder(number))).collect::<Result<Vec<_>>>()?;
@@ -65,10 +72,7 @@ fn start() -> Result {
     if !output.status.success() {
         return Err(format!("the nodes find no cluster: {}", String::from_utf8_lossy(&output.stderr)).into());
     }
-    for node in &nodes {
-        println!("{} 127.0.0.1:{} {}", node.name, node.ports.amqp, node.folder.join("ctl").display());
-    }
-    Ok(())
+    Ok(nodes)
 }
 
 /// Ends all at once: nobody needs their data any more.
