@@ -49,7 +49,7 @@ export const scenarios = {
     await channel.declareExchange(exchange, "fanout", { autoDelete: true });
     const queue = t.name("queue");
     // Both at once: a slow machine could let it expire in between.
-    const declared = channel.declareQueue(queue, { arguments: { "x-expires": 200 } });
+    const declared = channel.declareQueue(queue, { arguments: { "x-expires": 2000 } });
     await Promise.all([declared, channel.bindQueue(queue, exchange)]);
     for (;;) {
       try {
