@@ -2,6 +2,7 @@
 
 mod engine;
 pub mod inspect;
+mod random;
 mod server;
 pub mod store;
 

@@ -7,6 +7,7 @@ use super::Engine;
 use super::refusal::Refusal;
 use super::session::Session;
 use super::slots::Id;
+use crate::random::Random;
 
 /// What publishers in confirm mode hear of their publishes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,20 +27,20 @@ pub enum Confirms {
 pub(super) struct Faults {
     pub(super) confirms: Confirms,
     refuse_logins: u32,
-    random: u64,
+    random: Random,
 }
 
 impl Faults {
     pub(super) fn new(seed: u64) -> Self {
         // Not the sequence that names are drawn from: a fault changes no name.
-        Self { confirms: Confirms::True, refuse_logins: 0, random: !seed }
+        Self { confirms: Confirms::True, refuse_logins: 0, random: Random(!seed) }
     }
 }
 
 impl Engine {
     /// The next number of the sequence that faults are drawn from.
     pub(crate) fn draw(&mut self) -> u64 {
-        super::splitmix(&mut self.faults.random)
+        self.faults.random.next()
     }
 
     pub(crate) fn set_confirms(&mut self, now: Time, confirms: Confirms) {

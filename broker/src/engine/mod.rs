@@ -63,6 +63,7 @@ use std::time::Duration;
 use hopmq_proto::method::Encode;
 use hopmq_proto::{FieldTable, Time};
 
+use crate::random::Random;
 pub(crate) use access::{Access, Claim, MECHANISMS, Password, Pattern};
 pub(crate) use alarms::{DISK, MEMORY, PACE};
 use consumer::Consumer;
@@ -104,7 +105,7 @@ pub(crate) struct Config {
 pub(crate) struct Engine {
     config: Config,
     now: Time,
-    random: u64,
+    random: Random,
     access: Access,
     vhosts: Slots<Vhost>,
     exchanges: Slots<Exchange>,
@@ -146,7 +147,7 @@ impl Engine {
     pub(crate) fn new(config: Config) -> Self {
         let faults = faults::Faults::new(config.seed);
         let mut engine = Self {
-            random: config.seed,
+            random: Random(config.seed),
             config,
             now: Time::ZERO,
             access: Access::default(),
@@ -258,7 +259,7 @@ impl Engine {
 
     /// The next number of the seed's sequence.
     fn random(&mut self) -> u64 {
-        splitmix(&mut self.random)
+        self.random.next()
     }
 
     /// A name that nobody has chosen: `stem` and 22 letters.
@@ -274,13 +275,4 @@ impl Engine {
         }
         name
     }
-}
-
-/// The next number of a sequence (splitmix64).
-fn splitmix(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }

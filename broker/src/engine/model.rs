@@ -12,6 +12,7 @@ use hopmq_proto::{
 
 use super::naive::{Naive, QueueArguments, TRANSACTIONAL};
 use super::{Config, Engine, Id, Profile, Session};
+use crate::random::Random;
 
 /// A client with nothing between it and the engine.
 struct Client {
@@ -140,18 +141,7 @@ fn count(content: &Content) -> String {
     count.map_or_else(String::new, |count| format!(" after {count}"))
 }
 
-/// splitmix64
-struct Random(u64);
-
 impl Random {
-    fn below(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % below
-    }
-
     fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {
         of[self.below(of.len() as u64) as usize]
     }

@@ -5,9 +5,9 @@ use std::sync::mpsc::Sender;
 
 use hopmq_blocking::{Confirm, Result};
 
-use crate::Random;
 use crate::book::{BATCHES, Book, MARKS, PARTS, WORK, body, number_of, part};
 use crate::program::channel;
+use crate::random::Random;
 
 /// Publishes that are not confirmed.
 const WINDOW: usize = 100;

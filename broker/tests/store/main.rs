@@ -11,6 +11,8 @@ mod faults;
 mod kill;
 mod model;
 mod plain;
+#[path = "../../src/random.rs"]
+mod random;
 mod world;
 
 use std::time::{Duration, Instant};
