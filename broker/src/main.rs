@@ -26,11 +26,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 #[command(version, max_term_width = 100)]
 struct Options {
     /// Where to listen for clients; may be given several times
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5672")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5672", value_parser = address)]
     listen: Vec<SocketAddr>,
 
     /// Where to listen for clients over TLS; may be given several times
-    #[arg(long, value_name = "ADDRESS:PORT", requires_all = ["tls_certificate", "tls_key"])]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address, requires_all = ["tls_certificate", "tls_key"])]
     tls_listen: Vec<SocketAddr>,
 
     /// The certificate for TLS and those that it is signed by, in a PEM file
@@ -61,6 +61,10 @@ macro_rules! say {
     ($($words:tt)*) => {{
         let _ = writeln!(io::stdout(), $($words)*);
     }};
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "write an IP address and a port, such as 127.0.0.1:5672".to_owned())
 }
 
 fn period(text: &str) -> Result<Duration, String> {

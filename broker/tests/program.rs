@@ -100,6 +100,8 @@ fn it_says_why_it_does_not_start() {
         ["--tls-listen", "127.0.0.1:0", "--tls-certificate", "/nowhere/cert.pem", "--tls-key", "/nowhere/key.pem"];
     let said = refusal(&[&["--listen", "127.0.0.1:0"], &tls[..]].concat());
     assert!(said.contains("/nowhere/cert.pem can't be used"), "{said}");
+    let said = refusal(&["--listen", "localhost:5672"]);
+    assert!(said.contains("'localhost:5672'") && said.contains("an IP address and a port"), "{said}");
     let said = refusal(&["--drain", "soon"]);
     assert!(said.contains("\"soon\" is no time"), "{said}");
 }
