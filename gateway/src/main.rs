@@ -1,5 +1,6 @@
 //! The program: settings, logs and signals around [`Gateway`].
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -80,7 +81,9 @@ fn start_log(config: &Config) -> Result<(), String> {
     let filter = EnvFilter::builder()
         .parse(level)
         .map_err(|error| format!("log.level: `{level}`: {error}; write error, warn, info, debug or trace"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colours are for people who look, and who did not ask for none (https://no-color.org).
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     match config.log.format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),

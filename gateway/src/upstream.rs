@@ -91,13 +91,11 @@ impl Upstreams {
             Ok(outcome) => outcome,
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "connecting took too long")),
         };
-        let up = outcome.is_ok();
-        if host.up.swap(up, Ordering::Relaxed) != up {
-            if up {
-                info!(host = host.name, "RabbitMQ is there again");
-            } else {
-                warn!(host = host.name, "RabbitMQ is gone");
-            }
+        let was_up = host.up.swap(outcome.is_ok(), Ordering::Relaxed);
+        match &outcome {
+            Ok(_) if !was_up => info!(host = host.name, "RabbitMQ is there again"),
+            Err(error) if was_up => warn!(host = host.name, %error, "RabbitMQ can't be reached"),
+            _ => {}
         }
         outcome
     }

@@ -326,6 +326,27 @@ async fn the_log_says_nothing_that_is_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_goes_to_a_file_is_plain_and_says_why_rabbitmq_is_not_there() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_hopmq-gateway"))
+        .env("HOPMQ_GATEWAY_LISTEN", "127.0.0.1:0")
+        .env("HOPMQ_GATEWAY_UPSTREAM_HOSTS", "amqp://127.0.0.1:1")
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the program starts");
+    let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
+    let warning = loop {
+        let line = soon(lines.next_line()).await.unwrap().expect("it warns");
+        assert!(!line.contains('\x1b'), "{line:?}");
+        if line.contains("WARN") {
+            break line;
+        }
+    };
+    let words = ["RabbitMQ can't be reached", "amqp://127.0.0.1:1", "refused"];
+    assert!(words.iter().all(|word| warning.contains(word)), "{warning}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_program_checks_its_settings() {
     let folder = std::env::temp_dir().join(format!("hopmq-settings-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
