@@ -105,7 +105,7 @@ fn advice(kind: ErrorKind) -> Option<&'static str> {
     match kind {
         ErrorKind::Config => Some("AMQP_URL should look like amqp://user:password@host:5672/vhost"),
         ErrorKind::Io | ErrorKind::Timeout => Some(
-            "Is a broker running there? Set AMQP_URL to where yours is, amqp://user:password@host:5672/vhost, \
+            "Set AMQP_URL to where yours is, amqp://user:password@host:5672/vhost, \
              or leave it out: then this runs on a broker of its own.",
         ),
         ErrorKind::Authentication | ErrorKind::ConnectionClosed => {
