@@ -51,9 +51,12 @@ const shared = {
   logLevel: "warning",
 };
 const external = { ...shared, external: ["node:*", "*.wasm"] };
+// Node shows the line of an error that nobody catches, so there it is no line of 37,000 characters.
+const node = { ...external, lineLimit: 120 };
 await Promise.all([
   build({ ...shared, entryPoints: { inline: "src/inline.ts", worker: "src/inline.ts" }, loader: { ".gz": "base64" } }),
-  build({ ...external, entryPoints: ["src/node.ts", "src/slim.ts", "src/workerd.ts"] }),
+  build({ ...external, entryPoints: ["src/slim.ts", "src/workerd.ts"] }),
+  build({ ...node, entryPoints: ["src/node.ts"] }),
 ]);
 
 const size = (file) => gzipSync(readFileSync(`dist/${file}`), { level: 9 }).length;

@@ -62,6 +62,18 @@ const tests = {
     if (!done) throw new Error(`it ended with ${code}, and printed ${printed}`);
   },
 
+  async where_there_is_no_websocket_it_says_so_in_a_few_lines(_browser, way, app) {
+    const source = `delete globalThis.WebSocket;
+      const { connect } = await import("hopmq");
+      await connect("${way.url}");`;
+    const script = spawn(process.execPath, ["--input-type=module", "--eval", source], { cwd: app });
+    let printed = "";
+    script.stderr.on("data", (data) => (printed += data));
+    const [code] = await once(script, "close");
+    const well = code === 1 && printed.includes("there is no WebSocket: Node has one") && printed.length < 4_000;
+    if (!well) throw new Error(`it ended with ${code}, and printed ${printed}`);
+  },
+
   async heartbeats_go_on_while_the_page_is_hidden(browser, way, app) {
     const folders = { "/hopmq/": join(app, "node_modules/hopmq/dist") };
     const server = await serve(folders, "<!doctype html><title>hidden</title>");

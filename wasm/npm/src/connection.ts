@@ -3,7 +3,7 @@
 import { open, type RawChannel, type RawConnection } from "../pkg/hopmq.js";
 import type * as api from "../types/index.js";
 import { decodeTable, encodeTable } from "./codec.js";
-import { type AmqpError, call, understand } from "./errors.js";
+import { AmqpError, call, understand } from "./errors.js";
 import { type Link, openLink } from "./link.js";
 
 /** What a connection tells of while it lasts. */
@@ -31,6 +31,10 @@ export class Connection {
   static async open(
     url: string, o: api.Options, credentials: () => Promise<[string, string, number | undefined]>, watcher: Watcher,
   ): Promise<Connection> {
+    if (typeof WebSocket === "undefined") {
+      const what = "there is no WebSocket: Node has one from version 22 on, and 20 with --experimental-websocket";
+      throw new AmqpError(what, { kind: "config" });
+    }
     const { minMs = 100, maxMs = 5_000, retries } = o.reconnect || {};
     // In the order of `wasm/src/npm/connection.rs`; what is not there keeps the core's default.
     const numbers = [
