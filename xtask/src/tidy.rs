@@ -61,8 +61,9 @@ fn check(file: &str, text: &str) -> Vec<Finding> {
     }
     if file.ends_with(".md") {
         let folder = shell::root().join(Path::new(file).parent().unwrap_or(Path::new("")));
-        findings.extend(links::check(file, text, &|target| folder.join(target).exists()));
-        findings.extend(tests_named::check(file, text, &|target| std::fs::read_to_string(folder.join(target)).ok()));
+        let read = |target: &str| std::fs::read_to_string(folder.join(target)).ok();
+        findings.extend(links::check(file, text, &|target| folder.join(target).exists(), &read));
+        findings.extend(tests_named::check(file, text, &read));
     }
     findings
 }

@@ -1,9 +1,15 @@
-//! Links in Markdown lead somewhere.
+//! Links in Markdown lead somewhere: to a file that is there, and to a heading that it has.
 
 use super::Finding;
 
-/// Finds links to files that `exists` does not know. Links to the web are not followed.
-pub(super) fn check(file: &str, text: &str, exists: &dyn Fn(&str) -> bool) -> Vec<Finding> {
+/// Finds links to files that `exists` does not know, and to headings that are not in the text that `read` has of a
+/// page. Links to the web are not followed.
+pub(super) fn check(
+    file: &str,
+    text: &str,
+    exists: &dyn Fn(&str) -> bool,
+    read: &dyn Fn(&str) -> Option<String>,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut in_code = false;
     for (number, line) in (1..).zip(text.lines()) {
@@ -14,14 +20,36 @@ pub(super) fn check(file: &str, text: &str, exists: &dyn Fn(&str) -> bool) -> Ve
             continue;
         }
         for target in targets(line) {
-            let path = target.split('#').next().unwrap_or_default();
-            let is_elsewhere = path.is_empty() || path.contains("://") || path.starts_with("mailto:");
-            if !is_elsewhere && !exists(path) {
-                findings.push(Finding::new(file, number, format!("link to {path}, which does not exist: correct it")));
+            let (path, heading) = target.split_once('#').unwrap_or((target, ""));
+            if path.contains("://") || path.starts_with("mailto:") {
+                continue;
             }
+            let page = match path {
+                "" => Some(text.to_owned()),
+                path if path.ends_with(".md") => read(path),
+                _ => None,
+            };
+            let is_gone = |page: String| !heading.is_empty() && !anchors(&page).any(|anchor| anchor == heading);
+            let what = if !path.is_empty() && !exists(path) {
+                format!("link to {path}, which does not exist: correct it")
+            } else if page.is_some_and(is_gone) {
+                format!("link to #{heading}, which is no heading there: correct it")
+            } else {
+                continue;
+            };
+            findings.push(Finding::new(file, number, what));
         }
     }
     findings
+}
+
+/// What the headings of a page are linked to by: small letters, with hyphens for spaces and without other signs.
+fn anchors(text: &str) -> impl Iterator<Item = String> {
+    let anchor = |heading: &str| {
+        let kept = heading.trim().chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
+        kept.map(|c| if c == ' ' { '-' } else { c }).flat_map(char::to_lowercase).collect()
+    };
+    text.lines().filter(|line| line.starts_with('#')).map(move |line| anchor(line.trim_start_matches('#')))
 }
 
 /// What a line links to: `[text](target)` and `[name]: target`.
@@ -44,14 +72,23 @@ mod tests {
     #[test]
     fn links_to_missing_files_are_found() {
         let text = "[a](here.md) and [b](gone.md#part \"title\")\n\n[c]: gone.txt\n";
-        let findings = check("a.md", text, &|target| target == "here.md");
+        let findings = check("a.md", text, &|target| target == "here.md", &|_| None);
         assert_eq!(findings.iter().map(|finding| finding.line).collect::<Vec<_>>(), [1, 3]);
         assert!(findings[0].what.contains("gone.md,"), "{}", findings[0]);
     }
 
     #[test]
-    fn the_web_parts_of_the_page_and_code_are_left_alone() {
-        let text = "[a](https://example.com) [b](#part) [c](mailto:a@example.com)\n```\n[d](gone.md)\n```\n";
-        assert!(check("a.md", text, &|_| false).is_empty());
+    fn links_to_missing_headings_are_found() {
+        let text = "# A Heading: `one`!\n[a](#a-heading-one)\n[b](#gone) [c](there.md#two)\n[d](there.md#three)\n";
+        let read = |target: &str| (target == "there.md").then(|| "## Two\n".to_owned());
+        let findings = check("a.md", text, &|_| true, &read);
+        assert_eq!(findings.iter().map(|finding| finding.line).collect::<Vec<_>>(), [3, 4]);
+        assert!(findings[1].what.contains("#three"), "{}", findings[1]);
+    }
+
+    #[test]
+    fn the_web_and_code_are_left_alone() {
+        let text = "[a](https://example.com#x) [c](mailto:a@example.com)\n```\n[d](gone.md)\n```\n";
+        assert!(check("a.md", text, &|_| false, &|_| None).is_empty());
     }
 }
