@@ -197,7 +197,7 @@ impl Broker {
 pub struct Alarm(());
 
 impl Alarm {
-    /// Raises the alarm.
+    /// Raises the alarm. All connections know of it then.
     ///
     /// # Errors
     /// If `rabbitmqctl` fails.
@@ -207,7 +207,9 @@ impl Alarm {
             embedded.broker.set_memory_alarm(true);
             return Ok(alarm);
         }
-        broker().ctl(&["set_vm_memory_high_watermark", "0.00001"])?;
+        // RabbitMQ tells its connections in its own time; whoever asks what alarms there are asks who tells them.
+        let raise = "vm_memory_monitor:set_vm_memory_high_watermark(0.00001), [_ | _] = rabbit_alarm:get_alarms().";
+        broker().ctl(&["eval", raise])?;
         Ok(alarm)
     }
 }
