@@ -258,22 +258,28 @@ impl<'a> Attempt<'a> {
                 }
                 self.admitted = true;
             }
-            match shared.with(|state| self.publish(state)) {
-                Ok(Some(published)) => return Poll::Ready(Ok(published)),
-                Ok(None) => {
-                    let deadline = channel.deadline();
-                    shared.with(|state| self.wait(state, deadline));
+            let attempt = shared.with(|state| {
+                let published = self.publish(state);
+                if let Ok(None) = published {
+                    // Still under the lock: if the driver made room in between, nobody would tell.
+                    self.wait(state);
                 }
+                published
+            });
+            match attempt {
+                Ok(Some(published)) => return Poll::Ready(Ok(published)),
+                Ok(None) => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
     }
 
     #[cold]
-    fn wait(&mut self, state: &mut State, deadline: Time) {
+    fn wait(&mut self, state: &mut State) {
         state.serial += 1;
-        let (place, deadline) = *self.place.get_or_insert((state.serial, deadline));
-        let channel = self.publish.channel.id();
+        let channel = self.publish.channel;
+        let (place, deadline) = *self.place.get_or_insert_with(|| (state.serial, channel.deadline()));
+        let channel = channel.id();
         let key = state.insert_request(channel, RequestKind::Room, deadline);
         state.room.insert(place, Waiting { key, size: self.size() });
         // What was kept free for others may be of use to nobody by now.
