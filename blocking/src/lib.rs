@@ -86,9 +86,9 @@ mod builder;
 mod channel;
 mod connection;
 mod consumer;
+mod events;
 mod exchange;
 mod forward;
-mod news;
 mod next;
 mod pool;
 mod publish;
@@ -101,6 +101,7 @@ pub use builder::Builder;
 pub use channel::Channel;
 pub use connection::Connection;
 pub use consumer::{Consume, Consumer};
+pub use events::{Events, Returns};
 pub use exchange::{Exchange, ExchangeDeclare, ExchangeDelete};
 #[cfg(feature = "tls")]
 pub use hopmq::tls;
@@ -109,7 +110,6 @@ pub use hopmq::{
     Message, OnFailure, Overflow, Properties, Recovery, Replayed, Result, Returned, Settled, Stats, Time, Value,
     WhileLost, sasl,
 };
-pub use news::{Events, Returns};
 pub use next::Next;
 pub use pool::{Pool, Pooled};
 pub use publish::{Confirm, Publish};
