@@ -1,4 +1,4 @@
-//! What comes without being asked for: events of the connection, and messages that come back.
+//! Iterators over the events of a connection and over returned messages.
 
 use std::time::Duration;
 
@@ -19,17 +19,17 @@ macro_rules! iterator {
                 Self { core }
             }
 
-            /// Waits for the next one for up to `limit`: see [`Next`].
+            /// Waits for the next item for up to `limit`: see [`Next`].
             pub fn next_within(&mut self, limit: Duration) -> Next<$item> {
                 next_within(&mut self.core, limit)
             }
 
-            /// The next one if it is there already.
+            /// Returns the next item if it has arrived, without waiting.
             pub fn next_now(&mut self) -> Next<$item> {
                 self.next_within(Duration::ZERO)
             }
 
-            /// An iterator that ends when this one does, or when nothing has come for `limit`.
+            /// Returns an iterator that ends when this one does, or when no item has come for `limit`.
             pub fn iter_within(&mut self, limit: Duration) -> impl Iterator<Item = $item> + use<'_> {
                 std::iter::from_fn(move || self.next_within(limit).item())
             }
@@ -46,10 +46,10 @@ macro_rules! iterator {
 }
 
 iterator! {
-    /// The events of a connection, as an iterator that waits for the next one and ends with [`Event::Closed`]: see
-    /// [`Connection::events`](crate::Connection::events).
+    /// The events of a connection, made by [`Connection::events`](crate::Connection::events): an iterator that waits
+    /// for the next event and ends after [`Event::Closed`].
     ///
-    /// It keeps the last 256 events that were not taken. It does not keep the connection open.
+    /// The iterator buffers 256 events; beyond these, the oldest are dropped. It does not keep the connection open.
     ///
     /// ```no_run
     /// # let connection = hopmq_blocking::Connection::open("amqp://localhost")?;
@@ -59,7 +59,7 @@ iterator! {
     /// std::thread::spawn(move || {
     ///     for event in events {
     ///         if let Event::Blocked { reason } = event {
-    ///             eprintln!("the broker takes no messages: {reason}");
+    ///             eprintln!("the broker blocks publishing: {reason}");
     ///         }
     ///     }
     /// });
@@ -69,10 +69,10 @@ iterator! {
 }
 
 iterator! {
-    /// Returned messages of a channel, as an iterator that waits for the next one and ends with the channel: see
-    /// [`Channel::returns`](crate::Channel::returns).
+    /// The returned messages of a channel, made by [`Channel::returns`](crate::Channel::returns): an iterator that
+    /// waits for the next message and ends with the channel.
     ///
-    /// It keeps the last 1,024 that were not taken.
+    /// The iterator buffers 1,024 messages; beyond these, the oldest are dropped.
     ///
     /// ```no_run
     /// # let channel = hopmq_blocking::Connection::open("amqp://localhost")?.channel()?;
