@@ -1,4 +1,4 @@
-//! Programs that show HopMQ: `cargo run --example NAME`. See `examples/README.md`.
+//! Programs that show how to use HopMQ: `cargo run --example NAME`. See `examples/README.md`.
 
 /// The top-level README, whose programs are compiled as tests.
 #[cfg(doctest)]
