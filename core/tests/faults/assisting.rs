@@ -62,7 +62,7 @@ fn open(world: &mut World) -> (Connection, Channel, Thread) {
 }
 
 #[test]
-fn a_request_is_written_by_whoever_makes_it_and_its_answer_is_the_threads() {
+fn a_request_is_written_by_its_caller_and_its_reply_is_read_by_the_thread() {
     let mut world = World::new();
     let (_connection, channel, mut thread) = open(&mut world);
     let before = world.server.wire.written_by_client();
@@ -77,7 +77,7 @@ fn a_request_is_written_by_whoever_makes_it_and_its_answer_is_the_threads() {
 }
 
 #[test]
-fn a_publish_wakes_the_thread_and_who_waits_for_its_confirm_writes_it() {
+fn a_publish_wakes_the_thread_and_waiting_for_its_confirm_writes_it() {
     let mut world = World::new();
     let (_connection, channel, mut thread) = open(&mut world);
     let before = world.server.wire.written_by_client();
@@ -106,7 +106,7 @@ impl Wake for Asks {
 }
 
 #[test]
-fn a_request_that_is_made_while_the_driver_is_polled_wakes_its_thread() {
+fn a_request_made_while_the_driver_is_polled_wakes_its_thread() {
     let mut world = World::new();
     let (_connection, channel, mut thread) = open(&mut world);
     let asks = Arc::new(Asks(channel.clone(), Mutex::default()));
@@ -127,7 +127,7 @@ fn begin_burst(world: &mut World, channel: &Channel, thread: &mut Thread) {
 }
 
 #[test]
-fn a_burst_is_gathered_for_a_buffer_or_a_millisecond_and_not_for_who_waits() {
+fn a_burst_is_buffered_until_full_for_a_millisecond_or_until_a_request() {
     let mut world = World::new();
     let (_connection, channel, mut thread) = open(&mut world);
     begin_burst(&mut world, &channel, &mut thread);
@@ -161,7 +161,7 @@ fn a_burst_is_gathered_for_a_buffer_or_a_millisecond_and_not_for_who_waits() {
 }
 
 #[test]
-fn a_driver_that_ends_on_a_handles_thread_ends_on_its_own() {
+fn a_driver_that_ends_on_a_handles_thread_ends_on_its_own_thread() {
     let mut world = World::new();
     let (connection, channel, mut thread) = open(&mut world);
     world.server.wire.reset();
@@ -173,7 +173,7 @@ fn a_driver_that_ends_on_a_handles_thread_ends_on_its_own() {
 }
 
 #[test]
-fn a_driver_that_is_dropped_ends_the_connection_though_handles_know_it() {
+fn a_dropped_driver_ends_the_connection_though_handles_refer_to_it() {
     let mut world = World::new();
     let (connection, channel, thread) = open(&mut world);
     drop(thread);
@@ -182,7 +182,7 @@ fn a_driver_that_is_dropped_ends_the_connection_though_handles_know_it() {
 }
 
 #[test]
-fn a_request_that_the_network_does_not_take_is_the_threads_to_write() {
+fn a_request_that_the_network_does_not_take_is_written_by_the_thread() {
     let mut world = World::new();
     let (_connection, channel, mut thread) = open(&mut world);
     world.server.wire.stall_writes(true);
@@ -244,7 +244,7 @@ fn is_gathered(world: &mut World, channel: &Channel, thread: &mut Thread) -> boo
 }
 
 #[test]
-fn a_burst_with_pauses_is_known_by_its_pace() {
+fn a_burst_with_pauses_is_recognised_by_its_rate() {
     let mut world = World::new();
     let (_connection, channel, mut thread) = open(&mut world);
     assert!(!is_gathered(&mut world, &channel, &mut thread), "nothing was published yet");
@@ -259,7 +259,7 @@ fn a_burst_with_pauses_is_known_by_its_pace() {
 }
 
 #[test]
-fn messages_that_follow_each_other_one_by_one_are_no_burst() {
+fn a_steady_sequence_of_single_messages_is_no_burst() {
     let mut world = World::new();
     let (_connection, channel, mut thread) = open(&mut world);
     for _ in 0..4 {

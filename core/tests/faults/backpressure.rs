@@ -14,7 +14,7 @@ fn builder() -> Builder {
 }
 
 #[test]
-fn publishes_that_wait_take_no_more_than_the_high_water_mark() {
+fn waiting_publishes_buffer_no_more_than_the_high_water_mark() {
     let mut world = World::new();
     let (_connection, channel) = world.open_by(&builder());
     world.run(channel.queue("q").declare()).unwrap();
@@ -44,7 +44,7 @@ fn publishes_that_wait_take_no_more_than_the_high_water_mark() {
 }
 
 #[test]
-fn publishers_that_wait_go_on_in_their_order() {
+fn waiting_publishers_resume_in_order() {
     let mut world = World::with_capacity(1000);
     let (_connection, channel) = world.open_by(&builder());
     world.server.deaf = true;
@@ -63,7 +63,7 @@ fn publishers_that_wait_go_on_in_their_order() {
 }
 
 #[test]
-fn nobody_starves_while_others_publish_without_end() {
+fn no_publisher_starves_while_others_publish_continuously() {
     let mut world = World::with_capacity(1000);
     let (_connection, channel) = world.open_by(&builder());
     world.server.deaf = true;
@@ -89,7 +89,7 @@ fn nobody_starves_while_others_publish_without_end() {
 }
 
 #[test]
-fn a_publish_that_waits_ends_by_its_deadline_and_the_next_one_moves_up() {
+fn a_waiting_publish_times_out_and_the_next_one_moves_up() {
     let mut world = World::new();
     let (_connection, channel) = world.open_by(&builder());
     world.server.wire.stall_writes(true);
@@ -108,7 +108,7 @@ fn a_publish_that_waits_ends_by_its_deadline_and_the_next_one_moves_up() {
 }
 
 #[test]
-fn a_large_publish_that_fails_or_is_dropped_when_its_turn_comes_keeps_nobody_waiting() {
+fn a_large_publish_that_fails_or_is_dropped_at_its_turn_blocks_no_other() {
     for dropped in [false, true] {
         let mut world = World::new();
         let (_connection, channel) = world.open_by(&builder());
@@ -133,7 +133,7 @@ fn a_large_publish_that_fails_or_is_dropped_when_its_turn_comes_keeps_nobody_wai
 }
 
 #[test]
-fn acks_requests_and_closes_pass_while_publishing_is_blocked() {
+fn acks_requests_and_closes_are_sent_while_publishing_is_blocked() {
     let mut world = World::new();
     let (connection, channel) = world.open_by(&builder());
     let queue = world.run(channel.queue("q").declare()).unwrap();
@@ -186,7 +186,7 @@ fn blocked_publishers_sleep_until_they_are_unblocked() {
 }
 
 #[test]
-fn a_channel_whose_flow_is_stopped_waits_and_others_go_on() {
+fn a_channel_with_stopped_flow_waits_while_others_publish() {
     let mut world = World::new();
     let (connection, channel) = world.open_by(&builder());
     let other = world.run(connection.channel()).unwrap();
@@ -212,7 +212,7 @@ fn receiving() -> Builder {
 }
 
 #[test]
-fn a_flood_to_a_consumer_that_takes_nothing_stops_the_reading_and_all_comes_in_order_when_it_takes() {
+fn a_flooded_idle_consumer_stops_reading_and_later_gets_everything_in_order() {
     let mut world = World::with_capacity(4096);
     let (connection, channel) = world.open_by(&receiving());
     let queue = world.run(channel.queue("q").declare()).unwrap();
@@ -241,7 +241,7 @@ fn a_flood_to_a_consumer_that_takes_nothing_stops_the_reading_and_all_comes_in_o
 }
 
 #[test]
-fn a_request_gets_its_answer_from_behind_a_flood_up_to_eight_times_the_limit() {
+fn a_reply_is_read_from_behind_a_flood_of_up_to_eight_times_the_limit() {
     for (messages, answered) in [(100, true), (1000, false)] {
         let mut world = World::with_capacity(4096);
         let (_connection, channel) = world.open_by(&receiving());
@@ -260,7 +260,7 @@ fn a_request_gets_its_answer_from_behind_a_flood_up_to_eight_times_the_limit() {
 }
 
 #[test]
-fn a_consumer_that_takes_lets_a_request_go_on_though_another_consumer_still_holds_much() {
+fn taking_deliveries_unblocks_a_request_though_another_consumer_is_over_the_limit() {
     let mut world = World::with_capacity(4096);
     let (connection, first) = world.open_by(&Connection::builder().heartbeat(seconds(0)).receive_limit(20_000));
     let second = world.run(connection.channel()).unwrap();
@@ -292,7 +292,7 @@ fn a_consumer_that_takes_lets_a_request_go_on_though_another_consumer_still_hold
 }
 
 #[test]
-fn a_consumer_that_is_dropped_gives_its_room_back() {
+fn a_dropped_consumer_frees_its_share_of_the_receive_limit() {
     let mut world = World::with_capacity(4096);
     let (connection, channel) = world.open_by(&receiving());
     let queue = world.run(channel.queue("q").declare()).unwrap();
@@ -314,7 +314,7 @@ fn a_consumer_that_is_dropped_gives_its_room_back() {
 }
 
 #[test]
-fn a_prefetch_bounds_what_is_under_way() {
+fn a_prefetch_bounds_the_unacknowledged_deliveries() {
     let mut world = World::new();
     let (_connection, channel) = world.open_by(&receiving());
     let queue = world.run(channel.queue("q").declare()).unwrap();

@@ -7,7 +7,7 @@ use hopmq_proto::method::{basic, connection};
 use crate::common::{World, fault, seconds};
 
 #[test]
-fn a_graceful_close_flushes_all_awaits_the_confirms_and_then_says_goodbye() {
+fn a_graceful_close_flushes_awaits_confirms_then_closes() {
     let mut world = World::with_capacity(1000);
     let (connection, channel) = world.open();
     world.run(channel.queue("q").declare()).unwrap();
@@ -33,7 +33,7 @@ fn a_graceful_close_flushes_all_awaits_the_confirms_and_then_says_goodbye() {
 }
 
 #[test]
-fn acks_still_go_out_while_a_close_awaits_confirms() {
+fn acks_are_sent_while_a_close_awaits_confirms() {
     let mut world = World::new();
     let (connection, channel) = world.open();
     let queue = world.run(channel.queue("q").declare()).unwrap();
@@ -58,7 +58,7 @@ fn acks_still_go_out_while_a_close_awaits_confirms() {
 }
 
 #[test]
-fn closing_again_waits_for_the_same() {
+fn a_second_close_waits_for_the_first() {
     let mut world = World::new();
     let connection = world.connect();
     let (first, second) = (connection.clone(), connection.clone());
@@ -87,7 +87,7 @@ fn a_close_works_while_the_broker_blocks_publishing() {
 }
 
 #[test]
-fn a_server_that_never_answers_the_close_is_left_after_a_moment() {
+fn a_server_that_never_answers_the_close_is_dropped_after_two_seconds() {
     let mut world = World::new();
     let connection = world.connect();
     world.server.holds = vec!["connection.close"];
@@ -99,7 +99,7 @@ fn a_server_that_never_answers_the_close_is_left_after_a_moment() {
 }
 
 #[test]
-fn a_slow_network_has_close_timeout_to_take_what_was_accepted() {
+fn a_slow_network_has_close_timeout_to_take_accepted_messages() {
     let mut world = World::with_capacity(100);
     let (connection, channel) = world.open_by(&Connection::builder().close_timeout(seconds(60)));
     world.server.deaf = true;
@@ -119,7 +119,7 @@ fn a_slow_network_has_close_timeout_to_take_what_was_accepted() {
 }
 
 #[test]
-fn a_close_that_can_not_flush_says_so() {
+fn a_close_that_cannot_flush_fails() {
     let mut world = World::with_capacity(100);
     let (connection, channel) = world.open();
     world.server.deaf = true;
@@ -150,7 +150,7 @@ fn dropping_the_last_handle_flushes_and_closes() {
 }
 
 #[test]
-fn a_close_is_answered_though_consumers_hold_all_that_they_may() {
+fn a_close_completes_though_consumers_are_at_the_receive_limit() {
     let mut world = World::new();
     let builder = Connection::builder().receive_limit(1000).heartbeat(seconds(0));
     let (connection, channel) = world.open_by(&builder);
@@ -167,7 +167,7 @@ fn a_close_is_answered_though_consumers_hold_all_that_they_may() {
 }
 
 #[test]
-fn a_channel_close_that_crosses_the_servers_close_ends_well() {
+fn a_channel_close_that_crosses_the_servers_close_succeeds() {
     let mut world = World::new();
     let (connection, channel) = world.open();
     let declared = channel.queue("q").declare();
@@ -184,7 +184,7 @@ fn a_channel_close_that_crosses_the_servers_close_ends_well() {
 }
 
 #[test]
-fn a_channel_that_the_broker_closes_ends_what_is_on_it_and_nothing_else() {
+fn a_channel_closed_by_the_broker_ends_only_what_uses_it() {
     let mut world = World::new();
     let (connection, channel) = world.open();
     let other = world.run(connection.channel()).unwrap();
@@ -207,7 +207,7 @@ fn a_channel_that_the_broker_closes_ends_what_is_on_it_and_nothing_else() {
 }
 
 #[test]
-fn a_consumer_that_the_broker_cancels_yields_what_came_then_says_so_and_ends() {
+fn a_consumer_cancelled_by_the_broker_yields_its_backlog_then_an_error() {
     let mut world = World::new();
     let (_connection, channel) = world.open();
     let queue = world.run(channel.queue("q").declare()).unwrap();
@@ -227,7 +227,7 @@ fn a_consumer_that_the_broker_cancels_yields_what_came_then_says_so_and_ends() {
 }
 
 #[test]
-fn stale_handles_of_a_reused_number_keep_their_own_reason() {
+fn stale_handles_of_a_reused_channel_number_keep_their_own_error() {
     let mut world = World::new();
     let connection = world.connect();
     let mut stale = Vec::new();
@@ -255,7 +255,7 @@ fn stale_handles_of_a_reused_number_keep_their_own_reason() {
 }
 
 #[test]
-fn channel_numbers_run_out_and_come_back() {
+fn channel_numbers_run_out_and_are_reused() {
     let mut world = World::new();
     let connection = world.connect_by(&Connection::builder().channel_max(3)).unwrap();
     let mut channels: Vec<_> = (0..3).map(|_| world.run(connection.channel()).unwrap()).collect();

@@ -38,7 +38,7 @@ fn outcomes(confirms: &mut [Option<Confirm>], known: &mut String) -> String {
 }
 
 #[test]
-fn multiple_single_negative_and_out_of_order() {
+fn acks_and_nacks_may_be_multiple_and_out_of_order() {
     let mut world = World::new();
     let (connection, _channel, mut confirms) = publishes(&mut world, 10);
     let mut known = String::new();
@@ -63,7 +63,7 @@ fn multiple_single_negative_and_out_of_order() {
 }
 
 #[test]
-fn a_confirm_of_what_was_never_published_is_a_violation() {
+fn a_confirm_of_an_unpublished_message_is_a_violation() {
     let mut world = World::new();
     let (connection, _channel, _confirms) = publishes(&mut world, 3);
     world.server.answer(1, &basic::Ack { delivery_tag: 4, multiple: false });
@@ -71,7 +71,7 @@ fn a_confirm_of_what_was_never_published_is_a_violation() {
 }
 
 #[test]
-fn a_channel_that_is_closed_leaves_those_confirmed_and_ends_the_rest_with_its_reason() {
+fn a_closed_channel_fails_the_publishes_that_are_still_unconfirmed() {
     let mut world = World::new();
     let (_connection, channel, mut confirms) = publishes(&mut world, 6);
     let mut late = confirms.pop().flatten().unwrap();
@@ -88,7 +88,7 @@ fn a_channel_that_is_closed_leaves_those_confirmed_and_ends_the_rest_with_its_re
 }
 
 #[test]
-fn what_is_returned_is_the_error_of_its_own_confirm_though_an_ack_follows() {
+fn a_returned_message_fails_its_own_confirm_though_an_ack_follows() {
     let mut world = World::new();
     let (connection, channel) = world.open();
     world.run(channel.queue("q").declare()).unwrap();
@@ -105,7 +105,7 @@ fn what_is_returned_is_the_error_of_its_own_confirm_though_an_ack_follows() {
 }
 
 #[test]
-fn what_is_returned_without_a_confirm_comes_to_the_channels_returns() {
+fn a_message_returned_without_a_confirm_arrives_in_channel_returns() {
     let mut world = World::new();
     let (_connection, channel) = world.open();
     let mut returns = channel.returns();
@@ -124,7 +124,7 @@ fn what_is_returned_without_a_confirm_comes_to_the_channels_returns() {
 }
 
 #[test]
-fn confirm_mode_is_chosen_once_by_the_first_publish_that_asks_for_it() {
+fn confirm_mode_is_selected_once_by_the_first_confirmed_publish() {
     let mut world = World::new();
     let (connection, channel) = world.open();
     world.run(channel.publish("", "q", "unconfirmed").send()).unwrap();
@@ -137,7 +137,7 @@ fn confirm_mode_is_chosen_once_by_the_first_publish_that_asks_for_it() {
 }
 
 #[test]
-fn nothing_is_confirmed_in_a_transaction_however_often_it_is_tried() {
+fn a_transactional_channel_refuses_confirms() {
     let mut world = World::new();
     let (connection, channel) = world.open();
     world.run(channel.tx_select()).unwrap();
@@ -190,7 +190,7 @@ fn many_tasks_on_one_channel_each_get_their_own_outcome() {
 }
 
 #[test]
-fn a_message_that_can_not_be_encoded_is_refused_and_counts_for_nothing() {
+fn a_message_that_cannot_be_encoded_is_refused_and_not_counted() {
     let mut world = World::new();
     let (connection, channel) = world.open();
     let long = "x".repeat(256);

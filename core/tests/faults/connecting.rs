@@ -29,7 +29,7 @@ fn due(stage: Stage) -> &'static str {
 }
 
 #[test]
-fn a_server_that_stalls_at_any_stage_is_given_up_after_the_whole_time_and_the_error_names_the_stage() {
+fn a_server_that_stalls_at_any_stage_times_out_with_an_error_that_names_the_stage() {
     for stage in STAGES {
         let mut world = World::new();
         world.server.reactions.insert(stage, Reaction::Stall);
@@ -42,7 +42,7 @@ fn a_server_that_stalls_at_any_stage_is_given_up_after_the_whole_time_and_the_er
 }
 
 #[test]
-fn a_server_that_dribbles_a_byte_a_second_is_held_to_the_same_time() {
+fn a_server_that_sends_a_byte_a_second_times_out_as_well() {
     let mut world = World::new();
     world.server.silent = true;
     let transport = world.transport();
@@ -64,7 +64,7 @@ fn a_server_that_dribbles_a_byte_a_second_is_held_to_the_same_time() {
 }
 
 #[test]
-fn a_connection_cut_or_reset_at_any_stage_is_an_io_error_that_names_the_stage_and_guesses_why() {
+fn a_handshake_cut_at_any_stage_is_an_io_error_with_the_stage_and_a_likely_cause() {
     for (reaction, stage) in STAGES.into_iter().flat_map(|stage| [(Reaction::Cut, stage), (Reaction::Reset, stage)]) {
         let mut world = World::new();
         world.server.reactions.insert(stage, reaction.clone());
@@ -93,7 +93,7 @@ fn an_immediate_end_of_the_stream_is_an_io_error() {
 }
 
 #[test]
-fn what_is_no_broker_is_told_by_its_first_bytes() {
+fn a_peer_that_is_no_broker_is_recognised_by_its_first_bytes() {
     for (bytes, word) in [
         (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], "HTTP"),
         (b"AMQP\x00\x00\x09\x00", "version 0-9"),
@@ -112,7 +112,7 @@ fn what_is_no_broker_is_told_by_its_first_bytes() {
 }
 
 #[test]
-fn a_connection_close_at_any_stage_is_an_error_with_its_code_and_text() {
+fn a_connection_close_at_any_handshake_stage_is_an_error_with_its_code_and_text() {
     for (code, kind) in [
         (403, ErrorKind::Authentication),
         (530, ErrorKind::ConnectionClosed),
@@ -131,7 +131,7 @@ fn a_connection_close_at_any_stage_is_an_error_with_its_code_and_text() {
 }
 
 #[test]
-fn a_server_that_offers_no_mechanism_of_ours_is_named_with_what_it_offers() {
+fn an_error_lists_the_mechanisms_of_a_server_that_offers_none_of_ours() {
     let mut world = World::new();
     world.server.configure(|config| config.mechanisms = "GSSAPI EXTERNAL".to_owned());
     let error = refused(&mut world);
@@ -140,7 +140,7 @@ fn a_server_that_offers_no_mechanism_of_ours_is_named_with_what_it_offers() {
 }
 
 #[test]
-fn a_credentials_provider_that_fails_ends_the_attempt_before_a_byte_is_sent() {
+fn a_failing_credentials_provider_ends_the_attempt_before_a_byte_is_sent() {
     let mut world = World::new();
     let failing = || async { Err(Error::new(ErrorKind::Authentication, "the vault is sealed")) };
     let error = world.connect_by(&Connection::builder().credentials_from(failing)).unwrap_err();
@@ -149,7 +149,7 @@ fn a_credentials_provider_that_fails_ends_the_attempt_before_a_byte_is_sent() {
 }
 
 #[test]
-fn a_credentials_provider_that_never_answers_counts_against_the_whole_time() {
+fn a_credentials_provider_that_never_returns_times_out() {
     let mut world = World::new();
     let error = world
         .connect_by(&Connection::builder().credentials_from(std::future::pending::<Result<Credentials>>))
@@ -160,7 +160,7 @@ fn a_credentials_provider_that_never_answers_counts_against_the_whole_time() {
 }
 
 #[test]
-fn a_credentials_provider_and_the_handshake_share_one_time() {
+fn a_credentials_provider_and_the_handshake_share_one_timeout() {
     let mut world = World::new();
     world.server.reactions.insert(Stage::Tune, Reaction::Stall);
     let time = world.time.clone();
@@ -177,7 +177,7 @@ fn a_credentials_provider_and_the_handshake_share_one_time() {
 }
 
 #[test]
-fn a_credentials_provider_is_asked_again_for_each_connection() {
+fn a_credentials_provider_is_called_for_each_connection() {
     let mut world = World::new();
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
@@ -210,7 +210,7 @@ impl Sasl for Riddles {
 }
 
 #[test]
-fn a_mechanism_of_the_users_own_answers_challenge_after_challenge() {
+fn a_custom_mechanism_answers_several_challenges() {
     let mut world = World::new();
     world.server.configure(|config| config.mechanisms = "PLAIN RIDDLES".to_owned());
     world.server.reactions.insert(Stage::Tune, Reaction::Challenge(vec![b"abc", b"", b"xyz"]));
@@ -221,7 +221,7 @@ fn a_mechanism_of_the_users_own_answers_challenge_after_challenge() {
 }
 
 #[test]
-fn a_challenge_that_the_mechanism_has_no_answer_to_is_an_authentication_error() {
+fn a_challenge_that_the_mechanism_cannot_answer_is_an_authentication_error() {
     let mut world = World::new();
     world.server.reactions.insert(Stage::Tune, Reaction::Challenge(vec![b"why?"]));
     let error = refused(&mut world);
@@ -230,7 +230,7 @@ fn a_challenge_that_the_mechanism_has_no_answer_to_is_an_authentication_error() 
 }
 
 #[test]
-fn a_frame_max_below_the_least_is_refused_with_a_code() {
+fn a_frame_max_below_the_minimum_is_refused_with_a_code() {
     let mut world = World::new();
     let tune = method::connection::Tune { channel_max: 0, frame_max: 1, heartbeat: 0 };
     world
@@ -243,7 +243,7 @@ fn a_frame_max_below_the_least_is_refused_with_a_code() {
 }
 
 #[test]
-fn a_server_without_limits_gets_ours() {
+fn a_server_without_limits_gets_the_clients_limits() {
     let mut world = World::new();
     world.server.configure(|config: &mut Config| {
         (config.channel_max, config.frame_max, config.heartbeat) = (0, 0, Some(seconds(0)));
@@ -257,7 +257,7 @@ fn a_server_without_limits_gets_ours() {
 }
 
 #[test]
-fn a_method_before_its_time_is_refused() {
+fn a_method_too_early_in_the_handshake_is_refused() {
     let mut world = World::new();
     let early = crate::common::frame(1, 0, &crate::common::payload(&method::connection::OpenOk {}));
     world.server.reactions.insert(Stage::Start, Reaction::Raw(early));
@@ -265,7 +265,7 @@ fn a_method_before_its_time_is_refused() {
 }
 
 #[test]
-fn a_handshake_that_is_dropped_at_any_stage_closes_the_transport() {
+fn a_handshake_dropped_at_any_stage_closes_the_transport() {
     for stage in STAGES {
         let mut world = World::new();
         world.server.reactions.insert(stage, Reaction::Stall);

@@ -64,7 +64,7 @@ fn start() -> (World, Connection, Channel) {
 }
 
 #[test]
-fn a_declare_is_made_all_the_same() {
+fn a_dropped_declare_is_still_carried_out() {
     for when in ALWAYS {
         let (mut world, _connection, channel) = start();
         drop_it(&mut world, channel.queue("dropped").declare(), when);
@@ -74,7 +74,7 @@ fn a_declare_is_made_all_the_same() {
 }
 
 #[test]
-fn a_purge_a_bind_and_a_prefetch_leave_nothing() {
+fn dropped_purge_bind_and_prefetch_requests_leave_nothing_behind() {
     for when in ALWAYS {
         let (mut world, _connection, channel) = start();
         drop_it(&mut world, channel.queue_purge("q"), when);
@@ -87,7 +87,7 @@ fn a_purge_a_bind_and_a_prefetch_leave_nothing() {
 }
 
 #[test]
-fn a_channel_that_opens_for_nobody_is_closed() {
+fn a_channel_whose_request_was_dropped_is_closed() {
     for when in ALWAYS {
         let (mut world, connection, channel) = start();
         drop_it(&mut world, connection.channel(), when);
@@ -98,7 +98,7 @@ fn a_channel_that_opens_for_nobody_is_closed() {
 }
 
 #[test]
-fn a_consumer_that_starts_for_nobody_is_cancelled() {
+fn a_consumer_whose_request_was_dropped_is_cancelled() {
     for when in ALWAYS {
         let (mut world, _connection, channel) = start();
         drop_it(&mut world, channel.consume("q").tag("c").start(), when);
@@ -109,7 +109,7 @@ fn a_consumer_that_starts_for_nobody_is_cancelled() {
 }
 
 #[test]
-fn a_message_that_is_fetched_for_nobody_goes_back() {
+fn a_message_whose_get_was_dropped_is_requeued() {
     for when in ALWAYS {
         let (mut world, _connection, channel) = start();
         drop_it(&mut world, channel.get("q"), when);
@@ -119,7 +119,7 @@ fn a_message_that_is_fetched_for_nobody_goes_back() {
 }
 
 #[test]
-fn a_cancel_is_made_all_the_same() {
+fn a_dropped_cancel_is_still_carried_out() {
     for when in ALWAYS {
         let (mut world, _connection, channel) = start();
         world.server.release();
@@ -137,7 +137,7 @@ fn a_cancel_is_made_all_the_same() {
 }
 
 #[test]
-fn the_future_of_the_next_delivery_loses_none() {
+fn dropping_the_future_of_the_next_delivery_loses_none() {
     let (mut world, _connection, channel) = start();
     world.server.release();
     let mut consumer = world.run(channel.consume("q").start()).unwrap();
@@ -154,7 +154,7 @@ fn the_future_of_the_next_delivery_loses_none() {
 }
 
 #[test]
-fn deliveries_that_nobody_took_go_back_with_their_consumer() {
+fn undelivered_messages_are_requeued_when_their_consumer_is_dropped() {
     let (mut world, _connection, channel) = start();
     world.server.release();
     let mut consumer = world.run(channel.consume("q").start()).unwrap();
@@ -167,7 +167,7 @@ fn deliveries_that_nobody_took_go_back_with_their_consumer() {
 }
 
 #[test]
-fn a_publish_is_sent_whole_or_not_at_all() {
+fn a_dropped_publish_is_sent_whole_or_not_at_all() {
     for when in ALWAYS {
         let (mut world, _connection, channel) = start();
         world.server.release();
@@ -184,7 +184,7 @@ fn a_publish_is_sent_whole_or_not_at_all() {
 }
 
 #[test]
-fn a_publish_that_may_go_on_and_is_dropped_gives_its_place_to_the_next() {
+fn a_publish_dropped_at_its_turn_lets_the_next_one_proceed() {
     let (mut world, _connection, channel) = start();
     world.server.release();
     world.server.flow(1, false);
@@ -201,7 +201,7 @@ fn a_publish_that_may_go_on_and_is_dropped_gives_its_place_to_the_next() {
 }
 
 #[test]
-fn a_confirm_that_nobody_awaits_is_still_sent_and_counted() {
+fn a_publish_whose_confirm_is_dropped_is_still_sent_and_counted() {
     for when in ALWAYS {
         let (mut world, connection, channel) = start();
         world.server.release();
@@ -230,7 +230,7 @@ fn a_confirm_that_nobody_awaits_is_still_sent_and_counted() {
 }
 
 #[test]
-fn a_close_goes_on_without_its_future() {
+fn a_dropped_close_is_still_carried_out() {
     for polled in [false, true] {
         let (mut world, connection, channel) = start();
         world.server.release();
@@ -247,7 +247,7 @@ fn a_close_goes_on_without_its_future() {
 }
 
 #[test]
-fn a_channel_close_goes_on_without_its_future() {
+fn a_dropped_channel_close_is_still_carried_out() {
     for when in ALWAYS {
         let (mut world, connection, channel) = start();
         let second = {
@@ -262,7 +262,7 @@ fn a_channel_close_goes_on_without_its_future() {
 }
 
 #[test]
-fn those_who_no_longer_wait_for_the_end_leave_nothing() {
+fn dropped_waits_for_the_end_leave_nothing_behind() {
     let (mut world, connection, _channel) = start();
     for _ in 0..3 {
         let mut closed = Box::pin(connection.closed());
@@ -275,7 +275,7 @@ fn those_who_no_longer_wait_for_the_end_leave_nothing() {
 }
 
 #[test]
-fn a_request_whose_channel_number_is_another_channels_by_now_harms_it_not() {
+fn a_stale_request_does_not_affect_the_channel_that_reuses_its_number() {
     let (mut world, connection, first) = start();
     world.server.release();
     // Answered, and not taken: a channel, a message and a consumer with deliveries.

@@ -99,7 +99,7 @@ impl Waiting {
 }
 
 #[test]
-fn an_end_of_the_stream_ends_everybody() {
+fn an_end_of_the_stream_fails_everything_that_waits() {
     let mut world = World::new();
     let waiting = everything_waits(&mut world);
     world.server.wire.cut();
@@ -107,7 +107,7 @@ fn an_end_of_the_stream_ends_everybody() {
 }
 
 #[test]
-fn a_reset_ends_everybody() {
+fn a_reset_fails_everything_that_waits() {
     let mut world = World::new();
     let waiting = everything_waits(&mut world);
     world.server.wire.reset();
@@ -115,7 +115,7 @@ fn a_reset_ends_everybody() {
 }
 
 #[test]
-fn a_write_error_ends_everybody() {
+fn a_write_error_fails_everything_that_waits() {
     let mut world = World::new();
     let waiting = everything_waits(&mut world);
     world.server.wire.fail_writes(io::ErrorKind::BrokenPipe);
@@ -126,7 +126,7 @@ fn a_write_error_ends_everybody() {
 }
 
 #[test]
-fn a_connection_close_ends_everybody_with_its_code() {
+fn a_connection_close_fails_everything_that_waits_with_its_code() {
     let mut world = World::new();
     let waiting = everything_waits(&mut world);
     world.server.refuse(320, "CONNECTION_FORCED - broker forced connection closure");
@@ -135,7 +135,7 @@ fn a_connection_close_ends_everybody_with_its_code() {
 }
 
 #[test]
-fn a_driver_that_is_dropped_ends_everybody() {
+fn a_dropped_driver_fails_everything_that_waits() {
     let mut world = World::new();
     let connection = world.connect();
     let channel = world.run(connection.channel()).unwrap();
@@ -156,7 +156,7 @@ fn a_driver_that_is_dropped_ends_everybody() {
 }
 
 #[test]
-fn the_brokers_last_words_count_for_more_than_the_write_error_that_follows_them() {
+fn the_brokers_close_takes_precedence_over_a_later_write_error() {
     let mut world = World::new();
     let (connection, channel) = world.open();
     world.server.wire.fail_writes(io::ErrorKind::BrokenPipe);
@@ -171,7 +171,7 @@ fn the_brokers_last_words_count_for_more_than_the_write_error_that_follows_them(
 }
 
 #[test]
-fn all_that_came_at_once_counts_before_the_end_that_follows_it() {
+fn everything_received_before_the_end_of_the_link_is_processed() {
     const MESSAGES: u64 = 30_000;
     let ack = |delivery_tag| frame(1, 1, &payload(&basic::Ack { delivery_tag, multiple: false }));
     let confirms: Vec<u8> = (1..=MESSAGES).flat_map(ack).collect();
@@ -200,7 +200,7 @@ fn all_that_came_at_once_counts_before_the_end_that_follows_it() {
 }
 
 #[test]
-fn a_half_open_link_is_given_up_after_two_heartbeat_intervals() {
+fn a_half_open_link_is_dropped_after_two_heartbeat_intervals() {
     let mut world = World::new();
     let waiting = everything_waits(&mut world);
     let silent_since = world.time.now();
@@ -213,7 +213,7 @@ fn a_half_open_link_is_given_up_after_two_heartbeat_intervals() {
 }
 
 #[test]
-fn a_half_open_link_that_takes_no_bytes_either_is_given_up_as_fast() {
+fn a_half_open_link_that_takes_no_bytes_is_dropped_as_fast() {
     let mut world = World::new();
     let waiting = everything_waits(&mut world);
     let silent_since = world.time.now();
@@ -224,7 +224,7 @@ fn a_half_open_link_that_takes_no_bytes_either_is_given_up_as_fast() {
 }
 
 #[test]
-fn heartbeats_flow_while_idle_and_keep_the_connection() {
+fn heartbeats_keep_an_idle_connection_open() {
     let mut world = World::new();
     let connection = world.connect_by(&builder()).unwrap();
     world.advance(seconds(600));
@@ -265,7 +265,7 @@ fn heartbeats_flow_while_publishing_is_blocked() {
 }
 
 #[test]
-fn a_socket_that_takes_nothing_is_given_up_after_write_timeout() {
+fn a_socket_that_takes_no_bytes_is_dropped_after_write_timeout() {
     let mut world = World::new();
     let builder = builder().heartbeat(seconds(0)).write_timeout(seconds(15));
     let (connection, channel) = world.open_by(&builder);
@@ -281,7 +281,7 @@ fn a_socket_that_takes_nothing_is_given_up_after_write_timeout() {
 }
 
 #[test]
-fn a_broker_that_blocks_publishing_may_stall_the_socket_and_has_the_whole_time_again_afterwards() {
+fn write_timeout_is_suspended_while_the_broker_blocks_publishing() {
     let mut world = World::new();
     let builder = builder().heartbeat(seconds(0)).write_timeout(seconds(15));
     let (connection, channel) = world.open_by(&builder);
@@ -298,7 +298,7 @@ fn a_broker_that_blocks_publishing_may_stall_the_socket_and_has_the_whole_time_a
 }
 
 #[test]
-fn a_message_that_is_cut_anywhere_is_never_delivered_in_part() {
+fn a_message_cut_at_any_byte_is_never_delivered_in_part() {
     let mut bytes = frame(1, 1, &payload(&basic::Deliver { consumer_tag: "c", delivery_tag: 1, ..Default::default() }));
     bytes.extend(frame(2, 1, &header(10)));
     bytes.extend(frame(3, 1, b"01234"));
@@ -322,7 +322,7 @@ fn a_message_that_is_cut_anywhere_is_never_delivered_in_part() {
 }
 
 #[test]
-fn what_came_before_the_end_counts() {
+fn deliveries_received_before_the_end_are_delivered() {
     let mut world = World::new();
     let (_connection, channel) = world.open();
     world.run(channel.queue("q").declare()).unwrap();

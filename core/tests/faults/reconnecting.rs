@@ -27,7 +27,7 @@ fn names(events: &[Event]) -> Vec<&'static str> {
 }
 
 #[test]
-fn a_cut_link_comes_back_and_says_so() {
+fn a_cut_link_is_replaced_and_reported_by_events() {
     let mut world = World::new();
     let (connection, channel) = world.open_lasting(&builder());
     let events = world.start(connection.events().collect::<Vec<_>>());
@@ -45,7 +45,7 @@ fn a_cut_link_comes_back_and_says_so() {
 }
 
 #[test]
-fn a_link_that_breaks_in_every_way_comes_back() {
+fn a_link_that_fails_in_any_way_is_replaced() {
     type Break = fn(&mut World);
     let breaks: [(&str, Break); 6] = [
         ("cut", |world| world.server.wire.cut()),
@@ -69,7 +69,7 @@ fn a_link_that_breaks_in_every_way_comes_back() {
 }
 
 #[test]
-fn delays_grow_are_random_and_repeat_by_their_seed() {
+fn delays_grow_are_random_and_repeat_with_their_seed() {
     let run = |seed| {
         let mut world = World::new();
         let recovery = Recovery::new().delays(seconds(1), seconds(30)).seed(seed);
@@ -90,7 +90,7 @@ fn delays_grow_are_random_and_repeat_by_their_seed() {
 }
 
 #[test]
-fn a_broker_that_drops_us_at_once_is_not_tried_ever_faster() {
+fn reconnects_slow_down_when_the_broker_drops_each_link_at_once() {
     let mut world = World::new();
     let connection = world.connect_lasting(&builder()).unwrap();
     for _ in 0..50 {
@@ -148,7 +148,7 @@ fn a_link_that_worked_is_replaced_at_once() {
 }
 
 #[test]
-fn links_that_live_just_long_enough_are_not_replaced_ever_faster() {
+fn reconnects_slow_down_when_each_link_lives_only_a_second() {
     let mut world = World::new();
     let connection = world.connect_lasting(&builder()).unwrap();
     let waits: Vec<Duration> = (0..50).map(|_| cut_after(&mut world, &connection, seconds(1))).collect();
@@ -162,7 +162,7 @@ fn links_that_live_just_long_enough_are_not_replaced_ever_faster() {
 }
 
 #[test]
-fn a_link_that_is_lost_while_all_is_restored_has_not_worked() {
+fn a_link_lost_during_the_replay_does_not_count_as_working() {
     let mut world = World::new();
     let (connection, channel) = world.open_lasting(&builder());
     world.run(channel.queue("q").declare()).unwrap();
@@ -186,7 +186,7 @@ fn a_link_that_is_lost_while_all_is_restored_has_not_worked() {
 }
 
 #[test]
-fn attempts_and_time_are_limited_where_asked_for() {
+fn attempts_and_time_are_limited_on_request() {
     let limited = [
         (Recovery::new().attempts(3), "3 attempts to connect again failed"),
         (Recovery::new().total_time(seconds(20)), "there was no way to connect again within 20s"),
@@ -210,7 +210,7 @@ fn attempts_and_time_are_limited_where_asked_for() {
 }
 
 #[test]
-fn a_broker_that_refuses_us_ends_the_attempts() {
+fn repeated_refusals_end_the_attempts() {
     let refusals = [
         (403, "ACCESS_REFUSED - login was refused", 4),
         (530, "NOT_ALLOWED - vhost shop not found", 4),
@@ -238,7 +238,7 @@ fn a_broker_that_refuses_us_ends_the_attempts() {
 }
 
 #[test]
-fn refusals_count_until_the_broker_lets_us_in() {
+fn refusals_are_counted_until_a_login_succeeds() {
     let mut world = World::new();
     let recovery = Recovery::new().delays(seconds(1), seconds(1)).refusals(2).seed(1);
     let connection = world.connect_lasting(&builder().recovery(recovery)).unwrap();
@@ -289,7 +289,7 @@ fn close_ends_a_handshake_that_hangs() {
 }
 
 #[test]
-fn hosts_that_hang_are_left_after_the_timeout() {
+fn hosts_that_hang_are_skipped_after_the_timeout() {
     let mut world = World::new();
     let connection = world.connect_lasting(&builder().connect_timeout(seconds(7))).unwrap();
     world.net.fail([Failure::Silence]);
@@ -301,7 +301,7 @@ fn hosts_that_hang_are_left_after_the_timeout() {
 }
 
 #[test]
-fn credentials_are_asked_for_again() {
+fn credentials_are_requested_for_each_attempt() {
     let mut world = World::new();
     let count = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let asked = std::sync::Arc::clone(&count);
@@ -318,7 +318,7 @@ fn credentials_are_asked_for_again() {
 }
 
 #[test]
-fn the_first_link_waits_for_the_broker_where_asked_to() {
+fn the_first_connect_waits_for_the_broker_on_request() {
     let mut world = World::new();
     world.net.fail(vec![Failure::Refused; 5]);
     let connection = world.connect_lasting(&builder().wait_for_broker(seconds(60))).unwrap();
@@ -334,7 +334,7 @@ fn the_first_link_waits_for_the_broker_where_asked_to() {
 }
 
 #[test]
-fn recovery_that_is_off_ends_the_connection() {
+fn a_lost_link_ends_the_connection_with_recovery_off() {
     let mut world = World::new();
     let connection = world.connect_lasting(&builder().recovery(Recovery::off())).unwrap();
     world.server.wire.cut();
@@ -343,7 +343,7 @@ fn recovery_that_is_off_ends_the_connection() {
 }
 
 #[test]
-fn publishing_without_a_link_waits_or_fails_as_chosen() {
+fn publishing_without_a_link_waits_or_fails_as_configured() {
     let mut world = World::new();
     let (_connection, channel) = world.open_lasting(&builder().request_timeout(seconds(5)));
     world.run(channel.queue("q").declare()).unwrap();

@@ -17,7 +17,7 @@ fn bodies(world: &mut World, channel: &hopmq::Channel, queue: &str) -> Vec<Strin
 }
 
 #[test]
-fn what_was_not_confirmed_is_published_again_in_order_and_before_all_else() {
+fn unconfirmed_messages_are_republished_in_order_and_before_later_ones() {
     let mut world = World::new();
     let (connection, channel) = world.open_lasting(&builder(Recovery::new()));
     let mut confirms: Vec<Option<Confirm>> = Vec::new();
@@ -63,7 +63,7 @@ fn what_was_not_confirmed_is_published_again_in_order_and_before_all_else() {
 }
 
 #[test]
-fn a_second_outage_publishes_the_rest_once_more() {
+fn a_second_outage_republishes_what_is_still_unconfirmed() {
     let mut world = World::new();
     let (_connection, channel) = world.open_lasting(&builder(Recovery::new()));
     world.run(channel.queue("q").declare()).unwrap();
@@ -89,7 +89,7 @@ fn a_second_outage_publishes_the_rest_once_more() {
 }
 
 #[test]
-fn what_is_published_again_is_marked_where_asked_for() {
+fn republished_messages_are_marked_on_request() {
     let mut world = World::new();
     let (_connection, channel) = world.open_lasting(&builder(Recovery::new().mark_republished("x-again")));
     world.run(channel.queue("q").declare()).unwrap();
@@ -109,7 +109,7 @@ fn what_is_published_again_is_marked_where_asked_for() {
 }
 
 #[test]
-fn each_message_has_a_name_of_its_own_and_keeps_it_where_asked_for() {
+fn message_ids_are_unique_and_kept_when_republished_on_request() {
     let mut world = World::new();
     let (_connection, channel) = world.open_lasting(&builder(Recovery::new().message_ids()));
     world.run(channel.queue("q").declare()).unwrap();
@@ -140,7 +140,7 @@ fn each_message_has_a_name_of_its_own_and_keeps_it_where_asked_for() {
 }
 
 #[test]
-fn messages_have_no_names_unless_asked_for() {
+fn messages_get_no_id_by_default() {
     let mut world = World::new();
     let (_connection, channel) = world.open_lasting(&builder(Recovery::new()));
     world.run(channel.queue("q").declare()).unwrap();
@@ -150,7 +150,7 @@ fn messages_have_no_names_unless_asked_for() {
 }
 
 #[test]
-fn confirms_fail_where_that_was_chosen() {
+fn unconfirmed_messages_fail_when_so_configured() {
     let mut world = World::new();
     let (_connection, channel) = world.open_lasting(&builder(Recovery::new().unconfirmed(Unconfirmed::Fail)));
     world.run(channel.queue("q").declare()).unwrap();
@@ -165,7 +165,7 @@ fn confirms_fail_where_that_was_chosen() {
 }
 
 #[test]
-fn what_is_kept_has_a_bound() {
+fn messages_kept_for_republishing_are_bounded() {
     let mut world = World::new();
     let recovery = Recovery::new().republish_limit(10_000);
     let (_connection, channel) = world.open_lasting(&builder(recovery).request_timeout(seconds(3)));
@@ -187,7 +187,7 @@ fn what_is_kept_has_a_bound() {
 }
 
 #[test]
-fn what_the_broker_closes_the_connection_for_is_not_sent_again() {
+fn a_request_that_the_broker_closes_the_connection_for_is_not_sent_again() {
     let mut world = World::new();
     let (connection, channel) = world.open_lasting(&builder(Recovery::new()));
     let other = world.run(connection.channel()).unwrap();

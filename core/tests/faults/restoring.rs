@@ -25,7 +25,7 @@ async fn next(consumer: &mut Consumer) -> (String, bool, bool) {
 }
 
 #[test]
-fn topology_is_declared_in_order_and_what_was_deleted_is_not() {
+fn topology_is_restored_in_order_without_what_was_deleted() {
     let mut world = World::new();
     let (connection, channel) = world.open_lasting(&builder());
     world.run(channel.queue("orders").durable().declare()).unwrap();
@@ -64,7 +64,7 @@ fn topology_is_declared_in_order_and_what_was_deleted_is_not() {
 }
 
 #[test]
-fn what_is_deleted_by_the_broker_itself_is_forgotten() {
+fn auto_deleted_entities_are_not_restored() {
     let mut world = World::new();
     let (_connection, channel) = world.open_lasting(&builder());
     world.run(channel.exchange("temporary").auto_delete().declare()).unwrap();
@@ -77,7 +77,7 @@ fn what_is_deleted_by_the_broker_itself_is_forgotten() {
 }
 
 #[test]
-fn a_queue_that_the_broker_named_is_followed_by_everybody() {
+fn handles_bindings_and_consumers_follow_a_renamed_queue() {
     let mut world = World::new();
     let (_connection, channel) = world.open_lasting(&builder());
     let queue = world.run(channel.queue("").exclusive().declare()).unwrap();
@@ -120,7 +120,7 @@ fn a_queue_that_the_broker_named_is_followed_by_everybody() {
 }
 
 #[test]
-fn a_consumer_goes_on_in_the_same_stream() {
+fn a_consumer_continues_in_the_same_stream() {
     let mut world = World::new();
     let (_connection, channel) = world.open_lasting(&builder());
     let queue = world.run(channel.queue("q").declare()).unwrap();
@@ -175,7 +175,7 @@ fn channels_keep_their_numbers_and_modes() {
 }
 
 #[test]
-fn requests_under_way_are_made_again_or_end() {
+fn requests_in_flight_are_repeated_or_fail() {
     let mut world = World::new();
     let (connection, channel) = world.open_lasting(&builder());
     world.run(channel.queue("q").declare()).unwrap();
@@ -214,7 +214,7 @@ fn requests_under_way_are_made_again_or_end() {
 }
 
 #[test]
-fn what_is_cancelled_or_closed_without_a_link_does_not_come_back() {
+fn what_is_cancelled_or_closed_without_a_link_is_not_restored() {
     let mut world = World::new();
     let (connection, channel) = world.open_lasting(&builder());
     world.run(channel.queue("q").declare()).unwrap();
@@ -236,7 +236,7 @@ fn what_is_cancelled_or_closed_without_a_link_does_not_come_back() {
 }
 
 #[test]
-fn a_queue_that_is_gone_ends_its_consumer_and_nothing_else() {
+fn a_missing_queue_ends_only_its_consumer() {
     for (policy, waits) in [(OnFailure::Skip, 1), (OnFailure::Retry { attempts: 5, delay: seconds(2) }, 9)] {
         let mut world = World::new();
         let (connection, channel) = world.open_lasting(&builder().recovery(Recovery::new().on_failure(policy)));
@@ -260,7 +260,7 @@ fn a_queue_that_is_gone_ends_its_consumer_and_nothing_else() {
 }
 
 #[test]
-fn a_queue_that_comes_back_later_gets_its_consumer() {
+fn a_queue_that_reappears_later_gets_its_consumer_back() {
     let mut world = World::new();
     let (_connection, channel) = world.open_lasting(&builder());
     world.server.broker.make_queue("theirs");
@@ -275,7 +275,7 @@ fn a_queue_that_comes_back_later_gets_its_consumer() {
 }
 
 #[test]
-fn what_is_refused_costs_no_channel() {
+fn a_refused_declaration_costs_no_channel() {
     let mut world = World::new();
     let (connection, channel) = world.open_lasting(&builder());
     world.run(channel.queue("a").declare()).unwrap();
@@ -295,7 +295,7 @@ fn what_is_refused_costs_no_channel() {
 }
 
 #[test]
-fn a_locked_queue_is_waited_for() {
+fn a_locked_exclusive_queue_is_retried() {
     let mut world = World::new();
     let (_connection, channel) = world.open_lasting(&builder());
     world.run(channel.queue("mine").exclusive().declare()).unwrap();
@@ -311,7 +311,7 @@ fn a_locked_queue_is_waited_for() {
 }
 
 #[test]
-fn failing_ends_the_connection_where_that_was_chosen() {
+fn a_failed_restore_ends_the_connection_when_so_configured() {
     let mut world = World::new();
     let (connection, channel) = world.open_lasting(&builder().recovery(Recovery::new().on_failure(OnFailure::Fail)));
     world.run(channel.queue("b").declare()).unwrap();
@@ -323,7 +323,7 @@ fn failing_ends_the_connection_where_that_was_chosen() {
 }
 
 #[test]
-fn the_filter_leaves_alone() {
+fn the_filter_excludes_entities_from_the_replay() {
     use hopmq::Entity;
     let mut world = World::new();
     let wanted = |entity: &Entity<'_>| !matches!(entity, Entity::Queue { name } if name.starts_with("tmp"));
@@ -336,7 +336,7 @@ fn the_filter_leaves_alone() {
 }
 
 #[test]
-fn a_link_that_breaks_at_any_point_of_the_replay_is_made_anew() {
+fn a_link_lost_at_any_point_of_the_replay_is_replaced() {
     for cut_after in 0..60 {
         let mut world = World::new();
         let (connection, channel) = world.open_lasting(&builder());
@@ -359,7 +359,7 @@ fn a_link_that_breaks_at_any_point_of_the_replay_is_made_anew() {
 }
 
 #[test]
-fn a_broker_that_does_not_answer_the_replay_is_left() {
+fn a_broker_that_does_not_answer_the_replay_is_dropped() {
     for held in ["queue.declare", "basic.consume", "channel.open"] {
         let mut world = World::new();
         let (_connection, channel) = world.open_lasting(&builder());

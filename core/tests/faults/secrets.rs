@@ -61,7 +61,7 @@ fn shows_a_secret(text: &str) -> bool {
 }
 
 #[test]
-fn the_test_knows_a_secret_when_it_sees_one() {
+fn the_check_for_secrets_recognises_one() {
     assert!(shows_a_secret(&format!("{:?}", PASSWORD.as_bytes())) && shows_a_secret(PASSWORD));
 }
 
@@ -106,7 +106,7 @@ fn no_trace_error_or_debug_output_shows_a_password() {
 }
 
 #[test]
-fn credentials_that_expire_are_renewed_over_the_open_connection_and_the_renewal_is_not_traced() {
+fn expiring_credentials_are_renewed_on_the_open_connection_and_not_traced() {
     let listener = Listener::default();
     tracing::subscriber::with_default(listener.clone(), || {
         let mut world = World::new();

@@ -268,11 +268,11 @@ fn with_seeds(scenario: fn(u64)) {
 }
 
 #[test]
-fn whatever_users_do_and_drop_all_of_it_ends_and_nothing_is_left() {
+fn random_calls_and_drops_all_end_and_leave_nothing_behind() {
     with_seeds(conversation);
 }
 
 #[test]
-fn whatever_breaks_under_users_who_do_and_drop_all_of_it_ends_with_one_reason() {
+fn random_calls_and_drops_end_with_one_reason_when_the_link_breaks() {
     with_seeds(disaster);
 }

@@ -10,7 +10,7 @@ fn builder() -> Builder {
 }
 
 #[test]
-fn shutdown_finishes_what_is_in_hand_and_gives_back_the_rest() {
+fn shutdown_waits_for_deliveries_in_progress_and_requeues_the_rest() {
     let mut world = World::new();
     let (connection, channel) = world.open_lasting(&builder());
     let queue = world.run(channel.queue("q").declare()).unwrap();
@@ -39,7 +39,7 @@ fn shutdown_finishes_what_is_in_hand_and_gives_back_the_rest() {
 }
 
 #[test]
-fn shutdown_does_not_wait_for_a_consumer_that_nobody_polls() {
+fn shutdown_does_not_wait_for_an_unpolled_consumer() {
     let mut world = World::new();
     let (connection, channel) = world.open_lasting(&builder());
     let queue = world.run(channel.queue("q").declare()).unwrap();
@@ -64,7 +64,7 @@ fn shutdown_does_not_wait_for_a_consumer_that_nobody_polls() {
 }
 
 #[test]
-fn shutdown_says_what_it_left_undone() {
+fn shutdown_reports_what_it_left_unfinished() {
     let mut world = World::new();
     let (connection, channel) = world.open_lasting(&builder());
     let queue = world.run(channel.queue("q").declare()).unwrap();
@@ -95,7 +95,7 @@ fn shutdown_without_a_link_ends_at_once() {
 }
 
 #[test]
-fn a_channel_that_the_broker_closed_is_opened_again_as_it_was() {
+fn a_channel_closed_by_the_broker_is_reopened_with_its_settings() {
     let mut world = World::new();
     let (connection, channel) = world.open_lasting(&builder());
     let other = world.run(connection.channel()).unwrap();
@@ -126,7 +126,7 @@ fn a_channel_that_the_broker_closed_is_opened_again_as_it_was() {
 }
 
 #[test]
-fn a_pool_lends_channels_and_leaves_out_those_that_ended() {
+fn a_pool_reuses_open_channels_and_drops_closed_ones() {
     let mut world = World::new();
     let connection = world.connect_lasting(&builder()).unwrap();
     let pool = Pool::new([connection.clone()], 2);
@@ -153,7 +153,7 @@ fn a_pool_lends_channels_and_leaves_out_those_that_ended() {
 }
 
 #[test]
-fn a_publisher_is_cloned_and_lives_on() {
+fn a_cloned_publisher_outlives_its_channel_handle_and_its_link() {
     let mut world = World::new();
     let (_connection, channel) = world.open_lasting(&builder());
     world.run(channel.queue("q").declare()).unwrap();

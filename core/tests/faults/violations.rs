@@ -52,7 +52,7 @@ fn lies() -> Vec<(&'static str, Vec<u8>, u16)> {
 }
 
 #[test]
-fn a_violation_is_answered_with_its_code_and_ends_everybody() {
+fn a_violation_is_answered_with_its_code_and_fails_everything_that_waits() {
     for (name, bytes, code) in lies() {
         for slice in [usize::MAX, 1] {
             let mut world = World::new();
@@ -77,7 +77,7 @@ fn a_violation_is_answered_with_its_code_and_ends_everybody() {
 }
 
 #[test]
-fn what_came_before_a_violation_in_the_same_bytes_counts() {
+fn frames_received_before_a_violation_are_processed() {
     let mut world = World::new();
     let (_connection, channel) = world.open();
     world.server.broker.confirms_by_hand = true;
@@ -92,7 +92,7 @@ fn what_came_before_a_violation_in_the_same_bytes_counts() {
 }
 
 #[test]
-fn a_delivery_to_an_unknown_consumer_goes_back_to_its_queue_and_is_counted() {
+fn a_delivery_to_an_unknown_consumer_is_requeued_and_counted() {
     let mut world = World::new();
     let (connection, channel) = world.open();
     world.server.holds = vec!["basic.reject"];
@@ -104,7 +104,7 @@ fn a_delivery_to_an_unknown_consumer_goes_back_to_its_queue_and_is_counted() {
 }
 
 #[test]
-fn a_violation_while_the_socket_is_full_still_ends_everybody_in_time() {
+fn a_violation_while_the_socket_is_full_still_ends_the_connection_in_time() {
     let mut world = World::new();
     let (connection, _channel) = world.open_by(&Connection::builder().heartbeat(seconds(0)));
     world.server.wire.stall_writes(true);

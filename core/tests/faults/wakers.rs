@@ -85,7 +85,7 @@ fn drop_what_keeps_its_task<F: Future + Unpin + Send + 'static>(
 }
 
 #[test]
-fn a_waker_that_drops_its_task_and_handles_when_it_is_dropped_does_no_harm() {
+fn dropping_a_waker_that_owns_its_task_and_handles_does_no_harm() {
     let mut world = World::new();
     let (connection, channel) = world.open();
     world.run(channel.queue("q").declare()).unwrap();
@@ -112,7 +112,7 @@ fn a_waker_that_drops_its_task_and_handles_when_it_is_dropped_does_no_harm() {
 }
 
 #[test]
-fn a_task_that_only_its_waker_keeps_is_dropped_with_the_connection() {
+fn a_task_owned_only_by_its_waker_is_dropped_with_the_connection() {
     let mut world = World::new();
     let (connection, channel) = world.open();
     world.server.holds = vec!["queue.declare"];
@@ -166,7 +166,7 @@ fn only_the_last_is_woken<F: Future>(world: &mut World, future: F, happen: impl 
 }
 
 #[test]
-fn a_waker_that_is_replaced_is_dropped_and_the_new_one_is_woken() {
+fn a_replaced_waker_is_dropped_and_the_new_one_is_woken() {
     let mut world = World::new();
     let (connection, channel) = world.open();
     world.run(channel.queue("q").declare()).unwrap();
@@ -196,7 +196,7 @@ fn a_waker_that_is_replaced_is_dropped_and_the_new_one_is_woken() {
 }
 
 #[test]
-fn everybody_who_awaits_the_end_is_woken() {
+fn all_tasks_that_await_the_end_are_woken() {
     let mut world = World::new();
     let connection = world.connect();
     let started: Vec<_> = (0..5)
@@ -214,7 +214,7 @@ fn everybody_who_awaits_the_end_is_woken() {
 }
 
 #[test]
-fn a_driver_that_is_polled_with_a_new_waker_each_time_neither_spins_nor_sleeps_through() {
+fn a_driver_polled_with_new_wakers_neither_spins_nor_misses_a_wake() {
     let mut world = World::new();
     let (connection, driver) = world.handshake(&Connection::builder()).unwrap();
     let mut driver = pin!(driver);
@@ -250,7 +250,7 @@ impl Wake for Does {
 }
 
 #[test]
-fn what_is_begun_between_the_brokers_last_word_and_the_outage_waits_for_the_next_link() {
+fn calls_made_between_the_brokers_close_and_the_outage_wait_for_the_next_link() {
     let mut world = World::new();
     let (_connection, channel) = world.open_lasting(&Connection::builder().recovery(Recovery::new().seed(1)));
     world.run(channel.queue("q").declare()).unwrap();
