@@ -1,4 +1,4 @@
-//! Closing: in order, twice, in a hurry, and against a server that does not answer.
+//! Closing: gracefully, twice, without waiting, and against a server that does not answer.
 
 use futures_lite::StreamExt;
 use hopmq::{Connection, ErrorKind};
@@ -19,7 +19,7 @@ fn a_graceful_close_flushes_awaits_confirms_then_closes() {
     let other = connection.clone();
     let closing = world.start(async move { other.close().await });
     assert_eq!(world.server.count("1 basic.publish"), 51);
-    assert_eq!(world.server.count("0 connection.close"), 0, "a confirm is due");
+    assert_eq!(world.server.count("0 connection.close"), 0, "a confirm is outstanding");
     assert_eq!(world.run(connection.channel()).unwrap_err().kind(), ErrorKind::Closed);
     assert_eq!(world.run(channel.queue("r").declare()).unwrap_err().kind(), ErrorKind::Closed);
     assert_eq!(world.run(channel.publish("", "q", "no").send()).unwrap_err().kind(), ErrorKind::Closed);
@@ -29,7 +29,7 @@ fn a_graceful_close_flushes_awaits_confirms_then_closes() {
     world.run(confirm).unwrap();
     assert_eq!(world.server.seen().last(), Some(&"0 connection.close 200"));
     assert_eq!(world.server.broker.ready("q"), 51);
-    assert!(world.server.complaint.is_none());
+    assert!(world.server.violation.is_none());
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn dropping_the_last_handle_flushes_and_closes() {
     }
     drop(connection);
     world.settle();
-    assert_eq!(world.server.count("0 connection.close"), 0, "the channel keeps it");
+    assert_eq!(world.server.count("0 connection.close"), 0, "the channel keeps the connection");
     drop(channel);
     world.settle();
     assert_eq!(world.server.broker.ready("q"), 20);
@@ -162,7 +162,7 @@ fn a_close_completes_though_consumers_are_at_the_receive_limit() {
     world.settle();
     let start = world.time.now();
     world.run(connection.close()).unwrap();
-    assert_eq!(world.time.now(), start, "the answer lay behind the deliveries");
+    assert_eq!(world.time.now(), start, "the reply lay behind the deliveries");
     drop(consumer);
 }
 
@@ -172,7 +172,7 @@ fn a_channel_close_that_crosses_the_servers_close_succeeds() {
     let (connection, channel) = world.open();
     let declared = channel.queue("q").declare();
     world.server.refuse_channel(1, 404, "NOT_FOUND");
-    // The server's close is under way when ours is sent.
+    // The server's close is in flight when ours is sent.
     let closing = channel.close();
     world.run(closing).unwrap();
     assert_eq!(world.run(declared).unwrap_err().kind(), ErrorKind::Closed);
@@ -180,7 +180,7 @@ fn a_channel_close_that_crosses_the_servers_close_succeeds() {
     let again = world.run(connection.channel()).unwrap();
     assert_eq!(again.id(), 1);
     world.run(again.queue("q").declare()).unwrap();
-    assert!(world.server.complaint.is_none());
+    assert!(world.server.violation.is_none());
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn stale_handles_of_a_reused_channel_number_keep_their_own_error() {
     let mut stale = Vec::new();
     for number in 0..5 {
         let channel = world.run(connection.channel()).unwrap();
-        assert_eq!(channel.id(), 1, "numbers are used again");
+        assert_eq!(channel.id(), 1, "numbers are reused");
         let confirm = world.run(channel.publish("", "q", "x").confirm_later()).unwrap();
         world.settle();
         world.server.refuse_channel(1, 406, &format!("reason {number}"));
@@ -248,7 +248,7 @@ fn stale_handles_of_a_reused_channel_number_keep_their_own_error() {
         assert!(error.to_string().contains(&reason), "{error}");
         let error = world.run(channel.queue("q").declare()).unwrap_err();
         assert!(error.to_string().contains(&reason), "{error}");
-        // Its confirm had come before the end.
+        // The confirm came before the channel was closed.
         world.run(confirm).unwrap();
     }
     world.run(live.queue("q").declare()).unwrap();

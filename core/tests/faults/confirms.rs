@@ -1,4 +1,4 @@
-//! Confirms: each publish gets its own outcome, whatever the order and however it ends.
+//! Confirms: each publish gets its own outcome, in any order and however its channel ends.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use hopmq_proto::method::basic;
 
 use crate::common::{World, fault, poll_once};
 
-/// A channel with publishes that the test confirms.
+/// Opens a channel with publishes that the test confirms.
 fn publishes(world: &mut World, count: usize) -> (hopmq::Connection, Channel, Vec<Option<Confirm>>) {
     let (connection, channel) = world.open();
     world.server.broker.confirms_by_hand = true;
@@ -19,7 +19,7 @@ fn publishes(world: &mut World, count: usize) -> (hopmq::Connection, Channel, Ve
     (connection, channel, confirms)
 }
 
-/// What is known of each: `+` taken, `-` refused, `x` its channel ended, `.` nothing.
+/// Returns the outcome of each: `+` acked, `-` nacked, `x` its channel ended, `.` unknown.
 fn outcomes(confirms: &mut [Option<Confirm>], known: &mut String) -> String {
     let mut text: Vec<char> = known.chars().collect();
     text.resize(confirms.len(), '.');
@@ -120,7 +120,7 @@ fn a_message_returned_without_a_confirm_arrives_in_channel_returns() {
     let last = world.start(async move { returns.next().await.is_none() });
     drop(channel);
     world.settle();
-    assert!(!last.is_done(), "the stream keeps its channel");
+    assert!(!last.is_done(), "the stream keeps its channel open");
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn many_tasks_on_one_channel_each_get_their_own_outcome() {
     let mut world = World::with_capacity(700);
     let (connection, channel) = world.open();
     world.server.broker.nack_every = Some(7);
-    // The order in which the messages were taken is the order of the broker's count.
+    // The broker counts the messages in the order in which they were accepted.
     let order = Rc::new(RefCell::new(Vec::new()));
     let refused = Rc::new(RefCell::new(Vec::new()));
     let tasks: Vec<_> = (0..10)

@@ -1,4 +1,4 @@
-//! Connecting to what is no broker, or none that lets us in.
+//! Connecting to a peer that is no broker, or to a broker that refuses the login.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use crate::common::{Reaction, STAGES, Stage, World, fault, method, seconds};
 #[track_caller]
 fn refused(world: &mut World) -> Error {
     match world.connect_by(&Connection::builder()) {
-        Ok(_) => panic!("nobody should be let in"),
+        Ok(_) => panic!("the connect must fail"),
         Err(error) => {
             world.settle();
             error
@@ -57,7 +57,7 @@ fn a_server_that_sends_a_byte_a_second_times_out_as_well() {
         world.server.wire.write(&mut byte);
         world.advance(seconds(1));
         late += 1;
-        assert!(late < 100, "it waits for ever");
+        assert!(late < 100, "the connect does not time out");
     }
     assert_eq!(outcome.done().unwrap_err().kind(), ErrorKind::Timeout);
     assert_eq!(world.time.now().since_epoch(), seconds(10));
@@ -121,10 +121,10 @@ fn a_connection_close_at_any_handshake_stage_is_an_error_with_its_code_and_text(
     ] {
         for stage in STAGES {
             let mut world = World::new();
-            world.server.reactions.insert(stage, Reaction::Close(code, "these are its words"));
+            world.server.reactions.insert(stage, Reaction::Close(code, "a text of the broker"));
             let error = refused(&mut world);
             assert_eq!(fault(&error), (kind, Some(code)), "{stage:?}");
-            assert!(error.to_string().contains("these are its words"), "{error}");
+            assert!(error.to_string().contains("a text of the broker"), "{error}");
             assert_eq!(world.server.count("0 connection.close-ok"), 1, "{stage:?}");
         }
     }
@@ -246,12 +246,14 @@ fn a_frame_max_below_the_minimum_is_refused_with_a_code() {
 fn a_server_without_limits_gets_the_clients_limits() {
     let mut world = World::new();
     world.server.configure(|config: &mut Config| {
-        (config.channel_max, config.frame_max, config.heartbeat) = (0, 0, Some(seconds(0)));
+        config.channel_max = 0;
+        config.frame_max = 0;
+        config.heartbeat = Some(seconds(0));
     });
     let connection = world.connect();
     assert_eq!((connection.channel_max(), connection.frame_max()), (2047, 131_072));
     assert_eq!(connection.heartbeat(), seconds(0));
-    // Without heartbeats, nothing ever ends an idle connection.
+    // Without heartbeats, nothing ends an idle connection.
     world.advance(seconds(900));
     assert!(connection.is_open());
 }
@@ -269,7 +271,8 @@ fn a_handshake_dropped_at_any_stage_closes_the_transport() {
     for stage in STAGES {
         let mut world = World::new();
         world.server.reactions.insert(stage, Reaction::Stall);
-        let (transport, timer) = (world.transport(), world.time.timer());
+        let transport = world.transport();
+        let timer = world.time.timer();
         let builder = Connection::builder();
         world.start(async move { builder.handshake(transport, timer).await.map(drop) });
         assert!(!world.server.wire.is_closed());

@@ -1,4 +1,4 @@
-//! Everything that waits has a deadline, and an answer that comes too late does no harm.
+//! Every wait has a timeout, and a reply that comes after it does no harm.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::common::{World, seconds};
 
 #[track_caller]
 fn times_out<T>(world: &World, start: Duration, result: Result<T, Error>, after: u64) -> Error {
-    let Err(error) = result else { panic!("it should be late") };
+    let Err(error) = result else { panic!("the call must time out") };
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
     assert_eq!(world.time.now().since_epoch() - start, seconds(after), "{error}");
     error
@@ -78,7 +78,7 @@ fn confirm_timeout_starts_when_the_confirm_is_awaited() {
     let start = world.time.now().since_epoch();
     let result = world.run(channel.within(seconds(2)).publish("", "q", "x").confirm());
     times_out(&world, start, result, 2);
-    // The channel goes on, and a late confirm of those harms nobody.
+    // The channel goes on, and the late confirms do no harm.
     world.server.answer(1, &hopmq_proto::method::basic::Ack { delivery_tag: 3, multiple: true });
     world.server.broker.confirms_by_hand = false;
     world.run(channel.publish("", "q", "x").confirm()).unwrap();

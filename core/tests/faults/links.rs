@@ -1,4 +1,4 @@
-//! A link that breaks, stalls, or goes silent: everybody who waits learns of it, with the same reason and in time.
+//! A link that breaks, stalls or goes silent: every wait on it fails in time and with the same reason.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use hopmq_proto::method::basic;
 
 use crate::common::{Started, World, frame, header, method, payload, seconds};
 
-/// One of everything that waits.
+/// One wait of each kind.
 struct Waiting {
     connection: Connection,
     ends: Vec<(&'static str, Started<Result<(), Error>>)>,
@@ -29,7 +29,7 @@ async fn last_of(mut consumer: Consumer) -> Result<(), Error> {
     }
 }
 
-/// A connection on which everything waits that can.
+/// Opens a connection with one wait of each kind.
 fn everything_waits(world: &mut World) -> Waiting {
     let connection = world.connect_by(&builder()).unwrap();
     let channel = world.run(connection.channel()).unwrap();
@@ -77,7 +77,7 @@ fn everything_waits(world: &mut World) -> Waiting {
 }
 
 impl Waiting {
-    /// All have ended with the same error.
+    /// Checks that every wait has ended with the same error.
     #[track_caller]
     fn ended(&self, world: &mut World, kind: ErrorKind, code: Option<u16>) {
         world.settle();
@@ -119,7 +119,7 @@ fn a_write_error_fails_everything_that_waits() {
     let mut world = World::new();
     let waiting = everything_waits(&mut world);
     world.server.wire.fail_writes(io::ErrorKind::BrokenPipe);
-    // Nothing is written, so nothing is known yet.
+    // Nothing has been written yet, so the error is not known.
     assert!(waiting.connection.is_open());
     world.advance(seconds(10));
     waiting.ended(&mut world, ErrorKind::Io, None);
@@ -162,7 +162,7 @@ fn the_brokers_close_takes_precedence_over_a_later_write_error() {
     world.server.wire.fail_writes(io::ErrorKind::BrokenPipe);
     world.server.refuse(320, "CONNECTION_FORCED - shutdown");
     world.server.write();
-    // The client writes before it has read.
+    // The client writes before it reads.
     let sent = world.start(async move { channel.publish("", "q", "x").send().await });
     world.settle();
     drop(sent);
@@ -208,7 +208,7 @@ fn a_half_open_link_is_dropped_after_two_heartbeat_intervals() {
     let reason = world.run(waiting.connection.closed());
     assert_eq!(reason.kind(), ErrorKind::Heartbeat);
     assert!(world.time.now() - silent_since <= seconds(40), "{:?}", world.time.now() - silent_since);
-    assert!(world.time.now() - silent_since >= seconds(20), "one late heartbeat is no death");
+    assert!(world.time.now() - silent_since >= seconds(20), "one late heartbeat does not end the link");
     waiting.ended(&mut world, ErrorKind::Heartbeat, None);
 }
 
@@ -229,7 +229,7 @@ fn heartbeats_keep_an_idle_connection_open() {
     let connection = world.connect_by(&builder()).unwrap();
     world.advance(seconds(600));
     assert!(connection.is_open());
-    assert!(world.server.complaint.is_none());
+    assert!(world.server.violation.is_none());
     let gaps: Vec<_> = world.server.heartbeats().windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(gaps.len() > 50 && gaps.iter().all(|gap| *gap == seconds(10)), "{gaps:?}");
 }
@@ -243,7 +243,7 @@ fn publishing_counts_for_a_heartbeat() {
         world.advance(seconds(1));
     }
     assert_eq!(world.server.heartbeats(), []);
-    assert!(world.server.complaint.is_none());
+    assert!(world.server.violation.is_none());
 }
 
 #[test]
@@ -252,12 +252,12 @@ fn heartbeats_flow_while_publishing_is_blocked() {
     let (connection, channel) = world.open_by(&builder());
     world.server.answer(0, &method::connection::Blocked { reason: "low on memory" });
     world.settle();
-    let patient = channel.within(seconds(900));
-    let sent = world.start(async move { patient.publish("", "q", "x").send().await });
+    let long = channel.within(seconds(900));
+    let sent = world.start(async move { long.publish("", "q", "x").send().await });
     world.advance(seconds(300));
     assert!(!sent.is_done() && connection.is_open());
     assert!(world.server.heartbeats().len() >= 29, "{}", world.server.heartbeats().len());
-    assert!(world.server.complaint.is_none());
+    assert!(world.server.violation.is_none());
     world.server.answer(0, &method::connection::Unblocked {});
     world.settle();
     sent.done().unwrap();
@@ -271,7 +271,7 @@ fn a_socket_that_takes_no_bytes_is_dropped_after_write_timeout() {
     let (connection, channel) = world.open_by(&builder);
     world.server.wire.stall_writes(true);
     world.advance(seconds(100));
-    assert!(connection.is_open(), "nothing was to be written");
+    assert!(connection.is_open(), "there was nothing to write");
     world.run(channel.publish("", "q", "x").send()).unwrap();
     let start = world.time.now();
     let reason = world.run(connection.closed());
@@ -292,7 +292,7 @@ fn write_timeout_is_suspended_while_the_broker_blocks_publishing() {
     assert!(connection.is_open());
     world.server.answer(0, &method::connection::Unblocked {});
     world.advance(seconds(14));
-    assert!(connection.is_open(), "the broker has had no time to read again");
+    assert!(connection.is_open(), "the whole write timeout starts again");
     world.advance(seconds(1));
     assert_eq!(world.run(connection.closed()).kind(), ErrorKind::Timeout);
 }

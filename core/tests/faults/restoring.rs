@@ -1,4 +1,4 @@
-//! After an outage all is as it was: topology, channels, consumers, requests.
+//! Restoring after an outage: topology, channels, consumers and requests.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn outage(world: &mut World) {
 }
 
 async fn next(consumer: &mut Consumer) -> (String, bool, bool) {
-    let delivery = consumer.next().await.expect("it goes on").expect("it goes on");
+    let delivery = consumer.next().await.expect("the consumer continues").expect("the consumer continues");
     let (text, redelivered, resumed) = (delivery.text().into_owned(), delivery.redelivered(), delivery.resumed());
     assert_eq!(delivery.ack().unwrap(), Settled::Sent);
     (text, redelivered, resumed)
@@ -58,7 +58,7 @@ fn topology_is_restored_in_order_without_what_was_deleted() {
     assert_eq!(seen, expected);
     drop(connection);
     let recovered = world.run(events.filter(|event| matches!(event, Event::Recovered { .. })).next());
-    let Some(Event::Recovered { replayed, .. }) = recovered else { panic!("it is an event") };
+    let Some(Event::Recovered { replayed, .. }) = recovered else { panic!("an event of that kind is expected") };
     let counts = (replayed.exchanges, replayed.queues, replayed.bindings, replayed.failures);
     assert_eq!(counts, (2, 1, 2, 0));
 }
@@ -85,7 +85,7 @@ fn handles_bindings_and_consumers_follow_a_renamed_queue() {
     let old = queue.name().to_owned();
     world.run(queue.bind("amq.topic", "a.#")).unwrap();
     let mut consumer = world.run(queue.consume().start()).unwrap();
-    world.server.broker.forget_queues();
+    world.server.broker.delete_all_queues();
     outage(&mut world);
     let new = queue.name().to_owned();
     assert_ne!(new, old);
@@ -93,13 +93,13 @@ fn handles_bindings_and_consumers_follow_a_renamed_queue() {
     assert_eq!(world.server.count(&format!("1 queue.bind {new} amq.topic a.#")), 1, "{:?}", world.server.seen());
     world.run(queue.publish("hello").confirm()).unwrap();
     assert_eq!(world.run(next(&mut consumer)), ("hello".to_owned(), false, true));
-    // What is under way goes to the new name too, and what is asked for without a link.
+    // Requests in flight, and requests made without a link, go to the new name too.
     world.server.holds = vec!["queue.bind", "basic.publish"];
     let bind = queue.bind("amq.topic", "b.#");
     let confirm = world.run(queue.publish("late").confirm_later()).unwrap();
     world.settle();
     world.server.holds.clear();
-    world.server.broker.forget_queues();
+    world.server.broker.delete_all_queues();
     world.net.down(true);
     world.server.wire.cut();
     world.settle();
@@ -111,8 +111,8 @@ fn handles_bindings_and_consumers_follow_a_renamed_queue() {
     let new = queue.name().to_owned();
     assert_eq!(world.server.count(&format!("1 queue.bind {new} amq.topic b.#")), 1, "{:?}", world.server.seen());
     assert_eq!(world.run(next(&mut consumer)).0, "late");
-    // And once more, from the name that it has now.
-    world.server.broker.forget_queues();
+    // A second outage renames the queue from its current name.
+    world.server.broker.delete_all_queues();
     outage(&mut world);
     assert_ne!(queue.name(), new);
     world.run(other.publish("again").confirm()).unwrap();
@@ -134,14 +134,14 @@ fn a_consumer_continues_in_the_same_stream() {
     outage(&mut world);
     assert_eq!(held.ack().unwrap(), Settled::Stale);
     assert_eq!(waiting.nack(true).unwrap(), Settled::Stale);
-    // "2" had come before the outage and was not taken: nobody sees it twice.
+    // "2" was received before the outage but not taken, so it is seen once.
     for (number, resumed) in [(0, true), (1, false), (2, false), (3, false)] {
         assert_eq!(world.run(next(&mut consumer)), (number.to_string(), number < 3, resumed));
     }
     assert_eq!(world.server.count("1 basic.qos 3"), 1);
     world.settle();
     assert_eq!((world.server.broker.ready("q"), world.server.broker.unacked()), (0, 0));
-    assert_eq!(world.server.complaint, None);
+    assert_eq!(world.server.violation, None);
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn channels_keep_their_numbers_and_modes() {
     ];
     assert_eq!(seen, expected);
     world.run(second.publish("", "nowhere", "x").confirm()).unwrap();
-    // What was done in the transaction is lost, and its commit says so; the next one counts.
+    // The transaction is lost, and its commit fails; the next transaction succeeds.
     world.run(third.publish("", "nowhere", "x").send()).unwrap();
     assert_eq!(world.run(third.tx_commit()).unwrap_err().kind(), ErrorKind::OutcomeUnknown);
     world.run(third.tx_commit()).unwrap();
@@ -200,17 +200,19 @@ fn requests_in_flight_are_repeated_or_fail() {
     world.net.down(false);
     assert_eq!(world.run(declare).unwrap().name(), "r");
     assert_eq!(world.run(later).unwrap().name(), "s");
-    let (second, third) = (world.run(open).unwrap(), world.run(opened_later).unwrap());
+    let second = world.run(open).unwrap();
+    let third = world.run(opened_later).unwrap();
     assert_eq!((second.id(), third.id()), (2, 3));
     world.run(confirm).unwrap();
-    assert_eq!(world.run(get).unwrap().expect("it was published again").text(), "x");
-    let (consumer, other) = (world.run(consume).unwrap(), world.run(consume_later).unwrap());
+    assert_eq!(world.run(get).unwrap().expect("the message was published again").text(), "x");
+    let consumer = world.run(consume).unwrap();
+    let other = world.run(consume_later).unwrap();
     world.settle();
     assert_eq!(world.server.broker.consumers(), 2);
     drop(other);
     drop(consumer);
     world.run(second.close()).unwrap();
-    assert_eq!(world.server.complaint, None);
+    assert_eq!(world.server.violation, None);
 }
 
 #[test]
@@ -237,24 +239,24 @@ fn what_is_cancelled_or_closed_without_a_link_is_not_restored() {
 
 #[test]
 fn a_missing_queue_ends_only_its_consumer() {
-    for (policy, waits) in [(OnFailure::Skip, 1), (OnFailure::Retry { attempts: 5, delay: seconds(2) }, 9)] {
+    for (policy, least_wait) in [(OnFailure::Skip, 1), (OnFailure::Retry { attempts: 5, delay: seconds(2) }, 9)] {
         let mut world = World::new();
         let (connection, channel) = world.open_lasting(&builder().recovery(Recovery::new().on_failure(policy)));
-        world.server.broker.make_queue("theirs");
+        world.server.broker.create_queue("theirs");
         world.run(channel.queue("ours").declare()).unwrap();
         let mut theirs = world.run(channel.consume("theirs").start()).unwrap();
         let mut ours = world.run(channel.consume("ours").start()).unwrap();
         let events = connection.events();
-        world.server.broker.forget_queue("theirs");
+        world.server.broker.delete_queue("theirs");
         let begin = world.time.now();
         outage(&mut world);
         world.run(channel.publish("", "ours", "x").confirm()).unwrap();
         assert_eq!(world.run(next(&mut ours)).0, "x");
         let error = world.run(theirs.next()).unwrap().unwrap_err();
         assert_eq!((error.kind(), error.code()), (ErrorKind::ConsumerCancelled, Some(404)));
-        assert!(world.time.now() - begin >= Duration::from_secs(waits));
-        let told = world.run(events.filter(|event| matches!(event, Event::NotRestored { .. })).next());
-        let Some(Event::NotRestored { entity, .. }) = told else { panic!("it is an event") };
+        assert!(world.time.now() - begin >= Duration::from_secs(least_wait));
+        let event = world.run(events.filter(|event| matches!(event, Event::NotRestored { .. })).next());
+        let Some(Event::NotRestored { entity, .. }) = event else { panic!("an event of that kind is expected") };
         assert_eq!(entity, "queue \"theirs\"");
     }
 }
@@ -263,12 +265,12 @@ fn a_missing_queue_ends_only_its_consumer() {
 fn a_queue_that_reappears_later_gets_its_consumer_back() {
     let mut world = World::new();
     let (_connection, channel) = world.open_lasting(&builder());
-    world.server.broker.make_queue("theirs");
+    world.server.broker.create_queue("theirs");
     let mut theirs = world.run(channel.consume("theirs").start()).unwrap();
-    world.server.broker.forget_queue("theirs");
+    world.server.broker.delete_queue("theirs");
     outage(&mut world);
     world.advance(seconds(5));
-    world.server.broker.make_queue("theirs");
+    world.server.broker.create_queue("theirs");
     world.advance(seconds(2));
     world.run(channel.publish("", "theirs", "x").confirm()).unwrap();
     assert_eq!(world.run(next(&mut theirs)), ("x".to_owned(), false, true));
@@ -289,8 +291,8 @@ fn a_refused_declaration_costs_no_channel() {
     assert!(connection.is_connected() && channel.is_open());
     assert_eq!(world.server.count("1 queue.bind b"), 0);
     assert_eq!(world.server.count("1 queue.bind c"), 1);
-    let told = world.run(events.filter(|event| matches!(event, Event::NotRestored { .. })).next());
-    let Some(Event::NotRestored { entity, error }) = told else { panic!("it is an event") };
+    let event = world.run(events.filter(|event| matches!(event, Event::NotRestored { .. })).next());
+    let Some(Event::NotRestored { entity, error }) = event else { panic!("an event of that kind is expected") };
     assert_eq!((entity.as_str(), error.code()), ("queue \"b\"", Some(406)));
 }
 
@@ -354,7 +356,7 @@ fn a_link_lost_at_any_point_of_the_replay_is_replaced() {
         world.run(queue.publish("after").confirm()).unwrap();
         assert_eq!(world.run(next(&mut consumer)).0, "after");
         assert_eq!(world.server.broker.consumers(), 1);
-        assert_eq!(world.server.complaint, None);
+        assert_eq!(world.server.violation, None);
     }
 }
 

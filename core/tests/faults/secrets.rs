@@ -1,4 +1,4 @@
-//! A password is nowhere to be read: in no error, no debug output and no trace.
+//! Passwords are never shown: in no error, no debug output and no trace.
 
 use std::fmt::{self, Write};
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ use crate::common::{Reaction, STAGES, World, seconds};
 const PASSWORD: &str = "hunter2-xyzzy";
 const RENEWED: &str = "hunter3-plugh";
 
-/// Writes down everything that is traced.
+/// Records everything that is traced.
 #[derive(Clone, Default)]
 struct Listener(Arc<Mutex<String>>);
 
@@ -51,7 +51,7 @@ impl Subscriber for Listener {
     fn exit(&self, _: &Id) {}
 }
 
-/// Whether `text` shows a password, also as the numbers or the escapes of its bytes.
+/// Returns whether `text` shows a password, as text or as its bytes in decimal or hex.
 fn shows_a_secret(text: &str) -> bool {
     [PASSWORD, RENEWED].iter().any(|secret| {
         let numbers: Vec<String> = secret.bytes().map(|byte| byte.to_string()).collect();
