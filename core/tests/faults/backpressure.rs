@@ -22,7 +22,8 @@ fn waiting_publishes_buffer_no_more_than_the_high_water_mark() {
     let taken = Rc::new(RefCell::new(0));
     let publishers: Vec<_> = (0..20)
         .map(|_| {
-            let (channel, taken) = (channel.clone(), Rc::clone(&taken));
+            let channel = channel.clone();
+            let taken = Rc::clone(&taken);
             world.start(async move {
                 for _ in 0..20 {
                     channel.publish("", "q", vec![b'x'; 1000]).send().await?;
@@ -50,7 +51,8 @@ fn waiting_publishers_resume_in_order() {
     world.server.deaf = true;
     let order = Rc::new(RefCell::new(Vec::new()));
     for number in 0..60 {
-        let (channel, order) = (channel.clone(), Rc::clone(&order));
+        let channel = channel.clone();
+        let order = Rc::clone(&order);
         world.start(async move {
             channel.publish("", "q", vec![b'x'; 1000]).send().await.unwrap();
             order.borrow_mut().push(number);
@@ -69,7 +71,8 @@ fn no_publisher_starves_while_others_publish_continuously() {
     world.server.deaf = true;
     let count = Rc::new(RefCell::new(0));
     for _ in 0..5 {
-        let (channel, count) = (channel.clone(), Rc::clone(&count));
+        let channel = channel.clone();
+        let count = Rc::clone(&count);
         world.start(async move {
             while *count.borrow() < 500 {
                 channel.publish("", "q", vec![b'x'; 900]).send().await.unwrap();
@@ -77,7 +80,8 @@ fn no_publisher_starves_while_others_publish_continuously() {
             }
         });
     }
-    let (other, seen) = (channel.clone(), Rc::clone(&count));
+    let other = channel.clone();
+    let seen = Rc::clone(&count);
     let single = world.start(async move {
         other.publish("", "q", vec![b'x'; 900]).send().await.unwrap();
         *seen.borrow()
@@ -168,7 +172,8 @@ fn blocked_publishers_sleep_until_they_are_unblocked() {
     world.server.answer(0, &connection::Blocked { reason: "low on disk" });
     world.settle();
     let polls = Rc::new(RefCell::new(0));
-    let (other, count) = (channel.clone(), Rc::clone(&polls));
+    let other = channel.clone();
+    let count = Rc::clone(&polls);
     let sent = world.start(async move {
         let mut send = other.publish("", "q", "x").send();
         std::future::poll_fn(|context| {

@@ -61,7 +61,8 @@ fn acks_are_sent_while_a_close_awaits_confirms() {
 fn a_second_close_waits_for_the_first() {
     let mut world = World::new();
     let connection = world.connect();
-    let (first, second) = (connection.clone(), connection.clone());
+    let first = connection.clone();
+    let second = connection.clone();
     world.server.holds = vec!["connection.close"];
     let first = world.start(async move { first.close().await });
     let second = world.start(async move { second.close().await });

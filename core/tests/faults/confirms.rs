@@ -163,7 +163,9 @@ fn many_tasks_on_one_channel_each_get_their_own_outcome() {
     let refused = Rc::new(RefCell::new(Vec::new()));
     let tasks: Vec<_> = (0..10)
         .map(|task| {
-            let (channel, order, refused) = (channel.clone(), Rc::clone(&order), Rc::clone(&refused));
+            let channel = channel.clone();
+            let order = Rc::clone(&order);
+            let refused = Rc::clone(&refused);
             world.start(async move {
                 for number in 0..50 {
                     let later = channel.publish("", "q", vec![0; 100]).confirm_later().await?;

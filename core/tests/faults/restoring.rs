@@ -19,7 +19,9 @@ fn outage(world: &mut World) {
 
 async fn next(consumer: &mut Consumer) -> (String, bool, bool) {
     let delivery = consumer.next().await.expect("the consumer continues").expect("the consumer continues");
-    let (text, redelivered, resumed) = (delivery.text().into_owned(), delivery.redelivered(), delivery.resumed());
+    let text = delivery.text().into_owned();
+    let redelivered = delivery.redelivered();
+    let resumed = delivery.resumed();
     assert_eq!(delivery.ack().unwrap(), Settled::Sent);
     (text, redelivered, resumed)
 }

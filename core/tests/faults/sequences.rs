@@ -141,7 +141,9 @@ fn begin(world: &mut World, connection: &Connection, seed: u64) -> Vec<Started<R
     let channel = world.run(connection.channel()).unwrap();
     let mut users = Vec::new();
     for number in 0..3 {
-        let (connection, time, channel) = (connection.clone(), world.time.clone(), channel.clone());
+        let connection = connection.clone();
+        let time = world.time.clone();
+        let channel = channel.clone();
         let mut random = Random::new(seed ^ (100 + number));
         users.push(world.start(async move {
             let own = Random::new(random.next());

@@ -70,7 +70,9 @@ fn drop_future_that_owns_its_task<F: Future + Unpin + Send + 'static>(
     let executor = WokenOnly::default();
     let lent = Arc::new(Mutex::new(Some(future)));
     let dropped = Arc::new(());
-    let (task, handles, alive) = (Arc::clone(&lent), (connection.clone(), channel.clone()), Arc::clone(&dropped));
+    let task = Arc::clone(&lent);
+    let handles = (connection.clone(), channel.clone());
+    let alive = Arc::clone(&dropped);
     executor.spawn(async move {
         poll_lent(task).await;
         drop((handles, alive));
