@@ -1,5 +1,4 @@
-//! A server that follows the protocol by `hopmq_proto`'s server role, and breaks it with raw bytes where a test says
-//! so.
+//! A server that follows the protocol by `hopmq_proto`'s server role, and violates it with raw bytes on request.
 
 use std::collections::{HashMap, VecDeque};
 
