@@ -13,8 +13,8 @@ mod ticket;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::admission::limits::Rates;
 use crate::config::{self, ConfigError};
-use crate::limits::Rates;
 use claims::Claims;
 pub(crate) use policy::{Operation, Policy};
 

@@ -10,21 +10,21 @@ use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use crate::admission::forwarded::TrustedProxies;
+use crate::admission::limits::Limits;
+use crate::admission::origin::OriginPolicy;
 use crate::auth::Auth;
 use crate::config::{Config, ConfigError};
 use crate::drain::{Drain, Phase};
-use crate::limits::Limits;
+use crate::http::{self, server};
 use crate::metrics::Metrics;
-use crate::origin::Origins;
-use crate::proxy::Proxies;
 use crate::upstream::{Dial, Upstreams};
-use crate::{http, server};
 
 /// What all sessions share.
 pub(crate) struct Shared {
     pub(crate) config: Config,
-    pub(crate) origins: Origins,
-    pub(crate) proxies: Proxies,
+    pub(crate) origins: OriginPolicy,
+    pub(crate) proxies: TrustedProxies,
     pub(crate) upstreams: Upstreams,
     pub(crate) limits: Arc<Limits>,
     pub(crate) metrics: Metrics,
@@ -85,8 +85,8 @@ impl Builder {
         config.check()?;
         Ok(Gateway {
             shared: Arc::new(Shared {
-                origins: Origins::new(&config.origin),
-                proxies: Proxies::new(&config.proxy),
+                origins: OriginPolicy::new(&config.origin),
+                proxies: TrustedProxies::new(&config.proxy),
                 upstreams: Upstreams::new(&config.upstream, upstreams)?,
                 limits: Limits::new(config.limits.clone()),
                 metrics: Metrics::default(),

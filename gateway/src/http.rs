@@ -1,5 +1,7 @@
 //! The paths: every one takes WebSockets, and a few answer requests.
 
+pub(crate) mod server;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -14,11 +16,12 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tower_http::services::ServeDir;
 use tracing::info;
 
-use crate::conversation::Login;
+use crate::admission::forwarded;
+use crate::admission::limits::Refusal;
+use crate::amqp::proxy::Login;
 use crate::gateway::Shared;
-use crate::limits::Refusal;
+use crate::session::websocket::{Allowance, Upgrade};
 use crate::session::{self, Client};
-use crate::websocket::{Allowance, Upgrade};
 
 /// Everything.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
@@ -81,13 +84,13 @@ async fn upgrade(State(shared): State<Arc<Shared>>, request: Request, next: Next
     let Some(peer) = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0) else {
         return (StatusCode::INTERNAL_SERVER_ERROR, "the server does not tell who connects\n").into_response();
     };
-    let origin = shared.proxies.origin(peer.ip(), &parts.headers);
+    let forwarded = shared.proxies.client(peer.ip(), &parts.headers);
     let refuse = |refused: Refused| {
         shared.metrics.refused(refused.reason);
-        info!(address = %origin.address, reason = refused.reason, "refused: {}", refused.text);
+        info!(address = %forwarded.address, reason = refused.reason, "refused: {}", refused.text);
         refused.into_response()
     };
-    let admitted = admit(&shared, &origin, &parts.headers)
+    let admitted = admit(&shared, &forwarded, &parts.headers)
         .and_then(|client| Ok((client, login(&shared, parts.uri.query().unwrap_or_default())?)));
     let (client, login) = match admitted {
         Ok(admitted) => admitted,
@@ -100,17 +103,17 @@ async fn upgrade(State(shared): State<Arc<Shared>>, request: Request, next: Next
 }
 
 /// Whether they may connect, as far as the request tells.
-fn admit(shared: &Arc<Shared>, origin: &crate::proxy::Origin, headers: &HeaderMap) -> Result<Client, Refused> {
+fn admit(shared: &Arc<Shared>, forwarded: &forwarded::Client, headers: &HeaderMap) -> Result<Client, Refused> {
     if !shared.drain.is_serving() {
         return Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, "draining", "the gateway goes away; try again"));
     }
-    let permit = shared.limits.connect(origin.address, Instant::now()).map_err(Refused::limit)?;
+    let permit = shared.limits.connect(forwarded.address, Instant::now()).map_err(Refused::limit)?;
     shared
         .origins
-        .check(headers, origin.host.as_deref())
+        .check(headers, forwarded.host.as_deref())
         .map_err(|why| Refused::new(StatusCode::FORBIDDEN, "origin", why))?;
     subprotocol(&shared.config.websocket.subprotocols, headers)?;
-    Ok(Client::new(origin.address, permit))
+    Ok(Client::new(forwarded.address, permit))
 }
 
 /// Who decides who they are: RabbitMQ, a token to come, or the ticket in the URL.
@@ -130,7 +133,7 @@ fn accept(shared: Arc<Shared>, upgrade: Upgrade, headers: &HeaderMap, client: Cl
         .read_buffer_size(4 << 10)
         .write_buffer_size(0)
         // One message more than what a frame may take waits to be written at most.
-        .max_write_buffer_size(2 * (limits.frame_max.0 as usize).max(crate::cutter::MESSAGE) + (16 << 10))
+        .max_write_buffer_size(2 * (limits.frame_max.0 as usize).max(crate::amqp::framer::MESSAGE) + (16 << 10))
         .max_message_size(message_max)
         .max_frame_size(message_max);
     let response =

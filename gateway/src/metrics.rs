@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::conversation::Counts;
+use crate::amqp::proxy::Counts;
 
 /// One number that rises.
 #[derive(Debug, Default)]
@@ -54,7 +54,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Notes what a conversation counted since the last time.
+    /// Notes what a proxy counted since the last time.
     pub(crate) fn count(&self, counts: &mut Counts) {
         let Counts { published, delivered, refused } = std::mem::take(counts);
         for (counter, count) in

@@ -1,12 +1,13 @@
 //! One browser: from the upgrade to the last goodbye.
 //!
 //! Owns the WebSocket and the connection to RabbitMQ, and moves bytes between them, one loop for each direction and one
-//! that watches the time, all in one task. When one of them ends, the others stop where they are, and `farewell` tells
+//! that watches the time, all in one task. When one of them ends, the others stop where they are, and `teardown` tells
 //! both sides why.
 
 mod end;
-mod farewell;
-mod watch;
+mod keepalive;
+mod teardown;
+pub(crate) mod websocket;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,12 +23,12 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tracing::{debug, info};
 
-use crate::conversation::{Bounds, Conversation, Login, Side, Stage};
-use crate::cutter::{Cutter, MESSAGE};
+use crate::admission::limits::Permit;
+use crate::amqp::framer::{Framer, MESSAGE};
+use crate::amqp::proxy::{AmqpProxy, Bounds, Login, Side, Stage};
 use crate::gateway::Shared;
-use crate::limits::Permit;
+use crate::session::websocket::{Allowance, Socket};
 use crate::upstream::Stream;
-use crate::websocket::{Allowance, Socket};
 pub(crate) use end::End;
 
 /// Who connects, as far as the upgrade tells.
@@ -50,7 +51,7 @@ struct Common {
     allowance: Arc<Allowance>,
     /// The place of the user, once it is known who it is.
     user: Mutex<Option<Permit>>,
-    conversation: Mutex<Conversation>,
+    proxy: Mutex<AmqpProxy>,
     pulse: Mutex<Pulse>,
     /// The stage changed.
     moved: Notify,
@@ -72,14 +73,14 @@ struct Pulse {
 struct Browser {
     sink: SplitSink<Socket, Message>,
     stream: SplitStream<Socket>,
-    cutter: Cutter,
+    framer: Framer,
 }
 
 /// RabbitMQ's two directions.
 struct Rabbit {
     read: ReadHalf<Stream>,
     write: WriteHalf<Stream>,
-    cutter: Cutter,
+    framer: Framer,
     /// What is being written.
     pending: VecDeque<Bytes>,
 }
@@ -88,7 +89,7 @@ struct Rabbit {
 pub(crate) async fn run(gateway: Arc<Shared>, socket: Socket, allowance: Arc<Allowance>, client: Client, login: Login) {
     let begun = Instant::now();
     let (sink, stream) = socket.split();
-    let mut browser = Browser { sink, stream, cutter: Cutter::new() };
+    let mut browser = Browser { sink, stream, framer: Framer::new() };
     let bounds = Bounds {
         login_frame_max: gateway.config.limits.login_frame_max.0 as u32,
         frame_max: gateway.config.limits.frame_max.0 as u32,
@@ -97,7 +98,7 @@ pub(crate) async fn run(gateway: Arc<Shared>, socket: Socket, allowance: Arc<All
     let common = Common {
         allowance,
         user: Mutex::new(None),
-        conversation: Mutex::new(Conversation::new(bounds, login)),
+        proxy: Mutex::new(AmqpProxy::new(bounds, login)),
         pulse: Mutex::new(Pulse { heard: begun, deaf: false, ping: false }),
         moved: Notify::new(),
         speak: Notify::new(),
@@ -105,10 +106,10 @@ pub(crate) async fn run(gateway: Arc<Shared>, socket: Socket, allowance: Arc<All
     let mut rabbit = None;
     let end = tokio::select! {
         end = talk(&gateway, &common, &mut browser, &mut rabbit) => end,
-        end = watch::watch(&gateway, &common, begun) => end,
+        end = keepalive::keepalive(&gateway, &common, begun) => end,
     };
     // After the goodbyes in AMQP either side may go.
-    let in_order = end.is_browsers() && common.conversation().stage() == Stage::Closed;
+    let in_order = end.is_browsers() && common.proxy().stage() == Stage::Closed;
     gateway.metrics.ended(if in_order { End::done().reason } else { end.reason });
     let seconds = begun.elapsed().as_secs_f64();
     if end.is_fault {
@@ -116,7 +117,7 @@ pub(crate) async fn run(gateway: Arc<Shared>, socket: Socket, allowance: Arc<All
     } else {
         debug!(address = %client.address, reason = end.reason, seconds, "{}", end.text);
     }
-    farewell::farewell(&gateway, &common, browser, rabbit, &end).await;
+    teardown::teardown(&gateway, &common, browser, rabbit, &end).await;
     drop(client);
 }
 
@@ -132,28 +133,28 @@ async fn talk(gateway: &Shared, common: &Common, browser: &mut Browser, rabbit: 
     let (read, write) = tokio::io::split(stream);
     let mut pending = VecDeque::new();
     pending.push_back(Bytes::from_static(&PROTOCOL_HEADER));
-    let rabbit = rabbit.insert(Rabbit { read, write, cutter: Cutter::new(), pending });
-    let Browser { sink, stream, cutter } = browser;
+    let rabbit = rabbit.insert(Rabbit { read, write, framer: Framer::new(), pending });
+    let Browser { sink, stream, framer } = browser;
     tokio::select! {
-        end = up(gateway, common, (stream, cutter), (&mut rabbit.write, &mut rabbit.pending)) => end,
-        end = down(gateway, common, (&mut rabbit.read, &mut rabbit.cutter), sink) => end,
+        end = up(gateway, common, (stream, framer), (&mut rabbit.write, &mut rabbit.pending)) => end,
+        end = down(gateway, common, (&mut rabbit.read, &mut rabbit.framer), sink) => end,
     }
 }
 
 /// Awaits the eight bytes that say that it is AMQP 0-9-1, in any slices.
 async fn greet(common: &Common, browser: &mut Browser) -> Result<(), End> {
     loop {
-        let bytes = browser.cutter.bytes();
+        let bytes = browser.framer.bytes();
         let same = bytes.iter().zip(&PROTOCOL_HEADER).take_while(|(a, b)| a == b).count();
         if same == PROTOCOL_HEADER.len() {
-            browser.cutter.advance(same);
+            browser.framer.advance(same);
             return Ok(());
         }
         if same < bytes.len() {
             return Err(End::not_amqp());
         }
         let message = next_message(common, &mut browser.stream).await?;
-        browser.cutter.push(&message);
+        browser.framer.push(&message);
     }
 }
 
@@ -161,13 +162,13 @@ async fn greet(common: &Common, browser: &mut Browser) -> Result<(), End> {
 async fn up(
     gateway: &Shared,
     common: &Common,
-    (stream, cutter): (&mut SplitStream<Socket>, &mut Cutter),
+    (stream, framer): (&mut SplitStream<Socket>, &mut Framer),
     (write, pending): (&mut WriteHalf<Stream>, &mut VecDeque<Bytes>),
 ) -> End {
     let mut bytes = 0;
     loop {
         // What came behind the protocol header in its message waits already.
-        let (outcome, published) = common.cut(gateway, cutter, Side::Browser, pending);
+        let (outcome, published) = common.cut(gateway, framer, Side::Browser, pending);
         common.pulse().deaf = true;
         let written = write_all(write, pending).await;
         let pause = common.spend(published, bytes as u64);
@@ -190,7 +191,7 @@ async fn up(
         };
         bytes = message.len();
         gateway.metrics.from_browsers.add(bytes as u64);
-        cutter.push(&message);
+        framer.push(&message);
     }
 }
 
@@ -230,20 +231,20 @@ async fn next_message(common: &Common, stream: &mut SplitStream<Socket>) -> Resu
 async fn down(
     gateway: &Shared,
     common: &Common,
-    (read, cutter): (&mut ReadHalf<Stream>, &mut Cutter),
+    (read, framer): (&mut ReadHalf<Stream>, &mut Framer),
     sink: &mut SplitSink<Socket, Message>,
 ) -> End {
     let stall = gateway.config.websocket.stall_timeout.0;
     let mut out = VecDeque::new();
     loop {
         let got = tokio::select! {
-            got = gather(read, cutter) => Some(got),
+            got = gather(read, framer) => Some(got),
             () = common.speak.notified() => None,
         };
         if common.pulse().take_ping() {
             out.push_back(Message::Ping(Bytes::new()));
         }
-        let words = common.conversation().take_to_browser();
+        let words = common.proxy().take_to_browser();
         if !words.is_empty() {
             out.push_back(Message::Binary(words.into()));
         }
@@ -253,7 +254,7 @@ async fn down(
         {
             gateway.metrics.to_browsers.add(count as u64);
             let mut pieces = VecDeque::new();
-            (outcome, _) = common.cut(gateway, cutter, Side::Upstream, &mut pieces);
+            (outcome, _) = common.cut(gateway, framer, Side::Upstream, &mut pieces);
             out.extend(pieces.into_iter().map(Message::Binary));
         }
         if let Err(end) = send(sink, &mut out, stall).await {
@@ -271,13 +272,13 @@ async fn down(
 }
 
 /// Reads what RabbitMQ sent: awaits the first bytes, and takes what is there already, up to a message.
-async fn gather(read: &mut ReadHalf<Stream>, cutter: &mut Cutter) -> std::io::Result<usize> {
-    let mut total = read.read_buf(cutter.space()).await?;
-    cutter.read(total);
-    while total > 0 && cutter.len() < MESSAGE {
-        match read.read_buf(cutter.space()).now_or_never() {
+async fn gather(read: &mut ReadHalf<Stream>, framer: &mut Framer) -> std::io::Result<usize> {
+    let mut total = read.read_buf(framer.space()).await?;
+    framer.read(total);
+    while total > 0 && framer.len() < MESSAGE {
+        match read.read_buf(framer.space()).now_or_never() {
             Some(Ok(count)) if count > 0 => {
-                cutter.read(count);
+                framer.read(count);
                 total += count;
             }
             // The end or the error comes again with the next read.
@@ -309,8 +310,8 @@ async fn send(sink: &mut SplitSink<Socket, Message>, out: &mut VecDeque<Message>
 }
 
 impl Common {
-    fn conversation(&self) -> MutexGuard<'_, Conversation> {
-        self.conversation.lock().unwrap_or_else(PoisonError::into_inner)
+    fn proxy(&self) -> MutexGuard<'_, AmqpProxy> {
+        self.proxy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn pulse(&self) -> MutexGuard<'_, Pulse> {
@@ -321,20 +322,20 @@ impl Common {
     fn cut(
         &self,
         gateway: &Shared,
-        cutter: &mut Cutter,
+        framer: &mut Framer,
         from: Side,
         out: &mut VecDeque<Bytes>,
     ) -> (Result<(), hopmq_proto::Error>, u64) {
-        let mut conversation = self.conversation();
-        let before = conversation.stage();
-        let outcome = cutter.cut(&mut conversation, from, out);
-        let published = conversation.counts.published;
-        gateway.metrics.count(&mut conversation.counts);
-        if conversation.stage() != before {
+        let mut proxy = self.proxy();
+        let before = proxy.stage();
+        let outcome = framer.cut(&mut proxy, from, out);
+        let published = proxy.counts.published;
+        gateway.metrics.count(&mut proxy.counts);
+        if proxy.stage() != before {
             self.allowance.lift();
             self.moved.notify_one();
         }
-        if conversation.has_to_browser() {
+        if proxy.has_to_browser() {
             self.speak.notify_one();
         }
         (outcome, published)
@@ -347,10 +348,10 @@ impl Common {
     }
 
     fn end_of_upstream(&self, why: &str) -> End {
-        let conversation = self.conversation();
-        match conversation.stage() {
+        let proxy = self.proxy();
+        match proxy.stage() {
             Stage::Closing | Stage::Closed => End::done(),
-            _ if conversation.awaits_login() => End::login_refused(),
+            _ if proxy.awaits_login() => End::login_refused(),
             _ => End::upstream_lost(why),
         }
     }

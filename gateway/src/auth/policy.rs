@@ -10,8 +10,8 @@ use hopmq_proto::method::{Method, basic, exchange, queue};
 
 use super::pattern::{self, Pattern, Text, fill};
 use super::{Claims, Grant, secret};
+use crate::admission::limits::Rates;
 use crate::config::{self, ConfigError, Route};
-use crate::limits::Rates;
 
 /// One `[[auth.policy]]`.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! What settings can't be, although their types allow it.
 
 use super::{Config, ConfigError};
-use crate::origin;
+use crate::admission::origin;
 
 /// Finds the first setting that can't be used.
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {

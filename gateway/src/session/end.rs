@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::websocket::BEYOND;
+use crate::session::websocket::BEYOND;
 
 /// The reason, for the log, for the metrics, and for the browser.
 #[derive(Debug)]

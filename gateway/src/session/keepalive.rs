@@ -6,14 +6,14 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::{Common, End};
+use crate::admission::limits::Rates;
+use crate::amqp::proxy::Stage;
 use crate::auth;
-use crate::conversation::Stage;
 use crate::drain::Phase;
 use crate::gateway::Shared;
-use crate::limits::Rates;
 
 /// Ends when the session must.
-pub(super) async fn watch(gateway: &Shared, common: &Common, begun: Instant) -> End {
+pub(super) async fn keepalive(gateway: &Shared, common: &Common, begun: Instant) -> End {
     let (login, websocket) = (gateway.config.limits.login_timeout.0, &gateway.config.websocket);
     let mut drain = gateway.drain.subscribe();
     let mut goodbye = None;
@@ -25,8 +25,8 @@ pub(super) async fn watch(gateway: &Shared, common: &Common, begun: Instant) -> 
         };
         let now = Instant::now();
         let (stage, expires) = {
-            let conversation = common.conversation();
-            (conversation.stage(), conversation.expires())
+            let proxy = common.proxy();
+            (proxy.stage(), proxy.expires())
         };
         let left = expires.map(|time| Duration::from_secs(time.saturating_sub(auth::now())));
         if left.is_some_and(|left| left.is_zero()) {
@@ -83,8 +83,8 @@ pub(super) async fn watch(gateway: &Shared, common: &Common, begun: Instant) -> 
 /// Takes a place for the user, whom RabbitMQ has let in.
 fn log_in(gateway: &Shared, common: &Common) -> Result<(), End> {
     let limits = &gateway.config.limits;
-    let conversation = common.conversation();
-    let Some((user, rates)) = conversation.user() else { return Ok(()) };
+    let proxy = common.proxy();
+    let Some((user, rates)) = proxy.user() else { return Ok(()) };
     let rates = rates.unwrap_or(Rates { messages: limits.messages_per_second, bytes: limits.bytes_per_second.0 });
     let Some(place) = gateway.limits.log_in(user, rates, Instant::now()) else {
         return Err(End::user_connections(user));

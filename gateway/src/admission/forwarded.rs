@@ -12,20 +12,20 @@ use crate::config::{self, ProxyHeader};
 
 /// The proxies that are believed.
 #[derive(Debug)]
-pub(crate) struct Proxies {
+pub(crate) struct TrustedProxies {
     trusted: Vec<IpNet>,
     header: ProxyHeader,
 }
 
 /// Who connects, and to what.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Origin {
+pub(crate) struct Client {
     pub(crate) address: IpAddr,
     /// The host that the first trusted proxy was asked for.
     pub(crate) host: Option<String>,
 }
 
-impl Proxies {
+impl TrustedProxies {
     pub(crate) fn new(config: &config::Proxy) -> Self {
         Self { trusted: config.trusted.clone(), header: config.header }
     }
@@ -36,10 +36,10 @@ impl Proxies {
     }
 
     /// Who sent these headers through a connection from `peer`.
-    pub(crate) fn origin(&self, peer: IpAddr, headers: &HeaderMap) -> Origin {
+    pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Client {
         let peer = peer.to_canonical();
         if !self.trusts(peer) {
-            return Origin { address: peer, host: None };
+            return Client { address: peer, host: None };
         }
         let (hops, hosts) = match self.header {
             ProxyHeader::XForwardedFor => (list(headers, "x-forwarded-for"), list(headers, "x-forwarded-host")),
@@ -58,7 +58,7 @@ impl Proxies {
                 break;
             }
         }
-        Origin { address, host: hosts.last().cloned() }
+        Client { address, host: hosts.last().cloned() }
     }
 }
 
@@ -88,17 +88,17 @@ fn parse(hop: &str) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    fn origin(trusted: &[&str], header: ProxyHeader, peer: &str, lines: &[(&'static str, &str)]) -> Origin {
+    fn client(trusted: &[&str], header: ProxyHeader, peer: &str, lines: &[(&'static str, &str)]) -> Client {
         let trusted = trusted.iter().map(|network| network.parse().unwrap()).collect();
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
             headers.append(*name, value.parse().unwrap());
         }
-        Proxies::new(&config::Proxy { trusted, header }).origin(peer.parse().unwrap(), &headers)
+        TrustedProxies::new(&config::Proxy { trusted, header }).client(peer.parse().unwrap(), &headers)
     }
 
     fn address(trusted: &[&str], peer: &str, value: &str) -> String {
-        origin(trusted, ProxyHeader::XForwardedFor, peer, &[("x-forwarded-for", value)]).address.to_string()
+        client(trusted, ProxyHeader::XForwardedFor, peer, &[("x-forwarded-for", value)]).address.to_string()
     }
 
     #[test]
@@ -119,19 +119,19 @@ mod tests {
     fn what_is_no_address_stops_there() {
         assert_eq!(address(&["10.0.0.0/8"], "10.0.0.1", "127.0.0.1, unknown"), "10.0.0.1");
         assert_eq!(address(&["10.0.0.0/8"], "10.0.0.1", ""), "10.0.0.1");
-        let spoofed = origin(
+        let spoofed = client(
             &["10.0.0.0/8"],
             ProxyHeader::Forwarded,
             "10.0.0.1",
             &[("forwarded", "for=127.0.0.1, for=203.0.113.9;host=here.example")],
         );
-        assert_eq!(spoofed, Origin { address: "203.0.113.9".parse().unwrap(), host: Some("here.example".into()) });
+        assert_eq!(spoofed, Client { address: "203.0.113.9".parse().unwrap(), host: Some("here.example".into()) });
     }
 
     #[test]
     fn the_header_that_was_not_chosen_says_nothing() {
         let lines = [("x-forwarded-for", "192.0.2.1"), ("forwarded", "for=\"[2001:db8::7]:1\";proto=https")];
-        let found = origin(&["10.0.0.0/8"], ProxyHeader::Forwarded, "10.0.0.1", &lines);
+        let found = client(&["10.0.0.0/8"], ProxyHeader::Forwarded, "10.0.0.1", &lines);
         assert_eq!(found.address.to_string(), "2001:db8::7");
     }
 }

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use hopmq_proto::method::{Encode, Method, MethodId, connection};
 use hopmq_proto::{Connection, Error, Frame, Kind, MIN_FRAME_MAX, ReceiveLimits, code, put_method};
 
+use crate::admission::limits::Rates;
+use crate::amqp::policy_filter::PolicyFilter;
 use crate::auth::{Auth, Grant};
-use crate::guard::Guard;
-use crate::limits::Rates;
 
 /// Where a frame comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ pub(crate) struct Counts {
 }
 
 /// See the [module](self).
-pub(crate) struct Conversation {
+pub(crate) struct AmqpProxy {
     stage: Stage,
     bounds: Bounds,
     browser: ReceiveLimits,
@@ -87,7 +87,7 @@ pub(crate) struct Conversation {
     login: Login,
     /// What comes next of the browser's login, where the gateway decides.
     step: Step,
-    guard: Option<Guard>,
+    filter: Option<PolicyFilter>,
     /// What the gateway itself says to the browser.
     to_browser: Vec<u8>,
     pub(crate) counts: Counts,
@@ -102,7 +102,7 @@ enum Step {
     Done,
 }
 
-impl Conversation {
+impl AmqpProxy {
     pub(crate) fn new(bounds: Bounds, login: Login) -> Self {
         let limits = |frame_max| ReceiveLimits { frame_max, channel_max: 0, message_max: u64::MAX };
         Self {
@@ -116,7 +116,7 @@ impl Conversation {
             user: None,
             login,
             step: Step::StartOk,
-            guard: None,
+            filter: None,
             to_browser: Vec::new(),
             counts: Counts::default(),
         }
@@ -147,15 +147,15 @@ impl Conversation {
 
     /// Who logged in, and what they may send: as they call themselves, or as their token does.
     pub(crate) fn user(&self) -> Option<(&str, Option<Rates>)> {
-        match &self.guard {
-            Some(guard) => Some((&guard.grant().subject, Some(guard.grant().rates))),
+        match &self.filter {
+            Some(filter) => Some((&filter.grant().subject, Some(filter.grant().rates))),
             None => self.user.as_deref().map(|user| (user, None)),
         }
     }
 
     /// When the token expires, in seconds since 1970.
     pub(crate) fn expires(&self) -> Option<u64> {
-        self.guard.as_ref()?.grant().expires
+        self.filter.as_ref()?.grant().expires
     }
 
     /// What the gateway itself has to say to the browser.
@@ -182,11 +182,11 @@ impl Conversation {
     #[inline]
     pub(crate) fn judge(&mut self, from: Side, frame: &Frame<'_>) -> Result<Verdict, Error> {
         if frame.channel() != 0
-            && let Some(guard) = &mut self.guard
+            && let Some(filter) = &mut self.filter
         {
             let verdict = match from {
-                Side::Browser => guard.of_browser(frame, &mut self.to_browser)?,
-                Side::Upstream => guard.of_upstream(frame)?,
+                Side::Browser => filter.of_browser(frame, &mut self.to_browser)?,
+                Side::Upstream => filter.of_upstream(frame)?,
             };
             return Ok(self.counted(from, frame, verdict));
         }
@@ -237,8 +237,8 @@ impl Conversation {
                 return self.log_in(&start);
             }
             connection::Open::ID => {
-                if let Some(guard) = &self.guard {
-                    let open = connection::Open { virtual_host: &guard.grant().vhost };
+                if let Some(filter) = &self.filter {
+                    let open = connection::Open { virtual_host: &filter.grant().vhost };
                     return Ok(Verdict::Replace(frame_of(0, &open)));
                 }
             }
@@ -297,7 +297,7 @@ impl Conversation {
         };
         let response = format!("\0{}\0{}", grant.username, grant.password);
         let start = connection::StartOk { mechanism: "PLAIN", response: response.as_bytes(), ..*start };
-        self.guard = Some(Guard::new(grant));
+        self.filter = Some(PolicyFilter::new(grant));
         Ok(Verdict::Replace(frame_of(0, &start)))
     }
 
@@ -306,12 +306,12 @@ impl Conversation {
         let refused = |why: String| Error::peer(code::ACCESS_REFUSED, format!("ACCESS_REFUSED - {why}"));
         let token = std::str::from_utf8(token).map_err(|_| refused("the token is no text".to_owned()))?;
         let grant = auth.token(token).map_err(refused)?;
-        let Some(guard) = &mut self.guard else { return Ok(Verdict::Drop) };
-        let (old, new) = (guard.grant(), &grant);
+        let Some(filter) = &mut self.filter else { return Ok(Verdict::Drop) };
+        let (old, new) = (filter.grant(), &grant);
         if (&old.subject, &old.username, &old.vhost) != (&new.subject, &new.username, &new.vhost) {
             return Err(refused("the new token is for somebody else".to_owned()));
         }
-        guard.renew(grant);
+        filter.renew(grant);
         self.to_browser.extend_from_slice(&frame_of(0, &connection::UpdateSecretOk {}));
         Ok(Verdict::Drop)
     }

@@ -10,15 +10,15 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use hopmq_proto::method::{Encode, Method, MethodId, channel, queue};
 use hopmq_proto::{Error, FieldTable, Frame, Kind, code};
 
+use crate::amqp::proxy::{Verdict, frame_of};
 use crate::auth::{Grant, Operation};
-use crate::conversation::{Verdict, frame_of};
 
 /// How many queues may be named by RabbitMQ for one connection.
 const MAX_TEMPORARY: usize = 256;
 
 /// See the [module](self).
 #[derive(Debug)]
-pub(crate) struct Guard {
+pub(crate) struct PolicyFilter {
     grant: Grant,
     channels: HashMap<u16, Channel>,
     /// Queues that RabbitMQ named for this connection.
@@ -63,7 +63,7 @@ struct Refusal {
     method: MethodId,
 }
 
-impl Guard {
+impl PolicyFilter {
     pub(crate) fn new(grant: Grant) -> Self {
         Self { grant, channels: HashMap::new(), temporary: HashSet::new(), unanswered: HashSet::new() }
     }

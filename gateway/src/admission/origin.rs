@@ -9,7 +9,7 @@ use crate::config;
 
 /// The pages that are let in.
 #[derive(Debug)]
-pub(crate) struct Origins {
+pub(crate) struct OriginPolicy {
     same: bool,
     any: bool,
     null: bool,
@@ -39,7 +39,7 @@ pub(crate) fn normal(origin: &str) -> Option<String> {
     bare.then(|| format!("{scheme}://{authority}").to_ascii_lowercase())
 }
 
-impl Origins {
+impl OriginPolicy {
     /// The settings must have been checked.
     pub(crate) fn new(config: &config::Origin) -> Self {
         let has = |word: &str| config.allow.iter().any(|entry| entry == word);
@@ -99,7 +99,7 @@ mod tests {
 
     fn check(allow: &[&str], origin: Option<&str>, host: &str) -> Result<(), String> {
         let allow = allow.iter().map(|&entry| entry.to_owned()).collect();
-        let origins = Origins::new(&config::Origin { allow, ..config::Origin::default() });
+        let origins = OriginPolicy::new(&config::Origin { allow, ..config::Origin::default() });
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, host.parse().unwrap());
         if let Some(origin) = origin {
@@ -152,14 +152,14 @@ mod tests {
     #[test]
     fn no_origin_passes_unless_one_is_required() {
         assert!(check(&["same-origin"], None, "gateway").is_ok());
-        let origins = Origins::new(&config::Origin { require: true, ..config::Origin::default() });
+        let origins = OriginPolicy::new(&config::Origin { require: true, ..config::Origin::default() });
         assert!(origins.check(&HeaderMap::new(), None).unwrap_err().contains("required"));
     }
 
     #[test]
     fn names_that_nobody_gave_are_refused() {
         let config = config::Origin { hosts: vec!["gateway.example".into()], ..config::Origin::default() };
-        let origins = Origins::new(&config);
+        let origins = OriginPolicy::new(&config);
         let mut headers = HeaderMap::new();
         for (host, known) in [("gateway.example:80", true), ("Gateway.example", true), ("rebound.evil.example", false)]
         {
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn two_origins_are_none() {
-        let origins = Origins::new(&config::Origin { allow: vec!["*".into()], ..config::Origin::default() });
+        let origins = OriginPolicy::new(&config::Origin { allow: vec!["*".into()], ..config::Origin::default() });
         let mut headers = HeaderMap::new();
         headers.append(header::ORIGIN, "http://a.example".parse().unwrap());
         headers.append(header::ORIGIN, "http://b.example".parse().unwrap());

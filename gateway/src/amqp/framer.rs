@@ -2,14 +2,14 @@
 //!
 //! Owns the bytes of one direction that came and were not passed on yet. What is passed on stays where it lies: a run
 //! of frames is one slice of the buffer, so neighbours cost no copy and one WebSocket message. What the frames mean is
-//! the [`Conversation`]'s to know, which sees each of them.
+//! the [`AmqpProxy`]'s to know, which sees each of them.
 
 use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes, BytesMut};
 use hopmq_proto::{Error, Frame};
 
-use crate::conversation::{Conversation, Side, Verdict};
+use crate::amqp::proxy::{AmqpProxy, Side, Verdict};
 
 /// What one message to a browser holds at most, in bytes, unless a single frame is larger.
 pub(crate) const MESSAGE: usize = 64 << 10;
@@ -18,13 +18,13 @@ const IDLE: usize = 2 << 10;
 
 /// The buffer of one direction.
 #[derive(Debug)]
-pub(crate) struct Cutter {
+pub(crate) struct Framer {
     buffer: BytesMut,
     /// How much of the buffer a read filled lately.
     size: usize,
 }
 
-impl Cutter {
+impl Framer {
     pub(crate) fn new() -> Self {
         Self { buffer: BytesMut::new(), size: IDLE }
     }
@@ -68,25 +68,20 @@ impl Cutter {
     }
 
     /// Cuts what has come into pieces of whole frames, each at most 64 KiB unless one frame is larger, as the
-    /// conversation wants them passed on.
+    /// proxy wants them passed on.
     ///
     /// # Errors
     /// If `from` broke the protocol. `out` has what came before that.
-    pub(crate) fn cut(
-        &mut self,
-        conversation: &mut Conversation,
-        from: Side,
-        out: &mut VecDeque<Bytes>,
-    ) -> Result<(), Error> {
+    pub(crate) fn cut(&mut self, proxy: &mut AmqpProxy, from: Side, out: &mut VecDeque<Bytes>) -> Result<(), Error> {
         let mut passed = 0;
         let result = loop {
-            let frame = match Frame::parse(&self.buffer[passed..], conversation.limits(from)) {
+            let frame = match Frame::parse(&self.buffer[passed..], proxy.limits(from)) {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
             };
             let size = frame.size();
-            match conversation.judge(from, &frame) {
+            match proxy.judge(from, &frame) {
                 Ok(Verdict::Pass) => {
                     if passed > 0 && passed + size > MESSAGE {
                         self.take(passed, out);

@@ -11,8 +11,8 @@ use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::{Browser, Common, End, Rabbit, write_all};
-use crate::conversation::{Conversation, Side, close_frame};
-use crate::cutter::Cutter;
+use crate::amqp::framer::Framer;
+use crate::amqp::proxy::{AmqpProxy, Side, close_frame};
 use crate::gateway::Shared;
 
 /// How long RabbitMQ may take to agree to a close.
@@ -22,10 +22,10 @@ const UPSTREAM: Duration = Duration::from_secs(5);
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Says goodbye to both sides at once, each within its time.
-pub(super) async fn farewell(gateway: &Shared, common: &Common, browser: Browser, rabbit: Option<Rabbit>, end: &End) {
+pub(super) async fn teardown(gateway: &Shared, common: &Common, browser: Browser, rabbit: Option<Rabbit>, end: &End) {
     let (listens, upstream_open) = {
-        let conversation = common.conversation();
-        (conversation.browser_listens(), conversation.upstream_open())
+        let proxy = common.proxy();
+        (proxy.browser_listens(), proxy.upstream_open())
     };
     let amqp = end.amqp.filter(|_| listens);
     let patience = gateway.config.websocket.close_timeout.0;
@@ -66,11 +66,11 @@ async fn to_browser(common: &Common, mut browser: Browser, end: &End, amqp: Opti
 /// Drops what the browser still sends, until it agrees to the close or leaves.
 async fn await_close_ok(common: &Common, browser: &mut Browser) {
     loop {
-        if found_close_ok(&mut browser.cutter, &common.conversation(), Side::Browser) {
+        if found_close_ok(&mut browser.framer, &common.proxy(), Side::Browser) {
             return;
         }
         match browser.stream.next().await {
-            Some(Ok(Message::Binary(bytes))) => browser.cutter.push(&bytes),
+            Some(Ok(Message::Binary(bytes))) => browser.framer.push(&bytes),
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
             _ => return,
         }
@@ -84,8 +84,8 @@ async fn to_rabbit(common: &Common, mut rabbit: Rabbit) {
     if write_all(&mut rabbit.write, &mut pending).await.is_err() {
         return;
     }
-    while !found_close_ok(&mut rabbit.cutter, &common.conversation(), Side::Upstream) {
-        match rabbit.read.read_buf(rabbit.cutter.space()).await {
+    while !found_close_ok(&mut rabbit.framer, &common.proxy(), Side::Upstream) {
+        match rabbit.read.read_buf(rabbit.framer.space()).await {
             Ok(count) if count > 0 => {}
             _ => return,
         }
@@ -95,9 +95,9 @@ async fn to_rabbit(common: &Common, mut rabbit: Rabbit) {
 
 /// Whether a `connection.close-ok` is among what came. Everything before it is dropped; what breaks the protocol ends
 /// the waiting too.
-fn found_close_ok(cutter: &mut Cutter, conversation: &Conversation, from: Side) -> bool {
+fn found_close_ok(framer: &mut Framer, proxy: &AmqpProxy, from: Side) -> bool {
     loop {
-        let (size, found) = match Frame::parse(cutter.bytes(), conversation.limits(from)) {
+        let (size, found) = match Frame::parse(framer.bytes(), proxy.limits(from)) {
             Ok(Some(frame)) => {
                 let ends = frame.channel() == 0 && frame.method().is_ok_and(|id| id == connection::CloseOk::ID);
                 (frame.size(), ends)
@@ -105,7 +105,7 @@ fn found_close_ok(cutter: &mut Cutter, conversation: &Conversation, from: Side) 
             Ok(None) => return false,
             Err(_) => return true,
         };
-        cutter.advance(size);
+        framer.advance(size);
         if found {
             return true;
         }

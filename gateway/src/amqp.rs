@@ -1,0 +1,5 @@
+//! The AMQP side of a session, without sockets or clocks.
+
+pub(crate) mod framer;
+pub(crate) mod policy_filter;
+pub(crate) mod proxy;
