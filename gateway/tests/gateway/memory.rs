@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::common::cut::Cut;
+use crate::common::link::Link;
 use crate::common::tokens::{claims, claims_with, now, settings, sign};
 use crate::common::{Page, get, soon};
 
@@ -293,7 +293,7 @@ async fn of_who_stops_reading() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_rabbitmq_that_dies_in_the_middle_of_a_frame() {
-    let cut = Cut::start().await;
+    let cut = Link::start().await;
     let program = Program::start_at("", &cut.host()).await;
     program
         .forgets(ROUNDS, async || {

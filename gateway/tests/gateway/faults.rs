@@ -1,7 +1,7 @@
 //! What is wrong on the way: clients that lie, stall and vanish, and a RabbitMQ that dies. Each is told why, and
 //! nothing is left behind.
 
-use crate::common::cut::Cut;
+use crate::common::link::Link;
 use crate::common::{Page, Served, soon};
 use futures_util::StreamExt;
 use hopmq::{Connection, Recovery};
@@ -195,7 +195,7 @@ async fn a_browser_that_vanishes_leaves_nothing_behind() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rabbitmq_that_dies_is_told_as_320() {
     for rest in [&b""[..], b"\x03\0\x01\0\0\x10\0only the beginning of a body", b"\x01\0"] {
-        let cut = Cut::start().await;
+        let cut = Link::start().await;
         let served = Served::start_at("", &cut.host()).await;
         let mut page = Page::log_in(&served.url(), "guest", "guest").await;
         page.open_channel(1).await;
@@ -209,7 +209,7 @@ async fn a_rabbitmq_that_dies_is_told_as_320() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_learns_that_rabbitmq_died() {
-    let cut = Cut::start().await;
+    let cut = Link::start().await;
     let served = Served::start_at("", &cut.host()).await;
     let builder = Connection::builder().uri(&served.amqp("guest", "guest")).recovery(Recovery::off());
     let connection = builder.open_tokio().await.unwrap();
@@ -229,7 +229,7 @@ async fn a_client_learns_that_rabbitmq_died() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nonsense_of_rabbitmqs_is_not_passed_on() {
-    let cut = Cut::start().await;
+    let cut = Link::start().await;
     let served = Served::start_at("", &cut.host()).await;
     let mut page = Page::log_in(&served.url(), "guest", "guest").await;
     cut.cut(b"HTTP/1.1 502 Bad Gateway");
@@ -263,7 +263,7 @@ async fn another_host_stands_in() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_are_spread_over_the_hosts() {
-    let hosts = [Cut::start().await, Cut::start().await];
+    let hosts = [Link::start().await, Link::start().await];
     let served = Served::start_at("", &format!("{},{}", hosts[0].host(), hosts[1].host())).await;
     let mut pages = Vec::new();
     for _ in 0..6 {

@@ -7,12 +7,12 @@ use tokio::sync::watch;
 
 /// See the [module](self).
 #[derive(Debug)]
-pub(crate) struct Cut {
+pub(crate) struct Link {
     port: u16,
     cut: watch::Sender<Option<Vec<u8>>>,
 }
 
-impl Cut {
+impl Link {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("there is a free port");
         let port = listener.local_addr().expect("it is bound").port();

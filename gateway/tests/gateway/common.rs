@@ -1,6 +1,6 @@
 //! A gateway in this process, and a page that says what it likes.
 
-pub(crate) mod cut;
+pub(crate) mod link;
 pub(crate) mod tokens;
 
 use std::net::SocketAddr;
