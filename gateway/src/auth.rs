@@ -4,52 +4,28 @@
 //! token: whoever has a good one is let in, wherever they come.
 
 mod claims;
+pub(crate) mod clock;
 mod fetch;
+mod grant;
 mod jwt;
 mod pattern;
 mod policy;
+mod rule;
 mod secret;
 mod ticket;
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use crate::admission::limits::Rates;
 use crate::config::{self, ConfigError};
 use claims::Claims;
-pub(crate) use policy::{Operation, Policy};
+use clock::now;
+pub(crate) use grant::Grant;
+pub(crate) use policy::Operation;
 
 /// Who is let in, and as whom.
 #[derive(Debug)]
 pub(crate) struct Auth {
     jwt: Option<jwt::Verifier>,
     ticket: Option<ticket::Verifier>,
-    rules: Vec<policy::Rule>,
-}
-
-/// What somebody got for their token.
-pub(crate) struct Grant {
-    /// Who they are, for limits and logs.
-    pub(crate) subject: String,
-    /// RabbitMQ's user and its password.
-    pub(crate) username: String,
-    pub(crate) password: String,
-    pub(crate) vhost: String,
-    pub(crate) policy: Policy,
-    pub(crate) rates: Rates,
-    /// When it ends, in seconds since 1970.
-    pub(crate) expires: Option<u64>,
-}
-
-/// Without the password.
-impl std::fmt::Debug for Grant {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Grant")
-            .field("subject", &self.subject)
-            .field("username", &self.username)
-            .field("vhost", &self.vhost)
-            .field("expires", &self.expires)
-            .finish_non_exhaustive()
-    }
+    rules: Vec<rule::Rule>,
 }
 
 impl Auth {
@@ -68,7 +44,7 @@ impl Auth {
         Ok(Some(Self {
             jwt: auth.jwt.as_ref().map(jwt::Verifier::new).transpose()?,
             ticket: auth.ticket.as_ref().map(ticket::Verifier::new).transpose()?,
-            rules: policy::rules(&auth.policy, &config.limits)?,
+            rules: rule::rules(&auth.policy, &config.limits)?,
         }))
     }
 
@@ -110,9 +86,4 @@ impl Auth {
             None => std::future::pending().await,
         }
     }
-}
-
-/// Seconds since 1970.
-pub(crate) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }

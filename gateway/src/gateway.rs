@@ -15,29 +15,11 @@ use crate::admission::limits::Limits;
 use crate::admission::origin::OriginPolicy;
 use crate::auth::Auth;
 use crate::config::{Config, ConfigError};
+use crate::context::Context;
 use crate::drain::{Drain, Phase};
 use crate::http::{self, server};
 use crate::metrics::Metrics;
 use crate::upstream::{Dial, Upstreams};
-
-/// What all sessions share.
-pub(crate) struct Shared {
-    pub(crate) config: Config,
-    pub(crate) origins: OriginPolicy,
-    pub(crate) proxies: TrustedProxies,
-    pub(crate) upstreams: Upstreams,
-    pub(crate) limits: Arc<Limits>,
-    pub(crate) metrics: Metrics,
-    pub(crate) drain: Drain,
-    /// Who decides who somebody is: RabbitMQ if it is `None`.
-    pub(crate) auth: Option<Arc<Auth>>,
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("config", &self.config).finish_non_exhaustive()
-    }
-}
 
 /// A gateway, ready to serve. Cheap to clone: all clones are one.
 ///
@@ -53,7 +35,7 @@ impl fmt::Debug for Shared {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Gateway {
-    shared: Arc<Shared>,
+    context: Arc<Context>,
 }
 
 /// Puts a gateway together.
@@ -84,7 +66,7 @@ impl Builder {
         let Self { config, upstreams } = self;
         config.check()?;
         Ok(Gateway {
-            shared: Arc::new(Shared {
+            context: Arc::new(Context {
                 origins: OriginPolicy::new(&config.origin),
                 proxies: TrustedProxies::new(&config.proxy),
                 upstreams: Upstreams::new(&config.upstream, upstreams)?,
@@ -114,18 +96,18 @@ impl Gateway {
 
     /// The settings.
     pub fn config(&self) -> &Config {
-        &self.shared.config
+        &self.context.config
     }
 
     /// The gateway as a part of another server: every path takes WebSockets. Each request must carry axum's
     /// `ConnectInfo<SocketAddr>`; without, nobody's address is known and all are refused.
     pub fn router(&self) -> Router {
-        http::router(Arc::clone(&self.shared))
+        http::router(Arc::clone(&self.context))
     }
 
     /// Browsers that are connected.
     pub fn connections(&self) -> usize {
-        self.shared.limits.connections()
+        self.context.limits.connections()
     }
 
     /// Serves until `stop` is done, then says goodbye to everybody, within `drain.deadline`. The program's own
@@ -137,29 +119,29 @@ impl Gateway {
     /// Dropping the future ends all at once, without a goodbye to those who are not served yet; WebSockets that are
     /// open are told within `drain.spread` as long as the runtime lives.
     pub async fn serve(&self, listener: TcpListener, stop: impl Future<Output = ()>) -> io::Result<()> {
-        let shared = &self.shared;
-        let admin = match shared.config.admin {
+        let context = &self.context;
+        let admin = match context.config.admin {
             Some(address) => Some(TcpListener::bind(address).await?),
             None => None,
         };
-        let _dropped = Leave(shared);
+        let _dropped = Leave(context);
         if let Ok(address) = listener.local_addr() {
             info!(%address, "AMQP over WebSocket");
         }
         let admin = async {
             match admin {
-                Some(listener) => server::serve(shared, listener, http::admin(Arc::clone(shared))).await,
+                Some(listener) => server::serve(context, listener, http::admin(Arc::clone(context))).await,
                 None => std::future::pending().await,
             }
         };
         let serving = async {
             let keys = async {
-                match &shared.auth {
+                match &context.auth {
                     Some(auth) => auth.refresh().await,
                     None => std::future::pending().await,
                 }
             };
-            tokio::join!(server::serve(shared, listener, self.router()), admin, shared.upstreams.check(), keys);
+            tokio::join!(server::serve(context, listener, self.router()), admin, context.upstreams.check(), keys);
         };
         let stopping = async {
             stop.await;
@@ -175,13 +157,13 @@ impl Gateway {
     /// Says goodbye to everybody who is connected and lets nobody in any more: each browser gets `connection.close`
     /// 320 and the WebSocket's 1001 at a moment of `drain.spread`, and what is left after `drain.deadline` is dropped.
     pub async fn drain(&self) {
-        let (drain, metrics) = (&self.shared.config.drain, &self.shared.drain);
+        let (drain, metrics) = (&self.context.config.drain, &self.context.drain);
         metrics.set(Phase::Draining { spread: drain.spread.0 });
         info!(connections = self.connections(), "draining");
         if timeout(drain.deadline.0, self.empty()).await.is_err() {
             warn!(connections = self.connections(), "the deadline of draining has passed");
             metrics.set(Phase::Over);
-            let _ = timeout(self.shared.config.websocket.close_timeout.0, self.empty()).await;
+            let _ = timeout(self.context.config.websocket.close_timeout.0, self.empty()).await;
         }
     }
 
@@ -193,7 +175,7 @@ impl Gateway {
 }
 
 /// Tells the sessions when serving was given up.
-struct Leave<'a>(&'a Shared);
+struct Leave<'a>(&'a Context);
 
 impl Drop for Leave<'_> {
     fn drop(&mut self) {

@@ -3,6 +3,7 @@
 mod admission;
 mod amqp;
 mod auth;
+mod context;
 mod drain;
 mod gateway;
 mod http;

@@ -8,8 +8,6 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::amqp::proxy::Counts;
-
 /// One number that rises.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
@@ -38,6 +36,14 @@ impl Reasons {
             let _ = writeln!(text, "{name}{{reason=\"{reason}\"}} {count}");
         }
     }
+}
+
+/// What was counted since the last look.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) published: u64,
+    pub(crate) delivered: u64,
+    pub(crate) refused: u64,
 }
 
 /// Everything that is counted.

@@ -3,9 +3,10 @@
 //! A WebSocket is outside of the browser's same-origin rule: any page may open one to any host, `localhost` included.
 //! So the server must look at the `Origin` header, and this does. It knows headers and no sockets.
 
-use axum::http::{HeaderMap, Uri, header};
+use axum::http::{HeaderMap, header};
 
 use crate::config;
+use crate::config::origin::normalize;
 
 /// The pages that are let in.
 #[derive(Debug)]
@@ -30,15 +31,6 @@ fn authority(origin: &str) -> Option<(String, u16)> {
     Some((authority.host().to_ascii_lowercase(), authority.port_u16().unwrap_or(default)))
 }
 
-/// An origin as browsers write it, or `None` if it is none.
-pub(crate) fn normal(origin: &str) -> Option<String> {
-    let uri: Uri = origin.parse().ok()?;
-    let scheme = uri.scheme_str().filter(|scheme| !scheme.is_empty())?;
-    let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'))?;
-    let bare = uri.path() == "/" && uri.query().is_none() && !origin.ends_with('/');
-    bare.then(|| format!("{scheme}://{authority}").to_ascii_lowercase())
-}
-
 impl OriginPolicy {
     /// The settings must have been checked.
     pub(crate) fn new(config: &config::Origin) -> Self {
@@ -47,7 +39,7 @@ impl OriginPolicy {
             same: has("same-origin"),
             any: has("*"),
             null: has("null"),
-            listed: config.allow.iter().filter_map(|entry| normal(entry)).collect(),
+            listed: config.allow.iter().filter_map(|entry| normalize(entry)).collect(),
             require: config.require,
             hosts: config.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
         }

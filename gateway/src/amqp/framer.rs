@@ -9,7 +9,8 @@ use std::collections::VecDeque;
 use bytes::{Buf, Bytes, BytesMut};
 use hopmq_proto::{Error, Frame};
 
-use crate::amqp::proxy::{AmqpProxy, Side, Verdict};
+use super::proxy::AmqpProxy;
+use super::verdict::{Side, Verdict};
 
 /// What one message to a browser holds at most, in bytes, unless a single frame is larger.
 pub(crate) const MESSAGE: usize = 64 << 10;

@@ -10,7 +10,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use hopmq_proto::method::{Encode, Method, MethodId, channel, queue};
 use hopmq_proto::{Error, FieldTable, Frame, Kind, code};
 
-use crate::amqp::proxy::{Verdict, frame_of};
+use super::encode::method_frame;
+use super::verdict::Verdict;
 use crate::auth::{Grant, Operation};
 
 /// How many queues may be named by RabbitMQ for one connection.
@@ -102,7 +103,7 @@ impl PolicyFilter {
                 return Ok(Verdict::Drop);
             }
             (Channel::Refused, Some(channel::Close::ID)) => {
-                to_browser.extend_from_slice(&frame_of(number, &channel::CloseOk {}));
+                to_browser.extend_from_slice(&method_frame(number, &channel::CloseOk {}));
                 return Ok(Verdict::Drop);
             }
             (Channel::ClosedByUpstream, Some(channel::CloseOk::ID)) => {
@@ -207,7 +208,7 @@ impl PolicyFilter {
         tracing::info!(subject = self.grant.subject, channel = number, %method, "refused: {why}");
         self.channels.insert(number, Channel::Refusing { refusal: Refusal { text, method }, browser_closes: false });
         let text = "the gateway refused an operation";
-        Verdict::Refuse(frame_of(number, &close(code::REPLY_SUCCESS, text, MethodId::default())))
+        Verdict::Refuse(method_frame(number, &close(code::REPLY_SUCCESS, text, MethodId::default())))
     }
 
     /// Decides about a method of RabbitMQ's on a channel.
@@ -262,9 +263,9 @@ impl PolicyFilter {
             Some(state @ Channel::Refusing { .. }) => {
                 let before = std::mem::replace(state, Channel::Refused);
                 let Channel::Refusing { refusal, browser_closes } = before else { return Verdict::Drop };
-                let mut bytes = frame_of(number, &close(code::ACCESS_REFUSED, &refusal.text, refusal.method));
+                let mut bytes = method_frame(number, &close(code::ACCESS_REFUSED, &refusal.text, refusal.method));
                 if browser_closes {
-                    bytes.extend_from_slice(&frame_of(number, &channel::CloseOk {}));
+                    bytes.extend_from_slice(&method_frame(number, &channel::CloseOk {}));
                 }
                 Verdict::Replace(bytes)
             }

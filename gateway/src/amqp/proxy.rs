@@ -7,28 +7,14 @@
 use std::sync::Arc;
 
 use hopmq_proto::method::{Encode, Method, MethodId, connection};
-use hopmq_proto::{Connection, Error, Frame, Kind, MIN_FRAME_MAX, ReceiveLimits, code, put_method};
+use hopmq_proto::{Connection, Error, Frame, Kind, MIN_FRAME_MAX, ReceiveLimits, code};
 
+use super::encode::method_frame;
+use super::policy_filter::PolicyFilter;
+use super::verdict::{Side, Verdict};
 use crate::admission::limits::Rates;
-use crate::amqp::policy_filter::PolicyFilter;
 use crate::auth::{Auth, Grant};
-
-/// Where a frame comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
-    Browser,
-    Upstream,
-}
-
-/// What becomes of a frame.
-#[derive(Debug)]
-pub(crate) enum Verdict {
-    Pass,
-    Drop,
-    Replace(Vec<u8>),
-    /// The same, for what was refused.
-    Refuse(Vec<u8>),
-}
+use crate::metrics::Counts;
 
 /// How far the connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,14 +47,6 @@ pub(crate) struct Bounds {
     pub(crate) login_frame_max: u32,
     pub(crate) frame_max: u32,
     pub(crate) channel_max: u16,
-}
-
-/// What was counted since the last look.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Counts {
-    pub(crate) published: u64,
-    pub(crate) delivered: u64,
-    pub(crate) refused: u64,
 }
 
 /// See the [module](self).
@@ -239,7 +217,7 @@ impl AmqpProxy {
             connection::Open::ID => {
                 if let Some(filter) = &self.filter {
                     let open = connection::Open { virtual_host: &filter.grant().vhost };
-                    return Ok(Verdict::Replace(frame_of(0, &open)));
+                    return Ok(Verdict::Replace(method_frame(0, &open)));
                 }
             }
             connection::UpdateSecret::ID => {
@@ -298,7 +276,7 @@ impl AmqpProxy {
         let response = format!("\0{}\0{}", grant.username, grant.password);
         let start = connection::StartOk { mechanism: "PLAIN", response: response.as_bytes(), ..*start };
         self.filter = Some(PolicyFilter::new(grant));
-        Ok(Verdict::Replace(frame_of(0, &start)))
+        Ok(Verdict::Replace(method_frame(0, &start)))
     }
 
     /// Takes a newer token of the same bearer.
@@ -312,7 +290,7 @@ impl AmqpProxy {
             return Err(refused("the new token is for somebody else".to_owned()));
         }
         filter.renew(grant);
-        self.to_browser.extend_from_slice(&frame_of(0, &connection::UpdateSecretOk {}));
+        self.to_browser.extend_from_slice(&method_frame(0, &connection::UpdateSecretOk {}));
         Ok(Verdict::Drop)
     }
 
@@ -320,7 +298,7 @@ impl AmqpProxy {
         match id {
             connection::Start::ID if !matches!(self.login, Login::RabbitMq) => {
                 let Method::ConnectionStart(start) = Method::decode(frame.payload())? else { return Err(odd(id)) };
-                return Ok(Verdict::Replace(frame_of(0, &connection::Start { mechanisms: b"PLAIN", ..start })));
+                return Ok(Verdict::Replace(method_frame(0, &connection::Start { mechanisms: b"PLAIN", ..start })));
             }
             connection::Tune::ID => {
                 let Method::ConnectionTune(mut tune) = Method::decode(frame.payload())? else { return Err(odd(id)) };
@@ -328,7 +306,7 @@ impl AmqpProxy {
                 tune.frame_max = lower(tune.frame_max, self.bounds.frame_max);
                 tune.channel_max = lower(u32::from(tune.channel_max), u32::from(self.bounds.channel_max)) as u16;
                 self.agree(tune.frame_max, tune.channel_max);
-                return Ok(Verdict::Replace(frame_of(0, &tune)));
+                return Ok(Verdict::Replace(method_frame(0, &tune)));
             }
             connection::OpenOk::ID => {
                 self.stage = self.stage.max(Stage::Open);
@@ -366,17 +344,4 @@ fn lower(a: u32, b: u32) -> u32 {
 #[cold]
 fn odd(id: MethodId) -> Error {
     Error::peer(code::SYNTAX_ERROR, format!("{} that is none", id.name()))
-}
-
-/// A method frame of the gateway's own. What it says is bounded, so it fits.
-pub(crate) fn frame_of<M: Encode>(channel: u16, method: &M) -> Vec<u8> {
-    let mut out = Vec::new();
-    let written = put_method(&mut out, usize::MAX, channel, method);
-    debug_assert!(written.is_ok(), "what the gateway writes can be written");
-    out
-}
-
-/// A `connection.close` of the gateway's own. Its text is cut to what fits.
-pub(crate) fn close_frame(code: u16, text: &str) -> Vec<u8> {
-    frame_of(0, &connection::Close { reply_code: code, reply_text: text, class_id: 0, method_id: 0 })
 }

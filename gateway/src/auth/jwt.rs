@@ -15,7 +15,8 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::{Claims, fetch, secret};
+use super::claims::Claims;
+use super::{fetch, secret};
 use crate::config::{self, ConfigError};
 
 /// How often keys are fetched, and how soon again when a token names an unknown one.

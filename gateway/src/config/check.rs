@@ -1,7 +1,8 @@
 //! What settings can't be, although their types allow it.
 
-use super::{Config, ConfigError};
-use crate::admission::origin;
+use super::error::ConfigError;
+use super::origin;
+use super::settings::Config;
 
 /// Finds the first setting that can't be used.
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
@@ -17,7 +18,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
         return Err(ConfigError("upstream.hosts: name one RabbitMQ at least".to_owned()));
     }
     for entry in &config.origin.allow {
-        if !matches!(entry.as_str(), "same-origin" | "*" | "null") && origin::normal(entry).is_none() {
+        if !matches!(entry.as_str(), "same-origin" | "*" | "null") && origin::normalize(entry).is_none() {
             return Err(ConfigError(format!(
                 "origin.allow: `{entry}` is no origin; write same-origin, *, null, or scheme://host:port with no path"
             )));

@@ -2,7 +2,7 @@
 
 use toml::{Table, Value};
 
-use super::ConfigError;
+use super::error::ConfigError;
 
 const PREFIX: &str = "HOPMQ_GATEWAY_";
 

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
-use crate::gateway::Shared;
+use crate::context::Context;
 
 /// Sockets beyond those of WebSockets: requests, and those who are about to upgrade.
 const SPARE_SOCKETS: usize = 512;
@@ -23,9 +23,9 @@ const SPARE_SOCKETS: usize = 512;
 const HEAD: usize = 16 << 10;
 
 /// Serves `router` on `listener` until the future is dropped. Connections that were accepted live on.
-pub(crate) async fn serve(shared: &Arc<Shared>, listener: TcpListener, router: Router) {
-    let sockets = Arc::new(Semaphore::new(shared.config.limits.connections.saturating_add(SPARE_SOCKETS)));
-    let head_timeout = shared.config.limits.login_timeout.0;
+pub(crate) async fn serve(context: &Arc<Context>, listener: TcpListener, router: Router) {
+    let sockets = Arc::new(Semaphore::new(context.config.limits.connections.saturating_add(SPARE_SOCKETS)));
+    let head_timeout = context.config.limits.login_timeout.0;
     loop {
         let Ok(place) = Arc::clone(&sockets).acquire_owned().await else { return };
         let (socket, peer) = match listener.accept().await {

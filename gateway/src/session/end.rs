@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::session::websocket::BEYOND;
+use super::socket::BEYOND;
 
 /// The reason, for the log, for the metrics, and for the browser.
 #[derive(Debug)]

@@ -5,17 +5,18 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{Common, End};
+use super::end::End;
+use super::state::Common;
 use crate::admission::limits::Rates;
 use crate::amqp::proxy::Stage;
-use crate::auth;
+use crate::auth::clock;
+use crate::context::Context;
 use crate::drain::Phase;
-use crate::gateway::Shared;
 
 /// Ends when the session must.
-pub(super) async fn keepalive(gateway: &Shared, common: &Common, begun: Instant) -> End {
-    let (login, websocket) = (gateway.config.limits.login_timeout.0, &gateway.config.websocket);
-    let mut drain = gateway.drain.subscribe();
+pub(super) async fn keepalive(context: &Context, common: &Common, begun: Instant) -> End {
+    let (login, websocket) = (context.config.limits.login_timeout.0, &context.config.websocket);
+    let mut drain = context.drain.subscribe();
     let mut goodbye = None;
     let (mut pinged, mut logged_in) = (None, false);
     loop {
@@ -28,7 +29,7 @@ pub(super) async fn keepalive(gateway: &Shared, common: &Common, begun: Instant)
             let proxy = common.proxy();
             (proxy.stage(), proxy.expires())
         };
-        let left = expires.map(|time| Duration::from_secs(time.saturating_sub(auth::now())));
+        let left = expires.map(|time| Duration::from_secs(time.saturating_sub(clock::now())));
         if left.is_some_and(|left| left.is_zero()) {
             return End::expired();
         }
@@ -37,7 +38,7 @@ pub(super) async fn keepalive(gateway: &Shared, common: &Common, begun: Instant)
         }
         if stage == Stage::Open && !logged_in {
             logged_in = true;
-            if let Err(end) = log_in(gateway, common) {
+            if let Err(end) = log_in(context, common) {
                 return end;
             }
         }
@@ -81,12 +82,12 @@ pub(super) async fn keepalive(gateway: &Shared, common: &Common, begun: Instant)
 }
 
 /// Takes a place for the user, whom RabbitMQ has let in.
-fn log_in(gateway: &Shared, common: &Common) -> Result<(), End> {
-    let limits = &gateway.config.limits;
+fn log_in(context: &Context, common: &Common) -> Result<(), End> {
+    let limits = &context.config.limits;
     let proxy = common.proxy();
     let Some((user, rates)) = proxy.user() else { return Ok(()) };
     let rates = rates.unwrap_or(Rates { messages: limits.messages_per_second, bytes: limits.bytes_per_second.0 });
-    let Some(place) = gateway.limits.log_in(user, rates, Instant::now()) else {
+    let Some(place) = context.limits.log_in(user, rates, Instant::now()) else {
         return Err(End::user_connections(user));
     };
     *common.user.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);

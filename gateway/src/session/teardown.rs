@@ -10,10 +10,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::{Browser, Common, End, Rabbit, write_all};
+use super::end::End;
+use super::state::{Browser, Common, Rabbit, write_all};
+use crate::amqp::encode::close_frame;
 use crate::amqp::framer::Framer;
-use crate::amqp::proxy::{AmqpProxy, Side, close_frame};
-use crate::gateway::Shared;
+use crate::amqp::proxy::AmqpProxy;
+use crate::amqp::verdict::Side;
+use crate::context::Context;
 
 /// How long RabbitMQ may take to agree to a close.
 const UPSTREAM: Duration = Duration::from_secs(5);
@@ -22,13 +25,13 @@ const UPSTREAM: Duration = Duration::from_secs(5);
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Says goodbye to both sides at once, each within its time.
-pub(super) async fn teardown(gateway: &Shared, common: &Common, browser: Browser, rabbit: Option<Rabbit>, end: &End) {
+pub(super) async fn teardown(context: &Context, common: &Common, browser: Browser, rabbit: Option<Rabbit>, end: &End) {
     let (listens, upstream_open) = {
         let proxy = common.proxy();
         (proxy.browser_listens(), proxy.upstream_open())
     };
     let amqp = end.amqp.filter(|_| listens);
-    let patience = gateway.config.websocket.close_timeout.0;
+    let patience = context.config.websocket.close_timeout.0;
     // What takes longer is dropped: nobody can be told who does not listen.
     let to_browser = timeout(patience, to_browser(common, browser, end, amqp));
     let to_rabbit = async {

@@ -3,82 +3,17 @@
 //! The library behind it puts messages together before anybody sees them. So that strangers can't fill memory that way,
 //! the socket below it gives them an allowance of bytes in all, which is lifted when RabbitMQ has let them in.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
 
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, Response, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
-/// A browser's WebSocket.
-pub(crate) type Socket = WebSocketStream<Allowed<TokioIo<hyper::upgrade::Upgraded>>>;
-
-/// What was read beyond the allowance.
-pub(crate) const BEYOND: io::ErrorKind = io::ErrorKind::QuotaExceeded;
-
-/// How much may be read of somebody who is not known.
-#[derive(Debug)]
-pub(crate) struct Allowance {
-    left: AtomicUsize,
-    lifted: AtomicBool,
-}
-
-impl Allowance {
-    pub(crate) fn new(bytes: usize) -> Arc<Self> {
-        Arc::new(Self { left: AtomicUsize::new(bytes), lifted: AtomicBool::new(false) })
-    }
-
-    /// From now on as much as they like.
-    pub(crate) fn lift(&self) {
-        self.lifted.store(true, Ordering::Relaxed);
-    }
-
-    fn spend(&self, count: usize) -> io::Result<()> {
-        if self.lifted.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        let left = self.left.load(Ordering::Relaxed);
-        let rest = left.checked_sub(count).ok_or_else(|| io::Error::new(BEYOND, "more bytes than a login takes"))?;
-        self.left.store(rest, Ordering::Relaxed);
-        Ok(())
-    }
-}
-
-/// A socket with an allowance for what is read of it.
-pub(crate) struct Allowed<S> {
-    io: S,
-    allowance: Arc<Allowance>,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Allowed<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        Poll::Ready(self.allowance.spend(buf.filled().len() - before))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Allowed<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
+use crate::session::socket::{Allowance, Allowed, Socket};
 
 /// A request that may become a WebSocket.
 pub(crate) struct Upgrade {
