@@ -1,4 +1,4 @@
-//! Checks before a WebSocket opens: the client's address, its origin, and the limits.
+//! Checks before a WebSocket opens: the client's address, the page's origin, and the limits.
 
 pub(crate) mod forwarded;
 pub(crate) mod limits;

@@ -1,4 +1,4 @@
-//! The AMQP side of a session, without sockets or clocks.
+//! The AMQP side of a session: splits bytes into frames and decides about each frame. Uses no sockets and no clock.
 
 pub(crate) mod encode;
 pub(crate) mod framer;

@@ -1,12 +1,15 @@
-//! Who people are, where the gateway decides that: by a token or a ticket, mapped to a user of RabbitMQ's and a policy.
+//! Authentication by the gateway: a token or a ticket is mapped to a RabbitMQ user and a policy.
 //!
-//! Comes in: the text of a token. Goes out: a [`Grant`], or a sentence that says why not. Nothing here is kept for a
-//! token: whoever has a good one is let in, wherever they come.
+//! Takes the text of a token and returns a [`Grant`] or the reason to refuse the token. No state is kept per token, so
+//! a valid token can be used any number of times.
 
 mod claims;
 pub(crate) mod clock;
+pub(crate) mod denied;
+pub(crate) mod error;
 mod fetch;
 mod grant;
+mod jwks;
 mod jwt;
 mod pattern;
 mod policy;
@@ -16,11 +19,11 @@ mod ticket;
 
 use crate::config::{self, ConfigError};
 use claims::Claims;
-use clock::now;
+use error::{AuthError, Credential, Flaw};
 pub(crate) use grant::Grant;
 pub(crate) use policy::Operation;
 
-/// Who is let in, and as whom.
+/// Verifies tokens and tickets, and maps them to grants.
 #[derive(Debug)]
 pub(crate) struct Auth {
     jwt: Option<jwt::Verifier>,
@@ -29,17 +32,19 @@ pub(crate) struct Auth {
 }
 
 impl Auth {
-    /// Reads keys and compiles policies; `None` if RabbitMQ decides about everybody.
+    /// Reads the keys and checks the policies. Returns `None` if RabbitMQ authenticates all clients.
     pub(crate) fn new(config: &config::Config) -> Result<Option<Self>, ConfigError> {
         let auth = &config.auth;
         if auth.jwt.is_none() && auth.ticket.is_none() {
             if auth.policy.is_empty() {
                 return Ok(None);
             }
-            return Err(ConfigError("auth.policy: policies need tokens: set [auth.jwt] or [auth.ticket]".to_owned()));
+            let reason = "policies need tokens or tickets; set [auth.jwt] or [auth.ticket]";
+            return Err(ConfigError::invalid("auth.policy", reason));
         }
         if auth.policy.is_empty() {
-            return Err(ConfigError("auth.policy: nobody may do anything: write one [[auth.policy]]".to_owned()));
+            let advice = "without one, nothing is allowed; write at least one [[auth.policy]]";
+            return Err(ConfigError::missing("auth.policy", advice));
         }
         Ok(Some(Self {
             jwt: auth.jwt.as_ref().map(jwt::Verifier::new).transpose()?,
@@ -48,38 +53,38 @@ impl Auth {
         }))
     }
 
-    /// Who the bearer of this URL's ticket is; `None` if a token is to come as the password.
+    /// Verifies the ticket in the query of a URL. Returns `None` if the client must send a token as its password.
     ///
     /// # Errors
-    /// If there is no ticket where one is needed, or if it is not good: why.
-    pub(crate) fn ticket(&self, query: &str) -> Result<Option<Grant>, String> {
+    /// [`AuthError`] if a required ticket is missing, or if the ticket is not valid.
+    pub(crate) fn ticket(&self, query: &str) -> Result<Option<Grant>, AuthError> {
         let Some(verifier) = &self.ticket else { return Ok(None) };
         match verifier.find(query) {
-            Some(ticket) => Ok(Some(self.grant(&verifier.verify(&ticket, now())?, None)?)),
+            Some(ticket) => Ok(Some(self.grant(&verifier.verify(&ticket, clock::now())?, None)?)),
             None if self.jwt.is_some() => Ok(None),
-            None => Err(format!("a ticket is needed: the parameter {} of the URL", verifier.parameter())),
+            None => Err(AuthError::TicketMissing { parameter: verifier.parameter().to_owned() }),
         }
     }
 
-    /// Who the bearer of this token is.
+    /// Verifies a token.
     ///
     /// # Errors
-    /// If it is not good: why.
-    pub(crate) fn token(&self, token: &str) -> Result<Grant, String> {
-        let Some(verifier) = &self.jwt else { return Err("no tokens are taken here, but tickets".to_owned()) };
+    /// [`AuthError`] if the token is not valid.
+    pub(crate) fn token(&self, token: &str) -> Result<Grant, AuthError> {
+        let verifier = self.jwt.as_ref().ok_or(AuthError::TokensNotAccepted)?;
         let claims = verifier.verify(token)?;
         let expires = claims.seconds("exp").map(|time| time + verifier.leeway());
         self.grant(&claims, expires)
     }
 
-    fn grant(&self, claims: &Claims, expires: Option<u64>) -> Result<Grant, String> {
-        let subject = claims.text("sub").ok_or("the token does not say whose it is (sub)")?;
-        let rule = self.rules.iter().find(|rule| rule.holds(claims));
-        let rule = rule.ok_or("no policy is for the bearer of this token")?;
+    fn grant(&self, claims: &Claims, expires: Option<u64>) -> Result<Grant, AuthError> {
+        let no_subject = || AuthError::Flawed(Credential::Token, Flaw::ClaimMissing("sub".to_owned()));
+        let subject = claims.text("sub").ok_or_else(no_subject)?;
+        let rule = self.rules.iter().find(|rule| rule.matches(claims)).ok_or(AuthError::NoPolicy)?;
         rule.grant(subject, claims, expires)
     }
 
-    /// Keeps the keys of `jwks_url` current for ever.
+    /// Keeps the keys of `jwks_url` current. Never completes.
     pub(crate) async fn refresh(&self) {
         match &self.jwt {
             Some(jwt) => jwt.refresh().await,

@@ -1,11 +1,12 @@
-//! The settings: what there is to set, what it is if nobody sets it, and what can't be.
+//! The settings: a TOML file, overridden by environment variables, checked before use.
 //!
-//! They come from a TOML file and from the environment, which has the last word (`environment.rs`). A wrong one is an
-//! error that names the key and says what is allowed. README.md explains each key; a test holds the two together.
+//! Each error names the setting and says what is allowed. README.md explains every key; a test compares its table with
+//! the defaults.
 
 mod check;
 mod environment;
 mod error;
+mod file;
 pub(crate) mod origin;
 mod settings;
 #[cfg(test)]
@@ -22,45 +23,45 @@ pub use settings::{
 pub use units::{Secret, Size, Time};
 
 impl Config {
-    /// Reads the settings: those of `file`, then those of `environment` (`HOPMQ_GATEWAY_…`), then the defaults.
+    /// Reads the settings from the file and from the environment variables `HOPMQ_GATEWAY_…`, which override the file.
+    /// Settings in neither have their defaults.
     ///
     /// # Errors
-    /// If the file can't be read, a key is unknown, or a value can't be what it is.
+    /// [`ConfigError`] if the file cannot be read, a key is unknown, or a value cannot be used.
     pub fn load(
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let text = match file {
-            Some(path) => std::fs::read_to_string(path)
-                .map_err(|error| ConfigError(format!("cannot read {}: {error}", path.display())))?,
-            None => String::new(),
-        };
-        let place = file.map_or_else(|| "settings".to_owned(), |path| path.display().to_string());
-        Self::read(&text, &place, environment)
+        let Some(path) = file else { return Self::read("", "settings", environment) };
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
+            setting: "config".to_owned(),
+            path: path.to_owned(),
+            error,
+        })?;
+        Self::read(&text, &path.display().to_string(), environment)
     }
 
-    /// The same, with the file's text; `place` is what errors call it.
+    /// Reads the settings from the text of a file and from environment variables, which override the file. Errors call
+    /// the file `place`.
     ///
     /// # Errors
-    /// As for [`Config::load`].
+    /// [`ConfigError`] if a key is unknown or a value cannot be used.
     pub fn read(
         text: &str,
         place: &str,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        // Once by itself, for the line numbers in the errors.
-        let _: Self = toml::from_str(text).map_err(|error| ConfigError(format!("{place}: {error}")))?;
-        let mut table: toml::Table = toml::from_str(text).map_err(|error| ConfigError(format!("{place}: {error}")))?;
+        let mut table = file::parse(text, place)?;
         environment::overlay(&mut table, environment)?;
-        let config: Self = table.try_into().map_err(|error| ConfigError(format!("{place}: {error}")))?;
+        let config: Self = table.try_into().map_err(|error| file::error(text, place, error))?;
         config.check()?;
         Ok(config)
     }
 
-    /// Looks for settings that can't be used although they can be written.
+    /// Checks the rules that the types of the settings do not express.
     ///
     /// # Errors
-    /// The first that is found, with its key and what is allowed.
+    /// [`ConfigError`] of the first setting that cannot be used.
     pub fn check(&self) -> Result<(), ConfigError> {
         check::check(self)
     }

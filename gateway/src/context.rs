@@ -16,12 +16,12 @@ use crate::upstream::Upstreams;
 pub(crate) struct Context {
     pub(crate) config: Config,
     pub(crate) origins: OriginPolicy,
-    pub(crate) proxies: TrustedProxies,
+    pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) upstreams: Upstreams,
     pub(crate) limits: Arc<Limits>,
     pub(crate) metrics: Metrics,
     pub(crate) drain: Drain,
-    /// Who decides who somebody is: RabbitMQ if it is `None`.
+    /// `None` if RabbitMQ authenticates all clients.
     pub(crate) auth: Option<Arc<Auth>>,
 }
 

@@ -1,4 +1,4 @@
-//! The paths: every one takes WebSockets, and a few answer requests.
+//! The HTTP paths. Every path accepts WebSockets.
 
 mod handshake;
 pub(crate) mod server;
@@ -17,13 +17,13 @@ use tower_http::services::ServeDir;
 use crate::context::Context;
 use upgrade::upgrade;
 
-/// Everything.
+/// Returns the router of `listen`.
 pub(crate) fn router(context: Arc<Context>) -> Router {
     let mut router = Router::new();
     if let Some(folder) = &context.config.static_folder {
         router = router.fallback_service(ServeDir::new(folder));
     } else {
-        router = router.route("/", get(front));
+        router = router.route("/", get(root));
     }
     if context.config.admin.is_none() {
         router = router.merge(admin_routes());
@@ -31,7 +31,7 @@ pub(crate) fn router(context: Arc<Context>) -> Router {
     router.layer(from_fn_with_state(Arc::clone(&context), upgrade)).with_state(context)
 }
 
-/// What only operators ask for.
+/// Returns the router of `admin`.
 pub(crate) fn admin(context: Arc<Context>) -> Router {
     admin_routes().with_state(context)
 }
@@ -40,11 +40,11 @@ fn admin_routes() -> Router<Arc<Context>> {
     Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).route("/metrics", get(metrics))
 }
 
-async fn front() -> &'static str {
+async fn root() -> &'static str {
     concat!(
         "hopmq-gateway ",
         env!("CARGO_PKG_VERSION"),
-        ": AMQP 0-9-1 over WebSocket, to RabbitMQ.\n\nConnect with a WebSocket, by convention to /ws/amqp, in binary \
+        ": AMQP 0-9-1 over WebSocket, to RabbitMQ.\n\nOpen a WebSocket, by convention to /ws/amqp, and send binary \
          messages. /healthz, /readyz and /metrics are for operators.\n"
     )
 }

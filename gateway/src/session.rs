@@ -1,8 +1,8 @@
-//! One browser: from the upgrade to the last goodbye.
+//! The session of one browser, from the upgrade to the close.
 //!
-//! Owns the WebSocket and the connection to RabbitMQ, and moves bytes between them, one loop for each direction and one
-//! that watches the time, all in one task. When one of them ends, the others stop where they are, and `teardown` tells
-//! both sides why.
+//! One task owns the WebSocket and the connection to RabbitMQ. It runs a loop for each direction (`relay`) and a loop
+//! for the timeouts (`keepalive`). When one loop ends, the others are cancelled, and `teardown` tells both sides the
+//! reason.
 
 mod end;
 mod keepalive;
@@ -11,10 +11,10 @@ pub(crate) mod socket;
 mod state;
 mod teardown;
 
-use std::sync::{Arc, Mutex};
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use futures_util::StreamExt;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{debug, info};
 
@@ -23,25 +23,27 @@ use crate::amqp::framer::Framer;
 use crate::amqp::proxy::{AmqpProxy, Bounds, Login, Stage};
 use crate::context::Context;
 use end::End;
-use relay::talk;
+use keepalive::keepalive;
+use relay::relay;
 use socket::{Allowance, Socket};
-use state::{Browser, Common, Pulse};
+use state::{BrowserSide, SessionState};
+use teardown::teardown;
 
-/// Who connects, as far as the upgrade tells.
+/// The client of a session.
 #[derive(Debug)]
 pub(crate) struct Client {
-    pub(crate) address: std::net::IpAddr,
-    /// Their place under the limits, given back when the session ends.
-    _place: Permit,
+    pub(crate) address: IpAddr,
+    /// Returned when the session ends.
+    _permit: Permit,
 }
 
 impl Client {
-    pub(crate) fn new(address: std::net::IpAddr, place: Permit) -> Self {
-        Self { address, _place: place }
+    pub(crate) fn new(address: IpAddr, permit: Permit) -> Self {
+        Self { address, _permit: permit }
     }
 }
 
-/// Serves one browser until one side leaves.
+/// Serves one browser until one side closes, fails or reaches a timeout.
 pub(crate) async fn run(
     context: Arc<Context>,
     socket: Socket,
@@ -49,36 +51,29 @@ pub(crate) async fn run(
     client: Client,
     login: Login,
 ) {
-    let begun = Instant::now();
+    let started = Instant::now();
     let (sink, stream) = socket.split();
-    let mut browser = Browser { sink, stream, framer: Framer::new() };
+    let mut browser = BrowserSide { sink, stream, framer: Framer::new() };
     let bounds = Bounds {
         login_frame_max: context.config.limits.login_frame_max.0 as u32,
         frame_max: context.config.limits.frame_max.0 as u32,
         channel_max: context.config.limits.channels,
     };
-    let common = Common {
-        allowance,
-        user: Mutex::new(None),
-        proxy: Mutex::new(AmqpProxy::new(bounds, login)),
-        pulse: Mutex::new(Pulse { heard: begun, deaf: false, ping: false }),
-        moved: Notify::new(),
-        speak: Notify::new(),
-    };
-    let mut rabbit = None;
+    let state = SessionState::new(allowance, AmqpProxy::new(bounds, login), started);
+    let mut upstream = None;
     let end = tokio::select! {
-        end = talk(&context, &common, &mut browser, &mut rabbit) => end,
-        end = keepalive::keepalive(&context, &common, begun) => end,
+        end = relay(&context, &state, &mut browser, &mut upstream) => end,
+        end = keepalive(&context, &state, started) => end,
     };
-    // After the goodbyes in AMQP either side may go.
-    let in_order = end.is_browsers() && common.proxy().stage() == Stage::Closed;
-    context.metrics.ended(if in_order { End::done().reason } else { end.reason });
-    let seconds = begun.elapsed().as_secs_f64();
+    // After `connection.close-ok`, the browser may close the WebSocket first.
+    let is_done = end.is_by_browser() && state.proxy().stage() == Stage::Closed;
+    context.metrics.ended(if is_done { End::done().reason } else { end.reason });
+    let seconds = started.elapsed().as_secs_f64();
     if end.is_fault {
         info!(address = %client.address, reason = end.reason, seconds, "{}", end.text);
     } else {
         debug!(address = %client.address, reason = end.reason, seconds, "{}", end.text);
     }
-    teardown::teardown(&context, &common, browser, rabbit, &end).await;
+    teardown(&context, &state, browser, upstream, &end).await;
     drop(client);
 }

@@ -1,8 +1,9 @@
-//! The RabbitMQs behind the gateway: which are there, and a connection to the one with the fewest.
+//! The RabbitMQ hosts behind the gateway: their health, and connections to the one with the fewest.
 
 mod dial;
 pub(crate) mod tls;
 
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -32,24 +33,37 @@ struct Host {
     connections: AtomicUsize,
 }
 
-impl std::fmt::Debug for Host {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Host").field("name", &self.name).field("up", &self.up).finish_non_exhaustive()
     }
 }
 
-/// A connection to a host, counted as long as it is there.
+/// A connection to a host. The host counts it until it is dropped.
 pub(crate) struct Stream {
     io: Box<dyn Io>,
     host: Arc<Host>,
 }
 
+/// No host can be reached. Browsers see the text, so it does not name the hosts; the log does.
+#[derive(Debug)]
+pub(crate) struct Unreachable;
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no RabbitMQ can be reached; try again later")
+    }
+}
+
+impl std::error::Error for Unreachable {}
+
 impl Upstreams {
+    /// Connects by `extra`, or to the hosts of the settings if `extra` is empty.
     pub(crate) fn new(config: &config::Upstream, extra: Vec<Box<dyn Dial>>) -> Result<Self, ConfigError> {
         let mut hosts: Vec<Box<dyn Dial>> = extra;
         if hosts.is_empty() {
-            for host in &config.hosts {
-                hosts.push(dial::dialer(host, config)?);
+            for (index, host) in config.hosts.iter().enumerate() {
+                hosts.push(dial::dialer(index, host, config)?);
             }
         }
         let host = |dial: Box<dyn Dial>| {
@@ -63,51 +77,49 @@ impl Upstreams {
         })
     }
 
-    /// Connects to a host that is up, the one with the fewest connections first; then to those that seem down.
+    /// Connects to the host with the fewest connections; on failure, tries the others, those that seem down last.
     ///
     /// # Errors
-    /// If none can be reached: why the last one could not.
-    pub(crate) async fn connect(&self) -> Result<Stream, String> {
+    /// [`Unreachable`] if no host accepts the connection within `upstream.connect_timeout` each.
+    pub(crate) async fn connect(&self) -> Result<Stream, Unreachable> {
         let mut hosts: Vec<&Arc<Host>> = self.hosts.iter().collect();
         hosts.sort_by_key(|host| (!host.is_up(), host.connections.load(Ordering::Relaxed)));
-        let mut why = "no RabbitMQ is configured".to_owned();
         for host in hosts {
             match self.dial(host).await {
                 Ok(io) => {
                     host.connections.fetch_add(1, Ordering::Relaxed);
                     return Ok(Stream { io, host: Arc::clone(host) });
                 }
-                Err(error) => {
-                    warn!(host = host.name, %error, "RabbitMQ can't be reached");
-                    why = "no RabbitMQ can be reached at the moment".to_owned();
-                }
+                Err(error) => warn!(host = host.name, %error, "cannot connect to RabbitMQ"),
             }
         }
-        Err(why)
+        Err(Unreachable)
     }
 
     async fn dial(&self, host: &Host) -> io::Result<Box<dyn Io>> {
         let outcome = match timeout(self.connect_timeout, host.dial.dial()).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "connecting took too long")),
+            Err(_) => {
+                Err(io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {:?}", self.connect_timeout)))
+            }
         };
         let was_up = host.up.swap(outcome.is_ok(), Ordering::Relaxed);
         match &outcome {
-            Ok(_) if !was_up => info!(host = host.name, "RabbitMQ is there again"),
-            Err(error) if was_up => warn!(host = host.name, %error, "RabbitMQ can't be reached"),
+            Ok(_) if !was_up => info!(host = host.name, "RabbitMQ is reachable again"),
+            Err(error) if was_up => warn!(host = host.name, %error, "RabbitMQ is not reachable"),
             _ => {}
         }
         outcome
     }
 
-    /// Asks all hosts again and again whether they are there.
+    /// Connects to each host every `upstream.check_interval` to learn whether it is up. Never completes.
     pub(crate) async fn check(&self) {
         let mut ticks = interval(self.check_interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             for host in &self.hosts {
-                // RabbitMQ takes a connection that says nothing for a load balancer's question, and does not log it.
+                // RabbitMQ does not log connections that send nothing: load balancers check it in this way too.
                 let _closed_at_once = self.dial(host).await;
             }
         }
@@ -118,10 +130,10 @@ impl Upstreams {
         self.hosts.iter().any(|host| host.is_up())
     }
 
-    /// Names, whether they are up, and connections.
-    pub(crate) fn report(&self) -> Vec<(&str, bool, usize)> {
-        let report = |host: &'_ Arc<Host>| (host.is_up(), host.connections.load(Ordering::Relaxed));
-        self.hosts.iter().map(|host| (host.name.as_str(), report(host).0, report(host).1)).collect()
+    /// Returns, for each host, its name, whether it is up, and the number of its connections.
+    pub(crate) fn report<'a>(&'a self) -> Vec<(&'a str, bool, usize)> {
+        let report = |host: &'a Arc<Host>| (host.name.as_str(), host.is_up(), host.connections.load(Ordering::Relaxed));
+        self.hosts.iter().map(report).collect()
     }
 }
 

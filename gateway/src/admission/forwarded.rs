@@ -1,7 +1,7 @@
-//! Who connects, when a proxy stands in between.
+//! The client's address and the requested host, from the headers of trusted reverse proxies.
 //!
-//! A header says anything, so it is believed only of those who are configured: going back from the socket's peer, each
-//! trusted proxy's word for who asked it is taken, up to the first address that is not a trusted proxy's.
+//! Any client can send such headers, so only those of trusted proxies count: from the socket's peer backwards, each
+//! trusted proxy names the previous hop, up to the first address that is not a trusted proxy.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,18 +10,18 @@ use ipnet::IpNet;
 
 use crate::config::{self, ProxyHeader};
 
-/// The proxies that are believed.
+/// The trusted proxies, and the header that they write.
 #[derive(Debug)]
 pub(crate) struct TrustedProxies {
     trusted: Vec<IpNet>,
     header: ProxyHeader,
 }
 
-/// Who connects, and to what.
+/// The client behind the proxies.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Client {
     pub(crate) address: IpAddr,
-    /// The host that the first trusted proxy was asked for.
+    /// The host that the last trusted proxy was requested for.
     pub(crate) host: Option<String>,
 }
 
@@ -35,7 +35,7 @@ impl TrustedProxies {
         self.trusted.iter().any(|network| network.contains(&address))
     }
 
-    /// Who sent these headers through a connection from `peer`.
+    /// Returns the client that sent these headers over a connection from `peer`.
     pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Client {
         let peer = peer.to_canonical();
         if !self.trusts(peer) {
@@ -51,7 +51,7 @@ impl TrustedProxies {
         };
         let mut address = peer;
         for hop in hops.iter().rev() {
-            // Whoever a trusted proxy can't name is somebody behind it, so the last known address stands for them.
+            // A proxy may hide the client's address (`unknown`): the proxy's own address is then used instead.
             let Some(next) = parse(hop) else { break };
             address = next;
             if !self.trusts(address) {
@@ -62,13 +62,13 @@ impl TrustedProxies {
     }
 }
 
-/// The entries of a header that is a list, in their order, over all its lines.
+/// Returns the entries of a list header, in order, over all its lines.
 fn list(headers: &HeaderMap, name: &str) -> Vec<String> {
     let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).map(|entry| entry.trim().to_owned()).collect()
 }
 
-/// A parameter of an element of `Forwarded` (RFC 7239, section 4), without its quotes.
+/// Returns a parameter of a `Forwarded` element (RFC 7239, section 4), without quotes.
 fn parameter(element: &str, name: &str) -> Option<String> {
     let pairs = element.split(';').filter_map(|pair| pair.split_once('='));
     pairs
@@ -77,7 +77,7 @@ fn parameter(element: &str, name: &str) -> Option<String> {
         .map(|(_, value)| value.to_owned())
 }
 
-/// An address, with or without brackets and port.
+/// Parses an address with or without brackets and port.
 fn parse(hop: &str) -> Option<IpAddr> {
     let bare = hop.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(hop);
     let address = bare.parse().ok().or_else(|| hop.parse::<SocketAddr>().ok().map(|socket| socket.ip()))?;
@@ -102,13 +102,13 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_believed_by_default() {
+    fn untrusted_peers_cannot_set_the_address() {
         assert_eq!(address(&[], "203.0.113.9", "127.0.0.1"), "203.0.113.9");
         assert_eq!(address(&["10.0.0.0/8"], "203.0.113.9", "127.0.0.1"), "203.0.113.9");
     }
 
     #[test]
-    fn the_last_address_that_no_proxy_has_counts() {
+    fn the_last_untrusted_hop_is_the_client() {
         assert_eq!(address(&["10.0.0.0/8"], "10.0.0.1", "203.0.113.9"), "203.0.113.9");
         assert_eq!(address(&["10.0.0.0/8"], "10.0.0.1", "127.0.0.1, 203.0.113.9, 10.0.0.2"), "203.0.113.9");
         assert_eq!(address(&["10.0.0.0/8"], "::ffff:10.0.0.1", "[2001:db8::1]:4711"), "2001:db8::1");
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_stops_there() {
+    fn an_unknown_hop_ends_the_chain() {
         assert_eq!(address(&["10.0.0.0/8"], "10.0.0.1", "127.0.0.1, unknown"), "10.0.0.1");
         assert_eq!(address(&["10.0.0.0/8"], "10.0.0.1", ""), "10.0.0.1");
         let spoofed = client(
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn the_header_that_was_not_chosen_says_nothing() {
+    fn only_the_configured_header_is_read() {
         let lines = [("x-forwarded-for", "192.0.2.1"), ("forwarded", "for=\"[2001:db8::7]:1\";proto=https")];
         let found = client(&["10.0.0.0/8"], ProxyHeader::Forwarded, "10.0.0.1", &lines);
         assert_eq!(found.address.to_string(), "2001:db8::7");

@@ -1,9 +1,10 @@
-//! What one address, one user and all together may take.
+//! Limits for one address, one user and all clients together.
 //!
-//! Owns a tally for each address and each user that is there, or was lately, and hands out [`Permit`]s that give back
-//! what they stand for when they are dropped. Time comes in as an argument.
+//! Counts the connections and the rate of each address and user that is or was recently connected, and hands out
+//! [`Permit`]s, which are returned when they are dropped. Time is an argument.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,10 +13,10 @@ use tokio::time::Instant;
 
 use crate::config;
 
-/// How many tallies there may be before those of nobody are cleared away.
+/// The number of addresses and users from which unused entries are removed.
 const SWEEP: usize = 1024;
 
-/// See the [module](self).
+/// All counts; see the [module](self).
 #[derive(Debug)]
 pub(crate) struct Limits {
     config: config::Limits,
@@ -43,25 +44,56 @@ struct User {
     bytes: Option<Bucket>,
 }
 
-/// What a user may send in a second; 0 is no limit.
+/// What a user may send per second; 0 is no limit.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rates {
     pub(crate) messages: u32,
     pub(crate) bytes: u64,
 }
 
-/// Why nobody is let in.
+/// The limit that is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// The gateway is full.
-    Full,
-    /// The address has as many connections as it may have.
+pub(crate) enum LimitError {
+    /// `limits.connections`
+    Connections,
+    /// `limits.connections_per_address`
     AddressConnections,
-    /// The address comes too often; it may again after this long.
+    /// `limits.upgrades_per_minute`; the address may connect again after this time.
     AddressRate(Duration),
+    /// `limits.connections_per_user`
+    UserConnections,
 }
 
-/// A place, given back when it is dropped.
+impl fmt::Display for LimitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connections => "the gateway has too many connections; try again later",
+            Self::AddressConnections => "your address has too many connections; close one or try again later",
+            Self::AddressRate(wait) => {
+                return write!(f, "your address connects too often; try again in {} s", seconds(*wait));
+            }
+            Self::UserConnections => "the user has too many connections",
+        })
+    }
+}
+
+impl std::error::Error for LimitError {}
+
+impl LimitError {
+    /// Returns after how many seconds the client may try again.
+    pub(crate) fn retry_after(&self) -> u64 {
+        match self {
+            Self::AddressRate(wait) => seconds(*wait),
+            Self::Connections | Self::AddressConnections | Self::UserConnections => 10,
+        }
+    }
+}
+
+fn seconds(wait: Duration) -> u64 {
+    wait.as_secs().max(1)
+}
+
+/// One connection of an address or of a user, returned when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
     limits: Arc<Limits>,
@@ -74,8 +106,8 @@ enum Holder {
     User(String),
 }
 
-/// A bucket of tokens that fills with time and may be overdrawn once: what comes in one piece passes in one piece, and
-/// the next waits for it.
+/// A token bucket that may be overdrawn: a large piece passes whole, and the next piece waits until the bucket has
+/// recovered.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bucket {
     per_second: f64,
@@ -85,7 +117,7 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    /// A full bucket of `capacity` tokens.
+    /// Returns a full bucket of `capacity` tokens.
     pub(crate) fn new(per_second: f64, capacity: f64, now: Instant) -> Self {
         Self { per_second, capacity, level: capacity, at: now }
     }
@@ -96,7 +128,7 @@ impl Bucket {
         self.at = now;
     }
 
-    /// Takes `count` tokens, or says after how long to ask again.
+    /// Takes `count` tokens, or returns after how long to try again.
     pub(crate) fn take(&mut self, count: f64, now: Instant) -> Result<(), Duration> {
         self.fill(now);
         if self.level < count.min(self.capacity) {
@@ -106,7 +138,7 @@ impl Bucket {
         Ok(())
     }
 
-    /// Takes `count` tokens in any case, and says how long to wait before the next.
+    /// Takes `count` tokens in any case, and returns how long to wait before the next call.
     pub(crate) fn overdraw(&mut self, count: f64, now: Instant) -> Duration {
         self.fill(now);
         self.level -= count;
@@ -132,13 +164,16 @@ impl Limits {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// WebSockets that are open.
+    /// Returns the number of open WebSockets.
     pub(crate) fn connections(&self) -> usize {
         self.state().connections
     }
 
-    /// A place for a WebSocket of this address.
-    pub(crate) fn connect(self: &Arc<Self>, address: IpAddr, now: Instant) -> Result<Permit, Refusal> {
+    /// Takes a permit for a WebSocket of this address.
+    ///
+    /// # Errors
+    /// [`LimitError`] if all clients or the address have reached a limit.
+    pub(crate) fn connect(self: &Arc<Self>, address: IpAddr, now: Instant) -> Result<Permit, LimitError> {
         let address = network(address);
         let mut state = self.state();
         state.sweep(now);
@@ -148,23 +183,26 @@ impl Limits {
             .addresses
             .entry(address)
             .or_insert_with(|| Address { connections: 0, upgrades: Bucket::new(a_minute / 60.0, a_minute, now) });
-        entry.upgrades.take(1.0, now).map_err(Refusal::AddressRate)?;
+        entry.upgrades.take(1.0, now).map_err(LimitError::AddressRate)?;
         if total >= self.config.connections {
-            return Err(Refusal::Full);
+            return Err(LimitError::Connections);
         }
         if entry.connections >= self.config.connections_per_address {
-            return Err(Refusal::AddressConnections);
+            return Err(LimitError::AddressConnections);
         }
         entry.connections += 1;
         state.connections += 1;
         Ok(Permit { limits: Arc::clone(self), holder: Holder::Address(address) })
     }
 
-    /// A place for a connection of this user, who is known to be it.
-    pub(crate) fn log_in(self: &Arc<Self>, user: &str, rates: Rates, now: Instant) -> Option<Permit> {
+    /// Takes a permit for a connection of a user that RabbitMQ has authenticated.
+    ///
+    /// # Errors
+    /// [`LimitError::UserConnections`] if the user has reached the limit.
+    pub(crate) fn log_in(self: &Arc<Self>, user: &str, rates: Rates, now: Instant) -> Result<Permit, LimitError> {
         let mut state = self.state();
         state.sweep(now);
-        // A second's worth may come at once.
+        // A burst may have as much as one second allows.
         let bucket = |rate: f64| (rate > 0.0).then(|| Bucket::new(rate, rate, now));
         let entry = state.users.entry(user.to_owned()).or_insert_with(|| User {
             connections: 0,
@@ -172,15 +210,15 @@ impl Limits {
             bytes: bucket(rates.bytes as f64),
         });
         if entry.connections >= self.config.connections_per_user {
-            return None;
+            return Err(LimitError::UserConnections);
         }
         entry.connections += 1;
-        Some(Permit { limits: Arc::clone(self), holder: Holder::User(user.to_owned()) })
+        Ok(Permit { limits: Arc::clone(self), holder: Holder::User(user.to_owned()) })
     }
 }
 
 impl Permit {
-    /// Notes what a user has sent, and says how long they must pause before they send more.
+    /// Counts what the user has sent, and returns how long to wait before reading more from the user.
     pub(crate) fn spend(&self, messages: u64, bytes: u64, now: Instant) -> Duration {
         let Holder::User(name) = &self.holder else { return Duration::ZERO };
         let mut state = self.limits.state();
@@ -193,19 +231,19 @@ impl Permit {
 }
 
 impl User {
-    /// Whether they may do as much as somebody who never came.
-    fn is_as_new(&mut self, now: Instant) -> bool {
+    /// Whether the user has no connections and full buckets, like a user that never connected.
+    fn is_unused(&mut self, now: Instant) -> bool {
         let mut buckets = [&mut self.messages, &mut self.bytes].into_iter().flatten();
         self.connections == 0 && buckets.all(|bucket| bucket.is_full(now))
     }
 }
 
 impl State {
-    /// Forgets addresses and users that have no connection and have not come for so long that they may do what any may.
+    /// Removes addresses and users that have no connections and full buckets.
     fn sweep(&mut self, now: Instant) {
         if self.addresses.len() + self.users.len() >= self.sweep_at.max(SWEEP) {
             self.addresses.retain(|_, address| address.connections > 0 || !address.upgrades.is_full(now));
-            self.users.retain(|_, user| !user.is_as_new(now));
+            self.users.retain(|_, user| !user.is_unused(now));
             self.sweep_at = (self.addresses.len() + self.users.len()) * 2;
         }
     }
@@ -230,7 +268,7 @@ impl Drop for Permit {
     }
 }
 
-/// One customer of IPv6 has a network of 64 bits at least, so that is what counts as an address.
+/// Returns the address under which a client is counted. An IPv6 customer has at least a /64, so that is counted.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
@@ -253,14 +291,17 @@ mod tests {
     }
 
     #[test]
-    fn places_are_counted_and_given_back() {
-        let limits = limits(|limits| (limits.connections, limits.connections_per_address) = (3, 2));
+    fn connections_are_counted_until_their_permits_are_dropped() {
+        let limits = limits(|limits| {
+            limits.connections = 3;
+            limits.connections_per_address = 2;
+        });
         let now = Instant::now();
         let first = limits.connect(address(1), now).unwrap();
         let _second = limits.connect(address(1), now).unwrap();
-        assert_eq!(limits.connect(address(1), now).unwrap_err(), Refusal::AddressConnections);
+        assert_eq!(limits.connect(address(1), now).unwrap_err(), LimitError::AddressConnections);
         let _third = limits.connect(address(2), now).unwrap();
-        assert_eq!(limits.connect(address(3), now).unwrap_err(), Refusal::Full);
+        assert_eq!(limits.connect(address(3), now).unwrap_err(), LimitError::Connections);
         drop(first);
         assert_eq!(limits.connections(), 2);
         limits.connect(address(1), now).unwrap();
@@ -268,31 +309,33 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_too_often_waits() {
+    fn an_address_that_connects_too_often_must_wait() {
         let limits = limits(|limits| limits.upgrades_per_minute = 60);
         let now = Instant::now();
         for _ in 0..60 {
             limits.connect(address(1), now).unwrap();
         }
-        let Err(Refusal::AddressRate(wait)) = limits.connect(address(1), now) else { panic!("there is no rate") };
+        let Err(LimitError::AddressRate(wait)) = limits.connect(address(1), now) else {
+            panic!("the address is not limited")
+        };
         assert_eq!(wait, Duration::from_secs(1));
         limits.connect(address(2), now).unwrap();
         limits.connect(address(1), now + wait).unwrap();
     }
 
     #[test]
-    fn users_are_counted_by_name() {
+    fn connections_are_counted_by_user() {
         let limits = limits(|limits| limits.connections_per_user = 1);
         let now = Instant::now();
         let log_in = |name| limits.log_in(name, Rates::default(), now);
         let first = log_in("alice").unwrap();
-        assert!(log_in("alice").is_none() && log_in("bob").is_some());
+        assert!(log_in("alice").is_err() && log_in("bob").is_ok());
         drop(first);
-        assert!(log_in("alice").is_some());
+        assert!(log_in("alice").is_ok());
     }
 
     #[test]
-    fn a_user_who_comes_back_is_not_given_another_second() {
+    fn reconnecting_does_not_refill_the_rate() {
         let limits = limits(|_| {});
         let now = Instant::now();
         let rates = Rates { messages: 10, bytes: 1000 };
@@ -306,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_remembered_for_ever() {
+    fn unused_addresses_and_users_are_removed() {
         let limits = limits(|limits| limits.connections = usize::MAX);
         let mut now = Instant::now();
         for n in 0..100_000_u32 {
@@ -319,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_in_a_network_of_ipv6_are_one() {
+    fn an_ipv6_network_of_64_bits_counts_as_one_address() {
         let [a, b, c]: [IpAddr; 3] =
             ["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"].map(|text| text.parse().unwrap());
         assert!(network(a) == network(b) && network(a) != network(c));
@@ -327,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn an_overdrawn_bucket_makes_the_next_wait() {
+    fn an_overdrawn_bucket_makes_the_next_piece_wait() {
         let now = Instant::now();
         let mut bucket = Bucket::new(100.0, 100.0, now);
         assert_eq!(bucket.overdraw(300.0, now), Duration::from_secs(2));

@@ -1,14 +1,16 @@
-//! Which pages may connect.
+//! Decides which pages may connect, by the `Origin` header.
 //!
-//! A WebSocket is outside of the browser's same-origin rule: any page may open one to any host, `localhost` included.
-//! So the server must look at the `Origin` header, and this does. It knows headers and no sockets.
+//! Browsers do not apply the same-origin policy to WebSockets: any page may open one to any host, `localhost` included.
+//! So the server must check the header.
+
+use std::fmt;
 
 use axum::http::{HeaderMap, header};
 
 use crate::config;
 use crate::config::origin::normalize;
 
-/// The pages that are let in.
+/// The origins and host names of the settings.
 #[derive(Debug)]
 pub(crate) struct OriginPolicy {
     same: bool,
@@ -19,7 +21,34 @@ pub(crate) struct OriginPolicy {
     hosts: Vec<String>,
 }
 
-/// An origin's address: host and port, the port of the scheme if none is written.
+/// The reason that a page may not connect.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum OriginError {
+    /// The `Host` header is not in `origin.hosts`.
+    UnknownHost(String),
+    /// `origin.require` is set, and there is no `Origin` header.
+    Missing,
+    /// The origin is not in `origin.allow`.
+    NotAllowed(String),
+}
+
+impl fmt::Display for OriginError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownHost(host) => {
+                write!(f, "host {host:?} is not a name of this gateway; add the name to origin.hosts")
+            }
+            Self::Missing => f.write_str("the Origin header is missing, and origin.require is set"),
+            Self::NotAllowed(origin) => {
+                write!(f, "pages of {origin:?} may not connect; add the origin to origin.allow")
+            }
+        }
+    }
+}
+
+impl std::error::Error for OriginError {}
+
+/// Returns the host and the port of an origin; the port defaults to that of the scheme.
 fn authority(origin: &str) -> Option<(String, u16)> {
     let (scheme, rest) = origin.split_once("://")?;
     let default = match scheme {
@@ -32,52 +61,49 @@ fn authority(origin: &str) -> Option<(String, u16)> {
 }
 
 impl OriginPolicy {
-    /// The settings must have been checked.
+    /// Takes settings that are checked already: entries that are not origins are dropped.
     pub(crate) fn new(config: &config::Origin) -> Self {
-        let has = |word: &str| config.allow.iter().any(|entry| entry == word);
+        let allows = |keyword: &str| config.allow.iter().any(|entry| entry == keyword);
         Self {
-            same: has("same-origin"),
-            any: has("*"),
-            null: has("null"),
+            same: allows("same-origin"),
+            any: allows("*"),
+            null: allows("null"),
             listed: config.allow.iter().filter_map(|entry| normalize(entry)).collect(),
             require: config.require,
             hosts: config.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
         }
     }
 
-    /// Whether the page that sent these headers may connect; the error says why not. `forwarded_host` is what a
-    /// trusted proxy was asked for.
-    pub(crate) fn check(&self, headers: &HeaderMap, forwarded_host: Option<&str>) -> Result<(), String> {
-        let asked = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        let host = forwarded_host.or(asked).unwrap_or_default().to_ascii_lowercase();
+    /// Decides whether the page that sent these headers may connect. `forwarded_host` is the host that a trusted proxy
+    /// was requested for; it replaces the `Host` header.
+    pub(crate) fn check(&self, headers: &HeaderMap, forwarded_host: Option<&str>) -> Result<(), OriginError> {
+        let host_header = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let host = forwarded_host.or(host_header).unwrap_or_default().to_ascii_lowercase();
         if !self.hosts.is_empty() && !self.hosts.iter().any(|name| is_host(name, &host)) {
-            return Err(format!("this gateway is not known as {host:?}; origin.hosts says by which names it is"));
+            return Err(OriginError::UnknownHost(host));
         }
         let mut origins = headers.get_all(header::ORIGIN).iter();
-        let (origin, more) = (origins.next(), origins.next());
-        let Some(origin) = origin else {
-            return if self.require { Err("an Origin header is required".to_owned()) } else { Ok(()) };
+        let Some(origin) = origins.next() else {
+            return if self.require { Err(OriginError::Missing) } else { Ok(()) };
         };
+        let is_single = origins.next().is_none();
         let origin = origin.to_str().unwrap_or_default().to_ascii_lowercase();
-        let allowed = more.is_none()
+        let allowed = is_single
             && (self.any
                 || self.null && origin == "null"
                 || self.listed.contains(&origin)
                 || self.same && is_same(&origin, &host));
-        if allowed {
-            return Ok(());
-        }
-        Err(format!("pages of {origin:?} may not connect here; origin.allow says which may"))
+        if allowed { Ok(()) } else { Err(OriginError::NotAllowed(origin)) }
     }
 }
 
-/// Whether `host`, which may have a port, is the one called `name`, which may have one too.
+/// Whether `host` is `name`, with or without a port.
 fn is_host(name: &str, host: &str) -> bool {
     host == name || host.rsplit_once(':').is_some_and(|(bare, port)| bare == name && port.parse::<u16>().is_ok())
 }
 
-/// Whether the page comes from the host that it connects to. The scheme can't be compared: TLS may end at a proxy. So
-/// a host without a port counts as the origin's default port.
+/// Whether the page comes from the host that it connects to. The schemes are not compared, because TLS may end at a
+/// proxy: a host without a port has the default port of the origin's scheme.
 fn is_same(origin: &str, host: &str) -> bool {
     let Some((name, port)) = authority(origin) else { return false };
     let Ok(host) = host.parse::<axum::http::uri::Authority>() else { return false };
@@ -89,7 +115,7 @@ fn is_same(origin: &str, host: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn check(allow: &[&str], origin: Option<&str>, host: &str) -> Result<(), String> {
+    fn check(allow: &[&str], origin: Option<&str>, host: &str) -> Result<(), OriginError> {
         let allow = allow.iter().map(|&entry| entry.to_owned()).collect();
         let origins = OriginPolicy::new(&config::Origin { allow, ..config::Origin::default() });
         let mut headers = HeaderMap::new();
@@ -101,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_origin_is_let_in() {
+    fn the_same_origin_is_allowed() {
         for (origin, host) in [
             ("http://example.com", "example.com"),
             ("https://example.com", "example.com"),
@@ -115,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn other_origins_are_not() {
+    fn other_origins_are_refused() {
         for (origin, host) in [
             ("http://evil.example", "example.com"),
             ("http://example.com.evil.example", "example.com"),
@@ -131,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_is_exact() {
+    fn listed_origins_match_exactly() {
         let list = ["https://app.example", "null"];
         assert!(check(&list, Some("https://app.example"), "gateway").is_ok());
         assert!(check(&list, Some("null"), "gateway").is_ok());
@@ -142,14 +168,14 @@ mod tests {
     }
 
     #[test]
-    fn no_origin_passes_unless_one_is_required() {
+    fn a_missing_origin_is_allowed_unless_one_is_required() {
         assert!(check(&["same-origin"], None, "gateway").is_ok());
         let origins = OriginPolicy::new(&config::Origin { require: true, ..config::Origin::default() });
-        assert!(origins.check(&HeaderMap::new(), None).unwrap_err().contains("required"));
+        assert_eq!(origins.check(&HeaderMap::new(), None), Err(OriginError::Missing));
     }
 
     #[test]
-    fn names_that_nobody_gave_are_refused() {
+    fn unknown_host_names_are_refused() {
         let config = config::Origin { hosts: vec!["gateway.example".into()], ..config::Origin::default() };
         let origins = OriginPolicy::new(&config);
         let mut headers = HeaderMap::new();
@@ -161,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn two_origins_are_none() {
+    fn two_origin_headers_are_refused() {
         let origins = OriginPolicy::new(&config::Origin { allow: vec!["*".into()], ..config::Origin::default() });
         let mut headers = HeaderMap::new();
         headers.append(header::ORIGIN, "http://a.example".parse().unwrap());

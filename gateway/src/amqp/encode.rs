@@ -1,17 +1,17 @@
-//! Frames of the gateway's own.
+//! Encodes the frames that the gateway itself sends.
 
 use hopmq_proto::method::{Encode, connection};
 use hopmq_proto::put_method;
 
-/// A method frame of the gateway's own. What it says is bounded, so it fits.
+/// Encodes a method frame. The gateway's own methods are small, so no limit applies.
 pub(crate) fn method_frame<M: Encode>(channel: u16, method: &M) -> Vec<u8> {
     let mut out = Vec::new();
     let written = put_method(&mut out, usize::MAX, channel, method);
-    debug_assert!(written.is_ok(), "what the gateway writes can be written");
+    debug_assert!(written.is_ok(), "cannot encode a method of the gateway: {written:?}");
     out
 }
 
-/// A `connection.close` of the gateway's own. Its text is cut to what fits.
+/// Encodes a `connection.close`. A text that is too long is cut.
 pub(crate) fn close_frame(code: u16, text: &str) -> Vec<u8> {
     method_frame(0, &connection::Close { reply_code: code, reply_text: text, class_id: 0, method_id: 0 })
 }

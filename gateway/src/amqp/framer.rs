@@ -1,8 +1,7 @@
-//! Bytes in any slices to runs of whole frames.
+//! Splits the bytes of one direction into runs of whole frames.
 //!
-//! Owns the bytes of one direction that came and were not passed on yet. What is passed on stays where it lies: a run
-//! of frames is one slice of the buffer, so neighbours cost no copy and one WebSocket message. What the frames mean is
-//! the [`AmqpProxy`]'s to know, which sees each of them.
+//! Buffers the bytes that were received and not passed on yet. A run of frames is one slice of the buffer, so it is
+//! passed on without a copy and as one WebSocket message. The [`AmqpProxy`] decides about each frame.
 
 use std::collections::VecDeque;
 
@@ -12,7 +11,7 @@ use hopmq_proto::{Error, Frame};
 use super::proxy::AmqpProxy;
 use super::verdict::{Side, Verdict};
 
-/// What one message to a browser holds at most, in bytes, unless a single frame is larger.
+/// The largest message to a browser, in bytes, unless a single frame is larger.
 pub(crate) const MESSAGE: usize = 64 << 10;
 /// The buffer of an idle connection, in bytes.
 const IDLE: usize = 2 << 10;
@@ -21,7 +20,7 @@ const IDLE: usize = 2 << 10;
 #[derive(Debug)]
 pub(crate) struct Framer {
     buffer: BytesMut,
-    /// How much of the buffer a read filled lately.
+    /// The number of bytes to read at once, adapted to the latest reads.
     size: usize,
 }
 
@@ -30,7 +29,7 @@ impl Framer {
         Self { buffer: BytesMut::new(), size: IDLE }
     }
 
-    /// Where to read into. Has room, and more the more came lately.
+    /// Returns the buffer to read into, with room that grows with the latest reads.
     pub(crate) fn space(&mut self) -> &mut BytesMut {
         if self.buffer.is_empty() && self.buffer.capacity() > 2 * self.size {
             self.buffer = BytesMut::with_capacity(self.size);
@@ -39,8 +38,8 @@ impl Framer {
         &mut self.buffer
     }
 
-    /// Says how many bytes a read got, to choose the size of the next.
-    pub(crate) fn read(&mut self, count: usize) {
+    /// Adapts the size of the next read to the number of bytes that were read.
+    pub(crate) fn note_read(&mut self, count: usize) {
         if count >= self.size {
             self.size = (self.size * 2).min(MESSAGE);
         } else if count < self.size / 4 {
@@ -48,17 +47,17 @@ impl Framer {
         }
     }
 
-    /// Takes bytes that came in a buffer of their own.
+    /// Appends a copy of the bytes.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Bytes that wait for the rest of their frame.
+    /// Returns the number of bytes of the incomplete frame.
     pub(crate) fn len(&self) -> usize {
         self.buffer.len()
     }
 
-    /// The bytes themselves.
+    /// Returns the bytes of the incomplete frame.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.buffer
     }
@@ -68,12 +67,11 @@ impl Framer {
         self.buffer.advance(count);
     }
 
-    /// Cuts what has come into pieces of whole frames, each at most 64 KiB unless one frame is larger, as the
-    /// proxy wants them passed on.
+    /// Appends to `out` what must be passed on: runs of whole frames, each at most 64 KiB unless one frame is larger.
     ///
     /// # Errors
-    /// If `from` broke the protocol. `out` has what came before that.
-    pub(crate) fn cut(&mut self, proxy: &mut AmqpProxy, from: Side, out: &mut VecDeque<Bytes>) -> Result<(), Error> {
+    /// [`Error`] if `from` broke the protocol. `out` then has the frames before the fault.
+    pub(crate) fn split(&mut self, proxy: &mut AmqpProxy, from: Side, out: &mut VecDeque<Bytes>) -> Result<(), Error> {
         let mut passed = 0;
         let result = loop {
             let frame = match Frame::parse(&self.buffer[passed..], proxy.limits(from)) {
@@ -82,7 +80,7 @@ impl Framer {
                 Err(error) => break Err(error),
             };
             let size = frame.size();
-            match proxy.judge(from, &frame) {
+            match proxy.handle_frame(from, &frame) {
                 Ok(Verdict::Pass) => {
                     if passed > 0 && passed + size > MESSAGE {
                         self.take(passed, out);

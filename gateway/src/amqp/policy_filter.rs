@@ -1,9 +1,11 @@
-//! A policy between a browser and RabbitMQ: what is refused never gets there.
+//! Enforces a policy on the frames of the channels: a refused operation never reaches RabbitMQ.
 //!
-//! Owns what must be known of each channel for that. A refused operation is answered in three steps, so that both ends
-//! agree on the channel at any time: RabbitMQ is asked to close it; when it has, the browser gets `channel.close` 403;
-//! and what the browser sends there counts for nothing until it agrees. Before the second step RabbitMQ's answers and
-//! confirms for what was sent earlier still pass.
+//! Tracks the state of each channel. A refused operation closes its channel in three steps, so that both peers agree on
+//! the state of the channel at any time:
+//!
+//! 1. RabbitMQ gets `channel.close`. Its replies and confirms for earlier operations still pass.
+//! 2. After RabbitMQ's `channel.close-ok`, the browser gets `channel.close` 403.
+//! 3. Frames of the browser are dropped until its `channel.close-ok`.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -12,49 +14,50 @@ use hopmq_proto::{Error, FieldTable, Frame, Kind, code};
 
 use super::encode::method_frame;
 use super::verdict::Verdict;
+use crate::auth::denied::Denied;
 use crate::auth::{Grant, Operation};
 
-/// How many queues may be named by RabbitMQ for one connection.
+/// The largest number of queues with names from RabbitMQ for one connection.
 const MAX_TEMPORARY: usize = 256;
 
-/// See the [module](self).
+/// Enforces the policy of one connection; see the [module](self).
 #[derive(Debug)]
 pub(crate) struct PolicyFilter {
     grant: Grant,
     channels: HashMap<u16, Channel>,
     /// Queues that RabbitMQ named for this connection.
     temporary: HashSet<String>,
-    /// Channels on which RabbitMQ has still to agree to a close of ours, of which the browser knows nothing.
-    unanswered: HashSet<u16>,
+    /// Channels on which RabbitMQ owes a `close-ok` that must not reach the browser.
+    hidden_close_oks: HashSet<u16>,
 }
 
-/// One channel, as far as both ends have it.
+/// The state of a channel.
 #[derive(Debug)]
 enum Channel {
     Open(Open),
-    /// RabbitMQ was asked to close it for a refused operation.
+    /// An operation was refused; RabbitMQ's `close-ok` is pending.
     Refusing {
         refusal: Refusal,
-        /// The browser asked for the end itself in the meantime.
+        /// The browser has sent `channel.close` in the meantime.
         browser_closes: bool,
     },
-    /// The browser was told, and is to agree.
+    /// The browser got `channel.close` 403; its `close-ok` is pending.
     Refused,
-    /// RabbitMQ closed it, and the browser is to agree.
+    /// RabbitMQ closed the channel; the browser's `close-ok` is pending.
     ClosedByUpstream,
-    /// The browser closes it.
+    /// The browser closed the channel; RabbitMQ's `close-ok` is pending.
     ClosedByBrowser,
 }
 
 #[derive(Debug, Default)]
 struct Open {
-    /// A `basic.publish` whose header is to come, as it came.
+    /// The frame of a `basic.publish`, held back until its header arrives.
     publish: Option<Vec<u8>>,
-    /// Bytes of the body that are to come.
+    /// Bytes of the body that have not arrived yet.
     body: u64,
     /// The queue that was declared last; empty until RabbitMQ has named it.
     last_queue: Option<String>,
-    /// The declares that RabbitMQ has still to answer, and whether it is to name the queue.
+    /// For each `queue.declare` without a reply yet, whether RabbitMQ must name the queue.
     declares: VecDeque<bool>,
 }
 
@@ -66,23 +69,24 @@ struct Refusal {
 
 impl PolicyFilter {
     pub(crate) fn new(grant: Grant) -> Self {
-        Self { grant, channels: HashMap::new(), temporary: HashSet::new(), unanswered: HashSet::new() }
+        Self { grant, channels: HashMap::new(), temporary: HashSet::new(), hidden_close_oks: HashSet::new() }
     }
 
     pub(crate) fn grant(&self) -> &Grant {
         &self.grant
     }
 
-    /// Puts what a newer token says in the place of the older one's.
+    /// Replaces the grant by that of a newer token.
     pub(crate) fn renew(&mut self, grant: Grant) {
         self.grant = grant;
     }
 
-    /// Decides about a frame of the browser's on a channel. What the gateway itself answers goes to `to_browser`.
+    /// Decides about a frame from the browser on a channel other than 0. Appends the gateway's own replies to
+    /// `to_browser`.
     ///
     /// # Errors
-    /// If the browser broke the protocol.
-    pub(crate) fn of_browser(&mut self, frame: &Frame<'_>, to_browser: &mut Vec<u8>) -> Result<Verdict, Error> {
+    /// [`Error`] if the browser broke the protocol.
+    pub(crate) fn from_browser(&mut self, frame: &Frame<'_>, to_browser: &mut Vec<u8>) -> Result<Verdict, Error> {
         let number = frame.channel();
         let id = if frame.kind() == Kind::Method { Some(frame.method()?) } else { None };
         let Some(state) = self.channels.get_mut(&number) else {
@@ -90,7 +94,10 @@ impl PolicyFilter {
                 self.channels.insert(number, Channel::Open(Open::default()));
                 return Ok(Verdict::Pass);
             }
-            return Err(Error::peer(code::CHANNEL_ERROR, format!("channel {number} is not open")));
+            return Err(Error::peer(
+                code::CHANNEL_ERROR,
+                format!("frame received on channel {number}, which is not open"),
+            ));
         };
         match (&mut *state, id) {
             (Channel::Open(_), _) => {}
@@ -118,14 +125,16 @@ impl PolicyFilter {
             Kind::Method => self.method(number, frame),
             Kind::Header => self.header(number, frame),
             Kind::Body => self.body(number, frame),
-            Kind::Heartbeat => Err(Error::peer(code::FRAME_ERROR, "a heartbeat with a channel")),
+            Kind::Heartbeat => Err(Error::peer(code::FRAME_ERROR, "received a heartbeat on a channel other than 0")),
         }
     }
 
     fn open(&mut self, number: u16) -> Result<&mut Open, Error> {
         match self.channels.get_mut(&number) {
             Some(Channel::Open(open)) => Ok(open),
-            _ => Err(Error::peer(code::CHANNEL_ERROR, format!("channel {number} is not open"))),
+            _ => {
+                Err(Error::peer(code::CHANNEL_ERROR, format!("frame received on channel {number}, which is not open")))
+            }
         }
     }
 
@@ -134,7 +143,7 @@ impl PolicyFilter {
         let temporary = self.temporary.len();
         let open = self.open(number)?;
         if open.publish.is_some() || open.body > 0 {
-            return Err(Error::peer(code::UNEXPECTED_FRAME, "a method where the rest of a message was due"));
+            return Err(Error::peer(code::UNEXPECTED_FRAME, "received a method before the message was complete"));
         }
         if matches!(method, Method::ChannelClose(_)) {
             self.channels.insert(number, Channel::ClosedByBrowser);
@@ -153,7 +162,7 @@ impl PolicyFilter {
             Method::QueueDeclare(declare) if outcome.is_ok() => {
                 let unnamed = declare.queue.is_empty() && !declare.passive;
                 if unnamed && temporary >= MAX_TEMPORARY {
-                    outcome = Err(format!("may not have more than {MAX_TEMPORARY} queues that RabbitMQ names"));
+                    outcome = Err(Denied::TooManyTemporaryQueues { limit: MAX_TEMPORARY });
                 } else if unnamed || !declare.queue.is_empty() {
                     open.last_queue = Some(declare.queue.to_owned());
                 }
@@ -168,23 +177,23 @@ impl PolicyFilter {
         }
         match outcome {
             Ok(()) => Ok(Verdict::Pass),
-            Err(why) => Ok(self.refuse(number, &why, frame.method()?)),
+            Err(denied) => Ok(self.refuse(number, &denied, frame.method()?)),
         }
     }
 
     fn header(&mut self, number: u16, frame: &Frame<'_>) -> Result<Verdict, Error> {
         let Some(held) = self.open(number)?.publish.take() else {
-            return Err(Error::peer(code::UNEXPECTED_FRAME, "a header where no message was announced"));
+            return Err(Error::peer(code::UNEXPECTED_FRAME, "received a content header without a basic.publish"));
         };
         let (size, properties) = frame.header()?;
         let headers: FieldTable<&[u8]> = properties.headers()?;
-        // The frame's head and end around it were there when it came.
+        // Without the frame's head of 7 bytes and its end byte.
         let payload = held.get(7..held.len().saturating_sub(1)).unwrap_or_default();
         let Method::BasicPublish(publish) = Method::decode(payload)? else {
-            return Err(Error::peer(code::UNEXPECTED_FRAME, "a header that belongs to no publish"));
+            return Err(Error::peer(code::UNEXPECTED_FRAME, "received a content header without a basic.publish"));
         };
-        if let Err(why) = self.grant.policy.message(&publish, size, &headers) {
-            return Ok(self.refuse(number, &why, MethodId::BASIC_PUBLISH));
+        if let Err(denied) = self.grant.policy.message(&publish, size, &headers) {
+            return Ok(self.refuse(number, &denied, MethodId::BASIC_PUBLISH));
         }
         self.open(number)?.body = size;
         let mut message = held;
@@ -196,30 +205,34 @@ impl PolicyFilter {
         let open = self.open(number)?;
         let size = frame.payload().len() as u64;
         if open.publish.is_some() || size > open.body {
-            return Err(Error::peer(code::UNEXPECTED_FRAME, "more of a body than its header said"));
+            return Err(Error::peer(
+                code::UNEXPECTED_FRAME,
+                "received more body bytes than the content header announced",
+            ));
         }
         open.body -= size;
         Ok(Verdict::Pass)
     }
 
-    /// RabbitMQ gets a close in the place of what is refused.
-    fn refuse(&mut self, number: u16, why: &str, method: MethodId) -> Verdict {
-        let text = format!("ACCESS_REFUSED - {} {why}", self.grant.subject);
-        tracing::info!(subject = self.grant.subject, channel = number, %method, "refused: {why}");
+    /// Closes the channel at RabbitMQ in place of the denied operation.
+    fn refuse(&mut self, number: u16, denied: &Denied, method: MethodId) -> Verdict {
+        let text = format!("ACCESS_REFUSED - {} {denied}", self.grant.subject);
+        tracing::info!(subject = self.grant.subject, channel = number, %method, "refused an operation: {denied}");
         self.channels.insert(number, Channel::Refusing { refusal: Refusal { text, method }, browser_closes: false });
         let text = "the gateway refused an operation";
         Verdict::Refuse(method_frame(number, &close(code::REPLY_SUCCESS, text, MethodId::default())))
     }
 
-    /// Decides about a method of RabbitMQ's on a channel.
+    /// Decides about a frame from RabbitMQ on a channel other than 0.
     ///
     /// # Errors
-    /// If RabbitMQ broke the protocol.
-    pub(crate) fn of_upstream(&mut self, frame: &Frame<'_>) -> Result<Verdict, Error> {
+    /// [`Error`] if RabbitMQ broke the protocol.
+    pub(crate) fn from_upstream(&mut self, frame: &Frame<'_>) -> Result<Verdict, Error> {
         if frame.kind() != Kind::Method {
             return Ok(Verdict::Pass);
         }
-        let (number, id) = (frame.channel(), frame.method()?);
+        let number = frame.channel();
+        let id = frame.method()?;
         if id == channel::CloseOk::ID {
             return Ok(self.close_ok_from_upstream(number));
         }
@@ -241,9 +254,10 @@ impl PolicyFilter {
                 match state {
                     Channel::Open(_) => {}
                     Channel::Refusing { browser_closes, .. } => {
-                        // The earlier fault counts. RabbitMQ's answer to our close serves the browser's, if it asked.
+                        // RabbitMQ's own close wins over the refusal. The pending `close-ok` goes to the browser only
+                        // if the browser has sent `channel.close` too.
                         if !*browser_closes {
-                            self.unanswered.insert(number);
+                            self.hidden_close_oks.insert(number);
                         }
                     }
                     _ => return Ok(Verdict::Pass),
@@ -256,13 +270,13 @@ impl PolicyFilter {
     }
 
     fn close_ok_from_upstream(&mut self, number: u16) -> Verdict {
-        if self.unanswered.remove(&number) {
+        if self.hidden_close_oks.remove(&number) {
             return Verdict::Drop;
         }
         match self.channels.get_mut(&number) {
             Some(state @ Channel::Refusing { .. }) => {
-                let before = std::mem::replace(state, Channel::Refused);
-                let Channel::Refusing { refusal, browser_closes } = before else { return Verdict::Drop };
+                let previous = std::mem::replace(state, Channel::Refused);
+                let Channel::Refusing { refusal, browser_closes } = previous else { return Verdict::Drop };
                 let mut bytes = method_frame(number, &close(code::ACCESS_REFUSED, &refusal.text, refusal.method));
                 if browser_closes {
                     bytes.extend_from_slice(&method_frame(number, &channel::CloseOk {}));

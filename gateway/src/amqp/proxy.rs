@@ -1,8 +1,7 @@
-//! One connection of AMQP, as somebody in the middle hears it.
+//! The state of one AMQP connection between a browser and RabbitMQ.
 //!
-//! Owns what must be known of both sides: how far the handshake is, the limits in force, and what the gateway itself
-//! has to say to either side. Frames come in one by one with the side that they come from; what goes out is whether to
-//! pass each on. It knows no socket and no clock.
+//! Tracks the stage of the connection and the negotiated limits, and holds the frames that the gateway itself sends to
+//! the browser. [`AmqpProxy::handle_frame`] takes each frame with its sender and decides what happens to it.
 
 use std::sync::Arc;
 
@@ -13,35 +12,36 @@ use super::encode::method_frame;
 use super::policy_filter::PolicyFilter;
 use super::verdict::{Side, Verdict};
 use crate::admission::limits::Rates;
+use crate::auth::error::AuthError;
 use crate::auth::{Auth, Grant};
 use crate::metrics::Counts;
 
-/// How far the connection is.
+/// The stage of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
-    /// Until RabbitMQ knows who it is.
+    /// RabbitMQ has not accepted the login yet.
     Login,
-    /// The password was right.
-    Known,
+    /// RabbitMQ has accepted the login.
+    Authenticated,
     /// `connection.open-ok` was passed on.
     Open,
-    /// One side asked for the end.
+    /// One side has sent `connection.close`.
     Closing,
-    /// And the other agreed.
+    /// The other side has sent `connection.close-ok`.
     Closed,
 }
 
-/// Who decides who somebody is.
+/// How the client authenticates.
 pub(crate) enum Login {
-    /// RabbitMQ: user and password pass through.
+    /// By user and password, which RabbitMQ checks.
     RabbitMq,
-    /// The gateway, by the token that comes as the password.
+    /// By a token in place of the password, which the gateway checks.
     Token(Arc<Auth>),
-    /// The gateway has, by a ticket.
+    /// By a ticket, which the gateway has checked. `None` after the login.
     Granted(Option<Box<Grant>>),
 }
 
-/// Bounds on what the two may agree on.
+/// Upper bounds for the negotiated limits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     pub(crate) login_frame_max: u32,
@@ -49,29 +49,29 @@ pub(crate) struct Bounds {
     pub(crate) channel_max: u16,
 }
 
-/// See the [module](self).
+/// One AMQP connection between a browser and RabbitMQ; see the [module](self).
 pub(crate) struct AmqpProxy {
     stage: Stage,
     bounds: Bounds,
     browser: ReceiveLimits,
     upstream: ReceiveLimits,
-    /// RabbitMQ's side was opened, so it is to be told goodbye.
+    /// Whether RabbitMQ must get a `connection.close`.
     upstream_open: bool,
-    /// The client said that it understands a close during login.
-    hears_refusals: bool,
-    /// Something came from the client after the protocol header.
+    /// Whether the client announced `authentication_failure_close`: it handles a close during the login.
+    handles_login_close: bool,
+    /// Whether the client has sent `connection.start-ok`.
     login_sent: bool,
     user: Option<String>,
     login: Login,
-    /// What comes next of the browser's login, where the gateway decides.
+    /// The next step of the browser's handshake, where the gateway authenticates.
     step: Step,
     filter: Option<PolicyFilter>,
-    /// What the gateway itself says to the browser.
+    /// Frames of the gateway for the browser.
     to_browser: Vec<u8>,
     pub(crate) counts: Counts,
 }
 
-/// The browser's part of the handshake, in its order.
+/// The browser's steps of the handshake, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     StartOk,
@@ -89,7 +89,7 @@ impl AmqpProxy {
             browser: limits(bounds.login_frame_max.max(MIN_FRAME_MAX)),
             upstream: limits(bounds.frame_max.max(MIN_FRAME_MAX)),
             upstream_open: false,
-            hears_refusals: false,
+            handles_login_close: false,
             login_sent: false,
             user: None,
             login,
@@ -104,26 +104,27 @@ impl AmqpProxy {
         self.stage
     }
 
-    /// Whether RabbitMQ's side is open and is to be closed in good order.
+    /// Whether RabbitMQ must get a `connection.close`.
     pub(crate) fn upstream_open(&self) -> bool {
         self.upstream_open
     }
 
-    /// Whether the client understands a `connection.close`.
-    pub(crate) fn browser_listens(&self) -> bool {
+    /// Whether the client handles a `connection.close` at this stage.
+    pub(crate) fn browser_handles_close(&self) -> bool {
         match self.stage {
-            Stage::Login => self.hears_refusals,
-            Stage::Known | Stage::Open => true,
+            Stage::Login => self.handles_login_close,
+            Stage::Authenticated | Stage::Open => true,
             Stage::Closing | Stage::Closed => false,
         }
     }
 
-    /// Whether credentials were sent and not answered.
+    /// Whether the client has sent credentials and RabbitMQ has not answered.
     pub(crate) fn awaits_login(&self) -> bool {
         self.stage == Stage::Login && self.login_sent
     }
 
-    /// Who logged in, and what they may send: as they call themselves, or as their token does.
+    /// Returns the user and, if the gateway authenticated the user, its rates. The user is the subject of the token, or
+    /// the user name that RabbitMQ accepted.
     pub(crate) fn user(&self) -> Option<(&str, Option<Rates>)> {
         match &self.filter {
             Some(filter) => Some((&filter.grant().subject, Some(filter.grant().rates))),
@@ -131,21 +132,22 @@ impl AmqpProxy {
         }
     }
 
-    /// When the token expires, in seconds since 1970.
+    /// Returns when the token expires, in seconds since 1970.
     pub(crate) fn expires(&self) -> Option<u64> {
         self.filter.as_ref()?.grant().expires
     }
 
-    /// What the gateway itself has to say to the browser.
+    /// Takes the frames of the gateway for the browser.
     pub(crate) fn take_to_browser(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.to_browser)
     }
 
-    /// Whether it has something to say.
+    /// Whether there are frames of the gateway for the browser.
     pub(crate) fn has_to_browser(&self) -> bool {
         !self.to_browser.is_empty()
     }
 
+    /// Returns the limits for frames from one side.
     pub(crate) fn limits(&self, from: Side) -> &ReceiveLimits {
         match from {
             Side::Browser => &self.browser,
@@ -156,17 +158,17 @@ impl AmqpProxy {
     /// Decides about one frame.
     ///
     /// # Errors
-    /// If its sender broke the protocol.
+    /// [`Error`] if the sender broke the protocol.
     #[inline]
-    pub(crate) fn judge(&mut self, from: Side, frame: &Frame<'_>) -> Result<Verdict, Error> {
+    pub(crate) fn handle_frame(&mut self, from: Side, frame: &Frame<'_>) -> Result<Verdict, Error> {
         if frame.channel() != 0
             && let Some(filter) = &mut self.filter
         {
             let verdict = match from {
-                Side::Browser => filter.of_browser(frame, &mut self.to_browser)?,
-                Side::Upstream => filter.of_upstream(frame)?,
+                Side::Browser => filter.from_browser(frame, &mut self.to_browser)?,
+                Side::Upstream => filter.from_upstream(frame)?,
             };
-            return Ok(self.counted(from, frame, verdict));
+            return Ok(self.count(from, frame, verdict));
         }
         if frame.kind() != Kind::Method {
             return Ok(Verdict::Pass);
@@ -178,16 +180,16 @@ impl AmqpProxy {
                 Side::Upstream => self.connection_from_upstream(id, frame),
             };
         }
-        Ok(self.counted(from, frame, Verdict::Pass))
+        Ok(self.count(from, frame, Verdict::Pass))
     }
 
     #[inline]
-    fn counted(&mut self, from: Side, frame: &Frame<'_>, verdict: Verdict) -> Verdict {
+    fn count(&mut self, from: Side, frame: &Frame<'_>, verdict: Verdict) -> Verdict {
         if let Verdict::Refuse(bytes) = verdict {
             self.counts.refused += 1;
             return Verdict::Replace(bytes);
         }
-        // A message counts with its method, or with its header where the method was held back until then.
+        // A message is counted with its method, or with its header if the method was held back.
         let is_message = match (frame.kind(), &verdict) {
             (Kind::Method, Verdict::Pass) => frame.method().is_ok_and(MethodId::has_content),
             (Kind::Header, Verdict::Replace(_)) => true,
@@ -204,13 +206,15 @@ impl AmqpProxy {
 
     fn connection_from_browser(&mut self, id: MethodId, frame: &Frame<'_>) -> Result<Verdict, Error> {
         if !matches!(self.login, Login::RabbitMq) {
-            self.in_order(id)?;
+            self.advance_handshake(id)?;
         }
         match id {
             connection::StartOk::ID => {
-                let Method::ConnectionStartOk(start) = Method::decode(frame.payload())? else { return Err(odd(id)) };
+                let Method::ConnectionStartOk(start) = Method::decode(frame.payload())? else {
+                    return Err(undecodable(id));
+                };
                 let properties = start.client_properties.into();
-                self.hears_refusals = Connection::has_capability(&properties, "authentication_failure_close");
+                self.handles_login_close = Connection::has_capability(&properties, "authentication_failure_close");
                 self.login_sent = true;
                 return self.log_in(&start);
             }
@@ -224,14 +228,16 @@ impl AmqpProxy {
                 if let Login::Token(auth) = &self.login {
                     let auth = Arc::clone(auth);
                     let Method::ConnectionUpdateSecret(update) = Method::decode(frame.payload())? else {
-                        return Err(odd(id));
+                        return Err(undecodable(id));
                     };
                     return self.renew(&auth, update.new_secret);
                 }
             }
             connection::TuneOk::ID => {
-                let Method::ConnectionTuneOk(tune) = Method::decode(frame.payload())? else { return Err(odd(id)) };
-                self.agree(tune.frame_max, tune.channel_max);
+                let Method::ConnectionTuneOk(tune) = Method::decode(frame.payload())? else {
+                    return Err(undecodable(id));
+                };
+                self.negotiate(tune.frame_max, tune.channel_max);
             }
             connection::Close::ID => self.stage = self.stage.max(Stage::Closing),
             connection::CloseOk::ID => self.stage = Stage::Closed,
@@ -240,24 +246,25 @@ impl AmqpProxy {
         Ok(Verdict::Pass)
     }
 
-    /// Where the gateway logs in, the browser's part of the handshake comes once and in its order.
-    fn in_order(&mut self, id: MethodId) -> Result<(), Error> {
+    /// Checks that each step of the handshake comes once and in order, where the gateway authenticates.
+    fn advance_handshake(&mut self, id: MethodId) -> Result<(), Error> {
         let next = match (self.step, id) {
             (_, connection::Close::ID | connection::CloseOk::ID) => return Ok(()),
             (Step::StartOk, connection::StartOk::ID) => Step::TuneOk,
             (Step::TuneOk, connection::TuneOk::ID) => Step::Open,
             (Step::Open, connection::Open::ID) => Step::Done,
             (Step::Done, connection::UpdateSecret::ID) => return Ok(()),
-            _ => return Err(Error::peer(code::COMMAND_INVALID, format!("{id} is out of its order"))),
+            _ => {
+                return Err(Error::peer(code::COMMAND_INVALID, format!("received {id} out of order in the handshake")));
+            }
         };
         self.step = next;
         Ok(())
     }
 
-    /// Lets user and password pass, or puts RabbitMQ's in their place.
+    /// Passes on user and password, or replaces them by those of the grant.
     fn log_in(&mut self, start: &connection::StartOk<'_>) -> Result<Verdict, Error> {
         let plain = || start.response.split(|byte| *byte == 0);
-        let refused = |why: String| Error::peer(code::ACCESS_REFUSED, format!("ACCESS_REFUSED - {why}"));
         let grant = match &mut self.login {
             Login::RabbitMq => {
                 if start.mechanism == "PLAIN" {
@@ -265,11 +272,11 @@ impl AmqpProxy {
                 }
                 return Ok(Verdict::Pass);
             }
-            Login::Granted(grant) => *grant.take().ok_or_else(|| odd(connection::StartOk::ID))?,
+            Login::Granted(grant) => *grant.take().ok_or_else(|| undecodable(connection::StartOk::ID))?,
             Login::Token(auth) => {
                 let token = plain().nth(2).filter(|_| start.mechanism == "PLAIN");
                 let token = token.and_then(|token| std::str::from_utf8(token).ok());
-                let token = token.ok_or_else(|| refused("the token must come as the password of PLAIN".to_owned()))?;
+                let token = token.ok_or_else(|| refused(AuthError::NotPlain))?;
                 auth.token(token).map_err(refused)?
             }
         };
@@ -279,15 +286,16 @@ impl AmqpProxy {
         Ok(Verdict::Replace(method_frame(0, &start)))
     }
 
-    /// Takes a newer token of the same bearer.
+    /// Replaces the grant by that of a newer token of the same bearer.
     fn renew(&mut self, auth: &Auth, token: &[u8]) -> Result<Verdict, Error> {
-        let refused = |why: String| Error::peer(code::ACCESS_REFUSED, format!("ACCESS_REFUSED - {why}"));
-        let token = std::str::from_utf8(token).map_err(|_| refused("the token is no text".to_owned()))?;
+        let token = std::str::from_utf8(token).map_err(|_| refused(AuthError::NotText))?;
         let grant = auth.token(token).map_err(refused)?;
         let Some(filter) = &mut self.filter else { return Ok(Verdict::Drop) };
-        let (old, new) = (filter.grant(), &grant);
-        if (&old.subject, &old.username, &old.vhost) != (&new.subject, &new.username, &new.vhost) {
-            return Err(refused("the new token is for somebody else".to_owned()));
+        let current = filter.grant();
+        let is_same_bearer =
+            current.subject == grant.subject && current.username == grant.username && current.vhost == grant.vhost;
+        if !is_same_bearer {
+            return Err(refused(AuthError::OtherBearer));
         }
         filter.renew(grant);
         self.to_browser.extend_from_slice(&method_frame(0, &connection::UpdateSecretOk {}));
@@ -297,15 +305,19 @@ impl AmqpProxy {
     fn connection_from_upstream(&mut self, id: MethodId, frame: &Frame<'_>) -> Result<Verdict, Error> {
         match id {
             connection::Start::ID if !matches!(self.login, Login::RabbitMq) => {
-                let Method::ConnectionStart(start) = Method::decode(frame.payload())? else { return Err(odd(id)) };
+                let Method::ConnectionStart(start) = Method::decode(frame.payload())? else {
+                    return Err(undecodable(id));
+                };
                 return Ok(Verdict::Replace(method_frame(0, &connection::Start { mechanisms: b"PLAIN", ..start })));
             }
             connection::Tune::ID => {
-                let Method::ConnectionTune(mut tune) = Method::decode(frame.payload())? else { return Err(odd(id)) };
-                self.stage = self.stage.max(Stage::Known);
+                let Method::ConnectionTune(mut tune) = Method::decode(frame.payload())? else {
+                    return Err(undecodable(id));
+                };
+                self.stage = self.stage.max(Stage::Authenticated);
                 tune.frame_max = lower(tune.frame_max, self.bounds.frame_max);
                 tune.channel_max = lower(u32::from(tune.channel_max), u32::from(self.bounds.channel_max)) as u16;
-                self.agree(tune.frame_max, tune.channel_max);
+                self.negotiate(tune.frame_max, tune.channel_max);
                 return Ok(Verdict::Replace(method_frame(0, &tune)));
             }
             connection::OpenOk::ID => {
@@ -325,8 +337,8 @@ impl AmqpProxy {
         Ok(Verdict::Pass)
     }
 
-    /// What `tune` proposes bounds the sides, and what `tune-ok` accepts bounds them further.
-    fn agree(&mut self, frame_max: u32, channel_max: u16) {
+    /// Lowers the limits of both sides to those of `tune` or `tune-ok`.
+    fn negotiate(&mut self, frame_max: u32, channel_max: u16) {
         let frame_max = lower(frame_max, self.bounds.frame_max).max(MIN_FRAME_MAX);
         let channel_max = lower(u32::from(channel_max), u32::from(self.bounds.channel_max)) as u16;
         for limits in [&mut self.browser, &mut self.upstream] {
@@ -336,12 +348,17 @@ impl AmqpProxy {
     }
 }
 
-/// The smaller limit, where 0 is none.
+/// Returns the smaller limit, where 0 is no limit.
 fn lower(a: u32, b: u32) -> u32 {
     [a, b].into_iter().filter(|limit| *limit != 0).min().unwrap_or(0)
 }
 
 #[cold]
-fn odd(id: MethodId) -> Error {
-    Error::peer(code::SYNTAX_ERROR, format!("{} that is none", id.name()))
+fn undecodable(id: MethodId) -> Error {
+    Error::peer(code::SYNTAX_ERROR, format!("received {id} that cannot be decoded"))
+}
+
+#[cold]
+fn refused(error: AuthError) -> Error {
+    Error::peer(code::ACCESS_REFUSED, format!("ACCESS_REFUSED - {error}"))
 }

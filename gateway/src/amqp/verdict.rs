@@ -1,18 +1,21 @@
-//! What becomes of a frame.
+//! The decision about a frame.
 
-/// Where a frame comes from.
+/// The sender of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     Browser,
     Upstream,
 }
 
-/// What becomes of a frame.
+/// The decision about a frame.
 #[derive(Debug)]
 pub(crate) enum Verdict {
+    /// The frame is passed on.
     Pass,
+    /// The frame is dropped.
     Drop,
+    /// These bytes are sent in place of the frame.
     Replace(Vec<u8>),
-    /// The same, for what was refused.
+    /// A policy refused the frame; these bytes are sent in its place.
     Refuse(Vec<u8>),
 }

@@ -1,23 +1,23 @@
-//! What a good token gives its bearer.
+//! What the bearer of a valid token or ticket gets.
 
 use super::policy::Policy;
 use crate::admission::limits::Rates;
 
-/// What somebody got for their token.
+/// A RabbitMQ user and a policy for one bearer.
 pub(crate) struct Grant {
-    /// Who they are, for limits and logs.
+    /// The claim `sub`, for limits and logs.
     pub(crate) subject: String,
-    /// RabbitMQ's user and its password.
+    /// The RabbitMQ user.
     pub(crate) username: String,
     pub(crate) password: String,
     pub(crate) vhost: String,
     pub(crate) policy: Policy,
     pub(crate) rates: Rates,
-    /// When it ends, in seconds since 1970.
+    /// When the connection must end, in seconds since 1970.
     pub(crate) expires: Option<u64>,
 }
 
-/// Without the password.
+/// Leaves out the password.
 impl std::fmt::Debug for Grant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Grant")

@@ -1,14 +1,15 @@
-//! What somebody may do, and who they are to RabbitMQ.
+//! What the bearer of a token may do.
 //!
-//! A [`Rule`] is what the settings say; a [`Policy`] is the rule with the claims of one token filled in. It is asked
-//! about each operation before it reaches RabbitMQ. Everything that is not allowed is refused.
+//! A [`Policy`] is a policy of the settings with the claims of one token filled in. It decides about each operation
+//! before the operation reaches RabbitMQ. Whatever is not allowed is denied.
 
-use hopmq_proto::FieldTable;
 use std::collections::HashSet;
 
+use hopmq_proto::FieldTable;
 use hopmq_proto::method::{Method, basic, exchange, queue};
 
 use super::claims::Claims;
+use super::denied::Denied;
 use super::pattern::{Pattern, Text};
 use crate::config::{self, Route};
 
@@ -24,25 +25,25 @@ pub(crate) struct Policy {
     message_max: u64,
 }
 
-/// An exchange, and the keys on it.
+/// An exchange and its routing keys.
 #[derive(Debug)]
 struct Allowed {
     exchange: Pattern,
-    /// `None` is any.
+    /// `None` matches any key.
     key: Option<Pattern>,
 }
 
-/// What is asked about, with what the connection knows.
+/// A method to decide about, and what the connection knows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Operation<'a> {
     pub(crate) method: &'a Method<'a>,
-    /// The queue that the empty name stands for: the last that was declared on the channel.
+    /// The queue that the empty name stands for: the last one that was declared on the channel.
     pub(crate) last_queue: Option<&'a str>,
     /// The queues that RabbitMQ named for this connection.
     pub(crate) temporary: &'a HashSet<String>,
 }
 
-/// What stands for a queue that RabbitMQ has still to name.
+/// The name of a queue that RabbitMQ has not named yet.
 pub(crate) const UNNAMED: &str = "";
 
 impl Policy {
@@ -69,8 +70,8 @@ impl Policy {
         }
     }
 
-    /// Whether a method may go on to RabbitMQ; the error says what they may not do.
-    pub(crate) fn check(&self, operation: &Operation<'_>) -> Result<(), String> {
+    /// Decides whether a method may pass to RabbitMQ.
+    pub(crate) fn check(&self, operation: &Operation<'_>) -> Result<(), Denied> {
         match operation.method {
             Method::BasicPublish(publish) => self.publish(publish.exchange, publish.routing_key),
             Method::BasicConsume(consume) => self.read(consume.queue, "consume from", operation),
@@ -100,111 +101,106 @@ impl Policy {
         }
     }
 
-    /// Whether a message may go to an exchange with this key.
-    pub(crate) fn publish(&self, exchange: &str, key: &str) -> Result<(), String> {
+    /// Decides whether a message may be published to an exchange with this routing key.
+    pub(crate) fn publish(&self, exchange: &str, key: &str) -> Result<(), Denied> {
         let allows = |allowed: &Allowed| {
-            allowed.exchange.fits(exchange, Text::Name)
-                && allowed.key.as_ref().is_none_or(|pattern| pattern.fits(key, Text::Name))
+            allowed.exchange.matches(exchange, Text::Name)
+                && allowed.key.as_ref().is_none_or(|pattern| pattern.matches(key, Text::Name))
         };
         if self.publish.iter().any(allows) {
             return Ok(());
         }
-        Err(format!("may not publish to {} with the routing key '{key}'", named("exchange", exchange)))
+        Err(Denied::Publish { exchange: exchange.to_owned(), routing_key: key.to_owned() })
     }
 
-    /// Whether a message may be this large, and go to the other keys that its headers name (RabbitMQ's page
-    /// "Sender-selected Distribution").
+    /// Decides whether a message may have this size, and may go to the further routing keys in its headers `CC` and
+    /// `BCC` (RabbitMQ's "Sender-selected Distribution").
     pub(crate) fn message(
         &self,
         publish: &basic::Publish<'_>,
         size: u64,
         headers: &FieldTable<&[u8]>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Denied> {
         if size > self.message_max {
-            return Err(format!("may not publish {size} bytes in one message: {} is the limit", self.message_max));
+            return Err(Denied::MessageTooLarge { size, limit: self.message_max });
         }
         for (name, value) in headers.iter().filter(|(name, _)| matches!(*name, "CC" | "BCC")) {
-            let Some(keys) = value.as_array() else {
-                return Err(format!("may not publish with {name} that is no list"));
-            };
-            for key in keys.iter() {
-                let Some(key) = key.as_str() else {
-                    return Err(format!("may not publish with {name} that is no text"));
-                };
-                self.publish(publish.exchange, key)?;
+            let not_texts = || Denied::Header { name: name.to_owned() };
+            for key in value.as_array().ok_or_else(not_texts)?.iter() {
+                self.publish(publish.exchange, key.as_str().ok_or_else(not_texts)?)?;
             }
         }
         Ok(())
     }
 
-    /// Whether messages may be passed on to an exchange in their name: with `key`, or with whatever they came with.
-    fn forward(&self, exchange: &str, key: Option<&str>) -> Result<(), String> {
+    /// Decides whether RabbitMQ may forward messages to an exchange: with `key`, or with their original routing keys.
+    fn forward(&self, exchange: &str, key: Option<&str>) -> Result<(), Denied> {
         match key {
             Some(key) => self.publish(exchange, key),
             None => {
                 let all = |allowed: &Allowed| {
-                    allowed.exchange.fits(exchange, Text::Name) && allowed.key.as_ref().is_none_or(Pattern::is_all)
+                    allowed.exchange.matches(exchange, Text::Name) && allowed.key.as_ref().is_none_or(Pattern::is_all)
                 };
                 if self.publish.iter().any(all) {
                     return Ok(());
                 }
-                Err(format!("may not pass on messages to {} with any routing key", named("exchange", exchange)))
+                Err(Denied::Forward { exchange: exchange.to_owned() })
             }
         }
     }
 
-    fn bind(&self, exchange: &str, key: &str) -> Result<(), String> {
+    fn bind(&self, exchange: &str, key: &str) -> Result<(), Denied> {
         let allows = |allowed: &Allowed| {
-            allowed.exchange.fits(exchange, Text::Name)
-                && allowed.key.as_ref().is_none_or(|pattern| pattern.fits(key, Text::BindingKey))
+            allowed.exchange.matches(exchange, Text::Name)
+                && allowed.key.as_ref().is_none_or(|pattern| pattern.matches(key, Text::BindingKey))
         };
         if self.bind.iter().any(allows) {
             return Ok(());
         }
-        Err(format!("may not bind to {} with the key '{key}'", named("exchange", exchange)))
+        Err(Denied::Bind { exchange: exchange.to_owned(), key: key.to_owned() })
     }
 
-    fn read(&self, queue: &str, verb: &str, operation: &Operation<'_>) -> Result<(), String> {
+    fn read(&self, queue: &str, verb: &'static str, operation: &Operation<'_>) -> Result<(), Denied> {
         self.queue(queue, verb, operation, &[&self.consume])
     }
 
-    fn own(&self, queue: &str, verb: &str, operation: &Operation<'_>) -> Result<(), String> {
+    fn own(&self, queue: &str, verb: &'static str, operation: &Operation<'_>) -> Result<(), Denied> {
         self.queue(queue, verb, operation, &[&self.queues])
     }
 
-    /// Whether a queue is one of their own temporary ones or fits one of the lists.
-    fn queue(&self, queue: &str, verb: &str, operation: &Operation<'_>, lists: &[&Vec<Pattern>]) -> Result<(), String> {
+    /// Decides whether a queue is a temporary one of this connection or matches one of the lists.
+    fn queue(
+        &self,
+        queue: &str,
+        verb: &'static str,
+        operation: &Operation<'_>,
+        lists: &[&Vec<Pattern>],
+    ) -> Result<(), Denied> {
         let name = if queue.is_empty() { operation.last_queue } else { Some(queue) };
         let Some(name) = name else {
-            return Err(format!("may not {verb} a queue without a name before one is declared"));
+            return Err(Denied::QueueNotDeclared { verb });
         };
-        let mine = self.temporary_queues && (name == UNNAMED || operation.temporary.contains(name));
-        let listed = lists.iter().any(|list| list.iter().any(|pattern| pattern.fits(name, Text::Name)));
-        if mine || name != UNNAMED && listed {
+        let is_temporary = self.temporary_queues && (name == UNNAMED || operation.temporary.contains(name));
+        let is_listed = lists.iter().any(|list| list.iter().any(|pattern| pattern.matches(name, Text::Name)));
+        if is_temporary || name != UNNAMED && is_listed {
             return Ok(());
         }
-        Err(format!("may not {verb} {}", named("queue", name)))
+        Err(Denied::Queue { verb, name: name.to_owned() })
     }
 
-    fn declare_queue(&self, declare: &queue::Declare<'_>, operation: &Operation<'_>) -> Result<(), String> {
+    fn declare_queue(&self, declare: &queue::Declare<'_>, operation: &Operation<'_>) -> Result<(), Denied> {
         if declare.passive {
             return self.queue(declare.queue, "declare", operation, &[&self.queues, &self.consume]);
         }
         if declare.queue.is_empty() {
             if !self.temporary_queues || !declare.exclusive {
-                return Err(
-                    "may not declare a queue that RabbitMQ names, unless it is exclusive and temporary_queues \
-                            is set"
-                        .to_owned(),
-                );
+                return Err(Denied::TemporaryQueue);
             }
         } else {
             self.own(declare.queue, "declare", operation)?;
         }
-        let (exchanges, keys) = (
-            texts(&declare.arguments, "x-dead-letter-exchange")?,
-            texts(&declare.arguments, "x-dead-letter-routing-key")?,
-        );
+        let exchanges = texts(&declare.arguments, "x-dead-letter-exchange")?;
+        let keys = texts(&declare.arguments, "x-dead-letter-routing-key")?;
         for exchange in exchanges {
             if keys.is_empty() {
                 self.forward(exchange, None)?;
@@ -216,11 +212,11 @@ impl Policy {
         Ok(())
     }
 
-    fn declare_exchange(&self, declare: &exchange::Declare<'_>) -> Result<(), String> {
+    fn declare_exchange(&self, declare: &exchange::Declare<'_>) -> Result<(), Denied> {
         let name = declare.exchange;
         if declare.passive {
             let routes = self.publish.iter().chain(&self.bind);
-            if routes.map(|allowed| &allowed.exchange).any(|pattern| pattern.fits(name, Text::Name)) {
+            if routes.map(|allowed| &allowed.exchange).any(|pattern| pattern.matches(name, Text::Name)) {
                 return Ok(());
             }
         }
@@ -228,24 +224,16 @@ impl Policy {
         texts(&declare.arguments, "alternate-exchange")?.into_iter().try_for_each(|other| self.forward(other, None))
     }
 
-    fn exchange(&self, name: &str, verb: &str) -> Result<(), String> {
-        if self.exchanges.iter().any(|pattern| pattern.fits(name, Text::Name)) {
+    fn exchange(&self, name: &str, verb: &'static str) -> Result<(), Denied> {
+        if self.exchanges.iter().any(|pattern| pattern.matches(name, Text::Name)) {
             return Ok(());
         }
-        Err(format!("may not {verb} {}", named("exchange", name)))
+        Err(Denied::Exchange { verb, name: name.to_owned() })
     }
 }
 
-/// All arguments of a name, for who writes it twice may mean either.
-fn texts<'a>(arguments: &FieldTable<&'a [u8]>, name: &str) -> Result<Vec<&'a str>, String> {
+/// Returns all arguments of this name: a table may hold a name twice, and RabbitMQ may use either.
+fn texts<'a>(arguments: &FieldTable<&'a [u8]>, name: &str) -> Result<Vec<&'a str>, Denied> {
     let values = arguments.iter().filter(|(other, _)| *other == name).map(|(_, value)| value);
-    values.map(|value| value.as_str().ok_or_else(|| format!("may not declare with {name} that is no text"))).collect()
-}
-
-fn named(what: &str, name: &str) -> String {
-    match name {
-        "" if what == "exchange" => "the default exchange".to_owned(),
-        "" => format!("a {what} without a name"),
-        name => format!("{what} '{name}'"),
-    }
+    values.map(|value| value.as_str().ok_or_else(|| Denied::Argument { name: name.to_owned() })).collect()
 }

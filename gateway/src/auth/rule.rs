@@ -1,6 +1,7 @@
-//! The policies of the settings: whom each is for, and who they are to RabbitMQ.
+//! The policies of the settings: which claims each one matches, and which RabbitMQ user it stands for.
 
 use super::claims::Claims;
+use super::error::AuthError;
 use super::grant::Grant;
 use super::pattern::{self, fill};
 use super::policy::Policy;
@@ -25,30 +26,19 @@ impl std::fmt::Debug for Password {
 }
 
 pub(super) fn rules(policies: &[config::Policy], limits: &config::Limits) -> Result<Vec<Rule>, ConfigError> {
-    policies.iter().enumerate().map(|(at, policy)| Rule::new(at, policy, limits)).collect()
+    policies.iter().enumerate().map(|(index, policy)| Rule::new(index, policy, limits)).collect()
 }
 
 impl Rule {
-    fn new(at: usize, policy: &config::Policy, limits: &config::Limits) -> Result<Self, ConfigError> {
-        let wrong = |key: &str, why: &str| ConfigError(format!("auth.policy[{at}].{key}: {why}"));
+    fn new(index: usize, policy: &config::Policy, limits: &config::Limits) -> Result<Self, ConfigError> {
+        let setting = |key: &str| format!("auth.policy[{index}].{key}");
         if policy.username.is_empty() {
-            return Err(wrong("username", "set RabbitMQ's user"));
+            return Err(ConfigError::missing(setting("username"), "set the RabbitMQ user"));
         }
-        let password = secret::read("auth.policy.password", policy.password.as_ref(), policy.password_file.as_ref())?
-            .ok_or_else(|| wrong("password", "set it, or password_file"))?;
-        let routes = [("publish", &policy.publish), ("bind", &policy.bind)];
-        let of_routes = routes.iter().flat_map(|(key, routes)| {
-            routes.iter().flat_map(move |route| match route {
-                Route::Exchange(exchange) => vec![(*key, exchange)],
-                Route::Keys(keys) => vec![(*key, &keys.exchange), (*key, &keys.routing_key)],
-            })
-        });
-        let lists = [("consume", &policy.consume), ("queues", &policy.queues), ("exchanges", &policy.exchanges)];
-        let of_lists = lists.iter().flat_map(|(key, list)| list.iter().map(move |pattern| (*key, pattern)));
-        let single = [("username", Some(&policy.username)), ("vhost", policy.vhost.as_ref())];
-        let single = single.into_iter().filter_map(|(key, text)| Some((key, text?)));
-        for (key, text) in of_routes.chain(of_lists).chain(single) {
-            pattern::check(text).map_err(|why| wrong(key, &why))?;
+        let password = secret::read(&setting("password"), policy.password.as_ref(), policy.password_file.as_ref())?
+            .ok_or_else(|| ConfigError::missing(setting("password"), "set it or password_file"))?;
+        for (key, text) in patterns(policy) {
+            pattern::check(text).map_err(|error| ConfigError::invalid(setting(key), error.to_string()))?;
         }
         let rates = Rates {
             messages: policy.messages_per_second.unwrap_or(limits.messages_per_second),
@@ -57,23 +47,38 @@ impl Rule {
         Ok(Self { config: policy.clone(), password: Password(password), rates })
     }
 
-    /// Whether it is for the bearer of these claims.
-    pub(super) fn holds(&self, claims: &Claims) -> bool {
+    /// Whether the policy is for the bearer of these claims.
+    pub(super) fn matches(&self, claims: &Claims) -> bool {
         self.config.when.iter().all(|(claim, wanted)| claims.has(claim, wanted))
     }
 
-    pub(super) fn grant(&self, subject: String, claims: &Claims, expires: Option<u64>) -> Result<Grant, String> {
+    /// Fills the claims into the policy.
+    pub(super) fn grant(&self, subject: String, claims: &Claims, expires: Option<u64>) -> Result<Grant, AuthError> {
         let config = &self.config;
-        let lacks = |what: &str| format!("the token lacks a claim that {what} of its policy needs");
+        let missing = |setting: &'static str| AuthError::PolicyClaimMissing { setting };
         let vhost = config.vhost.as_deref().unwrap_or("/");
         Ok(Grant {
             subject,
-            username: fill(&config.username, claims).ok_or_else(|| lacks("username"))?,
+            username: fill(&config.username, claims).ok_or_else(|| missing("username"))?,
             password: self.password.0.clone(),
-            vhost: fill(vhost, claims).ok_or_else(|| lacks("vhost"))?,
+            vhost: fill(vhost, claims).ok_or_else(|| missing("vhost"))?,
             policy: Policy::new(config, claims),
             rates: self.rates,
             expires,
         })
     }
+}
+
+/// Returns all texts of a policy that may contain claims, with their keys.
+fn patterns(policy: &config::Policy) -> impl Iterator<Item = (&'static str, &String)> {
+    let routes = [("publish", &policy.publish), ("bind", &policy.bind)].into_iter().flat_map(|(key, routes)| {
+        routes.iter().flat_map(move |route| match route {
+            Route::Exchange(exchange) => vec![(key, exchange)],
+            Route::Keys(keys) => vec![(key, &keys.exchange), (key, &keys.routing_key)],
+        })
+    });
+    let lists = [("consume", &policy.consume), ("queues", &policy.queues), ("exchanges", &policy.exchanges)];
+    let lists = lists.into_iter().flat_map(|(key, list)| list.iter().map(move |pattern| (key, pattern)));
+    let texts = [("username", Some(&policy.username)), ("vhost", policy.vhost.as_ref())];
+    routes.chain(lists).chain(texts.into_iter().filter_map(|(key, text)| Some((key, text?))))
 }

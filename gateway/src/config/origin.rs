@@ -1,8 +1,8 @@
-//! Web origins as browsers write them.
+//! Web origins in the form that browsers send.
 
 use axum::http::Uri;
 
-/// An origin as browsers write it, or `None` if it is none.
+/// Returns an origin in lower case, or `None` if the text is not an origin: a scheme, a host and perhaps a port.
 pub(crate) fn normalize(origin: &str) -> Option<String> {
     let uri: Uri = origin.parse().ok()?;
     let scheme = uri.scheme_str().filter(|scheme| !scheme.is_empty())?;

@@ -1,4 +1,4 @@
-//! The sections of the settings and their defaults.
+//! The sections of the settings, and their defaults.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,32 +9,32 @@ use serde::{Deserialize, Serialize};
 
 use super::units::{Secret, Size, Time};
 
-/// All settings. `Config::default()` is a gateway on port 15670 of this machine for the RabbitMQ on it.
+/// All settings. By default, a gateway listens on 127.0.0.1:15670 and connects to the RabbitMQ on the same machine.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Where pages connect to.
+    /// The address that pages connect to.
     pub listen: SocketAddr,
-    /// Where `/healthz`, `/readyz` and `/metrics` are instead of at `listen`.
+    /// The address of `/healthz`, `/readyz` and `/metrics`, if other than `listen`.
     pub admin: Option<SocketAddr>,
-    /// A folder of files to serve, for development.
+    /// A folder whose files are served, for development.
     #[serde(rename = "static")]
     pub static_folder: Option<PathBuf>,
-    /// What is logged and how.
+    /// What is logged, and in which format.
     pub log: Log,
     /// The RabbitMQs behind the gateway.
     pub upstream: Upstream,
     /// Which pages may connect.
     pub origin: Origin,
-    /// Which proxies stand in front.
+    /// Which reverse proxies are trusted.
     pub proxy: Proxy,
-    /// The WebSocket's own rules.
+    /// Timeouts and sizes of the WebSockets.
     pub websocket: WebSocket,
-    /// What one address, one user and all may take.
+    /// Limits for one address, one user and all clients together.
     pub limits: Limits,
-    /// How the gateway goes away.
+    /// How the gateway shuts down.
     pub drain: Drain,
-    /// Who people are, and what they may do.
+    /// How clients authenticate, and what they may do.
     pub auth: Auth,
 }
 
@@ -62,17 +62,17 @@ impl Default for Config {
 pub struct Log {
     /// `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,hopmq_gateway=debug`.
     pub level: String,
-    /// For people or for machines.
+    /// The format of a line.
     pub format: LogFormat,
 }
 
-/// How a line of the log looks.
+/// The format of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Plain text.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -86,13 +86,13 @@ impl Default for Log {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Upstream {
-    /// `amqp://host:port` or `amqps://host:port`, without user or path.
+    /// The hosts: `amqp://host:port` or `amqps://host:port`, without user or path.
     pub hosts: Vec<String>,
-    /// What connecting to one host may take, with TLS.
+    /// The timeout of connecting to one host, TLS included.
     pub connect_timeout: Time,
-    /// How often a host is asked whether it is there.
+    /// The interval at which each host is checked.
     pub check_interval: Time,
-    /// The authority that signed the hosts' certificates; the system's otherwise.
+    /// A PEM file with the authority of the hosts' certificates; by default, the system's authorities.
     pub ca_file: Option<PathBuf>,
 }
 
@@ -111,11 +111,11 @@ impl Default for Upstream {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Origin {
-    /// `same-origin`, `*`, `null`, or origins such as `https://example.com`.
+    /// The allowed origins: `same-origin`, `*`, `null`, or origins such as `https://example.com`.
     pub allow: Vec<String>,
-    /// Whether clients that send no `Origin`, which no browser does, are refused too.
+    /// Whether clients without an `Origin` header are refused. Browsers always send one.
     pub require: bool,
-    /// The names that this gateway is reached by. If any are given, other `Host` headers are refused.
+    /// The host names of this gateway. Unless empty, other `Host` headers are refused.
     pub hosts: Vec<String>,
 }
 
@@ -129,13 +129,13 @@ impl Default for Origin {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Proxy {
-    /// The networks whose word is taken for who connects.
+    /// The networks whose forwarded headers are trusted.
     pub trusted: Vec<IpNet>,
-    /// The header that they write.
+    /// The header that the proxies write.
     pub header: ProxyHeader,
 }
 
-/// Which header a proxy writes.
+/// The header in which a proxy names the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProxyHeader {
@@ -155,15 +155,15 @@ impl Default for Proxy {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WebSocket {
-    /// The subprotocols that are echoed if a client offers them.
+    /// The known subprotocols. The first of them that a client offers is echoed.
     pub subprotocols: Vec<String>,
-    /// After how much silence a client is pinged.
+    /// The silence after which a client is pinged.
     pub ping_interval: Time,
-    /// After how much silence it is given up.
+    /// The silence after which a client is disconnected.
     pub ping_timeout: Time,
-    /// How long a client may take to read what was sent.
+    /// How long a client may take to read what it was sent.
     pub stall_timeout: Time,
-    /// The largest message that a client may send.
+    /// The largest WebSocket message that a client may send.
     pub message_max: Size,
     /// How long a client may take to answer a close.
     pub close_timeout: Time,
@@ -186,25 +186,25 @@ impl Default for WebSocket {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// From the upgrade to `connection.open-ok`.
+    /// The timeout from the upgrade to `connection.open-ok`.
     pub login_timeout: Time,
-    /// The largest frame before the user is known.
+    /// The largest frame before the login.
     pub login_frame_max: Size,
-    /// The largest frame afterwards; what RabbitMQ proposes is lowered to it.
+    /// The largest frame after the login; RabbitMQ's proposal is lowered to it.
     pub frame_max: Size,
-    /// The highest channel number; what RabbitMQ proposes is lowered to it.
+    /// The highest channel number; RabbitMQ's proposal is lowered to it.
     pub channels: u16,
-    /// WebSockets at a time.
+    /// Open WebSockets of all clients.
     pub connections: usize,
-    /// The same for one address.
+    /// Open WebSockets of one address.
     pub connections_per_address: usize,
-    /// The same for one user.
+    /// Open connections of one user.
     pub connections_per_user: usize,
-    /// Upgrades a minute for one address.
+    /// Upgrades of one address per minute.
     pub upgrades_per_minute: u32,
-    /// Messages a second that one user may publish, over all connections; 0 is no limit.
+    /// Messages per second that one user may publish, over all connections; 0 is no limit.
     pub messages_per_second: u32,
-    /// Bytes a second that one user may send, over all connections; 0 is no limit.
+    /// Bytes per second that one user may send, over all connections; 0 is no limit.
     pub bytes_per_second: Size,
 }
 
@@ -229,9 +229,9 @@ impl Default for Limits {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Drain {
-    /// Over how long the goodbyes are spread, so that not all come back at once.
+    /// The time over which closes are spread, so that clients do not all reconnect at once.
     pub spread: Time,
-    /// After how long the rest is dropped.
+    /// The time after which the remaining connections are dropped.
     pub deadline: Time,
 }
 
@@ -249,7 +249,7 @@ pub struct Auth {
     pub jwt: Option<Jwt>,
     /// Signed tickets in the URL.
     pub ticket: Option<Ticket>,
-    /// Who may do what. The first whose `when` holds counts.
+    /// The policies. The first whose `when` matches the token applies.
     pub policy: Vec<Policy>,
 }
 
@@ -259,19 +259,19 @@ pub struct Auth {
 pub struct Jwt {
     /// The shared secret of HS256, HS384 and HS512.
     pub secret: Option<Secret>,
-    /// A file that holds it.
+    /// A file that holds the shared secret.
     pub secret_file: Option<PathBuf>,
     /// A JWKS file with the issuer's public keys.
     pub jwks_file: Option<PathBuf>,
-    /// Where to fetch one.
+    /// A URL of a JWKS, which is fetched every five minutes.
     pub jwks_url: Option<String>,
-    /// The algorithms that are taken.
+    /// The accepted algorithms.
     pub algorithms: Vec<String>,
-    /// Who must have issued the token.
+    /// The required issuer (`iss`).
     pub issuer: String,
-    /// For whom it must be.
+    /// The required audience (`aud`).
     pub audience: String,
-    /// How far clocks may differ.
+    /// The allowed clock skew.
     pub leeway: Option<Time>,
 }
 
@@ -281,62 +281,62 @@ pub struct Jwt {
 pub struct Ticket {
     /// The shared secret (HS256).
     pub secret: Option<Secret>,
-    /// A file that holds it.
+    /// A file that holds the shared secret.
     pub secret_file: Option<PathBuf>,
-    /// How long a ticket may live, at most 60 s.
+    /// The longest lifetime of a ticket, at most 60 s.
     pub max_age: Option<Time>,
-    /// The parameter in the URL.
+    /// The URL parameter that holds the ticket.
     pub parameter: Option<String>,
 }
 
-/// `[[auth.policy]]`: what those may do whose claims fit, and who they are to RabbitMQ.
+/// `[[auth.policy]]`: what the bearers of matching tokens may do, and as which RabbitMQ user.
 ///
-/// In `username`, `vhost` and all patterns, `{claim}` stands for a claim of the token. In patterns `*` stands for any
-/// characters but dots, and `#` for any characters.
+/// In `username`, `vhost` and all patterns, `{claim}` is replaced by that claim of the token. In patterns, `*` matches
+/// any characters except dots, and `#` any characters.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
-    /// Claims that the token must have: equal, or one of a list or of words.
+    /// Claims that the token must have. A value matches an equal claim, an entry of a list, or a word of a text.
     pub when: BTreeMap<String, String>,
-    /// RabbitMQ's user.
+    /// The RabbitMQ user.
     pub username: String,
-    /// Its password.
+    /// The password of the RabbitMQ user.
     pub password: Option<Secret>,
-    /// A file that holds it.
+    /// A file that holds the password.
     pub password_file: Option<PathBuf>,
     /// The virtual host.
     pub vhost: Option<String>,
-    /// What they may publish to.
+    /// Exchanges that may be published to.
     pub publish: Vec<Route>,
-    /// Queues that they may consume from, get from and purge.
+    /// Queues that may be consumed from, got from and purged.
     pub consume: Vec<String>,
-    /// Queues that they may declare and delete.
+    /// Queues that may be declared, bound and deleted.
     pub queues: Vec<String>,
-    /// Exchanges that they may declare and delete.
+    /// Exchanges that may be declared, bound to others and deleted.
     pub exchanges: Vec<String>,
-    /// Exchanges that they may bind queues to.
+    /// Exchanges that may be bound to.
     pub bind: Vec<Route>,
-    /// Whether they may declare exclusive queues that RabbitMQ names, and use those.
+    /// Whether exclusive queues with names from RabbitMQ may be declared and used.
     pub temporary_queues: bool,
-    /// The largest message that they may publish; 0 is no limit.
+    /// The largest message that may be published; 0 is no limit.
     pub message_max: Option<Size>,
-    /// Messages a second, in the place of `limits.messages_per_second`.
+    /// Messages per second; overrides `limits.messages_per_second`.
     pub messages_per_second: Option<u32>,
-    /// Bytes a second, in the place of `limits.bytes_per_second`.
+    /// Bytes per second; overrides `limits.bytes_per_second`.
     pub bytes_per_second: Option<Size>,
 }
 
-/// An exchange, and the routing keys on it.
+/// An exchange, with any or some routing keys.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "write the name of an exchange, or { exchange = \"…\", routing_key = \"…\" }")]
 pub enum Route {
-    /// The exchange, with any key.
+    /// A pattern for the exchange, with any routing key.
     Exchange(String),
-    /// The exchange, and the keys.
+    /// Patterns for the exchange and the routing key.
     Keys(RouteKeys),
 }
 
-/// An exchange, and the routing keys on it.
+/// Patterns for an exchange and its routing keys.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RouteKeys {

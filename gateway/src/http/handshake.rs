@@ -1,12 +1,10 @@
-//! From a request of HTTP to a WebSocket (RFC 6455, section 4.2), whose bytes are counted until the user is known.
-//!
-//! The library behind it puts messages together before anybody sees them. So that strangers can't fill memory that way,
-//! the socket below it gives them an allowance of bytes in all, which is lifted when RabbitMQ has let them in.
+//! The handshake from an HTTP request to a WebSocket (RFC 6455, section 4.2).
 
+use std::fmt;
 use std::sync::Arc;
 
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, Method, Response, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::WebSocketStream;
@@ -15,56 +13,85 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::session::socket::{Allowance, Allowed, Socket};
 
-/// A request that may become a WebSocket.
-pub(crate) struct Upgrade {
+/// A valid request for a WebSocket.
+pub(super) struct Handshake {
     on_upgrade: OnUpgrade,
     accept: String,
 }
 
-impl Upgrade {
-    /// Reads the request; the error says what is wrong with it.
-    pub(crate) fn of(parts: &mut Parts) -> Result<Self, &'static str> {
-        let has = |name: header::HeaderName, word: &str| {
-            let lines = parts.headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
-            lines.flat_map(|line| line.split(',')).any(|token| token.trim().eq_ignore_ascii_case(word))
-        };
-        if parts.method != Method::GET || !has(header::CONNECTION, "upgrade") || !has(header::UPGRADE, "websocket") {
-            return Err("a WebSocket begins with GET, Connection: upgrade and Upgrade: websocket");
+/// The reason that a request cannot become a WebSocket.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum HandshakeError {
+    NotUpgrade,
+    Version,
+    KeyMissing,
+    /// The server around the router does not support upgrades.
+    NotUpgradable,
+}
+
+impl fmt::Display for HandshakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotUpgrade => "this is not a WebSocket request; send GET, Connection: upgrade and Upgrade: websocket",
+            Self::Version => "Sec-WebSocket-Version must be 13",
+            Self::KeyMissing => "the header Sec-WebSocket-Key is missing",
+            Self::NotUpgradable => "this connection cannot become a WebSocket; connect by HTTP/1.1",
+        })
+    }
+}
+
+impl std::error::Error for HandshakeError {}
+
+impl Handshake {
+    /// Checks a request.
+    pub(super) fn parse(parts: &mut Parts) -> Result<Self, HandshakeError> {
+        let headers = &parts.headers;
+        let is_upgrade = parts.method == Method::GET
+            && has_token(headers, header::CONNECTION, "upgrade")
+            && has_token(headers, header::UPGRADE, "websocket");
+        if !is_upgrade {
+            return Err(HandshakeError::NotUpgrade);
         }
-        if !has(header::SEC_WEBSOCKET_VERSION, "13") {
-            return Err("the version of WebSocket must be 13");
+        if !has_token(headers, header::SEC_WEBSOCKET_VERSION, "13") {
+            return Err(HandshakeError::Version);
         }
-        let key = parts.headers.get(header::SEC_WEBSOCKET_KEY).ok_or("Sec-WebSocket-Key is missing")?;
+        let key = headers.get(header::SEC_WEBSOCKET_KEY).ok_or(HandshakeError::KeyMissing)?;
         let accept = derive_accept_key(key.as_bytes());
-        let on_upgrade = parts.extensions.remove::<OnUpgrade>().ok_or("this connection can't become a WebSocket")?;
+        let on_upgrade = parts.extensions.remove::<OnUpgrade>().ok_or(HandshakeError::NotUpgradable)?;
         Ok(Self { on_upgrade, accept })
     }
 
-    /// The answer that makes it one.
-    pub(crate) fn response(&self, protocol: Option<&str>) -> Response<axum::body::Body> {
+    /// Returns the response that accepts the request.
+    pub(super) fn response(&self, subprotocol: Option<&str>) -> Response<axum::body::Body> {
         let mut response = Response::new(axum::body::Body::empty());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         let accept = HeaderValue::from_str(&self.accept);
-        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept.expect("base64 fits into a header"));
-        if let Some(protocol) = protocol.and_then(|name| HeaderValue::from_str(name).ok()) {
-            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept.expect("base64 is valid in a header"));
+        if let Some(subprotocol) = subprotocol.and_then(|name| HeaderValue::from_str(name).ok()) {
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
         }
         response
     }
 
-    /// The WebSocket, once the answer is sent.
+    /// Returns the WebSocket, once the response is sent.
     ///
     /// # Errors
-    /// If the client is gone by then.
-    pub(crate) async fn socket(
+    /// [`hyper::Error`] if the client is gone by then.
+    pub(super) async fn socket(
         self,
         config: WebSocketConfig,
         allowance: Arc<Allowance>,
     ) -> Result<Socket, hyper::Error> {
-        let io = Allowed { io: TokioIo::new(self.on_upgrade.await?), allowance };
+        let io = Allowed::new(TokioIo::new(self.on_upgrade.await?), allowance);
         Ok(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await)
     }
+}
+
+/// Whether a list header has this token.
+fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
+    let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',')).any(|entry| entry.trim().eq_ignore_ascii_case(token))
 }

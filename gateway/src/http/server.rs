@@ -1,4 +1,4 @@
-//! Takes connections: HTTP/1.1, from which browsers go on to WebSockets.
+//! Accepts connections and serves HTTP/1.1 with upgrades to WebSockets.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,22 +17,22 @@ use tracing::{debug, warn};
 
 use crate::context::Context;
 
-/// Sockets beyond those of WebSockets: requests, and those who are about to upgrade.
+/// Sockets beyond `limits.connections`, for plain requests and pending upgrades.
 const SPARE_SOCKETS: usize = 512;
-/// The head of a request may take this many bytes.
-const HEAD: usize = 16 << 10;
+/// The largest head of a request, in bytes.
+const HEAD_MAX: usize = 16 << 10;
 
-/// Serves `router` on `listener` until the future is dropped. Connections that were accepted live on.
+/// Serves `router` on `listener` until the future is dropped. Accepted connections continue afterwards.
 pub(crate) async fn serve(context: &Arc<Context>, listener: TcpListener, router: Router) {
     let sockets = Arc::new(Semaphore::new(context.config.limits.connections.saturating_add(SPARE_SOCKETS)));
     let head_timeout = context.config.limits.login_timeout.0;
     loop {
-        let Ok(place) = Arc::clone(&sockets).acquire_owned().await else { return };
+        let Ok(permit) = Arc::clone(&sockets).acquire_owned().await else { return };
         let (socket, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of file descriptors, most likely: some must close first.
-                warn!(%error, "a connection can't be accepted");
+                // The usual cause is a lack of file descriptors, so other connections must close first.
+                warn!(%error, "cannot accept a connection");
                 sleep(Duration::from_millis(100)).await;
                 continue;
             }
@@ -47,14 +47,14 @@ pub(crate) async fn serve(context: &Arc<Context>, listener: TcpListener, router:
             let served = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(head_timeout)
-                .max_buf_size(HEAD)
+                .max_buf_size(HEAD_MAX)
                 .serve_connection(TokioIo::new(socket), service)
                 .with_upgrades()
                 .await;
             if let Err(error) = served {
-                debug!(%peer, %error, "a connection ended");
+                debug!(%peer, %error, "an HTTP connection failed");
             }
-            drop(place);
+            drop(permit);
         });
     }
 }

@@ -1,95 +1,99 @@
-//! The clock of a session: the login's deadline, signs of life, and the gateway's own end.
+//! The timeouts of a session: login, silence, token expiry and shutdown.
 
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
 use super::end::End;
-use super::state::Common;
+use super::state::SessionState;
 use crate::admission::limits::Rates;
 use crate::amqp::proxy::Stage;
 use crate::auth::clock;
 use crate::context::Context;
-use crate::drain::Phase;
+use crate::drain::{self, Phase};
 
-/// Ends when the session must.
-pub(super) async fn keepalive(context: &Context, common: &Common, begun: Instant) -> End {
-    let (login, websocket) = (context.config.limits.login_timeout.0, &context.config.websocket);
-    let mut drain = context.drain.subscribe();
-    let mut goodbye = None;
-    let (mut pinged, mut logged_in) = (None, false);
+/// Sends pings, and returns when the session must end.
+pub(super) async fn keepalive(context: &Context, state: &SessionState, started: Instant) -> End {
+    let login_timeout = context.config.limits.login_timeout.0;
+    let login_deadline = started + login_timeout;
+    let ping_interval = context.config.websocket.ping_interval.0;
+    let ping_timeout = context.config.websocket.ping_timeout.0;
+    let mut phase = context.drain.subscribe();
+    let mut drain_at = None;
+    let mut pinged_at = None;
+    let mut is_logged_in = false;
     loop {
-        let (heard, deaf) = {
-            let pulse = common.pulse();
-            (pulse.heard, pulse.deaf)
-        };
         let now = Instant::now();
-        let (stage, expires) = {
-            let proxy = common.proxy();
-            (proxy.stage(), proxy.expires())
-        };
-        let left = expires.map(|time| Duration::from_secs(time.saturating_sub(clock::now())));
-        if left.is_some_and(|left| left.is_zero()) {
+        let stage = state.proxy().stage();
+        let token_left = token_left(state);
+        if token_left.is_some_and(|left| left.is_zero()) {
             return End::expired();
         }
-        if stage < Stage::Open && now >= begun + login {
-            return End::login_timeout(login);
+        if stage < Stage::Open && now >= login_deadline {
+            return End::login_timeout(login_timeout);
         }
-        if stage == Stage::Open && !logged_in {
-            logged_in = true;
-            if let Err(end) = log_in(context, common) {
+        if stage == Stage::Open && !is_logged_in {
+            is_logged_in = true;
+            if let Err(end) = log_in(context, state) {
                 return end;
             }
         }
-        match *drain.borrow_and_update() {
+        match *phase.borrow_and_update() {
             Phase::Serving => {}
             Phase::Draining { spread } => {
-                goodbye.get_or_insert_with(|| now + crate::drain::jitter(spread));
+                drain_at.get_or_insert_with(|| now + drain::jitter(spread));
             }
             Phase::Over => return End::draining(),
         }
-        if goodbye.is_some_and(|goodbye| now >= goodbye) {
+        if drain_at.is_some_and(|at| now >= at) {
             return End::draining();
         }
-        let heard = if deaf { now } else { heard };
-        if now >= heard + websocket.ping_timeout.0 {
-            return End::silent(websocket.ping_timeout.0);
+        let last_heard = last_heard(state, now);
+        let silent_at = last_heard + ping_timeout;
+        if now >= silent_at {
+            return End::silent(ping_timeout);
         }
-        let ping_at = heard + websocket.ping_interval.0;
-        // A ping is answered when something was heard after it.
-        pinged = pinged.filter(|sent| heard <= *sent);
-        if now >= ping_at && pinged.is_none() {
-            pinged = Some(now);
-            common.pulse().ping = true;
-            common.speak.notify_one();
+        let ping_at = last_heard + ping_interval;
+        // Any message after a ping counts as its answer.
+        pinged_at = pinged_at.filter(|at| last_heard <= *at);
+        if now >= ping_at && pinged_at.is_none() {
+            pinged_at = Some(now);
+            state.request_ping();
         }
-        // An answer wakes nobody, so this looks again before the silence after it can be long enough for the next ping:
-        // whoever is there has all the time between the two settings to answer it.
-        let silent_at = heard + websocket.ping_timeout.0;
-        let next = if pinged.is_some() { silent_at.min(now + websocket.ping_interval.0) } else { ping_at };
-        let login = (stage < Stage::Open).then_some(begun + login);
-        let expiry = left.map(|left| now + left);
-        let next = [Some(next), login, goodbye, expiry].into_iter().flatten().min().unwrap_or(next);
+        // An answer to a ping does not wake this loop. So it wakes once per interval while a ping is pending, and the
+        // client always has the whole time between the two settings to answer the next ping.
+        let liveness_check = if pinged_at.is_some() { silent_at.min(now + ping_interval) } else { ping_at };
+        let login_deadline = (stage < Stage::Open).then_some(login_deadline);
+        let expiry = token_left.map(|left| now + left);
+        let wake_at = [login_deadline, drain_at, expiry].into_iter().flatten().fold(liveness_check, Instant::min);
         tokio::select! {
-            () = sleep_until(next) => {}
-            () = common.moved.notified() => {}
-            changed = drain.changed() => if changed.is_err() {
+            () = sleep_until(wake_at) => {}
+            () = state.stage_changed.notified() => {}
+            changed = phase.changed() => if changed.is_err() {
                 return End::draining();
             }
         }
     }
 }
 
-/// Takes a place for the user, whom RabbitMQ has let in.
-fn log_in(context: &Context, common: &Common) -> Result<(), End> {
+fn token_left(state: &SessionState) -> Option<Duration> {
+    let expires = state.proxy().expires()?;
+    Some(Duration::from_secs(expires.saturating_sub(clock::now())))
+}
+
+/// Returns when the browser was last heard; while reading is paused, that is now.
+fn last_heard(state: &SessionState, now: Instant) -> Instant {
+    let liveness = state.liveness();
+    if liveness.is_paused { now } else { liveness.last_heard }
+}
+
+/// Takes a permit for the user that RabbitMQ has accepted.
+fn log_in(context: &Context, state: &SessionState) -> Result<(), End> {
     let limits = &context.config.limits;
-    let proxy = common.proxy();
+    let proxy = state.proxy();
     let Some((user, rates)) = proxy.user() else { return Ok(()) };
     let rates = rates.unwrap_or(Rates { messages: limits.messages_per_second, bytes: limits.bytes_per_second.0 });
-    let Some(place) = context.limits.log_in(user, rates, Instant::now()) else {
-        return Err(End::user_connections(user));
-    };
-    *common.user.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
+    let permit = context.limits.log_in(user, rates, Instant::now()).map_err(|_| End::user_connections(user))?;
+    state.set_user(permit);
     Ok(())
 }

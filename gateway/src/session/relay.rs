@@ -1,4 +1,4 @@
-//! The two directions of a session.
+//! Relays frames in both directions of a session.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,20 +13,20 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::end::End;
 use super::socket::Socket;
-use super::state::{Browser, Common, Rabbit, write_all};
+use super::state::{BrowserSide, SessionState, UpstreamSide, write_all};
 use crate::amqp::framer::{Framer, MESSAGE};
 use crate::amqp::verdict::Side;
 use crate::context::Context;
 use crate::upstream::Stream;
 
-/// Awaits the protocol header, connects to RabbitMQ and relays.
-pub(super) async fn talk(
+/// Awaits the protocol header, connects to RabbitMQ, and relays until one direction ends.
+pub(super) async fn relay(
     context: &Context,
-    common: &Common,
-    browser: &mut Browser,
-    rabbit: &mut Option<Rabbit>,
+    state: &SessionState,
+    browser: &mut BrowserSide,
+    upstream: &mut Option<UpstreamSide>,
 ) -> End {
-    if let Err(end) = greet(common, browser).await {
+    if let Err(end) = await_protocol_header(state, browser).await {
         return end;
     }
     let stream = match context.upstreams.connect().await {
@@ -34,18 +34,17 @@ pub(super) async fn talk(
         Err(error) => return End::unreachable(&error),
     };
     let (read, write) = tokio::io::split(stream);
-    let mut pending = VecDeque::new();
-    pending.push_back(Bytes::from_static(&PROTOCOL_HEADER));
-    let rabbit = rabbit.insert(Rabbit { read, write, framer: Framer::new(), pending });
-    let Browser { sink, stream, framer } = browser;
+    let pending = VecDeque::from([Bytes::from_static(&PROTOCOL_HEADER)]);
+    let upstream = upstream.insert(UpstreamSide { read, write, framer: Framer::new(), pending });
+    let BrowserSide { sink, stream, framer } = browser;
     tokio::select! {
-        end = up(context, common, (stream, framer), (&mut rabbit.write, &mut rabbit.pending)) => end,
-        end = down(context, common, (&mut rabbit.read, &mut rabbit.framer), sink) => end,
+        end = browser_to_upstream(context, state, (stream, framer), (&mut upstream.write, &mut upstream.pending)) => end,
+        end = upstream_to_browser(context, state, (&mut upstream.read, &mut upstream.framer), sink) => end,
     }
 }
 
-/// Awaits the eight bytes that say that it is AMQP 0-9-1, in any slices.
-async fn greet(common: &Common, browser: &mut Browser) -> Result<(), End> {
+/// Awaits the eight bytes of the AMQP 0-9-1 protocol header, in any number of messages.
+async fn await_protocol_header(state: &SessionState, browser: &mut BrowserSide) -> Result<(), End> {
     loop {
         let bytes = browser.framer.bytes();
         let same = bytes.iter().zip(&PROTOCOL_HEADER).take_while(|(a, b)| a == b).count();
@@ -56,39 +55,39 @@ async fn greet(common: &Common, browser: &mut Browser) -> Result<(), End> {
         if same < bytes.len() {
             return Err(End::not_amqp());
         }
-        let message = next_message(common, &mut browser.stream).await?;
+        let message = next_message(state, &mut browser.stream).await?;
         browser.framer.push(&message);
     }
 }
 
-/// Browser to RabbitMQ.
-async fn up(
+async fn browser_to_upstream(
     context: &Context,
-    common: &Common,
+    state: &SessionState,
     (stream, framer): (&mut SplitStream<Socket>, &mut Framer),
     (write, pending): (&mut WriteHalf<Stream>, &mut VecDeque<Bytes>),
 ) -> End {
     let mut bytes = 0;
     loop {
-        // What came behind the protocol header in its message waits already.
-        let (outcome, published) = common.cut(context, framer, Side::Browser, pending);
-        common.pulse().deaf = true;
+        // The message of the protocol header may have brought frames too, so this comes before the first read.
+        let received = state.split(context, framer, Side::Browser, pending);
+        state.liveness().is_paused = true;
         let written = write_all(write, pending).await;
-        let pause = common.spend(published, bytes as u64);
+        let pause = state.spend(received.published, bytes as u64);
         if !pause.is_zero() {
             sleep(pause).await;
         }
         {
-            let mut pulse = common.pulse();
-            (pulse.deaf, pulse.heard) = (false, Instant::now());
+            let mut liveness = state.liveness();
+            liveness.is_paused = false;
+            liveness.last_heard = Instant::now();
         }
-        if let Err(error) = outcome {
+        if let Err(error) = received.result {
             return End::browser_fault(&error);
         }
         if let Err(error) = written {
             return End::upstream_lost(&error.to_string());
         }
-        let message = match next_message(common, stream).await {
+        let message = match next_message(state, stream).await {
             Ok(message) => message,
             Err(end) => return end,
         };
@@ -98,11 +97,11 @@ async fn up(
     }
 }
 
-/// The next binary message of the browser.
-async fn next_message(common: &Common, stream: &mut SplitStream<Socket>) -> Result<Bytes, End> {
+/// Returns the next binary message of the browser.
+async fn next_message(state: &SessionState, stream: &mut SplitStream<Socket>) -> Result<Bytes, End> {
     loop {
         let message = stream.next().await;
-        common.pulse().heard = Instant::now();
+        state.liveness().last_heard = Instant::now();
         match message {
             Some(Ok(Message::Binary(bytes))) => return Ok(bytes),
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
@@ -114,69 +113,72 @@ async fn next_message(common: &Common, stream: &mut SplitStream<Socket>) -> Resu
     }
 }
 
-/// RabbitMQ to browser.
-async fn down(
+async fn upstream_to_browser(
     context: &Context,
-    common: &Common,
+    state: &SessionState,
     (read, framer): (&mut ReadHalf<Stream>, &mut Framer),
     sink: &mut SplitSink<Socket, Message>,
 ) -> End {
-    let stall = context.config.websocket.stall_timeout.0;
+    let stall_timeout = context.config.websocket.stall_timeout.0;
     let mut out = VecDeque::new();
     loop {
-        let got = tokio::select! {
-            got = gather(read, framer) => Some(got),
-            () = common.speak.notified() => None,
+        let read_result = tokio::select! {
+            result = read_available(read, framer) => Some(result),
+            () = state.output_ready.notified() => None,
         };
-        if common.pulse().take_ping() {
+        if state.liveness().take_ping() {
             out.push_back(Message::Ping(Bytes::new()));
         }
-        let words = common.proxy().take_to_browser();
-        if !words.is_empty() {
-            out.push_back(Message::Binary(words.into()));
+        let own_frames = state.proxy().take_to_browser();
+        if !own_frames.is_empty() {
+            out.push_back(Message::Binary(own_frames.into()));
         }
-        let mut outcome = Ok(());
-        if let Some(Ok(count)) = got
+        let mut result = Ok(());
+        if let Some(Ok(count)) = read_result
             && count > 0
         {
             context.metrics.to_browsers.add(count as u64);
             let mut pieces = VecDeque::new();
-            (outcome, _) = common.cut(context, framer, Side::Upstream, &mut pieces);
+            result = state.split(context, framer, Side::Upstream, &mut pieces).result;
             out.extend(pieces.into_iter().map(Message::Binary));
         }
-        if let Err(end) = send(sink, &mut out, stall).await {
+        if let Err(end) = send(sink, &mut out, stall_timeout).await {
             return end;
         }
-        if let Err(error) = outcome {
+        if let Err(error) = result {
             return End::upstream_fault(&error);
         }
-        match got {
-            Some(Ok(0)) => return common.end_of_upstream("it closed the connection"),
-            Some(Err(error)) => return common.end_of_upstream(&error.to_string()),
+        match read_result {
+            Some(Ok(0)) => return state.upstream_closed("RabbitMQ closed the connection"),
+            Some(Err(error)) => return state.upstream_closed(&error.to_string()),
             _ => {}
         }
     }
 }
 
-/// Reads what RabbitMQ sent: awaits the first bytes, and takes what is there already, up to a message.
-async fn gather(read: &mut ReadHalf<Stream>, framer: &mut Framer) -> std::io::Result<usize> {
+/// Awaits the first bytes from RabbitMQ, and reads on without waiting until a message is full.
+async fn read_available(read: &mut ReadHalf<Stream>, framer: &mut Framer) -> std::io::Result<usize> {
     let mut total = read.read_buf(framer.space()).await?;
-    framer.read(total);
+    framer.note_read(total);
     while total > 0 && framer.len() < MESSAGE {
         match read.read_buf(framer.space()).now_or_never() {
             Some(Ok(count)) if count > 0 => {
-                framer.read(count);
+                framer.note_read(count);
                 total += count;
             }
-            // The end or the error comes again with the next read.
+            // The next read returns the same end or error.
             _ => break,
         }
     }
     Ok(total)
 }
 
-/// Sends messages to the browser, which must take them within `stall`.
-async fn send(sink: &mut SplitSink<Socket, Message>, out: &mut VecDeque<Message>, stall: Duration) -> Result<(), End> {
+/// Sends messages to the browser, each within `stall_timeout`.
+async fn send(
+    sink: &mut SplitSink<Socket, Message>,
+    out: &mut VecDeque<Message>,
+    stall_timeout: Duration,
+) -> Result<(), End> {
     while !out.is_empty() {
         let sending = async {
             while let Some(message) = out.pop_front() {
@@ -187,10 +189,10 @@ async fn send(sink: &mut SplitSink<Socket, Message>, out: &mut VecDeque<Message>
             }
             Ok::<(), Error>(())
         };
-        match timeout(stall, sending).await {
+        match timeout(stall_timeout, sending).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(End::websocket(error)),
-            Err(_) => return Err(End::stalled(stall)),
+            Err(_) => return Err(End::stalled(stall_timeout)),
         }
     }
     Ok(())

@@ -1,4 +1,7 @@
-//! A socket whose bytes are counted until the user is known.
+//! The WebSocket of a browser, with a limit on the bytes that may be read before the login.
+//!
+//! The WebSocket library collects a whole message before it returns any of it. The limit below the library keeps
+//! clients that are not logged in from filling memory.
 
 use std::io;
 use std::pin::Pin;
@@ -13,10 +16,10 @@ use tokio_tungstenite::WebSocketStream;
 /// A browser's WebSocket.
 pub(crate) type Socket = WebSocketStream<Allowed<TokioIo<hyper::upgrade::Upgraded>>>;
 
-/// What was read beyond the allowance.
+/// The kind of the error when the allowance is exceeded.
 pub(crate) const BEYOND: io::ErrorKind = io::ErrorKind::QuotaExceeded;
 
-/// How much may be read of somebody who is not known.
+/// The number of bytes that may be read before the login.
 #[derive(Debug)]
 pub(crate) struct Allowance {
     left: AtomicUsize,
@@ -28,7 +31,7 @@ impl Allowance {
         Arc::new(Self { left: AtomicUsize::new(bytes), lifted: AtomicBool::new(false) })
     }
 
-    /// From now on as much as they like.
+    /// Lifts the limit.
     pub(crate) fn lift(&self) {
         self.lifted.store(true, Ordering::Relaxed);
     }
@@ -38,16 +41,24 @@ impl Allowance {
             return Ok(());
         }
         let left = self.left.load(Ordering::Relaxed);
-        let rest = left.checked_sub(count).ok_or_else(|| io::Error::new(BEYOND, "more bytes than a login takes"))?;
-        self.left.store(rest, Ordering::Relaxed);
+        let left = left
+            .checked_sub(count)
+            .ok_or_else(|| io::Error::new(BEYOND, "received more bytes than a login may take"))?;
+        self.left.store(left, Ordering::Relaxed);
         Ok(())
     }
 }
 
-/// A socket with an allowance for what is read of it.
+/// A socket with an allowance for reading.
 pub(crate) struct Allowed<S> {
-    pub(crate) io: S,
-    pub(crate) allowance: Arc<Allowance>,
+    io: S,
+    allowance: Arc<Allowance>,
+}
+
+impl<S> Allowed<S> {
+    pub(crate) fn new(io: S, allowance: Arc<Allowance>) -> Self {
+        Self { io, allowance }
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Allowed<S> {
