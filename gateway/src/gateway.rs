@@ -51,8 +51,8 @@ impl fmt::Debug for Builder {
 }
 
 impl Builder {
-    /// Connects browsers to a broker by `dial` in place of `upstream.hosts`, for example to a broker in the same process.
-    /// Each call adds a broker.
+    /// Connects browsers to a broker by `dial` in place of `upstream.hosts`, for example to a broker in the same
+    /// process. Each call adds a broker.
     #[must_use]
     pub fn upstream(mut self, dial: impl Dial + 'static) -> Self {
         self.upstreams.push(Box::new(dial));

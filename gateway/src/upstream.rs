@@ -1,4 +1,4 @@
-//! The RabbitMQ hosts behind the gateway: their health, and connections to the one with the fewest.
+//! The RabbitMQ hosts behind the gateway: their health, and connections to the least busy one.
 
 mod dial;
 pub(crate) mod tls;

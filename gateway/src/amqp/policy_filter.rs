@@ -86,7 +86,11 @@ impl PolicyFilter {
     ///
     /// # Errors
     /// [`Error`] if the browser broke the protocol.
-    pub(crate) fn from_browser(&mut self, frame: &Frame<'_>, to_browser: &mut Vec<u8>) -> Result<Verdict, Error> {
+    pub(crate) fn handle_browser_frame(
+        &mut self,
+        frame: &Frame<'_>,
+        to_browser: &mut Vec<u8>,
+    ) -> Result<Verdict, Error> {
         let number = frame.channel();
         let id = if frame.kind() == Kind::Method { Some(frame.method()?) } else { None };
         let Some(state) = self.channels.get_mut(&number) else {
@@ -227,7 +231,7 @@ impl PolicyFilter {
     ///
     /// # Errors
     /// [`Error`] if RabbitMQ broke the protocol.
-    pub(crate) fn from_upstream(&mut self, frame: &Frame<'_>) -> Result<Verdict, Error> {
+    pub(crate) fn handle_upstream_frame(&mut self, frame: &Frame<'_>) -> Result<Verdict, Error> {
         if frame.kind() != Kind::Method {
             return Ok(Verdict::Pass);
         }

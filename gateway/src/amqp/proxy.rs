@@ -165,8 +165,8 @@ impl AmqpProxy {
             && let Some(filter) = &mut self.filter
         {
             let verdict = match from {
-                Side::Browser => filter.from_browser(frame, &mut self.to_browser)?,
-                Side::Upstream => filter.from_upstream(frame)?,
+                Side::Browser => filter.handle_browser_frame(frame, &mut self.to_browser)?,
+                Side::Upstream => filter.handle_upstream_frame(frame)?,
             };
             return Ok(self.count(from, frame, verdict));
         }

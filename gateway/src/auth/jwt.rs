@@ -1,8 +1,8 @@
 //! Verifies JSON Web Tokens (RFC 7519).
 //!
-//! The header of a token names an algorithm and a key, and anybody can write it. So the algorithm must be in the
-//! settings, and the key must be of that algorithm's kind: `none` is never accepted, and a public key is never used as a
-//! shared secret.
+//! The header of a token names an algorithm and a key, and any client can forge it. So the algorithm must be in the
+//! settings, and the key must be of that algorithm's kind: `none` is never accepted, and a public key is never used as
+//! a shared secret.
 
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
@@ -126,9 +126,7 @@ impl Verifier {
                     info!(%url, keys = keys.keys.len(), "fetched the issuer's keys");
                     *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
                 }
-                Err(error) => {
-                    warn!(%url, %error, "auth.jwt.jwks_url: cannot fetch the issuer's keys; the previous keys stay in use");
-                }
+                Err(error) => warn!(%url, %error, "cannot fetch the issuer's keys; the previous keys stay in use"),
             }
             sleep(REFRESH_MIN).await;
             let _requested = timeout(REFRESH, self.key_missing.notified()).await;

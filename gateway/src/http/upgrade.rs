@@ -65,7 +65,7 @@ fn admit(context: &Context, forwarded: &forwarded::Client, headers: &HeaderMap) 
     Ok(Client::new(forwarded.address, permit))
 }
 
-/// Returns how the client authenticates: by RabbitMQ, by a token to come, or by the ticket in the query.
+/// Returns how the client authenticates: by RabbitMQ, by a token in the login, or by the ticket in the query.
 fn login(context: &Context, query: &str) -> Result<Login, AuthError> {
     let Some(auth) = &context.auth else { return Ok(Login::RabbitMq) };
     Ok(match auth.ticket(query)? {

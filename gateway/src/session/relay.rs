@@ -36,10 +36,11 @@ pub(super) async fn relay(
     let (read, write) = tokio::io::split(stream);
     let pending = VecDeque::from([Bytes::from_static(&PROTOCOL_HEADER)]);
     let upstream = upstream.insert(UpstreamSide { read, write, framer: Framer::new(), pending });
+    let UpstreamSide { read, write, framer: upstream_framer, pending } = upstream;
     let BrowserSide { sink, stream, framer } = browser;
     tokio::select! {
-        end = browser_to_upstream(context, state, (stream, framer), (&mut upstream.write, &mut upstream.pending)) => end,
-        end = upstream_to_browser(context, state, (&mut upstream.read, &mut upstream.framer), sink) => end,
+        end = browser_to_upstream(context, state, (stream, framer), (write, pending)) => end,
+        end = upstream_to_browser(context, state, (read, upstream_framer), sink) => end,
     }
 }
 

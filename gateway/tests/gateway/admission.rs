@@ -1,6 +1,6 @@
-//! Who is not let in, and what they are told.
+//! Admission: which clients are refused, with which reason, and the HTTP paths.
 
-use crate::common::{Page, Served, get, soon};
+use crate::common::{Page, Scratch, Served, get, soon};
 use hopmq_proto::PROTOCOL_HEADER;
 use hopmq_proto::method::{Encode, connection};
 
@@ -20,7 +20,7 @@ async fn a_page_of_another_origin_is_refused_before_the_upgrade() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn listed_origins_and_strictness_are_settings() {
+async fn only_listed_origins_are_admitted_if_one_is_required() {
     let served = Served::start("origin = { allow = [\"https://app.example\"], require = true }").await;
     Page::open(&served.url(), &[("origin", "https://app.example")]).await.unwrap();
     let own = format!("http://{}", served.address);
@@ -29,7 +29,7 @@ async fn listed_origins_and_strictness_are_settings() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subprotocol_is_echoed_or_refused_and_never_needed() {
+async fn a_subprotocol_is_optional_and_echoed_or_refused() {
     let served = Served::start("").await;
     for offer in ["amqp", "amqp091", "mqtt, amqp"] {
         let mut page = Page::open(&served.url(), &[("sec-websocket-protocol", offer)]).await.unwrap();
@@ -41,7 +41,7 @@ async fn a_subprotocol_is_echoed_or_refused_and_never_needed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_path_takes_websockets() {
+async fn every_path_accepts_websockets() {
     let served = Served::start("").await;
     for path in ["/", "/ws/amqp", "/metrics", "/some/where?else"] {
         let mut page = Page::open(&format!("ws://{}{path}", served.address), &[]).await.unwrap();
@@ -51,11 +51,11 @@ async fn every_path_takes_websockets() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_has_its_share_and_no_more() {
+async fn connections_per_address_are_limited() {
     let served = Served::start("limits = { connections_per_address = 2 }").await;
     let first = Page::open(&served.url(), &[]).await.unwrap();
     let _second = Page::open(&served.url(), &[]).await.unwrap();
-    // Nobody believes what a header says.
+    // The header of an untrusted peer does not change its address.
     let refused = Page::open(&served.url(), &[("x-forwarded-for", "192.0.2.1")]).await.err().unwrap();
     assert_eq!(refused.0, 429, "{}", refused.1);
     drop(first);
@@ -66,7 +66,7 @@ async fn an_address_has_its_share_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trusted_proxy_says_whose_share_it_is() {
+async fn a_trusted_proxy_names_the_address_that_is_limited() {
     let served =
         Served::start("limits = { connections_per_address = 1 }\nproxy = { trusted = [\"127.0.0.0/8\"] }").await;
     let mut pages = Vec::new();
@@ -77,23 +77,23 @@ async fn a_trusted_proxy_says_whose_share_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_connects_too_often_is_told_when_to_come_again() {
+async fn an_address_that_connects_too_often_is_told_when_to_try_again() {
     let served = Served::start("limits = { upgrades_per_minute = 3 }").await;
     for _ in 0..3 {
         Page::open(&served.url(), &[]).await.unwrap();
     }
     let refused = Page::open(&served.url(), &[]).await.err().unwrap();
-    assert!(refused.0 == 429 && refused.1.contains("too often"), "{refused:?}");
+    assert!(refused.0 == 429 && refused.1.contains("too often; try again in"), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_has_their_share_and_no_more() {
+async fn connections_per_user_are_limited() {
     let served = Served::start("limits = { connections_per_user = 1 }").await;
     let first = Page::log_in(&served.url(), "guest", "guest").await;
-    // RabbitMQ lets both in, so the gateway knows then whose share it is.
+    // The gateway knows the user only after RabbitMQ has accepted the login.
     let mut second = Page::log_in(&served.url(), "guest", "guest").await;
     let (code, text) = second.closed_by_amqp().await;
-    assert!(code == 530 && text.contains("guest has as many connections"), "{code} {text}");
+    assert!(code == 530 && text.contains("guest has too many connections"), "{code} {text}");
     assert_eq!(second.closed().await.0, 1008);
     drop(first);
     served.is_empty().await;
@@ -101,7 +101,7 @@ async fn a_user_has_their_share_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_password_is_rabbitmqs_to_refuse() {
+async fn rabbitmq_refuses_a_wrong_password() {
     let served = Served::start("").await;
     let mut page = Page::open(&served.url(), &[]).await.unwrap();
     page.bytes(&PROTOCOL_HEADER).await;
@@ -110,7 +110,7 @@ async fn a_wrong_password_is_rabbitmqs_to_refuse() {
     let (code, text) = page.closed_by_amqp().await;
     assert!(code == 403 && text.contains("ACCESS_REFUSED"), "{code} {text}");
     assert_eq!(page.closed().await.0, 1000);
-    // To those who do not understand that, RabbitMQ says nothing; the gateway does.
+    // Without authentication_failure_close, RabbitMQ gives no reason, so the gateway does.
     let mut page = Page::open(&served.url(), &[]).await.unwrap();
     page.bytes(&PROTOCOL_HEADER).await;
     page.expect(START).await;
@@ -122,7 +122,7 @@ async fn a_wrong_password_is_rabbitmqs_to_refuse() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_are_answered() {
+async fn http_requests_are_answered() {
     let served = Served::start("").await;
     let (status, body) = served.get("/").await;
     assert!(status == 200 && body.contains("AMQP 0-9-1 over WebSocket"), "{status} {body}");
@@ -134,8 +134,9 @@ async fn requests_are_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_are_served_from_a_folder_and_from_nowhere_else() {
-    let folder = std::env::temp_dir().join(format!("hopmq-gateway-{}", std::process::id()));
+async fn static_files_are_served_only_from_the_folder() {
+    let scratch = Scratch::new();
+    let folder = scratch.path();
     std::fs::create_dir_all(folder.join("page")).unwrap();
     std::fs::write(folder.join("page/index.html"), "hello").unwrap();
     let served = Served::start(&format!("static = {:?}", folder.join("page"))).await;
@@ -147,25 +148,24 @@ async fn files_are_served_from_a_folder_and_from_nowhere_else() {
         assert!(status >= 400 && !body.contains("hunter2"), "{path}: {status}");
     }
     Page::open(&served.url(), &[]).await.unwrap();
-    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn operators_have_a_door_of_their_own() {
-    let free = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
-    let served = Served::start(&format!("admin = \"{free}\"")).await;
+async fn admin_paths_have_a_listener_of_their_own() {
+    let admin = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+    let served = Served::start(&format!("admin = \"{admin}\"")).await;
     Page::open(&served.url(), &[]).await.unwrap();
     assert_eq!(served.get("/metrics").await.0, 404);
-    assert_eq!(get(free, "/metrics", "").await.0, 200);
-    assert_eq!(get(free, "/readyz", "").await.0, 200);
+    assert_eq!(get(admin, "/metrics", "").await.0, 200);
+    assert_eq!(get(admin, "/readyz", "").await.0, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_says_nothing_at_all_is_dropped() {
+async fn a_connection_without_a_request_is_dropped() {
     use tokio::io::AsyncReadExt;
     let served = Served::start("limits = { login_timeout = \"200ms\" }").await;
     let mut socket = tokio::net::TcpStream::connect(served.address).await.unwrap();
     let mut answer = Vec::new();
-    // An answer of HTTP or none, and the end.
+    // The server may answer by HTTP before it closes.
     let _ = soon(socket.read_to_end(&mut answer)).await;
 }

@@ -1,5 +1,5 @@
-//! A client that is not ours, as it is on npm: @cloudamqp/amqp-client. It is installed into `target/foreign-gateway`.
-//! Where there is no Node, the test says so, unless this is CI, which has one.
+//! A third-party client, @cloudamqp/amqp-client, from npm. It is installed into `target/foreign-gateway`. Without Node,
+//! the test prints that it did not run; in CI, it fails.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -8,15 +8,15 @@ use crate::common::Served;
 
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/foreign");
 
-/// Runs a command, and returns what it printed.
+/// Runs a command and returns its output.
 fn output(command: &mut Command) -> Result<String, String> {
     let line = format!("{command:?}");
-    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{line} does not start: {error}"))?;
+    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("cannot start {line}: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     if output.status.success() { Ok(text) } else { Err(format!("{line} failed: {}\n{text}", output.status)) }
 }
 
-/// The folder with the client, installed unless it was before.
+/// Installs the client unless it is installed, and returns its folder.
 fn install() -> Result<PathBuf, String> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let folder = target.parent().unwrap_or(target).join("foreign-gateway");
@@ -33,17 +33,17 @@ fn install() -> Result<PathBuf, String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn amqp_client_js_works_as_it_is() {
+async fn amqp_client_js_works_unchanged() {
     let served = Served::start("").await;
     let folder = match tokio::task::spawn_blocking(install).await.unwrap() {
         Ok(folder) => folder,
-        Err(why) if std::env::var_os("CI").is_none() => return eprintln!("not run: {why}"),
-        Err(why) => panic!("{why}"),
+        Err(reason) if std::env::var_os("CI").is_none() => return eprintln!("not run: {reason}"),
+        Err(reason) => panic!("{reason}"),
     };
     let mut node = Command::new("node");
-    // Node has a WebSocket from 22 on; before, it has to be asked for.
+    // Before version 22, Node has a WebSocket only with this flag.
     node.current_dir(folder).args(["--experimental-websocket", "amqp_client.mjs"]).arg(served.url());
-    let said = tokio::task::spawn_blocking(move || output(&mut node)).await.unwrap().unwrap();
-    assert!(said.contains("done"), "{said}");
+    let printed = tokio::task::spawn_blocking(move || output(&mut node)).await.unwrap().unwrap();
+    assert!(printed.contains("done"), "{printed}");
     served.is_empty().await;
 }

@@ -1,5 +1,5 @@
-//! What is wrong on the way: clients that lie, stall and vanish, and a RabbitMQ that dies. Each is told why, and
-//! nothing is left behind.
+//! Faults: clients that break the protocol, stall or vanish, and a RabbitMQ that fails. The other side is told the
+//! reason, and nothing is left behind.
 
 use crate::common::link::Link;
 use crate::common::{Page, Served, soon};
@@ -13,14 +13,14 @@ use tokio_tungstenite::tungstenite::Message;
 const START: hopmq_proto::method::MethodId = <connection::Start<'_> as Encode>::ID;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn text_is_refused_with_1003() {
+async fn text_messages_are_refused_with_1003() {
     let served = Served::start("").await;
     let mut page = Page::open(&served.url(), &[]).await.unwrap();
     futures_util::SinkExt::send(&mut page.socket, Message::text("AMQP")).await.unwrap();
     let (code, reason) = page.closed().await;
     assert!(code == 1003 && reason.contains("binary"), "{code} {reason}");
     served.is_empty().await;
-    // Also when the connection is open: in AMQP too.
+    // When the AMQP connection is open, it is closed too.
     let mut page = Page::log_in(&served.url(), "guest", "guest").await;
     futures_util::SinkExt::send(&mut page.socket, Message::text("AMQP")).await.unwrap();
     assert_eq!(page.closed_by_amqp().await.0, code::FRAME_ERROR);
@@ -29,7 +29,7 @@ async fn text_is_refused_with_1003() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn garbage_before_the_header_is_refused_with_1002() {
+async fn garbage_before_the_protocol_header_is_refused_with_1002() {
     let served = Served::start("").await;
     for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"AMQP\x00\x01\x00\x00", b"AMQP\x00\x00\x09\x00", b"\0"] {
         let mut page = Page::open(&served.url(), &[]).await.unwrap();
@@ -41,7 +41,7 @@ async fn garbage_before_the_header_is_refused_with_1002() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn frames_are_small_until_the_user_is_known() {
+async fn frames_are_limited_before_the_login() {
     let served = Served::start("limits = { login_frame_max = \"8KiB\" }").await;
     let mut page = Page::open(&served.url(), &[]).await.unwrap();
     page.bytes(&PROTOCOL_HEADER).await;
@@ -50,7 +50,7 @@ async fn frames_are_small_until_the_user_is_known() {
     page.method(0, &connection::StartOk { mechanism: "PLAIN", response: &response, ..Default::default() }).await;
     let (code, reason) = page.closed().await;
     assert!(code == 1002 && reason.contains("8192"), "{code} {reason}");
-    // Its head is enough.
+    // The head of a frame suffices to refuse the frame.
     let mut page = Page::open(&served.url(), &[]).await.unwrap();
     page.bytes(&PROTOCOL_HEADER).await;
     page.expect(START).await;
@@ -60,10 +60,10 @@ async fn frames_are_small_until_the_user_is_known() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_takes_few_bytes() {
+async fn the_bytes_before_the_login_are_limited() {
     let served = Served::start("limits = { login_frame_max = \"8KiB\" }").await;
     let mut page = Page::open(&served.url(), &[]).await.unwrap();
-    // One message, which nobody would see before it is whole.
+    // One message, which the WebSocket library would otherwise buffer whole.
     page.bytes(&vec![b'A'; 64 << 10]).await;
     let (code, reason) = page.closed().await;
     assert!(code == 1009 && reason.contains("login"), "{code} {reason}");
@@ -71,7 +71,7 @@ async fn a_login_takes_few_bytes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn frames_have_their_limit_afterwards() {
+async fn frames_and_messages_are_limited_after_the_login() {
     let served = Served::start("limits = { frame_max = \"8KiB\" }\nwebsocket = { message_max = \"256KiB\" }").await;
     let mut page = Page::log_in(&served.url(), "guest", "guest").await;
     page.open_channel(1).await;
@@ -79,7 +79,7 @@ async fn frames_have_their_limit_afterwards() {
     let (code, text) = page.closed_by_amqp().await;
     assert!(code == 501 && text.contains("8192"), "{code} {text}");
     assert_eq!(page.closed().await.0, 1002);
-    // And so have messages of the WebSocket.
+    // WebSocket messages are limited too.
     let mut page = Page::log_in(&served.url(), "guest", "guest").await;
     page.bytes(&vec![0; 300 << 10]).await;
     let close = page.expect(<connection::Close<'_> as Encode>::ID).await;
@@ -89,7 +89,7 @@ async fn frames_have_their_limit_afterwards() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn channels_have_their_limit() {
+async fn channel_numbers_are_limited() {
     let served = Served::start("limits = { channels = 3 }").await;
     let mut page = Page::log_in(&served.url(), "guest", "guest").await;
     page.open_channel(3).await;
@@ -99,7 +99,7 @@ async fn channels_have_their_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_does_not_log_in_has_so_long() {
+async fn a_client_that_does_not_log_in_is_disconnected() {
     let served = Served::start("limits = { login_timeout = \"3s\" }").await;
     let mut silent = Page::open(&served.url(), &[]).await.unwrap();
     let mut slow = Page::open(&served.url(), &[]).await.unwrap();
@@ -113,7 +113,7 @@ async fn who_does_not_log_in_has_so_long() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_does_not_read_is_dropped_and_nothing_is_kept_for_them() {
+async fn a_client_that_does_not_read_is_dropped_and_not_buffered_for() {
     let served = Served::start("websocket = { stall_timeout = \"500ms\" }").await;
     let direct = Connection::builder().uri(&broker().amqp).open_tokio().await.unwrap();
     let channel = direct.channel().await.unwrap();
@@ -126,47 +126,47 @@ async fn who_does_not_read_is_dropped_and_nothing_is_kept_for_them() {
     page.method(1, &basic::Consume { queue: queue.name(), no_ack: true, ..Default::default() }).await;
     served.is_empty().await;
     assert_eq!(served.metric("hopmq_gateway_connections_ended_total{reason=\"stalled\"}").await, 1);
-    // What was on its way is not much: the rest never left RabbitMQ's hands.
+    // Backpressure reached RabbitMQ: only a part of the 40 MiB was read from it.
     assert!(served.metric("hopmq_gateway_sent_bytes_total").await < 20 << 20);
     drop(page);
     direct.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_answers_no_ping_is_given_up() {
+async fn a_client_that_does_not_answer_pings_is_disconnected() {
     let served = Served::start("websocket = { ping_interval = \"300ms\", ping_timeout = \"3s\" }").await;
-    let deaf = Page::log_in(&served.url(), "guest", "guest").await;
+    let unread = Page::log_in(&served.url(), "guest", "guest").await;
     let mut alive = Page::log_in(&served.url(), "guest", "guest").await;
-    // Reading is what answers pings.
+    // The client answers pings only while it is read.
     soon(async {
         let mut pings = 0;
         while pings < 14 || served.gateway.connections() > 1 {
-            let message = alive.socket.next().await.expect("it is not given up").expect("it is not broken");
+            let message = alive.socket.next().await.expect("the WebSocket is open").expect("the WebSocket works");
             pings += usize::from(matches!(message, Message::Ping(_)));
         }
     })
     .await;
     assert_eq!(served.metric("hopmq_gateway_connections_ended_total{reason=\"silent\"}").await, 1);
     assert_eq!(served.gateway.connections(), 1);
-    drop((deaf, alive));
+    drop((unread, alive));
     served.is_empty().await;
 }
 
-/// Waits until the gateway asks whether the page is there. That goes on to be answered when the page reads again.
+/// Awaits a ping. The client answers it with the next read.
 async fn pinged(page: &mut Page) {
-    let message = soon(page.socket.next()).await.expect("it is not given up").expect("it is not broken");
+    let message = soon(page.socket.next()).await.expect("the WebSocket is open").expect("the WebSocket works");
     assert!(matches!(message, Message::Ping(_)), "{message:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_quick_once_may_be_slow_the_next_time() {
+async fn a_slow_answer_to_a_ping_after_a_quick_one_is_accepted() {
     let served = Served::start("websocket = { ping_interval = \"300ms\", ping_timeout = \"5s\" }").await;
     let mut page = Page::log_in(&served.url(), "guest", "guest").await;
     let mut clock = Page::log_in(&served.url(), "guest", "guest").await;
     for slowly in [false, true, false, true] {
         pinged(&mut page).await;
         if slowly {
-            // The answer goes out when the page reads again: some two seconds later.
+            // Delays the answer by about two seconds: seven pings of another page.
             for _ in 0..7 {
                 pinged(&mut clock).await;
             }
@@ -182,7 +182,7 @@ async fn a_browser_that_vanishes_leaves_nothing_behind() {
     let served = Served::start("").await;
     let mut page = Page::log_in(&served.url(), "guest", "guest").await;
     page.open_channel(1).await;
-    // In the middle of a frame.
+    // The browser vanishes in the middle of a frame.
     page.bytes(b"\x01\0\x01\0\0").await;
     drop(page);
     served.is_empty().await;
@@ -193,13 +193,13 @@ async fn a_browser_that_vanishes_leaves_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rabbitmq_that_dies_is_told_as_320() {
-    for rest in [&b""[..], b"\x03\0\x01\0\0\x10\0only the beginning of a body", b"\x01\0"] {
-        let cut = Link::start().await;
-        let served = Served::start_at("", &cut.host()).await;
+async fn a_lost_rabbitmq_closes_the_connection_with_320() {
+    for last_bytes in [&b""[..], b"\x03\0\x01\0\0\x10\0only the beginning of a body", b"\x01\0"] {
+        let link = Link::start().await;
+        let served = Served::start_at("", &link.host()).await;
         let mut page = Page::log_in(&served.url(), "guest", "guest").await;
         page.open_channel(1).await;
-        cut.cut(rest);
+        link.cut(last_bytes);
         let (code, text) = page.closed_by_amqp().await;
         assert!(code == 320 && text.contains("the connection to RabbitMQ was lost"), "{code} {text}");
         assert_eq!(page.closed().await.0, 1011);
@@ -208,13 +208,13 @@ async fn a_rabbitmq_that_dies_is_told_as_320() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_learns_that_rabbitmq_died() {
-    let cut = Link::start().await;
-    let served = Served::start_at("", &cut.host()).await;
+async fn the_hopmq_client_reports_a_lost_rabbitmq() {
+    let link = Link::start().await;
+    let served = Served::start_at("", &link.host()).await;
     let builder = Connection::builder().uri(&served.amqp("guest", "guest")).recovery(Recovery::off());
     let connection = builder.open_tokio().await.unwrap();
     let channel = connection.channel().await.unwrap();
-    cut.cut(b"\x03\0\x01\0");
+    link.cut(b"\x03\0\x01\0");
     let error = soon(async {
         loop {
             if let Err(error) = channel.queue("").exclusive().declare().await {
@@ -228,20 +228,20 @@ async fn a_client_learns_that_rabbitmq_died() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nonsense_of_rabbitmqs_is_not_passed_on() {
-    let cut = Link::start().await;
-    let served = Served::start_at("", &cut.host()).await;
+async fn invalid_bytes_from_rabbitmq_are_not_passed_on() {
+    let link = Link::start().await;
+    let served = Served::start_at("", &link.host()).await;
     let mut page = Page::log_in(&served.url(), "guest", "guest").await;
-    cut.cut(b"HTTP/1.1 502 Bad Gateway");
+    link.cut(b"HTTP/1.1 502 Bad Gateway");
     let (code, text) = page.closed_by_amqp().await;
     assert!(code == 320 && text.contains("RabbitMQ broke the protocol"), "{code} {text}");
     served.is_empty().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_rabbitmq_is_told_and_seen() {
-    let nobody = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
-    let served = Served::start_at("", &format!("amqp://{nobody}")).await;
+async fn an_unreachable_rabbitmq_closes_with_1013_and_fails_readyz() {
+    let unused = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+    let served = Served::start_at("", &format!("amqp://{unused}")).await;
     let mut page = Page::open(&served.url(), &[]).await.unwrap();
     page.bytes(&PROTOCOL_HEADER).await;
     let (code, reason) = page.closed().await;
@@ -251,9 +251,9 @@ async fn no_rabbitmq_is_told_and_seen() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_host_stands_in() {
-    let nobody = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
-    let served = Served::start_at("", &format!("amqp://{nobody},amqp://{}", broker().address())).await;
+async fn another_host_is_used_when_one_is_unreachable() {
+    let unused = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+    let served = Served::start_at("", &format!("amqp://{unused},amqp://{}", broker().address())).await;
     for _ in 0..5 {
         Page::log_in(&served.url(), "guest", "guest").await;
     }
@@ -276,14 +276,14 @@ async fn connections_are_spread_over_the_hosts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rabbitmq_may_be_behind_tls() {
+async fn rabbitmq_is_reached_over_tls_if_its_certificate_is_trusted() {
     let ca = std::path::Path::new(&broker().tls).join("ca.pem");
     let port = broker().tls_address().rsplit(':').next().unwrap().to_owned();
     let settings = format!("upstream = {{ ca_file = {ca:?} }}");
     let served = Served::start_at(&settings, &format!("amqps://localhost:{port}")).await;
     let connection = soon(Connection::builder().uri(&served.amqp("guest", "guest")).open_tokio()).await.unwrap();
     soon(connection.close()).await.unwrap();
-    // A certificate that nobody known has signed is no RabbitMQ.
+    // Without ca_file, the certificate is not trusted.
     let served = Served::start_at("", &format!("amqps://localhost:{port}")).await;
     let mut page = Page::open(&served.url(), &[]).await.unwrap();
     page.bytes(&PROTOCOL_HEADER).await;

@@ -8,4 +8,6 @@ mod faults;
 #[cfg(target_os = "linux")]
 mod memory;
 mod policies;
+#[cfg(target_os = "linux")]
+mod program;
 mod relaying;

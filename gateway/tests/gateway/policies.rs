@@ -1,4 +1,4 @@
-//! Tokens, tickets and policies: who somebody is, and what they may do.
+//! Tokens, tickets and policies: authentication by the gateway, and permissions.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 
 use crate::common::tokens::{SECRET, claims, claims_with, now, settings, sign, sign_by, ticket};
-use crate::common::{Came, Page, Served, soon};
+use crate::common::{Page, Received, Scratch, Served, soon};
 
 const CHAT: &str = r#"
     publish = [{ exchange = "amq.topic", routing_key = "chat.{sub}.*" }, { exchange = "", routing_key = "inbox-{sub}" }]
@@ -22,29 +22,30 @@ const CHAT: &str = r#"
     message_max = "1KiB"
 "#;
 
-/// Sends a login with this password, up to the answer.
-async fn present(served: &Served, token: &str) -> Page {
+/// Sends a login with this token as the password.
+async fn log_in_with(served: &Served, token: &str) -> Page {
     let mut page = Page::open(&served.url(), &[]).await.unwrap();
     page.bytes(&PROTOCOL_HEADER).await;
     page.expect(<connection::Start<'_> as Encode>::ID).await;
-    page.start_ok("anybody", token).await;
+    page.start_ok("any user name", token).await;
     page
 }
 
-/// A page that alice's token has let in, with channel 1.
+/// Returns a page that is logged in by alice's token, with channel 1 open.
 async fn alice(served: &Served) -> Page {
     let mut page = Page::log_in(&served.url(), "alice", &sign(&claims())).await;
     page.open_channel(1).await;
     page
 }
 
-/// The bytes of a message.
+/// Returns the frames of a message on channel 1.
 fn message(exchange: &str, key: &str, body: &[u8], headers: &FieldTable) -> Vec<u8> {
     let mut bytes = Vec::new();
     let publish = basic::Publish { exchange, routing_key: key, ..Default::default() };
     put_method(&mut bytes, 1 << 20, 1, &publish).unwrap();
     let properties = Properties::new().with_headers(headers);
-    let (flags, list) = (properties.flags(), properties.as_bytes().to_vec());
+    let flags = properties.flags();
+    let list = properties.as_bytes().to_vec();
     let mut header = [&[0, 60, 0, 0][..], &(body.len() as u64).to_be_bytes(), &flags.to_be_bytes()].concat();
     header.extend_from_slice(&list);
     for (kind, payload) in [(2, &header[..]), (3, body)].into_iter().filter(|(_, payload)| !payload.is_empty()) {
@@ -56,17 +57,17 @@ fn message(exchange: &str, key: &str, body: &[u8], headers: &FieldTable) -> Vec<
     bytes
 }
 
-/// Awaits that channel 1 is closed with 403, and agrees.
+/// Awaits a close of channel 1 with 403, answers it, and returns its text.
 async fn refused(page: &mut Page) -> String {
     let payload = page.expect(<channel::Close<'_> as Encode>::ID).await;
-    let Ok(Method::ChannelClose(close)) = Method::decode(&payload) else { panic!("it is a close") };
+    let Ok(Method::ChannelClose(close)) = Method::decode(&payload) else { panic!("channel.close cannot be decoded") };
     assert_eq!(close.reply_code, 403, "{}", close.reply_text);
     page.method(1, &channel::CloseOk {}).await;
     close.reply_text.to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_the_password_and_its_policy_holds() {
+async fn a_token_as_the_password_selects_its_policy() {
     let served = Served::start(&settings(CHAT)).await;
     let url = served.amqp("alice", &sign(&claims()));
     let connection = soon(Connection::builder().uri(&url).open_tokio()).await.unwrap();
@@ -76,7 +77,7 @@ async fn a_token_is_the_password_and_its_policy_holds() {
     let mut consumer = queue.consume().await.unwrap();
     channel.publish("amq.topic", "chat.alice.room", b"hello").confirm().await.unwrap();
     assert_eq!(soon(consumer.try_next()).await.unwrap().unwrap().body(), b"hello");
-    // What is not allowed closes the channel and says why, and the connection goes on.
+    // A denied operation closes the channel with the reason; the connection stays open.
     let error = channel.publish("amq.topic", "chat.bob.room", b"hello").confirm().await.unwrap_err();
     assert_eq!(error.code(), Some(403), "{error}");
     assert!(error.to_string().contains("alice may not publish to exchange 'amq.topic'"), "{error}");
@@ -89,7 +90,7 @@ async fn a_token_is_the_password_and_its_policy_holds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_that_are_not_good_are_refused_with_the_reason() {
+async fn invalid_tokens_are_refused_with_the_reason() {
     let served = Served::start(&settings(CHAT)).await;
     let unsigned = {
         let text = sign(&claims());
@@ -102,7 +103,7 @@ async fn tokens_that_are_not_good_are_refused_with_the_reason() {
     let cases = [
         (sign(&claims_with("exp", now() - 1)), "has expired"),
         (sign(&claims_with("nbf", now() + 600)), "not valid yet"),
-        (sign(&claims_with("aud", "somebody-else")), "is not for this service"),
+        (sign(&claims_with("aud", "another-service")), "is not for this service"),
         (sign(&claims_with("iss", "https://evil.example")), "another issuer"),
         (sign(&claims_with("exp", Value::Null)), "lacks the claim exp"),
         (sign(&claims_with("aud", Value::Null)), "lacks the claim aud"),
@@ -112,41 +113,41 @@ async fn tokens_that_are_not_good_are_refused_with_the_reason() {
         (sign_by(Algorithm::HS512, SECRET, &claims()), "HS512"),
         (unsigned, "not signed"),
         (without_signature, "signature"),
-        ("guest".to_owned(), "no JSON Web Token"),
-        (String::new(), "no JSON Web Token"),
+        ("guest".to_owned(), "not a readable JSON Web Token"),
+        (String::new(), "not a readable JSON Web Token"),
     ];
-    for (token, why) in cases {
-        let mut page = present(&served, &token).await;
+    for (token, reason) in cases {
+        let mut page = log_in_with(&served, &token).await;
         let (code, text) = page.closed_by_amqp().await;
-        assert!(code == 403 && text.contains(why), "{code} {text} does not say: {why}");
+        assert!(code == 403 && text.contains(reason), "{code} {text} does not contain: {reason}");
         assert!(token.is_empty() || !text.contains(&token), "{text}");
-        let (code, reason) = page.closed().await;
-        assert!(code == 1008 && reason.contains(why), "{code} {reason}");
+        let (code, text) = page.closed().await;
+        assert!(code == 1008 && text.contains(reason), "{code} {text}");
     }
     served.is_empty().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_handshake_keeps_its_order_and_rabbitmqs_password_its_secret() {
+async fn the_handshake_cannot_bypass_the_policy() {
     let served = Served::start(&settings(CHAT)).await;
-    // Another login behind the good one would be somebody else's.
-    let mut page = present(&served, &sign(&claims())).await;
+    // A second start-ok after the valid token would log in as another user.
+    let mut page = log_in_with(&served, &sign(&claims())).await;
     page.expect(connection::Tune::ID).await;
     page.start_ok("guest", "guest").await;
     assert_eq!(page.closed_by_amqp().await.0, 503);
-    // The virtual host is the policy's, whatever the page asks for.
-    let mut page = present(&served, &sign(&claims())).await;
+    // The virtual host is that of the policy, not the one that the page names.
+    let mut page = log_in_with(&served, &sign(&claims())).await;
     page.opening("hopmq-other").await;
     page.expect(connection::OpenOk::ID).await;
-    // RabbitMQ's own users are nobody here.
-    let mut nobody = present(&served, "guest").await;
-    assert_eq!(nobody.closed_by_amqp().await.0, 403);
-    drop(nobody);
+    // A RabbitMQ password is not a token.
+    let mut with_password = log_in_with(&served, "guest").await;
+    assert_eq!(with_password.closed_by_amqp().await.0, 403);
+    drop(with_password);
     served.is_empty_after(page).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_ticket_opens_once_and_for_a_minute() {
+async fn a_ticket_opens_a_connection_for_at_most_a_minute() {
     let served = Served::start(&settings(CHAT)).await;
     let url = |ticket: &str| format!("{}?ticket={ticket}", served.url());
     let mut page = Page::log_in(&url(&ticket(30)), "whatever", "nothing").await;
@@ -154,59 +155,59 @@ async fn a_ticket_opens_once_and_for_a_minute() {
     page.bytes(&message("orders", "", b"x", &FieldTable::new())).await;
     assert!(refused(&mut page).await.contains("alice may not publish"));
     let expired = json!({"sub": "alice", "aud": "hopmq-gateway", "iat": now() - 60, "exp": now() - 30});
-    for (ticket, why) in [
+    for (ticket, reason) in [
         (ticket(61), "more than 60 s"),
         (sign(&expired), "has expired"),
         (sign(&claims()), "not for this service"),
-        ("x".to_owned(), "no JSON Web Token"),
+        ("x".to_owned(), "not a readable JSON Web Token"),
     ] {
         let (status, body) = Page::open(&url(&ticket), &[]).await.err().unwrap();
-        assert!(status == 401 && body.contains(why), "{status} {body} does not say: {why}");
+        assert!(status == 401 && body.contains(reason), "{status} {body} does not contain: {reason}");
     }
     served.is_empty_after(page).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_ends_with_its_token() {
+async fn a_connection_ends_when_its_token_expires_or_changes_its_bearer() {
     let served = Served::start(&settings(CHAT)).await;
-    let mut page = present(&served, &sign(&claims_with("exp", now() + 10))).await;
+    let mut page = log_in_with(&served, &sign(&claims_with("exp", now() + 10))).await;
     page.opening("/").await;
     page.expect(connection::OpenOk::ID).await;
-    // A newer token lets it live on.
+    // A newer token extends the connection.
     let newer = sign(&claims());
     let update = |secret| connection::UpdateSecret { new_secret: secret, reason: "newer" };
     page.method(0, &update(newer.as_bytes())).await;
     page.expect(connection::UpdateSecretOk::ID).await;
-    // Of the whole seconds that tokens count in, the first may be as good as over; and to log in takes its time too.
-    let mut short = present(&served, &sign(&claims_with("exp", now() + 4))).await;
+    // Tokens count in whole seconds, so up to one of the four is lost, and the login needs time too.
+    let mut short = log_in_with(&served, &sign(&claims_with("exp", now() + 4))).await;
     short.opening("/").await;
     short.expect(connection::OpenOk::ID).await;
     let (code, text) = short.closed_by_amqp().await;
     assert!(code == 320 && text.contains("expired"), "{code} {text}");
-    // And somebody else's ends it.
+    // A token of another bearer closes the connection.
     let others = sign(&claims_with("sub", "bob"));
     page.method(0, &update(others.as_bytes())).await;
     let (code, text) = page.closed_by_amqp().await;
-    assert!(code == 403 && text.contains("somebody else"), "{code} {text}");
+    assert!(code == 403 && text.contains("for another subject"), "{code} {text}");
     served.is_empty().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_operation_has_its_permission() {
+async fn each_operation_needs_its_permission() {
     let served = Served::start(&settings(CHAT)).await;
     let mut page = alice(&served).await;
     let table = |name: &str, value: &str| FieldTable::new().with(name, value);
     let dead = table("x-dead-letter-exchange", "orders");
     let alternate = table("alternate-exchange", "orders");
     let mut methods: Vec<(Vec<u8>, &str)> = Vec::new();
-    let mut add = |put: &dyn Fn(&mut Vec<u8>), why: &'static str| {
+    let mut add = |put: &dyn Fn(&mut Vec<u8>), reason: &'static str| {
         let mut bytes = Vec::new();
         put(&mut bytes);
-        methods.push((bytes, why));
+        methods.push((bytes, reason));
     };
     macro_rules! add {
-        ($method:expr, $why:literal) => {
-            add(&|bytes| put_method(bytes, 1 << 20, 1, &$method).unwrap(), $why)
+        ($method:expr, $reason:literal) => {
+            add(&|bytes| put_method(bytes, 1 << 20, 1, &$method).unwrap(), $reason)
         };
     }
     add!(basic::Consume { queue: "inbox-bob", ..Default::default() }, "consume from queue 'inbox-bob'");
@@ -222,7 +223,7 @@ async fn each_operation_has_its_permission() {
     );
     add!(
         queue::Declare { queue: "inbox-alice", arguments: dead.as_ref_table(), ..Default::default() },
-        "pass on messages to exchange 'orders'"
+        "forward messages to exchange 'orders'"
     );
     add!(
         queue::Bind { queue: "inbox-alice", exchange: "amq.topic", routing_key: "#", ..Default::default() },
@@ -248,12 +249,12 @@ async fn each_operation_has_its_permission() {
     methods.push((message("amq.topic", "chat.alice.a.b", b"x", &plain), "with the routing key 'chat.alice.a.b'"));
     methods.push((message("", "orders", b"x", &plain), "publish to the default exchange"));
     methods.push((message("amq.topic", "chat.alice.a", b"x", &copied), "routing key 'chat.bob.room'"));
-    methods.push((message("amq.topic", "chat.alice.a", &[0; 1025], &plain), "1024 is the limit"));
+    methods.push((message("amq.topic", "chat.alice.a", &[0; 1025], &plain), "the limit is 1024"));
     let count = methods.len() as u64;
-    for (bytes, why) in methods {
+    for (bytes, reason) in methods {
         page.bytes(&bytes).await;
         let text = refused(&mut page).await;
-        assert!(text.contains("alice may not") && text.contains(why), "{text} does not say: {why}");
+        assert!(text.contains("alice may not") && text.contains(reason), "{text} does not contain: {reason}");
         page.open_channel(1).await;
     }
     assert_eq!(served.metric("hopmq_gateway_operations_refused_total").await, count);
@@ -263,10 +264,10 @@ async fn each_operation_has_its_permission() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_temporary_queue_is_known_by_no_name_and_by_its_name() {
+async fn a_temporary_queue_can_be_used_before_and_after_it_is_named() {
     let served = Served::start(&settings(CHAT)).await;
     let mut page = alice(&served).await;
-    // All at once, before RabbitMQ has named it.
+    // All three methods are sent before RabbitMQ has named the queue.
     page.method(1, &queue::Declare { queue: "", exclusive: true, ..Default::default() }).await;
     let bind = queue::Bind { queue: "", exchange: "amq.topic", routing_key: "chat.bob.*", ..Default::default() };
     page.method(1, &bind).await;
@@ -274,17 +275,19 @@ async fn a_temporary_queue_is_known_by_no_name_and_by_its_name() {
     let payload = page.expect(<queue::DeclareOk<'_> as Encode>::ID).await;
     page.expect(queue::BindOk::ID).await;
     page.expect(<basic::ConsumeOk<'_> as Encode>::ID).await;
-    let Ok(Method::QueueDeclareOk(declared)) = Method::decode(&payload) else { panic!("it is one") };
+    let Ok(Method::QueueDeclareOk(declared)) = Method::decode(&payload) else {
+        panic!("queue.declare-ok cannot be decoded")
+    };
     page.method(1, &queue::Purge { queue: declared.queue, nowait: false }).await;
     page.expect(queue::PurgeOk::ID).await;
-    // Another connection's is not.
+    // Another connection may not use the queue.
     let mut other = alice(&served).await;
     other.method(1, &basic::Consume { queue: declared.queue, ..Default::default() }).await;
     assert!(refused(&mut other).await.contains("may not consume from"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_sent_before_a_refusal_counts_and_what_follows_does_not() {
+async fn operations_before_a_refusal_take_effect_and_later_ones_do_not() {
     let served = Served::start(&settings(CHAT)).await;
     let mut page = alice(&served).await;
     let plain = FieldTable::new();
@@ -305,11 +308,11 @@ async fn what_was_sent_before_a_refusal_counts_and_what_follows_does_not() {
     page.bytes(&bytes).await;
     page.expect(<queue::DeclareOk<'_> as Encode>::ID).await;
     page.expect(queue::BindOk::ID).await;
-    // The refusal may overtake the confirm, as RabbitMQ's own does.
+    // The refusal may overtake the confirm, as a refusal by RabbitMQ may.
     let mut seen = Vec::new();
     while seen.last() != Some(&channel::CloseOk::ID) {
         match page.next().await {
-            Came::Frame { kind: Kind::Method, payload, .. } => {
+            Received::Frame { kind: Kind::Method, payload, .. } => {
                 seen.push(hopmq_proto::method::MethodId::peek(&payload).unwrap());
             }
             other => panic!("{other:?}"),
@@ -323,7 +326,7 @@ async fn what_was_sent_before_a_refusal_counts_and_what_follows_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_lies_about_itself_ends_the_connection() {
+async fn a_message_with_a_wrong_size_closes_the_connection() {
     let served = Served::start(&settings(CHAT)).await;
     let good = message("amq.topic", "chat.alice.a", b"1234", &FieldTable::new());
     let more = [&good[..], b"\x03\0\x01\0\0\0\x01x\xce"].concat();
@@ -338,15 +341,17 @@ async fn a_message_that_lies_about_itself_ends_the_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rabbitmqs_own_fault_comes_first() {
+async fn a_channel_stays_usable_when_rabbitmq_closes_it_during_a_refusal() {
     let served = Served::start(&settings(CHAT)).await;
     let mut page = alice(&served).await;
     for round in 0..20 {
-        // There is no such queue, which RabbitMQ says while the gateway refuses the second.
+        // RabbitMQ closes the channel for the missing queue while the gateway refuses the second consume.
         page.method(1, &basic::Consume { queue: "inbox-alice", ..Default::default() }).await;
         page.method(1, &basic::Consume { queue: "inbox-bob", ..Default::default() }).await;
         let payload = page.expect(<channel::Close<'_> as Encode>::ID).await;
-        let Ok(Method::ChannelClose(close)) = Method::decode(&payload) else { panic!("it is a close") };
+        let Ok(Method::ChannelClose(close)) = Method::decode(&payload) else {
+            panic!("channel.close cannot be decoded")
+        };
         assert!(matches!(close.reply_code, 403 | 404), "{round}: {}", close.reply_text);
         page.method(1, &channel::CloseOk {}).await;
         page.open_channel(1).await;
@@ -355,23 +360,23 @@ async fn rabbitmqs_own_fault_comes_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_sends_too_much_is_slowed_down() {
+async fn a_user_above_the_rate_is_slowed_down() {
     let policy = "publish = [\"amq.fanout\"]\nmessages_per_second = 20";
     let served = Served::start(&settings(policy)).await;
     let url = served.amqp("alice", &sign(&claims()));
     let connection = soon(Connection::builder().uri(&url).open_tokio()).await.unwrap();
     let channel = connection.channel().await.unwrap();
-    let begun = std::time::Instant::now();
+    let started = std::time::Instant::now();
     for _ in 0..40 {
         channel.publish("amq.fanout", "", b"x").confirm().await.unwrap();
     }
-    // A second's worth may come at once.
-    assert!(begun.elapsed().as_millis() > 900, "{:?}", begun.elapsed());
+    // The first second allows a burst of 20.
+    assert!(started.elapsed().as_millis() > 900, "{:?}", started.elapsed());
     soon(connection.close()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_come_from_a_file_or_a_url() {
+async fn keys_are_read_from_a_file_or_fetched_from_a_url() {
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
     let x = base64url(key.public_key_raw());
     let jwks = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "kid": "one", "x": x}]}).to_string();
@@ -381,7 +386,8 @@ async fn keys_come_from_a_file_or_a_url() {
         let key = jsonwebtoken::EncodingKey::from_ed_der(&key.serialize_der());
         jsonwebtoken::encode(&header, &claims(), &key).unwrap()
     };
-    let file = std::env::temp_dir().join(format!("hopmq-jwks-{}.json", std::process::id()));
+    let scratch = Scratch::new();
+    let file = scratch.path().join("jwks.json");
     std::fs::write(&file, &jwks).unwrap();
     let issuer = issuer(jwks).await;
     for source in [format!("jwks_file = {file:?}"), format!("jwks_url = \"http://{issuer}/keys\"")] {
@@ -390,10 +396,10 @@ async fn keys_come_from_a_file_or_a_url() {
         let settings = format!("limits = {{ upgrades_per_minute = 1000000 }}\n{settings}");
         let served = Served::start(&settings).await;
         soon(async {
-            // Until the keys have been fetched, nobody's is known.
+            // Until the keys are fetched, the key is unknown.
             loop {
-                let mut page = present(&served, &sign(Some("one"))).await;
-                let Came::Frame { payload, .. } = page.next().await else { panic!("it answers") };
+                let mut page = log_in_with(&served, &sign(Some("one"))).await;
+                let Received::Frame { payload, .. } = page.next().await else { panic!("the gateway does not answer") };
                 match Method::decode(&payload).unwrap() {
                     Method::ConnectionTune(_) => return,
                     Method::ConnectionClose(close) => assert!(close.reply_text.contains("(kid)"), "{close:?}"),
@@ -402,20 +408,19 @@ async fn keys_come_from_a_file_or_a_url() {
             }
         })
         .await;
-        for (token, why) in [
-            (sign(Some("two")), "key that is not known"),
+        for (token, reason) in [
+            (sign(Some("two")), "unknown key"),
             (sign_by(Algorithm::HS256, &base64url(key.public_key_raw()), &claims()), "HS256"),
         ] {
-            let mut page = present(&served, &token).await;
+            let mut page = log_in_with(&served, &token).await;
             let (code, text) = page.closed_by_amqp().await;
-            assert!(code == 403 && text.contains(why), "{code} {text}");
+            assert!(code == 403 && text.contains(reason), "{code} {text}");
         }
         served.is_empty().await;
     }
-    std::fs::remove_file(&file).unwrap();
 }
 
-/// Answers every request with this text.
+/// Starts a server that answers every request with this text.
 async fn issuer(text: String) -> SocketAddr {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -444,7 +449,7 @@ fn base64url(bytes: &[u8]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rabbitmq_itself_still_refuses_what_its_user_may_not() {
+async fn rabbitmq_still_enforces_the_permissions_of_its_user() {
     let policy = "publish = [\"#\"]\nqueues = [\"#\"]";
     let settings = settings(policy)
         .replace("\"guest\"\n        password = \"guest\"", "\"hopmq-limited\"\n        password = \"limited\"");

@@ -1,4 +1,4 @@
-//! What passes through: a real client and a real RabbitMQ with the gateway between them.
+//! Traffic between a real client and a real RabbitMQ through the gateway.
 
 use crate::common::{Page, Served, soon};
 use futures_lite::StreamExt;
@@ -7,7 +7,7 @@ use hopmq_proto::PROTOCOL_HEADER;
 use hopmq_proto::method::connection;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_publishes_and_consumes_through_it() {
+async fn a_client_publishes_and_consumes_through_the_gateway() {
     let served = Served::start("").await;
     let connection = soon(Connection::builder().uri(&served.amqp("guest", "guest")).open_tokio()).await.unwrap();
     let channel = connection.channel().await.unwrap();
@@ -22,7 +22,7 @@ async fn a_client_publishes_and_consumes_through_it() {
     }
     let mut consumer = queue.consume().await.unwrap();
     for size in sizes {
-        let delivery = soon(consumer.try_next()).await.unwrap().expect("all were confirmed");
+        let delivery = soon(consumer.try_next()).await.unwrap().expect("all messages were confirmed");
         assert!(delivery.body()[..] == vec![size as u8; size], "{size} bytes");
         delivery.ack().unwrap();
     }
@@ -35,7 +35,7 @@ async fn a_client_publishes_and_consumes_through_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_header_may_come_byte_by_byte() {
+async fn the_protocol_header_may_arrive_byte_by_byte() {
     let served = Served::start("").await;
     let mut page = Page::open(&served.url(), &[]).await.unwrap();
     for byte in PROTOCOL_HEADER {

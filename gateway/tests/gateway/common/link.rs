@@ -1,11 +1,11 @@
-//! A wire to the RabbitMQ of the tests that can be cut.
+//! A link to the RabbitMQ of the tests that a test can cut.
 
 use hopmq_tests::broker;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// See the [module](self).
+/// A TCP relay to RabbitMQ; see the [module](self).
 #[derive(Debug)]
 pub(crate) struct Link {
     port: u16,
@@ -14,8 +14,8 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) async fn start() -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("there is a free port");
-        let port = listener.local_addr().expect("it is bound").port();
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port is free");
+        let port = listener.local_addr().expect("the listener is bound").port();
         let (cut, watched) = watch::channel(None);
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
@@ -29,20 +29,21 @@ impl Link {
         format!("amqp://127.0.0.1:{}", self.port)
     }
 
-    /// Sends these bytes in RabbitMQ's name, and nothing more ever.
-    pub(crate) fn cut(&self, rest: &[u8]) {
-        self.cut.send_replace(Some(rest.to_vec()));
+    /// Sends these bytes as if from RabbitMQ, and then closes the connections.
+    pub(crate) fn cut(&self, last_bytes: &[u8]) {
+        self.cut.send_replace(Some(last_bytes.to_vec()));
     }
 
-    /// Lets those pass who connect from now on.
-    pub(crate) fn mend(&self) {
+    /// Relays new connections again.
+    pub(crate) fn restore(&self) {
         self.cut.send_replace(None);
     }
 }
 
 async fn relay(mut gateway: TcpStream, mut cut: watch::Receiver<Option<Vec<u8>>>) {
-    let mut rabbit = TcpStream::connect(broker().address()).await.expect("RabbitMQ is there");
-    let (mut to, mut from) = (vec![0; 65_536], vec![0; 65_536]);
+    let mut rabbit = TcpStream::connect(broker().address()).await.expect("RabbitMQ accepts connections");
+    let mut to = vec![0; 65_536];
+    let mut from = vec![0; 65_536];
     loop {
         tokio::select! {
             biased;
@@ -54,15 +55,15 @@ async fn relay(mut gateway: TcpStream, mut cut: watch::Receiver<Option<Vec<u8>>>
                 Ok(count) if count > 0 => if rabbit.write_all(&to[..count]).await.is_err() { return },
                 _ => return,
             },
-            rest = cut_off(&mut cut) => {
-                let _gone = gateway.write_all(&rest).await;
+            last_bytes = cut_off(&mut cut) => {
+                let _gone = gateway.write_all(&last_bytes).await;
                 return;
             }
         }
     }
 }
 
-/// What is to be said at last, when it is.
+/// Awaits the cut, and returns the last bytes.
 async fn cut_off(cut: &mut watch::Receiver<Option<Vec<u8>>>) -> Vec<u8> {
-    cut.wait_for(Option::is_some).await.ok().and_then(|rest| rest.clone()).unwrap_or_default()
+    cut.wait_for(Option::is_some).await.ok().and_then(|last_bytes| last_bytes.clone()).unwrap_or_default()
 }
