@@ -12,7 +12,7 @@ use super::proxy::AmqpProxy;
 use super::verdict::{Side, Verdict};
 
 /// The largest message to a browser, in bytes, unless a single frame is larger.
-pub(crate) const MESSAGE: usize = 64 << 10;
+pub(crate) const MESSAGE_MAX: usize = 64 << 10;
 /// The buffer of an idle connection, in bytes.
 const IDLE: usize = 2 << 10;
 
@@ -41,7 +41,7 @@ impl Framer {
     /// Adapts the size of the next read to the number of bytes that were read.
     pub(crate) fn note_read(&mut self, count: usize) {
         if count >= self.size {
-            self.size = (self.size * 2).min(MESSAGE);
+            self.size = (self.size * 2).min(MESSAGE_MAX);
         } else if count < self.size / 4 {
             self.size = (self.size / 2).max(IDLE);
         }
@@ -52,12 +52,12 @@ impl Framer {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Returns the number of bytes of the incomplete frame.
+    /// Returns the number of buffered bytes.
     pub(crate) fn len(&self) -> usize {
         self.buffer.len()
     }
 
-    /// Returns the bytes of the incomplete frame.
+    /// Returns the buffered bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.buffer
     }
@@ -82,7 +82,7 @@ impl Framer {
             let size = frame.size();
             match proxy.handle_frame(from, &frame) {
                 Ok(Verdict::Pass) => {
-                    if passed > 0 && passed + size > MESSAGE {
+                    if passed > 0 && passed + size > MESSAGE_MAX {
                         self.take(passed, out);
                         passed = 0;
                     }

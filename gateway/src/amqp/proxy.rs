@@ -254,9 +254,7 @@ impl AmqpProxy {
             (Step::TuneOk, connection::TuneOk::ID) => Step::Open,
             (Step::Open, connection::Open::ID) => Step::Done,
             (Step::Done, connection::UpdateSecret::ID) => return Ok(()),
-            _ => {
-                return Err(Error::peer(code::COMMAND_INVALID, format!("received {id} out of order in the handshake")));
-            }
+            _ => return Err(out_of_order(id)),
         };
         self.step = next;
         Ok(())
@@ -272,7 +270,7 @@ impl AmqpProxy {
                 }
                 return Ok(Verdict::Pass);
             }
-            Login::Granted(grant) => *grant.take().ok_or_else(|| undecodable(connection::StartOk::ID))?,
+            Login::Granted(grant) => *grant.take().ok_or_else(|| out_of_order(connection::StartOk::ID))?,
             Login::Token(auth) => {
                 let token = plain().nth(2).filter(|_| start.mechanism == "PLAIN");
                 let token = token.and_then(|token| std::str::from_utf8(token).ok());
@@ -356,6 +354,11 @@ fn lower(a: u32, b: u32) -> u32 {
 #[cold]
 fn undecodable(id: MethodId) -> Error {
     Error::peer(code::SYNTAX_ERROR, format!("received {id} that cannot be decoded"))
+}
+
+#[cold]
+fn out_of_order(id: MethodId) -> Error {
+    Error::peer(code::COMMAND_INVALID, format!("received {id} out of order in the handshake"))
 }
 
 #[cold]

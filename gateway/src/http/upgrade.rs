@@ -16,7 +16,7 @@ use super::handshake::{Handshake, HandshakeError};
 use crate::admission::forwarded;
 use crate::admission::limits::LimitError;
 use crate::admission::origin::OriginError;
-use crate::amqp::framer::MESSAGE;
+use crate::amqp::framer::MESSAGE_MAX;
 use crate::amqp::proxy::Login;
 use crate::auth::error::AuthError;
 use crate::context::Context;
@@ -82,7 +82,7 @@ fn accept(context: Arc<Context>, handshake: Handshake, headers: &HeaderMap, clie
         .read_buffer_size(4 << 10)
         .write_buffer_size(0)
         // At most one message waits to be written besides the largest frame.
-        .max_write_buffer_size(2 * (limits.frame_max.0 as usize).max(MESSAGE) + (16 << 10))
+        .max_write_buffer_size(2 * (limits.frame_max.0 as usize).max(MESSAGE_MAX) + (16 << 10))
         .max_message_size(message_max)
         .max_frame_size(message_max);
     let subprotocol = offers(headers).find(|offer| websocket.subprotocols.iter().any(|name| name == offer));

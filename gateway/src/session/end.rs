@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use super::socket::BEYOND;
+use super::socket::OVER_LIMIT;
 use crate::upstream::Unreachable;
 
 /// The reason to end a session.
@@ -159,7 +159,7 @@ impl End {
     fn of_websocket(error: &Ws) -> Self {
         match error {
             Ws::Capacity(error) => Self::fault("too_large", error.to_string(), code::FRAME_ERROR, CloseCode::Size),
-            Ws::Io(error) if error.kind() == BEYOND => {
+            Ws::Io(error) if error.kind() == OVER_LIMIT => {
                 Self::fault("too_large", error.to_string(), code::FRAME_ERROR, CloseCode::Size)
             }
             Ws::Utf8(_) => Self::text(),

@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use super::end::End;
 use super::socket::Socket;
 use super::state::{BrowserSide, SessionState, UpstreamSide, write_all};
-use crate::amqp::framer::{Framer, MESSAGE};
+use crate::amqp::framer::{Framer, MESSAGE_MAX};
 use crate::amqp::verdict::Side;
 use crate::context::Context;
 use crate::upstream::Stream;
@@ -161,7 +161,7 @@ async fn upstream_to_browser(
 async fn read_available(read: &mut ReadHalf<Stream>, framer: &mut Framer) -> std::io::Result<usize> {
     let mut total = read.read_buf(framer.space()).await?;
     framer.note_read(total);
-    while total > 0 && framer.len() < MESSAGE {
+    while total > 0 && framer.len() < MESSAGE_MAX {
         match read.read_buf(framer.space()).now_or_never() {
             Some(Ok(count)) if count > 0 => {
                 framer.note_read(count);

@@ -17,7 +17,7 @@ use tokio_tungstenite::WebSocketStream;
 pub(crate) type Socket = WebSocketStream<Allowed<TokioIo<hyper::upgrade::Upgraded>>>;
 
 /// The kind of the error when the allowance is exceeded.
-pub(crate) const BEYOND: io::ErrorKind = io::ErrorKind::QuotaExceeded;
+pub(crate) const OVER_LIMIT: io::ErrorKind = io::ErrorKind::QuotaExceeded;
 
 /// The number of bytes that may be read before the login.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl Allowance {
         let left = self.left.load(Ordering::Relaxed);
         let left = left
             .checked_sub(count)
-            .ok_or_else(|| io::Error::new(BEYOND, "received more bytes than a login may take"))?;
+            .ok_or_else(|| io::Error::new(OVER_LIMIT, "received more bytes than a login may take"))?;
         self.left.store(left, Ordering::Relaxed);
         Ok(())
     }
