@@ -4,7 +4,7 @@ import { execFileSync } from "node:child_process";
 import { copyFileSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
-import { shorten } from "./shorten.mjs";
+import { shorten } from "./shorten-names.mjs";
 
 // What the package should be, and what it must not grow beyond, in bytes after gzip: most of it is the core, with its
 // recovery, deadlines and messages for people.

@@ -16,16 +16,16 @@
 //!
 //! JavaScript and TypeScript have the npm package `hopmq`, which is made of the same code.
 
-mod socket;
 mod timer;
+mod websocket;
 
 #[cfg(feature = "npm")]
 mod npm;
 
 use hopmq::{Builder, Connection, Driver, Result};
 
-pub use socket::WebSocket;
 pub use timer::BrowserTimer;
+pub use websocket::WebSocket;
 
 /// Connects, and drives the connection by `spawn_local`.
 ///

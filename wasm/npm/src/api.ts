@@ -1,5 +1,5 @@
 // What every entry of the package exports.
 
-export { bytes, json, text } from "./body.js";
+export { bytes, json, text } from "./codecs.js";
 export { AmqpError } from "./errors.js";
 export { connect } from "./session.js";

@@ -2,11 +2,11 @@
 
 import type { RawQueue } from "../pkg/hopmq.js";
 import type * as api from "../types/index.js";
-import { bytes as asIs } from "./body.js";
-import { encodeAddress, encodeTable, utf8 } from "./codec.js";
+import { bytes as asIs } from "./codecs.js";
+import { encodeAddress, encodeTable, utf8 } from "./encoding.js";
 import { Consumer } from "./consumer.js";
 import { call, understand } from "./errors.js";
-import type { Link } from "./link.js";
+import type { Link } from "./inner-channel.js";
 import { Batch, type Message, type RawBatch } from "./message.js";
 
 const PASSIVE = 1;

@@ -2,9 +2,9 @@
 
 import { open, type RawChannel, type RawConnection } from "../pkg/hopmq.js";
 import type * as api from "../types/index.js";
-import { decodeTable, encodeTable } from "./codec.js";
+import { decodeTable, encodeTable } from "./encoding.js";
 import { AmqpError, call, understand } from "./errors.js";
-import { type Link, openLink } from "./link.js";
+import { type Link, openLink } from "./inner-channel.js";
 
 /** What a connection tells of while it lasts. */
 export interface Watcher {

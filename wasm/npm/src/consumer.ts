@@ -3,7 +3,7 @@
 import type { RawConsumer } from "../pkg/hopmq.js";
 import type * as api from "../types/index.js";
 import { call, understand } from "./errors.js";
-import type { Link } from "./link.js";
+import type { Link } from "./inner-channel.js";
 import { Batch, type Message, NACK, type RawBatch, REQUEUE } from "./message.js";
 
 /** A consumer that the broker has begun. */

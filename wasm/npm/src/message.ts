@@ -1,7 +1,7 @@
 // Messages: read out of the batches in which they come, as far as somebody asks.
 
 import type { Codec, Message as Api, Properties } from "../types/index.js";
-import { decodeProperties, text } from "./codec.js";
+import { decodeProperties, text } from "./encoding.js";
 
 /** What settles deliveries: the channel that they came by. */
 export interface Settler {
@@ -19,7 +19,7 @@ const REDELIVERED = 1 << 16;
 const APART = 1 << 17;
 const HEAD = 32;
 
-/** A batch, as `wasm/src/npm/batch.rs` describes it. */
+/** A batch, as `wasm/src/npm/delivery_batch.rs` describes it. */
 export type RawBatch = [Uint8Array, Uint8Array[] | undefined];
 
 export class Message<T> implements Api<T> {

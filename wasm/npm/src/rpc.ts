@@ -2,12 +2,12 @@
 // (https://www.rabbitmq.com/docs/direct-reply-to).
 
 import type * as api from "../types/index.js";
-import { automatic, bytes } from "./body.js";
+import { automatic, bytes } from "./codecs.js";
 import { requests } from "./channel.js";
-import { encodeAddress } from "./codec.js";
+import { encodeAddress } from "./encoding.js";
 import { Consumer } from "./consumer.js";
 import { AmqpError } from "./errors.js";
-import { aborted, type Link } from "./link.js";
+import { aborted, type Link } from "./inner-channel.js";
 import type { Message } from "./message.js";
 import type { Session } from "./session.js";
 

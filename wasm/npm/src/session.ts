@@ -1,12 +1,12 @@
 // The session: queues, exchanges and channels of one connection, and what happens to it.
 
 import type * as api from "../types/index.js";
-import { automatic } from "./body.js";
+import { automatic } from "./codecs.js";
 import { Channel, requests } from "./channel.js";
 import { Connection } from "./connection.js";
 import type { AmqpError } from "./errors.js";
-import { Exchange, Publisher, Queue } from "./handles.js";
-import { aborted, type Link } from "./link.js";
+import { Exchange, Publisher, Queue } from "./queue.js";
+import { aborted, type Link } from "./inner-channel.js";
 import { load } from "./load.js";
 import { Rpc } from "./rpc.js";
 

@@ -12,8 +12,8 @@ use hopmq::{Channel, Confirm, Consumer, Error, ErrorKind, Properties, Result};
 use js_sys::{Array, Function, Promise};
 use wasm_bindgen::prelude::*;
 
-use super::batch::Batch;
-use super::outcomes::Outcomes;
+use super::delivery_batch::Batch;
+use super::publish_outcomes::Outcomes;
 use super::{done, promise, table, thrown};
 
 #[wasm_bindgen]

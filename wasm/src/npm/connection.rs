@@ -142,7 +142,7 @@ fn builder(numbers: &Numbers, credentials: Asked) -> hopmq::Builder {
 
 #[wasm_bindgen]
 impl RawConnection {
-    /// Opens a channel. `settled` is told what became of its publishes: see [`super::outcomes`].
+    /// Opens a channel. `settled` is told what became of its publishes: see [`super::publish_outcomes`].
     pub fn channel(&self, settled: Function) -> Promise {
         promise(self.connection.channel(), |channel| RawChannel::new(channel, settled).into())
     }

@@ -1,18 +1,18 @@
 //! What the npm package is made of: the core's handles, for the hand-written TypeScript in `wasm/npm`.
 //!
 //! Nothing here decides anything. A method checks nothing that the core checks, and holds no state but handles. What
-//! crosses the border is coarse: deliveries go out by the batch, in one buffer ([`batch`]), and so does what became of
-//! publishes ([`outcomes`]); tables and properties cross as AMQP encodes them.
+//! crosses the border is coarse: deliveries go out by the batch, in one buffer ([`delivery_batch`]), and so does what became of
+//! publishes ([`publish_outcomes`]); tables and properties cross as AMQP encodes them.
 //!
 //! Errors are `[kind, code, message]`, of which TypeScript makes its own.
 // What wasm-bindgen generates is not for people.
 #![allow(missing_docs, missing_debug_implementations, unreachable_pub)]
 
-mod batch;
 mod channel;
 mod connection;
 mod credentials;
-mod outcomes;
+mod delivery_batch;
+mod publish_outcomes;
 
 use std::future::Future;
 

@@ -31,7 +31,7 @@ function median(numbers) {
   return sorted[sorted.length >> 1];
 }
 
-const counterpart = spawn(process.execPath, [join(here, "counterpart.mjs")], { stdio: ["ignore", "pipe", "inherit"] });
+const counterpart = spawn(process.execPath, [join(here, "stub-broker.mjs")], { stdio: ["ignore", "pipe", "inherit"] });
 const port = await new Promise((resolve) => counterpart.stdout.once("data", (data) => resolve(Number(data))));
 const dist = join(here, "../../npm/dist");
 const peerDist = join(here, "../node_modules/@cloudamqp/amqp-client/dist");

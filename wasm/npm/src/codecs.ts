@@ -1,7 +1,7 @@
 // Codecs: from values to bodies and back.
 
 import type { Codec } from "../types/index.js";
-import { text as decodeText, utf8 } from "./codec.js";
+import { text as decodeText, utf8 } from "./encoding.js";
 import { AmqpError } from "./errors.js";
 
 export const bytes: Codec<Uint8Array> = {

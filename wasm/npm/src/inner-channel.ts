@@ -1,7 +1,7 @@
 // A channel on its way into WebAssembly: publishes that wait for their outcome, and deliveries to be settled.
 
 import type { RawChannel } from "../pkg/hopmq.js";
-import type { Address } from "./codec.js";
+import type { Address } from "./encoding.js";
 import { AmqpError, understand } from "./errors.js";
 import { MULTIPLE, type Settler } from "./message.js";
 

@@ -1,12 +1,12 @@
 // Queues and exchanges of a session. They outlive its connections.
 
 import type * as api from "../types/index.js";
-import { automatic } from "./body.js";
+import { automatic } from "./codecs.js";
 import { requests } from "./channel.js";
-import { type Address, encodeAddress } from "./codec.js";
+import { type Address, encodeAddress } from "./encoding.js";
 import { Consumer, Subscription } from "./consumer.js";
 import { call } from "./errors.js";
-import type { Link } from "./link.js";
+import type { Link } from "./inner-channel.js";
 import type { Message } from "./message.js";
 import type { Session } from "./session.js";
 
