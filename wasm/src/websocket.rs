@@ -1,12 +1,12 @@
-//! AMQP through the browser's WebSocket, as a stream of bytes.
+//! The browser's WebSocket as a byte stream.
 //!
-//! The bytes travel in binary messages, whose borders mean nothing: a peer may split an AMQP frame over several
-//! messages or put several into one. What is written is gathered until a flush, up to 64 KiB a message, so the first
-//! flush after the protocol header sends the header alone, as some relays expect.
+//! The bytes travel in binary messages. Message boundaries carry no meaning: a peer may split an AMQP frame over several
+//! messages or put several frames into one. Writes are buffered until a flush, up to 64 KiB per message. The first flush
+//! after the protocol header therefore sends the header alone, as some relays expect.
 //!
-//! A message stays where the browser put it until the driver reads it, and is copied once, into the receive buffer. A
-//! browser can't be told to stop receiving: what the driver does not read is kept up to a limit, and then the
-//! connection ends.
+//! A received message stays in the browser's buffer until the driver reads it, and is copied once, into the receive
+//! buffer. A program can't stop a browser from receiving, so the connection ends when the unread messages exceed a
+//! limit.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -25,28 +25,28 @@ use web_sys::{BinaryType, CloseEvent, MessageEvent};
 
 use crate::timer::{clear_timeout, set_timeout};
 
-/// What one outgoing message holds at most, in bytes.
-const MESSAGE: usize = 64 << 10;
-/// A write of at least this many bytes is not gathered with others, in bytes.
-const LARGE: usize = 16 << 10;
-/// How much the browser may hold that is not yet on its way, in bytes, before writing waits.
-const SENDING: u32 = 256 << 10;
-/// How long writing waits before it looks again, in milliseconds: no event tells when the browser has sent.
-const PAUSE: f64 = 4.0;
-/// What may have come and not been read, in bytes.
-const UNREAD: usize = 128 << 20;
+/// Largest outgoing WebSocket message, in bytes.
+const MESSAGE_MAX: usize = 64 << 10;
+/// Writes of at least this many bytes bypass the write buffer.
+const UNBUFFERED_MIN: usize = 16 << 10;
+/// Writing waits while the browser holds at least this many unsent bytes.
+const UNSENT_MAX: u32 = 256 << 10;
+/// Milliseconds between two checks of the browser's unsent bytes: no event reports that they were sent.
+const RECHECK_DELAY: f64 = 4.0;
+/// Largest number of received bytes that the driver has not read yet.
+const UNREAD_MAX: usize = 128 << 20;
 
-/// A WebSocket as a stream of bytes, for [`Builder::handshake`](hopmq::Builder::handshake).
+/// A WebSocket as a byte stream, for [`Builder::handshake`](hopmq::Builder::handshake).
 ///
-/// Dropping it closes it.
+/// Dropping the value closes the WebSocket.
 pub struct WebSocket {
     socket: web_sys::WebSocket,
     shared: Rc<Shared>,
-    /// What the next message gathers.
-    out: Vec<u8>,
-    /// How much of the first message is read.
-    read: u32,
-    look_again: Closure<dyn FnMut()>,
+    /// Buffered writes: the next outgoing message.
+    write_buffer: Vec<u8>,
+    /// Bytes that were already read from the first received message.
+    read_offset: u32,
+    recheck: Closure<dyn FnMut()>,
     _handlers: Handlers,
 }
 
@@ -67,8 +67,8 @@ struct State {
     unread: usize,
     end: Option<End>,
     waker: Option<Waker>,
-    /// The timer after which writing looks again.
-    pause: Option<JsValue>,
+    /// The timer that wakes a write waiting for the browser to send.
+    recheck_timer: Option<JsValue>,
 }
 
 #[derive(Clone)]
@@ -90,14 +90,16 @@ impl Shared {
 }
 
 impl WebSocket {
-    /// Opens a WebSocket: `ws://…` or `wss://…`. `protocols` are the subprotocols to offer, best first; offer none to a
-    /// server that does not ask for one, for the browser gives up when a server chooses none.
+    /// Opens a WebSocket to `url`, which starts with `ws://` or `wss://`.
     ///
-    /// Dropping the future closes it.
+    /// `protocols` are the subprotocols to offer, best first. Offer none to a server that requires none: the browser
+    /// fails the connection when the server selects none of those offered.
+    ///
+    /// Dropping the future closes the WebSocket.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if the browser refuses the URL, [`ErrorKind::WebSocket`] if it can't be opened: the
-    /// browser doesn't tell programs why, but its console does.
+    /// [`ErrorKind::Config`] if the browser rejects the URL or a subprotocol, [`ErrorKind::WebSocket`] if the WebSocket
+    /// can't be opened. The browser hides the reason from programs and shows it in its console.
     pub async fn connect(url: &str, protocols: &[String]) -> Result<Self> {
         let socket = if protocols.is_empty() {
             web_sys::WebSocket::new(url)
@@ -105,11 +107,11 @@ impl WebSocket {
             let protocols: Array = protocols.iter().map(JsValue::from).collect();
             web_sys::WebSocket::new_with_str_sequence(url, &protocols)
         };
-        let place = without_password(url);
+        let shown_url = without_credentials(url);
         let socket = socket.map_err(|_| {
-            let what = "the browser takes ws:// and wss:// without a fragment, wss:// alone from a page of https, and \
-                        names of subprotocols that are tokens and differ";
-            Error::new(ErrorKind::Config, format!("{place:?} can't be opened as a WebSocket: {what}"))
+            let rules = "use ws:// or wss:// without a fragment, only wss:// from an https page, and subprotocols that \
+                         are distinct tokens";
+            Error::new(ErrorKind::Config, format!("the browser rejected {shown_url:?} as a WebSocket URL: {rules}"))
         })?;
         let this = Self::new(socket);
         poll_fn(|context| {
@@ -125,8 +127,8 @@ impl WebSocket {
                 Some(_) => Poll::Ready(Err(Error::new(
                     ErrorKind::WebSocket,
                     format!(
-                        "{place} can't be opened as a WebSocket: nothing listens there, it is no gateway, or it \
-                         refuses this page's origin (the browser's console may say more)"
+                        "could not open a WebSocket to {shown_url}: nothing listens there, it is not a gateway, or it \
+                         refuses this page's origin; see the browser's console"
                     ),
                 ))),
             }
@@ -138,72 +140,74 @@ impl WebSocket {
     fn new(socket: web_sys::WebSocket) -> Self {
         socket.set_binary_type(BinaryType::Arraybuffer);
         let shared = Rc::<Shared>::default();
-        let (opened, received, closed) = (Rc::clone(&shared), Rc::clone(&shared), Rc::clone(&shared));
-        let failed = Rc::clone(&shared);
-        let open = Closure::<dyn FnMut()>::new(move || opened.update(|state| state.open = true));
-        // Node 20 tells of a failed attempt by this event alone. Later, a close says more.
+        let on_open = Rc::clone(&shared);
+        let open = Closure::<dyn FnMut()>::new(move || on_open.update(|state| state.open = true));
+        let on_error = Rc::clone(&shared);
+        // A failed attempt raises only this event in Node 20. After the open, the close event says more.
         let error = Closure::<dyn FnMut()>::new(move || {
-            failed.update(|state| {
+            on_error.update(|state| {
                 if !state.open {
                     state.end.get_or_insert(End::Closed);
                 }
             });
         });
+        let on_message = Rc::clone(&shared);
         let message = Closure::<dyn FnMut(MessageEvent)>::new(move |event: MessageEvent| {
-            received.update(|state| state.receive(event.data()));
+            on_message.update(|state| state.receive(event.data()));
         });
+        let on_close = Rc::clone(&shared);
         let close = Closure::<dyn FnMut(CloseEvent)>::new(move |event: CloseEvent| {
-            closed.update(|state| {
-                state.end.get_or_insert_with(|| explain(&event));
+            on_close.update(|state| {
+                state.end.get_or_insert_with(|| End::from_event(&event));
             });
         });
         socket.set_onopen(Some(open.as_ref().unchecked_ref()));
         socket.set_onerror(Some(error.as_ref().unchecked_ref()));
         socket.set_onmessage(Some(message.as_ref().unchecked_ref()));
         socket.set_onclose(Some(close.as_ref().unchecked_ref()));
-        let writer = Rc::clone(&shared);
-        let look_again = Closure::new(move || writer.update(|state| state.pause = None));
+        let on_timer = Rc::clone(&shared);
+        let recheck = Closure::new(move || on_timer.update(|state| state.recheck_timer = None));
         let handlers = Handlers { _open: open, _error: error, _message: message, _close: close };
-        Self { socket, shared, out: Vec::new(), read: 0, look_again, _handlers: handlers }
+        Self { socket, shared, write_buffer: Vec::new(), read_offset: 0, recheck, _handlers: handlers }
     }
 
-    /// The browser's own, to watch it: what it has not sent yet, say.
+    /// Returns the browser's WebSocket, for example to read its unsent bytes.
     pub fn browser(&self) -> &web_sys::WebSocket {
         &self.socket
     }
 
-    /// Whether another message may be given to the browser now.
+    /// Ready when the browser accepts another message.
     fn poll_sendable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.shared.0.borrow_mut();
         if let Some(end) = &state.end {
             return Poll::Ready(Err(end.as_error(io::ErrorKind::BrokenPipe)));
         }
-        if self.socket.buffered_amount() < SENDING {
+        if self.socket.buffered_amount() < UNSENT_MAX {
             return Poll::Ready(Ok(()));
         }
         state.waker = Some(context.waker().clone());
-        let look_again = || set_timeout(self.look_again.as_ref().unchecked_ref(), PAUSE);
-        state.pause.get_or_insert_with(look_again);
+        let start_timer = || set_timeout(self.recheck.as_ref().unchecked_ref(), RECHECK_DELAY);
+        state.recheck_timer.get_or_insert_with(start_timer);
         Poll::Pending
     }
 
     fn send(&self, bytes: &[u8]) -> io::Result<()> {
-        // A copy, because Node counts what it has sent by the size of what it was given, and a view of our memory has
-        // none any more once the memory has grown: then it would seem to hold those bytes for ever.
+        // Send a copy: Node subtracts the size of the sent view from its unsent bytes, and a view of WebAssembly memory
+        // has size zero after that memory has grown. The bytes would then count as unsent for ever.
         self.socket
             .send_with_array_buffer(&Uint8Array::from(bytes).buffer())
             .map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the WebSocket is closed"))
     }
 
-    /// Hands the gathered bytes to the browser as one message.
+    /// Sends the write buffer as one message.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.out.is_empty() {
+        if self.write_buffer.is_empty() {
             return Poll::Ready(Ok(()));
         }
         match self.poll_sendable(context) {
             Poll::Ready(Ok(())) => {
-                let sent = self.send(&self.out);
-                self.out.clear();
+                let sent = self.send(&self.write_buffer);
+                self.write_buffer.clear();
                 Poll::Ready(sent)
             }
             other => other,
@@ -211,8 +215,8 @@ impl WebSocket {
     }
 }
 
-/// The URL, to be shown.
-fn without_password(url: &str) -> String {
+/// Returns the URL without user name and password, for error texts.
+fn without_credentials(url: &str) -> String {
     let Some((before, after)) = url.rsplit_once('@') else { return url.to_owned() };
     let scheme = before.find('/').and_then(|end| before.get(..end + 2)).unwrap_or_default();
     format!("{scheme}…@{after}")
@@ -224,13 +228,16 @@ impl State {
             return;
         }
         let Ok(message) = data.dyn_into::<ArrayBuffer>() else {
-            self.fail("the peer sent text through the WebSocket, and AMQP is binary".to_owned());
+            self.fail(
+                "received a text message through the WebSocket, and AMQP is binary: is this an AMQP gateway?"
+                    .to_owned(),
+            );
             return;
         };
         self.unread += message.byte_length() as usize;
-        if self.unread > UNREAD {
-            let limit = UNREAD >> 20;
-            self.fail(format!("more than {limit} MiB came that nobody takes: give the consumer a prefetch and acks"));
+        if self.unread > UNREAD_MAX {
+            let limit = UNREAD_MAX >> 20;
+            self.fail(format!("more than {limit} MiB received and not read: consume with acks and a smaller prefetch"));
         } else if message.byte_length() > 0 {
             self.messages.push_back(message);
         }
@@ -243,22 +250,22 @@ impl State {
 }
 
 impl End {
+    /// Interprets a close event by its code (RFC 6455 section 7.4.1).
+    fn from_event(event: &CloseEvent) -> Self {
+        let reason = event.reason();
+        match (event.code(), &*reason) {
+            (1000 | 1001 | 1005, "") => Self::Closed,
+            (1006, _) => Self::Failed("the WebSocket was lost: the network or the gateway is down".to_owned()),
+            (code, "") => Self::Failed(format!("the peer closed the WebSocket with code {code}")),
+            (code, reason) => Self::Failed(format!("the peer closed the WebSocket: {reason} (code {code})")),
+        }
+    }
+
     fn as_error(&self, kind: io::ErrorKind) -> io::Error {
         match self {
             Self::Closed => io::Error::new(kind, "the peer closed the WebSocket"),
             Self::Failed(reason) => io::Error::new(kind, reason.clone()),
         }
-    }
-}
-
-/// What a close says, by its code (RFC 6455 section 7.4.1).
-fn explain(event: &CloseEvent) -> End {
-    let reason = event.reason();
-    match (event.code(), &*reason) {
-        (1000 | 1001 | 1005, "") => End::Closed,
-        (1006, _) => End::Failed("the WebSocket broke: the network or the gateway is gone".to_owned()),
-        (code, "") => End::Failed(format!("the peer closed the WebSocket with code {code}")),
-        (code, reason) => End::Failed(format!("the peer closed the WebSocket: {reason} (code {code})")),
     }
 }
 
@@ -276,13 +283,13 @@ impl AsyncRead for WebSocket {
                 }
             };
         };
-        let left = message.byte_length() - this.read;
+        let left = message.byte_length() - this.read_offset;
         let length = left.min(u32::try_from(buf.len()).unwrap_or(u32::MAX));
-        let part = Uint8Array::new_with_byte_offset_and_length(message, this.read, length);
+        let part = Uint8Array::new_with_byte_offset_and_length(message, this.read_offset, length);
         part.copy_to(&mut buf[..length as usize]);
-        this.read += length;
+        this.read_offset += length;
         if length == left {
-            this.read = 0;
+            this.read_offset = 0;
             state.messages.pop_front();
         }
         state.unread -= length as usize;
@@ -292,20 +299,21 @@ impl AsyncRead for WebSocket {
 
 impl AsyncWrite for WebSocket {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let full = self.out.len() >= MESSAGE || (buf.len() >= LARGE && !self.out.is_empty());
+        let unbuffered = buf.len() >= UNBUFFERED_MIN;
+        let full = self.write_buffer.len() >= MESSAGE_MAX || (unbuffered && !self.write_buffer.is_empty());
         if full && !self.poll_send(context)?.is_ready() {
             return Poll::Pending;
         }
-        if buf.len() >= LARGE {
+        if unbuffered {
             if !self.poll_sendable(context)?.is_ready() {
                 return Poll::Pending;
             }
-            let length = buf.len().min(MESSAGE);
+            let length = buf.len().min(MESSAGE_MAX);
             self.send(&buf[..length])?;
             return Poll::Ready(Ok(length));
         }
-        let length = buf.len().min(MESSAGE - self.out.len());
-        self.out.extend_from_slice(&buf[..length]);
+        let length = buf.len().min(MESSAGE_MAX - self.write_buffer.len());
+        self.write_buffer.extend_from_slice(&buf[..length]);
         Poll::Ready(Ok(length))
     }
 
@@ -313,9 +321,9 @@ impl AsyncWrite for WebSocket {
         self.poll_send(context)
     }
 
-    /// Sends the rest, closes, and waits for the peer to have closed too.
+    /// Sends the write buffer, closes, and waits for the peer's close.
     fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // What can't be sent any more was not waited for.
+        // A failed send does not matter: closing does not wait for the peer to receive it.
         let sent = self.poll_send(context);
         let mut state = self.shared.0.borrow_mut();
         if state.end.is_some() {
@@ -326,7 +334,7 @@ impl AsyncWrite for WebSocket {
         }
         state.waker = Some(context.waker().clone());
         state.messages.clear();
-        // Closing twice is closing once.
+        // `close` fails only for an invalid code or reason, and none is given.
         let _ = self.socket.close();
         Poll::Pending
     }
@@ -339,14 +347,14 @@ impl Drop for WebSocket {
         self.socket.set_onmessage(None);
         self.socket.set_onclose(None);
         let _ = self.socket.close();
-        if let Some(pause) = self.shared.0.borrow_mut().pause.take() {
-            clear_timeout(&pause);
+        if let Some(timer) = self.shared.0.borrow_mut().recheck_timer.take() {
+            clear_timeout(&timer);
         }
     }
 }
 
 impl fmt::Debug for WebSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WebSocket").field("gathered", &self.out.len()).finish_non_exhaustive()
+        f.debug_struct("WebSocket").field("write_buffer", &self.write_buffer.len()).finish_non_exhaustive()
     }
 }
