@@ -1,4 +1,4 @@
-// What every entry of the package exports.
+// The exports of every entry of the package.
 
 export { bytes, json, text } from "./codecs.js";
 export { AmqpError } from "./errors.js";

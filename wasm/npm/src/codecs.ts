@@ -1,4 +1,4 @@
-// Codecs: from values to bodies and back.
+// Codecs: they convert values to bodies and back.
 
 import type { Codec } from "../types/index.js";
 import { text as decodeText, utf8 } from "./encoding.js";
@@ -14,27 +14,40 @@ export const text: Codec<string> = {
   decode: (raw) => decodeText(raw, 0, raw.length),
 };
 
-/** JSON of one type, without a check at run time. */
 export function json<T>(): Codec<T> {
   return {
     encode(value) {
-      const encoded = JSON.stringify(value);
-      if (encoded === undefined) throw new AmqpError(`a ${typeof value} has no JSON`, { kind: "usage" });
-      return { body: utf8(encoded), contentType: "application/json" };
+      let encoded: string | undefined;
+      let reason = "";
+      try {
+        encoded = JSON.stringify(value);
+      } catch (thrown) {
+        reason = `: ${(thrown as Error).message}`;
+      }
+      if (encoded !== undefined) return { body: utf8(encoded), contentType: "application/json" };
+      throw new AmqpError(`${described(value)} can't be sent as JSON${reason}`, { kind: "usage" });
     },
-    decode(raw) {
+    decode(raw, message) {
       try {
         return JSON.parse(decodeText(raw, 0, raw.length)) as T;
       } catch (cause) {
-        throw new AmqpError("the body is no JSON", { kind: "protocol", scope: "message", cause });
+        const source = message.queue === undefined ? "" : ` from queue ${JSON.stringify(message.queue)}`;
+        const type = JSON.stringify(message.properties.contentType) ?? "none";
+        const what = `the body of a message${source} is not valid JSON (content type: ${type})`;
+        throw new AmqpError(what, { kind: "protocol", scope: "message", cause });
       }
     },
   };
 }
 
+function described(value: unknown): string {
+  if (value === undefined) return "undefined";
+  return typeof value === "object" ? "this object" : `a ${typeof value}`;
+}
+
 const anyJson = json<unknown>();
 
-/** Bytes as they are, text as text, all else as JSON; back by the content type. */
+/** Sends bytes as they are, text as text, and anything else as JSON; decodes by content type. */
 export const automatic: Codec<unknown> = {
   encode(value) {
     if (value instanceof Uint8Array) return bytes.encode(value);

@@ -1,5 +1,5 @@
-// AMQP's own encoding of field tables and properties (AMQP 0-9-1 section 4.2.5, RabbitMQ's errata on field types). They
-// cross the border to WebAssembly as they are on the wire, so that a property that nobody asks for is never decoded.
+// The AMQP encoding of field tables and properties (AMQP 0-9-1 section 4.2.5, RabbitMQ's errata on field types). Both
+// pass to and from WebAssembly in this encoding, so that properties the program never reads are never decoded.
 
 import type { FieldTable, FieldValue, Properties } from "../types/index.js";
 import { AmqpError } from "./errors.js";
@@ -11,7 +11,7 @@ export function utf8(text: string): Uint8Array {
   return encoder.encode(text);
 }
 
-/** Text of bytes; short ASCII without the decoder, whose call costs more. */
+/** Decodes UTF-8. Short ASCII is decoded here, because a call of `TextDecoder` costs more. */
 export function text(bytes: Uint8Array, start: number, end: number): string {
   if (end - start < 24) {
     let result = "";
@@ -29,13 +29,14 @@ function misuse(message: string): AmqpError {
   return new AmqpError(message, { kind: "usage", scope: "caller" });
 }
 
-/** Writes into a buffer that grows. */
+/** A growing output buffer. */
 class Writer {
   bytes = new Uint8Array(512);
   view = new DataView(this.bytes.buffer);
   length = 0;
 
-  room(count: number): number {
+  /** Makes room for `count` bytes, and returns where they begin. May replace `bytes` and `view`. */
+  reserve(count: number): number {
     const at = this.length;
     const end = at + count;
     if (end > this.bytes.length) {
@@ -48,41 +49,39 @@ class Writer {
     return at;
   }
 
-  // The room comes first: it may bring another buffer.
-
   u8(value: number): void {
-    const at = this.room(1);
+    const at = this.reserve(1);
     this.bytes[at] = value;
   }
 
   u32(value: number): void {
-    const at = this.room(4);
+    const at = this.reserve(4);
     this.view.setUint32(at, value);
   }
 
   i32(value: number): void {
-    const at = this.room(4);
+    const at = this.reserve(4);
     this.view.setInt32(at, value);
   }
 
   i64(value: bigint): void {
-    const at = this.room(8);
+    const at = this.reserve(8);
     this.view.setBigInt64(at, value);
   }
 
   f64(value: number): void {
-    const at = this.room(8);
+    const at = this.reserve(8);
     this.view.setFloat64(at, value);
   }
 
   raw(bytes: Uint8Array): void {
-    const at = this.room(bytes.length);
+    const at = this.reserve(bytes.length);
     this.bytes.set(bytes, at);
   }
 
   shortString(value: string, what: string): void {
     const bytes = encoder.encode(value);
-    if (bytes.length > 255) throw misuse(`${what} has ${bytes.length} bytes, and AMQP takes 255 at most`);
+    if (bytes.length > 255) throw misuse(`${what} has ${bytes.length} bytes; AMQP allows at most 255`);
     this.u8(bytes.length);
     this.raw(bytes);
   }
@@ -92,9 +91,9 @@ class Writer {
     this.raw(bytes);
   }
 
-  /** Runs `write`, and puts the length of what it wrote in front. */
-  framed(write: () => void): void {
-    const at = this.room(4);
+  /** Writes the length of the output of `write`, then that output. */
+  lengthPrefixed(write: () => void): void {
+    const at = this.reserve(4);
     write();
     this.view.setUint32(at, this.length - at - 4);
   }
@@ -112,7 +111,7 @@ class Writer {
   }
 
   value(value: FieldValue, depth: number): void {
-    if (depth > 32) throw misuse("tables are nested too deep: 32 is the most");
+    if (depth > 32) throw misuse("tables are nested more than 32 levels deep");
     switch (typeof value) {
       case "boolean":
         this.tag("t");
@@ -121,7 +120,7 @@ class Writer {
         this.tag("S");
         return this.longString(encoder.encode(value));
       case "bigint":
-        if (BigInt.asIntN(64, value) !== value) throw misuse(`${value} has more than 64 bits`);
+        if (BigInt.asIntN(64, value) !== value) throw misuse(`${value} does not fit in 64 bits`);
         this.tag("l");
         return this.i64(value);
       case "number":
@@ -138,13 +137,13 @@ class Writer {
     }
     if (Array.isArray(value)) {
       this.tag("A");
-      return this.framed(() => value.forEach((item) => this.value(item, depth + 1)));
+      return this.lengthPrefixed(() => value.forEach((item) => this.value(item, depth + 1)));
     }
     if (typeof value === "object") {
       this.tag("F");
-      return this.framed(() => this.table(value as FieldTable, depth + 1));
+      return this.lengthPrefixed(() => this.table(value as FieldTable, depth + 1));
     }
-    throw misuse(`a ${typeof value} can't be the value of a header or argument`);
+    throw misuse(`a ${typeof value} can't be sent as a header or argument`);
   }
 
   number(value: number): void {
@@ -171,7 +170,7 @@ class Writer {
 
 const writer = new Writer();
 
-function writing(write: () => void): Uint8Array {
+function written(write: () => void): Uint8Array {
   writer.length = 0;
   write();
   return writer.take();
@@ -179,39 +178,39 @@ function writing(write: () => void): Uint8Array {
 
 function seconds(date: Date): bigint {
   const time = date.getTime();
-  if (Number.isNaN(time)) throw misuse("a date that is none");
+  if (Number.isNaN(time)) throw misuse("an invalid Date can't be sent");
   return BigInt(Math.floor(time / 1000));
 }
 
 const NOTHING = new Uint8Array(0);
 
-/** The entries of a table, without the length in front. */
+/** Encodes the entries of a table, without the length prefix. */
 export function encodeTable(table: FieldTable | undefined): Uint8Array {
-  return table === undefined ? NOTHING : writing(() => writer.table(table, 1));
+  return table === undefined ? NOTHING : written(() => writer.table(table, 1));
 }
 
-/** The property of each flag, from the highest bit on. */
+/** The properties in the order of their flags, from the highest bit on. */
 const PROPERTIES = [
   "contentType", "contentEncoding", "headers", "deliveryMode", "priority", "correlationId", "replyTo", "expiration",
   "messageId", "timestamp", "type", "userId", "appId", "clusterId",
 ] as const;
 
-/** Exchange, routing key and properties, as they cross the border. */
+/** Exchange, routing key and properties of a publish, concatenated in `bytes`. */
 export interface Address {
   bytes: Uint8Array;
-  exchange: number;
-  key: number;
+  exchangeLength: number;
+  keyLength: number;
   flags: number;
 }
 
 const MANDATORY = 1 << 16;
 
-/** Encodes where a message goes, and with what. */
+/** Encodes the exchange, routing key and properties of a publish. */
 export function encodeAddress(exchange: string, key: string, p: Properties & { mandatory?: boolean }): Address {
   let flags = p.mandatory ? MANDATORY : 0;
   let exchangeLength = 0;
   let keyLength = 0;
-  const bytes = writing(() => {
+  const bytes = written(() => {
     writer.raw(encoder.encode(exchange));
     exchangeLength = writer.length;
     writer.raw(encoder.encode(key));
@@ -224,16 +223,18 @@ export function encodeAddress(exchange: string, key: string, p: Properties & { m
       property(name, value as never);
     }
   });
-  return { bytes, exchange: exchangeLength, key: keyLength, flags };
+  return { bytes, exchangeLength, keyLength, flags };
 }
 
 function property(name: (typeof PROPERTIES)[number], value: string & number & FieldTable & Date): void {
   switch (name) {
     case "headers":
-      return writer.framed(() => writer.table(value, 1));
+      return writer.lengthPrefixed(() => writer.table(value, 1));
     case "deliveryMode":
     case "priority":
-      if (!Number.isInteger(value) || value < 0 || value > 255) throw misuse(`${name} is 0 to 255, not ${value}`);
+      if (!Number.isInteger(value) || value < 0 || value > 255) {
+        throw misuse(`${name} must be 0 to 255, but is ${value}`);
+      }
       return writer.u8(value);
     case "timestamp":
       return writer.i64(seconds(value));
@@ -249,12 +250,12 @@ class Reader {
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
-  /** Where the next `count` bytes begin. */
+  /** Skips the next `count` bytes, and returns where they begin. */
   skip(count: number): number {
     const at = this.at;
     this.at = at + count;
     if (this.at > this.end) {
-      throw new AmqpError("the publisher wrote properties that can't be read", { kind: "protocol", scope: "message" });
+      throw new AmqpError("the message has malformed properties", { kind: "protocol", scope: "message" });
     }
     return at;
   }
@@ -269,7 +270,7 @@ class Reader {
     return text(this.bytes, at, at + length);
   }
 
-  /** A part of its own that is as long as the number in front says. */
+  /** Returns a reader of the next length-prefixed part. */
   part(): Reader {
     const length = this.view.getUint32(this.skip(4));
     const at = this.skip(length);
@@ -290,7 +291,7 @@ class Reader {
     while (this.at < this.end) {
       const key = this.shortString();
       const value = this.value(depth);
-      // A header named `__proto__` is a header like any other.
+      // Assigning to `__proto__` would set the prototype instead.
       if (key === "__proto__") {
         Object.defineProperty(table, key, { value, enumerable: true, configurable: true, writable: true });
       } else {
@@ -345,7 +346,7 @@ class Reader {
     }
     if (depth > 32 || (type !== "A" && type !== "F")) {
       throw new AmqpError(
-        `a header of type ${JSON.stringify(type)} can't be read`, { kind: "protocol", scope: "message" },
+        `unknown field type ${JSON.stringify(type)} in the headers`, { kind: "protocol", scope: "message" },
       );
     }
     const part = this.part();
@@ -360,7 +361,7 @@ export function decodeTable(bytes: Uint8Array): FieldTable {
   return new Reader(bytes, 0, bytes.length).table(1);
 }
 
-/** The properties in `bytes` from `at` to `end`, as `flags` say. */
+/** Decodes the properties that `flags` announces from `bytes`, between `at` and `end`. */
 export function decodeProperties(bytes: Uint8Array, at: number, end: number, flags: number): Properties {
   const result: Record<string, unknown> = {};
   if ((flags & 0xffff) === 0) return result;

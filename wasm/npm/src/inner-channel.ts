@@ -1,47 +1,49 @@
-// A channel on its way into WebAssembly: publishes that wait for their outcome, and deliveries to be settled.
+// A channel of WebAssembly, with its pending publishes and its unsettled deliveries.
 
 import type { RawChannel } from "../pkg/hopmq.js";
 import type { Address } from "./encoding.js";
-import { AmqpError, understand } from "./errors.js";
+import { AmqpError, toError } from "./errors.js";
 import { MULTIPLE, type Settler } from "./message.js";
 
-interface Waiting {
+interface PendingPublish {
   resolve: () => void;
   reject: (error: Error) => void;
 }
 
-export class Link implements Settler {
+export class InnerChannel implements Settler {
   readonly raw: RawChannel;
-  /** Whether it is open, as far as this side has heard. */
+  /** False once this side has closed the channel or has learned that the broker did. */
   open = true;
-  readonly #waiting: Map<number, Waiting>;
-  /** Publishes that wait for room: the next ones get behind them. */
+  readonly #pending: Map<number, PendingPublish>;
+  /** Publishes that wait for room in the send buffer; later publishes must wait behind them. */
   #queued = 0;
-  /** Deliveries that were handed out and not settled, unless several were settled at once. */
+  /** Deliveries that the program has and has not settled; NaN after a `multiple` settle. */
   #unsettled = 0;
   #released = false;
 
-  constructor(raw: RawChannel, waiting: Map<number, Waiting>) {
+  constructor(raw: RawChannel, pending: Map<number, PendingPublish>) {
     this.raw = raw;
-    this.#waiting = waiting;
+    this.#pending = pending;
   }
 
-  /** Publishes, and resolves when the broker has the message, or without `confirmed` when it is on its way. */
+  /** Publishes. Resolves on the broker's confirm, or without `confirmed` once the message is in the send buffer. */
   publish(address: Address, body: Uint8Array, confirmed: boolean): Promise<void> {
     return new Promise((resolve, reject) => {
-      const { bytes, exchange, key, flags } = address;
+      const { bytes, exchangeLength, keyLength, flags } = address;
       try {
         let number = -1;
-        if (this.#queued === 0) number = this.raw.publish(bytes, exchange, key, flags, body, confirmed);
+        if (this.#queued === 0) {
+          number = this.raw.publish(bytes, exchangeLength, keyLength, flags, body, confirmed);
+        }
         if (number > 0) {
-          this.#waiting.set(number, { resolve, reject });
+          this.#pending.set(number, { resolve, reject });
         } else if (number === 0) {
           resolve();
         } else {
           this.#publishLater(address, body, confirmed, resolve, reject);
         }
       } catch (thrown) {
-        reject(understand(thrown));
+        reject(toError(thrown));
       }
     });
   }
@@ -49,10 +51,10 @@ export class Link implements Settler {
   #publishLater(
     address: Address, body: Uint8Array, confirmed: boolean, resolve: () => void, reject: (error: Error) => void,
   ): void {
-    const { bytes, exchange, key, flags } = address;
-    const number = this.raw.publishLater(bytes, exchange, key, flags, body, confirmed);
+    const { bytes, exchangeLength, keyLength, flags } = address;
+    const number = this.raw.publishLater(bytes, exchangeLength, keyLength, flags, body, confirmed);
     this.#queued++;
-    this.#waiting.set(number, {
+    this.#pending.set(number, {
       resolve: () => {
         this.#queued--;
         resolve();
@@ -64,18 +66,19 @@ export class Link implements Settler {
     });
   }
 
-  /** Publishes without a confirm, if there is room. */
+  /** Publishes without a confirm, if the send buffer has room. */
   tryPublish(address: Address, body: Uint8Array): boolean {
     if (this.#queued > 0) return false;
+    const { bytes, exchangeLength, keyLength, flags } = address;
     try {
-      return this.raw.publish(address.bytes, address.exchange, address.key, address.flags, body, false) >= 0;
+      return this.raw.publish(bytes, exchangeLength, keyLength, flags, body, false) >= 0;
     } catch (thrown) {
-      throw understand(thrown);
+      throw toError(thrown);
     }
   }
 
-  /** A delivery goes to the user. */
-  handOut(): void {
+  /** Counts a delivery that the program receives. */
+  countDelivery(): void {
     this.#unsettled++;
   }
 
@@ -84,49 +87,49 @@ export class Link implements Settler {
     try {
       this.raw.settle(tag, link, how);
     } catch (thrown) {
-      throw understand(thrown);
+      throw toError(thrown);
     }
     if (this.#released) this.release();
   }
 
-  /** Nobody will use it but to settle what was handed out: closes it when all of that is settled. */
+  /** Closes the channel once all deliveries that the program has are settled. Nothing else may use it any more. */
   release(): void {
     this.#released = true;
     if (this.#unsettled === 0 && this.open) {
       this.open = false;
-      // Were it refused, it would be closed too.
+      // A refused close leaves the channel closed too.
       this.raw.close().catch(() => {});
     }
   }
 }
 
-/** Makes links. WebAssembly tells each what became of its publishes. */
-export async function openLink(
+/** Opens a channel and settles its pending publishes with the outcomes that WebAssembly reports. */
+export async function openInnerChannel(
   open: (settled: (ranges: Uint32Array, failures: unknown[] | undefined) => void) => Promise<RawChannel>,
-): Promise<Link> {
-  const waiting = new Map<number, Waiting>();
+): Promise<InnerChannel> {
+  const pending = new Map<number, PendingPublish>();
   const settled = (ranges: Uint32Array, failures: unknown[] | undefined): void => {
     for (let i = 0; i < ranges.length; i += 2) {
       for (let number = ranges[i]!; number <= ranges[i + 1]!; number++) {
-        const publish = waiting.get(number);
-        waiting.delete(number);
+        const publish = pending.get(number);
+        pending.delete(number);
         publish?.resolve();
       }
     }
     for (let i = 0; failures !== undefined && i < failures.length; i += 2) {
       const number = failures[i] as number;
-      const publish = waiting.get(number);
-      waiting.delete(number);
-      publish?.reject(understand(failures[i + 1]));
+      const publish = pending.get(number);
+      pending.delete(number);
+      publish?.reject(toError(failures[i + 1]));
     }
   };
   try {
-    return new Link(await open(settled), waiting);
+    return new InnerChannel(await open(settled), pending);
   } catch (thrown) {
-    throw understand(thrown);
+    throw toError(thrown);
   }
 }
 
 export function aborted(signal: AbortSignal): AmqpError {
-  return new AmqpError("aborted by its signal", { kind: "aborted", scope: "caller", cause: signal.reason });
+  return new AmqpError("aborted by the signal", { kind: "aborted", scope: "caller", cause: signal.reason });
 }

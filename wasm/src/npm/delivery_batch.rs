@@ -1,7 +1,7 @@
-//! Deliveries on their way to JavaScript: many in one buffer.
+//! Batches of deliveries for JavaScript: one buffer with many records.
 //!
-//! A record is eight little-endian words of 32 bits, then names, properties and body, filled up to a multiple of four
-//! bytes: `wasm/npm/src/message.ts` reads it.
+//! A record is eight little-endian words of 32 bits, then exchange, routing key, properties and body, padded to a
+//! multiple of four bytes. `wasm/npm/src/message.ts` reads it.
 //!
 //! | word | |
 //! | --- | --- |
@@ -9,59 +9,62 @@
 //! | 1, 2 | delivery tag, low half first |
 //! | 3 | length of the body |
 //! | 4 | length of the properties |
-//! | 5 | flags of the properties; bit 16: redelivered; bit 17: the body is not here but the next of the large ones |
-//! | 6 | length of the exchange's name, length of the routing key, in 8 bits each |
-//! | 7 | the link that it came by |
+//! | 5 | property flags; bit 16: redelivered; bit 17: the body is the next one of the large bodies, outside the buffer |
+//! | 6 | length of the exchange name, length of the routing key, in 8 bits each |
+//! | 7 | number of the link that delivered it |
 
 use hopmq::Message;
 use js_sys::{Array, Uint8Array};
 use wasm_bindgen::JsValue;
 
-/// Bodies of this many bytes and more are handed over by themselves, so that they are copied once.
-const LARGE: usize = 4096;
-/// What one batch holds, in bytes, and a record more.
-const FULL: usize = 256 << 10;
-const HEAD: usize = 32;
+/// Bodies of at least this many bytes get an array of their own, so that they are copied only once.
+const LARGE_MIN: usize = 4096;
+/// A batch is full once its records and bodies reach this many bytes.
+const FULL_SIZE: usize = 256 << 10;
+const HEAD_SIZE: usize = 32;
 const REDELIVERED: u32 = 1 << 16;
-const APART: u32 = 1 << 17;
+const SEPARATE_BODY: u32 = 1 << 17;
 
 /// A batch that is being filled.
 #[derive(Default)]
-pub(super) struct Batch {
+pub(super) struct DeliveryBatch {
     bytes: Vec<u8>,
     large: Option<Array>,
-    held: usize,
+    /// Bytes of all records, and of the large bodies.
+    size: usize,
 }
 
-impl Batch {
+impl DeliveryBatch {
     pub(super) fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.held >= FULL
+        self.size >= FULL_SIZE
     }
 
     pub(super) fn push(&mut self, tag: u64, link: u32, redelivered: bool, message: &Message) {
-        let (exchange, key, body) = (message.exchange(), message.routing_key(), message.body());
+        let exchange = message.exchange();
+        let key = message.routing_key();
         let properties = message.properties();
-        let list = properties.as_bytes();
-        let apart = body.len() >= LARGE;
-        let inside = if apart { 0 } else { body.len() };
-        let length = (HEAD + exchange.len() + key.len() + list.len() + inside).next_multiple_of(4);
+        let property_list = properties.as_bytes();
+        let body = message.body();
+        let separate = body.len() >= LARGE_MIN;
+        let inline_size = if separate { 0 } else { body.len() };
+        let length = (HEAD_SIZE + exchange.len() + key.len() + property_list.len() + inline_size).next_multiple_of(4);
         let mut flags = u32::from(properties.flags());
         if redelivered {
             flags |= REDELIVERED;
         }
-        if apart {
-            flags |= APART;
+        if separate {
+            flags |= SEPARATE_BODY;
         }
         let words = [
             length as u32,
             tag as u32,
             (tag >> 32) as u32,
             body.len() as u32,
-            list.len() as u32,
+            property_list.len() as u32,
             flags,
             (exchange.len() | key.len() << 8) as u32,
             link,
@@ -73,21 +76,21 @@ impl Batch {
         }
         self.bytes.extend_from_slice(exchange.as_bytes());
         self.bytes.extend_from_slice(key.as_bytes());
-        self.bytes.extend_from_slice(list);
-        if apart {
+        self.bytes.extend_from_slice(property_list);
+        if separate {
             self.large.get_or_insert_with(Array::new).push(&Uint8Array::from(body));
         } else {
             self.bytes.extend_from_slice(body);
         }
         self.bytes.resize(end, 0);
-        self.held += length + body.len();
+        self.size += length + body.len();
     }
 
-    /// Hands it over, and begins anew: `[buffer, large bodies]`.
+    /// Returns the batch as `[buffer, large bodies]` and starts a new one.
     pub(super) fn take(&mut self) -> JsValue {
         let buffer = Uint8Array::from(&self.bytes[..]);
         self.bytes.clear();
-        self.held = 0;
+        self.size = 0;
         let large = self.large.take().map_or(JsValue::UNDEFINED, JsValue::from);
         Array::of2(&buffer, &large).into()
     }

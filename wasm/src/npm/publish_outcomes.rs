@@ -1,7 +1,7 @@
-//! What became of publishes, told by the batch.
+//! Outcomes of publishes, reported in batches.
 //!
-//! Each publish that is awaited has a number. What settles between two turns of the browser's event loop is told in one
-//! call: the numbers that went well as ranges, each failure with its reason.
+//! Each awaited publish has a number. All outcomes of one turn of the event loop are reported in one call: successes as
+//! ranges of numbers, each failure with its error.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -14,9 +14,9 @@ use wasm_bindgen_futures::spawn_local;
 
 use super::thrown;
 
-pub(super) struct Outcomes {
-    /// Called with first and last of each range, and with number and error in turn.
-    tell: Function,
+pub(super) struct PublishOutcomes {
+    /// Called with `[first, last, …]` for the successes and `[number, error, …]` for the failures.
+    report: Function,
     state: RefCell<State>,
 }
 
@@ -25,16 +25,16 @@ struct State {
     last: u32,
     ranges: Vec<u32>,
     failures: Option<Array>,
-    told: bool,
+    /// Whether a report is scheduled.
+    scheduled: bool,
 }
 
-impl Outcomes {
-    pub(super) fn new(tell: Function) -> Rc<Self> {
-        let state = State { told: true, ..State::default() };
-        Rc::new(Self { tell, state: RefCell::new(state) })
+impl PublishOutcomes {
+    pub(super) fn new(report: Function) -> Rc<Self> {
+        Rc::new(Self { report, state: RefCell::default() })
     }
 
-    /// Awaits one outcome. Returns its number.
+    /// Awaits an outcome and returns its number.
     pub(super) fn watch(self: &Rc<Self>, outcome: impl Future<Output = Result<()>> + 'static) -> u32 {
         let number = {
             let mut state = self.state.borrow_mut();
@@ -62,23 +62,23 @@ impl Outcomes {
                 failures.push(&thrown(&error));
             }
         }
-        if std::mem::take(&mut state.told) {
+        if !std::mem::replace(&mut state.scheduled, true) {
             drop(state);
-            // Behind all that settles now.
-            spawn_local(async move { self.tell() });
+            // A new task runs after the tasks that settle in this turn.
+            spawn_local(async move { self.send_report() });
         }
     }
 
-    fn tell(&self) {
+    fn send_report(&self) {
         let (ranges, failures) = {
             let mut state = self.state.borrow_mut();
-            state.told = true;
+            state.scheduled = false;
             let ranges = Uint32Array::from(&state.ranges[..]);
             state.ranges.clear();
             (ranges, state.failures.take())
         };
         let failures = failures.map_or(JsValue::UNDEFINED, JsValue::from);
-        // It throws nothing: it resolves promises.
-        let _ = self.tell.call2(&JsValue::UNDEFINED, &ranges, &failures);
+        // The function only settles promises and does not throw.
+        let _ = self.report.call2(&JsValue::UNDEFINED, &ranges, &failures);
     }
 }
