@@ -1,16 +1,16 @@
-// Gives what WebAssembly and its glue call each other by short names. bindgen's hold a hash each, which no compression
-// makes smaller.
+// Shortens the names of imports and exports between WebAssembly and its glue. bindgen's names contain a hash each,
+// which does not compress.
 
 const IMPORTS = 2;
 const EXPORTS = 7;
-/** Names of bindgen's own making: nothing else refers to them. */
-const OURS = /^(__wb|wasm_bindgen__|__externref)/;
+/** Names that bindgen generated; nothing outside the glue refers to them. */
+const GENERATED = /^(__wb|wasm_bindgen__|__externref)/;
 
-/** Returns the WebAssembly, and what turns the text of the glue into one that fits it. */
-export function shorten(wasm) {
+/** Returns the shortened WebAssembly, and a function that shortens the same names in the glue's source. */
+export function shortenNames(wasm) {
   const names = new Map();
   const short = (name) => {
-    if (!OURS.test(name)) return name;
+    if (!GENERATED.test(name)) return name;
     if (!names.has(name)) names.set(name, `$${names.size.toString(36)}`);
     return names.get(name);
   };
@@ -33,7 +33,7 @@ function imports(section, short) {
   const parts = [encoded(count)];
   for (let i = 0; i < count; i++) {
     const [module, name, kind] = [text(section), text(section), section.bytes[section.at++]];
-    if (kind !== 0) throw new Error(`an import of kind ${kind}, where bindgen imports functions alone`);
+    if (kind !== 0) throw new Error(`unexpected import of kind ${kind}: bindgen imports only functions`);
     parts.push(named(module), named(short(name)), Buffer.from([kind]), encoded(number(section)));
   }
   return Buffer.concat(parts);
@@ -49,7 +49,7 @@ function exports(section, short) {
   return Buffer.concat(parts);
 }
 
-/** An unsigned number of LEB128. */
+/** Reads an unsigned LEB128 number. */
 function number(reader) {
   let value = 0;
   for (let shift = 0; ; shift += 7) {

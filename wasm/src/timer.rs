@@ -132,8 +132,8 @@ struct Page {
     worker: RefCell<Option<Worker>>,
 }
 
-/// A worker that receives `[key, milliseconds]` and posts `key` after that time. A newer timer replaces an older one with
-/// the same key.
+/// A worker that receives `[key, milliseconds]` and posts `key` after that time. A newer timer replaces an older one
+/// with the same key.
 const WORKER: &str = "data:text/javascript,const t={};onmessage=({data:[k,m]})=>{clearTimeout(t[k]);\
                       t[k]=setTimeout(()=>{delete t[k];postMessage(k)},m)}";
 

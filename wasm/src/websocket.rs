@@ -1,8 +1,8 @@
 //! The browser's WebSocket as a byte stream.
 //!
-//! The bytes travel in binary messages. Message boundaries carry no meaning: a peer may split an AMQP frame over several
-//! messages or put several frames into one. Writes are buffered until a flush, up to 64 KiB per message. The first flush
-//! after the protocol header therefore sends the header alone, as some relays expect.
+//! The bytes travel in binary messages. Message boundaries carry no meaning: a peer may split an AMQP frame over
+//! several messages or put several frames into one. Writes are buffered until a flush, up to 64 KiB per message. The
+//! first flush after the protocol header therefore sends the header alone, as some relays expect.
 //!
 //! A received message stays in the browser's buffer until the driver reads it, and is copied once, into the receive
 //! buffer. A program can't stop a browser from receiving, so the connection ends when the unread messages exceed a

@@ -1,5 +1,5 @@
-// The package through Vite, webpack and esbuild, each bundle opened in Chromium; and `slim`, with the WebAssembly
-// apart.
+// The package bundled by Vite, webpack and esbuild, and `hopmq/slim` with separate WebAssembly. Chromium opens each
+// bundle.
 
 import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -9,8 +9,8 @@ import webpack from "webpack";
 import { launch, open, serve } from "./lib/chromium.mjs";
 import { Report } from "./lib/report.mjs";
 
-const USE = `
-globalThis.tried = (async () => {
+const PROGRAM = `
+globalThis.result = (async () => {
   const session = await connect(globalThis.gateway);
   const queue = await session.queue("", { exclusive: true });
   await queue.publish({ through: "a bundle" });
@@ -28,7 +28,8 @@ const BUNDLERS = {
   async vite(entry, out, folder) {
     const output = { entryFileNames: "main.js" };
     const build = { outDir: out, emptyOutDir: true, modulePreload: false, rollupOptions: { input: entry, output } };
-    const [customLogger, warnings] = [createLogger("warn"), []];
+    const customLogger = createLogger("warn");
+    const warnings = [];
     customLogger.warn = (warning) => warnings.push(warning);
     await vite({ root: folder, customLogger, configFile: false, build });
     if (warnings.length > 0) throw new Error(warnings.join("\n"));
@@ -57,7 +58,7 @@ export async function bundles(app, url) {
     mkdirSync(out, { recursive: true });
     const entry = join(app, `${name}.js`);
     const slim = 'import { connect, init } from "hopmq/slim";\ninit(new URL("/hopmq.wasm", location.href));';
-    writeFileSync(entry, (name === "slim" ? slim : 'import { connect } from "hopmq";') + USE);
+    writeFileSync(entry, (name === "slim" ? slim : 'import { connect } from "hopmq";') + PROGRAM);
     const start = performance.now();
     try {
       await bundle(entry, out, app);
@@ -67,17 +68,17 @@ export async function bundles(app, url) {
         globalThis.gateway = url;
         const script = Object.assign(document.createElement("script"), { type: "module", src: "/main.js" });
         await new Promise((resolve, reject) => {
-          Object.assign(script, { onload: resolve, onerror: () => reject(new Error("the bundle does not load")) });
+          Object.assign(script, { onload: resolve, onerror: () => reject(new Error("the bundle did not load")) });
           document.head.append(script);
         });
-        return globalThis.tried;
+        return globalThis.result;
       }, url);
-      if (got !== '{"through":"a bundle"}') throw new Error(`it gave ${got}`);
+      if (got !== '{"through":"a bundle"}') throw new Error(`expected the published message, got ${got}`);
       await page.close();
       server.close();
-      report.tell(name, undefined, performance.now() - start);
+      report.add(name, undefined, performance.now() - start);
     } catch (error) {
-      report.tell(name, String(error.stack ?? error), performance.now() - start);
+      report.add(name, String(error.stack ?? error), performance.now() - start);
     }
   }
   await browser.close();

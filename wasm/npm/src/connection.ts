@@ -46,7 +46,8 @@ export class Connection {
     ].map((number) => number ?? Number.NaN);
     const properties = encodeTable({ platform: "JavaScript", connection_name: options.name });
     const raw = await call<RawConnection>(async () => {
-      return open(url, options.protocols ?? [], options.vhost, properties, Float64Array.from(numbers), credentials);
+      const { protocols = [], vhost, signal } = options;
+      return open(url, protocols, vhost, properties, Float64Array.from(numbers), credentials, aborting(signal));
     });
     return new Connection(raw, listener);
   }
@@ -111,4 +112,9 @@ export class Connection {
   close(): Promise<void> {
     return call(() => this.#raw.close());
   }
+}
+
+/** Resolves when the signal is aborted. */
+function aborting(signal: AbortSignal | undefined): Promise<void> | undefined {
+  return signal && new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
 }

@@ -5,9 +5,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_lite::StreamExt;
-use hopmq::{Connection, Event, Recovery};
+use futures_lite::future::or;
+use hopmq::{Connection, Error, ErrorKind, Event, Recovery, Result};
 use js_sys::{Array, Function, Promise, Uint8Array};
 use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
 
 use super::channel::RawChannel;
 use super::credentials::JsCredentials;
@@ -58,7 +60,8 @@ pub struct RawConnection {
     socket: Rc<RefCell<Option<web_sys::WebSocket>>>,
 }
 
-/// Connects. `options` are [`NumericOptions`]; `credentials` is called at each connect: see [`JsCredentials`].
+/// Connects. `options` are [`NumericOptions`]; `credentials` is called at each connect: see [`JsCredentials`]. Once
+/// `aborted` resolves, the attempt ends and the promise rejects.
 #[wasm_bindgen]
 pub fn open(
     url: String,
@@ -67,6 +70,7 @@ pub fn open(
     properties: Vec<u8>,
     options: Vec<f64>,
     credentials: Function,
+    aborted: Option<Promise>,
 ) -> Result<Promise, JsValue> {
     let mut builder = builder(&NumericOptions(options), JsCredentials::new(credentials));
     for (key, value) in table(properties)?.iter() {
@@ -90,7 +94,16 @@ pub fn open(
         wasm_bindgen_futures::spawn_local(driver);
         Ok(RawConnection { connection, socket })
     };
-    Ok(promise(connecting, RawConnection::into))
+    Ok(promise(or(connecting, failed_when(aborted)), RawConnection::into))
+}
+
+/// Fails once `aborted` resolves.
+async fn failed_when<T>(aborted: Option<Promise>) -> Result<T> {
+    match aborted {
+        Some(aborted) => drop(JsFuture::from(aborted).await),
+        None => std::future::pending().await,
+    }
+    Err(Error::new(ErrorKind::Closed, "connecting was aborted"))
 }
 
 fn recovery(options: &NumericOptions) -> Recovery {

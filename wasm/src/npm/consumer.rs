@@ -75,8 +75,8 @@ impl RawConsumer {
         }
     }
 
-    /// Resolves with the next batch, or with `undefined` once the consumer was cancelled. Rejects with the reason if the
-    /// consumer ended otherwise.
+    /// Resolves with the next batch, or with `undefined` once the consumer was cancelled. Rejects with the reason if
+    /// the consumer ended otherwise.
     pub fn next(&self) -> Promise {
         let state = Rc::clone(&self.state);
         promise(std::future::poll_fn(move |context| state.borrow_mut().poll(context)), |batch| batch)

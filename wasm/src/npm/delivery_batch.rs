@@ -9,7 +9,7 @@
 //! | 1, 2 | delivery tag, low half first |
 //! | 3 | length of the body |
 //! | 4 | length of the properties |
-//! | 5 | property flags; bit 16: redelivered; bit 17: the body is the next one of the large bodies, outside the buffer |
+//! | 5 | property flags; bit 16: redelivered; bit 17: the body is the next of the large bodies, not here |
 //! | 6 | length of the exchange name, length of the routing key, in 8 bits each |
 //! | 7 | number of the link that delivered it |
 

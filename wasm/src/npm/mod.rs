@@ -1,8 +1,8 @@
 //! The core's handles, exported to the TypeScript in `wasm/npm`.
 //!
 //! This layer makes no decisions: methods repeat none of the core's checks and hold no state but handles. Calls between
-//! WebAssembly and JavaScript are few and large: deliveries leave in batches, in one buffer ([`delivery_batch`]), and so
-//! do the outcomes of publishes ([`publish_outcomes`]). Tables and properties keep their AMQP encoding.
+//! WebAssembly and JavaScript are few and large: deliveries leave in batches, in one buffer ([`delivery_batch`]), and
+//! so do the outcomes of publishes ([`publish_outcomes`]). Tables and properties keep their AMQP encoding.
 //!
 //! Errors are `[kind, code, message]`, which TypeScript turns into `AmqpError`.
 // The items that wasm-bindgen generates have no docs.

@@ -1,14 +1,14 @@
-// A broker that does almost nothing, so that the client is what is measured: it opens whatever is asked for, floods
-// whoever consumes, and confirms whatever is published. Prints its port.
+// A minimal broker, so that the benchmark measures the client: it accepts every request, floods each consumer, and
+// confirms each publish. Prints its port.
 //
-// A queue's name says what it holds: `SIZE:COUNT`, and `SIZE:COUNT:headers` for messages with headers.
+// The name of a queue is its content: `SIZE:COUNT`, or `SIZE:COUNT:headers` for messages with headers.
 
 import { createServer } from "node:http";
 import { WebSocketServer } from "ws";
 
-const MESSAGE = 64 << 10;
-/** How many messages wait to be written at most. */
-const WAITING = 32;
+const MESSAGE_MAX = 64 << 10;
+/** Largest number of WebSocket messages that wait to be written. */
+const PENDING_MAX = 32;
 
 const u8 = (value) => Buffer.from([value]);
 const u16 = (value) => Buffer.from([value >> 8, value & 255]);
@@ -21,14 +21,14 @@ const frame = (type, channel, ...parts) => {
 };
 const method = (channel, klass, id, ...parts) => frame(1, channel, u16(klass), u16(id), ...parts);
 
-/** Content type, headers, delivery mode and message-id are there. */
+/** Content type, headers, delivery mode and message id. */
 const FLAGS = 0x8000 | 0x2000 | 0x1000 | 0x0080;
 const HEADERS = Buffer.concat([
   short("content-type"), Buffer.from("S"), long("text/plain"), short("attempt"), Buffer.from("I"), u32(3),
   short("trace"), Buffer.from("S"), long("00-4bf92f3577b34da6a3ce929d0e0e4736"), short("ok"), Buffer.from("t\x01"),
 ]);
 
-/** One delivery, and where in it the tag stands. */
+/** Returns one delivery, and the offset of its tag. */
 function delivery(channel, tag, size, headers) {
   const head = [u16(60), u16(60), short(tag)];
   const at = 7 + Buffer.concat(head).length;
@@ -40,13 +40,14 @@ function delivery(channel, tag, size, headers) {
   return { bytes: Buffer.concat([deliver, header, frame(3, channel, Buffer.alloc(size, 120))]), at };
 }
 
-/** Sends `count` deliveries, whole frames, as many as fit in a message. */
+/** Sends `count` deliveries in whole frames, as many as fit into each WebSocket message. */
 async function flood(socket, channel, tag, queue) {
   const [size, count, headers] = queue.split(":");
   const { bytes, at } = delivery(channel, tag, Number(size), headers === "headers");
-  const each = Math.max(1, Math.floor(MESSAGE / bytes.length));
+  const each = Math.max(1, Math.floor(MESSAGE_MAX / bytes.length));
   let sent = 0;
-  let [waiting, written] = [0, () => {}];
+  let pending = 0;
+  let written = () => {};
   while (sent < Number(count) && socket.readyState === 1) {
     const now = Math.min(each, Number(count) - sent);
     const batch = Buffer.alloc(now * bytes.length);
@@ -54,13 +55,13 @@ async function flood(socket, channel, tag, queue) {
       bytes.copy(batch, i * bytes.length);
       batch.writeBigUInt64BE(BigInt(++sent), i * bytes.length + at);
     }
-    waiting++;
+    pending++;
     socket.send(batch, () => {
-      waiting--;
+      pending--;
       written();
     });
-    // At a bound, so that it is the socket that is waited for, and no memory is needed.
-    while (waiting >= WAITING) await new Promise((resolve) => (written = resolve));
+    // Bounded, so that the flood waits for the socket instead of filling memory.
+    while (pending >= PENDING_MAX) await new Promise((resolve) => (written = resolve));
   }
 }
 
@@ -98,7 +99,7 @@ class Session {
   }
 
   #method(channel, bytes, confirmed) {
-    const answer = (klass, id, ...parts) => this.#socket.send(method(channel, klass, id, ...parts));
+    const reply = (klass, id, ...parts) => this.#socket.send(method(channel, klass, id, ...parts));
     switch (bytes.readUInt32BE(0)) {
       case (60 << 16) + 40: {
         const tag = (this.#published.get(channel) ?? 0) + 1;
@@ -107,30 +108,30 @@ class Session {
         break;
       }
       case (10 << 16) + 11:
-        return answer(10, 30, u16(2047), u32(131072), u16(0));
+        return reply(10, 30, u16(2047), u32(131072), u16(0));
       case (10 << 16) + 40:
-        return answer(10, 41, short(""));
+        return reply(10, 41, short(""));
       case (10 << 16) + 50:
-        return answer(10, 51);
+        return reply(10, 51);
       case (20 << 16) + 10:
-        return answer(20, 11, long(""));
+        return reply(20, 11, long(""));
       case (20 << 16) + 40:
-        return answer(20, 41);
+        return reply(20, 41);
       case (85 << 16) + 10:
-        return answer(85, 11);
+        return reply(85, 11);
       case (60 << 16) + 10:
-        return answer(60, 11);
+        return reply(60, 11);
       case (60 << 16) + 20: {
         const queue = bytes.toString("utf8", 7, 7 + bytes[6]);
         const at = 7 + bytes[6];
         const tag = bytes.toString("utf8", at + 1, at + 1 + bytes[at]) || "consumer";
-        answer(60, 21, short(tag));
+        reply(60, 21, short(tag));
         void flood(this.#socket, channel, tag, queue);
         break;
       }
       case (50 << 16) + 10: {
         const queue = bytes.subarray(6, 7 + bytes[6]);
-        return answer(50, 11, queue, u32(0), u32(0));
+        return reply(50, 11, queue, u32(0), u32(0));
       }
     }
   }

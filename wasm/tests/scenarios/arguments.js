@@ -1,8 +1,8 @@
-// The arguments of queues: each does what its name says.
+// Queue arguments: the effect of each.
 
 import { body, eq, next, ok, refused } from "./harness.js";
 
-async function graveyard(t, channel) {
+async function deadLetterQueue(t, channel) {
   const queue = await t.queueWith(channel, []);
   const exchange = t.name("dead");
   await channel.declareExchange(exchange, "fanout");
@@ -19,7 +19,7 @@ async function declare(t, channel, args, o = { exclusive: true }) {
 export const scenarios = {
   async messages_die_after_the_queues_time_to_live(t) {
     const channel = await t.channel();
-    const [dead, exchange] = await graveyard(t, channel);
+    const [dead, exchange] = await deadLetterQueue(t, channel);
     const queue = await declare(t, channel, { "x-message-ttl": 1, "x-dead-letter-exchange": exchange });
     const consumer = await channel.consume(dead);
     await channel.publish("", queue, "late");
@@ -31,7 +31,7 @@ export const scenarios = {
 
   async a_message_dies_after_its_own_time_to_live(t) {
     const channel = await t.channel();
-    const [dead, exchange] = await graveyard(t, channel);
+    const [dead, exchange] = await deadLetterQueue(t, channel);
     const queue = await declare(t, channel, { "x-dead-letter-exchange": exchange });
     const consumer = await channel.consume(dead);
     await channel.publish("", queue, "late", { expiration: "1" });
@@ -48,7 +48,7 @@ export const scenarios = {
     const exchange = t.name("exchange");
     await channel.declareExchange(exchange, "fanout", { autoDelete: true });
     const queue = t.name("queue");
-    // Both at once: a slow machine could let it expire in between.
+    // Concurrently, so that the queue can't expire before the binding on a slow machine.
     const declared = channel.declareQueue(queue, { arguments: { "x-expires": 2000 } });
     await Promise.all([declared, channel.bindQueue(queue, exchange)]);
     for (;;) {
@@ -63,7 +63,7 @@ export const scenarios = {
 
   async a_full_queue_drops_its_oldest_message(t) {
     const channel = await t.channel();
-    const [dead, exchange] = await graveyard(t, channel);
+    const [dead, exchange] = await deadLetterQueue(t, channel);
     const args = { "x-max-length": 2, "x-overflow": "drop-head", "x-dead-letter-exchange": exchange };
     const queue = await declare(t, channel, args);
     const consumer = await channel.consume(dead);
@@ -85,7 +85,7 @@ export const scenarios = {
 
   async a_full_queue_may_dead_letter_what_it_rejects(t) {
     const channel = await t.channel();
-    const [dead, exchange] = await graveyard(t, channel);
+    const [dead, exchange] = await deadLetterQueue(t, channel);
     const args = { "x-max-length": 1, "x-overflow": "reject-publish-dlx", "x-dead-letter-exchange": exchange };
     const queue = await declare(t, channel, args);
     const consumer = await channel.consume(dead);
@@ -136,7 +136,7 @@ export const scenarios = {
 
   async a_quorum_queue_gives_a_message_up_after_its_delivery_limit(t) {
     const channel = await t.channel();
-    const [dead, exchange] = await graveyard(t, channel);
+    const [dead, exchange] = await deadLetterQueue(t, channel);
     const args = { "x-queue-type": "quorum", "x-delivery-limit": 2, "x-dead-letter-exchange": exchange };
     const queue = await declare(t, channel, args, { durable: true });
     const consumer = await channel.consume(queue);

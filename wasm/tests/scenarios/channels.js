@@ -1,4 +1,4 @@
-// Channels: opening, closing, and what becomes of what was on them.
+// Channels: opening and closing, and the fate of their requests and deliveries.
 
 import { body, eq, next, ok, refused } from "./harness.js";
 
@@ -79,7 +79,7 @@ export const scenarios = {
 
   async a_call_that_is_not_answered_in_time_fails_and_the_channel_goes_on(t) {
     const channel = await t.channel({ requestTimeout: 0 }).catch((error) => error);
-    // Opening the channel is a call as well, and the connection goes on.
+    // Opening the channel is a request too, and the connection stays open.
     eq(channel.kind, "timeout");
   },
 

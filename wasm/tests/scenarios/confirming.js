@@ -1,4 +1,4 @@
-// Confirms: what the broker has taken care of, and what it has not.
+// Publisher confirms: successes and failures.
 
 import { body, eq, next, refused } from "./harness.js";
 

@@ -1,4 +1,4 @@
-// Connections: opening, closing, and what they agree on with the broker.
+// Connections: opening, closing, and negotiation with the broker.
 
 import { body, eq, next, ok, refused } from "./harness.js";
 

@@ -1,4 +1,4 @@
-// Consumers: who gets which messages, and how they end.
+// Consumers: dispatch, prefetch, and how consumers end.
 
 import { bodies, body, eq, next, ok, refused } from "./harness.js";
 

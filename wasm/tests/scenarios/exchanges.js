@@ -1,4 +1,4 @@
-// Exchanges and bindings: what goes where.
+// Exchanges and bindings: routing.
 
 import { body, drained, eq, ok, refused } from "./harness.js";
 

@@ -1,4 +1,4 @@
-// Logging in: users and virtual hosts.
+// Login: users and virtual hosts.
 
 import { eq, ok, refused } from "./harness.js";
 
@@ -24,7 +24,7 @@ export const scenarios = {
   async what_a_user_may_not_do_is_403_and_closes_the_channel_alone(t) {
     const session = await t.connect({ auth: async () => ({ username: "hopmq-limited", password: "limited" }) });
     const allowed = await session.channel();
-    // The user may touch what begins with its own name.
+    // The user has permissions only for names that begin with its own.
     const name = `hopmq-limited-${t.name("queue")}`;
     await allowed.declareQueue(name, { exclusive: true });
     await refused((await session.channel()).declareQueue(t.name("queue")), { kind: "channel-closed", code: 403 });

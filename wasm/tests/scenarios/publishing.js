@@ -1,4 +1,4 @@
-// Publishing: bodies, properties, headers, and messages that come back.
+// Publishing: bodies, properties, headers, and returned messages.
 
 import { body, eq, next, ok, refused } from "./harness.js";
 

@@ -1,4 +1,4 @@
-// Queues: declaring, deleting, purging, and who may use them.
+// Queues: declaring, deleting, purging, and exclusive use.
 
 import { body, eq, ok, refused } from "./harness.js";
 

@@ -1,25 +1,25 @@
-// What needs a hand in RabbitMQ itself: its management API, and `rabbitmqctl`.
+// Scenarios that need RabbitMQ's management API or `rabbitmqctl`.
 
 import { body, eq, ok, refused } from "./harness.js";
 
-/** The management API's name of the connection that calls itself `name`, once it knows of it. */
-async function knownAs(t, name) {
+/** Waits until the management API lists the connection named `name`, and returns the API's own name for it. */
+async function managementName(t, name) {
   for (;;) {
     const list = JSON.parse(await t.world.http("GET", "/api/connections?columns=name,user_provided_name"));
-    const known = list.find((entry) => entry.user_provided_name === name);
-    if (known !== undefined) return known.name;
+    const listed = list.find((entry) => entry.user_provided_name === name);
+    if (listed !== undefined) return listed.name;
   }
 }
 
 async function kill(t, name) {
-  await t.world.http("DELETE", `/api/connections/${encodeURIComponent(await knownAs(t, name))}`);
+  await t.world.http("DELETE", `/api/connections/${encodeURIComponent(await managementName(t, name))}`);
 }
 
 export const scenarios = {
   async the_broker_shows_a_connection_by_its_name(t) {
     const name = t.name("order service");
     await t.connect({ name });
-    ok((await knownAs(t, name)).includes(" -> "));
+    ok((await managementName(t, name)).includes(" -> "));
   },
 
   async all_that_waits_ends_with_320_when_the_broker_closes_the_connection(t) {
@@ -41,7 +41,7 @@ export const scenarios = {
   },
 };
 
-/** One at a time: they hold up everybody's publishes. */
+/** Run one at a time, because they block the publishes of all connections. */
 export const alone = {
   async while_memory_is_low_publishing_waits_and_all_else_goes_on(t) {
     const owner = await t.channel();
@@ -76,7 +76,7 @@ export const alone = {
     const name = t.name("connection");
     const session = await t.connect({ name });
     const channel = await session.channel();
-    await knownAs(t, name);
+    await managementName(t, name);
     const blocked = new Promise((resolve) => session.on("blocked", resolve));
     await t.world.alarm(true);
     try {

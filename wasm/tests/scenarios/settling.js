@@ -1,4 +1,4 @@
-// Settling deliveries: ack, nack, reject, recover.
+// Settling deliveries: ack, nack, reject and recover.
 
 import { body, eq, next, ok, refused } from "./harness.js";
 

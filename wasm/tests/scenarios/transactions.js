@@ -1,4 +1,4 @@
-// Transactions.
+// Transactions: publishes and acks until commit or rollback.
 
 import { body, eq, next, refused } from "./harness.js";
 
