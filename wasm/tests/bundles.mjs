@@ -1,12 +1,13 @@
 // The package bundled by Vite, webpack and esbuild, and `hopmq/slim` with separate WebAssembly. Chromium opens each
-// bundle.
+// bundle, and a page of Vite's development server with the proxy of the README.
 
 import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { build as esbuild } from "esbuild";
-import { build as vite, createLogger } from "vite";
+import { createServer, createLogger, build as vite } from "vite";
 import webpack from "webpack";
 import { launch, open, serve } from "./lib/chromium.mjs";
+import { gateway } from "./lib/gateway.mjs";
 import { Report } from "./lib/report.mjs";
 
 const PROGRAM = `
@@ -19,6 +20,8 @@ globalThis.result = (async () => {
   return JSON.stringify(message.body);
 })();
 `;
+
+const EXPECTED = '{"through":"a bundle"}';
 
 const BUNDLERS = {
   async esbuild(entry, out) {
@@ -50,6 +53,29 @@ const BUNDLERS = {
   },
 };
 
+/** Opens a page of Vite's development server, which forwards the WebSocket as wasm/README.md says. */
+async function developmentServer(browser, app) {
+  const upstream = await gateway({ HOPMQ_GATEWAY_ORIGIN_ALLOW: "same-origin" });
+  const program = 'import { connect } from "hopmq";\nglobalThis.gateway = `ws://${location.host}/ws/amqp`;' + PROGRAM;
+  writeFileSync(join(app, "development.js"), program);
+  writeFileSync(join(app, "index.html"), '<!doctype html><script type="module" src="/development.js"></script>');
+  const proxy = { "/ws/amqp": { target: upstream.http, ws: true } };
+  const server = await createServer({
+    root: app, configFile: false, logLevel: "warn", server: { host: "127.0.0.1", proxy, hmr: false },
+  });
+  try {
+    await server.listen();
+    const page = await open(browser, server.resolvedUrls.local[0]);
+    await page.waitForFunction(() => globalThis.result !== undefined, undefined, { timeout: 60_000 });
+    const got = await page.evaluate(() => globalThis.result);
+    if (got !== EXPECTED) throw new Error(`expected the published message, got ${got}`);
+    await page.close();
+  } finally {
+    await server.close();
+    upstream.close();
+  }
+}
+
 export async function bundles(app, url) {
   const report = new Report("bundles, opened in Chromium");
   const browser = await launch();
@@ -73,13 +99,20 @@ export async function bundles(app, url) {
         });
         return globalThis.result;
       }, url);
-      if (got !== '{"through":"a bundle"}') throw new Error(`expected the published message, got ${got}`);
+      if (got !== EXPECTED) throw new Error(`expected the published message, got ${got}`);
       await page.close();
       server.close();
       report.add(name, undefined, performance.now() - start);
     } catch (error) {
       report.add(name, String(error.stack ?? error), performance.now() - start);
     }
+  }
+  const start = performance.now();
+  try {
+    await developmentServer(browser, app);
+    report.add("vite's development server", undefined, performance.now() - start);
+  } catch (error) {
+    report.add("vite's development server", String(error.stack ?? error), performance.now() - start);
   }
   await browser.close();
   return report.finish();

@@ -1,12 +1,13 @@
 // The example pages, served by the gateway; the Node example; a hidden page; and @cloudamqp/amqp-client through the
-// gateserver.
+// gateway.
 
 import { execFileSync, spawn } from "node:child_process";
+import { createHmac } from "node:crypto";
 import { copyFileSync, existsSync } from "node:fs";
 import { once } from "node:events";
 import { join } from "node:path";
 import { launch, open, serve } from "./lib/chromium.mjs";
-import { gateway } from "./lib/gateserver.mjs";
+import { gateway } from "./lib/gateway.mjs";
 import { Report } from "./lib/report.mjs";
 
 const examples = new URL("../examples", import.meta.url).pathname;
@@ -20,6 +21,17 @@ async function shows(page, what, condition, argument) {
     const screen = await page.evaluate(() => document.body.innerText);
     throw new Error(`the page does not show ${what}: ${screen}`, { cause: error });
   }
+}
+
+const SECRET = "a secret of the tests, thirty-two bytes";
+
+/** A token that the gateway accepts with `policy.toml` and SECRET. */
+function token() {
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const expires = Math.floor(Date.now() / 1000) + 600;
+  const claims = { iss: "examples", aud: "examples", sub: "tester", exp: expires };
+  const signed = `${part({ alg: "HS256", typ: "JWT" })}.${part(claims)}`;
+  return `${signed}.${createHmac("sha256", SECRET).update(signed).digest("base64url")}`;
 }
 
 const tests = {
@@ -50,16 +62,48 @@ const tests = {
     await shows(page, "the last message and the end", () => /message 10\s+closed/.test(document.body.innerText));
   },
 
-  async the_node_example_runs(_browser, server, app) {
+  async the_node_example_runs(_browser, server, app, ...words) {
     copyFileSync(join(examples, "node/work.mjs"), join(app, "work.mjs"));
     const flags = Number(process.versions.node.split(".")[0]) < 22 ? ["--experimental-websocket"] : [];
     const options = { cwd: app, stdio: ["ignore", "pipe", "inherit"] };
-    const script = spawn(process.execPath, [...flags, "work.mjs", server.url], options);
+    const script = spawn(process.execPath, [...flags, "work.mjs", server.url, ...words], options);
     let printed = "";
     script.stdout.on("data", (data) => (printed += data));
     const [code] = await once(script, "close");
-    const done = code === 0 && printed.includes("done: job 5");
+    const done = code === 0 && printed.includes("done: job 5, attempt 1");
     if (!done) throw new Error(`the script ended with ${code} and printed ${printed}`);
+  },
+
+  async the_examples_run_under_their_policy(browser, _server, app) {
+    const server = await gateway({
+      HOPMQ_GATEWAY_CONFIG: join(examples, "policy.toml"),
+      HOPMQ_GATEWAY_AUTH_JWT_SECRET: SECRET,
+      HOPMQ_GATEWAY_STATIC: join(examples, "dist"),
+    });
+    try {
+      const chat = await open(browser, `${server.http}/chat/index.html?name=Hazel&token=${token()}`);
+      await chat.fill("#text", "allowed");
+      await chat.press("#text", "Enter");
+      await shows(chat, "the confirm", () => document.querySelector(".confirmed .tick")?.textContent === "✓");
+      const dashboard = await open(browser, `${server.http}/dashboard/index.html?token=${token()}`);
+      await shows(dashboard, "orders", () => Number(document.querySelector(".tile b")?.textContent) > 10);
+      await tests.the_node_example_runs(browser, server, app, token());
+      const folders = { "/hopmq/": join(app, "node_modules/hopmq/dist") };
+      const pages = await serve(folders, "<!doctype html><title>policy</title>");
+      const page = await open(browser, pages.url);
+      const outcomes = await page.evaluate(async ({ url, token }) => {
+        const { connect } = await import("/hopmq/inline.js");
+        const session = await connect(url, { auth: { token } });
+        const { name } = await session.queue("hopmq-chat-general", { passive: true });
+        const refused = await session.queue("another").catch((error) => error.code);
+        await session.close();
+        return [name, refused].join();
+      }, { url: server.url, token: token() });
+      pages.close();
+      if (outcomes !== "hopmq-chat-general,403") throw new Error(`got ${outcomes}`);
+    } finally {
+      server.close();
+    }
   },
 
   async a_runtime_without_websocket_gets_a_short_error(_browser, server, app) {
