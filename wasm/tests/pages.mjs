@@ -82,6 +82,7 @@ const tests = {
     });
     try {
       const chat = await open(browser, `${server.http}/chat/index.html?name=Hazel&token=${token()}`);
+      await shows(chat, "rooms", () => document.querySelector("nav button") !== null);
       await chat.fill("#text", "allowed");
       await chat.press("#text", "Enter");
       await shows(chat, "the confirm", () => document.querySelector(".confirmed .tick")?.textContent === "✓");
