@@ -1,5 +1,6 @@
-// Checks that every scenario of `tests/scenarios` runs here too or is excused in `scenarios/absent.js`, and that
-// `absent.js` names no scenario that does not exist. Needs neither a build nor a broker: `node scenario-list.mjs`.
+// Checks that every scenario of `tests/scenarios` runs here too or is listed in `scenarios/absent.js`, and that
+// `absent.js` and `wasm/README.md` name only scenarios that exist. Needs no build and no broker:
+// `node wasm/tests/scenario-list.mjs`.
 
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -9,6 +10,7 @@ import { absent, otherClientApis } from "./scenarios/absent.js";
 import { files } from "./scenarios/all.js";
 
 const rustFolder = fileURLToPath(new URL("../../tests/scenarios", import.meta.url));
+const readme = fileURLToPath(new URL("../README.md", import.meta.url));
 
 export function checkScenarioList() {
   const report = new Report("the list of scenarios");
@@ -34,6 +36,9 @@ export function checkScenarioList() {
   }
   for (const file of Object.keys(otherClientApis)) {
     report.add(`absent.js: ${file}`, rustFiles.includes(file) ? undefined : "tests/scenarios has no such file");
+  }
+  for (const [, name] of readFileSync(readme, "utf8").matchAll(/`(\w+(?:_\w+){3,})`/g)) {
+    report.add(`README.md: ${name}`, here.has(name) ? undefined : "no scenario here has this name");
   }
   return report.finish();
 }

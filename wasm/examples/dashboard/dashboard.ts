@@ -1,5 +1,5 @@
-// A live dashboard. A topic exchange, with one routing key per kind of order, feeds a queue of this page's own. The page
-// consumes without acks, because a dashboard does not need orders that it missed.
+// A live dashboard. A topic exchange, with one routing key per kind of order, feeds a queue of this page's own. The
+// page consumes without acks, because a dashboard does not need orders that it missed.
 
 import { connect, json } from "hopmq";
 

@@ -5,8 +5,8 @@ import { connect } from "node:net";
 import { WebSocketServer } from "ws";
 
 /**
- * `mode` is the largest message in bytes; `text`, `garbage` or `silent` for a peer that is not a broker; or `late` for a
- * relay that refuses its first three connections.
+ * `mode` is the largest message in bytes; `text`, `garbage` or `silent` for a peer that is not a broker; or `late` for
+ * a relay that refuses its first three connections.
  */
 export async function relay({ host, port, mode = 65536 }) {
   const server = createServer();

@@ -1,5 +1,5 @@
-// The scenarios of `tests/scenarios` that do not run here, and why. `scenario-list.mjs` checks that this list is neither
-// incomplete nor stale.
+// The scenarios of `tests/scenarios` that do not run here, and why. `scenario-list.mjs` checks that this list is
+// neither incomplete nor stale.
 
 const NO_DROP = "JavaScript has no drop; garbage collection happens at no defined time";
 const NO_TLS = "the browser does TLS, and programs can't configure it";
@@ -7,7 +7,7 @@ const NO_FUTURE = "promises can't be dropped; browser.js tests abort signals";
 
 export const absent = {
   what_was_under_way_to_a_dropped_channel_comes_back:
-    `${NO_DROP}; for closing see what_was_under_way_to_a_closed_channel_comes_back`,
+    `${NO_DROP}; for closing see unacked_messages_of_a_closed_channel_are_requeued`,
   dropping_all_handles_sends_what_was_accepted: NO_DROP,
   events_tell_of_channels_that_the_broker_closed:
     "sessions have no such event; the channel's promises reject",

@@ -101,7 +101,7 @@ export const scenarios = {
     eq(count, Array(16).fill(50));
   },
 
-  async what_was_under_way_to_a_closed_channel_comes_back(t) {
+  async unacked_messages_of_a_closed_channel_are_requeued(t) {
     const session = await t.connect();
     const [owner, channel] = [await session.channel(), await session.channel()];
     const queue = await t.queueWith(owner, ["1"]);

@@ -69,10 +69,10 @@ export const scenarios = {
     const queue = await t.queueWith(channel, []);
     const consumer = await channel.consume(queue);
     const waiting = refused(consumer.next(), { kind: "closed" });
-    const told = new Promise((resolve) => session.on("closed", resolve));
+    const closed = new Promise((resolve) => session.on("closed", resolve));
     await session.close();
     await waiting;
-    eq(await told, undefined);
+    eq(await closed, undefined);
   },
 
   async a_uri_that_makes_no_sense_is_told_without_its_password(t) {

@@ -27,7 +27,7 @@ export const scenarios = {
     m.ack();
   },
 
-  async messages_get_ids_of_their_own_where_that_is_asked_for(t) {
+  async messages_get_unique_ids_if_the_option_is_set(t) {
     const ids = [];
     for (const messageIds of [true, true, false]) {
       const session = await t.connect({ messageIds });
@@ -187,7 +187,7 @@ export const scenarios = {
   },
 
   async publishing_as_somebody_else_is_406(t) {
-    const publish = (await t.channel()).publish("", "nowhere", "", { userId: "somebody" });
+    const publish = (await t.channel()).publish("", "nowhere", "", { userId: "another-user" });
     await refused(publish, { kind: "channel-closed", code: 406 });
   },
 };

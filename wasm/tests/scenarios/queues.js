@@ -109,7 +109,7 @@ export const scenarios = {
     const channel = await t.channel();
     const queue = await t.queueWith(channel, ["one", "two", "three"]);
     const kept = await channel.get(queue);
-    eq(await channel.purgeQueue(queue), 2, "one is under way");
+    eq(await channel.purgeQueue(queue), 2, "one is unacknowledged");
     kept.nack();
     eq(body(await channel.get(queue)), "one");
     eq(await channel.purgeQueue(queue), 0);

@@ -57,7 +57,7 @@ export const alone = {
       ok((await blocked).includes("memory"));
       ok(session.blocked.includes("memory"));
       eq(channel.trySend("", name, "too late"), false);
-      const waiting = channel.publish("", name, "patient");
+      const waiting = channel.publish("", name, "waiting");
       const m = await owner.get(name);
       eq(body(m), "before");
       m.ack();
@@ -69,7 +69,7 @@ export const alone = {
       await t.world.alarm(false);
     }
     await channel.publish("", name, "after");
-    for (const text of ["the last one", "patient", "after"]) eq(body(await owner.get(name, { noAck: true })), text);
+    for (const text of ["the last one", "waiting", "after"]) eq(body(await owner.get(name, { noAck: true })), text);
   },
 
   async what_waits_while_publishing_is_blocked_ends_with_the_connection(t) {

@@ -26,7 +26,7 @@ export const scenarios = {
     (await channel.get(queue)).ack();
     await channel.txRollback();
     await channel.txCommit();
-    eq(await ready(other, queue), 0, "the ack was undone, and the message is still under way");
+    eq(await ready(other, queue), 0, "the ack was undone, and the message is still unacknowledged");
     await channel.close();
     const back = await next(await other.consume(queue));
     eq([body(back), back.redelivered], ["taken", true]);
