@@ -3,8 +3,8 @@
 import type { RawQueue } from "../pkg/hopmq.js";
 import type * as api from "../types/index.js";
 import { bytes as bytesCodec } from "./codecs.js";
-import { encodeAddress, encodeTable, utf8 } from "./encoding.js";
 import { Consumer } from "./consumer.js";
+import { encodeAddress, encodeTable, utf8 } from "./encoding.js";
 import { call, toError } from "./errors.js";
 import type { InnerChannel } from "./inner-channel.js";
 import { DeliveryBatch, type Message, type RawBatch } from "./message.js";

@@ -2,10 +2,10 @@
 // (https://www.rabbitmq.com/docs/direct-reply-to).
 
 import type * as api from "../types/index.js";
-import { automatic, bytes } from "./codecs.js";
 import { requests } from "./channel.js";
-import { encodeAddress } from "./encoding.js";
+import { automatic, bytes } from "./codecs.js";
 import { Consumer } from "./consumer.js";
+import { encodeAddress } from "./encoding.js";
 import { AmqpError } from "./errors.js";
 import { aborted, type InnerChannel } from "./inner-channel.js";
 import type { Message } from "./message.js";

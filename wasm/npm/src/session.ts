@@ -1,8 +1,8 @@
 // The session: the queues, exchanges and channels of one connection, and its events.
 
 import type * as api from "../types/index.js";
-import { automatic } from "./codecs.js";
 import { Channel, requests } from "./channel.js";
+import { automatic } from "./codecs.js";
 import { Connection, type ConnectionListener } from "./connection.js";
 import type { AmqpError } from "./errors.js";
 import { Exchange } from "./exchange.js";

@@ -61,8 +61,8 @@ const INTERNAL: u32 = 16;
 
 /// Publishes if the send buffer has room now; returns `None` otherwise.
 fn try_publish(channel: &Channel, address: &Address, body: Bytes, confirmed: bool) -> Result<Option<Option<Confirm>>> {
-    let (exchange, key, properties) = (address.exchange()?, address.key()?, address.properties());
-    let mut publish = channel.publish(exchange, key, body).properties(&properties);
+    let properties = address.properties();
+    let mut publish = channel.publish(address.exchange()?, address.key()?, body).properties(&properties);
     if address.mandatory {
         publish = publish.mandatory();
     }
@@ -146,7 +146,8 @@ impl RawChannel {
     /// Settles deliveries. `how` is 0 for ack, 1 for nack, 2 for reject; plus 4 for `multiple`, plus 8 to requeue.
     pub fn settle(&self, tag: f64, link: u32, how: u32) -> Result<(), JsValue> {
         let acker = self.channel.acker(tag as u64, link);
-        let (multiple, requeue) = (how & 4 != 0, how & 8 != 0);
+        let multiple = how & 4 != 0;
+        let requeue = how & 8 != 0;
         let settled = match (how & 3, multiple) {
             (0, false) => acker.ack(),
             (0, true) => acker.ack_multiple(),

@@ -82,7 +82,9 @@ pub fn open(
     let socket = Rc::new(RefCell::new(None));
     let latest = Rc::clone(&socket);
     let connector = move || {
-        let (url, protocols, latest) = (url.clone(), protocols.clone(), Rc::clone(&latest));
+        let url = url.clone();
+        let protocols = protocols.clone();
+        let latest = Rc::clone(&latest);
         async move {
             let transport = crate::WebSocket::connect(&url, &protocols).await?;
             *latest.borrow_mut() = Some(transport.browser().clone());
