@@ -1,4 +1,4 @@
-//! A folder that loses what was not synced, for tests: of the store, and of brokers.
+//! A storage that loses unsynced data, for tests of the store and of brokers.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,10 +8,10 @@ use super::memory;
 use super::storage::{File, Storage};
 use crate::random::Random;
 
-/// Pieces of this many bytes reach the disk as a whole or not at all.
+/// Bytes that reach the disk as a whole or not at all.
 const SECTOR: usize = 512;
 
-/// A folder in memory that crashes, fails and fills up when it is told to. Clones are the same folder.
+/// A folder in memory that crashes, fails or fills up on request. Clones share one folder.
 ///
 /// ```
 /// use hopmq_broker::store::*;
@@ -37,7 +37,7 @@ pub struct CrashStorage(Arc<Mutex<Disk>>);
 struct Disk {
     names: BTreeMap<String, Arc<Mutex<Inode>>>,
     synced_names: BTreeMap<String, Arc<Mutex<Inode>>>,
-    /// What each name became since the last sync of the folder.
+    /// Files created (`Some`) and removed (`None`) since the last sync of the folder.
     changes: Vec<(String, Option<Arc<Mutex<Inode>>>)>,
     calls: u64,
     changing_calls: u64,
@@ -61,63 +61,65 @@ struct CrashFile {
     inode: Arc<Mutex<Inode>>,
 }
 
-/// What a call does to the disk.
+/// The effect of a call on the disk.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Call {
     Reads,
     Changes,
 }
 
-/// How a call goes on.
+/// The outcome of a call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Lives,
-    /// It is what the disk was doing when it crashed.
+    /// The machine crashes during this call.
     Crashes,
 }
 
 impl CrashStorage {
-    /// An empty folder that works.
+    /// Creates an empty folder without faults.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many calls there were, and how many of them could change something.
+    /// Returns the number of calls so far, and how many of them could change the disk.
     pub fn calls(&self) -> (u64, u64) {
         let disk = self.disk();
         (disk.calls, disk.changing_calls)
     }
 
-    /// Dies in the `n`-th call that changes something, counted as [`CrashStorage::calls`] does: that one is under way,
-    /// it and all later ones fail.
+    /// Crashes during the `n`-th call that changes the disk, counted as in [`CrashStorage::calls`]. That call fails,
+    /// though its change may survive, and so do all later calls.
     pub fn crash_at(&self, n: u64) {
         self.disk().crash_at = Some(n);
     }
 
-    /// Fails the `n`-th call with an error. If it was a sync, what it should have synced is lost at a crash, and the
-    /// next sync says nothing of it: so does Linux.
+    /// Fails the `n`-th call with an error. After a failed sync, a crash loses the unsynced data even if a later sync
+    /// succeeds, as on Linux.
     pub fn fail_at(&self, n: u64) {
         self.disk().fail_at = Some(n);
     }
 
-    /// How many bytes all files may have together.
+    /// Limits the bytes of all files together; `None` removes the limit.
     pub fn limit(&self, bytes: Option<u64>) {
         self.disk().capacity = bytes;
     }
 
-    /// Ends the faults that were asked for, as if only the process had died: all that was written is still there,
-    /// whether it was synced or not.
+    /// Ends the requested crash and failure, as if only the process had died: all written data is still there, synced
+    /// or not.
     pub fn restart(&self) {
         let mut disk = self.disk();
-        (disk.crash_at, disk.fail_at, disk.dead) = (None, None, false);
+        disk.crash_at = None;
+        disk.fail_at = None;
+        disk.dead = false;
     }
 
-    /// The folder after a power cut: what was synced, and of the rest whatever `seed` says, sector by sector.
+    /// Returns the folder after a power cut: the synced data, and those unsynced sectors that `seed` selects.
     pub fn power_cut(&self, seed: u64) -> Self {
         let disk = self.disk();
         let mut random = Random(seed);
         let mut names = disk.synced_names.clone();
-        // Of the changes to one name the first few survive.
+        // The changes to one name survive up to some point.
         let mut gone = Vec::new();
         for (name, inode) in &disk.changes {
             if gone.contains(&name) {
@@ -131,7 +133,7 @@ impl CrashStorage {
                 names.remove(name);
             }
         }
-        // Nothing, little, half, most or all of what was written.
+        // None, few, half, most or all of the unsynced sectors survive.
         let (odds, of) = [(0, 1), (1, 8), (1, 2), (7, 8), (1, 1)][random.below(5) as usize];
         let after = names.into_iter().map(|(name, inode)| {
             let inode = lock(&inode).after_crash(|| random.below(of) < odds);
@@ -142,7 +144,7 @@ impl CrashStorage {
         Self(Arc::new(Mutex::new(disk)))
     }
 
-    /// Inverts one bit of a file, as a bad disk would. Whether there is such a byte.
+    /// Inverts one bit of a file, as a bad disk would. Returns whether the file has such a byte.
     pub fn flip(&self, name: &str, offset: u64, bit: u8) -> bool {
         let Some(inode) = self.disk().names.get(name).cloned() else { return false };
         let mut inode = lock(&inode);
@@ -163,10 +165,10 @@ impl CrashStorage {
         disk.calls += 1;
         disk.changing_calls += u64::from(call == Call::Changes);
         if disk.dead {
-            return Err(io::Error::other("the machine has crashed"));
+            return Err(io::Error::other("the simulated machine has crashed; open power_cut(), or call restart()"));
         }
         if disk.fail_at == Some(disk.calls) {
-            return Err(io::Error::other("the disk failed, as the test asked"));
+            return Err(io::Error::other("simulated failure of the disk, requested with fail_at()"));
         }
         if call == Call::Changes && disk.crash_at == Some(disk.changing_calls) {
             disk.dead = true;
@@ -189,7 +191,7 @@ impl CrashStorage {
 
 impl Fate {
     fn end(self) -> io::Result<()> {
-        if self == Self::Crashes { Err(io::Error::other("the machine crashes")) } else { Ok(()) }
+        if self == Self::Crashes { Err(io::Error::other("simulated crash, requested with crash_at()")) } else { Ok(()) }
     }
 }
 
@@ -260,7 +262,7 @@ impl Storage for CrashStorage {
 }
 
 impl CrashFile {
-    /// Checks that there is space up to `end`.
+    /// Fails unless there is space for the file up to `end`.
     fn grow(&self, end: u64) -> io::Result<()> {
         let more = end.saturating_sub(lock(&self.inode).bytes.len() as u64);
         if more > 0 && more > self.disk.disk().free() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
@@ -273,7 +275,7 @@ impl File for CrashFile {
         Ok(memory::read(&lock(&self.inode).bytes, buffer, offset))
     }
 
-    /// Writes half, where not all has space.
+    /// Writes half of the data if there is not enough space for all of it.
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
         let fate = self.disk.call(Call::Changes)?;
         if let Err(error) = self.grow(offset + data.len() as u64) {

@@ -1,4 +1,4 @@
-//! Messages on their way from log files, and from segments that are mostly settled, to segments.
+//! Compaction: moves live messages from log files, and from segments that are mostly settled, to segments.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,35 +13,36 @@ use super::shared::Shared;
 use super::storage::File;
 use super::writer::sync_error;
 
-/// A queue that has less to move than this part of a segment shares one with others.
+/// A queue with less than one `OWN_SEGMENT`th of a segment to move uses the shared segment.
 const OWN_SEGMENT: u64 = 16;
-/// How many bytes are gathered before they are written.
+/// Bytes that are buffered before they are written.
 const SLICE: usize = 16 << 20;
-/// How many messages are relocated under one lock.
+/// Messages that are relocated while the lock is held once.
 const BATCH: usize = 512;
 
-/// A log file that nothing is added to.
+/// A log file to which no more groups are added.
 #[derive(Debug)]
 pub(super) struct FullLog {
     pub(super) named: Named,
-    /// The address of its first frame, and that behind its last.
+    /// The address of its first frame.
     pub(super) base: u64,
+    /// The address after its last frame.
     pub(super) end: u64,
-    /// How many messages live in it.
+    /// The number of live messages in it.
     pub(super) live: u64,
 }
 
-/// A message that moves.
+/// A message that is being moved.
 #[derive(Debug)]
 struct Moving {
     entry: Entry,
-    /// Where it lay, for each target.
+    /// Its place so far, for each target.
     from: Vec<Place>,
-    /// Where its parcel lies in what was gathered.
+    /// The index of its parcel in [`Mover::parcels`].
     at: usize,
 }
 
-/// Gathers what is to move, and moves it a slice at a time.
+/// Buffers live messages and moves them, one slice at a time.
 #[derive(Debug)]
 pub(super) struct Mover<'a> {
     shared: &'a Shared,
@@ -49,11 +50,11 @@ pub(super) struct Mover<'a> {
     parcels: Vec<u8>,
 }
 
-/// What is safe in a segment, but not in the index.
+/// A block that is safe in a segment, but not in the index yet.
 #[derive(Debug)]
 struct Written {
     id: u32,
-    /// What the segment is with it.
+    /// The segment with this block.
     grown: Segment,
     targets: u32,
     moved: Vec<(Moving, Spot)>,
@@ -64,7 +65,7 @@ impl<'a> Mover<'a> {
         Self { shared, moving: Vec::new(), parcels: Vec::new() }
     }
 
-    /// Takes what lives in a log file. Fails where the log is damaged, or leaves that out.
+    /// Moves the live messages of a log file. Where the file is damaged, fails, or with `salvage` skips the damage.
     pub(super) fn log(&mut self, log: &FullLog, salvage: bool) -> Result<(), Error> {
         let shared = self.shared;
         let name = &log.named.name;
@@ -102,11 +103,11 @@ impl<'a> Mover<'a> {
         if salvage || frames.at() == log.end {
             Ok(())
         } else {
-            Err(Error::damaged(name, frames.offset(), "no record is there"))
+            Err(Error::damaged(name, frames.offset(), "a record is missing"))
         }
     }
 
-    /// Takes what lives in a segment.
+    /// Moves the live messages of a segment.
     pub(super) fn segment(&mut self, id: u32, segment: &Segment) -> Result<(), Error> {
         let shared = self.shared;
         let name = segment::file_name(id);
@@ -147,7 +148,7 @@ impl<'a> Mover<'a> {
         if self.parcels.len() < SLICE { Ok(()) } else { self.finish() }
     }
 
-    /// Moves what was gathered: it is safe where it is then, but the manifest does not say so yet.
+    /// Moves the buffered messages: their new places are safe and in the index, but not in the manifest yet.
     pub(super) fn finish(&mut self) -> Result<(), Error> {
         let moving = std::mem::take(&mut self.moving);
         for written in write(self.shared, moving, &self.parcels)? {
@@ -157,7 +158,8 @@ impl<'a> Mover<'a> {
         Ok(())
     }
 
-    /// By whose segments they belong to: those of their queue, if it has at least `own` bytes.
+    /// Sorts messages by the segment they belong to: that of their queue if it has at least `own` bytes to move, else
+    /// the shared one.
     fn by_owner(moving: Vec<Moving>, own: u64) -> BTreeMap<Owner, Vec<Moving>> {
         let only = |moving: &Moving| match &moving.entry.targets[..] {
             [target] => Some(target.queue.0),
@@ -178,43 +180,44 @@ impl<'a> Mover<'a> {
     }
 }
 
-/// Writes messages to segments, and makes them safe there.
+/// Writes messages to segments and syncs these.
 fn write(shared: &Shared, moving: Vec<Moving>, parcels: &[u8]) -> Result<Vec<Written>, Error> {
     let own = shared.settings.segment_size / OWN_SEGMENT;
     let growing = segment::growing(&shared.lock().index.segments);
-    let mut pen = Pen { shared, open: BTreeMap::new(), created: Vec::new(), written: Vec::new() };
+    let mut writer = SegmentWriter { shared, open: BTreeMap::new(), created: Vec::new(), written: Vec::new() };
     let all = || {
         for (owner, moving) in Mover::by_owner(moving, own) {
-            pen.write(owner, growing.get(&owner).copied(), moving, parcels)?;
+            writer.write(owner, growing.get(&owner).copied(), moving, parcels)?;
         }
-        pen.sync()
+        writer.sync()
     };
     match all() {
-        Ok(()) => Ok(pen.written),
+        Ok(()) => Ok(writer.written),
         Err(error) => {
-            // What was added to older segments lies behind their ends, and is overwritten.
-            pen.created.iter().for_each(|id| drop(shared.storage.remove(&segment::file_name(*id))));
+            // Blocks that were added to older segments lie after their recorded ends, and will be overwritten.
+            writer.created.iter().for_each(|id| drop(shared.storage.remove(&segment::file_name(*id))));
             Err(error)
         }
     }
 }
 
-/// Writes to segments.
-struct Pen<'a> {
+/// Writes blocks to segments.
+struct SegmentWriter<'a> {
     shared: &'a Shared,
     open: BTreeMap<u32, Arc<dyn File>>,
     created: Vec<u32>,
     written: Vec<Written>,
 }
 
-impl Pen<'_> {
+impl SegmentWriter<'_> {
     fn write(&mut self, owner: Owner, growing: Option<u32>, moving: Vec<Moving>, parcels: &[u8]) -> Result<(), Error> {
         let size = self.shared.settings.segment_size;
         let mut moving = moving.into_iter().peekable();
         let mut growing = growing;
         while moving.peek().is_some() {
             let (id, mut grown) = self.segment(owner, growing.take())?;
-            let (mut block, mut moved) = (Block::default(), Vec::new());
+            let mut block = Block::default();
+            let mut moved = Vec::new();
             let mut len = grown.len + segment::BLOCK_HEADER as u64;
             while let Some(Moving { entry, at, .. }) = moving.peek() {
                 len += entry.weight() as u64;
@@ -242,7 +245,7 @@ impl Pen<'_> {
         Ok(())
     }
 
-    /// The segment that grows, or a new one.
+    /// Returns the segment `growing`, or a new one.
     fn segment(&mut self, owner: Owner, growing: Option<u32>) -> Result<(u32, Segment), Error> {
         let failed = |id| move |error| Error::io(format!("opening {}", segment::file_name(id)), error);
         if let Some(id) = growing
@@ -272,7 +275,7 @@ impl Pen<'_> {
     }
 }
 
-/// Lets the index point to where messages lie now.
+/// Updates the index with the new places of messages.
 fn relocate(shared: &Shared, written: Written) {
     let Written { id, grown, targets, moved } = written;
     {
