@@ -79,7 +79,7 @@ impl State {
                 Some(end)
             }
             Err(error) => {
-                tracing::warn!(%error, "the store takes nothing");
+                tracing::warn!(error = %format_args!("{error:#}"), "the store takes nothing");
                 None
             }
         });
@@ -93,7 +93,7 @@ impl State {
         let Some(status) = self.store.as_ref().map(Store::status) else { return };
         match status.failed {
             Some(error) => {
-                tracing::error!(%error, "the store has failed: all connections end, and the broker has to start again");
+                tracing::error!(error = %format_args!("{error:#}"), "the store has failed; closing all connections");
                 self.engine.store_failed();
             }
             None => {
@@ -160,7 +160,7 @@ impl Contents for Store {
         let content = |found: Result<crate::store::Content, crate::store::Error>| match found {
             Ok(content) => Some((content.head, content.body)),
             Err(error) => {
-                tracing::error!(%error, "a message is lost");
+                tracing::error!(error = %format_args!("{error:#}"), "a message is lost");
                 None
             }
         };
