@@ -1,9 +1,9 @@
-//! Definitions in RabbitMQ's format come in and go out.
+//! Import and export of definitions in RabbitMQ's format.
 
 use hopmq_blocking::{Connection, Recovery};
 use hopmq_broker::{Broker, Permissions};
 
-/// As RabbitMQ 3.13 exports them.
+/// Definitions as RabbitMQ 3.13 exports them.
 const RABBITMQS: &str = r##"{
     "rabbit_version": "3.13.7", "rabbitmq_version": "3.13.7", "product_name": "RabbitMQ", "product_version": "3.13.7",
     "users": [
@@ -37,7 +37,7 @@ const RABBITMQS: &str = r##"{
 }"##;
 
 #[test]
-fn what_rabbitmq_exports_is_taken_and_works() {
+fn definitions_exported_by_rabbitmq_can_be_imported() {
     let broker = Broker::in_memory();
     broker.import_definitions(RABBITMQS).unwrap();
     let look = broker.inspect().vhost("kitchen");
@@ -55,18 +55,18 @@ fn what_rabbitmq_exports_is_taken_and_works() {
     assert_eq!(channel.publish("shop", "salad", "no order").confirm().unwrap_err().code(), Some(403));
     connection.close().unwrap();
     assert_eq!(open("cook:wrong").unwrap_err().code(), Some(403));
-    // Nobody said that it may.
+    // The user has no permissions in this virtual host.
     assert_eq!(open("guest:guest").unwrap_err().code(), Some(530));
 }
 
 #[test]
-fn what_goes_out_comes_in_and_is_the_same() {
+fn exported_definitions_import_unchanged() {
     let broker = Broker::in_memory();
     broker.import_definitions(RABBITMQS).unwrap();
     broker.add_user("own", "secret").unwrap();
     broker.set_permissions("own", "/", Permissions::ALL).unwrap();
     let connection = Connection::open(&broker.uri()).unwrap();
-    let _its_own = connection.channel().unwrap().queue("").exclusive().declare().unwrap();
+    let _exclusive = connection.channel().unwrap().queue("").exclusive().declare().unwrap();
     let definitions = broker.definitions();
     let other = Broker::in_memory();
     for _ in 0..2 {
@@ -74,13 +74,13 @@ fn what_goes_out_comes_in_and_is_the_same() {
         assert_eq!(other.definitions(), definitions);
     }
     assert!(!definitions.contains("amq.") && !definitions.contains("secret"));
-    // `guest` is still who it was.
+    // The password of `guest` is unchanged.
     Connection::open(&other.uri()).unwrap().close().unwrap();
     connection.close().unwrap();
 }
 
 #[test]
-fn what_cannot_be_taken_is_named() {
+fn a_refused_import_names_the_reason() {
     let queue = |more: &str| {
         format!(r#"{{"queues": [{{"name": "q", "vhost": "/", "durable": true, "auto_delete": false, {more}}}]}}"#)
     };
