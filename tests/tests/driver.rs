@@ -1,5 +1,4 @@
-//! Every scenario with a driver that the program spawns itself: on an executor of its own, polled on the thread that
-//! the work runs on.
+//! Every scenario with a driver that the program spawns on its own executor, on the thread of the scenario.
 
 #[path = "../doors/asynchronous.rs"]
 mod asynchronous;

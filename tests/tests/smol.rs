@@ -1,4 +1,4 @@
-//! Every scenario through `Connection::open`, in tasks on smol's executor.
+//! Every scenario with `Connection::open`, in tasks on smol's executor.
 
 #[path = "../doors/asynchronous.rs"]
 mod asynchronous;

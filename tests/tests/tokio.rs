@@ -1,4 +1,4 @@
-//! Every scenario through `open_tokio`, in tasks on tokio's runtime of several threads.
+//! Every scenario with `open_tokio`, in tasks on tokio's multi-threaded runtime.
 
 #[path = "../doors/asynchronous.rs"]
 mod asynchronous;
@@ -28,7 +28,7 @@ mod door {
             F: Future<Output: Send> + Send + 'static,
         {
             let task = tokio::spawn(work);
-            async { task.await.expect("a task that does not panic") }
+            async { task.await.expect("the task does not panic") }
         }
     }
 
