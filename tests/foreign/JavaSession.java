@@ -88,7 +88,8 @@ public class JavaSession {
         check(first.properties().getHeaders().get("big").equals(1L << 40), "unexpected header");
         channel.basicNack(first.envelope().getDeliveryTag(), false, true);
         GetResponse again = channel.basicGet(kept, false);
-        check(again.getEnvelope().isRedeliver() && again.getMessageCount() == 0, "not redelivered, or messages are left");
+        boolean redelivered = again.getEnvelope().isRedeliver();
+        check(redelivered && again.getMessageCount() == 0, "not redelivered, or messages are left");
         channel.basicAck(again.getEnvelope().getDeliveryTag(), false);
         check(channel.basicGet(kept, true) == null, "the queue is not empty");
         step("consume, nack, get, ack");
@@ -101,7 +102,8 @@ public class JavaSession {
         channel.basicPublish("", mortal, null, "late".getBytes());
         Delivery dead = one(channel, kept);
         Map<?, ?> death = (Map<?, ?>) ((List<?>) dead.properties().getHeaders().get("x-death")).get(0);
-        check(death.get("reason").toString().equals("expired") && death.get("count").equals(1L), "unexpected x-death: " + death);
+        boolean expired = death.get("reason").toString().equals("expired");
+        check(expired && death.get("count").equals(1L), "unexpected x-death: " + death);
         channel.basicAck(dead.envelope().getDeliveryTag(), false);
         step("time to live and dead letter");
 
@@ -140,7 +142,7 @@ public class JavaSession {
         step("direct reply-to");
 
         Thread.sleep(4500);
-        check(connection.isOpen() && channel.messageCount(kept) == 0, "the connection has closed, or messages are left");
+        check(connection.isOpen() && channel.messageCount(kept) == 0, "the connection is closed, or messages are left");
         step("heartbeats");
 
         connection.close();
