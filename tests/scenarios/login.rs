@@ -1,8 +1,8 @@
 //! Logging in: users, virtual hosts, mechanisms, and TLS.
 
 use super::prelude::*;
-use crate::door::sasl::{AmqPlain, Anonymous, External, Plain};
-use crate::door::tls::Tls;
+use crate::api::sasl::{AmqPlain, Anonymous, External, Plain};
+use crate::api::tls::Tls;
 
 /// The broker's own root.
 fn own_root() -> Tls {

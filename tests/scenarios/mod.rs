@@ -19,7 +19,7 @@ mod transactions;
 use hopmq_tests::{Harness, Outcome, broker};
 use hopmq_tests_macros::either;
 
-use crate::door::{Builder, Channel, Connection, Door, Queue, Result};
+use crate::api::{Api, Builder, Channel, Connection, Queue, Result};
 
 /// What most scenarios use.
 pub(crate) mod prelude {
@@ -29,14 +29,14 @@ pub(crate) mod prelude {
     pub(crate) use hopmq_tests_macros::{either, scenario};
 
     pub(crate) use super::{Test, body, refused};
-    pub(crate) use crate::door::*;
+    pub(crate) use crate::api::*;
 }
 
 /// What a scenario has: a broker to connect to, by the door that it runs through, and names of its own.
 #[derive(Clone)]
 pub(crate) struct Test {
     pub(crate) harness: Harness,
-    pub(crate) door: Door,
+    pub(crate) api: Api,
 }
 
 #[either]
@@ -53,7 +53,7 @@ impl Test {
 
     /// Connects.
     pub(crate) async fn open(&self, builder: &Builder) -> Result<Connection> {
-        self.door.open(builder).await
+        self.api.open(builder).await
     }
 
     /// A connection of its own.
@@ -94,13 +94,13 @@ impl Test {
 }
 
 /// The body of a message as text.
-pub(crate) fn body(message: &crate::door::Message) -> &str {
+pub(crate) fn body(message: &crate::api::Message) -> &str {
     std::str::from_utf8(message.body()).unwrap_or("not UTF-8")
 }
 
 /// The error that had to come.
 #[track_caller]
-pub(crate) fn refused<T>(result: Result<T>) -> Outcome<crate::door::Error> {
+pub(crate) fn refused<T>(result: Result<T>) -> Outcome<crate::api::Error> {
     match result {
         Ok(_) => Err(hopmq_tests::Failure::new("this should have been refused")),
         Err(error) => Ok(error),

@@ -3,7 +3,7 @@
 #[path = "../scenarios/mod.rs"]
 mod scenarios;
 
-mod door {
+mod api {
     use std::thread::{self, JoinHandle};
 
     pub(crate) use hopmq_blocking::*;
@@ -13,9 +13,9 @@ mod door {
     use crate::scenarios::Test;
 
     #[derive(Clone)]
-    pub(crate) struct Door;
+    pub(crate) struct Api;
 
-    impl Door {
+    impl Api {
         pub(crate) fn open(&self, builder: &Builder) -> Result<Connection> {
             builder.open()
         }
@@ -52,6 +52,6 @@ mod door {
     }
 
     pub(crate) fn run(scenario: &'static str, alone: bool, body: impl FnOnce(Test) -> Outcome + Send + 'static) {
-        hopmq_tests::run(scenario, alone, |harness| body(Test { harness, door: Door }));
+        hopmq_tests::run(scenario, alone, |harness| body(Test { harness, api: Api }));
     }
 }

@@ -11,7 +11,7 @@ use proc_macro::{Delimiter, Group, TokenStream, TokenTree};
 pub fn scenario(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let alone = arguments.to_string() == "alone";
     let name = name_of(&item);
-    let text = format!("crate::door::run(concat!(module_path!(), \"::{name}\"), {alone}, {name});");
+    let text = format!("crate::api::run(concat!(module_path!(), \"::{name}\"), {alone}, {name});");
     let mut body = either(TokenStream::new(), item);
     body.extend(parse(&text));
     let mut test = parse(&format!("#[test] fn {name}()"));
@@ -24,7 +24,7 @@ pub fn scenario(arguments: TokenStream, item: TokenStream) -> TokenStream {
 pub fn either(_: TokenStream, item: TokenStream) -> TokenStream {
     let versions = [item.clone(), blocking(item)];
     let versions = versions.map(|version| TokenTree::Group(Group::new(Delimiter::Brace, version)));
-    let mut choice = parse("crate::door::choose!");
+    let mut choice = parse("crate::api::choose!");
     choice.extend([TokenTree::Group(Group::new(Delimiter::Brace, versions.into_iter().collect()))]);
     choice
 }
