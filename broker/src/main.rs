@@ -126,7 +126,7 @@ fn start(options: &Options) -> Result<Broker, String> {
     let opened = hopmq_broker::store::DiskStorage::open(folder).and_then(|storage| builder.open(storage));
     opened.map_err(|error| match error.kind() {
         ErrorKind::Locked => format!("{error}, or name another one with --data"),
-        _ => format!("cannot open --data {}: {error:#}", folder.display()),
+        _ => format!("cannot use the folder of --data: {error:#}"),
     })
 }
 

@@ -58,7 +58,7 @@ fn a_wrong_password_and_an_unknown_user_get_the_same_error() {
         assert_eq!((error.kind(), error.code()), (ErrorKind::Authentication, Some(403)), "{error}");
         error.to_string()
     };
-    assert_eq!(refused("alice", "Secret"), refused("nobody", "secret"));
+    assert_eq!(refused("alice", "Secret"), refused("unknown", "secret"));
     assert_eq!(refused("alice", ""), refused("", ""));
     session(broker.connect(), "alice", "secret", async |connection| declare(&connection, "q").await).unwrap();
 }
@@ -102,10 +102,10 @@ fn a_topic_permission_may_contain_the_user_name() {
 #[test]
 fn an_unknown_user_or_invalid_pattern_is_refused() {
     let broker = Broker::in_memory();
-    let unknown = Err(UserError::NoSuchUser("nobody".to_owned()));
-    assert_eq!(broker.delete_user("nobody"), unknown);
-    assert_eq!(broker.set_permissions("nobody", "/", Permissions::ALL), unknown);
-    assert_eq!(broker.set_impersonator("nobody", true), unknown);
+    let unknown = Err(UserError::NoSuchUser("unknown".to_owned()));
+    assert_eq!(broker.delete_user("unknown"), unknown);
+    assert_eq!(broker.set_permissions("unknown", "/", Permissions::ALL), unknown);
+    assert_eq!(broker.set_impersonator("unknown", true), unknown);
     assert_eq!(broker.add_user("alice", ""), Err(UserError::Password));
     let wrong = Permissions { configure: "(", ..Permissions::ALL };
     let error = broker.set_permissions("guest", "/", wrong).unwrap_err();

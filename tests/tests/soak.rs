@@ -75,7 +75,7 @@ async fn soak(name: &str, time: Duration) -> Outcome {
             window.push_back((id, queue.publish(id.to_string()).persistent().confirm_later().await?));
         }
         faults += 1;
-        if faults % 2 == 0 {
+        if faults.is_multiple_of(2) {
             proxy.cut();
         } else {
             proxy.reset();

@@ -48,7 +48,7 @@ fn a_wrong_password_is_403_for_clients_with_authentication_failure_close() {
     );
     let peer = Peer::login(&stage, &hopmq_proto::FieldTable::new(), "PLAIN", b"\0guest\0wrong");
     assert_eq!(peer.next(), "end");
-    let peer = Peer::login(&stage, &capabilities(), "PLAIN", b"\0nobody\0guest");
+    let peer = Peer::login(&stage, &capabilities(), "PLAIN", b"\0unknown\0guest");
     assert!(peer.next().starts_with("connection.close 403 ACCESS_REFUSED - Login was refused"));
 }
 

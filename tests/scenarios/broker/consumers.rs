@@ -47,7 +47,7 @@ fn cancelling_an_unknown_consumer_tag_is_not_an_error() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
-    ch.cancel("nobody");
+    ch.cancel("unknown");
 }
 
 #[test]

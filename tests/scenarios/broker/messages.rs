@@ -172,8 +172,8 @@ fn a_message_routed_by_cc_keeps_its_routing_key() {
     ch.queue("copied", &[]);
     let mut cc = FieldArray::new();
     cc.push(&ch.name("copied"));
-    ch.publish_to_with("nobody", "m", &Properties::new().with_header("CC", &cc));
-    assert_eq!(ch.get("copied"), "basic.get-ok 1 /nobody: m (+0)");
+    ch.publish_to_with("nowhere", "m", &Properties::new().with_header("CC", &cc));
+    assert_eq!(ch.get("copied"), "basic.get-ok 1 /nowhere: m (+0)");
 }
 
 #[test]
@@ -197,9 +197,9 @@ fn publishing_with_another_user_id_is_406() {
     let ch = peer.channel(1);
     ch.queue("q", &[]);
     ch.publish_to_with("q", "m", &Properties::new().with_user_id("guest"));
-    ch.publish_to_with("q", "m", &Properties::new().with_user_id("somebody"));
+    ch.publish_to_with("q", "m", &Properties::new().with_user_id("other"));
     ch.expect_close(
-        "406 PRECONDITION_FAILED - user_id property set to 'somebody' but authenticated user was 'guest' \
+        "406 PRECONDITION_FAILED - user_id property set to 'other' but authenticated user was 'guest' \
          (basic.publish)",
     );
     ch.wait_for_messages("q", 1);

@@ -10,7 +10,7 @@ fn the_default_exchange_routes_to_a_queue_by_its_name() {
     ch.queue("one", &[]);
     ch.queue("two", &[]);
     ch.publish_to("two", "for two");
-    ch.publish_to("three", "for nobody");
+    ch.publish_to("three", "for a missing queue");
     assert!(ch.take("one").is_none());
     assert_eq!(ch.get("two"), "basic.get-ok 1 /two: for two (+0)");
 }
