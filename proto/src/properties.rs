@@ -372,7 +372,7 @@ texts! {
     CONTENT_ENCODING ContentEncoding content_encoding with_content_encoding "`content-encoding`, such as `gzip`."
     CORRELATION_ID CorrelationId correlation_id with_correlation_id "`correlation-id`, which links request and reply."
     REPLY_TO ReplyTo reply_to with_reply_to "`reply-to`, the queue for replies."
-    EXPIRATION Expiration expiration with_expiration "`expiration`, the time to live in milliseconds, as decimal digits."
+    EXPIRATION Expiration expiration with_expiration "`expiration`, the time to live in milliseconds, in digits."
     MESSAGE_ID MessageId message_id with_message_id "`message-id`, an identifier that the application chooses."
     KIND MessageType kind with_kind "`type`, the kind of the message."
     USER_ID UserId user_id with_user_id "`user-id`, which RabbitMQ compares with the login."

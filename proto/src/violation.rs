@@ -25,9 +25,9 @@ pub enum Violation {
     MalformedFrame,
     /// A frame is larger than the limit that both peers agreed on.
     FrameTooLarge {
-        /// The size of the whole frame; without its 8 bytes of overhead if the caller would have sent it.
+        /// The size of the frame, including its 8 bytes of overhead.
         size: usize,
-        /// The largest whole frame.
+        /// The largest allowed frame.
         limit: usize,
     },
     /// A frame breaks the sequence of method, header and body.

@@ -372,7 +372,7 @@ impl Connection {
         let size = body.bytes().len();
         let list = properties.as_bytes();
         if 14 + list.len() + OVERHEAD > frame_max {
-            return Err(too_large("message properties", 14 + list.len(), frame_max));
+            return Err(too_large("message properties", 14 + list.len() + OVERHEAD, frame_max));
         }
         let out = self.output.frames();
         put_payload(out, frame_max, channel, id, encode)?;
@@ -456,7 +456,7 @@ fn put_payload(
     let size = out.len() - start - HEAD;
     if size + OVERHEAD > frame_max {
         out.truncate(start);
-        return Err(too_large(id.name(), size, frame_max));
+        return Err(too_large(id.name(), size + OVERHEAD, frame_max));
     }
     out[start + 3..start + HEAD].copy_from_slice(&(size as u32).to_be_bytes());
     out.push(frame::END);
@@ -487,7 +487,7 @@ impl End {
 
 #[cold]
 fn too_large(what: &str, size: usize, limit: usize) -> Error {
-    let text = format!("{what}: {size} bytes do not fit into one frame; at most {} do", limit - OVERHEAD);
+    let text = format!("{what}: the frame would be {size} bytes; the limit is {limit}");
     Violation::FrameTooLarge { size, limit }.by_caller(text)
 }
 
