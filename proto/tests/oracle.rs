@@ -87,7 +87,9 @@ proptest! {
 
     /// This crate is stricter than `amq-protocol`.
     #[test]
-    fn amq_protocol_accepts_what_this_crate_accepts(tree in any_table(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+    fn amq_protocol_accepts_what_this_crate_accepts(
+        tree in any_table(), at in any::<prop::sample::Index>(), byte in any::<u8>(),
+    ) {
         let mut bytes = tree.ours().as_bytes().to_vec();
         prop_assume!(!bytes.is_empty());
         let at = at.index(bytes.len());
