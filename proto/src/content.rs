@@ -264,25 +264,38 @@ fn short(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// Returns the size of the body from the payload of a header frame, after checking the header.
-#[inline]
+#[inline(always)]
 pub(crate) fn body_size(header: &[u8]) -> Result<u64, Error> {
-    let Some(fixed) = header.first_chunk::<FIXED_HEADER>() else {
-        return Err(bad_header(code::SYNTAX_ERROR, format!("{} bytes, not at least 14", header.len())));
-    };
-    let class = u16::from_be_bytes([fixed[0], fixed[1]]);
-    if class != CLASS_BASIC {
-        return Err(bad_header(code::UNEXPECTED_FRAME, format!("class {class}, not 60 (basic)")));
+    match header.first_chunk::<FIXED_HEADER>() {
+        Some(fixed) if class_of(fixed) == CLASS_BASIC && !has_more_flags(fixed) => {
+            let [_, _, _, _, size @ .., _, _] = *fixed;
+            Ok(u64::from_be_bytes(size))
+        }
+        fixed => Err(bad_header(fixed, header.len())),
     }
-    if fixed[13] & 1 != 0 {
-        return Err(bad_header(code::SYNTAX_ERROR, "more property flags than class basic defines".to_owned()));
-    }
-    let [_, _, _, _, size @ .., _, _] = *fixed;
-    Ok(u64::from_be_bytes(size))
+}
+
+#[inline]
+fn class_of(header: &[u8; FIXED_HEADER]) -> u16 {
+    u16::from_be_bytes([header[0], header[1]])
+}
+
+/// Returns whether the lowest flag announces more flags, which no property of class basic needs.
+#[inline]
+fn has_more_flags(header: &[u8; FIXED_HEADER]) -> bool {
+    header[13] & 1 != 0
 }
 
 #[cold]
-fn bad_header(code: u16, what: String) -> Error {
-    Violation::Malformed.by_peer(code, format!("received a content header with {what}"))
+fn bad_header(fixed: Option<&[u8; FIXED_HEADER]>, size: usize) -> Error {
+    let (code, fault) = match fixed {
+        None => (code::SYNTAX_ERROR, format!("of {size} bytes; at least {FIXED_HEADER} are required")),
+        Some(fixed) if has_more_flags(fixed) && class_of(fixed) == CLASS_BASIC => {
+            (code::SYNTAX_ERROR, "with more property flags than class basic defines".to_owned())
+        }
+        Some(fixed) => (code::UNEXPECTED_FRAME, format!("of class {}, not {CLASS_BASIC} (basic)", class_of(fixed))),
+    };
+    Violation::Malformed.by_peer(code, format!("received a content header {fault}"))
 }
 
 #[cold]

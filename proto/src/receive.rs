@@ -275,7 +275,7 @@ impl Receiver {
         Ok(Ahead::Whole { body_at, size: body.size })
     }
 
-    #[inline]
+    #[inline(always)]
     fn check_body_size(&self, header: &[u8]) -> Result<u64, Error> {
         let size = body_size(header)?;
         if size > self.limits.message_max {
