@@ -22,7 +22,7 @@ fn death(message: &Message) -> Outcome<(String, String, i64)> {
 }
 
 #[scenario]
-async fn messages_die_after_the_queues_time_to_live(t: Test) -> Outcome {
+async fn messages_expire_after_the_time_to_live_of_the_queue(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let (dead, exchange) = graveyard(&t, &channel).await?;
     let name = t.name("queue");
@@ -38,7 +38,7 @@ async fn messages_die_after_the_queues_time_to_live(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_message_dies_after_its_own_time_to_live(t: Test) -> Outcome {
+async fn a_message_expires_after_its_own_time_to_live(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let (dead, exchange) = graveyard(&t, &channel).await?;
     let queue = channel.queue(&t.name("queue")).exclusive().dead_letter_exchange(&exchange).declare().await?;
@@ -90,7 +90,7 @@ async fn a_full_queue_drops_its_oldest_message(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_queue_that_is_full_of_bytes_drops_its_oldest_message(t: Test) -> Outcome {
+async fn a_queue_at_its_byte_limit_drops_its_oldest_message(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = channel.queue(&t.name("queue")).exclusive().max_length_bytes(10).declare().await?;
     queue.publish("12345").confirm().await?;
@@ -102,7 +102,7 @@ async fn a_queue_that_is_full_of_bytes_drops_its_oldest_message(t: Test) -> Outc
 }
 
 #[scenario]
-async fn a_full_queue_may_dead_letter_what_it_rejects(t: Test) -> Outcome {
+async fn a_full_queue_may_dead_letter_rejected_publishes(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let (dead, exchange) = graveyard(&t, &channel).await?;
     let name = t.name("queue");
@@ -150,7 +150,7 @@ async fn a_priority_queue_delivers_by_priority(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn of_single_active_consumers_the_next_takes_over(t: Test) -> Outcome {
+async fn the_next_single_active_consumer_takes_over(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = channel.queue(&t.name("queue")).exclusive().single_active_consumer().declare().await?;
     let mut first = queue.consume().start().await?;
@@ -170,7 +170,7 @@ async fn of_single_active_consumers_the_next_takes_over(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_quorum_queue_gives_a_message_up_after_its_delivery_limit(t: Test) -> Outcome {
+async fn a_quorum_queue_dead_letters_a_message_at_its_delivery_limit(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let (dead, exchange) = graveyard(&t, &channel).await?;
     let name = t.name("queue");
@@ -189,7 +189,7 @@ async fn a_quorum_queue_gives_a_message_up_after_its_delivery_limit(t: Test) -> 
 }
 
 #[scenario]
-async fn a_quorum_queue_hands_on_dead_letters_at_least_once(t: Test) -> Outcome {
+async fn a_quorum_queue_forwards_dead_letters_at_least_once(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let dead = channel.queue(&t.name("dead")).durable().quorum().declare().await?;
     let name = t.name("queue");
@@ -207,7 +207,7 @@ async fn a_quorum_queue_hands_on_dead_letters_at_least_once(t: Test) -> Outcome 
 }
 
 #[scenario]
-async fn a_stream_is_read_by_everybody_from_where_they_like(t: Test) -> Outcome {
+async fn each_consumer_reads_a_stream_from_its_own_offset(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let name = t.name("stream");
     let stream = channel.queue(&name).durable().stream().max_age("1D").max_segment_size(1_000_000);
@@ -229,7 +229,7 @@ async fn a_stream_is_read_by_everybody_from_where_they_like(t: Test) -> Outcome 
 }
 
 #[scenario]
-async fn the_broker_knows_every_argument_of_a_classic_queue(t: Test) -> Outcome {
+async fn the_broker_checks_every_argument_of_a_classic_queue(t: Test) -> Outcome {
     let connection = t.connect().await?;
     for argument in [
         "x-message-ttl",

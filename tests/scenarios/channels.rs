@@ -3,7 +3,7 @@
 use super::prelude::*;
 
 #[scenario]
-async fn a_hundred_channels_work_side_by_side(t: Test) -> Outcome {
+async fn a_hundred_channels_work_in_parallel(t: Test) -> Outcome {
     let connection = t.connect().await?;
     let mut channels = Vec::new();
     for _ in 0..100 {
@@ -22,7 +22,7 @@ async fn a_hundred_channels_work_side_by_side(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn the_number_of_a_closed_channel_is_used_again(t: Test) -> Outcome {
+async fn the_number_of_a_closed_channel_is_reused(t: Test) -> Outcome {
     let connection = t.connect().await?;
     let (first, second) = (connection.channel().await?, connection.channel().await?);
     assert_eq!((first.id(), second.id()), (1, 2));
@@ -39,7 +39,7 @@ async fn the_number_of_a_closed_channel_is_used_again(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn the_number_of_a_channel_that_the_broker_closed_is_used_again(t: Test) -> Outcome {
+async fn the_number_of_a_channel_that_the_broker_closed_is_reused(t: Test) -> Outcome {
     let connection = t.connect().await?;
     for _ in 0..10 {
         let channel = connection.channel().await?;
@@ -51,7 +51,7 @@ async fn the_number_of_a_channel_that_the_broker_closed_is_used_again(t: Test) -
 }
 
 #[scenario]
-async fn what_uses_a_closed_channel_is_told_so(t: Test) -> Outcome {
+async fn calls_on_a_closed_channel_fail(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     channel.close().await?;
@@ -66,7 +66,7 @@ async fn what_uses_a_closed_channel_is_told_so(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn what_was_under_way_to_a_dropped_channel_comes_back(t: Test) -> Outcome {
+async fn unacked_messages_of_a_dropped_channel_are_requeued(t: Test) -> Outcome {
     let connection = t.connect().await?;
     let owner = connection.channel().await?;
     let queue = t.queue_with(&owner, &["1"]).await?;
@@ -83,7 +83,7 @@ async fn what_was_under_way_to_a_dropped_channel_comes_back(t: Test) -> Outcome 
 }
 
 #[scenario]
-async fn a_connection_has_as_many_channels_as_were_agreed_on(t: Test) -> Outcome {
+async fn a_connection_has_at_most_the_agreed_number_of_channels(t: Test) -> Outcome {
     let connection = t.open(&t.builder().channel_max(3)).await?;
     assert_eq!(connection.channel_max(), 3);
     let channels = [connection.channel().await?, connection.channel().await?, connection.channel().await?];
@@ -95,7 +95,7 @@ async fn a_connection_has_as_many_channels_as_were_agreed_on(t: Test) -> Outcome
 }
 
 #[scenario]
-async fn flow_that_is_on_stays_on(t: Test) -> Outcome {
+async fn resuming_an_active_flow_changes_nothing(t: Test) -> Outcome {
     let channel = t.channel().await?;
     assert!(channel.flow(true).await?);
     t.queue_with(&channel, &["goes on"]).await?;
@@ -103,7 +103,7 @@ async fn flow_that_is_on_stays_on(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn stopping_the_flow_is_540_and_ends_the_connection(t: Test) -> Outcome {
+async fn pausing_the_flow_fails_with_540_and_ends_the_connection(t: Test) -> Outcome {
     let connection = t.open(&t.builder().recovery(Recovery::off())).await?;
     let channel = connection.channel().await?;
     let error = refused(channel.flow(false).await)?;
@@ -114,7 +114,7 @@ async fn stopping_the_flow_is_540_and_ends_the_connection(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_call_that_is_not_answered_in_time_fails_and_the_channel_goes_on(t: Test) -> Outcome {
+async fn a_call_that_times_out_leaves_the_channel_usable(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let name = t.name("queue");
     let hasty = channel.within(Duration::ZERO);
@@ -130,7 +130,7 @@ async fn a_call_that_is_not_answered_in_time_fails_and_the_channel_goes_on(t: Te
 }
 
 #[scenario]
-async fn sixteen_at_once_share_one_channel(t: Test) -> Outcome {
+async fn sixteen_tasks_share_one_channel(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     let (shared, name) = (channel.clone(), queue.name().to_owned());

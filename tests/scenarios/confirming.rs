@@ -20,7 +20,7 @@ async fn a_thousand_confirms_are_awaited_in_any_order(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn confirms_that_nobody_awaits_do_not_confuse_the_others(t: Test) -> Outcome {
+async fn ignored_confirms_do_not_disturb_the_others(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     queue.publish("before confirms are on").send().await?;
@@ -35,7 +35,7 @@ async fn confirms_that_nobody_awaits_do_not_confuse_the_others(t: Test) -> Outco
 }
 
 #[scenario]
-async fn a_full_queue_that_rejects_fails_the_confirm(t: Test) -> Outcome {
+async fn a_full_queue_that_rejects_publishes_fails_the_confirm(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let name = t.name("queue");
     let full = channel.queue(&name).exclusive().max_length(1).overflow(Overflow::RejectPublish).declare().await?;
@@ -50,7 +50,7 @@ async fn a_full_queue_that_rejects_fails_the_confirm(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn publishing_to_an_exchange_that_is_not_there_ends_the_channel_with_404(t: Test) -> Outcome {
+async fn publishing_to_a_missing_exchange_ends_the_channel_with_404(t: Test) -> Outcome {
     let connection = t.connect().await?;
     let (channel, other) = (connection.channel().await?, connection.channel().await?);
     let name = t.name("missing");
@@ -75,7 +75,7 @@ async fn publishing_to_an_exchange_that_is_not_there_ends_the_channel_with_404(t
 }
 
 #[scenario]
-async fn what_was_confirmed_before_the_channel_ended_stays_confirmed(t: Test) -> Outcome {
+async fn a_publish_that_was_confirmed_before_its_channel_ended_stays_confirmed(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     let early = queue.publish("early").confirm_later().await?;

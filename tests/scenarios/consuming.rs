@@ -14,7 +14,7 @@ async fn bodies(consumer: &mut Consumer, count: usize) -> Outcome<Vec<String>> {
 }
 
 #[scenario]
-async fn deliveries_come_in_the_order_of_the_publishes(t: Test) -> Outcome {
+async fn deliveries_arrive_in_the_order_of_the_publishes(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     let mut consumer = queue.consume().prefetch(0).start().await?;
@@ -32,7 +32,7 @@ async fn deliveries_come_in_the_order_of_the_publishes(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_prefetch_bounds_what_is_under_way(t: Test) -> Outcome {
+async fn a_prefetch_limits_the_unacked_deliveries(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &["1", "2", "3", "4", "5"]).await?;
     let mut consumer = queue.consume().prefetch(2).start().await?;
@@ -49,7 +49,7 @@ async fn a_prefetch_bounds_what_is_under_way(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn the_channels_prefetch_counts_for_consumers_that_say_nothing_else(t: Test) -> Outcome {
+async fn the_prefetch_of_the_channel_is_the_default_of_its_consumers(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &["1", "2", "3", "4", "5"]).await?;
     channel.prefetch(2).await?;
@@ -60,7 +60,7 @@ async fn the_channels_prefetch_counts_for_consumers_that_say_nothing_else(t: Tes
 }
 
 #[scenario]
-async fn a_shared_prefetch_bounds_all_consumers_of_the_channel_together(t: Test) -> Outcome {
+async fn a_shared_prefetch_limits_all_consumers_of_the_channel_together(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &["1", "2", "3", "4", "5"]).await?;
     channel.prefetch_shared(3).await?;
@@ -89,7 +89,7 @@ async fn two_consumers_share_a_queue(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn without_acks_messages_are_gone_when_they_are_sent(t: Test) -> Outcome {
+async fn without_acks_messages_are_removed_when_they_are_sent(t: Test) -> Outcome {
     let connection = t.connect().await?;
     let channel = connection.channel().await?;
     let queue = t.queue_with(&channel, &["1", "2"]).await?;
@@ -104,7 +104,7 @@ async fn without_acks_messages_are_gone_when_they_are_sent(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn an_exclusive_consumer_lets_nobody_else_in(t: Test) -> Outcome {
+async fn an_exclusive_consumer_excludes_other_consumers(t: Test) -> Outcome {
     let connection = t.connect().await?;
     let (channel, other) = (connection.channel().await?, connection.channel().await?);
     let queue = t.queue_with(&channel, &["for the first"]).await?;
@@ -116,14 +116,14 @@ async fn an_exclusive_consumer_lets_nobody_else_in(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn consuming_from_a_queue_that_is_not_there_is_404(t: Test) -> Outcome {
+async fn consuming_from_a_missing_queue_fails_with_404(t: Test) -> Outcome {
     let error = refused(t.channel().await?.consume(&t.name("missing")).start().await)?;
     assert_eq!((error.kind(), error.code()), (ErrorKind::ChannelClosed, Some(404)), "{error}");
     Ok(())
 }
 
 #[scenario]
-async fn a_consumer_has_the_tag_that_it_is_given_or_one_of_its_own(t: Test) -> Outcome {
+async fn a_consumer_has_the_chosen_tag_or_a_unique_one(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &["1"]).await?;
     let mut named = queue.consume().tag("my consumer").start().await?;
@@ -139,7 +139,7 @@ async fn a_consumer_has_the_tag_that_it_is_given_or_one_of_its_own(t: Test) -> O
 }
 
 #[scenario]
-async fn consumers_of_higher_priority_get_messages_first(t: Test) -> Outcome {
+async fn consumers_of_higher_priority_receive_messages_first(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     let mut low = queue.consume().priority(-1).start().await?;
@@ -184,7 +184,7 @@ async fn the_broker_cancels_consumers_of_a_queue_that_is_deleted(t: Test) -> Out
 }
 
 #[scenario]
-async fn a_dropped_consumer_gives_back_what_it_has_not_handed_out(t: Test) -> Outcome {
+async fn a_dropped_consumer_requeues_its_undelivered_messages(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &["1", "2", "3"]).await?;
     let mut consumer = queue.consume().start().await?;
@@ -212,7 +212,7 @@ async fn a_consumer_ends_with_the_reason_of_its_channel(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_consumer_does_not_notice_what_happens_to_other_channels(t: Test) -> Outcome {
+async fn the_end_of_another_channel_does_not_affect_a_consumer(t: Test) -> Outcome {
     let connection = t.connect().await?;
     let (channel, other) = (connection.channel().await?, connection.channel().await?);
     let queue = t.queue_with(&channel, &[]).await?;
@@ -224,7 +224,7 @@ async fn a_consumer_does_not_notice_what_happens_to_other_channels(t: Test) -> O
 }
 
 #[scenario]
-async fn a_get_says_how_many_messages_are_left(t: Test) -> Outcome {
+async fn a_get_returns_how_many_messages_are_left(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &["1", "2"]).await?;
     let first = queue.get().await?.expect("there are two");
@@ -240,7 +240,7 @@ async fn a_get_says_how_many_messages_are_left(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_consumer_is_cancelled_by_its_tag_from_elsewhere(t: Test) -> Outcome {
+async fn a_consumer_may_be_cancelled_by_its_tag(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &["1"]).await?;
     let mut consumer = queue.consume().tag("mine").start().await?;

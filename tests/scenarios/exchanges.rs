@@ -34,7 +34,7 @@ async fn the_default_exchange_routes_by_the_name_of_the_queue(t: Test) -> Outcom
 }
 
 #[scenario]
-async fn a_direct_exchange_routes_by_the_very_key(t: Test) -> Outcome {
+async fn a_direct_exchange_routes_by_the_exact_key(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let (queue, name) = (t.queue_with(&channel, &[]).await?, t.name("direct"));
     let exchange = channel.exchange(&name).direct().declare().await?;
@@ -58,7 +58,7 @@ async fn a_fanout_exchange_routes_to_all_its_queues(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_star_in_a_topic_stands_for_one_word(t: Test) -> Outcome {
+async fn a_star_in_a_topic_matches_one_word(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let (queue, name) = (t.queue_with(&channel, &[]).await?, t.name("topic"));
     channel.exchange(&name).topic().declare().await?;
@@ -69,7 +69,7 @@ async fn a_star_in_a_topic_stands_for_one_word(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_hash_in_a_topic_stands_for_any_number_of_words(t: Test) -> Outcome {
+async fn a_hash_in_a_topic_matches_any_number_of_words(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let (queue, name) = (t.queue_with(&channel, &[]).await?, t.name("topic"));
     channel.exchange(&name).topic().declare().await?;
@@ -98,7 +98,7 @@ async fn a_headers_exchange_routes_by_all_or_any_of_the_headers(t: Test) -> Outc
 }
 
 #[scenario]
-async fn an_alternate_exchange_takes_what_finds_no_queue(t: Test) -> Outcome {
+async fn an_alternate_exchange_receives_unroutable_messages(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let (main, rest) = (t.name("main"), t.name("rest"));
     channel.exchange(&rest).fanout().declare().await?;
@@ -114,7 +114,7 @@ async fn an_alternate_exchange_takes_what_finds_no_queue(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn nobody_publishes_to_an_internal_exchange(t: Test) -> Outcome {
+async fn publishing_to_an_internal_exchange_is_refused(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let name = t.name("internal");
     channel.exchange(&name).fanout().internal().declare().await?;
@@ -124,7 +124,7 @@ async fn nobody_publishes_to_an_internal_exchange(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn an_exchange_takes_what_another_routes_until_it_is_unbound(t: Test) -> Outcome {
+async fn an_exchange_receives_messages_of_another_until_it_is_unbound(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let (source, destination) = (t.name("source"), t.name("destination"));
     channel.exchange(&source).topic().declare().await?;
@@ -139,7 +139,7 @@ async fn an_exchange_takes_what_another_routes_until_it_is_unbound(t: Test) -> O
 }
 
 #[scenario]
-async fn an_unbound_queue_gets_no_more_messages(t: Test) -> Outcome {
+async fn an_unbound_queue_receives_no_more_messages(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let (queue, name) = (t.queue_with(&channel, &[]).await?, t.name("direct"));
     channel.exchange(&name).declare().await?;
@@ -152,7 +152,7 @@ async fn an_unbound_queue_gets_no_more_messages(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_binding_with_arguments_is_undone_by_the_same_arguments(t: Test) -> Outcome {
+async fn a_binding_with_arguments_is_removed_by_the_same_arguments(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let (queue, name) = (t.queue_with(&channel, &[]).await?, t.name("headers"));
     channel.exchange(&name).headers().declare().await?;
@@ -167,7 +167,7 @@ async fn a_binding_with_arguments_is_undone_by_the_same_arguments(t: Test) -> Ou
 }
 
 #[scenario]
-async fn binding_to_an_exchange_that_is_not_there_is_404(t: Test) -> Outcome {
+async fn binding_to_a_missing_exchange_fails_with_404(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     let error = refused(queue.bind(&t.name("missing"), "key").await)?;
@@ -191,7 +191,7 @@ async fn an_exchange_in_use_is_not_deleted_if_unused(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn an_auto_delete_exchange_goes_with_its_last_binding(t: Test) -> Outcome {
+async fn an_auto_delete_exchange_is_deleted_with_its_last_binding(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let (queue, name) = (t.queue_with(&channel, &[]).await?, t.name("fanout"));
     channel.exchange(&name).fanout().auto_delete().declare().await?;
@@ -203,7 +203,7 @@ async fn an_auto_delete_exchange_goes_with_its_last_binding(t: Test) -> Outcome 
 }
 
 #[scenario]
-async fn an_exchange_is_declared_again_with_the_same_settings_alone(t: Test) -> Outcome {
+async fn an_exchange_can_be_declared_again_only_with_the_same_settings(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let name = t.name("exchange");
     channel.exchange(&name).topic().durable().declare().await?;
@@ -214,7 +214,7 @@ async fn an_exchange_is_declared_again_with_the_same_settings_alone(t: Test) -> 
 }
 
 #[scenario]
-async fn an_exchange_of_a_kind_that_the_broker_does_not_know_is_refused(t: Test) -> Outcome {
+async fn an_exchange_of_an_unknown_type_is_refused(t: Test) -> Outcome {
     let connection = t.connect().await?;
     let channel = connection.channel().await?;
     let error = refused(channel.exchange(&t.name("exchange")).kind("x-unheard-of").declare().await)?;

@@ -15,7 +15,7 @@ async fn in_order(t: &Test, channel: &Channel) -> Outcome {
 }
 
 #[scenario]
-async fn requests_are_sent_at_once_and_awaited_in_any_order(t: Test) -> Outcome {
+async fn requests_are_sent_immediately_and_awaited_in_any_order(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let (queue, exchange) = (t.name("queue"), t.name("exchange"));
     let declared = channel.queue(&queue).declare();
@@ -37,7 +37,7 @@ async fn requests_are_sent_at_once_and_awaited_in_any_order(t: Test) -> Outcome 
 }
 
 #[scenario]
-async fn all_pipelined_requests_end_with_the_fault_of_the_first(t: Test) -> Outcome {
+async fn all_pipelined_requests_fail_with_the_error_of_the_first(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let fine = channel.queue(&t.name("queue")).exclusive().declare();
     let fault = channel.queue(&t.name("missing")).passive();
@@ -51,7 +51,7 @@ async fn all_pipelined_requests_end_with_the_fault_of_the_first(t: Test) -> Outc
 }
 
 #[scenario]
-async fn a_dropped_declare_is_done_all_the_same(t: Test) -> Outcome {
+async fn a_dropped_declare_is_still_carried_out(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let name = t.name("queue");
     drop(channel.queue(&name).declare());
@@ -61,7 +61,7 @@ async fn a_dropped_declare_is_done_all_the_same(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_dropped_request_that_fails_closes_its_channel_alone(t: Test) -> Outcome {
+async fn a_dropped_request_that_fails_closes_only_its_channel(t: Test) -> Outcome {
     let connection = t.connect().await?;
     let (channel, other) = (connection.channel().await?, connection.channel().await?);
     drop(channel.queue(&t.name("missing")).passive());
@@ -70,7 +70,7 @@ async fn a_dropped_request_that_fails_closes_its_channel_alone(t: Test) -> Outco
 }
 
 #[scenario]
-async fn a_dropped_channel_is_closed_and_its_number_used_again(t: Test) -> Outcome {
+async fn a_dropped_channel_is_closed_and_its_number_reused(t: Test) -> Outcome {
     let connection = t.open(&t.builder().channel_max(2)).await?;
     for _ in 0..20 {
         drop(connection.channel());
@@ -89,7 +89,7 @@ async fn a_dropped_channel_is_closed_and_its_number_used_again(t: Test) -> Outco
 }
 
 #[scenario]
-async fn a_dropped_consume_swallows_no_message(t: Test) -> Outcome {
+async fn a_dropped_consume_loses_no_message(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &["1", "2", "3"]).await?;
     for _ in 0..10 {
@@ -108,7 +108,7 @@ async fn a_dropped_consume_swallows_no_message(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_dropped_get_gives_its_message_back(t: Test) -> Outcome {
+async fn a_dropped_get_requeues_its_message(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &["1"]).await?;
     drop(queue.get());
@@ -135,7 +135,7 @@ async fn a_dropped_next_loses_no_delivery(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_dropped_publish_was_sent_whole_or_not_at_all(t: Test) -> Outcome {
+async fn a_dropped_publish_was_sent_completely_or_not_at_all(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     drop(queue.publish("never polled").send());
@@ -151,7 +151,7 @@ async fn a_dropped_publish_was_sent_whole_or_not_at_all(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_dropped_close_goes_on(t: Test) -> Outcome {
+async fn a_dropped_close_continues(t: Test) -> Outcome {
     let connection = t.connect().await?;
     let channel = connection.channel().await?;
     drop(channel.close());
@@ -163,7 +163,7 @@ async fn a_dropped_close_goes_on(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_dropped_attempt_to_connect_harms_no_other(t: Test) -> Outcome {
+async fn a_dropped_connect_does_not_affect_other_connections(t: Test) -> Outcome {
     let builder = t.builder();
     for _ in 0..5 {
         let mut attempt = Box::pin(t.open(&builder));
@@ -186,7 +186,7 @@ async fn a_request_outlives_the_handles_of_its_connection(t: Test) -> Outcome {
 }
 
 #[scenario(alone)]
-async fn a_publish_that_is_dropped_while_it_waits_for_room_is_not_sent(t: Test) -> Outcome {
+async fn a_publish_that_is_dropped_while_the_buffer_is_full_is_not_sent(t: Test) -> Outcome {
     let (watcher, connection) = (t.channel().await?, t.connect().await?);
     let channel = connection.channel().await?;
     let queue = watcher.queue(&t.name("queue")).declare().await?;

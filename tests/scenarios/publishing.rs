@@ -26,7 +26,7 @@ async fn a_message_that_is_sent_arrives(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_body_may_be_any_kind_of_bytes(t: Test) -> Outcome {
+async fn a_body_may_have_any_byte_type(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     let slice: &[u8] = b"slice";
@@ -43,7 +43,7 @@ async fn a_body_may_be_any_kind_of_bytes(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn bodies_of_every_size_around_a_frame_arrive_whole(t: Test) -> Outcome {
+async fn bodies_of_every_size_around_a_frame_arrive_complete(t: Test) -> Outcome {
     let connection = t.open(&t.builder().frame_max(4096)).await?;
     assert_eq!(connection.frame_max(), 4096);
     let channel = connection.channel().await?;
@@ -57,7 +57,7 @@ async fn bodies_of_every_size_around_a_frame_arrive_whole(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_body_of_a_mebibyte_arrives_whole(t: Test) -> Outcome {
+async fn a_body_of_a_mebibyte_arrives_complete(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     let room = channel.connection().frame_max() as usize - 8;
@@ -69,7 +69,7 @@ async fn a_body_of_a_mebibyte_arrives_whole(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_body_of_16_mebibytes_arrives_whole_by_a_consumer(t: Test) -> Outcome {
+async fn a_body_of_16_mebibytes_reaches_a_consumer_complete(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     let bytes = bytes::Bytes::from(vec![7; 16 * 1024 * 1024]);
@@ -82,7 +82,7 @@ async fn a_body_of_16_mebibytes_arrives_whole_by_a_consumer(t: Test) -> Outcome 
 }
 
 #[scenario]
-async fn all_fourteen_properties_go_there_and_back(t: Test) -> Outcome {
+async fn all_fourteen_properties_survive_a_round_trip(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     let headers = FieldTable::new().with("tenant", "acme");
@@ -166,7 +166,7 @@ async fn headers_of_every_type_keep_value_and_order(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn what_cannot_be_encoded_is_refused_here_and_the_channel_goes_on(t: Test) -> Outcome {
+async fn a_message_that_cannot_be_encoded_is_refused_and_the_channel_stays_open(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     let long = "x".repeat(256);
@@ -186,7 +186,7 @@ async fn what_cannot_be_encoded_is_refused_here_and_the_channel_goes_on(t: Test)
 }
 
 #[scenario]
-async fn a_mandatory_message_without_a_queue_fails_its_confirm_and_comes_back(t: Test) -> Outcome {
+async fn the_confirm_of_an_unroutable_mandatory_message_fails_with_the_message(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let publish = channel.publish("amq.direct", "nowhere", "come back").message_id("7").mandatory();
     let error = refused(publish.confirm().await)?;
@@ -201,7 +201,7 @@ async fn a_mandatory_message_without_a_queue_fails_its_confirm_and_comes_back(t:
 }
 
 #[scenario]
-async fn a_mandatory_message_that_nobody_confirms_comes_back_by_returns(t: Test) -> Outcome {
+async fn an_unconfirmed_mandatory_message_is_returned_by_returns(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let mut returns = channel.returns();
     for body in ["one", "two"] {
@@ -217,7 +217,7 @@ async fn a_mandatory_message_that_nobody_confirms_comes_back_by_returns(t: Test)
 }
 
 #[scenario]
-async fn each_returned_message_is_told_to_its_own_publish(t: Test) -> Outcome {
+async fn each_returned_message_is_reported_to_its_publish(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     let mut confirms = Vec::new();
@@ -242,7 +242,7 @@ async fn each_returned_message_is_told_to_its_own_publish(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn publishing_waits_for_room_and_loses_nothing(t: Test) -> Outcome {
+async fn publishing_waits_while_the_buffer_is_full_and_loses_no_message(t: Test) -> Outcome {
     // No heartbeat moves the driver: if it does not tell of the room that it makes, nothing does.
     let connection = t.open(&t.builder().high_water_mark(1).heartbeat(Duration::ZERO)).await?;
     let channel = connection.channel().await?;
@@ -263,7 +263,7 @@ async fn publishing_waits_for_room_and_loses_nothing(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn publishing_as_somebody_else_is_406(t: Test) -> Outcome {
+async fn publishing_with_the_user_id_of_another_user_fails_with_406(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let error = refused(channel.publish("", "nowhere", "").user_id("somebody").confirm().await)?;
     assert_eq!((error.kind(), error.code()), (ErrorKind::ChannelClosed, Some(406)), "{error}");

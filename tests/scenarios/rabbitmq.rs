@@ -33,7 +33,7 @@ async fn the_broker_shows_a_connection_by_its_name(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn all_that_waits_ends_with_320_when_the_broker_closes_the_connection(t: Test) -> Outcome {
+async fn waiting_calls_fail_with_320_when_the_broker_closes_the_connection(t: Test) -> Outcome {
     let name = t.name("connection");
     let connection = t.open(&t.builder().name(&name).recovery(Recovery::off())).await?;
     let channel = connection.channel().await?;
@@ -58,7 +58,7 @@ async fn all_that_waits_ends_with_320_when_the_broker_closes_the_connection(t: T
 }
 
 #[scenario(alone)]
-async fn while_memory_is_low_publishing_waits_and_all_else_goes_on(t: Test) -> Outcome {
+async fn publishing_waits_during_a_memory_alarm_and_other_calls_continue(t: Test) -> Outcome {
     let consuming = t.connect().await?;
     let owner = consuming.channel().await?;
     let queue = t.queue_with(&owner, &[]).await?;
@@ -99,7 +99,7 @@ async fn while_memory_is_low_publishing_waits_and_all_else_goes_on(t: Test) -> O
 }
 
 #[scenario(alone)]
-async fn what_waits_while_publishing_is_blocked_ends_with_the_connection(t: Test) -> Outcome {
+async fn blocked_publishes_fail_when_the_connection_ends(t: Test) -> Outcome {
     let name = t.name("connection");
     let connection = t.open(&t.builder().name(&name).recovery(Recovery::off())).await?;
     let channel = connection.channel().await?;

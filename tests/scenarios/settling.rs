@@ -13,7 +13,7 @@ async fn three(channel: &Channel, queue: &str) -> Outcome<[Delivery; 3]> {
 }
 
 #[scenario]
-async fn what_is_acked_does_not_come_back(t: Test) -> Outcome {
+async fn acked_messages_are_not_requeued(t: Test) -> Outcome {
     let connection = t.connect().await?;
     let (owner, channel) = (connection.channel().await?, connection.channel().await?);
     let queue = t.queue_with(&owner, &["1", "2", "3"]).await?;
@@ -29,7 +29,7 @@ async fn what_is_acked_does_not_come_back(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn one_ack_settles_all_before_it(t: Test) -> Outcome {
+async fn a_multiple_ack_settles_all_earlier_deliveries(t: Test) -> Outcome {
     let connection = t.connect().await?;
     let (owner, channel) = (connection.channel().await?, connection.channel().await?);
     let queue = t.queue_with(&owner, &["1", "2", "3"]).await?;
@@ -49,7 +49,7 @@ async fn one_ack_settles_all_before_it(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn one_nack_gives_back_all_before_it(t: Test) -> Outcome {
+async fn a_multiple_nack_requeues_all_earlier_deliveries(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &["1", "2", "3"]).await?;
     let [first, second, _] = three(&channel, queue.name()).await?;
@@ -79,7 +79,7 @@ async fn a_requeued_message_is_marked_as_redelivered(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn what_is_nacked_without_requeue_is_dropped(t: Test) -> Outcome {
+async fn a_nack_without_requeue_drops_the_messages(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &["1", "2", "3"]).await?;
     let [first, second, third] = three(&channel, queue.name()).await?;
@@ -92,7 +92,7 @@ async fn what_is_nacked_without_requeue_is_dropped(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn after_recover_old_acks_are_refused_here_and_the_channel_goes_on(t: Test) -> Outcome {
+async fn acks_from_before_recover_are_refused_and_the_channel_stays_open(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &["1"]).await?;
     let before = queue.get().await?.expect("it was confirmed");
@@ -107,7 +107,7 @@ async fn after_recover_old_acks_are_refused_here_and_the_channel_goes_on(t: Test
 }
 
 #[scenario]
-async fn acks_on_a_channel_that_is_closed_tell_so(t: Test) -> Outcome {
+async fn acks_on_a_closed_channel_fail(t: Test) -> Outcome {
     let connection = t.connect().await?;
     let (owner, channel) = (connection.channel().await?, connection.channel().await?);
     let queue = t.queue_with(&owner, &["1", "2"]).await?;
@@ -125,7 +125,7 @@ async fn acks_on_a_channel_that_is_closed_tell_so(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_message_and_the_right_to_settle_it_go_separate_ways(t: Test) -> Outcome {
+async fn a_delivery_splits_into_the_message_and_its_acker(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &["work"]).await?;
     let delivery = queue.get().await?.expect("it was confirmed");

@@ -3,7 +3,7 @@
 use super::prelude::*;
 
 #[scenario]
-async fn what_is_published_in_a_transaction_is_there_when_it_is_committed(t: Test) -> Outcome {
+async fn messages_of_a_transaction_reach_the_queue_with_the_commit(t: Test) -> Outcome {
     let connection = t.connect().await?;
     let (channel, other) = (connection.channel().await?, connection.channel().await?);
     let queue = t.queue_with(&other, &[]).await?;
@@ -17,7 +17,7 @@ async fn what_is_published_in_a_transaction_is_there_when_it_is_committed(t: Tes
 }
 
 #[scenario]
-async fn what_is_rolled_back_never_happened(t: Test) -> Outcome {
+async fn a_rollback_undoes_publishes_and_acks(t: Test) -> Outcome {
     let connection = t.connect().await?;
     let (channel, other) = (connection.channel().await?, connection.channel().await?);
     let queue = t.queue_with(&other, &["taken"]).await?;
@@ -35,7 +35,7 @@ async fn what_is_rolled_back_never_happened(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_transaction_and_confirms_exclude_each_other_and_the_channel_goes_on(t: Test) -> Outcome {
+async fn transactions_and_confirms_exclude_each_other_and_the_channel_stays_open(t: Test) -> Outcome {
     let connection = t.connect().await?;
     let (transacted, confirming) = (connection.channel().await?, connection.channel().await?);
     let queue = t.queue_with(&confirming, &[]).await?;
@@ -54,7 +54,7 @@ async fn a_transaction_and_confirms_exclude_each_other_and_the_channel_goes_on(t
 }
 
 #[scenario]
-async fn a_commit_without_a_transaction_is_406(t: Test) -> Outcome {
+async fn a_commit_without_a_transaction_fails_with_406(t: Test) -> Outcome {
     let error = refused(t.channel().await?.tx_commit().await)?;
     assert_eq!((error.kind(), error.code()), (ErrorKind::ChannelClosed, Some(406)), "{error}");
     Ok(())
