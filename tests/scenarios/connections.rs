@@ -1,4 +1,4 @@
-//! Connections: opening, closing, dropping, and what they agree on with the broker.
+//! Connections: opening, closing, dropping, and the limits that they agree on with the broker.
 
 use super::prelude::*;
 
@@ -51,7 +51,7 @@ async fn closing_sends_accepted_publishes_without_confirms(t: Test) -> Outcome {
     connection.close().await?;
     let mut consumer = queue.consume().start().await?;
     for index in 0..500 {
-        let delivery = consumer.next().await.expect("the consumer goes on")?;
+        let delivery = consumer.next().await.expect("the consumer is active")?;
         assert_eq!(body(&delivery), index.to_string());
         delivery.ack()?;
     }
@@ -69,7 +69,7 @@ async fn dropping_all_handles_sends_accepted_publishes(t: Test) -> Outcome {
     drop(channel);
     let mut consumer = queue.consume().start().await?;
     for index in 0..500 {
-        let delivery = consumer.next().await.expect("the consumer goes on")?;
+        let delivery = consumer.next().await.expect("the consumer is active")?;
         assert_eq!(body(&delivery), index.to_string());
         delivery.ack()?;
     }
@@ -106,13 +106,14 @@ async fn waiting_calls_end_when_the_connection_is_closed(t: Test) -> Outcome {
     let channel = connection.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     let mut consumer = queue.consume().start().await?;
-    let (mut returns, mut events) = (channel.returns(), connection.events());
+    let mut returns = channel.returns();
+    let mut events = connection.events();
     let waiting = t.start(move || async move { consumer.next().await });
     let returned = t.start(move || async move { returns.next().await });
     let watched = connection.clone();
     let watching = t.start(move || async move { watched.closed().await });
     connection.close().await?;
-    let error = refused(waiting.join().await.expect("the reason comes first"))?;
+    let error = refused(waiting.join().await.expect("the reason arrives first"))?;
     assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
     assert!(returned.join().await.is_none());
     assert_eq!(watching.join().await.kind(), ErrorKind::Closed);
@@ -170,16 +171,18 @@ async fn a_secret_may_be_updated(t: Test) -> Outcome {
 #[scenario]
 async fn sixteen_tasks_share_one_connection(t: Test) -> Outcome {
     let connection = t.connect().await?;
-    let (shared, test) = (connection.clone(), t.clone());
+    let shared = connection.clone();
+    let test = t.clone();
     let work = move |index: usize| {
-        let (connection, t) = (shared.clone(), test.clone());
+        let connection = shared.clone();
+        let t = test.clone();
         async move {
             let channel = connection.channel().await?;
             let queue = t.queue_with(&channel, &[]).await?;
             let mut consumer = queue.consume().prefetch(10).start().await?;
             for number in 0..50 {
                 queue.publish(format!("{index} {number}")).confirm().await?;
-                let delivery = consumer.next().await.expect("the consumer goes on")?;
+                let delivery = consumer.next().await.expect("the consumer is active")?;
                 assert_eq!(body(&delivery), format!("{index} {number}"));
                 delivery.ack()?;
             }
@@ -198,9 +201,9 @@ async fn stats_count_what_a_connection_did(t: Test) -> Outcome {
     let channel = connection.channel().await?;
     let queue = t.queue_with(&channel, &["1", "2", "3"]).await?;
     refused(channel.publish("", "nowhere", "").mandatory().confirm().await)?;
-    queue.get().await?.expect("there are three").ack()?;
-    queue.get().await?.expect("there are two").nack(false)?;
-    queue.get().await?.expect("there is one").reject(false)?;
+    queue.get().await?.expect("three messages are left").ack()?;
+    queue.get().await?.expect("two messages are left").nack(false)?;
+    queue.get().await?.expect("one message is left").reject(false)?;
     channel.flow(true).await?;
     let stats = connection.stats();
     assert_eq!((stats.published, stats.confirmed, stats.returned, stats.nacked), (4, 4, 1, 0));
@@ -227,10 +230,10 @@ async fn a_slow_consumer_without_a_prefetch_bounds_memory_and_loses_no_message(t
         queue.publish(&payload[..]).confirm().await?;
     }
     for taken in 1..=COUNT {
-        let delivery = consumer.next().await.expect("the consumer goes on")?;
+        let delivery = consumer.next().await.expect("the consumer is active")?;
         assert_eq!((delivery.delivery_tag(), delivery.body().len()), (taken as u64, SIZE));
         let read = connection.stats().bytes_received as usize;
-        // One read may go beyond, and end in the middle of a message.
+        // The last read may exceed the limit, and end in the middle of a message.
         assert!(read < taken * SIZE + LIMIT + READ + 2 * SIZE, "{read} bytes were read for {taken} messages");
     }
     Ok(())

@@ -1,15 +1,15 @@
-//! Logging in: users, virtual hosts, mechanisms, and TLS.
+//! Login: users, virtual hosts, mechanisms and TLS.
 
 use super::prelude::*;
 use crate::door::sasl::{AmqPlain, Anonymous, External, Plain};
 use crate::door::tls::Tls;
 
-/// The broker's own root.
+/// TLS settings that trust the root certificate of the broker.
 fn own_root() -> Tls {
     Tls::new().root_file(format!("{}/ca.pem", broker().tls))
 }
 
-/// A queue that can be used shows that the user is let in.
+/// Checks that the connection works, by using a queue.
 #[either]
 async fn works(t: &Test, connection: &Connection) -> Outcome {
     let channel = connection.channel().await?;
@@ -94,7 +94,7 @@ async fn tls_with_the_root_certificate_of_the_broker_carries_large_messages(t: T
     let queue = t.queue_with(&channel, &[]).await?;
     let large = vec![9; 3_000_000];
     queue.publish(&large[..]).confirm().await?;
-    let delivery = queue.get().await?.expect("it was confirmed");
+    let delivery = queue.get().await?.expect("the message is confirmed");
     assert!(delivery.body()[..] == large);
     delivery.ack()?;
     Ok(connection.close().await?)

@@ -1,4 +1,4 @@
-//! Queues: declaring, deleting, purging, and who may use them.
+//! Queues: declaring, deleting, purging, and exclusive use.
 
 use super::prelude::*;
 
@@ -9,7 +9,7 @@ async fn a_declared_queue_has_its_name_and_its_counts(t: Test) -> Outcome {
     let _consumer = channel.consume(queue.name()).prefetch(1).start().await?;
     let again = channel.queue(queue.name()).exclusive().declare().await?;
     assert_eq!((again.name(), again.consumer_count()), (queue.name(), 1));
-    assert_eq!(again.message_count(), 1, "one is under way to the consumer");
+    assert_eq!(again.message_count(), 1, "one message is unacked");
     Ok(())
 }
 
@@ -27,14 +27,19 @@ async fn declaring_again_with_the_same_settings_changes_nothing(t: Test) -> Outc
 #[scenario]
 async fn declaring_again_with_other_settings_fails_with_406_and_closes_only_the_channel(t: Test) -> Outcome {
     let connection = t.connect().await?;
-    let (channel, other) = (connection.channel().await?, connection.channel().await?);
+    let channel = connection.channel().await?;
+    let other = connection.channel().await?;
     let name = t.name("queue");
     channel.queue(&name).declare().await?;
     let error = refused(channel.queue(&name).durable().declare().await)?;
     assert_eq!((error.kind(), error.code()), (ErrorKind::ChannelClosed, Some(406)), "{error}");
     assert!(error.to_string().contains("inequivalent arg 'durable'"), "{error}");
     assert!(!channel.is_open() && other.is_open() && connection.is_open());
-    assert_eq!(refused(channel.queue(&name).declare().await)?.code(), Some(406), "the reason stays");
+    assert_eq!(
+        refused(channel.queue(&name).declare().await)?.code(),
+        Some(406),
+        "later calls fail with the same reason"
+    );
     other.queue(&name).declare().await?;
     connection.channel().await?.queue(&name).declare().await?;
     Ok(())
@@ -67,7 +72,7 @@ async fn a_queue_without_a_name_gets_one_from_the_broker(t: Test) -> Outcome {
     assert!(first.name().starts_with("amq."), "{}", first.name());
     assert_ne!(first.name(), second.name());
     first.publish("to the first").confirm().await?;
-    assert_eq!(body(&first.get().await?.expect("it is there")), "to the first");
+    assert_eq!(body(&first.get().await?.expect("the message is there")), "to the first");
     Ok(())
 }
 
@@ -135,12 +140,13 @@ async fn a_name_over_255_bytes_is_refused_and_the_channel_stays_open(t: Test) ->
 #[scenario]
 async fn names_and_keys_may_be_of_any_script(t: Test) -> Outcome {
     let channel = t.channel().await?;
-    let (queue, exchange) = (t.name("очередь-待ち行列-🐇"), t.name("échange"));
+    let queue = t.name("очередь-待ち行列-🐇");
+    let exchange = t.name("échange");
     let queue = channel.queue(&queue).exclusive().declare().await?;
     channel.exchange(&exchange).topic().declare().await?;
     queue.bind(&exchange, "größe.*").await?;
     channel.publish(&exchange, "größe.łódź", "ok").mandatory().confirm().await?;
-    let delivery = queue.get().await?.expect("it was routed");
+    let delivery = queue.get().await?.expect("the message was routed");
     assert_eq!((delivery.exchange(), delivery.routing_key()), (&*exchange, "größe.łódź"));
     Ok(())
 }
@@ -149,10 +155,10 @@ async fn names_and_keys_may_be_of_any_script(t: Test) -> Outcome {
 async fn a_purge_returns_how_many_messages_it_deleted(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &["one", "two", "three"]).await?;
-    let kept = queue.get().await?.expect("there are three");
-    assert_eq!(queue.purge().await?, 2, "one is under way");
+    let kept = queue.get().await?.expect("three messages are left");
+    assert_eq!(queue.purge().await?, 2, "one message is unacked");
     kept.nack(true)?;
-    assert_eq!(body(&queue.get().await?.expect("it came back")), "one");
+    assert_eq!(body(&queue.get().await?.expect("the message is requeued")), "one");
     assert_eq!(queue.purge().await?, 0);
     Ok(())
 }
@@ -162,7 +168,7 @@ async fn a_delete_returns_how_many_messages_were_in_the_queue(t: Test) -> Outcom
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &["one", "two"]).await?;
     assert_eq!(queue.delete().delete().await?, 2);
-    assert_eq!(queue.delete().delete().await?, 0, "deleting what is not there is no fault");
+    assert_eq!(queue.delete().delete().await?, 0, "deleting a missing queue succeeds");
     Ok(())
 }
 
@@ -183,7 +189,8 @@ async fn delete_if_empty_requires_an_empty_queue(t: Test) -> Outcome {
 #[scenario]
 async fn delete_if_unused_requires_a_queue_without_consumers(t: Test) -> Outcome {
     let connection = t.connect().await?;
-    let (channel, other) = (connection.channel().await?, connection.channel().await?);
+    let channel = connection.channel().await?;
+    let other = connection.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     let consumer = channel.consume(queue.name()).start().await?;
     let error = refused(other.queue_delete(queue.name()).if_unused().delete().await)?;
