@@ -81,8 +81,8 @@ async fn a_client_certificate_logs_its_owner_in(t: Test) -> Outcome {
     let folder = &broker().tls;
     let tls = own_root().client_certificate_files(format!("{folder}/client.pem"), format!("{folder}/client.key"));
     works(&t, &t.open(&t.builder().uri(&broker().amqps).tls(tls).mechanism(External)).await?).await?;
-    let nobody = t.builder().uri(&broker().amqps).tls(own_root()).mechanism(External);
-    let error = refused(t.open(&nobody).await)?;
+    let unauthenticated = t.builder().uri(&broker().amqps).tls(own_root()).mechanism(External);
+    let error = refused(t.open(&unauthenticated).await)?;
     assert_eq!((error.kind(), error.code()), (ErrorKind::Authentication, Some(403)), "{error}");
     Ok(())
 }

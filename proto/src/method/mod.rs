@@ -43,7 +43,7 @@ pub trait Encode {
     ///
     /// # Errors
     /// The caller's fault, if a short string is longer than 255 bytes
-    /// ([`Violation::ShortStringTooLong`](crate::Violation::ShortStringTooLong)) or a table cannot be encoded. `out`
+    /// ([`Violation::ShortStringTooLong`]) or a table cannot be encoded. `out`
     /// is unchanged then.
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), Error>;
 }
