@@ -13,15 +13,12 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 const ONLY_RABBITMQ: [(&str, &str); 5] = [
     ("the_broker_shows_a_connection_by_its_name", "the management API is not part of the embedded broker"),
     (
-        "all_that_waits_ends_with_320_when_the_broker_closes_the_connection",
+        "waiting_calls_fail_with_320_when_the_broker_closes_the_connection",
         "it asks the management API to close a connection",
     ),
-    (
-        "what_waits_while_publishing_is_blocked_ends_with_the_connection",
-        "it asks the management API to close a connection",
-    ),
-    ("a_stream_is_read_by_everybody_from_where_they_like", "it refuses streams"),
-    ("a_client_certificate_lets_its_owner_in", "it does not know the mechanism EXTERNAL"),
+    ("blocked_publishes_fail_when_the_connection_ends", "it asks the management API to close a connection"),
+    ("each_consumer_reads_a_stream_from_its_own_offset", "it refuses streams"),
+    ("a_client_certificate_logs_its_owner_in", "it does not know the mechanism EXTERNAL"),
 ];
 
 /// A broker in this process, and its addresses.

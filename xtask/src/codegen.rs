@@ -1,7 +1,7 @@
-//! `cargo xtask codegen`: the methods of `hopmq-proto`, from the machine-readable specification.
+//! `cargo xtask codegen`: generates the methods of `hopmq-proto` from the machine-readable specification.
 //!
-//! One file a class, one with all ids, one with the enum of all methods. `--check` writes nothing and fails if a
-//! committed file is not what would be written.
+//! Writes one file per class, one with all ids, and one with the enum of all methods. `--check` writes nothing, and
+//! fails if a committed file differs from the generated one.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -20,16 +20,16 @@ const SECRETS: &[(&str, &str)] = &[
     ("connection.update-secret", "new-secret"),
 ];
 
-/// Reserved arguments that a peer must leave at zero, because ignoring them would change what it asked for.
+/// Reserved arguments that a peer must leave at zero, because ignoring them would change the meaning of the method.
 const MUST_BE_ZERO: &[(&str, &str)] = &[("basic.qos", "prefetch-size")];
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// Writes the files, or with `check` compares them.
+/// Writes the files; with `check`, compares them.
 pub(crate) fn run(check: bool) -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("xtask is not in the workspace")?;
     let mut stale = Vec::new();
-    for (path, source) in files(&root.join("proto/src/method")) {
+    for (path, source) in files(&root.join("proto/src")) {
         let source = rustfmt(root, &source)?;
         if std::fs::read_to_string(&path).is_ok_and(|current| current == source) {
             continue;
@@ -40,16 +40,21 @@ pub(crate) fn run(check: bool) -> Result<()> {
             std::fs::write(&path, source)?;
         }
     }
-    if stale.is_empty() { Ok(()) } else { Err(format!("run `cargo xtask codegen`: stale {}", stale.join(", ")).into()) }
+    if stale.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("generated files are stale; run `cargo xtask codegen`: {}", stale.join(", ")).into())
+    }
 }
 
-fn files(folder: &Path) -> Vec<(PathBuf, String)> {
+fn files(sources: &Path) -> Vec<(PathBuf, String)> {
+    let methods = sources.join("method");
     let mut classes = AMQProtocolDefinition::load(None).classes;
     classes.sort_by_key(|class| class.id);
     let mut files: Vec<_> =
-        classes.iter().map(|class| (folder.join(format!("{}.rs", class.name)), class_file(class))).collect();
-    files.push((folder.join("ids.rs"), ids_file(&classes)));
-    files.push((folder.join("any.rs"), any_file(&classes)));
+        classes.iter().map(|class| (methods.join(format!("{}.rs", class.name)), class_file(class))).collect();
+    files.push((sources.join("method_id/specification.rs"), ids_file(&classes)));
+    files.push((methods.join("any.rs"), any_file(&classes)));
     files
 }
 
@@ -63,15 +68,15 @@ fn rustfmt(root: &Path, source: &str) -> Result<String> {
     child.stdin.take().ok_or("rustfmt has no input")?.write_all(source.as_bytes())?;
     let output = child.wait_with_output()?;
     if !output.status.success() {
-        return Err("rustfmt refuses what was generated".into());
+        return Err("rustfmt rejects the generated code".into());
     }
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// An argument as it is in the struct and on the wire.
+/// An argument in the struct and on the wire.
 enum Field<'a> {
     Value(&'a AMQPValueArgument),
-    /// Up to eight flags in an octet; `None` is a reserved one.
+    /// Up to eight flags in an octet; `None` is a reserved flag.
     Bits(Vec<Option<&'a str>>),
 }
 
@@ -83,7 +88,7 @@ fn field(argument: &AMQPArgument) -> Field<'_> {
     match argument {
         AMQPArgument::Value(value) => Field::Value(value),
         AMQPArgument::Flags(flags) => {
-            assert!(flags.flags.len() <= 8, "more flags than an octet holds");
+            assert!(flags.flags.len() <= 8, "more flags than fit into an octet");
             Field::Bits(flags.flags.iter().map(|flag| (!flag.force_default).then_some(&*flag.name)).collect())
         }
     }
@@ -99,22 +104,20 @@ fn class_file(class: &AMQPClass) -> String {
     if body.contains("out.put_") {
         out.push_str("use bytes::BufMut;\n\n");
     }
-    let helpers = ["Redacted", "unsupported"];
-    let helpers: String = helpers.iter().filter(|name| body.contains(**name)).map(|name| format!(", {name}")).collect();
-    writeln!(out, "use super::{{Encode, MethodId, put_id{helpers}}};").ok();
-    out.push_str("use crate::Error;\n");
-    if body.contains("FieldTable") {
-        out.push_str("use crate::table::FieldTable;\n");
-    }
-    let wire = ["Reader", "put_long_str", "put_short_str", "put_short_str_cut", "put_table", "whole"];
-    let wire: Vec<_> = wire
-        .into_iter()
-        .filter(|name| body.contains(&format!("{name}(")) || body.contains(&format!("{name}<")))
-        .collect();
-    if !wire.is_empty() {
-        writeln!(out, "use crate::wire::{{{}}};", wire.join(", ")).ok();
-    }
+    out.push_str(&import("super", &["Encode", "Redacted", "unsupported"], &body));
+    out.push_str("use crate::error::Error;\nuse crate::method_id::MethodId;\n");
+    out.push_str(&import("crate::table", &["FieldTable", "put_table"], &body));
+    out.push_str(&import("crate::violation", &["ShortString"], &body));
+    let wire = ["Reader", "put_id", "put_long_str", "put_short_str", "put_short_str_cut", "whole"];
+    out.push_str(&import("crate::wire", &wire, &body));
     out + &body
+}
+
+/// Imports the `names` that `body` uses.
+fn import(module: &str, names: &[&str], body: &str) -> String {
+    let is_used = |name: &&str| ["(", "<", "::", " ", ")"].iter().any(|end| body.contains(&format!("{name}{end}")));
+    let names: Vec<_> = names.iter().copied().filter(is_used).collect();
+    if names.is_empty() { String::new() } else { format!("use {module}::{{{}}};\n", names.join(", ")) }
 }
 
 fn method_items(class: &AMQPClass, method: &AMQPMethod) -> String {
@@ -177,19 +180,19 @@ fn redacted_debug(name: &str, generic: &str, members: &[(String, String, &str)],
     out + ".finish()\n}\n}\n"
 }
 
-/// Documentation, name and type of each member of the struct.
+/// Returns documentation, name and type of each member of the struct.
 fn members(fields: &[Field<'_>]) -> Vec<(String, String, &'static str)> {
     let mut members = Vec::new();
     for field in fields {
         match field {
             Field::Value(value) if !value.force_default => {
                 let (ty, note) = rust_type(value.amqp_type);
-                let note = if is_reply_text(value) { ": cut at 255 bytes" } else { note };
-                members.push((format!("`{}`{note}.", value.name), snake(&value.name), ty));
+                let note = if is_reply_text(value) { ", truncated to 255 bytes" } else { note };
+                members.push((format!("The argument `{}`{note}.", value.name), snake(&value.name), ty));
             }
             Field::Value(_) => {}
             Field::Bits(bits) => {
-                members.extend(bits.iter().flatten().map(|name| (format!("`{name}`."), snake(name), "bool")));
+                members.extend(bits.iter().flatten().map(|name| (format!("The flag `{name}`."), snake(name), "bool")));
             }
         }
     }
@@ -206,14 +209,14 @@ fn rust_type(ty: AMQPType) -> (&'static str, &'static str) {
         AMQPType::ShortUInt => ("u16", ""),
         AMQPType::LongUInt => ("u32", ""),
         AMQPType::LongLongUInt | AMQPType::Timestamp => ("u64", ""),
-        AMQPType::ShortString => ("&'a str", ": at most 255 bytes"),
+        AMQPType::ShortString => ("&'a str", ", at most 255 bytes"),
         AMQPType::LongString => ("&'a [u8]", ""),
         AMQPType::FieldTable => ("FieldTable<&'a [u8]>", ""),
-        other => panic!("no argument of a method is a {other:?}"),
+        other => panic!("unexpected type of an argument: {other:?}"),
     }
 }
 
-/// Whether encoding may fail, and the statements.
+/// Returns whether encoding may fail, and the statements that encode.
 fn encoder(fields: &[Field<'_>]) -> (bool, String) {
     let mut fallible = false;
     let mut out = String::new();
@@ -224,7 +227,9 @@ fn encoder(fields: &[Field<'_>]) -> (bool, String) {
                 let member = format!("self.{}", snake(&value.name));
                 let put = match value.amqp_type {
                     AMQPType::ShortString if is_reply_text(value) => format!("put_short_str_cut(out, {member});\n"),
-                    AMQPType::ShortString => format!("put_short_str(out, {member})?;\n"),
+                    AMQPType::ShortString => {
+                        format!("put_short_str(out, ShortString::{}, {member})?;\n", short_string(value))
+                    }
                     AMQPType::LongString => format!("put_long_str(out, {member})?;\n"),
                     AMQPType::FieldTable => format!("put_table(out, &{member})?;\n"),
                     number => format!("out.put_{}({member});\n", rust_type(number).0),
@@ -247,7 +252,13 @@ fn encoder(fields: &[Field<'_>]) -> (bool, String) {
     (fallible, out)
 }
 
-/// How a reserved argument is written: as its default, which is zero or empty but for the ticket that is granted.
+/// Returns the variant of `ShortString` that names an argument.
+fn short_string(value: &AMQPValueArgument) -> String {
+    if value.name == "type" { "ExchangeType".to_string() } else { camel(&value.name) }
+}
+
+/// Returns the statement that encodes a reserved argument: its default, which is 0 or empty, except for a granted
+/// ticket.
 fn reserved(value: &AMQPValueArgument) -> String {
     let default = if value.default_value == Some(AMQPValue::ShortUInt(1)) { 1 } else { 0 };
     match value.amqp_type {
@@ -272,7 +283,8 @@ fn decoder(full: &str, fields: &[Field<'_>]) -> String {
                     number => &format!("reader.{}()?", rust_type(number).0),
                 };
                 if MUST_BE_ZERO.contains(&(full, &*value.name)) {
-                    writeln!(out, "if {read} != 0 {{ return Err(unsupported(\"{full} with {}\")); }}", value.name).ok();
+                    let unsupported = format!("unsupported(Self::ID, \"{}\")", value.name);
+                    writeln!(out, "if {read} != 0 {{ return Err({unsupported}); }}").ok();
                 } else if value.force_default {
                     writeln!(out, "{read};").ok();
                 } else {
@@ -315,7 +327,7 @@ fn ids_file(classes: &[AMQPClass]) -> String {
         writeln!(arms, "Self::{id} => (\"{full}\", {}),", traits.join(" | ")).ok();
     }
     format!(
-        "//! The numbers of all methods.\n//\n{HEADER}\
+        "//! The numbers, names and traits of all methods.\n//\n{HEADER}\
          use super::{{CLIENT, CONTENT, Facts, MethodId, REPLY, SERVER, SYNCHRONOUS}};\n\n\
          impl MethodId {{\n{consts}\n#[inline]\npub(super) fn facts(self) -> Option<Facts> {{\n\
          let (name, traits) = match self {{\n{arms}_ => return None,\n}};\nSome(Facts {{ name, traits }})\n}}\n}}\n"
@@ -323,7 +335,10 @@ fn ids_file(classes: &[AMQPClass]) -> String {
 }
 
 fn any_file(classes: &[AMQPClass]) -> String {
-    let (mut variants, mut decode, mut ids, mut encode) = Default::default();
+    let mut variants = String::new();
+    let mut decode = String::new();
+    let mut ids = String::new();
+    let mut encode = String::new();
     for (class, method) in all(classes) {
         let variant = camel(&class.name) + &camel(&method.name);
         let path = format!("{}::{}", class.name, camel(&method.name));
@@ -337,19 +352,20 @@ fn any_file(classes: &[AMQPClass]) -> String {
     }
     let names: Vec<_> = classes.iter().map(|class| &*class.name).collect();
     format!(
-        "//! Any method.\n//\n{HEADER}\
-         use super::{{Encode, MethodId, unknown, {}}};\nuse crate::Error;\nuse crate::wire::Reader;\n\n\
+        "//! The enum of all methods.\n//\n{HEADER}\
+         use super::{{Encode, unknown, {}}};\nuse crate::error::Error;\nuse crate::method_id::MethodId;\n\
+         use crate::wire::Reader;\n\n\
          /// Any method, decoded.\n#[derive(Clone, Copy, Debug, PartialEq)]\npub enum Method<'a> {{\n{variants}}}\n\n\
          impl<'a> Method<'a> {{\n\
          /// Decodes the payload of a method frame.\n///\n/// # Errors\n\
-         /// 540 (not implemented) if there is no such method, 502 (syntax error) if its arguments are malformed or\n\
-         /// bytes follow them: the peer's fault.\n\
+         /// The peer's fault: 540 (not implemented) if the method does not exist, 502 (syntax error) if its\n\
+         /// arguments are malformed or bytes follow them.\n\
          pub fn decode(payload: &'a [u8]) -> Result<Self, Error> {{\nlet mut reader = Reader::new(payload);\n\
          let id = MethodId {{ class: reader.u16()?, method: reader.u16()? }};\nlet method = match id {{\n{decode}\
          _ => return Err(unknown(id)),\n}};\nreader.finish()?;\nOk(method)\n}}\n\n\
-         /// Which method it is.\npub fn id(&self) -> MethodId {{\nmatch self {{\n{ids}}}\n}}\n\n\
+         /// Returns the id of the method.\npub fn id(&self) -> MethodId {{\nmatch self {{\n{ids}}}\n}}\n\n\
          /// Appends the payload of a method frame: class, method, arguments.\n///\n/// # Errors\n\
-         /// As [`Encode::encode`].\n\
+         /// The errors of [`Encode::encode`].\n\
          pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), Error> {{\nmatch self {{\n{encode}}}\n}}\n}}\n",
         names.join(", ")
     )

@@ -22,7 +22,7 @@ export const scenarios = {
     ok((await managementName(t, name)).includes(" -> "));
   },
 
-  async all_that_waits_ends_with_320_when_the_broker_closes_the_connection(t) {
+  async waiting_calls_fail_with_320_when_the_broker_closes_the_connection(t) {
     const name = t.name("connection");
     const session = await t.connect({ name });
     const channel = await session.channel();
@@ -43,7 +43,7 @@ export const scenarios = {
 
 /** Run one at a time, because they block the publishes of all connections. */
 export const alone = {
-  async while_memory_is_low_publishing_waits_and_all_else_goes_on(t) {
+  async publishing_waits_during_a_memory_alarm_and_other_calls_continue(t) {
     const owner = await t.channel();
     const { name } = await owner.declareQueue(t.name("queue"));
     const session = await t.connect();
@@ -72,7 +72,7 @@ export const alone = {
     for (const text of ["the last one", "waiting", "after"]) eq(body(await owner.get(name, { noAck: true })), text);
   },
 
-  async what_waits_while_publishing_is_blocked_ends_with_the_connection(t) {
+  async blocked_publishes_fail_when_the_connection_ends(t) {
     const name = t.name("connection");
     const session = await t.connect({ name });
     const channel = await session.channel();

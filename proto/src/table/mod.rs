@@ -1,31 +1,29 @@
-//! Field tables and arrays (specification §4.2.5.5), with the type tags that RabbitMQ uses.
+//! Field tables and arrays (specification §4.2.5.5), with the type tags of RabbitMQ.
 //!
-//! One representation: the encoded bytes. A table from a peer is checked once, as a whole, and then read in place;
-//! a table that the program builds is encoded as it is built. The order of the entries is kept.
+//! Tables and arrays are their encoded bytes. A table from a peer is checked once and then read in place; a table that
+//! the program builds is encoded entry by entry. Entries keep their order.
 
 mod array;
 mod value;
 
 use std::fmt;
 
-use bytes::BufMut;
-
 pub use self::array::FieldArray;
 pub use self::value::Value;
 use self::value::{check_values, read, write};
-use crate::Error;
-use crate::error::{Flaw, code, sound};
+use crate::error::{Error, Flaw, sound};
 use crate::octets::Octets;
+use crate::violation::ShortString;
 use crate::wire::{self, Reader};
 
-/// How deep tables and arrays may be nested, the outermost counted: what is deeper is refused.
+/// How deep tables and arrays may be nested, including the outermost. Deeper ones are refused.
 pub const MAX_DEPTH: usize = 32;
 
-/// A table of named values, in its encoded form without the length in front.
+/// A table of named values, in encoded form without the length in front.
 ///
-/// Reading works over any storage; writing needs the default, `Vec<u8>`. Lookups walk the table from its start:
-/// tables are small. A key longer than 255 bytes, or a nesting deeper than [`MAX_DEPTH`], is remembered and reported
-/// by [`validity`](Self::validity) and by whatever encodes the table; the entry itself is left out.
+/// Reading works over any storage; writing needs the default, `Vec<u8>`. Lookups walk the table from its start, since
+/// tables are small. An entry with a key longer than 255 bytes, or nested deeper than [`MAX_DEPTH`], is left out;
+/// [`validity`](Self::validity) and encoding the table then report the error.
 ///
 /// ```
 /// use hopmq_proto::FieldTable;
@@ -42,17 +40,17 @@ pub struct FieldTable<B: AsRef<[u8]> = Vec<u8>> {
 }
 
 impl<B: AsRef<[u8]>> FieldTable<B> {
-    /// Takes the encoded entries (without the length in front), if they are well-formed: lengths, type tags, UTF-8
-    /// keys, and a nesting of at most [`MAX_DEPTH`]. Never allocates.
+    /// Checks and wraps encoded entries, without the length in front. Never allocates.
     ///
     /// # Errors
-    /// 502 (syntax error), the peer's fault.
+    /// 502 (syntax error), the peer's fault, if a length, a type tag or a key is malformed or the nesting exceeds
+    /// [`MAX_DEPTH`].
     pub fn parse(bytes: B) -> Result<Self, Error> {
         check(bytes.as_ref(), 1)?;
         Ok(Self { bytes, flaw: None })
     }
 
-    /// The value of `key`, the first if there are several.
+    /// Returns the value of `key`, the first of several.
     pub fn get<'i, 'o>(&'i self, key: &str) -> Option<Value<'o>>
     where
         B: Octets<'i, 'o>,
@@ -68,7 +66,7 @@ impl<B: AsRef<[u8]>> FieldTable<B> {
         None
     }
 
-    /// The entries, in their order.
+    /// Returns the entries in order.
     pub fn iter<'i, 'o>(&'i self) -> impl Iterator<Item = (&'o str, Value<'o>)> + use<'o, B>
     where
         B: Octets<'i, 'o>,
@@ -76,63 +74,63 @@ impl<B: AsRef<[u8]>> FieldTable<B> {
         entries(self.bytes.octets())
     }
 
-    /// Whether there is an entry called `key`.
+    /// Returns whether the table has the key.
     pub fn contains_key(&self, key: &str) -> bool {
         self.as_ref_table().get(key).is_some()
     }
 
-    /// How many entries there are. Walks the table.
+    /// Returns the number of entries, by walking the table.
     pub fn len(&self) -> usize {
         entries(self.as_bytes()).count()
     }
 
-    /// Whether there are none.
+    /// Returns whether the table has no entries.
     pub fn is_empty(&self) -> bool {
         self.as_bytes().is_empty()
     }
 
-    /// The encoded entries, without the length in front.
+    /// Returns the encoded entries, without the length in front.
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.as_ref()
     }
 
-    /// The same table, borrowed.
+    /// Returns the table, borrowed.
     pub fn as_ref_table(&self) -> FieldTable<&[u8]> {
         FieldTable { bytes: self.as_bytes(), flaw: self.flaw }
     }
 
-    /// The same table, in memory of its own.
+    /// Returns a copy of the table.
     pub fn to_owned_table(&self) -> FieldTable {
         FieldTable { bytes: self.as_bytes().to_vec(), flaw: self.flaw }
     }
 
-    /// Whether everything that was inserted can be sent.
+    /// Checks that every inserted entry can be sent.
     ///
     /// # Errors
-    /// A key was longer than 255 bytes, or the nesting too deep: the caller's fault.
+    /// The caller's fault, if a key was longer than 255 bytes or the nesting was too deep.
     pub fn validity(&self) -> Result<(), Error> {
         sound(self.flaw)
     }
 
-    pub(crate) fn flaw(&self) -> Option<Flaw> {
+    fn flaw(&self) -> Option<Flaw> {
         self.flaw
     }
 }
 
 impl<'a> FieldTable<&'a [u8]> {
-    /// Bytes that were checked before.
+    /// Wraps bytes that were checked before.
     fn trusted(bytes: &'a [u8]) -> Self {
         Self { bytes, flaw: None }
     }
 }
 
 impl FieldTable {
-    /// An empty table.
+    /// Returns an empty table.
     pub const fn new() -> Self {
         Self { bytes: Vec::new(), flaw: None }
     }
 
-    /// Adds an entry, or replaces the value of an existing one in its place.
+    /// Adds an entry, or replaces the value of an existing entry in its place.
     pub fn insert<'v>(&mut self, key: &str, value: impl Into<Value<'v>>) -> &mut Self {
         let table = 0..self.bytes.len();
         if let Err(flaw) = insert_into(&mut self.bytes, table, key, value.into()) {
@@ -141,14 +139,14 @@ impl FieldTable {
         self
     }
 
-    /// Adds or replaces an entry, in a chain.
+    /// Adds or replaces an entry, and returns the table.
     #[must_use]
     pub fn with<'v>(mut self, key: &str, value: impl Into<Value<'v>>) -> Self {
         self.insert(key, value);
         self
     }
 
-    /// Removes an entry, and says whether it was there.
+    /// Removes an entry, and returns whether the table had it.
     pub fn remove(&mut self, key: &str) -> bool {
         match find(&self.bytes, key) {
             Some(entry) => {
@@ -160,7 +158,7 @@ impl FieldTable {
     }
 }
 
-/// Adds or replaces an entry of the table that fills `table` in `out`. Says how long the table is now.
+/// Adds or replaces an entry of the table that fills the range `table` of `out`. Returns the new length of the table.
 pub(crate) fn insert_into(
     out: &mut Vec<u8>,
     table: std::ops::Range<usize>,
@@ -175,7 +173,7 @@ pub(crate) fn insert_into(
     };
     let removed = old.len();
     let added = wire::replace(out, old, |out| {
-        wire::put_short_str(out, key)?;
+        wire::put_short_str(out, ShortString::TableKey, key)?;
         write(out, value)
     })?;
     Ok(len - removed + added)
@@ -202,14 +200,24 @@ fn entries(bytes: &[u8]) -> impl Iterator<Item = (&str, Value<'_>)> {
     })
 }
 
-/// Checks the entries of a table that is `depth` deep, and everything in them.
+/// Checks the entries of a table at nesting level `depth`, and everything nested in them.
 fn check(bytes: &[u8], depth: usize) -> Result<(), Error> {
     check_values(bytes, depth, |reader| reader.short_str().map(drop))
 }
 
-#[cold]
-fn too_deep() -> Error {
-    Error::peer(code::SYNTAX_ERROR, "tables and arrays are nested more than 32 deep")
+impl<'a> Reader<'a> {
+    #[inline]
+    pub(crate) fn table(&mut self) -> Result<FieldTable<&'a [u8]>, Error> {
+        FieldTable::parse(self.long_str()?)
+    }
+}
+
+#[inline]
+pub(crate) fn put_table<B: AsRef<[u8]>>(out: &mut Vec<u8>, table: &FieldTable<B>) -> Result<(), Flaw> {
+    match table.flaw {
+        None => wire::put_long_str(out, table.as_bytes()),
+        Some(flaw) => Err(flaw),
+    }
 }
 
 impl<B: AsRef<[u8]>> fmt::Debug for FieldTable<B> {
@@ -266,15 +274,11 @@ impl<'v, K: AsRef<str>, V: Into<Value<'v>>> Extend<(K, V)> for FieldTable {
     }
 }
 
-fn put_container(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) -> Result<(), Flaw> {
-    out.put_u8(tag);
-    wire::put_long_str(out, bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Fault;
+    use crate::error::{Fault, code};
+    use crate::violation::Violation;
 
     #[test]
     fn inserting_again_replaces_in_place() {
@@ -302,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_is_the_peers_fault() {
+    fn malformed_tables_are_the_peers_fault() {
         let malformed: [&[u8]; 7] = [
             b"\x05ab",
             b"\x01a",
@@ -318,26 +322,28 @@ mod tests {
         }
     }
 
-    /// `levels` tables, each in the one before.
+    /// Returns `levels` tables, each nested in the next.
     fn nested(levels: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
         for _ in 1..levels {
             let mut outer = b"\x01a".to_vec();
-            put_container(&mut outer, b'F', &bytes).unwrap();
+            outer.push(b'F');
+            wire::put_long_str(&mut outer, &bytes).unwrap();
             bytes = outer;
         }
         bytes
     }
 
     #[test]
-    fn nesting_is_bounded_both_ways() {
+    fn nesting_is_limited_in_both_directions() {
         let deepest = nested(MAX_DEPTH);
         let deepest = FieldTable::parse(&deepest[..]).unwrap();
         assert!(FieldTable::parse(nested(MAX_DEPTH + 1)).is_err());
         assert!(FieldTable::parse(nested(100_000 / 7)).is_err());
 
         let too_deep = FieldTable::new().with("a", deepest);
-        assert_eq!(too_deep.validity().unwrap_err().fault(), Fault::Caller);
+        let error = too_deep.validity().unwrap_err();
+        assert_eq!((error.fault(), error.violation()), (Fault::Caller, Violation::NestedTooDeep));
         assert!(too_deep.is_empty());
         let array = FieldArray::new().with(deepest);
         assert!(array.validity().is_err());
@@ -345,17 +351,17 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_256_bytes_is_remembered() {
+    fn a_key_of_256_bytes_is_reported() {
         let table = FieldTable::new().with("a", 1).with(&"k".repeat(256), 1).with("b", 2);
         assert_eq!(table.len(), 2);
         assert!(table.validity().is_err());
         assert!(table.as_ref_table().validity().is_err());
         assert!(FieldTable::new().with("inner", &table).validity().is_err());
-        assert!(wire::put_table(&mut Vec::new(), &table).is_err());
+        assert!(put_table(&mut Vec::new(), &table).is_err());
     }
 
     #[test]
-    fn what_converts_into_a_table() {
+    fn arrays_of_pairs_and_borrowed_tables_convert_into_a_table() {
         fn length(arguments: impl Into<FieldTable>) -> usize {
             arguments.into().len()
         }
