@@ -15,47 +15,19 @@
 //! And [`Engine::handle_timeout`] when the moment of [`Engine::poll_timeout`] has come.
 
 mod access;
-mod accounts;
-mod alarms;
-mod bindings;
-mod channel;
-mod consume;
-mod consumer;
-mod dead_letter;
-mod declare_exchange;
-mod declare_queue;
-#[cfg(feature = "definitions")]
-mod definitions;
-mod deliver;
-mod equivalence;
-mod exchange;
-mod faults;
-mod headers;
-mod inspect;
-mod journal;
-mod message;
-#[cfg(test)]
-mod model;
-#[cfg(test)]
-mod naive;
+mod delivery;
+mod fault_hooks;
+mod persistence;
 mod profile;
-mod publish;
 mod queue;
-mod ready;
-mod recover;
 mod refusal;
-mod reply_to;
-mod restart;
+mod routing;
 mod session;
-mod settings;
-mod settle;
 mod slots;
-mod tables;
-mod timeouts;
-mod topic;
-mod tx;
-mod unacked;
-mod vhost;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+mod topology;
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -65,20 +37,20 @@ use hopmq_proto::{FieldTable, Time};
 
 use crate::random::Random;
 pub(crate) use access::{Access, Claim, MECHANISMS, Password, Pattern};
-pub(crate) use alarms::{DISK, MEMORY, PACE};
-use consumer::Consumer;
-#[cfg(feature = "definitions")]
-pub(crate) use definitions::Definition;
-use exchange::{Exchange, ExchangeSpec, Kind, Name};
-pub use faults::Confirms;
-pub(crate) use inspect::VhostId;
-pub(crate) use journal::{Contents, Journal};
+use delivery::consumer::Consumer;
+pub use fault_hooks::Confirms;
+pub(crate) use persistence::journal::{Contents, Journal};
 pub use profile::Profile;
 use queue::Queue;
+use routing::exchange::{Exchange, ExchangeSpec, Kind, Name};
 pub(crate) use session::Session;
+pub(crate) use session::resource_alarms::{DISK, MEMORY, PACE};
 pub(crate) use slots::Id;
 use slots::Slots;
-use vhost::Vhost;
+pub(crate) use snapshot::VhostId;
+#[cfg(feature = "definitions")]
+pub(crate) use topology::define::Definition;
+use topology::vhost::Vhost;
 
 /// The user that each broker has from the start, who may do everything, from this machine. It is its own password.
 const GUEST: &str = "guest";
@@ -117,19 +89,19 @@ pub(crate) struct Engine {
     /// When each queue wants to do something by itself.
     alarms: BTreeSet<(Time, Id<Queue>)>,
     /// When each channel is to be looked at, whether it holds something for too long.
-    timeouts: timeouts::Timeouts,
+    timeouts: delivery::timeouts::Timeouts,
     /// Connections that have something to write since they were last asked.
     woken: Vec<Id<Session>>,
     scratch: Vec<u8>,
     /// Dead letters under way.
-    deads: dead_letter::Deads,
+    deads: queue::dead_letter::Deads,
     /// Who waits for direct answers, by the name that they are published to.
     reply_names: HashMap<Name, (Id<Session>, u16)>,
     /// What is to survive, if anything is.
     journal: Option<Journal>,
     /// What runs out.
-    shortage: alarms::Shortage,
-    faults: faults::Faults,
+    shortage: session::resource_alarms::Shortage,
+    faults: fault_hooks::Faults,
     /// Whether it is dead, and nobody is served.
     down: bool,
 }
@@ -145,7 +117,7 @@ struct At {
 impl Engine {
     /// A broker with the virtual host `/` and its predeclared exchanges.
     pub(crate) fn new(config: Config) -> Self {
-        let faults = faults::Faults::new(config.seed);
+        let faults = fault_hooks::Faults::new(config.seed);
         let mut engine = Self {
             random: Random(config.seed),
             config,
@@ -158,10 +130,10 @@ impl Engine {
             sessions: Slots::default(),
             topology: 0,
             alarms: BTreeSet::new(),
-            timeouts: timeouts::Timeouts::new(),
+            timeouts: delivery::timeouts::Timeouts::new(),
             woken: Vec::new(),
             scratch: Vec::new(),
-            deads: dead_letter::Deads::new(),
+            deads: queue::dead_letter::Deads::new(),
             reply_names: HashMap::new(),
             journal: None,
             shortage: 0,

@@ -2,7 +2,7 @@
 
 use hopmq_proto::FieldTable;
 
-use super::settings::{Invalid, number};
+use crate::engine::queue::settings::{Invalid, number};
 
 /// Whose rules hold where the releases of RabbitMQ differ.
 ///

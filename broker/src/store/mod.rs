@@ -66,6 +66,7 @@
 //! ```
 
 mod checkpoint;
+mod compaction;
 mod crash;
 #[cfg(feature = "disk")]
 mod disk;
@@ -77,7 +78,6 @@ mod index;
 mod log;
 mod manifest;
 mod memory;
-mod moving;
 mod read;
 mod record;
 mod recover;

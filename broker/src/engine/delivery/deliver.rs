@@ -1,0 +1,234 @@
+//! Delivering: from a queue to the consumers whose turn it is, and what expires or overflows meanwhile.
+
+use hopmq_proto::method::basic;
+use hopmq_proto::{Arguments, ContentKind, Properties};
+
+use crate::engine::delivery::consumer::Consumer;
+use crate::engine::delivery::unacked::Held;
+use crate::engine::queue::Queue;
+use crate::engine::queue::dead_letter::Reason;
+use crate::engine::queue::message::Message;
+use crate::engine::queue::ready::{Entry, Kept};
+use crate::engine::session::Session;
+use crate::engine::slots::Id;
+use crate::engine::{At, Engine};
+
+/// A connection with so many bytes to write gets no more deliveries until they are written.
+const HIGH_WATER: usize = 256 * 1024;
+
+/// Whether a consumer can get one more message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Yes,
+    /// Its connection has enough to write.
+    Later,
+    /// It holds as many as it may.
+    No,
+}
+
+impl Engine {
+    /// Delivers what can be delivered of a queue.
+    pub(in crate::engine) fn drive(&mut self, id: Id<Queue>) {
+        loop {
+            let Some(queue) = self.queues.get(id) else { return };
+            let Some(front) = queue.ready.front() else { return };
+            if front.expires.is_some_and(|at| at <= self.now) {
+                self.expire_ready(id);
+                continue;
+            }
+            let is_here = matches!(front.content, Kept::Here(_));
+            let Some(consumer) = self.whose_turn(id) else { return };
+            if !is_here {
+                self.fetch(id);
+            }
+            let Some(entry) = self.queues.get_mut(id).and_then(|queue| queue.ready.pop()) else { return };
+            self.deliver(id, consumer, entry);
+        }
+    }
+
+    /// The consumer that gets the next message. Those before it that have no room are out of their turns until they do.
+    pub(in crate::engine) fn whose_turn(&mut self, id: Id<Queue>) -> Option<Id<Consumer>> {
+        let queue = self.queues.get_mut(id)?;
+        let single = queue.settings.single_active;
+        loop {
+            let id = if single { queue.consumers.single? } else { queue.consumers.next()? };
+            let consumer = self.consumers.get_mut(id)?;
+            let session = self.sessions.get_mut(consumer.session)?;
+            if single && consumer.waiting {
+                return None;
+            }
+            let room = room(consumer, session);
+            if room == Room::Yes {
+                if !single {
+                    queue.consumers.rotate();
+                }
+                return Some(id);
+            }
+            consumer.waiting = true;
+            if room == Room::Later {
+                session.starved.push(id);
+            }
+            if single {
+                return None;
+            }
+            queue.consumers.pause();
+        }
+    }
+
+    /// Sends a message to a consumer that has room for it.
+    pub(in crate::engine) fn deliver(&mut self, id: Id<Queue>, to: Id<Consumer>, entry: Entry) {
+        let Some(queue) = self.queues.get_mut(id) else { return };
+        let Some(consumer) = self.consumers.get_mut(to) else { return };
+        let Some(session) = self.sessions.get_mut(consumer.session) else { return };
+        let Some(channel) = session.channel_mut(consumer.channel) else { return };
+        let Kept::Here(message) = &entry.content else { return };
+        channel.delivered += 1;
+        let tag = channel.delivered;
+        let arguments = Arguments {
+            consumer_tag: consumer.tag.as_bytes(),
+            delivery_tag: tag,
+            redelivered: entry.redelivered,
+            exchange: message.exchange(),
+            routing_key: message.routing_key(),
+            ..Arguments::default()
+        };
+        let shown = shown(queue, &entry, message);
+        let properties = shown.as_ref().map_or(message.properties(), Properties::as_ref_properties);
+        let (number, body) = (consumer.channel, message.body());
+        let sent = session.proto.answer_message(number, ContentKind::Deliver, &arguments, properties, body);
+        Self::wake(&mut self.woken, consumer.session, session);
+        if sent.is_err() || consumer.no_ack {
+            return self.settled(id, &entry);
+        }
+        let (now, holder) = (self.now, consumer.session);
+        consumer.unacked += 1;
+        queue.unacked += 1;
+        if let Some(channel) = session.channel_mut(number) {
+            channel.consuming += 1;
+            channel.unacked.push(Held { tag, queue: id, consumer: Some(to), since: now, entry });
+        }
+        self.note_held(holder, number, id);
+    }
+
+    /// Answers `basic.get` with a message.
+    pub(in crate::engine) fn send_got(&mut self, at: At, id: Id<Queue>, entry: Entry, no_ack: bool) {
+        let left = self.queues.get(id).map_or(0, |queue| queue.ready.len());
+        let Kept::Here(message) = &entry.content else { return self.answer(at, &basic::GetEmpty {}) };
+        let shown = self.queues.get(id).and_then(|queue| shown(queue, &entry, message));
+        let Some(session) = self.sessions.get_mut(at.session) else { return };
+        let Some(channel) = session.channel_mut(at.channel) else { return };
+        channel.delivered += 1;
+        let tag = channel.delivered;
+        let arguments = Arguments {
+            delivery_tag: tag,
+            redelivered: entry.redelivered,
+            exchange: message.exchange(),
+            routing_key: message.routing_key(),
+            message_count: left as u32,
+            ..Arguments::default()
+        };
+        let properties = shown.as_ref().map_or(message.properties(), Properties::as_ref_properties);
+        let body = message.body();
+        let sent = session.proto.answer_message(at.channel, ContentKind::GetOk, &arguments, properties, body);
+        Self::wake(&mut self.woken, at.session, session);
+        if sent.is_err() || no_ack {
+            return self.settled(id, &entry);
+        }
+        let now = self.now;
+        if let Some(channel) = session.channel_mut(at.channel) {
+            channel.unacked.push(Held { tag, queue: id, consumer: None, since: now, entry });
+        }
+        if let Some(queue) = self.queues.get_mut(id) {
+            queue.unacked += 1;
+        }
+        self.note_held(at.session, at.channel, id);
+    }
+
+    /// A consumer may have room again: it takes its turns, if it had been out of them.
+    pub(in crate::engine) fn resume(&mut self, id: Id<Consumer>) {
+        let Some(consumer) = self.consumers.get_mut(id) else { return };
+        if !std::mem::take(&mut consumer.waiting) {
+            return;
+        }
+        let (queue_id, priority) = (consumer.queue, consumer.priority);
+        if let Some(queue) = self.queues.get_mut(queue_id)
+            && !queue.settings.single_active
+        {
+            queue.consumers.resume(id, priority);
+        }
+        self.drive(queue_id);
+    }
+
+    /// Takes the messages out that have expired and stand in front.
+    pub(in crate::engine) fn expire_ready(&mut self, id: Id<Queue>) {
+        let now = self.now;
+        while let Some(queue) = self.queues.get_mut(id)
+            && let Some(entry) = queue.ready.pop_expired(now)
+        {
+            self.give_up(id, entry, Reason::Expired);
+        }
+    }
+
+    /// Makes room in a queue that is longer than it may be.
+    pub(in crate::engine) fn drop_above_limit(&mut self, id: Id<Queue>) {
+        while let Some(queue) = self.queues.get_mut(id)
+            && queue.is_over()
+            && let Some(entry) = queue.ready.pop()
+        {
+            self.give_up(id, entry, Reason::TooLong);
+        }
+    }
+
+    /// A queue wants to do something by itself.
+    pub(in crate::engine) fn queue_alarm(&mut self, id: Id<Queue>) {
+        let now = self.now;
+        let Some(queue) = self.queues.get_mut(id) else { return };
+        queue.alarm = None;
+        let unused = queue.consumers.is_empty() && queue.settings.expires.is_some_and(|time| queue.used + time <= now);
+        if unused {
+            self.delete_queue(id);
+            return;
+        }
+        self.expire_ready(id);
+        self.set_alarm(id);
+    }
+
+    /// Sets the alarm of a queue to when it wants to do something by itself.
+    pub(in crate::engine) fn set_alarm(&mut self, id: Id<Queue>) {
+        let Some(queue) = self.queues.get_mut(id) else { return };
+        let deadline = queue.deadline();
+        if queue.alarm == deadline {
+            return;
+        }
+        if let Some(alarm) = std::mem::replace(&mut queue.alarm, deadline) {
+            self.alarms.remove(&(alarm, id));
+        }
+        if let Some(deadline) = deadline {
+            self.alarms.insert((deadline, id));
+        }
+    }
+}
+
+/// The properties that a client gets, where they are not those of the publisher: without blind copies, and with how
+/// often it came back to a quorum queue.
+#[inline]
+fn shown(queue: &Queue, entry: &Entry, message: &Message) -> Option<Properties> {
+    let shown = message.shown();
+    if !queue.settings.quorum || entry.returned == 0 {
+        return shown;
+    }
+    let properties = shown.unwrap_or_else(|| message.properties().to_owned_properties());
+    Some(properties.with_header("x-delivery-count", i64::from(entry.returned)))
+}
+
+#[inline]
+fn room(consumer: &Consumer, session: &Session) -> Room {
+    let Some(channel) = session.channel(consumer.channel) else { return Room::No };
+    let is_held = |held: u32, most: u16| most > 0 && held >= u32::from(most);
+    if !consumer.no_ack
+        && (is_held(consumer.unacked, consumer.prefetch) || is_held(channel.consuming, channel.global_prefetch))
+    {
+        return Room::No;
+    }
+    if session.proto.queued() >= HIGH_WATER { Room::Later } else { Room::Yes }
+}

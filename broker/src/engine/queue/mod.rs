@@ -1,0 +1,96 @@
+//! A queue: what it is declared with, and what is in it.
+//!
+//! Owns its ready messages and the turns of its consumers. What leaves it, and where to, its callers decide. It must
+//! never know connections.
+
+pub(super) mod dead_letter;
+pub(super) mod message;
+pub(super) mod ready;
+pub(super) mod settings;
+
+use std::collections::BTreeSet;
+
+use hopmq_proto::{FieldTable, Time};
+
+use crate::engine::delivery::consumer::Consumers;
+use crate::engine::queue::ready::Ready;
+use crate::engine::queue::settings::Settings;
+use crate::engine::routing::exchange::{Exchange, Name};
+use crate::engine::session::Session;
+use crate::engine::slots::Id;
+use crate::engine::topology::vhost::Vhost;
+use crate::store::QueueId;
+
+/// What a queue is declared with.
+#[derive(Clone, Debug)]
+pub(crate) struct QueueSpec {
+    pub(crate) durable: bool,
+    pub(crate) auto_delete: bool,
+    /// The connection that it belongs to.
+    pub(crate) exclusive: Option<Id<Session>>,
+    pub(crate) arguments: FieldTable,
+}
+
+/// A queue. See the [module's documentation](self).
+#[derive(Debug)]
+pub(crate) struct Queue {
+    pub(crate) name: Name,
+    pub(crate) vhost: Id<Vhost>,
+    pub(crate) spec: QueueSpec,
+    pub(crate) settings: Settings,
+    pub(crate) ready: Ready,
+    /// Messages that were delivered and are not settled.
+    pub(crate) unacked: usize,
+    pub(crate) consumers: Consumers,
+    /// The exchanges that are bound to it.
+    pub(crate) sources: BTreeSet<Id<Exchange>>,
+    /// What the store calls it, if it is kept there.
+    pub(crate) stored: Option<QueueId>,
+    /// Where the next message that comes belongs.
+    pub(crate) next_position: u64,
+    /// When it was last used, if it expires.
+    pub(crate) used: Time,
+    /// What its alarm is set to.
+    pub(crate) alarm: Option<Time>,
+}
+
+impl Queue {
+    pub(crate) fn new(name: Name, vhost: Id<Vhost>, spec: QueueSpec, settings: Settings, now: Time) -> Self {
+        let ready = Ready::new(settings.max_priority.unwrap_or(0));
+        Self {
+            name,
+            vhost,
+            spec,
+            settings,
+            ready,
+            unacked: 0,
+            consumers: Consumers::default(),
+            sources: BTreeSet::new(),
+            stored: None,
+            next_position: 1,
+            used: now,
+            alarm: None,
+        }
+    }
+
+    /// Whether so much is ready that a limit is passed.
+    #[inline]
+    pub(crate) fn is_over(&self) -> bool {
+        self.settings.max_length.is_some_and(|max| self.ready.len() as u64 > max)
+            || self.settings.max_bytes.is_some_and(|max| self.ready.bytes() > max)
+    }
+
+    /// Whether one more message, with a body of so many bytes, would pass a limit.
+    #[inline]
+    pub(crate) fn is_full_for(&self, size: usize) -> bool {
+        self.settings.max_length.is_some_and(|max| self.ready.len() as u64 >= max)
+            || self.settings.max_bytes.is_some_and(|max| self.ready.bytes() + size as u64 > max)
+    }
+
+    /// When it has something to do by itself.
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        let expires = self.settings.expires.filter(|_| self.consumers.is_empty());
+        let gone = expires.map(|expires| self.used + expires);
+        self.ready.next_expiry().into_iter().chain(gone).min()
+    }
+}

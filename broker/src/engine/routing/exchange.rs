@@ -1,0 +1,208 @@
+//! An exchange: where its messages go.
+//!
+//! Owns the bindings that begin at it, and an index of them that routing reads. It must never know what becomes of a
+//! message at the other end.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use hopmq_proto::FieldTable;
+
+use crate::engine::queue::Queue;
+use crate::engine::routing::headers;
+use crate::engine::routing::topic::Patterns;
+use crate::engine::slots::Id;
+use crate::engine::topology::vhost::Vhost;
+
+/// A name, shared by whoever holds it.
+pub(crate) type Name = Arc<str>;
+
+/// How an exchange routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Direct,
+    Fanout,
+    Topic,
+    Headers,
+}
+
+impl Kind {
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        Some(match name {
+            "direct" => Self::Direct,
+            "fanout" => Self::Fanout,
+            "topic" => Self::Topic,
+            "headers" => Self::Headers,
+            _ => return None,
+        })
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Fanout => "fanout",
+            Self::Topic => "topic",
+            Self::Headers => "headers",
+        }
+    }
+}
+
+/// Where a binding ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Destination {
+    Queue(Id<Queue>),
+    Exchange(Id<Exchange>),
+}
+
+/// What tells a binding from the others of its exchange.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Binding {
+    pub(crate) destination: Destination,
+    pub(crate) key: Box<[u8]>,
+    /// The encoded arguments.
+    pub(crate) arguments: Box<[u8]>,
+}
+
+/// What an exchange is declared with.
+#[derive(Clone, Debug)]
+pub(crate) struct ExchangeSpec {
+    pub(crate) kind: Kind,
+    pub(crate) durable: bool,
+    pub(crate) auto_delete: bool,
+    pub(crate) internal: bool,
+    pub(crate) arguments: FieldTable,
+}
+
+/// An exchange. See the [module's documentation](self).
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    pub(crate) name: Name,
+    pub(crate) vhost: Id<Vhost>,
+    pub(crate) spec: ExchangeSpec,
+    /// Where what goes nowhere goes.
+    pub(crate) alternate: Option<Name>,
+    /// The exchanges that are bound to it.
+    pub(crate) sources: BTreeSet<Id<Exchange>>,
+    bindings: BTreeMap<Binding, ()>,
+    index: Index,
+}
+
+#[derive(Debug)]
+enum Index {
+    Direct(HashMap<Box<[u8]>, Vec<Destination>>),
+    Fanout(Vec<Destination>),
+    Topic(Patterns<Destination>),
+    /// The bindings themselves are read.
+    Headers,
+}
+
+impl Exchange {
+    pub(crate) fn new(name: Name, vhost: Id<Vhost>, spec: ExchangeSpec) -> Self {
+        let index = match spec.kind {
+            Kind::Direct => Index::Direct(HashMap::new()),
+            Kind::Fanout => Index::Fanout(Vec::new()),
+            Kind::Topic => Index::Topic(Patterns::default()),
+            Kind::Headers => Index::Headers,
+        };
+        let alternate = spec.arguments.get("alternate-exchange").and_then(|value| value.as_str()).map(Name::from);
+        Self { name, vhost, spec, alternate, sources: BTreeSet::new(), bindings: BTreeMap::new(), index }
+    }
+
+    /// Adds a binding. Returns whether it is new.
+    pub(crate) fn bind(&mut self, binding: Binding) -> bool {
+        if self.bindings.contains_key(&binding) {
+            return false;
+        }
+        let destination = binding.destination;
+        match &mut self.index {
+            Index::Direct(keys) => keys.entry(binding.key.clone()).or_default().push(destination),
+            Index::Fanout(all) => all.push(destination),
+            Index::Topic(patterns) => patterns.insert(&binding.key, destination),
+            Index::Headers => {}
+        }
+        self.bindings.insert(binding, ());
+        true
+    }
+
+    /// Takes a binding away. Returns whether it was there.
+    pub(crate) fn unbind(&mut self, binding: &Binding) -> bool {
+        if self.bindings.remove(binding).is_none() {
+            return false;
+        }
+        let destination = binding.destination;
+        let take = |all: &mut Vec<Destination>| {
+            if let Some(index) = all.iter().position(|other| *other == destination) {
+                all.remove(index);
+            }
+        };
+        match &mut self.index {
+            Index::Direct(keys) => {
+                if let Some(all) = keys.get_mut(&binding.key) {
+                    take(all);
+                    if all.is_empty() {
+                        keys.remove(&binding.key);
+                    }
+                }
+            }
+            Index::Fanout(all) => take(all),
+            Index::Topic(patterns) => patterns.remove(&binding.key, destination),
+            Index::Headers => {}
+        }
+        true
+    }
+
+    /// Takes all bindings to a destination away. Returns them.
+    pub(crate) fn unbind_all(&mut self, destination: Destination) -> Vec<Binding> {
+        let first = Binding { destination, key: Box::default(), arguments: Box::default() };
+        let from = self.bindings.range((Bound::Included(&first), Bound::Unbounded));
+        let gone: Vec<Binding> = from
+            .map(|(binding, ())| binding)
+            .take_while(|binding| binding.destination == destination)
+            .cloned()
+            .collect();
+        for binding in &gone {
+            self.unbind(binding);
+        }
+        gone
+    }
+
+    /// The bindings, by destination, key and arguments.
+    pub(crate) fn bindings(&self) -> impl Iterator<Item = &Binding> {
+        self.bindings.keys()
+    }
+
+    /// Whether no binding begins here.
+    pub(crate) fn is_unbound(&self) -> bool {
+        self.bindings.is_empty()
+    }
+
+    /// Gives where a message with any of these keys goes, the same destination perhaps several times. `headers` are
+    /// asked for by an exchange that reads them.
+    pub(crate) fn route<'a>(
+        &self,
+        keys: &[&[u8]],
+        headers: impl FnOnce() -> FieldTable<&'a [u8]>,
+        mut found: impl FnMut(Destination),
+    ) {
+        match &self.index {
+            Index::Direct(all) => {
+                for key in keys {
+                    all.get(*key).into_iter().flatten().for_each(|destination| found(*destination));
+                }
+            }
+            Index::Fanout(all) => all.iter().for_each(|destination| found(*destination)),
+            Index::Topic(patterns) => keys.iter().for_each(|key| patterns.matches(key, &mut found)),
+            Index::Headers => {
+                let headers = headers();
+                for binding in self.bindings.keys() {
+                    // They were checked when the binding was made.
+                    let Ok(arguments) = FieldTable::parse(&binding.arguments[..]) else { continue };
+                    if headers::matches(&arguments, &headers) {
+                        found(binding.destination);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! A connection, from the login to its end.
+//!
+//! Owns the protocol's end of it, who is logged in, its channels and what is its alone.
+
+mod channel;
+pub(super) mod publish;
+pub(super) mod reply_to;
+pub(super) mod resource_alarms;
+pub(super) mod tx;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hopmq_proto::method::{MethodId, connection};
+use hopmq_proto::{CloseReason, Connection, Event, FieldTable, Incoming, ReceiveLimits, Role, Time, Transmit, code};
+
+use crate::engine::access::{Claim, Login, User, refused_login};
+use crate::engine::delivery::consumer::Consumer;
+use crate::engine::queue::Queue;
+use crate::engine::refusal::Refusal;
+use crate::engine::session::channel::Channel;
+use crate::engine::slots::Id;
+use crate::engine::topology::vhost::Vhost;
+use crate::engine::{At, Engine};
+use crate::store::Lsn;
+
+/// How long a client may take to log in, and to agree to a close.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// One connection. See the [module's documentation](self).
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) proto: Connection,
+    pub(crate) user: Option<User>,
+    /// Whether the client is on this machine.
+    local: bool,
+    /// A password to be checked before it goes on.
+    claim: Option<Claim>,
+    pub(crate) vhost: Option<Id<Vhost>>,
+    pub(crate) client_properties: FieldTable,
+    /// Indexed by number.
+    pub(crate) channels: Vec<Option<Box<Channel>>>,
+    /// Queues that end with it.
+    pub(crate) exclusive: Vec<Id<Queue>>,
+    /// Channels with publishes to confirm.
+    pub(crate) confirming: Vec<u16>,
+    /// Consumers that wait until some of the output is written.
+    pub(crate) starved: Vec<Id<Consumer>>,
+    /// Whether it is in the list of those to be woken.
+    pub(crate) woken: bool,
+    /// What must be safe before anything more is handled or sent: where it ends in the store, if that is known yet.
+    pub(crate) held: Option<Option<Lsn>>,
+    /// Whether it has published while something runs out.
+    pub(crate) blocked: bool,
+    /// Whether it knows.
+    pub(in crate::engine) told_blocked: bool,
+    /// When it is cut off, if it is not further by then.
+    patience: Option<Time>,
+    /// Whether it is over: nothing of it is left but its last bytes.
+    pub(crate) ended: bool,
+}
+
+impl Session {
+    #[inline]
+    pub(crate) fn channel_mut(&mut self, number: u16) -> Option<&mut Channel> {
+        self.channels.get_mut(usize::from(number))?.as_deref_mut()
+    }
+
+    pub(crate) fn channel(&self, number: u16) -> Option<&Channel> {
+        self.channels.get(usize::from(number))?.as_deref()
+    }
+
+    pub(crate) fn can(&self, capability: &str) -> bool {
+        Connection::has_capability(&self.client_properties, capability)
+    }
+}
+
+impl Engine {
+    /// A client has come, from this machine if it is `local`.
+    pub(crate) fn connect(&mut self, now: Time, local: bool) -> Id<Session> {
+        self.sessions.insert(Session {
+            proto: Connection::new(Role::Server, self.config.protocol.clone()),
+            user: None,
+            local,
+            claim: None,
+            vhost: None,
+            client_properties: FieldTable::new(),
+            channels: Vec::new(),
+            exclusive: Vec::new(),
+            confirming: Vec::new(),
+            starved: Vec::new(),
+            woken: false,
+            held: None,
+            blocked: false,
+            told_blocked: false,
+            patience: Some(now + PATIENCE),
+            ended: false,
+        })
+    }
+
+    /// Something came.
+    pub(crate) fn handle(&mut self, now: Time, id: Id<Session>, incoming: Incoming) {
+        self.now = now;
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        match session.proto.handle(now, incoming) {
+            Ok(Some(event)) => {
+                self.handle_event(id, event);
+                self.hand_on_dead_letters();
+            }
+            Ok(None) => {}
+            // The client is told already.
+            Err(_) => self.end_session(id),
+        }
+    }
+
+    fn handle_event(&mut self, id: Id<Session>, event: Event) {
+        match event {
+            Event::Published { channel, content } => {
+                let Some(at) = self.at(id, channel) else { return };
+                let result = self.publish(at, content);
+                self.refused(id, channel, MethodId::BASIC_PUBLISH, result);
+            }
+            Event::Method { channel: 0, .. } => self.send(id, 0, &connection::UpdateSecretOk {}),
+            Event::Method { channel, payload } => self.handle_method(id, channel, &payload),
+            Event::ChannelOpened { channel } => self.open_channel(id, channel),
+            Event::ChannelClosed { channel, .. } => self.close_channel(id, channel),
+            Event::StartOk { client_properties, mechanism, response } => {
+                if let Some(session) = self.sessions.get_mut(id) {
+                    session.client_properties = client_properties;
+                }
+                self.login(id, &mechanism, &response);
+            }
+            Event::Open { vhost } => self.open_vhost(id, &vhost),
+            Event::Closed { .. } => self.end_session(id),
+            _ => {}
+        }
+    }
+
+    fn at(&self, session: Id<Session>, channel: u16) -> Option<At> {
+        let vhost = self.sessions.get(session)?.vhost?;
+        Some(At { session, channel, vhost })
+    }
+
+    fn handle_method(&mut self, id: Id<Session>, channel: u16, payload: &Bytes) {
+        let Some(at) = self.at(id, channel) else { return };
+        let method = MethodId::peek(payload).unwrap_or_default();
+        let result = self.method(at, payload);
+        self.refused(id, channel, method, result);
+    }
+
+    fn login(&mut self, id: Id<Session>, mechanism: &str, response: &[u8]) {
+        let local = self.sessions.get(id).is_some_and(|session| session.local);
+        let login = match self.refuses_login() {
+            true => Login::Refused(refused_login(mechanism)),
+            false => self.access.login(mechanism, response, local),
+        };
+        self.let_in(id, login);
+    }
+
+    /// A password that has to be checked: that takes some time, which the engine has not. What came of it is for
+    /// [`Engine::judge`].
+    pub(crate) fn take_claim(&mut self, id: Id<Session>) -> Option<Claim> {
+        self.sessions.get_mut(id)?.claim.take()
+    }
+
+    /// A password was checked.
+    pub(crate) fn judge(&mut self, now: Time, id: Id<Session>, claim: &Claim, holds: bool) {
+        self.now = now;
+        let login = self.access.judge(claim, holds);
+        self.let_in(id, login);
+    }
+
+    fn let_in(&mut self, id: Id<Session>, login: Login) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        match login {
+            Login::Check(claim) => session.claim = Some(claim),
+            Login::In(user) => {
+                session.user = Some(user);
+                // It is the time for it: the client has just sent its credentials.
+                let _ = session.proto.tune();
+                Self::wake(&mut self.woken, id, session);
+            }
+            Login::Refused(refusal) if session.can("authentication_failure_close") => {
+                self.refuse_connection(id, MethodId::default(), refusal);
+            }
+            Login::Refused(_) | Login::Unknown => self.end_session(id),
+        }
+    }
+
+    fn open_vhost(&mut self, id: Id<Session>, name: &str) {
+        let most = self.config.connection_max;
+        if self.sessions.len() > most {
+            let text = format_args!("connection refused: node connection limit ({most}) is reached");
+            return self.refuse_connection(id, MethodId::CONNECTION_OPEN, Refusal::not_allowed(text));
+        }
+        let vhost = self.vhost_named(name);
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let user = session.user.clone().filter(|user| self.access.may_open(user, name));
+        match (vhost, user) {
+            (Some(vhost), Some(_)) => {
+                session.vhost = Some(vhost);
+                session.patience = None;
+                let _ = session.proto.open_ok();
+            }
+            (None, _) => {
+                let refusal = Refusal::not_allowed(format_args!("vhost {name} not found"));
+                self.refuse_connection(id, MethodId::CONNECTION_OPEN, refusal);
+            }
+            (Some(_), None) => {
+                let user = session.user.as_ref().map_or("", |user| &*user.name);
+                let text = format!("access to vhost '{name}' refused for user '{user}'");
+                self.refuse_connection(id, MethodId::CONNECTION_OPEN, Refusal::not_allowed(text));
+            }
+        }
+    }
+
+    /// Ends what a refused operation costs: the channel, or the connection.
+    pub(in crate::engine) fn refused(
+        &mut self,
+        id: Id<Session>,
+        channel: u16,
+        method: MethodId,
+        result: Result<(), Refusal>,
+    ) {
+        let Err(refusal) = result else { return };
+        if refusal.hard {
+            return self.refuse_connection(id, method, refusal);
+        }
+        let reason = CloseReason { code: refusal.code, text: refusal.text, method };
+        // What was published before is confirmed before the channel ends, unless that has to wait.
+        if !self.has_ungiven() {
+            self.confirm(id, channel);
+        }
+        if let Some(session) = self.sessions.get_mut(id) {
+            let _ = session.proto.refuse_channel(channel, &reason);
+            Self::wake(&mut self.woken, id, session);
+        }
+        self.close_channel(id, channel);
+    }
+
+    fn refuse_connection(&mut self, id: Id<Session>, method: MethodId, refusal: Refusal) {
+        let reason = CloseReason { code: refusal.code, text: refusal.text, method };
+        self.finish(id);
+        let until = self.now + PATIENCE;
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.proto.refuse(&reason);
+            session.patience = Some(until);
+            Self::wake(&mut self.woken, id, session);
+        }
+        self.release(id);
+        self.hand_on_dead_letters();
+    }
+
+    /// Closes a connection, for the reasons of an operator or of the broker itself.
+    pub(crate) fn close_session(&mut self, now: Time, id: Id<Session>, number: u16, text: &str) {
+        self.now = now;
+        let text = format!("{} - {text}", code::name(number));
+        self.refuse_connection(id, MethodId::default(), Refusal { code: number, text, hard: true });
+    }
+
+    /// The batch is over: publishes are confirmed together.
+    pub(crate) fn finish(&mut self, id: Id<Session>) {
+        if self.has_ungiven() {
+            return;
+        }
+        let end = self.unsafe_end();
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        if session.held == Some(None) {
+            session.held = end.map(Some);
+            if end.is_some() {
+                self.note_waiting(id);
+            }
+        }
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        if session.confirming.is_empty() {
+            return;
+        }
+        for channel in std::mem::take(&mut session.confirming) {
+            self.confirm(id, channel);
+        }
+    }
+
+    /// The client's framing is broken.
+    pub(crate) fn receive_failed(&mut self, id: Id<Session>, error: &hopmq_proto::Error) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.proto.receive_failed(error);
+        }
+        self.end_session(id);
+    }
+
+    /// Bytes came, or are known to lie unread.
+    pub(crate) fn received(&mut self, now: Time, id: Id<Session>) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.proto.received(now);
+        }
+    }
+
+    /// When the connection has something to do by itself.
+    pub(crate) fn session_deadline(&self, id: Id<Session>) -> Option<Time> {
+        let session = self.sessions.get(id)?;
+        session.proto.poll_timeout().into_iter().chain(session.patience).min()
+    }
+
+    /// Sends a heartbeat, or gives the client up.
+    pub(crate) fn handle_session_timeout(&mut self, now: Time, id: Id<Session>) {
+        self.now = now;
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let impatient = session.patience.is_some_and(|until| until <= now);
+        if session.proto.handle_timeout(now).is_err() || impatient {
+            self.end_session(id);
+        }
+    }
+
+    /// Moves what waits to be written into `transmit`, and lets consumers go on that had waited for that. Returns
+    /// whether there was anything.
+    pub(crate) fn poll_transmit(&mut self, now: Time, id: Id<Session>, transmit: &mut Transmit) -> bool {
+        self.now = now;
+        let Some(session) = self.sessions.get_mut(id) else { return false };
+        session.woken = false;
+        if session.held.is_some() {
+            return false;
+        }
+        let some = session.proto.poll_transmit(now, transmit);
+        if some && !session.starved.is_empty() {
+            for consumer in std::mem::take(&mut session.starved) {
+                self.resume(consumer);
+            }
+            self.hand_on_dead_letters();
+        }
+        some
+    }
+
+    /// Bytes that wait for [`Engine::poll_transmit`].
+    pub(crate) fn queued(&self, id: Id<Session>) -> usize {
+        self.sessions.get(id).map_or(0, |session| session.proto.queued())
+    }
+
+    /// What the client may send.
+    pub(crate) fn receive_limits(&self, id: Id<Session>) -> Option<ReceiveLimits> {
+        self.sessions.get(id).map(|session| session.proto.receive_limits())
+    }
+
+    /// Whether the connection is over, and only its last bytes are to be written.
+    pub(crate) fn is_over(&self, id: Id<Session>) -> bool {
+        self.sessions.get(id).is_none_or(|session| session.ended)
+    }
+
+    /// All connections.
+    pub(crate) fn session_ids(&self) -> Vec<Id<Session>> {
+        self.sessions.iter().map(|(id, _)| id).collect()
+    }
+
+    /// The client is gone.
+    pub(crate) fn disconnect(&mut self, now: Time, id: Id<Session>) {
+        self.now = now;
+        self.release(id);
+        self.hand_on_dead_letters();
+        self.sessions.remove(id);
+    }
+
+    fn end_session(&mut self, id: Id<Session>) {
+        self.finish(id);
+        self.release(id);
+        self.hand_on_dead_letters();
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.ended = true;
+            Self::wake(&mut self.woken, id, session);
+        }
+    }
+
+    /// Gives back all that a connection held: its consumers, its unacked messages, its queues.
+    fn release(&mut self, id: Id<Session>) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let count = session.channels.len();
+        for number in 0..count {
+            self.close_channel(id, number as u16);
+        }
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        for queue in std::mem::take(&mut session.exclusive) {
+            self.delete_queue(queue);
+        }
+    }
+
+    /// Gives a memory-hungry burst back.
+    pub(crate) fn shrink(&mut self, id: Id<Session>) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.proto.shrink();
+        }
+    }
+}

@@ -1,0 +1,435 @@
+//! Publishing: from the message that came to the queues that hold it, and the confirm.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hopmq_proto::method::basic;
+use hopmq_proto::{Arguments, Content, ContentKind, FieldTable, Properties, code};
+
+use crate::engine::access::{Permission, Resource};
+use crate::engine::persistence::journal::is_for_store_alone;
+use crate::engine::queue::Queue;
+use crate::engine::queue::message::{Facts, Message};
+use crate::engine::queue::ready::{Entry, Kept};
+use crate::engine::queue::settings::Overflow;
+use crate::engine::refusal::Refusal;
+use crate::engine::routing::exchange::{Destination, Exchange};
+use crate::engine::session::Session;
+use crate::engine::session::tx::Publish;
+use crate::engine::slots::Id;
+use crate::engine::topology::equivalence::type_name;
+use crate::engine::topology::vhost::Vhost;
+use crate::engine::{At, Engine};
+use crate::store::Lsn;
+
+/// The publishes of a channel in confirm mode.
+#[derive(Debug, Default)]
+pub(crate) struct Confirms {
+    /// The tag of the last publish.
+    published: u64,
+    /// The last tag that the client was told of.
+    confirmed: u64,
+    /// Tags above `confirmed` that were refused.
+    refused: VecDeque<u64>,
+    /// The last tag of a message that is stored.
+    stored: u64,
+    /// Tags up to which all is confirmed when the store has come so far.
+    pub(in crate::engine) waiting: VecDeque<(u64, Lsn)>,
+    /// Whether the channel is in the list of those with publishes to confirm.
+    noted: bool,
+}
+
+impl Confirms {
+    /// Publishes that the client was not told of yet.
+    pub(crate) fn outstanding(&self) -> u64 {
+        self.published - self.confirmed
+    }
+}
+
+/// Where the last publish of a channel went, for the next one goes there too, as a rule.
+#[derive(Debug, Default)]
+pub(crate) struct KnownRoute {
+    /// What [`Engine::topology`] was; zero if nothing is known.
+    topology: u64,
+    exchange: Vec<u8>,
+    key: Vec<u8>,
+    queues: Vec<Id<Queue>>,
+}
+
+impl KnownRoute {
+    #[inline]
+    fn is_of(&self, topology: u64, exchange: &[u8], key: &[u8]) -> bool {
+        self.topology == topology && self.key == key && self.exchange == exchange
+    }
+}
+
+/// What became of a message that a queue was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) enum Taken {
+    Yes,
+    Refused,
+}
+
+// Which properties are there, in the flags.
+const HEADERS: u16 = 1 << 13;
+const DELIVERY_MODE: u16 = 1 << 12;
+const EXPIRATION: u16 = 1 << 8;
+const USER_ID: u16 = 1 << 4;
+const REPLY_TO: u16 = 1 << 9;
+
+impl Engine {
+    pub(in crate::engine) fn publish(&mut self, at: At, content: Content) -> Result<(), Refusal> {
+        let arguments = content.arguments();
+        if arguments.immediate {
+            return Err(Refusal::not_implemented("immediate=true"));
+        }
+        let properties = content.properties();
+        if properties.flags() & (DELIVERY_MODE | EXPIRATION | USER_ID) != 0 {
+            self.check_properties(at, &properties)?;
+        }
+        if self.shortage != 0 {
+            self.note_publisher(at.session);
+        }
+        let topology = self.topology;
+        let Some(session) = self.sessions.get_mut(at.session) else { return Ok(()) };
+        let Some(channel) = session.channel_mut(at.channel) else { return Ok(()) };
+        let mut route = std::mem::take(&mut channel.known_route);
+        let is_known =
+            route.is_of(topology, arguments.exchange, arguments.routing_key) && properties.flags() & HEADERS == 0;
+        if !is_known {
+            self.route(at, &arguments, &properties, &mut route)?;
+        }
+        let result = self.publish_to(at, &arguments, properties, &content.body_bytes(), &route.queues);
+        if let Some(channel) = self.channel_mut(at) {
+            channel.known_route = route;
+        }
+        result
+    }
+
+    fn publish_to(
+        &mut self,
+        at: At,
+        arguments: &Arguments<'_>,
+        properties: Properties<&[u8]>,
+        body: &Bytes,
+        queues: &[Id<Queue>],
+    ) -> Result<(), Refusal> {
+        let properties = match properties.flags() & (HEADERS | REPLY_TO) {
+            0 => properties.into(),
+            _ => self.name_reply(at, properties)?,
+        };
+        let properties = properties.as_ref_properties();
+        if arguments.exchange.is_empty() && arguments.routing_key.starts_with(b"amq.rabbitmq.reply-to.") {
+            let message = self.take_in(arguments, properties, body);
+            self.deliver_reply(&message);
+        }
+        let is_pending = self.channel_mut(at).is_some_and(|channel| channel.pending.is_some());
+        if queues.is_empty() && !arguments.mandatory && !is_pending {
+            self.note_publish(at, Taken::Yes, false);
+            return Ok(());
+        }
+        let message = self.take_in(arguments, properties, body);
+        match self.channel_mut(at).and_then(|channel| channel.pending.as_mut()) {
+            Some(pending) => {
+                let queues = queues.to_vec();
+                pending.publishes.push(Publish { message, mandatory: arguments.mandatory, queues });
+            }
+            None => self.hand_over(at, &message, arguments.mandatory, queues),
+        }
+        Ok(())
+    }
+
+    fn take_in(&mut self, arguments: &Arguments<'_>, properties: Properties<&[u8]>, body: &Bytes) -> Message {
+        Message::new(&mut self.scratch, arguments.exchange, arguments.routing_key, properties, body.clone())
+    }
+
+    /// Gives a message to the queues that it goes to, or back to its publisher if there are none.
+    pub(in crate::engine) fn hand_over(&mut self, at: At, message: &Message, mandatory: bool, queues: &[Id<Queue>]) {
+        let mut taken = Taken::Yes;
+        if queues.is_empty() && mandatory {
+            self.give_back(at, message);
+        }
+        let facts = if queues.is_empty() { Facts::default() } else { message.facts() };
+        for queue in queues {
+            if self.enqueue(*queue, message, facts) == Taken::Refused {
+                taken = Taken::Refused;
+            }
+        }
+        let stored = self.store_message(message, facts.priority);
+        self.note_publish(at, taken, stored);
+    }
+
+    /// Counts a publish that is to be confirmed.
+    fn note_publish(&mut self, at: At, taken: Taken, stored: bool) {
+        let Some(session) = self.sessions.get_mut(at.session) else { return };
+        let Some(confirms) = session.channel_mut(at.channel).and_then(|channel| channel.confirms.as_mut()) else {
+            return;
+        };
+        confirms.published += 1;
+        if stored {
+            confirms.stored = confirms.published;
+        }
+        if taken == Taken::Refused {
+            confirms.refused.push_back(confirms.published);
+        }
+        if !std::mem::replace(&mut confirms.noted, true) {
+            session.confirming.push(at.channel);
+        }
+    }
+
+    /// Confirms what was published since the last time, or notes from when on that is safe.
+    pub(in crate::engine) fn confirm(&mut self, id: Id<Session>, number: u16) {
+        let end = self.unsafe_end();
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(confirms) = session.channel_mut(number).and_then(|channel| channel.confirms.as_mut()) else { return };
+        confirms.noted = false;
+        let last = confirms.published;
+        // Confirms come in the order of the publishes: what is not stored waits behind what is.
+        match (confirms.waiting.back_mut(), end) {
+            (Some((tag, known)), Some(end)) if *known == end || confirms.stored <= *tag => *tag = last,
+            (_, Some(end)) if confirms.stored > confirms.confirmed => {
+                confirms.waiting.push_back((last, end));
+                self.note_waiting(id);
+            }
+            _ => self.confirm_up_to(id, number, last),
+        }
+    }
+
+    /// Tells the client what became of its publishes.
+    pub(in crate::engine) fn confirm_up_to(&mut self, id: Id<Session>, number: u16, last: u64) {
+        let faults = self.faults.confirms;
+        if faults == crate::engine::Confirms::Withheld {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(confirms) = session.channel_mut(number).and_then(|channel| channel.confirms.as_mut()) else { return };
+        let mut first = std::mem::replace(&mut confirms.confirmed, last) + 1;
+        let count = confirms.refused.iter().take_while(|tag| **tag <= last).count();
+        let mut refused: Vec<u64> = confirms.refused.drain(..count).collect();
+        if faults == crate::engine::Confirms::Refused {
+            refused = (first..=last).collect();
+        }
+        for tag in refused {
+            self.send_ack(id, number, first, tag - 1);
+            self.send(id, number, &basic::Nack { delivery_tag: tag, multiple: false, requeue: false });
+            first = tag + 1;
+        }
+        self.send_ack(id, number, first, last);
+    }
+
+    fn send_ack(&mut self, id: Id<Session>, number: u16, first: u64, last: u64) {
+        if first <= last {
+            self.send(id, number, &basic::Ack { delivery_tag: last, multiple: last > first });
+        }
+    }
+
+    /// Sends a message back that no queue takes.
+    fn give_back(&mut self, at: At, message: &Message) {
+        let Some(session) = self.sessions.get_mut(at.session) else { return };
+        let arguments = Arguments {
+            reply_code: code::NO_ROUTE,
+            reply_text: b"NO_ROUTE",
+            exchange: message.exchange(),
+            routing_key: message.routing_key(),
+            ..Arguments::default()
+        };
+        let (shown, body) = (message.shown(), message.body());
+        let properties = shown.as_ref().map_or(message.properties(), Properties::as_ref_properties);
+        let _ = session.proto.answer_message(at.channel, ContentKind::Return, &arguments, properties, body);
+        Self::wake(&mut self.woken, at.session, session);
+    }
+
+    fn check_properties(&self, at: At, properties: &Properties<&[u8]>) -> Result<(), Refusal> {
+        if let Some(mode @ (0 | 3..)) = properties.delivery_mode() {
+            return Err(Refusal::precondition(format_args!("invalid message: {{delivery_mode_unknown,{mode}}}")));
+        }
+        if properties.flags() & (EXPIRATION | USER_ID) == 0 {
+            return Ok(());
+        }
+        if let Some(expiration) = properties.expiration()
+            && let Some(why) = what_is_wrong(expiration)
+        {
+            return Err(Refusal::precondition(format_args!("invalid expiration '{expiration}': {why}")));
+        }
+        let user = self.sessions.get(at.session).and_then(|session| session.user.as_ref());
+        if let (Some(claimed), Some(user)) = (properties.user_id(), user)
+            && *claimed != *user.name
+            && !user.impersonator
+        {
+            return Err(Refusal::precondition(format_args!(
+                "user_id property set to '{claimed}' but authenticated user was '{}'",
+                user.name
+            )));
+        }
+        Ok(())
+    }
+
+    /// Finds the queues that a message goes to.
+    fn route(
+        &mut self,
+        at: At,
+        arguments: &Arguments<'_>,
+        properties: &Properties<&[u8]>,
+        route: &mut KnownRoute,
+    ) -> Result<(), Refusal> {
+        route.topology = 0;
+        route.queues.clear();
+        let name = String::from_utf8_lossy(arguments.exchange);
+        self.check(at, Permission::Write, Resource::Exchange(&name))?;
+        let headers = properties.headers().unwrap_or_default();
+        let copies = copies(&headers)?;
+        let keys: Vec<&[u8]> = std::iter::once(arguments.routing_key).chain(copies.iter().copied()).collect();
+        let mut depends_on_headers = !copies.is_empty();
+        if name.is_empty() {
+            let vhost = self.vhosts.get(at.vhost);
+            let named = |key: &&[u8]| {
+                let key = std::str::from_utf8(key).ok()?;
+                vhost?.queues.get(key).copied()
+            };
+            route.queues.extend(keys.iter().filter_map(named));
+        } else {
+            let source = self.find_exchange(at.vhost, &name)?;
+            if self.exchanges.get(source).is_some_and(|exchange| exchange.spec.internal) {
+                return Err(Refusal::access(format_args!(
+                    "cannot publish to internal exchange '{name}' in vhost '{}'",
+                    self.vhost_name(at.vhost)
+                )));
+            }
+            let key = String::from_utf8_lossy(arguments.routing_key);
+            self.check_topic(at, Permission::Write, source, &key)?;
+            depends_on_headers |= self.route_from(at.vhost, source, &keys, headers, &mut route.queues);
+        }
+        self.by_name(&mut route.queues);
+        if !depends_on_headers {
+            route.topology = self.topology;
+            route.exchange.clear();
+            route.exchange.extend_from_slice(arguments.exchange);
+            route.key.clear();
+            route.key.extend_from_slice(arguments.routing_key);
+        }
+        Ok(())
+    }
+
+    /// Follows the bindings from an exchange on. Returns whether headers had a say.
+    pub(in crate::engine) fn route_from(
+        &self,
+        vhost: Id<Vhost>,
+        source: Id<Exchange>,
+        keys: &[&[u8]],
+        headers: FieldTable<&[u8]>,
+        queues: &mut Vec<Id<Queue>>,
+    ) -> bool {
+        let mut seen = vec![source];
+        let mut next = 0;
+        let mut read_headers = false;
+        while let Some(&id) = seen.get(next) {
+            next += 1;
+            let Some(exchange) = self.exchanges.get(id) else { continue };
+            let mut nowhere = true;
+            let read = || {
+                read_headers = true;
+                headers
+            };
+            exchange.route(keys, read, |destination| {
+                nowhere = false;
+                match destination {
+                    Destination::Queue(queue) => queues.push(queue),
+                    Destination::Exchange(other) if !seen.contains(&other) => seen.push(other),
+                    Destination::Exchange(_) => {}
+                }
+            });
+            if nowhere
+                && let Some(alternate) = exchange.alternate.as_deref().and_then(|name| self.exchange_named(vhost, name))
+                && !seen.contains(&alternate)
+            {
+                seen.push(alternate);
+            }
+        }
+        read_headers
+    }
+
+    /// Each queue once, in the order of their names.
+    pub(in crate::engine) fn by_name(&self, queues: &mut Vec<Id<Queue>>) {
+        if queues.len() > 1 {
+            queues.sort_unstable_by_key(|id| self.queues.get(*id).map(|queue| &*queue.name));
+            queues.dedup();
+        }
+    }
+
+    /// Gives a message to a queue.
+    pub(in crate::engine) fn enqueue(&mut self, id: Id<Queue>, message: &Message, facts: Facts) -> Taken {
+        let now = self.now;
+        let Some(queue) = self.queues.get_mut(id) else { return Taken::Yes };
+        let settings = &queue.settings;
+        if settings.overflow != Overflow::DropHead && queue.is_full_for(message.body_size()) {
+            if settings.overflow == Overflow::RejectToDeadLetters {
+                self.bury_refused(id, message);
+            }
+            return Taken::Refused;
+        }
+        let expiration = facts.expiration.map(Duration::from_millis);
+        let time_to_live = settings.ttl.into_iter().chain(expiration).min();
+        let (position, expires) = (queue.next_position, time_to_live.map(|time| now + time));
+        queue.next_position += 1;
+        let keeper = queue.stored.filter(|_| facts.persistent);
+        let stored = keeper.is_some() && self.note_target(keeper, position, expires);
+        let Some(queue) = self.queues.get_mut(id) else { return Taken::Yes };
+        let content = match stored && is_for_store_alone(queue) {
+            true => Kept::Stored(message.body_size() as u32),
+            false => Kept::Here(message.clone()),
+        };
+        let (returned, redelivered, priority) = (0, false, facts.priority);
+        let entry = Entry { position, content, expires, returned, priority, redelivered, stored };
+        // Whoever waits gets it, be its time to live zero.
+        if queue.ready.is_empty()
+            && let Some(consumer) = self.whose_turn(id)
+        {
+            self.deliver(id, consumer, entry);
+            return Taken::Yes;
+        }
+        let Some(queue) = self.queues.get_mut(id) else { return Taken::Yes };
+        queue.ready.push(entry);
+        self.drop_above_limit(id);
+        if time_to_live.is_some() {
+            self.set_alarm(id);
+            self.expire_ready(id);
+        }
+        Taken::Yes
+    }
+}
+
+/// Why a text is no time to live in milliseconds, as RabbitMQ, an Erlang program, tells it.
+fn what_is_wrong(expiration: &str) -> Option<String> {
+    let digits = expiration.strip_prefix(['-', '+']).unwrap_or(expiration);
+    let end = digits.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(digits.len());
+    let (digits, rest) = digits.split_at(end);
+    if digits.is_empty() {
+        return Some("no_integer".to_owned());
+    }
+    if !rest.is_empty() {
+        return Some(format!("{{leftover_string,{rest:?}}}"));
+    }
+    let digits = digits.trim_start_matches('0');
+    if expiration.starts_with('-') && !digits.is_empty() {
+        return Some(format!("{{value_negative,-{digits}}}"));
+    }
+    (digits.len() > 10 || digits.parse::<u64>().is_ok_and(|time| time > 0xFFFF_FFFF))
+        .then(|| format!("{{value_too_large,{digits}}}"))
+}
+
+/// The further routing keys in the headers `CC` and `BCC` (RabbitMQ's page "Sender-selected Distribution").
+pub(in crate::engine) fn copies<'a>(headers: &FieldTable<&'a [u8]>) -> Result<Vec<&'a [u8]>, Refusal> {
+    let mut keys = Vec::new();
+    for name in ["CC", "BCC"] {
+        let Some(value) = headers.get(name) else { continue };
+        let Some(list) = value.as_array() else {
+            let kind = type_name(value);
+            return Err(Refusal::precondition(format_args!(
+                "invalid message: {{unacceptable_type_in_header,\"{name}\",{kind}}}"
+            )));
+        };
+        keys.extend(list.iter().filter_map(|key| key.as_bytes()));
+    }
+    Ok(keys)
+}

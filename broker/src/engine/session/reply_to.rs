@@ -1,0 +1,99 @@
+//! Direct reply-to: answers that go to whoever asked, without a queue (RabbitMQ's page "Direct Reply-to").
+//!
+//! Owns which name leads to which channel.
+
+use std::borrow::Cow;
+
+use hopmq_proto::method::basic;
+use hopmq_proto::{Arguments, ContentKind, Properties};
+
+use crate::engine::queue::message::Message;
+use crate::engine::refusal::Refusal;
+use crate::engine::routing::exchange::Name;
+use crate::engine::{At, Engine};
+
+/// What is consumed from, and named in `reply-to`.
+pub(in crate::engine) const REPLY_TO: &str = "amq.rabbitmq.reply-to";
+
+/// Who leaves so many bytes unread gets no more answers: they come at most once anyway.
+const MOST_UNREAD: usize = 64 * 1024 * 1024;
+
+/// The consumer of a channel that takes answers.
+#[derive(Clone, Debug)]
+pub(crate) struct Replies {
+    pub(crate) tag: Name,
+    /// The name that others publish to.
+    pub(crate) name: Name,
+}
+
+impl Engine {
+    pub(in crate::engine) fn consume_replies(&mut self, at: At, consume: &basic::Consume<'_>) -> Result<(), Refusal> {
+        if !consume.no_ack {
+            return Err(Refusal::precondition("reply consumer cannot acknowledge"));
+        }
+        if self.channel_mut(at).is_some_and(|channel| channel.replies.is_some()) {
+            return Err(Refusal::precondition("reply consumer already set"));
+        }
+        let tag: Name = match consume.consumer_tag {
+            "" => self.generate_name("amq.ctag-").into(),
+            tag => tag.into(),
+        };
+        let name: Name = self.generate_name("amq.rabbitmq.reply-to.").into();
+        self.reply_names.insert(name.clone(), (at.session, at.channel));
+        if let Some(channel) = self.channel_mut(at) {
+            channel.replies = Some(Replies { tag: tag.clone(), name });
+        }
+        if !consume.nowait {
+            self.answer(at, &basic::ConsumeOk { consumer_tag: &tag });
+        }
+        Ok(())
+    }
+
+    /// Ends the consumer of a channel that takes answers, if it has this tag.
+    pub(in crate::engine) fn cancel_replies(&mut self, at: At, tag: &str) {
+        let replies = self.channel_mut(at).and_then(|channel| channel.replies.take_if(|replies| *replies.tag == *tag));
+        if let Some(replies) = replies {
+            self.reply_names.remove(&replies.name);
+        }
+    }
+
+    /// The properties of a message that wants its answer directly, with the name that leads there.
+    pub(in crate::engine) fn name_reply<'a>(
+        &mut self,
+        at: At,
+        properties: Properties<&'a [u8]>,
+    ) -> Result<Properties<Cow<'a, [u8]>>, Refusal> {
+        if properties.reply_to() != Some(REPLY_TO) {
+            return Ok(properties.into());
+        }
+        match self.channel_mut(at).and_then(|channel| channel.replies.as_ref()) {
+            Some(replies) => Ok(Properties::<Cow<'a, [u8]>>::from(properties).with_reply_to(&replies.name)),
+            None => Err(Refusal::precondition("fast reply consumer does not exist")),
+        }
+    }
+
+    /// Whether the name leads to somebody who waits for answers. The one that all consume from is always there.
+    pub(in crate::engine) fn takes_replies(&self, name: &str) -> bool {
+        name == REPLY_TO || self.reply_names.contains_key(name)
+    }
+
+    /// Sends an answer to whoever waits for it.
+    pub(in crate::engine) fn deliver_reply(&mut self, message: &Message) {
+        let key = message.routing_key();
+        let Some(name) = std::str::from_utf8(key).ok() else { return };
+        let Some(&(id, number)) = self.reply_names.get(name) else { return };
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(channel) = session.channel_mut(number) else { return };
+        let Some(tag) = channel.replies.as_ref().map(|replies| replies.tag.clone()) else { return };
+        if session.proto.queued() > MOST_UNREAD {
+            return;
+        }
+        // Nobody can ack an answer, and RabbitMQ gives all of them this tag.
+        let arguments =
+            Arguments { consumer_tag: tag.as_bytes(), delivery_tag: 1, routing_key: key, ..Arguments::default() };
+        let (shown, body) = (message.shown(), message.body());
+        let properties = shown.as_ref().map_or(message.properties(), Properties::as_ref_properties);
+        let _ = session.proto.answer_message(number, ContentKind::Deliver, &arguments, properties, body);
+        Self::wake(&mut self.woken, id, session);
+    }
+}

@@ -1,0 +1,76 @@
+//! What holds publishers up: memory or disk that run out (RabbitMQ's page "Blocked Connections").
+//!
+//! Owns which alarms are raised. A connection is blocked by its first publish under an alarm, and is told so; nothing
+//! more is read of it until the alarms are over. Whoever only consumes goes on.
+
+use hopmq_proto::Time;
+use hopmq_proto::method::connection;
+
+use crate::engine::Engine;
+use crate::engine::session::Session;
+use crate::engine::slots::Id;
+
+/// Something that runs out.
+pub(crate) type Shortage = u8;
+
+pub(crate) const MEMORY: Shortage = 1;
+pub(crate) const DISK: Shortage = 2;
+/// The disk works, and publishers are faster. They are held up without a word, as by RabbitMQ's flow control: there is
+/// nothing that an operator would have to mend.
+pub(crate) const PACE: Shortage = 4;
+
+/// What clients are told.
+fn reason(raised: Shortage) -> Option<&'static str> {
+    match raised & (MEMORY | DISK) {
+        0 => None,
+        MEMORY => Some("low on memory"),
+        DISK => Some("low on disk"),
+        _ => Some("low on memory & disk"),
+    }
+}
+
+impl Engine {
+    /// Raises an alarm, or clears it.
+    pub(crate) fn set_alarm_of(&mut self, now: Time, shortage: Shortage, on: bool) {
+        self.now = now;
+        self.shortage = if on { self.shortage | shortage } else { self.shortage & !shortage };
+        let (reason, goes_on) = (reason(self.shortage), self.shortage == 0);
+        for (id, session) in self.sessions.iter_mut().filter(|(_, session)| session.blocked) {
+            session.blocked = !goes_on;
+            tell(session, reason);
+            Self::wake(&mut self.woken, id, session);
+        }
+    }
+
+    /// Publishers are faster than the disk, until the alarm of [`PACE`] is cleared.
+    pub(crate) fn hold_up_publishers(&mut self) {
+        self.shortage |= PACE;
+    }
+
+    /// A connection publishes: under an alarm, that was the last for a while.
+    pub(in crate::engine) fn note_publisher(&mut self, id: Id<Session>) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        if std::mem::replace(&mut session.blocked, true) {
+            return;
+        }
+        tell(session, reason(self.shortage));
+        Self::wake(&mut self.woken, id, session);
+    }
+
+    /// Whether nothing is to be read of a connection.
+    pub(crate) fn is_blocked(&self, id: Id<Session>) -> bool {
+        self.sessions.get(id).is_some_and(|session| session.blocked)
+    }
+}
+
+/// Tells a client that it is blocked, or no longer, if it was not told yet.
+fn tell(session: &mut Session, reason: Option<&str>) {
+    if !session.can("connection.blocked") || session.told_blocked == reason.is_some() {
+        return;
+    }
+    session.told_blocked = reason.is_some();
+    let _ = match reason {
+        Some(reason) => session.proto.answer(0, &connection::Blocked { reason }),
+        None => session.proto.answer(0, &connection::Unblocked {}),
+    };
+}

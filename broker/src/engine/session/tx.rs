@@ -1,0 +1,87 @@
+//! Transactions: what is published and settled counts when it is committed (specification, section 1.9).
+//!
+//! Owns what is pending. RabbitMQ decides at the publish where a message goes, and hands it over at the commit.
+
+use hopmq_proto::method::tx;
+
+use crate::engine::delivery::unacked::Held;
+use crate::engine::queue::Queue;
+use crate::engine::queue::message::Message;
+use crate::engine::refusal::Refusal;
+use crate::engine::slots::Id;
+use crate::engine::{At, Engine};
+
+/// What a transactional channel has not committed.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    pub(crate) publishes: Vec<Publish>,
+    pub(crate) settled: Vec<(Verdict, Vec<Held>)>,
+}
+
+/// A message that was published, and where it goes.
+#[derive(Debug)]
+pub(crate) struct Publish {
+    pub(crate) message: Message,
+    pub(crate) mandatory: bool,
+    pub(crate) queues: Vec<Id<Queue>>,
+}
+
+/// What becomes of deliveries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Acked,
+    Requeued,
+    /// Requeued, and not counted towards the delivery limit.
+    Returned,
+    Rejected,
+}
+
+impl Verdict {
+    /// What it means not to be acked.
+    pub(in crate::engine) fn of(requeue: bool, counts: bool) -> Self {
+        match (requeue, counts) {
+            (false, _) => Self::Rejected,
+            (true, true) => Self::Requeued,
+            (true, false) => Self::Returned,
+        }
+    }
+}
+
+impl Engine {
+    pub(in crate::engine) fn tx_select(&mut self, at: At) -> Result<(), Refusal> {
+        let Some(channel) = self.channel_mut(at) else { return Ok(()) };
+        if channel.confirms.is_some() {
+            return Err(Refusal::precondition("cannot switch from confirm to tx mode"));
+        }
+        channel.pending.get_or_insert_default();
+        self.answer(at, &tx::SelectOk {});
+        Ok(())
+    }
+
+    fn take_pending(&mut self, at: At) -> Result<Pending, Refusal> {
+        let pending = self.channel_mut(at).and_then(|channel| channel.pending.as_mut());
+        pending.map(std::mem::take).ok_or_else(|| Refusal::precondition("channel is not transactional"))
+    }
+
+    pub(in crate::engine) fn tx_commit(&mut self, at: At) -> Result<(), Refusal> {
+        let pending = self.take_pending(at)?;
+        for publish in pending.publishes {
+            self.hand_over(at, &publish.message, publish.mandatory, &publish.queues);
+        }
+        for (verdict, held) in pending.settled {
+            self.settle(at, verdict, held);
+        }
+        self.answer(at, &tx::CommitOk {});
+        self.hold(at.session);
+        Ok(())
+    }
+
+    pub(in crate::engine) fn tx_rollback(&mut self, at: At) -> Result<(), Refusal> {
+        let pending = self.take_pending(at)?;
+        if let Some(channel) = self.channel_mut(at) {
+            channel.unacked.put_back(pending.settled.into_iter().flat_map(|(_, held)| held).collect());
+        }
+        self.answer(at, &tx::RollbackOk {});
+        Ok(())
+    }
+}

@@ -1,0 +1,99 @@
+//! Whether a second declaration asks for what is there, and what RabbitMQ says if it does not.
+
+use std::fmt::Display;
+
+use hopmq_proto::{FieldTable, Value};
+
+use crate::engine::refusal::Refusal;
+
+/// How RabbitMQ calls the type of a value.
+pub(crate) fn type_name(value: Value<'_>) -> &'static str {
+    match value {
+        Value::Void => "void",
+        Value::Bool(_) => "bool",
+        Value::I8(_) => "byte",
+        Value::U8(_) => "unsignedbyte",
+        Value::I16(_) => "short",
+        Value::U16(_) => "unsignedshort",
+        Value::I32(_) => "signedint",
+        Value::U32(_) => "unsignedint",
+        Value::I64(_) => "long",
+        Value::F32(_) => "float",
+        Value::F64(_) => "double",
+        Value::Decimal { .. } => "decimal",
+        Value::Str(_) => "longstr",
+        Value::Bytes(_) => "binary",
+        Value::Timestamp(_) => "timestamp",
+        Value::Array(_) => "array",
+        Value::Table(_) => "table",
+    }
+}
+
+/// How RabbitMQ shows a value.
+pub(crate) fn shown(value: Value<'_>) -> String {
+    match value {
+        Value::Str(text) | Value::Bytes(text) => String::from_utf8_lossy(text).into_owned(),
+        Value::Bool(value) => value.to_string(),
+        Value::Timestamp(seconds) => seconds.to_string(),
+        Value::F32(number) => number.to_string(),
+        Value::F64(number) => number.to_string(),
+        other => match other.as_i64() {
+            Some(number) => number.to_string(),
+            None => format!("{other:?}"),
+        },
+    }
+}
+
+/// 406 unless a field has the value that it was declared with. `resource` is for instance `queue 'q' in vhost '/'`.
+pub(crate) fn same_field<T: PartialEq + Display>(
+    name: &str,
+    resource: &str,
+    received: T,
+    current: T,
+) -> Result<(), Refusal> {
+    if received == current {
+        return Ok(());
+    }
+    Err(Refusal::precondition(format_args!(
+        "inequivalent arg '{name}' for {resource}: received '{received}' but current is '{current}'"
+    )))
+}
+
+/// 406 unless an argument has the value that it was declared with.
+pub(crate) fn same_argument(
+    name: &str,
+    resource: &str,
+    received: &FieldTable<&[u8]>,
+    current: &FieldTable,
+) -> Result<(), Refusal> {
+    let (received, current) = (received.get(name), current.get(name));
+    let told = |value: Option<Value<'_>>| match value {
+        Some(value) => format!("the value '{}' of type '{}'", shown(value), type_name(value)),
+        None => "none".to_owned(),
+    };
+    match (received, current) {
+        (None, None) => Ok(()),
+        (Some(received), Some(current)) if received == current || same_number(received, current) => Ok(()),
+        (Some(received), Some(current)) if are_alike(received, current) => {
+            same_field(name, resource, shown(received), shown(current))
+        }
+        _ => Err(Refusal::precondition(format_args!(
+            "inequivalent arg '{name}' for {resource}: received {} but current is {}",
+            told(received),
+            told(current)
+        ))),
+    }
+}
+
+/// Whether both are of one kind: numbers of any width are.
+fn are_alike(received: Value<'_>, current: Value<'_>) -> bool {
+    let both = |is: fn(&Value<'_>) -> bool| is(&received) && is(&current);
+    both(|value| value.as_i64().is_some())
+        || both(|value| value.as_f64().is_some())
+        || type_name(received) == type_name(current)
+}
+
+/// Whether both are integers, of whatever width, and the same.
+fn same_number(received: Value<'_>, current: Value<'_>) -> bool {
+    received.as_i64().is_some() && received.as_i64() == current.as_i64()
+}
