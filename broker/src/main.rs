@@ -121,7 +121,9 @@ fn run(options: &Options) -> Result<(), String> {
 }
 
 fn start(options: &Options) -> Result<Broker, String> {
-    let builder = Broker::builder().watched(false);
+    let builder = Broker::builder();
+    #[cfg(feature = "testing")]
+    let builder = builder.watched(false);
     let Some(folder) = &options.data else { return Ok(builder.start()) };
     let opened = hopmq_broker::store::DiskStorage::open(folder).and_then(|storage| builder.open(storage));
     opened.map_err(|error| match error.kind() {

@@ -14,6 +14,7 @@ impl Random {
     }
 
     /// One of the numbers below `limit`, which is not 0.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
     }

@@ -1,99 +1,157 @@
-//! Faults on purpose: what an operator's hand, or a test's, does to connections, channels, consumers and confirms.
+//! Faults on purpose: the places where the test kit reaches into the engine.
+//!
+//! Without the feature `testing` the faults have no state, and the questions asked here are constants.
 
-use hopmq_proto::Time;
-use hopmq_proto::method::{MethodId, basic};
-
-use super::Engine;
-use crate::engine::refusal::Refusal;
-use crate::engine::session::Session;
-use crate::engine::slots::Id;
-use crate::random::Random;
-
-/// What publishers in confirm mode hear of their publishes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Confirms {
-    /// What is true.
-    #[default]
-    True,
-    /// Nothing.
-    Withheld,
-    /// That each is refused: `basic.nack`. The queues have them all the same, as after an error inside of a broker.
-    Refused,
-}
+#[cfg(feature = "testing")]
+pub use set::Confirms;
 
 /// The faults that are set.
 #[derive(Debug)]
 pub(super) struct Faults {
-    pub(super) confirms: Confirms,
-    refuse_logins: u32,
-    random: Random,
+    #[cfg(feature = "testing")]
+    set: set::State,
 }
 
+#[cfg(not(feature = "testing"))]
+#[allow(clippy::unused_self, reason = "with the test kit these ask the state")]
 impl Faults {
-    pub(super) fn new(seed: u64) -> Self {
-        // Not the sequence that names are drawn from: a fault changes no name.
-        Self { confirms: Confirms::True, refuse_logins: 0, random: Random(!seed) }
+    pub(super) fn new(_: u64) -> Self {
+        Self {}
+    }
+
+    pub(super) fn withhold_confirms(&self) -> bool {
+        false
+    }
+
+    pub(super) fn refuse_confirms(&self) -> bool {
+        false
+    }
+
+    /// Whether to refuse this login.
+    pub(super) fn refuse_login(&mut self) -> bool {
+        false
     }
 }
 
-impl Engine {
-    /// The next number of the sequence that faults are drawn from.
-    pub(crate) fn draw(&mut self) -> u64 {
-        self.faults.random.next()
+#[cfg(not(feature = "testing"))]
+#[allow(clippy::unused_self, reason = "with the test kit this asks the state")]
+impl super::Engine {
+    /// Whether the broker crashed on purpose, and serves no connection.
+    pub(super) fn is_down(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(feature = "testing")]
+mod set {
+    use hopmq_proto::Time;
+    use hopmq_proto::method::{MethodId, basic};
+
+    use super::Faults;
+    use crate::engine::Engine;
+    use crate::engine::refusal::Refusal;
+    use crate::engine::session::Session;
+    use crate::engine::slots::Id;
+    use crate::random::Random;
+
+    /// How the broker answers publishes on channels in confirm mode.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    #[non_exhaustive]
+    pub enum Confirms {
+        /// With what happened to them.
+        #[default]
+        True,
+        /// Not at all.
+        Withheld,
+        /// With `basic.nack`. The queues keep the messages, as after an internal error of a broker.
+        Refused,
     }
 
-    pub(crate) fn set_confirms(&mut self, now: Time, confirms: Confirms) {
-        self.now = now;
-        self.faults.confirms = confirms;
-        let channels = |(id, session): (Id<Session>, &Session)| {
-            let count = session.channels.len() as u16;
-            (0..count).map(move |number| (id, number))
-        };
-        let all: Vec<(Id<Session>, u16)> = self.sessions.iter().flat_map(channels).collect();
-        for (id, number) in all {
-            self.confirm(id, number);
+    #[derive(Debug)]
+    pub(super) struct State {
+        confirms: Confirms,
+        refuse_logins: u32,
+        random: Random,
+    }
+
+    impl Faults {
+        pub(in crate::engine) fn new(seed: u64) -> Self {
+            // Not the sequence that names are drawn from: a fault must not change a name.
+            Self { set: State { confirms: Confirms::True, refuse_logins: 0, random: Random(!seed) } }
+        }
+
+        pub(in crate::engine) fn withhold_confirms(&self) -> bool {
+            self.set.confirms == Confirms::Withheld
+        }
+
+        pub(in crate::engine) fn refuse_confirms(&self) -> bool {
+            self.set.confirms == Confirms::Refused
+        }
+
+        /// Whether to refuse this login.
+        pub(in crate::engine) fn refuse_login(&mut self) -> bool {
+            let refuse = self.set.refuse_logins > 0;
+            self.set.refuse_logins -= u32::from(refuse);
+            refuse
         }
     }
 
-    pub(crate) fn refuse_logins(&mut self, count: u32) {
-        self.faults.refuse_logins = count;
-    }
-
-    /// Whether this login is to be refused.
-    pub(super) fn refuses_login(&mut self) -> bool {
-        let refuse = self.faults.refuse_logins > 0;
-        self.faults.refuse_logins -= u32::from(refuse);
-        refuse
-    }
-
-    /// Cancels all consumers with a tag. Returns how many there were.
-    pub(crate) fn cancel_tagged(&mut self, now: Time, tag: &str) -> usize {
-        self.now = now;
-        let tagged: Vec<_> = self.consumers.iter().filter(|(_, consumer)| *consumer.tag == *tag).collect();
-        let tagged: Vec<_> =
-            tagged.into_iter().map(|(id, consumer)| (id, consumer.session, consumer.channel)).collect();
-        for (id, session_id, number) in &tagged {
-            let Some(session) = self.sessions.get_mut(*session_id) else { continue };
-            if let Some(channel) = session.channel_mut(*number) {
-                channel.consumers.retain(|other| other != id);
-            }
-            if session.can("consumer_cancel_notify") {
-                self.send(*session_id, *number, &basic::Cancel { consumer_tag: tag, nowait: true });
-            }
-            self.remove_consumer(*id);
+    impl Engine {
+        /// Whether the broker crashed on purpose, and serves no connection.
+        pub(in crate::engine) fn is_down(&self) -> bool {
+            self.down
         }
-        tagged.len()
-    }
 
-    pub(crate) fn close_by_number(&mut self, now: Time, number: u64, code: u16, text: &str) {
-        self.close_session(now, Id::of_number(number), code, text);
-    }
+        /// Returns the next number of the sequence that faults are drawn from.
+        pub(crate) fn draw(&mut self) -> u64 {
+            self.faults.set.random.next()
+        }
 
-    pub(crate) fn close_channel_by_number(&mut self, now: Time, number: u64, channel: u16, code: u16, text: &str) {
-        self.now = now;
-        let text = format!("{} - {text}", hopmq_proto::code::name(code));
-        let refusal = Refusal { code, text, hard: false };
-        self.refused(Id::of_number(number), channel, MethodId::default(), Err(refusal));
+        pub(crate) fn set_confirms(&mut self, now: Time, confirms: Confirms) {
+            self.now = now;
+            self.faults.set.confirms = confirms;
+            let channels = |(id, session): (Id<Session>, &Session)| {
+                let count = session.channels.len() as u16;
+                (0..count).map(move |number| (id, number))
+            };
+            let all: Vec<(Id<Session>, u16)> = self.sessions.iter().flat_map(channels).collect();
+            for (id, number) in all {
+                self.confirm(id, number);
+            }
+        }
+
+        pub(crate) fn refuse_logins(&mut self, count: u32) {
+            self.faults.set.refuse_logins = count;
+        }
+
+        /// Cancels all consumers with a tag. Returns how many there were.
+        pub(crate) fn cancel_tagged(&mut self, now: Time, tag: &str) -> usize {
+            self.now = now;
+            let tagged: Vec<_> = self.consumers.iter().filter(|(_, consumer)| *consumer.tag == *tag).collect();
+            let tagged: Vec<_> =
+                tagged.into_iter().map(|(id, consumer)| (id, consumer.session, consumer.channel)).collect();
+            for (id, session_id, number) in &tagged {
+                let Some(session) = self.sessions.get_mut(*session_id) else { continue };
+                if let Some(channel) = session.channel_mut(*number) {
+                    channel.consumers.retain(|other| other != id);
+                }
+                if session.can("consumer_cancel_notify") {
+                    self.send(*session_id, *number, &basic::Cancel { consumer_tag: tag, nowait: true });
+                }
+                self.remove_consumer(*id);
+            }
+            tagged.len()
+        }
+
+        pub(crate) fn close_by_number(&mut self, now: Time, number: u64, code: u16, text: &str) {
+            self.close_session(now, Id::of_number(number), code, text);
+        }
+
+        pub(crate) fn close_channel_by_number(&mut self, now: Time, number: u64, channel: u16, code: u16, text: &str) {
+            self.now = now;
+            let text = format!("{} - {text}", hopmq_proto::code::name(code));
+            let refusal = Refusal { code, text, hard: false };
+            self.refused(Id::of_number(number), channel, MethodId::default(), Err(refusal));
+        }
     }
 }

@@ -24,6 +24,7 @@ mod refusal;
 mod routing;
 mod session;
 mod slots;
+#[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "only the test kit reads all of it"))]
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ use hopmq_proto::{FieldTable, Time};
 use crate::random::Random;
 pub(crate) use access::{Access, Claim, MECHANISMS, Password, Pattern};
 use delivery::consumer::Consumer;
+#[cfg(feature = "testing")]
 pub use fault_hooks::Confirms;
 pub(crate) use persistence::journal::{Contents, Journal};
 pub use profile::Profile;
@@ -47,6 +49,7 @@ pub(crate) use session::Session;
 pub(crate) use session::resource_alarms::{DISK, MEMORY, PACE};
 pub(crate) use slots::Id;
 use slots::Slots;
+#[cfg(feature = "testing")]
 pub(crate) use snapshot::VhostId;
 #[cfg(feature = "definitions")]
 pub(crate) use topology::define::Definition;
@@ -102,7 +105,8 @@ pub(crate) struct Engine {
     /// What runs out.
     shortage: session::resource_alarms::Shortage,
     faults: fault_hooks::Faults,
-    /// Whether it is dead, and nobody is served.
+    /// Whether it crashed on purpose, and serves no connection.
+    #[cfg(feature = "testing")]
     down: bool,
 }
 
@@ -138,6 +142,7 @@ impl Engine {
             journal: None,
             shortage: 0,
             faults,
+            #[cfg(feature = "testing")]
             down: false,
         };
         engine.access.set_password(GUEST, Password::WellKnown(GUEST), true);

@@ -38,6 +38,7 @@ impl<T> Id<T> {
     }
 
     /// What [`Id::number`] made a number of.
+    #[cfg(any(test, feature = "definitions", feature = "testing"))]
     pub(crate) fn of_number(number: u64) -> Self {
         Self::new(number as u32 as usize, (number >> 32) as u32)
     }

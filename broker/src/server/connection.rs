@@ -15,9 +15,9 @@ use async_executor::Task;
 use futures_io::{AsyncRead, AsyncWrite};
 use hopmq_proto::{Incoming, Receiver, Time, Transmit};
 
-use super::clock::Alarm;
 use super::shared::Shared;
 use super::users;
+use crate::clock::Alarm;
 use crate::engine::{Claim, Id, Session};
 
 /// Turns that a connection takes before it lets others run.
@@ -101,6 +101,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
     }
 
     /// What it is called in [`crate::inspect`].
+    #[cfg(feature = "testing")]
     pub(crate) fn id(&self) -> u64 {
         self.id.number()
     }
@@ -318,7 +319,7 @@ impl<T> Serving<T> {
         let now = self.shared.clock.now();
         let mut state = self.shared.lock();
         state.engine.disconnect(now, self.id);
-        state.forget(self.id);
+        state.forget(self.id, &mut self.wakes);
         state.collect(&mut self.wakes);
         drop(state);
         self.wakes.drain(..).for_each(Waker::wake);

@@ -144,10 +144,11 @@ impl Broker {
     /// ```
     /// use hopmq_broker::Broker;
     ///
-    /// let (one, other) = (Broker::in_memory(), Broker::in_memory());
+    /// let one = Broker::in_memory();
     /// one.add_vhost("kitchen");
+    /// let other = Broker::in_memory();
     /// other.import_definitions(&one.definitions())?;
-    /// assert_eq!(other.inspect().counts().vhosts, 2);
+    /// assert_eq!(other.definitions(), one.definitions());
     /// # Ok::<_, hopmq_broker::DefinitionsError>(())
     /// ```
     pub fn definitions(&self) -> String {
@@ -182,10 +183,13 @@ impl Broker {
     }
 
     fn define_vhost(&self, vhost: &str, all: &mut Definitions) {
-        let look = self.inspect().vhost(vhost);
-        let queues = look.queues();
+        let shown = self.change(|engine, _| {
+            let vhost = engine.find_vhost(vhost)?;
+            Some((engine.inspect_queues(vhost), engine.inspect_exchanges(vhost), engine.inspect_bindings(vhost)))
+        });
+        let Some((queues, exchanges, bindings)) = shown else { return };
         let is_kept = |name: &str| queues.iter().any(|queue| queue.name == name && queue.exclusive.is_none());
-        for exchange in look.exchanges().into_iter().filter(|exchange| !exchange.name.starts_with("amq.")) {
+        for exchange in exchanges.into_iter().filter(|exchange| !exchange.name.starts_with("amq.")) {
             all.exchanges.push(Exchange {
                 name: exchange.name,
                 vhost: exchange.vhost,
@@ -196,7 +200,7 @@ impl Broker {
                 arguments: to_json(&exchange.arguments.as_ref_table()),
             });
         }
-        for binding in look.bindings() {
+        for binding in bindings {
             let (destination, destination_type) = match binding.destination {
                 Destination::Queue(name) if !is_kept(&name) => continue,
                 Destination::Queue(name) => (name, "queue"),

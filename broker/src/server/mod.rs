@@ -1,29 +1,22 @@
 //! The broker as a server: an engine, the connections around it, and the doors that they come in by.
 
-mod activity;
-mod clock;
 mod connection;
-mod crash;
 #[cfg(feature = "definitions")]
 mod definitions;
-mod faults;
-mod frames;
-mod look;
 mod pipe;
-mod settle;
 mod shared;
 mod socket;
 #[cfg(feature = "tls")]
 mod tls;
-mod transcript;
 mod users;
-mod wire;
 
 use std::fmt;
-use std::future::{Future, pending};
+use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
@@ -32,24 +25,20 @@ use async_io::Async;
 use futures_io::{AsyncRead, AsyncWrite};
 use hopmq_proto::{FieldTable, code};
 
-use activity::Activity;
-pub use clock::Clock;
 use connection::Serving;
 #[cfg(feature = "definitions")]
 pub use definitions::DefinitionsError;
-use faults::Watched;
-pub use faults::{Confirms, Disturb, Faults};
-pub use look::Inspect;
 pub use pipe::Pipe;
-pub use settle::Period;
-use shared::{Keeper, Shared, State};
+use shared::Keeper;
+pub(crate) use shared::{Shared, State};
 use socket::Socket;
-pub use transcript::{Direction, Passed};
 pub use users::{Permissions, UserError};
-use wire::Wire;
 
+use crate::clock::Clock;
 use crate::engine::{self, Engine, Journal, Profile};
 use crate::store::{self, Checkpointer, Storage, Store, Threads, Writer};
+#[cfg(feature = "testing")]
+use crate::testing::{Tapped, TestKit};
 
 /// A broker. A clone is the same broker; when the last one is dropped, its connections are closed and it is gone.
 ///
@@ -67,19 +56,17 @@ use crate::store::{self, Checkpointer, Storage, Store, Threads, Writer};
 /// # }).unwrap();
 /// ```
 #[derive(Clone)]
-pub struct Broker(Arc<Handle>);
+pub struct Broker(pub(crate) Arc<Handle>);
 
 /// What ends with the last [`Broker`].
-struct Handle {
-    shared: Arc<Shared>,
-    executor: Spawner,
+pub(crate) struct Handle {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) executor: Spawner,
     tasks: Mutex<Vec<Task<()>>>,
     /// What accepts clients.
     doors: Mutex<Vec<Task<()>>>,
-    activity: Arc<Activity>,
-    /// Where [`Broker::uri`] listens.
-    door: OnceLock<SocketAddr>,
-    watched: Option<Watched>,
+    #[cfg(feature = "testing")]
+    pub(crate) testing: TestKit,
     /// The store's threads, or what the caller turns in their place.
     keeping: Mutex<Keeping>,
     store: store::Settings,
@@ -89,7 +76,7 @@ struct Handle {
 const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// Who makes safe what is to be kept.
-enum Keeping {
+pub(crate) enum Keeping {
     Nobody,
     Threads(#[allow(dead_code, reason = "it is kept for its end")] Threads),
     Hand(Writer, Checkpointer),
@@ -97,7 +84,7 @@ enum Keeping {
 
 /// Who runs the connections.
 #[derive(Clone)]
-enum Spawner {
+pub(crate) enum Spawner {
     /// Threads that all brokers of the program share.
     Threads(&'static Executor<'static>),
     /// The caller, with [`Broker::tick`].
@@ -109,6 +96,7 @@ enum Spawner {
 pub struct Builder {
     clock: Clock,
     seed: u64,
+    #[cfg(feature = "testing")]
     watched: bool,
     connection_max: usize,
     protocol: hopmq_proto::Config,
@@ -142,6 +130,7 @@ impl Default for Builder {
         Self {
             clock: Clock::system(),
             seed: 0,
+            #[cfg(feature = "testing")]
             watched: true,
             connection_max: usize::MAX,
             protocol,
@@ -218,6 +207,7 @@ impl Builder {
 
     /// Whether its connections can be watched and disturbed: [`Broker::transcript`] and [`Broker::faults`]. They can,
     /// if nothing is said. Without, each frame costs a little less: for a server.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub fn watched(mut self, watched: bool) -> Self {
         self.watched = watched;
@@ -286,9 +276,8 @@ impl Builder {
             doors: Mutex::default(),
             keeping: Mutex::new(Keeping::Nobody),
             store: self.store,
-            activity: Arc::default(),
-            door: OnceLock::new(),
-            watched: self.watched.then(Watched::default),
+            #[cfg(feature = "testing")]
+            testing: TestKit::new(self.watched),
         }));
         broker.keep(Keeper::new(Arc::clone(&broker.0.shared)));
         broker
@@ -343,11 +332,14 @@ impl Broker {
 
     fn serve_local<T: AsyncRead + AsyncWrite + Send + Unpin + 'static>(&self, transport: T, local: bool) {
         let shared = Arc::clone(&self.0.shared);
-        let Some(watched) = &self.0.watched else { return self.spawn(Serving::new(shared, transport, local)).detach() };
-        let tap = watched.tap();
-        let serving = Serving::new(shared, Wire::new(transport, Arc::clone(&tap), self.clock()), local);
-        watched.keep(serving.id(), tap);
-        self.spawn(serving).detach();
+        #[cfg(feature = "testing")]
+        if let Some(taps) = &self.0.testing.taps {
+            let tap = taps.tap();
+            let serving = Serving::new(shared, Tapped::new(transport, Arc::clone(&tap), self.clock()), local);
+            taps.keep(serving.id(), tap);
+            return self.spawn(serving).detach();
+        }
+        self.spawn(Serving::new(shared, transport, local)).detach();
     }
 
     /// Listens for clients on TCP, and returns the address: with port 0, the one that the system chose.
@@ -394,6 +386,22 @@ impl Broker {
         self.wait_until_empty(within).await;
     }
 
+    /// Waits until all connections are closed, at most `within`.
+    async fn wait_until_empty(&self, within: Duration) {
+        let mut deadline = async_io::Timer::after(within);
+        poll_fn(|context| {
+            while self.tick() {}
+            let mut state = self.0.shared.lock();
+            if state.engine.session_count() == 0 {
+                return Poll::Ready(());
+            }
+            state.wake_when_empty(context.waker());
+            drop(state);
+            Pin::new(&mut deadline).poll(context).map(drop)
+        })
+        .await;
+    }
+
     fn serve_tcp(&self, stream: Async<TcpStream>) {
         // Without it, answers wait for the client's next packet.
         let _ = stream.get_ref().set_nodelay(true);
@@ -425,7 +433,7 @@ impl Broker {
     }
 
     /// Takes in what a storage keeps, and keeps what is durable there from now on.
-    fn recover(&self, storage: impl Storage) -> Result<(Writer, Checkpointer), store::Error> {
+    pub(crate) fn recover(&self, storage: impl Storage) -> Result<(Writer, Checkpointer), store::Error> {
         let (store, mut writer, checkpointer, recovered) = Store::open(storage, self.0.store.clone())?;
         let journal = Journal::new(Box::new(store.clone()), recovered.next_queue);
         self.0.shared.change(|state, now| {
@@ -440,7 +448,7 @@ impl Broker {
     }
 
     /// Sees to it that what is appended becomes safe.
-    fn keep_store(&self, writer: Writer, checkpointer: Checkpointer) -> Result<(), store::Error> {
+    pub(crate) fn keep_store(&self, writer: Writer, checkpointer: Checkpointer) -> Result<(), store::Error> {
         let keeping = match &self.0.executor {
             Spawner::Hand(_) => Keeping::Hand(writer, checkpointer),
             Spawner::Threads(_) => {
@@ -457,7 +465,7 @@ impl Broker {
         Ok(())
     }
 
-    fn keeping(&self) -> MutexGuard<'_, Keeping> {
+    pub(crate) fn keeping(&self) -> MutexGuard<'_, Keeping> {
         self.0.keeping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -473,7 +481,7 @@ impl Broker {
     }
 
     /// Does something to the engine, and wakes whoever has something to do by that.
-    fn change<T>(&self, change: impl FnOnce(&mut Engine, hopmq_proto::Time) -> T) -> T {
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Engine, hopmq_proto::Time) -> T) -> T {
         self.0.shared.change(|state, now| change(&mut state.engine, now))
     }
 
@@ -483,7 +491,8 @@ impl Broker {
     }
 
     fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> Task<()> {
-        let future = self.0.activity.track(Box::pin(future));
+        #[cfg(feature = "testing")]
+        let future = self.0.testing.activity.track(Box::pin(future));
         match &self.0.executor {
             Spawner::Threads(executor) => executor.spawn(future),
             Spawner::Hand(executor) => executor.spawn(future),

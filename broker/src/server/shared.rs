@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use hopmq_proto::Time;
 
-use super::clock::{Alarm, Clock};
+use crate::clock::{Alarm, Clock};
 use crate::engine::{self, Contents, Engine, Id, Session};
 use crate::store::{Position, QueueId, Room, Store};
 
@@ -30,13 +30,22 @@ pub(crate) struct State {
     pub(crate) store: Option<Store>,
     sleeping: BTreeMap<Id<Session>, Waker>,
     woken: Vec<Id<Session>>,
+    /// Tasks that wait until no connection is left.
+    empty_waiters: Vec<Waker>,
     /// The keeper's waker, and what its alarm is set to.
     keeper: Option<(Waker, Option<Time>)>,
 }
 
 impl Shared {
     pub(crate) fn new(engine: Engine, clock: Clock, by_hand: bool) -> Self {
-        let state = State { engine, store: None, sleeping: BTreeMap::new(), woken: Vec::new(), keeper: None };
+        let state = State {
+            engine,
+            store: None,
+            sleeping: BTreeMap::new(),
+            woken: Vec::new(),
+            empty_waiters: Vec::new(),
+            keeper: None,
+        };
         Self { state: Mutex::new(state), clock, by_hand }
     }
 
@@ -63,9 +72,19 @@ impl State {
         self.sleeping.insert(id, waker.clone());
     }
 
-    /// A connection is gone.
-    pub(crate) fn forget(&mut self, id: Id<Session>) {
+    /// Notes that a connection is gone. Adds the wakers of the tasks that waited for the last one.
+    pub(crate) fn forget(&mut self, id: Id<Session>, wakes: &mut Vec<Waker>) {
         self.sleeping.remove(&id);
+        if self.engine.session_count() == 0 {
+            wakes.append(&mut self.empty_waiters);
+        }
+    }
+
+    /// Wakes a task once no connection is left.
+    pub(crate) fn wake_when_empty(&mut self, waker: &Waker) {
+        if !self.empty_waiters.iter().any(|other| other.will_wake(waker)) {
+            self.empty_waiters.push(waker.clone());
+        }
     }
 
     /// Gives the store what is to be kept. What can't be given now is given the next time; until then nobody hears of

@@ -67,7 +67,6 @@
 
 mod checkpoint;
 mod compaction;
-mod crash;
 #[cfg(feature = "disk")]
 mod disk;
 mod error;
@@ -77,7 +76,7 @@ mod handle;
 mod index;
 mod log;
 mod manifest;
-mod memory;
+pub(crate) mod memory;
 mod read;
 mod record;
 mod recover;
@@ -93,7 +92,6 @@ use std::fmt;
 use bytes::Bytes;
 
 pub use checkpoint::Checkpointer;
-pub use crash::CrashStorage;
 #[cfg(feature = "disk")]
 pub use disk::DiskStorage;
 pub use error::{Error, ErrorKind};

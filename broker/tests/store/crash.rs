@@ -1,7 +1,7 @@
 //! The machine crashes in every call that changes the disk: all that was safe is there, whole groups and in order, and
 //! nothing that was settled comes back.
 
-use hopmq_broker::store::*;
+use hopmq_broker::CrashStorage;
 
 use crate::model::*;
 use crate::seeds;

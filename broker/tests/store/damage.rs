@@ -1,5 +1,6 @@
 //! Disks that rot: a flipped bit is refused, or met when the message is read, and never believed.
 
+use hopmq_broker::CrashStorage;
 use hopmq_broker::store::*;
 
 use crate::model::*;

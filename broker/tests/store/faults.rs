@@ -1,6 +1,7 @@
 //! Calls that fail, and disks that are full.
 
 use bytes::Bytes;
+use hopmq_broker::CrashStorage;
 use hopmq_broker::store::*;
 
 use crate::model::*;

@@ -183,7 +183,7 @@ impl Engine {
 
     /// Whether a connection waits, and nothing is to be handled of it.
     pub(crate) fn is_held(&self, id: Id<Session>) -> bool {
-        self.down || self.sessions.get(id).is_some_and(|session| session.held.is_some())
+        self.is_down() || self.sessions.get(id).is_some_and(|session| session.held.is_some())
     }
 
     /// The store has failed: nobody hears of anything that may not be safe.

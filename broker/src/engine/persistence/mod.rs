@@ -2,6 +2,7 @@
 
 mod accounts;
 pub(super) mod journal;
+#[cfg(feature = "testing")]
 mod restart;
 mod restore;
 pub(super) mod tables;

@@ -150,7 +150,7 @@ impl Engine {
 
     fn login(&mut self, id: Id<Session>, mechanism: &str, response: &[u8]) {
         let local = self.sessions.get(id).is_some_and(|session| session.local);
-        let login = match self.refuses_login() {
+        let login = match self.faults.refuse_login() {
             true => Login::Refused(refused_login(mechanism)),
             false => self.access.login(mechanism, response, local),
         };
@@ -343,6 +343,11 @@ impl Engine {
     /// Whether the connection is over, and only its last bytes are to be written.
     pub(crate) fn is_over(&self, id: Id<Session>) -> bool {
         self.sessions.get(id).is_none_or(|session| session.ended)
+    }
+
+    /// Returns how many connections there are.
+    pub(crate) fn session_count(&self) -> usize {
+        self.sessions.len()
     }
 
     /// All connections.

@@ -198,16 +198,16 @@ impl Engine {
 
     /// Tells the client what became of its publishes.
     pub(in crate::engine) fn confirm_up_to(&mut self, id: Id<Session>, number: u16, last: u64) {
-        let faults = self.faults.confirms;
-        if faults == crate::engine::Confirms::Withheld {
+        if self.faults.withhold_confirms() {
             return;
         }
+        let refuse_all = self.faults.refuse_confirms();
         let Some(session) = self.sessions.get_mut(id) else { return };
         let Some(confirms) = session.channel_mut(number).and_then(|channel| channel.confirms.as_mut()) else { return };
         let mut first = std::mem::replace(&mut confirms.confirmed, last) + 1;
         let count = confirms.refused.iter().take_while(|tag| **tag <= last).count();
         let mut refused: Vec<u64> = confirms.refused.drain(..count).collect();
-        if faults == crate::engine::Confirms::Refused {
+        if refuse_all {
             refused = (first..=last).collect();
         }
         for tag in refused {

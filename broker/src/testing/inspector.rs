@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use hopmq_proto::{FieldTable, Time};
 
-use super::Broker;
-use super::shared::Shared;
 use crate::engine::{Engine, VhostId};
 use crate::inspect::{Binding, Channel, Connection, Consumer, Counts, Exchange, Held, Message, Queue};
+use crate::server::{Broker, Shared};
 
 /// A look at a broker, at the virtual host `/` where nothing else is said. Each call is a look of its own, at what is
 /// there in that moment.

@@ -15,9 +15,9 @@ use std::time::Duration;
 use futures_io::{AsyncRead, AsyncWrite};
 use hopmq_proto::Time;
 
-use super::clock::{Alarm, Clock};
 use super::frames::Frames;
 use super::transcript::{Direction, Record};
+use crate::clock::{Alarm, Clock};
 
 /// Frames of a connection that are remembered.
 const REMEMBERED: usize = 1000;
@@ -35,7 +35,7 @@ pub(super) enum End {
 
 /// The outer hand on a wire: who disturbs it, and who reads its record.
 #[derive(Debug)]
-pub(super) struct Tap {
+pub(crate) struct Tap {
     line: Mutex<Line>,
     /// Numbers all records of the broker in their order.
     serial: Arc<AtomicU64>,
@@ -142,7 +142,7 @@ impl Line {
 }
 
 /// The transport. See the [module's documentation](self).
-pub(super) struct Wire<T> {
+pub(crate) struct Tapped<T> {
     inner: Option<T>,
     tap: Arc<Tap>,
     clock: Clock,
@@ -153,8 +153,8 @@ pub(super) struct Wire<T> {
     finished: bool,
 }
 
-impl<T> Wire<T> {
-    pub(super) fn new(inner: T, tap: Arc<Tap>, clock: &Clock) -> Self {
+impl<T> Tapped<T> {
+    pub(crate) fn new(inner: T, tap: Arc<Tap>, clock: &Clock) -> Self {
         let alarms = [clock.alarm(), clock.alarm()];
         Self { inner: Some(inner), tap, clock: clock.clone(), alarms, delayed: Default::default(), finished: false }
     }
@@ -184,7 +184,7 @@ impl<T> Wire<T> {
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> Tapped<T> {
     /// Reads ahead into what is delayed.
     fn read_ahead(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         loop {
@@ -246,7 +246,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Tapped<T> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         let is_ahead = !self.delayed[0].is_empty();
         let (inner, delay) = self.open(context)?;
@@ -268,7 +268,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<T> {
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Tapped<T> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
         if self.is_silent(Direction::ToClient) {
             return Poll::Ready(Ok(from.len()));

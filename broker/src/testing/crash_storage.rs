@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::memory;
-use super::storage::{File, Storage};
 use crate::random::Random;
+use crate::store::{File, Storage, memory};
 
 /// Pieces of this many bytes reach the disk as a whole or not at all.
 const SECTOR: usize = 512;
@@ -14,6 +13,7 @@ const SECTOR: usize = 512;
 /// A folder in memory that crashes, fails and fills up when it is told to. Clones are the same folder.
 ///
 /// ```
+/// use hopmq_broker::CrashStorage;
 /// use hopmq_broker::store::*;
 ///
 /// let disk = CrashStorage::new();

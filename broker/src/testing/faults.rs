@@ -1,15 +1,12 @@
 //! Disturbing a broker's connections and its answers, for tests of what clients do then.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Broker;
-use super::settle::Period;
+use super::tap::{End, Tap};
 use super::transcript::Direction;
-use super::wire::{End, Tap};
 use crate::engine;
+use crate::period::Period;
+use crate::server::Broker;
 
 pub use crate::engine::Confirms;
 
@@ -42,7 +39,7 @@ pub struct Faults {
 ///
 /// # Panics
 /// What disturbs the bytes of a connection panics if the broker's connections are not
-/// [watched](super::Builder::watched).
+/// [watched](crate::Builder::watched).
 #[derive(Clone)]
 pub struct Disturb {
     broker: Broker,
@@ -56,19 +53,10 @@ enum Which {
     Next,
 }
 
-/// What the next connection finds.
-pub(super) type Trap = Box<dyn FnOnce(&Tap) + Send>;
-
 impl Broker {
-    /// Disturbs the broker. What is drawn at random is drawn from the broker's [seed](super::Builder::seed).
+    /// Disturbs the broker. What is drawn at random is drawn from the broker's [seed](crate::Builder::seed).
     pub fn faults(&self) -> Faults {
         Faults { broker: self.clone() }
-    }
-
-    /// The taps of all connections, those of the last ones that have ended included.
-    pub(super) fn taps(&self) -> Vec<(u64, Arc<Tap>)> {
-        let watched = self.0.watched.as_ref();
-        watched.map_or(Vec::new(), |watched| lock(&watched.taps).iter().cloned().collect())
     }
 }
 
@@ -193,20 +181,16 @@ impl Disturb {
     }
 
     fn each(&self, disturb: impl FnOnce(&Tap) + Clone + Send + 'static) {
-        let Some(watched) = &self.broker.0.watched else { panic!("this broker's connections are not watched") };
+        let Some(taps) = &self.broker.0.testing.taps else { panic!("this broker's connections are not watched") };
         match self.which {
-            Which::Next => lock(&watched.traps).push_back(Box::new(disturb)),
-            Which::Every => self.broker.taps().iter().for_each(|(_, tap)| disturb.clone()(tap)),
+            Which::Next => taps.set_trap(disturb),
+            Which::Every => taps.all().iter().for_each(|(_, tap)| disturb.clone()(tap)),
             Which::One(id) => {
-                let tap = self.broker.taps().into_iter().find(|(other, _)| *other == id);
+                let tap = taps.all().into_iter().find(|(other, _)| *other == id);
                 tap.into_iter().for_each(|(_, tap)| disturb.clone()(&tap));
             }
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Faults {
@@ -218,39 +202,5 @@ impl fmt::Debug for Faults {
 impl fmt::Debug for Disturb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Disturb").field(&self.which).finish()
-    }
-}
-
-/// The wires of a broker that is watched.
-#[derive(Default)]
-pub(super) struct Watched {
-    taps: Mutex<VecDeque<(u64, Arc<Tap>)>>,
-    traps: Mutex<VecDeque<Trap>>,
-    serial: Arc<AtomicU64>,
-}
-
-/// Connections that have ended whose transcript is kept.
-const KEPT: usize = 32;
-
-impl Watched {
-    /// A tap for a connection that comes, with what is set up for it.
-    pub(super) fn tap(&self) -> Arc<Tap> {
-        let tap = Tap::new(&self.serial);
-        let trap = lock(&self.traps).pop_front();
-        trap.into_iter().for_each(|trap| trap(&tap));
-        tap
-    }
-
-    pub(super) fn keep(&self, id: u64, tap: Arc<Tap>) {
-        let mut taps = lock(&self.taps);
-        // Whoever has ended holds its tap no longer.
-        let ended = |tap: &Arc<Tap>| Arc::strong_count(tap) == 1;
-        let mut surplus = taps.iter().filter(|(_, tap)| ended(tap)).count().saturating_sub(KEPT);
-        taps.retain(|(_, tap)| {
-            let drop = surplus > 0 && ended(tap);
-            surplus -= usize::from(drop);
-            !drop
-        });
-        taps.push_back((id, tap));
     }
 }

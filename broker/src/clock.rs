@@ -78,6 +78,7 @@ impl Clock {
     }
 
     /// Whether it stands still until it is turned.
+    #[cfg(feature = "testing")]
     pub(crate) fn is_manual(&self) -> bool {
         matches!(self.0, Kind::Manual(_))
     }

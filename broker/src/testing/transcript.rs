@@ -6,8 +6,9 @@ use std::time::Duration;
 use hopmq_proto::Time;
 use hopmq_proto::method::{Method, MethodId};
 
-use super::Broker;
 use super::frames::Frame;
+use super::taps::Taps;
+use crate::server::Broker;
 
 /// Which way something went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +83,7 @@ impl fmt::Display for Passed {
 
 impl Broker {
     /// What passed between the broker and its clients: the last 1,000 frames of each connection that is open, in the
-    /// order in which they passed. Empty if it is not [watched](super::Builder::watched).
+    /// order in which they passed. Empty if it is not [watched](crate::Builder::watched).
     ///
     /// ```
     /// let broker = hopmq_broker::Broker::in_memory();
@@ -95,7 +96,7 @@ impl Broker {
     /// ```
     pub fn transcript(&self) -> Vec<Passed> {
         let mut all: Vec<(u64, Record)> = Vec::new();
-        for (id, tap) in self.taps() {
+        for (id, tap) in self.0.testing.taps.iter().flat_map(Taps::all) {
             all.extend(tap.records().into_iter().map(|record| (id, record)));
         }
         all.sort_by_key(|(_, record)| record.serial);

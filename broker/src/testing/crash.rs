@@ -2,8 +2,8 @@
 
 use hopmq_proto::Time;
 
-use super::shared::State;
-use super::{Broker, Faults, Keeping};
+use super::faults::Faults;
+use crate::server::{Broker, Keeping, State};
 use crate::store::{self, Storage};
 
 impl Faults {
@@ -14,14 +14,14 @@ impl Faults {
     ///
     /// `found` is called once the broker is dead, so that nothing is confirmed behind its back: it is the clone of a
     /// [`MemoryStorage`](store::MemoryStorage) if only the process died, and
-    /// [`CrashStorage::power_cut`](store::CrashStorage::power_cut) if what was not synced is lost as well. A broker
+    /// [`CrashStorage::power_cut`](crate::CrashStorage::power_cut) if what was not synced is lost as well. A broker
     /// that had no storage has none of its past, and keeps what is durable from now on.
     ///
     /// Call it from where nothing else waits for the broker: it blocks until the old one has stopped.
     ///
     /// ```
-    /// use hopmq_broker::Broker;
-    /// use hopmq_broker::store::{CrashStorage, Settings};
+    /// use hopmq_broker::{Broker, CrashStorage};
+    /// use hopmq_broker::store::Settings;
     ///
     /// let disk = CrashStorage::new();
     /// let broker = Broker::builder().store(Settings::small()).open(disk.clone())?;
@@ -39,7 +39,7 @@ impl Faults {
     /// ```
     ///
     /// # Errors
-    /// As for [`Builder::open`](super::Builder::open). The broker stays down then: it serves nobody until another
+    /// As for [`Builder::open`](crate::Builder::open). The broker stays down then: it serves nobody until another
     /// `crash` finds a storage that can be used.
     pub fn crash<S: Storage>(&self, found: impl FnOnce() -> S) -> Result<(), store::Error> {
         let broker = self.broker();

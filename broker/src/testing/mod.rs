@@ -1,0 +1,41 @@
+//! The test kit: watching, waiting for and disturbing a broker, and crashing it and its storage.
+//!
+//! The feature `testing` switches it on. A broker without that feature has no trace of it.
+
+mod activity;
+mod crash;
+mod crash_storage;
+mod faults;
+mod frames;
+mod inspector;
+mod tap;
+mod taps;
+mod transcript;
+mod waiting;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use activity::Activity;
+pub use crash_storage::CrashStorage;
+pub use faults::{Confirms, Disturb, Faults};
+pub use inspector::Inspect;
+pub(crate) use tap::Tapped;
+use taps::Taps;
+pub use transcript::{Direction, Passed};
+
+/// What a broker holds for the test kit.
+#[derive(Debug)]
+pub(crate) struct TestKit {
+    pub(crate) activity: Arc<Activity>,
+    /// The listener of [`Broker::uri`](crate::Broker::uri).
+    uri_listener: OnceLock<SocketAddr>,
+    /// `None` if the connections are not watched.
+    pub(crate) taps: Option<Taps>,
+}
+
+impl TestKit {
+    pub(crate) fn new(watched: bool) -> Self {
+        Self { activity: Arc::default(), uri_listener: OnceLock::new(), taps: watched.then(Taps::default) }
+    }
+}
