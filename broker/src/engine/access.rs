@@ -11,8 +11,8 @@ use hopmq_proto::FieldTable;
 use hopmq_proto::Value;
 use regex_lite::Regex;
 
+use crate::engine::name::Name;
 use crate::engine::refusal::Refusal;
-use crate::engine::routing::exchange::Name;
 
 /// What a user wants to do with a queue or an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

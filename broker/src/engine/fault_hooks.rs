@@ -49,9 +49,9 @@ mod set {
 
     use super::Faults;
     use crate::engine::Engine;
+    use crate::engine::keys::SessionKey;
     use crate::engine::refusal::Refusal;
     use crate::engine::session::Session;
-    use crate::engine::slots::Id;
     use crate::random::Random;
 
     /// How the broker answers publishes on channels in confirm mode.
@@ -110,11 +110,11 @@ mod set {
         pub(crate) fn set_confirms(&mut self, now: Time, confirms: Confirms) {
             self.now = now;
             self.faults.set.confirms = confirms;
-            let channels = |(id, session): (Id<Session>, &Session)| {
+            let channels = |(id, session): (SessionKey, &Session)| {
                 let count = session.channels.len() as u16;
                 (0..count).map(move |number| (id, number))
             };
-            let all: Vec<(Id<Session>, u16)> = self.sessions.iter().flat_map(channels).collect();
+            let all: Vec<(SessionKey, u16)> = self.sessions.iter().flat_map(channels).collect();
             for (id, number) in all {
                 self.confirm(id, number);
             }
@@ -144,14 +144,14 @@ mod set {
         }
 
         pub(crate) fn close_by_number(&mut self, now: Time, number: u64, code: u16, text: &str) {
-            self.close_session(now, Id::of_number(number), code, text);
+            self.close_session(now, SessionKey::of_number(number), code, text);
         }
 
         pub(crate) fn close_channel_by_number(&mut self, now: Time, number: u64, channel: u16, code: u16, text: &str) {
             self.now = now;
             let text = format!("{} - {text}", hopmq_proto::code::name(code));
             let refusal = Refusal { code, text, hard: false };
-            self.refused(Id::of_number(number), channel, MethodId::default(), Err(refusal));
+            self.refused(SessionKey::of_number(number), channel, MethodId::default(), Err(refusal));
         }
     }
 }

@@ -17,40 +17,42 @@
 mod access;
 mod delivery;
 mod fault_hooks;
+mod keys;
+mod name;
 mod persistence;
 mod profile;
 mod queue;
 mod refusal;
 mod routing;
 mod session;
-mod slots;
 #[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "only the test kit reads all of it"))]
 mod snapshot;
 #[cfg(test)]
 mod tests;
 mod topology;
+mod values;
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use hopmq_proto::method::Encode;
 use hopmq_proto::{FieldTable, Time};
+use slotmap::SlotMap;
 
 use crate::random::Random;
 pub(crate) use access::{Access, Claim, MECHANISMS, Password, Pattern};
 use delivery::consumer::Consumer;
 #[cfg(feature = "testing")]
 pub use fault_hooks::Confirms;
+use keys::{ConsumerKey, ExchangeKey, QueueKey};
+pub(crate) use keys::{SessionKey, VhostKey};
+use name::Name;
 pub(crate) use persistence::journal::{Contents, Journal};
 pub use profile::Profile;
 use queue::Queue;
-use routing::exchange::{Exchange, ExchangeSpec, Kind, Name};
+use routing::exchange::{Exchange, ExchangeSpec, Kind};
 pub(crate) use session::Session;
 pub(crate) use session::resource_alarms::{DISK, MEMORY, PACE};
-pub(crate) use slots::Id;
-use slots::Slots;
-#[cfg(feature = "testing")]
-pub(crate) use snapshot::VhostId;
 #[cfg(feature = "definitions")]
 pub(crate) use topology::define::Definition;
 use topology::vhost::Vhost;
@@ -82,24 +84,24 @@ pub(crate) struct Engine {
     now: Time,
     random: Random,
     access: Access,
-    vhosts: Slots<Vhost>,
-    exchanges: Slots<Exchange>,
-    queues: Slots<Queue>,
-    consumers: Slots<Consumer>,
-    sessions: Slots<Session>,
+    vhosts: SlotMap<VhostKey, Vhost>,
+    exchanges: SlotMap<ExchangeKey, Exchange>,
+    queues: SlotMap<QueueKey, Queue>,
+    consumers: SlotMap<ConsumerKey, Consumer>,
+    sessions: SlotMap<SessionKey, Session>,
     /// Rises when a message may go another way than before.
     topology: u64,
     /// When each queue wants to do something by itself.
-    alarms: BTreeSet<(Time, Id<Queue>)>,
+    alarms: BTreeSet<(Time, QueueKey)>,
     /// When each channel is to be looked at, whether it holds something for too long.
     timeouts: delivery::timeouts::Timeouts,
     /// Connections that have something to write since they were last asked.
-    woken: Vec<Id<Session>>,
+    woken: Vec<SessionKey>,
     scratch: Vec<u8>,
     /// Dead letters under way.
     deads: queue::dead_letter::Deads,
     /// Who waits for direct answers, by the name that they are published to.
-    reply_names: HashMap<Name, (Id<Session>, u16)>,
+    reply_names: HashMap<Name, (SessionKey, u16)>,
     /// What is to survive, if anything is.
     journal: Option<Journal>,
     /// What runs out.
@@ -113,9 +115,9 @@ pub(crate) struct Engine {
 /// Where a method came in.
 #[derive(Clone, Copy, Debug)]
 struct At {
-    session: Id<Session>,
+    session: SessionKey,
     channel: u16,
-    vhost: Id<Vhost>,
+    vhost: VhostKey,
 }
 
 impl Engine {
@@ -127,11 +129,11 @@ impl Engine {
             config,
             now: Time::ZERO,
             access: Access::default(),
-            vhosts: Slots::default(),
-            exchanges: Slots::default(),
-            queues: Slots::default(),
-            consumers: Slots::default(),
-            sessions: Slots::default(),
+            vhosts: SlotMap::with_key(),
+            exchanges: SlotMap::with_key(),
+            queues: SlotMap::with_key(),
+            consumers: SlotMap::with_key(),
+            sessions: SlotMap::with_key(),
             topology: 0,
             alarms: BTreeSet::new(),
             timeouts: delivery::timeouts::Timeouts::new(),
@@ -151,7 +153,7 @@ impl Engine {
     }
 
     /// Adds a virtual host, with the exchanges that each has from the start.
-    pub(crate) fn add_vhost(&mut self, name: &str) -> Id<Vhost> {
+    pub(crate) fn add_vhost(&mut self, name: &str) -> VhostKey {
         if let Some(known) = self.vhost_named(name) {
             return known;
         }
@@ -181,11 +183,11 @@ impl Engine {
         self.change_access(GUEST, |_| ());
     }
 
-    fn vhost_named(&self, name: &str) -> Option<Id<Vhost>> {
+    fn vhost_named(&self, name: &str) -> Option<VhostKey> {
         self.vhosts.iter().find(|(_, vhost)| *vhost.name == *name).map(|(id, _)| id)
     }
 
-    fn vhost_name(&self, vhost: Id<Vhost>) -> Name {
+    fn vhost_name(&self, vhost: VhostKey) -> Name {
         self.vhosts.get(vhost).map_or_else(|| "".into(), |vhost| vhost.name.clone())
     }
 
@@ -209,12 +211,12 @@ impl Engine {
     }
 
     /// The connections that have something to write. Each is named once, until it is asked.
-    pub(crate) fn poll_woken(&mut self, woken: &mut Vec<Id<Session>>) {
+    pub(crate) fn poll_woken(&mut self, woken: &mut Vec<SessionKey>) {
         std::mem::swap(&mut self.woken, woken);
     }
 
     /// Notes that a connection has something to write.
-    fn wake(woken: &mut Vec<Id<Session>>, id: Id<Session>, session: &mut Session) {
+    fn wake(woken: &mut Vec<SessionKey>, id: SessionKey, session: &mut Session) {
         if !session.woken {
             session.woken = true;
             woken.push(id);
@@ -222,7 +224,7 @@ impl Engine {
     }
 
     /// Sends a method to a client. On a channel that is closed meanwhile nobody waits for it.
-    fn send<M: Encode>(&mut self, to: Id<Session>, channel: u16, method: &M) {
+    fn send<M: Encode>(&mut self, to: SessionKey, channel: u16, method: &M) {
         if let Some(session) = self.sessions.get_mut(to)
             && session.proto.answer(channel, method).is_ok()
         {

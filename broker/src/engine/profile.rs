@@ -1,9 +1,5 @@
 //! Whose rules hold where the releases of RabbitMQ differ.
 
-use hopmq_proto::FieldTable;
-
-use crate::engine::queue::settings::{Invalid, number};
-
 /// Whose rules hold where the releases of RabbitMQ differ.
 ///
 /// | | 3.13 | 4.x |
@@ -21,8 +17,6 @@ pub enum Profile {
     RabbitMq4,
 }
 
-const LIMIT: &str = "x-delivery-limit";
-
 impl Profile {
     /// The largest message, in bytes.
     pub(crate) fn message_max(self) -> u64 {
@@ -37,13 +31,16 @@ impl Profile {
         self == Self::RabbitMq3
     }
 
-    /// How often a message may come back.
-    pub(super) fn delivery_limit(self, quorum: bool, arguments: &FieldTable) -> Result<Option<u32>, Invalid> {
-        let is_unlimited = arguments.get(LIMIT).and_then(|value| value.as_i64()) == Some(-1);
-        if self == Self::RabbitMq4 && is_unlimited {
-            return Ok(None);
+    /// Returns how often a message may come back to a quorum queue whose arguments do not say.
+    pub(super) fn delivery_limit(self) -> Option<u32> {
+        match self {
+            Self::RabbitMq3 => None,
+            Self::RabbitMq4 => Some(20),
         }
-        let limit = number(arguments, LIMIT, 0)?.map(|limit| limit.try_into().unwrap_or(u32::MAX));
-        Ok(limit.or((quorum && self == Self::RabbitMq4).then_some(20)))
+    }
+
+    /// Whether -1 as `x-delivery-limit` stands for any number.
+    pub(super) fn has_unlimited(self) -> bool {
+        self == Self::RabbitMq4
     }
 }

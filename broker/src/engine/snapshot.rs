@@ -5,19 +5,15 @@
 use hopmq_proto::{FieldTable, Time};
 
 use super::Engine;
+use crate::engine::keys::{QueueKey, SessionKey, VhostKey};
 use crate::engine::queue::Queue;
 use crate::engine::queue::ready::Entry;
 use crate::engine::routing::exchange::Destination;
-use crate::engine::slots::Id;
-use crate::engine::topology::vhost::Vhost;
 use crate::inspect;
-
-/// Which virtual host.
-pub(crate) type VhostId = Id<Vhost>;
 
 impl Engine {
     /// All virtual hosts.
-    pub(crate) fn vhost_ids(&self) -> impl Iterator<Item = VhostId> {
+    pub(crate) fn vhost_ids(&self) -> impl Iterator<Item = VhostKey> {
         self.vhosts.iter().map(|(id, _)| id)
     }
 
@@ -26,12 +22,12 @@ impl Engine {
         self.sessions.iter_mut().for_each(|(_, session)| session.proto.received(now));
     }
 
-    fn name_of(&self, vhost: Id<Vhost>) -> String {
+    fn name_of(&self, vhost: VhostKey) -> String {
         self.vhost_name(vhost).to_string()
     }
 
     /// The virtual host with this name.
-    pub(crate) fn find_vhost(&self, name: &str) -> Option<Id<Vhost>> {
+    pub(crate) fn find_vhost(&self, name: &str) -> Option<VhostKey> {
         self.vhost_named(name)
     }
 
@@ -48,12 +44,12 @@ impl Engine {
         }
     }
 
-    pub(crate) fn inspect_queues(&self, vhost: Id<Vhost>) -> Vec<inspect::Queue> {
+    pub(crate) fn inspect_queues(&self, vhost: VhostKey) -> Vec<inspect::Queue> {
         let all = self.queues.iter().filter(|(_, queue)| queue.vhost == vhost);
         all.map(|(_, queue)| self.inspect_queue(queue)).collect()
     }
 
-    pub(crate) fn inspect_queue_named(&self, vhost: Id<Vhost>, name: &str) -> Option<inspect::Queue> {
+    pub(crate) fn inspect_queue_named(&self, vhost: VhostKey, name: &str) -> Option<inspect::Queue> {
         Some(self.inspect_queue(self.queues.get(self.queue_named(vhost, name)?)?))
     }
 
@@ -63,7 +59,7 @@ impl Engine {
             vhost: self.name_of(queue.vhost),
             durable: queue.spec.durable,
             auto_delete: queue.spec.auto_delete,
-            exclusive: queue.spec.exclusive.map(Id::number),
+            exclusive: queue.spec.exclusive.map(SessionKey::number),
             arguments: queue.spec.arguments.clone(),
             ready: queue.ready.len(),
             ready_bytes: queue.ready.bytes(),
@@ -73,14 +69,14 @@ impl Engine {
     }
 
     /// The messages of a queue that wait, in the order in which they will go.
-    pub(crate) fn inspect_ready(&self, now: Time, vhost: Id<Vhost>, name: &str) -> Vec<inspect::Message> {
+    pub(crate) fn inspect_ready(&self, now: Time, vhost: VhostKey, name: &str) -> Vec<inspect::Message> {
         let Some(id) = self.queue_named(vhost, name) else { return Vec::new() };
         let entries = self.queues.get(id).into_iter().flat_map(|queue| queue.ready.iter());
         entries.filter_map(|entry| self.inspect_entry(now, id, entry)).collect()
     }
 
     /// All that somebody holds, by connection, channel and tag.
-    pub(crate) fn inspect_unacked(&self, now: Time, vhost: Id<Vhost>) -> Vec<inspect::Held> {
+    pub(crate) fn inspect_unacked(&self, now: Time, vhost: VhostKey) -> Vec<inspect::Held> {
         let mut all = Vec::new();
         for (id, session) in self.sessions.iter().filter(|(_, session)| session.vhost == Some(vhost)) {
             for (number, channel) in session.channels.iter().enumerate() {
@@ -102,7 +98,7 @@ impl Engine {
         all
     }
 
-    pub(crate) fn inspect_exchanges(&self, vhost: Id<Vhost>) -> Vec<inspect::Exchange> {
+    pub(crate) fn inspect_exchanges(&self, vhost: VhostKey) -> Vec<inspect::Exchange> {
         let all = self.exchanges.iter().filter(|(_, exchange)| exchange.vhost == vhost);
         let inspected = all.map(|(_, exchange)| inspect::Exchange {
             name: exchange.name.to_string(),
@@ -116,7 +112,7 @@ impl Engine {
         inspected.collect()
     }
 
-    pub(crate) fn inspect_bindings(&self, vhost: Id<Vhost>) -> Vec<inspect::Binding> {
+    pub(crate) fn inspect_bindings(&self, vhost: VhostKey) -> Vec<inspect::Binding> {
         let all = self.exchanges.iter().filter(|(_, exchange)| exchange.vhost == vhost);
         let bindings = all.flat_map(|(_, exchange)| exchange.bindings().map(move |binding| (exchange, binding)));
         let inspected = bindings.map(|(exchange, binding)| inspect::Binding {
@@ -201,7 +197,7 @@ impl Engine {
     /// The queues that a message would go to, each once. `None` if there is no such exchange.
     pub(crate) fn inspect_route(
         &self,
-        vhost: Id<Vhost>,
+        vhost: VhostKey,
         exchange: &str,
         key: &str,
         headers: &FieldTable,
@@ -222,7 +218,7 @@ impl Engine {
 
 impl Engine {
     /// A message of a queue. `None` if it is in the store alone, and lost there.
-    fn inspect_entry(&self, now: Time, queue: Id<Queue>, entry: &Entry) -> Option<inspect::Message> {
+    fn inspect_entry(&self, now: Time, queue: QueueKey, entry: &Entry) -> Option<inspect::Message> {
         let message = self.message_of(queue, entry)?;
         Some(inspect::Message {
             exchange: String::from_utf8_lossy(message.exchange()).into_owned(),

@@ -18,7 +18,7 @@ use hopmq_proto::{Incoming, Receiver, Time, Transmit};
 use super::shared::Shared;
 use super::users;
 use crate::clock::Alarm;
-use crate::engine::{Claim, Id, Session};
+use crate::engine::{Claim, SessionKey};
 
 /// Turns that a connection takes before it lets others run.
 const TURNS: usize = 16;
@@ -34,7 +34,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// The server's end of a connection: a future that ends when the connection does.
 pub(crate) struct Serving<T> {
     shared: Arc<Shared>,
-    id: Id<Session>,
+    id: SessionKey,
     transport: T,
     alarm: Alarm,
     receiver: Receiver,

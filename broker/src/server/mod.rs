@@ -25,6 +25,11 @@ use async_io::Async;
 use futures_io::{AsyncRead, AsyncWrite};
 use hopmq_proto::{FieldTable, code};
 
+use crate::clock::Clock;
+use crate::engine::{self, Engine, Journal, Profile};
+use crate::store::{self, Checkpointer, Storage, Store, Threads, Writer};
+#[cfg(feature = "testing")]
+use crate::testing::{Tapped, TestKit};
 use connection::Serving;
 #[cfg(feature = "definitions")]
 pub use definitions::DefinitionsError;
@@ -33,12 +38,6 @@ use shared::Keeper;
 pub(crate) use shared::{Shared, State};
 use socket::Socket;
 pub use users::{Permissions, UserError};
-
-use crate::clock::Clock;
-use crate::engine::{self, Engine, Journal, Profile};
-use crate::store::{self, Checkpointer, Storage, Store, Threads, Writer};
-#[cfg(feature = "testing")]
-use crate::testing::{Tapped, TestKit};
 
 /// A broker. A clone is the same broker; when the last one is dropped, its connections are closed and it is gone.
 ///

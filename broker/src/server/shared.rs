@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hopmq_proto::Time;
 
 use crate::clock::{Alarm, Clock};
-use crate::engine::{self, Contents, Engine, Id, Session};
+use crate::engine::{self, Contents, Engine, SessionKey};
 use crate::store::{Position, QueueId, Room, Store};
 
 /// A broker's shared part.
@@ -28,8 +28,8 @@ pub(crate) struct State {
     pub(crate) engine: Engine,
     /// Where what is durable is kept, if it is.
     pub(crate) store: Option<Store>,
-    sleeping: BTreeMap<Id<Session>, Waker>,
-    woken: Vec<Id<Session>>,
+    sleeping: BTreeMap<SessionKey, Waker>,
+    woken: Vec<SessionKey>,
     /// Tasks that wait until no connection is left.
     empty_waiters: Vec<Waker>,
     /// The keeper's waker, and what its alarm is set to.
@@ -68,12 +68,12 @@ impl Shared {
 
 impl State {
     /// A connection waits for something to write.
-    pub(crate) fn sleep(&mut self, id: Id<Session>, waker: &Waker) {
+    pub(crate) fn sleep(&mut self, id: SessionKey, waker: &Waker) {
         self.sleeping.insert(id, waker.clone());
     }
 
     /// Notes that a connection is gone. Adds the wakers of the tasks that waited for the last one.
-    pub(crate) fn forget(&mut self, id: Id<Session>, wakes: &mut Vec<Waker>) {
+    pub(crate) fn forget(&mut self, id: SessionKey, wakes: &mut Vec<Waker>) {
         self.sleeping.remove(&id);
         if self.engine.session_count() == 0 {
             wakes.append(&mut self.empty_waiters);

@@ -2,13 +2,11 @@
 
 use std::fmt;
 
-use super::tap::{End, Tap};
-use super::transcript::Direction;
+use super::tap::{Direction, End, Tap};
 use crate::engine;
+pub use crate::engine::Confirms;
 use crate::period::Period;
 use crate::server::Broker;
-
-pub use crate::engine::Confirms;
 
 /// Faults for a broker. Made by [`Broker::faults`].
 ///

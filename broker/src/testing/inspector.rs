@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hopmq_proto::{FieldTable, Time};
 
-use crate::engine::{Engine, VhostId};
+use crate::engine::{Engine, VhostKey};
 use crate::inspect::{Binding, Channel, Connection, Consumer, Counts, Exchange, Held, Message, Queue};
 use crate::server::{Broker, Shared};
 
@@ -52,7 +52,7 @@ impl Inspect {
         look(&self.shared.lock().engine, now)
     }
 
-    fn look_into<T: Default>(&self, look: impl FnOnce(&Engine, VhostId, Time) -> T) -> T {
+    fn look_into<T: Default>(&self, look: impl FnOnce(&Engine, VhostKey, Time) -> T) -> T {
         self.look(|engine, now| engine.find_vhost(&self.vhost).map_or_else(T::default, |id| look(engine, id, now)))
     }
 

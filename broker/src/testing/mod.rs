@@ -20,9 +20,10 @@ use activity::Activity;
 pub use crash_storage::CrashStorage;
 pub use faults::{Confirms, Disturb, Faults};
 pub use inspector::Inspect;
+pub use tap::Direction;
 pub(crate) use tap::Tapped;
 use taps::Taps;
-pub use transcript::{Direction, Passed};
+pub use transcript::Passed;
 
 /// What a broker holds for the test kit.
 #[derive(Debug)]

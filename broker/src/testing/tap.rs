@@ -15,14 +15,30 @@ use std::time::Duration;
 use futures_io::{AsyncRead, AsyncWrite};
 use hopmq_proto::Time;
 
-use super::frames::Frames;
-use super::transcript::{Direction, Record};
+use super::frames::{Frame, Frames};
 use crate::clock::{Alarm, Clock};
 
 /// Frames of a connection that are remembered.
 const REMEMBERED: usize = 1000;
 /// Delayed bytes, in one direction.
 const DELAYED: usize = 256 * 1024;
+
+/// Which way something went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From a client to the broker.
+    FromClient = 0,
+    /// From the broker to a client.
+    ToClient = 1,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Record {
+    pub(super) serial: u64,
+    pub(super) at: Time,
+    pub(super) direction: Direction,
+    pub(super) frame: Frame,
+}
 
 /// What happens to one direction of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,29 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use hopmq_proto::Time;
 use hopmq_proto::method::{Method, MethodId};
 
-use super::frames::Frame;
+use super::tap::{Direction, Record};
 use super::taps::Taps;
 use crate::server::Broker;
-
-/// Which way something went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// From a client to the broker.
-    FromClient = 0,
-    /// From the broker to a client.
-    ToClient = 1,
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct Record {
-    pub(super) serial: u64,
-    pub(super) at: Time,
-    pub(super) direction: Direction,
-    pub(super) frame: Frame,
-}
 
 /// A frame that passed. Displayed as one line, with its method as it was decoded, and without secrets.
 #[derive(Clone, Debug)]

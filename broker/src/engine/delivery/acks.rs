@@ -3,10 +3,31 @@
 use hopmq_proto::method::basic;
 
 use crate::engine::delivery::unacked::Held;
+use crate::engine::keys::ConsumerKey;
 use crate::engine::queue::dead_letter::Reason;
 use crate::engine::refusal::Refusal;
-use crate::engine::session::tx::Verdict;
 use crate::engine::{At, Engine};
+
+/// What becomes of deliveries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Acked,
+    Requeued,
+    /// Requeued, and not counted towards the delivery limit.
+    Returned,
+    Rejected,
+}
+
+impl Verdict {
+    /// What it means not to be acked.
+    pub(in crate::engine) fn of(requeue: bool, counts: bool) -> Self {
+        match (requeue, counts) {
+            (false, _) => Self::Rejected,
+            (true, true) => Self::Requeued,
+            (true, false) => Self::Returned,
+        }
+    }
+}
 
 fn unknown(tag: u64) -> Refusal {
     Refusal::precondition(format_args!("unknown delivery tag {tag}"))
@@ -95,7 +116,7 @@ impl Engine {
     }
 
     /// A consumer holds one delivery less, and others of its channel may have waited for that.
-    fn make_room(&mut self, at: At, consumer: Option<crate::engine::Id<crate::engine::Consumer>>) {
+    fn make_room(&mut self, at: At, consumer: Option<ConsumerKey>) {
         let Some(id) = consumer else { return };
         if let Some(consumer) = self.consumers.get_mut(id) {
             consumer.unacked -= 1;

@@ -4,17 +4,13 @@ use hopmq_proto::method::basic;
 
 use crate::engine::access::{Permission, Resource};
 use crate::engine::delivery::consumer::Consumer;
+use crate::engine::keys::ConsumerKey;
 use crate::engine::refusal::Refusal;
-use crate::engine::session::reply_to::REPLY_TO;
-use crate::engine::slots::Id;
-use crate::engine::topology::equivalence::type_name;
+use crate::engine::values::type_name;
 use crate::engine::{At, Engine};
 
 impl Engine {
     pub(in crate::engine) fn consume(&mut self, at: At, consume: &basic::Consume<'_>) -> Result<(), Refusal> {
-        if consume.queue == REPLY_TO {
-            return self.consume_replies(at, consume);
-        }
         let name = self.queue_name(at, consume.queue)?;
         self.check(at, Permission::Read, Resource::Queue(&name))?;
         if self.consumer_tagged(at, consume.consumer_tag).is_some() {
@@ -88,9 +84,9 @@ impl Engine {
         }
     }
 
-    fn consumer_tagged(&self, at: At, tag: &str) -> Option<Id<Consumer>> {
+    fn consumer_tagged(&self, at: At, tag: &str) -> Option<ConsumerKey> {
         let channel = self.sessions.get(at.session)?.channel(at.channel)?;
-        let tagged = |id: &Id<Consumer>| self.consumers.get(*id).is_some_and(|consumer| *consumer.tag == *tag);
+        let tagged = |id: &ConsumerKey| self.consumers.get(*id).is_some_and(|consumer| *consumer.tag == *tag);
         channel.consumers.iter().copied().find(tagged)
     }
 
@@ -113,7 +109,7 @@ impl Engine {
     }
 
     /// Takes a consumer from its queue, which may end by that.
-    pub(in crate::engine) fn remove_consumer(&mut self, id: Id<Consumer>) {
+    pub(in crate::engine) fn remove_consumer(&mut self, id: ConsumerKey) {
         let Some(consumer) = self.consumers.remove(id) else { return };
         let now = self.now;
         let Some(queue) = self.queues.get_mut(consumer.queue) else { return };

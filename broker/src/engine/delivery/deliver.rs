@@ -3,32 +3,18 @@
 use hopmq_proto::method::basic;
 use hopmq_proto::{Arguments, ContentKind, Properties};
 
-use crate::engine::delivery::consumer::Consumer;
+use crate::engine::delivery::consumer::Room;
 use crate::engine::delivery::unacked::Held;
+use crate::engine::keys::{ConsumerKey, QueueKey};
 use crate::engine::queue::Queue;
 use crate::engine::queue::dead_letter::Reason;
 use crate::engine::queue::message::Message;
 use crate::engine::queue::ready::{Entry, Kept};
-use crate::engine::session::Session;
-use crate::engine::slots::Id;
 use crate::engine::{At, Engine};
-
-/// A connection with so many bytes to write gets no more deliveries until they are written.
-const HIGH_WATER: usize = 256 * 1024;
-
-/// Whether a consumer can get one more message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Room {
-    Yes,
-    /// Its connection has enough to write.
-    Later,
-    /// It holds as many as it may.
-    No,
-}
 
 impl Engine {
     /// Delivers what can be delivered of a queue.
-    pub(in crate::engine) fn drive(&mut self, id: Id<Queue>) {
+    pub(in crate::engine) fn drive(&mut self, id: QueueKey) {
         loop {
             let Some(queue) = self.queues.get(id) else { return };
             let Some(front) = queue.ready.front() else { return };
@@ -47,7 +33,7 @@ impl Engine {
     }
 
     /// The consumer that gets the next message. Those before it that have no room are out of their turns until they do.
-    pub(in crate::engine) fn whose_turn(&mut self, id: Id<Queue>) -> Option<Id<Consumer>> {
+    pub(in crate::engine) fn whose_turn(&mut self, id: QueueKey) -> Option<ConsumerKey> {
         let queue = self.queues.get_mut(id)?;
         let single = queue.settings.single_active;
         loop {
@@ -57,7 +43,8 @@ impl Engine {
             if single && consumer.waiting {
                 return None;
             }
-            let room = room(consumer, session);
+            let channel = session.channel(consumer.channel)?;
+            let room = consumer.room(channel.consuming, channel.global_prefetch, session.proto.queued());
             if room == Room::Yes {
                 if !single {
                     queue.consumers.rotate();
@@ -76,7 +63,7 @@ impl Engine {
     }
 
     /// Sends a message to a consumer that has room for it.
-    pub(in crate::engine) fn deliver(&mut self, id: Id<Queue>, to: Id<Consumer>, entry: Entry) {
+    pub(in crate::engine) fn deliver(&mut self, id: QueueKey, to: ConsumerKey, entry: Entry) {
         let Some(queue) = self.queues.get_mut(id) else { return };
         let Some(consumer) = self.consumers.get_mut(to) else { return };
         let Some(session) = self.sessions.get_mut(consumer.session) else { return };
@@ -111,7 +98,7 @@ impl Engine {
     }
 
     /// Answers `basic.get` with a message.
-    pub(in crate::engine) fn send_got(&mut self, at: At, id: Id<Queue>, entry: Entry, no_ack: bool) {
+    pub(in crate::engine) fn send_got(&mut self, at: At, id: QueueKey, entry: Entry, no_ack: bool) {
         let left = self.queues.get(id).map_or(0, |queue| queue.ready.len());
         let Kept::Here(message) = &entry.content else { return self.answer(at, &basic::GetEmpty {}) };
         let shown = self.queues.get(id).and_then(|queue| shown(queue, &entry, message));
@@ -145,7 +132,7 @@ impl Engine {
     }
 
     /// A consumer may have room again: it takes its turns, if it had been out of them.
-    pub(in crate::engine) fn resume(&mut self, id: Id<Consumer>) {
+    pub(in crate::engine) fn resume(&mut self, id: ConsumerKey) {
         let Some(consumer) = self.consumers.get_mut(id) else { return };
         if !std::mem::take(&mut consumer.waiting) {
             return;
@@ -160,7 +147,7 @@ impl Engine {
     }
 
     /// Takes the messages out that have expired and stand in front.
-    pub(in crate::engine) fn expire_ready(&mut self, id: Id<Queue>) {
+    pub(in crate::engine) fn expire_ready(&mut self, id: QueueKey) {
         let now = self.now;
         while let Some(queue) = self.queues.get_mut(id)
             && let Some(entry) = queue.ready.pop_expired(now)
@@ -170,7 +157,7 @@ impl Engine {
     }
 
     /// Makes room in a queue that is longer than it may be.
-    pub(in crate::engine) fn drop_above_limit(&mut self, id: Id<Queue>) {
+    pub(in crate::engine) fn drop_above_limit(&mut self, id: QueueKey) {
         while let Some(queue) = self.queues.get_mut(id)
             && queue.is_over()
             && let Some(entry) = queue.ready.pop()
@@ -180,7 +167,7 @@ impl Engine {
     }
 
     /// A queue wants to do something by itself.
-    pub(in crate::engine) fn queue_alarm(&mut self, id: Id<Queue>) {
+    pub(in crate::engine) fn queue_alarm(&mut self, id: QueueKey) {
         let now = self.now;
         let Some(queue) = self.queues.get_mut(id) else { return };
         queue.alarm = None;
@@ -194,7 +181,7 @@ impl Engine {
     }
 
     /// Sets the alarm of a queue to when it wants to do something by itself.
-    pub(in crate::engine) fn set_alarm(&mut self, id: Id<Queue>) {
+    pub(in crate::engine) fn set_alarm(&mut self, id: QueueKey) {
         let Some(queue) = self.queues.get_mut(id) else { return };
         let deadline = queue.deadline();
         if queue.alarm == deadline {
@@ -219,16 +206,4 @@ fn shown(queue: &Queue, entry: &Entry, message: &Message) -> Option<Properties> 
     }
     let properties = shown.unwrap_or_else(|| message.properties().to_owned_properties());
     Some(properties.with_header("x-delivery-count", i64::from(entry.returned)))
-}
-
-#[inline]
-fn room(consumer: &Consumer, session: &Session) -> Room {
-    let Some(channel) = session.channel(consumer.channel) else { return Room::No };
-    let is_held = |held: u32, most: u16| most > 0 && held >= u32::from(most);
-    if !consumer.no_ack
-        && (is_held(consumer.unacked, consumer.prefetch) || is_held(channel.consuming, channel.global_prefetch))
-    {
-        return Room::No;
-    }
-    if session.proto.queued() >= HIGH_WATER { Room::Later } else { Room::Yes }
 }

@@ -1,6 +1,6 @@
 //! Consumers, the deliveries they get, and how those are settled.
 
-mod acks;
+pub(super) mod acks;
 mod consume;
 pub(super) mod consumer;
 mod deliver;

@@ -11,13 +11,12 @@ use hopmq_proto::Time;
 use hopmq_proto::method::MethodId;
 
 use crate::engine::Engine;
+use crate::engine::keys::{QueueKey, SessionKey};
 use crate::engine::queue::Queue;
 use crate::engine::refusal::Refusal;
-use crate::engine::session::Session;
-use crate::engine::slots::Id;
 
 /// When channels are to be looked at, each once.
-pub(in crate::engine) type Timeouts = BTreeSet<(Time, Id<Session>, u16)>;
+pub(in crate::engine) type Timeouts = BTreeSet<(Time, SessionKey, u16)>;
 
 impl Engine {
     /// How long a delivery of a queue may be held.
@@ -27,7 +26,7 @@ impl Engine {
 
     /// A channel got a delivery that it has to settle in time.
     #[inline]
-    pub(in crate::engine) fn note_held(&mut self, id: Id<Session>, number: u16, queue: Id<Queue>) {
+    pub(in crate::engine) fn note_held(&mut self, id: SessionKey, number: u16, queue: QueueKey) {
         let Some(timeout) = self.queues.get(queue).and_then(|queue| self.patience_of(queue)) else { return };
         let until = self.now + timeout;
         let Some(channel) = self.sessions.get_mut(id).and_then(|session| session.channel_mut(number)) else { return };
@@ -41,7 +40,7 @@ impl Engine {
     }
 
     /// A channel has ended.
-    pub(in crate::engine) fn forget_held(&mut self, id: Id<Session>, number: u16, look_at: Option<Time>) {
+    pub(in crate::engine) fn forget_held(&mut self, id: SessionKey, number: u16, look_at: Option<Time>) {
         if let Some(at) = look_at {
             self.timeouts.remove(&(at, id, number));
         }
@@ -58,7 +57,7 @@ impl Engine {
         }
     }
 
-    fn look_at_channel(&mut self, id: Id<Session>, number: u16) {
+    fn look_at_channel(&mut self, id: SessionKey, number: u16) {
         let Some(channel) = self.sessions.get(id).and_then(|session| session.channel(number)) else { return };
         let due = channel.unacked.iter().filter_map(|held| {
             let timeout = self.queues.get(held.queue).and_then(|queue| self.patience_of(queue))?;

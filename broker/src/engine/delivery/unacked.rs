@@ -7,18 +7,16 @@ use std::collections::VecDeque;
 
 use hopmq_proto::Time;
 
-use crate::engine::delivery::consumer::Consumer;
-use crate::engine::queue::Queue;
+use crate::engine::keys::{ConsumerKey, QueueKey};
 use crate::engine::queue::ready::Entry;
-use crate::engine::slots::Id;
 
 /// A delivery that is to be settled.
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
     pub(crate) tag: u64,
-    pub(crate) queue: Id<Queue>,
+    pub(crate) queue: QueueKey,
     /// `None` if it was fetched by `basic.get`.
-    pub(crate) consumer: Option<Id<Consumer>>,
+    pub(crate) consumer: Option<ConsumerKey>,
     /// When it was delivered.
     pub(crate) since: Time,
     pub(crate) entry: Entry,
@@ -130,7 +128,7 @@ mod tests {
             redelivered: false,
             stored: false,
         };
-        Held { tag, queue: Id::of_number(0), consumer: None, since: Time::ZERO, entry }
+        Held { tag, queue: QueueKey::default(), consumer: None, since: Time::ZERO, entry }
     }
 
     fn tags(unacked: &Unacked) -> Vec<u64> {

@@ -12,13 +12,12 @@ use bytes::Bytes;
 use hopmq_proto::Time;
 
 use crate::engine::Engine;
+use crate::engine::keys::{ExchangeKey, QueueKey, SessionKey};
 use crate::engine::persistence::tables;
 use crate::engine::queue::Queue;
 use crate::engine::queue::message::Message;
 use crate::engine::queue::ready::{Entry, Kept};
 use crate::engine::routing::exchange::{Binding, Destination, Exchange};
-use crate::engine::session::Session;
-use crate::engine::slots::Id;
 use crate::store::{self, Group, Lsn, Position, QueueId, Target};
 
 /// Where the contents of messages are that are not in memory.
@@ -40,7 +39,7 @@ pub(crate) struct Journal {
     appended: Lsn,
     synced: Lsn,
     /// Connections that wait until something is safe.
-    waiting: BTreeSet<Id<Session>>,
+    waiting: BTreeSet<SessionKey>,
 }
 
 impl fmt::Debug for Journal {
@@ -115,7 +114,7 @@ impl Engine {
         }
     }
 
-    fn release_safe(&mut self, id: Id<Session>, synced: Lsn) {
+    fn release_safe(&mut self, id: SessionKey, synced: Lsn) {
         let Some(session) = self.sessions.get_mut(id) else { return };
         if session.held.is_some_and(|held| held.is_some_and(|end| end <= synced)) {
             session.held = None;
@@ -131,7 +130,7 @@ impl Engine {
     }
 
     /// Confirms what is safe by now. Returns whether something else waits.
-    fn confirm_safe(&mut self, id: Id<Session>, number: u16, synced: Lsn) -> bool {
+    fn confirm_safe(&mut self, id: SessionKey, number: u16, synced: Lsn) -> bool {
         let Some(session) = self.sessions.get_mut(id) else { return false };
         let Some(confirms) = session.channel_mut(number).and_then(|channel| channel.confirms.as_mut()) else {
             return false;
@@ -166,14 +165,14 @@ impl Engine {
     }
 
     /// A connection waits until something is safe.
-    pub(in crate::engine) fn note_waiting(&mut self, id: Id<Session>) {
+    pub(in crate::engine) fn note_waiting(&mut self, id: SessionKey) {
         if let Some(journal) = &mut self.journal {
             journal.waiting.insert(id);
         }
     }
 
     /// What a connection has just done must be safe before it hears of it.
-    pub(in crate::engine) fn hold(&mut self, id: Id<Session>) {
+    pub(in crate::engine) fn hold(&mut self, id: SessionKey) {
         if self.has_ungiven()
             && let Some(session) = self.sessions.get_mut(id)
         {
@@ -182,7 +181,7 @@ impl Engine {
     }
 
     /// Whether a connection waits, and nothing is to be handled of it.
-    pub(crate) fn is_held(&self, id: Id<Session>) -> bool {
+    pub(crate) fn is_held(&self, id: SessionKey) -> bool {
         self.is_down() || self.sessions.get(id).is_some_and(|session| session.held.is_some())
     }
 
@@ -197,7 +196,7 @@ impl Engine {
         }
     }
 
-    pub(in crate::engine) fn store_queue(&mut self, id: Id<Queue>) {
+    pub(in crate::engine) fn store_queue(&mut self, id: QueueKey) {
         let Some(journal) = &mut self.journal else { return };
         let Some(queue) = self.queues.get_mut(id) else { return };
         if !queue.spec.durable || queue.spec.exclusive.is_some() {
@@ -222,7 +221,7 @@ impl Engine {
         }
     }
 
-    pub(in crate::engine) fn store_exchange(&mut self, id: Id<Exchange>) {
+    pub(in crate::engine) fn store_exchange(&mut self, id: ExchangeKey) {
         let Some(journal) = &mut self.journal else { return };
         let Some(exchange) = self.exchanges.get(id).filter(|exchange| exchange.spec.durable) else { return };
         let Some(vhost) = self.vhosts.get(exchange.vhost) else { return };
@@ -267,7 +266,7 @@ impl Engine {
         exchange.spec.durable.then(|| parts.key())
     }
 
-    pub(in crate::engine) fn store_binding(&mut self, source: Id<Exchange>, binding: &Binding, there: bool) {
+    pub(in crate::engine) fn store_binding(&mut self, source: ExchangeKey, binding: &Binding, there: bool) {
         let key = self.exchanges.get(source).and_then(|exchange| self.binding_key(exchange, binding));
         if let (Some(key), Some(journal)) = (key, &mut self.journal) {
             match there {
@@ -304,7 +303,7 @@ impl Engine {
     }
 
     /// A message is done with.
-    pub(in crate::engine) fn settled(&mut self, id: Id<Queue>, entry: &Entry) {
+    pub(in crate::engine) fn settled(&mut self, id: QueueKey, entry: &Entry) {
         if let Some(journal) = &mut self.journal
             && entry.stored
             && let Some(stored) = self.queues.get(id).and_then(|queue| queue.stored)
@@ -314,7 +313,7 @@ impl Engine {
     }
 
     /// A message came back.
-    pub(in crate::engine) fn note_returned(&mut self, id: Id<Queue>, entry: &Entry) {
+    pub(in crate::engine) fn note_returned(&mut self, id: QueueKey, entry: &Entry) {
         if let Some(journal) = &mut self.journal
             && entry.stored
             && let Some(stored) = self.queues.get(id).and_then(|queue| queue.stored)
@@ -325,7 +324,7 @@ impl Engine {
 
     /// Fetches the next messages of a queue that are in the store alone, if the first of them is the next to go. Those
     /// that are lost there are passed over.
-    pub(in crate::engine) fn fetch(&mut self, id: Id<Queue>) {
+    pub(in crate::engine) fn fetch(&mut self, id: QueueKey) {
         let Some(journal) = &self.journal else { return };
         let Some(queue) = self.queues.get_mut(id) else { return };
         let Some(stored) = queue.stored else { return };
@@ -344,7 +343,7 @@ impl Engine {
     }
 
     /// The message of an entry, from memory or from the store.
-    pub(in crate::engine) fn message_of(&self, id: Id<Queue>, entry: &Entry) -> Option<Message> {
+    pub(in crate::engine) fn message_of(&self, id: QueueKey, entry: &Entry) -> Option<Message> {
         match &entry.content {
             Kept::Here(message) => Some(message.clone()),
             Kept::Stored(_) => {

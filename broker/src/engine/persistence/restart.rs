@@ -6,10 +6,10 @@
 use std::collections::{BTreeSet, HashMap};
 
 use hopmq_proto::Time;
+use slotmap::SlotMap;
 
 use crate::engine::access::Access;
 use crate::engine::queue::dead_letter::Deads;
-use crate::engine::slots::Slots;
 use crate::engine::{Engine, GUEST, Password};
 
 impl Engine {
@@ -20,10 +20,10 @@ impl Engine {
         self.down = true;
         self.journal = None;
         self.access = Access::default();
-        self.vhosts = Slots::default();
-        self.exchanges = Slots::default();
-        self.queues = Slots::default();
-        self.consumers = Slots::default();
+        self.vhosts = SlotMap::with_key();
+        self.exchanges = SlotMap::with_key();
+        self.queues = SlotMap::with_key();
+        self.consumers = SlotMap::with_key();
         self.topology += 1;
         self.alarms = BTreeSet::new();
         self.timeouts = BTreeSet::new();

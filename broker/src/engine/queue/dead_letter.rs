@@ -9,12 +9,10 @@ use std::collections::VecDeque;
 use hopmq_proto::{FieldArray, FieldTable, Properties, Value};
 
 use crate::engine::Engine;
-use crate::engine::queue::Queue;
+use crate::engine::keys::{QueueKey, VhostKey};
+use crate::engine::name::Name;
 use crate::engine::queue::message::Message;
 use crate::engine::queue::ready::Entry;
-use crate::engine::routing::exchange::Name;
-use crate::engine::slots::Id;
-use crate::engine::topology::vhost::Vhost;
 
 /// Why a queue gives a message up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +37,7 @@ impl Reason {
 /// A message on its way to a dead-letter exchange.
 #[derive(Debug)]
 pub(crate) struct Dead {
-    vhost: Id<Vhost>,
+    vhost: VhostKey,
     exchange: Name,
     message: Message,
     reason: Reason,
@@ -50,7 +48,7 @@ pub(crate) type Deads = VecDeque<Dead>;
 
 impl Engine {
     /// A queue gives a message up.
-    pub(in crate::engine) fn give_up(&mut self, id: Id<Queue>, entry: Entry, reason: Reason) {
+    pub(in crate::engine) fn give_up(&mut self, id: QueueKey, entry: Entry, reason: Reason) {
         if self.queues.get(id).is_some_and(|queue| queue.settings.dead_letters.is_some())
             && let Some(message) = self.message_of(id, &entry)
             && let Some(dead) = self.dead(id, &message, reason)
@@ -61,14 +59,14 @@ impl Engine {
     }
 
     /// A full queue did not take a message, and its dead-letter exchange is to have it.
-    pub(in crate::engine) fn bury_refused(&mut self, id: Id<Queue>, message: &Message) {
+    pub(in crate::engine) fn bury_refused(&mut self, id: QueueKey, message: &Message) {
         if let Some(dead) = self.dead(id, message, Reason::TooLong) {
             self.deads.push_back(dead);
         }
     }
 
     /// A message as the dead-letter exchange of a queue gets it, if the queue has one.
-    fn dead(&mut self, id: Id<Queue>, message: &Message, reason: Reason) -> Option<Dead> {
+    fn dead(&mut self, id: QueueKey, message: &Message, reason: Reason) -> Option<Dead> {
         let seconds = self.config.wall_epoch + self.now.since_epoch().as_secs();
         let queue = self.queues.get(id)?;
         let target = queue.settings.dead_letters.as_ref()?;
@@ -89,7 +87,7 @@ impl Engine {
             let properties = message.properties();
             let headers = properties.headers().unwrap_or_default();
             let mut keys = vec![message.routing_key()];
-            keys.extend(crate::engine::session::publish::copies(&headers).unwrap_or_default());
+            keys.extend(crate::engine::routing::route::copies(&headers).unwrap_or_default());
             let mut queues = Vec::new();
             if dead.exchange.is_empty() {
                 let names = keys.iter().filter_map(|key| std::str::from_utf8(key).ok());

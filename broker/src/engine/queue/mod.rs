@@ -7,18 +7,17 @@ pub(super) mod dead_letter;
 pub(super) mod message;
 pub(super) mod ready;
 pub(super) mod settings;
+mod turns;
 
 use std::collections::BTreeSet;
 
 use hopmq_proto::{FieldTable, Time};
 
-use crate::engine::delivery::consumer::Consumers;
+use crate::engine::keys::{ExchangeKey, SessionKey, VhostKey};
+use crate::engine::name::Name;
 use crate::engine::queue::ready::Ready;
 use crate::engine::queue::settings::Settings;
-use crate::engine::routing::exchange::{Exchange, Name};
-use crate::engine::session::Session;
-use crate::engine::slots::Id;
-use crate::engine::topology::vhost::Vhost;
+use crate::engine::queue::turns::Consumers;
 use crate::store::QueueId;
 
 /// What a queue is declared with.
@@ -27,7 +26,7 @@ pub(crate) struct QueueSpec {
     pub(crate) durable: bool,
     pub(crate) auto_delete: bool,
     /// The connection that it belongs to.
-    pub(crate) exclusive: Option<Id<Session>>,
+    pub(crate) exclusive: Option<SessionKey>,
     pub(crate) arguments: FieldTable,
 }
 
@@ -35,7 +34,7 @@ pub(crate) struct QueueSpec {
 #[derive(Debug)]
 pub(crate) struct Queue {
     pub(crate) name: Name,
-    pub(crate) vhost: Id<Vhost>,
+    pub(crate) vhost: VhostKey,
     pub(crate) spec: QueueSpec,
     pub(crate) settings: Settings,
     pub(crate) ready: Ready,
@@ -43,7 +42,7 @@ pub(crate) struct Queue {
     pub(crate) unacked: usize,
     pub(crate) consumers: Consumers,
     /// The exchanges that are bound to it.
-    pub(crate) sources: BTreeSet<Id<Exchange>>,
+    pub(crate) sources: BTreeSet<ExchangeKey>,
     /// What the store calls it, if it is kept there.
     pub(crate) stored: Option<QueueId>,
     /// Where the next message that comes belongs.
@@ -55,7 +54,7 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    pub(crate) fn new(name: Name, vhost: Id<Vhost>, spec: QueueSpec, settings: Settings, now: Time) -> Self {
+    pub(crate) fn new(name: Name, vhost: VhostKey, spec: QueueSpec, settings: Settings, now: Time) -> Self {
         let ready = Ready::new(settings.max_priority.unwrap_or(0));
         Self {
             name,

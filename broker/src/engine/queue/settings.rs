@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use hopmq_proto::{FieldTable, Value};
 
+use crate::engine::name::Name;
 use crate::engine::profile::Profile;
-use crate::engine::routing::exchange::Name;
-use crate::engine::topology::equivalence::type_name;
+use crate::engine::values::type_name;
 
 /// What happens to a message that a full queue gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -128,7 +128,7 @@ impl Settings {
             dead_letters,
             max_priority,
             single_active: flag(arguments, "x-single-active-consumer")?.unwrap_or(false),
-            delivery_limit: profile.delivery_limit(quorum, arguments)?,
+            delivery_limit: delivery_limit(arguments, quorum, profile)?,
             consumer_timeout: milliseconds(time(arguments, "x-consumer-timeout", 0)?),
         })
     }
@@ -159,11 +159,7 @@ fn flag(arguments: &FieldTable, argument: &'static str) -> Result<Option<bool>, 
     }
 }
 
-pub(in crate::engine) fn number(
-    arguments: &FieldTable,
-    argument: &'static str,
-    least: i64,
-) -> Result<Option<u64>, Invalid> {
+fn number(arguments: &FieldTable, argument: &'static str, least: i64) -> Result<Option<u64>, Invalid> {
     match arguments.get(argument) {
         None => Ok(None),
         Some(value) => match value.as_i64() {
@@ -180,4 +176,15 @@ fn time(arguments: &FieldTable, argument: &'static str, least: i64) -> Result<Op
         Some(above) if above > LONGEST as u64 => invalid(argument, format!("{{value_too_large,{above}}}")),
         other => Ok(other),
     }
+}
+
+/// How often a message may come back.
+fn delivery_limit(arguments: &FieldTable, quorum: bool, profile: Profile) -> Result<Option<u32>, Invalid> {
+    const LIMIT: &str = "x-delivery-limit";
+    let is_unlimited = arguments.get(LIMIT).and_then(|value| value.as_i64()) == Some(-1);
+    if is_unlimited && profile.has_unlimited() {
+        return Ok(None);
+    }
+    let limit = number(arguments, LIMIT, 0)?.map(|limit| limit.try_into().unwrap_or(u32::MAX));
+    Ok(limit.or(if quorum { profile.delivery_limit() } else { None }))
 }

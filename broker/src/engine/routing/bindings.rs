@@ -6,11 +6,11 @@ use hopmq_proto::method::{exchange, queue};
 use hopmq_proto::{FieldTable, code};
 
 use crate::engine::access::{Permission, Resource};
+use crate::engine::keys::ExchangeKey;
+use crate::engine::name::not_the_default;
 use crate::engine::refusal::Refusal;
-use crate::engine::routing::exchange::{Binding, Destination, Exchange, Kind};
+use crate::engine::routing::exchange::{Binding, Destination, Kind};
 use crate::engine::routing::headers;
-use crate::engine::slots::Id;
-use crate::engine::topology::declare_exchange::not_the_default;
 use crate::engine::{At, Engine};
 
 impl Engine {
@@ -61,7 +61,7 @@ impl Engine {
         exchange: &str,
         key: &str,
         arguments: FieldTable<&[u8]>,
-    ) -> Result<(Id<Exchange>, Binding), Refusal> {
+    ) -> Result<(ExchangeKey, Binding), Refusal> {
         let name = self.queue_name(at, queue)?;
         // RabbitMQ takes the name of the queue for a key that is empty as well, where the queue's name was left out.
         let key = if queue.is_empty() && key.is_empty() { &name } else { key };
@@ -91,7 +91,7 @@ impl Engine {
         source: &str,
         key: &str,
         arguments: FieldTable<&[u8]>,
-    ) -> Result<(Id<Exchange>, Binding), Refusal> {
+    ) -> Result<(ExchangeKey, Binding), Refusal> {
         not_the_default(destination)?;
         self.check(at, Permission::Write, Resource::Exchange(destination))?;
         not_the_default(source)?;
@@ -104,7 +104,7 @@ impl Engine {
         Ok((source, Binding { destination, key: key.as_bytes().into(), arguments: arguments.as_bytes().into() }))
     }
 
-    pub(in crate::engine) fn bind(&mut self, source: Id<Exchange>, binding: Binding) -> Result<(), Refusal> {
+    pub(in crate::engine) fn bind(&mut self, source: ExchangeKey, binding: Binding) -> Result<(), Refusal> {
         let Some(exchange) = self.exchanges.get_mut(source) else { return Ok(()) };
         if exchange.spec.kind == Kind::Headers
             && let Ok(arguments) = FieldTable::parse(&binding.arguments[..])
@@ -132,7 +132,7 @@ impl Engine {
     }
 
     /// Takes a binding away. What is not there can be unbound as well, be it the binding, the queue or the exchange.
-    fn unbind(&mut self, found: Result<(Id<Exchange>, Binding), Refusal>) -> Result<(), Refusal> {
+    fn unbind(&mut self, found: Result<(ExchangeKey, Binding), Refusal>) -> Result<(), Refusal> {
         let (source, binding) = match found {
             Err(refusal) if refusal.code == code::NOT_FOUND && !refusal.text.contains("previously") => return Ok(()),
             found => found?,
@@ -146,7 +146,7 @@ impl Engine {
     }
 
     /// Takes all bindings of `sources` to a destination away that is gone.
-    pub(in crate::engine) fn unbind_destination(&mut self, destination: Destination, sources: BTreeSet<Id<Exchange>>) {
+    pub(in crate::engine) fn unbind_destination(&mut self, destination: Destination, sources: BTreeSet<ExchangeKey>) {
         for source in sources {
             let Some(exchange) = self.exchanges.get_mut(source) else { continue };
             let gone = exchange.unbind_all(destination);
@@ -158,7 +158,7 @@ impl Engine {
         }
     }
 
-    fn delete_if_unbound(&mut self, id: Id<Exchange>) {
+    fn delete_if_unbound(&mut self, id: ExchangeKey) {
         if self.exchanges.get(id).is_some_and(|exchange| exchange.spec.auto_delete && exchange.is_unbound()) {
             self.delete_exchange(id);
         }

@@ -5,18 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
-use std::sync::Arc;
 
 use hopmq_proto::FieldTable;
 
-use crate::engine::queue::Queue;
+use crate::engine::keys::{ExchangeKey, QueueKey, VhostKey};
+use crate::engine::name::Name;
 use crate::engine::routing::headers;
 use crate::engine::routing::topic::Patterns;
-use crate::engine::slots::Id;
-use crate::engine::topology::vhost::Vhost;
-
-/// A name, shared by whoever holds it.
-pub(crate) type Name = Arc<str>;
 
 /// How an exchange routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +46,8 @@ impl Kind {
 /// Where a binding ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Destination {
-    Queue(Id<Queue>),
-    Exchange(Id<Exchange>),
+    Queue(QueueKey),
+    Exchange(ExchangeKey),
 }
 
 /// What tells a binding from the others of its exchange.
@@ -78,12 +73,12 @@ pub(crate) struct ExchangeSpec {
 #[derive(Debug)]
 pub(crate) struct Exchange {
     pub(crate) name: Name,
-    pub(crate) vhost: Id<Vhost>,
+    pub(crate) vhost: VhostKey,
     pub(crate) spec: ExchangeSpec,
     /// Where what goes nowhere goes.
     pub(crate) alternate: Option<Name>,
     /// The exchanges that are bound to it.
-    pub(crate) sources: BTreeSet<Id<Exchange>>,
+    pub(crate) sources: BTreeSet<ExchangeKey>,
     bindings: BTreeMap<Binding, ()>,
     index: Index,
 }
@@ -98,7 +93,7 @@ enum Index {
 }
 
 impl Exchange {
-    pub(crate) fn new(name: Name, vhost: Id<Vhost>, spec: ExchangeSpec) -> Self {
+    pub(crate) fn new(name: Name, vhost: VhostKey, spec: ExchangeSpec) -> Self {
         let index = match spec.kind {
             Kind::Direct => Index::Direct(HashMap::new()),
             Kind::Fanout => Index::Fanout(Vec::new()),

@@ -5,7 +5,7 @@
 use hopmq_proto::{FieldTable, Value};
 
 use crate::engine::refusal::Refusal;
-use crate::engine::topology::equivalence::{shown, type_name};
+use crate::engine::values::{shown, type_name};
 
 /// What `x-match` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,4 +3,5 @@
 mod bindings;
 pub(super) mod exchange;
 pub(super) mod headers;
+pub(super) mod route;
 mod topic;

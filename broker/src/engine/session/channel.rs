@@ -7,21 +7,20 @@ use bytes::Bytes;
 use hopmq_proto::Time;
 use hopmq_proto::method::{Method, access, basic, channel, confirm};
 
-use crate::engine::delivery::consumer::Consumer;
+use crate::engine::delivery::acks::Verdict;
 use crate::engine::delivery::unacked::Unacked;
+use crate::engine::keys::{ConsumerKey, SessionKey};
+use crate::engine::name::Name;
 use crate::engine::refusal::Refusal;
-use crate::engine::routing::exchange::Name;
-use crate::engine::session::Session;
 use crate::engine::session::publish::{Confirms, KnownRoute};
-use crate::engine::session::reply_to::Replies;
-use crate::engine::session::tx::{Pending, Verdict};
-use crate::engine::slots::Id;
+use crate::engine::session::reply_to::{REPLY_TO, Replies};
+use crate::engine::session::tx::Pending;
 use crate::engine::{At, Engine};
 
 /// One channel. See the [module's documentation](self).
 #[derive(Debug, Default)]
 pub(crate) struct Channel {
-    pub(crate) consumers: Vec<Id<Consumer>>,
+    pub(crate) consumers: Vec<ConsumerKey>,
     pub(crate) unacked: Unacked,
     /// When to look whether it holds something for too long.
     pub(crate) look_at: Option<Time>,
@@ -44,7 +43,7 @@ pub(crate) struct Channel {
 }
 
 impl Engine {
-    pub(in crate::engine) fn open_channel(&mut self, id: Id<Session>, number: u16) {
+    pub(in crate::engine) fn open_channel(&mut self, id: SessionKey, number: u16) {
         let Some(session) = self.sessions.get_mut(id) else { return };
         let index = usize::from(number);
         if index >= session.channels.len() {
@@ -54,7 +53,7 @@ impl Engine {
     }
 
     /// Ends a channel: its consumers go, and what it held goes back to where it was.
-    pub(in crate::engine) fn close_channel(&mut self, id: Id<Session>, number: u16) {
+    pub(in crate::engine) fn close_channel(&mut self, id: SessionKey, number: u16) {
         let Some(session) = self.sessions.get_mut(id) else { return };
         let Some(channel) = session.channels.get_mut(usize::from(number)).and_then(Option::take) else { return };
         let mut channel = *channel;
@@ -86,6 +85,7 @@ impl Engine {
             }
             Method::BasicReject(reject) => self.nack(at, reject.delivery_tag, false, Verdict::of(reject.requeue, true)),
             Method::BasicGet(get) => self.get(at, &get),
+            Method::BasicConsume(consume) if consume.queue == REPLY_TO => self.consume_replies(at, &consume),
             Method::BasicConsume(consume) => self.consume(at, &consume),
             Method::BasicCancel(cancel) => self.cancel(at, &cancel),
             Method::BasicQos(qos) => self.qos(at, qos),

@@ -2,11 +2,12 @@
 //!
 //! Owns the protocol's end of it, who is logged in, its channels and what is its alone.
 
+mod authorize;
 mod channel;
 pub(super) mod publish;
-pub(super) mod reply_to;
+mod reply_to;
 pub(super) mod resource_alarms;
-pub(super) mod tx;
+mod tx;
 
 use std::time::Duration;
 
@@ -15,12 +16,9 @@ use hopmq_proto::method::{MethodId, connection};
 use hopmq_proto::{CloseReason, Connection, Event, FieldTable, Incoming, ReceiveLimits, Role, Time, Transmit, code};
 
 use crate::engine::access::{Claim, Login, User, refused_login};
-use crate::engine::delivery::consumer::Consumer;
-use crate::engine::queue::Queue;
+use crate::engine::keys::{ConsumerKey, QueueKey, SessionKey, VhostKey};
 use crate::engine::refusal::Refusal;
 use crate::engine::session::channel::Channel;
-use crate::engine::slots::Id;
-use crate::engine::topology::vhost::Vhost;
 use crate::engine::{At, Engine};
 use crate::store::Lsn;
 
@@ -36,16 +34,16 @@ pub(crate) struct Session {
     local: bool,
     /// A password to be checked before it goes on.
     claim: Option<Claim>,
-    pub(crate) vhost: Option<Id<Vhost>>,
+    pub(crate) vhost: Option<VhostKey>,
     pub(crate) client_properties: FieldTable,
     /// Indexed by number.
     pub(crate) channels: Vec<Option<Box<Channel>>>,
     /// Queues that end with it.
-    pub(crate) exclusive: Vec<Id<Queue>>,
+    pub(crate) exclusive: Vec<QueueKey>,
     /// Channels with publishes to confirm.
     pub(crate) confirming: Vec<u16>,
     /// Consumers that wait until some of the output is written.
-    pub(crate) starved: Vec<Id<Consumer>>,
+    pub(crate) starved: Vec<ConsumerKey>,
     /// Whether it is in the list of those to be woken.
     pub(crate) woken: bool,
     /// What must be safe before anything more is handled or sent: where it ends in the store, if that is known yet.
@@ -77,7 +75,7 @@ impl Session {
 
 impl Engine {
     /// A client has come, from this machine if it is `local`.
-    pub(crate) fn connect(&mut self, now: Time, local: bool) -> Id<Session> {
+    pub(crate) fn connect(&mut self, now: Time, local: bool) -> SessionKey {
         self.sessions.insert(Session {
             proto: Connection::new(Role::Server, self.config.protocol.clone()),
             user: None,
@@ -99,7 +97,7 @@ impl Engine {
     }
 
     /// Something came.
-    pub(crate) fn handle(&mut self, now: Time, id: Id<Session>, incoming: Incoming) {
+    pub(crate) fn handle(&mut self, now: Time, id: SessionKey, incoming: Incoming) {
         self.now = now;
         let Some(session) = self.sessions.get_mut(id) else { return };
         match session.proto.handle(now, incoming) {
@@ -113,7 +111,7 @@ impl Engine {
         }
     }
 
-    fn handle_event(&mut self, id: Id<Session>, event: Event) {
+    fn handle_event(&mut self, id: SessionKey, event: Event) {
         match event {
             Event::Published { channel, content } => {
                 let Some(at) = self.at(id, channel) else { return };
@@ -136,19 +134,19 @@ impl Engine {
         }
     }
 
-    fn at(&self, session: Id<Session>, channel: u16) -> Option<At> {
+    fn at(&self, session: SessionKey, channel: u16) -> Option<At> {
         let vhost = self.sessions.get(session)?.vhost?;
         Some(At { session, channel, vhost })
     }
 
-    fn handle_method(&mut self, id: Id<Session>, channel: u16, payload: &Bytes) {
+    fn handle_method(&mut self, id: SessionKey, channel: u16, payload: &Bytes) {
         let Some(at) = self.at(id, channel) else { return };
         let method = MethodId::peek(payload).unwrap_or_default();
         let result = self.method(at, payload);
         self.refused(id, channel, method, result);
     }
 
-    fn login(&mut self, id: Id<Session>, mechanism: &str, response: &[u8]) {
+    fn login(&mut self, id: SessionKey, mechanism: &str, response: &[u8]) {
         let local = self.sessions.get(id).is_some_and(|session| session.local);
         let login = match self.faults.refuse_login() {
             true => Login::Refused(refused_login(mechanism)),
@@ -159,18 +157,18 @@ impl Engine {
 
     /// A password that has to be checked: that takes some time, which the engine has not. What came of it is for
     /// [`Engine::judge`].
-    pub(crate) fn take_claim(&mut self, id: Id<Session>) -> Option<Claim> {
+    pub(crate) fn take_claim(&mut self, id: SessionKey) -> Option<Claim> {
         self.sessions.get_mut(id)?.claim.take()
     }
 
     /// A password was checked.
-    pub(crate) fn judge(&mut self, now: Time, id: Id<Session>, claim: &Claim, holds: bool) {
+    pub(crate) fn judge(&mut self, now: Time, id: SessionKey, claim: &Claim, holds: bool) {
         self.now = now;
         let login = self.access.judge(claim, holds);
         self.let_in(id, login);
     }
 
-    fn let_in(&mut self, id: Id<Session>, login: Login) {
+    fn let_in(&mut self, id: SessionKey, login: Login) {
         let Some(session) = self.sessions.get_mut(id) else { return };
         match login {
             Login::Check(claim) => session.claim = Some(claim),
@@ -187,7 +185,7 @@ impl Engine {
         }
     }
 
-    fn open_vhost(&mut self, id: Id<Session>, name: &str) {
+    fn open_vhost(&mut self, id: SessionKey, name: &str) {
         let most = self.config.connection_max;
         if self.sessions.len() > most {
             let text = format_args!("connection refused: node connection limit ({most}) is reached");
@@ -217,7 +215,7 @@ impl Engine {
     /// Ends what a refused operation costs: the channel, or the connection.
     pub(in crate::engine) fn refused(
         &mut self,
-        id: Id<Session>,
+        id: SessionKey,
         channel: u16,
         method: MethodId,
         result: Result<(), Refusal>,
@@ -238,7 +236,7 @@ impl Engine {
         self.close_channel(id, channel);
     }
 
-    fn refuse_connection(&mut self, id: Id<Session>, method: MethodId, refusal: Refusal) {
+    fn refuse_connection(&mut self, id: SessionKey, method: MethodId, refusal: Refusal) {
         let reason = CloseReason { code: refusal.code, text: refusal.text, method };
         self.finish(id);
         let until = self.now + PATIENCE;
@@ -252,14 +250,14 @@ impl Engine {
     }
 
     /// Closes a connection, for the reasons of an operator or of the broker itself.
-    pub(crate) fn close_session(&mut self, now: Time, id: Id<Session>, number: u16, text: &str) {
+    pub(crate) fn close_session(&mut self, now: Time, id: SessionKey, number: u16, text: &str) {
         self.now = now;
         let text = format!("{} - {text}", code::name(number));
         self.refuse_connection(id, MethodId::default(), Refusal { code: number, text, hard: true });
     }
 
     /// The batch is over: publishes are confirmed together.
-    pub(crate) fn finish(&mut self, id: Id<Session>) {
+    pub(crate) fn finish(&mut self, id: SessionKey) {
         if self.has_ungiven() {
             return;
         }
@@ -281,7 +279,7 @@ impl Engine {
     }
 
     /// The client's framing is broken.
-    pub(crate) fn receive_failed(&mut self, id: Id<Session>, error: &hopmq_proto::Error) {
+    pub(crate) fn receive_failed(&mut self, id: SessionKey, error: &hopmq_proto::Error) {
         if let Some(session) = self.sessions.get_mut(id) {
             session.proto.receive_failed(error);
         }
@@ -289,20 +287,20 @@ impl Engine {
     }
 
     /// Bytes came, or are known to lie unread.
-    pub(crate) fn received(&mut self, now: Time, id: Id<Session>) {
+    pub(crate) fn received(&mut self, now: Time, id: SessionKey) {
         if let Some(session) = self.sessions.get_mut(id) {
             session.proto.received(now);
         }
     }
 
     /// When the connection has something to do by itself.
-    pub(crate) fn session_deadline(&self, id: Id<Session>) -> Option<Time> {
+    pub(crate) fn session_deadline(&self, id: SessionKey) -> Option<Time> {
         let session = self.sessions.get(id)?;
         session.proto.poll_timeout().into_iter().chain(session.patience).min()
     }
 
     /// Sends a heartbeat, or gives the client up.
-    pub(crate) fn handle_session_timeout(&mut self, now: Time, id: Id<Session>) {
+    pub(crate) fn handle_session_timeout(&mut self, now: Time, id: SessionKey) {
         self.now = now;
         let Some(session) = self.sessions.get_mut(id) else { return };
         let impatient = session.patience.is_some_and(|until| until <= now);
@@ -313,7 +311,7 @@ impl Engine {
 
     /// Moves what waits to be written into `transmit`, and lets consumers go on that had waited for that. Returns
     /// whether there was anything.
-    pub(crate) fn poll_transmit(&mut self, now: Time, id: Id<Session>, transmit: &mut Transmit) -> bool {
+    pub(crate) fn poll_transmit(&mut self, now: Time, id: SessionKey, transmit: &mut Transmit) -> bool {
         self.now = now;
         let Some(session) = self.sessions.get_mut(id) else { return false };
         session.woken = false;
@@ -331,17 +329,17 @@ impl Engine {
     }
 
     /// Bytes that wait for [`Engine::poll_transmit`].
-    pub(crate) fn queued(&self, id: Id<Session>) -> usize {
+    pub(crate) fn queued(&self, id: SessionKey) -> usize {
         self.sessions.get(id).map_or(0, |session| session.proto.queued())
     }
 
     /// What the client may send.
-    pub(crate) fn receive_limits(&self, id: Id<Session>) -> Option<ReceiveLimits> {
+    pub(crate) fn receive_limits(&self, id: SessionKey) -> Option<ReceiveLimits> {
         self.sessions.get(id).map(|session| session.proto.receive_limits())
     }
 
     /// Whether the connection is over, and only its last bytes are to be written.
-    pub(crate) fn is_over(&self, id: Id<Session>) -> bool {
+    pub(crate) fn is_over(&self, id: SessionKey) -> bool {
         self.sessions.get(id).is_none_or(|session| session.ended)
     }
 
@@ -351,19 +349,19 @@ impl Engine {
     }
 
     /// All connections.
-    pub(crate) fn session_ids(&self) -> Vec<Id<Session>> {
+    pub(crate) fn session_ids(&self) -> Vec<SessionKey> {
         self.sessions.iter().map(|(id, _)| id).collect()
     }
 
     /// The client is gone.
-    pub(crate) fn disconnect(&mut self, now: Time, id: Id<Session>) {
+    pub(crate) fn disconnect(&mut self, now: Time, id: SessionKey) {
         self.now = now;
         self.release(id);
         self.hand_on_dead_letters();
         self.sessions.remove(id);
     }
 
-    fn end_session(&mut self, id: Id<Session>) {
+    fn end_session(&mut self, id: SessionKey) {
         self.finish(id);
         self.release(id);
         self.hand_on_dead_letters();
@@ -374,7 +372,7 @@ impl Engine {
     }
 
     /// Gives back all that a connection held: its consumers, its unacked messages, its queues.
-    fn release(&mut self, id: Id<Session>) {
+    fn release(&mut self, id: SessionKey) {
         let Some(session) = self.sessions.get_mut(id) else { return };
         let count = session.channels.len();
         for number in 0..count {
@@ -387,7 +385,7 @@ impl Engine {
     }
 
     /// Gives a memory-hungry burst back.
-    pub(crate) fn shrink(&mut self, id: Id<Session>) {
+    pub(crate) fn shrink(&mut self, id: SessionKey) {
         if let Some(session) = self.sessions.get_mut(id) {
             session.proto.shrink();
         }

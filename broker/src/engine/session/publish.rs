@@ -5,21 +5,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hopmq_proto::method::basic;
-use hopmq_proto::{Arguments, Content, ContentKind, FieldTable, Properties, code};
+use hopmq_proto::{Arguments, Content, ContentKind, Properties, code};
 
 use crate::engine::access::{Permission, Resource};
+use crate::engine::keys::{QueueKey, SessionKey};
 use crate::engine::persistence::journal::is_for_store_alone;
-use crate::engine::queue::Queue;
 use crate::engine::queue::message::{Facts, Message};
 use crate::engine::queue::ready::{Entry, Kept};
 use crate::engine::queue::settings::Overflow;
 use crate::engine::refusal::Refusal;
-use crate::engine::routing::exchange::{Destination, Exchange};
-use crate::engine::session::Session;
+use crate::engine::routing::route::copies;
 use crate::engine::session::tx::Publish;
-use crate::engine::slots::Id;
-use crate::engine::topology::equivalence::type_name;
-use crate::engine::topology::vhost::Vhost;
 use crate::engine::{At, Engine};
 use crate::store::Lsn;
 
@@ -54,7 +50,7 @@ pub(crate) struct KnownRoute {
     topology: u64,
     exchange: Vec<u8>,
     key: Vec<u8>,
-    queues: Vec<Id<Queue>>,
+    queues: Vec<QueueKey>,
 }
 
 impl KnownRoute {
@@ -113,7 +109,7 @@ impl Engine {
         arguments: &Arguments<'_>,
         properties: Properties<&[u8]>,
         body: &Bytes,
-        queues: &[Id<Queue>],
+        queues: &[QueueKey],
     ) -> Result<(), Refusal> {
         let properties = match properties.flags() & (HEADERS | REPLY_TO) {
             0 => properties.into(),
@@ -145,7 +141,7 @@ impl Engine {
     }
 
     /// Gives a message to the queues that it goes to, or back to its publisher if there are none.
-    pub(in crate::engine) fn hand_over(&mut self, at: At, message: &Message, mandatory: bool, queues: &[Id<Queue>]) {
+    pub(in crate::engine) fn hand_over(&mut self, at: At, message: &Message, mandatory: bool, queues: &[QueueKey]) {
         let mut taken = Taken::Yes;
         if queues.is_empty() && mandatory {
             self.give_back(at, message);
@@ -179,7 +175,7 @@ impl Engine {
     }
 
     /// Confirms what was published since the last time, or notes from when on that is safe.
-    pub(in crate::engine) fn confirm(&mut self, id: Id<Session>, number: u16) {
+    pub(in crate::engine) fn confirm(&mut self, id: SessionKey, number: u16) {
         let end = self.unsafe_end();
         let Some(session) = self.sessions.get_mut(id) else { return };
         let Some(confirms) = session.channel_mut(number).and_then(|channel| channel.confirms.as_mut()) else { return };
@@ -197,7 +193,7 @@ impl Engine {
     }
 
     /// Tells the client what became of its publishes.
-    pub(in crate::engine) fn confirm_up_to(&mut self, id: Id<Session>, number: u16, last: u64) {
+    pub(in crate::engine) fn confirm_up_to(&mut self, id: SessionKey, number: u16, last: u64) {
         if self.faults.withhold_confirms() {
             return;
         }
@@ -218,7 +214,7 @@ impl Engine {
         self.send_ack(id, number, first, last);
     }
 
-    fn send_ack(&mut self, id: Id<Session>, number: u16, first: u64, last: u64) {
+    fn send_ack(&mut self, id: SessionKey, number: u16, first: u64, last: u64) {
         if first <= last {
             self.send(id, number, &basic::Ack { delivery_tag: last, multiple: last > first });
         }
@@ -311,54 +307,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Follows the bindings from an exchange on. Returns whether headers had a say.
-    pub(in crate::engine) fn route_from(
-        &self,
-        vhost: Id<Vhost>,
-        source: Id<Exchange>,
-        keys: &[&[u8]],
-        headers: FieldTable<&[u8]>,
-        queues: &mut Vec<Id<Queue>>,
-    ) -> bool {
-        let mut seen = vec![source];
-        let mut next = 0;
-        let mut read_headers = false;
-        while let Some(&id) = seen.get(next) {
-            next += 1;
-            let Some(exchange) = self.exchanges.get(id) else { continue };
-            let mut nowhere = true;
-            let read = || {
-                read_headers = true;
-                headers
-            };
-            exchange.route(keys, read, |destination| {
-                nowhere = false;
-                match destination {
-                    Destination::Queue(queue) => queues.push(queue),
-                    Destination::Exchange(other) if !seen.contains(&other) => seen.push(other),
-                    Destination::Exchange(_) => {}
-                }
-            });
-            if nowhere
-                && let Some(alternate) = exchange.alternate.as_deref().and_then(|name| self.exchange_named(vhost, name))
-                && !seen.contains(&alternate)
-            {
-                seen.push(alternate);
-            }
-        }
-        read_headers
-    }
-
-    /// Each queue once, in the order of their names.
-    pub(in crate::engine) fn by_name(&self, queues: &mut Vec<Id<Queue>>) {
-        if queues.len() > 1 {
-            queues.sort_unstable_by_key(|id| self.queues.get(*id).map(|queue| &*queue.name));
-            queues.dedup();
-        }
-    }
-
     /// Gives a message to a queue.
-    pub(in crate::engine) fn enqueue(&mut self, id: Id<Queue>, message: &Message, facts: Facts) -> Taken {
+    pub(in crate::engine) fn enqueue(&mut self, id: QueueKey, message: &Message, facts: Facts) -> Taken {
         let now = self.now;
         let Some(queue) = self.queues.get_mut(id) else { return Taken::Yes };
         let settings = &queue.settings;
@@ -416,20 +366,4 @@ fn what_is_wrong(expiration: &str) -> Option<String> {
     }
     (digits.len() > 10 || digits.parse::<u64>().is_ok_and(|time| time > 0xFFFF_FFFF))
         .then(|| format!("{{value_too_large,{digits}}}"))
-}
-
-/// The further routing keys in the headers `CC` and `BCC` (RabbitMQ's page "Sender-selected Distribution").
-pub(in crate::engine) fn copies<'a>(headers: &FieldTable<&'a [u8]>) -> Result<Vec<&'a [u8]>, Refusal> {
-    let mut keys = Vec::new();
-    for name in ["CC", "BCC"] {
-        let Some(value) = headers.get(name) else { continue };
-        let Some(list) = value.as_array() else {
-            let kind = type_name(value);
-            return Err(Refusal::precondition(format_args!(
-                "invalid message: {{unacceptable_type_in_header,\"{name}\",{kind}}}"
-            )));
-        };
-        keys.extend(list.iter().filter_map(|key| key.as_bytes()));
-    }
-    Ok(keys)
 }

@@ -7,9 +7,9 @@ use std::borrow::Cow;
 use hopmq_proto::method::basic;
 use hopmq_proto::{Arguments, ContentKind, Properties};
 
+use crate::engine::name::Name;
 use crate::engine::queue::message::Message;
 use crate::engine::refusal::Refusal;
-use crate::engine::routing::exchange::Name;
 use crate::engine::{At, Engine};
 
 /// What is consumed from, and named in `reply-to`.

@@ -7,8 +7,8 @@ use hopmq_proto::Time;
 use hopmq_proto::method::connection;
 
 use crate::engine::Engine;
+use crate::engine::keys::SessionKey;
 use crate::engine::session::Session;
-use crate::engine::slots::Id;
 
 /// Something that runs out.
 pub(crate) type Shortage = u8;
@@ -48,7 +48,7 @@ impl Engine {
     }
 
     /// A connection publishes: under an alarm, that was the last for a while.
-    pub(in crate::engine) fn note_publisher(&mut self, id: Id<Session>) {
+    pub(in crate::engine) fn note_publisher(&mut self, id: SessionKey) {
         let Some(session) = self.sessions.get_mut(id) else { return };
         if std::mem::replace(&mut session.blocked, true) {
             return;
@@ -58,7 +58,7 @@ impl Engine {
     }
 
     /// Whether nothing is to be read of a connection.
-    pub(crate) fn is_blocked(&self, id: Id<Session>) -> bool {
+    pub(crate) fn is_blocked(&self, id: SessionKey) -> bool {
         self.sessions.get(id).is_some_and(|session| session.blocked)
     }
 }

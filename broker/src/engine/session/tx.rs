@@ -4,11 +4,11 @@
 
 use hopmq_proto::method::tx;
 
+use crate::engine::delivery::acks::Verdict;
 use crate::engine::delivery::unacked::Held;
-use crate::engine::queue::Queue;
+use crate::engine::keys::QueueKey;
 use crate::engine::queue::message::Message;
 use crate::engine::refusal::Refusal;
-use crate::engine::slots::Id;
 use crate::engine::{At, Engine};
 
 /// What a transactional channel has not committed.
@@ -23,28 +23,7 @@ pub(crate) struct Pending {
 pub(crate) struct Publish {
     pub(crate) message: Message,
     pub(crate) mandatory: bool,
-    pub(crate) queues: Vec<Id<Queue>>,
-}
-
-/// What becomes of deliveries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Acked,
-    Requeued,
-    /// Requeued, and not counted towards the delivery limit.
-    Returned,
-    Rejected,
-}
-
-impl Verdict {
-    /// What it means not to be acked.
-    pub(in crate::engine) fn of(requeue: bool, counts: bool) -> Self {
-        match (requeue, counts) {
-            (false, _) => Self::Rejected,
-            (true, true) => Self::Requeued,
-            (true, false) => Self::Returned,
-        }
-    }
+    pub(crate) queues: Vec<QueueKey>,
 }
 
 impl Engine {

@@ -10,14 +10,15 @@ use hopmq_proto::{
     Config as ProtoConfig, Connection, Content, Event, FieldTable, Properties, Receiver, Role, Route, Time, Transmit,
 };
 
+use crate::engine::keys::SessionKey;
 use crate::engine::tests::naive::{Naive, QueueArguments, TRANSACTIONAL};
-use crate::engine::{Config, Engine, Id, Profile, Session};
+use crate::engine::{Config, Engine, Profile};
 use crate::random::Random;
 
 /// A client with nothing between it and the engine.
 struct Client {
     engine: Engine,
-    session: Id<Session>,
+    session: SessionKey,
     up: Receiver,
     client: Connection,
     down: Receiver,

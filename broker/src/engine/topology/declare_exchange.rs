@@ -4,70 +4,20 @@ use hopmq_proto::Value;
 use hopmq_proto::method::exchange;
 
 use crate::engine::access::{Permission, Resource};
+use crate::engine::keys::{ExchangeKey, VhostKey};
+use crate::engine::name::{check_name, clean, not_the_default};
 use crate::engine::refusal::Refusal;
 use crate::engine::routing::exchange::{Destination, Exchange, ExchangeSpec, Kind};
-use crate::engine::slots::Id;
-use crate::engine::topology::equivalence::{same_argument, same_field, type_name};
-use crate::engine::topology::vhost::Vhost;
+use crate::engine::topology::equivalence::{same_argument, same_field};
+use crate::engine::values::type_name;
 use crate::engine::{At, Engine};
 
-/// RabbitMQ drops line ends from the names in declarations.
-pub(in crate::engine) fn clean(name: &str) -> String {
-    name.replace(['\r', '\n'], "")
-}
-
-/// Refuses the names that are the broker's own.
-pub(in crate::engine) fn check_name(kind: &str, name: &str) -> Result<(), Refusal> {
-    if name.starts_with("amq.") {
-        return Err(Refusal::access(format_args!("{kind} name '{name}' contains reserved prefix 'amq.*'")));
-    }
-    Ok(())
-}
-
-pub(in crate::engine) fn not_the_default(name: &str) -> Result<(), Refusal> {
-    if name.is_empty() {
-        return Err(Refusal::access("operation not permitted on the default exchange"));
-    }
-    Ok(())
-}
-
 impl Engine {
-    pub(in crate::engine) fn check(
-        &self,
-        at: At,
-        permission: Permission,
-        resource: Resource<'_>,
-    ) -> Result<(), Refusal> {
-        let user = self.sessions.get(at.session).and_then(|session| session.user.as_ref());
-        match (user, self.vhosts.get(at.vhost)) {
-            (Some(user), Some(vhost)) => self.access.check(user, &vhost.name, permission, resource),
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether the user may write or read by that key, if it is a topic exchange.
-    pub(in crate::engine) fn check_topic(
-        &self,
-        at: At,
-        permission: Permission,
-        exchange: Id<Exchange>,
-        key: &str,
-    ) -> Result<(), Refusal> {
-        let user = self.sessions.get(at.session).and_then(|session| session.user.as_ref());
-        match (user, self.exchanges.get(exchange)) {
-            (Some(user), Some(exchange)) if exchange.spec.kind == Kind::Topic => {
-                let vhost = self.vhost_name(at.vhost);
-                self.access.check_topic(user, &vhost, permission, &exchange.name, key)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    pub(in crate::engine) fn exchange_named(&self, vhost: Id<Vhost>, name: &str) -> Option<Id<Exchange>> {
+    pub(in crate::engine) fn exchange_named(&self, vhost: VhostKey, name: &str) -> Option<ExchangeKey> {
         self.vhosts.get(vhost)?.exchanges.get(name).copied()
     }
 
-    pub(in crate::engine) fn find_exchange(&self, vhost: Id<Vhost>, name: &str) -> Result<Id<Exchange>, Refusal> {
+    pub(in crate::engine) fn find_exchange(&self, vhost: VhostKey, name: &str) -> Result<ExchangeKey, Refusal> {
         self.exchange_named(vhost, name).ok_or_else(|| Refusal::no_exchange(name, &self.vhost_name(vhost)))
     }
 
@@ -128,7 +78,7 @@ impl Engine {
 
     fn check_same_exchange(
         &self,
-        existing: Id<Exchange>,
+        existing: ExchangeKey,
         name: &str,
         kind: Kind,
         declare: &exchange::Declare<'_>,
@@ -143,7 +93,7 @@ impl Engine {
         same_argument("alternate-exchange", &resource, &declare.arguments, &spec.arguments)
     }
 
-    pub(in crate::engine) fn add_exchange(&mut self, vhost: Id<Vhost>, name: &str, spec: ExchangeSpec) -> Id<Exchange> {
+    pub(in crate::engine) fn add_exchange(&mut self, vhost: VhostKey, name: &str, spec: ExchangeSpec) -> ExchangeKey {
         let exchange = Exchange::new(name.into(), vhost, spec);
         let shared = exchange.name.clone();
         let id = self.exchanges.insert(exchange);
@@ -180,7 +130,7 @@ impl Engine {
     }
 
     /// Deletes an exchange, and those that have lost their last binding by it.
-    pub(in crate::engine) fn delete_exchange(&mut self, id: Id<Exchange>) {
+    pub(in crate::engine) fn delete_exchange(&mut self, id: ExchangeKey) {
         let sources = self.exchanges.get_mut(id).map(|exchange| std::mem::take(&mut exchange.sources));
         self.unbind_destination(Destination::Exchange(id), sources.unwrap_or_default());
         let Some(exchange) = self.exchanges.remove(id) else { return };

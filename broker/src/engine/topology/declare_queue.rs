@@ -3,15 +3,14 @@
 use hopmq_proto::method::{basic, queue};
 
 use crate::engine::access::{Permission, Resource};
+use crate::engine::keys::{QueueKey, SessionKey, VhostKey};
+use crate::engine::name::Name;
+use crate::engine::name::{check_name, clean};
 use crate::engine::queue::settings::{Invalid, Settings};
 use crate::engine::queue::{Queue, QueueSpec};
 use crate::engine::refusal::Refusal;
-use crate::engine::routing::exchange::{Destination, Name};
-use crate::engine::session::Session;
-use crate::engine::slots::Id;
-use crate::engine::topology::declare_exchange::{check_name, clean};
+use crate::engine::routing::exchange::Destination;
 use crate::engine::topology::equivalence::{same_argument, same_field};
-use crate::engine::topology::vhost::Vhost;
 use crate::engine::{At, Engine};
 
 /// The arguments that must be the same in a second declaration.
@@ -34,11 +33,11 @@ const COMPARED: [&str; 15] = [
 ];
 
 impl Engine {
-    pub(in crate::engine) fn queue_named(&self, vhost: Id<Vhost>, name: &str) -> Option<Id<Queue>> {
+    pub(in crate::engine) fn queue_named(&self, vhost: VhostKey, name: &str) -> Option<QueueKey> {
         self.vhosts.get(vhost)?.queues.get(name).copied()
     }
 
-    pub(in crate::engine) fn find_queue(&self, vhost: Id<Vhost>, name: &str) -> Result<Id<Queue>, Refusal> {
+    pub(in crate::engine) fn find_queue(&self, vhost: VhostKey, name: &str) -> Result<QueueKey, Refusal> {
         self.queue_named(vhost, name).ok_or_else(|| Refusal::no_queue(name, &self.vhost_name(vhost)))
     }
 
@@ -55,7 +54,7 @@ impl Engine {
     }
 
     /// 405 if the queue is another connection's.
-    pub(in crate::engine) fn check_owner(&self, session: Id<Session>, queue: Id<Queue>) -> Result<(), Refusal> {
+    pub(in crate::engine) fn check_owner(&self, session: SessionKey, queue: QueueKey) -> Result<(), Refusal> {
         let Some(queue) = self.queues.get(queue) else { return Ok(()) };
         match queue.spec.exclusive {
             Some(owner) if owner != session => Err(Refusal::locked(&queue.name, &self.vhost_name(queue.vhost))),
@@ -104,7 +103,7 @@ impl Engine {
         Ok(())
     }
 
-    fn add_declared_queue(&mut self, at: At, name: String, declare: &queue::Declare<'_>) -> Result<Id<Queue>, Refusal> {
+    fn add_declared_queue(&mut self, at: At, name: String, declare: &queue::Declare<'_>) -> Result<QueueKey, Refusal> {
         let spec = QueueSpec {
             durable: declare.durable,
             auto_delete: declare.auto_delete,
@@ -136,11 +135,11 @@ impl Engine {
 
     pub(in crate::engine) fn add_queue(
         &mut self,
-        vhost: Id<Vhost>,
+        vhost: VhostKey,
         name: Name,
         spec: QueueSpec,
         settings: Settings,
-    ) -> Id<Queue> {
+    ) -> QueueKey {
         let owner = spec.exclusive;
         let id = self.queues.insert(Queue::new(name.clone(), vhost, spec, settings, self.now));
         if let Some(vhost) = self.vhosts.get_mut(vhost) {
@@ -153,7 +152,7 @@ impl Engine {
         id
     }
 
-    fn check_same_queue(&self, at: At, existing: Id<Queue>, declare: &queue::Declare<'_>) -> Result<(), Refusal> {
+    fn check_same_queue(&self, at: At, existing: QueueKey, declare: &queue::Declare<'_>) -> Result<(), Refusal> {
         let Some(queue) = self.queues.get(existing) else { return Ok(()) };
         let vhost = self.vhost_name(queue.vhost);
         let resource = format!("queue '{}' in vhost '{vhost}'", queue.name);
@@ -205,7 +204,7 @@ impl Engine {
     }
 
     /// Deletes a queue: its consumers are told, its bindings go. Returns how many messages were ready.
-    pub(in crate::engine) fn delete_queue(&mut self, id: Id<Queue>) -> usize {
+    pub(in crate::engine) fn delete_queue(&mut self, id: QueueKey) -> usize {
         let sources = self.queues.get_mut(id).map(|queue| std::mem::take(&mut queue.sources));
         self.unbind_destination(Destination::Queue(id), sources.unwrap_or_default());
         let Some(queue) = self.queues.remove(id) else { return 0 };

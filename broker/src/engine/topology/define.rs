@@ -3,10 +3,10 @@
 //! A declaration goes the way of a client's, so that it is checked and refused as one.
 
 use hopmq_proto::method::{exchange, queue};
+use slotmap::Key;
 
 use crate::engine::access::{Access, Password};
-use crate::engine::session::Session;
-use crate::engine::slots::Id;
+use crate::engine::keys::SessionKey;
 use crate::engine::{At, Engine, GUEST};
 
 /// One of the things that are declared.
@@ -34,8 +34,8 @@ pub(crate) struct UserDefinition {
 impl Engine {
     /// Declares something in a virtual host, or says why not.
     pub(crate) fn define(&mut self, vhost: &str, definition: &Definition<'_>) -> Result<(), String> {
-        // No connection has this number.
-        let session = Id::<Session>::of_number(u64::MAX);
+        // No connection has this key.
+        let session = SessionKey::null();
         let vhost = self.vhost_named(vhost).ok_or_else(|| format!("vhost {vhost} not found"))?;
         let at = At { session, channel: 0, vhost };
         let result = match definition {
@@ -74,29 +74,25 @@ impl Engine {
 impl Access {
     fn definitions(&self) -> Vec<UserDefinition> {
         let definition =
-            |(name, account): (&crate::engine::routing::exchange::Name, &crate::engine::access::Account)| {
-                UserDefinition {
-                    name: name.to_string(),
-                    hash: match &account.password {
-                        Password::WellKnown(_) => None,
-                        Password::Hash(hash) => Some(hash.to_string()),
-                    },
-                    impersonator: account.impersonator,
-                    permissions: account
-                        .permissions
-                        .iter()
-                        .map(|(vhost, [configure, write, read])| {
-                            [&**vhost, configure.text(), write.text(), read.text()]
-                        })
-                        .map(|texts| texts.map(str::to_owned))
-                        .collect(),
-                    topics: account
-                        .topics
-                        .iter()
-                        .map(|((vhost, exchange), [write, read])| [&**vhost, &**exchange, write.text(), read.text()])
-                        .map(|texts| texts.map(str::to_owned))
-                        .collect(),
-                }
+            |(name, account): (&crate::engine::name::Name, &crate::engine::access::Account)| UserDefinition {
+                name: name.to_string(),
+                hash: match &account.password {
+                    Password::WellKnown(_) => None,
+                    Password::Hash(hash) => Some(hash.to_string()),
+                },
+                impersonator: account.impersonator,
+                permissions: account
+                    .permissions
+                    .iter()
+                    .map(|(vhost, [configure, write, read])| [&**vhost, configure.text(), write.text(), read.text()])
+                    .map(|texts| texts.map(str::to_owned))
+                    .collect(),
+                topics: account
+                    .topics
+                    .iter()
+                    .map(|((vhost, exchange), [write, read])| [&**vhost, &**exchange, write.text(), read.text()])
+                    .map(|texts| texts.map(str::to_owned))
+                    .collect(),
             };
         self.accounts().map(definition).collect()
     }

@@ -1,8 +1,8 @@
 //! Virtual hosts, and declaring and deleting the queues and exchanges in them.
 
-pub(super) mod declare_exchange;
+mod declare_exchange;
 mod declare_queue;
 #[cfg(feature = "definitions")]
 pub(super) mod define;
-pub(super) mod equivalence;
+mod equivalence;
 pub(super) mod vhost;

@@ -2,17 +2,16 @@
 
 use std::collections::HashMap;
 
-use crate::engine::queue::Queue;
-use crate::engine::routing::exchange::{Exchange, Name};
-use crate::engine::slots::Id;
+use crate::engine::keys::{ExchangeKey, QueueKey};
+use crate::engine::name::Name;
 
 /// A virtual host. What is in it is found by name; who wants all of it walks the tables of the engine, whose order is
 /// the same in each run.
 #[derive(Debug)]
 pub(crate) struct Vhost {
     pub(crate) name: Name,
-    pub(crate) exchanges: HashMap<Name, Id<Exchange>>,
-    pub(crate) queues: HashMap<Name, Id<Queue>>,
+    pub(crate) exchanges: HashMap<Name, ExchangeKey>,
+    pub(crate) queues: HashMap<Name, QueueKey>,
 }
 
 impl Vhost {
