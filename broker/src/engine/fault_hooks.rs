@@ -49,6 +49,7 @@ mod set {
 
     use super::Faults;
     use crate::engine::Engine;
+    use crate::engine::invariant::Invariant;
     use crate::engine::keys::SessionKey;
     use crate::engine::refusal::Refusal;
     use crate::engine::session::Session;
@@ -131,7 +132,7 @@ mod set {
             let tagged: Vec<_> =
                 tagged.into_iter().map(|(id, consumer)| (id, consumer.session, consumer.channel)).collect();
             for (id, session_id, number) in &tagged {
-                let Some(session) = self.sessions.get_mut(*session_id) else { continue };
+                let Some(session) = self.sessions.get_mut(*session_id).invariant("connection") else { continue };
                 if let Some(channel) = session.channel_mut(*number) {
                     channel.consumers.retain(|other| other != id);
                 }

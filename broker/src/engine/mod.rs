@@ -17,6 +17,7 @@
 mod access;
 mod delivery;
 mod fault_hooks;
+mod invariant;
 mod keys;
 mod name;
 mod persistence;

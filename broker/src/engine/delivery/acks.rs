@@ -3,6 +3,7 @@
 use hopmq_proto::method::basic;
 
 use crate::engine::delivery::unacked::Held;
+use crate::engine::invariant::Invariant;
 use crate::engine::keys::ConsumerKey;
 use crate::engine::queue::dead_letter::Reason;
 use crate::engine::refusal::Refusal;
@@ -35,7 +36,7 @@ fn unknown(tag: u64) -> Refusal {
 
 impl Engine {
     pub(in crate::engine) fn ack(&mut self, at: At, tag: u64, multiple: bool) -> Result<(), Refusal> {
-        let Some(channel) = self.channel_mut(at) else { return Ok(()) };
+        let Some(channel) = self.channel_mut(at).invariant("channel") else { return Ok(()) };
         if !multiple && channel.pending.is_none() {
             let held = channel.unacked.remove(tag).ok_or_else(|| unknown(tag))?;
             self.acked(at, held);
@@ -92,7 +93,7 @@ impl Engine {
 
     /// Takes one delivery, or all up to it, from the channel that holds them. With `multiple`, zero means all.
     fn take_held(&mut self, at: At, tag: u64, multiple: bool) -> Result<Vec<Held>, Refusal> {
-        let Some(channel) = self.channel_mut(at) else { return Ok(Vec::new()) };
+        let Some(channel) = self.channel_mut(at).invariant("channel") else { return Ok(Vec::new()) };
         Ok(match (multiple, tag) {
             (true, 0) => channel.unacked.take(),
             (true, _) if !channel.unacked.contains(tag) => return Err(unknown(tag)),
@@ -124,7 +125,7 @@ impl Engine {
                 self.resume(id);
             }
         }
-        let Some(channel) = self.channel_mut(at) else { return };
+        let Some(channel) = self.channel_mut(at).invariant("channel") else { return };
         if channel.global_prefetch > 0 {
             for consumer in channel.consumers.clone() {
                 self.resume(consumer);
@@ -154,7 +155,7 @@ impl Engine {
                 continue;
             }
             self.note_returned(held.queue, &entry);
-            let Some(queue) = self.queues.get_mut(held.queue) else { continue };
+            let Some(queue) = self.queues.get_mut(held.queue).invariant("queue") else { continue };
             queue.ready.put_back(entry);
             if !queues.contains(&held.queue) {
                 queues.push(held.queue);

@@ -4,6 +4,7 @@ use hopmq_proto::method::basic;
 
 use crate::engine::access::{Permission, Resource};
 use crate::engine::delivery::consumer::Consumer;
+use crate::engine::invariant::Invariant;
 use crate::engine::keys::ConsumerKey;
 use crate::engine::refusal::Refusal;
 use crate::engine::values::type_name;
@@ -39,10 +40,8 @@ impl Engine {
             "" => self.generate_name("amq.ctag-"),
             tag => tag.to_owned(),
         };
-        let Some(channel) = self.sessions.get_mut(at.session).and_then(|session| session.channel_mut(at.channel))
-        else {
-            return Ok(());
-        };
+        let channel = self.sessions.get_mut(at.session).and_then(|session| session.channel_mut(at.channel));
+        let Some(channel) = channel.invariant("channel") else { return Ok(()) };
         let consumer = Consumer {
             queue: id,
             session: at.session,
@@ -62,7 +61,7 @@ impl Engine {
         if !consume.nowait {
             self.answer(at, &basic::ConsumeOk { consumer_tag: &tag });
         }
-        if let Some(queue) = self.queues.get_mut(id) {
+        if let Some(queue) = self.queues.get_mut(id).invariant("queue") {
             queue.consumers.add(consumer, priority);
             if queue.settings.single_active {
                 queue.consumers.single.get_or_insert(consumer);
@@ -110,9 +109,9 @@ impl Engine {
 
     /// Takes a consumer from its queue, which may end by that.
     pub(in crate::engine) fn remove_consumer(&mut self, id: ConsumerKey) {
-        let Some(consumer) = self.consumers.remove(id) else { return };
+        let Some(consumer) = self.consumers.remove(id).invariant("consumer") else { return };
         let now = self.now;
-        let Some(queue) = self.queues.get_mut(consumer.queue) else { return };
+        let Some(queue) = self.queues.get_mut(consumer.queue).invariant("queue") else { return };
         queue.consumers.remove(id);
         if queue.settings.single_active && queue.consumers.single.is_none() {
             let first = queue.consumers.iter().next();
@@ -137,10 +136,10 @@ impl Engine {
         self.check_owner(at.session, id)?;
         self.expire_ready(id);
         let now = self.now;
-        let Some(queue) = self.queues.get_mut(id) else { return Ok(()) };
+        let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return Ok(()) };
         queue.used = now;
         self.fetch(id);
-        let Some(queue) = self.queues.get_mut(id) else { return Ok(()) };
+        let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return Ok(()) };
         match queue.ready.pop() {
             Some(entry) => self.send_got(at, id, entry, get.no_ack),
             None => self.answer(at, &basic::GetEmpty {}),

@@ -5,6 +5,7 @@ use hopmq_proto::{Arguments, ContentKind, Properties};
 
 use crate::engine::delivery::consumer::Room;
 use crate::engine::delivery::unacked::Held;
+use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ConsumerKey, QueueKey};
 use crate::engine::queue::Queue;
 use crate::engine::queue::dead_letter::Reason;
@@ -16,7 +17,7 @@ impl Engine {
     /// Delivers what can be delivered of a queue.
     pub(in crate::engine) fn drive(&mut self, id: QueueKey) {
         loop {
-            let Some(queue) = self.queues.get(id) else { return };
+            let Some(queue) = self.queues.get(id).invariant("queue") else { return };
             let Some(front) = queue.ready.front() else { return };
             if front.expires.is_some_and(|at| at <= self.now) {
                 self.expire_ready(id);
@@ -27,23 +28,26 @@ impl Engine {
             if !is_here {
                 self.fetch(id);
             }
-            let Some(entry) = self.queues.get_mut(id).and_then(|queue| queue.ready.pop()) else { return };
+            let Some(entry) = self.queues.get_mut(id).and_then(|queue| queue.ready.pop()).invariant("ready message")
+            else {
+                return;
+            };
             self.deliver(id, consumer, entry);
         }
     }
 
     /// The consumer that gets the next message. Those before it that have no room are out of their turns until they do.
     pub(in crate::engine) fn whose_turn(&mut self, id: QueueKey) -> Option<ConsumerKey> {
-        let queue = self.queues.get_mut(id)?;
+        let queue = self.queues.get_mut(id).invariant("queue")?;
         let single = queue.settings.single_active;
         loop {
             let id = if single { queue.consumers.single? } else { queue.consumers.next()? };
-            let consumer = self.consumers.get_mut(id)?;
-            let session = self.sessions.get_mut(consumer.session)?;
+            let consumer = self.consumers.get_mut(id).invariant("consumer")?;
+            let session = self.sessions.get_mut(consumer.session).invariant("connection")?;
             if single && consumer.waiting {
                 return None;
             }
-            let channel = session.channel(consumer.channel)?;
+            let channel = session.channel(consumer.channel).invariant("channel")?;
             let room = consumer.room(channel.consuming, channel.global_prefetch, session.proto.queued());
             if room == Room::Yes {
                 if !single {
@@ -64,11 +68,11 @@ impl Engine {
 
     /// Sends a message to a consumer that has room for it.
     pub(in crate::engine) fn deliver(&mut self, id: QueueKey, to: ConsumerKey, entry: Entry) {
-        let Some(queue) = self.queues.get_mut(id) else { return };
-        let Some(consumer) = self.consumers.get_mut(to) else { return };
-        let Some(session) = self.sessions.get_mut(consumer.session) else { return };
-        let Some(channel) = session.channel_mut(consumer.channel) else { return };
-        let Kept::Here(message) = &entry.content else { return };
+        let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return };
+        let Some(consumer) = self.consumers.get_mut(to).invariant("consumer") else { return };
+        let Some(session) = self.sessions.get_mut(consumer.session).invariant("connection") else { return };
+        let Some(channel) = session.channel_mut(consumer.channel).invariant("channel") else { return };
+        let Some(message) = entry.message().invariant("message in memory") else { return };
         channel.delivered += 1;
         let tag = channel.delivered;
         let arguments = Arguments {
@@ -99,11 +103,13 @@ impl Engine {
 
     /// Answers `basic.get` with a message.
     pub(in crate::engine) fn send_got(&mut self, at: At, id: QueueKey, entry: Entry, no_ack: bool) {
-        let left = self.queues.get(id).map_or(0, |queue| queue.ready.len());
-        let Kept::Here(message) = &entry.content else { return self.answer(at, &basic::GetEmpty {}) };
+        let left = self.queues.get(id).invariant("queue").map_or(0, |queue| queue.ready.len());
+        let Some(message) = entry.message().invariant("message in memory") else {
+            return self.answer(at, &basic::GetEmpty {});
+        };
         let shown = self.queues.get(id).and_then(|queue| shown(queue, &entry, message));
-        let Some(session) = self.sessions.get_mut(at.session) else { return };
-        let Some(channel) = session.channel_mut(at.channel) else { return };
+        let Some(session) = self.sessions.get_mut(at.session).invariant("connection") else { return };
+        let Some(channel) = session.channel_mut(at.channel).invariant("channel") else { return };
         channel.delivered += 1;
         let tag = channel.delivered;
         let arguments = Arguments {
@@ -169,7 +175,7 @@ impl Engine {
     /// A queue wants to do something by itself.
     pub(in crate::engine) fn queue_alarm(&mut self, id: QueueKey) {
         let now = self.now;
-        let Some(queue) = self.queues.get_mut(id) else { return };
+        let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return };
         queue.alarm = None;
         let unused = queue.consumers.is_empty() && queue.settings.expires.is_some_and(|time| queue.used + time <= now);
         if unused {
@@ -182,7 +188,7 @@ impl Engine {
 
     /// Sets the alarm of a queue to when it wants to do something by itself.
     pub(in crate::engine) fn set_alarm(&mut self, id: QueueKey) {
-        let Some(queue) = self.queues.get_mut(id) else { return };
+        let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return };
         let deadline = queue.deadline();
         if queue.alarm == deadline {
             return;

@@ -11,6 +11,7 @@ use hopmq_proto::Time;
 use hopmq_proto::method::MethodId;
 
 use crate::engine::Engine;
+use crate::engine::invariant::Invariant;
 use crate::engine::keys::{QueueKey, SessionKey};
 use crate::engine::queue::Queue;
 use crate::engine::refusal::Refusal;
@@ -29,7 +30,8 @@ impl Engine {
     pub(in crate::engine) fn note_held(&mut self, id: SessionKey, number: u16, queue: QueueKey) {
         let Some(timeout) = self.queues.get(queue).and_then(|queue| self.patience_of(queue)) else { return };
         let until = self.now + timeout;
-        let Some(channel) = self.sessions.get_mut(id).and_then(|session| session.channel_mut(number)) else { return };
+        let channel = self.sessions.get_mut(id).and_then(|session| session.channel_mut(number));
+        let Some(channel) = channel.invariant("channel") else { return };
         if channel.look_at.is_some_and(|at| at <= until) {
             return;
         }
@@ -58,13 +60,15 @@ impl Engine {
     }
 
     fn look_at_channel(&mut self, id: SessionKey, number: u16) {
-        let Some(channel) = self.sessions.get(id).and_then(|session| session.channel(number)) else { return };
+        let channel = self.sessions.get(id).and_then(|session| session.channel(number));
+        let Some(channel) = channel.invariant("channel") else { return };
         let due = channel.unacked.iter().filter_map(|held| {
             let timeout = self.queues.get(held.queue).and_then(|queue| self.patience_of(queue))?;
             Some((held.since + timeout, timeout))
         });
         let first = due.min();
-        let Some(channel) = self.sessions.get_mut(id).and_then(|session| session.channel_mut(number)) else { return };
+        let channel = self.sessions.get_mut(id).and_then(|session| session.channel_mut(number));
+        let Some(channel) = channel.invariant("channel") else { return };
         channel.look_at = None;
         match first {
             Some((until, timeout)) if until <= self.now => {

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use hopmq_proto::Time;
 
 use crate::engine::Engine;
+use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ExchangeKey, QueueKey, SessionKey};
 use crate::engine::persistence::tables;
 use crate::engine::queue::Queue;
@@ -131,7 +132,7 @@ impl Engine {
 
     /// Confirms what is safe by now. Returns whether something else waits.
     fn confirm_safe(&mut self, id: SessionKey, number: u16, synced: Lsn) -> bool {
-        let Some(session) = self.sessions.get_mut(id) else { return false };
+        let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return false };
         let Some(confirms) = session.channel_mut(number).and_then(|channel| channel.confirms.as_mut()) else {
             return false;
         };
@@ -198,11 +199,11 @@ impl Engine {
 
     pub(in crate::engine) fn store_queue(&mut self, id: QueueKey) {
         let Some(journal) = &mut self.journal else { return };
-        let Some(queue) = self.queues.get_mut(id) else { return };
+        let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return };
         if !queue.spec.durable || queue.spec.exclusive.is_some() {
             return;
         }
-        let Some(vhost) = self.vhosts.get(queue.vhost) else { return };
+        let Some(vhost) = self.vhosts.get(queue.vhost).invariant("virtual host") else { return };
         let stored = QueueId(journal.next_queue);
         journal.next_queue += 1;
         queue.stored = Some(stored);
@@ -223,14 +224,20 @@ impl Engine {
 
     pub(in crate::engine) fn store_exchange(&mut self, id: ExchangeKey) {
         let Some(journal) = &mut self.journal else { return };
-        let Some(exchange) = self.exchanges.get(id).filter(|exchange| exchange.spec.durable) else { return };
-        let Some(vhost) = self.vhosts.get(exchange.vhost) else { return };
+        let Some(exchange) = self.exchanges.get(id).invariant("exchange") else { return };
+        if !exchange.spec.durable {
+            return;
+        }
+        let Some(vhost) = self.vhosts.get(exchange.vhost).invariant("virtual host") else { return };
         journal.group.put(&tables::exchange_key(&vhost.name, &exchange.name), &tables::of_exchange(&exchange.spec));
     }
 
     pub(in crate::engine) fn forget_exchange(&mut self, exchange: &Exchange) {
         let Some(journal) = &mut self.journal else { return };
-        let Some(vhost) = self.vhosts.get(exchange.vhost).filter(|_| exchange.spec.durable) else { return };
+        if !exchange.spec.durable {
+            return;
+        }
+        let Some(vhost) = self.vhosts.get(exchange.vhost).invariant("virtual host") else { return };
         journal.group.remove(&tables::exchange_key(&vhost.name, &exchange.name));
         for binding in exchange.bindings() {
             if let Some(key) = self.binding_key(exchange, binding)
@@ -326,7 +333,7 @@ impl Engine {
     /// that are lost there are passed over.
     pub(in crate::engine) fn fetch(&mut self, id: QueueKey) {
         let Some(journal) = &self.journal else { return };
-        let Some(queue) = self.queues.get_mut(id) else { return };
+        let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return };
         let Some(stored) = queue.stored else { return };
         loop {
             let positions = queue.ready.next_stored(FETCHED);

@@ -55,8 +55,16 @@ impl Engine {
     }
 
     fn recover_queue(&mut self, recovered: RecoveredQueue, crashed: bool) {
-        let Some((vhost, name, spec)) = tables::queue_of(&recovered.definition) else { return };
-        let Some(vhost) = self.vhost_named(&vhost) else { return };
+        let Some((vhost, name, spec)) = tables::queue_of(&recovered.definition) else {
+            let messages = recovered.messages.len();
+            tracing::error!(queue = recovered.id.0, messages, "the definition of a stored queue can't be read");
+            return;
+        };
+        let Some(vhost) = self.vhost_named(&vhost) else {
+            let messages = recovered.messages.len();
+            tracing::error!(name, vhost, messages, "a stored queue belongs to a virtual host that is not stored");
+            return;
+        };
         // It was valid when it was declared.
         let settings = Settings::of(&spec.arguments, self.config.profile).unwrap_or_default();
         let id = self.add_queue(vhost, name.into(), spec, settings);
@@ -82,8 +90,14 @@ impl Engine {
     }
 
     fn recover_binding(&mut self, key: &[u8]) {
-        let Some(parts) = BindingParts::parse(key) else { return };
-        let Some(vhost) = self.vhost_named(parts.vhost) else { return };
+        let Some(parts) = BindingParts::parse(key) else {
+            tracing::error!(?key, "a stored binding can't be read");
+            return;
+        };
+        let Some(vhost) = self.vhost_named(parts.vhost) else {
+            tracing::error!(?parts, "a stored binding belongs to a virtual host that is not stored");
+            return;
+        };
         let destination = match parts.kind {
             tables::TO_QUEUE => self.queue_named(vhost, parts.destination).map(Destination::Queue),
             _ => self.exchange_named(vhost, parts.destination).map(Destination::Exchange),

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use hopmq_proto::Time;
 
+use crate::engine::invariant::Invariant;
 use crate::engine::queue::message::Message;
 use crate::store::Position;
 
@@ -36,6 +37,15 @@ pub(crate) enum Kept {
 }
 
 impl Entry {
+    /// Returns the message, if it is in memory.
+    #[inline]
+    pub(crate) fn message(&self) -> Option<&Message> {
+        match &self.content {
+            Kept::Here(message) => Some(message),
+            Kept::Stored(_) => None,
+        }
+    }
+
     #[inline]
     fn body_size(&self) -> u64 {
         match &self.content {
@@ -148,10 +158,11 @@ impl Ready {
 
     /// The contents of [`Ready::next_stored`], in its order. Those that are lost leave.
     pub(crate) fn fetched(&mut self, messages: Vec<Option<Message>>) {
-        let Some(line) = self.lines.iter_mut().rev().find(|line| !line.is_empty()) else { return };
+        let line = self.lines.iter_mut().rev().find(|line| !line.is_empty());
+        let Some(line) = line.invariant("message") else { return };
         let mut lost = 0;
         for (index, message) in messages.into_iter().enumerate() {
-            let Some(entry) = line.get_mut(index - lost) else { break };
+            let Some(entry) = line.get_mut(index - lost).invariant("message") else { break };
             match message {
                 Some(message) => entry.content = Kept::Here(message),
                 None => {

@@ -6,6 +6,7 @@ use hopmq_proto::method::{exchange, queue};
 use hopmq_proto::{FieldTable, code};
 
 use crate::engine::access::{Permission, Resource};
+use crate::engine::invariant::Invariant;
 use crate::engine::keys::ExchangeKey;
 use crate::engine::name::not_the_default;
 use crate::engine::refusal::Refusal;
@@ -105,7 +106,7 @@ impl Engine {
     }
 
     pub(in crate::engine) fn bind(&mut self, source: ExchangeKey, binding: Binding) -> Result<(), Refusal> {
-        let Some(exchange) = self.exchanges.get_mut(source) else { return Ok(()) };
+        let Some(exchange) = self.exchanges.get_mut(source).invariant("exchange") else { return Ok(()) };
         if exchange.spec.kind == Kind::Headers
             && let Ok(arguments) = FieldTable::parse(&binding.arguments[..])
         {

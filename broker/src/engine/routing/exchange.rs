@@ -8,6 +8,7 @@ use std::ops::Bound;
 
 use hopmq_proto::FieldTable;
 
+use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ExchangeKey, QueueKey, VhostKey};
 use crate::engine::name::Name;
 use crate::engine::routing::headers;
@@ -192,7 +193,8 @@ impl Exchange {
                 let headers = headers();
                 for binding in self.bindings.keys() {
                     // They were checked when the binding was made.
-                    let Ok(arguments) = FieldTable::parse(&binding.arguments[..]) else { continue };
+                    let arguments = FieldTable::parse(&binding.arguments[..]).ok();
+                    let Some(arguments) = arguments.invariant("field table") else { continue };
                     if headers::matches(&arguments, &headers) {
                         found(binding.destination);
                     }

@@ -3,6 +3,7 @@
 use hopmq_proto::FieldTable;
 
 use crate::engine::Engine;
+use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ExchangeKey, QueueKey, VhostKey};
 use crate::engine::refusal::Refusal;
 use crate::engine::routing::exchange::Destination;
@@ -23,7 +24,7 @@ impl Engine {
         let mut read_headers = false;
         while let Some(&id) = seen.get(next) {
             next += 1;
-            let Some(exchange) = self.exchanges.get(id) else { continue };
+            let Some(exchange) = self.exchanges.get(id).invariant("exchange") else { continue };
             let mut nowhere = true;
             let read = || {
                 read_headers = true;

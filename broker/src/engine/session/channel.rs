@@ -9,6 +9,7 @@ use hopmq_proto::method::{Method, access, basic, channel, confirm};
 
 use crate::engine::delivery::acks::Verdict;
 use crate::engine::delivery::unacked::Unacked;
+use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ConsumerKey, SessionKey};
 use crate::engine::name::Name;
 use crate::engine::refusal::Refusal;
@@ -44,7 +45,7 @@ pub(crate) struct Channel {
 
 impl Engine {
     pub(in crate::engine) fn open_channel(&mut self, id: SessionKey, number: u16) {
-        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
         let index = usize::from(number);
         if index >= session.channels.len() {
             session.channels.resize_with(index + 1, || None);
@@ -76,7 +77,7 @@ impl Engine {
 
     pub(in crate::engine) fn method(&mut self, at: At, payload: &Bytes) -> Result<(), Refusal> {
         // It was decoded before: the connection hands out what is well-formed.
-        let Ok(method) = Method::decode(payload) else { return Ok(()) };
+        let Some(method) = Method::decode(payload).ok().invariant("method") else { return Ok(()) };
         match method {
             Method::BasicAck(ack) => self.ack(at, ack.delivery_tag, ack.multiple),
             Method::BasicNack(nack) => {
@@ -131,7 +132,7 @@ impl Engine {
     }
 
     fn qos(&mut self, at: At, qos: basic::Qos) -> Result<(), Refusal> {
-        let Some(channel) = self.channel_mut(at) else { return Ok(()) };
+        let Some(channel) = self.channel_mut(at).invariant("channel") else { return Ok(()) };
         if !qos.global {
             channel.prefetch = qos.prefetch_count;
         }

@@ -16,6 +16,7 @@ use hopmq_proto::method::{MethodId, connection};
 use hopmq_proto::{CloseReason, Connection, Event, FieldTable, Incoming, ReceiveLimits, Role, Time, Transmit, code};
 
 use crate::engine::access::{Claim, Login, User, refused_login};
+use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ConsumerKey, QueueKey, SessionKey, VhostKey};
 use crate::engine::refusal::Refusal;
 use crate::engine::session::channel::Channel;
@@ -99,7 +100,7 @@ impl Engine {
     /// Something came.
     pub(crate) fn handle(&mut self, now: Time, id: SessionKey, incoming: Incoming) {
         self.now = now;
-        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
         match session.proto.handle(now, incoming) {
             Ok(Some(event)) => {
                 self.handle_event(id, event);
@@ -114,7 +115,7 @@ impl Engine {
     fn handle_event(&mut self, id: SessionKey, event: Event) {
         match event {
             Event::Published { channel, content } => {
-                let Some(at) = self.at(id, channel) else { return };
+                let Some(at) = self.at(id, channel).invariant("open connection") else { return };
                 let result = self.publish(at, content);
                 self.refused(id, channel, MethodId::BASIC_PUBLISH, result);
             }
@@ -140,7 +141,7 @@ impl Engine {
     }
 
     fn handle_method(&mut self, id: SessionKey, channel: u16, payload: &Bytes) {
-        let Some(at) = self.at(id, channel) else { return };
+        let Some(at) = self.at(id, channel).invariant("open connection") else { return };
         let method = MethodId::peek(payload).unwrap_or_default();
         let result = self.method(at, payload);
         self.refused(id, channel, method, result);
@@ -169,7 +170,7 @@ impl Engine {
     }
 
     fn let_in(&mut self, id: SessionKey, login: Login) {
-        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
         match login {
             Login::Check(claim) => session.claim = Some(claim),
             Login::In(user) => {
@@ -192,7 +193,7 @@ impl Engine {
             return self.refuse_connection(id, MethodId::CONNECTION_OPEN, Refusal::not_allowed(text));
         }
         let vhost = self.vhost_named(name);
-        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
         let user = session.user.clone().filter(|user| self.access.may_open(user, name));
         match (vhost, user) {
             (Some(vhost), Some(_)) => {
@@ -302,7 +303,7 @@ impl Engine {
     /// Sends a heartbeat, or gives the client up.
     pub(crate) fn handle_session_timeout(&mut self, now: Time, id: SessionKey) {
         self.now = now;
-        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
         let impatient = session.patience.is_some_and(|until| until <= now);
         if session.proto.handle_timeout(now).is_err() || impatient {
             self.end_session(id);
@@ -313,7 +314,7 @@ impl Engine {
     /// whether there was anything.
     pub(crate) fn poll_transmit(&mut self, now: Time, id: SessionKey, transmit: &mut Transmit) -> bool {
         self.now = now;
-        let Some(session) = self.sessions.get_mut(id) else { return false };
+        let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return false };
         session.woken = false;
         if session.held.is_some() {
             return false;

@@ -8,6 +8,7 @@ use hopmq_proto::method::basic;
 use hopmq_proto::{Arguments, Content, ContentKind, Properties, code};
 
 use crate::engine::access::{Permission, Resource};
+use crate::engine::invariant::Invariant;
 use crate::engine::keys::{QueueKey, SessionKey};
 use crate::engine::persistence::journal::is_for_store_alone;
 use crate::engine::queue::message::{Facts, Message};
@@ -88,8 +89,8 @@ impl Engine {
             self.note_publisher(at.session);
         }
         let topology = self.topology;
-        let Some(session) = self.sessions.get_mut(at.session) else { return Ok(()) };
-        let Some(channel) = session.channel_mut(at.channel) else { return Ok(()) };
+        let Some(session) = self.sessions.get_mut(at.session).invariant("connection") else { return Ok(()) };
+        let Some(channel) = session.channel_mut(at.channel).invariant("channel") else { return Ok(()) };
         let mut route = std::mem::take(&mut channel.known_route);
         let is_known =
             route.is_of(topology, arguments.exchange, arguments.routing_key) && properties.flags() & HEADERS == 0;
@@ -158,7 +159,7 @@ impl Engine {
 
     /// Counts a publish that is to be confirmed.
     fn note_publish(&mut self, at: At, taken: Taken, stored: bool) {
-        let Some(session) = self.sessions.get_mut(at.session) else { return };
+        let Some(session) = self.sessions.get_mut(at.session).invariant("connection") else { return };
         let Some(confirms) = session.channel_mut(at.channel).and_then(|channel| channel.confirms.as_mut()) else {
             return;
         };
@@ -198,8 +199,9 @@ impl Engine {
             return;
         }
         let refuse_all = self.faults.refuse_confirms();
-        let Some(session) = self.sessions.get_mut(id) else { return };
-        let Some(confirms) = session.channel_mut(number).and_then(|channel| channel.confirms.as_mut()) else { return };
+        let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
+        let confirms = session.channel_mut(number).and_then(|channel| channel.confirms.as_mut());
+        let Some(confirms) = confirms.invariant("channel in confirm mode") else { return };
         let mut first = std::mem::replace(&mut confirms.confirmed, last) + 1;
         let count = confirms.refused.iter().take_while(|tag| **tag <= last).count();
         let mut refused: Vec<u64> = confirms.refused.drain(..count).collect();
@@ -222,7 +224,7 @@ impl Engine {
 
     /// Sends a message back that no queue takes.
     fn give_back(&mut self, at: At, message: &Message) {
-        let Some(session) = self.sessions.get_mut(at.session) else { return };
+        let Some(session) = self.sessions.get_mut(at.session).invariant("connection") else { return };
         let arguments = Arguments {
             reply_code: code::NO_ROUTE,
             reply_text: b"NO_ROUTE",
@@ -310,6 +312,7 @@ impl Engine {
     /// Gives a message to a queue.
     pub(in crate::engine) fn enqueue(&mut self, id: QueueKey, message: &Message, facts: Facts) -> Taken {
         let now = self.now;
+        // A transaction may name a queue that was deleted before the commit.
         let Some(queue) = self.queues.get_mut(id) else { return Taken::Yes };
         let settings = &queue.settings;
         if settings.overflow != Overflow::DropHead && queue.is_full_for(message.body_size()) {
@@ -324,7 +327,7 @@ impl Engine {
         queue.next_position += 1;
         let keeper = queue.stored.filter(|_| facts.persistent);
         let stored = keeper.is_some() && self.note_target(keeper, position, expires);
-        let Some(queue) = self.queues.get_mut(id) else { return Taken::Yes };
+        let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return Taken::Yes };
         let content = match stored && is_for_store_alone(queue) {
             true => Kept::Stored(message.body_size() as u32),
             false => Kept::Here(message.clone()),
@@ -338,7 +341,7 @@ impl Engine {
             self.deliver(id, consumer, entry);
             return Taken::Yes;
         }
-        let Some(queue) = self.queues.get_mut(id) else { return Taken::Yes };
+        let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return Taken::Yes };
         queue.ready.push(entry);
         self.drop_above_limit(id);
         if time_to_live.is_some() {

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use hopmq_proto::method::basic;
 use hopmq_proto::{Arguments, ContentKind, Properties};
 
+use crate::engine::invariant::Invariant;
 use crate::engine::name::Name;
 use crate::engine::queue::message::Message;
 use crate::engine::refusal::Refusal;
@@ -82,9 +83,10 @@ impl Engine {
         let key = message.routing_key();
         let Some(name) = std::str::from_utf8(key).ok() else { return };
         let Some(&(id, number)) = self.reply_names.get(name) else { return };
-        let Some(session) = self.sessions.get_mut(id) else { return };
-        let Some(channel) = session.channel_mut(number) else { return };
-        let Some(tag) = channel.replies.as_ref().map(|replies| replies.tag.clone()) else { return };
+        let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
+        let Some(channel) = session.channel_mut(number).invariant("channel") else { return };
+        let tag = channel.replies.as_ref().map(|replies| replies.tag.clone());
+        let Some(tag) = tag.invariant("reply consumer") else { return };
         if session.proto.queued() > MOST_UNREAD {
             return;
         }

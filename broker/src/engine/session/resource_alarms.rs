@@ -7,6 +7,7 @@ use hopmq_proto::Time;
 use hopmq_proto::method::connection;
 
 use crate::engine::Engine;
+use crate::engine::invariant::Invariant;
 use crate::engine::keys::SessionKey;
 use crate::engine::session::Session;
 
@@ -49,7 +50,7 @@ impl Engine {
 
     /// A connection publishes: under an alarm, that was the last for a while.
     pub(in crate::engine) fn note_publisher(&mut self, id: SessionKey) {
-        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
         if std::mem::replace(&mut session.blocked, true) {
             return;
         }

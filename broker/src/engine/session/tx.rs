@@ -6,6 +6,7 @@ use hopmq_proto::method::tx;
 
 use crate::engine::delivery::acks::Verdict;
 use crate::engine::delivery::unacked::Held;
+use crate::engine::invariant::Invariant;
 use crate::engine::keys::QueueKey;
 use crate::engine::queue::message::Message;
 use crate::engine::refusal::Refusal;
@@ -28,7 +29,7 @@ pub(crate) struct Publish {
 
 impl Engine {
     pub(in crate::engine) fn tx_select(&mut self, at: At) -> Result<(), Refusal> {
-        let Some(channel) = self.channel_mut(at) else { return Ok(()) };
+        let Some(channel) = self.channel_mut(at).invariant("channel") else { return Ok(()) };
         if channel.confirms.is_some() {
             return Err(Refusal::precondition("cannot switch from confirm to tx mode"));
         }

@@ -4,6 +4,7 @@ use hopmq_proto::Value;
 use hopmq_proto::method::exchange;
 
 use crate::engine::access::{Permission, Resource};
+use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ExchangeKey, VhostKey};
 use crate::engine::name::{check_name, clean, not_the_default};
 use crate::engine::refusal::Refusal;
@@ -83,7 +84,7 @@ impl Engine {
         kind: Kind,
         declare: &exchange::Declare<'_>,
     ) -> Result<(), Refusal> {
-        let Some(exchange) = self.exchanges.get(existing) else { return Ok(()) };
+        let Some(exchange) = self.exchanges.get(existing).invariant("exchange") else { return Ok(()) };
         let resource = format!("exchange '{name}' in vhost '{}'", self.vhost_name(exchange.vhost));
         let spec = &exchange.spec;
         same_field("type", &resource, kind.name(), spec.kind.name())?;

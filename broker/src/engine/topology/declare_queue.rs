@@ -3,6 +3,7 @@
 use hopmq_proto::method::{basic, queue};
 
 use crate::engine::access::{Permission, Resource};
+use crate::engine::invariant::Invariant;
 use crate::engine::keys::{QueueKey, SessionKey, VhostKey};
 use crate::engine::name::Name;
 use crate::engine::name::{check_name, clean};
@@ -55,7 +56,7 @@ impl Engine {
 
     /// 405 if the queue is another connection's.
     pub(in crate::engine) fn check_owner(&self, session: SessionKey, queue: QueueKey) -> Result<(), Refusal> {
-        let Some(queue) = self.queues.get(queue) else { return Ok(()) };
+        let Some(queue) = self.queues.get(queue).invariant("queue") else { return Ok(()) };
         match queue.spec.exclusive {
             Some(owner) if owner != session => Err(Refusal::locked(&queue.name, &self.vhost_name(queue.vhost))),
             _ => Ok(()),
@@ -90,7 +91,7 @@ impl Engine {
             }
         };
         let now = self.now;
-        let Some(queue) = self.queues.get_mut(id) else { return Ok(()) };
+        let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return Ok(()) };
         queue.used = now;
         let (name, ready, consumers) = (queue.name.clone(), queue.ready.len() as u32, queue.consumers.len() as u32);
         self.set_alarm(id);
@@ -153,7 +154,7 @@ impl Engine {
     }
 
     fn check_same_queue(&self, at: At, existing: QueueKey, declare: &queue::Declare<'_>) -> Result<(), Refusal> {
-        let Some(queue) = self.queues.get(existing) else { return Ok(()) };
+        let Some(queue) = self.queues.get(existing).invariant("queue") else { return Ok(()) };
         let vhost = self.vhost_name(queue.vhost);
         let resource = format!("queue '{}' in vhost '{vhost}'", queue.name);
         same_field("durable", &resource, declare.durable, queue.spec.durable)?;
@@ -207,7 +208,7 @@ impl Engine {
     pub(in crate::engine) fn delete_queue(&mut self, id: QueueKey) -> usize {
         let sources = self.queues.get_mut(id).map(|queue| std::mem::take(&mut queue.sources));
         self.unbind_destination(Destination::Queue(id), sources.unwrap_or_default());
-        let Some(queue) = self.queues.remove(id) else { return 0 };
+        let Some(queue) = self.queues.remove(id).invariant("queue") else { return 0 };
         if let Some(vhost) = self.vhosts.get_mut(queue.vhost) {
             vhost.queues.remove(&queue.name);
         }
@@ -217,8 +218,8 @@ impl Engine {
             self.alarms.remove(&(alarm, id));
         }
         for consumer in queue.consumers.iter() {
-            let Some(gone) = self.consumers.remove(consumer) else { continue };
-            let Some(session) = self.sessions.get_mut(gone.session) else { continue };
+            let Some(gone) = self.consumers.remove(consumer).invariant("consumer") else { continue };
+            let Some(session) = self.sessions.get_mut(gone.session).invariant("connection") else { continue };
             if let Some(channel) = session.channel_mut(gone.channel) {
                 channel.consumers.retain(|other| *other != consumer);
             }
