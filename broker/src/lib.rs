@@ -2,6 +2,7 @@
 
 mod clock;
 mod engine;
+mod frames;
 pub mod inspect;
 mod period;
 mod random;

@@ -44,9 +44,28 @@ pub(crate) enum Login {
     In(User),
     /// The password has to be checked first.
     Check(Claim),
-    Refused(Refusal),
+    Refused(RefusedLogin),
     /// The mechanism is not one that was offered.
-    Unknown,
+    NotOffered(RefusedLogin),
+}
+
+/// A refused login.
+#[derive(Clone, Debug)]
+pub(crate) struct RefusedLogin {
+    /// What the client is told.
+    pub(crate) refusal: Refusal,
+    /// The name that the client gave.
+    pub(crate) user: String,
+    pub(crate) mechanism: String,
+    /// The reason, for the logs alone: the client must not learn which names exist.
+    pub(crate) why: &'static str,
+}
+
+impl RefusedLogin {
+    pub(super) fn new(mechanism: &str, user: &[u8], why: &'static str) -> Self {
+        let refusal = refused_login(mechanism);
+        Self { refusal, user: String::from_utf8_lossy(user).into_owned(), mechanism: mechanism.to_owned(), why }
+    }
 }
 
 /// Somebody says that this is their password. It has to fit the hash.
@@ -147,17 +166,18 @@ impl Pattern {
 impl Access {
     /// Lets somebody in, or not, or asks to have the password checked. `local` is who comes from this machine.
     pub(crate) fn login(&self, mechanism: &str, response: &[u8], local: bool) -> Login {
+        let refused = |user: &[u8], why| Login::Refused(RefusedLogin::new(mechanism, user, why));
         let (mechanism, credentials) = match mechanism {
             "PLAIN" => ("PLAIN", plain(response)),
             "AMQPLAIN" => ("AMQPLAIN", amqplain(response)),
-            _ => return Login::Unknown,
+            _ => return Login::NotOffered(RefusedLogin::new(mechanism, b"", "the mechanism is not offered")),
         };
-        let Some((name, password)) = credentials else { return Login::Refused(refused_login(mechanism)) };
+        let Some((name, password)) = credentials else { return refused(b"", "the credentials can't be read") };
         let account = std::str::from_utf8(name).ok().and_then(|name| self.users.get_key_value(name));
         match account {
             Some((user, account)) if !password.is_empty() && (local || !account.local) => match &account.password {
                 Password::WellKnown(known) if known.as_bytes() == password => Login::In(account.user(user)),
-                Password::WellKnown(_) => Login::Refused(refused_login(mechanism)),
+                Password::WellKnown(_) => refused(name, "wrong password"),
                 Password::Hash(hash) => Login::Check(Claim {
                     user: user.clone(),
                     password: password.to_vec(),
@@ -172,7 +192,8 @@ impl Access {
                 hash: NOBODYS.into(),
                 mechanism,
             }),
-            Some(_) => Login::Refused(refused_login(mechanism)),
+            Some(_) if password.is_empty() => refused(name, "the password is empty"),
+            Some(_) => refused(name, "the user may log in from this machine only"),
         }
     }
 
@@ -180,7 +201,10 @@ impl Access {
     pub(crate) fn judge(&self, claim: &Claim, holds: bool) -> Login {
         match self.users.get(&claim.user) {
             Some(account) if holds && account.password.is(&claim.hash) => Login::In(account.user(&claim.user)),
-            _ => Login::Refused(refused_login(claim.mechanism)),
+            account => {
+                let why = if account.is_some() { "wrong password" } else { "unknown user" };
+                Login::Refused(RefusedLogin::new(claim.mechanism, claim.user.as_bytes(), why))
+            }
         }
     }
 
@@ -304,7 +328,7 @@ impl Password {
 }
 
 /// What somebody hears who is not let in, whatever the reason: who tries it learns nothing from it.
-pub(super) fn refused_login(mechanism: &str) -> Refusal {
+fn refused_login(mechanism: &str) -> Refusal {
     Refusal::login(format_args!(
         "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
     ))

@@ -53,7 +53,7 @@ pub use profile::Profile;
 use queue::Queue;
 use routing::exchange::{Exchange, ExchangeSpec, Kind};
 pub(crate) use session::Session;
-pub(crate) use session::resource_alarms::{DISK, MEMORY, PACE};
+pub(crate) use session::resource_alarms::{DISK, MEMORY, PACE, Shortage, name_of};
 #[cfg(feature = "definitions")]
 pub(crate) use topology::define::Definition;
 use topology::vhost::Vhost;
@@ -106,7 +106,7 @@ pub(crate) struct Engine {
     /// What is to survive, if anything is.
     journal: Option<Journal>,
     /// What runs out.
-    shortage: session::resource_alarms::Shortage,
+    shortage: Shortage,
     faults: fault_hooks::Faults,
     /// Whether it crashed on purpose, and serves no connection.
     #[cfg(feature = "testing")]

@@ -17,6 +17,7 @@ use hopmq_proto::{Incoming, Receiver, Time, Transmit};
 
 use super::shared::Shared;
 use super::users;
+use super::wire_log::WireLog;
 use crate::clock::Alarm;
 use crate::engine::{Claim, SessionKey};
 
@@ -25,7 +26,7 @@ const TURNS: usize = 16;
 /// Things that are decoded before the lock is taken to apply them.
 const BATCH: usize = 512;
 /// Slices of one vectored write.
-const SLICES: usize = 32;
+pub(super) const SLICES: usize = 32;
 /// With so many bytes to write, nothing more is read: who asks must also listen.
 const READ_MARK: usize = 2 * 1024 * 1024;
 /// How long the last bytes of a connection may take.
@@ -38,6 +39,8 @@ pub(crate) struct Serving<T> {
     transport: T,
     alarm: Alarm,
     receiver: Receiver,
+    /// The trace of methods, if that is on.
+    wire_log: Option<Box<WireLog>>,
     /// What came and is not applied yet.
     incoming: VecDeque<Incoming>,
     transmit: Transmit,
@@ -69,9 +72,9 @@ enum Phase {
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
     /// Serves a client, who is on this machine if it is `local`.
-    pub(crate) fn new(shared: Arc<Shared>, transport: T, local: bool) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, transport: T, local: bool, peer: Arc<str>) -> Self {
         let mut state = shared.lock();
-        let id = state.engine.connect(shared.clock.now(), local);
+        let id = state.engine.connect(shared.clock.now(), local, peer);
         let limits = state.engine.receive_limits(id);
         drop(state);
         let receiver = Receiver::server(limits.unwrap_or(hopmq_proto::ReceiveLimits {
@@ -85,6 +88,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
             id,
             transport,
             receiver,
+            wire_log: WireLog::if_enabled(id.number()),
             incoming: VecDeque::new(),
             transmit: Transmit::new(),
             wakes: Vec::new(),
@@ -254,6 +258,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
             match written {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(count)) => {
+                    if let Some(log) = &mut self.wire_log {
+                        log.sent(&self.transmit, count);
+                    }
                     self.transmit.advance(count);
                     self.flushed = false;
                     moved = true;
@@ -291,7 +298,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
     fn decode(&mut self) {
         while self.incoming.len() < BATCH && self.broken.is_none() {
             match self.receiver.poll() {
-                Ok(Some(incoming)) => self.incoming.push_back(incoming),
+                Ok(Some(incoming)) => {
+                    if let Some(log) = &mut self.wire_log {
+                        log.received(&incoming);
+                    }
+                    self.incoming.push_back(incoming);
+                }
                 Ok(None) => break,
                 Err(error) => self.broken = Some(error),
             }
@@ -336,7 +348,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Serving<T> {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => {
-                    tracing::debug!(%error, "a client is gone");
+                    this.shared.lock().engine.transport_failed(this.id, &error);
                     this.leave();
                 }
             }

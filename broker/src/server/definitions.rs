@@ -279,10 +279,18 @@ impl Broker {
             };
             self.define("queue", &queue.name, &queue.vhost, &Definition::Queue(declare))?;
         }
-        all.bindings
-            .iter()
-            .filter(|binding| !binding.source.is_empty())
-            .try_for_each(|binding| self.import_binding(binding))
+        for binding in all.bindings.iter().filter(|binding| !binding.source.is_empty()) {
+            self.import_binding(binding)?;
+        }
+        tracing::info!(
+            vhosts = all.vhosts.len(),
+            users = all.users.len(),
+            exchanges = all.exchanges.len(),
+            queues = all.queues.len(),
+            bindings = all.bindings.len(),
+            "definitions imported"
+        );
+        Ok(())
     }
 
     fn import_binding(&self, binding: &Binding) -> Result<(), DefinitionsError> {

@@ -9,6 +9,7 @@ mod socket;
 #[cfg(feature = "tls")]
 mod tls;
 mod users;
+mod wire_log;
 
 use std::fmt;
 use std::future::{Future, pending, poll_fn};
@@ -320,25 +321,29 @@ impl Broker {
     /// Serves a client of this machine over any transport: a socket, a TLS stream, a WebSocket. The connection goes on
     /// until the client or the broker ends it.
     pub fn serve<T: AsyncRead + AsyncWrite + Send + Unpin + 'static>(&self, transport: T) {
-        self.serve_local(transport, true);
+        self.serve_peer(transport, true, "in process".into());
     }
 
     /// Serves a client that comes from that address, as [`serve`](Self::serve) does. Who is not on this machine may not
     /// log in as `guest`.
     pub fn serve_from<T: AsyncRead + AsyncWrite + Send + Unpin + 'static>(&self, transport: T, address: IpAddr) {
-        self.serve_local(transport, address.to_canonical().is_loopback());
+        self.serve_peer(transport, address.to_canonical().is_loopback(), address.to_string().into());
     }
 
-    fn serve_local<T: AsyncRead + AsyncWrite + Send + Unpin + 'static>(&self, transport: T, local: bool) {
+    /// `peer` is the client's address for the logs.
+    fn serve_peer<T>(&self, transport: T, local: bool, peer: Arc<str>)
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let shared = Arc::clone(&self.0.shared);
         #[cfg(feature = "testing")]
         if let Some(taps) = &self.0.testing.taps {
             let tap = taps.tap();
-            let serving = Serving::new(shared, Tapped::new(transport, Arc::clone(&tap), self.clock()), local);
+            let serving = Serving::new(shared, Tapped::new(transport, Arc::clone(&tap), self.clock()), local, peer);
             taps.keep(serving.id(), tap);
             return self.spawn(serving).detach();
         }
-        self.spawn(Serving::new(shared, transport, local)).detach();
+        self.spawn(Serving::new(shared, transport, local, peer)).detach();
     }
 
     /// Listens for clients on TCP, and returns the address: with port 0, the one that the system chose.
@@ -404,9 +409,15 @@ impl Broker {
     fn serve_tcp(&self, stream: Async<TcpStream>) {
         // Without it, answers wait for the client's next packet.
         let _ = stream.get_ref().set_nodelay(true);
-        // Who is gone already comes from anywhere.
-        let address = stream.get_ref().peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip());
-        self.serve_from(Socket::new(stream), address);
+        let address = peer_address(&stream);
+        self.serve_socket(Socket::new(stream), address);
+    }
+
+    fn serve_socket<T>(&self, transport: T, address: SocketAddr)
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        self.serve_peer(transport, address.ip().to_canonical().is_loopback(), address.to_string().into());
     }
 
     /// Runs one step of a connection that is ready, of a broker that is run [by hand](Builder::by_hand). Returns
@@ -434,6 +445,12 @@ impl Broker {
     /// Takes in what a storage keeps, and keeps what is durable there from now on.
     pub(crate) fn recover(&self, storage: impl Storage) -> Result<(Writer, Checkpointer), store::Error> {
         let (store, mut writer, checkpointer, recovered) = Store::open(storage, self.0.store.clone())?;
+        for damage in &recovered.damages {
+            let store::Damage { file, offset, what } = damage;
+            tracing::warn!(file, offset, what, "a damaged piece of the store was given up");
+        }
+        let messages: usize = recovered.queues.iter().map(|queue| queue.messages.len()).sum();
+        tracing::info!(queues = recovered.queues.len(), messages, "store opened");
         let journal = Journal::new(Box::new(store.clone()), recovered.next_queue);
         self.0.shared.change(|state, now| {
             state.engine.recover(now, recovered);
@@ -476,7 +493,7 @@ impl Broker {
     /// Lets the broker believe that memory is low, or no longer: whoever publishes meanwhile is blocked
     /// (`connection.blocked`, RabbitMQ's page "Blocked Connections"), until it is over.
     pub fn set_memory_alarm(&self, on: bool) {
-        self.0.shared.change(|state, now| state.engine.set_alarm_of(now, engine::MEMORY, on));
+        self.0.shared.change(|state, now| state.set_alarm(now, engine::MEMORY, on));
     }
 
     /// Does something to the engine, and wakes whoever has something to do by that.
@@ -503,6 +520,11 @@ impl Broker {
         let task = self.spawn(future);
         self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(task);
     }
+}
+
+/// Returns the client's address. A client that is gone already has none, and counts as one of another machine.
+fn peer_address(stream: &Async<TcpStream>) -> SocketAddr {
+    stream.get_ref().peer_addr().unwrap_or(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0))
 }
 
 impl fmt::Debug for Broker {

@@ -117,9 +117,26 @@ impl State {
             }
             None => {
                 self.engine.synced(now, status.synced);
-                self.engine.set_alarm_of(now, engine::DISK, status.room == Room::DiskFull);
-                self.engine.set_alarm_of(now, engine::PACE, status.room == Room::Behind);
+                self.set_alarm(now, engine::DISK, status.room == Room::DiskFull);
+                self.set_alarm(now, engine::PACE, status.room == Room::Behind);
             }
+        }
+    }
+
+    /// Raises an alarm, or clears it, and logs that.
+    pub(crate) fn set_alarm(&mut self, now: Time, shortage: engine::Shortage, on: bool) {
+        if !self.engine.set_alarm_of(now, shortage, on) {
+            return;
+        }
+        let connections = self.engine.session_count();
+        let blocked = self.engine.blocked_count();
+        let unsynced_bytes = self.store.as_ref().map_or(0, |store| store.status().pending);
+        let alarm = engine::name_of(shortage);
+        match on {
+            // Flow control: nothing for an operator to do.
+            _ if shortage == engine::PACE => tracing::debug!(on, connections, blocked, unsynced_bytes, "flow control"),
+            true => tracing::warn!(alarm, connections, blocked, unsynced_bytes, "alarm raised: publishers are blocked"),
+            false => tracing::info!(alarm, connections, unsynced_bytes, "alarm cleared"),
         }
     }
 

@@ -99,12 +99,12 @@ impl Faults {
     /// Raises the alarm that memory is low, or clears it: whoever publishes meanwhile is told `connection.blocked`, and
     /// is not read from until it is over.
     pub fn memory_alarm(&self, on: bool) {
-        self.broker.change(|engine, now| engine.set_alarm_of(now, engine::MEMORY, on));
+        self.broker.0.shared.change(|state, now| state.set_alarm(now, engine::MEMORY, on));
     }
 
     /// Raises the alarm that the disk is full, or clears it.
     pub fn disk_alarm(&self, on: bool) {
-        self.broker.change(|engine, now| engine.set_alarm_of(now, engine::DISK, on));
+        self.broker.0.shared.change(|state, now| state.set_alarm(now, engine::DISK, on));
     }
 }
 

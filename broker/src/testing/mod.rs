@@ -6,7 +6,6 @@ mod activity;
 mod crash;
 mod crash_storage;
 mod faults;
-mod frames;
 mod inspector;
 mod tap;
 mod taps;

@@ -15,8 +15,8 @@ use std::time::Duration;
 use futures_io::{AsyncRead, AsyncWrite};
 use hopmq_proto::Time;
 
-use super::frames::{Frame, Frames};
 use crate::clock::{Alarm, Clock};
+use crate::frames::{Frame, Frames};
 
 /// Frames of a connection that are remembered.
 const REMEMBERED: usize = 1000;

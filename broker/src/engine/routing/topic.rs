@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 
-
 /// Patterns and where they lead. See the [module's documentation](self).
 #[derive(Debug)]
 pub(crate) struct Patterns<D> {

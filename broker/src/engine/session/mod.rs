@@ -4,27 +4,31 @@
 
 mod authorize;
 mod channel;
+mod log;
 pub(super) mod publish;
 mod reply_to;
 pub(super) mod resource_alarms;
 mod tx;
 
+use std::borrow::Cow;
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
 use hopmq_proto::method::{MethodId, connection};
 use hopmq_proto::{CloseReason, Connection, Event, FieldTable, Incoming, ReceiveLimits, Role, Time, Transmit, code};
 
-use crate::engine::access::{Claim, Login, User, refused_login};
+use crate::engine::access::{Claim, Login, RefusedLogin, User};
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ConsumerKey, QueueKey, SessionKey, VhostKey};
+use crate::engine::name::Name;
 use crate::engine::refusal::Refusal;
 use crate::engine::session::channel::Channel;
 use crate::engine::{At, Engine};
 use crate::store::Lsn;
 
 /// How long a client may take to log in, and to agree to a close.
-const PATIENCE: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One connection. See the [module's documentation](self).
 #[derive(Debug)]
@@ -33,6 +37,10 @@ pub(crate) struct Session {
     pub(crate) user: Option<User>,
     /// Whether the client is on this machine.
     local: bool,
+    /// The address of the client, for the logs.
+    peer: Name,
+    /// Why the connection ends, for the logs.
+    end_reason: Option<Cow<'static, str>>,
     /// A password to be checked before it goes on.
     claim: Option<Claim>,
     pub(crate) vhost: Option<VhostKey>,
@@ -54,7 +62,7 @@ pub(crate) struct Session {
     /// Whether it knows.
     pub(in crate::engine) told_blocked: bool,
     /// When it is cut off, if it is not further by then.
-    patience: Option<Time>,
+    deadline: Option<Time>,
     /// Whether it is over: nothing of it is left but its last bytes.
     pub(crate) ended: bool,
 }
@@ -69,6 +77,11 @@ impl Session {
         self.channels.get(usize::from(number))?.as_deref()
     }
 
+    /// Notes why the connection ends. The first reason stays.
+    fn ends_because(&mut self, reason: impl Into<Cow<'static, str>>) {
+        self.end_reason.get_or_insert_with(|| reason.into());
+    }
+
     pub(crate) fn can(&self, capability: &str) -> bool {
         Connection::has_capability(&self.client_properties, capability)
     }
@@ -76,11 +89,13 @@ impl Session {
 
 impl Engine {
     /// A client has come, from this machine if it is `local`.
-    pub(crate) fn connect(&mut self, now: Time, local: bool) -> SessionKey {
+    pub(crate) fn connect(&mut self, now: Time, local: bool, peer: Name) -> SessionKey {
         self.sessions.insert(Session {
             proto: Connection::new(Role::Server, self.config.protocol.clone()),
             user: None,
             local,
+            peer,
+            end_reason: None,
             claim: None,
             vhost: None,
             client_properties: FieldTable::new(),
@@ -92,7 +107,7 @@ impl Engine {
             held: None,
             blocked: false,
             told_blocked: false,
-            patience: Some(now + PATIENCE),
+            deadline: Some(now + HANDSHAKE_TIMEOUT),
             ended: false,
         })
     }
@@ -108,7 +123,10 @@ impl Engine {
             }
             Ok(None) => {}
             // The client is told already.
-            Err(_) => self.end_session(id),
+            Err(error) => {
+                session.ends_because(error.to_string());
+                self.end_session(id);
+            }
         }
     }
 
@@ -130,7 +148,12 @@ impl Engine {
                 self.login(id, &mechanism, &response);
             }
             Event::Open { vhost } => self.open_vhost(id, &vhost),
-            Event::Closed { .. } => self.end_session(id),
+            Event::Closed { reason } => {
+                if let (Some(session), Some(reason)) = (self.sessions.get_mut(id), reason) {
+                    session.ends_because(format!("the client closed it: {} {}", reason.code, reason.text));
+                }
+                self.end_session(id);
+            }
             _ => {}
         }
     }
@@ -150,7 +173,7 @@ impl Engine {
     fn login(&mut self, id: SessionKey, mechanism: &str, response: &[u8]) {
         let local = self.sessions.get(id).is_some_and(|session| session.local);
         let login = match self.faults.refuse_login() {
-            true => Login::Refused(refused_login(mechanism)),
+            true => Login::Refused(RefusedLogin::new(mechanism, b"", "the test kit refuses it")),
             false => self.access.login(mechanism, response, local),
         };
         self.let_in(id, login);
@@ -179,10 +202,20 @@ impl Engine {
                 let _ = session.proto.tune();
                 Self::wake(&mut self.woken, id, session);
             }
-            Login::Refused(refusal) if session.can("authentication_failure_close") => {
-                self.refuse_connection(id, MethodId::default(), refusal);
+            Login::NotOffered(login) => {
+                session.ends_because("login refused");
+                self.log_refused_login(id, &login);
+                self.end_session(id);
             }
-            Login::Refused(_) | Login::Unknown => self.end_session(id),
+            Login::Refused(login) => {
+                session.ends_because("login refused");
+                let closes = session.can("authentication_failure_close");
+                self.log_refused_login(id, &login);
+                match closes {
+                    true => self.refuse_connection(id, MethodId::default(), login.refusal),
+                    false => self.end_session(id),
+                }
+            }
         }
     }
 
@@ -190,7 +223,7 @@ impl Engine {
         let most = self.config.connection_max;
         if self.sessions.len() > most {
             let text = format_args!("connection refused: node connection limit ({most}) is reached");
-            return self.refuse_connection(id, MethodId::CONNECTION_OPEN, Refusal::not_allowed(text));
+            return self.refused(id, 0, MethodId::CONNECTION_OPEN, Err(Refusal::not_allowed(text)));
         }
         let vhost = self.vhost_named(name);
         let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
@@ -198,17 +231,18 @@ impl Engine {
         match (vhost, user) {
             (Some(vhost), Some(_)) => {
                 session.vhost = Some(vhost);
-                session.patience = None;
+                session.deadline = None;
                 let _ = session.proto.open_ok();
+                self.log_opened(id, name);
             }
             (None, _) => {
                 let refusal = Refusal::not_allowed(format_args!("vhost {name} not found"));
-                self.refuse_connection(id, MethodId::CONNECTION_OPEN, refusal);
+                self.refused(id, 0, MethodId::CONNECTION_OPEN, Err(refusal));
             }
             (Some(_), None) => {
                 let user = session.user.as_ref().map_or("", |user| &*user.name);
                 let text = format!("access to vhost '{name}' refused for user '{user}'");
-                self.refuse_connection(id, MethodId::CONNECTION_OPEN, Refusal::not_allowed(text));
+                self.refused(id, 0, MethodId::CONNECTION_OPEN, Err(Refusal::not_allowed(text)));
             }
         }
     }
@@ -222,6 +256,7 @@ impl Engine {
         result: Result<(), Refusal>,
     ) {
         let Err(refusal) = result else { return };
+        self.log_refusal(id, channel, method, &refusal);
         if refusal.hard {
             return self.refuse_connection(id, method, refusal);
         }
@@ -240,10 +275,11 @@ impl Engine {
     fn refuse_connection(&mut self, id: SessionKey, method: MethodId, refusal: Refusal) {
         let reason = CloseReason { code: refusal.code, text: refusal.text, method };
         self.finish(id);
-        let until = self.now + PATIENCE;
+        let until = self.now + HANDSHAKE_TIMEOUT;
         if let Some(session) = self.sessions.get_mut(id) {
             session.proto.refuse(&reason);
-            session.patience = Some(until);
+            session.ends_because(reason.text);
+            session.deadline = Some(until);
             Self::wake(&mut self.woken, id, session);
         }
         self.release(id);
@@ -283,6 +319,7 @@ impl Engine {
     pub(crate) fn receive_failed(&mut self, id: SessionKey, error: &hopmq_proto::Error) {
         if let Some(session) = self.sessions.get_mut(id) {
             session.proto.receive_failed(error);
+            session.ends_because(error.to_string());
         }
         self.end_session(id);
     }
@@ -297,15 +334,19 @@ impl Engine {
     /// When the connection has something to do by itself.
     pub(crate) fn session_deadline(&self, id: SessionKey) -> Option<Time> {
         let session = self.sessions.get(id)?;
-        session.proto.poll_timeout().into_iter().chain(session.patience).min()
+        session.proto.poll_timeout().into_iter().chain(session.deadline).min()
     }
 
     /// Sends a heartbeat, or gives the client up.
     pub(crate) fn handle_session_timeout(&mut self, now: Time, id: SessionKey) {
         self.now = now;
         let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
-        let impatient = session.patience.is_some_and(|until| until <= now);
-        if session.proto.handle_timeout(now).is_err() || impatient {
+        let is_late = session.deadline.is_some_and(|deadline| deadline <= now);
+        if let Err(error) = session.proto.handle_timeout(now) {
+            session.ends_because(error.to_string());
+            self.end_session(id);
+        } else if is_late {
+            session.ends_because("the client did not log in, or agree to the close, in time");
             self.end_session(id);
         }
     }
@@ -344,6 +385,15 @@ impl Engine {
         self.sessions.get(id).is_none_or(|session| session.ended)
     }
 
+    /// Notes that the transport of a connection failed.
+    pub(crate) fn transport_failed(&mut self, id: SessionKey, error: &io::Error) {
+        if let Some(session) = self.sessions.get_mut(id)
+            && error.kind() != io::ErrorKind::UnexpectedEof
+        {
+            session.ends_because(error.to_string());
+        }
+    }
+
     /// Returns how many connections there are.
     pub(crate) fn session_count(&self) -> usize {
         self.sessions.len()
@@ -357,6 +407,7 @@ impl Engine {
     /// The client is gone.
     pub(crate) fn disconnect(&mut self, now: Time, id: SessionKey) {
         self.now = now;
+        self.log_closed(id);
         self.release(id);
         self.hand_on_dead_letters();
         self.sessions.remove(id);

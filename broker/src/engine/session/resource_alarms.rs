@@ -20,6 +20,15 @@ pub(crate) const DISK: Shortage = 2;
 /// nothing that an operator would have to mend.
 pub(crate) const PACE: Shortage = 4;
 
+/// Returns the name of an alarm for the logs.
+pub(crate) fn name_of(shortage: Shortage) -> &'static str {
+    match shortage {
+        MEMORY => "low on memory",
+        DISK => "low on disk",
+        _ => "flow control",
+    }
+}
+
 /// What clients are told.
 fn reason(raised: Shortage) -> Option<&'static str> {
     match raised & (MEMORY | DISK) {
@@ -31,9 +40,10 @@ fn reason(raised: Shortage) -> Option<&'static str> {
 }
 
 impl Engine {
-    /// Raises an alarm, or clears it.
-    pub(crate) fn set_alarm_of(&mut self, now: Time, shortage: Shortage, on: bool) {
+    /// Raises an alarm, or clears it. Returns whether that is a change.
+    pub(crate) fn set_alarm_of(&mut self, now: Time, shortage: Shortage, on: bool) -> bool {
         self.now = now;
+        let before = self.shortage;
         self.shortage = if on { self.shortage | shortage } else { self.shortage & !shortage };
         let (reason, goes_on) = (reason(self.shortage), self.shortage == 0);
         for (id, session) in self.sessions.iter_mut().filter(|(_, session)| session.blocked) {
@@ -41,6 +51,12 @@ impl Engine {
             tell(session, reason);
             Self::wake(&mut self.woken, id, session);
         }
+        self.shortage != before
+    }
+
+    /// Returns how many connections are blocked.
+    pub(crate) fn blocked_count(&self) -> usize {
+        self.sessions.values().filter(|session| session.blocked).count()
     }
 
     /// Publishers are faster than the disk, until the alarm of [`PACE`] is cleared.

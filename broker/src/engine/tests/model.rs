@@ -51,7 +51,7 @@ impl Client {
             consumer_timeout: None,
             protocol,
         });
-        let session = engine.connect(Time::ZERO, true);
+        let session = engine.connect(Time::ZERO, true, "model".into());
         let client = Connection::new(Role::Client, ProtoConfig::default());
         let limits = client.receive_limits();
         let up = Receiver::server(engine.receive_limits(session).expect("it is there"));

@@ -10,19 +10,19 @@ const KEPT: usize = 4096;
 
 /// A frame, as it was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Frame {
+pub(crate) struct Frame {
     /// Its type; 0 for the protocol header.
-    pub(super) kind: u8,
-    pub(super) channel: u16,
+    pub(crate) kind: u8,
+    pub(crate) channel: u16,
     /// Bytes of the payload.
-    pub(super) size: u32,
+    pub(crate) size: u32,
     /// The payload of a method, or of the head of a message. Cut off if it is long.
-    pub(super) payload: Box<[u8]>,
+    pub(crate) payload: Box<[u8]>,
 }
 
 /// The place in a stream. See the [module's documentation](self).
 #[derive(Debug, Default)]
-pub(super) struct Frames {
+pub(crate) struct Frames {
     count: u64,
     head: Vec<u8>,
     payload: Vec<u8>,
@@ -32,12 +32,14 @@ pub(super) struct Frames {
 
 impl Frames {
     /// Frames that passed as a whole.
-    pub(super) fn count(&self) -> u64 {
+    #[cfg(feature = "testing")]
+    pub(crate) fn count(&self) -> u64 {
         self.count
     }
 
     /// Bytes of the next one that passed.
-    pub(super) fn inside(&self) -> usize {
+    #[cfg(feature = "testing")]
+    pub(crate) fn inside(&self) -> usize {
         self.inside
     }
 
@@ -50,7 +52,7 @@ impl Frames {
     }
 
     /// Takes bytes, up to the given count of frames and bytes of the next one. Returns how many it took.
-    pub(super) fn feed(&mut self, bytes: &[u8], until: Option<(u64, usize)>, mut seen: impl FnMut(Frame)) -> usize {
+    pub(crate) fn feed(&mut self, bytes: &[u8], until: Option<(u64, usize)>, mut seen: impl FnMut(Frame)) -> usize {
         let mut at = 0;
         while at < bytes.len() {
             let most = match until {

@@ -1,0 +1,54 @@
+//! The trace of the methods that a connection receives and sends: their names and channels, never their arguments.
+//!
+//! It is off unless a subscriber takes the level `trace` of the target `hopmq_broker::wire` when the connection starts.
+//! Otherwise it costs one comparison for each read and write.
+
+use std::io::IoSlice;
+
+use hopmq_proto::method::MethodId;
+use hopmq_proto::{Incoming, Transmit};
+
+use crate::frames::Frames;
+
+const TARGET: &str = "hopmq_broker::wire";
+const METHOD_FRAME: u8 = 1;
+
+/// The trace of one connection. See the [module's documentation](self).
+#[derive(Debug)]
+pub(super) struct WireLog {
+    connection: u64,
+    sent: Frames,
+}
+
+impl WireLog {
+    pub(super) fn if_enabled(connection: u64) -> Option<Box<Self>> {
+        let is_on = tracing::enabled!(target: TARGET, tracing::Level::TRACE);
+        is_on.then(|| Box::new(Self { connection, sent: Frames::default() }))
+    }
+
+    pub(super) fn received(&self, incoming: &Incoming) {
+        let (channel, method) = match incoming {
+            Incoming::Method { channel, payload } => (*channel, MethodId::peek(payload).unwrap_or_default()),
+            Incoming::Content { channel, .. } => (*channel, MethodId::BASIC_PUBLISH),
+            Incoming::ProtocolHeader(_) | Incoming::Heartbeat => return,
+        };
+        tracing::trace!(target: TARGET, connection = self.connection, channel, method = method.name(), "received");
+    }
+
+    /// Logs the methods that end in the first `count` bytes of what is transmitted.
+    pub(super) fn sent(&mut self, transmit: &Transmit, mut count: usize) {
+        let connection = self.connection;
+        let mut slices = [IoSlice::new(&[]); super::connection::SLICES];
+        for bytes in transmit.slices(&mut slices) {
+            let written = &bytes[..bytes.len().min(count)];
+            count -= written.len();
+            self.sent.feed(written, None, |frame| {
+                if frame.kind == METHOD_FRAME {
+                    let method = MethodId::peek(&frame.payload).unwrap_or_default();
+                    let channel = frame.channel;
+                    tracing::trace!(target: TARGET, connection, channel, method = method.name(), "sent");
+                }
+            });
+        }
+    }
+}
