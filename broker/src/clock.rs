@@ -1,4 +1,4 @@
-//! Time for a broker: the system's, or one that stands still until it is turned.
+//! The clock of a broker: the system's, or a manual one for tests.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use hopmq_proto::Time;
 
-/// What a broker takes the time from: heartbeats, times to live, deadlines. A clone is the same clock.
+/// A clock, which a broker uses for heartbeats, times to live and deadlines. A clone is the same clock.
 ///
 /// ```
 /// use std::time::Duration;
@@ -36,17 +36,17 @@ pub(crate) struct Manual {
 }
 
 impl Clock {
-    /// The system's clock, on async-io's timers. Its epoch is now.
+    /// Returns the system's clock, on async-io's timers. Its epoch is now.
     pub fn system() -> Self {
         Self(Kind::System(Instant::now()))
     }
 
-    /// A clock that stands at zero until [`Clock::advance`] or [`Clock::set`] turn it.
+    /// Returns a clock that stands at zero until [`Clock::advance`] or [`Clock::set`] moves it.
     pub fn manual() -> Self {
         Self(Kind::Manual(Arc::default()))
     }
 
-    /// The time now.
+    /// Returns the time.
     pub fn now(&self) -> Time {
         match &self.0 {
             Kind::System(epoch) => Time::from_epoch(epoch.elapsed()),
@@ -54,13 +54,13 @@ impl Clock {
         }
     }
 
-    /// Turns a manual clock forward, and wakes whoever waited for a moment up to then. The system's clock can't be
-    /// turned: nothing happens.
+    /// Moves a manual clock forward, and wakes the tasks whose deadlines are reached. Does nothing to the system's
+    /// clock.
     pub fn advance(&self, time: Duration) {
         self.set(self.now() + time);
     }
 
-    /// Turns a manual clock to `now`, unless it is there already or past it.
+    /// Moves a manual clock to `now`, unless it has reached that time already.
     pub fn set(&self, now: Time) {
         let Kind::Manual(manual) = &self.0 else { return };
         let mut manual = lock(manual);
@@ -71,19 +71,19 @@ impl Clock {
         due.into_values().for_each(Waker::wake);
     }
 
-    /// The next moment that somebody waits for, on a manual clock.
+    /// Returns the earliest deadline that a task waits for, on a manual clock.
     pub fn next_alarm(&self) -> Option<Time> {
         let Kind::Manual(manual) = &self.0 else { return None };
         lock(manual).alarms.keys().next().map(|(at, _)| *at)
     }
 
-    /// Whether it stands still until it is turned.
+    /// Whether it is a manual clock.
     #[cfg(feature = "testing")]
     pub(crate) fn is_manual(&self) -> bool {
         matches!(self.0, Kind::Manual(_))
     }
 
-    /// Seconds since 1970 at the clock's zero. A manual clock begins with 2026.
+    /// Returns the seconds from 1970 to the clock's zero. A manual clock starts with 2026.
     pub(crate) fn wall_epoch(&self) -> u64 {
         match &self.0 {
             Kind::System(epoch) => {
@@ -112,12 +112,12 @@ fn lock(manual: &Mutex<Manual>) -> MutexGuard<'_, Manual> {
     manual.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One alarm of a clock.
+/// An alarm of a clock.
 pub(crate) enum Alarm {
     System {
         epoch: Instant,
         timer: async_io::Timer,
-        /// What the timer is set to: the deadline, or earlier.
+        /// The time that the timer is set to: the deadline, or earlier.
         armed: Option<Time>,
     },
     Manual {
@@ -127,13 +127,13 @@ pub(crate) enum Alarm {
 }
 
 impl Alarm {
-    /// Ready once `deadline` has come; otherwise the task is woken at that time. A call replaces the one before.
+    /// Ready once `deadline` is reached; otherwise the task is woken at that time. Each call replaces the deadline.
     pub(crate) fn poll_until(&mut self, deadline: Time, context: &mut Context<'_>) -> Poll<()> {
         self.clear();
         match self {
             Self::System { epoch, timer, armed } => loop {
-                // Setting the timer costs a system call: one that is set for earlier stays, and is set anew when it
-                // has rung too early.
+                // Setting the timer costs a system call: one that is set to an earlier time stays, and is set again
+                // when it has fired.
                 if armed.is_none_or(|armed| armed > deadline) {
                     *armed = Some(deadline);
                     match epoch.checked_add(deadline.since_epoch()) {

@@ -1,43 +1,43 @@
-//! Where the frames of a stream of bytes begin and end, and which they are.
+//! Finds the frames in a stream of bytes.
 //!
-//! Owns the place in the stream. A stream that breaks the framing is counted on as well as it goes: it is the
-//! connection that refuses it.
+//! Owns the position in the stream. A stream with broken framing is followed as far as possible: refusing it is up to
+//! the connection.
 
 /// Bytes of a frame before its payload.
 const HEAD: usize = 7;
-/// Bytes of a method that are kept: what is longer is shown as its name.
+/// Bytes of a payload that are kept. Of a longer method, only the name is known.
 const KEPT: usize = 4096;
 
-/// A frame, as it was seen.
+/// A frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
     /// Its type; 0 for the protocol header.
     pub(crate) kind: u8,
     pub(crate) channel: u16,
-    /// Bytes of the payload.
+    /// The size of the payload in bytes.
     pub(crate) size: u32,
-    /// The payload of a method, or of the head of a message. Cut off if it is long.
+    /// The payload of a method or a content header, cut off if it is long.
     pub(crate) payload: Box<[u8]>,
 }
 
-/// The place in a stream. See the [module's documentation](self).
+/// The position in a stream. See the [module's documentation](self).
 #[derive(Debug, Default)]
 pub(crate) struct Frames {
     count: u64,
     head: Vec<u8>,
     payload: Vec<u8>,
-    /// Bytes of the frame that passed.
+    /// Bytes of the current frame so far.
     inside: usize,
 }
 
 impl Frames {
-    /// Frames that passed as a whole.
+    /// Returns how many frames are complete.
     #[cfg(feature = "testing")]
     pub(crate) fn count(&self) -> u64 {
         self.count
     }
 
-    /// Bytes of the next one that passed.
+    /// Returns how many bytes of the current frame there are so far.
     #[cfg(feature = "testing")]
     pub(crate) fn inside(&self) -> usize {
         self.inside
@@ -51,7 +51,7 @@ impl Frames {
         }
     }
 
-    /// Takes bytes, up to the given count of frames and bytes of the next one. Returns how many it took.
+    /// Takes bytes, up to the given count of frames and bytes of the next frame. Returns how many bytes it took.
     pub(crate) fn feed(&mut self, bytes: &[u8], until: Option<(u64, usize)>, mut seen: impl FnMut(Frame)) -> usize {
         let mut at = 0;
         while at < bytes.len() {
@@ -69,7 +69,7 @@ impl Frames {
                 self.head.extend_from_slice(&rest[..step]);
                 step
             } else {
-                // The payload and the octet behind it.
+                // The payload and the octet after it.
                 let left = HEAD + self.size().unwrap_or(0) + 1 - self.inside;
                 let step = left.min(rest.len()).min(most);
                 if matches!(self.head[0], 1 | 2) {

@@ -15,7 +15,7 @@ use std::time::Duration;
 pub struct Period(Duration);
 
 impl Period {
-    /// The same as a duration.
+    /// Returns the period as a duration.
     pub fn duration(self) -> Duration {
         self.0
     }
@@ -60,7 +60,7 @@ impl FromStr for Period {
 
 impl From<&str> for Period {
     /// # Panics
-    /// If the text is no time: it is the test that is wrong then.
+    /// If the text is no period, which is a mistake in the test.
     #[track_caller]
     fn from(text: &str) -> Self {
         text.parse().unwrap_or_else(|error| panic!("{error}"))

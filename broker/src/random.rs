@@ -1,6 +1,6 @@
-//! Numbers that look random and repeat by their seed.
+//! Pseudo-random numbers from a seed.
 
-/// SplitMix64: a sequence for each seed.
+/// SplitMix64: each seed gives a sequence.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Random(pub(crate) u64);
 
@@ -13,7 +13,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// One of the numbers below `limit`, which is not 0.
+    /// Returns a number below `limit`, which must not be 0.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit

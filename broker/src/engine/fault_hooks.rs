@@ -1,6 +1,6 @@
-//! Faults on purpose: the places where the test kit reaches into the engine.
+//! Faults on purpose: the hooks of the test kit in the engine.
 //!
-//! Without the feature `testing` the faults have no state, and the questions asked here are constants.
+//! Without the feature `testing` the hooks hold no state, and their answers are constants.
 
 #[cfg(feature = "testing")]
 pub use set::Confirms;

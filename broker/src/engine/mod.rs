@@ -1,18 +1,18 @@
-//! The broker as a state machine: what clients send goes in, what they are to get comes out.
+//! The broker as a state machine: decoded input from clients goes in, bytes for them come out.
 //!
-//! Owns virtual hosts, exchanges, queues, consumers, users, and the protocol's end of each connection. What comes in is
-//! something decoded of a connection, a moment, or word of the store; what goes out is bytes for connections, and which
-//! of them have some. There is no clock in it, no socket, no lock, no thread, no disk and no randomness but the seed's:
-//! the same calls give the same bytes. It must never know who drives it.
+//! Owns virtual hosts, exchanges, queues, consumers, users, and the protocol state of each connection. Its input is
+//! decoded methods and messages, the time, and the store's progress; its output is bytes, and which connections have
+//! some to write. It has no clock, socket, lock, thread or disk, and no randomness but the seed's: the same calls give
+//! the same bytes. It must never know its driver.
 //!
 //! For each connection:
 //!
-//! 1. [`Engine::connect`], and then [`Engine::handle`] for each thing that came.
-//! 2. After a batch, [`Engine::finish`]; then write what [`Engine::poll_transmit`] gives.
-//! 3. Wake the connections that [`Engine::poll_woken`] names: they have something to write.
-//! 4. [`Engine::disconnect`] once it is gone.
+//! 1. [`Engine::connect`], then [`Engine::handle`] for each decoded input.
+//! 2. After a batch, [`Engine::finish`]; then write the output of [`Engine::poll_transmit`].
+//! 3. Wake the connections that [`Engine::poll_woken`] returns: they have output.
+//! 4. [`Engine::disconnect`] once the transport is closed.
 //!
-//! And [`Engine::handle_timeout`] when the moment of [`Engine::poll_timeout`] has come.
+//! Besides, [`Engine::handle_timeout`] at the time that [`Engine::poll_timeout`] returns.
 
 mod access;
 mod delivery;
@@ -58,23 +58,23 @@ pub(crate) use session::resource_alarms::{DISK, MEMORY, PACE, Shortage, name_of}
 pub(crate) use topology::define::Definition;
 use topology::vhost::Vhost;
 
-/// The user that each broker has from the start, who may do everything, from this machine. It is its own password.
+/// The predeclared user, who may do everything, from this machine. Its password is its name.
 const GUEST: &str = "guest";
 
-/// What an engine is started with.
+/// The configuration of an engine.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
-    /// What server-named queues and consumer tags are drawn from.
+    /// The seed of server-named queues and consumer tags.
     pub(crate) seed: u64,
     /// Seconds since 1970 at [`Time::ZERO`].
     pub(crate) wall_epoch: u64,
-    /// Connections that there may be at once.
+    /// The limit of connections at once.
     pub(crate) connection_max: usize,
-    /// Whose rules hold where RabbitMQ's releases differ.
+    /// Which rules apply where RabbitMQ's releases differ.
     pub(crate) profile: Profile,
-    /// How long a delivery may be held without being settled, where its queue does not say.
+    /// The time limit for settling a delivery, unless its queue has one.
     pub(crate) consumer_timeout: Option<Duration>,
-    /// What connections are offered.
+    /// What the broker offers to connections.
     pub(crate) protocol: hopmq_proto::Config,
 }
 
@@ -90,30 +90,30 @@ pub(crate) struct Engine {
     queues: SlotMap<QueueKey, Queue>,
     consumers: SlotMap<ConsumerKey, Consumer>,
     sessions: SlotMap<SessionKey, Session>,
-    /// Rises when a message may go another way than before.
+    /// Rises with every change that can alter the route of a message.
     topology: u64,
-    /// When each queue wants to do something by itself.
+    /// The timer of each queue.
     alarms: BTreeSet<(Time, QueueKey)>,
-    /// When each channel is to be looked at, whether it holds something for too long.
+    /// The time at which each channel's delivery timeouts must be checked.
     timeouts: delivery::timeouts::Timeouts,
-    /// Connections that have something to write since they were last asked.
+    /// Connections that have had output since the last [`Engine::poll_woken`].
     woken: Vec<SessionKey>,
     scratch: Vec<u8>,
-    /// Dead letters under way.
+    /// Dead letters that are not yet routed.
     deads: queue::dead_letter::Deads,
-    /// Who waits for direct answers, by the name that they are published to.
+    /// The channels with a reply consumer, by the name that replies are published to.
     reply_names: HashMap<Name, (SessionKey, u16)>,
-    /// What is to survive, if anything is.
+    /// What the store has yet to be given, if there is a store.
     journal: Option<Journal>,
-    /// What runs out.
+    /// The resource alarms that are raised.
     shortage: Shortage,
     faults: fault_hooks::Faults,
-    /// Whether it crashed on purpose, and serves no connection.
+    /// Whether the broker crashed on purpose, and serves no connection.
     #[cfg(feature = "testing")]
     down: bool,
 }
 
-/// Where a method came in.
+/// The origin of a method.
 #[derive(Clone, Copy, Debug)]
 struct At {
     session: SessionKey,
@@ -122,7 +122,7 @@ struct At {
 }
 
 impl Engine {
-    /// A broker with the virtual host `/` and its predeclared exchanges.
+    /// Returns a broker with the virtual host `/` and its predeclared exchanges.
     pub(crate) fn new(config: Config) -> Self {
         let faults = fault_hooks::Faults::new(config.seed);
         let mut engine = Self {
@@ -153,7 +153,7 @@ impl Engine {
         engine
     }
 
-    /// Adds a virtual host, with the exchanges that each has from the start.
+    /// Adds a virtual host with its predeclared exchanges.
     pub(crate) fn add_vhost(&mut self, name: &str) -> VhostKey {
         if let Some(known) = self.vhost_named(name) {
             return known;
@@ -176,11 +176,11 @@ impl Engine {
         vhost
     }
 
-    /// Adds a virtual host, and keeps it.
+    /// Adds a virtual host, and stores it.
     pub(crate) fn declare_vhost(&mut self, name: &str) {
         self.add_vhost(name);
         self.store_vhost(name);
-        // It may do everything there, which is to be kept as well.
+        // `guest` gets all permissions in it, which must be stored as well.
         self.change_access(GUEST, |_| ());
     }
 
@@ -192,13 +192,13 @@ impl Engine {
         self.vhosts.get(vhost).map_or_else(|| "".into(), |vhost| vhost.name.clone())
     }
 
-    /// The moment to call [`Engine::handle_timeout`].
+    /// Returns the time at which [`Engine::handle_timeout`] must be called.
     pub(crate) fn poll_timeout(&self) -> Option<Time> {
         let alarm = self.alarms.first().map(|(at, _)| *at);
         alarm.into_iter().chain(self.timeouts.first().map(|(at, _, _)| *at)).min()
     }
 
-    /// Does what the time asks for: messages and queues expire.
+    /// Expires the messages and queues that are due.
     pub(crate) fn handle_timeout(&mut self, now: Time) {
         self.now = now;
         while let Some(&(at, queue)) = self.alarms.first()
@@ -211,12 +211,12 @@ impl Engine {
         self.look_at_held();
     }
 
-    /// The connections that have something to write. Each is named once, until it is asked.
+    /// Swaps in the connections that have output. Each is returned once for each output.
     pub(crate) fn poll_woken(&mut self, woken: &mut Vec<SessionKey>) {
         std::mem::swap(&mut self.woken, woken);
     }
 
-    /// Notes that a connection has something to write.
+    /// Notes that a connection has output.
     fn wake(woken: &mut Vec<SessionKey>, id: SessionKey, session: &mut Session) {
         if !session.woken {
             session.woken = true;
@@ -224,7 +224,7 @@ impl Engine {
         }
     }
 
-    /// Sends a method to a client. On a channel that is closed meanwhile nobody waits for it.
+    /// Sends a method to a client. Does nothing if the channel was closed in the meantime.
     fn send<M: Encode>(&mut self, to: SessionKey, channel: u16, method: &M) {
         if let Some(session) = self.sessions.get_mut(to)
             && session.proto.answer(channel, method).is_ok()
@@ -237,12 +237,12 @@ impl Engine {
         self.send(at.session, at.channel, method);
     }
 
-    /// The next number of the seed's sequence.
+    /// Returns the next number of the seed's sequence.
     fn random(&mut self) -> u64 {
         self.random.next()
     }
 
-    /// A name that nobody has chosen: `stem` and 22 letters.
+    /// Returns a name for what the client did not name: `stem` and 22 letters.
     fn generate_name(&mut self, stem: &str) -> String {
         const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let mut name = stem.to_owned();

@@ -7,12 +7,12 @@ use crate::engine::refusal::Refusal;
 /// A name. A clone shares its text.
 pub(crate) type Name = Arc<str>;
 
-/// RabbitMQ drops line ends from the names in declarations.
+/// Removes line ends from a declared name, as RabbitMQ does.
 pub(in crate::engine) fn clean(name: &str) -> String {
     name.replace(['\r', '\n'], "")
 }
 
-/// Refuses the names that are the broker's own.
+/// Refuses the names that are reserved for the broker.
 pub(in crate::engine) fn check_name(kind: &str, name: &str) -> Result<(), Refusal> {
     if name.starts_with("amq.") {
         return Err(Refusal::access(format_args!("{kind} name '{name}' contains reserved prefix 'amq.*'")));

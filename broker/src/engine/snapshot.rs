@@ -1,6 +1,6 @@
-//! What others may see of the engine: copies of what is there, and where a message would go.
+//! Copies of the engine's state, and where a message would be routed.
 //!
-//! Changes nothing.
+//! Changes nothing but when clients were last heard of ([`Engine::all_alive`]).
 
 use hopmq_proto::{FieldTable, Time};
 
@@ -12,12 +12,12 @@ use crate::engine::routing::exchange::Destination;
 use crate::inspect;
 
 impl Engine {
-    /// All virtual hosts.
+    /// Returns all virtual hosts.
     pub(crate) fn vhost_ids(&self) -> impl Iterator<Item = VhostKey> {
         self.vhosts.iter().map(|(id, _)| id)
     }
 
-    /// All clients count as alive: who goes by another clock can't know that it is time for a heartbeat.
+    /// Counts all clients as alive: a client on another clock can't know that a heartbeat is due.
     pub(crate) fn all_alive(&mut self, now: Time) {
         self.sessions.iter_mut().for_each(|(_, session)| session.proto.received(now));
     }
@@ -26,7 +26,7 @@ impl Engine {
         self.vhost_name(vhost).to_string()
     }
 
-    /// The virtual host with this name.
+    /// Returns the virtual host of this name.
     pub(crate) fn find_vhost(&self, name: &str) -> Option<VhostKey> {
         self.vhost_named(name)
     }
@@ -68,14 +68,14 @@ impl Engine {
         }
     }
 
-    /// The messages of a queue that wait, in the order in which they will go.
+    /// Returns the ready messages of a queue, in delivery order.
     pub(crate) fn inspect_ready(&self, now: Time, vhost: VhostKey, name: &str) -> Vec<inspect::Message> {
         let Some(id) = self.queue_named(vhost, name) else { return Vec::new() };
         let entries = self.queues.get(id).into_iter().flat_map(|queue| queue.ready.iter());
         entries.filter_map(|entry| self.inspect_entry(now, id, entry)).collect()
     }
 
-    /// All that somebody holds, by connection, channel and tag.
+    /// Returns all unacknowledged messages, by connection, channel and tag.
     pub(crate) fn inspect_unacked(&self, now: Time, vhost: VhostKey) -> Vec<inspect::Held> {
         let mut all = Vec::new();
         for (id, session) in self.sessions.iter().filter(|(_, session)| session.vhost == Some(vhost)) {
@@ -194,7 +194,7 @@ impl Engine {
         inspected.collect()
     }
 
-    /// The queues that a message would go to, each once. `None` if there is no such exchange.
+    /// Returns the queues that a message would be routed to, each once. `None` if the exchange does not exist.
     pub(crate) fn inspect_route(
         &self,
         vhost: VhostKey,
@@ -217,7 +217,7 @@ impl Engine {
 }
 
 impl Engine {
-    /// A message of a queue. `None` if it is in the store alone, and lost there.
+    /// Returns a message of a queue. `None` if its content was only in the store, and is lost there.
     fn inspect_entry(&self, now: Time, queue: QueueKey, entry: &Entry) -> Option<inspect::Message> {
         let message = self.message_of(queue, entry)?;
         Some(inspect::Message {

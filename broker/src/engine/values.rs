@@ -2,7 +2,7 @@
 
 use hopmq_proto::Value;
 
-/// How RabbitMQ calls the type of a value.
+/// Returns RabbitMQ's name for the type of a value.
 pub(crate) fn type_name(value: Value<'_>) -> &'static str {
     match value {
         Value::Void => "void",
@@ -25,7 +25,7 @@ pub(crate) fn type_name(value: Value<'_>) -> &'static str {
     }
 }
 
-/// How RabbitMQ shows a value.
+/// Returns the text that RabbitMQ shows for a value.
 pub(crate) fn shown(value: Value<'_>) -> String {
     match value {
         Value::Str(text) | Value::Bytes(text) => String::from_utf8_lossy(text).into_owned(),

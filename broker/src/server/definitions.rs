@@ -14,7 +14,7 @@ use super::{Broker, Permissions, UserError};
 use crate::engine::Definition;
 use crate::inspect::Destination;
 
-/// Why definitions were refused. What comes before it in the file may have been taken.
+/// Why an import of definitions failed. Definitions before the refused one may have been imported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DefinitionsError(String);
 
@@ -35,7 +35,7 @@ struct Definitions {
     vhosts: Vec<Vhost>,
     permissions: Vec<Permission>,
     topic_permissions: Vec<TopicPermission>,
-    /// What this broker has none of.
+    /// Not supported: an import with any of these is refused.
     policies: Vec<Json>,
     parameters: Vec<Json>,
     queues: Vec<Queue>,
@@ -53,7 +53,7 @@ struct User {
     tags: Tags,
 }
 
-/// A list, or in older files a text with commas.
+/// A list, or a text with commas in older files.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(untagged)]
 enum Tags {
@@ -137,9 +137,9 @@ impl Tags {
 }
 
 impl Broker {
-    /// All virtual hosts, users with the hashes of their passwords, permissions, exchanges, queues and bindings, as
-    /// JSON in RabbitMQ's format. Exclusive queues and what each virtual host has from the start are not in it. A hash
-    /// of argon2's is one that RabbitMQ does not know: `hashing_algorithm` says so.
+    /// Returns all virtual hosts, users with their password hashes, permissions, exchanges, queues and bindings, as
+    /// JSON in RabbitMQ's format. Exclusive queues and predeclared exchanges are left out. RabbitMQ can't verify argon2
+    /// hashes, which `hashing_algorithm` marks.
     ///
     /// ```
     /// use hopmq_broker::Broker;
@@ -178,7 +178,7 @@ impl Broker {
             self.define_vhost(&vhost, &mut all);
             all.vhosts.push(Vhost { name: vhost });
         }
-        // It is made of texts, numbers and lists.
+        // Texts, numbers and lists can always be serialized.
         serde_json::to_string_pretty(&all).unwrap_or_default()
     }
 
@@ -228,13 +228,13 @@ impl Broker {
         }
     }
 
-    /// Takes in definitions in RabbitMQ's format: those of [`Broker::definitions`], of `rabbitmqctl export_definitions`
-    /// and of RabbitMQ's management. What is there already stays, and has to be as they say; of a user, password and
-    /// permissions become what they say. Of tags, `impersonator` alone means something here.
+    /// Imports definitions in RabbitMQ's format: those of [`Broker::definitions`], of `rabbitmqctl export_definitions`
+    /// and of RabbitMQ's management. Existing queues, exchanges and bindings stay, and must be equivalent; existing
+    /// users get the imported password and permissions. Of the users' tags, only `impersonator` has an effect.
     ///
     /// # Errors
-    /// If the text is no such JSON; if something is refused, as a client's declaration would be; if a password is
-    /// hashed in a way that is not known; and if there are policies or parameters, which this broker has none of.
+    /// If the text is not such JSON; if a client's declaration would be refused; if a password hash is of an unknown
+    /// kind; and if there are policies or parameters, which this broker does not support.
     pub fn import_definitions(&self, json: &str) -> Result<(), DefinitionsError> {
         let all: Definitions =
             serde_json::from_str(json).map_err(|error| DefinitionsError(format!("not definitions: {error}")))?;
@@ -333,7 +333,7 @@ impl Broker {
             if let Some(other) = user.hashing_algorithm.as_deref().filter(|hashing| !known.contains(hashing)) {
                 return Err(DefinitionsError(format!("user {name:?}: {other} is not known; set the password again")));
             }
-            // Its well-known password lets it in from this machine alone, as RabbitMQ has it.
+            // Its publicly known password works from this machine only, as in RabbitMQ.
             let is_public =
                 name == "guest" && !user.password_hash.starts_with('$') && fits(b"guest", &user.password_hash);
             match is_public {
@@ -390,7 +390,7 @@ fn to_table(json: &Map<String, Json>) -> FieldTable {
     table
 }
 
-/// Calls `take` with what RabbitMQ makes of a value.
+/// Calls `take` with RabbitMQ's field value for a JSON value.
 fn with_value(json: &Json, take: &mut dyn FnMut(Value<'_>)) {
     match json {
         Json::Null => take(Value::Void),

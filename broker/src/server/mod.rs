@@ -1,4 +1,4 @@
-//! The broker as a server: an engine, the connections around it, and the doors that they come in by.
+//! The broker as a server: the engine, its connections and its listeners.
 
 mod connection;
 #[cfg(feature = "definitions")]
@@ -40,7 +40,8 @@ pub(crate) use shared::{Shared, State};
 use socket::Socket;
 pub use users::{Permissions, UserError};
 
-/// A broker. A clone is the same broker; when the last one is dropped, its connections are closed and it is gone.
+/// A broker. A clone is the same broker. When the last clone is dropped, its connections are closed and its state is
+/// gone.
 ///
 /// ```
 /// # futures_lite::future::block_on(async {
@@ -58,40 +59,40 @@ pub use users::{Permissions, UserError};
 #[derive(Clone)]
 pub struct Broker(pub(crate) Arc<Handle>);
 
-/// What ends with the last [`Broker`].
+/// The shared part of all clones, which closes the broker when it is dropped.
 pub(crate) struct Handle {
     pub(crate) shared: Arc<Shared>,
     pub(crate) executor: Spawner,
     tasks: Mutex<Vec<Task<()>>>,
-    /// What accepts clients.
+    /// The tasks that accept clients.
     doors: Mutex<Vec<Task<()>>>,
     #[cfg(feature = "testing")]
     pub(crate) testing: TestKit,
-    /// The store's threads, or what the caller turns in their place.
+    /// How the store is driven.
     keeping: Mutex<Keeping>,
     store: store::Settings,
 }
 
-/// RabbitMQ's.
+/// RabbitMQ's default.
 const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
-/// Who makes safe what is to be kept.
+/// How the store is driven.
 pub(crate) enum Keeping {
     Nobody,
     Threads(#[allow(dead_code, reason = "it is kept for its end")] Threads),
     Hand(Writer, Checkpointer),
 }
 
-/// Who runs the connections.
+/// How tasks are run.
 #[derive(Clone)]
 pub(crate) enum Spawner {
-    /// Threads that all brokers of the program share.
+    /// By threads that all brokers of the process share.
     Threads(&'static Executor<'static>),
-    /// The caller, with [`Broker::tick`].
+    /// By the caller, with [`Broker::tick`].
     Hand(Arc<Executor<'static>>),
 }
 
-/// How a broker is to be.
+/// Settings of a broker.
 #[derive(Clone, Debug)]
 pub struct Builder {
     clock: Clock,
@@ -142,29 +143,29 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// Takes the time from this clock.
+    /// Sets the clock. The default is the system's.
     #[must_use]
     pub fn clock(mut self, clock: &Clock) -> Self {
         self.clock = clock.clone();
         self
     }
 
-    /// What server-named queues and consumer tags are drawn from: the same seed gives the same names.
+    /// Sets the seed of server-named queues and consumer tags: the same seed gives the same names.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// Connections that there may be at once: one more is refused with 530 when it opens its virtual host. The default
-    /// is any number.
+    /// Limits the connections at once: one more is refused with 530 when it opens its virtual host. The default is no
+    /// limit.
     #[must_use]
     pub fn connection_max(mut self, connections: usize) -> Self {
         self.connection_max = connections;
         self
     }
 
-    /// Whose rules hold where the releases of RabbitMQ differ. The default is 3.13.
+    /// Sets which release of RabbitMQ the broker follows where they differ. The default is 3.13.
     #[must_use]
     pub fn profile(mut self, profile: Profile) -> Self {
         self.profile = profile;
@@ -172,9 +173,9 @@ impl Builder {
         self
     }
 
-    /// How long a consumer may hold a delivery before its channel is closed with 406 (RabbitMQ's `consumer_timeout`); a
-    /// queue may have a time of its own, `x-consumer-timeout` in milliseconds. The default is 30 minutes; `None` is for
-    /// ever.
+    /// Sets the time limit for settling a delivery, after which its channel is closed with 406 (RabbitMQ's
+    /// `consumer_timeout`). A queue may have its own limit, `x-consumer-timeout` in milliseconds. The default is 30
+    /// minutes; `None` is no limit.
     ///
     /// ```
     /// use hopmq_broker::{Broker, Clock};
@@ -198,15 +199,15 @@ impl Builder {
         self
     }
 
-    /// Channels that a connection may have, which it is told when it logs in. The default is 2,047, RabbitMQ's.
+    /// Limits the channels of a connection; the limit is negotiated at login. The default is 2,047, as in RabbitMQ.
     #[must_use]
     pub fn channel_max(mut self, channels: u16) -> Self {
         self.protocol.channel_max = channels;
         self
     }
 
-    /// Whether its connections can be watched and disturbed: [`Broker::transcript`] and [`Broker::faults`]. They can,
-    /// if nothing is said. Without, each frame costs a little less: for a server.
+    /// Sets whether connections are watched, which [`Broker::transcript`] and [`Broker::faults`] need. The default is
+    /// true. Without it, each frame costs a little less.
     #[cfg(feature = "testing")]
     #[must_use]
     pub fn watched(mut self, watched: bool) -> Self {
@@ -214,27 +215,27 @@ impl Builder {
         self
     }
 
-    /// How the store is to be, if there is one: how large its files are, and whether it gives up what is damaged.
+    /// Sets the sizes of the store's files, and whether damaged data is given up.
     #[must_use]
     pub fn store(mut self, settings: store::Settings) -> Self {
         self.store = settings;
         self
     }
 
-    /// Starts the broker. Threads that all brokers of the program share run its connections.
+    /// Starts the broker. Threads that all brokers of the process share run its connections.
     pub fn start(self) -> Broker {
         self.start_on(Spawner::Threads(threads()))
     }
 
-    /// Makes a broker that does nothing by itself: whoever calls [`Broker::tick`] runs its connections, one step at a
-    /// time and in the order in which they became ready. With a [manual clock](Clock::manual) and one thread, a test
-    /// that does the same sees the same.
+    /// Starts a broker that is driven by [`Broker::tick`], which runs its connections one step at a time, in the order
+    /// in which they became ready. With a [manual clock](Clock::manual) and one thread, a test sees the same in each
+    /// run.
     pub fn by_hand(self) -> Broker {
         self.start_on(Spawner::Hand(Arc::new(Executor::new())))
     }
 
-    /// Starts the broker with what a storage keeps: durable queues, exchanges and bindings, and the persistent messages
-    /// in them. What is confirmed is in it.
+    /// Starts the broker on a storage, with the durable queues, exchanges and bindings, and the persistent messages in
+    /// it. Whatever was confirmed is in it.
     ///
     /// # Errors
     /// If the storage can't be read, or is damaged: see [`store::Settings::salvage`](crate::store::Settings::salvage).
@@ -242,8 +243,8 @@ impl Builder {
         self.open_on(Spawner::Threads(threads()), storage)
     }
 
-    /// [`Builder::open`] for a broker that is run [by hand](Self::by_hand): [`Broker::tick`] makes safe what is to be
-    /// kept, once nothing else is to be done.
+    /// Starts a broker on a storage that is driven by [`Broker::tick`], as for [`Builder::by_hand`]. A tick drives the
+    /// store when no connection is ready.
     ///
     /// # Errors
     /// As for [`Builder::open`].
@@ -285,12 +286,12 @@ impl Builder {
 }
 
 impl Broker {
-    /// A broker that keeps everything in memory, ready at once.
+    /// Returns a broker that keeps everything in memory, ready at once.
     pub fn in_memory() -> Self {
         Self::builder().start()
     }
 
-    /// A broker that keeps what is durable in a folder, which is made if there is none.
+    /// Returns a broker that stores durable data in a folder, which is created if it does not exist.
     ///
     /// # Errors
     /// As for [`Builder::open`], and if another broker has the folder open.
@@ -299,38 +300,38 @@ impl Broker {
         Self::builder().open(store::DiskStorage::open(folder)?)
     }
 
-    /// Settings for a broker.
+    /// Returns the settings of a broker.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// Connects within the process: what comes back is a transport for a client.
+    /// Connects within the process. Returns a transport for a client.
     pub fn connect(&self) -> Pipe {
         let (client, server) = pipe::pipe();
         self.serve(server);
         client
     }
 
-    /// Connects within the process, as a client that comes from that address: see [`serve_from`](Self::serve_from).
+    /// Connects within the process, as a client at that address: see [`serve_from`](Self::serve_from).
     pub fn connect_from(&self, address: IpAddr) -> Pipe {
         let (client, server) = pipe::pipe();
         self.serve_from(server, address);
         client
     }
 
-    /// Serves a client of this machine over any transport: a socket, a TLS stream, a WebSocket. The connection goes on
-    /// until the client or the broker ends it.
+    /// Serves a client on this machine over any transport: a socket, a TLS stream, a WebSocket. The connection lasts
+    /// until the client or the broker closes it.
     pub fn serve<T: AsyncRead + AsyncWrite + Send + Unpin + 'static>(&self, transport: T) {
         self.serve_peer(transport, true, "in process".into());
     }
 
-    /// Serves a client that comes from that address, as [`serve`](Self::serve) does. Who is not on this machine may not
-    /// log in as `guest`.
+    /// Serves a client at that address over any transport. A client that is not on this machine may not log in as
+    /// `guest`.
     pub fn serve_from<T: AsyncRead + AsyncWrite + Send + Unpin + 'static>(&self, transport: T, address: IpAddr) {
         self.serve_peer(transport, address.to_canonical().is_loopback(), address.to_string().into());
     }
 
-    /// `peer` is the client's address for the logs.
+    /// Serves a client. `peer` is its address for the logs.
     fn serve_peer<T>(&self, transport: T, local: bool, peer: Arc<str>)
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -346,15 +347,15 @@ impl Broker {
         self.spawn(Serving::new(shared, transport, local, peer)).detach();
     }
 
-    /// Listens for clients on TCP, and returns the address: with port 0, the one that the system chose.
+    /// Listens for clients on TCP. Returns the address: for port 0, with the port that the system chose.
     ///
     /// # Errors
-    /// If the address can't be listened on.
+    /// If the address can't be bound.
     pub fn listen(&self, address: impl ToSocketAddrs) -> io::Result<SocketAddr> {
         self.open_door(address, Self::serve_tcp)
     }
 
-    /// Listens, and serves whoever comes.
+    /// Listens for clients, and passes each accepted one to `serve`.
     fn open_door(
         &self,
         address: impl ToSocketAddrs,
@@ -370,7 +371,7 @@ impl Broker {
                         let Some(handle) = broker.upgrade() else { return };
                         serve(&Self(handle), stream);
                     }
-                    // The client is gone already, or the system has no more sockets for the moment.
+                    // The client is gone already, or the process has no file descriptors left.
                     Err(error) => {
                         tracing::warn!(%error, "a client can't be accepted");
                         async_io::Timer::after(std::time::Duration::from_millis(50)).await;
@@ -382,8 +383,8 @@ impl Broker {
         Ok(address)
     }
 
-    /// Ends the broker in good order: lets nobody in any more, closes all connections with 320, and waits until they
-    /// are gone, at most so long. What is to be kept is safe once the last [`Broker`] is dropped.
+    /// Shuts the broker down: accepts no more clients, closes all connections with 320, and waits until they are
+    /// closed, at most `within`. All durable data is synced once the last [`Broker`] is dropped.
     pub async fn shut_down(self, within: Duration) {
         self.0.doors.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.0.close_all();
@@ -407,7 +408,7 @@ impl Broker {
     }
 
     fn serve_tcp(&self, stream: Async<TcpStream>) {
-        // Without it, answers wait for the client's next packet.
+        // Otherwise answers would wait for the client's next packet.
         let _ = stream.get_ref().set_nodelay(true);
         let address = peer_address(&stream);
         self.serve_socket(Socket::new(stream), address);
@@ -420,8 +421,8 @@ impl Broker {
         self.serve_peer(transport, address.ip().to_canonical().is_loopback(), address.to_string().into());
     }
 
-    /// Runs one step of a connection that is ready, of a broker that is run [by hand](Builder::by_hand). Returns
-    /// whether there was one.
+    /// Runs one step of a ready connection of a broker that is driven [by hand](Builder::by_hand), or of its store.
+    /// Returns whether anything was ready.
     pub fn tick(&self) -> bool {
         match &self.0.executor {
             Spawner::Threads(_) => false,
@@ -429,11 +430,11 @@ impl Broker {
         }
     }
 
-    /// Turns the store of a broker that is run by hand. Returns whether it had something to do.
+    /// Drives the store of a broker that is driven by hand. Returns whether it had work.
     fn turn_store(&self) -> bool {
         let mut keeping = self.keeping();
         let Keeping::Hand(writer, checkpointer) = &mut *keeping else { return false };
-        // An error stays in the status, which says the rest.
+        // The error stays in the status, which [`State::note_store`] reads.
         let worked = writer.turn().unwrap_or(false) | checkpointer.turn().unwrap_or(false);
         drop(keeping);
         if worked {
@@ -442,7 +443,7 @@ impl Broker {
         worked
     }
 
-    /// Takes in what a storage keeps, and keeps what is durable there from now on.
+    /// Restores the state from a storage, and stores durable changes there from now on.
     pub(crate) fn recover(&self, storage: impl Storage) -> Result<(Writer, Checkpointer), store::Error> {
         let (store, mut writer, checkpointer, recovered) = Store::open(storage, self.0.store.clone())?;
         for damage in &recovered.damages {
@@ -457,13 +458,13 @@ impl Broker {
             state.engine.set_journal(journal);
             state.store = Some(store);
         });
-        // That it runs is safe before anybody is served.
+        // The mark that a broker is running must be synced before the first client is served.
         writer.turn()?;
         self.0.shared.change(State::note_store);
         Ok((writer, checkpointer))
     }
 
-    /// Sees to it that what is appended becomes safe.
+    /// Starts what drives the store.
     pub(crate) fn keep_store(&self, writer: Writer, checkpointer: Checkpointer) -> Result<(), store::Error> {
         let keeping = match &self.0.executor {
             Spawner::Hand(_) => Keeping::Hand(writer, checkpointer),
@@ -485,23 +486,23 @@ impl Broker {
         self.0.keeping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a virtual host, if there is none of that name.
+    /// Adds a virtual host, if it does not exist.
     pub fn add_vhost(&self, name: &str) {
         self.0.shared.change(|state, _| state.engine.declare_vhost(name));
     }
 
-    /// Lets the broker believe that memory is low, or no longer: whoever publishes meanwhile is blocked
-    /// (`connection.blocked`, RabbitMQ's page "Blocked Connections"), until it is over.
+    /// Raises or clears the memory alarm: clients that publish under it are blocked (`connection.blocked`, RabbitMQ's
+    /// page "Blocked Connections").
     pub fn set_memory_alarm(&self, on: bool) {
         self.0.shared.change(|state, now| state.set_alarm(now, engine::MEMORY, on));
     }
 
-    /// Does something to the engine, and wakes whoever has something to do by that.
+    /// Changes the engine, and wakes the tasks that are affected.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Engine, hopmq_proto::Time) -> T) -> T {
         self.0.shared.change(|state, now| change(&mut state.engine, now))
     }
 
-    /// The clock that the broker goes by.
+    /// Returns the clock of the broker.
     pub fn clock(&self) -> &Clock {
         &self.0.shared.clock
     }
@@ -515,7 +516,7 @@ impl Broker {
         }
     }
 
-    /// Runs something for as long as the broker is.
+    /// Runs a task for as long as the broker exists.
     fn keep(&self, future: impl Future<Output = ()> + Send + 'static) {
         let task = self.spawn(future);
         self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(task);
@@ -534,7 +535,7 @@ impl fmt::Debug for Broker {
 }
 
 impl Handle {
-    /// Closes all connections, as a broker does that ends.
+    /// Closes all connections, at the end of the broker.
     fn close_all(&self) {
         self.shared.change(|state, now| {
             for id in state.engine.session_ids() {
@@ -551,15 +552,16 @@ impl Drop for Handle {
         self.shared.change(|state, _| {
             state.engine.note_good_end();
             state.persist();
-            // Connections may live for their last words, and the storage is free for the next broker at once.
+            // Connections may outlive this to write their last bytes, but the storage must be free for the next broker
+            // at once.
             state.engine.drop_journal();
             state.store = None;
         });
     }
 }
 
-/// The executor of the threads that run the connections of all brokers. They are started with the first one, and never
-/// end.
+/// Returns the executor of the threads that run the connections of all brokers. They start with the first broker, and
+/// never end.
 fn threads() -> &'static Executor<'static> {
     static EXECUTOR: Executor<'static> = Executor::new();
     static STARTED: OnceLock<()> = OnceLock::new();
@@ -568,14 +570,14 @@ fn threads() -> &'static Executor<'static> {
         for number in 0..count {
             let run = || async_io::block_on(EXECUTOR.run(pending::<()>()));
             let thread = thread::Builder::new().name(format!("hopmq-broker-{number}"));
-            // One is enough, and the system has one.
+            // One thread is enough, and others may exist.
             let _ = thread.spawn(run);
         }
     });
     &EXECUTOR
 }
 
-/// More would wait for the engine's lock most of the time.
+/// More threads would mostly wait for the engine's lock.
 const MOST_THREADS: usize = 4;
 
 fn no_threads(error: io::Error) -> store::Error {

@@ -1,4 +1,4 @@
-//! What all connections of a broker share: the engine under its one lock, and who waits for it.
+//! What all connections of a broker share: the engine behind a lock, and the wakers.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -13,20 +13,20 @@ use crate::clock::{Alarm, Clock};
 use crate::engine::{self, Contents, Engine, SessionKey};
 use crate::store::{Position, QueueId, Room, Store};
 
-/// A broker's shared part.
+/// The shared part of a broker.
 #[derive(Debug)]
 pub(crate) struct Shared {
     state: Mutex<State>,
     pub(crate) clock: Clock,
-    /// Whether the caller runs everything, on one thread.
+    /// Whether the caller drives the broker, on one thread.
     pub(crate) by_hand: bool,
 }
 
-/// Everything under the lock.
+/// The state behind the lock.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) engine: Engine,
-    /// Where what is durable is kept, if it is.
+    /// The store, if the broker has one.
     pub(crate) store: Option<Store>,
     sleeping: BTreeMap<SessionKey, Waker>,
     woken: Vec<SessionKey>,
@@ -49,7 +49,7 @@ impl Shared {
         Self { state: Mutex::new(state), clock, by_hand }
     }
 
-    /// Does something, and wakes whoever has something to do by that.
+    /// Changes the state, and wakes the tasks that are affected.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut State, Time) -> T) -> T {
         let now = self.clock.now();
         let mut wakes = Vec::new();
@@ -67,7 +67,7 @@ impl Shared {
 }
 
 impl State {
-    /// A connection waits for something to write.
+    /// Notes that a connection waits for output.
     pub(crate) fn sleep(&mut self, id: SessionKey, waker: &Waker) {
         self.sleeping.insert(id, waker.clone());
     }
@@ -87,8 +87,8 @@ impl State {
         }
     }
 
-    /// Gives the store what is to be kept. What can't be given now is given the next time; until then nobody hears of
-    /// it.
+    /// Gives the store the engine's changes. If that fails, they stay, and none of them is confirmed until a later call
+    /// succeeds.
     pub(crate) fn persist(&mut self) {
         let Some(store) = &self.store else { return };
         let mut is_behind = false;
@@ -107,7 +107,7 @@ impl State {
         }
     }
 
-    /// The store has something to tell.
+    /// Handles a change of the store's status.
     pub(crate) fn note_store(&mut self, now: Time) {
         let Some(status) = self.store.as_ref().map(Store::status) else { return };
         match status.failed {
@@ -140,7 +140,7 @@ impl State {
         }
     }
 
-    /// Takes the wakers of all who have something to do, to be woken outside of the lock.
+    /// Collects the wakers of all tasks that have work, to be woken without the lock.
     pub(crate) fn collect(&mut self, wakes: &mut Vec<Waker>) {
         self.persist();
         self.engine.poll_woken(&mut self.woken);
@@ -153,7 +153,7 @@ impl State {
     }
 }
 
-/// Keeps the time for the engine: what expires, expires without a connection asking.
+/// Drives the engine's timers, so that messages expire without any connection being active.
 pub(crate) struct Keeper {
     shared: Arc<Shared>,
     alarm: Alarm,

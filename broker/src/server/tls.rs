@@ -1,4 +1,4 @@
-//! The door for clients that come over TLS.
+//! Listeners for clients over TLS.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -11,22 +11,22 @@ use rustls::ServerConfig;
 
 use super::{Broker, peer_address};
 
-/// How long a client may take for the handshake of TLS.
+/// The time limit for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Broker {
-    /// Listens for clients over TLS, with a certificate and whatever else the configuration asks for, and returns the
-    /// address: with port 0, the one that the system chose.
+    /// Listens for clients over TLS, with a certificate and further settings in `config`. Returns the address: for port
+    /// 0, with the port that the system chose.
     ///
     /// # Errors
-    /// If the address can't be listened on.
+    /// If the address can't be bound.
     pub fn listen_tls(&self, address: impl ToSocketAddrs, config: Arc<ServerConfig>) -> io::Result<SocketAddr> {
         let acceptor = TlsAcceptor::from(config);
         self.open_door(address, move |broker, stream| broker.serve_tls(&acceptor, stream))
     }
 
     fn serve_tls(&self, acceptor: &TlsAcceptor, stream: Async<TcpStream>) {
-        // Without it, answers wait for the client's next packet.
+        // Otherwise answers would wait for the client's next packet.
         let _ = stream.get_ref().set_nodelay(true);
         let address = peer_address(&stream);
         let (accepting, broker) = (acceptor.accept(stream), Arc::downgrade(&self.0));

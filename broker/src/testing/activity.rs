@@ -1,8 +1,7 @@
-//! Whether a broker has something to do at the moment.
+//! Whether a broker has work.
 //!
-//! Owns a count: of the tasks that run, and of those that were woken and are to run. A task is counted from the moment
-//! in which it is woken, by whoever wakes it, so that there is no moment at which work is under way and not counted. It
-//! must never know what the tasks do.
+//! Owns the count of the tasks that run or were woken. A task is counted from the moment of its wake on, by the waking
+//! thread, so that work is never under way without being counted. It must never know what the tasks do.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,28 +13,28 @@ use std::time::Instant;
 /// The count. See the [module's documentation](self).
 #[derive(Debug, Default)]
 pub(crate) struct Activity {
-    /// Tasks that run or are to run.
+    /// Tasks that run or were woken.
     busy: AtomicUsize,
-    /// Whether somebody wants to know of the next time that it is zero.
+    /// Whether the next zero must be reported.
     watched: AtomicBool,
     watchers: Mutex<Vec<Waker>>,
     quiet: Condvar,
 }
 
 impl Activity {
-    /// Counts a task from now on, until it has ended.
+    /// Counts a task from now on, until it ends.
     pub(crate) fn track<F>(self: &Arc<Self>, future: F) -> Tracked<F> {
         self.enter();
         let task = Arc::new(Task { activity: Arc::clone(self), woken: AtomicBool::new(true), outer: Mutex::default() });
         Tracked { waker: Waker::from(Arc::clone(&task)), task, future }
     }
 
-    /// Whether nothing runs and nothing is to run.
+    /// Whether no task runs or was woken.
     pub(crate) fn is_quiet(&self) -> bool {
         self.busy.load(Ordering::SeqCst) == 0
     }
 
-    /// Blocks until nothing runs and nothing is to run, or `until` has come. Returns whether it is quiet.
+    /// Blocks until no task runs or was woken, or until `until`. Returns whether it is quiet.
     pub(crate) fn wait(&self, until: Instant) -> bool {
         let mut watchers = self.watch();
         while !self.is_quiet() {
@@ -49,7 +48,7 @@ impl Activity {
         true
     }
 
-    /// Wakes somebody the next time that work was done and none is left.
+    /// Wakes a task the next time that the count falls to zero.
     pub(crate) fn watch_for(&self, waker: &Waker) {
         let mut watchers = self.watch();
         if !watchers.iter().any(|other| other.will_wake(waker)) {
@@ -79,11 +78,11 @@ impl Activity {
     }
 }
 
-/// What a task's waker is.
+/// The waker of a task.
 #[derive(Debug)]
 struct Task {
     activity: Arc<Activity>,
-    /// Whether it was woken and did not run since, which is one in the count. Stays once the task has ended.
+    /// Whether it was woken and has not run since, which counts as one. Stays set once the task has ended.
     woken: AtomicBool,
     outer: Mutex<Option<Waker>>,
 }
@@ -103,7 +102,7 @@ impl Wake for Task {
     }
 }
 
-/// A future that is counted while it has something to do.
+/// A future that is counted while it has work.
 #[derive(Debug)]
 pub(crate) struct Tracked<F> {
     task: Arc<Task>,
@@ -122,7 +121,7 @@ impl<F: Future + Unpin> Future for Tracked<F> {
                 *outer = Some(context.waker().clone());
             }
         }
-        // From here on the one in the count stands for this run; a wake meanwhile is another one.
+        // From here on the one in the count stands for this run; a wake in the meantime adds another.
         if !this.task.woken.swap(false, Ordering::SeqCst) {
             this.task.activity.enter();
         }
@@ -164,7 +163,7 @@ mod tests {
         waker.wake_by_ref();
         assert!(!activity.is_quiet() && !activity.wait(Instant::now()));
         assert!(task.as_mut().poll(&mut context).is_pending() && activity.is_quiet());
-        // A run that nobody asked for counts as well, and a task that is gone can be woken for nothing.
+        // A run without a wake counts as well.
         assert!(task.as_mut().poll(&mut context).is_pending() && activity.wait(Instant::now()));
     }
 

@@ -1,4 +1,4 @@
-//! A broker that dies and starts again, as a fault.
+//! Crashes of a broker, with a restart.
 
 use hopmq_proto::Time;
 
@@ -7,17 +7,17 @@ use crate::server::{Broker, Keeping, State};
 use crate::store::{self, Storage};
 
 impl Faults {
-    /// The broker dies, as by `kill -9` or a power cut, and starts again on the storage that `found` gives: the same
-    /// [`Broker`], with the same doors. All connections end without a word. What was only in memory is lost: transient
-    /// messages, queues that are not durable, who held what. What is durable is what `found` has; since nobody knows
-    /// what had been delivered, all messages in it come as redelivered.
+    /// Crashes the broker, as by `kill -9` or a power cut, and starts it again on the storage that `found` returns: the
+    /// same [`Broker`], with the same listeners. All connections end without a close. What was only in memory is lost:
+    /// transient messages, queues that are not durable, unsettled deliveries. Durable data is what `found` returns; all
+    /// messages in it count as redelivered, because which ones were delivered is unknown.
     ///
-    /// `found` is called once the broker is dead, so that nothing is confirmed behind its back: it is the clone of a
-    /// [`MemoryStorage`](store::MemoryStorage) if only the process died, and
-    /// [`CrashStorage::power_cut`](crate::CrashStorage::power_cut) if what was not synced is lost as well. A broker
-    /// that had no storage has none of its past, and keeps what is durable from now on.
+    /// `found` is called once the broker is down, so that nothing is confirmed after it. It returns a clone of a
+    /// [`MemoryStorage`](store::MemoryStorage) if only the process crashed, and
+    /// [`CrashStorage::power_cut`](crate::CrashStorage::power_cut) if unsynced data is lost as well. A broker without a
+    /// storage comes back empty, and stores durable data from now on.
     ///
-    /// Call it from where nothing else waits for the broker: it blocks until the old one has stopped.
+    /// Blocks until the old broker has stopped. Do not call it from a task that the broker waits for.
     ///
     /// ```
     /// use hopmq_broker::{Broker, CrashStorage};
@@ -39,8 +39,8 @@ impl Faults {
     /// ```
     ///
     /// # Errors
-    /// As for [`Builder::open`](crate::Builder::open). The broker stays down then: it serves nobody until another
-    /// `crash` finds a storage that can be used.
+    /// As for [`Builder::open`](crate::Builder::open). The broker then stays down, and serves no client until another
+    /// `crash` finds a usable storage.
     pub fn crash<S: Storage>(&self, found: impl FnOnce() -> S) -> Result<(), store::Error> {
         let broker = self.broker();
         broker.die();
@@ -52,10 +52,10 @@ impl Faults {
 }
 
 impl Broker {
-    /// All that was in memory is gone, and nothing is written any more.
+    /// Drops everything in memory, and stops writing.
     fn die(&self) {
         self.0.shared.change(State::die);
-        // Its threads end after the write that is under way.
+        // Its threads end after the current write.
         drop(self.take_keeping());
     }
 

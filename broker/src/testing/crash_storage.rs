@@ -1,4 +1,4 @@
-//! A folder that loses what was not synced, for tests: of the store, and of brokers.
+//! A folder that loses unsynced data, for tests of the store and of brokers.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::random::Random;
 use crate::store::{File, Storage, memory};
 
-/// Pieces of this many bytes reach the disk as a whole or not at all.
+/// A piece of this many bytes reaches the disk as a whole or not at all.
 const SECTOR: usize = 512;
 
-/// A folder in memory that crashes, fails and fills up when it is told to. Clones are the same folder.
+/// A folder in memory that crashes, fails and fills up on demand. Clones are the same folder.
 ///
 /// ```
 /// use hopmq_broker::CrashStorage;
@@ -37,7 +37,7 @@ pub struct CrashStorage(Arc<Mutex<Disk>>);
 struct Disk {
     names: BTreeMap<String, Arc<Mutex<Inode>>>,
     synced_names: BTreeMap<String, Arc<Mutex<Inode>>>,
-    /// What each name became since the last sync of the folder.
+    /// Changes of names since the last sync of the folder.
     changes: Vec<(String, Option<Arc<Mutex<Inode>>>)>,
     calls: u64,
     changing_calls: u64,
@@ -68,56 +68,55 @@ enum Call {
     Changes,
 }
 
-/// How a call goes on.
+/// The outcome of a call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Lives,
-    /// It is what the disk was doing when it crashed.
+    /// The disk crashes during this call.
     Crashes,
 }
 
 impl CrashStorage {
-    /// An empty folder that works.
+    /// Returns an empty folder without faults.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many calls there were, and how many of them could change something.
+    /// Returns how many calls there were, and how many of them could change something.
     pub fn calls(&self) -> (u64, u64) {
         let disk = self.disk();
         (disk.calls, disk.changing_calls)
     }
 
-    /// Dies in the `n`-th call that changes something, counted as [`CrashStorage::calls`] does: that one is under way,
-    /// it and all later ones fail.
+    /// Crashes in the `n`-th changing call, as counted by [`CrashStorage::calls`]. That call takes effect but fails,
+    /// and so do all later ones.
     pub fn crash_at(&self, n: u64) {
         self.disk().crash_at = Some(n);
     }
 
-    /// Fails the `n`-th call with an error. If it was a sync, what it should have synced is lost at a crash, and the
-    /// next sync says nothing of it: so does Linux.
+    /// Fails the `n`-th call with an error. If it was a sync, its data is lost at a crash, and the next sync does not
+    /// report that, as on Linux.
     pub fn fail_at(&self, n: u64) {
         self.disk().fail_at = Some(n);
     }
 
-    /// How many bytes all files may have together.
+    /// Limits the size of all files together, in bytes.
     pub fn limit(&self, bytes: Option<u64>) {
         self.disk().capacity = bytes;
     }
 
-    /// Ends the faults that were asked for, as if only the process had died: all that was written is still there,
-    /// whether it was synced or not.
+    /// Ends all faults, as if only the process had crashed: everything written is still there, synced or not.
     pub fn restart(&self) {
         let mut disk = self.disk();
         (disk.crash_at, disk.fail_at, disk.dead) = (None, None, false);
     }
 
-    /// The folder after a power cut: what was synced, and of the rest whatever `seed` says, sector by sector.
+    /// Returns the folder after a power cut: synced data, and of the rest a selection by `seed`, sector by sector.
     pub fn power_cut(&self, seed: u64) -> Self {
         let disk = self.disk();
         let mut random = Random(seed);
         let mut names = disk.synced_names.clone();
-        // Of the changes to one name the first few survive.
+        // Of the changes of a name, the first few survive.
         let mut gone = Vec::new();
         for (name, inode) in &disk.changes {
             if gone.contains(&name) {
@@ -131,7 +130,7 @@ impl CrashStorage {
                 names.remove(name);
             }
         }
-        // Nothing, little, half, most or all of what was written.
+        // Nothing, little, half, most or all of the writes.
         let (odds, of) = [(0, 1), (1, 8), (1, 2), (7, 8), (1, 1)][random.below(5) as usize];
         let after = names.into_iter().map(|(name, inode)| {
             let inode = lock(&inode).after_crash(|| random.below(of) < odds);
@@ -142,7 +141,7 @@ impl CrashStorage {
         Self(Arc::new(Mutex::new(disk)))
     }
 
-    /// Inverts one bit of a file, as a bad disk would. Whether there is such a byte.
+    /// Inverts a bit of a file, as a bad disk would. Returns whether that byte exists.
     pub fn flip(&self, name: &str, offset: u64, bit: u8) -> bool {
         let Some(inode) = self.disk().names.get(name).cloned() else { return false };
         let mut inode = lock(&inode);
@@ -273,7 +272,7 @@ impl File for CrashFile {
         Ok(memory::read(&lock(&self.inode).bytes, buffer, offset))
     }
 
-    /// Writes half, where not all has space.
+    /// Writes half of the data if not all of it fits.
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
         let fate = self.disk.call(Call::Changes)?;
         if let Err(error) = self.grow(offset + data.len() as u64) {

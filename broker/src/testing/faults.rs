@@ -1,4 +1,4 @@
-//! Disturbing a broker's connections and its answers, for tests of what clients do then.
+//! Faults in a broker's connections and answers, to test how clients handle them.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ pub use crate::engine::Confirms;
 use crate::period::Period;
 use crate::server::Broker;
 
-/// Faults for a broker. Made by [`Broker::faults`].
+/// The faults of a broker. Returned by [`Broker::faults`].
 ///
 /// ```
 /// use hopmq_broker::{Broker, Confirms};
@@ -20,7 +20,7 @@ use crate::server::Broker;
 /// assert!(queue.publish("a pizza").confirm().is_err());
 /// broker.faults().confirms(Confirms::True);
 ///
-/// // The client comes back by itself.
+/// The client reconnects automatically.
 /// let first = broker.inspect().connections()[0].id;
 /// broker.faults().connection(first).cut();
 /// broker.wait_until(|look| look.connections().iter().any(|connection| connection.id != first));
@@ -32,12 +32,11 @@ pub struct Faults {
     broker: Broker,
 }
 
-/// Faults for some connections. Made by [`Faults::connection`], [`Faults::every_connection`] and
+/// Faults for some connections. Returned by [`Faults::connection`], [`Faults::every_connection`] and
 /// [`Faults::next_connection`].
 ///
 /// # Panics
-/// What disturbs the bytes of a connection panics if the broker's connections are not
-/// [watched](crate::Builder::watched).
+/// Faults in the bytes of a connection panic if the broker's connections are not [watched](crate::Builder::watched).
 #[derive(Clone)]
 pub struct Disturb {
     broker: Broker,
@@ -52,7 +51,7 @@ enum Which {
 }
 
 impl Broker {
-    /// Disturbs the broker. What is drawn at random is drawn from the broker's [seed](crate::Builder::seed).
+    /// Returns the faults of the broker. Random choices depend on the broker's [seed](crate::Builder::seed) only.
     pub fn faults(&self) -> Faults {
         Faults { broker: self.clone() }
     }
@@ -63,69 +62,68 @@ impl Faults {
         &self.broker
     }
 
-    /// The connection of this [id](crate::inspect::Connection::id).
+    /// Returns the faults of the connection with this [id](crate::inspect::Connection::id).
     pub fn connection(&self, id: u64) -> Disturb {
         Disturb { broker: self.broker.clone(), which: Which::One(id) }
     }
 
-    /// All connections that are open.
+    /// Returns the faults of all open connections.
     pub fn every_connection(&self) -> Disturb {
         Disturb { broker: self.broker.clone(), which: Which::Every }
     }
 
-    /// The next connection to come. What it meets may be anywhere in its first frames, the login included. Several
-    /// faults that are set for the next connection are for as many connections, one each.
+    /// Returns the faults of the next connection. They may strike anywhere in its first frames, the login included.
+    /// Each fault that is set for the next connection is for one connection.
     pub fn next_connection(&self) -> Disturb {
         Disturb { broker: self.broker.clone(), which: Which::Next }
     }
 
-    /// What publishers hear of their publishes from now on. Once they are confirmed again, so are those that were
-    /// withheld.
+    /// Sets how publishes are confirmed from now on. [`Confirms::True`] also confirms those that were withheld.
     pub fn confirms(&self, confirms: Confirms) {
         self.broker.change(|engine, now| engine.set_confirms(now, confirms));
     }
 
-    /// Cancels all consumers with this tag, as it happens when a queue moves to another node: `basic.cancel`. Returns
-    /// how many there were.
+    /// Cancels all consumers with this tag by `basic.cancel`, as when a queue moves to another node. Returns how many
+    /// there were.
     pub fn cancel_consumer(&self, tag: &str) -> usize {
         self.broker.change(|engine, now| engine.cancel_tagged(now, tag))
     }
 
-    /// Refuses the next logins, whoever they are, as many as this.
+    /// Refuses this many logins, whatever the user.
     pub fn refuse_logins(&self, count: u32) {
         self.broker.change(|engine, _| engine.refuse_logins(count));
     }
 
-    /// Raises the alarm that memory is low, or clears it: whoever publishes meanwhile is told `connection.blocked`, and
-    /// is not read from until it is over.
+    /// Raises or clears the memory alarm: clients that publish are sent `connection.blocked`, and are not read from
+    /// until the alarm is cleared.
     pub fn memory_alarm(&self, on: bool) {
         self.broker.0.shared.change(|state, now| state.set_alarm(now, engine::MEMORY, on));
     }
 
-    /// Raises the alarm that the disk is full, or clears it.
+    /// Raises or clears the disk alarm.
     pub fn disk_alarm(&self, on: bool) {
         self.broker.0.shared.change(|state, now| state.set_alarm(now, engine::DISK, on));
     }
 }
 
 impl Disturb {
-    /// Cuts it now, without a word.
+    /// Cuts the connection now, without a close.
     pub fn cut(&self) {
         self.each(Tap::cut);
     }
 
-    /// Cuts it once so many more frames have passed in a direction. A client's protocol header counts as a frame.
+    /// Cuts the connection after this many more frames in a direction. A client's protocol header counts as a frame.
     pub fn cut_after(&self, direction: Direction, frames: u64) {
         self.each(move |tap| tap.end_after(direction, frames, 0, End::Cut));
     }
 
-    /// Cuts it in the middle of a frame: after so many more frames, and three bytes of the one that follows.
+    /// Cuts the connection within a frame: after this many more frames, and three bytes of the next one.
     pub fn cut_within(&self, direction: Direction, frames: u64) {
         self.each(move |tap| tap.end_after(direction, frames, 3, End::Cut));
     }
 
-    /// Cuts it at a frame that is drawn from the seed, among the next `frames` of either direction. Returns where:
-    /// direction and frames before.
+    /// Cuts the connection at a frame that the seed chooses, among the next `frames` of either direction. Returns the
+    /// direction, and the number of frames before the cut.
     pub fn cut_at_random(&self, frames: u64) -> (Direction, u64) {
         let draw = self.broker.change(|engine, _| engine.draw());
         let direction = if draw & 1 == 0 { Direction::FromClient } else { Direction::ToClient };
@@ -134,35 +132,35 @@ impl Disturb {
         (direction, after)
     }
 
-    /// From now on nothing passes, in both directions, and neither end is told: as when a cable is pulled.
+    /// Drops everything in both directions from now on, without telling either end, as when a cable is pulled.
     pub fn silence(&self) {
         self.each(Tap::silence);
     }
 
-    /// Once so many more frames have passed in a direction, nothing passes in it any more.
+    /// Drops everything in a direction after this many more frames.
     pub fn silence_after(&self, direction: Direction, frames: u64) {
         self.each(move |tap| tap.end_after(direction, frames, 0, End::Silence));
     }
 
-    /// From now on everything arrives so much later, in both directions, on the broker's clock.
+    /// Delays everything from now on, in both directions, on the broker's clock.
     pub fn delay(&self, time: impl Into<Period>) {
         let delay = time.into().duration();
         self.each(move |tap| tap.delay(delay));
     }
 
-    /// Closes it with `connection.close`, as an operator does with 320.
+    /// Closes the connection with `connection.close`, as an operator does with 320.
     ///
     /// # Panics
-    /// For the [next connection](Faults::next_connection), which is not there yet.
+    /// For the [next connection](Faults::next_connection), which does not exist yet.
     pub fn close(&self, code: u16, text: &str) {
         let ids = self.ids();
         self.broker.change(|engine, now| ids.iter().for_each(|id| engine.close_by_number(now, *id, code, text)));
     }
 
-    /// Closes one of its channels with `channel.close`.
+    /// Closes a channel of the connection with `channel.close`.
     ///
     /// # Panics
-    /// As [`Disturb::close`].
+    /// For the [next connection](Faults::next_connection), which does not exist yet.
     pub fn close_channel(&self, number: u16, code: u16, text: &str) {
         let ids = self.ids();
         self.broker.change(|engine, now| {

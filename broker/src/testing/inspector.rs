@@ -1,4 +1,4 @@
-//! Looking at a broker: what its queues hold, who is connected, where a message would go.
+//! Reads a broker's state: the content of its queues, its connections, and the route of a message.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,8 +9,7 @@ use crate::engine::{Engine, VhostKey};
 use crate::inspect::{Binding, Channel, Connection, Consumer, Counts, Exchange, Held, Message, Queue};
 use crate::server::{Broker, Shared};
 
-/// A look at a broker, at the virtual host `/` where nothing else is said. Each call is a look of its own, at what is
-/// there in that moment.
+/// Reads the state of a broker, in the virtual host `/` by default. Each call returns the state at that moment.
 ///
 /// ```
 /// let broker = hopmq_broker::Broker::in_memory();
@@ -34,14 +33,14 @@ pub struct Inspect {
 }
 
 impl Broker {
-    /// A look at what is in the broker.
+    /// Returns an inspector of the broker.
     pub fn inspect(&self) -> Inspect {
         Inspect { shared: Arc::clone(&self.0.shared), vhost: "/".to_owned() }
     }
 }
 
 impl Inspect {
-    /// The same look, at another virtual host. One that is not there is empty.
+    /// Returns an inspector of another virtual host. One that does not exist appears empty.
     #[must_use]
     pub fn vhost(&self, name: &str) -> Self {
         Self { shared: Arc::clone(&self.shared), vhost: name.to_owned() }
@@ -56,69 +55,69 @@ impl Inspect {
         self.look(|engine, now| engine.find_vhost(&self.vhost).map_or_else(T::default, |id| look(engine, id, now)))
     }
 
-    /// How much of everything there is in the whole broker.
+    /// Returns how many of each kind exist in the whole broker.
     pub fn counts(&self) -> Counts {
         self.look(|engine, _| engine.inspect_counts())
     }
 
-    /// The queues.
+    /// Returns the queues.
     pub fn queues(&self) -> Vec<Queue> {
         self.look_into(|engine, vhost, _| engine.inspect_queues(vhost))
     }
 
-    /// The queue of this name.
+    /// Returns the queue of this name.
     pub fn queue(&self, name: &str) -> Option<Queue> {
         self.look_into(|engine, vhost, _| engine.inspect_queue_named(vhost, name))
     }
 
-    /// The messages of a queue that wait, the next to go first. None if there is no such queue.
+    /// Returns the ready messages of a queue, the next one first. Empty if there is no such queue.
     pub fn ready(&self, queue: &str) -> Vec<Message> {
         self.look_into(|engine, vhost, now| engine.inspect_ready(now, vhost, queue))
     }
 
-    /// All messages that somebody got and has not settled, and who that is.
+    /// Returns all unsettled deliveries, with their channels.
     pub fn unacked(&self) -> Vec<Held> {
         self.look_into(|engine, vhost, now| engine.inspect_unacked(now, vhost))
     }
 
-    /// The exchanges, without the default one.
+    /// Returns the exchanges, without the default one.
     pub fn exchanges(&self) -> Vec<Exchange> {
         self.look_into(|engine, vhost, _| engine.inspect_exchanges(vhost))
     }
 
-    /// The bindings, by exchange.
+    /// Returns the bindings, by exchange.
     pub fn bindings(&self) -> Vec<Binding> {
         self.look_into(|engine, vhost, _| engine.inspect_bindings(vhost))
     }
 
-    /// The connections of the whole broker.
+    /// Returns the connections of the whole broker.
     pub fn connections(&self) -> Vec<Connection> {
         self.look(|engine, _| engine.inspect_connections())
     }
 
-    /// The channels of the whole broker.
+    /// Returns the channels of the whole broker.
     pub fn channels(&self) -> Vec<Channel> {
         self.look(|engine, _| engine.inspect_channels())
     }
 
-    /// The consumers of the whole broker.
+    /// Returns the consumers of the whole broker.
     pub fn consumers(&self) -> Vec<Consumer> {
         self.look(|engine, _| engine.inspect_consumers())
     }
 
-    /// The queues that a message would go to, if it were published now. None if there is no such exchange; `""` is the
-    /// default one.
+    /// Returns the queues that a message would be routed to. Empty if there is no such exchange; `""` is the default
+    /// one.
     pub fn route(&self, exchange: &str, routing_key: &str) -> Vec<String> {
         self.route_with(exchange, routing_key, &FieldTable::new())
     }
 
-    /// The queues that a message with these headers would go to.
+    /// Returns the queues that a message with these headers would be routed to.
     pub fn route_with(&self, exchange: &str, routing_key: &str, headers: &FieldTable) -> Vec<String> {
         let route = |engine: &Engine, vhost, _| engine.inspect_route(vhost, exchange, routing_key, headers);
         self.look_into(route).unwrap_or_default()
     }
 
-    /// What somebody holds or has open: one line for each connection, and for each message that is not settled.
+    /// Returns a line for each open connection, and for each unsettled delivery.
     pub(super) fn open_ends(&self) -> Vec<String> {
         self.look(|engine, now| {
             let mut lines = Vec::new();

@@ -1,6 +1,6 @@
-//! The test kit: watching, waiting for and disturbing a broker, and crashing it and its storage.
+//! The test kit: inspects, waits for and disturbs a broker, and crashes it and its storage.
 //!
-//! The feature `testing` switches it on. A broker without that feature has no trace of it.
+//! The feature `testing` enables it. A build without that feature contains none of it.
 
 mod activity;
 mod crash;

@@ -1,8 +1,8 @@
-//! A transport that is watched and can be disturbed: between a connection and what carries its bytes.
+//! A transport that records its frames and can be disturbed.
 //!
-//! Owns the transport, what is delayed of its bytes, and the record of its last frames. It cuts the bytes into frames
-//! by their heads alone, and changes none of them: it passes them on, later, in part, or not at all. It must never know
-//! what the broker does with them.
+//! Owns the inner transport, its delayed bytes, and the record of its last frames. It finds frames by their headers
+//! alone, and changes none of them: it passes them on, late, in part, or not at all. It must never know what the broker
+//! does with them.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,12 +18,12 @@ use hopmq_proto::Time;
 use crate::clock::{Alarm, Clock};
 use crate::frames::{Frame, Frames};
 
-/// Frames of a connection that are remembered.
+/// Frames that are recorded for each connection.
 const REMEMBERED: usize = 1000;
-/// Delayed bytes, in one direction.
+/// The limit of delayed bytes in one direction.
 const DELAYED: usize = 256 * 1024;
 
-/// Which way something went.
+/// The direction of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// From a client to the broker.
@@ -40,20 +40,20 @@ pub(super) struct Record {
     pub(super) frame: Frame,
 }
 
-/// What happens to one direction of a connection.
+/// How one direction of a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// The connection is cut, without a word.
+    /// The connection is cut, without a close.
     Cut,
-    /// Nothing more arrives, and nobody is told.
+    /// Further bytes are dropped, without telling either end.
     Silence,
 }
 
-/// The outer hand on a wire: who disturbs it, and who reads its record.
+/// The control of a tapped transport, which sets faults and reads the record.
 #[derive(Debug)]
 pub(crate) struct Tap {
     line: Mutex<Line>,
-    /// Numbers all records of the broker in their order.
+    /// Numbers the records of all connections of the broker in order.
     serial: Arc<AtomicU64>,
 }
 
@@ -71,7 +71,7 @@ struct Line {
 #[derive(Debug, Default)]
 struct Lane {
     frames: Frames,
-    /// What happens once so many frames, and so many bytes of the next, have passed.
+    /// What happens after so many frames, and so many bytes of the next.
     end: Option<(u64, usize, End)>,
     silent: bool,
 }
@@ -85,7 +85,7 @@ impl Tap {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends a direction after `frames` more frames have passed in it, and `bytes` of the one that follows.
+    /// Ends a direction after `frames` more frames, and `bytes` of the next one.
     pub(super) fn end_after(&self, direction: Direction, frames: u64, bytes: usize, end: End) {
         let mut line = self.lock();
         let lane = &mut line.lanes[direction as usize];
@@ -116,7 +116,7 @@ impl Tap {
     }
 }
 
-/// Lets the connection see what has changed.
+/// Wakes the connection, so that it sees the change.
 fn wake(mut line: MutexGuard<'_, Line>) {
     let wakers = std::mem::take(&mut line.wakers);
     drop(line);
@@ -138,7 +138,7 @@ impl Line {
         }
     }
 
-    /// Passes bytes in one direction. Returns how many of them pass; the rest meets the end of the direction.
+    /// Passes bytes in one direction. Returns how many pass; the rest is lost.
     fn pass(&mut self, serial: &AtomicU64, at: Time, direction: Direction, bytes: &[u8]) -> usize {
         let lane = &mut self.lanes[direction as usize];
         if lane.silent {
@@ -157,13 +157,13 @@ impl Line {
     }
 }
 
-/// The transport. See the [module's documentation](self).
+/// A tapped transport. See the [module's documentation](self).
 pub(crate) struct Tapped<T> {
     inner: Option<T>,
     tap: Arc<Tap>,
     clock: Clock,
     alarms: [Alarm; 2],
-    /// What came and what goes, each with the moment at which it passes.
+    /// Delayed bytes by direction, each with the time at which they pass.
     delayed: [VecDeque<(Time, Vec<u8>)>; 2],
     /// Whether the client has closed its side.
     finished: bool,
@@ -175,7 +175,7 @@ impl<T> Tapped<T> {
         Self { inner: Some(inner), tap, clock: clock.clone(), alarms, delayed: Default::default(), finished: false }
     }
 
-    /// The transport, unless the wire is cut. Leaves the waker for the case that somebody disturbs it.
+    /// Returns the inner transport, unless it is cut. Leaves the waker for changes of the faults.
     fn open(&mut self, context: &Context<'_>) -> io::Result<(&mut T, Duration)> {
         let mut line = self.tap.lock();
         if line.cut {
@@ -201,7 +201,7 @@ impl<T> Tapped<T> {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Tapped<T> {
-    /// Reads ahead into what is delayed.
+    /// Reads ahead into the delayed bytes.
     fn read_ahead(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         loop {
             let held: usize = self.delayed[0].iter().map(|(_, bytes)| bytes.len()).sum();
@@ -238,7 +238,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Tapped<T> {
         Poll::Ready(Ok(count))
     }
 
-    /// Writes what is delayed no longer. Ready when nothing is left.
+    /// Writes the bytes that are due. Ready when none are left.
     fn write_delayed(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some((due, bytes)) = self.delayed[1].front() {
             if self.alarms[1].poll_until(*due, context).is_pending() {
@@ -276,7 +276,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Tapped<T> {
             return read;
         }
         match self.passes(Direction::FromClient, &into[..count]) {
-            // What did not pass is gone. If that is the cut, the next call tells.
+            // The rest is lost. If the connection was cut, the next call reports it.
             0 if self.is_silent(Direction::FromClient) => Poll::Pending,
             0 => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
             passed => Poll::Ready(Ok(passed)),
@@ -295,7 +295,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Tapped<T> {
             return Poll::Pending;
         }
         let from = &from[..from.len().min(DELAYED)];
-        // It is taken as a whole, so that a frame is seen once, however slowly the client reads.
+        // All bytes are taken at once, so that each frame is recorded once, however slowly the client reads.
         let passed = self.passes(Direction::ToClient, from);
         if passed > 0 {
             let due = self.clock.now() + delay;

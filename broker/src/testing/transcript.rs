@@ -1,4 +1,4 @@
-//! What passed between a broker and its clients, frame by frame.
+//! The transcript of a broker: the frames that its clients sent and received.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,21 +9,21 @@ use super::tap::{Direction, Record};
 use super::taps::Taps;
 use crate::server::Broker;
 
-/// A frame that passed. Displayed as one line, with its method as it was decoded, and without secrets.
+/// A frame. Displayed as one line, with its decoded method, and without secrets.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Passed {
-    /// When, on the broker's clock.
+    /// The time, on the broker's clock.
     pub at: Duration,
     /// The connection: [`Connection::id`](crate::inspect::Connection::id).
     pub connection: u64,
-    /// Which way it went.
+    /// Its direction.
     pub direction: Direction,
     /// The number of its channel.
     pub channel: u16,
-    /// Which method it was, `"queue.declare"` for instance; or `"header"`, `"body"`, `"heartbeat"`, `"protocol"`.
+    /// The method's name, such as `"queue.declare"`; or `"header"`, `"body"`, `"heartbeat"`, `"protocol"`.
     pub name: String,
-    /// What was in it, for a person to read.
+    /// The content, for people to read.
     pub detail: String,
 }
 
@@ -64,8 +64,8 @@ impl fmt::Display for Passed {
 }
 
 impl Broker {
-    /// What passed between the broker and its clients: the last 1,000 frames of each connection that is open, in the
-    /// order in which they passed. Empty if it is not [watched](crate::Builder::watched).
+    /// Returns the last 1,000 frames of each open connection, and of the last ones that were closed, in the order in
+    /// which they passed. Empty if the broker is not [watched](crate::Builder::watched).
     ///
     /// ```
     /// let broker = hopmq_broker::Broker::in_memory();

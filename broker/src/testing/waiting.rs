@@ -1,4 +1,4 @@
-//! Waiting for a broker, and turning its clock: what a test does between what it asks for and what it asserts.
+//! Waits for a broker, and moves its clock: what a test does between its requests and its assertions.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -9,12 +9,12 @@ use super::inspector::Inspect;
 use crate::period::Period;
 use crate::server::{Broker, Spawner};
 
-/// How long to wait for what should come at once, in real time.
+/// The real time limit for what should happen at once.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Broker {
-    /// Where clients of this program find the broker: `amqp://guest:guest@127.0.0.1:PORT/%2f`. The first call opens the
-    /// port, one that the system chooses.
+    /// Returns the URI of the broker for clients: `amqp://guest:guest@127.0.0.1:PORT/%2f`. The first call opens the
+    /// port, which the system chooses.
     ///
     /// # Panics
     /// If the system has no free port.
@@ -25,15 +25,15 @@ impl Broker {
         format!("amqp://guest:guest@{address}/%2f")
     }
 
-    /// Blocks until the broker has done all that it was given: all that clients wrote is applied, and what they are to
-    /// get is written. That takes microseconds, so that asynchronous callers can use it as well; of a broker that is
-    /// run [by hand](crate::Builder::by_hand), it runs the steps.
+    /// Blocks until the broker is idle: all input of clients is applied, and all output for them is written. That takes
+    /// microseconds, so that asynchronous callers may use it as well. For a broker that is driven [by
+    /// hand](crate::Builder::by_hand), it runs the steps.
     ///
-    /// It is exact for connections [within the process](Broker::connect). Over TCP, what a client has written may be on
-    /// its way still: await an answer of the broker's, or use [`Broker::until`].
+    /// It is exact for connections [within the process](Broker::connect). Over TCP, a client's output may still be on
+    /// its way: await an answer of the broker, or use [`Broker::until`].
     ///
     /// # Panics
-    /// If clients give it so much to do that it does not come to rest within ten seconds.
+    /// If the broker is not idle within ten seconds, because clients keep it busy.
     #[track_caller]
     pub fn settle(&self) {
         let quiet = match &self.0.executor {
@@ -47,12 +47,12 @@ impl Broker {
         assert!(quiet, "the broker does not come to rest: its clients give it more and more to do");
     }
 
-    /// Turns the broker's [manual clock](crate::Clock::manual) forward, and blocks until all is done that was to be
-    /// done by then, each thing at its moment: what expires after five seconds and then lives for three somewhere else
-    /// has lived eight, however far the clock is turned.
+    /// Moves the broker's [manual clock](crate::Clock::manual) forward, and blocks until everything due by then is
+    /// done, each thing at its time: a message that expires after five seconds, and then in a dead-letter queue after
+    /// three, expires there at eight, even if the clock moves by an hour.
     ///
-    /// Connections count as alive meanwhile, for a client that goes by another clock does not know that it should have
-    /// sent heartbeats. To see what happens to one that is silent, turn [`Broker::clock`] itself.
+    /// All clients count as alive, because clients on another clock can't know that heartbeats are due. To test a
+    /// silent client, move [`Broker::clock`] itself.
     ///
     /// ```
     /// use hopmq_broker::{Broker, Clock};
@@ -70,7 +70,8 @@ impl Broker {
     /// ```
     ///
     /// # Panics
-    /// If the broker goes by the system's clock, which nobody can turn, and as [`Broker::settle`].
+    /// If the broker has the system's clock, which can't be moved, and if it is not idle in time, as for
+    /// [`Broker::settle`].
     #[track_caller]
     pub fn advance(&self, time: impl Into<Period>) {
         let clock = self.clock();
@@ -90,8 +91,8 @@ impl Broker {
         }
     }
 
-    /// Waits until something is so in the broker, looking whenever it has done something. For what comes from another
-    /// thread or program; what this one has awaited is so already.
+    /// Waits until a condition holds, and checks it whenever the broker has done something. Use it for the effects of
+    /// other threads and programs; an operation that the caller has awaited has its effects already.
     ///
     /// ```
     /// # futures_lite::future::block_on(async {
@@ -104,10 +105,10 @@ impl Broker {
     /// # }).unwrap();
     /// ```
     ///
-    /// Dropping the future only ends the wait.
+    /// Dropping the future cancels the wait only.
     ///
     /// # Panics
-    /// If it is not so within ten seconds.
+    /// If the condition does not hold within ten seconds.
     pub async fn until(&self, so: impl Fn(&Inspect) -> bool) {
         if let Err(look) = self.wait_for(so).await {
             panic!("it did not come to be so: {look:#?}");
@@ -120,13 +121,13 @@ impl Broker {
         done.map_err(|()| look)
     }
 
-    /// Looks whenever the broker has done something, until it is so, or `within` has passed: then it gives what the
-    /// last look gave.
+    /// Calls `look` whenever the broker has done something, until it succeeds or `within` has passed. Returns the last
+    /// result.
     async fn watch<E>(&self, within: Duration, mut look: impl FnMut() -> Result<(), E>) -> Result<(), E> {
         let mut deadline = async_io::Timer::after(within);
         poll_fn(|context| {
             while self.tick() {}
-            // First the waker, then the look: what happens in between wakes.
+            // The waker must be registered first, so that a change after the look wakes.
             self.0.testing.activity.watch_for(context.waker());
             match look() {
                 Err(_) if Pin::new(&mut deadline).poll(context).is_pending() => Poll::Pending,
@@ -136,10 +137,10 @@ impl Broker {
         .await
     }
 
-    /// [`Broker::until`] for callers without `async`: blocks.
+    /// Blocks until a condition holds, as [`Broker::until`] does for asynchronous callers.
     ///
     /// # Panics
-    /// If it is not so within ten seconds.
+    /// If the condition does not hold within ten seconds.
     #[track_caller]
     pub fn wait_until(&self, so: impl Fn(&Inspect) -> bool) {
         if let Err(look) = async_io::block_on(self.wait_for(so)) {
@@ -147,11 +148,10 @@ impl Broker {
         }
     }
 
-    /// Asserts that nothing was left open: no connection, no channel, no message that somebody holds. Waits for what is
-    /// closing.
+    /// Asserts that no connection is open, and no delivery unsettled. Waits up to a second for what is being closed.
     ///
     /// # Panics
-    /// If something is open after a second, and says what.
+    /// If anything is open after a second. The message lists it.
     #[track_caller]
     pub fn assert_idle(&self) {
         let look = self.inspect();

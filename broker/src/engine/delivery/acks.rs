@@ -1,4 +1,4 @@
-//! Settling deliveries: acks, and what is given back.
+//! Settles deliveries: acks, rejects and requeues.
 
 use hopmq_proto::method::basic;
 
@@ -9,18 +9,18 @@ use crate::engine::queue::dead_letter::Reason;
 use crate::engine::refusal::Refusal;
 use crate::engine::{At, Engine};
 
-/// What becomes of deliveries.
+/// How a delivery is settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Acked,
     Requeued,
-    /// Requeued, and not counted towards the delivery limit.
+    /// Requeued without counting towards the delivery limit.
     Returned,
     Rejected,
 }
 
 impl Verdict {
-    /// What it means not to be acked.
+    /// Returns the verdict of a negative acknowledgement.
     pub(in crate::engine) fn of(requeue: bool, counts: bool) -> Self {
         match (requeue, counts) {
             (false, _) => Self::Rejected,
@@ -64,7 +64,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Settles deliveries that a channel held.
+    /// Settles deliveries of a channel.
     pub(in crate::engine) fn settle(&mut self, at: At, verdict: Verdict, all: Vec<Held>) {
         match verdict {
             Verdict::Acked => all.into_iter().for_each(|held| self.acked(at, held)),
@@ -91,7 +91,7 @@ impl Engine {
         }
     }
 
-    /// Takes one delivery, or all up to it, from the channel that holds them. With `multiple`, zero means all.
+    /// Takes one delivery, or all up to it, out of a channel's unacked ones. With `multiple`, zero means all.
     fn take_held(&mut self, at: At, tag: u64, multiple: bool) -> Result<Vec<Held>, Refusal> {
         let Some(channel) = self.channel_mut(at).invariant("channel") else { return Ok(Vec::new()) };
         Ok(match (multiple, tag) {
@@ -102,7 +102,7 @@ impl Engine {
         })
     }
 
-    /// A delivery is done with.
+    /// Settles an acknowledged delivery.
     fn acked(&mut self, at: At, held: Held) {
         if held.consumer.is_some()
             && let Some(channel) = self.channel_mut(at)
@@ -116,7 +116,7 @@ impl Engine {
         self.make_room(at, held.consumer);
     }
 
-    /// A consumer holds one delivery less, and others of its channel may have waited for that.
+    /// Resumes a consumer that has one unacked delivery less, and the others of its channel if they share a limit.
     fn make_room(&mut self, at: At, consumer: Option<ConsumerKey>) {
         let Some(id) = consumer else { return };
         if let Some(consumer) = self.consumers.get_mut(id) {
@@ -133,8 +133,8 @@ impl Engine {
         }
     }
 
-    /// Gives deliveries back to their queues, each to its place. If it `counts`, a quorum queue may have had enough of
-    /// it.
+    /// Returns deliveries to their places in their queues. If it `counts`, a delivery may reach the limit of a quorum
+    /// queue.
     pub(in crate::engine) fn requeue(&mut self, all: Vec<Held>, counts: bool) {
         let mut queues = Vec::new();
         let mut consumers = Vec::new();

@@ -1,4 +1,4 @@
-//! Starting and cancelling consumers.
+//! Starts and cancels consumers.
 
 use hopmq_proto::method::basic;
 
@@ -97,7 +97,7 @@ impl Engine {
             channel.consumers.retain(|other| *other != consumer);
         }
         self.cancel_replies(at, cancel.consumer_tag);
-        // A consumer that is not there can be cancelled as well.
+        // It is no error if the consumer does not exist.
         if !cancel.nowait {
             self.answer(at, &basic::CancelOk { consumer_tag: cancel.consumer_tag });
         }
@@ -107,7 +107,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes a consumer from its queue, which may end by that.
+    /// Removes a consumer from its queue, which deletes an auto-delete queue with its last one.
     pub(in crate::engine) fn remove_consumer(&mut self, id: ConsumerKey) {
         let Some(consumer) = self.consumers.remove(id).invariant("consumer") else { return };
         let now = self.now;

@@ -1,14 +1,13 @@
-//! Consumers: who gets the next message of a queue.
+//! A consumer, and whether it can get a message.
 //!
-//! Owns each consumer's settings and what it holds, and the order in which those of one queue take turns. It must never
-//! know what a message is.
+//! Owns each consumer's settings and its count of unacked deliveries. It must never know what a message is.
 
 use hopmq_proto::FieldTable;
 
 use crate::engine::keys::{QueueKey, SessionKey};
 use crate::engine::name::Name;
 
-/// One consumer.
+/// A consumer.
 #[derive(Debug)]
 pub(crate) struct Consumer {
     pub(crate) queue: QueueKey,
@@ -18,11 +17,11 @@ pub(crate) struct Consumer {
     pub(crate) no_ack: bool,
     pub(crate) exclusive: bool,
     pub(crate) priority: i32,
-    /// Deliveries that it may hold; 0 is any number.
+    /// The limit of unacked deliveries; 0 is none.
     pub(crate) prefetch: u16,
-    /// Deliveries that it holds.
+    /// Unacked deliveries.
     pub(crate) unacked: u32,
-    /// Whether it is out of the turns of its queue, until it has room again.
+    /// Whether it is out of its queue's turns until it has room.
     pub(crate) waiting: bool,
     pub(crate) arguments: FieldTable,
 }
@@ -34,15 +33,15 @@ const HIGH_WATER: usize = 256 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Room {
     Yes,
-    /// Its connection has enough to write.
+    /// Not until its connection has written some of its output.
     Later,
-    /// The prefetch limit is reached.
+    /// Not until a delivery is settled: the prefetch limit is reached.
     No,
 }
 
 impl Consumer {
-    /// Whether it can get one more message. `consuming` and `global_prefetch` are its channel's; `queued` are bytes
-    /// that its connection has to write.
+    /// Returns whether it can get one more message. `consuming` and `global_prefetch` are its channel's; `queued` is
+    /// the output of its connection in bytes.
     #[inline]
     pub(crate) fn room(&self, consuming: u32, global_prefetch: u16, queued: usize) -> Room {
         let is_reached = |unacked: u32, limit: u16| limit > 0 && unacked >= u32::from(limit);

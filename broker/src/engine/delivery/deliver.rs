@@ -1,4 +1,4 @@
-//! Delivering: from a queue to the consumers whose turn it is, and what expires or overflows meanwhile.
+//! Delivers messages of a queue to its consumers, and drops those that expire or exceed a limit.
 
 use hopmq_proto::method::basic;
 use hopmq_proto::{Arguments, ContentKind, Properties};
@@ -14,7 +14,7 @@ use crate::engine::queue::ready::{Entry, Kept};
 use crate::engine::{At, Engine};
 
 impl Engine {
-    /// Delivers what can be delivered of a queue.
+    /// Delivers as many messages of a queue as its consumers can get.
     pub(in crate::engine) fn drive(&mut self, id: QueueKey) {
         loop {
             let Some(queue) = self.queues.get(id).invariant("queue") else { return };
@@ -36,7 +36,7 @@ impl Engine {
         }
     }
 
-    /// The consumer that gets the next message. Those before it that have no room are out of their turns until they do.
+    /// Returns the consumer that gets the next message. Consumers without room leave the turns until they have some.
     pub(in crate::engine) fn whose_turn(&mut self, id: QueueKey) -> Option<ConsumerKey> {
         let queue = self.queues.get_mut(id).invariant("queue")?;
         let single = queue.settings.single_active;
@@ -137,7 +137,7 @@ impl Engine {
         self.note_held(at.session, at.channel, id);
     }
 
-    /// A consumer may have room again: it takes its turns, if it had been out of them.
+    /// Puts a consumer that may have room again back into the turns.
     pub(in crate::engine) fn resume(&mut self, id: ConsumerKey) {
         let Some(consumer) = self.consumers.get_mut(id) else { return };
         if !std::mem::take(&mut consumer.waiting) {
@@ -152,7 +152,7 @@ impl Engine {
         self.drive(queue_id);
     }
 
-    /// Takes the messages out that have expired and stand in front.
+    /// Drops the expired messages at the front.
     pub(in crate::engine) fn expire_ready(&mut self, id: QueueKey) {
         let now = self.now;
         while let Some(queue) = self.queues.get_mut(id)
@@ -162,7 +162,7 @@ impl Engine {
         }
     }
 
-    /// Makes room in a queue that is longer than it may be.
+    /// Drops messages while a queue exceeds its limit.
     pub(in crate::engine) fn drop_above_limit(&mut self, id: QueueKey) {
         while let Some(queue) = self.queues.get_mut(id)
             && queue.is_over()
@@ -172,7 +172,7 @@ impl Engine {
         }
     }
 
-    /// A queue wants to do something by itself.
+    /// Handles the timer of a queue: expires the queue, or its messages.
     pub(in crate::engine) fn queue_alarm(&mut self, id: QueueKey) {
         let now = self.now;
         let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return };
@@ -186,7 +186,7 @@ impl Engine {
         self.set_alarm(id);
     }
 
-    /// Sets the alarm of a queue to when it wants to do something by itself.
+    /// Sets the timer of a queue to its next deadline.
     pub(in crate::engine) fn set_alarm(&mut self, id: QueueKey) {
         let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return };
         let deadline = queue.deadline();
@@ -202,8 +202,8 @@ impl Engine {
     }
 }
 
-/// The properties that a client gets, where they are not those of the publisher: without blind copies, and with how
-/// often it came back to a quorum queue.
+/// Returns the properties that clients get, where they differ from the publisher's: without blind copies, and with the
+/// count of returns to a quorum queue.
 #[inline]
 fn shown(queue: &Queue, entry: &Entry, message: &Message) -> Option<Properties> {
     let shown = message.shown();

@@ -1,8 +1,8 @@
-//! Delivery acknowledgement timeouts: who holds a delivery for too long loses the channel (RabbitMQ's page "Consumers",
-//! "Delivery Acknowledgement Timeout").
+//! Delivery acknowledgement timeouts: a channel that does not settle a delivery in time is closed (RabbitMQ's page
+//! "Consumers", "Delivery Acknowledgement Timeout").
 //!
-//! Owns when each channel is to be looked at. That moment may come too early, for what was held then may be settled by
-//! now; it never comes too late. RabbitMQ looks once a minute, so that its timeouts are as much longer.
+//! Owns the time of the next check of each channel. A check may come too early, because the delivery was settled in the
+//! meantime; it never comes too late. RabbitMQ checks once a minute, so that its timeouts are up to a minute longer.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,16 +16,16 @@ use crate::engine::keys::{QueueKey, SessionKey};
 use crate::engine::queue::Queue;
 use crate::engine::refusal::Refusal;
 
-/// When channels are to be looked at, each once.
+/// The next check of each channel.
 pub(in crate::engine) type Timeouts = BTreeSet<(Time, SessionKey, u16)>;
 
 impl Engine {
-    /// How long a delivery of a queue may be held.
+    /// Returns the time limit for settling a delivery of a queue.
     fn patience_of(&self, queue: &Queue) -> Option<Duration> {
         queue.settings.consumer_timeout.or(self.config.consumer_timeout).filter(|timeout| !timeout.is_zero())
     }
 
-    /// A channel got a delivery that it has to settle in time.
+    /// Notes a delivery that a channel must settle in time.
     #[inline]
     pub(in crate::engine) fn note_held(&mut self, id: SessionKey, number: u16, queue: QueueKey) {
         let Some(timeout) = self.queues.get(queue).and_then(|queue| self.patience_of(queue)) else { return };
@@ -41,14 +41,14 @@ impl Engine {
         self.timeouts.insert((until, id, number));
     }
 
-    /// A channel has ended.
+    /// Removes the check of a closed channel.
     pub(in crate::engine) fn forget_held(&mut self, id: SessionKey, number: u16, look_at: Option<Time>) {
         if let Some(at) = look_at {
             self.timeouts.remove(&(at, id, number));
         }
     }
 
-    /// Looks at the channels whose time has come.
+    /// Checks the channels that are due.
     pub(in crate::engine) fn look_at_held(&mut self) {
         while let Some(&(at, id, number)) = self.timeouts.first()
             && at <= self.now

@@ -1,7 +1,7 @@
-//! What a channel got and has not settled, by delivery tag.
+//! The unsettled deliveries of a channel, by delivery tag.
 //!
-//! Owns the messages meanwhile. Tags rise and are settled roughly in order, so that most are found at once where they
-//! are expected. It must never know what settling does to a queue.
+//! Owns their messages. Tags rise, and are settled roughly in order, so that most are found at their expected index. It
+//! must never know what settling does to a queue.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ use hopmq_proto::Time;
 use crate::engine::keys::{ConsumerKey, QueueKey};
 use crate::engine::queue::ready::Entry;
 
-/// A delivery that is to be settled.
+/// A delivery that must be settled.
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
     pub(crate) tag: u64,
@@ -25,12 +25,12 @@ pub(crate) struct Held {
 /// Deliveries by tag. See the [module's documentation](self).
 #[derive(Debug, Default)]
 pub(crate) struct Unacked {
-    /// By tag; those that were settled in the middle are empty.
+    /// By tag; settled deliveries in the middle leave empty places.
     line: VecDeque<(u64, Option<Held>)>,
     count: usize,
 }
 
-/// Empty places are swept out when there are more of them than of the others, and more than this.
+/// Empty places are removed when there are more than this, and more than deliveries.
 const KEPT_EMPTY: usize = 64;
 
 impl Unacked {
@@ -38,7 +38,7 @@ impl Unacked {
         self.count
     }
 
-    /// Adds a delivery, whose tag is higher than all before.
+    /// Adds a delivery, whose tag must be the highest.
     #[inline]
     pub(crate) fn push(&mut self, held: Held) {
         self.count += 1;
@@ -54,7 +54,7 @@ impl Unacked {
         }
     }
 
-    /// Takes one out.
+    /// Removes a delivery.
     #[inline]
     pub(crate) fn remove(&mut self, tag: u64) -> Option<Held> {
         let index = self.find(tag)?;
@@ -69,12 +69,12 @@ impl Unacked {
         Some(held)
     }
 
-    /// Whether the tag is there.
+    /// Whether there is a delivery of this tag.
     pub(crate) fn contains(&self, tag: u64) -> bool {
         self.find(tag).is_some_and(|index| self.line[index].1.is_some())
     }
 
-    /// Takes out the first, if its tag is not above `tag`.
+    /// Removes the first delivery, if its tag is at most `tag`.
     pub(crate) fn pop_up_to(&mut self, tag: u64) -> Option<Held> {
         while let Some((found, _)) = self.line.front()
             && *found <= tag
@@ -87,7 +87,7 @@ impl Unacked {
         None
     }
 
-    /// Puts deliveries back that were taken out, as a transaction does that is rolled back.
+    /// Puts removed deliveries back, for the rollback of a transaction.
     pub(crate) fn put_back(&mut self, back: Vec<Held>) {
         self.count += back.len();
         let mut all: Vec<(u64, Option<Held>)> = std::mem::take(&mut self.line).into();
@@ -97,13 +97,13 @@ impl Unacked {
         self.line = all.into();
     }
 
-    /// Takes all out, by tag.
+    /// Removes all deliveries. Returns them by tag.
     pub(crate) fn take(&mut self) -> Vec<Held> {
         self.count = 0;
         std::mem::take(&mut self.line).into_iter().filter_map(|(_, held)| held).collect()
     }
 
-    /// All, by tag.
+    /// Returns all deliveries by tag.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Held> {
         self.line.iter().filter_map(|(_, held)| held.as_ref())
     }

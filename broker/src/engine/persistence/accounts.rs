@@ -1,6 +1,6 @@
-//! Users that outlive the broker: how they are written down for the store, and read again.
+//! Users in the store: how they are encoded and decoded.
 //!
-//! Of a password only its hash is kept. It must never know what a permission is for.
+//! Only the hash of a password is stored. It must never know what a permission is for.
 
 use hopmq_proto::{FieldTable, Value};
 
@@ -9,12 +9,12 @@ use crate::engine::access::{Access, Account, Password, Pattern};
 use crate::engine::persistence::tables;
 
 impl Engine {
-    /// Changes a user and what it may do, and keeps that. What was allowed before is asked again.
+    /// Changes a user and its permissions, and stores the change. Cached permission checks are dropped.
     pub(crate) fn change_access<T>(&mut self, user: &str, change: impl FnOnce(&mut Access) -> T) -> T {
         self.topology += 1;
         let result = change(&mut self.access);
         if let Some(journal) = &mut self.journal {
-            // One that is gone leaves a word, so that `guest` does not come back.
+            // A deleted user leaves an empty entry, so that `guest` does not come back.
             let value = self.access.account(user).map_or(Vec::new(), |account| to_table(account).as_bytes().to_vec());
             journal.group.put(&tables::user_key(user), &value);
         }

@@ -1,9 +1,9 @@
-//! What is to survive: durable queues, exchanges and bindings, and the persistent messages in them.
+//! The journal of durable queues, exchanges and bindings, and of the persistent messages in them.
 //!
-//! Owns what the store has not been given yet, and who waits for it to be safe. Whoever drives the engine gives the
-//! group to the store after each batch ([`Engine::persist`]), and tells how far the store is ([`Engine::synced`]).
-//! Until then no publish in it is confirmed, and nothing is sent to a connection that declared, deleted, bound or
-//! committed in it. It must never know files.
+//! Owns what the store has yet to be given, and which connections wait for it to be synced. After each batch the
+//! engine's driver gives the group to the store ([`Engine::persist`]), and reports the store's progress
+//! ([`Engine::synced`]). Until then no publish of the group is confirmed, and nothing is sent to a connection that
+//! declared, deleted, bound or committed in it. It must never know files.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -21,25 +21,25 @@ use crate::engine::queue::ready::{Entry, Kept};
 use crate::engine::routing::exchange::{Binding, Destination, Exchange};
 use crate::store::{self, Group, Lsn, Position, QueueId, Target};
 
-/// Where the contents of messages are that are not in memory.
+/// Reads the contents of messages that are not in memory.
 pub(crate) trait Contents: Send {
-    /// The head and the body of each message, if it is there.
+    /// Returns the head and the body of each message that the store has.
     fn read(&self, queue: QueueId, positions: &[Position]) -> Vec<Option<(Bytes, Bytes)>>;
 }
 
-/// What is to be stored. See the [module's documentation](self).
+/// Changes for the store. See the [module's documentation](self).
 pub(crate) struct Journal {
     pub(in crate::engine) group: Group,
-    /// Messages that are done, to be told after what was published.
+    /// Settled messages, which follow the group's publishes.
     settled: Vec<(QueueId, Position)>,
-    /// The queues that keep the message that is being published.
+    /// The queues that store the message that is being published.
     targets: Vec<Target>,
     contents: Box<dyn Contents>,
     next_queue: u64,
     /// The end of the last group that the store was given.
     appended: Lsn,
     synced: Lsn,
-    /// Connections that wait until something is safe.
+    /// Connections that wait for a sync.
     waiting: BTreeSet<SessionKey>,
 }
 
@@ -52,11 +52,11 @@ impl fmt::Debug for Journal {
     }
 }
 
-/// More ready messages of a queue than this are in the store alone, if they are there.
+/// A queue with more ready messages than this keeps further stored ones in the store only.
 const IN_MEMORY: usize = 16 * 1024;
-/// Bytes of bodies in a queue beyond which they are in the store alone.
+/// A queue with more bytes of bodies than this keeps further stored messages in the store only.
 const BYTES_IN_MEMORY: u64 = 32 * 1024 * 1024;
-/// Messages that are fetched from the store at once.
+/// How many messages are fetched from the store at once.
 const FETCHED: usize = 256;
 
 impl Journal {
@@ -75,20 +75,20 @@ impl Journal {
 }
 
 impl Engine {
-    /// Keeps what is durable from now on, and that it runs.
+    /// Sets the journal, and marks the store as in use.
     pub(crate) fn set_journal(&mut self, mut journal: Journal) {
         journal.group.put(&[tables::RUNNING], &[]);
         self.journal = Some(journal);
     }
 
-    /// It comes to a good end: who held something has given it back, and that is noted.
+    /// Notes an orderly end: all deliveries were returned to their queues before it.
     pub(crate) fn note_good_end(&mut self) {
         if let Some(journal) = &mut self.journal {
             journal.group.remove(&[tables::RUNNING]);
         }
     }
 
-    /// Gives what is to be stored to the store, which empties the group and says where it ends.
+    /// Passes the changes to `append`, which empties the group and returns its end.
     pub(crate) fn persist(&mut self, append: impl FnOnce(&mut Group) -> Option<Lsn>) {
         let Some(journal) = &mut self.journal else { return };
         for run in journal.settled.chunk_by(|a, b| a.0 == b.0) {
@@ -102,7 +102,7 @@ impl Engine {
         }
     }
 
-    /// All up to here is safe: publishes are confirmed and connections go on that had waited for that.
+    /// Notes that the store is synced up to `synced`: confirms publishes, and resumes connections that waited for it.
     pub(crate) fn synced(&mut self, now: Time, synced: Lsn) {
         self.now = now;
         let Some(journal) = &mut self.journal else { return };
@@ -130,7 +130,7 @@ impl Engine {
         }
     }
 
-    /// Confirms what is safe by now. Returns whether something else waits.
+    /// Confirms the publishes that are synced. Returns whether others still wait.
     fn confirm_safe(&mut self, id: SessionKey, number: u16, synced: Lsn) -> bool {
         let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return false };
         let Some(confirms) = session.channel_mut(number).and_then(|channel| channel.confirms.as_mut()) else {
@@ -150,29 +150,29 @@ impl Engine {
         waits
     }
 
-    /// Whether something is not given to the store yet.
+    /// Whether the store has yet to be given something.
     pub(in crate::engine) fn has_ungiven(&self) -> bool {
         self.journal.as_ref().is_some_and(|journal| !journal.group.is_empty() || !journal.settled.is_empty())
     }
 
-    /// Nothing is kept any more: the broker is going.
+    /// Drops the journal, at the end of the broker.
     pub(crate) fn drop_journal(&mut self) {
         self.journal = None;
     }
 
-    /// Where the last group ended, if that is not safe yet.
+    /// Returns the end of the last group, unless it is synced.
     pub(in crate::engine) fn unsafe_end(&self) -> Option<Lsn> {
         self.journal.as_ref().filter(|journal| journal.appended > journal.synced).map(|journal| journal.appended)
     }
 
-    /// A connection waits until something is safe.
+    /// Notes that a connection waits for a sync.
     pub(in crate::engine) fn note_waiting(&mut self, id: SessionKey) {
         if let Some(journal) = &mut self.journal {
             journal.waiting.insert(id);
         }
     }
 
-    /// What a connection has just done must be safe before it hears of it.
+    /// Holds a connection until its last change is synced.
     pub(in crate::engine) fn hold(&mut self, id: SessionKey) {
         if self.has_ungiven()
             && let Some(session) = self.sessions.get_mut(id)
@@ -181,12 +181,12 @@ impl Engine {
         }
     }
 
-    /// Whether a connection waits, and nothing is to be handled of it.
+    /// Whether a connection is held, and none of its input may be handled.
     pub(crate) fn is_held(&self, id: SessionKey) -> bool {
         self.is_down() || self.sessions.get(id).is_some_and(|session| session.held.is_some())
     }
 
-    /// The store has failed: nobody hears of anything that may not be safe.
+    /// Notes that the store has failed: nothing unsynced may be confirmed.
     pub(crate) fn store_failed(&mut self) {
         for id in self.session_ids() {
             if let Some(session) = self.sessions.get_mut(id) {
@@ -248,7 +248,7 @@ impl Engine {
         }
     }
 
-    /// The key of a binding that is kept: one between two durable ends.
+    /// Returns the key of a stored binding: one between two durable ends.
     fn binding_key(&self, exchange: &Exchange, binding: &Binding) -> Option<Vec<u8>> {
         let vhost = self.vhosts.get(exchange.vhost)?;
         let (kind, name) = match binding.destination {
@@ -283,7 +283,7 @@ impl Engine {
         }
     }
 
-    /// A queue keeps the message that is being published. Returns whether that is to be stored.
+    /// Adds a queue to the targets of the message that is being published. Returns whether the message must be stored.
     pub(in crate::engine) fn note_target(
         &mut self,
         stored: Option<QueueId>,
@@ -297,7 +297,7 @@ impl Engine {
         true
     }
 
-    /// The message that was being published is complete. Returns whether somebody keeps it.
+    /// Stores the message that was being published. Returns whether any queue stores it.
     pub(in crate::engine) fn store_message(&mut self, message: &Message, priority: u8) -> bool {
         let Some(journal) = &mut self.journal else { return false };
         if journal.targets.is_empty() {
@@ -309,7 +309,7 @@ impl Engine {
         true
     }
 
-    /// A message is done with.
+    /// Notes that a message is settled.
     pub(in crate::engine) fn settled(&mut self, id: QueueKey, entry: &Entry) {
         if let Some(journal) = &mut self.journal
             && entry.stored
@@ -319,7 +319,7 @@ impl Engine {
         }
     }
 
-    /// A message came back.
+    /// Notes that a message was returned to its queue.
     pub(in crate::engine) fn note_returned(&mut self, id: QueueKey, entry: &Entry) {
         if let Some(journal) = &mut self.journal
             && entry.stored
@@ -329,8 +329,8 @@ impl Engine {
         }
     }
 
-    /// Fetches the next messages of a queue that are in the store alone, if the first of them is the next to go. Those
-    /// that are lost there are passed over.
+    /// Fetches the next messages of a queue, if the first of them is in the store only. Messages that the store has
+    /// lost are skipped.
     pub(in crate::engine) fn fetch(&mut self, id: QueueKey) {
         let Some(journal) = &self.journal else { return };
         let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return };
@@ -349,7 +349,7 @@ impl Engine {
         }
     }
 
-    /// The message of an entry, from memory or from the store.
+    /// Returns the message of an entry, from memory or from the store.
     pub(in crate::engine) fn message_of(&self, id: QueueKey, entry: &Entry) -> Option<Message> {
         match &entry.content {
             Kept::Here(message) => Some(message.clone()),
@@ -363,7 +363,7 @@ impl Engine {
     }
 }
 
-/// Whether a message that comes to a queue of this size is in the store alone.
+/// Whether a message for this queue is kept in the store only.
 pub(in crate::engine) fn is_for_store_alone(queue: &Queue) -> bool {
     queue.ready.len() >= IN_MEMORY || queue.ready.bytes() >= BYTES_IN_MEMORY
 }

@@ -1,7 +1,7 @@
-//! The end of a process and the start of the next one, with the engine in between: all that was in memory is lost.
+//! A simulated crash and restart: everything in memory is lost.
 //!
-//! Connections are not told anything, for a process that dies says nothing. They keep their numbers until they are
-//! gone, so that none is mistaken for one that comes later. What the store kept comes back by [`crate::engine::persistence::restore`].
+//! Connections are told nothing, as by a process that dies. They keep their keys until they are gone, so that none is
+//! mistaken for a later one. [`restore`](super::restore) brings back what the store has.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -13,8 +13,7 @@ use crate::engine::queue::dead_letter::Deads;
 use crate::engine::{Engine, GUEST, Password};
 
 impl Engine {
-    /// Forgets everything but which connections there are, and ends those. From now on nothing is handled, until
-    /// [`Engine::come_up`].
+    /// Drops everything but the list of connections, and ends those. Nothing is handled until [`Engine::come_up`].
     pub(crate) fn go_down(&mut self, now: Time) {
         self.now = now;
         self.down = true;
@@ -43,7 +42,7 @@ impl Engine {
         self.add_vhost("/");
     }
 
-    /// Whoever has come meanwhile is served.
+    /// Serves the connections that were accepted in the meantime.
     pub(crate) fn come_up(&mut self) {
         self.down = false;
         for (id, session) in self.sessions.iter_mut() {

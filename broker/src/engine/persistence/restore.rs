@@ -1,4 +1,4 @@
-//! Coming back: what the store kept becomes virtual hosts, exchanges, queues, bindings and messages again.
+//! Restores virtual hosts, users, exchanges, queues, bindings and messages from the store.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use crate::engine::routing::exchange::{Binding, Destination};
 use crate::store::{Recovered, RecoveredMessage, RecoveredQueue};
 
 impl Engine {
-    /// Takes in what the store kept. Returns the keys that mean nothing here: whoever wrote them reads them.
+    /// Restores the state. Returns the keys that have no meaning here.
     pub(crate) fn recover(&mut self, now: Time, recovered: Recovered) -> Vec<(bytes::Bytes, bytes::Bytes)> {
         self.now = now;
         let (mut bindings, mut others) = (Vec::new(), Vec::new());
-        // Keys come in their order: v before x would be wrong, so virtual hosts come first.
+        // The rest refers to virtual hosts, which sort between other keys: they come first.
         let (vhosts, rest): (Vec<_>, Vec<_>) =
             recovered.metadata.into_iter().partition(|(key, _)| key.first() == Some(&tables::VHOST));
         for (key, _) in vhosts {
@@ -24,7 +24,7 @@ impl Engine {
                 self.add_vhost(name);
             }
         }
-        // Who held what when it crashed, nobody knows: so nothing is told to be new, as in RabbitMQ.
+        // After a crash, which messages were delivered is unknown: all count as redelivered, as in RabbitMQ.
         let crashed = rest.iter().any(|(key, _)| key.first() == Some(&tables::RUNNING));
         for (key, value) in rest {
             match key.first() {
@@ -104,7 +104,7 @@ impl Engine {
         };
         if let (Some(source), Some(destination)) = (self.exchange_named(vhost, parts.source), destination) {
             let binding = Binding { destination, key: parts.key.into(), arguments: parts.arguments.into() };
-            // It was valid when it was made.
+            // It was valid when it was bound.
             let _ = self.bind(source, binding);
         }
     }

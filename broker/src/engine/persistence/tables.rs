@@ -1,7 +1,7 @@
-//! How queues, exchanges and bindings are written down for the store, and read again.
+//! The encoding of queues, exchanges and bindings in the store.
 //!
-//! A definition is a field table; a key is a letter and the names, each with its length in front. It must never know
-//! what becomes of them.
+//! A definition is a field table. A key is a letter and names, each after its length. It must never know what becomes
+//! of them.
 
 use hopmq_proto::{FieldTable, Value};
 
@@ -12,13 +12,13 @@ pub(in crate::engine) const VHOST: u8 = b'v';
 pub(in crate::engine) const USER: u8 = b'u';
 pub(in crate::engine) const EXCHANGE: u8 = b'x';
 pub(in crate::engine) const BINDING: u8 = b'b';
-/// There while a broker runs on what is kept: found at a start, it says that the last one came to no good end.
+/// Exists while a broker runs on the store. If it exists at a start, the last run did not end in order.
 pub(in crate::engine) const RUNNING: u8 = b'r';
-/// What a binding leads to.
+/// The destination of a binding.
 pub(in crate::engine) const TO_QUEUE: u8 = b'q';
 pub(in crate::engine) const TO_EXCHANGE: u8 = b'x';
 
-/// The parts of a binding, all of which make its key.
+/// The parts of a binding. All of them are in its key.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::engine) struct BindingParts<'a> {
     pub(in crate::engine) vhost: &'a str,
@@ -39,7 +39,7 @@ impl<'a> BindingParts<'a> {
         out
     }
 
-    /// What [`BindingParts::key`] wrote, without its first letter.
+    /// Parses the key of [`BindingParts::key`], without its first letter.
     pub(in crate::engine) fn parse(key: &'a [u8]) -> Option<Self> {
         let (vhost, rest) = take(key)?;
         let (source, rest) = take(rest)?;
@@ -52,12 +52,12 @@ impl<'a> BindingParts<'a> {
     }
 }
 
-/// What the store keeps of a message that came back: how often that counted, and that it did at all.
+/// Encodes the deliveries of a returned message for the store: how many counted, and that there was one.
 pub(in crate::engine) fn deliveries(returned: u32) -> u32 {
     returned.saturating_mul(2) | 1
 }
 
-/// How often the return of a message counted.
+/// Decodes how many returns of a message counted.
 pub(in crate::engine) fn returned(deliveries: u32) -> u32 {
     deliveries / 2
 }
@@ -80,7 +80,7 @@ fn key(letter: u8, names: &[&[u8]]) -> Vec<u8> {
     out
 }
 
-/// A name: no name of AMQP is longer than 255 bytes.
+/// Appends a name. AMQP limits names to 255 bytes.
 fn put(out: &mut Vec<u8>, name: &[u8]) {
     out.push(name.len() as u8);
     out.extend_from_slice(name);
@@ -91,7 +91,7 @@ fn take(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(usize::from(size))
 }
 
-/// The names of a key, without its first letter.
+/// Parses the names of a key, without its first letter.
 pub(in crate::engine) fn names(mut key: &[u8]) -> Option<Vec<&str>> {
     let mut names = Vec::new();
     while !key.is_empty() {
@@ -111,7 +111,7 @@ pub(in crate::engine) fn of_queue(vhost: &str, name: &str, spec: &QueueSpec) -> 
     table.as_bytes().to_vec()
 }
 
-/// The virtual host, the name and the rest of a queue.
+/// Parses a queue's virtual host, name and declaration.
 pub(in crate::engine) fn queue_of(definition: &[u8]) -> Option<(String, String, QueueSpec)> {
     let table = FieldTable::parse(definition).ok()?;
     let text = |key| table.get(key)?.as_str().map(ToOwned::to_owned);

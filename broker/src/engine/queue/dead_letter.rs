@@ -1,8 +1,8 @@
-//! Dead letters: messages that a queue gives up go to its dead-letter exchange, with a history (RabbitMQ's page "Dead
+//! Dead letters: messages that a queue drops go to its dead-letter exchange, with their history (RabbitMQ's page "Dead
 //! Letter Exchanges").
 //!
-//! Owns those that are under way. They are handed on after the operation that gave them up, not within it: so a chain
-//! of queues takes no stack, however long it is.
+//! Owns the dead letters that are not yet routed. They are routed after the operation that dropped them, not within it,
+//! so that a chain of queues needs no stack, however long it is.
 
 use std::collections::VecDeque;
 
@@ -14,7 +14,7 @@ use crate::engine::name::Name;
 use crate::engine::queue::message::Message;
 use crate::engine::queue::ready::Entry;
 
-/// Why a queue gives a message up.
+/// Why a queue drops a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
     Rejected,
@@ -34,7 +34,7 @@ impl Reason {
     }
 }
 
-/// A message on its way to a dead-letter exchange.
+/// A message for a dead-letter exchange.
 #[derive(Debug)]
 pub(crate) struct Dead {
     vhost: VhostKey,
@@ -43,11 +43,11 @@ pub(crate) struct Dead {
     reason: Reason,
 }
 
-/// Those under way.
+/// Dead letters that are not yet routed.
 pub(crate) type Deads = VecDeque<Dead>;
 
 impl Engine {
-    /// A queue gives a message up.
+    /// Drops a message of a queue, which becomes a dead letter if the queue has a dead-letter exchange.
     pub(in crate::engine) fn give_up(&mut self, id: QueueKey, entry: Entry, reason: Reason) {
         if self.queues.get(id).is_some_and(|queue| queue.settings.dead_letters.is_some())
             && let Some(message) = self.message_of(id, &entry)
@@ -58,14 +58,14 @@ impl Engine {
         self.settled(id, &entry);
     }
 
-    /// A full queue did not take a message, and its dead-letter exchange is to have it.
+    /// Passes a message that a full queue refused to the queue's dead-letter exchange.
     pub(in crate::engine) fn bury_refused(&mut self, id: QueueKey, message: &Message) {
         if let Some(dead) = self.dead(id, message, Reason::TooLong) {
             self.deads.push_back(dead);
         }
     }
 
-    /// A message as the dead-letter exchange of a queue gets it, if the queue has one.
+    /// Returns the dead letter of a message, if the queue has a dead-letter exchange.
     fn dead(&mut self, id: QueueKey, message: &Message, reason: Reason) -> Option<Dead> {
         let seconds = self.config.wall_epoch + self.now.since_epoch().as_secs();
         let queue = self.queues.get(id)?;
@@ -80,7 +80,7 @@ impl Engine {
         Some(Dead { vhost, exchange, message, reason })
     }
 
-    /// Hands dead letters on, and those that become of them.
+    /// Routes all dead letters, and those that result from them.
     pub(in crate::engine) fn hand_on_dead_letters(&mut self) {
         while let Some(dead) = self.deads.pop_front() {
             let message = &dead.message;
@@ -109,7 +109,7 @@ impl Engine {
     }
 }
 
-/// The properties of a message with one more death in its history, and the key that it goes on with.
+/// Returns the properties of a dead letter, with one more death in its history, and its routing key.
 fn with_history<'a>(
     message: &'a Message,
     reason: Reason,
@@ -136,7 +136,7 @@ fn with_history<'a>(
         }
         None => {
             let mut keys = FieldArray::new().with(Value::Str(message.routing_key()));
-            // Blind copies are not told.
+            // Blind copies must stay hidden.
             let copies = old.get("CC").and_then(|copies| copies.as_array()).unwrap_or_default();
             for copy in copies.iter().filter_map(|key| key.as_bytes()) {
                 keys.push(Value::Str(copy));
@@ -172,7 +172,7 @@ fn with_history<'a>(
     (properties.to_owned_properties().with_headers(&headers).without_expiration(), key)
 }
 
-/// Whether a message has been in the queue before, and came here again without anybody's doing.
+/// Whether a message would enter a queue again that it died in, without a client having rejected it.
 fn is_cycle(headers: &FieldTable<&[u8]>, queue: &str) -> bool {
     let deaths = headers.get("x-death").and_then(|value| value.as_array()).unwrap_or_default();
     for death in deaths.iter() {

@@ -1,7 +1,7 @@
-//! A message as the broker keeps it: once, however many queues hold it.
+//! A message in memory, shared by the queues that hold it.
 //!
-//! Owns the names that it was published with, its properties in their encoded form, and its body. A small message is
-//! one piece of memory; a large body stays where it was received. It must never know queues.
+//! Owns the exchange and routing key that the message was published with, its encoded properties, and its body. A small
+//! message is one allocation; a large body stays in the buffer that received it. It must never know queues.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use hopmq_proto::{Body, Properties};
 
 /// A body of at least this many bytes is not copied.
 const UNCOPIED: usize = 4096;
-/// What stands in front: flags, two lengths of names, the length of the properties.
+/// Size of the fixed part: flags, two lengths of names, the length of the properties.
 const FIXED: usize = 8;
-/// Among the flags of the properties, where AMQP has none: it was sent to others by a header that nobody is to see.
+/// A flag that AMQP does not use: the header `BCC` named further queues, and clients must not see it.
 const BLIND: u16 = 1 << 1;
 
-/// A message. A clone is the same message. See the [module's documentation](self).
+/// A message. A clone shares its memory. See the [module's documentation](self).
 #[derive(Clone, Debug)]
 pub(crate) struct Message {
     /// The fixed part, exchange, routing key, properties, and the body unless it is large.
@@ -23,7 +23,7 @@ pub(crate) struct Message {
     large: Option<Bytes>,
 }
 
-/// What a queue asks of a message, read once.
+/// The properties that a queue needs, parsed once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
     pub(crate) persistent: bool,
@@ -33,7 +33,7 @@ pub(crate) struct Facts {
 }
 
 impl Message {
-    /// Takes a message in. `scratch` is memory to work in.
+    /// Returns a message. `scratch` is a reused buffer.
     #[inline]
     pub(crate) fn new(
         scratch: &mut Vec<u8>,
@@ -73,13 +73,13 @@ impl Message {
         (start, start + size as usize)
     }
 
-    /// The exchange that it was published to.
+    /// Returns the exchange that the message was published to.
     #[inline]
     pub(crate) fn exchange(&self) -> &[u8] {
         &self.head[FIXED..FIXED + self.names().0]
     }
 
-    /// The routing key that it was published with.
+    /// Returns the routing key that the message was published with.
     #[inline]
     pub(crate) fn routing_key(&self) -> &[u8] {
         let (exchange, key) = self.names();
@@ -91,21 +91,22 @@ impl Message {
         u16::from_be_bytes([self.head[0], self.head[1]])
     }
 
-    /// The properties that it was published with. Clients get those of [`Message::shown`], if it has any.
+    /// Returns the properties that the message was published with. Clients get those of [`Message::shown`], if there
+    /// are any.
     #[inline]
     pub(crate) fn properties(&self) -> Properties<&[u8]> {
         let (start, end) = self.list();
         Properties::from_parts(self.flags() & !BLIND, &self.head[start..end])
     }
 
-    /// The properties that clients get, where they are others: without the header `BCC`, for nobody sees who else got a
-    /// blind copy.
+    /// Returns the properties for clients where they differ: without the header `BCC`, because blind copies must stay
+    /// hidden.
     #[inline]
     pub(crate) fn shown(&self) -> Option<Properties> {
         (self.flags() & BLIND != 0).then(|| without_bcc(self.properties()))
     }
 
-    /// The body, to be sent.
+    /// Returns the body, to be sent.
     #[inline]
     pub(crate) fn body(&self) -> Body<'_> {
         match &self.large {
@@ -114,19 +115,18 @@ impl Message {
         }
     }
 
-    /// Bytes of the body: what `x-max-length-bytes` counts.
+    /// Returns the size of the body in bytes, which `x-max-length-bytes` counts.
     #[inline]
     pub(crate) fn body_size(&self) -> usize {
         self.large.as_ref().map_or_else(|| self.head.len() - self.list().1, Bytes::len)
     }
 
-    /// All but the body, as [`Message::restore`] reads it.
+    /// Returns everything but the body, for [`Message::restore`].
     pub(crate) fn head(&self) -> &[u8] {
         &self.head[..self.list().1]
     }
 
-    /// Puts a message together again that was stored. `scratch` is memory to work in. `None` if that is not what a
-    /// message looks like.
+    /// Restores a stored message. `scratch` is a reused buffer. `None` if `head` is malformed.
     pub(crate) fn restore(scratch: &mut Vec<u8>, head: &[u8], body: &Bytes) -> Option<Self> {
         let (fixed, rest) = head.split_first_chunk::<FIXED>()?;
         let [f0, f1, exchange, key, size @ ..] = *fixed;
@@ -137,7 +137,7 @@ impl Message {
             .then(|| Self::new(scratch, exchange, key, properties, body.clone()))
     }
 
-    /// The body, to be kept.
+    /// Returns the body, to be stored.
     pub(crate) fn to_body(&self) -> Bytes {
         match &self.large {
             Some(body) => body.clone(),
@@ -157,14 +157,14 @@ fn without_bcc(properties: Properties<&[u8]>) -> Properties {
     properties.to_owned_properties().with_headers(&headers)
 }
 
-// Which properties are there, in the flags.
+// Flags of the properties that are set.
 const HEADERS: u16 = 1 << 13;
 const DELIVERY_MODE: u16 = 1 << 12;
 const PRIORITY: u16 = 1 << 11;
 const EXPIRATION: u16 = 1 << 8;
 
 impl Facts {
-    /// Reads them. An `expiration` that is no number is one that the publisher was refused for.
+    /// Parses them. A malformed `expiration` is `None`; the publisher was refused for it.
     #[inline]
     pub(crate) fn of(properties: &Properties<&[u8]>) -> Self {
         if properties.flags() & (DELIVERY_MODE | PRIORITY | EXPIRATION) == 0 {

@@ -1,6 +1,6 @@
-//! A queue: what it is declared with, and what is in it.
+//! A queue: its declaration and its content.
 //!
-//! Owns its ready messages and the turns of its consumers. What leaves it, and where to, its callers decide. It must
+//! Owns the ready messages and the turns of the consumers. Callers decide which messages leave, and where to. It must
 //! never know connections.
 
 pub(super) mod dead_letter;
@@ -20,12 +20,12 @@ use crate::engine::queue::settings::Settings;
 use crate::engine::queue::turns::Consumers;
 use crate::store::QueueId;
 
-/// What a queue is declared with.
+/// The declaration of a queue.
 #[derive(Clone, Debug)]
 pub(crate) struct QueueSpec {
     pub(crate) durable: bool,
     pub(crate) auto_delete: bool,
-    /// The connection that it belongs to.
+    /// The connection that an exclusive queue belongs to.
     pub(crate) exclusive: Option<SessionKey>,
     pub(crate) arguments: FieldTable,
 }
@@ -43,13 +43,13 @@ pub(crate) struct Queue {
     pub(crate) consumers: Consumers,
     /// The exchanges that are bound to it.
     pub(crate) sources: BTreeSet<ExchangeKey>,
-    /// What the store calls it, if it is kept there.
+    /// Its id in the store, if it is stored.
     pub(crate) stored: Option<QueueId>,
-    /// Where the next message that comes belongs.
+    /// The position of the next message.
     pub(crate) next_position: u64,
-    /// When it was last used, if it expires.
+    /// When it was last used, for `x-expires`.
     pub(crate) used: Time,
-    /// What its alarm is set to.
+    /// The deadline that its timer is set to.
     pub(crate) alarm: Option<Time>,
 }
 
@@ -72,21 +72,21 @@ impl Queue {
         }
     }
 
-    /// Whether so much is ready that a limit is passed.
+    /// Whether the ready messages exceed a limit.
     #[inline]
     pub(crate) fn is_over(&self) -> bool {
         self.settings.max_length.is_some_and(|max| self.ready.len() as u64 > max)
             || self.settings.max_bytes.is_some_and(|max| self.ready.bytes() > max)
     }
 
-    /// Whether one more message, with a body of so many bytes, would pass a limit.
+    /// Whether one more message, with a body of `size` bytes, would exceed a limit.
     #[inline]
     pub(crate) fn is_full_for(&self, size: usize) -> bool {
         self.settings.max_length.is_some_and(|max| self.ready.len() as u64 >= max)
             || self.settings.max_bytes.is_some_and(|max| self.ready.bytes() + size as u64 > max)
     }
 
-    /// When it has something to do by itself.
+    /// Returns the next deadline: that of its messages, or its own.
     pub(crate) fn deadline(&self) -> Option<Time> {
         let expires = self.settings.expires.filter(|_| self.consumers.is_empty());
         let gone = expires.map(|expires| self.used + expires);

@@ -1,7 +1,7 @@
-//! The messages of a queue that nobody holds, in the order in which they are to be delivered.
+//! The ready messages of a queue, in delivery order.
 //!
-//! Owns one line for each priority. What comes back goes to the place where it was. It must never know consumers, or
-//! why a message leaves.
+//! Owns a list for each priority. A returned message goes back to its place. It must never know consumers, or why a
+//! message leaves.
 
 use std::collections::VecDeque;
 
@@ -14,17 +14,17 @@ use crate::store::Position;
 /// A message in a queue.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    /// Where in the queue it belongs. Rises with each message that comes.
+    /// Its place in the queue. Rises with each new message.
     pub(crate) position: u64,
     pub(crate) content: Kept,
-    /// When it is not to be delivered any more.
+    /// When it expires.
     pub(crate) expires: Option<Time>,
-    /// How often it was delivered and came back.
+    /// How often it was delivered and returned.
     pub(crate) returned: u32,
     pub(crate) priority: u8,
-    /// Whether its consumer may see it a second time.
+    /// Whether it may have been delivered before.
     pub(crate) redelivered: bool,
-    /// Whether it is in the store.
+    /// Whether the store has it.
     pub(crate) stored: bool,
 }
 
@@ -32,7 +32,7 @@ pub(crate) struct Entry {
 #[derive(Clone, Debug)]
 pub(crate) enum Kept {
     Here(Message),
-    /// In the store alone: so many bytes of body.
+    /// In the store only. Holds the size of the body in bytes.
     Stored(u32),
 }
 
@@ -55,13 +55,13 @@ impl Entry {
     }
 }
 
-/// What waits to be delivered. See the [module's documentation](self).
+/// Ready messages. See the [module's documentation](self).
 #[derive(Debug)]
 pub(crate) struct Ready {
-    /// By priority, the lowest first. Each by position.
+    /// By priority, the lowest first; each by position.
     lines: Vec<VecDeque<Entry>>,
     count: usize,
-    /// Bytes of the bodies.
+    /// The size of the bodies in bytes.
     bytes: u64,
 }
 
@@ -100,7 +100,7 @@ impl Ready {
         self.line(entry.priority).push_back(entry);
     }
 
-    /// Puts a message back to where it was.
+    /// Returns a message to its place.
     pub(crate) fn put_back(&mut self, entry: Entry) {
         self.count += 1;
         self.bytes += entry.body_size();
@@ -114,7 +114,7 @@ impl Ready {
         line.insert(place, entry);
     }
 
-    /// The message that is the next to go.
+    /// Returns the next message to deliver.
     #[inline]
     pub(crate) fn front(&self) -> Option<&Entry> {
         match &self.lines[..] {
@@ -138,25 +138,25 @@ impl Ready {
         self.bytes -= entry.body_size();
     }
 
-    /// When the one that is the next to go expires. Those behind it wait, as in RabbitMQ.
+    /// Returns when the next message expires. Messages behind it expire once they are the next, as in RabbitMQ.
     pub(crate) fn next_expiry(&self) -> Option<Time> {
         self.front()?.expires
     }
 
-    /// Takes out the one that is the next to go, if it has expired.
+    /// Removes the next message, if it has expired.
     pub(crate) fn pop_expired(&mut self, now: Time) -> Option<Entry> {
         if self.next_expiry()? <= now { self.pop() } else { None }
     }
 
-    /// The positions of the messages that are in the store alone and go next, up to so many. None if the very next one
-    /// is here.
+    /// Returns the positions of the next messages that are in the store only, at most `most`. Empty if the very next
+    /// message is in memory.
     pub(crate) fn next_stored(&self, most: usize) -> Vec<Position> {
         let Some(line) = self.lines.iter().rev().find(|line| !line.is_empty()) else { return Vec::new() };
         let stored = line.iter().take_while(|entry| matches!(entry.content, Kept::Stored(_)));
         stored.take(most).map(|entry| Position(entry.position)).collect()
     }
 
-    /// The contents of [`Ready::next_stored`], in its order. Those that are lost leave.
+    /// Sets the contents of the messages that [`Ready::next_stored`] returned, in its order. Removes the lost ones.
     pub(crate) fn fetched(&mut self, messages: Vec<Option<Message>>) {
         let line = self.lines.iter_mut().rev().find(|line| !line.is_empty());
         let Some(line) = line.invariant("message") else { return };
@@ -175,13 +175,13 @@ impl Ready {
         }
     }
 
-    /// Takes all out, in the order in which they would have gone.
+    /// Removes all messages. Returns them in delivery order.
     pub(crate) fn take(&mut self) -> Vec<Entry> {
         (self.count, self.bytes) = (0, 0);
         self.lines.iter_mut().rev().flat_map(std::mem::take).collect()
     }
 
-    /// All, in the order in which they will go.
+    /// Returns all messages in delivery order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.lines.iter().rev().flatten()
     }

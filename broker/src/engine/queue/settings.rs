@@ -1,6 +1,6 @@
-//! The arguments of a queue, checked and read once (RabbitMQ's page "Queues", optional arguments).
+//! The arguments of a queue, validated and parsed once (RabbitMQ's page "Queues", optional arguments).
 //!
-//! It must never know what the queue does with them.
+//! It must never know how the queue applies them.
 
 use std::time::Duration;
 
@@ -10,27 +10,27 @@ use crate::engine::name::Name;
 use crate::engine::profile::Profile;
 use crate::engine::values::type_name;
 
-/// What happens to a message that a full queue gets.
+/// What happens to a message for a full queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Overflow {
-    /// The oldest makes room.
+    /// The oldest message is dropped.
     #[default]
     DropHead,
-    /// It is refused.
+    /// The new message is refused.
     Reject,
-    /// It is refused, and goes to the dead-letter exchange.
+    /// The new message is refused, and becomes a dead letter.
     RejectToDeadLetters,
 }
 
-/// Where messages go that the queue gives up.
+/// The target of dead letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DeadLetters {
     pub(crate) exchange: Name,
-    /// Instead of the keys that they were published with.
+    /// Replaces the routing keys of the messages.
     pub(crate) routing_key: Option<Name>,
 }
 
-/// What a queue does by itself. See the [module's documentation](self).
+/// The settings of a queue. See the [module's documentation](self).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub(crate) quorum: bool,
@@ -43,25 +43,25 @@ pub(crate) struct Settings {
     pub(crate) max_priority: Option<u8>,
     pub(crate) single_active: bool,
     pub(crate) delivery_limit: Option<u32>,
-    /// How long a delivery may be held; zero is for ever.
+    /// The time limit for settling a delivery; zero is none.
     pub(crate) consumer_timeout: Option<Duration>,
 }
 
-/// What a queue can't be, and why.
+/// Why a declaration is invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Invalid {
-    /// An argument has a value that it can't have; why is told as RabbitMQ, an Erlang program, does.
+    /// An argument has an invalid value. The text is RabbitMQ's, in Erlang syntax.
     Value(&'static str, String),
-    /// An argument has a type that it can't have.
+    /// An argument has an invalid type.
     Type(&'static str, &'static str),
-    /// A quorum queue has no such argument.
+    /// Quorum queues do not support an argument.
     NotForQuorum(&'static str),
-    /// A quorum queue has no such property.
+    /// Quorum queues do not support a property.
     Property(&'static str),
 }
 
 impl Invalid {
-    /// What the client is told of the queue.
+    /// Returns the text for the client.
     pub(crate) fn text(&self, queue: &str, vhost: &str) -> String {
         let resource = format_args!("queue '{queue}' in vhost '{vhost}'");
         match self {
@@ -75,11 +75,11 @@ impl Invalid {
     }
 }
 
-/// The longest time in milliseconds: the 2^32 of an Erlang timer, less one.
+/// The longest time in milliseconds: the limit of an Erlang timer.
 const LONGEST: i64 = 0xFFFF_FFFF;
 
 impl Settings {
-    /// Reads them.
+    /// Parses the arguments.
     pub(crate) fn of(arguments: &FieldTable, profile: Profile) -> Result<Self, Invalid> {
         let quorum = match text(arguments, "x-queue-type")? {
             None | Some("classic") => false,
@@ -178,7 +178,7 @@ fn time(arguments: &FieldTable, argument: &'static str, least: i64) -> Result<Op
     }
 }
 
-/// How often a message may come back.
+/// Returns how often a message may return to its queue.
 fn delivery_limit(arguments: &FieldTable, quorum: bool, profile: Profile) -> Result<Option<u32>, Invalid> {
     const LIMIT: &str = "x-delivery-limit";
     let is_unlimited = arguments.get(LIMIT).and_then(|value| value.as_i64()) == Some(-1);

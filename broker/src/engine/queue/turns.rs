@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 
 use crate::engine::keys::ConsumerKey;
 
-/// The consumers of one queue.
+/// The consumers of a queue. See the [module's documentation](self).
 #[derive(Debug, Default)]
 pub(crate) struct Consumers {
-    /// In the order in which they came.
+    /// In the order in which they were added.
     all: Vec<ConsumerKey>,
-    /// Those that may have room, by priority, the highest first; each in the order of their turns.
+    /// Those that may have room: by priority, the highest first, and then by turn.
     turns: Vec<(i32, VecDeque<ConsumerKey>)>,
-    /// The one that gets everything, of a queue that is for one at a time.
+    /// The active one of a queue with a single active consumer.
     pub(crate) single: Option<ConsumerKey>,
 }
 
@@ -44,13 +44,13 @@ impl Consumers {
         }
     }
 
-    /// Whose turn it is.
+    /// Returns the consumer whose turn it is.
     #[inline]
     pub(crate) fn next(&self) -> Option<ConsumerKey> {
         self.turns.iter().find_map(|(_, turns)| turns.front().copied())
     }
 
-    /// The one whose turn it was goes behind the others of its priority.
+    /// Moves the consumer whose turn it was behind the others of its priority.
     #[inline]
     pub(crate) fn rotate(&mut self) {
         if let Some((_, turns)) = self.turns.iter_mut().find(|(_, turns)| !turns.is_empty())
@@ -60,7 +60,7 @@ impl Consumers {
         }
     }
 
-    /// The one whose turn it was has no room: it is out until [`Consumers::resume`].
+    /// Removes the consumer whose turn it was from the turns, until [`Consumers::resume`].
     #[inline]
     pub(crate) fn pause(&mut self) {
         if let Some((_, turns)) = self.turns.iter_mut().find(|(_, turns)| !turns.is_empty()) {
@@ -68,7 +68,7 @@ impl Consumers {
         }
     }
 
-    /// One may have room again.
+    /// Puts a consumer back into the turns.
     #[inline]
     pub(crate) fn resume(&mut self, consumer: ConsumerKey, priority: i32) {
         match self.turns.iter_mut().find(|(other, _)| *other == priority) {

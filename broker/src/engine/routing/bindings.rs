@@ -64,7 +64,7 @@ impl Engine {
         arguments: FieldTable<&[u8]>,
     ) -> Result<(ExchangeKey, Binding), Refusal> {
         let name = self.queue_name(at, queue)?;
-        // RabbitMQ takes the name of the queue for a key that is empty as well, where the queue's name was left out.
+        // If queue and routing key are both empty, RabbitMQ takes the queue's name for the key.
         let key = if queue.is_empty() && key.is_empty() { &name } else { key };
         self.check(at, Permission::Write, Resource::Queue(&name))?;
         not_the_default(exchange)?;
@@ -132,7 +132,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes a binding away. What is not there can be unbound as well, be it the binding, the queue or the exchange.
+    /// Removes a binding. As in RabbitMQ, it is no error if the binding, the queue or the exchange does not exist.
     fn unbind(&mut self, found: Result<(ExchangeKey, Binding), Refusal>) -> Result<(), Refusal> {
         let (source, binding) = match found {
             Err(refusal) if refusal.code == code::NOT_FOUND && !refusal.text.contains("previously") => return Ok(()),
@@ -146,7 +146,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes all bindings of `sources` to a destination away that is gone.
+    /// Removes all bindings from `sources` to a deleted destination.
     pub(in crate::engine) fn unbind_destination(&mut self, destination: Destination, sources: BTreeSet<ExchangeKey>) {
         for source in sources {
             let Some(exchange) = self.exchanges.get_mut(source) else { continue };

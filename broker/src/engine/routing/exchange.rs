@@ -1,7 +1,7 @@
-//! An exchange: where its messages go.
+//! An exchange and its bindings.
 //!
-//! Owns the bindings that begin at it, and an index of them that routing reads. It must never know what becomes of a
-//! message at the other end.
+//! Owns the bindings that start at the exchange, and the index that routing reads. It must never know what the
+//! destinations do with a message.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
@@ -14,7 +14,7 @@ use crate::engine::name::Name;
 use crate::engine::routing::headers;
 use crate::engine::routing::topic::Patterns;
 
-/// How an exchange routes.
+/// The type of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Direct,
@@ -44,14 +44,14 @@ impl Kind {
     }
 }
 
-/// Where a binding ends.
+/// The end of a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Destination {
     Queue(QueueKey),
     Exchange(ExchangeKey),
 }
 
-/// What tells a binding from the others of its exchange.
+/// A binding without its source. No two of an exchange are equal.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Binding {
     pub(crate) destination: Destination,
@@ -60,7 +60,7 @@ pub(crate) struct Binding {
     pub(crate) arguments: Box<[u8]>,
 }
 
-/// What an exchange is declared with.
+/// The declaration of an exchange.
 #[derive(Clone, Debug)]
 pub(crate) struct ExchangeSpec {
     pub(crate) kind: Kind,
@@ -76,9 +76,9 @@ pub(crate) struct Exchange {
     pub(crate) name: Name,
     pub(crate) vhost: VhostKey,
     pub(crate) spec: ExchangeSpec,
-    /// Where what goes nowhere goes.
+    /// The alternate exchange, for messages that match no binding.
     pub(crate) alternate: Option<Name>,
-    /// The exchanges that are bound to it.
+    /// The exchanges that are bound to this one.
     pub(crate) sources: BTreeSet<ExchangeKey>,
     bindings: BTreeMap<Binding, ()>,
     index: Index,
@@ -89,7 +89,7 @@ enum Index {
     Direct(HashMap<Box<[u8]>, Vec<Destination>>),
     Fanout(Vec<Destination>),
     Topic(Patterns<Destination>),
-    /// The bindings themselves are read.
+    /// No index: the bindings themselves are read.
     Headers,
 }
 
@@ -121,7 +121,7 @@ impl Exchange {
         true
     }
 
-    /// Takes a binding away. Returns whether it was there.
+    /// Removes a binding. Returns whether it existed.
     pub(crate) fn unbind(&mut self, binding: &Binding) -> bool {
         if self.bindings.remove(binding).is_none() {
             return false;
@@ -148,7 +148,7 @@ impl Exchange {
         true
     }
 
-    /// Takes all bindings to a destination away. Returns them.
+    /// Removes all bindings to a destination. Returns them.
     pub(crate) fn unbind_all(&mut self, destination: Destination) -> Vec<Binding> {
         let first = Binding { destination, key: Box::default(), arguments: Box::default() };
         let from = self.bindings.range((Bound::Included(&first), Bound::Unbounded));
@@ -163,18 +163,18 @@ impl Exchange {
         gone
     }
 
-    /// The bindings, by destination, key and arguments.
+    /// Returns the bindings, by destination, key and arguments.
     pub(crate) fn bindings(&self) -> impl Iterator<Item = &Binding> {
         self.bindings.keys()
     }
 
-    /// Whether no binding begins here.
+    /// Whether no binding starts here.
     pub(crate) fn is_unbound(&self) -> bool {
         self.bindings.is_empty()
     }
 
-    /// Gives where a message with any of these keys goes, the same destination perhaps several times. `headers` are
-    /// asked for by an exchange that reads them.
+    /// Calls `found` with the destinations of a message with any of these keys; with the same one several times if
+    /// several bindings match. Only a headers exchange asks for `headers`.
     pub(crate) fn route<'a>(
         &self,
         keys: &[&[u8]],
@@ -192,7 +192,7 @@ impl Exchange {
             Index::Headers => {
                 let headers = headers();
                 for binding in self.bindings.keys() {
-                    // They were checked when the binding was made.
+                    // They were validated by [`bind`](crate::engine::Engine::bind).
                     let arguments = FieldTable::parse(&binding.arguments[..]).ok();
                     let Some(arguments) = arguments.invariant("field table") else { continue };
                     if headers::matches(&arguments, &headers) {

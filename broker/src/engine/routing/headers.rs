@@ -1,13 +1,13 @@
-//! Matching the headers of a message against the arguments of a binding (RabbitMQ's page "Exchanges", headers).
+//! Matches the headers of a message against the arguments of a binding (RabbitMQ's page "Exchanges", headers).
 //!
-//! It must never know what the binding leads to.
+//! It must never know the destination of the binding.
 
 use hopmq_proto::{FieldTable, Value};
 
 use crate::engine::refusal::Refusal;
 use crate::engine::values::{shown, type_name};
 
-/// What `x-match` asks for.
+/// The mode that `x-match` selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Match {
     All,
@@ -29,7 +29,7 @@ impl Match {
     }
 }
 
-/// Whether the arguments can be those of a binding.
+/// Checks the arguments of a binding.
 pub(crate) fn check(arguments: &FieldTable<&[u8]>) -> Result<(), Refusal> {
     if Match::of(arguments).is_some() {
         return Ok(());
@@ -47,7 +47,7 @@ pub(crate) fn check(arguments: &FieldTable<&[u8]>) -> Result<(), Refusal> {
     }))
 }
 
-/// Whether a message with these headers goes the way of a binding with these arguments.
+/// Whether headers match the arguments of a binding.
 pub(crate) fn matches(arguments: &FieldTable<&[u8]>, headers: &FieldTable<&[u8]>) -> bool {
     let Some(kind) = Match::of(arguments) else { return false };
     let with_x = matches!(kind, Match::AllWithX | Match::AnyWithX);
@@ -60,8 +60,8 @@ pub(crate) fn matches(arguments: &FieldTable<&[u8]>, headers: &FieldTable<&[u8]>
     }
 }
 
-/// Whether a header has the value that is wanted. One without a value wants the header, whatever it holds; numbers are
-/// the same if they are equal, whatever their width.
+/// Whether a header has the wanted value. An argument without a value matches any value of its header; numbers of any
+/// width are compared by value.
 fn same(wanted: Value<'_>, value: Value<'_>) -> bool {
     if wanted == Value::Void || wanted == value {
         return true;
@@ -75,7 +75,7 @@ fn same(wanted: Value<'_>, value: Value<'_>) -> bool {
     }
 }
 
-/// RabbitMQ takes a moment for the number of its seconds.
+/// Returns a whole number. RabbitMQ treats a timestamp as the number of its seconds.
 fn whole(value: Value<'_>) -> Option<i64> {
     value.as_i64().or_else(|| value.as_timestamp().map(|seconds| seconds as i64))
 }

@@ -10,7 +10,7 @@ use crate::engine::routing::exchange::Destination;
 use crate::engine::values::type_name;
 
 impl Engine {
-    /// Follows the bindings from an exchange on. Returns whether headers had a say.
+    /// Follows the bindings from an exchange on. Returns whether the route depends on headers.
     pub(in crate::engine) fn route_from(
         &self,
         vhost: VhostKey,
@@ -48,7 +48,7 @@ impl Engine {
         read_headers
     }
 
-    /// Each queue once, in the order of their names.
+    /// Sorts the queues by name, and removes duplicates.
     pub(in crate::engine) fn by_name(&self, queues: &mut Vec<QueueKey>) {
         if queues.len() > 1 {
             queues.sort_unstable_by_key(|id| self.queues.get(*id).map(|queue| &*queue.name));
@@ -57,7 +57,7 @@ impl Engine {
     }
 }
 
-/// The further routing keys in the headers `CC` and `BCC` (RabbitMQ's page "Sender-selected Distribution").
+/// Returns the further routing keys in the headers `CC` and `BCC` (RabbitMQ's page "Sender-selected Distribution").
 pub(in crate::engine) fn copies<'a>(headers: &FieldTable<&'a [u8]>) -> Result<Vec<&'a [u8]>, Refusal> {
     let mut keys = Vec::new();
     for name in ["CC", "BCC"] {

@@ -1,11 +1,11 @@
 //! The patterns of a topic exchange: words between dots, `*` for one word, `#` for any number of them.
 //!
 //! Owns a trie of words. A key is matched word by word against all patterns at once, as a set of nodes that can't be
-//! larger than the trie, so that no pattern can make it explode. It must never know what the destinations are.
+//! larger than the trie: no pattern makes it grow exponentially. It must never know what the destinations are.
 
 use std::collections::HashMap;
 
-/// Patterns and where they lead. See the [module's documentation](self).
+/// Patterns and their destinations. See the [module's documentation](self).
 #[derive(Debug)]
 pub(crate) struct Patterns<D> {
     nodes: Vec<Node<D>>,
@@ -17,7 +17,7 @@ struct Node<D> {
     words: HashMap<Box<[u8]>, u32>,
     star: Option<u32>,
     hash: Option<u32>,
-    /// Whether it stands for `#`, and so stays whatever word comes.
+    /// Whether it stands for `#`, and so matches every further word.
     is_hash: bool,
     destinations: Vec<D>,
 }
@@ -48,13 +48,13 @@ impl<D> Default for Patterns<D> {
     }
 }
 
-/// The words of a key. The empty key has none.
+/// Returns the words of a key. The empty key has none.
 fn words(key: &[u8]) -> impl Iterator<Item = &[u8]> {
     key.split(|byte| *byte == b'.').filter(move |_| !key.is_empty())
 }
 
 impl<D: Copy + PartialEq> Patterns<D> {
-    /// Adds a destination under a pattern, once more if it is there already.
+    /// Adds a destination for a pattern. It may be added several times.
     pub(crate) fn insert(&mut self, pattern: &[u8], destination: D) {
         let mut at = ROOT;
         for word in words(pattern) {
@@ -87,7 +87,7 @@ impl<D: Copy + PartialEq> Patterns<D> {
         child
     }
 
-    /// Takes a destination from under a pattern, once.
+    /// Removes a destination of a pattern once, if it is there.
     pub(crate) fn remove(&mut self, pattern: &[u8], destination: D) {
         let mut path = vec![ROOT];
         let mut at = ROOT;
@@ -116,7 +116,7 @@ impl<D: Copy + PartialEq> Patterns<D> {
         }
     }
 
-    /// Gives the destinations of all patterns that match, those of several patterns several times.
+    /// Calls `found` with the destinations of all matching patterns, once for each pattern.
     pub(crate) fn matches(&self, key: &[u8], mut found: impl FnMut(D)) {
         let mut now = Vec::new();
         self.enter(&mut now, ROOT);
@@ -142,7 +142,7 @@ impl<D: Copy + PartialEq> Patterns<D> {
         }
     }
 
-    /// Adds a node to a set, and the `#` below it, which may stand for nothing.
+    /// Adds a node to a set, with the `#` below it, which also matches no word.
     fn enter(&self, set: &mut Vec<u32>, node: u32) {
         let mut node = Some(node);
         while let Some(at) = node.filter(|at| !set.contains(at)) {
@@ -156,7 +156,7 @@ impl<D: Copy + PartialEq> Patterns<D> {
 mod tests {
     use super::*;
 
-    /// What the specification says (section 3.1.3.3), as plainly as can be.
+    /// The specification's rules (section 3.1.3.3), written as simply as possible.
     fn naive(pattern: &[&[u8]], key: &[&[u8]]) -> bool {
         match (pattern.split_first(), key.split_first()) {
             (None, None) => true,
@@ -186,7 +186,7 @@ mod tests {
             for _ in 0..20 {
                 if random(4) == 0 && !patterns.is_empty() {
                     let index = random(patterns.len() as u64) as usize;
-                    // The place in the list is the destination.
+                    // The index in the list is the destination.
                     fast.remove(patterns[index].as_bytes(), index);
                     patterns[index] = "\0".to_owned();
                 } else {

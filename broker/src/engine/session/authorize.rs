@@ -20,7 +20,7 @@ impl Engine {
         }
     }
 
-    /// Whether the user may write or read by that key, if it is a topic exchange.
+    /// Checks that the user may use a routing key, if the exchange is a topic exchange.
     pub(in crate::engine) fn check_topic(
         &self,
         at: At,

@@ -1,7 +1,6 @@
-//! A channel, and which operation each of its methods is.
+//! A channel, and the dispatch of its methods.
 //!
-//! Owns what a client does in order: its consumers, what it got and has not settled, what it published and has not seen
-//! confirmed.
+//! Owns the state of a channel: its consumers, its unsettled deliveries, and its unconfirmed publishes.
 
 use bytes::Bytes;
 use hopmq_proto::Time;
@@ -18,28 +17,28 @@ use crate::engine::session::reply_to::{REPLY_TO, Replies};
 use crate::engine::session::tx::Pending;
 use crate::engine::{At, Engine};
 
-/// One channel. See the [module's documentation](self).
+/// A channel. See the [module's documentation](self).
 #[derive(Debug, Default)]
 pub(crate) struct Channel {
     pub(crate) consumers: Vec<ConsumerKey>,
     pub(crate) unacked: Unacked,
-    /// When to look whether it holds something for too long.
+    /// When its delivery timeouts must be checked.
     pub(crate) look_at: Option<Time>,
-    /// Of the unacked, those that consumers got.
+    /// The unacked deliveries that consumers got, without those of `basic.get`.
     pub(crate) consuming: u32,
     /// The tag of the last delivery.
     pub(crate) delivered: u64,
-    /// What `basic.qos` set for consumers to come.
+    /// What `basic.qos` set for later consumers.
     pub(crate) prefetch: u16,
     /// What `basic.qos` set for all consumers together.
     pub(crate) global_prefetch: u16,
-    /// The queue that was declared last, which an empty name stands for.
+    /// The queue declared last, which an empty name stands for.
     pub(crate) last_queue: Option<Name>,
     pub(crate) confirms: Option<Confirms>,
-    /// What is not committed, if it is transactional.
+    /// What is not committed, if the channel is transactional.
     pub(crate) pending: Option<Pending>,
     pub(crate) replies: Option<Replies>,
-    /// Where the last publish went.
+    /// The route of the last publish.
     pub(crate) known_route: KnownRoute,
 }
 
@@ -53,7 +52,7 @@ impl Engine {
         session.channels[index] = Some(Box::default());
     }
 
-    /// Ends a channel: its consumers go, and what it held goes back to where it was.
+    /// Closes a channel: cancels its consumers, and requeues its unacked deliveries.
     pub(in crate::engine) fn close_channel(&mut self, id: SessionKey, number: u16) {
         let Some(session) = self.sessions.get_mut(id) else { return };
         let Some(channel) = session.channels.get_mut(usize::from(number)).and_then(Option::take) else { return };
@@ -76,7 +75,7 @@ impl Engine {
     }
 
     pub(in crate::engine) fn method(&mut self, at: At, payload: &Bytes) -> Result<(), Refusal> {
-        // It was decoded before: the connection hands out what is well-formed.
+        // The protocol has validated it already.
         let Some(method) = Method::decode(payload).ok().invariant("method") else { return Ok(()) };
         match method {
             Method::BasicAck(ack) => self.ack(at, ack.delivery_tag, ack.multiple),
@@ -136,7 +135,7 @@ impl Engine {
         if !qos.global {
             channel.prefetch = qos.prefetch_count;
         }
-        // A limit for each consumer ends the one for all, in RabbitMQ.
+        // In RabbitMQ, a limit for each consumer removes the one for all.
         let all = if qos.global { qos.prefetch_count } else { 0 };
         if std::mem::replace(&mut channel.global_prefetch, all) != all {
             for consumer in channel.consumers.clone() {

@@ -1,4 +1,4 @@
-//! What the logs say about connections: opened, closed, refused. Never a secret.
+//! The log records of connections: opened, closed, refused. They hold no secrets.
 //!
 //! Texts of a peer are logged as strings, which the subscriber quotes and escapes.
 

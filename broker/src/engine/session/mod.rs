@@ -1,6 +1,6 @@
-//! A connection, from the login to its end.
+//! A connection, from login to close.
 //!
-//! Owns the protocol's end of it, who is logged in, its channels and what is its alone.
+//! Owns its protocol state, its user, its channels and its exclusive queues.
 
 mod authorize;
 mod channel;
@@ -27,10 +27,10 @@ use crate::engine::session::channel::Channel;
 use crate::engine::{At, Engine};
 use crate::store::Lsn;
 
-/// How long a client may take to log in, and to agree to a close.
+/// The time limit for the login, and for the answer to a close.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// One connection. See the [module's documentation](self).
+/// A connection. See the [module's documentation](self).
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) proto: Connection,
@@ -41,29 +41,29 @@ pub(crate) struct Session {
     peer: Name,
     /// Why the connection ends, for the logs.
     end_reason: Option<Cow<'static, str>>,
-    /// A password to be checked before it goes on.
+    /// A password that must be verified before the login goes on.
     claim: Option<Claim>,
     pub(crate) vhost: Option<VhostKey>,
     pub(crate) client_properties: FieldTable,
-    /// Indexed by number.
+    /// By channel number.
     pub(crate) channels: Vec<Option<Box<Channel>>>,
-    /// Queues that end with it.
+    /// Exclusive queues, which are deleted with it.
     pub(crate) exclusive: Vec<QueueKey>,
     /// Channels with publishes to confirm.
     pub(crate) confirming: Vec<u16>,
     /// Consumers that wait until some of the output is written.
     pub(crate) starved: Vec<ConsumerKey>,
-    /// Whether it is in the list of those to be woken.
+    /// Whether it is in the list of connections to wake.
     pub(crate) woken: bool,
-    /// What must be safe before anything more is handled or sent: where it ends in the store, if that is known yet.
+    /// What must be synced before more is handled or sent. The inner value is its end in the store, once that is known.
     pub(crate) held: Option<Option<Lsn>>,
-    /// Whether it has published while something runs out.
+    /// Whether it has published under an alarm.
     pub(crate) blocked: bool,
-    /// Whether it knows.
+    /// Whether the client was sent `connection.blocked`.
     pub(in crate::engine) told_blocked: bool,
-    /// When it is cut off, if it is not further by then.
+    /// When it is closed, unless the handshake or close is done by then.
     deadline: Option<Time>,
-    /// Whether it is over: nothing of it is left but its last bytes.
+    /// Whether it has ended, and only its last bytes remain to be written.
     pub(crate) ended: bool,
 }
 
@@ -88,7 +88,7 @@ impl Session {
 }
 
 impl Engine {
-    /// A client has come, from this machine if it is `local`.
+    /// Adds a connection. `local` says whether the client is on this machine; `peer` is its address for the logs.
     pub(crate) fn connect(&mut self, now: Time, local: bool, peer: Name) -> SessionKey {
         self.sessions.insert(Session {
             proto: Connection::new(Role::Server, self.config.protocol.clone()),
@@ -112,7 +112,7 @@ impl Engine {
         })
     }
 
-    /// Something came.
+    /// Handles a decoded input of a client.
     pub(crate) fn handle(&mut self, now: Time, id: SessionKey, incoming: Incoming) {
         self.now = now;
         let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
@@ -122,7 +122,7 @@ impl Engine {
                 self.hand_on_dead_letters();
             }
             Ok(None) => {}
-            // The client is told already.
+            // The protocol has sent a close already.
             Err(error) => {
                 session.ends_because(error.to_string());
                 self.end_session(id);
@@ -179,13 +179,13 @@ impl Engine {
         self.let_in(id, login);
     }
 
-    /// A password that has to be checked: that takes some time, which the engine has not. What came of it is for
+    /// Returns a password that must be verified, which is too slow for the engine. The result goes to
     /// [`Engine::judge`].
     pub(crate) fn take_claim(&mut self, id: SessionKey) -> Option<Claim> {
         self.sessions.get_mut(id)?.claim.take()
     }
 
-    /// A password was checked.
+    /// Handles the verification of a password.
     pub(crate) fn judge(&mut self, now: Time, id: SessionKey, claim: &Claim, holds: bool) {
         self.now = now;
         let login = self.access.judge(claim, holds);
@@ -198,7 +198,7 @@ impl Engine {
             Login::Check(claim) => session.claim = Some(claim),
             Login::In(user) => {
                 session.user = Some(user);
-                // It is the time for it: the client has just sent its credentials.
+                // It can't fail: the client has just sent its credentials.
                 let _ = session.proto.tune();
                 Self::wake(&mut self.woken, id, session);
             }
@@ -247,7 +247,7 @@ impl Engine {
         }
     }
 
-    /// Ends what a refused operation costs: the channel, or the connection.
+    /// Handles the result of an operation: a refusal ends the channel, or the connection.
     pub(in crate::engine) fn refused(
         &mut self,
         id: SessionKey,
@@ -261,7 +261,7 @@ impl Engine {
             return self.refuse_connection(id, method, refusal);
         }
         let reason = CloseReason { code: refusal.code, text: refusal.text, method };
-        // What was published before is confirmed before the channel ends, unless that has to wait.
+        // Earlier publishes are confirmed before the channel ends, unless they wait for the store.
         if !self.has_ungiven() {
             self.confirm(id, channel);
         }
@@ -286,14 +286,14 @@ impl Engine {
         self.hand_on_dead_letters();
     }
 
-    /// Closes a connection, for the reasons of an operator or of the broker itself.
+    /// Closes a connection on behalf of an operator, or of the broker.
     pub(crate) fn close_session(&mut self, now: Time, id: SessionKey, number: u16, text: &str) {
         self.now = now;
         let text = format!("{} - {text}", code::name(number));
         self.refuse_connection(id, MethodId::default(), Refusal { code: number, text, hard: true });
     }
 
-    /// The batch is over: publishes are confirmed together.
+    /// Confirms the publishes of a batch together.
     pub(crate) fn finish(&mut self, id: SessionKey) {
         if self.has_ungiven() {
             return;
@@ -315,7 +315,7 @@ impl Engine {
         }
     }
 
-    /// The client's framing is broken.
+    /// Ends a connection whose client broke the framing.
     pub(crate) fn receive_failed(&mut self, id: SessionKey, error: &hopmq_proto::Error) {
         if let Some(session) = self.sessions.get_mut(id) {
             session.proto.receive_failed(error);
@@ -324,20 +324,20 @@ impl Engine {
         self.end_session(id);
     }
 
-    /// Bytes came, or are known to lie unread.
+    /// Notes that bytes were received, or are known to be unread.
     pub(crate) fn received(&mut self, now: Time, id: SessionKey) {
         if let Some(session) = self.sessions.get_mut(id) {
             session.proto.received(now);
         }
     }
 
-    /// When the connection has something to do by itself.
+    /// Returns when [`Engine::handle_session_timeout`] must be called.
     pub(crate) fn session_deadline(&self, id: SessionKey) -> Option<Time> {
         let session = self.sessions.get(id)?;
         session.proto.poll_timeout().into_iter().chain(session.deadline).min()
     }
 
-    /// Sends a heartbeat, or gives the client up.
+    /// Sends a heartbeat, or closes a connection whose client is silent or late.
     pub(crate) fn handle_session_timeout(&mut self, now: Time, id: SessionKey) {
         self.now = now;
         let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
@@ -351,8 +351,7 @@ impl Engine {
         }
     }
 
-    /// Moves what waits to be written into `transmit`, and lets consumers go on that had waited for that. Returns
-    /// whether there was anything.
+    /// Moves output into `transmit`, and resumes the consumers that waited for that. Returns whether there was any.
     pub(crate) fn poll_transmit(&mut self, now: Time, id: SessionKey, transmit: &mut Transmit) -> bool {
         self.now = now;
         let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return false };
@@ -370,22 +369,22 @@ impl Engine {
         some
     }
 
-    /// Bytes that wait for [`Engine::poll_transmit`].
+    /// Returns how many bytes of output wait for [`Engine::poll_transmit`].
     pub(crate) fn queued(&self, id: SessionKey) -> usize {
         self.sessions.get(id).map_or(0, |session| session.proto.queued())
     }
 
-    /// What the client may send.
+    /// Returns the limits for the client's input.
     pub(crate) fn receive_limits(&self, id: SessionKey) -> Option<ReceiveLimits> {
         self.sessions.get(id).map(|session| session.proto.receive_limits())
     }
 
-    /// Whether the connection is over, and only its last bytes are to be written.
+    /// Whether the connection has ended, and only its last bytes remain to be written.
     pub(crate) fn is_over(&self, id: SessionKey) -> bool {
         self.sessions.get(id).is_none_or(|session| session.ended)
     }
 
-    /// Notes that the transport of a connection failed.
+    /// Notes why the transport of a connection failed.
     pub(crate) fn transport_failed(&mut self, id: SessionKey, error: &io::Error) {
         if let Some(session) = self.sessions.get_mut(id)
             && error.kind() != io::ErrorKind::UnexpectedEof
@@ -399,12 +398,12 @@ impl Engine {
         self.sessions.len()
     }
 
-    /// All connections.
+    /// Returns all connections.
     pub(crate) fn session_ids(&self) -> Vec<SessionKey> {
         self.sessions.iter().map(|(id, _)| id).collect()
     }
 
-    /// The client is gone.
+    /// Removes a connection whose transport is closed.
     pub(crate) fn disconnect(&mut self, now: Time, id: SessionKey) {
         self.now = now;
         self.log_closed(id);
@@ -423,7 +422,7 @@ impl Engine {
         }
     }
 
-    /// Gives back all that a connection held: its consumers, its unacked messages, its queues.
+    /// Releases what a connection holds: consumers, unacked messages, exclusive queues.
     fn release(&mut self, id: SessionKey) {
         let Some(session) = self.sessions.get_mut(id) else { return };
         let count = session.channels.len();
@@ -436,7 +435,7 @@ impl Engine {
         }
     }
 
-    /// Gives a memory-hungry burst back.
+    /// Frees memory that a burst needed.
     pub(crate) fn shrink(&mut self, id: SessionKey) {
         if let Some(session) = self.sessions.get_mut(id) {
             session.proto.shrink();

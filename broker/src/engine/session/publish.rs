@@ -1,4 +1,4 @@
-//! Publishing: from the message that came to the queues that hold it, and the confirm.
+//! Publishes: from a received message to the queues, and its confirm.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -25,29 +25,29 @@ use crate::store::Lsn;
 pub(crate) struct Confirms {
     /// The tag of the last publish.
     published: u64,
-    /// The last tag that the client was told of.
+    /// The last tag that the client was told about.
     confirmed: u64,
-    /// Tags above `confirmed` that were refused.
+    /// Refused tags above `confirmed`.
     refused: VecDeque<u64>,
-    /// The last tag of a message that is stored.
+    /// The last tag of a stored message.
     stored: u64,
-    /// Tags up to which all is confirmed when the store has come so far.
+    /// Tags, with the end in the store that must be synced before they and all before them are confirmed.
     pub(in crate::engine) waiting: VecDeque<(u64, Lsn)>,
-    /// Whether the channel is in the list of those with publishes to confirm.
+    /// Whether the channel is in the list of channels with publishes to confirm.
     noted: bool,
 }
 
 impl Confirms {
-    /// Publishes that the client was not told of yet.
+    /// Returns how many publishes are not confirmed.
     pub(crate) fn outstanding(&self) -> u64 {
         self.published - self.confirmed
     }
 }
 
-/// Where the last publish of a channel went, for the next one goes there too, as a rule.
+/// The route of the last publish of a channel, which the next one mostly shares.
 #[derive(Debug, Default)]
 pub(crate) struct KnownRoute {
-    /// What [`Engine::topology`] was; zero if nothing is known.
+    /// [`Engine::topology`] at that time; zero if no route is known.
     topology: u64,
     exchange: Vec<u8>,
     key: Vec<u8>,
@@ -61,14 +61,14 @@ impl KnownRoute {
     }
 }
 
-/// What became of a message that a queue was given.
+/// Whether a queue accepted a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) enum Taken {
     Yes,
     Refused,
 }
 
-// Which properties are there, in the flags.
+// Flags of the properties that are set.
 const HEADERS: u16 = 1 << 13;
 const DELIVERY_MODE: u16 = 1 << 12;
 const EXPIRATION: u16 = 1 << 8;
@@ -141,7 +141,7 @@ impl Engine {
         Message::new(&mut self.scratch, arguments.exchange, arguments.routing_key, properties, body.clone())
     }
 
-    /// Gives a message to the queues that it goes to, or back to its publisher if there are none.
+    /// Passes a message to its queues, or back to its publisher if there are none.
     pub(in crate::engine) fn hand_over(&mut self, at: At, message: &Message, mandatory: bool, queues: &[QueueKey]) {
         let mut taken = Taken::Yes;
         if queues.is_empty() && mandatory {
@@ -157,7 +157,7 @@ impl Engine {
         self.note_publish(at, taken, stored);
     }
 
-    /// Counts a publish that is to be confirmed.
+    /// Counts a publish that must be confirmed.
     fn note_publish(&mut self, at: At, taken: Taken, stored: bool) {
         let Some(session) = self.sessions.get_mut(at.session).invariant("connection") else { return };
         let Some(confirms) = session.channel_mut(at.channel).and_then(|channel| channel.confirms.as_mut()) else {
@@ -175,14 +175,14 @@ impl Engine {
         }
     }
 
-    /// Confirms what was published since the last time, or notes from when on that is safe.
+    /// Confirms the publishes since the last call, or notes which sync they wait for.
     pub(in crate::engine) fn confirm(&mut self, id: SessionKey, number: u16) {
         let end = self.unsafe_end();
         let Some(session) = self.sessions.get_mut(id) else { return };
         let Some(confirms) = session.channel_mut(number).and_then(|channel| channel.confirms.as_mut()) else { return };
         confirms.noted = false;
         let last = confirms.published;
-        // Confirms come in the order of the publishes: what is not stored waits behind what is.
+        // Confirms keep the order of the publishes: unstored messages wait behind stored ones.
         match (confirms.waiting.back_mut(), end) {
             (Some((tag, known)), Some(end)) if *known == end || confirms.stored <= *tag => *tag = last,
             (_, Some(end)) if confirms.stored > confirms.confirmed => {
@@ -193,7 +193,7 @@ impl Engine {
         }
     }
 
-    /// Tells the client what became of its publishes.
+    /// Confirms or refuses all publishes up to a tag.
     pub(in crate::engine) fn confirm_up_to(&mut self, id: SessionKey, number: u16, last: u64) {
         if self.faults.withhold_confirms() {
             return;
@@ -222,7 +222,7 @@ impl Engine {
         }
     }
 
-    /// Sends a message back that no queue takes.
+    /// Returns an unroutable message to its publisher.
     fn give_back(&mut self, at: At, message: &Message) {
         let Some(session) = self.sessions.get_mut(at.session).invariant("connection") else { return };
         let arguments = Arguments {
@@ -263,7 +263,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Finds the queues that a message goes to.
+    /// Finds the queues of a message.
     fn route(
         &mut self,
         at: At,
@@ -309,7 +309,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Gives a message to a queue.
+    /// Passes a message to a queue.
     pub(in crate::engine) fn enqueue(&mut self, id: QueueKey, message: &Message, facts: Facts) -> Taken {
         let now = self.now;
         // A transaction may name a queue that was deleted before the commit.
@@ -334,7 +334,7 @@ impl Engine {
         };
         let (returned, redelivered, priority) = (0, false, facts.priority);
         let entry = Entry { position, content, expires, returned, priority, redelivered, stored };
-        // Whoever waits gets it, be its time to live zero.
+        // A waiting consumer gets it even if its time to live is zero.
         if queue.ready.is_empty()
             && let Some(consumer) = self.whose_turn(id)
         {
@@ -352,7 +352,7 @@ impl Engine {
     }
 }
 
-/// Why a text is no time to live in milliseconds, as RabbitMQ, an Erlang program, tells it.
+/// Returns why a text is no time to live in milliseconds, in RabbitMQ's Erlang syntax.
 fn what_is_wrong(expiration: &str) -> Option<String> {
     let digits = expiration.strip_prefix(['-', '+']).unwrap_or(expiration);
     let end = digits.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(digits.len());

@@ -1,4 +1,4 @@
-//! Direct reply-to: answers that go to whoever asked, without a queue (RabbitMQ's page "Direct Reply-to").
+//! Direct reply-to: replies without a queue (RabbitMQ's page "Direct Reply-to").
 //!
 //! Owns which name leads to which channel.
 
@@ -13,17 +13,17 @@ use crate::engine::queue::message::Message;
 use crate::engine::refusal::Refusal;
 use crate::engine::{At, Engine};
 
-/// What is consumed from, and named in `reply-to`.
+/// The pseudo-queue that clients consume from, and name in `reply-to`.
 pub(in crate::engine) const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
-/// Who leaves so many bytes unread gets no more answers: they come at most once anyway.
+/// A connection with this many bytes of unread output gets no more replies, which are delivered at most once anyway.
 const MOST_UNREAD: usize = 64 * 1024 * 1024;
 
-/// The consumer of a channel that takes answers.
+/// The reply consumer of a channel.
 #[derive(Clone, Debug)]
 pub(crate) struct Replies {
     pub(crate) tag: Name,
-    /// The name that others publish to.
+    /// The name that replies are published to.
     pub(crate) name: Name,
 }
 
@@ -50,7 +50,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends the consumer of a channel that takes answers, if it has this tag.
+    /// Cancels the reply consumer of a channel, if it has this tag.
     pub(in crate::engine) fn cancel_replies(&mut self, at: At, tag: &str) {
         let replies = self.channel_mut(at).and_then(|channel| channel.replies.take_if(|replies| *replies.tag == *tag));
         if let Some(replies) = replies {
@@ -58,7 +58,7 @@ impl Engine {
         }
     }
 
-    /// The properties of a message that wants its answer directly, with the name that leads there.
+    /// Returns the properties of a request, with the name that leads back to its channel as `reply-to`.
     pub(in crate::engine) fn name_reply<'a>(
         &mut self,
         at: At,
@@ -73,12 +73,12 @@ impl Engine {
         }
     }
 
-    /// Whether the name leads to somebody who waits for answers. The one that all consume from is always there.
+    /// Whether a name is the pseudo-queue, or leads to a reply consumer.
     pub(in crate::engine) fn takes_replies(&self, name: &str) -> bool {
         name == REPLY_TO || self.reply_names.contains_key(name)
     }
 
-    /// Sends an answer to whoever waits for it.
+    /// Sends a reply to the channel that its routing key names.
     pub(in crate::engine) fn deliver_reply(&mut self, message: &Message) {
         let key = message.routing_key();
         let Some(name) = std::str::from_utf8(key).ok() else { return };
@@ -90,7 +90,7 @@ impl Engine {
         if session.proto.queued() > MOST_UNREAD {
             return;
         }
-        // Nobody can ack an answer, and RabbitMQ gives all of them this tag.
+        // Replies can't be acknowledged, and RabbitMQ gives all of them this tag.
         let arguments =
             Arguments { consumer_tag: tag.as_bytes(), delivery_tag: 1, routing_key: key, ..Arguments::default() };
         let (shown, body) = (message.shown(), message.body());

@@ -1,7 +1,7 @@
-//! What holds publishers up: memory or disk that run out (RabbitMQ's page "Blocked Connections").
+//! Resource alarms: low memory and low disk space block publishers (RabbitMQ's page "Blocked Connections").
 //!
-//! Owns which alarms are raised. A connection is blocked by its first publish under an alarm, and is told so; nothing
-//! more is read of it until the alarms are over. Whoever only consumes goes on.
+//! Owns which alarms are raised. The first publish under an alarm blocks its connection, and the client is told;
+//! nothing more is read from it until the alarms are cleared. Connections that only consume are not affected.
 
 use hopmq_proto::Time;
 use hopmq_proto::method::connection;
@@ -11,13 +11,13 @@ use crate::engine::invariant::Invariant;
 use crate::engine::keys::SessionKey;
 use crate::engine::session::Session;
 
-/// Something that runs out.
+/// A set of alarms.
 pub(crate) type Shortage = u8;
 
 pub(crate) const MEMORY: Shortage = 1;
 pub(crate) const DISK: Shortage = 2;
-/// The disk works, and publishers are faster. They are held up without a word, as by RabbitMQ's flow control: there is
-/// nothing that an operator would have to mend.
+/// Flow control: publishers are faster than the disk. They are blocked without `connection.blocked`, as in RabbitMQ,
+/// because an operator has nothing to fix.
 pub(crate) const PACE: Shortage = 4;
 
 /// Returns the name of an alarm for the logs.
@@ -29,7 +29,7 @@ pub(crate) fn name_of(shortage: Shortage) -> &'static str {
     }
 }
 
-/// What clients are told.
+/// Returns the reason that clients are told.
 fn reason(raised: Shortage) -> Option<&'static str> {
     match raised & (MEMORY | DISK) {
         0 => None,
@@ -40,7 +40,7 @@ fn reason(raised: Shortage) -> Option<&'static str> {
 }
 
 impl Engine {
-    /// Raises an alarm, or clears it. Returns whether that is a change.
+    /// Raises or clears an alarm. Returns whether that is a change.
     pub(crate) fn set_alarm_of(&mut self, now: Time, shortage: Shortage, on: bool) -> bool {
         self.now = now;
         let before = self.shortage;
@@ -59,12 +59,12 @@ impl Engine {
         self.sessions.values().filter(|session| session.blocked).count()
     }
 
-    /// Publishers are faster than the disk, until the alarm of [`PACE`] is cleared.
+    /// Blocks publishers until the alarm [`PACE`] is cleared.
     pub(crate) fn hold_up_publishers(&mut self) {
         self.shortage |= PACE;
     }
 
-    /// A connection publishes: under an alarm, that was the last for a while.
+    /// Blocks a connection that publishes under an alarm.
     pub(in crate::engine) fn note_publisher(&mut self, id: SessionKey) {
         let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
         if std::mem::replace(&mut session.blocked, true) {
@@ -74,13 +74,13 @@ impl Engine {
         Self::wake(&mut self.woken, id, session);
     }
 
-    /// Whether nothing is to be read of a connection.
+    /// Whether nothing may be read from a connection.
     pub(crate) fn is_blocked(&self, id: SessionKey) -> bool {
         self.sessions.get(id).is_some_and(|session| session.blocked)
     }
 }
 
-/// Tells a client that it is blocked, or no longer, if it was not told yet.
+/// Tells a client that it is blocked or unblocked, unless it knows.
 fn tell(session: &mut Session, reason: Option<&str>) {
     if !session.can("connection.blocked") || session.told_blocked == reason.is_some() {
         return;

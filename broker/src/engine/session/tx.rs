@@ -1,6 +1,6 @@
-//! Transactions: what is published and settled counts when it is committed (specification, section 1.9).
+//! Transactions: publishes and acks take effect at the commit (specification, section 1.9).
 //!
-//! Owns what is pending. RabbitMQ decides at the publish where a message goes, and hands it over at the commit.
+//! Owns what is uncommitted. RabbitMQ routes a message when it is published, and passes it to the queues at the commit.
 
 use hopmq_proto::method::tx;
 
@@ -19,7 +19,7 @@ pub(crate) struct Pending {
     pub(crate) settled: Vec<(Verdict, Vec<Held>)>,
 }
 
-/// A message that was published, and where it goes.
+/// A published message and its queues.
 #[derive(Debug)]
 pub(crate) struct Publish {
     pub(crate) message: Message,

@@ -1,6 +1,6 @@
-//! The engine beside a naive broker: random operations on both, and whatever a client sees must be the same.
+//! The engine beside a naive broker: random operations on both must look the same to clients.
 //!
-//! `HOPMQ_MODEL_SECONDS` says how long, and `HOPMQ_MODEL_SEED` replays one case.
+//! `HOPMQ_MODEL_SECONDS` sets the duration, and `HOPMQ_MODEL_SEED` replays one case.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::engine::tests::naive::{Naive, QueueArguments, TRANSACTIONAL};
 use crate::engine::{Config, Engine, Profile};
 use crate::random::Random;
 
-/// A client with nothing between it and the engine.
+/// A client that is connected to the engine directly.
 struct Client {
     engine: Engine,
     session: SessionKey,
@@ -23,13 +23,13 @@ struct Client {
     client: Connection,
     down: Receiver,
     now: Time,
-    /// What came on each channel, in its order; what is confirmed apart, for it comes when a batch is over.
+    /// What each channel received, in order. Confirms are kept apart, because they come at the end of a batch.
     seen: BTreeMap<u16, Vec<String>>,
     confirmed: Vec<(u16, u64, bool)>,
     consumers: Vec<String>,
 }
 
-/// Moves bytes from one end to the other's receiver.
+/// Moves bytes from one end to the receiver of the other.
 fn carry(transmit: &mut Transmit, receiver: &mut Receiver) -> Option<usize> {
     let chunk = transmit.chunk();
     let space = receiver.space();
@@ -70,7 +70,7 @@ impl Client {
         this
     }
 
-    /// Lets everything arrive.
+    /// Exchanges bytes until nothing is left.
     fn flow(&mut self) {
         let mut transmit = Transmit::new();
         loop {
@@ -135,7 +135,7 @@ impl Client {
     }
 }
 
-/// How often a message of a quorum queue came back.
+/// Returns how often a message returned to a quorum queue.
 fn count(content: &Content) -> String {
     let headers = content.properties().headers().unwrap_or_default();
     let count = headers.get("x-delivery-count").and_then(|count| count.as_i64());
@@ -152,7 +152,7 @@ const QUEUES: [&str; 4] = ["a", "b", "c", "d"];
 const EXCHANGES: [&str; 3] = ["amq.direct", "amq.fanout", "amq.topic"];
 const KEYS: [&str; 6] = ["x", "x.y", "#", "*", "x.*", ""];
 
-/// One case: the same operations on both, compared after each.
+/// Runs one case: the same operations on both brokers, compared after each.
 fn case(seed: u64) -> (usize, usize) {
     let mut random = Random(seed);
     let mut real = Client::new(seed);
@@ -183,7 +183,7 @@ fn operate(random: &mut Random, real: &mut Client, naive: &mut Naive, number: us
         0..=2 if !exists => {
             let quorum = (random.below(4) == 0).then(|| random.below(3));
             let arguments = QueueArguments {
-                // Of two queues whose messages expire at the same moment, either may be the first.
+                // If the messages of two queues expire at the same time, either may come first.
                 time_to_live: (name == "a").then(|| 5 + random.below(20)),
                 most: (random.below(3) == 0).then(|| random.below(4)),
                 rejects: random.below(2) == 0,
@@ -286,7 +286,7 @@ fn consume(
     format!("consume {name} as {tag}, prefetch {prefetch}, no_ack {no_ack}")
 }
 
-/// Binds an exchange to another, or to itself, or no longer.
+/// Binds an exchange to another one or to itself, or removes that binding.
 fn between(random: &mut Random, client: &mut Connection, naive: &mut Naive, channel: u16) -> String {
     let (source, routing_key, destination) = (random.one(&EXCHANGES), random.one(&KEYS), random.one(&EXCHANGES));
     let told = format!("{source} to {destination} by {routing_key:?}");

@@ -1,4 +1,4 @@
-//! A broker as plainly as can be, to compare the engine with: lists, searched from their start.
+//! A broker written as simply as possible, to compare the engine with: lists that are searched from the start.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,24 +8,24 @@ use hopmq_proto::FieldTable;
 pub(in crate::engine) struct Naive {
     pub(in crate::engine) queues: BTreeMap<String, Queue>,
     bindings: Vec<(String, String, String)>,
-    /// Source, key and destination of those between exchanges.
+    /// Source, key and destination of the bindings between exchanges.
     between: Vec<(String, String, String)>,
-    /// What the channel in a transaction has not committed.
+    /// What the transactional channel has not committed.
     pending: Pending,
-    /// Tags whose settling was rolled back: the client's end does not know that.
+    /// Tags whose settling was rolled back, which the client does not know.
     rolled_back: BTreeSet<u64>,
     consumers: Vec<Consumer>,
     held: Vec<Held>,
     tags: BTreeMap<u16, u64>,
     published: BTreeMap<u16, u64>,
     now: u64,
-    /// Dead letters are handed on when the operation is over, one after the other.
+    /// Dead letters, which are routed one by one when the operation is over.
     dead: Vec<(String, Message, bool)>,
     pub(in crate::engine) seen: BTreeMap<u16, Vec<String>>,
     pub(in crate::engine) confirmed: Vec<(u16, u64, bool)>,
 }
 
-/// The channel whose publishes and settlings count when they are committed.
+/// The transactional channel.
 pub(in crate::engine) const TRANSACTIONAL: u16 = 3;
 
 #[derive(Debug, Default)]
@@ -49,7 +49,7 @@ pub(in crate::engine) struct QueueArguments {
     pub(in crate::engine) rejects: bool,
     pub(in crate::engine) dead_letters: Option<String>,
     pub(in crate::engine) priorities: bool,
-    /// A quorum queue: how often a message may come back.
+    /// The delivery limit of a quorum queue.
     pub(in crate::engine) quorum: Option<u64>,
 }
 
@@ -83,7 +83,7 @@ pub(in crate::engine) struct Queue {
     arguments: QueueArguments,
     ready: Vec<Message>,
     next: u64,
-    /// Consumers that take turns.
+    /// Consumers, in the order of their turns.
     turns: Vec<String>,
 }
 
@@ -95,7 +95,7 @@ struct Message {
     redelivered: bool,
     returned: u64,
     expires: Option<u64>,
-    /// Queues that it died in and whether it was rejected there, the latest first.
+    /// The queues in which it died and whether it was rejected there, the latest first.
     deaths: Vec<(String, &'static str)>,
 }
 
@@ -118,7 +118,7 @@ struct Held {
 }
 
 impl Queue {
-    /// Where the message belongs: the highest priority first, and then by position.
+    /// Returns the place of a message: by priority, the highest first, and then by position.
     fn insert(&mut self, message: Message) {
         let level = |message: &Message| if self.arguments.priorities { message.priority.min(2) } else { 0 };
         let key = |message: &Message| (u8::MAX - level(message), message.position);
@@ -146,7 +146,7 @@ impl Naive {
     pub(in crate::engine) fn delete(&mut self, channel: u16, name: &str) {
         let Some(queue) = self.queues.remove(name) else { return };
         self.bindings.retain(|(_, _, bound)| bound != name);
-        // Who holds a message of it may settle it, and a queue of the same name is another one.
+        // Unacked messages can still be settled, but no longer belong to a queue of this name.
         let pending = self.pending.settled.iter_mut().flat_map(|(_, held)| held);
         for held in self.held.iter_mut().chain(pending).filter(|held| held.queue == name) {
             held.queue.clear();
@@ -196,7 +196,7 @@ impl Naive {
         }
     }
 
-    /// Whether a consumer may hold one more.
+    /// Whether a consumer has room for one more delivery.
     fn has_room(&self, consumer: &Consumer) -> bool {
         let pending = self.pending.settled.iter().flat_map(|(_, held)| held);
         let held =
@@ -204,7 +204,7 @@ impl Naive {
         consumer.no_ack || consumer.prefetch == 0 || held < usize::from(consumer.prefetch)
     }
 
-    /// Whose turn it is; those before who have no room are out of their turns.
+    /// Returns the consumer whose turn it is. Consumers without room leave the turns.
     fn turn(&mut self, name: &str) -> Option<Consumer> {
         loop {
             let tag = self.queues.get(name)?.turns.first()?.clone();
@@ -282,7 +282,7 @@ impl Naive {
         if how == 1 {
             self.requeue(meant);
         } else {
-            // One after the other: each makes room for the next delivery.
+            // One by one, because each makes room for the next delivery.
             let mut waiting = meant.into_iter();
             while let Some(held) = waiting.next() {
                 let later: Vec<Held> = waiting.clone().collect();
@@ -360,7 +360,7 @@ impl Naive {
         }
     }
 
-    /// A consumer that was out of its turns has room again.
+    /// Puts a consumer that has room again back into the turns.
     fn resume(&mut self, tag: Option<&str>) {
         let Some(consumer) = self.consumers.iter().find(|consumer| Some(consumer.tag.as_str()) == tag).cloned() else {
             return;
@@ -417,7 +417,7 @@ impl Naive {
         }
     }
 
-    /// What a client sees of how often a message came back.
+    /// Returns what a client sees of how often a message was returned.
     fn count(&self, queue: &str, message: &Message) -> String {
         let is_quorum = self.queues.get(queue).is_some_and(|queue| queue.arguments.quorum.is_some());
         if is_quorum && message.returned > 0 { format!(" after {}", message.returned) } else { String::new() }
@@ -492,7 +492,7 @@ impl Naive {
         self.confirmed.push((channel, number, taken));
     }
 
-    /// Whether all of them took it.
+    /// Returns whether all queues accepted it.
     fn enqueue_all(&mut self, names: Vec<String>, priority: u8, body: &str) -> bool {
         let mut taken = true;
         for name in names {
@@ -537,7 +537,7 @@ impl Naive {
     }
 }
 
-/// What the specification says (section 3.1.3.3).
+/// The specification's rules (section 3.1.3.3).
 fn topic(pattern: &[String], key: &[String]) -> bool {
     match (pattern.split_first(), key.split_first()) {
         (None, None) => true,

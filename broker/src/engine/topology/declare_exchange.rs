@@ -1,4 +1,4 @@
-//! Declaring and deleting exchanges.
+//! Declares and deletes exchanges.
 
 use hopmq_proto::Value;
 use hopmq_proto::method::exchange;
@@ -114,7 +114,7 @@ impl Engine {
             return Err(Refusal::access(text));
         }
         self.check(at, Permission::Configure, Resource::Exchange(&name))?;
-        // What is not there can be deleted as well (RabbitMQ's page "Specification").
+        // It is no error if the exchange does not exist (RabbitMQ's page "Specification").
         if let Some(id) = self.exchange_named(at.vhost, &name) {
             let unbound = self.exchanges.get(id).is_none_or(Exchange::is_unbound);
             if delete.if_unused && !unbound {
@@ -130,7 +130,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Deletes an exchange, and those that have lost their last binding by it.
+    /// Deletes an exchange, and the auto-delete exchanges that lose their last binding by that.
     pub(in crate::engine) fn delete_exchange(&mut self, id: ExchangeKey) {
         let sources = self.exchanges.get_mut(id).map(|exchange| std::mem::take(&mut exchange.sources));
         self.unbind_destination(Destination::Exchange(id), sources.unwrap_or_default());

@@ -1,4 +1,4 @@
-//! Declaring, purging and deleting queues.
+//! Declares, purges and deletes queues.
 
 use hopmq_proto::method::{basic, queue};
 
@@ -14,7 +14,7 @@ use crate::engine::routing::exchange::Destination;
 use crate::engine::topology::equivalence::{same_argument, same_field};
 use crate::engine::{At, Engine};
 
-/// The arguments that must be the same in a second declaration.
+/// The arguments that must be equal in a repeated declaration.
 const COMPARED: [&str; 15] = [
     "x-expires",
     "x-message-ttl",
@@ -42,7 +42,7 @@ impl Engine {
         self.queue_named(vhost, name).ok_or_else(|| Refusal::no_queue(name, &self.vhost_name(vhost)))
     }
 
-    /// The name of a queue, where an empty one stands for the one that the channel declared last.
+    /// Returns the name of a queue. An empty one stands for the queue that the channel declared last.
     pub(in crate::engine) fn queue_name(&self, at: At, name: &str) -> Result<String, Refusal> {
         if !name.is_empty() {
             return Ok(clean(name));
@@ -54,7 +54,7 @@ impl Engine {
         }
     }
 
-    /// 405 if the queue is another connection's.
+    /// Refuses with 405 if the queue is exclusive to another connection.
     pub(in crate::engine) fn check_owner(&self, session: SessionKey, queue: QueueKey) -> Result<(), Refusal> {
         let Some(queue) = self.queues.get(queue).invariant("queue") else { return Ok(()) };
         match queue.spec.exclusive {
@@ -183,7 +183,7 @@ impl Engine {
         let name = self.queue_name(at, delete.queue)?;
         self.check(at, Permission::Configure, Resource::Queue(&name))?;
         let mut count = 0;
-        // What is not there can be deleted as well (RabbitMQ's page "Specification").
+        // It is no error if the queue does not exist (RabbitMQ's page "Specification").
         if let Some(id) = self.queue_named(at.vhost, &name) {
             self.check_owner(at.session, id)?;
             let vhost = self.vhost_name(at.vhost);
@@ -204,7 +204,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Deletes a queue: its consumers are told, its bindings go. Returns how many messages were ready.
+    /// Deletes a queue with its bindings, and notifies its consumers. Returns how many messages were ready.
     pub(in crate::engine) fn delete_queue(&mut self, id: QueueKey) -> usize {
         let sources = self.queues.get_mut(id).map(|queue| std::mem::take(&mut queue.sources));
         self.unbind_destination(Destination::Queue(id), sources.unwrap_or_default());

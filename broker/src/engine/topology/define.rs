@@ -1,6 +1,6 @@
-//! Definitions: what is taken in and shown as a whole, with nobody logged in.
+//! Definitions: imported and exported as a whole, without a login.
 //!
-//! A declaration goes the way of a client's, so that it is checked and refused as one.
+//! A definition is declared as a client's would be, so that the same rules refuse it.
 
 use hopmq_proto::method::{exchange, queue};
 use slotmap::Key;
@@ -9,7 +9,7 @@ use crate::engine::access::{Access, Password};
 use crate::engine::keys::SessionKey;
 use crate::engine::{At, Engine, GUEST};
 
-/// One of the things that are declared.
+/// A definition.
 #[derive(Debug)]
 pub(crate) enum Definition<'a> {
     Exchange(exchange::Declare<'a>),
@@ -22,7 +22,7 @@ pub(crate) enum Definition<'a> {
 #[derive(Debug)]
 pub(crate) struct UserDefinition {
     pub(crate) name: String,
-    /// `None` is the password that `guest` has from the start.
+    /// `None` is the predeclared password of `guest`.
     pub(crate) hash: Option<String>,
     pub(crate) impersonator: bool,
     /// Virtual host, configure, write and read.
@@ -32,7 +32,7 @@ pub(crate) struct UserDefinition {
 }
 
 impl Engine {
-    /// Declares something in a virtual host, or says why not.
+    /// Declares something in a virtual host. Returns the refusal's text on failure.
     pub(crate) fn define(&mut self, vhost: &str, definition: &Definition<'_>) -> Result<(), String> {
         // No connection has this key.
         let session = SessionKey::null();
@@ -47,7 +47,7 @@ impl Engine {
         result.map_err(|refusal| refusal.text)
     }
 
-    /// Adds a virtual host that `guest` has no permissions in, unless it is there.
+    /// Adds a virtual host in which `guest` has no permissions, unless it exists.
     pub(crate) fn define_vhost(&mut self, name: &str) {
         if self.vhost_named(name).is_none() {
             self.declare_vhost(name);
@@ -55,17 +55,17 @@ impl Engine {
         }
     }
 
-    /// Gives `guest` the password that it has from the start.
+    /// Restores the predeclared password of `guest`.
     pub(crate) fn restore_guest(&mut self) {
         self.change_access(GUEST, |access| access.set_password(GUEST, Password::GUEST, true));
     }
 
-    /// The names of all virtual hosts.
+    /// Returns the names of all virtual hosts.
     pub(crate) fn vhost_names(&self) -> Vec<String> {
         self.vhosts.iter().map(|(_, vhost)| vhost.name.to_string()).collect()
     }
 
-    /// All users.
+    /// Returns all users.
     pub(crate) fn define_users(&self) -> Vec<UserDefinition> {
         self.access.definitions()
     }

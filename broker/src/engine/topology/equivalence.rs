@@ -1,4 +1,4 @@
-//! Whether a second declaration asks for what is there, and what RabbitMQ says if it does not.
+//! Whether a repeated declaration is equivalent, and RabbitMQ's error if it is not.
 
 use std::fmt::Display;
 
@@ -7,7 +7,7 @@ use hopmq_proto::{FieldTable, Value};
 use crate::engine::refusal::Refusal;
 use crate::engine::values::{shown, type_name};
 
-/// 406 unless a field has the value that it was declared with. `resource` is for instance `queue 'q' in vhost '/'`.
+/// Refuses with 406 unless a field has its declared value. `resource` is for instance `queue 'q' in vhost '/'`.
 pub(crate) fn same_field<T: PartialEq + Display>(
     name: &str,
     resource: &str,
@@ -22,7 +22,7 @@ pub(crate) fn same_field<T: PartialEq + Display>(
     )))
 }
 
-/// 406 unless an argument has the value that it was declared with.
+/// Refuses with 406 unless an argument has its declared value.
 pub(crate) fn same_argument(
     name: &str,
     resource: &str,
@@ -48,7 +48,7 @@ pub(crate) fn same_argument(
     }
 }
 
-/// Whether both are of one kind: numbers of any width are.
+/// Whether both are of the same kind. Numbers of all widths are.
 fn are_alike(received: Value<'_>, current: Value<'_>) -> bool {
     let both = |is: fn(&Value<'_>) -> bool| is(&received) && is(&current);
     both(|value| value.as_i64().is_some())
@@ -56,7 +56,7 @@ fn are_alike(received: Value<'_>, current: Value<'_>) -> bool {
         || type_name(received) == type_name(current)
 }
 
-/// Whether both are integers, of whatever width, and the same.
+/// Whether both are integers of the same value, of any width.
 fn same_number(received: Value<'_>, current: Value<'_>) -> bool {
     received.as_i64().is_some() && received.as_i64() == current.as_i64()
 }

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use crate::engine::keys::{ExchangeKey, QueueKey};
 use crate::engine::name::Name;
 
-/// A virtual host. What is in it is found by name; who wants all of it walks the tables of the engine, whose order is
-/// the same in each run.
+/// A virtual host. Its queues and exchanges are found by name; code that needs all of them iterates over the engine's
+/// tables, whose order is the same in each run.
 #[derive(Debug)]
 pub(crate) struct Vhost {
     pub(crate) name: Name,
