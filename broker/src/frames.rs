@@ -111,7 +111,7 @@ mod tests {
     const STREAM: &[u8] = b"AMQP\0\0\x09\x01\x01\0\x05\0\0\0\x04abcd\xCE\x03\0\x05\0\0\0\x02xy\xCE\x08\0\0\0\0\0\0\xCE";
 
     #[test]
-    fn frames_are_the_same_however_the_bytes_come() {
+    fn frames_do_not_depend_on_how_the_bytes_are_split() {
         for size in 1..STREAM.len() {
             let mut frames = Frames::default();
             let mut seen = Vec::new();
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn it_stops_where_it_is_told_to() {
+    fn feeding_stops_after_the_given_frames_and_bytes() {
         for (until, taken) in [((0, 3), 3), ((1, 0), 8), ((1, 5), 13), ((2, 0), 20), ((2, 9), 29), ((9, 0), 38)] {
             for size in 1..STREAM.len() {
                 let mut frames = Frames::default();

@@ -54,7 +54,7 @@ impl FromStr for Period {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let read = Self::parse(text).map(Self);
-        read.ok_or_else(|| format!("{text:?} is no time: write \"10m\", \"1h30m\" or \"250ms\""))
+        read.ok_or_else(|| format!("{text:?} is not a duration: write \"10m\", \"1h30m\" or \"250ms\""))
     }
 }
 
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_read_as_they_are_spoken() {
+    fn texts_with_units_are_parsed() {
         for (text, milliseconds) in
             [("10m", 600_000), ("1h30m", 5_400_000), ("250ms", 250), ("1.5s", 1500), ("2d 1s", 172_801_000), ("0s", 0)]
         {

@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_gives_the_sequence_that_others_publish_for_it() {
+    fn a_seed_gives_the_published_sequence() {
         let mut random = Random(1_234_567);
         let sequence = [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423];
         assert_eq!([(); 3].map(|()| random.next()), sequence);

@@ -103,7 +103,7 @@ fn it_says_why_it_does_not_start() {
     let said = refusal(&["--listen", "localhost:5672"]);
     assert!(said.contains("'localhost:5672'") && said.contains("an IP address and a port"), "{said}");
     let said = refusal(&["--drain", "soon"]);
-    assert!(said.contains("\"soon\" is no time"), "{said}");
+    assert!(said.contains("\"soon\" is not a duration"), "{said}");
 }
 
 #[test]

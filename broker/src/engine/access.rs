@@ -24,7 +24,6 @@ pub(crate) enum Permission {
 
 /// The queue or exchange that an operation is for.
 #[derive(Clone, Copy, Debug)]
-#[allow(dead_code, reason = "the one user there is may do everything with all of them")]
 pub(crate) enum Resource<'a> {
     Queue(&'a str),
     Exchange(&'a str),
@@ -120,7 +119,7 @@ type Permissions = [Pattern; 3];
 pub(crate) const MECHANISMS: &str = "PLAIN AMQPLAIN";
 
 /// A hash without a known password, which takes as long to verify as others.
-const NOBODYS: &str = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5cyBzYWx0IGhlcmU$\
+const UNKNOWN_USER_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5cyBzYWx0IGhlcmU$\
                        bm8gcGFzc3dvcmQgaXMga25vd24gdG8gZml0IHRoaXM";
 
 impl fmt::Debug for Claim {
@@ -190,7 +189,7 @@ impl Access {
             None => Login::Check(Claim {
                 user: String::from_utf8_lossy(name).into(),
                 password: password.to_vec(),
-                hash: NOBODYS.into(),
+                hash: UNKNOWN_USER_HASH.into(),
                 mechanism,
             }),
             Some(_) if password.is_empty() => refused(name, "the password is empty"),

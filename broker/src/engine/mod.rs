@@ -93,14 +93,14 @@ pub(crate) struct Engine {
     /// Rises with every change that can alter the route of a message.
     topology: u64,
     /// The timer of each queue.
-    alarms: BTreeSet<(Time, QueueKey)>,
+    queue_timers: BTreeSet<(Time, QueueKey)>,
     /// The time at which each channel's delivery timeouts must be checked.
     timeouts: delivery::timeouts::Timeouts,
     /// Connections that have had output since the last [`Engine::poll_woken`].
     woken: Vec<SessionKey>,
     scratch: Vec<u8>,
     /// Dead letters that are not yet routed.
-    deads: queue::dead_letter::Deads,
+    pending_dead_letters: queue::dead_letter::PendingDeadLetters,
     /// The channels with a reply consumer, by the name that replies are published to.
     reply_names: HashMap<Name, (SessionKey, u16)>,
     /// What the store has yet to be given, if there is a store.
@@ -136,11 +136,11 @@ impl Engine {
             consumers: SlotMap::with_key(),
             sessions: SlotMap::with_key(),
             topology: 0,
-            alarms: BTreeSet::new(),
+            queue_timers: BTreeSet::new(),
             timeouts: delivery::timeouts::Timeouts::new(),
             woken: Vec::new(),
             scratch: Vec::new(),
-            deads: queue::dead_letter::Deads::new(),
+            pending_dead_letters: queue::dead_letter::PendingDeadLetters::new(),
             reply_names: HashMap::new(),
             journal: None,
             shortage: 0,
@@ -194,21 +194,21 @@ impl Engine {
 
     /// Returns the time at which [`Engine::handle_timeout`] must be called.
     pub(crate) fn poll_timeout(&self) -> Option<Time> {
-        let alarm = self.alarms.first().map(|(at, _)| *at);
-        alarm.into_iter().chain(self.timeouts.first().map(|(at, _, _)| *at)).min()
+        let queue_timer = self.queue_timers.first().map(|(at, _)| *at);
+        queue_timer.into_iter().chain(self.timeouts.first().map(|(at, _, _)| *at)).min()
     }
 
     /// Expires the messages and queues that are due.
     pub(crate) fn handle_timeout(&mut self, now: Time) {
         self.now = now;
-        while let Some(&(at, queue)) = self.alarms.first()
+        while let Some(&(at, queue)) = self.queue_timers.first()
             && at <= now
         {
-            self.alarms.pop_first();
-            self.queue_alarm(queue);
-            self.hand_on_dead_letters();
+            self.queue_timers.pop_first();
+            self.handle_queue_timer(queue);
+            self.route_dead_letters();
         }
-        self.look_at_held();
+        self.check_delivery_timeouts();
     }
 
     /// Swaps in the connections that have output. Each is returned once for each output.

@@ -30,7 +30,7 @@ pub(super) const SLICES: usize = 32;
 /// With more bytes of output than this, nothing is read: a client that sends requests must read the answers.
 const READ_MARK: usize = 2 * 1024 * 1024;
 /// The time limit for writing the last bytes of a connection.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A connection: a future that completes when the connection has ended.
 pub(crate) struct Serving<T> {
@@ -115,12 +115,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
         let mut idle = false;
         let mut readable = true;
         for _ in 0..TURNS {
-            let news = self.turn(idle, context);
+            let has_output = self.turn(idle, context);
             self.check_claim(context);
             if self.phase != Phase::Running {
                 return Poll::Ready(Ok(()));
             }
-            if idle && !news {
+            if idle && !has_output {
                 return self.sleep(context);
             }
             let wrote = self.write(context)?;
@@ -172,9 +172,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
         if let Some(limits) = engine.receive_limits(self.id) {
             self.receiver.set_limits(limits);
         }
-        let mut news = false;
+        let mut has_output = false;
         if self.transmit.is_empty() {
-            news = engine.poll_transmit(now, self.id, &mut self.transmit);
+            has_output = engine.poll_transmit(now, self.id, &mut self.transmit);
         }
         self.held = engine.is_held(self.id) || engine.queued(self.id) > READ_MARK;
         let blocked = engine.is_held(self.id) || engine.is_blocked(self.id);
@@ -183,19 +183,19 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
             engine.received(now, self.id);
         }
         let was_full = std::mem::replace(&mut self.full, blocked || engine.queued(self.id) > READ_MARK);
-        news |= was_full && !self.full;
+        has_output |= was_full && !self.full;
         if engine.is_over(self.id) {
-            self.phase = Phase::Ending(now + LAST_WORDS);
+            self.phase = Phase::Ending(now + CLOSE_TIMEOUT);
         }
         self.deadline = engine.session_deadline(self.id);
-        news |= idle && self.deadline.is_some_and(|deadline| deadline <= now);
-        if idle && !news {
+        has_output |= idle && self.deadline.is_some_and(|deadline| deadline <= now);
+        if idle && !has_output {
             state.sleep(self.id, context.waker());
         }
         state.collect(&mut self.wakes);
         drop(state);
         self.wakes.drain(..).for_each(Waker::wake);
-        news
+        has_output
     }
 
     /// Starts the verification of a password, which is slow on purpose, on another thread.

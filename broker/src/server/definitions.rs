@@ -236,12 +236,14 @@ impl Broker {
     /// If the text is not such JSON; if a client's declaration would be refused; if a password hash is of an unknown
     /// kind; and if there are policies or parameters, which this broker does not support.
     pub fn import_definitions(&self, json: &str) -> Result<(), DefinitionsError> {
-        let all: Definitions =
-            serde_json::from_str(json).map_err(|error| DefinitionsError(format!("not definitions: {error}")))?;
+        let all: Definitions = serde_json::from_str(json)
+            .map_err(|error| DefinitionsError(format!("the text is not definitions in JSON: {error}")))?;
         for (what, list) in [("policies", &all.policies), ("parameters", &all.parameters)] {
             if let Some(first) = list.first() {
                 let name = first.get("name").and_then(Json::as_str).unwrap_or_default();
-                return Err(DefinitionsError(format!("there are {what} ({name:?}), which this broker does not have")));
+                return Err(DefinitionsError(format!(
+                    "{what} are not supported, such as {name:?}: remove them from the definitions"
+                )));
             }
         }
         for vhost in &all.vhosts {
@@ -313,7 +315,8 @@ impl Broker {
             }),
             other => {
                 return Err(DefinitionsError(format!(
-                    "a binding leads to {other:?}, which is neither queue nor exchange"
+                    "binding of {:?} in {:?}: destination_type is {other:?}; it must be \"queue\" or \"exchange\"",
+                    binding.source, binding.vhost
                 )));
             }
         };
@@ -331,7 +334,9 @@ impl Broker {
             let name = &*user.name;
             let known = [SHA256, ARGON2];
             if let Some(other) = user.hashing_algorithm.as_deref().filter(|hashing| !known.contains(hashing)) {
-                return Err(DefinitionsError(format!("user {name:?}: {other} is not known; set the password again")));
+                return Err(DefinitionsError(format!(
+                    "user {name:?}: hashing_algorithm {other:?} is not supported; use {SHA256:?}, or set the password again"
+                )));
             }
             // Its publicly known password works from this machine only, as in RabbitMQ.
             let is_public =

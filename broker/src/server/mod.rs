@@ -35,7 +35,7 @@ use connection::Serving;
 #[cfg(feature = "definitions")]
 pub use definitions::DefinitionsError;
 pub use pipe::Pipe;
-use shared::Keeper;
+use shared::Timekeeper;
 pub(crate) use shared::{Shared, State};
 use socket::Socket;
 pub use users::{Permissions, UserError};
@@ -65,11 +65,11 @@ pub(crate) struct Handle {
     pub(crate) executor: Spawner,
     tasks: Mutex<Vec<Task<()>>>,
     /// The tasks that accept clients.
-    doors: Mutex<Vec<Task<()>>>,
+    listeners: Mutex<Vec<Task<()>>>,
     #[cfg(feature = "testing")]
     pub(crate) testing: TestKit,
     /// How the store is driven.
-    keeping: Mutex<Keeping>,
+    store_driver: Mutex<StoreDriver>,
     store: store::Settings,
 }
 
@@ -77,9 +77,9 @@ pub(crate) struct Handle {
 const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// How the store is driven.
-pub(crate) enum Keeping {
-    Nobody,
-    Threads(#[allow(dead_code, reason = "it is kept for its end")] Threads),
+pub(crate) enum StoreDriver {
+    None,
+    Threads(#[allow(dead_code, reason = "dropping it ends the threads")] Threads),
     Hand(Writer, Checkpointer),
 }
 
@@ -255,7 +255,7 @@ impl Builder {
     fn open_on(self, executor: Spawner, storage: impl Storage) -> Result<Broker, store::Error> {
         let broker = self.start_on(executor);
         let (writer, checkpointer) = broker.recover(storage)?;
-        broker.keep_store(writer, checkpointer)?;
+        broker.drive_store(writer, checkpointer)?;
         Ok(broker)
     }
 
@@ -274,13 +274,13 @@ impl Builder {
             shared,
             executor,
             tasks: Mutex::default(),
-            doors: Mutex::default(),
-            keeping: Mutex::new(Keeping::Nobody),
+            listeners: Mutex::default(),
+            store_driver: Mutex::new(StoreDriver::None),
             store: self.store,
             #[cfg(feature = "testing")]
             testing: TestKit::new(self.watched),
         }));
-        broker.keep(Keeper::new(Arc::clone(&broker.0.shared)));
+        broker.run_for_life(Timekeeper::new(Arc::clone(&broker.0.shared)));
         broker
     }
 }
@@ -352,11 +352,11 @@ impl Broker {
     /// # Errors
     /// If the address can't be bound.
     pub fn listen(&self, address: impl ToSocketAddrs) -> io::Result<SocketAddr> {
-        self.open_door(address, Self::serve_tcp)
+        self.listen_with(address, Self::serve_tcp)
     }
 
     /// Listens for clients, and passes each accepted one to `serve`.
-    fn open_door(
+    fn listen_with(
         &self,
         address: impl ToSocketAddrs,
         serve: impl Fn(&Self, Async<TcpStream>) + Send + 'static,
@@ -364,7 +364,7 @@ impl Broker {
         let listener = Async::new(TcpListener::bind(address)?)?;
         let address = listener.get_ref().local_addr()?;
         let broker = Arc::downgrade(&self.0);
-        let door = self.spawn(async move {
+        let task = self.spawn(async move {
             loop {
                 match listener.accept().await {
                     Ok((stream, _)) => {
@@ -373,20 +373,20 @@ impl Broker {
                     }
                     // The client is gone already, or the process has no file descriptors left.
                     Err(error) => {
-                        tracing::warn!(%error, "a client can't be accepted");
+                        tracing::warn!(%error, "accepting a client failed; trying again");
                         async_io::Timer::after(std::time::Duration::from_millis(50)).await;
                     }
                 }
             }
         });
-        self.0.doors.lock().unwrap_or_else(PoisonError::into_inner).push(door);
+        self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(task);
         Ok(address)
     }
 
     /// Shuts the broker down: accepts no more clients, closes all connections with 320, and waits until they are
     /// closed, at most `within`. All durable data is synced once the last [`Broker`] is dropped.
     pub async fn shut_down(self, within: Duration) {
-        self.0.doors.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.0.close_all();
         self.wait_until_empty(within).await;
     }
@@ -432,11 +432,11 @@ impl Broker {
 
     /// Drives the store of a broker that is driven by hand. Returns whether it had work.
     fn turn_store(&self) -> bool {
-        let mut keeping = self.keeping();
-        let Keeping::Hand(writer, checkpointer) = &mut *keeping else { return false };
+        let mut store_driver = self.store_driver();
+        let StoreDriver::Hand(writer, checkpointer) = &mut *store_driver else { return false };
         // The error stays in the status, which [`State::note_store`] reads.
         let worked = writer.turn().unwrap_or(false) | checkpointer.turn().unwrap_or(false);
-        drop(keeping);
+        drop(store_driver);
         if worked {
             self.0.shared.change(State::note_store);
         }
@@ -448,7 +448,12 @@ impl Broker {
         let (store, mut writer, checkpointer, recovered) = Store::open(storage, self.0.store.clone())?;
         for damage in &recovered.damages {
             let store::Damage { file, offset, what } = damage;
-            tracing::warn!(file, offset, what, "a damaged piece of the store was given up");
+            tracing::warn!(
+                file,
+                offset,
+                what,
+                "a damaged piece of the store was given up, as the salvage setting allows"
+            );
         }
         let messages: usize = recovered.queues.iter().map(|queue| queue.messages.len()).sum();
         tracing::info!(queues = recovered.queues.len(), messages, "store opened");
@@ -465,9 +470,9 @@ impl Broker {
     }
 
     /// Starts what drives the store.
-    pub(crate) fn keep_store(&self, writer: Writer, checkpointer: Checkpointer) -> Result<(), store::Error> {
-        let keeping = match &self.0.executor {
-            Spawner::Hand(_) => Keeping::Hand(writer, checkpointer),
+    pub(crate) fn drive_store(&self, writer: Writer, checkpointer: Checkpointer) -> Result<(), store::Error> {
+        let store_driver = match &self.0.executor {
+            Spawner::Hand(_) => StoreDriver::Hand(writer, checkpointer),
             Spawner::Threads(_) => {
                 let shared = Arc::downgrade(&self.0.shared);
                 let notify = move || {
@@ -475,15 +480,15 @@ impl Broker {
                         shared.change(State::note_store);
                     }
                 };
-                Keeping::Threads(writer.spawn(checkpointer, notify).map_err(no_threads)?)
+                StoreDriver::Threads(writer.spawn(checkpointer, notify).map_err(no_threads)?)
             }
         };
-        *self.keeping() = keeping;
+        *self.store_driver() = store_driver;
         Ok(())
     }
 
-    pub(crate) fn keeping(&self) -> MutexGuard<'_, Keeping> {
-        self.0.keeping.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn store_driver(&self) -> MutexGuard<'_, StoreDriver> {
+        self.0.store_driver.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a virtual host, if it does not exist.
@@ -517,7 +522,7 @@ impl Broker {
     }
 
     /// Runs a task for as long as the broker exists.
-    fn keep(&self, future: impl Future<Output = ()> + Send + 'static) {
+    fn run_for_life(&self, future: impl Future<Output = ()> + Send + 'static) {
         let task = self.spawn(future);
         self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(task);
     }

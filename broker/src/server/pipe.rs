@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_up_to_the_end() {
+    fn written_bytes_are_read_before_the_end_of_the_stream() {
         block_on(async {
             let (mut client, mut server) = pipe();
             client.write_all(b"hello").await.unwrap();
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn who_writes_waits_for_who_reads() {
+    fn a_full_pipe_makes_the_writer_wait() {
         block_on(async {
             let (mut client, mut server) = pipe();
             let large = vec![7; 3 * CAPACITY];

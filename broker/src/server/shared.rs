@@ -32,8 +32,8 @@ pub(crate) struct State {
     woken: Vec<SessionKey>,
     /// Tasks that wait until no connection is left.
     empty_waiters: Vec<Waker>,
-    /// The keeper's waker, and what its alarm is set to.
-    keeper: Option<(Waker, Option<Time>)>,
+    /// The timekeeper's waker, and the time that its alarm is set to.
+    timekeeper: Option<(Waker, Option<Time>)>,
 }
 
 impl Shared {
@@ -44,7 +44,7 @@ impl Shared {
             sleeping: BTreeMap::new(),
             woken: Vec::new(),
             empty_waiters: Vec::new(),
-            keeper: None,
+            timekeeper: None,
         };
         Self { state: Mutex::new(state), clock, by_hand }
     }
@@ -98,7 +98,7 @@ impl State {
                 Some(end)
             }
             Err(error) => {
-                tracing::warn!(%error, "the store takes nothing");
+                tracing::warn!(%error, "the store accepts no changes; they are kept in memory, and not confirmed");
                 None
             }
         });
@@ -112,7 +112,7 @@ impl State {
         let Some(status) = self.store.as_ref().map(Store::status) else { return };
         match status.failed {
             Some(error) => {
-                tracing::error!(%error, "the store has failed: all connections end, and the broker has to start again");
+                tracing::error!(%error, "the store has failed: all connections are closed; restart the broker");
                 self.engine.store_failed();
             }
             None => {
@@ -149,24 +149,24 @@ impl State {
         }
         let next = self.engine.poll_timeout();
         let is_earlier = |set: Option<Time>| next.is_some_and(|next| set.is_none_or(|set| next < set));
-        wakes.extend(self.keeper.take_if(|(_, set)| is_earlier(*set)).map(|(waker, _)| waker));
+        wakes.extend(self.timekeeper.take_if(|(_, set)| is_earlier(*set)).map(|(waker, _)| waker));
     }
 }
 
 /// Drives the engine's timers, so that messages expire without any connection being active.
-pub(crate) struct Keeper {
+pub(crate) struct Timekeeper {
     shared: Arc<Shared>,
     alarm: Alarm,
     wakes: Vec<Waker>,
 }
 
-impl Keeper {
+impl Timekeeper {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self { alarm: shared.clock.alarm(), shared, wakes: Vec::new() }
     }
 }
 
-impl Future for Keeper {
+impl Future for Timekeeper {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
@@ -179,7 +179,7 @@ impl Future for Keeper {
             }
             state.collect(&mut this.wakes);
             let next = state.engine.poll_timeout();
-            state.keeper = Some((context.waker().clone(), next));
+            state.timekeeper = Some((context.waker().clone(), next));
             drop(state);
             this.wakes.drain(..).for_each(Waker::wake);
             match next {
@@ -196,7 +196,7 @@ impl Contents for Store {
         let content = |found: Result<crate::store::Content, crate::store::Error>| match found {
             Ok(content) => Some((content.head, content.body)),
             Err(error) => {
-                tracing::error!(%error, "a message is lost");
+                tracing::error!(%error, "the content of a stored message can't be read; the message is lost");
                 None
             }
         };

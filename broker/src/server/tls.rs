@@ -22,7 +22,7 @@ impl Broker {
     /// If the address can't be bound.
     pub fn listen_tls(&self, address: impl ToSocketAddrs, config: Arc<ServerConfig>) -> io::Result<SocketAddr> {
         let acceptor = TlsAcceptor::from(config);
-        self.open_door(address, move |broker, stream| broker.serve_tls(&acceptor, stream))
+        self.listen_with(address, move |broker, stream| broker.serve_tls(&acceptor, stream))
     }
 
     fn serve_tls(&self, acceptor: &TlsAcceptor, stream: Async<TcpStream>) {

@@ -37,11 +37,11 @@ pub enum UserError {
 impl fmt::Display for UserError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoSuchUser(name) => write!(f, "there is no user {name:?}"),
-            Self::Pattern(pattern, why) => write!(f, "{pattern:?} is no regular expression: {why}"),
-            Self::Name => f.write_str("a user's name has 1 to 255 bytes"),
-            Self::Hash => f.write_str("that is no hash: neither a PHC string of argon2, nor RabbitMQ's base64"),
-            Self::Password => f.write_str("a password must not be empty, and has to be hashed"),
+            Self::NoSuchUser(name) => write!(f, "no user {name:?}"),
+            Self::Pattern(pattern, why) => write!(f, "{pattern:?} is not a regular expression: {why}"),
+            Self::Name => f.write_str("a user name must have 1 to 255 bytes"),
+            Self::Hash => f.write_str("the password hash is neither an argon2 PHC string nor RabbitMQ's base64"),
+            Self::Password => f.write_str("the password is empty, or can't be hashed"),
         }
     }
 }
@@ -262,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_fits_its_own_hash_and_no_other() {
+    fn a_password_matches_its_own_hash_only() {
         let (one, two) = (hashed("one", Cost::Least).unwrap(), hashed("one", Cost::Full).unwrap());
         assert_ne!(one, two, "each has a salt of its own");
         assert!(fits(b"one", &one) && fits(b"one", &two));
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_of_rabbitmqs_fits_its_password() {
+    fn a_hash_in_rabbitmqs_format_matches_its_password() {
         // The example on RabbitMQ's page "Passwords".
         let hash = "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR";
         assert!(fits(b"test12", hash) && !fits(b"test13", hash) && !fits(b"", hash));

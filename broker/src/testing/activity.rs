@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_that_is_dropped_has_nothing_to_do() {
+    fn a_dropped_task_is_not_counted() {
         let activity = Arc::new(Activity::default());
         let task = activity.track(std::future::pending::<()>());
         let waker = task.waker.clone();

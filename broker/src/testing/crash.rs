@@ -3,7 +3,7 @@
 use hopmq_proto::Time;
 
 use super::faults::Faults;
-use crate::server::{Broker, Keeping, State};
+use crate::server::{Broker, State, StoreDriver};
 use crate::store::{self, Storage};
 
 impl Faults {
@@ -33,7 +33,7 @@ impl Faults {
     ///
     /// broker.faults().crash(|| disk.power_cut(7))?;
     /// assert_eq!(broker.inspect().ready("orders").iter().map(|m| m.text()).collect::<Vec<_>>(), ["kept"]);
-    /// orders.publish("after it").persistent().confirm()?; // The client has come back by itself.
+    /// orders.publish("after it").persistent().confirm()?; // The client has reconnected.
     /// # connection.close()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -45,7 +45,7 @@ impl Faults {
         let broker = self.broker();
         broker.die();
         let (writer, checkpointer) = broker.recover(found())?;
-        broker.keep_store(writer, checkpointer)?;
+        broker.drive_store(writer, checkpointer)?;
         broker.0.shared.change(|state, _| state.engine.come_up());
         Ok(())
     }
@@ -56,11 +56,11 @@ impl Broker {
     fn die(&self) {
         self.0.shared.change(State::die);
         // Its threads end after the current write.
-        drop(self.take_keeping());
+        drop(self.take_store_driver());
     }
 
-    fn take_keeping(&self) -> Keeping {
-        std::mem::replace(&mut *self.keeping(), Keeping::Nobody)
+    fn take_store_driver(&self) -> StoreDriver {
+        std::mem::replace(&mut *self.store_driver(), StoreDriver::None)
     }
 }
 

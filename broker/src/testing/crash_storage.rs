@@ -162,10 +162,10 @@ impl CrashStorage {
         disk.calls += 1;
         disk.changing_calls += u64::from(call == Call::Changes);
         if disk.dead {
-            return Err(io::Error::other("the machine has crashed"));
+            return Err(io::Error::other("the simulated machine has crashed"));
         }
         if disk.fail_at == Some(disk.calls) {
-            return Err(io::Error::other("the disk failed, as the test asked"));
+            return Err(io::Error::other("the simulated disk failed"));
         }
         if call == Call::Changes && disk.crash_at == Some(disk.changing_calls) {
             disk.dead = true;
@@ -188,7 +188,7 @@ impl CrashStorage {
 
 impl Fate {
     fn end(self) -> io::Result<()> {
-        if self == Self::Crashes { Err(io::Error::other("the machine crashes")) } else { Ok(()) }
+        if self == Self::Crashes { Err(io::Error::other("the simulated machine crashed")) } else { Ok(()) }
     }
 }
 

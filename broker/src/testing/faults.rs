@@ -20,7 +20,7 @@ use crate::server::Broker;
 /// assert!(queue.publish("a pizza").confirm().is_err());
 /// broker.faults().confirms(Confirms::True);
 ///
-/// The client reconnects automatically.
+/// // The client reconnects automatically.
 /// let first = broker.inspect().connections()[0].id;
 /// broker.faults().connection(first).cut();
 /// broker.wait_until(|look| look.connections().iter().any(|connection| connection.id != first));
@@ -172,12 +172,14 @@ impl Disturb {
         match self.which {
             Which::One(id) => vec![id],
             Which::Every => self.broker.inspect().connections().iter().map(|connection| connection.id).collect(),
-            Which::Next => panic!("a connection that is not there yet can't be closed: cut it after some frames"),
+            Which::Next => panic!("the next connection does not exist yet, and can't be closed: use cut_after instead"),
         }
     }
 
     fn each(&self, disturb: impl FnOnce(&Tap) + Clone + Send + 'static) {
-        let Some(taps) = &self.broker.0.testing.taps else { panic!("this broker's connections are not watched") };
+        let Some(taps) = &self.broker.0.testing.taps else {
+            panic!("this broker's connections are not watched: start it with `.watched(true)`")
+        };
         match self.which {
             Which::Next => taps.set_trap(disturb),
             Which::Every => taps.all().iter().for_each(|(_, tap)| disturb.clone()(tap)),

@@ -118,17 +118,17 @@ impl Inspect {
     }
 
     /// Returns a line for each open connection, and for each unsettled delivery.
-    pub(super) fn open_ends(&self) -> Vec<String> {
+    pub(super) fn open_items(&self) -> Vec<String> {
         self.look(|engine, now| {
             let mut lines = Vec::new();
             for connection in engine.inspect_connections() {
-                let name = connection.name.as_deref().unwrap_or("without a name");
+                let name = connection.name.as_deref().unwrap_or("unnamed");
                 let (id, channels) = (connection.id, connection.channels);
                 lines.push(format!("connection {id} ({name}) is open, with {channels} channels"));
             }
             for held in engine.vhost_ids().flat_map(|vhost| engine.inspect_unacked(now, vhost)) {
                 lines.push(format!(
-                    "a message of the queue {:?} is unacked: delivery tag {} of channel {} on connection {}, \
+                    "a delivery of queue {:?} is unacked: delivery tag {} of channel {} on connection {}, \
                      consumer {}",
                     held.queue,
                     held.delivery_tag,

@@ -36,12 +36,12 @@ impl Passed {
             1 => {
                 let name = MethodId::peek(&frame.payload).map_or_else(|_| "method".to_owned(), |id| id.to_string());
                 let detail = Method::decode(&frame.payload)
-                    .map_or_else(|_| format!("{size} bytes, which are no such method"), |method| format!("{method:?}"));
+                    .map_or_else(|_| format!("{size} bytes, not a valid method"), |method| format!("{method:?}"));
                 (name, detail)
             }
             2 => {
                 let size = frame.payload.get(4..12).and_then(|size| size.try_into().ok()).map_or(0, u64::from_be_bytes);
-                ("header".to_owned(), format!("of a body of {size} bytes"))
+                ("header".to_owned(), format!("for a body of {size} bytes"))
             }
             3 => ("body".to_owned(), format!("{size} bytes")),
             8 => ("heartbeat".to_owned(), String::new()),

@@ -10,7 +10,7 @@ use crate::period::Period;
 use crate::server::{Broker, Spawner};
 
 /// The real time limit for what should happen at once.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Broker {
     /// Returns the URI of the broker for clients: `amqp://guest:guest@127.0.0.1:PORT/%2f`. The first call opens the
@@ -19,8 +19,7 @@ impl Broker {
     /// # Panics
     /// If the system has no free port.
     pub fn uri(&self) -> String {
-        let open =
-            || self.listen("127.0.0.1:0").unwrap_or_else(|error| panic!("no port of 127.0.0.1 is free: {error}"));
+        let open = || self.listen("127.0.0.1:0").unwrap_or_else(|error| panic!("cannot listen on 127.0.0.1: {error}"));
         let address = self.0.testing.uri_listener.get_or_init(open);
         format!("amqp://guest:guest@{address}/%2f")
     }
@@ -37,14 +36,14 @@ impl Broker {
     #[track_caller]
     pub fn settle(&self) {
         let quiet = match &self.0.executor {
-            Spawner::Threads(_) => self.0.testing.activity.wait(Instant::now() + PATIENCE),
+            Spawner::Threads(_) => self.0.testing.activity.wait(Instant::now() + TIMEOUT),
             Spawner::Hand(_) => {
-                let until = Instant::now() + PATIENCE;
+                let until = Instant::now() + TIMEOUT;
                 while self.tick() && Instant::now() < until {}
                 self.0.testing.activity.is_quiet()
             }
         };
-        assert!(quiet, "the broker does not come to rest: its clients give it more and more to do");
+        assert!(quiet, "the broker was not idle within {TIMEOUT:?}: its clients keep it busy");
     }
 
     /// Moves the broker's [manual clock](crate::Clock::manual) forward, and blocks until everything due by then is
@@ -77,7 +76,7 @@ impl Broker {
         let clock = self.clock();
         assert!(
             clock.is_manual(),
-            "the system's clock can't be turned: start the broker with `.clock(&Clock::manual())`"
+            "the system's clock can't be moved: start the broker with `.clock(&Clock::manual())`"
         );
         let target = clock.now() + time.into().duration();
         loop {
@@ -109,15 +108,15 @@ impl Broker {
     ///
     /// # Panics
     /// If the condition does not hold within ten seconds.
-    pub async fn until(&self, so: impl Fn(&Inspect) -> bool) {
-        if let Err(look) = self.wait_for(so).await {
-            panic!("it did not come to be so: {look:#?}");
+    pub async fn until(&self, condition: impl Fn(&Inspect) -> bool) {
+        if let Err(look) = self.wait_for(condition).await {
+            panic!("the condition did not hold within {TIMEOUT:?}: {look:#?}");
         }
     }
 
-    async fn wait_for(&self, so: impl Fn(&Inspect) -> bool) -> Result<(), Inspect> {
+    async fn wait_for(&self, condition: impl Fn(&Inspect) -> bool) -> Result<(), Inspect> {
         let look = self.inspect();
-        let done = self.watch(PATIENCE, || if so(&look) { Ok(()) } else { Err(()) }).await;
+        let done = self.watch(TIMEOUT, || if condition(&look) { Ok(()) } else { Err(()) }).await;
         done.map_err(|()| look)
     }
 
@@ -142,9 +141,9 @@ impl Broker {
     /// # Panics
     /// If the condition does not hold within ten seconds.
     #[track_caller]
-    pub fn wait_until(&self, so: impl Fn(&Inspect) -> bool) {
-        if let Err(look) = async_io::block_on(self.wait_for(so)) {
-            panic!("it did not come to be so: {look:#?}");
+    pub fn wait_until(&self, condition: impl Fn(&Inspect) -> bool) {
+        if let Err(look) = async_io::block_on(self.wait_for(condition)) {
+            panic!("the condition did not hold within {TIMEOUT:?}: {look:#?}");
         }
     }
 
@@ -156,10 +155,10 @@ impl Broker {
     pub fn assert_idle(&self) {
         let look = self.inspect();
         let ends = async_io::block_on(self.watch(Duration::from_secs(1), || {
-            let ends = look.open_ends();
+            let ends = look.open_items();
             if ends.is_empty() { Ok(()) } else { Err(ends) }
         }));
         let ends = ends.err().unwrap_or_default();
-        assert!(ends.is_empty(), "not everything was closed:\n{}", ends.join("\n"));
+        assert!(ends.is_empty(), "connections or deliveries are still open:\n{}", ends.join("\n"));
     }
 }

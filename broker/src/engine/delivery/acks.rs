@@ -79,7 +79,7 @@ impl Engine {
                         queue.unacked -= 1;
                     }
                     self.give_up(held.queue, held.entry, Reason::Rejected);
-                    self.make_room(at, held.consumer);
+                    self.resume_settled(at, held.consumer);
                 }
             }
         }
@@ -113,11 +113,11 @@ impl Engine {
             queue.unacked -= 1;
         }
         self.settled(held.queue, &held.entry);
-        self.make_room(at, held.consumer);
+        self.resume_settled(at, held.consumer);
     }
 
     /// Resumes a consumer that has one unacked delivery less, and the others of its channel if they share a limit.
-    fn make_room(&mut self, at: At, consumer: Option<ConsumerKey>) {
+    fn resume_settled(&mut self, at: At, consumer: Option<ConsumerKey>) {
         let Some(id) = consumer else { return };
         if let Some(consumer) = self.consumers.get_mut(id) {
             consumer.unacked -= 1;
@@ -164,7 +164,7 @@ impl Engine {
         for queue in queues {
             self.drop_above_limit(queue);
             self.drive(queue);
-            self.set_alarm(queue);
+            self.set_queue_timer(queue);
         }
         for consumer in consumers {
             self.resume(consumer);

@@ -123,7 +123,7 @@ impl Engine {
                 self.delete_queue(consumer.queue);
                 return;
             }
-            self.set_alarm(consumer.queue);
+            self.set_queue_timer(consumer.queue);
         } else {
             self.drive(consumer.queue);
         }
@@ -144,7 +144,7 @@ impl Engine {
             Some(entry) => self.send_got(at, id, entry, get.no_ack),
             None => self.answer(at, &basic::GetEmpty {}),
         }
-        self.set_alarm(id);
+        self.set_queue_timer(id);
         Ok(())
     }
 }

@@ -24,7 +24,7 @@ impl Engine {
                 continue;
             }
             let is_here = matches!(front.content, Kept::Here(_));
-            let Some(consumer) = self.whose_turn(id) else { return };
+            let Some(consumer) = self.next_consumer(id) else { return };
             if !is_here {
                 self.fetch(id);
             }
@@ -37,7 +37,7 @@ impl Engine {
     }
 
     /// Returns the consumer that gets the next message. Consumers without room leave the turns until they have some.
-    pub(in crate::engine) fn whose_turn(&mut self, id: QueueKey) -> Option<ConsumerKey> {
+    pub(in crate::engine) fn next_consumer(&mut self, id: QueueKey) -> Option<ConsumerKey> {
         let queue = self.queues.get_mut(id).invariant("queue")?;
         let single = queue.settings.single_active;
         loop {
@@ -98,7 +98,7 @@ impl Engine {
             channel.consuming += 1;
             channel.unacked.push(Held { tag, queue: id, consumer: Some(to), since: now, entry });
         }
-        self.note_held(holder, number, id);
+        self.note_delivery(holder, number, id);
     }
 
     /// Answers `basic.get` with a message.
@@ -134,7 +134,7 @@ impl Engine {
         if let Some(queue) = self.queues.get_mut(id) {
             queue.unacked += 1;
         }
-        self.note_held(at.session, at.channel, id);
+        self.note_delivery(at.session, at.channel, id);
     }
 
     /// Puts a consumer that may have room again back into the turns.
@@ -173,31 +173,31 @@ impl Engine {
     }
 
     /// Handles the timer of a queue: expires the queue, or its messages.
-    pub(in crate::engine) fn queue_alarm(&mut self, id: QueueKey) {
+    pub(in crate::engine) fn handle_queue_timer(&mut self, id: QueueKey) {
         let now = self.now;
         let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return };
-        queue.alarm = None;
+        queue.timer = None;
         let unused = queue.consumers.is_empty() && queue.settings.expires.is_some_and(|time| queue.used + time <= now);
         if unused {
             self.delete_queue(id);
             return;
         }
         self.expire_ready(id);
-        self.set_alarm(id);
+        self.set_queue_timer(id);
     }
 
     /// Sets the timer of a queue to its next deadline.
-    pub(in crate::engine) fn set_alarm(&mut self, id: QueueKey) {
+    pub(in crate::engine) fn set_queue_timer(&mut self, id: QueueKey) {
         let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return };
         let deadline = queue.deadline();
-        if queue.alarm == deadline {
+        if queue.timer == deadline {
             return;
         }
-        if let Some(alarm) = std::mem::replace(&mut queue.alarm, deadline) {
-            self.alarms.remove(&(alarm, id));
+        if let Some(earlier) = std::mem::replace(&mut queue.timer, deadline) {
+            self.queue_timers.remove(&(earlier, id));
         }
         if let Some(deadline) = deadline {
-            self.alarms.insert((deadline, id));
+            self.queue_timers.insert((deadline, id));
         }
     }
 }

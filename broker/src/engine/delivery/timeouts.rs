@@ -21,55 +21,55 @@ pub(in crate::engine) type Timeouts = BTreeSet<(Time, SessionKey, u16)>;
 
 impl Engine {
     /// Returns the time limit for settling a delivery of a queue.
-    fn patience_of(&self, queue: &Queue) -> Option<Duration> {
+    fn settle_timeout(&self, queue: &Queue) -> Option<Duration> {
         queue.settings.consumer_timeout.or(self.config.consumer_timeout).filter(|timeout| !timeout.is_zero())
     }
 
     /// Notes a delivery that a channel must settle in time.
     #[inline]
-    pub(in crate::engine) fn note_held(&mut self, id: SessionKey, number: u16, queue: QueueKey) {
-        let Some(timeout) = self.queues.get(queue).and_then(|queue| self.patience_of(queue)) else { return };
+    pub(in crate::engine) fn note_delivery(&mut self, id: SessionKey, number: u16, queue: QueueKey) {
+        let Some(timeout) = self.queues.get(queue).and_then(|queue| self.settle_timeout(queue)) else { return };
         let until = self.now + timeout;
         let channel = self.sessions.get_mut(id).and_then(|session| session.channel_mut(number));
         let Some(channel) = channel.invariant("channel") else { return };
-        if channel.look_at.is_some_and(|at| at <= until) {
+        if channel.next_check.is_some_and(|at| at <= until) {
             return;
         }
-        if let Some(later) = channel.look_at.replace(until) {
+        if let Some(later) = channel.next_check.replace(until) {
             self.timeouts.remove(&(later, id, number));
         }
         self.timeouts.insert((until, id, number));
     }
 
     /// Removes the check of a closed channel.
-    pub(in crate::engine) fn forget_held(&mut self, id: SessionKey, number: u16, look_at: Option<Time>) {
-        if let Some(at) = look_at {
+    pub(in crate::engine) fn remove_timeout_check(&mut self, id: SessionKey, number: u16, next_check: Option<Time>) {
+        if let Some(at) = next_check {
             self.timeouts.remove(&(at, id, number));
         }
     }
 
     /// Checks the channels that are due.
-    pub(in crate::engine) fn look_at_held(&mut self) {
+    pub(in crate::engine) fn check_delivery_timeouts(&mut self) {
         while let Some(&(at, id, number)) = self.timeouts.first()
             && at <= self.now
         {
             self.timeouts.pop_first();
-            self.look_at_channel(id, number);
-            self.hand_on_dead_letters();
+            self.check_channel_timeouts(id, number);
+            self.route_dead_letters();
         }
     }
 
-    fn look_at_channel(&mut self, id: SessionKey, number: u16) {
+    fn check_channel_timeouts(&mut self, id: SessionKey, number: u16) {
         let channel = self.sessions.get(id).and_then(|session| session.channel(number));
         let Some(channel) = channel.invariant("channel") else { return };
         let due = channel.unacked.iter().filter_map(|held| {
-            let timeout = self.queues.get(held.queue).and_then(|queue| self.patience_of(queue))?;
+            let timeout = self.queues.get(held.queue).and_then(|queue| self.settle_timeout(queue))?;
             Some((held.since + timeout, timeout))
         });
         let first = due.min();
         let channel = self.sessions.get_mut(id).and_then(|session| session.channel_mut(number));
         let Some(channel) = channel.invariant("channel") else { return };
-        channel.look_at = None;
+        channel.next_check = None;
         match first {
             Some((until, timeout)) if until <= self.now => {
                 let text = format_args!(
@@ -80,7 +80,7 @@ impl Engine {
                 self.refused(id, number, MethodId::default(), Err(Refusal::precondition(text)));
             }
             Some((until, _)) => {
-                channel.look_at = Some(until);
+                channel.next_check = Some(until);
                 self.timeouts.insert((until, id, number));
             }
             None => {}

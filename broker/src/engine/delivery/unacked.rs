@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_stays_behind_holds_no_places() {
+    fn an_old_unsettled_delivery_keeps_no_empty_places() {
         let mut unacked = Unacked::default();
         unacked.push(held(1));
         for tag in 2..10_000 {

@@ -111,11 +111,11 @@ impl Engine {
         }
         journal.synced = synced;
         for id in std::mem::take(&mut journal.waiting) {
-            self.release_safe(id, synced);
+            self.release_synced(id, synced);
         }
     }
 
-    fn release_safe(&mut self, id: SessionKey, synced: Lsn) {
+    fn release_synced(&mut self, id: SessionKey, synced: Lsn) {
         let Some(session) = self.sessions.get_mut(id) else { return };
         if session.held.is_some_and(|held| held.is_some_and(|end| end <= synced)) {
             session.held = None;
@@ -123,7 +123,7 @@ impl Engine {
         }
         let mut waits = session.held.is_some();
         for number in 0..session.channels.len() {
-            waits |= self.confirm_safe(id, number as u16, synced);
+            waits |= self.confirm_synced(id, number as u16, synced);
         }
         if waits && let Some(journal) = &mut self.journal {
             journal.waiting.insert(id);
@@ -131,7 +131,7 @@ impl Engine {
     }
 
     /// Confirms the publishes that are synced. Returns whether others still wait.
-    fn confirm_safe(&mut self, id: SessionKey, number: u16, synced: Lsn) -> bool {
+    fn confirm_synced(&mut self, id: SessionKey, number: u16, synced: Lsn) -> bool {
         let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return false };
         let Some(confirms) = session.channel_mut(number).and_then(|channel| channel.confirms.as_mut()) else {
             return false;
@@ -151,7 +151,7 @@ impl Engine {
     }
 
     /// Whether the store has yet to be given something.
-    pub(in crate::engine) fn has_ungiven(&self) -> bool {
+    pub(in crate::engine) fn has_unappended(&self) -> bool {
         self.journal.as_ref().is_some_and(|journal| !journal.group.is_empty() || !journal.settled.is_empty())
     }
 
@@ -161,7 +161,7 @@ impl Engine {
     }
 
     /// Returns the end of the last group, unless it is synced.
-    pub(in crate::engine) fn unsafe_end(&self) -> Option<Lsn> {
+    pub(in crate::engine) fn unsynced_end(&self) -> Option<Lsn> {
         self.journal.as_ref().filter(|journal| journal.appended > journal.synced).map(|journal| journal.appended)
     }
 
@@ -174,7 +174,7 @@ impl Engine {
 
     /// Holds a connection until its last change is synced.
     pub(in crate::engine) fn hold(&mut self, id: SessionKey) {
-        if self.has_ungiven()
+        if self.has_unappended()
             && let Some(session) = self.sessions.get_mut(id)
         {
             session.held = Some(None);

@@ -9,7 +9,7 @@ use hopmq_proto::Time;
 use slotmap::SlotMap;
 
 use crate::engine::access::Access;
-use crate::engine::queue::dead_letter::Deads;
+use crate::engine::queue::dead_letter::PendingDeadLetters;
 use crate::engine::{Engine, GUEST, Password};
 
 impl Engine {
@@ -24,9 +24,9 @@ impl Engine {
         self.queues = SlotMap::with_key();
         self.consumers = SlotMap::with_key();
         self.topology += 1;
-        self.alarms = BTreeSet::new();
+        self.queue_timers = BTreeSet::new();
         self.timeouts = BTreeSet::new();
-        self.deads = Deads::new();
+        self.pending_dead_letters = PendingDeadLetters::new();
         self.reply_names = HashMap::new();
         self.shortage = 0;
         for (id, session) in self.sessions.iter_mut() {

@@ -86,7 +86,7 @@ impl Engine {
             queue.next_position = recovered.next.0;
             recovered.messages.iter().map(entry).for_each(|entry| queue.ready.push(entry));
         }
-        self.set_alarm(id);
+        self.set_queue_timer(id);
     }
 
     fn recover_binding(&mut self, key: &[u8]) {

@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn encoded_definitions_are_decoded_again() {
         let parts = BindingParts {
             vhost: "/",
             source: "x",

@@ -36,7 +36,7 @@ impl Reason {
 
 /// A message for a dead-letter exchange.
 #[derive(Debug)]
-pub(crate) struct Dead {
+pub(crate) struct DeadLetter {
     vhost: VhostKey,
     exchange: Name,
     message: Message,
@@ -44,29 +44,29 @@ pub(crate) struct Dead {
 }
 
 /// Dead letters that are not yet routed.
-pub(crate) type Deads = VecDeque<Dead>;
+pub(crate) type PendingDeadLetters = VecDeque<DeadLetter>;
 
 impl Engine {
     /// Drops a message of a queue, which becomes a dead letter if the queue has a dead-letter exchange.
     pub(in crate::engine) fn give_up(&mut self, id: QueueKey, entry: Entry, reason: Reason) {
         if self.queues.get(id).is_some_and(|queue| queue.settings.dead_letters.is_some())
             && let Some(message) = self.message_of(id, &entry)
-            && let Some(dead) = self.dead(id, &message, reason)
+            && let Some(dead) = self.dead_letter(id, &message, reason)
         {
-            self.deads.push_back(dead);
+            self.pending_dead_letters.push_back(dead);
         }
         self.settled(id, &entry);
     }
 
     /// Passes a message that a full queue refused to the queue's dead-letter exchange.
-    pub(in crate::engine) fn bury_refused(&mut self, id: QueueKey, message: &Message) {
-        if let Some(dead) = self.dead(id, message, Reason::TooLong) {
-            self.deads.push_back(dead);
+    pub(in crate::engine) fn dead_letter_refused(&mut self, id: QueueKey, message: &Message) {
+        if let Some(dead) = self.dead_letter(id, message, Reason::TooLong) {
+            self.pending_dead_letters.push_back(dead);
         }
     }
 
     /// Returns the dead letter of a message, if the queue has a dead-letter exchange.
-    fn dead(&mut self, id: QueueKey, message: &Message, reason: Reason) -> Option<Dead> {
+    fn dead_letter(&mut self, id: QueueKey, message: &Message, reason: Reason) -> Option<DeadLetter> {
         let seconds = self.config.wall_epoch + self.now.since_epoch().as_secs();
         let queue = self.queues.get(id)?;
         let target = queue.settings.dead_letters.as_ref()?;
@@ -77,12 +77,12 @@ impl Engine {
             Message::new(&mut scratch, exchange.as_bytes(), key, properties.as_ref_properties(), message.to_body());
         let vhost = queue.vhost;
         self.scratch = scratch;
-        Some(Dead { vhost, exchange, message, reason })
+        Some(DeadLetter { vhost, exchange, message, reason })
     }
 
     /// Routes all dead letters, and those that result from them.
-    pub(in crate::engine) fn hand_on_dead_letters(&mut self) {
-        while let Some(dead) = self.deads.pop_front() {
+    pub(in crate::engine) fn route_dead_letters(&mut self) {
+        while let Some(dead) = self.pending_dead_letters.pop_front() {
             let message = &dead.message;
             let properties = message.properties();
             let headers = properties.headers().unwrap_or_default();
@@ -95,7 +95,7 @@ impl Engine {
             } else if let Some(exchange) = self.exchange_named(dead.vhost, &dead.exchange) {
                 self.route_from(dead.vhost, exchange, &keys, headers, &mut queues);
             }
-            self.by_name(&mut queues);
+            self.sort_by_name(&mut queues);
             let facts = message.facts();
             for queue in queues {
                 let cycles = dead.reason != Reason::Rejected

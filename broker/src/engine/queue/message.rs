@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_goes_in_is_read_again() {
+    fn a_message_and_its_stored_copy_keep_all_parts() {
         let properties = Properties::new().with_persistent().with_priority(3).with_expiration("60000");
         for size in [0, 1, UNCOPIED - 1, UNCOPIED, UNCOPIED * 3] {
             let body = Bytes::from(vec![7; size]);

@@ -50,7 +50,7 @@ pub(crate) struct Queue {
     /// When it was last used, for `x-expires`.
     pub(crate) used: Time,
     /// The deadline that its timer is set to.
-    pub(crate) alarm: Option<Time>,
+    pub(crate) timer: Option<Time>,
 }
 
 impl Queue {
@@ -68,7 +68,7 @@ impl Queue {
             stored: None,
             next_position: 1,
             used: now,
-            alarm: None,
+            timer: None,
         }
     }
 

@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_back_goes_where_it_was() {
+    fn returned_messages_go_back_to_their_places() {
         let mut ready = Ready::new(0);
         (1..=6).for_each(|position| ready.push(entry(position, 0)));
         let mut held: Vec<Entry> = (0..4).filter_map(|_| ready.pop()).collect();
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_highest_priority_goes_first_and_each_in_order() {
+    fn higher_priorities_go_first_and_equal_ones_in_order() {
         let mut ready = Ready::new(3);
         for (position, priority) in [(1, 0), (2, 3), (3, 200), (4, 1)] {
             ready.push(entry(position, priority));

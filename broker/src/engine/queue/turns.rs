@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn turns_go_by_priority_and_then_round() {
+    fn consumers_take_turns_within_the_highest_priority() {
         let [a, b, c] = [1, 2, 3].map(|number| ConsumerKey::from(slotmap::KeyData::from_ffi(1 << 32 | number)));
         let mut consumers = Consumers::default();
         consumers.add(a, 0);

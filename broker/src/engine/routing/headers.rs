@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn all_and_any_without_and_with_x() {
+    fn x_match_selects_all_or_any_with_or_without_x_headers() {
         let [a, b, x] = [("a", Value::I32(1)), ("b", Value::Str(b"2")), ("x-c", Value::Bool(true))];
         let kind = |name: &'static str| ("x-match", Value::Str(name.as_bytes()));
         for (name, headers, expected) in [
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_wanted_or_any() {
+    fn an_argument_without_a_value_matches_any_value() {
         assert!(goes(&[("a", Value::Void)], &[("a", Value::I32(5))]));
         assert!(!goes(&[("a", Value::Void)], &[]));
         assert!(goes(&[("a", Value::I32(5))], &[("a", Value::I64(5))]));
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_kind_is_refused() {
+    fn an_unknown_x_match_is_refused() {
         let table = FieldTable::new().with("x-match", "some");
         assert_eq!(check(&table.as_ref_table()).unwrap_err().code, 406);
         assert!(check(&FieldTable::new().with("x-match", "any-with-x").as_ref_table()).is_ok());

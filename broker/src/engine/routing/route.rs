@@ -49,7 +49,7 @@ impl Engine {
     }
 
     /// Sorts the queues by name, and removes duplicates.
-    pub(in crate::engine) fn by_name(&self, queues: &mut Vec<QueueKey>) {
+    pub(in crate::engine) fn sort_by_name(&self, queues: &mut Vec<QueueKey>) {
         if queues.len() > 1 {
             queues.sort_unstable_by_key(|id| self.queues.get(*id).map(|queue| &*queue.name));
             queues.dedup();

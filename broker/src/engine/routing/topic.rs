@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn matches_what_a_naive_one_does() {
+    fn the_trie_matches_what_naive_matching_does() {
         let mut state = 1_u64;
         let mut random = move |below: u64| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_removed_leaves_nothing() {
+    fn removed_patterns_leave_no_nodes() {
         let mut patterns = Patterns::default();
         for pattern in ["a.b.c", "a.*.#", "", "#"] {
             patterns.insert(pattern.as_bytes(), 1);
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn many_hashes_take_no_time() {
+    fn a_pattern_of_many_hashes_is_matched_quickly() {
         let mut patterns = Patterns::default();
         patterns.insert(["#"; 128].join(".").as_bytes(), 1);
         patterns.insert([vec!["#"; 126], vec!["x"]].concat().join(".").as_bytes(), 2);

@@ -23,7 +23,7 @@ pub(crate) struct Channel {
     pub(crate) consumers: Vec<ConsumerKey>,
     pub(crate) unacked: Unacked,
     /// When its delivery timeouts must be checked.
-    pub(crate) look_at: Option<Time>,
+    pub(crate) next_check: Option<Time>,
     /// The unacked deliveries that consumers got, without those of `basic.get`.
     pub(crate) consuming: u32,
     /// The tag of the last delivery.
@@ -57,7 +57,7 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(id) else { return };
         let Some(channel) = session.channels.get_mut(usize::from(number)).and_then(Option::take) else { return };
         let mut channel = *channel;
-        self.forget_held(id, number, channel.look_at);
+        self.remove_timeout_check(id, number, channel.next_check);
         for consumer in std::mem::take(&mut channel.consumers) {
             self.remove_consumer(consumer);
         }

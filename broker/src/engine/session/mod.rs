@@ -119,7 +119,7 @@ impl Engine {
         match session.proto.handle(now, incoming) {
             Ok(Some(event)) => {
                 self.handle_event(id, event);
-                self.hand_on_dead_letters();
+                self.route_dead_letters();
             }
             Ok(None) => {}
             // The protocol has sent a close already.
@@ -176,7 +176,7 @@ impl Engine {
             true => Login::Refused(RefusedLogin::new(mechanism, b"", "the test kit refuses it")),
             false => self.access.login(mechanism, response, local),
         };
-        self.let_in(id, login);
+        self.finish_login(id, login);
     }
 
     /// Returns a password that must be verified, which is too slow for the engine. The result goes to
@@ -189,10 +189,10 @@ impl Engine {
     pub(crate) fn judge(&mut self, now: Time, id: SessionKey, claim: &Claim, holds: bool) {
         self.now = now;
         let login = self.access.judge(claim, holds);
-        self.let_in(id, login);
+        self.finish_login(id, login);
     }
 
-    fn let_in(&mut self, id: SessionKey, login: Login) {
+    fn finish_login(&mut self, id: SessionKey, login: Login) {
         let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
         match login {
             Login::Check(claim) => session.claim = Some(claim),
@@ -262,7 +262,7 @@ impl Engine {
         }
         let reason = CloseReason { code: refusal.code, text: refusal.text, method };
         // Earlier publishes are confirmed before the channel ends, unless they wait for the store.
-        if !self.has_ungiven() {
+        if !self.has_unappended() {
             self.confirm(id, channel);
         }
         if let Some(session) = self.sessions.get_mut(id) {
@@ -283,7 +283,7 @@ impl Engine {
             Self::wake(&mut self.woken, id, session);
         }
         self.release(id);
-        self.hand_on_dead_letters();
+        self.route_dead_letters();
     }
 
     /// Closes a connection on behalf of an operator, or of the broker.
@@ -295,10 +295,10 @@ impl Engine {
 
     /// Confirms the publishes of a batch together.
     pub(crate) fn finish(&mut self, id: SessionKey) {
-        if self.has_ungiven() {
+        if self.has_unappended() {
             return;
         }
-        let end = self.unsafe_end();
+        let end = self.unsynced_end();
         let Some(session) = self.sessions.get_mut(id) else { return };
         if session.held == Some(None) {
             session.held = end.map(Some);
@@ -364,7 +364,7 @@ impl Engine {
             for consumer in std::mem::take(&mut session.starved) {
                 self.resume(consumer);
             }
-            self.hand_on_dead_letters();
+            self.route_dead_letters();
         }
         some
     }
@@ -408,14 +408,14 @@ impl Engine {
         self.now = now;
         self.log_closed(id);
         self.release(id);
-        self.hand_on_dead_letters();
+        self.route_dead_letters();
         self.sessions.remove(id);
     }
 
     fn end_session(&mut self, id: SessionKey) {
         self.finish(id);
         self.release(id);
-        self.hand_on_dead_letters();
+        self.route_dead_letters();
         if let Some(session) = self.sessions.get_mut(id) {
             session.ended = true;
             Self::wake(&mut self.woken, id, session);

@@ -118,7 +118,7 @@ impl Engine {
         };
         let properties = properties.as_ref_properties();
         if arguments.exchange.is_empty() && arguments.routing_key.starts_with(b"amq.rabbitmq.reply-to.") {
-            let message = self.take_in(arguments, properties, body);
+            let message = self.new_message(arguments, properties, body);
             self.deliver_reply(&message);
         }
         let is_pending = self.channel_mut(at).is_some_and(|channel| channel.pending.is_some());
@@ -126,26 +126,32 @@ impl Engine {
             self.note_publish(at, Taken::Yes, false);
             return Ok(());
         }
-        let message = self.take_in(arguments, properties, body);
+        let message = self.new_message(arguments, properties, body);
         match self.channel_mut(at).and_then(|channel| channel.pending.as_mut()) {
             Some(pending) => {
                 let queues = queues.to_vec();
                 pending.publishes.push(Publish { message, mandatory: arguments.mandatory, queues });
             }
-            None => self.hand_over(at, &message, arguments.mandatory, queues),
+            None => self.pass_to_queues(at, &message, arguments.mandatory, queues),
         }
         Ok(())
     }
 
-    fn take_in(&mut self, arguments: &Arguments<'_>, properties: Properties<&[u8]>, body: &Bytes) -> Message {
+    fn new_message(&mut self, arguments: &Arguments<'_>, properties: Properties<&[u8]>, body: &Bytes) -> Message {
         Message::new(&mut self.scratch, arguments.exchange, arguments.routing_key, properties, body.clone())
     }
 
     /// Passes a message to its queues, or back to its publisher if there are none.
-    pub(in crate::engine) fn hand_over(&mut self, at: At, message: &Message, mandatory: bool, queues: &[QueueKey]) {
+    pub(in crate::engine) fn pass_to_queues(
+        &mut self,
+        at: At,
+        message: &Message,
+        mandatory: bool,
+        queues: &[QueueKey],
+    ) {
         let mut taken = Taken::Yes;
         if queues.is_empty() && mandatory {
-            self.give_back(at, message);
+            self.return_unroutable(at, message);
         }
         let facts = if queues.is_empty() { Facts::default() } else { message.facts() };
         for queue in queues {
@@ -177,7 +183,7 @@ impl Engine {
 
     /// Confirms the publishes since the last call, or notes which sync they wait for.
     pub(in crate::engine) fn confirm(&mut self, id: SessionKey, number: u16) {
-        let end = self.unsafe_end();
+        let end = self.unsynced_end();
         let Some(session) = self.sessions.get_mut(id) else { return };
         let Some(confirms) = session.channel_mut(number).and_then(|channel| channel.confirms.as_mut()) else { return };
         confirms.noted = false;
@@ -223,7 +229,7 @@ impl Engine {
     }
 
     /// Returns an unroutable message to its publisher.
-    fn give_back(&mut self, at: At, message: &Message) {
+    fn return_unroutable(&mut self, at: At, message: &Message) {
         let Some(session) = self.sessions.get_mut(at.session).invariant("connection") else { return };
         let arguments = Arguments {
             reply_code: code::NO_ROUTE,
@@ -246,7 +252,7 @@ impl Engine {
             return Ok(());
         }
         if let Some(expiration) = properties.expiration()
-            && let Some(why) = what_is_wrong(expiration)
+            && let Some(why) = expiration_error(expiration)
         {
             return Err(Refusal::precondition(format_args!("invalid expiration '{expiration}': {why}")));
         }
@@ -298,7 +304,7 @@ impl Engine {
             self.check_topic(at, Permission::Write, source, &key)?;
             depends_on_headers |= self.route_from(at.vhost, source, &keys, headers, &mut route.queues);
         }
-        self.by_name(&mut route.queues);
+        self.sort_by_name(&mut route.queues);
         if !depends_on_headers {
             route.topology = self.topology;
             route.exchange.clear();
@@ -317,7 +323,7 @@ impl Engine {
         let settings = &queue.settings;
         if settings.overflow != Overflow::DropHead && queue.is_full_for(message.body_size()) {
             if settings.overflow == Overflow::RejectToDeadLetters {
-                self.bury_refused(id, message);
+                self.dead_letter_refused(id, message);
             }
             return Taken::Refused;
         }
@@ -336,7 +342,7 @@ impl Engine {
         let entry = Entry { position, content, expires, returned, priority, redelivered, stored };
         // A waiting consumer gets it even if its time to live is zero.
         if queue.ready.is_empty()
-            && let Some(consumer) = self.whose_turn(id)
+            && let Some(consumer) = self.next_consumer(id)
         {
             self.deliver(id, consumer, entry);
             return Taken::Yes;
@@ -345,7 +351,7 @@ impl Engine {
         queue.ready.push(entry);
         self.drop_above_limit(id);
         if time_to_live.is_some() {
-            self.set_alarm(id);
+            self.set_queue_timer(id);
             self.expire_ready(id);
         }
         Taken::Yes
@@ -353,7 +359,7 @@ impl Engine {
 }
 
 /// Returns why a text is no time to live in milliseconds, in RabbitMQ's Erlang syntax.
-fn what_is_wrong(expiration: &str) -> Option<String> {
+fn expiration_error(expiration: &str) -> Option<String> {
     let digits = expiration.strip_prefix(['-', '+']).unwrap_or(expiration);
     let end = digits.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(digits.len());
     let (digits, rest) = digits.split_at(end);

@@ -46,7 +46,7 @@ impl Engine {
     pub(in crate::engine) fn tx_commit(&mut self, at: At) -> Result<(), Refusal> {
         let pending = self.take_pending(at)?;
         for publish in pending.publishes {
-            self.hand_over(at, &publish.message, publish.mandatory, &publish.queues);
+            self.pass_to_queues(at, &publish.message, publish.mandatory, &publish.queues);
         }
         for (verdict, held) in pending.settled {
             self.settle(at, verdict, held);

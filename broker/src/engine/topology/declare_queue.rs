@@ -94,7 +94,7 @@ impl Engine {
         let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return Ok(()) };
         queue.used = now;
         let (name, ready, consumers) = (queue.name.clone(), queue.ready.len() as u32, queue.consumers.len() as u32);
-        self.set_alarm(id);
+        self.set_queue_timer(id);
         if !declare.nowait {
             self.answer(at, &queue::DeclareOk { queue: &name, message_count: ready, consumer_count: consumers });
         }
@@ -214,8 +214,8 @@ impl Engine {
         }
         self.forget_queue(&queue);
         self.topology += 1;
-        if let Some(alarm) = queue.alarm {
-            self.alarms.remove(&(alarm, id));
+        if let Some(deadline) = queue.timer {
+            self.queue_timers.remove(&(deadline, id));
         }
         for consumer in queue.consumers.iter() {
             let Some(gone) = self.consumers.remove(consumer).invariant("consumer") else { continue };
