@@ -26,7 +26,7 @@ const TURNS: usize = 16;
 /// Inputs that are decoded before the lock is taken to apply them.
 const BATCH: usize = 512;
 /// Slices of one vectored write.
-pub(super) const SLICES: usize = 32;
+const SLICES: usize = 32;
 /// With more bytes of output than this, nothing is read: a client that sends requests must read the answers.
 const READ_MARK: usize = 2 * 1024 * 1024;
 /// The time limit for writing the last bytes of a connection.
@@ -259,7 +259,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(count)) => {
                     if let Some(log) = &mut self.wire_log {
-                        log.sent(&self.transmit, count);
+                        let mut slices = [IoSlice::new(&[]); SLICES];
+                        log.sent(self.transmit.slices(&mut slices), count);
                     }
                     self.transmit.advance(count);
                     self.flushed = false;

@@ -297,7 +297,9 @@ impl Broker {
 
     fn import_binding(&self, binding: &Binding) -> Result<(), DefinitionsError> {
         let arguments = to_table(&binding.arguments);
-        let (routing_key, nowait, arguments) = (&*binding.routing_key, true, arguments.as_ref_table());
+        let routing_key = &*binding.routing_key;
+        let nowait = true;
+        let arguments = arguments.as_ref_table();
         let definition = match &*binding.destination_type {
             "queue" => Definition::QueueBinding(queue::Bind {
                 queue: &binding.destination,

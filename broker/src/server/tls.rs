@@ -29,7 +29,8 @@ impl Broker {
         // Otherwise answers would wait for the client's next packet.
         let _ = stream.get_ref().set_nodelay(true);
         let address = peer_address(&stream);
-        let (accepting, broker) = (acceptor.accept(stream), Arc::downgrade(&self.0));
+        let accepting = acceptor.accept(stream);
+        let broker = Arc::downgrade(&self.0);
         let too_slow = async {
             Timer::after(HANDSHAKE_TIMEOUT).await;
             Err(io::Error::from(io::ErrorKind::TimedOut))

@@ -263,7 +263,8 @@ mod tests {
 
     #[test]
     fn a_password_matches_its_own_hash_only() {
-        let (one, two) = (hashed("one", Cost::Least).unwrap(), hashed("one", Cost::Full).unwrap());
+        let one = hashed("one", Cost::Least).unwrap();
+        let two = hashed("one", Cost::Full).unwrap();
         assert_ne!(one, two, "each has a salt of its own");
         assert!(fits(b"one", &one) && fits(b"one", &two));
         assert!(!fits(b"two", &one) && !fits(b"", &one) && !fits(b"one", "not a hash"));

@@ -5,8 +5,8 @@
 
 use std::io::IoSlice;
 
+use hopmq_proto::Incoming;
 use hopmq_proto::method::MethodId;
-use hopmq_proto::{Incoming, Transmit};
 
 use crate::frames::Frames;
 
@@ -35,11 +35,10 @@ impl WireLog {
         tracing::trace!(target: TARGET, connection = self.connection, channel, method = method.name(), "received");
     }
 
-    /// Logs the methods that end in the first `count` bytes of what is transmitted.
-    pub(super) fn sent(&mut self, transmit: &Transmit, mut count: usize) {
+    /// Logs the methods that end in the first `count` bytes of the output.
+    pub(super) fn sent(&mut self, output: &[IoSlice<'_>], mut count: usize) {
         let connection = self.connection;
-        let mut slices = [IoSlice::new(&[]); super::connection::SLICES];
-        for bytes in transmit.slices(&mut slices) {
+        for bytes in output {
             let written = &bytes[..bytes.len().min(count)];
             count -= written.len();
             self.sent.feed(written, None, |frame| {

@@ -123,7 +123,8 @@ impl Inspect {
             let mut lines = Vec::new();
             for connection in engine.inspect_connections() {
                 let name = connection.name.as_deref().unwrap_or("unnamed");
-                let (id, channels) = (connection.id, connection.channels);
+                let id = connection.id;
+                let channels = connection.channels;
                 lines.push(format!("connection {id} ({name}) is open, with {channels} channels"));
             }
             for held in engine.vhost_ids().flat_map(|vhost| engine.inspect_unacked(now, vhost)) {

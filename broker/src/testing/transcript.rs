@@ -47,7 +47,8 @@ impl Passed {
             8 => ("heartbeat".to_owned(), String::new()),
             other => (format!("type {other}"), format!("{size} bytes")),
         };
-        let (at, direction) = (record.at.since_epoch(), record.direction);
+        let at = record.at.since_epoch();
+        let direction = record.direction;
         Self { at, connection, direction, channel: frame.channel, name, detail }
     }
 }

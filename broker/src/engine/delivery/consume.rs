@@ -55,7 +55,8 @@ impl Engine {
             waiting: false,
             arguments: consume.arguments.into(),
         };
-        let (tag, priority) = (consumer.tag.clone(), consumer.priority);
+        let tag = consumer.tag.clone();
+        let priority = consumer.priority;
         let consumer = self.consumers.insert(consumer);
         channel.consumers.push(consumer);
         if !consume.nowait {

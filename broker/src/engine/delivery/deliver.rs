@@ -85,13 +85,15 @@ impl Engine {
         };
         let shown = shown(queue, &entry, message);
         let properties = shown.as_ref().map_or(message.properties(), Properties::as_ref_properties);
-        let (number, body) = (consumer.channel, message.body());
+        let number = consumer.channel;
+        let body = message.body();
         let sent = session.proto.answer_message(number, ContentKind::Deliver, &arguments, properties, body);
         Self::wake(&mut self.woken, consumer.session, session);
         if sent.is_err() || consumer.no_ack {
             return self.settled(id, &entry);
         }
-        let (now, holder) = (self.now, consumer.session);
+        let now = self.now;
+        let holder = consumer.session;
         consumer.unacked += 1;
         queue.unacked += 1;
         if let Some(channel) = session.channel_mut(number) {
@@ -143,7 +145,8 @@ impl Engine {
         if !std::mem::take(&mut consumer.waiting) {
             return;
         }
-        let (queue_id, priority) = (consumer.queue, consumer.priority);
+        let queue_id = consumer.queue;
+        let priority = consumer.priority;
         if let Some(queue) = self.queues.get_mut(queue_id)
             && !queue.settings.single_active
         {

@@ -15,7 +15,8 @@ impl Engine {
     /// Restores the state. Returns the keys that have no meaning here.
     pub(crate) fn recover(&mut self, now: Time, recovered: Recovered) -> Vec<(bytes::Bytes, bytes::Bytes)> {
         self.now = now;
-        let (mut bindings, mut others) = (Vec::new(), Vec::new());
+        let mut bindings = Vec::new();
+        let mut others = Vec::new();
         // The rest refers to virtual hosts, which sort between other keys: they come first.
         let (vhosts, rest): (Vec<_>, Vec<_>) =
             recovered.metadata.into_iter().partition(|(key, _)| key.first() == Some(&tables::VHOST));

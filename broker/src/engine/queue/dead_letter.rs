@@ -120,7 +120,8 @@ fn with_history<'a>(
     let properties = message.properties();
     let old = properties.headers().unwrap_or_default();
     let exchange = Value::Str(message.exchange());
-    let (key, mut headers) = (new_key.map_or(message.routing_key(), str::as_bytes), old.to_owned_table());
+    let key = new_key.map_or(message.routing_key(), str::as_bytes);
+    let mut headers = old.to_owned_table();
     let deaths = old.get("x-death").and_then(|value| value.as_array()).unwrap_or_default();
     let is_same = |death: &Value<'_>| {
         let death = death.as_table().unwrap_or_default();

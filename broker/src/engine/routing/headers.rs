@@ -41,7 +41,8 @@ pub(crate) fn check(arguments: &FieldTable<&[u8]>) -> Result<(), Refusal> {
         ),
         other => {
             let other = other.unwrap_or(Value::Void);
-            let (kind, value) = (type_name(other), shown(other));
+            let kind = type_name(other);
+            let value = shown(other);
             format!("Invalid x-match field type {kind} (value {value}); expected longstr")
         }
     }))

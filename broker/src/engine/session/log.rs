@@ -24,13 +24,16 @@ impl Session {
 impl Engine {
     pub(super) fn log_opened(&self, id: SessionKey, vhost: &str) {
         let Some(session) = self.sessions.get(id) else { return };
-        let (peer, user, name) = (&*session.peer, session.user_name(), session.client_name());
+        let peer = &*session.peer;
+        let user = session.user_name();
+        let name = session.client_name();
         tracing::info!(connection = id.number(), peer, user, vhost, name, "connection opened");
     }
 
     pub(super) fn log_closed(&self, id: SessionKey) {
         let Some(session) = self.sessions.get(id) else { return };
-        let (peer, user) = (&*session.peer, session.user_name());
+        let peer = &*session.peer;
+        let user = session.user_name();
         let vhost = session.vhost.map_or_else(|| "".into(), |vhost| self.vhost_name(vhost));
         let reason = session.end_reason.as_deref().unwrap_or("the client closed the transport");
         tracing::info!(connection = id.number(), peer, user, vhost = &*vhost, reason, "connection closed");
@@ -45,8 +48,11 @@ impl Engine {
     /// Logs a refused operation, which ends the channel or the connection.
     pub(super) fn log_refusal(&self, id: SessionKey, channel: u16, method: MethodId, refusal: &Refusal) {
         let Some(session) = self.sessions.get(id) else { return };
-        let (peer, user, method, reason) = (&*session.peer, session.user_name(), method.name(), &*refusal.text);
         let connection = id.number();
+        let peer = &*session.peer;
+        let user = session.user_name();
+        let method = method.name();
+        let reason = &*refusal.text;
         match refusal.code {
             code::ACCESS_REFUSED => {
                 tracing::warn!(connection, channel, peer, user, method, reason, "access refused");

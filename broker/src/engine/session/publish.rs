@@ -238,7 +238,8 @@ impl Engine {
             routing_key: message.routing_key(),
             ..Arguments::default()
         };
-        let (shown, body) = (message.shown(), message.body());
+        let shown = message.shown();
+        let body = message.body();
         let properties = shown.as_ref().map_or(message.properties(), Properties::as_ref_properties);
         let _ = session.proto.answer_message(at.channel, ContentKind::Return, &arguments, properties, body);
         Self::wake(&mut self.woken, at.session, session);
@@ -329,7 +330,8 @@ impl Engine {
         }
         let expiration = facts.expiration.map(Duration::from_millis);
         let time_to_live = settings.ttl.into_iter().chain(expiration).min();
-        let (position, expires) = (queue.next_position, time_to_live.map(|time| now + time));
+        let position = queue.next_position;
+        let expires = time_to_live.map(|time| now + time);
         queue.next_position += 1;
         let keeper = queue.stored.filter(|_| facts.persistent);
         let stored = keeper.is_some() && self.note_target(keeper, position, expires);
@@ -338,7 +340,9 @@ impl Engine {
             true => Kept::Stored(message.body_size() as u32),
             false => Kept::Here(message.clone()),
         };
-        let (returned, redelivered, priority) = (0, false, facts.priority);
+        let returned = 0;
+        let redelivered = false;
+        let priority = facts.priority;
         let entry = Entry { position, content, expires, returned, priority, redelivered, stored };
         // A waiting consumer gets it even if its time to live is zero.
         if queue.ready.is_empty()

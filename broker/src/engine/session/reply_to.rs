@@ -93,7 +93,8 @@ impl Engine {
         // Replies can't be acknowledged, and RabbitMQ gives all of them this tag.
         let arguments =
             Arguments { consumer_tag: tag.as_bytes(), delivery_tag: 1, routing_key: key, ..Arguments::default() };
-        let (shown, body) = (message.shown(), message.body());
+        let shown = message.shown();
+        let body = message.body();
         let properties = shown.as_ref().map_or(message.properties(), Properties::as_ref_properties);
         let _ = session.proto.answer_message(number, ContentKind::Deliver, &arguments, properties, body);
         Self::wake(&mut self.woken, id, session);

@@ -45,7 +45,8 @@ impl Engine {
         self.now = now;
         let before = self.shortage;
         self.shortage = if on { self.shortage | shortage } else { self.shortage & !shortage };
-        let (reason, goes_on) = (reason(self.shortage), self.shortage == 0);
+        let reason = reason(self.shortage);
+        let goes_on = self.shortage == 0;
         for (id, session) in self.sessions.iter_mut().filter(|(_, session)| session.blocked) {
             session.blocked = !goes_on;
             tell(session, reason);

@@ -55,8 +55,10 @@ impl Client {
         let client = Connection::new(Role::Client, ProtoConfig::default());
         let limits = client.receive_limits();
         let up = Receiver::server(engine.receive_limits(session).expect("it is there"));
-        let (down, seen) = (Receiver::client(limits), BTreeMap::new());
-        let (confirmed, consumers) = (Vec::new(), Vec::new());
+        let down = Receiver::client(limits);
+        let seen = BTreeMap::new();
+        let confirmed = Vec::new();
+        let consumers = Vec::new();
         let mut this = Self { engine, session, up, client, down, now: Time::ZERO, seen, confirmed, consumers };
         this.flow();
         for channel in [1, 2] {
@@ -115,7 +117,9 @@ impl Client {
             }
             Event::Got { channel, content, .. } => {
                 let arguments = content.arguments();
-                let (tag, redelivered, left) = (arguments.delivery_tag, arguments.redelivered, arguments.message_count);
+                let tag = arguments.delivery_tag;
+                let redelivered = arguments.redelivered;
+                let left = arguments.message_count;
                 let count = count(&content);
                 (channel, format!("got {tag} {} {redelivered} {left}{count}", text(content.body())))
             }
@@ -192,7 +196,8 @@ fn operate(random: &mut Random, real: &mut Client, naive: &mut Naive, number: us
                 quorum,
             };
             let table = arguments.table();
-            let (durable, table) = (quorum.is_some(), table.as_ref_table());
+            let durable = quorum.is_some();
+            let table = table.as_ref_table();
             let declare = queue::Declare { queue: name, durable, arguments: table, ..Default::default() };
             client.request(channel, &declare, Some(1)).expect("it is open");
             let told = format!("declare {name} {arguments:?}");
@@ -210,14 +215,16 @@ fn operate(random: &mut Random, real: &mut Client, naive: &mut Naive, number: us
             format!("purge {name}")
         }
         5 | 6 if exists => {
-            let (exchange, key) = (random.one(&EXCHANGES), random.one(&KEYS));
+            let exchange = random.one(&EXCHANGES);
+            let key = random.one(&KEYS);
             let bind = queue::Bind { queue: name, exchange, routing_key: key, ..Default::default() };
             client.request(channel, &bind, Some(1)).expect("it is open");
             naive.bind(exchange, key, name);
             format!("bind {name} to {exchange} by {key:?}")
         }
         7 if exists => {
-            let (exchange, key) = (random.one(&EXCHANGES), random.one(&KEYS));
+            let exchange = random.one(&EXCHANGES);
+            let key = random.one(&KEYS);
             let unbind = queue::Unbind { queue: name, exchange, routing_key: key, ..Default::default() };
             client.request(channel, &unbind, Some(1)).expect("it is open");
             naive.unbind(exchange, key, name);
@@ -275,7 +282,8 @@ fn consume(
     (channel, name): (u16, &str),
     number: usize,
 ) -> String {
-    let (no_ack, prefetch) = (random.below(3) == 0, random.below(4) as u16);
+    let no_ack = random.below(3) == 0;
+    let prefetch = random.below(4) as u16;
     let tag = format!("c{number}");
     let qos = basic::Qos { prefetch_count: prefetch, global: false };
     real.client.request(channel, &qos, None).expect("it is open");
@@ -288,7 +296,9 @@ fn consume(
 
 /// Binds an exchange to another one or to itself, or removes that binding.
 fn between(random: &mut Random, client: &mut Connection, naive: &mut Naive, channel: u16) -> String {
-    let (source, routing_key, destination) = (random.one(&EXCHANGES), random.one(&KEYS), random.one(&EXCHANGES));
+    let source = random.one(&EXCHANGES);
+    let routing_key = random.one(&KEYS);
+    let destination = random.one(&EXCHANGES);
     let told = format!("{source} to {destination} by {routing_key:?}");
     if random.below(3) == 0 {
         let unbind = exchange::Unbind { source, destination, routing_key, ..Default::default() };
@@ -313,7 +323,8 @@ fn publish(
         0 => ("", queue),
         _ => (random.one(&EXCHANGES), random.one(&KEYS)),
     };
-    let (priority, mandatory) = (random.below(4) as u8, random.below(2) == 0);
+    let priority = random.below(4) as u8;
+    let mandatory = random.below(2) == 0;
     let body = format!("m{number}");
     let properties = Properties::new().with_priority(priority);
     let route = Route { exchange, routing_key: key, mandatory };
@@ -329,7 +340,8 @@ fn settle(random: &mut Random, client: &mut Connection, naive: &mut Naive, chann
         return "nothing to settle".to_owned();
     }
     let tag = tags[random.below(tags.len() as u64) as usize];
-    let (multiple, how) = (random.below(3) == 0, random.below(3));
+    let multiple = random.below(3) == 0;
+    let how = random.below(3);
     match how {
         0 => client.ack(channel, tag, multiple),
         1 => client.nack(channel, tag, multiple, true),
@@ -347,7 +359,10 @@ fn the_engine_does_what_a_naive_broker_does() {
         return;
     }
     let seconds = std::env::var("HOPMQ_MODEL_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2);
-    let (since, mut cases, mut operations, mut answers) = (Instant::now(), 0, 0, 0);
+    let since = Instant::now();
+    let mut cases = 0;
+    let mut operations = 0;
+    let mut answers = 0;
     while since.elapsed() < Duration::from_secs(seconds) {
         let (more, seen) = case(cases);
         (operations, answers) = (operations + more, answers + seen);

@@ -180,7 +180,8 @@ impl Naive {
     }
 
     pub(in crate::engine) fn consume(&mut self, channel: u16, queue: &str, tag: &str, no_ack: bool, prefetch: u16) {
-        let (tag, queue) = (tag.to_owned(), queue.to_owned());
+        let tag = tag.to_owned();
+        let queue = queue.to_owned();
         self.consumers.push(Consumer { tag: tag.clone(), channel, queue: queue.clone(), no_ack, prefetch });
         if let Some(queue) = self.queues.get_mut(&queue) {
             queue.turns.push(tag);
@@ -238,7 +239,9 @@ impl Naive {
         let line = format!("{} {tag} {} {}{count}", consumer.tag, message.body, message.redelivered);
         self.see(consumer.channel, line);
         if !consumer.no_ack {
-            let (channel, queue, consumer) = (consumer.channel, queue.to_owned(), Some(consumer.tag.clone()));
+            let channel = consumer.channel;
+            let queue = queue.to_owned();
+            let consumer = Some(consumer.tag.clone());
             self.held.push(Held { channel, tag, queue, consumer, message });
         }
     }
@@ -249,7 +252,8 @@ impl Naive {
         if queue.ready.is_empty() {
             self.see(channel, "empty".to_owned());
         } else {
-            let (message, left) = (queue.ready.remove(0), queue.ready.len());
+            let message = queue.ready.remove(0);
+            let left = queue.ready.len();
             let tag = self.next_tag(channel);
             let count = self.count(name, &message);
             self.see(channel, format!("got {tag} {} {} {left}{count}", message.body, message.redelivered));

@@ -93,7 +93,9 @@ impl Engine {
         let now = self.now;
         let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return Ok(()) };
         queue.used = now;
-        let (name, ready, consumers) = (queue.name.clone(), queue.ready.len() as u32, queue.consumers.len() as u32);
+        let name = queue.name.clone();
+        let ready = queue.ready.len() as u32;
+        let consumers = queue.consumers.len() as u32;
         self.set_queue_timer(id);
         if !declare.nowait {
             self.answer(at, &queue::DeclareOk { queue: &name, message_count: ready, consumer_count: consumers });

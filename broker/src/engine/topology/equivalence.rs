@@ -29,7 +29,8 @@ pub(crate) fn same_argument(
     received: &FieldTable<&[u8]>,
     current: &FieldTable,
 ) -> Result<(), Refusal> {
-    let (received, current) = (received.get(name), current.get(name));
+    let received = received.get(name);
+    let current = current.get(name);
     let told = |value: Option<Value<'_>>| match value {
         Some(value) => format!("the value '{}' of type '{}'", shown(value), type_name(value)),
         None => "none".to_owned(),
