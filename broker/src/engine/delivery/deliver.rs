@@ -47,8 +47,13 @@ impl Engine {
             if single && consumer.waiting {
                 return None;
             }
-            let channel = session.channel(consumer.channel).invariant("channel")?;
-            let room = consumer.room(channel.consuming, channel.global_prefetch, session.proto.queued());
+            let room = match session.channel(consumer.channel) {
+                Some(channel) if !session.released => {
+                    consumer.room(channel.consuming, channel.global_prefetch, session.proto.queued())
+                }
+                // Its channel or connection is being closed, and it will be removed next.
+                _ => Room::No,
+            };
             if room == Room::Yes {
                 if !single {
                     queue.consumers.rotate();
@@ -89,6 +94,10 @@ impl Engine {
         let body = message.body();
         let sent = session.proto.answer_message(number, ContentKind::Deliver, &arguments, properties, body);
         Self::wake(&mut self.woken, consumer.session, session);
+        if let Err(error) = &sent {
+            let connection = consumer.session.number();
+            tracing::error!(queue = &*queue.name, connection, %error, "a message can't be sent to a consumer: dropped");
+        }
         if sent.is_err() || consumer.no_ack {
             return self.settled(id, &entry);
         }
@@ -126,6 +135,10 @@ impl Engine {
         let body = message.body();
         let sent = session.proto.answer_message(at.channel, ContentKind::GetOk, &arguments, properties, body);
         Self::wake(&mut self.woken, at.session, session);
+        if let Err(error) = &sent {
+            let connection = at.session.number();
+            tracing::error!(connection, %error, "a message can't be sent in answer to basic.get: dropped");
+        }
         if sent.is_err() || no_ack {
             return self.settled(id, &entry);
         }

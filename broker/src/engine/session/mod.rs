@@ -63,6 +63,8 @@ pub(crate) struct Session {
     pub(in crate::engine) told_blocked: bool,
     /// When it is closed, unless the handshake or close is done by then.
     deadline: Option<Time>,
+    /// Whether its channels are closed or being closed: its consumers must not get what their neighbours return.
+    pub(crate) released: bool,
     /// Whether it has ended, and only its last bytes remain to be written.
     pub(crate) ended: bool,
 }
@@ -108,6 +110,7 @@ impl Engine {
             blocked: false,
             told_blocked: false,
             deadline: Some(now + HANDSHAKE_TIMEOUT),
+            released: false,
             ended: false,
         })
     }
@@ -425,6 +428,7 @@ impl Engine {
     /// Releases what a connection holds: consumers, unacked messages, exclusive queues.
     fn release(&mut self, id: SessionKey) {
         let Some(session) = self.sessions.get_mut(id) else { return };
+        session.released = true;
         let count = session.channels.len();
         for number in 0..count {
             self.close_channel(id, number as u16);
