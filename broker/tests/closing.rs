@@ -2,6 +2,7 @@
 
 use hopmq_blocking::{Connection, Recovery};
 use hopmq_broker::Broker;
+use hopmq_broker::inspect::Message;
 
 fn connect(broker: &Broker) -> Connection {
     Connection::builder().uri(&broker.uri()).recovery(Recovery::off()).open().unwrap()
@@ -9,7 +10,7 @@ fn connect(broker: &Broker) -> Connection {
 
 fn ready(broker: &Broker) -> Vec<String> {
     broker.wait_until(|look| look.connections().is_empty());
-    broker.inspect().ready("orders").iter().map(|message| message.text()).collect()
+    broker.inspect().ready("orders").iter().map(Message::text).collect()
 }
 
 /// The second channel must not get the message of the first one while both are being closed: that would lose it.

@@ -337,7 +337,7 @@ impl Broker {
             let known = [SHA256, ARGON2];
             if let Some(other) = user.hashing_algorithm.as_deref().filter(|hashing| !known.contains(hashing)) {
                 return Err(DefinitionsError(format!(
-                    "user {name:?}: hashing_algorithm {other:?} is not supported; use {SHA256:?}, or set the password again"
+                    "user {name:?}: hashing_algorithm {other:?} is not supported; use {SHA256:?}, or set a password"
                 )));
             }
             // Its publicly known password works from this machine only, as in RabbitMQ.
