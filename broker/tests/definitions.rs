@@ -86,14 +86,17 @@ fn a_refused_import_names_the_reason() {
     };
     let user = |more: &str| format!(r#"{{"users": [{{"name": "u", {more}}}]}}"#);
     for (definitions, expected) in [
-        ("[1".to_owned(), "not definitions: "),
-        (r#"{"policies": [{"name": "ha"}]}"#.to_owned(), "there are policies (\"ha\")"),
-        (r#"{"parameters": [{"name": "shovel"}]}"#.to_owned(), "there are parameters (\"shovel\")"),
+        ("[1".to_owned(), "the text is not definitions in JSON: "),
+        (r#"{"policies": [{"name": "ha"}]}"#.to_owned(), "policies are not supported, such as \"ha\""),
+        (r#"{"parameters": [{"name": "shovel"}]}"#.to_owned(), "parameters are not supported, such as \"shovel\""),
         (queue(r#""arguments": {"x-queue-type": "stream"}"#), "queue \"q\" in \"/\": PRECONDITION_FAILED"),
         (queue(r#""type": "stream", "arguments": {}"#), "queue \"q\" in \"/\": PRECONDITION_FAILED"),
         (queue(r#""arguments": {"x-message-ttl": -1}"#), "invalid arg 'x-message-ttl'"),
-        (user(r#""password_hash": "x", "hashing_algorithm": "rabbit_password_hashing_md5""#), "md5 is not known"),
-        (user(r#""password_hash": "x""#), "user \"u\": that is no hash"),
+        (
+            user(r#""password_hash": "x", "hashing_algorithm": "rabbit_password_hashing_md5""#),
+            "rabbit_password_hashing_md5\" is not supported",
+        ),
+        (user(r#""password_hash": "x""#), "user \"u\": the password hash is neither"),
         (
             r#"{"permissions": [{"user": "x", "vhost": "/", "configure": "", "write": "", "read": ""}]}"#.to_owned(),
             "no user \"x\"",

@@ -2,7 +2,8 @@
 
 use futures_lite::future::{block_on, zip};
 use hopmq::{Channel, Connection, IoTimer};
-use hopmq_broker::store::{CrashStorage, ErrorKind, MemoryStorage, Settings, Storage};
+use hopmq_broker::CrashStorage;
+use hopmq_broker::store::{ErrorKind, MemoryStorage, Settings, Storage};
 use hopmq_broker::{Broker, Builder};
 
 /// Runs `work` on a channel of a new connection.

@@ -187,7 +187,7 @@ fn a_transcript_shows_every_frame_but_no_password() {
         "→ connection.start-ok",
         "→ queue.declare",
         "→ basic.publish",
-        "→ header  of a body of 5 bytes",
+        "→ header  for a body of 5 bytes",
         "→ body  5 bytes",
         "← basic.ack",
         "→ connection.close",

@@ -10,10 +10,10 @@
 use std::sync::Arc;
 
 use super::Error;
+use super::compaction::{FullLog, Mover};
 use super::index::{Index, Span};
 use super::log::{self, LogFile, Spare};
 use super::manifest::{self, LogStart, Manifest};
-use super::moving::{FullLog, Mover};
 use super::segment::{self, Segment};
 use super::shared::{Shared, State};
 use super::writer::make;

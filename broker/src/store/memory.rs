@@ -84,7 +84,7 @@ impl File for MemoryFile {
 }
 
 /// Copies the bytes at `offset` into `buffer`, and returns how many there were.
-pub(super) fn read(bytes: &[u8], buffer: &mut [u8], offset: u64) -> usize {
+pub(crate) fn read(bytes: &[u8], buffer: &mut [u8], offset: u64) -> usize {
     let rest = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or_default();
     let count = rest.len().min(buffer.len());
     buffer[..count].copy_from_slice(&rest[..count]);
@@ -92,7 +92,7 @@ pub(super) fn read(bytes: &[u8], buffer: &mut [u8], offset: u64) -> usize {
 }
 
 /// Writes `data` at `offset`.
-pub(super) fn write(bytes: &mut Vec<u8>, data: &[u8], offset: u64) {
+pub(crate) fn write(bytes: &mut Vec<u8>, data: &[u8], offset: u64) {
     let start = offset as usize;
     let end = start + data.len();
     if bytes.len() < end {

@@ -67,7 +67,7 @@
 //! ```
 
 mod checkpoint;
-mod crash;
+mod compaction;
 #[cfg(feature = "disk")]
 mod disk;
 mod error;
@@ -77,8 +77,7 @@ mod handle;
 mod index;
 mod log;
 mod manifest;
-mod memory;
-mod moving;
+pub(crate) mod memory;
 mod read;
 mod record;
 mod recover;
@@ -94,7 +93,6 @@ use std::fmt;
 use bytes::Bytes;
 
 pub use checkpoint::Checkpointer;
-pub use crash::CrashStorage;
 #[cfg(feature = "disk")]
 pub use disk::DiskStorage;
 pub use error::{Error, ErrorKind};

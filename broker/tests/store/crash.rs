@@ -1,7 +1,7 @@
 //! Crashes in every call that changes the disk: all safe groups are recovered, whole and in order, and no settled
 //! message is redelivered.
 
-use hopmq_broker::store::*;
+use hopmq_broker::CrashStorage;
 
 use crate::model::*;
 use crate::seeds;

@@ -1,6 +1,7 @@
 //! Damaged disks: a flipped bit makes the store refuse to open, or fails the read of the message. It is never returned
 //! as data.
 
+use hopmq_broker::CrashStorage;
 use hopmq_broker::store::*;
 
 use crate::model::*;

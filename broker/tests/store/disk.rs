@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use bytes::Bytes;
+use hopmq_broker::CrashStorage;
 use hopmq_broker::store::*;
 
 use crate::model::*;

@@ -1,6 +1,7 @@
 //! Failing calls and full disks.
 
 use bytes::Bytes;
+use hopmq_broker::CrashStorage;
 use hopmq_broker::store::*;
 
 use crate::model::*;

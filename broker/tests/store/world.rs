@@ -1,5 +1,6 @@
 //! A store at work on a failing disk, beside a model of it.
 
+use hopmq_broker::CrashStorage;
 use hopmq_broker::store::*;
 
 use crate::model::*;

@@ -10,7 +10,8 @@ use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use hopmq::{Builder, Connection, Queue, Time};
-use hopmq_broker::store::{CrashStorage, Settings};
+use hopmq_broker::CrashStorage;
+use hopmq_broker::store::Settings;
 use hopmq_broker::{Broker, Clock};
 
 use crate::network::Network;

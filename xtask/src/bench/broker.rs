@@ -198,7 +198,8 @@ impl Stage {
         let root = shell::root();
         let target = root.join("bench/target");
         let mut broker = shell::cargo();
-        broker.args(["build", "--release", "--locked", "--package", "hopmq-broker", "--features", "server"]);
+        broker.args(["build", "--release", "--locked", "--package", "hopmq-broker"]);
+        broker.args(["--no-default-features", "--features", "server"]);
         shell::run(broker.arg("--target-dir").arg(&target))?;
         let mut runner = shell::cargo();
         runner.current_dir(root.join("bench")).env_remove("CARGO_TARGET_DIR");
