@@ -227,7 +227,7 @@ impl<'a> Method<'a> {
         Ok(method)
     }
 
-    /// Which method it is.
+    /// Returns the id of the method.
     pub fn id(&self) -> MethodId {
         match self {
             Self::ConnectionStart(_) => MethodId::CONNECTION_START,
@@ -302,7 +302,7 @@ impl<'a> Method<'a> {
     /// Appends the payload of a method frame: class, method, arguments.
     ///
     /// # Errors
-    /// As [`Encode::encode`].
+    /// Those of [`Encode::encode`].
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), Error> {
         match self {
             Self::ConnectionStart(method) => method.encode(out),
