@@ -1,7 +1,7 @@
 //! The project's own commands: `cargo xtask help`.
 //!
-//! Each procedure of the project is a command here, so that nobody has to remember it. A new one is a module with a
-//! `run` function and a variant of [`Command`].
+//! Each procedure of the project is a command here. A new one is a module with a `run` function and a variant of
+//! [`Command`].
 
 mod bench;
 mod browser;
@@ -121,6 +121,7 @@ mod tests {
             "rabbitmq ctl list_queues --quiet name",
             "rabbitmq ctl --help",
             "rabbitmq cluster kill 2",
+            "rabbitmq certificates target/tls",
             "rabbitmq container 0f3b",
             "bench --quick --runs 4",
             "bench --filter publish --clients hopmq,lapin --against counterpart",

@@ -61,6 +61,8 @@ pub(crate) enum Command {
     /// Run a cluster of three nodes
     #[command(subcommand)]
     Cluster(cluster::Command),
+    /// Write the certificates of the tests, for the embedded broker: set HOPMQ_TLS_DIR to the folder
+    Certificates { folder: PathBuf },
     /// Prepare a running container of the image rabbitmq:…-management, and print the environment of the tests
     Container {
         /// Its name or id
@@ -81,6 +83,7 @@ pub(crate) fn run(command: &Command) -> Result {
             std::process::exit(status.code().unwrap_or(1));
         }
         Command::Cluster(command) => cluster::run(command)?,
+        Command::Certificates { folder } => tls::write(folder, files::EXTERNAL_USER)?,
         Command::Container { container } => container::run(container)?,
     }
     Ok(())
