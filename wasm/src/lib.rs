@@ -16,6 +16,8 @@
 //!
 //! JavaScript and TypeScript have the npm package `hopmq`, which is made of the same code.
 
+#![warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
+
 mod socket;
 mod timer;
 
