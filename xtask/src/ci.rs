@@ -7,7 +7,14 @@ use crate::{bench, browser, codegen, deps, packages, rabbitmq, test, tidy};
 
 pub(crate) fn run() -> Result {
     let mut steps = Steps::new();
-    steps.require(&[toolchain::require_components, bench::codec::require, rabbitmq::require, browser::require]);
+    steps.require(&[
+        browser::require_node,
+        toolchain::require_components,
+        toolchain::require_wasm,
+        bench::codec::require,
+        rabbitmq::require,
+        browser::require,
+    ]);
     steps.run("formatting", || cargo("fmt --all --check"));
     steps.run("tidy", tidy::run);
     steps.run("generated code is current", || codegen::run(true));
@@ -28,8 +35,8 @@ pub(crate) fn run() -> Result {
     });
     steps.step("WebAssembly", wasm);
     steps.run("instructions of the codec", bench::codec::check);
-    steps.run("benchmarks compile", || check_workspace("bench", &["--locked"]));
-    steps.run("fuzz targets compile", || check_workspace("fuzz", &[]));
+    steps.run("clippy, benchmarks", || workspace("bench", "clippy --locked --all-targets -- -D warnings"));
+    steps.run("fuzz targets compile", || workspace("fuzz", "check"));
     steps.run("test", || test::run(&test::Arguments::default()));
     steps.run("packages", packages::run);
     steps.finish("ci")
@@ -50,9 +57,9 @@ fn wasm() -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Compiles a workspace of its own, in its own target folder.
-fn check_workspace(folder: &str, options: &[&str]) -> Result {
+/// Runs cargo in a folder that is a workspace of its own and has its own target folder.
+fn workspace(folder: &str, words: &str) -> Result {
     let mut cargo = shell::cargo();
     cargo.current_dir(shell::root().join(folder)).env_remove("CARGO_TARGET_DIR");
-    shell::run(cargo.args(["check", "--workspace", "--all-targets", "--target-dir", "target"]).args(options))
+    shell::run(cargo.args(words.split(' ')))
 }

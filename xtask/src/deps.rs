@@ -36,7 +36,7 @@ pub(crate) fn run() -> Result {
     let readme = shell::read(&shell::root().join("README.md"))?;
     let mut faults =
         wrong_numbers(&readme, |features| Ok(crates(&["--no-default-features", "--features", features])?.len()))?;
-    let sentence = format!("{} crates with TLS and {} without, ours among them", default.len(), plain.len());
+    let sentence = format!("{} crates with TLS and {} without", default.len(), plain.len());
     if !readme.contains(&sentence) {
         faults.push(format!("README.md must say \"{sentence}\""));
     }

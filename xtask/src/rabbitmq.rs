@@ -278,7 +278,8 @@ fn await_answer<const N: usize>(node: &Node, mut processes: [&mut Child; N], dea
     loop {
         for (index, process) in processes.iter_mut().enumerate() {
             let Some(status) = process.try_wait()? else { continue };
-            let (port, log) = (node.ports.epmd, node.log_tail());
+            let port = node.ports.epmd;
+            let log = node.log_tail();
             return Err(match index + 1 == N {
                 true => format!("RabbitMQ ended while starting: {status}{log}").into(),
                 false => format!("{EPMD_ENDED} ({status}) on port {port}{log}").into(),

@@ -52,8 +52,15 @@ impl Steps {
     /// Each later step checks its own requirement again, and fails or is skipped without it.
     pub(crate) fn require(&mut self, requirements: &[fn() -> Result]) {
         self.step("requirements", || {
-            let missing = requirements.iter().filter_map(|requirement| requirement().err());
-            let missing: Vec<String> = missing.map(|error| error.to_string()).collect();
+            let mut missing: Vec<String> = Vec::new();
+            for error in requirements.iter().filter_map(|requirement| requirement().err()) {
+                let error = error.to_string();
+                if !missing.contains(&error) {
+                    // At once: the next requirement may take minutes to install.
+                    println!("missing: {error}");
+                    missing.push(error);
+                }
+            }
             if missing.is_empty() { Ok(Outcome::Passed) } else { skip_outside_ci(missing.join("\n").into()) }
         });
     }

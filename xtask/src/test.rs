@@ -9,6 +9,7 @@ use crate::browser;
 use crate::rabbitmq;
 use crate::shell::{self, Result};
 use crate::steps::Steps;
+use crate::toolchain;
 
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
@@ -22,7 +23,7 @@ const SCENARIOS: [&str; 8] = ["broker", "blocking", "driver", "executors", "fore
 
 pub(crate) fn run(Arguments { filters }: &Arguments) -> Result {
     let mut steps = Steps::new();
-    steps.require(&[rabbitmq::require, browser::require]);
+    steps.require(&[browser::require_node, toolchain::require_wasm, rabbitmq::require, browser::require]);
     let mut broker = None;
     steps.run("start RabbitMQ", || rabbitmq::start().map(|started| broker = Some(started)));
     if let Some(broker) = &broker {

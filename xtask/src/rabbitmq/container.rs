@@ -32,7 +32,8 @@ pub(super) fn run(container: &str) -> Result {
     fs::set_permissions(&ctl, Permissions::from_mode(0o755))?;
 
     docker(&["exec", container, "rabbitmq-plugins", "enable", "--offline", "rabbitmq_auth_mechanism_ssl"])?;
-    copy(&folder.join("settings"), container, SETTINGS)?;
+    // With `/.`, docker copies the contents, whether or not the folder exists.
+    copy(&folder.join("settings/."), container, SETTINGS)?;
     copy(&folder.join("90-hopmq.conf"), container, "/etc/rabbitmq/conf.d/90-hopmq.conf")?;
     docker(&["restart", container])?;
     await_start(container)?;

@@ -55,8 +55,7 @@ impl Ports {
 impl Node {
     /// A node for `folder` that does not run yet. Each folder has a node name of its own.
     pub(crate) fn new(folder: &Path) -> Result<Self> {
-        let (folder, name) = (folder.to_path_buf(), name_of(folder));
-        Ok(Self { folder, name, ports: Ports::choose()?, pid: 0 })
+        Ok(Self { folder: folder.to_path_buf(), name: name_of(folder), ports: Ports::choose()?, pid: 0 })
     }
 
     /// The node that was last started in `folder`, if any.
@@ -75,8 +74,7 @@ impl Node {
             distribution: port("distribution")?,
             epmd: port("epmd")?,
         };
-        let (folder, name) = (folder.to_path_buf(), name_of(folder));
-        Some(Self { folder, name, ports, pid: number("pid")? })
+        Some(Self { folder: folder.to_path_buf(), name: name_of(folder), ports, pid: number("pid")? })
     }
 
     /// Saves the node for the next [`Node::load`].

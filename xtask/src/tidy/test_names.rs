@@ -16,7 +16,8 @@ pub(super) fn check(file: &str, text: &str, read: &dyn Fn(&str) -> Option<String
         files.entry(target).or_insert_with(|| read(target).unwrap_or_default());
     }
     files.retain(|target, text| target.contains("tests/") || text.contains("#[test]"));
-    let (mut findings, mut latest) = (Vec::new(), Vec::new());
+    let mut findings = Vec::new();
+    let mut latest = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
         let here: Vec<&str> = targets(line).into_iter().filter(|target| files.contains_key(target)).collect();
         if !here.is_empty() {

@@ -57,7 +57,8 @@ mod tests {
 
     #[test]
     fn rows_of_tables_and_lines_with_a_url_are_exempt() {
-        let (row, address) = (format!("| {} |", "cell ".repeat(30)), format!("https://{}", "x".repeat(120)));
+        let row = format!("| {} |", "cell ".repeat(30));
+        let address = format!("https://{}", "x".repeat(120));
         assert!(lines("a.md", &format!("{row}\n  {row}\n[a]: {address}\n```\ncurl {address}\n```\n")).is_empty());
         assert!(lines("a.rs", &format!("//! {row}\n    /// {row}\n// {address}\n")).is_empty());
         assert_eq!(lines("a.rs", &row), [1], "this row is not in a comment");
