@@ -6,6 +6,7 @@ mod rust;
 mod test_names;
 mod text;
 mod width;
+mod words;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -57,6 +58,7 @@ pub(crate) fn run() -> Result {
 fn check(file: &str, text: &str) -> Vec<Finding> {
     let mut findings = text::check(file, text);
     findings.extend(width::check(file, text));
+    findings.extend(words::check(file, text));
     if file.ends_with(".rs") {
         findings.extend(rust::check(file, text));
     }
