@@ -1,7 +1,7 @@
 // The client of `cargo xtask bench gateway`: @cloudamqp/amqp-client from npm.
 //
-// node client.mjs chromium: for each input line `URL SIZE COUNT`, consumes COUNT messages of SIZE bytes from a flood, in
-// a new page of Chromium, and prints the duration in seconds.
+// node client.mjs chromium: for each input line `URL SIZE COUNT`, consumes COUNT messages of SIZE bytes from a flood,
+// in a new page of Chromium, and prints the duration in seconds.
 // node client.mjs node: for each input line, does the same work in Node.
 // node client.mjs idle URL COUNT: opens COUNT connections, prints "open", and keeps them until its input ends.
 import { createServer } from "node:http";

@@ -23,8 +23,8 @@ pub trait BlockingChannel: Sized + Send + 'static {
     fn publish_windowed(&mut self, queue: &str, body: &[u8], count: u64, window: usize) -> Result<()>;
     fn declare(&mut self, queue: &str) -> Result<u32>;
     fn prefetch(&mut self, count: u16) -> Result<()>;
-    /// Takes `count` deliveries, acknowledges them as `ack` says and calls `each`. Stops early if `each` returns `false`,
-    /// without cancelling the consumer.
+    /// Takes `count` deliveries, acknowledges them as `ack` says and calls `each`. Stops early if `each` returns
+    /// `false`, without cancelling the consumer.
     fn consume(&mut self, queue: &str, ack: Ack, count: u64, each: impl FnMut() -> bool) -> Result<()>;
 }
 
