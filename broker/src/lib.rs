@@ -1,4 +1,5 @@
 #![doc = include_str!("../README.md")]
+#![warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
 
 mod clock;
 mod engine;

@@ -160,6 +160,7 @@
 //! | `get_no_ack`, `update_secret` | fails |
 //! | a delivery that is not settled | comes again; settling it then says [`Settled::Stale`] |
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
 
 #[cfg(test)]
 extern crate self as hopmq;

@@ -102,6 +102,8 @@
 //! # Ok::<(), Error>(())
 //! ```
 
+#![warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
+
 mod buffer;
 mod connection;
 mod content;

@@ -4,12 +4,13 @@ use std::hash::{BuildHasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use futures_lite::future::block_on;
 
+use crate::turn::Turn;
 use crate::{Outcome, broker, embedded};
 
 /// The time limit of a scenario. A scenario that is not done by then hangs.
@@ -59,15 +60,11 @@ pub fn run_for(
     alone: bool,
     body: impl FnOnce(Harness) -> Outcome + Send + 'static,
 ) {
-    static ALONE: RwLock<()> = RwLock::new(());
     if let Some(why) = embedded::why_not(scenario) {
         eprintln!("SKIPPED: the embedded broker can't run {scenario}: {why}");
         return;
     }
-    // The lock guards no data, so a poisoned one is fine.
-    let _alone = alone.then(|| ALONE.write().unwrap_or_else(PoisonError::into_inner));
-    let _shared = (!alone).then(|| ALONE.read().unwrap_or_else(PoisonError::into_inner));
-    broker();
+    let _turn = Turn::wait(alone);
     let harness = Harness { scenario, names: Arc::default() };
     let names = Arc::clone(&harness.names);
     let (sender, receiver) = mpsc::channel();

@@ -12,6 +12,7 @@ pub mod peer;
 pub mod proxy;
 pub mod relay;
 pub mod traffic;
+mod turn;
 
 pub use broker::{Alarm, Broker, broker};
 pub use failure::{Failure, Outcome};

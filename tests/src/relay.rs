@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::TcpListener;
+#[cfg(unix)]
 use std::path::Path;
 
 use async_tungstenite::tungstenite::Message;
@@ -19,6 +20,7 @@ const SLICE: usize = 10_000;
 ///
 /// # Errors
 /// If the path can't be listened on.
+#[cfg(unix)]
 pub fn unix(path: &Path, broker: &str) -> io::Result<smol::Task<io::Result<()>>> {
     let listener = Async::<std::os::unix::net::UnixListener>::bind(path)?;
     let broker = broker.to_owned();

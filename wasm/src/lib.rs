@@ -19,6 +19,8 @@
 //!
 //! JavaScript and TypeScript programs use the npm package `hopmq`, which is built from this code.
 
+#![warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
+
 mod timer;
 mod websocket;
 

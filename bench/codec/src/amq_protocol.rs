@@ -1,10 +1,10 @@
-//! The same by amq-protocol, as lapin uses it.
+//! The operations of amq-protocol, the codec of lapin, that are compared with HopMQ's.
 
 use std::error::Error;
 use std::hint::black_box;
 
-use amq_protocol::frame::{AMQPContentHeader, AMQPFrame, WriteContext, gen_frame, parse_frame};
-use amq_protocol::protocol::{AMQPClass, BasicProperties, basic};
+use ::amq_protocol::frame::{AMQPContentHeader, AMQPFrame, WriteContext, gen_frame, parse_frame};
+use ::amq_protocol::protocol::{AMQPClass, BasicProperties, basic};
 
 pub fn parse(block: &[u8], blocks: usize) -> Result<(), Box<dyn Error>> {
     for _ in 0..blocks {

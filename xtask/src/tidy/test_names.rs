@@ -1,22 +1,23 @@
-//! A document that names a test names one that is there.
+//! A test that a document names exists.
 //!
-//! A name is a text in backticks with three underscores or more, on a page that links to tests. A row of a table names
-//! tests of the files that it links to, or, where it says *there*, of the last one before it; other text names tests of
-//! any file that the page links to.
+//! A name is text in backticks with at least three underscores, on a page that links to tests. A row of a table names
+//! tests of the files that it links to or, if it has no link, of the row before it. Other text names tests of any file
+//! that the page links to.
 
 use std::collections::BTreeMap;
 
 use super::Finding;
 use super::links::targets;
 
-/// Finds tests that `read` knows nowhere; it has the text of a file that the page links to.
+/// Finds names of tests that do not exist. `read` returns the text of a file that the page links to.
 pub(super) fn check(file: &str, text: &str, read: &dyn Fn(&str) -> Option<String>) -> Vec<Finding> {
     let mut files = BTreeMap::new();
     for target in text.lines().flat_map(targets).filter(|target| target.ends_with(".rs")) {
         files.entry(target).or_insert_with(|| read(target).unwrap_or_default());
     }
     files.retain(|target, text| target.contains("tests/") || text.contains("#[test]"));
-    let (mut findings, mut latest) = (Vec::new(), Vec::new());
+    let mut findings = Vec::new();
+    let mut latest = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
         let here: Vec<&str> = targets(line).into_iter().filter(|target| files.contains_key(target)).collect();
         if !here.is_empty() {
@@ -26,7 +27,7 @@ pub(super) fn check(file: &str, text: &str, read: &dyn Fn(&str) -> Option<String
         for name in names(line) {
             let there = |target: &&str| files.get(target).is_some_and(|text| text.contains(&format!("fn {name}(")));
             if !among.is_empty() && !among.iter().any(there) {
-                let what = format!("`{name}` is no test in {}: correct the name or the link", among.join(", "));
+                let what = format!("{} has no test `{name}`: correct the name or the link", among.join(", "));
                 findings.push(Finding::new(file, number, what));
             }
         }
@@ -47,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tests_that_are_not_where_the_page_says_are_found() {
+    fn a_test_that_is_not_in_the_linked_file_is_found() {
         let page = "\
             | this | `it_does_this_and_that` in [one](../tests/one.rs) |\n\
             | that | `it_does_that_and_this`, `it_is_in_the_other` there |\n\
@@ -68,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_that_link_to_no_tests_are_left_alone() {
+    fn a_page_without_links_to_tests_is_skipped() {
         let page = "`a_b_c_d` and [text](src/lib.rs)";
         assert!(check("README.md", page, &|_| None).is_empty());
         assert_eq!(check("README.md", page, &|_| Some("#[test]\nfn b() {}".to_owned())).len(), 1);
