@@ -98,7 +98,8 @@ impl State {
                 Some(end)
             }
             Err(error) => {
-                tracing::warn!(error = %format_args!("{error:#}"), "the store accepts no changes; they are kept in memory, and not confirmed");
+                let error = format_args!("{error:#}");
+                tracing::warn!(%error, "the store accepts no changes; they are kept in memory, and not confirmed");
                 None
             }
         });
@@ -112,7 +113,8 @@ impl State {
         let Some(status) = self.store.as_ref().map(Store::status) else { return };
         match status.failed {
             Some(error) => {
-                tracing::error!(error = %format_args!("{error:#}"), "the store has failed: all connections are closed; restart the broker");
+                let error = format_args!("{error:#}");
+                tracing::error!(%error, "the store has failed: all connections are closed; restart the broker");
                 self.engine.store_failed();
             }
             None => {
@@ -196,7 +198,8 @@ impl Contents for Store {
         let content = |found: Result<crate::store::Content, crate::store::Error>| match found {
             Ok(content) => Some((content.head, content.body)),
             Err(error) => {
-                tracing::error!(error = %format_args!("{error:#}"), "the content of a stored message can't be read; the message is lost");
+                let error = format_args!("{error:#}");
+                tracing::error!(%error, "the content of a stored message can't be read; the message is lost");
                 None
             }
         };
