@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use hopmq_proto::{Config, FieldTable, Role, Value};
 
-use crate::connector::{Connector, Once};
+use crate::auth::sasl::{Credentials, CredentialsProvider, Plain, Sasl};
+use crate::driver::{Driver, Login};
+use crate::io::Transport;
+use crate::io::connector::{Connector, Once};
 #[cfg(any(feature = "net", feature = "tokio"))]
-use crate::dial::Target;
-use crate::driver::Transport;
-use crate::reconnect::{Driver, Login};
+use crate::io::dial::Target;
+use crate::io::timer::Timer;
 use crate::recovery::Recovery;
-use crate::sasl::{Credentials, CredentialsProvider, Plain, Sasl};
-use crate::shared::{Limits, Shared};
-use crate::timer::Timer;
+use crate::state::{Limits, Shared};
 use crate::{Connection, Error, ErrorKind, Result};
 
 /// How to connect: made by [`Connection::builder`].
@@ -98,7 +98,7 @@ impl Builder {
         self
     }
 
-    /// How to log in, in place of `PLAIN`: see [`sasl`](crate::sasl). Called again, it adds a second choice, and so on.
+    /// How to log in, in place of `PLAIN`: see [`sasl`](crate::auth::sasl). Called again, it adds a second choice, and so on.
     pub fn mechanism(mut self, mechanism: impl Sasl + 'static) -> Self {
         if self.mechanisms.len() == 1 && self.mechanisms[0].name() == Plain.name() {
             self.mechanisms.clear();

@@ -68,7 +68,7 @@ pub enum ErrorKind {
 }
 
 impl Error {
-    /// An error of your own: for a mechanism, a [`CredentialsProvider`](crate::sasl::CredentialsProvider), or a layer
+    /// An error of your own: for a mechanism, a [`CredentialsProvider`](crate::auth::sasl::CredentialsProvider), or a layer
     /// above this one. Keep secrets out of the message: it is shown.
     ///
     /// ```

@@ -164,85 +164,49 @@
 #[cfg(test)]
 extern crate self as hopmq;
 
-mod assist;
 mod auth;
 mod builder;
-mod channel;
 #[cfg(test)]
 #[path = "../tests/common/mod.rs"]
 mod common;
-mod confirms;
-mod connection;
-mod connector;
-mod consumer;
-mod declare;
-#[cfg(any(feature = "net", feature = "tokio"))]
-mod dial;
-mod dispatch;
 mod driver;
-#[cfg(test)]
-mod duplex;
 mod error;
-mod events;
-mod message;
-#[cfg(feature = "net")]
-mod net;
-mod pool;
-mod publish;
-mod publisher;
-#[cfg(feature = "net")]
-mod reactor;
-mod reconnect;
+mod handles;
+mod io;
 mod recovery;
-mod refresh;
-mod request;
-pub mod sasl;
-mod shared;
-mod shutdown;
-mod slots;
-#[cfg(feature = "net")]
-mod socket;
-mod stats;
-mod timer;
-#[cfg(all(feature = "tls", any(feature = "net", feature = "tokio")))]
-pub mod tls;
-#[cfg(feature = "tokio")]
-mod tokio_io;
-#[cfg(feature = "tokio")]
-mod tokio_net;
+mod state;
 #[cfg(any(feature = "net", feature = "tokio"))]
 mod uri;
-#[cfg(all(feature = "websocket", any(feature = "net", feature = "tokio")))]
-mod websocket;
 
-pub use assist::{Assistable, AssistedDriver};
+pub use auth::sasl;
 pub use builder::Builder;
-pub use channel::{Channel, Returns};
-pub use connection::Connection;
-pub use connector::{Connector, Once};
-pub use consumer::{Consume, Consumer};
-pub use declare::{
-    DeadLetterStrategy, Exchange, ExchangeDeclare, ExchangeDelete, LeaderLocator, Overflow, Queue, QueueDeclare,
-    QueueDelete,
-};
-#[cfg(any(feature = "net", feature = "tokio"))]
-pub use dial::{AnyTransport, SendTransport};
-pub use driver::Transport;
+pub use driver::Driver;
+pub use driver::assist::{Assistable, AssistedDriver};
 pub use error::{Error, ErrorKind, Result};
-pub use events::{Event, Events};
+pub use handles::channel::{Channel, Returns};
+pub use handles::connection::Connection;
+pub use handles::consumer::{Consume, Consumer};
+pub use handles::delivery::{Acker, Delivery, Message, Returned, Settled};
+pub use handles::events::{Event, Events};
+pub use handles::exchange::{Exchange, ExchangeDeclare, ExchangeDelete};
+pub use handles::pool::{Pool, Pooled};
+pub use handles::publish::{Confirm, Publish};
+pub use handles::publisher::Publisher;
+pub use handles::queue::{DeadLetterStrategy, LeaderLocator, Overflow, Queue, QueueDeclare, QueueDelete};
+pub use handles::request::Request;
+pub use handles::stats::Stats;
 pub use hopmq_proto::{Body, FieldArray, FieldTable, Properties, Time, Value};
-pub use message::{Acker, Delivery, Message, Returned, Settled};
+pub use io::Transport;
+pub use io::connector::{Connector, Once};
+#[cfg(any(feature = "net", feature = "tokio"))]
+pub use io::dial::{AnyTransport, SendTransport};
 #[cfg(feature = "net")]
-pub use net::{IoConnector, IoTimer, ReactorConnector};
-pub use pool::{Pool, Pooled};
-pub use publish::{Confirm, Publish};
-pub use publisher::Publisher;
+pub use io::net::{IoConnector, IoTimer, ReactorConnector};
 #[cfg(feature = "net")]
-pub use reactor::{Reactor, ReactorHandle, ReactorTimer};
-pub use reconnect::Driver;
-pub use recovery::{Entity, OnFailure, Recovery, Replayed, Unconfirmed, WhileLost};
-pub use request::Request;
-pub use stats::Stats;
-pub use timer::{Clock, Timer};
+pub use io::reactor::{Reactor, ReactorHandle, ReactorTimer};
+pub use io::timer::{Clock, Timer};
+#[cfg(all(feature = "tls", any(feature = "net", feature = "tokio")))]
+pub use io::tls;
 #[cfg(feature = "tokio")]
-pub use tokio_net::{TokioConnector, TokioTimer};
+pub use io::tokio::{TokioConnector, TokioTimer};
+pub use recovery::{Entity, OnFailure, Recovery, Replayed, Unconfirmed, WhileLost};

@@ -13,9 +13,9 @@ use super::ids::MessageIds;
 use super::ledger::Ledger;
 use super::replay::Replay;
 use super::{OnFailure, Recovery, WhileLost};
-use crate::channel::transaction_lost;
-use crate::events::Event;
-use crate::shared::{ConsumerEnd, Queued, Reply, RequestKind, State, Transaction};
+use crate::handles::channel::transaction_lost;
+use crate::handles::events::Event;
+use crate::state::{ConsumerEnd, Queued, Reply, RequestKind, State, Transaction};
 use crate::{Error, ErrorKind, Result};
 
 /// What a connection keeps to come back.

@@ -18,8 +18,8 @@ use tracing::{debug, info, warn};
 use super::ledger::{Entry, Key, renamed};
 use super::outage::Recovering;
 use super::{Entity, OnFailure, Replayed};
-use crate::events::Event;
-use crate::shared::{ConsumerEnd, ConsumerState, RequestKind, State, transmit};
+use crate::handles::events::Event;
+use crate::state::{ConsumerEnd, ConsumerState, RequestKind, State, transmit};
 use crate::{Error, ErrorKind, Result};
 
 /// What the protocol calls the requests that nobody waits for but the replay.

@@ -8,7 +8,7 @@ use super::journal::Kept;
 use super::outage::Recovering;
 use super::replay::{REPLAY, Stage};
 use crate::Result;
-use crate::shared::{ConsumerState, Modes, RequestKind, State, transmit};
+use crate::state::{ConsumerState, Modes, RequestKind, State, transmit};
 
 impl State {
     /// Opens the channels, and starts the consumers on them.

@@ -1,0 +1,53 @@
+//! The client's part of the handshake: which mechanism, and what to answer.
+
+use std::sync::Arc;
+
+use hopmq_proto::{Event, FieldTable};
+use tracing::debug;
+
+use crate::auth::sasl::{self, Credentials, Sasl};
+use crate::state::State;
+use crate::{Error, ErrorKind, Result};
+
+/// Answers the broker's questions until the connection is open.
+pub(crate) struct Authenticator {
+    pub(crate) mechanisms: Vec<Arc<dyn Sasl>>,
+    pub(crate) credentials: Option<Credentials>,
+    pub(crate) properties: FieldTable,
+    pub(crate) chosen: Option<Arc<dyn Sasl>>,
+}
+
+impl Authenticator {
+    /// Takes the events of the handshake, and hands on all others.
+    #[inline]
+    pub(crate) fn handle(&mut self, state: &mut State, event: Event) -> Result<Option<Event>> {
+        match event {
+            Event::Start { server_properties, mechanisms } => {
+                debug!(mechanisms, server = ?server_properties, "the broker introduced itself");
+                let mechanism = sasl::select(&self.mechanisms, &mechanisms)?;
+                let response = mechanism.initial(self.credentials()?)?;
+                state.proto.start_ok(&self.properties, mechanism.name(), &response)?;
+                state.server_properties = server_properties;
+                self.chosen = Some(mechanism);
+            }
+            Event::Secure { challenge } => {
+                let Some(mechanism) = &self.chosen else {
+                    return Err(Error::new(ErrorKind::Protocol, "the broker challenges before it was asked"));
+                };
+                let response = mechanism.respond(&challenge, self.credentials()?)?;
+                state.proto.secure_ok(&response)?;
+            }
+            Event::Opened => {
+                // A secret is best forgotten when it has served.
+                self.credentials = None;
+                return Ok(Some(event));
+            }
+            event => return Ok(Some(event)),
+        }
+        Ok(None)
+    }
+
+    fn credentials(&self) -> Result<&Credentials> {
+        self.credentials.as_ref().ok_or_else(|| Error::new(ErrorKind::Authentication, "no credentials are left"))
+    }
+}

@@ -1,0 +1,296 @@
+//! The connection's handle.
+
+use std::any::Any;
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hopmq_proto::FieldTable;
+use hopmq_proto::method::{channel, connection};
+
+use crate::handles::channel::{Channel, ChannelCore};
+use crate::handles::events::Events;
+use crate::state::confirms::Confirms;
+use crate::state::{ChannelEnd, ChannelState, Closing, Modes, RequestKind, Shared, State, Transaction, register};
+use crate::{Builder, Error, ErrorKind, Request, Result, Stats};
+
+/// A connection to a broker.
+///
+/// Clones are handles of the same connection, to be used from any task and thread. It is closed by
+/// [`Connection::close`], which waits until all is sent and confirmed; when the last handle is dropped, with its
+/// channels and what came from them, what was accepted is sent and the connection is closed without waiting.
+#[derive(Clone)]
+pub struct Connection {
+    core: Arc<ConnectionCore>,
+    timeout: Option<Duration>,
+}
+
+/// What all handles of a connection share; the driver has only the inside.
+#[derive(Debug)]
+pub(crate) struct ConnectionCore {
+    pub(crate) shared: Arc<Shared>,
+    /// Dropped after the closing has begun.
+    companions: Mutex<Vec<Box<dyn Any + Send>>>,
+}
+
+impl Drop for ConnectionCore {
+    fn drop(&mut self) {
+        let now = self.shared.clock.now();
+        let flush = now + self.shared.limits.close_timeout;
+        self.shared.with(|state| {
+            state.closing.get_or_insert(Closing::new(now, flush));
+            state.nudge = true;
+        });
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self::from_core(Arc::new(ConnectionCore { shared, companions: Mutex::default() }), None)
+    }
+
+    pub(crate) fn from_core(core: Arc<ConnectionCore>, timeout: Option<Duration>) -> Self {
+        Self { core, timeout }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.core.shared
+    }
+
+    /// Connects to the broker of an AMQP URI: `amqp://user:password@host:port/vhost?heartbeat=10`.
+    ///
+    /// It needs nothing of the caller's runtime: the connection is driven by a thread that all connections share. To
+    /// drive it yourself, or to set more than a URI can say, use [`Connection::builder`].
+    ///
+    /// ```no_run
+    /// # async fn example() -> hopmq::Result<()> {
+    /// let connection = hopmq::Connection::open("amqp://guest:guest@localhost/%2f").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Builder::open`].
+    #[cfg(feature = "net")]
+    pub async fn open(uri: &str) -> Result<Self> {
+        Self::builder().uri(uri).open().await
+    }
+
+    /// Sets up a connection: see [`Builder`].
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    /// A handle of the same connection, of which every call ends within `timeout`, and every call of the channels that
+    /// it opens: see [`Channel::within`].
+    pub fn within(&self, timeout: Duration) -> Self {
+        Self { core: Arc::clone(&self.core), timeout: Some(timeout) }
+    }
+
+    /// Opens a channel.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] if all channel numbers are taken (2,047 with RabbitMQ's defaults); they are free again
+    /// when channels close.
+    pub fn channel(&self) -> Request<Channel> {
+        self.open_channel(Modes::default())
+    }
+
+    pub(crate) fn open_channel(&self, modes: Modes) -> Request<Channel> {
+        let shared = self.shared();
+        let deadline = shared.deadline(self.timeout);
+        let mut opened = None;
+        let sent = shared.with_waiting(|state| {
+            self.check(state)?;
+            let Some(number) = state.free_channel() else {
+                let max = state.recovery.channel_max;
+                return Err(Error::new(ErrorKind::Usage, format!("all {max} channels of the connection are in use")));
+            };
+            let key = state.request(number, &channel::Open {}, RequestKind::OpenChannel, deadline)?;
+            let end = Arc::new(ChannelEnd::default());
+            let serial = state.insert_channel(number, Arc::clone(&end), modes);
+            if let Some(request) = state.requests.get_mut(key) {
+                request.serial = serial;
+            }
+            if state.up {
+                state.send_modes(number);
+            }
+            opened = Some((number, serial, end));
+            Ok(key)
+        });
+        let (connection, timeout) = (Arc::clone(&self.core), self.timeout);
+        Request::new(shared, sent, move |_| match opened {
+            Some((number, serial, end)) => Ok(Channel::new(ChannelCore { connection, number, serial, end }, timeout)),
+            None => Err(connection.shared.reason()),
+        })
+    }
+
+    /// Gives the broker a new secret for the same user, before the old one expires (RabbitMQ's
+    /// `connection.update-secret`; for OAuth 2 tokens).
+    ///
+    /// # Errors
+    /// If the broker refuses the secret, it closes the connection. RabbitMQ takes any for users of its own database,
+    /// whose passwords it doesn't change.
+    pub fn update_secret(&self, secret: &str, reason: &str) -> Request<()> {
+        let deadline = self.shared().deadline(self.timeout);
+        let method = connection::UpdateSecret { new_secret: secret.as_bytes(), reason };
+        let sent = self.shared().with(|state| {
+            self.check(state)?;
+            state.request(0, &method, RequestKind::Plain, deadline)
+        });
+        Request::plain(self.shared(), sent)
+    }
+
+    /// Closes the connection in order: what was accepted is sent, the broker's confirms of it are awaited for up to
+    /// `close_timeout` (10 seconds; [`Builder`]), then the broker is told. All else that waits ends with
+    /// [`ErrorKind::Closed`]. Calling it again waits for the same. The broker's answer is awaited for two seconds more.
+    ///
+    /// Dropping the future doesn't stop the closing.
+    ///
+    /// # Errors
+    /// If not everything was written and confirmed in time: [`ErrorKind::Timeout`]. If the connection had ended
+    /// otherwise: why.
+    pub async fn close(&self) -> Result<()> {
+        let timeout = self.timeout.unwrap_or(self.shared().limits.close_timeout);
+        let deadline = self.shared().clock.now() + timeout;
+        self.shared().with(|state| {
+            state.closing.get_or_insert(Closing::new(deadline, deadline));
+            state.nudge = true;
+        });
+        let error = self.closed().await;
+        if error.kind() == ErrorKind::Closed { Ok(()) } else { Err(error) }
+    }
+
+    /// Resolves when the connection has ended, with the reason; of kind [`ErrorKind::Closed`] if this program closed
+    /// it.
+    pub async fn closed(&self) -> Error {
+        let mut ender = Ender { shared: self.shared(), key: None };
+        poll_fn(|context| ender.poll(context)).await;
+        self.shared().reason()
+    }
+
+    /// Whether it has not ended, as far as this side knows. It may be without a link to the broker at the moment: see
+    /// [`Connection::is_connected`].
+    pub fn is_open(&self) -> bool {
+        !self.shared().is_ended()
+    }
+
+    /// Whether there is a link to the broker, as far as this side knows, and all is as it was before the last outage.
+    pub fn is_connected(&self) -> bool {
+        let state = self.shared().lock();
+        state.up && !state.ended
+    }
+
+    /// What happens to the connection from now on: blocked, closed, and so on.
+    pub fn events(&self) -> Events {
+        Events::new(Arc::clone(self.shared()))
+    }
+
+    /// What it has done so far.
+    pub fn stats(&self) -> Stats {
+        let now = self.shared().clock.now();
+        let state = self.shared().lock();
+        let mut stats = state.stats;
+        stats.unknown_deliveries = state.proto.unknown_deliveries();
+        stats.blocked += state.blocked_since.map_or(Duration::ZERO, |since| now - since);
+        stats
+    }
+
+    /// What the broker says of itself: product, version, capabilities, …
+    pub fn server_properties(&self) -> FieldTable {
+        self.shared().lock().server_properties.clone()
+    }
+
+    /// The highest channel number that both sides agreed on.
+    pub fn channel_max(&self) -> u16 {
+        self.shared().lock().proto.tuning().channel_max
+    }
+
+    /// The largest frame that both sides agreed on, in bytes.
+    pub fn frame_max(&self) -> u32 {
+        self.shared().lock().proto.tuning().frame_max
+    }
+
+    /// The interval of heartbeats that both sides agreed on; zero if there are none.
+    pub fn heartbeat(&self) -> Duration {
+        self.shared().lock().proto.tuning().heartbeat
+    }
+
+    /// Keeps `companion` as long as there are handles of the connection, channels and deliveries included. It is
+    /// dropped with the last of them, when the closing has begun: a guard that waits for the [`Driver`](crate::Driver)
+    /// to end lets a program write its last messages before it exits.
+    pub fn keep(&self, companion: impl Any + Send) {
+        self.core.companions.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(companion));
+    }
+
+    fn check(&self, state: &State) -> Result<()> {
+        if state.ended {
+            return Err(self.shared().reason());
+        }
+        if state.closing.is_some() {
+            return Err(Error::new(ErrorKind::Closed, "the connection is being closed"));
+        }
+        Ok(())
+    }
+}
+
+/// Somebody who waits for the end.
+struct Ender<'a> {
+    shared: &'a Shared,
+    key: Option<u64>,
+}
+
+impl Ender<'_> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.shared.with(|state| {
+            if state.ended {
+                return Poll::Ready(());
+            }
+            let key = *self.key.get_or_insert_with(|| state.enders.insert(None));
+            if let Some(waker) = state.enders.get_mut(key) {
+                register(waker, context.waker(), &mut state.spent);
+            }
+            Poll::Pending
+        })
+    }
+}
+
+impl Drop for Ender<'_> {
+    fn drop(&mut self) {
+        let Some(key) = self.key else { return };
+        // Its waker is dropped outside of the lock: see `State::spent`.
+        let waker = self.shared.with(|state| state.enders.remove(key));
+        drop(waker);
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("open", &self.is_open()).finish_non_exhaustive()
+    }
+}
+
+impl State {
+    fn insert_channel(&mut self, number: u16, end: Arc<ChannelEnd>, modes: Modes) -> u64 {
+        self.serial += 1;
+        let index = usize::from(number);
+        if index >= self.channels.len() {
+            self.channels.resize_with(index + 1, || None);
+        }
+        self.channels[index] = Some(ChannelState {
+            serial: self.serial,
+            end,
+            confirms: Confirms::keeping(self.recovery.policy.republishes()),
+            returns: std::collections::VecDeque::new(),
+            returns_waker: None,
+            wants_returns: false,
+            prefetch: modes.prefetch,
+            confirming: modes.confirming,
+            transaction: if modes.transactional { Transaction::Going } else { Transaction::None },
+            last_queue: String::new(),
+        });
+        self.serial
+    }
+}

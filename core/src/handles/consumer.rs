@@ -1,0 +1,341 @@
+//! Consumers: streams of deliveries.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::IntoFuture;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures_lite::Stream;
+use hopmq_proto::{FieldTable, Value};
+
+use crate::handles::channel::{Channel, ChannelCore};
+use crate::state::{ConsumerEnd, ConsumerState, Queued, RequestKind, Start, Stock, register};
+use crate::{Delivery, Request, Result};
+
+/// A consumer to be: made by [`Channel::consume`], started by [`Consume::start`] or by awaiting it.
+#[derive(Debug)]
+#[must_use = "nothing is consumed before it is started or awaited"]
+pub struct Consume<'a> {
+    channel: &'a Channel,
+    queue: &'a str,
+    tag: Option<&'a str>,
+    prefetch: Option<u16>,
+    exclusive: bool,
+    no_ack: bool,
+    no_local: bool,
+    arguments: FieldTable,
+}
+
+impl<'a> Consume<'a> {
+    pub(crate) fn new(channel: &'a Channel, queue: &'a str) -> Self {
+        Self {
+            channel,
+            queue,
+            tag: None,
+            prefetch: None,
+            exclusive: false,
+            no_ack: false,
+            no_local: false,
+            arguments: FieldTable::new(),
+        }
+    }
+
+    /// Names the consumer, for the broker's tools; unique on its channel. Without it, a name is made.
+    pub fn tag(mut self, tag: &'a str) -> Self {
+        self.tag = Some(tag);
+        self
+    }
+
+    /// How many deliveries it may hold unacknowledged; 0 is without limit. The default is that of
+    /// [`Channel::prefetch`], and 256 where that is not set.
+    /// See RabbitMQ's page [Consumer Prefetch](https://www.rabbitmq.com/docs/consumer-prefetch).
+    pub fn prefetch(mut self, count: u16) -> Self {
+        self.prefetch = Some(count);
+        self
+    }
+
+    /// Lets nobody else consume from the queue; fails with 403 if somebody does.
+    pub fn exclusive(mut self) -> Self {
+        self.exclusive = true;
+        self
+    }
+
+    /// Takes messages as acknowledged when they are sent: fastest, and lossy when this program fails.
+    pub fn no_ack(mut self) -> Self {
+        self.no_ack = true;
+        self
+    }
+
+    /// Asks for no messages that this connection published itself. RabbitMQ ignores it.
+    pub fn no_local(mut self) -> Self {
+        self.no_local = true;
+        self
+    }
+
+    /// Consumers of higher priority get messages first (`x-priority`; the default is 0).
+    pub fn priority(self, priority: i32) -> Self {
+        self.argument("x-priority", priority)
+    }
+
+    /// Adds an argument of the broker's: `x-stream-offset`, …
+    pub fn argument<'v>(mut self, key: &str, value: impl Into<Value<'v>>) -> Self {
+        self.arguments.insert(key, value);
+        self
+    }
+
+    /// Starts it. The same as awaiting it.
+    ///
+    /// # Errors
+    /// Of the request: 404 no such queue, 403 exclusively used or not permitted, and so on: they close the channel.
+    pub fn start(self) -> Request<Consumer> {
+        let core = Arc::clone(self.channel.core());
+        let deadline = self.channel.deadline();
+        let mut key = 0;
+        let stock = Arc::<Stock>::default();
+        let number = core.number;
+        let sent = core.with_channel(|state| {
+            self.arguments.validity()?;
+            let tag: Arc<str> = match self.tag {
+                Some(tag) => tag.into(),
+                None => {
+                    state.serial += 1;
+                    format!("hopmq-{}", state.serial).into()
+                }
+            };
+            let queue = state.queue_name(number, self.queue);
+            state.recovery.order += 1;
+            let start = Start {
+                order: state.recovery.order,
+                queue,
+                no_local: self.no_local,
+                exclusive: self.exclusive,
+                arguments: self.arguments,
+                prefetch: self.prefetch,
+                granted: false,
+                missing: !state.up,
+                tried: 0,
+            };
+            key = state.consumers.insert(ConsumerState {
+                channel: number,
+                serial: core.serial,
+                tag: Arc::clone(&tag),
+                no_ack: self.no_ack,
+                queue: VecDeque::new(),
+                waker: None,
+                end: None,
+                dropped: false,
+                stopped: false,
+                stock: Arc::clone(&stock),
+                start,
+            });
+            let request = state.insert_request(number, RequestKind::Consume(key), deadline);
+            let sent = if state.up {
+                state.send_consume(key, request)
+            } else {
+                if let Some(request) = state.requests.get_mut(request) {
+                    // It waits for a link.
+                    request.sent = false;
+                }
+                Ok(())
+            };
+            if sent.is_err() {
+                state.remove_request(request);
+                state.consumers.remove(key);
+            }
+            sent.map(|()| (request, tag))
+        });
+        let (sent, tag) = match sent {
+            Ok((request, tag)) => (Ok(request), tag),
+            Err(error) => (Err(error), "".into()),
+        };
+        let shared = Arc::clone(core.shared());
+        let (no_ack, timeout) = (self.no_ack, self.channel.timeout());
+        Request::new(&shared, sent, move |_| {
+            let taken = VecDeque::new();
+            let epoch = core.end.epoch();
+            let resumed = false;
+            Ok(Consumer {
+                channel: core,
+                key,
+                tag,
+                no_ack,
+                timeout,
+                taken,
+                taken_cost: 0,
+                stock,
+                epoch,
+                resumed,
+                ended: false,
+            })
+        })
+    }
+}
+
+impl<'a> IntoFuture for Consume<'a> {
+    type Output = Result<Consumer>;
+    type IntoFuture = Request<Consumer>;
+
+    fn into_future(self) -> Request<Consumer> {
+        self.start()
+    }
+}
+
+/// A stream of deliveries.
+///
+/// - After [`Consumer::cancel`], it yields what was delivered and ends.
+/// - If the broker cancels it because the queue is gone, it yields an error of kind
+///   [`ConsumerCancelled`](crate::ErrorKind::ConsumerCancelled) and ends.
+/// - If channel or connection end, it yields their error and ends.
+///
+/// A consumer that takes nothing makes its connection stop reading when it holds 8 MiB
+/// (`receive_limit` of [`Builder`](crate::Builder)), instead of filling the memory.
+/// Dropping it cancels it; what it has not handed out goes back to the queue. Dropping the future of `next` loses
+/// nothing.
+pub struct Consumer {
+    channel: Arc<ChannelCore>,
+    key: u64,
+    tag: Arc<str>,
+    no_ack: bool,
+    timeout: Option<Duration>,
+    /// Taken out of the shared state, to be handed out without its lock.
+    taken: VecDeque<Queued>,
+    /// What `taken` held when it was taken.
+    taken_cost: usize,
+    /// How much of it is left, for those who shut down.
+    stock: Arc<Stock>,
+    /// The channel's, when it was taken.
+    epoch: u32,
+    /// It goes on after the link was lost, and has handed out nothing since.
+    resumed: bool,
+    ended: bool,
+}
+
+impl Consumer {
+    /// The name that the broker knows it by.
+    pub fn tag(&self) -> &str {
+        &self.tag
+    }
+
+    /// Asks the broker to stop (`basic.cancel`, AMQP 0-9-1 section 1.8.3.5). What was delivered before can still be
+    /// taken; then the stream ends.
+    pub fn cancel(&self) -> Request<()> {
+        let deadline = self.channel.shared().deadline(self.timeout);
+        let sent = self.channel.with_channel(|state| state.cancel_consumer(self.key, deadline));
+        Request::plain(self.channel.shared(), sent)
+    }
+
+    /// Starts another consumer like this one on `channel`: on the one that was [reopened](Channel::reopen) after the
+    /// broker closed this one's, say.
+    ///
+    /// # Errors
+    /// Those of [`Consume::start`].
+    pub fn restart(&self, channel: &Channel) -> Request<Consumer> {
+        let like = self.channel.shared().with(|state| {
+            let start = &state.consumers.get_mut(self.key)?.start;
+            Some((start.queue.clone(), start.prefetch, start.exclusive, start.no_local, start.arguments.clone()))
+        });
+        let (queue, prefetch, exclusive, no_local, arguments) = like.unwrap_or_default();
+        let (no_ack, tag) = (self.no_ack, Some(&*self.tag));
+        Consume { channel, queue: &queue, tag, prefetch, exclusive, no_ack, no_local, arguments }.start()
+    }
+
+    #[inline]
+    fn hand_out(&mut self, delivery: Queued) -> Delivery {
+        let resumed = std::mem::take(&mut self.resumed);
+        Delivery::new(delivery.content, &self.channel, delivery.tag, self.epoch, self.no_ack).mark(resumed)
+    }
+
+    /// The connection shuts down: what was not handed out goes back to the queue.
+    #[cold]
+    fn give_back(&mut self) {
+        let (key, untaken) = (self.key, std::mem::take(&mut self.taken));
+        self.channel.shared().with(|state| state.give_back(key, &untaken));
+        self.stock.set(0);
+    }
+
+    /// Takes what has come, or says how it ended.
+    fn refill(&mut self, waker: &Waker) -> Poll<Option<ConsumerEnd>> {
+        let (key, cost) = (self.key, std::mem::take(&mut self.taken_cost));
+        let taken = &mut self.taken;
+        let (channel, epoch, resumed) = (&self.channel, &mut self.epoch, &mut self.resumed);
+        let result = self.channel.shared().with_waiting(|state| {
+            if *epoch != channel.end.epoch() {
+                (*epoch, *resumed) = (channel.end.epoch(), true);
+            }
+            state.buffered = state.buffered.saturating_sub(cost);
+            let consumer = state.consumers.get_mut(key)?;
+            std::mem::swap(taken, &mut consumer.queue);
+            if taken.is_empty() {
+                if let Some(end) = &consumer.end {
+                    return Some(Poll::Ready(Some(end.clone())));
+                }
+                register(&mut consumer.waker, waker, &mut state.spent);
+                return Some(Poll::Pending);
+            }
+            Some(Poll::Ready(None))
+        });
+        self.taken_cost = self.taken.iter().map(Queued::cost).sum();
+        self.stock.set(self.taken.len());
+        result.unwrap_or(Poll::Ready(Some(ConsumerEnd::Cancelled)))
+    }
+}
+
+impl Stream for Consumer {
+    type Item = Result<Delivery>;
+
+    #[inline]
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Delivery>>> {
+        loop {
+            if let Some(delivery) = self.taken.pop_front() {
+                if !self.no_ack && self.epoch != self.channel.end.epoch() {
+                    // The broker delivers it again.
+                    self.taken.clear();
+                    self.stock.set(0);
+                    continue;
+                }
+                if !self.stock.hand_out(self.taken.len()) {
+                    self.taken.push_front(delivery);
+                    self.give_back();
+                    continue;
+                }
+                return Poll::Ready(Some(Ok(self.hand_out(delivery))));
+            }
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            match self.refill(context.waker()) {
+                Poll::Ready(None) => {}
+                Poll::Ready(Some(end)) => {
+                    self.ended = true;
+                    return Poll::Ready(match end {
+                        ConsumerEnd::Cancelled => None,
+                        ConsumerEnd::Failed(error) => Some(Err(error)),
+                    });
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        let (key, untaken) = (self.key, std::mem::take(&mut self.taken));
+        let left: usize = untaken.iter().map(Queued::cost).sum();
+        let handed_out = self.taken_cost.saturating_sub(left);
+        self.channel.shared().with(|state| {
+            state.buffered = state.buffered.saturating_sub(handed_out);
+            state.drop_consumer(key, untaken);
+            state.nudge = true;
+        });
+    }
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer").field("tag", &self.tag).finish_non_exhaustive()
+    }
+}

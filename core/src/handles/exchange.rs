@@ -1,0 +1,200 @@
+//! Exchanges: declaring, deleting, and the handles that name them.
+
+use std::future::IntoFuture;
+
+use hopmq_proto::method::exchange;
+use hopmq_proto::{Body, FieldTable, Value};
+
+use crate::handles::channel::Channel;
+use crate::handles::publish::Publish;
+use crate::{Request, Result};
+
+/// An exchange to be declared: made by [`Channel::exchange`], declared by [`ExchangeDeclare::declare`]. Without a
+/// kind it is a direct one.
+///
+/// ```no_run
+/// # async fn example(channel: hopmq::Channel) -> hopmq::Result<()> {
+/// let logs = channel.exchange("logs").topic().durable().declare().await?;
+/// logs.publish("app.error", "disk full").send().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "nothing is declared before declare() or passive()"]
+pub struct ExchangeDeclare<'a> {
+    channel: &'a Channel,
+    name: &'a str,
+    kind: &'a str,
+    durable: bool,
+    auto_delete: bool,
+    internal: bool,
+    arguments: FieldTable,
+}
+
+impl<'a> ExchangeDeclare<'a> {
+    pub(crate) fn new(channel: &'a Channel, name: &'a str) -> Self {
+        Self {
+            channel,
+            name,
+            kind: "direct",
+            durable: false,
+            auto_delete: false,
+            internal: false,
+            arguments: FieldTable::new(),
+        }
+    }
+
+    /// Routes to queues that are bound with the very routing key of the message. The default.
+    pub fn direct(self) -> Self {
+        self.kind("direct")
+    }
+
+    /// Routes to all queues that are bound.
+    pub fn fanout(self) -> Self {
+        self.kind("fanout")
+    }
+
+    /// Routes by patterns: words between dots, `*` for one word, `#` for any number.
+    pub fn topic(self) -> Self {
+        self.kind("topic")
+    }
+
+    /// Routes by the message's headers, as the arguments of the bindings say (`x-match`).
+    pub fn headers(self) -> Self {
+        self.kind("headers")
+    }
+
+    /// Any kind that the broker knows, by its name: `x-delayed-message`, `x-consistent-hash`, …
+    pub fn kind(mut self, kind: &'a str) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// The exchange survives a restart of the broker.
+    pub fn durable(mut self) -> Self {
+        self.durable = true;
+        self
+    }
+
+    /// The exchange is deleted when its last binding is gone.
+    pub fn auto_delete(mut self) -> Self {
+        self.auto_delete = true;
+        self
+    }
+
+    /// Nobody may publish to it; it takes messages from other exchanges.
+    pub fn internal(mut self) -> Self {
+        self.internal = true;
+        self
+    }
+
+    /// Where messages go that it can't route (`alternate-exchange`).
+    pub fn alternate_exchange(self, exchange: &str) -> Self {
+        self.argument("alternate-exchange", exchange)
+    }
+
+    /// Adds any argument.
+    pub fn argument<'v>(mut self, key: &str, value: impl Into<Value<'v>>) -> Self {
+        self.arguments.insert(key, value);
+        self
+    }
+
+    /// Declares it (AMQP 0-9-1 section 1.6.2.1).
+    ///
+    /// # Errors
+    /// 406 if it exists with other settings, 503 if the broker doesn't know its kind, 403 if it may not be declared.
+    pub fn declare(self) -> Request<Exchange> {
+        self.send(false)
+    }
+
+    /// Only checks that it exists, whatever its settings.
+    ///
+    /// # Errors
+    /// 404 if it doesn't, which closes the channel.
+    pub fn passive(self) -> Request<Exchange> {
+        self.send(true)
+    }
+
+    fn send(self, passive: bool) -> Request<Exchange> {
+        let method = exchange::Declare {
+            exchange: self.name,
+            kind: self.kind,
+            passive,
+            durable: self.durable,
+            auto_delete: self.auto_delete,
+            internal: self.internal,
+            nowait: false,
+            arguments: self.arguments.as_ref_table(),
+        };
+        let exchange = Exchange { channel: self.channel.clone(), name: self.name.to_owned() };
+        self.channel.request_with(&self.arguments, &method, |_| Some(())).map(move |()| exchange)
+    }
+}
+
+/// An exchange that was declared, on the channel that declared it.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    channel: Channel,
+    name: String,
+}
+
+impl Exchange {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Publishes a message to it: see [`Publish`].
+    pub fn publish<'a>(&'a self, routing_key: &'a str, body: impl Into<Body<'a>>) -> Publish<'a> {
+        self.channel.publish(&self.name, routing_key, body)
+    }
+
+    /// Has it take what `source` routes: see [`Channel::exchange_bind`].
+    pub fn bind_to(&self, source: &str, routing_key: &str) -> Request<()> {
+        self.channel.exchange_bind(&self.name, source, routing_key, ())
+    }
+
+    /// Deletes it: see [`ExchangeDelete`].
+    pub fn delete(&self) -> ExchangeDelete<'_> {
+        self.channel.exchange_delete(&self.name)
+    }
+}
+
+/// An exchange to be deleted: by [`ExchangeDelete::delete`], or by awaiting it.
+#[derive(Debug)]
+#[must_use = "nothing is deleted before delete() or awaiting it"]
+pub struct ExchangeDelete<'a> {
+    channel: &'a Channel,
+    name: &'a str,
+    if_unused: bool,
+}
+
+impl<'a> ExchangeDelete<'a> {
+    pub(crate) fn new(channel: &'a Channel, name: &'a str) -> Self {
+        Self { channel, name, if_unused: false }
+    }
+
+    /// Only if nothing is bound to it.
+    pub fn if_unused(mut self) -> Self {
+        self.if_unused = true;
+        self
+    }
+
+    /// Deletes it.
+    ///
+    /// # Errors
+    /// 406 if it is in use, and that was a condition; 403 if it is one of the broker's own.
+    pub fn delete(self) -> Request<()> {
+        let Self { channel, name: exchange, if_unused } = self;
+        channel.request(&exchange::Delete { exchange, if_unused, nowait: false }, |_| Some(()))
+    }
+}
+
+impl IntoFuture for ExchangeDelete<'_> {
+    type Output = Result<()>;
+    type IntoFuture = Request<()>;
+
+    fn into_future(self) -> Request<()> {
+        self.delete()
+    }
+}

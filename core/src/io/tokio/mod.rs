@@ -1,0 +1,125 @@
+//! Connections on tokio's reactor, driven by a task of tokio's.
+
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use hopmq_proto::Time;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+
+use crate::io::connector::Connector;
+use crate::io::dial::{AnyTransport, Rotation, unreachable};
+use crate::io::timer::{Clock, Timer};
+use crate::uri::Address;
+use crate::{Builder, Connection, Driver, Error, ErrorKind, Result};
+use stream::TokioIo;
+
+impl Builder {
+    /// Connects on tokio's reactor, and spawns the driver as a task of tokio's. Call it in a runtime with I/O and time
+    /// enabled.
+    ///
+    /// Dropping the future ends the attempt.
+    ///
+    /// # Errors
+    /// As for `open`.
+    pub async fn open_tokio(&self) -> Result<Connection> {
+        let (connection, driver) = self.connect_tokio().await?;
+        tokio::spawn(driver);
+        Ok(connection)
+    }
+
+    /// Connects on tokio's reactor, and returns the connection with its driver, which you spawn or poll.
+    ///
+    /// # Errors
+    /// As for `open`.
+    pub async fn connect_tokio(&self) -> Result<(Connection, Driver<AnyTransport, TokioTimer, TokioConnector>)> {
+        let connector = TokioConnector { rotation: Rotation::new(&self.target), builder: self.clone() };
+        self.connect_with(connector, TokioTimer::default()).await
+    }
+
+    async fn connect_tokio_to(&self, address: Address) -> Result<AnyTransport> {
+        if self.target.scheme.is_unix() {
+            return self.tokio_unix_socket().await;
+        }
+        let socket = TcpStream::connect((address.host.as_str(), address.port)).await;
+        let socket = socket.map_err(|error| unreachable(&address, error))?;
+        socket.set_nodelay(true).map_err(|error| unreachable(&address, error))?;
+        self.tune(&socket).map_err(|error| unreachable(&address, error))?;
+        self.layer(&address, TokioIo(socket)).await
+    }
+
+    #[cfg(all(feature = "unix", unix))]
+    async fn tokio_unix_socket(&self) -> Result<AnyTransport> {
+        let path = &self.target.path;
+        match tokio::net::UnixStream::connect(path).await {
+            Ok(socket) => Ok(Box::new(TokioIo(socket))),
+            Err(error) => Err(Error::with_source(ErrorKind::Io, format!("{path} can't be reached"), error)),
+        }
+    }
+
+    #[cfg(not(all(feature = "unix", unix)))]
+    async fn tokio_unix_socket(&self) -> Result<AnyTransport> {
+        Err(Error::new(ErrorKind::Config, "amqp+unix:// needs the feature `unix` of hopmq"))
+    }
+}
+
+/// Connects to the hosts of a [`Builder`] in turn, by tokio's sockets.
+#[derive(Debug)]
+pub struct TokioConnector {
+    builder: Builder,
+    rotation: Rotation,
+}
+
+impl Connector for TokioConnector {
+    type Transport = AnyTransport;
+    type Connecting = Pin<Box<dyn Future<Output = Result<AnyTransport>> + Send>>;
+
+    fn connect(&mut self) -> Self::Connecting {
+        let (builder, address) = (self.builder.clone(), self.rotation.advance());
+        Box::pin(async move { builder.connect_tokio_to(address?).await })
+    }
+
+    fn hosts(&self) -> usize {
+        self.rotation.len()
+    }
+
+    fn host(&self) -> String {
+        self.rotation.current()
+    }
+}
+
+/// The timer of tokio's runtime.
+#[derive(Debug)]
+pub struct TokioTimer {
+    epoch: Instant,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Default for TokioTimer {
+    /// A timer whose epoch is now.
+    fn default() -> Self {
+        Self { epoch: Instant::now(), sleep: None }
+    }
+}
+
+impl Timer for TokioTimer {
+    fn clock(&self) -> Clock {
+        let epoch = self.epoch;
+        Clock::new(move || Time::from_epoch(epoch.elapsed()))
+    }
+
+    fn poll_until(&mut self, deadline: Time, context: &mut Context<'_>) -> Poll<()> {
+        // A moment beyond tokio's reach is one that never comes.
+        let Some(instant) = self.epoch.checked_add(deadline.since_epoch()) else { return Poll::Pending };
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(instant)));
+        if sleep.deadline() != instant {
+            sleep.as_mut().reset(instant);
+        }
+        sleep.as_mut().poll(context)
+    }
+}
