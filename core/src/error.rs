@@ -10,6 +10,7 @@ use std::sync::Arc;
 use hopmq_proto::code;
 
 use crate::Returned;
+use crate::refusal::Refusal;
 
 /// The result of everything in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -24,6 +25,8 @@ struct Inner {
     message: String,
     source: Option<Arc<dyn StdError + Send + Sync>>,
     returned: Option<Returned>,
+    /// What the broker refused, if it closed the connection for that.
+    refusal: Option<Refusal>,
 }
 
 /// The families of [`Error`], by who is at fault and what helps.
@@ -67,6 +70,12 @@ pub enum ErrorKind {
     Returned,
 }
 
+impl Inner {
+    fn new(kind: ErrorKind, message: String) -> Self {
+        Self { kind, code: None, message, source: None, returned: None, refusal: None }
+    }
+}
+
 impl Error {
     /// An error of your own: for a mechanism, a [`CredentialsProvider`](crate::auth::sasl::CredentialsProvider), or a layer
     /// above this one. Keep secrets out of the message: it is shown.
@@ -76,7 +85,7 @@ impl Error {
     /// assert_eq!(error.to_string(), "no token for this tenant");
     /// ```
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Arc::new(Inner { kind, code: None, message: message.into(), source: None, returned: None }))
+        Self(Arc::new(Inner::new(kind, message.into())))
     }
 
     /// The same with the error that caused it.
@@ -86,11 +95,16 @@ impl Error {
         source: impl StdError + Send + Sync + 'static,
     ) -> Self {
         let source: Arc<dyn StdError + Send + Sync> = Arc::new(source);
-        Self(Arc::new(Inner { kind, code: None, message: message.into(), source: Some(source), returned: None }))
+        Self(Arc::new(Inner { source: Some(source), ..Inner::new(kind, message.into()) }))
     }
 
     pub(crate) fn with_code(kind: ErrorKind, code: u16, message: impl Into<String>) -> Self {
-        Self(Arc::new(Inner { kind, code: Some(code), message: message.into(), source: None, returned: None }))
+        Self(Arc::new(Inner { code: Some(code), ..Inner::new(kind, message.into()) }))
+    }
+
+    /// Returns an error for a connection that the broker closed with `code`.
+    pub(crate) fn refused(kind: ErrorKind, code: u16, message: String, refusal: Option<Refusal>) -> Self {
+        Self(Arc::new(Inner { code: Some(code), refusal, ..Inner::new(kind, message) }))
     }
 
     pub(crate) fn from_return(returned: Returned) -> Self {
@@ -107,7 +121,7 @@ impl Error {
             returned.reason(),
         );
         let code = Some(returned.code());
-        Self(Arc::new(Inner { kind: ErrorKind::Returned, code, message, source: None, returned: Some(returned) }))
+        Self(Arc::new(Inner { code, returned: Some(returned), ..Inner::new(ErrorKind::Returned, message) }))
     }
 
     /// The family of the error.
@@ -124,6 +138,16 @@ impl Error {
     /// The message that the broker sent back, if the error is [`ErrorKind::Returned`].
     pub fn returned(&self) -> Option<&Returned> {
         self.0.returned.as_ref()
+    }
+
+    /// Whether the broker refuses the credentials, the virtual host or the settings, so that the same attempt fails
+    /// again.
+    pub(crate) fn is_refusal(&self) -> bool {
+        match self.kind() {
+            ErrorKind::Authentication | ErrorKind::Config | ErrorKind::Usage => true,
+            ErrorKind::ConnectionClosed => self.0.refusal.is_some_and(|refusal| !refusal.is_transient()),
+            _ => false,
+        }
     }
 
     /// Whether the connection or channel was closed, by anyone.

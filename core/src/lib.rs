@@ -174,6 +174,7 @@ mod error;
 mod handles;
 mod io;
 mod recovery;
+mod refusal;
 mod state;
 #[cfg(any(feature = "net", feature = "tokio"))]
 mod uri;

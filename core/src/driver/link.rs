@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use hopmq_proto::{Incoming, Receiver, Time, Transmit, code};
+use hopmq_proto::{HandshakeStage, Incoming, Receiver, Time, Transmit, code};
 use tracing::{Span, debug_span};
 
 use crate::auth::authenticator::Authenticator;
@@ -331,10 +331,13 @@ impl<T: Transport> Link<T> {
     }
 
     fn end_of_stream(&self) -> Error {
-        match self.shared.lock().proto.handshake_stage() {
-            Some(stage) => Error::new(ErrorKind::Io, in_handshake("the broker closed the socket", stage)),
-            None => Error::new(ErrorKind::Io, "the broker closed the socket without a word"),
-        }
+        let state = self.shared.lock();
+        let host = &state.recovery.host;
+        let text = match state.proto.handshake_stage() {
+            Some(stage) => in_handshake(&format!("{host} closed the socket"), stage),
+            None => format!("{host} closed the socket without sending connection.close"),
+        };
+        Error::new(ErrorKind::Io, text)
     }
 
     fn lost(&self, error: io::Error) -> Error {
@@ -342,9 +345,11 @@ impl<T: Transport> Link<T> {
         if let Some(known) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
             return known.clone();
         }
-        let message = match self.shared.lock().proto.handshake_stage() {
-            Some(stage) => in_handshake("the connection to the broker was lost", stage),
-            None => "the connection to the broker was lost".to_owned(),
+        let state = self.shared.lock();
+        let lost = format!("the connection to {} was lost", state.recovery.host);
+        let message = match state.proto.handshake_stage() {
+            Some(stage) => in_handshake(&lost, stage),
+            None => lost,
         };
         Error::with_source(ErrorKind::Io, message, error)
     }
@@ -398,7 +403,7 @@ struct Stall(Option<Time>);
 impl Stall {
     /// A broker that has said that it blocks publishing may leave bytes in the socket as long as it likes.
     fn deadline(self, limits: &Limits, state: &State) -> Option<Time> {
-        let since = self.0.filter(|_| state.blocked_since.is_none())?;
+        let since = self.0.filter(|_| state.blocked.is_none())?;
         Some(since.max(state.unblocked) + limits.write_timeout)
     }
 
@@ -543,13 +548,13 @@ impl State {
     }
 }
 
-/// What happened in the handshake, and what mostly is the cause of it.
-fn in_handshake(what: &str, stage: &str) -> String {
+/// Describes a failure in the handshake and its most likely cause.
+fn in_handshake(what: &str, stage: HandshakeStage) -> String {
     let guess = match stage {
-        "connection.start" => "a wrong port, one that wants TLS, or a broker that is starting or full",
-        "the answer to the credentials" => "wrong credentials",
-        "the virtual host to open" => "no such virtual host, or no permission for it",
-        _ => "a broker that is stopping",
+        HandshakeStage::Start => "a wrong port, one that expects TLS, or a broker that is starting or full?",
+        HandshakeStage::Login => "wrong credentials?",
+        HandshakeStage::OpenOk => "no such virtual host, or no permission for it?",
+        _ => "is the broker stopping?",
     };
-    format!("{what} during the handshake, where {stage} was due: {guess}")
+    format!("{what} during the handshake, before {stage}: {guess}")
 }

@@ -5,6 +5,8 @@
 
 pub(crate) mod assist;
 mod link;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,8 +24,8 @@ use crate::handles::events::Event;
 use crate::io::Transport;
 use crate::io::connector::{Connector, Once};
 use crate::io::timer::Timer;
+use crate::recovery::Recovery;
 use crate::recovery::backoff::Backoff;
-use crate::recovery::{Recovery, is_refusal};
 use crate::state::{Shared, State};
 use crate::{Error, ErrorKind, Result};
 use link::{LAST_WORDS, Link};
@@ -234,11 +236,11 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
     fn refused(&mut self, error: Error, now: Time) {
         self.note_failure(&error);
         let hosts = self.connector.hosts();
-        let is_final = is_refusal(&error) && error.kind() != ErrorKind::ConnectionClosed;
+        let is_final = error.is_refusal() && error.kind() != ErrorKind::ConnectionClosed;
         if !is_final && self.failures.len() < hosts {
             return self.attempt();
         }
-        let patience = self.recovery.broker.filter(|_| self.connector.reconnects() && !is_refusal(&error));
+        let patience = self.recovery.broker.filter(|_| self.connector.reconnects() && !error.is_refusal());
         if let Some(patience) = patience
             && now < self.since + patience
         {
@@ -266,7 +268,7 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
     /// An attempt to come back failed at one host.
     fn failed(&mut self, error: Error, now: Time) {
         self.note_failure(&error);
-        if is_refusal(&error) {
+        if error.is_refusal() {
             self.refusals += 1;
         } else {
             self.refusals = 0;

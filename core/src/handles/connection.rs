@@ -194,7 +194,7 @@ impl Connection {
         let state = self.shared().lock();
         let mut stats = state.stats;
         stats.unknown_deliveries = state.proto.unknown_deliveries();
-        stats.blocked += state.blocked_since.map_or(Duration::ZERO, |since| now - since);
+        stats.blocked += state.blocked.as_ref().map_or(Duration::ZERO, |blocked| now - blocked.since);
         stats
     }
 

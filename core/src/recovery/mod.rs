@@ -26,8 +26,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Error, ErrorKind};
-
 /// What a connection does when the link to the broker is lost: see
 /// [`Builder::recovery`](crate::Builder::recovery). It comes back by default.
 ///
@@ -135,7 +133,7 @@ pub enum OnFailure {
 pub enum WhileLost {
     /// It waits for the link to come back, up to its deadline. The default.
     Wait,
-    /// It fails at once with [`ErrorKind::Recovering`].
+    /// It fails at once with [`Recovering`](crate::ErrorKind::Recovering).
     Fail,
 }
 
@@ -146,7 +144,7 @@ pub enum Unconfirmed {
     /// They are published again, in their order and before all others of their channel, and their confirms go on
     /// waiting. The broker may have had some of them: those come twice. The default.
     Republish,
-    /// Their confirms end with [`ErrorKind::OutcomeUnknown`].
+    /// Their confirms end with [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown).
     Fail,
 }
 
@@ -237,7 +235,7 @@ impl Recovery {
     }
 
     /// Leaves alone what `filter` is false for: it is not declared, and a consumer ends, with
-    /// [`ErrorKind::ConsumerCancelled`].
+    /// [`ConsumerCancelled`](crate::ErrorKind::ConsumerCancelled).
     pub fn filter(mut self, filter: impl Fn(&Entity<'_>) -> bool + Send + Sync + 'static) -> Self {
         self.filter = Some(Arc::new(filter));
         self
@@ -355,18 +353,4 @@ pub struct Replayed {
     pub publishes: usize,
     /// What could not be declared; each was an event of its own.
     pub failures: usize,
-}
-
-/// Whether the broker refuses who we are or what we ask for, so that trying again may never help.
-pub(crate) fn is_refusal(error: &Error) -> bool {
-    match error.kind() {
-        ErrorKind::Authentication | ErrorKind::Config | ErrorKind::Usage => true,
-        // A limit of connections is reached by those that the broker takes for alive.
-        ErrorKind::ConnectionClosed => {
-            let text = error.to_string();
-            let full = text.as_bytes().windows(5).any(|word| word == b"limit");
-            matches!(error.code(), Some(402 | 403 | 530)) && !full
-        }
-        _ => false,
-    }
 }

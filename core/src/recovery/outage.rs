@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use hopmq_proto::Time;
 use hopmq_proto::method::MethodId;
+use hopmq_proto::{HandshakeStage, Time};
 use tracing::warn;
 
 use super::ids::MessageIds;
@@ -110,8 +110,8 @@ impl State {
             self.recovery.lost = Some(now);
             self.tell(&Event::Lost { error: error.clone() });
         }
-        if let Some(since) = self.blocked_since.take() {
-            self.stats.blocked += now - since;
+        if let Some(blocked) = self.blocked.take() {
+            self.stats.blocked += now - blocked.since;
             self.unblocked = now;
             self.tell(&Event::Unblocked);
         }
@@ -233,13 +233,18 @@ impl State {
 
     /// Ends a handshake that takes too long.
     pub(crate) fn check_handshake(&self, now: Time) -> Result<()> {
-        match self.recovery.handshake {
-            Some((deadline, time)) if deadline <= now => {
-                let stage = self.proto.handshake_stage().unwrap_or("its end");
-                Err(Error::new(ErrorKind::Timeout, format!("no handshake within {time:?}: {stage} was still due")))
+        let Some((_, time)) = self.recovery.handshake.filter(|(deadline, _)| *deadline <= now) else { return Ok(()) };
+        let host = &self.recovery.host;
+        let text = match self.proto.handshake_stage() {
+            Some(HandshakeStage::Start) => {
+                format!(
+                    "{host} accepted the connection and sent no connection.start within {time:?}: is it an AMQP broker?"
+                )
             }
-            _ => Ok(()),
-        }
+            Some(stage) => format!("the handshake with {host} took longer than {time:?}: {stage} did not come"),
+            None => format!("the handshake with {host} took longer than {time:?}"),
+        };
+        Err(Error::new(ErrorKind::Timeout, text))
     }
 
     /// A number for a channel that is not open.

@@ -9,7 +9,8 @@ use tracing::{debug, warn};
 
 use crate::handles::events::Event;
 use crate::recovery::replay::REPLAY;
-use crate::state::{ConsumerEnd, Queued, Reply, RequestKind, State};
+use crate::refusal::Refusal;
+use crate::state::{Blocked, ConsumerEnd, Queued, Reply, RequestKind, State};
 use crate::{Error, ErrorKind, Result, Returned};
 
 impl State {
@@ -32,13 +33,14 @@ impl State {
             }
             Proto::Blocked { reason } => {
                 warn!(reason, "the broker blocks publishing");
-                self.blocked_since.get_or_insert(now);
+                let since = self.blocked.take().map_or(now, |blocked| blocked.since);
+                self.blocked = Some(Blocked { since, reason: reason.clone() });
                 self.tell(&Event::Blocked { reason });
             }
             Proto::Unblocked => {
                 debug!("the broker takes publishes again");
-                if let Some(since) = self.blocked_since.take() {
-                    self.stats.blocked += now - since;
+                if let Some(blocked) = self.blocked.take() {
+                    self.stats.blocked += now - blocked.since;
                     self.unblocked = now;
                 }
                 self.tell(&Event::Unblocked);
@@ -225,14 +227,16 @@ impl State {
             code::ACCESS_REFUSED => ErrorKind::Authentication,
             _ => ErrorKind::ConnectionClosed,
         };
-        // RabbitMQ says the same for whatever it was.
-        let guess = if reason.text.starts_with("ACCESS_REFUSED - Login was refused") {
-            " (a wrong user name or password, or a user who may not come from here: RabbitMQ's `guest` may from its \
-             own machine alone)"
-        } else {
-            ""
+        let refusal = Refusal::of(reason);
+        let guess = match refusal {
+            // RabbitMQ sends the same text for each of these causes.
+            Some(Refusal::Credentials) => {
+                " (a wrong user name or password, or a user who may not connect from this machine: RabbitMQ accepts \
+                 `guest` only from its own machine)"
+            }
+            _ => "",
         };
-        Error::with_code(kind, reason.code, format!("the broker refused the connection: {text}{guess}"))
+        Error::refused(kind, reason.code, format!("the broker refused the connection: {text}{guess}"), refusal)
     }
 
     /// What is late at `now` ends with [`ErrorKind::Timeout`].
@@ -245,20 +249,29 @@ impl State {
             if request.abandoned || request.outcome.is_some() {
                 continue;
             }
-            let late = if !request.sent {
-                request.answered = true;
-                "the link to the broker was lost, and did not come back in time"
-            } else if request.kind == RequestKind::Room {
-                request.answered = true;
-                "the message could not be taken in time: the broker blocks publishing, or the network is too slow"
-            } else if request.kind == RequestKind::Confirm {
-                "the broker did not confirm the message in time: it may have it or not"
-            } else if self.buffered > 0 {
-                "the broker's answer did not come in time; deliveries that no consumer takes are ahead of it"
-            } else {
-                "the broker's answer did not come in time"
+            let late = match request.kind {
+                _ if !request.sent => "the link to the broker was lost and not replaced in time",
+                RequestKind::Room => "the message was not accepted in time: the network or the broker is too slow",
+                RequestKind::Confirm => {
+                    "the broker did not confirm the message in time: the message may or may not have been stored"
+                }
+                _ if self.buffered > 0 => {
+                    "the broker did not answer in time; deliveries that no consumer takes are ahead of the answer"
+                }
+                _ => "the broker did not answer in time",
             };
-            request.outcome = Some(Err(Error::new(ErrorKind::Timeout, late)));
+            request.answered |= !request.sent || request.kind == RequestKind::Room;
+            let error = match &self.blocked {
+                Some(Blocked { reason, .. }) if request.kind == RequestKind::Room => {
+                    let text = format!("the message was not accepted in time: the broker blocks publishing ({reason})");
+                    Error::new(ErrorKind::Timeout, text)
+                }
+                Some(Blocked { reason, .. }) => {
+                    Error::new(ErrorKind::Timeout, format!("{late}; the broker blocks publishing ({reason})"))
+                }
+                None => Error::new(ErrorKind::Timeout, late),
+            };
+            request.outcome = Some(Err(error));
             self.wakes.extend(request.waker.take());
         }
     }

@@ -98,7 +98,8 @@ pub(crate) struct State {
     /// Publishing waits while more than this is kept.
     pub(crate) kept_limit: usize,
     pub(crate) closing: Option<Closing>,
-    pub(crate) blocked_since: Option<Time>,
+    /// The broker blocks publishing.
+    pub(crate) blocked: Option<Blocked>,
     /// When the broker last took back that it blocks publishing.
     pub(crate) unblocked: Time,
     /// Reading has stopped, because consumers hold so much.
@@ -125,6 +126,14 @@ pub(crate) struct State {
 pub(crate) struct Waiting {
     pub(crate) key: u64,
     pub(crate) size: usize,
+}
+
+/// The broker blocks publishing (`connection.blocked`).
+#[derive(Clone, Debug)]
+pub(crate) struct Blocked {
+    pub(crate) since: Time,
+    /// The broker's text: `low on disk`, …
+    pub(crate) reason: String,
 }
 
 /// A graceful close that waits for confirms, then until all is written, then for the broker's answer.
@@ -181,7 +190,7 @@ impl Shared {
             kept: 0,
             kept_limit: recovery.kept_limit(),
             closing: None,
-            blocked_since: None,
+            blocked: None,
             unblocked: Time::ZERO,
             full: false,
             ended: false,

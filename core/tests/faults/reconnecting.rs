@@ -215,6 +215,8 @@ fn a_broker_that_refuses_us_ends_the_attempts() {
         (403, "ACCESS_REFUSED - login was refused", 4),
         (530, "NOT_ALLOWED - vhost shop not found", 4),
         (530, "NOT_ALLOWED - connection limit (1) is reached", 20),
+        (530, "NOT_ALLOWED - access to vhost '/' refused for user 'hopmq-limited'", 4),
+        (530, "NOT_ALLOWED - access to vhost 'connection limit' refused for user 'guest'", 4),
     ];
     for (code, text, tries) in refusals {
         let mut world = World::new();

@@ -38,7 +38,7 @@ use channel::{Channel, Pending, Phase};
 pub use client::Route;
 pub use event::{CloseReason, Event, Purpose};
 use handshake::Handshake;
-pub use handshake::{Config, Tuning};
+pub use handshake::{Config, HandshakeStage, Tuning};
 
 /// Which end of the connection this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
