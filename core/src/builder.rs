@@ -16,7 +16,7 @@ use crate::io::connector::{Connector, Once};
 #[cfg(any(feature = "net", feature = "tokio"))]
 use crate::io::dial::Target;
 use crate::io::timer::Timer;
-use crate::recovery::Recovery;
+use crate::policy::Recovery;
 use crate::state::{Limits, Shared};
 use crate::{Connection, Error, ErrorKind, Result};
 

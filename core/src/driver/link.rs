@@ -14,9 +14,9 @@ use tracing::{Span, debug_span};
 
 use crate::auth::authenticator::Authenticator;
 use crate::auth::refresh::Refresh;
-use crate::handles::stats::Stats;
 use crate::io::Transport;
 use crate::io::timer::Timer;
+use crate::state::stats::Stats;
 use crate::state::{Closing, Limits, Shared, State, register};
 use crate::{Error, ErrorKind, Result};
 

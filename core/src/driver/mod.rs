@@ -3,7 +3,7 @@
 //! Owns the connector, the timer, and the link while there is one. It connects, has the link move its bytes until it is
 //! lost, waits, and connects again, until the connection is closed or given up. It needs no task but its own.
 
-pub(crate) mod assist;
+pub(crate) mod inline;
 mod link;
 #[cfg(test)]
 mod tests;
@@ -20,12 +20,12 @@ use tracing::{debug, info, warn};
 use crate::auth::authenticator::Authenticator;
 use crate::auth::refresh::Refresh;
 use crate::auth::sasl::{Credentials, CredentialsProvider, Sasl};
-use crate::handles::events::Event;
 use crate::io::Transport;
 use crate::io::connector::{Connector, Once};
 use crate::io::timer::Timer;
-use crate::recovery::Recovery;
+use crate::policy::Recovery;
 use crate::recovery::backoff::Backoff;
+use crate::state::events::Event;
 use crate::state::{Shared, State};
 use crate::{Error, ErrorKind, Result};
 use link::{LAST_WORDS, Link};

@@ -11,8 +11,8 @@ use hopmq_proto::FieldTable;
 use hopmq_proto::method::{channel, connection};
 
 use crate::handles::channel::{Channel, ChannelCore};
-use crate::handles::events::Events;
 use crate::state::confirms::Confirms;
+use crate::state::events::Events;
 use crate::state::{ChannelEnd, ChannelState, Closing, Modes, RequestKind, Shared, State, Transaction, register};
 use crate::{Builder, Error, ErrorKind, Request, Result, Stats};
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use hopmq_proto::{Body, FieldTable, Properties, Route, Time, Value};
 
 use crate::handles::channel::{Channel, ChannelCore};
-use crate::recovery::ids::MessageIds;
+use crate::state::message_ids::MessageIds;
 use crate::state::{RequestKind, State, Waiting};
 use crate::{Error, ErrorKind, Result};
 

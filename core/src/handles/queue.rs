@@ -10,7 +10,7 @@ use hopmq_proto::{Body, FieldTable, Value};
 use crate::handles::channel::Channel;
 use crate::handles::consumer::Consume;
 use crate::handles::publish::Publish;
-use crate::recovery::ledger::Name;
+use crate::state::ledger::Name;
 use crate::{Delivery, Request, Result};
 
 /// A queue to be declared: made by [`Channel::queue`], declared by [`QueueDeclare::declare`].

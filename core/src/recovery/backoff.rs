@@ -20,7 +20,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use super::{LEAST_DELAY, Recovery};
+use crate::policy::{LEAST_DELAY, Recovery};
 
 /// For how long a link must have worked to be replaced at once; no longer than the longest delay.
 const SETTLED: Duration = Duration::from_secs(1);

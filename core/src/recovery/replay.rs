@@ -15,10 +15,10 @@ use hopmq_proto::method::{Method, MethodId, queue};
 use hopmq_proto::{CloseReason, Time, code};
 use tracing::{debug, info, warn};
 
-use super::ledger::{Entry, Key, renamed};
-use super::outage::Recovering;
-use super::{Entity, OnFailure, Replayed};
-use crate::handles::events::Event;
+use crate::policy::{Entity, OnFailure, Replayed};
+use crate::state::events::Event;
+use crate::state::ledger::{Entry, Key, renamed};
+use crate::state::outage::Recovering;
 use crate::state::{ConsumerEnd, ConsumerState, RequestKind, State, transmit};
 use crate::{Error, ErrorKind, Result};
 
@@ -34,26 +34,26 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Replay {
     /// The channel for declarations.
-    pub(super) channel: u16,
-    pub(super) stage: Stage,
+    pub(crate) channel: u16,
+    pub(crate) stage: Stage,
     todo: VecDeque<Step>,
     sent: VecDeque<Step>,
     /// Queues of others that were looked for.
     others: HashMap<String, Other>,
     /// Channels whose opening is not answered.
-    pub(super) opening: Vec<u16>,
+    pub(crate) opening: Vec<u16>,
     /// Consumers that were started and are not granted yet, and their channels.
-    pub(super) starting: Vec<(u16, u64)>,
-    pub(super) done: Replayed,
+    pub(crate) starting: Vec<(u16, u64)>,
+    pub(crate) done: Replayed,
     told: bool,
     /// When to try again what is missing.
     again: Option<Time>,
     /// By when the broker must have answered something.
-    pub(super) due: Time,
+    pub(crate) due: Time,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Stage {
+pub(crate) enum Stage {
     /// Exchanges and queues.
     Declaring,
     /// Bindings, and whether the queues of others are there.
@@ -99,7 +99,7 @@ impl Replay {
     }
 
     /// Whether a queue of others was there.
-    pub(super) fn found(&self, queue: &str) -> bool {
+    pub(crate) fn found(&self, queue: &str) -> bool {
         self.others.get(queue).is_some_and(|other| other.there)
     }
 
@@ -454,7 +454,7 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn end_lost_consumer(&mut self, key: u64, error: &Error) {
+    pub(crate) fn end_lost_consumer(&mut self, key: u64, error: &Error) {
         let text = format!("the link was lost, and the consumer could not be started again: {error}");
         let kind = ErrorKind::ConsumerCancelled;
         let ended = error.code().map_or_else(|| Error::new(kind, &text), |code| Error::with_code(kind, code, &text));

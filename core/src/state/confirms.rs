@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::task::{Poll, Waker};
 
-use crate::recovery::journal::{Journal, Kept};
+use crate::state::journal::{Journal, Kept};
 use crate::{Error, ErrorKind, Result, Returned};
 
 /// The ring. See the [module's documentation](self).

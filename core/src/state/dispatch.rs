@@ -7,9 +7,9 @@ use bytes::Bytes;
 use hopmq_proto::{CloseReason, Content, Purpose, Time, code};
 use tracing::{debug, warn};
 
-use crate::handles::events::Event;
 use crate::recovery::replay::REPLAY;
 use crate::refusal::Refusal;
+use crate::state::events::Event;
 use crate::state::{Blocked, ConsumerEnd, Queued, Reply, RequestKind, State};
 use crate::{Error, ErrorKind, Result, Returned};
 

@@ -12,21 +12,28 @@ use std::time::Duration;
 
 use hopmq_proto::Time;
 
-use crate::driver::assist::Assistant;
-use crate::handles::events::{Event, Subscribers};
-use crate::handles::stats::Stats;
+use crate::driver::inline::Assistant;
 use crate::io::timer::Clock;
-use crate::recovery::Recovery;
-use crate::recovery::outage::Recovering;
+use crate::policy::Recovery;
+use crate::state::events::{Event, Subscribers};
+use crate::state::outage::Recovering;
 use crate::state::slots::Slots;
+use crate::state::stats::Stats;
 use crate::{Error, ErrorKind};
 
 mod channels;
 pub(crate) mod confirms;
 mod consumers;
 pub(crate) mod dispatch;
+pub(crate) mod events;
+pub(crate) mod journal;
+pub(crate) mod ledger;
+pub(crate) mod message_ids;
+pub(crate) mod outage;
 mod requests;
+mod restart;
 pub(crate) mod slots;
+pub(crate) mod stats;
 #[cfg(test)]
 mod tests;
 

@@ -6,13 +6,13 @@ use hopmq_proto::method::basic;
 
 use super::journal::Kept;
 use super::outage::Recovering;
-use super::replay::{REPLAY, Stage};
 use crate::Result;
+use crate::recovery::replay::{REPLAY, Stage};
 use crate::state::{ConsumerState, Modes, RequestKind, State, transmit};
 
 impl State {
     /// Opens the channels, and starts the consumers on them.
-    pub(super) fn start_all(&mut self, now: Time) -> Result<()> {
+    pub(crate) fn start_all(&mut self, now: Time) -> Result<()> {
         let Some(replay) = &mut self.recovery.replay else { return Ok(()) };
         replay.stage = Stage::Starting;
         replay.channel = 0;
@@ -32,7 +32,7 @@ impl State {
     }
 
     /// Opens one channel as it was. `except` is a consumer to be left out.
-    pub(super) fn restore_channel(&mut self, number: u16, except: Option<u64>) {
+    pub(crate) fn restore_channel(&mut self, number: u16, except: Option<u64>) {
         if !matches!(self.channels.get(usize::from(number)), Some(Some(_))) {
             return;
         }
@@ -136,7 +136,7 @@ impl State {
     }
 
     /// Makes the requests that waited for a link, in their order.
-    pub(super) fn resend(&mut self) {
+    pub(crate) fn resend(&mut self) {
         let waiting = self.requests.iter_mut().filter(|(_, request)| !request.sent && !request.answered);
         let mut waiting: Vec<(u64, u64)> = waiting.map(|(key, request)| (request.order, key)).collect();
         waiting.sort_unstable();

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use hopmq_proto::FieldTable;
 use hopmq_proto::method::{Encode, Method, exchange, queue};
 
-use super::Entity;
+use crate::policy::Entity;
 
 /// The ledger. See the [module's documentation](self).
 #[derive(Debug, Default)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_lite::Stream;
 
 use crate::Error;
-use crate::recovery::Replayed;
+use crate::policy::Replayed;
 use crate::state::slots::Slots;
 use crate::state::{Shared, register};
 

@@ -9,12 +9,12 @@ use hopmq_proto::method::MethodId;
 use hopmq_proto::{HandshakeStage, Time};
 use tracing::warn;
 
-use super::ids::MessageIds;
 use super::ledger::Ledger;
-use super::replay::Replay;
-use super::{OnFailure, Recovery, WhileLost};
+use super::message_ids::MessageIds;
 use crate::handles::channel::transaction_lost;
-use crate::handles::events::Event;
+use crate::policy::{OnFailure, Recovery, WhileLost};
+use crate::recovery::replay::Replay;
+use crate::state::events::Event;
 use crate::state::{ConsumerEnd, Queued, Reply, RequestKind, State, Transaction};
 use crate::{Error, ErrorKind, Result};
 
