@@ -260,7 +260,7 @@ impl Builder {
         let proto = hopmq_proto::Connection::new(Role::Client, self.config.clone());
         let mut recovery = self.recovery.clone();
         recovery.enabled &= connector.reconnects();
-        let shared = Shared::new(proto, timer.clock(), self.limits, recovery.clone());
+        let shared = Shared::new(proto, timer.clock(), self.limits, &recovery);
         let login = Login {
             config: self.config.clone(),
             mechanisms: self.mechanisms.clone(),
@@ -271,11 +271,10 @@ impl Builder {
         let mut driver = Driver::new(Arc::clone(&shared), timer, connector, login, recovery);
         poll_fn(|context| {
             let ended = Pin::new(&mut driver).poll(context).is_ready();
-            let state = shared.lock();
-            if state.recovery.established {
+            if driver.is_established() {
                 return Poll::Ready(Ok(()));
             }
-            if ended || state.ended { Poll::Ready(Err(shared.reason())) } else { Poll::Pending }
+            if ended || shared.is_ended() { Poll::Ready(Err(shared.reason())) } else { Poll::Pending }
         })
         .await?;
         Ok((Connection::new(shared), driver))

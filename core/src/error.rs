@@ -102,6 +102,11 @@ impl Error {
         Self(Arc::new(Inner { code: Some(code), ..Inner::new(kind, message.into()) }))
     }
 
+    /// Returns an error of another kind that quotes this one, with the same code.
+    pub(crate) fn wrapped(&self, kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Arc::new(Inner { code: self.0.code, ..Inner::new(kind, message.into()) }))
+    }
+
     /// Returns an error for a connection that the broker closed with `code`.
     pub(crate) fn refused(kind: ErrorKind, code: u16, message: String, refusal: Option<Refusal>) -> Self {
         Self(Arc::new(Inner { code: Some(code), refusal, ..Inner::new(kind, message) }))

@@ -177,6 +177,7 @@ mod policy;
 mod recovery;
 mod refusal;
 mod state;
+mod sync;
 #[cfg(any(feature = "net", feature = "tokio"))]
 mod uri;
 
@@ -189,6 +190,7 @@ pub use handles::channel::{Channel, Returns};
 pub use handles::connection::Connection;
 pub use handles::consumer::{Consume, Consumer};
 pub use handles::delivery::{Acker, Delivery, Message, Returned, Settled};
+pub use handles::events::Events;
 pub use handles::exchange::{Exchange, ExchangeDeclare, ExchangeDelete};
 pub use handles::pool::{Pool, Pooled};
 pub use handles::publish::{Confirm, Publish};
@@ -210,5 +212,5 @@ pub use io::tls;
 #[cfg(feature = "tokio")]
 pub use io::tokio::{TokioConnector, TokioTimer};
 pub use policy::{Entity, OnFailure, Recovery, Replayed, Unconfirmed, WhileLost};
-pub use state::events::{Event, Events};
+pub use state::events::Event;
 pub use state::stats::Stats;

@@ -1,12 +1,11 @@
-//! The client's part of the handshake: which mechanism, and what to answer.
+//! The client's part of the handshake: choosing a mechanism, and answering the broker.
 
 use std::sync::Arc;
 
-use hopmq_proto::{Event, FieldTable};
+use hopmq_proto::{Connection, Event, FieldTable};
 use tracing::debug;
 
 use crate::auth::sasl::{self, Credentials, Sasl};
-use crate::state::State;
 use crate::{Error, ErrorKind, Result};
 
 /// Answers the broker's questions until the connection is open.
@@ -15,19 +14,21 @@ pub(crate) struct Authenticator {
     pub(crate) credentials: Option<Credentials>,
     pub(crate) properties: FieldTable,
     pub(crate) chosen: Option<Arc<dyn Sasl>>,
+    /// What the broker told of itself.
+    pub(crate) server_properties: Option<FieldTable>,
 }
 
 impl Authenticator {
     /// Takes the events of the handshake, and hands on all others.
     #[inline]
-    pub(crate) fn handle(&mut self, state: &mut State, event: Event) -> Result<Option<Event>> {
+    pub(crate) fn handle(&mut self, proto: &mut Connection, event: Event) -> Result<Option<Event>> {
         match event {
             Event::Start { server_properties, mechanisms } => {
                 debug!(mechanisms, server = ?server_properties, "the broker introduced itself");
                 let mechanism = sasl::select(&self.mechanisms, &mechanisms)?;
                 let response = mechanism.initial(self.credentials()?)?;
-                state.proto.start_ok(&self.properties, mechanism.name(), &response)?;
-                state.server_properties = server_properties;
+                proto.start_ok(&self.properties, mechanism.name(), &response)?;
+                self.server_properties = Some(server_properties);
                 self.chosen = Some(mechanism);
             }
             Event::Secure { challenge } => {
@@ -35,7 +36,7 @@ impl Authenticator {
                     return Err(Error::new(ErrorKind::Protocol, "the broker challenges before it was asked"));
                 };
                 let response = mechanism.respond(&challenge, self.credentials()?)?;
-                state.proto.secure_ok(&response)?;
+                proto.secure_ok(&response)?;
             }
             Event::Opened => {
                 // A secret is best forgotten when it has served.

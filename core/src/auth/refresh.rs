@@ -10,11 +10,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hopmq_proto::Time;
-use hopmq_proto::method::connection::UpdateSecret;
 use tracing::{debug, warn};
 
 use crate::auth::sasl::{Credentials, CredentialsProvider};
-use crate::state::Shared;
 use crate::{Error, ErrorKind, Result};
 
 /// The renewal of a connection's credentials. See the [module's documentation](self).
@@ -45,12 +43,10 @@ impl Refresh {
         self.fetching.as_ref().map(|fetching| fetching.deadline).or(self.due)
     }
 
-    /// Renews the credentials if it is time for it.
-    pub(crate) fn poll(&mut self, shared: &Shared, context: &mut Context<'_>) {
-        let Some(due) = self.due else { return };
-        let now = shared.clock.now();
-        if now < due {
-            return;
+    /// Renews the credentials if it is time for it. Returns the new ones, for the broker.
+    pub(crate) fn poll(&mut self, now: Time, context: &mut Context<'_>) -> Option<Credentials> {
+        if self.due.is_none_or(|due| now < due) {
+            return None;
         }
         let fetching = self.fetching.get_or_insert_with(|| {
             debug!("the credentials are about to expire: asking for new ones");
@@ -59,22 +55,19 @@ impl Refresh {
         });
         let fetched = match fetching.future.as_mut().poll(context) {
             Poll::Ready(fetched) => fetched,
-            Poll::Pending if now < fetching.deadline => return,
+            Poll::Pending if now < fetching.deadline => return None,
             Poll::Pending => Err(Error::new(ErrorKind::Timeout, format!("it did not answer within {PATIENCE:?}"))),
         };
         self.fetching = None;
         match fetched {
             Ok(credentials) => {
                 self.due = renewal(&credentials, now);
-                let new_secret = credentials.password().as_bytes();
-                let update = UpdateSecret { new_secret, reason: "the old secret is about to expire" };
-                if let Err(error) = shared.lock().proto.request(0, &update, None) {
-                    warn!(%error, "the new secret can't be sent");
-                }
+                Some(credentials)
             }
             Err(error) => {
                 warn!(%error, "the provider has no new credentials: asking again in {RETRY:?}");
                 self.due = Some(now + RETRY);
+                None
             }
         }
     }

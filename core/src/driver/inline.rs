@@ -1,25 +1,25 @@
-//! A driver that is polled by whoever waits for it.
+//! Inline polling: handles poll the driver on the caller's thread when no other thread polls it.
 //!
-//! Owns a driver, on a seat that one thread at a time takes: the driver's own, or that of a handle which is about to
-//! wait for the broker or has filled a buffer. Who finds the seat taken wakes the driver's thread. So an answer costs
-//! one change of threads instead of two, and a burst is written by those who make it. It knows nothing of what a driver
-//! does.
+//! A handle does so when it is about to wait for the broker, or has filled a buffer. Then an answer costs one change of
+//! threads instead of two, and the threads that publish a burst also write it. If another thread polls the driver, the
+//! handle wakes the driver's own thread instead.
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 
 use crate::Driver;
 use crate::io::Transport;
 use crate::io::connector::Connector;
 use crate::io::timer::Timer;
+use crate::state::PollInline;
+use crate::sync::{Arc, Mutex, Weak};
 
-/// A driver that the connection's handles poll too, on their own threads: made by [`Driver::assisted`].
+/// A driver that the connection's handles also poll, on their own threads: made by [`Driver::assisted`].
 #[must_use = "nothing moves on the connection unless its driver is polled"]
 pub struct AssistedDriver<D: Assistable> {
-    seat: Arc<Seat<D>>,
+    slot: Arc<DriverSlot<D>>,
 }
 
 /// A future that may be polled on several threads in turn.
@@ -27,25 +27,17 @@ pub trait Assistable: Future<Output = ()> + Unpin + Send + 'static {}
 
 impl<D: Future<Output = ()> + Unpin + Send + 'static> Assistable for D {}
 
-struct Seat<D> {
-    taken: Mutex<Seated<D>>,
+/// The driver, for one thread at a time: its own, or that of a handle.
+struct DriverSlot<D> {
+    slot: Mutex<Slot<D>>,
 }
 
-struct Seated<D> {
-    /// Gone when it has ended.
+struct Slot<D> {
+    /// `None` when the driver has ended.
     driver: Option<D>,
-    /// That of the driver's own thread, once that has polled.
+    /// The waker of the driver's own thread, once that thread has polled.
     waker: Option<Waker>,
 }
-
-/// Somebody who may be polled on the caller's thread.
-pub(crate) trait Assist: Send + Sync {
-    /// Does now what there is to do, if nobody else is at it.
-    fn assist(&self) -> bool;
-}
-
-/// What a connection knows of its driver's seat.
-pub(crate) type Assistant = Weak<dyn Assist>;
 
 impl<T, R, C> Driver<T, R, C>
 where
@@ -54,9 +46,9 @@ where
     C: Connector<Transport = T> + Unpin,
     Self: Assistable,
 {
-    /// The same driver, to be polled by a thread that does nothing else. What the program's other threads ask of the
-    /// broker they write themselves, as far as that needs no waiting, and this thread reads the answers: that saves the
-    /// time that waking it takes. [`Builder::open`](crate::Builder::open) drives its connections like this.
+    /// Returns this driver for a thread that does nothing but poll it. The program's other threads write their requests
+    /// themselves, as far as that needs no waiting, and this thread reads the answers. That saves the time to wake this
+    /// thread. [`Builder::open`](crate::Builder::open) drives its connections like this.
     ///
     /// ```no_run
     /// # async fn example() -> hopmq::Result<()> {
@@ -71,13 +63,13 @@ where
     /// ```
     pub fn assisted(self) -> AssistedDriver<Self> {
         let shared = Arc::clone(self.shared());
-        let seat = Arc::new(Seat { taken: Mutex::new(Seated { driver: Some(self), waker: None }) });
-        shared.assist_by(Arc::downgrade(&seat) as Assistant);
-        AssistedDriver { seat }
+        let slot = Arc::new(DriverSlot { slot: Mutex::new(Slot { driver: Some(self), waker: None }) });
+        shared.set_inline_driver(Arc::downgrade(&slot) as Weak<dyn PollInline>);
+        AssistedDriver { slot }
     }
 }
 
-impl<D: Assistable> Seated<D> {
+impl<D: Assistable> Slot<D> {
     fn poll(&mut self) -> Poll<()> {
         let Some(waker) = &self.waker else { return Poll::Pending };
         let Some(driver) = &mut self.driver else { return Poll::Ready(()) };
@@ -89,14 +81,14 @@ impl<D: Assistable> Seated<D> {
     }
 }
 
-impl<D: Assistable> Assist for Seat<D> {
-    fn assist(&self) -> bool {
-        let mut seated = match self.taken.try_lock() {
-            Ok(seated) if seated.waker.is_some() => seated,
+impl<D: Assistable> PollInline for DriverSlot<D> {
+    fn poll_inline(&self) -> bool {
+        let mut slot = match self.slot.try_lock() {
+            Ok(slot) if slot.waker.is_some() => slot,
             _ => return false,
         };
-        if seated.poll().is_ready()
-            && let Some(waker) = &seated.waker
+        if slot.poll().is_ready()
+            && let Some(waker) = &slot.waker
         {
             waker.wake_by_ref();
         }
@@ -108,19 +100,19 @@ impl<D: Assistable> Future for AssistedDriver<D> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let mut seated = match self.seat.taken.lock() {
-            Ok(seated) => seated,
+        let mut slot = match self.slot.slot.lock() {
+            Ok(slot) => slot,
             Err(poisoned) => {
-                // It panicked on another thread, and can't go on.
-                let mut seated = poisoned.into_inner();
-                seated.driver = None;
-                seated
+                // The driver panicked on another thread, and must not be polled again.
+                let mut slot = poisoned.into_inner();
+                slot.driver = None;
+                slot
             }
         };
-        if !seated.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
-            seated.waker = Some(context.waker().clone());
+        if !slot.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            slot.waker = Some(context.waker().clone());
         }
-        seated.poll()
+        slot.poll()
     }
 }
 
@@ -152,17 +144,17 @@ mod tests {
     }
 
     #[test]
-    fn a_driver_that_panics_on_a_handles_thread_is_dropped_by_its_own() {
+    fn a_driver_that_panics_on_a_handles_thread_is_dropped_by_its_own_thread() {
         let alive = Arc::new(());
-        let seated = Seated { driver: Some(Panics { polled: false, _alive: Arc::clone(&alive) }), waker: None };
-        let seat = Arc::new(Seat { taken: Mutex::new(seated) });
-        let mut driver = AssistedDriver { seat: Arc::clone(&seat) };
-        assert!(!seat.assist(), "its own thread has not begun");
+        let slot = Slot { driver: Some(Panics { polled: false, _alive: Arc::clone(&alive) }), waker: None };
+        let slot = Arc::new(DriverSlot { slot: Mutex::new(slot) });
+        let mut driver = AssistedDriver { slot: Arc::clone(&slot) };
+        assert!(!slot.poll_inline(), "the driver's own thread has not polled");
         let mut context = Context::from_waker(Waker::noop());
         assert!(Pin::new(&mut driver).poll(&mut context).is_pending());
-        assert!(catch_unwind(AssertUnwindSafe(|| seat.assist())).is_err());
-        assert!(!seat.assist(), "nobody polls it again");
+        assert!(catch_unwind(AssertUnwindSafe(|| slot.poll_inline())).is_err());
+        assert!(!slot.poll_inline(), "a driver that panicked is not polled again");
         assert!(Pin::new(&mut driver).poll(&mut context).is_ready());
-        assert_eq!(Arc::strong_count(&alive), 1, "with it, the connection ends");
+        assert_eq!(Arc::strong_count(&alive), 1, "the driver is dropped, and the connection ends");
     }
 }

@@ -1,48 +1,50 @@
 //! The link: moves bytes between the transport and the protocol, and keeps the time.
 //!
-//! Owns the transport, the receive buffer and what is being written. It takes the shared lock once a turn:
-//! to apply what came, to take what is to be written, and to go to sleep.
+//! Owns the transport, the receive buffer and the output that is being written. It takes the shared lock once a turn: to
+//! apply what was received, to take the output, and to go to sleep.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hopmq_proto::{HandshakeStage, Incoming, Receiver, Time, Transmit, code};
-use tracing::{Span, debug_span};
+use hopmq_proto::method::connection::UpdateSecret;
+use hopmq_proto::{HandshakeStage, Incoming, Receiver, Time, Transmit};
+use tracing::{Span, debug_span, warn};
 
 use crate::auth::authenticator::Authenticator;
 use crate::auth::refresh::Refresh;
 use crate::io::Transport;
 use crate::io::timer::Timer;
+use crate::recovery::Recovering;
 use crate::state::stats::Stats;
-use crate::state::{Closing, Limits, Shared, State, register};
+use crate::state::{Limits, Shared, State, Wakers};
 use crate::{Error, ErrorKind, Result};
 
-/// One link to the broker: a transport, and what is read from it and written to it.
+/// One link to the broker: a transport, its input and its output.
 pub(crate) struct Link<T: Transport> {
     shared: Arc<Shared>,
     transport: T,
+    /// The host, for errors.
+    host: String,
     authenticator: Authenticator,
     refresh: Refresh,
     receiver: Receiver,
-    /// What came and is not applied yet.
+    /// What was received and is not applied yet.
     incoming: Vec<Incoming>,
-    /// Whether the receiver may hold more of what came: nothing is read before that is decoded, so that an end of the
+    /// Whether the receiver may hold more input. Nothing is read before all input is decoded, so that the end of the
     /// stream comes last.
     undecoded: bool,
     transmit: Transmit,
-    wakes: Vec<Waker>,
-    /// To be dropped outside of the lock.
-    spent: Vec<Waker>,
+    wakers: Wakers,
     stalled: Stall,
     flushed: bool,
     /// Whether consumers hold so much that nothing more is read.
     full: bool,
-    /// How the peer broke the framing; what came before it counts.
+    /// How the peer broke the framing. The input before that is applied.
     broken: Option<hopmq_proto::Error>,
-    /// Bytes that came since the last turn.
+    /// Bytes that were received since the last turn.
     received: usize,
     moved: Moved,
     span: Span,
@@ -53,38 +55,44 @@ pub(crate) struct Link<T: Transport> {
     quiet: bool,
 }
 
-/// Turns that a driver takes before it lets others run.
+/// Turns of one poll, after which other tasks of the executor may run.
 const TURNS: usize = 32;
-/// Messages that are decoded before the lock is taken to apply them.
+/// Methods and messages that are decoded before the lock is taken to apply them.
 const BATCH: usize = 1024;
-/// What a burst gathers before it is written, in bytes.
+/// Output that gathers in a burst before it is written, in bytes.
 const GATHER: usize = 32 * 1024;
-/// How long it gathers at the most.
+/// How long output gathers at most.
 const GATHER_TIME: Duration = Duration::from_millis(1);
-/// Turns in a row with something to write that make a burst.
+/// Turns in a row with output that make a burst.
 const BURST_ROUNDS: usize = 8;
-/// Publishes a write, at the least, of a burst that is known by its pace: those who hand one message to and fro wait
-/// for each.
+/// Publishes per write, at least, of a burst that is known by its pace. Programs that wait for an answer to each message
+/// publish fewer.
 const BURST_PUBLISHES: u64 = 8;
-/// Bytes within [`GATHER_TIME`] with which a burst goes on.
+/// Bytes within [`GATHER_TIME`] with which a burst continues.
 const BURST_BYTES: u64 = 64 * 1024;
 /// Slices of one vectored write.
 const SLICES: usize = 32;
 
 impl<T: Transport> Link<T> {
-    pub(crate) fn new(shared: Arc<Shared>, transport: T, authenticator: Authenticator, refresh: Refresh) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        transport: T,
+        host: String,
+        authenticator: Authenticator,
+        refresh: Refresh,
+    ) -> Self {
         let receiver = Receiver::client(shared.lock().proto.receive_limits());
         Self {
             shared,
             transport,
+            host,
             authenticator,
             refresh,
             receiver,
             incoming: Vec::new(),
             undecoded: false,
             transmit: Transmit::new(),
-            wakes: Vec::new(),
-            spent: Vec::new(),
+            wakers: Wakers::default(),
             stalled: Stall(None),
             flushed: true,
             full: false,
@@ -99,56 +107,76 @@ impl<T: Transport> Link<T> {
         }
     }
 
-    /// Moves what there is to move. Ready with the reason when the link is lost.
-    pub(crate) fn run(&mut self, timer: &mut impl Timer, context: &mut Context<'_>) -> Poll<Result<()>> {
+    /// Reads and writes as long as there is something to read or write. Ready with the reason when the link is lost.
+    pub(crate) fn run(
+        &mut self,
+        timer: &mut impl Timer,
+        recovering: &mut Recovering,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<()>> {
         let span = self.span.clone();
         let _entered = span.enter();
-        self.refresh.poll(&self.shared, context);
-        // Whether the transport may have something that it has not promised to wake us for.
+        self.refresh_credentials(context);
+        // Whether the transport may have input that it has not promised to wake this task for.
         let mut readable = true;
-        let (mut wrote, mut idle) = (false, false);
+        let mut wrote = false;
+        let mut idle = false;
         for round in 0..TURNS {
-            // What came is read before the turn that applies it: it is what the driver was mostly woken for.
-            let mut came = self.undecoded;
+            // Input is read before the turn that applies it: mostly, the driver was woken for input.
+            let mut has_input = self.undecoded;
             if !self.undecoded && !self.full && (readable || wrote) {
                 let received = self.read(context)?;
                 readable = received > 0;
-                came = readable;
+                has_input = readable;
                 self.received += received;
             }
             self.decode();
-            if idle && !came {
+            if idle && !has_input {
                 return self.sleep(timer, context);
             }
-            let news = self.turn(round, context)?;
+            let has_work = self.turn(round, recovering, context)?;
             wrote = match self.write(context) {
                 Ok(wrote) => wrote,
-                Err(error) => return Poll::Ready(Err(self.last_word(error, context))),
+                Err(error) => return Poll::Ready(Err(self.after_failed_write(error, recovering, context))),
             };
-            idle = !news && !wrote;
+            idle = !has_work && !wrote;
         }
         context.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// Applies what came, keeps the time, and takes what is to be written. Returns whether there is something to do
-    /// that was not before; if there isn't, the handles wake the driver from now on.
-    fn turn(&mut self, round: usize, context: &mut Context<'_>) -> Result<bool> {
+    /// Sends the broker a new secret, if the old one is about to expire.
+    fn refresh_credentials(&mut self, context: &mut Context<'_>) {
+        if self.refresh.deadline().is_none() {
+            return;
+        }
+        let now = self.shared.clock.now();
+        let Some(credentials) = self.refresh.poll(now, context) else { return };
+        let new_secret = credentials.password().as_bytes();
+        let update = UpdateSecret { new_secret, reason: "the old secret is about to expire" };
+        if let Err(error) = self.shared.lock().proto.request(0, &update, None) {
+            warn!(%error, "the new secret can't be sent");
+        }
+    }
+
+    /// Applies the input, keeps the time, and takes the output. Returns whether there is new output or room for input;
+    /// if there is neither, the handles wake the driver from now on.
+    fn turn(&mut self, round: usize, recovering: &mut Recovering, context: &mut Context<'_>) -> Result<bool> {
         let now = self.shared.clock.now();
         let shared = Arc::clone(&self.shared);
-        let (limits, mut state) = (&shared.limits, shared.lock());
-        state.count(&mut self.moved);
+        let limits = &shared.limits;
+        let mut state = shared.lock();
+        self.moved.add_to(state.stats_mut());
         if round == 0 {
-            // Those who may go on have had their turn.
-            state.reserved = 0;
+            state.begin_poll();
         }
         if self.full || self.received > 0 {
-            // What lies unread in the socket proves that the peer lives, as long as it isn't drained.
+            // Unread input proves that the peer is alive, until the socket is drained.
             state.proto.received(now);
         }
         self.received = 0;
-        state.stats.received += self.incoming.len() as u64;
-        let result = apply(&mut state, &mut self.incoming, &mut self.authenticator, now);
+        state.stats_mut().received += self.incoming.len() as u64;
+        let result = self.apply(&mut state, recovering, now);
         let result = result.and_then(|()| match self.broken.take() {
             Some(error) => {
                 state.proto.receive_failed(&error);
@@ -159,72 +187,89 @@ impl<T: Transport> Link<T> {
         if self.transmit.is_empty() {
             state.note_flushed(now);
         }
-        let result = result.and_then(|()| state.tick(now)).and_then(|()| self.stalled.check(now, limits, &state));
+        let result = result
+            .and_then(|()| tick(&mut state, recovering, now))
+            .and_then(|()| self.stalled.check(now, limits, &state));
         if result.is_err() {
-            // The handles take the lock before the loss is dealt with.
-            state.up = false;
+            // Handles may take the lock before the driver handles the loss.
+            state.link_failed();
         }
         self.receiver.set_limits(state.proto.receive_limits());
-        let mut news = false;
+        let mut has_work = false;
         if self.transmit.is_empty() && !self.gathers(&mut state, round, now) {
-            news = state.proto.poll_transmit(now, &mut self.transmit);
-            state.taken = state.stats.published;
-            state.make_room(limits.high_water);
+            has_work = state.take_output(now, &mut self.transmit);
         }
         let was_full = std::mem::replace(&mut self.full, state.is_full(limits.receive_limit));
-        news |= was_full && !self.full;
-        state.full = self.full;
-        state.stalled = !self.transmit.is_empty();
-        if !news {
+        has_work |= was_full && !self.full;
+        state.set_flow(!self.transmit.is_empty(), self.full);
+        if !has_work {
             let own = self.stalled.deadline(limits, &state).into_iter().chain(self.refresh.deadline());
-            // While the transport is full, time brings nothing: what was gathered waits for room.
+            // While the transport is full, gathered output waits for the transport, not for the time.
             let gathering = self.gathering.as_ref().filter(|_| self.transmit.is_empty());
-            let own = own.chain(gathering.map(|gathering| gathering.until));
+            let own = own.chain(gathering.map(|gathering| gathering.until)).chain(recovering.deadline());
             self.alarm = state.next_deadline().into_iter().chain(own).min();
             state.sleep(context.waker(), self.alarm);
         }
-        std::mem::swap(&mut self.wakes, &mut state.wakes);
-        std::mem::swap(&mut self.spent, &mut state.spent);
+        state.swap_wakers(&mut self.wakers);
         drop(state);
-        self.spent.clear();
-        self.wakes.drain(..).for_each(Waker::wake);
-        result.map(|()| news)
+        self.wakers.run();
+        result.map(|()| has_work)
     }
 
-    /// Whether what is queued is left to grow: while a burst lasts, small writes would only be in its way. Each poll
-    /// writes what it finds; what comes meanwhile waits for the next, a buffer later or [`GATHER_TIME`].
+    fn apply(&mut self, state: &mut State, recovering: &mut Recovering, now: Time) -> Result<()> {
+        for incoming in self.incoming.drain(..) {
+            if let Incoming::Content { channel, content } = incoming {
+                if let Some(purpose) = state.proto.handle_content(channel, &content)? {
+                    state.apply_content(channel, purpose, content);
+                }
+                continue;
+            }
+            let Some(event) = state.proto.handle(now, incoming)? else { continue };
+            let Some(event) = self.authenticator.handle(&mut state.proto, event)? else { continue };
+            if let Some(event) = recovering.handle(state, event, now)? {
+                state.apply(event, now)?;
+            }
+        }
+        if let Some(properties) = self.authenticator.server_properties.take() {
+            state.server_properties = properties;
+        }
+        Ok(())
+    }
+
+    /// Whether output gathers: in a burst, small writes would only cost time. Each poll writes the output that it finds;
+    /// output that is queued meanwhile waits for the next poll, until there are [`GATHER`] bytes or for [`GATHER_TIME`].
     fn gathers(&mut self, state: &mut State, round: usize, now: Time) -> bool {
-        let sent = state.stats.bytes_sent;
-        let goes_on = match &self.gathering {
+        let sent = state.stats().bytes_sent;
+        let continues = match &self.gathering {
             Some(gathering) => now < gathering.until || sent - gathering.sent >= BURST_BYTES,
-            None => state.assisted && (self.hurries(state, now) || round >= BURST_ROUNDS),
+            None => state.is_driver_inline() && (self.is_burst(state, now) || round >= BURST_ROUNDS),
         };
-        if !goes_on || state.closing.is_some() || !state.up {
+        if !continues || state.is_closing() || !state.is_up() {
             self.gathering = None;
-            state.gather = 0;
+            state.set_gather(0);
             return false;
         }
         if self.gathering.as_ref().is_none_or(|gathering| now >= gathering.until) {
             self.gathering = Some(Gathering { until: now + GATHER_TIME, sent });
         }
-        state.gather = GATHER;
+        state.set_gather(GATHER);
         round > 0 && state.proto.queued() < GATHER
     }
 
-    /// Whether so much was published lately, and so much of it in each write, that a burst is under way. It may sleep
-    /// now and then, as one does that waits for confirms.
-    fn hurries(&mut self, state: &State, now: Time) -> bool {
+    /// Whether so much was published lately, and so much of it in each write, that a burst is under way. A burst may
+    /// sleep now and then, as one does that waits for confirms.
+    fn is_burst(&mut self, state: &State, now: Time) -> bool {
         if now < self.pace.since + GATHER_TIME {
             return false;
         }
-        let Stats { bytes_sent: sent, writes, published, .. } = state.stats;
+        let Stats { bytes_sent: sent, writes, published, .. } = *state.stats();
         let before = std::mem::replace(&mut self.pace, Pace { since: now, sent, writes, published });
         now < before.since + 2 * GATHER_TIME
             && sent - before.sent >= BURST_BYTES
             && published - before.published >= BURST_PUBLISHES * (writes - before.writes)
     }
 
-    /// Waits for the next deadline, or whatever comes first.
+    /// Waits for the next deadline, or until the task is woken.
     fn sleep(&mut self, timer: &mut impl Timer, context: &mut Context<'_>) -> Poll<Result<()>> {
         if let Some(alarm) = self.alarm
             && timer.poll_until(alarm, context).is_ready()
@@ -237,16 +282,16 @@ impl<T: Transport> Link<T> {
         Poll::Pending
     }
 
-    /// Gives memory back that a burst had needed: nothing but heartbeats moved since the last alarm.
+    /// Frees memory that a burst needed: nothing but heartbeats moved since the last alarm.
     fn shrink(&mut self) {
         self.receiver.shrink();
         self.transmit.shrink();
         self.incoming = Vec::new();
-        self.wakes = Vec::new();
+        self.wakers = Wakers::default();
         self.shared.lock().proto.shrink();
     }
 
-    /// Writes until all is written or the transport is full. Returns whether anything moved.
+    /// Writes until all output is written or the transport is full. Returns whether anything was written.
     fn write(&mut self, context: &mut Context<'_>) -> Result<bool> {
         let mut moved = false;
         while !self.transmit.is_empty() {
@@ -285,7 +330,7 @@ impl<T: Transport> Link<T> {
         Ok(moved)
     }
 
-    /// Reads once. Returns the bytes that came.
+    /// Reads once. Returns how many bytes were read.
     fn read(&mut self, context: &mut Context<'_>) -> Result<usize> {
         loop {
             match Pin::new(&mut self.transport).poll_read(context, self.receiver.space()) {
@@ -303,7 +348,7 @@ impl<T: Transport> Link<T> {
         }
     }
 
-    /// Decodes what has been read, up to a batch.
+    /// Decodes the input, up to a batch.
     fn decode(&mut self) {
         if self.broken.is_none() {
             self.broken = self.receiver.poll_batch(&mut self.incoming, BATCH).err();
@@ -311,8 +356,9 @@ impl<T: Transport> Link<T> {
         self.undecoded = self.incoming.len() == BATCH;
     }
 
-    /// A write failed. A broker that closes the connection says why before it hangs up, and that may not be read yet.
-    fn last_word(&mut self, error: Error, context: &mut Context<'_>) -> Error {
+    /// Returns the reason of a failed write. A broker that closes the connection sends `connection.close` before it closes
+    /// the socket, and that may not be read yet.
+    fn after_failed_write(&mut self, error: Error, recovering: &mut Recovering, context: &mut Context<'_>) -> Error {
         let mut left = UNREAD;
         while left > 0 {
             if !self.undecoded {
@@ -321,9 +367,10 @@ impl<T: Transport> Link<T> {
             }
             self.decode();
             let now = self.shared.clock.now();
-            let mut state = self.shared.lock();
-            if let Err(reason) = apply(&mut state, &mut self.incoming, &mut self.authenticator, now) {
-                state.up = false;
+            let shared = Arc::clone(&self.shared);
+            let mut state = shared.lock();
+            if let Err(reason) = self.apply(&mut state, recovering, now) {
+                state.link_failed();
                 return reason;
             }
         }
@@ -331,9 +378,8 @@ impl<T: Transport> Link<T> {
     }
 
     fn end_of_stream(&self) -> Error {
-        let state = self.shared.lock();
-        let host = &state.recovery.host;
-        let text = match state.proto.handshake_stage() {
+        let host = &self.host;
+        let text = match self.shared.lock().proto.handshake_stage() {
             Some(stage) => in_handshake(&format!("{host} closed the socket"), stage),
             None => format!("{host} closed the socket without sending connection.close"),
         };
@@ -341,28 +387,27 @@ impl<T: Transport> Link<T> {
     }
 
     fn lost(&self, error: io::Error) -> Error {
-        // A layer that knows better says so: TLS learns of a refused client certificate only after its handshake.
+        // A layer may know the reason: TLS learns of a refused client certificate only after its handshake.
         if let Some(known) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
             return known.clone();
         }
-        let state = self.shared.lock();
-        let lost = format!("the connection to {} was lost", state.recovery.host);
-        let message = match state.proto.handshake_stage() {
+        let lost = format!("the connection to {} was lost", self.host);
+        let message = match self.shared.lock().proto.handshake_stage() {
             Some(stage) => in_handshake(&lost, stage),
             None => lost,
         };
         Error::with_source(ErrorKind::Io, message, error)
     }
 
-    /// Takes the last bytes that the protocol has for the broker.
-    pub(crate) fn take_last_words(&mut self) {
+    /// Takes the last output of the protocol connection.
+    pub(crate) fn take_last_output(&mut self) {
         let now = self.shared.clock.now();
         self.shared.lock().proto.poll_transmit(now, &mut self.transmit);
     }
 
     /// Writes the last bytes and closes the transport. Ready when that is done.
     pub(crate) fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        // The link is over whatever happens to its last words.
+        // The link is over even if its last output can not be written.
         let flushed = self.write(context).is_err() || self.transmit.is_empty();
         if flushed && Pin::new(&mut self.transport).poll_close(context).is_ready() {
             return Poll::Ready(());
@@ -371,40 +416,29 @@ impl<T: Transport> Link<T> {
     }
 }
 
-/// A read or write of so few bytes is no more than a heartbeat or two.
+/// A read or write of so few bytes carries no more than a heartbeat or two.
 const HEARTBEATS: usize = 16;
-/// How long the last bytes of a connection may take.
-pub(crate) const LAST_WORDS: Duration = Duration::from_secs(2);
-/// What may lie unread in a socket that fails, in bytes: as much as Linux lets it grow to, and some.
+/// Unread bytes that the socket of a failed link may hold: a little more than Linux lets a receive buffer grow to.
 const UNREAD: usize = 8 << 20;
-/// How many times its limit a connection takes in while somebody waits for an answer.
-const PATIENCE: usize = 8;
 
-fn apply(state: &mut State, incoming: &mut Vec<Incoming>, authenticator: &mut Authenticator, now: Time) -> Result<()> {
-    for incoming in incoming.drain(..) {
-        if let Incoming::Content { channel, content } = incoming {
-            if let Some(purpose) = state.proto.handle_content(channel, &content)? {
-                state.apply_content(channel, purpose, content);
-            }
-            continue;
-        }
-        let Some(event) = state.proto.handle(now, incoming)? else { continue };
-        if let Some(event) = authenticator.handle(state, event)? {
-            state.apply(event, now)?;
-        }
-    }
-    Ok(())
+/// Does what the time asks for. An error ends the link.
+fn tick(state: &mut State, recovering: &mut Recovering, now: Time) -> Result<()> {
+    state.expire(now);
+    let alive = state.proto.handle_timeout(now);
+    alive.map_err(|error| Error::new(ErrorKind::Heartbeat, error.message()))?;
+    recovering.tick(state, now)?;
+    state.tick_closing(now)
 }
 
-/// Since when the transport takes nothing.
+/// Since when the transport takes no bytes.
 #[derive(Clone, Copy, Debug)]
 struct Stall(Option<Time>);
 
 impl Stall {
-    /// A broker that has said that it blocks publishing may leave bytes in the socket as long as it likes.
+    /// Returns when the transport counts as dead. There is no deadline while the broker blocks publishing: it may then
+    /// leave bytes in the socket for as long as it likes.
     fn deadline(self, limits: &Limits, state: &State) -> Option<Time> {
-        let since = self.0.filter(|_| state.blocked.is_none())?;
-        Some(since.max(state.unblocked) + limits.write_timeout)
+        Some(self.0?.max(state.unblocked()?) + limits.write_timeout)
     }
 
     fn check(self, now: Time, limits: &Limits, state: &State) -> Result<()> {
@@ -420,7 +454,7 @@ impl Stall {
 
 /// A burst of output.
 struct Gathering {
-    /// Until when what is queued may wait.
+    /// Until when output may wait.
     until: Time,
     /// Bytes that had been sent when the present interval began.
     sent: u64,
@@ -455,96 +489,14 @@ impl Moved {
         self.bytes_received += count as u64;
         self.reads += 1;
     }
-}
 
-impl State {
-    fn count(&mut self, moved: &mut Moved) {
-        let Moved { bytes_sent, writes, bytes_received, reads } = std::mem::take(moved);
-        self.stats.bytes_sent += bytes_sent;
-        self.stats.writes += writes;
-        self.stats.bytes_received += bytes_received;
-        self.stats.reads += reads;
-    }
-
-    /// Does what the time asks for.
-    fn tick(&mut self, now: Time) -> Result<()> {
-        self.expire(now);
-        let alive = self.proto.handle_timeout(now);
-        alive.map_err(|error| Error::new(ErrorKind::Heartbeat, error.message()))?;
-        self.check_handshake(now)?;
-        self.tick_replay(now)?;
-        let Some(closing) = self.closing else { return Ok(()) };
-        if !self.up && !self.ended {
-            // It is about to come back, which nobody wants any more.
-            return Err(crate::state::dispatch::closed_here(self.unconfirmed, true));
-        }
-        let late = now >= closing.deadline;
-        if !closing.sent && (self.unconfirmed == 0 || late) {
-            let deadline = closing.flush.max(now + LAST_WORDS);
-            self.closing = Some(Closing { sent: true, unconfirmed: self.unconfirmed, deadline, ..closing });
-            self.proto.close(code::REPLY_SUCCESS, "goodbye");
-        } else if closing.sent && late {
-            return Err(crate::state::dispatch::closed_here(closing.unconfirmed, closing.flushed));
-        }
-        Ok(())
-    }
-
-    /// All that was taken to be written is written.
-    fn note_flushed(&mut self, now: Time) {
-        if let Some(closing) = &mut self.closing
-            && closing.sent
-            && !closing.flushed
-            && self.proto.queued() == 0
-        {
-            closing.flushed = true;
-            closing.deadline = closing.deadline.min(now + LAST_WORDS);
-        }
-    }
-
-    fn next_deadline(&self) -> Option<Time> {
-        let request = self.deadlines.first().map(|(deadline, _)| *deadline);
-        let closing = self.closing.map(|closing| closing.deadline);
-        let link = self.recovery.deadline();
-        self.proto.poll_timeout().into_iter().chain(request).chain(closing).chain(link).min()
-    }
-
-    /// Whether consumers hold as much as they may. While somebody waits for an answer, which may lie behind more
-    /// deliveries, a multiple of it is taken.
-    pub(crate) fn is_full(&self, limit: usize) -> bool {
-        if self.closing.is_some_and(|closing| closing.sent) {
-            // Nothing is kept any more; what is waited for lies behind it.
-            return false;
-        }
-        let waiting = !self.deadlines.is_empty() || self.unconfirmed > 0;
-        self.buffered > if waiting { limit.saturating_mul(PATIENCE) } else { limit }
-    }
-
-    /// Notes whom to wake, and when it wakes by itself.
-    pub(crate) fn sleep(&mut self, waker: &Waker, alarm: Option<Time>) {
-        register(&mut self.driver, waker, &mut self.spent);
-        self.alarm = alarm.unwrap_or(Time::from_epoch(Duration::MAX));
-        self.nudge = false;
-    }
-
-    /// Lets the publishers go on that wait, in their order, if there is room again and the broker lets them.
-    fn make_room(&mut self, high_water: usize) {
-        let blocked = !self.up || !self.proto.may_publish(0) || self.kept >= self.kept_limit;
-        if self.room.is_empty() || blocked || self.proto.queued() > high_water / 2 {
-            return;
-        }
-        let mut room = std::mem::take(&mut self.room);
-        room.retain(|_, waiting| {
-            let channel = self.requests.get_mut(waiting.key).map(|request| request.channel);
-            let stays = channel.is_some_and(|channel| {
-                self.reserved + self.proto.queued() >= high_water || !self.proto.may_publish(channel)
-            });
-            if !stays {
-                self.reserved += waiting.size;
-                self.admit(waiting.key);
-            }
-            stays
-        });
-        self.room = room;
+    /// Adds the counts to `stats`, and starts again at zero.
+    fn add_to(&mut self, stats: &mut Stats) {
+        let Self { bytes_sent, writes, bytes_received, reads } = std::mem::take(self);
+        stats.bytes_sent += bytes_sent;
+        stats.writes += writes;
+        stats.bytes_received += bytes_received;
+        stats.reads += reads;
     }
 }
 

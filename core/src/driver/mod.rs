@@ -1,7 +1,8 @@
 //! The driver: keeps a connection linked to the broker.
 //!
-//! Owns the connector, the timer, and the link while there is one. It connects, has the link move its bytes until it is
-//! lost, waits, and connects again, until the connection is closed or given up. It needs no task but its own.
+//! Owns the connector, the timer, and the link while there is one. It connects, has the link move its bytes until the
+//! link is lost, waits, and connects again, until the connection is closed or given up. It is one future, and spawns
+//! nothing.
 
 pub(crate) mod inline;
 mod link;
@@ -24,37 +25,39 @@ use crate::io::Transport;
 use crate::io::connector::{Connector, Once};
 use crate::io::timer::Timer;
 use crate::policy::Recovery;
+use crate::recovery::Recovering;
 use crate::recovery::backoff::Backoff;
 use crate::state::events::Event;
-use crate::state::{Shared, State};
+use crate::state::{LAST_BYTES_TIMEOUT, Shared};
 use crate::{Error, ErrorKind, Result};
-use link::{LAST_WORDS, Link};
+use link::Link;
 
-/// Drives one connection: a future that ends when the connection does. Spawn it, or poll it beside your own work.
+/// Drives one connection: a future that ends when the connection ends. Spawn the driver, or poll it beside your own work.
 ///
-/// Nothing moves on the connection while it isn't polled, heartbeats neither. When the link to the broker is lost, it
-/// is the one that connects again (see [`Recovery`]). Dropping it ends the connection at once, without a word to the
-/// broker; every waiting future ends with [`ErrorKind::Io`].
+/// Nothing is sent or received while the driver is not polled, not even heartbeats. When the link to the broker is lost,
+/// the driver connects again (see [`Recovery`]). Dropping the driver ends the connection at once, without closing it at
+/// the broker; every waiting future ends with [`ErrorKind::Io`].
 #[must_use = "nothing moves on the connection unless its driver is polled"]
 pub struct Driver<T: Transport, R: Timer, C: Connector<Transport = T> = Once<T>> {
     shared: Arc<Shared>,
     timer: R,
     connector: C,
     login: Login,
-    recovery: Recovery,
+    policy: Recovery,
+    recovering: Recovering,
     backoff: Backoff,
-    /// Since when there was no link.
+    /// Since when there is no link.
     since: Time,
     /// Attempts since then.
     attempts: u32,
-    /// Why the hosts of the present round did not let us in.
+    /// The failures of the hosts that were tried in the present round.
     failures: Vec<String>,
-    /// How often in a row the broker refused us.
+    /// How often in a row the broker refused the connection.
     refusals: u32,
     phase: Phase<T, C::Connecting>,
 }
 
-/// What each attempt begins with.
+/// What each attempt to connect needs.
 pub(crate) struct Login {
     pub(crate) config: Config,
     pub(crate) mechanisms: Vec<Arc<dyn Sasl>>,
@@ -64,11 +67,11 @@ pub(crate) struct Login {
 }
 
 enum Phase<T: Transport, F> {
-    /// Until the next attempt.
+    /// The next attempt begins at the given time.
     Waiting(Time),
     Connecting(Box<Connecting<F>>),
     Linked(Box<Link<T>>),
-    /// The connection is over; the last bytes are flushed until the given moment.
+    /// The connection has ended; the last bytes may be written until the given time.
     Ending(Box<Link<T>>, Time),
     Ended,
 }
@@ -98,14 +101,16 @@ impl<F> Connecting<F> {
 }
 
 impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
-    pub(crate) fn new(shared: Arc<Shared>, timer: R, connector: C, login: Login, recovery: Recovery) -> Self {
-        let (since, backoff) = (shared.clock.now(), Backoff::new(&recovery));
+    pub(crate) fn new(shared: Arc<Shared>, timer: R, connector: C, login: Login, policy: Recovery) -> Self {
+        let since = shared.clock.now();
+        let backoff = Backoff::new(&policy);
         Self {
             shared,
             timer,
             connector,
             login,
-            recovery,
+            recovering: Recovering::new(policy.clone()),
+            policy,
             backoff,
             since,
             attempts: 0,
@@ -119,29 +124,22 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
         &self.shared
     }
 
-    /// Does `action` under the lock, and wakes outside of it.
-    fn with<V>(&self, action: impl FnOnce(&mut State) -> V) -> V {
-        let mut state = self.shared.lock();
-        let value = action(&mut state);
-        let (wakes, spent) = (std::mem::take(&mut state.wakes), std::mem::take(&mut state.spent));
-        drop(state);
-        drop(spent);
-        wakes.into_iter().for_each(Waker::wake);
-        value
+    /// Whether the first link has been established.
+    pub(crate) fn is_established(&self) -> bool {
+        self.recovering.is_established()
     }
 
-    /// Begins an attempt, at the next host.
+    /// Begins an attempt at the next host.
     fn attempt(&mut self) {
         let now = self.shared.clock.now();
         self.attempts += 1;
         let connecting = Box::pin(self.connector.connect());
-        let (host, attempt) = (self.connector.host(), self.attempts);
+        let host = self.connector.host();
+        let attempt = self.attempts;
         debug!(host, attempt, "connecting");
         let provider = Arc::clone(&self.login.credentials);
-        self.with(|state| {
-            state.recovery.host.clone_from(&host);
-            state.tell(&Event::Connecting { attempt, host });
-        });
+        self.recovering.begin_attempt(&host);
+        self.shared.with_driver(|state| state.tell(&Event::Connecting { attempt, host }));
         self.phase = Phase::Connecting(Box::new(Connecting {
             deadline: now + self.login.connect_timeout,
             fetching: Some(Box::pin(async move { provider.fetch().await })),
@@ -150,7 +148,7 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
         }));
     }
 
-    /// There is a transport: the handshake follows.
+    /// Begins the handshake on a new transport.
     fn link(&mut self, transport: T, credentials: Credentials, deadline: Time) {
         let refresh = Refresh::new(Arc::clone(&self.login.credentials), &credentials, self.shared.clock.now());
         let authenticator = Authenticator {
@@ -158,30 +156,27 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
             credentials: Some(credentials),
             properties: self.login.properties.clone(),
             chosen: None,
+            server_properties: None,
         };
         let proto = hopmq_proto::Connection::new(Role::Client, self.login.config.clone());
-        let timeout = self.login.connect_timeout;
-        let old = self.with(|state| {
-            state.opened = false;
-            state.stalled = false;
-            state.recovery.handshake = Some((deadline, timeout));
-            std::mem::replace(&mut state.proto, proto)
-        });
+        self.recovering.begin_handshake(deadline, self.login.connect_timeout);
+        let old = self.shared.with_driver(|state| state.begin_link(proto));
         drop(old);
-        let link = Link::new(Arc::clone(&self.shared), transport, authenticator, refresh);
+        let host = self.recovering.host().to_owned();
+        let link = Link::new(Arc::clone(&self.shared), transport, host, authenticator, refresh);
         self.phase = Phase::Linked(Box::new(link));
     }
 
-    /// Sleeps until `until`, or until something is due, or somebody closes the connection.
+    /// Sleeps until `until`. Fails if the program closes the connection meanwhile.
     fn idle(&mut self, until: Time, context: &mut Context<'_>) -> Poll<Result<()>> {
         loop {
             let now = self.shared.clock.now();
-            let alarm = self.with(|state| {
+            let alarm = self.shared.with_driver(|state| {
                 state.expire(now);
-                if state.closing.is_some() {
-                    return Err(crate::state::dispatch::closed_here(state.unconfirmed, true));
+                if let Some(error) = state.close_without_link() {
+                    return Err(error);
                 }
-                let alarm = state.deadlines.first().map_or(until, |(deadline, _)| until.min(*deadline));
+                let alarm = state.next_request_deadline().map_or(until, |deadline| until.min(deadline));
                 state.sleep(context.waker(), Some(alarm));
                 Ok(alarm)
             })?;
@@ -194,18 +189,22 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
         }
     }
 
-    /// An attempt failed, or the link is lost.
+    /// Handles the failure of an attempt, or the loss of the link.
     fn lost(&mut self, error: Error) {
         let now = self.shared.clock.now();
-        let (established, over, opened, done, works) = {
+        let established = self.recovering.is_established();
+        let (over, opened, closed) = {
             let state = self.shared.lock();
-            let over = state.ended || state.closing.is_some() || state.recovery.is_final;
-            let done = state.closing.is_some() && state.unconfirmed == 0;
-            (state.recovery.established, over, state.opened, done, state.recovery.works)
+            let over = state.is_ended() || state.is_closing() || self.recovering.is_final();
+            let closed = if state.has_unconfirmed() { None } else { state.close_without_link() };
+            (over, state.is_link_open(), closed)
         };
-        if done && established && self.recovery.enabled {
-            // Nobody would connect again only to say goodbye.
-            return self.end(crate::state::dispatch::closed_here(0, true));
+        if let Some(closed) = closed
+            && established
+            && self.policy.enabled
+        {
+            // Nothing is left to do but to close: that needs no new link.
+            return self.end(closed);
         }
         if over || error.kind() == ErrorKind::Closed {
             return self.end(error);
@@ -213,14 +212,16 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
         if !established {
             return self.refused(error, now);
         }
-        if !self.recovery.enabled {
+        if !self.policy.enabled {
             return self.end(error);
         }
         if let Phase::Linked(link) = &mut self.phase {
-            link.take_last_words();
+            link.take_last_output();
             let _ = link.poll_close(&mut Context::from_waker(Waker::noop()));
         }
-        self.with(|state| state.suspend(&error, now));
+        let worked = self.recovering.worked(now);
+        let recovering = &mut self.recovering;
+        self.shared.with_driver(|state| recovering.lose_link(state, &error, now));
         if !opened {
             return self.failed(error, now);
         }
@@ -228,11 +229,11 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
         self.attempts = 0;
         self.failures.clear();
         self.refusals = 0;
-        let delay = self.backoff.replace(works.map_or(Duration::ZERO, |works| now - works));
+        let delay = self.backoff.replace(worked);
         self.wait(delay, error, now);
     }
 
-    /// The first connection failed at one host.
+    /// Handles a failed attempt at one host before the first link was established.
     fn refused(&mut self, error: Error, now: Time) {
         self.note_failure(&error);
         let hosts = self.connector.hosts();
@@ -240,12 +241,12 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
         if !is_final && self.failures.len() < hosts {
             return self.attempt();
         }
-        let patience = self.recovery.broker.filter(|_| self.connector.reconnects() && !error.is_refusal());
-        if let Some(patience) = patience
-            && now < self.since + patience
+        let wait = self.policy.broker.filter(|_| self.connector.reconnects() && !error.is_refusal());
+        if let Some(wait) = wait
+            && now < self.since + wait
         {
             self.failures.clear();
-            let delay = self.backoff.next().min(self.since + patience - now);
+            let delay = self.backoff.next().min(self.since + wait - now);
             debug!(%error, ?delay, "no broker yet");
             self.phase = Phase::Waiting(now + delay);
             return;
@@ -261,11 +262,10 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
     }
 
     fn all_failed(&self, last: &Error) -> Error {
-        let text = format!("no host let us in: {}", self.failures.join("; "));
-        last.code().map_or_else(|| Error::new(last.kind(), &text), |code| Error::with_code(last.kind(), code, &text))
+        last.wrapped(last.kind(), format!("no host accepted the connection: {}", self.failures.join("; ")))
     }
 
-    /// An attempt to come back failed at one host.
+    /// Handles a failed attempt to reconnect at one host.
     fn failed(&mut self, error: Error, now: Time) {
         self.note_failure(&error);
         if error.is_refusal() {
@@ -278,10 +278,14 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
         }
         self.failures.clear();
         let attempts = self.attempts;
-        if self.refusals > self.recovery.refusals {
-            return self.give_up(&error, format!("the broker refused us {} times in a row", self.refusals), now);
+        if self.refusals > self.policy.refusals {
+            return self.give_up(
+                &error,
+                format!("the broker refused the connection {} times in a row", self.refusals),
+                now,
+            );
         }
-        if self.recovery.attempts.is_some_and(|most| attempts / self.connector.hosts().max(1) as u32 >= most) {
+        if self.policy.attempts.is_some_and(|most| attempts / self.connector.hosts().max(1) as u32 >= most) {
             return self.give_up(&error, format!("{attempts} attempts to connect again failed"), now);
         }
         let delay = self.backoff.next();
@@ -290,41 +294,41 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
 
     /// Waits for the next attempt.
     fn wait(&mut self, mut delay: Duration, error: Error, now: Time) {
-        if let Some(total) = self.recovery.total {
+        if let Some(total) = self.policy.total {
             let left = total.saturating_sub(now - self.since);
             if left.is_zero() {
-                return self.give_up(&error, format!("there was no way to connect again within {total:?}"), now);
+                return self.give_up(&error, format!("the connection could not be restored within {total:?}"), now);
             }
             delay = delay.min(left);
         }
         let attempt = self.attempts;
         info!(%error, ?delay, attempt, "connecting again");
         if attempt > 0 {
-            self.with(|state| state.tell(&Event::Retrying { attempt, delay, error }));
+            self.shared.with_driver(|state| state.tell(&Event::Retrying { attempt, delay, error }));
         }
         self.phase = Phase::Waiting(now + delay);
     }
 
     fn give_up(&mut self, error: &Error, why: String, now: Time) {
-        let (attempts, time) = (self.attempts, now - self.since);
-        let text = format!("{why}, {time:?} after the link to the broker was lost; the last time: {error}");
-        let kind = error.kind();
-        let error = error.code().map_or_else(|| Error::new(kind, &text), |code| Error::with_code(kind, code, &text));
+        let attempts = self.attempts;
+        let outage = now - self.since;
+        let text = format!("{why}, {outage:?} after the link to the broker was lost; last error: {error}");
+        let error = error.wrapped(error.kind(), &text);
         warn!("{text}");
-        self.with(|state| state.tell(&Event::GaveUp { attempts, error: error.clone() }));
+        self.shared.with_driver(|state| state.tell(&Event::GaveUp { attempts, error: error.clone() }));
         self.end(error);
     }
 
-    /// The connection is over: everybody learns why, and the last bytes are to be flushed.
+    /// Ends the connection and everything on it with `error`; the last bytes remain to be written.
     fn end(&mut self, error: Error) {
         let error = self.shared.end(error);
         debug!(%error, "connection ended");
         let now = self.shared.clock.now();
-        self.with(|state| state.end_all(&error));
+        self.shared.with_driver(|state| state.end_all(&error));
         self.phase = match std::mem::replace(&mut self.phase, Phase::Ended) {
             Phase::Linked(mut link) => {
-                link.take_last_words();
-                Phase::Ending(link, now + LAST_WORDS)
+                link.take_last_output();
+                Phase::Ending(link, now + LAST_BYTES_TIMEOUT)
             }
             _ => Phase::Ended,
         };
@@ -343,7 +347,7 @@ where
         let this = &mut *self;
         loop {
             let error = match &mut this.phase {
-                Phase::Linked(link) => match link.run(&mut this.timer, context) {
+                Phase::Linked(link) => match link.run(&mut this.timer, &mut this.recovering, context) {
                     Poll::Ready(Err(error)) => error,
                     Poll::Ready(Ok(())) | Poll::Pending => return Poll::Pending,
                 },
@@ -391,14 +395,14 @@ where
 }
 
 impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
-    /// An attempt takes too long.
+    /// Returns the error of an attempt that takes too long.
     fn late(&self) -> Error {
         let time = self.login.connect_timeout;
         let text = match &self.phase {
             Phase::Connecting(connecting) if connecting.fetching.is_some() => {
-                format!("no credentials came from their provider within {time:?}")
+                format!("the provider returned no credentials within {time:?}")
             }
-            _ => format!("{} did not let us in within {time:?}", self.connector.host()),
+            _ => format!("{} did not accept the connection within {time:?}", self.connector.host()),
         };
         Error::new(ErrorKind::Timeout, text)
     }

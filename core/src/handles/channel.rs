@@ -17,8 +17,8 @@ use crate::handles::publish::Publish;
 use crate::handles::publisher::Publisher;
 use crate::handles::queue::{QueueDeclare, QueueDelete};
 use crate::handles::request::decode;
-use crate::state::{ChannelEnd, ConsumerState, Prefetch, Reply, RequestKind, Shared, State, Transaction, register};
-use crate::{Acker, Connection, Delivery, Error, ErrorKind, Request, Result, Returned};
+use crate::state::{ChannelId, Reply, RequestKind, Shared};
+use crate::{Acker, Connection, Delivery, Request, Returned};
 
 /// A channel of a connection: open one with [`Connection::channel`].
 ///
@@ -37,50 +37,18 @@ pub struct Channel {
 #[derive(Debug)]
 pub(crate) struct ChannelCore {
     pub(crate) connection: Arc<ConnectionCore>,
-    pub(crate) number: u16,
-    pub(crate) serial: u64,
-    pub(crate) end: Arc<ChannelEnd>,
+    pub(crate) id: ChannelId,
 }
 
 impl ChannelCore {
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.connection.shared
     }
-
-    /// Runs `action` if the channel is open.
-    pub(crate) fn with_channel<T>(&self, action: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
-        self.shared().with_waiting(|state| {
-            self.check(state)?;
-            action(state)
-        })
-    }
-
-    /// Whether the channel is open, and is to stay so.
-    #[inline]
-    fn check(&self, state: &mut State) -> Result<()> {
-        if state.channel(self.number, self.serial).is_none() {
-            return Err(self.closed());
-        }
-        if state.closing.is_some() {
-            return Err(Error::new(ErrorKind::Closed, "the connection is being closed"));
-        }
-        Ok(())
-    }
-
-    /// Why the channel is closed.
-    pub(crate) fn closed(&self) -> Error {
-        self.end.reason().unwrap_or_else(|| self.shared().reason())
-    }
 }
 
 impl Drop for ChannelCore {
     fn drop(&mut self) {
-        self.connection.shared.with(|state| {
-            if state.channel(self.number, self.serial).is_some() {
-                // It is open, and if it can't be closed the connection is over.
-                let _ = state.close_channel(self.number);
-            }
-        });
+        self.connection.shared.drop_channel(&self.id);
     }
 }
 
@@ -109,13 +77,12 @@ impl Channel {
 
     /// The channel's number on its connection.
     pub fn id(&self) -> u16 {
-        self.core.number
+        self.core.id.number
     }
 
     /// Whether it is open, as far as this side knows.
     pub fn is_open(&self) -> bool {
-        let core = &self.core;
-        core.shared().lock().channel(core.number, core.serial).is_some()
+        self.core.shared().is_channel_open(&self.core.id)
     }
 
     /// The connection that it belongs to.
@@ -148,9 +115,7 @@ impl Channel {
     /// # Errors
     /// Those of [`Connection::channel`].
     pub fn reopen(&self) -> Request<Channel> {
-        let core = &self.core;
-        let open = core.shared().lock().channel(core.number, core.serial).map(|channel| channel.modes());
-        let modes = open.or_else(|| core.end.modes()).unwrap_or_default();
+        let modes = self.core.shared().modes(&self.core.id);
         self.connection().open_channel(modes)
     }
 
@@ -165,9 +130,9 @@ impl Channel {
         method: &impl Encode,
         read: impl Fn(Method<'_>) -> Option<T> + Send + 'static,
     ) -> Request<T> {
-        let (number, deadline) = (self.core.number, self.deadline());
-        let sent = self.core.with_channel(|state| state.request(number, method, RequestKind::Plain, deadline));
-        Request::new(self.core.shared(), sent, move |reply| decode(&reply, read))
+        let shared = self.core.shared();
+        let sent = shared.request(&self.core.id, method, RequestKind::Plain, self.deadline());
+        Request::new(shared, sent, move |reply| decode(&reply, read))
     }
 
     fn call(&self, method: &impl Encode) -> Request<()> {
@@ -291,11 +256,7 @@ impl Channel {
     /// Those that were published with a confirm come back as its error.
     pub fn returns(&self) -> Returns {
         let core = &self.core;
-        let mut state = core.shared().lock();
-        if let Some(channel) = state.channel(core.number, core.serial) {
-            channel.wants_returns = true;
-        }
-        drop(state);
+        core.shared().want_returns(&core.id);
         Returns { core: Arc::clone(core) }
     }
 
@@ -310,16 +271,7 @@ impl Channel {
     /// # Errors
     /// [`ErrorKind::Usage`] if the channel has no such consumer.
     pub fn cancel(&self, tag: &str) -> Request<()> {
-        let (number, serial, deadline) = (self.core.number, self.core.serial, self.deadline());
-        let sent = self.core.with_channel(|state| {
-            let mine =
-                |consumer: &ConsumerState| (consumer.channel, consumer.serial, &*consumer.tag) == (number, serial, tag);
-            let known = state.consumers.iter_mut().find(|(_, consumer)| mine(consumer)).map(|(key, _)| key);
-            let Some(key) = known else {
-                return Err(Error::new(ErrorKind::Usage, format!("the channel has no consumer {tag:?}")));
-            };
-            state.cancel_consumer(key, deadline)
-        });
+        let sent = self.core.shared().cancel_consumer_by_tag(&self.core.id, tag, self.deadline());
         Request::plain(self.core.shared(), sent)
     }
 
@@ -336,11 +288,9 @@ impl Channel {
 
     fn fetch(&self, queue: &str, no_ack: bool) -> Request<Option<Delivery>> {
         let core = Arc::clone(&self.core);
-        let (number, deadline) = (core.number, self.deadline());
-        let sent = core.with_channel(|state| {
-            state.request(number, &basic::Get { queue, no_ack }, RequestKind::Get { no_ack }, deadline)
-        });
         let shared = Arc::clone(core.shared());
+        let method = basic::Get { queue, no_ack };
+        let sent = shared.request(&core.id, &method, RequestKind::Get { no_ack }, self.deadline());
         Request::new(&shared, sent, move |reply| match reply {
             Reply::Got { content, epoch } => {
                 let tag = content.arguments().delivery_tag;
@@ -363,32 +313,17 @@ impl Channel {
     /// Sets how many deliveries each consumer that is started afterwards may hold unacknowledged, unless it asks for
     /// another number by [`Consume::prefetch`] (`basic.qos`, AMQP 0-9-1 section 1.8.3.1); 0 is without limit.
     pub fn prefetch(&self, prefetch_count: u16) -> Request<()> {
-        self.qos(|prefetch| {
-            prefetch.each = Some(prefetch_count);
-            basic::Qos { prefetch_count, global: false }
-        })
+        self.qos(basic::Qos { prefetch_count, global: false })
     }
 
     /// Sets how many deliveries all consumers of the channel together may hold unacknowledged, besides what each may;
     /// 0 is without limit. Quorum queues refuse it.
     pub fn prefetch_shared(&self, prefetch_count: u16) -> Request<()> {
-        self.qos(|prefetch| {
-            prefetch.shared = Some(prefetch_count);
-            basic::Qos { prefetch_count, global: true }
-        })
+        self.qos(basic::Qos { prefetch_count, global: true })
     }
 
-    fn qos(&self, change: impl FnOnce(&mut Prefetch) -> basic::Qos) -> Request<()> {
-        let (number, serial, deadline) = (self.core.number, self.core.serial, self.deadline());
-        let sent = self.core.with_channel(|state| {
-            let Some(channel) = state.channel(number, serial) else { return Err(self.core.closed()) };
-            let (qos, prefetch) = (change(&mut channel.prefetch), channel.prefetch);
-            let key = state.request(number, &qos, RequestKind::Plain, deadline)?;
-            if !qos.global && state.up {
-                state.share_prefetch(number, prefetch)?;
-            }
-            Ok(key)
-        });
+    fn qos(&self, qos: basic::Qos) -> Request<()> {
+        let sent = self.core.shared().set_prefetch(&self.core.id, qos, self.deadline());
         Request::plain(self.core.shared(), sent)
     }
 
@@ -401,16 +336,7 @@ impl Channel {
     /// Makes the channel transactional: publishes and acks take effect when they are committed (AMQP 0-9-1
     /// section 1.9). It can't confirm publishes then.
     pub fn tx_select(&self) -> Request<()> {
-        let (number, deadline) = (self.core.number, self.deadline());
-        let sent = self.core.with_channel(|state| {
-            let key = state.request(number, &tx::Select {}, RequestKind::Plain, deadline)?;
-            if let Some(channel) = state.channel(number, self.core.serial)
-                && channel.transaction == Transaction::None
-            {
-                channel.transaction = Transaction::Going;
-            }
-            Ok(key)
-        });
+        let sent = self.core.shared().select_transaction(&self.core.id, self.deadline());
         Request::plain(self.core.shared(), sent)
     }
 
@@ -429,18 +355,7 @@ impl Channel {
     }
 
     fn end_transaction(&self, method: &impl Encode, commit: bool) -> Request<()> {
-        let (number, serial, deadline) = (self.core.number, self.core.serial, self.deadline());
-        let sent = self.core.with_channel(|state| {
-            if let Some(channel) = state.channel(number, serial)
-                && channel.transaction == Transaction::Lost
-            {
-                channel.transaction = Transaction::Going;
-                if commit {
-                    return Err(transaction_lost());
-                }
-            }
-            state.request(number, method, RequestKind::Plain, deadline)
-        });
+        let sent = self.core.shared().end_transaction(&self.core.id, method, commit, self.deadline());
         Request::plain(self.core.shared(), sent)
     }
 
@@ -456,29 +371,9 @@ impl Channel {
     /// Closes the channel. What was published and acknowledged before is sent first; confirms that have not come are
     /// not awaited.
     pub fn close(&self) -> Request<()> {
-        let (number, deadline) = (self.core.number, self.deadline());
-        let sent = self.core.with_channel(|state| {
-            let code = hopmq_proto::code::REPLY_SUCCESS;
-            let key = state.insert_request(0, RequestKind::Plain, deadline);
-            if !state.up {
-                // There is nothing to be closed, and it is not opened again.
-                state.settle_request(key, Ok(Reply::Room));
-            } else if let Err(error) = state.proto.close_channel(number, code, "", Some(key)) {
-                state.remove_request(key);
-                return Err(error.into());
-            }
-            state.end_channel(number, &Error::new(ErrorKind::Closed, "the channel was closed by this program"));
-            Ok(key)
-        });
+        let sent = self.core.shared().close_channel(&self.core.id, self.deadline());
         Request::plain(self.core.shared(), sent)
     }
-}
-
-/// A transaction that can't be committed any more.
-pub(crate) fn transaction_lost() -> Error {
-    let text = "the link to the broker was lost in the transaction: what was published and acknowledged in it before \
-                is not committed. Do all of it again";
-    Error::new(ErrorKind::OutcomeUnknown, text)
 }
 
 /// Returned messages of a channel, as a stream: see [`Channel::returns`]. It keeps the last 1,024 that were not taken,
@@ -492,19 +387,6 @@ impl Stream for Returns {
     type Item = Returned;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Returned>> {
-        let core = &self.core;
-        core.shared().with(|state| {
-            let Some(Some(channel)) = state.channels.get_mut(usize::from(core.number)) else {
-                return Poll::Ready(None);
-            };
-            if channel.serial != core.serial {
-                return Poll::Ready(None);
-            }
-            if let Some(returned) = channel.returns.pop_front() {
-                return Poll::Ready(Some(returned));
-            }
-            register(&mut channel.returns_waker, context.waker(), &mut state.spent);
-            Poll::Pending
-        })
+        self.core.shared().poll_returned(&self.core.id, context.waker())
     }
 }

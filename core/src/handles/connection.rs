@@ -8,12 +8,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hopmq_proto::FieldTable;
-use hopmq_proto::method::{channel, connection};
+use hopmq_proto::method::connection;
 
 use crate::handles::channel::{Channel, ChannelCore};
-use crate::state::confirms::Confirms;
-use crate::state::events::Events;
-use crate::state::{ChannelEnd, ChannelState, Closing, Modes, RequestKind, Shared, State, Transaction, register};
+use crate::handles::events::Events;
+use crate::state::{Modes, Shared};
 use crate::{Builder, Error, ErrorKind, Request, Result, Stats};
 
 /// A connection to a broker.
@@ -38,11 +37,7 @@ pub(crate) struct ConnectionCore {
 impl Drop for ConnectionCore {
     fn drop(&mut self) {
         let now = self.shared.clock.now();
-        let flush = now + self.shared.limits.close_timeout;
-        self.shared.with(|state| {
-            state.closing.get_or_insert(Closing::new(now, flush));
-            state.nudge = true;
-        });
+        self.shared.begin_close(now, now + self.shared.limits.close_timeout);
     }
 }
 
@@ -100,29 +95,14 @@ impl Connection {
 
     pub(crate) fn open_channel(&self, modes: Modes) -> Request<Channel> {
         let shared = self.shared();
-        let deadline = shared.deadline(self.timeout);
-        let mut opened = None;
-        let sent = shared.with_waiting(|state| {
-            self.check(state)?;
-            let Some(number) = state.free_channel() else {
-                let max = state.recovery.channel_max;
-                return Err(Error::new(ErrorKind::Usage, format!("all {max} channels of the connection are in use")));
-            };
-            let key = state.request(number, &channel::Open {}, RequestKind::OpenChannel, deadline)?;
-            let end = Arc::new(ChannelEnd::default());
-            let serial = state.insert_channel(number, Arc::clone(&end), modes);
-            if let Some(request) = state.requests.get_mut(key) {
-                request.serial = serial;
-            }
-            if state.up {
-                state.send_modes(number);
-            }
-            opened = Some((number, serial, end));
-            Ok(key)
-        });
-        let (connection, timeout) = (Arc::clone(&self.core), self.timeout);
-        Request::new(shared, sent, move |_| match opened {
-            Some((number, serial, end)) => Ok(Channel::new(ChannelCore { connection, number, serial, end }, timeout)),
+        let (sent, id) = match shared.open_channel(modes, shared.deadline(self.timeout)) {
+            Ok((request, id)) => (Ok(request), Some(id)),
+            Err(error) => (Err(error), None),
+        };
+        let connection = Arc::clone(&self.core);
+        let timeout = self.timeout;
+        Request::new(shared, sent, move |_| match id {
+            Some(id) => Ok(Channel::new(ChannelCore { connection, id }, timeout)),
             None => Err(connection.shared.reason()),
         })
     }
@@ -136,10 +116,7 @@ impl Connection {
     pub fn update_secret(&self, secret: &str, reason: &str) -> Request<()> {
         let deadline = self.shared().deadline(self.timeout);
         let method = connection::UpdateSecret { new_secret: secret.as_bytes(), reason };
-        let sent = self.shared().with(|state| {
-            self.check(state)?;
-            state.request(0, &method, RequestKind::Plain, deadline)
-        });
+        let sent = self.shared().request_of_connection(&method, deadline);
         Request::plain(self.shared(), sent)
     }
 
@@ -155,10 +132,7 @@ impl Connection {
     pub async fn close(&self) -> Result<()> {
         let timeout = self.timeout.unwrap_or(self.shared().limits.close_timeout);
         let deadline = self.shared().clock.now() + timeout;
-        self.shared().with(|state| {
-            state.closing.get_or_insert(Closing::new(deadline, deadline));
-            state.nudge = true;
-        });
+        self.shared().begin_close(deadline, deadline);
         let error = self.closed().await;
         if error.kind() == ErrorKind::Closed { Ok(()) } else { Err(error) }
     }
@@ -166,8 +140,8 @@ impl Connection {
     /// Resolves when the connection has ended, with the reason; of kind [`ErrorKind::Closed`] if this program closed
     /// it.
     pub async fn closed(&self) -> Error {
-        let mut ender = Ender { shared: self.shared(), key: None };
-        poll_fn(|context| ender.poll(context)).await;
+        let mut waiter = CloseWaiter { shared: self.shared(), key: None };
+        poll_fn(|context| waiter.poll(context)).await;
         self.shared().reason()
     }
 
@@ -179,8 +153,7 @@ impl Connection {
 
     /// Whether there is a link to the broker, as far as this side knows, and all is as it was before the last outage.
     pub fn is_connected(&self) -> bool {
-        let state = self.shared().lock();
-        state.up && !state.ended
+        self.shared().is_connected()
     }
 
     /// What happens to the connection from now on: blocked, closed, and so on.
@@ -190,32 +163,27 @@ impl Connection {
 
     /// What it has done so far.
     pub fn stats(&self) -> Stats {
-        let now = self.shared().clock.now();
-        let state = self.shared().lock();
-        let mut stats = state.stats;
-        stats.unknown_deliveries = state.proto.unknown_deliveries();
-        stats.blocked += state.blocked.as_ref().map_or(Duration::ZERO, |blocked| now - blocked.since);
-        stats
+        self.shared().stats()
     }
 
     /// What the broker says of itself: product, version, capabilities, …
     pub fn server_properties(&self) -> FieldTable {
-        self.shared().lock().server_properties.clone()
+        self.shared().server_properties()
     }
 
     /// The highest channel number that both sides agreed on.
     pub fn channel_max(&self) -> u16 {
-        self.shared().lock().proto.tuning().channel_max
+        self.shared().tuning().channel_max
     }
 
     /// The largest frame that both sides agreed on, in bytes.
     pub fn frame_max(&self) -> u32 {
-        self.shared().lock().proto.tuning().frame_max
+        self.shared().tuning().frame_max
     }
 
     /// The interval of heartbeats that both sides agreed on; zero if there are none.
     pub fn heartbeat(&self) -> Duration {
-        self.shared().lock().proto.tuning().heartbeat
+        self.shared().tuning().heartbeat
     }
 
     /// Keeps `companion` as long as there are handles of the connection, channels and deliveries included. It is
@@ -224,73 +192,30 @@ impl Connection {
     pub fn keep(&self, companion: impl Any + Send) {
         self.core.companions.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(companion));
     }
-
-    fn check(&self, state: &State) -> Result<()> {
-        if state.ended {
-            return Err(self.shared().reason());
-        }
-        if state.closing.is_some() {
-            return Err(Error::new(ErrorKind::Closed, "the connection is being closed"));
-        }
-        Ok(())
-    }
 }
 
-/// Somebody who waits for the end.
-struct Ender<'a> {
+/// A future that waits for the end of the connection.
+struct CloseWaiter<'a> {
     shared: &'a Shared,
     key: Option<u64>,
 }
 
-impl Ender<'_> {
+impl CloseWaiter<'_> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        self.shared.with(|state| {
-            if state.ended {
-                return Poll::Ready(());
-            }
-            let key = *self.key.get_or_insert_with(|| state.enders.insert(None));
-            if let Some(waker) = state.enders.get_mut(key) {
-                register(waker, context.waker(), &mut state.spent);
-            }
-            Poll::Pending
-        })
+        self.shared.poll_ended(&mut self.key, context.waker())
     }
 }
 
-impl Drop for Ender<'_> {
+impl Drop for CloseWaiter<'_> {
     fn drop(&mut self) {
-        let Some(key) = self.key else { return };
-        // Its waker is dropped outside of the lock: see `State::spent`.
-        let waker = self.shared.with(|state| state.enders.remove(key));
-        drop(waker);
+        if let Some(key) = self.key {
+            self.shared.forget_close_waiter(key);
+        }
     }
 }
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("open", &self.is_open()).finish_non_exhaustive()
-    }
-}
-
-impl State {
-    fn insert_channel(&mut self, number: u16, end: Arc<ChannelEnd>, modes: Modes) -> u64 {
-        self.serial += 1;
-        let index = usize::from(number);
-        if index >= self.channels.len() {
-            self.channels.resize_with(index + 1, || None);
-        }
-        self.channels[index] = Some(ChannelState {
-            serial: self.serial,
-            end,
-            confirms: Confirms::keeping(self.recovery.policy.republishes()),
-            returns: std::collections::VecDeque::new(),
-            returns_waker: None,
-            wants_returns: false,
-            prefetch: modes.prefetch,
-            confirming: modes.confirming,
-            transaction: if modes.transactional { Transaction::Going } else { Transaction::None },
-            last_queue: String::new(),
-        });
-        self.serial
     }
 }

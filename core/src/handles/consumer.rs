@@ -1,6 +1,5 @@
 //! Consumers: streams of deliveries.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::future::IntoFuture;
 use std::pin::Pin;
@@ -12,7 +11,7 @@ use futures_lite::Stream;
 use hopmq_proto::{FieldTable, Value};
 
 use crate::handles::channel::{Channel, ChannelCore};
-use crate::state::{ConsumerEnd, ConsumerState, Queued, RequestKind, Start, Stock, register};
+use crate::state::{ConsumerEnd, ConsumerSettings, Queued, Requested, Stock, Taken};
 use crate::{Delivery, Request, Result};
 
 /// A consumer to be: made by [`Channel::consume`], started by [`Consume::start`] or by awaiting it.
@@ -92,84 +91,27 @@ impl<'a> Consume<'a> {
     /// Of the request: 404 no such queue, 403 exclusively used or not permitted, and so on: they close the channel.
     pub fn start(self) -> Request<Consumer> {
         let core = Arc::clone(self.channel.core());
-        let deadline = self.channel.deadline();
-        let mut key = 0;
         let stock = Arc::<Stock>::default();
-        let number = core.number;
-        let sent = core.with_channel(|state| {
-            self.arguments.validity()?;
-            let tag: Arc<str> = match self.tag {
-                Some(tag) => tag.into(),
-                None => {
-                    state.serial += 1;
-                    format!("hopmq-{}", state.serial).into()
-                }
-            };
-            let queue = state.queue_name(number, self.queue);
-            state.recovery.order += 1;
-            let start = Start {
-                order: state.recovery.order,
-                queue,
-                no_local: self.no_local,
-                exclusive: self.exclusive,
-                arguments: self.arguments,
-                prefetch: self.prefetch,
-                granted: false,
-                missing: !state.up,
-                tried: 0,
-            };
-            key = state.consumers.insert(ConsumerState {
-                channel: number,
-                serial: core.serial,
-                tag: Arc::clone(&tag),
-                no_ack: self.no_ack,
-                queue: VecDeque::new(),
-                waker: None,
-                end: None,
-                dropped: false,
-                stopped: false,
-                stock: Arc::clone(&stock),
-                start,
-            });
-            let request = state.insert_request(number, RequestKind::Consume(key), deadline);
-            let sent = if state.up {
-                state.send_consume(key, request)
-            } else {
-                if let Some(request) = state.requests.get_mut(request) {
-                    // It waits for a link.
-                    request.sent = false;
-                }
-                Ok(())
-            };
-            if sent.is_err() {
-                state.remove_request(request);
-                state.consumers.remove(key);
-            }
-            sent.map(|()| (request, tag))
-        });
-        let (sent, tag) = match sent {
-            Ok((request, tag)) => (Ok(request), tag),
-            Err(error) => (Err(error), "".into()),
+        let no_ack = self.no_ack;
+        let timeout = self.channel.timeout();
+        let settings = ConsumerSettings {
+            queue: self.queue,
+            tag: self.tag,
+            no_ack,
+            no_local: self.no_local,
+            exclusive: self.exclusive,
+            arguments: self.arguments,
+            prefetch: self.prefetch,
+        };
+        let requested = core.shared().start_consumer(&core.id, settings, &stock, self.channel.deadline());
+        let (sent, key, tag) = match requested {
+            Ok(Requested { request, consumer, tag }) => (Ok(request), consumer, tag),
+            Err(error) => (Err(error), 0, "".into()),
         };
         let shared = Arc::clone(core.shared());
-        let (no_ack, timeout) = (self.no_ack, self.channel.timeout());
         Request::new(&shared, sent, move |_| {
-            let taken = VecDeque::new();
-            let epoch = core.end.epoch();
-            let resumed = false;
-            Ok(Consumer {
-                channel: core,
-                key,
-                tag,
-                no_ack,
-                timeout,
-                taken,
-                taken_cost: 0,
-                stock,
-                epoch,
-                resumed,
-                ended: false,
-            })
+            let taken = Taken::new(core.id.end.epoch());
+            Ok(Consumer { channel: core, key, tag, no_ack, timeout, taken, stock, ended: false })
         })
     }
 }
@@ -200,16 +142,10 @@ pub struct Consumer {
     tag: Arc<str>,
     no_ack: bool,
     timeout: Option<Duration>,
-    /// Taken out of the shared state, to be handed out without its lock.
-    taken: VecDeque<Queued>,
-    /// What `taken` held when it was taken.
-    taken_cost: usize,
-    /// How much of it is left, for those who shut down.
+    /// The deliveries that were taken out of the shared state, to be handed out without its lock.
+    taken: Taken,
+    /// How many of them are left, for a shutdown.
     stock: Arc<Stock>,
-    /// The channel's, when it was taken.
-    epoch: u32,
-    /// It goes on after the link was lost, and has handed out nothing since.
-    resumed: bool,
     ended: bool,
 }
 
@@ -223,7 +159,7 @@ impl Consumer {
     /// taken; then the stream ends.
     pub fn cancel(&self) -> Request<()> {
         let deadline = self.channel.shared().deadline(self.timeout);
-        let sent = self.channel.with_channel(|state| state.cancel_consumer(self.key, deadline));
+        let sent = self.channel.shared().cancel_consumer(&self.channel.id, self.key, deadline);
         Request::plain(self.channel.shared(), sent)
     }
 
@@ -233,53 +169,42 @@ impl Consumer {
     /// # Errors
     /// Those of [`Consume::start`].
     pub fn restart(&self, channel: &Channel) -> Request<Consumer> {
-        let like = self.channel.shared().with(|state| {
-            let start = &state.consumers.get_mut(self.key)?.start;
-            Some((start.queue.clone(), start.prefetch, start.exclusive, start.no_local, start.arguments.clone()))
-        });
-        let (queue, prefetch, exclusive, no_local, arguments) = like.unwrap_or_default();
-        let (no_ack, tag) = (self.no_ack, Some(&*self.tag));
-        Consume { channel, queue: &queue, tag, prefetch, exclusive, no_ack, no_local, arguments }.start()
+        let Some(start) = self.channel.shared().consumer_start(self.key) else {
+            return Consume { no_ack: self.no_ack, ..Consume::new(channel, "").tag(&self.tag) }.start();
+        };
+        Consume {
+            channel,
+            queue: &start.queue,
+            tag: Some(&self.tag),
+            prefetch: start.prefetch,
+            exclusive: start.exclusive,
+            no_ack: self.no_ack,
+            no_local: start.no_local,
+            arguments: start.arguments,
+        }
+        .start()
     }
 
     #[inline]
     fn hand_out(&mut self, delivery: Queued) -> Delivery {
-        let resumed = std::mem::take(&mut self.resumed);
-        Delivery::new(delivery.content, &self.channel, delivery.tag, self.epoch, self.no_ack).mark(resumed)
+        let resumed = std::mem::take(&mut self.taken.resumed);
+        Delivery::new(delivery.content, &self.channel, delivery.tag, self.taken.epoch, self.no_ack).mark(resumed)
     }
 
     /// The connection shuts down: what was not handed out goes back to the queue.
     #[cold]
     fn give_back(&mut self) {
-        let (key, untaken) = (self.key, std::mem::take(&mut self.taken));
-        self.channel.shared().with(|state| state.give_back(key, &untaken));
+        let untaken = std::mem::take(&mut self.taken.queue);
+        self.channel.shared().give_back(&self.channel.id, &untaken);
         self.stock.set(0);
     }
 
     /// Takes what has come, or says how it ended.
     fn refill(&mut self, waker: &Waker) -> Poll<Option<ConsumerEnd>> {
-        let (key, cost) = (self.key, std::mem::take(&mut self.taken_cost));
-        let taken = &mut self.taken;
-        let (channel, epoch, resumed) = (&self.channel, &mut self.epoch, &mut self.resumed);
-        let result = self.channel.shared().with_waiting(|state| {
-            if *epoch != channel.end.epoch() {
-                (*epoch, *resumed) = (channel.end.epoch(), true);
-            }
-            state.buffered = state.buffered.saturating_sub(cost);
-            let consumer = state.consumers.get_mut(key)?;
-            std::mem::swap(taken, &mut consumer.queue);
-            if taken.is_empty() {
-                if let Some(end) = &consumer.end {
-                    return Some(Poll::Ready(Some(end.clone())));
-                }
-                register(&mut consumer.waker, waker, &mut state.spent);
-                return Some(Poll::Pending);
-            }
-            Some(Poll::Ready(None))
-        });
-        self.taken_cost = self.taken.iter().map(Queued::cost).sum();
-        self.stock.set(self.taken.len());
-        result.unwrap_or(Poll::Ready(Some(ConsumerEnd::Cancelled)))
+        let shared = self.channel.shared();
+        let polled = shared.poll_deliveries(&self.channel.id, self.key, &mut self.taken, waker);
+        self.stock.set(self.taken.queue.len());
+        polled
     }
 }
 
@@ -289,15 +214,15 @@ impl Stream for Consumer {
     #[inline]
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Delivery>>> {
         loop {
-            if let Some(delivery) = self.taken.pop_front() {
-                if !self.no_ack && self.epoch != self.channel.end.epoch() {
+            if let Some(delivery) = self.taken.queue.pop_front() {
+                if !self.no_ack && self.taken.epoch != self.channel.id.end.epoch() {
                     // The broker delivers it again.
-                    self.taken.clear();
+                    self.taken.queue.clear();
                     self.stock.set(0);
                     continue;
                 }
-                if !self.stock.hand_out(self.taken.len()) {
-                    self.taken.push_front(delivery);
+                if !self.stock.hand_out(self.taken.queue.len()) {
+                    self.taken.queue.push_front(delivery);
                     self.give_back();
                     continue;
                 }
@@ -323,14 +248,7 @@ impl Stream for Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        let (key, untaken) = (self.key, std::mem::take(&mut self.taken));
-        let left: usize = untaken.iter().map(Queued::cost).sum();
-        let handed_out = self.taken_cost.saturating_sub(left);
-        self.channel.shared().with(|state| {
-            state.buffered = state.buffered.saturating_sub(handed_out);
-            state.drop_consumer(key, untaken);
-            state.nudge = true;
-        });
+        self.channel.shared().drop_consumer(self.key, &mut self.taken);
     }
 }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hopmq_proto::{Content, ContentKind, FieldTable, Properties};
 
+use crate::Result;
 use crate::handles::channel::ChannelCore;
-use crate::{Error, ErrorKind, Result};
 
 /// A message: where it was published to, its properties and its body.
 ///
@@ -333,28 +333,8 @@ impl Acker {
         if self.no_ack {
             return Ok(Settled::Sent);
         }
-        let channel = &self.channel;
-        channel.shared().with(|state| {
-            if self.epoch != channel.end.epoch() {
-                return Ok(Settled::Stale);
-            }
-            if state.channel(channel.number, channel.serial).is_none() {
-                return Err(channel.closed());
-            }
-            if state.closing.is_some_and(|closing| closing.sent) {
-                return Err(Error::new(ErrorKind::Closed, "the connection is being closed"));
-            }
-            if let Err(error) = action(&mut state.proto, channel.number, self.tag) {
-                // The link may be over, and its loss not be dealt with yet.
-                let over = state.proto.is_closed();
-                return if over { Ok(Settled::Stale) } else { Err(Error::new(ErrorKind::Usage, error.message())) };
-            }
-            let counter = if ack { &mut state.stats.acked } else { &mut state.stats.rejected };
-            *counter += 1;
-            if !state.settlers.is_empty() {
-                state.tell_settlers();
-            }
-            Ok(Settled::Sent)
-        })
+        let id = &self.channel.id;
+        let sent = self.channel.shared().settle(id, self.epoch, ack, |proto| action(proto, id.number, self.tag))?;
+        Ok(if sent { Settled::Sent } else { Settled::Stale })
     }
 }

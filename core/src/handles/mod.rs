@@ -6,6 +6,7 @@ pub(crate) mod channel;
 pub(crate) mod connection;
 pub(crate) mod consumer;
 pub(crate) mod delivery;
+pub(crate) mod events;
 pub(crate) mod exchange;
 pub(crate) mod pool;
 pub(crate) mod publish;

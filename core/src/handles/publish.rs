@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use hopmq_proto::{Body, FieldTable, Properties, Route, Time, Value};
 
+#[cfg(doc)]
+use crate::ErrorKind;
+use crate::Result;
 use crate::handles::channel::{Channel, ChannelCore};
-use crate::state::message_ids::MessageIds;
-use crate::state::{RequestKind, State, Waiting};
-use crate::{Error, ErrorKind, Result};
+use crate::state::{Outgoing, Published, RoomWait};
 
 /// A message to publish: made by [`Channel::publish`], sent by one of its last three methods.
 ///
@@ -146,15 +147,6 @@ impl<'a> Publish<'a> {
         self
     }
 
-    /// Gives it a name, if it has none.
-    #[cold]
-    fn identify(&mut self, ids: &mut MessageIds) {
-        if self.properties.message_id().is_none() {
-            let properties = std::mem::replace(&mut self.properties, Properties::<&[u8]>::EMPTY.into());
-            self.properties = properties.with_message_id(ids.next());
-        }
-    }
-
     /// Sends the message, and knows nothing of its fate.
     ///
     /// # Errors
@@ -207,11 +199,12 @@ impl<'a> Publish<'a> {
         let channel = self.channel;
         let mut attempt = Attempt::new(self, true);
         poll_fn(move |context| {
-            let (tag, count) = ready!(attempt.poll(context))?;
-            let (core, timeout) = (Arc::clone(channel.core()), channel.timeout());
+            let published = ready!(attempt.poll(context))?;
+            let core = Arc::clone(channel.core());
+            let timeout = channel.timeout();
             // What `within` says holds for the wait for room and the confirm together.
-            let deadline = attempt.place.filter(|_| timeout.is_some()).map(|(_, deadline)| deadline);
-            Poll::Ready(Ok(Confirm { core, tag, count, timeout, deadline, alarm: None, settled: false }))
+            let deadline = attempt.wait.deadline().filter(|_| timeout.is_some());
+            Poll::Ready(Ok(Confirm { core, published, timeout, deadline, alarm: None, settled: false }))
         })
     }
 }
@@ -229,162 +222,29 @@ impl fmt::Debug for Publish<'_> {
 struct Attempt<'a> {
     publish: Publish<'a>,
     confirm: bool,
-    /// The request for room that waits, if there was none.
-    waiting: Option<u64>,
-    /// Its place among those who wait, and until when it does: kept if it has to wait again.
-    place: Option<(u64, Time)>,
-    /// It has waited, and may go on.
-    admitted: bool,
+    wait: RoomWait,
 }
 
 impl<'a> Attempt<'a> {
     #[inline]
     fn new(publish: Publish<'a>, confirm: bool) -> Self {
-        Self { publish, confirm, waiting: None, place: None, admitted: false }
+        Self { publish, confirm, wait: RoomWait::default() }
     }
 
-    /// Ready with the tag of the publish, or zero if the channel doesn't count, and which one of the connection it is.
     #[inline]
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(u64, u64)>> {
-        let channel = self.publish.channel;
-        let shared = channel.core().shared();
-        loop {
-            if let Some(key) = self.waiting {
-                let room = ready!(shared.with_waiting(|state| state.poll_request(key, context.waker())));
-                self.waiting = None;
-                if let Err(error) = room {
-                    shared.with(|state| self.leave(state));
-                    return Poll::Ready(Err(error));
-                }
-                self.admitted = true;
-            }
-            let attempt = shared.with(|state| {
-                let published = self.publish(state);
-                if let Ok(None) = published {
-                    // Still under the lock: if the driver made room in between, nobody would tell.
-                    self.wait(state);
-                }
-                published
-            });
-            match attempt {
-                Ok(Some(published)) => return Poll::Ready(Ok(published)),
-                Ok(None) => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
-    }
-
-    #[cold]
-    fn wait(&mut self, state: &mut State) {
-        state.serial += 1;
-        let channel = self.publish.channel;
-        let (place, deadline) = *self.place.get_or_insert_with(|| (state.serial, channel.deadline()));
-        let channel = channel.id();
-        let key = state.insert_request(channel, RequestKind::Room, deadline);
-        state.room.insert(place, Waiting { key, size: self.size() });
-        // What was kept free for others may be of use to nobody by now.
-        state.nudge |= state.reserved > 0;
-        self.waiting = Some(key);
-    }
-
-    /// Bytes that the message takes, roughly.
-    fn size(&self) -> usize {
-        match &self.publish.body {
-            Some(Body::Borrowed(body)) => body.len().max(1),
-            Some(Body::Shared(body)) => body.len().max(1),
-            None => 0,
-        }
-    }
-
-    fn leave(&self, state: &mut State) {
-        if let Some((place, _)) = self.place {
-            state.room.remove(&place);
-        }
-    }
-
-    /// Publishes if there is room.
-    #[inline]
-    fn publish(&mut self, state: &mut State) -> Result<Option<(u64, u64)>> {
-        let core = self.publish.channel.core();
-        let number = core.number;
-        let high_water = core.shared().limits.high_water;
-        let mut taken = state.proto.queued();
-        if std::mem::take(&mut self.admitted) {
-            state.reserved = state.reserved.saturating_sub(self.size());
-            // If it fails, the next one may go on.
-            state.nudge |= !state.room.is_empty();
-        } else {
-            taken += state.reserved;
-        }
-        let has_room =
-            state.up && taken < high_water && state.kept < state.kept_limit && state.proto.may_publish(number);
-        let closing = state.closing.is_some();
-        if state.channel(number, core.serial).is_none() {
-            return Err(core.closed());
-        }
-        if closing {
-            return Err(Error::new(ErrorKind::Closed, "the connection is being closed"));
-        }
-        if !has_room {
-            return state.recovery.may_wait(state.up).map(|()| None);
-        }
-        if self.confirm {
-            state.proto.confirm_select(number).map_err(usage)?;
-        }
-        let Some(body) = self.publish.body.take() else { return Ok(None) };
-        self.publish.properties.validity().map_err(usage)?;
-        if let Some(ids) = &mut state.recovery.ids {
-            self.publish.identify(ids);
-        }
-        let properties = self.publish.properties.as_ref_properties();
-        let (route, kept) = (self.publish.route, &mut state.kept);
-        let Some(Some(channel)) = state.channels.get_mut(usize::from(number)) else { return Err(core.closed()) };
-        channel.confirming |= self.confirm;
-        if channel.confirming
-            && let Some(journal) = &mut channel.confirms.journal
-        {
-            let before = journal.size();
-            journal.push(route, properties, &body);
-            *kept += journal.size() - before;
-        }
-        let tag = match state.proto.publish(number, route, properties, body) {
-            Ok(tag) => tag,
-            Err(error) => {
-                if let Some(journal) = &mut channel.confirms.journal
-                    && channel.confirming
-                {
-                    let before = journal.size();
-                    journal.pop_back();
-                    *kept -= before - journal.size();
-                }
-                return Err(usage(error));
-            }
-        };
-        state.stats.published += 1;
-        let count = state.stats.published;
-        if tag.is_none() {
-            return Ok(Some((0, count)));
-        }
-        state.unconfirmed += 1;
-        Ok(Some((channel.confirms.push(self.confirm), count)))
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Published>> {
+        let Publish { channel, route, properties, body } = &mut self.publish;
+        let core = channel.core();
+        let mut message = Outgoing { route: *route, properties, body, confirm: self.confirm };
+        let deadline = || channel.deadline();
+        core.shared().poll_publish(&core.id, &mut message, &mut self.wait, deadline, context.waker())
     }
 }
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        if let Some(key) = self.waiting {
-            self.publish.channel.core().shared().with(|state| {
-                state.abandon(key);
-                self.leave(state);
-                // If it might have gone on, the next one may.
-                state.nudge = true;
-            });
-        }
+        self.publish.channel.core().shared().abandon_publish(&self.wait);
     }
-}
-
-fn usage(error: hopmq_proto::Error) -> Error {
-    Error::new(ErrorKind::Usage, error.message())
 }
 
 /// The broker's answer to one publish: a future that resolves when the broker has taken care of the message.
@@ -398,9 +258,7 @@ fn usage(error: hopmq_proto::Error) -> Error {
 #[must_use = "whether the broker has the message is not known unless this is awaited"]
 pub struct Confirm {
     core: Arc<ChannelCore>,
-    tag: u64,
-    /// Which one it is of all publishes of the connection.
-    count: u64,
+    published: Published,
     timeout: Option<Duration>,
     /// The deadline, if it began to run before the message was sent.
     deadline: Option<Time>,
@@ -411,25 +269,13 @@ pub struct Confirm {
 
 impl Confirm {
     fn poll_outcome(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
-        let Self { core, tag, count, timeout, deadline, alarm, .. } = self;
-        let known = core.shared().with_waiting_for(*count, |state| {
-            let channel = match state.channels.get_mut(usize::from(core.number)) {
-                Some(Some(channel)) if channel.serial == core.serial => channel,
-                _ => return None,
-            };
-            let waker = context.waker();
-            let outcome = channel.confirms.poll(*tag, waker, &mut state.spent);
-            if outcome.is_ready() {
-                return Some(outcome);
-            }
-            let alarm = *alarm.get_or_insert_with(|| {
-                let timeout = timeout.unwrap_or(core.shared().limits.confirm_timeout);
-                let deadline = deadline.unwrap_or_else(|| core.shared().clock.now() + timeout);
-                state.insert_request(core.number, RequestKind::Confirm, deadline)
-            });
-            Some(state.poll_request(alarm, waker).map(|late| late.map(drop)))
-        });
-        known.unwrap_or_else(|| Poll::Ready(core.end.outcome(*tag)))
+        let Self { core, published, timeout, deadline, alarm, .. } = self;
+        let shared = core.shared();
+        let deadline = || {
+            let timeout = timeout.unwrap_or(shared.limits.confirm_timeout);
+            deadline.unwrap_or_else(|| shared.clock.now() + timeout)
+        };
+        shared.poll_confirm(&core.id, *published, alarm, deadline, context.waker())
     }
 }
 
@@ -448,22 +294,15 @@ impl Drop for Confirm {
         if self.settled && self.alarm.is_none() {
             return;
         }
-        let core = &self.core;
-        core.shared().with(|state| {
-            if let Some(alarm) = self.alarm {
-                state.abandon(alarm);
-            }
-            if let Some(Some(channel)) = state.channels.get_mut(usize::from(core.number))
-                && channel.serial == core.serial
-            {
-                channel.confirms.forget(self.tag, &mut state.spent);
-            }
-        });
+        self.core.shared().forget_confirm(&self.core.id, self.published.tag, self.alarm);
     }
 }
 
 impl fmt::Debug for Confirm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Confirm").field("channel", &self.core.number).field("tag", &self.tag).finish_non_exhaustive()
+        f.debug_struct("Confirm")
+            .field("channel", &self.core.id.number)
+            .field("tag", &self.published.tag)
+            .finish_non_exhaustive()
     }
 }

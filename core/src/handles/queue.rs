@@ -251,7 +251,7 @@ impl<'a> QueueDeclare<'a> {
         let (channel, named_by_broker) = (self.channel.clone(), self.name.is_empty());
         self.channel.request_with(&self.arguments, &method, move |reply| match reply {
             Method::QueueDeclareOk(ok) => {
-                let known = named_by_broker.then(|| channel.core().shared().lock().recovery.ledger.name(ok.queue));
+                let known = named_by_broker.then(|| channel.core().shared().queue_name_of_broker(ok.queue));
                 Some(Queue {
                     channel: channel.clone(),
                     name: known.flatten().unwrap_or_else(|| Name::new(ok.queue)),

@@ -8,7 +8,6 @@ use std::task::{Context, Poll, ready};
 
 use hopmq_proto::method::Method;
 
-use crate::state::dispatch::payload;
 use crate::state::{Reply, Shared};
 use crate::{Error, ErrorKind, Result};
 
@@ -85,7 +84,7 @@ impl Progress {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Reply>> {
         let outcome = match self {
             Self::Waiting { shared, key } => {
-                ready!(shared.with_waiting(|state| state.poll_request(*key, context.waker())))
+                ready!(shared.poll_request(*key, context.waker()))
             }
             Self::Failed(error) => return Poll::Ready(Err(error.clone())),
             Self::Done => return Poll::Ready(Err(ended())),
@@ -97,7 +96,7 @@ impl Progress {
     /// Nobody waits any more.
     fn abandon(&self) {
         if let Self::Waiting { shared, key } = self {
-            shared.with(|state| state.abandon(*key));
+            shared.abandon(*key);
         }
     }
 }
@@ -132,7 +131,7 @@ pub(crate) fn decode<T>(reply: &Reply, read: impl FnOnce(Method<'_>) -> Option<T
 }
 
 fn method(reply: &Reply) -> Result<Method<'_>> {
-    Ok(Method::decode(payload(reply)?)?)
+    Ok(Method::decode(reply.payload()?)?)
 }
 
 #[cold]

@@ -4,10 +4,9 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hopmq_proto::Time;
 use tracing::debug;
 
-use crate::state::{ConsumerEnd, RequestKind, Shared, State, register};
+use crate::state::{Settling, Shared};
 use crate::{Connection, Error, ErrorKind, Result};
 
 impl Connection {
@@ -32,13 +31,13 @@ impl Connection {
     pub async fn shutdown(&self, deadline: Duration) -> Result<()> {
         let shared = self.shared();
         let end = shared.clock.now() + deadline;
-        let cancels = shared.with(|state| state.stop_consuming(end));
+        let cancels = shared.stop_consuming(end);
         debug!(consumers = cancels.len(), "shutting down");
-        let mut settling = Settling { shared, cancels, key: None, alarm: None, end };
+        let mut settling = Shutdown { shared, settling: Settling::new(cancels, end) };
         let settled = poll_fn(|context| settling.poll(context)).await;
         drop(settling);
         let left = end - shared.clock.now();
-        let in_hand = shared.with(State::in_hand);
+        let in_hand = shared.in_hand();
         let closed = self.within(left).close().await;
         match (settled, closed) {
             (Err(_), Ok(()) | Err(_)) if in_hand > 0 => Err(Error::new(
@@ -52,78 +51,20 @@ impl Connection {
     }
 }
 
-impl State {
-    /// Cancels all consumers, and gives back what they have not handed out. Returns the requests.
-    fn stop_consuming(&mut self, deadline: Time) -> Vec<u64> {
-        let going = self.consumers.iter_mut().filter(|(_, consumer)| consumer.end.is_none() && !consumer.dropped);
-        let keys: Vec<u64> = going.map(|(key, _)| key).collect();
-        let mut requests = Vec::new();
-        for key in keys {
-            let Some(consumer) = self.consumers.get_mut(key) else { continue };
-            let (channel, no_ack) = (consumer.channel, consumer.no_ack);
-            consumer.stopped = true;
-            if !no_ack {
-                consumer.stock.stop();
-                for delivery in std::mem::take(&mut consumer.queue) {
-                    self.buffered = self.buffered.saturating_sub(delivery.cost());
-                    // One that was settled with others before it needs no more.
-                    let _ = self.proto.reject(channel, delivery.tag, true);
-                }
-            }
-            match self.cancel_consumer(key, deadline) {
-                Ok(request) => requests.push(request),
-                Err(error) => self.end_consumer(key, ConsumerEnd::Failed(error)),
-            }
-        }
-        self.nudge = true;
-        requests
-    }
-
-    /// Wakes whoever waits until all is settled, if it is.
-    #[cold]
-    pub(crate) fn tell_settlers(&mut self) {
-        if self.in_hand() == 0 {
-            self.wakes.extend(self.settlers.iter_mut().filter_map(|(_, waker)| waker.take()));
-        }
-    }
-}
-
-/// Somebody who waits until the consumers are cancelled and all deliveries are settled.
-struct Settling<'a> {
+/// A future that waits until the consumers are cancelled and all deliveries are settled.
+struct Shutdown<'a> {
     shared: &'a Shared,
-    cancels: Vec<u64>,
-    key: Option<u64>,
-    alarm: Option<u64>,
-    end: Time,
+    settling: Settling,
 }
 
-impl Settling<'_> {
+impl Shutdown<'_> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
-        let waker = context.waker();
-        let Self { shared, cancels, key, alarm, end } = self;
-        shared.with(|state| {
-            // A link that is lost cancels them too; all that is answered is forgotten.
-            cancels.retain(|request| state.poll_request(*request, waker).is_pending());
-            if state.ended || cancels.is_empty() && state.in_hand() == 0 {
-                return Poll::Ready(Ok(()));
-            }
-            let key = *key.get_or_insert_with(|| state.settlers.insert(None));
-            if let Some(slot) = state.settlers.get_mut(key) {
-                register(slot, waker, &mut state.spent);
-            }
-            let alarm = *alarm.get_or_insert_with(|| state.insert_request(0, RequestKind::Confirm, *end));
-            state.poll_request(alarm, waker).map(|late| late.map(drop))
-        })
+        self.shared.poll_settled(&mut self.settling, context.waker())
     }
 }
 
-impl Drop for Settling<'_> {
+impl Drop for Shutdown<'_> {
     fn drop(&mut self) {
-        let Self { shared, cancels, key, alarm, .. } = self;
-        let waker = shared.with(|state| {
-            cancels.iter().chain(alarm.iter()).for_each(|request| state.abandon(*request));
-            key.and_then(|key| state.settlers.remove(key))
-        });
-        drop(waker);
+        self.shared.forget_settling(&self.settling);
     }
 }

@@ -1,32 +1,53 @@
-//! Channels as the handles see them, and how each of them ended.
+//! The open channels, and how each channel ended.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Waker;
 
-use hopmq_proto::method::basic;
+use super::confirms::Confirms;
+use crate::sync::{Arc, AtomicU32, Mutex, OnceLock, Ordering, PoisonError};
+use crate::{Error, ErrorKind, Result, Returned};
 
-use super::{ConsumerEnd, State};
-use crate::state::confirms::Confirms;
-use crate::{Error, ErrorKind, Result};
+/// The open channels, by number.
+#[derive(Debug, Default)]
+pub(crate) struct Channels {
+    list: Vec<Option<ChannelState>>,
+    /// The serial number of the channel that was opened last.
+    serial: u64,
+}
 
-/// A channel, as long as it is open.
+/// A channel's number, and which of the channels that had this number it is.
 #[derive(Debug)]
-pub(crate) struct ChannelState {
+pub(crate) struct ChannelId {
+    pub(crate) number: u16,
     pub(crate) serial: u64,
     pub(crate) end: Arc<ChannelEnd>,
-    pub(crate) confirms: Confirms,
-    pub(crate) returns: VecDeque<crate::Returned>,
-    pub(crate) returns_waker: Option<Waker>,
-    pub(crate) wants_returns: bool,
-    pub(crate) prefetch: Prefetch,
-    /// It confirms publishes.
-    pub(crate) confirming: bool,
-    pub(crate) transaction: Transaction,
-    /// The queue that was declared last, for which an empty name stands.
-    pub(crate) last_queue: String,
 }
+
+/// An open channel.
+#[derive(Debug)]
+pub(crate) struct ChannelState {
+    pub(super) serial: u64,
+    pub(super) end: Arc<ChannelEnd>,
+    pub(super) confirms: Confirms,
+    pub(super) returns: Returns,
+    pub(super) prefetch: Prefetch,
+    /// The channel confirms publishes.
+    pub(super) confirming: bool,
+    pub(super) transaction: Transaction,
+    /// The queue that was declared last, which an empty queue name stands for.
+    pub(super) last_queue: String,
+}
+
+/// Returned messages for [`Channel::returns`](crate::Channel::returns).
+#[derive(Debug, Default)]
+pub(crate) struct Returns {
+    messages: VecDeque<Returned>,
+    waker: Option<Waker>,
+    wanted: bool,
+}
+
+/// Returned messages that a channel keeps for [`Channel::returns`](crate::Channel::returns).
+const MAX_RETURNS: usize = 1024;
 
 /// How a channel is set up.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,11 +63,11 @@ pub(crate) enum Transaction {
     #[default]
     None,
     Going,
-    /// What was not committed went with the link; the next commit says so.
+    /// The link was lost with an uncommitted transaction; the next commit fails.
     Lost,
 }
 
-/// What the program set for a channel by `basic.qos`, beside what single consumers ask for.
+/// What the program set for a channel by `basic.qos`, apart from what single consumers ask for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Prefetch {
     /// For each consumer that asks for nothing else.
@@ -55,20 +76,82 @@ pub(crate) struct Prefetch {
     pub(crate) shared: Option<u16>,
 }
 
-/// Why a channel ended, and what became of its publishes: it outlives the channel in the hands of its users.
+/// Why a channel ended, and the outcomes of its publishes. The channel's handles keep it after the channel's end.
 #[derive(Debug, Default)]
 pub(crate) struct ChannelEnd {
     reason: OnceLock<Error>,
-    /// How it was set up when it ended.
+    /// How the channel was set up when it ended.
     modes: OnceLock<Modes>,
-    /// How often the link was lost: what was delivered before is not for this link to settle.
+    /// How often the link was lost: a delivery of an earlier epoch can't be settled any more.
     epoch: AtomicU32,
     confirms: Mutex<Option<Confirms>>,
 }
 
+impl Channels {
+    #[inline]
+    pub(super) fn get(&self, number: u16) -> Option<&ChannelState> {
+        self.list.get(usize::from(number)).and_then(Option::as_ref)
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, number: u16) -> Option<&mut ChannelState> {
+        self.list.get_mut(usize::from(number)).and_then(Option::as_mut)
+    }
+
+    /// Returns the channel of this number, if it is the one with this serial number.
+    #[inline]
+    pub(super) fn find(&mut self, number: u16, serial: u64) -> Option<&mut ChannelState> {
+        self.get_mut(number).filter(|channel| channel.serial == serial)
+    }
+
+    pub(super) fn is_open(&self, number: u16) -> bool {
+        self.get(number).is_some()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut ChannelState> {
+        self.list.iter_mut().flatten()
+    }
+
+    /// Returns the numbers that channels have or had.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u16> + use<> {
+        (1..self.list.len()).map(|number| number as u16)
+    }
+
+    /// Returns the lowest number up to `max` that no channel has.
+    pub(super) fn free_number(&self, max: u16) -> Option<u16> {
+        (1..=max).find(|number| !self.is_open(*number))
+    }
+
+    /// Inserts a channel. Publishes are kept to publish them again if `republishes`.
+    pub(super) fn insert(&mut self, number: u16, modes: Modes, republishes: bool) -> ChannelId {
+        self.serial += 1;
+        let index = usize::from(number);
+        if index >= self.list.len() {
+            self.list.resize_with(index + 1, || None);
+        }
+        let end = Arc::<ChannelEnd>::default();
+        self.list[index] = Some(ChannelState {
+            serial: self.serial,
+            end: Arc::clone(&end),
+            confirms: Confirms::new(republishes),
+            returns: Returns::default(),
+            prefetch: modes.prefetch,
+            confirming: modes.confirming,
+            transaction: if modes.transactional { Transaction::Going } else { Transaction::None },
+            last_queue: String::new(),
+        });
+        ChannelId { number, serial: self.serial, end }
+    }
+
+    /// Removes a channel.
+    pub(super) fn take(&mut self, number: u16) -> Option<ChannelState> {
+        self.list.get_mut(usize::from(number)).and_then(Option::take)
+    }
+}
+
 impl ChannelState {
-    /// How it is set up.
-    pub(crate) fn modes(&self) -> Modes {
+    /// Returns how the channel is set up.
+    pub(super) fn modes(&self) -> Modes {
         Modes {
             prefetch: self.prefetch,
             confirming: self.confirming,
@@ -77,89 +160,66 @@ impl ChannelState {
     }
 }
 
-impl State {
-    /// The channel, if it is the same that the handle was made for.
-    #[inline]
-    pub(crate) fn channel(&mut self, number: u16, serial: u64) -> Option<&mut ChannelState> {
-        match self.channels.get_mut(usize::from(number)) {
-            Some(Some(channel)) if channel.serial == serial => Some(channel),
-            _ => None,
-        }
+impl Returns {
+    /// A stream takes the messages from now on.
+    pub(super) fn want(&mut self) {
+        self.wanted = true;
     }
 
-    /// Closes a channel for which nobody waits.
-    pub(crate) fn close_channel(&mut self, number: u16) -> Result<(), hopmq_proto::Error> {
-        self.proto.close_channel(number, hopmq_proto::code::REPLY_SUCCESS, "", None)?;
-        let closed = Error::new(ErrorKind::Closed, "the channel was closed by this program");
-        self.end_channel(number, &closed);
-        Ok(())
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted
     }
 
-    /// Repeats the prefetch that all consumers of a channel share: RabbitMQ forgets it whenever it is told one for
-    /// each.
-    pub(crate) fn share_prefetch(&mut self, channel: u16, prefetch: Prefetch) -> Result<()> {
-        if let Some(prefetch_count) = prefetch.shared {
-            self.proto.request(channel, &basic::Qos { prefetch_count, global: true }, None)?;
+    /// Keeps a message. Returns whether it displaced the oldest one.
+    pub(super) fn push(&mut self, returned: Returned) -> bool {
+        let is_full = self.messages.len() == MAX_RETURNS;
+        if is_full {
+            self.messages.pop_front();
         }
-        Ok(())
+        self.messages.push_back(returned);
+        is_full
     }
 
-    /// A channel is over: everybody on it learns why.
-    pub(crate) fn end_channel(&mut self, number: u16, error: &Error) {
-        let Some(Some(mut channel)) = self.channels.get_mut(usize::from(number)).map(Option::take) else { return };
-        self.unconfirmed -= channel.confirms.unsettled();
-        self.kept -= channel.confirms.kept();
-        channel.confirms.journal = None;
-        channel.confirms.abort(&mut self.wakes);
-        self.wakes.extend(channel.returns_waker.take());
-        let modes = channel.modes();
-        channel.end.set(error.clone(), modes, channel.confirms);
-        self.fail_requests(Some(number), error);
-        let mut queues = Vec::new();
-        for (_, consumer) in self.consumers.iter_mut() {
-            if consumer.channel == number && consumer.end.is_none() {
-                consumer.end = Some(ConsumerEnd::Failed(error.clone()));
-                queues.push(consumer.start.queue.clone());
-                self.wakes.extend(consumer.waker.take());
-            }
-        }
-        self.forget_dropped_consumers(number);
-        if !self.ended {
-            queues.iter().for_each(|queue| self.consumer_over(queue));
-        }
+    pub(super) fn pop(&mut self) -> Option<Returned> {
+        self.messages.pop_front()
+    }
+
+    pub(super) fn waker(&mut self) -> &mut Option<Waker> {
+        &mut self.waker
     }
 }
 
 impl ChannelEnd {
-    fn set(&self, reason: Error, modes: Modes, confirms: Confirms) {
+    pub(super) fn set(&self, reason: Error, modes: Modes, confirms: Confirms) {
         // A channel ends once.
         let _ = self.modes.set(modes);
         *self.confirms.lock().unwrap_or_else(PoisonError::into_inner) = Some(confirms);
         let _ = self.reason.set(reason);
     }
 
-    /// The channel's present link. It changes under the connection's lock.
+    /// Returns the number of the channel's present link. It changes under the connection's lock.
     #[inline]
     pub(crate) fn epoch(&self) -> u32 {
         self.epoch.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn next_epoch(&self) {
+    pub(super) fn next_epoch(&self) {
         self.epoch.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How the channel was set up, if it has ended.
-    pub(crate) fn modes(&self) -> Option<Modes> {
+    /// Returns how the channel was set up, if it has ended.
+    pub(super) fn modes(&self) -> Option<Modes> {
         self.modes.get().copied()
     }
 
-    /// Why the channel ended.
-    pub(crate) fn reason(&self) -> Option<Error> {
+    /// Returns why the channel ended.
+    pub(super) fn reason(&self) -> Option<Error> {
         self.reason.get().cloned()
     }
 
-    /// What became of a publish: its outcome if it was settled before the end, else the reason of the end.
-    pub(crate) fn outcome(&self, tag: u64) -> Result<()> {
+    /// Returns the outcome of a publish: its own if it was settled before the channel's end, else why the channel
+    /// ended.
+    pub(super) fn outcome(&self, tag: u64) -> Result<()> {
         let mut confirms = self.confirms.lock().unwrap_or_else(PoisonError::into_inner);
         match confirms.as_mut().and_then(|confirms| confirms.outcome(tag)) {
             Some(outcome) => outcome,

@@ -1,17 +1,13 @@
 //! What happens to a connection besides the answers to what it asked.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use futures_lite::Stream;
-
+use super::slots::Slots;
+use super::wakers::Wakers;
 use crate::Error;
 use crate::policy::Replayed;
-use crate::state::slots::Slots;
-use crate::state::{Shared, register};
 
 /// Something that happened to the connection: see [`Connection::events`](crate::Connection::events).
 #[derive(Clone, Debug)]
@@ -95,79 +91,58 @@ pub enum Event {
 /// Events that a subscriber has not taken; beyond these, the oldest are dropped.
 const KEPT: usize = 256;
 
-/// Everybody who listens.
+/// The streams of events.
 #[derive(Debug, Default)]
 pub(crate) struct Subscribers {
     queues: Slots<Queue>,
     ended: Option<Event>,
 }
 
+/// The events that one stream has not taken.
 #[derive(Debug, Default)]
-struct Queue {
+pub(crate) struct Queue {
     events: VecDeque<Event>,
     waker: Option<Waker>,
 }
 
 impl Subscribers {
-    pub(crate) fn tell(&mut self, event: &Event, wakes: &mut Vec<Waker>) {
+    pub(super) fn tell(&mut self, event: &Event, wakers: &mut Wakers) {
         for (_, queue) in self.queues.iter_mut() {
             if queue.events.len() == KEPT {
                 queue.events.pop_front();
             }
             queue.events.push_back(event.clone());
-            wakes.extend(queue.waker.take());
+            wakers.wake(&mut queue.waker);
         }
     }
 
-    pub(crate) fn end(&mut self, event: Event, wakes: &mut Vec<Waker>) {
-        self.tell(&event, wakes);
+    pub(super) fn end(&mut self, event: Event, wakers: &mut Wakers) {
+        self.tell(&event, wakers);
         self.ended = Some(event);
     }
-}
 
-/// The events of a connection, as a stream that ends with [`Event::Closed`].
-///
-/// It keeps the last 256 events that were not taken. Dropping it costs nothing.
-#[derive(Debug)]
-pub struct Events {
-    shared: Arc<Shared>,
-    key: u64,
-}
-
-impl Events {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        let mut state = shared.lock();
+    /// Registers a stream of events.
+    pub(super) fn subscribe(&mut self) -> u64 {
         let mut queue = Queue::default();
-        queue.events.extend(state.subscribers.ended.clone());
-        let key = state.subscribers.queues.insert(queue);
-        drop(state);
-        Self { shared, key }
+        queue.events.extend(self.ended.clone());
+        self.queues.insert(queue)
     }
-}
 
-impl Stream for Events {
-    type Item = Event;
-
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
-        self.shared.with(|state| {
-            let ended = state.subscribers.ended.is_some();
-            let Some(queue) = state.subscribers.queues.get_mut(self.key) else { return Poll::Ready(None) };
-            match queue.events.pop_front() {
-                Some(event) => Poll::Ready(Some(event)),
-                None if ended => Poll::Ready(None),
-                None => {
-                    register(&mut queue.waker, context.waker(), &mut state.spent);
-                    Poll::Pending
-                }
+    /// Returns the next event of a stream; `None` after the last one.
+    pub(super) fn poll(&mut self, key: u64, waker: &Waker, wakers: &mut Wakers) -> Poll<Option<Event>> {
+        let Some(queue) = self.queues.get_mut(key) else { return Poll::Ready(None) };
+        match queue.events.pop_front() {
+            Some(event) => Poll::Ready(Some(event)),
+            None if self.ended.is_some() => Poll::Ready(None),
+            None => {
+                wakers.register(&mut queue.waker, waker);
+                Poll::Pending
             }
-        })
+        }
     }
-}
 
-impl Drop for Events {
-    fn drop(&mut self) {
-        // What it kept is dropped outside of the lock: see `State::spent`.
-        let queue = self.shared.with(|state| state.subscribers.queues.remove(self.key));
-        drop(queue);
+    /// Removes a stream. Drop its events and its waker without the lock.
+    pub(super) fn unsubscribe(&mut self, key: u64) -> Option<Queue> {
+        self.queues.remove(key)
     }
 }

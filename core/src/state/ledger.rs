@@ -111,7 +111,7 @@ impl Binding {
 impl Ledger {
     /// Takes in what the broker granted. `last` is the queue that was declared last on the channel, which an empty
     /// name stands for.
-    pub(crate) fn note(&mut self, payload: &[u8], reply: &[u8], last: &mut String) {
+    pub(crate) fn record(&mut self, payload: &[u8], reply: &[u8], last: &mut String) {
         let Ok(method) = Method::decode(payload) else { return };
         let named = |name: &str, last: &str| if name.is_empty() { last.to_owned() } else { name.to_owned() };
         match method {

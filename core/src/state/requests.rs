@@ -1,35 +1,45 @@
-//! Requests to the broker: who waits for which answer, and until when.
+//! Requests to the broker, and their deadlines.
 
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 use std::task::{Poll, Waker};
 
 use bytes::Bytes;
-use hopmq_proto::method::{Encode, Method, MethodId};
+use hopmq_proto::method::{Method, MethodId};
 use hopmq_proto::{Content, Time};
 
-use super::{State, register};
+use super::slots::Slots;
+use super::wakers::Wakers;
 use crate::{Error, ErrorKind, Result};
 
-/// A request that waits for its answer, or whose answer waits for its future.
+/// The requests that wait for their answer, or whose answer waits for its future.
+#[derive(Debug, Default)]
+pub(crate) struct Requests {
+    slots: Slots<Request>,
+    /// The deadlines of the requests without an outcome.
+    deadlines: BTreeSet<(Time, u64)>,
+    order: u64,
+}
+
+/// One request.
 #[derive(Debug)]
 pub(crate) struct Request {
-    pub(crate) channel: u16,
-    /// Which channel of that number.
-    pub(crate) serial: u64,
-    pub(crate) kind: RequestKind,
-    pub(crate) deadline: Time,
-    pub(crate) waker: Option<Waker>,
-    pub(crate) outcome: Option<Result<Reply>>,
-    /// Nobody waits any more; what the answer brings is to be undone.
-    pub(crate) abandoned: bool,
-    /// Whether the broker has answered, or never will.
-    pub(crate) answered: bool,
-    /// The method, to be sent again on a new link; empty for what is no request to the broker.
-    pub(crate) payload: Vec<u8>,
-    /// Whether it was sent on the present link.
-    pub(crate) sent: bool,
-    /// Which one it is of all requests.
-    pub(crate) order: u64,
+    pub(super) channel: u16,
+    /// The serial number of the channel.
+    pub(super) serial: u64,
+    pub(super) kind: RequestKind,
+    deadline: Time,
+    waker: Option<Waker>,
+    pub(super) outcome: Option<Result<Reply>>,
+    /// The future is gone: what the answer brings must be undone.
+    pub(super) abandoned: bool,
+    /// The broker has answered, or never will.
+    pub(super) answered: bool,
+    /// The method, to be sent again on a new link; empty if there is none.
+    pub(super) payload: Vec<u8>,
+    /// Whether the method was sent on the present link.
+    pub(super) sent: bool,
+    /// The number of the request in the order of all requests.
+    pub(super) order: u64,
 }
 
 /// What the answer to a request means to this side.
@@ -42,9 +52,9 @@ pub(crate) enum RequestKind {
     Get {
         no_ack: bool,
     },
-    /// Not a request to the broker: a publisher that waits until it may go on.
+    /// No request to the broker: a publisher waits for room.
     Room,
-    /// Not a request to the broker: the deadline of a confirm.
+    /// No request to the broker: the deadline of a confirm.
     Confirm,
 }
 
@@ -54,16 +64,28 @@ pub(crate) enum Reply {
     Method(Bytes),
     Got {
         content: Content,
-        /// The channel's, when it came.
+        /// The channel's epoch when the message came.
         epoch: u32,
     },
-    Room,
+    /// Nothing but that the request is done.
+    Done,
 }
 
-impl State {
-    /// Notes a request and its deadline.
-    pub(crate) fn insert_request(&mut self, channel: u16, kind: RequestKind, deadline: Time) -> u64 {
-        let serial = self.channels.get(usize::from(channel)).and_then(Option::as_ref).map_or(0, |known| known.serial);
+/// The protocol's key for what is sent again on a new link and has no request that waits for the answer.
+pub(crate) const REPLAY: u64 = u64::MAX;
+
+impl Reply {
+    /// Returns the payload of the answer's method.
+    pub(crate) fn payload(&self) -> Result<&Bytes> {
+        match self {
+            Self::Method(payload) => Ok(payload),
+            Self::Got { .. } | Self::Done => Err(Error::new(ErrorKind::Protocol, "unexpected reply type")),
+        }
+    }
+}
+
+impl Requests {
+    pub(super) fn insert(&mut self, channel: u16, serial: u64, kind: RequestKind, deadline: Time) -> u64 {
         let request = Request {
             channel,
             serial,
@@ -77,158 +99,123 @@ impl State {
             sent: true,
             order: 0,
         };
-        let key = self.requests.insert(request);
+        let key = self.slots.insert(request);
         self.deadlines.insert((deadline, key));
-        self.nudge |= deadline < self.alarm;
         key
     }
 
-    pub(crate) fn remove_request(&mut self, key: u64) {
-        if let Some(request) = self.requests.remove(key) {
+    pub(super) fn remove(&mut self, key: u64, wakers: &mut Wakers) {
+        if let Some(request) = self.slots.remove(key) {
             self.deadlines.remove(&(request.deadline, key));
-            self.spent.extend(request.waker);
+            wakers.discard(request.waker);
         }
     }
 
-    /// Makes a request of the broker: now, or when there is a link again.
-    pub(crate) fn request<M: Encode>(
-        &mut self,
-        channel: u16,
-        method: &M,
-        kind: RequestKind,
-        deadline: Time,
-    ) -> Result<u64> {
-        let mut payload = Vec::new();
-        match method.encode(&mut payload) {
-            Ok(()) => self.request_encoded(channel, payload, kind, deadline),
-            Err(error) => Err(not_encodable(M::ID, &error)),
-        }
+    pub(super) fn get(&self, key: u64) -> Option<&Request> {
+        self.slots.get(key)
     }
 
-    /// The same with the payload of the method's frame.
-    fn request_encoded(&mut self, channel: u16, payload: Vec<u8>, kind: RequestKind, deadline: Time) -> Result<u64> {
-        let key = self.insert_request(channel, kind, deadline);
-        if self.up
-            && let Err(error) = transmit(&mut self.proto, channel, kind, &payload, key)
-        {
-            self.remove_request(key);
-            return Err(error);
-        }
-        self.recovery.order += 1;
-        if let Some(request) = self.requests.get_mut(key) {
-            (request.payload, request.sent, request.order) = (payload, self.up, self.recovery.order);
-        }
-        Ok(key)
+    pub(super) fn get_mut(&mut self, key: u64) -> Option<&mut Request> {
+        self.slots.get_mut(key)
     }
 
-    /// A request is carried out, as far as anybody can tell without the broker.
-    pub(crate) fn settle_request(&mut self, key: u64, outcome: Result<Reply>) {
-        let Some(request) = self.requests.get_mut(key) else { return };
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Request)> {
+        self.slots.iter()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &mut Request)> {
+        self.slots.iter_mut()
+    }
+
+    /// Returns the next number in the order of all requests.
+    pub(super) fn next_order(&mut self) -> u64 {
+        self.order += 1;
+        self.order
+    }
+
+    /// Ends a request.
+    pub(super) fn settle(&mut self, key: u64, outcome: Result<Reply>, wakers: &mut Wakers) {
+        let Some(request) = self.slots.get_mut(key) else { return };
         request.answered = true;
         if request.abandoned {
-            self.remove_request(key);
+            self.remove(key, wakers);
         } else {
             self.deadlines.remove(&(request.deadline, key));
             request.outcome.get_or_insert(outcome);
-            self.wakes.extend(request.waker.take());
+            wakers.wake(&mut request.waker);
         }
     }
 
-    /// The answer to a request, for its future.
-    pub(crate) fn poll_request(&mut self, key: u64, waker: &Waker) -> Poll<Result<Reply>> {
-        let Some(request) = self.requests.get_mut(key) else {
+    /// Ends a request that the broker has not answered, and may still answer.
+    pub(super) fn fail_late(&mut self, key: u64, error: Error, wakers: &mut Wakers) {
+        let Some(request) = self.slots.get_mut(key) else { return };
+        request.outcome = Some(Err(error));
+        wakers.wake(&mut request.waker);
+    }
+
+    /// Returns the outcome of a request to its future.
+    pub(super) fn poll(&mut self, key: u64, waker: &Waker, wakers: &mut Wakers) -> Poll<Result<Reply>> {
+        let Some(request) = self.slots.get_mut(key) else {
             return Poll::Ready(Err(Error::new(ErrorKind::Usage, "a request was polled after it ended")));
         };
         match request.outcome.take() {
             Some(outcome) => {
                 if request.answered {
-                    self.remove_request(key);
+                    self.remove(key, wakers);
                 } else {
                     request.abandoned = true;
                 }
                 Poll::Ready(outcome)
             }
             None => {
-                register(&mut request.waker, waker, &mut self.spent);
+                wakers.register(&mut request.waker, waker);
                 Poll::Pending
             }
         }
     }
 
-    /// A publisher that waits may go on.
-    pub(crate) fn admit(&mut self, key: u64) {
-        let Some(request) = self.requests.get_mut(key) else { return };
-        request.answered = true;
-        request.outcome.get_or_insert(Ok(Reply::Room));
-        self.wakes.extend(request.waker.take());
-        self.deadlines.remove(&(request.deadline, key));
-    }
-
-    /// The future of a request is gone: what its answer brings is undone, now or when it comes.
-    pub(crate) fn abandon(&mut self, key: u64) {
-        let Some(request) = self.requests.get_mut(key) else { return };
-        if matches!(request.kind, RequestKind::Room | RequestKind::Confirm) {
-            self.remove_request(key);
-            return;
-        }
-        request.abandoned = true;
-        if request.answered {
-            let (channel, kind) = ((request.channel, request.serial), request.kind);
-            if let Some(Ok(reply)) = request.outcome.take() {
-                self.undo(channel, kind, &reply);
-            }
-            self.remove_request(key);
-        }
-    }
-
-    /// Undoes what an answer brought that nobody waits for.
-    pub(crate) fn undo(&mut self, (channel, serial): (u16, u64), kind: RequestKind, reply: &Reply) {
-        // A channel that is closed has nothing left to undo, and its number may be another's by now.
-        let is_open = self.channel(channel, serial).is_some();
-        let _ = match (kind, reply) {
-            (RequestKind::OpenChannel | RequestKind::Get { .. }, _) if !is_open => Ok(()),
-            (RequestKind::OpenChannel, _) => self.close_channel(channel),
-            (RequestKind::Consume(key), _) => {
-                self.drop_consumer(key, VecDeque::new());
-                Ok(())
-            }
-            (RequestKind::Get { no_ack: false }, Reply::Got { content, .. }) => {
-                self.proto.reject(channel, content.arguments().delivery_tag, true)
-            }
-            _ => Ok(()),
-        };
-    }
-
-    /// Ends the requests of one channel, or all, with the same reason.
-    pub(super) fn fail_requests(&mut self, channel: Option<u16>, error: &Error) {
+    /// Ends the requests of one channel, or all, with `error`.
+    pub(super) fn fail(&mut self, channel: Option<u16>, error: &Error, wakers: &mut Wakers) {
         let mut gone = Vec::new();
-        for (key, request) in self.requests.iter_mut() {
+        for (key, request) in self.slots.iter_mut() {
             if channel.is_some_and(|number| number != request.channel) {
                 continue;
-            }
-            if let RequestKind::Consume(consumer) = request.kind
-                && !request.answered
-            {
-                // Nobody has a handle of it, and nobody will.
-                self.consumers.remove(consumer);
             }
             request.answered = true;
             if request.abandoned {
                 gone.push(key);
             } else if request.outcome.is_none() {
                 request.outcome = Some(Err(error.clone()));
-                self.wakes.extend(request.waker.take());
+                wakers.wake(&mut request.waker);
             }
         }
         for key in gone {
-            self.remove_request(key);
+            self.remove(key, wakers);
         }
     }
-}
 
-#[cold]
-fn not_encodable(id: MethodId, error: &hopmq_proto::Error) -> Error {
-    Error::new(ErrorKind::Usage, format!("{}: {}", id.name(), error.message()))
+    #[inline]
+    pub(super) fn first_deadline(&self) -> Option<Time> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Takes a deadline that has passed at `now`. Returns the request without an outcome that it was set for.
+    pub(super) fn pop_late(&mut self, now: Time) -> Option<u64> {
+        while let Some(&(deadline, key)) = self.deadlines.first()
+            && deadline <= now
+        {
+            self.deadlines.pop_first();
+            if self.slots.get(key).is_some_and(|request| !request.abandoned && request.outcome.is_none()) {
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    #[cfg(test)]
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        (self.slots.iter().count(), self.deadlines.len())
+    }
 }
 
 /// Sends the method of a request.

@@ -1,66 +1,75 @@
-//! The user's channels on a fresh link: opened by the numbers that they had, set up as they were, with their
-//! unconfirmed publishes, their consumers, and the requests that waited.
+//! The channels, consumers and requests of a lost link, on a new one.
+//!
+//! Channels are opened by the numbers that they had, set up as they were, with their unconfirmed publishes and their
+//! consumers.
 
-use hopmq_proto::Time;
+use std::collections::BTreeMap;
+
 use hopmq_proto::method::basic;
 
+use super::State;
+use super::channels::Modes;
+use super::consumers::{ConsumerEnd, ConsumerState};
 use super::journal::Kept;
-use super::outage::Recovering;
-use crate::Result;
-use crate::recovery::replay::{REPLAY, Stage};
-use crate::state::{ConsumerState, Modes, RequestKind, State, transmit};
+use super::lifecycle::LinkState;
+use super::requests::{REPLAY, RequestKind, transmit};
+use crate::policy::{Entity, Recovery};
+use crate::{Error, ErrorKind};
+
+/// What was sent to restore a channel.
+#[derive(Debug, Default)]
+pub(crate) struct Restored {
+    /// The channel is being opened, and no request waits for it.
+    pub(crate) opening: bool,
+    /// Consumers that are being started and that no request waits for.
+    pub(crate) starting: Vec<u64>,
+    /// Publishes that were made again.
+    pub(crate) publishes: usize,
+}
 
 impl State {
-    /// Opens the channels, and starts the consumers on them.
-    pub(crate) fn start_all(&mut self, now: Time) -> Result<()> {
-        let Some(replay) = &mut self.recovery.replay else { return Ok(()) };
-        replay.stage = Stage::Starting;
-        replay.channel = 0;
-        if self.up {
-            for number in 1..self.channels.len() as u16 {
-                self.start_consumers(number, None);
-            }
-            return self.tick_replay(now);
-        }
-        for number in 1..self.channels.len() as u16 {
-            self.restore_channel(number, None);
-        }
-        self.up = true;
-        self.nudge = true;
-        self.resend();
-        self.tick_replay(now)
+    /// Everything is on the link: requests go out at once.
+    pub(crate) fn link_up(&mut self) {
+        self.lifecycle.set_link(LinkState::Up);
+        self.driver.request();
     }
 
-    /// Opens one channel as it was. `except` is a consumer to be left out.
-    pub(crate) fn restore_channel(&mut self, number: u16, except: Option<u64>) {
-        if !matches!(self.channels.get(usize::from(number)), Some(Some(_))) {
-            return;
+    /// Opens a channel as it was, but without the consumer `except`. `found` tells whether a queue that other programs
+    /// declare is there.
+    pub(crate) fn restore_channel(
+        &mut self,
+        number: u16,
+        except: Option<u64>,
+        policy: &Recovery,
+        found: &dyn Fn(&str) -> bool,
+    ) -> Restored {
+        let mut restored = Restored::default();
+        if !self.channels.is_open(number) {
+            return restored;
         }
-        let is_it = |kind: RequestKind| kind == RequestKind::OpenChannel;
-        let mut asked = self.requests.iter_mut().filter(|(_, request)| request.channel == number && !request.answered);
-        let request = asked.find(|(_, request)| is_it(request.kind)).map(|(key, request)| {
+        let request = self.requests.iter_mut().find(|(_, request)| {
+            request.channel == number && !request.answered && request.kind == RequestKind::OpenChannel
+        });
+        let request = request.map(|(key, request)| {
             request.sent = true;
             key
         });
-        drop(asked);
         if let Err(error) = self.proto.open_channel(number, request.unwrap_or(REPLAY)) {
             self.end_channel(number, &error.into());
-            return;
+            return restored;
         }
-        if let (None, Some(replay)) = (request, &mut self.recovery.replay) {
-            replay.opening.push(number);
-            replay.done.channels += 1;
-        }
+        restored.opening = request.is_none();
         self.send_modes(number);
-        self.publish_again(number);
-        self.start_consumers(number, except);
+        restored.publishes = self.republish(number, policy);
+        restored.starting = self.start_missing_consumers(number, except, found);
+        restored
     }
 
     /// Sets up a channel that was just opened as its handles know it.
-    pub(crate) fn send_modes(&mut self, number: u16) {
-        let Some(Some(channel)) = self.channels.get(usize::from(number)) else { return };
+    pub(super) fn send_modes(&mut self, number: u16) {
+        let Some(channel) = self.channels.get(number) else { return };
         let Modes { prefetch, confirming, transactional } = channel.modes();
-        // The channel is open, and what is sent here was sent before.
+        // None of it can fail: the channel is open, and the same was sent before.
         if transactional {
             let _ = self.proto.tx_select(number, None);
         } else if confirming {
@@ -73,13 +82,12 @@ impl State {
         }
     }
 
-    /// Publishes again what is not confirmed.
-    fn publish_again(&mut self, number: u16) {
-        let State { channels, proto, recovery, .. } = self;
-        let Some(Some(channel)) = channels.get_mut(usize::from(number)) else { return };
-        let Recovering { policy, replay, ledger, .. } = recovery;
-        let published = channel.confirms.publish_again(|Kept { mut route, properties, body }| {
-            // The default exchange goes by the queue's name, which may be another one now.
+    /// Makes the unconfirmed publishes of a channel again. Returns how many they were.
+    fn republish(&mut self, number: u16, policy: &Recovery) -> usize {
+        let Self { channels, proto, ledger, .. } = self;
+        let Some(channel) = channels.get_mut(number) else { return 0 };
+        let published = channel.confirms.republish(|Kept { mut route, properties, body }| {
+            // The default exchange routes by the queue's name, which may be another one now.
             let name = if route.exchange.is_empty() { ledger.name(route.routing_key) } else { None };
             if let Some(name) = &name {
                 route.routing_key = name.text();
@@ -93,34 +101,41 @@ impl State {
             }
             Ok(())
         });
-        match published {
-            Ok(count) => replay.iter_mut().for_each(|replay| replay.done.publishes += count),
-            Err(error) => self.end_channel(number, &error),
-        }
+        published.unwrap_or_else(|error| {
+            self.end_channel(number, &error);
+            0
+        })
     }
 
-    /// Starts the consumers of a channel that are missing, and whose queues are there.
-    fn start_consumers(&mut self, number: u16, except: Option<u64>) {
-        let asked = self.requests.iter_mut().filter_map(|(key, request)| match request.kind {
+    /// Starts the consumers of a channel that are missing and whose queues are there. Returns those that no request
+    /// waits for.
+    pub(crate) fn start_missing_consumers(
+        &mut self,
+        number: u16,
+        except: Option<u64>,
+        found: &dyn Fn(&str) -> bool,
+    ) -> Vec<u64> {
+        let requests = self.requests.iter().filter_map(|(key, request)| match request.kind {
             RequestKind::Consume(consumer) if !request.answered && !request.sent => Some((consumer, key)),
             _ => None,
         });
-        let mut asked: Vec<(u64, u64)> = asked.collect();
-        asked.sort_unstable();
-        let Recovering { ledger, replay, .. } = &self.recovery;
+        let requests: BTreeMap<u64, u64> = requests.collect();
+        let ledger = &self.ledger;
         let is_there = |queue: &str| match ledger.queue(queue) {
             Some(entry) if ledger.declares(queue) => !entry.missing,
-            _ => replay.as_ref().is_none_or(|replay| replay.found(queue)),
+            _ => found(queue),
         };
-        let ready = |(key, consumer): (u64, &mut ConsumerState)| {
+        let is_ready = |key: u64, consumer: &ConsumerState| {
             let start = &consumer.start;
             let waits = consumer.channel == number && start.missing && consumer.end.is_none() && Some(key) != except;
-            (waits && (!start.granted || is_there(&start.queue))).then_some((start.order, key))
+            waits && (!start.granted || is_there(&start.queue))
         };
-        let mut ready: Vec<(u64, u64)> = self.consumers.iter_mut().filter_map(ready).collect();
+        let ready = self.consumers.iter().filter(|(key, consumer)| is_ready(*key, consumer));
+        let mut ready: Vec<(u64, u64)> = ready.map(|(key, consumer)| (consumer.start.order, key)).collect();
         ready.sort_unstable();
+        let mut starting = Vec::new();
         for (_, key) in ready {
-            let request = asked.binary_search_by_key(&key, |(consumer, _)| *consumer).ok().map(|place| asked[place].1);
+            let request = requests.get(&key).copied();
             if let Err(error) = self.send_consume(key, request.unwrap_or(REPLAY)) {
                 self.end_lost_consumer(key, &error);
                 continue;
@@ -130,26 +145,89 @@ impl State {
             }
             match request.and_then(|request| self.requests.get_mut(request)) {
                 Some(request) => request.sent = true,
-                None => self.recovery.replay.iter_mut().for_each(|replay| replay.starting.push((number, key))),
+                None => starting.push(key),
             }
         }
+        starting
     }
 
-    /// Makes the requests that waited for a link, in their order.
-    pub(crate) fn resend(&mut self) {
-        let waiting = self.requests.iter_mut().filter(|(_, request)| !request.sent && !request.answered);
+    /// Sends the requests that waited for a link, in their order.
+    pub(crate) fn resend_requests(&mut self) {
+        let waiting = self.requests.iter().filter(|(_, request)| !request.sent && !request.answered);
         let mut waiting: Vec<(u64, u64)> = waiting.map(|(key, request)| (request.order, key)).collect();
         waiting.sort_unstable();
         for (_, key) in waiting {
             let Some(request) = self.requests.get_mut(key) else { continue };
-            let (channel, kind) = (request.channel, request.kind);
-            if matches!(kind, RequestKind::Room | RequestKind::Confirm) || request.payload.is_empty() {
+            if matches!(request.kind, RequestKind::Room | RequestKind::Confirm) || request.payload.is_empty() {
                 continue;
             }
             request.sent = true;
-            let payload = request.payload.clone();
-            if let Err(error) = transmit(&mut self.proto, channel, kind, &payload, key) {
+            if let Err(error) = transmit(&mut self.proto, request.channel, request.kind, &request.payload, key) {
                 self.settle_request(key, Err(error));
+            }
+        }
+    }
+
+    /// Ends the consumers that the filter of `policy` leaves alone.
+    pub(crate) fn end_unwanted_consumers(&mut self, policy: &Recovery) {
+        let unwanted = self.consumers.keys(|consumer| {
+            let entity = Entity::Consumer { tag: &consumer.tag, queue: &consumer.start.queue };
+            consumer.start.missing && consumer.start.granted && !policy.wants(&entity)
+        });
+        for key in unwanted {
+            let text = "the link was lost, and the filter of `Recovery` leaves the consumer alone";
+            self.end_consumer(key, ConsumerEnd::Failed(Error::new(ErrorKind::ConsumerCancelled, text)));
+        }
+    }
+
+    /// Returns the queues that missing consumers need, without duplicates.
+    pub(crate) fn queues_of_missing_consumers(&self) -> Vec<String> {
+        let needs = |consumer: &ConsumerState| {
+            let start = &consumer.start;
+            (start.missing && start.granted && consumer.end.is_none()).then(|| start.queue.clone())
+        };
+        let mut queues: Vec<String> = self.consumers.iter().filter_map(|(_, consumer)| needs(consumer)).collect();
+        queues.sort_unstable();
+        queues.dedup();
+        queues
+    }
+
+    /// Ends the missing consumers of a queue that can't be restored.
+    pub(crate) fn end_consumers_of(&mut self, queue: &str, error: &Error) {
+        for key in self.consumers.keys(|consumer| consumer.start.missing && consumer.start.queue == queue) {
+            self.end_lost_consumer(key, error);
+        }
+    }
+
+    /// Whether a consumer has this tag, if it is still known.
+    pub(crate) fn may_have_tag(&self, consumer: u64, tag: &str) -> bool {
+        self.consumers.get(consumer).is_none_or(|consumer| *consumer.tag == *tag)
+    }
+
+    /// Counts an attempt to start a consumer that failed. Returns how many there were on this link, and what the
+    /// consumer is called.
+    pub(crate) fn consumer_not_started(&mut self, consumer: u64) -> Option<(u32, String)> {
+        let consumer = self.consumers.get_mut(consumer)?;
+        consumer.start.tried += 1;
+        let entity = Entity::Consumer { tag: &consumer.tag, queue: &consumer.start.queue };
+        Some((consumer.start.tried, entity.to_string()))
+    }
+
+    /// The broker gave a queue another name: everything that names the queue follows.
+    pub(crate) fn follow_queue(&mut self, old: &str, new: &str) {
+        for (_, consumer) in self.consumers.iter_mut() {
+            if consumer.start.queue == old {
+                new.clone_into(&mut consumer.start.queue);
+            }
+        }
+        for (_, request) in self.requests.iter_mut().filter(|(_, request)| !request.sent) {
+            if let Some(payload) = super::ledger::renamed(&request.payload, old, new) {
+                request.payload = payload;
+            }
+        }
+        for channel in self.channels.iter_mut() {
+            if channel.last_queue == old {
+                new.clone_into(&mut channel.last_queue);
             }
         }
     }

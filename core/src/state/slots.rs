@@ -1,9 +1,9 @@
-//! A table of things that come and go, each under a key that is never used twice.
+//! A table whose keys are never used twice.
 //!
-//! Owns the things. A key holds the index and the generation of its slot, so that a late answer to something long gone
-//! finds nothing, instead of somebody else's slot.
+//! A key holds the index and the generation of its slot, so that a late answer to a removed entry finds nothing,
+//! instead of the entry that reuses the slot.
 
-/// A table. See the [module's documentation](self).
+/// The table. See the [module's documentation](self).
 #[derive(Debug)]
 pub(crate) struct Slots<T> {
     entries: Vec<Entry<T>>,
@@ -46,8 +46,20 @@ impl<T> Slots<T> {
         entry.value.take()
     }
 
+    pub(crate) fn get(&self, key: u64) -> Option<&T> {
+        let entry = self.entries.get(key as u32 as usize)?;
+        if entry.generation == (key >> 32) as u32 { entry.value.as_ref() } else { None }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.free.len() == self.entries.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
+        self.entries.iter().enumerate().filter_map(|(index, entry)| {
+            let key = key(index as u32, entry.generation);
+            Some((key, entry.value.as_ref()?))
+        })
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &mut T)> {

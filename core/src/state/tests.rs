@@ -1,4 +1,4 @@
-//! Nothing is left in the tables when nobody waits any more.
+//! Nothing is left in the tables when no future waits any more.
 
 use futures_lite::StreamExt;
 
@@ -6,18 +6,20 @@ use crate::common::{World, poll_once, seconds};
 use crate::{Channel, Connection, ErrorKind};
 
 impl super::State {
-    /// Everything that is kept for somebody.
-    fn kept(&mut self) -> [(&'static str, usize); 9] {
+    /// Returns the sizes of everything that is kept for a future, a stream or a publisher.
+    fn kept(&self) -> [(&'static str, usize); 9] {
+        let (requests, deadlines) = self.requests.sizes();
+        let (waiting, reserved) = self.backlog.sizes();
         [
-            ("requests", self.requests.iter_mut().count()),
-            ("deadlines", self.deadlines.len()),
-            ("consumers", self.consumers.iter_mut().count()),
-            ("room", self.room.len()),
-            ("reserved", self.reserved),
-            ("buffered", self.buffered),
-            ("unconfirmed", self.unconfirmed),
-            ("enders", self.enders.iter_mut().count()),
-            ("wakers", self.wakes.len() + self.spent.len()),
+            ("requests", requests),
+            ("deadlines", deadlines),
+            ("consumers", self.consumers.iter().count()),
+            ("waiting publishers", waiting),
+            ("reserved", reserved),
+            ("buffered", self.consumers.buffered()),
+            ("unconfirmed", self.outstanding.publishes()),
+            ("close waiters", self.close_waiters.len()),
+            ("wakers", self.wakers.len()),
         ]
     }
 }
@@ -39,7 +41,7 @@ fn start() -> (World, Connection, Channel) {
 }
 
 #[test]
-fn a_consumer_that_is_refused_leaves_nothing() {
+fn a_refused_consumer_leaves_nothing() {
     for dropped in [false, true] {
         let (mut world, connection, channel) = start();
         let other = world.run(connection.channel()).unwrap();
@@ -78,7 +80,7 @@ fn consumers_and_their_deliveries_leave_nothing() {
 }
 
 #[test]
-fn requests_that_are_late_or_dropped_leave_nothing() {
+fn late_and_dropped_requests_leave_nothing() {
     let (mut world, connection, channel) = start();
     world.server.holds = vec!["queue.purge", "channel.open", "basic.get", "basic.consume"];
     let late = channel.within(seconds(5));
@@ -97,7 +99,7 @@ fn requests_that_are_late_or_dropped_leave_nothing() {
 }
 
 #[test]
-fn publishes_that_wait_time_out_or_are_dropped_leave_nothing() {
+fn waiting_publishes_that_time_out_or_are_dropped_leave_nothing() {
     let (mut world, _connection, channel) = start();
     world.server.flow(1, false);
     world.settle();
@@ -132,7 +134,7 @@ fn confirms_leave_nothing_however_they_end() {
 }
 
 #[test]
-fn those_who_no_longer_listen_leave_nothing() {
+fn dropped_events_and_close_futures_leave_nothing() {
     let (mut world, connection, channel) = start();
     let mut events = connection.events();
     assert!(poll_once(&mut events.next()).is_pending());
@@ -143,7 +145,7 @@ fn those_who_no_longer_listen_leave_nothing() {
 }
 
 #[test]
-fn the_end_of_the_connection_leaves_nothing_once_everybody_knows() {
+fn the_end_of_the_connection_leaves_nothing() {
     let (mut world, connection, channel) = start();
     world.server.holds = vec!["queue.purge", "channel.open", "basic.consume"];
     let (purge, opened, consumed) = (channel.queue_purge("q"), connection.channel(), channel.consume("q").start());
@@ -155,7 +157,7 @@ fn the_end_of_the_connection_leaves_nothing_once_everybody_knows() {
 }
 
 #[test]
-fn a_lock_that_is_held_for_long_is_waited_for() {
+fn threads_wait_for_a_lock_that_is_held_for_long() {
     let (_world, _connection, channel) = start();
     let shared = std::sync::Arc::clone(channel.core().shared());
     let (waits, waiting) = std::sync::mpsc::channel();
@@ -163,22 +165,22 @@ fn a_lock_that_is_held_for_long_is_waited_for() {
     let others = [1, 2].map(|_| {
         let (shared, waits) = (std::sync::Arc::clone(&shared), waits.clone());
         std::thread::spawn(move || {
-            waits.send(()).expect("the test waits for it");
-            shared.lock().serial += 1;
+            waits.send(()).expect("the test receives it");
+            shared.lock().channel_max += 1;
         })
     });
     for _ in &others {
-        waiting.recv().expect("it begins");
+        waiting.recv().expect("the thread starts");
     }
     for _ in 0..10 * super::YIELDS {
         std::thread::yield_now();
     }
-    let before = state.serial;
+    let before = state.channel_max;
     drop(state);
     for other in others {
-        other.join().expect("it gets the lock");
+        other.join().expect("the thread gets the lock");
     }
-    assert_eq!(shared.lock().serial, before + 2);
+    assert_eq!(shared.lock().channel_max, before + 2);
 }
 
 #[test]
@@ -188,9 +190,9 @@ fn a_panic_under_the_lock_is_not_passed_on() {
     let panicked = std::thread::scope(|scope| {
         let holds = scope.spawn(|| {
             let _state = shared.lock();
-            panic!("as the test asks for");
+            panic!("as the test wants it to");
         });
         holds.join().is_err()
     });
-    assert!(panicked && !shared.lock().ended);
+    assert!(panicked && !shared.lock().is_ended());
 }

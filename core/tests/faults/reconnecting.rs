@@ -189,7 +189,7 @@ fn a_link_that_is_lost_while_all_is_restored_has_not_worked() {
 fn attempts_and_time_are_limited_where_asked_for() {
     let limited = [
         (Recovery::new().attempts(3), "3 attempts to connect again failed"),
-        (Recovery::new().total_time(seconds(20)), "there was no way to connect again within 20s"),
+        (Recovery::new().total_time(seconds(20)), "the connection could not be restored within 20s"),
     ];
     for (recovery, text) in limited {
         let mut world = World::new();
