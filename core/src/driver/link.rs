@@ -13,6 +13,7 @@ use hopmq_proto::method::connection::UpdateSecret;
 use hopmq_proto::{HandshakeStage, Incoming, Receiver, Time, Transmit};
 use tracing::{Span, debug_span, warn};
 
+use super::wire_trace;
 use crate::auth::authenticator::Authenticator;
 use crate::auth::refresh::Refresh;
 use crate::io::Transport;
@@ -196,8 +197,10 @@ impl<T: Transport> Link<T> {
         }
         self.receiver.set_limits(state.proto.receive_limits());
         let mut has_work = false;
+        let mut traces_output = false;
         if self.transmit.is_empty() && !self.gathers(&mut state, round, now) {
             has_work = state.take_output(now, &mut self.transmit);
+            traces_output = has_work && wire_trace::is_enabled();
         }
         let was_full = std::mem::replace(&mut self.full, state.is_full(limits.receive_limit));
         has_work |= was_full && !self.full;
@@ -213,6 +216,9 @@ impl<T: Transport> Link<T> {
         state.swap_wakers(&mut self.wakers);
         drop(state);
         self.wakers.run();
+        if traces_output {
+            wire_trace::trace_output(&self.transmit);
+        }
         result.map(|()| has_work)
     }
 
@@ -354,6 +360,9 @@ impl<T: Transport> Link<T> {
             self.broken = self.receiver.poll_batch(&mut self.incoming, BATCH).err();
         }
         self.undecoded = self.incoming.len() == BATCH;
+        if !self.incoming.is_empty() && wire_trace::is_enabled() {
+            wire_trace::trace_input(&self.incoming);
+        }
     }
 
     /// Returns the reason of a failed write. A broker that closes the connection sends `connection.close` before it closes
@@ -402,7 +411,12 @@ impl<T: Transport> Link<T> {
     /// Takes the last output of the protocol connection.
     pub(crate) fn take_last_output(&mut self) {
         let now = self.shared.clock.now();
+        // The trace can't begin in the middle of a frame.
+        let is_written = self.transmit.is_empty();
         self.shared.lock().proto.poll_transmit(now, &mut self.transmit);
+        if is_written && wire_trace::is_enabled() {
+            wire_trace::trace_output(&self.transmit);
+        }
     }
 
     /// Writes the last bytes and closes the transport. Ready when that is done.

@@ -8,6 +8,7 @@ pub(crate) mod inline;
 mod link;
 #[cfg(test)]
 mod tests;
+mod wire_trace;
 
 use std::future::Future;
 use std::pin::Pin;
