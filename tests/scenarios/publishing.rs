@@ -191,7 +191,7 @@ async fn a_mandatory_message_without_a_queue_fails_its_confirm_and_comes_back(t:
     let publish = channel.publish("amq.direct", "nowhere", "come back").message_id("7").mandatory();
     let error = refused(publish.confirm().await)?;
     assert_eq!((error.kind(), error.code()), (ErrorKind::Returned, Some(312)), "{error}");
-    assert!(error.to_string().ends_with("312 NO_ROUTE (no queue is bound for it)"), "{error}");
+    assert!(error.to_string().ends_with("312 NO_ROUTE (no binding matches it)"), "{error}");
     let returned = error.returned().expect("the message is in the error");
     assert_eq!((returned.code(), returned.reason()), (312, "NO_ROUTE"));
     assert_eq!((returned.exchange(), returned.routing_key()), ("amq.direct", "nowhere"));

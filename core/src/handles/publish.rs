@@ -1,4 +1,4 @@
-//! Publishing: one message, its properties, and what is to be known of its fate.
+//! Publishing a message, with its properties and its confirm.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,18 +15,18 @@ use crate::recovery::ids::MessageIds;
 use crate::state::{RequestKind, State, Waiting};
 use crate::{Error, ErrorKind, Result};
 
-/// A message to publish: made by [`Channel::publish`], sent by one of its last three methods.
+/// A message to publish: created by [`Channel::publish`], sent by one of three methods.
 ///
-/// | | resolves | for |
+/// | method | resolves | use it for |
 /// | --- | --- | --- |
-/// | [`send`](Publish::send) | when the message is taken into the output buffer | messages that may be lost |
-/// | [`confirm`](Publish::confirm) | when the broker has taken care of it | messages that may not |
-/// | [`confirm_later`](Publish::confirm_later) | when it is taken into the output buffer, with a [`Confirm`] to await later | the same, many at once |
+/// | [`send`](Publish::send) | when the message is in the output buffer | messages that may be lost |
+/// | [`confirm`](Publish::confirm) | when the broker has confirmed the message | messages that must not be lost |
+/// | [`confirm_later`](Publish::confirm_later) | when the message is in the output buffer, with a [`Confirm`] to await later | many such messages in flight |
 ///
-/// All of them wait while more than 1 MiB (`high_water_mark` of [`Builder`](crate::Builder)) waits to be written, while
-/// the broker blocks publishing, and while the channel's flow is stopped, up to the deadline of the handle.
+/// All three wait while more than 1 MiB (`high_water_mark` of [`Builder`](crate::Builder)) is waiting to be written,
+/// while the broker blocks publishing, and while the channel's flow is stopped, up to the timeout of the handle.
 ///
-/// Dropping the future before it resolved: either the message was not taken at all, or all of it was. Never half.
+/// Dropping the future before it resolves sends the message either completely or not at all.
 #[must_use = "nothing is published before it is sent"]
 pub struct Publish<'a> {
     channel: &'a Channel,
@@ -42,7 +42,7 @@ impl<'a> Publish<'a> {
         Self { channel, route, properties: Properties::<&[u8]>::EMPTY.into(), body: Some(body) }
     }
 
-    /// Has the message come back if no queue takes it: as the error of its confirm, or to
+    /// Makes the broker return the message if no queue takes it: as the error of its confirm, or through
     /// [`Channel::returns`].
     #[inline]
     pub fn mandatory(mut self) -> Self {
@@ -50,7 +50,7 @@ impl<'a> Publish<'a> {
         self
     }
 
-    /// Has the broker write the message to disk, if its queue is durable.
+    /// Makes the broker write the message to disk, if its queue is durable.
     #[inline]
     pub fn persistent(mut self) -> Self {
         self.properties = if self.properties.is_empty() {
@@ -61,20 +61,21 @@ impl<'a> Publish<'a> {
         self
     }
 
-    /// Sets all properties at once, in place of those set before. Nothing is copied: prepare them once, use them often.
+    /// Sets all properties at once, replacing those set before. Nothing is copied, so one set of properties can serve
+    /// many messages.
     #[inline]
     pub fn properties<B: AsRef<[u8]>>(mut self, properties: &'a Properties<B>) -> Self {
         self.properties = properties.as_ref_properties().into();
         self
     }
 
-    /// The MIME type of the body.
+    /// Sets the MIME type of the body.
     pub fn content_type(mut self, value: &str) -> Self {
         self.properties = self.properties.with_content_type(value);
         self
     }
 
-    /// The MIME encoding of the body: `gzip`, …
+    /// Sets the MIME encoding of the body, such as `gzip`.
     pub fn content_encoding(mut self, value: &str) -> Self {
         self.properties = self.properties.with_content_encoding(value);
         self
@@ -86,67 +87,67 @@ impl<'a> Publish<'a> {
         self
     }
 
-    /// Sets the headers.
+    /// Sets all headers, replacing those set before.
     pub fn headers(mut self, headers: &FieldTable) -> Self {
         self.properties = self.properties.with_headers(headers);
         self
     }
 
-    /// The priority in a priority queue: 0 to 255, of which a queue knows as many as it was declared with.
+    /// Sets the priority, 0 to 255. A priority queue caps it at the queue's maximum.
     pub fn priority(mut self, value: u8) -> Self {
         self.properties = self.properties.with_priority(value);
         self
     }
 
-    /// What a reply belongs to.
+    /// Sets the correlation id, which ties a reply to its request.
     pub fn correlation_id(mut self, value: &str) -> Self {
         self.properties = self.properties.with_correlation_id(value);
         self
     }
 
-    /// The queue to send replies to.
+    /// Sets the queue to send replies to.
     pub fn reply_to(mut self, value: &str) -> Self {
         self.properties = self.properties.with_reply_to(value);
         self
     }
 
-    /// How long the message may wait in a queue, in whole milliseconds.
+    /// Sets how long the message may stay in a queue, in whole milliseconds.
     pub fn expiration(mut self, value: Duration) -> Self {
         self.properties = self.properties.with_expiration(&value.as_millis().to_string());
         self
     }
 
-    /// The application's name for the message.
+    /// Sets the application's id for the message.
     pub fn message_id(mut self, value: &str) -> Self {
         self.properties = self.properties.with_message_id(value);
         self
     }
 
-    /// When it was made, in seconds since 1970.
+    /// Sets the creation time, in seconds since 1970.
     pub fn timestamp(mut self, seconds: u64) -> Self {
         self.properties = self.properties.with_timestamp(seconds);
         self
     }
 
-    /// The application's name for the kind of message (the property `type`).
+    /// Sets the application's type of the message (the property `type`).
     pub fn kind(mut self, value: &str) -> Self {
         self.properties = self.properties.with_kind(value);
         self
     }
 
-    /// The publishing user. RabbitMQ refuses any but the one that is logged in (406).
+    /// Sets the publishing user. RabbitMQ refuses any other than the logged-in user (406).
     pub fn user_id(mut self, value: &str) -> Self {
         self.properties = self.properties.with_user_id(value);
         self
     }
 
-    /// The publishing application.
+    /// Sets the id of the publishing application.
     pub fn app_id(mut self, value: &str) -> Self {
         self.properties = self.properties.with_app_id(value);
         self
     }
 
-    /// Gives it a name, if it has none.
+    /// Sets a message id if the message has none.
     #[cold]
     fn identify(&mut self, ids: &mut MessageIds) {
         if self.properties.message_id().is_none() {
@@ -155,23 +156,24 @@ impl<'a> Publish<'a> {
         }
     }
 
-    /// Sends the message, and knows nothing of its fate.
+    /// Sends the message without a confirm, so its outcome is not known.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] if route or properties can't be encoded, [`ErrorKind::Timeout`] if there was no room in
-    /// time, or why channel or connection are closed.
+    /// [`ErrorKind::Usage`] if exchange, routing key or properties can't be encoded, [`ErrorKind::Timeout`] if there
+    /// was no buffer space in time, or the reason why channel or connection are closed.
     pub fn send(self) -> impl Future<Output = Result<()>> + Send + Unpin + use<'a> {
         let mut attempt = Attempt::new(self, false);
         poll_fn(move |context| attempt.poll(context).map_ok(|_| ()))
     }
 
-    /// Sends the message and waits until the broker has taken care of it: it is in its queues, and on disk if it and
-    /// they are durable (RabbitMQ's page [Publisher Confirms](https://www.rabbitmq.com/docs/confirms)).
+    /// Sends the message and waits for the broker's confirm: the message is in its queues, and on disk if both are
+    /// durable (RabbitMQ's page [Publisher Confirms](https://www.rabbitmq.com/docs/confirms)).
     ///
     /// # Errors
-    /// As for [`Publish::send`], and [`ErrorKind::Nacked`] if the broker could not, [`ErrorKind::Returned`] if it was
-    /// mandatory and no queue took it. If channel or connection end before the confirm has come, with their error: the
-    /// broker may have the message or not. In a transaction: [`ErrorKind::Usage`].
+    /// Those of [`Publish::send`]; [`ErrorKind::Nacked`] if the broker could not store the message;
+    /// [`ErrorKind::Returned`] if the message was mandatory and no queue took it; [`ErrorKind::Usage`] in a
+    /// transaction. If channel or connection end before the confirm arrives, their error: the message may or may not
+    /// have been stored.
     pub fn confirm(self) -> impl Future<Output = Result<()>> + Send + Unpin + use<'a> {
         let mut later = self.confirm_later();
         let mut confirm: Option<Confirm> = None;
@@ -186,7 +188,7 @@ impl<'a> Publish<'a> {
         })
     }
 
-    /// Sends the message, and returns its [`Confirm`] to await later, so that many are under way at once.
+    /// Sends the message and returns its [`Confirm`] to await later, so that many messages can be in flight.
     ///
     /// ```no_run
     /// # async fn example(channel: hopmq::Channel) -> hopmq::Result<()> {
@@ -202,14 +204,14 @@ impl<'a> Publish<'a> {
     /// ```
     ///
     /// # Errors
-    /// As for [`Publish::send`]; those of the broker's answer are the [`Confirm`]'s.
+    /// Those of [`Publish::send`]; the broker's answer is reported by the [`Confirm`].
     pub fn confirm_later(self) -> impl Future<Output = Result<Confirm>> + Send + Unpin + use<'a> {
         let channel = self.channel;
         let mut attempt = Attempt::new(self, true);
         poll_fn(move |context| {
             let (tag, count) = ready!(attempt.poll(context))?;
             let (core, timeout) = (Arc::clone(channel.core()), channel.timeout());
-            // What `within` says holds for the wait for room and the confirm together.
+            // A timeout set by `within` covers the wait for buffer space and the confirm together.
             let deadline = attempt.place.filter(|_| timeout.is_some()).map(|(_, deadline)| deadline);
             Poll::Ready(Ok(Confirm { core, tag, count, timeout, deadline, alarm: None, settled: false }))
         })
@@ -225,15 +227,15 @@ impl fmt::Debug for Publish<'_> {
     }
 }
 
-/// The attempts to get one message into the output buffer.
+/// The attempts to put one message into the output buffer.
 struct Attempt<'a> {
     publish: Publish<'a>,
     confirm: bool,
-    /// The request for room that waits, if there was none.
+    /// The pending request for buffer space, if there was none.
     waiting: Option<u64>,
-    /// Its place among those who wait, and until when it does: kept if it has to wait again.
+    /// The position among the waiting publishers, and the deadline; kept if the publish has to wait again.
     place: Option<(u64, Time)>,
-    /// It has waited, and may go on.
+    /// The publish has waited and may now go on.
     admitted: bool,
 }
 
@@ -243,7 +245,8 @@ impl<'a> Attempt<'a> {
         Self { publish, confirm, waiting: None, place: None, admitted: false }
     }
 
-    /// Ready with the tag of the publish, or zero if the channel doesn't count, and which one of the connection it is.
+    /// Returns the confirm tag of the message, or zero without confirms, and its number among all publishes of the
+    /// connection.
     #[inline]
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(u64, u64)>> {
         let channel = self.publish.channel;
@@ -261,7 +264,7 @@ impl<'a> Attempt<'a> {
             let attempt = shared.with(|state| {
                 let published = self.publish(state);
                 if let Ok(None) = published {
-                    // Still under the lock: if the driver made room in between, nobody would tell.
+                    // Registered under the same lock: space freed by the driver in between would not wake this publish.
                     self.wait(state);
                 }
                 published
@@ -282,12 +285,12 @@ impl<'a> Attempt<'a> {
         let channel = channel.id();
         let key = state.insert_request(channel, RequestKind::Room, deadline);
         state.room.insert(place, Waiting { key, size: self.size() });
-        // What was kept free for others may be of use to nobody by now.
+        // Space reserved for other publishers may be unused by now.
         state.nudge |= state.reserved > 0;
         self.waiting = Some(key);
     }
 
-    /// Bytes that the message takes, roughly.
+    /// Returns the approximate size of the message in bytes.
     fn size(&self) -> usize {
         match &self.publish.body {
             Some(Body::Borrowed(body)) => body.len().max(1),
@@ -302,7 +305,7 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Publishes if there is room.
+    /// Publishes the message if there is buffer space.
     #[inline]
     fn publish(&mut self, state: &mut State) -> Result<Option<(u64, u64)>> {
         let core = self.publish.channel.core();
@@ -311,7 +314,7 @@ impl<'a> Attempt<'a> {
         let mut taken = state.proto.queued();
         if std::mem::take(&mut self.admitted) {
             state.reserved = state.reserved.saturating_sub(self.size());
-            // If it fails, the next one may go on.
+            // If this publish fails, the next waiting one may go on.
             state.nudge |= !state.room.is_empty();
         } else {
             taken += state.reserved;
@@ -323,7 +326,7 @@ impl<'a> Attempt<'a> {
             return Err(core.closed());
         }
         if closing {
-            return Err(Error::new(ErrorKind::Closed, "the connection is being closed"));
+            return Err(Error::new(ErrorKind::Closed, "the connection is closing: nothing more can be sent on it"));
         }
         if !has_room {
             return state.recovery.may_wait(state.up).map(|()| None);
@@ -376,7 +379,7 @@ impl Drop for Attempt<'_> {
             self.publish.channel.core().shared().with(|state| {
                 state.abandon(key);
                 self.leave(state);
-                // If it might have gone on, the next one may.
+                // The space reserved for this publish goes to the next waiting one.
                 state.nudge = true;
             });
         }
@@ -387,11 +390,12 @@ fn usage(error: hopmq_proto::Error) -> Error {
     Error::new(ErrorKind::Usage, error.message())
 }
 
-/// The broker's answer to one publish: a future that resolves when the broker has taken care of the message.
+/// The confirm of one published message: a future that resolves when the broker has taken responsibility for the
+/// message.
 ///
-/// It can be awaited in any order with others, or never: then the message is sent all the same. Dropping it forgets
-/// the answer. It ends with [`ErrorKind::Timeout`] when it was awaited for `confirm_timeout` (60 seconds;
-/// [`Builder`](crate::Builder)), or for as long as [`Channel::within`] says: the broker may have the message or not.
+/// Confirms can be awaited in any order, or not at all: dropping a confirm only discards the broker's answer. Awaiting
+/// ends with [`ErrorKind::Timeout`] after `confirm_timeout` (60 seconds; [`Builder`](crate::Builder)), or after the
+/// timeout of [`Channel::within`]: the message may or may not have been stored.
 ///
 /// # Errors
 /// Those of [`Publish::confirm`].
@@ -399,12 +403,12 @@ fn usage(error: hopmq_proto::Error) -> Error {
 pub struct Confirm {
     core: Arc<ChannelCore>,
     tag: u64,
-    /// Which one it is of all publishes of the connection.
+    /// The number of this message among all publishes of the connection.
     count: u64,
     timeout: Option<Duration>,
-    /// The deadline, if it began to run before the message was sent.
+    /// The deadline, if it started before the message was sent.
     deadline: Option<Time>,
-    /// The request that stands for the deadline, once it was awaited in vain.
+    /// The request that carries the deadline, created when the confirm was polled before it arrived.
     alarm: Option<u64>,
     settled: bool,
 }

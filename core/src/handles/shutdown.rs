@@ -1,4 +1,4 @@
-//! Ending in order, in one call: nothing new is taken in, what is in hand is finished, what was published is confirmed.
+//! Graceful shutdown: stop consuming, finish the work in progress, confirm the publishes, close.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};
@@ -11,10 +11,11 @@ use crate::state::{ConsumerEnd, RequestKind, Shared, State, register};
 use crate::{Connection, Error, ErrorKind, Result};
 
 impl Connection {
-    /// Ends the connection in order, within `deadline`: consumers are cancelled, and what they had not handed out goes
-    /// back to the queues; what was handed out is waited for until it is settled; what was published is sent and its
-    /// confirms are awaited; then the connection is closed. Publishing and settling go on until then, so that work in
-    /// hand can be finished.
+    /// Shuts the connection down gracefully, within `deadline`.
+    ///
+    /// All consumers are cancelled, and undelivered messages go back to the queues. Then the method waits until the
+    /// delivered messages are settled and all publishes are confirmed, and closes the connection. Publishing and
+    /// settling are possible until then, so that work in progress can finish.
     ///
     /// ```no_run
     /// # async fn example(connection: hopmq::Connection) -> hopmq::Result<()> {
@@ -27,8 +28,8 @@ impl Connection {
     /// Dropping the future leaves the consumers cancelled and the connection open.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`] if something was not finished in time: it says what. The connection is closed all the
-    /// same. Those of [`Connection::close`].
+    /// [`ErrorKind::Timeout`] if deliveries were not settled in time; the connection is closed in this case too.
+    /// Otherwise those of [`Connection::close`].
     pub async fn shutdown(&self, deadline: Duration) -> Result<()> {
         let shared = self.shared();
         let end = shared.clock.now() + deadline;
@@ -44,7 +45,7 @@ impl Connection {
             (Err(_), Ok(()) | Err(_)) if in_hand > 0 => Err(Error::new(
                 ErrorKind::Timeout,
                 format!(
-                    "shut down while {in_hand} deliveries were not settled in time: the broker delivers them again"
+                    "shut down before {in_hand} deliveries were settled: the broker will redeliver them"
                 ),
             )),
             (_, closed) => closed,
@@ -53,7 +54,7 @@ impl Connection {
 }
 
 impl State {
-    /// Cancels all consumers, and gives back what they have not handed out. Returns the requests.
+    /// Cancels all consumers and requeues undelivered messages. Returns the cancel requests.
     fn stop_consuming(&mut self, deadline: Time) -> Vec<u64> {
         let going = self.consumers.iter_mut().filter(|(_, consumer)| consumer.end.is_none() && !consumer.dropped);
         let keys: Vec<u64> = going.map(|(key, _)| key).collect();
@@ -66,7 +67,7 @@ impl State {
                 consumer.stock.stop();
                 for delivery in std::mem::take(&mut consumer.queue) {
                     self.buffered = self.buffered.saturating_sub(delivery.cost());
-                    // One that was settled with others before it needs no more.
+                    // Fails if the delivery was already settled by an earlier `multiple` ack.
                     let _ = self.proto.reject(channel, delivery.tag, true);
                 }
             }
@@ -79,7 +80,7 @@ impl State {
         requests
     }
 
-    /// Wakes whoever waits until all is settled, if it is.
+    /// Wakes the waiting shutdowns once all deliveries are settled.
     #[cold]
     pub(crate) fn tell_settlers(&mut self) {
         if self.in_hand() == 0 {
@@ -88,7 +89,7 @@ impl State {
     }
 }
 
-/// Somebody who waits until the consumers are cancelled and all deliveries are settled.
+/// A shutdown that waits until the consumers are cancelled and all deliveries are settled.
 struct Settling<'a> {
     shared: &'a Shared,
     cancels: Vec<u64>,
@@ -102,7 +103,7 @@ impl Settling<'_> {
         let waker = context.waker();
         let Self { shared, cancels, key, alarm, end } = self;
         shared.with(|state| {
-            // A link that is lost cancels them too; all that is answered is forgotten.
+            // Losing the link cancels the consumers too. Requests that have ended are dropped from the list.
             cancels.retain(|request| state.poll_request(*request, waker).is_pending());
             if state.ended || cancels.is_empty() && state.in_hand() == 0 {
                 return Poll::Ready(Ok(()));
