@@ -141,7 +141,7 @@ async fn the_next_host_is_tried_when_one_is_dead(t: Test) -> Outcome {
     connection.channel().await?;
     let error = refused(t.open(&t.builder().hosts([dead, "127.0.0.1:2"])).await)?;
     assert_eq!(error.kind(), ErrorKind::Io, "{error}");
-    assert!(error.to_string().contains("127.0.0.1:2 can't be reached, is a broker running there"), "{error}");
+    assert!(error.to_string().contains("127.0.0.1:2 can't be reached (is a broker running there"), "{error}");
     Ok(())
 }
 

@@ -228,7 +228,7 @@ fn a_client_shows_its_certificate() {
         let known = tls.clone().client_certificate_pem(me.certificate.as_bytes(), me.key.as_bytes());
         meet(&known, "localhost", &acceptor).unwrap();
 
-        fails(meet(&tls, "localhost", &acceptor), ErrorKind::Tls, &["client's certificate"]);
+        fails(meet(&tls, "localhost", &acceptor), ErrorKind::Tls, &["client certificate"]);
 
         let stranger = Authority::new().issue("me");
         let unknown = tls.client_certificate_pem(stranger.certificate.as_bytes(), stranger.key.as_bytes());
@@ -245,7 +245,7 @@ fn a_plain_amqp_port_is_recognised() {
             far.write_all(answer).await.unwrap();
         };
         let (result, ()) = block_on(zip(talk(&Authority::new().tls(), "localhost", near), plain));
-        fails(result, ErrorKind::Tls, &["doesn't speak TLS on this port; is it the plain AMQP port?"]);
+        fails(result, ErrorKind::Tls, &["doesn't speak TLS on this port; is this the plain AMQP port?"]);
     }
 }
 
@@ -278,15 +278,15 @@ fn bad_files_and_texts_are_named() {
     let nonsense = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     let table: [(Tls, &[&str]); 10] = [
         (Tls::new().root_file("/no/such/ca.pem"), &["/no/such/ca.pem", "root certificates", "can't read"]),
-        (Tls::new().root_pem(b""), &["root certificates", "holds no certificate"]),
+        (Tls::new().root_pem(b""), &["root certificates", "contains no certificate"]),
         (Tls::new().root_pem(b"\x30\x82\x01\x0a"), &["looks like DER"]),
         (Tls::new().root_pem(broken), &["can't be read as PEM"]),
         (Tls::new().root_pem(nonsense), &["can't be used"]),
-        (authority.tls().client_certificate_files("/no/me.pem", "/no/me.key"), &["/no/me.pem", "client's certificate"]),
-        (authority.tls().client_certificate_pem(certificate, b""), &["client's key", "holds no private key"]),
+        (authority.tls().client_certificate_files("/no/me.pem", "/no/me.key"), &["/no/me.pem", "client certificate"]),
+        (authority.tls().client_certificate_pem(certificate, b""), &["client key", "contains no private key"]),
         (authority.tls().client_certificate_pem(certificate, encrypted), &["encrypted", "openssl"]),
-        (authority.tls().client_certificate_pem(key, key), &["client's certificate", "holds no certificate"]),
-        (authority.tls().client_certificate_pem(certificate, other.key.as_bytes()), &["don't fit"]),
+        (authority.tls().client_certificate_pem(key, key), &["client certificate", "contains no certificate"]),
+        (authority.tls().client_certificate_pem(certificate, other.key.as_bytes()), &["don't match"]),
     ];
     for (tls, mentions) in table {
         fails(tls.config().map(drop), ErrorKind::Config, mentions);

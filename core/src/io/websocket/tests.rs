@@ -159,7 +159,7 @@ fn text_is_an_error_and_the_peer_is_told() {
         assert_eq!(client.read(&mut byte).await.unwrap(), 1);
         for _ in 0..2 {
             let error = client.read(&mut byte).await.unwrap_err();
-            assert!(error.to_string().contains("sent text"), "{error}");
+            assert!(error.to_string().contains("sent a text message"), "{error}");
         }
         assert_eq!(client.write(b"x").await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         match server.next().await.unwrap().unwrap() {
@@ -283,12 +283,12 @@ fn no_protocol_is_offered_unless_asked() {
 #[test]
 fn a_refused_handshake_is_explained() {
     let table: [(&[u8], &str); 6] = [
-        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "HTTP 404 Not Found: is the path right?"),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "HTTP 404 Not Found; is the path right?"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "something else"),
         (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "Origin"),
         (b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n", "redirects"),
         (b"AMQP\0\0\x09\x01", "plain AMQP port"),
-        (b"", "hung up"),
+        (b"", "closed the connection during the handshake"),
     ];
     for (answer, mention) in table {
         let (near, mut far) = wire(ROOM, usize::MAX);
