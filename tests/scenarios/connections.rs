@@ -127,7 +127,7 @@ async fn events_tell_of_channels_that_the_broker_closed(t: Test) -> Outcome {
     let mut events = connection.events();
     let channel = connection.channel().await?;
     let id = channel.id();
-    refused(channel.queue("no such queue").passive().await)?;
+    refused(channel.queue("no such queue").declare_passive().await)?;
     let event = events.next().await.expect("the connection is open");
     let Event::ChannelClosed { channel, error } = event else { return Err(Failure::new(format!("{event:?}"))) };
     assert_eq!((channel, error.code()), (id, Some(404)));

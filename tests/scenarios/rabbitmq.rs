@@ -110,7 +110,7 @@ async fn what_waits_while_publishing_is_blocked_ends_with_the_connection(t: Test
     assert!(matches!(events.next().await, Some(Event::Blocked { .. })));
     let (publishing, requesting) = (channel.clone(), channel.clone());
     let publish = t.start(move || async move { publishing.publish("", "nowhere", "").send().await });
-    let request = t.start(move || async move { requesting.queue("amq.nothing").passive().await });
+    let request = t.start(move || async move { requesting.queue("amq.nothing").declare_passive().await });
     kill(&t, &name).await?;
     for error in [refused(publish.join().await)?, refused(request.join().await)?, connection.closed().await] {
         assert_eq!((error.kind(), error.code()), (ErrorKind::ConnectionClosed, Some(320)), "{error}");

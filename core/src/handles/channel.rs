@@ -138,7 +138,7 @@ impl Channel {
     ///
     /// ```no_run
     /// # async fn example(mut channel: hopmq::Channel) -> hopmq::Result<()> {
-    /// if let Err(error) = channel.queue("orders").passive().await {
+    /// if let Err(error) = channel.queue("orders").declare_passive().await {
     ///     eprintln!("no such queue: {error}"); // 404, and the channel is closed
     ///     channel = channel.reopen().await?;
     ///     channel.queue("orders").durable().declare().await?;

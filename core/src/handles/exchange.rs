@@ -20,7 +20,7 @@ use crate::{Request, Result};
 /// # }
 /// ```
 #[derive(Debug)]
-#[must_use = "nothing is declared before declare() or passive()"]
+#[must_use = "nothing is declared before declare() or declare_passive()"]
 pub struct ExchangeDeclare<'a> {
     channel: &'a Channel,
     name: &'a str,
@@ -112,7 +112,7 @@ impl<'a> ExchangeDeclare<'a> {
     ///
     /// # Errors
     /// 404 if the exchange does not exist. The broker then closes the channel.
-    pub fn passive(self) -> Request<Exchange> {
+    pub fn declare_passive(self) -> Request<Exchange> {
         self.send(true)
     }
 

@@ -30,7 +30,7 @@ use crate::{Delivery, Request, Result};
 /// # }
 /// ```
 #[derive(Debug)]
-#[must_use = "nothing is declared before declare() or passive()"]
+#[must_use = "nothing is declared before declare() or declare_passive()"]
 pub struct QueueDeclare<'a> {
     channel: &'a Channel,
     name: &'a str,
@@ -234,7 +234,7 @@ impl<'a> QueueDeclare<'a> {
     ///
     /// # Errors
     /// 404 if the queue does not exist. The broker then closes the channel.
-    pub fn passive(self) -> Request<Queue> {
+    pub fn declare_passive(self) -> Request<Queue> {
         self.send(true)
     }
 

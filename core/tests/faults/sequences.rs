@@ -94,7 +94,7 @@ impl User {
             }
             "channel" => self.renew().await?,
             _ => {
-                assert!(self.channel.queue("missing").passive().await.is_err());
+                assert!(self.channel.queue("missing").declare_passive().await.is_err());
                 self.renew().await?;
             }
         }
