@@ -31,7 +31,7 @@ use crate::{Connection, Error, ErrorKind, Result};
 ///     .uri("amqp://localhost")
 ///     .hosts(["rabbit-1", "rabbit-2:5673"])
 ///     .credentials("shop", "secret")
-///     .name("order service")
+///     .connection_name("order service")
 ///     .heartbeat(Duration::from_secs(10))
 ///     .open()
 ///     .await?;
@@ -109,7 +109,7 @@ impl Builder {
     }
 
     /// Sets the connection name, which the broker shows in its tools and logs. The default is the name of the program.
-    pub fn name(self, name: &str) -> Self {
+    pub fn connection_name(self, name: &str) -> Self {
         self.client_property("connection_name", name)
     }
 

@@ -48,7 +48,7 @@ impl Test {
 
     /// The settings of [`Test::connect`].
     pub(crate) fn builder(&self) -> Builder {
-        Connection::builder().uri(&broker().amqp).name(self.harness.scenario())
+        Connection::builder().uri(&broker().amqp).connection_name(self.harness.scenario())
     }
 
     /// Connects.
