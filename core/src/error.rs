@@ -92,6 +92,7 @@ impl Error {
     /// let error = hopmq::Error::with_source(hopmq::ErrorKind::Config, "can't read token.txt", cause);
     /// assert_eq!(error.to_string(), "can't read token.txt: disk full");
     /// assert!(error.get_ref().is_some_and(|cause| cause.is::<io::Error>()));
+    /// assert!(std::error::Error::source(&error).is_none()); // a reporter of the chain prints the cause once
     /// ```
     pub fn with_source(
         kind: ErrorKind,

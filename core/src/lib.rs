@@ -6,8 +6,8 @@
 //!
 //! ```no_run
 //! # #[cfg(feature = "net")]
+//! fn main() -> hopmq::Result<()> {
 //!     // Any executor will do: smol, tokio, or this one.
-//!     // Any executor will do: smol's, tokio's, this one.
 //!     futures_lite::future::block_on(run())
 //! }
 //! # #[cfg(not(feature = "net"))]
@@ -20,8 +20,8 @@
 //!     let connection = hopmq::Connection::open("amqp://guest:guest@localhost/%2f").await?;
 //!     let channel = connection.channel().await?;
 //!     let orders = channel.queue("orders").durable().declare().await?;
+//!
 //!     orders.publish("a pizza").persistent().confirm().await?; // the broker has stored it
-//!     orders.publish("a pizza").persistent().confirm().await?; // the broker has it
 //!
 //!     let mut consumer = orders.consume().prefetch(100).await?; // a Stream
 //!     while let Some(order) = consumer.try_next().await? {

@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hopmq_proto::{Content, ContentKind, FieldTable, Properties};
+use hopmq_proto::{Content, ContentKind, FieldTable, Properties, Value};
 
 use crate::handles::channel::ChannelCore;
 use crate::{Error, ErrorKind, Result};
@@ -60,7 +60,22 @@ impl Message {
         self.content.properties()
     }
 
-    /// Returns all headers; empty if the message has none.
+    /// Returns the header with this name, or `None` if the message has no such header.
+    ///
+    /// ```no_run
+    /// # fn example(delivery: hopmq::Delivery) {
+    /// let tenant = delivery.header("tenant").and_then(|value| value.as_str()).unwrap_or("unknown");
+    /// let attempt = delivery.header("attempt").and_then(|value| value.as_i64()).unwrap_or(0);
+    /// println!("attempt {attempt} for tenant {tenant}");
+    /// # }
+    /// ```
+    ///
+    /// Headers that can't be decoded count as missing; [`headers`](Self::headers) reports that error.
+    pub fn header(&self, name: &str) -> Option<Value<'_>> {
+        self.properties().headers().ok()?.get(name)
+    }
+
+    /// Returns all headers; empty if the message has none. [`header`](Self::header) returns a single one.
     ///
     /// # Errors
     /// [`ErrorKind::Protocol`] if the headers are not a valid field table.
