@@ -44,7 +44,7 @@ impl Connection {
         match (settled, closed) {
             (Err(_), Ok(()) | Err(_)) if in_hand > 0 => Err(Error::new(
                 ErrorKind::Timeout,
-                format!("shut down before {in_hand} deliveries were settled: the broker will redeliver them"),
+                format!("{in_hand} deliveries were not settled before the deadline: the broker will redeliver them"),
             )),
             (_, closed) => closed,
         }
