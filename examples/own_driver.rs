@@ -1,21 +1,21 @@
-//! A driver of your own: the connection runs where you say, with no thread and no task that you did not make.
+//! Driving a connection yourself: it runs where you poll it, without a thread or task of HopMQ.
 //!
 //! ```sh
 //! cargo run --example own_driver
 //! ```
 //!
-//! `connect` hands out the connection and its driver: a future that moves the bytes, and ends when the connection does.
-//! Spawn it on your executor, give it a thread, or poll it beside your work, as here. Over something other than a
-//! socket, use `handshake` with anything that is `AsyncRead + AsyncWrite`.
+//! `connect` returns the connection and its driver: a future that reads and writes, and ends with the connection. Spawn
+//! the driver on your executor, run it on a thread, or poll it together with your work, as here. To connect over
+//! something other than a socket, use `handshake` with any `AsyncRead + AsyncWrite`.
 
 use smol::future;
 use smol::stream::StreamExt;
 
 fn main() -> hopmq::Result<()> {
     let url = std::env::var("AMQP_URL").unwrap_or("amqp://localhost".into());
-    let builder = hopmq::Connection::builder().uri(&url).name("own driver");
+    let builder = hopmq::Connection::builder().uri(&url).connection_name("own driver");
 
-    println!("on this thread, beside the work:");
+    println!("on this thread, together with the work:");
     smol::block_on(async {
         let (connection, driver) = builder.connect().await?;
         // `zip` polls both. The driver ends when `work` has closed the connection.

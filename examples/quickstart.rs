@@ -1,6 +1,6 @@
 //! The quickstart: publishes 100,000 confirmed messages, consumes and acknowledges them all, and prints the rates.
 //!
-//! Without `AMQP_URL` it starts a broker within this very program, and needs nothing else.
+//! Without `AMQP_URL`, the program starts its own broker and needs nothing else.
 //!
 //! ```sh
 //! cargo run --release --example quickstart
@@ -19,19 +19,19 @@ use smol::stream::StreamExt;
 const MESSAGES: u64 = 100_000;
 const BODY: [u8; 100] = [b'x'; 100];
 
-/// Publishes that may wait for their confirm at once.
+/// How many messages may be unconfirmed.
 const WINDOW: usize = 2_000;
 
 fn main() -> ExitCode {
     let embedded = Broker::in_memory();
     let url = std::env::var("AMQP_URL").unwrap_or_else(|_| {
-        println!("AMQP_URL is not set: this runs on a broker within this program.");
+        println!("AMQP_URL is not set: using a broker within this program.");
         embedded.uri()
     });
     match smol::block_on(run(&url)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("\nIt did not work: {error}");
+            eprintln!("\nError: {error}");
             if let Some(advice) = advice(error.kind()) {
                 eprintln!("{advice}");
             }
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(url: &str) -> hopmq::Result<()> {
-    let connection = Connection::builder().uri(url).name("HopMQ quickstart").open().await?;
+    let connection = Connection::builder().uri(url).connection_name("HopMQ quickstart").open().await?;
     let broker = connection.server_properties();
     let property = |key| broker.get(key).and_then(|value| value.as_str()).unwrap_or("?");
     println!("Connected to {} {}.", property("product"), property("version"));
@@ -91,41 +91,41 @@ async fn consume(queue: &Queue) -> hopmq::Result<Duration> {
         delivery.ack()?;
         progress.step();
     }
-    // Acks are not answered. Once this request is, the broker has them all.
+    // Acks have no reply. The reply to this request tells that the broker has them all.
     consumer.cancel().await?;
     Ok(progress.finish())
 }
 
-fn report(what: &str, time: Duration) {
+fn report(action: &str, time: Duration) {
     let rate = MESSAGES as f64 / time.as_secs_f64();
-    println!("{MESSAGES} messages of {} bytes {what} in {time:.2?}: {rate:.0} a second", BODY.len());
+    println!("{MESSAGES} messages of {} bytes {action} in {time:.2?}: {rate:.0} a second", BODY.len());
 }
 
 fn advice(kind: ErrorKind) -> Option<&'static str> {
     match kind {
         ErrorKind::Config => Some("AMQP_URL should look like amqp://user:password@host:5672/vhost"),
         ErrorKind::Io | ErrorKind::Timeout => Some(
-            "Set AMQP_URL to where yours is, amqp://user:password@host:5672/vhost, \
-             or leave it out: then this runs on a broker of its own.",
+            "Set AMQP_URL to the broker's address, amqp://user:password@host:5672/vhost, \
+             or unset it to use a broker within this program.",
         ),
         ErrorKind::Authentication | ErrorKind::ConnectionClosed => {
-            Some("AMQP_URL names user and virtual host: amqp://user:password@host:5672/vhost")
+            Some("Check user, password and virtual host in AMQP_URL: amqp://user:password@host:5672/vhost")
         }
         _ => None,
     }
 }
 
-/// A bar on a terminal, a line for each quarter elsewhere.
+/// Shows a bar on a terminal, and a line for each quarter elsewhere.
 struct Progress {
-    what: &'static str,
+    label: &'static str,
     done: u64,
     start: Instant,
     is_terminal: bool,
 }
 
 impl Progress {
-    fn new(what: &'static str) -> Self {
-        Self { what, done: 0, start: Instant::now(), is_terminal: stdout().is_terminal() }
+    fn new(label: &'static str) -> Self {
+        Self { label, done: 0, start: Instant::now(), is_terminal: stdout().is_terminal() }
     }
 
     fn step(&mut self) {
@@ -133,11 +133,11 @@ impl Progress {
         let percent = self.done * 100 / MESSAGES;
         if self.is_terminal && self.done.is_multiple_of(MESSAGES / 100) {
             let bar = "█".repeat(percent as usize / 2);
-            print!("\r{:<10} {bar:░<50} {percent:>3} %", self.what);
-            // A bar that can't be drawn is no reason to stop.
+            print!("\r{:<10} {bar:░<50} {percent:>3} %", self.label);
+            // A failed flush only delays the bar.
             stdout().flush().ok();
         } else if !self.is_terminal && self.done.is_multiple_of(MESSAGES / 4) {
-            println!("{:<10} {percent:>3} %", self.what);
+            println!("{:<10} {percent:>3} %", self.label);
         }
     }
 

@@ -1,11 +1,11 @@
-//! Ending a worker in order: on SIGTERM or Ctrl-C it takes in nothing new, finishes what is in hand, and says whether
-//! all is done.
+//! Graceful shutdown: on SIGTERM or Ctrl-C, a worker takes no new jobs, finishes the job in progress, and reports
+//! whether everything was done.
 //!
 //! ```sh
 //! cargo run --example shutdown
 //! ```
 //!
-//! With `once` as argument it does not wait for the signal, but for the third job.
+//! With the argument `once`, it shuts down at the third job instead of waiting for a signal.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,21 +17,21 @@ use tokio::sync::Notify;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> hopmq::Result<()> {
     let url = std::env::var("AMQP_URL").unwrap_or("amqp://localhost".into());
-    let connection = hopmq::Connection::builder().uri(&url).name("worker").open_tokio().await?;
+    let connection = hopmq::Connection::builder().uri(&url).connection_name("worker").open_tokio().await?;
     let channel = connection.channel().await?;
     let jobs = channel.queue("").exclusive().declare().await?;
     for number in 1..=20 {
         jobs.publish(format!("job {number}")).confirm().await?;
     }
     let mut consumer = jobs.consume().prefetch(1).await?;
-    let only_once = std::env::args().any(|argument| argument == "once");
-    let enough = Arc::new(Notify::new());
-    let third = Arc::clone(&enough);
+    let stop_at_third = std::env::args().any(|argument| argument == "once");
+    let third_job = Arc::new(Notify::new());
+    let third_job_begun = Arc::clone(&third_job);
     let worker = tokio::spawn(async move {
         while let Some(job) = consumer.try_next().await? {
-            println!("begun     {}", job.text());
-            if only_once && job.text() == "job 3" {
-                third.notify_one();
+            println!("started   {}", job.text());
+            if stop_at_third && job.text() == "job 3" {
+                third_job_begun.notify_one();
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
             println!("finished  {}", job.text());
@@ -41,14 +41,14 @@ async fn main() -> hopmq::Result<()> {
         Ok(())
     });
 
-    future::or(signalled(), enough.notified()).await;
+    future::or(signalled(), third_job.notified()).await;
     println!("shutting down");
     connection.shutdown(Duration::from_secs(20)).await?;
-    println!("all is done");
+    println!("shut down");
     worker.await.unwrap_or(Ok(()))
 }
 
-/// Ctrl-C at the terminal, or SIGTERM from whoever runs this program.
+/// Waits for Ctrl-C or SIGTERM.
 #[cfg(unix)]
 async fn signalled() {
     use tokio::signal::unix::{SignalKind, signal};

@@ -1,7 +1,7 @@
-//! TLS: whom to trust, and how to log in with a certificate in place of a password.
+//! TLS: trusted certificates, and logging in with a certificate in place of a password.
 //!
 //! ```sh
-//! cargo xtask rabbitmq start                  # a broker with certificates, once
+//! cargo xtask rabbitmq start                  # once: a broker with certificates
 //! export $(cargo xtask rabbitmq env)
 //! cargo run --example tls
 //! ```
@@ -22,20 +22,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let url = variable("AMQPS_URL")?;
     let folder = PathBuf::from(variable("HOPMQ_TLS_DIR")?);
     smol::block_on(async {
-        // A URI that begins with `amqps` is all it takes if the broker's certificate is one that the system trusts.
-        // This one's is not, and it would be wrong to go on.
+        // An `amqps` URI is enough if the system trusts the broker's certificate. It does not trust this one, so the
+        // connect fails.
         match hopmq::Connection::open(&url).await {
             Err(error) => println!("refused:        {error}"),
             Ok(connection) => connection.close().await?,
         }
 
-        // Trust our own root, and nobody else.
+        // Trust our own root certificate, and no other.
         let tls = Tls::new().root_file(folder.join("ca.pem"));
         let connection = hopmq::Connection::builder().uri(&url).tls(tls.clone()).open().await?;
         println!("by password:    connected");
         connection.close().await?;
 
-        // Present a certificate: the broker reads the user's name in it.
+        // Present a client certificate, which contains the user name.
         let tls = tls.client_certificate_files(folder.join("client.pem"), folder.join("client.key"));
         let connection = hopmq::Connection::builder().uri(&url).tls(tls).mechanism(External).open().await?;
         println!("by certificate: connected");

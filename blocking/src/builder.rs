@@ -1,4 +1,4 @@
-//! Setting up a connection.
+//! Connection settings, and opening a connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use hopmq::{Reactor, Value};
 use crate::forward::settings;
 use crate::{Connection, Recovery, Result, thread};
 
-/// How to connect: made by [`Connection::builder`].
+/// The settings of a connection, made by [`Connection::builder`] and used by [`Builder::open`].
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::{Connection, Recovery, Result, thread};
 ///     .uri("amqp://localhost")
 ///     .hosts(["rabbit-1", "rabbit-2:5673"])
 ///     .credentials("shop", "secret")
-///     .name("order service")
+///     .connection_name("order service")
 ///     .heartbeat(Duration::from_secs(10))
 ///     .open()?;
 /// # Ok::<(), hopmq_blocking::Error>(())
@@ -30,7 +30,7 @@ pub struct Builder {
     close_timeout: Duration,
 }
 
-/// Core's default.
+/// The default of `hopmq::Builder`.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Builder {
@@ -39,76 +39,79 @@ impl Builder {
     }
 
     settings! {
-        /// Takes everything that an AMQP URI says: see [`hopmq::Builder::uri`].
+        /// Applies every setting of an AMQP URI: see [`hopmq::Builder::uri`].
         uri(uri: &str);
-        /// The host, with or without a port: see [`hopmq::Builder::host`].
+        /// Sets the host, with or without a port: see [`hopmq::Builder::host`].
         host(host: &str);
-        /// Several hosts, tried in turn: see [`hopmq::Builder::hosts`].
+        /// Sets several hosts, which are tried in turn: see [`hopmq::Builder::hosts`].
         hosts<'h>(hosts: impl IntoIterator<Item = &'h str>);
-        /// The virtual host. The default is `/`.
+        /// Sets the virtual host. The default is `/`.
         vhost(vhost: &str);
-        /// User name and password. The default is `guest` and `guest`, which RabbitMQ lets in from its own host only.
+        /// Sets user name and password. The default is `guest` and `guest`, which RabbitMQ accepts from its own host
+        /// only.
         credentials(username: &str, password: &str);
-        /// How to log in, in place of `PLAIN`: see [`hopmq::Builder::mechanism`].
+        /// Sets the login mechanism, in place of `PLAIN`: see [`hopmq::Builder::mechanism`].
         mechanism(mechanism: impl Sasl + 'static);
-        /// A name for the broker's tools and logs. The default is the name of the program.
-        name(name: &str);
-        /// Tells the broker something of this client; shown in its tools.
+        /// Sets the connection's name, which the broker's tools and logs show. The default is the name of the program.
+        connection_name(name: &str);
+        /// Adds a client property, which the broker's tools show.
         client_property<'v>(key: &str, value: impl Into<Value<'v>>);
-        /// The interval of heartbeats, in whole seconds; zero switches them off. The default is the broker's: 60
-        /// seconds. They are sent and heard whatever the program does meanwhile. See [`hopmq::Builder::heartbeat`].
+        /// Sets the heartbeat interval, in whole seconds; zero switches heartbeats off. The default is the broker's: 60
+        /// seconds. The connection's own thread sends and checks heartbeats, so a busy program keeps its connection.
+        /// See [`hopmq::Builder::heartbeat`].
         heartbeat(interval: Duration);
-        /// The largest frame in bytes, at least 4,096. The default is 131,072.
+        /// Sets the largest frame in bytes, at least 4,096. The default is 131,072.
         frame_max(bytes: u32);
-        /// How many channels the connection may have. The default is 2,047.
+        /// Sets how many channels the connection may have open. The default is 2,047.
         channel_max(channels: u16);
-        /// How long connecting may take for each host. The default is 10 seconds.
+        /// Sets how long connecting to each host may take. The default is 10 seconds.
         connect_timeout(timeout: Duration);
-        /// How long a request may wait for its answer, and a publish for room. The default is 30 seconds.
-        /// [`Connection::within`] sets it for some calls.
+        /// Sets how long a request waits for its reply, and a publish for room in the output buffer. The default is 30
+        /// seconds. [`Connection::within`] sets another limit for some calls.
         request_timeout(timeout: Duration);
-        /// How long a publish may wait for its confirm, from when it is waited for. The default is 60 seconds.
+        /// Sets how long a publish waits for its confirm, counted from the call that waits. The default is 60 seconds.
         confirm_timeout(timeout: Duration);
-        /// How long the broker may take no bytes, before the connection is given up. The default is 60 seconds.
+        /// Sets how long the broker may accept no bytes before the link counts as lost. The default is 60 seconds.
         write_timeout(timeout: Duration);
-        /// How long TCP may wait for a sign that what was sent has arrived: see [`hopmq::Builder::tcp_user_timeout`].
+        /// Sets how long TCP waits until sent data is acknowledged: see [`hopmq::Builder::tcp_user_timeout`].
         tcp_user_timeout(timeout: Duration);
-        /// Publishing waits while more bytes than this wait to be written. The default is 1 MiB.
+        /// Sets how many bytes may wait to be written; publishing waits above that. The default is 1 MiB.
         high_water_mark(bytes: usize);
-        /// Reading stops while consumers have not taken more bytes than this. The default is 8 MiB.
+        /// Sets how many bytes of deliveries may wait for consumers; reading stops above that. The default is 8 MiB.
         receive_limit(bytes: usize);
-        /// What to do when the link to the broker is lost. The default is to come back, with all that was declared: see
-        /// [`Recovery`].
+        /// Sets what happens when the link to the broker is lost. By default the connection reconnects automatically
+        /// and restores what was declared: see [`Recovery`].
         recovery(recovery: Recovery);
-        /// Waits so long for a broker that can't be reached yet, instead of failing at the first attempt.
-        wait_for_broker(patience: Duration);
-        /// The largest message that is received, in bytes. The default is 128 MiB.
+        /// Retries the first connect for up to `limit` while the broker can't be reached, instead of failing at the
+        /// first attempt.
+        wait_for_broker(limit: Duration);
+        /// Sets the largest message that is accepted from the broker, in bytes. The default is 128 MiB.
         max_message_size(bytes: u64);
     }
 
     #[cfg(feature = "tls")]
     settings! {
-        /// Connects by TLS, with these settings: see [`hopmq::Builder::tls`].
+        /// Connects over TLS, with these settings: see [`hopmq::Builder::tls`].
         tls(tls: hopmq::tls::Tls);
     }
 
     #[cfg(feature = "websocket")]
     settings! {
-        /// The subprotocols to offer over a WebSocket: see [`hopmq::Builder::websocket_protocols`].
+        /// Sets the WebSocket subprotocols to offer: see [`hopmq::Builder::websocket_protocols`].
         websocket_protocols<'p>(protocols: impl IntoIterator<Item = &'p str>);
     }
 
-    /// How long [`Connection::close`] waits for confirms, and the drop of the last handle for what was accepted to be
-    /// written. The default is 10 seconds.
+    /// Sets how long [`Connection::close`] waits for confirms, and how long dropping the last handle waits until
+    /// accepted messages are written. The default is 10 seconds.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.core = self.core.close_timeout(timeout);
         self.close_timeout = timeout;
         self
     }
 
-    /// Where credentials come from that change, such as tokens: asked for each host that is tried, and again before
-    /// they expire, if [`Credentials`] say when. It is called on a thread of its own and may take its time, up to
-    /// `connect_timeout`.
+    /// Sets a provider of credentials that change, such as tokens. It is called for each host that is tried, and again
+    /// before the credentials expire, if [`Credentials`] say when. The provider runs on a thread of its own, so it may
+    /// block, for up to `connect_timeout`.
     ///
     /// ```no_run
     /// use hopmq_blocking::Connection;
@@ -129,12 +132,12 @@ impl Builder {
     /// Connects, and starts the thread that drives the connection.
     ///
     /// # Errors
-    /// [`Config`](crate::ErrorKind::Config) if a setting makes no sense, [`Io`](crate::ErrorKind::Io) or
-    /// [`Tls`](crate::ErrorKind::Tls) if no host could be reached or the system has no more threads,
+    /// [`Config`](crate::ErrorKind::Config) if a setting is invalid, [`Io`](crate::ErrorKind::Io) or
+    /// [`Tls`](crate::ErrorKind::Tls) if no host could be reached or no thread could be started,
     /// [`Timeout`](crate::ErrorKind::Timeout) after `connect_timeout`,
     /// [`Authentication`](crate::ErrorKind::Authentication) if the broker refuses the credentials,
     /// [`ConnectionClosed`](crate::ErrorKind::ConnectionClosed) with its code if it refuses the virtual host or
-    /// anything else, [`Protocol`](crate::ErrorKind::Protocol) if it is no AMQP 0-9-1 broker.
+    /// anything else, [`Protocol`](crate::ErrorKind::Protocol) if the peer is no AMQP 0-9-1 broker.
     pub fn open(&self) -> Result<Connection> {
         let mut reactor = Reactor::new()?;
         let handle = reactor.handle();

@@ -4,16 +4,19 @@ use std::time::Duration;
 
 use hopmq::{Error, FieldTable, Stats};
 
-use crate::forward::{facts, requests};
+use crate::forward::{getters, requests};
 use crate::wait::{wait, wait_within};
 use crate::{Builder, Channel, Events, Result};
 
 /// A connection to a broker.
 ///
-/// Clones are handles of the same connection, to be used from any thread. It is closed by [`Connection::close`], which
-/// waits until all is sent and confirmed. When its last handle is dropped, with its channels and what came from them,
-/// what was accepted is sent and the connection is closed. That takes a few milliseconds, and where the broker or the
-/// network is slow, up to the `close_timeout` of [`Builder`] (10 seconds) and five seconds more.
+/// Clones are handles of the same connection and may be used from any thread. [`Connection::close`] closes it, after
+/// everything is sent and confirmed. When the last handle is dropped, its channels, consumers and deliveries included,
+/// all accepted messages are sent and the connection is closed. That takes a few milliseconds, and where the broker or
+/// the network is slow, up to the `close_timeout` of [`Builder`] (10 seconds) and five seconds more.
+///
+/// A lost link does not end the connection: the connection reconnects automatically, unless
+/// [`Recovery::off`](crate::Recovery::off) is set.
 ///
 /// ```no_run
 /// use hopmq_blocking::Connection;
@@ -34,8 +37,8 @@ impl Connection {
         Self { core }
     }
 
-    /// Connects to the broker of an AMQP URI: `amqp://user:password@host:port/vhost?heartbeat=10`. To set more than a
-    /// URI can say, use [`Connection::builder`].
+    /// Connects to the broker of an AMQP URI: `amqp://user:password@host:port/vhost?heartbeat=10`. For settings that
+    /// a URI can't express, use [`Connection::builder`].
     ///
     /// # Errors
     /// Those of [`Builder::open`].
@@ -43,13 +46,13 @@ impl Connection {
         Self::builder().uri(uri).open()
     }
 
-    /// Sets up a connection: see [`Builder`].
+    /// Returns the settings of a new connection: see [`Builder`].
     pub fn builder() -> Builder {
         Builder::new()
     }
 
-    /// A handle of the same connection, of which every call ends within `timeout`, and every call of the channels that
-    /// it opens: see [`Channel::within`].
+    /// Returns a handle of the same connection whose calls end within `timeout`; so do the calls of the channels that
+    /// it opens. See [`Channel::within`].
     ///
     /// ```no_run
     /// # let connection = hopmq_blocking::Connection::open("amqp://localhost")?;
@@ -65,46 +68,46 @@ impl Connection {
     /// Opens a channel.
     ///
     /// # Errors
-    /// [`Usage`](crate::ErrorKind::Usage) if all channel numbers are taken (2,047 with RabbitMQ's defaults); they are
-    /// free again when channels close.
+    /// [`Usage`](crate::ErrorKind::Usage) if all channel numbers are taken (2,047 with RabbitMQ's defaults); closing a
+    /// channel frees its number.
     pub fn channel(&self) -> Result<Channel> {
         wait(self.core.channel()).map(Channel::new)
     }
 
     requests! {
-        /// Gives the broker a new secret for the same user, before the old one expires.
+        /// Sends the broker a new secret for the same user, before the old one expires.
         ///
         /// # Errors
-        /// 530 if the broker's authentication has no secrets that expire.
+        /// 530 if the broker's authentication backend knows no secrets that expire.
         update_secret(secret: &str, reason: &str) -> ();
-        /// Closes the connection in order: what was accepted is sent, the broker's confirms of it are awaited for up
-        /// to `close_timeout` (10 seconds; [`Builder`]), then the broker is told. All that waits in other threads ends
-        /// with [`Closed`](crate::ErrorKind::Closed). Calling it again waits for the same.
+        /// Closes the connection gracefully: all accepted messages are sent, their confirms are awaited for up to
+        /// `close_timeout` (10 seconds; [`Builder`]), then the connection is closed. Calls that wait in other threads
+        /// end with [`Closed`](crate::ErrorKind::Closed). A second call waits for the same close.
         ///
         /// # Errors
-        /// If not everything was written and confirmed in time: [`Timeout`](crate::ErrorKind::Timeout). If the
-        /// connection had ended otherwise: why.
+        /// [`Timeout`](crate::ErrorKind::Timeout) if not everything was written and confirmed in time. If the
+        /// connection had already ended for another reason: that reason.
         close() -> ();
     }
 
-    /// Ends the connection in order, within `deadline`: consumers are cancelled, what was handed out is waited for
-    /// until other threads have settled it, what was published is confirmed, then it is closed. See
+    /// Shuts the connection down gracefully within `deadline`: cancels the consumers, waits until other threads have
+    /// settled the deliveries they hold, awaits the confirms of published messages, then closes the connection. See
     /// [`hopmq::Connection::shutdown`].
     ///
     /// # Errors
-    /// [`Timeout`](crate::ErrorKind::Timeout) if something was not finished in time: it says what. Those of
-    /// [`Connection::close`].
+    /// [`Timeout`](crate::ErrorKind::Timeout) if something was not finished in time: the message says what. Also the
+    /// errors of [`Connection::close`].
     pub fn shutdown(&self, deadline: Duration) -> Result<()> {
         wait(self.core.shutdown(deadline))
     }
 
-    /// Waits until the connection has ended, and tells the reason; of kind [`Closed`](crate::ErrorKind::Closed) if
-    /// this program closed it.
+    /// Waits until the connection has ended and returns the reason, which is of kind
+    /// [`Closed`](crate::ErrorKind::Closed) if this program closed it.
     pub fn closed(&self) -> Error {
         wait(self.core.closed())
     }
 
-    /// The same for up to `limit`; `None` if it is still open.
+    /// Waits for up to `limit` until the connection has ended, and returns the reason; `None` if it is still open.
     ///
     /// ```no_run
     /// # let connection = hopmq_blocking::Connection::open("amqp://localhost")?;
@@ -119,25 +122,27 @@ impl Connection {
         wait_within(self.core.closed(), limit)
     }
 
-    /// What happens to the connection from now on: blocked, closed, and so on. See [`Events`].
+    /// Returns an iterator over the connection's events from now on: blocked, lost, recovered, closed, … See
+    /// [`Events`].
     pub fn events(&self) -> Events {
         Events::new(self.core.events())
     }
 
-    facts! {
-        /// Whether it has not ended, as far as this side knows. It may be without a link to the broker at the moment.
+    getters! {
+        /// Returns whether the connection has not ended, as far as this side knows. An open connection may be without
+        /// a link to the broker while it reconnects.
         is_open() -> bool;
-        /// Whether there is a link to the broker, as far as this side knows.
+        /// Returns whether there is a link to the broker, as far as this side knows.
         is_connected() -> bool;
-        /// What it has done so far.
+        /// Returns the connection's counters.
         stats() -> Stats;
-        /// What the broker says of itself: product, version, capabilities, …
+        /// Returns the broker's properties: product, version, capabilities, …
         server_properties() -> FieldTable;
-        /// The highest channel number that both sides agreed on.
+        /// Returns the negotiated highest channel number.
         channel_max() -> u16;
-        /// The largest frame that both sides agreed on, in bytes.
+        /// Returns the negotiated largest frame, in bytes.
         frame_max() -> u32;
-        /// The interval of heartbeats that both sides agreed on; zero if there are none.
+        /// Returns the negotiated heartbeat interval; zero if heartbeats are off.
         heartbeat() -> Duration;
     }
 }

@@ -1,4 +1,4 @@
-//! Consumers: iterators of deliveries.
+//! Consumers: iterators over deliveries.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::next::{Next, next, next_within};
 use crate::wait::wait;
 use crate::{Channel, Result};
 
-/// A consumer to be: made by [`Channel::consume`](crate::Channel::consume), started by [`Consume::start`].
+/// The settings of a consumer, made by [`Channel::consume`](crate::Channel::consume), started by [`Consume::start`].
 ///
 /// ```no_run
 /// # let channel = hopmq_blocking::Connection::open("amqp://localhost")?.channel()?;
@@ -17,49 +17,51 @@ use crate::{Channel, Result};
 /// # Ok::<(), hopmq_blocking::Error>(())
 /// ```
 #[derive(Debug)]
-#[must_use = "nothing is consumed before it is started"]
+#[must_use = "nothing is consumed before start()"]
 pub struct Consume<'a> {
     pub(crate) core: hopmq::Consume<'a>,
 }
 
 impl<'a> Consume<'a> {
     settings! {
-        /// Names the consumer, for the broker's tools; unique on its channel. Without it, a name is made.
+        /// Names the consumer, for the broker's tools; the name must be unique on its channel. By default one is made
+        /// up.
         tag(tag: &'a str);
-        /// How many deliveries it may hold unacknowledged; 0 is without limit. The default is that of
+        /// Sets how many unacknowledged deliveries the consumer may hold; 0 means no limit. The default is that of
         /// [`Channel::prefetch`](crate::Channel::prefetch), and 256 where that is not set.
         prefetch(count: u16);
-        /// Lets nobody else consume from the queue; fails with 403 if somebody does.
+        /// Asks for exclusive use of the queue; fails with 403 if the queue has another consumer.
         exclusive();
-        /// Takes messages as acknowledged when they are sent: fastest, and lossy when this program fails.
+        /// Makes messages count as acknowledged when they are sent: fastest, but messages are lost if this program
+        /// fails.
         no_ack();
-        /// Asks for no messages that this connection published itself. RabbitMQ ignores it.
+        /// Excludes messages that this connection published. RabbitMQ ignores this.
         no_local();
-        /// Consumers of higher priority get messages first (`x-priority`; the default is 0).
+        /// Sets the priority: consumers of higher priority get messages first (`x-priority`; the default is 0).
         priority(priority: i32);
-        /// Adds an argument of the broker's: `x-stream-offset`, …
+        /// Adds an argument: `x-stream-offset`, …
         argument<'v>(key: &str, value: impl Into<Value<'v>>);
     }
 
-    /// Starts it.
+    /// Starts the consumer.
     ///
     /// # Errors
-    /// 404 no such queue, 403 exclusively used or not permitted, and so on: they close the channel.
+    /// 404 no such queue, 403 used exclusively or not permitted, and so on: these close the channel.
     pub fn start(self) -> Result<Consumer> {
         wait(self.core.start()).map(|core| Consumer { core })
     }
 }
 
-/// An iterator of deliveries, which waits for the next one as long as it takes.
+/// An iterator over deliveries, which waits for the next one without limit.
 ///
-/// - After [`Consumer::cancel`], it yields what was delivered and ends.
-/// - If the broker cancels it because the queue is gone, it yields an error of kind
+/// - After [`Consumer::cancel`], it yields the deliveries that had arrived and ends.
+/// - If the broker cancels the consumer because the queue is gone, it yields an error of kind
 ///   [`ConsumerCancelled`](crate::ErrorKind::ConsumerCancelled) and ends.
-/// - If channel or connection end, it yields their error and ends.
+/// - If the channel or the connection ends, it yields their error and ends.
 ///
-/// A consumer that takes nothing makes its connection stop reading when it holds 8 MiB
-/// (`receive_limit` of [`Builder`](crate::Builder)), instead of filling the memory. Dropping it cancels it; what it has
-/// not handed out goes back to the queue.
+/// While more than 8 MiB (`receive_limit` of [`Builder`](crate::Builder)) of deliveries wait to be taken, the
+/// connection stops reading, so that memory stays bounded. Dropping the consumer cancels it; undelivered messages go
+/// back to the queue.
 ///
 /// ```no_run
 /// # let channel = hopmq_blocking::Connection::open("amqp://localhost")?.channel()?;
@@ -76,22 +78,22 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// The name that the broker knows it by.
+    /// Returns the consumer's tag, the name by which the broker knows it.
     pub fn tag(&self) -> &str {
         self.core.tag()
     }
 
-    /// Asks the broker to stop (`basic.cancel`), and waits for its answer. What was delivered before can still be
-    /// taken; then the iterator ends.
+    /// Asks the broker to stop delivering (`basic.cancel`) and waits for its reply. The iterator still yields the
+    /// deliveries that had arrived, then ends.
     ///
     /// # Errors
-    /// [`Timeout`](crate::ErrorKind::Timeout) if the answer does not come in time, or why channel, connection or
+    /// [`Timeout`](crate::ErrorKind::Timeout) if no reply comes in time, or the reason why channel, connection or
     /// consumer have ended.
     pub fn cancel(&self) -> Result<()> {
         wait(self.core.cancel())
     }
 
-    /// Starts another consumer like this one on `channel`: see [`hopmq::Consumer::restart`].
+    /// Starts a consumer with the settings of this one on `channel`: see [`hopmq::Consumer::restart`].
     ///
     /// # Errors
     /// Those of [`Consume::start`].
@@ -102,7 +104,7 @@ impl Consumer {
     /// Waits for the next delivery for up to `limit`: see [`Next`].
     ///
     /// # Errors
-    /// Where the iterator would yield one. After it: [`Next::Ended`].
+    /// The error that the iterator would yield. The next call returns [`Next::Ended`].
     pub fn next_within(&mut self, limit: Duration) -> Result<Next<Delivery>> {
         match next_within(&mut self.core, limit) {
             Next::Item(delivery) => delivery.map(Next::Item),
@@ -111,15 +113,15 @@ impl Consumer {
         }
     }
 
-    /// The next delivery if it is there already.
+    /// Returns the next delivery if it has arrived, without waiting.
     ///
     /// # Errors
-    /// As for [`Consumer::next_within`].
+    /// Those of [`Consumer::next_within`].
     pub fn next_now(&mut self) -> Result<Next<Delivery>> {
         self.next_within(Duration::ZERO)
     }
 
-    /// An iterator that ends when the consumer has ended, or when nothing has come for `limit`.
+    /// Returns an iterator that ends when the consumer has ended, or when no delivery has come for `limit`.
     ///
     /// ```no_run
     /// # let channel = hopmq_blocking::Connection::open("amqp://localhost")?.channel()?;

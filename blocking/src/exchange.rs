@@ -1,13 +1,13 @@
-//! Exchanges: declaring, using and deleting them.
+//! Declaring, using and deleting exchanges.
 
 use hopmq::{Body, Value};
 
-use crate::forward::{facts, requests, settings};
+use crate::forward::{getters, requests, settings};
 use crate::wait::wait;
 use crate::{Publish, Result};
 
-/// An exchange to be declared: made by [`Channel::exchange`](crate::Channel::exchange), declared by
-/// [`ExchangeDeclare::declare`]. Without a kind it is a direct one.
+/// The declaration of an exchange, made by [`Channel::exchange`](crate::Channel::exchange), sent by
+/// [`ExchangeDeclare::declare`]. The default kind is `direct`.
 ///
 /// ```no_run
 /// # let channel = hopmq_blocking::Connection::open("amqp://localhost")?.channel()?;
@@ -16,53 +16,54 @@ use crate::{Publish, Result};
 /// # Ok::<(), hopmq_blocking::Error>(())
 /// ```
 #[derive(Debug)]
-#[must_use = "nothing is declared before declare() or passive()"]
+#[must_use = "nothing is declared before declare() or declare_passive()"]
 pub struct ExchangeDeclare<'a> {
     pub(crate) core: hopmq::ExchangeDeclare<'a>,
 }
 
 impl<'a> ExchangeDeclare<'a> {
     settings! {
-        /// Routes to queues that are bound with the very routing key of the message. The default.
+        /// Makes the exchange route to queues bound with exactly the message's routing key. The default.
         direct();
-        /// Routes to all queues that are bound.
+        /// Makes the exchange route to all bound queues.
         fanout();
-        /// Routes by patterns: words between dots, `*` for one word, `#` for any number.
+        /// Makes the exchange route by patterns: words between dots, `*` for one word, `#` for any number.
         topic();
-        /// Routes by the message's headers, as the arguments of the bindings say (`x-match`).
+        /// Makes the exchange route by the message's headers, as the arguments of the bindings say (`x-match`).
         headers();
-        /// Any kind that the broker knows, by its name: `x-delayed-message`, `x-consistent-hash`, …
+        /// Sets any kind that the broker knows, by its name: `x-delayed-message`, `x-consistent-hash`, …
         kind(kind: &'a str);
-        /// The exchange survives a restart of the broker.
+        /// Makes the exchange survive a restart of the broker.
         durable();
-        /// The exchange is deleted when its last binding is gone.
+        /// Has the broker delete the exchange when its last binding is removed.
         auto_delete();
-        /// Nobody may publish to it; it takes messages from other exchanges.
+        /// Forbids publishing to the exchange; it takes messages from other exchanges only.
         internal();
-        /// Where messages go that it can't route (`alternate-exchange`).
+        /// Sets the exchange that takes messages which this one can't route (`alternate-exchange`).
         alternate_exchange(exchange: &str);
-        /// Adds any argument.
+        /// Adds an argument.
         argument<'v>(key: &str, value: impl Into<Value<'v>>);
     }
 
-    /// Declares it (AMQP 0-9-1 section 1.6.2.1).
+    /// Declares the exchange (AMQP 0-9-1 section 1.6.2.1).
     ///
     /// # Errors
-    /// 406 if it exists with other settings, 503 if the broker doesn't know its kind, 403 if it may not be declared.
+    /// 406 if the exchange exists with other settings, 503 if the broker doesn't know its kind, 403 if declaring it is
+    /// not permitted.
     pub fn declare(self) -> Result<Exchange> {
         wait(self.core.declare()).map(|core| Exchange { core })
     }
 
-    /// Only checks that it exists, whatever its settings.
+    /// Checks that the exchange exists, whatever its settings, without declaring it.
     ///
     /// # Errors
-    /// 404 if it doesn't, which closes the channel.
-    pub fn passive(self) -> Result<Exchange> {
-        wait(self.core.passive()).map(|core| Exchange { core })
+    /// 404 if the exchange does not exist, which closes the channel.
+    pub fn declare_passive(self) -> Result<Exchange> {
+        wait(self.core.declare_passive()).map(|core| Exchange { core })
     }
 }
 
-/// An exchange that was declared, on the channel that declared it.
+/// A declared exchange, on the channel that declared it.
 ///
 /// ```no_run
 /// # let channel = hopmq_blocking::Connection::open("amqp://localhost")?.channel()?;
@@ -77,28 +78,29 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    facts! {
-        /// Its name.
+    getters! {
+        /// Returns the exchange's name.
         name() -> &str;
     }
 
     requests! {
-        /// Has it take what `source` routes: see [`Channel::exchange_bind`](crate::Channel::exchange_bind).
+        /// Binds this exchange to `source`, so that messages that `source` routes reach it: see
+        /// [`Channel::exchange_bind`](crate::Channel::exchange_bind).
         bind_to(source: &str, routing_key: &str) -> ();
     }
 
-    /// Publishes a message to it: see [`Publish`].
+    /// Prepares to publish a message to the exchange: see [`Publish`].
     pub fn publish<'a>(&'a self, routing_key: &'a str, body: impl Into<Body<'a>>) -> Publish<'a> {
         Publish { core: self.core.publish(routing_key, body) }
     }
 
-    /// Deletes it: see [`ExchangeDelete`].
+    /// Prepares to delete the exchange: see [`ExchangeDelete`].
     pub fn delete(&self) -> ExchangeDelete<'_> {
         ExchangeDelete { core: self.core.delete() }
     }
 }
 
-/// An exchange to be deleted, by [`ExchangeDelete::delete`].
+/// The deletion of an exchange, sent by [`ExchangeDelete::delete`].
 ///
 /// ```no_run
 /// # let channel = hopmq_blocking::Connection::open("amqp://localhost")?.channel()?;
@@ -113,14 +115,14 @@ pub struct ExchangeDelete<'a> {
 
 impl ExchangeDelete<'_> {
     settings! {
-        /// Only if nothing is bound to it.
+        /// Deletes the exchange only if nothing is bound to it.
         if_unused();
     }
 
-    /// Deletes it.
+    /// Deletes the exchange.
     ///
     /// # Errors
-    /// 406 if it is in use, and that was a condition; 403 if it is one of the broker's own.
+    /// 406 if the exchange is in use and `if_unused` was set; 403 if it is one of the broker's own.
     pub fn delete(self) -> Result<()> {
         wait(self.core.delete())
     }

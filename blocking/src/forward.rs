@@ -1,6 +1,6 @@
-//! How methods reach core: each type here holds its sibling of core as `core`.
+//! Macros that forward methods to the asynchronous crate: each type here holds its counterpart there as `core`.
 
-/// Settings of a builder, which return the builder.
+/// Forwards the settings of a builder, which return the builder.
 macro_rules! settings {
     ($($(#[$meta:meta])* $name:ident $(<$life:lifetime>)? ($($argument:ident: $kind:ty),*);)*) => {$(
         $(#[$meta])*
@@ -12,24 +12,24 @@ macro_rules! settings {
     )*};
 }
 
-/// Requests, which wait for their answer.
+/// Forwards requests, which wait for their reply.
 macro_rules! requests {
-    ($($(#[$meta:meta])* $name:ident ($($argument:ident: $kind:ty),*) -> $answer:ty;)*) => {$(
+    ($($(#[$meta:meta])* $name:ident ($($argument:ident: $kind:ty),*) -> $reply:ty;)*) => {$(
         $(#[$meta])*
-        pub fn $name(&self, $($argument: $kind),*) -> $crate::Result<$answer> {
+        pub fn $name(&self, $($argument: $kind),*) -> $crate::Result<$reply> {
             $crate::wait::wait(self.core.$name($($argument),*))
         }
     )*};
 }
 
-/// What is known without asking the broker.
-macro_rules! facts {
-    ($($(#[$meta:meta])* $name:ident() -> $answer:ty;)*) => {$(
+/// Forwards getters, which need no request to the broker.
+macro_rules! getters {
+    ($($(#[$meta:meta])* $name:ident() -> $value:ty;)*) => {$(
         $(#[$meta])*
-        pub fn $name(&self) -> $answer {
+        pub fn $name(&self) -> $value {
             self.core.$name()
         }
     )*};
 }
 
-pub(crate) use {facts, requests, settings};
+pub(crate) use {getters, requests, settings};

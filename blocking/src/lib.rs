@@ -1,6 +1,10 @@
-//! The AMQP 0-9-1 client for programs without async: [`hopmq`] with the same names, and calls that wait.
+//! A blocking AMQP 0-9-1 client for RabbitMQ and other brokers that speak its protocol, for programs without async.
 //!
-//! A tool that moves what lies in one queue to another, and is sure that nothing is lost:
+//! Calls wait for their result, consumers are iterators, and the caller needs no runtime. A connection
+//! [reconnects automatically](#reconnecting), every wait [has a time limit](#timeouts), and errors
+//! [say what to do](#errors). The engine is the asynchronous crate [`hopmq`], which has the same names.
+//!
+//! A whole program, which moves the messages of one queue to another and loses none:
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -23,6 +27,7 @@
 //!     let mut moved = 0;
 //!     for delivery in consumer.iter_within(Duration::from_secs(2)) {
 //!         let delivery = delivery?;
+//!         // `confirm` waits until the broker has stored the copy; only then is the original acknowledged.
 //!         target.publish(delivery.body()).properties(&delivery.properties()).mandatory().confirm()?;
 //!         delivery.ack()?;
 //!         moved += 1;
@@ -32,46 +37,123 @@
 //! }
 //! ```
 //!
-//! # What differs from `hopmq`
+//! # Where to find what
 //!
-//! | there | here |
+//! | | |
 //! | --- | --- |
-//! | a future, a `Request` | a call that waits, and returns its `Result` |
-//! | `consumer.next().await`, a stream | an iterator: [`Consumer`], [`Events`], [`Returns`] |
-//! | a timer beside a stream | `next_within`, `next_now`, `iter_within`; [`Next`] tells a pause from the end |
-//! | awaiting a [`Confirm`] | [`Confirm::wait`], [`Confirm::wait_timeout`] |
-//! | a future that returns credentials | a closure that does: [`Builder::credentials_from`] |
-//! | requests under way at once | one per thread; publishes under way at once by [`Publish::confirm_later`] |
+//! | [`Connection`], [`Builder`] | connecting, settings, closing, [`Events`], [`Stats`] |
+//! | [`Channel`] | every operation on a connection |
+//! | [`QueueDeclare`], [`ExchangeDeclare`], [`Channel::queue_bind`] | queues, exchanges and bindings, with typed arguments |
+//! | [`Publish`], [`Confirm`], [`Publisher`], [`Channel::returns`] | publishing, confirms, returned messages |
+//! | [`Consume`], [`Consumer`], [`Delivery`], [`Channel::get`] | consuming, and acknowledging deliveries |
+//! | [`Recovery`] | reconnecting |
+//! | [`sasl`] | credentials, tokens that expire, login mechanisms |
+#![cfg_attr(feature = "tls", doc = "| [`tls`] | trusted certificates, client certificates |")]
+//! | [`Error`], [`ErrorKind`] | what failed, and what to do |
 //!
-//! # Threads
+//! # Reconnecting
 //!
-//! Each connection has a thread of its own, `hopmq-blocking`, that reads, writes and keeps the heartbeats, whatever
-//! the program does meanwhile. All handles are `Send` and `Sync`: threads share them by reference or as clones. Calls
-//! may be made on the thread of an async runtime too; they block it.
+//! When the link to the broker is lost, the connection reconnects: it tries its hosts in turn, at once and then with
+//! growing random delays, without limit. It declares exchanges, queues and bindings again, restarts consumers, and
+//! publishes unconfirmed messages again, so a message may arrive twice, but is not lost. Handles and
+//! iterators stay valid; calls wait for the new link up to their [timeout](#timeouts). [`Delivery::resumed`] marks a
+//! consumer's first delivery over a new link, and acks of deliveries of the lost link do nothing
+//! ([`Settled::Stale`]). [`Connection::events`] reports each loss and recovery.
 //!
-//! When the last handle is dropped, it waits until what was accepted is written, so a program may end after
-//! [`Publish::send`] and lose nothing that it has sent over a network that works. To know that the broker has it, wait
-//! for its confirm, or call [`Connection::close`].
+//! The *first* connect is not retried unless [`Builder::wait_for_broker`] asks for it.
 //!
-//! # Deadlines
+//! A short-lived command-line tool mostly wants the opposite: fail at once, with the reason, and let the caller run the
+//! tool again. [`Recovery::off`] ends the connection when its link is lost, and every call then returns the error:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use hopmq_blocking::{Connection, Recovery};
+//!
+//! let connection = Connection::builder()
+//!     .uri("amqp://localhost")
+//!     .connect_timeout(Duration::from_secs(3))
+//!     .recovery(Recovery::off())
+//!     .open()?;
+//! # Ok::<(), hopmq_blocking::Error>(())
+//! ```
+//!
+//! # Threads and sharing
+//!
+//! Each connection has a thread of its own, named `hopmq-blocking`, which reads, writes and sends heartbeats while the
+//! program does other work. All handles are `Send` and `Sync`: threads share them by reference or as clones. One
+//! connection serves many threads; give each thread a [channel](Connection::channel) of its own where a failed request
+//! of one thread must not disturb another, since AMQP closes the channel then. Calls may be made on a thread of an
+//! async runtime; they block that thread.
+//!
+//! # How a program ends
+//!
+//! - [`Connection::close`] sends all accepted messages, waits for their confirms, closes the connection, and returns
+//!   whether all of that succeeded. End a program with it.
+//! - [`Connection::shutdown`] cancels the consumers first and waits until other threads have settled their deliveries.
+//! - Dropping the last handle waits until accepted messages are written, so a program may end after [`Publish::send`]
+//!   and lose nothing over a network that works. Whether the broker has the messages is not known then.
+//!
+//! A call that waits in another thread ends with [`ErrorKind::Closed`] when the connection is closed.
+//!
+//! # Timeouts
 //!
 //! Every wait has a default and a setting, and ends with [`ErrorKind::Timeout`]:
 //!
 //! | wait | default | setting |
 //! | --- | --- | --- |
 //! | for a connection, for each host | 10 s | [`Builder::connect_timeout`] |
-//! | for an answer, and for room to publish | 30 s | [`Builder::request_timeout`], [`Connection::within`], [`Channel::within`] |
-//! | for a confirm, from when it is waited for | 60 s | [`Builder::confirm_timeout`], [`Channel::within`], [`Confirm::wait_timeout`] |
+//! | for a reply, and for room to publish | 30 s | [`Builder::request_timeout`], [`Connection::within`], [`Channel::within`] |
+//! | for a confirm, from the call that waits for it | 60 s | [`Builder::confirm_timeout`], [`Channel::within`], [`Confirm::wait_timeout`] |
 //! | for confirms when closing | 10 s | [`Builder::close_timeout`], [`Connection::within`] |
 //! | for the next delivery, event or return | none | `next_within`, `iter_within` |
 //!
-//! An iterator without a limit ends when its consumer, channel or connection does: by the heartbeats at the latest, or
-//! when another thread closes one of them.
+//! An iterator without a limit ends when its consumer, channel or connection ends, or when another thread closes one of
+//! them. Heartbeats detect a broker that has gone silent: the connection reconnects then, or ends with
+//! [`Recovery::off`].
 //!
 //! # Errors
 //!
-//! One type, [`Error`], with a [`kind`](Error::kind) and the broker's [`code`](Error::code). The error of a request
-//! (404 not found, 406 precondition failed, …) closes its channel, as AMQP has it; other channels go on.
+//! Every call returns one type, [`Error`]: a message for people, a [`kind`](Error::kind) and the broker's reply
+//! [`code`](Error::code) for programs. No error shows a password.
+//!
+//! | [`ErrorKind`] | what happened | what to do |
+//! | --- | --- | --- |
+//! | `Config`, `Usage` | a setting or an argument is invalid; nothing was sent | fix the program; the channel goes on |
+//! | `Authentication`, `Tls` | the broker or the TLS handshake refused the settings | fix the settings that the message names |
+//! | `Io`, `WebSocket`, `Heartbeat` | the network failed, and the connection does not reconnect | connect again; an unconfirmed message may or may not have been stored |
+//! | `Timeout` | the time limit passed; the connection goes on | try again; the request or message may have reached the broker |
+//! | `ChannelClosed` | the broker refused a request (404 not found, 406 precondition failed, …) and closed its channel | fix the request and call [`Channel::reopen`]; other channels go on |
+//! | `ConnectionClosed` | the broker closed the connection: see `code()` | as the message says |
+//! | `Nacked` | the broker could not store the message | publish it again |
+//! | `Returned` | no queue took a mandatory message: see [`Error::returned`] | bind a queue, or publish elsewhere |
+//! | `ConsumerCancelled` | the queue was deleted or moved | declare the queue, and consume again |
+//! | `OutcomeUnknown` | the link was lost before the reply came | repeat what may happen twice |
+//! | `Recovering` | there is no link, and [`WhileLost::Fail`] was set | try again later |
+//! | `Closed` | this program closed the channel or connection earlier | |
+//! | `Protocol` | the peer is no AMQP 0-9-1 broker, or has a bug | check host and port |
+//!
+//! ```no_run
+//! # let channel = hopmq_blocking::Connection::open("amqp://localhost")?.channel()?;
+//! use hopmq_blocking::ErrorKind;
+//!
+//! match channel.publish("", "orders", "a pizza").mandatory().confirm() {
+//!     Err(error) if error.kind() == ErrorKind::Returned => println!("the queue does not exist: {error}"),
+//!     result => result?,
+//! }
+//! # Ok::<(), hopmq_blocking::Error>(())
+//! ```
+//!
+//! # What differs from `hopmq`
+//!
+//! | `hopmq` | here |
+//! | --- | --- |
+//! | a future, a `Request` | a call that waits, and returns its `Result` |
+//! | `consumer.next().await`, a stream | an iterator: [`Consumer`], [`Events`], [`Returns`] |
+//! | a stream combined with a timer | `next_within`, `next_now`, `iter_within`; [`Next`] tells a pause from the end |
+//! | awaiting a [`Confirm`] | [`Confirm::wait`], [`Confirm::wait_timeout`] |
+//! | a future that returns credentials | a closure that returns them: [`Builder::credentials_from`] |
+//! | several requests in flight | one per thread; several publishes in flight with [`Publish::confirm_later`] |
 //!
 //! # Features
 //!
@@ -86,9 +168,9 @@ mod builder;
 mod channel;
 mod connection;
 mod consumer;
+mod events;
 mod exchange;
 mod forward;
-mod news;
 mod next;
 mod pool;
 mod publish;
@@ -101,15 +183,15 @@ pub use builder::Builder;
 pub use channel::Channel;
 pub use connection::Connection;
 pub use consumer::{Consume, Consumer};
+pub use events::{Events, Returns};
 pub use exchange::{Exchange, ExchangeDeclare, ExchangeDelete};
 #[cfg(feature = "tls")]
 pub use hopmq::tls;
 pub use hopmq::{
     Acker, Body, DeadLetterStrategy, Delivery, Entity, Error, ErrorKind, Event, FieldArray, FieldTable, LeaderLocator,
-    Message, OnFailure, Overflow, Properties, Recovery, Replayed, Result, Returned, Settled, Stats, Time, Value,
-    WhileLost, sasl,
+    Message, OnFailure, Overflow, Properties, Recovery, Replayed, Result, Returned, Settled, Stats, Time, Unconfirmed,
+    Value, WhileLost, sasl,
 };
-pub use news::{Events, Returns};
 pub use next::Next;
 pub use pool::{Pool, Pooled};
 pub use publish::{Confirm, Publish};

@@ -1,4 +1,4 @@
-//! What an iterator that is asked for a limited time answers.
+//! The outcome of waiting for an item for a limited time.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -7,7 +7,8 @@ use futures_lite::{Stream, StreamExt};
 
 use crate::wait::{wait, wait_within};
 
-/// What came in the time given: see [`Consumer::next_within`](crate::Consumer::next_within) and its siblings.
+/// The outcome of waiting for an item for a limited time, as by
+/// [`Consumer::next_within`](crate::Consumer::next_within).
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -27,18 +28,18 @@ use crate::wait::{wait, wait_within};
 /// }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[must_use = "it may hold what came"]
+#[must_use = "it may hold an item"]
 pub enum Next<T> {
-    /// This came.
+    /// An item came.
     Item(T),
-    /// Nothing came in time. It may come later.
+    /// Nothing came in time. An item may come later.
     Nothing,
-    /// Nothing will ever come any more.
+    /// The iterator has ended: nothing more will come.
     Ended,
 }
 
 impl<T> Next<T> {
-    /// What came, if something did.
+    /// Returns the item, if one came.
     ///
     /// ```
     /// use hopmq_blocking::Next;
@@ -53,19 +54,19 @@ impl<T> Next<T> {
         }
     }
 
-    /// Whether nothing will come any more.
+    /// Returns whether the iterator has ended.
     pub fn is_ended(&self) -> bool {
         matches!(self, Self::Ended)
     }
 }
 
-/// An item, or none if the stream has ended.
+/// Waits for an item; none if the stream has ended.
 #[inline]
 pub(crate) fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
     wait(stream.next())
 }
 
-/// An item if one comes within `limit`.
+/// Waits for an item for up to `limit`.
 #[inline]
 pub(crate) fn next_within<S: Stream + Unpin>(stream: &mut S, limit: Duration) -> Next<S::Item> {
     match wait_within(Pin::new(stream).next(), limit) {

@@ -1,4 +1,4 @@
-//! Publishing: one message, its properties, and what is to be known of its fate.
+//! Publishing one message: its properties and its confirm.
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ use crate::Result;
 use crate::forward::settings;
 use crate::wait::{wait, wait_within};
 
-/// A message to publish: made by [`Channel::publish`](crate::Channel::publish), sent by one of its last three methods.
+/// A message to publish, made by [`Channel::publish`](crate::Channel::publish) and sent by one of three methods:
 ///
 /// | | returns | for |
 /// | --- | --- | --- |
-/// | [`send`](Publish::send) | when the message is taken into the output buffer | messages that may be lost |
-/// | [`confirm`](Publish::confirm) | when the broker has taken care of it | messages that may not |
-/// | [`confirm_later`](Publish::confirm_later) | when it is taken into the output buffer, with a [`Confirm`] to wait for later | the same, many at once |
+/// | [`send`](Publish::send) | when the message is in the output buffer | messages that may be lost |
+/// | [`confirm`](Publish::confirm) | when the broker has confirmed it | messages that must not be lost |
+/// | [`confirm_later`](Publish::confirm_later) | when the message is in the output buffer, with a [`Confirm`] to wait for later | many such messages at once |
 ///
-/// All of them wait while more than 1 MiB (`high_water_mark` of [`Builder`](crate::Builder)) waits to be written, while
-/// the broker blocks publishing, and while the channel's flow is stopped, up to the deadline of the handle. While there
-/// is room, `send` and `confirm_later` neither wait nor allocate.
+/// All three wait while more than 1 MiB (`high_water_mark` of [`Builder`](crate::Builder)) waits to be written, while
+/// the broker blocks publishing, while the channel's flow is stopped, and while the connection reconnects, up to the
+/// deadline of the handle. While there is room, `send` and `confirm_later` neither wait nor allocate.
 ///
 /// ```no_run
 /// # let channel = hopmq_blocking::Connection::open("amqp://localhost")?.channel()?;
@@ -33,84 +33,85 @@ pub struct Publish<'a> {
 
 impl<'a> Publish<'a> {
     settings! {
-        /// Has the message come back if no queue takes it: as the error of its confirm, or to
+        /// Has the broker return the message if no queue takes it: as the error of its confirm, or to
         /// [`Channel::returns`](crate::Channel::returns).
         mandatory();
-        /// Has the broker write the message to disk, if its queue is durable.
+        /// Marks the message as persistent: the broker writes it to disk, if its queue is durable.
         persistent();
-        /// The MIME type of the body.
+        /// Sets the MIME type of the body.
         content_type(value: &str);
-        /// The MIME encoding of the body: `gzip`, …
+        /// Sets the MIME encoding of the body: `gzip`, …
         content_encoding(value: &str);
-        /// Adds a header.
+        /// Adds a header, which consumers read with `Delivery::headers`.
         header<'v>(key: &str, value: impl Into<Value<'v>>);
-        /// Sets the headers.
+        /// Sets all headers, in place of those set before.
         headers(headers: &FieldTable);
-        /// The priority in a priority queue: 0 to 255, of which a queue knows as many as it was declared with.
+        /// Sets the priority for a priority queue: 0 to 255; the queue caps it at the maximum it was declared with.
         priority(value: u8);
-        /// What a reply belongs to.
+        /// Sets the correlation ID, which tells to which request a reply belongs.
         correlation_id(value: &str);
-        /// The queue to send replies to.
+        /// Sets the queue to send replies to.
         reply_to(value: &str);
-        /// How long the message may wait in a queue, in whole milliseconds.
+        /// Sets how long the message may wait in a queue, in whole milliseconds.
         expiration(value: Duration);
-        /// The application's name for the message.
+        /// Sets the application's identifier of the message.
         message_id(value: &str);
-        /// When it was made, in seconds since 1970.
+        /// Sets when the message was made, in seconds since 1970.
         timestamp(seconds: u64);
-        /// The application's name for the kind of message (the property `type`).
+        /// Sets the application's kind of message (the property `type`).
         kind(value: &str);
-        /// The publishing user. RabbitMQ refuses any but the one that is logged in (406).
+        /// Sets the publishing user. RabbitMQ refuses any but the one that is logged in (406).
         user_id(value: &str);
-        /// The publishing application.
+        /// Sets the publishing application.
         app_id(value: &str);
     }
 
-    /// Sets all properties at once, in place of those set before. Nothing is copied: prepare them once, use them often.
+    /// Sets all properties at once, in place of those set before. Nothing is copied, so that prepared properties can be
+    /// used for many messages.
     #[inline]
     pub fn properties<B: AsRef<[u8]>>(mut self, properties: &'a Properties<B>) -> Self {
         self.core = self.core.properties(properties);
         self
     }
 
-    /// Sends the message, and knows nothing of its fate.
+    /// Sends the message without asking for a confirm.
     ///
     /// # Errors
     /// [`Usage`](ErrorKind::Usage) if route or properties can't be encoded, [`Timeout`](ErrorKind::Timeout) if there
-    /// was no room in time, or why channel or connection are closed.
+    /// was no room in time, or the reason why channel or connection are closed.
     #[inline]
     pub fn send(self) -> Result<()> {
         wait(self.core.send())
     }
 
-    /// Sends the message and waits until the broker has taken care of it: it is in its queues, and on disk if it and
-    /// they are durable.
+    /// Sends the message and waits until the broker has confirmed it: the message is in its queues, and on disk if the
+    /// message is persistent and the queues are durable.
     ///
-    /// It waits for up to the `confirm_timeout` of [`Builder`](crate::Builder) (60 seconds), or for as long as
+    /// The call waits for up to the `confirm_timeout` of [`Builder`](crate::Builder) (60 seconds), or for as long as
     /// [`Channel::within`](crate::Channel::within) says.
     ///
     /// # Errors
-    /// As for [`Publish::send`], and [`Nacked`](ErrorKind::Nacked) if the broker could not,
-    /// [`Returned`](ErrorKind::Returned) if the message was mandatory and no queue took it. If the time is over, with
-    /// [`Timeout`](ErrorKind::Timeout), or if channel or connection end before the confirm has come, with their error:
-    /// the broker may have the message or not. In a transaction: [`Usage`](ErrorKind::Usage).
+    /// Those of [`Publish::send`]; [`Nacked`](ErrorKind::Nacked) if the broker could not store the message;
+    /// [`Returned`](ErrorKind::Returned) if the message was mandatory and no queue took it; [`Usage`](ErrorKind::Usage)
+    /// in a transaction. After [`Timeout`](ErrorKind::Timeout), or the error of a channel or connection that ended
+    /// before the confirm came, the message may or may not have been stored.
     pub fn confirm(self) -> Result<()> {
         wait(self.core.confirm())
     }
 
-    /// Sends the message, and returns its [`Confirm`] to wait for later, so that many are under way at once.
+    /// Sends the message, and returns its [`Confirm`] to wait for later, so that many messages are in flight at once.
     ///
     /// # Errors
-    /// As for [`Publish::send`]; those of the broker's answer are the [`Confirm`]'s.
+    /// Those of [`Publish::send`]; the broker's answer is the result of the [`Confirm`].
     #[inline]
     pub fn confirm_later(self) -> Result<Confirm> {
         wait(self.core.confirm_later()).map(|core| Confirm { core, outcome: None })
     }
 }
 
-/// The broker's answer to one publish, to be waited for.
+/// The broker's confirm of one publish, still to be waited for.
 ///
-/// It can be waited for in any order with others, or never: then the message is sent all the same.
+/// Confirms may be waited for in any order. A message whose confirm is dropped is sent nevertheless.
 ///
 /// ```no_run
 /// # let channel = hopmq_blocking::Connection::open("amqp://localhost")?.channel()?;
@@ -132,7 +133,7 @@ pub struct Confirm {
 }
 
 impl Confirm {
-    /// Waits until the broker has taken care of the message, for up to the `confirm_timeout` of
+    /// Waits until the broker has confirmed the message, for up to the `confirm_timeout` of
     /// [`Builder`](crate::Builder) (60 seconds), or for as long as [`Channel::within`](crate::Channel::within) says.
     ///
     /// # Errors
@@ -144,8 +145,8 @@ impl Confirm {
         }
     }
 
-    /// The same for up to `limit`. After a [`Timeout`](ErrorKind::Timeout) it can be asked again, until the time of
-    /// [`Confirm::wait`] is over.
+    /// Waits for the confirm for up to `limit`. After a [`Timeout`](ErrorKind::Timeout) it may be called again, until
+    /// the time of [`Confirm::wait`] is over.
     ///
     /// ```no_run
     /// # let channel = hopmq_blocking::Connection::open("amqp://localhost")?.channel()?;

@@ -1,13 +1,13 @@
-//! A handle to publish with that is cloned to wherever messages are made.
+//! A handle that publishes to one exchange and routing key.
 
 use hopmq::{Body, Properties};
 
 use crate::Publish;
 use crate::forward::settings;
 
-/// Publishes to one exchange with one routing key, with the same properties each time: made by
-/// [`Channel::publisher`](crate::Channel::publisher). Clones publish on the same channel, from any thread. It lives on
-/// when the link to the broker is lost.
+/// Publishes to one exchange with one routing key and the same properties each time, made by
+/// [`Channel::publisher`](crate::Channel::publisher). Clones publish on the same channel, from any thread. A publisher
+/// stays valid when the link to the broker is lost.
 ///
 /// ```no_run
 /// # let connection = hopmq_blocking::Connection::open("amqp://localhost")?;
@@ -26,20 +26,20 @@ pub struct Publisher {
 
 impl Publisher {
     settings! {
-        /// Has messages come back that no queue takes.
+        /// Has the broker return messages that no queue takes.
         mandatory();
         /// Has the broker write each message to disk, if its queue is durable.
         persistent();
-        /// The properties that each message has unless it sets its own.
+        /// Sets the properties of each message that does not set its own.
         properties(properties: Properties);
     }
 
-    /// A message to publish: see [`Publish`].
+    /// Prepares to publish a message: see [`Publish`].
     pub fn publish<'a>(&'a self, body: impl Into<Body<'a>>) -> Publish<'a> {
         Publish { core: self.core.publish(body) }
     }
 
-    /// The same with another routing key.
+    /// Prepares to publish a message with another routing key: see [`Publish`].
     pub fn publish_to<'a>(&'a self, routing_key: &'a str, body: impl Into<Body<'a>>) -> Publish<'a> {
         Publish { core: self.core.publish_to(routing_key, body) }
     }

@@ -7,19 +7,19 @@ use std::time::Duration;
 
 use hopmq::{Connection, Error, ErrorKind, Reactor, Result};
 
-/// How much longer than `close_timeout` the last handle of a connection waits for its thread: a second more than a
-/// driver needs at the most to hear the broker's goodbye and to write its own.
+/// How much longer than `close_timeout` the last handle of a connection waits for its thread: one second more than a
+/// driver needs at most for the close handshake.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Waits for the thread when it is dropped.
-struct Guard {
+/// Waits for the driver's thread when it is dropped.
+struct JoinOnDrop {
     thread: Option<JoinHandle<()>>,
     /// Disconnected when the thread ends.
     ended: Receiver<()>,
-    patience: Duration,
+    timeout: Duration,
 }
 
-/// Starts the thread. It ends with the connection, whose last handle waits for it.
+/// Starts the thread that drives `connection` and ends with it. The connection's last handle waits for the thread.
 pub(crate) fn drive(
     connection: &Connection,
     mut reactor: Reactor,
@@ -33,19 +33,19 @@ pub(crate) fn drive(
     };
     let started = thread::Builder::new().name("hopmq-blocking".to_owned()).spawn(run);
     let thread = started.map_err(|error| {
-        Error::new(ErrorKind::Io, format!("the thread that drives the connection can't be started: {error}"))
+        Error::new(ErrorKind::Io, format!("could not start the thread that drives the connection: {error}"))
     })?;
-    connection.keep(Guard { thread: Some(thread), ended, patience: close_timeout.saturating_add(GRACE) });
+    connection.keep(JoinOnDrop { thread: Some(thread), ended, timeout: close_timeout.saturating_add(GRACE) });
     Ok(())
 }
 
-impl Drop for Guard {
+impl Drop for JoinOnDrop {
     fn drop(&mut self) {
         let Some(thread) = self.thread.take() else { return };
-        // A subscriber of `tracing` may hold the connection, and runs on the driver's thread too.
-        let myself = thread.thread().id() == thread::current().id();
-        if !myself && self.ended.recv_timeout(self.patience) == Err(RecvTimeoutError::Disconnected) {
-            // If it panicked, it has said so, and the connection has ended.
+        // A `tracing` subscriber may hold the connection, and runs on the driver's thread too.
+        let on_driver_thread = thread.thread().id() == thread::current().id();
+        if !on_driver_thread && self.ended.recv_timeout(self.timeout) == Err(RecvTimeoutError::Disconnected) {
+            // A panic of the thread has been printed by its hook, and has ended the connection.
             let _ = thread.join();
         }
     }

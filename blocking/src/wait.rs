@@ -1,4 +1,4 @@
-//! Waiting: a future is polled on the caller's thread, which parks in between.
+//! Waiting for a future: it is polled on the caller's thread, which parks between polls.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use parking::Parker;
 
-/// Waits until a future ends. What ends at once costs neither a waker nor a park.
+/// Waits until a future is ready. A future that is ready at once costs neither a waker nor a park.
 #[inline]
 pub(crate) fn wait<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
@@ -22,7 +22,7 @@ pub(crate) fn wait<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// The same for up to `limit`. `None` if that was not long enough.
+/// Waits for up to `limit` until a future is ready; `None` if it was not ready in time.
 #[inline]
 pub(crate) fn wait_within<F: Future>(future: F, limit: Duration) -> Option<F::Output> {
     let mut future = pin!(future);
@@ -34,7 +34,7 @@ pub(crate) fn wait_within<F: Future>(future: F, limit: Duration) -> Option<F::Ou
 }
 
 thread_local! {
-    static OWN: RefCell<(Parker, Waker)> = RefCell::new(parker());
+    static PARKER: RefCell<(Parker, Waker)> = RefCell::new(parker());
 }
 
 fn parker() -> (Parker, Waker) {
@@ -45,9 +45,9 @@ fn parker() -> (Parker, Waker) {
 /// Polls whenever the future's waker is woken, until `deadline`.
 #[cold]
 fn park<F: Future>(future: Pin<&mut F>, deadline: Option<Instant>) -> Option<F::Output> {
-    OWN.with(|own| match own.try_borrow_mut() {
+    PARKER.with(|parker_of_thread| match parker_of_thread.try_borrow_mut() {
         Ok(own) => poll_until(future, deadline, &own),
-        // The future waits within itself.
+        // The future itself waits for another future on this thread.
         Err(_) => poll_until(future, deadline, &parker()),
     })
 }
@@ -82,25 +82,25 @@ mod tests {
     const LONG: Duration = Duration::from_secs(3600);
 
     #[test]
-    fn what_is_there_is_returned_whatever_the_limit() {
+    fn a_ready_future_is_returned_whatever_the_limit() {
         assert_eq!(wait(ready(1)), 1);
         assert_eq!(wait_within(ready(2), Duration::ZERO), Some(2));
         assert_eq!(wait_within(ready(3), Duration::MAX), Some(3));
     }
 
     #[test]
-    fn what_never_comes_is_given_up() {
+    fn a_future_that_is_never_ready_times_out() {
         assert_eq!(wait_within(pending::<()>(), Duration::ZERO), None);
         assert_eq!(wait_within(pending::<()>(), Duration::from_millis(1)), None);
     }
 
     #[test]
-    fn what_comes_from_another_thread_wakes() {
+    fn a_wake_from_another_thread_ends_the_wait() {
         for limit in [None, Some(LONG), Some(Duration::MAX)] {
             let (sender, receiver) = channel::<Waker>();
             let other = thread::spawn(move || receiver.into_iter().for_each(Waker::wake));
             let mut polls = 0;
-            // The first waker does nothing, the others wake this thread while it parks or just before.
+            // The first waker does nothing; the others wake this thread while it parks or just before.
             let future = poll_fn(|context| {
                 polls += 1;
                 sender.send(context.waker().clone()).expect("the other thread runs until the end");
@@ -112,12 +112,12 @@ mod tests {
             };
             assert_eq!(polls, Some(5));
             drop(sender);
-            other.join().expect("it does not panic");
+            other.join().expect("the other thread does not panic");
         }
     }
 
     #[test]
-    fn a_wait_within_a_wait_parks_on_its_own() {
+    fn a_nested_wait_parks_with_its_own_parker() {
         let mut outer = 0;
         let output = wait(poll_fn(|context| {
             outer += 1;

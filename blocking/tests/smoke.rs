@@ -1,4 +1,5 @@
-//! What is special about this door, against a broker. The scenarios that all doors share are elsewhere.
+//! What is specific to the blocking client, against a broker. The `tests` crate has the scenarios that all client APIs
+//! share.
 
 use std::sync::mpsc;
 use std::thread;
@@ -9,7 +10,7 @@ use hopmq_blocking::{
     Next, Queue, Recovery, Result, Returned, Returns,
 };
 
-/// Only to fail instead of hanging.
+/// A limit that no passing test reaches, so that a test fails instead of hanging.
 const SOON: Duration = Duration::from_secs(60);
 
 fn connect() -> Result<Connection> {
@@ -20,7 +21,7 @@ fn url() -> String {
     std::env::var("AMQP_URL").expect("AMQP_URL names the broker to test with: run `cargo xtask test`")
 }
 
-/// A queue of this test's own.
+/// Declares a queue for one test.
 fn queue(connection: &Connection) -> Result<Queue> {
     connection.channel()?.queue("").exclusive().declare()
 }
@@ -65,7 +66,7 @@ fn threads_share_a_channel() -> Result<()> {
         let acker =
             scope.spawn(|| consumer.by_ref().take(THREADS * EACH).try_for_each(|delivery| delivery?.ack().map(drop)));
         for thread in publishers.into_iter().chain([acker]) {
-            thread.join().expect("it does not panic")?;
+            thread.join().expect("the thread does not panic")?;
         }
         Ok(())
     })?;
@@ -74,7 +75,7 @@ fn threads_share_a_channel() -> Result<()> {
 }
 
 #[test]
-fn messages_get_ids_of_their_own_where_that_is_asked_for() -> Result<()> {
+fn message_ids_are_added_where_none_is_set() -> Result<()> {
     let connection = Connection::builder().uri(&url()).recovery(Recovery::new().message_ids()).open()?;
     let queue = queue(&connection)?;
     queue.publish("one").confirm()?;
@@ -94,7 +95,7 @@ fn messages_get_ids_of_their_own_where_that_is_asked_for() -> Result<()> {
 fn heartbeats_flow_while_the_caller_is_busy() -> Result<()> {
     let connection = Connection::builder().uri(&url()).heartbeat(Duration::from_secs(2)).open()?;
     let queue = queue(&connection)?;
-    // The broker gives a silent client up after two intervals.
+    // The broker drops a silent client after two intervals.
     let (_busy, work) = mpsc::channel::<()>();
     assert!(work.recv_timeout(Duration::from_secs(6)).is_err());
     queue.publish("still here").confirm()?;
@@ -103,7 +104,7 @@ fn heartbeats_flow_while_the_caller_is_busy() -> Result<()> {
 }
 
 #[test]
-fn dropping_the_last_handle_writes_what_was_accepted() -> Result<()> {
+fn dropping_the_last_handle_writes_accepted_messages() -> Result<()> {
     const MESSAGES: u32 = 5_000;
     let watcher = connect()?;
     let queue = watcher.channel()?.queue("").auto_delete().declare()?;
@@ -114,7 +115,7 @@ fn dropping_the_last_handle_writes_what_was_accepted() -> Result<()> {
         channel.publish("", queue.name(), &[7; 1000]).send()?;
     }
     drop(channel);
-    // The count of a passive declare would not do: the broker answers it before it has queued all that it has read.
+    // A passive declare may reply before the broker has queued all that it has read, so count deliveries instead.
     let mut consumer = queue.consume().no_ack().start()?;
     for taken in 0..MESSAGES {
         let next = consumer.next_within(SOON)?;
@@ -130,7 +131,7 @@ fn a_delivery_keeps_the_connection_until_it_is_settled() -> Result<()> {
     queue.publish("kept").confirm()?;
     let connection = connect()?;
     let events = connection.events();
-    let delivery = connection.channel()?.get(queue.name())?.expect("it was confirmed");
+    let delivery = connection.channel()?.get(queue.name())?.expect("the message was confirmed");
     drop(connection);
     delivery.ack()?;
     assert!(matches!(events.last(), Some(Event::Closed { error }) if error.kind() == ErrorKind::Closed));
@@ -144,10 +145,10 @@ fn a_call_ends_by_its_deadline() -> Result<()> {
     let queue = queue(&connection)?;
     let hurried = connection.within(Duration::ZERO);
     assert!(hurried.channel().is_err_and(|error| error.is_timeout()));
-    // Only the call was late, and what its answer brings is cleaned up.
+    // Only the call timed out: the channel that its reply opens is closed again.
     queue.publish("in time").confirm()?;
     let within = connection.within(SOON).channel()?;
-    assert_eq!(within.queue(queue.name()).passive()?.message_count(), 1);
+    assert_eq!(within.queue(queue.name()).declare_passive()?.message_count(), 1);
     let mut confirm = within.publish("", queue.name(), "later").confirm_later()?;
     confirm.wait_timeout(SOON)?;
     confirm.wait_timeout(Duration::ZERO)?;
@@ -167,7 +168,7 @@ fn an_iterator_ends_when_its_consumer_is_cancelled() -> Result<()> {
         queue.publish(format!("{index}")).confirm()?;
     }
     let mut consumer = queue.consume().start()?;
-    let first = consumer.next_within(SOON)?.item().expect("it was confirmed");
+    let first = consumer.next_within(SOON)?.item().expect("the message was confirmed");
     assert_eq!(first.text(), "0");
     consumer.cancel()?;
     let rest = consumer.by_ref().collect::<Result<Vec<_>>>()?;
@@ -178,7 +179,7 @@ fn an_iterator_ends_when_its_consumer_is_cancelled() -> Result<()> {
 }
 
 #[test]
-fn an_iterator_tells_that_the_broker_cancelled_it() -> Result<()> {
+fn an_iterator_reports_that_the_broker_cancelled_its_consumer() -> Result<()> {
     let connection = connect()?;
     let queue = queue(&connection)?;
     let mut consumer = queue.consume().start()?;
@@ -186,16 +187,16 @@ fn an_iterator_tells_that_the_broker_cancelled_it() -> Result<()> {
     assert!(matches!(consumer.next_within(Duration::from_millis(1))?, Next::Nothing));
     assert_eq!(consumer.iter_within(Duration::from_millis(1)).count(), 0);
     let waiting = thread::spawn(move || {
-        let error = consumer.next().expect("it tells why").expect_err("nothing was published");
+        let error = consumer.next().expect("the iterator yields the reason").expect_err("nothing was published");
         (error.kind(), consumer.next().is_none())
     });
     queue.delete().delete()?;
-    assert_eq!(waiting.join().expect("it does not panic"), (ErrorKind::ConsumerCancelled, true));
+    assert_eq!(waiting.join().expect("the thread does not panic"), (ErrorKind::ConsumerCancelled, true));
     connection.close()
 }
 
 #[test]
-fn closing_the_connection_ends_what_waits_in_other_threads() -> Result<()> {
+fn closing_the_connection_ends_calls_waiting_in_other_threads() -> Result<()> {
     let connection = connect()?;
     let queue = queue(&connection)?;
     let mut consumer = queue.consume().start()?;
@@ -209,8 +210,8 @@ fn closing_the_connection_ends_what_waits_in_other_threads() -> Result<()> {
     });
     assert!(connection.closed_within(Duration::from_millis(1)).is_none());
     connection.close()?;
-    assert_eq!(waiting.join().expect("it does not panic"), Some(Some(ErrorKind::Closed)));
-    assert_eq!(reason.join().expect("it does not panic"), ErrorKind::Closed);
+    assert_eq!(waiting.join().expect("the thread does not panic"), Some(Some(ErrorKind::Closed)));
+    assert_eq!(reason.join().expect("the thread does not panic"), ErrorKind::Closed);
     assert!(returns.next_now().is_ended());
     assert!(matches!(events.last(), Some(Event::Closed { .. })));
     assert!(!connection.is_open());
@@ -223,7 +224,7 @@ fn calls_work_on_the_threads_of_async_runtimes() -> Result<()> {
         let connection = connect()?;
         let queue = queue(&connection)?;
         queue.publish("from within").confirm()?;
-        assert_eq!(queue.get()?.expect("it was confirmed").text(), "from within");
+        assert_eq!(queue.get()?.expect("the message was confirmed").text(), "from within");
         connection.close()
     };
     futures_lite::future::block_on(async { work() })?;

@@ -41,12 +41,12 @@ async fn fill(channel: &Channel) -> hopmq::Result<()> {
     first.ack()?;
     second.reject(true)?;
     // An answer says that the broker has seen what was sent before.
-    channel.queue("durable").passive().await?;
+    channel.queue("durable").declare_passive().await?;
     Ok(())
 }
 
 async fn check(channel: &Channel) -> hopmq::Result<()> {
-    assert_eq!(channel.queue("durable").passive().await?.message_count(), 3);
+    assert_eq!(channel.queue("durable").declare_passive().await?.message_count(), 3);
     channel.publish("orders", "order.new", "5").persistent().confirm().await?;
     let again = channel.get("durable").await?.expect("it was not acked");
     assert_eq!((again.body(), again.redelivered()), (&b"2"[..], true));
@@ -60,7 +60,7 @@ fn what_is_durable_comes_back_from_memory() {
     let storage = MemoryStorage::new();
     with(&Broker::builder().open(storage.clone()).unwrap(), fill);
     with(&Broker::builder().open(storage.clone()).unwrap(), check);
-    let gone = |channel: &Channel| channel.queue("transient").passive();
+    let gone = |channel: &Channel| channel.queue("transient").declare_passive();
     let broker = Broker::builder().open(storage).unwrap();
     let error = with(&broker, async |channel| Ok(gone(channel).await.unwrap_err()));
     assert_eq!(error.code(), Some(404));

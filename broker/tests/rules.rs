@@ -35,7 +35,7 @@ fn deliveries(broker: &Broker, channel: &Channel, limit: Option<i64>, most: usiz
     for count in 1..=most {
         give_back(next(&mut consumer));
         // Its answer says that the broker has seen what was sent before.
-        channel.queue("q").passive().unwrap();
+        channel.queue("q").declare_passive().unwrap();
         if broker.inspect().queue("dead").unwrap().ready == 1 {
             return count;
         }

@@ -1,4 +1,4 @@
-//! Setting up a connection.
+//! The settings of a connection.
 
 use std::future::Future;
 use std::future::poll_fn;
@@ -20,7 +20,7 @@ use crate::policy::Recovery;
 use crate::state::{Limits, Shared};
 use crate::{Connection, Error, ErrorKind, Result};
 
-/// How to connect: made by [`Connection::builder`].
+/// The settings of a connection, created by [`Connection::builder`].
 ///
 /// ```no_run
 /// # #[cfg(feature = "net")]
@@ -31,7 +31,7 @@ use crate::{Connection, Error, ErrorKind, Result};
 ///     .uri("amqp://localhost")
 ///     .hosts(["rabbit-1", "rabbit-2:5673"])
 ///     .credentials("shop", "secret")
-///     .name("order service")
+///     .connection_name("order service")
 ///     .heartbeat(Duration::from_secs(10))
 ///     .open()
 ///     .await?;
@@ -39,14 +39,14 @@ use crate::{Connection, Error, ErrorKind, Result};
 /// # }
 /// ```
 ///
-/// Its last method says who drives the connection: a thread of HopMQ's
-/// (`open`), a task of tokio (`open_tokio`), or you (`connect`, [`handshake`](Builder::handshake)).
+/// The last method decides what drives the connection: the thread of this crate (`open`), a tokio task (`open_tokio`),
+/// or the caller (`connect`, [`handshake`](Builder::handshake)).
 #[derive(Clone)]
 #[must_use = "nothing is connected before open() or one of its siblings"]
 pub struct Builder {
     #[cfg(any(feature = "net", feature = "tokio"))]
     pub(crate) target: Target,
-    /// The first setting that makes no sense: told when connecting.
+    /// The first invalid setting, reported when connecting.
     pub(crate) flaw: Option<Error>,
     pub(crate) credentials: Arc<dyn CredentialsProvider>,
     pub(crate) mechanisms: Vec<Arc<dyn Sasl>>,
@@ -80,25 +80,26 @@ impl Builder {
         }
     }
 
-    /// The virtual host. The default is `/`.
+    /// Sets the virtual host. The default is `/`.
     pub fn vhost(mut self, vhost: &str) -> Self {
         self.config.vhost = vhost.to_owned();
         self
     }
 
-    /// User name and password. The default is `guest` and `guest`, which RabbitMQ lets in from its own host only.
+    /// Sets user name and password. The default is `guest` and `guest`, which RabbitMQ accepts only from its own host.
     pub fn credentials(self, username: &str, password: &str) -> Self {
         self.credentials_from(Credentials::new(username, password))
     }
 
-    /// Where credentials come from that change, such as tokens: asked for each connection anew. A closure that
-    /// returns a future will do.
+    /// Sets a source of credentials that change, such as tokens. The source is asked again for each connection; it may
+    /// be a closure that returns a future.
     pub fn credentials_from(mut self, provider: impl CredentialsProvider + 'static) -> Self {
         self.credentials = Arc::new(provider);
         self
     }
 
-    /// How to log in, in place of `PLAIN`: see [`sasl`](crate::auth::sasl). Called again, it adds a second choice, and so on.
+    /// Sets the SASL mechanism, `PLAIN` by default: see [`sasl`](crate::auth::sasl). Each further call adds a mechanism
+    /// of lower preference.
     pub fn mechanism(mut self, mechanism: impl Sasl + 'static) -> Self {
         if self.mechanisms.len() == 1 && self.mechanisms[0].name() == Plain.name() {
             self.mechanisms.clear();
@@ -107,106 +108,107 @@ impl Builder {
         self
     }
 
-    /// A name for the broker's tools and logs. The default is the name of the program.
-    pub fn name(self, name: &str) -> Self {
+    /// Sets the connection name, which the broker shows in its tools and logs. The default is the name of the program.
+    pub fn connection_name(self, name: &str) -> Self {
         self.client_property("connection_name", name)
     }
 
-    /// Tells the broker something of this client; shown in its tools.
+    /// Adds a client property, which the broker shows in its tools.
     pub fn client_property<'v>(mut self, key: &str, value: impl Into<Value<'v>>) -> Self {
         self.properties.insert(key, value);
         self
     }
 
-    /// The interval of heartbeats, in whole seconds; zero switches them off. The default is the broker's: 60 seconds.
-    /// A peer that is silent for two intervals is given up. Below 5 seconds, a busy network looks like a dead one
-    /// (RabbitMQ's page [Heartbeats](https://www.rabbitmq.com/docs/heartbeats)).
+    /// Sets the heartbeat interval, in whole seconds; zero turns heartbeats off. The default is the broker's: 60
+    /// seconds. A peer that sends nothing for two intervals is considered dead. Below 5 seconds, a busy network can
+    /// look like a dead one (RabbitMQ's page [Heartbeats](https://www.rabbitmq.com/docs/heartbeats)).
     pub fn heartbeat(mut self, interval: Duration) -> Self {
         self.config.heartbeat = Some(interval);
         self
     }
 
-    /// The largest frame in bytes, at least 4,096. The default is 131,072, which is RabbitMQ's. Larger messages are
+    /// Sets the largest frame in bytes, at least 4,096. The default is 131,072, as in RabbitMQ. Larger messages are
     /// sent in several frames.
     pub fn frame_max(mut self, bytes: u32) -> Self {
         if bytes != 0 && bytes < hopmq_proto::MIN_FRAME_MAX {
-            self.flaw(Error::new(ErrorKind::Config, format!("frame_max {bytes} is below the least, 4096")));
+            self.flaw(Error::new(ErrorKind::Config, format!("frame_max {bytes} is too small: use 4096 or more")));
         }
         self.config.frame_max = bytes;
         self
     }
 
-    /// How many channels the connection may have. The default is 2,047, which is RabbitMQ's.
+    /// Sets how many channels the connection may have. The default is 2,047, as in RabbitMQ.
     pub fn channel_max(mut self, channels: u16) -> Self {
         self.config.channel_max = channels;
         self
     }
 
-    /// How long connecting may take for each host: name resolution, TCP, TLS and the handshake together. The default
-    /// is 10 seconds.
+    /// Sets how long connecting may take per host: name resolution, TCP, TLS and handshake together. The default is 10
+    /// seconds.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// How long a request may wait for its answer, and a publish for room. The default is 30 seconds.
+    /// Sets how long a request may wait for its reply, and a publish for buffer space. The default is 30 seconds.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.limits.request_timeout = timeout;
         self
     }
 
-    /// How long a publish may wait for its confirm, from when it is awaited on. The default is 60 seconds.
+    /// Sets how long a publish may wait for its confirm, from the moment it is awaited. The default is 60 seconds.
     pub fn confirm_timeout(mut self, timeout: Duration) -> Self {
         self.limits.confirm_timeout = timeout;
         self
     }
 
-    /// How long [`Connection::close`] waits for confirms. The default is 10 seconds.
+    /// Sets how long [`Connection::close`] waits for confirms. The default is 10 seconds.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.limits.close_timeout = timeout;
         self
     }
 
-    /// How long the broker may take no bytes from a full socket, before the connection is given up; a broker that has
-    /// said that it blocks publishing may take longer. The default is 60 seconds.
+    /// Sets how long a full socket may accept no bytes before the connection is considered dead. While the broker
+    /// blocks publishing, the timeout does not apply. The default is 60 seconds.
     pub fn write_timeout(mut self, timeout: Duration) -> Self {
         self.limits.write_timeout = timeout;
         self
     }
 
-    /// Publishing waits while more bytes than this wait to be written. The default is 1 MiB.
+    /// Sets how many bytes may wait to be written before publishing waits. The default is 1 MiB.
     pub fn high_water_mark(mut self, bytes: usize) -> Self {
         self.limits.high_water = bytes.max(1);
         self
     }
 
-    /// Reading stops while consumers have not taken more bytes than this; one read, of up to 1 MiB, may go beyond.
-    /// While a request waits for its answer, which may lie behind more deliveries, it is eight times as much. As long
-    /// as nothing is read, a broker that has gone is noticed only when a consumer takes something, or by a write that
-    /// fails. The default is 8 MiB.
+    /// Sets how many bytes of messages consumers may leave undelivered before reading stops. The default is 8 MiB.
+    ///
+    /// One read of up to 1 MiB may exceed the limit. While a request waits for its reply, the limit is eight times as
+    /// high, because the reply may lie behind more deliveries. While nothing is read, a dead broker is noticed only
+    /// when a consumer takes a delivery or when a write fails.
     pub fn receive_limit(mut self, bytes: usize) -> Self {
         self.limits.receive_limit = bytes;
         self
     }
 
-    /// The largest message that is received, in bytes: a larger one ends the connection with 311. The default is
-    /// 128 MiB, which is RabbitMQ's.
+    /// Sets the size of the largest message that is accepted, in bytes. A larger message ends the connection with 311.
+    /// The default is 128 MiB, as in RabbitMQ.
     pub fn max_message_size(mut self, bytes: u64) -> Self {
         self.config.message_max = bytes;
         self
     }
 
-    /// What to do when the link to the broker is lost. The default is to come back: see [`Recovery`].
+    /// Sets what happens when the link to the broker is lost. By default the connection reconnects: see [`Recovery`].
     pub fn recovery(mut self, recovery: Recovery) -> Self {
         let broker = self.recovery.broker;
         self.recovery = Recovery { broker, ..recovery };
         self
     }
 
-    /// Waits so long for a broker that can't be reached yet, instead of failing when no host lets us in at the first
-    /// attempt. A broker that refuses us is not waited for.
-    pub fn wait_for_broker(mut self, patience: Duration) -> Self {
-        self.recovery.broker = Some(patience);
+    /// Keeps trying to connect for up to `timeout` while no host can be reached, instead of failing after the first
+    /// attempt. If the broker refuses the connection, the error is returned at once.
+    pub fn wait_for_broker(mut self, timeout: Duration) -> Self {
+        self.recovery.broker = Some(timeout);
         self
     }
 
@@ -214,8 +216,8 @@ impl Builder {
         self.flaw.get_or_insert(error);
     }
 
-    /// Logs in over anything that carries bytes, and returns the connection with its driver, which you spawn or poll.
-    /// When the transport breaks, the connection ends: [`Builder::connect_with`] makes one that comes back.
+    /// Logs in over any byte stream, and returns the connection with its driver, which the caller spawns or polls. When
+    /// the transport breaks, the connection ends; [`Builder::connect_with`] creates one that reconnects.
     ///
     /// ```no_run
     /// # use hopmq::{Timer, Transport};
@@ -232,8 +234,8 @@ impl Builder {
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`] after `connect_timeout`, [`ErrorKind::Authentication`] if the broker refuses the
-    /// credentials, [`ErrorKind::ConnectionClosed`] with its code if it refuses the virtual host or anything else,
-    /// [`ErrorKind::Protocol`] if it is no AMQP 0-9-1 broker.
+    /// credentials, [`ErrorKind::ConnectionClosed`] with its code if the broker refuses the virtual host or anything
+    /// else, [`ErrorKind::Protocol`] if the peer is not an AMQP 0-9-1 broker.
     pub async fn handshake<T: Transport, R: Timer + Unpin>(
         &self,
         transport: T,
@@ -242,13 +244,13 @@ impl Builder {
         self.connect_with(Once::new(transport), timer).await
     }
 
-    /// Connects by a [`Connector`], which makes the transport for the first link and, when that is lost, for the next;
-    /// and returns the connection with its driver, which you spawn or poll.
+    /// Connects with a [`Connector`], which makes the transport for the first link and for each later one, and returns
+    /// the connection with its driver, which the caller spawns or polls.
     ///
     /// Dropping the future ends the attempt.
     ///
     /// # Errors
-    /// As for [`Builder::handshake`], and those of the connector.
+    /// Those of [`Builder::handshake`] and those of the connector.
     pub async fn connect_with<C, R>(&self, connector: C, timer: R) -> Result<(Connection, Driver<C::Transport, R, C>)>
     where
         C: Connector + Unpin,
@@ -300,7 +302,7 @@ impl Builder {
     }
 }
 
-/// What this client can do (RabbitMQ's page [Protocol Extensions](https://www.rabbitmq.com/docs/extensions)).
+/// The capabilities of this client (RabbitMQ's page [Protocol Extensions](https://www.rabbitmq.com/docs/extensions)).
 const CAPABILITIES: [&str; 8] = [
     "publisher_confirms",
     "exchange_exchange_bindings",

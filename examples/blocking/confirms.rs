@@ -1,10 +1,10 @@
-//! Publisher confirms: knowing that the broker has the message, three ways.
+//! Publisher confirms: three ways to know that the broker has the message.
 //!
 //! ```sh
 //! cargo run --example blocking_confirms
 //! ```
 //!
-//! Whoever asks for confirms gets them: there is no mode that one could forget to switch on.
+//! Asking for a confirm is all it takes: there is no mode to switch on first.
 //! RabbitMQ's seventh tutorial: <https://www.rabbitmq.com/tutorials>.
 
 use std::collections::VecDeque;
@@ -32,7 +32,7 @@ fn main() -> Result<()> {
     in_a_window(&queue)?;
     println!("in a window    {MESSAGES} messages in {:.0?}", start.elapsed());
 
-    // A mandatory message that fits no queue comes back, as the error of its own confirm.
+    // The broker returns a mandatory message that no queue takes, as the error of its confirm.
     match channel.publish("", "no such queue", "lost?").mandatory().confirm() {
         Err(error) if error.kind() == ErrorKind::Returned => println!("returned       {error}"),
         other => other?,
@@ -40,7 +40,7 @@ fn main() -> Result<()> {
     connection.close()
 }
 
-/// The simplest way: each message waits for the broker, which takes a round trip.
+/// The simplest way: each message waits for its confirm, which takes a round trip.
 fn one_by_one(queue: &Queue) -> Result<()> {
     for id in 0..MESSAGES {
         queue.publish(format!("message {id}")).confirm()?;
@@ -48,7 +48,7 @@ fn one_by_one(queue: &Queue) -> Result<()> {
     Ok(())
 }
 
-/// A hundred at a time: publish them all, then wait for all of them.
+/// Batches: publishes a hundred messages, then waits for all their confirms.
 fn in_batches(queue: &Queue) -> Result<()> {
     for batch in 0..MESSAGES / 100 {
         let mut confirms = Vec::new();
@@ -62,14 +62,14 @@ fn in_batches(queue: &Queue) -> Result<()> {
     Ok(())
 }
 
-/// Steadily: a message goes out whenever fewer than a hundred are unconfirmed.
+/// A window: publishes the next message whenever fewer than a hundred are unconfirmed.
 fn in_a_window(queue: &Queue) -> Result<()> {
     let mut window: VecDeque<Confirm> = VecDeque::new();
     for id in 0..MESSAGES {
         if window.len() == 100
             && let Some(oldest) = window.pop_front()
         {
-            // Its error would tell which message to publish again: the one a hundred before this.
+            // An error here would be about the message published a hundred before this one.
             oldest.wait()?;
         }
         window.push_back(queue.publish(format!("message {id}")).confirm_later()?);

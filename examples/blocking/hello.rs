@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Both programs are in this one file, each with a connection of its own.
-//! RabbitMQ's first tutorial tells the story: <https://www.rabbitmq.com/tutorials>.
+//! RabbitMQ's first tutorial: <https://www.rabbitmq.com/tutorials>.
 
 use hopmq_blocking::{Connection, Result};
 
@@ -21,14 +21,14 @@ fn send(url: &str) -> Result<()> {
     let connection = Connection::open(url)?;
     let channel = connection.channel()?;
 
-    // Both sides declare the queue, for nobody knows who comes first. Declaring it twice does nothing.
+    // Both programs declare the queue, since either may start first. Declaring it again does nothing.
     let queue = channel.queue(QUEUE).durable().declare()?;
 
-    // `confirm` waits until the broker has the message. `send` would not.
+    // `confirm` waits until the broker has the message; `send` would not.
     queue.publish("Hello World!").confirm()?;
     println!("sent      Hello World!");
 
-    // Dropping it would close it too; `close` says whether all went well.
+    // Dropping the connection would close it too; `close` also returns whether it succeeded.
     connection.close()
 }
 
@@ -42,7 +42,7 @@ fn receive(url: &str) -> Result<()> {
     if let Some(delivery) = consumer.next() {
         let delivery = delivery?;
         println!("received  {}", delivery.text());
-        // Unless it is acknowledged, the broker delivers it again when this channel is gone.
+        // Without an acknowledgement, the broker delivers the message again when this channel is closed.
         delivery.ack()?;
     }
 

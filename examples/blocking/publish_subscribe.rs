@@ -17,7 +17,7 @@ fn main() -> Result<()> {
     let channel = connection.channel()?;
     let logs = channel.exchange(EXCHANGE).fanout().declare()?;
 
-    // Who subscribes later misses what was published before: there is no queue yet to keep it.
+    // A later subscriber would miss these messages: its queue does not exist yet.
     let screen = subscribe(&channel)?;
     let disk = subscribe(&channel)?;
 
@@ -33,16 +33,16 @@ fn main() -> Result<()> {
 }
 
 fn subscribe(channel: &Channel) -> Result<Consumer> {
-    // Without a name the broker makes one up. An exclusive queue is ours alone, and goes when the connection does.
+    // The broker chooses the name. An exclusive queue is for this connection only, and is deleted with it.
     let queue = channel.queue("").exclusive().declare()?;
     queue.bind(EXCHANGE, "")?;
 
-    // Logs may be lost with the program that prints them, so they need no acknowledgement.
+    // Losing log lines with the program that prints them does no harm, so they need no acknowledgement.
     queue.consume().no_ack().start()
 }
 
 fn print_all(name: &str, lines: Consumer) -> Result<()> {
-    // A real subscriber goes on for ever. This one has the broker stop, and takes what was delivered before.
+    // A real subscriber would not stop. This one cancels its consumer and takes what was delivered before.
     lines.cancel()?;
     for line in lines {
         println!("{name:<10} {}", String::from_utf8_lossy(line?.body()));

@@ -4,8 +4,8 @@
 //! cargo run --example blocking_routing
 //! ```
 //!
-//! A direct exchange compares the routing key of a message with those of the bindings: here, how severe a line of a log
-//! is. RabbitMQ's fourth tutorial: <https://www.rabbitmq.com/tutorials>.
+//! A direct exchange compares a message's routing key with the keys of the bindings: here, the severity of a log line.
+//! RabbitMQ's fourth tutorial: <https://www.rabbitmq.com/tutorials>.
 
 use hopmq_blocking::{Channel, Connection, Consumer, Result};
 

@@ -28,7 +28,7 @@ fn main() -> Result<()> {
     }
 
     print_all("orange", orange)?;
-    // The last animal matches both patterns, and comes once.
+    // `lazy.pink.rabbit` matches both patterns, and arrives once.
     print_all("calm", calm)?;
     print_all("all", all)?;
     animals.delete().delete()?;

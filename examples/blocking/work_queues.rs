@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Each dot of a task stands for a tenth of a second of work. A worker gets its next task when it has acknowledged the
-//! one before; if it dies, its task goes to another. RabbitMQ's second tutorial: <https://www.rabbitmq.com/tutorials>.
+//! last one; if a worker dies, its task goes to another. RabbitMQ's second tutorial: <https://www.rabbitmq.com/tutorials>.
 
 use std::thread;
 use std::time::Duration;
@@ -25,7 +25,7 @@ fn main() -> Result<()> {
     for task in TASKS {
         queue.publish(task).persistent().confirm()?;
     }
-    println!("{} tasks wait", TASKS.len());
+    println!("{} tasks queued", TASKS.len());
 
     // Handles are cheap to clone and may be used from any thread: both workers share this connection.
     let workers = ["Ada", "Ben"].map(|name| {
@@ -35,7 +35,7 @@ fn main() -> Result<()> {
     for worker in workers {
         match worker.join() {
             Ok(result) => result?,
-            Err(_) => println!("a worker panicked: its task goes to another"),
+            Err(_) => println!("a worker panicked: its task goes to another worker"),
         }
     }
 
@@ -43,22 +43,22 @@ fn main() -> Result<()> {
     connection.close()
 }
 
-/// Works until there has been nothing to do for a second.
+/// Works until no task has come for a second.
 fn work(name: &str, connection: Connection) -> Result<()> {
-    // Channels are cheap: one for each thing that is done independently of others.
+    // Channels are cheap: open one for each independent activity.
     let channel = connection.channel()?;
 
-    // One task at a time, so that nobody hoards tasks while others are idle.
+    // One task at a time, so that no worker holds tasks while another is idle.
     let mut tasks = channel.consume(QUEUE).prefetch(1).start()?;
     for delivery in tasks.iter_within(Duration::from_secs(1)) {
         let delivery = delivery?;
         let task = delivery.text();
         println!("{name}: {task}");
-        // However long it takes, the connection is alive meanwhile: a thread of its own sends the heartbeats.
+        // The work may take long: a thread of the connection sends the heartbeats meanwhile.
         let dots = task.matches('.').count() as u32;
         thread::sleep(dots * Duration::from_millis(100));
         delivery.ack()?;
     }
-    println!("{name} has nothing to do, and goes home");
+    println!("{name} has no more tasks");
     Ok(())
 }

@@ -1,10 +1,10 @@
-//! Publisher confirms: knowing that the broker has the message, three ways.
+//! Publisher confirms: three ways to know that the broker has the message.
 //!
 //! ```sh
 //! cargo run --example smol_confirms
 //! ```
 //!
-//! Whoever asks for confirms gets them: there is no mode that one could forget to switch on.
+//! Asking for a confirm is all it takes: there is no mode to switch on first.
 //! RabbitMQ's seventh tutorial: <https://www.rabbitmq.com/tutorials>.
 
 use std::collections::VecDeque;
@@ -33,7 +33,7 @@ fn main() -> hopmq::Result<()> {
         in_a_window(&queue).await?;
         println!("in a window    {MESSAGES} messages in {:.0?}", start.elapsed());
 
-        // A mandatory message that fits no queue comes back, as the error of its own confirm.
+        // The broker returns a mandatory message that no queue takes, as the error of its confirm.
         match channel.publish("", "no such queue", "lost?").mandatory().confirm().await {
             Err(error) if error.kind() == ErrorKind::Returned => println!("returned       {error}"),
             other => other?,
@@ -42,7 +42,7 @@ fn main() -> hopmq::Result<()> {
     })
 }
 
-/// The simplest way: each message waits for the broker, which takes a round trip.
+/// The simplest way: each message waits for its confirm, which takes a round trip.
 async fn one_by_one(queue: &Queue) -> hopmq::Result<()> {
     for id in 0..MESSAGES {
         queue.publish(format!("message {id}")).confirm().await?;
@@ -50,7 +50,7 @@ async fn one_by_one(queue: &Queue) -> hopmq::Result<()> {
     Ok(())
 }
 
-/// A hundred at a time: publish them all, then await them all.
+/// Batches: publishes a hundred messages, then awaits all their confirms.
 async fn in_batches(queue: &Queue) -> hopmq::Result<()> {
     for batch in 0..MESSAGES / 100 {
         let mut confirms = Vec::new();
@@ -64,14 +64,14 @@ async fn in_batches(queue: &Queue) -> hopmq::Result<()> {
     Ok(())
 }
 
-/// Steadily: a message goes out whenever fewer than a hundred are unconfirmed.
+/// A window: publishes the next message whenever fewer than a hundred are unconfirmed.
 async fn in_a_window(queue: &Queue) -> hopmq::Result<()> {
     let mut window: VecDeque<Confirm> = VecDeque::new();
     for id in 0..MESSAGES {
         if window.len() == 100
             && let Some(oldest) = window.pop_front()
         {
-            // Its error would tell which message to publish again: the one a hundred before this.
+            // An error here would be about the message published a hundred before this one.
             oldest.await?;
         }
         window.push_back(queue.publish(format!("message {id}")).confirm_later().await?);

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Both programs are in this one file, each with a connection of its own.
-//! RabbitMQ's first tutorial tells the story: <https://www.rabbitmq.com/tutorials>.
+//! RabbitMQ's first tutorial: <https://www.rabbitmq.com/tutorials>.
 
 use smol::stream::StreamExt;
 
@@ -23,14 +23,14 @@ async fn send(url: &str) -> hopmq::Result<()> {
     let connection = hopmq::Connection::open(url).await?;
     let channel = connection.channel().await?;
 
-    // Both sides declare the queue, for nobody knows who comes first. Declaring it twice does nothing.
+    // Both programs declare the queue, since either may start first. Declaring it again does nothing.
     let queue = channel.queue(QUEUE).durable().declare().await?;
 
-    // `confirm` waits until the broker has the message. `send` would not.
+    // `confirm` waits until the broker has the message; `send` would not.
     queue.publish("Hello World!").confirm().await?;
     println!("sent      Hello World!");
 
-    // Dropping it would close it too; `close` waits until that is done, and says whether all went well.
+    // Dropping the connection would close it too; `close` waits for that, and returns whether it succeeded.
     connection.close().await
 }
 
@@ -43,7 +43,7 @@ async fn receive(url: &str) -> hopmq::Result<()> {
     let mut consumer = queue.consume().await?;
     if let Some(delivery) = consumer.try_next().await? {
         println!("received  {}", delivery.text());
-        // Unless it is acknowledged, the broker delivers it again when this channel is gone.
+        // Without an acknowledgement, the broker delivers the message again when this channel is closed.
         delivery.ack()?;
     }
 

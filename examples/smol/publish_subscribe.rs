@@ -18,7 +18,7 @@ fn main() -> hopmq::Result<()> {
         let channel = connection.channel().await?;
         let logs = channel.exchange(EXCHANGE).fanout().declare().await?;
 
-        // Who subscribes later misses what was published before: there is no queue yet to keep it.
+        // A later subscriber would miss these messages: its queue does not exist yet.
         let mut screen = subscribe(&channel).await?;
         let mut disk = subscribe(&channel).await?;
 
@@ -35,16 +35,16 @@ fn main() -> hopmq::Result<()> {
 }
 
 async fn subscribe(channel: &hopmq::Channel) -> hopmq::Result<hopmq::Consumer> {
-    // Without a name the broker makes one up. An exclusive queue is ours alone, and goes when the connection does.
+    // The broker chooses the name. An exclusive queue is for this connection only, and is deleted with it.
     let queue = channel.queue("").exclusive().declare().await?;
     queue.bind(EXCHANGE, "").await?;
 
-    // Logs may be lost with the program that prints them, so they need no acknowledgement.
+    // Losing log lines with the program that prints them does no harm, so they need no acknowledgement.
     queue.consume().no_ack().await
 }
 
 async fn print_all(name: &str, lines: &mut hopmq::Consumer) -> hopmq::Result<()> {
-    // A real subscriber goes on for ever. This one has the broker stop, and takes what was delivered before.
+    // A real subscriber would not stop. This one cancels its consumer and takes what was delivered before.
     lines.cancel().await?;
     while let Some(line) = lines.try_next().await? {
         println!("{name:<10} {}", line.text());

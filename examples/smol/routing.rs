@@ -4,8 +4,8 @@
 //! cargo run --example smol_routing
 //! ```
 //!
-//! A direct exchange compares the routing key of a message with those of the bindings: here, how severe a line of a log
-//! is. RabbitMQ's fourth tutorial: <https://www.rabbitmq.com/tutorials>.
+//! A direct exchange compares a message's routing key with the keys of the bindings: here, the severity of a log line.
+//! RabbitMQ's fourth tutorial: <https://www.rabbitmq.com/tutorials>.
 
 use smol::stream::StreamExt;
 
@@ -37,7 +37,7 @@ fn main() -> hopmq::Result<()> {
 async fn subscribe(channel: &hopmq::Channel, severities: &[&str]) -> hopmq::Result<hopmq::Consumer> {
     let queue = channel.queue("").exclusive().declare().await?;
 
-    // A request is sent by the call that makes it. So these are all under way before the first answer comes.
+    // The call itself sends the request, so all of these are in flight before the first reply comes.
     let bindings: Vec<_> = severities.iter().map(|severity| queue.bind(EXCHANGE, severity)).collect();
     for binding in bindings {
         binding.await?;

@@ -1,11 +1,11 @@
-//! RPC: a client asks over a queue, a server answers.
+//! RPC: a client sends requests through a queue, and a server replies.
 //!
 //! ```sh
 //! cargo run --example smol_rpc
 //! ```
 //!
 //! RabbitMQ's sixth tutorial (<https://www.rabbitmq.com/tutorials>), with
-//! [direct reply-to](https://www.rabbitmq.com/docs/direct-reply-to) in place of a queue for the answers.
+//! [direct reply-to](https://www.rabbitmq.com/docs/direct-reply-to) in place of a queue for the replies.
 
 use smol::stream::StreamExt;
 
@@ -27,28 +27,28 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         server.cancel().await;
         queue.delete().await?;
 
-        // Without a server's queue, the question comes back. So nobody waits for an answer that can't come.
+        // Without the queue, the broker returns a request, so the client does not wait for a reply that can't come.
         match client.fibonacci(40).await {
             Err(error) => println!("without a server: {error}"),
-            Ok(answer) => println!("an answer from nowhere: {answer}"),
+            Ok(reply) => println!("unexpected reply: {reply}"),
         }
         Ok(connection.close().await?)
     })
 }
 
-async fn serve(mut questions: hopmq::Consumer, channel: hopmq::Channel) -> hopmq::Result<()> {
-    while let Some(question) = questions.try_next().await? {
-        let answer = match question.text().parse() {
+async fn serve(mut requests: hopmq::Consumer, channel: hopmq::Channel) -> hopmq::Result<()> {
+    while let Some(request) = requests.try_next().await? {
+        let reply = match request.text().parse() {
             Ok(n) => fibonacci(n).to_string(),
             Err(error) => format!("not a number: {error}"),
         };
-        // Where to answer, and which question it was, the client has said in the properties.
-        let properties = question.properties();
+        // The properties say where to send the reply, and to which request it belongs.
+        let properties = request.properties();
         if let Some(reply_to) = properties.reply_to() {
             let id = properties.correlation_id().unwrap_or_default();
-            channel.publish("", reply_to, answer).correlation_id(id).send().await?;
+            channel.publish("", reply_to, reply).correlation_id(id).send().await?;
         }
-        question.ack()?;
+        request.ack()?;
     }
     Ok(())
 }
@@ -59,20 +59,20 @@ fn fibonacci(n: u32) -> u64 {
 
 struct Client {
     channel: hopmq::Channel,
-    answers: hopmq::Consumer,
-    asked: u32,
+    replies: hopmq::Consumer,
+    sent: u32,
 }
 
 impl Client {
     async fn new(channel: hopmq::Channel) -> hopmq::Result<Self> {
-        // A queue that is not one: the broker hands answers over straight away. It wants no acknowledgements.
-        let answers = channel.consume("amq.rabbitmq.reply-to").no_ack().await?;
-        Ok(Self { channel, answers, asked: 0 })
+        // A pseudo-queue: the broker passes replies on without storing them, and wants no acknowledgements.
+        let replies = channel.consume("amq.rabbitmq.reply-to").no_ack().await?;
+        Ok(Self { channel, replies, sent: 0 })
     }
 
     async fn fibonacci(&mut self, n: u32) -> Result<u64, Box<dyn std::error::Error>> {
-        self.asked += 1;
-        let id = self.asked.to_string();
+        self.sent += 1;
+        let id = self.sent.to_string();
         self.channel
             .publish("", QUEUE, n.to_string())
             .reply_to("amq.rabbitmq.reply-to")
@@ -80,12 +80,12 @@ impl Client {
             .mandatory()
             .confirm()
             .await?;
-        while let Some(answer) = self.answers.try_next().await? {
-            // An answer to an earlier question, which we had given up, is not ours.
-            if answer.properties().correlation_id() == Some(&id) {
-                return Ok(answer.text().parse()?);
+        while let Some(reply) = self.replies.try_next().await? {
+            // Skip a late reply to an earlier request that timed out.
+            if reply.properties().correlation_id() == Some(&id) {
+                return Ok(reply.text().parse()?);
             }
         }
-        Err("the consumer of answers was cancelled".into())
+        Err("the consumer of replies was cancelled".into())
     }
 }

@@ -29,7 +29,7 @@ fn main() -> hopmq::Result<()> {
         }
 
         print_all("orange", &mut orange).await?;
-        // The last animal matches both patterns, and comes once.
+        // `lazy.pink.rabbit` matches both patterns, and arrives once.
         print_all("calm", &mut calm).await?;
         print_all("all", &mut all).await?;
         animals.delete().await?;

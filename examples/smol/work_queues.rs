@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Each dot of a task stands for a tenth of a second of work. A worker gets its next task when it has acknowledged the
-//! one before; if it dies, its task goes to another. RabbitMQ's second tutorial: <https://www.rabbitmq.com/tutorials>.
+//! last one; if a worker dies, its task goes to another. RabbitMQ's second tutorial: <https://www.rabbitmq.com/tutorials>.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ fn main() -> hopmq::Result<()> {
         for task in TASKS {
             queue.publish(task).persistent().confirm().await?;
         }
-        println!("{} tasks wait", TASKS.len());
+        println!("{} tasks queued", TASKS.len());
 
         let (done, reports) = smol::channel::bounded(1);
         let workers = ["Ada", "Ben"].map(|name| smol::spawn(work(name, connection.clone(), done.clone())));
@@ -36,8 +36,8 @@ fn main() -> hopmq::Result<()> {
             }
         }
 
-        // Cancelling a task of smol's drops its consumer, which is cancelled at the broker by that. Tasks that it had
-        // not begun would go back to the queue.
+        // Cancelling a smol task drops its consumer, which cancels it at the broker. Undelivered messages would go back
+        // to the queue.
         for worker in workers {
             if let Some(result) = worker.cancel().await {
                 result?;
@@ -49,17 +49,17 @@ fn main() -> hopmq::Result<()> {
 }
 
 async fn work(name: &str, connection: hopmq::Connection, done: Sender<String>) -> hopmq::Result<()> {
-    // Channels are cheap: one for each thing that is done independently of others.
+    // Channels are cheap: open one for each independent activity.
     let channel = connection.channel().await?;
 
-    // One task at a time, so that nobody hoards tasks while others are idle.
+    // One task at a time, so that no worker holds tasks while another is idle.
     let mut tasks = channel.consume(QUEUE).prefetch(1).await?;
     while let Some(delivery) = tasks.try_next().await? {
         let task = delivery.text().into_owned();
         let dots = task.matches('.').count() as u32;
         smol::Timer::after(dots * Duration::from_millis(100)).await;
         delivery.ack()?;
-        // Whoever listened may be gone: then nobody wants the report.
+        // The receiver may be gone; the report is not needed then.
         done.send(format!("{name}: {task}")).await.ok();
     }
     Ok(())

@@ -1,6 +1,6 @@
-//! Runs each example as a program of its own, within a time limit, and checks that it prints what it promises.
+//! Runs each example as a program of its own, within a time limit, and checks what it prints.
 //!
-//! `cargo test` builds the examples before it runs this, unless it is told to build this test alone.
+//! `cargo test` builds the examples before it runs this test, unless it is told to build this test alone.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -8,10 +8,10 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
 
-/// The longest that an example may take: the quickstart, unoptimised, beside everything else that runs.
+/// How long an example may take: the unoptimised quickstart, while other tests run, is the longest.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// For each example its source and what it prints, in this order, whatever comes between.
+/// For each example, its source and the texts that it must print in this order; other output may come between.
 macro_rules! examples {
     ($($name:ident: $source:literal [$($line:literal),* $(,)?];)*) => {$(
         #[test]
@@ -61,7 +61,8 @@ examples! {
     blocking_confirms: "blocking/confirms.rs" ["one by one ", "in batches ", "in a window ", "returned ", "NO_ROUTE"];
     smol_rpc: "smol/rpc.rs" ["fibonacci(5) = 5", "fibonacci(30) = 832040", "without a server: ", "NO_ROUTE"];
     smol_confirms: "smol/confirms.rs" ["one by one ", "in batches ", "in a window ", "returned ", "NO_ROUTE"];
-    tokio: "tokio.rs" ["received 5", "the sum is 15", "nothing else came", "then came \"one more\""];
+    headers: "headers.rs" ["attempt 1 for tenant \"north\"", "attempt 2 for tenant \"south\"", "no headers"];
+    tokio: "tokio.rs" ["received 5", "the sum is 15", "no more messages", "received \"one more\""];
     own_driver: "own_driver.rs" [
         "on this thread", "received \"to myself\"", "on an executor", "received \"to myself\"",
     ];
@@ -78,29 +79,29 @@ fn work_queues_share_all_tasks() {
     let smol = run("smol_work_queues", "smol/work_queues.rs", &[]).expect_success();
     let blocking = run("blocking_work_queues", "blocking/work_queues.rs", &[]).expect_success();
     for output in [smol, blocking] {
-        expect_in_order(&output, &["6 tasks wait"]);
+        expect_in_order(&output, &["6 tasks queued"]);
         let done = |name: &str| output.lines().filter(|line| line.starts_with(name)).count();
         assert_eq!(done("Ada: ") + done("Ben: "), 6, "{output}");
     }
 }
 
 #[test]
-fn a_shutdown_finishes_the_job_in_hand() {
+fn shutdown_finishes_the_job_in_progress() {
     let mut command = Command::new(program("shutdown", "shutdown.rs"));
     command.arg("once");
     let output = run_command("shutdown", command).expect_success();
-    expect_in_order(&output, &["begun     job 3", "shutting down", "finished  job 3", "all is done"]);
+    expect_in_order(&output, &["started   job 3", "shutting down", "finished  job 3", "shut down"]);
     let count = |what: &str| output.lines().filter(|line| line.starts_with(what)).count();
-    assert_eq!(count("begun"), count("finished"), "{output}");
+    assert_eq!(count("started"), count("finished"), "{output}");
     assert!(count("finished") < 20, "{output}");
 }
 
 #[test]
 fn the_quickstart_says_what_to_do_without_a_broker() {
-    // Port 1 is nobody's.
+    // Nothing listens on port 1.
     let ended = run("quickstart", "quickstart.rs", &[("AMQP_URL", "amqp://127.0.0.1:1")]);
     assert!(!ended.success);
-    expect_in_order(&ended.output, &["It did not work: 127.0.0.1:1 can't be reached", "AMQP_URL", "leave it out"]);
+    expect_in_order(&ended.output, &["Error: 127.0.0.1:1", "AMQP_URL", "unset it"]);
 }
 
 #[test]
@@ -111,7 +112,7 @@ fn the_quickstart_needs_no_broker() {
     expect_in_order(
         &output,
         &[
-            "AMQP_URL is not set: this runs on a broker within this program.",
+            "AMQP_URL is not set: using a broker within this program.",
             "Connected to HopMQ",
             "100000 messages of 100 bytes published and confirmed in ",
             "100000 messages of 100 bytes consumed and acknowledged in ",
@@ -121,51 +122,52 @@ fn the_quickstart_needs_no_broker() {
 
 #[cfg(unix)]
 #[test]
-fn shutdown_finishes_what_is_in_hand_when_it_is_terminated() {
-    assert!(std::env::var_os("AMQP_URL").is_some(), "AMQP_URL names no broker to test against: run `cargo xtask test`");
-    let mut child = Command::new(program("shutdown", "shutdown.rs")).stdout(Stdio::piped()).spawn().expect("it starts");
-    let output = child.stdout.take().expect("it is piped");
+fn shutdown_finishes_the_job_in_progress_on_sigterm() {
+    assert!(std::env::var_os("AMQP_URL").is_some(), "AMQP_URL is not set: run `cargo xtask test`");
+    let mut child =
+        Command::new(program("shutdown", "shutdown.rs")).stdout(Stdio::piped()).spawn().expect("the example starts");
+    let output = child.stdout.take().expect("the output is piped");
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         for line in BufReader::new(output).lines() {
-            sender.send(line.expect("it prints text"))?;
+            sender.send(line.expect("the example prints text"))?;
         }
         Ok::<_, mpsc::SendError<String>>(())
     });
-    let mut said = String::new();
-    let mut begun = 0;
+    let mut printed = String::new();
+    let mut started = 0;
     while let Ok(line) = receiver.recv_timeout(LIMIT) {
-        said += &line;
-        said += "\n";
-        begun += usize::from(line.starts_with("begun"));
-        if line.starts_with("begun") && begun == 2 {
-            let status = Command::new("kill").arg(child.id().to_string()).status().expect("there is a `kill`");
+        printed += &line;
+        printed += "\n";
+        started += usize::from(line.starts_with("started"));
+        if line.starts_with("started") && started == 2 {
+            let status = Command::new("kill").arg(child.id().to_string()).status().expect("`kill` is installed");
             assert!(status.success());
         }
     }
-    let status = match child.try_wait().expect("it can be awaited") {
-        // It has closed its output, so it is about to end.
-        None => child.wait().expect("it can be awaited"),
+    let status = match child.try_wait().expect("the example can be awaited") {
+        // The program has closed its output, so it is about to end.
+        None => child.wait().expect("the example can be awaited"),
         Some(status) => status,
     };
-    assert!(status.success(), "{status}:\n{said}");
-    expect_in_order(&said, &["begun     job 2", "shutting down", "no more jobs"]);
-    // It may have gone on before the signal came, so the job in hand is whichever was begun then.
-    let (before, after) = said.split_once("shutting down").expect("it says so");
-    for job in before.lines().filter_map(|line| line.strip_prefix("begun     ")) {
+    assert!(status.success(), "{status}:\n{printed}");
+    expect_in_order(&printed, &["started   job 2", "shutting down", "no more jobs"]);
+    // The signal may arrive during a later job, so check all jobs that were started before it.
+    let (before, after) = printed.split_once("shutting down").expect("the text was found above");
+    for job in before.lines().filter_map(|line| line.strip_prefix("started   ")) {
         let finished = format!("finished  {job}\n");
-        assert!(before.contains(&finished) || after.contains(&finished), "{job} is not finished:\n{said}");
+        assert!(before.contains(&finished) || after.contains(&finished), "{job} is not finished:\n{printed}");
     }
-    assert!(said.contains("all is done"), "{said}");
-    assert!(said.matches("begun").count() < 20, "it takes in nothing new:\n{said}");
-    assert_eq!(said.matches("begun").count(), said.matches("finished").count(), "{said}");
+    assert!(printed.contains("shut down"), "{printed}");
+    assert!(printed.matches("started").count() < 20, "new jobs were started:\n{printed}");
+    assert_eq!(printed.matches("started").count(), printed.matches("finished").count(), "{printed}");
 }
 
-/// How an example ended.
+/// The outcome of an example.
 struct Ended {
     name: String,
     success: bool,
-    /// What it printed, followed by what it complained of.
+    /// Standard output, followed by standard error.
     output: String,
 }
 
@@ -178,7 +180,7 @@ impl Ended {
 
 /// Runs an example to its end.
 fn run(name: &str, source: &str, environment: &[(&str, &str)]) -> Ended {
-    assert!(std::env::var_os("AMQP_URL").is_some(), "AMQP_URL names no broker to test against: run `cargo xtask test`");
+    assert!(std::env::var_os("AMQP_URL").is_some(), "AMQP_URL is not set: run `cargo xtask test`");
     let mut command = Command::new(program(name, source));
     command.envs(environment.iter().copied());
     run_command(name, command)
@@ -189,8 +191,10 @@ fn run_command(name: &str, mut command: Command) -> Ended {
     let mut child = command.spawn().expect("the example starts");
 
     let (sender, receiver) = mpsc::channel();
-    let pipes: [Box<dyn Read + Send>; 2] =
-        [Box::new(child.stdout.take().expect("it is piped")), Box::new(child.stderr.take().expect("it is piped"))];
+    let pipes: [Box<dyn Read + Send>; 2] = [
+        Box::new(child.stdout.take().expect("the output is piped")),
+        Box::new(child.stderr.take().expect("the output is piped")),
+    ];
     for (index, mut pipe) in pipes.into_iter().enumerate() {
         let sender = sender.clone();
         std::thread::spawn(move || {
@@ -203,19 +207,19 @@ fn run_command(name: &str, mut command: Command) -> Ended {
     for _ in 0..2 {
         // Both pipes end when the program does.
         let Ok((index, text)) = receiver.recv_timeout(LIMIT) else {
-            child.kill().expect("it can be killed");
+            child.kill().expect("the example can be killed");
             panic!("{name} did not end within {LIMIT:?}");
         };
         texts[index] = text;
     }
-    let success = child.wait().expect("it can be awaited").success();
+    let success = child.wait().expect("the example can be awaited").success();
     Ended { name: name.to_owned(), success, output: texts.concat() }
 }
 
-/// The program, which lies beside this test's.
+/// Returns the path of an example's program, and checks that the program is up to date.
 fn program(name: &str, source: &str) -> PathBuf {
     let test = std::env::current_exe().expect("this program has a path");
-    let profile = test.ancestors().nth(2).expect("it is target/PROFILE/deps/run-…");
+    let profile = test.ancestors().nth(2).expect("the path is target/PROFILE/deps/run-…");
     let program = profile.join("examples").join(name).with_extension(std::env::consts::EXE_EXTENSION);
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(source);
     let is_current = modified(&program) >= modified(&source);
@@ -230,7 +234,7 @@ fn modified(path: &Path) -> Option<SystemTime> {
 fn expect_in_order(output: &str, parts: &[&str]) {
     let mut rest = output;
     for part in parts {
-        let Some(at) = rest.find(part) else { panic!("{part:?} is missing, or not where it belongs, in:\n{output}") };
+        let Some(at) = rest.find(part) else { panic!("{part:?} is missing or out of order in:\n{output}") };
         rest = &rest[at + part.len()..];
     }
 }

@@ -1,23 +1,23 @@
-//! How the gateway goes away: from serving to draining to over.
+//! The phases of a shutdown: serving, draining, over.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// Where the gateway is on its way out.
+/// The phase of the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Serving,
-    /// Nobody is let in, and those who are there are told goodbye within `spread`.
+    /// No WebSockets are accepted, and open ones are closed within `spread`.
     Draining {
         spread: Duration,
     },
-    /// Whoever is still there is told so now.
+    /// Open WebSockets are closed at once.
     Over,
 }
 
-/// The phase, for everybody to see.
+/// Publishes the phase to the sessions.
 #[derive(Debug)]
 pub(crate) struct Drain(watch::Sender<Phase>);
 
@@ -39,10 +39,10 @@ impl Drain {
     }
 }
 
-/// A random part of `spread`, so that those who were told goodbye do not all come back at once.
+/// Returns a random part of `spread`, so that closed clients do not all reconnect at once.
 pub(crate) fn jitter(spread: Duration) -> Duration {
-    let dice = RandomState::new().hash_one(0) as u32;
-    spread.mul_f64(f64::from(dice) / f64::from(u32::MAX))
+    let random = RandomState::new().hash_one(0) as u32;
+    spread.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
 #[cfg(test)]
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn goodbyes_are_spread() {
+    fn closes_are_spread_evenly() {
         let spread = Duration::from_secs(10);
         let times: Vec<Duration> = (0..1000).map(|_| jitter(spread)).collect();
         assert!(times.iter().all(|time| *time <= spread));

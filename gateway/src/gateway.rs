@@ -1,4 +1,4 @@
-//! The gateway as a whole: what all sessions share, and its life from the first connection to the last goodbye.
+//! The gateway: construction, serving and shutdown.
 
 use std::fmt;
 use std::future::Future;
@@ -10,36 +10,18 @@ use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use crate::admission::forwarded::TrustedProxies;
+use crate::admission::limits::Limits;
+use crate::admission::origin::OriginPolicy;
 use crate::auth::Auth;
 use crate::config::{Config, ConfigError};
+use crate::context::Context;
 use crate::drain::{Drain, Phase};
-use crate::limits::Limits;
+use crate::http::{self, server};
 use crate::metrics::Metrics;
-use crate::origin::Origins;
-use crate::proxy::Proxies;
 use crate::upstream::{Dial, Upstreams};
-use crate::{http, server};
 
-/// What all sessions share.
-pub(crate) struct Shared {
-    pub(crate) config: Config,
-    pub(crate) origins: Origins,
-    pub(crate) proxies: Proxies,
-    pub(crate) upstreams: Upstreams,
-    pub(crate) limits: Arc<Limits>,
-    pub(crate) metrics: Metrics,
-    pub(crate) drain: Drain,
-    /// Who decides who somebody is: RabbitMQ if it is `None`.
-    pub(crate) auth: Option<Arc<Auth>>,
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("config", &self.config).finish_non_exhaustive()
-    }
-}
-
-/// A gateway, ready to serve. Cheap to clone: all clones are one.
+/// A gateway. Clones are cheap and share everything.
 ///
 /// ```no_run
 /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
@@ -53,10 +35,10 @@ impl fmt::Debug for Shared {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Gateway {
-    shared: Arc<Shared>,
+    context: Arc<Context>,
 }
 
-/// Puts a gateway together.
+/// Builds a [`Gateway`].
 pub struct Builder {
     config: Config,
     upstreams: Vec<Box<dyn Dial>>,
@@ -69,24 +51,25 @@ impl fmt::Debug for Builder {
 }
 
 impl Builder {
-    /// Connects browsers to a broker by other means than `upstream.hosts`, for instance to one in this process.
+    /// Connects browsers to a broker by `dial` in place of `upstream.hosts`, for example to a broker in the same
+    /// process. Each call adds a broker.
     #[must_use]
     pub fn upstream(mut self, dial: impl Dial + 'static) -> Self {
         self.upstreams.push(Box::new(dial));
         self
     }
 
-    /// Checks the settings and reads what they refer to.
+    /// Checks the settings and reads the files that they name.
     ///
     /// # Errors
-    /// If a setting can't be used; the error names it.
+    /// [`ConfigError`] if a setting cannot be used.
     pub fn build(self) -> Result<Gateway, ConfigError> {
         let Self { config, upstreams } = self;
         config.check()?;
         Ok(Gateway {
-            shared: Arc::new(Shared {
-                origins: Origins::new(&config.origin),
-                proxies: Proxies::new(&config.proxy),
+            context: Arc::new(Context {
+                origins: OriginPolicy::new(&config.origin),
+                trusted_proxies: TrustedProxies::new(&config.proxy),
                 upstreams: Upstreams::new(&config.upstream, upstreams)?,
                 limits: Limits::new(config.limits.clone()),
                 metrics: Metrics::default(),
@@ -99,67 +82,71 @@ impl Builder {
 }
 
 impl Gateway {
-    /// A gateway with these settings, whose `upstream.hosts` it connects to.
+    /// Creates a gateway that connects to the `upstream.hosts` of the settings.
     ///
     /// # Errors
-    /// If a setting can't be used; the error names it.
+    /// [`ConfigError`] if a setting cannot be used.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         Self::builder(config).build()
     }
 
-    /// Starts to put a gateway together.
+    /// Returns a builder of a gateway with these settings.
     pub fn builder(config: Config) -> Builder {
         Builder { config, upstreams: Vec::new() }
     }
 
-    /// The settings.
+    /// Returns the settings.
     pub fn config(&self) -> &Config {
-        &self.shared.config
+        &self.context.config
     }
 
-    /// The gateway as a part of another server: every path takes WebSockets. Each request must carry axum's
-    /// `ConnectInfo<SocketAddr>`; without, nobody's address is known and all are refused.
+    /// Returns a router for another server. Every path accepts WebSockets. Requests must carry axum's
+    /// `ConnectInfo<SocketAddr>`: without it, the client's address is unknown, and WebSockets are refused with 500.
     pub fn router(&self) -> Router {
-        http::router(Arc::clone(&self.shared))
+        http::router(Arc::clone(&self.context))
     }
 
-    /// Browsers that are connected.
+    /// Returns the number of open WebSockets.
     pub fn connections(&self) -> usize {
-        self.shared.limits.connections()
+        self.context.limits.connections()
     }
 
-    /// Serves until `stop` is done, then says goodbye to everybody, within `drain.deadline`. The program's own
-    /// listeners are bound by the caller, so that their ports are known before this is awaited.
+    /// Serves until `stop` completes, and then closes all WebSockets as [`drain`](Self::drain) does.
+    ///
+    /// The caller binds `listener`, so its port is known before this is awaited; `admin` is bound here.
     ///
     /// # Errors
-    /// If the address of `admin` can't be listened on.
+    /// [`io::Error`] if `admin` is set and its address cannot be bound.
     ///
-    /// Dropping the future ends all at once, without a goodbye to those who are not served yet; WebSockets that are
-    /// open are told within `drain.spread` as long as the runtime lives.
+    /// # Cancellation
+    /// Dropping the future drops the listeners at once. Open WebSockets are closed within `drain.spread`, as long as
+    /// the runtime lives.
     pub async fn serve(&self, listener: TcpListener, stop: impl Future<Output = ()>) -> io::Result<()> {
-        let shared = &self.shared;
-        let admin = match shared.config.admin {
-            Some(address) => Some(TcpListener::bind(address).await?),
+        let context = &self.context;
+        let admin = match context.config.admin {
+            Some(address) => Some(TcpListener::bind(address).await.map_err(|error| {
+                io::Error::new(error.kind(), format!("admin: cannot listen on {address}: {error}"))
+            })?),
             None => None,
         };
-        let _dropped = Leave(shared);
+        let _drain_on_drop = DrainOnDrop(context);
         if let Ok(address) = listener.local_addr() {
-            info!(%address, "AMQP over WebSocket");
+            info!(%address, "listening for WebSockets");
         }
         let admin = async {
             match admin {
-                Some(listener) => server::serve(shared, listener, http::admin(Arc::clone(shared))).await,
+                Some(listener) => server::serve(context, listener, http::admin(Arc::clone(context))).await,
                 None => std::future::pending().await,
             }
         };
         let serving = async {
             let keys = async {
-                match &shared.auth {
+                match &context.auth {
                     Some(auth) => auth.refresh().await,
                     None => std::future::pending().await,
                 }
             };
-            tokio::join!(server::serve(shared, listener, self.router()), admin, shared.upstreams.check(), keys);
+            tokio::join!(server::serve(context, listener, self.router()), admin, context.upstreams.check(), keys);
         };
         let stopping = async {
             stop.await;
@@ -172,30 +159,35 @@ impl Gateway {
         Ok(())
     }
 
-    /// Says goodbye to everybody who is connected and lets nobody in any more: each browser gets `connection.close`
-    /// 320 and the WebSocket's 1001 at a moment of `drain.spread`, and what is left after `drain.deadline` is dropped.
+    /// Closes all WebSockets, and refuses new ones from now on.
+    ///
+    /// Each browser gets `connection.close` 320 and the WebSocket close 1001 at a random time within `drain.spread`.
+    /// WebSockets that are still open at `drain.deadline` are closed at once and dropped after
+    /// `websocket.close_timeout`.
     pub async fn drain(&self) {
-        let (drain, metrics) = (&self.shared.config.drain, &self.shared.drain);
-        metrics.set(Phase::Draining { spread: drain.spread.0 });
+        let config = &self.context.config;
+        let phase = &self.context.drain;
+        phase.set(Phase::Draining { spread: config.drain.spread.0 });
         info!(connections = self.connections(), "draining");
-        if timeout(drain.deadline.0, self.empty()).await.is_err() {
-            warn!(connections = self.connections(), "the deadline of draining has passed");
-            metrics.set(Phase::Over);
-            let _ = timeout(self.shared.config.websocket.close_timeout.0, self.empty()).await;
+        if timeout(config.drain.deadline.0, self.all_closed()).await.is_err() {
+            let connections = self.connections();
+            warn!(connections, "drain.deadline has passed; closing the remaining connections");
+            phase.set(Phase::Over);
+            let _ = timeout(config.websocket.close_timeout.0, self.all_closed()).await;
         }
     }
 
-    async fn empty(&self) {
+    async fn all_closed(&self) {
         while self.connections() > 0 {
             sleep(std::time::Duration::from_millis(20)).await;
         }
     }
 }
 
-/// Tells the sessions when serving was given up.
-struct Leave<'a>(&'a Shared);
+/// Drains the sessions when the future of [`Gateway::serve`] is dropped.
+struct DrainOnDrop<'a>(&'a Context);
 
-impl Drop for Leave<'_> {
+impl Drop for DrainOnDrop<'_> {
     fn drop(&mut self) {
         if self.0.drain.is_serving() {
             self.0.drain.set(Phase::Draining { spread: self.0.config.drain.spread.0 });

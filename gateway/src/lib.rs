@@ -1,20 +1,15 @@
 //! AMQP over WebSocket: lets web pages reach RabbitMQ.
 
+mod admission;
+mod amqp;
 mod auth;
-mod conversation;
-mod cutter;
+mod context;
 mod drain;
 mod gateway;
-mod guard;
 mod http;
-mod limits;
 mod metrics;
-mod origin;
-mod proxy;
-mod server;
 mod session;
 mod upstream;
-mod websocket;
 
 pub mod config;
 

@@ -1,16 +1,13 @@
-//! What is counted, and its text for Prometheus.
+//! Counters, and their text for Prometheus.
 //!
-//! A counter is an atomic that sessions add to once a batch. Labels are fixed words, so what a peer sends makes no new
-//! series.
+//! Sessions add to a counter once per batch. Labels are constants, so a peer cannot create new series.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::conversation::Counts;
-
-/// One number that rises.
+/// A number that only rises.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -40,7 +37,15 @@ impl Reasons {
     }
 }
 
-/// Everything that is counted.
+/// What a connection has counted since [`Metrics::count`] last took it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) published: u64,
+    pub(crate) delivered: u64,
+    pub(crate) refused: u64,
+}
+
+/// All counters.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     pub(crate) accepted: Counter,
@@ -54,7 +59,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Notes what a conversation counted since the last time.
+    /// Adds the counts of a connection, and resets them.
     pub(crate) fn count(&self, counts: &mut Counts) {
         let Counts { published, delivered, refused } = std::mem::take(counts);
         for (counter, count) in
@@ -66,43 +71,44 @@ impl Metrics {
         }
     }
 
-    /// An upgrade was refused.
+    /// Counts a refused upgrade.
     pub(crate) fn refused(&self, reason: &'static str) {
         self.refused.add(reason);
     }
 
-    /// A session ended.
+    /// Counts a session that ended.
     pub(crate) fn ended(&self, reason: &'static str) {
         self.ended.add(reason);
     }
 
-    /// The text for Prometheus. `upstreams` are hosts with whether they are up and how many connections they have.
+    /// Returns the text for Prometheus. `upstreams` holds, for each host, its name, whether it is up, and the number of
+    /// its connections.
     pub(crate) fn text(&self, connections: usize, upstreams: &[(&str, bool, usize)]) -> String {
         let mut text = String::new();
         let head = |text: &mut String, name: &str, kind: &str, help: &str| {
             let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
         };
-        head(&mut text, "hopmq_gateway_connections", "gauge", "WebSockets that are open.");
+        head(&mut text, "hopmq_gateway_connections", "gauge", "Open WebSockets.");
         let _ = writeln!(text, "hopmq_gateway_connections {connections}");
         let totals = [
-            ("hopmq_gateway_connections_accepted_total", "WebSockets that were opened.", &self.accepted),
+            ("hopmq_gateway_connections_accepted_total", "WebSockets opened.", &self.accepted),
             ("hopmq_gateway_messages_published_total", "Messages from browsers.", &self.published),
             ("hopmq_gateway_messages_delivered_total", "Messages to browsers.", &self.delivered),
             ("hopmq_gateway_received_bytes_total", "Bytes of AMQP from browsers.", &self.from_browsers),
             ("hopmq_gateway_sent_bytes_total", "Bytes of AMQP to browsers.", &self.to_browsers),
-            ("hopmq_gateway_operations_refused_total", "Operations that a policy refused.", &self.operations_refused),
+            ("hopmq_gateway_operations_refused_total", "Operations refused by a policy.", &self.operations_refused),
         ];
         for (name, help, counter) in totals {
             head(&mut text, name, "counter", help);
             let _ = writeln!(text, "{name} {}", counter.value());
         }
         let name = "hopmq_gateway_upgrades_refused_total";
-        head(&mut text, name, "counter", "WebSockets that were refused before they opened, by reason.");
+        head(&mut text, name, "counter", "WebSockets refused before they opened, by reason.");
         self.refused.write(&mut text, name);
         let name = "hopmq_gateway_connections_ended_total";
-        head(&mut text, name, "counter", "WebSockets that ended, by reason.");
+        head(&mut text, name, "counter", "WebSockets closed, by reason.");
         self.ended.write(&mut text, name);
-        head(&mut text, "hopmq_gateway_upstream_up", "gauge", "Whether a RabbitMQ answers.");
+        head(&mut text, "hopmq_gateway_upstream_up", "gauge", "Whether a RabbitMQ is reachable.");
         for (host, up, _) in upstreams {
             let _ = writeln!(text, "hopmq_gateway_upstream_up{{host=\"{host}\"}} {}", u8::from(*up));
         }
@@ -119,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_text_is_what_prometheus_reads() {
+    fn the_text_has_every_counter_with_its_type() {
         let metrics = Metrics::default();
         metrics.count(&mut Counts { published: 3, ..Counts::default() });
         metrics.refused("origin");
@@ -134,7 +140,7 @@ mod tests {
             "hopmq_gateway_upstream_up{host=\"amqp://a:5672\"} 1",
             "hopmq_gateway_upstream_connections{host=\"amqp://a:5672\"} 4",
         ] {
-            assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
+            assert!(text.lines().any(|other| other == line), "{line} is missing in\n{text}");
         }
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let name = line.split(['{', ' ']).next().unwrap();

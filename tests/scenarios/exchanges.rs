@@ -186,7 +186,7 @@ async fn an_exchange_in_use_is_not_deleted_if_unused(t: Test) -> Outcome {
     assert_eq!(error.code(), Some(406), "{error}");
     queue.unbind(&name, "").await?;
     exchange.delete().if_unused().delete().await?;
-    assert_eq!(refused(channel.exchange(&name).passive().await)?.code(), Some(404));
+    assert_eq!(refused(channel.exchange(&name).declare_passive().await)?.code(), Some(404));
     Ok(())
 }
 
@@ -196,9 +196,9 @@ async fn an_auto_delete_exchange_goes_with_its_last_binding(t: Test) -> Outcome 
     let (queue, name) = (t.queue_with(&channel, &[]).await?, t.name("fanout"));
     channel.exchange(&name).fanout().auto_delete().declare().await?;
     queue.bind(&name, "").await?;
-    channel.exchange(&name).passive().await?;
+    channel.exchange(&name).declare_passive().await?;
     queue.unbind(&name, "").await?;
-    assert_eq!(refused(channel.exchange(&name).passive().await)?.code(), Some(404));
+    assert_eq!(refused(channel.exchange(&name).declare_passive().await)?.code(), Some(404));
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use crate::scenarios::prelude::*;
 /// Shows that the channel is in order: answers go to their own requests, and confirms to their publishes.
 async fn in_order(t: &Test, channel: &Channel) -> Outcome {
     let queue = t.queue_with(channel, &["1", "2"]).await?;
-    assert_eq!(channel.queue(queue.name()).passive().await?.name(), queue.name());
+    assert_eq!(channel.queue(queue.name()).declare_passive().await?.name(), queue.name());
     assert_eq!(queue.purge().await?, 2);
     assert!(queue.get().await?.is_none());
     Ok(())
@@ -40,7 +40,7 @@ async fn requests_are_sent_at_once_and_awaited_in_any_order(t: Test) -> Outcome 
 async fn all_pipelined_requests_end_with_the_fault_of_the_first(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let fine = channel.queue(&t.name("queue")).exclusive().declare();
-    let fault = channel.queue(&t.name("missing")).passive();
+    let fault = channel.queue(&t.name("missing")).declare_passive();
     let after = channel.queue("").exclusive().declare();
     let consumer = channel.consume("any").start();
     assert_eq!(refused(after.await)?.code(), Some(404));
@@ -56,7 +56,7 @@ async fn a_dropped_declare_is_done_all_the_same(t: Test) -> Outcome {
     let name = t.name("queue");
     drop(channel.queue(&name).declare());
     drop(channel.queue_purge(&name));
-    channel.queue(&name).passive().await?;
+    channel.queue(&name).declare_passive().await?;
     in_order(&t, &channel).await
 }
 
@@ -64,7 +64,7 @@ async fn a_dropped_declare_is_done_all_the_same(t: Test) -> Outcome {
 async fn a_dropped_request_that_fails_closes_its_channel_alone(t: Test) -> Outcome {
     let connection = t.connect().await?;
     let (channel, other) = (connection.channel().await?, connection.channel().await?);
-    drop(channel.queue(&t.name("missing")).passive());
+    drop(channel.queue(&t.name("missing")).declare_passive());
     assert_eq!(refused(channel.queue("").exclusive().declare().await)?.code(), Some(404));
     in_order(&t, &other).await
 }
@@ -181,7 +181,7 @@ async fn a_request_outlives_the_handles_of_its_connection(t: Test) -> Outcome {
     drop(channel);
     // Whether the answer or the end of the channel came first: it ends.
     let _ = request.await;
-    watcher.queue(&name).passive().await?;
+    watcher.queue(&name).declare_passive().await?;
     Ok(())
 }
 

@@ -27,7 +27,7 @@ async fn kill(t: &Test, name: &str) -> Outcome {
 #[scenario]
 async fn the_broker_shows_a_connection_by_its_name(t: Test) -> Outcome {
     let name = t.name("order service");
-    let connection = t.open(&t.builder().name(&name).client_property("region", "eu")).await?;
+    let connection = t.open(&t.builder().connection_name(&name).client_property("region", "eu")).await?;
     assert!(known_as(&t, &name).await?.contains(" -> "));
     Ok(connection.close().await?)
 }
@@ -35,7 +35,7 @@ async fn the_broker_shows_a_connection_by_its_name(t: Test) -> Outcome {
 #[scenario]
 async fn all_that_waits_ends_with_320_when_the_broker_closes_the_connection(t: Test) -> Outcome {
     let name = t.name("connection");
-    let connection = t.open(&t.builder().name(&name).recovery(Recovery::off())).await?;
+    let connection = t.open(&t.builder().connection_name(&name).recovery(Recovery::off())).await?;
     let channel = connection.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     let mut consumer = queue.consume().start().await?;
@@ -101,7 +101,7 @@ async fn while_memory_is_low_publishing_waits_and_all_else_goes_on(t: Test) -> O
 #[scenario(alone)]
 async fn what_waits_while_publishing_is_blocked_ends_with_the_connection(t: Test) -> Outcome {
     let name = t.name("connection");
-    let connection = t.open(&t.builder().name(&name).recovery(Recovery::off())).await?;
+    let connection = t.open(&t.builder().connection_name(&name).recovery(Recovery::off())).await?;
     let channel = connection.channel().await?;
     let mut events = connection.events();
     known_as(&t, &name).await?;
@@ -110,7 +110,7 @@ async fn what_waits_while_publishing_is_blocked_ends_with_the_connection(t: Test
     assert!(matches!(events.next().await, Some(Event::Blocked { .. })));
     let (publishing, requesting) = (channel.clone(), channel.clone());
     let publish = t.start(move || async move { publishing.publish("", "nowhere", "").send().await });
-    let request = t.start(move || async move { requesting.queue("amq.nothing").passive().await });
+    let request = t.start(move || async move { requesting.queue("amq.nothing").declare_passive().await });
     kill(&t, &name).await?;
     for error in [refused(publish.join().await)?, refused(request.join().await)?, connection.closed().await] {
         assert_eq!((error.kind(), error.code()), (ErrorKind::ConnectionClosed, Some(320)), "{error}");

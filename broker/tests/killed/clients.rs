@@ -63,7 +63,7 @@ pub(crate) fn consume(uri: &str, book: &Book, mut random: Random, event: &Sender
             }
             if acked.len() > 50 {
                 // An answer says that the broker has seen the acks; a confirm, that what it has seen is safe.
-                channel.queue(WORK).passive()?;
+                channel.queue(WORK).declare_passive()?;
                 channel.publish("", MARKS, "x").persistent().confirm()?;
                 book.settled(acked.drain(..));
                 let _ = event.send(());

@@ -1,4 +1,4 @@
-//! The client's part of the handshake: choosing a mechanism, and answering the broker.
+//! The client's part of the handshake: choosing a mechanism and answering challenges.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tracing::debug;
 use crate::auth::sasl::{self, Credentials, Sasl};
 use crate::{Error, ErrorKind, Result};
 
-/// Answers the broker's questions until the connection is open.
+/// Answers the broker's handshake until the connection is open.
 pub(crate) struct Authenticator {
     pub(crate) mechanisms: Vec<Arc<dyn Sasl>>,
     pub(crate) credentials: Option<Credentials>,
@@ -19,12 +19,12 @@ pub(crate) struct Authenticator {
 }
 
 impl Authenticator {
-    /// Takes the events of the handshake, and hands on all others.
+    /// Handles the events of the handshake, and returns all others.
     #[inline]
     pub(crate) fn handle(&mut self, proto: &mut Connection, event: Event) -> Result<Option<Event>> {
         match event {
             Event::Start { server_properties, mechanisms } => {
-                debug!(mechanisms, server = ?server_properties, "the broker introduced itself");
+                debug!(mechanisms, server = ?server_properties, "received connection.start");
                 let mechanism = sasl::select(&self.mechanisms, &mechanisms)?;
                 let response = mechanism.initial(self.credentials()?)?;
                 proto.start_ok(&self.properties, mechanism.name(), &response)?;
@@ -33,13 +33,13 @@ impl Authenticator {
             }
             Event::Secure { challenge } => {
                 let Some(mechanism) = &self.chosen else {
-                    return Err(Error::new(ErrorKind::Protocol, "the broker challenges before it was asked"));
+                    return Err(Error::new(ErrorKind::Protocol, "received connection.secure before connection.start"));
                 };
                 let response = mechanism.respond(&challenge, self.credentials()?)?;
                 proto.secure_ok(&response)?;
             }
             Event::Opened => {
-                // A secret is best forgotten when it has served.
+                // The secret is not needed any more, so it is dropped early.
                 self.credentials = None;
                 return Ok(Some(event));
             }
@@ -49,6 +49,6 @@ impl Authenticator {
     }
 
     fn credentials(&self) -> Result<&Credentials> {
-        self.credentials.as_ref().ok_or_else(|| Error::new(ErrorKind::Authentication, "no credentials are left"))
+        self.credentials.as_ref().ok_or_else(|| Error::new(ErrorKind::Authentication, "no credentials are set"))
     }
 }

@@ -1,4 +1,4 @@
-//! Logging in: SASL mechanisms and credentials, the client's part of the handshake, and the renewal of secrets that expire.
+//! Logging in: SASL mechanisms, credentials, the client's part of the handshake, and the renewal of expiring secrets.
 
 pub(crate) mod authenticator;
 pub(crate) mod refresh;

@@ -1,7 +1,7 @@
-//! Secrets that expire: asked for anew while the connection lives.
+//! The renewal of secrets that expire while the connection is open.
 //!
-//! Owns the moment of the next renewal and the provider's future while it runs. New credentials go out as
-//! `connection.update-secret`. It is polled by the driver, so it needs no task of its own.
+//! Owns the time of the next renewal and the provider's future while it runs. New credentials are sent as
+//! `connection.update-secret`. The driver polls the renewal, so it needs no task.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,41 +22,41 @@ pub(crate) struct Refresh {
     fetching: Option<Fetching>,
 }
 
-/// A provider at work.
+/// A running call of the provider.
 struct Fetching {
     future: Pin<Box<dyn Future<Output = Result<Credentials>> + Send>>,
     deadline: Time,
 }
 
-/// How long after a provider's failure it is asked again.
+/// The delay before a provider that failed is asked again.
 const RETRY: Duration = Duration::from_secs(10);
-/// How long a provider may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The timeout of one call of the provider.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Refresh {
     pub(crate) fn new(provider: Arc<dyn CredentialsProvider>, credentials: &Credentials, now: Time) -> Self {
         Self { provider, due: renewal(credentials, now), fetching: None }
     }
 
-    /// When it is to be polled.
+    /// Returns when the renewal must be polled.
     pub(crate) fn deadline(&self) -> Option<Time> {
         self.fetching.as_ref().map(|fetching| fetching.deadline).or(self.due)
     }
 
-    /// Renews the credentials if it is time for it. Returns the new ones, for the broker.
+    /// Renews the credentials if they are due. Returns the new ones, which the broker must get.
     pub(crate) fn poll(&mut self, now: Time, context: &mut Context<'_>) -> Option<Credentials> {
         if self.due.is_none_or(|due| now < due) {
             return None;
         }
         let fetching = self.fetching.get_or_insert_with(|| {
-            debug!("the credentials are about to expire: asking for new ones");
+            debug!("the credentials are about to expire: asking the provider for new ones");
             let provider = Arc::clone(&self.provider);
-            Fetching { future: Box::pin(async move { provider.fetch().await }), deadline: now + PATIENCE }
+            Fetching { future: Box::pin(async move { provider.fetch().await }), deadline: now + TIMEOUT }
         });
         let fetched = match fetching.future.as_mut().poll(context) {
             Poll::Ready(fetched) => fetched,
             Poll::Pending if now < fetching.deadline => return None,
-            Poll::Pending => Err(Error::new(ErrorKind::Timeout, format!("it did not answer within {PATIENCE:?}"))),
+            Poll::Pending => Err(Error::new(ErrorKind::Timeout, format!("no answer within {TIMEOUT:?}"))),
         };
         self.fetching = None;
         match fetched {
@@ -65,7 +65,7 @@ impl Refresh {
                 Some(credentials)
             }
             Err(error) => {
-                warn!(%error, "the provider has no new credentials: asking again in {RETRY:?}");
+                warn!(%error, "the credentials provider failed: asking again in {RETRY:?}");
                 self.due = Some(now + RETRY);
                 None
             }
@@ -73,7 +73,7 @@ impl Refresh {
     }
 }
 
-/// Credentials are renewed when four fifths of their life are over.
+/// Credentials are renewed when four fifths of their lifetime have passed.
 fn renewal(credentials: &Credentials, now: Time) -> Option<Time> {
     credentials.lifetime().map(|lifetime| now + lifetime.mul_f64(0.8).max(Duration::from_secs(1)))
 }

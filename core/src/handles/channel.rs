@@ -1,4 +1,4 @@
-//! Channels: where everything happens that is not about the connection itself.
+//! Channels, on which everything happens that does not concern the connection itself.
 
 use std::fmt;
 use std::pin::Pin;
@@ -20,20 +20,21 @@ use crate::handles::request::decode;
 use crate::state::{ChannelId, Reply, RequestKind, Shared};
 use crate::{Acker, Connection, Delivery, Request, Returned};
 
-/// A channel of a connection: open one with [`Connection::channel`].
+/// A channel of a connection, opened by [`Connection::channel`].
 ///
-/// Clones are handles of the same channel. It closes when [`Channel::close`] is called, or when its last handle is
-/// gone, with its consumers and deliveries. A fault of a request (404 not found, 406 precondition failed, …) closes
-/// the channel too, as AMQP has it: everything on it ends with that reason, other channels never notice.
+/// Clones are handles of the same channel. The channel closes when [`Channel::close`] is called, or when its last
+/// handle is dropped, including its consumers and deliveries. A request that the broker refuses (404 not found, 406
+/// precondition failed, …) closes the channel too, as AMQP requires: all pending futures of the channel end with that
+/// reason; other channels are not affected.
 ///
-/// Use one channel for each thing that is done independently of others; they are cheap.
+/// Use one channel for each independent activity; channels are cheap.
 #[derive(Clone)]
 pub struct Channel {
     core: Arc<ChannelCore>,
     timeout: Option<Duration>,
 }
 
-/// What all handles of a channel share.
+/// The state that all handles of a channel share.
 #[derive(Debug)]
 pub(crate) struct ChannelCore {
     pub(crate) connection: Arc<ConnectionCore>,
@@ -75,35 +76,36 @@ impl Channel {
         self.core.shared().deadline(self.timeout)
     }
 
-    /// The channel's number on its connection.
+    /// Returns the number of the channel on its connection.
     pub fn id(&self) -> u16 {
         self.core.id.number
     }
 
-    /// Whether it is open, as far as this side knows.
+    /// Returns whether the channel is open, as far as this side knows.
     pub fn is_open(&self) -> bool {
         self.core.shared().is_channel_open(&self.core.id)
     }
 
-    /// The connection that it belongs to.
+    /// Returns the connection of the channel.
     pub fn connection(&self) -> Connection {
         Connection::from_core(Arc::clone(&self.core.connection), self.timeout)
     }
 
-    /// A handle of the same channel, of which every call ends within `timeout`, with
-    /// [`ErrorKind::Timeout`] at the latest. Without it, that is the `request_timeout` of
-    /// [`Builder`](crate::Builder): 30 seconds.
+    /// Returns a handle of the same channel whose calls end within `timeout`, at the latest with
+    /// [`ErrorKind::Timeout`]. Without it, the `request_timeout` of [`Builder`](crate::Builder) applies: 30 seconds.
     pub fn within(&self, timeout: Duration) -> Self {
         Self { core: Arc::clone(&self.core), timeout: Some(timeout) }
     }
 
-    /// Opens a channel in place of this one, which the broker closed for a fault on it (404, 406, …): with the same
-    /// prefetch, in confirm mode or transactional if this one was. [`Consumer::restart`](crate::Consumer::restart)
-    /// starts a consumer anew on it. If this one is still open, another one is opened like it.
+    /// Opens a replacement for a channel that the broker closed (404, 406, …), with the same prefetch and mode (confirm
+    /// or transactional).
+    ///
+    /// [`Consumer::restart`](crate::Consumer::restart) restarts a consumer on the new channel. If this channel is still
+    /// open, a second one with the same settings is opened.
     ///
     /// ```no_run
     /// # async fn example(mut channel: hopmq::Channel) -> hopmq::Result<()> {
-    /// if let Err(error) = channel.queue("orders").passive().await {
+    /// if let Err(error) = channel.queue("orders").declare_passive().await {
     ///     eprintln!("no such queue: {error}"); // 404, and the channel is closed
     ///     channel = channel.reopen().await?;
     ///     channel.queue("orders").durable().declare().await?;
@@ -119,12 +121,12 @@ impl Channel {
         self.connection().open_channel(modes)
     }
 
-    /// A handle to publish with to one place: see [`Publisher`].
+    /// Returns a cloneable handle that publishes to one exchange with one routing key: see [`Publisher`].
     pub fn publisher(&self, exchange: &str, routing_key: &str) -> Publisher {
         Publisher::new(self.clone(), exchange, routing_key)
     }
 
-    /// Makes a request, and reads the answer.
+    /// Sends a request whose reply `read` decodes.
     pub(crate) fn request<T: 'static>(
         &self,
         method: &impl Encode,
@@ -139,7 +141,7 @@ impl Channel {
         self.request(method, |_| Some(()))
     }
 
-    /// The same with arguments that may be flawed.
+    /// Sends a request with arguments, which fails if they are invalid.
     pub(crate) fn request_with<T: 'static>(
         &self,
         arguments: &FieldTable,
@@ -162,8 +164,8 @@ impl Channel {
         ExchangeDelete::new(self, name)
     }
 
-    /// Binds an exchange to another, so that what is routed by `source` goes on to `destination`
-    /// (RabbitMQ's [exchange-to-exchange bindings](https://www.rabbitmq.com/docs/e2e)). `()` is no arguments.
+    /// Binds an exchange to another, so that messages routed by `source` go on to `destination` (RabbitMQ's
+    /// [exchange-to-exchange bindings](https://www.rabbitmq.com/docs/e2e)). Pass `()` for no arguments.
     pub fn exchange_bind(
         &self,
         destination: &str,
@@ -177,7 +179,7 @@ impl Channel {
         self.request_with(&table, &method, |_| Some(()))
     }
 
-    /// Removes a binding between exchanges; all its parts must be the same.
+    /// Removes a binding between exchanges. All arguments must equal those of the binding.
     pub fn exchange_unbind(
         &self,
         destination: &str,
@@ -191,12 +193,12 @@ impl Channel {
         self.request_with(&table, &method, |_| Some(()))
     }
 
-    /// Declares a queue: see [`QueueDeclare`]. An empty name lets the broker make one.
+    /// Declares a queue: see [`QueueDeclare`]. With an empty name, the broker chooses one.
     pub fn queue<'a>(&'a self, name: &'a str) -> QueueDeclare<'a> {
         QueueDeclare::new(self, name)
     }
 
-    /// Binds a queue to an exchange (AMQP 0-9-1 section 1.7.2.3). `()` is no arguments; a headers exchange takes
+    /// Binds a queue to an exchange (AMQP 0-9-1 section 1.7.2.3). Pass `()` for no arguments; a headers exchange needs
     /// `[("x-match", …), …]`.
     ///
     /// ```no_run
@@ -218,7 +220,7 @@ impl Channel {
         self.request_with(&table, &queue::Bind { queue, exchange, routing_key, nowait: false, arguments }, |_| Some(()))
     }
 
-    /// Removes a binding; all its parts must be the same.
+    /// Removes a binding of a queue. All arguments must equal those of the binding.
     pub fn queue_unbind(
         &self,
         queue: &str,
@@ -231,7 +233,7 @@ impl Channel {
         self.request_with(&table, &queue::Unbind { queue, exchange, routing_key, arguments }, |_| Some(()))
     }
 
-    /// Deletes the messages of a queue that are not under way to a consumer. Returns how many they were.
+    /// Deletes the ready messages of a queue, and returns how many were deleted. Unacknowledged messages stay.
     pub fn queue_purge(&self, queue: &str) -> Request<u32> {
         self.request(&queue::Purge { queue, nowait: false }, |reply| match reply {
             Method::QueuePurgeOk(ok) => Some(ok.message_count),
@@ -244,16 +246,17 @@ impl Channel {
         QueueDelete::new(self, name)
     }
 
-    /// Publishes a message: see [`Publish`]. An empty exchange is the default one, which takes the routing key for
-    /// the name of a queue.
+    /// Publishes a message: see [`Publish`]. An empty `exchange` is the default exchange, which routes to the queue
+    /// named by `routing_key`.
     #[inline]
     pub fn publish<'a>(&'a self, exchange: &'a str, routing_key: &'a str, body: impl Into<Body<'a>>) -> Publish<'a> {
         Publish::new(self, exchange, routing_key, body.into())
     }
 
-    /// Messages of this channel that were published as mandatory without awaiting a confirm, and came back.
+    /// Returns a stream of the mandatory messages that the broker returned and that were published without awaiting a
+    /// confirm.
     ///
-    /// Those that were published with a confirm come back as its error.
+    /// A mandatory message that is published with a confirm comes back as the error of that confirm.
     pub fn returns(&self) -> Returns {
         let core = &self.core;
         core.shared().want_returns(&core.id);
@@ -265,7 +268,7 @@ impl Channel {
         Consume::new(self, queue)
     }
 
-    /// Cancels a consumer of the channel by its tag: for one that was moved into a task. See
+    /// Cancels a consumer of the channel by its tag, for a consumer that was moved into a task. See
     /// [`Consumer::cancel`](crate::Consumer::cancel).
     ///
     /// # Errors
@@ -275,13 +278,13 @@ impl Channel {
         Request::plain(self.core.shared(), sent)
     }
 
-    /// Fetches one message of a queue, if there is one. Polling a queue like this is slow: prefer
+    /// Fetches one message of a queue, or `None` if the queue is empty. Polling a queue is slow: prefer
     /// [`Channel::consume`].
     pub fn get(&self, queue: &str) -> Request<Option<Delivery>> {
         self.fetch(queue, false)
     }
 
-    /// The same for a message that counts as acknowledged when it is sent.
+    /// Fetches one message of a queue, which the broker considers acknowledged as soon as it is sent.
     pub fn get_no_ack(&self, queue: &str) -> Request<Option<Delivery>> {
         self.fetch(queue, true)
     }
@@ -300,24 +303,24 @@ impl Channel {
         })
     }
 
-    /// The right to settle a delivery of this channel by its [number](Delivery::delivery_tag): for a program that hands
-    /// deliveries to where an [`Acker`] can't go, as to another language. `link` is the [`Delivery::link`] that it came
-    /// by.
+    /// Returns an [`Acker`] for a delivery of this channel, identified by its [tag](Delivery::delivery_tag) and its
+    /// [link](Delivery::link).
     ///
-    /// Whether there is such a delivery, and it is not settled yet, turns out when it is used: if not,
-    /// [`ErrorKind::Usage`], and the channel goes on.
+    /// This serves programs that pass deliveries to places where an [`Acker`] can't go, such as another language.
+    /// Whether the delivery exists and is unsettled is checked when the [`Acker`] is used: if not, it fails with
+    /// [`ErrorKind::Usage`], and the channel stays open.
     pub fn acker(&self, delivery_tag: u64, link: u32) -> Acker {
         Acker::new(&self.core, delivery_tag, link)
     }
 
-    /// Sets how many deliveries each consumer that is started afterwards may hold unacknowledged, unless it asks for
-    /// another number by [`Consume::prefetch`] (`basic.qos`, AMQP 0-9-1 section 1.8.3.1); 0 is without limit.
+    /// Sets how many unacknowledged deliveries each consumer started afterwards may hold, unless [`Consume::prefetch`]
+    /// sets another number (`basic.qos`, AMQP 0-9-1 section 1.8.3.1). 0 means no limit.
     pub fn prefetch(&self, prefetch_count: u16) -> Request<()> {
         self.qos(basic::Qos { prefetch_count, global: false })
     }
 
-    /// Sets how many deliveries all consumers of the channel together may hold unacknowledged, besides what each may;
-    /// 0 is without limit. Quorum queues refuse it.
+    /// Sets how many unacknowledged deliveries all consumers of the channel may hold together, in addition to the limit
+    /// of each. 0 means no limit. Quorum queues refuse it.
     pub fn prefetch_shared(&self, prefetch_count: u16) -> Request<()> {
         self.qos(basic::Qos { prefetch_count, global: true })
     }
@@ -327,29 +330,30 @@ impl Channel {
         Request::plain(self.core.shared(), sent)
     }
 
-    /// Gives all unsettled deliveries of the channel back to their queues (`basic.recover` with requeue). Acks of
-    /// them are refused from then on.
+    /// Requeues all unsettled deliveries of the channel (`basic.recover` with requeue). Acknowledging those deliveries
+    /// fails afterwards.
     pub fn recover(&self) -> Request<()> {
         self.call(&basic::Recover { requeue: true })
     }
 
-    /// Makes the channel transactional: publishes and acks take effect when they are committed (AMQP 0-9-1
-    /// section 1.9). It can't confirm publishes then.
+    /// Makes the channel transactional: publishes and acks take effect when they are committed (AMQP 0-9-1 section
+    /// 1.9). A transactional channel can't confirm publishes.
     pub fn tx_select(&self) -> Request<()> {
         let sent = self.core.shared().select_transaction(&self.core.id, self.deadline());
         Request::plain(self.core.shared(), sent)
     }
 
-    /// Commits what was published and acknowledged since the last commit or rollback.
+    /// Commits the publishes and acks since the last commit or rollback.
     ///
     /// # Errors
-    /// [`ErrorKind::OutcomeUnknown`] if the link was lost since then: what had been done on it is not committed. The
-    /// next transaction begins with this answer.
+    /// [`ErrorKind::OutcomeUnknown`] if the link was lost during the transaction: nothing sent before the loss is
+    /// committed. The next transaction begins with this reply.
     pub fn tx_commit(&self) -> Request<()> {
         self.end_transaction(&tx::Commit {}, true)
     }
 
-    /// Abandons it. Unacknowledged deliveries are not delivered again by this: [`Channel::recover`] does that.
+    /// Discards the publishes and acks since the last commit or rollback. Unacknowledged deliveries are not
+    /// redelivered; use [`Channel::recover`] for that.
     pub fn tx_rollback(&self) -> Request<()> {
         self.end_transaction(&tx::Rollback {}, false)
     }
@@ -359,8 +363,8 @@ impl Channel {
         Request::plain(self.core.shared(), sent)
     }
 
-    /// Asks the broker to stop or resume deliveries (`channel.flow`). RabbitMQ refuses to stop, with 540: use a
-    /// prefetch. Returns what the broker does now.
+    /// Asks the broker to stop or resume deliveries (`channel.flow`), and returns what the broker does now. RabbitMQ
+    /// refuses to stop with 540: use a prefetch instead.
     pub fn flow(&self, active: bool) -> Request<bool> {
         self.request(&channel::Flow { active }, |reply| match reply {
             Method::ChannelFlowOk(ok) => Some(ok.active),
@@ -368,16 +372,17 @@ impl Channel {
         })
     }
 
-    /// Closes the channel. What was published and acknowledged before is sent first; confirms that have not come are
-    /// not awaited.
+    /// Closes the channel. Earlier publishes and acks are sent first; outstanding confirms are not awaited.
     pub fn close(&self) -> Request<()> {
         let sent = self.core.shared().close_channel(&self.core.id, self.deadline());
         Request::plain(self.core.shared(), sent)
     }
 }
 
-/// Returned messages of a channel, as a stream: see [`Channel::returns`]. It keeps the last 1,024 that were not taken,
-/// and ends with the channel. Each message goes to one stream only: have one for each channel.
+/// A stream of the returned messages of a channel: see [`Channel::returns`].
+///
+/// The stream buffers the last 1,024 untaken messages and ends with the channel. Each message goes to only one stream,
+/// so use one stream per channel.
 #[derive(Debug)]
 pub struct Returns {
     core: Arc<ChannelCore>,

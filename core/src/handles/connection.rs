@@ -1,4 +1,4 @@
-//! The connection's handle.
+//! The handle of a connection.
 
 use std::any::Any;
 use std::fmt;
@@ -17,20 +17,20 @@ use crate::{Builder, Error, ErrorKind, Request, Result, Stats};
 
 /// A connection to a broker.
 ///
-/// Clones are handles of the same connection, to be used from any task and thread. It is closed by
-/// [`Connection::close`], which waits until all is sent and confirmed; when the last handle is dropped, with its
-/// channels and what came from them, what was accepted is sent and the connection is closed without waiting.
+/// Clones are handles of the same connection and can be used from any task and thread. [`Connection::close`] closes the
+/// connection after everything is sent and confirmed. When the last handle is dropped, including its channels,
+/// consumers and deliveries, accepted messages are sent and the connection is closed in the background.
 #[derive(Clone)]
 pub struct Connection {
     core: Arc<ConnectionCore>,
     timeout: Option<Duration>,
 }
 
-/// What all handles of a connection share; the driver has only the inside.
+/// The state that all handles of a connection share. The driver holds only `shared`.
 #[derive(Debug)]
 pub(crate) struct ConnectionCore {
     pub(crate) shared: Arc<Shared>,
-    /// Dropped after the closing has begun.
+    /// Dropped after the connection has begun to close.
     companions: Mutex<Vec<Box<dyn Any + Send>>>,
 }
 
@@ -56,8 +56,8 @@ impl Connection {
 
     /// Connects to the broker of an AMQP URI: `amqp://user:password@host:port/vhost?heartbeat=10`.
     ///
-    /// It needs nothing of the caller's runtime: the connection is driven by a thread that all connections share. To
-    /// drive it yourself, or to set more than a URI can say, use [`Connection::builder`].
+    /// A thread that all such connections share drives the connection, so this works on every runtime. To drive the
+    /// connection yourself, or to set more than a URI can express, use [`Connection::builder`].
     ///
     /// ```no_run
     /// # async fn example() -> hopmq::Result<()> {
@@ -73,12 +73,12 @@ impl Connection {
         Self::builder().uri(uri).open().await
     }
 
-    /// Sets up a connection: see [`Builder`].
+    /// Returns the default settings of a connection: see [`Builder`].
     pub fn builder() -> Builder {
         Builder::new()
     }
 
-    /// A handle of the same connection, of which every call ends within `timeout`, and every call of the channels that
+    /// Returns a handle of the same connection whose calls end within `timeout`, as do the calls of the channels that
     /// it opens: see [`Channel::within`].
     pub fn within(&self, timeout: Duration) -> Self {
         Self { core: Arc::clone(&self.core), timeout: Some(timeout) }
@@ -87,8 +87,8 @@ impl Connection {
     /// Opens a channel.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] if all channel numbers are taken (2,047 with RabbitMQ's defaults); they are free again
-    /// when channels close.
+    /// [`ErrorKind::Usage`] if all channel numbers are in use (2,047 with RabbitMQ's defaults). A number is free again
+    /// when its channel closes.
     pub fn channel(&self) -> Request<Channel> {
         self.open_channel(Modes::default())
     }
@@ -107,12 +107,12 @@ impl Connection {
         })
     }
 
-    /// Gives the broker a new secret for the same user, before the old one expires (RabbitMQ's
+    /// Gives the broker a new secret for the same user before the old one expires (RabbitMQ's
     /// `connection.update-secret`; for OAuth 2 tokens).
     ///
     /// # Errors
-    /// If the broker refuses the secret, it closes the connection. RabbitMQ takes any for users of its own database,
-    /// whose passwords it doesn't change.
+    /// If the broker refuses the secret, it closes the connection. For users of its own database, RabbitMQ accepts any
+    /// secret and changes nothing.
     pub fn update_secret(&self, secret: &str, reason: &str) -> Request<()> {
         let deadline = self.shared().deadline(self.timeout);
         let method = connection::UpdateSecret { new_secret: secret.as_bytes(), reason };
@@ -120,15 +120,17 @@ impl Connection {
         Request::plain(self.shared(), sent)
     }
 
-    /// Closes the connection in order: what was accepted is sent, the broker's confirms of it are awaited for up to
-    /// `close_timeout` (10 seconds; [`Builder`]), then the broker is told. All else that waits ends with
-    /// [`ErrorKind::Closed`]. Calling it again waits for the same. The broker's answer is awaited for two seconds more.
+    /// Closes the connection after sending all accepted messages and waiting for their confirms.
     ///
-    /// Dropping the future doesn't stop the closing.
+    /// The wait for confirms takes at most `close_timeout` (10 seconds; [`Builder`]), the wait for the broker's reply
+    /// two seconds more. All other pending futures end with [`ErrorKind::Closed`]. A second call waits for the same
+    /// close.
+    ///
+    /// Dropping the future does not stop the close.
     ///
     /// # Errors
-    /// If not everything was written and confirmed in time: [`ErrorKind::Timeout`]. If the connection had ended
-    /// otherwise: why.
+    /// [`ErrorKind::Timeout`] if not everything was written and confirmed in time. If the connection had already ended
+    /// for another reason, that reason.
     pub async fn close(&self) -> Result<()> {
         let timeout = self.timeout.unwrap_or(self.shared().limits.close_timeout);
         let deadline = self.shared().clock.now() + timeout;
@@ -137,58 +139,59 @@ impl Connection {
         if error.kind() == ErrorKind::Closed { Ok(()) } else { Err(error) }
     }
 
-    /// Resolves when the connection has ended, with the reason; of kind [`ErrorKind::Closed`] if this program closed
-    /// it.
+    /// Waits until the connection has ended, and returns the reason: [`ErrorKind::Closed`] if this program closed the
+    /// connection.
     pub async fn closed(&self) -> Error {
         let mut waiter = CloseWaiter { shared: self.shared(), key: None };
         poll_fn(|context| waiter.poll(context)).await;
         self.shared().reason()
     }
 
-    /// Whether it has not ended, as far as this side knows. It may be without a link to the broker at the moment: see
-    /// [`Connection::is_connected`].
+    /// Returns whether the connection has not ended, as far as this side knows. An open connection may be without a
+    /// link to the broker at the moment: see [`Connection::is_connected`].
     pub fn is_open(&self) -> bool {
         !self.shared().is_ended()
     }
 
-    /// Whether there is a link to the broker, as far as this side knows, and all is as it was before the last outage.
+    /// Returns whether there is a link to the broker, as far as this side knows, and everything is restored on it.
     pub fn is_connected(&self) -> bool {
         self.shared().is_connected()
     }
 
-    /// What happens to the connection from now on: blocked, closed, and so on.
+    /// Returns a stream of the connection's future events: lost, recovered, blocked, closed, …
     pub fn events(&self) -> Events {
         Events::new(Arc::clone(self.shared()))
     }
 
-    /// What it has done so far.
+    /// Returns the counters of the connection so far.
     pub fn stats(&self) -> Stats {
         self.shared().stats()
     }
 
-    /// What the broker says of itself: product, version, capabilities, …
+    /// Returns what the broker says about itself: product, version, capabilities, …
     pub fn server_properties(&self) -> FieldTable {
         self.shared().server_properties()
     }
 
-    /// The highest channel number that both sides agreed on.
+    /// Returns the negotiated highest channel number.
     pub fn channel_max(&self) -> u16 {
         self.shared().tuning().channel_max
     }
 
-    /// The largest frame that both sides agreed on, in bytes.
+    /// Returns the negotiated largest frame, in bytes.
     pub fn frame_max(&self) -> u32 {
         self.shared().tuning().frame_max
     }
 
-    /// The interval of heartbeats that both sides agreed on; zero if there are none.
+    /// Returns the negotiated heartbeat interval; zero if heartbeats are off.
     pub fn heartbeat(&self) -> Duration {
         self.shared().tuning().heartbeat
     }
 
-    /// Keeps `companion` as long as there are handles of the connection, channels and deliveries included. It is
-    /// dropped with the last of them, when the closing has begun: a guard that waits for the [`Driver`](crate::Driver)
-    /// to end lets a program write its last messages before it exits.
+    /// Keeps `companion` alive as long as the connection has handles, including channels and deliveries.
+    ///
+    /// The companion is dropped after the last handle, when the close has begun. A guard that waits there for the
+    /// [`Driver`](crate::Driver) to end lets a program write its last messages before it exits.
     pub fn keep(&self, companion: impl Any + Send) {
         self.core.companions.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(companion));
     }

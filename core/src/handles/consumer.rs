@@ -14,7 +14,7 @@ use crate::handles::channel::{Channel, ChannelCore};
 use crate::state::{ConsumerEnd, ConsumerSettings, Queued, Requested, Stock, Taken};
 use crate::{Delivery, Request, Result};
 
-/// A consumer to be: made by [`Channel::consume`], started by [`Consume::start`] or by awaiting it.
+/// The settings of a consumer: created by [`Channel::consume`], started by [`Consume::start`] or by awaiting it.
 #[derive(Debug)]
 #[must_use = "nothing is consumed before it is started or awaited"]
 pub struct Consume<'a> {
@@ -42,53 +42,56 @@ impl<'a> Consume<'a> {
         }
     }
 
-    /// Names the consumer, for the broker's tools; unique on its channel. Without it, a name is made.
+    /// Sets the consumer's tag, which the broker shows in its tools and which must be unique on the channel. The
+    /// default is a generated tag.
     pub fn tag(mut self, tag: &'a str) -> Self {
         self.tag = Some(tag);
         self
     }
 
-    /// How many deliveries it may hold unacknowledged; 0 is without limit. The default is that of
-    /// [`Channel::prefetch`], and 256 where that is not set.
-    /// See RabbitMQ's page [Consumer Prefetch](https://www.rabbitmq.com/docs/consumer-prefetch).
+    /// Sets how many unacknowledged deliveries the consumer may hold; 0 means no limit. The default is that of
+    /// [`Channel::prefetch`], or 256 if that is not set. See RabbitMQ's page [Consumer
+    /// Prefetch](https://www.rabbitmq.com/docs/consumer-prefetch).
     pub fn prefetch(mut self, count: u16) -> Self {
         self.prefetch = Some(count);
         self
     }
 
-    /// Lets nobody else consume from the queue; fails with 403 if somebody does.
+    /// Makes this the only consumer of the queue. Starting fails with 403 if the queue has another consumer.
     pub fn exclusive(mut self) -> Self {
         self.exclusive = true;
         self
     }
 
-    /// Takes messages as acknowledged when they are sent: fastest, and lossy when this program fails.
+    /// Lets the broker consider messages acknowledged as soon as they are sent. This is fastest, but messages are lost
+    /// when this program fails.
     pub fn no_ack(mut self) -> Self {
         self.no_ack = true;
         self
     }
 
-    /// Asks for no messages that this connection published itself. RabbitMQ ignores it.
+    /// Excludes messages that this connection published itself. RabbitMQ ignores this setting.
     pub fn no_local(mut self) -> Self {
         self.no_local = true;
         self
     }
 
-    /// Consumers of higher priority get messages first (`x-priority`; the default is 0).
+    /// Sets the priority (`x-priority`; default 0). Consumers of higher priority get messages first.
     pub fn priority(self, priority: i32) -> Self {
         self.argument("x-priority", priority)
     }
 
-    /// Adds an argument of the broker's: `x-stream-offset`, …
+    /// Adds a consumer argument, such as `x-stream-offset`.
     pub fn argument<'v>(mut self, key: &str, value: impl Into<Value<'v>>) -> Self {
         self.arguments.insert(key, value);
         self
     }
 
-    /// Starts it. The same as awaiting it.
+    /// Starts the consumer, as awaiting the settings does.
     ///
     /// # Errors
-    /// Of the request: 404 no such queue, 403 exclusively used or not permitted, and so on: they close the channel.
+    /// 404 if the queue does not exist, 403 if it is exclusive or the user may not read it, and so on. The broker then
+    /// closes the channel.
     pub fn start(self) -> Request<Consumer> {
         let core = Arc::clone(self.channel.core());
         let stock = Arc::<Stock>::default();
@@ -127,15 +130,14 @@ impl<'a> IntoFuture for Consume<'a> {
 
 /// A stream of deliveries.
 ///
-/// - After [`Consumer::cancel`], it yields what was delivered and ends.
-/// - If the broker cancels it because the queue is gone, it yields an error of kind
+/// - After [`Consumer::cancel`], it yields the remaining deliveries and ends.
+/// - If the broker cancels the consumer because its queue was deleted, it yields an error of kind
 ///   [`ConsumerCancelled`](crate::ErrorKind::ConsumerCancelled) and ends.
 /// - If channel or connection end, it yields their error and ends.
 ///
-/// A consumer that takes nothing makes its connection stop reading when it holds 8 MiB
-/// (`receive_limit` of [`Builder`](crate::Builder)), instead of filling the memory.
-/// Dropping it cancels it; what it has not handed out goes back to the queue. Dropping the future of `next` loses
-/// nothing.
+/// While consumers leave more than 8 MiB of messages untaken (`receive_limit` of [`Builder`](crate::Builder)), the
+/// connection stops reading, so a slow consumer does not exhaust the memory. Dropping the consumer cancels it, and
+/// undelivered messages go back to the queue. Dropping the future of `next` loses no delivery.
 pub struct Consumer {
     channel: Arc<ChannelCore>,
     key: u64,
@@ -150,21 +152,21 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// The name that the broker knows it by.
+    /// Returns the consumer tag.
     pub fn tag(&self) -> &str {
         &self.tag
     }
 
-    /// Asks the broker to stop (`basic.cancel`, AMQP 0-9-1 section 1.8.3.5). What was delivered before can still be
-    /// taken; then the stream ends.
+    /// Cancels the consumer (`basic.cancel`, AMQP 0-9-1 section 1.8.3.5). Earlier deliveries can still be taken; then
+    /// the stream ends.
     pub fn cancel(&self) -> Request<()> {
         let deadline = self.channel.shared().deadline(self.timeout);
         let sent = self.channel.shared().cancel_consumer(&self.channel.id, self.key, deadline);
         Request::plain(self.channel.shared(), sent)
     }
 
-    /// Starts another consumer like this one on `channel`: on the one that was [reopened](Channel::reopen) after the
-    /// broker closed this one's, say.
+    /// Starts a consumer with the same settings on `channel`, for example on a [reopened](Channel::reopen) one after
+    /// the broker closed the channel of this consumer.
     ///
     /// # Errors
     /// Those of [`Consume::start`].
@@ -191,7 +193,7 @@ impl Consumer {
         Delivery::new(delivery.content, &self.channel, delivery.tag, self.taken.epoch, self.no_ack).mark(resumed)
     }
 
-    /// The connection shuts down: what was not handed out goes back to the queue.
+    /// Returns undelivered messages to the queue because the connection shuts down.
     #[cold]
     fn give_back(&mut self) {
         let untaken = std::mem::take(&mut self.taken.queue);
@@ -199,7 +201,7 @@ impl Consumer {
         self.stock.set(0);
     }
 
-    /// Takes what has come, or says how it ended.
+    /// Takes the deliveries that have arrived, or reports how the consumer ended.
     fn refill(&mut self, waker: &Waker) -> Poll<Option<ConsumerEnd>> {
         let shared = self.channel.shared();
         let polled = shared.poll_deliveries(&self.channel.id, self.key, &mut self.taken, waker);
@@ -216,7 +218,7 @@ impl Stream for Consumer {
         loop {
             if let Some(delivery) = self.taken.queue.pop_front() {
                 if !self.no_ack && self.taken.epoch != self.channel.id.end.epoch() {
-                    // The broker delivers it again.
+                    // The channel has moved to another link, so the broker redelivers these.
                     self.taken.queue.clear();
                     self.stock.set(0);
                     continue;

@@ -9,9 +9,9 @@ use futures_lite::Stream;
 use crate::Event;
 use crate::state::Shared;
 
-/// The events of a connection, as a stream that ends with [`Event::Closed`].
+/// A stream of the events of a connection, which ends with [`Event::Closed`].
 ///
-/// It keeps the last 256 events that were not taken. Dropping it costs nothing.
+/// The stream buffers the last 256 untaken events; older ones are dropped.
 #[derive(Debug)]
 pub struct Events {
     shared: Arc<Shared>,

@@ -1,4 +1,4 @@
-//! Exchanges: declaring, deleting, and the handles that name them.
+//! Exchanges: declaring, deleting, and handles to declared ones.
 
 use std::future::IntoFuture;
 
@@ -9,8 +9,8 @@ use crate::handles::channel::Channel;
 use crate::handles::publish::Publish;
 use crate::{Request, Result};
 
-/// An exchange to be declared: made by [`Channel::exchange`], declared by [`ExchangeDeclare::declare`]. Without a
-/// kind it is a direct one.
+/// The declaration of an exchange: created by [`Channel::exchange`], sent by [`ExchangeDeclare::declare`]. The default
+/// kind is direct.
 ///
 /// ```no_run
 /// # async fn example(channel: hopmq::Channel) -> hopmq::Result<()> {
@@ -20,7 +20,7 @@ use crate::{Request, Result};
 /// # }
 /// ```
 #[derive(Debug)]
-#[must_use = "nothing is declared before declare() or passive()"]
+#[must_use = "nothing is declared before declare() or declare_passive()"]
 pub struct ExchangeDeclare<'a> {
     channel: &'a Channel,
     name: &'a str,
@@ -44,51 +44,51 @@ impl<'a> ExchangeDeclare<'a> {
         }
     }
 
-    /// Routes to queues that are bound with the very routing key of the message. The default.
+    /// Routes to the queues that are bound with exactly the routing key of the message. The default.
     pub fn direct(self) -> Self {
         self.kind("direct")
     }
 
-    /// Routes to all queues that are bound.
+    /// Routes to all bound queues.
     pub fn fanout(self) -> Self {
         self.kind("fanout")
     }
 
-    /// Routes by patterns: words between dots, `*` for one word, `#` for any number.
+    /// Routes by patterns: words between dots, `*` for one word, `#` for any number of words.
     pub fn topic(self) -> Self {
         self.kind("topic")
     }
 
-    /// Routes by the message's headers, as the arguments of the bindings say (`x-match`).
+    /// Routes by the headers of the message, which the arguments of the bindings match (`x-match`).
     pub fn headers(self) -> Self {
         self.kind("headers")
     }
 
-    /// Any kind that the broker knows, by its name: `x-delayed-message`, `x-consistent-hash`, …
+    /// Sets any kind that the broker supports, by its name: `x-delayed-message`, `x-consistent-hash`, …
     pub fn kind(mut self, kind: &'a str) -> Self {
         self.kind = kind;
         self
     }
 
-    /// The exchange survives a restart of the broker.
+    /// Keeps the exchange when the broker restarts.
     pub fn durable(mut self) -> Self {
         self.durable = true;
         self
     }
 
-    /// The exchange is deleted when its last binding is gone.
+    /// Deletes the exchange when its last binding is removed.
     pub fn auto_delete(mut self) -> Self {
         self.auto_delete = true;
         self
     }
 
-    /// Nobody may publish to it; it takes messages from other exchanges.
+    /// Forbids clients to publish to the exchange; it receives messages only from other exchanges.
     pub fn internal(mut self) -> Self {
         self.internal = true;
         self
     }
 
-    /// Where messages go that it can't route (`alternate-exchange`).
+    /// Sets the exchange that receives the messages which this one can't route (`alternate-exchange`).
     pub fn alternate_exchange(self, exchange: &str) -> Self {
         self.argument("alternate-exchange", exchange)
     }
@@ -99,19 +99,20 @@ impl<'a> ExchangeDeclare<'a> {
         self
     }
 
-    /// Declares it (AMQP 0-9-1 section 1.6.2.1).
+    /// Declares the exchange (AMQP 0-9-1 section 1.6.2.1).
     ///
     /// # Errors
-    /// 406 if it exists with other settings, 503 if the broker doesn't know its kind, 403 if it may not be declared.
+    /// 406 if the exchange exists with other settings, 503 if the broker doesn't support its kind, 403 if the user may
+    /// not declare it.
     pub fn declare(self) -> Request<Exchange> {
         self.send(false)
     }
 
-    /// Only checks that it exists, whatever its settings.
+    /// Checks that the exchange exists, ignoring all settings.
     ///
     /// # Errors
-    /// 404 if it doesn't, which closes the channel.
-    pub fn passive(self) -> Request<Exchange> {
+    /// 404 if the exchange does not exist. The broker then closes the channel.
+    pub fn declare_passive(self) -> Request<Exchange> {
         self.send(true)
     }
 
@@ -131,7 +132,7 @@ impl<'a> ExchangeDeclare<'a> {
     }
 }
 
-/// An exchange that was declared, on the channel that declared it.
+/// A declared exchange, on the channel that declared it.
 #[derive(Clone, Debug)]
 pub struct Exchange {
     channel: Channel,
@@ -139,28 +140,28 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Its name.
+    /// Returns the name of the exchange.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Publishes a message to it: see [`Publish`].
+    /// Publishes a message to the exchange: see [`Publish`].
     pub fn publish<'a>(&'a self, routing_key: &'a str, body: impl Into<Body<'a>>) -> Publish<'a> {
         self.channel.publish(&self.name, routing_key, body)
     }
 
-    /// Has it take what `source` routes: see [`Channel::exchange_bind`].
+    /// Binds this exchange to `source`, so that it receives what `source` routes: see [`Channel::exchange_bind`].
     pub fn bind_to(&self, source: &str, routing_key: &str) -> Request<()> {
         self.channel.exchange_bind(&self.name, source, routing_key, ())
     }
 
-    /// Deletes it: see [`ExchangeDelete`].
+    /// Deletes the exchange: see [`ExchangeDelete`].
     pub fn delete(&self) -> ExchangeDelete<'_> {
         self.channel.exchange_delete(&self.name)
     }
 }
 
-/// An exchange to be deleted: by [`ExchangeDelete::delete`], or by awaiting it.
+/// The deletion of an exchange, sent by [`ExchangeDelete::delete`] or by awaiting it.
 #[derive(Debug)]
 #[must_use = "nothing is deleted before delete() or awaiting it"]
 pub struct ExchangeDelete<'a> {
@@ -174,16 +175,16 @@ impl<'a> ExchangeDelete<'a> {
         Self { channel, name, if_unused: false }
     }
 
-    /// Only if nothing is bound to it.
+    /// Deletes the exchange only if nothing is bound to it.
     pub fn if_unused(mut self) -> Self {
         self.if_unused = true;
         self
     }
 
-    /// Deletes it.
+    /// Deletes the exchange.
     ///
     /// # Errors
-    /// 406 if it is in use, and that was a condition; 403 if it is one of the broker's own.
+    /// 406 if the exchange is in use and [`if_unused`](Self::if_unused) was set; 403 if it is predefined by the broker.
     pub fn delete(self) -> Request<()> {
         let Self { channel, name: exchange, if_unused } = self;
         channel.request(&exchange::Delete { exchange, if_unused, nowait: false }, |_| Some(()))

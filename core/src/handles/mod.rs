@@ -1,6 +1,6 @@
-//! The public handles and futures, one subject a file.
+//! The public handles and futures, one subject per file.
 //!
-//! Each handle locks the [state](crate::state) for the length of one encode. No handle does I/O, and none needs a timer.
+//! Each handle locks the [state](crate::state) for the length of one encode. No handle does I/O or needs a timer.
 
 pub(crate) mod channel;
 pub(crate) mod connection;

@@ -1,7 +1,7 @@
-//! Channels for whoever needs one for a moment, over one connection or several.
+//! A pool of channels over one or several connections.
 //!
-//! Owns the channels that nobody has at the moment, and whoever waits for one. Connections come back by themselves, so
-//! a pool needs to know nothing of links; a channel that has ended is not handed out again.
+//! Owns the idle channels and the list of waiters. Connections reconnect automatically, so a pool knows nothing of
+//! links; a closed channel is not lent again.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -12,20 +12,20 @@ use std::task::{Poll, Waker};
 use crate::state::slots::Slots;
 use crate::{Channel, Connection, Error, ErrorKind, Result};
 
-/// Channels to be lent, over one connection or several in turn.
+/// A pool that lends channels of one connection, or of several in turn.
 ///
 /// ```no_run
 /// # async fn example(one: hopmq::Connection, other: hopmq::Connection) -> hopmq::Result<()> {
 /// let pool = hopmq::Pool::new([one, other], 64);
 /// let channel = pool.get().await?;
 /// channel.publish("", "orders", "a pizza").confirm().await?;
-/// drop(channel); // it goes back, for the next one
+/// drop(channel); // returns it to the pool
 /// # Ok(())
 /// # }
 /// ```
 ///
-/// Lend a channel as you got it: without consumers, with the prefetch and the mode that the others expect. A channel
-/// that publishes with confirms does so for everybody.
+/// Return a channel in the state in which it was lent: without consumers, and with the prefetch and mode that other
+/// borrowers expect. Once a channel is in confirm mode, it stays in confirm mode for all later borrowers.
 #[derive(Clone)]
 pub struct Pool {
     shared: Arc<Shared>,
@@ -40,24 +40,24 @@ struct Shared {
 #[derive(Default)]
 struct State {
     idle: Vec<Channel>,
-    /// Channels that are lent, idle, or being opened.
+    /// The number of channels that are lent, idle, or being opened.
     open: usize,
-    /// Whose turn it is to get the next channel.
+    /// The index of the connection that opens the next channel, counted without end.
     turn: usize,
     waiting: Slots<Option<Waker>>,
 }
 
 impl Pool {
-    /// A pool of up to `channels` channels over these connections, opened when they are needed.
+    /// Creates a pool of up to `channels` channels over these connections. Channels are opened on demand.
     pub fn new(connections: impl IntoIterator<Item = Connection>, channels: usize) -> Self {
         let connections = connections.into_iter().collect();
         Self { shared: Arc::new(Shared { connections, most: channels.max(1), state: Mutex::default() }) }
     }
 
-    /// A channel, as soon as there is one. Dropping the future gives up the wait.
+    /// Borrows a channel, waiting until one is free. Dropping the future ends the wait.
     ///
     /// # Errors
-    /// Those of [`Connection::channel`]; [`ErrorKind::Usage`] if the pool has no connection that is open.
+    /// Those of [`Connection::channel`]; [`ErrorKind::Usage`] if the pool has no open connection.
     pub async fn get(&self) -> Result<Pooled> {
         let mut place = Place { shared: &self.shared, key: None, reserved: false };
         let known = poll_fn(|context| place.poll(context.waker())).await;
@@ -75,7 +75,7 @@ impl Pool {
         Pooled { pool: self.clone(), channel }
     }
 
-    /// The connections take turns; those that have ended are left out.
+    /// Returns the next connection in turn, skipping those that have ended.
     fn next_connection(&self) -> Result<&Connection> {
         let mut state = self.shared.lock();
         state.turn = state.turn.wrapping_add(1);
@@ -83,10 +83,10 @@ impl Pool {
         drop(state);
         let mut connections = (0..count).map(|step| &self.shared.connections[turn.wrapping_add(step) % count]);
         let open = connections.find(|connection| connection.is_open());
-        open.ok_or_else(|| Error::new(ErrorKind::Usage, "the pool has no connection that is open"))
+        open.ok_or_else(|| Error::new(ErrorKind::Usage, "the pool has no open connection: create a pool over new ones"))
     }
 
-    /// Channels that are open, lent or not.
+    /// Returns the number of open channels, lent or idle.
     pub fn size(&self) -> usize {
         self.shared.lock().open
     }
@@ -103,7 +103,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One channel more may be opened, or taken. Whoever comes first gets it.
+    /// Returns a channel, or the right to open one, to the pool. The first waiter that polls gets it.
     fn release(&self, channel: Option<Channel>) {
         let mut state = self.lock();
         match channel {
@@ -116,16 +116,16 @@ impl Shared {
     }
 }
 
-/// Somebody who waits for a channel.
+/// A waiter for a channel.
 struct Place<'a> {
     shared: &'a Shared,
     key: Option<u64>,
-    /// One more may be opened, and nobody else will.
+    /// This waiter holds the right to one channel, which it must release if it is dropped.
     reserved: bool,
 }
 
 impl Place<'_> {
-    /// Ready with a channel that is free, or with the right to open another.
+    /// Returns a free channel, or `None` for the right to open another one.
     fn poll(&mut self, waker: &Waker) -> Poll<Option<Channel>> {
         let mut ended = Vec::new();
         let mut state = self.shared.lock();
@@ -167,7 +167,7 @@ impl Drop for Place<'_> {
     }
 }
 
-/// A channel that is lent: it goes back to its [`Pool`] when this is dropped.
+/// A borrowed channel, which returns to its [`Pool`] when it is dropped.
 pub struct Pooled {
     pool: Pool,
     channel: Channel,

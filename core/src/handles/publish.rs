@@ -1,4 +1,4 @@
-//! Publishing: one message, its properties, and what is to be known of its fate.
+//! Publishing a message, with its properties and its confirm.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,18 +16,18 @@ use crate::Result;
 use crate::handles::channel::{Channel, ChannelCore};
 use crate::state::{Outgoing, Published, RoomWait};
 
-/// A message to publish: made by [`Channel::publish`], sent by one of its last three methods.
+/// A message to publish: created by [`Channel::publish`], sent by one of three methods.
 ///
-/// | | resolves | for |
+/// | method | resolves | use it for |
 /// | --- | --- | --- |
-/// | [`send`](Publish::send) | when the message is taken into the output buffer | messages that may be lost |
-/// | [`confirm`](Publish::confirm) | when the broker has taken care of it | messages that may not |
-/// | [`confirm_later`](Publish::confirm_later) | when it is taken into the output buffer, with a [`Confirm`] to await later | the same, many at once |
+/// | [`send`](Publish::send) | when the message is in the output buffer | messages that may be lost |
+/// | [`confirm`](Publish::confirm) | when the broker has confirmed the message | messages that must not be lost |
+/// | [`confirm_later`](Publish::confirm_later) | when the message is in the output buffer, with a [`Confirm`] to await later | many such messages in flight |
 ///
-/// All of them wait while more than 1 MiB (`high_water_mark` of [`Builder`](crate::Builder)) waits to be written, while
-/// the broker blocks publishing, and while the channel's flow is stopped, up to the deadline of the handle.
+/// All three wait while more than 1 MiB (`high_water_mark` of [`Builder`](crate::Builder)) is waiting to be written,
+/// while the broker blocks publishing, and while the channel's flow is stopped, up to the timeout of the handle.
 ///
-/// Dropping the future before it resolved: either the message was not taken at all, or all of it was. Never half.
+/// Dropping the future before it resolves sends the message either completely or not at all.
 #[must_use = "nothing is published before it is sent"]
 pub struct Publish<'a> {
     channel: &'a Channel,
@@ -43,7 +43,7 @@ impl<'a> Publish<'a> {
         Self { channel, route, properties: Properties::<&[u8]>::EMPTY.into(), body: Some(body) }
     }
 
-    /// Has the message come back if no queue takes it: as the error of its confirm, or to
+    /// Makes the broker return the message if no queue takes it: as the error of its confirm, or through
     /// [`Channel::returns`].
     #[inline]
     pub fn mandatory(mut self) -> Self {
@@ -51,7 +51,7 @@ impl<'a> Publish<'a> {
         self
     }
 
-    /// Has the broker write the message to disk, if its queue is durable.
+    /// Makes the broker write the message to disk, if its queue is durable.
     #[inline]
     pub fn persistent(mut self) -> Self {
         self.properties = if self.properties.is_empty() {
@@ -62,20 +62,21 @@ impl<'a> Publish<'a> {
         self
     }
 
-    /// Sets all properties at once, in place of those set before. Nothing is copied: prepare them once, use them often.
+    /// Sets all properties at once, replacing those set before. Nothing is copied, so one set of properties can serve
+    /// many messages.
     #[inline]
     pub fn properties<B: AsRef<[u8]>>(mut self, properties: &'a Properties<B>) -> Self {
         self.properties = properties.as_ref_properties().into();
         self
     }
 
-    /// The MIME type of the body.
+    /// Sets the MIME type of the body.
     pub fn content_type(mut self, value: &str) -> Self {
         self.properties = self.properties.with_content_type(value);
         self
     }
 
-    /// The MIME encoding of the body: `gzip`, …
+    /// Sets the MIME encoding of the body, such as `gzip`.
     pub fn content_encoding(mut self, value: &str) -> Self {
         self.properties = self.properties.with_content_encoding(value);
         self
@@ -87,83 +88,84 @@ impl<'a> Publish<'a> {
         self
     }
 
-    /// Sets the headers.
+    /// Sets all headers, replacing those set before.
     pub fn headers(mut self, headers: &FieldTable) -> Self {
         self.properties = self.properties.with_headers(headers);
         self
     }
 
-    /// The priority in a priority queue: 0 to 255, of which a queue knows as many as it was declared with.
+    /// Sets the priority, 0 to 255. A priority queue caps it at the queue's maximum.
     pub fn priority(mut self, value: u8) -> Self {
         self.properties = self.properties.with_priority(value);
         self
     }
 
-    /// What a reply belongs to.
+    /// Sets the correlation id, which ties a reply to its request.
     pub fn correlation_id(mut self, value: &str) -> Self {
         self.properties = self.properties.with_correlation_id(value);
         self
     }
 
-    /// The queue to send replies to.
+    /// Sets the queue to send replies to.
     pub fn reply_to(mut self, value: &str) -> Self {
         self.properties = self.properties.with_reply_to(value);
         self
     }
 
-    /// How long the message may wait in a queue, in whole milliseconds.
+    /// Sets how long the message may stay in a queue, in whole milliseconds.
     pub fn expiration(mut self, value: Duration) -> Self {
         self.properties = self.properties.with_expiration(&value.as_millis().to_string());
         self
     }
 
-    /// The application's name for the message.
+    /// Sets the application's id for the message.
     pub fn message_id(mut self, value: &str) -> Self {
         self.properties = self.properties.with_message_id(value);
         self
     }
 
-    /// When it was made, in seconds since 1970.
+    /// Sets the creation time, in seconds since 1970.
     pub fn timestamp(mut self, seconds: u64) -> Self {
         self.properties = self.properties.with_timestamp(seconds);
         self
     }
 
-    /// The application's name for the kind of message (the property `type`).
+    /// Sets the application's type of the message (the property `type`).
     pub fn kind(mut self, value: &str) -> Self {
         self.properties = self.properties.with_kind(value);
         self
     }
 
-    /// The publishing user. RabbitMQ refuses any but the one that is logged in (406).
+    /// Sets the publishing user. RabbitMQ refuses any other than the logged-in user (406).
     pub fn user_id(mut self, value: &str) -> Self {
         self.properties = self.properties.with_user_id(value);
         self
     }
 
-    /// The publishing application.
+    /// Sets the id of the publishing application.
     pub fn app_id(mut self, value: &str) -> Self {
         self.properties = self.properties.with_app_id(value);
         self
     }
 
-    /// Sends the message, and knows nothing of its fate.
+    /// Sends the message without a confirm, so its outcome is not known.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] if route or properties can't be encoded, [`ErrorKind::Timeout`] if there was no room in
-    /// time, or why channel or connection are closed.
+    /// [`ErrorKind::Usage`] if exchange, routing key or properties can't be encoded, [`ErrorKind::Timeout`] if there
+    /// was no buffer space in time, or the reason why channel or connection are closed.
     pub fn send(self) -> impl Future<Output = Result<()>> + Send + Unpin + use<'a> {
         let mut attempt = Attempt::new(self, false);
         poll_fn(move |context| attempt.poll(context).map_ok(|_| ()))
     }
 
-    /// Sends the message and waits until the broker has taken care of it: it is in its queues, and on disk if it and
-    /// they are durable (RabbitMQ's page [Publisher Confirms](https://www.rabbitmq.com/docs/confirms)).
+    /// Sends the message and waits for the broker's confirm: the message is in its queues, and on disk if both are
+    /// durable (RabbitMQ's page [Publisher Confirms](https://www.rabbitmq.com/docs/confirms)).
     ///
     /// # Errors
-    /// As for [`Publish::send`], and [`ErrorKind::Nacked`] if the broker could not, [`ErrorKind::Returned`] if it was
-    /// mandatory and no queue took it. If channel or connection end before the confirm has come, with their error: the
-    /// broker may have the message or not. In a transaction: [`ErrorKind::Usage`].
+    /// Those of [`Publish::send`]; [`ErrorKind::Nacked`] if the broker could not store the message;
+    /// [`ErrorKind::Returned`] if the message was mandatory and no queue took it; [`ErrorKind::Usage`] in a
+    /// transaction. If channel or connection end before the confirm arrives, their error: the message may or may not
+    /// have been stored.
     pub fn confirm(self) -> impl Future<Output = Result<()>> + Send + Unpin + use<'a> {
         let mut later = self.confirm_later();
         let mut confirm: Option<Confirm> = None;
@@ -178,7 +180,7 @@ impl<'a> Publish<'a> {
         })
     }
 
-    /// Sends the message, and returns its [`Confirm`] to await later, so that many are under way at once.
+    /// Sends the message and returns its [`Confirm`] to await later, so that many messages can be in flight.
     ///
     /// ```no_run
     /// # async fn example(channel: hopmq::Channel) -> hopmq::Result<()> {
@@ -194,7 +196,7 @@ impl<'a> Publish<'a> {
     /// ```
     ///
     /// # Errors
-    /// As for [`Publish::send`]; those of the broker's answer are the [`Confirm`]'s.
+    /// Those of [`Publish::send`]; the broker's answer is reported by the [`Confirm`].
     pub fn confirm_later(self) -> impl Future<Output = Result<Confirm>> + Send + Unpin + use<'a> {
         let channel = self.channel;
         let mut attempt = Attempt::new(self, true);
@@ -202,7 +204,7 @@ impl<'a> Publish<'a> {
             let published = ready!(attempt.poll(context))?;
             let core = Arc::clone(channel.core());
             let timeout = channel.timeout();
-            // What `within` says holds for the wait for room and the confirm together.
+            // A timeout set by `within` covers the wait for buffer space and the confirm together.
             let deadline = attempt.wait.deadline().filter(|_| timeout.is_some());
             Poll::Ready(Ok(Confirm { core, published, timeout, deadline, alarm: None, settled: false }))
         })
@@ -218,7 +220,7 @@ impl fmt::Debug for Publish<'_> {
     }
 }
 
-/// The attempts to get one message into the output buffer.
+/// The attempts to put one message into the output buffer.
 struct Attempt<'a> {
     publish: Publish<'a>,
     confirm: bool,
@@ -247,11 +249,12 @@ impl Drop for Attempt<'_> {
     }
 }
 
-/// The broker's answer to one publish: a future that resolves when the broker has taken care of the message.
+/// The confirm of one published message: a future that resolves when the broker has taken responsibility for the
+/// message.
 ///
-/// It can be awaited in any order with others, or never: then the message is sent all the same. Dropping it forgets
-/// the answer. It ends with [`ErrorKind::Timeout`] when it was awaited for `confirm_timeout` (60 seconds;
-/// [`Builder`](crate::Builder)), or for as long as [`Channel::within`] says: the broker may have the message or not.
+/// Confirms can be awaited in any order, or not at all: dropping a confirm only discards the broker's answer. Awaiting
+/// ends with [`ErrorKind::Timeout`] after `confirm_timeout` (60 seconds; [`Builder`](crate::Builder)), or after the
+/// timeout of [`Channel::within`]: the message may or may not have been stored.
 ///
 /// # Errors
 /// Those of [`Publish::confirm`].
@@ -260,9 +263,9 @@ pub struct Confirm {
     core: Arc<ChannelCore>,
     published: Published,
     timeout: Option<Duration>,
-    /// The deadline, if it began to run before the message was sent.
+    /// The deadline, if it started before the message was sent.
     deadline: Option<Time>,
-    /// The request that stands for the deadline, once it was awaited in vain.
+    /// The request that carries the deadline, created when the confirm was polled before it arrived.
     alarm: Option<u64>,
     settled: bool,
 }

@@ -1,4 +1,4 @@
-//! A handle to publish with that is cloned to wherever messages are made.
+//! A cloneable handle that publishes to one place.
 
 use std::sync::Arc;
 
@@ -6,10 +6,11 @@ use hopmq_proto::{Body, Properties};
 
 use crate::{Channel, Publish};
 
-/// Publishes to one exchange with one routing key, with the same properties each time: made by [`Channel::publisher`].
+/// A cloneable handle that publishes to one exchange with one routing key and shared properties: created by
+/// [`Channel::publisher`].
 ///
-/// Clones publish on the same channel, from any task and thread, and their messages are gathered into the same writes.
-/// It lives on when the link to the broker is lost.
+/// Clones publish on the same channel, from any task and thread, and their messages are batched into the same writes.
+/// The handle stays usable when the connection reconnects.
 ///
 /// ```no_run
 /// # #[cfg(feature = "net")]
@@ -39,14 +40,14 @@ impl Publisher {
         Self { channel, exchange, routing_key, mandatory: false, properties: Arc::default() }
     }
 
-    /// Has messages come back that no queue takes: see [`Publish::mandatory`].
+    /// Makes the broker return messages that no queue takes: see [`Publish::mandatory`].
     #[must_use]
     pub fn mandatory(mut self) -> Self {
         self.mandatory = true;
         self
     }
 
-    /// Has the broker write each message to disk, if its queue is durable.
+    /// Makes the broker write each message to disk, if its queue is durable.
     #[must_use]
     pub fn persistent(mut self) -> Self {
         let properties = Arc::unwrap_or_clone(self.properties).with_persistent();
@@ -54,25 +55,25 @@ impl Publisher {
         self
     }
 
-    /// The properties that each message has unless it sets its own.
+    /// Sets the properties of each message that sets none of its own.
     #[must_use]
     pub fn properties(mut self, properties: Properties) -> Self {
         self.properties = Arc::new(properties);
         self
     }
 
-    /// The channel that it publishes on.
+    /// Returns the channel that the messages are published on.
     pub fn channel(&self) -> &Channel {
         &self.channel
     }
 
-    /// A message to publish: see [`Publish`].
+    /// Publishes a message: see [`Publish`].
     #[inline]
     pub fn publish<'a>(&'a self, body: impl Into<Body<'a>>) -> Publish<'a> {
         self.publish_to(&self.routing_key, body)
     }
 
-    /// The same with another routing key.
+    /// Publishes a message with another routing key: see [`Publish`].
     #[inline]
     pub fn publish_to<'a>(&'a self, routing_key: &'a str, body: impl Into<Body<'a>>) -> Publish<'a> {
         let publish = self.channel.publish(&self.exchange, routing_key, body).properties(&self.properties);

@@ -1,4 +1,4 @@
-//! Queues: declaring, deleting, and the handles that name them.
+//! Queues: declaring, deleting, and handles to declared ones.
 
 use std::future::IntoFuture;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::handles::publish::Publish;
 use crate::state::ledger::Name;
 use crate::{Delivery, Request, Result};
 
-/// A queue to be declared: made by [`Channel::queue`], declared by [`QueueDeclare::declare`].
+/// The declaration of a queue: created by [`Channel::queue`], sent by [`QueueDeclare::declare`].
 ///
-/// Declaring a queue that exists with the same settings does nothing; with others, it fails with 406 and closes the
-/// channel. Names that begin with `amq.` are the broker's (403).
+/// Declaring an existing queue with the same settings has no effect. With other settings, it fails with 406 and closes
+/// the channel. Names that begin with `amq.` are reserved for the broker (403).
 ///
 /// ```no_run
 /// # async fn example(channel: hopmq::Channel) -> hopmq::Result<()> {
@@ -30,7 +30,7 @@ use crate::{Delivery, Request, Result};
 /// # }
 /// ```
 #[derive(Debug)]
-#[must_use = "nothing is declared before declare() or passive()"]
+#[must_use = "nothing is declared before declare() or declare_passive()"]
 pub struct QueueDeclare<'a> {
     channel: &'a Channel,
     name: &'a str,
@@ -40,35 +40,35 @@ pub struct QueueDeclare<'a> {
     arguments: FieldTable,
 }
 
-/// What a queue does with a message that is too many: see [`QueueDeclare::overflow`].
+/// What a full queue does with a new message: see [`QueueDeclare::overflow`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Overflow {
     /// Drops the oldest message, or dead-letters it. The broker's default.
     DropHead,
-    /// Refuses the new message, with `basic.nack` where confirms are on.
+    /// Refuses the new message, with `basic.nack` if confirms are on.
     RejectPublish,
     /// Refuses the new message and dead-letters it. Not for quorum queues.
     RejectPublishDlx,
 }
 
-/// How a quorum queue hands messages to its dead-letter exchange: see [`QueueDeclare::dead_letter_strategy`].
+/// How reliably a quorum queue moves messages to its dead-letter exchange: see [`QueueDeclare::dead_letter_strategy`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DeadLetterStrategy {
-    /// A message may be lost on the way. The broker's default.
+    /// A message may be lost while it is moved. The broker's default.
     AtMostOnce,
-    /// None is lost; needs [`Overflow::RejectPublish`].
+    /// No message is lost. Needs [`Overflow::RejectPublish`].
     AtLeastOnce,
 }
 
-/// Where the leader of a replicated queue is put: see [`QueueDeclare::leader_locator`].
+/// Where the leader of a replicated queue is placed: see [`QueueDeclare::leader_locator`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LeaderLocator {
     /// On the node that the client is connected to. The broker's default.
     ClientLocal,
-    /// Where the fewest leaders are.
+    /// On the node with the fewest leaders.
     Balanced,
 }
 
@@ -77,62 +77,62 @@ impl<'a> QueueDeclare<'a> {
         Self { channel, name, durable: false, exclusive: false, auto_delete: false, arguments: FieldTable::new() }
     }
 
-    /// The queue survives a restart of the broker, with the messages in it that are persistent.
+    /// Keeps the queue and its persistent messages when the broker restarts.
     pub fn durable(mut self) -> Self {
         self.durable = true;
         self
     }
 
-    /// Only this connection may use the queue, and it is deleted with the connection.
+    /// Reserves the queue for this connection, and deletes it when the connection ends.
     pub fn exclusive(mut self) -> Self {
         self.exclusive = true;
         self
     }
 
-    /// The queue is deleted when its last consumer is gone.
+    /// Deletes the queue when its last consumer is gone.
     pub fn auto_delete(mut self) -> Self {
         self.auto_delete = true;
         self
     }
 
-    /// A classic queue, on one node (`x-queue-type`).
+    /// Makes this a classic queue, on one node (`x-queue-type`).
     pub fn classic(self) -> Self {
         self.argument("x-queue-type", "classic")
     }
 
-    /// A [quorum queue](https://www.rabbitmq.com/docs/quorum-queues), replicated; it must be durable
+    /// Makes this a replicated [quorum queue](https://www.rabbitmq.com/docs/quorum-queues), which must be durable
     /// (`x-queue-type`).
     pub fn quorum(self) -> Self {
         self.argument("x-queue-type", "quorum")
     }
 
-    /// A [stream](https://www.rabbitmq.com/docs/streams): a log that consumers read without emptying it. It must be
-    /// durable, and its consumers need a prefetch and acks (`x-queue-type`).
+    /// Makes this a [stream](https://www.rabbitmq.com/docs/streams), a log that consumers read without emptying it
+    /// (`x-queue-type`). A stream must be durable, and its consumers need a prefetch and acks.
     pub fn stream(self) -> Self {
         self.argument("x-queue-type", "stream")
     }
 
-    /// How long a message may wait, in whole milliseconds (`x-message-ttl`).
+    /// Sets how long a message may stay in the queue, in whole milliseconds (`x-message-ttl`).
     pub fn message_ttl(self, time: Duration) -> Self {
         self.argument("x-message-ttl", milliseconds(time))
     }
 
-    /// After how long without any use the queue is deleted, in whole milliseconds (`x-expires`).
+    /// Deletes the queue after this time without use, in whole milliseconds (`x-expires`).
     pub fn expires(self, time: Duration) -> Self {
         self.argument("x-expires", milliseconds(time))
     }
 
-    /// How many messages it holds (`x-max-length`).
+    /// Limits the number of messages in the queue (`x-max-length`).
     pub fn max_length(self, messages: u32) -> Self {
         self.argument("x-max-length", i64::from(messages))
     }
 
-    /// How many bytes of bodies it holds (`x-max-length-bytes`).
+    /// Limits the total size of the bodies in the queue, in bytes (`x-max-length-bytes`).
     pub fn max_length_bytes(self, bytes: u64) -> Self {
         self.argument("x-max-length-bytes", saturated(bytes))
     }
 
-    /// What it does with more than that (`x-overflow`).
+    /// Sets what happens when the queue is full (`x-overflow`).
     pub fn overflow(self, overflow: Overflow) -> Self {
         let name = match overflow {
             Overflow::DropHead => "drop-head",
@@ -142,18 +142,18 @@ impl<'a> QueueDeclare<'a> {
         self.argument("x-overflow", name)
     }
 
-    /// Where messages go that are rejected, too old or too many (`x-dead-letter-exchange`; RabbitMQ's page
-    /// [Dead Letter Exchanges](https://www.rabbitmq.com/docs/dlx)).
+    /// Sets the exchange for messages that are rejected, expired or over the limit (`x-dead-letter-exchange`;
+    /// RabbitMQ's page [Dead Letter Exchanges](https://www.rabbitmq.com/docs/dlx)).
     pub fn dead_letter_exchange(self, exchange: &str) -> Self {
         self.argument("x-dead-letter-exchange", exchange)
     }
 
-    /// With which routing key; by default with their own (`x-dead-letter-routing-key`).
+    /// Sets the routing key of dead-lettered messages; the default is their own (`x-dead-letter-routing-key`).
     pub fn dead_letter_routing_key(self, key: &str) -> Self {
         self.argument("x-dead-letter-routing-key", key)
     }
 
-    /// How safely, for quorum queues (`x-dead-letter-strategy`).
+    /// Sets how reliably a quorum queue dead-letters messages (`x-dead-letter-strategy`).
     pub fn dead_letter_strategy(self, strategy: DeadLetterStrategy) -> Self {
         let name = match strategy {
             DeadLetterStrategy::AtMostOnce => "at-most-once",
@@ -162,42 +162,42 @@ impl<'a> QueueDeclare<'a> {
         self.argument("x-dead-letter-strategy", name)
     }
 
-    /// After how many deliveries in vain a quorum queue gives a message up (`x-delivery-limit`).
+    /// Sets after how many unsuccessful deliveries a quorum queue drops or dead-letters a message (`x-delivery-limit`).
     pub fn delivery_limit(self, deliveries: u32) -> Self {
         self.argument("x-delivery-limit", i64::from(deliveries))
     }
 
-    /// How many priorities a classic queue tells apart, 1 to 255 (`x-max-priority`).
+    /// Makes a classic queue a priority queue with this highest priority, 1 to 255 (`x-max-priority`).
     pub fn max_priority(self, priority: u8) -> Self {
         self.argument("x-max-priority", i32::from(priority))
     }
 
-    /// Of all its consumers, one gets the messages; another takes over when it is gone (`x-single-active-consumer`).
+    /// Delivers to one consumer only; another one takes over when that consumer is gone (`x-single-active-consumer`).
     pub fn single_active_consumer(self) -> Self {
         self.argument("x-single-active-consumer", true)
     }
 
-    /// Keeps messages on disk as soon as possible (`x-queue-mode`; RabbitMQ since 3.12 does that always).
+    /// Keeps messages on disk as far as possible (`x-queue-mode`; RabbitMQ since 3.12 always does).
     pub fn lazy(self) -> Self {
         self.argument("x-queue-mode", "lazy")
     }
 
-    /// How long a stream keeps its messages: `7D`, `12h`, … (`x-max-age`).
+    /// Sets how long a stream keeps its messages: `7D`, `12h`, … (`x-max-age`).
     pub fn max_age(self, age: &str) -> Self {
         self.argument("x-max-age", age)
     }
 
-    /// How large the files of a stream are, in bytes (`x-stream-max-segment-size-bytes`).
+    /// Sets the size of a stream's segment files, in bytes (`x-stream-max-segment-size-bytes`).
     pub fn max_segment_size(self, bytes: u64) -> Self {
         self.argument("x-stream-max-segment-size-bytes", saturated(bytes))
     }
 
-    /// On how many nodes a quorum queue begins (`x-quorum-initial-group-size`).
+    /// Sets the initial number of nodes of a quorum queue (`x-quorum-initial-group-size`).
     pub fn initial_group_size(self, nodes: u8) -> Self {
         self.argument("x-quorum-initial-group-size", i32::from(nodes))
     }
 
-    /// Where the leader of a replicated queue is put (`x-queue-leader-locator`).
+    /// Sets where the leader of a replicated queue is placed (`x-queue-leader-locator`).
     pub fn leader_locator(self, locator: LeaderLocator) -> Self {
         let name = match locator {
             LeaderLocator::ClientLocal => "client-local",
@@ -212,7 +212,7 @@ impl<'a> QueueDeclare<'a> {
         self
     }
 
-    /// Adds all entries of a table.
+    /// Adds all arguments of a table.
     pub fn arguments(mut self, table: &FieldTable) -> Self {
         for (key, value) in table.iter() {
             self.arguments.insert(key, value);
@@ -220,21 +220,21 @@ impl<'a> QueueDeclare<'a> {
         self
     }
 
-    /// Declares it (AMQP 0-9-1 section 1.7.2.1).
+    /// Declares the queue (AMQP 0-9-1 section 1.7.2.1).
     ///
     /// # Errors
-    /// 406 if it exists with other settings, 405 if it is another connection's exclusive queue, 403 if it may not be
-    /// declared: each closes the channel. [`ErrorKind::Usage`](crate::ErrorKind::Usage) if a name or an argument
-    /// can't be encoded: the channel goes on.
+    /// 406 if the queue exists with other settings, 405 if it is another connection's exclusive queue, 403 if the user
+    /// may not declare it: each closes the channel. [`ErrorKind::Usage`](crate::ErrorKind::Usage) if a name or an
+    /// argument can't be encoded: the channel stays open.
     pub fn declare(self) -> Request<Queue> {
         self.send(false)
     }
 
-    /// Only checks that it exists, whatever its settings.
+    /// Checks that the queue exists, ignoring all settings.
     ///
     /// # Errors
-    /// 404 if it doesn't, which closes the channel.
-    pub fn passive(self) -> Request<Queue> {
+    /// 404 if the queue does not exist. The broker then closes the channel.
+    pub fn declare_passive(self) -> Request<Queue> {
         self.send(true)
     }
 
@@ -264,7 +264,7 @@ impl<'a> QueueDeclare<'a> {
     }
 }
 
-/// A queue that was declared, on the channel that declared it.
+/// A declared queue, on the channel that declared it.
 #[derive(Clone, Debug)]
 pub struct Queue {
     channel: Channel,
@@ -274,33 +274,33 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Its name; the broker's choice if it was declared without. The broker chooses another one when the queue is
-    /// declared again after the link was lost: all handles of it follow.
+    /// Returns the name of the queue, which the broker chose if it was declared with an empty name. When the connection
+    /// reconnects, the broker may choose a new name; all handles of the queue follow.
     pub fn name(&self) -> &str {
         self.name.text()
     }
 
-    /// Messages that were ready in it when it was declared.
+    /// Returns the number of ready messages when the queue was declared.
     pub fn message_count(&self) -> u32 {
         self.message_count
     }
 
-    /// Consumers that it had when it was declared.
+    /// Returns the number of consumers when the queue was declared.
     pub fn consumer_count(&self) -> u32 {
         self.consumer_count
     }
 
-    /// Binds it to an exchange. For arguments, see [`Channel::queue_bind`].
+    /// Binds the queue to an exchange. For arguments, see [`Channel::queue_bind`].
     pub fn bind(&self, exchange: &str, routing_key: &str) -> Request<()> {
         self.channel.queue_bind(self.name(), exchange, routing_key, ())
     }
 
-    /// Removes a binding. For arguments, see [`Channel::queue_unbind`].
+    /// Removes a binding of the queue. For arguments, see [`Channel::queue_unbind`].
     pub fn unbind(&self, exchange: &str, routing_key: &str) -> Request<()> {
         self.channel.queue_unbind(self.name(), exchange, routing_key, ())
     }
 
-    /// Consumes from it: see [`Consume`].
+    /// Consumes from the queue: see [`Consume`].
     pub fn consume(&self) -> Consume<'_> {
         self.channel.consume(self.name())
     }
@@ -310,23 +310,23 @@ impl Queue {
         self.channel.get(self.name())
     }
 
-    /// Publishes a message to it, by the default exchange: see [`Publish`].
+    /// Publishes a message to the queue through the default exchange: see [`Publish`].
     pub fn publish<'a>(&'a self, body: impl Into<Body<'a>>) -> Publish<'a> {
         self.channel.publish("", self.name(), body)
     }
 
-    /// Deletes its messages: see [`Channel::queue_purge`].
+    /// Deletes the ready messages of the queue: see [`Channel::queue_purge`].
     pub fn purge(&self) -> Request<u32> {
         self.channel.queue_purge(self.name())
     }
 
-    /// Deletes it: see [`QueueDelete`].
+    /// Deletes the queue: see [`QueueDelete`].
     pub fn delete(&self) -> QueueDelete<'_> {
         self.channel.queue_delete(self.name())
     }
 }
 
-/// A queue to be deleted: by [`QueueDelete::delete`], or by awaiting it.
+/// The deletion of a queue, sent by [`QueueDelete::delete`] or by awaiting it.
 #[derive(Debug)]
 #[must_use = "nothing is deleted before delete() or awaiting it"]
 pub struct QueueDelete<'a> {
@@ -341,22 +341,22 @@ impl<'a> QueueDelete<'a> {
         Self { channel, name, if_unused: false, if_empty: false }
     }
 
-    /// Only if it has no consumers.
+    /// Deletes the queue only if it has no consumers.
     pub fn if_unused(mut self) -> Self {
         self.if_unused = true;
         self
     }
 
-    /// Only if it has no messages.
+    /// Deletes the queue only if it has no messages.
     pub fn if_empty(mut self) -> Self {
         self.if_empty = true;
         self
     }
 
-    /// Deletes it. Returns how many messages were in it; a queue that doesn't exist had none.
+    /// Deletes the queue, and returns the number of its messages: 0 if the queue does not exist.
     ///
     /// # Errors
-    /// 406 if it is in use or not empty, and that was a condition: it closes the channel.
+    /// 406 if the queue is in use or not empty and that was a condition. The broker then closes the channel.
     pub fn delete(self) -> Request<u32> {
         let Self { channel, name: queue, if_unused, if_empty } = self;
         channel.request(&queue::Delete { queue, if_unused, if_empty, nowait: false }, |reply| match reply {

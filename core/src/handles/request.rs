@@ -1,4 +1,4 @@
-//! The future of an answer.
+//! The future of a reply.
 
 use std::fmt;
 use std::future::Future;
@@ -11,14 +11,14 @@ use hopmq_proto::method::Method;
 use crate::state::{Reply, Shared};
 use crate::{Error, ErrorKind, Result};
 
-/// A request that is on its way to the broker: a future of its answer.
+/// A request to the broker, and a future of its reply.
 ///
-/// The request is sent when the method that returns this is called, not when it is first awaited, so several requests
-/// can be under way at once: call them all, then await them. Each ends by its deadline with [`ErrorKind::Timeout`] at
-/// the latest.
+/// The request is sent when the method that returns this future is called, not when the future is first polled. To have
+/// several requests in flight at once, call all the methods before awaiting the first future. A request without a reply
+/// ends with [`ErrorKind::Timeout`].
 ///
-/// Dropping it abandons the answer, not the request: a queue is declared all the same. What the answer would have
-/// handed out is cleaned up: a channel is closed, a consumer is cancelled, a fetched message goes back to its queue.
+/// Dropping the future discards the reply, not the request: a queue is still declared. What the reply would have
+/// returned is released: a channel is closed, a consumer is cancelled, a fetched message is requeued.
 #[must_use = "the request is sent, but whether it succeeded is not known unless it is awaited"]
 pub struct Request<T> {
     state: Progress,
@@ -48,7 +48,7 @@ impl<T> Request<T> {
         }
     }
 
-    /// The same request with its answer turned into something else.
+    /// Converts the result of the request.
     pub(crate) fn map<U: 'static>(mut self, map: impl FnOnce(T) -> U + Send + 'static) -> Request<U>
     where
         T: 'static,
@@ -60,7 +60,7 @@ impl<T> Request<T> {
 }
 
 impl Request<()> {
-    /// A request whose answer says nothing but that it was done.
+    /// Creates a request whose reply carries no data.
     pub(crate) fn plain(shared: &Arc<Shared>, sent: Result<u64>) -> Self {
         Self::new(shared, sent, |_| Ok(()))
     }
@@ -80,7 +80,7 @@ impl<T> Future for Request<T> {
 }
 
 impl Progress {
-    /// What is the same for all answers.
+    /// Polls for the reply, before it is converted.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Reply>> {
         let outcome = match self {
             Self::Waiting { shared, key } => {
@@ -93,7 +93,7 @@ impl Progress {
         Poll::Ready(outcome)
     }
 
-    /// Nobody waits any more.
+    /// Discards the reply.
     fn abandon(&self) {
         if let Self::Waiting { shared, key } = self {
             shared.abandon(*key);
@@ -103,7 +103,7 @@ impl Progress {
 
 #[cold]
 fn ended() -> Error {
-    Error::new(ErrorKind::Usage, "a request was polled after it ended")
+    Error::new(ErrorKind::Usage, "this Request has already returned its result: do not poll it again")
 }
 
 impl<T> Unpin for Request<T> {}
@@ -125,7 +125,7 @@ impl<T> fmt::Debug for Request<T> {
     }
 }
 
-/// Reads one kind of answer out of a reply.
+/// Decodes a reply that must be one kind of method.
 pub(crate) fn decode<T>(reply: &Reply, read: impl FnOnce(Method<'_>) -> Option<T>) -> Result<T> {
     read(method(reply)?).ok_or_else(of_another_kind)
 }
@@ -136,5 +136,5 @@ fn method(reply: &Reply) -> Result<Method<'_>> {
 
 #[cold]
 fn of_another_kind() -> Error {
-    Error::new(ErrorKind::Protocol, "an answer of another kind")
+    Error::new(ErrorKind::Protocol, "unexpected reply type")
 }

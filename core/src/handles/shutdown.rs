@@ -1,4 +1,4 @@
-//! Ending in order, in one call: nothing new is taken in, what is in hand is finished, what was published is confirmed.
+//! Graceful shutdown: stop consuming, finish the work in progress, confirm the publishes, close.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};
@@ -10,10 +10,11 @@ use crate::state::{Settling, Shared};
 use crate::{Connection, Error, ErrorKind, Result};
 
 impl Connection {
-    /// Ends the connection in order, within `deadline`: consumers are cancelled, and what they had not handed out goes
-    /// back to the queues; what was handed out is waited for until it is settled; what was published is sent and its
-    /// confirms are awaited; then the connection is closed. Publishing and settling go on until then, so that work in
-    /// hand can be finished.
+    /// Shuts the connection down gracefully, within `deadline`.
+    ///
+    /// All consumers are cancelled, and undelivered messages go back to the queues. Then the method waits until the
+    /// delivered messages are settled and all publishes are confirmed, and closes the connection. Publishing and
+    /// settling are possible until then, so that work in progress can finish.
     ///
     /// ```no_run
     /// # async fn example(connection: hopmq::Connection) -> hopmq::Result<()> {
@@ -26,8 +27,8 @@ impl Connection {
     /// Dropping the future leaves the consumers cancelled and the connection open.
     ///
     /// # Errors
-    /// [`ErrorKind::Timeout`] if something was not finished in time: it says what. The connection is closed all the
-    /// same. Those of [`Connection::close`].
+    /// [`ErrorKind::Timeout`] if deliveries were not settled in time; the connection is closed in this case too.
+    /// Otherwise those of [`Connection::close`].
     pub async fn shutdown(&self, deadline: Duration) -> Result<()> {
         let shared = self.shared();
         let end = shared.clock.now() + deadline;
@@ -42,9 +43,7 @@ impl Connection {
         match (settled, closed) {
             (Err(_), Ok(()) | Err(_)) if in_hand > 0 => Err(Error::new(
                 ErrorKind::Timeout,
-                format!(
-                    "shut down while {in_hand} deliveries were not settled in time: the broker delivers them again"
-                ),
+                format!("{in_hand} deliveries were not settled before the deadline: the broker will redeliver them"),
             )),
             (_, closed) => closed,
         }

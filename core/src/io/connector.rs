@@ -1,13 +1,13 @@
-//! Where the bytes come from: something that connects, and can be asked again after the link is lost.
+//! The source of a connection's transports, which is asked again after the link is lost.
 
 use std::future::{Future, Ready, ready};
 
 use crate::io::Transport;
 use crate::{Error, ErrorKind, Result};
 
-/// Makes the transports of one connection: the first, and one for each attempt to come back after it was lost.
+/// Makes the transports of one connection: one for the first link, and one for each attempt to reconnect.
 ///
-/// A closure that returns a future of a transport is one:
+/// A closure that returns a future of a transport is a connector:
 ///
 /// ```no_run
 /// # use hopmq::{Timer, Transport};
@@ -18,25 +18,25 @@ use crate::{Error, ErrorKind, Result};
 /// # }
 /// ```
 pub trait Connector {
-    /// What it makes.
+    /// The transport that it makes.
     type Transport: Transport;
-    /// The future of one attempt. It is dropped when it takes longer than `connect_timeout`.
+    /// The future of one attempt. It is dropped if it takes longer than `connect_timeout`.
     type Connecting: Future<Output = Result<Self::Transport>>;
 
-    /// Begins one attempt, at the next host if there are several.
+    /// Starts one attempt, to the next host if there are several.
     fn connect(&mut self) -> Self::Connecting;
 
-    /// Whether it can connect again after the connection is lost. If not, the connection ends then.
+    /// Returns whether it can connect again after the link is lost. If not, the connection then ends.
     fn reconnects(&self) -> bool {
         true
     }
 
-    /// How many hosts there are: so many attempts are made in a row before waiting.
+    /// Returns the number of hosts, which is the number of attempts in a row without a delay.
     fn hosts(&self) -> usize {
         1
     }
 
-    /// The host of the latest attempt, for events and errors.
+    /// Returns the host of the latest attempt, for events and errors.
     fn host(&self) -> String {
         "the broker".to_owned()
     }
@@ -56,7 +56,7 @@ where
     }
 }
 
-/// A transport that was handed in: a connection over it can't come back.
+/// A connector over a given transport. A connection over it can't reconnect.
 #[derive(Debug)]
 pub struct Once<T>(Option<T>);
 
@@ -71,7 +71,7 @@ impl<T: Transport> Connector for Once<T> {
     type Connecting = Ready<Result<T>>;
 
     fn connect(&mut self) -> Ready<Result<T>> {
-        let gone = || Error::new(ErrorKind::Io, "the connection's only transport is gone");
+        let gone = || Error::new(ErrorKind::Io, "the transport of this connection can be used only once");
         ready(self.0.take().ok_or_else(gone))
     }
 

@@ -1,7 +1,7 @@
-//! From a URI to a stream of bytes: which hosts, and which layers on top of the socket.
+//! The way from a URI to a byte stream: the order of the hosts, and the layers on top of the socket.
 //!
-//! Owns the order in which hosts are tried and the layers (TLS, WebSocket) that a scheme asks for. The sockets
-//! themselves are a runtime's: see `net` and `tokio_net`.
+//! Owns the order in which hosts are tried and the layers (TLS, WebSocket) that a scheme needs. The sockets belong to a
+//! runtime: see `net` and `tokio`.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use crate::io::tls::Tls;
 use crate::uri::{Address, Scheme, Uri};
 use crate::{Builder, Error, ErrorKind, Result};
 
-/// Where to connect to.
+/// The hosts and the way to connect to them.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) scheme: Scheme,
     pub(crate) hosts: Vec<Address>,
     pub(crate) path: String,
-    /// How long what was sent may stay unacknowledged by the peer's TCP.
+    /// How long sent bytes may stay unacknowledged by the peer's TCP.
     user_timeout: Option<Duration>,
     #[cfg(feature = "tls")]
     pub(crate) tls: Tls,
@@ -43,7 +43,7 @@ impl Default for Target {
     }
 }
 
-/// A stream of bytes to a broker, whatever it is made of.
+/// A byte stream to a broker, of any kind.
 pub type AnyTransport = Box<dyn SendTransport>;
 
 /// A [`Transport`] that may move between threads.
@@ -52,9 +52,9 @@ pub trait SendTransport: Transport + Send {}
 impl<T: Transport + Send + ?Sized> SendTransport for T {}
 
 impl Builder {
-    /// Takes everything that an AMQP URI says, in place of what was set before (RabbitMQ's
-    /// [URI specification](https://www.rabbitmq.com/docs/uri-spec) and
-    /// [query parameters](https://www.rabbitmq.com/docs/uri-query-parameters)).
+    /// Takes the settings of an AMQP URI, replacing those set before (RabbitMQ's [URI
+    /// specification](https://www.rabbitmq.com/docs/uri-spec) and [query
+    /// parameters](https://www.rabbitmq.com/docs/uri-query-parameters)).
     ///
     /// | | |
     /// | --- | --- |
@@ -67,7 +67,7 @@ impl Builder {
     /// Parameters: `heartbeat` (seconds), `connection_timeout` (milliseconds), `channel_max`, `frame_max`,
     /// `auth_mechanism`, and for TLS `cacertfile`, `certfile`, `keyfile`, `verify`, `server_name_indication`.
     ///
-    /// A URI that makes no sense is told when connecting, without its password.
+    /// An invalid URI is reported when connecting, without its password.
     pub fn uri(mut self, uri: &str) -> Self {
         match uri.parse::<Uri>() {
             Ok(uri) => self.apply(uri),
@@ -104,35 +104,37 @@ impl Builder {
         }
     }
 
-    /// The host to connect to, with a port or without: `rabbit:5673`.
+    /// Sets the host to connect to, with or without a port: `rabbit:5673`.
     pub fn host(self, host: &str) -> Self {
         self.hosts([host])
     }
 
-    /// Hosts to be tried in turn until one lets us in.
+    /// Sets several hosts, which are tried in turn until one accepts the connection.
     pub fn hosts<'h>(mut self, hosts: impl IntoIterator<Item = &'h str>) -> Self {
         let port = self.target.scheme.default_port();
         match hosts.into_iter().map(|host| Address::parse(host, port)).collect::<Result<Vec<_>>>() {
-            Ok(hosts) if hosts.is_empty() => self.flaw(Error::new(ErrorKind::Config, "no host to connect to")),
+            Ok(hosts) if hosts.is_empty() => self.flaw(Error::new(ErrorKind::Config, "the list of hosts is empty")),
             Ok(hosts) => self.target.hosts = hosts,
             Err(error) => self.flaw(error),
         }
         self
     }
 
-    /// How long the other end's TCP may acknowledge nothing of what was sent before the link is given up (Linux's
-    /// `TCP_USER_TIMEOUT`, in whole milliseconds). A link that is used and leads nowhere is then noticed so soon,
-    /// where heartbeats take two intervals; and one whose other end takes nothing, where it would take
-    /// [`write_timeout`](Builder::write_timeout). One on which nothing is sent is noticed by heartbeats alone.
+    /// Sets how long the peer's TCP may acknowledge none of the sent bytes before the link is considered lost (Linux's
+    /// `TCP_USER_TIMEOUT`, in whole milliseconds).
     ///
-    /// The default is the system's, many minutes. Nothing comes of it on systems that don't have it, and over Unix
-    /// sockets. Choose more than an outage of the network may take that you would rather sit out.
+    /// With it, a busy link that leads nowhere is noticed after this time, rather than after two heartbeat intervals,
+    /// and so is a peer that accepts no bytes, rather than after [`write_timeout`](Builder::write_timeout). An idle
+    /// link is still noticed only by heartbeats.
+    ///
+    /// The default is the system's, many minutes. The setting has no effect on other systems and over Unix sockets.
+    /// Choose more than the longest network outage that the link should survive.
     pub fn tcp_user_timeout(mut self, timeout: Duration) -> Self {
         self.target.user_timeout = Some(timeout.max(Duration::from_millis(1)));
         self
     }
 
-    /// Sets a connected TCP socket up.
+    /// Configures a connected TCP socket.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     pub(crate) fn tune<S: std::os::fd::AsFd>(&self, socket: &S) -> std::io::Result<()> {
         match self.target.user_timeout {
@@ -141,15 +143,15 @@ impl Builder {
         }
     }
 
-    /// There is nothing of the kind on this system.
+    /// Does nothing: this system has no such setting.
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     pub(crate) fn tune<S>(&self, _: &S) -> std::io::Result<()> {
         let _ = self.target.user_timeout;
         Ok(())
     }
 
-    /// Connects by TLS, with these settings. A URI that begins with `amqps` or `wss` turns TLS on with the platform's
-    /// trust.
+    /// Connects by TLS, with these settings. A URI with `amqps` or `wss` uses TLS with the platform's trusted roots by
+    /// default.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: Tls) -> Self {
         if self.target.scheme == Scheme::Amqp {
@@ -164,14 +166,14 @@ impl Builder {
         self
     }
 
-    /// The subprotocols to offer over a WebSocket. The default is none; LavinMQ likes `amqp091`.
+    /// Sets the subprotocols to offer over a WebSocket. The default is none; LavinMQ prefers `amqp091`.
     #[cfg(feature = "websocket")]
     pub fn websocket_protocols<'p>(mut self, protocols: impl IntoIterator<Item = &'p str>) -> Self {
         self.target.protocols = protocols.into_iter().map(str::to_owned).collect();
         self
     }
 
-    /// Puts the layers on a socket that the scheme asks for.
+    /// Adds the layers that the scheme needs on top of a socket.
     pub(crate) async fn layer<S>(&self, address: &Address, socket: S) -> Result<AnyTransport>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -192,7 +194,7 @@ impl Builder {
 
     #[cfg(not(feature = "tls"))]
     async fn over_tls<S>(&self, _host: &str, _socket: S) -> Result<AnyTransport> {
-        Err(Error::new(ErrorKind::Config, "TLS needs the feature `tls` of hopmq"))
+        Err(Error::new(ErrorKind::Config, "TLS is not compiled in: enable the feature `tls` of hopmq"))
     }
 
     #[cfg(feature = "websocket")]
@@ -205,11 +207,11 @@ impl Builder {
 
     #[cfg(not(feature = "websocket"))]
     async fn over_websocket(&self, _address: &Address, _transport: AnyTransport) -> Result<AnyTransport> {
-        Err(Error::new(ErrorKind::Config, "ws:// and wss:// need the feature `websocket` of hopmq"))
+        Err(Error::new(ErrorKind::Config, "WebSockets are not compiled in: enable the feature `websocket` of hopmq"))
     }
 }
 
-/// The hosts of a connection, in turn.
+/// The hosts of a connection, tried in turn.
 #[derive(Clone, Debug)]
 pub(crate) struct Rotation {
     hosts: Vec<Address>,
@@ -226,7 +228,7 @@ impl Rotation {
         let address = self.hosts.get(self.next % self.hosts.len().max(1)).cloned();
         self.next = (self.next + 1) % self.hosts.len().max(1);
         self.current.clone_from(&address);
-        address.ok_or_else(|| Error::new(ErrorKind::Config, "no host to connect to"))
+        address.ok_or_else(|| Error::new(ErrorKind::Config, "no host is set: call uri(), host() or hosts()"))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -238,10 +240,10 @@ impl Rotation {
     }
 }
 
-/// Names which host could not be reached.
+/// Returns the error of a host that could not be reached.
 pub(crate) fn unreachable(address: &Address, error: std::io::Error) -> Error {
     let guess = match error.kind() {
-        std::io::ErrorKind::ConnectionRefused => ", is a broker running there, and on this port?",
+        std::io::ErrorKind::ConnectionRefused => " (is a broker running there, and on this port?)",
         _ => "",
     };
     Error::with_source(ErrorKind::Io, format!("{address} can't be reached{guess}"), error)

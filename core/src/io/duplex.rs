@@ -1,4 +1,4 @@
-//! For tests: two ends of a wire within the process, which takes and gives as few bytes at a time as is asked.
+//! An in-process wire for tests, which limits how many bytes it accepts and returns at a time.
 
 use std::fmt;
 use std::io;
@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
-/// One end.
+/// One end of the wire.
 pub(crate) struct End {
     reader: piper::Reader,
     writer: piper::Writer,
@@ -20,7 +20,7 @@ impl fmt::Debug for End {
     }
 }
 
-/// A wire that holds `capacity` bytes in each direction, and moves at most `slice` of them at a time.
+/// Creates a wire that buffers `capacity` bytes in each direction and moves at most `slice` bytes at a time.
 pub(crate) fn wire(capacity: usize, slice: usize) -> (End, End) {
     let (here, there) = (piper::pipe(capacity), piper::pipe(capacity));
     let left = End { reader: here.0, writer: there.1, slice };

@@ -1,7 +1,7 @@
-//! Transports, and how they are made: sockets, TLS, WebSockets, the reactors and timers of the runtimes.
+//! Transports and the code that makes them: sockets, TLS, WebSockets, and the reactors and timers of the runtimes.
 //!
-//! Owns everything that talks to the operating system. A URI or a stream of bytes comes in, a [`Transport`] goes out. It
-//! knows neither AMQP nor the state of a connection.
+//! Owns everything that talks to the operating system: it turns a URI or a byte stream into a [`Transport`]. It knows
+//! neither AMQP nor the state of a connection.
 
 pub(crate) mod connector;
 #[cfg(any(feature = "net", feature = "tokio"))]

@@ -1,5 +1,5 @@
-//! Connections that need nothing of the caller's runtime: on async-io's reactor, for whoever drives them on smol or the
-//! like; on a [`Reactor`], for whoever has a thread for them; and the thread that drives them for everybody else.
+//! Connections that are independent of the caller's runtime: on async-io's reactor, on a [`Reactor`], and the thread
+//! that drives them by default.
 
 use std::future::{Future, pending};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -22,12 +22,12 @@ use crate::uri::Address;
 use crate::{Builder, Connection, Driver, Error, ErrorKind, Result};
 
 impl Builder {
-    /// Connects. A thread that all such connections of the program share drives it.
+    /// Connects. A thread that all such connections of the program share drives the connection.
     ///
     /// Dropping the future ends the attempt.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if a setting makes no sense, [`ErrorKind::Io`] or [`ErrorKind::Tls`] if no host could be
+    /// [`ErrorKind::Config`] if a setting is invalid, [`ErrorKind::Io`] or [`ErrorKind::Tls`] if no host could be
     /// reached, [`ErrorKind::Timeout`] after `connect_timeout`, and those of [`Builder::handshake`].
     pub async fn open(&self) -> Result<Connection> {
         let (executor, reactor) = driver_thread()?;
@@ -37,8 +37,8 @@ impl Builder {
         Ok(connection)
     }
 
-    /// Connects, and returns the connection with its driver, which you spawn or poll: on smol, on any other executor,
-    /// or on the caller's own thread, beside the work:
+    /// Connects, and returns the connection with its driver, which the caller spawns or polls: on smol, on any other
+    /// executor, or on the caller's own thread, beside its work:
     ///
     /// ```no_run
     /// # async fn example() -> hopmq::Result<()> {
@@ -53,7 +53,7 @@ impl Builder {
     /// ```
     ///
     /// # Errors
-    /// As for [`Builder::open`].
+    /// Those of [`Builder::open`].
     pub async fn connect(&self) -> Result<(Connection, Driver<AnyTransport, IoTimer, IoConnector>)> {
         let connector = IoConnector { rotation: Rotation::new(&self.target), builder: self.clone() };
         self.connect_with(connector, IoTimer::new()).await
@@ -80,11 +80,11 @@ impl Builder {
         Err(no_unix())
     }
 
-    /// Connects on a [`Reactor`], and returns the connection with its driver, to be polled in the future that the
-    /// reactor runs.
+    /// Connects on a [`Reactor`], and returns the connection with its driver, which must be polled in the future that
+    /// the reactor runs.
     ///
     /// # Errors
-    /// As for [`Builder::open`].
+    /// Those of [`Builder::open`].
     pub async fn connect_on(
         &self,
         reactor: &ReactorHandle,
@@ -116,7 +116,7 @@ impl Builder {
     }
 }
 
-/// Connects to the hosts of a [`Builder`] in turn, by sockets on async-io's reactor: see [`Builder::connect`].
+/// Connects to the hosts of a [`Builder`] in turn, with sockets on async-io's reactor: see [`Builder::connect`].
 #[derive(Debug)]
 pub struct IoConnector {
     builder: Builder,
@@ -141,7 +141,7 @@ impl Connector for IoConnector {
     }
 }
 
-/// Connects to the hosts of a [`Builder`] in turn, by sockets on a [`Reactor`]: see [`Builder::connect_on`].
+/// Connects to the hosts of a [`Builder`] in turn, with sockets on a [`Reactor`]: see [`Builder::connect_on`].
 #[derive(Debug)]
 pub struct ReactorConnector {
     builder: Builder,
@@ -175,17 +175,17 @@ fn no_such_socket(path: &str, error: std::io::Error) -> Error {
 
 #[cfg(not(all(feature = "unix", unix)))]
 fn no_unix() -> Error {
-    Error::new(ErrorKind::Config, "amqp+unix:// needs the feature `unix` of hopmq")
+    Error::new(ErrorKind::Config, "amqp+unix:// is not compiled in: enable the feature `unix` of hopmq")
 }
 
-/// A socket to the first of a host's addresses that lets itself be connected to.
+/// Connects to the addresses of a host in turn, and returns the first socket that connects.
 async fn first_of<S, F: Future<Output = std::io::Result<S>>>(
     address: &Address,
     connect: impl Fn(SocketAddr) -> F,
 ) -> Result<S> {
     let name = (address.host.clone(), address.port);
     let resolved = blocking::unblock(move || name.to_socket_addrs()).await;
-    let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
+    let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the host name has no address");
     for socket_address in resolved.map_err(|error| unreachable(address, error))? {
         match connect(socket_address).await {
             Ok(socket) => return Ok(socket),
@@ -201,7 +201,7 @@ async fn tcp(address: SocketAddr) -> std::io::Result<Socket> {
     Ok(Socket::new(socket))
 }
 
-/// The executor and the reactor of the thread that drives connections. It is started with the first one, and never
+/// Returns the executor and the reactor of the driver thread. The first connection starts the thread, and it never
 /// ends.
 fn driver_thread() -> Result<(&'static Executor<'static>, &'static ReactorHandle)> {
     static EXECUTOR: Executor<'static> = Executor::new();
@@ -216,22 +216,22 @@ fn driver_thread() -> Result<(&'static Executor<'static>, &'static ReactorHandle
         Some(reactor) => Ok((&EXECUTOR, reactor)),
         None => Err(Error::new(
             ErrorKind::Io,
-            "the driver's thread can't be started: the system has no more threads or file descriptors",
+            "could not start the driver thread: the system has no more threads or file descriptors",
         )),
     }
 }
 
-/// The timer of async-io's reactor.
+/// A timer on async-io's reactor.
 #[derive(Debug)]
 pub struct IoTimer {
     epoch: Instant,
     timer: async_io::Timer,
-    /// What the timer is set to: the deadline, or earlier.
+    /// The time that the timer is set to: the deadline, or earlier.
     armed: Option<Time>,
 }
 
 impl IoTimer {
-    /// A timer whose epoch is now.
+    /// Creates a timer whose epoch is now.
     pub fn new() -> Self {
         Self { epoch: Instant::now(), timer: async_io::Timer::never(), armed: None }
     }
@@ -250,8 +250,8 @@ impl Timer for IoTimer {
     }
 
     fn poll_until(&mut self, deadline: Time, context: &mut Context<'_>) -> Poll<()> {
-        // Each request brings a deadline of its own, and setting the timer costs a system call. One that is set for
-        // earlier stays, and is set anew when it has rung too early.
+        // Each request brings its own deadline, and setting the timer costs a system call. So an earlier setting stays,
+        // and the timer is set again when it has fired too early.
         loop {
             if self.armed.is_none_or(|armed| armed > deadline) {
                 self.armed = Some(deadline);

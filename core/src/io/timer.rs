@@ -1,7 +1,7 @@
-//! Time, as a runtime provides it: a clock to read and one alarm to wait for.
+//! Time as a runtime provides it: a clock, and an alarm to wait for.
 //!
-//! A driver owns one [`Timer`]; the handles only read its [`Clock`]. So nothing that waits needs a timer of its own,
-//! and a test or a browser brings its own time.
+//! A driver owns one [`Timer`]; the handles only read its [`Clock`]. So no waiting future needs a timer, and a test or
+//! a browser can bring its own time.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,12 +9,13 @@ use std::task::{Context, Poll};
 
 use hopmq_proto::Time;
 
-/// The alarm of a runtime.
+/// An alarm of a runtime.
 pub trait Timer {
-    /// The clock that the alarm goes by.
+    /// Returns the clock that the alarm uses.
     fn clock(&self) -> Clock;
 
-    /// Ready once `deadline` has come; otherwise the task is woken at that time. A call replaces the one before.
+    /// Returns ready once `deadline` has passed; otherwise it wakes the task at that time. Each call replaces the
+    /// deadline of the previous one.
     fn poll_until(&mut self, deadline: Time, context: &mut Context<'_>) -> Poll<()>;
 }
 
@@ -28,17 +29,17 @@ impl<T: Timer + ?Sized> Timer for Box<T> {
     }
 }
 
-/// A monotonic clock that can be read from anywhere.
+/// A monotonic clock that can be read from any thread.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> Time + Send + Sync>);
 
 impl Clock {
-    /// A clock that is read by `now`. It must never go back.
+    /// Creates a clock that `now` reads. The clock must never go back.
     pub fn new(now: impl Fn() -> Time + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))
     }
 
-    /// The time now.
+    /// Returns the current time.
     pub fn now(&self) -> Time {
         (self.0)()
     }

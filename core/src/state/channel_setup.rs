@@ -199,16 +199,16 @@ impl State {
 }
 
 fn closed_here() -> Error {
-    Error::new(ErrorKind::Closed, "the channel was closed by this program")
+    Error::new(ErrorKind::Closed, "this program closed the channel")
 }
 
 pub(super) fn being_closed() -> Error {
-    Error::new(ErrorKind::Closed, "the connection is being closed")
+    Error::new(ErrorKind::Closed, "the connection is closing: nothing more can be sent on it")
 }
 
 /// A transaction that can't be committed any more.
 pub(super) fn transaction_lost() -> Error {
-    let text = "the link to the broker was lost in the transaction: what was published and acknowledged in it before \
-                is not committed; repeat the whole transaction";
+    let text = "the link to the broker was lost during the transaction: nothing done in it before is committed. \
+                Repeat the whole transaction";
     Error::new(ErrorKind::OutcomeUnknown, text)
 }

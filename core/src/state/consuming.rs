@@ -107,7 +107,7 @@ impl Shared {
             let mut consumers = state.consumers.iter();
             let known = consumers.find(|(_, known)| (known.channel, known.serial, &*known.tag) == wanted);
             let Some(consumer) = known.map(|(key, _)| key) else {
-                return Err(Error::new(ErrorKind::Usage, format!("the channel has no consumer {tag:?}")));
+                return Err(Error::new(ErrorKind::Usage, format!("the channel has no consumer with tag {tag:?}")));
             };
             drop(consumers);
             state.cancel_consumer(consumer, deadline)

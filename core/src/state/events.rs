@@ -1,4 +1,4 @@
-//! What happens to a connection besides the answers to what it asked.
+//! Events of a connection that are not replies to a request.
 
 use std::collections::VecDeque;
 use std::task::{Poll, Waker};
@@ -9,86 +9,87 @@ use super::wakers::Wakers;
 use crate::Error;
 use crate::policy::Replayed;
 
-/// Something that happened to the connection: see [`Connection::events`](crate::Connection::events).
+/// An event of the connection: see [`Connection::events`](crate::Connection::events).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// The broker takes no publishes, because memory or disk run out. Publishing waits; acks and requests go on.
+    /// The broker blocks publishing because it is short of memory or disk space. Publishes wait; acks and requests are
+    /// still sent.
     Blocked {
-        /// The broker's words: `low on memory`, …
+        /// The broker's reason: `low on memory`, …
         reason: String,
     },
-    /// The broker takes publishes again.
+    /// The broker accepts publishes again.
     Unblocked,
     /// The broker stopped or resumed publishing on one channel.
     Flow {
         /// The channel's number.
         channel: u16,
-        /// Whether publishing may go on.
+        /// Whether publishing is allowed.
         active: bool,
     },
-    /// The broker closed a channel for a fault on it. Other channels go on.
+    /// The broker closed a channel because of an error on it. Other channels stay open.
     ChannelClosed {
         /// The channel's number.
         channel: u16,
         /// The broker's reason.
         error: Error,
     },
-    /// The link to the broker is lost. Handles stay valid, and wait.
+    /// The link to the broker is lost. Handles stay valid, and calls on them wait.
     Lost {
-        /// Why.
+        /// The reason.
         error: Error,
     },
     /// An attempt to connect begins.
     Connecting {
-        /// Which one it is since the link was lost, from 1 on.
+        /// The number of the attempt since the link was lost, starting at 1.
         attempt: u32,
-        /// The host that is tried.
+        /// The host of the attempt.
         host: String,
     },
-    /// There is a link to the broker again; what was declared is being replayed.
+    /// The link to the broker is restored; the declarations are being replayed.
     Connected {
         /// The host.
         host: String,
     },
     /// An attempt failed. The next one follows after `delay`.
     Retrying {
-        /// Which one it was since the link was lost, from 1 on.
+        /// The number of the failed attempt since the link was lost, starting at 1.
         attempt: u32,
-        /// The time until the next.
+        /// The time until the next attempt.
         delay: Duration,
-        /// Why it failed.
+        /// The reason of the failure.
         error: Error,
     },
-    /// Something could not be declared again; the connection goes on without it.
+    /// An entity could not be declared again; the connection continues without it.
     NotRestored {
-        /// What it is: `queue "orders"`, …
+        /// The entity: `queue "orders"`, …
         entity: String,
         /// The broker's reason.
         error: Error,
     },
-    /// All is as it was before the link was lost.
+    /// The connection is restored to its state before the link was lost.
     Recovered {
-        /// What was done for it.
+        /// What was declared and published again.
         replayed: Replayed,
-        /// How long there was no link, or one without all that belongs to it.
+        /// The time from the loss of the link until everything was restored.
         outage: Duration,
     },
-    /// No more attempts are made. [`Event::Closed`] follows.
+    /// The connection stops trying to reconnect. [`Event::Closed`] follows.
     GaveUp {
-        /// How many attempts there were.
+        /// The number of attempts.
         attempts: u32,
-        /// Why the last one failed.
+        /// The reason why the last attempt failed.
         error: Error,
     },
-    /// The connection ended. Nothing follows.
+    /// The connection ended. No event follows.
     Closed {
-        /// Why; of kind [`Closed`](crate::ErrorKind::Closed) if this program closed it.
+        /// The reason; of kind [`Closed`](crate::ErrorKind::Closed) if this program closed the connection.
         error: Error,
     },
 }
 
-/// Events that a subscriber has not taken; beyond these, the oldest are dropped.
+/// Untaken events kept for a subscriber; beyond these, the oldest are dropped.
 const KEPT: usize = 256;
 
 /// The streams of events.

@@ -1,4 +1,4 @@
-//! The AMQP URI: where the broker is, and how to talk to it, in one string.
+//! The AMQP URI, which names the broker's hosts, the login and the settings of a connection.
 //!
 //! ```text
 //! amqp[s]://user:password@host:port,host2,[::1]:5673/vhost?heartbeat=30
@@ -9,15 +9,15 @@
 //! The rules are those of [RabbitMQ's URI specification](https://www.rabbitmq.com/docs/uri-spec) and of its
 //! [query parameters](https://www.rabbitmq.com/docs/uri-query-parameters), with these decisions:
 //!
-//! - no path is the vhost `/`, while `amqp://host/` is the vhost with the *empty* name, and `/` in a name is `%2f`;
-//! - where the path is taken by something else (`ws`, `wss`, `amqp+unix`) the vhost is the parameter `vhost`;
-//! - all hosts share one user name and password, which precede the first of them;
-//! - an unknown parameter, one given twice (except `auth_mechanism`), and a TLS parameter without TLS are errors;
-//! - `depth` and `fail_if_no_peer_cert` are Erlang's: they are checked and then ignored, because rustls bounds the
-//!   chain by itself, and only a server can demand a certificate of its peer.
+//! - no path means the vhost `/`, while `amqp://host/` means the vhost with the *empty* name; `/` in a name is `%2f`;
+//! - where the path has another meaning (`ws`, `wss`, `amqp+unix`), the vhost is the parameter `vhost`;
+//! - all hosts share one user name and password, which precede the first host;
+//! - an unknown parameter, a repeated one (except `auth_mechanism`), and a TLS parameter without TLS are errors;
+//! - `depth` and `fail_if_no_peer_cert` are Erlang's: they are checked and then ignored, because rustls limits the
+//!   chain itself, and only a server can demand a certificate of its peer.
 //!
-//! No error and no `Debug` shows the password, nor anything that a badly encoded password could have turned into:
-//! so a raw `@` is allowed once, in front of the hosts, and a bad port is not repeated.
+//! No error and no `Debug` output shows the password, nor anything that a badly encoded password could have turned
+//! into. So a raw `@` is allowed once, in front of the hosts, and errors do not repeat a bad port.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -32,10 +32,10 @@ mod query;
 #[cfg(test)]
 mod tests;
 
-/// The longest virtual host: a short string of AMQP, in bytes.
+/// The longest virtual host in bytes, which is the limit of an AMQP short string.
 const MAX_VHOST: usize = 255;
 
-/// How the bytes travel.
+/// The transport of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scheme {
     Amqp,
@@ -97,18 +97,17 @@ impl fmt::Display for Address {
 }
 
 impl Address {
-    /// Reads `host`, `host:port`, `[v6]` or `[v6]:port`. An empty host is `localhost`.
+    /// Parses `host`, `host:port`, `[v6]` or `[v6]:port`. An empty host is `localhost`.
     pub(crate) fn parse(text: &str, default_port: u16) -> Result<Self> {
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => {
-                let (host, port) =
-                    rest.split_once(']').ok_or_else(|| config("an IPv6 address lacks its closing ']'"))?;
+                let (host, port) = rest.split_once(']').ok_or_else(|| config("an IPv6 address has no closing ']'"))?;
                 let host = decode(host, "host")?;
                 let address = host.split_once('%').map_or(&*host, |(address, _zone)| address);
-                Ipv6Addr::from_str(address).map_err(|_| config("what the brackets hold is no IPv6 address"))?;
+                Ipv6Addr::from_str(address).map_err(|_| config("the text in brackets is not an IPv6 address"))?;
                 let port = match port.strip_prefix(':') {
                     None if !port.is_empty() => {
-                        return Err(config("after an IPv6 address in brackets comes ':' or '/'"));
+                        return Err(config("after an IPv6 address in brackets, only ':' or '/' may follow"));
                     }
                     port => port,
                 };
@@ -117,7 +116,7 @@ impl Address {
             None => {
                 let (host, port) = text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
                 if port.is_some_and(|port| port.contains(':')) {
-                    return Err(config("a host holds more than one ':': write an IPv6 address in brackets"));
+                    return Err(config("a host has more than one ':'; write an IPv6 address in brackets"));
                 }
                 (decode(host, "host")?, port)
             }
@@ -127,7 +126,7 @@ impl Address {
             Some(port) => port.parse().ok().filter(|&port| port != 0).ok_or_else(|| {
                 config(
                     "a port is not a number from 1 to 65535. \
-                     If the password holds one of / ? # @ or %, write it percent-encoded",
+                     If the password contains / ? # @ or %, percent-encode it",
                 )
             })?,
         };
@@ -136,13 +135,13 @@ impl Address {
     }
 }
 
-/// An AMQP URI, taken apart.
+/// A parsed AMQP URI.
 #[derive(Clone)]
 pub(crate) struct Uri {
     pub(crate) scheme: Scheme,
-    /// In the order in which they are to be tried; never empty, except for a Unix socket.
+    /// In the order of attempts; never empty, except for a Unix socket.
     pub(crate) hosts: Vec<Address>,
-    /// The HTTP path of a WebSocket endpoint, still encoded, or the decoded path of a Unix socket. Else empty.
+    /// The HTTP path of a WebSocket endpoint, still encoded, or the decoded path of a Unix socket; otherwise empty.
     pub(crate) path: String,
     pub(crate) username: Option<String>,
     pub(crate) password: Option<String>,
@@ -152,12 +151,13 @@ pub(crate) struct Uri {
     pub(crate) connection_timeout: Option<Duration>,
     pub(crate) channel_max: Option<u16>,
     pub(crate) frame_max: Option<u32>,
-    /// Names of built-in mechanisms in capitals, best first: see [`sasl::built_in`]. Empty: the defaults.
+    /// Names of built-in mechanisms in capitals, in order of preference: see [`sasl::built_in`]. Empty means the
+    /// default.
     pub(crate) auth_mechanisms: Vec<&'static str>,
     pub(crate) tls: TlsQuery,
 }
 
-/// What the URI says about TLS.
+/// The TLS parameters of a URI.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TlsQuery {
     pub(crate) cacertfile: Option<PathBuf>,
@@ -182,18 +182,18 @@ impl FromStr for Uri {
 
     fn from_str(text: &str) -> Result<Self> {
         if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            return Err(config("a space or a control character in it: percent-encode it, or trim the text"));
+            return Err(config("it contains a space or control character; percent-encode it, or trim the text"));
         }
         let (scheme, rest) = scheme(text)?;
         if rest.contains('#') {
-            return Err(config("a '#' in it: write it as %23"));
+            return Err(config("it contains a '#'; write it as %23"));
         }
         let (rest, query) = rest.split_once('?').map_or((rest, ""), |(rest, query)| (rest, query));
         let (authority, path) = rest.find('/').map_or((rest, None), |at| (&rest[..at], Some(&rest[at..])));
         if path.is_some_and(|path| path.contains('@')) || query.contains('@') {
             return Err(config(
-                "an '@' after the hosts. In a vhost or a parameter write it as %40; \
-                 if the password holds one of / ? or #, percent-encode that",
+                "an '@' follows the hosts; in a vhost or parameter write it as %40, and \
+                 if the password contains / ? or #, percent-encode it",
             ));
         }
         let (username, password, hosts) = authority_parts(authority)?;
@@ -216,7 +216,7 @@ impl FromStr for Uri {
         uri.read_query(query)?;
         match uri.vhost.len() {
             0..=MAX_VHOST => Ok(uri),
-            length => Err(config(format!("the vhost has {length} bytes, and AMQP takes {MAX_VHOST}"))),
+            length => Err(config(format!("the vhost has {length} bytes, but at most {MAX_VHOST} are allowed"))),
         }
     }
 }
@@ -226,7 +226,7 @@ impl Uri {
         if self.scheme == Scheme::Unix {
             return match hosts {
                 "" => Ok(()),
-                _ => Err(config("a Unix socket has no host: write amqp+unix:///path/to/socket, with three slashes")),
+                _ => Err(config("a Unix socket has no host; write amqp+unix:///path/to/socket, with three slashes")),
             };
         }
         let port = self.scheme.default_port();
@@ -234,7 +234,7 @@ impl Uri {
         self.hosts = hosts
             .split(',')
             .map(|host| match host {
-                "" if several => Err(config("an empty host between commas")),
+                "" if several => Err(config("an empty host between commas; remove one comma")),
                 host => Address::parse(host, port),
             })
             .collect::<Result<_>>()?;
@@ -247,15 +247,13 @@ impl Uri {
             (Scheme::Amqp | Scheme::Amqps, Some(path)) => {
                 let vhost = &path[1..];
                 if vhost.contains('/') {
-                    return Err(config(
-                        "a '/' within the vhost: write it as %2f (the vhost named / is amqp://host/%2f)",
-                    ));
+                    return Err(config("a '/' in the vhost; write it as %2f (the vhost named / is amqp://host/%2f)"));
                 }
                 self.vhost = decode(vhost, "vhost")?;
             }
             (Scheme::Ws | Scheme::Wss, path) => self.path = path.unwrap_or("/").to_owned(),
             (Scheme::Unix, None | Some("/")) => {
-                return Err(config("a Unix socket needs its path: amqp+unix:///path/to/socket"));
+                return Err(config("a Unix socket needs a path, as in amqp+unix:///path/to/socket"));
             }
             (Scheme::Unix, Some(path)) => self.path = decode(path, "path")?,
         }
@@ -282,7 +280,7 @@ impl fmt::Debug for Uri {
     }
 }
 
-/// For messages to people: no password, no parameters.
+/// Prints the URI for logs and errors, without password and parameters.
 impl fmt::Display for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://", self.scheme.name())?;
@@ -299,14 +297,14 @@ impl fmt::Display for Uri {
 }
 
 fn scheme(text: &str) -> Result<(Scheme, &str)> {
-    let (name, rest) = text.split_once("://").ok_or_else(|| config("it starts with no scheme, such as amqp://"))?;
+    let (name, rest) = text.split_once("://").ok_or_else(|| config("it has no scheme; begin it with amqp://"))?;
     let known = [Scheme::Amqp, Scheme::Amqps, Scheme::Ws, Scheme::Wss, Scheme::Unix];
     match known.into_iter().find(|scheme| scheme.name().eq_ignore_ascii_case(name)) {
         Some(scheme) => Ok((scheme, rest)),
         None if name.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b)) => {
-            Err(config(format!("its scheme is {name:?}, and known are amqp, amqps, ws, wss and amqp+unix")))
+            Err(config(format!("unknown scheme {name:?}; use amqp, amqps, ws, wss or amqp+unix")))
         }
-        None => Err(config("its scheme is none of amqp, amqps, ws, wss and amqp+unix")),
+        None => Err(config("unknown scheme; use amqp, amqps, ws, wss or amqp+unix")),
     }
 }
 
@@ -317,7 +315,7 @@ fn authority_parts(authority: &str) -> Result<(Option<String>, Option<String>, &
     };
     if hosts.contains('@') {
         return Err(config(
-            "more than one '@' before the path: within a user name or password write it as %40, \
+            "more than one '@' before the path; in a user name or password write it as %40, \
              and give them only once, before the first host",
         ));
     }
@@ -327,7 +325,7 @@ fn authority_parts(authority: &str) -> Result<(Option<String>, Option<String>, &
     Ok((Some(username), password, hosts))
 }
 
-/// Undoes percent-encoding. `part` names the text in errors, which never repeat it. A `+` is a plus.
+/// Decodes percent-encoding. `part` names the text in errors, which never repeat it. A `+` stays a plus.
 fn decode(text: &str, part: &str) -> Result<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
@@ -338,7 +336,7 @@ fn decode(text: &str, part: &str) -> Result<String> {
         }
         match (rest.next().and_then(hex), rest.next().and_then(hex)) {
             (Some(high), Some(low)) => bytes.push(high << 4 | low),
-            _ => return Err(config(format!("a '%' without two hex digits in the {part}: a plain % is %25"))),
+            _ => return Err(config(format!("a '%' without two hex digits in the {part}; write a plain % as %25"))),
         }
     }
     String::from_utf8(bytes).map_err(|_| config(format!("the {part} is not UTF-8 when percent-decoded")))
@@ -349,5 +347,5 @@ fn hex(digit: u8) -> Option<u8> {
 }
 
 fn config(message: impl fmt::Display) -> Error {
-    Error::new(ErrorKind::Config, format!("the AMQP URI is wrong: {message}"))
+    Error::new(ErrorKind::Config, format!("invalid AMQP URI: {message}"))
 }

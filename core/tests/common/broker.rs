@@ -1,4 +1,4 @@
-//! The least that makes an honest broker: queues by name, routed to by the default exchange.
+//! A minimal correct broker: queues by name, routed to by the default exchange.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,12 +10,13 @@ use hopmq_proto::{CloseReason, Connection, Content, Event};
 pub(crate) struct Broker {
     queues: BTreeMap<String, VecDeque<Message>>,
     channels: BTreeMap<u16, Channel>,
-    /// Publishes are confirmed by the test.
+    /// The test confirms publishes in place of the broker.
     pub(crate) confirms_by_hand: bool,
-    /// Every so many-th publish is refused.
+    /// Every `n`th publish is nacked.
     pub(crate) nack_every: Option<u64>,
+    /// How many queues the broker has named.
     named: u32,
-    /// A queue that can't be declared, and the code.
+    /// A queue whose declaration is refused, and the code.
     refused: (String, u16),
 }
 
@@ -30,7 +31,7 @@ struct Channel {
     delivered: u64,
     unacked: BTreeMap<u64, Unacked>,
     prefetch: u16,
-    /// Publishes in confirm mode.
+    /// How many messages were published in confirm mode.
     published: Option<u64>,
 }
 
@@ -48,54 +49,54 @@ struct Unacked {
 }
 
 impl Broker {
-    /// How many messages wait in a queue.
+    /// Returns the number of ready messages in a queue.
     pub(crate) fn ready(&self, queue: &str) -> usize {
         self.queues.get(queue).map_or(0, VecDeque::len)
     }
 
-    /// How many deliveries are not settled.
+    /// Returns the number of unsettled deliveries.
     pub(crate) fn unacked(&self) -> usize {
         self.channels.values().map(|channel| channel.unacked.len()).sum()
     }
 
-    /// How many consumers there are.
+    /// Returns the number of consumers.
     pub(crate) fn consumers(&self) -> usize {
         self.channels.values().map(|channel| channel.consumers.len()).sum()
     }
 
-    /// How many channels are open.
+    /// Returns the number of open channels.
     pub(crate) fn channels(&self) -> usize {
         self.channels.len()
     }
 
-    /// Makes a queue, as somebody else would.
-    pub(crate) fn make_queue(&mut self, queue: &str) {
+    /// Creates a queue, as another connection would.
+    pub(crate) fn create_queue(&mut self, queue: &str) {
         self.queues.entry(queue.to_owned()).or_default();
     }
 
-    /// Refuses to declare a queue.
+    /// Refuses to declare a queue from now on.
     pub(crate) fn refuse_declare(&mut self, queue: &str, code: u16) {
         self.refused = (queue.to_owned(), code);
     }
 
-    /// Deletes a queue, as somebody else would.
-    pub(crate) fn forget_queue(&mut self, queue: &str) {
+    /// Deletes a queue, as another connection would.
+    pub(crate) fn delete_queue(&mut self, queue: &str) {
         self.queues.remove(queue);
     }
 
     /// Deletes all queues, as a restart would if none is durable.
-    pub(crate) fn forget_queues(&mut self) {
+    pub(crate) fn delete_all_queues(&mut self) {
         self.queues.clear();
     }
 
-    /// The connection is gone.
-    pub(super) fn hang_up(&mut self) {
+    /// Requeues everything that the lost connection held.
+    pub(super) fn link_lost(&mut self) {
         for number in self.channels.keys().copied().collect::<Vec<_>>() {
             self.end_channel(number);
         }
     }
 
-    pub(super) fn forget_consumer(&mut self, channel: u16, tag: &str) {
+    pub(super) fn remove_consumer(&mut self, channel: u16, tag: &str) {
         if let Some(channel) = self.channels.get_mut(&channel) {
             channel.consumers.retain(|consumer| consumer.tag != tag);
         }
@@ -107,9 +108,9 @@ impl Broker {
             Event::ChannelClosed { channel, .. } => self.end_channel(channel),
             Event::Published { channel, content } => self.publish(proto, channel, content),
             Event::Method { channel, payload } => {
-                let method = Method::decode(&payload).expect("it was decoded before");
+                let method = Method::decode(&payload).expect("the method was decoded before");
                 if let Err(text) = self.method(proto, channel, &method) {
-                    let method = MethodId::peek(&payload).expect("it was decoded before");
+                    let method = MethodId::peek(&payload).expect("the method was decoded before");
                     let code = if text == "REFUSED" { self.refused.1 } else { 404 };
                     self.refuse(proto, channel, CloseReason { code, text, method });
                 }
@@ -119,7 +120,7 @@ impl Broker {
     }
 
     fn refuse(&mut self, proto: &mut Connection, channel: u16, reason: CloseReason) {
-        // If the channel is not open any more, nobody is there to be told.
+        // Fails if the channel was closed meanwhile, which needs no reply.
         let _ = proto.refuse_channel(channel, &reason);
         self.end_channel(channel);
     }
@@ -151,9 +152,9 @@ impl Broker {
             }
             _ if arguments.mandatory => {
                 let exchange = std::str::from_utf8(arguments.exchange).expect("tests write text");
-                let back = basic::Return { reply_code: 312, reply_text: "NO_ROUTE", exchange, routing_key: &key };
+                let returned = basic::Return { reply_code: 312, reply_text: "NO_ROUTE", exchange, routing_key: &key };
                 let body = Body::Shared(content.body_bytes());
-                let _ = proto.answer_content(number, &back, content.properties(), body);
+                let _ = proto.answer_content(number, &returned, content.properties(), body);
             }
             _ => {}
         }
@@ -242,7 +243,8 @@ impl Broker {
             return Err(format!("NOT_FOUND - no queue '{}' in vhost '/'", consume.queue));
         }
         let channel = self.channels.get_mut(&number).ok_or("no channel")?;
-        let (tag, queue) = (consume.consumer_tag.to_owned(), consume.queue.to_owned());
+        let tag = consume.consumer_tag.to_owned();
+        let queue = consume.queue.to_owned();
         channel.consumers.push(Consumer { tag, queue, no_ack: consume.no_ack, prefetch: channel.prefetch });
         let _ = proto.answer(number, &basic::ConsumeOk { consumer_tag: consume.consumer_tag });
         Ok(())
@@ -293,7 +295,7 @@ impl Broker {
         Ok(())
     }
 
-    /// Hands out what there is to those who have room for it.
+    /// Delivers ready messages to the consumers that have room for them.
     pub(super) fn deliver(&mut self, proto: &mut Connection) {
         for (number, channel) in &mut self.channels {
             for consumer in &channel.consumers {
@@ -325,7 +327,8 @@ impl Broker {
                         break;
                     }
                     if !consumer.no_ack {
-                        let (queue, consumer) = (consumer.queue.clone(), consumer.tag.clone());
+                        let queue = consumer.queue.clone();
+                        let consumer = consumer.tag.clone();
                         channel.unacked.insert(channel.delivered, Unacked { queue, consumer, message });
                     }
                 }

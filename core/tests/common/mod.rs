@@ -1,7 +1,8 @@
-//! A client, a broker and the network between them, in one thread and on a clock that the test turns.
+//! A client, a broker and the network between them, in one thread and on a clock that the test advances.
 //!
-//! A [`World`] polls what was woken (and only that, so a lost wake-up shows as a hang), then the server, until nothing
-//! moves; only then the clock goes on to the next alarm. So every test is deterministic, and none takes time.
+//! A [`World`] polls the tasks that were woken (and only those, so a lost wake-up shows as a hang), then the server,
+//! until nothing moves; only then the clock advances to the next alarm. So every test is deterministic and takes no
+//! time.
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
 
 mod broker;
@@ -28,7 +29,7 @@ pub(crate) use random::Random;
 pub(crate) use server::{Reaction, STAGES, Server, Stage, frame, header, payload};
 pub(crate) use time::{VirtualTime, VirtualTimer};
 
-/// Everything there is. See the [module's documentation](self).
+/// The clock, the server, the network and the client's tasks. See the [module's documentation](self).
 pub(crate) struct World {
     pub(crate) time: VirtualTime,
     pub(crate) server: Server,
@@ -37,32 +38,32 @@ pub(crate) struct World {
     transport: Option<Transport>,
 }
 
-/// The way to the server, for clients that connect by themselves.
+/// The network between client and server, for clients that reconnect.
 #[derive(Clone, Default)]
-pub(crate) struct Net(Rc<RefCell<Ways>>);
+pub(crate) struct Net(Rc<RefCell<NetState>>);
 
 #[derive(Default)]
-struct Ways {
-    /// When it was tried.
+struct NetState {
+    /// When the client tried to connect.
     dials: Vec<hopmq::Time>,
-    /// What the next attempts come to; then they succeed.
+    /// How the next attempts fail; later ones succeed.
     failures: VecDeque<Failure>,
-    /// Nobody gets through.
+    /// Every attempt fails.
     down: bool,
-    /// Links that the server has not seen.
+    /// Links that the server has not accepted yet.
     wires: VecDeque<Wire>,
 }
 
-/// How an attempt fails.
+/// How an attempt to connect fails.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Failure {
     Refused,
-    /// Nothing happens, ever.
+    /// The attempt never ends.
     Silence,
 }
 
 impl Net {
-    /// When it was tried.
+    /// Returns when the client tried to connect.
     pub(crate) fn dials(&self) -> Vec<hopmq::Time> {
         self.0.borrow().dials.clone()
     }
@@ -76,19 +77,19 @@ impl Net {
     }
 
     pub(crate) fn dial(&self, now: hopmq::Time) -> impl Future<Output = Result<Transport>> + use<> {
-        let mut ways = self.0.borrow_mut();
-        ways.dials.push(now);
-        let failure = if ways.down { Some(Failure::Refused) } else { ways.failures.pop_front() };
+        let mut state = self.0.borrow_mut();
+        state.dials.push(now);
+        let failure = if state.down { Some(Failure::Refused) } else { state.failures.pop_front() };
         let transport = failure.is_none().then(|| {
             let (transport, wire) = pipe::pipe(64 * 1024);
-            ways.wires.push_back(wire);
+            state.wires.push_back(wire);
             transport
         });
         async move {
             match (transport, failure) {
                 (Some(transport), _) => Ok(transport),
                 (None, Some(Failure::Silence)) => std::future::pending().await,
-                _ => Err(Error::new(ErrorKind::Io, "nobody listens")),
+                _ => Err(Error::new(ErrorKind::Io, "connection refused")),
             }
         }
     }
@@ -99,7 +100,7 @@ struct Task {
     future: Pin<Box<dyn Future<Output = ()>>>,
 }
 
-/// Set when a task is woken.
+/// A flag that is set when a task is woken.
 struct Flag(AtomicBool);
 
 impl Wake for Flag {
@@ -118,7 +119,7 @@ impl Flag {
     }
 }
 
-/// What a task that was [started](World::start) came to.
+/// The result of a task that was [started](World::start).
 pub(crate) struct Started<T>(Rc<RefCell<Option<T>>>);
 
 impl<T> Started<T> {
@@ -126,21 +127,21 @@ impl<T> Started<T> {
         self.0.borrow().is_some()
     }
 
-    /// Its result, if it has ended.
+    /// Takes the result, if the task has ended.
     pub(crate) fn take(&self) -> Option<T> {
         self.0.borrow_mut().take()
     }
 
-    /// Its result; it must have ended.
+    /// Takes the result of a task that must have ended.
     #[track_caller]
     pub(crate) fn done(&self) -> T {
-        self.take().expect("it is not done yet")
+        self.take().expect("the task has not ended")
     }
 }
 
-/// Virtual time after which a test is taken to hang.
+/// Virtual time after which a test counts as hanging.
 const HANGS_AFTER: Duration = Duration::from_secs(1000);
-/// Rounds without the clock moving after which a test is taken to spin.
+/// Rounds without an advance of the clock after which a test counts as spinning.
 const SPINS_AFTER: usize = 100_000;
 
 impl World {
@@ -148,7 +149,7 @@ impl World {
         Self::with_capacity(64 * 1024)
     }
 
-    /// A world whose network holds so many bytes in each direction.
+    /// Returns a world whose network holds up to `bytes` in each direction.
     pub(crate) fn with_capacity(bytes: usize) -> Self {
         let time = VirtualTime::new();
         let (transport, wire) = pipe::pipe(bytes);
@@ -161,9 +162,10 @@ impl World {
         }
     }
 
-    /// Connects as `builder` says, by a connector that can be asked again, and drives the connection.
+    /// Connects with a connector that can reconnect, and drives the connection.
     pub(crate) fn connect_lasting(&mut self, builder: &Builder) -> Result<Connection> {
-        let (net, time) = (self.net.clone(), self.time.clone());
+        let net = self.net.clone();
+        let time = self.time.clone();
         let (connection, driver) = {
             let timer = self.time.timer();
             self.run(builder.connect_with(move || net.dial(time.now()), timer))?
@@ -172,21 +174,21 @@ impl World {
         Ok(connection)
     }
 
-    /// The same with one channel.
+    /// Connects with a connector that can reconnect, drives the connection, and opens a channel.
     pub(crate) fn open_lasting(&mut self, builder: &Builder) -> (Connection, Channel) {
-        let connection = self.connect_lasting(builder).expect("an honest server lets everybody in");
-        let channel = self.run(connection.channel()).expect("an honest server opens channels");
+        let connection = self.connect_lasting(builder).expect("the server accepts every login");
+        let channel = self.run(connection.channel()).expect("the server opens channels");
         (connection, channel)
     }
 
-    /// A fresh network and a fresh server, for the next connection.
+    /// Replaces network and server with fresh ones, for the next connection.
     pub(crate) fn renew(&mut self) {
         let (transport, wire) = pipe::pipe(64 * 1024);
         self.server = Server::new(wire, self.time.clone());
         self.transport = Some(transport);
     }
 
-    /// Connects as `builder` says, and drives the connection.
+    /// Connects, and drives the connection.
     pub(crate) fn connect_by(&mut self, builder: &Builder) -> Result<Connection> {
         let (connection, driver) = self.handshake(builder)?;
         self.start(driver);
@@ -198,27 +200,27 @@ impl World {
         self.run(builder.handshake(transport, self.time.timer()))
     }
 
-    /// The client's end of the wire, for those who connect by hand.
+    /// Takes the client's end of the wire, for tests that call `handshake` themselves.
     pub(crate) fn transport(&mut self) -> Transport {
         self.transport.take().expect("renew() comes before another connection")
     }
 
     pub(crate) fn connect(&mut self) -> Connection {
-        self.connect_by(&Connection::builder()).expect("an honest server lets everybody in")
+        self.connect_by(&Connection::builder()).expect("the server accepts every login")
     }
 
-    /// A connection with one channel.
+    /// Connects with the default settings, and opens a channel.
     pub(crate) fn open(&mut self) -> (Connection, Channel) {
         self.open_by(&Connection::builder())
     }
 
     pub(crate) fn open_by(&mut self, builder: &Builder) -> (Connection, Channel) {
-        let connection = self.connect_by(builder).expect("an honest server lets everybody in");
-        let channel = self.run(connection.channel()).expect("an honest server opens channels");
+        let connection = self.connect_by(builder).expect("the server accepts every login");
+        let channel = self.run(connection.channel()).expect("the server opens channels");
         (connection, channel)
     }
 
-    /// Starts a task, and lets all happen that happens without the clock.
+    /// Starts a task, and runs until nothing moves without the clock.
     #[track_caller]
     pub(crate) fn start<T: 'static>(&mut self, future: impl Future<Output = T> + 'static) -> Started<T> {
         let slot = Rc::new(RefCell::new(None));
@@ -232,7 +234,7 @@ impl World {
         Started(slot)
     }
 
-    /// Runs until `future` is done, and turns the clock as far as that takes.
+    /// Runs until `future` is done, and advances the clock as far as needed.
     #[track_caller]
     pub(crate) fn run<T>(&mut self, future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);
@@ -252,12 +254,12 @@ impl World {
             }
             assert!(!flag.0.load(Ordering::SeqCst), "the task spins");
             assert!(self.time.now() - start < HANGS_AFTER, "the task hangs: {HANGS_AFTER:?} have passed");
-            let Some(alarm) = self.next_alarm() else { panic!("the task hangs: nothing would ever wake it") };
+            let Some(alarm) = self.next_alarm() else { panic!("the task hangs: nothing would wake it") };
             self.time.set(alarm);
         }
     }
 
-    /// Runs until what was started is done.
+    /// Runs until a started task is done, and advances the clock as far as needed.
     #[track_caller]
     pub(crate) fn wait<T>(&mut self, started: &Started<T>) -> T {
         let start = self.time.now();
@@ -267,12 +269,12 @@ impl World {
                 return value;
             }
             assert!(self.time.now() - start < HANGS_AFTER, "the task hangs: {HANGS_AFTER:?} have passed");
-            let Some(alarm) = self.next_alarm() else { panic!("the task hangs: nothing would ever wake it") };
+            let Some(alarm) = self.next_alarm() else { panic!("the task hangs: nothing would wake it") };
             self.time.set(alarm);
         }
     }
 
-    /// Lets all happen that happens without the clock.
+    /// Runs until nothing moves without the clock.
     #[track_caller]
     pub(crate) fn settle(&mut self) {
         for _ in 0..SPINS_AFTER {
@@ -280,10 +282,10 @@ impl World {
                 return;
             }
         }
-        panic!("the world never comes to rest");
+        panic!("tasks keep waking each other without the clock");
     }
 
-    /// Turns the clock, alarm by alarm.
+    /// Advances the clock, alarm by alarm.
     #[track_caller]
     pub(crate) fn advance(&mut self, by: Duration) {
         let end = self.time.now() + by;
@@ -296,12 +298,12 @@ impl World {
         self.settle();
     }
 
-    /// Ends all tasks as they are, the drivers' too.
+    /// Drops all tasks, drivers included.
     pub(crate) fn drop_tasks(&mut self) {
         self.tasks.clear();
     }
 
-    /// Whether there is no task any more.
+    /// Returns whether all tasks have ended.
     pub(crate) fn is_idle(&self) -> bool {
         self.tasks.is_empty()
     }
@@ -310,7 +312,7 @@ impl World {
         self.time.next_alarm().into_iter().chain(self.server.next_alarm()).min()
     }
 
-    /// Polls everybody who was woken, once. Returns whether anything moved.
+    /// Polls every woken task once. Returns whether anything moved.
     fn round(&mut self) -> bool {
         if let Some(wire) = self.net.0.borrow_mut().wires.pop_front() {
             self.server.accept(wire);
@@ -338,12 +340,12 @@ pub(crate) fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-/// The kind and the code of an error.
+/// Returns the kind and the code of an error.
 pub(crate) fn fault(error: &Error) -> (ErrorKind, Option<u16>) {
     (error.kind(), error.code())
 }
 
-/// Polls a future once, as somebody who is not waiting.
+/// Polls a future once, without a waker.
 pub(crate) fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
 }

@@ -1,4 +1,4 @@
-//! The network: two streams of bytes that hold so many of them, and can be sliced, stalled, cut and reset.
+//! The network: two byte streams of limited capacity, which can be sliced, stalled, cut and reset.
 
 use std::collections::VecDeque;
 use std::io;
@@ -21,7 +21,7 @@ pub(crate) fn pipe(capacity: usize) -> (Transport, Wire) {
 pub(crate) enum Slice {
     Whole,
     Bytes(usize),
-    /// Any number; and now and then, none at first.
+    /// Any number, and sometimes none at first.
     Random(Random),
 }
 
@@ -36,12 +36,12 @@ struct Direction {
     bytes: VecDeque<u8>,
     capacity: usize,
     slice: Slice,
-    /// Of the client, that waits to read or to write.
+    /// The waker of the client, which waits to read or to write.
     waker: Option<Waker>,
     stalled: bool,
     eof: bool,
     error: Option<io::ErrorKind>,
-    /// Bytes that the client read or wrote so far.
+    /// How many bytes the client has read or written.
     moved: u64,
 }
 
@@ -57,7 +57,7 @@ impl Direction {
         }
     }
 
-    /// How many of `count` bytes move now.
+    /// Returns how many of `count` bytes move now.
     fn slice(&mut self, count: usize, context: &Context<'_>) -> Option<usize> {
         match &mut self.slice {
             Slice::Whole => Some(count),
@@ -74,16 +74,16 @@ impl Direction {
     }
 }
 
-/// The server's end, and the handle of whoever plays the network.
+/// The server's end, through which tests also disturb the network.
 #[derive(Clone)]
 pub(crate) struct Wire(Arc<Mutex<Both>>);
 
 impl Wire {
     fn lock(&self) -> MutexGuard<'_, Both> {
-        self.0.lock().expect("nobody panics with it")
+        self.0.lock().expect("no thread panics while it holds the lock")
     }
 
-    /// The server reads all that is there.
+    /// Reads all available bytes, as the server.
     pub(crate) fn read(&self, into: &mut Vec<u8>) -> usize {
         let mut both = self.lock();
         let count = both.to_server.bytes.len();
@@ -94,7 +94,7 @@ impl Wire {
         count
     }
 
-    /// The server writes as much as there is room for.
+    /// Writes as many bytes as there is room for, as the server.
     pub(crate) fn write(&self, bytes: &mut VecDeque<u8>) -> usize {
         let mut both = self.lock();
         let direction = &mut both.to_client;
@@ -109,14 +109,14 @@ impl Wire {
         count
     }
 
-    /// The server closes its end: the client reads what is under way, and then the end.
+    /// Closes the server's end: the client reads the bytes in flight, then the end of the stream.
     pub(crate) fn cut(&self) {
         let mut both = self.lock();
         both.to_client.eof = true;
         both.to_client.wake();
     }
 
-    /// The connection is reset: what is under way is lost.
+    /// Resets the connection: bytes in flight are lost.
     pub(crate) fn reset(&self) {
         let mut both = self.lock();
         both.to_client.bytes.clear();
@@ -126,45 +126,45 @@ impl Wire {
         both.to_server.wake();
     }
 
-    /// Writes fail from now on; reads go on.
+    /// Makes the client's writes fail from now on; its reads go on.
     pub(crate) fn fail_writes(&self, error: io::ErrorKind) {
         let mut both = self.lock();
         both.to_server.error = Some(error);
         both.to_server.wake();
     }
 
-    /// Whether the network takes bytes of the client's.
+    /// Sets whether the network refuses to take bytes from the client.
     pub(crate) fn stall_writes(&self, stalled: bool) {
         let mut both = self.lock();
         both.to_server.stalled = stalled;
         both.to_server.wake();
     }
 
-    /// Whether the client gets bytes.
+    /// Sets whether the network withholds bytes from the client.
     pub(crate) fn stall_reads(&self, stalled: bool) {
         let mut both = self.lock();
         both.to_client.stalled = stalled;
         both.to_client.wake();
     }
 
-    /// How bytes are sliced in both directions.
+    /// Sets how bytes are sliced in both directions.
     pub(crate) fn slice(&self, slice: &Slice) {
         let mut both = self.lock();
         both.to_server.slice = slice.clone();
         both.to_client.slice = slice.clone();
     }
 
-    /// Whether the client has closed its end.
+    /// Returns whether the client has closed its end.
     pub(crate) fn is_closed(&self) -> bool {
         self.lock().closed
     }
 
-    /// Bytes that the client read so far.
+    /// Returns how many bytes the client has read.
     pub(crate) fn read_by_client(&self) -> u64 {
         self.lock().to_client.moved
     }
 
-    /// Bytes that the client wrote so far.
+    /// Returns how many bytes the client has written.
     pub(crate) fn written_by_client(&self) -> u64 {
         self.lock().to_server.moved
     }

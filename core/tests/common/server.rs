@@ -1,4 +1,4 @@
-//! A server that is honest by `hopmq_proto`'s server role, and lies with raw bytes where a test tells it to.
+//! A server that follows the protocol by `hopmq_proto`'s server role, and violates it with raw bytes on request.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -9,20 +9,20 @@ use hopmq_proto::{CloseReason, Config, Connection, Event, Incoming, Receiver, Ro
 use super::broker::Broker;
 use super::{VirtualTime, Wire};
 
-/// Where the server stands in the handshake.
+/// A stage of the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Stage {
-    /// The client's header has come; `connection.start` is due.
+    /// The client's header was received; `connection.start` is due.
     Start,
-    /// `connection.start-ok` has come; `connection.tune` is due.
+    /// `connection.start-ok` was received; `connection.tune` is due.
     Tune,
-    /// `connection.open` has come; `connection.open-ok` is due.
+    /// `connection.open` was received; `connection.open-ok` is due.
     OpenOk,
 }
 
 pub(crate) const STAGES: [Stage; 3] = [Stage::Start, Stage::Tune, Stage::OpenOk];
 
-/// What it does there, in place of going on.
+/// What the server does at a stage, in place of continuing.
 #[derive(Clone, Debug)]
 pub(crate) enum Reaction {
     Stall,
@@ -30,7 +30,7 @@ pub(crate) enum Reaction {
     Reset,
     Close(u16, &'static str),
     Raw(Vec<u8>),
-    /// Asks on, by these challenges.
+    /// Sends these challenges first.
     Challenge(Vec<&'static [u8]>),
 }
 
@@ -39,18 +39,18 @@ pub(crate) struct Server {
     pub(crate) broker: Broker,
     /// What to do at a stage of the handshake.
     pub(crate) reactions: HashMap<Stage, Reaction>,
-    /// It takes bytes, and does nothing at all any more.
+    /// The server reads, but sends nothing any more.
     pub(crate) silent: bool,
-    /// It takes no bytes.
+    /// The server reads nothing.
     pub(crate) deaf: bool,
-    /// Methods that are not answered until [`Server::release`], by name.
+    /// Names of the methods that are not answered until [`Server::release`].
     pub(crate) holds: Vec<&'static str>,
-    /// The link is cut when so many more things have come, once.
+    /// The link is cut once, after this many more methods or messages were received.
     pub(crate) cut_after: Option<usize>,
-    /// SASL responses that came.
+    /// The SASL responses that were received.
     pub(crate) responses: Vec<Vec<u8>>,
-    /// How the client broke the protocol, if it did.
-    pub(crate) complaint: Option<String>,
+    /// How the client violated the protocol, if it did.
+    pub(crate) violation: Option<String>,
     pub(super) proto: Connection,
     config: Config,
     held: VecDeque<Incoming>,
@@ -82,7 +82,7 @@ impl Server {
             holds: Vec::new(),
             cut_after: None,
             responses: Vec::new(),
-            complaint: None,
+            violation: None,
             receiver: Receiver::server(proto.receive_limits()),
             proto,
             held: VecDeque::new(),
@@ -95,63 +95,64 @@ impl Server {
         }
     }
 
-    /// The same server with other limits, before anybody connects.
+    /// Changes the server's settings, before a client connects.
     pub(crate) fn configure(&mut self, change: impl FnOnce(&mut Config)) {
         let mut config = Config::default();
         change(&mut config);
         *self = Self::with_config(self.wire.clone(), self.time.clone(), config);
     }
 
-    /// Another link: the one before is gone, and what was not settled on it goes back to its queues.
+    /// Accepts another link. Unsettled deliveries of the old one go back to their queues.
     pub(super) fn accept(&mut self, wire: Wire) {
         let old = std::mem::replace(&mut self.wire, wire);
         old.cut();
-        self.broker.hang_up();
+        self.broker.link_lost();
         self.proto = Connection::new(Role::Server, self.config.clone());
         self.receiver = Receiver::server(self.proto.receive_limits());
         self.transmit = Transmit::new();
         self.out.clear();
         self.held.clear();
-        (self.silent, self.deaf) = (false, false);
+        self.silent = false;
+        self.deaf = false;
     }
 
-    /// What came so far: `1 queue.declare orders`.
+    /// Returns what was received: `1 queue.declare orders`.
     pub(crate) fn seen(&self) -> Vec<&str> {
         self.seen.iter().map(|(_, what)| what.as_str()).collect()
     }
 
-    /// How often something came that begins with `what`.
+    /// Returns how many received items begin with `what`.
     pub(crate) fn count(&self, what: &str) -> usize {
         self.seen.iter().filter(|(_, seen)| seen.starts_with(what)).count()
     }
 
-    /// When something first came that begins with `what`.
+    /// Returns when an item that begins with `what` was first received.
     pub(crate) fn when(&self, what: &str) -> Option<Time> {
         self.seen.iter().find(|(_, seen)| seen.starts_with(what)).map(|(time, _)| *time)
     }
 
-    /// When heartbeats came.
+    /// Returns when heartbeats were received.
     pub(crate) fn heartbeats(&self) -> &[Time] {
         &self.heartbeats
     }
 
-    /// Forgets what came.
+    /// Clears the record of what was received.
     pub(crate) fn forget(&mut self) {
         self.seen.clear();
     }
 
-    /// Sends a method, as an honest server could.
+    /// Sends a method that the protocol allows.
     #[track_caller]
     pub(crate) fn answer<M: Encode>(&mut self, channel: u16, method: &M) {
-        self.proto.answer(channel, method).expect("a test's server knows what it may send");
+        self.proto.answer(channel, method).expect("the protocol allows it");
     }
 
-    /// Sends a message, as an honest server could.
+    /// Sends a message that the protocol allows.
     #[track_caller]
     pub(crate) fn message<M: Encode>(&mut self, channel: u16, method: &M, body: &[u8]) {
         let properties = Properties::<&[u8]>::EMPTY;
         let sent = self.proto.answer_content(channel, method, properties, Body::Borrowed(body));
-        sent.expect("a test's server knows what it may send");
+        sent.expect("the protocol allows it");
     }
 
     /// Closes the connection for a method that the client sent.
@@ -163,46 +164,46 @@ impl Server {
         self.silent = true;
     }
 
-    /// Closes the connection for a fault.
+    /// Closes the connection with an error.
     pub(crate) fn refuse(&mut self, code: u16, text: &str) {
         self.proto.refuse(&CloseReason { code, text: text.to_owned(), method: MethodId::default() });
     }
 
-    /// Closes a channel for a fault.
+    /// Closes a channel with an error.
     #[track_caller]
     pub(crate) fn refuse_channel(&mut self, channel: u16, code: u16, text: &str) {
         let reason = CloseReason { code, text: text.to_owned(), method: MethodId::QUEUE_DECLARE };
         self.proto.refuse_channel(channel, &reason).expect("the channel is open");
     }
 
-    /// Stops or resumes the publishing on a channel.
+    /// Stops or resumes publishing on a channel.
     pub(crate) fn flow(&mut self, channel: u16, active: bool) {
         self.answer(channel, &hopmq_proto::method::channel::Flow { active });
     }
 
-    /// Cancels a consumer, as if its queue were gone.
+    /// Cancels a consumer, as if its queue had been deleted.
     pub(crate) fn cancel(&mut self, channel: u16, consumer_tag: &str) {
-        self.broker.forget_consumer(channel, consumer_tag);
+        self.broker.remove_consumer(channel, consumer_tag);
         self.answer(channel, &hopmq_proto::method::basic::Cancel { consumer_tag, nowait: true });
     }
 
-    /// Lets what it has to send come to the wire, before anybody else gets a turn.
+    /// Writes the server's pending output, before any client task is polled.
     pub(crate) fn write(&mut self) {
         self.pump();
     }
 
-    /// Sends bytes as they are.
+    /// Sends raw bytes.
     pub(crate) fn raw(&mut self, bytes: &[u8]) {
         self.flush();
         self.out.extend(bytes);
     }
 
-    /// Sends a method, whatever the state of things.
+    /// Sends a method, whatever the state of the connection.
     pub(crate) fn raw_method<M: Encode>(&mut self, channel: u16, method: &M) {
         self.raw(&frame(1, channel, &payload(method)));
     }
 
-    /// Answers what was [held](Server::holds), and holds no more.
+    /// Answers the [held](Server::holds) methods, and holds no more.
     pub(crate) fn release(&mut self) {
         self.holds.clear();
         let now = self.time.now();
@@ -232,7 +233,7 @@ impl Server {
             self.digest(now);
         }
         if !self.proto.is_closed() && self.proto.handle_timeout(now).is_err() {
-            self.complaint = Some("the client is silent".to_owned());
+            self.violation = Some("the client is silent".to_owned());
         }
         self.broker.deliver(&mut self.proto);
         self.flush();
@@ -256,7 +257,7 @@ impl Server {
                 Ok(Some(incoming)) => incoming,
                 Ok(None) => return,
                 Err(error) => {
-                    self.complaint.get_or_insert(error.to_string());
+                    self.violation.get_or_insert(error.to_string());
                     self.proto.receive_failed(&error);
                     return;
                 }
@@ -284,7 +285,7 @@ impl Server {
         }
     }
 
-    /// Whether it is to wait, or something before it on its channel.
+    /// Returns whether this item is held, or an earlier one on its channel.
     fn is_held(&self, incoming: &Incoming) -> bool {
         let (Incoming::Method { channel, .. } | Incoming::Content { channel, .. }) = incoming else { return false };
         let named = match incoming {
@@ -302,7 +303,7 @@ impl Server {
         match self.proto.handle(now, incoming) {
             Ok(event) => event.into_iter().for_each(|event| self.on_event(event)),
             Err(error) => {
-                self.complaint.get_or_insert(error.to_string());
+                self.violation.get_or_insert(error.to_string());
             }
         }
     }
@@ -323,7 +324,7 @@ impl Server {
         self.seen.push((now, what));
     }
 
-    /// Does what the test asked for at this stage, and says whether it did.
+    /// Does what the test asked for at this stage. Returns whether it asked for anything.
     fn react(&mut self, stage: Stage) -> bool {
         let Some(reaction) = self.reactions.remove(&stage) else { return false };
         match reaction {
@@ -352,13 +353,13 @@ impl Server {
                     return;
                 }
                 match self.challenges.pop_front() {
-                    Some(challenge) => self.proto.secure(challenge).expect("it is the time for it"),
-                    None => self.proto.tune().expect("it is the time for it"),
+                    Some(challenge) => self.proto.secure(challenge).expect("this is the next step of the handshake"),
+                    None => self.proto.tune().expect("this is the next step of the handshake"),
                 }
             }
             Event::Open { .. } => {
                 if !self.react(Stage::OpenOk) {
-                    self.proto.open_ok().expect("it is the time for it");
+                    self.proto.open_ok().expect("this is the next step of the handshake");
                 }
             }
             Event::Closed { .. } => {
@@ -371,7 +372,7 @@ impl Server {
     }
 }
 
-/// `1 queue.declare orders`
+/// Describes a method: `1 queue.declare orders`.
 fn describe(channel: u16, payload: &[u8]) -> String {
     let name = MethodId::peek(payload).map_or("nothing", MethodId::name);
     let more = match Method::decode(payload) {
@@ -395,7 +396,7 @@ fn requeue(requeue: bool) -> &'static str {
     if requeue { "requeue" } else { "drop" }
 }
 
-/// A frame.
+/// Encodes a frame.
 pub(crate) fn frame(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![kind];
     bytes.extend(channel.to_be_bytes());
@@ -405,14 +406,14 @@ pub(crate) fn frame(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The payload of a method frame.
+/// Encodes the payload of a method frame.
 pub(crate) fn payload<M: Encode>(method: &M) -> Vec<u8> {
     let mut bytes = Vec::new();
     method.encode(&mut bytes).expect("a test's methods can be encoded");
     bytes
 }
 
-/// The payload of a content header without properties.
+/// Encodes the payload of a content header without properties.
 pub(crate) fn header(size: u64) -> Vec<u8> {
     let mut bytes = vec![0, 60, 0, 0];
     bytes.extend(size.to_be_bytes());

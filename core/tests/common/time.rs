@@ -1,4 +1,4 @@
-//! A clock that stands still until the test turns it.
+//! A clock that stands still until the test advances it.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -23,7 +23,7 @@ impl VirtualTime {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().expect("nobody panics with it")
+        self.0.lock().expect("no thread panics while it holds the lock")
     }
 
     pub(crate) fn now(&self) -> Time {
@@ -35,11 +35,12 @@ impl VirtualTime {
     }
 
     pub(crate) async fn sleep(&self, time: Duration) {
-        let (mut timer, deadline) = (self.timer(), self.now() + time);
+        let mut timer = self.timer();
+        let deadline = self.now() + time;
         poll_fn(|context| timer.poll_until(deadline, context)).await;
     }
 
-    /// The next moment at which somebody wants to be woken.
+    /// Returns the time of the next alarm.
     pub(crate) fn next_alarm(&self) -> Option<Time> {
         self.lock()
             .alarms
@@ -48,7 +49,7 @@ impl VirtualTime {
             .filter(|time| time.since_epoch() < Duration::MAX)
     }
 
-    /// Turns the clock to `now`, and wakes whoever waited for it.
+    /// Advances the clock to `now`, and wakes the tasks whose alarms are due.
     pub(crate) fn set(&self, now: Time) {
         let mut inner = self.lock();
         inner.now = inner.now.max(now);
@@ -59,7 +60,7 @@ impl VirtualTime {
     }
 }
 
-/// The alarm of a driver.
+/// The timer of a driver.
 pub(crate) struct VirtualTimer {
     time: VirtualTime,
     alarm: Option<(Time, u64)>,

@@ -1,4 +1,4 @@
-//! Drivers that the connection's handles poll too.
+//! Assisted drivers, which the connection's handles poll as well.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use crate::common::{Slice, Transport, VirtualTimer, World, poll_once};
 
 type Assisted = AssistedDriver<Driver<Transport, VirtualTimer>>;
 
-/// The driver's own thread, which does nothing until the test lets it.
+/// The driver's own thread, which is polled by the test only.
 struct Thread {
     driver: Assisted,
     woken: Arc<Counter>,
@@ -38,7 +38,7 @@ impl Thread {
         self.woken.0.load(Ordering::SeqCst)
     }
 
-    /// Polls as often as it is woken.
+    /// Polls the thread as often as it is woken.
     fn settle(&mut self, world: &mut World) {
         loop {
             world.settle();
@@ -50,7 +50,7 @@ impl Thread {
     }
 }
 
-/// A connection with a channel, and its driver's thread at rest.
+/// Opens a connection with a channel, and returns its driver's thread with nothing to do.
 fn open(world: &mut World) -> (Connection, Channel, Thread) {
     let (connection, driver) = world.handshake(&Connection::builder()).unwrap();
     let mut thread = Thread { driver: driver.assisted(), woken: Arc::default() };
@@ -62,22 +62,22 @@ fn open(world: &mut World) -> (Connection, Channel, Thread) {
 }
 
 #[test]
-fn a_request_is_written_by_whoever_makes_it_and_its_answer_is_the_threads() {
+fn a_request_is_written_by_its_caller_and_its_reply_is_read_by_the_thread() {
     let mut world = World::new();
     let (_connection, channel, mut thread) = open(&mut world);
     let before = world.server.wire.written_by_client();
     let mut declaring = channel.queue("q").declare();
-    assert!(world.server.wire.written_by_client() > before, "it is on its way");
-    assert_eq!(thread.wakes(), 0, "without the thread");
+    assert!(world.server.wire.written_by_client() > before, "the request is written");
+    assert_eq!(thread.wakes(), 0, "the thread is not woken");
     assert!(poll_once(&mut declaring).is_pending());
     world.settle();
-    assert_eq!(thread.wakes(), 1, "the answer is for the thread to read");
+    assert_eq!(thread.wakes(), 1, "the thread must read the reply");
     thread.settle(&mut world);
     assert!(matches!(poll_once(&mut declaring), Poll::Ready(Ok(_))));
 }
 
 #[test]
-fn a_publish_wakes_the_thread_and_who_waits_for_its_confirm_writes_it() {
+fn a_publish_wakes_the_thread_and_waiting_for_its_confirm_writes_it() {
     let mut world = World::new();
     let (_connection, channel, mut thread) = open(&mut world);
     let before = world.server.wire.written_by_client();
@@ -96,28 +96,28 @@ fn a_publish_wakes_the_thread_and_who_waits_for_its_confirm_writes_it() {
     assert!(matches!(poll_once(&mut both), Poll::Ready(Ok(()))));
 }
 
-/// Makes a request when it is woken.
-struct Asks(Channel, Mutex<Option<hopmq::Request<hopmq::Queue>>>);
+/// A waker that makes a request when it is woken.
+struct RequestOnWake(Channel, Mutex<Option<hopmq::Request<hopmq::Queue>>>);
 
-impl Wake for Asks {
+impl Wake for RequestOnWake {
     fn wake(self: Arc<Self>) {
         *self.1.lock().unwrap() = Some(self.0.queue("second").declare());
     }
 }
 
 #[test]
-fn a_request_that_is_made_while_the_driver_is_polled_wakes_its_thread() {
+fn a_request_made_while_the_driver_is_polled_wakes_its_thread() {
     let mut world = World::new();
     let (_connection, channel, mut thread) = open(&mut world);
-    let asks = Arc::new(Asks(channel.clone(), Mutex::default()));
+    let waker = Arc::new(RequestOnWake(channel.clone(), Mutex::default()));
     let mut first = channel.queue("first").declare();
-    assert!(Pin::new(&mut first).poll(&mut Context::from_waker(&Waker::from(Arc::clone(&asks)))).is_pending());
+    assert!(Pin::new(&mut first).poll(&mut Context::from_waker(&Waker::from(Arc::clone(&waker)))).is_pending());
     thread.settle(&mut world);
-    let mut second = asks.1.lock().unwrap().take().expect("the answer has woken it");
+    let mut second = waker.1.lock().unwrap().take().expect("the reply has woken it");
     assert!(matches!(poll_once(&mut second), Poll::Ready(Ok(_))));
 }
 
-/// Gives the driver so much to do that a burst is taken to be under way.
+/// Gives the driver so much to do that it assumes a burst.
 fn begin_burst(world: &mut World, channel: &Channel, thread: &mut Thread) {
     world.server.wire.slice(&Slice::Bytes(1));
     let mut declaring = channel.queue("q").declare();
@@ -127,7 +127,7 @@ fn begin_burst(world: &mut World, channel: &Channel, thread: &mut Thread) {
 }
 
 #[test]
-fn a_burst_is_gathered_for_a_buffer_or_a_millisecond_and_not_for_who_waits() {
+fn a_burst_is_buffered_until_full_for_a_millisecond_or_until_a_request() {
     let mut world = World::new();
     let (_connection, channel, mut thread) = open(&mut world);
     begin_burst(&mut world, &channel, &mut thread);
@@ -137,43 +137,43 @@ fn a_burst_is_gathered_for_a_buffer_or_a_millisecond_and_not_for_who_waits() {
     };
     let before = world.server.wire.written_by_client();
     publish(100);
-    assert_eq!((world.server.wire.written_by_client(), thread.wakes()), (before, 0), "it is gathered");
+    assert_eq!((world.server.wire.written_by_client(), thread.wakes()), (before, 0), "the message is buffered");
     world.advance(Duration::from_millis(1));
     thread.settle(&mut world);
-    assert!(world.server.wire.written_by_client() > before, "for a millisecond");
+    assert!(world.server.wire.written_by_client() > before, "the buffer is written after a millisecond");
 
     begin_burst(&mut world, &channel, &mut thread);
     let before = world.server.wire.written_by_client();
     for _ in 0..6 {
         publish(5000);
     }
-    assert_eq!((world.server.wire.written_by_client(), thread.wakes()), (before, 0), "30 kB are gathered");
+    assert_eq!((world.server.wire.written_by_client(), thread.wakes()), (before, 0), "30 kB are buffered");
     publish(5000);
-    assert!(world.server.wire.written_by_client() > before + 35_000, "whoever fills the buffer writes it");
+    assert!(world.server.wire.written_by_client() > before + 35_000, "the publish that fills the buffer writes it");
     assert_eq!(thread.wakes(), 0);
     let before = world.server.wire.written_by_client();
     publish(100);
-    assert_eq!(world.server.wire.written_by_client(), before, "the next is gathered again");
+    assert_eq!(world.server.wire.written_by_client(), before, "the next message is buffered again");
     let mut declaring = channel.queue("q").declare();
-    assert!(world.server.wire.written_by_client() > before + 100, "who waits lets nothing wait");
+    assert!(world.server.wire.written_by_client() > before + 100, "a request flushes the buffer");
     thread.settle(&mut world);
     assert!(matches!(poll_once(&mut declaring), Poll::Ready(Ok(_))));
 }
 
 #[test]
-fn a_driver_that_ends_on_a_handles_thread_ends_on_its_own() {
+fn a_driver_that_ends_on_a_handles_thread_ends_on_its_own_thread() {
     let mut world = World::new();
     let (connection, channel, mut thread) = open(&mut world);
     world.server.wire.reset();
     let mut declaring = channel.queue("q").declare();
-    assert!(thread.wakes() > 0, "its thread is woken");
+    assert!(thread.wakes() > 0, "the driver's thread is woken");
     assert!(thread.poll().is_ready());
     assert!(matches!(poll_once(&mut declaring), Poll::Ready(Err(_))));
     assert!(!connection.is_open());
 }
 
 #[test]
-fn a_driver_that_is_dropped_ends_the_connection_though_handles_know_it() {
+fn a_dropped_driver_ends_the_connection_though_handles_refer_to_it() {
     let mut world = World::new();
     let (connection, channel, thread) = open(&mut world);
     drop(thread);
@@ -182,7 +182,7 @@ fn a_driver_that_is_dropped_ends_the_connection_though_handles_know_it() {
 }
 
 #[test]
-fn a_request_that_the_network_does_not_take_is_the_threads_to_write() {
+fn a_request_that_the_network_does_not_take_is_written_by_the_thread() {
     let mut world = World::new();
     let (_connection, channel, mut thread) = open(&mut world);
     world.server.wire.stall_writes(true);
@@ -192,7 +192,7 @@ fn a_request_that_the_network_does_not_take_is_the_threads_to_write() {
     assert_eq!((world.server.wire.written_by_client(), thread.wakes()), (before, 0));
     drop(dropped);
     world.server.wire.stall_writes(false);
-    assert_eq!(thread.wakes(), 1, "there is room again");
+    assert_eq!(thread.wakes(), 1, "the thread is woken when there is room again");
     thread.settle(&mut world);
     assert!(matches!(poll_once(&mut declaring), Poll::Ready(Ok(_))));
 }
@@ -211,7 +211,7 @@ fn a_burst_that_the_network_does_not_take_lets_the_thread_sleep() {
         while thread.wakes() > 0 {
             assert!(thread.poll().is_pending());
             polls += 1;
-            assert!(polls < 4, "it goes on waking itself, though nothing can be written");
+            assert!(polls < 4, "the driver keeps waking itself, though nothing can be written");
         }
     }
     let before = world.server.wire.written_by_client();
@@ -220,7 +220,7 @@ fn a_burst_that_the_network_does_not_take_lets_the_thread_sleep() {
     assert!(world.server.wire.written_by_client() >= before + 40_000);
 }
 
-/// Publishes `count` messages of 1,000 bytes and lets them be written, `times` in 1.2 milliseconds.
+/// Publishes `count` messages of 1,000 bytes and writes them, `times` times in 1.2 milliseconds.
 fn publish_in_batches(world: &mut World, channel: &Channel, thread: &mut Thread, times: u32, count: usize) {
     for _ in 0..times {
         for _ in 0..count {
@@ -233,44 +233,44 @@ fn publish_in_batches(world: &mut World, channel: &Channel, thread: &mut Thread,
     thread.settle(world);
 }
 
-/// Whether a message is left to wait for others.
-fn is_gathered(world: &mut World, channel: &Channel, thread: &mut Thread) -> bool {
+/// Publishes a message, and returns whether it is buffered.
+fn is_buffered(world: &mut World, channel: &Channel, thread: &mut Thread) -> bool {
     let before = world.server.wire.written_by_client();
     assert!(matches!(poll_once(&mut channel.publish("", "elsewhere", "x").send()), Poll::Ready(Ok(()))));
-    let gathered = thread.wakes() == 0;
+    let buffered = thread.wakes() == 0;
     thread.settle(world);
-    assert_eq!(world.server.wire.written_by_client() == before, gathered);
-    gathered
+    assert_eq!(world.server.wire.written_by_client() == before, buffered);
+    buffered
 }
 
 #[test]
-fn a_burst_with_pauses_is_known_by_its_pace() {
+fn a_burst_with_pauses_is_recognised_by_its_rate() {
     let mut world = World::new();
     let (_connection, channel, mut thread) = open(&mut world);
-    assert!(!is_gathered(&mut world, &channel, &mut thread), "nothing was published yet");
+    assert!(!is_buffered(&mut world, &channel, &mut thread), "no burst yet");
     publish_in_batches(&mut world, &channel, &mut thread, 6, 20);
-    assert!(is_gathered(&mut world, &channel, &mut thread), "120 kB in six writes");
+    assert!(is_buffered(&mut world, &channel, &mut thread), "120 kB in six writes are a burst");
     let mut declaring = channel.queue("q").declare();
     thread.settle(&mut world);
-    assert!(matches!(poll_once(&mut declaring), Poll::Ready(Ok(_))), "who waits lets nothing wait");
+    assert!(matches!(poll_once(&mut declaring), Poll::Ready(Ok(_))), "a request flushes the buffer");
     world.advance(Duration::from_millis(2));
     thread.settle(&mut world);
-    assert!(!is_gathered(&mut world, &channel, &mut thread), "it is over");
+    assert!(!is_buffered(&mut world, &channel, &mut thread), "the burst is over");
 }
 
 #[test]
-fn messages_that_follow_each_other_one_by_one_are_no_burst() {
+fn a_steady_sequence_of_single_messages_is_no_burst() {
     let mut world = World::new();
     let (_connection, channel, mut thread) = open(&mut world);
     for _ in 0..4 {
         publish_in_batches(&mut world, &channel, &mut thread, 120, 1);
         assert!(
-            !is_gathered(&mut world, &channel, &mut thread),
-            "each may be waited for by somebody that we can't see"
+            !is_buffered(&mut world, &channel, &mut thread),
+            "an application may wait for each message in a way that the driver can't see"
         );
     }
     for _ in 0..4 {
         publish_in_batches(&mut world, &channel, &mut thread, 3, 10);
-        assert!(!is_gathered(&mut world, &channel, &mut thread), "30 kB in a millisecond are few");
+        assert!(!is_buffered(&mut world, &channel, &mut thread), "30 kB in a millisecond are no burst");
     }
 }

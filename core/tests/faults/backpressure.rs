@@ -1,4 +1,4 @@
-//! Bytes that wait are bounded, in both directions, and what must pass passes.
+//! Buffers are bounded in both directions, and requests, acks and closes are not held up by them.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -14,7 +14,7 @@ fn builder() -> Builder {
 }
 
 #[test]
-fn publishes_that_wait_take_no_more_than_the_high_water_mark() {
+fn waiting_publishes_buffer_no_more_than_the_high_water_mark() {
     let mut world = World::new();
     let (_connection, channel) = world.open_by(&builder());
     world.run(channel.queue("q").declare()).unwrap();
@@ -22,7 +22,8 @@ fn publishes_that_wait_take_no_more_than_the_high_water_mark() {
     let taken = Rc::new(RefCell::new(0));
     let publishers: Vec<_> = (0..20)
         .map(|_| {
-            let (channel, taken) = (channel.clone(), Rc::clone(&taken));
+            let channel = channel.clone();
+            let taken = Rc::clone(&taken);
             world.start(async move {
                 for _ in 0..20 {
                     channel.publish("", "q", vec![b'x'; 1000]).send().await?;
@@ -32,7 +33,7 @@ fn publishes_that_wait_take_no_more_than_the_high_water_mark() {
             })
         })
         .collect();
-    // What the driver has taken to write, and as much again behind it; the mark may be passed by one message.
+    // One mark of bytes that the driver is writing, and one of bytes behind them; one message may exceed the mark.
     let bytes = *taken.borrow() * 1000;
     assert!((10_000..=22_000).contains(&bytes), "{bytes} bytes were taken");
     world.server.wire.stall_writes(false);
@@ -44,13 +45,14 @@ fn publishes_that_wait_take_no_more_than_the_high_water_mark() {
 }
 
 #[test]
-fn publishers_that_wait_go_on_in_their_order() {
+fn waiting_publishers_resume_in_order() {
     let mut world = World::with_capacity(1000);
     let (_connection, channel) = world.open_by(&builder());
     world.server.deaf = true;
     let order = Rc::new(RefCell::new(Vec::new()));
     for number in 0..60 {
-        let (channel, order) = (channel.clone(), Rc::clone(&order));
+        let channel = channel.clone();
+        let order = Rc::clone(&order);
         world.start(async move {
             channel.publish("", "q", vec![b'x'; 1000]).send().await.unwrap();
             order.borrow_mut().push(number);
@@ -63,13 +65,14 @@ fn publishers_that_wait_go_on_in_their_order() {
 }
 
 #[test]
-fn nobody_starves_while_others_publish_without_end() {
+fn no_publisher_starves_while_others_publish_continuously() {
     let mut world = World::with_capacity(1000);
     let (_connection, channel) = world.open_by(&builder());
     world.server.deaf = true;
     let count = Rc::new(RefCell::new(0));
     for _ in 0..5 {
-        let (channel, count) = (channel.clone(), Rc::clone(&count));
+        let channel = channel.clone();
+        let count = Rc::clone(&count);
         world.start(async move {
             while *count.borrow() < 500 {
                 channel.publish("", "q", vec![b'x'; 900]).send().await.unwrap();
@@ -77,38 +80,40 @@ fn nobody_starves_while_others_publish_without_end() {
             }
         });
     }
-    let (other, seen) = (channel.clone(), Rc::clone(&count));
-    let modest = world.start(async move {
+    let other = channel.clone();
+    let seen = Rc::clone(&count);
+    let single = world.start(async move {
         other.publish("", "q", vec![b'x'; 900]).send().await.unwrap();
         *seen.borrow()
     });
     let before = *count.borrow();
     world.server.deaf = false;
     world.settle();
-    assert!(modest.done() - before < 100, "others went first too often");
+    assert!(single.done() - before < 100, "other publishers went first too often");
 }
 
 #[test]
-fn a_publish_that_waits_ends_by_its_deadline_and_the_next_one_moves_up() {
+fn a_waiting_publish_times_out_and_the_next_one_moves_up() {
     let mut world = World::new();
     let (_connection, channel) = world.open_by(&builder());
     world.server.wire.stall_writes(true);
     world.run(channel.publish("", "q", vec![0; 20_000]).send()).unwrap();
     world.run(channel.publish("", "q", vec![0; 20_000]).send()).unwrap();
-    let (hasty, patient) = (channel.within(seconds(5)), channel.within(seconds(50)));
-    let hasty = world.start(async move { hasty.publish("", "q", "hasty").send().await });
-    let patient = world.start(async move { patient.publish("", "q", "patient").send().await });
+    let short = channel.within(seconds(5));
+    let long = channel.within(seconds(50));
+    let short = world.start(async move { short.publish("", "q", "short").send().await });
+    let long = world.start(async move { long.publish("", "q", "long").send().await });
     world.advance(seconds(5));
-    assert_eq!(hasty.done().unwrap_err().kind(), ErrorKind::Timeout);
-    assert!(!patient.is_done());
+    assert_eq!(short.done().unwrap_err().kind(), ErrorKind::Timeout);
+    assert!(!long.is_done());
     world.server.wire.stall_writes(false);
     world.settle();
-    patient.done().unwrap();
+    long.done().unwrap();
     assert_eq!(world.server.count("1 basic.publish"), 3);
 }
 
 #[test]
-fn a_large_publish_that_fails_or_is_dropped_when_its_turn_comes_keeps_nobody_waiting() {
+fn a_large_publish_that_fails_or_is_dropped_at_its_turn_blocks_no_other() {
     for dropped in [false, true] {
         let mut world = World::new();
         let (_connection, channel) = world.open_by(&builder());
@@ -122,7 +127,7 @@ fn a_large_publish_that_fails_or_is_dropped_when_its_turn_comes_keeps_nobody_wai
         let small = world.start(async move { small.publish("", "q", "small").send().await });
         world.server.wire.stall_writes(false);
         world.settle();
-        assert!(!small.is_done(), "it came first");
+        assert!(!small.is_done(), "the large publish comes first");
         match dropped {
             true => drop(large),
             false => assert_eq!(world.run(large).unwrap_err().kind(), ErrorKind::Usage),
@@ -133,7 +138,7 @@ fn a_large_publish_that_fails_or_is_dropped_when_its_turn_comes_keeps_nobody_wai
 }
 
 #[test]
-fn acks_requests_and_closes_pass_while_publishing_is_blocked() {
+fn acks_requests_and_closes_are_sent_while_publishing_is_blocked() {
     let mut world = World::new();
     let (connection, channel) = world.open_by(&builder());
     let queue = world.run(channel.queue("q").declare()).unwrap();
@@ -167,7 +172,8 @@ fn blocked_publishers_sleep_until_they_are_unblocked() {
     world.server.answer(0, &connection::Blocked { reason: "low on disk" });
     world.settle();
     let polls = Rc::new(RefCell::new(0));
-    let (other, count) = (channel.clone(), Rc::clone(&polls));
+    let other = channel.clone();
+    let count = Rc::clone(&polls);
     let sent = world.start(async move {
         let mut send = other.publish("", "q", "x").send();
         std::future::poll_fn(|context| {
@@ -179,22 +185,22 @@ fn blocked_publishers_sleep_until_they_are_unblocked() {
     for _ in 0..20 {
         world.run(channel.queue("q").declare()).unwrap();
     }
-    assert_eq!(*polls.borrow(), 1, "it was woken in vain");
+    assert_eq!(*polls.borrow(), 1, "the publisher was woken without need");
     world.server.answer(0, &connection::Unblocked {});
     world.settle();
     sent.done().unwrap();
 }
 
 #[test]
-fn a_channel_whose_flow_is_stopped_waits_and_others_go_on() {
+fn a_channel_with_stopped_flow_waits_while_others_publish() {
     let mut world = World::new();
     let (connection, channel) = world.open_by(&builder());
     let other = world.run(connection.channel()).unwrap();
     world.server.flow(1, false);
     world.settle();
     assert_eq!(world.server.count("1 channel.flow-ok"), 1);
-    let patient = channel.clone();
-    let sent = world.start(async move { patient.publish("", "q", "x").send().await });
+    let stopped = channel.clone();
+    let sent = world.start(async move { stopped.publish("", "q", "x").send().await });
     for _ in 0..10 {
         world.run(other.publish("", "q", "y").send()).unwrap();
     }
@@ -212,7 +218,7 @@ fn receiving() -> Builder {
 }
 
 #[test]
-fn a_flood_to_a_consumer_that_takes_nothing_stops_the_reading_and_all_comes_in_order_when_it_takes() {
+fn a_flooded_idle_consumer_stops_reading_and_later_gets_everything_in_order() {
     let mut world = World::with_capacity(4096);
     let (connection, channel) = world.open_by(&receiving());
     let queue = world.run(channel.queue("q").declare()).unwrap();
@@ -224,11 +230,11 @@ fn a_flood_to_a_consumer_that_takes_nothing_stops_the_reading_and_all_comes_in_o
     world.settle();
     let mut consumer = world.run(queue.consume().prefetch(0).start()).unwrap();
     world.settle();
-    // Only requests without an answer may have it read on; there are none.
+    // Only a request that waits for its reply would continue the reading; there is none.
     world.advance(seconds(100));
     let read = world.server.wire.read_by_client();
     assert!(read < 400_000, "{read} bytes were read");
-    assert!(connection.is_open(), "what it left unread shows that the server lives");
+    assert!(connection.is_open(), "unread bytes show that the server is alive");
     world.advance(seconds(100));
     assert!(world.server.wire.read_by_client() - read < 1000);
     for number in 0..2000_u32 {
@@ -241,7 +247,7 @@ fn a_flood_to_a_consumer_that_takes_nothing_stops_the_reading_and_all_comes_in_o
 }
 
 #[test]
-fn a_request_gets_its_answer_from_behind_a_flood_up_to_eight_times_the_limit() {
+fn a_reply_is_read_from_behind_a_flood_of_up_to_eight_times_the_limit() {
     for (messages, answered) in [(100, true), (1000, false)] {
         let mut world = World::with_capacity(4096);
         let (_connection, channel) = world.open_by(&receiving());
@@ -260,17 +266,17 @@ fn a_request_gets_its_answer_from_behind_a_flood_up_to_eight_times_the_limit() {
 }
 
 #[test]
-fn a_consumer_that_takes_lets_a_request_go_on_though_another_consumer_still_holds_much() {
+fn taking_deliveries_unblocks_a_request_though_another_consumer_is_over_the_limit() {
     let mut world = World::with_capacity(4096);
     let (connection, first) = world.open_by(&Connection::builder().heartbeat(seconds(0)).receive_limit(20_000));
     let second = world.run(connection.channel()).unwrap();
-    let (big, small) =
-        (world.run(first.queue("big").declare()).unwrap(), world.run(first.queue("small").declare()).unwrap());
+    let big = world.run(first.queue("big").declare()).unwrap();
+    let small = world.run(first.queue("small").declare()).unwrap();
     for _ in 0..120 {
         world.run(small.publish(vec![0; 500]).send()).unwrap();
     }
     world.settle();
-    // It holds three times the limit, and takes nothing.
+    // This consumer's backlog is three times the limit, and the test takes none of it.
     let idle = world.run(second.consume("small").prefetch(0).start()).unwrap();
     world.settle();
     for _ in 0..400 {
@@ -279,8 +285,8 @@ fn a_consumer_that_takes_lets_a_request_go_on_though_another_consumer_still_hold
     let mut busy = world.run(first.consume("big").prefetch(0).start()).unwrap();
     let declared = first.within(seconds(900)).queue("other").declare();
     let declared = world.start(declared);
-    assert!(!declared.is_done(), "it lies behind more than eight times the limit");
-    // One batch is taken: what is left is still above the limit.
+    assert!(!declared.is_done(), "the reply lies behind more than eight times the limit");
+    // After one batch is taken, the rest is still above the limit.
     for _ in 0..360 {
         let Some(Ok(delivery)) = world.run(busy.next()) else { panic!("a delivery") };
         delivery.ack().unwrap();
@@ -292,7 +298,7 @@ fn a_consumer_that_takes_lets_a_request_go_on_though_another_consumer_still_hold
 }
 
 #[test]
-fn a_consumer_that_is_dropped_gives_its_room_back() {
+fn a_dropped_consumer_frees_its_share_of_the_receive_limit() {
     let mut world = World::with_capacity(4096);
     let (connection, channel) = world.open_by(&receiving());
     let queue = world.run(channel.queue("q").declare()).unwrap();
@@ -314,7 +320,7 @@ fn a_consumer_that_is_dropped_gives_its_room_back() {
 }
 
 #[test]
-fn a_prefetch_bounds_what_is_under_way() {
+fn a_prefetch_bounds_the_unacknowledged_deliveries() {
     let mut world = World::new();
     let (_connection, channel) = world.open_by(&receiving());
     let queue = world.run(channel.queue("q").declare()).unwrap();
@@ -333,6 +339,6 @@ fn a_prefetch_bounds_what_is_under_way() {
     held.pop().unwrap().ack_multiple().unwrap();
     world.settle();
     assert_eq!((world.server.broker.unacked(), world.server.broker.ready("q")), (7, 36));
-    // They were settled with the last.
+    // This delivery was settled with the last.
     assert_eq!(held.pop().unwrap().ack().unwrap_err().kind(), ErrorKind::Usage);
 }

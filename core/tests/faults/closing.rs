@@ -1,4 +1,4 @@
-//! Closing: in order, twice, in a hurry, and against a server that does not answer.
+//! Closing: gracefully, twice, without waiting, and against a server that does not answer.
 
 use futures_lite::StreamExt;
 use hopmq::{Connection, ErrorKind};
@@ -7,7 +7,7 @@ use hopmq_proto::method::{basic, connection};
 use crate::common::{World, fault, seconds};
 
 #[test]
-fn a_graceful_close_flushes_all_awaits_the_confirms_and_then_says_goodbye() {
+fn a_graceful_close_flushes_awaits_confirms_then_closes() {
     let mut world = World::with_capacity(1000);
     let (connection, channel) = world.open();
     world.run(channel.queue("q").declare()).unwrap();
@@ -19,7 +19,7 @@ fn a_graceful_close_flushes_all_awaits_the_confirms_and_then_says_goodbye() {
     let other = connection.clone();
     let closing = world.start(async move { other.close().await });
     assert_eq!(world.server.count("1 basic.publish"), 51);
-    assert_eq!(world.server.count("0 connection.close"), 0, "a confirm is due");
+    assert_eq!(world.server.count("0 connection.close"), 0, "a confirm is outstanding");
     assert_eq!(world.run(connection.channel()).unwrap_err().kind(), ErrorKind::Closed);
     assert_eq!(world.run(channel.queue("r").declare()).unwrap_err().kind(), ErrorKind::Closed);
     assert_eq!(world.run(channel.publish("", "q", "no").send()).unwrap_err().kind(), ErrorKind::Closed);
@@ -29,11 +29,11 @@ fn a_graceful_close_flushes_all_awaits_the_confirms_and_then_says_goodbye() {
     world.run(confirm).unwrap();
     assert_eq!(world.server.seen().last(), Some(&"0 connection.close 200"));
     assert_eq!(world.server.broker.ready("q"), 51);
-    assert!(world.server.complaint.is_none());
+    assert!(world.server.violation.is_none());
 }
 
 #[test]
-fn acks_still_go_out_while_a_close_awaits_confirms() {
+fn acks_are_sent_while_a_close_awaits_confirms() {
     let mut world = World::new();
     let (connection, channel) = world.open();
     let queue = world.run(channel.queue("q").declare()).unwrap();
@@ -58,10 +58,11 @@ fn acks_still_go_out_while_a_close_awaits_confirms() {
 }
 
 #[test]
-fn closing_again_waits_for_the_same() {
+fn a_second_close_waits_for_the_first() {
     let mut world = World::new();
     let connection = world.connect();
-    let (first, second) = (connection.clone(), connection.clone());
+    let first = connection.clone();
+    let second = connection.clone();
     world.server.holds = vec!["connection.close"];
     let first = world.start(async move { first.close().await });
     let second = world.start(async move { second.close().await });
@@ -87,7 +88,7 @@ fn a_close_works_while_the_broker_blocks_publishing() {
 }
 
 #[test]
-fn a_server_that_never_answers_the_close_is_left_after_a_moment() {
+fn a_server_that_never_answers_the_close_is_dropped_after_two_seconds() {
     let mut world = World::new();
     let connection = world.connect();
     world.server.holds = vec!["connection.close"];
@@ -99,7 +100,7 @@ fn a_server_that_never_answers_the_close_is_left_after_a_moment() {
 }
 
 #[test]
-fn a_slow_network_has_close_timeout_to_take_what_was_accepted() {
+fn a_slow_network_has_close_timeout_to_take_accepted_messages() {
     let mut world = World::with_capacity(100);
     let (connection, channel) = world.open_by(&Connection::builder().close_timeout(seconds(60)));
     world.server.deaf = true;
@@ -119,7 +120,7 @@ fn a_slow_network_has_close_timeout_to_take_what_was_accepted() {
 }
 
 #[test]
-fn a_close_that_can_not_flush_says_so() {
+fn a_close_that_cannot_flush_fails() {
     let mut world = World::with_capacity(100);
     let (connection, channel) = world.open();
     world.server.deaf = true;
@@ -141,7 +142,7 @@ fn dropping_the_last_handle_flushes_and_closes() {
     }
     drop(connection);
     world.settle();
-    assert_eq!(world.server.count("0 connection.close"), 0, "the channel keeps it");
+    assert_eq!(world.server.count("0 connection.close"), 0, "the channel keeps the connection");
     drop(channel);
     world.settle();
     assert_eq!(world.server.broker.ready("q"), 20);
@@ -150,7 +151,7 @@ fn dropping_the_last_handle_flushes_and_closes() {
 }
 
 #[test]
-fn a_close_is_answered_though_consumers_hold_all_that_they_may() {
+fn a_close_completes_though_consumers_are_at_the_receive_limit() {
     let mut world = World::new();
     let builder = Connection::builder().receive_limit(1000).heartbeat(seconds(0));
     let (connection, channel) = world.open_by(&builder);
@@ -162,17 +163,17 @@ fn a_close_is_answered_though_consumers_hold_all_that_they_may() {
     world.settle();
     let start = world.time.now();
     world.run(connection.close()).unwrap();
-    assert_eq!(world.time.now(), start, "the answer lay behind the deliveries");
+    assert_eq!(world.time.now(), start, "the reply lay behind the deliveries");
     drop(consumer);
 }
 
 #[test]
-fn a_channel_close_that_crosses_the_servers_close_ends_well() {
+fn a_channel_close_that_crosses_the_servers_close_succeeds() {
     let mut world = World::new();
     let (connection, channel) = world.open();
     let declared = channel.queue("q").declare();
     world.server.refuse_channel(1, 404, "NOT_FOUND");
-    // The server's close is under way when ours is sent.
+    // The server's close is in flight when ours is sent.
     let closing = channel.close();
     world.run(closing).unwrap();
     assert_eq!(world.run(declared).unwrap_err().kind(), ErrorKind::Closed);
@@ -180,18 +181,18 @@ fn a_channel_close_that_crosses_the_servers_close_ends_well() {
     let again = world.run(connection.channel()).unwrap();
     assert_eq!(again.id(), 1);
     world.run(again.queue("q").declare()).unwrap();
-    assert!(world.server.complaint.is_none());
+    assert!(world.server.violation.is_none());
 }
 
 #[test]
-fn a_channel_that_the_broker_closes_ends_what_is_on_it_and_nothing_else() {
+fn a_channel_closed_by_the_broker_ends_only_what_uses_it() {
     let mut world = World::new();
     let (connection, channel) = world.open();
     let other = world.run(connection.channel()).unwrap();
     let mut events = connection.events();
     world.run(channel.queue("q").declare()).unwrap();
     let mut consumer = world.run(channel.consume("q").start()).unwrap();
-    let failing = channel.queue("missing").passive();
+    let failing = channel.queue("missing").declare_passive();
     let behind = channel.queue("q").declare();
     let error = world.run(failing).unwrap_err();
     assert_eq!(fault(&error), (ErrorKind::ChannelClosed, Some(404)));
@@ -207,7 +208,7 @@ fn a_channel_that_the_broker_closes_ends_what_is_on_it_and_nothing_else() {
 }
 
 #[test]
-fn a_consumer_that_the_broker_cancels_yields_what_came_then_says_so_and_ends() {
+fn a_consumer_cancelled_by_the_broker_yields_its_backlog_then_an_error() {
     let mut world = World::new();
     let (_connection, channel) = world.open();
     let queue = world.run(channel.queue("q").declare()).unwrap();
@@ -227,13 +228,13 @@ fn a_consumer_that_the_broker_cancels_yields_what_came_then_says_so_and_ends() {
 }
 
 #[test]
-fn stale_handles_of_a_reused_number_keep_their_own_reason() {
+fn stale_handles_of_a_reused_channel_number_keep_their_own_error() {
     let mut world = World::new();
     let connection = world.connect();
     let mut stale = Vec::new();
     for number in 0..5 {
         let channel = world.run(connection.channel()).unwrap();
-        assert_eq!(channel.id(), 1, "numbers are used again");
+        assert_eq!(channel.id(), 1, "numbers are reused");
         let confirm = world.run(channel.publish("", "q", "x").confirm_later()).unwrap();
         world.settle();
         world.server.refuse_channel(1, 406, &format!("reason {number}"));
@@ -248,14 +249,14 @@ fn stale_handles_of_a_reused_number_keep_their_own_reason() {
         assert!(error.to_string().contains(&reason), "{error}");
         let error = world.run(channel.queue("q").declare()).unwrap_err();
         assert!(error.to_string().contains(&reason), "{error}");
-        // Its confirm had come before the end.
+        // The confirm came before the channel was closed.
         world.run(confirm).unwrap();
     }
     world.run(live.queue("q").declare()).unwrap();
 }
 
 #[test]
-fn channel_numbers_run_out_and_come_back() {
+fn channel_numbers_run_out_and_are_reused() {
     let mut world = World::new();
     let connection = world.connect_by(&Connection::builder().channel_max(3)).unwrap();
     let mut channels: Vec<_> = (0..3).map(|_| world.run(connection.channel()).unwrap()).collect();

@@ -1,4 +1,4 @@
-//! Confirms: each publish gets its own outcome, whatever the order and however it ends.
+//! Confirms: each publish gets its own outcome, in any order and however its channel ends.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use hopmq_proto::method::basic;
 
 use crate::common::{World, fault, poll_once};
 
-/// A channel with publishes that the test confirms.
+/// Opens a channel with publishes that the test confirms.
 fn publishes(world: &mut World, count: usize) -> (hopmq::Connection, Channel, Vec<Option<Confirm>>) {
     let (connection, channel) = world.open();
     world.server.broker.confirms_by_hand = true;
@@ -19,7 +19,7 @@ fn publishes(world: &mut World, count: usize) -> (hopmq::Connection, Channel, Ve
     (connection, channel, confirms)
 }
 
-/// What is known of each: `+` taken, `-` refused, `x` its channel ended, `.` nothing.
+/// Returns the outcome of each: `+` acked, `-` nacked, `x` its channel ended, `.` unknown.
 fn outcomes(confirms: &mut [Option<Confirm>], known: &mut String) -> String {
     let mut text: Vec<char> = known.chars().collect();
     text.resize(confirms.len(), '.');
@@ -38,7 +38,7 @@ fn outcomes(confirms: &mut [Option<Confirm>], known: &mut String) -> String {
 }
 
 #[test]
-fn multiple_single_negative_and_out_of_order() {
+fn acks_and_nacks_may_be_multiple_and_out_of_order() {
     let mut world = World::new();
     let (connection, _channel, mut confirms) = publishes(&mut world, 10);
     let mut known = String::new();
@@ -63,7 +63,7 @@ fn multiple_single_negative_and_out_of_order() {
 }
 
 #[test]
-fn a_confirm_of_what_was_never_published_is_a_violation() {
+fn a_confirm_of_an_unpublished_message_is_a_violation() {
     let mut world = World::new();
     let (connection, _channel, _confirms) = publishes(&mut world, 3);
     world.server.answer(1, &basic::Ack { delivery_tag: 4, multiple: false });
@@ -71,7 +71,7 @@ fn a_confirm_of_what_was_never_published_is_a_violation() {
 }
 
 #[test]
-fn a_channel_that_is_closed_leaves_those_confirmed_and_ends_the_rest_with_its_reason() {
+fn a_closed_channel_fails_the_publishes_that_are_still_unconfirmed() {
     let mut world = World::new();
     let (_connection, channel, mut confirms) = publishes(&mut world, 6);
     let mut late = confirms.pop().flatten().unwrap();
@@ -88,7 +88,7 @@ fn a_channel_that_is_closed_leaves_those_confirmed_and_ends_the_rest_with_its_re
 }
 
 #[test]
-fn what_is_returned_is_the_error_of_its_own_confirm_though_an_ack_follows() {
+fn a_returned_message_fails_its_own_confirm_though_an_ack_follows() {
     let mut world = World::new();
     let (connection, channel) = world.open();
     world.run(channel.queue("q").declare()).unwrap();
@@ -105,7 +105,7 @@ fn what_is_returned_is_the_error_of_its_own_confirm_though_an_ack_follows() {
 }
 
 #[test]
-fn what_is_returned_without_a_confirm_comes_to_the_channels_returns() {
+fn a_message_returned_without_a_confirm_arrives_in_channel_returns() {
     let mut world = World::new();
     let (_connection, channel) = world.open();
     let mut returns = channel.returns();
@@ -120,11 +120,11 @@ fn what_is_returned_without_a_confirm_comes_to_the_channels_returns() {
     let last = world.start(async move { returns.next().await.is_none() });
     drop(channel);
     world.settle();
-    assert!(!last.is_done(), "the stream keeps its channel");
+    assert!(!last.is_done(), "the stream keeps its channel open");
 }
 
 #[test]
-fn confirm_mode_is_chosen_once_by_the_first_publish_that_asks_for_it() {
+fn confirm_mode_is_selected_once_by_the_first_confirmed_publish() {
     let mut world = World::new();
     let (connection, channel) = world.open();
     world.run(channel.publish("", "q", "unconfirmed").send()).unwrap();
@@ -137,7 +137,7 @@ fn confirm_mode_is_chosen_once_by_the_first_publish_that_asks_for_it() {
 }
 
 #[test]
-fn nothing_is_confirmed_in_a_transaction_however_often_it_is_tried() {
+fn a_transactional_channel_refuses_confirms() {
     let mut world = World::new();
     let (connection, channel) = world.open();
     world.run(channel.tx_select()).unwrap();
@@ -158,12 +158,14 @@ fn many_tasks_on_one_channel_each_get_their_own_outcome() {
     let mut world = World::with_capacity(700);
     let (connection, channel) = world.open();
     world.server.broker.nack_every = Some(7);
-    // The order in which the messages were taken is the order of the broker's count.
+    // The broker counts the messages in the order in which they were accepted.
     let order = Rc::new(RefCell::new(Vec::new()));
     let refused = Rc::new(RefCell::new(Vec::new()));
     let tasks: Vec<_> = (0..10)
         .map(|task| {
-            let (channel, order, refused) = (channel.clone(), Rc::clone(&order), Rc::clone(&refused));
+            let channel = channel.clone();
+            let order = Rc::clone(&order);
+            let refused = Rc::clone(&refused);
             world.start(async move {
                 for number in 0..50 {
                     let later = channel.publish("", "q", vec![0; 100]).confirm_later().await?;
@@ -190,7 +192,7 @@ fn many_tasks_on_one_channel_each_get_their_own_outcome() {
 }
 
 #[test]
-fn a_message_that_can_not_be_encoded_is_refused_and_counts_for_nothing() {
+fn a_message_that_cannot_be_encoded_is_refused_and_not_counted() {
     let mut world = World::new();
     let (connection, channel) = world.open();
     let long = "x".repeat(256);

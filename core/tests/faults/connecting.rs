@@ -1,4 +1,4 @@
-//! Connecting to what is no broker, or none that lets us in.
+//! Connecting to a peer that is no broker, or to a broker that refuses the login.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use crate::common::{Reaction, STAGES, Stage, World, fault, method, seconds};
 #[track_caller]
 fn refused(world: &mut World) -> Error {
     match world.connect_by(&Connection::builder()) {
-        Ok(_) => panic!("nobody should be let in"),
+        Ok(_) => panic!("the connect must fail"),
         Err(error) => {
             world.settle();
             error
@@ -29,7 +29,7 @@ fn due(stage: Stage) -> &'static str {
 }
 
 #[test]
-fn a_server_that_stalls_at_any_stage_is_given_up_after_the_whole_time_and_the_error_names_the_stage() {
+fn a_server_that_stalls_at_any_stage_times_out_with_an_error_that_names_the_stage() {
     for stage in STAGES {
         let mut world = World::new();
         world.server.reactions.insert(stage, Reaction::Stall);
@@ -42,7 +42,7 @@ fn a_server_that_stalls_at_any_stage_is_given_up_after_the_whole_time_and_the_er
 }
 
 #[test]
-fn a_server_that_dribbles_a_byte_a_second_is_held_to_the_same_time() {
+fn a_server_that_sends_a_byte_a_second_times_out_as_well() {
     let mut world = World::new();
     world.server.silent = true;
     let transport = world.transport();
@@ -57,14 +57,14 @@ fn a_server_that_dribbles_a_byte_a_second_is_held_to_the_same_time() {
         world.server.wire.write(&mut byte);
         world.advance(seconds(1));
         late += 1;
-        assert!(late < 100, "it waits for ever");
+        assert!(late < 100, "the connect does not time out");
     }
     assert_eq!(outcome.done().unwrap_err().kind(), ErrorKind::Timeout);
     assert_eq!(world.time.now().since_epoch(), seconds(10));
 }
 
 #[test]
-fn a_connection_cut_or_reset_at_any_stage_is_an_io_error_that_names_the_stage_and_guesses_why() {
+fn a_handshake_cut_at_any_stage_is_an_io_error_with_the_stage_and_a_likely_cause() {
     for (reaction, stage) in STAGES.into_iter().flat_map(|stage| [(Reaction::Cut, stage), (Reaction::Reset, stage)]) {
         let mut world = World::new();
         world.server.reactions.insert(stage, reaction.clone());
@@ -93,7 +93,7 @@ fn an_immediate_end_of_the_stream_is_an_io_error() {
 }
 
 #[test]
-fn what_is_no_broker_is_told_by_its_first_bytes() {
+fn a_peer_that_is_no_broker_is_recognised_by_its_first_bytes() {
     for (bytes, word) in [
         (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], "HTTP"),
         (b"AMQP\x00\x00\x09\x00", "version 0-9"),
@@ -112,7 +112,7 @@ fn what_is_no_broker_is_told_by_its_first_bytes() {
 }
 
 #[test]
-fn a_connection_close_at_any_stage_is_an_error_with_its_code_and_text() {
+fn a_connection_close_at_any_handshake_stage_is_an_error_with_its_code_and_text() {
     for (code, kind) in [
         (403, ErrorKind::Authentication),
         (530, ErrorKind::ConnectionClosed),
@@ -121,17 +121,17 @@ fn a_connection_close_at_any_stage_is_an_error_with_its_code_and_text() {
     ] {
         for stage in STAGES {
             let mut world = World::new();
-            world.server.reactions.insert(stage, Reaction::Close(code, "these are its words"));
+            world.server.reactions.insert(stage, Reaction::Close(code, "a text of the broker"));
             let error = refused(&mut world);
             assert_eq!(fault(&error), (kind, Some(code)), "{stage:?}");
-            assert!(error.to_string().contains("these are its words"), "{error}");
+            assert!(error.to_string().contains("a text of the broker"), "{error}");
             assert_eq!(world.server.count("0 connection.close-ok"), 1, "{stage:?}");
         }
     }
 }
 
 #[test]
-fn a_server_that_offers_no_mechanism_of_ours_is_named_with_what_it_offers() {
+fn an_error_lists_the_mechanisms_of_a_server_that_offers_none_of_ours() {
     let mut world = World::new();
     world.server.configure(|config| config.mechanisms = "GSSAPI EXTERNAL".to_owned());
     let error = refused(&mut world);
@@ -140,7 +140,7 @@ fn a_server_that_offers_no_mechanism_of_ours_is_named_with_what_it_offers() {
 }
 
 #[test]
-fn a_credentials_provider_that_fails_ends_the_attempt_before_a_byte_is_sent() {
+fn a_failing_credentials_provider_ends_the_attempt_before_a_byte_is_sent() {
     let mut world = World::new();
     let failing = || async { Err(Error::new(ErrorKind::Authentication, "the vault is sealed")) };
     let error = world.connect_by(&Connection::builder().credentials_from(failing)).unwrap_err();
@@ -149,7 +149,7 @@ fn a_credentials_provider_that_fails_ends_the_attempt_before_a_byte_is_sent() {
 }
 
 #[test]
-fn a_credentials_provider_that_never_answers_counts_against_the_whole_time() {
+fn a_credentials_provider_that_never_returns_times_out() {
     let mut world = World::new();
     let error = world
         .connect_by(&Connection::builder().credentials_from(std::future::pending::<Result<Credentials>>))
@@ -160,7 +160,7 @@ fn a_credentials_provider_that_never_answers_counts_against_the_whole_time() {
 }
 
 #[test]
-fn a_credentials_provider_and_the_handshake_share_one_time() {
+fn a_credentials_provider_and_the_handshake_share_one_timeout() {
     let mut world = World::new();
     world.server.reactions.insert(Stage::Tune, Reaction::Stall);
     let time = world.time.clone();
@@ -177,7 +177,7 @@ fn a_credentials_provider_and_the_handshake_share_one_time() {
 }
 
 #[test]
-fn a_credentials_provider_is_asked_again_for_each_connection() {
+fn a_credentials_provider_is_called_for_each_connection() {
     let mut world = World::new();
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
@@ -210,7 +210,7 @@ impl Sasl for Riddles {
 }
 
 #[test]
-fn a_mechanism_of_the_users_own_answers_challenge_after_challenge() {
+fn a_custom_mechanism_answers_several_challenges() {
     let mut world = World::new();
     world.server.configure(|config| config.mechanisms = "PLAIN RIDDLES".to_owned());
     world.server.reactions.insert(Stage::Tune, Reaction::Challenge(vec![b"abc", b"", b"xyz"]));
@@ -221,7 +221,7 @@ fn a_mechanism_of_the_users_own_answers_challenge_after_challenge() {
 }
 
 #[test]
-fn a_challenge_that_the_mechanism_has_no_answer_to_is_an_authentication_error() {
+fn a_challenge_that_the_mechanism_cannot_answer_is_an_authentication_error() {
     let mut world = World::new();
     world.server.reactions.insert(Stage::Tune, Reaction::Challenge(vec![b"why?"]));
     let error = refused(&mut world);
@@ -230,7 +230,7 @@ fn a_challenge_that_the_mechanism_has_no_answer_to_is_an_authentication_error() 
 }
 
 #[test]
-fn a_frame_max_below_the_least_is_refused_with_a_code() {
+fn a_frame_max_below_the_minimum_is_refused_with_a_code() {
     let mut world = World::new();
     let tune = method::connection::Tune { channel_max: 0, frame_max: 1, heartbeat: 0 };
     world
@@ -243,21 +243,23 @@ fn a_frame_max_below_the_least_is_refused_with_a_code() {
 }
 
 #[test]
-fn a_server_without_limits_gets_ours() {
+fn a_server_without_limits_gets_the_clients_limits() {
     let mut world = World::new();
     world.server.configure(|config: &mut Config| {
-        (config.channel_max, config.frame_max, config.heartbeat) = (0, 0, Some(seconds(0)));
+        config.channel_max = 0;
+        config.frame_max = 0;
+        config.heartbeat = Some(seconds(0));
     });
     let connection = world.connect();
     assert_eq!((connection.channel_max(), connection.frame_max()), (2047, 131_072));
     assert_eq!(connection.heartbeat(), seconds(0));
-    // Without heartbeats, nothing ever ends an idle connection.
+    // Without heartbeats, nothing ends an idle connection.
     world.advance(seconds(900));
     assert!(connection.is_open());
 }
 
 #[test]
-fn a_method_before_its_time_is_refused() {
+fn a_method_too_early_in_the_handshake_is_refused() {
     let mut world = World::new();
     let early = crate::common::frame(1, 0, &crate::common::payload(&method::connection::OpenOk {}));
     world.server.reactions.insert(Stage::Start, Reaction::Raw(early));
@@ -265,11 +267,12 @@ fn a_method_before_its_time_is_refused() {
 }
 
 #[test]
-fn a_handshake_that_is_dropped_at_any_stage_closes_the_transport() {
+fn a_handshake_dropped_at_any_stage_closes_the_transport() {
     for stage in STAGES {
         let mut world = World::new();
         world.server.reactions.insert(stage, Reaction::Stall);
-        let (transport, timer) = (world.transport(), world.time.timer());
+        let transport = world.transport();
+        let timer = world.time.timer();
         let builder = Connection::builder();
         world.start(async move { builder.handshake(transport, timer).await.map(drop) });
         assert!(!world.server.wire.is_closed());

@@ -1,4 +1,4 @@
-//! Everything that waits has a deadline, and an answer that comes too late does no harm.
+//! Every wait has a timeout, and a reply that comes after it does no harm.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use crate::common::{World, seconds};
 
 #[track_caller]
 fn times_out<T>(world: &World, start: Duration, result: Result<T, Error>, after: u64) -> Error {
-    let Err(error) = result else { panic!("it should be late") };
+    let Err(error) = result else { panic!("the call must time out") };
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
     assert_eq!(world.time.now().since_epoch() - start, seconds(after), "{error}");
     error
 }
 
 #[test]
-fn every_kind_of_call_ends_by_its_deadline() {
+fn every_kind_of_call_times_out() {
     let mut world = World::new();
     let builder = Connection::builder().request_timeout(seconds(7)).confirm_timeout(seconds(11));
     let (connection, channel) = world.open_by(&builder);
@@ -62,7 +62,7 @@ fn every_kind_of_call_ends_by_its_deadline() {
 }
 
 #[test]
-fn a_confirm_has_confirm_timeout_from_when_it_is_awaited() {
+fn confirm_timeout_starts_when_the_confirm_is_awaited() {
     let mut world = World::new();
     let builder = Connection::builder().request_timeout(seconds(7)).confirm_timeout(seconds(11));
     let (_connection, channel) = world.open_by(&builder);
@@ -78,14 +78,14 @@ fn a_confirm_has_confirm_timeout_from_when_it_is_awaited() {
     let start = world.time.now().since_epoch();
     let result = world.run(channel.within(seconds(2)).publish("", "q", "x").confirm());
     times_out(&world, start, result, 2);
-    // The channel goes on, and a late confirm of those harms nobody.
+    // The channel goes on, and the late confirms do no harm.
     world.server.answer(1, &hopmq_proto::method::basic::Ack { delivery_tag: 3, multiple: true });
     world.server.broker.confirms_by_hand = false;
     world.run(channel.publish("", "q", "x").confirm()).unwrap();
 }
 
 #[test]
-fn a_publish_that_finds_no_room_ends_by_its_deadline_whatever_else_happens() {
+fn a_publish_without_room_times_out_while_other_calls_go_on() {
     let mut world = World::new();
     let builder = Connection::builder().request_timeout(seconds(30)).heartbeat(seconds(10));
     let (connection, channel) = world.open_by(&builder);
@@ -104,7 +104,7 @@ fn a_publish_that_finds_no_room_ends_by_its_deadline_whatever_else_happens() {
 }
 
 #[test]
-fn closing_with_unconfirmed_publishes_ends_after_close_timeout_and_says_how_many() {
+fn closing_with_unconfirmed_publishes_times_out_and_tells_their_number() {
     let mut world = World::new();
     let (connection, channel) = world.open_by(&Connection::builder().close_timeout(seconds(5)));
     world.server.broker.confirms_by_hand = true;
@@ -123,7 +123,7 @@ fn closing_with_unconfirmed_publishes_ends_after_close_timeout_and_says_how_many
 }
 
 #[test]
-fn a_channel_that_opens_too_late_is_closed_again() {
+fn a_channel_that_opens_after_the_timeout_is_closed() {
     for polled in [true, false] {
         let mut world = World::new();
         let connection = world.connect();
@@ -145,7 +145,7 @@ fn a_channel_that_opens_too_late_is_closed_again() {
 }
 
 #[test]
-fn a_consumer_that_starts_too_late_is_cancelled_and_its_deliveries_go_back() {
+fn a_consumer_that_starts_after_the_timeout_is_cancelled_and_its_deliveries_requeued() {
     for polled in [true, false] {
         let mut world = World::new();
         let (_connection, channel) = world.open();
@@ -171,7 +171,7 @@ fn a_consumer_that_starts_too_late_is_cancelled_and_its_deliveries_go_back() {
 }
 
 #[test]
-fn a_message_that_is_fetched_too_late_goes_back() {
+fn a_message_fetched_after_the_timeout_is_requeued() {
     for polled in [true, false] {
         let mut world = World::new();
         let (_connection, channel) = world.open();
@@ -194,7 +194,7 @@ fn a_message_that_is_fetched_too_late_goes_back() {
 }
 
 #[test]
-fn a_late_answer_is_not_taken_for_the_next_ones() {
+fn a_late_reply_is_not_taken_for_the_reply_to_the_next_request() {
     let mut world = World::new();
     let (_connection, channel) = world.open();
     world.server.holds = vec!["queue.declare"];
@@ -208,7 +208,7 @@ fn a_late_answer_is_not_taken_for_the_next_ones() {
 }
 
 #[test]
-fn an_answer_behind_deliveries_that_nobody_takes_says_so_when_it_is_late() {
+fn a_reply_stuck_behind_undelivered_messages_times_out_with_an_explanation() {
     let mut world = World::new();
     let builder = Connection::builder().receive_limit(1000).heartbeat(seconds(0));
     let (_connection, channel) = world.open_by(&builder);
@@ -224,7 +224,7 @@ fn an_answer_behind_deliveries_that_nobody_takes_says_so_when_it_is_late() {
 }
 
 #[test]
-fn a_stream_without_deliveries_has_no_deadline() {
+fn waiting_for_a_delivery_has_no_timeout() {
     let mut world = World::new();
     let (_connection, channel) = world.open();
     let queue = world.run(channel.queue("q").declare()).unwrap();

@@ -1,4 +1,4 @@
-//! Any future may be dropped at any time: the channel still answers in order, and nothing is left behind.
+//! Any future may be dropped at any time: the channel still gets its replies in order, and nothing is left behind.
 
 use futures_lite::StreamExt;
 use hopmq::{Channel, Connection};
@@ -16,7 +16,7 @@ enum When {
 const ALWAYS: [When; 3] = [When::BeforePolled, When::Pending, When::Answered];
 
 /// Polls a future as far as `when` says, and drops it.
-fn drop_it<F: Future + Unpin>(world: &mut World, mut future: F, when: When) {
+fn drop_at<F: Future + Unpin>(world: &mut World, mut future: F, when: When) {
     match when {
         When::BeforePolled => drop(future),
         When::Pending => {
@@ -34,9 +34,9 @@ fn drop_it<F: Future + Unpin>(world: &mut World, mut future: F, when: When) {
     world.settle();
 }
 
-/// The channel answers in order, and the broker holds nothing for it.
+/// Checks that the channel gets its replies in order, and that the broker holds nothing for it.
 #[track_caller]
-fn all_is_well(world: &mut World, channel: &Channel) {
+fn assert_consistent(world: &mut World, channel: &Channel) {
     world.settle();
     let requests: Vec<_> = (0..5).map(|number| channel.queue(&format!("well-{number}")).declare()).collect();
     for (number, request) in requests.into_iter().enumerate() {
@@ -45,10 +45,10 @@ fn all_is_well(world: &mut World, channel: &Channel) {
     assert_eq!(world.run(channel.queue_purge("well-0")).unwrap(), 0);
     world.run(channel.publish("", "well-0", "x").confirm()).unwrap();
     assert_eq!(world.run(channel.queue_purge("well-0")).unwrap(), 1);
-    assert_eq!(world.server.broker.unacked(), 0, "deliveries are left with the channel");
+    assert_eq!(world.server.broker.unacked(), 0, "the channel holds deliveries");
     assert_eq!(world.server.broker.consumers(), 0, "a consumer is left");
     assert_eq!(world.server.broker.channels(), 1, "a channel is left");
-    assert!(world.server.complaint.is_none(), "{:?}", world.server.complaint);
+    assert!(world.server.violation.is_none(), "{:?}", world.server.violation);
 }
 
 fn start() -> (World, Connection, Channel) {
@@ -64,80 +64,80 @@ fn start() -> (World, Connection, Channel) {
 }
 
 #[test]
-fn a_declare_is_made_all_the_same() {
+fn a_dropped_declare_is_still_carried_out() {
     for when in ALWAYS {
         let (mut world, _connection, channel) = start();
-        drop_it(&mut world, channel.queue("dropped").declare(), when);
-        all_is_well(&mut world, &channel);
-        assert!(world.run(channel.queue("dropped").passive()).is_ok(), "{when:?}");
+        drop_at(&mut world, channel.queue("dropped").declare(), when);
+        assert_consistent(&mut world, &channel);
+        assert!(world.run(channel.queue("dropped").declare_passive()).is_ok(), "{when:?}");
     }
 }
 
 #[test]
-fn a_purge_a_bind_and_a_prefetch_leave_nothing() {
+fn dropped_purge_bind_and_prefetch_requests_leave_nothing_behind() {
     for when in ALWAYS {
         let (mut world, _connection, channel) = start();
-        drop_it(&mut world, channel.queue_purge("q"), when);
+        drop_at(&mut world, channel.queue_purge("q"), when);
         world.server.holds = vec!["queue.bind"];
-        drop_it(&mut world, channel.queue_bind("q", "e", "k", ()), when);
+        drop_at(&mut world, channel.queue_bind("q", "e", "k", ()), when);
         world.server.holds = vec!["basic.qos"];
-        drop_it(&mut world, channel.prefetch(5), when);
-        all_is_well(&mut world, &channel);
+        drop_at(&mut world, channel.prefetch(5), when);
+        assert_consistent(&mut world, &channel);
     }
 }
 
 #[test]
-fn a_channel_that_opens_for_nobody_is_closed() {
+fn a_channel_whose_request_was_dropped_is_closed() {
     for when in ALWAYS {
         let (mut world, connection, channel) = start();
-        drop_it(&mut world, connection.channel(), when);
+        drop_at(&mut world, connection.channel(), when);
         assert_eq!(world.server.count("2 channel.close"), 1, "{when:?}");
-        all_is_well(&mut world, &channel);
+        assert_consistent(&mut world, &channel);
         assert_eq!(world.run(connection.channel()).unwrap().id(), 2);
     }
 }
 
 #[test]
-fn a_consumer_that_starts_for_nobody_is_cancelled() {
+fn a_consumer_whose_request_was_dropped_is_cancelled() {
     for when in ALWAYS {
         let (mut world, _connection, channel) = start();
-        drop_it(&mut world, channel.consume("q").tag("c").start(), when);
+        drop_at(&mut world, channel.consume("q").tag("c").start(), when);
         assert_eq!(world.server.count("1 basic.cancel c"), 1, "{when:?}");
-        all_is_well(&mut world, &channel);
+        assert_consistent(&mut world, &channel);
         assert_eq!(world.server.broker.ready("q"), 3, "{when:?}");
     }
 }
 
 #[test]
-fn a_message_that_is_fetched_for_nobody_goes_back() {
+fn a_message_whose_get_was_dropped_is_requeued() {
     for when in ALWAYS {
         let (mut world, _connection, channel) = start();
-        drop_it(&mut world, channel.get("q"), when);
-        all_is_well(&mut world, &channel);
+        drop_at(&mut world, channel.get("q"), when);
+        assert_consistent(&mut world, &channel);
         assert_eq!(world.server.broker.ready("q"), 3, "{when:?}");
     }
 }
 
 #[test]
-fn a_cancel_is_made_all_the_same() {
+fn a_dropped_cancel_is_still_carried_out() {
     for when in ALWAYS {
         let (mut world, _connection, channel) = start();
         world.server.release();
         let mut consumer = world.run(channel.consume("q").start()).unwrap();
         world.settle();
         world.server.holds = vec!["basic.cancel"];
-        drop_it(&mut world, consumer.cancel(), when);
+        drop_at(&mut world, consumer.cancel(), when);
         for _ in 0..3 {
             world.run(consumer.next()).unwrap().unwrap().ack().unwrap();
         }
         assert!(world.run(consumer.next()).is_none());
         world.settle();
-        all_is_well(&mut world, &channel);
+        assert_consistent(&mut world, &channel);
     }
 }
 
 #[test]
-fn the_future_of_the_next_delivery_loses_none() {
+fn dropping_the_future_of_the_next_delivery_loses_none() {
     let (mut world, _connection, channel) = start();
     world.server.release();
     let mut consumer = world.run(channel.consume("q").start()).unwrap();
@@ -154,7 +154,7 @@ fn the_future_of_the_next_delivery_loses_none() {
 }
 
 #[test]
-fn deliveries_that_nobody_took_go_back_with_their_consumer() {
+fn undelivered_messages_are_requeued_when_their_consumer_is_dropped() {
     let (mut world, _connection, channel) = start();
     world.server.release();
     let mut consumer = world.run(channel.consume("q").start()).unwrap();
@@ -163,11 +163,11 @@ fn deliveries_that_nobody_took_go_back_with_their_consumer() {
     world.settle();
     assert_eq!(world.server.broker.ready("q"), 2);
     first.ack().unwrap();
-    all_is_well(&mut world, &channel);
+    assert_consistent(&mut world, &channel);
 }
 
 #[test]
-fn a_publish_is_sent_whole_or_not_at_all() {
+fn a_dropped_publish_is_sent_whole_or_not_at_all() {
     for when in ALWAYS {
         let (mut world, _connection, channel) = start();
         world.server.release();
@@ -175,16 +175,16 @@ fn a_publish_is_sent_whole_or_not_at_all() {
         world.settle();
         world.server.forget();
         let sending = channel.publish("", "q", "dropped").send();
-        drop_it(&mut world, sending, if when == When::Answered { When::Pending } else { when });
+        drop_at(&mut world, sending, if when == When::Answered { When::Pending } else { when });
         world.server.flow(1, true);
         world.settle();
         assert_eq!(world.server.count("1 basic.publish"), 0, "{when:?}");
-        all_is_well(&mut world, &channel);
+        assert_consistent(&mut world, &channel);
     }
 }
 
 #[test]
-fn a_publish_that_may_go_on_and_is_dropped_gives_its_place_to_the_next() {
+fn a_publish_dropped_at_its_turn_lets_the_next_one_proceed() {
     let (mut world, _connection, channel) = start();
     world.server.release();
     world.server.flow(1, false);
@@ -201,7 +201,7 @@ fn a_publish_that_may_go_on_and_is_dropped_gives_its_place_to_the_next() {
 }
 
 #[test]
-fn a_confirm_that_nobody_awaits_is_still_sent_and_counted() {
+fn a_publish_whose_confirm_is_dropped_is_still_sent_and_counted() {
     for when in ALWAYS {
         let (mut world, connection, channel) = start();
         world.server.release();
@@ -222,7 +222,7 @@ fn a_confirm_that_nobody_awaits_is_still_sent_and_counted() {
             world.server.answer(1, &hopmq_proto::method::basic::Ack { delivery_tag: 4, multiple: false });
         }
         world.server.broker.confirms_by_hand = false;
-        all_is_well(&mut world, &channel);
+        assert_consistent(&mut world, &channel);
         let expected = if polled { 2 } else { 1 };
         assert_eq!(connection.stats().confirmed - before, expected, "{when:?}");
         world.run(connection.close()).unwrap();
@@ -230,7 +230,7 @@ fn a_confirm_that_nobody_awaits_is_still_sent_and_counted() {
 }
 
 #[test]
-fn a_close_goes_on_without_its_future() {
+fn a_dropped_close_is_still_carried_out() {
     for polled in [false, true] {
         let (mut world, connection, channel) = start();
         world.server.release();
@@ -247,22 +247,22 @@ fn a_close_goes_on_without_its_future() {
 }
 
 #[test]
-fn a_channel_close_goes_on_without_its_future() {
+fn a_dropped_channel_close_is_still_carried_out() {
     for when in ALWAYS {
         let (mut world, connection, channel) = start();
         let second = {
             world.server.release();
             world.run(connection.channel()).unwrap()
         };
-        drop_it(&mut world, second.close(), when);
+        drop_at(&mut world, second.close(), when);
         assert_eq!(world.server.count("2 channel.close"), 1, "{when:?}");
         assert!(!second.is_open());
-        all_is_well(&mut world, &channel);
+        assert_consistent(&mut world, &channel);
     }
 }
 
 #[test]
-fn those_who_no_longer_wait_for_the_end_leave_nothing() {
+fn dropped_waits_for_the_end_leave_nothing_behind() {
     let (mut world, connection, _channel) = start();
     for _ in 0..3 {
         let mut closed = Box::pin(connection.closed());
@@ -275,21 +275,22 @@ fn those_who_no_longer_wait_for_the_end_leave_nothing() {
 }
 
 #[test]
-fn a_request_whose_channel_number_is_another_channels_by_now_harms_it_not() {
+fn a_stale_request_does_not_affect_the_channel_that_reuses_its_number() {
     let (mut world, connection, first) = start();
     world.server.release();
-    // Answered, and not taken: a channel, a message and a consumer with deliveries.
+    // Three requests that are answered but not awaited: a channel, a message, a consumer with deliveries.
     let got = first.get("q");
     let mut consumer = world.run(first.consume("q").start()).unwrap();
     world.settle();
     let taken = world.run(consumer.next()).unwrap().unwrap();
     let opened = connection.channel();
     world.settle();
-    world.server.refuse_channel(1, 406, "PRECONDITION_FAILED - no more of it");
-    world.server.refuse_channel(2, 406, "PRECONDITION_FAILED - no more of it");
+    world.server.refuse_channel(1, 406, "PRECONDITION_FAILED - by the test");
+    world.server.refuse_channel(2, 406, "PRECONDITION_FAILED - by the test");
     world.settle();
     world.server.broker = Default::default();
-    let (again, second) = (world.run(connection.channel()).unwrap(), world.run(connection.channel()).unwrap());
+    let again = world.run(connection.channel()).unwrap();
+    let second = world.run(connection.channel()).unwrap();
     assert_eq!((again.id(), second.id()), (1, 2));
     let queue = world.run(again.queue("fresh").declare()).unwrap();
     for _ in 0..3 {

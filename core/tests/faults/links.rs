@@ -1,4 +1,4 @@
-//! A link that breaks, stalls, or goes silent: everybody who waits learns of it, with the same reason and in time.
+//! A link that breaks, stalls or goes silent: every wait on it fails in time and with the same reason.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use hopmq_proto::method::basic;
 
 use crate::common::{Started, World, frame, header, method, payload, seconds};
 
-/// One of everything that waits.
+/// One wait of each kind.
 struct Waiting {
     connection: Connection,
     ends: Vec<(&'static str, Started<Result<(), Error>>)>,
@@ -29,7 +29,7 @@ async fn last_of(mut consumer: Consumer) -> Result<(), Error> {
     }
 }
 
-/// A connection on which everything waits that can.
+/// Opens a connection with one wait of each kind.
 fn everything_waits(world: &mut World) -> Waiting {
     let connection = world.connect_by(&builder()).unwrap();
     let channel = world.run(connection.channel()).unwrap();
@@ -77,7 +77,7 @@ fn everything_waits(world: &mut World) -> Waiting {
 }
 
 impl Waiting {
-    /// All have ended with the same error.
+    /// Checks that every wait has ended with the same error.
     #[track_caller]
     fn ended(&self, world: &mut World, kind: ErrorKind, code: Option<u16>) {
         world.settle();
@@ -99,7 +99,7 @@ impl Waiting {
 }
 
 #[test]
-fn an_end_of_the_stream_ends_everybody() {
+fn an_end_of_the_stream_fails_everything_that_waits() {
     let mut world = World::new();
     let waiting = everything_waits(&mut world);
     world.server.wire.cut();
@@ -107,7 +107,7 @@ fn an_end_of_the_stream_ends_everybody() {
 }
 
 #[test]
-fn a_reset_ends_everybody() {
+fn a_reset_fails_everything_that_waits() {
     let mut world = World::new();
     let waiting = everything_waits(&mut world);
     world.server.wire.reset();
@@ -115,18 +115,18 @@ fn a_reset_ends_everybody() {
 }
 
 #[test]
-fn a_write_error_ends_everybody() {
+fn a_write_error_fails_everything_that_waits() {
     let mut world = World::new();
     let waiting = everything_waits(&mut world);
     world.server.wire.fail_writes(io::ErrorKind::BrokenPipe);
-    // Nothing is written, so nothing is known yet.
+    // Nothing has been written yet, so the error is not known.
     assert!(waiting.connection.is_open());
     world.advance(seconds(10));
     waiting.ended(&mut world, ErrorKind::Io, None);
 }
 
 #[test]
-fn a_connection_close_ends_everybody_with_its_code() {
+fn a_connection_close_fails_everything_that_waits_with_its_code() {
     let mut world = World::new();
     let waiting = everything_waits(&mut world);
     world.server.refuse(320, "CONNECTION_FORCED - broker forced connection closure");
@@ -135,7 +135,7 @@ fn a_connection_close_ends_everybody_with_its_code() {
 }
 
 #[test]
-fn a_driver_that_is_dropped_ends_everybody() {
+fn a_dropped_driver_fails_everything_that_waits() {
     let mut world = World::new();
     let connection = world.connect();
     let channel = world.run(connection.channel()).unwrap();
@@ -156,13 +156,13 @@ fn a_driver_that_is_dropped_ends_everybody() {
 }
 
 #[test]
-fn the_brokers_last_words_count_for_more_than_the_write_error_that_follows_them() {
+fn the_brokers_close_takes_precedence_over_a_later_write_error() {
     let mut world = World::new();
     let (connection, channel) = world.open();
     world.server.wire.fail_writes(io::ErrorKind::BrokenPipe);
     world.server.refuse(320, "CONNECTION_FORCED - shutdown");
     world.server.write();
-    // The client writes before it has read.
+    // The client writes before it reads.
     let sent = world.start(async move { channel.publish("", "q", "x").send().await });
     world.settle();
     drop(sent);
@@ -171,7 +171,7 @@ fn the_brokers_last_words_count_for_more_than_the_write_error_that_follows_them(
 }
 
 #[test]
-fn all_that_came_at_once_counts_before_the_end_that_follows_it() {
+fn everything_received_before_the_end_of_the_link_is_processed() {
     const MESSAGES: u64 = 30_000;
     let ack = |delivery_tag| frame(1, 1, &payload(&basic::Ack { delivery_tag, multiple: false }));
     let confirms: Vec<u8> = (1..=MESSAGES).flat_map(ack).collect();
@@ -200,7 +200,7 @@ fn all_that_came_at_once_counts_before_the_end_that_follows_it() {
 }
 
 #[test]
-fn a_half_open_link_is_given_up_after_two_heartbeat_intervals() {
+fn a_half_open_link_is_dropped_after_two_heartbeat_intervals() {
     let mut world = World::new();
     let waiting = everything_waits(&mut world);
     let silent_since = world.time.now();
@@ -208,12 +208,12 @@ fn a_half_open_link_is_given_up_after_two_heartbeat_intervals() {
     let reason = world.run(waiting.connection.closed());
     assert_eq!(reason.kind(), ErrorKind::Heartbeat);
     assert!(world.time.now() - silent_since <= seconds(40), "{:?}", world.time.now() - silent_since);
-    assert!(world.time.now() - silent_since >= seconds(20), "one late heartbeat is no death");
+    assert!(world.time.now() - silent_since >= seconds(20), "one late heartbeat does not end the link");
     waiting.ended(&mut world, ErrorKind::Heartbeat, None);
 }
 
 #[test]
-fn a_half_open_link_that_takes_no_bytes_either_is_given_up_as_fast() {
+fn a_half_open_link_that_takes_no_bytes_is_dropped_as_fast() {
     let mut world = World::new();
     let waiting = everything_waits(&mut world);
     let silent_since = world.time.now();
@@ -224,12 +224,12 @@ fn a_half_open_link_that_takes_no_bytes_either_is_given_up_as_fast() {
 }
 
 #[test]
-fn heartbeats_flow_while_idle_and_keep_the_connection() {
+fn heartbeats_keep_an_idle_connection_open() {
     let mut world = World::new();
     let connection = world.connect_by(&builder()).unwrap();
     world.advance(seconds(600));
     assert!(connection.is_open());
-    assert!(world.server.complaint.is_none());
+    assert!(world.server.violation.is_none());
     let gaps: Vec<_> = world.server.heartbeats().windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(gaps.len() > 50 && gaps.iter().all(|gap| *gap == seconds(10)), "{gaps:?}");
 }
@@ -243,7 +243,7 @@ fn publishing_counts_for_a_heartbeat() {
         world.advance(seconds(1));
     }
     assert_eq!(world.server.heartbeats(), []);
-    assert!(world.server.complaint.is_none());
+    assert!(world.server.violation.is_none());
 }
 
 #[test]
@@ -252,12 +252,12 @@ fn heartbeats_flow_while_publishing_is_blocked() {
     let (connection, channel) = world.open_by(&builder());
     world.server.answer(0, &method::connection::Blocked { reason: "low on memory" });
     world.settle();
-    let patient = channel.within(seconds(900));
-    let sent = world.start(async move { patient.publish("", "q", "x").send().await });
+    let long = channel.within(seconds(900));
+    let sent = world.start(async move { long.publish("", "q", "x").send().await });
     world.advance(seconds(300));
     assert!(!sent.is_done() && connection.is_open());
     assert!(world.server.heartbeats().len() >= 29, "{}", world.server.heartbeats().len());
-    assert!(world.server.complaint.is_none());
+    assert!(world.server.violation.is_none());
     world.server.answer(0, &method::connection::Unblocked {});
     world.settle();
     sent.done().unwrap();
@@ -265,13 +265,13 @@ fn heartbeats_flow_while_publishing_is_blocked() {
 }
 
 #[test]
-fn a_socket_that_takes_nothing_is_given_up_after_write_timeout() {
+fn a_socket_that_takes_no_bytes_is_dropped_after_write_timeout() {
     let mut world = World::new();
     let builder = builder().heartbeat(seconds(0)).write_timeout(seconds(15));
     let (connection, channel) = world.open_by(&builder);
     world.server.wire.stall_writes(true);
     world.advance(seconds(100));
-    assert!(connection.is_open(), "nothing was to be written");
+    assert!(connection.is_open(), "there was nothing to write");
     world.run(channel.publish("", "q", "x").send()).unwrap();
     let start = world.time.now();
     let reason = world.run(connection.closed());
@@ -281,7 +281,7 @@ fn a_socket_that_takes_nothing_is_given_up_after_write_timeout() {
 }
 
 #[test]
-fn a_broker_that_blocks_publishing_may_stall_the_socket_and_has_the_whole_time_again_afterwards() {
+fn write_timeout_is_suspended_while_the_broker_blocks_publishing() {
     let mut world = World::new();
     let builder = builder().heartbeat(seconds(0)).write_timeout(seconds(15));
     let (connection, channel) = world.open_by(&builder);
@@ -292,13 +292,13 @@ fn a_broker_that_blocks_publishing_may_stall_the_socket_and_has_the_whole_time_a
     assert!(connection.is_open());
     world.server.answer(0, &method::connection::Unblocked {});
     world.advance(seconds(14));
-    assert!(connection.is_open(), "the broker has had no time to read again");
+    assert!(connection.is_open(), "the whole write timeout starts again");
     world.advance(seconds(1));
     assert_eq!(world.run(connection.closed()).kind(), ErrorKind::Timeout);
 }
 
 #[test]
-fn a_message_that_is_cut_anywhere_is_never_delivered_in_part() {
+fn a_message_cut_at_any_byte_is_never_delivered_in_part() {
     let mut bytes = frame(1, 1, &payload(&basic::Deliver { consumer_tag: "c", delivery_tag: 1, ..Default::default() }));
     bytes.extend(frame(2, 1, &header(10)));
     bytes.extend(frame(3, 1, b"01234"));
@@ -322,7 +322,7 @@ fn a_message_that_is_cut_anywhere_is_never_delivered_in_part() {
 }
 
 #[test]
-fn what_came_before_the_end_counts() {
+fn deliveries_received_before_the_end_are_delivered() {
     let mut world = World::new();
     let (_connection, channel) = world.open();
     world.run(channel.queue("q").declare()).unwrap();

@@ -1,4 +1,4 @@
-//! What was published and not confirmed when the link was lost: published again, or failed, as was chosen.
+//! Publishes that were unconfirmed when the link was lost: published again, or failed, as configured.
 
 use hopmq::{Builder, Confirm, Connection, ErrorKind, Properties, Recovery, Unconfirmed};
 
@@ -17,7 +17,7 @@ fn bodies(world: &mut World, channel: &hopmq::Channel, queue: &str) -> Vec<Strin
 }
 
 #[test]
-fn what_was_not_confirmed_is_published_again_in_order_and_before_all_else() {
+fn unconfirmed_messages_are_republished_in_order_and_before_later_ones() {
     let mut world = World::new();
     let (connection, channel) = world.open_lasting(&builder(Recovery::new()));
     let mut confirms: Vec<Option<Confirm>> = Vec::new();
@@ -27,14 +27,14 @@ fn what_was_not_confirmed_is_published_again_in_order_and_before_all_else() {
         let body = if number == 4 { vec![b'x'; 50_000] } else { number.to_string().into_bytes() };
         confirms.push(Some(world.run(channel.publish("", "q", body).confirm_later()).unwrap()));
     }
-    // Two of them are confirmed, one out of the middle; the broker has the others, but we can't know.
+    // Two are confirmed, one of them from the middle; the broker has the others, but the client can't know that.
     world.settle();
     for delivery_tag in [1, 3] {
         world.server.answer(1, &hopmq_proto::method::basic::Ack { delivery_tag, multiple: false });
     }
     world.settle();
-    world.server.broker.forget_queues();
-    world.server.broker.make_queue("q");
+    world.server.broker.delete_all_queues();
+    world.server.broker.create_queue("q");
     world.net.down(true);
     world.server.wire.cut();
     world.settle();
@@ -44,7 +44,7 @@ fn what_was_not_confirmed_is_published_again_in_order_and_before_all_else() {
     world.advance(seconds(2));
     let published = world.server.seen().iter().filter(|what| what.contains("basic.publish")).count();
     assert_eq!(published, 6 + 4 + 1);
-    // On the new link they have the broker's tags from 1 on; the later ones are confirmed first.
+    // On the new link, tags start from 1 again; the later publishes are confirmed first.
     world.server.answer(1, &hopmq_proto::method::basic::Ack { delivery_tag: 5, multiple: false });
     world.wait(&later).unwrap();
     world.server.answer(1, &hopmq_proto::method::basic::Nack { delivery_tag: 2, multiple: false, requeue: false });
@@ -63,7 +63,7 @@ fn what_was_not_confirmed_is_published_again_in_order_and_before_all_else() {
 }
 
 #[test]
-fn a_second_outage_publishes_the_rest_once_more() {
+fn a_second_outage_republishes_what_is_still_unconfirmed() {
     let mut world = World::new();
     let (_connection, channel) = world.open_lasting(&builder(Recovery::new()));
     world.run(channel.queue("q").declare()).unwrap();
@@ -72,14 +72,15 @@ fn a_second_outage_publishes_the_rest_once_more() {
         let channel = channel.clone();
         world.start(async move { channel.publish("", "q", body).confirm().await })
     };
-    let (first, second) = (start(&mut world, "a"), start(&mut world, "b"));
+    let first = start(&mut world, "a");
+    let second = start(&mut world, "b");
     world.server.wire.cut();
     world.advance(seconds(1));
     let third = start(&mut world, "c");
     world.server.answer(1, &hopmq_proto::method::basic::Ack { delivery_tag: 2, multiple: false });
     world.wait(&second).unwrap();
-    world.server.broker.forget_queues();
-    world.server.broker.make_queue("q");
+    world.server.broker.delete_all_queues();
+    world.server.broker.create_queue("q");
     world.server.broker.confirms_by_hand = false;
     world.server.wire.cut();
     world.advance(seconds(1));
@@ -89,7 +90,7 @@ fn a_second_outage_publishes_the_rest_once_more() {
 }
 
 #[test]
-fn what_is_published_again_is_marked_where_asked_for() {
+fn republished_messages_are_marked_on_request() {
     let mut world = World::new();
     let (_connection, channel) = world.open_lasting(&builder(Recovery::new().mark_republished("x-again")));
     world.run(channel.queue("q").declare()).unwrap();
@@ -101,7 +102,7 @@ fn what_is_published_again_is_marked_where_asked_for() {
     world.server.wire.cut();
     world.run(confirm).unwrap();
     for again in [false, true] {
-        let delivery = world.run(channel.get_no_ack("q")).unwrap().expect("both are there");
+        let delivery = world.run(channel.get_no_ack("q")).unwrap().expect("both copies are queued");
         assert_eq!(delivery.properties().message_id(), Some("17"));
         assert_eq!(delivery.headers().unwrap().get("shop"), Some(hopmq::Value::I32(3)));
         assert_eq!(delivery.headers().unwrap().contains_key("x-again"), again);
@@ -109,12 +110,13 @@ fn what_is_published_again_is_marked_where_asked_for() {
 }
 
 #[test]
-fn each_message_has_a_name_of_its_own_and_keeps_it_where_asked_for() {
+fn message_ids_are_unique_and_kept_when_republished_on_request() {
     let mut world = World::new();
     let (_connection, channel) = world.open_lasting(&builder(Recovery::new().message_ids()));
     world.run(channel.queue("q").declare()).unwrap();
     world.server.broker.confirms_by_hand = true;
-    let (mine, others) = (Properties::new().with_message_id("17"), Properties::new().with_kind("order"));
+    let mine = Properties::new().with_message_id("17");
+    let others = Properties::new().with_kind("order");
     let publishes = [channel.publish("", "q", "a"), channel.publish("", "q", "b").properties(&mine)];
     let more = [channel.publish("", "q", "c").properties(&others), channel.publish("", "q", "d").message_id("18")];
     let confirms: Vec<Confirm> =
@@ -129,28 +131,28 @@ fn each_message_has_a_name_of_its_own_and_keeps_it_where_asked_for() {
     while let Some(delivery) = world.run(channel.get_no_ack("q")).unwrap() {
         let properties = delivery.properties();
         assert_eq!(properties.kind(), (delivery.text() == "c").then_some("order"));
-        seen.push((delivery.text().into_owned(), properties.message_id().expect("it has one").to_owned()));
+        seen.push((delivery.text().into_owned(), properties.message_id().expect("every message has an ID").to_owned()));
     }
     assert_eq!(seen.len(), 8);
     let (first, again) = seen.split_at(4);
-    assert_eq!(first, again, "each came twice, by the same name");
-    assert_eq!((&*first[1].1, &*first[3].1), ("17", "18"), "those that had one keep it");
+    assert_eq!(first, again, "each message came twice with the same ID");
+    assert_eq!((&*first[1].1, &*first[3].1), ("17", "18"), "a message keeps the ID that it had");
     assert_ne!(first[0].1, first[2].1);
     assert!(first[0].1.len() > 32, "{first:?}");
 }
 
 #[test]
-fn messages_have_no_names_unless_asked_for() {
+fn messages_get_no_id_by_default() {
     let mut world = World::new();
     let (_connection, channel) = world.open_lasting(&builder(Recovery::new()));
     world.run(channel.queue("q").declare()).unwrap();
     world.run(channel.publish("", "q", "x").confirm()).unwrap();
-    let delivery = world.run(channel.get_no_ack("q")).unwrap().expect("it is there");
+    let delivery = world.run(channel.get_no_ack("q")).unwrap().expect("the message was confirmed");
     assert_eq!(delivery.properties().message_id(), None);
 }
 
 #[test]
-fn confirms_fail_where_that_was_chosen() {
+fn unconfirmed_messages_fail_when_so_configured() {
     let mut world = World::new();
     let (_connection, channel) = world.open_lasting(&builder(Recovery::new().unconfirmed(Unconfirmed::Fail)));
     world.run(channel.queue("q").declare()).unwrap();
@@ -165,7 +167,7 @@ fn confirms_fail_where_that_was_chosen() {
 }
 
 #[test]
-fn what_is_kept_has_a_bound() {
+fn messages_kept_for_republishing_are_bounded() {
     let mut world = World::new();
     let recovery = Recovery::new().republish_limit(10_000);
     let (_connection, channel) = world.open_lasting(&builder(recovery).request_timeout(seconds(3)));
@@ -187,18 +189,18 @@ fn what_is_kept_has_a_bound() {
 }
 
 #[test]
-fn what_the_broker_closes_the_connection_for_is_not_sent_again() {
+fn a_request_that_the_broker_closes_the_connection_for_is_not_sent_again() {
     let mut world = World::new();
     let (connection, channel) = world.open_lasting(&builder(Recovery::new()));
     let other = world.run(connection.channel()).unwrap();
     world.server.holds = vec!["exchange.declare", "queue.declare", "basic.publish"];
-    let guilty = channel.exchange("x").kind("x-unheard-of").declare();
-    let innocent = other.queue("q").declare();
+    let refused = channel.exchange("x").kind("x-unheard-of").declare();
+    let unrelated = other.queue("q").declare();
     world.settle();
     world.server.holds.clear();
     world.server.refuse_for(503, "COMMAND_INVALID - unknown exchange type", (40, 10));
-    assert_eq!(fault(&world.run(guilty).unwrap_err()), (ErrorKind::ConnectionClosed, Some(503)));
-    assert_eq!(world.run(innocent).unwrap().name(), "q");
+    assert_eq!(fault(&world.run(refused).unwrap_err()), (ErrorKind::ConnectionClosed, Some(503)));
+    assert_eq!(world.run(unrelated).unwrap().name(), "q");
     assert!(connection.is_connected() && channel.is_open());
 
     world.server.holds = vec!["basic.publish"];

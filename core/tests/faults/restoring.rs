@@ -1,4 +1,4 @@
-//! After an outage all is as it was: topology, channels, consumers, requests.
+//! Restoring after an outage: topology, channels, consumers and requests.
 
 use std::time::Duration;
 
@@ -18,14 +18,16 @@ fn outage(world: &mut World) {
 }
 
 async fn next(consumer: &mut Consumer) -> (String, bool, bool) {
-    let delivery = consumer.next().await.expect("it goes on").expect("it goes on");
-    let (text, redelivered, resumed) = (delivery.text().into_owned(), delivery.redelivered(), delivery.resumed());
+    let delivery = consumer.next().await.expect("the consumer continues").expect("the consumer continues");
+    let text = delivery.text().into_owned();
+    let redelivered = delivery.redelivered();
+    let resumed = delivery.resumed();
     assert_eq!(delivery.ack().unwrap(), Settled::Sent);
     (text, redelivered, resumed)
 }
 
 #[test]
-fn topology_is_declared_in_order_and_what_was_deleted_is_not() {
+fn topology_is_restored_in_order_without_what_was_deleted() {
     let mut world = World::new();
     let (connection, channel) = world.open_lasting(&builder());
     world.run(channel.queue("orders").durable().declare()).unwrap();
@@ -41,7 +43,7 @@ fn topology_is_declared_in_order_and_what_was_deleted_is_not() {
     world.run(channel.exchange("trash").declare()).unwrap();
     world.run(channel.queue_bind("orders", "trash", "", ())).unwrap();
     world.run(channel.exchange_delete("trash").delete()).unwrap();
-    world.run(channel.queue("looked at").passive()).unwrap_err();
+    world.run(channel.queue("looked at").declare_passive()).unwrap_err();
     let events = connection.events();
     outage(&mut world);
     let seen: Vec<&str> = world.server.seen().into_iter().filter(|what| !what.starts_with("0 ")).collect();
@@ -58,13 +60,13 @@ fn topology_is_declared_in_order_and_what_was_deleted_is_not() {
     assert_eq!(seen, expected);
     drop(connection);
     let recovered = world.run(events.filter(|event| matches!(event, Event::Recovered { .. })).next());
-    let Some(Event::Recovered { replayed, .. }) = recovered else { panic!("it is an event") };
+    let Some(Event::Recovered { replayed, .. }) = recovered else { panic!("an event of that kind is expected") };
     let counts = (replayed.exchanges, replayed.queues, replayed.bindings, replayed.failures);
     assert_eq!(counts, (2, 1, 2, 0));
 }
 
 #[test]
-fn what_is_deleted_by_the_broker_itself_is_forgotten() {
+fn auto_deleted_entities_are_not_restored() {
     let mut world = World::new();
     let (_connection, channel) = world.open_lasting(&builder());
     world.run(channel.exchange("temporary").auto_delete().declare()).unwrap();
@@ -77,7 +79,7 @@ fn what_is_deleted_by_the_broker_itself_is_forgotten() {
 }
 
 #[test]
-fn a_queue_that_the_broker_named_is_followed_by_everybody() {
+fn handles_bindings_and_consumers_follow_a_renamed_queue() {
     let mut world = World::new();
     let (_connection, channel) = world.open_lasting(&builder());
     let queue = world.run(channel.queue("").exclusive().declare()).unwrap();
@@ -85,7 +87,7 @@ fn a_queue_that_the_broker_named_is_followed_by_everybody() {
     let old = queue.name().to_owned();
     world.run(queue.bind("amq.topic", "a.#")).unwrap();
     let mut consumer = world.run(queue.consume().start()).unwrap();
-    world.server.broker.forget_queues();
+    world.server.broker.delete_all_queues();
     outage(&mut world);
     let new = queue.name().to_owned();
     assert_ne!(new, old);
@@ -93,13 +95,13 @@ fn a_queue_that_the_broker_named_is_followed_by_everybody() {
     assert_eq!(world.server.count(&format!("1 queue.bind {new} amq.topic a.#")), 1, "{:?}", world.server.seen());
     world.run(queue.publish("hello").confirm()).unwrap();
     assert_eq!(world.run(next(&mut consumer)), ("hello".to_owned(), false, true));
-    // What is under way goes to the new name too, and what is asked for without a link.
+    // Requests in flight, and requests made without a link, go to the new name too.
     world.server.holds = vec!["queue.bind", "basic.publish"];
     let bind = queue.bind("amq.topic", "b.#");
     let confirm = world.run(queue.publish("late").confirm_later()).unwrap();
     world.settle();
     world.server.holds.clear();
-    world.server.broker.forget_queues();
+    world.server.broker.delete_all_queues();
     world.net.down(true);
     world.server.wire.cut();
     world.settle();
@@ -111,8 +113,8 @@ fn a_queue_that_the_broker_named_is_followed_by_everybody() {
     let new = queue.name().to_owned();
     assert_eq!(world.server.count(&format!("1 queue.bind {new} amq.topic b.#")), 1, "{:?}", world.server.seen());
     assert_eq!(world.run(next(&mut consumer)).0, "late");
-    // And once more, from the name that it has now.
-    world.server.broker.forget_queues();
+    // A second outage renames the queue from its current name.
+    world.server.broker.delete_all_queues();
     outage(&mut world);
     assert_ne!(queue.name(), new);
     world.run(other.publish("again").confirm()).unwrap();
@@ -120,7 +122,7 @@ fn a_queue_that_the_broker_named_is_followed_by_everybody() {
 }
 
 #[test]
-fn a_consumer_goes_on_in_the_same_stream() {
+fn a_consumer_continues_in_the_same_stream() {
     let mut world = World::new();
     let (_connection, channel) = world.open_lasting(&builder());
     let queue = world.run(channel.queue("q").declare()).unwrap();
@@ -134,14 +136,14 @@ fn a_consumer_goes_on_in_the_same_stream() {
     outage(&mut world);
     assert_eq!(held.ack().unwrap(), Settled::Stale);
     assert_eq!(waiting.nack(true).unwrap(), Settled::Stale);
-    // "2" had come before the outage and was not taken: nobody sees it twice.
+    // "2" was received before the outage but not taken, so it is seen once.
     for (number, resumed) in [(0, true), (1, false), (2, false), (3, false)] {
         assert_eq!(world.run(next(&mut consumer)), (number.to_string(), number < 3, resumed));
     }
     assert_eq!(world.server.count("1 basic.qos 3"), 1);
     world.settle();
     assert_eq!((world.server.broker.ready("q"), world.server.broker.unacked()), (0, 0));
-    assert_eq!(world.server.complaint, None);
+    assert_eq!(world.server.violation, None);
 }
 
 #[test]
@@ -168,14 +170,14 @@ fn channels_keep_their_numbers_and_modes() {
     ];
     assert_eq!(seen, expected);
     world.run(second.publish("", "nowhere", "x").confirm()).unwrap();
-    // What was done in the transaction is lost, and its commit says so; the next one counts.
+    // The transaction is lost, and its commit fails; the next transaction succeeds.
     world.run(third.publish("", "nowhere", "x").send()).unwrap();
     assert_eq!(world.run(third.tx_commit()).unwrap_err().kind(), ErrorKind::OutcomeUnknown);
     world.run(third.tx_commit()).unwrap();
 }
 
 #[test]
-fn requests_under_way_are_made_again_or_end() {
+fn requests_in_flight_are_repeated_or_fail() {
     let mut world = World::new();
     let (connection, channel) = world.open_lasting(&builder());
     world.run(channel.queue("q").declare()).unwrap();
@@ -200,21 +202,23 @@ fn requests_under_way_are_made_again_or_end() {
     world.net.down(false);
     assert_eq!(world.run(declare).unwrap().name(), "r");
     assert_eq!(world.run(later).unwrap().name(), "s");
-    let (second, third) = (world.run(open).unwrap(), world.run(opened_later).unwrap());
+    let second = world.run(open).unwrap();
+    let third = world.run(opened_later).unwrap();
     assert_eq!((second.id(), third.id()), (2, 3));
     world.run(confirm).unwrap();
-    assert_eq!(world.run(get).unwrap().expect("it was published again").text(), "x");
-    let (consumer, other) = (world.run(consume).unwrap(), world.run(consume_later).unwrap());
+    assert_eq!(world.run(get).unwrap().expect("the message was published again").text(), "x");
+    let consumer = world.run(consume).unwrap();
+    let other = world.run(consume_later).unwrap();
     world.settle();
     assert_eq!(world.server.broker.consumers(), 2);
     drop(other);
     drop(consumer);
     world.run(second.close()).unwrap();
-    assert_eq!(world.server.complaint, None);
+    assert_eq!(world.server.violation, None);
 }
 
 #[test]
-fn what_is_cancelled_or_closed_without_a_link_does_not_come_back() {
+fn what_is_cancelled_or_closed_without_a_link_is_not_restored() {
     let mut world = World::new();
     let (connection, channel) = world.open_lasting(&builder());
     world.run(channel.queue("q").declare()).unwrap();
@@ -236,46 +240,46 @@ fn what_is_cancelled_or_closed_without_a_link_does_not_come_back() {
 }
 
 #[test]
-fn a_queue_that_is_gone_ends_its_consumer_and_nothing_else() {
-    for (policy, waits) in [(OnFailure::Skip, 1), (OnFailure::Retry { attempts: 5, delay: seconds(2) }, 9)] {
+fn a_missing_queue_ends_only_its_consumer() {
+    for (policy, least_wait) in [(OnFailure::Skip, 1), (OnFailure::Retry { attempts: 5, delay: seconds(2) }, 9)] {
         let mut world = World::new();
         let (connection, channel) = world.open_lasting(&builder().recovery(Recovery::new().on_failure(policy)));
-        world.server.broker.make_queue("theirs");
+        world.server.broker.create_queue("theirs");
         world.run(channel.queue("ours").declare()).unwrap();
         let mut theirs = world.run(channel.consume("theirs").start()).unwrap();
         let mut ours = world.run(channel.consume("ours").start()).unwrap();
         let events = connection.events();
-        world.server.broker.forget_queue("theirs");
+        world.server.broker.delete_queue("theirs");
         let begin = world.time.now();
         outage(&mut world);
         world.run(channel.publish("", "ours", "x").confirm()).unwrap();
         assert_eq!(world.run(next(&mut ours)).0, "x");
         let error = world.run(theirs.next()).unwrap().unwrap_err();
         assert_eq!((error.kind(), error.code()), (ErrorKind::ConsumerCancelled, Some(404)));
-        assert!(world.time.now() - begin >= Duration::from_secs(waits));
-        let told = world.run(events.filter(|event| matches!(event, Event::NotRestored { .. })).next());
-        let Some(Event::NotRestored { entity, .. }) = told else { panic!("it is an event") };
+        assert!(world.time.now() - begin >= Duration::from_secs(least_wait));
+        let event = world.run(events.filter(|event| matches!(event, Event::NotRestored { .. })).next());
+        let Some(Event::NotRestored { entity, .. }) = event else { panic!("an event of that kind is expected") };
         assert_eq!(entity, "queue \"theirs\"");
     }
 }
 
 #[test]
-fn a_queue_that_comes_back_later_gets_its_consumer() {
+fn a_queue_that_reappears_later_gets_its_consumer_back() {
     let mut world = World::new();
     let (_connection, channel) = world.open_lasting(&builder());
-    world.server.broker.make_queue("theirs");
+    world.server.broker.create_queue("theirs");
     let mut theirs = world.run(channel.consume("theirs").start()).unwrap();
-    world.server.broker.forget_queue("theirs");
+    world.server.broker.delete_queue("theirs");
     outage(&mut world);
     world.advance(seconds(5));
-    world.server.broker.make_queue("theirs");
+    world.server.broker.create_queue("theirs");
     world.advance(seconds(2));
     world.run(channel.publish("", "theirs", "x").confirm()).unwrap();
     assert_eq!(world.run(next(&mut theirs)), ("x".to_owned(), false, true));
 }
 
 #[test]
-fn what_is_refused_costs_no_channel() {
+fn a_refused_declaration_costs_no_channel() {
     let mut world = World::new();
     let (connection, channel) = world.open_lasting(&builder());
     world.run(channel.queue("a").declare()).unwrap();
@@ -289,13 +293,13 @@ fn what_is_refused_costs_no_channel() {
     assert!(connection.is_connected() && channel.is_open());
     assert_eq!(world.server.count("1 queue.bind b"), 0);
     assert_eq!(world.server.count("1 queue.bind c"), 1);
-    let told = world.run(events.filter(|event| matches!(event, Event::NotRestored { .. })).next());
-    let Some(Event::NotRestored { entity, error }) = told else { panic!("it is an event") };
+    let event = world.run(events.filter(|event| matches!(event, Event::NotRestored { .. })).next());
+    let Some(Event::NotRestored { entity, error }) = event else { panic!("an event of that kind is expected") };
     assert_eq!((entity.as_str(), error.code()), ("queue \"b\"", Some(406)));
 }
 
 #[test]
-fn a_locked_queue_is_waited_for() {
+fn a_locked_exclusive_queue_is_retried() {
     let mut world = World::new();
     let (_connection, channel) = world.open_lasting(&builder());
     world.run(channel.queue("mine").exclusive().declare()).unwrap();
@@ -311,7 +315,7 @@ fn a_locked_queue_is_waited_for() {
 }
 
 #[test]
-fn failing_ends_the_connection_where_that_was_chosen() {
+fn a_failed_restore_ends_the_connection_when_so_configured() {
     let mut world = World::new();
     let (connection, channel) = world.open_lasting(&builder().recovery(Recovery::new().on_failure(OnFailure::Fail)));
     world.run(channel.queue("b").declare()).unwrap();
@@ -323,7 +327,7 @@ fn failing_ends_the_connection_where_that_was_chosen() {
 }
 
 #[test]
-fn the_filter_leaves_alone() {
+fn the_filter_excludes_entities_from_the_replay() {
     use hopmq::Entity;
     let mut world = World::new();
     let wanted = |entity: &Entity<'_>| !matches!(entity, Entity::Queue { name } if name.starts_with("tmp"));
@@ -336,7 +340,7 @@ fn the_filter_leaves_alone() {
 }
 
 #[test]
-fn a_link_that_breaks_at_any_point_of_the_replay_is_made_anew() {
+fn a_link_lost_at_any_point_of_the_replay_is_replaced() {
     for cut_after in 0..60 {
         let mut world = World::new();
         let (connection, channel) = world.open_lasting(&builder());
@@ -354,12 +358,12 @@ fn a_link_that_breaks_at_any_point_of_the_replay_is_made_anew() {
         world.run(queue.publish("after").confirm()).unwrap();
         assert_eq!(world.run(next(&mut consumer)).0, "after");
         assert_eq!(world.server.broker.consumers(), 1);
-        assert_eq!(world.server.complaint, None);
+        assert_eq!(world.server.violation, None);
     }
 }
 
 #[test]
-fn a_broker_that_does_not_answer_the_replay_is_left() {
+fn a_broker_that_does_not_answer_the_replay_is_dropped() {
     for held in ["queue.declare", "basic.consume", "channel.open"] {
         let mut world = World::new();
         let (_connection, channel) = world.open_lasting(&builder());

@@ -1,4 +1,4 @@
-//! A password is nowhere to be read: in no error, no debug output and no trace.
+//! Passwords are never shown: in no error, no debug output and no trace.
 
 use std::fmt::{self, Write};
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ use crate::common::{Reaction, STAGES, World, seconds};
 const PASSWORD: &str = "hunter2-xyzzy";
 const RENEWED: &str = "hunter3-plugh";
 
-/// Writes down everything that is traced.
+/// Records everything that is traced.
 #[derive(Clone, Default)]
 struct Listener(Arc<Mutex<String>>);
 
@@ -51,7 +51,7 @@ impl Subscriber for Listener {
     fn exit(&self, _: &Id) {}
 }
 
-/// Whether `text` shows a password, also as the numbers or the escapes of its bytes.
+/// Returns whether `text` shows a password, as text or as its bytes in decimal or hex.
 fn shows_a_secret(text: &str) -> bool {
     [PASSWORD, RENEWED].iter().any(|secret| {
         let numbers: Vec<String> = secret.bytes().map(|byte| byte.to_string()).collect();
@@ -61,7 +61,7 @@ fn shows_a_secret(text: &str) -> bool {
 }
 
 #[test]
-fn the_test_knows_a_secret_when_it_sees_one() {
+fn the_check_for_secrets_recognises_one() {
     assert!(shows_a_secret(&format!("{:?}", PASSWORD.as_bytes())) && shows_a_secret(PASSWORD));
 }
 
@@ -106,7 +106,7 @@ fn no_trace_error_or_debug_output_shows_a_password() {
 }
 
 #[test]
-fn credentials_that_expire_are_renewed_over_the_open_connection_and_the_renewal_is_not_traced() {
+fn expiring_credentials_are_renewed_on_the_open_connection_and_not_traced() {
     let listener = Listener::default();
     tracing::subscriber::with_default(listener.clone(), || {
         let mut world = World::new();

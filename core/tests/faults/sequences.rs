@@ -1,5 +1,5 @@
-//! Random sequences of what a user can do, over a network that slices at random, with futures dropped at random:
-//! everything ends, nothing panics, and the broker gets back what nobody took.
+//! Random sequences of calls, over a network that slices at random, with futures dropped at random: every call ends,
+//! nothing panics, and the broker gets back all undelivered messages.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -8,7 +8,7 @@ use hopmq::{Channel, Connection, Consumer, Delivery, Result};
 
 use crate::common::{Random, Slice, Started, World, seconds};
 
-/// One user with a channel, who does this and that.
+/// A user of the client, which makes random calls on a channel.
 struct User {
     connection: Connection,
     channel: Channel,
@@ -56,7 +56,7 @@ impl User {
             }
             "mandatory" => {
                 let returned = self.channel.publish("", "nowhere", body).mandatory().confirm().await;
-                assert!(returned.is_err(), "there is no such queue");
+                assert!(returned.is_err(), "the queue does not exist");
             }
             "declare" => drop(self.channel.queue(queue).declare().await?),
             "purge" => drop(self.channel.queue_purge(queue).await?),
@@ -75,7 +75,7 @@ impl User {
             }
             "take" => {
                 if let Some(consumer) = self.consumers.last_mut() {
-                    // Whatever there is, and no waiting for more.
+                    // Takes a delivery that has arrived, without waiting for one.
                     let next = async { consumer.next().await.transpose() };
                     if let Some(delivery) = future::or(next, async { Ok(None) }).await? {
                         self.deliveries.push(delivery);
@@ -94,7 +94,7 @@ impl User {
             }
             "channel" => self.renew().await?,
             _ => {
-                assert!(self.channel.queue("missing").passive().await.is_err());
+                assert!(self.channel.queue("missing").declare_passive().await.is_err());
                 self.renew().await?;
             }
         }
@@ -112,11 +112,11 @@ impl User {
             2 => delivery.reject(false),
             _ => delivery.ack(),
         };
-        // Those of a channel before are gone with it.
+        // Deliveries of a closed channel can't be settled.
         if self.channel.is_open() { settled.map(drop).or(Ok(())) } else { Ok(()) }
     }
 
-    /// Others who take nothing may keep the answers from coming, for a while.
+    /// Opens a channel, and retries: consumers that take nothing may hold up the replies for a while.
     async fn begin(&mut self) -> Result<()> {
         while let Err(error) = self.renew().await {
             if !self.connection.is_open() {
@@ -136,28 +136,29 @@ impl User {
     }
 }
 
-/// Three users, who go on until they have done enough or the connection is gone.
+/// Starts three users, which make 60 calls each or stop when the connection has ended.
 fn begin(world: &mut World, connection: &Connection, seed: u64) -> Vec<Started<Result<()>>> {
     let channel = world.run(connection.channel()).unwrap();
     let mut users = Vec::new();
     for number in 0..3 {
-        let (connection, time, channel) = (connection.clone(), world.time.clone(), channel.clone());
+        let connection = connection.clone();
+        let time = world.time.clone();
+        let channel = channel.clone();
         let mut random = Random::new(seed ^ (100 + number));
         users.push(world.start(async move {
-            let (consumers, deliveries) = (Vec::new(), Vec::new());
             let own = Random::new(random.next());
-            let mut user = User { connection, channel, consumers, deliveries, random: own };
+            let mut user = User { connection, channel, consumers: Vec::new(), deliveries: Vec::new(), random: own };
             user.begin().await?;
             for _ in 0..60 {
-                let patience = std::time::Duration::from_millis(random.next() % 3);
+                let delay = std::time::Duration::from_millis(random.next() % 3);
                 let result = if random.one_in(3) {
-                    // Dropped after a while, or at once, wherever it is.
+                    // The call is dropped at once or after a while, at any await.
                     let polls = random.below(4);
                     let give_up = async {
                         for _ in 0..polls {
                             future::yield_now().await;
                         }
-                        time.sleep(patience).await;
+                        time.sleep(delay).await;
                         Ok(())
                     };
                     future::or(user.act(), give_up).await
@@ -168,7 +169,7 @@ fn begin(world: &mut World, connection: &Connection, seed: u64) -> Vec<Started<R
                     if !user.connection.is_open() {
                         return Err(error);
                     }
-                    // A consumer that takes nothing may keep an answer from coming, and a channel may be gone.
+                    // A consumer that takes nothing may hold up the reply, and the channel may have been closed.
                     assert!(error.is_timeout() || error.is_closed(), "{error}");
                     user.consumers.clear();
                     user.begin().await?;
@@ -180,8 +181,8 @@ fn begin(world: &mut World, connection: &Connection, seed: u64) -> Vec<Started<R
     users
 }
 
-/// A connection that is broken in some way at some time.
-fn disaster(seed: u64) {
+/// Runs random calls on a connection that breaks in a random way at a random time.
+fn calls_until_the_link_breaks(seed: u64) {
     let mut random = Random::new(seed);
     let mut world = World::with_capacity([64, 1000, 65_536][random.below(3)]);
     world.server.wire.slice(&Slice::Random(Random::new(seed ^ 1)));
@@ -204,7 +205,7 @@ fn disaster(seed: u64) {
     }
     let broken = world.time.now();
     for user in users {
-        // Dropped tasks never end, and some have done all they wanted before.
+        // Dropped tasks never end.
         if !world.is_idle() {
             let _ = world.wait(&user);
         }
@@ -221,7 +222,8 @@ fn disaster(seed: u64) {
     assert!(matches!(last, Some(hopmq::Event::Closed { error }) if error.to_string() == reason.to_string()));
 }
 
-fn conversation(seed: u64) {
+/// Runs random calls on a connection that stays up.
+fn calls(seed: u64) {
     let mut random = Random::new(seed);
     let mut world = World::with_capacity([64, 1000, 65_536][random.below(3)]);
     world.server.wire.slice(&Slice::Random(Random::new(seed ^ 1)));
@@ -230,14 +232,14 @@ fn conversation(seed: u64) {
         .high_water_mark(1 + random.below(5000))
         .receive_limit(random.below(5000))
         .frame_max(4096)
-        .name("user");
+        .connection_name("user");
     let connection = world.connect_by(&builder).unwrap();
     let users = begin(&mut world, &connection, seed);
     for user in users {
         world.wait(&user).unwrap();
     }
-    assert!(world.server.complaint.is_none(), "{:?}", world.server.complaint);
-    // The users are gone with all that they had.
+    assert!(world.server.violation.is_none(), "{:?}", world.server.violation);
+    // The users have ended and dropped everything.
     world.settle();
     assert_eq!(world.server.broker.channels(), 0, "channels are left: {:?}", world.server.seen());
     let channel = world.run(connection.channel()).unwrap();
@@ -253,7 +255,7 @@ fn conversation(seed: u64) {
     assert!(world.time.now().since_epoch() < seconds(3600), "it took {:?}", world.time.now());
 }
 
-/// Runs `scenario` with many seeds (`HOPMQ_SEEDS` says how many), or with the one of `HOPMQ_SEED`.
+/// Runs `scenario` with as many seeds as `HOPMQ_SEEDS` says, or with the one seed in `HOPMQ_SEED`.
 fn with_seeds(scenario: fn(u64)) {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let (first, count) = match number("HOPMQ_SEED") {
@@ -268,11 +270,11 @@ fn with_seeds(scenario: fn(u64)) {
 }
 
 #[test]
-fn whatever_users_do_and_drop_all_of_it_ends_and_nothing_is_left() {
-    with_seeds(conversation);
+fn random_calls_and_drops_all_end_and_leave_nothing_behind() {
+    with_seeds(calls);
 }
 
 #[test]
-fn whatever_breaks_under_users_who_do_and_drop_all_of_it_ends_with_one_reason() {
-    with_seeds(disaster);
+fn random_calls_and_drops_end_with_one_reason_when_the_link_breaks() {
+    with_seeds(calls_until_the_link_breaks);
 }

@@ -1,4 +1,4 @@
-//! Ending in order, opening closed channels again, and lending channels.
+//! Graceful shutdown, reopening closed channels, and pooling channels.
 
 use futures_lite::StreamExt;
 use hopmq::{Builder, Connection, ErrorKind, Pool, Recovery, Settled};
@@ -10,7 +10,7 @@ fn builder() -> Builder {
 }
 
 #[test]
-fn shutdown_finishes_what_is_in_hand_and_gives_back_the_rest() {
+fn shutdown_waits_for_deliveries_in_progress_and_requeues_the_rest() {
     let mut world = World::new();
     let (connection, channel) = world.open_lasting(&builder());
     let queue = world.run(channel.queue("q").declare()).unwrap();
@@ -20,26 +20,26 @@ fn shutdown_finishes_what_is_in_hand_and_gives_back_the_rest() {
     let mut consumer = world.run(queue.consume().prefetch(4).start()).unwrap();
     world.settle();
     let mut busy = world.run(channel.consume("q").start()).unwrap();
-    let in_hand = world.run(consumer.next()).unwrap().unwrap();
+    let in_progress = world.run(consumer.next()).unwrap().unwrap();
     let other = world.run(busy.next()).unwrap().unwrap();
     let closing = connection.clone();
     let done = world.start(async move { closing.shutdown(seconds(30)).await });
     world.advance(seconds(5));
-    assert!(!done.is_done(), "two are in hand");
-    // Work goes on: its result is published, and its message settled.
+    assert!(!done.is_done(), "two deliveries are in progress");
+    // Work in progress can finish: its result is published, and its delivery settled.
     world.run(queue.publish("result").send()).unwrap();
-    assert_eq!(in_hand.ack().unwrap(), Settled::Sent);
-    assert!(world.run(consumer.next()).is_none(), "nothing is handed out any more");
-    assert!(!done.is_done(), "one is in hand");
+    assert_eq!(in_progress.ack().unwrap(), Settled::Sent);
+    assert!(world.run(consumer.next()).is_none(), "nothing is delivered any more");
+    assert!(!done.is_done(), "one delivery is in progress");
     other.ack().unwrap();
     world.wait(&done).unwrap();
     assert!(!connection.is_open());
     assert_eq!((world.server.broker.ready("q"), world.server.broker.unacked()), (4, 0));
-    assert_eq!(world.server.complaint, None);
+    assert_eq!(world.server.violation, None);
 }
 
 #[test]
-fn shutdown_does_not_wait_for_a_consumer_that_nobody_polls() {
+fn shutdown_does_not_wait_for_an_unpolled_consumer() {
     let mut world = World::new();
     let (connection, channel) = world.open_lasting(&builder());
     let queue = world.run(channel.queue("q").declare()).unwrap();
@@ -48,23 +48,23 @@ fn shutdown_does_not_wait_for_a_consumer_that_nobody_polls() {
     }
     let mut consumer = world.run(queue.consume().prefetch(3).start()).unwrap();
     world.settle();
-    let in_hand = world.run(consumer.next()).unwrap().unwrap();
+    let in_progress = world.run(consumer.next()).unwrap().unwrap();
     let closing = connection.clone();
     let done = world.start(async move { closing.shutdown(seconds(30)).await });
     world.advance(seconds(5));
-    assert!(!done.is_done(), "one is in hand");
+    assert!(!done.is_done(), "one delivery is in progress");
     let begin = world.time.now();
-    in_hand.ack().unwrap();
+    in_progress.ack().unwrap();
     world.wait(&done).unwrap();
-    assert_eq!(world.time.now(), begin, "two lie in the consumer");
-    // Those two were not settled: a broker takes them back when the connection is closed.
+    assert_eq!(world.time.now(), begin, "two undelivered messages do not delay the shutdown");
+    // Those two were not settled: the broker requeues them when the connection is closed.
     assert_eq!((world.server.broker.ready("q"), world.server.broker.unacked()), (2, 2));
-    assert_eq!(world.server.complaint, None);
+    assert_eq!(world.server.violation, None);
     assert!(world.run(consumer.next()).is_none_or(|last| last.is_err()));
 }
 
 #[test]
-fn shutdown_says_what_it_left_undone() {
+fn shutdown_reports_what_it_left_unfinished() {
     let mut world = World::new();
     let (connection, channel) = world.open_lasting(&builder());
     let queue = world.run(channel.queue("q").declare()).unwrap();
@@ -95,7 +95,7 @@ fn shutdown_without_a_link_ends_at_once() {
 }
 
 #[test]
-fn a_channel_that_the_broker_closed_is_opened_again_as_it_was() {
+fn a_channel_closed_by_the_broker_is_reopened_with_its_settings() {
     let mut world = World::new();
     let (connection, channel) = world.open_lasting(&builder());
     let other = world.run(connection.channel()).unwrap();
@@ -104,7 +104,7 @@ fn a_channel_that_the_broker_closed_is_opened_again_as_it_was() {
     world.run(channel.publish("", "q", "x").confirm()).unwrap();
     let mut consumer = world.run(channel.consume("q").prefetch(9).tag("mine").start()).unwrap();
     world.settle();
-    let error = world.run(channel.queue("missing").passive()).unwrap_err();
+    let error = world.run(channel.queue("missing").declare_passive()).unwrap_err();
     assert_eq!((error.kind(), error.code()), (ErrorKind::ChannelClosed, Some(404)));
     assert!(error.to_string().contains("no queue 'missing'"), "{error}");
     while let Some(Ok(delivery)) = world.run(consumer.next()) {
@@ -120,13 +120,13 @@ fn a_channel_that_the_broker_closed_is_opened_again_as_it_was() {
     world.run(again.publish("", "q", "y").confirm()).unwrap();
     let seen = world.server.seen().join(", ");
     assert!(seen.starts_with("1 channel.open, 1 confirm.select, 1 basic.qos 5, 1 basic.qos 9, 1 basic.consume mine"));
-    // The other channel never noticed.
-    world.run(other.queue("q").passive()).unwrap();
+    // The other channel is not affected.
+    world.run(other.queue("q").declare_passive()).unwrap();
     assert!(!channel.is_open() && other.is_open());
 }
 
 #[test]
-fn a_pool_lends_channels_and_leaves_out_those_that_ended() {
+fn a_pool_reuses_open_channels_and_drops_closed_ones() {
     let mut world = World::new();
     let connection = world.connect_lasting(&builder()).unwrap();
     let pool = Pool::new([connection.clone()], 2);
@@ -134,10 +134,10 @@ fn a_pool_lends_channels_and_leaves_out_those_that_ended() {
     let second = world.run(pool.get()).unwrap();
     assert_eq!((first.id(), second.id(), pool.size()), (1, 2, 2));
     let mut waiting = Box::pin(pool.get());
-    let mut gives_up = Box::pin(pool.get());
-    assert!(poll_once(&mut waiting).is_pending() && poll_once(&mut gives_up).is_pending());
-    drop(gives_up);
-    world.run(first.queue("missing").passive()).unwrap_err();
+    let mut dropped = Box::pin(pool.get());
+    assert!(poll_once(&mut waiting).is_pending() && poll_once(&mut dropped).is_pending());
+    drop(dropped);
+    world.run(first.queue("missing").declare_passive()).unwrap_err();
     drop(first);
     let third = world.run(waiting).unwrap();
     assert_eq!((third.id(), pool.size()), (1, 2));
@@ -153,7 +153,7 @@ fn a_pool_lends_channels_and_leaves_out_those_that_ended() {
 }
 
 #[test]
-fn a_publisher_is_cloned_and_lives_on() {
+fn a_cloned_publisher_outlives_its_channel_handle_and_its_link() {
     let mut world = World::new();
     let (_connection, channel) = world.open_lasting(&builder());
     world.run(channel.queue("q").declare()).unwrap();

@@ -1,4 +1,4 @@
-//! A server that breaks the protocol: it is told why, and everybody who waits learns of it.
+//! A server that violates the protocol: the client closes with the right code, and every wait fails.
 
 use futures_lite::StreamExt;
 use hopmq::{Connection, ErrorKind};
@@ -6,8 +6,8 @@ use hopmq_proto::method::{basic, channel, confirm, queue};
 
 use crate::common::{World, fault, frame, header, payload, seconds};
 
-/// What a server sends, and the code that it is to be told.
-fn lies() -> Vec<(&'static str, Vec<u8>, u16)> {
+/// What the server sends, and the code with which the client must close.
+fn violations() -> Vec<(&'static str, Vec<u8>, u16)> {
     let deliver = |channel, tag: &str| {
         let mut bytes =
             frame(1, channel, &payload(&basic::Deliver { consumer_tag: tag, delivery_tag: 1, ..Default::default() }));
@@ -34,8 +34,8 @@ fn lies() -> Vec<(&'static str, Vec<u8>, u16)> {
         ("a body longer than announced", long_body, 501),
         ("a body of 2⁶² bytes", huge, 311),
         ("a method where a header is due", no_header, 505),
-        ("a header that nothing announced", frame(2, 1, &header(3)), 505),
-        ("an answer that nobody asked for", frame(1, 1, &declare_ok), 505),
+        ("a content header without a method", frame(2, 1, &header(3)), 505),
+        ("a reply without a request", frame(1, 1, &declare_ok), 505),
         ("a delivery on a channel that is not open", stray, 504),
         ("a frame for a channel above the highest", frame(1, 2048, &declare_ok), 504),
         ("an unknown method", frame(1, 1, &[0, 60, 0, 99]), 540),
@@ -45,22 +45,23 @@ fn lies() -> Vec<(&'static str, Vec<u8>, u16)> {
             503,
         ),
         ("a request only clients make", frame(1, 1, &payload(&queue::Purge { queue: "q", nowait: false })), 503),
-        ("a channel.close-ok that nobody asked for", frame(1, 1, &payload(&channel::CloseOk {})), 505),
-        ("a confirm.select-ok that nobody asked for", frame(1, 1, &payload(&confirm::SelectOk {})), 505),
+        ("a channel.close-ok without a close", frame(1, 1, &payload(&channel::CloseOk {})), 505),
+        ("a confirm.select-ok without a request", frame(1, 1, &payload(&confirm::SelectOk {})), 505),
         ("an HTTP answer in the middle", b"HTTP/1.1 200 OK".to_vec(), 501),
     ]
 }
 
 #[test]
-fn a_violation_is_answered_with_its_code_and_ends_everybody() {
-    for (name, bytes, code) in lies() {
+fn a_violation_is_answered_with_its_code_and_fails_everything_that_waits() {
+    for (name, bytes, code) in violations() {
         for slice in [usize::MAX, 1] {
             let mut world = World::new();
             let (connection, channel) = world.open();
             world.run(channel.queue("q").declare()).unwrap();
             let mut consumer = world.run(channel.consume("q").tag("c").start()).unwrap();
             world.server.wire.slice(&crate::common::Slice::Bytes(slice));
-            let (other, again) = (connection.clone(), connection.clone());
+            let other = connection.clone();
+            let again = connection.clone();
             let closed = world.start(async move { other.closed().await });
             let delivery = world.start(async move { consumer.next().await });
             let close = world.start(async move { again.closed().await });
@@ -77,7 +78,7 @@ fn a_violation_is_answered_with_its_code_and_ends_everybody() {
 }
 
 #[test]
-fn what_came_before_a_violation_in_the_same_bytes_counts() {
+fn frames_received_before_a_violation_are_processed() {
     let mut world = World::new();
     let (_connection, channel) = world.open();
     world.server.broker.confirms_by_hand = true;
@@ -92,7 +93,7 @@ fn what_came_before_a_violation_in_the_same_bytes_counts() {
 }
 
 #[test]
-fn a_delivery_to_an_unknown_consumer_goes_back_to_its_queue_and_is_counted() {
+fn a_delivery_to_an_unknown_consumer_is_requeued_and_counted() {
     let mut world = World::new();
     let (connection, channel) = world.open();
     world.server.holds = vec!["basic.reject"];
@@ -104,14 +105,14 @@ fn a_delivery_to_an_unknown_consumer_goes_back_to_its_queue_and_is_counted() {
 }
 
 #[test]
-fn a_violation_while_the_socket_is_full_still_ends_everybody_in_time() {
+fn a_violation_while_the_socket_is_full_still_ends_the_connection_in_time() {
     let mut world = World::new();
     let (connection, _channel) = world.open_by(&Connection::builder().heartbeat(seconds(0)));
     world.server.wire.stall_writes(true);
     world.server.raw(&[7; 20]);
     world.settle();
     assert!(!connection.is_open());
-    assert!(!world.server.wire.is_closed(), "the last words are still to be written");
+    assert!(!world.server.wire.is_closed(), "the close is still to be written");
     world.advance(seconds(2));
     assert!(world.server.wire.is_closed());
 }

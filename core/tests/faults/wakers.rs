@@ -1,4 +1,4 @@
-//! Wakers as executors really make them: new ones for each poll, shared ones, and ones that own their task.
+//! Wakers as executors make them: new ones for each poll, shared ones, and ones that own their task.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -12,7 +12,7 @@ use hopmq_proto::method::basic;
 
 use crate::common::{World, seconds};
 
-/// A waker that owns its task: when the last one is dropped, so is the future.
+/// A waker that owns its task: dropping the last one drops the future.
 struct Owned {
     future: Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>,
     queue: Arc<Mutex<Vec<Arc<Owned>>>>,
@@ -25,17 +25,17 @@ impl Wake for Owned {
     }
 }
 
-/// An executor that knows only the tasks that were woken.
+/// An executor that holds only the tasks that were woken.
 #[derive(Default)]
-struct Forgetful(Arc<Mutex<Vec<Arc<Owned>>>>);
+struct WokenOnly(Arc<Mutex<Vec<Arc<Owned>>>>);
 
-impl Forgetful {
+impl WokenOnly {
     fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         let future = Mutex::new(Some(Box::pin(future) as Pin<Box<dyn Future<Output = ()> + Send>>));
         self.0.lock().unwrap().push(Arc::new(Owned { future, queue: Arc::clone(&self.0) }));
     }
 
-    /// Polls whoever was woken, until nobody is.
+    /// Polls woken tasks until there are none.
     fn run(&self) {
         loop {
             let Some(task) = self.0.lock().unwrap().pop() else { return };
@@ -48,7 +48,7 @@ impl Forgetful {
     }
 }
 
-/// A future that is polled by somebody else than the one who holds it, and then dropped by the latter.
+/// A future that one task polls and the test drops.
 type Lent<F> = Arc<Mutex<Option<F>>>;
 
 async fn poll_lent<F: Future + Unpin>(lent: Lent<F>) {
@@ -59,18 +59,20 @@ async fn poll_lent<F: Future + Unpin>(lent: Lent<F>) {
     .await;
 }
 
-/// Lends a future to a task that also holds handles and that nothing but the future's waker keeps, then drops it.
+/// Lends a future to a task that holds handles and is owned only by the future's waker, then drops the future.
 #[track_caller]
-fn drop_what_keeps_its_task<F: Future + Unpin + Send + 'static>(
+fn drop_future_that_owns_its_task<F: Future + Unpin + Send + 'static>(
     world: &mut World,
     connection: &Connection,
     channel: &Channel,
     future: F,
 ) {
-    let executor = Forgetful::default();
+    let executor = WokenOnly::default();
     let lent = Arc::new(Mutex::new(Some(future)));
     let dropped = Arc::new(());
-    let (task, handles, alive) = (Arc::clone(&lent), (connection.clone(), channel.clone()), Arc::clone(&dropped));
+    let task = Arc::clone(&lent);
+    let handles = (connection.clone(), channel.clone());
+    let alive = Arc::clone(&dropped);
     executor.spawn(async move {
         poll_lent(task).await;
         drop((handles, alive));
@@ -81,11 +83,11 @@ fn drop_what_keeps_its_task<F: Future + Unpin + Send + 'static>(
     drop(future);
     world.settle();
     world.run(channel.queue("q").declare()).unwrap();
-    assert_eq!(Arc::strong_count(&dropped), 1, "the task is kept though nobody can wake it for anything");
+    assert_eq!(Arc::strong_count(&dropped), 1, "the task is kept though nothing can wake it");
 }
 
 #[test]
-fn a_waker_that_drops_its_task_and_handles_when_it_is_dropped_does_no_harm() {
+fn dropping_a_waker_that_owns_its_task_and_handles_does_no_harm() {
     let mut world = World::new();
     let (connection, channel) = world.open();
     world.run(channel.queue("q").declare()).unwrap();
@@ -93,30 +95,34 @@ fn a_waker_that_drops_its_task_and_handles_when_it_is_dropped_does_no_harm() {
     world.server.flow(1, false);
     world.settle();
     let other = world.run(connection.channel()).unwrap();
-    let (mut world, c, ch) = (world, connection, channel);
-    drop_what_keeps_its_task(&mut world, &c, &ch, ch.queue("r").declare());
-    drop_what_keeps_its_task(&mut world, &c, &ch, c.channel());
-    drop_what_keeps_its_task(&mut world, &c, &ch, ch.get("q"));
+    drop_future_that_owns_its_task(&mut world, &connection, &channel, channel.queue("r").declare());
+    drop_future_that_owns_its_task(&mut world, &connection, &channel, connection.channel());
+    drop_future_that_owns_its_task(&mut world, &connection, &channel, channel.get("q"));
     let confirm = world.run(other.publish("", "q", "x").confirm_later()).unwrap();
-    drop_what_keeps_its_task(&mut world, &c, &ch, confirm);
-    let patient = ch.clone();
-    let send = Box::pin(async move { patient.publish("", "q", "x").send().await });
-    drop_what_keeps_its_task(&mut world, &c, &ch, send);
-    let ended = c.clone();
-    drop_what_keeps_its_task(&mut world, &c, &ch, Box::pin(async move { ended.closed().await }));
-    let mut events = c.events();
-    drop_what_keeps_its_task(&mut world, &c, &ch, Box::pin(async move { events.next().await }));
-    let mut consumer = world.run(ch.consume("r").start()).unwrap();
-    drop_what_keeps_its_task(&mut world, &c, &ch, Box::pin(async move { consumer.next().await.map(drop) }));
-    assert!(c.is_open() && ch.is_open());
+    drop_future_that_owns_its_task(&mut world, &connection, &channel, confirm);
+    let stopped = channel.clone();
+    let send = Box::pin(async move { stopped.publish("", "q", "x").send().await });
+    drop_future_that_owns_its_task(&mut world, &connection, &channel, send);
+    let ended = connection.clone();
+    drop_future_that_owns_its_task(&mut world, &connection, &channel, Box::pin(async move { ended.closed().await }));
+    let mut events = connection.events();
+    drop_future_that_owns_its_task(&mut world, &connection, &channel, Box::pin(async move { events.next().await }));
+    let mut consumer = world.run(channel.consume("r").start()).unwrap();
+    drop_future_that_owns_its_task(
+        &mut world,
+        &connection,
+        &channel,
+        Box::pin(async move { consumer.next().await.map(drop) }),
+    );
+    assert!(connection.is_open() && channel.is_open());
 }
 
 #[test]
-fn a_task_that_only_its_waker_keeps_is_dropped_with_the_connection() {
+fn a_task_owned_only_by_its_waker_is_dropped_with_the_connection() {
     let mut world = World::new();
     let (connection, channel) = world.open();
     world.server.holds = vec!["queue.declare"];
-    let executor = Forgetful::default();
+    let executor = WokenOnly::default();
     let request = channel.queue("q").declare();
     executor.spawn(async move {
         let _channel = channel;
@@ -139,14 +145,14 @@ impl Wake for Counter {
     }
 }
 
-/// Polls with a new waker, and says how often it was woken.
+/// Polls with a new waker, and returns the waker's count of wakes.
 fn poll_anew<F: Future>(future: Pin<&mut F>) -> (Poll<F::Output>, Arc<Counter>) {
     let counter = Arc::new(Counter::default());
     let waker = Waker::from(Arc::clone(&counter));
     (future.poll(&mut Context::from_waker(&waker)), counter)
 }
 
-/// The last waker is woken, and none before it.
+/// Checks that the last waker is woken, and no earlier one.
 #[track_caller]
 fn only_the_last_is_woken<F: Future>(world: &mut World, future: F, happen: impl FnOnce(&mut World)) {
     let mut future = pin!(future);
@@ -157,7 +163,7 @@ fn only_the_last_is_woken<F: Future>(world: &mut World, future: F, happen: impl 
         counters.push(counter);
         world.settle();
     }
-    assert_eq!(counters.iter().map(|counter| counter.0.load(Ordering::SeqCst)).sum::<usize>(), 0, "woken in vain");
+    assert_eq!(counters.iter().map(|counter| counter.0.load(Ordering::SeqCst)).sum::<usize>(), 0, "woken without need");
     assert!(counters[..4].iter().all(|counter| Arc::strong_count(counter) == 1), "an old waker is kept");
     happen(world);
     world.settle();
@@ -166,7 +172,7 @@ fn only_the_last_is_woken<F: Future>(world: &mut World, future: F, happen: impl 
 }
 
 #[test]
-fn a_waker_that_is_replaced_is_dropped_and_the_new_one_is_woken() {
+fn a_replaced_waker_is_dropped_and_the_new_one_is_woken() {
     let mut world = World::new();
     let (connection, channel) = world.open();
     world.run(channel.queue("q").declare()).unwrap();
@@ -189,14 +195,14 @@ fn a_waker_that_is_replaced_is_dropped_and_the_new_one_is_woken() {
     });
     assert!(world.run(events.next()).is_some());
     let mut returns = channel.returns();
-    let back = basic::Return { reply_code: 312, ..Default::default() };
-    only_the_last_is_woken(&mut world, returns.next(), |world| world.server.message(1, &back, b"x"));
+    let returned = basic::Return { reply_code: 312, ..Default::default() };
+    only_the_last_is_woken(&mut world, returns.next(), |world| world.server.message(1, &returned, b"x"));
     only_the_last_is_woken(&mut world, connection.closed(), |world| world.server.wire.cut());
     assert!(world.run(events.next()).is_some());
 }
 
 #[test]
-fn everybody_who_awaits_the_end_is_woken() {
+fn all_tasks_that_await_the_end_are_woken() {
     let mut world = World::new();
     let connection = world.connect();
     let started: Vec<_> = (0..5)
@@ -214,7 +220,7 @@ fn everybody_who_awaits_the_end_is_woken() {
 }
 
 #[test]
-fn a_driver_that_is_polled_with_a_new_waker_each_time_neither_spins_nor_sleeps_through() {
+fn a_driver_polled_with_new_wakers_neither_spins_nor_misses_a_wake() {
     let mut world = World::new();
     let (connection, driver) = world.handshake(&Connection::builder()).unwrap();
     let mut driver = pin!(driver);
@@ -233,14 +239,14 @@ fn a_driver_that_is_polled_with_a_new_waker_each_time_neither_spins_nor_sleeps_t
     }
     let last = last.unwrap();
     let request = connection.channel();
-    assert_eq!(last.0.load(Ordering::SeqCst), 1, "the last waker is the one that counts");
+    assert_eq!(last.0.load(Ordering::SeqCst), 1, "the last waker is woken");
     drop(request);
 }
 
-/// A waker that does something, once.
-struct Does(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+/// A waker that runs a closure once.
+struct RunOnWake(Mutex<Option<Box<dyn FnOnce() + Send>>>);
 
-impl Wake for Does {
+impl Wake for RunOnWake {
     fn wake(self: Arc<Self>) {
         let action = self.0.lock().unwrap().take();
         if let Some(action) = action {
@@ -250,33 +256,34 @@ impl Wake for Does {
 }
 
 #[test]
-fn what_is_begun_between_the_brokers_last_word_and_the_outage_waits_for_the_next_link() {
+fn calls_made_between_the_brokers_close_and_the_outage_wait_for_the_next_link() {
     let mut world = World::new();
     let (_connection, channel) = world.open_lasting(&Connection::builder().recovery(Recovery::new().seed(1)));
     world.run(channel.queue("q").declare()).unwrap();
-    world.run(channel.publish("", "q", "in hand").confirm()).unwrap();
+    world.run(channel.publish("", "q", "held").confirm()).unwrap();
     let mut consumer = world.run(channel.consume("q").start()).unwrap();
-    let delivery = world.run(consumer.try_next()).unwrap().expect("it is there");
+    let delivery = world.run(consumer.try_next()).unwrap().expect("the message was confirmed");
     world.server.broker.confirms_by_hand = true;
     let mut confirm = world.run(channel.publish("", "q", "x").confirm_later()).unwrap();
     world.settle();
-    // Whoever is woken by the confirm runs before the driver takes note of the close that came with it.
+    // The waker of the confirm runs before the driver handles the close that was received with it.
     let begun = Arc::new(Mutex::new(None));
-    let (other, result) = (channel.clone(), Arc::clone(&begun));
+    let other = channel.clone();
+    let result = Arc::clone(&begun);
     let act = move || {
         let settled = delivery.ack();
-        let declare = other.queue("q").passive();
+        let declare = other.queue("q").declare_passive();
         let mut publish = Box::pin(async move { other.publish("", "q", "y").confirm().await });
         let published = publish.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         *result.lock().unwrap() = Some((settled, declare, publish, published));
     };
-    let waker = Waker::from(Arc::new(Does(Mutex::new(Some(Box::new(act))))));
+    let waker = Waker::from(Arc::new(RunOnWake(Mutex::new(Some(Box::new(act))))));
     assert!(Pin::new(&mut confirm).poll(&mut Context::from_waker(&waker)).is_pending());
     world.server.answer(1, &basic::Ack { delivery_tag: 2, multiple: false });
     world.server.refuse(320, "CONNECTION_FORCED - operator");
     world.server.broker.confirms_by_hand = false;
     world.settle();
-    let (settled, declare, publish, published) = begun.lock().unwrap().take().expect("it ran");
+    let (settled, declare, publish, published) = begun.lock().unwrap().take().expect("the waker ran");
     assert_eq!(settled.unwrap(), Settled::Stale);
     assert!(published.is_pending(), "{published:?}");
     world.run(publish).unwrap();

@@ -1,8 +1,8 @@
-//! What a token says of its bearer.
+//! The claims of a token.
 
 use serde_json::{Map, Value};
 
-/// The claims of a token.
+/// What a token says about its bearer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Claims(Map<String, Value>);
 
@@ -16,17 +16,17 @@ impl From<Value> for Claims {
 }
 
 impl Claims {
-    /// The claim of this name; dots lead into objects where no claim has the whole name.
+    /// Returns the claim of this name. Unless a claim has the whole name, dots lead into objects.
     fn value(&self, name: &str) -> Option<&Value> {
         if let Some(value) = self.0.get(name) {
             return Some(value);
         }
-        let mut steps = name.split('.');
-        let first = self.0.get(steps.next()?)?;
-        steps.try_fold(first, |value, step| value.get(step))
+        let mut keys = name.split('.');
+        let first = self.0.get(keys.next()?)?;
+        keys.try_fold(first, |value, key| value.get(key))
     }
 
-    /// The claim as the text that a pattern takes: a word or a number, and no empty one.
+    /// Returns a claim as text if it is a number or a text that is not empty.
     pub(crate) fn text(&self, name: &str) -> Option<String> {
         match self.value(name)? {
             Value::String(text) if !text.is_empty() => Some(text.clone()),
@@ -35,13 +35,13 @@ impl Claims {
         }
     }
 
-    /// A claim that is a time, in seconds since 1970.
+    /// Returns a claim that is a time, in seconds since 1970.
     pub(crate) fn seconds(&self, name: &str) -> Option<u64> {
         let value = self.value(name)?;
         value.as_u64().or_else(|| value.as_f64().filter(|time| *time >= 0.0).map(|time| time as u64))
     }
 
-    /// Whether the claim is `wanted`, is a list that has it, or is a text with it among its words.
+    /// Whether the claim equals `wanted`, is a list with such an entry, or is a text with such a word.
     pub(crate) fn has(&self, name: &str, wanted: &str) -> bool {
         match self.value(name) {
             Some(Value::String(text)) => text == wanted || text.split(' ').any(|word| word == wanted),
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn claims_are_found() {
+    fn claims_are_found_by_name_and_by_path() {
         let claims = Claims::from(serde_json::json!({
             "sub": "alice", "scope": "chat read", "realm": {"roles": ["user"]}, "a.b": "dotted", "exp": 7.5, "no": "",
         }));

@@ -1,36 +1,38 @@
-//! JSON Web Tokens: whose signature is believed, and why others are not.
+//! Verifies JSON Web Tokens (RFC 7519).
 //!
-//! The header of a token names its algorithm and its key, and is the bearer's word. So the algorithm must be one that
-//! the settings list, and the key must be of that algorithm's kind: `none` is never taken, nor a public key as a shared
-//! secret.
+//! The header of a token names an algorithm and a key, and any client can forge it. So the algorithm must be in the
+//! settings, and the key must be of that algorithm's kind: `none` is never accepted, and a public key is never used as
+//! a shared secret.
 
-use std::path::Path;
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
-use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, Validation};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::{Claims, fetch, secret};
+use super::claims::Claims;
+use super::error::{AuthError, Credential, Flaw};
+use super::fetch::Url;
+use super::{jwks, secret};
 use crate::config::{self, ConfigError};
 
-/// How often keys are fetched, and how soon again when a token names an unknown one.
+/// The interval at which keys are fetched.
 const REFRESH: Duration = Duration::from_secs(300);
-const SOONEST: Duration = Duration::from_secs(10);
-/// How far clocks may differ unless the settings say so, in seconds.
+/// The shortest interval, which applies when tokens name unknown keys.
+const REFRESH_MIN: Duration = Duration::from_secs(10);
+/// The default clock skew, in seconds.
 const LEEWAY: u64 = 10;
 
-/// Checks tokens.
+/// Verifies tokens with a shared secret or with the issuer's public keys.
 pub(super) struct Verifier {
     secret: Option<DecodingKey>,
     keys: RwLock<JwkSet>,
-    url: Option<fetch::Url>,
-    /// A token named a key that is not there.
-    missed: Notify,
+    url: Option<Url>,
+    /// Notified when a token names an unknown key.
+    key_missing: Notify,
     algorithms: Vec<Algorithm>,
     issuer: String,
     audience: String,
@@ -47,14 +49,18 @@ impl Verifier {
     pub(super) fn new(config: &config::Jwt) -> Result<Self, ConfigError> {
         let secret = secret::read("auth.jwt.secret", config.secret.as_ref(), config.secret_file.as_ref())?;
         let secret = secret.map(|secret| secret::long_enough("auth.jwt.secret", secret)).transpose()?;
-        let url = config.jwks_url.as_deref().map(fetch::Url::parse).transpose()?;
-        let keys = config.jwks_file.as_deref().map(read_keys).transpose()?;
-        if [secret.is_some(), url.is_some(), keys.is_some()].into_iter().filter(|source| *source).count() != 1 {
-            return Err(ConfigError("auth.jwt: set one of secret, secret_file, jwks_file and jwks_url".to_owned()));
+        let url = config.jwks_url.as_deref().map(Url::parse).transpose()?;
+        let keys = config.jwks_file.as_deref().map(jwks::read).transpose()?;
+        let sources = [secret.is_some(), url.is_some(), keys.is_some()];
+        if sources.into_iter().filter(|is_set| *is_set).count() != 1 {
+            let reason = "set exactly one of secret, secret_file, jwks_file and jwks_url";
+            return Err(ConfigError::invalid("auth.jwt", reason));
         }
-        for (key, value) in [("issuer", &config.issuer), ("audience", &config.audience)] {
+        for (setting, claim, value) in
+            [("auth.jwt.issuer", "iss", &config.issuer), ("auth.jwt.audience", "aud", &config.audience)]
+        {
             if value.is_empty() {
-                return Err(ConfigError(format!("auth.jwt.{key}: set what the token's claim must be")));
+                return Err(ConfigError::missing(setting, format!("set the value that the claim {claim} must have")));
             }
         }
         Ok(Self {
@@ -62,26 +68,28 @@ impl Verifier {
             secret: secret.map(|secret| DecodingKey::from_secret(secret.as_bytes())),
             keys: RwLock::new(keys.unwrap_or_default()),
             url,
-            missed: Notify::new(),
+            key_missing: Notify::new(),
             issuer: config.issuer.clone(),
             audience: config.audience.clone(),
             leeway: config.leeway.map_or(LEEWAY, |time| time.0.as_secs()),
         })
     }
 
-    /// How far clocks may differ, in seconds.
+    /// Returns the allowed clock skew, in seconds.
     pub(super) fn leeway(&self) -> u64 {
         self.leeway
     }
 
-    /// The claims of a good token.
+    /// Returns the claims of a valid token.
     ///
     /// # Errors
-    /// If it is not: why, in words without the token.
-    pub(super) fn verify(&self, token: &str) -> Result<Claims, String> {
-        let header = jsonwebtoken::decode_header(token).map_err(|error| explain(error.kind(), "token"))?;
+    /// [`AuthError`] if the token is not valid.
+    pub(super) fn verify(&self, token: &str) -> Result<Claims, AuthError> {
+        let header = jsonwebtoken::decode_header(token)
+            .map_err(|error| AuthError::Flawed(Credential::Token, Flaw::from(error.kind())))?;
         if !self.algorithms.contains(&header.alg) {
-            return Err(format!("the token is signed by {:?}, and {:?} is taken", header.alg, self.algorithms));
+            let accepted = self.algorithms.clone();
+            return Err(AuthError::AlgorithmNotAccepted { algorithm: header.alg, accepted });
         }
         let mut validation = Validation::new(header.alg);
         validation.leeway = self.leeway;
@@ -90,90 +98,71 @@ impl Verifier {
         validation.set_audience(&[&self.audience]);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         if let Some(secret) = &self.secret {
-            return decode(token, secret, &validation, "token");
+            return decode(token, secret, &validation, Credential::Token);
         }
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         let key = match &header.kid {
             Some(kid) => keys.find(kid),
             None if keys.keys.len() == 1 => keys.keys.first(),
-            None => return Err("the token does not name its key (kid), and there are several".to_owned()),
+            None => return Err(AuthError::KeyNotNamed),
         };
         let Some(key) = key else {
-            self.missed.notify_one();
-            return Err("the token is signed with a key that is not known (kid)".to_owned());
+            self.key_missing.notify_one();
+            return Err(AuthError::KeyUnknown);
         };
         if key.common.key_algorithm.is_some_and(|algorithm| algorithm.to_string() != format!("{:?}", header.alg)) {
-            return Err("the token's algorithm is not its key's".to_owned());
+            return Err(AuthError::KeyOfOtherAlgorithm);
         }
-        let key = DecodingKey::from_jwk(key).map_err(|_| "the token's key can't be used".to_owned())?;
-        decode(token, &key, &validation, "token")
+        let key = DecodingKey::from_jwk(key).map_err(|_| AuthError::KeyUnusable)?;
+        decode(token, &key, &validation, Credential::Token)
     }
 
-    /// Keeps the keys of the URL current for ever.
+    /// Keeps the keys of the URL current. Never completes.
     pub(super) async fn refresh(&self) {
         let Some(url) = &self.url else { return std::future::pending().await };
         loop {
-            match url.fetch().await.and_then(|text| parse_keys(&text)) {
+            match jwks::fetch(url).await {
                 Ok(keys) => {
-                    info!(%url, keys = keys.keys.len(), "keys fetched");
+                    info!(%url, keys = keys.keys.len(), "fetched the issuer's keys");
                     *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
                 }
-                // Those of before are as good as they were.
-                Err(error) => warn!(%url, error, "auth.jwt.jwks_url: no keys can be fetched"),
+                Err(error) => warn!(%url, %error, "cannot fetch the issuer's keys; the previous keys stay in use"),
             }
-            sleep(SOONEST).await;
-            let _asked_for = timeout(REFRESH, self.missed.notified()).await;
+            sleep(REFRESH_MIN).await;
+            let _requested = timeout(REFRESH, self.key_missing.notified()).await;
         }
     }
 }
 
-/// The claims, if signature and times are good.
-pub(super) fn decode(token: &str, key: &DecodingKey, validation: &Validation, what: &str) -> Result<Claims, String> {
+/// Returns the claims if the signature and the times are valid.
+pub(super) fn decode(
+    token: &str,
+    key: &DecodingKey,
+    validation: &Validation,
+    credential: Credential,
+) -> Result<Claims, AuthError> {
     match jsonwebtoken::decode::<serde_json::Value>(token, key, validation) {
         Ok(data) => Ok(Claims::from(data.claims)),
-        Err(error) => Err(explain(error.kind(), what)),
+        Err(error) => Err(AuthError::Flawed(credential, Flaw::from(error.kind()))),
     }
 }
 
-/// What is wrong with a token, in words that hold nothing of it.
-fn explain(kind: &ErrorKind, what: &str) -> String {
-    let why = match kind {
-        ErrorKind::ExpiredSignature => "has expired",
-        ErrorKind::ImmatureSignature => "is not valid yet (nbf)",
-        ErrorKind::InvalidAudience => "is not for this service (aud)",
-        ErrorKind::InvalidIssuer => "is of another issuer (iss)",
-        ErrorKind::InvalidSignature => "has a signature that is not right",
-        ErrorKind::InvalidAlgorithm => "is signed by an algorithm that is not its key's",
-        ErrorKind::MissingRequiredClaim(claim) => return format!("the {what} lacks the claim {claim}"),
-        ErrorKind::Json(error) if error.to_string().contains("`none`") => "is not signed (none)",
-        _ => "is no JSON Web Token that can be read",
-    };
-    format!("the {what} {why}")
-}
-
-fn algorithms(config: &config::Jwt, shared: bool) -> Result<Vec<Algorithm>, ConfigError> {
-    let allowed = if shared { "HS256, HS384 and HS512" } else { "RS256, PS256, ES256, EdDSA and the like" };
-    let default: &[Algorithm] = if shared { &[Algorithm::HS256] } else { &[Algorithm::RS256, Algorithm::ES256] };
+fn algorithms(config: &config::Jwt, has_secret: bool) -> Result<Vec<Algorithm>, ConfigError> {
+    let default: &[Algorithm] = if has_secret { &[Algorithm::HS256] } else { &[Algorithm::RS256, Algorithm::ES256] };
     if config.algorithms.is_empty() {
         return Ok(default.to_vec());
     }
     let read = |name: &String| {
         let algorithm: Option<Algorithm> = name.parse().ok();
-        algorithm.filter(|algorithm| (algorithm.family() == AlgorithmFamily::Hmac) == shared).ok_or_else(|| {
-            let source = if shared { "a shared secret" } else { "public keys" };
-            ConfigError(format!("auth.jwt.algorithms: `{name}` is none of {source}, which are {allowed}"))
+        algorithm.filter(|algorithm| (algorithm.family() == AlgorithmFamily::Hmac) == has_secret).ok_or_else(|| {
+            let (source, allowed) = if has_secret {
+                ("a shared secret", "HS256, HS384 or HS512")
+            } else {
+                ("public keys", "RS256, PS256, ES256, EdDSA or the like")
+            };
+            let reason = format!("`{name}` is not an algorithm for {source}; write {allowed}");
+            ConfigError::invalid("auth.jwt.algorithms", reason)
         })
     };
     config.algorithms.iter().map(read).collect()
-}
-
-fn read_keys(path: &Path) -> Result<JwkSet, ConfigError> {
-    let wrong = |error: String| ConfigError(format!("auth.jwt.jwks_file: {}: {error}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    parse_keys(&text).map_err(wrong)
-}
-
-fn parse_keys(text: &str) -> Result<JwkSet, String> {
-    let set: JwkSet = serde_json::from_str(text).map_err(|error| format!("no JWKS: {error}"))?;
-    if set.keys.is_empty() { Err("there is no key in it".to_owned()) } else { Ok(set) }
 }

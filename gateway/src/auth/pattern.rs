@@ -1,24 +1,26 @@
-//! Patterns for names of exchanges and queues and for routing keys, with claims in them: `chat.{sub}.*`.
+//! Patterns for exchanges, queues and routing keys, with claims in them: `chat.{sub}.*`.
 //!
-//! `*` stands for any characters but dots, `#` for any characters, `{claim}` for what the token says, which is never a
-//! wildcard itself.
+//! `*` matches any characters except dots, and `#` any characters. `{claim}` is replaced by that claim of the token,
+//! whose characters are never wildcards.
+
+use std::fmt;
 
 use super::claims::Claims;
 
-/// A pattern with its claims filled in.
+/// A pattern whose claims are filled in.
 #[derive(Clone, Debug)]
 pub(crate) struct Pattern(Vec<Piece>);
 
 #[derive(Clone, Debug, PartialEq)]
 enum Piece {
     Text(String),
-    /// Any characters but dots.
+    /// Any characters except dots.
     Word,
     /// Any characters.
     All,
 }
 
-/// Whether the text that is held against a pattern is a name or a binding key, in which `#` stands for much.
+/// Whether the text to match is a name or a binding key, in which `#` is a wildcard itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Text {
     Name,
@@ -26,7 +28,7 @@ pub(crate) enum Text {
 }
 
 impl Pattern {
-    /// Fills in the claims. `None` if the token lacks one of them: then the pattern fits nothing.
+    /// Fills in the claims. Returns `None` if the token lacks one of them: the pattern then matches nothing.
     pub(crate) fn new(pattern: &str, claims: &Claims) -> Option<Self> {
         let mut pieces = Vec::new();
         for part in parts(pattern).ok()? {
@@ -41,22 +43,22 @@ impl Pattern {
         Some(Self(pieces))
     }
 
-    /// Everything fits.
+    /// Whether the pattern matches every text.
     pub(crate) fn is_all(&self) -> bool {
         self.0 == [Piece::All]
     }
 
-    /// Whether `text` fits.
-    pub(crate) fn fits(&self, text: &str, kind: Text) -> bool {
+    /// Whether the pattern matches the text.
+    pub(crate) fn matches(&self, text: &str, kind: Text) -> bool {
         let text = text.as_bytes();
-        // Where in the text one can be after the pieces so far.
-        let mut places = vec![false; text.len() + 1];
-        places[0] = true;
+        // The positions in the text up to which the pieces so far can match.
+        let mut positions = vec![false; text.len() + 1];
+        positions[0] = true;
         for piece in &self.0 {
             let mut next = vec![false; text.len() + 1];
             match piece {
                 Piece::Text(piece) => {
-                    for at in (0..text.len() + 1).filter(|&at| places[at]) {
+                    for at in (0..text.len() + 1).filter(|&at| positions[at]) {
                         if text[at..].starts_with(piece.as_bytes()) {
                             next[at + piece.len()] = true;
                         }
@@ -69,18 +71,18 @@ impl Pattern {
                     };
                     let mut inside = false;
                     for at in 0..text.len() + 1 {
-                        inside = places[at] || inside && !stops(text[at - 1]);
+                        inside = positions[at] || inside && !stops(text[at - 1]);
                         next[at] = inside;
                     }
                 }
             }
-            places = next;
+            positions = next;
         }
-        places[text.len()]
+        positions[text.len()]
     }
 }
 
-/// A text with its claims filled in; `None` if the token lacks one of them.
+/// Fills the claims into a text. Returns `None` if the token lacks one of them.
 pub(super) fn fill(template: &str, claims: &Claims) -> Option<String> {
     let mut text = String::new();
     for part in parts(template).ok()? {
@@ -93,17 +95,31 @@ pub(super) fn fill(template: &str, claims: &Claims) -> Option<String> {
 }
 
 enum Part<'a> {
-    /// A wildcard by itself, or text without.
+    /// One wildcard, or text without wildcards.
     Text(&'a str),
     Claim(&'a str),
 }
 
-/// Whether braces are closed and name something; the error says what is wrong.
-pub(crate) fn check(pattern: &str) -> Result<(), String> {
+/// A brace of this pattern is not closed, or encloses no name.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct PatternError {
+    pattern: String,
+}
+
+impl fmt::Display for PatternError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` has a brace that is not closed or encloses no name; write {{claim}}", self.pattern)
+    }
+}
+
+impl std::error::Error for PatternError {}
+
+/// Checks that each brace is closed and encloses a name.
+pub(crate) fn check(pattern: &str) -> Result<(), PatternError> {
     parts(pattern).map(drop)
 }
 
-fn parts(pattern: &str) -> Result<Vec<Part<'_>>, String> {
+fn parts(pattern: &str) -> Result<Vec<Part<'_>>, PatternError> {
     let mut parts = Vec::new();
     let mut rest = pattern;
     while let Some(first) = rest.chars().next() {
@@ -113,7 +129,7 @@ fn parts(pattern: &str) -> Result<Vec<Part<'_>>, String> {
                 let (name, after) = rest[1..]
                     .split_once('}')
                     .filter(|(name, _)| !name.is_empty() && !name.contains('{'))
-                    .ok_or_else(|| format!("`{pattern}`: a brace opens that no name and brace follow"))?;
+                    .ok_or_else(|| PatternError { pattern: pattern.to_owned() })?;
                 parts.push(Part::Claim(name));
                 rest = after;
                 continue;
@@ -130,48 +146,48 @@ fn parts(pattern: &str) -> Result<Vec<Part<'_>>, String> {
 mod tests {
     use super::*;
 
-    fn fits(pattern: &str, text: &str) -> bool {
+    fn matches(pattern: &str, text: &str) -> bool {
         let claims = Claims::from(serde_json::json!({"sub": "alice", "odd": "*.#", "n": 7}));
-        Pattern::new(pattern, &claims).is_some_and(|pattern| pattern.fits(text, Text::Name))
+        Pattern::new(pattern, &claims).is_some_and(|pattern| pattern.matches(text, Text::Name))
     }
 
     #[test]
-    fn words_end_at_dots() {
-        assert!(fits("chat.{sub}.*", "chat.alice.room") && fits("chat.{sub}.*", "chat.alice."));
+    fn a_star_stops_at_dots_and_a_hash_does_not() {
+        assert!(matches("chat.{sub}.*", "chat.alice.room") && matches("chat.{sub}.*", "chat.alice."));
         for text in ["chat.bob.room", "chat.alice", "chat.alice.room.more", "chat.alice.room.", "xchat.alice.room"] {
-            assert!(!fits("chat.{sub}.*", text), "{text}");
+            assert!(!matches("chat.{sub}.*", text), "{text}");
         }
-        assert!(fits("chat.#", "chat.a.b.c") && fits("#", "") && fits("", "") && !fits("", "x"));
-        assert!(fits("a*b*c", "aXbYbZc") && !fits("a*b*c", "aXb.c"));
-        assert!(fits("user-{n}", "user-7"));
+        assert!(matches("chat.#", "chat.a.b.c") && matches("#", "") && matches("", "") && !matches("", "x"));
+        assert!(matches("a*b*c", "aXbYbZc") && !matches("a*b*c", "aXb.c"));
+        assert!(matches("user-{n}", "user-7"));
     }
 
     #[test]
-    fn claims_are_no_wildcards() {
-        assert!(fits("chat.{odd}", "chat.*.#") && !fits("chat.{odd}", "chat.a.b"));
+    fn wildcards_in_claims_are_plain_characters() {
+        assert!(matches("chat.{odd}", "chat.*.#") && !matches("chat.{odd}", "chat.a.b"));
     }
 
     #[test]
-    fn a_claim_that_is_missing_fits_nothing() {
-        assert!(!fits("{nobody}*", "") && !fits("#{nobody}", "x"));
+    fn a_pattern_with_a_missing_claim_matches_nothing() {
+        assert!(!matches("{missing}*", "") && !matches("#{missing}", "x"));
     }
 
     #[test]
-    fn a_binding_key_gets_no_more_than_the_pattern() {
+    fn wildcards_of_a_binding_key_stay_within_the_pattern() {
         let pattern = Pattern::new("chat.{sub}.*", &Claims::from(serde_json::json!({"sub": "alice"}))).unwrap();
-        let fits = |key| pattern.fits(key, Text::BindingKey);
-        assert!(fits("chat.alice.room") && fits("chat.alice.*"));
-        assert!(!fits("chat.alice.#") && !fits("chat.*.room") && !fits("#"));
+        let matches = |key| pattern.matches(key, Text::BindingKey);
+        assert!(matches("chat.alice.room") && matches("chat.alice.*"));
+        assert!(!matches("chat.alice.#") && !matches("chat.*.room") && !matches("#"));
     }
 
     #[test]
-    fn long_patterns_take_no_long_time() {
-        assert!(!fits(&"#a".repeat(100), &format!("{}b", "a".repeat(254))));
-        assert!(!fits(&"*a".repeat(100), &"b".repeat(255)));
+    fn long_patterns_match_in_bounded_time() {
+        assert!(!matches(&"#a".repeat(100), &format!("{}b", "a".repeat(254))));
+        assert!(!matches(&"*a".repeat(100), &"b".repeat(255)));
     }
 
     #[test]
-    fn braces_are_closed() {
+    fn unclosed_and_empty_braces_are_refused() {
         assert!(check("a{b}c").is_ok());
         for wrong in ["{", "a{}", "{a{b}}", "a{b"] {
             assert!(check(wrong).is_err(), "{wrong}");

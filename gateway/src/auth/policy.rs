@@ -1,33 +1,17 @@
-//! What somebody may do, and who they are to RabbitMQ.
+//! What the bearer of a token may do.
 //!
-//! A [`Rule`] is what the settings say; a [`Policy`] is the rule with the claims of one token filled in. It is asked
-//! about each operation before it reaches RabbitMQ. Everything that is not allowed is refused.
+//! A [`Policy`] is a policy of the settings with the claims of one token filled in. It decides about each operation
+//! before the operation reaches RabbitMQ. Whatever is not allowed is denied.
 
-use hopmq_proto::FieldTable;
 use std::collections::HashSet;
 
+use hopmq_proto::FieldTable;
 use hopmq_proto::method::{Method, basic, exchange, queue};
 
-use super::pattern::{self, Pattern, Text, fill};
-use super::{Claims, Grant, secret};
-use crate::config::{self, ConfigError, Route};
-use crate::limits::Rates;
-
-/// One `[[auth.policy]]`.
-#[derive(Debug)]
-pub(super) struct Rule {
-    config: config::Policy,
-    password: Password,
-    rates: Rates,
-}
-
-struct Password(String);
-
-impl std::fmt::Debug for Password {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("…")
-    }
-}
+use super::claims::Claims;
+use super::denied::Denied;
+use super::pattern::{Pattern, Text};
+use crate::config::{self, Route};
 
 /// What one bearer of a token may do.
 #[derive(Debug)]
@@ -41,83 +25,29 @@ pub(crate) struct Policy {
     message_max: u64,
 }
 
-/// An exchange, and the keys on it.
+/// An exchange and its routing keys.
 #[derive(Debug)]
 struct Allowed {
     exchange: Pattern,
-    /// `None` is any.
+    /// `None` matches any key.
     key: Option<Pattern>,
 }
 
-/// What is asked about, with what the connection knows.
+/// A method to decide about, and what the connection knows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Operation<'a> {
     pub(crate) method: &'a Method<'a>,
-    /// The queue that the empty name stands for: the last that was declared on the channel.
+    /// The queue that the empty name stands for: the last one that was declared on the channel.
     pub(crate) last_queue: Option<&'a str>,
     /// The queues that RabbitMQ named for this connection.
     pub(crate) temporary: &'a HashSet<String>,
 }
 
-/// What stands for a queue that RabbitMQ has still to name.
+/// The name of a queue that RabbitMQ has not named yet.
 pub(crate) const UNNAMED: &str = "";
 
-pub(super) fn rules(policies: &[config::Policy], limits: &config::Limits) -> Result<Vec<Rule>, ConfigError> {
-    policies.iter().enumerate().map(|(at, policy)| Rule::new(at, policy, limits)).collect()
-}
-
-impl Rule {
-    fn new(at: usize, policy: &config::Policy, limits: &config::Limits) -> Result<Self, ConfigError> {
-        let wrong = |key: &str, why: &str| ConfigError(format!("auth.policy[{at}].{key}: {why}"));
-        if policy.username.is_empty() {
-            return Err(wrong("username", "set RabbitMQ's user"));
-        }
-        let password = secret::read("auth.policy.password", policy.password.as_ref(), policy.password_file.as_ref())?
-            .ok_or_else(|| wrong("password", "set it, or password_file"))?;
-        let routes = [("publish", &policy.publish), ("bind", &policy.bind)];
-        let of_routes = routes.iter().flat_map(|(key, routes)| {
-            routes.iter().flat_map(move |route| match route {
-                Route::Exchange(exchange) => vec![(*key, exchange)],
-                Route::Keys(keys) => vec![(*key, &keys.exchange), (*key, &keys.routing_key)],
-            })
-        });
-        let lists = [("consume", &policy.consume), ("queues", &policy.queues), ("exchanges", &policy.exchanges)];
-        let of_lists = lists.iter().flat_map(|(key, list)| list.iter().map(move |pattern| (*key, pattern)));
-        let single = [("username", Some(&policy.username)), ("vhost", policy.vhost.as_ref())];
-        let single = single.into_iter().filter_map(|(key, text)| Some((key, text?)));
-        for (key, text) in of_routes.chain(of_lists).chain(single) {
-            pattern::check(text).map_err(|why| wrong(key, &why))?;
-        }
-        let rates = Rates {
-            messages: policy.messages_per_second.unwrap_or(limits.messages_per_second),
-            bytes: policy.bytes_per_second.unwrap_or(limits.bytes_per_second).0,
-        };
-        Ok(Self { config: policy.clone(), password: Password(password), rates })
-    }
-
-    /// Whether it is for the bearer of these claims.
-    pub(super) fn holds(&self, claims: &Claims) -> bool {
-        self.config.when.iter().all(|(claim, wanted)| claims.has(claim, wanted))
-    }
-
-    pub(super) fn grant(&self, subject: String, claims: &Claims, expires: Option<u64>) -> Result<Grant, String> {
-        let config = &self.config;
-        let lacks = |what: &str| format!("the token lacks a claim that {what} of its policy needs");
-        let vhost = config.vhost.as_deref().unwrap_or("/");
-        Ok(Grant {
-            subject,
-            username: fill(&config.username, claims).ok_or_else(|| lacks("username"))?,
-            password: self.password.0.clone(),
-            vhost: fill(vhost, claims).ok_or_else(|| lacks("vhost"))?,
-            policy: Policy::new(config, claims),
-            rates: self.rates,
-            expires,
-        })
-    }
-}
-
 impl Policy {
-    fn new(config: &config::Policy, claims: &Claims) -> Self {
+    pub(super) fn new(config: &config::Policy, claims: &Claims) -> Self {
         let patterns = |list: &[String]| list.iter().filter_map(|text| Pattern::new(text, claims)).collect();
         let routes = |list: &[Route]| {
             let allowed = |route: &Route| match route {
@@ -140,8 +70,8 @@ impl Policy {
         }
     }
 
-    /// Whether a method may go on to RabbitMQ; the error says what they may not do.
-    pub(crate) fn check(&self, operation: &Operation<'_>) -> Result<(), String> {
+    /// Decides whether a method may pass to RabbitMQ.
+    pub(crate) fn check(&self, operation: &Operation<'_>) -> Result<(), Denied> {
         match operation.method {
             Method::BasicPublish(publish) => self.publish(publish.exchange, publish.routing_key),
             Method::BasicConsume(consume) => self.read(consume.queue, "consume from", operation),
@@ -171,111 +101,106 @@ impl Policy {
         }
     }
 
-    /// Whether a message may go to an exchange with this key.
-    pub(crate) fn publish(&self, exchange: &str, key: &str) -> Result<(), String> {
+    /// Decides whether a message may be published to an exchange with this routing key.
+    pub(crate) fn publish(&self, exchange: &str, key: &str) -> Result<(), Denied> {
         let allows = |allowed: &Allowed| {
-            allowed.exchange.fits(exchange, Text::Name)
-                && allowed.key.as_ref().is_none_or(|pattern| pattern.fits(key, Text::Name))
+            allowed.exchange.matches(exchange, Text::Name)
+                && allowed.key.as_ref().is_none_or(|pattern| pattern.matches(key, Text::Name))
         };
         if self.publish.iter().any(allows) {
             return Ok(());
         }
-        Err(format!("may not publish to {} with the routing key '{key}'", named("exchange", exchange)))
+        Err(Denied::Publish { exchange: exchange.to_owned(), routing_key: key.to_owned() })
     }
 
-    /// Whether a message may be this large, and go to the other keys that its headers name (RabbitMQ's page
-    /// "Sender-selected Distribution").
+    /// Decides whether a message may have this size, and may go to the further routing keys in its headers `CC` and
+    /// `BCC` (RabbitMQ's "Sender-selected Distribution").
     pub(crate) fn message(
         &self,
         publish: &basic::Publish<'_>,
         size: u64,
         headers: &FieldTable<&[u8]>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Denied> {
         if size > self.message_max {
-            return Err(format!("may not publish {size} bytes in one message: {} is the limit", self.message_max));
+            return Err(Denied::MessageTooLarge { size, limit: self.message_max });
         }
         for (name, value) in headers.iter().filter(|(name, _)| matches!(*name, "CC" | "BCC")) {
-            let Some(keys) = value.as_array() else {
-                return Err(format!("may not publish with {name} that is no list"));
-            };
-            for key in keys.iter() {
-                let Some(key) = key.as_str() else {
-                    return Err(format!("may not publish with {name} that is no text"));
-                };
-                self.publish(publish.exchange, key)?;
+            let not_texts = || Denied::Header { name: name.to_owned() };
+            for key in value.as_array().ok_or_else(not_texts)?.iter() {
+                self.publish(publish.exchange, key.as_str().ok_or_else(not_texts)?)?;
             }
         }
         Ok(())
     }
 
-    /// Whether messages may be passed on to an exchange in their name: with `key`, or with whatever they came with.
-    fn forward(&self, exchange: &str, key: Option<&str>) -> Result<(), String> {
+    /// Decides whether RabbitMQ may forward messages to an exchange: with `key`, or with their original routing keys.
+    fn forward(&self, exchange: &str, key: Option<&str>) -> Result<(), Denied> {
         match key {
             Some(key) => self.publish(exchange, key),
             None => {
                 let all = |allowed: &Allowed| {
-                    allowed.exchange.fits(exchange, Text::Name) && allowed.key.as_ref().is_none_or(Pattern::is_all)
+                    allowed.exchange.matches(exchange, Text::Name) && allowed.key.as_ref().is_none_or(Pattern::is_all)
                 };
                 if self.publish.iter().any(all) {
                     return Ok(());
                 }
-                Err(format!("may not pass on messages to {} with any routing key", named("exchange", exchange)))
+                Err(Denied::Forward { exchange: exchange.to_owned() })
             }
         }
     }
 
-    fn bind(&self, exchange: &str, key: &str) -> Result<(), String> {
+    fn bind(&self, exchange: &str, key: &str) -> Result<(), Denied> {
         let allows = |allowed: &Allowed| {
-            allowed.exchange.fits(exchange, Text::Name)
-                && allowed.key.as_ref().is_none_or(|pattern| pattern.fits(key, Text::BindingKey))
+            allowed.exchange.matches(exchange, Text::Name)
+                && allowed.key.as_ref().is_none_or(|pattern| pattern.matches(key, Text::BindingKey))
         };
         if self.bind.iter().any(allows) {
             return Ok(());
         }
-        Err(format!("may not bind to {} with the key '{key}'", named("exchange", exchange)))
+        Err(Denied::Bind { exchange: exchange.to_owned(), key: key.to_owned() })
     }
 
-    fn read(&self, queue: &str, verb: &str, operation: &Operation<'_>) -> Result<(), String> {
+    fn read(&self, queue: &str, verb: &'static str, operation: &Operation<'_>) -> Result<(), Denied> {
         self.queue(queue, verb, operation, &[&self.consume])
     }
 
-    fn own(&self, queue: &str, verb: &str, operation: &Operation<'_>) -> Result<(), String> {
+    fn own(&self, queue: &str, verb: &'static str, operation: &Operation<'_>) -> Result<(), Denied> {
         self.queue(queue, verb, operation, &[&self.queues])
     }
 
-    /// Whether a queue is one of their own temporary ones or fits one of the lists.
-    fn queue(&self, queue: &str, verb: &str, operation: &Operation<'_>, lists: &[&Vec<Pattern>]) -> Result<(), String> {
+    /// Decides whether a queue is a temporary one of this connection or matches one of the lists.
+    fn queue(
+        &self,
+        queue: &str,
+        verb: &'static str,
+        operation: &Operation<'_>,
+        lists: &[&Vec<Pattern>],
+    ) -> Result<(), Denied> {
         let name = if queue.is_empty() { operation.last_queue } else { Some(queue) };
         let Some(name) = name else {
-            return Err(format!("may not {verb} a queue without a name before one is declared"));
+            return Err(Denied::QueueNotDeclared { verb });
         };
-        let mine = self.temporary_queues && (name == UNNAMED || operation.temporary.contains(name));
-        let listed = lists.iter().any(|list| list.iter().any(|pattern| pattern.fits(name, Text::Name)));
-        if mine || name != UNNAMED && listed {
+        let is_temporary = self.temporary_queues && (name == UNNAMED || operation.temporary.contains(name));
+        let is_listed = lists.iter().any(|list| list.iter().any(|pattern| pattern.matches(name, Text::Name)));
+        if is_temporary || name != UNNAMED && is_listed {
             return Ok(());
         }
-        Err(format!("may not {verb} {}", named("queue", name)))
+        Err(Denied::Queue { verb, name: name.to_owned() })
     }
 
-    fn declare_queue(&self, declare: &queue::Declare<'_>, operation: &Operation<'_>) -> Result<(), String> {
+    fn declare_queue(&self, declare: &queue::Declare<'_>, operation: &Operation<'_>) -> Result<(), Denied> {
         if declare.passive {
             return self.queue(declare.queue, "declare", operation, &[&self.queues, &self.consume]);
         }
         if declare.queue.is_empty() {
             if !self.temporary_queues || !declare.exclusive {
-                return Err(
-                    "may not declare a queue that RabbitMQ names, unless it is exclusive and temporary_queues \
-                            is set"
-                        .to_owned(),
-                );
+                return Err(Denied::TemporaryQueue);
             }
         } else {
             self.own(declare.queue, "declare", operation)?;
         }
-        let (exchanges, keys) = (
-            texts(&declare.arguments, "x-dead-letter-exchange")?,
-            texts(&declare.arguments, "x-dead-letter-routing-key")?,
-        );
+        let exchanges = texts(&declare.arguments, "x-dead-letter-exchange")?;
+        let keys = texts(&declare.arguments, "x-dead-letter-routing-key")?;
         for exchange in exchanges {
             if keys.is_empty() {
                 self.forward(exchange, None)?;
@@ -287,11 +212,11 @@ impl Policy {
         Ok(())
     }
 
-    fn declare_exchange(&self, declare: &exchange::Declare<'_>) -> Result<(), String> {
+    fn declare_exchange(&self, declare: &exchange::Declare<'_>) -> Result<(), Denied> {
         let name = declare.exchange;
         if declare.passive {
             let routes = self.publish.iter().chain(&self.bind);
-            if routes.map(|allowed| &allowed.exchange).any(|pattern| pattern.fits(name, Text::Name)) {
+            if routes.map(|allowed| &allowed.exchange).any(|pattern| pattern.matches(name, Text::Name)) {
                 return Ok(());
             }
         }
@@ -299,24 +224,16 @@ impl Policy {
         texts(&declare.arguments, "alternate-exchange")?.into_iter().try_for_each(|other| self.forward(other, None))
     }
 
-    fn exchange(&self, name: &str, verb: &str) -> Result<(), String> {
-        if self.exchanges.iter().any(|pattern| pattern.fits(name, Text::Name)) {
+    fn exchange(&self, name: &str, verb: &'static str) -> Result<(), Denied> {
+        if self.exchanges.iter().any(|pattern| pattern.matches(name, Text::Name)) {
             return Ok(());
         }
-        Err(format!("may not {verb} {}", named("exchange", name)))
+        Err(Denied::Exchange { verb, name: name.to_owned() })
     }
 }
 
-/// All arguments of a name, for who writes it twice may mean either.
-fn texts<'a>(arguments: &FieldTable<&'a [u8]>, name: &str) -> Result<Vec<&'a str>, String> {
+/// Returns all arguments of this name: a table may hold a name twice, and RabbitMQ may use either.
+fn texts<'a>(arguments: &FieldTable<&'a [u8]>, name: &str) -> Result<Vec<&'a str>, Denied> {
     let values = arguments.iter().filter(|(other, _)| *other == name).map(|(_, value)| value);
-    values.map(|value| value.as_str().ok_or_else(|| format!("may not declare with {name} that is no text"))).collect()
-}
-
-fn named(what: &str, name: &str) -> String {
-    match name {
-        "" if what == "exchange" => "the default exchange".to_owned(),
-        "" => format!("a {what} without a name"),
-        name => format!("{what} '{name}'"),
-    }
+    values.map(|value| value.as_str().ok_or_else(|| Denied::Argument { name: name.to_owned() })).collect()
 }

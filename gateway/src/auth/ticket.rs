@@ -1,21 +1,23 @@
-//! Signed tickets in the URL: for pages that cannot keep a token.
+//! Verifies signed tickets in the URL, for pages that cannot keep a token.
 //!
-//! A ticket is a JSON Web Token by HS256 for the audience `hopmq-gateway` that lives for a minute at most: URLs end up
-//! in logs and histories, so what is in one must be worth nothing soon.
+//! A ticket is a JSON Web Token with HS256 and the audience `hopmq-gateway`. It is valid for at most a minute, because
+//! URLs end up in logs and histories.
 
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 
-use super::{Claims, jwt, secret};
+use super::claims::Claims;
+use super::error::{AuthError, Credential};
+use super::{jwt, secret};
 use crate::config::{self, ConfigError};
 
-/// What a ticket is for.
+/// The required audience (`aud`).
 const AUDIENCE: &str = "hopmq-gateway";
-/// How long any ticket may live, in seconds.
+/// The longest lifetime of a ticket, in seconds.
 const MAX_AGE: u64 = 60;
-/// How far clocks may differ, in seconds.
+/// The allowed clock skew, in seconds.
 const LEEWAY: u64 = 5;
 
-/// Checks tickets.
+/// Verifies tickets.
 pub(super) struct Verifier {
     key: DecodingKey,
     max_age: u64,
@@ -31,44 +33,49 @@ impl std::fmt::Debug for Verifier {
 impl Verifier {
     pub(super) fn new(config: &config::Ticket) -> Result<Self, ConfigError> {
         let secret = secret::read("auth.ticket.secret", config.secret.as_ref(), config.secret_file.as_ref())?
-            .ok_or_else(|| ConfigError("auth.ticket.secret: set it, or auth.ticket.secret_file".to_owned()))?;
+            .ok_or_else(|| ConfigError::missing("auth.ticket.secret", "set it or auth.ticket.secret_file"))?;
         let secret = secret::long_enough("auth.ticket.secret", secret)?;
         let max_age = config.max_age.map_or(MAX_AGE, |time| time.0.as_secs());
         if !(1..=MAX_AGE).contains(&max_age) {
-            return Err(ConfigError(format!("auth.ticket.max_age: from 1s to {MAX_AGE}s, for URLs are written down")));
+            return Err(ConfigError::OutOfRange {
+                setting: "auth.ticket.max_age".to_owned(),
+                value: format!("{max_age}s"),
+                allowed: format!("from 1s to {MAX_AGE}s, because URLs end up in logs"),
+            });
         }
         let parameter = config.parameter.clone().unwrap_or_else(|| "ticket".to_owned());
         Ok(Self { key: DecodingKey::from_secret(secret.as_bytes()), max_age, parameter })
     }
 
+    /// Returns the name of the URL parameter.
     pub(super) fn parameter(&self) -> &str {
         &self.parameter
     }
 
-    /// The ticket in the query of a URL.
+    /// Returns the ticket in the query of a URL.
     pub(super) fn find(&self, query: &str) -> Option<String> {
         let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
         pairs.find(|(name, _)| *name == self.parameter).map(|(_, value)| value.to_owned())
     }
 
-    /// The claims of a good ticket.
+    /// Returns the claims of a valid ticket. `now` is in seconds since 1970.
     ///
     /// # Errors
-    /// If it is not: why, in words without the ticket.
-    pub(super) fn verify(&self, ticket: &str, now: u64) -> Result<Claims, String> {
+    /// [`AuthError`] if the ticket is not valid.
+    pub(super) fn verify(&self, ticket: &str, now: u64) -> Result<Claims, AuthError> {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.leeway = LEEWAY;
         validation.set_audience(&[AUDIENCE]);
         validation.set_required_spec_claims(&["exp", "aud", "sub"]);
-        let claims = jwt::decode(ticket, &self.key, &validation, "ticket")?;
-        let (Some(issued), Some(expires)) = (claims.seconds("iat"), claims.seconds("exp")) else {
-            return Err("the ticket does not say when it was issued (iat)".to_owned());
-        };
+        let claims = jwt::decode(ticket, &self.key, &validation, Credential::Ticket)?;
+        let issued = claims.seconds("iat").ok_or(AuthError::IssueTimeMissing)?;
+        // The library has checked that `exp` is there.
+        let expires = claims.seconds("exp").unwrap_or(u64::MAX);
         if issued > now + LEEWAY {
-            return Err("the ticket was issued in the future: do the clocks agree?".to_owned());
+            return Err(AuthError::IssuedInFuture);
         }
         if expires.saturating_sub(issued) > self.max_age {
-            return Err(format!("the ticket lives for more than {} s", self.max_age));
+            return Err(AuthError::LifetimeTooLong { seconds: self.max_age });
         }
         Ok(claims)
     }
@@ -79,38 +86,40 @@ mod tests {
     use jsonwebtoken::{EncodingKey, Header, encode};
     use serde_json::json;
 
+    use super::super::error::Flaw;
     use super::*;
 
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-    fn verify(claims: serde_json::Value) -> Result<(), String> {
+    fn verify(claims: serde_json::Value) -> Result<(), AuthError> {
         let config = config::Ticket { secret: Some(config::Secret(SECRET.into())), ..Default::default() };
         let verifier = Verifier::new(&config).unwrap();
         let ticket = encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap();
         assert_eq!(verifier.find(&format!("a=b&ticket={ticket}&c=d")), Some(ticket.clone()));
-        verifier.verify(&ticket, super::super::now()).map(drop)
+        verifier.verify(&ticket, crate::auth::clock::now()).map(drop)
     }
 
     #[test]
-    fn a_ticket_is_good_for_a_minute_at_most() {
-        let now = super::super::now();
+    fn a_ticket_is_valid_for_at_most_a_minute() {
+        let now = crate::auth::clock::now();
         let ticket = |iat: u64, exp: u64, aud: &str| json!({"sub": "alice", "aud": aud, "iat": iat, "exp": exp});
         assert_eq!(verify(ticket(now, now + 60, "hopmq-gateway")), Ok(()));
-        for (claims, why) in [
-            (ticket(now, now + 61, "hopmq-gateway"), "lives for more than 60 s"),
-            (ticket(now - 60, now - 10, "hopmq-gateway"), "has expired"),
-            (ticket(now + 100, now + 120, "hopmq-gateway"), "in the future"),
-            (ticket(now, now + 60, "somebody-else"), "is not for"),
-            (json!({"sub": "alice", "aud": "hopmq-gateway", "exp": now + 60}), "when it was issued"),
-            (json!({"aud": "hopmq-gateway", "iat": now, "exp": now + 60}), "sub"),
+        let flawed = |flaw| AuthError::Flawed(Credential::Ticket, flaw);
+        for (claims, expected) in [
+            (ticket(now, now + 61, "hopmq-gateway"), AuthError::LifetimeTooLong { seconds: 60 }),
+            (ticket(now - 60, now - 10, "hopmq-gateway"), flawed(Flaw::Expired)),
+            (ticket(now + 100, now + 120, "hopmq-gateway"), AuthError::IssuedInFuture),
+            (ticket(now, now + 60, "another-service"), flawed(Flaw::Audience)),
+            (json!({"sub": "alice", "aud": "hopmq-gateway", "exp": now + 60}), AuthError::IssueTimeMissing),
+            (json!({"sub": "alice", "aud": "hopmq-gateway", "iat": now}), flawed(Flaw::ClaimMissing("exp".into()))),
+            (json!({"aud": "hopmq-gateway", "iat": now, "exp": now + 60}), flawed(Flaw::ClaimMissing("sub".into()))),
         ] {
-            let error = verify(claims).unwrap_err();
-            assert!(error.contains(why), "{error} does not say {why}");
+            assert_eq!(verify(claims), Err(expected));
         }
     }
 
     #[test]
-    fn settings_are_held_to_it() {
+    fn settings_that_make_tickets_unsafe_are_refused() {
         let config = |age, secret: &str| config::Ticket {
             max_age: Some(config::Time(std::time::Duration::from_secs(age))),
             secret: Some(config::Secret(secret.into())),

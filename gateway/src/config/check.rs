@@ -1,58 +1,98 @@
-//! What settings can't be, although their types allow it.
+//! Rules that the types of the settings do not express.
 
-use super::{Config, ConfigError};
-use crate::origin;
+use super::error::ConfigError;
+use super::origin;
+use super::settings::{Config, Limits, Log, Origin, WebSocket};
+use super::units::{Size, Time};
 
-/// Finds the first setting that can't be used.
+const FRAME_MIN: Size = Size(4096);
+/// Each connection may buffer this many bytes, so the sizes are bounded.
+const SIZE_MAX: Size = Size(16 << 20);
+
+/// Returns the first setting that cannot be used.
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
-    let at_least = |key: &str, value: u64, least: u64| {
-        if value >= least { Ok(()) } else { Err(ConfigError(format!("{key}: at least {least} is needed"))) }
-    };
-    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-    let directives = config.log.level.split(',').map(str::trim);
-    if let Some(wrong) = directives.into_iter().find(|word| !word.contains('=') && !LEVELS.contains(word)) {
-        return Err(ConfigError(format!("log.level: `{wrong}` is none of {} or TARGET=LEVEL", LEVELS.join(", "))));
-    }
+    log_level(&config.log)?;
     if config.upstream.hosts.is_empty() {
-        return Err(ConfigError("upstream.hosts: name one RabbitMQ at least".to_owned()));
+        return Err(ConfigError::missing("upstream.hosts", "name at least one RabbitMQ"));
     }
-    for entry in &config.origin.allow {
-        if !matches!(entry.as_str(), "same-origin" | "*" | "null") && origin::normal(entry).is_none() {
-            return Err(ConfigError(format!(
-                "origin.allow: `{entry}` is no origin; write same-origin, *, null, or scheme://host:port with no path"
-            )));
+    allowed_origins(&config.origin)?;
+    sizes(&config.limits, &config.websocket)?;
+    times(config)
+}
+
+fn log_level(log: &Log) -> Result<(), ConfigError> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let mut directives = log.level.split(',').map(str::trim);
+    match directives.find(|directive| !directive.contains('=') && !LEVELS.contains(directive)) {
+        Some(unknown) => {
+            let reason = format!("`{unknown}` is not a level; write one of {}, or TARGET=LEVEL", LEVELS.join(", "));
+            Err(ConfigError::invalid("log.level", reason))
+        }
+        None => Ok(()),
+    }
+}
+
+fn allowed_origins(origin: &Origin) -> Result<(), ConfigError> {
+    for entry in &origin.allow {
+        if !matches!(entry.as_str(), "same-origin" | "*" | "null") && origin::normalize(entry).is_none() {
+            let reason =
+                format!("`{entry}` is not an origin; write same-origin, *, null, or scheme://host:port without a path");
+            return Err(ConfigError::invalid("origin.allow", reason));
         }
     }
-    let limits = &config.limits;
-    at_least("limits.login_frame_max", limits.login_frame_max.0, 4096)?;
-    at_least("limits.frame_max", limits.frame_max.0, 4096)?;
-    at_least("websocket.message_max", config.websocket.message_max.0, limits.frame_max.0)?;
-    at_least("limits.channels", u64::from(limits.channels), 1)?;
-    at_least("limits.upgrades_per_minute", u64::from(limits.upgrades_per_minute), 1)?;
-    for (key, size) in [
-        ("limits.login_frame_max", limits.login_frame_max.0),
-        ("limits.frame_max", limits.frame_max.0),
-        ("websocket.message_max", config.websocket.message_max.0),
-    ] {
-        if size > 16 << 20 {
-            return Err(ConfigError(format!("{key}: at most 16MiB, for each connection may need it")));
+    Ok(())
+}
+
+fn sizes(limits: &Limits, websocket: &WebSocket) -> Result<(), ConfigError> {
+    let sizes = [
+        ("limits.login_frame_max", limits.login_frame_max, FRAME_MIN),
+        ("limits.frame_max", limits.frame_max, FRAME_MIN),
+        ("websocket.message_max", websocket.message_max, limits.frame_max),
+    ];
+    for (setting, size, least) in sizes {
+        if size < least {
+            return Err(out_of_range(setting, size, format!("at least {least}")));
         }
     }
+    for (setting, count) in
+        [("limits.channels", u32::from(limits.channels)), ("limits.upgrades_per_minute", limits.upgrades_per_minute)]
+    {
+        if count == 0 {
+            return Err(out_of_range(setting, count, "at least 1"));
+        }
+    }
+    for (setting, size, _) in sizes {
+        if size > SIZE_MAX {
+            let allowed = format!("at most {SIZE_MAX}, because each connection may need that much memory");
+            return Err(out_of_range(setting, size, allowed));
+        }
+    }
+    Ok(())
+}
+
+fn times(config: &Config) -> Result<(), ConfigError> {
     let times = [
         ("upstream.connect_timeout", config.upstream.connect_timeout),
         ("upstream.check_interval", config.upstream.check_interval),
         ("websocket.ping_interval", config.websocket.ping_interval),
         ("websocket.stall_timeout", config.websocket.stall_timeout),
         ("websocket.close_timeout", config.websocket.close_timeout),
-        ("limits.login_timeout", limits.login_timeout),
+        ("limits.login_timeout", config.limits.login_timeout),
     ];
-    for (key, time) in times {
-        if time.0.is_zero() {
-            return Err(ConfigError(format!("{key}: must be longer than 0s")));
+    for (setting, time) in times {
+        if time == Time::seconds(0) {
+            return Err(out_of_range(setting, time, "longer than 0s"));
         }
     }
-    if config.websocket.ping_timeout <= config.websocket.ping_interval {
-        return Err(ConfigError("websocket.ping_timeout: must be longer than websocket.ping_interval".to_owned()));
+    let ping_interval = config.websocket.ping_interval;
+    let ping_timeout = config.websocket.ping_timeout;
+    if ping_timeout <= ping_interval {
+        let allowed = format!("longer than websocket.ping_interval, which is {ping_interval}");
+        return Err(out_of_range("websocket.ping_timeout", ping_timeout, allowed));
     }
     Ok(())
+}
+
+fn out_of_range(setting: &str, value: impl ToString, allowed: impl Into<String>) -> ConfigError {
+    ConfigError::OutOfRange { setting: setting.to_owned(), value: value.to_string(), allowed: allowed.into() }
 }

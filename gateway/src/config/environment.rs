@@ -2,7 +2,8 @@
 
 use toml::{Table, Value};
 
-use super::ConfigError;
+use super::error::ConfigError;
+use super::settings::Config;
 
 const PREFIX: &str = "HOPMQ_GATEWAY_";
 
@@ -12,13 +13,13 @@ pub(super) enum Kind {
     Text,
     Number,
     Truth,
-    /// Separated by commas.
+    /// Entries separated by commas.
     List,
-    /// Tables, which have too much in them for a variable.
+    /// A part of a table, which only the file can hold.
     FileOnly,
 }
 
-/// Every key there is, with its section.
+/// All keys with their sections.
 #[rustfmt::skip]
 pub(super) const KEYS: &[(&str, &str, Kind)] = &[
     ("", "listen", Kind::Text),
@@ -81,14 +82,21 @@ pub(super) const KEYS: &[(&str, &str, Kind)] = &[
     ("auth.policy", "bytes_per_second", Kind::FileOnly),
 ];
 
-/// The variable of a key.
+/// Returns the variable of a key.
 pub(super) fn variable(section: &str, key: &str) -> String {
     let path = if section.is_empty() { key.to_owned() } else { format!("{section}_{key}") };
     PREFIX.to_owned() + &path.replace('.', "_").to_uppercase()
 }
 
-/// Lays the variables that begin with `HOPMQ_GATEWAY_` over the file's settings. `HOPMQ_GATEWAY_CONFIG` is the
-/// program's own: the file.
+/// Returns all variables.
+pub(super) fn variables() -> impl Iterator<Item = String> {
+    KEYS.iter().filter(|(.., kind)| *kind != Kind::FileOnly).map(|(section, key, _)| variable(section, key))
+}
+
+/// Overrides the settings of the file with the variables that begin with `HOPMQ_GATEWAY_`. `HOPMQ_GATEWAY_CONFIG` is
+/// skipped: it names the file.
+///
+/// Each variable is checked by itself, so that the error names the variable and not the file.
 pub(super) fn overlay(
     table: &mut Table,
     environment: impl IntoIterator<Item = (String, String)>,
@@ -97,37 +105,40 @@ pub(super) fn overlay(
         if !name.starts_with(PREFIX) || name == "HOPMQ_GATEWAY_CONFIG" {
             continue;
         }
-        let known = KEYS.iter().find(|(section, key, kind)| *kind != Kind::FileOnly && variable(section, key) == name);
-        let Some((section, key, kind)) = known else {
-            let names: Vec<String> = KEYS
-                .iter()
-                .filter(|(.., kind)| *kind != Kind::FileOnly)
-                .map(|(section, key, _)| variable(section, key))
-                .collect();
-            return Err(ConfigError(format!("{name} is no setting; there are {}", names.join(", "))));
+        let setting =
+            KEYS.iter().find(|(section, key, kind)| *kind != Kind::FileOnly && variable(section, key) == name);
+        let Some((section, key, kind)) = setting else {
+            return Err(ConfigError::UnknownVariable { name, known: variables().collect() });
         };
-        let value = match kind {
-            Kind::Text | Kind::FileOnly => Value::String(text),
-            Kind::Number => {
-                Value::Integer(text.parse().map_err(|_| ConfigError(format!("{name}: `{text}` is no whole number")))?)
-            }
-            Kind::Truth => Value::Boolean(
-                text.parse().map_err(|_| ConfigError(format!("{name}: `{text}` is neither true nor false")))?,
-            ),
-            Kind::List => {
-                let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
-                Value::Array(entries.map(|entry| Value::String(entry.to_owned())).collect())
-            }
-        };
-        let mut place = &mut *table;
-        for step in section.split('.').filter(|step| !step.is_empty()) {
-            let entry = place.entry(step).or_insert_with(|| Value::Table(Table::new()));
-            place = match entry {
-                Value::Table(inner) => inner,
-                _ => return Err(ConfigError(format!("`{step}` is a section, not a value"))),
-            };
+        insert(table, section, key, value(*kind, &name, text)?)?;
+        if let Err(error) = table.clone().try_into::<Config>() {
+            return Err(ConfigError::Variable { name, reason: error.message().to_owned() });
         }
-        place.insert((*key).to_owned(), value);
     }
+    Ok(())
+}
+
+fn value(kind: Kind, name: &str, text: String) -> Result<Value, ConfigError> {
+    let wrong = |reason: String| ConfigError::Variable { name: name.to_owned(), reason };
+    Ok(match kind {
+        Kind::Text | Kind::FileOnly => Value::String(text),
+        Kind::Number => Value::Integer(text.parse().map_err(|_| wrong(format!("`{text}` is not a whole number")))?),
+        Kind::Truth => Value::Boolean(text.parse().map_err(|_| wrong(format!("`{text}` is neither true nor false")))?),
+        Kind::List => {
+            let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+            Value::Array(entries.map(|entry| Value::String(entry.to_owned())).collect())
+        }
+    })
+}
+
+fn insert(table: &mut Table, section: &str, key: &str, value: Value) -> Result<(), ConfigError> {
+    let mut inner = table;
+    for name in section.split('.').filter(|name| !name.is_empty()) {
+        inner = match inner.entry(name).or_insert_with(|| Value::Table(Table::new())) {
+            Value::Table(section) => section,
+            _ => return Err(ConfigError::invalid(section, "this is a section and cannot have a value")),
+        };
+    }
+    inner.insert(key.to_owned(), value);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The values of settings that carry a unit, and those that nobody may read over one's shoulder.
+//! Values with units, and secrets.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize, Serializer};
 
-/// A time: `"500ms"`, `"10s"`, `"2m"`, `"1h"`.
+/// A duration: `"500ms"`, `"10s"`, `"2m"`, `"1h"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(pub Duration);
 
@@ -14,9 +14,8 @@ pub struct Time(pub Duration);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 
-/// A password or a key. `Debug` doesn't show it.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
+/// A password or a key, which `Debug` and `Serialize` hide.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(pub String);
 
 impl Time {
@@ -59,7 +58,8 @@ impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         Self::parse(&text).ok_or_else(|| {
-            D::Error::custom(format!("`{text}` is no time: write a whole number and ms, s, m or h, such as \"10s\""))
+            let help = "write a whole number with ms, s, m or h, such as \"10s\"";
+            D::Error::custom(format!("`{text}` is not a duration; {help}"))
         })
     }
 }
@@ -72,38 +72,53 @@ impl<'de> Deserialize<'de> for Size {
             Number(u64),
             Text(String),
         }
-        let help = "write a whole number of bytes, or one with KiB, MiB or GiB, such as \"64KiB\"";
+        let help = "write a whole number of bytes, or a number with KiB, MiB or GiB, such as \"64KiB\"";
         match Written::deserialize(deserializer).map_err(|_| D::Error::custom(help))? {
             Written::Number(number) => Ok(Self(number)),
             Written::Text(text) => {
-                Self::parse(&text).ok_or_else(|| D::Error::custom(format!("`{text}` is no size: {help}")))
+                Self::parse(&text).ok_or_else(|| D::Error::custom(format!("`{text}` is not a size; {help}")))
             }
+        }
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_millis() {
+            0 => f.write_str("0s"),
+            time if time % 60_000 == 0 => write!(f, "{}m", time / 60_000),
+            time if time % 1000 == 0 => write!(f, "{}s", time / 1000),
+            time => write!(f, "{time}ms"),
+        }
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            size if size > 0 && size % (1 << 20) == 0 => write!(f, "{}MiB", size >> 20),
+            size if size > 0 && size % (1 << 10) == 0 => write!(f, "{}KiB", size >> 10),
+            size => write!(f, "{size}B"),
         }
     }
 }
 
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let milliseconds = self.0.as_millis();
-        let text = match milliseconds {
-            0 => "0s".to_owned(),
-            time if time % 60_000 == 0 => format!("{}m", time / 60_000),
-            time if time % 1000 == 0 => format!("{}s", time / 1000),
-            time => format!("{time}ms"),
-        };
-        serializer.serialize_str(&text)
+        serializer.collect_str(self)
     }
 }
 
 impl Serialize for Size {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let bytes = self.0;
-        let text = match bytes {
-            size if size > 0 && size % (1 << 20) == 0 => format!("{}MiB", size >> 20),
-            size if size > 0 && size % (1 << 10) == 0 => format!("{}KiB", size >> 10),
-            size => format!("{size}B"),
-        };
-        serializer.serialize_str(&text)
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // The error of another type would show the value.
+        String::deserialize(deserializer).map(Self).map_err(|_| D::Error::custom("a secret must be text in quotes"))
     }
 }
 
@@ -113,7 +128,6 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Never written out.
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str("…")
@@ -125,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn units_are_read() {
+    fn times_and_sizes_are_parsed_with_their_units() {
         for (text, milliseconds) in [("500ms", 500), ("10s", 10_000), ("2 m", 120_000), ("1h", 3_600_000)] {
             assert_eq!(Time::parse(text), Some(Time(Duration::from_millis(milliseconds))), "{text}");
         }

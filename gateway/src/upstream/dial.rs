@@ -1,4 +1,4 @@
-//! One connection to one host: TCP, and TLS over it.
+//! Connects to one host by TCP or TLS.
 
 use std::future::Future;
 use std::io;
@@ -13,20 +13,23 @@ use tokio_rustls::TlsConnector;
 use super::tls;
 use crate::config::{self, ConfigError};
 
-/// A connection to a broker.
+/// A byte stream to a broker.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// What is being connected.
+/// The future that [`Dial::dial`] returns.
 pub type Dialing<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Io>>> + Send + 'a>>;
 
-/// Connects to a broker, wherever it is: another host, or this process.
+/// Connects to a broker: on another host, or in the same process.
 pub trait Dial: Send + Sync {
-    /// What logs and metrics call it. Must hold no secret.
+    /// Returns the name for logs and metrics, which must not contain a secret.
     fn name(&self) -> &str;
 
-    /// Connects. Dropping the future gives up.
+    /// Connects. Dropping the future cancels the attempt.
+    ///
+    /// # Errors
+    /// [`io::Error`] if the broker cannot be reached. The gateway then tries the next host.
     fn dial(&self) -> Dialing<'_>;
 }
 
@@ -37,26 +40,30 @@ struct Tcp {
     tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
-/// What connects to `amqp://host:port` or `amqps://host:port`.
-pub(super) fn dialer(text: &str, config: &config::Upstream) -> Result<Box<dyn Dial>, ConfigError> {
-    let wrong = |why: &str| ConfigError(format!("upstream.hosts: {why}; write amqp://HOST:PORT or amqps://HOST:PORT"));
-    let uri: Uri = text.parse().map_err(|_| wrong(&format!("`{text}` is no URI")))?;
+/// Parses entry `index` of `upstream.hosts`: `amqp://host:port` or `amqps://host:port`. Errors do not show the entry,
+/// which may hold a password.
+pub(super) fn dialer(index: usize, text: &str, config: &config::Upstream) -> Result<Box<dyn Dial>, ConfigError> {
+    let wrong = |reason: &str| {
+        let setting = format!("upstream.hosts[{index}]");
+        ConfigError::invalid(setting, format!("{reason}; write amqp://HOST:PORT or amqps://HOST:PORT"))
+    };
+    let uri: Uri = text.parse().map_err(|_| wrong("this is not a URI"))?;
     let tls = match uri.scheme_str() {
         Some("amqp") => false,
         Some("amqps") => true,
         _ => return Err(wrong("the scheme is neither amqp nor amqps")),
     };
-    let authority = uri.authority().ok_or_else(|| wrong("there is no host"))?;
+    let authority = uri.authority().ok_or_else(|| wrong("the URI has no host"))?;
     if authority.as_str().contains('@') {
-        return Err(wrong("user and password come from the browser or from [[auth.policy]]"));
+        return Err(wrong("user and password must come from the browser or from [[auth.policy]]"));
     }
     if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-        return Err(wrong("there is something behind the port"));
+        return Err(wrong("the URI must end after the port"));
     }
     let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
     let port = authority.port_u16().unwrap_or(if tls { 5671 } else { 5672 });
     let tls = if tls {
-        let name = ServerName::try_from(host.clone()).map_err(|_| wrong("the host can't be in a certificate"))?;
+        let name = ServerName::try_from(host.clone()).map_err(|_| wrong("no certificate can be for this host"))?;
         Some((tls::connector(config.ca_file.as_deref())?, name))
     } else {
         None

@@ -1,4 +1,4 @@
-// A session of @cloudamqp/amqp-client over WebSocket, as it is on npm.
+// A session of the unchanged npm package @cloudamqp/amqp-client over WebSocket.
 import assert from "node:assert/strict";
 import { AMQPWebSocketClient } from "@cloudamqp/amqp-client/amqp-websocket-client";
 
@@ -25,16 +25,16 @@ const consumer = await channel.basicConsume(name, { noAck: false }, async (messa
 });
 await all;
 await consumer.cancel();
-// Many small ones at once, which share messages of the WebSocket.
+// Many small messages at once, which share WebSocket messages.
 const many = 5000;
 for (let n = 0; n < many; n++) channel.basicPublish("", name, "x");
 let got = 0;
 const rest = new Promise((done) => (resolve = done));
 await channel.basicConsume(name, { noAck: true }, () => { if (++got === many) resolve(); });
 await rest;
-// A refusal of RabbitMQ's closes the channel, and the connection goes on.
+// An error closes the channel, and the connection stays open.
 const other = await connection.channel();
-await assert.rejects(other.queueDeclare("nobody-has-this", { passive: true }), /NOT_FOUND/);
+await assert.rejects(other.queueDeclare("no-such-queue", { passive: true }), /NOT_FOUND/);
 await (await connection.channel()).close();
 await connection.close();
 console.log("done");

@@ -1,11 +1,13 @@
-//! The gateway between clients and a real RabbitMQ: what passes, what is refused, and how everything ends.
+//! The gateway between clients and a real RabbitMQ: what it relays, what it refuses, and how connections end.
 
-mod breaking;
+mod admission;
+mod amqp_client_js;
 mod common;
 mod draining;
-mod foreign;
-mod passing;
-mod permitting;
-mod refusing;
+mod faults;
 #[cfg(target_os = "linux")]
-mod remembering;
+mod memory;
+mod policies;
+#[cfg(target_os = "linux")]
+mod program;
+mod relaying;

@@ -170,7 +170,7 @@ impl RawChannel {
         if flags & AUTO_DELETE != 0 {
             declare = declare.auto_delete();
         }
-        let request = if flags & PASSIVE != 0 { declare.passive() } else { declare.declare() };
+        let request = if flags & PASSIVE != 0 { declare.declare_passive() } else { declare.declare() };
         Ok(promise(request, |queue| {
             let counts = (queue.message_count().into(), queue.consumer_count().into());
             Array::of3(&RawQueue { queue }.into(), &counts.0, &counts.1).into()
@@ -192,7 +192,7 @@ impl RawChannel {
         if flags & AUTO_DELETE != 0 {
             declare = declare.auto_delete();
         }
-        let request = if flags & PASSIVE != 0 { declare.passive() } else { declare.declare() };
+        let request = if flags & PASSIVE != 0 { declare.declare_passive() } else { declare.declare() };
         Ok(promise(request, |_| JsValue::UNDEFINED))
     }
 

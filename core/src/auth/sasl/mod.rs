@@ -1,10 +1,9 @@
-//! Who you are: credentials, where they come from, and the mechanisms that present them to the broker.
+//! Credentials, where they come from, and the SASL mechanisms that present them to the broker.
 //!
 //! AMQP 0-9-1 logs in by SASL: the broker offers mechanisms in `connection.start`, the client chooses one and answers
-//! in `connection.start-ok`, and the broker may go on asking in `connection.secure`
-//! (AMQP 0-9-1 §4.2.2, specification of the class `connection`).
-//! A mechanism of your own implements [`Sasl`]; credentials that change, such as tokens, come from a
-//! [`CredentialsProvider`], which is asked anew for each connection.
+//! in `connection.start-ok`, and the broker may send further challenges in `connection.secure` (AMQP 0-9-1 §4.2.2,
+//! specification of the class `connection`). A custom mechanism implements [`Sasl`]. Credentials that change, such as
+//! tokens, come from a [`CredentialsProvider`], which is asked again for each connection.
 //!
 //! ```
 //! use hopmq::sasl::{Credentials, Plain, Sasl};
@@ -28,10 +27,10 @@ use crate::error::{Error, ErrorKind, Result};
 #[cfg(test)]
 mod tests;
 
-/// A user name and a password, or, for OAuth 2, any name and a token.
+/// A user name and a password or, for OAuth 2, any name and a token.
 ///
-/// `Debug` hides the password, and dropping the value overwrites it in memory. That is the best effort of safe Rust:
-/// copies that were encoded to be sent are not reached.
+/// `Debug` hides the password, and dropping the value overwrites it in memory. Safe Rust can do no more: copies that
+/// were encoded for sending are not overwritten.
 #[derive(Clone)]
 pub struct Credentials {
     username: String,
@@ -40,36 +39,38 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Takes the user name and the password.
+    /// Creates credentials that do not expire.
     pub fn new(username: impl Into<String>, password: impl Into<String>) -> Self {
         Self { username: username.into(), password: password.into(), lifetime: None }
     }
 
-    /// Says that they expire, counted from now: shortly before, the [`CredentialsProvider`] is asked for new ones, and
-    /// the broker gets them by `connection.update-secret`. For OAuth 2 tokens; for users of its own database, RabbitMQ
-    /// takes any and changes nothing.
+    /// Sets the time after which the credentials expire, counted from now.
+    ///
+    /// Shortly before, the [`CredentialsProvider`] is asked for new ones, which are sent to the broker by
+    /// `connection.update-secret`. This is meant for OAuth 2 tokens; for users of its own database, RabbitMQ accepts
+    /// any secret and changes nothing.
     pub fn expires_in(mut self, lifetime: Duration) -> Self {
         self.lifetime = Some(lifetime);
         self
     }
 
-    /// After how long they expire, if they do.
+    /// Returns the time after which the credentials expire, if they do.
     pub fn lifetime(&self) -> Option<Duration> {
         self.lifetime
     }
 
-    /// The user name.
+    /// Returns the user name.
     pub fn username(&self) -> &str {
         &self.username
     }
 
-    /// The password or token. Keep it out of logs.
+    /// Returns the password or token. Keep it out of logs.
     pub fn password(&self) -> &str {
         &self.password
     }
 }
 
-/// RabbitMQ's default account, `guest` with the password `guest`, which it lets in from its own host only.
+/// RabbitMQ's default account `guest`, password `guest`, which RabbitMQ accepts only from its own host.
 impl Default for Credentials {
     fn default() -> Self {
         Self::new("guest", "guest")
@@ -80,7 +81,7 @@ impl Drop for Credentials {
     fn drop(&mut self) {
         let mut bytes = std::mem::take(&mut self.password).into_bytes();
         bytes.fill(0);
-        // Without a reader the compiler may leave the overwriting out.
+        // Without this, the compiler may remove the overwriting.
         std::hint::black_box(&bytes);
     }
 }
@@ -91,8 +92,7 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Where credentials come from: asked for each connection before it is made, and again before they
-/// expire.
+/// A source of credentials, asked before each connection is made and again before the credentials expire.
 ///
 /// Implemented for [`Credentials`] and for closures that return a future.
 ///
@@ -105,7 +105,7 @@ impl fmt::Debug for Credentials {
 /// # Ok::<(), hopmq::Error>(())
 /// ```
 pub trait CredentialsProvider: Send + Sync {
-    /// Gets the credentials for one connection. Its error ends that attempt; dropping the future must be harmless.
+    /// Returns the credentials for one connection. An error ends the attempt. Dropping the future must be harmless.
     fn fetch(&self) -> Pin<Box<dyn Future<Output = Result<Credentials>> + Send + '_>>;
 }
 
@@ -125,48 +125,49 @@ impl CredentialsProvider for Credentials {
     }
 }
 
-/// One way to log in.
+/// A SASL mechanism.
 pub trait Sasl: Send + Sync {
-    /// The name by which the broker offers it, such as `PLAIN`.
+    /// Returns the name under which the broker offers the mechanism, such as `PLAIN`.
     fn name(&self) -> &str;
 
-    /// The first answer, sent in `connection.start-ok`.
+    /// Returns the initial response, sent in `connection.start-ok`.
     ///
     /// # Errors
-    /// When the credentials do not fit the mechanism.
+    /// If the credentials do not fit the mechanism.
     fn initial(&self, credentials: &Credentials) -> Result<Vec<u8>>;
 
-    /// The answer to a challenge of `connection.secure`. None of the built-in mechanisms has one, and so the default
-    /// is an error of [`ErrorKind::Authentication`].
+    /// Returns the response to a challenge of `connection.secure`. The default returns [`ErrorKind::Authentication`],
+    /// because none of the built-in mechanisms expects a challenge.
     ///
     /// # Errors
-    /// When the challenge makes no sense.
+    /// If the challenge is invalid.
     fn respond(&self, challenge: &[u8], credentials: &Credentials) -> Result<Vec<u8>> {
         let _ = (challenge, credentials);
         let name = self.name();
         Err(Error::new(
             ErrorKind::Authentication,
-            format!("the broker challenges, and the mechanism {name} has no answer"),
+            format!("the broker sent a challenge, which the mechanism {name} does not support"),
         ))
     }
 }
 
-/// `PLAIN`: user name and password as they are ([RFC 4616](https://www.rfc-editor.org/rfc/rfc4616)). The default.
-/// Whoever reads the line reads them too: use TLS.
+/// `PLAIN`: user name and password in clear text ([RFC 4616](https://www.rfc-editor.org/rfc/rfc4616)). The default. Use
+/// TLS, because anyone who can read the traffic can read the password.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Plain;
 
-/// `AMQPLAIN`: the same as a field table with `LOGIN` and `PASSWORD`, from before AMQP settled on `PLAIN`.
+/// `AMQPLAIN`: user name and password in clear text, as a field table with `LOGIN` and `PASSWORD`. It is older than
+/// `PLAIN` in AMQP; use TLS.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AmqPlain;
 
-/// `EXTERNAL`: who you are follows from the TLS certificate, by RabbitMQ's plugin `rabbitmq_auth_mechanism_ssl`
-/// ([RFC 4422, appendix A](https://www.rfc-editor.org/rfc/rfc4422#appendix-A)). The credentials are not sent.
+/// `EXTERNAL`: the TLS certificate identifies the user, by RabbitMQ's plugin `rabbitmq_auth_mechanism_ssl` ([RFC 4422,
+/// appendix A](https://www.rfc-editor.org/rfc/rfc4422#appendix-A)). The credentials are not sent.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct External;
 
-/// `ANONYMOUS`: whoever comes is the user that the broker's `anonymous_login_user` names, since RabbitMQ 4.0
-/// ([RFC 4505](https://www.rfc-editor.org/rfc/rfc4505)). The credentials are not sent.
+/// `ANONYMOUS`: the user is the one named by the broker's setting `anonymous_login_user`, since RabbitMQ 4.0 ([RFC
+/// 4505](https://www.rfc-editor.org/rfc/rfc4505)). The credentials are not sent.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Anonymous;
 
@@ -178,7 +179,7 @@ impl Sasl for Plain {
     fn initial(&self, credentials: &Credentials) -> Result<Vec<u8>> {
         let (username, password) = (credentials.username(), credentials.password());
         if username.contains('\0') || password.contains('\0') {
-            return Err(Error::new(ErrorKind::Config, "PLAIN can't carry a zero byte in a user name or password"));
+            return Err(Error::new(ErrorKind::Config, "PLAIN does not allow a zero byte in a user name or password"));
         }
         let mut response = Vec::with_capacity(2 + username.len() + password.len());
         response.push(0);
@@ -226,7 +227,7 @@ const AMQPLAIN: &str = "AMQPLAIN";
 const EXTERNAL: &str = "EXTERNAL";
 const ANONYMOUS: &str = "ANONYMOUS";
 
-/// The built-in mechanism of that name, in any case, with its name in capitals.
+/// Returns the built-in mechanism of that name, in any case, with its name in capitals.
 #[cfg(any(feature = "net", feature = "tokio", test))]
 pub(crate) fn built_in(name: &str) -> Option<(&'static str, Arc<dyn Sasl>)> {
     let all: [(&'static str, Arc<dyn Sasl>); 4] = [
@@ -238,7 +239,7 @@ pub(crate) fn built_in(name: &str) -> Option<(&'static str, Arc<dyn Sasl>)> {
     all.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name))
 }
 
-/// The first of the client's mechanisms that the broker offers too, in its list separated by spaces.
+/// Returns the first of the client's mechanisms that the broker also offers in its space-separated list.
 pub(crate) fn select(preferred: &[Arc<dyn Sasl>], offered: &str) -> Result<Arc<dyn Sasl>> {
     let fits = |mechanism: &&Arc<dyn Sasl>| {
         offered.split_ascii_whitespace().any(|offer| offer.eq_ignore_ascii_case(mechanism.name()))
@@ -248,7 +249,7 @@ pub(crate) fn select(preferred: &[Arc<dyn Sasl>], offered: &str) -> Result<Arc<d
         let wanted = wanted.join(" ");
         Error::new(
             ErrorKind::Authentication,
-            format!("no way to log in: the broker offers {offered:?}, and this client is set to {wanted:?}"),
+            format!("no common login mechanism: the broker offers {offered:?}, this client is set to {wanted:?}"),
         )
     })
 }

@@ -7,7 +7,7 @@ fn list(names: &[&str]) -> Vec<Arc<dyn Sasl>> {
 }
 
 #[test]
-fn plain_is_two_zero_separated_strings() {
+fn plain_separates_user_and_password_by_zero_bytes() {
     let response = |name, word| Plain.initial(&Credentials::new(name, word));
     assert_eq!(response("guest", "guest").unwrap(), b"\0guest\0guest");
     assert_eq!(response("", "").unwrap(), b"\0\0");
@@ -16,7 +16,7 @@ fn plain_is_two_zero_separated_strings() {
 }
 
 #[test]
-fn plain_refuses_zero_bytes_and_does_not_repeat_them() {
+fn plain_refuses_zero_bytes_without_printing_the_password() {
     for (name, word) in [("a\0hidden", "b"), ("a", "hidden\0")] {
         let error = Plain.initial(&Credentials::new(name, word)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
@@ -49,7 +49,7 @@ fn a_challenge_to_a_built_in_mechanism_is_an_error() {
 }
 
 #[test]
-fn names_are_found_in_any_case() {
+fn mechanism_names_ignore_case() {
     for (name, found) in [("Plain", "PLAIN"), ("EXTERNAL", "EXTERNAL"), ("amqPlain", "AMQPLAIN")] {
         let (constant, mechanism) = built_in(name).unwrap();
         assert_eq!((constant, mechanism.name()), (found, found));
@@ -59,7 +59,7 @@ fn names_are_found_in_any_case() {
 }
 
 #[test]
-fn the_clients_order_decides() {
+fn the_clients_preference_selects_the_mechanism() {
     let chosen = |names: &[&str], offered| select(&list(names), offered).map(|found| found.name().to_owned());
     assert_eq!(chosen(&["plain", "amqplain"], "AMQPLAIN PLAIN").unwrap(), "PLAIN");
     assert_eq!(chosen(&["external", "plain"], "AMQPLAIN PLAIN").unwrap(), "PLAIN");
@@ -68,7 +68,7 @@ fn the_clients_order_decides() {
 }
 
 #[test]
-fn no_common_mechanism_names_both_sides() {
+fn without_a_common_mechanism_the_error_lists_both_sides() {
     for (names, offered) in [(&["external", "plain"][..], "RABBIT-CR-DEMO AMQPLAIN"), (&["plain"], ""), (&[], "PLAIN")]
     {
         let error = select(&list(names), offered).err().unwrap();
@@ -80,7 +80,7 @@ fn no_common_mechanism_names_both_sides() {
 }
 
 #[test]
-fn a_part_of_a_name_is_no_match() {
+fn a_partial_mechanism_name_does_not_match() {
     assert!(select(&list(&["plain"]), "AMQPLAIN PLAIN2").is_err());
 }
 
@@ -91,7 +91,7 @@ fn debug_hides_the_password() {
 }
 
 #[test]
-fn providers_are_credentials_and_closures() {
+fn credentials_and_closures_are_providers() {
     let fixed: Arc<dyn CredentialsProvider> = Arc::new(Credentials::new("me", "fixed"));
     assert_eq!(block_on(fixed.fetch()).unwrap().password(), "fixed");
 

@@ -1,8 +1,8 @@
-//! A reactor for threads that do little else than drive connections.
+//! A reactor for threads that do little more than drive connections.
 //!
-//! Owns the system's event queue, which sockets are ready, and the alarms. Sockets are registered once,
-//! edge-triggered, and the time goes into the wait itself: so an answer costs three system calls (write, wait, read).
-//! It knows no protocol and spawns nothing: it runs the future that it is given, on the thread that gives it.
+//! Owns the system's event queue, the readiness of each socket, and the alarms. Sockets are registered once,
+//! edge-triggered, and the next alarm is the timeout of the wait, so a reply costs three system calls (write, wait,
+//! read). The reactor knows no protocol and spawns nothing: it runs one future on the calling thread.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,9 +24,10 @@ use mio::{Events, Interest, Registry, Token};
 
 use crate::io::timer::{Clock, Timer};
 
-/// Runs a future on the calling thread, with connections that were made on it
-/// ([`Builder::connect_on`](crate::Builder::connect_on)): the fastest way to drive one where the thread has nothing
-/// else to wait for.
+/// Runs a future on the calling thread, together with connections that were made on the reactor
+/// ([`Builder::connect_on`](crate::Builder::connect_on)).
+///
+/// This is the fastest way to drive a connection on a thread that has nothing else to wait for.
 ///
 /// ```no_run
 /// # fn example() -> hopmq::Result<()> {
@@ -51,8 +52,9 @@ pub struct Reactor {
     handle: ReactorHandle,
 }
 
-/// What connections are made with on a [`Reactor`]: cheap to clone, and to be used on any thread. What was made with it
-/// moves while the reactor runs a future, and only then.
+/// A handle with which connections are made on a [`Reactor`]: cheap to clone, and usable from any thread.
+///
+/// Those connections make progress only while the reactor runs a future.
 #[derive(Clone)]
 pub struct ReactorHandle {
     core: Arc<Core>,
@@ -66,27 +68,27 @@ struct Core {
 
 #[derive(Default)]
 struct Table {
-    /// By token.
+    /// Indexed by token.
     sources: Vec<Option<Arc<Readiness>>>,
     free: Vec<usize>,
     alarms: BTreeMap<(Instant, u64), Waker>,
     serial: u64,
 }
 
-/// The token of the reactor's own waker; those of sources are below.
+/// The token of the reactor's own waker; the tokens of sockets are lower.
 const WAKER: Token = Token(usize::MAX);
 const EVENTS: usize = 256;
-/// How often a future that goes on waking itself is polled before the system is asked for events.
+/// How often a future that keeps waking itself is polled before the system is asked for events.
 const POLLS: usize = 8;
 
 impl Reactor {
-    /// A reactor without sockets.
+    /// Creates a reactor without sockets.
     ///
     /// # Errors
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the system has no more file descriptors.
     pub fn new() -> crate::Result<Self> {
         let failed = |error| {
-            crate::Error::with_source(crate::ErrorKind::Io, "the system has no event queue to spare".to_owned(), error)
+            crate::Error::with_source(crate::ErrorKind::Io, "could not create an event queue (epoll/kqueue)", error)
         };
         let poll = mio::Poll::new().map_err(failed)?;
         let waker = mio::Waker::new(poll.registry(), WAKER).map_err(failed)?;
@@ -96,15 +98,15 @@ impl Reactor {
         Ok(Self { poll, events: Events::with_capacity(EVENTS), handle: ReactorHandle { core: Arc::new(core) } })
     }
 
-    /// What connections are made with.
+    /// Returns the handle with which connections are made on this reactor.
     pub fn handle(&self) -> ReactorHandle {
         self.handle.clone()
     }
 
-    /// Runs `future` to its end on this thread.
+    /// Runs `future` to completion on this thread.
     ///
     /// # Panics
-    /// If the system refuses to wait for events, which is a bug.
+    /// If the system fails to wait for events, which is a bug.
     pub fn block_on<F: Future>(&mut self, future: F) -> F::Output {
         let mut future = pin!(future);
         let unpark = Arc::clone(&self.handle.core.unpark);
@@ -124,23 +126,23 @@ impl Reactor {
         }
     }
 
-    /// Waits until something happens, and wakes whom it concerns.
+    /// Waits for the next event or alarm, and wakes the futures concerned.
     fn turn(&mut self) {
         let unpark = &self.handle.core.unpark;
-        // From here on, whoever notifies it or sets an alarm ends the wait.
+        // From here on, any wake-up or new alarm ends the wait.
         unpark.asleep.store(true, Ordering::SeqCst);
         let alarm = self.handle.table().alarms.first_key_value().map(|((due, _), _)| *due);
-        let patience = if unpark.notified.load(Ordering::SeqCst) {
+        let timeout = if unpark.notified.load(Ordering::SeqCst) {
             Some(Duration::ZERO)
         } else {
             alarm.map(|due| due.saturating_duration_since(Instant::now()))
         };
-        let polled = self.poll.poll(&mut self.events, patience);
+        let polled = self.poll.poll(&mut self.events, timeout);
         unpark.asleep.store(false, Ordering::SeqCst);
         match polled {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Interrupted => return,
-            Err(error) => panic!("the system refuses to wait for events: {error}"),
+            Err(error) => panic!("waiting for events failed: {error}"),
         }
         for event in &self.events {
             let source = self.handle.table().sources.get(event.token().0).and_then(Clone::clone);
@@ -153,7 +155,7 @@ impl Reactor {
         }
     }
 
-    /// Wakes those whose time has come.
+    /// Wakes the futures whose alarm is due.
     fn ring(&self) {
         let now = Instant::now();
         loop {
@@ -190,7 +192,7 @@ impl ReactorHandle {
         Ok(socket)
     }
 
-    /// Watches a socket.
+    /// Registers a socket for events.
     pub(crate) fn register<S: Stream>(&self, mut io: S) -> io::Result<Socket<S>> {
         let readiness = Arc::new(Readiness { flags: AtomicU8::new(READABLE | WRITABLE), waker: Mutex::default() });
         let mut table = self.table();
@@ -201,12 +203,12 @@ impl ReactorHandle {
         table.sources[index] = Some(Arc::clone(&readiness));
         drop(table);
         let registered = self.core.registry.register(&mut io, Token(index), Interest::READABLE | Interest::WRITABLE);
-        // From here on, dropping it takes it out of the table again.
+        // From here on, dropping the socket removes it from the table.
         let socket = Socket { io, index, readiness, reactor: self.clone() };
         registered.map(|()| socket)
     }
 
-    /// Has an alarm that is set wake `waker`. Returns whether there is one.
+    /// Makes an alarm that is already set wake `waker`. Returns whether the alarm exists.
     fn rewire(&self, alarm: (Instant, u64), waker: &Waker) -> bool {
         let mut table = self.table();
         let Some(known) = table.alarms.get_mut(&alarm) else { return false };
@@ -234,7 +236,7 @@ impl fmt::Debug for ReactorHandle {
     }
 }
 
-/// Wakes the thread that runs the future, if it sleeps.
+/// Wakes the thread that runs the future, if it is asleep.
 struct Unpark {
     notified: AtomicBool,
     asleep: AtomicBool,
@@ -253,10 +255,10 @@ impl Wake for Unpark {
 }
 
 impl Unpark {
-    /// Ends the wait of the thread, if it waits.
+    /// Ends the wait of the thread, if it is waiting.
     fn interrupt(&self) {
         if self.asleep.swap(false, Ordering::SeqCst) {
-            // It fails when the system is out of memory; the thread then wakes with its next event or alarm.
+            // This fails when the system is out of memory; the thread then wakes at its next event or alarm.
             let _ = self.waker.wake();
         }
     }
@@ -264,7 +266,7 @@ impl Unpark {
 
 const READABLE: u8 = 1;
 const WRITABLE: u8 = 2;
-/// The peer is done, or the socket is broken: whoever reads must see that, though nothing will announce it again.
+/// The peer has closed, or the socket is broken. The reader must learn of it, although no further event announces it.
 const ENDED: u8 = 4;
 
 /// What a socket was last known to be ready for.
@@ -293,9 +295,9 @@ impl Readiness {
         }
     }
 
-    /// Whether it is worth a try. If not, `context` is woken when it is.
+    /// Returns whether the socket may be ready. If not, `context` is woken when it is.
     fn poll(&self, flag: u8, context: &mut Context<'_>) -> Poll<()> {
-        // Taken before the try, so that what happens meanwhile is not lost.
+        // Cleared before the attempt, so that an event in between is not lost.
         let ready = || self.flags.fetch_and(!flag, Ordering::AcqRel) & (flag | ENDED) != 0;
         if ready() {
             return Poll::Ready(());
@@ -309,9 +311,9 @@ impl Readiness {
     }
 }
 
-/// What a reactor can watch and a connection can run over.
+/// A socket that a reactor can watch and a connection can run over.
 pub(crate) trait Stream: Source + Read + Write + Unpin {
-    /// Tells the peer that nothing more comes.
+    /// Tells the peer that no more bytes follow.
     fn hang_up(&self) -> io::Result<()>;
 }
 
@@ -351,7 +353,7 @@ impl<S: Stream> Socket<S> {
         while self.readiness.poll(flag, context).is_ready() {
             match operation(&mut self.io) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    // Whatever ended it would not block.
+                    // A closed or broken socket would not block.
                     self.readiness.flags.fetch_and(!ENDED, Ordering::AcqRel);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => self.ready(flag),
@@ -361,7 +363,7 @@ impl<S: Stream> Socket<S> {
         Poll::Pending
     }
 
-    /// Notes that another try is worth it.
+    /// Marks the socket as worth another attempt.
     fn ready(&self, flag: u8) {
         self.readiness.flags.fetch_or(flag, Ordering::AcqRel);
     }
@@ -370,8 +372,8 @@ impl<S: Stream> Socket<S> {
 impl<S: Stream> AsyncRead for Socket<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let result = self.poll_io(READABLE, context, |io| io.read(buffer));
-        // Less than there was room for: the socket is drained, and the next bytes are announced. Windows announces
-        // nothing before a read was in vain.
+        // A short read has drained the socket, and an event announces the next bytes. Windows announces them only after
+        // a read that would block.
         if let Poll::Ready(Ok(count)) = result
             && (count == buffer.len() || cfg!(windows))
         {
@@ -412,7 +414,7 @@ impl<S: Stream> AsyncWrite for Socket<S> {
 
 impl<S: Stream> Drop for Socket<S> {
     fn drop(&mut self) {
-        // It fails if it was never registered, and what is closed is no longer watched anyway.
+        // This fails if the socket was never registered; the system drops a closed socket from the queue anyway.
         let _ = self.reactor.core.registry.deregister(&mut self.io);
         let mut table = self.reactor.table();
         table.sources[self.index] = None;
@@ -420,16 +422,16 @@ impl<S: Stream> Drop for Socket<S> {
     }
 }
 
-/// The alarm of a [`Reactor`].
+/// A timer on a [`Reactor`].
 pub struct ReactorTimer {
     reactor: ReactorHandle,
     epoch: Instant,
-    /// What is set: for the deadline, or earlier.
+    /// The alarm that is set: for the deadline, or earlier.
     armed: Option<(Instant, u64)>,
 }
 
 impl ReactorTimer {
-    /// A timer whose epoch is now.
+    /// Creates a timer whose epoch is now.
     pub fn new(reactor: &ReactorHandle) -> Self {
         Self { reactor: reactor.clone(), epoch: Instant::now(), armed: None }
     }
@@ -449,10 +451,10 @@ impl Timer for ReactorTimer {
     }
 
     fn poll_until(&mut self, deadline: Time, context: &mut Context<'_>) -> Poll<()> {
-        // A moment beyond the clock's reach is one that never comes.
+        // A deadline beyond the range of the clock never comes.
         let Some(due) = self.epoch.checked_add(deadline.since_epoch()) else { return Poll::Pending };
-        // Each request brings a deadline of its own, mostly a later one: an alarm that is set for earlier stays, and is
-        // set anew when it has rung too early.
+        // Each request brings its own deadline, mostly a later one. So an earlier alarm stays, and is set again when it
+        // has fired too early.
         if let Some((armed, serial)) = self.armed
             && armed <= due
             && self.reactor.rewire((armed, serial), context.waker())
@@ -471,7 +473,7 @@ impl Timer for ReactorTimer {
         drop(table);
         self.armed = Some(alarm);
         if first {
-            // The thread may wait already, and for longer.
+            // The thread may already be waiting for a later alarm.
             self.reactor.core.unpark.interrupt();
         }
         Poll::Pending

@@ -1,4 +1,4 @@
-//! Sockets and alarms on the system's own event queue.
+//! Sockets and alarms on the system's event queue.
 
 use std::net::TcpListener;
 use std::thread;
@@ -12,23 +12,23 @@ fn pair() -> (Reactor, Socket<TcpStream>, std::net::TcpStream) {
     let address = listener.local_addr().expect("it is bound");
     let mut reactor = Reactor::new().expect("an event queue");
     let handle = reactor.handle();
-    let socket = reactor.block_on(handle.connect(address)).expect("somebody listens");
+    let socket = reactor.block_on(handle.connect(address)).expect("the listener accepts");
     let (peer, _) = listener.accept().expect("it is connected");
     (reactor, socket, peer)
 }
 
 #[test]
-fn the_end_is_seen_behind_the_last_bytes() {
+fn the_end_is_read_after_the_last_bytes() {
     let (mut reactor, mut socket, mut peer) = pair();
     peer.write_all(b"last words").expect("there is room");
     drop(peer);
     let mut bytes = [0; 64];
-    assert_eq!(reactor.block_on(socket.read(&mut bytes)).expect("it came"), 10);
-    assert_eq!(reactor.block_on(socket.read(&mut bytes)).expect("it ended"), 0);
+    assert_eq!(reactor.block_on(socket.read(&mut bytes)).expect("bytes arrive"), 10);
+    assert_eq!(reactor.block_on(socket.read(&mut bytes)).expect("the end arrives"), 0);
 }
 
 #[test]
-fn a_full_socket_goes_on_when_it_is_drained() {
+fn a_full_socket_is_written_again_once_it_drains() {
     const SIZE: usize = 32 << 20;
     let (mut reactor, mut socket, mut peer) = pair();
     let drained = thread::spawn(move || io::copy(&mut peer, &mut io::sink()).expect("it is read to its end"));
@@ -42,7 +42,7 @@ fn a_full_socket_goes_on_when_it_is_drained() {
 }
 
 #[test]
-fn other_threads_wake_it() {
+fn another_thread_wakes_the_reactor() {
     let mut reactor = Reactor::new().expect("an event queue");
     for round in 0..1000 {
         let (sender, receiver) = handover();
@@ -53,14 +53,14 @@ fn other_threads_wake_it() {
 }
 
 #[test]
-fn an_alarm_that_another_thread_sets_ends_the_wait() {
+fn an_alarm_set_by_another_thread_ends_the_wait() {
     let mut reactor = Reactor::new().expect("an event queue");
     let handle = reactor.handle();
     let (sender, receiver) = std::sync::mpsc::channel::<Waker>();
     let other = thread::spawn(move || {
         let waker = receiver.recv().expect("the future is polled");
         let mut timer = ReactorTimer::new(&handle);
-        // Where this thread was stopped in between, the moment is over before anybody can wait for it.
+        // If this thread was paused in between, the deadline is over before the reactor can wait for it.
         let clock = timer.clock();
         let soon = || clock.now() + Duration::from_millis(20);
         while timer.poll_until(soon(), &mut Context::from_waker(&waker)).is_ready() {}
@@ -78,19 +78,19 @@ fn an_alarm_that_another_thread_sets_ends_the_wait() {
     drop(other.join().expect("it ends"));
 }
 
-/// A value that one thread gives and a future takes.
+/// Creates a value that one thread sets and a future awaits.
 fn handover() -> (impl FnOnce(u32) + Send, impl Future<Output = u32>) {
     let slot = Arc::new(Mutex::new((None, None::<Waker>)));
     let theirs = Arc::clone(&slot);
     let give = move |value| {
-        let mut slot = theirs.lock().expect("nobody panics");
+        let mut slot = theirs.lock().expect("no holder panics");
         slot.0 = Some(value);
         if let Some(waker) = slot.1.take() {
             waker.wake();
         }
     };
     let take = poll_fn(move |context| {
-        let mut slot = slot.lock().expect("nobody panics");
+        let mut slot = slot.lock().expect("no holder panics");
         slot.1 = Some(context.waker().clone());
         slot.0.take().map_or(Poll::Pending, Poll::Ready)
     });
@@ -98,7 +98,7 @@ fn handover() -> (impl FnOnce(u32) + Send, impl Future<Output = u32>) {
 }
 
 #[test]
-fn alarms_ring_when_they_are_due_and_are_gone_when_dropped() {
+fn alarms_fire_when_due_and_are_removed_when_dropped() {
     let mut reactor = Reactor::new().expect("an event queue");
     let handle = reactor.handle();
     let sleep = |time| {
@@ -124,13 +124,13 @@ fn alarms_ring_when_they_are_due_and_are_gone_when_dropped() {
 }
 
 #[test]
-fn nobody_listening_is_an_error() {
+fn connecting_without_a_listener_fails() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a port");
     let address = listener.local_addr().expect("it is bound");
     drop(listener);
     let mut reactor = Reactor::new().expect("an event queue");
     let handle = reactor.handle();
-    let refused = reactor.block_on(handle.connect(address)).err().expect("nobody listens");
+    let refused = reactor.block_on(handle.connect(address)).err().expect("no listener is left");
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     assert_eq!(handle.table().sources.iter().flatten().count(), 0);
 }

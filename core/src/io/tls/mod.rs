@@ -1,4 +1,4 @@
-//! TLS, by [rustls](https://docs.rs/rustls) with the cryptography of ring: TLS 1.2 and 1.3.
+//! TLS 1.2 and 1.3, by [rustls](https://docs.rs/rustls) with the cryptography of ring.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -9,14 +9,14 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Without roots of your own, the operating system decides what is trusted, through
+//! Without custom roots, the operating system decides which certificates are trusted, through
 //! [rustls-platform-verifier](https://docs.rs/rustls-platform-verifier): on macOS, Windows, iOS and Android its own
-//! verifier, with revocations and the administrator's rules; on Linux and the BSDs the certificates that OpenSSL
-//! would use, where `SSL_CERT_FILE` and `SSL_CERT_DIR` name others. rustls-native-certs, which copies the system's
-//! roots on every platform, has two crates less and points to it for these reasons.
+//! verifier, with revocations and the administrator's rules; on Linux and the BSDs the certificates that OpenSSL would
+//! use, which `SSL_CERT_FILE` and `SSL_CERT_DIR` can replace. rustls-native-certs, which copies the system's roots on
+//! every platform, has two fewer dependencies, but itself recommends rustls-platform-verifier for these reasons.
 //!
-//! Files are read anew for each connection, so a renewed certificate is used from the next (re)connection on, and
-//! every error about them comes from connecting. The platform's roots are read once in the life of the process.
+//! Files are read again for each connection, so a renewed certificate is used from the next (re)connection on, and
+//! errors about files are reported when connecting. The platform's roots are read once per process.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ mod verify;
 
 pub(crate) use stream::TlsStream;
 
-/// How to secure the connection. Cheap to clone.
+/// The TLS settings of a connection. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Tls {
     roots: Vec<Pem>,
@@ -60,62 +60,63 @@ enum Pem {
 }
 
 impl Tls {
-    /// Trusts what the operating system trusts, and presents no certificate.
+    /// Creates settings that trust the operating system's roots and present no certificate.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Trusts the certificates in this PEM text, and no longer the platform's. Several calls add up.
+    /// Trusts the certificates in this PEM text instead of the platform's. Further calls add certificates.
     pub fn root_pem(mut self, pem: &[u8]) -> Self {
         self.roots.push(Pem::Bytes(pem.into()));
         self
     }
 
-    /// Trusts the certificates in this PEM file, and no longer the platform's. Several calls add up.
+    /// Trusts the certificates in this PEM file instead of the platform's. Further calls add certificates.
     pub fn root_file(mut self, path: impl AsRef<Path>) -> Self {
         self.roots.push(Pem::File(path.as_ref().to_owned()));
         self
     }
 
-    /// Presents this certificate, followed by those between it and the root, and proves it by the key: all PEM.
-    /// The key is PKCS#8, PKCS#1 or SEC1, and not encrypted.
+    /// Presents this client certificate, followed by those between it and the root, and proves it with `key`; both are
+    /// PEM. The key must be PKCS#8, PKCS#1 or SEC1, and not encrypted.
     pub fn client_certificate_pem(mut self, certificate: &[u8], key: &[u8]) -> Self {
         self.client = Some((Pem::Bytes(certificate.into()), Pem::Bytes(key.into())));
         self
     }
 
-    /// As [`client_certificate_pem`](Self::client_certificate_pem), from files.
+    /// Presents a client certificate from files: see [`client_certificate_pem`](Self::client_certificate_pem).
     pub fn client_certificate_files(mut self, certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
         self.client = Some((Pem::File(certificate.as_ref().to_owned()), Pem::File(key.as_ref().to_owned())));
         self
     }
 
-    /// Expects this name in the server's certificate, and asks for it (SNI), instead of the host connected to.
+    /// Expects this name in the server's certificate, and requests it by SNI, instead of the host name of the
+    /// connection.
     pub fn server_name(mut self, name: &str) -> Self {
         self.server_name = Some(name.to_owned());
         self
     }
 
-    /// Does not tell the server in clear text which name is expected (no SNI). The certificate is checked all the same.
+    /// Sends no SNI, which would tell the server the expected name in clear text. The certificate is still checked.
     pub fn hide_server_name(mut self) -> Self {
         self.hide_server_name = true;
         self
     }
 
-    /// Believes any certificate, so that anyone between may read and change everything, passwords too. For tests.
+    /// Accepts any certificate, so that an attacker on the path can read and change everything, including passwords.
+    /// For tests only.
     pub fn danger_accept_any_certificate(mut self) -> Self {
         self.accept_any = true;
         self
     }
 
-    /// Uses this configuration of rustls 0.23 as it is. Of the others, only [`server_name`](Self::server_name) may
-    /// be given with it.
+    /// Uses this rustls 0.23 configuration unchanged. It may be combined only with [`server_name`](Self::server_name).
     pub fn with_rustls(mut self, config: Arc<ClientConfig>) -> Self {
         self.rustls = Some(config);
         self
     }
 
-    /// What the URI says goes over what was set before.
+    /// Applies the TLS parameters of a URI on top of the earlier settings.
     pub(crate) fn with_query(mut self, query: &crate::uri::TlsQuery) -> Self {
         if let Some(path) = &query.cacertfile {
             self.roots = vec![Pem::File(path.clone())];
@@ -136,14 +137,14 @@ impl Tls {
     fn config(&self) -> Result<Arc<ClientConfig>> {
         if let Some(config) = &self.rustls {
             if !self.roots.is_empty() || self.client.is_some() || self.accept_any || self.hide_server_name {
-                return Err(config_error("with_rustls brings its own roots and certificates: set them there"));
+                return Err(config_error("with_rustls excludes other TLS settings: put them into its config"));
             }
             return Ok(Arc::clone(config));
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .map_err(|error| Error::with_source(ErrorKind::Tls, "rustls can't be set up", error))?;
+            .map_err(|error| Error::with_source(ErrorKind::Tls, "rustls could not be configured", error))?;
         let builder = if self.accept_any {
             let verifier = Arc::new(verify::AcceptAny(provider));
             builder.dangerous().with_custom_certificate_verifier(verifier)
@@ -155,16 +156,16 @@ impl Tls {
         let mut config = match &self.client {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
-                let chain = certificate.certificates("the client's certificate")?;
+                let chain = certificate.certificates("the client certificate")?;
                 builder.with_client_auth_cert(chain, key.private_key()?).map_err(|error| {
                     let (certificate, key) = (certificate.place(), key.place());
-                    let message = format!("the client's certificate ({certificate}) and key ({key}) don't fit");
+                    let message = format!("the client certificate ({certificate}) and key ({key}) don't match");
                     Error::with_source(ErrorKind::Config, message, error)
                 })?
             }
         };
         config.enable_sni = !self.hide_server_name;
-        // A configuration lives for one connection, so there is nothing to resume.
+        // A configuration serves one connection, so there is no session to resume.
         config.resumption = Resumption::disabled();
         Ok(Arc::new(config))
     }
@@ -183,7 +184,7 @@ impl Tls {
     }
 }
 
-/// Keys stay out of it.
+/// Prints no keys.
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls")
@@ -196,7 +197,7 @@ impl fmt::Debug for Tls {
 }
 
 impl Pem {
-    /// Where it comes from, for errors.
+    /// Returns the origin of the PEM text, for errors.
     fn place(&self) -> String {
         match self {
             Self::Bytes(bytes) => format!("{} bytes of PEM", bytes.len()),
@@ -225,11 +226,11 @@ impl Pem {
     }
 
     fn private_key(&self) -> Result<PrivateKeyDer<'static>> {
-        let what = "the client's key";
+        let what = "the client key";
         let bytes = self.read(what)?;
         PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| match error {
             pem::Error::NoItemsFound if contains(&bytes, b"ENCRYPTED PRIVATE KEY") => config_error(format!(
-                "{what} ({}) is encrypted: decrypt it first, for example with `openssl pkey`",
+                "{what} ({}) is encrypted: decrypt it, for example with `openssl pkey`",
                 self.place()
             )),
             pem::Error::NoItemsFound => self.lacks(what, "private key", &bytes),
@@ -243,8 +244,8 @@ impl Pem {
 
     fn lacks(&self, what: &str, item: &str, bytes: &[u8]) -> Error {
         // DER begins with a SEQUENCE.
-        let hint = if bytes.first() == Some(&0x30) { ": it looks like DER, and PEM is needed" } else { "" };
-        config_error(format!("{what} ({}) holds no {item}{hint}", self.place()))
+        let hint = if bytes.first() == Some(&0x30) { ": it looks like DER; convert it to PEM" } else { "" };
+        config_error(format!("{what} ({}) contains no {item}{hint}", self.place()))
     }
 }
 
@@ -256,7 +257,8 @@ fn config_error(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Config, message)
 }
 
-/// Shared by all connections of the process, because reading the roots takes milliseconds. A failure is tried again.
+/// Returns the platform's verifier, which all connections of the process share because reading the roots takes
+/// milliseconds. A failure is not cached.
 fn platform_verifier(provider: Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>> {
     static VERIFIER: OnceLock<Arc<Verifier>> = OnceLock::new();
     if let Some(verifier) = VERIFIER.get() {
@@ -264,26 +266,26 @@ fn platform_verifier(provider: Arc<CryptoProvider>) -> Result<Arc<dyn ServerCert
     }
     let verifier = Verifier::new(provider).map_err(|error| {
         let message = "the system's root certificates can't be used: install the package ca-certificates, \
-                       or name roots of your own (root_file, or cacertfile in the URI)";
+                       or set custom roots (root_file, or cacertfile in the URI)";
         Error::with_source(ErrorKind::Tls, message, error)
     })?;
     Ok(Arc::clone(VERIFIER.get_or_init(|| Arc::new(verifier))) as _)
 }
 
-/// Does the handshake over `io`. `host` is what was connected to: a name or an address.
+/// Performs the TLS handshake over `io`. `host` is the name or address that `io` is connected to.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] for files and names that can't be used, [`ErrorKind::Tls`] for a handshake that fails, and
-/// [`ErrorKind::Io`] for the rest. Dropping the future drops `io`.
+/// [`ErrorKind::Config`] for files and names that can't be used, [`ErrorKind::Tls`] if the handshake fails, and
+/// [`ErrorKind::Io`] for other failures. Dropping the future drops `io`.
 pub(crate) async fn connect<S>(tls: &Tls, host: &str, io: S) -> Result<TlsStream<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let expected = tls.server_name.as_deref().unwrap_or(host);
-    // The zone of a link-local address is no part of what a certificate says.
+    // Certificates contain no zone of a link-local address.
     let name = expected.split_once('%').map_or(expected, |(address, _zone)| address);
     let name = ServerName::try_from(name.to_owned()).map_err(|error| {
-        Error::with_source(ErrorKind::Config, format!("{expected:?} can't be a server's name"), error)
+        Error::with_source(ErrorKind::Config, format!("{expected:?} is not a valid server name"), error)
     })?;
     match TlsConnector::from(tls.config()?).connect(name, io).await {
         Ok(stream) => Ok(TlsStream::new(stream, expected)),

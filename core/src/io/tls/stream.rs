@@ -1,4 +1,4 @@
-//! The stream after the handshake.
+//! The TLS stream after the handshake.
 
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -10,9 +10,9 @@ use futures_rustls::client;
 
 use super::explain;
 
-/// Bytes in, TLS records out. What is written leaves for certain only with a flush.
+/// A byte stream that is sent as TLS records. Written bytes are only certain to be sent after a flush.
 ///
-/// An error that comes of TLS is an [`io::Error`] around our own [`Error`](crate::Error), which says why.
+/// A TLS failure is an [`io::Error`] around this crate's [`Error`](crate::Error), which explains it.
 pub(crate) struct TlsStream<S> {
     inner: client::TlsStream<S>,
     name: String,

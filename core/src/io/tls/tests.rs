@@ -101,7 +101,7 @@ async fn talk(tls: &Tls, host: &str, io: End) -> Result<()> {
     Ok(())
 }
 
-/// The client's view of connecting to `host`, while the server is at the other end of the wire.
+/// Returns the client's result of connecting to `host`, with the server at the other end of a wire.
 fn meet(tls: &Tls, host: &str, acceptor: &TlsAcceptor) -> Result<()> {
     let (near, far) = wire(16 << 10, usize::MAX);
     block_on(zip(talk(tls, host, near), echo(acceptor, far))).0
@@ -116,7 +116,7 @@ fn fails(result: Result<()>, kind: ErrorKind, mentions: &[&str]) {
 }
 
 #[test]
-fn a_trusted_server_is_talked_to() {
+fn a_trusted_server_is_accepted() {
     let authority = Authority::new();
     let identity = authority.issue("localhost");
     for versions in [&[&rustls::version::TLS12][..], &[&rustls::version::TLS13]] {
@@ -125,7 +125,7 @@ fn a_trusted_server_is_talked_to() {
 }
 
 #[test]
-fn records_arrive_in_any_slices() {
+fn records_split_anywhere_are_read() {
     let authority = Authority::new();
     let acceptor = server(&authority.issue("localhost"), None, rustls::ALL_VERSIONS);
     for slice in [1, 7, 100] {
@@ -137,7 +137,7 @@ fn records_arrive_in_any_slices() {
 }
 
 #[test]
-fn addresses_are_names_too() {
+fn certificates_may_name_ip_addresses() {
     let authority = Authority::new();
     for (issued, host) in [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("fe80::1", "fe80::1%eth0")] {
         meet(&authority.tls(), host, &server(&authority.issue(issued), None, rustls::ALL_VERSIONS)).unwrap();
@@ -145,14 +145,14 @@ fn addresses_are_names_too() {
 }
 
 #[test]
-fn an_unknown_authority_is_refused() {
+fn a_certificate_of_an_unknown_authority_is_refused() {
     let acceptor = server(&Authority::new().issue("localhost"), None, rustls::ALL_VERSIONS);
     let result = meet(&Authority::new().tls(), "localhost", &acceptor);
     fails(result, ErrorKind::Tls, &["localhost", "issuer", "cacertfile"]);
 }
 
 #[test]
-fn the_platform_trusts_no_stranger() {
+fn the_platform_refuses_an_unknown_authority() {
     let acceptor = server(&Authority::new().issue("localhost"), None, rustls::ALL_VERSIONS);
     let error = match Tls::new().config() {
         Ok(_) => meet(&Tls::new(), "localhost", &acceptor).unwrap_err(),
@@ -164,14 +164,14 @@ fn the_platform_trusts_no_stranger() {
 }
 
 #[test]
-fn an_authority_of_the_same_name_is_refused() {
+fn another_authority_of_the_same_name_is_refused() {
     let acceptor = server(&Authority::named("CA").issue("localhost"), None, rustls::ALL_VERSIONS);
     let result = meet(&Authority::named("CA").tls(), "localhost", &acceptor);
     fails(result, ErrorKind::Tls, &["localhost", "same name"]);
 }
 
 #[test]
-fn another_name_is_refused_unless_expected() {
+fn a_certificate_for_another_name_is_refused_unless_expected() {
     let authority = Authority::new();
     let acceptor = server(&authority.issue("mq.example"), None, rustls::ALL_VERSIONS);
     fails(meet(&authority.tls(), "localhost", &acceptor), ErrorKind::Tls, &["localhost", "mq.example", "server_name"]);
@@ -188,7 +188,7 @@ fn an_expired_certificate_is_refused() {
 }
 
 #[test]
-fn a_certificate_of_the_future_is_refused() {
+fn a_certificate_that_is_not_valid_yet_is_refused() {
     let authority = Authority::new();
     let future = |params: &mut CertificateParams| params.not_before = date_time_ymd(4000, 1, 1);
     let acceptor = server(&authority.issue_with("localhost", future), None, rustls::ALL_VERSIONS);
@@ -196,7 +196,7 @@ fn a_certificate_of_the_future_is_refused() {
 }
 
 #[test]
-fn a_ca_as_the_servers_own_certificate_is_explained() {
+fn a_ca_certificate_used_by_the_server_is_explained() {
     let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().unwrap();
@@ -207,7 +207,7 @@ fn a_ca_as_the_servers_own_certificate_is_explained() {
 }
 
 #[test]
-fn any_certificate_will_do_if_so_told() {
+fn any_certificate_is_accepted_if_set() {
     let stranger = Authority::new();
     let past = |params: &mut CertificateParams| params.not_after = date_time_ymd(2020, 1, 1);
     let identity = stranger.issue_with("elsewhere", past);
@@ -218,7 +218,7 @@ fn any_certificate_will_do_if_so_told() {
 }
 
 #[test]
-fn a_client_shows_its_certificate() {
+fn a_client_certificate_is_presented() {
     let (authority, clients) = (Authority::new(), Authority::new());
     let identity = authority.issue("localhost");
     let me = clients.issue("me");
@@ -228,7 +228,7 @@ fn a_client_shows_its_certificate() {
         let known = tls.clone().client_certificate_pem(me.certificate.as_bytes(), me.key.as_bytes());
         meet(&known, "localhost", &acceptor).unwrap();
 
-        fails(meet(&tls, "localhost", &acceptor), ErrorKind::Tls, &["client's certificate"]);
+        fails(meet(&tls, "localhost", &acceptor), ErrorKind::Tls, &["client certificate"]);
 
         let stranger = Authority::new().issue("me");
         let unknown = tls.client_certificate_pem(stranger.certificate.as_bytes(), stranger.key.as_bytes());
@@ -245,12 +245,12 @@ fn a_plain_amqp_port_is_recognised() {
             far.write_all(answer).await.unwrap();
         };
         let (result, ()) = block_on(zip(talk(&Authority::new().tls(), "localhost", near), plain));
-        fails(result, ErrorKind::Tls, &["doesn't speak TLS on this port; is it the plain AMQP port?"]);
+        fails(result, ErrorKind::Tls, &["doesn't speak TLS on this port; is this the plain AMQP port?"]);
     }
 }
 
 #[test]
-fn a_peer_that_hangs_up_is_explained() {
+fn a_close_during_the_handshake_is_explained() {
     let (near, mut far) = wire(16 << 10, usize::MAX);
     let plain = async move { far.read_exact(&mut [0; 8]).await.unwrap() };
     let (result, ()) = block_on(zip(talk(&Authority::new().tls(), "localhost", near), plain));
@@ -258,7 +258,7 @@ fn a_peer_that_hangs_up_is_explained() {
 }
 
 #[test]
-fn a_configuration_of_rustls_is_taken_alone() {
+fn a_rustls_configuration_excludes_other_settings() {
     let authority = Authority::new();
     let acceptor = server(&authority.issue("mq.example"), None, rustls::ALL_VERSIONS);
     let tls = Tls::new().with_rustls(authority.tls().config().unwrap());
@@ -268,7 +268,7 @@ fn a_configuration_of_rustls_is_taken_alone() {
 }
 
 #[test]
-fn bad_files_and_texts_are_named() {
+fn errors_name_the_bad_file_or_text() {
     let authority = Authority::new();
     let Identity { certificate, key } = authority.issue("me");
     let (certificate, key) = (certificate.as_bytes(), key.as_bytes());
@@ -278,15 +278,15 @@ fn bad_files_and_texts_are_named() {
     let nonsense = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     let table: [(Tls, &[&str]); 10] = [
         (Tls::new().root_file("/no/such/ca.pem"), &["/no/such/ca.pem", "root certificates", "can't read"]),
-        (Tls::new().root_pem(b""), &["root certificates", "holds no certificate"]),
+        (Tls::new().root_pem(b""), &["root certificates", "contains no certificate"]),
         (Tls::new().root_pem(b"\x30\x82\x01\x0a"), &["looks like DER"]),
         (Tls::new().root_pem(broken), &["can't be read as PEM"]),
         (Tls::new().root_pem(nonsense), &["can't be used"]),
-        (authority.tls().client_certificate_files("/no/me.pem", "/no/me.key"), &["/no/me.pem", "client's certificate"]),
-        (authority.tls().client_certificate_pem(certificate, b""), &["client's key", "holds no private key"]),
+        (authority.tls().client_certificate_files("/no/me.pem", "/no/me.key"), &["/no/me.pem", "client certificate"]),
+        (authority.tls().client_certificate_pem(certificate, b""), &["client key", "contains no private key"]),
         (authority.tls().client_certificate_pem(certificate, encrypted), &["encrypted", "openssl"]),
-        (authority.tls().client_certificate_pem(key, key), &["client's certificate", "holds no certificate"]),
-        (authority.tls().client_certificate_pem(certificate, other.key.as_bytes()), &["don't fit"]),
+        (authority.tls().client_certificate_pem(key, key), &["client certificate", "contains no certificate"]),
+        (authority.tls().client_certificate_pem(certificate, other.key.as_bytes()), &["don't match"]),
     ];
     for (tls, mentions) in table {
         fails(tls.config().map(drop), ErrorKind::Config, mentions);
@@ -294,13 +294,13 @@ fn bad_files_and_texts_are_named() {
 }
 
 #[test]
-fn a_name_that_can_be_none_is_refused() {
+fn an_invalid_server_name_is_refused() {
     let (near, _far) = wire(1, 1);
     fails(block_on(talk(&Tls::new(), "no name", near)), ErrorKind::Config, &["no name"]);
 }
 
 #[test]
-fn files_are_read_anew_for_each_connection() {
+fn files_are_read_again_for_each_connection() {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
     let path = std::env::temp_dir().join(format!("hopmq-roots-{}-{now}.pem", std::process::id()));
     let (old, new) = (Authority::new(), Authority::new());
@@ -316,7 +316,7 @@ fn files_are_read_anew_for_each_connection() {
 }
 
 #[test]
-fn debug_shows_places_and_no_key() {
+fn debug_prints_file_names_and_no_key() {
     let me = Authority::new().issue("me");
     let tls = Tls::new().root_file("/etc/ca.pem").client_certificate_pem(me.certificate.as_bytes(), me.key.as_bytes());
     let text = format!("{tls:?}");
@@ -325,7 +325,7 @@ fn debug_shows_places_and_no_key() {
 
 #[cfg(feature = "net")]
 #[test]
-fn a_uri_configures_it() {
+fn a_uri_sets_the_tls_options() {
     use crate::uri::Uri;
 
     let text = "amqps://h?cacertfile=/a&certfile=/b&keyfile=/c&verify=verify_none&server_name_indication=n";

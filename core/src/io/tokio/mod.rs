@@ -1,4 +1,4 @@
-//! Connections on tokio's reactor, driven by a task of tokio's.
+//! Connections on tokio's reactor, driven by a tokio task.
 
 mod stream;
 #[cfg(test)]
@@ -20,23 +20,23 @@ use crate::{Builder, Connection, Driver, Error, ErrorKind, Result};
 use stream::TokioIo;
 
 impl Builder {
-    /// Connects on tokio's reactor, and spawns the driver as a task of tokio's. Call it in a runtime with I/O and time
+    /// Connects on tokio's reactor and spawns the driver as a tokio task. Must be called in a runtime with I/O and time
     /// enabled.
     ///
     /// Dropping the future ends the attempt.
     ///
     /// # Errors
-    /// As for `open`.
+    /// Those of `open`.
     pub async fn open_tokio(&self) -> Result<Connection> {
         let (connection, driver) = self.connect_tokio().await?;
         tokio::spawn(driver);
         Ok(connection)
     }
 
-    /// Connects on tokio's reactor, and returns the connection with its driver, which you spawn or poll.
+    /// Connects on tokio's reactor, and returns the connection with its driver, which the caller spawns or polls.
     ///
     /// # Errors
-    /// As for `open`.
+    /// Those of `open`.
     pub async fn connect_tokio(&self) -> Result<(Connection, Driver<AnyTransport, TokioTimer, TokioConnector>)> {
         let connector = TokioConnector { rotation: Rotation::new(&self.target), builder: self.clone() };
         self.connect_with(connector, TokioTimer::default()).await
@@ -64,11 +64,11 @@ impl Builder {
 
     #[cfg(not(all(feature = "unix", unix)))]
     async fn tokio_unix_socket(&self) -> Result<AnyTransport> {
-        Err(Error::new(ErrorKind::Config, "amqp+unix:// needs the feature `unix` of hopmq"))
+        Err(Error::new(ErrorKind::Config, "amqp+unix:// is not compiled in: enable the feature `unix` of hopmq"))
     }
 }
 
-/// Connects to the hosts of a [`Builder`] in turn, by tokio's sockets.
+/// Connects to the hosts of a [`Builder`] in turn, with tokio's sockets.
 #[derive(Debug)]
 pub struct TokioConnector {
     builder: Builder,
@@ -93,7 +93,7 @@ impl Connector for TokioConnector {
     }
 }
 
-/// The timer of tokio's runtime.
+/// A timer on tokio's runtime.
 #[derive(Debug)]
 pub struct TokioTimer {
     epoch: Instant,
@@ -101,7 +101,7 @@ pub struct TokioTimer {
 }
 
 impl Default for TokioTimer {
-    /// A timer whose epoch is now.
+    /// Creates a timer whose epoch is now.
     fn default() -> Self {
         Self { epoch: Instant::now(), sleep: None }
     }
@@ -114,7 +114,7 @@ impl Timer for TokioTimer {
     }
 
     fn poll_until(&mut self, deadline: Time, context: &mut Context<'_>) -> Poll<()> {
-        // A moment beyond tokio's reach is one that never comes.
+        // A deadline beyond the range of tokio's clock never comes.
         let Some(instant) = self.epoch.checked_add(deadline.since_epoch()) else { return Poll::Pending };
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(instant)));
         if sleep.deadline() != instant {

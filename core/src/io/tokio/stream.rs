@@ -1,4 +1,4 @@
-//! tokio's sockets for a driver that speaks the traits of futures-io.
+//! An adapter from tokio's I/O traits to those of futures-io.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use futures_io::{AsyncRead, AsyncWrite};
 use tokio::io::ReadBuf;
 
-/// Gives a reader and writer of tokio the traits of futures-io. It adds no buffer.
+/// Implements the traits of futures-io for a tokio stream, without a buffer.
 #[derive(Debug)]
 pub(crate) struct TokioIo<S>(pub(crate) S);
 

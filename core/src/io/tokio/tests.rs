@@ -7,7 +7,7 @@ use tokio::runtime::Builder;
 use super::stream::TokioIo;
 
 #[test]
-fn bytes_pass_both_ways_and_the_end_too() {
+fn bytes_and_the_end_pass_both_ways() {
     Builder::new_current_thread().enable_io().build().unwrap().block_on(async {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();

@@ -1,4 +1,4 @@
-//! A transport that flushes before it waits for an answer.
+//! A transport that flushes before it reads.
 
 use std::io;
 use std::pin::Pin;
@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
-/// Reading sends first what was written. The handshake needs it: it writes its request and reads the answer, and a
-/// buffering transport such as TLS may keep a part of the request until it is flushed.
+/// Flushes earlier writes before reading. The WebSocket handshake writes its request and then reads the reply, and a
+/// buffering transport such as TLS may hold back a part of the request until it is flushed.
 pub(super) struct Flushing<S> {
     inner: S,
     dirty: bool,
@@ -22,7 +22,7 @@ impl<S> Flushing<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Flushing<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         if self.dirty && self.as_mut().poll_flush(cx).is_ready() {
-            // An error comes up again when reading, behind what the peer may have said of its cause.
+            // Reading returns the error again, after any explanation that the peer sent.
             self.dirty = false;
         }
         Pin::new(&mut self.inner).poll_read(cx, buf)

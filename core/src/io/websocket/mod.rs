@@ -1,10 +1,10 @@
-//! AMQP through a WebSocket ([RFC 6455](https://www.rfc-editor.org/rfc/rfc6455)), as a stream of bytes.
+//! AMQP over a WebSocket ([RFC 6455](https://www.rfc-editor.org/rfc/rfc6455)), as a byte stream.
 //!
-//! The bytes travel in binary messages, whose borders mean nothing: a peer may split an AMQP frame over several
-//! messages or put several into one. What is written is gathered until a flush, up to 64 KiB a message, so the first
-//! flush after the protocol header sends the header alone, as some relays expect.
+//! The bytes travel in binary messages whose boundaries have no meaning: a peer may split an AMQP frame over several
+//! messages or put several into one. Writes are buffered until a flush, up to 64 KiB per message, so the first flush
+//! after the protocol header sends the header alone, as some relays expect.
 //!
-//! No subprotocol is offered unless asked for: a server that offers none back breaks the handshake.
+//! No subprotocol is offered by default, because a server that selects none would break the handshake.
 
 use std::fmt;
 use std::io;
@@ -29,21 +29,21 @@ mod tests;
 
 use flushing::Flushing;
 
-/// What one outgoing message holds at most, in bytes.
+/// The largest outgoing message in bytes.
 const MESSAGE: usize = 64 << 10;
-/// What an incoming message may hold, in bytes. Relays send whole AMQP frames, so it bounds those too.
+/// The largest incoming message in bytes. Relays send whole AMQP frames, so this limits frames too.
 const MAX_MESSAGE: usize = 16 << 20;
 
-/// A WebSocket as a stream of bytes. To be used by one task, or by one that reads and one that writes.
+/// A WebSocket as a byte stream, for one task, or for one that reads and one that writes.
 ///
-/// Reading answers pings. A close of the peer without a reason ends the stream; any other end is an error.
+/// Reading answers pings. A close by the peer without a reason ends the stream; any other end is an error.
 pub(crate) struct WebSocketStream<S> {
     inner: async_tungstenite::WebSocketStream<Flushing<S>>,
-    /// What is left of the last message.
+    /// The unread rest of the last message.
     message: Bytes,
-    /// What the next message gathers.
+    /// The bytes of the next outgoing message.
     out: BytesMut,
-    /// Why nothing more can be read.
+    /// The reason why nothing more can be read.
     end: Option<End>,
     closing: Closing,
 }
@@ -57,21 +57,22 @@ enum End {
 #[derive(Clone, Copy, PartialEq)]
 enum Closing {
     No,
-    /// The rest is being written, and then the close frame.
+    /// The rest is being written, then the close frame.
     Sending,
-    /// The peer's close frame is awaited.
+    /// Waiting for the peer's close frame.
     Draining,
     /// The transport is being closed.
     Transport,
 }
 
-/// Does the WebSocket handshake over `io`, which must have done that of TLS if `tls` is set.
+/// Performs the WebSocket handshake over `io`, which must have completed the TLS handshake if `tls` is set.
 ///
-/// `path` is HTTP's, encoded, with its leading slash. `protocols` are the subprotocols to offer, best first.
+/// `path` is HTTP's, encoded, with its leading slash. `protocols` are the subprotocols to offer, in order of
+/// preference.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] for a host, path or protocol that can't be one, [`ErrorKind::WebSocket`] where the server
-/// refuses. Dropping the future drops `io`.
+/// [`ErrorKind::Config`] for an invalid host, path or subprotocol, [`ErrorKind::WebSocket`] if the server refuses.
+/// Dropping the future drops `io`.
 pub(crate) async fn connect<S>(
     host: &str,
     port: u16,
@@ -89,12 +90,12 @@ where
     let authority = if port == default_port { host } else { format!("{host}:{port}") };
     let place = format!("{scheme}://{authority}{path}");
     let uri = place.parse::<Uri>().map_err(|error| {
-        Error::with_source(ErrorKind::Config, format!("{place:?} can't be the address of a WebSocket"), error)
+        Error::with_source(ErrorKind::Config, format!("{place:?} is not a valid WebSocket address"), error)
     })?;
     let token =
         |name: &String| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
     if let Some(name) = protocols.iter().find(|name| !token(name)) {
-        return Err(Error::new(ErrorKind::Config, format!("{name:?} can't be a WebSocket subprotocol")));
+        return Err(Error::new(ErrorKind::Config, format!("{name:?} is not a valid WebSocket subprotocol")));
     }
     let request = protocols.iter().fold(ClientRequestBuilder::new(uri), ClientRequestBuilder::with_sub_protocol);
     let config = WebSocketConfig::default()
@@ -114,7 +115,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketStream<S> {
         Self { inner, message: Bytes::new(), out: BytesMut::new(), end: None, closing: Closing::No }
     }
 
-    /// Awaits the next binary message, or the end.
+    /// Waits for the next binary message, or the end.
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.message.is_empty() && self.end.is_none() {
             match ready!(Pin::new(&mut self.inner).poll_next(cx)) {
@@ -124,7 +125,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketStream<S> {
                     let reason = "AMQP travels in binary messages";
                     let frame = CloseFrame { code: CloseCode::Unsupported, reason: reason.into() };
                     let _ = Pin::new(&mut self.inner).start_send(Message::Close(Some(frame)));
-                    self.fail("the peer sent text through the WebSocket, and AMQP is binary".to_owned(), cx);
+                    self.fail("the peer sent a text message, but AMQP needs binary messages".to_owned(), cx);
                 }
                 Some(Ok(Message::Close(frame))) => match explain::close(frame.as_ref()) {
                     None => self.end = Some(End::Closed),
@@ -139,11 +140,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketStream<S> {
 
     fn fail(&mut self, reason: String, cx: &mut Context<'_>) {
         self.end = Some(End::Failed(reason));
-        // So that the peer learns of it, if it can be told at once.
+        // Tells the peer, if that is possible at once.
         let _ = Pin::new(&mut self.inner).poll_flush(cx);
     }
 
-    /// Hands the gathered bytes to the WebSocket as one message.
+    /// Passes the buffered bytes to the WebSocket as one message.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.out.is_empty() {
             ready!(Pin::new(&mut self.inner).poll_ready(cx)).map_err(io_error)?;
@@ -215,7 +216,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocketStream<S> {
                         break;
                     }
                 }
-                // What was taken is taken; the next call meets the same again.
+                // Report the bytes taken so far; the next call returns this result again.
                 _ if written > 0 => break,
                 other => return other,
             }
@@ -229,8 +230,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocketStream<S> {
         Pin::new(&mut self.inner).poll_flush(cx).map_err(io_error)
     }
 
-    /// Sends the rest and a close frame, awaits the peer's, dropping what still comes, and closes the transport.
-    /// That takes as long as the peer likes: give it a deadline.
+    /// Sends the rest and a close frame, waits for the peer's close frame, discarding what still arrives, and closes
+    /// the transport. This takes as long as the peer likes, so the caller must set a timeout.
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.closing == Closing::No {
             self.closing = if self.end.is_some() { Closing::Transport } else { Closing::Sending };
@@ -249,8 +250,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocketStream<S> {
             }
             self.closing = Closing::Transport;
         }
-        // The answer to a close frame that came first may still wait in the buffer. All that matters has been exchanged
-        // or has failed by now, and a peer that is gone already is no failure of the close.
+        // The reply to an earlier close frame may still be buffered. Everything that matters has been exchanged or has
+        // failed by now, and a peer that is already gone is no failure of the close.
         let _ = ready!(Pin::new(&mut self.inner).poll_flush(cx));
         let _ = ready!(Pin::new(self.inner.get_mut()).poll_close(cx));
         Poll::Ready(Ok(()))

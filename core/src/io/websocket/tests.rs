@@ -12,7 +12,7 @@ use crate::io::duplex::{End as Wire, wire};
 
 const ROOM: usize = 256 << 10;
 
-/// A client and a server that have shaken hands.
+/// Returns a client and a server after the WebSocket handshake.
 fn pair(capacity: usize, slice: usize) -> (WebSocketStream<Wire>, Server<Wire>) {
     let (near, far) = wire(capacity, slice);
     let client = connect("localhost", 15670, "/ws/amqp", &[], false, near);
@@ -35,7 +35,7 @@ fn pattern(length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn the_header_travels_alone() {
+fn the_protocol_header_is_sent_in_its_own_message() {
     let (mut client, mut server) = pair(ROOM, usize::MAX);
     block_on(async {
         client.write_all(b"AMQP").await.unwrap();
@@ -49,7 +49,7 @@ fn the_header_travels_alone() {
 }
 
 #[test]
-fn every_slicing_reads_the_same() {
+fn messages_split_anywhere_read_the_same() {
     let whole = pattern(1000);
     for message in [1, 2, 3, 7, 100, 999, 1000] {
         for read in [1, 3, 64, 5000] {
@@ -76,7 +76,7 @@ fn every_slicing_reads_the_same() {
 }
 
 #[test]
-fn writes_are_gathered_into_bounded_messages() {
+fn writes_are_batched_into_bounded_messages() {
     let whole = pattern(300 << 10);
     for slice in [1000, usize::MAX] {
         let (mut client, mut server) = pair(8 << 10, slice);
@@ -100,7 +100,7 @@ fn writes_are_gathered_into_bounded_messages() {
 }
 
 #[test]
-fn slices_are_gathered_too() {
+fn vectored_writes_are_batched() {
     let (mut client, mut server) = pair(ROOM, usize::MAX);
     let big = pattern(MESSAGE);
     block_on(async {
@@ -124,7 +124,7 @@ fn a_peer_that_does_not_read_stops_the_writer() {
             assert!(taken < 1 << 20, "the buffers have no bound");
         }
         assert!(taken <= 2 * MESSAGE, "{taken} bytes are buffered");
-        // Once the peer reads, it goes on.
+        // Once the peer reads, the writer continues.
         let mut seen = 0;
         let read = async {
             while seen < taken {
@@ -150,7 +150,7 @@ fn pings_are_answered_while_reading() {
 }
 
 #[test]
-fn text_is_an_error_and_the_peer_is_told() {
+fn a_text_message_is_an_error_that_the_peer_receives() {
     let (mut client, mut server) = pair(ROOM, usize::MAX);
     block_on(async {
         send(&mut server, binary(b"x")).await;
@@ -159,7 +159,7 @@ fn text_is_an_error_and_the_peer_is_told() {
         assert_eq!(client.read(&mut byte).await.unwrap(), 1);
         for _ in 0..2 {
             let error = client.read(&mut byte).await.unwrap_err();
-            assert!(error.to_string().contains("sent text"), "{error}");
+            assert!(error.to_string().contains("sent a text message"), "{error}");
         }
         assert_eq!(client.write(b"x").await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         match server.next().await.unwrap().unwrap() {
@@ -187,7 +187,7 @@ fn a_close_with_a_reason_is_an_error() {
 }
 
 #[test]
-fn a_plain_close_is_the_end() {
+fn a_close_without_a_reason_ends_the_stream() {
     for frame in [None, Some(CloseFrame { code: CloseCode::Normal, reason: "".into() })] {
         let (mut client, mut server) = pair(ROOM, usize::MAX);
         block_on(async {
@@ -202,7 +202,7 @@ fn a_plain_close_is_the_end() {
 }
 
 #[test]
-fn a_dropped_wire_is_an_error() {
+fn a_lost_transport_is_an_error() {
     let (mut client, server) = pair(ROOM, usize::MAX);
     drop(server);
     let error = block_on(client.read(&mut [0])).unwrap_err();
@@ -215,7 +215,7 @@ fn closing_sends_the_rest_and_waits_for_the_peer() {
     let rest = pattern(100_000);
     let serve = async {
         let mut seen = Vec::new();
-        // What the client no longer wants must not stop the close.
+        // Unread messages must not stop the close.
         send(&mut server, binary(b"late")).await;
         while let Some(message) = server.next().await {
             match message.unwrap() {
@@ -241,7 +241,7 @@ fn closing_waits_as_long_as_the_peer_is_silent() {
 }
 
 #[test]
-fn too_big_a_message_is_an_error() {
+fn a_message_over_the_limit_is_an_error() {
     let (mut client, mut server) = pair(ROOM, usize::MAX);
     let big = Message::Binary(vec![0; MAX_MESSAGE + 1].into());
     poll_and_forget(&mut server, big);
@@ -256,7 +256,7 @@ fn poll_and_forget(server: &mut Server<Wire>, message: Message) {
 }
 
 #[test]
-fn no_protocol_is_offered_unless_asked() {
+fn a_subprotocol_is_offered_only_if_set() {
     for (offered, header) in [(vec![], None), (vec!["amqp091".to_owned(), "amqp".to_owned()], Some("amqp091, amqp"))] {
         let (near, far) = wire(ROOM, usize::MAX);
         let seen = Arc::new(AtomicUsize::new(0));
@@ -283,12 +283,12 @@ fn no_protocol_is_offered_unless_asked() {
 #[test]
 fn a_refused_handshake_is_explained() {
     let table: [(&[u8], &str); 6] = [
-        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "HTTP 404 Not Found: is the path right?"),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "HTTP 404 Not Found; is the path right?"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "something else"),
         (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "Origin"),
         (b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n", "redirects"),
         (b"AMQP\0\0\x09\x01", "plain AMQP port"),
-        (b"", "hung up"),
+        (b"", "closed the connection during the handshake"),
     ];
     for (answer, mention) in table {
         let (near, mut far) = wire(ROOM, usize::MAX);
@@ -305,7 +305,7 @@ fn a_refused_handshake_is_explained() {
 }
 
 #[test]
-fn bad_places_are_refused() {
+fn invalid_addresses_are_refused() {
     for (host, path, protocols) in [("a b", "/", &[][..]), ("a", "/\u{7f}", &[]), ("a", "/", &["a,b".to_owned()])] {
         let (near, _far) = wire(1, 1);
         let error = block_on(connect(host, 80, path, protocols, false, near)).unwrap_err();
@@ -313,7 +313,7 @@ fn bad_places_are_refused() {
     }
 }
 
-/// TLS keeps what the wire does not take until it is flushed.
+/// Like TLS, buffers what the wire does not accept until it is flushed.
 #[test]
 fn a_buffering_transport_is_flushed_during_the_handshake() {
     struct Held(Wire, Vec<u8>);
@@ -348,7 +348,7 @@ fn a_buffering_transport_is_flushed_during_the_handshake() {
 
 #[cfg(feature = "tls")]
 #[test]
-fn it_runs_over_tls() {
+fn a_websocket_runs_over_tls() {
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
     let identity = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();

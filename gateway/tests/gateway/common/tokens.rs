@@ -1,4 +1,4 @@
-//! Tokens and tickets, good ones and others.
+//! Tokens and tickets, valid and invalid.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,21 +7,21 @@ use serde_json::{Value, json};
 
 pub(crate) const SECRET: &str = "a secret of at least 32 bytes, for tests";
 
-/// Seconds since 1970.
+/// Returns the seconds since 1970.
 pub(crate) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later").as_secs()
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is after 1970").as_secs()
 }
 
-/// What a good token of alice's says.
+/// Returns the claims of a valid token for alice.
 pub(crate) fn claims() -> Value {
     json!({"sub": "alice", "iss": "https://issuer.example", "aud": "chat", "exp": now() + 600, "role": "user"})
 }
 
-/// The claims with one changed, or taken away by null.
+/// Returns the claims with one changed, or removed by null.
 pub(crate) fn claims_with(name: &str, value: impl Into<Value>) -> Value {
     let mut claims = claims();
     let value = value.into();
-    let object = claims.as_object_mut().expect("they are");
+    let object = claims.as_object_mut().expect("the claims are an object");
     if value.is_null() {
         object.remove(name)
     } else {
@@ -30,21 +30,22 @@ pub(crate) fn claims_with(name: &str, value: impl Into<Value>) -> Value {
     claims
 }
 
-/// A token with these claims.
+/// Returns a token with these claims.
 pub(crate) fn sign(claims: &Value) -> String {
     sign_by(Algorithm::HS256, SECRET, claims)
 }
 
 pub(crate) fn sign_by(algorithm: Algorithm, secret: &str, claims: &Value) -> String {
-    encode(&Header::new(algorithm), claims, &EncodingKey::from_secret(secret.as_bytes())).expect("it can be signed")
+    encode(&Header::new(algorithm), claims, &EncodingKey::from_secret(secret.as_bytes()))
+        .expect("the claims can be signed")
 }
 
-/// A ticket of alice's.
+/// Returns a ticket for alice that is valid for this many seconds.
 pub(crate) fn ticket(seconds: u64) -> String {
     sign(&json!({"sub": "alice", "aud": "hopmq-gateway", "iat": now(), "exp": now() + seconds, "role": "user"}))
 }
 
-/// A gateway that takes tokens and tickets, and lets a user do this.
+/// Returns settings with tokens, tickets, and a policy for the role `user`.
 pub(crate) fn settings(policy: &str) -> String {
     format!(
         r#"

@@ -1,0 +1,5 @@
+//! Checks before a WebSocket opens: the client's address, the page's origin, and the limits.
+
+pub(crate) mod forwarded;
+pub(crate) mod limits;
+pub(crate) mod origin;

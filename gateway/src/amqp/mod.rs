@@ -1,0 +1,7 @@
+//! The AMQP side of a session: splits bytes into frames and decides about each frame. Uses no sockets and no clock.
+
+pub(crate) mod encode;
+pub(crate) mod framer;
+pub(crate) mod policy_filter;
+pub(crate) mod proxy;
+pub(crate) mod verdict;

@@ -1,0 +1,301 @@
+//! Enforces a policy on the frames of the channels: a refused operation never reaches RabbitMQ.
+//!
+//! Tracks the state of each channel. A refused operation closes its channel in three steps, so that both peers agree on
+//! the state of the channel at any time:
+//!
+//! 1. RabbitMQ gets `channel.close`. Its replies and confirms for earlier operations still pass.
+//! 2. After RabbitMQ's `channel.close-ok`, the browser gets `channel.close` 403.
+//! 3. Frames of the browser are dropped until its `channel.close-ok`.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use hopmq_proto::method::{Encode, Method, MethodId, channel, queue};
+use hopmq_proto::{Error, FieldTable, Frame, Kind, code};
+
+use super::encode::method_frame;
+use super::verdict::Verdict;
+use crate::auth::denied::Denied;
+use crate::auth::{Grant, Operation};
+
+/// The largest number of queues with names from RabbitMQ for one connection.
+const MAX_TEMPORARY: usize = 256;
+
+/// Enforces the policy of one connection; see the [module](self).
+#[derive(Debug)]
+pub(crate) struct PolicyFilter {
+    grant: Grant,
+    channels: HashMap<u16, Channel>,
+    /// Queues that RabbitMQ named for this connection.
+    temporary: HashSet<String>,
+    /// Channels on which RabbitMQ owes a `close-ok` that must not reach the browser.
+    hidden_close_oks: HashSet<u16>,
+}
+
+/// The state of a channel.
+#[derive(Debug)]
+enum Channel {
+    Open(Open),
+    /// An operation was refused; RabbitMQ's `close-ok` is pending.
+    Refusing {
+        refusal: Refusal,
+        /// The browser has sent `channel.close` in the meantime.
+        browser_closes: bool,
+    },
+    /// The browser got `channel.close` 403; its `close-ok` is pending.
+    Refused,
+    /// RabbitMQ closed the channel; the browser's `close-ok` is pending.
+    ClosedByUpstream,
+    /// The browser closed the channel; RabbitMQ's `close-ok` is pending.
+    ClosedByBrowser,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    /// The frame of a `basic.publish`, held back until its header arrives.
+    publish: Option<Vec<u8>>,
+    /// Bytes of the body that have not arrived yet.
+    body: u64,
+    /// The queue that was declared last; empty until RabbitMQ has named it.
+    last_queue: Option<String>,
+    /// For each `queue.declare` without a reply yet, whether RabbitMQ must name the queue.
+    declares: VecDeque<bool>,
+}
+
+#[derive(Debug)]
+struct Refusal {
+    text: String,
+    method: MethodId,
+}
+
+impl PolicyFilter {
+    pub(crate) fn new(grant: Grant) -> Self {
+        Self { grant, channels: HashMap::new(), temporary: HashSet::new(), hidden_close_oks: HashSet::new() }
+    }
+
+    pub(crate) fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    /// Replaces the grant by that of a newer token.
+    pub(crate) fn renew(&mut self, grant: Grant) {
+        self.grant = grant;
+    }
+
+    /// Decides about a frame from the browser on a channel other than 0. Appends the gateway's own replies to
+    /// `to_browser`.
+    ///
+    /// # Errors
+    /// [`Error`] if the browser broke the protocol.
+    pub(crate) fn handle_browser_frame(
+        &mut self,
+        frame: &Frame<'_>,
+        to_browser: &mut Vec<u8>,
+    ) -> Result<Verdict, Error> {
+        let number = frame.channel();
+        let id = if frame.kind() == Kind::Method { Some(frame.method()?) } else { None };
+        let Some(state) = self.channels.get_mut(&number) else {
+            if id == Some(channel::Open::ID) {
+                self.channels.insert(number, Channel::Open(Open::default()));
+                return Ok(Verdict::Pass);
+            }
+            return Err(Error::peer(
+                code::CHANNEL_ERROR,
+                format!("frame received on channel {number}, which is not open"),
+            ));
+        };
+        match (&mut *state, id) {
+            (Channel::Open(_), _) => {}
+            (Channel::Refusing { browser_closes, .. }, Some(channel::Close::ID)) => {
+                *browser_closes = true;
+                return Ok(Verdict::Drop);
+            }
+            (Channel::Refused, Some(channel::CloseOk::ID)) => {
+                self.channels.remove(&number);
+                return Ok(Verdict::Drop);
+            }
+            (Channel::Refused, Some(channel::Close::ID)) => {
+                to_browser.extend_from_slice(&method_frame(number, &channel::CloseOk {}));
+                return Ok(Verdict::Drop);
+            }
+            (Channel::ClosedByUpstream, Some(channel::CloseOk::ID)) => {
+                self.channels.remove(&number);
+                return Ok(Verdict::Pass);
+            }
+            (Channel::ClosedByUpstream, Some(channel::Close::ID)) => return Ok(Verdict::Pass),
+            (Channel::ClosedByBrowser, Some(channel::CloseOk::ID)) => return Ok(Verdict::Pass),
+            _ => return Ok(Verdict::Drop),
+        }
+        match frame.kind() {
+            Kind::Method => self.method(number, frame),
+            Kind::Header => self.header(number, frame),
+            Kind::Body => self.body(number, frame),
+            Kind::Heartbeat => Err(Error::peer(code::FRAME_ERROR, "received a heartbeat on a channel other than 0")),
+        }
+    }
+
+    fn open(&mut self, number: u16) -> Result<&mut Open, Error> {
+        match self.channels.get_mut(&number) {
+            Some(Channel::Open(open)) => Ok(open),
+            _ => {
+                Err(Error::peer(code::CHANNEL_ERROR, format!("frame received on channel {number}, which is not open")))
+            }
+        }
+    }
+
+    fn method(&mut self, number: u16, frame: &Frame<'_>) -> Result<Verdict, Error> {
+        let method = Method::decode(frame.payload())?;
+        let temporary = self.temporary.len();
+        let open = self.open(number)?;
+        if open.publish.is_some() || open.body > 0 {
+            return Err(Error::peer(code::UNEXPECTED_FRAME, "received a method before the message was complete"));
+        }
+        if matches!(method, Method::ChannelClose(_)) {
+            self.channels.insert(number, Channel::ClosedByBrowser);
+            return Ok(Verdict::Pass);
+        }
+        let last_queue = open.last_queue.take();
+        let operation = Operation { method: &method, last_queue: last_queue.as_deref(), temporary: &self.temporary };
+        let mut outcome = self.grant.policy.check(&operation);
+        let open = self.open(number)?;
+        open.last_queue = last_queue;
+        match method {
+            Method::BasicPublish(_) if outcome.is_ok() => {
+                open.publish = Some(frame.bytes().to_vec());
+                return Ok(Verdict::Drop);
+            }
+            Method::QueueDeclare(declare) if outcome.is_ok() => {
+                let unnamed = declare.queue.is_empty() && !declare.passive;
+                if unnamed && temporary >= MAX_TEMPORARY {
+                    outcome = Err(Denied::TooManyTemporaryQueues { limit: MAX_TEMPORARY });
+                } else if unnamed || !declare.queue.is_empty() {
+                    open.last_queue = Some(declare.queue.to_owned());
+                }
+                if !declare.nowait {
+                    open.declares.push_back(unnamed);
+                }
+            }
+            Method::QueueDelete(queue::Delete { queue, .. }) if outcome.is_ok() => {
+                self.temporary.remove(queue);
+            }
+            _ => {}
+        }
+        match outcome {
+            Ok(()) => Ok(Verdict::Pass),
+            Err(denied) => Ok(self.refuse(number, &denied, frame.method()?)),
+        }
+    }
+
+    fn header(&mut self, number: u16, frame: &Frame<'_>) -> Result<Verdict, Error> {
+        let Some(held) = self.open(number)?.publish.take() else {
+            return Err(Error::peer(code::UNEXPECTED_FRAME, "received a content header without a basic.publish"));
+        };
+        let (size, properties) = frame.header()?;
+        let headers: FieldTable<&[u8]> = properties.headers()?;
+        // Without the frame's head of 7 bytes and its end byte.
+        let payload = held.get(7..held.len().saturating_sub(1)).unwrap_or_default();
+        let Method::BasicPublish(publish) = Method::decode(payload)? else {
+            return Err(Error::peer(code::UNEXPECTED_FRAME, "received a content header without a basic.publish"));
+        };
+        if let Err(denied) = self.grant.policy.message(&publish, size, &headers) {
+            return Ok(self.refuse(number, &denied, MethodId::BASIC_PUBLISH));
+        }
+        self.open(number)?.body = size;
+        let mut message = held;
+        message.extend_from_slice(frame.bytes());
+        Ok(Verdict::Replace(message))
+    }
+
+    fn body(&mut self, number: u16, frame: &Frame<'_>) -> Result<Verdict, Error> {
+        let open = self.open(number)?;
+        let size = frame.payload().len() as u64;
+        if open.publish.is_some() || size > open.body {
+            return Err(Error::peer(
+                code::UNEXPECTED_FRAME,
+                "received more body bytes than the content header announced",
+            ));
+        }
+        open.body -= size;
+        Ok(Verdict::Pass)
+    }
+
+    /// Closes the channel at RabbitMQ in place of the denied operation.
+    fn refuse(&mut self, number: u16, denied: &Denied, method: MethodId) -> Verdict {
+        let text = format!("ACCESS_REFUSED - {} {denied}", self.grant.subject);
+        tracing::info!(subject = self.grant.subject, channel = number, %method, "refused an operation: {denied}");
+        self.channels.insert(number, Channel::Refusing { refusal: Refusal { text, method }, browser_closes: false });
+        let text = "the gateway refused an operation";
+        Verdict::Refuse(method_frame(number, &close(code::REPLY_SUCCESS, text, MethodId::default())))
+    }
+
+    /// Decides about a frame from RabbitMQ on a channel other than 0.
+    ///
+    /// # Errors
+    /// [`Error`] if RabbitMQ broke the protocol.
+    pub(crate) fn handle_upstream_frame(&mut self, frame: &Frame<'_>) -> Result<Verdict, Error> {
+        if frame.kind() != Kind::Method {
+            return Ok(Verdict::Pass);
+        }
+        let number = frame.channel();
+        let id = frame.method()?;
+        if id == channel::CloseOk::ID {
+            return Ok(self.close_ok_from_upstream(number));
+        }
+        let Some(state) = self.channels.get_mut(&number) else { return Ok(Verdict::Pass) };
+        match id {
+            queue::DeclareOk::ID => {
+                if let Channel::Open(open) = state
+                    && open.declares.pop_front() == Some(true)
+                    && let Method::QueueDeclareOk(declared) = Method::decode(frame.payload())?
+                {
+                    if let Some(last) = open.last_queue.as_mut().filter(|last| last.is_empty()) {
+                        *last = declared.queue.to_owned();
+                    }
+                    self.temporary.insert(declared.queue.to_owned());
+                }
+                Ok(Verdict::Pass)
+            }
+            channel::Close::ID => {
+                match state {
+                    Channel::Open(_) => {}
+                    Channel::Refusing { browser_closes, .. } => {
+                        // RabbitMQ's own close wins over the refusal. The pending `close-ok` goes to the browser only
+                        // if the browser has sent `channel.close` too.
+                        if !*browser_closes {
+                            self.hidden_close_oks.insert(number);
+                        }
+                    }
+                    _ => return Ok(Verdict::Pass),
+                }
+                *state = Channel::ClosedByUpstream;
+                Ok(Verdict::Pass)
+            }
+            _ => Ok(Verdict::Pass),
+        }
+    }
+
+    fn close_ok_from_upstream(&mut self, number: u16) -> Verdict {
+        if self.hidden_close_oks.remove(&number) {
+            return Verdict::Drop;
+        }
+        match self.channels.get_mut(&number) {
+            Some(state @ Channel::Refusing { .. }) => {
+                let previous = std::mem::replace(state, Channel::Refused);
+                let Channel::Refusing { refusal, browser_closes } = previous else { return Verdict::Drop };
+                let mut bytes = method_frame(number, &close(code::ACCESS_REFUSED, &refusal.text, refusal.method));
+                if browser_closes {
+                    bytes.extend_from_slice(&method_frame(number, &channel::CloseOk {}));
+                }
+                Verdict::Replace(bytes)
+            }
+            Some(Channel::ClosedByBrowser) => {
+                self.channels.remove(&number);
+                Verdict::Pass
+            }
+            _ => Verdict::Pass,
+        }
+    }
+}
+
+fn close(reply_code: u16, reply_text: &str, method: MethodId) -> channel::Close<'_> {
+    channel::Close { reply_code, reply_text, class_id: method.class, method_id: method.method }
+}

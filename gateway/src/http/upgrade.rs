@@ -1,0 +1,180 @@
+//! Admits or refuses requests for WebSockets, and starts a session for each admitted one.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tracing::info;
+
+use super::handshake::{Handshake, HandshakeError};
+use crate::admission::forwarded;
+use crate::admission::limits::LimitError;
+use crate::admission::origin::OriginError;
+use crate::amqp::framer::MESSAGE_MAX;
+use crate::amqp::proxy::Login;
+use crate::auth::error::AuthError;
+use crate::context::Context;
+use crate::session::socket::Allowance;
+use crate::session::{self, Client};
+
+/// Handles requests for WebSockets on any path, and passes on all others.
+pub(super) async fn upgrade(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {
+    let upgrade = request.headers().get(header::UPGRADE);
+    if !upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket")) {
+        return next.run(request).await;
+    }
+    let (mut parts, _body) = request.into_parts();
+    let Some(peer) = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0) else {
+        let text = "the client's address is unknown; serve the router with ConnectInfo<SocketAddr>\n";
+        return (StatusCode::INTERNAL_SERVER_ERROR, text).into_response();
+    };
+    let forwarded = context.trusted_proxies.client(peer.ip(), &parts.headers);
+    let refuse = |refusal: Refusal| {
+        context.metrics.refused(refusal.reason());
+        info!(address = %forwarded.address, reason = refusal.reason(), "refused a WebSocket: {refusal}");
+        refusal.into_response()
+    };
+    let client = match admit(&context, &forwarded, &parts.headers) {
+        Ok(client) => client,
+        Err(refusal) => return refuse(refusal),
+    };
+    let login = match login(&context, parts.uri.query().unwrap_or_default()) {
+        Ok(login) => login,
+        Err(error) => return refuse(Refusal::Ticket(error)),
+    };
+    match Handshake::parse(&mut parts) {
+        Ok(handshake) => accept(context, handshake, &parts.headers, client, login),
+        Err(error) => refuse(Refusal::Handshake(error)),
+    }
+}
+
+/// Checks the phase, the limits, the origin and the subprotocols.
+fn admit(context: &Context, forwarded: &forwarded::Client, headers: &HeaderMap) -> Result<Client, Refusal> {
+    if !context.drain.is_serving() {
+        return Err(Refusal::Draining);
+    }
+    let permit = context.limits.connect(forwarded.address, Instant::now()).map_err(Refusal::Limit)?;
+    context.origins.check(headers, forwarded.host.as_deref()).map_err(Refusal::Origin)?;
+    check_subprotocols(&context.config.websocket.subprotocols, headers)?;
+    Ok(Client::new(forwarded.address, permit))
+}
+
+/// Returns how the client authenticates: by RabbitMQ, by a token in the login, or by the ticket in the query.
+fn login(context: &Context, query: &str) -> Result<Login, AuthError> {
+    let Some(auth) = &context.auth else { return Ok(Login::RabbitMq) };
+    Ok(match auth.ticket(query)? {
+        Some(grant) => Login::Granted(Some(Box::new(grant))),
+        None => Login::Token(Arc::clone(auth)),
+    })
+}
+
+fn accept(context: Arc<Context>, handshake: Handshake, headers: &HeaderMap, client: Client, login: Login) -> Response {
+    let websocket = &context.config.websocket;
+    let limits = &context.config.limits;
+    let message_max = Some(websocket.message_max.0 as usize);
+    let config = WebSocketConfig::default()
+        .read_buffer_size(4 << 10)
+        .write_buffer_size(0)
+        // At most one message waits to be written besides the largest frame.
+        .max_write_buffer_size(2 * (limits.frame_max.0 as usize).max(MESSAGE_MAX) + (16 << 10))
+        .max_message_size(message_max)
+        .max_frame_size(message_max);
+    let subprotocol = offers(headers).find(|offer| websocket.subprotocols.iter().any(|name| name == offer));
+    let response = handshake.response(subprotocol);
+    context.metrics.accepted.add(1);
+    tokio::spawn(async move {
+        // A login is the protocol header and a few frames, of which one may hold a token and be as large as allowed.
+        let allowance = Allowance::new(2 * context.config.limits.login_frame_max.0 as usize + (1 << 10));
+        match handshake.socket(config, Arc::clone(&allowance)).await {
+            Ok(socket) => session::run(context, socket, allowance, client, login).await,
+            Err(_gone) => context.metrics.ended("browser_left"),
+        }
+    });
+    response
+}
+
+/// Returns the subprotocols that a client offers.
+fn offers(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(str::trim)
+}
+
+/// Checks that a client that offers subprotocols offers a known one: browsers fail if the server chooses none.
+fn check_subprotocols(known: &[String], headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut offers = offers(headers).peekable();
+    if offers.peek().is_none() || offers.any(|offer| known.iter().any(|name| name == offer)) {
+        return Ok(());
+    }
+    Err(Refusal::Subprotocol { known: known.to_vec() })
+}
+
+/// The reason to refuse a WebSocket before it opens.
+#[derive(Debug)]
+enum Refusal {
+    Draining,
+    Limit(LimitError),
+    Origin(OriginError),
+    Subprotocol { known: Vec<String> },
+    Ticket(AuthError),
+    Handshake(HandshakeError),
+}
+
+impl Refusal {
+    /// Returns the label in the metrics.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Draining => "draining",
+            Self::Limit(LimitError::Connections) => "full",
+            Self::Limit(LimitError::AddressConnections) => "address_connections",
+            Self::Limit(LimitError::AddressRate(_)) => "address_rate",
+            Self::Limit(LimitError::UserConnections) => "user_connections",
+            Self::Origin(_) => "origin",
+            Self::Subprotocol { .. } => "subprotocol",
+            Self::Ticket(_) => "ticket",
+            Self::Handshake(_) => "handshake",
+        }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Draining | Self::Limit(LimitError::Connections) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Limit(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Origin(_) => StatusCode::FORBIDDEN,
+            Self::Ticket(_) => StatusCode::UNAUTHORIZED,
+            Self::Subprotocol { .. } | Self::Handshake(_) => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Draining => f.write_str("the gateway is shutting down; try again"),
+            Self::Limit(error) => write!(f, "{error}"),
+            Self::Origin(error) => write!(f, "{error}"),
+            Self::Subprotocol { known } => {
+                write!(f, "none of the offered subprotocols is known; offer none, or {}", known.join(" or "))
+            }
+            Self::Ticket(error) => write!(f, "{error}"),
+            Self::Handshake(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = (self.status(), format!("{self}\n")).into_response();
+        if let Self::Limit(error) = &self {
+            response.headers_mut().insert(header::RETRY_AFTER, error.retry_after().into());
+        }
+        response
+    }
+}

@@ -1,0 +1,79 @@
+//! The session of one browser, from the upgrade to the close.
+//!
+//! One task owns the WebSocket and the connection to RabbitMQ. It runs a loop for each direction (`relay`) and a loop
+//! for the timeouts (`keepalive`). When one loop ends, the others are cancelled, and `teardown` tells both sides the
+//! reason.
+
+mod end;
+mod keepalive;
+mod relay;
+pub(crate) mod socket;
+mod state;
+mod teardown;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use tokio::time::Instant;
+use tracing::{debug, info};
+
+use crate::admission::limits::Permit;
+use crate::amqp::framer::Framer;
+use crate::amqp::proxy::{AmqpProxy, Bounds, Login, Stage};
+use crate::context::Context;
+use end::End;
+use keepalive::keepalive;
+use relay::relay;
+use socket::{Allowance, Socket};
+use state::{BrowserSide, SessionState};
+use teardown::teardown;
+
+/// The client of a session.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) address: IpAddr,
+    /// Returned when the session ends.
+    _permit: Permit,
+}
+
+impl Client {
+    pub(crate) fn new(address: IpAddr, permit: Permit) -> Self {
+        Self { address, _permit: permit }
+    }
+}
+
+/// Serves one browser until one side closes, fails or reaches a timeout.
+pub(crate) async fn run(
+    context: Arc<Context>,
+    socket: Socket,
+    allowance: Arc<Allowance>,
+    client: Client,
+    login: Login,
+) {
+    let started = Instant::now();
+    let (sink, stream) = socket.split();
+    let mut browser = BrowserSide { sink, stream, framer: Framer::new() };
+    let bounds = Bounds {
+        login_frame_max: context.config.limits.login_frame_max.0 as u32,
+        frame_max: context.config.limits.frame_max.0 as u32,
+        channel_max: context.config.limits.channels,
+    };
+    let state = SessionState::new(allowance, AmqpProxy::new(bounds, login), started);
+    let mut upstream = None;
+    let end = tokio::select! {
+        end = relay(&context, &state, &mut browser, &mut upstream) => end,
+        end = keepalive(&context, &state, started) => end,
+    };
+    // After `connection.close-ok`, the browser may close the WebSocket first.
+    let is_done = end.is_by_browser() && state.proxy().stage() == Stage::Closed;
+    context.metrics.ended(if is_done { End::done().reason } else { end.reason });
+    let seconds = started.elapsed().as_secs_f64();
+    if end.is_fault {
+        info!(address = %client.address, reason = end.reason, seconds, "{}", end.text);
+    } else {
+        debug!(address = %client.address, reason = end.reason, seconds, "{}", end.text);
+    }
+    teardown(&context, &state, browser, upstream, &end).await;
+    drop(client);
+}
