@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use hopmq_proto::code;
 
-use crate::Returned;
+use crate::message::Returned;
 use crate::refusal::Refusal;
 
 /// The result type of this crate.

@@ -6,7 +6,7 @@ use hopmq_proto::{Connection, Event, FieldTable};
 use tracing::debug;
 
 use crate::auth::sasl::{self, Credentials, Sasl};
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Answers the broker's handshake until the connection is open.
 pub(crate) struct Authenticator {

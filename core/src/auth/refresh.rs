@@ -13,7 +13,7 @@ use hopmq_proto::Time;
 use tracing::{debug, warn};
 
 use crate::auth::sasl::{Credentials, CredentialsProvider};
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The renewal of a connection's credentials. See the [module's documentation](self).
 pub(crate) struct Refresh {

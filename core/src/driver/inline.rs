@@ -9,7 +9,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use crate::Driver;
+use super::Driver;
 use crate::io::Transport;
 use crate::io::connector::Connector;
 use crate::io::timer::Timer;

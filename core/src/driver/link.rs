@@ -16,12 +16,12 @@ use tracing::{Span, debug_span, warn};
 use super::wire_trace;
 use crate::auth::authenticator::Authenticator;
 use crate::auth::refresh::Refresh;
+use crate::error::{Error, ErrorKind, Result};
 use crate::io::Transport;
 use crate::io::timer::Timer;
 use crate::recovery::Recovering;
 use crate::state::stats::Stats;
 use crate::state::{Limits, Shared, State, Wakers};
-use crate::{Error, ErrorKind, Result};
 
 /// One link to the broker: a transport, its input and its output.
 pub(crate) struct Link<T: Transport> {

@@ -22,6 +22,7 @@ use tracing::{debug, info, warn};
 use crate::auth::authenticator::Authenticator;
 use crate::auth::refresh::Refresh;
 use crate::auth::sasl::{Credentials, CredentialsProvider, Sasl};
+use crate::error::{Error, ErrorKind, Result};
 use crate::io::Transport;
 use crate::io::connector::{Connector, Once};
 use crate::io::timer::Timer;
@@ -30,7 +31,6 @@ use crate::recovery::Recovering;
 use crate::recovery::backoff::Backoff;
 use crate::state::events::Event;
 use crate::state::{LAST_BYTES_TIMEOUT, Shared};
-use crate::{Error, ErrorKind, Result};
 use link::Link;
 
 /// Drives one connection: a future that ends when the connection ends. Spawn the driver, or poll it beside your own work.

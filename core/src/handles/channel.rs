@@ -10,6 +10,8 @@ use futures_lite::Stream;
 use hopmq_proto::method::{Encode, Method, basic, channel, exchange, queue, tx};
 use hopmq_proto::{Body, FieldTable, Time};
 
+#[cfg(doc)]
+use crate::ErrorKind;
 use crate::handles::connection::ConnectionCore;
 use crate::handles::consumer::Consume;
 use crate::handles::exchange::{ExchangeDeclare, ExchangeDelete};

@@ -13,7 +13,7 @@ use hopmq_proto::method::connection;
 use crate::handles::channel::{Channel, ChannelCore};
 use crate::handles::events::Events;
 use crate::state::{Modes, Shared};
-use crate::{Builder, Error, ErrorKind, Request, Result, Stats};
+use crate::{Error, ErrorKind, Request, Result, Stats};
 
 /// A connection to a broker.
 ///
@@ -52,30 +52,6 @@ impl Connection {
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.core.shared
-    }
-
-    /// Connects to the broker of an AMQP URI: `amqp://user:password@host:port/vhost?heartbeat=10`.
-    ///
-    /// A thread that all such connections share drives the connection, so this works on every runtime. To drive the
-    /// connection yourself, or to set more than a URI can express, use [`Connection::builder`].
-    ///
-    /// ```no_run
-    /// # async fn example() -> hopmq::Result<()> {
-    /// let connection = hopmq::Connection::open("amqp://guest:guest@localhost/%2f").await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// Those of [`Builder::open`].
-    #[cfg(feature = "net")]
-    pub async fn open(uri: &str) -> Result<Self> {
-        Self::builder().uri(uri).open().await
-    }
-
-    /// Returns the default settings of a connection: see [`Builder`].
-    pub fn builder() -> Builder {
-        Builder::new()
     }
 
     /// Returns a handle of the same connection whose calls end within `timeout`, as do the calls of the channels that
@@ -122,9 +98,9 @@ impl Connection {
 
     /// Closes the connection after sending all accepted messages and waiting for their confirms.
     ///
-    /// The wait for confirms takes at most `close_timeout` (10 seconds; [`Builder`]), the wait for the broker's reply
-    /// two seconds more. All other pending futures end with [`ErrorKind::Closed`]. A second call waits for the same
-    /// close.
+    /// The wait for confirms takes at most [`close_timeout`](crate::Builder::close_timeout) (10 seconds), the wait for the
+    /// broker's reply two seconds more. All other pending futures end with [`ErrorKind::Closed`]. A second call waits for
+    /// the same close.
     ///
     /// Dropping the future does not stop the close.
     ///

@@ -1,139 +1,16 @@
-//! Received messages: delivered, fetched or returned.
+//! Deliveries, and the right to settle them.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use hopmq_proto::{Content, ContentKind, FieldTable, Properties, Value};
+use hopmq_proto::{Content, ContentKind};
 
+#[cfg(doc)]
+use crate::ErrorKind;
 use crate::Result;
 use crate::handles::channel::ChannelCore;
-
-/// A message: its exchange and routing key, its properties and its body.
-///
-/// Nothing is decoded before it is accessed. The body is a slice of the receive buffer and keeps up to 1 MiB of it
-/// alive, so copy bodies that you keep for long.
-#[derive(Clone)]
-pub struct Message {
-    content: Content,
-}
-
-impl Message {
-    pub(crate) fn new(content: Content) -> Self {
-        Self { content }
-    }
-
-    /// Returns the body.
-    pub fn body(&self) -> &[u8] {
-        self.content.body()
-    }
-
-    /// Returns the body as shared bytes, without a copy.
-    pub fn body_bytes(&self) -> Bytes {
-        self.content.body_bytes()
-    }
-
-    /// Converts the message into its body, without a copy.
-    pub fn into_body(self) -> Bytes {
-        self.body_bytes()
-    }
-
-    /// Returns the body as text. Bytes that are not UTF-8 become U+FFFD.
-    pub fn text(&self) -> Cow<'_, str> {
-        String::from_utf8_lossy(self.body())
-    }
-
-    /// Returns the exchange that the message was published to; empty for the default exchange.
-    pub fn exchange(&self) -> &str {
-        text(self.content.arguments().exchange)
-    }
-
-    /// Returns the routing key that the message was published with.
-    pub fn routing_key(&self) -> &str {
-        text(self.content.arguments().routing_key)
-    }
-
-    /// Returns the properties: content type, headers, delivery mode, …
-    pub fn properties(&self) -> Properties<&[u8]> {
-        self.content.properties()
-    }
-
-    /// Returns the header with this name, or `None` if the message has no such header.
-    ///
-    /// ```no_run
-    /// # fn example(delivery: hopmq::Delivery) {
-    /// let tenant = delivery.header("tenant").and_then(|value| value.as_str()).unwrap_or("unknown");
-    /// let attempt = delivery.header("attempt").and_then(|value| value.as_i64()).unwrap_or(0);
-    /// println!("attempt {attempt} for tenant {tenant}");
-    /// # }
-    /// ```
-    ///
-    /// Headers that can't be decoded count as missing; [`headers`](Self::headers) reports that error.
-    pub fn header(&self, name: &str) -> Option<Value<'_>> {
-        self.properties().headers().ok()?.get(name)
-    }
-
-    /// Returns all headers; empty if the message has none. [`header`](Self::header) returns a single one.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Protocol`] if the headers are not a valid field table.
-    pub fn headers(&self) -> Result<FieldTable<&[u8]>> {
-        Ok(self.properties().headers()?)
-    }
-}
-
-impl fmt::Debug for Message {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Message")
-            .field("exchange", &self.exchange())
-            .field("routing_key", &self.routing_key())
-            .field("properties", &self.properties())
-            .field("body_size", &self.body().len())
-            .finish()
-    }
-}
-
-/// AMQP requires UTF-8 names, but a broker forwards any bytes that a publisher sent.
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap_or("\u{fffd}")
-}
-
-/// A mandatory message that the broker returned because no queue took it.
-#[derive(Clone, Debug)]
-pub struct Returned {
-    message: Message,
-}
-
-impl Returned {
-    pub(crate) fn new(content: Content) -> Self {
-        Self { message: Message::new(content) }
-    }
-
-    /// Returns the reply code, mostly 312 (`NO_ROUTE`).
-    pub fn code(&self) -> u16 {
-        self.message.content.arguments().reply_code
-    }
-
-    /// Returns the broker's reason as text.
-    pub fn reason(&self) -> &str {
-        text(self.message.content.arguments().reply_text)
-    }
-
-    /// Converts this into the message.
-    pub fn into_message(self) -> Message {
-        self.message
-    }
-}
-
-impl Deref for Returned {
-    type Target = Message;
-
-    fn deref(&self) -> &Message {
-        &self.message
-    }
-}
+use crate::message::{Message, text};
 
 /// A message from a queue, to be acknowledged when it is processed.
 ///

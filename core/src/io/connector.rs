@@ -2,8 +2,8 @@
 
 use std::future::{Future, Ready, ready};
 
+use crate::error::{Error, ErrorKind, Result};
 use crate::io::Transport;
-use crate::{Error, ErrorKind, Result};
 
 /// Makes the transports of one connection: one for the first link, and one for each attempt to reconnect.
 ///

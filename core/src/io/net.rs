@@ -1,66 +1,25 @@
-//! Connections that are independent of the caller's runtime: on async-io's reactor, on a [`Reactor`], and the thread
-//! that drives them by default.
+//! Sockets that are independent of the caller's runtime: on async-io's reactor, or on a [`Reactor`](crate::Reactor).
 
-use std::future::{Future, pending};
+use std::future::Future;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::pin::Pin;
-use std::sync::OnceLock;
 use std::task::{Context, Poll, ready};
-use std::thread;
 use std::time::Instant;
 
-use async_executor::Executor;
 use async_io::Async;
 use hopmq_proto::Time;
 
+use crate::error::{Error, ErrorKind, Result};
 use crate::io::connector::Connector;
-use crate::io::dial::{AnyTransport, Rotation, unreachable};
-use crate::io::reactor::{Reactor, ReactorHandle, ReactorTimer};
+use crate::io::dial::{AnyTransport, Rotation, Target, unreachable};
+use crate::io::reactor::ReactorHandle;
 use crate::io::socket::Socket;
 use crate::io::timer::{Clock, Timer};
 use crate::uri::Address;
-use crate::{Builder, Connection, Driver, Error, ErrorKind, Result};
 
-impl Builder {
-    /// Connects. A thread that all such connections of the program share drives the connection.
-    ///
-    /// Dropping the future ends the attempt.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] if a setting is invalid, [`ErrorKind::Io`] or [`ErrorKind::Tls`] if no host could be
-    /// reached, [`ErrorKind::Timeout`] after `connect_timeout`, and those of [`Builder::handshake`].
-    pub async fn open(&self) -> Result<Connection> {
-        let (executor, reactor) = driver_thread()?;
-        let builder = self.clone();
-        let (connection, driver) = executor.spawn(async move { builder.connect_on(reactor).await }).await?;
-        executor.spawn(driver.assisted()).detach();
-        Ok(connection)
-    }
-
-    /// Connects, and returns the connection with its driver, which the caller spawns or polls: on smol, on any other
-    /// executor, or on the caller's own thread, beside its work:
-    ///
-    /// ```no_run
-    /// # async fn example() -> hopmq::Result<()> {
-    /// let (connection, driver) = hopmq::Connection::builder().uri("amqp://localhost").connect().await?;
-    /// let work = async {
-    ///     connection.channel().await?;
-    ///     connection.close().await
-    /// };
-    /// let (_, result) = futures_lite::future::zip(driver, work).await;
-    /// # result
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// Those of [`Builder::open`].
-    pub async fn connect(&self) -> Result<(Connection, Driver<AnyTransport, IoTimer, IoConnector>)> {
-        let connector = IoConnector { rotation: Rotation::new(&self.target), builder: self.clone() };
-        self.connect_with(connector, IoTimer::new()).await
-    }
-
+impl Target {
     async fn connect_to(&self, address: Address) -> Result<AnyTransport> {
-        if self.target.scheme.is_unix() {
+        if self.scheme.is_unix() {
             return self.unix_socket().await;
         }
         let socket = first_of(&address, tcp).await?;
@@ -70,7 +29,7 @@ impl Builder {
 
     #[cfg(all(feature = "unix", unix))]
     async fn unix_socket(&self) -> Result<AnyTransport> {
-        let path = &self.target.path;
+        let path = &self.path;
         let socket = Async::<std::os::unix::net::UnixStream>::connect(path).await;
         Ok(Box::new(socket.map_err(|error| no_such_socket(path, error))?))
     }
@@ -80,22 +39,8 @@ impl Builder {
         Err(no_unix())
     }
 
-    /// Connects on a [`Reactor`], and returns the connection with its driver, which must be polled in the future that
-    /// the reactor runs.
-    ///
-    /// # Errors
-    /// Those of [`Builder::open`].
-    pub async fn connect_on(
-        &self,
-        reactor: &ReactorHandle,
-    ) -> Result<(Connection, Driver<AnyTransport, ReactorTimer, ReactorConnector>)> {
-        let rotation = Rotation::new(&self.target);
-        let connector = ReactorConnector { rotation, builder: self.clone(), reactor: reactor.clone() };
-        self.connect_with(connector, ReactorTimer::new(reactor)).await
-    }
-
     async fn connect_on_to(&self, reactor: &ReactorHandle, address: Address) -> Result<AnyTransport> {
-        if self.target.scheme.is_unix() {
+        if self.scheme.is_unix() {
             return self.unix_socket_on(reactor);
         }
         let socket = first_of(&address, |socket_address| reactor.connect(socket_address)).await?;
@@ -105,7 +50,7 @@ impl Builder {
 
     #[cfg(all(feature = "unix", unix))]
     fn unix_socket_on(&self, reactor: &ReactorHandle) -> Result<AnyTransport> {
-        let path = &self.target.path;
+        let path = &self.path;
         let socket = mio::net::UnixStream::connect(path).and_then(|socket| reactor.register(socket));
         Ok(Box::new(socket.map_err(|error| no_such_socket(path, error))?))
     }
@@ -116,11 +61,17 @@ impl Builder {
     }
 }
 
-/// Connects to the hosts of a [`Builder`] in turn, with sockets on async-io's reactor: see [`Builder::connect`].
+/// Connects to the hosts of a [`Builder`](crate::Builder) in turn, with sockets on async-io's reactor: see [`Builder::connect`](crate::Builder::connect).
 #[derive(Debug)]
 pub struct IoConnector {
-    builder: Builder,
+    target: Target,
     rotation: Rotation,
+}
+
+impl IoConnector {
+    pub(crate) fn new(target: &Target) -> Self {
+        Self { target: target.clone(), rotation: Rotation::new(target) }
+    }
 }
 
 impl Connector for IoConnector {
@@ -128,8 +79,9 @@ impl Connector for IoConnector {
     type Connecting = Pin<Box<dyn Future<Output = Result<AnyTransport>> + Send>>;
 
     fn connect(&mut self) -> Self::Connecting {
-        let (builder, address) = (self.builder.clone(), self.rotation.advance());
-        Box::pin(async move { builder.connect_to(address?).await })
+        let target = self.target.clone();
+        let address = self.rotation.advance();
+        Box::pin(async move { target.connect_to(address?).await })
     }
 
     fn hosts(&self) -> usize {
@@ -141,12 +93,18 @@ impl Connector for IoConnector {
     }
 }
 
-/// Connects to the hosts of a [`Builder`] in turn, with sockets on a [`Reactor`]: see [`Builder::connect_on`].
+/// Connects to the hosts of a [`Builder`](crate::Builder) in turn, with sockets on a [`Reactor`](crate::Reactor): see [`Builder::connect_on`](crate::Builder::connect_on).
 #[derive(Debug)]
 pub struct ReactorConnector {
-    builder: Builder,
+    target: Target,
     rotation: Rotation,
     reactor: ReactorHandle,
+}
+
+impl ReactorConnector {
+    pub(crate) fn new(target: &Target, reactor: &ReactorHandle) -> Self {
+        Self { target: target.clone(), rotation: Rotation::new(target), reactor: reactor.clone() }
+    }
 }
 
 impl Connector for ReactorConnector {
@@ -154,9 +112,10 @@ impl Connector for ReactorConnector {
     type Connecting = Pin<Box<dyn Future<Output = Result<AnyTransport>> + Send>>;
 
     fn connect(&mut self) -> Self::Connecting {
-        let (builder, address) = (self.builder.clone(), self.rotation.advance());
+        let target = self.target.clone();
+        let address = self.rotation.advance();
         let reactor = self.reactor.clone();
-        Box::pin(async move { builder.connect_on_to(&reactor, address?).await })
+        Box::pin(async move { target.connect_on_to(&reactor, address?).await })
     }
 
     fn hosts(&self) -> usize {
@@ -199,26 +158,6 @@ async fn tcp(address: SocketAddr) -> std::io::Result<Socket> {
     let socket = Async::<TcpStream>::connect(address).await?;
     socket.get_ref().set_nodelay(true)?;
     Ok(Socket::new(socket))
-}
-
-/// Returns the executor and the reactor of the driver thread. The first connection starts the thread, and it never
-/// ends.
-fn driver_thread() -> Result<(&'static Executor<'static>, &'static ReactorHandle)> {
-    static EXECUTOR: Executor<'static> = Executor::new();
-    static STARTED: OnceLock<Option<ReactorHandle>> = OnceLock::new();
-    let start = || {
-        let mut reactor = Reactor::new().ok()?;
-        let handle = reactor.handle();
-        let run = move || reactor.block_on(EXECUTOR.run(pending::<()>()));
-        thread::Builder::new().name("hopmq-driver".to_owned()).spawn(run).ok().map(|_| handle)
-    };
-    match STARTED.get_or_init(start) {
-        Some(reactor) => Ok((&EXECUTOR, reactor)),
-        None => Err(Error::new(
-            ErrorKind::Io,
-            "could not start the driver thread: the system has no more threads or file descriptors",
-        )),
-    }
 }
 
 /// A timer on async-io's reactor.

@@ -18,11 +18,11 @@ use std::time::Duration;
 use hopmq_proto::{Event as Proto, HandshakeStage, Time, code};
 use tracing::warn;
 
+use crate::error::{Error, ErrorKind, Result};
 use crate::policy::{OnFailure, Recovery};
 use crate::state::events::Event;
 use crate::state::outage::Offence;
 use crate::state::{REPLAY, State};
-use crate::{Error, ErrorKind, Result};
 use replay::Replay;
 
 /// What a connection remembers from one link to the next.

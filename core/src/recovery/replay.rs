@@ -18,12 +18,12 @@ use hopmq_proto::{CloseReason, Time, code};
 use tracing::{debug, info, warn};
 
 use super::Recovering;
+use crate::error::{Error, ErrorKind, Result};
 use crate::policy::{Entity, OnFailure, Replayed};
 use crate::state::events::Event;
 use crate::state::ledger::{Entry, Key};
 use crate::state::restart::Restored;
 use crate::state::{REPLAY, RequestKind, State, transmit};
-use crate::{Error, ErrorKind, Result};
 
 /// Requests that are in flight at most.
 const WINDOW: usize = 256;

@@ -8,8 +8,8 @@ use super::consumers::ConsumerEnd;
 use super::ledger::Name;
 use super::requests::{Reply, RequestKind};
 use super::{Shared, State};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Arc;
-use crate::{Error, ErrorKind, Result};
 
 impl Shared {
     /// Runs `action` for a future that waits for the broker, if the channel is open and stays open.

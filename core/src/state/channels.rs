@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::task::Waker;
 
 use super::confirms::Confirms;
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::Returned;
 use crate::sync::{Arc, AtomicU32, Mutex, OnceLock, Ordering, PoisonError};
-use crate::{Error, ErrorKind, Result, Returned};
 
 /// The open channels, by number.
 #[derive(Debug, Default)]

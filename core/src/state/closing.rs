@@ -10,7 +10,7 @@ use super::events::Event;
 use super::lifecycle::Closing;
 use super::requests::RequestKind;
 use super::{Shared, State};
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// How long the last bytes of a connection may take to be written, and the broker to answer `connection.close`.
 pub(crate) const LAST_BYTES_TIMEOUT: Duration = Duration::from_secs(2);

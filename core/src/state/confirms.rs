@@ -10,7 +10,8 @@ use hopmq_proto::{Body, Properties, Route};
 
 use super::journal::{Journal, Kept};
 use super::wakers::Wakers;
-use crate::{Error, ErrorKind, Result, Returned};
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::Returned;
 
 /// The ring. See the [module's documentation](self).
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use hopmq_proto::{Content, FieldTable};
 
 use super::slots::Slots;
 use super::wakers::Wakers;
-use crate::Error;
+use crate::error::Error;
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Ordering};
 
 /// The consumers of a connection, and how much they hold.

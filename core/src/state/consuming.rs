@@ -12,8 +12,8 @@ use super::channels::ChannelId;
 use super::consumers::{ConsumerEnd, ConsumerState, Queued, Start, Stock};
 use super::requests::{Reply, RequestKind};
 use super::{Shared, State};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Arc;
-use crate::{Error, ErrorKind, Result};
 
 /// Deliveries that a consumer may hold unacknowledged, unless it or its channel sets another number.
 const DEFAULT_PREFETCH: u16 = 256;

@@ -11,8 +11,8 @@ use super::consumers::ConsumerEnd;
 use super::events::Event;
 use super::lifecycle::LinkState;
 use super::requests::Reply;
+use crate::error::{Error, ErrorKind, Result};
 use crate::refusal::Refusal;
-use crate::{Error, ErrorKind, Result};
 
 impl State {
     /// Applies an event of the protocol connection. An error ends the link.

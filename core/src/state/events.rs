@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::slots::Slots;
 use super::wakers::Wakers;
-use crate::Error;
+use crate::error::Error;
 use crate::policy::Replayed;
 
 /// An event of the connection: see [`Connection::events`](crate::Connection::events).

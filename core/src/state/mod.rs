@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use hopmq_proto::{FieldTable, Time, Tuning};
 
+use crate::error::{Error, ErrorKind};
 use crate::io::timer::Clock;
 use crate::policy::{Recovery, WhileLost};
 use crate::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak, yield_now};
-use crate::{Error, ErrorKind};
 
 mod backlog;
 mod blocking;

@@ -14,7 +14,7 @@ use super::consumers::ConsumerEnd;
 use super::events::Event;
 use super::lifecycle::LinkState;
 use super::requests::{Reply, RequestKind};
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// The method that the broker closed the connection for. It is not sent again.
 #[derive(Debug)]

@@ -11,8 +11,9 @@ use super::channels::ChannelId;
 use super::message_ids::MessageIds;
 use super::requests::{Reply, RequestKind};
 use super::{Shared, State};
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::Returned;
 use crate::policy::WhileLost;
-use crate::{Error, ErrorKind, Result, Returned};
 
 /// A message to publish.
 pub(crate) struct Outgoing<'p, 'a> {

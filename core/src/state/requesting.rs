@@ -10,7 +10,7 @@ use super::channels::ChannelId;
 use super::consumers::ConsumerEnd;
 use super::requests::{Reply, RequestKind, transmit};
 use super::{Shared, State};
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 impl Shared {
     /// Makes a request on a channel.

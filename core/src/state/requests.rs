@@ -9,7 +9,7 @@ use hopmq_proto::{Content, Time};
 
 use super::slots::Slots;
 use super::wakers::Wakers;
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The requests that wait for their answer, or whose answer waits for its future.
 #[derive(Debug, Default)]

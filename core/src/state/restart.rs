@@ -13,8 +13,8 @@ use super::consumers::{ConsumerEnd, ConsumerState};
 use super::journal::Kept;
 use super::lifecycle::LinkState;
 use super::requests::{REPLAY, RequestKind, transmit};
+use crate::error::{Error, ErrorKind};
 use crate::policy::{Entity, Recovery};
-use crate::{Error, ErrorKind};
 
 /// What was sent to restore a channel.
 #[derive(Debug, Default)]

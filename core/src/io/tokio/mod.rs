@@ -1,4 +1,4 @@
-//! Connections on tokio's reactor, driven by a tokio task.
+//! Sockets and timers on tokio's reactor.
 
 mod stream;
 #[cfg(test)]
@@ -12,38 +12,16 @@ use hopmq_proto::Time;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
+use crate::error::{Error, ErrorKind, Result};
 use crate::io::connector::Connector;
-use crate::io::dial::{AnyTransport, Rotation, unreachable};
+use crate::io::dial::{AnyTransport, Rotation, Target, unreachable};
 use crate::io::timer::{Clock, Timer};
 use crate::uri::Address;
-use crate::{Builder, Connection, Driver, Error, ErrorKind, Result};
 use stream::TokioIo;
 
-impl Builder {
-    /// Connects on tokio's reactor and spawns the driver as a tokio task. Must be called in a runtime with I/O and time
-    /// enabled.
-    ///
-    /// Dropping the future ends the attempt.
-    ///
-    /// # Errors
-    /// Those of `open`.
-    pub async fn open_tokio(&self) -> Result<Connection> {
-        let (connection, driver) = self.connect_tokio().await?;
-        tokio::spawn(driver);
-        Ok(connection)
-    }
-
-    /// Connects on tokio's reactor, and returns the connection with its driver, which the caller spawns or polls.
-    ///
-    /// # Errors
-    /// Those of `open`.
-    pub async fn connect_tokio(&self) -> Result<(Connection, Driver<AnyTransport, TokioTimer, TokioConnector>)> {
-        let connector = TokioConnector { rotation: Rotation::new(&self.target), builder: self.clone() };
-        self.connect_with(connector, TokioTimer::default()).await
-    }
-
+impl Target {
     async fn connect_tokio_to(&self, address: Address) -> Result<AnyTransport> {
-        if self.target.scheme.is_unix() {
+        if self.scheme.is_unix() {
             return self.tokio_unix_socket().await;
         }
         let socket = TcpStream::connect((address.host.as_str(), address.port)).await;
@@ -55,7 +33,7 @@ impl Builder {
 
     #[cfg(all(feature = "unix", unix))]
     async fn tokio_unix_socket(&self) -> Result<AnyTransport> {
-        let path = &self.target.path;
+        let path = &self.path;
         match tokio::net::UnixStream::connect(path).await {
             Ok(socket) => Ok(Box::new(TokioIo(socket))),
             Err(error) => Err(Error::with_source(ErrorKind::Io, format!("{path} can't be reached"), error)),
@@ -68,11 +46,17 @@ impl Builder {
     }
 }
 
-/// Connects to the hosts of a [`Builder`] in turn, with tokio's sockets.
+/// Connects to the hosts of a [`Builder`](crate::Builder) in turn, with tokio's sockets.
 #[derive(Debug)]
 pub struct TokioConnector {
-    builder: Builder,
+    target: Target,
     rotation: Rotation,
+}
+
+impl TokioConnector {
+    pub(crate) fn new(target: &Target) -> Self {
+        Self { target: target.clone(), rotation: Rotation::new(target) }
+    }
 }
 
 impl Connector for TokioConnector {
@@ -80,8 +64,9 @@ impl Connector for TokioConnector {
     type Connecting = Pin<Box<dyn Future<Output = Result<AnyTransport>> + Send>>;
 
     fn connect(&mut self) -> Self::Connecting {
-        let (builder, address) = (self.builder.clone(), self.rotation.advance());
-        Box::pin(async move { builder.connect_tokio_to(address?).await })
+        let target = self.target.clone();
+        let address = self.rotation.advance();
+        Box::pin(async move { target.connect_tokio_to(address?).await })
     }
 
     fn hosts(&self) -> usize {

@@ -1,5 +1,12 @@
 //! The settings of a connection.
 
+#[cfg(feature = "net")]
+mod open;
+#[cfg(feature = "tokio")]
+mod open_tokio;
+#[cfg(any(feature = "net", feature = "tokio"))]
+mod target;
+
 use std::future::Future;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -55,6 +62,32 @@ pub struct Builder {
     pub(crate) connect_timeout: Duration,
     pub(crate) recovery: Recovery,
     properties: FieldTable,
+}
+
+impl Connection {
+    /// Connects to the broker of an AMQP URI: `amqp://user:password@host:port/vhost?heartbeat=10`.
+    ///
+    /// A thread that all such connections share drives the connection, so this works on every runtime. To drive the
+    /// connection yourself, or to set more than a URI can express, use [`Connection::builder`].
+    ///
+    /// ```no_run
+    /// # async fn example() -> hopmq::Result<()> {
+    /// let connection = hopmq::Connection::open("amqp://guest:guest@localhost/%2f").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Builder::open`].
+    #[cfg(feature = "net")]
+    pub async fn open(uri: &str) -> Result<Self> {
+        Self::builder().uri(uri).open().await
+    }
+
+    /// Returns the default settings of a connection: see [`Builder`].
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
 }
 
 impl Builder {
