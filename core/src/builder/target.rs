@@ -6,7 +6,9 @@ use super::Builder;
 use crate::auth::sasl::{self, Credentials};
 #[cfg(feature = "tls")]
 use crate::io::tls::Tls;
-use crate::uri::{Address, Scheme, Uri};
+#[cfg(feature = "tls")]
+use crate::uri::Scheme;
+use crate::uri::{Address, Uri};
 use crate::{Error, ErrorKind, Result};
 
 impl Builder {

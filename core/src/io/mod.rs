@@ -6,7 +6,7 @@
 pub(crate) mod connector;
 #[cfg(any(feature = "net", feature = "tokio"))]
 pub(crate) mod dial;
-#[cfg(test)]
+#[cfg(all(test, any(feature = "tls", feature = "websocket"), any(feature = "net", feature = "tokio")))]
 pub(crate) mod duplex;
 #[cfg(feature = "net")]
 pub(crate) mod net;
