@@ -1,11 +1,11 @@
-//! The settings of [`Recovery`], and what is told of a replay.
+//! The settings of [`Recovery`], and the report of a replay.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a connection does when the link to the broker is lost: see
-/// [`Builder::recovery`](crate::Builder::recovery). It comes back by default.
+/// The settings for a lost link: see [`Builder::recovery`](crate::Builder::recovery). By default, a connection
+/// reconnects.
 ///
 /// ```no_run
 /// # #[cfg(feature = "net")]
@@ -13,13 +13,13 @@ use std::time::Duration;
 /// use std::time::Duration;
 /// use hopmq::Recovery;
 ///
-/// let patient = Recovery::new().delays(Duration::from_millis(50), Duration::from_secs(30)).attempts(100);
-/// let connection = hopmq::Connection::builder().uri("amqp://a,b,c").recovery(patient).open().await?;
+/// let recovery = Recovery::new().delays(Duration::from_millis(50), Duration::from_secs(30)).attempts(100);
+/// let connection = hopmq::Connection::builder().uri("amqp://a,b,c").recovery(recovery).open().await?;
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone)]
-#[must_use = "it does nothing before it is given to a builder"]
+#[must_use = "the settings have no effect unless they are passed to a builder"]
 pub struct Recovery {
     pub(crate) enabled: bool,
     pub(crate) first: Duration,
@@ -41,34 +41,34 @@ pub struct Recovery {
 
 type Filter = Arc<dyn Fn(&Entity<'_>) -> bool + Send + Sync>;
 
-/// Something that was declared, and is to be declared again on a new link.
+/// Something that was declared, and is declared again on a new link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Entity<'a> {
     /// An exchange.
     Exchange {
-        /// Its name.
+        /// The name.
         name: &'a str,
     },
     /// A queue.
     Queue {
-        /// Its name; the one it had on the lost link, if the broker named it.
+        /// The name; if the broker named the queue, its name on the lost link.
         name: &'a str,
     },
     /// A binding of a queue or an exchange to an exchange.
     Binding {
-        /// The exchange that messages come from.
+        /// The exchange that routes the messages.
         source: &'a str,
-        /// The queue or exchange that they go to.
+        /// The queue or exchange that receives the messages.
         destination: &'a str,
         /// The routing key or pattern.
         routing_key: &'a str,
     },
     /// A consumer.
     Consumer {
-        /// Its tag.
+        /// The consumer tag.
         tag: &'a str,
-        /// The queue that it consumes from.
+        /// The queue that the consumer consumes from.
         queue: &'a str,
     },
 }
@@ -86,22 +86,22 @@ impl fmt::Display for Entity<'_> {
     }
 }
 
-/// What to do with something that can't be declared again: see [`Recovery::on_failure`].
+/// What happens if an entity can't be declared again: see [`Recovery::on_failure`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnFailure {
-    /// Goes on without it, after an event. A consumer ends with the broker's reason.
+    /// The connection continues without the entity, after an event. A consumer ends with the broker's reason.
     Skip,
-    /// Tries again, so many times and each time after this long, then goes on without it. The default is 30 times
-    /// after one second: queues and consumers that are exclusive are refused (405, 403) until the broker has noticed
-    /// that the link of before is gone.
+    /// The declaration is retried, then the connection continues without the entity. The default is 30 retries, one
+    /// second apart: exclusive queues and consumers are refused (405, 403) until the broker notices that the old link is
+    /// gone.
     Retry {
-        /// How often.
+        /// The number of retries.
         attempts: u32,
-        /// Time between.
+        /// The time between them.
         delay: Duration,
     },
-    /// Gives the connection up.
+    /// The connection ends.
     Fail,
 }
 
@@ -109,18 +109,18 @@ pub enum OnFailure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WhileLost {
-    /// It waits for the link to come back, up to its deadline. The default.
+    /// The publish waits for a new link, up to its deadline. The default.
     Wait,
-    /// It fails at once with [`Recovering`](crate::ErrorKind::Recovering).
+    /// The publish fails at once with [`Recovering`](crate::ErrorKind::Recovering).
     Fail,
 }
 
-/// What becomes of publishes that were not confirmed when the link was lost: see [`Recovery::unconfirmed`].
+/// What happens to publishes that were not confirmed when the link was lost: see [`Recovery::unconfirmed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unconfirmed {
-    /// They are published again, in their order and before all others of their channel, and their confirms go on
-    /// waiting. The broker may have had some of them: those come twice. The default.
+    /// They are published again, in their order and before all other publishes of their channel; their confirms keep
+    /// waiting. Messages that the broker had already stored are delivered twice. The default.
     Republish,
     /// Their confirms end with [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown).
     Fail,
@@ -150,109 +150,110 @@ impl Default for Recovery {
 }
 
 impl Recovery {
-    /// The default: comes back, for ever, with all that was declared.
+    /// Returns the default settings: the connection reconnects without limit and declares everything again.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A connection ends when its link is lost.
+    /// Returns the settings of a connection that ends when its link is lost.
     pub fn off() -> Self {
         Self { enabled: false, ..Self::default() }
     }
 
-    /// How long to wait between attempts: a random time between nothing and half of what has been waited so far, that
-    /// being at least `first` and at most `longest` (exponential backoff with full jitter). The defaults are 100
-    /// milliseconds and 5 seconds: an outage of 2 seconds lasts 0.2 seconds longer, and 1 at the most; the longest
-    /// delays begin after 10 seconds.
+    /// Sets the delays between attempts. Each delay is random, between zero and half of the time waited so far; that
+    /// upper bound is at least `first` and at most `longest` (exponential backoff with full jitter). The defaults are
+    /// 100 milliseconds and 5 seconds: they extend an outage of 2 seconds by 0.2 seconds on average, and by 1 second at
+    /// most; the longest delays begin after 10 seconds.
     ///
-    /// A link that worked for longer than `longest` is replaced at once: the first attempt comes after a random time up
-    /// to a tenth of `first`. So is one that worked for a second, up to ten times in a row. Only a link that was lost
-    /// sooner, or an attempt in vain, is followed by the delays above. A link works when all is on it that was on the
-    /// one before.
+    /// A link that worked for longer than `longest` is replaced at once: the first attempt follows after a random time
+    /// of up to a tenth of `first`. So is a link that worked for a second, up to ten times in a row. The delays above
+    /// follow a link that was lost sooner, or a failed attempt. A link works when everything is restored on it.
     ///
-    /// That spreads many clients of one broker by their second attempts. To spread their first ones too, because they
-    /// are thousands and the broker comes back quickly, ask for a longer `first`.
+    /// These delays spread the second attempts of many clients of one broker. To spread the first attempts too, because
+    /// there are thousands of clients and the broker restarts quickly, set a longer `first`.
     pub fn delays(mut self, first: Duration, longest: Duration) -> Self {
         self.first = first.max(LEAST_DELAY);
         self.longest = longest.max(self.first);
         self
     }
 
-    /// After how many rounds of attempts, each of all hosts, the connection is given up. The default is never. The
-    /// first ones follow each other closely: with the default [delays](Recovery::delays) ten are over in about a
-    /// second, twenty in some seven. Where a time is meant, say [`Recovery::total_time`].
+    /// Sets after how many rounds of attempts the connection ends; each round tries all hosts. The default is no limit.
+    /// The first rounds follow each other closely: with the default [delays](Recovery::delays), ten rounds take about
+    /// one second, twenty about seven. To limit the time, use [`Recovery::total_time`].
     pub fn attempts(mut self, count: u32) -> Self {
         self.attempts = Some(count);
         self
     }
 
-    /// After how long without a link the connection is given up. The default is never.
+    /// Sets after how long without a link the connection ends. The default is no limit.
     pub fn total_time(mut self, time: Duration) -> Self {
         self.total = Some(time);
         self
     }
 
-    /// How many times in a row the broker may refuse who we are or what we ask for (403, 530 on the virtual host, …)
-    /// before the connection is given up. The default is 3: a broker that is starting may not know its users yet.
+    /// Sets how many times in a row the broker may refuse the credentials or the virtual host (403, 530, …) before the
+    /// connection ends. The default is 3: a broker that is starting may not know its users yet. A limit of connections
+    /// that is reached is no such refusal.
     pub fn refusals(mut self, count: u32) -> Self {
         self.refusals = count;
         self
     }
 
-    /// Makes the random delays the same each time. On `wasm32-unknown-unknown`, where the standard library has no
-    /// randomness, they are that anyway: give each connection a random seed there, or all of them try at once.
+    /// Makes the random delays the same in each run. On `wasm32-unknown-unknown`, where the standard library has no
+    /// randomness, all connections have the same delays: pass each connection a random seed there, or all of them
+    /// reconnect at the same moment.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// Whether exchanges, queues and bindings are declared again. By default they are.
+    /// Sets whether exchanges, queues and bindings are declared again. By default they are.
     pub fn topology(mut self, replay: bool) -> Self {
         self.topology = replay;
         self
     }
 
-    /// Leaves alone what `filter` is false for: it is not declared, and a consumer ends, with
+    /// Restores only the entities that `filter` returns true for. Others are not declared, and consumers end with
     /// [`ConsumerCancelled`](crate::ErrorKind::ConsumerCancelled).
     pub fn filter(mut self, filter: impl Fn(&Entity<'_>) -> bool + Send + Sync + 'static) -> Self {
         self.filter = Some(Arc::new(filter));
         self
     }
 
-    /// What to do with something that can't be declared again.
+    /// Sets what happens if an entity can't be declared again.
     pub fn on_failure(mut self, policy: OnFailure) -> Self {
         self.on_failure = policy;
         self
     }
 
-    /// What a publish does while there is no link.
+    /// Sets what a publish does while there is no link.
     pub fn publishing(mut self, policy: WhileLost) -> Self {
         self.publishing = policy;
         self
     }
 
-    /// What becomes of publishes that were not confirmed when the link was lost. This is about channels on which a
-    /// confirm was asked for; what is sent without is lost with the link, like all that had not left this program.
+    /// Sets what happens to publishes that were not confirmed when the link was lost. It applies to channels on which a
+    /// confirm was requested; other messages that had not left this program are lost with the link.
     pub fn unconfirmed(mut self, policy: Unconfirmed) -> Self {
         self.unconfirmed = policy;
         self
     }
 
-    /// Adds a header of this name, with the value `true`, to what is published again, for consumers that look for
-    /// duplicates there alone. With a [`message_id`](Self::message_ids) they can tell for sure.
+    /// Adds a header of this name, with the value `true`, to messages that are published again, so that consumers look
+    /// for duplicates only among these. With a [`message_id`](Self::message_ids), consumers can identify duplicates.
     pub fn mark_republished(mut self, header: &str) -> Self {
         self.mark = Some(header.to_owned());
         self
     }
 
-    /// Gives each message that has no `message_id` one that no other message has, and that it keeps when it is
-    /// published again: a consumer that has seen it before has seen the message before. A random name of the connection
-    /// and a number, about 40 bytes. Each such publish then allocates; others don't.
+    /// Sets a unique `message_id` on each message that has none. The message keeps the id when it is published again, so
+    /// a consumer that has seen the id has seen the message. The id is a random name of the connection and a number,
+    /// about 40 bytes. Each such publish allocates.
     ///
-    /// It does not mark what *you* publish twice, because an error left its fate open: give such messages an id of
-    /// your own.
+    /// The id does not identify messages that *you* publish twice because an error left their outcome unknown: set an id
+    /// of your own on such messages.
     ///
-    /// Not for `wasm32-unknown-unknown`, where the standard library has no randomness: see
+    /// Not available on `wasm32-unknown-unknown`, where the standard library has no randomness: see
     /// [`message_ids_by`](Self::message_ids_by).
     ///
     /// ```no_run
@@ -271,16 +272,16 @@ impl Recovery {
         self
     }
 
-    /// The same with 128 random bits of yours for the connection's name, on platforms where the standard library has
-    /// none. Draw them anew for each connection: two with the same ones give the same names, and a consumer that drops
-    /// what it has seen loses messages.
+    /// Sets a unique `message_id` on each message that has none, with `random` as the name of the connection, on platforms
+    /// where the standard library has no randomness. Draw 128 random bits for each connection: two connections with the
+    /// same bits produce the same ids, and a consumer that drops duplicates then loses messages.
     pub fn message_ids_by(mut self, random: u128) -> Self {
         self.ids = Some(Some(random));
         self
     }
 
-    /// Publishing waits while more bytes than this are published and not confirmed, because they are kept to publish
-    /// them again. The default is 16 MiB.
+    /// Sets how many bytes of unconfirmed publishes are kept to publish them again; publishing waits while there are
+    /// more. The default is 16 MiB.
     pub fn republish_limit(mut self, bytes: usize) -> Self {
         self.limit = bytes.max(1);
         self
@@ -299,7 +300,7 @@ impl Recovery {
     }
 }
 
-/// The least time between attempts: an attempt in vain is never followed by another at once.
+/// The least time between attempts: no attempt follows a failed one at once.
 pub(crate) const LEAST_DELAY: Duration = Duration::from_millis(1);
 
 impl fmt::Debug for Recovery {
@@ -313,7 +314,7 @@ impl fmt::Debug for Recovery {
     }
 }
 
-/// What was done to be where we were before: see [`Event::Recovered`](crate::Event::Recovered).
+/// What was restored on a new link: see [`Event::Recovered`](crate::Event::Recovered).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Replayed {
@@ -329,6 +330,6 @@ pub struct Replayed {
     pub consumers: usize,
     /// Unconfirmed messages that were published again.
     pub publishes: usize,
-    /// What could not be declared; each was an event of its own.
+    /// Entities that could not be declared; each one was an event.
     pub failures: usize,
 }

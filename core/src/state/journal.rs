@@ -1,8 +1,8 @@
-//! The unconfirmed publishes of one channel, as they were made, to be made again on a new link.
+//! The unconfirmed publishes of one channel as they were made, to make them again on a new link.
 //!
-//! Owns one buffer of bytes, in which small messages are kept whole behind each other; a large body that was given away
-//! is kept beside it as it is. A message that is confirmed leaves in front; so it costs a copy of a few bytes to keep
-//! one, and nothing to let it go.
+//! Owns one buffer in which small messages lie behind each other; a large body that the program passed by value is kept
+//! as it is. Confirmed messages are removed at the front. So keeping a message costs a copy of its bytes, and removing
+//! it costs nothing.
 
 use std::collections::VecDeque;
 
@@ -15,20 +15,20 @@ pub(crate) struct Journal {
     bytes: Vec<u8>,
     /// Where the first message begins.
     head: usize,
-    /// What each message takes of `bytes`.
+    /// How many bytes each message takes of `bytes`.
     sizes: VecDeque<u32>,
-    /// Bodies that are kept beside, by the number of the message since the journal began.
+    /// Large bodies, with the number of their message since the journal began.
     large: VecDeque<(u64, Bytes)>,
     large_size: usize,
-    /// Messages that have left.
+    /// Messages that were removed.
     gone: u64,
 }
 
-/// A body of at least this many bytes is kept as it is, if it was given away.
+/// A body of at least this many bytes is kept as it is, if the program passed it by value.
 const LARGE: usize = 4 * 1024;
-/// A buffer that is kept although it is empty, in bytes.
+/// The largest buffer that is kept when it is empty, in bytes.
 const SPARE: usize = 1024 * 1024;
-/// Bytes that a message takes besides its own.
+/// Bytes of bookkeeping for each message.
 const OVERHEAD: usize = size_of::<u32>();
 
 /// A message of the journal.
@@ -39,7 +39,7 @@ pub(crate) struct Kept<'a> {
 }
 
 impl Journal {
-    /// Bytes that it holds.
+    /// Returns how many bytes the journal holds.
     #[inline]
     pub(crate) fn size(&self) -> usize {
         self.bytes.len() - self.head + self.large_size + self.sizes.len() * OVERHEAD
@@ -51,7 +51,7 @@ impl Journal {
         let start = self.bytes.len();
         let list = properties.as_bytes();
         let (mandatory, flags) = (u8::from(route.mandatory), properties.flags().to_be_bytes());
-        // Names are checked before: they have 255 bytes at most. A list that is longer than a frame is refused later.
+        // Names were checked: they have at most 255 bytes. A property list that is longer than a frame is refused later.
         let (exchange, key) = (route.exchange.as_bytes(), route.routing_key.as_bytes());
         let [l0, l1, l2, l3] = (list.len() as u32).to_be_bytes();
         let head = [mandatory, flags[0], flags[1], exchange.len() as u8, key.len() as u8, l0, l1, l2, l3];
@@ -70,7 +70,7 @@ impl Journal {
         self.sizes.push_back((self.bytes.len() - start) as u32);
     }
 
-    /// Takes the last message back: it was not published.
+    /// Removes the last message, because it was not published.
     #[cold]
     pub(crate) fn pop_back(&mut self) {
         let Some(size) = self.sizes.pop_back() else { return };
@@ -82,7 +82,7 @@ impl Journal {
         }
     }
 
-    /// Lets the first message go.
+    /// Removes the first message.
     #[inline]
     pub(crate) fn pop_front(&mut self) {
         let Some(size) = self.sizes.pop_front() else { return };
@@ -105,7 +105,7 @@ impl Journal {
         }
     }
 
-    /// The messages, in the order of publishing.
+    /// Returns the messages in the order of publishing.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Kept<'_>> {
         let mut rest = &self.bytes[self.head..];
         let mut large = self.large.iter().peekable();
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_comes_back_as_it_was_in_order() {
+    fn kept_messages_are_returned_unchanged_and_in_order() {
         let mut journal = Journal::default();
         let (mut first, mut next) = (0, 0);
         for round in 0..2000 {

@@ -1,8 +1,8 @@
-//! What this connection declared and what, as far as it knows, still exists: to be declared again on a new link.
+//! What this connection has declared and, as far as it knows, still exists: it is declared again on a new link.
 //!
-//! Answers of the broker come in, with the requests that they answer; exchanges, queues and bindings go out in the
-//! order in which they were declared. Consumers are not here but with their streams, in `State::consumers`. It must
-//! never know what other connections declared.
+//! The input is the broker's answers with their requests; the output is exchanges, queues and bindings in the order of
+//! declaration. Consumers are kept with their streams, in `consumers`. The ledger must never contain what other
+//! connections declared.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -21,18 +21,18 @@ pub(crate) struct Ledger {
     index: HashMap<Key, u64>,
 }
 
-/// One declaration that the broker has granted.
+/// One declaration that the broker has accepted.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) key: Key,
     /// The method that declared it.
     pub(crate) payload: Vec<u8>,
     auto_delete: bool,
-    /// For those that the broker named.
+    /// The name of a queue that the broker named.
     name: Option<Arc<Name>>,
-    /// It is not there on the present link, or not yet.
+    /// The entity is not declared on the present link, or not yet.
     pub(crate) missing: bool,
-    /// How often it could not be declared on the present link.
+    /// How often the declaration failed on the present link.
     pub(crate) tried: u32,
     unwanted: bool,
 }
@@ -46,7 +46,7 @@ pub(crate) enum Key {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Binding {
-    /// Whether it goes to a queue; else to an exchange.
+    /// Whether the destination is a queue, and not an exchange.
     to_queue: bool,
     destination: String,
     source: String,
@@ -103,14 +103,14 @@ impl Binding {
         } else {
             exchange::Bind { destination, source, routing_key, nowait: false, arguments }.encode(&mut payload)
         };
-        debug_assert!(encoded.is_ok(), "it was encoded before");
+        debug_assert!(encoded.is_ok(), "the same binding was encoded before");
         payload
     }
 }
 
 impl Ledger {
-    /// Takes in what the broker granted. `last` is the queue that was declared last on the channel, which an empty
-    /// name stands for.
+    /// Records a request that the broker accepted. `last` is the queue that was declared last on the channel, which an
+    /// empty name stands for.
     pub(crate) fn record(&mut self, payload: &[u8], reply: &[u8], last: &mut String) {
         let Ok(method) = Method::decode(payload) else { return };
         let named = |name: &str, last: &str| if name.is_empty() { last.to_owned() } else { name.to_owned() };
@@ -158,7 +158,7 @@ impl Ledger {
             self.serial
         });
         let known = self.take(serial);
-        // A queue that the broker named, and that is declared again by its name.
+        // A queue that the broker named stays one when the program declares it again by its name.
         let (payload, name) = match known {
             Some(known) if known.name.is_some() => (known.payload, known.name),
             _ => (payload, name),
@@ -186,7 +186,7 @@ impl Ledger {
         Some(&self.entries[place].1)
     }
 
-    /// Something is not there, and will not be.
+    /// Removes an entity that does not exist and will not be declared again.
     pub(crate) fn forget(&mut self, key: &Key) {
         match key {
             Key::Exchange(name) => self.forget_exchange(name),
@@ -200,7 +200,7 @@ impl Ledger {
         self.forget_if_unused(source);
     }
 
-    /// A queue was deleted, and its bindings with it.
+    /// Removes a deleted queue and its bindings.
     pub(crate) fn forget_queue(&mut self, name: &str) {
         self.remove(&Key::Queue(name.to_owned()));
         self.forget_bindings(|binding| binding.to_queue && binding.destination == name);
@@ -227,7 +227,7 @@ impl Ledger {
         }
     }
 
-    /// The broker deletes an exchange with `auto_delete` when its last binding is gone.
+    /// Removes an `auto_delete` exchange without bindings: the broker deletes it with its last binding.
     fn forget_if_unused(&mut self, exchange: &str) {
         let key = Key::Exchange(exchange.to_owned());
         let auto_delete = self.get(&key).is_some_and(|entry| entry.auto_delete);
@@ -237,7 +237,7 @@ impl Ledger {
         }
     }
 
-    /// The last consumer of a queue is gone: the broker deletes the queue if it is `auto_delete`.
+    /// Removes an `auto_delete` queue without consumers: the broker deletes it with its last consumer.
     pub(crate) fn consumers_gone(&mut self, queue: &str) {
         if self.queue(queue).is_some_and(|entry| entry.auto_delete) {
             self.forget_queue(queue);
@@ -248,7 +248,7 @@ impl Ledger {
         self.get(&Key::Queue(name.to_owned()))
     }
 
-    /// The name of a queue that the broker named, which follows it: by any name that it ever had.
+    /// Returns the name of a queue that the broker named, found by any name that the queue ever had.
     pub(crate) fn name(&self, name: &str) -> Option<Arc<Name>> {
         self.entries
             .iter()
@@ -263,7 +263,7 @@ impl Ledger {
         Some(&mut self.entries[place].1)
     }
 
-    /// The link is gone: nothing is known to be there.
+    /// The link is lost: every entity must be declared again.
     pub(crate) fn lose(&mut self) {
         for entry in self.entries.iter_mut().map(|(_, entry)| &mut **entry) {
             entry.missing = true;
@@ -271,7 +271,7 @@ impl Ledger {
         }
     }
 
-    /// Nothing is done about those that `unwanted` is true for.
+    /// Excludes the entities that `unwanted` is true for from the replay.
     pub(crate) fn leave_alone(&mut self, unwanted: impl Fn(&Entity<'_>) -> bool) {
         for entry in self.entries.iter_mut().map(|(_, entry)| &mut **entry) {
             entry.unwanted = unwanted(&entry.key.entity());
@@ -279,17 +279,17 @@ impl Ledger {
         }
     }
 
-    /// Whether this connection declares the queue.
+    /// Returns whether this connection declares the queue.
     pub(crate) fn declares(&self, queue: &str) -> bool {
         self.queue(queue).is_some_and(|entry| !entry.unwanted)
     }
 
-    /// What is missing, in the order of declaration.
+    /// Returns the missing entities in the order of declaration.
     pub(crate) fn missing(&self) -> impl Iterator<Item = (u64, &Entry)> {
         self.entries.iter().filter(|(_, entry)| entry.missing).map(|(serial, entry)| (*serial, &**entry))
     }
 
-    /// Whether a binding can be made: both its ends are there, as far as this connection declares them.
+    /// Returns whether a binding can be made: both its ends exist, as far as this connection declares them.
     pub(crate) fn is_bindable(&self, entry: &Entry) -> bool {
         let Key::Binding(binding) = &entry.key else { return true };
         let there = |key: Key| self.get(&key).is_none_or(|entry| !entry.missing);
@@ -298,7 +298,7 @@ impl Ledger {
             && there(if binding.to_queue { Key::Queue(destination) } else { Key::Exchange(destination) })
     }
 
-    /// A queue that the broker names got another name. Returns the old one.
+    /// Renames a queue to which the broker gave another name. Returns the old name.
     pub(crate) fn rename(&mut self, serial: u64, name: &str) -> Option<String> {
         let place = self.place(serial)?;
         let entry = &mut self.entries[place].1;
@@ -328,7 +328,7 @@ impl Ledger {
     }
 }
 
-/// A request about a queue, about the same queue by another name; `None` if it is not about that queue.
+/// Rewrites a request about the queue `old` to use the name `new`; `None` if the request is not about that queue.
 pub(crate) fn renamed(payload: &[u8], old: &str, new: &str) -> Option<Vec<u8>> {
     let mut renamed = Vec::new();
     macro_rules! rename {
@@ -346,7 +346,7 @@ pub(crate) fn renamed(payload: &[u8], old: &str, new: &str) -> Option<Vec<u8>> {
     Some(renamed)
 }
 
-/// The name of a queue, and those that the broker gave it afterwards.
+/// The name of a queue, and the names that the broker gave it afterwards.
 #[derive(Debug)]
 pub(crate) struct Name {
     text: Box<str>,
@@ -366,7 +366,7 @@ impl Name {
         name
     }
 
-    /// The name that it has now.
+    /// Returns the present name.
     pub(crate) fn text(&self) -> &str {
         &self.latest().text
     }
@@ -383,7 +383,7 @@ impl Name {
     }
 
     fn follow(&self, text: &str) {
-        // Names are given under the connection's lock, one at a time.
+        // Names are set under the connection's lock, one at a time.
         let _ = self.latest().next.set(Self::new(text));
     }
 }

@@ -1,38 +1,38 @@
-//! Names for messages: so that a consumer knows one again that comes twice.
+//! Message ids, by which a consumer recognizes a message that it gets twice.
 //!
-//! Owns a random name of the connection and a count. Out goes a text that no other message has, of this connection or
-//! of any other, and that says nothing of who made it.
+//! An id is a random name of the connection and a count. No message of this connection or another one has the same id,
+//! and the id reveals nothing about the program.
 
 use std::fmt::Write;
 use std::hash::{BuildHasher, RandomState};
 
-/// The names. See the [module's documentation](self).
+/// The ids. See the [module's documentation](self).
 #[derive(Debug)]
 pub(crate) struct MessageIds {
-    /// The name of the connection, then that of the latest message.
+    /// The latest id: the name of the connection, and the count.
     text: String,
     count: u64,
 }
 
-/// Digits of a connection's name: 128 bits.
+/// Hexadecimal digits of a connection's name: 128 bits.
 const NAME: usize = 32;
 
 impl MessageIds {
-    /// With these random bits for the name, or some of the system's.
+    /// Returns the ids of a connection with these random bits for its name; `None` takes bits from the system.
     pub(crate) fn new(random: Option<u128>) -> Self {
         let random = random.unwrap_or_else(|| {
-            // Its keys are 128 random bits of the system, and it is made to tell nothing of them.
+            // The hasher's keys are 128 random bits from the system, which its hashes do not reveal.
             let random = RandomState::new();
             u128::from(random.hash_one(0)) << 64 | u128::from(random.hash_one(1))
         });
         Self { text: format!("{random:0NAME$x}"), count: 0 }
     }
 
-    /// A name for the next message.
+    /// Returns the id of the next message.
     pub(crate) fn next(&mut self) -> &str {
         self.count += 1;
         self.text.truncate(NAME);
-        // Writing to a text never fails.
+        // Writing to a string never fails.
         let _ = write!(self.text, "-{}", self.count);
         &self.text
     }
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_are_the_same() {
+    fn all_ids_differ() {
         let mut names = BTreeSet::new();
         for _ in 0..100 {
             let mut ids = MessageIds::new(None);

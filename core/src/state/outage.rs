@@ -1,7 +1,7 @@
 //! What happens to everything that waits when the link is lost.
 //!
 //! Requests that may be made twice wait for the next link. Deliveries that no consumer took are dropped, because the
-//! broker delivers them again. Publishes that are not kept to publish them again end: nobody can tell whether the broker
+//! broker delivers them again. Publishes that are not kept to publish them again end: it is unknown whether the broker
 //! has stored them.
 
 use hopmq_proto::Time;
