@@ -13,7 +13,7 @@ use smol::stream::StreamExt;
 
 fn main() -> hopmq::Result<()> {
     let url = std::env::var("AMQP_URL").unwrap_or("amqp://localhost".into());
-    let builder = hopmq::Connection::builder().uri(&url).name("own driver");
+    let builder = hopmq::Connection::builder().uri(&url).connection_name("own driver");
 
     println!("on this thread, together with the work:");
     smol::block_on(async {

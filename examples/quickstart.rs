@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(url: &str) -> hopmq::Result<()> {
-    let connection = Connection::builder().uri(url).name("HopMQ quickstart").open().await?;
+    let connection = Connection::builder().uri(url).connection_name("HopMQ quickstart").open().await?;
     let broker = connection.server_properties();
     let property = |key| broker.get(key).and_then(|value| value.as_str()).unwrap_or("?");
     println!("Connected to {} {}.", property("product"), property("version"));

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> hopmq::Result<()> {
     let url = std::env::var("AMQP_URL").unwrap_or("amqp://localhost".into());
-    let connection = hopmq::Connection::builder().uri(&url).name("worker").open_tokio().await?;
+    let connection = hopmq::Connection::builder().uri(&url).connection_name("worker").open_tokio().await?;
     let channel = connection.channel().await?;
     let jobs = channel.queue("").exclusive().declare().await?;
     for number in 1..=20 {

@@ -14,7 +14,7 @@ use futures_lite::StreamExt;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let url = std::env::var("AMQP_URL").unwrap_or("amqp://localhost".into());
-    let connection = hopmq::Connection::builder().uri(&url).name("tokio example").open_tokio().await?;
+    let connection = hopmq::Connection::builder().uri(&url).connection_name("tokio example").open_tokio().await?;
     let channel = connection.channel().await?;
     let queue = channel.queue("").exclusive().declare().await?;
 

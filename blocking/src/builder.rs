@@ -18,7 +18,7 @@ use crate::{Connection, Recovery, Result, thread};
 ///     .uri("amqp://localhost")
 ///     .hosts(["rabbit-1", "rabbit-2:5673"])
 ///     .credentials("shop", "secret")
-///     .name("order service")
+///     .connection_name("order service")
 ///     .heartbeat(Duration::from_secs(10))
 ///     .open()?;
 /// # Ok::<(), hopmq_blocking::Error>(())
@@ -53,7 +53,7 @@ impl Builder {
         /// Sets the login mechanism, in place of `PLAIN`: see [`hopmq::Builder::mechanism`].
         mechanism(mechanism: impl Sasl + 'static);
         /// Sets the connection's name, which the broker's tools and logs show. The default is the name of the program.
-        name(name: &str);
+        connection_name(name: &str);
         /// Adds a client property, which the broker's tools show.
         client_property<'v>(key: &str, value: impl Into<Value<'v>>);
         /// Sets the heartbeat interval, in whole seconds; zero switches heartbeats off. The default is the broker's: 60

@@ -16,7 +16,7 @@ use crate::{Publish, Result};
 /// # Ok::<(), hopmq_blocking::Error>(())
 /// ```
 #[derive(Debug)]
-#[must_use = "nothing is declared before declare() or passive()"]
+#[must_use = "nothing is declared before declare() or declare_passive()"]
 pub struct ExchangeDeclare<'a> {
     pub(crate) core: hopmq::ExchangeDeclare<'a>,
 }
@@ -58,8 +58,8 @@ impl<'a> ExchangeDeclare<'a> {
     ///
     /// # Errors
     /// 404 if the exchange does not exist, which closes the channel.
-    pub fn passive(self) -> Result<Exchange> {
-        wait(self.core.passive()).map(|core| Exchange { core })
+    pub fn declare_passive(self) -> Result<Exchange> {
+        wait(self.core.declare_passive()).map(|core| Exchange { core })
     }
 }
 

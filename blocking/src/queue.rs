@@ -23,7 +23,7 @@ use crate::{Consume, Publish, Result};
 /// # Ok::<(), hopmq_blocking::Error>(())
 /// ```
 #[derive(Debug)]
-#[must_use = "nothing is declared before declare() or passive()"]
+#[must_use = "nothing is declared before declare() or declare_passive()"]
 pub struct QueueDeclare<'a> {
     pub(crate) core: hopmq::QueueDeclare<'a>,
 }
@@ -95,8 +95,8 @@ impl QueueDeclare<'_> {
     ///
     /// # Errors
     /// 404 if the queue does not exist, which closes the channel.
-    pub fn passive(self) -> Result<Queue> {
-        wait(self.core.passive()).map(|core| Queue { core })
+    pub fn declare_passive(self) -> Result<Queue> {
+        wait(self.core.declare_passive()).map(|core| Queue { core })
     }
 }
 

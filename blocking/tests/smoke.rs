@@ -148,7 +148,7 @@ fn a_call_ends_by_its_deadline() -> Result<()> {
     // Only the call timed out: the channel that its reply opens is closed again.
     queue.publish("in time").confirm()?;
     let within = connection.within(SOON).channel()?;
-    assert_eq!(within.queue(queue.name()).passive()?.message_count(), 1);
+    assert_eq!(within.queue(queue.name()).declare_passive()?.message_count(), 1);
     let mut confirm = within.publish("", queue.name(), "later").confirm_later()?;
     confirm.wait_timeout(SOON)?;
     confirm.wait_timeout(Duration::ZERO)?;

@@ -40,7 +40,7 @@ fn a_closed_connection_passes_nothing_to_its_next_active_consumer() {
     let queue = first.queue("orders").argument("x-single-active-consumer", true).declare().unwrap();
     let active = queue.consume().start().unwrap();
     let neighbour = queue.consume().start().unwrap();
-    let waiting = second.queue("orders").passive().unwrap().consume().start().unwrap();
+    let waiting = second.queue("orders").declare_passive().unwrap().consume().start().unwrap();
     for order in ["a pizza", "a salad"] {
         queue.publish(order).confirm().unwrap();
     }

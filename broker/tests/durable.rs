@@ -42,12 +42,12 @@ async fn fill(channel: &Channel) -> hopmq::Result<()> {
     first.ack()?;
     second.reject(true)?;
     // The reply shows that the broker has handled the ack and the reject.
-    channel.queue("durable").passive().await?;
+    channel.queue("durable").declare_passive().await?;
     Ok(())
 }
 
 async fn check(channel: &Channel) -> hopmq::Result<()> {
-    assert_eq!(channel.queue("durable").passive().await?.message_count(), 3);
+    assert_eq!(channel.queue("durable").declare_passive().await?.message_count(), 3);
     channel.publish("orders", "order.new", "5").persistent().confirm().await?;
     let again = channel.get("durable").await?.expect("the message was not acked");
     assert_eq!((again.body(), again.redelivered()), (&b"2"[..], true));
@@ -61,7 +61,7 @@ fn durable_state_survives_a_restart_in_memory() {
     let storage = MemoryStorage::new();
     with(&Broker::builder().open(storage.clone()).unwrap(), fill);
     with(&Broker::builder().open(storage.clone()).unwrap(), check);
-    let gone = |channel: &Channel| channel.queue("transient").passive();
+    let gone = |channel: &Channel| channel.queue("transient").declare_passive();
     let broker = Broker::builder().open(storage).unwrap();
     let error = with(&broker, async |channel| Ok(gone(channel).await.unwrap_err()));
     assert_eq!(error.code(), Some(404));

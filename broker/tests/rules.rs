@@ -36,7 +36,7 @@ fn deliveries(broker: &Broker, channel: &Channel, limit: Option<i64>, most: usiz
     for count in 1..=most {
         give_back(next(&mut consumer));
         // The reply shows that the broker has handled the reject or nack.
-        channel.queue("q").passive().unwrap();
+        channel.queue("q").declare_passive().unwrap();
         if broker.inspect().queue("dead").unwrap().ready == 1 {
             return count;
         }

@@ -26,7 +26,7 @@ async fn session(connection: &Connection) -> hopmq::Result<()> {
         let delivery = consumer.try_next().await?.expect("the consumer is open");
         assert_eq!(delivery.body(), b"in", "{kind}");
         delivery.ack()?;
-        assert_eq!(channel.queue(queue.name()).passive().await?.message_count(), 0);
+        assert_eq!(channel.queue(queue.name()).declare_passive().await?.message_count(), 0);
     }
     connection.close().await
 }

@@ -123,7 +123,9 @@ mod time;
 mod violation;
 mod wire;
 
-pub use connection::{Body, CloseReason, Config, Connection, Event, Purpose, Role, Route, Tuning, put_method};
+pub use connection::{
+    Body, CloseReason, Config, Connection, Event, HandshakeStage, Purpose, Role, Route, Tuning, put_method,
+};
 pub use content::{Arguments, Content, ContentKind};
 pub use error::{Error, Fault, code};
 pub use frame::{Frame, Kind, MIN_FRAME_MAX, PROTOCOL_HEADER};

@@ -66,8 +66,8 @@ async fn an_unused_queue_expires(t: Test) -> Outcome {
     // The queue must not expire before it is bound, even on a slow machine.
     let queue = channel.queue(&queue).expires(Duration::from_secs(2)).declare().await?;
     queue.bind(&exchange, "").await?;
-    while channel.exchange(&exchange).passive().await.is_ok() {}
-    let error = refused(connection.channel().await?.queue(queue.name()).passive().await)?;
+    while channel.exchange(&exchange).declare_passive().await.is_ok() {}
+    let error = refused(connection.channel().await?.queue(queue.name()).declare_passive().await)?;
     assert_eq!(error.code(), Some(404), "{error}");
     Ok(())
 }

@@ -45,7 +45,7 @@ async fn the_number_of_a_channel_that_the_broker_closed_is_reused(t: Test) -> Ou
     for _ in 0..10 {
         let channel = connection.channel().await?;
         assert_eq!(channel.id(), 1);
-        let error = refused(channel.queue("no such queue").passive().await)?;
+        let error = refused(channel.queue("no such queue").declare_passive().await)?;
         assert_eq!(error.code(), Some(404), "{error}");
     }
     Ok(())
@@ -142,7 +142,7 @@ async fn sixteen_tasks_share_one_channel(t: Test) -> Outcome {
         async move {
             for number in 0..50 {
                 channel.publish("", &name, format!("{index} {number}")).confirm().await?;
-                assert_eq!(channel.queue(&name).passive().await?.name(), name);
+                assert_eq!(channel.queue(&name).declare_passive().await?.name(), name);
             }
             Ok(())
         }

@@ -81,7 +81,7 @@ async fn a_publish_that_was_confirmed_before_its_channel_ended_stays_confirmed(t
     let queue = t.queue_with(&channel, &[]).await?;
     let early = queue.publish("early").confirm_later().await?;
     queue.publish("confirmed after the first").confirm().await?;
-    let error = refused(channel.queue(&t.name("missing")).passive().await)?;
+    let error = refused(channel.queue(&t.name("missing")).declare_passive().await)?;
     assert_eq!(error.code(), Some(404), "{error}");
     Ok(early.wait().await?)
 }

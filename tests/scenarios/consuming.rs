@@ -207,7 +207,7 @@ async fn a_consumer_ends_with_the_reason_of_its_channel(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     let mut consumer = queue.consume().start().await?;
-    refused(channel.queue(&t.name("missing")).passive().await)?;
+    refused(channel.queue(&t.name("missing")).declare_passive().await)?;
     let error = refused(consumer.next().await.expect("the reason arrives first"))?;
     assert_eq!((error.kind(), error.code()), (ErrorKind::ChannelClosed, Some(404)), "{error}");
     assert!(consumer.next().await.is_none());
@@ -221,7 +221,7 @@ async fn the_end_of_another_channel_does_not_affect_a_consumer(t: Test) -> Outco
     let other = connection.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     let mut consumer = queue.consume().start().await?;
-    refused(other.queue(&t.name("missing")).passive().await)?;
+    refused(other.queue(&t.name("missing")).declare_passive().await)?;
     queue.publish("still here").confirm().await?;
     assert_eq!(bodies(&mut consumer, 1).await?, ["still here"]);
     Ok(())

@@ -199,7 +199,7 @@ async fn an_exchange_in_use_is_not_deleted_if_unused(t: Test) -> Outcome {
     assert_eq!(error.code(), Some(406), "{error}");
     queue.unbind(&name, "").await?;
     exchange.delete().if_unused().delete().await?;
-    assert_eq!(refused(channel.exchange(&name).passive().await)?.code(), Some(404));
+    assert_eq!(refused(channel.exchange(&name).declare_passive().await)?.code(), Some(404));
     Ok(())
 }
 
@@ -210,9 +210,9 @@ async fn an_auto_delete_exchange_is_deleted_with_its_last_binding(t: Test) -> Ou
     let name = t.name("fanout");
     channel.exchange(&name).fanout().auto_delete().declare().await?;
     queue.bind(&name, "").await?;
-    channel.exchange(&name).passive().await?;
+    channel.exchange(&name).declare_passive().await?;
     queue.unbind(&name, "").await?;
-    assert_eq!(refused(channel.exchange(&name).passive().await)?.code(), Some(404));
+    assert_eq!(refused(channel.exchange(&name).declare_passive().await)?.code(), Some(404));
     Ok(())
 }
 

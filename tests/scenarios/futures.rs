@@ -7,7 +7,7 @@ use crate::scenarios::prelude::*;
 /// Checks that the channel works: replies match their requests, and confirms match their publishes.
 async fn check_channel(t: &Test, channel: &Channel) -> Outcome {
     let queue = t.queue_with(channel, &["1", "2"]).await?;
-    assert_eq!(channel.queue(queue.name()).passive().await?.name(), queue.name());
+    assert_eq!(channel.queue(queue.name()).declare_passive().await?.name(), queue.name());
     assert_eq!(queue.purge().await?, 2);
     assert!(queue.get().await?.is_none());
     Ok(())
@@ -40,7 +40,7 @@ async fn requests_are_sent_immediately_and_awaited_in_any_order(t: Test) -> Outc
 async fn all_pipelined_requests_fail_with_the_error_of_the_first(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let fine = channel.queue(&t.name("queue")).exclusive().declare();
-    let fault = channel.queue(&t.name("missing")).passive();
+    let fault = channel.queue(&t.name("missing")).declare_passive();
     let after = channel.queue("").exclusive().declare();
     let consumer = channel.consume("any").start();
     assert_eq!(refused(after.await)?.code(), Some(404));
@@ -56,7 +56,7 @@ async fn a_dropped_declare_is_still_carried_out(t: Test) -> Outcome {
     let name = t.name("queue");
     drop(channel.queue(&name).declare());
     drop(channel.queue_purge(&name));
-    channel.queue(&name).passive().await?;
+    channel.queue(&name).declare_passive().await?;
     check_channel(&t, &channel).await
 }
 
@@ -65,7 +65,7 @@ async fn a_dropped_request_that_fails_closes_only_its_channel(t: Test) -> Outcom
     let connection = t.connect().await?;
     let channel = connection.channel().await?;
     let other = connection.channel().await?;
-    drop(channel.queue(&t.name("missing")).passive());
+    drop(channel.queue(&t.name("missing")).declare_passive());
     assert_eq!(refused(channel.queue("").exclusive().declare().await)?.code(), Some(404));
     check_channel(&t, &other).await
 }
@@ -182,7 +182,7 @@ async fn a_request_outlives_the_handles_of_its_connection(t: Test) -> Outcome {
     drop(channel);
     // The request ends, whether the reply or the end of the channel arrives first.
     let _ = request.await;
-    watcher.queue(&name).passive().await?;
+    watcher.queue(&name).declare_passive().await?;
     Ok(())
 }
 

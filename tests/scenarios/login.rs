@@ -39,7 +39,7 @@ async fn virtual_hosts_are_isolated_from_each_other(t: Test) -> Outcome {
     let name = t.name("queue");
     let there = t.open(&t.builder().vhost("hopmq-other")).await?;
     there.channel().await?.queue(&name).exclusive().declare().await?;
-    let error = refused(t.channel().await?.queue(&name).passive().await)?;
+    let error = refused(t.channel().await?.queue(&name).declare_passive().await)?;
     assert_eq!(error.code(), Some(404), "{error}");
     let stranger = t.builder().vhost("hopmq-other").credentials("hopmq-limited", "limited");
     assert_eq!(refused(t.open(&stranger).await)?.code(), Some(530));
@@ -58,7 +58,7 @@ async fn a_missing_permission_fails_with_403_and_closes_only_the_channel(t: Test
     let channel = connection.channel().await?;
     let error = refused(channel.publish("amq.fanout", "", "").confirm().await)?;
     assert_eq!((error.kind(), error.code()), (ErrorKind::ChannelClosed, Some(403)), "{error}");
-    assert_eq!(allowed.queue(&name).passive().await?.message_count(), 0);
+    assert_eq!(allowed.queue(&name).declare_passive().await?.message_count(), 0);
     Ok(())
 }
 

@@ -48,7 +48,7 @@ impl Test {
 
     /// Returns the settings of [`Test::connect`].
     pub(crate) fn builder(&self) -> Builder {
-        Connection::builder().uri(&broker().amqp).name(self.harness.scenario())
+        Connection::builder().uri(&broker().amqp).connection_name(self.harness.scenario())
     }
 
     /// Opens a connection with these settings.
@@ -89,7 +89,7 @@ impl Test {
 
     /// Returns how many ready messages a queue has, as far as the broker has counted.
     pub(crate) async fn ready(&self, channel: &Channel, queue: &str) -> Result<u32> {
-        Ok(channel.queue(queue).passive().await?.message_count())
+        Ok(channel.queue(queue).declare_passive().await?.message_count())
     }
 }
 

@@ -51,14 +51,14 @@ async fn a_passive_declare_finds_a_queue_whatever_its_settings(t: Test) -> Outco
     let name = t.name("queue");
     channel.queue(&name).durable().max_length(1).declare().await?;
     channel.publish("", &name, "here").confirm().await?;
-    assert_eq!(channel.queue(&name).passive().await?.message_count(), 1);
+    assert_eq!(channel.queue(&name).declare_passive().await?.message_count(), 1);
     Ok(())
 }
 
 #[scenario]
 async fn a_passive_declare_of_a_missing_queue_fails_with_404(t: Test) -> Outcome {
     let channel = t.channel().await?;
-    let error = refused(channel.queue(&t.name("missing")).passive().await)?;
+    let error = refused(channel.queue(&t.name("missing")).declare_passive().await)?;
     assert_eq!((error.kind(), error.code()), (ErrorKind::ChannelClosed, Some(404)), "{error}");
     assert!(error.to_string().contains("NOT_FOUND"), "{error}");
     Ok(())
@@ -96,7 +96,7 @@ async fn an_exclusive_queue_is_deleted_with_its_connection(t: Test) -> Outcome {
     let name = t.name("queue");
     owner.channel().await?.queue(&name).exclusive().declare().await?;
     owner.close().await?;
-    let error = refused(t.channel().await?.queue(&name).passive().await)?;
+    let error = refused(t.channel().await?.queue(&name).declare_passive().await)?;
     assert_eq!(error.code(), Some(404), "{error}");
     Ok(())
 }
@@ -108,9 +108,9 @@ async fn an_auto_delete_queue_is_deleted_with_its_last_consumer(t: Test) -> Outc
     let name = t.name("queue");
     let queue = channel.queue(&name).auto_delete().declare().await?;
     let consumer = queue.consume().start().await?;
-    channel.queue(&name).passive().await?;
+    channel.queue(&name).declare_passive().await?;
     consumer.cancel().await?;
-    let error = refused(channel.queue(&name).passive().await)?;
+    let error = refused(channel.queue(&name).declare_passive().await)?;
     assert_eq!(error.code(), Some(404), "{error}");
     Ok(())
 }
@@ -182,7 +182,7 @@ async fn delete_if_empty_requires_an_empty_queue(t: Test) -> Outcome {
     let channel = connection.channel().await?;
     channel.queue_purge(queue.name()).await?;
     channel.queue_delete(queue.name()).if_empty().delete().await?;
-    assert_eq!(refused(channel.queue(queue.name()).passive().await)?.code(), Some(404));
+    assert_eq!(refused(channel.queue(queue.name()).declare_passive().await)?.code(), Some(404));
     Ok(())
 }
 
@@ -197,6 +197,6 @@ async fn delete_if_unused_requires_a_queue_without_consumers(t: Test) -> Outcome
     assert_eq!(error.code(), Some(406), "{error}");
     consumer.cancel().await?;
     channel.queue_delete(queue.name()).if_unused().delete().await?;
-    assert_eq!(refused(channel.queue(queue.name()).passive().await)?.code(), Some(404));
+    assert_eq!(refused(channel.queue(queue.name()).declare_passive().await)?.code(), Some(404));
     Ok(())
 }

@@ -27,7 +27,7 @@ async fn kill(t: &Test, name: &str) -> Outcome {
 #[scenario]
 async fn the_broker_shows_a_connection_by_its_name(t: Test) -> Outcome {
     let name = t.name("order service");
-    let connection = t.open(&t.builder().name(&name).client_property("region", "eu")).await?;
+    let connection = t.open(&t.builder().connection_name(&name).client_property("region", "eu")).await?;
     assert!(full_name(&t, &name).await?.contains(" -> "));
     Ok(connection.close().await?)
 }
@@ -35,7 +35,7 @@ async fn the_broker_shows_a_connection_by_its_name(t: Test) -> Outcome {
 #[scenario]
 async fn waiting_calls_fail_with_320_when_the_broker_closes_the_connection(t: Test) -> Outcome {
     let name = t.name("connection");
-    let connection = t.open(&t.builder().name(&name).recovery(Recovery::off())).await?;
+    let connection = t.open(&t.builder().connection_name(&name).recovery(Recovery::off())).await?;
     let channel = connection.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     let mut consumer = queue.consume().start().await?;
@@ -103,7 +103,7 @@ async fn publishing_waits_during_a_memory_alarm_and_other_calls_continue(t: Test
 #[scenario(alone)]
 async fn blocked_publishes_fail_when_the_connection_ends(t: Test) -> Outcome {
     let name = t.name("connection");
-    let connection = t.open(&t.builder().name(&name).recovery(Recovery::off())).await?;
+    let connection = t.open(&t.builder().connection_name(&name).recovery(Recovery::off())).await?;
     let channel = connection.channel().await?;
     let mut events = connection.events();
     full_name(&t, &name).await?;
@@ -113,7 +113,7 @@ async fn blocked_publishes_fail_when_the_connection_ends(t: Test) -> Outcome {
     let publishing = channel.clone();
     let requesting = channel.clone();
     let publish = t.start(move || async move { publishing.publish("", "nowhere", "").send().await });
-    let request = t.start(move || async move { requesting.queue("amq.nothing").passive().await });
+    let request = t.start(move || async move { requesting.queue("amq.nothing").declare_passive().await });
     kill(&t, &name).await?;
     for error in [refused(publish.join().await)?, refused(request.join().await)?, connection.closed().await] {
         assert_eq!((error.kind(), error.code()), (ErrorKind::ConnectionClosed, Some(320)), "{error}");

@@ -9,7 +9,7 @@
 //!
 //! ```no_run
 //! # async fn example() -> hopmq::Result<()> {
-//! let settings = hopmq::Connection::builder().credentials("guest", "guest").name("dashboard");
+//! let settings = hopmq::Connection::builder().credentials("guest", "guest").connection_name("dashboard");
 //! let connection = hopmq_wasm::open("wss://example.com/ws/amqp", &settings).await?;
 //! let channel = connection.channel().await?;
 //! channel.publish("", "orders", "a pizza").confirm().await?;

@@ -66,7 +66,7 @@ pub(crate) fn consume(uri: &str, ledger: &Ledger, mut random: Random, event: &Se
             }
             if acked.len() > 50 {
                 // The reply shows that the broker has handled the acks; the confirm, that they are safe.
-                channel.queue(WORK).passive()?;
+                channel.queue(WORK).declare_passive()?;
                 channel.publish("", MARKS, "x").persistent().confirm()?;
                 ledger.settled(acked.drain(..));
                 let _ = event.send(());

@@ -1,40 +1,40 @@
-//! When to try again: a link that worked is replaced at once; otherwise exponential backoff with full jitter, in step
-//! with the outage.
+//! The delays between attempts: a link that worked is replaced at once; otherwise exponential backoff with full jitter,
+//! in proportion to the outage.
 //!
-//! Comes in: for how long a link worked, or that an attempt failed. Goes out: how long to wait. It reads no clock.
+//! The input is how long a link worked, or that an attempt failed; the output is how long to wait. The backoff reads no
+//! clock.
 //!
-//! *At once* is a random time up to a tenth of the first delay (10 ms by default). When a broker goes, all its clients
-//! lose it in the same moment. Their first attempts cost it nothing while it is away, and what is refused, or lies in
-//! the backlog of a listener that can't keep up, goes on with delays that grow: it is these that spread a crowd, not
-//! the first one, which would have to last seconds for that. Who wants the first attempts spread as well asks for
-//! longer delays.
+//! *At once* is a random time of up to a tenth of the first delay (10 ms by default). When a broker stops, all its
+//! clients lose their links at the same moment. Their first attempts cost the broker nothing while it is down. Attempts
+//! that are refused, or that wait in the backlog of an overloaded listener, are followed by growing delays: these spread
+//! the clients. The first delay would have to last seconds to do so; a program that wants that sets longer delays.
 //!
-//! The delays after it grow with the time that has been waited so far: each is anything up to half of that. So they
-//! grow exponentially, and yet whoever waits comes back soon after the broker does: an outage lasts half as long again
-//! at the most, and a quarter on average, whatever its length. Doubling delays double the outage.
+//! The later delays grow with the time waited so far: each is random, up to half of that time. So they grow
+//! exponentially, but the client still reconnects soon after the broker is back: an outage is extended by half at most,
+//! and by a quarter on average, whatever its length. Doubling delays would double the outage.
 //!
-//! Working for a moment proves nothing: a broker may let everybody in and fail with what they do. So a link must have
-//! worked for [`SETTLED`] to be replaced at once, and only [`QUICK`] times in a row; after those one must outlive the
-//! longest delay. That bounds the attempts against links that live just long enough.
+//! A link that worked for a moment proves nothing: a broker may accept every connection and fail under their load. So a
+//! link must have worked for [`SETTLED`] to be replaced at once, and only [`QUICK`] times in a row; then a link must
+//! outlive the longest delay. That bounds the number of attempts when links live just long enough.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use super::{LEAST_DELAY, Recovery};
+use crate::policy::{LEAST_DELAY, Recovery};
 
 /// For how long a link must have worked to be replaced at once; no longer than the longest delay.
 const SETTLED: Duration = Duration::from_secs(1);
-/// How often in a row links are replaced at once that worked no longer than the longest delay.
+/// How often in a row a link is replaced at once that worked no longer than the longest delay.
 const QUICK: u32 = 10;
 
-/// The delays between attempts. The same seed gives the same ones.
+/// The delays between attempts. The same seed gives the same delays.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     first: Duration,
     longest: Duration,
-    /// For how long attempts have been in vain.
+    /// For how long attempts have failed.
     waited: Duration,
-    /// Links that were replaced at once since one outlived the longest delay.
+    /// Links that were replaced at once since a link outlived the longest delay.
     quick: u32,
     random: u64,
 }
@@ -45,7 +45,7 @@ impl Backoff {
         Self { first: recovery.first, longest: recovery.longest, waited: Duration::ZERO, quick: 0, random: seed }
     }
 
-    /// How long to wait after an attempt in vain: anything up to half of the time waited so far.
+    /// Returns how long to wait after a failed attempt: a random time of up to half of the time waited so far.
     pub(crate) fn next(&mut self) -> Duration {
         let most = (self.waited / 2).clamp(self.first, self.longest);
         let delay = most.mul_f64(self.fraction()).max(LEAST_DELAY);
@@ -53,21 +53,21 @@ impl Backoff {
         delay
     }
 
-    /// How long to wait after a link was lost that had worked for this long.
+    /// Returns how long to wait after the loss of a link that had worked for this long.
     pub(crate) fn replace(&mut self, worked: Duration) -> Duration {
         if worked > self.longest {
             self.quick = 0;
         } else if worked >= SETTLED && self.quick < QUICK {
             self.quick += 1;
         } else {
-            // A broker that lets us in and drops us at once is no reason to hurry.
+            // A broker that accepts connections and drops them at once is not tried again at once.
             return self.next();
         }
         self.waited = Duration::ZERO;
         (self.first / 10).mul_f64(self.fraction()).max(LEAST_DELAY)
     }
 
-    /// Between 0 and 1, by SplitMix64.
+    /// Returns a random number between 0 and 1, by SplitMix64.
     fn fraction(&mut self) -> f64 {
         self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.random;
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn delays_grow_up_to_the_longest_and_repeat_by_their_seed() {
+    fn delays_grow_up_to_the_longest_and_repeat_with_the_same_seed() {
         let recovery = Recovery::new().delays(Duration::from_millis(100), Duration::from_secs(3)).seed(7);
         let (mut one, mut other) = (Backoff::new(&recovery), Backoff::new(&recovery));
         let mut most = Duration::ZERO;
@@ -98,11 +98,11 @@ mod tests {
         }
         assert!(most > Duration::from_millis(2900), "full jitter uses all of the range, not {most:?}");
         assert!(one.replace(Duration::from_secs(4)) <= Duration::from_millis(10));
-        assert!(one.next() <= Duration::from_millis(100), "it begins with short delays again");
+        assert!(one.next() <= Duration::from_millis(100), "the delays start short again");
     }
 
     #[test]
-    fn an_outage_lasts_little_longer_for_who_waits() {
+    fn reconnecting_adds_little_to_the_outage() {
         for outage in [500, 2_000, 8_000].map(Duration::from_millis) {
             let mut late: Vec<Duration> = (0..1000)
                 .map(|seed| {
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn links_that_live_just_long_enough_are_replaced_at_once_a_few_times_in_a_row() {
+    fn links_that_live_just_long_enough_are_replaced_at_once_only_a_few_times_in_a_row() {
         let mut backoff = Backoff::new(&Recovery::new().seed(1));
         let at_once = |backoff: &mut Backoff, worked| {
             let slow: Vec<Duration> = (0..50)
@@ -137,10 +137,13 @@ mod tests {
                 .collect();
             50 - slow.len()
         };
-        assert_eq!(at_once(&mut backoff, Duration::from_millis(999)), 0, "that is no link that worked");
+        assert_eq!(at_once(&mut backoff, Duration::from_millis(999)), 0, "the link did not work long enough");
         assert_eq!(at_once(&mut backoff, SETTLED), QUICK as usize);
         assert_eq!(at_once(&mut backoff, SETTLED), 0);
-        assert!(backoff.replace(Duration::from_millis(5001)) <= Duration::from_millis(10), "this one had settled");
+        assert!(
+            backoff.replace(Duration::from_millis(5001)) <= Duration::from_millis(10),
+            "the link outlived the longest delay"
+        );
         assert_eq!(at_once(&mut backoff, SETTLED), QUICK as usize);
     }
 }

@@ -1,11 +1,13 @@
-//! A fresh link is there: what this connection had declared is declared again, until all is as it was.
+//! A replay: declares on a fresh link what this connection had declared, until the link carries all that the lost one
+//! did.
 //!
-//! Exchanges and queues first, then bindings, on a channel of its own, so that what the broker refuses costs no channel
-//! of the user's; then the user's channels, by the numbers that they had, with their modes, and on them the consumers.
-//! A queue that a consumer needs and that others declare is looked for before the consumer is started, for a consumer
-//! that is refused costs its channel.
+//! Exchanges and queues come first, then bindings, on a channel of their own, so that a refusal closes no channel of the
+//! user's. Then the user's channels are opened by the numbers that they had, set up as they were, and their consumers
+//! started. A queue that a consumer needs and that other programs declare is looked for before the consumer is started,
+//! because a refused consumer costs its channel.
 //!
-//! What is refused stays missing, and is tried again in another pass some time later, while all else goes on.
+//! What the broker refuses stays missing, and is tried again in another pass some time later, while everything else goes
+//! on.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -15,61 +17,61 @@ use hopmq_proto::method::{Method, MethodId, queue};
 use hopmq_proto::{CloseReason, Time, code};
 use tracing::{debug, info, warn};
 
-use super::ledger::{Entry, Key, renamed};
-use super::outage::Recovering;
-use super::{Entity, OnFailure, Replayed};
-use crate::events::Event;
-use crate::shared::{ConsumerEnd, ConsumerState, RequestKind, State, transmit};
-use crate::{Error, ErrorKind, Result};
+use super::Recovering;
+use crate::error::{Error, ErrorKind, Result};
+use crate::policy::{Entity, OnFailure, Replayed};
+use crate::state::events::Event;
+use crate::state::ledger::{Entry, Key};
+use crate::state::restart::Restored;
+use crate::state::{REPLAY, RequestKind, State, transmit};
 
-/// What the protocol calls the requests that nobody waits for but the replay.
-pub(crate) const REPLAY: u64 = u64::MAX;
-/// Requests that are sent before the first is answered.
+/// Requests that are in flight at most.
 const WINDOW: usize = 256;
 
-/// How long the broker may say nothing while it is asked for what was declared: then the link is as good as lost.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the broker may leave requests of the replay unanswered before the link counts as lost.
+const REPLAY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Where a replay stands. See the [module's documentation](self).
+/// The state of a replay. See the [module's documentation](self).
 #[derive(Debug)]
-pub(crate) struct Replay {
+pub(super) struct Replay {
     /// The channel for declarations.
-    pub(super) channel: u16,
-    pub(super) stage: Stage,
+    channel: u16,
+    stage: Stage,
     todo: VecDeque<Step>,
     sent: VecDeque<Step>,
-    /// Queues of others that were looked for.
+    /// Queues of other programs that were looked for.
     others: HashMap<String, Other>,
     /// Channels whose opening is not answered.
-    pub(super) opening: Vec<u16>,
-    /// Consumers that were started and are not granted yet, and their channels.
-    pub(super) starting: Vec<(u16, u64)>,
-    pub(super) done: Replayed,
+    opening: Vec<u16>,
+    /// Consumers that were started and not accepted yet, with their channels.
+    starting: Vec<(u16, u64)>,
+    done: Replayed,
     told: bool,
     /// When to try again what is missing.
     again: Option<Time>,
     /// By when the broker must have answered something.
-    pub(super) due: Time,
+    due: Time,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Stage {
-    /// Exchanges and queues.
+enum Stage {
+    /// Exchanges and queues are declared.
     Declaring,
-    /// Bindings, and whether the queues of others are there.
+    /// Bindings are declared, and the queues of other programs looked for.
     Binding,
-    /// The channel for that is being closed.
+    /// The channel for declarations is being closed.
     Closing,
-    /// Channels and consumers.
+    /// Channels are opened and consumers started.
     Starting,
-    /// Done, but for what is missing.
+    /// All is done except for what is missing.
     Waiting,
 }
 
+/// A queue of another program.
 #[derive(Debug, Default)]
 struct Other {
     there: bool,
-    /// How often it was not.
+    /// How often the queue was not there.
     missed: u32,
 }
 
@@ -98,148 +100,141 @@ impl Replay {
         }
     }
 
-    /// Whether a queue of others was there.
-    pub(super) fn found(&self, queue: &str) -> bool {
+    /// Whether a queue of another program was there.
+    fn found(&self, queue: &str) -> bool {
         self.others.get(queue).is_some_and(|other| other.there)
     }
 
-    /// When it goes on by itself.
-    pub(crate) fn deadline(&self) -> Option<Time> {
+    /// Returns when the replay goes on without an answer.
+    pub(super) fn deadline(&self) -> Option<Time> {
         if self.stage == Stage::Waiting { self.again } else { Some(self.due) }
+    }
+
+    fn note_restored(&mut self, channel: u16, restored: Restored) {
+        if restored.opening {
+            self.opening.push(channel);
+            self.done.channels += 1;
+        }
+        self.done.publishes += restored.publishes;
+        self.note_starting(channel, restored.starting);
+    }
+
+    fn note_starting(&mut self, channel: u16, consumers: Vec<u64>) {
+        self.starting.extend(consumers.into_iter().map(|consumer| (channel, consumer)));
     }
 }
 
-impl State {
-    /// The handshake is done.
-    pub(crate) fn link_opened(&mut self, now: Time) -> Result<()> {
-        self.recovery.handshake = None;
-        self.recovery.channel_max = self.proto.tuning().channel_max;
-        if !self.recovery.established {
-            self.recovery.established = true;
-            self.recovery.works = Some(now);
-            self.up = true;
+impl Recovering {
+    /// The handshake of a link is done.
+    pub(super) fn link_opened(&mut self, state: &mut State, now: Time) -> Result<()> {
+        state.link_opened();
+        self.handshake = None;
+        if !self.established {
+            self.established = true;
+            self.restored = Some(now);
+            state.link_up();
             return Ok(());
         }
-        let host = self.recovery.host.clone();
+        let host = self.host.clone();
         info!(host, "connected again");
-        self.tell(&Event::Connected { host });
-        let Recovering { policy, ledger, .. } = &mut self.recovery;
-        ledger.leave_alone(|entity| !policy.topology || !policy.wants(entity));
-        self.end_unwanted_consumers();
-        self.recovery.replay = Some(Replay::new());
-        self.begin_pass(now)
-    }
-
-    /// Ends the consumers that the filter does not want.
-    fn end_unwanted_consumers(&mut self) {
-        let policy = &self.recovery.policy;
-        let unwanted = |(key, consumer): (u64, &mut ConsumerState)| {
-            let entity = Entity::Consumer { tag: &consumer.tag, queue: &consumer.start.queue };
-            (consumer.start.missing && consumer.start.granted && !policy.wants(&entity)).then_some(key)
-        };
-        let unwanted: Vec<u64> = self.consumers.iter_mut().filter_map(unwanted).collect();
-        for key in unwanted {
-            let text = "the link was lost, and the consumer is left alone by the filter of `Recovery`";
-            self.end_consumer(key, ConsumerEnd::Failed(Error::new(ErrorKind::ConsumerCancelled, text)));
-        }
+        state.tell(&Event::Connected { host });
+        let policy = &self.policy;
+        state.ledger.leave_alone(|entity| !policy.topology || !policy.wants(entity));
+        state.end_unwanted_consumers(policy);
+        self.replay = Some(Replay::new());
+        self.begin_pass(state, now)
     }
 
     /// Begins to declare what is missing.
-    fn begin_pass(&mut self, now: Time) -> Result<()> {
-        let attempts = self.recovery.attempts_of_each();
+    fn begin_pass(&mut self, state: &mut State, now: Time) -> Result<()> {
+        let attempts = self.attempts_of_each();
         let mut missing = VecDeque::new();
         for queues in [false, true] {
             let wanted = |entry: &Entry| !entry.key.is_binding() && matches!(entry.key, Key::Queue(_)) == queues;
-            let entries = self.recovery.ledger.missing();
+            let entries = state.ledger.missing();
             let entries = entries.filter(|(_, entry)| entry.tried <= attempts && wanted(entry));
             missing.extend(entries.map(|(serial, _)| Step::Declare(serial)));
         }
-        let channel = if self.up { self.proto.free_channel().unwrap_or(0) } else { 1 };
-        let Some(replay) = &mut self.recovery.replay else { return Ok(()) };
+        let channel = if state.is_up() { state.proto.free_channel().unwrap_or(0) } else { 1 };
+        let Some(replay) = &mut self.replay else { return Ok(()) };
         replay.again = None;
-        replay.due = now + PATIENCE;
+        replay.due = now + REPLAY_TIMEOUT;
         if channel == 0 {
-            // All are in use at the moment.
+            // All channels are in use at the moment.
             replay.again = Some(now + Duration::from_secs(1));
             return Ok(());
         }
         replay.channel = channel;
         replay.stage = Stage::Declaring;
         replay.todo = missing;
-        if replay.todo.is_empty() && self.steps_of_binding().is_empty() {
-            return self.start_all(now);
+        if replay.todo.is_empty() && self.steps_of_binding(state).is_empty() {
+            return self.start_all(state, now);
         }
-        let Some(replay) = &mut self.recovery.replay else { return Ok(()) };
-        self.proto.open_channel(channel, REPLAY)?;
+        let Some(replay) = &mut self.replay else { return Ok(()) };
+        state.proto.open_channel(channel, REPLAY)?;
         replay.sent.push_back(Step::Open);
-        self.pump(now)
+        self.pump(state, now)
     }
 
-    /// The bindings that are missing, and the queues of others that consumers need.
-    fn steps_of_binding(&mut self) -> VecDeque<Step> {
-        let attempts = self.recovery.attempts_of_each();
-        let ledger = &self.recovery.ledger;
+    /// Returns the bindings that are missing, and the queues of other programs that consumers need.
+    fn steps_of_binding(&self, state: &State) -> VecDeque<Step> {
+        let attempts = self.attempts_of_each();
+        let ledger = &state.ledger;
         let bindings = ledger
             .missing()
             .filter(|(_, entry)| entry.key.is_binding() && entry.tried <= attempts && ledger.is_bindable(entry));
         let mut steps: VecDeque<Step> = bindings.map(|(serial, _)| Step::Declare(serial)).collect();
-        let Some(replay) = &self.recovery.replay else { return steps };
-        let needed = |consumer: &ConsumerState| {
-            let queue = &consumer.start.queue;
-            let waits = consumer.start.missing && consumer.start.granted && consumer.end.is_none();
-            (waits && !ledger.declares(queue) && !replay.found(queue)).then(|| queue.clone())
-        };
-        let mut queues: Vec<String> = self.consumers.iter_mut().filter_map(|(_, consumer)| needed(consumer)).collect();
-        queues.sort_unstable();
-        queues.dedup();
-        steps.extend(queues.into_iter().map(Step::Check));
+        let Some(replay) = &self.replay else { return steps };
+        let queues = state.queues_of_missing_consumers().into_iter();
+        let queues = queues.filter(|queue| !ledger.declares(queue) && !replay.found(queue));
+        steps.extend(queues.map(Step::Check));
         steps
     }
 
-    /// Sends what may be sent, and goes on to the next stage when all of one is answered.
-    fn pump(&mut self, now: Time) -> Result<()> {
+    /// Sends what may be sent, and enters the next stage when everything of one stage is answered.
+    fn pump(&mut self, state: &mut State, now: Time) -> Result<()> {
         loop {
-            while let Some(replay) = &mut self.recovery.replay
+            while let Some(replay) = &mut self.replay
                 && replay.sent.len() < WINDOW
                 && let Some(step) = replay.todo.pop_front()
             {
-                self.send_step(step, now)?;
+                self.send_step(state, step, now)?;
             }
-            let Some(replay) = &mut self.recovery.replay else { return Ok(()) };
+            let Some(replay) = &mut self.replay else { return Ok(()) };
             if !replay.sent.is_empty() {
                 return Ok(());
             }
             match replay.stage {
                 Stage::Declaring => {
                     replay.stage = Stage::Binding;
-                    let steps = self.steps_of_binding();
-                    if let Some(replay) = &mut self.recovery.replay {
+                    let steps = self.steps_of_binding(state);
+                    if let Some(replay) = &mut self.replay {
                         replay.todo = steps;
                     }
                 }
                 Stage::Binding => {
                     replay.stage = Stage::Closing;
                     replay.sent.push_back(Step::Close);
-                    let channel = replay.channel;
-                    self.proto.close_channel(channel, code::REPLY_SUCCESS, "", Some(REPLAY))?;
+                    state.proto.close_channel(replay.channel, code::REPLY_SUCCESS, "", Some(REPLAY))?;
                 }
-                Stage::Closing => return self.start_all(now),
+                Stage::Closing => return self.start_all(state, now),
                 Stage::Starting | Stage::Waiting => return Ok(()),
             }
         }
     }
 
-    fn send_step(&mut self, step: Step, now: Time) -> Result<()> {
-        let Recovering { replay: Some(replay), ledger, .. } = &mut self.recovery else { return Ok(()) };
+    fn send_step(&mut self, state: &mut State, step: Step, now: Time) -> Result<()> {
+        let Some(replay) = &mut self.replay else { return Ok(()) };
         let channel = replay.channel;
+        let State { proto, ledger, .. } = state;
         let sent = match &step {
             Step::Declare(serial) => match ledger.entry(*serial) {
-                Some(entry) => transmit(&mut self.proto, channel, RequestKind::Plain, &entry.payload, REPLAY),
+                Some(entry) => transmit(proto, channel, RequestKind::Plain, &entry.payload, REPLAY),
                 None => return Ok(()),
             },
             Step::Check(queue) => {
                 let check = queue::Declare { queue, passive: true, ..queue::Declare::default() };
-                self.proto.request(channel, &check, Some(REPLAY)).map_err(Error::from)
+                proto.request(channel, &check, Some(REPLAY)).map_err(Error::from)
             }
             Step::Open | Step::Close => Ok(()),
         };
@@ -248,33 +243,52 @@ impl State {
                 replay.sent.push_back(step);
                 Ok(())
             }
-            Err(error) => self.step_failed(&step, error, now),
+            Err(error) => self.step_failed(state, &step, error, now),
         }
     }
 
-    /// The broker answered a request of the replay's.
-    pub(crate) fn replayed(&mut self, channel: u16, payload: &Bytes, now: Time) -> Result<()> {
-        let Some(replay) = &mut self.recovery.replay else { return Ok(()) };
-        replay.due = now + PATIENCE;
+    /// Opens the channels and starts the consumers on them.
+    fn start_all(&mut self, state: &mut State, now: Time) -> Result<()> {
+        let Some(replay) = &mut self.replay else { return Ok(()) };
+        replay.stage = Stage::Starting;
+        replay.channel = 0;
+        let is_up = state.is_up();
+        for number in state.channel_numbers() {
+            if is_up {
+                let starting = state.start_missing_consumers(number, None, &|queue| replay.found(queue));
+                replay.note_starting(number, starting);
+            } else {
+                let restored = state.restore_channel(number, None, &self.policy, &|queue| replay.found(queue));
+                replay.note_restored(number, restored);
+            }
+        }
+        if !is_up {
+            state.link_up();
+            state.resend_requests();
+        }
+        self.tick_replay(state, now)
+    }
+
+    /// The broker answered a request of the replay.
+    pub(super) fn replayed(&mut self, state: &mut State, channel: u16, payload: &Bytes, now: Time) -> Result<()> {
+        let Some(replay) = &mut self.replay else { return Ok(()) };
+        replay.due = now + REPLAY_TIMEOUT;
         if channel == replay.channel && replay.stage < Stage::Starting {
             if let Some(step) = replay.sent.pop_front() {
-                self.step_done(step, payload);
+                self.step_done(state, step, payload);
             }
-            return self.pump(now);
+            return self.pump(state, now);
         }
         match Method::decode(payload)? {
             Method::ChannelOpenOk(_) => {
                 replay.opening.retain(|number| *number != channel);
             }
             Method::BasicConsumeOk(ok) => {
-                let Replay { starting, done, .. } = replay;
-                let consumers = &mut self.consumers;
-                let is_it = |key: u64| consumers.get_mut(key).is_none_or(|consumer| *consumer.tag == *ok.consumer_tag);
-                let mut is_it = is_it;
-                let place = starting.iter().position(|(number, key)| *number == channel && is_it(*key));
-                if let Some(place) = place {
-                    starting.remove(place);
-                    done.consumers += 1;
+                let is_it =
+                    |(number, key): &(u16, u64)| *number == channel && state.may_have_tag(*key, ok.consumer_tag);
+                if let Some(place) = replay.starting.iter().position(is_it) {
+                    replay.starting.remove(place);
+                    replay.done.consumers += 1;
                 }
             }
             _ => {}
@@ -282,8 +296,8 @@ impl State {
         Ok(())
     }
 
-    fn step_done(&mut self, step: Step, payload: &Bytes) {
-        let Recovering { replay: Some(replay), ledger, .. } = &mut self.recovery else { return };
+    fn step_done(&mut self, state: &mut State, step: Step, payload: &Bytes) {
+        let Some(replay) = &mut self.replay else { return };
         let serial = match step {
             Step::Declare(serial) => serial,
             Step::Check(queue) => {
@@ -292,7 +306,7 @@ impl State {
             }
             Step::Open | Step::Close => return,
         };
-        let Some(entry) = ledger.entry(serial) else { return };
+        let Some(entry) = state.ledger.entry(serial) else { return };
         entry.missing = false;
         match &entry.key {
             Key::Exchange(_) => replay.done.exchanges += 1,
@@ -300,42 +314,24 @@ impl State {
             Key::Queue(_) => {
                 replay.done.queues += 1;
                 if let Ok(Method::QueueDeclareOk(ok)) = Method::decode(payload)
-                    && let Some(old) = ledger.rename(serial, ok.queue)
+                    && let Some(old) = state.ledger.rename(serial, ok.queue)
                 {
                     debug!(old, new = ok.queue, "the broker gave a queue another name");
-                    self.follow_queue(&old, ok.queue);
+                    state.follow_queue(&old, ok.queue);
                 }
             }
         }
     }
 
-    /// A queue has another name.
-    fn follow_queue(&mut self, old: &str, new: &str) {
-        for (_, consumer) in self.consumers.iter_mut() {
-            if consumer.start.queue == old {
-                new.clone_into(&mut consumer.start.queue);
-            }
-        }
-        for (_, request) in self.requests.iter_mut().filter(|(_, request)| !request.sent) {
-            if let Some(payload) = renamed(&request.payload, old, new) {
-                request.payload = payload;
-            }
-        }
-        for channel in self.channels.iter_mut().flatten() {
-            if channel.last_queue == old {
-                new.clone_into(&mut channel.last_queue);
-            }
-        }
-    }
-
-    /// The broker closed a channel. Returns the reason if it is not about the replay.
-    pub(crate) fn replay_refused(
+    /// The broker closed a channel. Returns the reason if the close does not concern the replay.
+    pub(super) fn channel_closed(
         &mut self,
+        state: &mut State,
         number: u16,
         reason: CloseReason,
         now: Time,
     ) -> Result<Option<CloseReason>> {
-        let Some(replay) = &mut self.recovery.replay else { return Ok(Some(reason)) };
+        let Some(replay) = &mut self.replay else { return Ok(Some(reason)) };
         let text = format!("the broker refused it: {} {}", reason.code, reason.text);
         let error = Error::with_code(ErrorKind::ChannelClosed, reason.code, text);
         if number == replay.channel && replay.stage < Stage::Closing {
@@ -345,67 +341,61 @@ impl State {
             sent.append(&mut replay.todo);
             replay.todo = sent;
             replay.sent.push_back(Step::Open);
-            self.proto.open_channel(number, REPLAY)?;
+            state.proto.open_channel(number, REPLAY)?;
             if let Some(step) = refused {
-                self.step_failed(&step, error, now)?;
+                self.step_failed(state, &step, error, now)?;
             }
-            self.pump(now)?;
+            self.pump(state, now)?;
             return Ok(None);
         }
         let starting = replay.starting.iter().find(|(channel, _)| *channel == number).map(|(_, key)| *key);
         if reason.method == MethodId::BASIC_CONSUME
             && let Some(key) = starting
         {
-            self.consumer_refused(number, key, error, now)?;
+            self.consumer_refused(state, number, key, error, now)?;
             return Ok(None);
         }
         Ok(Some(reason))
     }
 
-    /// If the broker closed the connection for something that was declared again, it is not declared again once more.
-    pub(crate) fn condemn(&mut self) {
-        let Recovering { replay: Some(replay), ledger, culprit: Some((culprit, error)), .. } = &mut self.recovery
-        else {
-            return;
+    /// Forgets the declaration that the broker closed the connection for, so that it is not sent again.
+    pub(super) fn forget_offender(&mut self, state: &mut State) {
+        let (Some(replay), Some(offence)) = (&self.replay, &self.offence) else { return };
+        let ledger = &mut state.ledger;
+        let offends = |serial: u64| {
+            let entry = ledger.entry(serial)?;
+            MethodId::peek(&entry.payload).is_ok_and(|id| id == offence.method).then(|| entry.key.clone())
         };
-        let error = error.clone();
-        let is_it = |step: &&Step| match step {
-            Step::Declare(serial) => {
-                ledger.entry(*serial).is_some_and(|entry| MethodId::peek(&entry.payload).is_ok_and(|id| id == *culprit))
-            }
-            _ => false,
-        };
-        let serial = replay.sent.iter().find(is_it);
-        if let Some(Step::Declare(serial)) = serial
-            && let Some(key) = ledger.entry(*serial).map(|entry| entry.key.clone())
-        {
-            let entity = key.entity().to_string();
-            ledger.forget(&key);
-            warn!(%error, "{entity} is not restored");
-            self.tell(&Event::NotRestored { entity, error });
-        }
+        let declared =
+            replay.sent.iter().filter_map(|step| if let Step::Declare(serial) = step { Some(*serial) } else { None });
+        let Some(key) = declared.into_iter().find_map(offends) else { return };
+        let entity = key.entity().to_string();
+        let error = offence.error.clone();
+        ledger.forget(&key);
+        warn!(%error, "{entity} is not restored");
+        state.tell(&Event::NotRestored { entity, error });
     }
 
-    /// Whether to try again, after one more attempt in vain: then there will be another pass.
+    /// Whether to try again after `tried` failed attempts. If so, there will be another pass.
     fn retries(&mut self, tried: u32, error: &Error, now: Time) -> bool {
-        let OnFailure::Retry { attempts, delay } = self.recovery.policy.on_failure else { return false };
-        // Other settings, a kind that the broker doesn't know: that will not change by itself.
-        let in_vain =
+        let OnFailure::Retry { attempts, delay } = self.policy.on_failure else { return false };
+        // Other settings than the existing ones, or a type that the broker does not know, fail every time.
+        let fails_always =
             matches!(error.code(), Some(code::PRECONDITION_FAILED | code::COMMAND_INVALID | code::NOT_IMPLEMENTED));
-        if in_vain || error.kind() == ErrorKind::Usage || tried > attempts {
+        if fails_always || error.kind() == ErrorKind::Usage || tried > attempts {
             return false;
         }
-        if let Some(replay) = &mut self.recovery.replay {
+        if let Some(replay) = &mut self.replay {
             replay.again.get_or_insert(now + delay);
         }
         true
     }
 
-    fn step_failed(&mut self, step: &Step, error: Error, now: Time) -> Result<()> {
-        let Recovering { replay: Some(replay), ledger, .. } = &mut self.recovery else { return Ok(()) };
+    fn step_failed(&mut self, state: &mut State, step: &Step, error: Error, now: Time) -> Result<()> {
+        let Some(replay) = &mut self.replay else { return Ok(()) };
         let (what, queue, tried) = match step {
             Step::Declare(serial) => {
-                let Some(entry) = ledger.entry(*serial) else { return Ok(()) };
+                let Some(entry) = state.ledger.entry(*serial) else { return Ok(()) };
                 entry.tried += 1;
                 let queue = if let Key::Queue(name) = &entry.key { Some(name.clone()) } else { None };
                 (entry.key.entity().to_string(), queue, entry.tried)
@@ -422,95 +412,77 @@ impl State {
             return Ok(());
         }
         if let Step::Declare(serial) = step
-            && let Some(entry) = self.recovery.ledger.entry(*serial)
+            && let Some(entry) = state.ledger.entry(*serial)
         {
             entry.tried = u32::MAX;
         }
-        self.not_restored(what, error.clone())?;
-        let Some(queue) = queue else { return Ok(()) };
-        let lost = |consumer: &ConsumerState| consumer.start.missing && consumer.start.queue == queue;
-        let consumers = self.consumers.iter_mut().filter(|(_, consumer)| lost(consumer));
-        let consumers: Vec<u64> = consumers.map(|(key, _)| key).collect();
-        for key in consumers {
-            self.end_lost_consumer(key, &error);
+        self.not_restored(state, what, error.clone())?;
+        if let Some(queue) = queue {
+            state.end_consumers_of(&queue, &error);
         }
         Ok(())
     }
 
-    fn not_restored(&mut self, entity: String, error: Error) -> Result<()> {
-        if self.recovery.policy.on_failure == OnFailure::Fail {
-            self.recovery.is_final = true;
+    fn not_restored(&mut self, state: &mut State, entity: String, error: Error) -> Result<()> {
+        if self.policy.on_failure == OnFailure::Fail {
+            self.is_final = true;
             let text = format!("{entity} could not be restored after the link was lost: {error}");
-            let kind = error.kind();
-            return Err(error
-                .code()
-                .map_or_else(|| Error::new(kind, &text), |code| Error::with_code(kind, code, &text)));
+            return Err(error.wrapped(error.kind(), text));
         }
         warn!(%error, "{entity} is not restored");
-        if let Some(replay) = &mut self.recovery.replay {
+        if let Some(replay) = &mut self.replay {
             replay.done.failures += 1;
         }
-        self.tell(&Event::NotRestored { entity, error });
+        state.tell(&Event::NotRestored { entity, error });
         Ok(())
     }
 
-    pub(super) fn end_lost_consumer(&mut self, key: u64, error: &Error) {
-        let text = format!("the link was lost, and the consumer could not be started again: {error}");
-        let kind = ErrorKind::ConsumerCancelled;
-        let ended = error.code().map_or_else(|| Error::new(kind, &text), |code| Error::with_code(kind, code, &text));
-        self.end_consumer(key, ConsumerEnd::Failed(ended));
-    }
-
-    /// A consumer was refused, and its channel closed with it: the channel is opened again without it.
-    fn consumer_refused(&mut self, number: u16, key: u64, error: Error, now: Time) -> Result<()> {
-        self.lose_channel(number, &error);
-        self.suspend_requests(Some(number), &error);
-        if let Some(consumer) = self.consumers.get_mut(key) {
-            consumer.start.tried += 1;
-            let tried = consumer.start.tried;
-            let what = Entity::Consumer { tag: &consumer.tag, queue: &consumer.start.queue }.to_string();
+    /// A consumer was refused, and its channel closed with it: the channel is opened again without the consumer.
+    fn consumer_refused(&mut self, state: &mut State, number: u16, key: u64, error: Error, now: Time) -> Result<()> {
+        state.lose_channel(number, &error, None);
+        state.suspend_requests(Some(number), &error, None);
+        if let Some((tried, what)) = state.consumer_not_started(key) {
             if self.retries(tried, &error, now) {
                 debug!(%error, "{what} is not restored yet");
             } else {
-                self.end_lost_consumer(key, &error);
-                self.not_restored(what, error)?;
+                state.end_lost_consumer(key, &error);
+                self.not_restored(state, what, error)?;
             }
         }
-        if let Some(replay) = &mut self.recovery.replay {
-            replay.starting.retain(|(channel, _)| *channel != number);
-        }
-        self.restore_channel(number, Some(key));
-        self.resend();
+        let Some(replay) = &mut self.replay else { return Ok(()) };
+        replay.starting.retain(|(channel, _)| *channel != number);
+        let restored = state.restore_channel(number, Some(key), &self.policy, &|queue| replay.found(queue));
+        replay.note_restored(number, restored);
+        state.resend_requests();
         Ok(())
     }
 
-    /// Does what the time asks for, and tells when all is done.
-    pub(crate) fn tick_replay(&mut self, now: Time) -> Result<()> {
-        let Some(replay) = &mut self.recovery.replay else { return Ok(()) };
+    /// Does what the time asks for, and tells the subscribers when the replay is done.
+    pub(super) fn tick_replay(&mut self, state: &mut State, now: Time) -> Result<()> {
+        let Some(replay) = &mut self.replay else { return Ok(()) };
         if replay.stage == Stage::Waiting && replay.again.is_some_and(|again| again <= now) {
-            return self.begin_pass(now);
+            return self.begin_pass(state, now);
         }
         if replay.stage < Stage::Waiting && replay.due <= now {
-            let text = format!("the broker did not answer for {PATIENCE:?} while all was being restored");
+            let text = format!("the broker did not answer for {REPLAY_TIMEOUT:?} while declarations were restored");
             return Err(Error::new(ErrorKind::Timeout, text));
         }
-        let channels = &self.channels;
-        let is_open = |number: u16| channels.get(usize::from(number)).is_some_and(Option::is_some);
-        replay.opening.retain(|number| is_open(*number));
-        replay.starting.retain(|(number, _)| is_open(*number));
+        replay.opening.retain(|number| state.is_channel_open(*number));
+        replay.starting.retain(|(number, _)| state.is_channel_open(*number));
         if replay.stage != Stage::Starting || !replay.opening.is_empty() || !replay.starting.is_empty() {
             return Ok(());
         }
         replay.stage = Stage::Waiting;
-        let (replayed, told) = (replay.done, std::mem::replace(&mut replay.told, true));
+        let replayed = replay.done;
+        let told = std::mem::replace(&mut replay.told, true);
         if replay.again.is_none() {
-            self.recovery.replay = None;
+            self.replay = None;
         }
         if !told {
-            self.recovery.works = Some(now);
-            let outage = now - self.recovery.lost.take().unwrap_or(now);
-            info!(?replayed, ?outage, "all is as it was before the link was lost");
-            self.tell(&Event::Recovered { replayed, outage });
+            self.restored = Some(now);
+            let outage = now - self.lost.take().unwrap_or(now);
+            info!(?replayed, ?outage, "everything is restored");
+            state.tell(&Event::Recovered { replayed, outage });
         }
         Ok(())
     }

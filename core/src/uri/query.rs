@@ -1,8 +1,8 @@
-//! The part after the `?`.
+//! The query parameters of a URI.
 
 use super::*;
 
-/// The smallest frame that every peer of AMQP 0-9-1 must take, in bytes.
+/// The smallest frame that every AMQP 0-9-1 peer must accept, in bytes.
 const MIN_FRAME: u32 = 4096;
 
 impl Uri {
@@ -12,12 +12,12 @@ impl Uri {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name = decode(name, "name of a parameter")?;
             if name != "auth_mechanism" && seen.contains(&name) {
-                return Err(config(format!("the parameter {name:?} is given twice")));
+                return Err(config(format!("the parameter {name:?} is given twice; remove one")));
             }
             let value = decode(value, &format!("parameter {name:?}"))?;
             if value.is_empty() && name != "vhost" {
                 return Err(match is_known(&name) {
-                    true => config(format!("the parameter {name:?} has no value")),
+                    true => config(format!("the parameter {name:?} has no value; set one or remove it")),
                     false => unknown(&name),
                 });
             }
@@ -25,7 +25,7 @@ impl Uri {
             seen.push(name);
         }
         if self.tls.certfile.is_some() != self.tls.keyfile.is_some() {
-            return Err(config("of certfile and keyfile only one is given: a client's certificate needs its key"));
+            return Err(config("only one of certfile and keyfile is given; a client certificate needs both"));
         }
         Ok(())
     }
@@ -33,45 +33,45 @@ impl Uri {
     fn read_parameter(&mut self, name: &str, value: String) -> Result<()> {
         if is_tls(name) && !self.scheme.is_tls() {
             let scheme = self.scheme.name();
-            return Err(config(format!("the parameter {name:?} is about TLS, and the scheme {scheme} has none")));
+            return Err(config(format!("the parameter {name:?} needs TLS, which {scheme} does not use")));
         }
         match name {
             "heartbeat" => self.heartbeat = Some(Duration::from_secs(number::<u16>(name, &value)?.into())),
             "connection_timeout" => {
                 self.connection_timeout = match number::<u32>(name, &value)? {
-                    0 => return Err(config("a connection_timeout of 0 ms leaves no time to connect")),
+                    0 => return Err(config("connection_timeout is 0 ms; use 1 or more")),
                     millis => Some(Duration::from_millis(millis.into())),
                 }
             }
             "channel_max" => self.channel_max = Some(number(name, &value)?),
             "frame_max" => {
                 self.frame_max = match number(name, &value)? {
-                    1..MIN_FRAME => return Err(config(format!("frame_max is below {MIN_FRAME} bytes (0: no limit)"))),
+                    1..MIN_FRAME => return Err(config(format!("frame_max must be {MIN_FRAME} or more (0: no limit)"))),
                     bytes => Some(bytes),
                 }
             }
             "auth_mechanism" => {
                 let mechanism = sasl::built_in(&value).ok_or_else(|| {
-                    config("an auth_mechanism is none of plain, external, amqplain, anonymous".to_owned())
+                    config("unknown auth_mechanism; use plain, external, amqplain or anonymous".to_owned())
                 })?;
                 self.auth_mechanisms.push(mechanism.0);
             }
             "vhost" if self.scheme.is_websocket() || self.scheme == Scheme::Unix => self.vhost = value,
-            "vhost" => return Err(config("the vhost is the path here: amqp://host/vhost, not a parameter")),
+            "vhost" => return Err(config("vhost is not a parameter of amqp; write it as the path: amqp://host/vhost")),
             "cacertfile" => self.tls.cacertfile = Some(value.into()),
             "certfile" => self.tls.certfile = Some(value.into()),
             "keyfile" => self.tls.keyfile = Some(value.into()),
             "password" => {
                 return Err(config(
-                    "the parameter \"password\" is for an encrypted private key, which is not supported: \
-                     decrypt the key first, for example with `openssl pkey -in key.pem -out plain.pem`",
+                    "the parameter \"password\" is for an encrypted private key, which is not supported; \
+                     decrypt the key, for example with `openssl pkey -in key.pem -out plain.pem`",
                 ));
             }
             "verify" => {
                 self.tls.verify = match &*value {
                     "verify_peer" => Some(true),
                     "verify_none" => Some(false),
-                    _ => return Err(config("the parameter \"verify\" is neither verify_peer nor verify_none")),
+                    _ => return Err(config("the parameter \"verify\" must be verify_peer or verify_none")),
                 }
             }
             "server_name_indication" => {
@@ -83,7 +83,7 @@ impl Uri {
             "depth" => drop(number::<u8>(name, &value)?),
             "fail_if_no_peer_cert" => {
                 if !matches!(&*value, "true" | "false") {
-                    return Err(config("the parameter \"fail_if_no_peer_cert\" is neither true nor false"));
+                    return Err(config("the parameter \"fail_if_no_peer_cert\" must be true or false"));
                 }
             }
             _ => return Err(unknown(name)),
@@ -113,17 +113,13 @@ fn is_known(name: &str) -> bool {
 }
 
 fn unknown(name: &str) -> Error {
-    config(format!(
-        "the parameter {name:?} is unknown. Known are {} and, with TLS, {}",
-        OTHERS.join(", "),
-        TLS.join(", ")
-    ))
+    config(format!("unknown parameter {name:?}; known are {} and, with TLS, {}", OTHERS.join(", "), TLS.join(", ")))
 }
 
 fn number<T: FromStr>(name: &str, value: &str) -> Result<T> {
     let digits = value.bytes().all(|byte| byte.is_ascii_digit());
     value.parse().ok().filter(|_| digits).ok_or_else(|| {
         let bits = 8 * size_of::<T>();
-        config(format!("the parameter {name:?} is not a whole number of {bits} bits without a sign"))
+        config(format!("the parameter {name:?} must be an unsigned whole number of at most {bits} bits"))
     })
 }

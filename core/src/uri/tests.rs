@@ -4,7 +4,7 @@ fn parse(text: &str) -> Uri {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-/// What a URI says of the place, in one comparable line: `scheme user:password hosts vhost path`.
+/// Returns the location in a URI as one comparable line: `scheme user:password hosts vhost path`.
 fn summary(uri: &Uri) -> String {
     let hosts: Vec<String> = uri.hosts.iter().map(ToString::to_string).collect();
     let part = |part: &Option<String>| part.as_ref().map_or("-".to_owned(), |text| format!("{text:?}"));
@@ -13,7 +13,7 @@ fn summary(uri: &Uri) -> String {
 }
 
 #[test]
-fn places() {
+fn a_uri_gives_login_hosts_vhost_and_path() {
     let table = [
         // The examples of the specification, appendix A.
         ("amqp://user:pass@host:10000/vhost", r#"amqp "user":"pass" host:10000 "vhost" """#),
@@ -66,7 +66,7 @@ fn places() {
 }
 
 #[test]
-fn parameters() {
+fn query_parameters_are_read() {
     let uri = parse(
         "amqp://h?heartbeat=30&connection_timeout=1500&channel_max=16&frame_max=131072\
          &auth_mechanism=plain&auth_mechanism=AMQPLAIN&",
@@ -89,7 +89,7 @@ fn parameters() {
 }
 
 #[test]
-fn parameters_of_tls() {
+fn tls_parameters_are_read() {
     let uri = parse(
         "amqps://h?cacertfile=/etc/ca.pem&certfile=%2Fetc%2Fme%20too.pem&keyfile=key.pem&verify=verify_peer\
          &server_name_indication=mq.example&depth=3&fail_if_no_peer_cert=true",
@@ -109,7 +109,7 @@ fn parameters_of_tls() {
     assert_eq!(uri.tls.server_name, Some(ServerName::Disabled));
 }
 
-/// Bad URIs, and what the error must mention. Every `secret` in them is, or may be meant as, a password.
+/// Bad URIs, and what the error must mention. Every `secret` is a password, or might be one.
 const BAD: &[(&str, &str)] = &[
     ("", "scheme"),
     ("localhost", "scheme"),
@@ -184,7 +184,7 @@ const BAD: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn bad_ones_say_what_is_wrong() {
+fn errors_name_the_mistake() {
     for (text, mention) in BAD {
         let error = text.parse::<Uri>().expect_err(text);
         assert_eq!(error.kind(), ErrorKind::Config, "{text}");
@@ -201,7 +201,7 @@ fn no_error_repeats_a_password() {
 }
 
 #[test]
-fn no_view_shows_the_password() {
+fn display_and_debug_hide_the_password() {
     for text in ["amqp://me:secret@a,b/v", "wss://me:secret@host/ws", "amqp+unix://me:secret@/run/mq"] {
         let uri = parse(text);
         assert_eq!(uri.password.as_deref(), Some("secret"));
@@ -213,7 +213,7 @@ fn no_view_shows_the_password() {
 }
 
 #[test]
-fn a_vhost_is_a_short_string() {
+fn a_vhost_has_at_most_255_bytes() {
     assert_eq!(parse(&format!("amqp://h/{}", "v".repeat(255))).vhost.len(), 255);
     for text in [format!("amqp://h/{}", "v".repeat(256)), format!("ws://h?vhost={}", "%C3%A4".repeat(128))] {
         assert!(text.parse::<Uri>().unwrap_err().to_string().contains("256 bytes"));
@@ -221,7 +221,7 @@ fn a_vhost_is_a_short_string() {
 }
 
 #[test]
-fn hosts_stand_alone_too() {
+fn a_host_is_parsed_without_a_uri() {
     let address = |host: &str, port| Address { host: host.to_owned(), port };
     assert_eq!(Address::parse("a", 5672).unwrap(), address("a", 5672));
     assert_eq!(Address::parse("a:1", 5672).unwrap(), address("a", 1));
@@ -229,7 +229,7 @@ fn hosts_stand_alone_too() {
     assert!(Address::parse("a:b", 5672).is_err());
 }
 
-/// Nothing that looks a little like a URI panics.
+/// Mutated URIs never cause a panic.
 #[test]
 fn mutations_never_panic() {
     let seeds = ["amqp://u:p@a:5672,[::1]:1/%2f?heartbeat=1&vhost=%C3%A4", "amqp+unix://u:p@/run/ä?vhost=v"];

@@ -192,7 +192,7 @@ fn a_channel_closed_by_the_broker_ends_only_what_uses_it() {
     let mut events = connection.events();
     world.run(channel.queue("q").declare()).unwrap();
     let mut consumer = world.run(channel.consume("q").start()).unwrap();
-    let failing = channel.queue("missing").passive();
+    let failing = channel.queue("missing").declare_passive();
     let behind = channel.queue("q").declare();
     let error = world.run(failing).unwrap_err();
     assert_eq!(fault(&error), (ErrorKind::ChannelClosed, Some(404)));

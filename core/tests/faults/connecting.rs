@@ -24,7 +24,7 @@ fn due(stage: Stage) -> &'static str {
     match stage {
         Stage::Start => "connection.start",
         Stage::Tune => "the answer to the credentials",
-        Stage::OpenOk => "the virtual host to open",
+        Stage::OpenOk => "connection.open-ok",
     }
 }
 

@@ -69,7 +69,7 @@ fn a_dropped_declare_is_still_carried_out() {
         let (mut world, _connection, channel) = start();
         drop_at(&mut world, channel.queue("dropped").declare(), when);
         assert_consistent(&mut world, &channel);
-        assert!(world.run(channel.queue("dropped").passive()).is_ok(), "{when:?}");
+        assert!(world.run(channel.queue("dropped").declare_passive()).is_ok(), "{when:?}");
     }
 }
 

@@ -191,7 +191,7 @@ fn a_link_lost_during_the_replay_does_not_count_as_working() {
 fn attempts_and_time_are_limited_on_request() {
     let limited = [
         (Recovery::new().attempts(3), "3 attempts to connect again failed"),
-        (Recovery::new().total_time(seconds(20)), "there was no way to connect again within 20s"),
+        (Recovery::new().total_time(seconds(20)), "the connection could not be restored within 20s"),
     ];
     for (recovery, text) in limited {
         let mut world = World::new();
@@ -217,6 +217,8 @@ fn repeated_refusals_end_the_attempts() {
         (403, "ACCESS_REFUSED - login was refused", 4),
         (530, "NOT_ALLOWED - vhost shop not found", 4),
         (530, "NOT_ALLOWED - connection limit (1) is reached", 20),
+        (530, "NOT_ALLOWED - access to vhost '/' refused for user 'hopmq-limited'", 4),
+        (530, "NOT_ALLOWED - access to vhost 'connection limit' refused for user 'guest'", 4),
     ];
     for (code, text, tries) in refusals {
         let mut world = World::new();

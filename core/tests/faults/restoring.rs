@@ -43,7 +43,7 @@ fn topology_is_restored_in_order_without_what_was_deleted() {
     world.run(channel.exchange("trash").declare()).unwrap();
     world.run(channel.queue_bind("orders", "trash", "", ())).unwrap();
     world.run(channel.exchange_delete("trash").delete()).unwrap();
-    world.run(channel.queue("looked at").passive()).unwrap_err();
+    world.run(channel.queue("looked at").declare_passive()).unwrap_err();
     let events = connection.events();
     outage(&mut world);
     let seen: Vec<&str> = world.server.seen().into_iter().filter(|what| !what.starts_with("0 ")).collect();

@@ -94,7 +94,7 @@ impl User {
             }
             "channel" => self.renew().await?,
             _ => {
-                assert!(self.channel.queue("missing").passive().await.is_err());
+                assert!(self.channel.queue("missing").declare_passive().await.is_err());
                 self.renew().await?;
             }
         }
@@ -232,7 +232,7 @@ fn calls(seed: u64) {
         .high_water_mark(1 + random.below(5000))
         .receive_limit(random.below(5000))
         .frame_max(4096)
-        .name("user");
+        .connection_name("user");
     let connection = world.connect_by(&builder).unwrap();
     let users = begin(&mut world, &connection, seed);
     for user in users {

@@ -104,7 +104,7 @@ fn a_channel_closed_by_the_broker_is_reopened_with_its_settings() {
     world.run(channel.publish("", "q", "x").confirm()).unwrap();
     let mut consumer = world.run(channel.consume("q").prefetch(9).tag("mine").start()).unwrap();
     world.settle();
-    let error = world.run(channel.queue("missing").passive()).unwrap_err();
+    let error = world.run(channel.queue("missing").declare_passive()).unwrap_err();
     assert_eq!((error.kind(), error.code()), (ErrorKind::ChannelClosed, Some(404)));
     assert!(error.to_string().contains("no queue 'missing'"), "{error}");
     while let Some(Ok(delivery)) = world.run(consumer.next()) {
@@ -121,7 +121,7 @@ fn a_channel_closed_by_the_broker_is_reopened_with_its_settings() {
     let seen = world.server.seen().join(", ");
     assert!(seen.starts_with("1 channel.open, 1 confirm.select, 1 basic.qos 5, 1 basic.qos 9, 1 basic.consume mine"));
     // The other channel is not affected.
-    world.run(other.queue("q").passive()).unwrap();
+    world.run(other.queue("q").declare_passive()).unwrap();
     assert!(!channel.is_open() && other.is_open());
 }
 
@@ -137,7 +137,7 @@ fn a_pool_reuses_open_channels_and_drops_closed_ones() {
     let mut dropped = Box::pin(pool.get());
     assert!(poll_once(&mut waiting).is_pending() && poll_once(&mut dropped).is_pending());
     drop(dropped);
-    world.run(first.queue("missing").passive()).unwrap_err();
+    world.run(first.queue("missing").declare_passive()).unwrap_err();
     drop(first);
     let third = world.run(waiting).unwrap();
     assert_eq!((third.id(), pool.size()), (1, 2));

@@ -272,7 +272,7 @@ fn calls_made_between_the_brokers_close_and_the_outage_wait_for_the_next_link() 
     let result = Arc::clone(&begun);
     let act = move || {
         let settled = delivery.ack();
-        let declare = other.queue("q").passive();
+        let declare = other.queue("q").declare_passive();
         let mut publish = Box::pin(async move { other.publish("", "q", "y").confirm().await });
         let published = publish.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         *result.lock().unwrap() = Some((settled, declare, publish, published));

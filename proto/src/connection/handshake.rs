@@ -3,6 +3,7 @@
 //! Owns the order of the steps and the negotiation of limits. The user decides about credentials, challenges and
 //! virtual hosts.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,6 +36,49 @@ pub(super) enum Handshake {
     ExpectTuneOk,
     ExpectOpen,
     AwaitOpenOk,
+}
+
+/// The step of the handshake that must come next: see [`Connection::handshake_stage`]. Its `Display` names the step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HandshakeStage {
+    /// Client: the server must send `connection.start`.
+    Start,
+    /// Client: the server must accept the credentials, or send a challenge.
+    Login,
+    /// Client: the server must open the virtual host.
+    OpenOk,
+    /// Client: the program must call [`Connection::start_ok`] or [`Connection::secure_ok`].
+    Credentials,
+    /// Server: the client must send the protocol header.
+    ProtocolHeader,
+    /// Server: the client must send `connection.start-ok`.
+    StartOk,
+    /// Server: the client must send `connection.secure-ok`.
+    SecureOk,
+    /// Server: the client must send `connection.tune-ok`.
+    TuneOk,
+    /// Server: the client must send `connection.open`.
+    Open,
+    /// Server: the program must accept or refuse the client.
+    Decision,
+}
+
+impl fmt::Display for HandshakeStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Start => "connection.start",
+            Self::Login => "the answer to the credentials",
+            Self::OpenOk => "connection.open-ok",
+            Self::Credentials => "this program's credentials",
+            Self::ProtocolHeader => "the protocol header",
+            Self::StartOk => "connection.start-ok",
+            Self::SecureOk => "connection.secure-ok",
+            Self::TuneOk => "connection.tune-ok",
+            Self::Open => "connection.open",
+            Self::Decision => "this program's decision",
+        })
+    }
 }
 
 /// The settings of one end of a connection.
@@ -163,20 +207,20 @@ fn smaller(a: u32, b: u32) -> Option<u32> {
 }
 
 impl Connection {
-    /// What the connection waits for, for the text of an error; `None` once it is open.
-    pub fn handshake_stage(&self) -> Option<&'static str> {
+    /// Returns the step of the handshake that must come next; `None` once the connection is open.
+    pub fn handshake_stage(&self) -> Option<HandshakeStage> {
         let State::Handshake(handshake) = self.state else { return None };
         Some(match handshake {
-            Handshake::ExpectStart => "connection.start",
-            Handshake::ExpectTune => "the answer to the credentials",
-            Handshake::ExpectOpenOk => "the virtual host to open",
-            Handshake::ExpectHeader => "the protocol header",
-            Handshake::ExpectStartOk => "connection.start-ok",
-            Handshake::ExpectSecureOk => "connection.secure-ok",
-            Handshake::ExpectTuneOk => "connection.tune-ok",
-            Handshake::ExpectOpen => "connection.open",
-            Handshake::AwaitStartOk | Handshake::AwaitSecureOk => "this program's credentials",
-            Handshake::AwaitTune | Handshake::AwaitOpenOk => "this program's decision",
+            Handshake::ExpectStart => HandshakeStage::Start,
+            Handshake::ExpectTune => HandshakeStage::Login,
+            Handshake::ExpectOpenOk => HandshakeStage::OpenOk,
+            Handshake::ExpectHeader => HandshakeStage::ProtocolHeader,
+            Handshake::ExpectStartOk => HandshakeStage::StartOk,
+            Handshake::ExpectSecureOk => HandshakeStage::SecureOk,
+            Handshake::ExpectTuneOk => HandshakeStage::TuneOk,
+            Handshake::ExpectOpen => HandshakeStage::Open,
+            Handshake::AwaitStartOk | Handshake::AwaitSecureOk => HandshakeStage::Credentials,
+            Handshake::AwaitTune | Handshake::AwaitOpenOk => HandshakeStage::Decision,
         })
     }
 

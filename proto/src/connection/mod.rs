@@ -43,7 +43,7 @@ use crate::violation::Violation;
 use channel::{Channel, Pending, Phase, unexpected};
 pub use event::{CloseReason, Event, Purpose};
 use handshake::Handshake;
-pub use handshake::{Config, Tuning};
+pub use handshake::{Config, HandshakeStage, Tuning};
 pub use message::{Body, Route};
 
 /// The role of this end of the connection.

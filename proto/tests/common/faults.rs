@@ -12,7 +12,7 @@ pub fn refused(stage: impl Fn() -> Script, cases: &[Case]) {
     for (words, bytes, code) in cases {
         for step in [bytes.len(), 1, 7] {
             let mut script = stage();
-            let receives_close = script.peer.connection.handshake_stage() != Some("connection.start");
+            let receives_close = script.peer.connection.handshake_stage() != Some(hopmq_proto::HandshakeStage::Start);
             for part in bytes.chunks(step.max(1)) {
                 script.send(part);
             }

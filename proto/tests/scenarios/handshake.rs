@@ -1,5 +1,5 @@
 use hopmq_proto::method::{MethodId, connection};
-use hopmq_proto::{CloseReason, Config, Connection, Event, FieldTable, Role, Violation};
+use hopmq_proto::{CloseReason, Config, Connection, Event, FieldTable, HandshakeStage, Role, Violation};
 
 use crate::common::{Pair, Script, server_config, start, start_ok, wire};
 
@@ -7,17 +7,17 @@ use crate::common::{Pair, Script, server_config, start, start_ok, wire};
 fn both_ends_go_through_every_stage() {
     let mut pair = Pair::new(Config { vhost: "orders".to_owned(), ..Config::default() }, server_config());
     let stages = |pair: &Pair| (pair.client.connection.handshake_stage(), pair.server.connection.handshake_stage());
-    assert_eq!(stages(&pair), (Some("connection.start"), Some("the protocol header")));
+    assert_eq!(stages(&pair), (Some(HandshakeStage::Start), Some(HandshakeStage::ProtocolHeader)));
     pair.flow();
-    assert_eq!(stages(&pair), (Some("this program's credentials"), Some("connection.start-ok")));
+    assert_eq!(stages(&pair), (Some(HandshakeStage::Credentials), Some(HandshakeStage::StartOk)));
     assert_eq!(pair.client.take(), ["start PLAIN EXTERNAL"]);
     pair.client.connection.start_ok(&FieldTable::new().with("product", "x"), "PLAIN", b"\0a\0b").unwrap();
     pair.flow();
-    assert_eq!(stages(&pair), (Some("the answer to the credentials"), Some("this program's decision")));
+    assert_eq!(stages(&pair), (Some(HandshakeStage::Login), Some(HandshakeStage::Decision)));
     assert_eq!(pair.server.take(), ["start-ok PLAIN \\x00a\\x00b"]);
     pair.server.connection.tune().unwrap();
     pair.flow();
-    assert_eq!(stages(&pair), (Some("the virtual host to open"), Some("this program's decision")));
+    assert_eq!(stages(&pair), (Some(HandshakeStage::OpenOk), Some(HandshakeStage::Decision)));
     assert_eq!(pair.server.take(), ["open orders"]);
     assert_eq!(pair.client.take(), [""; 0]);
     pair.server.connection.open_ok().unwrap();

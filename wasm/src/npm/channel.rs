@@ -172,7 +172,7 @@ impl RawChannel {
         if flags & AUTO_DELETE != 0 {
             declare = declare.auto_delete();
         }
-        let request = if flags & PASSIVE != 0 { declare.passive() } else { declare.declare() };
+        let request = if flags & PASSIVE != 0 { declare.declare_passive() } else { declare.declare() };
         Ok(promise(request, |queue| {
             let messages = queue.message_count().into();
             let consumers = queue.consumer_count().into();
@@ -195,7 +195,7 @@ impl RawChannel {
         if flags & AUTO_DELETE != 0 {
             declare = declare.auto_delete();
         }
-        let request = if flags & PASSIVE != 0 { declare.passive() } else { declare.declare() };
+        let request = if flags & PASSIVE != 0 { declare.declare_passive() } else { declare.declare() };
         Ok(promise(request, |_| JsValue::UNDEFINED))
     }
 

@@ -113,7 +113,7 @@ async fn ready(url: &str, count: u64) -> Result<()> {
     loop {
         let found = async {
             let connection = open(url).await?;
-            let found = connection.channel().await?.queue(QUEUE).passive().await?.message_count();
+            let found = connection.channel().await?.queue(QUEUE).declare_passive().await?.message_count();
             connection.close().await?;
             Ok::<_, Box<dyn Error>>(found)
         };

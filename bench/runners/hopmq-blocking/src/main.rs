@@ -66,7 +66,7 @@ impl BlockingChannel for PeerChannel {
     }
 
     fn declare(&mut self, queue: &str) -> Result<u32> {
-        Ok(self.0.queue(queue).passive()?.message_count())
+        Ok(self.0.queue(queue).declare_passive()?.message_count())
     }
 
     fn prefetch(&mut self, count: u16) -> Result<()> {

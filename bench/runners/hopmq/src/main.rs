@@ -153,7 +153,7 @@ impl Channel for PeerChannel {
     }
 
     async fn declare(&self, queue: &str) -> Result<u32> {
-        Ok(self.0.queue(queue).passive().await?.message_count())
+        Ok(self.0.queue(queue).declare_passive().await?.message_count())
     }
 
     async fn prefetch(&self, count: u16) -> Result<()> {

@@ -10,7 +10,7 @@ use wasm_bindgen::prelude::*;
 /// The errors of `hopmq`, as text.
 #[wasm_bindgen]
 pub async fn run(url: String) -> Result<(), JsError> {
-    let settings = hopmq::Connection::builder().name("a page in Rust");
+    let settings = hopmq::Connection::builder().connection_name("a page in Rust");
     let connection = hopmq_wasm::open(&url, &settings).await?;
     let channel = connection.channel().await?;
     let queue = channel.queue("").exclusive().declare().await?;

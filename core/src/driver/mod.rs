@@ -1,0 +1,431 @@
+//! The driver: keeps a connection linked to the broker.
+//!
+//! Owns the connector, the timer, and the link while there is one. It connects, has the link move its bytes until the
+//! link is lost, waits, and connects again, until the connection is closed or given up. It is one future, and spawns
+//! nothing.
+
+pub(crate) mod inline;
+mod link;
+#[cfg(test)]
+mod tests;
+mod wire_trace;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use hopmq_proto::{Config, FieldTable, Role, Time};
+use tracing::{debug, info, warn};
+
+use crate::auth::authenticator::Authenticator;
+use crate::auth::refresh::Refresh;
+use crate::auth::sasl::{Credentials, CredentialsProvider, Sasl};
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::Transport;
+use crate::io::connector::{Connector, Once};
+use crate::io::timer::Timer;
+use crate::policy::Recovery;
+use crate::recovery::Recovering;
+use crate::recovery::backoff::Backoff;
+use crate::state::events::Event;
+use crate::state::{LAST_BYTES_TIMEOUT, Shared};
+use link::Link;
+
+/// Drives one connection: a future that ends when the connection ends. Spawn the driver, or poll it beside your own work.
+///
+/// Nothing is sent or received while the driver is not polled, not even heartbeats. When the link to the broker is lost,
+/// the driver connects again (see [`Recovery`]). Dropping the driver ends the connection at once, without closing it at
+/// the broker; every waiting future ends with [`ErrorKind::Io`].
+#[must_use = "nothing moves on the connection unless its driver is polled"]
+pub struct Driver<T: Transport, R: Timer, C: Connector<Transport = T> = Once<T>> {
+    shared: Arc<Shared>,
+    timer: R,
+    connector: C,
+    login: Login,
+    policy: Recovery,
+    recovering: Recovering,
+    backoff: Backoff,
+    /// Since when there is no link.
+    since: Time,
+    /// Attempts since then.
+    attempts: u32,
+    /// The failures of the hosts that were tried in the present round.
+    failures: Vec<String>,
+    /// How often in a row the broker refused the connection.
+    refusals: u32,
+    phase: Phase<T, C::Connecting>,
+}
+
+/// What each attempt to connect needs.
+pub(crate) struct Login {
+    pub(crate) config: Config,
+    pub(crate) mechanisms: Vec<Arc<dyn Sasl>>,
+    pub(crate) credentials: Arc<dyn CredentialsProvider>,
+    pub(crate) properties: FieldTable,
+    pub(crate) connect_timeout: Duration,
+}
+
+enum Phase<T: Transport, F> {
+    /// The next attempt begins at the given time.
+    Waiting(Time),
+    Connecting(Box<Connecting<F>>),
+    Linked(Box<Link<T>>),
+    /// The connection has ended; the last bytes may be written until the given time.
+    Ending(Box<Link<T>>, Time),
+    Ended,
+}
+
+/// An attempt before its handshake.
+struct Connecting<F> {
+    deadline: Time,
+    fetching: Option<Pin<Box<dyn Future<Output = Result<Credentials>> + Send>>>,
+    credentials: Option<Credentials>,
+    connecting: Pin<Box<F>>,
+}
+
+impl<F> Connecting<F> {
+    fn poll<T>(&mut self, context: &mut Context<'_>) -> Poll<Result<(T, Credentials)>>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        if let Some(fetching) = &mut self.fetching {
+            let Poll::Ready(fetched) = fetching.as_mut().poll(context) else { return Poll::Pending };
+            self.fetching = None;
+            self.credentials = Some(fetched?);
+        }
+        let Poll::Ready(connected) = self.connecting.as_mut().poll(context) else { return Poll::Pending };
+        let missing = || Error::new(ErrorKind::Authentication, "no credentials are left");
+        Poll::Ready(connected.and_then(|transport| Ok((transport, self.credentials.take().ok_or_else(missing)?))))
+    }
+}
+
+impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
+    pub(crate) fn new(shared: Arc<Shared>, timer: R, connector: C, login: Login, policy: Recovery) -> Self {
+        let since = shared.clock.now();
+        let backoff = Backoff::new(&policy);
+        Self {
+            shared,
+            timer,
+            connector,
+            login,
+            recovering: Recovering::new(policy.clone()),
+            policy,
+            backoff,
+            since,
+            attempts: 0,
+            failures: Vec::new(),
+            refusals: 0,
+            phase: Phase::Waiting(since),
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Whether the first link has been established.
+    pub(crate) fn is_established(&self) -> bool {
+        self.recovering.is_established()
+    }
+
+    /// Begins an attempt at the next host.
+    fn attempt(&mut self) {
+        let now = self.shared.clock.now();
+        self.attempts += 1;
+        let connecting = Box::pin(self.connector.connect());
+        let host = self.connector.host();
+        let attempt = self.attempts;
+        debug!(host, attempt, "connecting");
+        let provider = Arc::clone(&self.login.credentials);
+        self.recovering.begin_attempt(&host);
+        self.shared.with_driver(|state| state.tell(&Event::Connecting { attempt, host }));
+        self.phase = Phase::Connecting(Box::new(Connecting {
+            deadline: now + self.login.connect_timeout,
+            fetching: Some(Box::pin(async move { provider.fetch().await })),
+            credentials: None,
+            connecting,
+        }));
+    }
+
+    /// Begins the handshake on a new transport.
+    fn link(&mut self, transport: T, credentials: Credentials, deadline: Time) {
+        let refresh = Refresh::new(Arc::clone(&self.login.credentials), &credentials, self.shared.clock.now());
+        let authenticator = Authenticator {
+            mechanisms: self.login.mechanisms.clone(),
+            credentials: Some(credentials),
+            properties: self.login.properties.clone(),
+            chosen: None,
+            server_properties: None,
+        };
+        let proto = hopmq_proto::Connection::new(Role::Client, self.login.config.clone());
+        self.recovering.begin_handshake(deadline, self.login.connect_timeout);
+        let old = self.shared.with_driver(|state| state.begin_link(proto));
+        drop(old);
+        let host = self.recovering.host().to_owned();
+        let link = Link::new(Arc::clone(&self.shared), transport, host, authenticator, refresh);
+        self.phase = Phase::Linked(Box::new(link));
+    }
+
+    /// Sleeps until `until`. Fails if the program closes the connection meanwhile.
+    fn idle(&mut self, until: Time, context: &mut Context<'_>) -> Poll<Result<()>> {
+        loop {
+            let now = self.shared.clock.now();
+            let alarm = self.shared.with_driver(|state| {
+                state.expire(now);
+                if let Some(error) = state.close_without_link() {
+                    return Err(error);
+                }
+                let alarm = state.next_request_deadline().map_or(until, |deadline| until.min(deadline));
+                state.sleep(context.waker(), Some(alarm));
+                Ok(alarm)
+            })?;
+            if now >= until {
+                return Poll::Ready(Ok(()));
+            }
+            if self.timer.poll_until(alarm, context).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Handles the failure of an attempt, or the loss of the link.
+    fn lost(&mut self, error: Error) {
+        let now = self.shared.clock.now();
+        let established = self.recovering.is_established();
+        let (over, opened, closed) = {
+            let state = self.shared.lock();
+            let over = state.is_ended() || state.is_closing() || self.recovering.is_final();
+            let closed = if state.has_unconfirmed() { None } else { state.close_without_link() };
+            (over, state.is_link_open(), closed)
+        };
+        if let Some(closed) = closed
+            && established
+            && self.policy.enabled
+        {
+            // Nothing is left to do but to close: that needs no new link.
+            return self.end(closed);
+        }
+        if over || error.kind() == ErrorKind::Closed {
+            return self.end(error);
+        }
+        if !established {
+            return self.refused(error, now);
+        }
+        if !self.policy.enabled {
+            return self.end(error);
+        }
+        if let Phase::Linked(link) = &mut self.phase {
+            link.take_last_output();
+            let _ = link.poll_close(&mut Context::from_waker(Waker::noop()));
+        }
+        let worked = self.recovering.worked(now);
+        let recovering = &mut self.recovering;
+        self.shared.with_driver(|state| recovering.lose_link(state, &error, now));
+        if !opened {
+            return self.failed(error, now);
+        }
+        self.since = now;
+        self.attempts = 0;
+        self.failures.clear();
+        self.refusals = 0;
+        let delay = self.backoff.replace(worked);
+        self.wait(delay, error, now);
+    }
+
+    /// Handles a failed attempt at one host before the first link was established.
+    fn refused(&mut self, error: Error, now: Time) {
+        self.note_failure(&error);
+        let hosts = self.connector.hosts();
+        let is_final = error.is_refusal() && error.kind() != ErrorKind::ConnectionClosed;
+        if !is_final && self.failures.len() < hosts {
+            return self.attempt();
+        }
+        let wait = self.policy.broker.filter(|_| self.connector.reconnects() && !error.is_refusal());
+        if let Some(wait) = wait
+            && now < self.since + wait
+        {
+            self.failures.clear();
+            let delay = self.backoff.next().min(self.since + wait - now);
+            debug!(%error, ?delay, "no broker yet");
+            self.phase = Phase::Waiting(now + delay);
+            return;
+        }
+        let error = if hosts == 1 || is_final { error } else { self.all_failed(&error) };
+        self.end(error);
+    }
+
+    fn note_failure(&mut self, error: &Error) {
+        let host = self.connector.host();
+        debug!(host, %error, "could not connect");
+        self.failures.push(format!("{host}: {error}"));
+    }
+
+    fn all_failed(&self, last: &Error) -> Error {
+        last.wrapped(last.kind(), format!("no host accepted the connection: {}", self.failures.join("; ")))
+    }
+
+    /// Handles a failed attempt to reconnect at one host.
+    fn failed(&mut self, error: Error, now: Time) {
+        self.note_failure(&error);
+        if error.is_refusal() {
+            self.refusals += 1;
+        } else {
+            self.refusals = 0;
+            if self.failures.len() < self.connector.hosts() {
+                return self.attempt();
+            }
+        }
+        self.failures.clear();
+        let attempts = self.attempts;
+        if self.refusals > self.policy.refusals {
+            return self.give_up(
+                &error,
+                format!("the broker refused the connection {} times in a row", self.refusals),
+                now,
+            );
+        }
+        if self.policy.attempts.is_some_and(|most| attempts / self.connector.hosts().max(1) as u32 >= most) {
+            return self.give_up(&error, format!("{attempts} attempts to connect again failed"), now);
+        }
+        let delay = self.backoff.next();
+        self.wait(delay, error, now);
+    }
+
+    /// Waits for the next attempt.
+    fn wait(&mut self, mut delay: Duration, error: Error, now: Time) {
+        if let Some(total) = self.policy.total {
+            let left = total.saturating_sub(now - self.since);
+            if left.is_zero() {
+                return self.give_up(&error, format!("the connection could not be restored within {total:?}"), now);
+            }
+            delay = delay.min(left);
+        }
+        let attempt = self.attempts;
+        info!(%error, ?delay, attempt, "connecting again");
+        if attempt > 0 {
+            self.shared.with_driver(|state| state.tell(&Event::Retrying { attempt, delay, error }));
+        }
+        self.phase = Phase::Waiting(now + delay);
+    }
+
+    fn give_up(&mut self, error: &Error, why: String, now: Time) {
+        let attempts = self.attempts;
+        let outage = now - self.since;
+        let text = format!("{why}, {outage:?} after the link to the broker was lost; last error: {error}");
+        let error = error.wrapped(error.kind(), &text);
+        warn!("{text}");
+        self.shared.with_driver(|state| state.tell(&Event::GaveUp { attempts, error: error.clone() }));
+        self.end(error);
+    }
+
+    /// Ends the connection and everything on it with `error`; the last bytes remain to be written.
+    fn end(&mut self, error: Error) {
+        let error = self.shared.end(error);
+        debug!(%error, "connection ended");
+        let now = self.shared.clock.now();
+        self.shared.with_driver(|state| state.end_all(&error));
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Ended) {
+            Phase::Linked(mut link) => {
+                link.take_last_output();
+                Phase::Ending(link, now + LAST_BYTES_TIMEOUT)
+            }
+            _ => Phase::Ended,
+        };
+    }
+}
+
+impl<T, R, C> Future for Driver<T, R, C>
+where
+    T: Transport,
+    R: Timer + Unpin,
+    C: Connector<Transport = T> + Unpin,
+{
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        loop {
+            let error = match &mut this.phase {
+                Phase::Linked(link) => match link.run(&mut this.timer, &mut this.recovering, context) {
+                    Poll::Ready(Err(error)) => error,
+                    Poll::Ready(Ok(())) | Poll::Pending => return Poll::Pending,
+                },
+                Phase::Waiting(until) => {
+                    let until = *until;
+                    match this.idle(until, context) {
+                        Poll::Ready(Ok(())) => {
+                            this.attempt();
+                            continue;
+                        }
+                        Poll::Ready(Err(error)) => error,
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
+                Phase::Connecting(connecting) => {
+                    let deadline = connecting.deadline;
+                    match connecting.poll(context) {
+                        Poll::Ready(Ok((transport, credentials))) => {
+                            this.link(transport, credentials, deadline);
+                            continue;
+                        }
+                        Poll::Ready(Err(error)) => error,
+                        Poll::Pending => {
+                            let late = this.late();
+                            match this.idle(deadline, context) {
+                                Poll::Ready(Ok(())) => late,
+                                Poll::Ready(Err(error)) => error,
+                                Poll::Pending => return Poll::Pending,
+                            }
+                        }
+                    }
+                }
+                Phase::Ending(link, until) => {
+                    if link.poll_close(context).is_pending() && this.timer.poll_until(*until, context).is_pending() {
+                        return Poll::Pending;
+                    }
+                    this.phase = Phase::Ended;
+                    return Poll::Ready(());
+                }
+                Phase::Ended => return Poll::Ready(()),
+            };
+            this.lost(error);
+        }
+    }
+}
+
+impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
+    /// Returns the error of an attempt that takes too long.
+    fn late(&self) -> Error {
+        let time = self.login.connect_timeout;
+        let text = match &self.phase {
+            Phase::Connecting(connecting) if connecting.fetching.is_some() => {
+                format!("the provider returned no credentials within {time:?}")
+            }
+            _ => format!("{} did not accept the connection within {time:?}", self.connector.host()),
+        };
+        Error::new(ErrorKind::Timeout, text)
+    }
+}
+
+impl<T: Transport, R: Timer, C: Connector<Transport = T>> Drop for Driver<T, R, C> {
+    fn drop(&mut self) {
+        if !matches!(self.phase, Phase::Ending(..) | Phase::Ended) {
+            self.end(Error::new(ErrorKind::Io, "the connection's driver was dropped"));
+        }
+    }
+}
+
+impl<T: Transport, R: Timer, C: Connector<Transport = T>> std::fmt::Debug for Driver<T, R, C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let phase = match &self.phase {
+            Phase::Waiting(_) => "waiting",
+            Phase::Connecting(_) => "connecting",
+            Phase::Linked(_) => "linked",
+            Phase::Ending(..) => "ending",
+            Phase::Ended => "ended",
+        };
+        f.debug_struct("Driver").field("phase", &phase).finish_non_exhaustive()
+    }
+}

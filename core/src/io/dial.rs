@@ -1,0 +1,144 @@
+//! The way from a URI to a byte stream: the order of the hosts, and the layers on top of the socket.
+//!
+//! Owns the order in which hosts are tried and the layers (TLS, WebSocket) that a scheme needs. The sockets belong to a
+//! runtime: see `net` and `tokio`.
+
+use std::time::Duration;
+
+use futures_io::{AsyncRead, AsyncWrite};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::Transport;
+#[cfg(feature = "tls")]
+use crate::io::tls::Tls;
+use crate::uri::{Address, Scheme};
+
+/// The hosts and the way to connect to them.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) scheme: Scheme,
+    pub(crate) hosts: Vec<Address>,
+    pub(crate) path: String,
+    /// How long sent bytes may stay unacknowledged by the peer's TCP.
+    pub(crate) user_timeout: Option<Duration>,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Tls,
+    #[cfg(feature = "websocket")]
+    pub(crate) protocols: Vec<String>,
+}
+
+impl Default for Target {
+    fn default() -> Self {
+        Self {
+            scheme: Scheme::Amqp,
+            hosts: vec![Address { host: "localhost".to_owned(), port: Scheme::Amqp.default_port() }],
+            path: String::new(),
+            user_timeout: None,
+            #[cfg(feature = "tls")]
+            tls: Tls::new(),
+            #[cfg(feature = "websocket")]
+            protocols: Vec::new(),
+        }
+    }
+}
+
+/// A byte stream to a broker, of any kind.
+pub type AnyTransport = Box<dyn SendTransport>;
+
+/// A [`Transport`] that may move between threads.
+pub trait SendTransport: Transport + Send {}
+
+impl<T: Transport + Send + ?Sized> SendTransport for T {}
+
+impl Target {
+    /// Configures a connected TCP socket.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(crate) fn tune<S: std::os::fd::AsFd>(&self, socket: &S) -> std::io::Result<()> {
+        match self.user_timeout {
+            Some(timeout) => socket2::SockRef::from(socket).set_tcp_user_timeout(Some(timeout)),
+            None => Ok(()),
+        }
+    }
+
+    /// Does nothing: this system has no such setting.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    pub(crate) fn tune<S>(&self, _: &S) -> std::io::Result<()> {
+        let _ = self.user_timeout;
+        Ok(())
+    }
+
+    /// Adds the layers that the scheme needs on top of a socket.
+    pub(crate) async fn layer<S>(&self, address: &Address, socket: S) -> Result<AnyTransport>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let scheme = self.scheme;
+        let transport: AnyTransport =
+            if scheme.is_tls() { self.over_tls(&address.host, socket).await? } else { Box::new(socket) };
+        if scheme.is_websocket() { self.over_websocket(address, transport).await } else { Ok(transport) }
+    }
+
+    #[cfg(feature = "tls")]
+    async fn over_tls<S>(&self, host: &str, socket: S) -> Result<AnyTransport>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        Ok(Box::new(crate::io::tls::connect(&self.tls, host, socket).await?))
+    }
+
+    #[cfg(not(feature = "tls"))]
+    async fn over_tls<S>(&self, _host: &str, _socket: S) -> Result<AnyTransport> {
+        Err(Error::new(ErrorKind::Config, "TLS is not compiled in: enable the feature `tls` of hopmq"))
+    }
+
+    #[cfg(feature = "websocket")]
+    async fn over_websocket(&self, address: &Address, transport: AnyTransport) -> Result<AnyTransport> {
+        let Target { scheme, path, protocols, .. } = self;
+        let (host, port) = (&address.host, address.port);
+        let stream = crate::io::websocket::connect(host, port, path, protocols, scheme.is_tls(), transport).await?;
+        Ok(Box::new(stream))
+    }
+
+    #[cfg(not(feature = "websocket"))]
+    async fn over_websocket(&self, _address: &Address, _transport: AnyTransport) -> Result<AnyTransport> {
+        Err(Error::new(ErrorKind::Config, "WebSockets are not compiled in: enable the feature `websocket` of hopmq"))
+    }
+}
+
+/// The hosts of a connection, tried in turn.
+#[derive(Clone, Debug)]
+pub(crate) struct Rotation {
+    hosts: Vec<Address>,
+    next: usize,
+    current: Option<Address>,
+}
+
+impl Rotation {
+    pub(crate) fn new(target: &Target) -> Self {
+        Self { hosts: target.hosts.clone(), next: 0, current: None }
+    }
+
+    pub(crate) fn advance(&mut self) -> Result<Address> {
+        let address = self.hosts.get(self.next % self.hosts.len().max(1)).cloned();
+        self.next = (self.next + 1) % self.hosts.len().max(1);
+        self.current.clone_from(&address);
+        address.ok_or_else(|| Error::new(ErrorKind::Config, "no host is set: call uri(), host() or hosts()"))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.hosts.len()
+    }
+
+    pub(crate) fn current(&self) -> String {
+        self.current.as_ref().map_or_else(|| "the broker".to_owned(), ToString::to_string)
+    }
+}
+
+/// Returns the error of a host that could not be reached.
+pub(crate) fn unreachable(address: &Address, error: std::io::Error) -> Error {
+    let guess = match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => " (is a broker running there, and on this port?)",
+        _ => "",
+    };
+    Error::with_source(ErrorKind::Io, format!("{address} can't be reached{guess}"), error)
+}

@@ -1,0 +1,48 @@
+//! Whether the broker blocks publishing (`connection.blocked`).
+
+use std::time::Duration;
+
+use hopmq_proto::Time;
+
+/// Since when the broker blocks publishing, and why.
+#[derive(Debug, Default)]
+pub(crate) struct Blocking {
+    current: Option<Blocked>,
+    /// When the broker last took the block back.
+    unblocked: Time,
+}
+
+#[derive(Debug)]
+struct Blocked {
+    since: Time,
+    reason: String,
+}
+
+impl Blocking {
+    pub(super) fn begin(&mut self, now: Time, reason: String) {
+        let since = self.current.take().map_or(now, |blocked| blocked.since);
+        self.current = Some(Blocked { since, reason });
+    }
+
+    /// Ends the block. Returns how long it lasted, if there was one.
+    pub(super) fn end(&mut self, now: Time) -> Option<Duration> {
+        let blocked = self.current.take()?;
+        self.unblocked = now;
+        Some(now - blocked.since)
+    }
+
+    /// The broker's text: `low on disk`, …
+    pub(super) fn reason(&self) -> Option<&str> {
+        self.current.as_ref().map(|blocked| &*blocked.reason)
+    }
+
+    /// How long the present block has lasted.
+    pub(super) fn elapsed(&self, now: Time) -> Duration {
+        self.current.as_ref().map_or(Duration::ZERO, |blocked| now - blocked.since)
+    }
+
+    /// The end of the last block; `None` while the broker blocks.
+    pub(super) fn unblocked(&self) -> Option<Time> {
+        if self.current.is_some() { None } else { Some(self.unblocked) }
+    }
+}

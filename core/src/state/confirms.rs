@@ -1,0 +1,294 @@
+//! The unconfirmed publishes of one channel, and the futures that wait for their confirms.
+//!
+//! Owns a ring with one place for each publish from the oldest unsettled one on. A confirmed publish leaves nothing
+//! behind; the error of a failed one is kept until its future has taken it.
+
+use std::collections::{HashMap, VecDeque};
+use std::task::{Poll, Waker};
+
+use hopmq_proto::{Body, Properties, Route};
+
+use super::journal::{Journal, Kept};
+use super::wakers::Wakers;
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::Returned;
+
+/// The ring. See the [module's documentation](self).
+#[derive(Debug)]
+pub(crate) struct Confirms {
+    /// The tag of the first place.
+    base: u64,
+    places: VecDeque<Place>,
+    /// The errors of failed publishes that their futures have not taken yet.
+    failed: HashMap<u64, Error>,
+    unsettled: usize,
+    /// Publishes on earlier links: the broker's tags begin after them.
+    offset: u64,
+    /// The publishes of the ring as they were made, if they are published again after the link is lost.
+    journal: Option<Journal>,
+    /// The tags of the publishes that were made again on the present link, in the order of the broker's tags.
+    republished: Vec<u64>,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// No future will ask for the outcome.
+    Unawaited,
+    /// A future will ask for the outcome.
+    Held,
+    /// A future waits for the outcome.
+    Waiting(Waker),
+    Settled,
+}
+
+impl Default for Confirms {
+    fn default() -> Self {
+        Self {
+            base: 1,
+            places: VecDeque::new(),
+            failed: HashMap::new(),
+            unsettled: 0,
+            offset: 0,
+            journal: None,
+            republished: Vec::new(),
+        }
+    }
+}
+
+impl Confirms {
+    /// Returns an empty ring, which keeps publishes to publish them again if `republishes`.
+    pub(crate) fn new(republishes: bool) -> Self {
+        Self { journal: republishes.then(Journal::default), ..Self::default() }
+    }
+
+    /// Whether publishes are kept to publish them again.
+    pub(crate) fn republishes(&self) -> bool {
+        self.journal.is_some()
+    }
+
+    /// Keeps a publish that is about to be made. Returns the bytes that it takes.
+    #[inline]
+    pub(crate) fn keep(&mut self, route: Route<'_>, properties: Properties<&[u8]>, body: &Body<'_>) -> usize {
+        let Some(journal) = &mut self.journal else { return 0 };
+        let before = journal.size();
+        journal.push(route, properties, body);
+        journal.size() - before
+    }
+
+    /// Removes the publish that was kept last, because it was not made. Returns the bytes that it took.
+    #[cold]
+    pub(crate) fn unkeep(&mut self) -> usize {
+        let Some(journal) = &mut self.journal else { return 0 };
+        let before = journal.size();
+        journal.pop_back();
+        before - journal.size()
+    }
+
+    /// Counts a publish, and returns its tag. Tags start at 1, as the broker's do, and continue on another link, where
+    /// the broker's start at 1 again.
+    #[inline]
+    pub(crate) fn push(&mut self, held: bool) -> u64 {
+        let tag = self.base + self.places.len() as u64;
+        self.places.push_back(if held { Place::Held } else { Place::Unawaited });
+        self.unsettled += 1;
+        tag
+    }
+
+    /// Ends the unsettled publishes with `error`: the link is lost, and their confirms with it. Returns how many they
+    /// were.
+    pub(crate) fn lose(&mut self, error: &Error, wakers: &mut Wakers) -> usize {
+        let base = self.base;
+        self.republished.clear();
+        self.journal = self.journal.is_some().then(Journal::default);
+        self.offset = base + self.places.len() as u64 - 1;
+        self.base = self.offset + 1;
+        for (tag, place) in (base..).zip(self.places.drain(..)) {
+            if !matches!(place, Place::Settled | Place::Unawaited) {
+                self.failed.entry(tag).or_insert_with(|| error.clone());
+            }
+            if let Place::Waiting(waker) = place {
+                wakers.push(waker);
+            }
+        }
+        std::mem::take(&mut self.unsettled)
+    }
+
+    /// Makes the unsettled publishes again, by `publish`, in their order. Returns how many they were.
+    pub(crate) fn republish(&mut self, mut publish: impl FnMut(Kept<'_>) -> Result<()>) -> Result<usize> {
+        self.republished.clear();
+        let tags = self.base..;
+        let Some(journal) = &self.journal else { return Ok(0) };
+        for ((tag, place), kept) in tags.zip(&self.places).zip(journal.iter()) {
+            if !matches!(place, Place::Settled) {
+                publish(kept)?;
+                self.republished.push(tag);
+            }
+        }
+        self.offset = self.base + self.places.len() as u64 - 1;
+        Ok(self.republished.len())
+    }
+
+    /// Returns this side's tag for a tag of the broker's, which counts anew on each link.
+    fn own(&self, tag: u64) -> u64 {
+        match self.republished.get((tag as usize).wrapping_sub(1)) {
+            Some(own) => *own,
+            None => tag - self.republished.len() as u64 + self.offset,
+        }
+    }
+
+    /// Returns the bytes that are kept to publish them again.
+    #[inline]
+    pub(crate) fn kept(&self) -> usize {
+        self.journal.as_ref().map_or(0, Journal::size)
+    }
+
+    /// Returns how many publishes wait for their confirm.
+    pub(crate) fn unsettled(&self) -> usize {
+        self.unsettled
+    }
+
+    /// The broker confirmed or refused a range of its tags. Returns how many of them had not been settled before.
+    pub(crate) fn settle(&mut self, mut first: u64, last: u64, ack: bool, wakers: &mut Wakers) -> usize {
+        let mut count = 0;
+        while first <= last && first <= self.republished.len() as u64 {
+            let own = self.own(first);
+            count += self.settle_own(own, own, ack, wakers);
+            first += 1;
+        }
+        if first <= last {
+            count += self.settle_own(self.own(first), self.own(last), ack, wakers);
+        }
+        count
+    }
+
+    #[inline]
+    fn settle_own(&mut self, first: u64, last: u64, ack: bool, wakers: &mut Wakers) -> usize {
+        let from = first.saturating_sub(self.base) as usize;
+        let to = (last + 1).saturating_sub(self.base).min(self.places.len() as u64) as usize;
+        let mut count = 0;
+        for (index, place) in self.places.range_mut(from.min(to)..to).enumerate() {
+            let place = std::mem::replace(place, Place::Settled);
+            if matches!(place, Place::Settled) {
+                continue;
+            }
+            count += 1;
+            if !ack && !matches!(place, Place::Unawaited) {
+                let tag = self.base + (from + index) as u64;
+                self.failed.entry(tag).or_insert_with(nacked);
+            }
+            if let Place::Waiting(waker) = place {
+                wakers.push(waker);
+            }
+        }
+        while let Some(Place::Settled) = self.places.front() {
+            self.places.pop_front();
+            self.base += 1;
+            if let Some(journal) = &mut self.journal {
+                journal.pop_front();
+            }
+        }
+        self.unsettled -= count;
+        count
+    }
+
+    /// Fails a publish that the broker returned, although an ack follows. Returns the message if no future awaits the
+    /// publish.
+    pub(crate) fn returned(&mut self, tag: u64, returned: Returned) -> Option<Returned> {
+        let tag = self.own(tag);
+        match tag.checked_sub(self.base).and_then(|index| self.places.get(index as usize)) {
+            Some(Place::Held | Place::Waiting(_)) => {
+                self.failed.insert(tag, Error::from_return(returned));
+                None
+            }
+            _ => Some(returned),
+        }
+    }
+
+    /// Returns the outcome of a publish to its future.
+    pub(crate) fn poll(&mut self, tag: u64, waker: &Waker, wakers: &mut Wakers) -> Poll<Result<()>> {
+        if let Some(place) = tag.checked_sub(self.base).and_then(|index| self.places.get_mut(index as usize))
+            && !matches!(place, Place::Settled)
+        {
+            if !matches!(place, Place::Waiting(known) if known.will_wake(waker))
+                && let Place::Waiting(displaced) = std::mem::replace(place, Place::Waiting(waker.clone()))
+            {
+                wakers.discard(Some(displaced));
+            }
+            return Poll::Pending;
+        }
+        if self.failed.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        Poll::Ready(self.failed.remove(&tag).map_or(Ok(()), Err))
+    }
+
+    /// The future of a publish is gone.
+    pub(crate) fn forget(&mut self, tag: u64, wakers: &mut Wakers) {
+        if !self.failed.is_empty() {
+            self.failed.remove(&tag);
+        }
+        if let Some(place) = tag.checked_sub(self.base).and_then(|index| self.places.get_mut(index as usize))
+            && !matches!(place, Place::Settled)
+            && let Place::Waiting(waker) = std::mem::replace(place, Place::Unawaited)
+        {
+            wakers.discard(Some(waker));
+        }
+    }
+
+    /// Wakes the waiting futures, which then find the end of the channel: no confirm will come any more.
+    pub(crate) fn abort(&mut self, wakers: &mut Wakers) {
+        self.journal = None;
+        for place in &mut self.places {
+            if let Place::Waiting(_) = place
+                && let Place::Waiting(waker) = std::mem::replace(place, Place::Held)
+            {
+                wakers.push(waker);
+            }
+        }
+    }
+
+    /// Returns the outcome of a publish, once no confirm can come; `None` if it is not known.
+    pub(crate) fn outcome(&mut self, tag: u64) -> Option<Result<()>> {
+        match self.poll(tag, Waker::noop(), &mut Wakers::default()) {
+            Poll::Ready(result) => Some(result),
+            Poll::Pending => None,
+        }
+    }
+}
+
+fn nacked() -> Error {
+    Error::new(ErrorKind::Nacked, "the broker could not take care of the message (basic.nack): publish it again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn polled(confirms: &mut Confirms, tag: u64) -> Option<bool> {
+        match confirms.poll(tag, Waker::noop(), &mut Wakers::default()) {
+            Poll::Pending => None,
+            Poll::Ready(result) => Some(result.is_ok()),
+        }
+    }
+
+    #[test]
+    fn each_publish_gets_its_own_outcome() {
+        let mut confirms = Confirms::default();
+        let mut wakers = Wakers::default();
+        for _ in 1..=6 {
+            confirms.push(true);
+        }
+        assert_eq!(polled(&mut confirms, 3), None);
+        assert_eq!(confirms.settle(3, 3, false, &mut wakers), 1);
+        assert_eq!(wakers.len(), 1);
+        assert_eq!(confirms.settle(1, 4, true, &mut wakers), 3);
+        assert_eq!(polled(&mut confirms, 1), Some(true));
+        assert_eq!(polled(&mut confirms, 3), Some(false));
+        assert_eq!(polled(&mut confirms, 4), Some(true));
+        assert_eq!(polled(&mut confirms, 5), None);
+        confirms.forget(5, &mut Wakers::default());
+        assert_eq!(confirms.settle(5, 6, false, &mut wakers), 2);
+        assert_eq!(polled(&mut confirms, 6), Some(false));
+        assert_eq!((confirms.unsettled(), confirms.places.len(), confirms.failed.len()), (0, 0, 0));
+    }
+}

@@ -1,0 +1,259 @@
+//! Consumers, and the deliveries that they have not taken.
+
+use std::collections::VecDeque;
+use std::task::Waker;
+
+use hopmq_proto::{Content, FieldTable};
+
+use super::slots::Slots;
+use super::wakers::Wakers;
+use crate::error::Error;
+use crate::sync::{Arc, AtomicBool, AtomicUsize, Ordering};
+
+/// The consumers of a connection, and how much they hold.
+#[derive(Debug, Default)]
+pub(crate) struct Consumers {
+    slots: Slots<ConsumerState>,
+    /// Bytes of deliveries that consumers have not taken.
+    buffered: usize,
+    /// Reading is paused, because consumers hold too much.
+    paused: bool,
+    /// Tags that were made.
+    tags: u64,
+}
+
+/// One consumer.
+#[derive(Debug)]
+pub(crate) struct ConsumerState {
+    pub(super) channel: u16,
+    /// The serial number of the channel.
+    pub(super) serial: u64,
+    pub(super) tag: Arc<str>,
+    pub(super) no_ack: bool,
+    queue: VecDeque<Queued>,
+    pub(super) waker: Option<Waker>,
+    pub(super) end: Option<ConsumerEnd>,
+    /// The handle is gone: further deliveries go back to the queue.
+    pub(super) dropped: bool,
+    /// The program shuts down: further deliveries go back to the queue.
+    stopped: bool,
+    /// What the handle has taken.
+    pub(super) stock: Arc<Stock>,
+    /// How to start the consumer again.
+    pub(super) start: Start,
+}
+
+/// How many deliveries a consumer's handle has taken and not handed out. It is counted without the lock.
+#[derive(Debug, Default)]
+pub(crate) struct Stock {
+    left: AtomicUsize,
+    stopped: AtomicBool,
+}
+
+impl Stock {
+    #[inline]
+    pub(crate) fn set(&self, left: usize) {
+        self.left.store(left, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(super) fn left(&self) -> usize {
+        self.left.load(Ordering::Relaxed)
+    }
+
+    /// Counts a delivery that is about to be handed out, after which `left` are left. Returns false if no delivery may
+    /// be handed out any more.
+    #[inline]
+    pub(crate) fn hand_out(&self, left: usize) -> bool {
+        // It counts before it looks. A shutdown waits for the answer to a request between stopping and counting: so it
+        // counts what was handed out, or this finds that it has stopped.
+        self.set(left);
+        !self.stopped.load(Ordering::Relaxed)
+    }
+
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+}
+
+/// How a consumer was started.
+#[derive(Clone, Debug)]
+pub(crate) struct Start {
+    /// The number of the request in the order of all requests.
+    pub(super) order: u64,
+    pub(crate) queue: String,
+    pub(crate) no_local: bool,
+    pub(crate) exclusive: bool,
+    pub(crate) arguments: FieldTable,
+    /// What the consumer asked for itself.
+    pub(crate) prefetch: Option<u16>,
+    /// The broker has accepted the consumer.
+    pub(super) granted: bool,
+    /// The consumer is not on the present link, or not yet.
+    pub(super) missing: bool,
+    /// How often the consumer could not be started on the present link.
+    pub(super) tried: u32,
+}
+
+/// How a consumer ended.
+#[derive(Clone, Debug)]
+pub(crate) enum ConsumerEnd {
+    /// This side cancelled it.
+    Cancelled,
+    /// The broker cancelled it, or channel or connection ended.
+    Failed(Error),
+}
+
+/// A delivery that waits for its consumer.
+#[derive(Debug)]
+pub(crate) struct Queued {
+    pub(crate) tag: u64,
+    pub(crate) content: Content,
+}
+
+impl Queued {
+    /// Returns roughly the memory that the delivery takes, in bytes.
+    #[inline]
+    pub(crate) fn cost(&self) -> usize {
+        self.content.size() + 2 * size_of::<Self>()
+    }
+}
+
+impl ConsumerState {
+    /// Returns a consumer that has not been started.
+    pub(super) fn new(
+        (channel, serial): (u16, u64),
+        tag: Arc<str>,
+        no_ack: bool,
+        stock: Arc<Stock>,
+        start: Start,
+    ) -> Self {
+        Self {
+            channel,
+            serial,
+            tag,
+            no_ack,
+            queue: VecDeque::new(),
+            waker: None,
+            end: None,
+            dropped: false,
+            stopped: false,
+            stock,
+            start,
+        }
+    }
+
+    /// Whether further deliveries are for the consumer.
+    #[inline]
+    fn takes(&self) -> bool {
+        !self.dropped && !self.stopped
+    }
+}
+
+impl Consumers {
+    /// Returns a tag for a consumer without a name.
+    pub(super) fn next_tag(&mut self) -> Arc<str> {
+        self.tags += 1;
+        format!("hopmq-{}", self.tags).into()
+    }
+
+    pub(super) fn insert(&mut self, consumer: ConsumerState) -> u64 {
+        self.slots.insert(consumer)
+    }
+
+    pub(super) fn remove(&mut self, key: u64) {
+        self.slots.remove(key);
+    }
+
+    pub(super) fn get(&self, key: u64) -> Option<&ConsumerState> {
+        self.slots.get(key)
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, key: u64) -> Option<&mut ConsumerState> {
+        self.slots.get_mut(key)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &ConsumerState)> {
+        self.slots.iter()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &mut ConsumerState)> {
+        self.slots.iter_mut()
+    }
+
+    /// Returns the keys of the consumers that `wanted` is true for.
+    pub(super) fn keys(&self, mut wanted: impl FnMut(&ConsumerState) -> bool) -> Vec<u64> {
+        self.slots.iter().filter(|(_, consumer)| wanted(consumer)).map(|(key, _)| key).collect()
+    }
+
+    /// Removes the consumers of a channel whose handles are gone.
+    pub(super) fn remove_dropped(&mut self, channel: u16) {
+        for key in self.keys(|consumer| consumer.channel == channel && consumer.dropped) {
+            self.slots.remove(key);
+        }
+    }
+
+    /// Queues a delivery for its consumer. Returns the channel to reject it on, if the consumer takes no more.
+    #[inline]
+    pub(super) fn deliver(&mut self, key: u64, delivery: Queued, wakers: &mut Wakers) -> Option<u16> {
+        match self.slots.get_mut(key) {
+            Some(consumer) if consumer.takes() => {
+                self.buffered += delivery.cost();
+                consumer.queue.push_back(delivery);
+                wakers.wake(&mut consumer.waker);
+                None
+            }
+            Some(consumer) if !consumer.no_ack => Some(consumer.channel),
+            _ => None,
+        }
+    }
+
+    /// Swaps the deliveries of a consumer with the empty queue `taken`.
+    #[inline]
+    pub(super) fn take(&mut self, key: u64, taken: &mut VecDeque<Queued>) -> Option<&mut ConsumerState> {
+        let consumer = self.slots.get_mut(key)?;
+        std::mem::swap(taken, &mut consumer.queue);
+        Some(consumer)
+    }
+
+    /// Takes the deliveries of a consumer away from it, so that they are no longer buffered.
+    pub(super) fn drain(&mut self, key: u64) -> VecDeque<Queued> {
+        let Some(consumer) = self.slots.get_mut(key) else { return VecDeque::new() };
+        let queue = std::mem::take(&mut consumer.queue);
+        self.release(queue.iter().map(Queued::cost).sum());
+        queue
+    }
+
+    /// Stops a consumer for a shutdown. Returns the deliveries that go back to the queue.
+    pub(super) fn stop(&mut self, key: u64) -> VecDeque<Queued> {
+        let Some(consumer) = self.slots.get_mut(key) else { return VecDeque::new() };
+        consumer.stopped = true;
+        if consumer.no_ack {
+            return VecDeque::new();
+        }
+        consumer.stock.stop();
+        self.drain(key)
+    }
+
+    /// Returns the bytes of deliveries that consumers have not taken.
+    #[inline]
+    pub(super) fn buffered(&self) -> usize {
+        self.buffered
+    }
+
+    /// So many bytes were taken.
+    #[inline]
+    pub(super) fn release(&mut self, bytes: usize) {
+        self.buffered = self.buffered.saturating_sub(bytes);
+    }
+
+    #[inline]
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    pub(super) fn set_paused(&mut self, paused: bool) {
+        self.paused = paused;
+    }
+}

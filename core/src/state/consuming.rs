@@ -1,0 +1,360 @@
+//! Starting and ending consumers, taking their deliveries, and settling them.
+
+use std::collections::{HashMap, VecDeque};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use hopmq_proto::method::basic;
+use hopmq_proto::{Content, FieldTable, Time};
+
+use super::channel_setup::being_closed;
+use super::channels::ChannelId;
+use super::consumers::{ConsumerEnd, ConsumerState, Queued, Start, Stock};
+use super::requests::{Reply, RequestKind};
+use super::{Shared, State};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sync::Arc;
+
+/// Deliveries that a consumer may hold unacknowledged, unless it or its channel sets another number.
+const DEFAULT_PREFETCH: u16 = 256;
+
+/// What a consumer asks for.
+pub(crate) struct ConsumerSettings<'a> {
+    pub(crate) queue: &'a str,
+    pub(crate) tag: Option<&'a str>,
+    pub(crate) no_ack: bool,
+    pub(crate) no_local: bool,
+    pub(crate) exclusive: bool,
+    pub(crate) arguments: FieldTable,
+    pub(crate) prefetch: Option<u16>,
+}
+
+/// A consumer that was asked for.
+pub(crate) struct Requested {
+    pub(crate) request: u64,
+    pub(crate) consumer: u64,
+    pub(crate) tag: Arc<str>,
+}
+
+/// What a consumer's handle has taken.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    pub(crate) queue: VecDeque<Queued>,
+    /// Bytes of `queue` when it was taken.
+    cost: usize,
+    /// The channel's epoch when it was taken.
+    pub(crate) epoch: u32,
+    /// The link was lost since, and nothing was handed out on the new one.
+    pub(crate) resumed: bool,
+}
+
+impl Taken {
+    /// Returns nothing, of a channel in this epoch.
+    pub(crate) fn new(epoch: u32) -> Self {
+        Self { epoch, ..Self::default() }
+    }
+}
+
+impl Shared {
+    /// Starts a consumer.
+    pub(crate) fn start_consumer(
+        &self,
+        channel: &ChannelId,
+        settings: ConsumerSettings<'_>,
+        stock: &Arc<Stock>,
+        deadline: Time,
+    ) -> Result<Requested> {
+        self.on_channel(channel, |state| {
+            settings.arguments.validity()?;
+            let number = channel.number;
+            let tag = settings.tag.map_or_else(|| state.consumers.next_tag(), Into::into);
+            let start = Start {
+                order: state.requests.next_order(),
+                queue: state.queue_name(number, settings.queue),
+                no_local: settings.no_local,
+                exclusive: settings.exclusive,
+                arguments: settings.arguments,
+                prefetch: settings.prefetch,
+                granted: false,
+                missing: !state.is_up(),
+                tried: 0,
+            };
+            let place = (number, channel.serial);
+            let consumer = ConsumerState::new(place, Arc::clone(&tag), settings.no_ack, Arc::clone(stock), start);
+            let consumer = state.consumers.insert(consumer);
+            let request = state.insert_request(number, RequestKind::Consume(consumer), deadline);
+            if !state.is_up() {
+                // The request waits for a link.
+                state.requests.get_mut(request).into_iter().for_each(|request| request.sent = false);
+            } else if let Err(error) = state.send_consume(consumer, request) {
+                state.remove_request(request);
+                state.consumers.remove(consumer);
+                return Err(error);
+            }
+            Ok(Requested { request, consumer, tag })
+        })
+    }
+
+    /// Cancels a consumer. Returns the request.
+    pub(crate) fn cancel_consumer(&self, channel: &ChannelId, consumer: u64, deadline: Time) -> Result<u64> {
+        self.on_channel(channel, |state| state.cancel_consumer(consumer, deadline))
+    }
+
+    /// Cancels the consumer of a channel with this tag. Returns the request.
+    pub(crate) fn cancel_consumer_by_tag(&self, channel: &ChannelId, tag: &str, deadline: Time) -> Result<u64> {
+        self.on_channel(channel, |state| {
+            let wanted = (channel.number, channel.serial, tag);
+            let mut consumers = state.consumers.iter();
+            let known = consumers.find(|(_, known)| (known.channel, known.serial, &*known.tag) == wanted);
+            let Some(consumer) = known.map(|(key, _)| key) else {
+                return Err(Error::new(ErrorKind::Usage, format!("the channel has no consumer with tag {tag:?}")));
+            };
+            drop(consumers);
+            state.cancel_consumer(consumer, deadline)
+        })
+    }
+
+    /// Returns how a consumer was started, if it is known.
+    pub(crate) fn consumer_start(&self, consumer: u64) -> Option<Start> {
+        self.lock().consumers.get(consumer).map(|consumer| consumer.start.clone())
+    }
+
+    /// Takes the deliveries of a consumer, or returns how the consumer ended. The future waits if there are none.
+    pub(crate) fn poll_deliveries(
+        &self,
+        channel: &ChannelId,
+        consumer: u64,
+        taken: &mut Taken,
+        waker: &Waker,
+    ) -> Poll<Option<ConsumerEnd>> {
+        let cost = std::mem::take(&mut taken.cost);
+        let polled = self.with_flush(|state| {
+            let epoch = channel.end.epoch();
+            if taken.epoch != epoch {
+                taken.epoch = epoch;
+                taken.resumed = true;
+            }
+            state.consumers.release(cost);
+            let Some(consumer) = state.consumers.take(consumer, &mut taken.queue) else {
+                return Poll::Ready(Some(ConsumerEnd::Cancelled));
+            };
+            if !taken.queue.is_empty() {
+                return Poll::Ready(None);
+            }
+            if let Some(end) = &consumer.end {
+                return Poll::Ready(Some(end.clone()));
+            }
+            state.wakers.register(&mut consumer.waker, waker);
+            Poll::Pending
+        });
+        taken.cost = taken.queue.iter().map(Queued::cost).sum();
+        polled
+    }
+
+    /// Gives back to the queue what a consumer's handle had taken and not handed out.
+    pub(crate) fn give_back(&self, channel: &ChannelId, untaken: &VecDeque<Queued>) {
+        self.with(|state| {
+            if state.channels.find(channel.number, channel.serial).is_some() {
+                state.reject_all(channel.number, untaken);
+            }
+            state.driver.request();
+        });
+    }
+
+    /// The handle of a consumer is gone: cancels the consumer, and gives its deliveries back to the queue.
+    pub(crate) fn drop_consumer(&self, consumer: u64, taken: &mut Taken) {
+        let untaken = std::mem::take(&mut taken.queue);
+        let left: usize = untaken.iter().map(Queued::cost).sum();
+        let handed_out = taken.cost.saturating_sub(left);
+        self.with(|state| {
+            state.consumers.release(handed_out);
+            state.drop_consumer(consumer, untaken);
+            state.driver.request();
+        });
+    }
+
+    /// Settles a delivery of `epoch` by `action`. Returns false if its link is gone, and with it the right to settle it.
+    #[inline]
+    pub(crate) fn settle(
+        &self,
+        channel: &ChannelId,
+        epoch: u32,
+        is_ack: bool,
+        action: impl FnOnce(&mut hopmq_proto::Connection) -> Result<(), hopmq_proto::Error>,
+    ) -> Result<bool> {
+        self.with(|state| {
+            if epoch != channel.end.epoch() {
+                return Ok(false);
+            }
+            if state.channels.find(channel.number, channel.serial).is_none() {
+                return Err(self.channel_reason(channel));
+            }
+            if state.lifecycle.is_close_sent() {
+                return Err(being_closed());
+            }
+            if let Err(error) = action(&mut state.proto) {
+                // The link may be over, and its loss not be handled yet.
+                let over = state.proto.is_closed();
+                return if over { Ok(false) } else { Err(Error::new(ErrorKind::Usage, error.message())) };
+            }
+            let counter = if is_ack { &mut state.stats.acked } else { &mut state.stats.rejected };
+            *counter += 1;
+            if !state.settle_waiters.is_empty() {
+                state.wake_settle_waiters();
+            }
+            Ok(true)
+        })
+    }
+
+    /// Cancels all consumers for a shutdown, and gives back what they have not handed out. Returns the requests.
+    pub(crate) fn stop_consuming(&self, deadline: Time) -> Vec<u64> {
+        self.with(|state| state.stop_consuming(deadline))
+    }
+
+    /// Returns how many deliveries were handed out and are not settled.
+    pub(crate) fn in_hand(&self) -> usize {
+        self.lock().in_hand()
+    }
+}
+
+impl State {
+    /// Queues a delivery for its consumer.
+    #[inline]
+    pub(super) fn deliver(&mut self, key: u64, tag: u64, content: Content) {
+        self.stats.delivered += 1;
+        if let Some(channel) = self.consumers.deliver(key, Queued { tag, content }, &mut self.wakers) {
+            // If the channel is closed, the broker has requeued the delivery.
+            let _ = self.proto.reject(channel, tag, true);
+        }
+    }
+
+    fn reject_all(&mut self, channel: u16, deliveries: &VecDeque<Queued>) {
+        for delivery in deliveries {
+            // It fails for a delivery that an earlier `multiple` settled.
+            let _ = self.proto.reject(channel, delivery.tag, true);
+        }
+    }
+
+    /// Cancels a consumer whose handle is gone, and gives back what the consumer has not handed out.
+    pub(super) fn drop_consumer(&mut self, key: u64, untaken: VecDeque<Queued>) {
+        let Some(consumer) = self.consumers.get_mut(key) else { return };
+        let channel = consumer.channel;
+        let serial = consumer.serial;
+        let no_ack = consumer.no_ack;
+        let ended = consumer.end.is_some();
+        consumer.dropped = true;
+        consumer.stock.set(0);
+        self.wakers.discard(consumer.waker.take());
+        self.consumers.release(untaken.iter().map(Queued::cost).sum());
+        let queue = self.consumers.drain(key);
+        // If the channel is closed, the broker has requeued the deliveries.
+        if !no_ack && self.channels.find(channel, serial).is_some() {
+            self.reject_all(channel, &untaken);
+            self.reject_all(channel, &queue);
+        }
+        if ended {
+            self.consumers.remove(key);
+        } else if let Ok(request) = self.cancel_consumer(key, Time::from_epoch(Duration::MAX))
+            && let Some(request) = self.requests.get_mut(request)
+        {
+            request.abandoned = true;
+        }
+    }
+
+    /// Returns how many deliveries were handed out and are not settled.
+    pub(super) fn in_hand(&self) -> usize {
+        let mut untaken: HashMap<u16, usize> = HashMap::new();
+        for (_, consumer) in self.consumers.iter().filter(|(_, consumer)| !consumer.no_ack) {
+            if self.channels.get(consumer.channel).is_some_and(|channel| channel.serial == consumer.serial) {
+                *untaken.entry(consumer.channel).or_default() += consumer.stock.left();
+            }
+        }
+        let in_hand = |number| self.proto.unacked(number).saturating_sub(untaken.get(&number).copied().unwrap_or(0));
+        self.channels.numbers().map(in_hand).sum()
+    }
+
+    fn stop_consuming(&mut self, deadline: Time) -> Vec<u64> {
+        let mut requests = Vec::new();
+        for key in self.consumers.keys(|consumer| consumer.end.is_none() && !consumer.dropped) {
+            let channel = self.consumers.get(key).map_or(0, |consumer| consumer.channel);
+            let untaken = self.consumers.stop(key);
+            self.reject_all(channel, &untaken);
+            match self.cancel_consumer(key, deadline) {
+                Ok(request) => requests.push(request),
+                Err(error) => self.end_consumer(key, ConsumerEnd::Failed(error)),
+            }
+        }
+        self.driver.request();
+        requests
+    }
+
+    /// Wakes the futures that wait until all deliveries are settled, if they are.
+    #[cold]
+    pub(super) fn wake_settle_waiters(&mut self) {
+        if self.in_hand() == 0 {
+            self.settle_waiters.wake_all(&mut self.wakers);
+        }
+    }
+
+    /// Sends the request that starts a consumer.
+    pub(super) fn send_consume(&mut self, key: u64, request: u64) -> Result<()> {
+        let Some(consumer) = self.consumers.get(key) else { return Ok(()) };
+        let number = consumer.channel;
+        let start = &consumer.start;
+        let method = basic::Consume {
+            queue: &start.queue,
+            consumer_tag: &consumer.tag,
+            no_local: start.no_local,
+            no_ack: consumer.no_ack,
+            exclusive: start.exclusive,
+            nowait: false,
+            arguments: start.arguments.as_ref_table(),
+        };
+        let prefetch = self.channels.get(number).map(|channel| channel.prefetch).unwrap_or_default();
+        // A prefetch counts unacknowledged deliveries, which a consumer without acknowledgements has none of.
+        if !consumer.no_ack || start.prefetch.is_some() {
+            let prefetch_count = start.prefetch.or(prefetch.each).unwrap_or(DEFAULT_PREFETCH);
+            self.proto.request(number, &basic::Qos { prefetch_count, global: false }, None)?;
+            if let Some(prefetch_count) = prefetch.shared {
+                self.proto.request(number, &basic::Qos { prefetch_count, global: true }, None)?;
+            }
+        }
+        Ok(self.proto.consume(number, &method, key, Some(request))?)
+    }
+
+    /// Cancels a consumer. The answer ends its stream. Returns the request.
+    pub(super) fn cancel_consumer(&mut self, key: u64, deadline: Time) -> Result<u64> {
+        let Some(consumer) = self.consumers.get(key) else {
+            return Err(Error::new(ErrorKind::Closed, "the consumer has ended"));
+        };
+        let channel = consumer.channel;
+        let tag = Arc::clone(&consumer.tag);
+        let method = basic::Cancel { consumer_tag: &tag, nowait: false };
+        let request = self.request(channel, &method, RequestKind::Cancel(key), deadline)?;
+        if !self.is_up() {
+            // The consumer is on no link, and is not started on the next one.
+            self.end_consumer(key, ConsumerEnd::Cancelled);
+            self.settle_request(request, Ok(Reply::Done));
+        }
+        Ok(request)
+    }
+
+    pub(super) fn end_consumer(&mut self, key: u64, end: ConsumerEnd) {
+        let Some(consumer) = self.consumers.get_mut(key) else { return };
+        consumer.end.get_or_insert(end);
+        self.wakers.wake(&mut consumer.waker);
+        let queue = consumer.start.queue.clone();
+        if consumer.dropped {
+            self.consumers.remove(key);
+        }
+        self.consumer_over(&queue);
+    }
+
+    /// A consumer of `queue` has ended: the broker deletes an `auto_delete` queue with its last consumer.
+    pub(super) fn consumer_over(&mut self, queue: &str) {
+        let more = self.consumers.iter().any(|(_, other)| other.start.queue == queue && other.end.is_none());
+        if !more {
+            self.ledger.consumers_gone(queue);
+        }
+    }
+}

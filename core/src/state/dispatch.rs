@@ -1,0 +1,118 @@
+//! What the protocol's events mean to the futures that wait.
+//!
+//! It runs under the lock of [`Shared`](super::Shared): outcomes and deliveries are put where their futures look, and
+//! the futures' wakers are collected. It must never block and never wake.
+
+use hopmq_proto::{CloseReason, Content, Purpose, Time, code};
+use tracing::{debug, warn};
+
+use super::State;
+use super::consumers::ConsumerEnd;
+use super::events::Event;
+use super::lifecycle::LinkState;
+use super::requests::Reply;
+use crate::error::{Error, ErrorKind, Result};
+use crate::refusal::Refusal;
+
+impl State {
+    /// Applies an event of the protocol connection. An error ends the link.
+    pub(crate) fn apply(&mut self, event: hopmq_proto::Event, now: Time) -> Result<()> {
+        use hopmq_proto::Event as Proto;
+        match event {
+            Proto::Confirmed { channel, first, last, ack } => self.confirmed(channel, first, last, ack),
+            Proto::Reply { request, payload, .. } => self.answer(request, Reply::Method(payload)),
+            Proto::ConsumerCancelled { consumer, .. } => self.consumer_cancelled(consumer),
+            Proto::Flow { channel, active } => {
+                debug!(channel, active, "flow");
+                self.tell(&Event::Flow { channel, active });
+            }
+            Proto::ChannelClosed { channel, reason } => self.channel_closed(channel, &reason),
+            Proto::Blocked { reason } => {
+                warn!(reason, "the broker blocks publishing");
+                self.blocking.begin(now, reason.clone());
+                self.tell(&Event::Blocked { reason });
+            }
+            Proto::Unblocked => {
+                debug!("the broker takes publishes again");
+                self.stats.blocked += self.blocking.end(now).unwrap_or_default();
+                self.tell(&Event::Unblocked);
+            }
+            Proto::Closed { reason: None } => return Err(self.closed_by_program()),
+            other => {
+                debug_assert!(false, "not an event of an open client: {other:?}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands a message to what it is for.
+    #[inline]
+    pub(crate) fn apply_content(&mut self, channel: u16, purpose: Purpose, content: Content) {
+        match purpose {
+            Purpose::Delivery { consumer, delivery_tag } => self.deliver(consumer, delivery_tag, content),
+            Purpose::Got { request } => {
+                self.stats.delivered += 1;
+                let epoch = self.channels.get(channel).map_or(0, |channel| channel.end.epoch());
+                self.answer(request, Reply::Got { content, epoch });
+            }
+            Purpose::Returned { tag } => self.returned(channel, tag, content),
+            other => debug_assert!(false, "not a message for a client: {other:?}"),
+        }
+    }
+
+    /// The handshake of a link is done.
+    pub(crate) fn link_opened(&mut self) {
+        let tuning = self.proto.tuning();
+        debug!(?tuning, "connection open");
+        self.channel_max = tuning.channel_max;
+        self.lifecycle.set_link(LinkState::Restoring);
+    }
+
+    /// Tells the subscribers of an event.
+    pub(crate) fn tell(&mut self, event: &Event) {
+        self.subscribers.tell(event, &mut self.wakers);
+    }
+
+    fn consumer_cancelled(&mut self, key: u64) {
+        let text = "the broker cancelled the consumer: its queue was deleted or moved to another node";
+        warn!("{text}");
+        self.end_consumer(key, ConsumerEnd::Failed(Error::new(ErrorKind::ConsumerCancelled, text)));
+    }
+
+    fn channel_closed(&mut self, channel: u16, reason: &CloseReason) {
+        let text = format!("the broker closed channel {channel}: {}", describe(reason));
+        warn!(channel, code = reason.code, "{text}");
+        let error = Error::with_code(ErrorKind::ChannelClosed, reason.code, text);
+        self.end_channel(channel, &error);
+        self.tell(&Event::ChannelClosed { channel, error });
+    }
+
+    /// Returns the error of a link that the broker closed.
+    pub(crate) fn closed_by_broker(&self, reason: &CloseReason) -> Error {
+        let text = describe(reason);
+        if self.lifecycle.is_link_open() {
+            let text = format!("the broker closed the connection: {text}");
+            return Error::with_code(ErrorKind::ConnectionClosed, reason.code, text);
+        }
+        let refusal = Refusal::of(reason);
+        let guess = match refusal {
+            // RabbitMQ sends the same text for each of these causes.
+            Some(Refusal::Credentials) => {
+                " (a wrong user name or password, or a user who may not connect from this machine: RabbitMQ accepts \
+                 `guest` only from its own machine)"
+            }
+            _ => "",
+        };
+        let kind = match reason.code {
+            code::ACCESS_REFUSED => ErrorKind::Authentication,
+            _ => ErrorKind::ConnectionClosed,
+        };
+        Error::refused(kind, reason.code, format!("the broker refused the connection: {text}{guess}"), refusal)
+    }
+}
+
+/// `404 NOT_FOUND - no queue 'x' in vhost '/' (queue.declare)`
+fn describe(reason: &CloseReason) -> String {
+    let CloseReason { code, text, method } = reason;
+    if method.is_known() { format!("{code} {text} ({method})") } else { format!("{code} {text}") }
+}

@@ -1,0 +1,188 @@
+//! The unconfirmed publishes of one channel as they were made, to make them again on a new link.
+//!
+//! Owns one buffer in which small messages lie behind each other; a large body that the program passed by value is kept
+//! as it is. Confirmed messages are removed at the front. So keeping a message costs a copy of its bytes, and removing
+//! it costs nothing.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use hopmq_proto::{Body, Properties, Route};
+
+/// The journal. See the [module's documentation](self).
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    bytes: Vec<u8>,
+    /// Where the first message begins.
+    head: usize,
+    /// How many bytes each message takes of `bytes`.
+    sizes: VecDeque<u32>,
+    /// Large bodies, with the number of their message since the journal began.
+    large: VecDeque<(u64, Bytes)>,
+    large_size: usize,
+    /// Messages that were removed.
+    gone: u64,
+}
+
+/// A body of at least this many bytes is kept as it is, if the program passed it by value.
+const LARGE: usize = 4 * 1024;
+/// The largest buffer that is kept when it is empty, in bytes.
+const SPARE: usize = 1024 * 1024;
+/// Bytes of bookkeeping for each message.
+const OVERHEAD: usize = size_of::<u32>();
+
+/// A message of the journal.
+pub(crate) struct Kept<'a> {
+    pub(crate) route: Route<'a>,
+    pub(crate) properties: Properties<&'a [u8]>,
+    pub(crate) body: Body<'a>,
+}
+
+impl Journal {
+    /// Returns how many bytes the journal holds.
+    #[inline]
+    pub(crate) fn size(&self) -> usize {
+        self.bytes.len() - self.head + self.large_size + self.sizes.len() * OVERHEAD
+    }
+
+    /// Keeps a message.
+    #[inline]
+    pub(crate) fn push(&mut self, route: Route<'_>, properties: Properties<&[u8]>, body: &Body<'_>) {
+        let start = self.bytes.len();
+        let list = properties.as_bytes();
+        let (mandatory, flags) = (u8::from(route.mandatory), properties.flags().to_be_bytes());
+        // Names were checked: they have at most 255 bytes. A property list that is longer than a frame is refused later.
+        let (exchange, key) = (route.exchange.as_bytes(), route.routing_key.as_bytes());
+        let [l0, l1, l2, l3] = (list.len() as u32).to_be_bytes();
+        let head = [mandatory, flags[0], flags[1], exchange.len() as u8, key.len() as u8, l0, l1, l2, l3];
+        self.bytes.extend_from_slice(&head);
+        self.bytes.extend_from_slice(exchange);
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(list);
+        match body {
+            Body::Shared(body) if body.len() >= LARGE => {
+                self.large_size += body.len();
+                self.large.push_back((self.gone + self.sizes.len() as u64, body.clone()));
+            }
+            Body::Shared(body) => self.bytes.extend_from_slice(body),
+            Body::Borrowed(body) => self.bytes.extend_from_slice(body),
+        }
+        self.sizes.push_back((self.bytes.len() - start) as u32);
+    }
+
+    /// Removes the last message, because it was not published.
+    #[cold]
+    pub(crate) fn pop_back(&mut self) {
+        let Some(size) = self.sizes.pop_back() else { return };
+        self.bytes.truncate(self.bytes.len() - size as usize);
+        if self.large.back().is_some_and(|(number, _)| *number == self.gone + self.sizes.len() as u64)
+            && let Some((_, body)) = self.large.pop_back()
+        {
+            self.large_size -= body.len();
+        }
+    }
+
+    /// Removes the first message.
+    #[inline]
+    pub(crate) fn pop_front(&mut self) {
+        let Some(size) = self.sizes.pop_front() else { return };
+        self.head += size as usize;
+        if self.large.front().is_some_and(|(number, _)| *number == self.gone)
+            && let Some((_, body)) = self.large.pop_front()
+        {
+            self.large_size -= body.len();
+        }
+        self.gone += 1;
+        if self.head == self.bytes.len() {
+            self.head = 0;
+            self.bytes.clear();
+            if self.bytes.capacity() > SPARE {
+                self.bytes = Vec::new();
+            }
+        } else if self.head > self.bytes.len() / 2 && self.head > SPARE / 8 {
+            self.bytes.drain(..self.head);
+            self.head = 0;
+        }
+    }
+
+    /// Returns the messages in the order of publishing.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Kept<'_>> {
+        let mut rest = &self.bytes[self.head..];
+        let mut large = self.large.iter().peekable();
+        (self.gone..).zip(&self.sizes).map(move |(number, size)| {
+            let (message, after) = rest.split_at(*size as usize);
+            rest = after;
+            let body = large.next_if(|(of, _)| *of == number).map(|(_, body)| body.clone());
+            read(message, body)
+        })
+    }
+}
+
+fn read(message: &[u8], large: Option<Bytes>) -> Kept<'_> {
+    let (head, rest) = message.split_at(9);
+    let (exchange, rest) = rest.split_at(usize::from(head[3]));
+    let (key, rest) = rest.split_at(usize::from(head[4]));
+    let (list, body) = rest.split_at(u32::from_be_bytes([head[5], head[6], head[7], head[8]]) as usize);
+    let text = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
+    Kept {
+        route: Route { exchange: text(exchange), routing_key: text(key), mandatory: head[0] != 0 },
+        properties: Properties::from_parts(u16::from_be_bytes([head[1], head[2]]), list),
+        body: large.map_or(Body::Borrowed(body), Body::Shared),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(journal: &mut Journal, number: usize) {
+        let (exchange, key) = (format!("e{number}"), "k".repeat(number % 200));
+        let route = Route { exchange: &exchange, routing_key: &key, mandatory: number.is_multiple_of(2) };
+        let properties = Properties::new().with_message_id(&number.to_string());
+        let body = vec![number as u8; (number * 37) % 9000];
+        let body = if number.is_multiple_of(3) { Body::Borrowed(&body) } else { Body::from(body.clone()) };
+        journal.push(route, properties.as_ref_properties(), &body);
+    }
+
+    #[test]
+    fn kept_messages_are_returned_unchanged_and_in_order() {
+        let mut journal = Journal::default();
+        let (mut first, mut next) = (0, 0);
+        for round in 0..2000 {
+            for _ in 0..round % 4 {
+                push(&mut journal, next);
+                next += 1;
+            }
+            if round % 5 == 0 {
+                push(&mut journal, 4321);
+                journal.pop_back();
+            }
+            for _ in 0..usize::min(round % 3 + round % 2, next - first) {
+                journal.pop_front();
+                first += 1;
+            }
+            if round % 100 == 0 {
+                let mut expected = Journal::default();
+                (first..next).for_each(|number| push(&mut expected, number));
+                assert_eq!(journal.size(), expected.size());
+                assert_eq!(journal.iter().count(), next - first);
+                for (number, kept) in (first..).zip(journal.iter()) {
+                    assert_eq!(kept.route.exchange, format!("e{number}"));
+                    assert_eq!(kept.route.routing_key.len(), number % 200);
+                    assert_eq!(kept.route.mandatory, number % 2 == 0);
+                    assert_eq!(kept.properties.message_id(), Some(&*number.to_string()));
+                    let body = match &kept.body {
+                        Body::Borrowed(body) => body,
+                        Body::Shared(body) => &body[..],
+                    };
+                    assert_eq!(body, vec![number as u8; (number * 37) % 9000]);
+                }
+            }
+        }
+        while first < next {
+            journal.pop_front();
+            first += 1;
+        }
+        assert_eq!((journal.size(), journal.head, journal.large.len()), (0, 0, 0));
+    }
+}

@@ -1,0 +1,461 @@
+//! What the handles and the driver of one connection share.
+//!
+//! [`Shared`] holds the protocol connection and everything that waits, under one lock that is held for the length of an
+//! encode or of a batch of events. It must never do I/O, and never wake a task while the lock is held.
+//!
+//! [`State`] consists of parts, each in a file of its own, that keep their own invariants. The other files say what
+//! happens to several parts at once: `requesting`, `channel_setup`, `publishing`, `consuming` and `closing` for the
+//! handles; `dispatch`, `outage` and `restart` for the driver.
+
+use std::fmt;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use hopmq_proto::{FieldTable, Time, Tuning};
+
+use crate::error::{Error, ErrorKind};
+use crate::io::timer::Clock;
+use crate::policy::{Recovery, WhileLost};
+use crate::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak, yield_now};
+
+mod backlog;
+mod blocking;
+mod channel_setup;
+mod channels;
+mod closing;
+mod confirms;
+mod consumers;
+mod consuming;
+mod dispatch;
+pub(crate) mod events;
+mod journal;
+pub(crate) mod ledger;
+mod lifecycle;
+mod message_ids;
+pub(crate) mod outage;
+mod outstanding;
+mod publishing;
+mod requesting;
+mod requests;
+pub(crate) mod restart;
+pub(crate) mod slots;
+pub(crate) mod stats;
+#[cfg(test)]
+mod tests;
+mod waiters;
+mod wakers;
+mod wakeup;
+
+use backlog::Backlog;
+use blocking::Blocking;
+use channels::Channels;
+use consumers::Consumers;
+use events::{Event, Subscribers};
+use ledger::Ledger;
+use lifecycle::Lifecycle;
+use message_ids::MessageIds;
+use outstanding::Outstanding;
+use requests::Requests;
+use stats::Stats;
+use waiters::Waiters;
+use wakeup::DriverWakeup;
+
+pub(crate) use channels::{ChannelId, Modes};
+pub(crate) use closing::{LAST_BYTES_TIMEOUT, Settling};
+pub(crate) use consumers::{ConsumerEnd, Queued, Stock};
+pub(crate) use consuming::{ConsumerSettings, Requested, Taken};
+pub(crate) use publishing::{Outgoing, Published, RoomWait};
+pub(crate) use requests::{REPLAY, Reply, RequestKind, transmit};
+pub(crate) use wakers::Wakers;
+
+/// What a connection's handles and driver share. See the [module's documentation](self).
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    pub(crate) clock: Clock,
+    pub(crate) limits: Limits,
+    /// Why the connection ended.
+    reason: OnceLock<Error>,
+    /// The driver, if handles may poll it.
+    inline_driver: OnceLock<Weak<dyn PollInline>>,
+}
+
+/// A driver that handles may poll on their own threads.
+pub(crate) trait PollInline: Send + Sync {
+    /// Polls the driver on this thread, unless another thread polls it. Returns whether it was polled.
+    fn poll_inline(&self) -> bool;
+}
+
+/// Bounds on time and memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) request_timeout: Duration,
+    pub(crate) confirm_timeout: Duration,
+    pub(crate) close_timeout: Duration,
+    pub(crate) write_timeout: Duration,
+    /// Publishing waits while more bytes than this wait to be written.
+    pub(crate) high_water: usize,
+    /// Reading stops while consumers hold more bytes than this.
+    pub(crate) receive_limit: usize,
+}
+
+/// Everything under the lock.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) proto: hopmq_proto::Connection,
+    /// What this connection has declared.
+    pub(crate) ledger: Ledger,
+    pub(crate) server_properties: FieldTable,
+    lifecycle: Lifecycle,
+    driver: DriverWakeup,
+    backlog: Backlog,
+    outstanding: Outstanding,
+    blocking: Blocking,
+    requests: Requests,
+    channels: Channels,
+    consumers: Consumers,
+    /// The futures that wait until all deliveries are settled.
+    settle_waiters: Waiters,
+    /// The futures that wait for the end of the connection.
+    close_waiters: Waiters,
+    subscribers: Subscribers,
+    stats: Stats,
+    /// Ids for messages that have none, if they shall have one.
+    message_ids: Option<MessageIds>,
+    /// What a publish does while there is no link.
+    while_lost: WhileLost,
+    /// Unconfirmed publishes are made again on a new link.
+    republishes: bool,
+    /// The highest channel number, as it was agreed last.
+    channel_max: u16,
+    wakers: Wakers,
+}
+
+/// How often a thread that finds the lock taken yields before it parks.
+const YIELDS: usize = 16;
+
+/// How many times the receive limit consumers may hold while a request waits for its answer.
+const WAITING_FACTOR: usize = 8;
+
+impl Shared {
+    pub(crate) fn new(proto: hopmq_proto::Connection, clock: Clock, limits: Limits, policy: &Recovery) -> Arc<Self> {
+        let state = State {
+            proto,
+            ledger: Ledger::default(),
+            server_properties: FieldTable::new(),
+            lifecycle: Lifecycle::new(),
+            driver: DriverWakeup::default(),
+            backlog: Backlog::new(limits.high_water),
+            outstanding: Outstanding::new(policy.kept_limit()),
+            blocking: Blocking::default(),
+            requests: Requests::default(),
+            channels: Channels::default(),
+            consumers: Consumers::default(),
+            settle_waiters: Waiters::default(),
+            close_waiters: Waiters::default(),
+            subscribers: Subscribers::default(),
+            stats: Stats::default(),
+            message_ids: policy.ids.map(MessageIds::new),
+            while_lost: policy.publishing,
+            republishes: policy.republishes(),
+            channel_max: 0,
+            wakers: Wakers::default(),
+        };
+        let state = Mutex::new(state);
+        Arc::new(Self { state, clock, limits, reason: OnceLock::new(), inline_driver: OnceLock::new() })
+    }
+
+    #[inline]
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.try_lock().unwrap_or_else(|| self.lock_contended())
+    }
+
+    #[inline]
+    fn try_lock(&self) -> Option<MutexGuard<'_, State>> {
+        match self.state.try_lock() {
+            Ok(state) => Some(state),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// The lock is contended. Yields before parking: a parked waiter costs its predecessor a system call to wake it, and
+    /// so on for each waiter behind it. The lock is held no longer than an encode takes.
+    #[cold]
+    fn lock_contended(&self) -> MutexGuard<'_, State> {
+        for _ in 0..YIELDS {
+            yield_now();
+            if let Some(state) = self.try_lock() {
+                return state;
+            }
+        }
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `action` under the lock, then wakes the driver if it sleeps and has something to do.
+    #[inline]
+    fn with<T>(&self, action: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        let result = action(&mut state);
+        // In a burst, the thread that fills the buffer writes it.
+        let gather = state.backlog.gather();
+        self.unlock(state, gather, gather > 0);
+        result
+    }
+
+    /// Runs `action` under the lock for a future that is about to wait for the broker: output gathers no longer, and the
+    /// driver is polled on this thread if that is possible.
+    #[inline]
+    fn with_flush<T>(&self, action: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        let result = action(&mut state);
+        self.unlock(state, 0, true);
+        result
+    }
+
+    /// Runs `action` under the lock for a future that waits for the confirm of the `count`-th publish: output behind
+    /// that publish may gather further.
+    #[inline]
+    fn with_flush_of<T>(&self, count: u64, action: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        let result = action(&mut state);
+        let gather = state.backlog.gather();
+        if state.backlog.is_taken(count) {
+            self.unlock(state, gather, gather > 0);
+        } else {
+            self.unlock(state, 0, true);
+        }
+        result
+    }
+
+    /// Runs `action` under the lock for the driver, which needs no wake-up itself.
+    pub(crate) fn with_driver<T>(&self, action: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        let result = action(&mut state);
+        let mut wakers = std::mem::take(&mut state.wakers);
+        drop(state);
+        wakers.run();
+        result
+    }
+
+    /// Releases the lock, then wakes the tasks that the change of the state concerns. The driver is woken for more than
+    /// `gather` bytes of output; `inline` polls it on this thread instead, if that is possible.
+    #[inline]
+    fn unlock(&self, mut state: MutexGuard<'_, State>, gather: usize, inline: bool) {
+        let writes = state.proto.queued() > gather;
+        let reads = state.consumers.is_paused() && !state.is_full(self.limits.receive_limit);
+        let driver = state.driver.take(writes, reads);
+        if driver.is_some() || !state.wakers.is_empty() {
+            self.wake(state, driver, inline);
+        }
+    }
+
+    #[cold]
+    fn wake(&self, mut state: MutexGuard<'_, State>, driver: Option<Waker>, inline: bool) {
+        let mut wakers = std::mem::take(&mut state.wakers);
+        let inline = inline && state.is_up() && state.driver.is_polled_inline();
+        drop(state);
+        wakers.run();
+        if let Some(driver) = driver
+            && !(inline && self.poll_driver())
+        {
+            driver.wake();
+        }
+    }
+
+    fn poll_driver(&self) -> bool {
+        self.inline_driver.get().and_then(Weak::upgrade).is_some_and(|driver| driver.poll_inline())
+    }
+
+    /// Lets handles poll the driver on their own threads. The first driver counts.
+    pub(crate) fn set_inline_driver(&self, driver: Weak<dyn PollInline>) {
+        if self.inline_driver.set(driver).is_ok() {
+            self.lock().driver.set_polled_inline();
+        }
+    }
+
+    /// Returns why the connection has ended.
+    pub(crate) fn reason(&self) -> Error {
+        self.reason.get().cloned().unwrap_or_else(|| Error::new(ErrorKind::Closed, "the connection is closed"))
+    }
+
+    /// Stores why the connection ended. The first reason counts, and is returned.
+    pub(crate) fn end(&self, error: Error) -> Error {
+        self.reason.get_or_init(|| error).clone()
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
+        self.reason.get().is_some()
+    }
+
+    /// Returns the moment at which something that begins now is late.
+    pub(crate) fn deadline(&self, timeout: Option<Duration>) -> Time {
+        self.clock.now() + timeout.unwrap_or(self.limits.request_timeout)
+    }
+
+    /// Registers a stream of events.
+    pub(crate) fn subscribe(&self) -> u64 {
+        self.lock().subscribers.subscribe()
+    }
+
+    /// Returns the next event of a stream; `None` after the last one.
+    pub(crate) fn poll_event(&self, key: u64, waker: &Waker) -> Poll<Option<Event>> {
+        self.with(|state| state.subscribers.poll(key, waker, &mut state.wakers))
+    }
+
+    /// Removes a stream of events.
+    pub(crate) fn unsubscribe(&self, key: u64) {
+        // Its events and its waker are dropped without the lock: see `Wakers`.
+        let queue = self.with(|state| state.subscribers.unsubscribe(key));
+        drop(queue);
+    }
+
+    /// Whether there is a link that carries everything.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.lock().is_up()
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let now = self.clock.now();
+        let state = self.lock();
+        let mut stats = state.stats;
+        stats.unknown_deliveries = state.proto.unknown_deliveries();
+        stats.blocked += state.blocking.elapsed(now);
+        stats
+    }
+
+    pub(crate) fn server_properties(&self) -> FieldTable {
+        self.lock().server_properties.clone()
+    }
+
+    pub(crate) fn tuning(&self) -> Tuning {
+        self.lock().proto.tuning()
+    }
+}
+
+/// For the driver.
+impl State {
+    #[inline]
+    pub(crate) fn is_up(&self) -> bool {
+        self.lifecycle.is_up()
+    }
+
+    /// Whether the handshake of the present link is done.
+    pub(crate) fn is_link_open(&self) -> bool {
+        self.lifecycle.is_link_open()
+    }
+
+    #[inline]
+    pub(crate) fn is_closing(&self) -> bool {
+        self.lifecycle.is_closing()
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
+        self.lifecycle.is_ended()
+    }
+
+    /// Whether publishes wait for their confirm.
+    pub(crate) fn has_unconfirmed(&self) -> bool {
+        self.outstanding.publishes() > 0
+    }
+
+    pub(crate) fn is_channel_open(&self, number: u16) -> bool {
+        self.channels.is_open(number)
+    }
+
+    /// Returns the numbers that channels have or had.
+    pub(crate) fn channel_numbers(&self) -> impl Iterator<Item = u16> + use<> {
+        self.channels.numbers()
+    }
+
+    /// A link begins its handshake. Returns the protocol connection of the one before.
+    pub(crate) fn begin_link(&mut self, proto: hopmq_proto::Connection) -> hopmq_proto::Connection {
+        self.driver.set_stalled(false);
+        std::mem::replace(&mut self.proto, proto)
+    }
+
+    /// The link failed; the driver handles the loss later. Handles must not send on it until then.
+    pub(crate) fn link_failed(&mut self) {
+        self.lifecycle.set_link(lifecycle::LinkState::Failed);
+    }
+
+    /// Stores the waker of the driver, which sleeps until `alarm`, or until it is woken if there is none.
+    pub(crate) fn sleep(&mut self, waker: &Waker, alarm: Option<Time>) {
+        self.driver.sleep(waker, alarm, &mut self.wakers);
+    }
+
+    /// Returns when the next request is late.
+    pub(crate) fn next_request_deadline(&self) -> Option<Time> {
+        self.requests.first_deadline()
+    }
+
+    /// Returns when something is due on the link.
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        let closing = self.lifecycle.closing().map(lifecycle::Closing::deadline);
+        self.proto.poll_timeout().into_iter().chain(self.requests.first_deadline()).chain(closing).min()
+    }
+
+    /// Whether consumers hold as much as they may. While a request waits for its answer, which may lie behind more
+    /// deliveries, that is a multiple of the limit.
+    #[inline]
+    pub(crate) fn is_full(&self, limit: usize) -> bool {
+        if self.lifecycle.is_close_sent() {
+            // Deliveries are not kept any more; the broker's answer lies behind them.
+            return false;
+        }
+        let waiting = self.requests.first_deadline().is_some() || self.outstanding.publishes() > 0;
+        self.consumers.buffered() > if waiting { limit.saturating_mul(WAITING_FACTOR) } else { limit }
+    }
+
+    /// A poll of the driver begins: admitted publishers have had their turn.
+    pub(crate) fn begin_poll(&mut self) {
+        self.backlog.expire_reserved();
+    }
+
+    /// Moves all output into `transmit`, and admits waiting publishers. Returns whether there was output.
+    pub(crate) fn take_output(&mut self, now: Time, transmit: &mut hopmq_proto::Transmit) -> bool {
+        let taken = self.proto.poll_transmit(now, transmit);
+        self.backlog.set_taken(self.stats.published);
+        self.admit_publishers();
+        taken
+    }
+
+    /// Sets how many bytes of output may gather before the driver is woken for them.
+    pub(crate) fn set_gather(&mut self, bytes: usize) {
+        self.backlog.set_gather(bytes);
+    }
+
+    /// The transport is full, or not any more; reading is paused, or not any more.
+    pub(crate) fn set_flow(&mut self, stalled: bool, paused: bool) {
+        self.driver.set_stalled(stalled);
+        self.consumers.set_paused(paused);
+    }
+
+    /// Whether handles poll the driver on their own threads.
+    pub(crate) fn is_driver_inline(&self) -> bool {
+        self.driver.is_polled_inline()
+    }
+
+    /// Returns when the broker last stopped blocking publishing; `None` while it blocks.
+    pub(crate) fn unblocked(&self) -> Option<Time> {
+        self.blocking.unblocked()
+    }
+
+    pub(crate) fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    pub(crate) fn stats_mut(&mut self) -> &mut Stats {
+        &mut self.stats
+    }
+
+    /// Swaps the collected wakers with `wakers`, which must be empty.
+    pub(crate) fn swap_wakers(&mut self, wakers: &mut Wakers) {
+        std::mem::swap(&mut self.wakers, wakers);
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("ended", &self.reason.get()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,216 @@
+//! Making requests, and what becomes of them.
+
+use std::collections::VecDeque;
+use std::task::{Poll, Waker};
+
+use hopmq_proto::Time;
+use hopmq_proto::method::{Encode, MethodId};
+
+use super::channels::ChannelId;
+use super::consumers::ConsumerEnd;
+use super::requests::{Reply, RequestKind, transmit};
+use super::{Shared, State};
+use crate::error::{Error, ErrorKind, Result};
+
+impl Shared {
+    /// Makes a request on a channel.
+    pub(crate) fn request(
+        &self,
+        channel: &ChannelId,
+        method: &impl Encode,
+        kind: RequestKind,
+        deadline: Time,
+    ) -> Result<u64> {
+        self.on_channel(channel, |state| state.request(channel.number, method, kind, deadline))
+    }
+
+    /// Makes a request about the connection itself.
+    pub(crate) fn request_of_connection(&self, method: &impl Encode, deadline: Time) -> Result<u64> {
+        self.with(|state| {
+            self.check_open(state)?;
+            state.request(0, method, RequestKind::Plain, deadline)
+        })
+    }
+
+    /// Returns the outcome of a request to its future, which waits for it.
+    pub(crate) fn poll_request(&self, key: u64, waker: &Waker) -> Poll<Result<Reply>> {
+        self.with_flush(|state| state.poll_request(key, waker))
+    }
+
+    /// The future of a request is gone.
+    pub(crate) fn abandon(&self, key: u64) {
+        self.with(|state| state.abandon(key));
+    }
+}
+
+impl State {
+    /// Inserts a request with its deadline.
+    pub(super) fn insert_request(&mut self, channel: u16, kind: RequestKind, deadline: Time) -> u64 {
+        let serial = self.channels.get(channel).map_or(0, |channel| channel.serial);
+        self.driver.request_before(deadline);
+        self.requests.insert(channel, serial, kind, deadline)
+    }
+
+    pub(super) fn remove_request(&mut self, key: u64) {
+        self.requests.remove(key, &mut self.wakers);
+    }
+
+    pub(super) fn settle_request(&mut self, key: u64, outcome: Result<Reply>) {
+        self.requests.settle(key, outcome, &mut self.wakers);
+    }
+
+    pub(super) fn poll_request(&mut self, key: u64, waker: &Waker) -> Poll<Result<Reply>> {
+        self.requests.poll(key, waker, &mut self.wakers)
+    }
+
+    /// Sends a request to the broker: now, or once there is a link.
+    pub(super) fn request<M: Encode>(
+        &mut self,
+        channel: u16,
+        method: &M,
+        kind: RequestKind,
+        deadline: Time,
+    ) -> Result<u64> {
+        let mut payload = Vec::new();
+        match method.encode(&mut payload) {
+            Ok(()) => self.request_encoded(channel, payload, kind, deadline),
+            Err(error) => Err(not_encodable(M::ID, &error)),
+        }
+    }
+
+    fn request_encoded(&mut self, channel: u16, payload: Vec<u8>, kind: RequestKind, deadline: Time) -> Result<u64> {
+        let is_up = self.is_up();
+        let key = self.insert_request(channel, kind, deadline);
+        if is_up && let Err(error) = transmit(&mut self.proto, channel, kind, &payload, key) {
+            self.remove_request(key);
+            return Err(error);
+        }
+        let order = self.requests.next_order();
+        if let Some(request) = self.requests.get_mut(key) {
+            request.payload = payload;
+            request.sent = is_up;
+            request.order = order;
+        }
+        Ok(key)
+    }
+
+    /// The broker answered a request.
+    pub(super) fn answer(&mut self, key: u64, reply: Reply) {
+        let Some(request) = self.requests.get_mut(key) else { return };
+        let channel = (request.channel, request.serial);
+        let kind = request.kind;
+        let abandoned = request.abandoned;
+        request.answered = true;
+        // The request timed out, and its future has not been polled since.
+        let late = request.outcome.is_some();
+        self.record_declaration(key, &reply);
+        match kind {
+            RequestKind::Cancel(consumer) => self.end_consumer(consumer, ConsumerEnd::Cancelled),
+            RequestKind::Consume(consumer) => {
+                if let Some(consumer) = self.consumers.get_mut(consumer) {
+                    consumer.start.granted = true;
+                }
+            }
+            _ => {}
+        }
+        if abandoned || late {
+            self.undo(channel, kind, &reply);
+        }
+        self.settle_request(key, Ok(reply));
+    }
+
+    /// Records in the ledger what a request declared.
+    fn record_declaration(&mut self, key: u64, reply: &Reply) {
+        let (Some(request), Reply::Method(answer)) = (self.requests.get_mut(key), reply) else { return };
+        let payload = std::mem::take(&mut request.payload);
+        if let Some(channel) = self.channels.get_mut(request.channel)
+            && !payload.is_empty()
+        {
+            self.ledger.record(&payload, answer, &mut channel.last_queue);
+        }
+    }
+
+    /// The future of a request is gone: what the answer brings is undone, now or when it comes.
+    pub(super) fn abandon(&mut self, key: u64) {
+        let Some(request) = self.requests.get_mut(key) else { return };
+        if matches!(request.kind, RequestKind::Room | RequestKind::Confirm) {
+            self.remove_request(key);
+            return;
+        }
+        request.abandoned = true;
+        if request.answered {
+            let channel = (request.channel, request.serial);
+            let kind = request.kind;
+            if let Some(Ok(reply)) = request.outcome.take() {
+                self.undo(channel, kind, &reply);
+            }
+            self.remove_request(key);
+        }
+    }
+
+    /// Undoes what an answer brought that no future takes.
+    fn undo(&mut self, (channel, serial): (u16, u64), kind: RequestKind, reply: &Reply) {
+        // A closed channel has nothing to undo, and another channel may have its number.
+        let is_open = self.channels.find(channel, serial).is_some();
+        let _ = match (kind, reply) {
+            (RequestKind::OpenChannel | RequestKind::Get { .. }, _) if !is_open => Ok(()),
+            (RequestKind::OpenChannel, _) => self.close_channel(channel),
+            (RequestKind::Consume(key), _) => {
+                self.drop_consumer(key, VecDeque::new());
+                Ok(())
+            }
+            (RequestKind::Get { no_ack: false }, Reply::Got { content, .. }) => {
+                self.proto.reject(channel, content.arguments().delivery_tag, true)
+            }
+            _ => Ok(()),
+        };
+    }
+
+    /// Ends the requests of one channel, or all, with `error`.
+    pub(super) fn fail_requests(&mut self, channel: Option<u16>, error: &Error) {
+        for (_, request) in self.requests.iter() {
+            if let RequestKind::Consume(consumer) = request.kind
+                && channel.is_none_or(|number| number == request.channel)
+                && !request.answered
+            {
+                // No handle of the consumer exists, and none will.
+                self.consumers.remove(consumer);
+            }
+        }
+        self.requests.fail(channel, error, &mut self.wakers);
+    }
+
+    /// Ends the requests that are late at `now` with [`ErrorKind::Timeout`].
+    pub(crate) fn expire(&mut self, now: Time) {
+        while let Some(key) = self.requests.pop_late(now) {
+            let Some(request) = self.requests.get_mut(key) else { continue };
+            request.answered |= !request.sent || request.kind == RequestKind::Room;
+            let late = match request.kind {
+                _ if !request.sent => "the link to the broker was lost and not replaced in time",
+                RequestKind::Room => match self.blocking.reason() {
+                    Some(_) => "the message was not accepted in time",
+                    None => "the message was not accepted in time: the network or the broker is too slow",
+                },
+                RequestKind::Confirm => {
+                    "the broker did not confirm the message in time: the message may or may not have been stored"
+                }
+                _ if self.consumers.buffered() > 0 => {
+                    "the broker did not answer in time; deliveries that no consumer takes are ahead of the answer"
+                }
+                _ => "the broker did not answer in time",
+            };
+            let error = match self.blocking.reason() {
+                Some(reason) => {
+                    Error::new(ErrorKind::Timeout, format!("{late}: the broker blocks publishing ({reason})"))
+                }
+                None => Error::new(ErrorKind::Timeout, late),
+            };
+            self.requests.fail_late(key, error, &mut self.wakers);
+        }
+    }
+}
+
+#[cold]
+fn not_encodable(id: MethodId, error: &hopmq_proto::Error) -> Error {
+    Error::new(ErrorKind::Usage, format!("{}: {}", id.name(), error.message()))
+}

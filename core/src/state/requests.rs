@@ -1,0 +1,245 @@
+//! Requests to the broker, and their deadlines.
+
+use std::collections::BTreeSet;
+use std::task::{Poll, Waker};
+
+use bytes::Bytes;
+use hopmq_proto::method::{Method, MethodId};
+use hopmq_proto::{Content, Time};
+
+use super::slots::Slots;
+use super::wakers::Wakers;
+use crate::error::{Error, ErrorKind, Result};
+
+/// The requests that wait for their answer, or whose answer waits for its future.
+#[derive(Debug, Default)]
+pub(crate) struct Requests {
+    slots: Slots<Request>,
+    /// The deadlines of the requests without an outcome.
+    deadlines: BTreeSet<(Time, u64)>,
+    order: u64,
+}
+
+/// One request.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(super) channel: u16,
+    /// The serial number of the channel.
+    pub(super) serial: u64,
+    pub(super) kind: RequestKind,
+    deadline: Time,
+    waker: Option<Waker>,
+    pub(super) outcome: Option<Result<Reply>>,
+    /// The future is gone: what the answer brings must be undone.
+    pub(super) abandoned: bool,
+    /// The broker has answered, or never will.
+    pub(super) answered: bool,
+    /// The method, to be sent again on a new link; empty if there is none.
+    pub(super) payload: Vec<u8>,
+    /// Whether the method was sent on the present link.
+    pub(super) sent: bool,
+    /// The number of the request in the order of all requests.
+    pub(super) order: u64,
+}
+
+/// What the answer to a request means to this side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RequestKind {
+    Plain,
+    OpenChannel,
+    Consume(u64),
+    Cancel(u64),
+    Get {
+        no_ack: bool,
+    },
+    /// No request to the broker: a publisher waits for room.
+    Room,
+    /// No request to the broker: the deadline of a confirm.
+    Confirm,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    Method(Bytes),
+    Got {
+        content: Content,
+        /// The channel's epoch when the message came.
+        epoch: u32,
+    },
+    /// Nothing but that the request is done.
+    Done,
+}
+
+/// The protocol's key for what is sent again on a new link and has no request that waits for the answer.
+pub(crate) const REPLAY: u64 = u64::MAX;
+
+impl Reply {
+    /// Returns the payload of the answer's method.
+    pub(crate) fn payload(&self) -> Result<&Bytes> {
+        match self {
+            Self::Method(payload) => Ok(payload),
+            Self::Got { .. } | Self::Done => Err(Error::new(ErrorKind::Protocol, "unexpected reply type")),
+        }
+    }
+}
+
+impl Requests {
+    pub(super) fn insert(&mut self, channel: u16, serial: u64, kind: RequestKind, deadline: Time) -> u64 {
+        let request = Request {
+            channel,
+            serial,
+            kind,
+            deadline,
+            waker: None,
+            outcome: None,
+            abandoned: false,
+            answered: false,
+            payload: Vec::new(),
+            sent: true,
+            order: 0,
+        };
+        let key = self.slots.insert(request);
+        self.deadlines.insert((deadline, key));
+        key
+    }
+
+    pub(super) fn remove(&mut self, key: u64, wakers: &mut Wakers) {
+        if let Some(request) = self.slots.remove(key) {
+            self.deadlines.remove(&(request.deadline, key));
+            wakers.discard(request.waker);
+        }
+    }
+
+    pub(super) fn get(&self, key: u64) -> Option<&Request> {
+        self.slots.get(key)
+    }
+
+    pub(super) fn get_mut(&mut self, key: u64) -> Option<&mut Request> {
+        self.slots.get_mut(key)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Request)> {
+        self.slots.iter()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &mut Request)> {
+        self.slots.iter_mut()
+    }
+
+    /// Returns the next number in the order of all requests.
+    pub(super) fn next_order(&mut self) -> u64 {
+        self.order += 1;
+        self.order
+    }
+
+    /// Ends a request.
+    pub(super) fn settle(&mut self, key: u64, outcome: Result<Reply>, wakers: &mut Wakers) {
+        let Some(request) = self.slots.get_mut(key) else { return };
+        request.answered = true;
+        if request.abandoned {
+            self.remove(key, wakers);
+        } else {
+            self.deadlines.remove(&(request.deadline, key));
+            request.outcome.get_or_insert(outcome);
+            wakers.wake(&mut request.waker);
+        }
+    }
+
+    /// Ends a request that the broker has not answered, and may still answer.
+    pub(super) fn fail_late(&mut self, key: u64, error: Error, wakers: &mut Wakers) {
+        let Some(request) = self.slots.get_mut(key) else { return };
+        request.outcome = Some(Err(error));
+        wakers.wake(&mut request.waker);
+    }
+
+    /// Returns the outcome of a request to its future.
+    pub(super) fn poll(&mut self, key: u64, waker: &Waker, wakers: &mut Wakers) -> Poll<Result<Reply>> {
+        let Some(request) = self.slots.get_mut(key) else {
+            return Poll::Ready(Err(Error::new(ErrorKind::Usage, "a request was polled after it ended")));
+        };
+        match request.outcome.take() {
+            Some(outcome) => {
+                if request.answered {
+                    self.remove(key, wakers);
+                } else {
+                    request.abandoned = true;
+                }
+                Poll::Ready(outcome)
+            }
+            None => {
+                wakers.register(&mut request.waker, waker);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Ends the requests of one channel, or all, with `error`.
+    pub(super) fn fail(&mut self, channel: Option<u16>, error: &Error, wakers: &mut Wakers) {
+        let mut gone = Vec::new();
+        for (key, request) in self.slots.iter_mut() {
+            if channel.is_some_and(|number| number != request.channel) {
+                continue;
+            }
+            request.answered = true;
+            if request.abandoned {
+                gone.push(key);
+            } else if request.outcome.is_none() {
+                request.outcome = Some(Err(error.clone()));
+                wakers.wake(&mut request.waker);
+            }
+        }
+        for key in gone {
+            self.remove(key, wakers);
+        }
+    }
+
+    #[inline]
+    pub(super) fn first_deadline(&self) -> Option<Time> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Takes a deadline that has passed at `now`. Returns the request without an outcome that it was set for.
+    pub(super) fn pop_late(&mut self, now: Time) -> Option<u64> {
+        while let Some(&(deadline, key)) = self.deadlines.first()
+            && deadline <= now
+        {
+            self.deadlines.pop_first();
+            if self.slots.get(key).is_some_and(|request| !request.abandoned && request.outcome.is_none()) {
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    #[cfg(test)]
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        (self.slots.iter().count(), self.deadlines.len())
+    }
+}
+
+/// Sends the method of a request.
+pub(crate) fn transmit(
+    proto: &mut hopmq_proto::Connection,
+    channel: u16,
+    kind: RequestKind,
+    payload: &[u8],
+    key: u64,
+) -> Result<()> {
+    let sent = match MethodId::peek(payload)? {
+        MethodId::CHANNEL_OPEN => proto.open_channel(channel, key),
+        MethodId::TX_SELECT => proto.tx_select(channel, Some(key)),
+        MethodId::BASIC_CANCEL | MethodId::BASIC_CONSUME | MethodId::BASIC_GET => {
+            match (Method::decode(payload)?, kind) {
+                (Method::BasicCancel(cancel), _) => proto.cancel(channel, cancel.consumer_tag, Some(key)),
+                (Method::BasicGet(get), _) => proto.get(channel, &get, Some(key)),
+                (Method::BasicConsume(consume), RequestKind::Consume(consumer)) => {
+                    proto.consume(channel, &consume, consumer, Some(key))
+                }
+                _ => Ok(()),
+            }
+        }
+        _ => proto.request_encoded(channel, payload, Some(key)),
+    };
+    Ok(sent?)
+}

@@ -1,0 +1,234 @@
+//! The channels, consumers and requests of a lost link, on a new one.
+//!
+//! Channels are opened by the numbers that they had, set up as they were, with their unconfirmed publishes and their
+//! consumers.
+
+use std::collections::BTreeMap;
+
+use hopmq_proto::method::basic;
+
+use super::State;
+use super::channels::Modes;
+use super::consumers::{ConsumerEnd, ConsumerState};
+use super::journal::Kept;
+use super::lifecycle::LinkState;
+use super::requests::{REPLAY, RequestKind, transmit};
+use crate::error::{Error, ErrorKind};
+use crate::policy::{Entity, Recovery};
+
+/// What was sent to restore a channel.
+#[derive(Debug, Default)]
+pub(crate) struct Restored {
+    /// The channel is being opened, and no request waits for it.
+    pub(crate) opening: bool,
+    /// Consumers that are being started and that no request waits for.
+    pub(crate) starting: Vec<u64>,
+    /// Publishes that were made again.
+    pub(crate) publishes: usize,
+}
+
+impl State {
+    /// Everything is on the link: requests go out at once.
+    pub(crate) fn link_up(&mut self) {
+        self.lifecycle.set_link(LinkState::Up);
+        self.driver.request();
+    }
+
+    /// Opens a channel as it was, but without the consumer `except`. `found` tells whether a queue that other programs
+    /// declare is there.
+    pub(crate) fn restore_channel(
+        &mut self,
+        number: u16,
+        except: Option<u64>,
+        policy: &Recovery,
+        found: &dyn Fn(&str) -> bool,
+    ) -> Restored {
+        let mut restored = Restored::default();
+        if !self.channels.is_open(number) {
+            return restored;
+        }
+        let request = self.requests.iter_mut().find(|(_, request)| {
+            request.channel == number && !request.answered && request.kind == RequestKind::OpenChannel
+        });
+        let request = request.map(|(key, request)| {
+            request.sent = true;
+            key
+        });
+        if let Err(error) = self.proto.open_channel(number, request.unwrap_or(REPLAY)) {
+            self.end_channel(number, &error.into());
+            return restored;
+        }
+        restored.opening = request.is_none();
+        self.send_modes(number);
+        restored.publishes = self.republish(number, policy);
+        restored.starting = self.start_missing_consumers(number, except, found);
+        restored
+    }
+
+    /// Sets up a channel that was just opened as its handles know it.
+    pub(super) fn send_modes(&mut self, number: u16) {
+        let Some(channel) = self.channels.get(number) else { return };
+        let Modes { prefetch, confirming, transactional } = channel.modes();
+        // None of it can fail: the channel is open, and the same was sent before.
+        if transactional {
+            let _ = self.proto.tx_select(number, None);
+        } else if confirming {
+            let _ = self.proto.confirm_select(number);
+        }
+        for (prefetch_count, global) in [(prefetch.each, false), (prefetch.shared, true)] {
+            if let Some(prefetch_count) = prefetch_count {
+                let _ = self.proto.request(number, &basic::Qos { prefetch_count, global }, None);
+            }
+        }
+    }
+
+    /// Makes the unconfirmed publishes of a channel again. Returns how many they were.
+    fn republish(&mut self, number: u16, policy: &Recovery) -> usize {
+        let Self { channels, proto, ledger, .. } = self;
+        let Some(channel) = channels.get_mut(number) else { return 0 };
+        let published = channel.confirms.republish(|Kept { mut route, properties, body }| {
+            // The default exchange routes by the queue's name, which may be another one now.
+            let name = if route.exchange.is_empty() { ledger.name(route.routing_key) } else { None };
+            if let Some(name) = &name {
+                route.routing_key = name.text();
+            }
+            match &policy.mark {
+                Some(header) => {
+                    let properties = properties.to_owned_properties().with_header(header, true);
+                    proto.publish(number, route, properties.as_ref_properties(), body)?;
+                }
+                None => drop(proto.publish(number, route, properties, body)?),
+            }
+            Ok(())
+        });
+        published.unwrap_or_else(|error| {
+            self.end_channel(number, &error);
+            0
+        })
+    }
+
+    /// Starts the consumers of a channel that are missing and whose queues are there. Returns those that no request
+    /// waits for.
+    pub(crate) fn start_missing_consumers(
+        &mut self,
+        number: u16,
+        except: Option<u64>,
+        found: &dyn Fn(&str) -> bool,
+    ) -> Vec<u64> {
+        let requests = self.requests.iter().filter_map(|(key, request)| match request.kind {
+            RequestKind::Consume(consumer) if !request.answered && !request.sent => Some((consumer, key)),
+            _ => None,
+        });
+        let requests: BTreeMap<u64, u64> = requests.collect();
+        let ledger = &self.ledger;
+        let is_there = |queue: &str| match ledger.queue(queue) {
+            Some(entry) if ledger.declares(queue) => !entry.missing,
+            _ => found(queue),
+        };
+        let is_ready = |key: u64, consumer: &ConsumerState| {
+            let start = &consumer.start;
+            let waits = consumer.channel == number && start.missing && consumer.end.is_none() && Some(key) != except;
+            waits && (!start.granted || is_there(&start.queue))
+        };
+        let ready = self.consumers.iter().filter(|(key, consumer)| is_ready(*key, consumer));
+        let mut ready: Vec<(u64, u64)> = ready.map(|(key, consumer)| (consumer.start.order, key)).collect();
+        ready.sort_unstable();
+        let mut starting = Vec::new();
+        for (_, key) in ready {
+            let request = requests.get(&key).copied();
+            if let Err(error) = self.send_consume(key, request.unwrap_or(REPLAY)) {
+                self.end_lost_consumer(key, &error);
+                continue;
+            }
+            if let Some(consumer) = self.consumers.get_mut(key) {
+                consumer.start.missing = false;
+            }
+            match request.and_then(|request| self.requests.get_mut(request)) {
+                Some(request) => request.sent = true,
+                None => starting.push(key),
+            }
+        }
+        starting
+    }
+
+    /// Sends the requests that waited for a link, in their order.
+    pub(crate) fn resend_requests(&mut self) {
+        let waiting = self.requests.iter().filter(|(_, request)| !request.sent && !request.answered);
+        let mut waiting: Vec<(u64, u64)> = waiting.map(|(key, request)| (request.order, key)).collect();
+        waiting.sort_unstable();
+        for (_, key) in waiting {
+            let Some(request) = self.requests.get_mut(key) else { continue };
+            if matches!(request.kind, RequestKind::Room | RequestKind::Confirm) || request.payload.is_empty() {
+                continue;
+            }
+            request.sent = true;
+            if let Err(error) = transmit(&mut self.proto, request.channel, request.kind, &request.payload, key) {
+                self.settle_request(key, Err(error));
+            }
+        }
+    }
+
+    /// Ends the consumers that the filter of `policy` leaves alone.
+    pub(crate) fn end_unwanted_consumers(&mut self, policy: &Recovery) {
+        let unwanted = self.consumers.keys(|consumer| {
+            let entity = Entity::Consumer { tag: &consumer.tag, queue: &consumer.start.queue };
+            consumer.start.missing && consumer.start.granted && !policy.wants(&entity)
+        });
+        for key in unwanted {
+            let text = "the link was lost, and the filter of `Recovery` leaves the consumer alone";
+            self.end_consumer(key, ConsumerEnd::Failed(Error::new(ErrorKind::ConsumerCancelled, text)));
+        }
+    }
+
+    /// Returns the queues that missing consumers need, without duplicates.
+    pub(crate) fn queues_of_missing_consumers(&self) -> Vec<String> {
+        let needs = |consumer: &ConsumerState| {
+            let start = &consumer.start;
+            (start.missing && start.granted && consumer.end.is_none()).then(|| start.queue.clone())
+        };
+        let mut queues: Vec<String> = self.consumers.iter().filter_map(|(_, consumer)| needs(consumer)).collect();
+        queues.sort_unstable();
+        queues.dedup();
+        queues
+    }
+
+    /// Ends the missing consumers of a queue that can't be restored.
+    pub(crate) fn end_consumers_of(&mut self, queue: &str, error: &Error) {
+        for key in self.consumers.keys(|consumer| consumer.start.missing && consumer.start.queue == queue) {
+            self.end_lost_consumer(key, error);
+        }
+    }
+
+    /// Whether a consumer has this tag, if it is still known.
+    pub(crate) fn may_have_tag(&self, consumer: u64, tag: &str) -> bool {
+        self.consumers.get(consumer).is_none_or(|consumer| *consumer.tag == *tag)
+    }
+
+    /// Counts an attempt to start a consumer that failed. Returns how many there were on this link, and what the
+    /// consumer is called.
+    pub(crate) fn consumer_not_started(&mut self, consumer: u64) -> Option<(u32, String)> {
+        let consumer = self.consumers.get_mut(consumer)?;
+        consumer.start.tried += 1;
+        let entity = Entity::Consumer { tag: &consumer.tag, queue: &consumer.start.queue };
+        Some((consumer.start.tried, entity.to_string()))
+    }
+
+    /// The broker gave a queue another name: everything that names the queue follows.
+    pub(crate) fn follow_queue(&mut self, old: &str, new: &str) {
+        for (_, consumer) in self.consumers.iter_mut() {
+            if consumer.start.queue == old {
+                new.clone_into(&mut consumer.start.queue);
+            }
+        }
+        for (_, request) in self.requests.iter_mut().filter(|(_, request)| !request.sent) {
+            if let Some(payload) = super::ledger::renamed(&request.payload, old, new) {
+                request.payload = payload;
+            }
+        }
+        for channel in self.channels.iter_mut() {
+            if channel.last_queue == old {
+                new.clone_into(&mut channel.last_queue);
+            }
+        }
+    }
+}
