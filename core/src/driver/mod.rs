@@ -33,11 +33,12 @@ use crate::state::events::Event;
 use crate::state::{LAST_BYTES_TIMEOUT, Shared};
 use link::Link;
 
-/// Drives one connection: a future that ends when the connection ends. Spawn the driver, or poll it beside your own work.
+/// Drives one connection: a future that ends when the connection ends. Spawn the driver, or poll it beside your own
+/// work.
 ///
-/// Nothing is sent or received while the driver is not polled, not even heartbeats. When the link to the broker is lost,
-/// the driver connects again (see [`Recovery`]). Dropping the driver ends the connection at once, without closing it at
-/// the broker; every waiting future ends with [`ErrorKind::Io`].
+/// Nothing is sent or received while the driver is not polled, not even heartbeats. When the link to the broker is
+/// lost, the driver connects again (see [`Recovery`]). Dropping the driver ends the connection at once, without closing
+/// it at the broker; every waiting future ends with [`ErrorKind::Io`].
 #[must_use = "nothing moves on the connection unless its driver is polled"]
 pub struct Driver<T: Transport, R: Timer, C: Connector<Transport = T> = Once<T>> {
     shared: Arc<Shared>,
