@@ -156,7 +156,7 @@ impl<T: Transport> Link<T> {
         let new_secret = credentials.password().as_bytes();
         let update = UpdateSecret { new_secret, reason: "the old secret is about to expire" };
         if let Err(error) = self.shared.lock().proto.request(0, &update, None) {
-            warn!(%error, "the new secret can't be sent");
+            warn!(%error, "could not send the new secret");
         }
     }
 

@@ -249,7 +249,7 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
         {
             self.failures.clear();
             let delay = self.backoff.next().min(self.since + wait - now);
-            debug!(%error, ?delay, "no broker yet");
+            debug!(%error, ?delay, "no host accepts the connection yet");
             self.phase = Phase::Waiting(now + delay);
             return;
         }
@@ -304,7 +304,7 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
             delay = delay.min(left);
         }
         let attempt = self.attempts;
-        info!(%error, ?delay, attempt, "connecting again");
+        info!(%error, ?delay, attempt, "reconnecting");
         if attempt > 0 {
             self.shared.with_driver(|state| state.tell(&Event::Retrying { attempt, delay, error }));
         }

@@ -136,7 +136,7 @@ impl Recovering {
             return Ok(());
         }
         let host = self.host.clone();
-        info!(host, "connected again");
+        info!(host, "reconnected");
         state.tell(&Event::Connected { host });
         let policy = &self.policy;
         state.ledger.leave_alone(|entity| !policy.topology || !policy.wants(entity));
