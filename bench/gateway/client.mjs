@@ -1,15 +1,15 @@
-// What `cargo xtask bench gateway` does with @cloudamqp/amqp-client, as it is on npm.
+// The client of `cargo xtask bench gateway`: @cloudamqp/amqp-client from npm.
 //
-// node client.mjs chromium: for each line `URL SIZE COUNT` of the input, consumes COUNT messages of SIZE bytes from a
-// flood, in a page of its own in Chromium, and prints the seconds.
-// node client.mjs node: the same in Node.
+// node client.mjs chromium: for each input line `URL SIZE COUNT`, consumes COUNT messages of SIZE bytes from a flood,
+// in a new page of Chromium, and prints the duration in seconds.
+// node client.mjs node: for each input line, does the same work in Node.
 // node client.mjs idle URL COUNT: opens COUNT connections, prints "open", and keeps them until its input ends.
 import { createServer } from "node:http";
 import { readFile } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import { AMQPWebSocketClient } from "@cloudamqp/amqp-client/amqp-websocket-client";
 
-/** Consumes in a page, or here: so it names nothing from outside. */
+/** Consumes a flood. It also runs as source text in a page, so it must not refer to names outside. */
 async function consume(Client, url, size, count) {
   const connection = await new Client(url, "/", "guest", "guest").connect();
   const channel = await connection.channel();

@@ -163,6 +163,7 @@
 //! | `unix` | `amqp+unix://`, Unix sockets |
 //! | `websocket` | `ws://`, and `wss://` with `tls` |
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
 
 mod builder;
 mod channel;

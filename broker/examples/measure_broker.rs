@@ -1,5 +1,5 @@
-//! How many messages a broker passes on: `measure_broker serve [FOLDER]` starts one, `measure_broker URI [COUNT]`
-//! measures any. One connection publishes, another consumes and acks each message.
+//! Measures how many messages per second a broker delivers: `measure_broker serve [FOLDER]` starts a broker,
+//! `measure_broker URI [COUNT]` measures any. One connection publishes, another consumes and acks each message.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ fn main() -> Outcome {
             let count = arguments.next().map_or(Ok(300_000), |count| count.parse())?;
             block_on(measure(uri, count))
         }
-        None => Err("what is to be measured? `serve [FOLDER]`, or `URI [COUNT]`".into()),
+        None => Err("missing arguments; run with `serve [FOLDER]` or with `URI [COUNT]`".into()),
     }
 }
 
@@ -34,18 +34,21 @@ fn serve(folder: Option<String>) -> Outcome {
 }
 
 async fn measure(uri: &str, count: u32) -> Outcome {
-    passed_on(uri, count, false).await?;
-    passed_on(uri, count, true).await?;
+    delivered(uri, count, false).await?;
+    delivered(uri, count, true).await?;
     confirmed(uri, count).await
 }
 
-fn tell(what: &str, count: u32, since: Instant) {
+fn print(what: &str, count: u32, since: Instant) {
     println!("{what}: {:.0} messages/s", f64::from(count) / since.elapsed().as_secs_f64());
 }
 
-async fn passed_on(uri: &str, count: u32, persistent: bool) -> Outcome {
-    let (publishing, consuming) = (Connection::open(uri).await?, Connection::open(uri).await?);
-    let (publisher, channel) = (publishing.channel().await?, consuming.channel().await?);
+/// Publishes with confirms, and consumes and acks all messages at the same time.
+async fn delivered(uri: &str, count: u32, persistent: bool) -> Outcome {
+    let publishing = Connection::open(uri).await?;
+    let consuming = Connection::open(uri).await?;
+    let publisher = publishing.channel().await?;
+    let channel = consuming.channel().await?;
     let name = if persistent { "measured-persistent" } else { "measured" };
     let mut declare = channel.queue(name);
     if persistent {
@@ -82,7 +85,7 @@ async fn passed_on(uri: &str, count: u32, persistent: bool) -> Outcome {
         Ok::<_, hopmq::Error>(())
     };
     try_zip(publish, consume).await?;
-    tell(
+    print(
         if persistent { "persistent, confirmed, consumed, acked" } else { "transient, confirmed, consumed, acked" },
         count,
         since,
@@ -92,7 +95,7 @@ async fn passed_on(uri: &str, count: u32, persistent: bool) -> Outcome {
     Ok(())
 }
 
-/// Publishes with a window of 1,000 into a durable queue that nobody reads.
+/// Publishes with a window of 1,000 unconfirmed messages to a durable queue without consumers.
 async fn confirmed(uri: &str, count: u32) -> Outcome {
     let connection = Connection::open(uri).await?;
     let channel = connection.channel().await?;
@@ -110,7 +113,7 @@ async fn confirmed(uri: &str, count: u32) -> Outcome {
     for confirm in window {
         confirm.await?;
     }
-    tell("persistent, confirmed in a window of 1,000", count, since);
+    print("persistent, confirmed in a window of 1,000", count, since);
     channel.queue_delete("measured-backlog").delete().await?;
     Ok(connection.close().await?)
 }

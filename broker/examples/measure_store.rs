@@ -1,11 +1,10 @@
-//! What the store costs: CPU and bytes written for each message, and how long a start with a million of them takes.
+//! Measures the store: CPU time and bytes written per message, and how long a start with a million messages takes.
 //!
 //! ```sh
 //! cargo run --release -p hopmq-broker --example measure_store -- [FOLDER]
 //! ```
-//! The folder is made, and removed in the end: choose one on the disk that you want to measure. Figures of CPU and
-//! bytes come from Linux' /proc, and are zero elsewhere. Rates depend on how long the disk takes for an fdatasync: see
-//! there.
+//! The folder is created, and removed at the end: choose one on the disk that you want to measure. CPU time and bytes
+//! come from Linux' /proc, and are zero elsewhere. The rates depend on how long the disk takes for an fdatasync.
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -21,7 +20,7 @@ use hopmq_broker::store::*;
 const QUEUE: QueueId = QueueId(1);
 /// Messages in one commit.
 const COMMIT: u64 = 100;
-/// Messages that are not settled, or not confirmed, at most.
+/// Messages that are not settled, or not safe, at most.
 const WINDOW: usize = 1000;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -35,13 +34,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         window(folder, count, size)?;
     }
     backlog(folder, 1_000_000, 100)?;
-    // In a process of its own, whose memory is that of the start alone.
+    // A separate process, so that its memory is that of the start only.
     let status = Command::new(std::env::current_exe()?).arg(folder).arg("start").status()?;
     fs::remove_dir_all(folder)?;
     if status.success() { Ok(()) } else { Err("the start failed".into()) }
 }
 
-/// What this process has used.
+/// The resources that this process has used so far.
 struct Used {
     at: Instant,
     cpu_ns: u64,
@@ -71,41 +70,43 @@ impl Used {
     }
 }
 
-/// A message of its own group, as if each came from another publisher.
+/// Publishes a message in its own group, as if each came from another publisher.
 fn publish(store: &Store, group: &mut Group, position: u64, body: &Bytes) -> Result<Lsn, hopmq_broker::store::Error> {
     let target = Target { queue: QUEUE, position: Position(position), expires: None };
     group.publish(&Message { priority: 0, head: b"amq.direct/orders/properties", body }, &[target]);
     store.append(group)
 }
 
-/// Settles any of those that are out, until they are few enough.
-fn settle(store: &Store, group: &mut Group, out: &mut VecDeque<u64>) -> Result<(), hopmq_broker::store::Error> {
-    while out.len() > WINDOW {
-        let any = (out[0].wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize % out.len();
-        let position = out.swap_remove_front(any).expect("it is there");
+/// Settles random messages until at most [`WINDOW`] are left.
+fn settle(store: &Store, group: &mut Group, unsettled: &mut VecDeque<u64>) -> Result<(), hopmq_broker::store::Error> {
+    while unsettled.len() > WINDOW {
+        let any = (unsettled[0].wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize % unsettled.len();
+        let position = unsettled.swap_remove_front(any).expect("the index is below the length");
         group.settle(QUEUE, [Position(position)]);
         store.append(group)?;
     }
     Ok(())
 }
 
-/// One thread, that waits for each commit.
+/// Measures one thread that waits for each commit.
 fn commits(folder: &Path, count: u64, size: usize) -> Result<(), Box<dyn Error>> {
     let _ = fs::remove_dir_all(folder);
     let (store, mut writer, mut checkpointer, _) = Store::open(DiskStorage::open(folder)?, Settings::default())?;
-    let (mut group, body, mut out) = (Group::new(), Bytes::from(vec![7; size]), VecDeque::new());
+    let mut group = Group::new();
+    let body = Bytes::from(vec![7; size]);
+    let mut unsettled = VecDeque::new();
     group.declare_queue(QUEUE, b"orders");
     let mut used = Used::now();
     for position in 1..=2 * count {
         if position == count {
-            // By now the log's files are used in turn.
+            // From here on the store reuses its log files.
             used = Used::now();
         }
         publish(&store, &mut group, position, &body)?;
-        out.push_back(position);
+        unsettled.push_back(position);
         if position % COMMIT == 0 {
             writer.turn()?;
-            settle(&store, &mut group, &mut out)?;
+            settle(&store, &mut group, &mut unsettled)?;
             checkpointer.turn()?;
         }
     }
@@ -114,7 +115,7 @@ fn commits(folder: &Path, count: u64, size: usize) -> Result<(), Box<dyn Error>>
     Ok(fs::remove_dir_all(folder)?)
 }
 
-/// A publisher that has at most [`WINDOW`] messages unconfirmed, and the store's own threads.
+/// Measures the store's own threads with a publisher that has at most [`WINDOW`] messages unconfirmed.
 fn window(folder: &Path, count: u64, size: usize) -> Result<(), Box<dyn Error>> {
     let _ = fs::remove_dir_all(folder);
     let (store, writer, checkpointer, _) = Store::open(DiskStorage::open(folder)?, Settings::default())?;
@@ -124,7 +125,9 @@ fn window(folder: &Path, count: u64, size: usize) -> Result<(), Box<dyn Error>> 
         drop(wake.0.lock());
         wake.1.notify_one();
     })?;
-    let (mut group, body, mut out) = (Group::new(), Bytes::from(vec![7; size]), VecDeque::new());
+    let mut group = Group::new();
+    let body = Bytes::from(vec![7; size]);
+    let mut unsettled = VecDeque::new();
     group.declare_queue(QUEUE, b"orders");
     let mut unconfirmed = VecDeque::new();
     let mut used = Used::now();
@@ -134,7 +137,7 @@ fn window(folder: &Path, count: u64, size: usize) -> Result<(), Box<dyn Error>> 
             used = Used::now();
         }
         unconfirmed.push_back(publish(&store, &mut group, position, &body)?);
-        out.push_back(position);
+        unsettled.push_back(position);
         if unconfirmed.len() == WINDOW || position == last {
             let mut guard = changed.0.lock().unwrap_or_else(PoisonError::into_inner);
             let until = if position == last { unconfirmed.back().copied() } else { unconfirmed.front().copied() };
@@ -146,7 +149,7 @@ fn window(folder: &Path, count: u64, size: usize) -> Result<(), Box<dyn Error>> 
             while unconfirmed.front().is_some_and(|lsn| *lsn <= synced) {
                 unconfirmed.pop_front();
             }
-            settle(&store, &mut group, &mut out)?;
+            settle(&store, &mut group, &mut unsettled)?;
         }
     }
     used.print(&format!("{size} B, {WINDOW} unconfirmed, settled at random"), count, size);
@@ -155,11 +158,12 @@ fn window(folder: &Path, count: u64, size: usize) -> Result<(), Box<dyn Error>> 
     Ok(fs::remove_dir_all(folder)?)
 }
 
-/// Messages that nobody takes, and a start with them.
+/// Measures publishes without settles, and leaves the messages for [`start`].
 fn backlog(folder: &Path, count: u64, size: usize) -> Result<(), Box<dyn Error>> {
     let _ = fs::remove_dir_all(folder);
     let (store, mut writer, mut checkpointer, _) = Store::open(DiskStorage::open(folder)?, Settings::default())?;
-    let (mut group, body) = (Group::new(), Bytes::from(vec![7; size]));
+    let mut group = Group::new();
+    let body = Bytes::from(vec![7; size]);
     group.declare_queue(QUEUE, b"orders");
     let used = Used::now();
     for position in 1..=count {
@@ -173,13 +177,16 @@ fn backlog(folder: &Path, count: u64, size: usize) -> Result<(), Box<dyn Error>>
     Ok(())
 }
 
-/// A start with what [`backlog`] left, part of it in segments and part in the log; then all is read, and settled.
+/// Measures a start with the messages of [`backlog`], which are partly in segments and partly in the log; then reads
+/// and settles all of them.
 fn start(folder: &Path) -> Result<(), Box<dyn Error>> {
-    let (before, start) = (resident(), Instant::now());
+    let before = resident();
+    let start = Instant::now();
     let (store, _writer, _checkpointer, recovered) = Store::open(DiskStorage::open(folder)?, Settings::default())?;
     let seconds = start.elapsed().as_secs_f64();
     let queue = &recovered.queues[0];
-    let (count, size) = (queue.messages.len() as u64, queue.messages[0].body_len);
+    let count = queue.messages.len() as u64;
+    let size = queue.messages[0].body_len;
     let with_list = resident().saturating_sub(before) / count;
     let list = size_of::<RecoveredMessage>();
     println!(
@@ -187,12 +194,14 @@ fn start(folder: &Path) -> Result<(), Box<dyn Error>> {
          {list} of them for the list that the broker takes"
     );
     drop(recovered);
-    let (start, positions) = (Instant::now(), (1..=count).map(Position).collect::<Vec<_>>());
-    for some in positions.chunks(500) {
-        assert!(store.read_many(QUEUE, some).iter().all(Result::is_ok));
+    let positions: Vec<Position> = (1..=count).map(Position).collect();
+    let start = Instant::now();
+    for chunk in positions.chunks(500) {
+        assert!(store.read_many(QUEUE, chunk).iter().all(Result::is_ok));
     }
     println!("reading them, 500 at once: {:.2} µs per message", start.elapsed().as_secs_f64() * 1e6 / count as f64);
-    let (start, mut group) = (Instant::now(), Group::new());
+    let mut group = Group::new();
+    let start = Instant::now();
     for position in positions {
         group.settle(QUEUE, [position]);
         store.append(&mut group)?;
@@ -201,7 +210,7 @@ fn start(folder: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Bytes of memory that this process has.
+/// Returns the resident memory of this process, in bytes.
 fn resident() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let kib =

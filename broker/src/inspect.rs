@@ -1,51 +1,51 @@
-//! What a broker shows of itself: for a test that asserts, and for whoever operates it.
+//! Snapshots of a broker's state, for tests and operators.
 //!
-//! Everything here is a copy, made under the broker's lock in one go: it does not change any more, and holding on to it
-//! holds nothing up. Lists are in the same order in each run: queues, exchanges and consumers in that of their coming.
+//! Everything here is a copy, taken at one time under the broker's lock. It never changes, and keeping it blocks
+//! nothing. Lists are in the same order in each run: queues, exchanges and consumers in the order of their creation.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use hopmq_proto::{FieldTable, Properties};
 
-/// A message, where somebody looks at it.
+/// A message.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Message {
-    /// The exchange that it was published to.
+    /// The exchange that the message was published to.
     pub exchange: String,
-    /// The routing key that it was published with.
+    /// The routing key that the message was published with.
     pub routing_key: String,
     /// Its properties and headers.
     pub properties: Properties,
     /// Its body.
     pub body: Bytes,
-    /// Whether a consumer had it before.
+    /// Whether it may have been delivered before.
     pub redelivered: bool,
-    /// How long it has still to live.
+    /// The time until it expires.
     pub time_to_live: Option<Duration>,
 }
 
 impl Message {
-    /// The body as text. What is not UTF-8 is replaced.
+    /// Returns the body as text. Invalid UTF-8 is replaced.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }
 
-/// A message that somebody got and has not settled.
+/// A message that was delivered and is not settled.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Held {
-    /// Its queue.
+    /// The name of its queue.
     pub queue: String,
-    /// The connection that holds it: [`Connection::id`].
+    /// The connection that got it: [`Connection::id`].
     pub connection: u64,
-    /// The number of the channel that holds it.
+    /// The number of the channel that got it.
     pub channel: u16,
     /// The consumer's tag; `None` if it was fetched by `basic.get`.
     pub consumer: Option<String>,
-    /// What it is to be acknowledged by.
+    /// The tag that acknowledges it.
     pub delivery_tag: u64,
     /// The message.
     pub message: Message,
@@ -59,21 +59,21 @@ pub struct Queue {
     pub name: String,
     /// Its virtual host.
     pub vhost: String,
-    /// Whether it outlives the broker.
+    /// Whether the queue survives a restart of the broker.
     pub durable: bool,
-    /// Whether it ends with its last consumer.
+    /// Whether the queue is deleted with its last consumer.
     pub auto_delete: bool,
-    /// The connection that it ends with, and that alone may use it.
+    /// The connection that the queue is exclusive to, and is deleted with.
     pub exclusive: Option<u64>,
-    /// What it was declared with.
+    /// The arguments of its declaration.
     pub arguments: FieldTable,
-    /// Messages that wait.
+    /// Messages that wait for delivery.
     pub ready: usize,
-    /// Bytes of the bodies that wait.
+    /// The size of their bodies, in bytes.
     pub ready_bytes: u64,
-    /// Messages that somebody holds.
+    /// Messages that were delivered and are not settled.
     pub unacked: usize,
-    /// How many consumers it has.
+    /// The number of its consumers.
     pub consumers: usize,
 }
 
@@ -87,35 +87,35 @@ pub struct Exchange {
     pub vhost: String,
     /// `direct`, `fanout`, `topic` or `headers`.
     pub kind: &'static str,
-    /// Whether it outlives the broker.
+    /// Whether the exchange survives a restart of the broker.
     pub durable: bool,
-    /// Whether it ends with its last binding.
+    /// Whether the exchange is deleted with its last binding.
     pub auto_delete: bool,
-    /// Whether nobody may publish to it.
+    /// Whether clients may not publish to it.
     pub internal: bool,
-    /// What it was declared with.
+    /// The arguments of its declaration.
     pub arguments: FieldTable,
 }
 
-/// Where a binding ends.
+/// The end of a binding.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Destination {
-    /// At a queue of this name.
+    /// The queue of this name.
     Queue(String),
-    /// At an exchange of this name.
+    /// The exchange of this name.
     Exchange(String),
 }
 
-/// A binding. Those of the default exchange are not shown: each queue is bound to it by its name.
+/// A binding. Those of the default exchange are left out: it binds each queue by its name.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Binding {
     /// The virtual host.
     pub vhost: String,
-    /// The exchange where it begins.
+    /// The name of the exchange that it starts at.
     pub source: String,
-    /// Where it ends.
+    /// The queue or exchange that it leads to.
     pub destination: Destination,
     /// Its routing key.
     pub routing_key: String,
@@ -127,21 +127,21 @@ pub struct Binding {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Connection {
-    /// What it is called as long as the broker runs. None is used twice.
+    /// Its id, which is never used again while the broker runs.
     pub id: u64,
-    /// Who is logged in; empty before the login.
+    /// The name of its user; empty before the login.
     pub user: String,
-    /// Its virtual host; empty before it is open.
+    /// The name of its virtual host; empty until it is opened.
     pub vhost: String,
-    /// What the client calls itself: `connection_name` of its properties.
+    /// The client's name for it: `connection_name` of its properties.
     pub name: Option<String>,
-    /// Who the client is and what it can do.
+    /// The client's description of itself and its capabilities.
     pub client_properties: FieldTable,
-    /// Whether it may not publish at the moment.
+    /// Whether it is blocked from publishing.
     pub blocked: bool,
-    /// How many channels are open.
+    /// The number of open channels.
     pub channels: usize,
-    /// Bytes that wait to be written to it.
+    /// Output that waits to be written, in bytes.
     pub queued: usize,
 }
 
@@ -153,15 +153,15 @@ pub struct Channel {
     pub connection: u64,
     /// Its number.
     pub number: u16,
-    /// How many consumers it has.
+    /// The number of its consumers.
     pub consumers: usize,
-    /// Deliveries that it has not settled.
+    /// Deliveries that are not settled.
     pub unacked: usize,
-    /// Whether its publishes are confirmed.
+    /// Whether it is in confirm mode.
     pub confirms: bool,
-    /// Publishes that are not confirmed yet.
+    /// Publishes that are not confirmed.
     pub unconfirmed: u64,
-    /// What `basic.qos` set for each consumer to come; 0 is no limit.
+    /// What `basic.qos` set for each later consumer; 0 is no limit.
     pub prefetch: u16,
     /// What `basic.qos` set for all consumers together; 0 is no limit.
     pub global_prefetch: u16,
@@ -181,23 +181,23 @@ pub struct Consumer {
     pub connection: u64,
     /// The number of its channel.
     pub channel: u16,
-    /// Whether it need not acknowledge.
+    /// Whether its deliveries need no acknowledgement.
     pub no_ack: bool,
-    /// Whether it is the only one that its queue may have.
+    /// Whether no other consumer of its queue is allowed.
     pub exclusive: bool,
-    /// Deliveries that it may hold; 0 is no limit.
+    /// The limit of unsettled deliveries; 0 is none.
     pub prefetch: u16,
-    /// Deliveries that it holds.
+    /// Deliveries that are not settled.
     pub unacked: u32,
     /// `x-priority`
     pub priority: i32,
-    /// Whether it may get messages: false while another one is its queue's single active consumer.
+    /// Whether it may get messages. False while another one is the single active consumer of its queue.
     pub active: bool,
-    /// What it was started with.
+    /// The arguments of `basic.consume`.
     pub arguments: FieldTable,
 }
 
-/// How much of everything there is.
+/// How many of each kind exist.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
@@ -207,14 +207,14 @@ pub struct Counts {
     pub connections: usize,
     /// Channels.
     pub channels: usize,
-    /// Exchanges, those that each virtual host has from the start included.
+    /// Exchanges, with the predeclared ones.
     pub exchanges: usize,
     /// Queues.
     pub queues: usize,
     /// Consumers.
     pub consumers: usize,
-    /// Messages that wait.
+    /// Messages that wait for delivery.
     pub ready: usize,
-    /// Messages that somebody holds.
+    /// Messages that were delivered and are not settled.
     pub unacked: usize,
 }

@@ -1,14 +1,22 @@
 #![doc = include_str!("../README.md")]
+#![warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
 
+mod clock;
 mod engine;
+mod frames;
 pub mod inspect;
+mod period;
 mod random;
 mod server;
 pub mod store;
+#[cfg(feature = "testing")]
+mod testing;
 
+pub use clock::Clock;
 pub use engine::Profile;
+pub use period::Period;
 #[cfg(feature = "definitions")]
 pub use server::DefinitionsError;
-pub use server::{
-    Broker, Builder, Clock, Confirms, Direction, Disturb, Faults, Inspect, Passed, Period, Permissions, Pipe, UserError,
-};
+pub use server::{Broker, Builder, Permissions, Pipe, UserError};
+#[cfg(feature = "testing")]
+pub use testing::{Confirms, CrashStorage, Direction, Disturb, Faults, Inspect, Passed};

@@ -1,7 +1,7 @@
-//! The program `hopmq-broker`: doors, a folder and signals around [`Broker`].
+//! The program `hopmq-broker`: options, logs, listeners and signals around [`Broker`].
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,14 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_signal::{Signal, Signals};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use futures_lite::StreamExt;
 use futures_lite::future::or;
-use hopmq_broker::store::ErrorKind;
+use hopmq_broker::store::{DiskStorage, ErrorKind};
 use hopmq_broker::{Broker, Period};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// An AMQP 0-9-1 broker that behaves as RabbitMQ.
 ///
@@ -25,41 +27,56 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 struct Options {
-    /// Where to listen for clients; may be given several times
+    /// Address to listen on for clients; may be given several times
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5672", value_parser = address)]
     listen: Vec<SocketAddr>,
 
-    /// Where to listen for clients over TLS; may be given several times
+    /// Address to listen on for clients over TLS; may be given several times
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = address, requires_all = ["tls_certificate", "tls_key"])]
     tls_listen: Vec<SocketAddr>,
 
-    /// The certificate for TLS and those that it is signed by, in a PEM file
+    /// Certificate chain for TLS, the server's own certificate first, as a PEM file
     #[arg(long, value_name = "FILE", requires = "tls_listen")]
     tls_certificate: Option<PathBuf>,
 
-    /// The certificate's private key, in a PEM file
+    /// Private key of the certificate, as a PEM file
     #[arg(long, value_name = "FILE", requires = "tls_listen")]
     tls_key: Option<PathBuf>,
 
-    /// The folder that keeps durable queues and persistent messages; made if there is none. Without it nothing
-    /// survives the end of the program
+    /// Folder for durable queues and persistent messages; created if it does not exist. Without it, nothing survives
+    /// the end of the program
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
 
-    /// Definitions to take in before anybody is let in: a file of RabbitMQ's format, as
+    /// Definitions to import before the first client is accepted: a file in RabbitMQ's format, as
     /// `rabbitmqctl export_definitions` writes it
     #[arg(long, value_name = "FILE")]
     definitions: Option<PathBuf>,
 
-    /// How long clients have to close their connections after SIGTERM or ctrl-c, such as 10s or 1m
+    /// Time for clients to close their connections after SIGTERM or ctrl-c, such as 10s or 1m
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = period)]
     drain: Duration,
+
+    /// What to log to stderr: off, error, warn, info, debug or trace; or a filter by target, such as
+    /// info,hopmq_broker::wire=trace for each method on the wire
+    #[arg(long, value_name = "LEVEL|FILTER", default_value = "info", value_parser = log_filter)]
+    log: String,
+
+    /// Format of the logs: text, or one JSON object a line
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
 }
 
-/// Tells whoever listens. A broker goes on when nobody does.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Prints a line to stdout. A broker goes on when nothing reads it.
 macro_rules! say {
-    ($($words:tt)*) => {{
-        let _ = writeln!(io::stdout(), $($words)*);
+    ($($line:tt)*) => {{
+        let _ = writeln!(io::stdout(), $($line)*);
     }};
 }
 
@@ -69,6 +86,16 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 
 fn period(text: &str) -> Result<Duration, String> {
     text.parse().map(Period::duration)
+}
+
+/// Checks a filter. A single word that is no level would be taken for a target, and hide all logs.
+fn log_filter(text: &str) -> Result<String, String> {
+    let is_level = text.parse::<LevelFilter>().is_ok();
+    let is_filter = text.contains('=') && EnvFilter::builder().parse(text).is_ok();
+    match is_level || is_filter {
+        true => Ok(text.to_owned()),
+        false => Err("write off, error, warn, info, debug or trace, or a filter such as hopmq_broker=debug".to_owned()),
+    }
 }
 
 fn main() -> ExitCode {
@@ -82,27 +109,16 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<(), String> {
-    let mut signals = signals().map_err(|error| format!("signals can't be listened to: {error}"))?;
+    start_log(options)?;
+    let mut signals = signals().map_err(|error| format!("cannot install signal handlers: {error}"))?;
     let broker = start(options)?;
     if let Some(file) = &options.definitions {
         import(&broker, file)?;
     }
-    let mut doors = Vec::new();
-    for address in &options.listen {
-        let door = broker.listen(address).map_err(|error| refused_door(*address, &error))?;
-        doors.push(format!("amqp://guest:guest@{door}"));
-    }
-    if let (Some(certificate), Some(key)) = (&options.tls_certificate, &options.tls_key) {
-        let config = tls_config(certificate, key)?;
-        for address in &options.tls_listen {
-            let door = broker.listen_tls(address, Arc::clone(&config));
-            let door = door.map_err(|error| refused_door(*address, &error))?;
-            doors.push(format!("amqps://guest:guest@{door}"));
-        }
-    }
+    let listeners = listen(&broker, options)?;
     say!("hopmq-broker {} is ready", env!("CARGO_PKG_VERSION"));
-    for door in doors {
-        say!("  clients: {door}");
+    for uri in listeners {
+        say!("  clients: {uri}");
     }
     match &options.data {
         Some(folder) => say!("  data:    {}", folder.display()),
@@ -110,52 +126,101 @@ fn run(options: &Options) -> Result<(), String> {
     }
     async_io::block_on(async {
         signals.next().await;
+        tracing::info!(drain = ?options.drain, "stopping: closing all connections");
         say!("closing all connections, for at most {:?}; another signal ends at once", options.drain);
-        let impatient = async {
+        let second_signal = async {
             signals.next().await;
         };
-        or(broker.shut_down(options.drain), impatient).await;
+        or(broker.shut_down(options.drain), second_signal).await;
     });
+    tracing::info!("stopped");
     say!("ended");
     Ok(())
 }
 
+fn start_log(options: &Options) -> Result<(), String> {
+    let filter = EnvFilter::builder().parse(&options.log).map_err(|error| format!("--log {}: {error}", options.log))?;
+    // Colours are for a terminal, and for people who did not ask for none (https://no-color.org).
+    let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(io::stderr);
+    match options.log_format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    Ok(())
+}
+
 fn start(options: &Options) -> Result<Broker, String> {
-    let builder = Broker::builder().watched(false);
+    let folder = options.data.as_deref().map_or_else(|| "none".into(), Path::to_string_lossy);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), data = &*folder, "starting");
+    let builder = Broker::builder();
+    #[cfg(feature = "testing")]
+    let builder = builder.watched(false);
     let Some(folder) = &options.data else { return Ok(builder.start()) };
-    let opened = hopmq_broker::store::DiskStorage::open(folder).and_then(|storage| builder.open(storage));
+    let opened = DiskStorage::open(folder).and_then(|storage| builder.open(storage));
     opened.map_err(|error| match error.kind() {
-        ErrorKind::Locked => format!("{error}, or name another one with --data"),
-        _ => format!("the data in {} can't be used: {error}", folder.display()),
+        ErrorKind::Locked => format!("--data {}: {error:#}, or name another folder", folder.display()),
+        _ => format!("--data {}: the store cannot be opened: {error:#}", folder.display()),
     })
 }
 
 fn import(broker: &Broker, file: &Path) -> Result<(), String> {
     let text = std::fs::read_to_string(file).map_err(|error| error.to_string());
-    let taken = text.and_then(|text| broker.import_definitions(&text).map_err(|error| error.to_string()));
-    taken.map_err(|error| format!("the definitions in {} can't be taken: {error}", file.display()))
+    let imported = text.and_then(|text| broker.import_definitions(&text).map_err(|error| error.to_string()));
+    imported.map_err(|error| format!("--definitions {}: {error}", file.display()))
+}
+
+/// Starts all listeners. Returns a URI for each.
+fn listen(broker: &Broker, options: &Options) -> Result<Vec<String>, String> {
+    let mut uris = Vec::new();
+    for address in &options.listen {
+        let local = broker.listen(address).map_err(|error| cannot_listen("--listen", *address, &error))?;
+        tracing::info!(address = %local, tls = false, "listening");
+        uris.push(format!("amqp://guest:guest@{local}"));
+    }
+    if let (Some(certificate), Some(key)) = (&options.tls_certificate, &options.tls_key) {
+        let config = tls_config(certificate, key)?;
+        for address in &options.tls_listen {
+            let local = broker.listen_tls(address, Arc::clone(&config));
+            let local = local.map_err(|error| cannot_listen("--tls-listen", *address, &error))?;
+            tracing::info!(address = %local, tls = true, "listening");
+            uris.push(format!("amqps://guest:guest@{local}"));
+        }
+    }
+    Ok(uris)
 }
 
 fn tls_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, String> {
-    let unusable = |file: &Path, error: &dyn fmt::Display| format!("{} can't be used: {error}", file.display());
+    let unusable =
+        |option: &str, file: &Path, error: &dyn fmt::Display| format!("{option} {}: {error}", file.display());
+    let of_certificate = |error: &dyn fmt::Display| unusable("--tls-certificate", certificate, error);
     let chain = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let chain = chain.map_err(|error| unusable(certificate, &error))?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, &error))?;
+    let chain = chain.map_err(|error| of_certificate(&error))?;
+    if chain.is_empty() {
+        return Err(of_certificate(&"the file holds no PEM certificate"));
+    }
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable("--tls-key", key, &error))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, private));
-    config.map(Arc::new).map_err(|error| unusable(certificate, &error))
+    config.map(Arc::new).map_err(|error| of_certificate(&format_args!("with --tls-key {}: {error}", key.display())))
 }
 
-fn refused_door(address: SocketAddr, error: &io::Error) -> String {
+fn cannot_listen(option: &str, address: SocketAddr, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            format!("{address} is taken: is another broker running there? Stop it, or name another port with --listen")
+            format!(
+                "{option} {address}: the port is in use; stop the program that listens there, or choose another port"
+            )
         }
-        io::ErrorKind::PermissionDenied => format!("{address} may not be listened on: ports below 1024 are for root"),
-        io::ErrorKind::AddrNotAvailable => format!("{address} is not an address of this machine"),
-        _ => format!("{address} can't be listened on: {error}"),
+        io::ErrorKind::PermissionDenied => {
+            format!("{option} {address}: {error}; ports below 1024 need root's rights, so choose a higher one")
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            format!("{option} {address}: this machine has no such address; 0.0.0.0 listens on all of its addresses")
+        }
+        _ => format!("{option} {address}: cannot listen: {error}"),
     }
 }
 

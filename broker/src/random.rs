@@ -1,6 +1,6 @@
-//! Numbers that look random and repeat by their seed.
+//! Pseudo-random numbers from a seed.
 
-/// SplitMix64: a sequence for each seed.
+/// SplitMix64: each seed gives a sequence.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Random(pub(crate) u64);
 
@@ -13,7 +13,8 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// One of the numbers below `limit`, which is not 0.
+    /// Returns a number below `limit`, which must not be 0.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
     }
@@ -24,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_gives_the_sequence_that_others_publish_for_it() {
+    fn a_seed_gives_the_published_sequence() {
         let mut random = Random(1_234_567);
         let sequence = [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423];
         assert_eq!([(); 3].map(|()| random.next()), sequence);

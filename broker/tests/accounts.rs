@@ -1,4 +1,4 @@
-//! Users that outlive their broker, hashes that come from elsewhere, and how many may connect.
+//! Users that survive a restart, imported password hashes, and limits on connections and channels.
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ use hopmq_broker::{Broker, Permissions, UserError};
 
 fn connect(broker: &Broker, user: &str, password: &str) -> Result<Connection> {
     let builder = Connection::builder().uri(&broker.uri()).credentials(user, password).recovery(Recovery::off());
-    // Logins wait for each other, and a program that is not optimised checks passwords slowly.
+    // Password checks run one after the other, and a debug build takes long for each.
     builder.connect_timeout(Duration::from_secs(120)).open()
 }
 
-/// The code that a connection's use of a queue ends with.
-fn declares(connection: &Connection, queue: &str) -> Option<u16> {
+/// Declares a queue. Returns the code of the error, if it fails.
+fn declare_error(connection: &Connection, queue: &str) -> Option<u16> {
     connection.channel().unwrap().queue(queue).declare().err().and_then(|error| error.code())
 }
 
 #[test]
-fn users_and_what_they_may_do_come_back() {
+fn users_and_permissions_survive_a_restart() {
     let storage = MemoryStorage::new();
     let broker = Broker::builder().open(storage.clone()).unwrap();
     broker.add_vhost("other");
@@ -32,9 +32,9 @@ fn users_and_what_they_may_do_come_back() {
 
     let broker = Broker::builder().open(storage.clone()).unwrap();
     let connection = connect(&broker, "orders", "pa55").unwrap();
-    assert_eq!((declares(&connection, "orders-1"), declares(&connection, "pizza")), (None, Some(403)));
+    assert_eq!((declare_error(&connection, "orders-1"), declare_error(&connection, "pizza")), (None, Some(403)));
     connection.close().unwrap();
-    for (user, password) in [("orders", "wrong"), ("gone", "soon"), ("nobody", "at all")] {
+    for (user, password) in [("orders", "wrong"), ("gone", "soon"), ("unknown", "any")] {
         assert_eq!(connect(&broker, user, password).unwrap_err().kind(), ErrorKind::Authentication);
     }
     let uri = broker.uri().replace("%2f", "other");
@@ -47,9 +47,9 @@ fn users_and_what_they_may_do_come_back() {
 }
 
 #[test]
-fn a_hash_of_rabbitmqs_lets_its_user_in() {
+fn a_user_with_a_password_hash_from_rabbitmq_can_log_in() {
     let broker = Broker::in_memory();
-    // The example of RabbitMQ's page "Passwords".
+    // The example on RabbitMQ's page "Passwords".
     broker.add_user_with_hash("old", "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR").unwrap();
     broker.set_permissions("old", "/", Permissions::ALL).unwrap();
     connect(&broker, "old", "test12").unwrap().close().unwrap();
@@ -61,19 +61,19 @@ fn a_hash_of_rabbitmqs_lets_its_user_in() {
 }
 
 #[test]
-fn a_check_that_takes_long_holds_nobody_up() {
+fn slow_password_checks_do_not_delay_other_connections() {
     let broker = Broker::builder().open(MemoryStorage::new()).unwrap();
     broker.add_user("slow", "pa55").unwrap();
     let connection = connect(&broker, "guest", "guest").unwrap();
     std::thread::scope(|scope| {
         let guessing: Vec<_> =
             (0..20).map(|_| scope.spawn(|| connect(&broker, "slow", "wrong").unwrap_err().kind())).collect();
-        // More than there are checks: if one waited behind each of them, the checks would be done first.
+        // More declares than checks: if each waited behind a check, all checks would be done first.
         for _ in 0..50 {
-            assert_eq!(declares(&connection, "q"), None);
+            assert_eq!(declare_error(&connection, "q"), None);
         }
         let refused = guessing.iter().filter(|thread| thread.is_finished()).count();
-        assert!(refused < 10, "{refused} of 20 checks were done first");
+        assert!(refused < 10, "{refused} of 20 checks were done before the declares");
         connection.close().unwrap();
         for thread in guessing {
             assert_eq!(thread.join().unwrap(), ErrorKind::Authentication);
@@ -82,7 +82,7 @@ fn a_check_that_takes_long_holds_nobody_up() {
 }
 
 #[test]
-fn there_are_as_many_connections_and_channels_as_allowed() {
+fn connections_and_channels_are_limited() {
     let broker = Broker::builder().connection_max(2).channel_max(3).start();
     let first = connect(&broker, "guest", "guest").unwrap();
     assert_eq!(first.channel_max(), 3);

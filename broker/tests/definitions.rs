@@ -1,9 +1,9 @@
-//! Definitions in RabbitMQ's format come in and go out.
+//! Import and export of definitions in RabbitMQ's format.
 
 use hopmq_blocking::{Connection, Recovery};
 use hopmq_broker::{Broker, Permissions};
 
-/// As RabbitMQ 3.13 exports them.
+/// Definitions as RabbitMQ 3.13 exports them.
 const RABBITMQS: &str = r##"{
     "rabbit_version": "3.13.7", "rabbitmq_version": "3.13.7", "product_name": "RabbitMQ", "product_version": "3.13.7",
     "users": [
@@ -37,7 +37,7 @@ const RABBITMQS: &str = r##"{
 }"##;
 
 #[test]
-fn what_rabbitmq_exports_is_taken_and_works() {
+fn definitions_exported_by_rabbitmq_can_be_imported() {
     let broker = Broker::in_memory();
     broker.import_definitions(RABBITMQS).unwrap();
     let look = broker.inspect().vhost("kitchen");
@@ -55,18 +55,18 @@ fn what_rabbitmq_exports_is_taken_and_works() {
     assert_eq!(channel.publish("shop", "salad", "no order").confirm().unwrap_err().code(), Some(403));
     connection.close().unwrap();
     assert_eq!(open("cook:wrong").unwrap_err().code(), Some(403));
-    // Nobody said that it may.
+    // The user has no permissions in this virtual host.
     assert_eq!(open("guest:guest").unwrap_err().code(), Some(530));
 }
 
 #[test]
-fn what_goes_out_comes_in_and_is_the_same() {
+fn exported_definitions_import_unchanged() {
     let broker = Broker::in_memory();
     broker.import_definitions(RABBITMQS).unwrap();
     broker.add_user("own", "secret").unwrap();
     broker.set_permissions("own", "/", Permissions::ALL).unwrap();
     let connection = Connection::open(&broker.uri()).unwrap();
-    let _its_own = connection.channel().unwrap().queue("").exclusive().declare().unwrap();
+    let _exclusive = connection.channel().unwrap().queue("").exclusive().declare().unwrap();
     let definitions = broker.definitions();
     let other = Broker::in_memory();
     for _ in 0..2 {
@@ -74,26 +74,29 @@ fn what_goes_out_comes_in_and_is_the_same() {
         assert_eq!(other.definitions(), definitions);
     }
     assert!(!definitions.contains("amq.") && !definitions.contains("secret"));
-    // `guest` is still who it was.
+    // The password of `guest` is unchanged.
     Connection::open(&other.uri()).unwrap().close().unwrap();
     connection.close().unwrap();
 }
 
 #[test]
-fn what_cannot_be_taken_is_named() {
+fn a_refused_import_names_the_reason() {
     let queue = |more: &str| {
         format!(r#"{{"queues": [{{"name": "q", "vhost": "/", "durable": true, "auto_delete": false, {more}}}]}}"#)
     };
     let user = |more: &str| format!(r#"{{"users": [{{"name": "u", {more}}}]}}"#);
     for (definitions, expected) in [
-        ("[1".to_owned(), "not definitions: "),
-        (r#"{"policies": [{"name": "ha"}]}"#.to_owned(), "there are policies (\"ha\")"),
-        (r#"{"parameters": [{"name": "shovel"}]}"#.to_owned(), "there are parameters (\"shovel\")"),
+        ("[1".to_owned(), "the text is not definitions in JSON: "),
+        (r#"{"policies": [{"name": "ha"}]}"#.to_owned(), "policies are not supported, such as \"ha\""),
+        (r#"{"parameters": [{"name": "shovel"}]}"#.to_owned(), "parameters are not supported, such as \"shovel\""),
         (queue(r#""arguments": {"x-queue-type": "stream"}"#), "queue \"q\" in \"/\": PRECONDITION_FAILED"),
         (queue(r#""type": "stream", "arguments": {}"#), "queue \"q\" in \"/\": PRECONDITION_FAILED"),
         (queue(r#""arguments": {"x-message-ttl": -1}"#), "invalid arg 'x-message-ttl'"),
-        (user(r#""password_hash": "x", "hashing_algorithm": "rabbit_password_hashing_md5""#), "md5 is not known"),
-        (user(r#""password_hash": "x""#), "user \"u\": that is no hash"),
+        (
+            user(r#""password_hash": "x", "hashing_algorithm": "rabbit_password_hashing_md5""#),
+            "rabbit_password_hashing_md5\" is not supported",
+        ),
+        (user(r#""password_hash": "x""#), "user \"u\": the password hash is neither"),
         (
             r#"{"permissions": [{"user": "x", "vhost": "/", "configure": "", "write": "", "read": ""}]}"#.to_owned(),
             "no user \"x\"",

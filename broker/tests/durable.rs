@@ -1,11 +1,12 @@
-//! What is durable comes back: by clients, over a restart, in memory and on disk.
+//! Durable queues and persistent messages survive a restart, in memory and on disk.
 
 use futures_lite::future::{block_on, zip};
 use hopmq::{Channel, Connection, IoTimer};
-use hopmq_broker::store::{CrashStorage, ErrorKind, MemoryStorage, Settings, Storage};
+use hopmq_broker::CrashStorage;
+use hopmq_broker::store::{ErrorKind, MemoryStorage, Settings, Storage};
 use hopmq_broker::{Broker, Builder};
 
-/// Runs work on a channel of a connection of its own.
+/// Runs `work` on a channel of a new connection.
 fn with<T>(broker: &Broker, work: impl AsyncFnOnce(&Channel) -> hopmq::Result<T>) -> T {
     block_on(async {
         let (connection, driver) = Connection::builder().handshake(broker.connect(), IoTimer::new()).await?;
@@ -36,11 +37,11 @@ async fn fill(channel: &Channel) -> hopmq::Result<()> {
         channel.publish("orders", "order.new", body).persistent().confirm().await?;
     }
     channel.publish("orders", "order.new", "only in memory").confirm().await?;
-    let first = queue.get().await?.expect("it was confirmed");
-    let second = queue.get().await?.expect("it was confirmed");
+    let first = queue.get().await?.expect("the message was confirmed");
+    let second = queue.get().await?.expect("the message was confirmed");
     first.ack()?;
     second.reject(true)?;
-    // An answer says that the broker has seen what was sent before.
+    // The reply shows that the broker has handled the ack and the reject.
     channel.queue("durable").declare_passive().await?;
     Ok(())
 }
@@ -48,7 +49,7 @@ async fn fill(channel: &Channel) -> hopmq::Result<()> {
 async fn check(channel: &Channel) -> hopmq::Result<()> {
     assert_eq!(channel.queue("durable").declare_passive().await?.message_count(), 3);
     channel.publish("orders", "order.new", "5").persistent().confirm().await?;
-    let again = channel.get("durable").await?.expect("it was not acked");
+    let again = channel.get("durable").await?.expect("the message was not acked");
     assert_eq!((again.body(), again.redelivered()), (&b"2"[..], true));
     again.ack()?;
     assert_eq!(bodies(channel, "durable").await?, ["3", "4", "5"]);
@@ -56,7 +57,7 @@ async fn check(channel: &Channel) -> hopmq::Result<()> {
 }
 
 #[test]
-fn what_is_durable_comes_back_from_memory() {
+fn durable_state_survives_a_restart_in_memory() {
     let storage = MemoryStorage::new();
     with(&Broker::builder().open(storage.clone()).unwrap(), fill);
     with(&Broker::builder().open(storage.clone()).unwrap(), check);
@@ -68,7 +69,7 @@ fn what_is_durable_comes_back_from_memory() {
 
 #[test]
 #[cfg(feature = "disk")]
-fn what_is_durable_comes_back_from_disk() {
+fn durable_state_survives_a_restart_on_disk() {
     let folder = std::env::temp_dir().join(format!("hopmq-durable-{}", std::process::id()));
     with(&Broker::open(&folder).unwrap(), fill);
     with(&Broker::open(&folder).unwrap(), check);
@@ -76,7 +77,7 @@ fn what_is_durable_comes_back_from_disk() {
 }
 
 #[test]
-fn a_commit_is_there_after_a_restart_and_what_was_not_committed_is_not() {
+fn a_restart_keeps_committed_messages_only() {
     let storage = MemoryStorage::new();
     with(&Builder::default().open(storage.clone()).unwrap(), async |channel| {
         channel.queue("q").durable().declare().await?;
@@ -91,7 +92,7 @@ fn a_commit_is_there_after_a_restart_and_what_was_not_committed_is_not() {
 }
 
 #[test]
-fn a_long_queue_keeps_its_order_though_most_of_it_is_in_the_store_alone() {
+fn a_long_queue_keeps_its_order_with_most_bodies_only_in_the_store() {
     let storage = MemoryStorage::new();
     let broker = Builder::default().open(storage.clone()).unwrap();
     with(&broker, async |channel| {
@@ -111,7 +112,7 @@ fn a_long_queue_keeps_its_order_though_most_of_it_is_in_the_store_alone() {
     with(&broker, async |channel| {
         let mut consumer = channel.consume("long").prefetch(500).start().await?;
         for number in 0..40_000_u32 {
-            let delivery = futures_lite::StreamExt::next(&mut consumer).await.expect("it goes on")?;
+            let delivery = futures_lite::StreamExt::next(&mut consumer).await.expect("the consumer is open")?;
             assert_eq!(delivery.body()[..], *number.to_string().as_bytes());
             delivery.ack()?;
         }
@@ -120,7 +121,7 @@ fn a_long_queue_keeps_its_order_though_most_of_it_is_in_the_store_alone() {
 }
 
 #[test]
-fn a_broker_that_crashes_has_what_was_confirmed_and_its_clients_come_back() {
+fn clients_reconnect_to_a_crashed_broker_that_kept_confirmed_messages() {
     for seed in 0..20 {
         let disk = CrashStorage::new();
         let broker = Broker::builder().store(Settings::small()).open(disk.clone()).unwrap();
@@ -134,25 +135,26 @@ fn a_broker_that_crashes_has_what_was_confirmed_and_its_clients_come_back() {
             .collect();
         queue.publish("in memory alone").confirm().unwrap();
         transient.publish("with its queue").persistent().confirm().unwrap();
-        channel.get("durable").unwrap().expect("it was confirmed").ack().unwrap();
-        let _held = channel.get("durable").unwrap().expect("it was confirmed");
+        channel.get("durable").unwrap().expect("the message was confirmed").ack().unwrap();
+        let _held = channel.get("durable").unwrap().expect("the message was confirmed");
         let before = broker.inspect().connections()[0].id;
-        // Whatever the draw of the disk: some of the publishes are not confirmed yet.
+        // Whatever the disk keeps: some of the publishes are not confirmed yet.
         broker.faults().crash(|| disk.power_cut(seed)).unwrap();
         confirms.into_iter().for_each(|confirm| confirm.wait().unwrap());
         broker.wait_until(|look| look.connections().iter().all(|connection| connection.id != before));
 
         let mut last = None;
-        let (mut found, mut as_new) = (0, 0);
+        let mut found = 0;
+        let mut as_new = 0;
         for message in broker.inspect().ready("durable") {
             let number = u32::from_le_bytes(message.body[..].try_into().unwrap());
-            // What a client publishes again, for it did not see the confirm, comes behind the rest.
+            // Republished messages, whose confirm the client did not receive, come after the rest.
             assert!(last.is_none_or(|last| last < number) || !message.redelivered, "seed {seed}: {number}");
             last = Some(number);
             found += 1;
             as_new += u32::from(!message.redelivered);
         }
-        assert!(found >= 49, "seed {seed}: {found}, {as_new} of them published again");
+        assert!(found >= 49, "seed {seed}: {found}, {as_new} of them republished");
         assert!(
             broker.inspect().counts().vhosts == 2 && broker.inspect().queue("transient").is_none_or(|q| q.ready == 0)
         );
@@ -161,7 +163,7 @@ fn a_broker_that_crashes_has_what_was_confirmed_and_its_clients_come_back() {
 }
 
 #[test]
-fn only_a_good_end_says_what_was_delivered() {
+fn only_a_clean_shutdown_records_which_messages_were_delivered() {
     let storage = MemoryStorage::new();
     let broker = Broker::builder().open(storage.clone()).unwrap();
     with(&broker, async |channel| {
@@ -181,8 +183,9 @@ fn only_a_good_end_says_what_was_delivered() {
 }
 
 #[test]
-fn a_broker_that_crashes_on_a_damaged_disk_stays_down_until_it_finds_a_good_one() {
-    let (disk, good) = (CrashStorage::new(), MemoryStorage::new());
+fn a_broker_that_crashed_on_a_damaged_disk_stays_down_until_it_has_a_good_one() {
+    let disk = CrashStorage::new();
+    let good = MemoryStorage::new();
     let broker = Broker::builder().store(Settings::small()).open(disk.clone()).unwrap();
     with(&broker, async |channel| channel.queue("q").durable().declare().await.map(drop));
     let damaged = || {
@@ -195,14 +198,15 @@ fn a_broker_that_crashes_on_a_damaged_disk_stays_down_until_it_finds_a_good_one(
     let error = broker.faults().crash(damaged).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
     assert!(broker.inspect().queue("q").is_none());
-    // Who comes now waits.
+    broker.wait_until(|look| look.connections().is_empty());
+    // A client that connects now waits.
     let waiting = std::thread::spawn({
         let broker = broker.clone();
         move || with(&broker, async |channel| channel.queue("q").declare().await.map(drop))
     });
     broker.wait_until(|look| !look.connections().is_empty());
     broker.faults().crash(|| good.clone()).unwrap();
-    // The second crash has cut it off.
+    // The second crash has closed its connection.
     assert!(waiting.join().is_err());
     with(&broker, async |channel| channel.queue("r").durable().declare().await.map(drop));
 }

@@ -1,4 +1,4 @@
-//! Faults on purpose, and what a client sees of them.
+//! Injected faults, and how a client sees them.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use futures_lite::future::{block_on, poll_once, yield_now, zip};
 use hopmq_blocking::{Connection, ErrorKind, Recovery};
 use hopmq_broker::{Broker, Clock, Confirms, Direction};
 
-/// A connection that does not come back.
+/// Opens a connection without recovery.
 fn connect(broker: &Broker) -> hopmq_blocking::Result<Connection> {
     Connection::builder().uri(&broker.uri()).recovery(Recovery::off()).open()
 }
 
 #[test]
-fn a_connection_is_cut_wherever_it_is_told_to_be() {
+fn a_connection_can_be_cut_after_or_within_any_frame() {
     for direction in [Direction::FromClient, Direction::ToClient] {
         for within in [false, true] {
             for frames in 0..12 {
@@ -45,7 +45,7 @@ fn a_connection_is_cut_wherever_it_is_told_to_be() {
 }
 
 #[test]
-fn confirms_are_withheld_refused_and_given() {
+fn confirms_can_be_withheld_or_refused() {
     let broker = Broker::in_memory();
     let connection = connect(&broker).unwrap();
     let queue = connection.channel().unwrap().queue("q").declare().unwrap();
@@ -63,7 +63,7 @@ fn confirms_are_withheld_refused_and_given() {
 }
 
 #[test]
-fn channels_and_connections_are_closed_with_any_code() {
+fn channels_and_connections_can_be_closed_with_any_code() {
     let broker = Broker::in_memory();
     let connection = connect(&broker).unwrap();
     let channel = connection.channel().unwrap();
@@ -82,7 +82,7 @@ fn channels_and_connections_are_closed_with_any_code() {
 }
 
 #[test]
-fn a_consumer_is_cancelled_and_its_messages_wait() {
+fn messages_stay_in_the_queue_when_their_consumer_is_cancelled() {
     let broker = Broker::in_memory();
     let connection = connect(&broker).unwrap();
     let queue = connection.channel().unwrap().queue("q").declare().unwrap();
@@ -95,7 +95,7 @@ fn a_consumer_is_cancelled_and_its_messages_wait() {
 }
 
 #[test]
-fn logins_are_refused_as_often_as_told() {
+fn the_next_n_logins_can_be_refused() {
     let broker = Broker::in_memory();
     broker.faults().refuse_logins(2);
     for _ in 0..2 {
@@ -120,7 +120,7 @@ fn publishers_are_blocked_while_an_alarm_is_raised() {
 }
 
 #[test]
-fn a_silent_connection_is_given_up_by_its_heartbeats() {
+fn missed_heartbeats_end_a_silenced_connection() {
     let clock = Clock::manual();
     let broker = Broker::builder().clock(&clock).start();
     let connection = connect(&broker).unwrap();
@@ -129,7 +129,7 @@ fn a_silent_connection_is_given_up_by_its_heartbeats() {
     let lost = queue.publish("x").confirm_later().unwrap();
     broker.advance("10m");
     assert_eq!(broker.inspect().connections().len(), 1);
-    // The clock itself spares nobody.
+    // `Broker::advance` keeps connections alive; advancing the clock itself does not.
     clock.advance(Duration::from_secs(600));
     broker.wait_until(|look| look.connections().is_empty());
     assert!(lost.wait().is_err());
@@ -137,7 +137,7 @@ fn a_silent_connection_is_given_up_by_its_heartbeats() {
 }
 
 #[test]
-fn what_is_delayed_arrives_later_on_the_brokers_clock() {
+fn delayed_frames_arrive_later_on_the_brokers_clock() {
     let broker = Broker::builder().clock(&Clock::manual()).start();
     block_on(async {
         let builder = hopmq::Connection::builder();
@@ -146,7 +146,7 @@ fn what_is_delayed_arrives_later_on_the_brokers_clock() {
             let queue = connection.channel().await.unwrap().queue("q").declare().await.unwrap();
             broker.faults().every_connection().delay("30s");
             let mut confirm = queue.publish("x").confirm_later().await.unwrap();
-            // The driver writes.
+            // The driver runs and writes.
             yield_now().await;
             broker.advance("29s");
             assert_eq!(broker.inspect().queue("q").unwrap().ready, 0);
@@ -165,7 +165,7 @@ fn what_is_delayed_arrives_later_on_the_brokers_clock() {
 }
 
 #[test]
-fn what_is_drawn_is_drawn_from_the_seed() {
+fn random_cuts_depend_on_the_seed_only() {
     let draws = [7, 7, 8].map(|seed| {
         let broker = Broker::builder().seed(seed).start();
         [(); 5].map(|()| broker.faults().next_connection().cut_at_random(1000))
@@ -174,7 +174,7 @@ fn what_is_drawn_is_drawn_from_the_seed() {
 }
 
 #[test]
-fn a_transcript_shows_every_frame_and_no_secret() {
+fn a_transcript_shows_every_frame_but_no_password() {
     let broker = Broker::in_memory();
     let connection = connect(&broker).unwrap();
     connection.channel().unwrap().queue("q").declare().unwrap().publish("hello").confirm().unwrap();
@@ -187,7 +187,7 @@ fn a_transcript_shows_every_frame_and_no_secret() {
         "→ connection.start-ok",
         "→ queue.declare",
         "→ basic.publish",
-        "→ header  of a body of 5 bytes",
+        "→ header  for a body of 5 bytes",
         "→ body  5 bytes",
         "← basic.ack",
         "→ connection.close",

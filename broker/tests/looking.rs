@@ -1,4 +1,4 @@
-//! What a user's test sees of a broker, and how it turns its clock.
+//! How a user's test inspects a broker and advances its clock.
 
 use futures_lite::future::{block_on, zip};
 use hopmq_broker::{Broker, Clock};
@@ -8,7 +8,7 @@ fn manual() -> Broker {
 }
 
 #[test]
-fn messages_show_who_holds_them() {
+fn an_unacked_message_names_its_consumer() {
     let broker = Broker::in_memory();
     let connection = hopmq_blocking::Connection::open(&broker.uri()).unwrap();
     let channel = connection.channel().unwrap();
@@ -45,7 +45,7 @@ fn messages_show_who_holds_them() {
 }
 
 #[test]
-fn a_dry_run_says_where_a_message_would_go() {
+fn route_returns_the_queues_that_a_message_would_reach() {
     let broker = Broker::in_memory();
     let connection = hopmq_blocking::Connection::open(&broker.uri()).unwrap();
     let channel = connection.channel().unwrap();
@@ -65,7 +65,7 @@ fn a_dry_run_says_where_a_message_would_go() {
 }
 
 #[test]
-fn each_thing_happens_at_its_moment_however_far_the_clock_is_turned() {
+fn timed_events_happen_on_time_however_far_the_clock_is_advanced() {
     let broker = manual();
     let connection = hopmq_blocking::Connection::open(&broker.uri()).unwrap();
     let channel = connection.channel().unwrap();
@@ -80,7 +80,7 @@ fn each_thing_happens_at_its_moment_however_far_the_clock_is_turned() {
     assert_eq!(later[0].time_to_live, Some(std::time::Duration::from_secs(1)));
     broker.advance("1s");
     assert!(broker.inspect().ready("later").is_empty());
-    // Half an hour passes in which the client, which goes by another clock, sends nothing.
+    // Half an hour passes on the broker's clock in which the client, on its own clock, sends nothing.
     broker.advance("30m");
     assert!(broker.inspect().queue("unused").is_none());
     publish("second");
@@ -90,7 +90,7 @@ fn each_thing_happens_at_its_moment_however_far_the_clock_is_turned() {
 }
 
 #[test]
-fn what_was_written_within_the_process_is_applied_once_it_is_settled() {
+fn settle_applies_all_frames_written_in_process() {
     for _ in 0..200 {
         let broker = Broker::in_memory();
         block_on(async {
@@ -100,7 +100,7 @@ fn what_was_written_within_the_process_is_applied_once_it_is_settled() {
                 let channel = connection.channel().await.unwrap();
                 channel.queue("q").declare().await.unwrap();
                 channel.publish("", "q", "x").send().await.unwrap();
-                // The driver gets its turn, and writes.
+                // The driver runs and writes.
                 futures_lite::future::yield_now().await;
                 broker.settle();
                 assert_eq!(broker.inspect().queue("q").unwrap().ready, 1);
@@ -113,7 +113,7 @@ fn what_was_written_within_the_process_is_applied_once_it_is_settled() {
 }
 
 #[test]
-fn many_brokers_stand_side_by_side() {
+fn a_thousand_brokers_run_in_one_process() {
     let brokers: Vec<Broker> = (0..1000).map(|_| Broker::in_memory()).collect();
     let connection = hopmq_blocking::Connection::open(&brokers[500].uri()).unwrap();
     connection.channel().unwrap().queue("here").declare().unwrap();

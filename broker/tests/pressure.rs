@@ -1,4 +1,4 @@
-//! What a client that does not read, or does not stop, costs the broker: a bounded amount of memory.
+//! A client that does not read, or does not stop publishing, costs the broker a bounded amount of memory.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use hopmq_broker::{Broker, Clock, Pipe};
 use hopmq_proto::method::{basic, queue};
 use hopmq_proto::{Config, Connection, Event, FieldTable, Properties, Receiver, Role, Route, Time, Transmit};
 
-/// A client that is polled by hand, and reads when it is told to.
+/// A client that the test polls, so that it reads only when the test wants it to.
 struct Client {
     pipe: Pipe,
     proto: Connection,
@@ -32,7 +32,7 @@ impl Client {
         client
     }
 
-    /// Writes what there is to be written, as far as the pipe takes it. Returns whether all of it went.
+    /// Writes as much of the pending output as the pipe takes. Returns whether that was all.
     fn write(&mut self, broker: &Broker) -> bool {
         self.proto.poll_transmit(Time::ZERO, &mut self.transmit);
         block_on(poll_fn(|context| {
@@ -48,7 +48,7 @@ impl Client {
         self.transmit.is_empty()
     }
 
-    /// Reads what there is. Returns how many bytes.
+    /// Reads what the pipe holds. Returns the number of bytes.
     fn read(&mut self, broker: &Broker) -> usize {
         let count =
             block_on(poll_fn(|context| match Pin::new(&mut self.pipe).poll_read(context, self.receiver.space()) {
@@ -72,7 +72,7 @@ impl Client {
                 return;
             }
         }
-        panic!("it never comes");
+        panic!("the event never comes");
     }
 
     fn publish(&mut self, queue: &str, body: &[u8]) {
@@ -86,34 +86,36 @@ fn broker() -> Broker {
 }
 
 #[test]
-fn a_consumer_that_does_not_read_gets_no_more_than_its_connection_holds() {
+fn a_consumer_that_does_not_read_gets_only_what_its_connection_buffers() {
     let broker = broker();
-    let (mut publisher, mut consumer) = (Client::new(&broker), Client::new(&broker));
+    let mut publisher = Client::new(&broker);
+    let mut consumer = Client::new(&broker);
     publisher.proto.request(1, &queue::Declare { queue: "q", ..Default::default() }, Some(2)).unwrap();
     publisher.until(&broker, |event| matches!(event, Event::Reply { request: 2, .. }));
     let consume = basic::Consume { queue: "q", consumer_tag: "c", no_ack: true, ..Default::default() };
     consumer.proto.consume(1, &consume, 7, Some(2)).unwrap();
     consumer.until(&broker, |event| matches!(event, Event::Reply { request: 2, .. }));
-    let (count, body) = (2_000, [7; 10_000]);
+    let count = 2_000;
+    let body = [7; 10_000];
     for _ in 0..count {
         publisher.publish("q", &body);
-        assert!(publisher.write(&broker), "the broker takes what is published");
+        assert!(publisher.write(&broker), "the broker reads all publishes");
     }
-    let ready = broker.inspect().queue("q").expect("it is there").ready;
-    // The pipe holds 256 KiB, as much is being written and as much waits to be.
-    assert!(ready > count - 100, "{} of 10 kB each were sent to a client that reads nothing", count - ready);
+    let ready = broker.inspect().queue("q").expect("the queue is declared").ready;
+    // The pipe holds 256 KiB; as much is being written, and as much is queued.
+    assert!(ready > count - 100, "{} messages of 10 kB were sent to a client that reads nothing", count - ready);
     let mut got = 0;
     while consumer.read(&broker) > 0 {
         got += consumer.events.drain(..).filter(|event| matches!(event, Event::Delivery { .. })).count();
     }
-    assert_eq!((got, broker.inspect().queue("q").expect("it is there").ready), (count, 0));
+    assert_eq!((got, broker.inspect().queue("q").expect("the queue is declared").ready), (count, 0));
 }
 
 #[test]
-fn who_asks_and_does_not_listen_is_read_no_more() {
+fn the_broker_stops_reading_from_a_client_that_does_not_read_its_replies() {
     let broker = broker();
     let mut client = Client::new(&broker);
-    // A long name, so that few questions fill the pipe.
+    // A long name, so that few requests fill the pipe.
     let name = &"q".repeat(255);
     client.proto.request(1, &queue::Declare { queue: name, ..Default::default() }, Some(2)).unwrap();
     client.until(&broker, |event| matches!(event, Event::Reply { request: 2, .. }));
@@ -121,16 +123,17 @@ fn who_asks_and_does_not_listen_is_read_no_more() {
     while !client.write(&broker) {}
     let mut asked = 0;
     loop {
-        // Each answer is the message, and each brings it back.
+        // Each reply is the message, and each recover requeues it.
         client.proto.get(1, &basic::Get { queue: name, no_ack: false }, Some(9)).unwrap();
         client.proto.request(1, &basic::Recover { requeue: true }, None).unwrap();
         asked += 1;
         if !client.write(&broker) {
             break;
         }
-        assert!(asked < 100_000, "the broker reads on and on");
+        assert!(asked < 100_000, "the broker never stops reading");
     }
-    let (mut got, mut quiet) = (0, 0);
+    let mut got = 0;
+    let mut quiet = 0;
     while quiet < 3 {
         let read = client.read(&broker);
         quiet = if client.write(&broker) && read == 0 { quiet + 1 } else { 0 };

@@ -1,4 +1,4 @@
-//! The program, started as a user does.
+//! The program `hopmq-broker`, started as a user starts it.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use hopmq_blocking::{Connection, Recovery};
 
-/// The program while it runs. It is killed when a test fails.
+/// A running program. Dropping this kills it.
 struct Running {
     child: Child,
     output: BufReader<std::process::ChildStdout>,
@@ -25,13 +25,13 @@ fn start(arguments: &[&str]) -> Running {
     let mut uri = String::new();
     while !uri.contains("amqp://") {
         uri.clear();
-        assert!(output.read_line(&mut uri).unwrap() > 0, "it ended before it was ready");
+        assert!(output.read_line(&mut uri).unwrap() > 0, "the program ended before it was ready");
     }
     let uri = uri.trim().trim_start_matches("clients: ").to_owned();
     Running { child, output, uri }
 }
 
-/// What a program says that does not start.
+/// Runs a program that must fail to start, and returns its error output.
 fn refusal(arguments: &[&str]) -> String {
     let output = program(arguments).output().unwrap();
     assert!(!output.status.success());
@@ -43,21 +43,21 @@ impl Running {
         Connection::builder().uri(&self.uri).recovery(Recovery::off()).open().unwrap()
     }
 
-    /// Asks it to end, and returns what it said last.
+    /// Sends SIGTERM, and returns the rest of the output.
     #[cfg(unix)]
     fn terminate(mut self) -> String {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-        let mut said = String::new();
-        self.output.read_to_string(&mut said).unwrap();
-        assert!(self.child.wait().unwrap().success(), "{said}");
-        said
+        let mut rest = String::new();
+        self.output.read_to_string(&mut rest).unwrap();
+        assert!(self.child.wait().unwrap().success(), "{rest}");
+        rest
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It has ended already, as a rule.
+        // Usually the program has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -65,7 +65,7 @@ impl Drop for Running {
 
 #[test]
 #[cfg(unix)]
-fn it_drains_and_what_it_confirmed_is_there_again() {
+fn the_program_drains_on_sigterm_and_keeps_confirmed_messages() {
     let folder = std::env::temp_dir().join(format!("hopmq-broker-program-{}", std::process::id()));
     let data = ["--data", folder.to_str().unwrap()];
     let running = start(&data);
@@ -89,25 +89,25 @@ fn it_drains_and_what_it_confirmed_is_there_again() {
 }
 
 #[test]
-fn it_says_why_it_does_not_start() {
+fn the_program_says_why_it_does_not_start() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let said = refusal(&["--listen", &address]);
-    assert!(said.contains(&format!("{address} is taken")) && said.contains("--listen"), "{said}");
+    assert!(said.contains(&format!("{address}: the port is in use")) && said.contains("--listen"), "{said}");
     let said = refusal(&["--listen", "127.0.0.1:0", "--tls-listen", "127.0.0.1:0"]);
     assert!(said.contains("--tls-certificate") && said.contains("--tls-key"), "{said}");
     let tls =
         ["--tls-listen", "127.0.0.1:0", "--tls-certificate", "/nowhere/cert.pem", "--tls-key", "/nowhere/key.pem"];
     let said = refusal(&[&["--listen", "127.0.0.1:0"], &tls[..]].concat());
-    assert!(said.contains("/nowhere/cert.pem can't be used"), "{said}");
+    assert!(said.contains("--tls-certificate /nowhere/cert.pem: "), "{said}");
     let said = refusal(&["--listen", "localhost:5672"]);
     assert!(said.contains("'localhost:5672'") && said.contains("an IP address and a port"), "{said}");
     let said = refusal(&["--drain", "soon"]);
-    assert!(said.contains("\"soon\" is no time"), "{said}");
+    assert!(said.contains("\"soon\" is not a duration"), "{said}");
 }
 
 #[test]
-fn it_explains_itself() {
+fn the_help_names_every_option() {
     let output = program(&["--help"]).output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
     for part in ["127.0.0.1:5672", "--listen", "--data <FOLDER>", "--drain"] {

@@ -1,5 +1,5 @@
-//! What RabbitMQ's releases do differently, and what a client loses that holds a delivery for too long. RabbitMQ itself
-//! takes a minute or more for each of the latter; here the clock is turned.
+//! Differences between RabbitMQ 3 and 4, and the timeout for unacked deliveries. RabbitMQ needs a minute or more for
+//! each timeout; these tests advance a manual clock.
 
 use std::time::Duration;
 
@@ -27,14 +27,15 @@ fn next(consumer: &mut Consumer) -> Delivery {
     consumer.next().unwrap().unwrap()
 }
 
-/// How often the message came before it was dead, up to `most`, when each is given back this way.
+/// Returns how often a message was delivered before it was dead-lettered, up to `most`, if `give_back` returns each
+/// delivery.
 fn deliveries(broker: &Broker, channel: &Channel, limit: Option<i64>, most: usize, give_back: fn(Delivery)) -> usize {
     let queue = quorum(channel, limit);
     queue.publish("poison").confirm().unwrap();
     let mut consumer = queue.consume().prefetch(1).start().unwrap();
     for count in 1..=most {
         give_back(next(&mut consumer));
-        // Its answer says that the broker has seen what was sent before.
+        // The reply shows that the broker has handled the reject or nack.
         channel.queue("q").declare_passive().unwrap();
         if broker.inspect().queue("dead").unwrap().ready == 1 {
             return count;
@@ -52,7 +53,7 @@ fn nack(delivery: Delivery) {
 }
 
 #[test]
-fn a_quorum_queue_has_a_limit_of_20_by_the_rules_of_4_and_none_by_those_of_3() {
+fn a_quorum_queue_has_a_delivery_limit_of_20_in_rabbitmq_4_and_none_in_3() {
     for (profile, limit, expected) in [
         (Profile::RabbitMq3, None, 31),
         (Profile::RabbitMq4, None, 21),
@@ -67,7 +68,7 @@ fn a_quorum_queue_has_a_limit_of_20_by_the_rules_of_4_and_none_by_those_of_3() {
 }
 
 #[test]
-fn an_unlimited_delivery_limit_is_no_value_by_the_rules_of_3() {
+fn rabbitmq_3_refuses_an_unlimited_delivery_limit() {
     let (_broker, connection) = broker(Profile::RabbitMq3);
     let declare = connection.channel().unwrap();
     let declare = declare.queue("q").durable().argument("x-queue-type", "quorum").argument("x-delivery-limit", -1);
@@ -75,7 +76,7 @@ fn an_unlimited_delivery_limit_is_no_value_by_the_rules_of_3() {
 }
 
 #[test]
-fn what_is_nacked_does_not_count_by_the_rules_of_4() {
+fn a_nack_does_not_count_towards_the_delivery_limit_in_rabbitmq_4() {
     for (profile, expected) in [(Profile::RabbitMq3, 3), (Profile::RabbitMq4, 11)] {
         let (broker, connection) = broker(profile);
         let channel = connection.channel().unwrap();
@@ -85,7 +86,7 @@ fn what_is_nacked_does_not_count_by_the_rules_of_4() {
 }
 
 #[test]
-fn a_message_that_was_nacked_is_redelivered_and_has_no_count_by_the_rules_of_4() {
+fn a_nacked_message_is_redelivered_without_a_delivery_count_in_rabbitmq_4() {
     let (_broker, connection) = broker(Profile::RabbitMq4);
     let queue = quorum(&connection.channel().unwrap(), None);
     queue.publish("x").confirm().unwrap();
@@ -99,7 +100,7 @@ fn a_message_that_was_nacked_is_redelivered_and_has_no_count_by_the_rules_of_4()
 }
 
 #[test]
-fn a_message_of_20_mib_is_too_large_by_the_rules_of_4() {
+fn a_message_of_20_mib_is_too_large_in_rabbitmq_4() {
     for (profile, fits) in [(Profile::RabbitMq3, true), (Profile::RabbitMq4, false)] {
         let (_broker, connection) = broker(profile);
         let queue = connection.channel().unwrap().queue("q").declare().unwrap();
@@ -108,9 +109,10 @@ fn a_message_of_20_mib_is_too_large_by_the_rules_of_4() {
 }
 
 #[test]
-fn who_holds_a_delivery_for_half_an_hour_loses_the_channel_and_others_get_it() {
+fn a_delivery_unacked_for_half_an_hour_closes_the_channel_and_is_requeued() {
     let (broker, connection) = broker(Profile::RabbitMq3);
-    let (channel, other) = (connection.channel().unwrap(), connection.channel().unwrap());
+    let channel = connection.channel().unwrap();
+    let other = connection.channel().unwrap();
     let queue = channel.queue("q").declare().unwrap();
     let mut consumer = channel.consume("q").prefetch(2).start().unwrap();
     queue.publish("first").confirm().unwrap();
@@ -120,7 +122,7 @@ fn who_holds_a_delivery_for_half_an_hour_loses_the_channel_and_others_get_it() {
     let second = next(&mut consumer);
     first.ack().unwrap();
     broker.wait_until(|look| look.queue("q").unwrap().unacked == 1);
-    // What is acked in time does no harm, and the second has its own half hour.
+    // The first was acked in time, and the second has its own half hour.
     broker.advance("29m");
     assert_eq!(broker.inspect().queue("q").unwrap().unacked, 1);
     broker.advance("1m");
@@ -129,14 +131,14 @@ fn who_holds_a_delivery_for_half_an_hour_loses_the_channel_and_others_get_it() {
     let text = "delivery acknowledgement on channel 1 timed out. Timeout value used: 1800000 ms.";
     assert!(error.to_string().contains(text), "{error}");
     drop(second);
-    let again = other.get("q").unwrap().expect("it was given back");
+    let again = other.get("q").unwrap().expect("the message was requeued");
     assert!(again.redelivered());
     again.ack().unwrap();
     connection.close().unwrap();
 }
 
 #[test]
-fn a_queue_has_a_time_of_its_own_and_so_has_a_broker() {
+fn the_consumer_timeout_can_be_set_for_a_queue_and_for_a_broker() {
     let held = |broker: &Broker, timeout: Option<i64>| {
         let connection = Connection::builder().uri(&broker.uri()).recovery(Recovery::off()).open().unwrap();
         let channel = connection.channel().unwrap();
@@ -147,7 +149,7 @@ fn a_queue_has_a_time_of_its_own_and_so_has_a_broker() {
         };
         let queue = queue.unwrap();
         queue.publish("x").confirm().unwrap();
-        let _held = queue.get().unwrap().expect("it was confirmed");
+        let _held = queue.get().unwrap().expect("the message was confirmed");
         let at = (1..=100).find(|_| {
             broker.advance("1m");
             broker.inspect().channels().is_empty()

@@ -1,4 +1,4 @@
-//! Whole sessions of real clients: in process, over TCP, and by hand on a virtual clock.
+//! Whole sessions of real clients: in process, over TCP, and on a manual clock with a broker that the test polls.
 
 use std::future::Future;
 use std::pin::pin;
@@ -23,7 +23,7 @@ async fn session(connection: &Connection) -> hopmq::Result<()> {
             channel.publish(&exchange, other, "elsewhere").confirm().await?;
         }
         let mut consumer = queue.consume().await?;
-        let delivery = consumer.try_next().await?.expect("it goes on");
+        let delivery = consumer.try_next().await?.expect("the consumer is open");
         assert_eq!(delivery.body(), b"in", "{kind}");
         delivery.ack()?;
         assert_eq!(channel.queue(queue.name()).declare_passive().await?.message_count(), 0);
@@ -32,7 +32,7 @@ async fn session(connection: &Connection) -> hopmq::Result<()> {
 }
 
 #[test]
-fn in_process() {
+fn a_session_in_process() {
     let broker = Broker::in_memory();
     block_on(async {
         let (connection, driver) = Connection::builder().handshake(broker.connect(), IoTimer::new()).await.unwrap();
@@ -42,7 +42,7 @@ fn in_process() {
 }
 
 #[test]
-fn over_tcp() {
+fn a_session_over_tcp() {
     let broker = Broker::in_memory();
     let address = broker.listen("127.0.0.1:0").unwrap();
     block_on(async {
@@ -51,10 +51,10 @@ fn over_tcp() {
     });
 }
 
-/// The client's end of a clock that the test turns: who polls in a loop needs no waker.
-struct Turned(Clock);
+/// A client's timer on the broker's manual clock. It registers no waker, for the test polls in a loop.
+struct ManualTimer(Clock);
 
-impl hopmq::Timer for Turned {
+impl hopmq::Timer for ManualTimer {
     fn clock(&self) -> hopmq::Clock {
         let clock = self.0.clone();
         hopmq::Clock::new(move || clock.now())
@@ -66,13 +66,13 @@ impl hopmq::Timer for Turned {
 }
 
 #[test]
-fn by_hand_on_a_clock_that_is_turned() {
+fn a_session_on_a_manual_clock_depends_on_the_seed_only() {
     let names = [1, 1, 2].map(|seed| {
         let clock = Clock::manual();
         let broker = Broker::builder().clock(&clock).seed(seed).by_hand();
         let work = async {
             let builder = Connection::builder();
-            let (connection, driver) = builder.handshake(broker.connect(), Turned(clock.clone())).await?;
+            let (connection, driver) = builder.handshake(broker.connect(), ManualTimer(clock.clone())).await?;
             let work = async {
                 let name = connection.channel().await?.queue("").exclusive().declare().await?.name().to_owned();
                 session(&connection).await?;
@@ -88,7 +88,7 @@ fn by_hand_on_a_clock_that_is_turned() {
             }
             while broker.tick() {}
         }
-        panic!("it hangs")
+        panic!("the session hangs")
     });
     assert!(names[0] == names[1] && names[0] != names[2], "{names:?}");
 }

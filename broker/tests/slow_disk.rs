@@ -1,4 +1,5 @@
-//! A disk that is slower than the publishers holds them up, and no word is said of it: nothing is low.
+//! A disk that is slower than the publishers slows them down. The broker sends no `connection.blocked`: no resource is
+//! low.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -7,7 +8,7 @@ use hopmq_blocking::{Connection, Recovery};
 use hopmq_broker::Broker;
 use hopmq_broker::store::{File, MemoryStorage, Settings, Storage};
 
-/// A folder in memory whose syncs wait while somebody holds the gate.
+/// A folder in memory whose syncs wait while the test holds the lock.
 #[derive(Clone, Debug, Default)]
 struct Gated(MemoryStorage, Arc<Mutex<()>>);
 
@@ -64,7 +65,7 @@ impl File for GatedFile {
 }
 
 #[test]
-fn a_disk_that_is_behind_holds_publishers_up_without_a_word() {
+fn a_slow_disk_slows_publishers_without_connection_blocked() {
     let disk = Gated::default();
     let settings = Settings { pending_limit: 100_000, ..Settings::small() };
     let broker = Broker::builder().store(settings).open(disk.clone()).unwrap();
@@ -79,7 +80,7 @@ fn a_disk_that_is_behind_holds_publishers_up_without_a_word() {
     confirms.into_iter().for_each(|confirm| confirm.wait().unwrap());
     assert_eq!(broker.inspect().queue("q").unwrap().ready, 200);
     broker.wait_until(|look| !look.connections()[0].blocked);
-    let told: Vec<String> = broker.transcript().iter().map(ToString::to_string).collect();
-    assert!(!told.iter().any(|line| line.contains("blocked") && !line.contains("start")), "{told:#?}");
+    let frames: Vec<String> = broker.transcript().iter().map(ToString::to_string).collect();
+    assert!(!frames.iter().any(|line| line.contains("blocked") && !line.contains("start")), "{frames:#?}");
     connection.close().unwrap();
 }

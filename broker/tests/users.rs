@@ -1,10 +1,10 @@
-//! Users: who gets in from where, and what changes of their permissions do to those who are connected.
+//! Users: from where they may log in, and how changed permissions affect open connections.
 
 use futures_lite::future::{block_on, zip};
 use hopmq::{Connection, ErrorKind, IoTimer};
 use hopmq_broker::{Broker, Permissions, Pipe, UserError};
 
-/// Connects as a user, over `transport`, and does `work` while the connection lasts.
+/// Connects as a user over `transport`, does `work`, and closes the connection.
 fn session<F, T>(transport: Pipe, user: &str, password: &str, work: impl FnOnce(Connection) -> F) -> hopmq::Result<T>
 where
     F: Future<Output = hopmq::Result<T>>,
@@ -14,7 +14,7 @@ where
         let (connection, driver) = builder.handshake(transport, IoTimer::new()).await?;
         let work = async {
             let result = work(connection.clone()).await;
-            // What is closed already is closed.
+            // The broker may have closed the connection already.
             let _ = connection.close().await;
             result
         };
@@ -22,56 +22,56 @@ where
     })
 }
 
-async fn declares(connection: &Connection, queue: &str) -> hopmq::Result<()> {
+async fn declare(connection: &Connection, queue: &str) -> hopmq::Result<()> {
     connection.channel().await?.queue(queue).declare().await.map(drop)
 }
 
 fn code<T>(result: hopmq::Result<T>) -> Option<u16> {
-    result.err().expect("it is refused").code()
+    result.err().expect("the broker refuses it").code()
 }
 
 #[test]
-fn guest_comes_from_this_machine_alone() {
+fn guest_can_log_in_from_this_machine_only() {
     let broker = Broker::in_memory();
-    session(broker.connect(), "guest", "guest", async |connection| declares(&connection, "q").await).unwrap();
-    for (address, lets_in) in [("127.0.0.1", true), ("::1", true), ("::ffff:127.0.0.1", true), ("192.0.2.1", false)] {
-        let came = session(broker.connect_from(address.parse().unwrap()), "guest", "guest", async |_| Ok(()));
-        assert_eq!(came.is_ok(), lets_in, "{address}");
-        if let Err(error) = came {
+    session(broker.connect(), "guest", "guest", async |connection| declare(&connection, "q").await).unwrap();
+    for (address, allowed) in [("127.0.0.1", true), ("::1", true), ("::ffff:127.0.0.1", true), ("192.0.2.1", false)] {
+        let login = session(broker.connect_from(address.parse().unwrap()), "guest", "guest", async |_| Ok(()));
+        assert_eq!(login.is_ok(), allowed, "{address}");
+        if let Err(error) = login {
             assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
         }
     }
-    // With a password that not everybody knows, it is a user like others.
+    // Without its default password, guest is a user like others.
     broker.add_user("guest", "not guest").unwrap();
-    let far = broker.connect_from("192.0.2.1".parse().unwrap());
-    session(far, "guest", "not guest", async |connection| declares(&connection, "q").await).unwrap();
+    let remote = broker.connect_from("192.0.2.1".parse().unwrap());
+    session(remote, "guest", "not guest", async |connection| declare(&connection, "q").await).unwrap();
     assert!(session(broker.connect(), "guest", "guest", async |_| Ok(())).is_err());
 }
 
 #[test]
-fn a_wrong_password_and_an_unknown_user_are_refused_alike() {
+fn a_wrong_password_and_an_unknown_user_get_the_same_error() {
     let broker = Broker::in_memory();
     broker.add_user("alice", "secret").unwrap();
     broker.set_permissions("alice", "/", Permissions::ALL).unwrap();
     let refused = |user, password| {
-        let error = session(broker.connect(), user, password, async |_| Ok(())).expect_err("it is refused");
+        let error = session(broker.connect(), user, password, async |_| Ok(())).expect_err("the login is refused");
         assert_eq!((error.kind(), error.code()), (ErrorKind::Authentication, Some(403)), "{error}");
         error.to_string()
     };
-    assert_eq!(refused("alice", "Secret"), refused("nobody", "secret"));
+    assert_eq!(refused("alice", "Secret"), refused("unknown", "secret"));
     assert_eq!(refused("alice", ""), refused("", ""));
-    session(broker.connect(), "alice", "secret", async |connection| declares(&connection, "q").await).unwrap();
+    session(broker.connect(), "alice", "secret", async |connection| declare(&connection, "q").await).unwrap();
 }
 
 #[test]
-fn a_change_of_permissions_counts_at_once() {
+fn changed_permissions_apply_at_once() {
     let broker = Broker::in_memory();
     broker.add_user("alice", "secret").unwrap();
     assert_eq!(code(session(broker.connect(), "alice", "secret", async |_| Ok(()))), Some(530));
     broker.set_permissions("alice", "/", Permissions { configure: "^mine", ..Permissions::ALL }).unwrap();
     session(broker.connect(), "alice", "secret", async |connection| {
-        declares(&connection, "mine").await?;
-        assert_eq!(code(declares(&connection, "other").await), Some(403));
+        declare(&connection, "mine").await?;
+        assert_eq!(code(declare(&connection, "other").await), Some(403));
         let channel = connection.channel().await?;
         channel.publish("", "mine", "before").confirm().await?;
         broker.set_permissions("alice", "/", Permissions { configure: "", write: "", read: ".*" }).unwrap();
@@ -85,7 +85,7 @@ fn a_change_of_permissions_counts_at_once() {
 }
 
 #[test]
-fn topics_may_name_the_user_and_the_virtual_host() {
+fn a_topic_permission_may_contain_the_user_name() {
     let broker = Broker::in_memory();
     broker.add_user("a.b", "secret").unwrap();
     broker.set_permissions("a.b", "/", Permissions::ALL).unwrap();
@@ -100,12 +100,12 @@ fn topics_may_name_the_user_and_the_virtual_host() {
 }
 
 #[test]
-fn what_cannot_be_is_refused() {
+fn an_unknown_user_or_invalid_pattern_is_refused() {
     let broker = Broker::in_memory();
-    let unknown = Err(UserError::NoSuchUser("nobody".to_owned()));
-    assert_eq!(broker.delete_user("nobody"), unknown);
-    assert_eq!(broker.set_permissions("nobody", "/", Permissions::ALL), unknown);
-    assert_eq!(broker.set_impersonator("nobody", true), unknown);
+    let unknown = Err(UserError::NoSuchUser("unknown".to_owned()));
+    assert_eq!(broker.delete_user("unknown"), unknown);
+    assert_eq!(broker.set_permissions("unknown", "/", Permissions::ALL), unknown);
+    assert_eq!(broker.set_impersonator("unknown", true), unknown);
     assert_eq!(broker.add_user("alice", ""), Err(UserError::Password));
     let wrong = Permissions { configure: "(", ..Permissions::ALL };
     let error = broker.set_permissions("guest", "/", wrong).unwrap_err();
@@ -113,7 +113,7 @@ fn what_cannot_be_is_refused() {
 }
 
 #[test]
-fn nothing_shows_a_password() {
+fn debug_output_contains_no_password() {
     let broker = Broker::in_memory();
     broker.add_user("alice", "hunter2").unwrap();
     assert!(!format!("{broker:?}").contains("hunter2"));

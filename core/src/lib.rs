@@ -174,6 +174,7 @@
 //! reconnects at `INFO`, the steps of connecting at `DEBUG`. The target `hopmq::wire` traces each method in both
 //! directions at `TRACE`: the channel, the name and the size of the body, but no arguments. No event shows credentials.
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
 
 #[cfg(test)]
 extern crate self as hopmq;

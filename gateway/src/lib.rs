@@ -1,5 +1,7 @@
 //! AMQP over WebSocket: lets web pages reach RabbitMQ.
 
+#![warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
+
 mod admission;
 mod amqp;
 mod auth;

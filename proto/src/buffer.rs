@@ -1,47 +1,46 @@
-//! The receive buffer: where reads go, and whence messages are cut without a copy.
+//! The receive buffer: reads fill it, and messages are slices of it, without a copy.
 //!
-//! Owns the memory. Bytes are read into it, and slices of it go out, which share it. What is shared can't be written
-//! to, so reads go on in another piece of memory; once nobody shares the first any more it is used again, neither
-//! allocated nor cleared anew. It knows no frames.
+//! Shared memory cannot be written to, so reads continue in another block of memory. A block that is no longer shared
+//! is reused, neither allocated nor cleared again. This module knows no frames.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-/// The buffer of an idle connection, in bytes. It doubles while reads fill it.
+/// The buffer of an idle connection in bytes. It doubles while reads fill it.
 const MIN: usize = 8 * 1024;
-/// What it grows to.
+/// The limit of its growth.
 const MAX: usize = 256 * 1024;
-/// What it grows to where frames are large: so that few of them are cut by its end, for what is cut is copied.
+/// The limit of its growth with large frames. A frame that crosses the end of the buffer is copied, so few should.
 const MAX_LARGE: usize = 1024 * 1024;
-/// Frames that the buffer should hold.
+/// How many frames the buffer should hold.
 const FRAMES: usize = 16;
-/// A read into less room than this is not worth its system call.
+/// A read into less space than this is not worth its system call.
 const MIN_SPACE: usize = 2 * 1024;
-/// Pieces of memory that are kept for later, while messages hold on to them.
+/// How many blocks of memory are kept for reuse while messages still share them.
 const RETIRED: usize = 8;
-/// If no more than this part of the memory was read, it is copied: so that a message that is held for long keeps no
-/// more than this many times its own size alive.
+/// A block filled to at most one part in `SPARSE` is copied, so that a message that is held for long keeps at most
+/// `SPARSE` times its own size alive.
 const SPARSE: usize = 4;
 
-/// The buffer. See the [module's documentation](self).
+/// The buffer. See the [module documentation](self).
 pub(crate) struct Buffer {
-    /// Where reads go; initialised to its whole length.
+    /// The block that reads fill; initialized to its whole length.
     space: BytesMut,
-    /// Bytes at the front of `space` that have come and belong behind `ready`.
+    /// How many bytes at the front of `space` have arrived. They follow those of `ready`.
     filled: usize,
-    /// What is being cut, and shared by what was cut from it.
+    /// The block that messages are sliced from and share.
     ready: Arc<Bytes>,
-    /// What is left of `ready`.
+    /// The part of `ready` that is not consumed.
     unread: Range<usize>,
     retired: Vec<Arc<Bytes>>,
-    /// The size of the next piece of memory.
+    /// The size of the next block.
     size: usize,
     largest: usize,
 }
 
-/// A part of the buffer's memory that shares it: smaller than [`Bytes`], and made and dropped with less work.
+/// A slice that shares the memory of the buffer: smaller than [`Bytes`], and cheaper to create and drop.
 #[derive(Clone)]
 pub(crate) struct Slice {
     memory: Arc<Bytes>,
@@ -50,7 +49,7 @@ pub(crate) struct Slice {
 }
 
 impl Slice {
-    /// All of `bytes`.
+    /// Wraps all of `bytes`.
     pub(crate) fn whole(bytes: Bytes) -> Self {
         Self { start: 0, end: bytes.len(), memory: Arc::new(bytes) }
     }
@@ -60,14 +59,14 @@ impl Slice {
         self.end - self.start
     }
 
-    /// The part of it in `range`, or what there is of it.
+    /// Returns the bytes in `range`, clamped to the slice.
     #[inline]
     pub(crate) fn get(&self, range: Range<usize>) -> &[u8] {
         let range = self.start + range.start..self.end.min(self.start.saturating_add(range.end));
         self.memory.get(range).unwrap_or_default()
     }
 
-    /// What is left from `start` on, as bytes of their own right.
+    /// Returns the bytes from `start` on, sharing the memory.
     pub(crate) fn bytes_from(&self, start: usize) -> Bytes {
         self.memory.slice(self.end.min(self.start + start)..self.end)
     }
@@ -86,7 +85,7 @@ impl Buffer {
         }
     }
 
-    /// Room for the next read: for `missing` bytes at least, and never none.
+    /// Returns the space for the next read: at least `missing` bytes, and never empty.
     pub(crate) fn space(&mut self, missing: usize) -> &mut [u8] {
         let wanted = missing.max(MIN_SPACE);
         let rest = self.unread.len();
@@ -96,37 +95,37 @@ impl Buffer {
         &mut self.space[self.filled..]
     }
 
-    /// Says that `count` bytes were read into [`Buffer::space`].
+    /// Reports that `count` bytes were read into [`Buffer::space`].
     pub(crate) fn filled(&mut self, count: usize) {
-        assert!(count <= self.space.len() - self.filled, "more bytes than there was room for");
+        assert!(count <= self.space.len() - self.filled, "more bytes than the space holds");
         self.filled += count;
         if self.filled == self.space.len() && self.size < self.largest {
             self.size *= 2;
         }
     }
 
-    /// What has come and was not consumed.
+    /// Returns the bytes that have arrived and are not consumed.
     #[inline]
     pub(crate) fn unread(&self) -> &[u8] {
-        // What is in both is never asked for: `space` brings it together.
+        // Both hold bytes only until `space` brings them together.
         if self.unread.is_empty() { &self.space[..self.filled] } else { &self.ready[self.unread.clone()] }
     }
 
-    /// Consumes `count` bytes and cuts `range` out of them.
+    /// Consumes `count` bytes, and returns `range` of them.
     #[inline]
     pub(crate) fn take(&mut self, count: usize, range: Range<usize>) -> Bytes {
         let start = self.consume(count);
         self.ready.slice(start + range.start..start + range.end)
     }
 
-    /// The same, in the form that shares the memory with the least work.
+    /// Consumes `count` bytes, and returns `range` of them in the cheapest form.
     #[inline(always)]
     pub(crate) fn share(&mut self, count: usize, range: Range<usize>) -> Slice {
         let start = self.consume(count);
         Slice { memory: Arc::clone(&self.ready), start: start + range.start, end: start + range.end }
     }
 
-    /// Consumes `count` bytes, and says where in `ready` they begin.
+    /// Consumes `count` bytes, and returns where in `ready` they begin.
     #[inline(always)]
     fn consume(&mut self, count: usize) -> usize {
         if self.unread.is_empty() {
@@ -137,7 +136,7 @@ impl Buffer {
         start
     }
 
-    /// Gives memory back that a burst had needed.
+    /// Frees the memory that a burst needed.
     pub(crate) fn shrink(&mut self) {
         self.size = MIN;
         self.largest = MAX;
@@ -150,7 +149,7 @@ impl Buffer {
         }
     }
 
-    /// Makes what was read ready to be cut.
+    /// Makes the bytes that were read ready to be sliced.
     #[cold]
     fn freeze(&mut self) {
         self.retire();
@@ -163,8 +162,8 @@ impl Buffer {
         self.filled = 0;
     }
 
-    /// Brings what is left to the front of memory in which there is room for `wanted` bytes more. The frame that it
-    /// begins, if it does, has `frame` bytes.
+    /// Moves the unread bytes to the front of a block with space for `wanted` more. `frame` is the size of the frame
+    /// that they begin.
     #[cold]
     fn make_room(&mut self, wanted: usize, frame: usize) {
         self.largest = (frame * FRAMES).clamp(self.largest, MAX_LARGE);
@@ -186,7 +185,7 @@ impl Buffer {
         self.filled = left;
     }
 
-    /// Memory of `size` bytes or more: what nobody shares any more, or else new.
+    /// Returns a block of at least `size` bytes: a retired block that is no longer shared, or a new one.
     fn acquire(&mut self, size: usize) -> BytesMut {
         let mut index = self.retired.len();
         while index > 0 {
@@ -203,7 +202,7 @@ impl Buffer {
         BytesMut::zeroed(size)
     }
 
-    /// Keeps what was cut up for later, if it is of the size that will be needed.
+    /// Keeps the sliced block for reuse, if it is large enough.
     fn retire(&mut self) {
         let ready = std::mem::take(&mut self.ready);
         if ready.len() >= self.size && self.retired.len() < RETIRED {
@@ -228,10 +227,13 @@ mod tests {
     }
 
     #[test]
-    fn bytes_come_out_in_the_order_in_which_they_came() {
+    fn bytes_keep_their_order() {
         let bytes: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
         for step in [1, 7, 1000, 65_536] {
-            let (mut buffer, mut out, mut fed, mut held) = (Buffer::new(), Vec::new(), 0, Vec::new());
+            let mut buffer = Buffer::new();
+            let mut out = Vec::new();
+            let mut fed = 0;
+            let mut held = Vec::new();
             while out.len() < bytes.len().min(step * 5000) {
                 let space = buffer.space(0);
                 let count = space.len().min(bytes.len() - fed).min(step);
@@ -240,9 +242,9 @@ mod tests {
                 fed += count;
                 while buffer.unread().len() > 3 || fed == bytes.len() && !buffer.unread().is_empty() {
                     let count = buffer.unread().len().min(1 + out.len() % 5000);
-                    let cut = buffer.take(count, 0..count);
-                    out.extend_from_slice(&cut);
-                    held.push(cut);
+                    let slice = buffer.take(count, 0..count);
+                    out.extend_from_slice(&slice);
+                    held.push(slice);
                     if held.len() > 100 {
                         held.clear();
                     }
@@ -253,21 +255,21 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_used_again_once_nobody_shares_it() {
+    fn memory_is_reused_once_it_is_no_longer_shared() {
         let mut buffer = Buffer::new();
         let message = vec![7; 60_000];
         let mut pointers = std::collections::HashSet::new();
         for _ in 0..200 {
             read(&mut buffer, message.len(), &message);
-            let cut = buffer.take(message.len(), 0..message.len());
-            pointers.insert(cut.as_ptr());
+            let slice = buffer.take(message.len(), 0..message.len());
+            pointers.insert(slice.as_ptr());
         }
-        assert!(buffer.retired.len() <= 2, "{} pieces", buffer.retired.len());
-        assert!(pointers.len() < 64, "{} places for 200 messages", pointers.len());
+        assert!(buffer.retired.len() <= 2, "{} blocks", buffer.retired.len());
+        assert!(pointers.len() < 64, "{} blocks for 200 messages", pointers.len());
     }
 
     #[test]
-    fn what_is_held_keeps_little_alive() {
+    fn a_held_message_keeps_little_memory_alive() {
         let mut buffer = Buffer::new();
         let mut held = Vec::new();
         for _ in 0..100 {
@@ -275,11 +277,11 @@ mod tests {
             held.push(buffer.take(15, 0..15));
         }
         assert_eq!((buffer.space.len(), buffer.retired.len()), (MIN, 0));
-        assert!(held.iter().all(|cut| cut == b"a small message".as_slice()));
+        assert!(held.iter().all(|slice| slice == b"a small message".as_slice()));
     }
 
     #[test]
-    fn a_burst_is_forgotten() {
+    fn shrinking_frees_the_memory_of_a_burst() {
         let mut buffer = Buffer::new();
         let message = vec![7; 300_000];
         read(&mut buffer, message.len(), &message);

@@ -1,32 +1,34 @@
-//! A message on the wire: the method that announces it, its header and its body, as slices of the receive buffer.
+//! A received message: its method, header and body, as slices of the receive buffer.
 
 use std::fmt;
 
 use bytes::{BufMut, Bytes};
 
 use crate::buffer::Slice;
-use crate::error::Flaw;
-use crate::method::MethodId;
-use crate::{Error, Properties, code};
+use crate::error::{Error, Flaw, SHORT_STRING_MAX, code};
+use crate::method_id::MethodId;
+use crate::properties::Properties;
+use crate::violation::{ShortString, Violation};
+use crate::wire::put_id;
 
 const CLASS_BASIC: u16 = 60;
 const FIXED_HEADER: usize = 14;
 
 /// A complete message: `basic.publish`, `basic.return`, `basic.deliver` or `basic.get-ok` with header and body.
 ///
-/// Nothing is decoded until it is asked for, and nothing was copied unless the message spans several frames. Debug
-/// output shows sizes, not what people write to each other.
+/// Accessors decode on demand. Only messages whose body spans several frames, or is interleaved with other channels,
+/// were copied. Debug output shows sizes and never the body.
 #[derive(Clone)]
 pub struct Content {
     kind: ContentKind,
-    /// The payloads of method and header and the body, with gaps of [`Content::GAP`] bytes between them.
+    /// The payload of the method, that of the header, and the body, with gaps of [`Content::GAP`] bytes in between.
     bytes: Slice,
     body_at: u32,
-    /// At the most [`u16::MAX`], which is beyond the end of any method that is well-formed.
+    /// At most [`u16::MAX`], which is beyond the end of any well-formed method.
     header_at: u16,
 }
 
-/// The methods that carry content (specification, section 1.8: class basic).
+/// The methods that carry a message (specification §1.8: class basic).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContentKind {
     /// `basic.publish`
@@ -40,7 +42,7 @@ pub enum ContentKind {
 }
 
 impl ContentKind {
-    /// The kind that the payload of a method frame announces, if it announces content.
+    /// Returns the kind of message that the payload of a method frame announces, if any.
     #[inline]
     pub(crate) fn of(payload: &[u8]) -> Option<Self> {
         match payload {
@@ -52,7 +54,7 @@ impl ContentKind {
         }
     }
 
-    /// The method's id.
+    /// Returns the id of the method.
     pub fn method(self) -> MethodId {
         let method = match self {
             Self::Publish => 40,
@@ -64,70 +66,70 @@ impl ContentKind {
     }
 }
 
-/// The arguments of a method that carries content. Those that the method doesn't have are empty or zero.
+/// The arguments of a method that carries a message. Arguments that the method lacks are empty or zero.
 ///
-/// Names are bytes: RabbitMQ passes on what publishers wrote, UTF-8 or not, and a message must not be able to break
-/// the connection of its consumers.
+/// Names are bytes: RabbitMQ forwards the names of publishers unchecked, and a name that is not UTF-8 must not break
+/// the connection of a consumer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Arguments<'a> {
-    /// The consumer that a delivery is for.
+    /// The consumer that receives the delivery.
     pub consumer_tag: &'a [u8],
     /// The number of a delivery on its channel.
     pub delivery_tag: u64,
     /// Whether the broker has delivered the message before.
     pub redelivered: bool,
-    /// The exchange that it was published to.
+    /// The exchange that the message was published to.
     pub exchange: &'a [u8],
-    /// The routing key that it was published with.
+    /// The routing key that the message was published with.
     pub routing_key: &'a [u8],
     /// How many messages are left in the queue (`basic.get-ok`).
     pub message_count: u32,
-    /// Why a message came back (`basic.return`).
+    /// Why the message was returned (`basic.return`).
     pub reply_code: u16,
-    /// The same in words.
+    /// The reply code in words (`basic.return`).
     pub reply_text: &'a [u8],
-    /// Whether the publisher wants it back if no queue takes it (`basic.publish`).
+    /// Whether the broker returns the message if no queue matches (`basic.publish`).
     pub mandatory: bool,
-    /// Whether the publisher wants it back if no consumer takes it (`basic.publish`; RabbitMQ refuses it).
+    /// Whether the broker returns the message if no consumer is ready (`basic.publish`; RabbitMQ refuses it).
     pub immediate: bool,
 }
 
 impl Content {
-    /// Bytes between two payloads: the end of one frame and the head of the next.
+    /// The bytes between two payloads: the end of one frame and the head of the next.
     pub(crate) const GAP: usize = 8;
 
-    /// `bytes` are what `Content` holds: a method of `method_size` bytes at the front, the body from `body_at` on. If
-    /// there is none, the gap before it may be missing.
+    /// Makes a message of `bytes` in the layout of `Content`: a method of `method_size` bytes at the front, the body
+    /// from `body_at` on. Before an empty body, the gap may be missing.
     #[inline]
     pub(crate) fn new(kind: ContentKind, bytes: Slice, method_size: usize, body_at: usize) -> Self {
         let header_at = (method_size + Self::GAP).min(usize::from(u16::MAX)) as u16;
         Self { kind, bytes, header_at, body_at: body_at as u32 }
     }
 
-    /// Which method announced it.
+    /// Returns which method announced the message.
     #[inline]
     pub fn kind(&self) -> ContentKind {
         self.kind
     }
 
-    /// The body.
+    /// Returns the body.
     #[inline]
     pub fn body(&self) -> &[u8] {
         self.bytes.get(self.body_at as usize..usize::MAX)
     }
 
-    /// The body, sharing the receive buffer.
+    /// Returns the body, sharing the memory of the receive buffer.
     pub fn body_bytes(&self) -> Bytes {
         self.bytes.bytes_from(self.body_at as usize)
     }
 
-    /// Bytes that the message holds on to.
+    /// Returns the bytes that the message occupies, headers and overhead included.
     #[inline]
     pub fn size(&self) -> usize {
         self.bytes.len()
     }
 
-    /// The properties, undecoded.
+    /// Returns the properties, undecoded.
     pub fn properties(&self) -> Properties<&[u8]> {
         let header = self.bytes.get(self.header_at.into()..(self.body_at as usize).saturating_sub(Self::GAP));
         let Some((fixed, list)) = header.split_first_chunk::<FIXED_HEADER>() else {
@@ -136,18 +138,16 @@ impl Content {
         Properties::from_parts(u16::from_be_bytes([fixed[12], fixed[13]]), list)
     }
 
-    /// The method's arguments. Empty if they are malformed, which the connection has ruled out for what it hands out.
+    /// Returns the arguments of the method. Malformed arguments read as empty; the connection refuses such messages.
     pub fn arguments(&self) -> Arguments<'_> {
         self.try_arguments().unwrap_or_default()
     }
 
-    /// The method's arguments, checked: code 502 if they are malformed.
+    /// Returns the arguments of the method; 502 (syntax error) if they are malformed.
     #[inline]
     pub(crate) fn try_arguments(&self) -> Result<Arguments<'_>, Error> {
         let method = self.bytes.get(4..usize::from(self.header_at) - Self::GAP);
-        Arguments::parse(self.kind, method).ok_or_else(|| {
-            Error::peer(code::SYNTAX_ERROR, format!("malformed arguments of {}", self.kind.method().name()))
-        })
+        Arguments::parse(self.kind, method).ok_or_else(|| malformed(self.kind))
     }
 }
 
@@ -192,15 +192,21 @@ impl<'a> Arguments<'a> {
         rest.is_empty().then_some(arguments)
     }
 
-    /// Appends the payload of the method, as [`Encode`](crate::method::Encode) does for those whose names are text.
+    /// Appends the payload of the method. The structs of `method` do so for names that are text.
     #[inline]
     pub(crate) fn put(&self, kind: ContentKind, out: &mut Vec<u8>) -> Result<(), Error> {
-        let names = [self.consumer_tag, self.reply_text, self.exchange, self.routing_key];
-        if names.iter().any(|name| name.len() > 255) {
-            return Err(Flaw::ShortString.into());
+        let names = [
+            (ShortString::ConsumerTag, self.consumer_tag),
+            (ShortString::ReplyText, self.reply_text),
+            (ShortString::Exchange, self.exchange),
+            (ShortString::RoutingKey, self.routing_key),
+        ];
+        for (string, name) in names {
+            if name.len() > SHORT_STRING_MAX {
+                return Err(Flaw::short_string(string, name.len()).into());
+            }
         }
-        let MethodId { class, method } = kind.method();
-        out.put_u32(u32::from(class) << 16 | u32::from(method));
+        put_id(out, kind.method());
         match kind {
             ContentKind::Deliver | ContentKind::GetOk => {
                 if kind == ContentKind::Deliver {
@@ -244,7 +250,7 @@ impl<'a> Arguments<'a> {
     }
 }
 
-/// Appends a short string, which the caller has measured.
+/// Appends a short string, whose length the caller has checked.
 #[inline]
 fn put_short(out: &mut Vec<u8>, bytes: &[u8]) {
     out.put_u8(bytes.len() as u8);
@@ -257,21 +263,45 @@ fn short(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(usize::from(size))
 }
 
-/// What the payload of a header frame says of the body, checked.
-#[inline]
+/// Returns the size of the body from the payload of a header frame, after checking the header.
+#[inline(always)]
 pub(crate) fn body_size(header: &[u8]) -> Result<u64, Error> {
-    let Some(fixed) = header.first_chunk::<FIXED_HEADER>() else {
-        return Err(Error::peer(code::SYNTAX_ERROR, "a content header shorter than 14 bytes"));
+    match header.first_chunk::<FIXED_HEADER>() {
+        Some(fixed) if class_of(fixed) == CLASS_BASIC && !has_more_flags(fixed) => {
+            let [_, _, _, _, size @ .., _, _] = *fixed;
+            Ok(u64::from_be_bytes(size))
+        }
+        fixed => Err(bad_header(fixed, header.len())),
+    }
+}
+
+#[inline]
+fn class_of(header: &[u8; FIXED_HEADER]) -> u16 {
+    u16::from_be_bytes([header[0], header[1]])
+}
+
+/// Returns whether the lowest flag announces more flags, which no property of class basic needs.
+#[inline]
+fn has_more_flags(header: &[u8; FIXED_HEADER]) -> bool {
+    header[13] & 1 != 0
+}
+
+#[cold]
+fn bad_header(fixed: Option<&[u8; FIXED_HEADER]>, size: usize) -> Error {
+    let (code, fault) = match fixed {
+        None => (code::SYNTAX_ERROR, format!("of {size} bytes; at least {FIXED_HEADER} are required")),
+        Some(fixed) if has_more_flags(fixed) && class_of(fixed) == CLASS_BASIC => {
+            (code::SYNTAX_ERROR, "with more property flags than class basic defines".to_owned())
+        }
+        Some(fixed) => (code::UNEXPECTED_FRAME, format!("of class {}, not {CLASS_BASIC} (basic)", class_of(fixed))),
     };
-    let class = u16::from_be_bytes([fixed[0], fixed[1]]);
-    if class != CLASS_BASIC {
-        return Err(Error::peer(code::UNEXPECTED_FRAME, format!("a content header of class {class} instead of basic")));
-    }
-    if fixed[13] & 1 != 0 {
-        return Err(Error::peer(code::SYNTAX_ERROR, "a content header with more property flags than basic has"));
-    }
-    let [_, _, _, _, size @ .., _, _] = *fixed;
-    Ok(u64::from_be_bytes(size))
+    Violation::Malformed.by_peer(code, format!("received a content header {fault}"))
+}
+
+#[cold]
+fn malformed(kind: ContentKind) -> Error {
+    let text = format!("the arguments of {} are malformed", kind.method());
+    Violation::Malformed.by_peer(code::SYNTAX_ERROR, text)
 }
 
 #[cfg(test)]
@@ -279,7 +309,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_put_is_parsed_again() {
+    fn encoded_arguments_parse_to_the_same_values() {
         let all = Arguments {
             consumer_tag: b"c",
             delivery_tag: 7,
@@ -307,7 +337,9 @@ mod tests {
         }
         let long = [b'x'; 256];
         let mut out = Vec::new();
-        assert!(Arguments { exchange: &long, ..all }.put(ContentKind::Deliver, &mut out).is_err());
+        let error = Arguments { exchange: &long, ..all }.put(ContentKind::Deliver, &mut out).unwrap_err();
+        let violation = Violation::ShortStringTooLong { string: ShortString::Exchange, size: 256 };
+        assert_eq!(error.violation(), violation);
         assert!(out.is_empty());
     }
 }

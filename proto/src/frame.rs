@@ -1,22 +1,26 @@
-//! The frame of AMQP 0-9-1 (specification, section 2.3.5): `type: u8, channel: u16, size: u32, payload, 0xCE`.
+//! The frames of AMQP 0-9-1 (specification §2.3.5): `type: u8, channel: u16, size: u32, payload, 0xCE`.
 
 use std::fmt;
 
 use crate::content::body_size;
-use crate::method::MethodId;
-use crate::receive::ReceiveLimits;
-use crate::{Error, Properties, code};
+use crate::error::{Error, code};
+use crate::limits::ReceiveLimits;
+use crate::method_id::MethodId;
+use crate::properties::Properties;
+use crate::violation::Violation;
 
-/// The 8 bytes that a client sends first: the protocol's name and version.
+/// The 8 bytes that a client sends first: the name and version of the protocol.
 pub const PROTOCOL_HEADER: [u8; 8] = *b"AMQP\x00\x00\x09\x01";
 
-/// No peer may ask for a frame-max below this many bytes (section 4.2.3 of the specification, "frame-min-size").
+/// The smallest frame-max in bytes that a peer may ask for (specification §4.2.3, "frame-min-size").
 pub const MIN_FRAME_MAX: u32 = 4096;
 
-/// Bytes of a frame that are not payload: 7 before it and the end octet behind it.
+/// The bytes of a frame that are not payload: the head and the end octet.
 pub(crate) const OVERHEAD: usize = 8;
 
+/// The bytes before the payload: type, channel and size.
 pub(crate) const HEAD: usize = 7;
+/// The last byte of each frame.
 pub(crate) const END: u8 = 0xCE;
 
 /// What a frame carries.
@@ -26,14 +30,15 @@ pub enum Kind {
     Method = 1,
     /// The size and the properties of a message.
     Header = 2,
-    /// A part of a message's body.
+    /// A part of the body of a message.
     Body = 3,
-    /// A sign of life.
+    /// A heartbeat.
     Heartbeat = 8,
 }
 
-/// One frame as it lies in a buffer, for those who pass frames on: checked against limits, and not put together to
-/// messages as the [`Receiver`](crate::Receiver) does.
+/// One frame in a buffer, checked against limits, for proxies that forward frames.
+///
+/// The [`Receiver`](crate::Receiver) assembles frames into messages instead.
 ///
 /// ```
 /// use hopmq_proto::{Frame, Kind, ReceiveLimits, method::basic, put_method};
@@ -54,11 +59,11 @@ pub struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// The frame that `bytes` begin with, or `None` if it is not there to its end.
+    /// Returns the frame that `bytes` begin with, or `None` if the frame is not complete.
     ///
     /// # Errors
-    /// If it can't be one (501), is larger than `limits.frame_max` (501), which shows as soon as its head is there, or
-    /// is for a channel above `limits.channel_max` (504).
+    /// The peer's fault, as soon as the first 7 bytes show it: 501 if the bytes are no frame or the frame is larger
+    /// than `limits.frame_max`, 504 if its channel is above `limits.channel_max`. 501 also for a wrong end octet.
     #[inline]
     pub fn parse(bytes: &'a [u8], limits: &ReceiveLimits) -> Result<Option<Self>, Error> {
         match Front::of(bytes, limits) {
@@ -68,49 +73,49 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// What it carries.
+    /// Returns what the frame carries.
     #[inline]
     pub fn kind(&self) -> Kind {
         self.head.kind
     }
 
-    /// The channel's number; 0 is the connection itself.
+    /// Returns the channel number; 0 is the connection itself.
     #[inline]
     pub fn channel(&self) -> u16 {
         self.head.channel
     }
 
-    /// What it carries, in bytes as they are.
+    /// Returns the payload.
     #[inline]
     pub fn payload(&self) -> &'a [u8] {
         &self.bytes[HEAD..HEAD + self.head.size]
     }
 
-    /// All of it, as it is to be passed on.
+    /// Returns the whole frame, as a proxy forwards it.
     #[inline]
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// The whole frame in bytes, with its 8 bytes of overhead.
+    /// Returns the size of the whole frame in bytes, including its 8 bytes of overhead.
     #[inline]
     pub fn size(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Which method a [`Kind::Method`] carries.
+    /// Returns the method of a [`Kind::Method`] frame.
     ///
     /// # Errors
-    /// If the payload is too short for any: code 502.
+    /// 502 (syntax error), the peer's fault, if the payload is too short.
     #[inline]
     pub fn method(&self) -> Result<MethodId, Error> {
         MethodId::peek(self.payload())
     }
 
-    /// What a [`Kind::Header`] says of its message: the body's size in bytes, and the properties, undecoded.
+    /// Returns what a [`Kind::Header`] frame announces: the size of the body in bytes, and the properties, undecoded.
     ///
     /// # Errors
-    /// If it is malformed: code 502; 505 if it is of another class than basic.
+    /// The peer's fault: 502 if the header is malformed, 505 if its class is not basic.
     pub fn header(&self) -> Result<(u64, Properties<&'a [u8]>), Error> {
         let payload = self.payload();
         let size = body_size(payload)?;
@@ -119,7 +124,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// Payloads are not shown: there are credentials among them.
+/// Hides the payload, which may hold credentials.
 impl fmt::Debug for Frame<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} frame on channel {}: {} bytes", self.head.kind, self.head.channel, self.head.size)
@@ -135,7 +140,7 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// Reads the head of a frame, or `None` if it can't be one.
+    /// Parses the head of a frame; `None` if the type is unknown.
     #[inline]
     fn parse(head: &[u8; HEAD]) -> Option<Self> {
         let kind = match head[0] {
@@ -150,28 +155,28 @@ impl Head {
         Some(Self { kind, channel, size })
     }
 
-    /// The whole frame in bytes, with its end octet.
+    /// Returns the size of the whole frame in bytes.
     #[inline]
     pub(crate) fn total(&self) -> usize {
         self.size.saturating_add(OVERHEAD)
     }
 }
 
-/// What some bytes begin with.
+/// What the bytes of a buffer begin with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Front {
-    /// A frame, which is there to its end.
+    /// A complete frame.
     Whole(Head),
-    /// A frame that is not there to its end.
+    /// A frame that is not complete.
     Part(Head),
     /// Less than the head of a frame.
     Nothing,
-    /// No frame that may come: see [`fault`].
+    /// No acceptable frame: see [`fault`].
     Fault,
 }
 
 impl Front {
-    /// Looks at what `bytes` begin with, and holds it against `limits`.
+    /// Classifies what `bytes` begin with, and checks it against `limits`.
     #[inline(always)]
     pub(crate) fn of(bytes: &[u8], limits: &ReceiveLimits) -> Self {
         let Some(head) = bytes.first_chunk::<HEAD>() else { return Self::Nothing };
@@ -188,21 +193,25 @@ impl Front {
     }
 }
 
-/// Why `bytes` begin with a [`Front::Fault`].
+/// Returns why `bytes` begin with a [`Front::Fault`].
 #[cold]
 pub(crate) fn fault(bytes: &[u8], limits: &ReceiveLimits) -> Error {
     let Some(head) = bytes.first_chunk::<HEAD>().and_then(Head::parse) else { return not_a_frame(bytes) };
-    let (total, Head { channel, .. }) = (head.total(), head);
-    if total > limits.frame_max as usize {
-        let text = format!("a frame of {total} bytes, where {} were agreed on", limits.frame_max);
-        return Error::peer(code::FRAME_ERROR, text);
+    let size = head.total();
+    let limit = limits.frame_max as usize;
+    if size > limit {
+        let text = format!("received a frame of {size} bytes, above the limit of {limit}");
+        return Violation::FrameTooLarge { size, limit }.by_peer(code::FRAME_ERROR, text);
     }
-    if channel > limits.channel_max {
-        let text = format!("a frame for channel {channel}, where {} is the highest", limits.channel_max);
-        return Error::peer(code::CHANNEL_ERROR, text);
+    let channel = head.channel;
+    let limit = limits.channel_max;
+    if channel > limit {
+        let text = format!("frame received on channel {channel}, above the limit of {limit}");
+        return Violation::ChannelOutOfRange { channel, limit }.by_peer(code::CHANNEL_ERROR, text);
     }
-    let end = bytes.get(total - 1).copied().unwrap_or(END);
-    Error::peer(code::FRAME_ERROR, format!("a frame that ends with {end:#04x}, not 0xce"))
+    let end = bytes.get(size - 1).copied().unwrap_or(END);
+    let text = format!("received a frame that ends with {end:#04x} instead of 0xce");
+    Violation::MalformedFrame.by_peer(code::FRAME_ERROR, text)
 }
 
 /// Writes the head of a frame.
@@ -213,19 +222,22 @@ pub(crate) fn put_head(out: &mut Vec<u8>, kind: Kind, channel: u16, size: u32) {
     out.extend_from_slice(&[kind as u8, c0, c1, s0, s1, s2, s3]);
 }
 
-/// Explains bytes that begin no frame: what else listens on that port?
+/// Names the protocol of bytes that begin no frame: the port may belong to another service.
 fn not_a_frame(bytes: &[u8]) -> Error {
     let text = match bytes {
-        [b'A', b'M', b'Q', b'P', 1, 1, major, minor, ..] | [b'A', b'M', b'Q', b'P', 0, major, minor, ..] => format!(
-            "the peer answered with the protocol header of version {major}-{minor}: it doesn't speak AMQP 0-9-1 with us"
-        ),
-        [b'A', b'M', b'Q', b'P', ..] => "the peer answered with another protocol header of AMQP".to_owned(),
-        [b'H', b'T', b'T', b'P', ..] => "the peer answered in HTTP: it's not an AMQP broker's port".to_owned(),
-        [0x14..=0x17, 3, ..] => "the peer answered in TLS: use amqps:// for this port".to_owned(),
-        [kind, ..] => format!("unknown frame type {kind}"),
-        [] => "no frame".to_owned(),
+        [b'A', b'M', b'Q', b'P', 1, 1, major, minor, ..] | [b'A', b'M', b'Q', b'P', 0, major, minor, ..] => {
+            format!("the peer answered with the protocol header of AMQP version {major}-{minor}, not 0-9-1")
+        }
+        [b'A', b'M', b'Q', b'P', ..] => "the peer answered with another protocol header of AMQP, not 0-9-1".to_owned(),
+        [b'H', b'T', b'T', b'P', ..] => "the peer answered with HTTP; use the AMQP port of the broker".to_owned(),
+        [0x14..=0x17, 3, ..] => "the peer answered with TLS; use amqps:// for this port".to_owned(),
+        _ => {
+            let kind = bytes.first().copied().unwrap_or_default();
+            let text = format!("received unknown frame type {kind}");
+            return Violation::MalformedFrame.by_peer(code::FRAME_ERROR, text);
+        }
     };
-    Error::peer(code::FRAME_ERROR, text)
+    Violation::WrongProtocol.by_peer(code::FRAME_ERROR, text)
 }
 
 #[cfg(test)]
@@ -235,7 +247,7 @@ mod tests {
     const LIMITS: ReceiveLimits = ReceiveLimits { frame_max: 4096, channel_max: 7, message_max: 0 };
 
     #[test]
-    fn a_frame_is_whole_or_absent_or_refused() {
+    fn a_frame_is_complete_or_incomplete_or_refused() {
         let mut bytes = Vec::new();
         put_head(&mut bytes, Kind::Body, 7, 3);
         bytes.extend_from_slice(b"abc\xcenext");
@@ -253,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_tells_size_and_properties() {
+    fn a_header_has_the_size_of_the_body_and_the_properties() {
         let mut bytes = Vec::new();
         put_head(&mut bytes, Kind::Header, 1, 17);
         bytes.extend_from_slice(b"\0\x3c\0\0\0\0\0\0\0\0\0\x05\x80\0\x02ab\xce");

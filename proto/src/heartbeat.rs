@@ -1,16 +1,16 @@
-//! Signs of life in both directions (specification, section 4.2.7; RabbitMQ's page "Heartbeats").
+//! Heartbeats in both directions (specification §4.2.7; RabbitMQ's page "Heartbeats").
 //!
-//! Owns the two moments that matter: when something last came and when something last went. Anything counts, not only
-//! heartbeat frames. It must never know what came.
+//! Owns the times of the last bytes received and sent. Any bytes count, not only heartbeat frames. This module must
+//! never know what the bytes were.
 
 use std::time::Duration;
 
-use crate::Time;
+use crate::time::Time;
 
-/// When to send a heartbeat, and when to give the peer up.
+/// Decides when to send a heartbeat, and when the peer counts as dead.
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
-    /// Zero switches both directions off.
+    /// Zero disables both directions.
     interval: Duration,
     received: Time,
     sent: Time,
@@ -33,17 +33,17 @@ impl Heartbeat {
         self.sent = now;
     }
 
-    /// The moment of the next decision.
+    /// Returns the time of the next decision.
     pub(crate) fn deadline(&self) -> Option<Time> {
         (!self.interval.is_zero()).then(|| self.send_at().min(self.dead_at()))
     }
 
-    /// Whether a heartbeat is due: half an interval without anything sent, so that the peer never counts one as missed.
+    /// Returns whether a heartbeat is due: after half an interval without output, so that the peer never misses one.
     pub(crate) fn is_due(&self, now: Time) -> bool {
         !self.interval.is_zero() && now >= self.send_at()
     }
 
-    /// Whether the peer was silent for two intervals.
+    /// Returns whether the peer was silent for two intervals.
     pub(crate) fn is_dead(&self, now: Time) -> bool {
         !self.interval.is_zero() && now >= self.dead_at()
     }

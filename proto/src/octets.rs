@@ -1,15 +1,15 @@
-//! Where encoded tables and properties keep their bytes.
+//! The storage of encoded tables and properties.
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
 
-/// Bytes to read from: a reference hands out slices that outlive it, owned storage (`Vec<u8>`, [`Bytes`], …) lends its
-/// own.
+/// Storage to read from. A reference returns slices that outlive the reference; owned storage (`Vec<u8>`, [`Bytes`], …)
+/// returns slices of itself.
 ///
-/// Thanks to it `message.properties().content_type()` is not tied to the temporary that `properties()` returns.
+/// This is why `message.properties().content_type()` outlives the temporary that `properties()` returns.
 pub trait Octets<'i, 'o>: AsRef<[u8]> {
-    /// The bytes.
+    /// Returns the bytes.
     fn octets(&'i self) -> &'o [u8];
 }
 
@@ -20,7 +20,7 @@ impl<'i, 'o, T: AsRef<[u8]> + ?Sized> Octets<'i, 'o> for &'o T {
     }
 }
 
-macro_rules! lend {
+macro_rules! owned {
     ($($ty:ty),*) => {$(
         impl<'a> Octets<'a, 'a> for $ty {
             #[inline]
@@ -31,11 +31,11 @@ macro_rules! lend {
     )*};
 }
 
-lend!(Vec<u8>, Box<[u8]>, std::sync::Arc<[u8]>, Bytes, Cow<'_, [u8]>);
+owned!(Vec<u8>, Box<[u8]>, std::sync::Arc<[u8]>, Bytes, Cow<'_, [u8]>);
 
-/// Bytes to write to: `Vec<u8>`, or a `Cow` that copies what it borrows at the first change.
+/// Storage to write to: `Vec<u8>`, or a `Cow` that copies borrowed bytes at the first change.
 pub trait OctetsMut: AsRef<[u8]> {
-    /// The bytes, to be changed.
+    /// Returns the bytes for a change.
     fn to_mut(&mut self) -> &mut Vec<u8>;
 }
 

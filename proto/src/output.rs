@@ -1,8 +1,7 @@
-//! The way out: what waits to be written.
+//! The send path: encoded frames that wait to be written.
 //!
-//! Owns the encoded frames in order. Small things are appended to one growing buffer, large bodies stand between two
-//! buffers as they are, uncopied. A driver swaps everything out into its own [`Transmit`] in one short step, and writes
-//! it without holding anything.
+//! Owns the frames in order. Frames are appended to one growing buffer; a large body lies uncopied between two buffers.
+//! A driver moves everything into its own [`Transmit`] in one short step, and writes that without holding a lock.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,24 +9,24 @@ use std::io::IoSlice;
 
 use bytes::Bytes;
 
-/// A body of at least this many bytes that the caller gives away is written from where it lies.
+/// A shared body of at least this many bytes is not copied.
 pub(crate) const UNCOPIED: usize = 8 * 1024;
-/// A buffer that is kept for the next frames although it is empty, in bytes.
+/// The largest empty buffer in bytes that is kept for reuse.
 const KEPT: usize = 2 * 1024 * 1024;
 
 /// Frames that wait to be written.
 #[derive(Default)]
 pub(crate) struct Output {
     done: VecDeque<Segment>,
-    /// Bytes in `done`.
+    /// The bytes in `done`.
     done_size: usize,
     tail: Vec<u8>,
     spare: Vec<u8>,
-    /// Tails that were sealed.
+    /// How many tails were moved to `done`.
     sealed: u64,
 }
 
-/// A place in the output.
+/// A position in the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Position {
     sealed: u64,
@@ -49,31 +48,31 @@ impl Segment {
 }
 
 impl Output {
-    /// The buffer to append frames to.
+    /// Returns the buffer to append frames to.
     #[inline]
     pub(crate) fn frames(&mut self) -> &mut Vec<u8> {
         &mut self.tail
     }
 
-    /// Where the next frame begins.
+    /// Returns where the next frame will begin.
     #[inline]
     pub(crate) fn position(&self) -> Position {
         Position { sealed: self.sealed, offset: self.tail.len() }
     }
 
-    /// Takes the last `count` bytes back, which nobody has taken to write them.
+    /// Removes the last `count` bytes, which must still be in the tail.
     #[inline]
-    pub(crate) fn take_back(&mut self, count: usize) {
+    pub(crate) fn remove_last(&mut self, count: usize) {
         self.tail.truncate(self.tail.len() - count);
     }
 
-    /// Bytes that wait.
+    /// Returns how many bytes wait.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.done_size + self.tail.len()
     }
 
-    /// Queues a body behind the frames so far.
+    /// Appends a body without a copy.
     pub(crate) fn push_body(&mut self, body: Bytes) {
         self.seal();
         self.done_size += body.len();
@@ -90,7 +89,7 @@ impl Output {
         }
     }
 
-    /// Moves all of it into `transmit`. Returns whether there was anything.
+    /// Moves the whole output into `transmit`. Returns whether `transmit` holds anything.
     pub(crate) fn take(&mut self, transmit: &mut Transmit) -> bool {
         if let Some(spare) = transmit.spare.take()
             && spare.capacity() > self.spare.capacity()
@@ -107,7 +106,7 @@ impl Output {
         transmit.size > 0
     }
 
-    /// Gives memory back that a burst had needed.
+    /// Frees the memory that a burst needed.
     pub(crate) fn shrink(&mut self) {
         self.spare = Vec::new();
         if self.tail.is_empty() {
@@ -116,7 +115,7 @@ impl Output {
     }
 }
 
-// There are credentials among the frames: what is shown of them is their size.
+// Debug output shows sizes, because the frames may hold credentials.
 
 impl fmt::Debug for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -130,35 +129,35 @@ impl fmt::Debug for Transmit {
     }
 }
 
-/// What a driver writes at the moment: the frames that it took from a connection, in order.
+/// The frames that a driver is writing, in order.
 ///
-/// Write the bytes of [`Transmit::slices`], then [`Transmit::advance`] by as many as the transport took.
+/// Write the bytes of [`Transmit::slices`], then call [`Transmit::advance`] with the number of bytes written.
 #[derive(Default)]
 pub struct Transmit {
     segments: VecDeque<Segment>,
-    /// Bytes of the first segment that are written already.
+    /// How many bytes of the first segment are written.
     written: usize,
     size: usize,
     spare: Option<Vec<u8>>,
 }
 
 impl Transmit {
-    /// Nothing to write.
+    /// Returns a `Transmit` without frames.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Bytes that are left to write.
+    /// Returns how many bytes are left to write.
     pub fn len(&self) -> usize {
         self.size
     }
 
-    /// Whether all is written.
+    /// Returns whether everything is written.
     pub fn is_empty(&self) -> bool {
         self.size == 0
     }
 
-    /// Fills `slices` with what is to be written next, for a vectored write, and returns those that are filled.
+    /// Fills `slices` with the next bytes, for a vectored write, and returns the filled ones.
     pub fn slices<'a, 'b>(&'a self, slices: &'b mut [IoSlice<'a>]) -> &'b [IoSlice<'a>] {
         let mut count = 0;
         for (slot, segment) in slices.iter_mut().zip(&self.segments) {
@@ -169,17 +168,17 @@ impl Transmit {
         &slices[..count]
     }
 
-    /// The next bytes to write, for transports without vectored writes.
+    /// Returns the next bytes, for transports without vectored writes.
     pub fn chunk(&self) -> &[u8] {
         self.segments.front().map_or(&[], |segment| &segment.bytes()[self.written..])
     }
 
-    /// Whether more than one slice is left.
+    /// Returns whether more than one slice is left.
     pub fn is_vectored(&self) -> bool {
         self.segments.len() > 1
     }
 
-    /// Says that the transport took `count` bytes.
+    /// Reports that the transport took `count` bytes.
     pub fn advance(&mut self, count: usize) {
         self.size = self.size.saturating_sub(count);
         self.written += count;
@@ -199,7 +198,7 @@ impl Transmit {
         }
     }
 
-    /// Gives memory back that a burst had needed.
+    /// Frees the memory that a burst needed.
     pub fn shrink(&mut self) {
         self.spare = None;
         self.segments.shrink_to_fit();
@@ -223,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn order_holds_for_every_step() {
+    fn partial_writes_keep_the_order() {
         for step in 1..40 {
             let mut output = Output::default();
             let mut transmit = Transmit::new();
@@ -245,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn buffers_are_used_again() {
+    fn buffers_are_reused() {
         let mut output = Output::default();
         let mut transmit = Transmit::new();
         let mut pointers = std::collections::HashSet::new();

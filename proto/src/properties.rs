@@ -1,4 +1,4 @@
-//! The properties of a message (specification §1.8.1), read in place and written as they are set.
+//! The properties of a message (specification §1.8.1), read in place and encoded when set.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,10 +6,10 @@ use std::ops::Range;
 
 use bytes::BufMut;
 
-use crate::Error;
-use crate::error::{Flaw, code, sound};
+use crate::error::{Error, Flaw, code, sound};
 use crate::octets::{Octets, OctetsMut};
-use crate::table::{FieldTable, Value, insert_into};
+use crate::table::{FieldTable, Value, insert_into, put_table};
+use crate::violation::{ShortString, Violation};
 use crate::wire::{self, Reader};
 
 /// How a property is encoded.
@@ -21,7 +21,7 @@ enum Kind {
     Timestamp,
 }
 
-// The fourteen properties in the order of the specification; the first has the highest flag.
+// The fourteen properties in the order of the specification. The first has the highest flag.
 const CONTENT_TYPE: usize = 0;
 const CONTENT_ENCODING: usize = 1;
 const HEADERS: usize = 2;
@@ -38,7 +38,7 @@ const APP_ID: usize = 12;
 const CLUSTER_ID: usize = 13;
 const COUNT: usize = 14;
 
-/// `delivery-mode` of a message that survives a restart of the broker, in a durable queue.
+/// The `delivery-mode` of a message that survives a broker restart in a durable queue.
 const PERSISTENT: u8 = 2;
 
 const fn flag(property: usize) -> u16 {
@@ -54,11 +54,11 @@ const fn kind(property: usize) -> Kind {
     }
 }
 
-/// The properties of a message, in their encoded form: flags, and the list of those that are there.
+/// The properties of a message in encoded form: the flags, and the list of the properties that are set.
 ///
-/// Readers work over any storage and walk the list each time; what is absent or malformed reads as `None`. Setters
-/// work on `Vec<u8>`, the default, and on `Cow<[u8]>`, which copies at the first change. A string that is longer than
-/// 255 bytes is left out, remembered, and reported by [`validity`](Self::validity) and when the message is published.
+/// Readers work over any storage and walk the list on each call; an absent or malformed property reads as `None`.
+/// Setters work on `Vec<u8>`, the default, and on `Cow<[u8]>`, which copies at the first change. A setter skips a
+/// string that is longer than 255 bytes; [`validity`](Self::validity) and publishing the message then report the error.
 ///
 /// ```
 /// use hopmq_proto::Properties;
@@ -77,61 +77,60 @@ pub struct Properties<B: AsRef<[u8]> = Vec<u8>> {
 }
 
 impl Properties {
-    /// No properties.
+    /// Returns an empty list of properties.
     pub const fn new() -> Self {
         Self { flags: 0, flaw: None, bytes: Vec::new() }
     }
 }
 
 impl Properties<&'static [u8]> {
-    /// No properties, without memory.
+    /// No properties, without allocated memory.
     pub const EMPTY: Self = Self { flags: 0, flaw: None, bytes: &[] };
 
-    /// `delivery-mode` 2 and nothing else.
+    /// Returns `delivery-mode` 2 and nothing else.
     pub const fn persistent() -> Self {
         Self { flags: flag(DELIVERY_MODE), flaw: None, bytes: &[PERSISTENT] }
     }
 }
 
 impl<B: AsRef<[u8]>> Properties<B> {
-    /// What a content header carries: the flags, and the list after them. Nothing is checked: see
-    /// [`check`](Self::check).
+    /// Makes properties of the flags and the list of a content header, unchecked: see [`check`](Self::check).
     pub const fn from_parts(flags: u16, bytes: B) -> Self {
         Self { flags, flaw: None, bytes }
     }
 
-    /// Which properties are there: `content-type` is the highest bit.
+    /// Returns which properties are set: `content-type` is the highest bit.
     pub fn flags(&self) -> u16 {
         self.flags
     }
 
-    /// The encoded list.
+    /// Returns the encoded list.
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.as_ref()
     }
 
-    /// Whether there are none.
+    /// Returns whether no property is set.
     pub fn is_empty(&self) -> bool {
         self.flags == 0
     }
 
-    /// The same properties, borrowed.
+    /// Returns the properties, borrowed.
     pub fn as_ref_properties(&self) -> Properties<&[u8]> {
         Properties { flags: self.flags, flaw: self.flaw, bytes: self.as_bytes() }
     }
 
-    /// The same properties, in memory of their own.
+    /// Returns a copy of the properties.
     pub fn to_owned_properties(&self) -> Properties {
         Properties { flags: self.flags, flaw: self.flaw, bytes: self.as_bytes().to_vec() }
     }
 
-    /// Walks the whole list: flags, lengths, UTF-8, the table of headers, and nothing after the last.
+    /// Checks the whole list: flags, lengths, UTF-8, the table of headers, and that nothing follows the last property.
     ///
     /// # Errors
-    /// 502 (syntax error), the peer's fault.
+    /// 502 (syntax error), the peer's fault, if the list is malformed.
     pub fn check(&self) -> Result<(), Error> {
         if self.flags & !KNOWN != 0 {
-            return Err(Error::peer(code::SYNTAX_ERROR, "a content header has unknown property flags"));
+            return Err(unknown_flags(self.flags));
         }
         let mut reader = Reader::new(self.as_bytes());
         for property in (0..COUNT).filter(|&property| self.has(property)) {
@@ -144,18 +143,18 @@ impl<B: AsRef<[u8]>> Properties<B> {
         reader.finish()
     }
 
-    /// Whether everything that was set can be sent.
+    /// Checks that every property that was set can be sent.
     ///
     /// # Errors
-    /// A string was longer than 255 bytes, or the headers can't be encoded: the caller's fault.
+    /// The caller's fault, if a string was longer than 255 bytes or the headers cannot be encoded.
     pub fn validity(&self) -> Result<(), Error> {
         sound(self.flaw)
     }
 
-    /// Appends the flags and the list, as they stand at the end of a content header.
+    /// Appends the flags and the list, as at the end of a content header.
     ///
     /// # Errors
-    /// Those of [`validity`](Self::validity). Nothing is written then.
+    /// The errors of [`validity`](Self::validity). `out` is unchanged then.
     #[inline]
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), Error> {
         self.validity()?;
@@ -164,30 +163,30 @@ impl<B: AsRef<[u8]>> Properties<B> {
         Ok(())
     }
 
-    /// Whether `delivery-mode` is 2: the message survives a restart of the broker, in a durable queue.
+    /// Returns whether `delivery-mode` is 2: the message survives a broker restart in a durable queue.
     pub fn is_persistent(&self) -> bool {
         self.octet(DELIVERY_MODE) == Some(PERSISTENT)
     }
 
-    /// `delivery-mode`: 1 is transient, 2 persistent.
+    /// Returns `delivery-mode`: 1 is transient, 2 persistent.
     pub fn delivery_mode(&self) -> Option<u8> {
         self.octet(DELIVERY_MODE)
     }
 
-    /// `priority`, 0 to 9 by the specification, 0 to 255 in RabbitMQ.
+    /// Returns `priority`: 0 to 9 in the specification, 0 to 255 in RabbitMQ.
     pub fn priority(&self) -> Option<u8> {
         self.octet(PRIORITY)
     }
 
-    /// `timestamp`: seconds since 1970.
+    /// Returns `timestamp`, in seconds since 1970.
     pub fn timestamp(&self) -> Option<u64> {
         self.seek(TIMESTAMP)?.u64().ok()
     }
 
-    /// `headers`: empty if there are none. Checked on each call, so keep the table.
+    /// Returns `headers`, empty if they are not set. Each call checks the table, so keep the result.
     ///
     /// # Errors
-    /// 502 (syntax error) if the table is malformed, the peer's fault.
+    /// 502 (syntax error), the peer's fault, if the table is malformed.
     pub fn headers<'i, 'o>(&'i self) -> Result<FieldTable<&'o [u8]>, Error>
     where
         B: Octets<'i, 'o>,
@@ -222,10 +221,10 @@ impl<B: AsRef<[u8]>> Properties<B> {
     }
 }
 
-/// All flags that mean something. The lowest would announce more flags, which no property needs.
+/// All flags with a meaning. The lowest would announce more flags, which no property needs.
 const KNOWN: u16 = !0b11;
 
-/// A reader at the place where `property` is, or would be.
+/// Returns a reader at the place of `property`, set or not.
 fn seek(flags: u16, bytes: &[u8], property: usize) -> Result<Reader<'_>, Error> {
     let mut reader = Reader::new(bytes);
     for earlier in 0..property {
@@ -234,6 +233,12 @@ fn seek(flags: u16, bytes: &[u8], property: usize) -> Result<Reader<'_>, Error> 
         }
     }
     Ok(reader)
+}
+
+#[cold]
+fn unknown_flags(flags: u16) -> Error {
+    let text = format!("received a content header with unknown property flags {:#06x}", flags & !KNOWN);
+    Violation::Malformed.by_peer(code::SYNTAX_ERROR, text)
 }
 
 fn skip(reader: &mut Reader<'_>, property: usize) -> Result<(), Error> {
@@ -246,23 +251,23 @@ fn skip(reader: &mut Reader<'_>, property: usize) -> Result<(), Error> {
 }
 
 impl<B: OctetsMut> Properties<B> {
-    /// Sets `headers`, in the place of those that are there.
+    /// Sets `headers`, replacing those that are set.
     #[must_use]
     pub fn with_headers<T: AsRef<[u8]>>(self, headers: &FieldTable<T>) -> Self {
-        self.set(HEADERS, |out| wire::put_table(out, headers))
+        self.set(HEADERS, |out| put_table(out, headers))
     }
 
-    /// Adds one header, or replaces it.
+    /// Adds or replaces one header.
     #[must_use]
     pub fn with_header<'v>(mut self, key: &str, value: impl Into<Value<'v>>) -> Self {
         if !self.has(HEADERS) {
-            self = self.set(HEADERS, |out| wire::put_table(out, &FieldTable::new()));
+            self = self.set(HEADERS, |out| put_table(out, &FieldTable::new()));
         }
         let added = self.place(HEADERS).and_then(|place| {
             let bytes = self.bytes.to_mut();
             let table = place.start + 4..place.end;
             let len = insert_into(bytes, table, key, value.into())?;
-            let len = u32::try_from(len).map_err(|_| Flaw::Length)?;
+            let len = u32::try_from(len).map_err(|_| Flaw::LongString)?;
             bytes[place.start..place.start + 4].copy_from_slice(&len.to_be_bytes());
             Ok(())
         });
@@ -302,7 +307,7 @@ impl<B: OctetsMut> Properties<B> {
         })
     }
 
-    /// Takes `expiration` away: a message that was dead-lettered lives on.
+    /// Removes `expiration`: a dead-lettered message must not expire again.
     #[must_use]
     pub fn without_expiration(mut self) -> Self {
         let place = if self.has(EXPIRATION) { self.place(EXPIRATION) } else { return self };
@@ -321,7 +326,7 @@ impl<B: OctetsMut> Properties<B> {
         self.note(written.map(drop))
     }
 
-    /// Where the property is; empty where it would be, if it is not.
+    /// Returns the range of the property, empty if the property is not set.
     fn place(&self, property: usize) -> Result<Range<usize>, Flaw> {
         let bytes = self.as_bytes();
         let mut reader = seek(self.flags, bytes, property).map_err(|_| Flaw::Malformed)?;
@@ -341,9 +346,9 @@ impl<B: OctetsMut> Properties<B> {
 }
 
 macro_rules! texts {
-    ($($property:ident $read:ident $write:ident $doc:literal)*) => {
+    ($($property:ident $name:ident $read:ident $write:ident $doc:literal)*) => {
         impl<B: AsRef<[u8]>> Properties<B> {$(
-            #[doc = concat!($doc, " `None` if it is absent or malformed.")]
+            #[doc = concat!("Returns ", $doc, " `None` if absent or malformed.")]
             pub fn $read<'i, 'o>(&'i self) -> Option<&'o str>
             where
                 B: Octets<'i, 'o>,
@@ -356,23 +361,23 @@ macro_rules! texts {
             #[doc = concat!("Sets ", $doc, " At most 255 bytes.")]
             #[must_use]
             pub fn $write(self, text: &str) -> Self {
-                self.set($property, |out| wire::put_short_str(out, text))
+                self.set($property, |out| wire::put_short_str(out, ShortString::$name, text))
             }
         )*}
     };
 }
 
 texts! {
-    CONTENT_TYPE content_type with_content_type "`content-type`: the MIME type of the body."
-    CONTENT_ENCODING content_encoding with_content_encoding "`content-encoding`: how the body is compressed."
-    CORRELATION_ID correlation_id with_correlation_id "`correlation-id`: which request a reply belongs to."
-    REPLY_TO reply_to with_reply_to "`reply-to`: the queue that a reply goes to."
-    EXPIRATION expiration with_expiration "`expiration`: the time to live, in milliseconds, as decimal digits."
-    MESSAGE_ID message_id with_message_id "`message-id`: the application's own identifier."
-    KIND kind with_kind "`type`: what kind of message it is."
-    USER_ID user_id with_user_id "`user-id`: who published it; RabbitMQ checks that it is the connection's user."
-    APP_ID app_id with_app_id "`app-id`: which application published it."
-    CLUSTER_ID cluster_id with_cluster_id "`cluster-id`: deprecated, without a meaning."
+    CONTENT_TYPE ContentType content_type with_content_type "`content-type`, the MIME type of the body."
+    CONTENT_ENCODING ContentEncoding content_encoding with_content_encoding "`content-encoding`, such as `gzip`."
+    CORRELATION_ID CorrelationId correlation_id with_correlation_id "`correlation-id`, which links request and reply."
+    REPLY_TO ReplyTo reply_to with_reply_to "`reply-to`, the queue for replies."
+    EXPIRATION Expiration expiration with_expiration "`expiration`, the time to live in milliseconds, in digits."
+    MESSAGE_ID MessageId message_id with_message_id "`message-id`, an identifier that the application chooses."
+    KIND MessageType kind with_kind "`type`, the kind of the message."
+    USER_ID UserId user_id with_user_id "`user-id`, which RabbitMQ compares with the login."
+    APP_ID AppId app_id with_app_id "`app-id`, the application that published the message."
+    CLUSTER_ID ClusterId cluster_id with_cluster_id "`cluster-id`, deprecated and without a meaning."
 }
 
 impl<B: AsRef<[u8]>> fmt::Debug for Properties<B> {
@@ -458,14 +463,14 @@ mod tests {
     }
 
     #[test]
-    fn an_expiration_can_be_taken_away() {
+    fn an_expiration_can_be_removed() {
         let rest = Properties::new().with_reply_to("r").with_message_id("m");
         assert_eq!(rest.clone().with_expiration("60000").without_expiration(), rest);
         assert_eq!(rest.clone().without_expiration(), rest);
     }
 
     #[test]
-    fn borrowed_ones_are_copied_at_the_first_change() {
+    fn borrowed_properties_are_copied_at_the_first_change() {
         let borrowed: Properties<Cow<'_, [u8]>> = Properties::persistent().into();
         assert!(matches!(borrowed.bytes, Cow::Borrowed(_)) && borrowed.is_persistent());
         let changed = borrowed.with_content_type("x/y");
@@ -474,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_outlives_the_reader() {
+    fn values_outlive_borrowed_properties() {
         let owned = Properties::new().with_kind("k").with_header("h", "v");
         let kind = owned.as_ref_properties().kind();
         let header = owned.as_ref_properties().headers().unwrap().get("h");
@@ -482,17 +487,20 @@ mod tests {
     }
 
     #[test]
-    fn a_string_of_256_bytes_is_remembered() {
+    fn a_property_of_256_bytes_is_reported() {
         let properties = Properties::new().with_kind("before").with_kind(&"x".repeat(256)).with_priority(1);
         assert_eq!((properties.kind(), properties.priority()), (Some("before"), Some(1)));
         let mut out = vec![9];
         assert!(properties.validity().is_err() && properties.encode(&mut out).is_err());
         assert_eq!(out, [9]);
-        assert!(Properties::new().with_header(&"x".repeat(256), 1).validity().is_err());
+        let error = properties.validity().unwrap_err();
+        assert_eq!(error.message(), "type is 256 bytes long; at most 255 are allowed");
+        let error = Properties::new().with_header(&"x".repeat(256), 1).validity().unwrap_err();
+        assert_eq!(error.violation(), Violation::ShortStringTooLong { string: ShortString::TableKey, size: 256 });
     }
 
     #[test]
-    fn malformed_lists_read_as_absent() {
+    fn malformed_properties_read_as_absent() {
         let cut = Properties::from_parts(flag(CONTENT_TYPE) | flag(PRIORITY), &b"\x09text"[..]);
         assert_eq!((cut.content_type(), cut.priority()), (None, None));
         assert_eq!(cut.check().unwrap_err().code(), code::SYNTAX_ERROR);

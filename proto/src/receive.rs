@@ -1,11 +1,11 @@
-//! The way in, up to whole messages.
+//! The receive path: bytes in, methods and whole messages out.
 //!
-//! Owns the receive buffer and the messages that are not complete yet. Bytes come in, [`Incoming`] goes out: methods,
-//! and contents whose bodies are slices of the buffer. It knows frames and limits; it must never know what a method
-//! means, so that a driver can run it without holding the lock of the connection.
+//! Owns the receive buffer and the messages that are not complete. The bodies of messages are slices of the buffer.
+//! This module knows frames and limits; it must never know what a method means, so that a driver can run it without
+//! holding the lock of the connection.
 //!
-//! Call order: read into [`Receiver::space`], tell [`Receiver::filled`], then [`Receiver::poll`] until it yields
-//! `None`.
+//! Call order: read into [`Receiver::space`], report the size with [`Receiver::filled`], then call [`Receiver::poll`]
+//! until it yields `None`.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,68 +15,59 @@ use bytes::Bytes;
 
 use crate::buffer::{Buffer, Slice};
 use crate::content::{Content, ContentKind, body_size};
+use crate::error::{Error, code};
 use crate::frame::{Front, HEAD, Head, Kind, OVERHEAD, PROTOCOL_HEADER, fault};
-use crate::method::MethodId;
-use crate::{Error, code};
+use crate::limits::ReceiveLimits;
+use crate::method_id::MethodId;
+use crate::violation::Violation;
 
 /// What the peer sent.
 #[derive(Clone)]
 pub enum Incoming {
-    /// The header that opens a connection. Only the server's side gets one.
+    /// The header that opens a connection. Only servers receive it.
     ProtocolHeader([u8; 8]),
     /// A method without content, undecoded.
     Method {
-        /// The channel's number; 0 is the connection itself.
+        /// The channel number; 0 is the connection itself.
         channel: u16,
         /// The class, the method and its arguments.
         payload: Bytes,
     },
     /// A whole message.
     Content {
-        /// The channel's number.
+        /// The channel number.
         channel: u16,
         /// The message.
         content: Content,
     },
-    /// A sign of life.
+    /// A heartbeat.
     Heartbeat,
 }
 
-/// Bounds on what the peer may send, checked before memory is taken.
-#[derive(Clone, Copy, Debug)]
-pub struct ReceiveLimits {
-    /// The largest frame in bytes, with its 8 bytes of overhead.
-    pub frame_max: u32,
-    /// The highest channel number.
-    pub channel_max: u16,
-    /// The largest body of a message in bytes.
-    pub message_max: u64,
-}
-
-/// Turns bytes into methods and messages. See the [crate's documentation](crate) for the order of calls.
+/// Turns bytes into methods and messages. The [crate documentation](crate) shows the order of calls.
 pub struct Receiver {
     buffer: Buffer,
-    /// Bytes of the frame that lies at the front, if its head has come.
+    /// The size of the frame at the front of the buffer, once its head has arrived.
     wanted: usize,
     limits: ReceiveLimits,
     expects_header: bool,
     partial: HashMap<u16, Partial>,
-    /// What ended it.
+    /// The error that every later poll returns.
     failed: Option<Error>,
 }
 
-/// A message of which the method has come, and perhaps the header and part of the body.
+/// A message whose method has arrived, and perhaps its header and a part of its body.
 struct Partial {
     kind: ContentKind,
     method_size: usize,
-    /// As [`Content`] wants it, as far as it has come: copied.
+    /// A copy of what has arrived, in the layout of [`Content`].
     bytes: Vec<u8>,
-    /// Where the body begins, once the header has come.
+    /// Where the body begins, once the header has arrived.
     body_at: Option<usize>,
     missing: u64,
 }
 
-// There are credentials among the bytes: what is shown of them is their size.
+// Debug output shows sizes, because the bytes may hold credentials.
 
 impl fmt::Debug for Incoming {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -102,12 +93,12 @@ impl fmt::Debug for Receiver {
 }
 
 impl Receiver {
-    /// A receiver for the client's side: the first thing to come is a frame.
+    /// Creates the receiver of a client, which expects a frame first.
     pub fn client(limits: ReceiveLimits) -> Self {
         Self::new(limits, false)
     }
 
-    /// A receiver for the server's side: the first thing to come is the protocol header.
+    /// Creates the receiver of a server, which expects the protocol header first.
     pub fn server(limits: ReceiveLimits) -> Self {
         Self::new(limits, true)
     }
@@ -116,57 +107,56 @@ impl Receiver {
         Self { buffer: Buffer::new(), wanted: 0, limits, expects_header, partial: HashMap::new(), failed: None }
     }
 
-    /// Sets the limits that tuning agreed on.
+    /// Sets the limits that the handshake agreed on.
     pub fn set_limits(&mut self, limits: ReceiveLimits) {
         self.limits = limits;
     }
 
-    /// The limits in force.
+    /// Returns the limits in force.
     pub fn limits(&self) -> ReceiveLimits {
         self.limits
     }
 
-    /// Room for the next read, never empty.
+    /// Returns the space for the next read, which is never empty.
     pub fn space(&mut self) -> &mut [u8] {
         let missing = self.wanted.saturating_sub(self.buffer.unread().len());
         self.buffer.space(missing)
     }
 
-    /// Says that `count` bytes were read into [`Receiver::space`].
+    /// Reports that `count` bytes were read into [`Receiver::space`].
     ///
     /// # Panics
-    /// If `count` is larger than that space.
+    /// If `count` is larger than the space.
     pub fn filled(&mut self, count: usize) {
         self.buffer.filled(count);
     }
 
-    /// Gives memory back that a burst had needed. For a driver to call when nothing has come for a while.
+    /// Frees the memory that a burst needed. Call it when nothing has arrived for a while.
     pub fn shrink(&mut self) {
         self.buffer.shrink();
     }
 
-    /// The next method or message, or `None` if more bytes are needed for one.
+    /// Returns the next method or message, or `None` if more bytes are needed.
     ///
     /// # Errors
-    /// If the peer broke the framing or a limit: 501 malformed frame, 502 malformed header, 504 channel number out of
-    /// range, 505 unexpected frame, 311 message too large. The connection can't go on after one: it is returned again
-    /// and again.
+    /// The peer's fault: 501 malformed or too large frame, 502 malformed header, 504 channel number out of range, 505
+    /// unexpected frame, 311 message too large. The connection cannot continue: each later call returns the same error.
     pub fn poll(&mut self) -> Result<Option<Incoming>, Error> {
         let mut next = None;
         self.poll_next(|incoming| next = Some(incoming))?;
         Ok(next)
     }
 
-    /// The same for all that has come, until `batch` holds `most` things: the next ones are appended to it.
+    /// Appends the methods and messages that have arrived to `batch`, until `batch` holds `most` entries.
     ///
     /// # Errors
-    /// As for [`Receiver::poll`]. What came before the fault is in `batch`.
+    /// The errors of [`Receiver::poll`]. `batch` then holds what arrived before the fault.
     pub fn poll_batch(&mut self, batch: &mut Vec<Incoming>, most: usize) -> Result<(), Error> {
         while batch.len() < most && self.poll_next(|incoming| batch.push(incoming))? {}
         Ok(())
     }
 
-    /// Gives the next thing to `sink`, which so builds it where it belongs. Returns whether there was one.
+    /// Passes the next method or message to `sink`, which builds it in its final place. Returns whether there was one.
     #[inline(always)]
     fn poll_next(&mut self, sink: impl FnOnce(Incoming)) -> Result<bool, Error> {
         if let Some(error) = &self.failed {
@@ -210,7 +200,7 @@ impl Receiver {
                     }
                 }
                 Kind::Heartbeat if channel != 0 || head.size != 0 => {
-                    return Err(Error::peer(code::FRAME_ERROR, "a heartbeat with a channel or a payload"));
+                    return Err(bad_heartbeat(head));
                 }
                 Kind::Heartbeat => {
                     self.take_payload(head);
@@ -218,7 +208,7 @@ impl Receiver {
                     return Ok(true);
                 }
                 Kind::Header | Kind::Body => {
-                    return Err(unexpected(head, "no message was announced"));
+                    return Err(unexpected(head, "without a method that announces a message"));
                 }
             }
         }
@@ -226,11 +216,11 @@ impl Receiver {
 
     fn take_protocol_header(&mut self) -> Option<Incoming> {
         let unread = self.buffer.unread();
-        let same = unread.iter().zip(&PROTOCOL_HEADER).take_while(|(a, b)| a == b).count();
-        if same == unread.len() && same < PROTOCOL_HEADER.len() {
+        let matching = unread.iter().zip(&PROTOCOL_HEADER).take_while(|(a, b)| a == b).count();
+        if matching == unread.len() && matching < PROTOCOL_HEADER.len() {
             return None;
         }
-        // Whatever else it is, eight bytes or fewer of it tell the connection enough to refuse it.
+        // The first wrong byte is enough for the connection to refuse the client.
         let mut header = [0; 8];
         let size = unread.len().min(8);
         header[..size].copy_from_slice(&unread[..size]);
@@ -239,7 +229,7 @@ impl Receiver {
         Some(Incoming::ProtocolHeader(header))
     }
 
-    /// Looks at the frame at `offset`. If it is not there to its end, notes how much is wanted.
+    /// Classifies the frame at `offset`. If the frame is not complete, notes how many bytes it needs.
     #[inline(always)]
     fn front(&mut self, offset: usize) -> Front {
         let front = Front::of(&self.buffer.unread()[offset..], &self.limits);
@@ -254,7 +244,7 @@ impl Receiver {
         fault(&self.buffer.unread()[offset..], &self.limits)
     }
 
-    /// Looks whether header and body follow the method at the front, as they nearly always do.
+    /// Checks whether header and body follow the method at the front, as they nearly always do.
     #[inline(always)]
     fn look_ahead(&mut self, method: Head) -> Result<Ahead, Error> {
         let header_at = method.total();
@@ -285,14 +275,11 @@ impl Receiver {
         Ok(Ahead::Whole { body_at, size: body.size })
     }
 
-    #[inline]
+    #[inline(always)]
     fn check_body_size(&self, header: &[u8]) -> Result<u64, Error> {
         let size = body_size(header)?;
         if size > self.limits.message_max {
-            return Err(Error::peer(
-                code::CONTENT_TOO_LARGE,
-                format!("a message of {size} bytes, where {} is the limit", self.limits.message_max),
-            ));
+            return Err(body_too_large(size, self.limits.message_max));
         }
         Ok(size)
     }
@@ -307,7 +294,7 @@ impl Receiver {
         Content::new(kind, self.buffer.share(total, HEAD..end), method.size, body_at)
     }
 
-    /// Sets the method apart and waits for the rest of its message frame by frame.
+    /// Copies the method out, and collects the rest of its message frame by frame.
     fn begin_partial(&mut self, method: Head, kind: ContentKind) {
         let bytes = self.take_payload(method).to_vec();
         let partial = Partial { kind, method_size: method.size, bytes, body_at: None, missing: 0 };
@@ -319,7 +306,7 @@ impl Receiver {
         let payload = self.take_payload(frame);
         if frame.kind == Kind::Method {
             if !payload.starts_with(&CHANNEL_CLOSE) {
-                return Err(unexpected(frame, "a message is not complete"));
+                return Err(unexpected(frame, "before the message on this channel was complete"));
             }
             self.partial.remove(&channel);
             return Ok(Some(Incoming::Method { channel, payload }));
@@ -337,13 +324,13 @@ impl Receiver {
             }
             (Some(_), Kind::Body) => {
                 let Some(missing) = partial.missing.checked_sub(payload.len() as u64) else {
-                    return Err(Error::peer(code::FRAME_ERROR, "a body longer than its header said"));
+                    return Err(body_too_long(channel));
                 };
                 partial.missing = missing;
                 grow(&mut partial.bytes, payload.len(), missing);
                 partial.bytes.extend_from_slice(&payload);
             }
-            _ => return Err(unexpected(frame, "a message is not complete")),
+            _ => return Err(unexpected(frame, "before the message on this channel was complete")),
         }
         if partial.missing > 0 {
             return Ok(None);
@@ -371,17 +358,17 @@ impl Receiver {
 enum Ahead {
     /// The whole message, in three frames (two if the body is empty).
     Whole { body_at: usize, size: usize },
-    /// Not enough bytes to tell, or to have it all.
+    /// More bytes are needed.
     Missing,
     /// A body of several frames, or frames of other channels in between.
     Spread,
 }
 
-/// The class and method of `channel.close`, which may cut a message short.
+/// The class and method of `channel.close`, which may arrive in the middle of a message.
 const CHANNEL_CLOSE: [u8; 4] = [0, 20, 0, 40];
 
-/// Makes room for `count` bytes of a body of which `missing` more are to come: for as much again as has come, so that
-/// what a peer claims takes no memory.
+/// Makes room for `count` bytes of a body, of which `missing` more must follow. Reserves at most as much again as has
+/// arrived, so that the size that a peer announces allocates nothing.
 fn grow(body: &mut Vec<u8>, count: usize, missing: u64) {
     let needed = body.len() + count;
     if needed > body.capacity() {
@@ -390,8 +377,29 @@ fn grow(body: &mut Vec<u8>, count: usize, missing: u64) {
     }
 }
 
+#[cold]
 fn unexpected(frame: Head, why: &str) -> Error {
-    Error::peer(code::UNEXPECTED_FRAME, format!("a {:?} frame on channel {}, where {why}", frame.kind, frame.channel))
+    let channel = frame.channel;
+    let text = format!("received a {:?} frame on channel {channel} {why}", frame.kind);
+    Violation::UnexpectedFrame { channel }.by_peer(code::UNEXPECTED_FRAME, text)
+}
+
+#[cold]
+fn bad_heartbeat(frame: Head) -> Error {
+    let text = format!("received a heartbeat on channel {} with {} bytes of payload", frame.channel, frame.size);
+    Violation::MalformedFrame.by_peer(code::FRAME_ERROR, text)
+}
+
+#[cold]
+fn body_too_large(size: u64, limit: u64) -> Error {
+    let text = format!("received a message of {size} bytes, above the limit of {limit}");
+    Violation::BodyTooLarge { size, limit }.by_peer(code::CONTENT_TOO_LARGE, text)
+}
+
+#[cold]
+fn body_too_long(channel: u16) -> Error {
+    let text = format!("received a body on channel {channel} that is longer than its header announced");
+    Violation::BodyTooLong { channel }.by_peer(code::FRAME_ERROR, text)
 }
 
 #[cfg(test)]
@@ -400,12 +408,12 @@ mod tests {
 
     #[test]
     #[cfg(target_pointer_width = "64")]
-    fn what_is_moved_for_each_message_is_small() {
+    fn contents_and_incoming_items_are_small() {
         assert_eq!((size_of::<Content>(), size_of::<Incoming>()), (32, 40));
     }
 
     #[test]
-    fn a_batch_is_what_comes_one_by_one_up_to_a_fault() {
+    fn a_batch_holds_what_arrived_before_a_fault() {
         let limits = ReceiveLimits { frame_max: 4096, channel_max: 7, message_max: 100 };
         let heartbeat = [8, 0, 0, 0, 0, 0, 0, 0xCE];
         let mut bytes = heartbeat.repeat(5);
@@ -418,10 +426,10 @@ mod tests {
         receiver.poll_batch(&mut batch, 2).unwrap();
         assert!(matches!(batch[..], [Incoming::Heartbeat, Incoming::Heartbeat]), "{batch:?}");
         receiver.poll_batch(&mut batch, 2).unwrap();
-        assert_eq!(batch.len(), 2, "it is full");
+        assert_eq!(batch.len(), 2, "the batch is full");
         assert!(matches!(receiver.poll(), Ok(Some(Incoming::Heartbeat))));
         assert_eq!(receiver.poll_batch(&mut batch, 100).unwrap_err().code(), code::FRAME_ERROR);
         assert!(matches!(batch[4..], [Incoming::Method { channel: 7, .. }]), "{batch:?}");
-        assert_eq!(receiver.poll().unwrap_err().code(), code::FRAME_ERROR, "it stays broken");
+        assert_eq!(receiver.poll().unwrap_err().code(), code::FRAME_ERROR, "the error is permanent");
     }
 }

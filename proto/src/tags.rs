@@ -1,17 +1,16 @@
-//! A set of rising numbers: delivery tags that are not acked, publishes that are not confirmed.
+//! A set of increasing numbers: unacked delivery tags, unconfirmed publishes.
 //!
-//! One bit a number, in words of 64 that hold at least one member each, apart from a few. Tags rise by one and leave
-//! roughly in order, so the set stays a few words long; one that stays behind, or a peer that jumps ahead, costs one
-//! word.
+//! One bit per number, in words of 64 bits; nearly all words have members. Tags increase by one and leave roughly in
+//! order, so the set stays a few words long. A tag that stays behind, or a jump ahead, costs one word.
 
 use std::collections::VecDeque;
 
-/// A set of tags. See the [module's documentation](self).
+/// A set of tags. See the [module documentation](self).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TagSet {
-    /// Their indices rise. The first is never empty.
+    /// Sorted by index. The first word is never empty.
     words: VecDeque<Word>,
-    /// Words without members.
+    /// How many words have no members.
     empty: usize,
     count: usize,
 }
@@ -23,11 +22,11 @@ struct Word {
     bits: u64,
 }
 
-/// Empty words are swept out when there are more of them than of the others, and more than this.
+/// Empty words are removed once they are the majority, and more than this.
 const KEPT_EMPTY: usize = 16;
 
 impl TagSet {
-    /// Members.
+    /// Returns how many tags the set has.
     pub(crate) fn len(&self) -> usize {
         self.count
     }
@@ -35,7 +34,8 @@ impl TagSet {
     /// Adds a tag. Returns whether it is new.
     #[inline]
     pub(crate) fn insert(&mut self, tag: u64) -> bool {
-        let (index, bit) = (tag / 64, 1 << (tag % 64));
+        let index = tag / 64;
+        let bit = 1 << (tag % 64);
         let place = match self.words.back() {
             Some(last) if last.index == index => self.words.len() - 1,
             Some(last) if last.index > index => self.place_between(index),
@@ -62,28 +62,29 @@ impl TagSet {
         place
     }
 
-    /// Where the word is, or else would be.
+    /// Returns the place of the word, or else the place to insert it.
     #[inline]
     fn find(&self, index: u64) -> Result<usize, usize> {
         let Some(distance) = self.words.front().and_then(|first| index.checked_sub(first.index)) else { return Err(0) };
-        // Indices rise, so it is there if none is missing in between.
+        // Without a gap in the indices, the distance is the place.
         match self.words.get(usize::try_from(distance).unwrap_or(usize::MAX)) {
             Some(word) if word.index == index => Ok(distance as usize),
             _ => self.words.binary_search_by_key(&index, |word| word.index),
         }
     }
 
-    /// Whether the tag is a member.
+    /// Returns whether the set has the tag.
     #[inline]
     pub(crate) fn contains(&self, tag: u64) -> bool {
         self.find(tag / 64).is_ok_and(|place| self.words[place].bits >> (tag % 64) & 1 == 1)
     }
 
-    /// Removes a tag. Returns whether it was a member.
+    /// Removes a tag. Returns whether the set had it.
     #[inline]
     pub(crate) fn remove(&mut self, tag: u64) -> bool {
         let Ok(place) = self.find(tag / 64) else { return false };
-        let (word, bit) = (&mut self.words[place], 1 << (tag % 64));
+        let word = &mut self.words[place];
+        let bit = 1 << (tag % 64);
         if word.bits & bit == 0 {
             return false;
         }
@@ -100,10 +101,10 @@ impl TagSet {
     pub(crate) fn remove_up_to(&mut self, tag: u64) -> usize {
         let before = self.count;
         while let Some(word) = self.words.front_mut().filter(|word| word.index <= tag / 64) {
-            let gone = if word.index == tag / 64 { u64::MAX >> (63 - tag % 64) } else { u64::MAX };
-            self.count -= (word.bits & gone).count_ones() as usize;
-            self.empty += usize::from(word.bits & !gone == 0 && word.bits != 0);
-            word.bits &= !gone;
+            let removed = if word.index == tag / 64 { u64::MAX >> (63 - tag % 64) } else { u64::MAX };
+            self.count -= (word.bits & removed).count_ones() as usize;
+            self.empty += usize::from(word.bits & !removed == 0 && word.bits != 0);
+            word.bits &= !removed;
             if word.bits != 0 {
                 break;
             }
@@ -114,12 +115,12 @@ impl TagSet {
         before - self.count
     }
 
-    /// The lowest member.
+    /// Returns the lowest tag.
     pub(crate) fn first(&self) -> Option<u64> {
         self.words.front().map(|word| word.index * 64 + u64::from(word.bits.trailing_zeros()))
     }
 
-    /// The members, lowest first.
+    /// Returns the tags, lowest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u64> {
         let tags = |word: &Word| {
             let Word { index, bits } = *word;
@@ -128,7 +129,7 @@ impl TagSet {
         self.words.iter().flat_map(tags)
     }
 
-    /// Removes all.
+    /// Removes all tags.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
@@ -152,17 +153,18 @@ mod tests {
 
     use super::*;
 
-    /// A linear congruential generator: enough to shuffle operations, and the same on every run.
+    /// A linear congruential generator: the same numbers on every run.
     fn random(state: &mut u64) -> u64 {
         *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         *state >> 33
     }
 
     #[test]
-    fn behaves_as_a_naive_set() {
+    fn a_tag_set_behaves_like_a_naive_set() {
         for seed in 0..200 {
             let mut state = seed;
-            let (mut fast, mut naive) = (TagSet::default(), BTreeSet::new());
+            let mut fast = TagSet::default();
+            let mut naive = BTreeSet::new();
             let mut next = random(&mut state) % 1000 + 1;
             for _ in 0..500 {
                 let tag = next.saturating_sub(random(&mut state) % 200);
@@ -190,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_far_away_takes_one_word() {
+    fn a_distant_tag_takes_one_word() {
         let mut tags = TagSet::default();
         assert!(tags.insert(1));
         assert!(tags.insert(u64::MAX));
@@ -202,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_stays_behind_takes_one_word() {
+    fn a_tag_that_stays_behind_takes_one_word() {
         let mut tags = TagSet::default();
         tags.insert(1);
         for tag in 1000..100_000 {

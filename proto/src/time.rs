@@ -1,12 +1,12 @@
-//! Time as an argument: the protocol has no clock of its own.
+//! Time as an argument: this crate reads no clock.
 
 use std::fmt;
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-/// A moment of the driver's monotonic clock, counted from an epoch that the driver chooses.
+/// A point in time on the driver's monotonic clock, counted from an epoch that the driver chooses.
 ///
-/// `std::time::Instant` does not work in a browser and can't be set in a test, so the protocol takes this instead.
+/// `std::time::Instant` does not work in a browser, and a test cannot set it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Time(Duration);
 
@@ -14,12 +14,12 @@ impl Time {
     /// The epoch.
     pub const ZERO: Self = Self(Duration::ZERO);
 
-    /// The moment that lies `since_epoch` after the epoch.
+    /// Returns the time at `since_epoch` after the epoch.
     pub const fn from_epoch(since_epoch: Duration) -> Self {
         Self(since_epoch)
     }
 
-    /// How far the moment lies after the epoch.
+    /// Returns the duration from the epoch to this time.
     pub const fn since_epoch(self) -> Duration {
         self.0
     }
@@ -28,7 +28,7 @@ impl Time {
 impl Add<Duration> for Time {
     type Output = Self;
 
-    /// Saturates: a deadline of `Duration::MAX` never comes.
+    /// Saturates, so that a deadline of `Duration::MAX` never passes.
     fn add(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(duration))
     }
@@ -37,7 +37,7 @@ impl Add<Duration> for Time {
 impl Sub for Time {
     type Output = Duration;
 
-    /// Zero if `earlier` is later.
+    /// Returns zero if `earlier` is later.
     fn sub(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }

@@ -1,17 +1,17 @@
-//! Reading and writing the elementary types of the wire (specification §4.2).
+//! Reads and writes the elementary types (specification §4.2).
 //!
-//! A [`Reader`] checks every length before it reads, and never allocates. Writers append to a `Vec<u8>`;
-//! integers go through `bytes::BufMut`, which is big-endian as AMQP is.
+//! A [`Reader`] checks every length before it reads, and never allocates. Writers append to a `Vec<u8>`. Integers go
+//! through `bytes::BufMut`, which is big-endian like AMQP.
 
 use std::ops::Range;
 
 use bytes::BufMut;
 
-use crate::Error;
-use crate::error::{Flaw, code};
-use crate::table::FieldTable;
+use crate::error::{Error, Flaw, SHORT_STRING_MAX, code};
+use crate::method_id::MethodId;
+use crate::violation::{ShortString, Violation};
 
-/// A cursor over the bytes that a peer sent.
+/// A cursor over bytes from a peer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reader<'a> {
     rest: &'a [u8],
@@ -37,7 +37,7 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
-    /// How many bytes are left.
+    /// Returns how many bytes are left.
     #[inline]
     pub(crate) fn remaining(&self) -> usize {
         self.rest.len()
@@ -70,7 +70,7 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(self.short_bytes()?).map_err(|_| not_utf8())
     }
 
-    /// The longest valid beginning of a short string: RabbitMQ may cut a reply text in the middle of a character.
+    /// Reads the longest valid prefix of a short string: RabbitMQ may truncate a reply text inside a character.
     #[inline]
     pub(crate) fn short_str_lossy(&mut self) -> Result<&'a str, Error> {
         Ok(valid_prefix(self.short_bytes()?))
@@ -82,16 +82,28 @@ impl<'a> Reader<'a> {
         self.take(usize::try_from(len).map_err(|_| truncated())?)
     }
 
-    #[inline]
-    pub(crate) fn table(&mut self) -> Result<FieldTable<&'a [u8]>, Error> {
-        FieldTable::parse(self.long_str()?)
-    }
-
-    /// Everything must have been read.
+    /// Checks that nothing is left.
     #[inline]
     pub(crate) fn finish(self) -> Result<(), Error> {
         if self.rest.is_empty() { Ok(()) } else { Err(trailing()) }
     }
+}
+
+impl MethodId {
+    /// Returns the id that the payload of a method frame begins with.
+    ///
+    /// # Errors
+    /// 502 (syntax error), the peer's fault, if the payload is shorter than an id.
+    #[inline]
+    pub fn peek(payload: &[u8]) -> Result<Self, Error> {
+        let Some(&[c0, c1, m0, m1]) = payload.first_chunk() else { return Err(no_id()) };
+        Ok(Self { class: u16::from_be_bytes([c0, c1]), method: u16::from_be_bytes([m0, m1]) })
+    }
+}
+
+#[cold]
+fn no_id() -> Error {
+    Violation::Malformed.by_peer(code::SYNTAX_ERROR, "a method frame is too short for the id of a method")
 }
 
 fn valid_prefix(bytes: &[u8]) -> &str {
@@ -103,30 +115,30 @@ fn valid_prefix(bytes: &[u8]) -> &str {
 
 #[cold]
 fn truncated() -> Error {
-    Error::peer(code::SYNTAX_ERROR, "a value is longer than what holds it")
+    Violation::Malformed.by_peer(code::SYNTAX_ERROR, "a value ends beyond its frame or table")
 }
 
 #[cold]
 fn trailing() -> Error {
-    Error::peer(code::SYNTAX_ERROR, "bytes follow the last argument")
+    Violation::Malformed.by_peer(code::SYNTAX_ERROR, "extra bytes follow the last value")
 }
 
 #[cold]
 fn not_utf8() -> Error {
-    Error::peer(code::SYNTAX_ERROR, "a short string is not UTF-8")
+    Violation::Malformed.by_peer(code::SYNTAX_ERROR, "a short string is not valid UTF-8")
 }
 
 #[inline]
-pub(crate) fn put_short_str(out: &mut Vec<u8>, text: &str) -> Result<(), Flaw> {
-    let len = u8::try_from(text.len()).map_err(|_| Flaw::ShortString)?;
+pub(crate) fn put_short_str(out: &mut Vec<u8>, string: ShortString, text: &str) -> Result<(), Flaw> {
+    let len = u8::try_from(text.len()).map_err(|_| Flaw::short_string(string, text.len()))?;
     out.push(len);
     out.extend_from_slice(text.as_bytes());
     Ok(())
 }
 
-/// Writes as much of `text` as fits, in whole characters: a close must not fail because its reason is long.
+/// Writes as many whole characters of `text` as fit: a close must not fail because its reason is long.
 pub(crate) fn put_short_str_cut(out: &mut Vec<u8>, text: &str) {
-    let cut = &text.as_bytes()[..text.len().min(255)];
+    let cut = &text.as_bytes()[..text.len().min(SHORT_STRING_MAX)];
     let text = valid_prefix(cut);
     out.push(text.len() as u8);
     out.extend_from_slice(text.as_bytes());
@@ -134,21 +146,18 @@ pub(crate) fn put_short_str_cut(out: &mut Vec<u8>, text: &str) {
 
 #[inline]
 pub(crate) fn put_long_str(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Flaw> {
-    let len = u32::try_from(bytes.len()).map_err(|_| Flaw::Length)?;
+    let len = u32::try_from(bytes.len()).map_err(|_| Flaw::LongString)?;
     out.put_u32(len);
     out.extend_from_slice(bytes);
     Ok(())
 }
 
 #[inline]
-pub(crate) fn put_table<B: AsRef<[u8]>>(out: &mut Vec<u8>, table: &FieldTable<B>) -> Result<(), Flaw> {
-    match table.flaw() {
-        None => put_long_str(out, table.as_bytes()),
-        Some(flaw) => Err(flaw),
-    }
+pub(crate) fn put_id(out: &mut Vec<u8>, id: MethodId) {
+    out.put_u32(u32::from(id.class) << 16 | u32::from(id.method));
 }
 
-/// Runs `write`, and takes back what it wrote if it fails.
+/// Runs `write`, and removes what it wrote if it fails.
 #[inline]
 pub(crate) fn whole<E>(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
     let start = out.len();
@@ -159,7 +168,7 @@ pub(crate) fn whole<E>(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Re
     result
 }
 
-/// Puts what `write` appends in the place of `range`, and says how long it is. A failure changes nothing.
+/// Replaces `range` with what `write` appends, and returns the new length of the range. A failure changes nothing.
 pub(crate) fn replace<E>(
     out: &mut Vec<u8>,
     range: Range<usize>,
@@ -184,7 +193,7 @@ mod tests {
         let mut reader = Reader::new(&[0, 0, 0, 5, 1, 2]);
         assert_eq!(reader.long_str().unwrap_err().code(), code::SYNTAX_ERROR);
         let mut reader = Reader::new(&[0xff, 0xff, 0xff, 0xff]);
-        assert!(reader.clone().table().is_err());
+        assert!(reader.clone().long_str().is_err());
         assert_eq!(reader.u32().unwrap(), u32::MAX);
         assert!(reader.u8().is_err());
         assert!(reader.finish().is_ok());
@@ -192,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_text_may_be_cut_in_a_character() {
+    fn a_reply_text_that_ends_inside_a_character_is_read_up_to_it() {
         let text = Reader::new(b"\x04abc\xc3").short_str_lossy().unwrap();
         assert_eq!(text, "abc");
         assert_eq!(Reader::new(b"\x01\xff").short_str_lossy().unwrap(), "");
@@ -201,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_text_is_cut_between_characters() {
+    fn a_long_reply_text_is_truncated_between_characters() {
         let mut out = Vec::new();
         put_short_str_cut(&mut out, &"é".repeat(200));
         assert_eq!(out[0], 254);
@@ -209,17 +218,17 @@ mod tests {
     }
 
     #[test]
-    fn a_string_of_256_bytes_is_refused_and_nothing_is_written() {
+    fn a_short_string_of_256_bytes_is_refused_and_nothing_is_written() {
         let mut out = vec![7];
         let written = whole(&mut out, |out| {
             out.push(1);
-            put_short_str(out, &"x".repeat(256))
+            put_short_str(out, ShortString::Queue, &"x".repeat(256))
         });
-        assert_eq!((written, out), (Err(Flaw::ShortString), vec![7]));
+        assert_eq!((written, out), (Err(Flaw::short_string(ShortString::Queue, 256)), vec![7]));
     }
 
     #[test]
-    fn replacing_moves_the_rest() {
+    fn replacing_a_range_moves_the_rest() {
         for (range, expected) in [(1..3, "a--d"), (0..0, "--abcd"), (4..4, "abcd--"), (0..4, "--"), (3..4, "abc--")] {
             let mut out = b"abcd".to_vec();
             let written = replace(&mut out, range, |out| {

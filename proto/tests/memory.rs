@@ -1,4 +1,5 @@
-//! What memory a peer can make this end take, and what the busy paths take. Every allocation of this binary is counted.
+//! How much memory a peer can make this end allocate, and how much the hot paths allocate. The tests count every
+//! allocation of their binary.
 
 mod common;
 
@@ -9,11 +10,11 @@ use hopmq_proto::{Body, Properties, Route, Transmit};
 
 const KIB: u64 = 1024;
 
-/// What a client takes for these bytes, at most at a time, beyond what it had when it opened.
+/// Measures the allocations of a client while it receives the bytes.
 fn taken(mut script: Script, bytes: &[u8]) -> AllocationInfo {
     measure(|| {
         for part in bytes.chunks(1000) {
-            script.say(part);
+            script.send(part);
             script.peer.receiver.space();
         }
     })
@@ -22,29 +23,25 @@ fn taken(mut script: Script, bytes: &[u8]) -> AllocationInfo {
 fn consuming() -> Script {
     let mut script = Script::client_channel();
     script.peer.connection.consume(1, &basic::Consume { consumer_tag: "c", ..Default::default() }, 1, None).unwrap();
-    script.say(&wire::method(1, &basic::ConsumeOk { consumer_tag: "c" }));
-    script.heard();
+    script.send(&wire::method(1, &basic::ConsumeOk { consumer_tag: "c" }));
+    script.output();
     script
 }
 
 #[test]
-fn claims_take_no_memory() {
+fn announced_sizes_allocate_nothing() {
     let deliver = wire::method(1, &basic::Deliver { consumer_tag: "c", delivery_tag: 1, ..Default::default() });
     let long_string = [&[0, 50, 0, 11, 0][..], &[0xff; 8]].concat();
     let table: &[(&str, Vec<u8>, u64)] = &[
         ("a frame of 4 GiB", wire::head(1, 1, u32::MAX), 8),
-        ("a frame for a channel above the highest", wire::frame(1, u16::MAX, &[0; 900]), 8),
-        ("an unknown type of frame", wire::frame(9, 1, &[0; 900]), 8),
+        ("a frame for a channel above the limit", wire::frame(1, u16::MAX, &[0; 900]), 8),
+        ("an unknown frame type", wire::frame(9, 1, &[0; 900]), 8),
         ("a body of 4 EiB", [&deliver[..], &wire::header(1, 1 << 62)].concat(), 8),
         ("a body of 128 MiB", [&deliver[..], &wire::header(1, 128 * 1024 * 1024)].concat(), 8),
-        ("an answer that nobody asked for", wire::frame(1, 1, &long_string), 8),
-        (
-            "a confirm of a publish that never was",
-            wire::method(1, &basic::Ack { delivery_tag: u64::MAX, multiple: true }),
-            8,
-        ),
-        // What was agreed on may come, so there is room made for it.
-        ("a frame as large as was agreed on", wire::head(3, 1, 131_072 - 8), 256),
+        ("an unrequested reply", wire::frame(1, 1, &long_string), 8),
+        ("a confirm of an unknown publish", wire::method(1, &basic::Ack { delivery_tag: u64::MAX, multiple: true }), 8),
+        // A frame within the agreed limit may follow, so the receiver reserves space for it.
+        ("the head of a frame of the agreed size", wire::head(3, 1, 131_072 - 8), 256),
     ];
     for (words, bytes, limit) in table {
         let info = taken(consuming(), bytes);
@@ -54,7 +51,7 @@ fn claims_take_no_memory() {
 }
 
 #[test]
-fn claims_take_no_memory_before_the_login() {
+fn announced_sizes_allocate_nothing_before_the_login() {
     let mut nested = Vec::new();
     for _ in 0..1000 {
         let size = u32::try_from(nested.len()).unwrap().to_be_bytes();
@@ -65,8 +62,8 @@ fn claims_take_no_memory_before_the_login() {
     payload.extend(nested);
     let table: &[(&str, Vec<u8>)] = &[
         ("a frame of 4 GiB", wire::head(1, 0, u32::MAX)),
-        ("a frame larger than is taken before tuning", wire::head(1, 0, 8185)),
-        ("a frame as large as is taken before tuning", wire::head(1, 0, 8184)),
+        ("a frame above the limit before tuning", wire::head(1, 0, 8185)),
+        ("a frame at the limit before tuning", wire::head(1, 0, 8184)),
         ("a table of a thousand levels", wire::frame(1, 0, &payload)),
         ("a table of 4 GiB", wire::frame(1, 0, b"\0\x0a\0\x0a\0\x09\xff\xff\xff\xff")),
         ("a start", start()),
@@ -78,16 +75,16 @@ fn claims_take_no_memory_before_the_login() {
 }
 
 #[test]
-fn large_claims_on_all_channels_take_little_memory() {
+fn large_announced_sizes_on_all_channels_allocate_little() {
     let mut script = Script::client_open();
     let mut bytes = Vec::new();
     for number in 1..=2047 {
         script.peer.connection.open_channel(number, 1).unwrap();
         bytes.extend(wire::method(number, &channel::OpenOk {}));
     }
-    script.say(&bytes);
+    script.send(&bytes);
     script.peer.take();
-    script.heard();
+    script.output();
     let mut bytes = Vec::new();
     for number in 1..=2047 {
         bytes.extend(wire::method(number, &basic::Deliver::default()));
@@ -101,41 +98,41 @@ fn large_claims_on_all_channels_take_little_memory() {
 }
 
 #[test]
-fn a_body_takes_at_most_twice_what_has_come() {
+fn a_body_allocates_at_most_three_times_what_has_arrived() {
     let deliver = basic::Deliver { consumer_tag: "c", delivery_tag: 1, ..Default::default() };
     let size = 4 * 1024 * 1024;
     let bytes = wire::content(1, &deliver, &vec![7; size], 100_000);
-    for come in [300_000, 1_000_000, 3_000_000] {
-        let info = taken(consuming(), &bytes[..come]);
-        assert!(info.bytes_max < 3 * come as u64 + 600 * KIB, "{} bytes for {come}", info.bytes_max);
+    for arrived in [300_000, 1_000_000, 3_000_000] {
+        let info = taken(consuming(), &bytes[..arrived]);
+        assert!(info.bytes_max < 3 * arrived as u64 + 600 * KIB, "{} bytes for {arrived}", info.bytes_max);
     }
     let mut script = consuming();
-    script.say(&bytes);
+    script.send(&bytes);
     let [hopmq_proto::Event::Delivery { content, .. }] = &script.peer.events[..] else { panic!("no delivery") };
     assert_eq!(content.body().len(), size);
 }
 
 #[test]
-fn a_message_that_is_never_completed_keeps_no_buffer_alive() {
+fn an_incomplete_message_keeps_no_buffer_alive() {
     let mut script = Script::client_open();
     for number in 1..=100 {
         script.peer.connection.open_channel(number, 1).unwrap();
-        script.say(&wire::method(number, &channel::OpenOk {}));
+        script.send(&wire::method(number, &channel::OpenOk {}));
     }
     script.peer.take();
-    script.heard();
+    script.output();
     let heartbeats = wire::heartbeat().repeat(40_000);
     let info = measure(|| {
         for number in 1..=100 {
-            script.say(&wire::method(number, &basic::Deliver::default()));
-            script.say(&heartbeats);
+            script.send(&wire::method(number, &basic::Deliver::default()));
+            script.send(&heartbeats);
         }
     });
     assert!(info.bytes_current < 600 * KIB as i64, "{} bytes", info.bytes_current);
 }
 
 #[test]
-fn delivery_tags_that_jump_take_one_word_each() {
+fn distant_delivery_tags_take_one_word_each() {
     let mut script = consuming();
     let mut bytes = Vec::new();
     for jump in 1..=10_000 {
@@ -144,7 +141,7 @@ fn delivery_tags_that_jump_take_one_word_each() {
     }
     let info = measure(|| {
         for part in bytes.chunks(1000) {
-            script.say(part);
+            script.send(part);
             script.peer.events.clear();
         }
     });
@@ -156,7 +153,7 @@ fn delivery_tags_that_jump_take_one_word_each() {
 fn publishing_allocates_nothing() {
     let mut script = Script::client_channel();
     script.peer.connection.confirm_select(1).unwrap();
-    script.say(&wire::method(1, &confirm::SelectOk {}));
+    script.send(&wire::method(1, &confirm::SelectOk {}));
     let mut transmit = Transmit::new();
     let mut tag = 0;
     let mut round = |count: u64| {
@@ -176,12 +173,12 @@ fn publishing_allocates_nothing() {
             round(1000);
         }
     });
-    // Only the set of unconfirmed tags grows: by 8 bytes for 64 publishes.
+    // Only the set of unconfirmed tags grows, by one word per 64 publishes.
     assert!(info.count_total <= 8, "{} allocations for 50,000 publishes", info.count_total);
 }
 
 #[test]
-fn deliveries_and_acks_allocate_once_a_buffer() {
+fn deliveries_and_acks_allocate_once_per_buffer() {
     let mut script = consuming();
     let mut transmit = Transmit::new();
     let batch = |first: u64| {

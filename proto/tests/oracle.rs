@@ -1,4 +1,4 @@
-//! Our codec against two others, on random input: `amq-protocol`, and a naive encoder driven by the specification.
+//! Compares the codec with two others on random input: `amq-protocol`, and a naive encoder driven by the specification.
 
 #[path = "oracle/naive.rs"]
 mod naive;
@@ -20,15 +20,15 @@ fn payload(frame: &[u8]) -> &[u8] {
     &frame[7..frame.len() - 1]
 }
 
-fn parsed_by_them(kind: u8, payload: &[u8]) -> AMQPFrame {
+fn parsed_by_amq_protocol(kind: u8, payload: &[u8]) -> AMQPFrame {
     let bytes = frame(kind, payload);
-    let (rest, frame) = parse_frame(&bytes[..]).expect("their parser takes it");
+    let (rest, frame) = parse_frame(&bytes[..]).expect("amq-protocol parses the frame");
     assert!(rest.is_empty());
     frame
 }
 
-fn written_by_them(frame: &AMQPFrame) -> Vec<u8> {
-    gen_frame(frame)(WriteContext::from(Vec::new())).expect("their generator writes it").into_inner().0
+fn written_by_amq_protocol(frame: &AMQPFrame) -> Vec<u8> {
+    gen_frame(frame)(WriteContext::from(Vec::new())).expect("amq-protocol writes the frame").into_inner().0
 }
 
 #[test]
@@ -53,27 +53,27 @@ fn the_methods_are_those_of_the_specification() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Decoded and encoded, by us and by them, every method is the same bytes as before.
+    /// Decoding and encoding a method, here and in `amq-protocol`, reproduces its bytes.
     #[test]
-    fn methods(bytes in payloads()) {
-        let ours = Method::decode(&bytes).expect("we take it");
+    fn methods_match_amq_protocol(bytes in payloads()) {
+        let ours = Method::decode(&bytes).expect("a well-formed method");
         let mut encoded = Vec::new();
         ours.encode(&mut encoded).unwrap();
         prop_assert_eq!(&encoded, &bytes, "{:?}", ours);
-        let theirs = parsed_by_them(1, &encoded);
-        let theirs = written_by_them(&theirs);
+        let theirs = parsed_by_amq_protocol(1, &encoded);
+        let theirs = written_by_amq_protocol(&theirs);
         prop_assert_eq!(payload(&theirs), &encoded[..], "{:?}", ours);
     }
 
     #[test]
-    fn one_byte_less_or_more_is_refused(bytes in payloads()) {
+    fn a_missing_or_extra_byte_is_refused(bytes in payloads()) {
         prop_assert!(Method::decode(&bytes[..bytes.len() - 1]).is_err());
         let longer = [&bytes[..], &[0]].concat();
         prop_assert_eq!(Method::decode(&longer).unwrap_err().code(), 502);
     }
 
     #[test]
-    fn tables(tree in any_table()) {
+    fn tables_match_the_naive_encoder_and_amq_protocol(tree in any_table()) {
         let ours = tree.ours();
         prop_assert!(ours.validity().is_ok());
         let mut naive = Vec::new();
@@ -81,19 +81,21 @@ proptest! {
         prop_assert_eq!(ours.as_bytes(), &naive[5..]);
         let parsed = FieldTable::parse(ours.as_bytes()).unwrap();
         prop_assert_eq!(Tree::from_table(parsed), tree.clone());
-        let theirs = headers_by_them(&Properties::new().with_headers(&ours));
+        let theirs = headers_of_amq_protocol(&Properties::new().with_headers(&ours));
         prop_assert_eq!(AMQPValue::FieldTable(theirs), tree.theirs());
     }
 
-    /// What we take, they take: our reader is the stricter one.
+    /// This crate is stricter than `amq-protocol`.
     #[test]
-    fn damaged_tables(tree in any_table(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+    fn amq_protocol_accepts_what_this_crate_accepts(
+        tree in any_table(), at in any::<prop::sample::Index>(), byte in any::<u8>(),
+    ) {
         let mut bytes = tree.ours().as_bytes().to_vec();
         prop_assume!(!bytes.is_empty());
         let at = at.index(bytes.len());
         bytes[at] = byte;
         if let Ok(table) = FieldTable::parse(&bytes[..]) {
-            let theirs = headers_by_them(&Properties::new().with_headers(&table));
+            let theirs = headers_of_amq_protocol(&Properties::new().with_headers(&table));
             for (key, value) in table.iter() {
                 prop_assert!(theirs.contains_key(key), "{} {:?}", key, value);
             }
@@ -101,32 +103,32 @@ proptest! {
     }
 
     #[test]
-    fn properties(all in any_properties()) {
+    fn properties_match_amq_protocol(all in any_properties()) {
         let (ours, theirs) = all;
         ours.check().unwrap();
         let mut encoded = vec![0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
         ours.encode(&mut encoded).unwrap();
         let header = AMQPContentHeader { class_id: 60, body_size: 9, properties: theirs };
         let expected = AMQPFrame::Header(1, header);
-        let written = written_by_them(&expected);
+        let written = written_by_amq_protocol(&expected);
         prop_assert_eq!(payload(&written), &encoded[..], "{:?}", ours);
-        prop_assert_eq!(parsed_by_them(2, &encoded), expected);
+        prop_assert_eq!(parsed_by_amq_protocol(2, &encoded), expected);
         let flags = u16::from_be_bytes([encoded[12], encoded[13]]);
         let back = Properties::from_parts(flags, &encoded[14..]);
         prop_assert_eq!(format!("{back:?}"), format!("{ours:?}"));
     }
 }
 
-fn headers_by_them(properties: &Properties) -> TheirTable {
+fn headers_of_amq_protocol(properties: &Properties) -> TheirTable {
     let mut payload = vec![0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     properties.encode(&mut payload).unwrap();
-    match parsed_by_them(2, &payload) {
+    match parsed_by_amq_protocol(2, &payload) {
         AMQPFrame::Header(_, header) => header.properties.headers().clone().unwrap(),
         other => panic!("{other:?}"),
     }
 }
 
-/// The same properties as ours and as theirs, ours set in two passes so that replacing is tried as well.
+/// Equal properties of this crate and of `amq-protocol`. The former are set twice, to test replacing.
 fn any_properties() -> impl Strategy<Value = (Properties, BasicProperties)> {
     let texts = prop::collection::vec(prop::option::of(short_string()), 10);
     let octets = prop::collection::vec(prop::option::of(any::<u8>()), 2);
@@ -139,9 +141,9 @@ fn any_properties() -> impl Strategy<Value = (Properties, BasicProperties)> {
                 $(if let Some(value) = $value { theirs = theirs.$set($theirs(value)); })*
                 let mut steps: Vec<Box<dyn Fn(Properties) -> Properties + '_>> = Vec::new();
                 $(if let Some(value) = $value { steps.push(Box::new(move |to| to.$set(value))); })*
-                // Some order, some of them twice.
-                for turn in 0..2 * steps.len() {
-                    let step = (order as usize).wrapping_mul(turn + 1) % steps.len();
+                // In any order, some of them twice.
+                for round in 0..2 * steps.len() {
+                    let step = (order as usize).wrapping_mul(round + 1) % steps.len();
                     ours = steps[step](ours);
                 }
                 for step in &steps {

@@ -1,5 +1,4 @@
-//! Random bytes, random operations, and conversations with something wrong in them. A failure prints the input that
-//! makes it, as short as it gets.
+//! Random bytes, random operations, and transcripts with random damage. A failure prints the shortest failing input.
 
 mod common;
 
@@ -10,7 +9,7 @@ use common::{Script, robust};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// What can go wrong with a conversation on its way.
+/// A way to damage a transcript.
 #[derive(Clone, Debug)]
 enum Mutation {
     Flip(usize, u8),
@@ -64,17 +63,17 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn random_bytes_harm_no_client(bytes in vec(any::<u8>(), 0..600)) {
+    fn a_client_survives_random_bytes(bytes in vec(any::<u8>(), 0..600)) {
         client_bytes(&bytes);
     }
 
     #[test]
-    fn random_bytes_harm_no_server(bytes in vec(any::<u8>(), 0..600)) {
+    fn a_server_survives_random_bytes(bytes in vec(any::<u8>(), 0..600)) {
         server_bytes(&bytes);
     }
 
     #[test]
-    fn random_methods_harm_neither(
+    fn both_ends_survive_random_methods(
         methods in vec((0..4_u16, 0..12_u16, 1..14_u16, vec(0..4_u8, 0..24)), 1..12), stage in any::<u8>(),
     ) {
         let mut input = vec![stage | 4];
@@ -92,28 +91,28 @@ proptest! {
     }
 
     #[test]
-    fn a_client_survives_a_conversation_with_faults(mutations in mutations(), step in 1..200_u64, seed: u64) {
+    fn a_client_survives_a_damaged_transcript(mutations in mutations(), step in 1..200_u64, seed: u64) {
         let bytes = mutated(transcript_to_client(), &mutations);
         let whole = outcome(busy_client(), &bytes, u64::MAX, 0);
         prop_assert_eq!(outcome(busy_client(), &bytes, step, seed), whole);
     }
 
     #[test]
-    fn a_client_survives_a_handshake_with_faults(mutations in mutations(), step in 1..50_u64, seed: u64) {
+    fn a_client_survives_a_damaged_handshake(mutations in mutations(), step in 1..50_u64, seed: u64) {
         let bytes = mutated(robust::transcript_to_new_client(), &mutations);
         let whole = outcome(Script::client(), &bytes, u64::MAX, 0);
         prop_assert_eq!(outcome(Script::client(), &bytes, step, seed), whole);
     }
 
     #[test]
-    fn a_server_survives_a_handshake_with_faults(mutations in mutations(), step in 1..50_u64, seed: u64) {
+    fn a_server_survives_a_damaged_handshake(mutations in mutations(), step in 1..50_u64, seed: u64) {
         let bytes = mutated(robust::transcript_to_server(), &mutations);
         let whole = outcome(Script::server(), &bytes, u64::MAX, 0);
         prop_assert_eq!(outcome(Script::server(), &bytes, step, seed), whole);
     }
 
     #[test]
-    fn a_server_survives_a_conversation_with_faults(mutations in mutations(), step in 1..200_u64, seed: u64) {
+    fn a_server_survives_a_damaged_transcript(mutations in mutations(), step in 1..200_u64, seed: u64) {
         let bytes = mutated(transcript_to_open_server(), &mutations);
         let whole = outcome(Script::server_channel(), &bytes, u64::MAX, 0);
         prop_assert_eq!(outcome(Script::server_channel(), &bytes, step, seed), whole);
@@ -121,7 +120,7 @@ proptest! {
 }
 
 #[test]
-fn the_conversations_are_ordinary_without_faults() {
+fn the_undamaged_transcripts_cause_no_errors() {
     let (events, code, _) = outcome(busy_client(), &transcript_to_client().concat(), u64::MAX, 0);
     assert_eq!((code, events.len()), (None, 14), "{events:#?}");
     let (events, code, _) = outcome(Script::server_channel(), &transcript_to_open_server().concat(), u64::MAX, 0);

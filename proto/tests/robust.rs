@@ -1,4 +1,4 @@
-//! Nothing that a peer sends may panic, and nothing that is accepted may change on the way through.
+//! Random bytes never cause a panic in the codec, and accepted values survive a round trip.
 
 mod bodies;
 
@@ -7,7 +7,7 @@ use hopmq_proto::{FieldArray, FieldTable, Properties};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// Bytes that mean something, for mutations to start from.
+/// Well-formed bytes for mutations.
 fn seeds() -> Vec<Vec<u8>> {
     let inner = FieldTable::from([("l", 1i64), ("n", -1)]);
     let list = FieldArray::new().with("a").with(&inner).with(()).with(2.5);
@@ -41,7 +41,7 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
-/// Random bytes behind the number of a method, or of none.
+/// Random bytes behind the number of a method, known or unknown.
 fn payload() -> impl Strategy<Value = Vec<u8>> {
     let class = prop_oneof![Just(60u16), Just(10), Just(20), Just(40), Just(50), Just(85), Just(90), any::<u16>()];
     (class, 0..130u16, vec(any::<u8>(), 0..64)).prop_map(|(class, method, rest)| {
@@ -56,17 +56,17 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn random_methods(bytes in prop_oneof![payload(), mutated()]) {
+    fn random_methods_are_refused_or_survive_a_round_trip(bytes in prop_oneof![payload(), mutated()]) {
         bodies::method(&bytes);
     }
 
     #[test]
-    fn random_tables(bytes in prop_oneof![vec(any::<u8>(), 0..64), mutated()]) {
+    fn random_tables_are_refused_or_survive_a_round_trip(bytes in prop_oneof![vec(any::<u8>(), 0..64), mutated()]) {
         bodies::table(&bytes);
     }
 
     #[test]
-    fn random_properties(bytes in prop_oneof![vec(any::<u8>(), 0..64), mutated()]) {
+    fn random_properties_are_refused_or_survive_a_round_trip(bytes in prop_oneof![vec(any::<u8>(), 0..64), mutated()]) {
         bodies::properties(&bytes);
     }
 }

@@ -26,7 +26,7 @@ impl Test {
         F: Future<Output = T> + Send + 'static,
         T: Send + 'static,
     {
-        Job(Box::pin(self.door.spawn(work())))
+        Job(Box::pin(self.api.spawn(work())))
     }
 
     /// Does the same work `count` times at once, and waits for all of it.

@@ -23,24 +23,24 @@ public class JavaSession {
             action.run(connection.createChannel());
         } catch (IOException error) {
             ShutdownSignalException signal = (ShutdownSignalException) error.getCause();
-            int told = ((AMQP.Channel.Close) signal.getReason()).getReplyCode();
-            check(told == code, "refused with " + told + " instead of " + code);
+            int replied = ((AMQP.Channel.Close) signal.getReason()).getReplyCode();
+            check(replied == code, "refused with " + replied + " instead of " + code);
             return;
         }
-        throw new AssertionError("this should have been refused with " + code);
+        throw new AssertionError("expected a refusal with " + code + ", but nothing was refused");
     }
 
-    /** The next delivery of a queue, and its consumer is gone. */
+    /** Returns the next delivery of a queue, and cancels the consumer. */
     static Delivery one(Channel channel, String queue) throws Exception {
-        BlockingQueue<Delivery> came = new LinkedBlockingQueue<>();
+        BlockingQueue<Delivery> deliveries = new LinkedBlockingQueue<>();
         String tag = channel.basicConsume(queue, false, new DefaultConsumer(channel) {
             @Override
             public void handleDelivery(String tag, Envelope envelope, AMQP.BasicProperties properties, byte[] body) {
-                came.add(new Delivery(envelope, properties, body));
+                deliveries.add(new Delivery(envelope, properties, body));
             }
         });
-        Delivery delivery = came.poll(20, TimeUnit.SECONDS);
-        check(delivery != null, "nothing came from " + queue);
+        Delivery delivery = deliveries.poll(20, TimeUnit.SECONDS);
+        check(delivery != null, "no delivery within the timeout from " + queue);
         channel.basicCancel(tag);
         return delivery;
     }
@@ -62,7 +62,7 @@ public class JavaSession {
         channel.exchangeDeclare(exchange, "topic", false, true, null);
         String queue = channel.queueDeclare().getQueue();
         channel.queueBind(queue, exchange, "orders.#");
-        // The server-named queue goes with its last consumer; this one stays with the connection.
+        // The server-named queue is deleted with its last consumer; this one, with the connection.
         String kept = channel.queueDeclare("q-" + own, false, true, false, null).getQueue();
         channel.queueBind(kept, exchange, "orders.#");
         step("declare and bind");
@@ -84,13 +84,14 @@ public class JavaSession {
         step("publish, return, confirm");
 
         Delivery first = one(channel, kept);
-        check(first.text().equals("hello") && first.properties().getMessageId().equals("m"), "another message");
-        check(first.properties().getHeaders().get("big").equals(1L << 40), "another header");
+        check(first.text().equals("hello") && first.properties().getMessageId().equals("m"), "unexpected message");
+        check(first.properties().getHeaders().get("big").equals(1L << 40), "unexpected header");
         channel.basicNack(first.envelope().getDeliveryTag(), false, true);
         GetResponse again = channel.basicGet(kept, false);
-        check(again.getEnvelope().isRedeliver() && again.getMessageCount() == 0, "it was redelivered");
+        boolean redelivered = again.getEnvelope().isRedeliver();
+        check(redelivered && again.getMessageCount() == 0, "not redelivered, or messages are left");
         channel.basicAck(again.getEnvelope().getDeliveryTag(), false);
-        check(channel.basicGet(kept, true) == null, "it is empty");
+        check(channel.basicGet(kept, true) == null, "the queue is not empty");
         step("consume, nack, get, ack");
 
         Map<String, Object> letters = new HashMap<>();
@@ -101,7 +102,8 @@ public class JavaSession {
         channel.basicPublish("", mortal, null, "late".getBytes());
         Delivery dead = one(channel, kept);
         Map<?, ?> death = (Map<?, ?>) ((List<?>) dead.properties().getHeaders().get("x-death")).get(0);
-        check(death.get("reason").toString().equals("expired") && death.get("count").equals(1L), "died: " + death);
+        boolean expired = death.get("reason").toString().equals("expired");
+        check(expired && death.get("count").equals(1L), "unexpected x-death: " + death);
         channel.basicAck(dead.envelope().getDeliveryTag(), false);
         step("time to live and dead letter");
 
@@ -111,7 +113,7 @@ public class JavaSession {
         transacted.txRollback();
         transacted.basicPublish("", kept, null, "kept".getBytes());
         transacted.txCommit();
-        check(new String(transacted.basicGet(kept, true).getBody()).equals("kept"), "it was committed");
+        check(new String(transacted.basicGet(kept, true).getBody()).equals("kept"), "the committed message is missing");
         step("transactions");
 
         refused(connection, 404, other -> other.queueDeclarePassive("missing-" + own));
@@ -136,11 +138,11 @@ public class JavaSession {
         serving.start();
         RpcClient client =
             new RpcClient(connection.createChannel(), "", server.getQueueName(), "amq.rabbitmq.reply-to", 20_000);
-        check(client.stringCall("question").equals("answer to question"), "another answer");
+        check(client.stringCall("question").equals("answer to question"), "unexpected answer");
         step("direct reply-to");
 
         Thread.sleep(4500);
-        check(connection.isOpen() && channel.messageCount(kept) == 0, "it is alive");
+        check(connection.isOpen() && channel.messageCount(kept) == 0, "the connection is closed, or messages are left");
         step("heartbeats");
 
         connection.close();

@@ -29,7 +29,7 @@ async def main():
     await exchange.publish(message, "orders.eu")
     try:
         await exchange.publish(aio_pika.Message(b"back"), "elsewhere", mandatory=True)
-        raise AssertionError("it should have been returned")
+        raise AssertionError("the message was not returned")
     except PublishError:
         step("publish, confirm, return")
 
@@ -67,7 +67,7 @@ async def main():
     ]:
         try:
             await action(await connection.channel())
-            raise AssertionError(f"{refusal} should have come")
+            raise AssertionError(f"{refusal} was expected, but nothing was raised")
         except refusal:
             pass
     step("refusals")

@@ -32,7 +32,7 @@ func refused(connection *amqp.Connection, code int, action func(*amqp.Channel) e
 	check(is && refusal.Code == code, fmt.Sprintf("refused with %v instead of %d", err, code))
 }
 
-// The next delivery of a queue, and its consumer is gone.
+// Returns the next delivery of a queue, and cancels the consumer.
 func one(channel *amqp.Channel, queue string) amqp.Delivery {
 	deliveries, err := channel.Consume(queue, "one", false, false, false, false, nil)
 	ok(err)
@@ -41,7 +41,7 @@ func one(channel *amqp.Channel, queue string) amqp.Delivery {
 		ok(channel.Cancel("one", false))
 		return delivery
 	case <-time.After(20 * time.Second):
-		log.Fatal("nothing came from " + queue)
+		log.Fatal("no delivery within the timeout from " + queue)
 	}
 	panic("unreachable")
 }
@@ -67,23 +67,23 @@ func main() {
 	ok(channel.Publish(exchange, "orders.eu", false, false, message))
 	ok(channel.Publish(exchange, "elsewhere", true, false, amqp.Publishing{Body: []byte("back")}))
 	back := <-returns
-	check(back.ReplyCode == 312 && string(back.Body) == "back", "it came back")
+	check(back.ReplyCode == 312 && string(back.Body) == "back", "the message was not returned")
 	for tag := uint64(1); tag <= 2; tag++ {
 		confirmed := <-confirms
-		check(confirmed.Ack && confirmed.DeliveryTag == tag, "it is confirmed")
+		check(confirmed.Ack && confirmed.DeliveryTag == tag, "the publish was not confirmed")
 	}
 	step("publish, return, confirm")
 
 	first := one(channel, queue.Name)
-	check(string(first.Body) == "hello" && first.MessageId == "m" && first.Headers["s"] == "text", "another message")
+	check(string(first.Body) == "hello" && first.MessageId == "m" && first.Headers["s"] == "text", "unexpected message")
 	ok(first.Nack(false, true))
 	again, found, err := channel.Get(queue.Name, false)
 	ok(err)
-	check(found && again.Redelivered && again.MessageCount == 0, "it was redelivered")
+	check(found && again.Redelivered && again.MessageCount == 0, "not redelivered, or messages are left")
 	ok(again.Ack(false))
 	_, found, err = channel.Get(queue.Name, true)
 	ok(err)
-	check(!found, "it is empty")
+	check(!found, "the queue is not empty")
 	step("consume, nack, get, ack")
 
 	letters := amqp.Table{"x-message-ttl": 10, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": queue.Name}
@@ -105,7 +105,7 @@ func main() {
 	ok(transacted.TxCommit())
 	kept, _, err := channel.Get(queue.Name, true)
 	ok(err)
-	check(string(kept.Body) == "kept", "it was committed")
+	check(string(kept.Body) == "kept", "the committed message is missing")
 	step("transactions")
 
 	refused(connection, 404, func(other *amqp.Channel) error {

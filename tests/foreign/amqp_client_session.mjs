@@ -26,7 +26,7 @@ assert.equal(returned.replyCode, 312);
 assert.equal(returned.bodyString(), "back");
 step("publish, confirm, return");
 
-/** The next delivery of a queue, and its consumer is gone. */
+/** Returns the next delivery of a queue, and cancels the consumer. */
 async function one(from) {
   let resolve;
   const came = new Promise((done) => (resolve = done));

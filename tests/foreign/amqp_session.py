@@ -20,7 +20,7 @@ def refused(refusal, action):
         action()
     except refusal:
         return
-    raise AssertionError(f"{refusal} should have come")
+    raise AssertionError(f"{refusal} was expected, but nothing was raised")
 
 
 connection = amqp.Connection(

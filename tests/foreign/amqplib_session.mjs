@@ -28,7 +28,7 @@ assert.equal(body(back), "back");
 await channel.waitForConfirms();
 step("publish, return, confirm");
 
-/** The next delivery of a queue, and its consumer is gone. */
+/** Returns the next delivery of a queue, and cancels the consumer. */
 async function one(from) {
   let resolve;
   const came = new Promise((done) => (resolve = done));

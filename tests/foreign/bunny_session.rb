@@ -19,14 +19,14 @@ def refused(connection, refusal)
 rescue refusal
   nil
 else
-  raise "#{refusal} should have come"
+  raise "#{refusal} was expected, but nothing was raised"
 end
 
-# The next delivery of a queue, and its consumer is gone.
+# Returns the next delivery of a queue, and cancels the consumer.
 def one(queue)
-  came = Queue.new
-  consumer = queue.subscribe(manual_ack: true) { |*delivery| came << delivery }
-  delivery = came.pop
+  deliveries = Queue.new
+  consumer = queue.subscribe(manual_ack: true) { |*delivery| deliveries << delivery }
+  delivery = deliveries.pop
   consumer.cancel
   delivery
 end
@@ -45,25 +45,25 @@ exchange.on_return { |info, _, body| returned << [info.reply_code, body] }
 headers = { "n" => 1, "s" => "text", "list" => [1, "two"], "table" => { "a" => 1.5 } }
 exchange.publish("hello", routing_key: "orders.eu", headers: headers, persistent: true, message_id: "m")
 exchange.publish("back", routing_key: "elsewhere", mandatory: true)
-check(channel.wait_for_confirms, "all are confirmed")
-check(returned.pop == [312, "back"], "it came back")
+check(channel.wait_for_confirms, "a publish was not confirmed")
+check(returned.pop == [312, "back"], "the message was not returned")
 step("publish, return, confirm")
 
 info, properties, body = one(queue)
 got = [body, properties.headers, properties.message_id]
-check(got == ["hello", headers, "m"], "another message: #{got}")
+check(got == ["hello", headers, "m"], "unexpected message: #{got}")
 channel.nack(info.delivery_tag, false, true)
 info, _, body = queue.pop(manual_ack: true)
-check(info.redelivered? && queue.message_count.zero? && body == "hello", "it was redelivered")
+check(info.redelivered? && queue.message_count.zero? && body == "hello", "not redelivered, or messages are left")
 channel.ack(info.delivery_tag)
-check(queue.pop == [nil, nil, nil], "it is empty")
+check(queue.pop == [nil, nil, nil], "the queue is not empty")
 step("consume, nack, get, ack")
 
 letters = { "x-message-ttl" => 10, "x-dead-letter-exchange" => "", "x-dead-letter-routing-key" => queue.name }
 mortal = channel.queue("", exclusive: true, arguments: letters)
 channel.default_exchange.publish("late", routing_key: mortal.name)
 info, properties, = one(queue)
-check(properties.headers["x-death"][0]["reason"] == "expired", "it expired")
+check(properties.headers["x-death"][0]["reason"] == "expired", "the message did not expire")
 channel.ack(info.delivery_tag)
 step("time to live and dead letter")
 
@@ -73,7 +73,7 @@ transacted.default_exchange.publish("gone", routing_key: queue.name)
 transacted.tx_rollback
 transacted.default_exchange.publish("kept", routing_key: queue.name)
 transacted.tx_commit
-check(queue.pop[2] == "kept", "it was committed")
+check(queue.pop[2] == "kept", "the committed message is missing")
 step("transactions")
 
 refused(connection, Bunny::NotFound) { |other| other.queue("missing-#{OWN}", passive: true) }
@@ -82,7 +82,7 @@ refused(connection, Bunny::AccessRefused) { |other| other.queue("amq.mine") }
 step("refusals")
 
 sleep 4.5
-check(connection.open? && queue.message_count.zero?, "it is alive")
+check(connection.open? && queue.message_count.zero?, "the connection has closed, or messages are left")
 step("heartbeats")
 
 connection.close

@@ -21,12 +21,12 @@ def refused(code, action):
     except ChannelClosedByBroker as error:
         assert error.reply_code == code, error
         return error.reply_text
-    raise AssertionError(f"this should have been refused with {code}")
+    raise AssertionError(f"expected a refusal with {code}, but nothing was refused")
 
 
 def one(channel, queue):
     for method, properties, body in channel.consume(queue, inactivity_timeout=20):
-        assert method is not None, f"nothing came from {queue}"
+        assert method is not None, f"no delivery within the timeout from {queue}"
         channel.cancel()
         return method, properties, body
 
@@ -56,7 +56,7 @@ properties = pika.BasicProperties(
 channel.basic_publish(f"x-{own}", "orders.eu", b"hello", properties, mandatory=True)
 try:
     channel.basic_publish(f"x-{own}", "elsewhere", b"back", mandatory=True)
-    raise AssertionError("it should have been returned")
+    raise AssertionError("the message was not returned")
 except UnroutableError as error:
     assert error.messages[0].body == b"back" and error.messages[0].method.reply_code == 312
 step("publish, confirm, return")
@@ -98,7 +98,7 @@ full = channel.queue_declare("", exclusive=True, arguments=arguments).method.que
 channel.basic_publish("", full, b"fits")
 try:
     channel.basic_publish("", full, b"does not")
-    raise AssertionError("it should have been nacked")
+    raise AssertionError("the message was not nacked")
 except NackError:
     step("refuse")
 

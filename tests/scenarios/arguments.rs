@@ -1,10 +1,10 @@
-//! The typed arguments of queues: each does what its name says.
+//! The typed arguments of queues.
 
 use super::prelude::*;
 
-/// A queue for what other queues give up, and the exchange that leads there.
+/// Declares a queue for dead letters, and the exchange that routes to it.
 #[either]
-async fn graveyard(t: &Test, channel: &Channel) -> Outcome<(Queue, String)> {
+async fn dead_letters(t: &Test, channel: &Channel) -> Outcome<(Queue, String)> {
     let queue = t.queue_with(channel, &[]).await?;
     let exchange = t.name("dead");
     channel.exchange(&exchange).fanout().declare().await?;
@@ -12,7 +12,7 @@ async fn graveyard(t: &Test, channel: &Channel) -> Outcome<(Queue, String)> {
     Ok((queue, exchange))
 }
 
-/// What `x-death` says of the first time that a message died: the queue, why, and how often.
+/// Returns the first entry of `x-death`: queue, reason and count.
 fn death(message: &Message) -> Outcome<(String, String, i64)> {
     let headers = message.headers()?;
     let deaths = headers.get("x-death").and_then(|deaths| deaths.as_array());
@@ -22,15 +22,15 @@ fn death(message: &Message) -> Outcome<(String, String, i64)> {
 }
 
 #[scenario]
-async fn messages_die_after_the_queues_time_to_live(t: Test) -> Outcome {
+async fn messages_expire_after_the_time_to_live_of_the_queue(t: Test) -> Outcome {
     let channel = t.channel().await?;
-    let (dead, exchange) = graveyard(&t, &channel).await?;
+    let (dead, exchange) = dead_letters(&t, &channel).await?;
     let name = t.name("queue");
     let queue = channel.queue(&name).exclusive().message_ttl(Duration::from_millis(1));
     let queue = queue.dead_letter_exchange(&exchange).declare().await?;
     let mut consumer = dead.consume().start().await?;
     queue.publish("late").confirm().await?;
-    let delivery = consumer.next().await.expect("the consumer goes on")?;
+    let delivery = consumer.next().await.expect("the consumer is active")?;
     assert_eq!((body(&delivery), delivery.routing_key()), ("late", queue.name()));
     assert_eq!(death(&delivery)?, (queue.name().to_owned(), "expired".to_owned(), 1));
     delivery.ack()?;
@@ -38,20 +38,20 @@ async fn messages_die_after_the_queues_time_to_live(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_message_dies_after_its_own_time_to_live(t: Test) -> Outcome {
+async fn a_message_expires_after_its_own_time_to_live(t: Test) -> Outcome {
     let channel = t.channel().await?;
-    let (dead, exchange) = graveyard(&t, &channel).await?;
+    let (dead, exchange) = dead_letters(&t, &channel).await?;
     let queue = channel.queue(&t.name("queue")).exclusive().dead_letter_exchange(&exchange).declare().await?;
     let mut consumer = dead.consume().start().await?;
     queue.publish("late").expiration(Duration::from_millis(1)).confirm().await?;
     queue.publish("not late").confirm().await?;
-    let delivery = consumer.next().await.expect("the consumer goes on")?;
+    let delivery = consumer.next().await.expect("the consumer is active")?;
     assert_eq!(death(&delivery)?.1, "expired");
     assert_eq!(
         delivery.headers()?.get("x-death").map(|deaths| deaths.as_array().map(|deaths| deaths.len())),
         Some(Some(1))
     );
-    assert_eq!(body(&queue.get().await?.expect("the other message stays")), "not late");
+    assert_eq!(body(&queue.get().await?.expect("the other message is still there")), "not late");
     Ok(())
 }
 
@@ -59,10 +59,11 @@ async fn a_message_dies_after_its_own_time_to_live(t: Test) -> Outcome {
 async fn an_unused_queue_expires(t: Test) -> Outcome {
     let connection = t.connect().await?;
     let channel = connection.channel().await?;
-    // Looking for the queue itself would count as use: the exchange goes with its only binding.
-    let (queue, exchange) = (t.name("queue"), t.name("exchange"));
+    // A look at the queue would count as use, so wait for the exchange, which is deleted with its only binding.
+    let queue = t.name("queue");
+    let exchange = t.name("exchange");
     channel.exchange(&exchange).fanout().auto_delete().declare().await?;
-    // Until the binding is there, the queue must live, however slow the machine is.
+    // The queue must not expire before it is bound, even on a slow machine.
     let queue = channel.queue(&queue).expires(Duration::from_secs(2)).declare().await?;
     queue.bind(&exchange, "").await?;
     while channel.exchange(&exchange).declare_passive().await.is_ok() {}
@@ -74,7 +75,7 @@ async fn an_unused_queue_expires(t: Test) -> Outcome {
 #[scenario]
 async fn a_full_queue_drops_its_oldest_message(t: Test) -> Outcome {
     let channel = t.channel().await?;
-    let (dead, exchange) = graveyard(&t, &channel).await?;
+    let (dead, exchange) = dead_letters(&t, &channel).await?;
     let name = t.name("queue");
     let queue = channel.queue(&name).exclusive().max_length(2).overflow(Overflow::DropHead);
     let queue = queue.dead_letter_exchange(&exchange).declare().await?;
@@ -82,7 +83,7 @@ async fn a_full_queue_drops_its_oldest_message(t: Test) -> Outcome {
     for body in ["1", "2", "3"] {
         queue.publish(body).confirm().await?;
     }
-    let delivery = consumer.next().await.expect("the consumer goes on")?;
+    let delivery = consumer.next().await.expect("the consumer is active")?;
     assert_eq!((body(&delivery), &*death(&delivery)?.1), ("1", "maxlen"));
     t.expect_ready(&channel, queue.name(), 2).await?;
     delivery.ack()?;
@@ -90,28 +91,28 @@ async fn a_full_queue_drops_its_oldest_message(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_queue_that_is_full_of_bytes_drops_its_oldest_message(t: Test) -> Outcome {
+async fn a_queue_at_its_byte_limit_drops_its_oldest_message(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = channel.queue(&t.name("queue")).exclusive().max_length_bytes(10).declare().await?;
     queue.publish("12345").confirm().await?;
     queue.publish("67890").confirm().await?;
     t.expect_ready(&channel, queue.name(), 2).await?;
     queue.publish("x").confirm().await?;
-    assert_eq!(body(&queue.get().await?.expect("the first one went")), "67890");
+    assert_eq!(body(&queue.get().await?.expect("the first message was dropped")), "67890");
     Ok(())
 }
 
 #[scenario]
-async fn a_full_queue_may_dead_letter_what_it_rejects(t: Test) -> Outcome {
+async fn a_full_queue_may_dead_letter_rejected_publishes(t: Test) -> Outcome {
     let channel = t.channel().await?;
-    let (dead, exchange) = graveyard(&t, &channel).await?;
+    let (dead, exchange) = dead_letters(&t, &channel).await?;
     let name = t.name("queue");
     let queue = channel.queue(&name).exclusive().max_length(1).overflow(Overflow::RejectPublishDlx);
     let queue = queue.dead_letter_exchange(&exchange).declare().await?;
     let mut consumer = dead.consume().start().await?;
     queue.publish("1").confirm().await?;
     assert_eq!(refused(queue.publish("2").confirm().await)?.kind(), ErrorKind::Nacked);
-    let delivery = consumer.next().await.expect("the consumer goes on")?;
+    let delivery = consumer.next().await.expect("the consumer is active")?;
     assert_eq!(body(&delivery), "2");
     delivery.ack()?;
     Ok(())
@@ -127,8 +128,8 @@ async fn rejected_messages_go_to_the_dead_letter_exchange_with_its_key(t: Test) 
     let mut consumer = dead.consume().start().await?;
     for times in 1..=2 {
         queue.publish("bad").header("kept", times).confirm().await?;
-        queue.get().await?.expect("it was confirmed").reject(false)?;
-        let delivery = consumer.next().await.expect("the consumer goes on")?;
+        queue.get().await?.expect("the message is confirmed").reject(false)?;
+        let delivery = consumer.next().await.expect("the consumer is active")?;
         assert_eq!(death(&delivery)?, (queue.name().to_owned(), "rejected".to_owned(), 1));
         assert_eq!(delivery.headers()?.get("kept").and_then(|value| value.as_i64()), Some(times.into()));
         delivery.ack()?;
@@ -144,35 +145,35 @@ async fn a_priority_queue_delivers_by_priority(t: Test) -> Outcome {
         queue.publish(body).priority(priority).confirm().await?;
     }
     for expected in ["high", "above all", "middle", "low", "lowest"] {
-        assert_eq!(body(&queue.get().await?.expect("all were confirmed")), expected);
+        assert_eq!(body(&queue.get().await?.expect("all messages are confirmed")), expected);
     }
     Ok(())
 }
 
 #[scenario]
-async fn of_single_active_consumers_the_next_takes_over(t: Test) -> Outcome {
+async fn the_next_single_active_consumer_takes_over(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = channel.queue(&t.name("queue")).exclusive().single_active_consumer().declare().await?;
     let mut first = queue.consume().start().await?;
     let mut second = queue.consume().priority(10).start().await?;
     for body in ["1", "2"] {
         queue.publish(body).confirm().await?;
-        let delivery = first.next().await.expect("the consumer goes on")?;
+        let delivery = first.next().await.expect("the consumer is active")?;
         assert_eq!(delivery.consumer_tag(), first.tag());
         delivery.ack()?;
     }
     first.cancel().await?;
     queue.publish("3").confirm().await?;
-    let delivery = second.next().await.expect("the consumer goes on")?;
+    let delivery = second.next().await.expect("the consumer is active")?;
     assert_eq!(body(&delivery), "3");
     delivery.ack()?;
     Ok(())
 }
 
 #[scenario]
-async fn a_quorum_queue_gives_a_message_up_after_its_delivery_limit(t: Test) -> Outcome {
+async fn a_quorum_queue_dead_letters_a_message_at_its_delivery_limit(t: Test) -> Outcome {
     let channel = t.channel().await?;
-    let (dead, exchange) = graveyard(&t, &channel).await?;
+    let (dead, exchange) = dead_letters(&t, &channel).await?;
     let name = t.name("queue");
     let queue = channel.queue(&name).durable().quorum().delivery_limit(2);
     let queue = queue.dead_letter_exchange(&exchange).declare().await?;
@@ -180,16 +181,16 @@ async fn a_quorum_queue_gives_a_message_up_after_its_delivery_limit(t: Test) -> 
     let mut buried = dead.consume().start().await?;
     queue.publish("poison").confirm().await?;
     for _ in 0..3 {
-        consumer.next().await.expect("the consumer goes on")?.reject(true)?;
+        consumer.next().await.expect("the consumer is active")?.reject(true)?;
     }
-    let delivery = buried.next().await.expect("the consumer goes on")?;
+    let delivery = buried.next().await.expect("the consumer is active")?;
     assert_eq!((body(&delivery), &*death(&delivery)?.1), ("poison", "delivery_limit"));
     delivery.ack()?;
     Ok(())
 }
 
 #[scenario]
-async fn a_quorum_queue_hands_on_dead_letters_at_least_once(t: Test) -> Outcome {
+async fn a_quorum_queue_forwards_dead_letters_at_least_once(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let dead = channel.queue(&t.name("dead")).durable().quorum().declare().await?;
     let name = t.name("queue");
@@ -199,15 +200,15 @@ async fn a_quorum_queue_hands_on_dead_letters_at_least_once(t: Test) -> Outcome 
     let mut buried = dead.consume().start().await?;
     queue.publish("bad").confirm().await?;
     let mut consumer = queue.consume().start().await?;
-    consumer.next().await.expect("the consumer goes on")?.reject(false)?;
-    let delivery = buried.next().await.expect("the consumer goes on")?;
+    consumer.next().await.expect("the consumer is active")?.reject(false)?;
+    let delivery = buried.next().await.expect("the consumer is active")?;
     assert_eq!(body(&delivery), "bad");
     delivery.ack()?;
     Ok(())
 }
 
 #[scenario]
-async fn a_stream_is_read_by_everybody_from_where_they_like(t: Test) -> Outcome {
+async fn each_consumer_reads_a_stream_from_its_own_offset(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let name = t.name("stream");
     let stream = channel.queue(&name).durable().stream().max_age("1D").max_segment_size(1_000_000);
@@ -219,7 +220,7 @@ async fn a_stream_is_read_by_everybody_from_where_they_like(t: Test) -> Outcome 
         let consume = stream.consume().prefetch(10).argument("x-stream-offset", Value::I64(from));
         let mut consumer = consume.start().await?;
         for index in from..3 {
-            let delivery = consumer.next().await.expect("the consumer goes on")?;
+            let delivery = consumer.next().await.expect("the consumer is active")?;
             assert_eq!(body(&delivery), index.to_string());
             assert_eq!(delivery.headers()?.get("x-stream-offset").and_then(|offset| offset.as_i64()), Some(index));
             delivery.ack()?;
@@ -229,7 +230,7 @@ async fn a_stream_is_read_by_everybody_from_where_they_like(t: Test) -> Outcome 
 }
 
 #[scenario]
-async fn the_broker_knows_every_argument_of_a_classic_queue(t: Test) -> Outcome {
+async fn the_broker_checks_every_argument_of_a_classic_queue(t: Test) -> Outcome {
     let connection = t.connect().await?;
     for argument in [
         "x-message-ttl",

@@ -1,9 +1,9 @@
-//! Channels: opening, closing, and what becomes of what was on them.
+//! Channels: opening, closing, and the state that ends with them.
 
 use super::prelude::*;
 
 #[scenario]
-async fn a_hundred_channels_work_side_by_side(t: Test) -> Outcome {
+async fn a_hundred_channels_work_in_parallel(t: Test) -> Outcome {
     let connection = t.connect().await?;
     let mut channels = Vec::new();
     for _ in 0..100 {
@@ -14,7 +14,7 @@ async fn a_hundred_channels_work_side_by_side(t: Test) -> Outcome {
         channel.publish("", queue.name(), channel.id().to_string()).confirm().await?;
     }
     for channel in &channels {
-        let delivery = channel.get(queue.name()).await?.expect("all were confirmed");
+        let delivery = channel.get(queue.name()).await?.expect("all messages are confirmed");
         assert_eq!(body(&delivery), channel.id().to_string());
         delivery.ack()?;
     }
@@ -22,15 +22,16 @@ async fn a_hundred_channels_work_side_by_side(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn the_number_of_a_closed_channel_is_used_again(t: Test) -> Outcome {
+async fn the_number_of_a_closed_channel_is_reused(t: Test) -> Outcome {
     let connection = t.connect().await?;
-    let (first, second) = (connection.channel().await?, connection.channel().await?);
+    let first = connection.channel().await?;
+    let second = connection.channel().await?;
     assert_eq!((first.id(), second.id()), (1, 2));
     first.close().await?;
     let third = connection.channel().await?;
     assert_eq!(third.id(), 1);
     assert!(third.is_open() && !first.is_open());
-    t.queue_with(&third, &["it works"]).await?;
+    t.queue_with(&third, &["works"]).await?;
     for _ in 0..20 {
         connection.channel().await?.close().await?;
     }
@@ -39,7 +40,7 @@ async fn the_number_of_a_closed_channel_is_used_again(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn the_number_of_a_channel_that_the_broker_closed_is_used_again(t: Test) -> Outcome {
+async fn the_number_of_a_channel_that_the_broker_closed_is_reused(t: Test) -> Outcome {
     let connection = t.connect().await?;
     for _ in 0..10 {
         let channel = connection.channel().await?;
@@ -51,7 +52,7 @@ async fn the_number_of_a_channel_that_the_broker_closed_is_used_again(t: Test) -
 }
 
 #[scenario]
-async fn what_uses_a_closed_channel_is_told_so(t: Test) -> Outcome {
+async fn calls_on_a_closed_channel_fail(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     channel.close().await?;
@@ -66,16 +67,16 @@ async fn what_uses_a_closed_channel_is_told_so(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn what_was_under_way_to_a_dropped_channel_comes_back(t: Test) -> Outcome {
+async fn unacked_messages_of_a_dropped_channel_are_requeued(t: Test) -> Outcome {
     let connection = t.connect().await?;
     let owner = connection.channel().await?;
     let queue = t.queue_with(&owner, &["1"]).await?;
     let channel = connection.channel().await?;
     let id = channel.id();
-    drop(channel.get(queue.name()).await?.expect("it was confirmed"));
+    drop(channel.get(queue.name()).await?.expect("the message is confirmed"));
     let mut waiting = queue.consume().start().await?;
     drop(channel);
-    let delivery = waiting.next().await.expect("the consumer goes on")?;
+    let delivery = waiting.next().await.expect("the consumer is active")?;
     assert!(delivery.redelivered());
     assert_eq!(connection.channel().await?.id(), id);
     delivery.ack()?;
@@ -83,7 +84,7 @@ async fn what_was_under_way_to_a_dropped_channel_comes_back(t: Test) -> Outcome 
 }
 
 #[scenario]
-async fn a_connection_has_as_many_channels_as_were_agreed_on(t: Test) -> Outcome {
+async fn a_connection_has_at_most_the_agreed_number_of_channels(t: Test) -> Outcome {
     let connection = t.open(&t.builder().channel_max(3)).await?;
     assert_eq!(connection.channel_max(), 3);
     let channels = [connection.channel().await?, connection.channel().await?, connection.channel().await?];
@@ -95,7 +96,7 @@ async fn a_connection_has_as_many_channels_as_were_agreed_on(t: Test) -> Outcome
 }
 
 #[scenario]
-async fn flow_that_is_on_stays_on(t: Test) -> Outcome {
+async fn resuming_an_active_flow_changes_nothing(t: Test) -> Outcome {
     let channel = t.channel().await?;
     assert!(channel.flow(true).await?);
     t.queue_with(&channel, &["goes on"]).await?;
@@ -103,7 +104,7 @@ async fn flow_that_is_on_stays_on(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn stopping_the_flow_is_540_and_ends_the_connection(t: Test) -> Outcome {
+async fn pausing_the_flow_fails_with_540_and_ends_the_connection(t: Test) -> Outcome {
     let connection = t.open(&t.builder().recovery(Recovery::off())).await?;
     let channel = connection.channel().await?;
     let error = refused(channel.flow(false).await)?;
@@ -114,14 +115,14 @@ async fn stopping_the_flow_is_540_and_ends_the_connection(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_call_that_is_not_answered_in_time_fails_and_the_channel_goes_on(t: Test) -> Outcome {
+async fn a_call_that_times_out_leaves_the_channel_usable(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let name = t.name("queue");
-    let hasty = channel.within(Duration::ZERO);
-    let error = refused(hasty.queue(&name).declare().await)?;
+    let short = channel.within(Duration::ZERO);
+    let error = refused(short.queue(&name).declare().await)?;
     assert!(error.is_timeout(), "{error}");
     for _ in 0..3 {
-        assert_eq!(refused(hasty.queue_purge(&name).await)?.kind(), ErrorKind::Timeout);
+        assert_eq!(refused(short.queue_purge(&name).await)?.kind(), ErrorKind::Timeout);
     }
     let queue = channel.queue(&name).declare().await?;
     queue.publish("each answer goes to its own request").confirm().await?;
@@ -130,12 +131,14 @@ async fn a_call_that_is_not_answered_in_time_fails_and_the_channel_goes_on(t: Te
 }
 
 #[scenario]
-async fn sixteen_at_once_share_one_channel(t: Test) -> Outcome {
+async fn sixteen_tasks_share_one_channel(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
-    let (shared, name) = (channel.clone(), queue.name().to_owned());
+    let shared = channel.clone();
+    let name = queue.name().to_owned();
     let work = move |index: usize| {
-        let (channel, name) = (shared.clone(), name.clone());
+        let channel = shared.clone();
+        let name = name.clone();
         async move {
             for number in 0..50 {
                 channel.publish("", &name, format!("{index} {number}")).confirm().await?;
@@ -150,7 +153,7 @@ async fn sixteen_at_once_share_one_channel(t: Test) -> Outcome {
         let text = body(&delivery);
         let (index, number) = text.split_once(' ').expect("two numbers");
         let next = &mut next[index.parse::<usize>()?];
-        assert_eq!(number.parse::<u32>()?, *next, "each publisher's messages keep their order");
+        assert_eq!(number.parse::<u32>()?, *next, "the messages of each publisher keep their order");
         *next += 1;
     }
     assert_eq!(next, [50; 16]);

@@ -1,4 +1,4 @@
-//! Confirms: what the broker has taken care of, and what it has not.
+//! Publisher confirms.
 
 use super::prelude::*;
 
@@ -20,7 +20,7 @@ async fn a_thousand_confirms_are_awaited_in_any_order(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn confirms_that_nobody_awaits_do_not_confuse_the_others(t: Test) -> Outcome {
+async fn ignored_confirms_do_not_disturb_the_others(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     queue.publish("before confirms are on").send().await?;
@@ -35,14 +35,14 @@ async fn confirms_that_nobody_awaits_do_not_confuse_the_others(t: Test) -> Outco
 }
 
 #[scenario]
-async fn a_full_queue_that_rejects_fails_the_confirm(t: Test) -> Outcome {
+async fn a_full_queue_that_rejects_publishes_fails_the_confirm(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let name = t.name("queue");
     let full = channel.queue(&name).exclusive().max_length(1).overflow(Overflow::RejectPublish).declare().await?;
     full.publish("fits").confirm().await?;
     let error = refused(full.publish("does not").confirm().await)?;
     assert_eq!(error.kind(), ErrorKind::Nacked, "{error}");
-    full.get().await?.expect("the first").ack()?;
+    full.get().await?.expect("the first message").ack()?;
     full.publish("fits again").confirm().await?;
     let stats = channel.connection().stats();
     assert_eq!((stats.published, stats.confirmed, stats.nacked), (3, 2, 1));
@@ -50,16 +50,17 @@ async fn a_full_queue_that_rejects_fails_the_confirm(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn publishing_to_an_exchange_that_is_not_there_ends_the_channel_with_404(t: Test) -> Outcome {
+async fn publishing_to_a_missing_exchange_ends_the_channel_with_404(t: Test) -> Outcome {
     let connection = t.connect().await?;
-    let (channel, other) = (connection.channel().await?, connection.channel().await?);
+    let channel = connection.channel().await?;
+    let other = connection.channel().await?;
     let name = t.name("missing");
     let mut sent = Vec::new();
     for body in ["one", "two"] {
         sent.push(channel.publish(&name, "", body).confirm_later().await);
     }
     for confirm in sent {
-        // The channel may have ended between the two.
+        // The channel may end between the two publishes.
         let error = match confirm {
             Ok(confirm) => refused(confirm.wait().await)?,
             Err(error) => error,
@@ -75,7 +76,7 @@ async fn publishing_to_an_exchange_that_is_not_there_ends_the_channel_with_404(t
 }
 
 #[scenario]
-async fn what_was_confirmed_before_the_channel_ended_stays_confirmed(t: Test) -> Outcome {
+async fn a_publish_that_was_confirmed_before_its_channel_ended_stays_confirmed(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     let early = queue.publish("early").confirm_later().await?;
@@ -114,7 +115,7 @@ async fn persistent_messages_to_a_durable_quorum_queue_are_confirmed(t: Test) ->
     }
     let mut consumer = queue.consume().start().await?;
     for index in 0..100 {
-        let delivery = consumer.next().await.expect("the consumer goes on")?;
+        let delivery = consumer.next().await.expect("the consumer is active")?;
         assert_eq!(body(&delivery), index.to_string());
         delivery.ack()?;
     }

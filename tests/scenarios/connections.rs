@@ -1,9 +1,9 @@
-//! Connections: opening, closing, dropping, and what they agree on with the broker.
+//! Connections: opening, closing, dropping, and the limits that they agree on with the broker.
 
 use super::prelude::*;
 
 #[scenario]
-async fn the_broker_says_who_it_is_and_what_is_agreed_on(t: Test) -> Outcome {
+async fn a_connection_has_the_server_properties_and_the_agreed_limits(t: Test) -> Outcome {
     let connection = t.connect().await?;
     let server = connection.server_properties();
     assert!(server.get("product").is_some_and(|product| product.as_str().is_some()), "{server:?}");
@@ -13,7 +13,7 @@ async fn the_broker_says_who_it_is_and_what_is_agreed_on(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_heartbeat_that_the_client_asks_for_is_agreed_on(t: Test) -> Outcome {
+async fn the_broker_accepts_the_heartbeat_interval_of_the_client(t: Test) -> Outcome {
     let connection = t.open(&t.builder().heartbeat(Duration::from_secs(7))).await?;
     assert_eq!(connection.heartbeat(), Duration::from_secs(7));
     let without = t.open(&t.builder().heartbeat(Duration::ZERO)).await?;
@@ -22,7 +22,7 @@ async fn a_heartbeat_that_the_client_asks_for_is_agreed_on(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn closing_sends_what_was_accepted_and_awaits_its_confirms(t: Test) -> Outcome {
+async fn closing_sends_accepted_publishes_and_awaits_their_confirms(t: Test) -> Outcome {
     let watcher = t.channel().await?;
     let queue = watcher.queue(&t.name("queue")).declare().await?;
     let connection = t.connect().await?;
@@ -40,7 +40,7 @@ async fn closing_sends_what_was_accepted_and_awaits_its_confirms(t: Test) -> Out
 }
 
 #[scenario]
-async fn closing_sends_what_was_accepted_without_confirms(t: Test) -> Outcome {
+async fn closing_sends_accepted_publishes_without_confirms(t: Test) -> Outcome {
     let watcher = t.channel().await?;
     let queue = watcher.queue(&t.name("queue")).declare().await?;
     let connection = t.connect().await?;
@@ -51,7 +51,7 @@ async fn closing_sends_what_was_accepted_without_confirms(t: Test) -> Outcome {
     connection.close().await?;
     let mut consumer = queue.consume().start().await?;
     for index in 0..500 {
-        let delivery = consumer.next().await.expect("the consumer goes on")?;
+        let delivery = consumer.next().await.expect("the consumer is active")?;
         assert_eq!(body(&delivery), index.to_string());
         delivery.ack()?;
     }
@@ -59,7 +59,7 @@ async fn closing_sends_what_was_accepted_without_confirms(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn dropping_all_handles_sends_what_was_accepted(t: Test) -> Outcome {
+async fn dropping_all_handles_sends_accepted_publishes(t: Test) -> Outcome {
     let watcher = t.channel().await?;
     let queue = watcher.queue(&t.name("queue")).declare().await?;
     let channel = t.channel().await?;
@@ -69,7 +69,7 @@ async fn dropping_all_handles_sends_what_was_accepted(t: Test) -> Outcome {
     drop(channel);
     let mut consumer = queue.consume().start().await?;
     for index in 0..500 {
-        let delivery = consumer.next().await.expect("the consumer goes on")?;
+        let delivery = consumer.next().await.expect("the consumer is active")?;
         assert_eq!(body(&delivery), index.to_string());
         delivery.ack()?;
     }
@@ -77,7 +77,7 @@ async fn dropping_all_handles_sends_what_was_accepted(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn closing_twice_is_closing_once(t: Test) -> Outcome {
+async fn closing_a_closed_connection_succeeds(t: Test) -> Outcome {
     let connection = t.connect().await?;
     let other = connection.clone();
     connection.close().await?;
@@ -89,7 +89,7 @@ async fn closing_twice_is_closing_once(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn what_uses_a_closed_connection_is_told_so(t: Test) -> Outcome {
+async fn calls_on_a_closed_connection_fail(t: Test) -> Outcome {
     let connection = t.connect().await?;
     let channel = connection.channel().await?;
     connection.close().await?;
@@ -101,18 +101,19 @@ async fn what_uses_a_closed_connection_is_told_so(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn all_that_waits_ends_when_the_connection_is_closed(t: Test) -> Outcome {
+async fn waiting_calls_end_when_the_connection_is_closed(t: Test) -> Outcome {
     let connection = t.connect().await?;
     let channel = connection.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     let mut consumer = queue.consume().start().await?;
-    let (mut returns, mut events) = (channel.returns(), connection.events());
+    let mut returns = channel.returns();
+    let mut events = connection.events();
     let waiting = t.start(move || async move { consumer.next().await });
     let returned = t.start(move || async move { returns.next().await });
     let watched = connection.clone();
     let watching = t.start(move || async move { watched.closed().await });
     connection.close().await?;
-    let error = refused(waiting.join().await.expect("the reason comes first"))?;
+    let error = refused(waiting.join().await.expect("the reason arrives first"))?;
     assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
     assert!(returned.join().await.is_none());
     assert_eq!(watching.join().await.kind(), ErrorKind::Closed);
@@ -122,7 +123,7 @@ async fn all_that_waits_ends_when_the_connection_is_closed(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn events_tell_of_channels_that_the_broker_closed(t: Test) -> Outcome {
+async fn events_report_channels_that_the_broker_closed(t: Test) -> Outcome {
     let connection = t.connect().await?;
     let mut events = connection.events();
     let channel = connection.channel().await?;
@@ -135,7 +136,7 @@ async fn events_tell_of_channels_that_the_broker_closed(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn the_next_host_is_tried_when_one_is_dead(t: Test) -> Outcome {
+async fn the_next_host_is_tried_when_one_is_unreachable(t: Test) -> Outcome {
     let dead = "127.0.0.1:1";
     let connection = t.open(&t.builder().hosts([dead, broker().address()])).await?;
     connection.channel().await?;
@@ -146,7 +147,7 @@ async fn the_next_host_is_tried_when_one_is_dead(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_uri_that_makes_no_sense_is_told_without_its_password(t: Test) -> Outcome {
+async fn an_invalid_uri_is_reported_without_its_password(t: Test) -> Outcome {
     for uri in ["http://user:pa55word@host", "amqp://user:pa55word@host:port/", "amqp://u:pa55word@h/?heartbeat=often"]
     {
         let error = refused(t.open(&Connection::builder().uri(uri)).await)?;
@@ -159,7 +160,7 @@ async fn a_uri_that_makes_no_sense_is_told_without_its_password(t: Test) -> Outc
 }
 
 #[scenario]
-async fn a_secret_may_be_renewed(t: Test) -> Outcome {
+async fn a_secret_may_be_updated(t: Test) -> Outcome {
     let connection = t.connect().await?;
     connection.update_secret("guest", "it expires soon").await?;
     let channel = connection.channel().await?;
@@ -168,18 +169,20 @@ async fn a_secret_may_be_renewed(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn sixteen_at_once_share_one_connection(t: Test) -> Outcome {
+async fn sixteen_tasks_share_one_connection(t: Test) -> Outcome {
     let connection = t.connect().await?;
-    let (shared, test) = (connection.clone(), t.clone());
+    let shared = connection.clone();
+    let test = t.clone();
     let work = move |index: usize| {
-        let (connection, t) = (shared.clone(), test.clone());
+        let connection = shared.clone();
+        let t = test.clone();
         async move {
             let channel = connection.channel().await?;
             let queue = t.queue_with(&channel, &[]).await?;
             let mut consumer = queue.consume().prefetch(10).start().await?;
             for number in 0..50 {
                 queue.publish(format!("{index} {number}")).confirm().await?;
-                let delivery = consumer.next().await.expect("the consumer goes on")?;
+                let delivery = consumer.next().await.expect("the consumer is active")?;
                 assert_eq!(body(&delivery), format!("{index} {number}"));
                 delivery.ack()?;
             }
@@ -193,14 +196,14 @@ async fn sixteen_at_once_share_one_connection(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn counters_tell_what_a_connection_did(t: Test) -> Outcome {
+async fn stats_count_what_a_connection_did(t: Test) -> Outcome {
     let connection = t.connect().await?;
     let channel = connection.channel().await?;
     let queue = t.queue_with(&channel, &["1", "2", "3"]).await?;
     refused(channel.publish("", "nowhere", "").mandatory().confirm().await)?;
-    queue.get().await?.expect("there are three").ack()?;
-    queue.get().await?.expect("there are two").nack(false)?;
-    queue.get().await?.expect("there is one").reject(false)?;
+    queue.get().await?.expect("three messages are left").ack()?;
+    queue.get().await?.expect("two messages are left").nack(false)?;
+    queue.get().await?.expect("one message is left").reject(false)?;
     channel.flow(true).await?;
     let stats = connection.stats();
     assert_eq!((stats.published, stats.confirmed, stats.returned, stats.nacked), (4, 4, 1, 0));
@@ -212,7 +215,7 @@ async fn counters_tell_what_a_connection_did(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_slow_consumer_without_a_prefetch_bounds_the_memory_and_loses_nothing(t: Test) -> Outcome {
+async fn a_slow_consumer_without_a_prefetch_bounds_memory_and_loses_no_message(t: Test) -> Outcome {
     const COUNT: usize = 400;
     const SIZE: usize = 50_000;
     const LIMIT: usize = 256 * 1024;
@@ -227,10 +230,10 @@ async fn a_slow_consumer_without_a_prefetch_bounds_the_memory_and_loses_nothing(
         queue.publish(&payload[..]).confirm().await?;
     }
     for taken in 1..=COUNT {
-        let delivery = consumer.next().await.expect("the consumer goes on")?;
+        let delivery = consumer.next().await.expect("the consumer is active")?;
         assert_eq!((delivery.delivery_tag(), delivery.body().len()), (taken as u64, SIZE));
         let read = connection.stats().bytes_received as usize;
-        // One read may go beyond, and end in the middle of a message.
+        // The last read may exceed the limit, and end in the middle of a message.
         assert!(read < taken * SIZE + LIMIT + READ + 2 * SIZE, "{read} bytes were read for {taken} messages");
     }
     Ok(())

@@ -1,8 +1,8 @@
-//! Consumers: who gets which messages, and how they end.
+//! Consumers: which of them receives a message, and how they end.
 
 use super::prelude::*;
 
-/// The bodies of the next `count` deliveries, none of which is acked.
+/// Returns the bodies of the next `count` deliveries, without acks.
 #[either]
 async fn bodies(consumer: &mut Consumer, count: usize) -> Outcome<Vec<String>> {
     let mut bodies = Vec::new();
@@ -14,7 +14,7 @@ async fn bodies(consumer: &mut Consumer, count: usize) -> Outcome<Vec<String>> {
 }
 
 #[scenario]
-async fn deliveries_come_in_the_order_of_the_publishes(t: Test) -> Outcome {
+async fn deliveries_arrive_in_the_order_of_the_publishes(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     let mut consumer = queue.consume().prefetch(0).start().await?;
@@ -22,7 +22,7 @@ async fn deliveries_come_in_the_order_of_the_publishes(t: Test) -> Outcome {
         queue.publish(format!("{index}")).send().await?;
     }
     for index in 0..2000 {
-        let delivery = consumer.next().await.expect("the consumer goes on")?;
+        let delivery = consumer.next().await.expect("the consumer is active")?;
         assert_eq!((body(&delivery), delivery.delivery_tag()), (&*index.to_string(), index + 1));
         assert_eq!((delivery.consumer_tag(), delivery.redelivered()), (consumer.tag(), false));
         assert_eq!(delivery.message_count(), None);
@@ -32,12 +32,12 @@ async fn deliveries_come_in_the_order_of_the_publishes(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_prefetch_bounds_what_is_under_way(t: Test) -> Outcome {
+async fn a_prefetch_limits_the_unacked_deliveries(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &["1", "2", "3", "4", "5"]).await?;
     let mut consumer = queue.consume().prefetch(2).start().await?;
-    let first = consumer.next().await.expect("the consumer goes on")?;
-    let second = consumer.next().await.expect("the consumer goes on")?;
+    let first = consumer.next().await.expect("the consumer is active")?;
+    let second = consumer.next().await.expect("the consumer is active")?;
     t.expect_ready(&channel, queue.name(), 3).await?;
     first.ack()?;
     assert_eq!(bodies(&mut consumer, 1).await?, ["3"]);
@@ -49,7 +49,7 @@ async fn a_prefetch_bounds_what_is_under_way(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn the_channels_prefetch_counts_for_consumers_that_say_nothing_else(t: Test) -> Outcome {
+async fn the_prefetch_of_the_channel_is_the_default_of_its_consumers(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &["1", "2", "3", "4", "5"]).await?;
     channel.prefetch(2).await?;
@@ -60,7 +60,7 @@ async fn the_channels_prefetch_counts_for_consumers_that_say_nothing_else(t: Tes
 }
 
 #[scenario]
-async fn a_shared_prefetch_bounds_all_consumers_of_the_channel_together(t: Test) -> Outcome {
+async fn a_shared_prefetch_limits_all_consumers_of_the_channel_together(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &["1", "2", "3", "4", "5"]).await?;
     channel.prefetch_shared(3).await?;
@@ -89,13 +89,13 @@ async fn two_consumers_share_a_queue(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn without_acks_messages_are_gone_when_they_are_sent(t: Test) -> Outcome {
+async fn without_acks_messages_are_removed_when_they_are_sent(t: Test) -> Outcome {
     let connection = t.connect().await?;
     let channel = connection.channel().await?;
     let queue = t.queue_with(&channel, &["1", "2"]).await?;
     let other = connection.channel().await?;
     let mut consumer = other.consume(queue.name()).no_ack().start().await?;
-    let delivery = consumer.next().await.expect("the consumer goes on")?;
+    let delivery = consumer.next().await.expect("the consumer is active")?;
     delivery.ack()?;
     bodies(&mut consumer, 1).await?;
     other.close().await?;
@@ -104,9 +104,10 @@ async fn without_acks_messages_are_gone_when_they_are_sent(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn an_exclusive_consumer_lets_nobody_else_in(t: Test) -> Outcome {
+async fn an_exclusive_consumer_excludes_other_consumers(t: Test) -> Outcome {
     let connection = t.connect().await?;
-    let (channel, other) = (connection.channel().await?, connection.channel().await?);
+    let channel = connection.channel().await?;
+    let other = connection.channel().await?;
     let queue = t.queue_with(&channel, &["for the first"]).await?;
     let mut consumer = queue.consume().exclusive().start().await?;
     let error = refused(other.consume(queue.name()).start().await)?;
@@ -116,21 +117,22 @@ async fn an_exclusive_consumer_lets_nobody_else_in(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn consuming_from_a_queue_that_is_not_there_is_404(t: Test) -> Outcome {
+async fn consuming_from_a_missing_queue_fails_with_404(t: Test) -> Outcome {
     let error = refused(t.channel().await?.consume(&t.name("missing")).start().await)?;
     assert_eq!((error.kind(), error.code()), (ErrorKind::ChannelClosed, Some(404)), "{error}");
     Ok(())
 }
 
 #[scenario]
-async fn a_consumer_has_the_tag_that_it_is_given_or_one_of_its_own(t: Test) -> Outcome {
+async fn a_consumer_has_the_chosen_tag_or_a_unique_one(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &["1"]).await?;
     let mut named = queue.consume().tag("my consumer").start().await?;
     assert_eq!(named.tag(), "my consumer");
-    let delivery = named.next().await.expect("the consumer goes on")?;
+    let delivery = named.next().await.expect("the consumer is active")?;
     assert_eq!(delivery.consumer_tag(), "my consumer");
-    let (one, two) = (queue.consume().start().await?, queue.consume().start().await?);
+    let one = queue.consume().start().await?;
+    let two = queue.consume().start().await?;
     assert_ne!(one.tag(), two.tag());
     let error = refused(queue.consume().tag("my consumer").start().await)?;
     assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
@@ -139,7 +141,7 @@ async fn a_consumer_has_the_tag_that_it_is_given_or_one_of_its_own(t: Test) -> O
 }
 
 #[scenario]
-async fn consumers_of_higher_priority_get_messages_first(t: Test) -> Outcome {
+async fn consumers_of_higher_priority_receive_messages_first(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     let mut low = queue.consume().priority(-1).start().await?;
@@ -157,38 +159,39 @@ async fn a_cancelled_consumer_yields_what_was_delivered_and_ends(t: Test) -> Out
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &["1", "2", "3"]).await?;
     let mut consumer = queue.consume().start().await?;
-    let first = consumer.next().await.expect("the consumer goes on")?;
+    let first = consumer.next().await.expect("the consumer is active")?;
     consumer.cancel().await?;
     queue.publish("4").confirm().await?;
     assert_eq!(bodies(&mut consumer, 2).await?, ["2", "3"]);
     assert!(consumer.next().await.is_none());
     assert!(consumer.next().await.is_none());
     first.ack()?;
-    assert_eq!(body(&queue.get().await?.expect("nobody consumes any more")), "4");
+    assert_eq!(body(&queue.get().await?.expect("the consumer is cancelled")), "4");
     Ok(())
 }
 
 #[scenario]
 async fn the_broker_cancels_consumers_of_a_queue_that_is_deleted(t: Test) -> Outcome {
     let connection = t.connect().await?;
-    let (channel, other) = (connection.channel().await?, connection.channel().await?);
+    let channel = connection.channel().await?;
+    let other = connection.channel().await?;
     let queue = t.queue_with(&channel, &["1"]).await?;
     let mut consumer = queue.consume().start().await?;
     bodies(&mut consumer, 1).await?;
     other.queue_delete(queue.name()).delete().await?;
-    let error = refused(consumer.next().await.expect("the reason comes first"))?;
+    let error = refused(consumer.next().await.expect("the reason arrives first"))?;
     assert_eq!(error.kind(), ErrorKind::ConsumerCancelled, "{error}");
     assert!(consumer.next().await.is_none());
-    assert!(channel.is_open(), "the channel goes on");
+    assert!(channel.is_open(), "the channel stays open");
     Ok(())
 }
 
 #[scenario]
-async fn a_dropped_consumer_gives_back_what_it_has_not_handed_out(t: Test) -> Outcome {
+async fn a_dropped_consumer_requeues_its_undelivered_messages(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &["1", "2", "3"]).await?;
     let mut consumer = queue.consume().start().await?;
-    let first = consumer.next().await.expect("the consumer goes on")?;
+    let first = consumer.next().await.expect("the consumer is active")?;
     drop(consumer);
     let mut next = queue.consume().start().await?;
     assert_eq!(bodies(&mut next, 2).await?, ["2", "3"]);
@@ -205,16 +208,17 @@ async fn a_consumer_ends_with_the_reason_of_its_channel(t: Test) -> Outcome {
     let queue = t.queue_with(&channel, &[]).await?;
     let mut consumer = queue.consume().start().await?;
     refused(channel.queue(&t.name("missing")).declare_passive().await)?;
-    let error = refused(consumer.next().await.expect("the reason comes first"))?;
+    let error = refused(consumer.next().await.expect("the reason arrives first"))?;
     assert_eq!((error.kind(), error.code()), (ErrorKind::ChannelClosed, Some(404)), "{error}");
     assert!(consumer.next().await.is_none());
     Ok(())
 }
 
 #[scenario]
-async fn a_consumer_does_not_notice_what_happens_to_other_channels(t: Test) -> Outcome {
+async fn the_end_of_another_channel_does_not_affect_a_consumer(t: Test) -> Outcome {
     let connection = t.connect().await?;
-    let (channel, other) = (connection.channel().await?, connection.channel().await?);
+    let channel = connection.channel().await?;
+    let other = connection.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     let mut consumer = queue.consume().start().await?;
     refused(other.queue(&t.name("missing")).declare_passive().await)?;
@@ -224,30 +228,30 @@ async fn a_consumer_does_not_notice_what_happens_to_other_channels(t: Test) -> O
 }
 
 #[scenario]
-async fn a_get_says_how_many_messages_are_left(t: Test) -> Outcome {
+async fn a_get_returns_how_many_messages_are_left(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &["1", "2"]).await?;
-    let first = queue.get().await?.expect("there are two");
+    let first = queue.get().await?.expect("two messages are left");
     assert_eq!((body(&first), first.message_count(), first.consumer_tag()), ("1", Some(1), ""));
-    let second = channel.get_no_ack(queue.name()).await?.expect("there is one");
+    let second = channel.get_no_ack(queue.name()).await?.expect("one message is left");
     assert_eq!((body(&second), second.message_count()), ("2", Some(0)));
     assert!(queue.get().await?.is_none());
     first.nack(true)?;
     second.nack(true)?;
-    let again = queue.get().await?.expect("the first came back, the second needed no ack");
+    let again = queue.get().await?.expect("the first message is requeued, the second needed no ack");
     assert_eq!((body(&again), again.redelivered()), ("1", true));
     Ok(())
 }
 
 #[scenario]
-async fn a_consumer_is_cancelled_by_its_tag_from_elsewhere(t: Test) -> Outcome {
+async fn a_consumer_may_be_cancelled_by_its_tag(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &["1"]).await?;
     let mut consumer = queue.consume().tag("mine").start().await?;
     assert_eq!(bodies(&mut consumer, 1).await?, ["1"]);
     channel.cancel("mine").await?;
     assert!(consumer.next().await.is_none());
-    let error = channel.cancel("nobody").await.expect_err("there is no such consumer");
+    let error = channel.cancel("unknown").await.expect_err("the tag is unknown");
     assert_eq!(error.kind(), ErrorKind::Usage);
     Ok(())
 }

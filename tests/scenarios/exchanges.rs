@@ -1,8 +1,8 @@
-//! Exchanges and bindings: what goes where.
+//! Exchanges and bindings: routing.
 
 use super::prelude::*;
 
-/// Publishes one message for each key, and returns which of them reached the queue.
+/// Publishes one message for each key, and returns those that reached the queue.
 #[either]
 async fn routed(channel: &Channel, exchange: &str, queue: &Queue, keys: &[&str]) -> Outcome<Vec<String>> {
     for key in keys {
@@ -11,7 +11,7 @@ async fn routed(channel: &Channel, exchange: &str, queue: &Queue, keys: &[&str])
     drained(queue).await
 }
 
-/// The bodies of all messages in a queue.
+/// Removes all messages of a queue, and returns their bodies.
 #[either]
 async fn drained(queue: &Queue) -> Outcome<Vec<String>> {
     let mut bodies = Vec::new();
@@ -25,7 +25,8 @@ async fn drained(queue: &Queue) -> Outcome<Vec<String>> {
 #[scenario]
 async fn the_default_exchange_routes_by_the_name_of_the_queue(t: Test) -> Outcome {
     let channel = t.channel().await?;
-    let (one, two) = (t.queue_with(&channel, &[]).await?, t.queue_with(&channel, &[]).await?);
+    let one = t.queue_with(&channel, &[]).await?;
+    let two = t.queue_with(&channel, &[]).await?;
     channel.publish("", one.name(), "one").confirm().await?;
     channel.publish("", two.name(), "two").confirm().await?;
     assert_eq!(drained(&one).await?, ["one"]);
@@ -34,9 +35,10 @@ async fn the_default_exchange_routes_by_the_name_of_the_queue(t: Test) -> Outcom
 }
 
 #[scenario]
-async fn a_direct_exchange_routes_by_the_very_key(t: Test) -> Outcome {
+async fn a_direct_exchange_routes_by_the_exact_key(t: Test) -> Outcome {
     let channel = t.channel().await?;
-    let (queue, name) = (t.queue_with(&channel, &[]).await?, t.name("direct"));
+    let queue = t.queue_with(&channel, &[]).await?;
+    let name = t.name("direct");
     let exchange = channel.exchange(&name).direct().declare().await?;
     queue.bind(exchange.name(), "info").await?;
     queue.bind(exchange.name(), "error").await?;
@@ -49,7 +51,8 @@ async fn a_fanout_exchange_routes_to_all_its_queues(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let name = t.name("fanout");
     channel.exchange(&name).fanout().declare().await?;
-    let (one, two) = (t.queue_with(&channel, &[]).await?, t.queue_with(&channel, &[]).await?);
+    let one = t.queue_with(&channel, &[]).await?;
+    let two = t.queue_with(&channel, &[]).await?;
     one.bind(&name, "").await?;
     two.bind(&name, "ignored").await?;
     assert_eq!(routed(&channel, &name, &one, &["a", "b"]).await?, ["a", "b"]);
@@ -58,9 +61,10 @@ async fn a_fanout_exchange_routes_to_all_its_queues(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_star_in_a_topic_stands_for_one_word(t: Test) -> Outcome {
+async fn a_star_in_a_topic_matches_one_word(t: Test) -> Outcome {
     let channel = t.channel().await?;
-    let (queue, name) = (t.queue_with(&channel, &[]).await?, t.name("topic"));
+    let queue = t.queue_with(&channel, &[]).await?;
+    let name = t.name("topic");
     channel.exchange(&name).topic().declare().await?;
     queue.bind(&name, "*.orange.*").await?;
     let keys = ["quick.orange.rabbit", "orange", "quick.orange", "a.b.orange.c", "lazy.orange.elephant"];
@@ -69,9 +73,10 @@ async fn a_star_in_a_topic_stands_for_one_word(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_hash_in_a_topic_stands_for_any_number_of_words(t: Test) -> Outcome {
+async fn a_hash_in_a_topic_matches_any_number_of_words(t: Test) -> Outcome {
     let channel = t.channel().await?;
-    let (queue, name) = (t.queue_with(&channel, &[]).await?, t.name("topic"));
+    let queue = t.queue_with(&channel, &[]).await?;
+    let name = t.name("topic");
     channel.exchange(&name).topic().declare().await?;
     queue.bind(&name, "lazy.#").await?;
     let keys = ["lazy", "lazy.pink.rabbit", "lazier", "quick.lazy"];
@@ -84,7 +89,8 @@ async fn a_headers_exchange_routes_by_all_or_any_of_the_headers(t: Test) -> Outc
     let channel = t.channel().await?;
     let name = t.name("headers");
     channel.exchange(&name).headers().declare().await?;
-    let (all, any) = (t.queue_with(&channel, &[]).await?, t.queue_with(&channel, &[]).await?);
+    let all = t.queue_with(&channel, &[]).await?;
+    let any = t.queue_with(&channel, &[]).await?;
     let table = FieldTable::new().with("format", "pdf").with("pages", 2);
     channel.queue_bind(all.name(), &name, "", table.clone().with("x-match", "all")).await?;
     channel.queue_bind(any.name(), &name, "", table.with("x-match", "any")).await?;
@@ -98,12 +104,14 @@ async fn a_headers_exchange_routes_by_all_or_any_of_the_headers(t: Test) -> Outc
 }
 
 #[scenario]
-async fn an_alternate_exchange_takes_what_finds_no_queue(t: Test) -> Outcome {
+async fn an_alternate_exchange_receives_unroutable_messages(t: Test) -> Outcome {
     let channel = t.channel().await?;
-    let (main, rest) = (t.name("main"), t.name("rest"));
+    let main = t.name("main");
+    let rest = t.name("rest");
     channel.exchange(&rest).fanout().declare().await?;
     channel.exchange(&main).direct().alternate_exchange(&rest).declare().await?;
-    let (taken, left) = (t.queue_with(&channel, &[]).await?, t.queue_with(&channel, &[]).await?);
+    let taken = t.queue_with(&channel, &[]).await?;
+    let left = t.queue_with(&channel, &[]).await?;
     taken.bind(&main, "known").await?;
     left.bind(&rest, "").await?;
     channel.publish(&main, "unknown", "lost").mandatory().confirm().await?;
@@ -114,7 +122,7 @@ async fn an_alternate_exchange_takes_what_finds_no_queue(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn nobody_publishes_to_an_internal_exchange(t: Test) -> Outcome {
+async fn publishing_to_an_internal_exchange_is_refused(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let name = t.name("internal");
     channel.exchange(&name).fanout().internal().declare().await?;
@@ -124,9 +132,10 @@ async fn nobody_publishes_to_an_internal_exchange(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn an_exchange_takes_what_another_routes_until_it_is_unbound(t: Test) -> Outcome {
+async fn an_exchange_receives_messages_of_another_until_it_is_unbound(t: Test) -> Outcome {
     let channel = t.channel().await?;
-    let (source, destination) = (t.name("source"), t.name("destination"));
+    let source = t.name("source");
+    let destination = t.name("destination");
     channel.exchange(&source).topic().declare().await?;
     let exchange = channel.exchange(&destination).fanout().internal().declare().await?;
     let queue = t.queue_with(&channel, &[]).await?;
@@ -139,9 +148,10 @@ async fn an_exchange_takes_what_another_routes_until_it_is_unbound(t: Test) -> O
 }
 
 #[scenario]
-async fn an_unbound_queue_gets_no_more_messages(t: Test) -> Outcome {
+async fn an_unbound_queue_receives_no_more_messages(t: Test) -> Outcome {
     let channel = t.channel().await?;
-    let (queue, name) = (t.queue_with(&channel, &[]).await?, t.name("direct"));
+    let queue = t.queue_with(&channel, &[]).await?;
+    let name = t.name("direct");
     channel.exchange(&name).declare().await?;
     queue.bind(&name, "key").await?;
     assert_eq!(routed(&channel, &name, &queue, &["key"]).await?, ["key"]);
@@ -152,9 +162,10 @@ async fn an_unbound_queue_gets_no_more_messages(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_binding_with_arguments_is_undone_by_the_same_arguments(t: Test) -> Outcome {
+async fn a_binding_with_arguments_is_removed_by_the_same_arguments(t: Test) -> Outcome {
     let channel = t.channel().await?;
-    let (queue, name) = (t.queue_with(&channel, &[]).await?, t.name("headers"));
+    let queue = t.queue_with(&channel, &[]).await?;
+    let name = t.name("headers");
     channel.exchange(&name).headers().declare().await?;
     let red = [("colour", "red")];
     channel.queue_bind(queue.name(), &name, "", red).await?;
@@ -167,7 +178,7 @@ async fn a_binding_with_arguments_is_undone_by_the_same_arguments(t: Test) -> Ou
 }
 
 #[scenario]
-async fn binding_to_an_exchange_that_is_not_there_is_404(t: Test) -> Outcome {
+async fn binding_to_a_missing_exchange_fails_with_404(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     let error = refused(queue.bind(&t.name("missing"), "key").await)?;
@@ -178,8 +189,10 @@ async fn binding_to_an_exchange_that_is_not_there_is_404(t: Test) -> Outcome {
 #[scenario]
 async fn an_exchange_in_use_is_not_deleted_if_unused(t: Test) -> Outcome {
     let connection = t.connect().await?;
-    let (channel, other) = (connection.channel().await?, connection.channel().await?);
-    let (queue, name) = (t.queue_with(&channel, &[]).await?, t.name("fanout"));
+    let channel = connection.channel().await?;
+    let other = connection.channel().await?;
+    let queue = t.queue_with(&channel, &[]).await?;
+    let name = t.name("fanout");
     let exchange = channel.exchange(&name).fanout().declare().await?;
     queue.bind(&name, "").await?;
     let error = refused(other.exchange_delete(&name).if_unused().delete().await)?;
@@ -191,9 +204,10 @@ async fn an_exchange_in_use_is_not_deleted_if_unused(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn an_auto_delete_exchange_goes_with_its_last_binding(t: Test) -> Outcome {
+async fn an_auto_delete_exchange_is_deleted_with_its_last_binding(t: Test) -> Outcome {
     let channel = t.channel().await?;
-    let (queue, name) = (t.queue_with(&channel, &[]).await?, t.name("fanout"));
+    let queue = t.queue_with(&channel, &[]).await?;
+    let name = t.name("fanout");
     channel.exchange(&name).fanout().auto_delete().declare().await?;
     queue.bind(&name, "").await?;
     channel.exchange(&name).declare_passive().await?;
@@ -203,7 +217,7 @@ async fn an_auto_delete_exchange_goes_with_its_last_binding(t: Test) -> Outcome 
 }
 
 #[scenario]
-async fn an_exchange_is_declared_again_with_the_same_settings_alone(t: Test) -> Outcome {
+async fn an_exchange_can_be_declared_again_only_with_the_same_settings(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let name = t.name("exchange");
     channel.exchange(&name).topic().durable().declare().await?;
@@ -214,7 +228,7 @@ async fn an_exchange_is_declared_again_with_the_same_settings_alone(t: Test) -> 
 }
 
 #[scenario]
-async fn an_exchange_of_a_kind_that_the_broker_does_not_know_is_refused(t: Test) -> Outcome {
+async fn an_exchange_of_an_unknown_type_is_refused(t: Test) -> Outcome {
     let connection = t.connect().await?;
     let channel = connection.channel().await?;
     let error = refused(channel.exchange(&t.name("exchange")).kind("x-unheard-of").declare().await)?;

@@ -1,12 +1,11 @@
-//! What only futures can do: be awaited later, in any order, or never. A dropped one leaves channel and connection in
-//! order.
+//! Futures may be awaited later, in any order, or never. A dropped future leaves channel and connection usable.
 
 use futures_lite::future::{poll_once, yield_now};
 
 use crate::scenarios::prelude::*;
 
-/// Shows that the channel is in order: answers go to their own requests, and confirms to their publishes.
-async fn in_order(t: &Test, channel: &Channel) -> Outcome {
+/// Checks that the channel works: replies match their requests, and confirms match their publishes.
+async fn check_channel(t: &Test, channel: &Channel) -> Outcome {
     let queue = t.queue_with(channel, &["1", "2"]).await?;
     assert_eq!(channel.queue(queue.name()).declare_passive().await?.name(), queue.name());
     assert_eq!(queue.purge().await?, 2);
@@ -15,9 +14,10 @@ async fn in_order(t: &Test, channel: &Channel) -> Outcome {
 }
 
 #[scenario]
-async fn requests_are_sent_at_once_and_awaited_in_any_order(t: Test) -> Outcome {
+async fn requests_are_sent_immediately_and_awaited_in_any_order(t: Test) -> Outcome {
     let channel = t.channel().await?;
-    let (queue, exchange) = (t.name("queue"), t.name("exchange"));
+    let queue = t.name("queue");
+    let exchange = t.name("exchange");
     let declared = channel.queue(&queue).declare();
     let exchanged = channel.exchange(&exchange).fanout().declare();
     let bound = channel.queue_bind(&queue, &exchange, "", ());
@@ -29,7 +29,7 @@ async fn requests_are_sent_at_once_and_awaited_in_any_order(t: Test) -> Outcome 
     assert_eq!(deleted.await?, 0);
     assert_eq!(purged.await?, 0);
     assert!(empty.await?.is_none());
-    assert_eq!(body(&got.await?.expect("it was published before")), "message");
+    assert_eq!(body(&got.await?.expect("the message was published before")), "message");
     bound.await?;
     assert_eq!(exchanged.await?.name(), exchange);
     assert_eq!(declared.await?.name(), queue);
@@ -37,7 +37,7 @@ async fn requests_are_sent_at_once_and_awaited_in_any_order(t: Test) -> Outcome 
 }
 
 #[scenario]
-async fn all_pipelined_requests_end_with_the_fault_of_the_first(t: Test) -> Outcome {
+async fn all_pipelined_requests_fail_with_the_error_of_the_first(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let fine = channel.queue(&t.name("queue")).exclusive().declare();
     let fault = channel.queue(&t.name("missing")).declare_passive();
@@ -51,31 +51,32 @@ async fn all_pipelined_requests_end_with_the_fault_of_the_first(t: Test) -> Outc
 }
 
 #[scenario]
-async fn a_dropped_declare_is_done_all_the_same(t: Test) -> Outcome {
+async fn a_dropped_declare_is_still_carried_out(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let name = t.name("queue");
     drop(channel.queue(&name).declare());
     drop(channel.queue_purge(&name));
     channel.queue(&name).declare_passive().await?;
-    in_order(&t, &channel).await
+    check_channel(&t, &channel).await
 }
 
 #[scenario]
-async fn a_dropped_request_that_fails_closes_its_channel_alone(t: Test) -> Outcome {
+async fn a_dropped_request_that_fails_closes_only_its_channel(t: Test) -> Outcome {
     let connection = t.connect().await?;
-    let (channel, other) = (connection.channel().await?, connection.channel().await?);
+    let channel = connection.channel().await?;
+    let other = connection.channel().await?;
     drop(channel.queue(&t.name("missing")).declare_passive());
     assert_eq!(refused(channel.queue("").exclusive().declare().await)?.code(), Some(404));
-    in_order(&t, &other).await
+    check_channel(&t, &other).await
 }
 
 #[scenario]
-async fn a_dropped_channel_is_closed_and_its_number_used_again(t: Test) -> Outcome {
+async fn a_dropped_channel_is_closed_and_its_number_reused(t: Test) -> Outcome {
     let connection = t.open(&t.builder().channel_max(2)).await?;
     for _ in 0..20 {
         drop(connection.channel());
         poll_once(connection.channel()).await;
-        // A number is free when the broker has closed the channel.
+        // The number is free once the broker has closed the channel.
         let channel = loop {
             match connection.channel().await {
                 Ok(channel) => break channel,
@@ -85,11 +86,11 @@ async fn a_dropped_channel_is_closed_and_its_number_used_again(t: Test) -> Outco
         assert_eq!(channel.queue("").exclusive().declare().await?.message_count(), 0);
         channel.close().await?;
     }
-    in_order(&t, &connection.channel().await?).await
+    check_channel(&t, &connection.channel().await?).await
 }
 
 #[scenario]
-async fn a_dropped_consume_swallows_no_message(t: Test) -> Outcome {
+async fn a_dropped_consume_loses_no_message(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &["1", "2", "3"]).await?;
     for _ in 0..10 {
@@ -98,25 +99,25 @@ async fn a_dropped_consume_swallows_no_message(t: Test) -> Outcome {
     let mut consumer = queue.consume().start().await?;
     let mut bodies = Vec::new();
     for _ in 0..3 {
-        let delivery = consumer.next().await.expect("the consumer goes on")?;
+        let delivery = consumer.next().await.expect("the consumer is active")?;
         bodies.push(body(&delivery).to_owned());
         delivery.ack()?;
     }
     bodies.sort();
     assert_eq!(bodies, ["1", "2", "3"]);
-    in_order(&t, &channel).await
+    check_channel(&t, &channel).await
 }
 
 #[scenario]
-async fn a_dropped_get_gives_its_message_back(t: Test) -> Outcome {
+async fn a_dropped_get_requeues_its_message(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &["1"]).await?;
     drop(queue.get());
     let mut consumer = queue.consume().start().await?;
-    let delivery = consumer.next().await.expect("the consumer goes on")?;
+    let delivery = consumer.next().await.expect("the consumer is active")?;
     assert_eq!((body(&delivery), delivery.redelivered()), ("1", true));
     delivery.ack()?;
-    in_order(&t, &channel).await
+    check_channel(&t, &channel).await
 }
 
 #[scenario]
@@ -127,7 +128,7 @@ async fn a_dropped_next_loses_no_delivery(t: Test) -> Outcome {
     for index in 0..100 {
         assert!(poll_once(consumer.next()).await.is_none());
         queue.publish(format!("{index}")).confirm().await?;
-        let delivery = consumer.next().await.expect("the consumer goes on")?;
+        let delivery = consumer.next().await.expect("the consumer is active")?;
         assert_eq!(body(&delivery), index.to_string());
         delivery.ack()?;
     }
@@ -135,7 +136,7 @@ async fn a_dropped_next_loses_no_delivery(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_dropped_publish_was_sent_whole_or_not_at_all(t: Test) -> Outcome {
+async fn a_dropped_publish_was_sent_completely_or_not_at_all(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     drop(queue.publish("never polled").send());
@@ -145,17 +146,17 @@ async fn a_dropped_publish_was_sent_whole_or_not_at_all(t: Test) -> Outcome {
     drop(poll_once(queue.publish("polled").confirm_later()).await);
     queue.publish("awaited").confirm().await?;
     for expected in ["polled", "polled", "polled", "awaited"] {
-        assert_eq!(body(&queue.get().await?.expect("they were sent")), expected);
+        assert_eq!(body(&queue.get().await?.expect("the messages were sent")), expected);
     }
-    in_order(&t, &channel).await
+    check_channel(&t, &channel).await
 }
 
 #[scenario]
-async fn a_dropped_close_goes_on(t: Test) -> Outcome {
+async fn a_dropped_close_continues(t: Test) -> Outcome {
     let connection = t.connect().await?;
     let channel = connection.channel().await?;
     drop(channel.close());
-    in_order(&t, &connection.channel().await?).await?;
+    check_channel(&t, &connection.channel().await?).await?;
     poll_once(connection.close()).await;
     poll_once(connection.closed()).await;
     assert_eq!(connection.closed().await.kind(), ErrorKind::Closed);
@@ -163,13 +164,13 @@ async fn a_dropped_close_goes_on(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_dropped_attempt_to_connect_harms_no_other(t: Test) -> Outcome {
+async fn a_dropped_connect_does_not_affect_other_connections(t: Test) -> Outcome {
     let builder = t.builder();
     for _ in 0..5 {
         let mut attempt = Box::pin(t.open(&builder));
         poll_once(&mut attempt).await;
     }
-    in_order(&t, &t.channel().await?).await
+    check_channel(&t, &t.channel().await?).await
 }
 
 #[scenario]
@@ -179,15 +180,16 @@ async fn a_request_outlives_the_handles_of_its_connection(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let request = channel.queue(&name).declare();
     drop(channel);
-    // Whether the answer or the end of the channel came first: it ends.
+    // The request ends, whether the reply or the end of the channel arrives first.
     let _ = request.await;
     watcher.queue(&name).declare_passive().await?;
     Ok(())
 }
 
 #[scenario(alone)]
-async fn a_publish_that_is_dropped_while_it_waits_for_room_is_not_sent(t: Test) -> Outcome {
-    let (watcher, connection) = (t.channel().await?, t.connect().await?);
+async fn a_publish_that_is_dropped_while_the_buffer_is_full_is_not_sent(t: Test) -> Outcome {
+    let watcher = t.channel().await?;
+    let connection = t.connect().await?;
     let channel = connection.channel().await?;
     let queue = watcher.queue(&t.name("queue")).declare().await?;
     let mut events = connection.events();
@@ -201,8 +203,8 @@ async fn a_publish_that_is_dropped_while_it_waits_for_room_is_not_sent(t: Test) 
     t.unblock(move || drop(alarm)).await;
     kept.await?;
     for expected in ["1", "2"] {
-        assert_eq!(body(&watcher.get_no_ack(queue.name()).await?.expect("they were sent")), expected);
+        assert_eq!(body(&watcher.get_no_ack(queue.name()).await?.expect("the messages were sent")), expected);
     }
     assert!(watcher.get(queue.name()).await?.is_none());
-    in_order(&t, &channel).await
+    check_channel(&t, &channel).await
 }

@@ -1,15 +1,15 @@
-//! Logging in: users, virtual hosts, mechanisms, and TLS.
+//! Login: users, virtual hosts, mechanisms and TLS.
 
 use super::prelude::*;
-use crate::door::sasl::{AmqPlain, Anonymous, External, Plain};
-use crate::door::tls::Tls;
+use crate::api::sasl::{AmqPlain, Anonymous, External, Plain};
+use crate::api::tls::Tls;
 
-/// The broker's own root.
+/// TLS settings that trust the root certificate of the broker.
 fn own_root() -> Tls {
     Tls::new().root_file(format!("{}/ca.pem", broker().tls))
 }
 
-/// A queue that can be used shows that the user is let in.
+/// Checks that the connection works, by using a queue.
 #[either]
 async fn works(t: &Test, connection: &Connection) -> Outcome {
     let channel = connection.channel().await?;
@@ -19,7 +19,7 @@ async fn works(t: &Test, connection: &Connection) -> Outcome {
 }
 
 #[scenario]
-async fn a_wrong_password_is_403_and_is_not_told(t: Test) -> Outcome {
+async fn a_wrong_password_fails_with_403_and_is_not_shown(t: Test) -> Outcome {
     let error = refused(t.open(&t.builder().credentials("guest", "pa55word")).await)?;
     assert_eq!((error.kind(), error.code()), (ErrorKind::Authentication, Some(403)), "{error}");
     assert!(!format!("{error} {error:?}").contains("pa55word"), "{error:?}");
@@ -28,14 +28,14 @@ async fn a_wrong_password_is_403_and_is_not_told(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_virtual_host_that_is_not_there_is_530(t: Test) -> Outcome {
+async fn a_missing_virtual_host_fails_with_530(t: Test) -> Outcome {
     let error = refused(t.open(&t.builder().vhost("nowhere")).await)?;
     assert_eq!((error.kind(), error.code()), (ErrorKind::ConnectionClosed, Some(530)), "{error}");
     Ok(())
 }
 
 #[scenario]
-async fn virtual_hosts_are_worlds_apart(t: Test) -> Outcome {
+async fn virtual_hosts_are_isolated_from_each_other(t: Test) -> Outcome {
     let name = t.name("queue");
     let there = t.open(&t.builder().vhost("hopmq-other")).await?;
     there.channel().await?.queue(&name).exclusive().declare().await?;
@@ -47,7 +47,7 @@ async fn virtual_hosts_are_worlds_apart(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn what_a_user_may_not_do_is_403_and_closes_the_channel_alone(t: Test) -> Outcome {
+async fn a_missing_permission_fails_with_403_and_closes_only_the_channel(t: Test) -> Outcome {
     let connection = t.open(&t.builder().credentials("hopmq-limited", "limited")).await?;
     let allowed = connection.channel().await?;
     let name = t.name("hopmq-limited-queue");
@@ -63,13 +63,13 @@ async fn what_a_user_may_not_do_is_403_and_closes_the_channel_alone(t: Test) -> 
 }
 
 #[scenario]
-async fn amqplain_lets_in_as_plain_does(t: Test) -> Outcome {
+async fn amqplain_logs_in_like_plain(t: Test) -> Outcome {
     works(&t, &t.open(&t.builder().mechanism(AmqPlain)).await?).await?;
     works(&t, &t.open(&t.builder().mechanism(Plain)).await?).await
 }
 
 #[scenario]
-async fn a_mechanism_that_the_broker_does_not_offer_is_told(t: Test) -> Outcome {
+async fn a_mechanism_that_the_broker_does_not_offer_is_reported(t: Test) -> Outcome {
     let error = refused(t.open(&t.builder().mechanism(Anonymous)).await)?;
     assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
     assert!(error.to_string().contains("PLAIN") && error.to_string().contains("ANONYMOUS"), "{error}");
@@ -77,31 +77,31 @@ async fn a_mechanism_that_the_broker_does_not_offer_is_told(t: Test) -> Outcome 
 }
 
 #[scenario]
-async fn a_client_certificate_lets_its_owner_in(t: Test) -> Outcome {
+async fn a_client_certificate_logs_its_owner_in(t: Test) -> Outcome {
     let folder = &broker().tls;
     let tls = own_root().client_certificate_files(format!("{folder}/client.pem"), format!("{folder}/client.key"));
     works(&t, &t.open(&t.builder().uri(&broker().amqps).tls(tls).mechanism(External)).await?).await?;
-    let nobody = t.builder().uri(&broker().amqps).tls(own_root()).mechanism(External);
-    let error = refused(t.open(&nobody).await)?;
+    let unauthenticated = t.builder().uri(&broker().amqps).tls(own_root()).mechanism(External);
+    let error = refused(t.open(&unauthenticated).await)?;
     assert_eq!((error.kind(), error.code()), (ErrorKind::Authentication, Some(403)), "{error}");
     Ok(())
 }
 
 #[scenario]
-async fn tls_with_the_brokers_own_root_carries_large_messages(t: Test) -> Outcome {
+async fn tls_with_the_root_certificate_of_the_broker_carries_large_messages(t: Test) -> Outcome {
     let connection = t.open(&t.builder().uri(&broker().amqps).tls(own_root())).await?;
     let channel = connection.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     let large = vec![9; 3_000_000];
     queue.publish(&large[..]).confirm().await?;
-    let delivery = queue.get().await?.expect("it was confirmed");
+    let delivery = queue.get().await?.expect("the message is confirmed");
     assert!(delivery.body()[..] == large);
     delivery.ack()?;
     Ok(connection.close().await?)
 }
 
 #[scenario]
-async fn tls_settings_may_stand_in_the_uri(t: Test) -> Outcome {
+async fn tls_settings_may_be_part_of_the_uri(t: Test) -> Outcome {
     let folder = &broker().tls;
     let trusting = format!("{}?cacertfile={folder}/ca.pem", broker().amqps);
     works(&t, &t.open(&Connection::builder().uri(&trusting)).await?).await?;
@@ -128,7 +128,7 @@ async fn a_certificate_for_another_name_is_refused(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn tls_where_there_is_none_and_none_where_there_is_are_told(t: Test) -> Outcome {
+async fn tls_on_a_plain_port_and_plain_text_on_a_tls_port_are_reported(t: Test) -> Outcome {
     let error = refused(t.open(&t.builder().tls(own_root())).await)?;
     assert_eq!(error.kind(), ErrorKind::Tls, "{error}");
     let error = refused(t.open(&t.builder().host(broker().tls_address())).await)?;

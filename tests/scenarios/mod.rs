@@ -1,7 +1,7 @@
-//! What every door does, in one text: see `hopmq_tests_macros`.
+//! Scenarios that run through every client API, written once: see `hopmq_tests_macros`.
 //!
-//! A scenario is an `async fn` whose name is the sentence that it proves. It takes connections, channels and names
-//! from [`Test`], and leaves the deadline and the cleaning up to the harness.
+//! A scenario is an `async fn` whose name states what it proves. It gets connections, channels and names from [`Test`];
+//! the harness enforces the deadline and cleans up.
 
 mod arguments;
 mod channels;
@@ -19,9 +19,9 @@ mod transactions;
 use hopmq_tests::{Harness, Outcome, broker};
 use hopmq_tests_macros::either;
 
-use crate::door::{Builder, Channel, Connection, Door, Queue, Result};
+use crate::api::{Api, Builder, Channel, Connection, Queue, Result};
 
-/// What most scenarios use.
+/// The imports of most scenarios.
 pub(crate) mod prelude {
     pub(crate) use std::time::Duration;
 
@@ -29,44 +29,44 @@ pub(crate) mod prelude {
     pub(crate) use hopmq_tests_macros::{either, scenario};
 
     pub(crate) use super::{Test, body, refused};
-    pub(crate) use crate::door::*;
+    pub(crate) use crate::api::*;
 }
 
-/// What a scenario has: a broker to connect to, by the door that it runs through, and names of its own.
+/// The context of a scenario: the harness, the client API that it runs through, and unique names.
 #[derive(Clone)]
 pub(crate) struct Test {
     pub(crate) harness: Harness,
-    pub(crate) door: Door,
+    pub(crate) api: Api,
 }
 
 #[either]
 impl Test {
-    /// A name that nobody else uses; a queue or exchange of that name is deleted in the end.
+    /// Returns a unique name. A queue or exchange of that name is deleted at the end.
     pub(crate) fn name(&self, stem: &str) -> String {
         self.harness.name(stem)
     }
 
-    /// The settings of [`Test::connect`].
+    /// Returns the settings of [`Test::connect`].
     pub(crate) fn builder(&self) -> Builder {
         Connection::builder().uri(&broker().amqp).connection_name(self.harness.scenario())
     }
 
-    /// Connects.
+    /// Opens a connection with these settings.
     pub(crate) async fn open(&self, builder: &Builder) -> Result<Connection> {
-        self.door.open(builder).await
+        self.api.open(builder).await
     }
 
-    /// A connection of its own.
+    /// Opens a connection.
     pub(crate) async fn connect(&self) -> Result<Connection> {
         self.open(&self.builder()).await
     }
 
-    /// A channel of a connection of its own.
+    /// Opens a connection and a channel.
     pub(crate) async fn channel(&self) -> Result<Channel> {
         self.connect().await?.channel().await
     }
 
-    /// A queue of its own with these messages in it.
+    /// Declares an exclusive queue and publishes messages to it.
     pub(crate) async fn queue_with(&self, channel: &Channel, bodies: &[&str]) -> Outcome<Queue> {
         let queue = channel.queue(&self.name("queue")).exclusive().declare().await?;
         for body in bodies {
@@ -75,34 +75,34 @@ impl Test {
         Ok(queue)
     }
 
-    /// Lets the broker run low on memory, until the answer is dropped.
+    /// Raises a memory alarm at the broker, until the alarm is dropped.
     pub(crate) async fn memory_alarm(&self) -> Outcome<hopmq_tests::Alarm> {
         self.unblock(hopmq_tests::Alarm::raise).await
     }
 
-    /// Waits until so many messages of a queue wait for a consumer. RabbitMQ answers a passive declare before what the
-    /// queue was sent earlier, so the first answer may be an old one; a scenario's deadline ends the asking.
+    /// Polls until a queue has this many ready messages. The first replies may be outdated, because RabbitMQ may answer
+    /// a passive declare before the queue handles earlier messages. The deadline of the scenario ends the polling.
     pub(crate) async fn expect_ready(&self, channel: &Channel, queue: &str, messages: u32) -> Outcome {
         while self.ready(channel, queue).await? != messages {}
         Ok(())
     }
 
-    /// How many messages of a queue wait for a consumer, as far as the broker has counted.
+    /// Returns how many ready messages a queue has, as far as the broker has counted.
     pub(crate) async fn ready(&self, channel: &Channel, queue: &str) -> Result<u32> {
         Ok(channel.queue(queue).declare_passive().await?.message_count())
     }
 }
 
 /// The body of a message as text.
-pub(crate) fn body(message: &crate::door::Message) -> &str {
+pub(crate) fn body(message: &crate::api::Message) -> &str {
     std::str::from_utf8(message.body()).unwrap_or("not UTF-8")
 }
 
-/// The error that had to come.
+/// Returns the error of a call that must fail.
 #[track_caller]
-pub(crate) fn refused<T>(result: Result<T>) -> Outcome<crate::door::Error> {
+pub(crate) fn refused<T>(result: Result<T>) -> Outcome<crate::api::Error> {
     match result {
-        Ok(_) => Err(hopmq_tests::Failure::new("this should have been refused")),
+        Ok(_) => Err(hopmq_tests::Failure::new("the call succeeded, but must fail")),
         Err(error) => Ok(error),
     }
 }

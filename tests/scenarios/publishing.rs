@@ -1,12 +1,12 @@
-//! Publishing: bodies, properties, headers, and messages that come back.
+//! Publishing: bodies, properties, headers and returned messages.
 
 use super::prelude::*;
 
-/// Publishes a body, and returns it as it is delivered.
+/// Publishes a body, and returns the delivered one.
 #[either]
-async fn there_and_back(channel: &Channel, queue: &Queue, body: &[u8]) -> Outcome<Vec<u8>> {
+async fn round_trip(channel: &Channel, queue: &Queue, body: &[u8]) -> Outcome<Vec<u8>> {
     channel.publish("", queue.name(), body).confirm().await?;
-    let delivery = queue.get().await?.expect("it was confirmed");
+    let delivery = queue.get().await?.expect("the message is confirmed");
     let received = delivery.body().to_vec();
     delivery.ack()?;
     Ok(received)
@@ -18,7 +18,7 @@ async fn a_message_that_is_sent_arrives(t: Test) -> Outcome {
     let queue = t.queue_with(&channel, &[]).await?;
     let mut consumer = queue.consume().start().await?;
     channel.publish("", queue.name(), "hello").send().await?;
-    let delivery = consumer.next().await.expect("the consumer goes on")?;
+    let delivery = consumer.next().await.expect("the consumer is active")?;
     assert_eq!((body(&delivery), delivery.exchange(), delivery.routing_key()), ("hello", "", queue.name()));
     assert!(delivery.properties().is_empty());
     delivery.ack()?;
@@ -26,7 +26,7 @@ async fn a_message_that_is_sent_arrives(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_body_may_be_any_kind_of_bytes(t: Test) -> Outcome {
+async fn a_body_may_have_any_byte_type(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     let slice: &[u8] = b"slice";
@@ -37,13 +37,13 @@ async fn a_body_may_be_any_kind_of_bytes(t: Test) -> Outcome {
     queue.publish(b"Vec".to_vec()).send().await?;
     queue.publish(bytes::Bytes::from_static(b"Bytes")).confirm().await?;
     for expected in ["slice", "array", "str", "String", "Vec", "Bytes"] {
-        assert_eq!(body(&queue.get().await?.expect("all were sent")), expected);
+        assert_eq!(body(&queue.get().await?.expect("all messages were sent")), expected);
     }
     Ok(())
 }
 
 #[scenario]
-async fn bodies_of_every_size_around_a_frame_arrive_whole(t: Test) -> Outcome {
+async fn bodies_of_every_size_around_a_frame_arrive_complete(t: Test) -> Outcome {
     let connection = t.open(&t.builder().frame_max(4096)).await?;
     assert_eq!(connection.frame_max(), 4096);
     let channel = connection.channel().await?;
@@ -51,38 +51,38 @@ async fn bodies_of_every_size_around_a_frame_arrive_whole(t: Test) -> Outcome {
     let room = 4096 - 8;
     for size in [0, 1, room - 1, room, room + 1, 2 * room, 2 * room + 1, 100_000] {
         let bytes: Vec<u8> = (0..size).map(|index| (index % 251) as u8).collect();
-        assert!(there_and_back(&channel, &queue, &bytes).await? == bytes, "{size} bytes");
+        assert!(round_trip(&channel, &queue, &bytes).await? == bytes, "{size} bytes");
     }
     Ok(())
 }
 
 #[scenario]
-async fn a_body_of_a_mebibyte_arrives_whole(t: Test) -> Outcome {
+async fn a_body_of_a_mebibyte_arrives_complete(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     let room = channel.connection().frame_max() as usize - 8;
     for size in [room - 1, room, room + 1, 1024 * 1024] {
         let bytes: Vec<u8> = (0..size).map(|index| (index % 253) as u8).collect();
-        assert!(there_and_back(&channel, &queue, &bytes).await? == bytes, "{size} bytes");
+        assert!(round_trip(&channel, &queue, &bytes).await? == bytes, "{size} bytes");
     }
     Ok(())
 }
 
 #[scenario]
-async fn a_body_of_16_mebibytes_arrives_whole_by_a_consumer(t: Test) -> Outcome {
+async fn a_body_of_16_mebibytes_reaches_a_consumer_complete(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     let bytes = bytes::Bytes::from(vec![7; 16 * 1024 * 1024]);
     let mut consumer = queue.consume().start().await?;
     channel.publish("", queue.name(), bytes.clone()).confirm().await?;
-    let delivery = consumer.next().await.expect("the consumer goes on")?;
+    let delivery = consumer.next().await.expect("the consumer is active")?;
     assert!(*delivery.body() == bytes);
     delivery.ack()?;
     Ok(())
 }
 
 #[scenario]
-async fn all_fourteen_properties_go_there_and_back(t: Test) -> Outcome {
+async fn all_fourteen_properties_survive_a_round_trip(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     let headers = FieldTable::new().with("tenant", "acme");
@@ -102,7 +102,7 @@ async fn all_fourteen_properties_go_there_and_back(t: Test) -> Outcome {
         .with_app_id("shop")
         .with_cluster_id("cluster");
     queue.publish("all").properties(&all).confirm().await?;
-    let delivery = queue.get().await?.expect("it was confirmed");
+    let delivery = queue.get().await?.expect("the message is confirmed");
     let got = delivery.properties();
     assert_eq!((got.content_type(), got.content_encoding()), (Some("text/plain"), Some("gzip")));
     assert_eq!(delivery.header("tenant").and_then(|value| value.as_str()), Some("acme"));
@@ -123,8 +123,9 @@ async fn properties_that_are_set_one_by_one_arrive(t: Test) -> Outcome {
     let publish = publish.header("attempt", 1).header("trace", "abc").priority(3).correlation_id("c").reply_to("r");
     let publish = publish.expiration(Duration::from_secs(60)).message_id("m").timestamp(9).kind("k").app_id("a");
     publish.user_id("guest").confirm().await?;
-    let delivery = queue.get().await?.expect("it was confirmed");
-    let (got, headers) = (delivery.properties(), delivery.headers()?);
+    let delivery = queue.get().await?.expect("the message is confirmed");
+    let got = delivery.properties();
+    let headers = delivery.headers()?;
     assert!(got.is_persistent());
     assert_eq!((got.content_type(), got.content_encoding()), (Some("application/json"), Some("identity")));
     assert_eq!(headers.iter().collect::<Vec<_>>(), [("attempt", 1.into()), ("trace", "abc".into())]);
@@ -160,14 +161,14 @@ async fn headers_of_every_type_keep_value_and_order(t: Test) -> Outcome {
         .with("array", &array)
         .with("table", &inner);
     queue.publish("").headers(&headers).confirm().await?;
-    let delivery = queue.get().await?.expect("it was confirmed");
+    let delivery = queue.get().await?.expect("the message is confirmed");
     let got = delivery.headers()?;
     assert_eq!(got.iter().collect::<Vec<_>>(), headers.iter().collect::<Vec<_>>());
     Ok(())
 }
 
 #[scenario]
-async fn what_cannot_be_encoded_is_refused_here_and_the_channel_goes_on(t: Test) -> Outcome {
+async fn a_message_that_cannot_be_encoded_is_refused_and_the_channel_stays_open(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     let long = "x".repeat(256);
@@ -187,22 +188,22 @@ async fn what_cannot_be_encoded_is_refused_here_and_the_channel_goes_on(t: Test)
 }
 
 #[scenario]
-async fn a_mandatory_message_without_a_queue_fails_its_confirm_and_comes_back(t: Test) -> Outcome {
+async fn the_confirm_of_an_unroutable_mandatory_message_fails_with_the_message(t: Test) -> Outcome {
     let channel = t.channel().await?;
-    let publish = channel.publish("amq.direct", "nowhere", "come back").message_id("7").mandatory();
+    let publish = channel.publish("amq.direct", "nowhere", "unroutable").message_id("7").mandatory();
     let error = refused(publish.confirm().await)?;
     assert_eq!((error.kind(), error.code()), (ErrorKind::Returned, Some(312)), "{error}");
     assert!(error.to_string().ends_with("312 NO_ROUTE (no binding matches it)"), "{error}");
     let returned = error.returned().expect("the message is in the error");
     assert_eq!((returned.code(), returned.reason()), (312, "NO_ROUTE"));
     assert_eq!((returned.exchange(), returned.routing_key()), ("amq.direct", "nowhere"));
-    assert_eq!((body(returned), returned.properties().message_id()), ("come back", Some("7")));
+    assert_eq!((body(returned), returned.properties().message_id()), ("unroutable", Some("7")));
     channel.publish("amq.direct", "nowhere", "dropped").confirm().await?;
     Ok(())
 }
 
 #[scenario]
-async fn a_mandatory_message_that_nobody_confirms_comes_back_by_returns(t: Test) -> Outcome {
+async fn an_unconfirmed_mandatory_message_is_returned_by_returns(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let mut returns = channel.returns();
     for body in ["one", "two"] {
@@ -213,12 +214,12 @@ async fn a_mandatory_message_that_nobody_confirms_comes_back_by_returns(t: Test)
         assert_eq!((returned.code(), body(&returned)), (312, expected));
     }
     channel.close().await?;
-    assert!(returns.next().await.is_none(), "they end with the channel");
+    assert!(returns.next().await.is_none(), "returns end with the channel");
     Ok(())
 }
 
 #[scenario]
-async fn each_returned_message_is_told_to_its_own_publish(t: Test) -> Outcome {
+async fn each_returned_message_is_reported_to_its_publish(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     let mut confirms = Vec::new();
@@ -233,7 +234,7 @@ async fn each_returned_message_is_told_to_its_own_publish(t: Test) -> Outcome {
         match index % 3 {
             0 => {
                 let error = refused(outcome)?;
-                assert_eq!(body(error.returned().expect("it came back")), index.to_string());
+                assert_eq!(body(error.returned().expect("the message is returned")), index.to_string());
             }
             _ => outcome?,
         }
@@ -243,8 +244,8 @@ async fn each_returned_message_is_told_to_its_own_publish(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn publishing_waits_for_room_and_loses_nothing(t: Test) -> Outcome {
-    // No heartbeat moves the driver: if it does not tell of the room that it makes, nothing does.
+async fn publishing_waits_while_the_buffer_is_full_and_loses_no_message(t: Test) -> Outcome {
+    // Without heartbeats, only the room that the driver makes can wake the waiting publisher.
     let connection = t.open(&t.builder().high_water_mark(1).heartbeat(Duration::ZERO)).await?;
     let channel = connection.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
@@ -256,7 +257,7 @@ async fn publishing_waits_for_room_and_loses_nothing(t: Test) -> Outcome {
         confirm.wait().await?;
     }
     for index in 0..300_usize {
-        let delivery = queue.get().await?.expect("all were confirmed");
+        let delivery = queue.get().await?.expect("all messages are confirmed");
         assert!(delivery.body()[..] == vec![index as u8; index * 100]);
         delivery.ack()?;
     }
@@ -264,9 +265,9 @@ async fn publishing_waits_for_room_and_loses_nothing(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn publishing_as_somebody_else_is_406(t: Test) -> Outcome {
+async fn publishing_with_the_user_id_of_another_user_fails_with_406(t: Test) -> Outcome {
     let channel = t.channel().await?;
-    let error = refused(channel.publish("", "nowhere", "").user_id("somebody").confirm().await)?;
+    let error = refused(channel.publish("", "nowhere", "").user_id("another").confirm().await)?;
     assert_eq!((error.kind(), error.code()), (ErrorKind::ChannelClosed, Some(406)), "{error}");
     Ok(())
 }

@@ -1,15 +1,15 @@
-//! Queues: declaring, deleting, purging, and who may use them.
+//! Queues: declaring, deleting, purging, and exclusive use.
 
 use super::prelude::*;
 
 #[scenario]
-async fn a_declared_queue_tells_its_name_and_what_is_in_it(t: Test) -> Outcome {
+async fn a_declared_queue_has_its_name_and_its_counts(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &["one", "two"]).await?;
     let _consumer = channel.consume(queue.name()).prefetch(1).start().await?;
     let again = channel.queue(queue.name()).exclusive().declare().await?;
     assert_eq!((again.name(), again.consumer_count()), (queue.name(), 1));
-    assert_eq!(again.message_count(), 1, "one is under way to the consumer");
+    assert_eq!(again.message_count(), 1, "one message is unacked");
     Ok(())
 }
 
@@ -25,16 +25,21 @@ async fn declaring_again_with_the_same_settings_changes_nothing(t: Test) -> Outc
 }
 
 #[scenario]
-async fn declaring_again_with_other_settings_is_406_and_closes_that_channel_alone(t: Test) -> Outcome {
+async fn declaring_again_with_other_settings_fails_with_406_and_closes_only_the_channel(t: Test) -> Outcome {
     let connection = t.connect().await?;
-    let (channel, other) = (connection.channel().await?, connection.channel().await?);
+    let channel = connection.channel().await?;
+    let other = connection.channel().await?;
     let name = t.name("queue");
     channel.queue(&name).declare().await?;
     let error = refused(channel.queue(&name).durable().declare().await)?;
     assert_eq!((error.kind(), error.code()), (ErrorKind::ChannelClosed, Some(406)), "{error}");
     assert!(error.to_string().contains("inequivalent arg 'durable'"), "{error}");
     assert!(!channel.is_open() && other.is_open() && connection.is_open());
-    assert_eq!(refused(channel.queue(&name).declare().await)?.code(), Some(406), "the reason stays");
+    assert_eq!(
+        refused(channel.queue(&name).declare().await)?.code(),
+        Some(406),
+        "later calls fail with the same reason"
+    );
     other.queue(&name).declare().await?;
     connection.channel().await?.queue(&name).declare().await?;
     Ok(())
@@ -51,7 +56,7 @@ async fn a_passive_declare_finds_a_queue_whatever_its_settings(t: Test) -> Outco
 }
 
 #[scenario]
-async fn a_passive_declare_of_a_queue_that_is_not_there_is_404(t: Test) -> Outcome {
+async fn a_passive_declare_of_a_missing_queue_fails_with_404(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let error = refused(channel.queue(&t.name("missing")).declare_passive().await)?;
     assert_eq!((error.kind(), error.code()), (ErrorKind::ChannelClosed, Some(404)), "{error}");
@@ -67,12 +72,12 @@ async fn a_queue_without_a_name_gets_one_from_the_broker(t: Test) -> Outcome {
     assert!(first.name().starts_with("amq."), "{}", first.name());
     assert_ne!(first.name(), second.name());
     first.publish("to the first").confirm().await?;
-    assert_eq!(body(&first.get().await?.expect("it is there")), "to the first");
+    assert_eq!(body(&first.get().await?.expect("the message is there")), "to the first");
     Ok(())
 }
 
 #[scenario]
-async fn an_exclusive_queue_is_405_for_another_connection(t: Test) -> Outcome {
+async fn another_connection_fails_with_405_on_an_exclusive_queue(t: Test) -> Outcome {
     let owner = t.channel().await?;
     let name = t.name("queue");
     owner.queue(&name).exclusive().declare().await?;
@@ -86,7 +91,7 @@ async fn an_exclusive_queue_is_405_for_another_connection(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn an_exclusive_queue_goes_with_its_connection(t: Test) -> Outcome {
+async fn an_exclusive_queue_is_deleted_with_its_connection(t: Test) -> Outcome {
     let owner = t.connect().await?;
     let name = t.name("queue");
     owner.channel().await?.queue(&name).exclusive().declare().await?;
@@ -97,7 +102,7 @@ async fn an_exclusive_queue_goes_with_its_connection(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn an_auto_delete_queue_goes_with_its_last_consumer(t: Test) -> Outcome {
+async fn an_auto_delete_queue_is_deleted_with_its_last_consumer(t: Test) -> Outcome {
     let connection = t.connect().await?;
     let channel = connection.channel().await?;
     let name = t.name("queue");
@@ -111,7 +116,7 @@ async fn an_auto_delete_queue_goes_with_its_last_consumer(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn names_that_begin_with_amq_are_the_brokers(t: Test) -> Outcome {
+async fn names_that_begin_with_amq_are_reserved(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let error = refused(channel.queue("amq.mine").declare().await)?;
     assert_eq!(error.code(), Some(403), "{error}");
@@ -119,7 +124,7 @@ async fn names_that_begin_with_amq_are_the_brokers(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_name_over_255_bytes_is_refused_here_and_the_channel_goes_on(t: Test) -> Outcome {
+async fn a_name_over_255_bytes_is_refused_and_the_channel_stays_open(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let long = "ü".repeat(128);
     let error = refused(channel.queue(&long).declare().await)?;
@@ -135,39 +140,40 @@ async fn a_name_over_255_bytes_is_refused_here_and_the_channel_goes_on(t: Test) 
 #[scenario]
 async fn names_and_keys_may_be_of_any_script(t: Test) -> Outcome {
     let channel = t.channel().await?;
-    let (queue, exchange) = (t.name("очередь-待ち行列-🐇"), t.name("échange"));
+    let queue = t.name("очередь-待ち行列-🐇");
+    let exchange = t.name("échange");
     let queue = channel.queue(&queue).exclusive().declare().await?;
     channel.exchange(&exchange).topic().declare().await?;
     queue.bind(&exchange, "größe.*").await?;
     channel.publish(&exchange, "größe.łódź", "ok").mandatory().confirm().await?;
-    let delivery = queue.get().await?.expect("it was routed");
+    let delivery = queue.get().await?.expect("the message was routed");
     assert_eq!((delivery.exchange(), delivery.routing_key()), (&*exchange, "größe.łódź"));
     Ok(())
 }
 
 #[scenario]
-async fn a_purge_tells_how_many_messages_it_deleted(t: Test) -> Outcome {
+async fn a_purge_returns_how_many_messages_it_deleted(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &["one", "two", "three"]).await?;
-    let kept = queue.get().await?.expect("there are three");
-    assert_eq!(queue.purge().await?, 2, "one is under way");
+    let kept = queue.get().await?.expect("three messages are left");
+    assert_eq!(queue.purge().await?, 2, "one message is unacked");
     kept.nack(true)?;
-    assert_eq!(body(&queue.get().await?.expect("it came back")), "one");
+    assert_eq!(body(&queue.get().await?.expect("the message is requeued")), "one");
     assert_eq!(queue.purge().await?, 0);
     Ok(())
 }
 
 #[scenario]
-async fn a_delete_tells_how_many_messages_went_with_the_queue(t: Test) -> Outcome {
+async fn a_delete_returns_how_many_messages_were_in_the_queue(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let queue = t.queue_with(&channel, &["one", "two"]).await?;
     assert_eq!(queue.delete().delete().await?, 2);
-    assert_eq!(queue.delete().delete().await?, 0, "deleting what is not there is no fault");
+    assert_eq!(queue.delete().delete().await?, 0, "deleting a missing queue succeeds");
     Ok(())
 }
 
 #[scenario]
-async fn a_queue_is_deleted_if_empty_only_when_it_is(t: Test) -> Outcome {
+async fn delete_if_empty_requires_an_empty_queue(t: Test) -> Outcome {
     let connection = t.connect().await?;
     let channel = connection.channel().await?;
     let queue = t.queue_with(&channel, &["one"]).await?;
@@ -181,9 +187,10 @@ async fn a_queue_is_deleted_if_empty_only_when_it_is(t: Test) -> Outcome {
 }
 
 #[scenario]
-async fn a_queue_is_deleted_if_unused_only_when_it_is(t: Test) -> Outcome {
+async fn delete_if_unused_requires_a_queue_without_consumers(t: Test) -> Outcome {
     let connection = t.connect().await?;
-    let (channel, other) = (connection.channel().await?, connection.channel().await?);
+    let channel = connection.channel().await?;
+    let other = connection.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     let consumer = channel.consume(queue.name()).start().await?;
     let error = refused(other.queue_delete(queue.name()).if_unused().delete().await)?;

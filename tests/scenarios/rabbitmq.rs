@@ -1,10 +1,10 @@
-//! What needs a hand in RabbitMQ itself: its management API, and `rabbitmqctl`.
+//! Scenarios that need the management API of RabbitMQ or `rabbitmqctl`.
 
 use super::prelude::*;
 
-/// The management API's name of the connection that calls itself `name`, once it knows of it.
+/// Waits until the management API lists the connection with the client-provided `name`, and returns its full name.
 #[either]
-async fn known_as(t: &Test, name: &str) -> Outcome<String> {
+async fn full_name(t: &Test, name: &str) -> Outcome<String> {
     let wanted = format!("\"user_provided_name\":\"{name}\"");
     loop {
         let list = || broker().http("GET", "/api/connections?columns=name,user_provided_name");
@@ -16,11 +16,11 @@ async fn known_as(t: &Test, name: &str) -> Outcome<String> {
     }
 }
 
-/// Has the broker close the connection that calls itself `name`.
+/// Makes the broker close the connection with the client-provided `name`.
 #[either]
 async fn kill(t: &Test, name: &str) -> Outcome {
-    let known = known_as(t, name).await?.replace(' ', "%20").replace('>', "%3E");
-    t.unblock(move || broker().http("DELETE", &format!("/api/connections/{known}"))).await?;
+    let full_name = full_name(t, name).await?.replace(' ', "%20").replace('>', "%3E");
+    t.unblock(move || broker().http("DELETE", &format!("/api/connections/{full_name}"))).await?;
     Ok(())
 }
 
@@ -28,24 +28,25 @@ async fn kill(t: &Test, name: &str) -> Outcome {
 async fn the_broker_shows_a_connection_by_its_name(t: Test) -> Outcome {
     let name = t.name("order service");
     let connection = t.open(&t.builder().connection_name(&name).client_property("region", "eu")).await?;
-    assert!(known_as(&t, &name).await?.contains(" -> "));
+    assert!(full_name(&t, &name).await?.contains(" -> "));
     Ok(connection.close().await?)
 }
 
 #[scenario]
-async fn all_that_waits_ends_with_320_when_the_broker_closes_the_connection(t: Test) -> Outcome {
+async fn waiting_calls_fail_with_320_when_the_broker_closes_the_connection(t: Test) -> Outcome {
     let name = t.name("connection");
     let connection = t.open(&t.builder().connection_name(&name).recovery(Recovery::off())).await?;
     let channel = connection.channel().await?;
     let queue = t.queue_with(&channel, &[]).await?;
     let mut consumer = queue.consume().start().await?;
-    let (mut returns, mut events) = (channel.returns(), connection.events());
+    let mut returns = channel.returns();
+    let mut events = connection.events();
     let waiting = t.start(move || async move { consumer.next().await });
     let returned = t.start(move || async move { returns.next().await });
     kill(&t, &name).await?;
     let error = connection.closed().await;
     assert_eq!((error.kind(), error.code()), (ErrorKind::ConnectionClosed, Some(320)), "{error}");
-    let error = refused(waiting.join().await.expect("the reason comes first"))?;
+    let error = refused(waiting.join().await.expect("the reason arrives first"))?;
     assert_eq!((error.kind(), error.code()), (ErrorKind::ConnectionClosed, Some(320)), "{error}");
     assert!(returned.join().await.is_none());
     assert!(matches!(events.next().await, Some(Event::Closed { error }) if error.code() == Some(320)));
@@ -58,7 +59,7 @@ async fn all_that_waits_ends_with_320_when_the_broker_closes_the_connection(t: T
 }
 
 #[scenario(alone)]
-async fn while_memory_is_low_publishing_waits_and_all_else_goes_on(t: Test) -> Outcome {
+async fn publishing_waits_during_a_memory_alarm_and_other_calls_continue(t: Test) -> Outcome {
     let consuming = t.connect().await?;
     let owner = consuming.channel().await?;
     let queue = t.queue_with(&owner, &[]).await?;
@@ -68,19 +69,20 @@ async fn while_memory_is_low_publishing_waits_and_all_else_goes_on(t: Test) -> O
     let mut events = connection.events();
     channel.publish("", target.name(), "before").confirm().await?;
     let alarm = t.memory_alarm().await?;
-    // RabbitMQ blocks a connection when it publishes.
+    // RabbitMQ blocks a connection only when it publishes.
     channel.publish("", target.name(), "the last one").send().await?;
     let event = events.next().await.expect("the connection is open");
     let Event::Blocked { reason } = event else { return Err(Failure::new(format!("{event:?}"))) };
     assert!(reason.contains("memory"), "{reason}");
 
-    let hasty = channel.within(Duration::from_millis(20));
-    let error = refused(hasty.publish("", target.name(), "too late").send().await)?;
+    let short = channel.within(Duration::from_millis(20));
+    let error = refused(short.publish("", target.name(), "too late").send().await)?;
     assert!(error.is_timeout(), "{error}");
-    // The alarm ends when RabbitMQ comes to it, and to end it takes a program of its own.
-    let (waiting, name) = (channel.within(Duration::from_secs(100)), target.name().to_owned());
-    let waiting = t.start(move || async move { waiting.publish("", &name, "patient").confirm().await });
-    let delivery = owner.get(target.name()).await?.expect("it was there before");
+    // Clearing the alarm runs `rabbitmqctl`, which may take long.
+    let waiting = channel.within(Duration::from_secs(100));
+    let name = target.name().to_owned();
+    let waiting = t.start(move || async move { waiting.publish("", &name, "blocked").confirm().await });
+    let delivery = owner.get(target.name()).await?.expect("a message from before the alarm");
     assert_eq!(body(&delivery), "before");
     delivery.ack()?;
     t.expect_ready(&owner, queue.name(), 0).await?;
@@ -92,23 +94,24 @@ async fn while_memory_is_low_publishing_waits_and_all_else_goes_on(t: Test) -> O
     let blocked = connection.stats().blocked;
     channel.publish("", target.name(), "after").confirm().await?;
     assert_eq!(connection.stats().blocked, blocked);
-    for expected in ["the last one", "patient", "after"] {
-        assert_eq!(body(&owner.get_no_ack(target.name()).await?.expect("all were confirmed")), expected);
+    for expected in ["the last one", "blocked", "after"] {
+        assert_eq!(body(&owner.get_no_ack(target.name()).await?.expect("all messages are confirmed")), expected);
     }
     Ok(())
 }
 
 #[scenario(alone)]
-async fn what_waits_while_publishing_is_blocked_ends_with_the_connection(t: Test) -> Outcome {
+async fn blocked_publishes_fail_when_the_connection_ends(t: Test) -> Outcome {
     let name = t.name("connection");
     let connection = t.open(&t.builder().connection_name(&name).recovery(Recovery::off())).await?;
     let channel = connection.channel().await?;
     let mut events = connection.events();
-    known_as(&t, &name).await?;
+    full_name(&t, &name).await?;
     let alarm = t.memory_alarm().await?;
     channel.publish("", "nowhere", "").send().await?;
     assert!(matches!(events.next().await, Some(Event::Blocked { .. })));
-    let (publishing, requesting) = (channel.clone(), channel.clone());
+    let publishing = channel.clone();
+    let requesting = channel.clone();
     let publish = t.start(move || async move { publishing.publish("", "nowhere", "").send().await });
     let request = t.start(move || async move { requesting.queue("amq.nothing").declare_passive().await });
     kill(&t, &name).await?;

@@ -3,9 +3,10 @@
 use super::prelude::*;
 
 #[scenario]
-async fn what_is_published_in_a_transaction_is_there_when_it_is_committed(t: Test) -> Outcome {
+async fn messages_of_a_transaction_reach_the_queue_with_the_commit(t: Test) -> Outcome {
     let connection = t.connect().await?;
-    let (channel, other) = (connection.channel().await?, connection.channel().await?);
+    let channel = connection.channel().await?;
+    let other = connection.channel().await?;
     let queue = t.queue_with(&other, &[]).await?;
     channel.tx_select().await?;
     channel.publish("", queue.name(), "one").send().await?;
@@ -17,27 +18,29 @@ async fn what_is_published_in_a_transaction_is_there_when_it_is_committed(t: Tes
 }
 
 #[scenario]
-async fn what_is_rolled_back_never_happened(t: Test) -> Outcome {
+async fn a_rollback_undoes_publishes_and_acks(t: Test) -> Outcome {
     let connection = t.connect().await?;
-    let (channel, other) = (connection.channel().await?, connection.channel().await?);
+    let channel = connection.channel().await?;
+    let other = connection.channel().await?;
     let queue = t.queue_with(&other, &["taken"]).await?;
     channel.tx_select().await?;
     channel.publish("", queue.name(), "gone").send().await?;
-    channel.get(queue.name()).await?.expect("it was confirmed").ack()?;
+    channel.get(queue.name()).await?.expect("the message is confirmed").ack()?;
     channel.tx_rollback().await?;
     channel.tx_commit().await?;
-    assert_eq!(t.ready(&other, queue.name()).await?, 0, "the ack was undone, and the message is still under way");
+    assert_eq!(t.ready(&other, queue.name()).await?, 0, "the ack is undone, and the message is unacked");
     channel.close().await?;
     let mut consumer = queue.consume().start().await?;
-    let back = consumer.next().await.expect("the consumer goes on")?;
+    let back = consumer.next().await.expect("the consumer is active")?;
     assert_eq!((body(&back), back.redelivered()), ("taken", true));
     Ok(())
 }
 
 #[scenario]
-async fn a_transaction_and_confirms_exclude_each_other_and_the_channel_goes_on(t: Test) -> Outcome {
+async fn transactions_and_confirms_exclude_each_other_and_the_channel_stays_open(t: Test) -> Outcome {
     let connection = t.connect().await?;
-    let (transacted, confirming) = (connection.channel().await?, connection.channel().await?);
+    let transacted = connection.channel().await?;
+    let confirming = connection.channel().await?;
     let queue = t.queue_with(&confirming, &[]).await?;
     transacted.tx_select().await?;
     for _ in 0..2 {
@@ -54,7 +57,7 @@ async fn a_transaction_and_confirms_exclude_each_other_and_the_channel_goes_on(t
 }
 
 #[scenario]
-async fn a_commit_without_a_transaction_is_406(t: Test) -> Outcome {
+async fn a_commit_without_a_transaction_fails_with_406(t: Test) -> Outcome {
     let error = refused(t.channel().await?.tx_commit().await)?;
     assert_eq!((error.kind(), error.code()), (ErrorKind::ChannelClosed, Some(406)), "{error}");
     Ok(())

@@ -1,4 +1,4 @@
-//! The broker under test, as the environment tells of it.
+//! The broker under test, described by the environment.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -9,19 +9,19 @@ use std::time::Duration;
 use crate::embedded::embedded;
 use crate::{Failure, Outcome};
 
-/// Where the broker is: what `cargo xtask rabbitmq env` prints.
+/// The addresses and tools of the broker, from the variables that `cargo xtask rabbitmq env` prints.
 #[derive(Debug, Default)]
 pub struct Broker {
     /// `amqp://guest:guest@127.0.0.1:PORT/%2f`
     pub amqp: String,
-    /// The same over TLS.
+    /// The URI for TLS.
     pub amqps: String,
     /// The folder of `ca.pem`, `client.pem`, `client.key` and so on.
     pub tls: String,
     http: String,
     ctl: String,
     xtask: String,
-    /// It was stopped, and is to be started again.
+    /// How the broker was stopped, if it must be restarted.
     stopped: Mutex<Option<Stopped>>,
 }
 
@@ -31,10 +31,10 @@ enum Stopped {
     Application,
 }
 
-/// The broker under test.
+/// Returns the broker under test.
 ///
 /// # Panics
-/// If the environment doesn't tell where it is.
+/// If a variable is not set.
 pub fn broker() -> &'static Broker {
     static BROKER: OnceLock<Broker> = OnceLock::new();
     BROKER.get_or_init(|| match embedded() {
@@ -60,34 +60,34 @@ fn variable(name: &str) -> String {
     match std::env::var(name) {
         Ok(value) => value,
         Err(_) => panic!(
-            "{name} is not set, which tells where the broker is: run `cargo xtask test`, \
-             or `cargo xtask rabbitmq start` and `export $(cargo xtask rabbitmq env)`"
+            "{name} is not set; run `cargo xtask test`, or `cargo xtask rabbitmq start` and then \
+             `export $(cargo xtask rabbitmq env)`, or set HOPMQ_BROKER=embedded"
         ),
     }
 }
 
 impl Broker {
-    /// `host:port` of the AMQP listener.
+    /// Returns `host:port` of the AMQP listener.
     pub fn address(&self) -> &str {
         let after = self.amqp.rsplit_once('@').map_or(self.amqp.as_str(), |(_, after)| after);
         after.split('/').next().unwrap_or(after)
     }
 
-    /// `host:port` of the listener for TLS.
+    /// Returns `host:port` of the TLS listener.
     pub fn tls_address(&self) -> &str {
         let after = self.amqps.rsplit_once('@').map_or(self.amqps.as_str(), |(_, after)| after);
         after.split('/').next().unwrap_or(after)
     }
 
-    /// The URI with another user.
+    /// Returns the URI with another user.
     pub fn amqp_as(&self, user: &str, password: &str) -> String {
         self.amqp.replacen("guest:guest", &format!("{user}:{password}"), 1)
     }
 
-    /// Runs `rabbitmqctl`, and returns what it printed.
+    /// Runs `rabbitmqctl`, and returns its output.
     ///
     /// # Errors
-    /// If it fails, with what it said.
+    /// If it fails, with its error output.
     #[track_caller]
     pub fn ctl(&self, arguments: &[&str]) -> Outcome<String> {
         let output = Command::new(&self.ctl).arg("--quiet").args(arguments).output()?;
@@ -98,40 +98,40 @@ impl Broker {
         }
     }
 
-    /// Ends the broker as `kill -9` does. [`Broker::revive`] starts it again, over its data; the harness does so
-    /// where a scenario fails before.
+    /// Kills the broker as `kill -9` does. [`Broker::revive`] restarts it with its data; the harness does so if the
+    /// scenario fails before.
     ///
-    /// RabbitMQ 3.10 grants a declaration when its transaction is on disk, which its database, Mnesia, takes back at
-    /// the next start unless the decision to commit it is there too, and that may be written seconds later on a busy
-    /// machine. This waits for it, so that what was declared before is there afterwards.
+    /// RabbitMQ 3.10 replies to a declaration when its transaction is on disk. Its database, Mnesia, rolls the
+    /// transaction back at the next start unless the decision to commit is on disk too, which a busy machine may write
+    /// seconds later. This waits for that write, so that earlier declarations survive.
     ///
     /// # Errors
-    /// If it can't be done.
+    /// If a command fails.
     pub fn kill(&self) -> Outcome {
         self.ctl(&["eval", "sys:get_state(mnesia_recover), mnesia:sync_log()."])?;
         *self.stopped() = Some(Stopped::Killed);
         self.xtask("kill")
     }
 
-    /// Stops RabbitMQ, but not its node: [`Broker::revive`] starts it again.
+    /// Stops RabbitMQ, but not its Erlang node. [`Broker::revive`] restarts it.
     ///
     /// # Errors
-    /// If it can't be done.
+    /// If `rabbitmqctl` fails.
     pub fn stop(&self) -> Outcome {
         *self.stopped() = Some(Stopped::Application);
         self.ctl(&["stop_app"]).map(drop)
     }
 
-    /// Starts a broker that was stopped or killed again; nothing is done about one that runs.
+    /// Restarts a broker that was stopped or killed. Does nothing if it runs.
     ///
-    /// The only member of a quorum queue may wait for ever for a leader that it alone can be, after a restart of
-    /// RabbitMQ 3.10 ([#10070](https://github.com/rabbitmq/rabbitmq-server/issues/10070)). So each is told to hold an
-    /// election.
+    /// After a restart of RabbitMQ 3.10 the only member of a quorum queue may wait for ever for a leader
+    /// ([#10070](https://github.com/rabbitmq/rabbitmq-server/issues/10070)). So this triggers an election in each
+    /// quorum queue.
     ///
     /// # Errors
-    /// If it does not answer.
+    /// If the broker does not start, or a command fails.
     pub fn revive(&self) -> Outcome {
-        // Whoever comes meanwhile waits until it is done.
+        // The lock is held until the broker runs: other callers wait for that.
         let mut stopped = self.stopped();
         match *stopped {
             Some(Stopped::Killed) => self.xtask("resume")?,
@@ -158,19 +158,19 @@ impl Broker {
         }
     }
 
-    /// Asks the management API, and returns the body of the answer.
+    /// Sends a request to the management API, and returns the body of the response.
     ///
     /// # Errors
-    /// If the answer is not one of success.
+    /// If the response has no 2xx status.
     #[track_caller]
     pub fn http(&self, method: &str, path: &str) -> Outcome<String> {
         self.http_with(method, path, "")
     }
 
-    /// Asks the management API with a body of JSON, and returns the body of the answer.
+    /// Sends a request with a JSON body to the management API, and returns the body of the response.
     ///
     /// # Errors
-    /// If the answer is not one of success.
+    /// If the response has no 2xx status.
     #[track_caller]
     pub fn http_with(&self, method: &str, path: &str, json: &str) -> Outcome<String> {
         let address = self.http.trim_start_matches("http://").trim_end_matches('/');
@@ -181,9 +181,9 @@ impl Broker {
         let length = json.len();
         let request = format!("{head}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{json}");
         socket.write_all(request.as_bytes())?;
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        let mut response = String::new();
+        socket.read_to_string(&mut response)?;
+        let (head, body) = response.split_once("\r\n\r\n").unwrap_or((&response, ""));
         if head.split(' ').nth(1).is_some_and(|status| status.starts_with('2')) {
             Ok(body.to_owned())
         } else {
@@ -192,12 +192,12 @@ impl Broker {
     }
 }
 
-/// RabbitMQ believes that memory is low, until this is dropped.
+/// A memory alarm on the broker, until this is dropped.
 #[derive(Debug)]
 pub struct Alarm(());
 
 impl Alarm {
-    /// Raises the alarm. All connections know of it then.
+    /// Raises the alarm. When this returns, the broker has told all connections.
     ///
     /// # Errors
     /// If `rabbitmqctl` fails.
@@ -207,7 +207,8 @@ impl Alarm {
             embedded.broker.set_memory_alarm(true);
             return Ok(alarm);
         }
-        // RabbitMQ tells its connections in its own time; whoever asks what alarms there are asks who tells them.
+        // RabbitMQ tells its connections asynchronously. The process that lists the alarms is the one that tells them,
+        // so its reply comes after that.
         let raise = "vm_memory_monitor:set_vm_memory_high_watermark(0.00001), [_ | _] = rabbit_alarm:get_alarms().";
         broker().ctl(&["eval", raise])?;
         Ok(alarm)
@@ -219,7 +220,7 @@ impl Drop for Alarm {
         if let Some(embedded) = embedded() {
             embedded.broker.set_memory_alarm(false);
         } else if let Err(failure) = broker().ctl(&["set_vm_memory_high_watermark", "absolute", "4GB"]) {
-            eprintln!("the memory alarm stays: {failure}");
+            eprintln!("cannot clear the memory alarm: {failure}");
         }
     }
 }

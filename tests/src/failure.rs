@@ -1,19 +1,19 @@
-//! Why a scenario failed, and on which line.
+//! The failure of a scenario, with its line.
 
 use std::fmt::{self, Display};
 use std::panic::Location;
 
-/// How a scenario ends.
+/// The result of a scenario.
 pub type Outcome<T = ()> = Result<T, Failure>;
 
-/// An error, and the line whose `?` it came from.
+/// An error, with the line of the `?` that returned it.
 pub struct Failure {
     text: String,
     at: &'static Location<'static>,
 }
 
 impl Failure {
-    /// A failure of the caller's line.
+    /// Creates a failure on the caller's line.
     #[track_caller]
     pub fn new(text: impl Display) -> Self {
         Self { text: text.to_string(), at: Location::caller() }

@@ -1,23 +1,24 @@
-//! Running one scenario: with a name for its deadline, and broom and pan behind it.
+//! Runs a scenario with a deadline, and cleans up after it.
 
 use std::hash::{BuildHasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use futures_lite::future::block_on;
 
+use crate::turn::Turn;
 use crate::{Outcome, broker, embedded};
 
-/// How long a scenario may take: it ends by itself well before, or hangs.
+/// The time limit of a scenario. A scenario that is not done by then hangs.
 const DEADLINE: Duration = Duration::from_secs(120);
-/// What one step of cleaning up may take.
-const CLEANING: Duration = Duration::from_secs(20);
+/// The time limit of each request of the cleanup.
+const CLEANUP: Duration = Duration::from_secs(20);
 
-/// What a scenario has of the harness.
+/// The scenario's view of the harness.
 #[derive(Clone, Debug)]
 pub struct Harness {
     scenario: &'static str,
@@ -25,12 +26,12 @@ pub struct Harness {
 }
 
 impl Harness {
-    /// The name of the scenario: door, topic, sentence.
+    /// Returns the name of the scenario: module path and sentence.
     pub fn scenario(&self) -> &'static str {
         self.scenario
     }
 
-    /// A name that nobody else uses, beginning with `stem`. A queue or an exchange of that name is deleted in the end.
+    /// Returns a unique name that begins with `stem`. A queue or exchange of that name is deleted at the end.
     pub fn name(&self, stem: &str) -> String {
         static RUN: OnceLock<u32> = OnceLock::new();
         static COUNT: AtomicU32 = AtomicU32::new(1);
@@ -41,15 +42,15 @@ impl Harness {
     }
 }
 
-/// Runs a scenario on a thread of its own, beside others unless it must be `alone`, and cleans up after it.
+/// Runs a scenario on a new thread, in parallel with others unless it must be `alone`, and cleans up after it.
 ///
 /// # Panics
-/// If it fails, panics, or is not done in time.
+/// If the scenario fails, panics, or exceeds the time limit.
 pub fn run(scenario: &'static str, alone: bool, body: impl FnOnce(Harness) -> Outcome + Send + 'static) {
     run_for(DEADLINE, scenario, alone, body);
 }
 
-/// Runs a scenario that may take so long.
+/// Runs a scenario with its own time limit.
 ///
 /// # Panics
 /// As [`run`] does.
@@ -59,37 +60,33 @@ pub fn run_for(
     alone: bool,
     body: impl FnOnce(Harness) -> Outcome + Send + 'static,
 ) {
-    static TURN: RwLock<()> = RwLock::new(());
     if let Some(why) = embedded::why_not(scenario) {
-        eprintln!("{scenario} is not for the embedded broker: {why}");
+        eprintln!("SKIPPED: the embedded broker can't run {scenario}: {why}");
         return;
     }
-    // A scenario that failed leaves nothing behind under this lock.
-    let _alone = alone.then(|| TURN.write().unwrap_or_else(PoisonError::into_inner));
-    let _beside = (!alone).then(|| TURN.read().unwrap_or_else(PoisonError::into_inner));
-    broker();
+    let _turn = Turn::wait(alone);
     let harness = Harness { scenario, names: Arc::default() };
     let names = Arc::clone(&harness.names);
     let (sender, receiver) = mpsc::channel();
     let work = move || {
         let outcome = catch_unwind(AssertUnwindSafe(|| body(harness)));
-        // Nobody listens any more once the deadline has passed.
+        // The receiver is gone once the deadline has passed.
         let _ = sender.send(outcome);
     };
-    thread::Builder::new().name(scenario.to_owned()).spawn(work).expect("the system has a thread for a scenario");
+    thread::Builder::new().name(scenario.to_owned()).spawn(work).expect("the system can start a thread");
     let outcome = receiver.recv_timeout(deadline);
     let names = std::mem::take(&mut *names.lock().unwrap_or_else(PoisonError::into_inner));
-    // Those that come afterwards need it.
+    // Later scenarios need the broker.
     if let Err(failure) = broker().revive() {
-        eprintln!("the broker does not come back: {failure}");
+        eprintln!("cannot restart the broker: {failure}");
     }
-    // What can't be deleted (another connection's exclusive queue) is no fault of the scenario.
+    // A name that can't be deleted, such as an exclusive queue of another connection, does not fail the scenario.
     let _ = block_on(clean_up(&names));
     match outcome {
         Ok(Ok(Ok(()))) => {}
         Ok(Ok(Err(failure))) => panic!("{scenario} failed: {failure}"),
         Ok(Err(panic)) => resume_unwind(panic),
-        Err(_) => panic!("{scenario} was not done within {deadline:?}"),
+        Err(_) => panic!("{scenario} timed out after {deadline:?}"),
     }
 }
 
@@ -97,11 +94,12 @@ async fn clean_up(names: &[String]) -> hopmq::Result<()> {
     if names.is_empty() {
         return Ok(());
     }
-    let connection = hopmq::Connection::open(&broker().amqp).await?.within(CLEANING);
+    let connection = hopmq::Connection::open(&broker().amqp).await?.within(CLEANUP);
     for name in names {
-        // A refusal closes the channel, so each name has one of its own.
+        // A refusal closes the channel, so each name gets its own channel.
         let channel = connection.channel().await?;
-        let (queue, exchange) = (channel.queue_delete(name).delete(), channel.exchange_delete(name).delete());
+        let queue = channel.queue_delete(name).delete();
+        let exchange = channel.exchange_delete(name).delete();
         let _ = (queue.await, exchange.await);
     }
     connection.close().await

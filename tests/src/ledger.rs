@@ -1,4 +1,4 @@
-//! Who published what, what was confirmed, and what was consumed: nothing that was confirmed may be missing in the end.
+//! A ledger of published, confirmed and consumed messages: no confirmed message may be missing in the end.
 
 use std::fmt::Display;
 use std::future::poll_fn;
@@ -7,73 +7,73 @@ use std::task::{Poll, Waker};
 
 use crate::{Failure, Outcome};
 
-/// The ledger of one run: a byte for each message, and somebody who waits for what it comes to.
+/// The ledger of one run. It takes a byte for each message, and wakes tasks that wait for a balance.
 #[derive(Debug, Default)]
-pub struct Ledger(Mutex<Books>);
+pub struct Ledger(Mutex<Entries>);
 
 #[derive(Debug, Default)]
-struct Books {
-    /// By its number: whether a message is confirmed, and how often it was consumed.
+struct Entries {
+    /// Whether each message is confirmed, and how often it was consumed; indexed by its number.
     messages: Vec<u8>,
     balance: Balance,
-    /// Why it can't go on.
-    broken: Option<String>,
+    /// Why the run can't continue.
+    failed: Option<String>,
     waiting: Vec<Waker>,
 }
 
-/// Set where a message is confirmed. Below it is how often it was consumed.
+/// The bit of a confirmed message. The lower bits count how often it was consumed.
 const CONFIRMED: u8 = 0x80;
 
-/// What a run came to.
+/// The totals of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Balance {
-    /// Messages that were to be published.
+    /// Messages that the publishers began to publish.
     pub published: u64,
     /// Messages that the broker confirmed.
     pub confirmed: u64,
-    /// Of these, those that nobody consumed.
+    /// Messages that were confirmed, but not consumed.
     pub lost: u64,
     /// Messages that were consumed more than once.
     pub duplicated: u64,
-    /// What was consumed and never published.
+    /// Deliveries of messages that were never published.
     pub unexpected: u64,
 }
 
 impl Display for Balance {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { published, confirmed, lost, duplicated, unexpected } = self;
-        write!(f, "{published} published, {confirmed} confirmed, lost {lost}, {duplicated} came twice")?;
-        if *unexpected > 0 { write!(f, ", {unexpected} that nobody published") } else { Ok(()) }
+        write!(f, "{published} published, {confirmed} confirmed, {lost} lost, {duplicated} duplicated")?;
+        if *unexpected > 0 { write!(f, ", {unexpected} never published") } else { Ok(()) }
     }
 }
 
 impl Ledger {
-    /// Bytes of memory that it takes.
+    /// Returns the bytes of memory that the ledger takes.
     pub fn size(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).messages.capacity()
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut Books) -> T) -> T {
-        let mut books = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let value = change(&mut books);
-        let waiting = std::mem::take(&mut books.waiting);
-        drop(books);
+    fn change<T>(&self, change: impl FnOnce(&mut Entries) -> T) -> T {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let value = change(&mut entries);
+        let waiting = std::mem::take(&mut entries.waiting);
+        drop(entries);
         waiting.into_iter().for_each(Waker::wake);
         value
     }
 
-    /// The number of the next message.
+    /// Adds a message, and returns its number.
     pub fn publish(&self) -> u64 {
-        self.change(|books| {
-            books.messages.push(0);
-            books.balance.published += 1;
-            books.balance.published - 1
+        self.change(|entries| {
+            entries.messages.push(0);
+            entries.balance.published += 1;
+            entries.balance.published - 1
         })
     }
 
-    /// The broker has confirmed a message.
+    /// Records that the broker has confirmed a message.
     pub fn confirmed(&self, id: u64) {
-        self.change(|Books { messages, balance, .. }| {
+        self.change(|Entries { messages, balance, .. }| {
             let message = &mut messages[id as usize];
             if *message & CONFIRMED == 0 {
                 balance.confirmed += 1;
@@ -83,9 +83,9 @@ impl Ledger {
         });
     }
 
-    /// A message was consumed.
+    /// Records that a message was consumed.
     pub fn consumed(&self, id: u64) {
-        self.change(|Books { messages, balance, .. }| {
+        self.change(|Entries { messages, balance, .. }| {
             let Some(message) = messages.get_mut(id as usize) else {
                 balance.unexpected += 1;
                 return;
@@ -93,37 +93,37 @@ impl Ledger {
             match *message & !CONFIRMED {
                 0 => balance.lost -= u64::from(*message & CONFIRMED != 0),
                 1 => balance.duplicated += 1,
-                // Twice is as far as it counts.
+                // Counts up to two.
                 _ => return,
             }
             *message += 1;
         });
     }
 
-    /// It can't go on: whoever waits for something learns why.
-    pub fn broken(&self, why: impl Display) {
-        self.change(|books| books.broken.get_or_insert_with(|| why.to_string()).len());
+    /// Ends the run: [`Ledger::until`] fails with the first reason.
+    pub fn fail(&self, why: impl Display) {
+        self.change(|entries| entries.failed.get_or_insert_with(|| why.to_string()).len());
     }
 
-    /// What it comes to.
+    /// Returns the totals so far.
     pub fn balance(&self) -> Balance {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).balance
     }
 
-    /// Waits until it comes to what `is` says.
+    /// Waits until `is` returns true for the totals, and returns them.
     ///
     /// # Errors
-    /// If it can't go on any more.
+    /// If the run has failed.
     pub async fn until(&self, is: impl Fn(&Balance) -> bool) -> Outcome<Balance> {
         poll_fn(|context| {
-            let mut books = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if is(&books.balance) {
-                return Poll::Ready(Ok(books.balance));
+            let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if is(&entries.balance) {
+                return Poll::Ready(Ok(entries.balance));
             }
-            if let Some(why) = &books.broken {
+            if let Some(why) = &entries.failed {
                 return Poll::Ready(Err(Failure::new(why)));
             }
-            books.waiting.push(context.waker().clone());
+            entries.waiting.push(context.waker().clone());
             Poll::Pending
         })
         .await
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_counts_what_is_confirmed_and_missing() {
+    fn the_balance_counts_lost_and_duplicated_messages() {
         let ledger = Ledger::default();
         let ids: Vec<u64> = (0..3).map(|_| ledger.publish()).collect();
         ids.iter().for_each(|id| ledger.confirmed(*id));
@@ -147,7 +147,7 @@ mod tests {
         }
         let expected = Balance { published: 3, confirmed: 3, lost: 1, duplicated: 1, unexpected: 1 };
         assert_eq!(ledger.balance(), expected);
-        // One that is consumed before its confirm comes is not lost.
+        // A message that is consumed before its confirm arrives is not lost.
         let early = ledger.publish();
         ledger.consumed(early);
         ledger.confirmed(early);
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_learns_what_it_came_to_or_why_not() {
+    fn until_returns_the_balance_or_the_failure() {
         let ledger = Ledger::default();
         let id = ledger.publish();
         block_on(async {
@@ -163,7 +163,7 @@ mod tests {
             assert!(poll_once(waiting.as_mut()).await.is_none());
             ledger.confirmed(id);
             assert_eq!(waiting.await.unwrap().lost, 1);
-            ledger.broken("the consumer ended");
+            ledger.fail("the consumer ended");
             assert!(ledger.until(|balance| balance.lost == 0).await.unwrap_err().to_string().contains("ended"));
         });
     }

@@ -1,4 +1,4 @@
-//! What the scenarios need of any door: the broker, names of their own, a deadline, and cleaning up.
+//! The harness of the scenarios, for every client API: the broker, unique names, a deadline, and cleaning up.
 
 mod broker;
 pub mod cluster;
@@ -12,6 +12,7 @@ pub mod peer;
 pub mod proxy;
 pub mod relay;
 pub mod traffic;
+mod turn;
 
 pub use broker::{Alarm, Broker, broker};
 pub use failure::{Failure, Outcome};

@@ -1,12 +1,12 @@
-//! What each door says to `#[scenario]` and `#[either]`.
+//! The two versions of an item from `#[scenario]` or `#[either]`, of which each client API chooses one.
 
-/// The text as it is written.
+/// Chooses the async version.
 #[macro_export]
 macro_rules! choose_async {
     ({ $($async:tt)* } { $($blocking:tt)* }) => { $($async)* };
 }
 
-/// The text without `async` and `.await`.
+/// Chooses the version without `async` and `.await`.
 #[macro_export]
 macro_rules! choose_blocking {
     ({ $($async:tt)* } { $($blocking:tt)* }) => { $($blocking)* };

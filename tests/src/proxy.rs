@@ -1,7 +1,7 @@
-//! A way to the broker that breaks on demand: a TCP proxy with faults.
+//! A TCP proxy to the broker that injects faults.
 //!
-//! Owns a listener and two threads for each connection. It knows nothing of AMQP. A fault concerns the connections that
-//! there are; those that come afterwards are served, unless the proxy is [down](Proxy::down).
+//! It owns a listener and two threads for each connection, and does not interpret AMQP. A fault affects the connections
+//! that exist; later ones are served, unless the proxy is [down](Proxy::down).
 
 use std::future::poll_fn;
 use std::io::{self, Read, Write};
@@ -28,30 +28,30 @@ struct Shared {
     down: AtomicBool,
     ended: AtomicBool,
     accepted: AtomicUsize,
-    /// Who waits for more.
+    /// The wakers of [`Proxy::until_accepted`].
     waiting: Mutex<Vec<Waker>>,
-    /// What the next connections may carry in each direction; 0 is without limit.
+    /// Bytes that later connections may carry, both directions together; 0 means no limit.
     allowance: AtomicU64,
 }
 
 /// One connection.
 #[derive(Debug, Default)]
 struct Link {
-    /// Bytes vanish.
+    /// Bytes are read and dropped.
     hole: AtomicBool,
-    /// Bytes stay where they are.
+    /// Bytes are not read.
     frozen: AtomicBool,
-    /// A few bytes at a time.
+    /// Bytes are forwarded a few at a time.
     slow: AtomicBool,
-    /// Bytes that it may still carry in both directions; 0 is without limit.
+    /// Bytes that may still be carried, both directions together; 0 means no limit.
     left: AtomicU64,
 }
 
-/// How often a thread looks whether something has changed.
+/// Time between two checks for a changed fault.
 const TICK: Duration = Duration::from_millis(5);
 
 impl Proxy {
-    /// A proxy of `upstream`, `host:port`, on a free port.
+    /// Starts a proxy of `upstream` (`host:port`) on a free port.
     ///
     /// # Errors
     /// If there is no free port.
@@ -73,23 +73,23 @@ impl Proxy {
         Ok(Self { port, shared })
     }
 
-    /// Where it listens.
+    /// Returns the address of the proxy.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// How many connections it had so far.
+    /// Returns the number of connections so far.
     pub fn accepted(&self) -> usize {
         self.shared.accepted.load(Ordering::SeqCst)
     }
 
-    /// Waits until it has had so many.
+    /// Waits until the proxy has had `count` connections.
     ///
     /// # Errors
-    /// None: it is there for whoever waits for this or a deadline.
+    /// Never; the result fits [`within`](crate::traffic::within).
     pub async fn until_accepted(&self, count: usize) -> Outcome {
         poll_fn(|context| {
-            // The waker is left before the number is read, and the number is raised before the wakers are taken.
+            // The waker must be stored before the count is read: `serve` raises the count before it takes the wakers.
             self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(context.waker().clone());
             if self.accepted() >= count { Poll::Ready(Ok(())) } else { Poll::Pending }
         })
@@ -99,12 +99,12 @@ impl Proxy {
     /// Closes all connections.
     pub fn cut(&self) {
         for (_, client, broker) in self.take() {
-            // One that is closed already is as good.
+            // The sockets may be closed already.
             let _ = (client.shutdown(Shutdown::Both), broker.shutdown(Shutdown::Both));
         }
     }
 
-    /// Resets all connections towards the client: what is under way is lost.
+    /// Resets all connections towards the client: bytes in flight are lost.
     pub fn reset(&self) {
         for (_, client, broker) in self.take() {
             let _ = socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO));
@@ -112,27 +112,27 @@ impl Proxy {
         }
     }
 
-    /// Bytes of all connections vanish from now on, in both directions.
+    /// Drops all bytes of existing connections from now on, in both directions.
     pub fn black_hole(&self) {
         self.each(|link| link.hole.store(true, Ordering::SeqCst));
     }
 
-    /// No byte moves on the connections that there are: both ends believe in them.
+    /// Stops reading from existing connections, but keeps them open.
     pub fn half_open(&self) {
         self.each(|link| link.frozen.store(true, Ordering::SeqCst));
     }
 
-    /// A few kilobytes a second.
+    /// Limits existing connections to a few kilobytes a second, or ends that limit.
     pub fn throttle(&self, slow: bool) {
         self.each(|link| link.slow.store(slow, Ordering::SeqCst));
     }
 
-    /// The connections that come are cut when they have carried so many bytes; 0 is without limit.
+    /// Cuts later connections when they have carried `bytes` bytes; 0 means no limit.
     pub fn cut_after(&self, bytes: u64) {
         self.shared.allowance.store(bytes, Ordering::SeqCst);
     }
 
-    /// Whether connections are closed as soon as they come.
+    /// Sets whether new connections are closed at once.
     pub fn down(&self, down: bool) {
         self.shared.down.store(down, Ordering::SeqCst);
     }
@@ -162,7 +162,7 @@ impl Shared {
                 continue;
             };
             if !self.down.load(Ordering::SeqCst) {
-                // A broker that is gone closes the connection.
+                // If the broker is gone, the client's connection closes.
                 let _ = self.serve(client);
             }
         }
@@ -175,10 +175,12 @@ impl Shared {
         link.left.store(self.allowance.load(Ordering::SeqCst), Ordering::SeqCst);
         for (from, to) in [(&client, &broker), (&broker, &client)] {
             from.set_nodelay(true)?;
-            let (from, to, link) = (from.try_clone()?, to.try_clone()?, Arc::clone(&link));
+            let from = from.try_clone()?;
+            let to = to.try_clone()?;
+            let link = Arc::clone(&link);
             from.set_read_timeout(Some(TICK))?;
             thread::Builder::new().name("proxy".to_owned()).spawn(move || {
-                // However it ends, both ends learn of it.
+                // After an error, too, both sockets must be shut down.
                 let _ = carry(&link, &from, &to);
                 let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
             })?;
@@ -187,7 +189,7 @@ impl Shared {
         links.retain(|(_, client, _)| client.take_error().is_ok() && client.peer_addr().is_ok());
         links.push((link, client, broker));
         drop(links);
-        // Whoever counts on it can break it now.
+        // From here on the faults reach this connection.
         self.accepted.fetch_add(1, Ordering::SeqCst);
         let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
         waiting.into_iter().for_each(Waker::wake);
@@ -200,7 +202,7 @@ fn carry(link: &Link, mut from: &TcpStream, mut to: &TcpStream) -> io::Result<()
     loop {
         if link.frozen.load(Ordering::SeqCst) {
             thread::park_timeout(TICK);
-            // Somebody may have cut it meanwhile.
+            // Fails if the connection was cut meanwhile.
             from.peer_addr()?;
             continue;
         }
@@ -217,7 +219,7 @@ fn carry(link: &Link, mut from: &TcpStream, mut to: &TcpStream) -> io::Result<()
             let more = left.saturating_sub(count as u64);
             link.left.store(more.max(1), Ordering::SeqCst);
             if more == 0 {
-                // The last bytes go out: a message is cut in two.
+                // Forwards the last bytes, so that the cut is within a frame.
                 to.write_all(&buffer[..(left as usize).min(count)])?;
                 return Ok(());
             }

@@ -1,10 +1,11 @@
-//! Other ways to a broker that speaks TCP only: a Unix socket and a WebSocket, each relayed to it.
+//! Relays from a Unix socket or a WebSocket to a broker that listens on TCP only.
 //!
-//! Owns the listeners and one task for each connection. Bytes are passed on as they come, in slices of any size; the
-//! relays know nothing of AMQP.
+//! A relay owns a listener and one task for each connection. It forwards bytes as they arrive, in slices of any size,
+//! and does not interpret AMQP.
 
 use std::io;
 use std::net::TcpListener;
+#[cfg(unix)]
 use std::path::Path;
 
 use async_tungstenite::tungstenite::Message;
@@ -12,13 +13,14 @@ use futures_lite::io::{AsyncReadExt, AsyncWriteExt, copy, split};
 use futures_lite::{StreamExt, future};
 use smol::Async;
 
-/// What one WebSocket message carries at most: less than many a frame, more than others.
+/// Bytes of a WebSocket message, at most: fewer than some frames have, and more than others.
 const SLICE: usize = 10_000;
 
-/// Relays `path`, a Unix socket, to `broker`, as long as the task is kept.
+/// Relays the Unix socket `path` to `broker` until the task is dropped.
 ///
 /// # Errors
 /// If the path can't be listened on.
+#[cfg(unix)]
 pub fn unix(path: &Path, broker: &str) -> io::Result<smol::Task<io::Result<()>>> {
     let listener = Async::<std::os::unix::net::UnixListener>::bind(path)?;
     let broker = broker.to_owned();
@@ -36,7 +38,7 @@ pub fn unix(path: &Path, broker: &str) -> io::Result<smol::Task<io::Result<()>>>
     }))
 }
 
-/// Relays a WebSocket on a free port to `broker`, as long as the task is kept. Returns the port.
+/// Relays a WebSocket on a free port to `broker` until the task is dropped. Returns the port.
 ///
 /// # Errors
 /// If there is no free port.
@@ -57,7 +59,8 @@ async fn relay(socket: Async<std::net::TcpStream>, broker: String) -> io::Result
     let websocket = async_tungstenite::accept_async(socket).await.map_err(io::Error::other)?;
     let upstream = smol::net::TcpStream::connect(&broker).await?;
     let (mut sender, mut receiver) = websocket.split();
-    let (mut from, mut to) = (upstream.clone(), upstream);
+    let mut from = upstream.clone();
+    let mut to = upstream;
     let up = async move {
         while let Some(message) = receiver.next().await {
             match message.map_err(io::Error::other)? {

@@ -1,4 +1,4 @@
-//! A publisher and a consumer that know nothing of faults, and the books about what they did.
+//! Publishers and a consumer without any handling of faults, and the ledger of their messages.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -13,47 +13,49 @@ use hopmq::{Builder, Connection, ErrorKind, Event, Publisher, Recovery};
 use crate::ledger::{Balance, Ledger};
 use crate::{Failure, Outcome};
 
-/// How a queue is declared that outlives the broker.
+/// Kinds of queues that survive a restart of the broker.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     /// On the disk of one node.
     Durable,
-    /// In Raft's log, on a broker of one node.
+    /// A quorum queue on a broker of one node.
     Quorum,
-    /// On the disks of most of a cluster's nodes.
+    /// A quorum queue on a cluster.
     Replicated,
 }
 
-/// Messages that are published and consumed, over a connection each.
+/// Publishers on one connection, and a consumer on another.
 #[derive(Debug)]
 pub struct Traffic {
     ledger: Arc<Ledger>,
     stop: Arc<AtomicBool>,
-    diary: Arc<Diary>,
+    events: Arc<EventLog>,
     connections: Vec<Connection>,
     publishing: Vec<smol::Task<()>>,
     consuming: smol::Task<Outcome>,
 }
 
-/// How long messages may take to flow again, or to come to an end.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Time until messages must flow again, or the last one must be consumed.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Traffic {
-    /// Declares the queue and starts.
+    /// Declares the queue, and starts the publishers and the consumer.
     ///
     /// # Errors
-    /// Those of the broker.
+    /// If the client can't connect, or the broker refuses a request.
     pub async fn start(builder: &Builder, queue: &str, kind: Kind) -> Outcome<Self> {
         let recovery = Recovery::new().delays(Duration::from_millis(20), Duration::from_millis(500));
         let builder = builder.clone().recovery(recovery).heartbeat(Duration::from_secs(2));
         let confirm_timeout = Duration::from_secs(if matches!(kind, Kind::Replicated) { 5 } else { 100 });
         let builder = builder.connect_timeout(Duration::from_secs(3)).confirm_timeout(confirm_timeout);
         let builder = builder.request_timeout(Duration::from_secs(100));
-        let (publishing, consuming) = (builder.open().await?, builder.open().await?);
-        let (ledger, stop) = (Arc::new(Ledger::default()), Arc::<AtomicBool>::default());
-        let diary = Arc::new(Diary::new());
-        diary.keep("publisher", &publishing);
-        diary.keep("consumer", &consuming);
+        let publishing = builder.open().await?;
+        let consuming = builder.open().await?;
+        let ledger = Arc::new(Ledger::default());
+        let stop = Arc::<AtomicBool>::default();
+        let events = Arc::new(EventLog::new());
+        events.record("publisher", &publishing);
+        events.record("consumer", &consuming);
         let channel = consuming.channel().await?;
         let declare = channel.queue(queue).durable();
         let queue = match kind {
@@ -61,57 +63,60 @@ impl Traffic {
             Kind::Quorum | Kind::Replicated => declare.quorum().declare().await?,
         };
         let mut consumer = queue.consume().prefetch(20).await?;
-        let books = Arc::clone(&ledger);
+        let consumed = Arc::clone(&ledger);
         let consume = async move {
             while let Some(delivery) = consumer.try_next().await? {
-                books.consumed(delivery.text().parse()?);
+                consumed.consumed(delivery.text().parse()?);
                 delivery.ack()?;
             }
             Ok(())
         };
-        let books = Arc::clone(&ledger);
+        let ended = Arc::clone(&ledger);
         let consume = smol::spawn(async move {
             let outcome: Outcome = consume.await;
-            books.broken(format_args!("the consumer ended: {outcome:?}"));
+            ended.fail(format_args!("the consumer ended: {outcome:?}"));
             outcome
         });
         let publisher = publisher(&publishing, queue.name()).await?;
         let one = |_| {
-            let (connection, publisher, queue) = (publishing.clone(), publisher.clone(), queue.name().to_owned());
-            let (ledger, stop) = (Arc::clone(&ledger), Arc::clone(&stop));
+            let connection = publishing.clone();
+            let publisher = publisher.clone();
+            let queue = queue.name().to_owned();
+            let ledger = Arc::clone(&ledger);
+            let stop = Arc::clone(&stop);
             smol::spawn(async move {
                 if let Err(failure) = publish(&connection, publisher, &queue, kind, &ledger, &stop).await {
-                    ledger.broken(format_args!("publishing failed: {failure}"));
+                    ledger.fail(format_args!("publishing failed: {failure}"));
                 }
             })
         };
         let tasks = (0..4).map(one).collect();
         let connections = vec![publishing, consuming];
-        Ok(Self { ledger, stop, diary, connections, publishing: tasks, consuming: consume })
+        Ok(Self { ledger, stop, events, connections, publishing: tasks, consuming: consume })
     }
 
-    /// Waits until messages are confirmed and consumed again.
+    /// Waits until 20 more messages are confirmed.
     ///
     /// # Errors
-    /// If that takes too long, or can't be any more.
+    /// If that takes longer than a minute, or a publisher or the consumer has failed.
     pub async fn flows(&self) -> Outcome {
         let from = self.ledger.balance().confirmed;
         let flows = self.ledger.until(|balance| balance.confirmed >= from + 20);
-        self.in_time("messages are confirmed again", flows).await.map(drop)
+        self.in_time("20 more messages are confirmed", flows).await.map(drop)
     }
 
-    /// Ends the traffic when all has come, and checks the books.
+    /// Stops the publishers, waits until all messages are confirmed and consumed, and checks the ledger.
     ///
     /// # Errors
-    /// If something is lost.
+    /// If a message is lost.
     pub async fn finish(mut self) -> Outcome {
         self.stop.store(true, Ordering::SeqCst);
         for task in std::mem::take(&mut self.publishing) {
             task.await;
         }
         let settled = self.ledger.until(|balance| balance.lost == 0 && balance.confirmed == balance.published);
-        let balance = self.in_time("all that was published is confirmed and consumed", settled).await?;
-        // Scenarios run on threads of their names.
+        let balance = self.in_time("all published messages are confirmed and consumed", settled).await?;
+        // The thread has the name of the scenario.
         println!("{}: {balance}", std::thread::current().name().unwrap_or_default());
         assert_eq!(balance, Balance { lost: 0, unexpected: 0, confirmed: balance.published, ..balance });
         for connection in &self.connections {
@@ -121,10 +126,10 @@ impl Traffic {
     }
 
     async fn in_time<T>(&self, what: &str, wait: impl Future<Output = Outcome<T>>) -> Outcome<T> {
-        let outcome = within(PATIENCE, what, wait).await;
+        let outcome = within(TIMEOUT, what, wait).await;
         if let Err(failure) = &outcome {
-            let (balance, diary) = (self.ledger.balance(), &self.diary);
-            return Err(Failure::new(format!("{failure}: {balance:?}\n{diary}")));
+            let balance = self.ledger.balance();
+            return Err(Failure::new(format!("{failure}: {balance:?}\n{}", self.events)));
         }
         outcome
     }
@@ -134,7 +139,7 @@ async fn publisher(connection: &Connection, queue: &str) -> hopmq::Result<Publis
     Ok(connection.channel().await?.publisher("", queue).persistent().mandatory())
 }
 
-/// Publishes one message after the other.
+/// Publishes messages, each after the confirm of the one before.
 async fn publish(
     connection: &Connection,
     mut publisher: Publisher,
@@ -148,12 +153,12 @@ async fn publish(
         loop {
             match publisher.publish(id.to_string()).confirm().await {
                 Ok(()) => break,
-                // The queue is not there yet, for the connection that declares it has not come back; or its nodes are
-                // electing a leader, and the broker can't take care of the message.
+                // The connection that declares the queue has not reconnected yet, or the queue's nodes are electing a
+                // leader.
                 Err(error) if matches!(error.kind(), ErrorKind::Returned | ErrorKind::Nacked | ErrorKind::Timeout) => {
                     pause(Duration::from_millis(50)).await;
-                    // A channel of RabbitMQ 3.10's that met the queue while nobody led it goes on asking the node that
-                    // led before: it refuses for ever, or never answers.
+                    // A channel of RabbitMQ 3.10 that used the queue while it had no leader keeps asking the former
+                    // leader: it refuses for ever, or never replies.
                     if matches!(kind, Kind::Replicated) {
                         publisher = self::publisher(connection, queue).await?;
                     }
@@ -171,46 +176,47 @@ async fn pause(time: Duration) {
     smol::Timer::after(time).await;
 }
 
-/// Waits for something, but no longer than so.
+/// Waits until `what` is the case, at most for `time`.
 ///
 /// # Errors
-/// Its own, or that it takes too long.
+/// If `wait` fails, or takes longer.
 pub async fn within<T>(time: Duration, what: &str, wait: impl Future<Output = Outcome<T>>) -> Outcome<T> {
     let late = async {
         pause(time).await;
-        Err(Failure::new(format!("it is not so within {time:?} that {what}")))
+        Err(Failure::new(format!("timed out after {time:?}, waiting until {what}")))
     };
     future::or(wait, late).await
 }
 
-/// What happened to the connections, for whoever looks for the cause of a failure.
+/// The latest events of the connections, to print with a failure.
 #[derive(Debug)]
-struct Diary {
+struct EventLog {
     begin: Instant,
     lines: Mutex<VecDeque<String>>,
 }
 
-/// Lines that are kept, the latest.
+/// Events that are kept, at most.
 const LINES: usize = 60;
 
-impl Diary {
+impl EventLog {
     fn new() -> Self {
         Self { begin: Instant::now(), lines: Mutex::default() }
     }
 
-    fn keep(self: &Arc<Self>, who: &'static str, connection: &Connection) {
-        let (diary, mut events) = (Arc::clone(self), connection.events());
+    fn record(self: &Arc<Self>, name: &'static str, connection: &Connection) {
+        let log = Arc::clone(self);
+        let mut events = connection.events();
         smol::spawn(async move {
             while let Some(event) = events.next().await {
                 if !matches!(event, Event::Connecting { .. }) {
-                    diary.note(format_args!("{who}: {event:?}"));
+                    log.add(format_args!("{name}: {event:?}"));
                 }
             }
         })
         .detach();
     }
 
-    fn note(&self, what: impl Display) {
+    fn add(&self, what: impl Display) {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if lines.len() == LINES {
             lines.pop_front();
@@ -219,7 +225,7 @@ impl Diary {
     }
 }
 
-impl Display for Diary {
+impl Display for EventLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         lines.iter().try_for_each(|line| writeln!(f, "{line}"))

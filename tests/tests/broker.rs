@@ -1,4 +1,4 @@
-//! What a broker does, seen from the wire: every scenario of `scenarios/broker`.
+//! A broker's behaviour on the wire: every scenario of `scenarios/broker`.
 
 #[path = "../scenarios/broker/mod.rs"]
 mod scenarios;

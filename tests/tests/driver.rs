@@ -1,5 +1,4 @@
-//! Every scenario with a driver that the program spawns itself: on an executor of its own, polled on the thread that
-//! the work runs on.
+//! Every scenario with a driver that the program spawns on its own executor, on the thread of the scenario.
 
 #[path = "../doors/asynchronous.rs"]
 mod asynchronous;
@@ -8,7 +7,7 @@ mod futures;
 #[path = "../scenarios/mod.rs"]
 mod scenarios;
 
-mod door {
+mod api {
     use std::future::Future;
     use std::sync::Arc;
 
@@ -19,9 +18,9 @@ mod door {
     use crate::scenarios::Test;
 
     #[derive(Clone)]
-    pub(crate) struct Door(Arc<Executor<'static>>);
+    pub(crate) struct Api(Arc<Executor<'static>>);
 
-    impl Door {
+    impl Api {
         pub(crate) async fn open(&self, builder: &Builder) -> Result<Connection> {
             let (connection, driver) = builder.connect().await?;
             self.0.spawn(driver).detach();
@@ -42,7 +41,7 @@ mod door {
     {
         hopmq_tests::run(scenario, alone, |harness| {
             let executor = Arc::new(Executor::new());
-            let test = Test { harness, door: Door(Arc::clone(&executor)) };
+            let test = Test { harness, api: Api(Arc::clone(&executor)) };
             async_io::block_on(executor.run(body(test)))
         });
     }

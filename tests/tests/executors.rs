@@ -1,4 +1,4 @@
-//! A connection needs nothing of the executor that its futures are awaited on.
+//! A connection works on any executor.
 
 use hopmq::Connection;
 use hopmq_tests::{Outcome, broker, run};
@@ -9,7 +9,7 @@ async fn work() -> Outcome {
     let queue = channel.queue("").exclusive().declare().await?;
     let mut consumer = queue.consume().await?;
     queue.publish("hello").confirm().await?;
-    let delivery = futures_lite::StreamExt::next(&mut consumer).await.expect("the consumer goes on")?;
+    let delivery = futures_lite::StreamExt::next(&mut consumer).await.expect("the consumer is open")?;
     assert_eq!(delivery.body(), b"hello");
     delivery.ack()?;
     Ok(connection.close().await?)

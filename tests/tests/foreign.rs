@@ -1,8 +1,8 @@
-//! Sessions of clients of other languages, each against the broker under test: see `foreign/README.md`.
+//! Sessions of clients in other languages with the broker under test: see `foreign/README.md`.
 //!
-//! The packages of Python and Node are installed into `target/foreign`. Where their language is not on the machine, the
-//! test says so; so it does where a package can't be had, unless this is CI, which can have all of them. Those of Java,
-//! Ruby and Go are Debian's: they are tested where somebody has installed them.
+//! The packages for Python and Node are installed into `target/foreign`. A session is skipped with a message if its
+//! language is missing or a package can't be installed; in CI that is a failure. The clients for Java, Ruby and Go are
+//! Debian packages: their sessions run only where these are installed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use hopmq_tests::broker;
 
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/foreign");
 
-/// Why a session can't be run here.
+/// The reason why a session can't run here.
 type Missing = String;
 
 fn target() -> PathBuf {
@@ -21,30 +21,30 @@ fn target() -> PathBuf {
     tests.parent().unwrap_or(tests).join("foreign")
 }
 
-/// Runs a command, and returns what it printed.
+/// Runs a command, and returns its output.
 fn output(command: &mut Command) -> Result<String, String> {
     let line = format!("{command:?}");
-    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{line} does not start: {error}"))?;
+    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("cannot start {line}: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     if output.status.success() { Ok(text) } else { Err(format!("{line} failed: {}\n{text}", output.status)) }
 }
 
-/// Runs `install` unless it was done before for the same list of packages, and remembers that.
+/// Runs `install`, unless it succeeded before for the same list of packages.
 fn install(list: &str, folder: &Path, install: &mut Command) -> Result<(), Missing> {
-    let (wanted, stamp) = (fs::read(Path::new(SCRIPTS).join(list)), folder.join("installed"));
-    let wanted = wanted.map_err(|error| format!("{list}: {error}"))?;
+    let stamp = folder.join("installed");
+    let wanted = fs::read(Path::new(SCRIPTS).join(list)).map_err(|error| format!("{list}: {error}"))?;
     if fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(());
     }
-    // What an older list left behind.
+    // Packages of an older list.
     let _ = fs::remove_dir_all(folder);
     fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     fs::copy(Path::new(SCRIPTS).join(list), folder.join(list)).map_err(|error| format!("{list}: {error}"))?;
-    output(install).map_err(|error| format!("the packages of {list} can't be had: {error}"))?;
+    output(install).map_err(|error| format!("cannot install the packages of {list}: {error}"))?;
     fs::write(&stamp, wanted).map_err(|error| format!("{}: {error}", stamp.display()))
 }
 
-/// The folder of Python's packages.
+/// Installs the packages for Python, and returns their folder.
 fn python() -> Result<&'static Path, &'static Missing> {
     static PYTHON: OnceLock<Result<PathBuf, Missing>> = OnceLock::new();
     let installed = PYTHON.get_or_init(|| {
@@ -59,7 +59,7 @@ fn python() -> Result<&'static Path, &'static Missing> {
     installed.as_deref()
 }
 
-/// The folder of Node's packages.
+/// Installs the packages for Node, and returns their folder.
 fn node() -> Result<&'static Path, &'static Missing> {
     static NODE: OnceLock<Result<PathBuf, Missing>> = OnceLock::new();
     let installed = NODE.get_or_init(|| {
@@ -73,15 +73,15 @@ fn node() -> Result<&'static Path, &'static Missing> {
     installed.as_deref()
 }
 
-/// Says what is not tested, and why. CI has all that is needed.
+/// Prints that a session is skipped, and why. Fails in CI, which has all packages.
 fn skip(script: &str, why: &Missing) {
-    assert!(std::env::var_os("CI").is_none(), "{script} can't be run, and CI has to run it: {why}");
-    eprintln!("SKIPPED: {script} was not run: {why}");
+    assert!(std::env::var_os("CI").is_none(), "CI must run {script}, but can't: {why}");
+    eprintln!("SKIPPED: {script}: {why}");
 }
 
 fn run(command: &mut Command) {
     match output(command.arg(&broker().amqp)) {
-        Ok(steps) => assert!(steps.contains(": close\n"), "the session broke off:\n{steps}"),
+        Ok(steps) => assert!(steps.contains(": close\n"), "the session ended early:\n{steps}"),
         Err(error) => panic!("{error}"),
     }
 }
@@ -108,11 +108,11 @@ fn node_session(script: &str) {
     }
 }
 
-/// Runs a session whose language and client are on the machine, if `probe` says so.
+/// Runs a session if `probe` succeeds: its language and client are installed.
 fn debian_session(script: &str, packages: &str, probe: &mut Command, command: &mut Command) {
     match output(probe) {
         Ok(_) => run(command.arg(script_path(script))),
-        Err(error) => eprintln!("SKIPPED: {script} was not run: it needs Debian's packages {packages} ({error})"),
+        Err(error) => eprintln!("SKIPPED: {script}: install Debian's packages {packages} ({error})"),
     }
 }
 

@@ -1,7 +1,7 @@
-//! A real RabbitMQ and a link that breaks in every way: nothing that was confirmed is lost, and nobody has to do
-//! anything about it.
+//! A real RabbitMQ and links that break in every way: no confirmed message is lost, and the program needs no code for
+//! it.
 //!
-//! `HOPMQ_ROUNDS` says how many faults each test makes; a few by default.
+//! `HOPMQ_ROUNDS` sets how many faults each test injects; the default is a few.
 
 use std::time::Duration;
 
@@ -12,18 +12,20 @@ use hopmq_tests::proxy::Proxy;
 use hopmq_tests::traffic::{Kind, Traffic, within};
 use hopmq_tests::{Alarm, Failure, Harness, Outcome, broker, run_for};
 
+/// Returns `HOPMQ_ROUNDS`, or `few` if that is not set.
 fn rounds(few: usize) -> usize {
     std::env::var("HOPMQ_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(few)
 }
 
-/// Runs a test that makes `few` faults, or as many as were asked for.
+/// Runs a test with a deadline that fits the number of faults.
 fn run(scenario: &'static str, alone: bool, body: impl FnOnce(Harness) -> Outcome + Send + 'static) {
     run_for(Duration::from_secs(180 + 60 * rounds(0) as u64), scenario, alone, body);
 }
 
-/// The rounds of a test that makes `few` faults, or as many as were asked for. Many of them tell how far they are.
+/// Returns the rounds of a test, `few` or `HOPMQ_ROUNDS`. Every tenth round prints a line of progress.
 fn each_round(harness: &Harness, few: usize) -> impl Iterator<Item = usize> + use<> {
-    let (scenario, count) = (harness.scenario(), rounds(few));
+    let scenario = harness.scenario();
+    let count = rounds(few);
     (0..count).inspect(move |round| {
         if *round > 0 && round % 10 == 0 {
             println!("{scenario}: {round} of {count} rounds");
@@ -31,13 +33,13 @@ fn each_round(harness: &Harness, few: usize) -> impl Iterator<Item = usize> + us
     })
 }
 
-/// How long a fault lasts.
-fn lasting(time: Duration) {
+/// Blocks the thread while a fault lasts.
+fn pause(time: Duration) {
     smol::block_on(smol::Timer::after(time));
 }
 
-/// Traffic through a proxy that breaks again and again.
-fn through(harness: &Harness, few: usize, break_it: fn(&Proxy, usize)) -> Outcome {
+/// Runs traffic through a proxy, and injects a fault in each round.
+fn through_proxy(harness: &Harness, few: usize, fault: fn(&Proxy, usize)) -> Outcome {
     smol::block_on(async {
         let proxy = Proxy::new(broker().address())?;
         let builder = Connection::builder().uri(&broker().amqp).host(&proxy.address());
@@ -45,8 +47,8 @@ fn through(harness: &Harness, few: usize, break_it: fn(&Proxy, usize)) -> Outcom
         traffic.flows().await?;
         for round in each_round(harness, few) {
             let before = proxy.accepted();
-            break_it(&proxy, round);
-            within(Duration::from_secs(30), "both come back", proxy.until_accepted(before + 2)).await?;
+            fault(&proxy, round);
+            within(Duration::from_secs(30), "both clients reconnect", proxy.until_accepted(before + 2)).await?;
             traffic.flows().await?;
         }
         traffic.finish().await
@@ -56,38 +58,38 @@ fn through(harness: &Harness, few: usize, break_it: fn(&Proxy, usize)) -> Outcom
 #[test]
 fn nothing_is_lost_when_the_link_is_cut() {
     run("recovery::nothing_is_lost_when_the_link_is_cut", false, |harness| {
-        through(&harness, 6, |proxy, _| proxy.cut())
+        through_proxy(&harness, 6, |proxy, _| proxy.cut())
     });
 }
 
 #[test]
 fn nothing_is_lost_when_the_link_is_reset() {
     run("recovery::nothing_is_lost_when_the_link_is_reset", false, |harness| {
-        through(&harness, 6, |proxy, _| proxy.reset())
+        through_proxy(&harness, 6, |proxy, _| proxy.reset())
     });
 }
 
 #[test]
 fn nothing_is_lost_in_a_black_hole() {
     run("recovery::nothing_is_lost_in_a_black_hole", false, |harness| {
-        through(&harness, 2, |proxy, _| proxy.black_hole())
+        through_proxy(&harness, 2, |proxy, _| proxy.black_hole())
     });
 }
 
 #[test]
 fn nothing_is_lost_when_the_link_is_half_open() {
     run("recovery::nothing_is_lost_when_the_link_is_half_open", false, |harness| {
-        through(&harness, 2, |proxy, _| proxy.half_open())
+        through_proxy(&harness, 2, |proxy, _| proxy.half_open())
     });
 }
 
 #[test]
 fn nothing_is_lost_when_links_break_after_any_number_of_bytes() {
     run("recovery::nothing_is_lost_when_links_break_after_any_number_of_bytes", false, |harness| {
-        through(&harness, 8, |proxy, round| {
+        through_proxy(&harness, 8, |proxy, round| {
             proxy.cut_after(1 + (round as u64 * 37) % 900);
             proxy.cut();
-            lasting(Duration::from_millis(100));
+            pause(Duration::from_millis(100));
             proxy.cut_after(0);
             proxy.cut();
         })
@@ -97,9 +99,9 @@ fn nothing_is_lost_when_links_break_after_any_number_of_bytes() {
 #[test]
 fn nothing_is_lost_when_the_network_is_slow() {
     run("recovery::nothing_is_lost_when_the_network_is_slow", false, |harness| {
-        through(&harness, 3, |proxy, _| {
+        through_proxy(&harness, 3, |proxy, _| {
             proxy.throttle(true);
-            lasting(Duration::from_millis(700));
+            pause(Duration::from_millis(700));
             proxy.throttle(false);
             proxy.cut();
         })
@@ -107,12 +109,12 @@ fn nothing_is_lost_when_the_network_is_slow() {
 }
 
 #[test]
-fn nothing_is_lost_when_the_broker_is_away_for_a_while() {
-    run("recovery::nothing_is_lost_when_the_broker_is_away_for_a_while", false, |harness| {
-        through(&harness, 3, |proxy, _| {
+fn nothing_is_lost_when_the_broker_is_down_for_a_while() {
+    run("recovery::nothing_is_lost_when_the_broker_is_down_for_a_while", false, |harness| {
+        through_proxy(&harness, 3, |proxy, _| {
             proxy.down(true);
             proxy.cut();
-            lasting(Duration::from_millis(1500));
+            pause(Duration::from_millis(1500));
             proxy.down(false);
         })
     });
@@ -146,7 +148,7 @@ fn a_link_that_takes_nothing_is_noticed_by_the_tcp_user_timeout() {
                 }
                 Err(Failure::new("the connection ended"))
             };
-            // By heartbeats it would take two minutes, by `write_timeout` one.
+            // Missed heartbeats would take two minutes, `write_timeout` one.
             let lost = within(Duration::from_secs(20), "the link is lost", lost);
             let (published, error) = futures_lite::future::zip(publish, lost).await;
             published?;
@@ -157,21 +159,21 @@ fn a_link_that_takes_nothing_is_noticed_by_the_tcp_user_timeout() {
     });
 }
 
-/// Traffic with the broker itself, and something that befalls the broker.
-fn with_the_broker(harness: &Harness, kind: Kind, few: usize, befall: fn() -> Outcome) -> Outcome {
+/// Runs traffic without a proxy, and injects a fault of the broker in each round.
+fn with_the_broker(harness: &Harness, kind: Kind, few: usize, fault: fn() -> Outcome) -> Outcome {
     smol::block_on(async {
         let builder = Connection::builder().uri(&broker().amqp);
         let traffic = Traffic::start(&builder, &harness.name("queue"), kind).await?;
         traffic.flows().await?;
         for _ in each_round(harness, few) {
-            smol::unblock(befall).await?;
+            smol::unblock(fault).await?;
             traffic.flows().await?;
         }
         traffic.finish().await
     })
 }
 
-/// Kills the broker, and starts it again over its data.
+/// Kills the broker, and restarts it with its data.
 fn kill() -> Outcome {
     broker().kill()?;
     broker().revive()
@@ -181,7 +183,7 @@ fn kill() -> Outcome {
 fn nothing_is_lost_when_the_broker_closes_all_connections() {
     run("recovery::nothing_is_lost_when_the_broker_closes_all_connections", true, |harness| {
         with_the_broker(&harness, Kind::Durable, 3, || {
-            broker().ctl(&["close_all_connections", "the test asks for it"]).map(drop)
+            broker().ctl(&["close_all_connections", "closed by the test"]).map(drop)
         })
     });
 }
@@ -225,7 +227,7 @@ fn nothing_is_lost_when_the_leader_of_a_quorum_queue_is_killed() {
             for _ in each_round(&harness, 1) {
                 let leader = cluster.leader(&queue)?;
                 cluster.kill(leader)?;
-                // The two that are left elect another, and clients go to their hosts.
+                // The two remaining nodes elect a leader, and the clients connect to them.
                 traffic.flows().await?;
                 cluster.resume(leader)?;
                 traffic.flows().await?;
@@ -241,7 +243,7 @@ fn nothing_is_lost_when_memory_is_low_and_the_link_breaks() {
         with_the_broker(&harness, Kind::Durable, 1, || {
             let alarm = Alarm::raise()?;
             broker().ctl(&["close_all_connections", "while memory is low"])?;
-            lasting(Duration::from_secs(1));
+            pause(Duration::from_secs(1));
             drop(alarm);
             Ok(())
         })
@@ -257,13 +259,14 @@ fn all_that_a_connection_had_is_there_after_the_broker_restarts() {
             let exchange = channel.exchange(&harness.name("exchange")).topic().declare().await?;
             let copy = channel.exchange(&harness.name("copy")).fanout().internal().declare().await?;
             copy.bind_to(exchange.name(), "#").await?;
-            // Neither survives a restart, and the broker names the second.
+            // Neither queue survives a restart. The broker names the second one.
             let queue = channel.queue(&harness.name("queue")).declare().await?;
             let named = channel.queue("").exclusive().declare().await?;
             queue.bind(exchange.name(), "order.*").await?;
             named.bind(copy.name(), "").await?;
             let old = named.name().to_owned();
-            let (mut one, mut other) = (queue.consume().await?, named.consume().no_ack().await?);
+            let mut one = queue.consume().await?;
+            let mut other = named.consume().no_ack().await?;
             let mut events = connection.events();
             smol::unblock(|| broker().stop().and_then(|()| broker().revive())).await?;
             let replayed = loop {
@@ -277,7 +280,7 @@ fn all_that_a_connection_had_is_there_after_the_broker_restarts() {
             assert_ne!(named.name(), old);
             exchange.publish("order.new", "hello").mandatory().confirm().await?;
             for consumer in [&mut one, &mut other] {
-                let delivery = consumer.try_next().await?.expect("it goes on");
+                let delivery = consumer.try_next().await?.expect("the consumer is open");
                 assert_eq!((&*delivery.text(), delivery.resumed()), ("hello", true));
             }
             Ok(connection.close().await?)
@@ -286,8 +289,8 @@ fn all_that_a_connection_had_is_there_after_the_broker_restarts() {
 }
 
 #[test]
-fn a_blocking_program_goes_on_too() {
-    run("recovery::a_blocking_program_goes_on_too", false, |harness| {
+fn a_blocking_program_continues_when_the_link_is_cut() {
+    run("recovery::a_blocking_program_continues_when_the_link_is_cut", false, |harness| {
         let proxy = Proxy::new(broker().address())?;
         let builder = hopmq_blocking::Connection::builder().uri(&broker().amqp).host(&proxy.address());
         let connection = builder.recovery(Recovery::new().delays(Duration::from_millis(20), Duration::MAX)).open()?;
@@ -297,15 +300,15 @@ fn a_blocking_program_goes_on_too() {
         for round in 0..5 {
             let publisher = channel.publisher("", queue.name()).persistent();
             let publishing = std::thread::spawn(move || publisher.publish(round.to_string()).confirm());
-            let delivery = consumer.next().expect("it goes on")?;
-            publishing.join().expect("it does not panic")?;
+            let delivery = consumer.next().expect("the consumer is open")?;
+            publishing.join().expect("the thread does not panic")?;
             proxy.cut();
-            // The ack may come too late: then the message comes again.
+            // The ack may be too late: then the message is redelivered.
             if delivery.ack()? == hopmq_blocking::Settled::Stale {
-                consumer.next().expect("it goes on")?.ack()?;
+                consumer.next().expect("the consumer is open")?.ack()?;
             }
         }
-        // What it has taken and not handed out goes back.
+        // Dropping the consumer requeues its undelivered messages.
         drop(consumer);
         connection.shutdown(Duration::from_secs(10))?;
         Ok(())

@@ -1,4 +1,4 @@
-//! Every scenario through `Connection::open`, in tasks on smol's executor.
+//! Every scenario with `Connection::open`, in tasks on smol's executor.
 
 #[path = "../doors/asynchronous.rs"]
 mod asynchronous;
@@ -7,7 +7,7 @@ mod futures;
 #[path = "../scenarios/mod.rs"]
 mod scenarios;
 
-mod door {
+mod api {
     use std::future::Future;
 
     use hopmq_tests::Outcome;
@@ -16,9 +16,9 @@ mod door {
     use crate::scenarios::Test;
 
     #[derive(Clone)]
-    pub(crate) struct Door;
+    pub(crate) struct Api;
 
-    impl Door {
+    impl Api {
         pub(crate) async fn open(&self, builder: &Builder) -> Result<Connection> {
             builder.open().await
         }
@@ -35,6 +35,6 @@ mod door {
     where
         F: Future<Output = Outcome> + Send + 'static,
     {
-        hopmq_tests::run(scenario, alone, |harness| smol::block_on(smol::spawn(body(Test { harness, door: Door }))));
+        hopmq_tests::run(scenario, alone, |harness| smol::block_on(smol::spawn(body(Test { harness, api: Api }))));
     }
 }

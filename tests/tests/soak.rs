@@ -1,6 +1,6 @@
-//! A long time under random faults: what the program holds at the end is what it held at the beginning.
+//! A long run under faults: memory and file descriptors must not grow.
 //!
-//! `HOPMQ_SOAK_SECONDS` says how long; `cargo xtask soak` takes half an hour.
+//! `HOPMQ_SOAK_SECONDS` sets how long; `cargo xtask soak` takes half an hour.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,18 +13,18 @@ use hopmq_tests::proxy::Proxy;
 use hopmq_tests::traffic::within;
 use hopmq_tests::{Outcome, broker, run_for};
 
-/// What this process holds: kilobytes of memory, and file descriptors. `None` where the system doesn't say.
-fn held() -> Option<(u64, usize)> {
+/// Returns this process's memory in kilobytes and its file descriptors; `None` on systems without `/proc`.
+fn usage() -> Option<(u64, usize)> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let memory = line.trim().trim_end_matches(" kB").parse().ok()?;
     Some((memory, std::fs::read_dir("/proc/self/fd").ok()?.count()))
 }
 
-/// Messages that wait for their confirms.
+/// Unconfirmed messages, at most.
 const WINDOW: usize = 100;
-/// Each few of them, it tells how far it is.
-const MINUTE: Duration = Duration::from_secs(60);
+/// Time between two lines of progress.
+const REPORT: Duration = Duration::from_secs(5 * 60);
 /// Messages between two faults.
 const ROUND: u64 = 500;
 
@@ -49,17 +49,19 @@ async fn soak(name: &str, time: Duration) -> Outcome {
     replies.bind("amq.topic", name).await?;
     let mut consumer = queue.consume().prefetch(50).await?;
     let ledger = Arc::new(Ledger::default());
-    let books = Arc::clone(&ledger);
+    let consumed = Arc::clone(&ledger);
     let consuming = smol::spawn(async move {
         while let Some(delivery) = consumer.try_next().await? {
-            books.consumed(delivery.text().parse()?);
+            consumed.consumed(delivery.text().parse()?);
             delivery.ack()?;
         }
         Outcome::Ok(())
     });
-    let (begin, mut faults, mut first) = (Instant::now(), 0_u64, None);
+    let begin = Instant::now();
+    let mut faults = 0_u64;
+    let mut first = None;
     let mut window = VecDeque::with_capacity(WINDOW);
-    let mut told = 1;
+    let mut reports = 1;
     while begin.elapsed() < time {
         for _ in 0..ROUND {
             if window.len() == WINDOW
@@ -73,20 +75,21 @@ async fn soak(name: &str, time: Duration) -> Outcome {
             window.push_back((id, queue.publish(id.to_string()).persistent().confirm_later().await?));
         }
         faults += 1;
-        if faults % 2 == 0 {
+        if faults.is_multiple_of(2) {
             proxy.cut();
         } else {
             proxy.reset();
         }
-        if begin.elapsed() > MINUTE * 5 * told {
-            let (memory, files) = held().unwrap_or_default();
-            let (minutes, balance) = (5 * told, ledger.balance());
+        if begin.elapsed() > REPORT * reports {
+            let (memory, files) = usage().unwrap_or_default();
+            let balance = ledger.balance();
+            let minutes = begin.elapsed().as_secs() / 60;
             println!("{minutes} minutes, {faults} faults: {balance}; memory {memory} kB, descriptors {files}");
-            told += 1;
+            reports += 1;
         }
-        // The allocator and the tables have their size after a while.
+        // By then the allocator and the tables have reached their sizes.
         if begin.elapsed() > time / 4 && first.is_none() {
-            first = held().map(|(memory, files)| (memory, ledger.size() as u64 / 1024, files));
+            first = usage().map(|(memory, files)| (memory, ledger.size() as u64 / 1024, files));
         }
     }
     for (id, confirm) in window {
@@ -94,18 +97,18 @@ async fn soak(name: &str, time: Duration) -> Outcome {
         ledger.confirmed(id);
     }
     let settled = ledger.until(|balance| balance.lost == 0);
-    let balance = within(Duration::from_secs(60), "all that was confirmed is consumed", settled).await?;
+    let balance = within(Duration::from_secs(60), "all confirmed messages are consumed", settled).await?;
     println!("{faults} faults in {:.0?}: {balance}", begin.elapsed());
-    if let (Some((memory, books, files)), Some((memory_now, files_now))) = (first, held()) {
-        let books_now = ledger.size() as u64 / 1024;
-        println!(
-            "memory {memory} kB, then {memory_now} kB, of which the test's own books have {books}, then {books_now}"
-        );
+    if let Some((memory, entries, files)) = first
+        && let Some((memory_now, files_now)) = usage()
+    {
+        let entries_now = ledger.size() as u64 / 1024;
+        println!("memory {memory} kB, then {memory_now} kB, of which the ledger has {entries}, then {entries_now}");
         println!("descriptors {files}, then {files_now}");
-        // A table that doubles holds its old half until it is copied, and the system may leave that with us.
-        let books = books_now + books_now / 2 - books;
-        assert!(memory_now < memory + memory / 5 + books + 4096, "{memory} kB became {memory_now} kB");
-        assert!(files_now <= files + 8, "{files} descriptors became {files_now}");
+        // A table that doubles holds its old half until it is copied, and the system may not take that back.
+        let entries = entries_now + entries_now / 2 - entries;
+        assert!(memory_now < memory + memory / 5 + entries + 4096, "memory grew from {memory} kB to {memory_now} kB");
+        assert!(files_now <= files + 8, "descriptors grew from {files} to {files_now}");
     }
     connection.shutdown(Duration::from_secs(10)).await?;
     consuming.await

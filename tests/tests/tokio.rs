@@ -1,4 +1,4 @@
-//! Every scenario through `open_tokio`, in tasks on tokio's runtime of several threads.
+//! Every scenario with `open_tokio`, in tasks on tokio's multi-threaded runtime.
 
 #[path = "../doors/asynchronous.rs"]
 mod asynchronous;
@@ -7,7 +7,7 @@ mod futures;
 #[path = "../scenarios/mod.rs"]
 mod scenarios;
 
-mod door {
+mod api {
     use std::future::Future;
 
     use hopmq_tests::Outcome;
@@ -16,9 +16,9 @@ mod door {
     use crate::scenarios::Test;
 
     #[derive(Clone)]
-    pub(crate) struct Door;
+    pub(crate) struct Api;
 
-    impl Door {
+    impl Api {
         pub(crate) async fn open(&self, builder: &Builder) -> Result<Connection> {
             builder.open_tokio().await
         }
@@ -28,7 +28,7 @@ mod door {
             F: Future<Output: Send> + Send + 'static,
         {
             let task = tokio::spawn(work);
-            async { task.await.expect("a task that does not panic") }
+            async { task.await.expect("the task does not panic") }
         }
     }
 
@@ -38,7 +38,7 @@ mod door {
     {
         hopmq_tests::run(scenario, alone, |harness| {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-            runtime.block_on(async { tokio::spawn(body(Test { harness, door: Door })).await? })
+            runtime.block_on(async { tokio::spawn(body(Test { harness, api: Api })).await? })
         });
     }
 }

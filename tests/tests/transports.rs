@@ -1,11 +1,11 @@
-//! The other ways to a broker: a WebSocket and a Unix socket, by URI, on async-io and on tokio.
+//! Connections over a WebSocket and a Unix socket, by URI, on async-io and on tokio.
 
 use futures_lite::StreamExt;
 use hopmq::{Builder, Connection};
 use hopmq_tests::{Outcome, broker, relay, run};
 
 /// Publishes bodies of many sizes with confirms, and consumes them.
-async fn there_and_back(connection: Connection, queue: &str) -> Outcome {
+async fn round_trip(connection: Connection, queue: &str) -> Outcome {
     let channel = connection.channel().await?;
     let queue = channel.queue(queue).declare().await?;
     let sizes = [0, 1, 5000, 9_999, 10_000, 10_001, 200_000, 1 << 20];
@@ -18,7 +18,7 @@ async fn there_and_back(connection: Connection, queue: &str) -> Outcome {
     }
     let mut consumer = queue.consume().await?;
     for size in sizes {
-        let delivery = consumer.try_next().await?.expect("all were confirmed");
+        let delivery = consumer.try_next().await?.expect("all messages were confirmed");
         assert!(delivery.body()[..] == vec![size as u8; size], "{size} bytes");
         delivery.ack()?;
     }
@@ -26,17 +26,17 @@ async fn there_and_back(connection: Connection, queue: &str) -> Outcome {
 }
 
 fn on_async_io(builder: &Builder, queue: &str) -> Outcome {
-    smol::block_on(async { there_and_back(builder.open().await?, queue).await })
+    smol::block_on(async { round_trip(builder.open().await?, queue).await })
 }
 
 fn on_tokio(builder: &Builder, queue: &str) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async { there_and_back(builder.open_tokio().await?, queue).await })
+    runtime.block_on(async { round_trip(builder.open_tokio().await?, queue).await })
 }
 
 #[test]
-fn a_websocket_carries_a_connection() {
-    run("transports::a_websocket_carries_a_connection", false, |harness| {
+fn a_client_connects_over_a_websocket() {
+    run("transports::a_client_connects_over_a_websocket", false, |harness| {
         let (port, _relay) = relay::websocket(broker().address())?;
         let builder = Connection::builder().uri(&format!("ws://guest:guest@127.0.0.1:{port}/ws/amqp?vhost=%2f"));
         on_async_io(&builder, &harness.name("websocket"))?;
@@ -45,8 +45,8 @@ fn a_websocket_carries_a_connection() {
 }
 
 #[test]
-fn a_unix_socket_carries_a_connection() {
-    run("transports::a_unix_socket_carries_a_connection", false, |harness| {
+fn a_client_connects_over_a_unix_socket() {
+    run("transports::a_client_connects_over_a_unix_socket", false, |harness| {
         let path = std::env::temp_dir().join(format!("hopmq-{}.sock", std::process::id()));
         let _relay = relay::unix(&path, broker().address())?;
         let builder = Connection::builder().uri(&format!("amqp+unix://{}", path.display()));
@@ -58,13 +58,14 @@ fn a_unix_socket_carries_a_connection() {
 }
 
 #[test]
-fn a_relay_that_is_gone_is_told_by_its_address() {
-    run("transports::a_relay_that_is_gone_is_told_by_its_address", false, |_| {
+fn a_failed_connect_names_the_socket() {
+    run("transports::a_failed_connect_names_the_socket", false, |_| {
         let error =
             smol::block_on(Connection::open("amqp+unix:///nowhere/hopmq.sock")).expect_err("there is no socket");
         assert!(error.to_string().contains("/nowhere/hopmq.sock"), "{error}");
         let (port, relay) = relay::websocket("127.0.0.1:1")?;
-        let error = smol::block_on(Connection::open(&format!("ws://127.0.0.1:{port}/"))).expect_err("nobody behind it");
+        let error =
+            smol::block_on(Connection::open(&format!("ws://127.0.0.1:{port}/"))).expect_err("the relay has no broker");
         assert_eq!(error.kind(), hopmq::ErrorKind::Io, "{error}");
         drop(relay);
         Ok(())

@@ -1,4 +1,4 @@
-// Makes `dist` of the example pages, after `cargo xtask wasm`: `cargo xtask wasm --examples` runs it.
+// Builds the example pages into `dist`, after the package; run by `cargo xtask wasm --examples`.
 
 import { execFileSync } from "node:child_process";
 import { copyFileSync, cpSync, existsSync, mkdirSync, rmSync } from "node:fs";

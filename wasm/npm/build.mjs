@@ -1,16 +1,16 @@
-// Makes `dist` of what bindgen left in `pkg`: `cargo xtask wasm` runs it. With `--quick`, WebAssembly stays as it is.
+// Builds `dist` from bindgen's output in `pkg`; run by `cargo xtask wasm`. `--quick` skips optimizing the WebAssembly.
 
 import { execFileSync } from "node:child_process";
 import { copyFileSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
-import { shorten } from "./shorten.mjs";
+import { shortenNames } from "./shorten-names.mjs";
 
-// What the package should be, and what it must not grow beyond, in bytes after gzip: most of it is the core, with its
-// recovery, deadlines and messages for people.
+// The goal and the limit of the package's size, in bytes after gzip. Most of it is the core, with its recovery,
+// timeouts and error texts.
 const GOAL = 60 * 1024;
 const LIMIT = 176 * 1024;
-// What every browser of the last three years has, by name: the optimizer's own idea of all features is ahead of them.
+// The WebAssembly features of every browser of the last three years. The optimizer's own list is ahead of browsers.
 const FEATURES = [
   "bulk-memory", "sign-ext", "mutable-globals", "nontrapping-float-to-int", "reference-types", "multivalue",
 ];
@@ -23,12 +23,12 @@ if (quick) {
   copyFileSync("pkg/hopmq_bg.wasm", "pkg/hopmq.wasm");
 } else {
   const features = FEATURES.map((name) => `--enable-${name}`);
-  // Harder passes make fewer bytes, and more of them after gzip.
+  // Stronger passes shrink the file, but not after gzip.
   const passes = ["-O1", "--strip-debug", "--strip-producers", "--strip-target-features"];
   const files = ["pkg/hopmq_bg.wasm", "-o", "pkg/hopmq.wasm"];
   execFileSync("node_modules/.bin/wasm-opt", [...passes, ...features, ...files], { stdio: "inherit" });
 }
-const short = shorten(readFileSync("pkg/hopmq.wasm"));
+const short = shortenNames(readFileSync("pkg/hopmq.wasm"));
 writeFileSync("pkg/hopmq.wasm", short.wasm);
 writeFileSync("pkg/hopmq.wasm.gz", gzipSync(short.wasm, { level: 9 }));
 execFileSync("node_modules/.bin/tsc", ["-p", "."], { stdio: "inherit" });
@@ -51,7 +51,7 @@ const shared = {
   logLevel: "warning",
 };
 const external = { ...shared, external: ["node:*", "*.wasm"] };
-// Node shows the line of an error that nobody catches, so there it is no line of 37,000 characters.
+// Node prints the source line of an uncaught error, so the lines must be short.
 const node = { ...external, lineLimit: 120 };
 await Promise.all([
   build({ ...shared, entryPoints: { inline: "src/inline.ts", worker: "src/inline.ts" }, loader: { ".gz": "base64" } }),
@@ -67,12 +67,12 @@ console.log(`gzip: WebAssembly ${kib(wasm)} + JavaScript ${kib(slim)} = ${kib(to
 console.log(`goal ${kib(GOAL)}: ${total <= GOAL ? "met" : "missed"}; limit ${kib(LIMIT)}`);
 writeFileSync("pkg/size.json", JSON.stringify({ wasm, js: slim, inline }));
 if (total > LIMIT && !quick) {
-  console.error(`the package is ${kib(total - LIMIT)} above its limit`);
+  console.error(`the package is ${kib(total - LIMIT)} above its size limit`);
   process.exitCode = 1;
 }
-// It differs by a little from machine to machine.
-const told = Number(/after gzip \| (\d+) KiB/.exec(readFileSync("../README.md", "utf8"))?.[1]);
-if (!(Math.abs(told - total / 1024) <= 3) && !quick) {
-  console.error(`wasm/README.md says that the package has ${told} KiB after gzip: correct it`);
+// The size differs slightly between machines.
+const documented = Number(/after gzip \| (\d+) KiB/.exec(readFileSync("../README.md", "utf8"))?.[1]);
+if (!(Math.abs(documented - total / 1024) <= 3) && !quick) {
+  console.error(`wasm/README.md says ${documented} KiB after gzip, but the package has ${kib(total)}: update it`);
   process.exitCode = 1;
 }

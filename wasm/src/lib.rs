@@ -1,8 +1,11 @@
-//! HopMQ in the browser: the client over a WebSocket.
+//! The HopMQ client in the browser, over a WebSocket.
 //!
-//! For Rust programs that run on `wasm32-unknown-unknown`, in a page, a worker or Node: everything is `hopmq`'s own
-//! API, and this crate brings what a browser has in place of sockets and timers. A broker is reached through a gateway,
-//! for browsers speak no TCP: HopMQ's own, LavinMQ, or websocket-tcp-relay.
+//! This crate is for Rust programs on `wasm32-unknown-unknown`: in a page, a worker or Node. The API is `hopmq`'s own;
+//! this crate adds a transport ([`WebSocket`]) and a timer ([`BrowserTimer`]) that work in a browser. Browsers can't
+//! open TCP connections, so the broker is reached through a gateway: HopMQ's own, LavinMQ, or websocket-tcp-relay.
+//!
+//! A connection that [`open`] or [`connect`] returns ends when its WebSocket is lost. For one that reconnects, give
+//! [`Builder::connect_with`] a closure that calls [`WebSocket::connect`].
 //!
 //! ```no_run
 //! # async fn example() -> hopmq::Result<()> {
@@ -14,33 +17,40 @@
 //! # }
 //! ```
 //!
-//! JavaScript and TypeScript have the npm package `hopmq`, which is made of the same code.
+//! JavaScript and TypeScript programs use the npm package `hopmq`, which is built from this code.
 
-mod socket;
+#![warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
+
 mod timer;
+mod websocket;
 
 #[cfg(feature = "npm")]
 mod npm;
 
 use hopmq::{Builder, Connection, Driver, Result};
 
-pub use socket::WebSocket;
 pub use timer::BrowserTimer;
+pub use websocket::WebSocket;
 
-/// Connects, and drives the connection by `spawn_local`.
+/// Connects to a gateway and spawns the driver with `spawn_local`.
+///
+/// Dropping the future ends the attempt.
 ///
 /// # Errors
-/// Those of [`WebSocket::connect`] and [`Builder::handshake`].
+/// The errors of [`WebSocket::connect`] and [`Builder::handshake`].
 pub async fn open(url: &str, settings: &Builder) -> Result<Connection> {
     let (connection, driver) = connect(url, &[], settings).await?;
     wasm_bindgen_futures::spawn_local(driver);
     Ok(connection)
 }
 
-/// Connects, offering subprotocols, and returns the connection with its driver, which you spawn or poll.
+/// Connects to a gateway and returns the connection with its driver, which you must spawn or poll.
+///
+/// `protocols` are the WebSocket subprotocols to offer, best first: see [`WebSocket::connect`]. Dropping the future
+/// ends the attempt.
 ///
 /// # Errors
-/// Those of [`WebSocket::connect`] and [`Builder::handshake`].
+/// The errors of [`WebSocket::connect`] and [`Builder::handshake`].
 pub async fn connect(
     url: &str,
     protocols: &[String],

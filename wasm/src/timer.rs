@@ -1,9 +1,9 @@
-//! Time in a browser: `performance.now` and `setTimeout`.
+//! A timer from `performance.now` and `setTimeout`.
 //!
-//! A browser slows the timers of a hidden page down, to once a minute in the end, and a broker gives up a client that
-//! is silent for two heartbeats. The timers of a worker go on. So where there is a page and it is hidden, an alarm is
-//! set in a worker too, which all connections share; whichever rings first counts. A page whose policy forbids the
-//! worker keeps its timers. And whenever the page is hidden or shown, every alarm is looked at anew.
+//! Browsers throttle the timers of a hidden page, down to one a minute, and a broker closes a connection that is silent
+//! for two heartbeats. Timers in a worker are not throttled. While the page is hidden, each timer is therefore also set
+//! in one worker that all connections share; the first of the two to fire counts. If the page's policy forbids the
+//! worker, only the throttled timer remains. All timers are re-evaluated whenever the page is hidden or shown.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -16,24 +16,24 @@ use js_sys::Function;
 use wasm_bindgen::prelude::*;
 use web_sys::{Document, MessageEvent, Worker};
 
-/// The alarm of a browser, a worker or Node: for the driver of one connection.
+/// A timer for the driver of one connection, in a page, a worker or Node.
 pub struct BrowserTimer {
-    shared: Rc<Alarm>,
-    ring: Closure<dyn FnMut()>,
-    /// What `setTimeout` returned, which is no number in Node.
+    shared: Rc<TimerState>,
+    fire: Closure<dyn FnMut()>,
+    /// The value that `setTimeout` returned: an object in Node.
     timeout: Option<JsValue>,
     key: u32,
 }
 
-struct Alarm {
+struct TimerState {
     waker: RefCell<Option<Waker>>,
-    /// When it rings, if it is set.
+    /// The deadline of the running timer.
     due: Cell<Option<Time>>,
 }
 
-impl Alarm {
-    /// Lets its task look at the time again.
-    fn ring(&self) {
+impl TimerState {
+    /// Wakes the task, which compares its deadline with the clock again.
+    fn fire(&self) {
         self.due.set(None);
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -42,13 +42,13 @@ impl Alarm {
 }
 
 impl BrowserTimer {
-    /// An alarm that is not set.
+    /// Creates a timer without a deadline.
     pub fn new() -> Self {
-        let shared = Rc::new(Alarm { waker: RefCell::new(None), due: Cell::new(None) });
-        let alarm = Rc::clone(&shared);
-        let ring = Closure::new(move || alarm.ring());
+        let shared = Rc::new(TimerState { waker: RefCell::new(None), due: Cell::new(None) });
+        let timer = Rc::clone(&shared);
+        let fire = Closure::new(move || timer.fire());
         let key = PAGE.with(|page| page.insert(Rc::clone(&shared)));
-        Self { shared, ring, timeout: None, key }
+        Self { shared, fire, timeout: None, key }
     }
 
     fn clear(&mut self) {
@@ -77,10 +77,10 @@ impl Timer for BrowserTimer {
         *self.shared.waker.borrow_mut() = Some(context.waker().clone());
         if self.shared.due.get() != Some(deadline) {
             self.clear();
-            // It rings when the moment has come, not shortly before.
-            let milliseconds = ((deadline - now).as_secs_f64() * 1000.0).ceil().min(LONGEST);
-            self.timeout = Some(set_timeout(self.ring.as_ref().unchecked_ref(), milliseconds));
-            PAGE.with(|page| page.set(self.key, milliseconds));
+            // Round up: a timer that fires early only has to be set again.
+            let milliseconds = ((deadline - now).as_secs_f64() * 1000.0).ceil().min(TIMEOUT_MAX);
+            self.timeout = Some(set_timeout(self.fire.as_ref().unchecked_ref(), milliseconds));
+            PAGE.with(|page| page.set_in_worker(self.key, milliseconds));
             self.shared.due.set(Some(deadline));
         }
         Poll::Pending
@@ -90,7 +90,7 @@ impl Timer for BrowserTimer {
 impl Drop for BrowserTimer {
     fn drop(&mut self) {
         self.clear();
-        PAGE.with(|page| page.alarms.borrow_mut().retain(|(key, _)| *key != self.key));
+        PAGE.with(|page| page.timers.borrow_mut().retain(|(key, _)| *key != self.key));
     }
 }
 
@@ -100,8 +100,8 @@ impl fmt::Debug for BrowserTimer {
     }
 }
 
-/// What `setTimeout` can count, in milliseconds; an alarm that is farther off is set again then.
-const LONGEST: f64 = 2_147_483_647.0;
+/// The longest delay of `setTimeout`, in milliseconds. Later deadlines set the timer again.
+const TIMEOUT_MAX: f64 = 2_147_483_647.0;
 
 fn now() -> Time {
     Time::from_epoch(Duration::from_secs_f64(performance_now() / 1000.0))
@@ -124,15 +124,16 @@ thread_local! {
     static PAGE: Page = Page::new();
 }
 
-/// All alarms, and the page that they are on, if they are on one.
+/// All timers of the program, and the page's document if there is one.
 struct Page {
     document: Option<Document>,
-    alarms: RefCell<Vec<(u32, Rc<Alarm>)>>,
+    timers: RefCell<Vec<(u32, Rc<TimerState>)>>,
     last: Cell<u32>,
     worker: RefCell<Option<Worker>>,
 }
 
-/// Rings after the milliseconds that it is sent, with the key that it is sent; for each key the last counts.
+/// A worker that receives `[key, milliseconds]` and posts `key` after that time. A newer timer replaces an older one
+/// with the same key.
 const WORKER: &str = "data:text/javascript,const t={};onmessage=({data:[k,m]})=>{clearTimeout(t[k]);\
                       t[k]=setTimeout(()=>{delete t[k];postMessage(k)},m)}";
 
@@ -140,28 +141,28 @@ impl Page {
     fn new() -> Self {
         let document = DOCUMENT.with(Clone::clone);
         if let Some(document) = &document {
-            let look = Closure::<dyn FnMut()>::new(|| PAGE.with(Self::ring_all));
-            // A page that can't say when it is hidden has timers all the same.
-            let _ = document.add_event_listener_with_callback("visibilitychange", look.as_ref().unchecked_ref());
-            look.forget();
+            let fire_all = Closure::<dyn FnMut()>::new(|| PAGE.with(Self::fire_all));
+            // Without this event, timers still fire, only later while the page is hidden.
+            let _ = document.add_event_listener_with_callback("visibilitychange", fire_all.as_ref().unchecked_ref());
+            fire_all.forget();
         }
-        Self { document, alarms: RefCell::default(), last: Cell::new(0), worker: RefCell::new(None) }
+        Self { document, timers: RefCell::default(), last: Cell::new(0), worker: RefCell::new(None) }
     }
 
-    fn insert(&self, alarm: Rc<Alarm>) -> u32 {
+    fn insert(&self, timer: Rc<TimerState>) -> u32 {
         let key = self.last.get() + 1;
         self.last.set(key);
-        self.alarms.borrow_mut().push((key, alarm));
+        self.timers.borrow_mut().push((key, timer));
         key
     }
 
-    fn ring_all(&self) {
-        let alarms: Vec<_> = self.alarms.borrow().iter().map(|(_, alarm)| Rc::clone(alarm)).collect();
-        alarms.iter().for_each(|alarm| alarm.ring());
+    fn fire_all(&self) {
+        let timers: Vec<_> = self.timers.borrow().iter().map(|(_, timer)| Rc::clone(timer)).collect();
+        timers.iter().for_each(|timer| timer.fire());
     }
 
-    /// Sets the alarm in the worker, if the page is hidden.
-    fn set(&self, key: u32, milliseconds: f64) {
+    /// Sets a timer in the worker too, if the page is hidden.
+    fn set_in_worker(&self, key: u32, milliseconds: f64) {
         if !self.document.as_ref().is_some_and(Document::hidden) {
             return;
         }
@@ -169,20 +170,20 @@ impl Page {
         if worker.is_none() {
             *worker = Worker::new(WORKER).ok();
             if let Some(worker) = &*worker {
-                let ring = Closure::<dyn FnMut(MessageEvent)>::new(|event: MessageEvent| {
+                let on_message = Closure::<dyn FnMut(MessageEvent)>::new(|event: MessageEvent| {
                     let key = event.data().as_f64().unwrap_or_default() as u32;
-                    let mine = |(known, alarm): &(u32, Rc<Alarm>)| (*known == key).then(|| Rc::clone(alarm));
-                    let alarm = PAGE.with(|page| page.alarms.borrow().iter().find_map(mine));
-                    if let Some(alarm) = alarm {
-                        alarm.ring();
+                    let with_key = |(known, timer): &(u32, Rc<TimerState>)| (*known == key).then(|| Rc::clone(timer));
+                    let timer = PAGE.with(|page| page.timers.borrow().iter().find_map(with_key));
+                    if let Some(timer) = timer {
+                        timer.fire();
                     }
                 });
-                worker.set_onmessage(Some(ring.as_ref().unchecked_ref()));
-                ring.forget();
+                worker.set_onmessage(Some(on_message.as_ref().unchecked_ref()));
+                on_message.forget();
             }
         }
         if let Some(worker) = &*worker {
-            // Without the worker, the page's own timer rings.
+            // If this fails, the page's own timer fires.
             let _ = worker.post_message(&js_sys::Array::of2(&key.into(), &milliseconds.into()));
         }
     }

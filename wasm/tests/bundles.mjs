@@ -1,16 +1,17 @@
-// The package through Vite, webpack and esbuild, each bundle opened in Chromium; and `slim`, with the WebAssembly
-// apart.
+// The package bundled by Vite, webpack and esbuild, and `hopmq/slim` with separate WebAssembly. Chromium opens each
+// bundle, and a page of Vite's development server with the proxy of the README.
 
 import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { build as esbuild } from "esbuild";
-import { build as vite, createLogger } from "vite";
+import { createServer, createLogger, build as vite } from "vite";
 import webpack from "webpack";
 import { launch, open, serve } from "./lib/chromium.mjs";
+import { gateway } from "./lib/gateway.mjs";
 import { Report } from "./lib/report.mjs";
 
-const USE = `
-globalThis.tried = (async () => {
+const PROGRAM = `
+globalThis.result = (async () => {
   const session = await connect(globalThis.gateway);
   const queue = await session.queue("", { exclusive: true });
   await queue.publish({ through: "a bundle" });
@@ -20,6 +21,8 @@ globalThis.tried = (async () => {
 })();
 `;
 
+const EXPECTED = '{"through":"a bundle"}';
+
 const BUNDLERS = {
   async esbuild(entry, out) {
     const options = { bundle: true, format: "esm", platform: "browser", logLevel: "warning" };
@@ -28,7 +31,8 @@ const BUNDLERS = {
   async vite(entry, out, folder) {
     const output = { entryFileNames: "main.js" };
     const build = { outDir: out, emptyOutDir: true, modulePreload: false, rollupOptions: { input: entry, output } };
-    const [customLogger, warnings] = [createLogger("warn"), []];
+    const customLogger = createLogger("warn");
+    const warnings = [];
     customLogger.warn = (warning) => warnings.push(warning);
     await vite({ root: folder, customLogger, configFile: false, build });
     if (warnings.length > 0) throw new Error(warnings.join("\n"));
@@ -49,6 +53,29 @@ const BUNDLERS = {
   },
 };
 
+/** Opens a page of Vite's development server, which forwards the WebSocket as wasm/README.md says. */
+async function developmentServer(browser, app) {
+  const upstream = await gateway({ HOPMQ_GATEWAY_ORIGIN_ALLOW: "same-origin" });
+  const program = 'import { connect } from "hopmq";\nglobalThis.gateway = `ws://${location.host}/ws/amqp`;' + PROGRAM;
+  writeFileSync(join(app, "development.js"), program);
+  writeFileSync(join(app, "index.html"), '<!doctype html><script type="module" src="/development.js"></script>');
+  const proxy = { "/ws/amqp": { target: upstream.http, ws: true } };
+  const server = await createServer({
+    root: app, configFile: false, logLevel: "warn", server: { host: "127.0.0.1", proxy, hmr: false },
+  });
+  try {
+    await server.listen();
+    const page = await open(browser, server.resolvedUrls.local[0]);
+    await page.waitForFunction(() => globalThis.result !== undefined, undefined, { timeout: 60_000 });
+    const got = await page.evaluate(() => globalThis.result);
+    if (got !== EXPECTED) throw new Error(`expected the published message, got ${got}`);
+    await page.close();
+  } finally {
+    await server.close();
+    upstream.close();
+  }
+}
+
 export async function bundles(app, url) {
   const report = new Report("bundles, opened in Chromium");
   const browser = await launch();
@@ -57,7 +84,7 @@ export async function bundles(app, url) {
     mkdirSync(out, { recursive: true });
     const entry = join(app, `${name}.js`);
     const slim = 'import { connect, init } from "hopmq/slim";\ninit(new URL("/hopmq.wasm", location.href));';
-    writeFileSync(entry, (name === "slim" ? slim : 'import { connect } from "hopmq";') + USE);
+    writeFileSync(entry, (name === "slim" ? slim : 'import { connect } from "hopmq";') + PROGRAM);
     const start = performance.now();
     try {
       await bundle(entry, out, app);
@@ -67,18 +94,25 @@ export async function bundles(app, url) {
         globalThis.gateway = url;
         const script = Object.assign(document.createElement("script"), { type: "module", src: "/main.js" });
         await new Promise((resolve, reject) => {
-          Object.assign(script, { onload: resolve, onerror: () => reject(new Error("the bundle does not load")) });
+          Object.assign(script, { onload: resolve, onerror: () => reject(new Error("the bundle did not load")) });
           document.head.append(script);
         });
-        return globalThis.tried;
+        return globalThis.result;
       }, url);
-      if (got !== '{"through":"a bundle"}') throw new Error(`it gave ${got}`);
+      if (got !== EXPECTED) throw new Error(`expected the published message, got ${got}`);
       await page.close();
       server.close();
-      report.tell(name, undefined, performance.now() - start);
+      report.add(name, undefined, performance.now() - start);
     } catch (error) {
-      report.tell(name, String(error.stack ?? error), performance.now() - start);
+      report.add(name, String(error.stack ?? error), performance.now() - start);
     }
+  }
+  const start = performance.now();
+  try {
+    await developmentServer(browser, app);
+    report.add("vite's development server", undefined, performance.now() - start);
+  } catch (error) {
+    report.add("vite's development server", String(error.stack ?? error), performance.now() - start);
   }
   await browser.close();
   return report.finish();

@@ -1,9 +1,9 @@
-// Runs the tests of the npm package from its packed tarball, through the gateway: `node run.mjs [WORD…]`, in the
-// environment that `cargo xtask test` gives it.
+// Tests the npm package from its packed tarball, through the gateway: `node run.mjs [WORD…]`, in the environment that
+// `cargo xtask test` provides.
 
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { bundles } from "./bundles.mjs";
@@ -11,17 +11,17 @@ import { launch, open, serve } from "./lib/chromium.mjs";
 import { gateway } from "./lib/gateway.mjs";
 import { Report } from "./lib/report.mjs";
 import { world } from "./lib/world.mjs";
-import { absent, otherDoors } from "./scenarios/absent.js";
 import { pages } from "./pages.mjs";
 import { recovery } from "./recovery.mjs";
-import { files } from "./scenarios/all.js";
+import { checkScenarioList } from "./scenario-list.mjs";
+import { types } from "./types.mjs";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
 const root = join(here, "../..");
 const app = join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "npm-tests");
 const only = process.argv.slice(2);
 
-/** Packs the package, and installs it as a user would. */
+/** Packs the package and installs it from the tarball. */
 function install() {
   rmSync(app, { recursive: true, force: true });
   mkdirSync(app, { recursive: true });
@@ -30,21 +30,6 @@ function install() {
   const packed = execFileSync("npm", ["pack", "--pack-destination", app], { cwd: join(root, "wasm/npm"), ...quiet });
   const tarball = packed.trim().split("\n").pop();
   execFileSync("npm", ["install", "--no-audit", "--no-fund", "--offline", `./${tarball}`], { cwd: app, ...quiet });
-}
-
-/** Each scenario of the engine is here too, or is said not to be. */
-function complete() {
-  const report = new Report("the list of scenarios");
-  const known = new Set(Object.values(files).flatMap((file) => Object.keys({ ...file.scenarios, ...file.alone })));
-  const folder = join(root, "tests/scenarios");
-  for (const file of readdirSync(folder).filter((name) => name.endsWith(".rs") && !(name in otherDoors))) {
-    const text = readFileSync(join(folder, file), "utf8");
-    for (const [, name] of text.matchAll(/#\[scenario[^\]]*\]\s+async fn (\w+)/g)) {
-      const there = known.has(name) || name in absent;
-      report.tell(`${file}: ${name}`, there ? undefined : "neither in wasm/tests/scenarios nor in absent.js");
-    }
-  }
-  return report.finish();
 }
 
 const PAGE = `<!doctype html><title>hopmq</title>
@@ -57,7 +42,7 @@ async function inChromium(outside, url) {
   try {
     const page = await open(browser, server.url);
     for (const name of ["relay", "drop", "mute", "http", "alarm"]) await page.exposeFunction(name, outside[name]);
-    await page.exposeFunction("report", (...told) => report.tell(...told));
+    await page.exposeFunction("report", (...result) => report.add(...result));
     await page.evaluate(
       async ({ url, only }) => {
         const { connect, ...codecs } = await import("hopmq");
@@ -74,7 +59,7 @@ async function inChromium(outside, url) {
   return report.finish();
 }
 
-/** The scenarios that need no hand from outside, in a worker of a page. */
+/** Runs the scenarios that need nothing from outside the page, in a Web Worker. */
 async function inWorker(url) {
   const report = new Report("a Web Worker");
   const folders = { "/app/": app, "/scenarios/": join(here, "scenarios"), "/lib/": join(here, "lib") };
@@ -82,7 +67,7 @@ async function inWorker(url) {
   const browser = await launch();
   try {
     const page = await open(browser, server.url);
-    await page.exposeFunction("report", (...told) => report.tell(...told));
+    await page.exposeFunction("report", (...result) => report.add(...result));
     await page.evaluate(async (url) => {
       const worker = new Worker("/lib/worker.js", { type: "module" });
       await new Promise((resolve, reject) => {
@@ -98,7 +83,7 @@ async function inWorker(url) {
   return report.finish();
 }
 
-/** In this Node, or in another program that runs what Node runs: see HOPMQ_RUNTIMES. */
+/** Runs the scenarios in this Node, or in another runtime: see HOPMQ_RUNTIMES. */
 async function inNode(url, program = process.execPath) {
   writeFileSync(join(app, "node.mjs"), `
     import * as hopmq from "hopmq";
@@ -108,39 +93,40 @@ async function inNode(url, program = process.execPath) {
     const { deno, bun } = process.versions;
     const report = new Report(deno ? "Deno " + deno : bun ? "Bun " + bun : "Node " + process.version);
     const outside = world();
-    const here = { ...outside, url: process.env.HOPMQ_URL, connect: hopmq.connect, codecs: hopmq };
-    await runAll(here, process.argv.slice(2), (...told) => report.tell(...told));
+    const scenarioWorld = { ...outside, url: process.env.HOPMQ_URL, connect: hopmq.connect, codecs: hopmq };
+    await runAll(scenarioWorld, process.argv.slice(2), (...result) => report.add(...result));
     outside.close();
     process.exit(report.finish() ? 0 : 1);
   `);
   const major = Number(process.versions.node.split(".")[0]);
-  const own = major < 22 ? ["--experimental-websocket"] : [];
-  const flags = program === process.execPath ? own : program.endsWith("deno") ? ["run", "--allow-all"] : [];
+  const nodeFlags = major < 22 ? ["--experimental-websocket"] : [];
+  const flags = program === process.execPath ? nodeFlags : program.endsWith("deno") ? ["run", "--allow-all"] : [];
   const options = { cwd: app, stdio: "inherit", env: { ...process.env, HOPMQ_URL: url } };
-  // The relay is this process's: it must go on meanwhile.
+  // Asynchronously, because this process runs the relays.
   const [code] = await once(spawn(program, [...flags, "node.mjs", ...only], options), "exit");
   return code === 0;
 }
 
 const outside = world();
-const way = await gateway();
-const { url } = way;
-let good = complete();
+const server = await gateway();
+const { url } = server;
+let passed = checkScenarioList();
 try {
   install();
-  good = (await inChromium(outside, url)) && good;
-  good = (only.length > 0 || (await inWorker(url))) && good;
-  good = (await inNode(url)) && good;
-  // Other programs to try, by their paths: Node 22, Deno, Bun.
+  passed = (only.length > 0 || types(app)) && passed;
+  passed = (await inChromium(outside, url)) && passed;
+  passed = (only.length > 0 || (await inWorker(url))) && passed;
+  passed = (await inNode(url)) && passed;
+  // Paths of other runtimes: Node 22, Deno, Bun.
   for (const program of (process.env.HOPMQ_RUNTIMES ?? "").split(":").filter(Boolean)) {
-    good = (await inNode(url, program)) && good;
+    passed = (await inNode(url, program)) && passed;
   }
-  good = (only.length > 0 || (await bundles(app, url))) && good;
-  good = (only.length > 0 || (await pages(app))) && good;
-  // The last, for RabbitMQ is killed.
-  good = (await recovery(app, only)) && good;
+  passed = (only.length > 0 || (await bundles(app, url))) && passed;
+  passed = (only.length > 0 || (await pages(app))) && passed;
+  // Last, because it kills RabbitMQ.
+  passed = (await recovery(app, only)) && passed;
 } finally {
   outside.close();
-  way.close();
+  server.close();
 }
-process.exit(good ? 0 : 1);
+process.exit(passed ? 0 : 1);

@@ -1,9 +1,9 @@
-//! `cargo xtask bench`: HopMQ and its peers, one after the other, against a counterpart that does almost nothing and
-//! against RabbitMQ; each client in a process of its own, so that what the process costs is what the client costs.
+//! `cargo xtask bench`: measures HopMQ and its peers in turn, with a counterpart that does almost nothing and with
+//! RabbitMQ. Each client is a process of its own, so that the cost of the process is the cost of the client.
 
 mod broker;
 mod chart;
-mod codec;
+pub(crate) mod codec;
 mod gateway;
 mod goals;
 mod machine;
@@ -26,148 +26,135 @@ use results::Results;
 use run::Bench;
 use sample::{Figures, Sample};
 
-const USAGE: &str = "usage: cargo xtask bench [--quick] [--check] [--filter TEXT] [--clients A,B] \
-                     [--against counterpart|rabbitmq|both] [--runs N]\n       \
-                     cargo xtask bench codec [--check | --update]\n       \
-                     cargo xtask bench browser [--quick] [--check]\n       \
-                     cargo xtask bench broker [--quick]\n       \
-                     cargo xtask bench gateway [--quick]\n       \
-                     cargo xtask bench recovery [--quick | --rounds N]";
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    part: Option<Part>,
+    #[command(flatten)]
+    options: Options,
+}
 
-/// How a bench goes.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, clap::Subcommand)]
+enum Part {
+    /// Count the instructions of the codec, which a busy machine does not change
+    Codec(codec::Arguments),
+    /// Measure the npm package and @cloudamqp/amqp-client in Chromium
+    Browser(crate::browser::Arguments),
+    /// Measure the broker of this repository and RabbitMQ
+    Broker(broker::Arguments),
+    /// Measure the gateway and a relay that sends frame by frame
+    Gateway(gateway::Arguments),
+    /// Measure how long clients take to reconnect
+    Recovery(recovery::Arguments),
+}
+
+/// Options of a bench of all clients.
+#[derive(Debug, PartialEq, clap::Args)]
 struct Options {
+    /// The main rows, three short runs each
+    #[arg(long)]
     quick: bool,
-    /// A few messages through everything, to see that it works; figures are neither told nor kept.
+    /// A few messages through everything, to check that it works; prints no figures
+    #[arg(long)]
     check: bool,
+    /// Only rows whose names contain this text
+    #[arg(long, value_name = "TEXT", default_value = "")]
     filter: String,
+    /// Only clients whose names begin with one of these
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
     clients: Vec<String>,
-    counterpart: bool,
-    rabbitmq: bool,
-    runs: usize,
+    /// The broker to measure with
+    #[arg(long, default_value = "both")]
+    against: Against,
+    /// Runs of each client in each row [default: 5; 3 with --quick]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=99))]
+    runs: Option<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
+enum Against {
+    Counterpart,
+    Rabbitmq,
+    Both,
 }
 
 impl Options {
-    fn parse(arguments: &[String]) -> Result<Self> {
-        let mut options = Self {
-            quick: false,
-            check: false,
-            filter: String::new(),
-            clients: Vec::new(),
-            counterpart: true,
-            rabbitmq: true,
-            runs: 0,
+    /// Whether only the quick rows run, unless a filter names others.
+    fn is_quick(&self) -> bool {
+        self.quick || self.check
+    }
+
+    fn runs(&self) -> usize {
+        let default = match (self.check, self.quick) {
+            (true, _) => 1,
+            (false, true) => 3,
+            (false, false) => 5,
         };
-        let mut words = arguments.iter().map(String::as_str);
-        while let Some(word) = words.next() {
-            let mut value = || words.next().ok_or_else(|| format!("{word} wants a value; {USAGE}"));
-            match word {
-                "--quick" => options.quick = true,
-                "--check" => (options.quick, options.check, options.rabbitmq) = (true, true, false),
-                "--filter" => options.filter = value()?.to_lowercase(),
-                "--clients" => options.clients = value()?.split(',').map(str::to_owned).collect(),
-                "--against" => {
-                    let whom = value()?;
-                    options.counterpart = ["counterpart", "both"].contains(&whom);
-                    options.rabbitmq = ["rabbitmq", "both"].contains(&whom);
-                    if !options.counterpart && !options.rabbitmq {
-                        return Err(USAGE.into());
-                    }
-                }
-                "--runs" => options.runs = value()?.parse().map_err(|_| USAGE)?,
-                _ => return Err(USAGE.into()),
-            }
-        }
-        if options.runs == 0 {
-            options.runs = if options.check {
-                1
-            } else if options.quick {
-                3
-            } else {
-                5
-            };
-        }
-        options.runs = options.runs.min(99);
-        Ok(options)
+        self.runs.map_or(default, usize::from)
     }
 
     fn wants_row(&self, row: &Row) -> bool {
         let broker = match row.broker {
-            Broker::Counterpart => self.counterpart,
-            Broker::RabbitMq => self.rabbitmq,
+            Broker::Counterpart => self.check || self.against != Against::Rabbitmq,
+            Broker::RabbitMq => !self.check && self.against != Against::Counterpart,
         };
-        // A filter asks for its rows, quick or not.
-        broker && (row.quick || !self.quick || !self.filter.is_empty()) && row.id.to_lowercase().contains(&self.filter)
+        // A row that the filter names runs even if it is not a quick one.
+        let wanted = row.quick || !self.is_quick() || !self.filter.is_empty();
+        broker && wanted && row.id.to_lowercase().contains(&self.filter.to_lowercase())
     }
 
     fn wants_client(&self, contender: &Contender) -> bool {
         self.clients.is_empty() || self.clients.iter().any(|name| contender.name.starts_with(name.as_str()))
     }
 
-    /// How long one run is to take.
+    /// The duration that one run aims at.
     fn time(&self) -> Duration {
-        Duration::from_millis(if self.check {
-            1
-        } else if self.quick {
-            300
-        } else {
-            500
+        Duration::from_millis(match (self.check, self.quick) {
+            (true, _) => 1,
+            (false, true) => 300,
+            (false, false) => 500,
         })
     }
 }
 
-pub(crate) fn run(arguments: &[String]) -> Result {
-    if let Some((first, rest)) = arguments.split_first()
-        && first == "codec"
-    {
-        return codec::run(rest);
+pub(crate) fn run(arguments: &Arguments) -> Result {
+    match &arguments.part {
+        Some(Part::Codec(arguments)) => codec::run(arguments),
+        Some(Part::Browser(arguments)) => crate::browser::bench(arguments),
+        Some(Part::Broker(arguments)) => broker::run(arguments),
+        Some(Part::Gateway(arguments)) => gateway::run(arguments),
+        Some(Part::Recovery(arguments)) => recovery::run(arguments),
+        None => run_clients(&arguments.options),
     }
-    if let Some((first, rest)) = arguments.split_first()
-        && first == "browser"
-    {
-        return crate::browser::bench(rest);
-    }
-    if let Some((first, rest)) = arguments.split_first()
-        && first == "broker"
-    {
-        return broker::run(rest);
-    }
-    if let Some((first, rest)) = arguments.split_first()
-        && first == "gateway"
-    {
-        return gateway::run(rest);
-    }
-    if let Some((first, rest)) = arguments.split_first()
-        && first == "recovery"
-    {
-        return recovery::run(rest);
-    }
-    let options = Options::parse(arguments)?;
+}
+
+fn run_clients(options: &Options) -> Result {
     let rows: Vec<&'static Row> = ROWS.iter().filter(|row| options.wants_row(row)).collect();
     if rows.is_empty() {
-        return Err(format!("no row's name contains `{}`", options.filter).into());
+        return Err(format!("no row has `{}` in its name", options.filter).into());
     }
     let mut bench = Bench::build()?;
     let stop = rows.iter().any(|row| row.broker == Broker::RabbitMq) && bench.find_rabbitmq()?;
-    let outcome = measure_all(&bench, &rows, &options);
+    let outcome = measure_all(&bench, &rows, options);
     if stop {
         rabbitmq::stop()?;
     }
-    let (results, faults) = outcome?;
+    let (results, failures) = outcome?;
     if options.check {
-        return check(&results, &faults);
+        return check(&results, &failures);
     }
     let goals = goals::all(&results);
     shell::print(&report::table(&results));
     shell::print(&goals::table(&goals));
-    tell(&faults);
+    report_failures(&failures);
     let partial = !options.filter.is_empty() || !options.clients.is_empty();
     if partial {
-        println!("\nnothing written: a part of the plan is not what bench/results tells");
+        println!("\nnothing written: bench/results holds complete runs only");
         return Ok(());
     }
-    // What is committed comes from full runs alone.
-    let folder = if options.quick { "bench/target/results" } else { "bench/results" };
+    // Only full runs are committed.
+    let folder = if options.is_quick() { "bench/target/results" } else { "bench/results" };
     let path = shell::root().join(folder);
     shell::write(&path.join("latest.json"), &results.json())?;
     shell::write(&path.join("latest.md"), &(report::markdown(&results) + &goals::markdown(&goals)))?;
@@ -178,26 +165,26 @@ pub(crate) fn run(arguments: &[String]) -> Result {
     Ok(())
 }
 
-/// Everything that takes part, alternating: A B C A B C …, so that a machine's moods fall on all alike.
+/// Runs the clients in turn (A B C A B C …), so that a machine's slow moments hit all of them.
 fn measure_all(bench: &Bench, rows: &[&'static Row], options: &Options) -> Result<(Results, Vec<String>)> {
-    let mut results = Results::new(Machine::here(), options.quick);
-    let mut faults = Vec::new();
-    let taking_part = |row: &Row| -> Vec<&'static Contender> {
+    let mut results = Results::new(Machine::here(), options.is_quick());
+    let mut failures = Vec::new();
+    let participants = |row: &Row| -> Vec<&'static Contender> {
         let wanted = |one: &&Contender| row.has(one) && bench.has(one) && options.wants_client(one);
         CONTENDERS.iter().filter(wanted).collect()
     };
-    let steps = rows.iter().map(|row| taking_part(row).len() * (options.runs + 1)).sum();
+    let steps = rows.iter().map(|row| participants(row).len() * (options.runs() + 1)).sum();
     let mut progress = Progress::new(steps);
     for row in rows {
         let mut lanes: Vec<Lane> = Vec::new();
-        for contender in taking_part(row) {
+        for contender in participants(row) {
             progress.step(row.id, contender.name);
-            lanes.push(Lane::pilot(bench, row, contender, options, &mut faults));
+            lanes.push(Lane::pilot(bench, row, contender, options, &mut failures));
         }
-        for _ in 0..options.runs {
+        for _ in 0..options.runs() {
             for lane in &mut lanes {
                 progress.step(row.id, lane.contender.name);
-                lane.run(bench, row, options.quick, &mut faults);
+                lane.run(bench, row, options.is_quick(), &mut failures);
             }
         }
         for lane in lanes {
@@ -205,13 +192,13 @@ fn measure_all(bench: &Bench, rows: &[&'static Row], options: &Options) -> Resul
         }
     }
     progress.end();
-    Ok((results, faults))
+    Ok((results, failures))
 }
 
-/// How often a run that failed is tried.
+/// How often a failed run is tried.
 const TRIES: usize = 3;
 
-/// One contender in one row.
+/// A contender in a row.
 struct Lane {
     contender: &'static Contender,
     count: u64,
@@ -220,24 +207,24 @@ struct Lane {
 }
 
 impl Lane {
-    /// A first short run says how many messages the later ones take; it warms up, and does not count.
+    /// Makes a short first run that warms up and determines the message count of the later runs. It does not count.
     fn pilot(
         bench: &Bench,
         row: &Row,
         contender: &'static Contender,
         options: &Options,
-        faults: &mut Vec<String>,
+        errors: &mut Vec<String>,
     ) -> Self {
         let mut lane = Self { contender, count: run::pilot(row), samples: Vec::new(), failures: 0 };
         if let Count::Fixed(quick, full) = row.count {
-            lane.count = if options.quick { quick } else { full };
+            lane.count = if options.is_quick() { quick } else { full };
         }
         for _ in 0..if row.count == Count::Timed { TRIES } else { 0 } {
-            match bench.run(row, contender, lane.count, options.quick) {
+            match bench.run(row, contender, lane.count, options.is_quick()) {
                 Ok(sample) if sample.unsupported.is_some() => lane.samples.push(sample),
                 Ok(sample) => lane.count = run::fill(row, &sample, options.time()),
                 Err(error) => {
-                    lane.fault(row, &error.to_string(), faults);
+                    lane.fail(row, &error, errors);
                     continue;
                 }
             }
@@ -246,61 +233,75 @@ impl Lane {
         lane
     }
 
-    fn run(&mut self, bench: &Bench, row: &Row, quick: bool, faults: &mut Vec<String>) {
+    fn run(&mut self, bench: &Bench, row: &Row, quick: bool, errors: &mut Vec<String>) {
         if self.samples.iter().any(|sample| sample.unsupported.is_some()) {
             return;
         }
-        // A peer that loses a reply now and then gets another chance; one that never ends is not waited for each time.
+        // A peer that sometimes loses a reply is tried again. One that hangs each time is given up.
         for _ in 0..TRIES {
             if self.failures >= TRIES && self.samples.is_empty() {
                 return;
             }
             match bench.run(row, self.contender, self.count, quick) {
                 Ok(sample) => return self.samples.push(sample),
-                Err(error) => self.fault(row, &error.to_string(), faults),
+                Err(error) => self.fail(row, &error, errors),
             }
         }
     }
 
-    fn fault(&mut self, row: &Row, error: &str, faults: &mut Vec<String>) {
+    fn fail(&mut self, row: &Row, error: &dyn std::fmt::Display, errors: &mut Vec<String>) {
         self.failures += 1;
-        faults.push(format!("{} in `{}` against {}: {error}", self.contender.name, row.id, row.broker.the()));
+        errors.push(format!("{} in `{}` against {}: {error}", self.contender.name, row.id, row.broker.the()));
     }
 }
 
-/// Each fault once, and how often it was.
-fn tell(faults: &[String]) {
-    for (n, fault) in faults.iter().enumerate().filter(|(n, fault)| !faults[..*n].contains(fault)) {
-        let times = faults[n..].iter().filter(|other| *other == fault).count();
-        println!("failed, {times}×: {fault}");
+/// Prints each error once, with its count.
+fn report_failures(errors: &[String]) {
+    for (n, error) in errors.iter().enumerate().filter(|(n, error)| !errors[..*n].contains(error)) {
+        let times = errors[n..].iter().filter(|other| *other == error).count();
+        println!("failed, {times}×: {error}");
     }
 }
 
-/// That everything ran; a peer's fault is told, one of ours is an error.
-fn check(results: &Results, faults: &[String]) -> Result {
-    tell(faults);
+/// Checks that everything ran. A peer's failure is printed; one of HopMQ's is an error.
+fn check(results: &Results, errors: &[String]) -> Result {
+    report_failures(errors);
     let ran = results.rows().flat_map(|row| results.of(row)).filter(|(_, figures)| figures.runs > 0).count();
     println!("{ran} benchmarks ran");
-    let ours = faults.iter().filter(|fault| fault.starts_with("hopmq") || fault.starts_with("bare")).count();
-    if ours > 0 { Err(format!("{ours} of our own benchmarks failed").into()) } else { Ok(()) }
+    let ours = errors.iter().filter(|error| error.starts_with("hopmq") || error.starts_with("bare")).count();
+    if ours > 0 { Err(format!("{ours} runs of HopMQ or the bare loop failed").into()) } else { Ok(()) }
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
-    fn parse(line: &str) -> Result<Options> {
-        Options::parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn parse(line: &str) -> Options {
+        Line::parse_from(std::iter::once("bench").chain(line.split_whitespace())).options
     }
 
     #[test]
-    fn options_are_read_and_refused() {
-        let options = parse("--quick --filter Publish --against counterpart --runs 7").expect("they are right");
-        assert_eq!((options.quick, options.runs, options.rabbitmq), (true, 7, false));
-        assert!(ROWS.iter().filter(|row| options.wants_row(row)).all(|row| row.id.contains("publish")));
-        assert_eq!(parse("").expect("none is needed").runs, 5);
-        for wrong in ["--runs", "--runs many", "--against nobody", "--fast"] {
-            assert!(parse(wrong).is_err(), "{wrong}");
-        }
+    fn a_filter_and_a_broker_select_rows() {
+        let options = parse("--quick --filter Publish --against counterpart --runs 7");
+        assert_eq!((options.runs(), options.against), (7, Against::Counterpart));
+        let rows: Vec<_> = ROWS.iter().filter(|row| options.wants_row(row)).collect();
+        assert!(!rows.is_empty());
+        assert!(rows.iter().all(|row| row.id.contains("publish") && row.broker == Broker::Counterpart));
+    }
+
+    #[test]
+    fn a_check_runs_once_and_without_rabbitmq() {
+        let options = parse("--check --against rabbitmq");
+        assert_eq!((options.runs(), options.time()), (1, Duration::from_millis(1)));
+        assert!(ROWS.iter().filter(|row| options.wants_row(row)).all(|row| row.broker == Broker::Counterpart));
+        assert_eq!((parse("").runs(), parse("--quick").runs()), (5, 3));
     }
 }

@@ -1,19 +1,24 @@
-//! `cargo xtask ci`: all that a change must pass, in the order in which it is cheapest to learn of a fault.
-
-use std::process::Command;
+//! `cargo xtask ci`: every check that a change must pass. The cheapest run first.
 
 use crate::shell::{self, Result};
-use crate::steps::{Outcome, Steps};
-use crate::{bench, codegen, deps, test, tidy};
+use crate::steps::{Outcome, Steps, skip_outside_ci};
+use crate::toolchain::{self, WASM};
+use crate::{bench, browser, codegen, deps, packages, rabbitmq, test, tidy};
 
-const WASM: &str = "wasm32-unknown-unknown";
-
-pub(crate) fn run(_: &[String]) -> Result {
+pub(crate) fn run() -> Result {
     let mut steps = Steps::new();
+    steps.require(&[
+        browser::require_node,
+        toolchain::require_components,
+        toolchain::require_wasm,
+        bench::codec::require,
+        rabbitmq::require,
+        browser::require,
+    ]);
     steps.run("formatting", || cargo("fmt --all --check"));
-    steps.run("tidy", || tidy::run(&[]));
+    steps.run("tidy", tidy::run);
     steps.run("generated code is current", || codegen::run(true));
-    steps.run("dependencies", || deps::run(&[]));
+    steps.run("dependencies", deps::run);
     steps.run("clippy, default features", || {
         cargo("clippy -p hopmq-proto -p hopmq -p hopmq-blocking --all-targets -- -D warnings")
     });
@@ -29,8 +34,11 @@ pub(crate) fn run(_: &[String]) -> Result {
         shell::run(shell::cargo().env("RUSTDOCFLAGS", "-D warnings").args(["doc", "--no-deps", "--workspace"]))
     });
     steps.step("WebAssembly", wasm);
-    steps.run("instructions of the codec", || bench::run(&["codec".to_owned(), "--check".to_owned()]));
-    steps.run("test", || test::run(&[]));
+    steps.run("instructions of the codec", bench::codec::check);
+    steps.run("clippy, benchmarks", || workspace("bench", "clippy --locked --all-targets -- -D warnings"));
+    steps.run("fuzz targets compile", || workspace("fuzz", "check"));
+    steps.run("test", || test::run(&test::Arguments::default()));
+    steps.run("packages", packages::run);
     steps.finish("ci")
 }
 
@@ -38,16 +46,20 @@ fn cargo(words: &str) -> Result {
     shell::run(shell::cargo().args(words.split(' ')))
 }
 
-/// The protocol, the core and its door for browsers compile for WebAssembly. Without rustup the target cannot be had;
-/// CI always has it.
+/// Checks that protocol, core and the browser's crate compile for WebAssembly. Skipped outside CI where rustup is
+/// missing.
 fn wasm() -> Result<Outcome> {
-    match shell::output(Command::new("rustup").args(["target", "list", "--installed"])) {
-        Ok(targets) if targets.lines().any(|target| target == WASM) => {}
-        Ok(_) => shell::run(shell::program("rustup").args(["target", "add", WASM]))?,
-        Err(_) if std::env::var_os("CI").is_none() => return Ok(Outcome::Skipped("there is no rustup".into())),
-        Err(error) => return Err(error),
+    if let Err(reason) = toolchain::require_wasm() {
+        return skip_outside_ci(reason);
     }
     cargo(&format!("check -p hopmq-proto -p hopmq --no-default-features --target {WASM}"))?;
     cargo(&format!("clippy -p hopmq-wasm --features npm --target {WASM} -- -D warnings"))?;
     Ok(Outcome::Passed)
+}
+
+/// Runs cargo in a folder that is a workspace of its own and has its own target folder.
+fn workspace(folder: &str, words: &str) -> Result {
+    let mut cargo = shell::cargo();
+    cargo.current_dir(shell::root().join(folder)).env_remove("CARGO_TARGET_DIR");
+    shell::run(cargo.args(words.split(' ')))
 }

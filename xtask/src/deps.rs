@@ -1,15 +1,15 @@
-//! `cargo xtask deps`: how much a program takes on with `hopmq`, held below a limit.
+//! `cargo xtask deps`: the number of crates that `hopmq` brings into a program, held below a limit.
 
 use std::collections::BTreeSet;
 
 use crate::shell::{self, Result};
 
-/// Crates of the default build, ours included, are fewer than this.
+/// The default build has fewer crates than this, HopMQ's included.
 const DEFAULT_LIMIT: usize = 90;
-/// Without what TLS brings they are fewer than this.
+/// The build without TLS has fewer crates than this.
 const PLAIN_LIMIT: usize = 75;
-/// The rows of the table of features in the README, and the features of each number in its last column.
-const TOLD: [(&str, &[&str]); 6] = [
+/// The rows of the README's table of features, and the features behind each number in its last column.
+const DOCUMENTED: [(&str, &[&str]); 6] = [
     ("none", &[""]),
     ("`net`", &["net"]),
     ("`tls`", &["net,tls"]),
@@ -17,12 +17,12 @@ const TOLD: [(&str, &[&str]); 6] = [
     ("`unix`", &["unix"]),
     ("`websocket`", &["net,websocket", "net,tls,websocket"]),
 ];
-/// What the numbers hold for, wherever they are counted.
+/// The numbers are those of this target, wherever they are counted.
 const LINUX: &str = "x86_64-unknown-linux-gnu";
-/// What a build without default features must not bring.
-const NOT_BARE: [&str; 3] = ["rustls", "ring", "url"];
+/// Crates that a build without default features must not bring.
+const UNWANTED: [&str; 3] = ["rustls", "ring", "url"];
 
-pub(crate) fn run(_: &[String]) -> Result {
+pub(crate) fn run() -> Result {
     let default_features = default_features(&shell::read(&shell::root().join("core/Cargo.toml"))?);
     let plain_features: Vec<&str> = default_features.iter().map(String::as_str).filter(|name| !is_tls(name)).collect();
 
@@ -34,10 +34,11 @@ pub(crate) fn run(_: &[String]) -> Result {
     println!("no default features: {} crates", bare.len());
 
     let readme = shell::read(&shell::root().join("README.md"))?;
-    let mut faults = untrue(&readme, |features| Ok(crates(&["--no-default-features", "--features", features])?.len()))?;
-    let sentence = format!("{} crates with TLS and {} without, ours among them", default.len(), plain.len());
+    let mut faults =
+        wrong_numbers(&readme, |features| Ok(crates(&["--no-default-features", "--features", features])?.len()))?;
+    let sentence = format!("{} crates with TLS and {} without", default.len(), plain.len());
     if !readme.contains(&sentence) {
-        faults.push(format!("README.md does not say \"{sentence}\": correct it"));
+        faults.push(format!("README.md must say \"{sentence}\""));
     }
     if default.len() >= DEFAULT_LIMIT {
         faults.push(format!("{} crates with default features: {}", default.len(), list(&default)));
@@ -46,27 +47,30 @@ pub(crate) fn run(_: &[String]) -> Result {
         faults.push(format!("{} crates without TLS: {}", plain.len(), list(&plain)));
     }
     for crate_ in bare.iter().filter(|crate_| is_unwanted(crate_)) {
-        faults.push(format!("{crate_} comes along without default features: make it part of a feature"));
+        faults.push(format!("{crate_} is built without default features: make it part of a feature"));
     }
     if faults.is_empty() { Ok(()) } else { Err(faults.join("\n").into()) }
 }
 
-/// Rows of the README's table of features whose numbers are not what `count` finds.
-fn untrue(readme: &str, count: impl Fn(&str) -> Result<usize>) -> Result<Vec<String>> {
+/// Finds the rows of the README's table of features whose numbers differ from `count`.
+fn wrong_numbers(readme: &str, count: impl Fn(&str) -> Result<usize>) -> Result<Vec<String>> {
     let mut faults = Vec::new();
-    for (name, features) in TOLD {
+    for (name, features) in DOCUMENTED {
         let row = readme.lines().find(|line| line.starts_with(&format!("| {name} "))).unwrap_or_default();
         let last = row.trim_end_matches([' ', '|']).rsplit('|').next().unwrap_or_default();
-        let told: Vec<usize> = last.split_whitespace().filter_map(|word| word.trim_matches(',').parse().ok()).collect();
-        let found = features.iter().map(|features| count(features)).collect::<Result<Vec<usize>>>()?;
-        if told != found {
-            faults.push(format!("README.md, feature {name}: it says {told:?} crates, there are {found:?}: correct it"));
+        let documented: Vec<usize> =
+            last.split_whitespace().filter_map(|word| word.trim_matches(',').parse().ok()).collect();
+        let counted = features.iter().map(|features| count(features)).collect::<Result<Vec<usize>>>()?;
+        if documented != counted {
+            faults.push(format!(
+                "README.md, feature {name}: it says {documented:?} crates, the build has {counted:?}: correct it"
+            ));
         }
     }
     Ok(faults)
 }
 
-/// Each crate of the build for Linux, once: `name vVERSION`.
+/// The crates of the build for Linux, each once, as `name vVERSION`.
 fn crates(features: &[&str]) -> Result<BTreeSet<String>> {
     let mut command = shell::cargo();
     command.args(["tree", "--package", "hopmq", "--edges", "normal", "--prefix", "none", "--target", LINUX]);
@@ -89,7 +93,7 @@ fn is_tls(feature: &str) -> bool {
 
 fn is_unwanted(crate_: &str) -> bool {
     let name = crate_.split(' ').next().unwrap_or_default();
-    NOT_BARE.iter().any(|unwanted| name == *unwanted || name.starts_with(&format!("{unwanted}-")))
+    UNWANTED.iter().any(|unwanted| name == *unwanted || name.starts_with(&format!("{unwanted}-")))
 }
 
 /// The names in `default = […]` of a manifest's `[features]`.
@@ -106,19 +110,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn crates_count_once() {
+    fn a_crate_that_appears_twice_counts_once() {
         let tree = "hopmq v0.1.0 (/there/core)\nbytes v1.12.1\nring v0.17.14\nbytes v1.12.1 (*)\n\n";
         assert_eq!(distinct(tree).len(), 3);
     }
 
     #[test]
-    fn unwanted_crates_are_told_by_their_names() {
+    fn unwanted_crates_are_found_by_name() {
         assert!(is_unwanted("rustls-pki-types v1.15.1") && is_unwanted("url v2.5.8"));
         assert!(!is_unwanted("urlencoding v1.0.0") && !is_unwanted("ringbuf v0.4.0"));
     }
 
     #[test]
-    fn numbers_that_are_not_true_are_found() {
+    fn wrong_numbers_in_the_readme_are_found() {
         let rows = |net: usize| {
             format!(
                 "| none | no 3 | 1 |\n| `net` (default) | x | {net} |\n| `tls` (default) | x | 7 with `net` |\n\
@@ -126,15 +130,15 @@ mod tests {
                  | `websocket` | x | 13 with `net`, 17 with `tls` |\n"
             )
         };
-        // As many as the names of the features have letters.
+        // Counts the letters of the features' names.
         let count = |features: &str| Ok(features.len().max(1));
-        assert_eq!(untrue(&rows(3), count).unwrap(), [""; 0]);
-        let faults = untrue(&rows(2), count).unwrap();
-        assert!(faults.len() == 1 && faults[0].contains("`net`: it says [2] crates, there are [3]"), "{faults:?}");
+        assert_eq!(wrong_numbers(&rows(3), count).unwrap(), [""; 0]);
+        let faults = wrong_numbers(&rows(2), count).unwrap();
+        assert!(faults.len() == 1 && faults[0].contains("`net`: it says [2] crates, the build has [3]"), "{faults:?}");
     }
 
     #[test]
-    fn default_features_are_read() {
+    fn default_features_are_read_from_a_manifest() {
         let manifest = "[package]\n\n[features]\nnet = []\ndefault = [\n  \"net\",\n  \"rustls-tls\",\n]\n[lints]\n";
         assert_eq!(default_features(manifest), ["net", "rustls-tls"]);
         assert!(default_features("[package]\nname = \"x\"\n").is_empty());

@@ -1,13 +1,14 @@
 //! The project's own commands: `cargo xtask help`.
 //!
-//! Everything that a person would otherwise have to remember is a command here. A new one is a module with a
-//! `pub(crate) fn run(arguments: &[String]) -> Result` and a line in [`COMMANDS`].
+//! Each procedure of the project is a command here. A new one is a module with a `run` function and a variant of
+//! [`Command`].
 
 mod bench;
 mod browser;
 mod ci;
 mod codegen;
 mod deps;
+mod packages;
 mod process;
 mod rabbitmq;
 mod shell;
@@ -15,110 +16,71 @@ mod soak;
 mod steps;
 mod test;
 mod tidy;
+mod toolchain;
 mod wasm;
 
 use std::process::ExitCode;
 
+use clap::{Parser, Subcommand};
+
 use shell::Result;
 
-/// One line of `cargo xtask help`, and what it runs.
-struct Command {
-    name: &'static str,
-    arguments: &'static str,
-    about: &'static str,
-    run: fn(&[String]) -> Result,
+/// The commands of the HopMQ project
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
 }
 
-/// Every command, in the order in which help shows them.
-static COMMANDS: &[Command] = &[
-    Command {
-        name: "rabbitmq",
-        arguments: "start | stop | kill | resume | status | env | ctl ARGS… | cluster …",
-        about: "a real RabbitMQ of this folder's own, under target/rabbitmq (start installs it where it is missing), \
-                or a cluster of three",
-        run: rabbitmq::run,
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a RabbitMQ of this folder's own, under target/rabbitmq
+    #[command(subcommand)]
+    Rabbitmq(rabbitmq::Command),
+    /// Run every test, or those whose names contain a filter, with RabbitMQ and with the embedded broker
+    Test(test::Arguments),
+    /// Run the long tests: simulation, killed brokers, faults, and traffic with a flat memory
+    Soak(soak::Arguments),
+    /// Run every check that a change must pass (.ci/run runs this)
+    Ci,
+    /// Check what rustfmt and clippy do not: file lengths, line widths, links, test names in documents
+    Tidy,
+    /// Count the crates that hopmq brings into a program, and hold the number below a limit
+    Deps,
+    /// Generate the methods of AMQP 0-9-1 from the specification
+    Codegen {
+        /// Write nothing; fail if a file is out of date
+        #[arg(long)]
+        check: bool,
     },
-    Command {
-        name: "test",
-        arguments: "[FILTER…]",
-        about: "every test, or those whose names contain a filter, against RabbitMQ (started and stopped if need be)",
-        run: test::run,
-    },
-    Command {
-        name: "soak",
-        arguments: "[--seeds N] [--kills N] [--rounds N] [--minutes N]",
-        about: "what takes long: many seeds of the simulation, a broker that is killed many times, many rounds of \
-                faults, and a soak with a flat memory",
-        run: soak::run,
-    },
-    Command { name: "ci", arguments: "", about: "all that a change must pass; what .ci/run runs", run: ci::run },
-    Command { name: "tidy", arguments: "", about: "what rustfmt and clippy do not look at", run: tidy::run },
-    Command { name: "deps", arguments: "", about: "how many crates hopmq brings, held below a limit", run: deps::run },
-    Command {
-        name: "codegen",
-        arguments: "[--check]",
-        about: "write the methods of AMQP 0-9-1 from the specification, or check that they are current",
-        run: |arguments| codegen::run(arguments == ["--check"]),
-    },
-    Command {
-        name: "bench",
-        arguments: "[--quick] [--check] [--filter TEXT] [--clients A,B] [--against counterpart|rabbitmq|both] \
-                    [--runs N] | codec [--check | --update] | browser [--quick] [--check] [--runs=N] [--filter=TEXT] \
-                    | broker [--quick] | gateway [--quick] | recovery [--quick | --rounds N]",
-        about: "HopMQ and its peers, measured against a bare counterpart and against RabbitMQ (minutes); codec counts \
-                instructions; browser measures the npm package, broker our broker beside RabbitMQ, gateway the \
-                gateway, recovery how long clients take to come back",
-        run: bench::run,
-    },
-    Command {
-        name: "wasm",
-        arguments: "[--quick] [--examples]",
-        about: "the npm package in wasm/npm, ready for `npm pack` (quick: without making it small), and the example \
-                pages",
-        run: wasm::run,
-    },
-    Command { name: "help", arguments: "", about: "this list", run: help },
-];
-
-fn help(_: &[String]) -> Result {
-    let mut text = String::from("The project's own commands. Usage: cargo xtask COMMAND\n\n");
-    for Command { name, arguments, about, .. } in COMMANDS {
-        text += &format!("  {}\n", folded(&format!("{name} {arguments}"), 8));
-        text += &format!("      {}\n", folded(about, 6));
-    }
-    shell::print(&text);
-    Ok(())
+    /// Measure HopMQ and its peers (minutes)
+    Bench(bench::Arguments),
+    /// Build the npm package in wasm/npm, ready for `npm pack`
+    Wasm(wasm::Arguments),
+    /// Check that the crates and the npm package can be published
+    Packages,
 }
 
-/// `text` in lines of 100 characters at the most, where words allow it; those after the first are indented.
-fn folded(text: &str, indent: usize) -> String {
-    let (mut out, mut width) = (String::new(), indent);
-    for word in text.split_whitespace() {
-        let length = word.chars().count();
-        if width > indent && width + 1 + length > 100 {
-            out += &format!("\n{:indent$}", "");
-            width = indent;
-        } else if width > indent {
-            out.push(' ');
-            width += 1;
+impl Command {
+    fn run(&self) -> Result {
+        match self {
+            Self::Rabbitmq(command) => rabbitmq::run(command),
+            Self::Test(arguments) => test::run(arguments),
+            Self::Soak(arguments) => soak::run(arguments),
+            Self::Ci => ci::run(),
+            Self::Tidy => tidy::run(),
+            Self::Deps => deps::run(),
+            Self::Codegen { check } => codegen::run(*check),
+            Self::Bench(arguments) => bench::run(arguments),
+            Self::Wasm(arguments) => wasm::run(*arguments),
+            Self::Packages => packages::run(),
         }
-        out += word;
-        width += length;
     }
-    out
 }
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let result = match arguments.split_first() {
-        None => help(&[]),
-        Some((name, _)) if name == "--help" || name == "-h" => help(&[]),
-        Some((name, rest)) => match COMMANDS.iter().find(|command| command.name == name) {
-            Some(command) => (command.run)(rest),
-            None => Err(format!("there is no command `{name}`; `cargo xtask help` lists them").into()),
-        },
-    };
-    match result {
+    match Arguments::parse().command.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("xtask: {error}");
@@ -129,14 +91,64 @@ fn main() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
+    fn parse(line: &str) -> std::result::Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(std::iter::once("xtask").chain(line.split_whitespace()))
+    }
+
     #[test]
-    fn help_is_folded_between_words() {
-        let text = folded(&"word ".repeat(40), 6);
-        assert!(text.lines().all(|line| line.len() <= 100), "{text}");
-        assert!(text.lines().skip(1).all(|line| line.starts_with("      word")), "{text}");
-        assert_eq!(text.split_whitespace().count(), 40);
-        assert_eq!(folded("", 6), "");
+    fn the_command_line_has_no_contradictions() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_documented_command_line_is_accepted() {
+        for line in [
+            "test",
+            "test confirm publish",
+            "ci",
+            "tidy",
+            "deps",
+            "codegen --check",
+            "packages",
+            "wasm --quick --examples",
+            "soak --seeds 1 --kills 2 --rounds 3 --minutes 4",
+            "rabbitmq start",
+            "rabbitmq env",
+            "rabbitmq ctl list_queues --quiet name",
+            "rabbitmq ctl --help",
+            "rabbitmq cluster kill 2",
+            "rabbitmq certificates target/tls",
+            "rabbitmq container 0f3b",
+            "bench --quick --runs 4",
+            "bench --filter publish --clients hopmq,lapin --against counterpart",
+            "bench --check",
+            "bench broker --quick",
+            "bench browser --quick --runs=3 --filter=consume",
+            "bench codec --check",
+            "bench codec --update",
+            "bench gateway --quick",
+            "bench recovery --rounds 10",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
+        }
+    }
+
+    #[test]
+    fn an_unknown_argument_is_an_error_that_names_it() {
+        for (line, word) in [
+            ("bench --fast", "--fast"),
+            ("bench codec --check --update", "--update"),
+            ("bench recovery --rounds many", "many"),
+            ("rabbitmq cluster kill 4", "4"),
+            ("ci now", "now"),
+            ("tset", "tset"),
+        ] {
+            let error = parse(line).expect_err(line).to_string();
+            assert!(error.contains(word), "{error}");
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! Processes that outlive us, known by their number and by a mark in their command line, so that a number which the
-//! system has given to another process since is never mistaken for ours.
+//! Processes that outlive xtask. Each is known by its process id and by a mark in its command line, so that a reused
+//! process id is never mistaken for it.
 
 use std::fs;
 use std::path::Path;
@@ -9,49 +9,49 @@ use std::time::{Duration, Instant};
 
 use crate::shell::{self, Result};
 
-/// Whether process `pid` runs and its command line has `mark`.
+/// Whether process `pid` runs and its command line contains `mark`.
 pub(crate) fn is_running(pid: u32, mark: &str) -> bool {
     command_line(pid).is_some_and(|line| line.contains(mark))
 }
 
-/// All processes whose command line has `mark`.
+/// The ids of all processes whose command line contains `mark`.
 pub(crate) fn find(mark: &str) -> Vec<u32> {
-    let ours = std::process::id();
-    all().into_iter().filter(|&pid| pid != ours && is_running(pid, mark)).collect()
+    let own = std::process::id();
+    all().into_iter().filter(|&pid| pid != own && is_running(pid, mark)).collect()
 }
 
-/// Asks the process to end, waits for it, and kills it when it has not ended within `patience`. Returns whether it
-/// ended by itself.
-pub(crate) fn stop(pid: u32, mark: &str, patience: Duration) -> Result<bool> {
-    if signal("TERM", pid, mark, patience) {
+/// Sends SIGTERM to the process, waits, and kills it if it is still there after `timeout`. Returns whether SIGTERM was
+/// enough.
+pub(crate) fn stop(pid: u32, mark: &str, timeout: Duration) -> Result<bool> {
+    if signal("TERM", pid, mark, timeout) {
         return Ok(true);
     }
     kill(pid, mark).map(|()| false)
 }
 
-/// Ends the process as `kill -9` does.
+/// Kills the process with SIGKILL.
 pub(crate) fn kill(pid: u32, mark: &str) -> Result {
     if signal("KILL", pid, mark, Duration::from_secs(10)) {
         Ok(())
     } else {
-        Err(format!("process {pid} ({mark}) does not end, not even when killed").into())
+        Err(format!("process {pid} ({mark}) still runs 10 s after SIGKILL").into())
     }
 }
 
-/// Sends a signal, and waits for the end. Returns whether it came.
-fn signal(name: &str, pid: u32, mark: &str, patience: Duration) -> bool {
+/// Sends a signal and waits for the process to end. Returns whether it ended in time.
+fn signal(name: &str, pid: u32, mark: &str, timeout: Duration) -> bool {
     if is_running(pid, mark) {
-        // The shell's own `kill`: a small system may have no program of that name.
-        let _gone_meanwhile = Command::new("sh").args(["-c", &format!("kill -{name} {pid} 2>/dev/null")]).status();
+        // The shell's builtin: a minimal system may have no `kill` program.
+        let _already_ended = Command::new("sh").args(["-c", &format!("kill -{name} {pid} 2>/dev/null")]).status();
     }
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + timeout;
     while is_running(pid, mark) && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(10));
     }
     !is_running(pid, mark)
 }
 
-/// The words of a process's command line, none for one that has ended.
+/// The command line of a process, or `None` if it has ended.
 fn command_line(pid: u32) -> Option<String> {
     if Path::new("/proc/self/cmdline").exists() {
         let words = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
@@ -76,7 +76,7 @@ mod tests {
 
     use super::*;
 
-    /// A shell that waits, known by its mark. Its parent, this test, must read its end before it is gone for good.
+    /// Starts a shell that runs `script`, with `mark` in its command line. The test must `wait` for it.
     fn start(mark: &str, script: &str) -> Child {
         let child = Command::new("sh").arg0(mark).args(["-c", script]).spawn().expect("there is a shell");
         while !is_running(child.id(), mark) {
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_found_by_its_mark_and_asked_to_end() {
+    fn a_process_is_found_by_its_mark_and_ends_on_sigterm() {
         let mut child = start("xtask-test-polite", "while :; do :; done");
         assert!(find("xtask-test-polite").contains(&child.id()));
         assert!(!is_running(child.id(), "xtask-test-another"));
@@ -96,9 +96,9 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_does_not_want_to_end_is_killed() {
+    fn a_process_that_ignores_sigterm_is_killed() {
         let mut child = start("xtask-test-deaf", "trap '' TERM; while :; do :; done");
-        // It may get the signal before it has closed its ears; then it ends as asked, which is right as well.
+        // The signal may arrive before the shell has set its trap. Then the shell ends, which is also correct.
         stop(child.id(), "xtask-test-deaf", Duration::from_millis(200)).expect("it is killed");
         assert!(!is_running(child.id(), "xtask-test-deaf"));
         child.wait().expect("it has ended");

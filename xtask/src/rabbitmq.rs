@@ -1,10 +1,10 @@
-//! `cargo xtask rabbitmq`: a real RabbitMQ of this folder's own, started by hand, that meets no other on the machine.
+//! `cargo xtask rabbitmq`: a RabbitMQ of this folder's own, independent of any other on the machine.
 //!
-//! Everything it has lies under `target/rabbitmq`: data, log, certificates, cookie, and the file `env` that says where
-//! it is. Its ports are chosen at the start, its port mapper is its own, and it listens on 127.0.0.1 alone. Each start
-//! begins with an empty broker.
+//! All its files lie under `target/rabbitmq`: data, log, certificates, cookie, and `env`, the environment of the tests.
+//! Each start begins with an empty broker and chooses free ports on 127.0.0.1. The broker has a port mapper of its own.
 
 mod cluster;
+mod container;
 mod files;
 pub(crate) mod install;
 mod node;
@@ -13,7 +13,7 @@ pub(crate) mod tls;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,51 +21,80 @@ use crate::process;
 use crate::shell::{self, Result};
 use node::Node;
 
-/// How long a start may take until the broker answers.
-const START: Duration = Duration::from_secs(300);
-/// How long the broker may take to end by itself.
-const STOP: Duration = Duration::from_secs(90);
-/// How often to try other ports, when somebody takes one between our choice and the broker's listening.
+/// The time a start may take until the broker answers.
+const START_TIMEOUT: Duration = Duration::from_secs(300);
+/// The time the broker may take to stop after SIGTERM.
+const STOP_TIMEOUT: Duration = Duration::from_secs(90);
+/// How many sets of ports to try: another process may take a port between the choice and the broker's start.
 const ATTEMPTS: usize = 3;
-/// Begins the error of a port mapper that ended at once. There is one reason for it to: its port is taken.
+/// The first words of the error of a port mapper that ended at once. The only cause is that its port is taken.
 const EPMD_ENDED: &str = "Erlang's port mapper ended while starting";
 
-/// What a command that needs the broker gets.
+/// A running broker.
 pub(crate) struct Broker {
-    /// The variables that tell tests where it is.
+    /// The environment of the tests.
     pub(crate) environment: Vec<(String, String)>,
-    /// False when it ran already.
+    /// Whether [`start`] started it, rather than found it running.
     pub(crate) started: bool,
 }
 
-pub(crate) fn run(arguments: &[String]) -> Result {
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match words[..] {
-        ["start"] => {
-            shell::print(&lines(&start()?.environment));
-            Ok(())
-        }
-        ["stop"] => stop(),
-        ["kill"] => kill(),
-        ["resume"] => resume(),
-        ["cluster", ref words @ ..] => cluster::run(words),
-        ["status"] => status(),
-        ["env"] => {
-            shell::print(&lines(&running()?.environment()));
-            Ok(())
-        }
-        ["ctl", ..] => {
-            let status = Command::new(running()?.folder.join("ctl")).args(&arguments[1..]).status()?;
-            std::process::exit(status.code().unwrap_or(1));
-        }
-        _ => {
-            Err("usage: cargo xtask rabbitmq start | stop | kill | resume | status | env | ctl ARGS… | cluster …"
-                .into())
-        }
-    }
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Start the broker, or find the one that runs, and print its environment; installs RabbitMQ if necessary
+    Start,
+    /// Stop the broker
+    Stop,
+    /// Kill the broker and keep its data
+    Kill,
+    /// Start a killed broker on its ports and its data
+    Resume,
+    /// Show whether the broker runs, and where
+    Status,
+    /// Print the environment of the tests: export $(cargo xtask rabbitmq env)
+    Env,
+    /// Run rabbitmqctl
+    #[command(disable_help_flag = true)]
+    Ctl {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Run a cluster of three nodes
+    #[command(subcommand)]
+    Cluster(cluster::Command),
+    /// Write the certificates of the tests, for the embedded broker: set HOPMQ_TLS_DIR to the folder
+    Certificates { folder: PathBuf },
+    /// Prepare a running container of the image rabbitmq:…-management, and print the environment of the tests
+    Container {
+        /// Its name or id
+        container: String,
+    },
 }
 
-/// Sees to it that the broker runs and answers.
+pub(crate) fn run(command: &Command) -> Result {
+    match command {
+        Command::Start => shell::print(&lines(&start()?.environment)),
+        Command::Stop => stop()?,
+        Command::Kill => kill()?,
+        Command::Resume => resume()?,
+        Command::Status => status()?,
+        Command::Env => shell::print(&lines(&running()?.environment())),
+        Command::Ctl { arguments } => {
+            let status = std::process::Command::new(running()?.folder.join("ctl")).args(arguments).status()?;
+            std::process::exit(status.code().unwrap_or(1));
+        }
+        Command::Cluster(command) => cluster::run(command)?,
+        Command::Certificates { folder } => tls::write(folder, files::EXTERNAL_USER)?,
+        Command::Container { container } => container::run(container)?,
+    }
+    Ok(())
+}
+
+/// Installs RabbitMQ if it is missing.
+pub(crate) fn require() -> Result {
+    install::scripts().map(drop)
+}
+
+/// Starts the broker, or finds the one that runs. It answers when this returns.
 pub(crate) fn start() -> Result<Broker> {
     let folder = folder();
     let _lock = Lock::take(&folder)?;
@@ -75,7 +104,7 @@ pub(crate) fn start() -> Result<Broker> {
                 println!("RabbitMQ {} already runs (process {})", node.name, node.pid);
                 return Ok(Broker { environment: node.environment(), started: false });
             }
-            Err(error) => println!("RabbitMQ {} runs but does not answer ({error}): starting it anew", node.name),
+            Err(error) => println!("RabbitMQ {} runs but does not answer ({error}): restarting it", node.name),
         }
     }
     clear(&folder)?;
@@ -84,14 +113,14 @@ pub(crate) fn start() -> Result<Broker> {
     Ok(Broker { environment: node.environment(), started: true })
 }
 
-/// Tries to `launch` something on ports that it chooses, again on others if somebody takes one of them meanwhile. What
-/// comes of a failure is cleared.
+/// Calls `launch`, which chooses ports, and calls it again if another process took one of them meanwhile. Calls
+/// `clear` after each failure.
 fn on_free_ports<T>(mut launch: impl FnMut() -> Result<T>, clear: impl Fn() -> Result) -> Result<T> {
     for attempt in 1.. {
         match launch() {
             Ok(launched) => return Ok(launched),
             Err(error) if attempt < ATTEMPTS && is_port_taken(&error.to_string()) => {
-                println!("somebody took one of the chosen ports meanwhile: trying others");
+                println!("another process took one of the chosen ports: trying others");
                 clear()?;
             }
             Err(error) => {
@@ -103,7 +132,7 @@ fn on_free_ports<T>(mut launch: impl FnMut() -> Result<T>, clear: impl Fn() -> R
     unreachable!("the last attempt returns")
 }
 
-/// Stops the broker of this folder, if there is one.
+/// Stops the broker of this folder, if it runs.
 pub(crate) fn stop() -> Result {
     let folder = folder();
     let _lock = Lock::take(&folder)?;
@@ -113,13 +142,13 @@ pub(crate) fn stop() -> Result {
     Ok(())
 }
 
-/// The broker's process, and how to reach it.
+/// The broker's process id and the environment of the tests.
 pub(crate) fn process() -> Result<(u32, Vec<(String, String)>)> {
     let node = running()?;
     Ok((node.pid, node.environment()))
 }
 
-/// Ends the broker as `kill -9` does, and keeps what it has on disk.
+/// Kills the broker with SIGKILL and keeps its data.
 pub(crate) fn kill() -> Result {
     kill_node(&running()?)
 }
@@ -131,20 +160,20 @@ fn kill_node(node: &Node) -> Result {
     process::kill(node.pid, &node::server_mark(&node.folder))
 }
 
-/// Starts the broker that was killed, on its ports and over its data.
+/// Starts a killed broker on its ports and its data.
 pub(crate) fn resume() -> Result {
     resume_in(&folder())
 }
 
 fn resume_in(folder: &Path) -> Result {
     let _lock = Lock::take(folder)?;
-    let mut node = Node::load(folder).ok_or("there was no RabbitMQ; `cargo xtask rabbitmq start` starts one")?;
+    let mut node = Node::load(folder).ok_or("no RabbitMQ was started here; run `cargo xtask rabbitmq start`")?;
     if node.is_running() {
-        return Err(format!("RabbitMQ {} runs already (process {})", node.name, node.pid).into());
+        return Err(format!("RabbitMQ {} already runs (process {})", node.name, node.pid).into());
     }
     let begun = Instant::now();
     let mut child = server(&mut node, &install::scripts()?)?;
-    await_answer(&node, [&mut child], begun + START)?;
+    await_answer(&node, [&mut child], begun + START_TIMEOUT)?;
     println!("RabbitMQ {} resumed in {:.1} s (process {})", node.name, begun.elapsed().as_secs_f64(), node.pid);
     Ok(())
 }
@@ -169,30 +198,30 @@ fn status() -> Result {
 fn running() -> Result<Node> {
     Node::load(&folder())
         .filter(Node::is_running)
-        .ok_or_else(|| "RabbitMQ does not run; `cargo xtask rabbitmq start` starts it".into())
+        .ok_or_else(|| "RabbitMQ does not run; start it with `cargo xtask rabbitmq start`".into())
 }
 
 fn folder() -> PathBuf {
     shell::root().join("target/rabbitmq")
 }
 
-/// The environment as lines of a file.
+/// The environment, one `NAME=value` a line.
 fn lines(environment: &[(String, String)]) -> String {
     environment.iter().map(|(name, value)| format!("{name}={value}\n")).collect()
 }
 
-/// Ends whatever runs for this folder, also what no file tells of any more, and returns how many nodes that were.
+/// Stops all processes of this folder, including those whose files are gone, and returns the number of nodes.
 fn clear(folder: &Path) -> Result<usize> {
     let mark = node::server_mark(folder);
     let nodes = process::find(&mark);
     for &pid in &nodes {
         let begun = Instant::now();
-        let how = if process::stop(pid, &mark, STOP)? { "stopped" } else { "did not end by itself and was killed" };
+        let how = if process::stop(pid, &mark, STOP_TIMEOUT)? { "stopped" } else { "ignored SIGTERM and was killed" };
         println!("RabbitMQ (process {pid}) {how} in {:.1} s", begun.elapsed().as_secs_f64());
     }
     let mark = node::epmd_mark(folder);
     for pid in process::find(&mark) {
-        process::stop(pid, &mark, STOP)?;
+        process::stop(pid, &mark, STOP_TIMEOUT)?;
     }
     for name in ["node", "env"] {
         let _absent = fs::remove_file(folder.join(name));
@@ -205,7 +234,7 @@ fn launch(mut node: Node, scripts: &Path) -> Result<Node> {
     files::write(&node, scripts)?;
     let mut epmd = port_mapper(&node)?;
     let mut child = server(&mut node, scripts)?;
-    await_answer(&node, [&mut epmd, &mut child], begun + START)?;
+    await_answer(&node, [&mut epmd, &mut child], begun + START_TIMEOUT)?;
     shell::write(&node.folder.join("env"), &lines(&node.environment()))?;
     println!("RabbitMQ {} started in {:.1} s (process {})", node.name, begun.elapsed().as_secs_f64(), node.pid);
     Ok(node)
@@ -213,7 +242,7 @@ fn launch(mut node: Node, scripts: &Path) -> Result<Node> {
 
 /// Starts Erlang's port mapper.
 fn port_mapper(node: &Node) -> Result<Child> {
-    let mut epmd = Command::new("epmd");
+    let mut epmd = std::process::Command::new("epmd");
     epmd.arg0(node::epmd_mark(&node.folder));
     epmd.args(["-port", &node.ports.epmd.to_string(), "-address", "127.0.0.1"]);
     spawn(&mut epmd, node)
@@ -221,8 +250,8 @@ fn port_mapper(node: &Node) -> Result<Child> {
 
 /// Starts the server itself.
 fn server(node: &mut Node, scripts: &Path) -> Result<Child> {
-    let mut server = Command::new(scripts.join("rabbitmq-server"));
-    // The script then becomes the server, instead of watching over it: one process, one number.
+    let mut server = std::process::Command::new(scripts.join("rabbitmq-server"));
+    // Makes the script exec the server instead of supervising it, so that the child's process id is the server's.
     server.env("RUNNING_UNDER_SYSTEMD", "true");
     let arguments = format!("-kernel inet_dist_use_interface {{127,0,0,1}} {}", node::server_mark(&node.folder));
     server.env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", arguments);
@@ -232,23 +261,25 @@ fn server(node: &mut Node, scripts: &Path) -> Result<Child> {
     Ok(child)
 }
 
-/// Starts a process that lives on when we end, and that a Ctrl-C at our terminal does not reach.
-fn spawn(command: &mut Command, node: &Node) -> Result<Child> {
+/// Starts a process that outlives xtask and does not receive the terminal's Ctrl-C.
+fn spawn(command: &mut std::process::Command, node: &Node) -> Result<Child> {
     let log = || File::options().append(true).open(node.folder.join("log/console.log"));
     let variables = command.get_envs().map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned)));
     let variables: Vec<_> = variables.filter_map(|(name, value)| Some((name, value?))).collect();
     command.env_clear().envs(files::environment(node)).envs(variables);
     command.current_dir(&node.folder).stdin(Stdio::null()).stdout(log()?).stderr(log()?).process_group(0);
     let line = shell::line(command);
-    command.spawn().map_err(|error| format!("`{line}` does not start: {error}").into())
+    command.spawn().map_err(|error| format!("cannot start `{line}`: {error}").into())
 }
 
-/// Waits until the node answers. Its processes must live on: the port mapper, if it is started too, then the server.
+/// Waits until the node answers. Fails if one of `processes` ends: the port mapper, if it was started too, and the
+/// server.
 fn await_answer<const N: usize>(node: &Node, mut processes: [&mut Child; N], deadline: Instant) -> Result {
     loop {
         for (index, process) in processes.iter_mut().enumerate() {
             let Some(status) = process.try_wait()? else { continue };
-            let (port, log) = (node.ports.epmd, node.log_tail());
+            let port = node.ports.epmd;
+            let log = node.log_tail();
             return Err(match index + 1 == N {
                 true => format!("RabbitMQ ended while starting: {status}{log}").into(),
                 false => format!("{EPMD_ENDED} ({status}) on port {port}{log}").into(),
@@ -257,8 +288,8 @@ fn await_answer<const N: usize>(node: &Node, mut processes: [&mut Child; N], dea
         match node.check() {
             Ok(()) => return Ok(()),
             Err(error) if Instant::now() > deadline => {
-                let patience = START.as_secs();
-                return Err(format!("RabbitMQ did not answer within {patience} s ({error}){}", node.log_tail()).into());
+                let seconds = START_TIMEOUT.as_secs();
+                return Err(format!("RabbitMQ did not answer within {seconds} s ({error}){}", node.log_tail()).into());
             }
             Err(_) => thread::sleep(Duration::from_millis(100)),
         }
@@ -269,14 +300,14 @@ fn is_port_taken(error: &str) -> bool {
     [EPMD_ENDED, "eaddrinuse", "dist_port_already_used"].iter().any(|words| error.contains(words))
 }
 
-/// Keeps two commands from starting or stopping the same folder's broker at once.
+/// Prevents two commands from starting or stopping the same folder's broker at once.
 struct Lock(PathBuf);
 
 impl Lock {
     fn take(folder: &Path) -> Result<Self> {
         let path = folder.join("lock");
         fs::create_dir_all(folder)?;
-        let deadline = Instant::now() + START + STOP;
+        let deadline = Instant::now() + START_TIMEOUT + STOP_TIMEOUT;
         while OpenOptions::new().write(true).create_new(true).open(&path).is_err() {
             let owner = shell::read(&path).ok().and_then(|pid| pid.trim().parse::<u32>().ok());
             let stale = owner.is_some_and(|pid| !process::is_running(pid, "xtask"));
@@ -303,7 +334,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn other_ports_are_tried_where_one_was_taken_and_what_is_left_is_cleared_each_time() {
+    fn other_ports_are_tried_if_one_is_taken_and_each_failure_is_cleaned_up() {
         let run = |failures: &[&str]| {
             let (attempts, cleared) = (Cell::new(0), Cell::new(0));
             let launch = || {
@@ -320,6 +351,6 @@ mod tests {
         assert_eq!(run(&[]), (true, 1, 0));
         assert_eq!(run(&["could_not_start_listener … eaddrinuse", EPMD_ENDED]), (true, 3, 2));
         assert_eq!(run(&["dist_port_already_used"; ATTEMPTS]), (false, ATTEMPTS, ATTEMPTS));
-        assert_eq!(run(&["there is no disk"]), (false, 1, 1), "other ports would not help");
+        assert_eq!(run(&["no space left on device"]), (false, 1, 1), "other ports would not help");
     }
 }

@@ -1,4 +1,4 @@
-//! What every command needs: the repository's folder, files with their names in the errors, and programs to run.
+//! Helpers of every command: the repository's folder, files with their names in the errors, and programs to run.
 
 use std::error::Error;
 use std::fs;
@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// What a command ends with. An error is a message for the person at the terminal.
+/// The result of a command. The error is a message for the person at the terminal.
 pub(crate) type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
 /// The repository's top folder.
@@ -15,7 +15,7 @@ pub(crate) fn root() -> PathBuf {
     here.parent().expect("xtask is a folder of the repository").to_path_buf()
 }
 
-/// The cargo that runs us.
+/// The cargo that runs xtask.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
@@ -29,23 +29,23 @@ pub(crate) fn program(name: &str) -> Command {
     command
 }
 
-/// Prints the command, runs it, and turns a failure into an error that repeats it.
+/// Prints the command and runs it. The error of a failed command repeats its line.
 pub(crate) fn run(command: &mut Command) -> Result {
     let line = line(command);
     println!("$ {line}");
-    let status = command.stdin(Stdio::null()).status().map_err(|error| format!("`{line}` does not start: {error}"))?;
+    let status = command.stdin(Stdio::null()).status().map_err(|error| format!("cannot start `{line}`: {error}"))?;
     if status.success() { Ok(()) } else { Err(format!("`{line}` failed: {status}").into()) }
 }
 
-/// Runs the command and returns what it printed; standard error goes into the error if it fails.
+/// Runs the command and returns its standard output. The error of a failed command contains its standard error.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let line = line(command);
-    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("`{line}` does not start: {error}"))?;
+    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("cannot start `{line}`: {error}"))?;
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
-        let why = String::from_utf8_lossy(&output.stderr);
-        Err(format!("`{line}` failed: {}\n{}", output.status, why.trim_end()).into())
+        let reason = String::from_utf8_lossy(&output.stderr);
+        Err(format!("`{line}` failed: {}\n{}", output.status, reason.trim_end()).into())
     }
 }
 
@@ -56,9 +56,9 @@ pub(crate) fn line(command: &Command) -> String {
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
 
-/// Prints text that may be piped into a program which reads only a part of it, as `head` does.
+/// Prints text that may be piped into a program that reads only a part of it, such as `head`.
 pub(crate) fn print(text: &str) {
-    let _reader_went = std::io::stdout().write_all(text.as_bytes());
+    let _broken_pipe = std::io::stdout().write_all(text.as_bytes());
 }
 
 /// Reads a text file.
@@ -66,7 +66,7 @@ pub(crate) fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()).into())
 }
 
-/// Writes a text file and the folders it needs.
+/// Writes a text file and creates the folders that it needs.
 pub(crate) fn write(path: &Path, text: &str) -> Result {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder)
@@ -74,7 +74,7 @@ pub(crate) fn write(path: &Path, text: &str) -> Result {
         .map_err(|error| format!("cannot write {}: {error}", path.display()).into())
 }
 
-/// Removes a folder with all it holds, if it is there.
+/// Removes a folder and its contents, if it exists.
 pub(crate) fn remove_folder(path: &Path) -> Result {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

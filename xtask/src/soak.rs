@@ -1,46 +1,43 @@
-//! `cargo xtask soak`: what is run by night, because it takes long.
+//! `cargo xtask soak`: tests that are too long for CI and run at night.
 
 use crate::rabbitmq;
 use crate::shell::{self, Result};
 use crate::steps::Steps;
 
-/// How much of each.
-struct Size {
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Seeds of the simulation
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
     seeds: u64,
+    /// How often the broker is killed
+    #[arg(long, value_name = "N", default_value_t = 200)]
     kills: u64,
+    /// Rounds of each fault
+    #[arg(long, value_name = "N", default_value_t = 20)]
     rounds: u64,
+    /// Minutes of traffic under faults
+    #[arg(long, value_name = "N", default_value_t = 30)]
     minutes: u64,
 }
 
-pub(crate) fn run(arguments: &[String]) -> Result {
-    let mut size = Size { seeds: 10_000, kills: 200, rounds: 20, minutes: 30 };
-    for pair in arguments.chunks(2) {
-        let number = pair.get(1).and_then(|text| text.parse().ok());
-        match (pair[0].as_str(), number) {
-            ("--seeds", Some(number)) => size.seeds = number,
-            ("--kills", Some(number)) => size.kills = number,
-            ("--rounds", Some(number)) => size.rounds = number,
-            ("--minutes", Some(number)) => size.minutes = number,
-            _ => return Err("usage: cargo xtask soak [--seeds N] [--kills N] [--rounds N] [--minutes N]".into()),
-        }
-    }
+pub(crate) fn run(arguments: &Arguments) -> Result {
+    let Arguments { seeds, kills, rounds, minutes } = *arguments;
     let mut steps = Steps::new();
-    steps.run(&format!("the simulation, {} seeds", size.seeds), || {
-        test("simulation", &[], &[("HOPMQ_SEEDS", size.seeds)])
-    });
-    steps.run(&format!("a broker that is killed {} times", size.kills), || {
+    steps.require(&[rabbitmq::require]);
+    steps.run(&format!("the simulation, {seeds} seeds"), || test("simulation", &[], &[("HOPMQ_SEEDS", seeds)]));
+    steps.run(&format!("a broker that is killed {kills} times"), || {
         let mut command = shell::cargo();
         command.args(["test", "--package", "hopmq-broker", "--features", "server", "--test", "killed"]);
-        shell::run(command.args(["--", "--nocapture"]).env("HOPMQ_ROUNDS", size.kills.to_string()))
+        shell::run(command.args(["--", "--nocapture"]).env("HOPMQ_ROUNDS", kills.to_string()))
     });
     let mut broker = None;
-    steps.run("a RabbitMQ to break", || rabbitmq::start().map(|started| broker = Some(started)));
+    steps.run("start RabbitMQ", || rabbitmq::start().map(|started| broker = Some(started)));
     if let Some(broker) = &broker {
-        steps.run(&format!("faults, {} rounds of each", size.rounds), || {
-            test("recovery", &broker.environment, &[("HOPMQ_ROUNDS", size.rounds)])
+        steps.run(&format!("faults, {rounds} rounds of each"), || {
+            test("recovery", &broker.environment, &[("HOPMQ_ROUNDS", rounds)])
         });
-        steps.run(&format!("{} minutes under faults", size.minutes), || {
-            test("soak", &broker.environment, &[("HOPMQ_SOAK_SECONDS", size.minutes * 60)])
+        steps.run(&format!("{minutes} minutes under faults"), || {
+            test("soak", &broker.environment, &[("HOPMQ_SOAK_SECONDS", minutes * 60)])
         });
     }
     if broker.is_some_and(|broker| broker.started) {

@@ -1,17 +1,24 @@
-//! A list of named steps: each runs under a heading, and a table at the end tells how they ended.
+//! A list of named steps. Each runs under a heading; a table at the end shows the outcome of each.
 
+use std::error::Error;
 use std::time::{Duration, Instant};
 
 use crate::shell::Result;
 
-/// How a step ended, if it did not fail.
+/// The outcome of a step that did not fail.
+#[derive(Debug)]
 pub(crate) enum Outcome {
     Passed,
-    /// It did not run, for this reason.
+    /// The step did not run, for this reason.
     Skipped(String),
 }
 
-/// Runs steps one after the other. One that fails does not keep the later ones from running.
+/// Turns a missing requirement into a skipped step. In CI, where nothing may be missing, it is an error.
+pub(crate) fn skip_outside_ci(reason: Box<dyn Error>) -> Result<Outcome> {
+    if std::env::var_os("CI").is_some() { Err(reason) } else { Ok(Outcome::Skipped(reason.to_string())) }
+}
+
+/// Runs steps one after the other. A failed step does not stop the later ones.
 pub(crate) struct Steps {
     begun: Instant,
     rows: Vec<(String, Duration, Result<Outcome>)>,
@@ -40,14 +47,35 @@ impl Steps {
         self.step(name, || run().map(|()| Outcome::Passed));
     }
 
-    /// Prints the table; an error if any step failed.
+    /// Installs what later steps need, or reports what is missing before any of them has cost time.
+    ///
+    /// Each later step checks its own requirement again, and fails or is skipped without it.
+    pub(crate) fn require(&mut self, requirements: &[fn() -> Result]) {
+        self.step("requirements", || {
+            let mut missing: Vec<String> = Vec::new();
+            for error in requirements.iter().filter_map(|requirement| requirement().err()) {
+                let error = error.to_string();
+                if !missing.contains(&error) {
+                    // At once: the next requirement may take minutes to install.
+                    println!("missing: {error}");
+                    missing.push(error);
+                }
+            }
+            if missing.is_empty() { Ok(Outcome::Passed) } else { skip_outside_ci(missing.join("\n").into()) }
+        });
+    }
+
+    /// Prints the table.
+    ///
+    /// # Errors
+    /// If any step failed.
     pub(crate) fn finish(self, title: &str) -> Result {
         println!("\n━━ {title}: {} steps in {}", self.rows.len(), seconds(self.begun.elapsed()));
         for (name, took, outcome) in &self.rows {
             let verdict = match outcome {
                 Ok(Outcome::Passed) => "passed".to_owned(),
-                Ok(Outcome::Skipped(reason)) => format!("skipped: {reason}"),
-                Err(error) => format!("FAILED: {}", error.to_string().lines().next().unwrap_or_default()),
+                Ok(Outcome::Skipped(reason)) => format!("skipped: {}", first_line(reason)),
+                Err(error) => format!("FAILED: {}", first_line(&error.to_string())),
             };
             println!("{:>9}  {name:<44} {verdict}", seconds(*took));
         }
@@ -56,6 +84,10 @@ impl Steps {
             failed => Err(format!("{title}: {failed} of {} steps failed", self.rows.len()).into()),
         }
     }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
 }
 
 fn seconds(time: Duration) -> String {

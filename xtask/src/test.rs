@@ -1,5 +1,5 @@
-//! `cargo xtask test`: every test there is, against a real RabbitMQ; and the scenarios once more, against the embedded
-//! broker, and in a browser from the npm package.
+//! `cargo xtask test`: every test. The scenarios run with RabbitMQ, with the embedded broker, and in a browser from the
+//! npm package.
 
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::ops::AddAssign;
@@ -9,22 +9,32 @@ use crate::browser;
 use crate::rabbitmq;
 use crate::shell::{self, Result};
 use crate::steps::Steps;
+use crate::toolchain;
 
-/// Runs the tests whose names contain one of `filters`, or all of them.
-pub(crate) fn run(filters: &[String]) -> Result {
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Arguments {
+    /// Run only the tests whose names contain one of these texts
+    #[arg(value_name = "FILTER")]
+    filters: Vec<String>,
+}
+
+/// The test programs whose scenarios run through one client API each.
+const SCENARIOS: [&str; 8] = ["broker", "blocking", "driver", "executors", "foreign", "smol", "tokio", "transports"];
+
+pub(crate) fn run(Arguments { filters }: &Arguments) -> Result {
     let mut steps = Steps::new();
+    steps.require(&[browser::require_node, toolchain::require_wasm, rabbitmq::require, browser::require]);
     let mut broker = None;
-    steps.run("a RabbitMQ to test against", || rabbitmq::start().map(|started| broker = Some(started)));
+    steps.run("start RabbitMQ", || rabbitmq::start().map(|started| broker = Some(started)));
     if let Some(broker) = &broker {
         steps.run("cargo test", || cargo_test(&[], filters, &broker.environment));
-        let doors = ["broker", "blocking", "driver", "executors", "foreign", "smol", "tokio", "transports"];
-        for (kind, name, tests) in [
-            ("embedded", "the scenarios on the embedded broker", &doors[..]),
+        for (kind, name, programs) in [
+            ("embedded", "the scenarios on the embedded broker", &SCENARIOS[..]),
             ("durable", "the scenarios on the embedded broker with a store", &["broker", "smol"]),
         ] {
             let embedded = [("HOPMQ_BROKER".to_owned(), kind.to_owned())];
             let environment: Vec<_> = broker.environment.iter().cloned().chain(embedded).collect();
-            steps.run(name, || cargo_test(tests, filters, &environment));
+            steps.run(name, || cargo_test(programs, filters, &environment));
         }
         steps.step("the npm package", || browser::test(filters, &broker.environment));
     }
@@ -34,8 +44,8 @@ pub(crate) fn run(filters: &[String]) -> Result {
     steps.finish("test")
 }
 
-/// Unit tests, scenarios, examples and documentation of all packages; or those test programs that are named. Always as
-/// one build of the whole workspace, so that nothing is built twice.
+/// Runs the named test programs, or the unit tests, scenarios, examples and doctests of all packages. It is always a
+/// build of the whole workspace, so that features stay the same and nothing is built twice.
 fn cargo_test(programs: &[&str], filters: &[String], environment: &[(String, String)]) -> Result {
     let mut command = shell::cargo();
     command.args(["test", "--workspace", "--features", "hopmq-broker/server", "--no-fail-fast"]);
@@ -49,7 +59,7 @@ fn cargo_test(programs: &[&str], filters: &[String], environment: &[(String, Str
     let line = shell::line(&command);
     println!("$ {line}");
     command.envs(environment.iter().cloned()).stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| format!("`{line}` does not start: {error}"))?;
+    let mut child = command.spawn().map_err(|error| format!("cannot start `{line}`: {error}"))?;
     let mut total = Count::default();
     for text in BufReader::new(child.stdout.take().expect("it is piped")).split(b'\n') {
         let text = text?;
@@ -62,12 +72,12 @@ fn cargo_test(programs: &[&str], filters: &[String], environment: &[(String, Str
     match (status.success(), total.passed) {
         (false, _) => Err(format!("`{line}` failed: {status}").into()),
         (true, 0) if filters.is_empty() => Err(format!("`{line}` ran no test").into()),
-        (true, 0) => Err(format!("no test's name contains {}", filters.join(" or ")).into()),
+        (true, 0) => Err(format!("no test has {} in its name", filters.join(" or ")).into()),
         _ => Ok(()),
     }
 }
 
-/// How many tests ended how.
+/// The number of tests by their results.
 #[derive(Debug, Default, PartialEq)]
 struct Count {
     passed: u32,
@@ -76,7 +86,7 @@ struct Count {
 }
 
 impl Count {
-    /// What a line of libtest's output says: `test result: ok. 3 passed; 0 failed; 1 ignored; …`, else nothing.
+    /// Reads a line of libtest's output, `test result: ok. 3 passed; 0 failed; 1 ignored; …`. Others count as zero.
     fn of(line: &str) -> Self {
         let mut count = Self::default();
         let Some((_, summary)) = line.split_once("test result: ") else { return count };
@@ -108,7 +118,7 @@ mod tests {
     use super::Count;
 
     #[test]
-    fn results_are_counted() {
+    fn test_results_are_counted() {
         let line =
             "test result: \u{1b}[32mok\u{1b}(B\u{1b}[m. 12 passed; 1 failed; 2 ignored; 0 measured; 9 filtered out";
         assert_eq!(Count::of(line), Count { passed: 12, failed: 1, skipped: 2 });

@@ -1,10 +1,12 @@
-//! `cargo xtask tidy`: taste kept by a test. Each finding says where, and what to do about it.
+//! `cargo xtask tidy`: rules of this repository that rustfmt and clippy do not check. Each finding names a line and
+//! says what to do.
 
 mod links;
 mod rust;
-mod tests_named;
+mod test_names;
 mod text;
 mod width;
+mod words;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,7 +16,7 @@ use std::process::Stdio;
 
 use crate::shell::{self, Result};
 
-/// What is wrong on one line of one file.
+/// A violation of a rule, on a line of a file.
 #[derive(Debug, PartialEq)]
 struct Finding {
     file: String,
@@ -34,7 +36,7 @@ impl fmt::Display for Finding {
     }
 }
 
-pub(crate) fn run(_: &[String]) -> Result {
+pub(crate) fn run() -> Result {
     let files = files()?;
     let generated = generated(&files)?;
     let mut findings = Vec::new();
@@ -52,10 +54,11 @@ pub(crate) fn run(_: &[String]) -> Result {
     if findings.is_empty() { Ok(()) } else { Err(format!("tidy: {} findings", findings.len()).into()) }
 }
 
-/// All that is to be said of one file.
+/// Applies the rules to a file.
 fn check(file: &str, text: &str) -> Vec<Finding> {
     let mut findings = text::check(file, text);
     findings.extend(width::check(file, text));
+    findings.extend(words::check(file, text));
     if file.ends_with(".rs") {
         findings.extend(rust::check(file, text));
     }
@@ -63,28 +66,28 @@ fn check(file: &str, text: &str) -> Vec<Finding> {
         let folder = shell::root().join(Path::new(file).parent().unwrap_or(Path::new("")));
         let read = |target: &str| std::fs::read_to_string(folder.join(target)).ok();
         findings.extend(links::check(file, text, &|target| folder.join(target).exists(), &read));
-        findings.extend(tests_named::check(file, text, &read));
+        findings.extend(test_names::check(file, text, &read));
     }
     findings
 }
 
-/// The files of the repository, the ones to be added included.
+/// The files of the repository, untracked ones included unless git ignores them.
 fn files() -> Result<Vec<String>> {
     let mut command = shell::program("git");
     let list = shell::output(command.args(["ls-files", "--cached", "--others", "--exclude-standard", "-z"]))?;
     Ok(list.split('\0').filter(|file| !file.is_empty()).map(ToOwned::to_owned).collect())
 }
 
-/// Those that `.gitattributes` calls generated.
+/// The files that `.gitattributes` marks as generated.
 fn generated(files: &[String]) -> Result<BTreeSet<String>> {
     let mut command = shell::program("git");
     command.args(["check-attr", "--stdin", "-z", "linguist-generated"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| format!("git does not start: {error}"))?;
-    let mut input = child.stdin.take().expect("it is piped");
+    let mut child = command.spawn().map_err(|error| format!("cannot start git: {error}"))?;
+    let mut input = child.stdin.take().expect("the input is piped");
     let list = files.join("\0");
     let writer = std::thread::spawn(move || input.write_all(list.as_bytes()));
     let output = child.wait_with_output()?;
-    writer.join().expect("a write does not panic")?;
+    writer.join().expect("the writer does not panic")?;
     let answer = String::from_utf8_lossy(&output.stdout).into_owned();
     let fields: Vec<&str> = answer.split('\0').collect();
     let set = fields.chunks_exact(3).filter(|field| !["unspecified", "unset", "false"].contains(&field[2]));

@@ -1,13 +1,13 @@
-//! One thing, so many times, and nothing else: `bench-codec WHAT COUNT`, to be run under an instruction counter.
+//! Repeats one operation for an instruction counter: `bench-codec OPERATION COUNT`.
 //!
-//! Two counts of instructions for two COUNTs tell what one time costs, whatever the start of the program took. WHAT:
-//! - `hopmq-parse`: a delivery (method, header, body) from bytes to a message;
-//! - `hopmq-deliver`: the same, through the connection's state machine as well;
-//! - `amq-protocol-parse`: its three frames, by amq-protocol;
-//! - `hopmq-publish`: a publish, by the connection's state machine, and its bytes handed to a transport;
-//! - `amq-protocol-publish`: its three frames, written by amq-protocol.
+//! The instruction counts of two COUNTs give the cost of one operation, without the start of the program. OPERATION is:
+//! - `hopmq-parse`: parse a delivery (method, header, body) into a message;
+//! - `hopmq-deliver`: parse a delivery and pass it to the connection's state machine;
+//! - `amq-protocol-parse`: parse the three frames of a delivery with amq-protocol;
+//! - `hopmq-publish`: publish with the connection's state machine, and write the bytes to a transport;
+//! - `amq-protocol-publish`: write the three frames of a publish with amq-protocol.
 
-mod theirs;
+mod amq_protocol;
 
 use std::error::Error;
 use std::hint::black_box;
@@ -17,26 +17,27 @@ use bench_wire::Frames;
 use hopmq_proto::method::basic;
 use hopmq_proto::{Body, Config, Connection, Event, FieldTable, Properties, Receiver, Role, Route, Time, Transmit};
 
-/// How many deliveries stand in one read.
+/// The number of deliveries in a read.
 const BLOCK: usize = 64;
 const BODY: [u8; 100] = [b'x'; 100];
 const QUEUE: &str = "orders";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
-    let what = args.next().ok_or("what?")?;
-    let count: usize = args.next().ok_or("how often?")?.parse()?;
-    match what.as_str() {
+    let usage = "usage: bench-codec OPERATION COUNT";
+    let operation = args.next().ok_or(usage)?;
+    let count: usize = args.next().ok_or(usage)?.parse()?;
+    match operation.as_str() {
         "hopmq-parse" => parse(count, false),
         "hopmq-deliver" => parse(count, true),
         "hopmq-publish" => publish(count),
-        "amq-protocol-parse" => theirs::parse(&deliveries(), count / BLOCK),
-        "amq-protocol-publish" => theirs::publish(QUEUE, &BODY, count),
-        _ => Err("no such thing".into()),
+        "amq-protocol-parse" => amq_protocol::parse(&deliveries(), count / BLOCK),
+        "amq-protocol-publish" => amq_protocol::publish(QUEUE, &BODY, count),
+        _ => Err(format!("unknown operation: {operation}").into()),
     }
 }
 
-/// A block of deliveries with persistent, typed messages, their tags counting up from 1.
+/// A block of deliveries of persistent messages with a content type. The tags count up from 1.
 fn deliveries() -> Vec<u8> {
     let mut frames = Frames::default();
     for tag in 1..=BLOCK as u64 {
@@ -45,7 +46,7 @@ fn deliveries() -> Vec<u8> {
         });
         let content = frames.0.len();
         frames.content(1, &BODY);
-        // the header without properties is replaced by one with a content type and a delivery mode
+        // Replaces the header without properties by one with a content type and a delivery mode.
         let body = frames.0.split_off(content + 22);
         frames.0.truncate(content);
         let mut header = Frames::default();
@@ -55,7 +56,7 @@ fn deliveries() -> Vec<u8> {
     frames.0
 }
 
-/// A client with an open channel and a consumer that acknowledges nothing.
+/// A client with an open channel and a consumer without acknowledgements.
 struct Client {
     connection: Connection,
     receiver: Receiver,
@@ -67,31 +68,31 @@ impl Client {
         let connection = Connection::new(Role::Client, Config::default());
         let receiver = Receiver::client(connection.receive_limits());
         let mut client = Self { connection, receiver, transmit: Transmit::new() };
-        client.answer(0, 10, 10, |f| {
+        client.handle_answer(0, 10, 10, |f| {
             f.u8(0).u8(9).long(b"").long(b"PLAIN").long(b"en_US");
         })?;
         client.connection.start_ok(&FieldTable::new(), "PLAIN", b"\0guest\0guest")?;
-        client.answer(0, 10, 30, |f| {
+        client.handle_answer(0, 10, 30, |f| {
             f.u16(2047).u32(131_072).u16(0);
         })?;
-        client.answer(0, 10, 41, |f| {
+        client.handle_answer(0, 10, 41, |f| {
             f.short("");
         })?;
         client.connection.open_channel(1, 0)?;
-        client.answer(1, 20, 11, |f| {
+        client.handle_answer(1, 20, 11, |f| {
             f.long(b"");
         })?;
         let consume =
             basic::Consume { queue: QUEUE, consumer_tag: "consumer", no_ack: true, ..basic::Consume::default() };
         client.connection.consume(1, &consume, 7, Some(1))?;
-        client.answer(1, 60, 21, |f| {
+        client.handle_answer(1, 60, 21, |f| {
             f.short("consumer");
         })?;
         client.write();
         Ok(client)
     }
 
-    fn answer(
+    fn handle_answer(
         &mut self,
         channel: u16,
         class: u16,
@@ -109,7 +110,7 @@ impl Client {
         })
     }
 
-    /// Takes bytes in as they would come from a socket, and lets `then` deal with them.
+    /// Feeds bytes to the receiver as a socket would, and calls `then` after each part.
     fn read(
         &mut self,
         mut bytes: &[u8],
@@ -126,7 +127,7 @@ impl Client {
         Ok(())
     }
 
-    /// Hands everything that waits to nowhere.
+    /// Discards all bytes that wait to be written.
     fn write(&mut self) {
         if self.connection.poll_transmit(Time::ZERO, &mut self.transmit) {
             while !self.transmit.is_empty() {
@@ -138,24 +139,26 @@ impl Client {
     }
 }
 
-fn parse(count: usize, through_the_connection: bool) -> Result<(), Box<dyn Error>> {
-    let (block, mut client, mut seen) = (deliveries(), Client::open()?, 0);
+fn parse(count: usize, through_connection: bool) -> Result<(), Box<dyn Error>> {
+    let block = deliveries();
+    let mut client = Client::open()?;
+    let mut seen = 0;
     for _ in 0..count / BLOCK {
         client.read(&block, |client| {
             while let Some(incoming) = client.receiver.poll()? {
                 seen += 1;
-                if !through_the_connection {
+                if !through_connection {
                     black_box(incoming);
                 } else if let Some(Event::Delivery { content, .. }) = client.connection.handle(Time::ZERO, incoming)? {
                     black_box(content);
                 } else {
-                    return Err("no delivery".into());
+                    return Err("the state machine did not return a delivery".into());
                 }
             }
             Ok(())
         })?;
     }
-    if seen == count / BLOCK * BLOCK { Ok(()) } else { Err("not all came through".into()) }
+    if seen == count / BLOCK * BLOCK { Ok(()) } else { Err(format!("parsed {seen} deliveries of {count}").into()) }
 }
 
 fn publish(count: usize) -> Result<(), Box<dyn Error>> {

@@ -1,4 +1,4 @@
-//! Deliveries in large prebuilt writes: only the delivery tags change from one write to the next.
+//! Sends deliveries in large prebuilt writes. Only the delivery tags change from one write to the next.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,31 +8,31 @@ use bench_wire::Frames;
 
 use crate::link::Output;
 
-/// About how much one write takes, in bytes.
+/// The approximate size of a write, in bytes.
 const WRITE: usize = 256 << 10;
 
-/// What a consumer asked for.
+/// The flood that a consumer asked for.
 pub struct Order {
     pub channel: u16,
     pub consumer_tag: String,
     pub queue: String,
     pub size: usize,
     pub count: u64,
-    /// The largest frame that the client takes, in bytes.
+    /// The largest frame that the client accepts, in bytes.
     pub frame_max: usize,
-    /// How many deliveries may wait for their acknowledgement; 0 is as many as there are.
+    /// How many deliveries may be unacknowledged; 0 means no limit.
     pub window: u64,
 }
 
 impl Order {
-    /// What `flood-SIZE-COUNT` asks for: its body size in bytes, and how many messages.
+    /// Parses `flood-SIZE-COUNT` into the body size in bytes and the number of messages.
     pub fn parse(queue: &str) -> Option<(usize, u64)> {
         let (size, count) = queue.strip_prefix("flood-")?.split_once('-')?;
         Some((size.parse().ok().filter(|size| *size <= 16 << 20)?, count.parse().ok()?))
     }
 }
 
-/// What the reader of a connection tells its flood.
+/// Passes acknowledgements and the end from the connection's reader to the flood.
 #[derive(Default)]
 pub struct Control {
     stopped: AtomicBool,
@@ -47,7 +47,7 @@ impl Control {
         self.wake();
     }
 
-    /// How many are acknowledged by now.
+    /// Sets the number of acknowledged deliveries.
     pub fn acked(&self, total: u64) {
         self.acked.store(total, Ordering::Release);
     }
@@ -57,32 +57,32 @@ impl Control {
         self.changed.notify_all();
     }
 
-    /// How many more may be sent when `sent` are; waits while none may, and is 0 when the flood is over.
-    fn room(&self, sent: u64, window: u64) -> u64 {
+    /// Waits until deliveries may be sent, and returns how many; 0 when the flood is stopped.
+    fn wait_for_credit(&self, sent: u64, window: u64) -> u64 {
         let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if self.stopped.load(Ordering::Acquire) {
                 return 0;
             }
-            let waiting = sent.saturating_sub(self.acked.load(Ordering::Acquire));
-            if window == 0 || waiting < window {
-                return if window == 0 { u64::MAX } else { window - waiting };
+            let unacked = sent.saturating_sub(self.acked.load(Ordering::Acquire));
+            if window == 0 || unacked < window {
+                return if window == 0 { u64::MAX } else { window - unacked };
             }
             held = self.changed.wait(held).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
 
-/// Floods until the order is filled, the consumer is cancelled, or the connection ends.
+/// Sends deliveries until the order is complete, the consumer is cancelled, or the connection ends.
 pub fn run(order: &Order, output: &Output, control: &Arc<Control>) {
     let mut block = Block::new(order);
     let mut sent = 0;
     while sent < order.count {
-        let room = control.room(sent, order.window);
-        if room == 0 {
+        let credit = control.wait_for_credit(sent, order.window);
+        if credit == 0 {
             return;
         }
-        let n = room.min(block.starts.len() as u64).min(order.count - sent);
+        let n = credit.min(block.starts.len() as u64).min(order.count - sent);
         if output.send(block.numbered(sent + 1, n as usize)).is_err() {
             return;
         }
@@ -90,11 +90,11 @@ pub fn run(order: &Order, output: &Output, control: &Arc<Control>) {
     }
 }
 
-/// Some deliveries in a row.
+/// Consecutive deliveries.
 struct Block {
     bytes: Vec<u8>,
     starts: Vec<usize>,
-    /// Where the delivery tag stands in each.
+    /// The position of the delivery tag in each.
     tag: Range<usize>,
     each: usize,
 }
@@ -116,7 +116,7 @@ impl Block {
         Self { bytes: frames.0, starts, tag: tag..tag + 8, each }
     }
 
-    /// The first `count` of them, their tags counting up from `first`.
+    /// Returns the first `count` deliveries, with tags that count up from `first`.
     fn numbered(&mut self, first: u64, count: usize) -> &[u8] {
         for (tag, start) in (first..).zip(&self.starts[..count]) {
             self.bytes[start + self.tag.start..start + self.tag.end].copy_from_slice(&tag.to_be_bytes());

@@ -1,4 +1,4 @@
-//! The two halves of a connection, plain or encrypted, each with a thread of its own.
+//! The two halves of a connection, plain or encrypted. Each is used by a thread of its own.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -11,7 +11,7 @@ use rustls::{ServerConfig, ServerConnection};
 
 type Tls = Option<Arc<Mutex<ServerConnection>>>;
 
-/// What the client sends.
+/// The receiving half.
 pub struct Input {
     stream: TcpStream,
     tls: Tls,
@@ -20,14 +20,14 @@ pub struct Input {
     taken: usize,
 }
 
-/// What the client gets. Whoever writes holds the lock until all of it is written, so frames never mix.
+/// The sending half. A writer holds the lock until all its bytes are written, so frames never mix.
 pub struct Output {
     stream: Mutex<TcpStream>,
     raw: TcpStream,
     tls: Tls,
 }
 
-/// The certificate chain and key of `folder`.
+/// The TLS configuration with the certificate chain and the key in `folder`.
 pub fn server_config(folder: &Path) -> io::Result<ServerConfig> {
     let chain = CertificateDer::pem_file_iter(folder.join("server.pem"))
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
@@ -41,20 +41,20 @@ pub fn server_config(folder: &Path) -> io::Result<ServerConfig> {
 }
 
 pub fn plain(stream: TcpStream) -> io::Result<(Input, Arc<Output>)> {
-    halves(stream, None)
+    split(stream, None)
 }
 
-/// Completes the TLS handshake before it returns.
+/// Accepts TLS. Returns after the handshake.
 pub fn encrypted(mut stream: TcpStream, config: Arc<ServerConfig>) -> io::Result<(Input, Arc<Output>)> {
     let mut tls = ServerConnection::new(config).map_err(io::Error::other)?;
     tls.set_buffer_limit(None);
     while tls.is_handshaking() {
         tls.complete_io(&mut stream)?;
     }
-    halves(stream, Some(Arc::new(Mutex::new(tls))))
+    split(stream, Some(Arc::new(Mutex::new(tls))))
 }
 
-fn halves(stream: TcpStream, tls: Tls) -> io::Result<(Input, Arc<Output>)> {
+fn split(stream: TcpStream, tls: Tls) -> io::Result<(Input, Arc<Output>)> {
     let output = Output { stream: Mutex::new(stream.try_clone()?), raw: stream.try_clone()?, tls: tls.clone() };
     let raw = if tls.is_some() { vec![0; 64 << 10] } else { Vec::new() };
     Ok((Input { stream, tls, raw, plain: Vec::new(), taken: 0 }, Arc::new(output)))
@@ -115,8 +115,8 @@ impl Output {
         stream.write_all(&sealed)
     }
 
-    /// Ends both directions, also under a write that waits.
+    /// Shuts down both directions, even while a write blocks.
     pub fn close(&self) {
-        let _ = self.raw.shutdown(Shutdown::Both);
+        let _already_closed = self.raw.shutdown(Shutdown::Both);
     }
 }

@@ -1,17 +1,17 @@
-//! A peer that does almost nothing, so that what is measured is the client: it swallows publishes, confirms them in
-//! batches, answers every request at once, and floods whoever consumes.
+//! A peer that does almost nothing, so that a benchmark measures the client. It discards publishes, confirms them in
+//! batches, answers every request at once, and floods consumers.
 //!
 //! ```text
 //! bench-counterpart [--tls FOLDER]      FOLDER holds server.pem and server.key
 //! ```
 //! It listens on a free loopback port, prints `listening 127.0.0.1:PORT`, and ends when its standard input does, so
-//! that it never outlives the program that started it. What a consumer gets is said by its queue's name:
-//! - `flood-SIZE-COUNT`: COUNT messages of SIZE bytes, as fast as TCP takes them (in windows, if a prefetch was set);
-//! - `echo…`: what is published on the same connection from then on;
-//! - anything else: nothing.
+//! that it never outlives the program that started it. The name of a queue says what its consumer receives:
+//! - `flood-SIZE-COUNT`: COUNT messages of SIZE bytes, as fast as TCP takes them, within the prefetch if one is set;
+//! - `echo…`: the messages that are published on the same connection from then on;
+//! - any other name: nothing.
 //!
-//! `queue.declare-ok` gives as message count how many messages were published and acknowledged on the connection so
-//! far, so that a client can prove that its work arrived.
+//! The message count in `queue.declare-ok` is the number of messages published and acknowledged on the connection so
+//! far, so that a client can prove that all its messages arrived.
 
 mod flood;
 mod link;
@@ -48,12 +48,13 @@ fn main() -> io::Result<()> {
             open.fetch_sub(1, Ordering::Relaxed);
             continue;
         }
-        let (tls, open) = (tls.clone(), open.clone());
+        let tls = tls.clone();
+        let open = open.clone();
         thread::Builder::new().stack_size(128 << 10).spawn(move || {
-            if let Err(e) = serve(stream, tls)
+            if let Err(error) = serve(stream, tls)
                 && std::env::var_os("COUNTERPART_LOG").is_some()
             {
-                eprintln!("counterpart: {e}");
+                eprintln!("counterpart: {error}");
             }
             open.fetch_sub(1, Ordering::Relaxed);
         })?;

@@ -1,4 +1,4 @@
-//! One connection: the handshake, the answers, and the count of what was published and acknowledged.
+//! A connection: the handshake, the answers, and the number of published and acknowledged messages.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -9,21 +9,21 @@ use bench_wire::{BODY, FRAME_MAX, Fields, Frames, HEAD, HEADER, Head, METHOD, PR
 use crate::flood::{self, Control, Order};
 use crate::link::Output;
 
-/// What one read may bring, in bytes.
+/// The largest read, in bytes.
 const READ: usize = 256 << 10;
 const CHANNEL_MAX: u16 = 2047;
 
 pub struct Session {
     output: Arc<Output>,
     replies: Frames,
-    lanes: Vec<Lane>,
-    /// Channels with something to confirm.
-    dirty: Vec<u16>,
+    channels: Vec<Channel>,
+    /// The ids of the channels with messages to confirm.
+    unconfirmed: Vec<u16>,
     published: u64,
-    /// The rest of a body frame that the buffer did not hold: its channel, its size, what is to come.
+    /// A body frame larger than the buffer: its channel, its size, the bytes still to come.
     partial: Option<(u16, usize, usize)>,
     echo: Option<Echo>,
-    /// The largest frame that the client takes, in bytes.
+    /// The largest frame that the client accepts, in bytes.
     frame_max: usize,
     state: State,
 }
@@ -35,16 +35,15 @@ enum State {
     Ended,
 }
 
-/// A channel.
 #[derive(Default)]
-struct Lane {
+struct Channel {
     confirming: bool,
     published: u64,
     confirmed: u64,
-    /// Of the message being published, in bytes.
+    /// The rest of the body being published, in bytes.
     body_left: usize,
     acked: u64,
-    /// The prefetch count; 0 is none.
+    /// The prefetch count; 0 means no limit.
     window: u64,
     flood: Option<Flood>,
 }
@@ -54,7 +53,7 @@ struct Flood {
     control: Arc<Control>,
 }
 
-/// Publishes go back to this consumer.
+/// A consumer that receives the messages published on its connection.
 struct Echo {
     channel: u16,
     consumer_tag: String,
@@ -66,8 +65,8 @@ impl Session {
         Self {
             output,
             replies: Frames::default(),
-            lanes: Vec::new(),
-            dirty: Vec::new(),
+            channels: Vec::new(),
+            unconfirmed: Vec::new(),
             published: 0,
             partial: None,
             echo: None,
@@ -85,24 +84,24 @@ impl Session {
                 break;
             }
             filled += n;
-            let used = self.take(&buffer[..filled])?;
+            let used = self.handle(&buffer[..filled])?;
             buffer.copy_within(used..filled, 0);
             filled -= used;
             self.flush()?;
         }
-        // the client is to close first: some take the end of the stream for a failure, even behind a close-ok
+        // The client must close first: some clients report the end of the stream as a failure, even after close-ok.
         while self.state == State::Ended && input.read(&mut buffer)? > 0 {}
         Ok(())
     }
 
-    /// Handles what is whole in `bytes` and says how many of them that is.
-    fn take(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    /// Handles the complete frames in `bytes`, and returns their length.
+    fn handle(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.state == State::ExpectProtocolHeader {
             if bytes.len() < 8 {
                 return Ok(0);
             }
             if &bytes[..8] != PROTOCOL_HEADER {
-                return Err(io::Error::other("no AMQP 0-9-1 header"));
+                return Err(io::Error::other("the client did not send the header of AMQP 0-9-1"));
             }
             self.start();
             self.state = State::Open;
@@ -111,7 +110,7 @@ impl Session {
         let mut at = self.resume_partial(bytes.len());
         while let Some(head) = Head::parse(&bytes[at..]) {
             if head.total() > FRAME_MAX || head.channel > CHANNEL_MAX {
-                return Err(io::Error::other("a frame beyond what was agreed"));
+                return Err(io::Error::other("the client sent a frame beyond the negotiated limits"));
             }
             let left = bytes.len() - at;
             if left < head.total() {
@@ -153,7 +152,7 @@ impl Session {
             HEADER => {
                 let size = bytes[HEAD + 4..].first_chunk::<8>().map_or(0, |b| u64::from_be_bytes(*b)) as usize;
                 self.echo_begin(bytes);
-                self.lane(head.channel).body_left = size;
+                self.channel(head.channel).body_left = size;
                 if size == 0 {
                     self.published(head.channel);
                 }
@@ -168,19 +167,19 @@ impl Session {
     }
 
     #[inline]
-    fn lane(&mut self, channel: u16) -> &mut Lane {
-        let channel = usize::from(channel);
-        if channel >= self.lanes.len() {
-            self.lanes.resize_with(channel + 1, Lane::default);
+    fn channel(&mut self, id: u16) -> &mut Channel {
+        let index = usize::from(id);
+        if index >= self.channels.len() {
+            self.channels.resize_with(index + 1, Channel::default);
         }
-        &mut self.lanes[channel]
+        &mut self.channels[index]
     }
 
     #[inline]
     fn body(&mut self, channel: u16, size: usize) {
-        let lane = self.lane(channel);
-        lane.body_left = lane.body_left.saturating_sub(size);
-        if lane.body_left == 0 {
+        let state = self.channel(channel);
+        state.body_left = state.body_left.saturating_sub(size);
+        if state.body_left == 0 {
             self.published(channel);
         }
     }
@@ -188,26 +187,26 @@ impl Session {
     #[inline]
     fn published(&mut self, channel: u16) {
         self.published += 1;
-        let lane = self.lane(channel);
-        if lane.confirming {
-            lane.published += 1;
-            if lane.published == lane.confirmed + 1 {
-                self.dirty.push(channel);
+        let state = self.channel(channel);
+        if state.confirming {
+            state.published += 1;
+            if state.published == state.confirmed + 1 {
+                self.unconfirmed.push(channel);
             }
         }
     }
 
-    /// Writes what has to be answered; confirms go out in batches, one per channel and read.
+    /// Writes the answers, with one confirm for each channel and read.
     fn flush(&mut self) -> io::Result<()> {
-        for channel in std::mem::take(&mut self.dirty) {
-            let lane = &mut self.lanes[usize::from(channel)];
-            lane.confirmed = lane.published;
-            let (tag, replies) = (lane.confirmed, &mut self.replies);
-            replies.method(channel, 60, 80, |f| {
+        for channel in std::mem::take(&mut self.unconfirmed) {
+            let state = &mut self.channels[usize::from(channel)];
+            state.confirmed = state.published;
+            let tag = state.confirmed;
+            self.replies.method(channel, 60, 80, |f| {
                 f.u64(tag).u8(1);
             });
         }
-        for flood in self.lanes.iter().filter_map(|lane| lane.flood.as_ref()) {
+        for flood in self.channels.iter().filter_map(|state| state.flood.as_ref()) {
             flood.control.wake();
         }
         if !self.replies.0.is_empty() {
@@ -220,10 +219,10 @@ impl Session {
     fn acknowledge(&mut self, channel: u16, fields: &mut Fields<'_>) {
         fields.u32();
         let (tag, multiple) = (fields.u64(), fields.u8() & 1 == 1);
-        let lane = self.lane(channel);
-        lane.acked = if multiple { lane.acked.max(tag) } else { lane.acked + 1 };
-        if let Some(flood) = &lane.flood {
-            flood.control.acked(lane.acked);
+        let state = self.channel(channel);
+        state.acked = if multiple { state.acked.max(tag) } else { state.acked + 1 };
+        if let Some(flood) = &state.flood {
+            flood.control.acked(state.acked);
         }
     }
 
@@ -271,7 +270,7 @@ impl Session {
             (20, 20) => self.reply(channel, 20, 21, &[fields.u8()]),
             (20, 40) => {
                 self.stop(channel, None);
-                *self.lane(channel) = Lane::default();
+                *self.channel(channel) = Channel::default();
                 self.reply(channel, 20, 41, &[]);
             }
             (50, 10) => self.declare(channel, fields),
@@ -288,17 +287,17 @@ impl Session {
             }
             (60, 70) => self.reply(channel, 60, 72, &[0]),
             (85, 10) => {
-                self.lane(channel).confirming = true;
+                self.channel(channel).confirming = true;
                 if fields.u8() & 1 == 0 {
                     self.reply(channel, 85, 11, &[]);
                 }
             }
             (60, 10) => {
                 fields.u32();
-                self.lane(channel).window = fields.u16().into();
+                self.channel(channel).window = fields.u16().into();
                 self.reply(channel, 60, 11, &[]);
             }
-            // unbind-ok is the odd one
+            // unbind-ok is 51, not 41.
             (40, 40) => self.reply(channel, 40, 51, &[]),
             (60, 110) | (40, 10 | 20 | 30) | (50, 20 | 50) | (90, 10 | 20 | 30) => {
                 self.reply(channel, class, method + 1, &[]);
@@ -318,7 +317,7 @@ impl Session {
         fields.u16();
         let name = fields.short();
         let no_wait = fields.u8() & 0b1_0000 != 0;
-        let seen = self.published + self.lanes.iter().map(|lane| lane.acked).sum::<u64>();
+        let seen = self.published + self.channels.iter().map(|state| state.acked).sum::<u64>();
         if !no_wait {
             self.replies.method(channel, 50, 11, |f| {
                 f.short(if name.is_empty() { "amq.gen-counterpart" } else { name }).u32(seen as u32).u32(0);
@@ -329,7 +328,8 @@ impl Session {
     fn consume(&mut self, channel: u16, fields: &mut Fields<'_>) -> io::Result<()> {
         fields.u16();
         let (queue, mut tag, bits) = (fields.short(), fields.short().to_owned(), fields.u8());
-        let (no_ack, no_wait) = (bits & 0b10 != 0, bits & 0b1000 != 0);
+        let no_ack = bits & 0b10 != 0;
+        let no_wait = bits & 0b1000 != 0;
         if tag.is_empty() {
             tag = format!("ctag-{channel}");
         }
@@ -340,12 +340,13 @@ impl Session {
         }
         self.flush()?;
         if let Some((size, count)) = Order::parse(queue) {
-            let window = if no_ack { 0 } else { self.lane(channel).window };
+            let window = if no_ack { 0 } else { self.channel(channel).window };
             let control = Arc::<Control>::default();
             let flood = Flood { consumer_tag: tag.clone(), control: control.clone() };
             self.stop(channel, None);
-            self.lane(channel).flood = Some(flood);
-            let (queue, frame_max) = (queue.to_owned(), self.frame_max);
+            self.channel(channel).flood = Some(flood);
+            let queue = queue.to_owned();
+            let frame_max = self.frame_max;
             let order = Order { channel, consumer_tag: tag, queue, size, count, frame_max, window };
             let output = self.output.clone();
             thread::Builder::new().stack_size(128 << 10).spawn(move || flood::run(&order, &output, &control))?;
@@ -355,9 +356,9 @@ impl Session {
         Ok(())
     }
 
-    /// Ends the flood of `channel`, or only that of one consumer.
+    /// Stops the flood of `channel`, or only that of `consumer_tag`.
     fn stop(&mut self, channel: u16, consumer_tag: Option<&str>) {
-        let flood = &mut self.lane(channel).flood;
+        let flood = &mut self.channel(channel).flood;
         if let Some(flood) = flood.take_if(|flood| consumer_tag.is_none_or(|tag| tag == flood.consumer_tag)) {
             flood.control.stop();
         }
@@ -381,8 +382,8 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        for lane in &mut self.lanes {
-            if let Some(flood) = &lane.flood {
+        for state in &mut self.channels {
+            if let Some(flood) = &state.flood {
                 flood.control.stop();
             }
         }

@@ -1,33 +1,33 @@
-//! The command line that all runners understand.
+//! The command line of all runners.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What is measured.
+/// The workload to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workload {
-    /// `count` messages without confirms, then one round trip behind them.
+    /// `count` messages without confirms, then one round trip.
     Publish,
-    /// The same, each confirmed, at most `window` of them outstanding.
+    /// `count` confirmed messages, at most `window` of them unconfirmed at a time.
     PublishConfirm,
-    /// `count` deliveries, each acknowledged by itself.
+    /// `count` deliveries, each acknowledged separately.
     ConsumeAckEach,
     /// `count` deliveries, acknowledged `window` at a time.
     ConsumeAckMultiple,
-    /// `count` deliveries that need no acknowledgement.
+    /// `count` deliveries without acknowledgements.
     ConsumeNoAck,
-    /// `count` times `queue.declare`, one after the other.
+    /// `count` round trips of `queue.declare`, one after the other.
     Rpc,
-    /// One message per millisecond, from the moment it is due to its confirm.
+    /// A message per millisecond; measures the time from the moment it is due to its confirm.
     Latency,
-    /// `count` connections that do nothing.
+    /// `count` idle connections.
     IdleConnections,
-    /// `count` times: connect, close.
+    /// Connect and close, `count` times.
     Connect,
-    /// Makes the queue anew with `count` messages in it.
+    /// Deletes the queue, and declares it with `count` messages.
     Prepare,
-    /// One delivery per millisecond for `seconds`, while the broker sends as fast as it can.
+    /// A delivery per millisecond for `seconds`, while the broker sends as fast as it can.
     SlowConsumer,
 }
 
@@ -57,12 +57,12 @@ impl fmt::Display for Workload {
 pub enum Ack {
     Never,
     Each,
-    /// Every so many, all of them at once.
+    /// One acknowledgement for this many deliveries.
     Every(u64),
 }
 
 impl Ack {
-    /// What is due for delivery number `n` of `count`: nothing, an acknowledgement, or one for all so far.
+    /// The acknowledgement that is due for delivery `n` of `count`: `None`, or whether it covers all deliveries so far.
     #[inline]
     pub fn due(self, n: u64, count: u64) -> Option<bool> {
         match self {
@@ -78,10 +78,10 @@ impl Ack {
 pub struct Args {
     pub workload: Workload,
     pub url: String,
-    /// Which way of using the client, where there are several.
+    /// The mode of use, for clients that have several.
     pub mode: Option<String>,
     pub count: u64,
-    /// Of a body, in bytes.
+    /// The size of a body, in bytes.
     pub size: usize,
     pub window: usize,
     pub channels: usize,
@@ -98,7 +98,7 @@ impl Args {
         let name = args.next().unwrap_or_default();
         let workload = NAMES.iter().find(|(_, n)| *n == name).map(|(w, _)| *w);
         let mut parsed = Self {
-            workload: workload.ok_or_else(|| format!("no such workload: {name:?}"))?,
+            workload: workload.ok_or_else(|| format!("unknown workload {name:?}"))?,
             url: "amqp://guest:guest@127.0.0.1:5672/%2f".into(),
             mode: None,
             count: 100_000,
@@ -112,8 +112,8 @@ impl Args {
             ca: None,
         };
         while let Some(option) = args.next() {
-            let value = args.next().ok_or_else(|| format!("{option} wants a value"))?;
-            let number = || value.parse::<u64>().map_err(|e| format!("{option} {value}: {e}"));
+            let value = args.next().ok_or_else(|| format!("{option} needs a value"))?;
+            let number = || value.parse::<u64>().map_err(|error| format!("{option} {value}: {error}"));
             match option.as_str() {
                 "--url" => parsed.url = value,
                 "--mode" => parsed.mode = Some(value),
@@ -126,13 +126,13 @@ impl Args {
                 "--prefetch" => parsed.prefetch = number()?.min(u16::MAX.into()) as u16,
                 "--seconds" => parsed.time = Duration::from_secs(number()?.min(600)),
                 "--ca" => parsed.ca = Some(value.into()),
-                _ => return Err(format!("no such option: {option}")),
+                _ => return Err(format!("unknown option {option}")),
             }
         }
         Ok(parsed)
     }
 
-    /// How the workload acknowledges.
+    /// How the workload acknowledges deliveries.
     pub fn ack(&self) -> Ack {
         match self.workload {
             Workload::ConsumeNoAck => Ack::Never,
@@ -141,12 +141,12 @@ impl Args {
         }
     }
 
-    /// A body of the size asked for.
+    /// A body of [`size`](Self::size) bytes.
     pub fn body(&self) -> Vec<u8> {
         vec![b'x'; self.size]
     }
 
-    /// How many messages task number `task` takes, so that all together take `count`.
+    /// The share of task number `task` in the `count` messages.
     pub fn share(&self, task: usize) -> u64 {
         let tasks = self.tasks as u64;
         self.count / tasks + u64::from((task as u64) < self.count % tasks)
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn options_are_read_and_refused() {
+    fn options_are_parsed_and_wrong_ones_refused() {
         let args = parse("publish-confirm --count 10 --tasks 3 --window 5").unwrap();
         assert_eq!((args.workload, args.count, args.window), (Workload::PublishConfirm, 10, 5));
         assert_eq!((0..3).map(|task| args.share(task)).collect::<Vec<_>>(), [4, 3, 3]);

@@ -1,11 +1,11 @@
-//! The same workloads for clients that block, one thread per task.
+//! The workloads for blocking clients, with a thread for each task.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::{Ack, Args, Latencies, Meter, Outcome, Pace, Result, Workload, heap_bytes, join, unsupported};
 
-/// A connection of the client that is measured.
+/// A connection of the measured client.
 pub trait BlockingClient: Sized {
     type Channel: BlockingChannel;
     fn connect(args: &Args) -> Result<Self>;
@@ -13,18 +13,18 @@ pub trait BlockingClient: Sized {
     fn close(self) -> Result<()>;
 }
 
-/// A channel; dropping it closes it.
+/// A channel, which closes when it is dropped.
 pub trait BlockingChannel: Sized + Send + 'static {
-    /// The same channel for another thread, if the client can share one.
+    /// The channel for another thread, or `None` if the client cannot share one.
     fn share(&self) -> Option<Self>;
     fn confirm_select(&mut self) -> Result<()>;
     fn publish(&mut self, queue: &str, body: &[u8]) -> Result<()>;
-    /// Publishes `count` times with at most `window` unconfirmed, and waits for all confirms.
+    /// Publishes `count` messages with at most `window` unconfirmed, and waits for all confirms.
     fn publish_windowed(&mut self, queue: &str, body: &[u8], count: u64, window: usize) -> Result<()>;
     fn declare(&mut self, queue: &str) -> Result<u32>;
     fn prefetch(&mut self, count: u16) -> Result<()>;
-    /// Takes deliveries, acknowledges them as said and calls `each`, `count` times or until it says `false`;
-    /// then it leaves the consumer as it is, without cancelling.
+    /// Takes `count` deliveries, acknowledges them as `ack` says and calls `each`. Stops early if `each` returns
+    /// `false`, without cancelling the consumer.
     fn consume(&mut self, queue: &str, ack: Ack, count: u64, each: impl FnMut() -> bool) -> Result<()>;
 }
 
@@ -38,7 +38,7 @@ pub fn run_blocking<C: BlockingClient>(args: &Args) -> Result<Outcome> {
         Workload::IdleConnections => idle::<C>(args),
         Workload::Connect => connect::<C>(args),
         Workload::SlowConsumer => slow::<C>(args),
-        Workload::Prepare => unsupported("the bare loop does that"),
+        Workload::Prepare => unsupported("only the bare loop prepares queues"),
     }
 }
 
@@ -62,7 +62,8 @@ fn publish<C: BlockingClient>(args: &Args) -> Result<Outcome> {
     let before = channels[0].declare(&args.queue)?;
     let meter = Meter::start()?;
     let work = move |task: usize, mut channel: C::Channel, args: &Args| {
-        let (count, body) = (args.share(task), args.body());
+        let count = args.share(task);
+        let body = args.body();
         if confirm {
             return channel
                 .publish_windowed(&args.queue, &body, count, (args.window / args.tasks).max(1))
@@ -82,7 +83,7 @@ fn publish<C: BlockingClient>(args: &Args) -> Result<Outcome> {
         });
         join(tasks.collect())?
     };
-    // each channel, because a client may hand them to the socket in any order
+    // A round trip on each channel, because a client may write the channels in any order.
     let mut seen = 0;
     for channel in &mut channels {
         seen = channel.declare(&args.queue)?;
@@ -99,7 +100,8 @@ fn consume<C: BlockingClient>(args: &Args) -> Result<Outcome> {
     if args.prefetch > 0 {
         channel.prefetch(args.prefetch)?;
     }
-    let (ack, meter) = (args.ack(), Meter::start()?);
+    let ack = args.ack();
+    let meter = Meter::start()?;
     channel.consume(&args.queue, ack, args.count, || true)?;
     let seen = channel.declare(&args.queue)?;
     let outcome = meter.finish(args.count)?.seen(if ack == Ack::Never { args.count } else { seen.into() });
@@ -171,7 +173,7 @@ fn idle<C: BlockingClient>(args: &Args) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Never closes: what it was sent and did not take is left to the end of the process.
+/// Never closes the connection: it would have to take all deliveries first.
 fn slow<C: BlockingClient>(args: &Args) -> Result<Outcome> {
     let mut client = C::connect(args)?;
     let mut channel = client.channel()?;
@@ -179,7 +181,8 @@ fn slow<C: BlockingClient>(args: &Args) -> Result<Outcome> {
         channel.prefetch(args.prefetch)?;
     }
     let meter = Meter::start()?;
-    let (end, mut received) = (Instant::now() + args.time, 0);
+    let end = Instant::now() + args.time;
+    let mut received = 0;
     channel.consume(&args.queue, Ack::Each, u64::MAX, || {
         received += 1;
         thread::sleep(Duration::from_millis(1));

@@ -1,5 +1,5 @@
-//! The workloads, written once for all asynchronous clients, so that each does exactly the same. They compile into each
-//! runner on their own (static dispatch), so what stands between the client and the clock is nothing.
+//! The workloads for asynchronous clients, written once so that each client does the same work. Static dispatch
+//! compiles them for each runner, so nothing stands between the client and the clock.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::{Ack, Args, Latencies, Meter, Outcome, Pace, Result, Workload, heap_bytes, unsupported};
 
-/// A connection of the client that is measured.
+/// A connection of the measured client.
 pub trait Client: Sized + Send + Sync + 'static {
     type Channel: Channel;
     fn connect(args: &Args) -> impl Future<Output = Result<Self>> + Send;
@@ -19,16 +19,16 @@ pub trait Client: Sized + Send + Sync + 'static {
     fn close(self) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// A channel; its clones are the same channel.
+/// A channel. Clones refer to the same channel.
 pub trait Channel: Clone + Send + Sync + 'static {
     type Confirm: Send;
     type Consumer: Consumer;
     fn confirm_select(&self) -> impl Future<Output = Result<()>> + Send;
     fn publish(&self, queue: &str, body: &Bytes) -> impl Future<Output = Result<()>> + Send;
-    /// Publishes; the confirm is waited for with [`confirmed`](Channel::confirmed).
+    /// Publishes. [`confirmed`](Channel::confirmed) waits for the confirm.
     fn publish_confirm(&self, queue: &str, body: &Bytes) -> impl Future<Output = Result<Self::Confirm>> + Send;
     fn confirmed(&self, confirm: Self::Confirm) -> impl Future<Output = Result<()>> + Send;
-    /// Declares passively; the queue's message count.
+    /// Declares the queue passively, and returns its message count.
     fn declare(&self, queue: &str) -> impl Future<Output = Result<u32>> + Send;
     fn prefetch(&self, count: u16) -> impl Future<Output = Result<()>> + Send;
     fn consume(&self, queue: &str, no_ack: bool) -> impl Future<Output = Result<Self::Consumer>> + Send;
@@ -40,7 +40,7 @@ pub trait Consumer: Send + 'static {
     fn ack(&mut self, delivery: Self::Delivery, multiple: bool) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// Where tasks run.
+/// Runs tasks.
 pub trait Runtime {
     fn spawn<T: Send + 'static>(
         &self,
@@ -61,7 +61,7 @@ pub async fn run<C: Client>(runtime: &impl Runtime, args: &Args) -> Result<Outco
         Workload::IdleConnections => idle::<C>(args).await,
         Workload::Connect => connect::<C>(args).await,
         Workload::SlowConsumer => slow::<C>(args).await,
-        Workload::Prepare => unsupported("the bare loop does that"),
+        Workload::Prepare => unsupported("only the bare loop prepares queues"),
     }
 }
 
@@ -76,13 +76,17 @@ async fn publish<C: Client>(runtime: &impl Runtime, args: &Args, confirm: bool) 
         channels.push(channel);
     }
     let before = channels[0].declare(&args.queue).await?;
-    let (body, args) = (Bytes::from(args.body()), Arc::new(args.clone()));
+    let body = Bytes::from(args.body());
+    let args = Arc::new(args.clone());
     let meter = Meter::start()?;
     let tasks: Vec<_> = (0..args.tasks)
         .map(|task| {
-            let (channel, body, args) = (channels[task % channels.len()].clone(), body.clone(), args.clone());
+            let channel = channels[task % channels.len()].clone();
+            let body = body.clone();
+            let args = args.clone();
             runtime.spawn(async move {
-                let (count, window) = (args.share(task), (args.window / args.tasks).max(1));
+                let count = args.share(task);
+                let window = (args.window / args.tasks).max(1);
                 if confirm {
                     publish_windowed(&channel, &args.queue, &body, count, window).await
                 } else {
@@ -125,18 +129,20 @@ async fn consume<C: Client>(runtime: &impl Runtime, args: &Args) -> Result<Outco
     if args.prefetch > 0 {
         channel.prefetch(args.prefetch).await?;
     }
-    let (mine, args, ack) = (channel.clone(), args.clone(), args.ack());
+    let ack = args.ack();
+    let args = args.clone();
+    let task_channel = channel.clone();
     let meter = Meter::start()?;
     let outcome = runtime.spawn(async move {
-        let mut consumer = mine.consume(&args.queue, ack == Ack::Never).await?;
+        let mut consumer = task_channel.consume(&args.queue, ack == Ack::Never).await?;
         for n in 1..=args.count {
             let delivery = consumer.next().await?;
             if let Some(multiple) = ack.due(n, args.count) {
                 consumer.ack(delivery, multiple).await?;
             }
         }
-        // a round trip behind the acknowledgements: now they have arrived
-        let seen = mine.declare(&args.queue).await?;
+        // After a round trip, the acknowledgements have arrived.
+        let seen = task_channel.declare(&args.queue).await?;
         let seen = if ack == Ack::Never { args.count } else { seen.into() };
         Ok(meter.finish(args.count)?.seen(seen))
     });
@@ -148,12 +154,13 @@ async fn consume<C: Client>(runtime: &impl Runtime, args: &Args) -> Result<Outco
 async fn rpc<C: Client>(runtime: &impl Runtime, args: &Args) -> Result<Outcome> {
     let client = C::connect(args).await?;
     let channel = client.channel().await?;
-    // the channel outlives the connection: some peers fail to close one while its channel closes
-    let (mine, args) = (channel.clone(), args.clone());
+    // The channel outlives the connection: some peers fail to close a connection while its channel closes.
+    let task_channel = channel.clone();
+    let args = args.clone();
     let work = runtime.spawn(async move {
         let meter = Meter::start()?;
         for _ in 0..args.count {
-            mine.declare(&args.queue).await?;
+            task_channel.declare(&args.queue).await?;
         }
         meter.finish(args.count)
     });
@@ -163,7 +170,7 @@ async fn rpc<C: Client>(runtime: &impl Runtime, args: &Args) -> Result<Outcome> 
     Ok(outcome)
 }
 
-/// Blocks the thread between two messages: whatever drives the connection must not need it then.
+/// Blocks the thread between two messages, so the client must not need it then.
 async fn latency<C: Client>(args: &Args) -> Result<Outcome> {
     let client = C::connect(args).await?;
     let channel = client.channel().await?;
@@ -213,7 +220,7 @@ async fn idle<C: Client>(args: &Args) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Never closes: what it was sent and did not take is left to the end of the process.
+/// Never closes the connection: it would have to take all deliveries first.
 async fn slow<C: Client>(args: &Args) -> Result<Outcome> {
     let client = C::connect(args).await?;
     let channel = client.channel().await?;
@@ -222,7 +229,8 @@ async fn slow<C: Client>(args: &Args) -> Result<Outcome> {
     }
     let mut consumer = channel.consume(&args.queue, false).await?;
     let meter = Meter::start()?;
-    let (end, mut received) = (Instant::now() + args.time, 0);
+    let end = Instant::now() + args.time;
+    let mut received = 0;
     while Instant::now() < end {
         let delivery = consumer.next().await?;
         consumer.ack(delivery, false).await?;
@@ -234,7 +242,7 @@ async fn slow<C: Client>(args: &Args) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// tokio, as `#[tokio::main]` sets it up.
+/// tokio's multi-threaded runtime, as `#[tokio::main]` starts it.
 #[cfg(feature = "tokio")]
 pub struct Tokio;
 

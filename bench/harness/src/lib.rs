@@ -1,12 +1,12 @@
-//! What every benchmark runner shares: one command line, one way to measure, one line of JSON.
+//! The parts that all benchmark runners share: command line, measurement, and output of a line of JSON.
 //!
 //! ```text
 //! runner-CLIENT WORKLOAD --url amqp://… [--mode M] [--count N] [--size BYTES] [--window N] [--channels N] [--tasks N]
 //!               [--queue NAME] [--prefetch N] [--seconds N] [--ca FILE]
 //! ```
-//! A runner is one process with one client in it, so that the process' CPU time, its peak memory and its allocations
-//! are the client's. Each runner has two binaries: `runner-x`, and `runner-x-counted`, which counts allocations and is
-//! therefore not the one whose time is told.
+//! A runner is a process with one client, so that the CPU time, the peak memory and the allocations of the process are
+//! the client's. Each runner has two binaries: `runner-x`, and `runner-x-counted`, which counts allocations. Counting
+//! takes time, so durations come from the first.
 
 mod args;
 mod blocking;
@@ -26,12 +26,12 @@ pub use report::{Outcome, Result, Unsupported, unsupported};
 
 use std::process::ExitCode;
 
-/// Runs one workload and prints its line. `run` gets the parsed command line.
+/// Runs a workload and prints its line. `run` receives the parsed command line.
 pub fn main(client: &str, run: impl FnOnce(&Args) -> Result<Outcome>) -> ExitCode {
     let args = match Args::parse(std::env::args().skip(1)) {
         Ok(args) => args,
-        Err(e) => {
-            eprintln!("{e}");
+        Err(error) => {
+            eprintln!("{error}");
             return ExitCode::from(2);
         }
     };
@@ -39,10 +39,10 @@ pub fn main(client: &str, run: impl FnOnce(&Args) -> Result<Outcome>) -> ExitCod
     let mode = args.mode.as_deref().unwrap_or("");
     match outcome {
         Ok(outcome) => println!("{}", outcome.line(client, mode, args.workload)),
-        Err(e) => match e.downcast_ref::<Unsupported>() {
-            Some(why) => println!("{}", why.line(client, mode, args.workload)),
+        Err(error) => match error.downcast_ref::<Unsupported>() {
+            Some(reason) => println!("{}", reason.line(client, mode, args.workload)),
             None => {
-                eprintln!("{client} {mode}: {e}");
+                eprintln!("{client} {mode}: {error}");
                 return ExitCode::FAILURE;
             }
         },
@@ -50,7 +50,7 @@ pub fn main(client: &str, run: impl FnOnce(&Args) -> Result<Outcome>) -> ExitCod
     ExitCode::SUCCESS
 }
 
-/// Joins threads that return results; the first error wins.
+/// Joins threads. Returns their results, or the first error.
 pub fn join<T>(threads: Vec<std::thread::JoinHandle<Result<T>>>) -> Result<Vec<T>> {
     threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("a thread panicked".into()))).collect()
 }

@@ -1,4 +1,4 @@
-//! What a stretch of work costs the process.
+//! The cost of a stretch of work to the process.
 
 use std::alloc::System;
 use std::time::{Duration, Instant};
@@ -9,12 +9,12 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 use crate::report::{Outcome, Result};
 
-/// An allocator that counts, for the `-counted` binaries.
+/// The counting allocator of the `-counted` binaries.
 pub type Counter = StatsAlloc<System>;
-/// The one there is. It counts only where it is the `#[global_allocator]`.
+/// The counting allocator. It counts only in a binary whose `#[global_allocator]` it is.
 pub static COUNTER: &Counter = &INSTRUMENTED_SYSTEM;
 
-/// Measures from `start` to `finish`.
+/// Measures the time and resources between [`start`](Meter::start) and [`finish`](Meter::finish).
 pub struct Meter {
     usage: Usage,
     allocations: usize,
@@ -27,7 +27,7 @@ impl Meter {
         Ok(Self { usage, allocations: allocations(), started: Instant::now() })
     }
 
-    /// `messages` is how many were dealt with since.
+    /// Returns the cost of the `messages` handled since the start.
     pub fn finish(self, messages: u64) -> Result<Outcome> {
         let seconds = self.started.elapsed().as_secs_f64();
         let usage = getrusage(UsageWho::RUSAGE_SELF)?;
@@ -46,7 +46,7 @@ impl Meter {
     }
 }
 
-/// What the process held at most, in KiB. (`ru_maxrss` would count what the parent held before `exec`.)
+/// The peak memory of the process, in KiB. (`ru_maxrss` would include the parent's memory before `exec`.)
 fn peak_rss_kib() -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
@@ -58,14 +58,14 @@ fn allocations() -> usize {
     stats.allocations + stats.reallocations
 }
 
-/// Whether this binary counts: every program has allocated something before it measures.
+/// Whether this binary counts. Every program has allocated something before it measures.
 fn counted() -> bool {
     allocations() > 0
 }
 
-/// How much heap is in use, in bytes, where this binary counts it.
+/// The heap in use, in bytes, if this binary counts it.
 pub fn heap_bytes() -> Option<u64> {
     let stats = COUNTER.stats();
-    // `bytes_reallocated` is already part of the two others.
+    // `bytes_reallocated` is part of both other figures.
     counted().then(|| stats.bytes_allocated.saturating_sub(stats.bytes_deallocated) as u64)
 }

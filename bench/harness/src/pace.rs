@@ -1,10 +1,10 @@
-//! A fixed rate, and what it shows. Latency counts from the moment when a message was due, not from when it could at
-//! last be sent: a client that stalls pays for all that it kept waiting (no coordinated omission).
+//! A fixed rate of messages, and their latencies. Latency counts from the moment when a message was due, not from when
+//! it was sent, so that a stall counts for every message that it delays (no coordinated omission).
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// One message per period.
+/// A rate of one message per period.
 pub struct Pace {
     next: Instant,
     period: Duration,
@@ -15,8 +15,7 @@ impl Pace {
         Self { next: Instant::now() + period, period }
     }
 
-    /// Blocks until the next message is due and says when that was. The last stretch is spun, because a sleep ends
-    /// late.
+    /// Blocks until the next message is due, and returns that time. Spins at the end, because a sleep ends late.
     pub fn wait(&mut self) -> Instant {
         const SPIN: Duration = Duration::from_micros(120);
         let due = self.next;
@@ -31,7 +30,7 @@ impl Pace {
     }
 }
 
-/// Every latency, to be sorted at the end.
+/// All latencies of a run.
 #[derive(Default)]
 pub struct Latencies(Vec<Duration>);
 
@@ -44,7 +43,7 @@ impl Latencies {
         self.0.push(due.elapsed());
     }
 
-    /// The 50th, 99th and 99.9th percentile.
+    /// The 50th, 99th and 99.9th percentiles; `None` without latencies.
     pub fn percentiles(mut self) -> Option<[Duration; 3]> {
         self.0.sort_unstable();
         let at = |share: f64| {
@@ -60,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_ranks() {
+    fn percentiles_are_values_of_the_sorted_latencies() {
         let all = Latencies((1..=1000).rev().map(Duration::from_micros).collect());
         assert_eq!(all.percentiles().unwrap().map(|d| d.as_micros()), [500, 990, 999]);
         assert_eq!(Latencies::default().percentiles(), None);

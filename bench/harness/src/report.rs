@@ -1,4 +1,4 @@
-//! The line that a runner prints.
+//! The line of JSON that a runner prints.
 
 use std::error::Error;
 use std::fmt::{self, Write};
@@ -9,7 +9,7 @@ use crate::pace::Latencies;
 
 pub type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// A client cannot do this; that is a result, not a failure.
+/// The client does not support the workload. This is a result, not a failure.
 #[derive(Debug)]
 pub struct Unsupported(pub &'static str);
 
@@ -21,12 +21,12 @@ impl fmt::Display for Unsupported {
 
 impl Error for Unsupported {}
 
-/// Says that a client cannot do this, and why.
-pub fn unsupported<T>(why: &'static str) -> Result<T> {
-    Err(Unsupported(why).into())
+/// Returns [`Unsupported`] with the reason.
+pub fn unsupported<T>(reason: &'static str) -> Result<T> {
+    Err(Unsupported(reason).into())
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub messages: u64,
@@ -35,9 +35,9 @@ pub struct Outcome {
     pub cpu_system: Duration,
     pub peak_rss_kib: u64,
     pub allocations: Option<u64>,
-    /// What a connection holds, in bytes.
+    /// The heap of a connection, in bytes.
     pub heap_bytes: Option<u64>,
-    /// What the other side says that it saw.
+    /// The number of messages that the peer counted.
     pub seen: Option<u64>,
     pub percentiles: Option<[Duration; 3]>,
 }
@@ -53,7 +53,7 @@ impl Outcome {
         self
     }
 
-    /// What each of `n` things holds, `before` being what was held without them.
+    /// Sets the heap of each of `n` connections, from the heap in use before they were opened.
     pub fn heap_each(mut self, before: Option<u64>, n: u64) -> Self {
         self.heap_bytes = before.zip(crate::heap_bytes()).map(|(before, now)| now.saturating_sub(before) / n.max(1));
         self

@@ -1,5 +1,5 @@
-//! The broker itself, as its operator stops and starts it: RabbitMQ's application ends, and all connections and all
-//! that was not durable with it; the Erlang node goes on.
+//! Stops and starts the broker as an operator does. RabbitMQ's application ends, with all connections and everything
+//! that is not durable; the Erlang node keeps running.
 
 use std::io;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use tokio::process::Command;
 
 use crate::Result;
 
-/// Between two looks whether it is there.
-const LOOK: Duration = Duration::from_millis(2);
-/// After this long, it does not come.
-const LIMIT: Duration = Duration::from_secs(60);
+/// The pause between two attempts to connect.
+const PAUSE: Duration = Duration::from_millis(2);
+/// The time that the broker may take to answer again.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub struct Broker {
     pub address: String,
@@ -25,28 +25,28 @@ impl Broker {
         Self { address: address.to_owned(), ctl: ctl.to_owned() }
     }
 
-    /// Stops and starts it, and does `back` in the moment in which it answers again.
-    pub async fn restart(&self, back: impl FnOnce()) -> Result<()> {
+    /// Stops and starts the broker, and calls `on_answer` in the moment in which it answers again.
+    pub async fn restart(&self, on_answer: impl FnOnce()) -> Result<()> {
         self.ctl("stop_app").await?;
         let answers = async {
             while self.greets().await.is_err() {
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(PAUSE).await;
             }
-            back();
+            on_answer();
         };
-        let answers = tokio::time::timeout(LIMIT, answers);
+        let answers = tokio::time::timeout(TIMEOUT, answers);
         let (started, answered) = tokio::join!(self.ctl("start_app"), answers);
         started?;
-        answered.map_err(|_| "the broker does not come back".into())
+        answered.map_err(|_| format!("the broker did not answer within {} s after start_app", TIMEOUT.as_secs()).into())
     }
 
-    async fn ctl(&self, word: &str) -> Result<()> {
-        let output = Command::new(&self.ctl).arg(word).output().await?;
-        let why = || format!("{word}: {}", String::from_utf8_lossy(&output.stderr));
-        if output.status.success() { Ok(()) } else { Err(why().into()) }
+    async fn ctl(&self, command: &str) -> Result<()> {
+        let output = Command::new(&self.ctl).arg(command).output().await?;
+        let reason = || format!("rabbitmqctl {command}: {}", String::from_utf8_lossy(&output.stderr));
+        if output.status.success() { Ok(()) } else { Err(reason().into()) }
     }
 
-    /// Whether it begins a session with whoever asks.
+    /// Checks that the broker begins a session.
     async fn greets(&self) -> io::Result<()> {
         let mut stream = TcpStream::connect(&self.address).await?;
         stream.write_all(b"AMQP\x00\x00\x09\x01").await?;

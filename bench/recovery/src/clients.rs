@@ -1,5 +1,5 @@
-//! The clients, each with recovery as its documentation turns it on and otherwise with its defaults: one task
-//! publishes, with a confirm for each message, another consumes and acks. What fails is tried again.
+//! The clients, with recovery as their documentation recommends and otherwise with their defaults. Each publishes with
+//! a confirm for each message, and consumes and acknowledges. Operations that fail are retried.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -19,9 +19,9 @@ pub enum Client {
     Amqp,
 }
 
-/// Between two messages, and before another try.
+/// The pause between two messages, and before a retry.
 const PAUSE: Duration = Duration::from_millis(1);
-/// What a client may hold unacked.
+/// How many deliveries a client may hold unacknowledged.
 const PREFETCH: u16 = 20;
 
 impl Client {
@@ -33,9 +33,11 @@ impl Client {
         }
     }
 
-    /// Works until it is aborted, or the client gives up.
+    /// Spawns the client. It works until it is aborted or gives up.
     pub fn spawn(self, url: &str, queue: &str, log: &Arc<Log>) -> JoinHandle<()> {
-        let (url, queue, log) = (url.to_owned(), queue.to_owned(), Arc::clone(log));
+        let url = url.to_owned();
+        let queue = queue.to_owned();
+        let log = Arc::clone(log);
         tokio::spawn(async move {
             let outcome = match self {
                 Self::Hopmq => hopmq(&url, &queue, &log).await,
@@ -49,7 +51,7 @@ impl Client {
     }
 }
 
-/// Both, until one of them ends.
+/// Publishes and consumes until one of the two ends.
 async fn either(publish: impl Future<Output = Result<()>>, consume: impl Future<Output = Result<()>>) -> Result<()> {
     tokio::select! {
         outcome = publish => outcome,
@@ -99,16 +101,17 @@ async fn lapin(url: &str, queue: &str, log: &Log) -> Result<()> {
 
     let properties = ConnectionProperties::default().enable_auto_recover();
     let connection = lapin::Connection::connect(url, properties).await?;
-    let (publishing, consuming) = (connection.create_channel().await?, connection.create_channel().await?);
+    let publishing = connection.create_channel().await?;
+    let consuming = connection.create_channel().await?;
     publishing.queue_declare(queue.into(), QueueDeclareOptions::default(), FieldTable::default()).await?;
     publishing.confirm_select(ConfirmSelectOptions::default()).await?;
     consuming.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
-    let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-    let mut consumer = consuming.basic_consume(queue.into(), "bench".into(), options, arguments).await?;
+    let options = BasicConsumeOptions::default();
+    let mut consumer = consuming.basic_consume(queue.into(), "bench".into(), options, FieldTable::default()).await?;
     let publish_one = async |id: u64| {
-        let (options, properties, body) =
-            (BasicPublishOptions::default(), BasicProperties::default(), id.to_string().into_bytes());
-        publishing.basic_publish("".into(), queue.into(), options, &body, properties).await?.await
+        let body = id.to_string().into_bytes();
+        let options = BasicPublishOptions::default();
+        publishing.basic_publish("".into(), queue.into(), options, &body, BasicProperties::default()).await?.await
     };
     let publish = async {
         loop {
@@ -130,7 +133,7 @@ async fn lapin(url: &str, queue: &str, log: &Log) -> Result<()> {
                 }
             };
             log.delivered(number(&delivery.data));
-            // It may belong to the link that is gone; then the message comes again.
+            // The delivery may belong to a lost connection. Then the broker delivers the message again.
             if let Err(error) = delivery.ack(BasicAckOptions::default()).await {
                 consuming.wait_for_recovery(error).await?;
             }
@@ -162,7 +165,7 @@ async fn amqp_client(url: &str, queue: &str, log: &Log) -> Result<()> {
         while let Some(delivery) = consumer.next().await {
             let Ok(delivery) = delivery else { continue };
             log.delivered(number(&delivery.body));
-            // It may belong to the link that is gone; then the message comes again.
+            // The delivery may belong to a lost connection. Then the broker delivers the message again.
             let _ = delivery.ack();
         }
         Err("the consumer ended".into())

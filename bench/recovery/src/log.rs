@@ -1,4 +1,4 @@
-//! When a client got something done: numbered messages that were confirmed, and those that were delivered.
+//! The times when a client's numbered messages were confirmed and delivered.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
-/// The log. What was published before [`Log::begin`] does not count.
+/// A log of messages. Those published before [`Log::begin`] do not count.
 #[derive(Default)]
 pub struct Log {
     published: AtomicU64,
@@ -23,7 +23,7 @@ struct Watch {
 }
 
 impl Log {
-    /// A number for the next message.
+    /// Returns the number of the next message.
     pub fn publish(&self) -> u64 {
         self.published.fetch_add(1, Ordering::SeqCst)
     }
@@ -45,14 +45,14 @@ impl Log {
         }
     }
 
-    /// The time runs from now on.
+    /// Starts the clock.
     pub fn begin(&self) {
         let first = self.published.load(Ordering::SeqCst);
         let watch = Watch { since: Instant::now(), first, confirmed: None, delivered: None };
         *self.watch.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch);
     }
 
-    /// The milliseconds until a message was confirmed, and until one was delivered.
+    /// Waits until a message was confirmed and one was delivered, and returns both times in milliseconds.
     pub async fn both(&self) -> (f64, f64) {
         loop {
             let known = {

@@ -1,6 +1,6 @@
-//! How long clients that recover by themselves take to come back: each publishes and consumes through a proxy of its
-//! own, which breaks, or the broker behind all of them stops and starts; the time runs from when the broker can be
-//! reached again to the first message that is confirmed and to the first that is delivered, both published after that.
+//! How long clients with automatic recovery take to reconnect. Each publishes and consumes through a proxy of its own.
+//! Either the proxy breaks, or the broker behind all proxies stops and starts. The time runs from the moment when the
+//! broker can be reached again to the first confirm and the first delivery of messages published after it.
 //!
 //! ```text
 //! bench-recovery amqp://guest:guest@HOST:PORT/%2f RABBITMQCTL ROUNDS
@@ -26,16 +26,16 @@ use proxy::Proxy;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// After this long, a client has not come back.
-const LIMIT: Duration = Duration::from_secs(20);
+/// The time that a client may take to recover.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Copy, PartialEq)]
 enum Fault {
-    /// The link is cut, and may be made again at once.
+    /// The connection is cut, and can be made again at once.
     Cut,
-    /// Nobody answers for a while.
+    /// The broker cannot be reached for a while.
     Away,
-    /// The broker is stopped and started, for all clients at once.
+    /// The broker stops and starts, for all clients at once.
     Restart,
 }
 
@@ -44,14 +44,15 @@ const FAULTS: [Fault; 3] = [Fault::Cut, Fault::Away, Fault::Restart];
 impl Fault {
     fn name(self) -> &'static str {
         match self {
-            Self::Cut => "link cut",
+            Self::Cut => "connection cut",
             Self::Away => "broker away for 0.5 to 2.5 s",
             Self::Restart => "`stop_app`, `start_app`",
         }
     }
 }
 
-/// How long nobody answers: another time in each round, for no client's fixed delays to fit it, spread evenly.
+/// How long the broker cannot be reached. The times are spread evenly over the rounds, so that they favour no client's
+/// fixed delays.
 fn away(round: usize) -> Duration {
     let golden = 0.618_033_988_749_895;
     Duration::from_secs_f64(0.5 + 2.0 * (round as f64 * golden).fract())
@@ -66,7 +67,7 @@ struct Contender {
     queue: String,
     task: JoinHandle<()>,
     times: [Vec<(f64, f64)>; FAULTS.len()],
-    lost: [usize; FAULTS.len()],
+    failures: [usize; FAULTS.len()],
 }
 
 impl Contender {
@@ -76,12 +77,12 @@ impl Contender {
         let queue = format!("bench-recovery-{}-{}", client.name(), std::process::id());
         let log = Arc::new(Log::default());
         let task = client.spawn(&url, &queue, &log);
-        Ok(Self { client, proxy, log, url, queue, task, times: Default::default(), lost: Default::default() })
+        Ok(Self { client, proxy, log, url, queue, task, times: Default::default(), failures: Default::default() })
     }
 
-    /// Breaks the link of this one alone.
-    async fn break_link(&mut self, fault: Fault, round: usize) -> Result<()> {
-        self.flows().await?;
+    /// Breaks the connection of this client.
+    async fn break_connection(&mut self, fault: Fault, round: usize) -> Result<()> {
+        self.await_flow().await?;
         if fault == Fault::Away {
             self.proxy.set_down(true);
         }
@@ -91,16 +92,16 @@ impl Contender {
         }
         self.log.begin();
         self.proxy.set_down(false);
-        self.note(fault, Instant::now() + LIMIT).await;
+        self.await_recovery(fault, Instant::now() + TIMEOUT).await;
         Ok(())
     }
 
-    /// Waits until it is back, and begins anew if it does not come.
-    async fn note(&mut self, fault: Fault, deadline: Instant) {
+    /// Waits until the client has recovered. Restarts it if it does not.
+    async fn await_recovery(&mut self, fault: Fault, deadline: Instant) {
         match tokio::time::timeout_at(deadline, self.log.both()).await {
             Ok(times) => self.times[fault as usize].push(times),
             Err(_) => {
-                self.lost[fault as usize] += 1;
+                self.failures[fault as usize] += 1;
                 self.task.abort();
                 self.log = Arc::new(Log::default());
                 self.task = self.client.spawn(&self.url, &self.queue, &self.log);
@@ -109,14 +110,15 @@ impl Contender {
     }
 
     /// Waits until messages flow.
-    async fn flows(&self) -> Result<()> {
+    async fn await_flow(&self) -> Result<()> {
         self.log.begin();
-        let flows = tokio::time::timeout(LIMIT, self.log.both()).await;
-        flows.map(drop).map_err(|_| format!("{} does not get going", self.client.name()).into())
+        let flow = tokio::time::timeout(TIMEOUT, self.log.both()).await;
+        flow.map(drop).map_err(|_| format!("{}: no message within {} s", self.client.name(), TIMEOUT.as_secs()).into())
     }
 
     fn report(&self, fault: Fault, text: &mut String) -> std::fmt::Result {
-        let (times, lost) = (&self.times[fault as usize], self.lost[fault as usize]);
+        let times = &self.times[fault as usize];
+        let rounds = times.len() + self.failures[fault as usize];
         let of = |pick: fn(&(f64, f64)) -> f64| {
             let mut times: Vec<f64> = times.iter().map(pick).collect();
             times.sort_by(f64::total_cmp);
@@ -124,9 +126,11 @@ impl Contender {
             let show = |time: Option<&f64>| time.map_or_else(|| "–".to_owned(), |time| format!("{time:.1}"));
             format!("{} | {}", show(at(0.5)), show(at(0.99)))
         };
-        let (confirmed, delivered, rounds) = (of(|times| times.0), of(|times| times.1), times.len() + lost);
-        let (fault, client) = (fault.name(), self.client.name());
-        writeln!(text, "| {fault} | {client} | {confirmed} | {delivered} | {} of {rounds} |", times.len())
+        let confirmed = of(|times| times.0);
+        let delivered = of(|times| times.1);
+        let recovered = times.len();
+        let client = self.client.name();
+        writeln!(text, "| {} | {client} | {confirmed} | {delivered} | {recovered} of {rounds} |", fault.name())
     }
 }
 
@@ -146,20 +150,20 @@ async fn main() -> Result<()> {
         eprintln!("round {round} of {rounds}");
         for fault in [Fault::Cut, Fault::Away] {
             for contender in &mut contenders {
-                contender.break_link(fault, round).await?;
+                contender.break_connection(fault, round).await?;
             }
         }
         for contender in &contenders {
-            contender.flows().await?;
+            contender.await_flow().await?;
         }
         broker.restart(|| contenders.iter().for_each(|contender| contender.log.begin())).await?;
-        let deadline = Instant::now() + LIMIT;
+        let deadline = Instant::now() + TIMEOUT;
         for contender in &mut contenders {
-            contender.note(Fault::Restart, deadline).await;
+            contender.await_recovery(Fault::Restart, deadline).await;
         }
     }
     let mut text = String::from(
-        "| fault | client | confirmed again, p50 ms | p99 | delivered again, p50 ms | p99 | came back |\n\
+        "| fault | client | confirmed again, p50 ms | p99 | delivered again, p50 ms | p99 | recovered |\n\
          | --- | --- | --- | --- | --- | --- | --- |\n",
     );
     for fault in FAULTS {

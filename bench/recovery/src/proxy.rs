@@ -1,4 +1,4 @@
-//! A way to the broker that can be cut, and kept shut.
+//! A proxy to the broker whose connections can be cut, and that can refuse new ones.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,14 +18,18 @@ impl Proxy {
     pub async fn start(broker: &str) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
-        let (down, cuts) = (Arc::new(AtomicBool::new(false)), watch::Sender::new(0));
-        let (is_down, cut, broker) = (Arc::clone(&down), cuts.subscribe(), broker.to_owned());
+        let down = Arc::new(AtomicBool::new(false));
+        let cuts = watch::Sender::new(0);
+        let is_down = Arc::clone(&down);
+        let cut = cuts.subscribe();
+        let broker = broker.to_owned();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 if is_down.load(Ordering::SeqCst) {
                     continue;
                 }
-                let (broker, mut cut) = (broker.clone(), cut.clone());
+                let broker = broker.clone();
+                let mut cut = cut.clone();
                 cut.mark_unchanged();
                 tokio::spawn(async move {
                     tokio::select! {
@@ -42,12 +46,12 @@ impl Proxy {
         self.address
     }
 
-    /// Ends all connections.
+    /// Cuts all connections.
     pub fn cut(&self) {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    /// Whether those who connect are hung up on.
+    /// Sets whether new connections are closed at once.
     pub fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
     }

@@ -1,5 +1,5 @@
-//! A relay from WebSockets to a broker's TCP port that sends each AMQP frame as a message of its own, as
-//! websocket-tcp-relay and LavinMQ do. It checks nothing, so what it costs is what such a relay costs at least.
+//! A relay from WebSockets to a broker's TCP port that sends each AMQP frame as a WebSocket message, like
+//! websocket-tcp-relay and LavinMQ. It checks nothing, so its cost is the least that such a relay can have.
 //!
 //! ```text
 //! bench-relay HOST:PORT
@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 
-/// A frame's bytes that are not payload: seven before it and one behind.
+/// The bytes of a frame around its payload: seven before it, one after it.
 const OVERHEAD: usize = 8;
 
 #[tokio::main]
@@ -56,7 +56,7 @@ async fn relay(socket: TcpStream, broker: &str) -> Result<(), Box<dyn Error + Se
         let mut buffer = Vec::with_capacity(64 << 10);
         while from.read_buf(&mut buffer).await? > 0 {
             let mut at = 0;
-            while let Some(size) = frame(&buffer[at..]) {
+            while let Some(size) = first_frame(&buffer[at..]) {
                 sink.send(Message::binary(buffer[at..at + size].to_vec())).await?;
                 at += size;
             }
@@ -71,8 +71,8 @@ async fn relay(socket: TcpStream, broker: &str) -> Result<(), Box<dyn Error + Se
     }
 }
 
-/// The size of the frame that the bytes begin with, if it is whole.
-fn frame(bytes: &[u8]) -> Option<usize> {
+/// The size of the first frame in `bytes`; `None` while it is incomplete.
+fn first_frame(bytes: &[u8]) -> Option<usize> {
     let size = bytes.get(3..7)?.try_into().map(u32::from_be_bytes).ok()? as usize + OVERHEAD;
     (bytes.len() >= size).then_some(size)
 }

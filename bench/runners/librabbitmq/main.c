@@ -1,5 +1,5 @@
-/* librabbitmq, measured: the same workloads, command line and line of JSON as the other runners (bench/harness).
- * Built with: cc -O2 -o runner-librabbitmq main.c -lrabbitmq */
+/* librabbitmq, measured. Workloads, command line and output are those of the other runners (bench/harness).
+ * Build: cc -O2 -o runner-librabbitmq main.c -lrabbitmq */
 #define _GNU_SOURCE
 #include <stdint.h>
 #include <stdio.h>
@@ -69,7 +69,7 @@ static long micros(struct timeval now, struct timeval then) {
   return (now.tv_sec - then.tv_sec) * 1000000L + now.tv_usec - then.tv_usec;
 }
 
-/* What the process held at most, in KiB; ru_maxrss would count what the parent held before exec. */
+/* The peak memory of the process, in KiB. ru_maxrss would include the parent's memory before exec. */
 static long peak_kib(void) {
   FILE *status = fopen("/proc/self/status", "r");
   char line[256];
@@ -95,9 +95,9 @@ static amqp_connection_state_t open_connection(const struct args *a) {
   char *url = strdup(a->url);
   amqp_connection_state_t c = amqp_new_connection();
   must(amqp_parse_url(url, &info), "url");
-  if (info.ssl) die("amqp:// only");
+  if (info.ssl) die("this runner supports amqp:// only");
   amqp_socket_t *socket = amqp_tcp_socket_new(c);
-  if (!socket) die("no socket");
+  if (!socket) die("cannot create a socket");
   must(amqp_socket_open(socket, info.host, info.port), "connect");
   must_reply(amqp_login(c, info.vhost, 2047, 131072, 0, AMQP_SASL_METHOD_PLAIN, info.user, info.password), "login");
   free(url);
@@ -130,12 +130,12 @@ static void publish_one(amqp_connection_state_t c, amqp_channel_t channel, const
   must(amqp_basic_publish(c, channel, amqp_empty_bytes, amqp_cstring_bytes(a->queue), 0, 0, NULL, body), "publish");
 }
 
-/* Waits for one confirm and adds what it confirms. */
+/* Waits for a confirm. Returns the highest confirmed delivery tag. */
 static uint64_t wait_confirm(amqp_connection_state_t c, uint64_t confirmed) {
   amqp_frame_t frame;
   must(amqp_simple_wait_frame(c, &frame), "confirm");
   if (frame.frame_type == AMQP_FRAME_METHOD) {
-    if (frame.payload.method.id != AMQP_BASIC_ACK_METHOD) die("not an ack");
+    if (frame.payload.method.id != AMQP_BASIC_ACK_METHOD) die("expected basic.ack, received another method");
     amqp_basic_ack_t *ack = frame.payload.method.decoded;
     confirmed = ack->delivery_tag > confirmed ? ack->delivery_tag : confirmed;
   }
@@ -190,7 +190,7 @@ static uint64_t next_delivery(amqp_connection_state_t c) {
   return tag;
 }
 
-/* `every` 0 is no acknowledgement, 1 each, more is so many at once. */
+/* Acknowledges every `every` deliveries at once; 0 means never. */
 static struct outcome consume(const struct args *a, uint64_t every) {
   struct meter meter = start();
   amqp_connection_state_t c = start_consumer(a, every == 0);
@@ -228,7 +228,7 @@ static struct outcome rpc(const struct args *a) {
   return o;
 }
 
-/* Sleeps, and spins the last stretch because a sleep ends late; as Pace in bench/harness. */
+/* Sleeps, then spins at the end because a sleep ends late, like Pace in bench/harness. */
 static void wait_until(double due) {
   double left = due - now() - 120e-6;
   if (left > 0) nanosleep(&(struct timespec){.tv_sec = (time_t)left, .tv_nsec = (long)((left - (time_t)left) * 1e9)}, NULL);
@@ -315,7 +315,7 @@ static void unsupported(const struct args *a, const char *why) {
 int main(int argc, char **argv) {
   struct args a = {.queue = "bench", .url = "amqp://guest:guest@127.0.0.1:5672/%2f", .count = 100000,
                    .window = 1000, .size = 100, .channels = 1, .tasks = 1, .seconds = 5};
-  if (argc < 2) die("which workload?");
+  if (argc < 2) die("usage: runner-librabbitmq WORKLOAD [OPTIONS]");
   a.workload = argv[1];
   for (int i = 2; i + 1 < argc; i += 2) {
     const char *option = argv[i], *value = argv[i + 1];
@@ -333,7 +333,7 @@ int main(int argc, char **argv) {
   }
   int confirm = !strcmp(a.workload, "publish-confirm");
   if (a.tasks > 1) unsupported(&a, "a connection belongs to one thread");
-  if (confirm && a.channels > 1) unsupported(&a, "confirms are read on one channel here");
+  if (confirm && a.channels > 1) unsupported(&a, "this runner reads confirms on one channel");
   struct outcome o;
   if (confirm || !strcmp(a.workload, "publish")) o = publish(&a, confirm);
   else if (!strcmp(a.workload, "consume-ack-each")) o = consume(&a, 1);
@@ -344,7 +344,7 @@ int main(int argc, char **argv) {
   else if (!strcmp(a.workload, "connect")) o = connect_often(&a);
   else if (!strcmp(a.workload, "idle-connections")) o = idle(&a);
   else if (!strcmp(a.workload, "slow-consumer")) o = slow(&a);
-  else die("no such workload");
+  else die("unknown workload");
   print(&a, o);
   return 0;
 }

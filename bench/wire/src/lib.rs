@@ -1,11 +1,11 @@
-//! Just enough AMQP 0-9-1 for the counterpart and the bare loop: frames are written into one `Vec`, and read by looking
-//! at their seven bytes of header. It shares nothing with HopMQ's codec, so that neither can hide a fault of the other.
+//! The part of AMQP 0-9-1 that the counterpart and the bare loop need. Frames are written into one `Vec`; reading one
+//! looks at the seven bytes of its header. It shares no code with HopMQ's codec, so neither hides a bug of the other.
 
-/// The largest frame that both sides agree on, in bytes, its header and end included.
+/// The largest frame, in bytes, header and end included.
 pub const FRAME_MAX: usize = 131_072;
-/// A frame's header, in bytes: type, channel, payload size.
+/// The size of a frame's header, in bytes: type, channel, payload size.
 pub const HEAD: usize = 7;
-/// What a frame adds to its payload, in bytes.
+/// The bytes that a frame adds to its payload.
 pub const OVERHEAD: usize = HEAD + 1;
 /// The byte that ends each frame.
 pub const END: u8 = 0xCE;
@@ -13,10 +13,10 @@ pub const END: u8 = 0xCE;
 pub const METHOD: u8 = 1;
 pub const HEADER: u8 = 2;
 pub const BODY: u8 = 3;
-/// What a client says first.
+/// The first bytes of a client.
 pub const PROTOCOL_HEADER: &[u8; 8] = b"AMQP\x00\x00\x09\x01";
 
-/// The head of a frame.
+/// The header of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
     pub kind: u8,
@@ -25,7 +25,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// The head at the start of `bytes`, or `None` while less than seven of them are there.
+    /// Parses the header at the start of `bytes`; `None` if there are fewer than seven.
     #[inline]
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let b = bytes.first_chunk::<HEAD>()?;
@@ -36,13 +36,13 @@ impl Head {
         })
     }
 
-    /// The whole frame, in bytes.
+    /// The size of the frame, in bytes.
     pub fn total(&self) -> usize {
         self.size + OVERHEAD
     }
 }
 
-/// Reads the arguments of a method. Whatever is missing reads as zero or empty: this is a fixture, its peers are known.
+/// Reads the arguments of a method. Missing bytes read as zero or empty: only known peers connect.
 pub struct Fields<'a>(pub &'a [u8]);
 
 impl<'a> Fields<'a> {
@@ -78,12 +78,12 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Frames being written, one behind the other.
+/// Encoded frames, one after the other.
 #[derive(Default)]
 pub struct Frames(pub Vec<u8>);
 
 impl Frames {
-    /// A method frame; `arguments` appends what follows the class and the method.
+    /// Appends a method frame. `arguments` appends the arguments.
     pub fn method(&mut self, channel: u16, class: u16, method: u16, arguments: impl FnOnce(&mut Self)) -> &mut Self {
         self.frame(METHOD, channel, |out| {
             out.u16(class).u16(method);
@@ -91,12 +91,12 @@ impl Frames {
         })
     }
 
-    /// A content header without properties, and the body in as many frames as it takes.
+    /// Appends a content header without properties, and the body in frames of at most [`FRAME_MAX`] bytes.
     pub fn content(&mut self, channel: u16, body: &[u8]) -> &mut Self {
         self.content_in(channel, body, FRAME_MAX)
     }
 
-    /// The same in frames of at most `frame_max` bytes.
+    /// Appends a content header without properties, and the body in frames of at most `frame_max` bytes.
     pub fn content_in(&mut self, channel: u16, body: &[u8], frame_max: usize) -> &mut Self {
         self.frame(HEADER, channel, |out| {
             out.u16(60).u16(0).u64(body.len() as u64).u16(0);
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_method_is_read_back() {
+    fn an_encoded_method_is_parsed() {
         let mut out = Frames::default();
         out.method(3, 50, 10, |f| {
             f.u16(0).short("orders").u8(1);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_cut_at_the_frame_limit() {
+    fn a_body_is_split_at_the_frame_limit() {
         let mut out = Frames::default();
         out.content(1, &vec![7; FRAME_MAX]);
         let sizes = std::iter::successors(Some(0), |at| Some(at + Head::parse(&out.0[*at..])?.total()))

@@ -1,7 +1,7 @@
-//! Who may do what: the one place that is asked before an operation (RabbitMQ's page "Access Control").
+//! Users and permissions: what each user may do (RabbitMQ's page "Access Control").
 //!
-//! Owns the users: their passwords, tags and permissions. It must never know what an operation does, nor check a
-//! password that is hashed: that takes long on purpose, so it hands out a [`Claim`] and is told what became of it.
+//! Owns the users: their passwords, tags and permissions. It must never know what an operation does. It does not verify
+//! hashed passwords either, which is slow on purpose: it returns a [`Claim`], and is told the result.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,8 +11,8 @@ use hopmq_proto::FieldTable;
 use hopmq_proto::Value;
 use regex_lite::Regex;
 
-use super::exchange::Name;
-use super::refusal::Refusal;
+use crate::engine::name::Name;
+use crate::engine::refusal::Refusal;
 
 /// What a user wants to do with a queue or an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,34 +22,52 @@ pub(crate) enum Permission {
     Read,
 }
 
-/// What it is to be done with.
+/// The queue or exchange that an operation is for.
 #[derive(Clone, Copy, Debug)]
-#[allow(dead_code, reason = "the one user there is may do everything with all of them")]
 pub(crate) enum Resource<'a> {
     Queue(&'a str),
     Exchange(&'a str),
 }
 
-/// Who is logged in.
+/// A user who is logged in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct User {
     pub(crate) name: Name,
-    /// Whether it may publish in the name of others.
+    /// Whether the user may publish in the name of others.
     pub(crate) impersonator: bool,
 }
 
-/// What became of a login.
+/// The result of a login.
 #[derive(Clone, Debug)]
 pub(crate) enum Login {
     In(User),
-    /// The password has to be checked first.
+    /// The password must be verified first.
     Check(Claim),
-    Refused(Refusal),
-    /// The mechanism is not one that was offered.
-    Unknown,
+    Refused(RefusedLogin),
+    /// The mechanism was not offered.
+    NotOffered(RefusedLogin),
 }
 
-/// Somebody says that this is their password. It has to fit the hash.
+/// A refused login.
+#[derive(Clone, Debug)]
+pub(crate) struct RefusedLogin {
+    /// What the client is told.
+    pub(crate) refusal: Refusal,
+    /// The name that the client gave.
+    pub(crate) user: String,
+    pub(crate) mechanism: String,
+    /// The reason, for the logs alone: the client must not learn which names exist.
+    pub(crate) why: &'static str,
+}
+
+impl RefusedLogin {
+    pub(super) fn new(mechanism: &str, user: &[u8], why: &'static str) -> Self {
+        let refusal = refused_login(mechanism);
+        Self { refusal, user: String::from_utf8_lossy(user).into_owned(), mechanism: mechanism.to_owned(), why }
+    }
+}
+
+/// A password that must be verified against a hash.
 #[derive(Clone)]
 pub(crate) struct Claim {
     pub(crate) user: Name,
@@ -58,16 +76,16 @@ pub(crate) struct Claim {
     mechanism: &'static str,
 }
 
-/// How a user proves who they are.
+/// How a user is authenticated.
 #[derive(Clone)]
 pub(crate) enum Password {
-    /// Everybody knows it: that of `guest`, who comes from this machine alone.
+    /// A publicly known password: that of `guest`, who may log in from this machine only.
     WellKnown(&'static str),
-    /// argon2, as a PHC string.
+    /// The argon2 hash, as a PHC string.
     Hash(Arc<str>),
 }
 
-/// Names that somebody may use: a regular expression that matches anywhere in them. The empty one matches none.
+/// The names that a user may access: a regular expression that matches anywhere in them. The empty one matches none.
 #[derive(Clone, Debug)]
 pub(crate) enum Pattern {
     All,
@@ -75,33 +93,33 @@ pub(crate) enum Pattern {
     Some(Regex),
 }
 
-/// The users and what they may do.
+/// The users and their permissions.
 #[derive(Debug, Default)]
 pub(crate) struct Access {
     users: BTreeMap<Name, Account>,
 }
 
-/// A user, as the broker knows it.
+/// A user's account.
 #[derive(Debug)]
 pub(super) struct Account {
     pub(super) password: Password,
-    /// Whether it may come from this machine alone.
+    /// Whether the user may log in from this machine only.
     pub(super) local: bool,
     pub(super) impersonator: bool,
     /// By virtual host.
     pub(super) permissions: BTreeMap<Name, Permissions>,
-    /// By virtual host and exchange: what may be written and read.
+    /// By virtual host and exchange: the routing keys that may be written and read.
     pub(super) topics: BTreeMap<(Name, Name), [Pattern; 2]>,
 }
 
-/// What may be configured, written and read in a virtual host.
+/// Patterns for configure, write and read in a virtual host.
 type Permissions = [Pattern; 3];
 
 /// The mechanisms that are offered.
 pub(crate) const MECHANISMS: &str = "PLAIN AMQPLAIN";
 
-/// A hash that no password is known to fit, as costly as others.
-const NOBODYS: &str = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5cyBzYWx0IGhlcmU$\
+/// A hash without a known password, which takes as long to verify as others.
+const UNKNOWN_USER_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5cyBzYWx0IGhlcmU$\
                        bm8gcGFzc3dvcmQgaXMga25vd24gdG8gZml0IHRoaXM";
 
 impl fmt::Debug for Claim {
@@ -117,7 +135,7 @@ impl fmt::Debug for Password {
 }
 
 impl Pattern {
-    /// Reads a pattern.
+    /// Parses a pattern.
     pub(crate) fn parse(text: &str) -> Result<Self, regex_lite::Error> {
         match text {
             "" => Ok(Self::None),
@@ -126,7 +144,7 @@ impl Pattern {
         }
     }
 
-    /// What [`Pattern::parse`] read.
+    /// Returns the text that [`Pattern::parse`] parses.
     pub(super) fn text(&self) -> &str {
         match self {
             Self::All => ".*",
@@ -145,19 +163,21 @@ impl Pattern {
 }
 
 impl Access {
-    /// Lets somebody in, or not, or asks to have the password checked. `local` is who comes from this machine.
+    /// Logs a user in, refuses the login, or asks for the password to be verified. `local` says whether the client is
+    /// on this machine.
     pub(crate) fn login(&self, mechanism: &str, response: &[u8], local: bool) -> Login {
+        let refused = |user: &[u8], why| Login::Refused(RefusedLogin::new(mechanism, user, why));
         let (mechanism, credentials) = match mechanism {
             "PLAIN" => ("PLAIN", plain(response)),
             "AMQPLAIN" => ("AMQPLAIN", amqplain(response)),
-            _ => return Login::Unknown,
+            _ => return Login::NotOffered(RefusedLogin::new(mechanism, b"", "the mechanism is not offered")),
         };
-        let Some((name, password)) = credentials else { return Login::Refused(refused_login(mechanism)) };
+        let Some((name, password)) = credentials else { return refused(b"", "the credentials can't be read") };
         let account = std::str::from_utf8(name).ok().and_then(|name| self.users.get_key_value(name));
         match account {
             Some((user, account)) if !password.is_empty() && (local || !account.local) => match &account.password {
                 Password::WellKnown(known) if known.as_bytes() == password => Login::In(account.user(user)),
-                Password::WellKnown(_) => Login::Refused(refused_login(mechanism)),
+                Password::WellKnown(_) => refused(name, "wrong password"),
                 Password::Hash(hash) => Login::Check(Claim {
                     user: user.clone(),
                     password: password.to_vec(),
@@ -165,31 +185,35 @@ impl Access {
                     mechanism,
                 }),
             },
-            // Whoever tries names is to wait as long as for one that is there.
+            // An unknown name must take as long as a known one, so that the names can't be probed.
             None => Login::Check(Claim {
                 user: String::from_utf8_lossy(name).into(),
                 password: password.to_vec(),
-                hash: NOBODYS.into(),
+                hash: UNKNOWN_USER_HASH.into(),
                 mechanism,
             }),
-            Some(_) => Login::Refused(refused_login(mechanism)),
+            Some(_) if password.is_empty() => refused(name, "the password is empty"),
+            Some(_) => refused(name, "the user may log in from this machine only"),
         }
     }
 
-    /// Lets somebody in whose password was checked, unless it has been changed meanwhile.
+    /// Logs in a user whose password was verified, unless the password was changed in the meantime.
     pub(crate) fn judge(&self, claim: &Claim, holds: bool) -> Login {
         match self.users.get(&claim.user) {
             Some(account) if holds && account.password.is(&claim.hash) => Login::In(account.user(&claim.user)),
-            _ => Login::Refused(refused_login(claim.mechanism)),
+            account => {
+                let why = if account.is_some() { "wrong password" } else { "unknown user" };
+                Login::Refused(RefusedLogin::new(claim.mechanism, claim.user.as_bytes(), why))
+            }
         }
     }
 
-    /// Whether somebody may open a virtual host that exists.
+    /// Whether a user may open an existing virtual host.
     pub(crate) fn may_open(&self, user: &User, vhost: &str) -> bool {
         self.users.get(&user.name).is_some_and(|account| account.permissions.contains_key(vhost))
     }
 
-    /// Whether somebody may do what they want.
+    /// Checks that a user has a permission for a queue or an exchange.
     pub(crate) fn check(
         &self,
         user: &User,
@@ -212,7 +236,7 @@ impl Access {
         )))
     }
 
-    /// Whether somebody may write or read messages of a topic exchange by that key.
+    /// Checks that a user may publish to a topic exchange, or bind to it, with a routing key.
     pub(crate) fn check_topic(
         &self,
         user: &User,
@@ -234,7 +258,7 @@ impl Access {
         )))
     }
 
-    /// Adds a user without tags and permissions, or gives one that there is another password.
+    /// Adds a user without tags and permissions, or changes the password of an existing one.
     pub(crate) fn set_password(&mut self, user: &str, password: Password, local: bool) {
         let account = self.users.entry(user.into()).or_insert_with(|| Account::new(password.clone(), local));
         account.password = password;
@@ -249,34 +273,34 @@ impl Access {
         self.users.insert(user.into(), account);
     }
 
-    /// Removes a user. Who is logged in stays so, and may do nothing any more.
+    /// Removes a user. Open connections of the user stay open, without any permission.
     pub(crate) fn remove(&mut self, user: &str) -> bool {
         self.users.remove(user).is_some()
     }
 
-    /// Lets a user publish in the name of others from the next login on, or no longer.
+    /// Sets whether a user may publish in the name of others, from the next login on.
     pub(crate) fn set_impersonator(&mut self, user: &str, impersonator: bool) -> bool {
         self.users.get_mut(user).map(|account| account.impersonator = impersonator).is_some()
     }
 
-    /// Says what a user may configure, write and read in a virtual host.
+    /// Sets a user's permissions in a virtual host.
     pub(crate) fn set_permissions(&mut self, user: &str, vhost: &str, permissions: Permissions) -> bool {
         self.users.get_mut(user).map(|account| account.permissions.insert(vhost.into(), permissions)).is_some()
     }
 
-    /// Takes a user's permissions in a virtual host.
+    /// Removes a user's permissions in a virtual host.
     #[cfg(feature = "definitions")]
     pub(super) fn remove_permissions(&mut self, user: &str, vhost: &str) {
         self.users.get_mut(user).map(|account| account.permissions.remove(vhost));
     }
 
-    /// All users by their names.
+    /// Returns all users by name.
     #[cfg(feature = "definitions")]
     pub(super) fn accounts(&self) -> impl Iterator<Item = (&Name, &Account)> {
         self.users.iter()
     }
 
-    /// Says by which keys a user may write and read messages of a topic exchange.
+    /// Sets the routing keys that a user may write and read on a topic exchange.
     pub(crate) fn set_topics(&mut self, user: &str, vhost: &str, exchange: &str, topics: [Pattern; 2]) -> bool {
         let key = (vhost.into(), exchange.into());
         self.users.get_mut(user).map(|account| account.topics.insert(key, topics)).is_some()
@@ -284,7 +308,7 @@ impl Access {
 }
 
 impl Account {
-    /// One without permissions.
+    /// Returns an account without permissions.
     pub(super) fn new(password: Password, local: bool) -> Self {
         Self { password, local, impersonator: false, permissions: BTreeMap::new(), topics: BTreeMap::new() }
     }
@@ -295,7 +319,7 @@ impl Account {
 }
 
 impl Password {
-    /// That of `guest`.
+    /// The password of `guest`.
     pub(crate) const GUEST: Self = Self::WellKnown("guest");
 
     fn is(&self, hash: &Arc<str>) -> bool {
@@ -303,21 +327,21 @@ impl Password {
     }
 }
 
-/// What somebody hears who is not let in, whatever the reason: who tries it learns nothing from it.
-pub(super) fn refused_login(mechanism: &str) -> Refusal {
+/// The refusal of a login, which is the same for every reason: the client must not learn the reason.
+fn refused_login(mechanism: &str) -> Refusal {
     Refusal::login(format_args!(
         "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
     ))
 }
 
-/// `authorization NUL name NUL password` (RFC 4616).
+/// Parses `authorization NUL name NUL password` (RFC 4616).
 fn plain(response: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut parts = response.splitn(3, |byte| *byte == 0);
     let (_, name, password) = (parts.next()?, parts.next()?, parts.next()?);
     Some((name, password))
 }
 
-/// A field table of `LOGIN` and `PASSWORD`, without its length.
+/// Parses a field table of `LOGIN` and `PASSWORD`, without its length.
 fn amqplain(response: &[u8]) -> Option<(&[u8], &[u8])> {
     let table = FieldTable::parse(response).ok()?;
     let bytes = |name: &str| match table.get(name) {

@@ -1,102 +1,80 @@
-//! The broker as a state machine: what clients send goes in, what they are to get comes out.
+//! The broker as a state machine: decoded input from clients goes in, bytes for them come out.
 //!
-//! Owns virtual hosts, exchanges, queues, consumers, users, and the protocol's end of each connection. What comes in is
-//! something decoded of a connection, a moment, or word of the store; what goes out is bytes for connections, and which
-//! of them have some. There is no clock in it, no socket, no lock, no thread, no disk and no randomness but the seed's:
-//! the same calls give the same bytes. It must never know who drives it.
+//! Owns virtual hosts, exchanges, queues, consumers, users, and the protocol state of each connection. Its input is
+//! decoded methods and messages, the time, and the store's progress; its output is bytes, and which connections have
+//! some to write. It has no clock, socket, lock, thread or disk, and no randomness but the seed's: the same calls give
+//! the same bytes. It must never know its driver.
 //!
 //! For each connection:
 //!
-//! 1. [`Engine::connect`], and then [`Engine::handle`] for each thing that came.
-//! 2. After a batch, [`Engine::finish`]; then write what [`Engine::poll_transmit`] gives.
-//! 3. Wake the connections that [`Engine::poll_woken`] names: they have something to write.
-//! 4. [`Engine::disconnect`] once it is gone.
+//! 1. [`Engine::connect`], then [`Engine::handle`] for each decoded input.
+//! 2. After a batch, [`Engine::finish`]; then write the output of [`Engine::poll_transmit`].
+//! 3. Wake the connections that [`Engine::poll_woken`] returns: they have output.
+//! 4. [`Engine::disconnect`] once the transport is closed.
 //!
-//! And [`Engine::handle_timeout`] when the moment of [`Engine::poll_timeout`] has come.
+//! Besides, [`Engine::handle_timeout`] at the time that [`Engine::poll_timeout`] returns.
 
 mod access;
-mod accounts;
-mod alarms;
-mod bindings;
-mod channel;
-mod consume;
-mod consumer;
-mod dead_letter;
-mod declare_exchange;
-mod declare_queue;
-#[cfg(feature = "definitions")]
-mod definitions;
-mod deliver;
-mod equivalence;
-mod exchange;
-mod faults;
-mod headers;
-mod inspect;
-mod journal;
-mod message;
-#[cfg(test)]
-mod model;
-#[cfg(test)]
-mod naive;
+mod delivery;
+mod fault_hooks;
+mod invariant;
+mod keys;
+mod name;
+mod persistence;
 mod profile;
-mod publish;
 mod queue;
-mod ready;
-mod recover;
 mod refusal;
-mod reply_to;
-mod restart;
+mod routing;
 mod session;
-mod settings;
-mod settle;
-mod slots;
-mod tables;
-mod timeouts;
-mod topic;
-mod tx;
-mod unacked;
-mod vhost;
+#[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "only the test kit reads all of it"))]
+mod snapshot;
+#[cfg(test)]
+mod tests;
+mod topology;
+mod values;
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use hopmq_proto::method::Encode;
 use hopmq_proto::{FieldTable, Time};
+use slotmap::SlotMap;
 
 use crate::random::Random;
 pub(crate) use access::{Access, Claim, MECHANISMS, Password, Pattern};
-pub(crate) use alarms::{DISK, MEMORY, PACE};
-use consumer::Consumer;
-#[cfg(feature = "definitions")]
-pub(crate) use definitions::Definition;
-use exchange::{Exchange, ExchangeSpec, Kind, Name};
-pub use faults::Confirms;
-pub(crate) use inspect::VhostId;
-pub(crate) use journal::{Contents, Journal};
+use delivery::consumer::Consumer;
+#[cfg(feature = "testing")]
+pub use fault_hooks::Confirms;
+use keys::{ConsumerKey, ExchangeKey, QueueKey};
+pub(crate) use keys::{SessionKey, VhostKey};
+use name::Name;
+pub(crate) use persistence::journal::{Contents, Journal};
 pub use profile::Profile;
 use queue::Queue;
+use routing::exchange::{Exchange, ExchangeSpec, Kind};
 pub(crate) use session::Session;
-pub(crate) use slots::Id;
-use slots::Slots;
-use vhost::Vhost;
+pub(crate) use session::resource_alarms::{DISK, MEMORY, PACE, Shortage, name_of};
+#[cfg(feature = "definitions")]
+pub(crate) use topology::define::Definition;
+use topology::vhost::Vhost;
 
-/// The user that each broker has from the start, who may do everything, from this machine. It is its own password.
+/// The predeclared user, who may do everything, from this machine. Its password is its name.
 const GUEST: &str = "guest";
 
-/// What an engine is started with.
+/// The configuration of an engine.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
-    /// What server-named queues and consumer tags are drawn from.
+    /// The seed of server-named queues and consumer tags.
     pub(crate) seed: u64,
     /// Seconds since 1970 at [`Time::ZERO`].
     pub(crate) wall_epoch: u64,
-    /// Connections that there may be at once.
+    /// The limit of connections at once.
     pub(crate) connection_max: usize,
-    /// Whose rules hold where RabbitMQ's releases differ.
+    /// Which rules apply where RabbitMQ's releases differ.
     pub(crate) profile: Profile,
-    /// How long a delivery may be held without being settled, where its queue does not say.
+    /// The time limit for settling a delivery, unless its queue has one.
     pub(crate) consumer_timeout: Option<Duration>,
-    /// What connections are offered.
+    /// What the broker offers to connections.
     pub(crate) protocol: hopmq_proto::Config,
 }
 
@@ -107,65 +85,67 @@ pub(crate) struct Engine {
     now: Time,
     random: Random,
     access: Access,
-    vhosts: Slots<Vhost>,
-    exchanges: Slots<Exchange>,
-    queues: Slots<Queue>,
-    consumers: Slots<Consumer>,
-    sessions: Slots<Session>,
-    /// Rises when a message may go another way than before.
+    vhosts: SlotMap<VhostKey, Vhost>,
+    exchanges: SlotMap<ExchangeKey, Exchange>,
+    queues: SlotMap<QueueKey, Queue>,
+    consumers: SlotMap<ConsumerKey, Consumer>,
+    sessions: SlotMap<SessionKey, Session>,
+    /// Rises with every change that can alter the route of a message.
     topology: u64,
-    /// When each queue wants to do something by itself.
-    alarms: BTreeSet<(Time, Id<Queue>)>,
-    /// When each channel is to be looked at, whether it holds something for too long.
-    timeouts: timeouts::Timeouts,
-    /// Connections that have something to write since they were last asked.
-    woken: Vec<Id<Session>>,
+    /// The timer of each queue.
+    queue_timers: BTreeSet<(Time, QueueKey)>,
+    /// The time at which each channel's delivery timeouts must be checked.
+    timeouts: delivery::timeouts::Timeouts,
+    /// Connections that have had output since the last [`Engine::poll_woken`].
+    woken: Vec<SessionKey>,
     scratch: Vec<u8>,
-    /// Dead letters under way.
-    deads: dead_letter::Deads,
-    /// Who waits for direct answers, by the name that they are published to.
-    reply_names: HashMap<Name, (Id<Session>, u16)>,
-    /// What is to survive, if anything is.
+    /// Dead letters that are not yet routed.
+    pending_dead_letters: queue::dead_letter::PendingDeadLetters,
+    /// The channels with a reply consumer, by the name that replies are published to.
+    reply_names: HashMap<Name, (SessionKey, u16)>,
+    /// What the store has yet to be given, if there is a store.
     journal: Option<Journal>,
-    /// What runs out.
-    shortage: alarms::Shortage,
-    faults: faults::Faults,
-    /// Whether it is dead, and nobody is served.
+    /// The resource alarms that are raised.
+    shortage: Shortage,
+    faults: fault_hooks::Faults,
+    /// Whether the broker crashed on purpose, and serves no connection.
+    #[cfg(feature = "testing")]
     down: bool,
 }
 
-/// Where a method came in.
+/// The origin of a method.
 #[derive(Clone, Copy, Debug)]
 struct At {
-    session: Id<Session>,
+    session: SessionKey,
     channel: u16,
-    vhost: Id<Vhost>,
+    vhost: VhostKey,
 }
 
 impl Engine {
-    /// A broker with the virtual host `/` and its predeclared exchanges.
+    /// Returns a broker with the virtual host `/` and its predeclared exchanges.
     pub(crate) fn new(config: Config) -> Self {
-        let faults = faults::Faults::new(config.seed);
+        let faults = fault_hooks::Faults::new(config.seed);
         let mut engine = Self {
             random: Random(config.seed),
             config,
             now: Time::ZERO,
             access: Access::default(),
-            vhosts: Slots::default(),
-            exchanges: Slots::default(),
-            queues: Slots::default(),
-            consumers: Slots::default(),
-            sessions: Slots::default(),
+            vhosts: SlotMap::with_key(),
+            exchanges: SlotMap::with_key(),
+            queues: SlotMap::with_key(),
+            consumers: SlotMap::with_key(),
+            sessions: SlotMap::with_key(),
             topology: 0,
-            alarms: BTreeSet::new(),
-            timeouts: timeouts::Timeouts::new(),
+            queue_timers: BTreeSet::new(),
+            timeouts: delivery::timeouts::Timeouts::new(),
             woken: Vec::new(),
             scratch: Vec::new(),
-            deads: dead_letter::Deads::new(),
+            pending_dead_letters: queue::dead_letter::PendingDeadLetters::new(),
             reply_names: HashMap::new(),
             journal: None,
             shortage: 0,
             faults,
+            #[cfg(feature = "testing")]
             down: false,
         };
         engine.access.set_password(GUEST, Password::WellKnown(GUEST), true);
@@ -173,8 +153,8 @@ impl Engine {
         engine
     }
 
-    /// Adds a virtual host, with the exchanges that each has from the start.
-    pub(crate) fn add_vhost(&mut self, name: &str) -> Id<Vhost> {
+    /// Adds a virtual host with its predeclared exchanges.
+    pub(crate) fn add_vhost(&mut self, name: &str) -> VhostKey {
         if let Some(known) = self.vhost_named(name) {
             return known;
         }
@@ -196,56 +176,56 @@ impl Engine {
         vhost
     }
 
-    /// Adds a virtual host, and keeps it.
+    /// Adds a virtual host, and stores it.
     pub(crate) fn declare_vhost(&mut self, name: &str) {
         self.add_vhost(name);
         self.store_vhost(name);
-        // It may do everything there, which is to be kept as well.
+        // `guest` gets all permissions in it, which must be stored as well.
         self.change_access(GUEST, |_| ());
     }
 
-    fn vhost_named(&self, name: &str) -> Option<Id<Vhost>> {
+    fn vhost_named(&self, name: &str) -> Option<VhostKey> {
         self.vhosts.iter().find(|(_, vhost)| *vhost.name == *name).map(|(id, _)| id)
     }
 
-    fn vhost_name(&self, vhost: Id<Vhost>) -> Name {
+    fn vhost_name(&self, vhost: VhostKey) -> Name {
         self.vhosts.get(vhost).map_or_else(|| "".into(), |vhost| vhost.name.clone())
     }
 
-    /// The moment to call [`Engine::handle_timeout`].
+    /// Returns the time at which [`Engine::handle_timeout`] must be called.
     pub(crate) fn poll_timeout(&self) -> Option<Time> {
-        let alarm = self.alarms.first().map(|(at, _)| *at);
-        alarm.into_iter().chain(self.timeouts.first().map(|(at, _, _)| *at)).min()
+        let queue_timer = self.queue_timers.first().map(|(at, _)| *at);
+        queue_timer.into_iter().chain(self.timeouts.first().map(|(at, _, _)| *at)).min()
     }
 
-    /// Does what the time asks for: messages and queues expire.
+    /// Expires the messages and queues that are due.
     pub(crate) fn handle_timeout(&mut self, now: Time) {
         self.now = now;
-        while let Some(&(at, queue)) = self.alarms.first()
+        while let Some(&(at, queue)) = self.queue_timers.first()
             && at <= now
         {
-            self.alarms.pop_first();
-            self.queue_alarm(queue);
-            self.hand_on_dead_letters();
+            self.queue_timers.pop_first();
+            self.handle_queue_timer(queue);
+            self.route_dead_letters();
         }
-        self.look_at_held();
+        self.check_delivery_timeouts();
     }
 
-    /// The connections that have something to write. Each is named once, until it is asked.
-    pub(crate) fn poll_woken(&mut self, woken: &mut Vec<Id<Session>>) {
+    /// Swaps in the connections that have output. Each is returned once for each output.
+    pub(crate) fn poll_woken(&mut self, woken: &mut Vec<SessionKey>) {
         std::mem::swap(&mut self.woken, woken);
     }
 
-    /// Notes that a connection has something to write.
-    fn wake(woken: &mut Vec<Id<Session>>, id: Id<Session>, session: &mut Session) {
+    /// Notes that a connection has output.
+    fn wake(woken: &mut Vec<SessionKey>, id: SessionKey, session: &mut Session) {
         if !session.woken {
             session.woken = true;
             woken.push(id);
         }
     }
 
-    /// Sends a method to a client. On a channel that is closed meanwhile nobody waits for it.
-    fn send<M: Encode>(&mut self, to: Id<Session>, channel: u16, method: &M) {
+    /// Sends a method to a client. Does nothing if the channel was closed in the meantime.
+    fn send<M: Encode>(&mut self, to: SessionKey, channel: u16, method: &M) {
         if let Some(session) = self.sessions.get_mut(to)
             && session.proto.answer(channel, method).is_ok()
         {
@@ -257,12 +237,12 @@ impl Engine {
         self.send(at.session, at.channel, method);
     }
 
-    /// The next number of the seed's sequence.
+    /// Returns the next number of the seed's sequence.
     fn random(&mut self) -> u64 {
         self.random.next()
     }
 
-    /// A name that nobody has chosen: `stem` and 22 letters.
+    /// Returns a name for what the client did not name: `stem` and 22 letters.
     fn generate_name(&mut self, stem: &str) -> String {
         const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let mut name = stem.to_owned();

@@ -1,30 +1,26 @@
-//! Whose rules hold where the releases of RabbitMQ differ.
+//! Which release of RabbitMQ the broker follows.
 
-use hopmq_proto::FieldTable;
-
-use super::settings::{Invalid, number};
-
-/// Whose rules hold where the releases of RabbitMQ differ.
+/// Which release of RabbitMQ the broker follows, where the releases differ.
 ///
 /// | | 3.13 | 4.x |
 /// | --- | --- | --- |
-/// | how often a message may come back to a quorum queue | any number, unless `x-delivery-limit` says less | 20, unless `x-delivery-limit` says otherwise; -1 is any number |
-/// | `basic.nack` and `basic.recover` with requeue on a quorum queue | count for that, and in `x-delivery-count` | do not; what is rejected, or comes back because its channel ended, does |
+/// | how often a message may return to a quorum queue | without limit, unless `x-delivery-limit` says less | 20 times,
+/// unless `x-delivery-limit` says otherwise; -1 is no limit |
+/// | `basic.nack` and `basic.recover` with requeue on a quorum queue | count towards that limit and `x-delivery-count`
+/// | do not count; a reject does, and so does the end of the channel |
 /// | the largest message | 128 MiB | 16 MiB |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Profile {
-    /// Those of RabbitMQ 3.13 and before.
+    /// RabbitMQ 3.13 and earlier.
     #[default]
     RabbitMq3,
-    /// Those of RabbitMQ 4.3.
+    /// RabbitMQ 4.3.
     RabbitMq4,
 }
 
-const LIMIT: &str = "x-delivery-limit";
-
 impl Profile {
-    /// The largest message, in bytes.
+    /// Returns the largest message, in bytes.
     pub(crate) fn message_max(self) -> u64 {
         match self {
             Self::RabbitMq3 => 128 << 20,
@@ -32,18 +28,21 @@ impl Profile {
         }
     }
 
-    /// Whether what is returned without being rejected counts towards the delivery limit.
+    /// Whether a requeue by `basic.nack` or `basic.recover` counts towards the delivery limit.
     pub(super) fn counts_nacks(self) -> bool {
         self == Self::RabbitMq3
     }
 
-    /// How often a message may come back.
-    pub(super) fn delivery_limit(self, quorum: bool, arguments: &FieldTable) -> Result<Option<u32>, Invalid> {
-        let is_unlimited = arguments.get(LIMIT).and_then(|value| value.as_i64()) == Some(-1);
-        if self == Self::RabbitMq4 && is_unlimited {
-            return Ok(None);
+    /// Returns the delivery limit of a quorum queue whose arguments set none.
+    pub(super) fn delivery_limit(self) -> Option<u32> {
+        match self {
+            Self::RabbitMq3 => None,
+            Self::RabbitMq4 => Some(20),
         }
-        let limit = number(arguments, LIMIT, 0)?.map(|limit| limit.try_into().unwrap_or(u32::MAX));
-        Ok(limit.or((quorum && self == Self::RabbitMq4).then_some(20)))
+    }
+
+    /// Whether -1 as `x-delivery-limit` means no limit.
+    pub(super) fn has_unlimited(self) -> bool {
+        self == Self::RabbitMq4
     }
 }

@@ -1,6 +1,6 @@
-//! What the broker refuses, in RabbitMQ's words.
+//! Refusals, with RabbitMQ's texts.
 //!
-//! Owns the texts and whether the channel or the whole connection pays for it. It must never know who asked.
+//! Owns the texts, and whether a refusal ends the channel or the connection. It must never know the client.
 
 use std::fmt::Display;
 
@@ -11,7 +11,7 @@ use hopmq_proto::code;
 pub(crate) struct Refusal {
     pub(crate) code: u16,
     pub(crate) text: String,
-    /// Whether the connection ends, and not only the channel.
+    /// Whether the connection ends, instead of the channel alone.
     pub(crate) hard: bool,
 }
 
@@ -26,12 +26,12 @@ impl Refusal {
         Self::new(code::NOT_FOUND, false, text)
     }
 
-    /// 404 of a queue
+    /// 404 for a queue
     pub(crate) fn no_queue(name: &str, vhost: &str) -> Self {
         Self::not_found(format_args!("no queue '{name}' in vhost '{vhost}'"))
     }
 
-    /// 404 of an exchange
+    /// 404 for an exchange
     pub(crate) fn no_exchange(name: &str, vhost: &str) -> Self {
         Self::not_found(format_args!("no exchange '{name}' in vhost '{vhost}'"))
     }
@@ -71,7 +71,7 @@ impl Refusal {
         Self::new(code::NOT_IMPLEMENTED, true, text)
     }
 
-    /// 403 of a login
+    /// 403 for a login
     pub(crate) fn login(text: impl Display) -> Self {
         Self::new(code::ACCESS_REFUSED, true, text)
     }

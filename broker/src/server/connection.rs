@@ -1,7 +1,7 @@
-//! One connection's way through the broker: read and decode, apply a batch under the lock, write.
+//! One connection: reads and decodes, applies a batch under the lock, writes.
 //!
-//! Owns the transport, the alarm, the receive buffer and what is being written. The broker's lock is held to apply what
-//! came and to take what is to be written, never over I/O, and nobody is woken under it.
+//! Owns the transport, the alarm, the receive buffer and the output. The broker's lock is held to apply input and to
+//! take output, never during I/O, and no waker is called under it.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -15,46 +15,49 @@ use async_executor::Task;
 use futures_io::{AsyncRead, AsyncWrite};
 use hopmq_proto::{Incoming, Receiver, Time, Transmit};
 
-use super::clock::Alarm;
 use super::shared::Shared;
 use super::users;
-use crate::engine::{Claim, Id, Session};
+use super::wire_log::WireLog;
+use crate::clock::Alarm;
+use crate::engine::{Claim, SessionKey};
 
-/// Turns that a connection takes before it lets others run.
+/// Turns of a connection before it yields to others.
 const TURNS: usize = 16;
-/// Things that are decoded before the lock is taken to apply them.
+/// Inputs that are decoded before the lock is taken to apply them.
 const BATCH: usize = 512;
 /// Slices of one vectored write.
 const SLICES: usize = 32;
-/// With so many bytes to write, nothing more is read: who asks must also listen.
+/// With more bytes of output than this, nothing is read: a client that sends requests must read the answers.
 const READ_MARK: usize = 2 * 1024 * 1024;
-/// How long the last bytes of a connection may take.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// The time limit for writing the last bytes of a connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The server's end of a connection: a future that ends when the connection does.
+/// A connection: a future that completes when the connection has ended.
 pub(crate) struct Serving<T> {
     shared: Arc<Shared>,
-    id: Id<Session>,
+    id: SessionKey,
     transport: T,
     alarm: Alarm,
     receiver: Receiver,
-    /// What came and is not applied yet.
+    /// The trace of methods, if it is enabled.
+    wire_log: Option<Box<WireLog>>,
+    /// Decoded input that is not applied yet.
     incoming: VecDeque<Incoming>,
     transmit: Transmit,
     wakes: Vec<Waker>,
     flushed: bool,
-    /// How the client broke the framing; what came before it counts.
+    /// A framing error of the client. The input before it is still applied.
     broken: Option<hopmq_proto::Error>,
-    /// Whether something came since the last turn.
+    /// Whether something was read since the last turn.
     received: bool,
-    /// Whether nothing is to be handled until the store, or the client with its reading, has come further.
+    /// Whether input must wait for the store, or for the client to read its output.
     held: bool,
-    /// Whether nothing is to be read at the moment.
+    /// Whether reading is paused.
     full: bool,
     deadline: Option<Time>,
-    /// A password to be checked.
+    /// A password that must be verified.
     claim: Option<Claim>,
-    /// One that is being checked.
+    /// The password that is being verified.
     check: Option<(Claim, Task<bool>)>,
     phase: Phase,
 }
@@ -62,16 +65,16 @@ pub(crate) struct Serving<T> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
     Running,
-    /// The connection is over; the last bytes are written until the given moment.
+    /// The connection has ended; its last bytes are written until the given time.
     Ending(Time),
     Ended,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
-    /// Serves a client, who is on this machine if it is `local`.
-    pub(crate) fn new(shared: Arc<Shared>, transport: T, local: bool) -> Self {
+    /// Adds a connection to the broker. `local` says whether the client is on this machine.
+    pub(crate) fn new(shared: Arc<Shared>, transport: T, local: bool, peer: Arc<str>) -> Self {
         let mut state = shared.lock();
-        let id = state.engine.connect(shared.clock.now(), local);
+        let id = state.engine.connect(shared.clock.now(), local, peer);
         let limits = state.engine.receive_limits(id);
         drop(state);
         let receiver = Receiver::server(limits.unwrap_or(hopmq_proto::ReceiveLimits {
@@ -85,6 +88,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
             id,
             transport,
             receiver,
+            wire_log: WireLog::if_enabled(id.number()),
             incoming: VecDeque::new(),
             transmit: Transmit::new(),
             wakes: Vec::new(),
@@ -100,22 +104,23 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
         }
     }
 
-    /// What it is called in [`crate::inspect`].
+    /// Returns its id in [`crate::inspect`].
+    #[cfg(feature = "testing")]
     pub(crate) fn id(&self) -> u64 {
         self.id.number()
     }
 
-    /// Moves what can be moved. Ready when the connection is over.
+    /// Reads and writes until nothing moves. Ready when the connection has ended.
     fn run(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut idle = false;
         let mut readable = true;
         for _ in 0..TURNS {
-            let news = self.turn(idle, context);
+            let has_output = self.turn(idle, context);
             self.check_claim(context);
             if self.phase != Phase::Running {
                 return Poll::Ready(Ok(()));
             }
-            if idle && !news {
+            if idle && !has_output {
                 return self.sleep(context);
             }
             let wrote = self.write(context)?;
@@ -137,8 +142,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
         Poll::Pending
     }
 
-    /// Applies what came, keeps the time, and takes what is to be written. If `idle`, leaves the waker for when there
-    /// is something new. Returns whether there is.
+    /// Applies input, handles deadlines, and takes output. If `idle`, leaves a waker for the next output. Returns
+    /// whether there is some.
     fn turn(&mut self, idle: bool, context: &mut Context<'_>) -> bool {
         let now = self.shared.clock.now();
         let mut state = self.shared.lock();
@@ -167,33 +172,33 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
         if let Some(limits) = engine.receive_limits(self.id) {
             self.receiver.set_limits(limits);
         }
-        let mut news = false;
+        let mut has_output = false;
         if self.transmit.is_empty() {
-            news = engine.poll_transmit(now, self.id, &mut self.transmit);
+            has_output = engine.poll_transmit(now, self.id, &mut self.transmit);
         }
         self.held = engine.is_held(self.id) || engine.queued(self.id) > READ_MARK;
         let blocked = engine.is_held(self.id) || engine.is_blocked(self.id);
         if blocked {
-            // What it has to say lies unread, so that its silence says nothing.
+            // Its input is unread, so that missing heartbeats mean nothing.
             engine.received(now, self.id);
         }
         let was_full = std::mem::replace(&mut self.full, blocked || engine.queued(self.id) > READ_MARK);
-        news |= was_full && !self.full;
+        has_output |= was_full && !self.full;
         if engine.is_over(self.id) {
-            self.phase = Phase::Ending(now + LAST_WORDS);
+            self.phase = Phase::Ending(now + CLOSE_TIMEOUT);
         }
         self.deadline = engine.session_deadline(self.id);
-        news |= idle && self.deadline.is_some_and(|deadline| deadline <= now);
-        if idle && !news {
+        has_output |= idle && self.deadline.is_some_and(|deadline| deadline <= now);
+        if idle && !has_output {
             state.sleep(self.id, context.waker());
         }
         state.collect(&mut self.wakes);
         drop(state);
         self.wakes.drain(..).for_each(Waker::wake);
-        news
+        has_output
     }
 
-    /// Has a password checked, which takes its time on purpose, and nobody else's.
+    /// Starts the verification of a password, which is slow on purpose, on another thread.
     fn check_claim(&mut self, context: &mut Context<'_>) {
         if let Some(claim) = self.claim.take() {
             if self.shared.by_hand {
@@ -230,7 +235,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
         Poll::Pending
     }
 
-    /// Gives memory back that a burst had needed: nothing moves at the moment.
+    /// Frees memory that a burst needed, once the connection is idle.
     fn shrink(&mut self) {
         self.receiver.shrink();
         self.transmit.shrink();
@@ -239,7 +244,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
         self.shared.lock().engine.shrink(self.id);
     }
 
-    /// Writes until all is written or the transport is full. Returns whether anything moved.
+    /// Writes until the output is empty or the transport is full. Returns whether anything was written.
     fn write(&mut self, context: &mut Context<'_>) -> io::Result<bool> {
         let mut moved = false;
         while !self.transmit.is_empty() {
@@ -253,6 +258,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
             match written {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(count)) => {
+                    if let Some(log) = &mut self.wire_log {
+                        let mut slices = [IoSlice::new(&[]); SLICES];
+                        log.sent(self.transmit.slices(&mut slices), count);
+                    }
                     self.transmit.advance(count);
                     self.flushed = false;
                     moved = true;
@@ -271,7 +280,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
         Ok(moved)
     }
 
-    /// Reads once. Zero is the end.
+    /// Reads once. Zero is the end of the stream.
     fn read(&mut self, context: &mut Context<'_>) -> io::Result<Poll<usize>> {
         loop {
             match Pin::new(&mut self.transport).poll_read(context, self.receiver.space()) {
@@ -286,20 +295,25 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
         }
     }
 
-    /// Decodes what has been read, up to a batch.
+    /// Decodes what was read, up to a batch.
     fn decode(&mut self) {
         while self.incoming.len() < BATCH && self.broken.is_none() {
             match self.receiver.poll() {
-                Ok(Some(incoming)) => self.incoming.push_back(incoming),
+                Ok(Some(incoming)) => {
+                    if let Some(log) = &mut self.wire_log {
+                        log.received(&incoming);
+                    }
+                    self.incoming.push_back(incoming);
+                }
                 Ok(None) => break,
                 Err(error) => self.broken = Some(error),
             }
         }
     }
 
-    /// Writes the last bytes and closes.
+    /// Writes the last bytes, and closes the transport.
     fn finish(&mut self, until: Time, context: &mut Context<'_>) -> Poll<()> {
-        // The connection is over whatever becomes of its last words.
+        // The connection has ended, whether its last bytes can be written or not.
         let written = self.write(context).is_err() || self.transmit.is_empty();
         if written && Pin::new(&mut self.transport).poll_close(context).is_ready() {
             return Poll::Ready(());
@@ -309,7 +323,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
 }
 
 impl<T> Serving<T> {
-    /// The broker forgets the connection, and gives back what it held.
+    /// Removes the connection from the broker, which releases what it held.
     fn leave(&mut self) {
         if self.phase == Phase::Ended {
             return;
@@ -318,7 +332,7 @@ impl<T> Serving<T> {
         let now = self.shared.clock.now();
         let mut state = self.shared.lock();
         state.engine.disconnect(now, self.id);
-        state.forget(self.id);
+        state.forget(self.id, &mut self.wakes);
         state.collect(&mut self.wakes);
         drop(state);
         self.wakes.drain(..).for_each(Waker::wake);
@@ -335,7 +349,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Serving<T> {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => {
-                    tracing::debug!(%error, "a client is gone");
+                    this.shared.lock().engine.transport_failed(this.id, &error);
                     this.leave();
                 }
             }

@@ -14,7 +14,7 @@ use super::{Broker, Permissions, UserError};
 use crate::engine::Definition;
 use crate::inspect::Destination;
 
-/// Why definitions were refused. What comes before it in the file may have been taken.
+/// Why an import of definitions failed. Definitions before the refused one may have been imported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DefinitionsError(String);
 
@@ -35,7 +35,7 @@ struct Definitions {
     vhosts: Vec<Vhost>,
     permissions: Vec<Permission>,
     topic_permissions: Vec<TopicPermission>,
-    /// What this broker has none of.
+    /// Not supported: an import with any of these is refused.
     policies: Vec<Json>,
     parameters: Vec<Json>,
     queues: Vec<Queue>,
@@ -53,7 +53,7 @@ struct User {
     tags: Tags,
 }
 
-/// A list, or in older files a text with commas.
+/// A list, or a text with commas in older files.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(untagged)]
 enum Tags {
@@ -137,17 +137,18 @@ impl Tags {
 }
 
 impl Broker {
-    /// All virtual hosts, users with the hashes of their passwords, permissions, exchanges, queues and bindings, as
-    /// JSON in RabbitMQ's format. Exclusive queues and what each virtual host has from the start are not in it. A hash
-    /// of argon2's is one that RabbitMQ does not know: `hashing_algorithm` says so.
+    /// Returns all virtual hosts, users with their password hashes, permissions, exchanges, queues and bindings, as
+    /// JSON in RabbitMQ's format. Exclusive queues and predeclared exchanges are left out. RabbitMQ can't verify argon2
+    /// hashes, which `hashing_algorithm` marks.
     ///
     /// ```
     /// use hopmq_broker::Broker;
     ///
-    /// let (one, other) = (Broker::in_memory(), Broker::in_memory());
+    /// let one = Broker::in_memory();
     /// one.add_vhost("kitchen");
+    /// let other = Broker::in_memory();
     /// other.import_definitions(&one.definitions())?;
-    /// assert_eq!(other.inspect().counts().vhosts, 2);
+    /// assert_eq!(other.definitions(), one.definitions());
     /// # Ok::<_, hopmq_broker::DefinitionsError>(())
     /// ```
     pub fn definitions(&self) -> String {
@@ -177,15 +178,18 @@ impl Broker {
             self.define_vhost(&vhost, &mut all);
             all.vhosts.push(Vhost { name: vhost });
         }
-        // It is made of texts, numbers and lists.
+        // Texts, numbers and lists can always be serialized.
         serde_json::to_string_pretty(&all).unwrap_or_default()
     }
 
     fn define_vhost(&self, vhost: &str, all: &mut Definitions) {
-        let look = self.inspect().vhost(vhost);
-        let queues = look.queues();
+        let shown = self.change(|engine, _| {
+            let vhost = engine.find_vhost(vhost)?;
+            Some((engine.inspect_queues(vhost), engine.inspect_exchanges(vhost), engine.inspect_bindings(vhost)))
+        });
+        let Some((queues, exchanges, bindings)) = shown else { return };
         let is_kept = |name: &str| queues.iter().any(|queue| queue.name == name && queue.exclusive.is_none());
-        for exchange in look.exchanges().into_iter().filter(|exchange| !exchange.name.starts_with("amq.")) {
+        for exchange in exchanges.into_iter().filter(|exchange| !exchange.name.starts_with("amq.")) {
             all.exchanges.push(Exchange {
                 name: exchange.name,
                 vhost: exchange.vhost,
@@ -196,7 +200,7 @@ impl Broker {
                 arguments: to_json(&exchange.arguments.as_ref_table()),
             });
         }
-        for binding in look.bindings() {
+        for binding in bindings {
             let (destination, destination_type) = match binding.destination {
                 Destination::Queue(name) if !is_kept(&name) => continue,
                 Destination::Queue(name) => (name, "queue"),
@@ -224,20 +228,22 @@ impl Broker {
         }
     }
 
-    /// Takes in definitions in RabbitMQ's format: those of [`Broker::definitions`], of `rabbitmqctl export_definitions`
-    /// and of RabbitMQ's management. What is there already stays, and has to be as they say; of a user, password and
-    /// permissions become what they say. Of tags, `impersonator` alone means something here.
+    /// Imports definitions in RabbitMQ's format: those of [`Broker::definitions`], of `rabbitmqctl export_definitions`
+    /// and of RabbitMQ's management. Existing queues, exchanges and bindings stay, and must be equivalent; existing
+    /// users get the imported password and permissions. Of the users' tags, only `impersonator` has an effect.
     ///
     /// # Errors
-    /// If the text is no such JSON; if something is refused, as a client's declaration would be; if a password is
-    /// hashed in a way that is not known; and if there are policies or parameters, which this broker has none of.
+    /// If the text is not such JSON; if a client's declaration would be refused; if a password hash is of an unknown
+    /// kind; and if there are policies or parameters, which this broker does not support.
     pub fn import_definitions(&self, json: &str) -> Result<(), DefinitionsError> {
-        let all: Definitions =
-            serde_json::from_str(json).map_err(|error| DefinitionsError(format!("not definitions: {error}")))?;
+        let all: Definitions = serde_json::from_str(json)
+            .map_err(|error| DefinitionsError(format!("the text is not definitions in JSON: {error}")))?;
         for (what, list) in [("policies", &all.policies), ("parameters", &all.parameters)] {
             if let Some(first) = list.first() {
                 let name = first.get("name").and_then(Json::as_str).unwrap_or_default();
-                return Err(DefinitionsError(format!("there are {what} ({name:?}), which this broker does not have")));
+                return Err(DefinitionsError(format!(
+                    "{what} are not supported, such as {name:?}: remove them from the definitions"
+                )));
             }
         }
         for vhost in &all.vhosts {
@@ -275,15 +281,25 @@ impl Broker {
             };
             self.define("queue", &queue.name, &queue.vhost, &Definition::Queue(declare))?;
         }
-        all.bindings
-            .iter()
-            .filter(|binding| !binding.source.is_empty())
-            .try_for_each(|binding| self.import_binding(binding))
+        for binding in all.bindings.iter().filter(|binding| !binding.source.is_empty()) {
+            self.import_binding(binding)?;
+        }
+        tracing::info!(
+            vhosts = all.vhosts.len(),
+            users = all.users.len(),
+            exchanges = all.exchanges.len(),
+            queues = all.queues.len(),
+            bindings = all.bindings.len(),
+            "definitions imported"
+        );
+        Ok(())
     }
 
     fn import_binding(&self, binding: &Binding) -> Result<(), DefinitionsError> {
         let arguments = to_table(&binding.arguments);
-        let (routing_key, nowait, arguments) = (&*binding.routing_key, true, arguments.as_ref_table());
+        let routing_key = &*binding.routing_key;
+        let nowait = true;
+        let arguments = arguments.as_ref_table();
         let definition = match &*binding.destination_type {
             "queue" => Definition::QueueBinding(queue::Bind {
                 queue: &binding.destination,
@@ -301,7 +317,8 @@ impl Broker {
             }),
             other => {
                 return Err(DefinitionsError(format!(
-                    "a binding leads to {other:?}, which is neither queue nor exchange"
+                    "binding of {:?} in {:?}: destination_type is {other:?}; it must be \"queue\" or \"exchange\"",
+                    binding.source, binding.vhost
                 )));
             }
         };
@@ -319,9 +336,11 @@ impl Broker {
             let name = &*user.name;
             let known = [SHA256, ARGON2];
             if let Some(other) = user.hashing_algorithm.as_deref().filter(|hashing| !known.contains(hashing)) {
-                return Err(DefinitionsError(format!("user {name:?}: {other} is not known; set the password again")));
+                return Err(DefinitionsError(format!(
+                    "user {name:?}: hashing_algorithm {other:?} is not supported; use {SHA256:?}, or set a password"
+                )));
             }
-            // Its well-known password lets it in from this machine alone, as RabbitMQ has it.
+            // Its publicly known password works from this machine only, as in RabbitMQ.
             let is_public =
                 name == "guest" && !user.password_hash.starts_with('$') && fits(b"guest", &user.password_hash);
             match is_public {
@@ -378,7 +397,7 @@ fn to_table(json: &Map<String, Json>) -> FieldTable {
     table
 }
 
-/// Calls `take` with what RabbitMQ makes of a value.
+/// Calls `take` with RabbitMQ's field value for a JSON value.
 fn with_value(json: &Json, take: &mut dyn FnMut(Value<'_>)) {
     match json {
         Json::Null => take(Value::Void),

@@ -1,29 +1,23 @@
-//! The broker as a server: an engine, the connections around it, and the doors that they come in by.
+//! The broker as a server: the engine, its connections and its listeners.
 
-mod activity;
-mod clock;
 mod connection;
-mod crash;
 #[cfg(feature = "definitions")]
 mod definitions;
-mod faults;
-mod frames;
-mod look;
 mod pipe;
-mod settle;
 mod shared;
 mod socket;
 #[cfg(feature = "tls")]
 mod tls;
-mod transcript;
 mod users;
-mod wire;
+mod wire_log;
 
 use std::fmt;
-use std::future::{Future, pending};
+use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
@@ -32,26 +26,22 @@ use async_io::Async;
 use futures_io::{AsyncRead, AsyncWrite};
 use hopmq_proto::{FieldTable, code};
 
-use activity::Activity;
-pub use clock::Clock;
+use crate::clock::Clock;
+use crate::engine::{self, Engine, Journal, Profile};
+use crate::store::{self, Checkpointer, Storage, Store, Threads, Writer};
+#[cfg(feature = "testing")]
+use crate::testing::{Tapped, TestKit};
 use connection::Serving;
 #[cfg(feature = "definitions")]
 pub use definitions::DefinitionsError;
-use faults::Watched;
-pub use faults::{Confirms, Disturb, Faults};
-pub use look::Inspect;
 pub use pipe::Pipe;
-pub use settle::Period;
-use shared::{Keeper, Shared, State};
+use shared::Timekeeper;
+pub(crate) use shared::{Shared, State};
 use socket::Socket;
-pub use transcript::{Direction, Passed};
 pub use users::{Permissions, UserError};
-use wire::Wire;
 
-use crate::engine::{self, Engine, Journal, Profile};
-use crate::store::{self, Checkpointer, Storage, Store, Threads, Writer};
-
-/// A broker. A clone is the same broker; when the last one is dropped, its connections are closed and it is gone.
+/// A broker. A clone is the same broker. When the last clone is dropped, its connections are closed and its state is
+/// gone.
 ///
 /// ```
 /// # futures_lite::future::block_on(async {
@@ -67,48 +57,47 @@ use crate::store::{self, Checkpointer, Storage, Store, Threads, Writer};
 /// # }).unwrap();
 /// ```
 #[derive(Clone)]
-pub struct Broker(Arc<Handle>);
+pub struct Broker(pub(crate) Arc<Handle>);
 
-/// What ends with the last [`Broker`].
-struct Handle {
-    shared: Arc<Shared>,
-    executor: Spawner,
+/// The shared part of all clones, which closes the broker when it is dropped.
+pub(crate) struct Handle {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) executor: Spawner,
     tasks: Mutex<Vec<Task<()>>>,
-    /// What accepts clients.
-    doors: Mutex<Vec<Task<()>>>,
-    activity: Arc<Activity>,
-    /// Where [`Broker::uri`] listens.
-    door: OnceLock<SocketAddr>,
-    watched: Option<Watched>,
-    /// The store's threads, or what the caller turns in their place.
-    keeping: Mutex<Keeping>,
+    /// The tasks that accept clients.
+    listeners: Mutex<Vec<Task<()>>>,
+    #[cfg(feature = "testing")]
+    pub(crate) testing: TestKit,
+    /// How the store is driven.
+    store_driver: Mutex<StoreDriver>,
     store: store::Settings,
 }
 
-/// RabbitMQ's.
+/// RabbitMQ's default.
 const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
-/// Who makes safe what is to be kept.
-enum Keeping {
-    Nobody,
-    Threads(#[allow(dead_code, reason = "it is kept for its end")] Threads),
+/// How the store is driven.
+pub(crate) enum StoreDriver {
+    None,
+    Threads(#[allow(dead_code, reason = "dropping it ends the threads")] Threads),
     Hand(Writer, Checkpointer),
 }
 
-/// Who runs the connections.
+/// How tasks are run.
 #[derive(Clone)]
-enum Spawner {
-    /// Threads that all brokers of the program share.
+pub(crate) enum Spawner {
+    /// By threads that all brokers of the process share.
     Threads(&'static Executor<'static>),
-    /// The caller, with [`Broker::tick`].
+    /// By the caller, with [`Broker::tick`].
     Hand(Arc<Executor<'static>>),
 }
 
-/// How a broker is to be.
+/// Settings of a broker.
 #[derive(Clone, Debug)]
 pub struct Builder {
     clock: Clock,
     seed: u64,
+    #[cfg(feature = "testing")]
     watched: bool,
     connection_max: usize,
     protocol: hopmq_proto::Config,
@@ -142,6 +131,7 @@ impl Default for Builder {
         Self {
             clock: Clock::system(),
             seed: 0,
+            #[cfg(feature = "testing")]
             watched: true,
             connection_max: usize::MAX,
             protocol,
@@ -153,29 +143,29 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// Takes the time from this clock.
+    /// Sets the clock. The default is the system's.
     #[must_use]
     pub fn clock(mut self, clock: &Clock) -> Self {
         self.clock = clock.clone();
         self
     }
 
-    /// What server-named queues and consumer tags are drawn from: the same seed gives the same names.
+    /// Sets the seed of server-named queues and consumer tags: the same seed gives the same names.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// Connections that there may be at once: one more is refused with 530 when it opens its virtual host. The default
-    /// is any number.
+    /// Limits the connections at once: one more is refused with 530 when it opens its virtual host. The default is no
+    /// limit.
     #[must_use]
     pub fn connection_max(mut self, connections: usize) -> Self {
         self.connection_max = connections;
         self
     }
 
-    /// Whose rules hold where the releases of RabbitMQ differ. The default is 3.13.
+    /// Sets which release of RabbitMQ the broker follows where they differ. The default is 3.13.
     #[must_use]
     pub fn profile(mut self, profile: Profile) -> Self {
         self.profile = profile;
@@ -183,9 +173,9 @@ impl Builder {
         self
     }
 
-    /// How long a consumer may hold a delivery before its channel is closed with 406 (RabbitMQ's `consumer_timeout`); a
-    /// queue may have a time of its own, `x-consumer-timeout` in milliseconds. The default is 30 minutes; `None` is for
-    /// ever.
+    /// Sets the time limit for settling a delivery, after which its channel is closed with 406 (RabbitMQ's
+    /// `consumer_timeout`). A queue may have its own limit, `x-consumer-timeout` in milliseconds. The default is 30
+    /// minutes; `None` is no limit.
     ///
     /// ```
     /// use hopmq_broker::{Broker, Clock};
@@ -209,42 +199,43 @@ impl Builder {
         self
     }
 
-    /// Channels that a connection may have, which it is told when it logs in. The default is 2,047, RabbitMQ's.
+    /// Limits the channels of a connection; the limit is negotiated at login. The default is 2,047, as in RabbitMQ.
     #[must_use]
     pub fn channel_max(mut self, channels: u16) -> Self {
         self.protocol.channel_max = channels;
         self
     }
 
-    /// Whether its connections can be watched and disturbed: [`Broker::transcript`] and [`Broker::faults`]. They can,
-    /// if nothing is said. Without, each frame costs a little less: for a server.
+    /// Sets whether connections are watched, which [`Broker::transcript`] and [`Broker::faults`] need. The default is
+    /// true. Without it, each frame costs a little less.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub fn watched(mut self, watched: bool) -> Self {
         self.watched = watched;
         self
     }
 
-    /// How the store is to be, if there is one: how large its files are, and whether it gives up what is damaged.
+    /// Sets the sizes of the store's files, and whether damaged data is given up.
     #[must_use]
     pub fn store(mut self, settings: store::Settings) -> Self {
         self.store = settings;
         self
     }
 
-    /// Starts the broker. Threads that all brokers of the program share run its connections.
+    /// Starts the broker. Threads that all brokers of the process share run its connections.
     pub fn start(self) -> Broker {
         self.start_on(Spawner::Threads(threads()))
     }
 
-    /// Makes a broker that does nothing by itself: whoever calls [`Broker::tick`] runs its connections, one step at a
-    /// time and in the order in which they became ready. With a [manual clock](Clock::manual) and one thread, a test
-    /// that does the same sees the same.
+    /// Starts a broker that is driven by [`Broker::tick`], which runs its connections one step at a time, in the order
+    /// in which they became ready. With a [manual clock](Clock::manual) and one thread, a test sees the same in each
+    /// run.
     pub fn by_hand(self) -> Broker {
         self.start_on(Spawner::Hand(Arc::new(Executor::new())))
     }
 
-    /// Starts the broker with what a storage keeps: durable queues, exchanges and bindings, and the persistent messages
-    /// in them. What is confirmed is in it.
+    /// Starts the broker on a storage, with the durable queues, exchanges and bindings, and the persistent messages in
+    /// it. Whatever was confirmed is in it.
     ///
     /// # Errors
     /// If the storage can't be read, or is damaged: see [`store::Settings::salvage`](crate::store::Settings::salvage).
@@ -252,8 +243,8 @@ impl Builder {
         self.open_on(Spawner::Threads(threads()), storage)
     }
 
-    /// [`Builder::open`] for a broker that is run [by hand](Self::by_hand): [`Broker::tick`] makes safe what is to be
-    /// kept, once nothing else is to be done.
+    /// Starts a broker on a storage that is driven by [`Broker::tick`], as for [`Builder::by_hand`]. A tick drives the
+    /// store when no connection is ready.
     ///
     /// # Errors
     /// As for [`Builder::open`].
@@ -264,7 +255,7 @@ impl Builder {
     fn open_on(self, executor: Spawner, storage: impl Storage) -> Result<Broker, store::Error> {
         let broker = self.start_on(executor);
         let (writer, checkpointer) = broker.recover(storage)?;
-        broker.keep_store(writer, checkpointer)?;
+        broker.drive_store(writer, checkpointer)?;
         Ok(broker)
     }
 
@@ -283,25 +274,24 @@ impl Builder {
             shared,
             executor,
             tasks: Mutex::default(),
-            doors: Mutex::default(),
-            keeping: Mutex::new(Keeping::Nobody),
+            listeners: Mutex::default(),
+            store_driver: Mutex::new(StoreDriver::None),
             store: self.store,
-            activity: Arc::default(),
-            door: OnceLock::new(),
-            watched: self.watched.then(Watched::default),
+            #[cfg(feature = "testing")]
+            testing: TestKit::new(self.watched),
         }));
-        broker.keep(Keeper::new(Arc::clone(&broker.0.shared)));
+        broker.run_for_life(Timekeeper::new(Arc::clone(&broker.0.shared)));
         broker
     }
 }
 
 impl Broker {
-    /// A broker that keeps everything in memory, ready at once.
+    /// Returns a broker that keeps everything in memory, ready at once.
     pub fn in_memory() -> Self {
         Self::builder().start()
     }
 
-    /// A broker that keeps what is durable in a folder, which is made if there is none.
+    /// Returns a broker that stores durable data in a folder, which is created if it does not exist.
     ///
     /// # Errors
     /// As for [`Builder::open`], and if another broker has the folder open.
@@ -310,56 +300,63 @@ impl Broker {
         Self::builder().open(store::DiskStorage::open(folder)?)
     }
 
-    /// Settings for a broker.
+    /// Returns the settings of a broker.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// Connects within the process: what comes back is a transport for a client.
+    /// Connects within the process. Returns a transport for a client.
     pub fn connect(&self) -> Pipe {
         let (client, server) = pipe::pipe();
         self.serve(server);
         client
     }
 
-    /// Connects within the process, as a client that comes from that address: see [`serve_from`](Self::serve_from).
+    /// Connects within the process, as a client at that address: see [`serve_from`](Self::serve_from).
     pub fn connect_from(&self, address: IpAddr) -> Pipe {
         let (client, server) = pipe::pipe();
         self.serve_from(server, address);
         client
     }
 
-    /// Serves a client of this machine over any transport: a socket, a TLS stream, a WebSocket. The connection goes on
-    /// until the client or the broker ends it.
+    /// Serves a client on this machine over any transport: a socket, a TLS stream, a WebSocket. The connection lasts
+    /// until the client or the broker closes it.
     pub fn serve<T: AsyncRead + AsyncWrite + Send + Unpin + 'static>(&self, transport: T) {
-        self.serve_local(transport, true);
+        self.serve_peer(transport, true, "in process".into());
     }
 
-    /// Serves a client that comes from that address, as [`serve`](Self::serve) does. Who is not on this machine may not
-    /// log in as `guest`.
+    /// Serves a client at that address over any transport. A client that is not on this machine may not log in as
+    /// `guest`.
     pub fn serve_from<T: AsyncRead + AsyncWrite + Send + Unpin + 'static>(&self, transport: T, address: IpAddr) {
-        self.serve_local(transport, address.to_canonical().is_loopback());
+        self.serve_peer(transport, address.to_canonical().is_loopback(), address.to_string().into());
     }
 
-    fn serve_local<T: AsyncRead + AsyncWrite + Send + Unpin + 'static>(&self, transport: T, local: bool) {
+    /// Serves a client. `peer` is its address for the logs.
+    fn serve_peer<T>(&self, transport: T, local: bool, peer: Arc<str>)
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let shared = Arc::clone(&self.0.shared);
-        let Some(watched) = &self.0.watched else { return self.spawn(Serving::new(shared, transport, local)).detach() };
-        let tap = watched.tap();
-        let serving = Serving::new(shared, Wire::new(transport, Arc::clone(&tap), self.clock()), local);
-        watched.keep(serving.id(), tap);
-        self.spawn(serving).detach();
+        #[cfg(feature = "testing")]
+        if let Some(taps) = &self.0.testing.taps {
+            let tap = taps.tap();
+            let serving = Serving::new(shared, Tapped::new(transport, Arc::clone(&tap), self.clock()), local, peer);
+            taps.keep(serving.id(), tap);
+            return self.spawn(serving).detach();
+        }
+        self.spawn(Serving::new(shared, transport, local, peer)).detach();
     }
 
-    /// Listens for clients on TCP, and returns the address: with port 0, the one that the system chose.
+    /// Listens for clients on TCP. Returns the address: for port 0, with the port that the system chose.
     ///
     /// # Errors
-    /// If the address can't be listened on.
+    /// If the address can't be bound.
     pub fn listen(&self, address: impl ToSocketAddrs) -> io::Result<SocketAddr> {
-        self.open_door(address, Self::serve_tcp)
+        self.listen_with(address, Self::serve_tcp)
     }
 
-    /// Listens, and serves whoever comes.
-    fn open_door(
+    /// Listens for clients, and passes each accepted one to `serve`.
+    fn listen_with(
         &self,
         address: impl ToSocketAddrs,
         serve: impl Fn(&Self, Async<TcpStream>) + Send + 'static,
@@ -367,43 +364,65 @@ impl Broker {
         let listener = Async::new(TcpListener::bind(address)?)?;
         let address = listener.get_ref().local_addr()?;
         let broker = Arc::downgrade(&self.0);
-        let door = self.spawn(async move {
+        let task = self.spawn(async move {
             loop {
                 match listener.accept().await {
                     Ok((stream, _)) => {
                         let Some(handle) = broker.upgrade() else { return };
                         serve(&Self(handle), stream);
                     }
-                    // The client is gone already, or the system has no more sockets for the moment.
+                    // The client is gone already, or the process has no file descriptors left.
                     Err(error) => {
-                        tracing::warn!(%error, "a client can't be accepted");
+                        tracing::warn!(%error, "accepting a client failed; trying again");
                         async_io::Timer::after(std::time::Duration::from_millis(50)).await;
                     }
                 }
             }
         });
-        self.0.doors.lock().unwrap_or_else(PoisonError::into_inner).push(door);
+        self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(task);
         Ok(address)
     }
 
-    /// Ends the broker in good order: lets nobody in any more, closes all connections with 320, and waits until they
-    /// are gone, at most so long. What is to be kept is safe once the last [`Broker`] is dropped.
+    /// Shuts the broker down: accepts no more clients, closes all connections with 320, and waits until they are
+    /// closed, at most `within`. All durable data is synced once the last [`Broker`] is dropped.
     pub async fn shut_down(self, within: Duration) {
-        self.0.doors.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.0.close_all();
         self.wait_until_empty(within).await;
     }
 
-    fn serve_tcp(&self, stream: Async<TcpStream>) {
-        // Without it, answers wait for the client's next packet.
-        let _ = stream.get_ref().set_nodelay(true);
-        // Who is gone already comes from anywhere.
-        let address = stream.get_ref().peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip());
-        self.serve_from(Socket::new(stream), address);
+    /// Waits until all connections are closed, at most `within`.
+    async fn wait_until_empty(&self, within: Duration) {
+        let mut deadline = async_io::Timer::after(within);
+        poll_fn(|context| {
+            while self.tick() {}
+            let mut state = self.0.shared.lock();
+            if state.engine.session_count() == 0 {
+                return Poll::Ready(());
+            }
+            state.wake_when_empty(context.waker());
+            drop(state);
+            Pin::new(&mut deadline).poll(context).map(drop)
+        })
+        .await;
     }
 
-    /// Runs one step of a connection that is ready, of a broker that is run [by hand](Builder::by_hand). Returns
-    /// whether there was one.
+    fn serve_tcp(&self, stream: Async<TcpStream>) {
+        // Otherwise answers would wait for the client's next packet.
+        let _ = stream.get_ref().set_nodelay(true);
+        let address = peer_address(&stream);
+        self.serve_socket(Socket::new(stream), address);
+    }
+
+    fn serve_socket<T>(&self, transport: T, address: SocketAddr)
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        self.serve_peer(transport, address.ip().to_canonical().is_loopback(), address.to_string().into());
+    }
+
+    /// Runs one step of a ready connection of a broker that is driven [by hand](Builder::by_hand), or of its store.
+    /// Returns whether anything was ready.
     pub fn tick(&self) -> bool {
         match &self.0.executor {
             Spawner::Threads(_) => false,
@@ -411,38 +430,49 @@ impl Broker {
         }
     }
 
-    /// Turns the store of a broker that is run by hand. Returns whether it had something to do.
+    /// Drives the store of a broker that is driven by hand. Returns whether it had work.
     fn turn_store(&self) -> bool {
-        let mut keeping = self.keeping();
-        let Keeping::Hand(writer, checkpointer) = &mut *keeping else { return false };
-        // An error stays in the status, which says the rest.
+        let mut store_driver = self.store_driver();
+        let StoreDriver::Hand(writer, checkpointer) = &mut *store_driver else { return false };
+        // The error stays in the status, which [`State::note_store`] reads.
         let worked = writer.turn().unwrap_or(false) | checkpointer.turn().unwrap_or(false);
-        drop(keeping);
+        drop(store_driver);
         if worked {
             self.0.shared.change(State::note_store);
         }
         worked
     }
 
-    /// Takes in what a storage keeps, and keeps what is durable there from now on.
-    fn recover(&self, storage: impl Storage) -> Result<(Writer, Checkpointer), store::Error> {
+    /// Restores the state from a storage, and stores durable changes there from now on.
+    pub(crate) fn recover(&self, storage: impl Storage) -> Result<(Writer, Checkpointer), store::Error> {
         let (store, mut writer, checkpointer, recovered) = Store::open(storage, self.0.store.clone())?;
+        for damage in &recovered.damages {
+            let store::Damage { file, offset, what } = damage;
+            tracing::warn!(
+                file,
+                offset,
+                what,
+                "a damaged piece of the store was given up, as the salvage setting allows"
+            );
+        }
+        let messages: usize = recovered.queues.iter().map(|queue| queue.messages.len()).sum();
+        tracing::info!(queues = recovered.queues.len(), messages, "store opened");
         let journal = Journal::new(Box::new(store.clone()), recovered.next_queue);
         self.0.shared.change(|state, now| {
             state.engine.recover(now, recovered);
             state.engine.set_journal(journal);
             state.store = Some(store);
         });
-        // That it runs is safe before anybody is served.
+        // The mark that a broker is running must be synced before the first client is served.
         writer.turn()?;
         self.0.shared.change(State::note_store);
         Ok((writer, checkpointer))
     }
 
-    /// Sees to it that what is appended becomes safe.
-    fn keep_store(&self, writer: Writer, checkpointer: Checkpointer) -> Result<(), store::Error> {
-        let keeping = match &self.0.executor {
-            Spawner::Hand(_) => Keeping::Hand(writer, checkpointer),
+    /// Starts what drives the store.
+    pub(crate) fn drive_store(&self, writer: Writer, checkpointer: Checkpointer) -> Result<(), store::Error> {
+        let store_driver = match &self.0.executor {
+            Spawner::Hand(_) => StoreDriver::Hand(writer, checkpointer),
             Spawner::Threads(_) => {
                 let shared = Arc::downgrade(&self.0.shared);
                 let notify = move || {
@@ -450,51 +480,57 @@ impl Broker {
                         shared.change(State::note_store);
                     }
                 };
-                Keeping::Threads(writer.spawn(checkpointer, notify).map_err(no_threads)?)
+                StoreDriver::Threads(writer.spawn(checkpointer, notify).map_err(no_threads)?)
             }
         };
-        *self.keeping() = keeping;
+        *self.store_driver() = store_driver;
         Ok(())
     }
 
-    fn keeping(&self) -> MutexGuard<'_, Keeping> {
-        self.0.keeping.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn store_driver(&self) -> MutexGuard<'_, StoreDriver> {
+        self.0.store_driver.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a virtual host, if there is none of that name.
+    /// Adds a virtual host, if it does not exist.
     pub fn add_vhost(&self, name: &str) {
         self.0.shared.change(|state, _| state.engine.declare_vhost(name));
     }
 
-    /// Lets the broker believe that memory is low, or no longer: whoever publishes meanwhile is blocked
-    /// (`connection.blocked`, RabbitMQ's page "Blocked Connections"), until it is over.
+    /// Raises or clears the memory alarm: clients that publish under it are blocked (`connection.blocked`, RabbitMQ's
+    /// page "Blocked Connections").
     pub fn set_memory_alarm(&self, on: bool) {
-        self.0.shared.change(|state, now| state.engine.set_alarm_of(now, engine::MEMORY, on));
+        self.0.shared.change(|state, now| state.set_alarm(now, engine::MEMORY, on));
     }
 
-    /// Does something to the engine, and wakes whoever has something to do by that.
-    fn change<T>(&self, change: impl FnOnce(&mut Engine, hopmq_proto::Time) -> T) -> T {
+    /// Changes the engine, and wakes the tasks that are affected.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Engine, hopmq_proto::Time) -> T) -> T {
         self.0.shared.change(|state, now| change(&mut state.engine, now))
     }
 
-    /// The clock that the broker goes by.
+    /// Returns the clock of the broker.
     pub fn clock(&self) -> &Clock {
         &self.0.shared.clock
     }
 
     fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> Task<()> {
-        let future = self.0.activity.track(Box::pin(future));
+        #[cfg(feature = "testing")]
+        let future = self.0.testing.activity.track(Box::pin(future));
         match &self.0.executor {
             Spawner::Threads(executor) => executor.spawn(future),
             Spawner::Hand(executor) => executor.spawn(future),
         }
     }
 
-    /// Runs something for as long as the broker is.
-    fn keep(&self, future: impl Future<Output = ()> + Send + 'static) {
+    /// Runs a task for as long as the broker exists.
+    fn run_for_life(&self, future: impl Future<Output = ()> + Send + 'static) {
         let task = self.spawn(future);
         self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(task);
     }
+}
+
+/// Returns the client's address. A client that is gone already has none, and counts as one of another machine.
+fn peer_address(stream: &Async<TcpStream>) -> SocketAddr {
+    stream.get_ref().peer_addr().unwrap_or(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0))
 }
 
 impl fmt::Debug for Broker {
@@ -504,7 +540,7 @@ impl fmt::Debug for Broker {
 }
 
 impl Handle {
-    /// Closes all connections, as a broker does that ends.
+    /// Closes all connections, at the end of the broker.
     fn close_all(&self) {
         self.shared.change(|state, now| {
             for id in state.engine.session_ids() {
@@ -521,15 +557,16 @@ impl Drop for Handle {
         self.shared.change(|state, _| {
             state.engine.note_good_end();
             state.persist();
-            // Connections may live for their last words, and the storage is free for the next broker at once.
+            // Connections may outlive this to write their last bytes, but the storage must be free for the next broker
+            // at once.
             state.engine.drop_journal();
             state.store = None;
         });
     }
 }
 
-/// The executor of the threads that run the connections of all brokers. They are started with the first one, and never
-/// end.
+/// Returns the executor of the threads that run the connections of all brokers. They start with the first broker, and
+/// never end.
 fn threads() -> &'static Executor<'static> {
     static EXECUTOR: Executor<'static> = Executor::new();
     static STARTED: OnceLock<()> = OnceLock::new();
@@ -538,14 +575,14 @@ fn threads() -> &'static Executor<'static> {
         for number in 0..count {
             let run = || async_io::block_on(EXECUTOR.run(pending::<()>()));
             let thread = thread::Builder::new().name(format!("hopmq-broker-{number}"));
-            // One is enough, and the system has one.
+            // One thread is enough, and others may exist.
             let _ = thread.spawn(run);
         }
     });
     &EXECUTOR
 }
 
-/// More would wait for the engine's lock most of the time.
+/// More threads would mostly wait for the engine's lock.
 const MOST_THREADS: usize = 4;
 
 fn no_threads(error: io::Error) -> store::Error {

@@ -1,4 +1,4 @@
-//! A connection within the process: two streams of bytes, each with a bound.
+//! A connection within the process: two bounded byte streams.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -8,14 +8,13 @@ use std::task::{Context, Poll, Waker};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
-/// What one direction holds, in bytes.
+/// The capacity of one direction, in bytes.
 const CAPACITY: usize = 256 * 1024;
 
-/// One end of a connection within the process, as a client takes it for a socket. Dropping it closes both directions:
-/// the other end reads what was written before, and then the end.
+/// One end of a connection within the process, a transport for a client. Dropping it closes both directions: the other
+/// end reads what was written before, and then the end of the stream.
 ///
-/// Nothing in it is random and nothing depends on the time, so that a test that polls both ends by hand sees the same
-/// on each run.
+/// Nothing in it depends on randomness or time, so that a test that polls both ends by hand sees the same in each run.
 pub struct Pipe {
     reads: Arc<Mutex<Stream>>,
     writes: Arc<Mutex<Stream>>,
@@ -23,19 +22,19 @@ pub struct Pipe {
 
 #[derive(Default)]
 struct Stream {
-    /// Written and not read: a ring that grows up to the capacity.
+    /// Written and unread bytes, behind those that were read.
     bytes: Vec<u8>,
     /// Bytes at the front of `bytes` that were read.
     read: usize,
     reader: Option<Waker>,
     writer: Option<Waker>,
-    /// The writing end is closed: what is there is the last.
+    /// The writing end is closed: no more bytes will come.
     finished: bool,
-    /// The reading end is gone: nobody will read more.
+    /// The reading end is closed: bytes can't be read any more.
     abandoned: bool,
 }
 
-/// The two ends of a new connection.
+/// Returns the two ends of a new connection.
 pub(crate) fn pipe() -> (Pipe, Pipe) {
     let [there, back] = [0, 1].map(|_| Arc::new(Mutex::new(Stream::default())));
     (Pipe { reads: Arc::clone(&back), writes: Arc::clone(&there) }, Pipe { reads: there, writes: back })
@@ -153,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_up_to_the_end() {
+    fn written_bytes_are_read_before_the_end_of_the_stream() {
         block_on(async {
             let (mut client, mut server) = pipe();
             client.write_all(b"hello").await.unwrap();
@@ -166,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn who_writes_waits_for_who_reads() {
+    fn a_full_pipe_makes_the_writer_wait() {
         block_on(async {
             let (mut client, mut server) = pipe();
             let large = vec![7; 3 * CAPACITY];

@@ -1,4 +1,4 @@
-//! What all connections of a broker share: the engine under its one lock, and who waits for it.
+//! What all connections of a broker share: the engine behind a lock, and the wakers.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -9,38 +9,47 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use hopmq_proto::Time;
 
-use super::clock::{Alarm, Clock};
-use crate::engine::{self, Contents, Engine, Id, Session};
+use crate::clock::{Alarm, Clock};
+use crate::engine::{self, Contents, Engine, SessionKey};
 use crate::store::{Position, QueueId, Room, Store};
 
-/// A broker's shared part.
+/// The shared part of a broker.
 #[derive(Debug)]
 pub(crate) struct Shared {
     state: Mutex<State>,
     pub(crate) clock: Clock,
-    /// Whether the caller runs everything, on one thread.
+    /// Whether the caller drives the broker, on one thread.
     pub(crate) by_hand: bool,
 }
 
-/// Everything under the lock.
+/// The state behind the lock.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) engine: Engine,
-    /// Where what is durable is kept, if it is.
+    /// The store, if the broker has one.
     pub(crate) store: Option<Store>,
-    sleeping: BTreeMap<Id<Session>, Waker>,
-    woken: Vec<Id<Session>>,
-    /// The keeper's waker, and what its alarm is set to.
-    keeper: Option<(Waker, Option<Time>)>,
+    sleeping: BTreeMap<SessionKey, Waker>,
+    woken: Vec<SessionKey>,
+    /// Tasks that wait until no connection is left.
+    empty_waiters: Vec<Waker>,
+    /// The timekeeper's waker, and the time that its alarm is set to.
+    timekeeper: Option<(Waker, Option<Time>)>,
 }
 
 impl Shared {
     pub(crate) fn new(engine: Engine, clock: Clock, by_hand: bool) -> Self {
-        let state = State { engine, store: None, sleeping: BTreeMap::new(), woken: Vec::new(), keeper: None };
+        let state = State {
+            engine,
+            store: None,
+            sleeping: BTreeMap::new(),
+            woken: Vec::new(),
+            empty_waiters: Vec::new(),
+            timekeeper: None,
+        };
         Self { state: Mutex::new(state), clock, by_hand }
     }
 
-    /// Does something, and wakes whoever has something to do by that.
+    /// Changes the state, and wakes the tasks that are affected.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut State, Time) -> T) -> T {
         let now = self.clock.now();
         let mut wakes = Vec::new();
@@ -58,18 +67,28 @@ impl Shared {
 }
 
 impl State {
-    /// A connection waits for something to write.
-    pub(crate) fn sleep(&mut self, id: Id<Session>, waker: &Waker) {
+    /// Notes that a connection waits for output.
+    pub(crate) fn sleep(&mut self, id: SessionKey, waker: &Waker) {
         self.sleeping.insert(id, waker.clone());
     }
 
-    /// A connection is gone.
-    pub(crate) fn forget(&mut self, id: Id<Session>) {
+    /// Notes that a connection is gone. Adds the wakers of the tasks that waited for the last one.
+    pub(crate) fn forget(&mut self, id: SessionKey, wakes: &mut Vec<Waker>) {
         self.sleeping.remove(&id);
+        if self.engine.session_count() == 0 {
+            wakes.append(&mut self.empty_waiters);
+        }
     }
 
-    /// Gives the store what is to be kept. What can't be given now is given the next time; until then nobody hears of
-    /// it.
+    /// Wakes a task once no connection is left.
+    pub(crate) fn wake_when_empty(&mut self, waker: &Waker) {
+        if !self.empty_waiters.iter().any(|other| other.will_wake(waker)) {
+            self.empty_waiters.push(waker.clone());
+        }
+    }
+
+    /// Gives the store the engine's changes. If that fails, they stay, and none of them is confirmed until a later call
+    /// succeeds.
     pub(crate) fn persist(&mut self) {
         let Some(store) = &self.store else { return };
         let mut is_behind = false;
@@ -79,7 +98,8 @@ impl State {
                 Some(end)
             }
             Err(error) => {
-                tracing::warn!(%error, "the store takes nothing");
+                let error = format_args!("{error:#}");
+                tracing::warn!(%error, "the store accepts no changes; they are kept in memory, and not confirmed");
                 None
             }
         });
@@ -88,23 +108,41 @@ impl State {
         }
     }
 
-    /// The store has something to tell.
+    /// Handles a change of the store's status.
     pub(crate) fn note_store(&mut self, now: Time) {
         let Some(status) = self.store.as_ref().map(Store::status) else { return };
         match status.failed {
             Some(error) => {
-                tracing::error!(%error, "the store has failed: all connections end, and the broker has to start again");
+                let error = format_args!("{error:#}");
+                tracing::error!(%error, "the store has failed: all connections are closed; restart the broker");
                 self.engine.store_failed();
             }
             None => {
                 self.engine.synced(now, status.synced);
-                self.engine.set_alarm_of(now, engine::DISK, status.room == Room::DiskFull);
-                self.engine.set_alarm_of(now, engine::PACE, status.room == Room::Behind);
+                self.set_alarm(now, engine::DISK, status.room == Room::DiskFull);
+                self.set_alarm(now, engine::PACE, status.room == Room::Behind);
             }
         }
     }
 
-    /// Takes the wakers of all who have something to do, to be woken outside of the lock.
+    /// Raises an alarm, or clears it, and logs that.
+    pub(crate) fn set_alarm(&mut self, now: Time, shortage: engine::Shortage, on: bool) {
+        if !self.engine.set_alarm_of(now, shortage, on) {
+            return;
+        }
+        let connections = self.engine.session_count();
+        let blocked = self.engine.blocked_count();
+        let unsynced_bytes = self.store.as_ref().map_or(0, |store| store.status().pending);
+        let alarm = engine::name_of(shortage);
+        match on {
+            // Flow control: nothing for an operator to do.
+            _ if shortage == engine::PACE => tracing::debug!(on, connections, blocked, unsynced_bytes, "flow control"),
+            true => tracing::warn!(alarm, connections, blocked, unsynced_bytes, "alarm raised: publishers are blocked"),
+            false => tracing::info!(alarm, connections, unsynced_bytes, "alarm cleared"),
+        }
+    }
+
+    /// Collects the wakers of all tasks that have work, to be woken without the lock.
     pub(crate) fn collect(&mut self, wakes: &mut Vec<Waker>) {
         self.persist();
         self.engine.poll_woken(&mut self.woken);
@@ -113,24 +151,24 @@ impl State {
         }
         let next = self.engine.poll_timeout();
         let is_earlier = |set: Option<Time>| next.is_some_and(|next| set.is_none_or(|set| next < set));
-        wakes.extend(self.keeper.take_if(|(_, set)| is_earlier(*set)).map(|(waker, _)| waker));
+        wakes.extend(self.timekeeper.take_if(|(_, set)| is_earlier(*set)).map(|(waker, _)| waker));
     }
 }
 
-/// Keeps the time for the engine: what expires, expires without a connection asking.
-pub(crate) struct Keeper {
+/// Drives the engine's timers, so that messages expire without any connection being active.
+pub(crate) struct Timekeeper {
     shared: Arc<Shared>,
     alarm: Alarm,
     wakes: Vec<Waker>,
 }
 
-impl Keeper {
+impl Timekeeper {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self { alarm: shared.clock.alarm(), shared, wakes: Vec::new() }
     }
 }
 
-impl Future for Keeper {
+impl Future for Timekeeper {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
@@ -143,7 +181,7 @@ impl Future for Keeper {
             }
             state.collect(&mut this.wakes);
             let next = state.engine.poll_timeout();
-            state.keeper = Some((context.waker().clone(), next));
+            state.timekeeper = Some((context.waker().clone(), next));
             drop(state);
             this.wakes.drain(..).for_each(Waker::wake);
             match next {
@@ -160,7 +198,8 @@ impl Contents for Store {
         let content = |found: Result<crate::store::Content, crate::store::Error>| match found {
             Ok(content) => Some((content.head, content.body)),
             Err(error) => {
-                tracing::error!(%error, "a message is lost");
+                let error = format_args!("{error:#}");
+                tracing::error!(%error, "the content of a stored message can't be read; the message is lost");
                 None
             }
         };

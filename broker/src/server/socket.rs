@@ -1,7 +1,7 @@
-//! A TCP socket on async-io's reactor that asks the reactor before the kernel once a read has drained it.
+//! A TCP socket on async-io's reactor that asks the reactor before the kernel once a read has drained the socket.
 //!
-//! Owns the socket and one bit: whether the last read got less than it had room for. That saves a system call in vain
-//! for each answer that a connection waits for.
+//! Owns the socket and one bit: whether the last read returned less than it had space for. That saves a system call
+//! that would fail, for each answer that a connection waits for.
 
 use std::io::{self, IoSlice, Read};
 use std::net::TcpStream;

@@ -1,7 +1,7 @@
-//! The door for clients that come over TLS.
+//! Listeners for clients over TLS.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,37 +9,38 @@ use async_io::{Async, Timer};
 use futures_rustls::TlsAcceptor;
 use rustls::ServerConfig;
 
-use super::Broker;
+use super::{Broker, peer_address};
 
-/// How long a client may take for the handshake of TLS.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The time limit for a TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Broker {
-    /// Listens for clients over TLS, with a certificate and whatever else the configuration asks for, and returns the
-    /// address: with port 0, the one that the system chose.
+    /// Listens for clients over TLS, with a certificate and further settings in `config`. Returns the address: for port
+    /// 0, with the port that the system chose.
     ///
     /// # Errors
-    /// If the address can't be listened on.
+    /// If the address can't be bound.
     pub fn listen_tls(&self, address: impl ToSocketAddrs, config: Arc<ServerConfig>) -> io::Result<SocketAddr> {
         let acceptor = TlsAcceptor::from(config);
-        self.open_door(address, move |broker, stream| broker.serve_tls(&acceptor, stream))
+        self.listen_with(address, move |broker, stream| broker.serve_tls(&acceptor, stream))
     }
 
     fn serve_tls(&self, acceptor: &TlsAcceptor, stream: Async<TcpStream>) {
-        // Without it, answers wait for the client's next packet.
+        // Otherwise answers would wait for the client's next packet.
         let _ = stream.get_ref().set_nodelay(true);
-        let address = stream.get_ref().peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip());
-        let (accepting, broker) = (acceptor.accept(stream), Arc::downgrade(&self.0));
+        let address = peer_address(&stream);
+        let accepting = acceptor.accept(stream);
+        let broker = Arc::downgrade(&self.0);
         let too_slow = async {
-            Timer::after(PATIENCE).await;
+            Timer::after(HANDSHAKE_TIMEOUT).await;
             Err(io::Error::from(io::ErrorKind::TimedOut))
         };
         let handshake = futures_lite::future::or(accepting, too_slow);
         let serve = async move {
             match (handshake.await, broker.upgrade()) {
-                (Ok(stream), Some(handle)) => Self(handle).serve_from(stream, address),
+                (Ok(stream), Some(handle)) => Self(handle).serve_socket(stream, address),
                 (Ok(_), None) => {}
-                (Err(error), _) => tracing::debug!(%error, "a client's TLS handshake failed"),
+                (Err(error), _) => tracing::info!(peer = %address, %error, "TLS handshake failed"),
             }
         };
         self.spawn(serve).detach();

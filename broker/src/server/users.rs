@@ -1,6 +1,6 @@
-//! Users of a broker: their passwords, and what they may do (RabbitMQ's page "Access Control").
+//! Users of a broker: their passwords and permissions (RabbitMQ's page "Access Control").
 //!
-//! Hashes passwords and checks them, which the engine has no time for. It must never know what a permission is for.
+//! Hashes and verifies passwords, which is too slow for the engine. It must never know what a permission is for.
 
 use std::error;
 use std::fmt;
@@ -22,13 +22,13 @@ use crate::engine::{Claim, Password, Pattern};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UserError {
-    /// There is no user of that name.
+    /// There is no user of this name.
     NoSuchUser(String),
-    /// A pattern is no regular expression: the pattern, and what is wrong with it.
+    /// A pattern is no regular expression. Holds the pattern and the error in it.
     Pattern(String, String),
-    /// A name of a user is empty, or longer than 255 bytes.
+    /// A user name is empty, or longer than 255 bytes.
     Name,
-    /// The password is empty, or could not be hashed.
+    /// The password is empty, or can't be hashed.
     Password,
     /// The hash is neither argon2's nor RabbitMQ's.
     Hash,
@@ -37,41 +37,41 @@ pub enum UserError {
 impl fmt::Display for UserError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoSuchUser(name) => write!(f, "there is no user {name:?}"),
-            Self::Pattern(pattern, why) => write!(f, "{pattern:?} is no regular expression: {why}"),
-            Self::Name => f.write_str("a user's name has 1 to 255 bytes"),
-            Self::Hash => f.write_str("that is no hash: neither a PHC string of argon2, nor RabbitMQ's base64"),
-            Self::Password => f.write_str("a password must not be empty, and has to be hashed"),
+            Self::NoSuchUser(name) => write!(f, "no user {name:?}"),
+            Self::Pattern(pattern, why) => write!(f, "{pattern:?} is not a regular expression: {why}"),
+            Self::Name => f.write_str("a user name must have 1 to 255 bytes"),
+            Self::Hash => f.write_str("the password hash is neither an argon2 PHC string nor RabbitMQ's base64"),
+            Self::Password => f.write_str("the password is empty, or can't be hashed"),
         }
     }
 }
 
 impl error::Error for UserError {}
 
-/// What a user may configure, write and read in a virtual host: regular expressions that match anywhere in the names of
-/// queues and exchanges. An empty one matches none.
+/// A user's permissions in a virtual host: regular expressions that match anywhere in the names of queues and
+/// exchanges. An empty one matches none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permissions<'a> {
-    /// Names of queues and exchanges that the user may declare and delete.
+    /// Queues and exchanges that the user may declare and delete.
     pub configure: &'a str,
-    /// Names of exchanges to publish to, and of queues and exchanges to bind.
+    /// Exchanges that the user may publish to, and queues and exchanges that it may bind.
     pub write: &'a str,
-    /// Names of queues to consume, and of exchanges to bind to.
+    /// Queues that the user may consume from, and exchanges that it may bind to.
     pub read: &'a str,
 }
 
 impl Permissions<'_> {
-    /// Everything.
+    /// All permissions.
     pub const ALL: Self = Self { configure: ".*", write: ".*", read: ".*" };
 }
 
 impl Broker {
-    /// Adds a user without any permission, or gives one that there is another password. The password is kept as an
-    /// argon2 hash, and with the store, if there is one. Each login checks it in some 20 ms, on threads that do nothing
-    /// else; a broker without a store, which is one for a test, hashes so that it takes microseconds.
+    /// Adds a user without permissions, or changes the password of an existing one. The password is kept as an argon2
+    /// hash, in the store if there is one. A login verifies it in about 20 ms, on threads of their own; a broker
+    /// without a store, as in a test, uses a hash that takes microseconds.
     ///
-    /// The user `guest`, whose password is `guest`, is there from the start, and may come from this machine alone; with
-    /// another password it may come from anywhere.
+    /// The user `guest` with the password `guest` is predeclared, and may log in from this machine only; with another
+    /// password, from anywhere.
     ///
     /// # Errors
     /// [`UserError::Name`], [`UserError::Password`]
@@ -94,8 +94,9 @@ impl Broker {
         Ok(())
     }
 
-    /// [`Broker::add_user`] for a password that is hashed already: an argon2 hash as a PHC string, or a `password_hash`
-    /// of RabbitMQ's definitions, the base64 of four octets of salt and the SHA-256 of salt and password.
+    /// Adds a user as [`Broker::add_user`] does, with a hashed password: an argon2 hash as a PHC string, or a
+    /// `password_hash` of RabbitMQ's definitions, the base64 of four octets of salt and the SHA-256 of salt and
+    /// password.
     ///
     /// ```
     /// # let broker = hopmq_broker::Broker::in_memory();
@@ -115,7 +116,7 @@ impl Broker {
         Ok(())
     }
 
-    /// Removes a user. Connections that it has stay open, and may do nothing any more.
+    /// Removes a user. Its open connections stay open, without any permission.
     ///
     /// # Errors
     /// [`UserError::NoSuchUser`]
@@ -123,7 +124,7 @@ impl Broker {
         known(name, self.change(|engine, _| engine.change_access(name, |access| access.remove(name))))
     }
 
-    /// Says what a user may do in a virtual host, from now on.
+    /// Sets a user's permissions in a virtual host, from now on.
     ///
     /// # Errors
     /// [`UserError::NoSuchUser`], [`UserError::Pattern`]
@@ -136,9 +137,9 @@ impl Broker {
         )
     }
 
-    /// Says by which routing keys a user may publish to a topic exchange, and bind to it, from now on. `{username}` and
-    /// `{vhost}` in the patterns stand for the user's name and the virtual host's. Without a word about it, all keys
-    /// are allowed.
+    /// Sets the routing keys that a user may publish with to a topic exchange, and bind to it with, from now on.
+    /// `{username}` and `{vhost}` in the patterns stand for the names of the user and the virtual host. By default, all
+    /// keys are allowed.
     ///
     /// # Errors
     /// [`UserError::NoSuchUser`], [`UserError::Pattern`]
@@ -159,7 +160,7 @@ impl Broker {
         known(user, self.change(|engine, _| engine.change_access(user, set)))
     }
 
-    /// Lets a user publish in the name of others (`user-id`), from its next login on, or no longer.
+    /// Sets whether a user may publish in the name of others (`user-id`), from its next login on.
     ///
     /// # Errors
     /// [`UserError::NoSuchUser`]
@@ -181,7 +182,7 @@ fn check_name(name: &str) -> Result<(), UserError> {
     if name.is_empty() || name.len() > 255 { Err(UserError::Name) } else { Ok(()) }
 }
 
-/// How much work a hash is.
+/// Returns the hash function for a cost.
 fn argon2(cost: Cost) -> Argon2<'static> {
     match cost {
         Cost::Full => Argon2::default(),
@@ -195,7 +196,7 @@ fn argon2(cost: Cost) -> Argon2<'static> {
 #[derive(Clone, Copy, Debug)]
 enum Cost {
     Full,
-    /// For a test, whose secrets are none.
+    /// For a test, whose passwords are no secrets.
     Least,
 }
 
@@ -205,7 +206,7 @@ impl Broker {
     }
 }
 
-/// The hash of a password, as a PHC string.
+/// Returns the hash of a password, as a PHC string.
 fn hashed(password: &str, cost: Cost) -> Result<String, UserError> {
     if password.is_empty() {
         return Err(UserError::Password);
@@ -214,25 +215,25 @@ fn hashed(password: &str, cost: Cost) -> Result<String, UserError> {
     Ok(hash.to_string())
 }
 
-/// Salt and SHA-256 of a hash of RabbitMQ's.
+/// Returns the salt and the SHA-256 of RabbitMQ's hash.
 fn rabbitmqs(hash: &str) -> Option<([u8; 4], [u8; 32])> {
     let bytes = BASE64_STANDARD.decode(hash).ok()?;
     let (salt, hash) = bytes.split_first_chunk()?;
     Some((*salt, hash.try_into().ok()?))
 }
 
-/// Whether a password fits its hash. Takes as long as the hash says.
+/// Whether a password matches its hash. Takes as long as the hash demands.
 pub(super) fn fits(password: &[u8], hash: &str) -> bool {
     if let Some((salt, hash)) = rabbitmqs(hash) {
         let own = Sha256::new().chain_update(salt).chain_update(password).finalize();
-        // All of it is compared, wherever the first difference is.
+        // All bytes are compared, so that the time says nothing about the first difference.
         return own.iter().zip(hash).fold(0, |difference, (own, other)| difference | (own ^ other)) == 0;
     }
     let verified = argon2::PasswordHash::new(hash).map(|hash| Argon2::default().verify_password(password, &hash));
     matches!(verified, Ok(Ok(())))
 }
 
-/// RabbitMQ's hash of a password that everybody knows, so that its salt need not be drawn.
+/// Returns RabbitMQ's hash of a publicly known password. Its salt is constant.
 #[cfg(feature = "definitions")]
 pub(super) fn public_hash(password: &[u8]) -> String {
     let salt = *b"open";
@@ -240,8 +241,8 @@ pub(super) fn public_hash(password: &[u8]) -> String {
     BASE64_STANDARD.encode([&salt[..], &hash[..]].concat())
 }
 
-/// [`fits`], on one of the threads that do nothing else: as many at once as there are processors, so that a flood of
-/// logins takes no more memory than that, and holds up nobody but other logins. Dropping the task leaves it undone.
+/// Verifies a password as [`fits`] does, on threads of their own: as many at once as there are processors, so that a
+/// flood of logins takes no more memory than that, and delays other logins only. Dropping the task cancels it.
 pub(super) fn check(claim: Claim) -> Task<bool> {
     static EXECUTOR: Executor<'static> = Executor::new();
     static STARTED: OnceLock<()> = OnceLock::new();
@@ -249,7 +250,7 @@ pub(super) fn check(claim: Claim) -> Task<bool> {
         let count = thread::available_parallelism().map_or(1, usize::from);
         for number in 0..count {
             let thread = thread::Builder::new().name(format!("hopmq-logins-{number}"));
-            // One is enough, and the system has one.
+            // One thread is enough, and others may exist.
             let _ = thread.spawn(|| async_io::block_on(EXECUTOR.run(pending::<()>())));
         }
     });
@@ -261,8 +262,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_fits_its_own_hash_and_no_other() {
-        let (one, two) = (hashed("one", Cost::Least).unwrap(), hashed("one", Cost::Full).unwrap());
+    fn a_password_matches_its_own_hash_only() {
+        let one = hashed("one", Cost::Least).unwrap();
+        let two = hashed("one", Cost::Full).unwrap();
         assert_ne!(one, two, "each has a salt of its own");
         assert!(fits(b"one", &one) && fits(b"one", &two));
         assert!(!fits(b"two", &one) && !fits(b"", &one) && !fits(b"one", "not a hash"));
@@ -270,8 +272,8 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_of_rabbitmqs_fits_its_password() {
-        // The example of RabbitMQ's page "Passwords".
+    fn a_hash_in_rabbitmqs_format_matches_its_password() {
+        // The example on RabbitMQ's page "Passwords".
         let hash = "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR";
         assert!(fits(b"test12", hash) && !fits(b"test13", hash) && !fits(b"", hash));
     }

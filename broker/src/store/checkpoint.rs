@@ -1,47 +1,47 @@
-//! The checkpointer: what still lives in the oldest log files moves to segments, the manifest says so, and the files
-//! can be used again. It also removes what nobody needs: segments, bodies.
+//! The checkpointer: moves live messages from the oldest log files to segments, records that in the manifest, and frees
+//! the files for reuse. It also removes segments and bodies that are no longer needed.
 //!
 //! ```text
-//! gather ──► write segments, sync ──► relocate, note what changed ──► (log safe so far) ──► manifest, sync ──► free
+//! read ──► write segments, sync ──► update index ──► wait until the log is safe ──► write manifest, sync ──► free
 //! ```
-//! Until the manifest is safe, a crash finds everything in the log as it was. What the manifest says must not be newer
-//! than what is safe in the log, for a group is there as a whole or not at all: so it waits for the writer.
+//! Until the manifest is safe, recovery uses the log files as they were. The manifest must not be newer than the safe
+//! part of the log, or a crash could leave half of a group: so the checkpointer waits for the writer.
 
 use std::sync::Arc;
 
 use super::Error;
+use super::compaction::{FullLog, Mover};
 use super::index::{Index, Span};
 use super::log::{self, LogFile, Spare};
 use super::manifest::{self, LogStart, Manifest};
-use super::moving::{FullLog, Mover};
 use super::segment::{self, Segment};
 use super::shared::{Shared, State};
 use super::writer::make;
 
-/// How many segments are copied at once.
+/// Segments that one checkpoint copies, at most.
 const COPIES: usize = 4;
-/// How many log files are kept for later.
+/// Log files that are kept for reuse, at most.
 const SPARES: usize = 2;
-/// A manifest that is longer than this, and several times as long as when it was new, is written anew.
+/// A manifest is rewritten when it is longer than this many bytes and than [`MANIFEST_GROWTH`] times its first frame.
 const MANIFEST: u64 = 1 << 20;
 const MANIFEST_GROWTH: u64 = 4;
 
-/// Makes log files free for use, and removes what nobody needs. One for a store.
+/// Frees log files for reuse, and removes files that are no longer needed. A store has one checkpointer.
 #[derive(Debug)]
 pub struct Checkpointer {
     shared: Arc<Shared>,
     manifest: Manifest,
     commit: Option<Commit>,
-    /// Up to where the log was safe when the last turn began.
+    /// The address up to which the log was safe when the last turn began.
     seen: u64,
 }
 
-/// What the manifest is to say next.
+/// The next write of the manifest.
 #[derive(Debug)]
 struct Commit {
     payload: Vec<u8>,
     whole: bool,
-    /// The address up to which the log must be safe before.
+    /// The address up to which the log must be safe first.
     after: u64,
     start: LogStart,
     dead_segments: Vec<u32>,
@@ -56,25 +56,29 @@ impl Checkpointer {
         &self.shared
     }
 
-    /// The number of the manifest in use.
+    /// Returns the number of the manifest in use.
     pub(super) fn manifest(&self) -> u64 {
         self.manifest.number
     }
 
-    /// Whether the writer did nothing since the last turn began.
+    /// Returns whether the writer has synced nothing since the last turn began.
     pub(super) fn has_seen(&self, state: &State) -> bool {
         state.log.synced == self.seen
     }
 
-    /// Does one piece of work, if there is any, and returns whether there was. If it waits for the writer, that is
-    /// none.
+    /// Does one step of work. Returns whether there was any; while the checkpointer waits for the writer there is none.
     ///
-    /// Fails once the disk has failed, and from then on.
+    /// # Errors
+    /// If the disk fails; from then on every call fails with the same error.
     pub fn turn(&mut self) -> Result<bool, Error> {
         self.turn_for(false)
     }
 
-    /// The same, but the log files need not be many: all that are full are made free.
+    /// Does one step of work as [`Checkpointer::turn`] does, but frees every full log file, even below
+    /// [`Settings::log_limit`](super::Settings::log_limit).
+    ///
+    /// # Errors
+    /// As for [`Checkpointer::turn`].
     pub fn turn_eagerly(&mut self) -> Result<bool, Error> {
         self.turn_for(true)
     }
@@ -96,7 +100,7 @@ impl Checkpointer {
         turned.or_else(|error| self.shared.disk_error(error).map(|()| false))
     }
 
-    /// Removes bodies that nobody needs, and reserves space for the next log file.
+    /// Removes unused bodies and spare files, and reserves space for the next log file.
     fn tidy(&self) -> Result<bool, Error> {
         let largest = self.shared.settings.log_file_size;
         let (useless, capacity) = {
@@ -108,7 +112,7 @@ impl Checkpointer {
             (useless, state.log.wanted_spare(largest).filter(|_| !state.disk_full))
         };
         for name in &useless {
-            // Whoever is left over is found by the next start.
+            // If this fails, the next start removes the file.
             let _ = self.shared.storage.remove(name);
         }
         if let Some(capacity) = capacity {
@@ -145,7 +149,7 @@ impl Checkpointer {
         Ok(true)
     }
 
-    /// Moves all that lives in a damaged log to segments, and begins a new log and a new manifest.
+    /// Moves all live messages of a damaged log to segments, and begins a new log and a new manifest.
     pub(super) fn renew(&mut self) -> Result<(), Error> {
         let logs = all_logs(&self.shared.lock());
         let mut mover = Mover::new(&self.shared);
@@ -157,7 +161,7 @@ impl Checkpointer {
         self.commit(commit)
     }
 
-    /// Notes what the manifest is to say: that the log begins behind the first `retired` files.
+    /// Encodes the next write of the manifest: the log begins after its first `retired` files.
     fn prepare(&self, retired: usize, whole: bool) -> Commit {
         let mut state = self.shared.lock();
         let State { index, log, .. } = &mut *state;
@@ -178,7 +182,7 @@ impl Checkpointer {
         Commit { payload, whole, after: log.end, start, dead_segments }
     }
 
-    /// Lets the manifest say it, and frees what is free then. If there is no space, it is for a later turn.
+    /// Writes the manifest, then frees the files that it no longer needs. After an error a later turn tries again.
     fn commit(&mut self, commit: Commit) -> Result<(), Error> {
         let written = if commit.whole {
             Manifest::create(&*self.shared.storage, self.manifest.number + 1, &commit.payload).map(|manifest| {
@@ -203,7 +207,7 @@ impl Checkpointer {
         Ok(())
     }
 
-    /// Takes the files before this one out of the log, and returns those that are not kept for later.
+    /// Removes the files before `first` from the log. Keeps some as spares and returns the names of the others.
     fn free_logs(&self, first: u64) -> Vec<String> {
         let mut useless = Vec::new();
         let mut state = self.shared.lock();
@@ -211,7 +215,7 @@ impl Checkpointer {
         index.spans.retain(|span| span.seq >= first);
         while log.files.front().is_some_and(|file| file.seq < first) {
             let Some(LogFile { base, capacity, file: Some(named), .. }) = log.files.pop_front() else { continue };
-            // Nobody may be reading it when it is written to again.
+            // A file with an open reader must not be overwritten.
             let free = Arc::strong_count(&named.file) == 1;
             if free && log.spares.len() < SPARES && capacity == self.shared.settings.log_file_size {
                 log.spares.push(Spare { named, capacity, base: Some(base) });
@@ -223,7 +227,7 @@ impl Checkpointer {
     }
 }
 
-/// All log files, the one in use included.
+/// Returns all log files, including the one in use.
 fn all_logs(state: &State) -> Vec<FullLog> {
     let ends = state.log.files.iter().skip(1).map(|file| file.base).chain([state.log.end]);
     let logs = state.log.files.iter().zip(ends).zip(&state.index.spans);
@@ -234,10 +238,12 @@ fn all_logs(state: &State) -> Vec<FullLog> {
     logs.filter_map(log).collect()
 }
 
-/// The oldest log files that are due.
+/// Returns the oldest log files that must be freed to get down to `limit` bytes. Stops when files with live messages
+/// add up to `at_once` bytes.
 fn due_logs(state: &State, limit: u64, at_once: u64) -> Vec<FullLog> {
     let mut due = Vec::new();
-    let (mut left, mut taken) = (state.log.full_bytes(), 0);
+    let mut left = state.log.full_bytes();
+    let mut taken = 0;
     for ((file, next), span) in state.log.files.iter().zip(state.log.files.iter().skip(1)).zip(&state.index.spans) {
         let Some(named) = &file.file else { break };
         if left <= limit || (taken >= at_once && span.live > 0) || next.base > state.log.synced || next.file.is_none() {

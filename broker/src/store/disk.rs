@@ -1,4 +1,4 @@
-//! A folder on disk.
+//! The storage of a store on disk.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -10,8 +10,8 @@ use super::{Error, ErrorKind};
 
 /// The name of the file that is locked while a broker has the folder open.
 const LOCK: &str = "lock";
-/// How many zeros are written at once. The page cache remembers a file in pieces as large as it was written in, and
-/// Linux may count, or write, a whole piece when a few bytes of it change.
+/// Zeros per write. The page cache keeps a file in pieces as large as the writes that made it, and Linux may count, or
+/// write back, a whole piece when a few of its bytes change.
 const ZEROS: usize = 4 << 10;
 
 /// A folder on disk, for one broker at a time.
@@ -19,13 +19,13 @@ const ZEROS: usize = 4 << 10;
 /// ```no_run
 /// use hopmq_broker::store::{DiskStorage, Settings, Store};
 /// let (store, writer, checkpointer, recovered) = Store::open(DiskStorage::open("data")?, Settings::default())?;
-/// let threads = writer.spawn(checkpointer, || println!("something is safe"))?;
+/// let threads = writer.spawn(checkpointer, || println!("the status has changed"))?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct DiskStorage {
     folder: PathBuf,
-    /// Locked for as long as it is open; the system unlocks it when the process dies.
+    /// Locked while open; the system unlocks it when the process ends.
     _lock: fs::File,
 }
 
@@ -33,23 +33,25 @@ pub struct DiskStorage {
 struct DiskFile(fs::File);
 
 impl DiskStorage {
-    /// Makes the folder if there is none, and locks it until the store is dropped.
+    /// Creates the folder if it does not exist, and locks it until the store is dropped.
     ///
-    /// Fails with [`ErrorKind::Locked`] if another broker has it open, in this process or in another.
+    /// # Errors
+    /// [`ErrorKind::Locked`] if another broker has the folder open, in this process or another; [`ErrorKind::Io`] if
+    /// the folder can't be created or opened.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self, Error> {
         let folder = folder.as_ref().to_owned();
         let failed = |what: &str| {
             let what = format!("{what} {}", folder.display());
-            move |error| Error::with_source(ErrorKind::Io, what, error)
+            move |error| Error::disk(what, error)
         };
-        fs::create_dir_all(&folder).map_err(failed("making the folder"))?;
+        fs::create_dir_all(&folder).map_err(failed("creating the folder"))?;
         let mut options = OpenOptions::new();
         let lock = options.create(true).truncate(false).write(true).open(folder.join(LOCK));
-        let lock = lock.map_err(failed("opening the lock in"))?;
+        let lock = lock.map_err(failed("opening the lock file in"))?;
         match fs4::FileExt::try_lock(&lock) {
             Ok(()) => Ok(Self { folder, _lock: lock }),
             Err(fs4::TryLockError::WouldBlock) => {
-                let what = format!("another broker has the folder {} open: stop it first", folder.display());
+                let what = format!("another broker has the folder {} open; stop it first", folder.display());
                 Err(Error::new(ErrorKind::Locked, what))
             }
             Err(fs4::TryLockError::Error(error)) => Err(failed("locking")(error)),
@@ -81,13 +83,17 @@ impl Storage for DiskStorage {
         names.filter_map(Result::transpose).collect()
     }
 
-    /// A no-op where the system offers no such thing, as Windows.
+    /// Does nothing where the system offers no such sync, as on Windows.
     fn sync_dir(&self) -> io::Result<()> {
         if cfg!(unix) { fs::File::open(&self.folder)?.sync_all() } else { Ok(()) }
     }
 
     fn free_space(&self) -> io::Result<u64> {
         fs4::available_space(&self.folder)
+    }
+
+    fn location(&self) -> Option<String> {
+        Some(self.folder.display().to_string())
     }
 }
 
@@ -117,7 +123,8 @@ impl File for DiskFile {
         Ok(())
     }
 
-    /// Writes the zeros, for a file with blocks that were never written would have to be changed at each sync.
+    /// Writes the zeros: the first write to a block that was only reserved changes the file's metadata, which makes the
+    /// next sync slower.
     fn allocate(&self, len: u64) -> io::Result<()> {
         let zeros = vec![0; ZEROS];
         let mut offset = 0;

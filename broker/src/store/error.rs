@@ -1,59 +1,113 @@
-//! What can go wrong, and what helps.
+//! The store's errors.
 
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-/// Why the store can't do what it was asked for. Cheap to clone: a failed store gives the same to everybody.
+use super::storage::Storage;
+use super::{Damage, Position, QueueId};
+
+/// The next step after [`ErrorKind::Damaged`].
+const RESTORE: &str = "restore the folder from a backup, or copy it and open it once from Rust with \
+                       store::Settings::salvage, which drops the damaged part";
+
+/// Why an operation of the store failed. Cheap to clone: a failed store returns clones of one error.
+///
+/// `{error}` says what happened and what to do, without its [`source`](StdError::source); `{error:#}` adds the source.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
 struct Inner {
     kind: ErrorKind,
     message: String,
+    /// Where the store is, if the storage says so.
+    location: Option<String>,
     source: Option<io::Error>,
+    /// What to do, unless the message says so.
+    advice: Option<&'static str>,
 }
 
-/// The families of [`Error`], by what helps.
+/// The kinds of [`Error`], by what fixes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The disk failed. Final: what was not safe before may be lost. Mend the disk, and start again.
+    /// The disk failed. Final: groups that were not safe may be lost. Repair the disk, then restart the broker.
     Io,
-    /// There is no room for a publish: nothing of its group was appended. Settle, or wait for space.
+    /// There is no space for a publish: nothing of its group was appended. Settle messages, or wait for space.
     Full,
-    /// A group that no file can take. The caller is at fault: make smaller ones.
+    /// A group exceeds the size limit. A mistake of the caller: append smaller groups.
     TooLarge,
-    /// A file is not as it was written. Restore the folder from a copy, or start with
-    /// [`Settings::salvage`](super::Settings::salvage) and lose what is damaged.
+    /// A file does not hold what was written. Restore the folder from a backup, or open it with
+    /// [`Settings::salvage`](super::Settings::salvage), which drops the damaged part.
     Damaged,
     /// Another broker has the folder open.
     Locked,
-    /// There is no such queue or message in the store. The caller is at fault.
+    /// The store has no such queue or message. A mistake of the caller.
     Unknown,
 }
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Arc::new(Inner { kind, message: message.into(), source: None }))
+        Self(Arc::new(Inner { kind, message: message.into(), location: None, source: None, advice: None }))
     }
 
-    /// An error of the operating system while doing `what`.
+    /// An error of the operating system while doing `what`, such as "reading log-0".
     pub(crate) fn io(what: impl fmt::Display, source: io::Error) -> Self {
-        let kind = if is_full(&source) { ErrorKind::Full } else { ErrorKind::Io };
-        Self::with_source(kind, what, source)
+        if is_full(&source) {
+            let advice = Some("free disk space, then try again");
+            return Self::caused(ErrorKind::Full, what, source, advice);
+        }
+        Self::disk(what, source)
+    }
+
+    /// An error of the disk that is final, whatever its cause.
+    pub(super) fn disk(what: impl fmt::Display, source: io::Error) -> Self {
+        let advice = Some("check the disk and its permissions, then restart the broker");
+        Self::caused(ErrorKind::Io, what, source, advice)
     }
 
     pub(crate) fn with_source(kind: ErrorKind, what: impl fmt::Display, source: io::Error) -> Self {
-        Self(Arc::new(Inner { kind, message: format!("{what}: {source}"), source: Some(source) }))
+        Self::caused(kind, what, source, None)
     }
 
-    pub(crate) fn damaged(file: &str, offset: u64, what: impl fmt::Display) -> Self {
-        Self::new(ErrorKind::Damaged, format!("{file} is damaged at byte {offset}: {what}"))
+    fn caused(kind: ErrorKind, what: impl fmt::Display, source: io::Error, advice: Option<&'static str>) -> Self {
+        Self(Arc::new(Inner { kind, message: format!("{what} failed"), location: None, source: Some(source), advice }))
     }
 
-    /// What helps.
+    /// Damage that made the store refuse to open.
+    pub(super) fn refused(damage: &Damage) -> Self {
+        Self::new(ErrorKind::Damaged, format!("{damage}; no file was changed; {RESTORE}"))
+    }
+
+    /// Damage that a checkpoint met, which ends the store.
+    pub(super) fn damaged(file: &str, offset: u64, what: impl fmt::Display) -> Self {
+        let message = format!("{file} is damaged at byte {offset}: {what}; the store has stopped; {RESTORE}");
+        Self::new(ErrorKind::Damaged, message)
+    }
+
+    /// Damage in one message, which the store survives.
+    pub(super) fn lost(queue: QueueId, position: Position, damage: &Damage) -> Self {
+        let QueueId(queue) = queue;
+        let Position(position) = position;
+        let message = format!(
+            "message {position} of queue {queue} is lost: {damage}; settle the message, or restore the folder from a \
+             backup"
+        );
+        Self::new(ErrorKind::Damaged, message)
+    }
+
+    /// Adds the location of the store, unless it has one or is shared already.
+    pub(super) fn located(mut self, storage: &dyn Storage) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0)
+            && inner.location.is_none()
+        {
+            inner.location = storage.location();
+        }
+        self
+    }
+
+    /// Returns the kind, which says what fixes the error.
     ///
     /// ```
     /// use hopmq_broker::store::{ErrorKind, MemoryStorage, Position, QueueId, Settings, Store};
@@ -67,20 +121,34 @@ impl Error {
     }
 }
 
-/// Whether space on the disk would help.
+/// Whether free disk space would fix the error.
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)
+        if let Some(location) = &self.0.location {
+            write!(f, "the store in {location}: ")?;
+        }
+        f.write_str(&self.0.message)?;
+        if let Some(source) = &self.0.source
+            && f.alternate()
+        {
+            write!(f, ": {source}")?;
+        }
+        self.0.advice.map_or(Ok(()), |advice| write!(f, "; {advice}"))
     }
 }
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Error").field("kind", &self.0.kind).field("message", &self.0.message).finish()
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("message", &self.0.message)
+            .field("location", &self.0.location)
+            .field("source", &self.0.source)
+            .finish_non_exhaustive()
     }
 }
 

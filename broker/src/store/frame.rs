@@ -1,13 +1,13 @@
-//! How groups lie in a file: one after the other, each with its length, its checksum and its address.
+//! Frames: the groups in a file, one after the other, each with its length, its checksum and its address.
 //!
 //! ```text
 //! file  = header (512 bytes: its own sector), frames
-//! frame = payload length u32, crc32c u32 of all but itself, address u64, synced u64, payload, zeros up to 8 bytes
+//! frame = payload length u32, crc32c u32 of the rest, address u64, synced u64, payload, zeros to a multiple of 8 bytes
 //! ```
-//! An address counts bytes from the beginning of time; a file knows the address of its first frame. A frame that does
-//! not hold the address at which it lies is a remnant of the file's earlier use: the end has come. `synced` is the
-//! address up to which all was safe when the frame was made. So if a frame can't be read, but a later one says that
-//! it was safe, then it was damaged afterwards, and did not merely fail to reach the disk.
+//! An address counts bytes since the log began; a file's header holds the address of its first frame. A frame that
+//! holds another address than its own is left over from the file's earlier use: the frames end before it. `synced` is
+//! the address up to which the log was safe when the frame was encoded. So an unreadable frame was damaged after it was
+//! safe if a later frame's `synced` lies beyond it; otherwise the frame never reached the disk.
 
 use std::io;
 
@@ -18,17 +18,17 @@ pub(super) const HEADER: u64 = 512;
 /// Bytes of a frame before its payload.
 pub(super) const FRAME: usize = 24;
 const ALIGN: usize = 8;
-/// How much is read at once.
+/// Bytes read at once.
 const WINDOW: usize = 1 << 20;
 
-/// What a file of frames is for.
+/// The purpose of a file of frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Use {
     Log,
     Manifest,
 }
 
-/// The beginning of a file.
+/// The header of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     /// Rises with each use of a file.
@@ -55,7 +55,7 @@ impl Use {
         bytes
     }
 
-    /// The header of a file; none if it was never used; or what is wrong with it.
+    /// Reads the header of a file: `None` if the file was never used, an error that says what is wrong with it.
     pub(super) fn read(self, file: &dyn File) -> io::Result<Result<Option<Header>, &'static str>> {
         let mut bytes = [0; HEADER as usize];
         read_full(file, &mut bytes, 0)?;
@@ -63,7 +63,7 @@ impl Use {
             return Ok(Ok(None));
         }
         if bytes[..8] != *self.magic() {
-            return Ok(Err("it begins with another format, or another version"));
+            return Ok(Err("it has another format, or was written by another version"));
         }
         if u32_at(&bytes, 8) != crc32c::crc32c(&bytes[12..]) {
             return Ok(Err("the checksum of its header is wrong"));
@@ -72,12 +72,12 @@ impl Use {
     }
 }
 
-/// How many bytes a frame with a payload of `len` bytes takes.
+/// Returns the bytes of a frame with a payload of `len` bytes.
 pub(super) fn frame_len(len: usize) -> usize {
     (FRAME + len).next_multiple_of(ALIGN)
 }
 
-/// Appends a frame for the payload, at `address`.
+/// Appends a frame with the given address and payload.
 pub(super) fn put_frame(out: &mut Vec<u8>, address: u64, synced: u64, payload: &[u8]) {
     let start = out.len();
     out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
@@ -94,39 +94,39 @@ fn checksum(frame: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&frame[..4]), &frame[8..])
 }
 
-/// Reads the frames of a file one after the other.
+/// Reads the frames of a file in order.
 #[derive(Debug)]
 pub(super) struct Frames<'a> {
     file: &'a dyn File,
     base: u64,
     /// The address of the next frame.
     next: u64,
-    /// The address at which all ends, at the latest.
+    /// The address at which the frames end, at the latest.
     limit: u64,
     window: Vec<u8>,
     /// The address at which the window begins.
     window_at: u64,
 }
 
-/// A frame that is as it was written.
+/// A frame whose address and checksum are right.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Frame<'a> {
-    /// Where its payload begins.
+    /// The address of its payload.
     pub(super) start: u64,
-    /// Up to where all was safe when it was made.
+    /// The address up to which the log was safe when the frame was encoded.
     pub(super) synced: u64,
     pub(super) payload: &'a [u8],
 }
 
 impl<'a> Frames<'a> {
-    /// From `base`, the address of the first frame, up to `limit`, if that is known.
+    /// Starts at `base`, the address of the first frame. Ends at `limit` if given, else at the end of the file.
     pub(super) fn new(file: &'a dyn File, base: u64, limit: Option<u64>) -> io::Result<Self> {
         let end = base + file.size()?.saturating_sub(HEADER);
         let limit = limit.map_or(end, |limit| limit.min(end));
         Ok(Self { file, base, next: base, limit, window: Vec::new(), window_at: base })
     }
 
-    /// The next frame, or none if what lies there is not one.
+    /// Reads the next frame. Returns `None` if there is no valid frame at that address.
     pub(super) fn next(&mut self) -> io::Result<Option<Frame<'_>>> {
         let Some((len, synced)) = self.check(self.next)? else { return Ok(None) };
         let start = self.next + FRAME as u64;
@@ -135,22 +135,22 @@ impl<'a> Frames<'a> {
         Ok(Some(Frame { start, synced, payload: &self.window[from..from + len] }))
     }
 
-    /// The address behind the last frame.
+    /// Returns the address after the last frame that was read.
     pub(super) fn at(&self) -> u64 {
         self.next
     }
 
-    /// Where that is in the file.
+    /// Returns the offset in the file of the next frame.
     pub(super) fn offset(&self) -> u64 {
         HEADER + self.next - self.base
     }
 
-    /// Goes on at this address.
+    /// Continues at this address.
     pub(super) fn seek(&mut self, address: u64) {
         self.next = address;
     }
 
-    /// Goes on at the next frame behind what can't be read. None, if there is no other.
+    /// Continues at the next valid frame after an unreadable one. Returns `None` if there is none.
     pub(super) fn skip(&mut self) -> io::Result<Option<()>> {
         let mut at = self.next + ALIGN as u64;
         while at + FRAME as u64 <= self.limit {
@@ -166,7 +166,8 @@ impl<'a> Frames<'a> {
         Ok(None)
     }
 
-    /// The length of the payload, and `synced`, of the frame at this address.
+    /// Checks the frame at this address. Returns the length of its payload and its `synced`, or `None` if it is
+    /// invalid.
     fn check(&mut self, at: u64) -> io::Result<Option<(usize, u64)>> {
         if at + FRAME as u64 > self.limit {
             return Ok(None);
@@ -174,7 +175,9 @@ impl<'a> Frames<'a> {
         self.fill(at, FRAME)?;
         let from = (at - self.window_at) as usize;
         let Some(head) = self.window.get(from..from + FRAME) else { return Ok(None) };
-        let (len, address, synced) = (u32_at(head, 0) as usize, u64_at(head, 8), u64_at(head, 16));
+        let len = u32_at(head, 0) as usize;
+        let address = u64_at(head, 8);
+        let synced = u64_at(head, 16);
         if address != at || at + frame_len(len) as u64 > self.limit {
             return Ok(None);
         }
@@ -184,7 +187,7 @@ impl<'a> Frames<'a> {
         Ok((u32_at(frame, 4) == checksum(frame)).then_some((len, synced)))
     }
 
-    /// Sees to it that the window has these bytes, as far as the file has them.
+    /// Reads these bytes into the window, as far as the file has them.
     fn fill(&mut self, at: u64, len: usize) -> io::Result<()> {
         let end = self.window_at + self.window.len() as u64;
         if at >= self.window_at && at + len as u64 <= end {
@@ -199,7 +202,7 @@ impl<'a> Frames<'a> {
     }
 }
 
-/// Reads until the buffer is full or the file at its end.
+/// Reads until the buffer is full or the file ends. Returns the number of bytes read.
 pub(super) fn read_full(file: &dyn File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut count = 0;
     while count < buffer.len() {

@@ -1,70 +1,69 @@
-//! What is to be made safe together.
+//! Groups: operations that become safe together.
 
 use bytes::Bytes;
 
 use super::record::{self, Addressee};
 use super::{Position, QueueId};
 
-/// From how many bytes on a body gets a file of its own.
+/// Bytes from which on a body gets its own file.
 const LARGE_BODY: usize = 1 << 20;
 
-/// Operations that are safe together or not at all: a transaction, a message that is dead-lettered here and settled
-/// there, or simply all that came in at once. Filled by whoever decides, and given to
-/// [`Store::append`](super::Store::append), which empties it for the next.
+/// Operations that become safe together or not at all: a transaction, a dead-lettered message (published to one queue,
+/// settled in another), or a batch of independent operations. [`Store::append`](super::Store::append) takes the
+/// operations and leaves the group empty for reuse.
 ///
-/// A group may become a few hundred KiB without harm; a batch of small independent operations costs less in one group
-/// than in many.
+/// Groups of a few hundred KiB are fine; many small independent operations cost less in one group than in many.
 #[derive(Debug)]
 pub struct Group {
     /// The operations.
     pub(super) bytes: Vec<u8>,
-    /// Bodies that get files of their own, and where in `bytes` the ids of the files belong.
+    /// Bodies that get their own files, each with the index in `bytes` at which the file's id belongs.
     pub(super) large: Vec<(usize, Bytes)>,
     pub(super) publishes: bool,
     large_body: usize,
 }
 
-/// What is published.
+/// A message to publish.
 #[derive(Debug, Clone, Copy)]
 pub struct Message<'a> {
-    /// A small number for [`RecoveredMessage::priority`](super::RecoveredMessage::priority).
+    /// The priority, returned in [`RecoveredMessage::priority`](super::RecoveredMessage::priority).
     pub priority: u8,
-    /// All but the body that the broker wants to see again: exchange, routing key, properties. Less than 16 MiB.
+    /// Everything but the body that the broker needs again: exchange, routing key, properties. Less than 16 MiB.
     pub head: &'a [u8],
-    /// The body, less than 4 GiB. It is copied, unless it is 1 MiB long or longer.
+    /// The body, less than 4 GiB. Bodies shorter than 1 MiB are copied.
     pub body: &'a Bytes,
 }
 
-/// A queue that a message is for.
+/// A queue to which a message is published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Target {
-    /// A queue that is declared. If it is not, nothing happens.
+    /// The queue. If it is not declared, this target is ignored.
     pub queue: QueueId,
-    /// The message's place in it.
+    /// The message's place in the queue.
     pub position: Position,
-    /// A number for [`RecoveredMessage::expires`](super::RecoveredMessage::expires), say a wall clock's milliseconds.
-    /// The store deletes nothing by it.
+    /// When the message expires, in a unit of the broker's choice; returned in
+    /// [`RecoveredMessage::expires`](super::RecoveredMessage::expires). The store does not expire messages.
     pub expires: Option<u64>,
 }
 
 impl Group {
-    /// An empty one. Bodies of 1 MiB and more get files of their own.
+    /// Creates an empty group. Bodies of 1 MiB and more get their own files.
     pub fn new() -> Self {
         Self::with_large_body(LARGE_BODY)
     }
 
-    /// An empty one, where bodies of `bytes` and more get files of their own: a test takes few.
+    /// Creates an empty group in which bodies of `bytes` and more get their own files: a test chooses few.
     pub fn with_large_body(bytes: usize) -> Self {
         Self { bytes: Vec::new(), large: Vec::new(), publishes: false, large_body: bytes }
     }
 
-    /// Whether there is nothing in it.
+    /// Returns whether the group has no operations.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// A message for each of `targets`, kept until it is settled in each. Its body is kept once. Nothing, if there are
-    /// no targets.
+    /// Publishes a message to each of `targets`, and keeps it until it is settled in each of them. Its body is stored
+    /// once. Does nothing without targets.
     pub fn publish(&mut self, message: &Message<'_>, targets: &[Target]) {
         if targets.is_empty() {
             return;
@@ -83,8 +82,8 @@ impl Group {
         }
     }
 
-    /// Messages that are done in `queue`: acked, expired, dropped, purged. Unknown positions are ignored. Rising
-    /// positions without gaps take least space.
+    /// Settles messages of `queue`: they were acked, expired, dropped or purged. Unknown positions are ignored.
+    /// Ascending positions without gaps take the least space.
     pub fn settle(&mut self, queue: QueueId, positions: impl IntoIterator<Item = Position>) {
         let mut positions = positions.into_iter().peekable();
         if positions.peek().is_some() {
@@ -93,7 +92,7 @@ impl Group {
         }
     }
 
-    /// How often a message was delivered in vain, for
+    /// Sets how many deliveries of a message failed, returned in
     /// [`RecoveredMessage::deliveries`](super::RecoveredMessage::deliveries).
     pub fn delivered(&mut self, queue: QueueId, position: Position, count: u32) {
         self.queue(record::DELIVERED, queue);
@@ -101,32 +100,32 @@ impl Group {
         record::put_number(&mut self.bytes, u64::from(count));
     }
 
-    /// A durable queue, and what the broker wants to know of it after a restart. Again for a known queue: its new
-    /// definition.
+    /// Declares a durable queue with the definition that the broker needs after a restart. For a known queue, replaces
+    /// its definition.
     pub fn declare_queue(&mut self, queue: QueueId, definition: &[u8]) {
         self.queue(record::DECLARE_QUEUE, queue);
         record::put_bytes(&mut self.bytes, definition);
     }
 
-    /// Deletes a queue with its messages. Publishes for it are ignored from here on.
+    /// Deletes a queue with its messages. Later publishes to it are ignored.
     pub fn remove_queue(&mut self, queue: QueueId) {
         self.queue(record::REMOVE_QUEUE, queue);
     }
 
-    /// Keeps `value` under `key`: a vhost, a user, a permission, an exchange, a binding, a policy.
+    /// Stores `value` under `key`: a vhost, a user, a permission, an exchange, a binding, a policy.
     pub fn put(&mut self, key: &[u8], value: &[u8]) {
         self.bytes.push(record::PUT);
         record::put_bytes(&mut self.bytes, key);
         record::put_bytes(&mut self.bytes, value);
     }
 
-    /// Forgets `key`.
+    /// Removes `key` and its value.
     pub fn remove(&mut self, key: &[u8]) {
         self.bytes.push(record::REMOVE);
         record::put_bytes(&mut self.bytes, key);
     }
 
-    /// Empties it, and keeps its memory for the next, unless that is much.
+    /// Empties the group. Keeps its memory for reuse, up to 1 MiB.
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.bytes.shrink_to(1 << 20);

@@ -1,4 +1,4 @@
-//! The handle that the broker holds.
+//! The broker's handle to an open store.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use super::{
     Writer, read,
 };
 
-/// Bytes of a group's operations, without the bodies that get files of their own.
+/// Bytes of a group's operations, at most, not counting bodies that get their own files.
 const LARGEST_GROUP: usize = 1 << 30;
 
-/// An open folder. Cheap to clone; all clones are the same. See the [module](super) for how it is used.
+/// An open store. Cheap to clone; all clones share one store. See the [module](super) for how to use it.
 ///
-/// When the last one is dropped, the threads of [`Writer::spawn`] make safe what is pending, and end.
+/// When the last clone is dropped, the threads of [`Writer::spawn`] make all pending groups safe, and end.
 #[derive(Debug, Clone)]
 pub struct Store(Arc<Handle>);
 
@@ -22,28 +22,34 @@ pub struct Store(Arc<Handle>);
 struct Handle(Arc<Shared>);
 
 impl Store {
-    /// Recovers what is in the folder.
+    /// Opens a folder and recovers the state in it.
     ///
-    /// Fails if a file is damaged, and says which and where; see [`Settings::salvage`].
+    /// # Errors
+    /// If the storage can't be read or written, or a file is damaged ([`ErrorKind::Damaged`]): the error names the file
+    /// and the byte, and no file was changed. [`Settings::salvage`] drops the damaged part instead.
     pub fn open(storage: impl Storage, settings: Settings) -> Result<(Self, Writer, Checkpointer, Recovered), Error> {
         let storage: Box<dyn Storage> = Box::new(storage);
-        let Found { state, recovered, manifest, names } = recover::recover(storage.as_ref(), &settings)?;
+        let found = recover::recover(storage.as_ref(), &settings);
+        let Found { state, recovered, manifest, names } = found.map_err(|error| error.located(storage.as_ref()))?;
         let shared = Arc::new(Shared::new(storage, settings, state));
         let writer = Writer::new(shared.clone());
         let mut checkpointer = Checkpointer::new(shared.clone(), manifest);
         if !recovered.damages.is_empty() {
-            checkpointer.renew()?;
+            checkpointer.renew().map_err(|error| error.located(shared.storage.as_ref()))?;
         }
         recover::remove_useless(shared.storage.as_ref(), &names, &shared.lock(), checkpointer.manifest());
         Ok((Self(Arc::new(Handle(shared))), writer, checkpointer, recovered))
     }
 
-    /// Orders a group after all earlier ones and empties it. It is safe when [`Status::synced`] is not before the
-    /// returned [`Lsn`]. Does not wait.
+    /// Appends a group after all earlier ones, and empties it. The group is safe once [`Status::synced`] has reached
+    /// the returned [`Lsn`]. Does not wait.
     ///
-    /// Fails with [`ErrorKind::Full`] if the group publishes and far too much is pending, and with
-    /// [`ErrorKind::TooLarge`] if it is larger than 1 GiB: the group is as it was. Fails for ever once the disk has
-    /// failed, or the threads have ended.
+    /// # Errors
+    /// - [`ErrorKind::Full`] if the group publishes and more than twice [`Settings::pending_limit`] bytes are pending.
+    /// - [`ErrorKind::TooLarge`] if it is larger than 1 GiB.
+    /// - The error that ended the store, once the disk has failed or the threads have ended.
+    ///
+    /// After an error the group is unchanged.
     pub fn append(&self, group: &mut Group) -> Result<Lsn, Error> {
         let Shared { settings, to_write, .. } = &*self.0.0;
         let mut state = self.0.0.lock();
@@ -53,15 +59,21 @@ impl Store {
             return Ok(Lsn(state.log.end));
         }
         if state.closing {
-            return Err(Error::new(ErrorKind::Io, "the store is closed: its threads have ended"));
+            let what = "the store is closed because its threads were dropped; open the folder again";
+            return Err(Error::new(ErrorKind::Io, what));
         }
         if group.bytes.len() > LARGEST_GROUP {
-            let what = format!("a group of {} bytes: {LARGEST_GROUP} is the most", group.bytes.len());
+            let len = group.bytes.len();
+            let what = format!("the group has {len} bytes, the limit is {LARGEST_GROUP}; append smaller groups");
             return Err(Error::new(ErrorKind::TooLarge, what));
         }
         if group.publishes && state.log.waiting > settings.pending_limit.saturating_mul(2) {
-            let why = format!("{} bytes wait for the disk already", state.log.waiting);
-            return Err(Error::new(ErrorKind::Full, why));
+            let what = format!(
+                "publish refused: {} bytes are pending, more than twice the pending_limit of {}; append the group \
+                 again when the disk has caught up",
+                state.log.waiting, settings.pending_limit
+            );
+            return Err(Error::new(ErrorKind::Full, what));
         }
         let lsn = state.log.append(group, &mut state.index, settings);
         group.clear();
@@ -71,32 +83,35 @@ impl Store {
         Ok(Lsn(lsn))
     }
 
-    /// Ends it as a crash would: what is pending is never written, and all that is asked of it fails. A write that is
-    /// under way may be finished.
+    /// Ends the store as a crash would: pending groups are never written, and all later calls fail. A write in progress
+    /// may still complete.
     pub fn abandon(&self) {
         let shared = &self.0.0;
-        shared.lock().failed.get_or_insert_with(|| Error::new(ErrorKind::Io, "the store was abandoned"));
+        let ended = || Error::new(ErrorKind::Io, "the store was ended with Store::abandon(); open the folder again");
+        shared.lock().failed.get_or_insert_with(ended);
         shared.to_write.notify_all();
         shared.to_check.notify_all();
     }
 
-    /// How far it is.
+    /// Returns how far the store is, and whether it has failed.
     pub fn status(&self) -> Status {
         let shared = &self.0.0;
         shared.lock().status(&shared.settings)
     }
 
-    /// The content of a message that was appended and not settled, from memory or from disk. So a body may be dropped
-    /// from memory at any time; before it is safe, reading it costs no disk.
+    /// Reads the content of a message that was appended and not settled. It comes from memory until it is safe, then
+    /// from disk: the broker may drop a body from its own memory at any time.
     ///
-    /// Fails with [`ErrorKind::Unknown`] if there is no such message, and with [`ErrorKind::Damaged`] if what lies
-    /// there is not what was written: that ends nothing, but the message is lost.
+    /// # Errors
+    /// - [`ErrorKind::Unknown`] if there is no such message.
+    /// - [`ErrorKind::Damaged`] if the disk no longer holds what was written. The message is lost; the store continues.
+    /// - [`ErrorKind::Io`] if the disk can't be read.
     pub fn read(&self, queue: QueueId, position: Position) -> Result<Content, Error> {
         self.read_many(queue, &[position]).remove(0)
     }
 
-    /// [`Store::read`] for several, with one result for each position. What lies side by side is read at once, and the
-    /// contents share that memory.
+    /// Reads several messages as [`Store::read`] does, with one result for each position. Adjacent messages are read
+    /// with one call, and their contents share one buffer.
     pub fn read_many(&self, queue: QueueId, positions: &[Position]) -> Vec<Result<Content, Error>> {
         read::read_many(&self.0.0, queue, positions)
     }

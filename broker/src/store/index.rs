@@ -1,6 +1,6 @@
-//! What lives, and where it lies: the state that all groups up to now make, but for the contents.
+//! The index: the state after all groups so far, with the place of each message in place of its content.
 //!
-//! The same [`Index::apply`] takes a group when it is appended and when it is recovered.
+//! [`Index::apply`] takes a group both when it is appended and when it is recovered.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -11,12 +11,12 @@ use super::record::{Addressee, Malformed, Operation, Publish, Reader};
 use super::segment::Segment;
 use super::{Position, QueueId, RecoveredMessage};
 
-/// Where a parcel lies.
+/// Where a parcel is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     /// At this address of the log.
     Log(u64),
-    /// At `offset` in the file; it is the `ordinal`-th that was put into the segment.
+    /// At `offset` in the segment's file, as the segment's target number `ordinal`.
     Segment { segment: u32, ordinal: u32, offset: u32 },
 }
 
@@ -24,14 +24,14 @@ pub(super) enum Place {
 pub(super) struct Queue {
     pub(super) definition: Bytes,
     pub(super) messages: BTreeMap<Position, Place>,
-    /// Of those that were delivered in vain, how often.
+    /// The number of failed deliveries, of messages that have any.
     pub(super) counts: BTreeMap<Position, u32>,
-    /// Of those whose body is in a file, which.
+    /// The file of the body, of messages whose body has its own file.
     bodies: BTreeMap<Position, u64>,
     pub(super) next: u64,
 }
 
-/// A log file, and how many messages live in it.
+/// A log file and the number of live messages in it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Span {
     pub(super) seq: u64,
@@ -47,18 +47,18 @@ pub(super) struct Index {
     pub(super) next_queue: u64,
     pub(super) segments: BTreeMap<u32, Segment>,
     pub(super) next_segment: u32,
-    /// Segments of which nothing lives, or little.
+    /// Segments with no live messages, or few.
     pub(super) due: BTreeSet<u32>,
     /// The log files, oldest first.
     pub(super) spans: VecDeque<Span>,
-    /// For how many messages each body in a file is.
+    /// The number of messages that use each body file.
     pub(super) bodies: BTreeMap<u64, u32>,
-    /// Files of bodies that nobody needs once the log is safe up to the address.
+    /// Body files that can be removed once the log is safe up to an address: (address, file).
     pub(super) dead_bodies: Vec<(u64, u64)>,
     pub(super) changed: Changed,
 }
 
-/// What the manifest does not know yet.
+/// What has changed since the last write of the manifest.
 #[derive(Debug, Default)]
 pub(super) struct Changed {
     pub(super) keys: BTreeSet<Bytes>,
@@ -68,7 +68,7 @@ pub(super) struct Changed {
 }
 
 impl Index {
-    /// Applies the operations of a group that lies at the address `start`. Tells `published` of each message.
+    /// Applies the operations of the group at the address `start`. Calls `published` with each new message.
     pub(super) fn apply(
         &mut self,
         group: &[u8],
@@ -103,7 +103,8 @@ impl Index {
     }
 
     fn publish(&mut self, publish: &Publish<'_>, at: u64, published: &mut impl FnMut(QueueId, RecoveredMessage)) {
-        let (mut live, body_len) = (0, publish.parcel.body_len);
+        let mut live = 0;
+        let body_len = publish.parcel.body_len;
         for Addressee { queue: id, position, expires } in publish.targets() {
             let Some(queue) = self.queues.get_mut(&id) else { continue };
             queue.next = queue.next.max(position.0.saturating_add(1));
@@ -127,7 +128,7 @@ impl Index {
         }
     }
 
-    /// `end` is the address at which it is safe that they are settled.
+    /// Settles messages. Once the log is safe up to `end`, a crash can't bring them back.
     fn settle(&mut self, id: QueueId, positions: &mut Reader<'_>, end: u64) -> Result<(), Malformed> {
         let Self { queues, spans, segments, changed, due, bodies, dead_bodies, .. } = self;
         let Some(queue) = queues.get_mut(&id) else { return Ok(()) };
@@ -180,7 +181,7 @@ impl Index {
         self.changed.queues.insert(id);
     }
 
-    /// Puts a message that lay at `from` to `to`, if it still lives. Otherwise it is settled at `to`.
+    /// Moves a message in the index from `from` to `to`. If it was settled meanwhile, settles its copy at `to`.
     pub(super) fn relocate(&mut self, queue: QueueId, position: Position, from: Place, to: Place) {
         let Place::Segment { segment, ordinal, .. } = to else { return };
         let place = self.queues.get_mut(&queue).and_then(|queue| queue.messages.get_mut(&position));
@@ -196,7 +197,7 @@ impl Index {
         }
     }
 
-    /// Puts a message that the manifest and a segment know into its queue. Whether it was new.
+    /// Adds a message from a segment to its queue. Returns false if the queue is gone or has the message already.
     pub(super) fn restore(&mut self, target: &Addressee, place: Place, file: Option<u64>) -> bool {
         let Some(queue) = self.queues.get_mut(&target.queue) else { return false };
         queue.next = queue.next.max(target.position.0.saturating_add(1));
@@ -215,7 +216,7 @@ impl Index {
         self.queues.get(&queue)?.messages.get(&position).copied()
     }
 
-    /// Messages whose body is in this file.
+    /// Returns the messages whose body is in this file.
     pub(super) fn users_of(&self, file: u64) -> Vec<(QueueId, Position)> {
         let users = |(id, queue): (&QueueId, &Queue)| {
             let users = queue.bodies.iter().filter(|(_, body)| **body == file);
@@ -225,7 +226,7 @@ impl Index {
     }
 }
 
-/// The log file in which an address lies.
+/// Returns the log file that holds an address.
 fn span_of(spans: &mut VecDeque<Span>, at: u64) -> Option<&mut Span> {
     let after = spans.partition_point(|span| span.base <= at);
     spans.get_mut(after.checked_sub(1)?)

@@ -1,9 +1,11 @@
-//! The manifest: where the log begins, and all that its earlier part said, but for the contents of messages.
+//! The manifest: where the log begins, and the state that the earlier part of the log produced, without the contents of
+//! messages.
 //!
-//! A file of frames. The first holds all, each later one what a checkpoint changed. When it has grown to a multiple of
-//! that, a new file is begun, and the old one is removed once the new one is safe.
+//! It is a file of frames. The first frame holds the whole state, each later one what a checkpoint changed. When the
+//! file has grown to a multiple of its first frame, a new file is written, and the old one is removed once the new one
+//! is safe.
 //!
-//! What it holds may be newer than where the log begins: applying the log's groups again changes nothing then.
+//! The state may be newer than the beginning of the log: applying the log's groups to it again changes nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,11 +26,11 @@ const SEGMENT_REMOVED: u8 = 104;
 /// Where the log begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LogStart {
-    /// The file.
+    /// The sequence number of the first file.
     pub(super) seq: u64,
-    /// Its first address.
+    /// The first address of that file.
     pub(super) base: u64,
-    /// Whether the file was made already.
+    /// The file has been created.
     pub(super) exists: bool,
 }
 
@@ -39,14 +41,14 @@ pub(super) struct Manifest {
     pub(super) file: Arc<dyn File>,
     /// Bytes of its first frame.
     pub(super) whole: u64,
-    /// Bytes of its frames.
+    /// Bytes of all its frames.
     pub(super) len: u64,
 }
 
-/// Where the log of a new folder begins.
+/// The beginning of the log in a new folder.
 pub(super) const FIRST: LogStart = LogStart { seq: 1, base: 0, exists: false };
 
-/// The payload that says all.
+/// Encodes the whole state.
 pub(super) fn whole(index: &Index, start: LogStart) -> Vec<u8> {
     let all = Changed {
         keys: index.metadata.keys().cloned().collect(),
@@ -57,7 +59,7 @@ pub(super) fn whole(index: &Index, start: LogStart) -> Vec<u8> {
     changed(index, &all, start)
 }
 
-/// The payload that says what changed.
+/// Encodes what changed.
 pub(super) fn changed(index: &Index, changed: &Changed, start: LogStart) -> Vec<u8> {
     let mut out = vec![LOG_START];
     record::put_number(&mut out, start.seq);
@@ -90,11 +92,11 @@ pub(super) fn changed(index: &Index, changed: &Changed, start: LogStart) -> Vec<
     out
 }
 
-/// What the payloads of a manifest say together.
+/// The state that the frames of a manifest add up to.
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) start: LogStart,
-    /// With metadata, queues without messages, and segments.
+    /// Metadata, segments, and queues without messages.
     pub(super) index: Index,
     pub(super) counts: BTreeMap<(QueueId, Position), u32>,
 }
@@ -110,7 +112,8 @@ impl Known {
             let mut ahead = reader;
             match ahead.byte()? {
                 LOG_START => {
-                    let (seq, base) = (ahead.number()?, ahead.number()?);
+                    let seq = ahead.number()?;
+                    let base = ahead.number()?;
                     self.start = LogStart { seq, base, exists: ahead.byte()? != 0 };
                 }
                 NEXT => {
@@ -146,14 +149,15 @@ impl Manifest {
         format!("manifest-{number}")
     }
 
-    /// The address of its first frame: far from those of other manifests.
+    /// Returns the address of its first frame, far from those of other manifests.
     pub(super) fn base(number: u64) -> u64 {
         number << 40
     }
 
-    /// A new one, that is safe.
+    /// Writes and syncs a new manifest.
     pub(super) fn create(storage: &dyn Storage, number: u64, payload: &[u8]) -> Result<Self, Error> {
-        let (name, base) = (Self::name(number), Self::base(number));
+        let name = Self::name(number);
+        let base = Self::base(number);
         let mut bytes = Use::Manifest.encode(Header { seq: number, base }).to_vec();
         frame::put_frame(&mut bytes, base, base, payload);
         let made = storage.create(&name).and_then(|file| file.write_at(&bytes, 0).map(|()| file));
@@ -164,9 +168,10 @@ impl Manifest {
         Ok(Self { number, file, whole: len, len })
     }
 
-    /// Adds a payload, and makes it safe. After an error it may be tried again.
+    /// Appends a frame and syncs it. May be called again after an error.
     pub(super) fn append(&mut self, payload: &[u8]) -> Result<(), Error> {
-        let (name, address) = (Self::name(self.number), Self::base(self.number) + self.len);
+        let name = Self::name(self.number);
+        let address = Self::base(self.number) + self.len;
         let mut bytes = Vec::new();
         frame::put_frame(&mut bytes, address, address, payload);
         let written = self.file.write_at(&bytes, HEADER + self.len);

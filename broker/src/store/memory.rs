@@ -1,4 +1,4 @@
-//! A folder in memory, for brokers that live as long as a test.
+//! A storage in memory, for brokers that live as long as a test.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::storage::{File, Storage};
 
-/// A folder in memory. Clones are the same folder, so a broker can be started on it again.
+/// A folder in memory. Clones share one folder, so that a test can restart a broker on it.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryStorage(Arc<Mutex<BTreeMap<String, Arc<MemoryFile>>>>);
 
@@ -14,7 +14,7 @@ pub struct MemoryStorage(Arc<Mutex<BTreeMap<String, Arc<MemoryFile>>>>);
 struct MemoryFile(Mutex<Vec<u8>>);
 
 impl MemoryStorage {
-    /// An empty folder.
+    /// Creates an empty folder.
     pub fn new() -> Self {
         Self::default()
     }
@@ -69,7 +69,7 @@ impl File for MemoryFile {
         Ok(())
     }
 
-    /// Takes no memory before something is written.
+    /// Does nothing: memory is taken when it is written.
     fn allocate(&self, _: u64) -> io::Result<()> {
         Ok(())
     }
@@ -83,16 +83,16 @@ impl File for MemoryFile {
     }
 }
 
-/// Copies what lies at `offset`.
-pub(super) fn read(bytes: &[u8], buffer: &mut [u8], offset: u64) -> usize {
+/// Copies the bytes at `offset` into `buffer`, and returns how many there were.
+pub(crate) fn read(bytes: &[u8], buffer: &mut [u8], offset: u64) -> usize {
     let rest = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or_default();
     let count = rest.len().min(buffer.len());
     buffer[..count].copy_from_slice(&rest[..count]);
     count
 }
 
-/// Puts `data` at `offset`.
-pub(super) fn write(bytes: &mut Vec<u8>, data: &[u8], offset: u64) {
+/// Writes `data` at `offset`.
+pub(crate) fn write(bytes: &mut Vec<u8>, data: &[u8], offset: u64) {
     let start = offset as usize;
     let end = start + data.len();
     if bytes.len() < end {

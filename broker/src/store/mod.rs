@@ -1,10 +1,10 @@
-//! What survives a crash: durable messages, and all that a broker was told to keep.
+//! Storage that survives a crash: durable queues, persistent messages and the broker's metadata.
 //!
-//! The store owns the files of one folder, and every byte in them. In come [`Group`]s of operations: a message for some
-//! queues, positions that are settled, a queue that is declared, a value that is to be kept under a key. Out go the
-//! moment at which a group is safe ([`Status::synced`]), the contents of messages ([`Store::read`]), and after a start
-//! what was there ([`Recovered`]). It never knows what a head, a definition or a value means, who consumes, which
-//! message is ready and which is out, what time it is, or who waits for a confirm.
+//! The store owns all files of one folder. Its input is [`Group`]s of operations: publish a message to some queues,
+//! settle positions, declare a queue, put a value under a key. Its output is the point up to which groups are safe
+//! ([`Status::synced`]), the contents of messages ([`Store::read`]), and, at the next start, the state it recovered
+//! ([`Recovered`]). "Safe" means: survives a crash. The store does not interpret heads, definitions or values, and
+//! knows nothing of consumers, of ready and unacked messages, of time or of confirms.
 //!
 //! ```text
 //!  Group ── append ──► pending ── Writer ──► log files ── Checkpointer ──► segments, manifest
@@ -13,35 +13,36 @@
 //!                         └── read(queue, position) ──► Content
 //! ```
 //!
-//! 1. [`Store::open`] recovers, and gives the [`Store`], its [`Writer`], its [`Checkpointer`] and what was there.
-//! 2. [`Store::append`] encodes a group into memory, orders it after all earlier ones, and returns the [`Lsn`] at which
-//!    it will be safe. It never waits, and [`Store::read`] finds its messages from then on.
-//! 3. [`Writer::turn`] writes all that is pending with one write, and one fdatasync. The next batch gathers meanwhile;
-//!    no timer delays anything. Then [`Status::synced`] has risen, and what waited for an [`Lsn`] up to it may be
-//!    confirmed. In production a thread does this and then calls a function of yours; a simulation calls it by hand.
-//! 4. [`Checkpointer::turn`] moves what still lives in the oldest log file to segments, so that the file can be used
-//!    again.
+//! 1. [`Store::open`] recovers, and returns the [`Store`], its [`Writer`], its [`Checkpointer`] and the recovered
+//!    state.
+//! 2. [`Store::append`] encodes a group into memory, orders it after all earlier groups, and returns the [`Lsn`] at
+//!    which the group will be safe. It never waits. From then on [`Store::read`] finds the group's messages.
+//! 3. [`Writer::turn`] writes all pending groups with one write and one fdatasync. The next batch gathers meanwhile;
+//!    no timer delays it. Then [`Status::synced`] has risen, and every publish with an [`Lsn`] up to it may be
+//!    confirmed. In production a thread does this and then calls your callback; a simulation calls it directly.
+//! 4. [`Checkpointer::turn`] moves the live messages of the oldest log file to segments, so that the file can be
+//!    reused.
 //!
-//! # What holds
+//! # Guarantees
 //!
 //! After a crash at any moment the folder holds exactly the groups `1..=n` in the order in which they were appended,
-//! for an `n` that is not before [`Status::synced`]. A group is there as a whole or not at all.
+//! where `n` is not before [`Status::synced`]. A group is recovered as a whole or not at all.
 //!
-//! What rots on the disk is refused at the next start, which says where, or met by the [`Store::read`] of the message
-//! that lies there. One thing can't be told from a crash: damage to the very last record, or the loss of the whole last
-//! file.
+//! Damage on the disk is never returned as data: the next [`Store::open`] fails and says where the damage is, or
+//! [`Store::read`] of the damaged message fails. Two kinds of damage look like a crash and are not detected: damage to
+//! the very last record, and the loss of the whole last file.
 //!
-//! After an error of the disk nothing is confirmed any more: [`Status::failed`] stays, and the broker has to start
-//! again. A disk without space is no such error: see [`Room`].
+//! After a disk error nothing is confirmed any more: [`Status::failed`] stays set, and the broker must be restarted.
+//! A full disk is not such an error: see [`Room`].
 //!
 //! # Files
 //!
-//! | name | what | file |
+//! | name | content | source file |
 //! | --- | --- | --- |
-//! | `log-N` | all groups in order, in files that are used in turn | `log.rs`, `frame.rs`, `record.rs` |
+//! | `log-N` | all groups in order, in files that are reused in turn | `log.rs`, `frame.rs`, `record.rs` |
 //! | `segment-N` | messages that outlived their log file, 16 MiB each | `segment.rs` |
 //! | `body-N` | a body of 1 MiB or more | `log.rs` |
-//! | `manifest-N` | where the log begins; metadata, segments and what of them is settled | `manifest.rs` |
+//! | `manifest-N` | where the log begins; metadata, segments and their settled messages | `manifest.rs` |
 //!
 //! ```
 //! use hopmq_broker::store::*;
@@ -56,7 +57,7 @@
 //! group.publish(&Message { priority: 0, head: b"properties", body: &body }, &[target]);
 //! let lsn = store.append(&mut group)?;
 //! writer.turn()?;
-//! assert!(store.status().synced >= lsn); // Now the publisher gets its confirm.
+//! assert!(store.status().synced >= lsn); // Now the broker may confirm the publish.
 //! drop((store, writer));
 //!
 //! let (store, _, _, recovered) = Store::open(storage, Settings::default())?;
@@ -66,7 +67,7 @@
 //! ```
 
 mod checkpoint;
-mod crash;
+mod compaction;
 #[cfg(feature = "disk")]
 mod disk;
 mod error;
@@ -76,8 +77,7 @@ mod handle;
 mod index;
 mod log;
 mod manifest;
-mod memory;
-mod moving;
+pub(crate) mod memory;
 mod read;
 mod record;
 mod recover;
@@ -93,7 +93,6 @@ use std::fmt;
 use bytes::Bytes;
 
 pub use checkpoint::Checkpointer;
-pub use crash::CrashStorage;
 #[cfg(feature = "disk")]
 pub use disk::DiskStorage;
 pub use error::{Error, ErrorKind};
@@ -105,65 +104,66 @@ pub use storage::{File, Storage};
 pub use threads::Threads;
 pub use writer::Writer;
 
-/// A durable queue, for the store. The broker chooses it, and never uses one twice, not even after a restart
+/// The id of a durable queue. The broker chooses it and must never reuse it, not even after a restart
 /// ([`Recovered::next_queue`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueueId(pub u64);
 
-/// A message's place in its queue: messages are recovered in the order of their positions. The broker chooses it, and
-/// uses one for one message of a queue only, not even for another after a restart ([`RecoveredQueue::next`]). A message
-/// that is put back keeps its position.
+/// A message's place in its queue: messages are recovered in the order of their positions. The broker chooses it and
+/// must never reuse it in that queue, not even after a restart ([`RecoveredQueue::next`]). A requeued message keeps
+/// its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub u64);
 
-/// A point in the order of all that was appended, counted in bytes of the log.
+/// A log sequence number: a point in the order of all appended groups, counted in bytes of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Lsn(pub u64);
 
-/// What the store can tell at any moment.
+/// The state of a store at one moment.
 #[derive(Clone, Debug)]
 pub struct Status {
-    /// All groups whose [`Lsn`] is not later are safe: they survive a crash.
+    /// All groups with an [`Lsn`] up to this one are safe: they survive a crash.
     pub synced: Lsn,
-    /// Bytes that are appended, but not yet safe.
+    /// Bytes that are appended but not yet safe.
     pub pending: usize,
-    /// Whether publishers may go on.
+    /// Whether publishers may continue.
     pub room: Room,
     /// The error that ended this store, if one did.
     pub failed: Option<Error>,
 }
 
-/// Whether publishers may go on. If not, stop reading from them (`connection.blocked`): what is appended all the same
-/// is kept in memory.
+/// Whether publishers may continue. Unless it is [`Room::Open`], stop reading from them (`connection.blocked`): further
+/// appends are kept in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
-    /// They may.
+    /// Publishers may continue.
     Open,
-    /// The disk is slower than they are: more than [`Settings::pending_limit`] bytes wait. This passes by itself.
+    /// The disk is slower than the publishers: more than [`Settings::pending_limit`] bytes are pending. This ends
+    /// once the writer has caught up.
     Behind,
-    /// The disk has no space, or less than [`Settings::min_free`]. This passes when there is space again.
+    /// The disk has no free space, or less than [`Settings::min_free`]. This ends when there is space again.
     DiskFull,
 }
 
-/// A message as it was appended.
+/// The content of a message, as it was appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Content {
-    /// What [`Message::head`] was.
+    /// The [`Message::head`] of the publish.
     pub head: Bytes,
-    /// What [`Message::body`] was.
+    /// The [`Message::body`] of the publish.
     pub body: Bytes,
 }
 
-/// What was there when the store was opened.
+/// The state that was in the folder when the store was opened.
 #[derive(Debug, Default)]
 pub struct Recovered {
     /// All keys and values, in the order of the keys.
     pub metadata: Vec<(Bytes, Bytes)>,
     /// All queues, in the order of their ids.
     pub queues: Vec<RecoveredQueue>,
-    /// An id that no queue ever had, nor any later one.
+    /// An unused queue id: no queue ever had it or a larger one.
     pub next_queue: QueueId,
-    /// What was given up, where [`Settings::salvage`] allowed it.
+    /// The damaged parts that were dropped because [`Settings::salvage`] was set.
     pub damages: Vec<Damage>,
 }
 
@@ -172,37 +172,37 @@ pub struct Recovered {
 pub struct RecoveredQueue {
     /// Its id.
     pub id: QueueId,
-    /// What [`Group::declare_queue`] was given.
+    /// The definition from [`Group::declare_queue`].
     pub definition: Bytes,
-    /// A position that no message of it has, nor any later one.
+    /// An unused position: no message of this queue has it or a larger one.
     pub next: Position,
-    /// Its messages, in the order of their positions. All of them are ready: who held them is gone.
+    /// Its messages, in the order of their positions. All of them are ready: their consumers are gone.
     pub messages: Vec<RecoveredMessage>,
 }
 
-/// A message that was published and not settled. Its content is on disk: see [`Store::read`].
+/// A message that was published and not settled. [`Store::read`] reads its content from the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecoveredMessage {
     /// Its place in its queue.
     pub position: Position,
-    /// What [`Target::expires`] was.
+    /// The [`Target::expires`] of the publish.
     pub expires: Option<u64>,
-    /// How long its body is, in bytes.
+    /// The length of its body, in bytes.
     pub body_len: u32,
-    /// The latest count that [`Group::delivered`] gave, or 0.
+    /// The latest count from [`Group::delivered`], or 0.
     pub deliveries: u32,
-    /// What [`Message::priority`] was.
+    /// The [`Message::priority`] of the publish.
     pub priority: u8,
 }
 
-/// A piece of a file that was given up.
+/// A damaged part of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// The file's name in the folder.
     pub file: String,
-    /// Where in it, in bytes.
+    /// The byte in the file at which the damage begins.
     pub offset: u64,
-    /// What is wrong there.
+    /// What is wrong, such as "the checksum of its header is wrong".
     pub what: String,
 }
 
@@ -214,6 +214,6 @@ impl Default for QueueId {
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at byte {}: {}", self.file, self.offset, self.what)
+        write!(f, "{} is damaged at byte {}: {}", self.file, self.offset, self.what)
     }
 }

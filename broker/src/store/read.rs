@@ -1,4 +1,4 @@
-//! Contents, from memory or from disk.
+//! Reading the contents of messages, from memory or from disk.
 
 use std::io;
 use std::sync::Arc;
@@ -10,24 +10,24 @@ use super::index::Place;
 use super::record::{self, Reader};
 use super::shared::Shared;
 use super::storage::File;
-use super::{Content, Error, ErrorKind, Position, QueueId, log, segment};
+use super::{Content, Damage, Error, ErrorKind, Position, QueueId, log, segment};
 
-/// What is read for one message: most are smaller.
+/// Bytes read at once for one message; most are smaller.
 const SINGLE: usize = 4 << 10;
-/// What is read for several that may lie side by side.
+/// Bytes read at once for several messages, which may be adjacent.
 const SEVERAL: usize = 128 << 10;
-/// A parcel's prefix, at most.
+/// Bytes of a parcel's prefix, at most.
 const PREFIX: usize = record::PARCEL_PREFIX + 8;
-/// How often a place is looked up again, when it moved meanwhile.
+/// Attempts to find a message that a checkpoint moves meanwhile.
 const TRIES: usize = 5;
 
-/// Where a parcel is to be had.
+/// Where to read a parcel from.
 enum Source {
     Memory(Bytes),
     File { file: Arc<dyn File>, name: String, offset: u64 },
 }
 
-/// What was read of a file last.
+/// The part of a file that was read last.
 struct Window {
     file: Arc<dyn File>,
     at: u64,
@@ -48,10 +48,14 @@ fn read(
     ahead: usize,
     window: &mut Option<Window>,
 ) -> Result<Content, Error> {
-    let unreadable = |error| Error::io(format!("reading message {} of queue {}", position.0, queue.0), error);
+    let unreadable = |error| {
+        let error = Error::io(format!("reading message {} of queue {}", position.0, queue.0), error);
+        error.located(&*shared.storage)
+    };
     let (parcel, name, offset) = match source(shared, queue, position).map_err(unreadable)? {
         None => {
-            let what = format!("there is no message {} in queue {}", position.0, queue.0);
+            let what = "it was never appended, or is settled already; read only unsettled messages";
+            let what = format!("message {} is not in queue {}: {what}", position.0, queue.0);
             return Err(Error::new(ErrorKind::Unknown, what));
         }
         Some(Source::Memory(parcel)) => (parcel, "memory".to_owned(), 0),
@@ -60,7 +64,10 @@ fn read(
         }
     };
     let content = record::unpack(&parcel, |id, len| body(shared, id, len).map_err(unreadable))?;
-    content.map_err(|malformed| Error::damaged(&name, offset, malformed.0))
+    content.map_err(|malformed| {
+        let damage = Damage { file: name, offset, what: malformed.0.to_owned() };
+        Error::lost(queue, position, &damage).located(&*shared.storage)
+    })
 }
 
 fn source(shared: &Shared, queue: QueueId, position: Position) -> io::Result<Option<Source>> {
@@ -71,7 +78,7 @@ fn source(shared: &Shared, queue: QueueId, position: Position) -> io::Result<Opt
             None => return Ok(None),
             Some(Place::Log(at)) => {
                 if let Some(bytes) = state.log.in_memory(at) {
-                    let (len, ..) = record::parcel_len(&mut Reader::new(bytes)).expect("it was made here");
+                    let (len, ..) = record::parcel_len(&mut Reader::new(bytes)).expect("the store encoded it");
                     return Ok(Some(Source::Memory(Bytes::copy_from_slice(&bytes[..len]))));
                 }
                 let (named, offset) = state.log.locate(at).ok_or(io::ErrorKind::NotFound)?;
@@ -85,7 +92,7 @@ fn source(shared: &Shared, queue: QueueId, position: Position) -> io::Result<Opt
                         let name = segment::file_name(id);
                         return Ok(Some(Source::File { file, name, offset: u64::from(offset) }));
                     }
-                    // It was moved on, and the segment is gone.
+                    // A checkpoint has moved the message and removed the segment.
                     Err(error) if error.kind() == io::ErrorKind::NotFound && tries > 0 => {}
                     Err(error) => return Err(error),
                 }
@@ -115,7 +122,7 @@ fn parcel_at(file: Arc<dyn File>, offset: u64, ahead: usize, window: &mut Option
 
 impl Window {
     fn read(file: Arc<dyn File>, at: u64, len: usize) -> io::Result<Self> {
-        // A damaged length must not take all memory.
+        // A damaged length must not allocate all memory.
         let rest = file.size()?.saturating_sub(at);
         let mut bytes = vec![0; len.min(usize::try_from(rest).unwrap_or(usize::MAX))];
         let count = read_full(file.as_ref(), &mut bytes, at)?;
@@ -128,7 +135,7 @@ impl Window {
     }
 }
 
-/// A body that has a file of its own.
+/// Reads a body that has its own file.
 fn body(shared: &Shared, id: u64, len: u32) -> io::Result<Bytes> {
     if let Some(body) = shared.lock().log.body_in_memory(id) {
         return Ok(body);

@@ -1,21 +1,22 @@
-//! How operations look in bytes, in the log and in the manifest. All numbers are little-endian.
+//! The encoding of operations in the log and in the manifest. All numbers are little-endian.
 //!
 //! ```text
-//! operation = tag u8, fields; numbers as varints, bytes with their length in front
-//! parcel    = crc32c u32 of all behind it, head length u32 (the highest bit: the body is in a file),
-//!             body length u32, [id of the file u64,] head, [body]
+//! operation = tag u8, fields; numbers as varints, bytes with a length prefix
+//! parcel    = crc32c u32 of the rest but the file's id, head length u32 (highest bit set: the body has its own file),
+//!             body length u32, [id of the body's file u64,] head, [body]
 //! ```
-//! A parcel is a message's content. It is copied as it is from the log to a segment, and checked whenever it is read.
+//! A parcel is a message's content. A checkpoint copies it unchanged from the log to a segment, and every read checks
+//! its checksum, which covers the body even if that has its own file.
 
 use bytes::Bytes;
 
 use super::{Content, Position, QueueId};
 
-/// Bytes of a parcel before the head, unless the body is in a file.
+/// Bytes of a parcel before the head, unless the body has its own file.
 pub(super) const PARCEL_PREFIX: usize = 12;
 const IN_FILE: u32 = 1 << 31;
 
-/// Something was cut off, or is no operation.
+/// The bytes are truncated or not a valid encoding. Says how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Malformed(pub(super) &'static str);
 
@@ -32,9 +33,12 @@ pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Numbers as runs: how many follow each other, and how far the first is from the end of the run before; then a zero.
+/// Appends numbers as runs of consecutive numbers: the length of each run, then the distance of its first number from
+/// the end of the run before; a zero ends the list.
 pub(super) fn put_runs(out: &mut Vec<u8>, numbers: impl IntoIterator<Item = u64>) {
-    let (mut start, mut count, mut end) = (0_u64, 0_u64, 0_u64);
+    let mut start = 0_u64;
+    let mut count = 0_u64;
+    let mut end = 0_u64;
     let mut put = |start: u64, count: u64| {
         if count > 0 {
             put_number(out, count);
@@ -54,7 +58,7 @@ pub(super) fn put_runs(out: &mut Vec<u8>, numbers: impl IntoIterator<Item = u64>
     out.push(0);
 }
 
-/// Reads what the functions above wrote.
+/// Decodes bytes that the `put_` functions encoded.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reader<'a> {
     whole: &'a [u8],
@@ -70,13 +74,17 @@ impl<'a> Reader<'a> {
         self.at == self.whole.len()
     }
 
-    /// How much was read.
+    /// Returns the number of bytes that were read.
     pub(super) fn at(&self) -> usize {
         self.at
     }
 
     pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
-        let end = self.at.checked_add(count).filter(|end| *end <= self.whole.len()).ok_or(Malformed("cut off"))?;
+        let end = self
+            .at
+            .checked_add(count)
+            .filter(|end| *end <= self.whole.len())
+            .ok_or(Malformed("a record is truncated"))?;
         let bytes = &self.whole[self.at..end];
         self.at = end;
         Ok(bytes)
@@ -103,15 +111,15 @@ impl<'a> Reader<'a> {
                 return Ok(number);
             }
         }
-        Err(Malformed("a number without an end"))
+        Err(Malformed("a number has more than 64 bits"))
     }
 
     pub(super) fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
         let len = self.number()?;
-        self.take(usize::try_from(len).map_err(|_| Malformed("cut off"))?)
+        self.take(usize::try_from(len).map_err(|_| Malformed("a record is truncated"))?)
     }
 
-    /// Calls `each` with the first and the number of each run.
+    /// Calls `each` with the first number and the length of each run.
     pub(super) fn runs(&mut self, mut each: impl FnMut(u64, u64)) -> Result<(), Malformed> {
         let mut end = 0_u64;
         loop {
@@ -120,24 +128,24 @@ impl<'a> Reader<'a> {
                 return Ok(());
             }
             let start = end.wrapping_add(self.number()?);
-            end = start.checked_add(count).ok_or(Malformed("a run beyond all numbers"))?;
+            end = start.checked_add(count).ok_or(Malformed("a run of numbers overflows 64 bits"))?;
             each(start, count);
         }
     }
 }
 
-/// A message's content, in bytes.
+/// A message's content, encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Parcel<'a> {
-    /// All of it.
+    /// The whole parcel.
     pub(super) bytes: &'a [u8],
     pub(super) body_len: u32,
-    /// The file of the body, if it is not here.
+    /// The id of the body's own file, if it has one.
     pub(super) file: Option<u64>,
 }
 
-/// Appends a parcel. With `in_file`, the body is left out, and the position of the file's id is returned, for whoever
-/// knows it: that is not covered by the checksum.
+/// Appends a parcel. With `in_file`, leaves out the body and returns the index at which the caller must put the id of
+/// the body's file. The checksum does not cover the id.
 pub(super) fn put_parcel(out: &mut Vec<u8>, head: &[u8], body: &[u8], in_file: bool) -> Option<usize> {
     let start = out.len();
     let flag = if in_file { IN_FILE } else { 0 };
@@ -171,19 +179,20 @@ impl<'a> Parcel<'a> {
     }
 }
 
-/// How long the parcel that begins here is, how long its body, and in which file that is.
+/// Returns the length of the next parcel, the length of its body, and the id of the body's own file, if it has one.
 pub(super) fn parcel_len(reader: &mut Reader<'_>) -> Result<(usize, u32, Option<u64>), Malformed> {
     reader.u32()?;
-    let (head, body) = (reader.u32()?, reader.u32()?);
+    let head = reader.u32()?;
+    let body = reader.u32()?;
     let head_len = (head & !IN_FILE) as usize;
     if head & IN_FILE == 0 {
         let len = PARCEL_PREFIX.checked_add(head_len).and_then(|len| len.checked_add(body as usize));
-        return Ok((len.ok_or(Malformed("too long"))?, body, None));
+        return Ok((len.ok_or(Malformed("the length of a message is too large"))?, body, None));
     }
     Ok((PARCEL_PREFIX + 8 + head_len, body, Some(reader.u64()?)))
 }
 
-/// Takes a parcel apart; `body` gives the body that is in a file. None, if the checksum is wrong.
+/// Decodes a parcel and verifies its checksum. `body` reads a body that has its own file.
 pub(super) fn unpack<E>(
     parcel: &Bytes,
     body: impl FnOnce(u64, u32) -> Result<Bytes, E>,
@@ -191,7 +200,7 @@ pub(super) fn unpack<E>(
     let mut reader = Reader::new(parcel);
     let (len, body_len, file) = match parcel_len(&mut reader) {
         Ok(lengths) if lengths.0 == parcel.len() => lengths,
-        Ok(_) => return Ok(Err(Malformed("its length is wrong"))),
+        Ok(_) => return Ok(Err(Malformed("the length of a message is wrong"))),
         Err(malformed) => return Ok(Err(malformed)),
     };
     let content = match file {
@@ -218,18 +227,18 @@ pub(super) enum Operation<'a> {
     Remove { key: &'a [u8] },
 }
 
-/// A message for some queues.
+/// A message that is published to some queues.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Publish<'a> {
     pub(super) priority: u8,
     targets: Reader<'a>,
     count: u64,
-    /// Where the parcel begins, in the group.
+    /// The index in the group at which the parcel begins.
     pub(super) at: usize,
     pub(super) parcel: Parcel<'a>,
 }
 
-/// For whom a message is, as in [`super::Target`].
+/// A decoded [`super::Target`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Addressee {
     pub(super) queue: QueueId,
@@ -265,7 +274,7 @@ impl<'a> Operation<'a> {
             REMOVE_QUEUE => Self::RemoveQueue { queue: QueueId(reader.number()?) },
             PUT => Self::Put { key: reader.bytes()?, value: reader.bytes()? },
             REMOVE => Self::Remove { key: reader.bytes()? },
-            _ => return Err(Malformed("an unknown operation")),
+            _ => return Err(Malformed("an operation has an unknown tag")),
         };
         Ok(operation)
     }
@@ -273,7 +282,9 @@ impl<'a> Operation<'a> {
 
 impl<'a> Publish<'a> {
     fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
-        let (priority, count, targets) = (reader.byte()?, reader.number()?, *reader);
+        let priority = reader.byte()?;
+        let count = reader.number()?;
+        let targets = *reader;
         for _ in 0..count {
             read_addressee(reader)?;
         }
@@ -306,7 +317,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_come_back() {
+    fn numbers_survive_encoding() {
         for number in (0..64).flat_map(|bit| [(1 << bit) - 1, 1 << bit, u64::MAX >> bit]) {
             let mut bytes = Vec::new();
             put_number(&mut bytes, number);
@@ -317,32 +328,33 @@ mod tests {
     }
 
     #[test]
-    fn runs_come_back_in_any_order() {
+    fn runs_survive_encoding_in_any_order() {
         let cases: [&[u64]; 5] = [&[], &[0], &[5, 6, 7, 9], &[9, 3, 4, 1], &[u64::MAX - 1, 0, 1]];
         for numbers in cases {
             let mut bytes = Vec::new();
             put_runs(&mut bytes, numbers.iter().copied());
             let mut found = Vec::new();
-            Reader::new(&bytes).runs(|start, count| found.extend(start..start + count)).expect("they are well formed");
+            Reader::new(&bytes)
+                .runs(|start, count| found.extend(start..start + count))
+                .expect("the runs are well formed");
             assert_eq!(found, numbers);
         }
     }
 
     #[test]
-    fn a_million_positions_in_a_row_are_a_few_bytes() {
+    fn a_million_consecutive_positions_take_five_bytes() {
         let mut bytes = Vec::new();
         put_runs(&mut bytes, 7..1_000_007);
         assert_eq!(bytes.len(), 5);
     }
 
     #[test]
-    fn what_is_cut_off_is_an_error_and_no_panic() {
+    fn a_truncated_operation_is_an_error() {
         let mut bytes = Vec::new();
-        let body = b"body";
         bytes.extend_from_slice(&[PUBLISH, 3]);
         put_number(&mut bytes, 1);
         put_addressee(&mut bytes, &Addressee { queue: QueueId(300), position: Position(70_000), expires: Some(0) });
-        put_parcel(&mut bytes, b"head", body, false);
+        put_parcel(&mut bytes, b"head", b"body", false);
         assert!(matches!(Operation::read(&mut Reader::new(&bytes)), Ok(Operation::Publish(_))));
         for len in 0..bytes.len() {
             assert!(Operation::read(&mut Reader::new(&bytes[..len])).is_err());

@@ -1,11 +1,13 @@
-//! What is in the folder, after a shutdown or a crash: the manifest, the indexes of the segments, and the log behind
-//! where the manifest ends.
+//! Recovery: reads the folder after a shutdown or a crash: the manifest, the indexes of the segments, and the log from
+//! where the manifest says that it begins.
 //!
-//! A log file ends where the next one begins, and the last one at the first frame that can't be read, if no later frame
-//! says that it was safe once. Anything else is damage: it is refused, or given up; then what lives moves to segments,
-//! and a new log begins. Nothing is deleted before all is read. What was read and may not be on the disk is written
-//! again and synced before it is relied on. Syncing alone is not enough: after a sync that failed, Linux shows what it
-//! never wrote.
+//! A log file ends where the next one begins. The last one ends at the first unreadable frame, unless a later frame
+//! says that this frame was safe. Anything else is damage. Recovery refuses to open a damaged folder, or with
+//! [`Settings::salvage`] drops the damaged part, moves the live messages to segments and begins a new log.
+//!
+//! No file is deleted before all files are read. The end of a file was read, but may not be on the disk: it is written
+//! again and synced before the store relies on it. A sync alone is not enough: after a failed sync, Linux still returns
+//! data that it never wrote.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,7 +27,7 @@ use super::{
     Damage, Error, ErrorKind, Group, Position, QueueId, Recovered, RecoveredMessage, RecoveredQueue, Settings,
 };
 
-/// What a recovery finds.
+/// The result of a recovery.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) state: State,
@@ -96,11 +98,11 @@ impl Recovery<'_> {
         Ok(Found { state, recovered, manifest, names: self.names })
     }
 
-    /// Gives up a piece of a file, or refuses to.
+    /// Records damage if [`Settings::salvage`] is set, fails otherwise.
     fn damaged(&mut self, file: &str, offset: u64, what: impl Into<String>) -> Result<(), Error> {
         let damage = Damage { file: file.to_owned(), offset, what: what.into() };
         if !self.settings.salvage {
-            return Err(Error::damaged(&damage.file, offset, &damage.what));
+            return Err(Error::refused(&damage));
         }
         self.damages.push(damage);
         Ok(())
@@ -110,7 +112,7 @@ impl Recovery<'_> {
         self.storage.open(name).map_err(|error| Error::io(format!("opening {name}"), error))
     }
 
-    /// The newest manifest that was finished. One that was not has an older one beside it, or is the folder's first.
+    /// Reads the newest complete manifest. An incomplete one has an older one beside it, or is the folder's first.
     fn manifest(&mut self) -> Result<(Known, Manifest), Error> {
         let numbers: Vec<u64> = self.names.manifests.iter().rev().copied().collect();
         for number in &numbers {
@@ -119,7 +121,8 @@ impl Recovery<'_> {
             }
         }
         if !(self.names.logs.is_empty() && self.names.segments.is_empty() && self.names.bodies.is_empty()) {
-            let what = "there are files of a store, but no manifest that can be read: restore it from a copy";
+            let what = "no readable manifest, but other files of a store; no file was changed; restore the folder from \
+                        a backup (Settings::salvage needs a manifest)";
             return Err(Error::new(ErrorKind::Damaged, what));
         }
         let known = Known::new();
@@ -134,7 +137,9 @@ impl Recovery<'_> {
         let file = self.open(&name)?;
         let Ok(Some(header)) = Use::Manifest.read(file.as_ref()).map_err(failed)? else { return Ok(None) };
         let mut frames = Frames::new(file.as_ref(), header.base, None).map_err(failed)?;
-        let (mut known, mut whole, mut last) = (Known::new(), 0, header.base);
+        let mut known = Known::new();
+        let mut whole = 0;
+        let mut last = header.base;
         loop {
             let offset = frames.offset();
             if let Some(frame) = frames.next().map_err(failed)? {
@@ -146,14 +151,14 @@ impl Recovery<'_> {
             } else if whole == 0 {
                 return Ok(None);
             } else if frames.skip().map_err(failed)?.is_some() {
-                self.damaged(&name, offset, "no record is there, but there is one behind it")?;
+                self.damaged(&name, offset, "a record is missing, but a later one is there")?;
             } else {
                 break;
             }
         }
         let len = frames.at() - header.base;
         let named = Named { name, file: file.clone() };
-        write_again(&named, Use::Manifest, header, last, frames.at())?;
+        rewrite(&named, Use::Manifest, header, last, frames.at())?;
         self.storage.sync_dir().map_err(|error| sync_error("syncing the folder", error))?;
         Ok(Some((known, Manifest { number, file, whole, len })))
     }
@@ -170,7 +175,8 @@ impl Recovery<'_> {
             let file = self.open(&name)?;
             let mut read = 0;
             let scanned = segment::scan(file.as_ref(), id, &segment, |entry, spot| {
-                let (priority, body_len) = (entry.priority, entry.body_len);
+                let priority = entry.priority;
+                let body_len = entry.body_len;
                 for (target, ordinal) in entry.targets.iter().zip(spot.ordinal..) {
                     read = ordinal + 1;
                     if segment.is_settled(ordinal) {
@@ -188,18 +194,19 @@ impl Recovery<'_> {
             });
             if let Err(bad) = scanned.map_err(|error| Error::io(format!("reading {name}"), error))? {
                 self.damaged(&name, bad.offset, bad.what)?;
-                index.segments.insert(id, cut(&index.segments[&id], bad.offset, read));
+                index.segments.insert(id, truncated(&index.segments[&id], bad.offset, read));
             }
         }
         Ok(())
     }
 
-    /// The log, applied.
+    /// Reads the log and applies it to the index.
     fn log(&mut self, known: &mut Known, messages: &mut Messages) -> Result<State, Error> {
         let mut state = State { next_log: self.names.logs.last().map_or(0, |last| last + 1), ..State::default() };
         let files = self.log_files(known)?;
         let index = &mut known.index;
-        let (mut end, mut safe) = (known.start.base, 0);
+        let mut end = known.start.base;
+        let mut safe = 0;
         for (nth, (named, header)) in files.iter().enumerate() {
             index.spans.push_back(Span { seq: header.seq, base: header.base, live: 0 });
             let next = files.get(nth + 1).map(|(_, header)| header.base);
@@ -207,18 +214,19 @@ impl Recovery<'_> {
             (end, safe) = self.replay(named, header.base, next, index, published)?;
             let len = named.file.size().map_err(|error| Error::io(format!("reading {}", named.name), error))?;
             let capacity = if next.is_some() { len } else { HEADER + end - header.base };
-            let (seq, base, file) = (header.seq, header.base, Some(named.clone()));
-            state.log.files.push_back(LogFile { seq, base, capacity, file });
+            let file = Some(named.clone());
+            state.log.files.push_back(LogFile { seq: header.seq, base: header.base, capacity, file });
         }
         if let Some((named, header)) = files.last() {
-            write_again(named, Use::Log, *header, safe.max(header.base), end)?;
+            rewrite(named, Use::Log, *header, safe.max(header.base), end)?;
         }
         state.log.next_seq = files.last().map_or(known.start.seq, |(_, header)| header.seq + 1);
-        (state.log.end, state.log.synced) = (end, end);
+        state.log.end = end;
+        state.log.synced = end;
         Ok(state)
     }
 
-    /// The files of the log from where it begins, in order.
+    /// Opens the files of the log, in order, from where it begins.
     fn log_files(&mut self, known: &Known) -> Result<Vec<(Named, frame::Header)>, Error> {
         let mut files: Vec<(Named, frame::Header)> = Vec::new();
         for number in self.names.logs.clone() {
@@ -235,7 +243,7 @@ impl Recovery<'_> {
         let mut base = known.start.base;
         for (Named { name, .. }, header) in &files {
             if header.seq != expected || header.base < base || (header.seq == known.start.seq && header.base != base) {
-                let what = format!("it is file {} of the log, and file {expected} is missing", header.seq);
+                let what = format!("this is file {} of the log, but file {expected} is missing", header.seq);
                 self.damaged(name, 0, what)?;
             }
             (expected, base) = (header.seq + 1, header.base);
@@ -247,7 +255,8 @@ impl Recovery<'_> {
         Ok(files)
     }
 
-    /// Applies a file of the log, and returns the address behind it, and that up to which it says that all is safe.
+    /// Applies a file of the log. Returns the address after its last frame, and the address up to which the log was
+    /// safe when that frame was encoded.
     fn replay(
         &mut self,
         named: &Named,
@@ -260,7 +269,8 @@ impl Recovery<'_> {
         let mut frames = Frames::new(named.file.as_ref(), base, next).map_err(failed)?;
         let mut safe = 0;
         loop {
-            let (at, offset) = (frames.at(), frames.offset());
+            let at = frames.at();
+            let offset = frames.offset();
             if let Some(frame) = frames.next().map_err(failed)? {
                 safe = frame.synced;
                 if let Err(malformed) = index.apply(frame.payload, frame.start, &mut published) {
@@ -274,19 +284,19 @@ impl Recovery<'_> {
             let later = frames.skip().map_err(failed)?;
             let was_safe = match next {
                 Some(_) => true,
-                None => later.is_some() && said_safe(&named.file, base, frames.at(), at).map_err(failed)?,
+                None => later.is_some() && was_synced(&named.file, base, frames.at(), at).map_err(failed)?,
             };
             if !was_safe {
                 return Ok((at, safe));
             }
-            self.damaged(&named.name, offset, "no record is there, but there was one")?;
+            self.damaged(&named.name, offset, "a record that was safe is missing")?;
             if later.is_none() {
                 return Ok((next.unwrap_or(at), safe));
             }
         }
     }
 
-    /// Looks whether all bodies that are needed are there, and settles the messages whose are not.
+    /// Checks that every body file in use exists, and settles messages whose body is missing.
     fn bodies(&mut self, index: &mut Index) -> Result<(), Error> {
         let mut repairs = Group::new();
         let missing: Vec<u64> = index.bodies.keys().filter(|id| !self.names.bodies.contains(id)).copied().collect();
@@ -299,7 +309,7 @@ impl Recovery<'_> {
     }
 }
 
-/// Removes what a crash or an earlier use left. If a file stays, the next start finds it.
+/// Removes files that a crash or an earlier use left. If that fails, the next start tries again.
 pub(super) fn remove_useless(storage: &dyn Storage, names: &Names, state: &State, manifest: u64) {
     let index = &state.index;
     let segments = names.segments.iter().filter(|id| !index.segments.contains_key(&(**id as u32)));
@@ -342,8 +352,8 @@ fn recovered(index: &Index, mut messages: Messages, damages: Vec<Damage>) -> Rec
     }
 }
 
-/// A segment up to `len` bytes and `targets` ordinals.
-fn cut(segment: &Segment, len: u64, targets: u32) -> Segment {
+/// Returns the first `len` bytes and `targets` ordinals of a segment, as a full segment.
+fn truncated(segment: &Segment, len: u64, targets: u32) -> Segment {
     let mut rest = Segment::new(segment.owner);
     rest.full = true;
     rest.grow(len, targets);
@@ -351,8 +361,8 @@ fn cut(segment: &Segment, len: u64, targets: u32) -> Segment {
     rest
 }
 
-/// Whether a frame from the address `from` on says that all was safe beyond `at`.
-fn said_safe(file: &Arc<dyn File>, base: u64, from: u64, at: u64) -> std::io::Result<bool> {
+/// Returns whether a frame at or after the address `from` says that the log was safe beyond `at`.
+fn was_synced(file: &Arc<dyn File>, base: u64, from: u64, at: u64) -> std::io::Result<bool> {
     let mut frames = Frames::new(file.as_ref(), base, None)?;
     frames.seek(from);
     loop {
@@ -368,14 +378,14 @@ fn said_safe(file: &Arc<dyn File>, base: u64, from: u64, at: u64) -> std::io::Re
 }
 
 /// Writes the header and the frames between two addresses again, and syncs them.
-fn write_again(named: &Named, purpose: Use, header: frame::Header, from: u64, until: u64) -> Result<(), Error> {
-    let again = || {
+fn rewrite(named: &Named, purpose: Use, header: frame::Header, from: u64, until: u64) -> Result<(), Error> {
+    let rewritten = || {
         let mut bytes = vec![0; (until - from) as usize];
         let offset = HEADER + from - header.base;
         frame::read_full(named.file.as_ref(), &mut bytes, offset)?;
         named.file.write_at(&purpose.encode(header), 0)?;
         named.file.write_at(&bytes, offset)
     };
-    again().map_err(|error| Error::io(format!("writing {} again", named.name), error))?;
+    rewritten().map_err(|error| Error::io(format!("rewriting {}", named.name), error))?;
     named.file.sync().map_err(|error| sync_error(&format!("syncing {}", named.name), error))
 }

@@ -1,7 +1,8 @@
 //! Segments: files of messages that outlived their log file.
 //!
-//! A segment holds messages of one queue, or of all that have little to move or are for several queues, so that a
-//! message is written once, and a checkpoint syncs few files. It grows by blocks, one for each checkpoint:
+//! A segment holds messages of one queue. One shared segment holds the messages of queues that have little to move, and
+//! messages of several queues. So each message is written once, and a checkpoint syncs few files. A segment grows by
+//! one block at each checkpoint:
 //!
 //! ```text
 //! block = header (32 bytes), index, parcels
@@ -9,8 +10,8 @@
 //!          parcels' length u32, first ordinal u32, targets u32, messages u32
 //! index  = for each message: priority u8, parcel length, body length, file of the body + 1 or 0, targets
 //! ```
-//! A start reads headers and indexes, and no parcels. The manifest says up to where a segment is valid, and which
-//! ordinals are settled: a message has one ordinal for each of its targets.
+//! A start reads headers and indexes, not parcels. The manifest says how many bytes of a segment are valid and which
+//! ordinals are settled. Ordinals number a segment's targets: a message has one ordinal for each of its targets.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,25 +23,26 @@ use super::storage::File;
 /// Bytes before the index of a block.
 pub(super) const BLOCK_HEADER: usize = 32;
 
-/// Whose messages a segment holds.
+/// The queue whose messages a segment holds, or [`Owner::Shared`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Owner {
     Shared,
     Queue(u64),
 }
 
-/// What the store knows of a segment.
+/// The state of a segment, as the manifest records it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Segment {
     pub(super) owner: Owner,
-    /// Up to where the file is valid, in bytes.
+    /// The valid bytes of the file.
     pub(super) len: u64,
-    /// How many ordinals it has.
+    /// The number of its ordinals.
     pub(super) targets: u32,
-    /// How many of them are not settled.
+    /// The number of ordinals that are not settled.
     pub(super) live: u32,
-    /// Whether nothing is added to it any more.
+    /// No more blocks will be added.
     pub(super) full: bool,
+    /// One bit for each ordinal.
     settled: Vec<u64>,
 }
 
@@ -49,7 +51,7 @@ impl Segment {
         Self { owner, len: 0, targets: 0, live: 0, full: false, settled: Vec::new() }
     }
 
-    /// Takes up a block.
+    /// Adds a block: the segment's new length, and the number of the block's targets.
     pub(super) fn grow(&mut self, len: u64, targets: u32) {
         self.len = len;
         self.targets += targets;
@@ -71,7 +73,7 @@ impl Segment {
         self.settled.get(ordinal as usize / 64).is_some_and(|word| word & (1 << (ordinal % 64)) != 0)
     }
 
-    /// Whether nothing lives, or so little that copying it is worth the space.
+    /// Returns whether no message is live, or so few that copying them is worth the freed space.
     pub(super) fn is_due(&self) -> bool {
         self.live == 0 || (self.full && self.live < self.targets / 4)
     }
@@ -92,7 +94,8 @@ impl Segment {
 
     pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let owner = reader.number()?.checked_sub(1).map_or(Owner::Shared, Owner::Queue);
-        let (len, targets) = (reader.number()?, reader.number()? as u32);
+        let len = reader.number()?;
+        let targets = reader.number()? as u32;
         let mut segment = Self::new(owner);
         segment.full = reader.byte()? != 0;
         segment.grow(len, targets);
@@ -115,13 +118,13 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// About how many bytes of a segment it takes.
+    /// Returns about how many bytes of a segment the message takes.
     pub(super) fn weight(&self) -> usize {
         self.parcel_len + 32 + 16 * self.targets.len()
     }
 }
 
-/// A block that is to be written.
+/// A block to write.
 #[derive(Debug, Default)]
 pub(super) struct Block {
     pub(super) entries: Vec<Entry>,
@@ -129,7 +132,7 @@ pub(super) struct Block {
     pub(super) targets: u32,
 }
 
-/// Where in the file an entry's parcel begins, and its first ordinal.
+/// The place of an entry in its segment: where in the file its parcel begins, and its first ordinal.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Spot {
     pub(super) offset: u32,
@@ -143,7 +146,7 @@ impl Block {
         self.entries.push(entry);
     }
 
-    /// Its bytes in the segment `id` that is as `segment` says, and where each entry goes.
+    /// Encodes the block as the next one of segment `id`. Returns its bytes and the place of each entry.
     pub(super) fn encode(&self, id: u32, segment: &Segment) -> (Vec<u8>, Vec<Spot>) {
         let mut bytes = vec![0; BLOCK_HEADER];
         for entry in &self.entries {
@@ -185,21 +188,22 @@ fn spots(entries: &[Entry], mut offset: u32, mut ordinal: u32) -> Vec<Spot> {
     entries.iter().map(spot).collect()
 }
 
-/// Something in a segment is not as it was written.
+/// A block that does not hold what was written.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BadBlock {
     pub(super) offset: u64,
     pub(super) what: &'static str,
 }
 
-/// Calls `each` with every entry of a segment.
+/// Reads a segment's headers and indexes, and calls `each` with every entry.
 pub(super) fn scan(
     file: &dyn File,
     id: u32,
     segment: &Segment,
     mut each: impl FnMut(Entry, Spot),
 ) -> io::Result<Result<(), BadBlock>> {
-    let (mut offset, mut ordinal) = (0, 0);
+    let mut offset = 0;
+    let mut ordinal = 0;
     while offset < segment.len {
         let bad = |what| Ok(Err(BadBlock { offset, what }));
         let mut bytes = vec![0; BLOCK_HEADER];
@@ -207,11 +211,14 @@ pub(super) fn scan(
             return bad("the file is too short");
         }
         let field = |at: usize| u32_at(&bytes, 4 + at * 4);
-        let (index_len, parcels_len, targets, count) = (field(2) as usize, field(3), field(5), field(6));
+        let index_len = field(2) as usize;
+        let parcels_len = field(3);
+        let targets = field(5);
+        let count = field(6);
         let parcels = offset + (BLOCK_HEADER + index_len) as u64;
         let end = parcels + u64::from(parcels_len);
         if field(0) != id || u64::from(field(1)) != offset || field(4) != ordinal || end > segment.len {
-            return bad("no block begins here");
+            return bad("there is no valid block header");
         }
         bytes.resize(BLOCK_HEADER + index_len, 0);
         if read_full(file, &mut bytes[BLOCK_HEADER..], offset + BLOCK_HEADER as u64)? < index_len {
@@ -236,7 +243,8 @@ fn read_entries(index: &[u8], count: u32) -> Result<Vec<Entry>, Malformed> {
     let mut entries = Vec::new();
     for _ in 0..count {
         let priority = reader.byte()?;
-        let (parcel_len, body_len) = (reader.number()? as usize, reader.number()? as u32);
+        let parcel_len = reader.number()? as usize;
+        let body_len = reader.number()? as u32;
         let file = reader.number()?.checked_sub(1);
         let targets = (0..reader.number()?).map(|_| record::read_addressee(&mut reader)).collect::<Result<_, _>>()?;
         entries.push(Entry { priority, parcel_len, body_len, file, targets });
@@ -248,7 +256,7 @@ pub(super) fn file_name(id: u32) -> String {
     format!("segment-{id}")
 }
 
-/// The segment of each owner that is not full.
+/// Returns the segment of each owner that is not full.
 pub(super) fn growing(segments: &BTreeMap<u32, Segment>) -> BTreeMap<Owner, u32> {
     let growing = segments.iter().filter(|(_, segment)| !segment.full);
     growing.map(|(id, segment)| (segment.owner, *id)).collect()

@@ -1,31 +1,32 @@
-//! How large things are.
+//! The store's sizes and limits.
 
-/// How large files and buffers are. The defaults suit a disk; a test takes small ones, to see files change often.
+/// Sizes and limits of a store. The defaults suit a disk; [`Settings::small`] suits tests.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Bytes of a log file (64 MiB). It is filled with zeros once, and used again and again.
+    /// Bytes of a log file (default: 64 MiB). The file is filled with zeros once, and then reused.
     pub log_file_size: u64,
-    /// Bytes of full log files that may wait for the checkpointer (192 MiB). A message that is settled before its
-    /// file's turn comes is never written a second time.
+    /// Bytes of full log files that may wait for the checkpointer (default: 192 MiB). A message that is settled before
+    /// the checkpointer reaches its file is never written a second time.
     pub log_limit: u64,
-    /// Bytes of a segment (16 MiB): its file is deleted when all in it is settled.
+    /// Bytes of a segment (default: 16 MiB). Its file is deleted when all its messages are settled.
     pub segment_size: u64,
-    /// Bytes that may be appended and not yet safe (256 MiB), before [`Room::Behind`](super::Room::Behind). At twice as
-    /// many, publishes are refused with [`ErrorKind::Full`](super::ErrorKind::Full).
+    /// Bytes that may be appended but not yet safe (default: 256 MiB) before the store is
+    /// [`Room::Behind`](super::Room::Behind). At twice as many bytes, publishes are refused with
+    /// [`ErrorKind::Full`](super::ErrorKind::Full).
     pub pending_limit: usize,
-    /// Bytes of free space on the disk (50 MB, as RabbitMQ's `disk_free_limit`), below which there is
-    /// [`Room::DiskFull`](super::Room::DiskFull).
+    /// Bytes of free disk space below which the store is [`Room::DiskFull`](super::Room::DiskFull) (default: 50 MB, as
+    /// RabbitMQ's `disk_free_limit`).
     pub min_free: u64,
-    /// Whether to give up what is damaged, and to start with the rest (no). What was given up is in
-    /// [`Recovered::damages`](super::Recovered::damages). Copy the folder before.
+    /// Whether to drop what is damaged and to start with the rest (default: false, which refuses to start).
+    /// [`Recovered::damages`](super::Recovered::damages) lists what was dropped. Copy the folder first: the dropped
+    /// parts can't be restored.
     pub salvage: bool,
 }
 
 impl Settings {
-    /// Small files, for a store in memory that lives as long as a test: it takes a few MiB at most for what is settled.
+    /// Returns settings with small files, for a test's store in memory: settled messages take a few MiB at most.
     pub fn small() -> Self {
-        let [log_file_size, log_limit, segment_size] = [256 << 10, 512 << 10, 256 << 10];
-        Self { log_file_size, log_limit, segment_size, ..Self::default() }
+        Self { log_file_size: 256 << 10, log_limit: 512 << 10, segment_size: 256 << 10, ..Self::default() }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the store, its writer and its checkpointer share: one state under one lock, in which nobody waits for a disk.
+//! The state that the store, its writer and its checkpointer share, under one lock that is never held during disk I/O.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use super::segment;
 use super::storage::{File, Storage};
 use super::{Error, ErrorKind, Lsn, Room, Settings, Status};
 
-/// How many segments are kept open for reading.
+/// Segments that are kept open for reading, at most.
 const OPEN_SEGMENTS: usize = 64;
 
 #[derive(Debug)]
@@ -19,15 +19,15 @@ pub(super) struct Shared {
     pub(super) storage: Box<dyn Storage>,
     pub(super) settings: Settings,
     state: Mutex<State>,
-    /// Wakes the writer: something is pending, or it is over.
+    /// Wakes the writer: groups are pending, or the store is closing.
     pub(super) to_write: Condvar,
-    /// Wakes the checkpointer: there may be something for it, or it is over.
+    /// Wakes the checkpointer: there may be work, or the store is closing.
     pub(super) to_check: Condvar,
     segments: Mutex<BTreeMap<u32, Arc<dyn File>>>,
     pub(super) notify: OnceLock<Notify>,
 }
 
-/// Whom to tell that the status has changed.
+/// The callback for changes of the status.
 pub(super) struct Notify(pub(super) Box<dyn Fn() + Send + Sync>);
 
 impl fmt::Debug for Notify {
@@ -40,16 +40,16 @@ impl fmt::Debug for Notify {
 pub(super) struct State {
     pub(super) index: Index,
     pub(super) log: Log,
-    /// The disk has no space.
+    /// The disk has no free space, or less than [`Settings::min_free`].
     pub(super) disk_full: bool,
     pub(super) failed: Option<Error>,
-    /// The writer waits to be woken.
+    /// The writer is waiting on [`Shared::to_write`].
     pub(super) writer_sleeps: bool,
-    /// The checkpointer waits until the log is safe up to this address.
+    /// The checkpointer is waiting until the log is safe up to this address.
     pub(super) awaited: Option<u64>,
-    /// Nobody will append any more.
+    /// No group will be appended any more.
     pub(super) closing: bool,
-    /// The next number for a file of the log.
+    /// The number of the next log file.
     pub(super) next_log: u64,
 }
 
@@ -76,8 +76,9 @@ impl Shared {
         }
     }
 
-    /// What an error of the disk means: a full one blocks publishers until there is space, any other is the end.
+    /// Handles an error of the disk: a full disk blocks publishers until there is space, any other error is final.
     pub(super) fn disk_error(&self, error: Error) -> Result<(), Error> {
+        let error = error.located(&*self.storage);
         let mut state = self.lock();
         if error.kind() == ErrorKind::Full {
             state.disk_full = true;
@@ -93,9 +94,9 @@ impl Shared {
         Err(first)
     }
 
-    /// Looks how much space there is, and lets publishers go on or stops them.
-    pub(super) fn look_at_space(&self) -> Result<(), Error> {
-        let free = self.storage.free_space().map_err(|error| Error::io("asking for the free space", error));
+    /// Blocks or unblocks publishers by the free space on the disk.
+    pub(super) fn check_space(&self) -> Result<(), Error> {
+        let free = self.storage.free_space().map_err(|error| Error::io("asking for the free disk space", error));
         match free {
             Ok(free) => {
                 let full = free < self.settings.min_free;
@@ -108,7 +109,7 @@ impl Shared {
         }
     }
 
-    /// A segment's file, for reading.
+    /// Opens a segment for reading, or returns it from the cache.
     pub(super) fn segment(&self, id: u32) -> io::Result<Arc<dyn File>> {
         let mut open = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = open.get(&id) {
@@ -122,7 +123,7 @@ impl Shared {
         Ok(file)
     }
 
-    /// Forgets a segment that is removed.
+    /// Removes a deleted segment from the cache.
     pub(super) fn close_segment(&self, id: u32) {
         self.segments.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
     }
@@ -139,7 +140,7 @@ impl State {
         Status { synced, pending: self.log.waiting, room, failed: self.failed.clone() }
     }
 
-    /// Whether there may be something for the checkpointer.
+    /// Whether there may be work for the checkpointer.
     pub(super) fn is_due(&self, settings: &Settings) -> bool {
         match self.awaited {
             Some(awaited) => awaited <= self.log.synced,
@@ -152,7 +153,7 @@ impl State {
         }
     }
 
-    /// The error that ended the store, if one did.
+    /// Fails if an error has ended the store.
     pub(super) fn check(&self) -> Result<(), Error> {
         self.failed.clone().map_or(Ok(()), Err)
     }

@@ -1,39 +1,44 @@
-//! What the store asks of a disk: a folder of files that are read and written by offset.
+//! The store's interface to a disk: a folder of files that are read and written by offset.
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-/// A folder. The store alone uses it; names are flat.
+/// A folder of files with flat names, used by one store alone.
 ///
-/// What was written to a file survives a crash after [`File::sync`], that a file was created or removed after
-/// [`Storage::sync_dir`]. Before that, each write and each name may survive or not, on its own.
+/// A write survives a crash once [`File::sync`] has returned; the creation or removal of a file, once
+/// [`Storage::sync_dir`] has returned. Before that, each write and each name may or may not survive, independently.
 pub trait Storage: fmt::Debug + Send + Sync + 'static {
-    /// A new, empty file; one of that name is emptied.
+    /// Creates an empty file, or empties the file of that name.
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>>;
-    /// A file that exists.
+    /// Opens an existing file.
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>>;
-    /// Deletes a file. Whoever has it open may go on reading.
+    /// Deletes a file. Open handles can still read it.
     fn remove(&self, name: &str) -> io::Result<()>;
-    /// The names of all files.
+    /// Returns the names of all files.
     fn list(&self) -> io::Result<Vec<String>>;
-    /// Makes safe which files there are.
+    /// Makes the creation and removal of files safe.
     fn sync_dir(&self) -> io::Result<()>;
-    /// How many bytes can still be written. `u64::MAX` where nobody knows.
+    /// Returns how many bytes can still be written, `u64::MAX` if that is unknown.
     fn free_space(&self) -> io::Result<u64>;
+    /// Returns the folder's path for error messages. The default is `None`, for a storage without a path.
+    fn location(&self) -> Option<String> {
+        None
+    }
 }
 
 /// An open file.
 pub trait File: fmt::Debug + Send + Sync + 'static {
-    /// Fills `buffer` from `offset` on, as far as there is something. Returns how many bytes that are.
+    /// Reads from `offset` into `buffer`. Returns the number of bytes read, which may be less than the buffer's length;
+    /// 0 at the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
-    /// Writes all of `data`. The file grows where it has to; a gap is zeros.
+    /// Writes all of `data` at `offset`. The file grows if needed; a gap reads as zeros.
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()>;
-    /// Reserves `len` bytes of zeros for a file that is empty, so that writing to them later needs no space, and no
-    /// change but of the bytes.
+    /// Fills an empty file with `len` bytes of zeros, so that later writes to them need neither space nor a change of
+    /// the file's metadata.
     fn allocate(&self, len: u64) -> io::Result<()>;
-    /// Makes safe what was written.
+    /// Makes all writes safe.
     fn sync(&self) -> io::Result<()>;
-    /// How many bytes it has.
+    /// Returns the length of the file in bytes.
     fn size(&self) -> io::Result<u64>;
 }

@@ -8,10 +8,10 @@ use std::time::Duration;
 use super::shared::{Notify, Shared, State};
 use super::{Checkpointer, Writer};
 
-/// How long to wait before another try while the disk is full.
+/// Time between two tries while the disk is full.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// The threads of [`Writer::spawn`]. Dropping it ends the store, and waits for what is pending.
+/// The threads of [`Writer::spawn`]. Dropping this closes the store and waits until all pending groups are safe.
 #[derive(Debug)]
 pub struct Threads {
     shared: Arc<Shared>,
@@ -19,10 +19,13 @@ pub struct Threads {
 }
 
 impl Writer {
-    /// Starts the threads that production needs: one that writes whenever something is pending, and one that makes log
-    /// files free. `notify` is called after each change of [`Store::status`](super::Store::status), on one of these
-    /// threads: wake somebody, and look there. The threads end when the last [`Store`](super::Store) is dropped, or
-    /// what this returns; what is pending is made safe before, if the disk lets it.
+    /// Starts the store's threads: one writes whenever groups are pending, one frees log files. `notify` is called on
+    /// one of these threads after each change of [`Store::status`](super::Store::status): wake a task that reads the
+    /// status. The threads end when the last [`Store`](super::Store) or the returned [`Threads`] is dropped; pending
+    /// groups are made safe first, unless the disk fails.
+    ///
+    /// # Errors
+    /// If the system can't start a thread.
     pub fn spawn(self, checkpointer: Checkpointer, notify: impl Fn() + Send + Sync + 'static) -> io::Result<Threads> {
         let shared = self.shared.clone();
         let _ = shared.notify.set(Notify(Box::new(notify)));
@@ -46,7 +49,7 @@ impl Drop for Threads {
     }
 }
 
-/// Ends when the store is closing and nothing is pending, or can't be made safe.
+/// Runs the writer until the store is closing and nothing is pending, or the disk has failed.
 fn write(mut writer: Writer) {
     while let Ok(worked) = writer.turn() {
         let shared = &writer.shared;
@@ -69,6 +72,7 @@ fn write(mut writer: Writer) {
     }
 }
 
+/// Runs the checkpointer until the store is closing or the disk has failed.
 fn check(mut checkpointer: Checkpointer) {
     while let Ok(worked) = checkpointer.turn() {
         if worked {

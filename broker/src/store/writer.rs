@@ -1,43 +1,45 @@
-//! The writer: what is pending becomes safe.
+//! The writer: makes pending groups safe.
 
 use std::sync::Arc;
 
+use super::Error;
 use super::frame::{HEADER, Header, Use};
 use super::log::{self, Chunk, Named};
 use super::shared::Shared;
 use super::storage::File;
-use super::{Error, ErrorKind};
 
-/// After how many bytes it looks again how much space there is.
-const LOOK_EVERY: u64 = 8 << 20;
+/// Bytes written between two checks of the free disk space.
+const CHECK_SPACE_EVERY: u64 = 8 << 20;
 
-/// Makes safe what is pending: one write and one fdatasync for all that gathered. One for a store.
+/// Writes and syncs pending groups: one write and one fdatasync for the whole batch. A store has one writer.
 #[derive(Debug)]
 pub struct Writer {
     pub(super) shared: Arc<Shared>,
-    /// The file in use.
+    /// The file in use: its sequence number, the file, its first address.
     current: Option<(u64, Arc<dyn File>, u64)>,
-    since_look: u64,
+    /// Bytes written since the last check of the free disk space.
+    unchecked: u64,
 }
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, current: None, since_look: LOOK_EVERY }
+        Self { shared, current: None, unchecked: CHECK_SPACE_EVERY }
     }
 
-    /// Writes and syncs all that is pending. Returns whether anything became safe: if something is pending and this is
-    /// false, the disk is full, and it is worth another try later.
+    /// Writes and syncs all pending groups. Returns whether any group became safe. If groups are pending and this
+    /// returns false, the disk is full: try again later.
     ///
-    /// Fails once the disk has failed, and from then on.
+    /// # Errors
+    /// If the disk fails; from then on every call fails with the same error.
     pub fn turn(&mut self) -> Result<bool, Error> {
         {
             let mut state = self.shared.lock();
             state.check()?;
             state.log.begin();
         }
-        if self.since_look >= LOOK_EVERY || self.shared.lock().disk_full {
-            self.since_look = 0;
-            self.shared.look_at_space()?;
+        if self.unchecked >= CHECK_SPACE_EVERY || self.shared.lock().disk_full {
+            self.unchecked = 0;
+            self.shared.check_space()?;
         }
         let mut worked = false;
         loop {
@@ -46,7 +48,7 @@ impl Writer {
                 self.shared.disk_error(error)?;
                 break;
             }
-            self.since_look += chunk.weight() as u64;
+            self.unchecked += chunk.weight() as u64;
             drop(chunk);
             self.shared.lock().log.written();
             worked = true;
@@ -80,7 +82,7 @@ impl Writer {
         Ok(())
     }
 
-    /// The file with this sequence number, and its first address. What lies before it is safe already.
+    /// Returns the file with this sequence number, and its first address. All earlier files are safe already.
     fn file(&mut self, seq: u64) -> Result<(Arc<dyn File>, u64), Error> {
         if let Some((known, file, base)) = &self.current
             && *known == seq
@@ -90,8 +92,9 @@ impl Writer {
         let (spare, base, capacity) = {
             let mut state = self.shared.lock();
             let file = state.log.file_mut(seq).expect("a chunk's file is known");
-            let (base, capacity) = (file.base, file.capacity);
-            // Where it began before, remnants with the addresses of today could lie behind its end.
+            let base = file.base;
+            let capacity = file.capacity;
+            // A spare that began at the same address could hold old frames whose addresses look valid today.
             let usable = |base_before: Option<u64>| base_before.is_none_or(|before| before < base);
             let mut spares = state.log.spares.iter();
             let fit = spares.position(|spare| spare.capacity == capacity && usable(spare.base));
@@ -113,7 +116,7 @@ impl Writer {
     }
 }
 
-/// A new log file with reserved space.
+/// Creates a log file with reserved space.
 pub(super) fn make(shared: &Shared, capacity: u64) -> Result<Named, Error> {
     let number = {
         let mut state = shared.lock();
@@ -126,16 +129,17 @@ pub(super) fn make(shared: &Shared, capacity: u64) -> Result<Named, Error> {
         file.allocate(capacity).map(|()| file)
     };
     let file = made().map_err(|error| {
-        // It takes space that others need.
+        // The partial file would take space that other files need.
         let _ = shared.storage.remove(&name);
-        Error::io(format!("making {name}"), error)
+        Error::io(format!("creating {name}"), error)
     })?;
     file.sync().map_err(|error| sync_error(&format!("syncing {name}"), error))?;
     shared.storage.sync_dir().map_err(|error| sync_error("syncing the folder", error))?;
     Ok(Named { name, file })
 }
 
-/// An error of a sync is final, whatever its reason: the system may have dropped what it could not write.
+/// Returns the error of a failed sync. It is final, even for a full disk: the system may have dropped what it could not
+/// write.
 pub(super) fn sync_error(what: &str, error: std::io::Error) -> Error {
-    Error::with_source(ErrorKind::Io, what, error)
+    Error::disk(what, error)
 }

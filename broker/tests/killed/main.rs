@@ -1,9 +1,8 @@
-//! The program is killed while clients publish, consume, acknowledge and commit: `kill -9`, on a real disk, again and
-//! again. `HOPMQ_ROUNDS=200` does it more often, `HOPMQ_SEED=n` in another way.
+//! Kills the program (`kill -9`) on a real disk while clients publish, consume, acknowledge and commit, several times.
+//! `HOPMQ_ROUNDS=200` sets how often, `HOPMQ_SEED=n` how.
 //!
-//! After each kill: what was confirmed is there, or was acked; what was acked is gone, or comes as redelivered, and
-//! what the broker had safely acked does not come at all; each queue is in order; a transaction is there as a whole or
-//! not at all.
+//! After each kill: each confirmed message is there or was acked; an acked message is gone or redelivered, and gone if
+//! its ack was safe; each queue is in order; a transaction is there as a whole or not at all.
 
 mod book;
 mod clients;
@@ -14,45 +13,48 @@ mod random;
 use std::sync::mpsc;
 use std::thread;
 
-use book::Book;
+use book::Ledger;
 use program::Program;
 use random::Random;
 
 fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().map(|number| number.parse().expect("it is a number"))
+    std::env::var(variable).ok().map(|number| number.parse().expect("the variable is a number"))
 }
 
 #[test]
-fn what_was_confirmed_is_there_after_each_kill_and_nothing_acked_comes_as_new() {
+fn a_killed_broker_keeps_confirmed_messages_and_does_not_deliver_acked_ones_as_new() {
     let rounds = number("HOPMQ_ROUNDS").unwrap_or(10);
     let seed = number("HOPMQ_SEED").unwrap_or(1);
     let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("killed-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&folder);
     let mut random = Random(seed);
-    let book = Book::default();
+    let ledger = Ledger::default();
     for round in 0..rounds {
         if round > 0 && round % 50 == 0 {
-            println!("killed {round} of {rounds} times: {book}");
+            println!("killed {round} of {rounds} times: {ledger}");
         }
         let program = Program::start(&folder);
-        book.check(&program, &format!("seed {seed}, round {round}"));
-        // From the very first moment to some time of steady work.
+        ledger.check(&program, &format!("seed {seed}, round {round}"));
+        // The kill comes at once, or after up to 2,048 events.
         let most = 1 << random.below(12);
         let after = random.below(most);
         let (event, events) = mpsc::channel();
         let draws = [(); 3].map(|()| Random(random.below(u64::MAX)));
         thread::scope(|scope| {
             let [publishes, consumes, commits] = draws;
-            let (uri, book, all) = (&program.uri, &book, event);
-            let (first, second) = (all.clone(), all.clone());
-            scope.spawn(move || clients::publish(uri, book, publishes, &first));
-            scope.spawn(move || clients::consume(uri, book, consumes, &second));
-            scope.spawn(move || clients::commit(uri, book, commits, &all));
+            let uri = &program.uri;
+            let ledger = &ledger;
+            let published = event.clone();
+            let consumed = event.clone();
+            let committed = event;
+            scope.spawn(move || clients::publish(uri, ledger, publishes, &published));
+            scope.spawn(move || clients::consume(uri, ledger, consumes, &consumed));
+            scope.spawn(move || clients::commit(uri, ledger, commits, &committed));
             events.iter().take(after as usize).for_each(drop);
             program.kill();
         });
     }
-    book.check(&Program::start(&folder), &format!("seed {seed}, at the end"));
-    println!("killed {rounds} times: {book}");
+    ledger.check(&Program::start(&folder), &format!("seed {seed}, at the end"));
+    println!("killed {rounds} times: {ledger}");
     std::fs::remove_dir_all(folder).unwrap();
 }

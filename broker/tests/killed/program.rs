@@ -1,4 +1,4 @@
-//! The program `hopmq-broker` on a folder, until it is killed.
+//! The program `hopmq-broker` with a data folder, run until it is killed.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -20,8 +20,9 @@ impl Program {
         command.args(["--listen", "127.0.0.1:0", "--data"]).arg(folder).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut said = lines.map_while(std::io::Result::ok);
-        let uri = said.find_map(|line| Some(line.split_once("clients: ")?.1.to_owned())).expect("it starts");
+        let mut output = lines.map_while(std::io::Result::ok);
+        let uri = output.find_map(|line| Some(line.split_once("clients: ")?.1.to_owned()));
+        let uri = uri.expect("the program prints its address");
         Self { child: Mutex::new(child), uri }
     }
 
@@ -35,14 +36,14 @@ impl Program {
 impl Drop for Program {
     fn drop(&mut self) {
         if let Ok(mut child) = self.child.lock() {
-            // It is dead already, as a rule.
+            // Usually the program has been killed already.
             let _ = child.kill();
             let _ = child.wait();
         }
     }
 }
 
-/// A channel of a connection that does not come back, with the queues declared.
+/// Opens a channel on a connection without recovery, and declares the queues.
 pub(crate) fn channel(uri: &str) -> Result<(Connection, Channel)> {
     let connection = Connection::builder().uri(uri).recovery(Recovery::off()).open()?;
     let channel = connection.channel()?;

@@ -1,21 +1,21 @@
-//! The machine crashes in every call that changes the disk: all that was safe is there, whole groups and in order, and
-//! nothing that was settled comes back.
+//! Crashes in every call that changes the disk: all safe groups are recovered, whole and in order, and no settled
+//! message is redelivered.
 
-use hopmq_broker::store::*;
+use hopmq_broker::CrashStorage;
 
 use crate::model::*;
 use crate::seeds;
 use crate::world::World;
 
-/// A life of the store that ends in its `n`-th changing call, its recovery, which may end in a crash as well, and
-/// another life. How many changing calls the first life had.
-fn case(seed: u64, n: u64, restart: bool) -> u64 {
-    let name = format!("seed {seed}, crash at call {n}, restart {restart}");
+/// Runs a store until it crashes in its `n`-th changing call, then recovers and runs it again three times; a recovery
+/// may crash as well. Returns the number of changing calls of the first run.
+fn case(seed: u64, n: u64, process_only: bool) -> u64 {
+    let name = format!("seed {seed}, crash at call {n}, of the process only: {process_only}");
     let disk = CrashStorage::new();
     disk.crash_at(n);
     let mut workload = Workload::new(seed);
     let Ok((mut world, _)) = World::open(&disk) else {
-        // It never was there: it must open as an empty one.
+        // The crash was in the first open: the folder must open as an empty store.
         let (mut again, recovered) = World::open(&disk.power_cut(n)).unwrap_or_else(|error| panic!("{name}: {error}"));
         let store = again.store.clone();
         assert_eq!(again.now.difference(&store, &recovered), None, "{name}");
@@ -27,24 +27,25 @@ fn case(seed: u64, n: u64, restart: bool) -> u64 {
     assert!(ended.is_ok() || calls >= n, "{name}: {ended:?}");
 
     let mut disk = disk;
-    for life in 0..3 {
-        disk = match (restart, life) {
+    for nth in 0..3 {
+        disk = match (process_only, nth) {
             (true, 0) => {
                 disk.restart();
                 disk
             }
-            _ => disk.power_cut(seed ^ (n << 8) ^ life),
+            _ => disk.power_cut(seed ^ (n << 8) ^ nth),
         };
-        // The recovery is interrupted, too.
+        // Some recoveries crash as well.
         let crash = 1 + workload.random.below(12);
         if workload.random.below(3) == 0 {
             disk.crash_at(crash);
             let _ = World::open(&disk);
-            disk = disk.power_cut(seed ^ (n << 8) ^ (100 + life));
+            disk = disk.power_cut(seed ^ (n << 8) ^ (100 + nth));
         }
-        let (mut again, recovered) = World::open(&disk).unwrap_or_else(|error| panic!("{name}, life {life}: {error}"));
-        again.settle_with(&world, &recovered, &format!("{name}, life {life}"));
-        if life == 1 {
+        let (mut again, recovered) =
+            World::open(&disk).unwrap_or_else(|error| panic!("{name}, restart {nth}: {error}"));
+        again.resume(&world, &recovered, &format!("{name}, restart {nth}"));
+        if nth == 1 {
             disk.crash_at(disk.calls().1 + 1 + workload.random.below(60));
         }
         let _ = again.work(&mut workload, 15);
@@ -54,7 +55,7 @@ fn case(seed: u64, n: u64, restart: bool) -> u64 {
 }
 
 #[test]
-fn nothing_safe_is_lost_wherever_the_machine_crashes() {
+fn a_crash_in_any_call_loses_nothing_safe() {
     seeds("crashes", |seed| {
         let calls = case(seed, u64::MAX, false);
         for n in 1..=calls {

@@ -1,17 +1,22 @@
-//! Disks that rot: a flipped bit is refused, or met when the message is read, and never believed.
+//! Damaged disks: a flipped bit makes the store refuse to open, or fails the read of the message. It is never returned
+//! as data.
 
+use hopmq_broker::CrashStorage;
 use hopmq_broker::store::*;
 
 use crate::model::*;
 use crate::seeds;
 
-/// A folder with all kinds of files, closed in good order. What is in it, with and without its last group.
+/// Fills a folder with all kinds of files and closes it in order. Returns the folder, its state without its last group,
+/// and its state.
 fn folder(seed: u64) -> (CrashStorage, Model, Model) {
     let disk = CrashStorage::new();
-    let (mut workload, mut model) = (Workload::new(seed), Model::default());
+    let mut workload = Workload::new(seed);
+    let mut model = Model::default();
     let (store, mut writer, mut checkpointer, _) = Store::open(disk.clone(), small()).unwrap();
     let mut group = Group::with_large_body(LARGE);
-    let (mut before, count) = (Model::default(), 40 + workload.random.below(60));
+    let mut before = Model::default();
+    let count = 40 + workload.random.below(60);
     for nth in 0..count {
         let steps = workload.group(&model);
         steps.iter().for_each(|step| step.put(&mut group));
@@ -29,7 +34,7 @@ fn folder(seed: u64) -> (CrashStorage, Model, Model) {
     (disk, before, model)
 }
 
-/// Where a byte is not zero, or one that lies a bit behind it.
+/// Draws a file and a byte in it, among those up to a few bytes after its last byte that is not zero.
 fn somewhere(disk: &CrashStorage, random: &mut Random) -> (String, u64) {
     let names = disk.list().unwrap();
     loop {
@@ -42,7 +47,7 @@ fn somewhere(disk: &CrashStorage, random: &mut Random) -> (String, u64) {
     }
 }
 
-/// The messages of the model that can be read; a wrong one must not be among them.
+/// Reads all messages of the model. A content must be right; returns the errors.
 fn read_all(model: &Model, store: &Store, name: &str) -> Vec<Error> {
     let mut errors = Vec::new();
     for (id, queue) in &model.queues {
@@ -57,7 +62,7 @@ fn read_all(model: &Model, store: &Store, name: &str) -> Vec<Error> {
 }
 
 #[test]
-fn a_flipped_bit_is_never_believed() {
+fn a_flipped_bit_is_never_returned_as_data() {
     let [mut refused, mut unread, mut harmless, mut tail] = [0; 4];
     seeds("flipped bits", |seed| {
         for nth in 0..30 {
@@ -69,9 +74,9 @@ fn a_flipped_bit_is_never_believed() {
             match Store::open(disk.clone(), small()) {
                 Err(error) => {
                     assert_eq!(error.kind(), ErrorKind::Damaged, "{name}: {error}");
-                    let says_where =
+                    let names_the_file =
                         ["log-", "segment-", "manifest"].iter().any(|file| error.to_string().contains(file));
-                    assert!(says_where, "{name}: {error}");
+                    assert!(names_the_file, "{name}: {error}");
                     refused += 1;
                     salvage(&disk, &model, &name);
                 }
@@ -80,7 +85,7 @@ fn a_flipped_bit_is_never_believed() {
                     if model.difference(&store, &recovered).is_none() {
                         harmless += 1;
                     } else if before.difference(&store, &recovered).is_none() {
-                        // The last thing that was written has nothing behind it that tells that it was safe.
+                        // The last record has no later one that says that it was safe.
                         tail += 1;
                     } else {
                         assert!(!errors.is_empty(), "{name}: {:?}", model.difference(&store, &recovered));
@@ -92,17 +97,18 @@ fn a_flipped_bit_is_never_believed() {
         }
         30
     });
-    println!("{refused} refused, {unread} met when read, {harmless} harmless, {tail} taken for a torn end");
+    println!("{refused} refused, {unread} found by a read, {harmless} harmless, {tail} taken for an incomplete end");
     let one_seed = std::env::var_os("HOPMQ_SEED").is_some();
-    assert!(one_seed || (refused > 10 && unread > 0), "these disks were not damaged enough");
+    assert!(one_seed || (refused > 10 && unread > 0), "too few flipped bits had an effect");
 }
 
-/// What is not damaged can be had, and the folder is whole again.
+/// Opens a damaged folder with [`Settings::salvage`]: undamaged messages can be read, and the next start needs no
+/// salvage.
 fn salvage(disk: &CrashStorage, model: &Model, name: &str) {
     let settings = Settings { salvage: true, ..small() };
     let opened = Store::open(disk.clone(), settings);
     let Ok((store, mut writer, mut checkpointer, recovered)) = opened else {
-        // Without a manifest nothing can be made of the rest.
+        // Salvage needs a manifest.
         let error = opened.err().map(|error| error.to_string()).unwrap_or_default();
         assert!(error.contains("manifest"), "{name}: {error}");
         return;
@@ -112,7 +118,7 @@ fn salvage(disk: &CrashStorage, model: &Model, name: &str) {
     for queue in &recovered.queues {
         let Some(expected) = model.queues.get(&queue.id.0) else { continue };
         for (position, content) in known(queue).iter().zip(store.read_many(queue.id, &known(queue))) {
-            // What was settled by a record that is lost comes back; nothing else does.
+            // A message whose settling record was lost is there again: the model does not know it.
             if let (Some(kept), Ok(content)) = (expected.messages.get(&position.0), content) {
                 assert_eq!(content, kept.content, "{name}");
             }
@@ -128,7 +134,7 @@ fn salvage(disk: &CrashStorage, model: &Model, name: &str) {
     assert_eq!(again.queues.iter().map(known).collect::<Vec<_>>(), before, "{name}");
 }
 
-/// How often a log file was begun before this one was.
+/// Returns the sequence number of a log file, 0 for other files.
 fn log_number(disk: &CrashStorage, name: &str) -> u64 {
     let mut number = [0; 8];
     if name.starts_with("log-") {
@@ -141,7 +147,7 @@ fn log_number(disk: &CrashStorage, name: &str) -> u64 {
 fn a_missing_file_is_refused() {
     seeds("missing files", |seed| {
         let (disk, _, model) = folder(seed);
-        // Without its newest file, a log looks like one that had not come that far.
+        // The loss of the newest log file looks like a crash before it was written.
         let newest = disk.list().unwrap().into_iter().max_by_key(|name| log_number(&disk, name));
         let names: Vec<_> = disk.list().unwrap().into_iter().filter(|name| Some(name) != newest.as_ref()).collect();
         let file = &names[Random(seed).below(names.len() as u64) as usize];
@@ -151,7 +157,7 @@ fn a_missing_file_is_refused() {
                 assert_eq!(error.kind(), ErrorKind::Damaged, "seed {seed}, {file}: {error}");
                 salvage(&disk, &model, &format!("seed {seed}, {file}"));
             }
-            // It was kept for later.
+            // It was a spare log file.
             Ok((store, _, _, recovered)) => {
                 assert_eq!(model.difference(&store, &recovered), None, "seed {seed}, {file}");
             }

@@ -1,15 +1,16 @@
-//! On a real disk, with the store's own threads.
+//! A store on a real disk, and with its own threads.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use bytes::Bytes;
+use hopmq_broker::CrashStorage;
 use hopmq_broker::store::*;
 
 use crate::model::*;
 
-/// An empty folder.
+/// Returns the path of a folder that does not exist yet.
 fn folder(name: &str) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("store-{name}-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&folder);
@@ -29,9 +30,40 @@ fn two_brokers_cannot_open_one_folder() {
 }
 
 #[test]
-fn a_store_on_disk_is_what_a_map_would_be() {
+fn a_damaged_file_is_refused_with_the_folder_and_the_next_step() {
+    let folder = folder("damaged");
+    drop(Store::open(DiskStorage::open(&folder).unwrap(), small()).unwrap());
+    let log = folder.join("log-0");
+    std::fs::write(&log, "not a log file").unwrap();
+    let error = Store::open(DiskStorage::open(&folder).unwrap(), small()).unwrap_err();
+    let expected = format!(
+        "the store in {}: log-0 is damaged at byte 0: it has another format, or was written by another version; no \
+         file was changed; restore the folder from a backup, or copy it and open it once from Rust with \
+         store::Settings::salvage, which drops the damaged part",
+        folder.display()
+    );
+    assert_eq!(error.to_string(), expected);
+    assert_eq!(std::fs::read(&log).unwrap(), b"not a log file");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn an_error_prints_its_source_only_when_asked() {
+    let file = folder("file");
+    std::fs::write(&file, "").unwrap();
+    let error = DiskStorage::open(&file).unwrap_err();
+    let source = std::error::Error::source(&error).expect("the system's error").to_string();
+    assert!(!error.to_string().contains(&source), "{error}");
+    assert!(format!("{error:#}").contains(&source), "{error:#}");
+    assert!(error.to_string().contains(&file.display().to_string()), "{error}");
+    std::fs::remove_file(file).unwrap();
+}
+
+#[test]
+fn a_store_on_disk_behaves_as_a_map() {
     let folder = folder("map");
-    let (mut workload, mut model) = (Workload::new(1), Model::default());
+    let mut workload = Workload::new(1);
+    let mut model = Model::default();
     for _ in 0..3 {
         let storage = DiskStorage::open(&folder).unwrap();
         let (store, mut writer, mut checkpointer, recovered) = Store::open(storage, small()).unwrap();
@@ -50,9 +82,9 @@ fn a_store_on_disk_is_what_a_map_would_be() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
-/// Several publishers, each of which waits for its confirms and settles half of what it published, while another reads.
+/// Several publishers. Each waits until its messages are safe, settles half of them, and reads one.
 #[test]
-fn what_the_threads_make_safe_is_there_after_a_restart() {
+fn messages_that_the_threads_made_safe_survive_a_restart() {
     const PUBLISHERS: u64 = 3;
     const MESSAGES: u64 = 400;
     let folder = folder("threads");
@@ -65,7 +97,7 @@ fn what_the_threads_make_safe_is_there_after_a_restart() {
         wake.1.notify_all();
     });
     let threads = threads.unwrap();
-    let safe = |store: &Store, lsn: Lsn| {
+    let wait_until_safe = |store: &Store, lsn: Lsn| {
         let mut held = changed.0.lock().unwrap();
         while store.status().synced < lsn {
             held = changed.1.wait(held).unwrap();
@@ -76,7 +108,8 @@ fn what_the_threads_make_safe_is_there_after_a_restart() {
     store.append(&mut group).unwrap();
     thread::scope(|scope| {
         for queue in 0..PUBLISHERS {
-            let (store, safe) = (store.clone(), &safe);
+            let store = store.clone();
+            let wait_until_safe = &wait_until_safe;
             scope.spawn(move || {
                 let mut group = Group::new();
                 for position in 1..=MESSAGES {
@@ -85,7 +118,7 @@ fn what_the_threads_make_safe_is_there_after_a_restart() {
                     group.publish(&Message { priority: 0, head: &[0; 100], body: &body }, &[target]);
                     let lsn = store.append(&mut group).unwrap();
                     if position % 10 == 0 {
-                        safe(&store, lsn);
+                        wait_until_safe(&store, lsn);
                         group.settle(QueueId(queue), (position - 9..=position - 5).map(Position));
                         store.append(&mut group).unwrap();
                         assert_eq!(store.read(QueueId(queue), Position(position)).unwrap().body, body);
@@ -111,13 +144,13 @@ fn what_the_threads_make_safe_is_there_after_a_restart() {
 }
 
 #[test]
-fn a_failed_disk_ends_the_threads_and_tells() {
+fn a_failed_disk_ends_the_threads_and_is_notified() {
     let disk = CrashStorage::new();
     let (store, writer, checkpointer, _) = Store::open(disk.clone(), small()).unwrap();
-    let (told, hear) = std::sync::mpsc::channel();
+    let (sender, notified) = std::sync::mpsc::channel();
     let threads = writer
         .spawn(checkpointer, move || {
-            let _ = told.send(());
+            let _ = sender.send(());
         })
         .unwrap();
     disk.crash_at(disk.calls().1 + 1);
@@ -125,7 +158,7 @@ fn a_failed_disk_ends_the_threads_and_tells() {
     group.put(b"key", b"value");
     let lsn = store.append(&mut group).unwrap();
     while store.status().failed.is_none() {
-        hear.recv().unwrap();
+        notified.recv().unwrap();
     }
     assert!(store.status().synced < lsn);
     group.put(b"key", b"value");

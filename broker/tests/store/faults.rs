@@ -1,13 +1,14 @@
-//! Calls that fail, and disks that are full.
+//! Failing calls and full disks.
 
 use bytes::Bytes;
+use hopmq_broker::CrashStorage;
 use hopmq_broker::store::*;
 
 use crate::model::*;
 use crate::seeds;
 use crate::world::World;
 
-/// A life in which the `n`-th call fails. How many calls there were.
+/// Runs a store in which the `n`-th call fails, then recovers it twice. Returns the number of calls of the first run.
 fn case(seed: u64, n: u64, power_cut: bool) -> u64 {
     let name = format!("seed {seed}, failure of call {n}, power cut {power_cut}");
     let disk = CrashStorage::new();
@@ -22,20 +23,21 @@ fn case(seed: u64, n: u64, power_cut: bool) -> u64 {
     let ended = world.work(&mut workload, 60);
     let calls = disk.calls().0;
     if let Err(error) = ended {
-        // From then on nothing is confirmed, and everybody hears the same.
+        // From then on nothing is confirmed, and all calls fail with the same error.
         let synced = world.store.status().synced;
         assert_eq!(world.store.status().failed.map(|error| error.to_string()), Some(error.to_string()), "{name}");
         assert_eq!(world.work(&mut workload, 1).map_err(|again| again.to_string()), Err(error.to_string()), "{name}");
         assert!(world.writer.turn().is_err() && world.checkpointer.turn().is_err(), "{name}");
         assert_eq!(world.store.status().synced, synced, "{name}");
     }
-    // What the broker finds after a restart must also be there after a power cut.
+    // What a restart recovers must survive a later power cut.
     disk.restart();
     let mut disk = if power_cut { disk.power_cut(seed ^ (n << 8)) } else { disk };
-    for life in 0..2 {
-        let (mut again, recovered) = World::open(&disk).unwrap_or_else(|error| panic!("{name}, life {life}: {error}"));
-        again.settle_with(&world, &recovered, &format!("{name}, life {life}"));
-        again.work(&mut workload, 10).unwrap_or_else(|error| panic!("{name}, life {life}: {error}"));
+    for restart in 0..2 {
+        let (mut again, recovered) =
+            World::open(&disk).unwrap_or_else(|error| panic!("{name}, restart {restart}: {error}"));
+        again.resume(&world, &recovered, &format!("{name}, restart {restart}"));
+        again.work(&mut workload, 10).unwrap_or_else(|error| panic!("{name}, restart {restart}: {error}"));
         world = again;
         disk = disk.power_cut(seed ^ (n << 8) ^ 1);
     }
@@ -63,7 +65,8 @@ fn publish(store: &Store, group: &mut Group, position: u64) -> Result<Lsn, Error
 #[test]
 fn a_full_disk_stops_publishers_until_there_is_space() {
     seeds("full disks", |seed| {
-        let (disk, mut random) = (CrashStorage::new(), Random(seed));
+        let disk = CrashStorage::new();
+        let mut random = Random(seed);
         disk.limit(Some(20_000 + random.below(20_000)));
         let reserve = seed % 2 * 12_000;
         let settings = Settings { min_free: reserve, ..small() };
@@ -79,13 +82,13 @@ fn a_full_disk_stops_publishers_until_there_is_space() {
                 checkpointer.turn().unwrap();
             }
             assert_eq!(store.status().room, Room::DiskFull, "seed {seed}, round {round}");
-            // Some more come in before the publishers hear of it.
+            // One more publish arrives before the publishers are blocked.
             position += 1;
             let lsn = publish(&store, &mut group, position).unwrap();
             match round {
                 0 => disk.limit(Some(100_000)),
                 1 => disk.limit(Some(200_000)),
-                // Consumers make space by themselves, if the disk was not filled to the last byte.
+                // Consumers free space, unless the disk was filled to the last byte.
                 _ => {
                     group.settle(QueueId(1), (1..=position).map(Position));
                     store.append(&mut group).unwrap();
@@ -107,7 +110,7 @@ fn a_full_disk_stops_publishers_until_there_is_space() {
 }
 
 #[test]
-fn publishes_are_refused_when_far_too_much_waits_and_settling_is_not() {
+fn a_store_far_behind_refuses_publishes_but_not_settles() {
     let settings = Settings { pending_limit: 10_000, ..small() };
     let (store, mut writer, _, _) = Store::open(CrashStorage::new(), settings).unwrap();
     let mut group = Group::new();

@@ -1,6 +1,6 @@
-//! The store against a naive one, on disks that crash, fail, fill up and rot.
+//! Compares the store with a naive model, on disks that crash, fail, fill up or are damaged.
 //!
-//! Each case is a seed: `HOPMQ_SEED=n` replays one. `HOPMQ_SECONDS=n` says for how long new ones are tried.
+//! Each case has a seed: `HOPMQ_SEED=n` replays one. `HOPMQ_SECONDS=n` sets for how long new seeds are tried.
 
 mod crash;
 mod damage;
@@ -17,18 +17,20 @@ mod world;
 
 use std::time::{Duration, Instant};
 
-/// However little time there is, so many seeds are tried.
+/// Seeds that are tried even if the time is over.
 const AT_LEAST: u64 = 10;
 
-/// Calls `each` with seeds until the time is over, and says how many there were.
+/// Calls `each` with new seeds until the time is over, and prints how many cases there were.
 fn seeds(what: &str, mut each: impl FnMut(u64) -> u64) {
-    let variable = |name: &str| std::env::var(name).ok().map(|text| text.parse().expect("it is a number"));
+    let variable = |name: &str| std::env::var(name).ok().map(|text| text.parse().expect("the variable is a number"));
     if let Some(seed) = variable("HOPMQ_SEED") {
         println!("{what}, seed {seed}: {} cases", each(seed));
         return;
     }
     let time = Duration::from_secs(variable("HOPMQ_SECONDS").unwrap_or(5));
-    let (start, mut seed, mut cases) = (Instant::now(), 0, 0);
+    let start = Instant::now();
+    let mut seed = 0;
+    let mut cases = 0;
     while start.elapsed() < time || seed < AT_LEAST {
         cases += each(seed);
         seed += 1;

@@ -1,4 +1,4 @@
-//! A naive store: maps, to which the same operations are applied, and random operations.
+//! A naive model of the store, made of maps, and random operations for both.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub(crate) struct Queue {
     pub(crate) messages: BTreeMap<u64, Kept>,
 }
 
-/// What should be in the store.
+/// The expected state of the store.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub(crate) struct Model {
     pub(crate) queues: BTreeMap<u64, Queue>,
@@ -69,7 +69,7 @@ impl Model {
         }
     }
 
-    /// How what was recovered, and what can be read of it, differs from this.
+    /// Compares the recovered state and its readable contents with the model. Returns the first difference.
     pub(crate) fn difference(&self, store: &Store, recovered: &Recovered) -> Option<String> {
         let metadata: BTreeMap<Vec<u8>, Vec<u8>> =
             recovered.metadata.iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
@@ -134,15 +134,15 @@ impl Step {
     }
 }
 
-/// Bodies of this many bytes and more get files of their own, in these tests.
+/// Bytes from which on a body gets its own file in these tests.
 pub(crate) const LARGE: usize = 700;
 
-/// Small files, so that all that happens to files happens often.
+/// Returns settings with small files, so that files are begun, moved and removed often.
 pub(crate) fn small() -> Settings {
     Settings { log_file_size: 4 << 10, log_limit: 6 << 10, segment_size: 4 << 10, min_free: 0, ..Settings::default() }
 }
 
-/// Thinks up operations. Ids and positions are never used twice.
+/// Draws random operations. Ids and positions are never reused.
 pub(crate) struct Workload {
     pub(crate) random: Random,
     next_queue: u64,
@@ -154,7 +154,7 @@ impl Workload {
         Self { random: Random(seed), next_queue: 1, next_position: 1 }
     }
 
-    /// The operations of a group, sensible after `model`.
+    /// Draws the operations of a group for a store in the state `model`.
     pub(crate) fn group(&mut self, model: &Model) -> Vec<Step> {
         let mut model = model.clone();
         let count = 1 + self.random.below(3);
@@ -205,7 +205,7 @@ impl Workload {
                 targets.push((*queue, self.next_position));
             }
         }
-        // A queue that is not there takes nothing.
+        // A target without a queue must be ignored.
         if self.random.below(20) == 0 {
             targets.push((self.next_queue + 1000, 1));
         }

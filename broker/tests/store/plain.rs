@@ -1,4 +1,4 @@
-//! Without faults.
+//! The store without faults.
 
 use hopmq_broker::store::*;
 
@@ -6,10 +6,11 @@ use crate::model::*;
 use crate::seeds;
 
 #[test]
-fn a_store_is_what_a_map_would_be_through_restarts() {
+fn a_store_behaves_as_a_map_over_restarts() {
     seeds("restarts", |seed| {
         let storage = MemoryStorage::new();
-        let (mut workload, mut model) = (Workload::new(seed), Model::default());
+        let mut workload = Workload::new(seed);
+        let mut model = Model::default();
         for _ in 0..4 {
             let (store, mut writer, mut checkpointer, recovered) = Store::open(storage.clone(), small()).unwrap();
             assert_eq!(model.difference(&store, &recovered), None, "seed {seed}");
@@ -34,7 +35,7 @@ fn a_store_is_what_a_map_would_be_through_restarts() {
     });
 }
 
-/// Wherever a message lies at the moment, it can be read.
+/// Reads a random message of each queue, wherever it is stored at the moment.
 fn read_some(store: &Store, model: &Model, random: &mut Random) {
     for (id, queue) in &model.queues {
         let Some((position, kept)) = queue.messages.iter().nth(random.below(20) as usize) else { continue };

@@ -1,16 +1,18 @@
-//! A store at work on a disk that fails, beside a model of it.
+//! A store at work on a failing disk, beside a model of it.
 
+use hopmq_broker::CrashStorage;
 use hopmq_broker::store::*;
 
 use crate::model::*;
 
-/// A store at work, and what should be in it.
+/// A store at work, and its expected state.
 pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) writer: Writer,
     pub(crate) checkpointer: Checkpointer,
-    /// What was there at the start, and the groups since then.
+    /// The state at the start.
     pub(crate) base: Model,
+    /// The groups since the start.
     pub(crate) groups: Vec<(Vec<Step>, Lsn)>,
     pub(crate) now: Model,
     pub(crate) status: Status,
@@ -19,12 +21,13 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn open(disk: &CrashStorage) -> Result<(Self, Recovered), Error> {
         let (store, writer, checkpointer, recovered) = Store::open(disk.clone(), small())?;
-        let (status, now) = (store.status(), Model::default());
-        let (base, groups) = (Model::default(), Vec::new());
-        Ok((Self { store, writer, checkpointer, base, groups, now, status }, recovered))
+        let status = store.status();
+        let base = Model::default();
+        let now = Model::default();
+        Ok((Self { store, writer, checkpointer, base, groups: Vec::new(), now, status }, recovered))
     }
 
-    /// Works until the disk fails, or `steps` are done.
+    /// Works until the disk fails or `steps` groups are appended.
     pub(crate) fn work(&mut self, workload: &mut Workload, steps: usize) -> Result<(), Error> {
         let mut group = Group::with_large_body(LARGE);
         for _ in 0..steps {
@@ -48,8 +51,9 @@ impl World {
         Ok(())
     }
 
-    /// Finds how many of the groups are there, and goes on from there. All that were safe must be.
-    pub(crate) fn settle_with(&mut self, before: &World, recovered: &Recovered, case: &str) {
+    /// Finds how many of the earlier groups were recovered, and continues from there. Panics if a safe group is
+    /// missing.
+    pub(crate) fn resume(&mut self, before: &World, recovered: &Recovered, case: &str) {
         let mut model = before.base.clone();
         let mut found = None;
         let mut groups = before.groups.iter();
@@ -70,7 +74,9 @@ impl World {
                 steps.iter().for_each(|step| model.apply(step));
             });
             let what = model.difference(&self.store, recovered);
-            panic!("{case}: what is there is no beginning of what was appended. To what was safe: {what:?}");
+            panic!(
+                "{case}: the recovered state is no prefix of the appended groups; compared with the safe ones: {what:?}"
+            );
         };
         self.base = found.clone();
         self.now = found;

@@ -1,72 +1,75 @@
-//! One channel: what it waits for, what it delivers and what it published.
+//! The state of one channel: pending requests, consumers, unacked deliveries and unconfirmed publishes.
 //!
-//! Owns the replies that are due (in the order of the requests, because that is how the peer answers), the consumers,
-//! the unacked deliveries and the unconfirmed publishes. It must never know the connection, or other channels.
+//! Pending requests keep their order, because the peer replies in that order. This module must never know the
+//! connection, or other channels.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 
-use crate::method::MethodId;
+use crate::content::Content;
+use crate::error::{Error, code};
+use crate::method_id::MethodId;
+use crate::properties::Properties;
 use crate::tags::TagSet;
-use crate::{Content, Error, Properties, code};
+use crate::violation::Violation;
 
-/// Requests without an answer that a channel may have.
+/// How many requests of a channel may wait for a reply.
 pub(crate) const MAX_PENDING: usize = 65_536;
-/// Consumers without acks that are remembered after their end.
+/// How many ended consumers without acks a channel remembers.
 const ENDED_KEPT: usize = 32;
 
-/// Where a channel is in its life.
+/// The lifecycle of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// `channel.open` is sent; requests may follow it at once.
+    /// `channel.open` is sent; requests may follow immediately.
     Opening,
     Open,
-    /// `channel.close` is sent: everything but the answer is dropped.
+    /// `channel.close` is sent; everything but its reply is dropped.
     Closing,
 }
 
-/// A channel. See the [module's documentation](self).
+/// A channel. See the [module documentation](self).
 #[derive(Debug)]
 pub(crate) struct Channel {
     pub(crate) phase: Phase,
     pub(crate) pending: VecDeque<Pending>,
     pub(crate) consumers: Vec<Consumer>,
-    /// Consumers that were ever started.
+    /// The number of consumers that the channel ever started.
     pub(crate) started: u64,
     pub(crate) unacked: TagSet,
     pub(crate) confirms: Option<Confirms>,
     pub(crate) transactional: bool,
-    /// Settled since the last commit, and unacked again if the transaction is rolled back.
+    /// Deliveries settled since the last commit. A rollback makes them unacked again.
     pub(crate) uncommitted: TagSet,
-    /// `basic.recover` that are not answered: what is delivered meanwhile is requeued before its ack can come.
+    /// `basic.recover` requests without a reply. The broker requeues what arrives meanwhile before an ack can reach it.
     pub(crate) recovering: u32,
-    /// Tags of consumers without acks that ended, the latest first.
+    /// The tags of ended consumers without acks, the latest first.
     pub(crate) ended_no_ack: VecDeque<Box<[u8]>>,
-    /// Whether the peer lets us publish (`channel.flow`).
+    /// Whether the broker allows publishing (`channel.flow`).
     pub(crate) flow: bool,
 }
 
-/// A request that the peer has not answered.
+/// A request that waits for its reply.
 #[derive(Debug)]
 pub(crate) struct Pending {
-    /// What the caller calls it; `None` if nobody wants the answer.
+    /// The caller's key of the request; `None` if the caller ignores the reply.
     pub(crate) request: Option<u64>,
     pub(crate) expects: MethodId,
-    /// `basic.get` without acknowledgement: its message is settled on arrival.
+    /// Whether this is a `basic.get` without acks, whose message is settled on arrival.
     pub(crate) no_ack: bool,
-    /// Consumers of the channel that were started before.
+    /// The value of [`Channel::started`] at the time of the request.
     pub(crate) started: u64,
-    /// The consumer that is started or cancelled.
+    /// The tag of the consumer that the request starts or cancels.
     pub(crate) consumer: Option<Box<[u8]>>,
 }
 
-/// A consumer that the broker delivers to.
+/// An active consumer.
 #[derive(Debug)]
 pub(crate) struct Consumer {
     pub(crate) tag: Box<[u8]>,
     pub(crate) key: u64,
     pub(crate) no_ack: bool,
-    /// Which one it is of those that the channel ever started.
+    /// The value of [`Channel::started`] when this consumer started.
     pub(crate) number: u64,
 }
 
@@ -92,18 +95,18 @@ impl Channel {
         self.pending.push_back(Pending { request, expects, no_ack: false, started, consumer: None });
     }
 
-    /// Notes which consumer the latest request was about.
+    /// Sets the consumer of the latest request.
     pub(crate) fn expect_of_consumer(&mut self, tag: &[u8]) {
         if let Some(pending) = self.pending.back_mut() {
             pending.consumer = Some(tag.into());
         }
     }
 
-    /// Matches an answer with the oldest request.
+    /// Matches a reply with its request, and removes the request.
     ///
-    /// RabbitMQ leaves the answers to `basic.consume` and `basic.cancel` to the queue, so that they may come after
-    /// those to later requests: they are known by their consumer, and all others keep their order among themselves.
-    pub(crate) fn answer(&mut self, reply: MethodId, consumer: Option<&[u8]>) -> Result<Pending, Error> {
+    /// In RabbitMQ, the process of the queue replies to `basic.consume` and `basic.cancel`, possibly after the replies
+    /// to later requests. So those replies match by consumer; all others match the oldest request.
+    pub(crate) fn take_pending(&mut self, reply: MethodId, consumer: Option<&[u8]>) -> Result<Pending, Error> {
         let fits = |pending: &Pending| match consumer {
             None => pending.consumer.is_none(),
             Some(_) => pending.consumer.as_deref() == consumer && pending.expects == reply,
@@ -111,18 +114,15 @@ impl Channel {
         let index = self.pending.iter().position(fits);
         match index.and_then(|index| self.pending.remove(index)) {
             Some(pending) if answers(reply, pending.expects) => Ok(pending),
-            Some(pending) => Err(Error::peer(
-                code::UNEXPECTED_FRAME,
-                format!("{} where {} was due", reply.name(), pending.expects.name()),
-            )),
-            None => Err(Error::peer(code::UNEXPECTED_FRAME, format!("{} that nobody asked for", reply.name()))),
+            Some(pending) => Err(wrong_reply(reply, pending.expects)),
+            None => Err(unexpected(reply)),
         }
     }
 
     #[inline]
     pub(crate) fn consumer(&mut self, tag: &[u8]) -> Option<&Consumer> {
         let index = self.consumers.iter().position(|consumer| *consumer.tag == *tag)?;
-        // The busiest consumers gather at the front.
+        // Move busy consumers to the front, where the search finds them first.
         let front = index / 2;
         if index != front {
             self.consumers.swap(index, front);
@@ -140,16 +140,17 @@ impl Channel {
         Some(consumer)
     }
 
-    /// Notes a delivery that is to be acked.
+    /// Records a delivery that needs an ack.
     #[inline]
     pub(crate) fn delivered(&mut self, tag: u64) -> Result<(), Error> {
         if tag != 0 && (self.recovering > 0 || self.unacked.insert(tag)) {
             return Ok(());
         }
-        Err(Error::peer(code::COMMAND_INVALID, format!("delivery tag {tag}, which is zero or not settled yet")))
+        let text = format!("received delivery tag {tag}, which is zero or belongs to an unsettled delivery");
+        Err(Violation::DeliveryTag { tag }.by_peer(code::COMMAND_INVALID, text))
     }
 
-    /// Settles a delivery, or all up to it. Checked here, because an unknown tag would cost the channel (406).
+    /// Settles a delivery, or all up to it. For an unknown tag, the broker would close the channel (406).
     #[inline]
     pub(crate) fn settle(&mut self, tag: u64, multiple: bool) -> Result<(), Error> {
         if self.transactional {
@@ -162,11 +163,10 @@ impl Channel {
         if known {
             return Ok(());
         }
-        Err(Error::caller(format!("delivery {tag} was settled before, or requeued by recover")))
+        let text = format!("delivery {tag} cannot be settled: it is already settled, or was requeued by basic.recover");
+        Err(Violation::DeliveryTag { tag }.by_caller(text))
     }
-}
 
-impl Channel {
     #[cold]
     fn note_uncommitted(&mut self, tag: u64, multiple: bool) {
         if self.unacked.contains(tag) {
@@ -176,7 +176,7 @@ impl Channel {
         }
     }
 
-    /// Follows a request that the peer will carry out when it comes to it, before all that is sent after it.
+    /// Applies the effect that a request will have at the peer before anything sent after it.
     pub(crate) fn apply_request(&mut self, request: MethodId) {
         match request {
             MethodId::BASIC_RECOVER => {
@@ -197,14 +197,14 @@ impl Channel {
 /// The publishes of a channel in confirm mode.
 #[derive(Debug)]
 pub(crate) struct Confirms {
-    /// The tag of the next publish. The first is 1.
+    /// The tag of the next publish; the first is 1.
     next: u64,
     pub(crate) outstanding: TagSet,
     mandatory: VecDeque<Mandatory>,
     hasher: RandomState,
 }
 
-/// What is remembered of a mandatory publish, to know it again if it comes back: `basic.return` has no tag.
+/// Hashes of a mandatory publish, which identify it in a `basic.return`: that method has no tag.
 #[derive(Debug)]
 struct Mandatory {
     tag: u64,
@@ -218,7 +218,7 @@ impl Confirms {
         Self { next: 1, outstanding: TagSet::default(), mandatory: VecDeque::new(), hasher: RandomState::new() }
     }
 
-    /// Counts a publish.
+    /// Counts a publish, and returns its tag.
     #[inline]
     pub(crate) fn published(&mut self) -> u64 {
         let tag = self.next;
@@ -229,7 +229,8 @@ impl Confirms {
 
     pub(crate) fn remember(&mut self, tag: u64, route: (&str, &str), properties: Properties<&[u8]>, body: &[u8]) {
         let route = self.hasher.hash_one((route.0.as_bytes(), route.1.as_bytes()));
-        let (body, properties) = (self.hasher.hash_one(body), self.hash(properties));
+        let body = self.hasher.hash_one(body);
+        let properties = self.hash(properties);
         self.mandatory.push_back(Mandatory { tag, route, body, properties });
     }
 
@@ -237,15 +238,13 @@ impl Confirms {
         self.hasher.hash_one((properties.flags(), properties.as_bytes()))
     }
 
-    /// Settles a publish, or all up to it. Returns the range of tags, or `None` if none of them was outstanding.
+    /// Settles a publish, or all up to it. Returns the range of tags, or `None` if none of the tags was outstanding.
     pub(crate) fn settle(&mut self, tag: u64, multiple: bool) -> Result<Option<(u64, u64)>, Error> {
         if tag >= self.next || tag == 0 && !multiple {
-            return Err(Error::peer(
-                code::COMMAND_INVALID,
-                format!("a confirm of publish {tag}, where {} were made", self.next - 1),
-            ));
+            let text = format!("received a confirm of publish {tag}; the channel has published {}", self.next - 1);
+            return Err(Violation::UnknownPublish { tag }.by_peer(code::COMMAND_INVALID, text));
         }
-        // Zero with `multiple` means all so far (specification, section 1.8.3.13).
+        // Zero with `multiple` means all publishes so far (specification §1.8.3.13).
         let last = if tag == 0 { self.next - 1 } else { tag };
         let first = self.outstanding.first().unwrap_or(last);
         let settled = if multiple { self.outstanding.remove_up_to(last) > 0 } else { self.outstanding.remove(tag) };
@@ -255,20 +254,21 @@ impl Confirms {
         Ok(settled.then_some(if multiple { (first, last) } else { (tag, tag) }))
     }
 
-    /// Finds the publish that a returned message was. The broker returns in the order of publishing and before it
-    /// confirms, so it is the oldest unconfirmed mandatory one with that route and body. One with the same properties
-    /// comes first, but a broker may have encoded those anew; two that are alike in all of it may be told apart by
-    /// nobody.
+    /// Finds the tag of a returned message.
+    ///
+    /// The broker returns messages in the order of publishing and before it confirms them. So the match is the oldest
+    /// unconfirmed mandatory publish with the same route, body and properties; without one, properties are ignored,
+    /// because a broker may encode them differently. Identical publishes are indistinguishable.
     pub(crate) fn returned(&mut self, content: &Content) -> Option<u64> {
         let arguments = content.arguments();
         let route = self.hasher.hash_one((arguments.exchange, arguments.routing_key));
         let body = self.hasher.hash_one(content.body());
         let properties = self.hash(content.properties());
-        let alike = |publish: &Mandatory| {
+        let similar = |publish: &Mandatory| {
             publish.route == route && publish.body == body && self.outstanding.contains(publish.tag)
         };
-        let same = |publish: &Mandatory| publish.properties == properties && alike(publish);
-        let index = self.mandatory.iter().position(same).or_else(|| self.mandatory.iter().position(alike))?;
+        let identical = |publish: &Mandatory| publish.properties == properties && similar(publish);
+        let index = self.mandatory.iter().position(identical).or_else(|| self.mandatory.iter().position(similar))?;
         self.mandatory.remove(index).map(|publish| publish.tag)
     }
 }
@@ -277,12 +277,25 @@ fn answers(reply: MethodId, expected: MethodId) -> bool {
     reply == expected || expected == MethodId::BASIC_GET_OK && reply == MethodId::BASIC_GET_EMPTY
 }
 
-/// The method that answers a request.
+/// Returns the method that replies to a request.
 pub(crate) fn reply_of(request: MethodId) -> MethodId {
     let method = match (request.class, request.method) {
-        // exchange.unbind-ok is the one that does not follow its request (RabbitMQ's extension).
+        // exchange.unbind-ok is the only reply whose number does not follow that of its request.
         (40, 40) => 51,
         (_, method) => method + 1,
     };
     MethodId { method, ..request }
+}
+
+/// The error of a peer whose method answers no request.
+#[cold]
+pub(crate) fn unexpected(method: MethodId) -> Error {
+    let text = format!("received {method}, which was not requested");
+    Violation::UnexpectedMethod { method }.by_peer(code::UNEXPECTED_FRAME, text)
+}
+
+#[cold]
+fn wrong_reply(method: MethodId, expected: MethodId) -> Error {
+    let text = format!("received {method} instead of {expected}");
+    Violation::UnexpectedMethod { method }.by_peer(code::UNEXPECTED_FRAME, text)
 }

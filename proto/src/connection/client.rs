@@ -1,37 +1,36 @@
-//! The client's end of an open connection: requests and their answers, publishes and confirms, deliveries and acks.
+//! The calls and methods of a client on an open connection: requests, publishes, confirms, deliveries and acks.
 
 use bytes::Bytes;
 
-use super::channel::{Channel, Confirms, Consumer, MAX_PENDING, Pending, Phase, reply_of};
+use super::channel::{Channel, Confirms, Consumer, MAX_PENDING, Pending, Phase, reply_of, unexpected};
+use super::event::{CloseReason, Event, Purpose};
+use super::message::{Body, Route};
 use super::{
-    ACK_SIZE, Body, CLASS_CHANNEL, CLASS_CONNECTION, CloseReason, Connection, Event, LastAck, Purpose, State,
-    put_payload, unasked,
+    ACK_SIZE, CLASS_CHANNEL, CLASS_CONNECTION, Connection, LastAck, State, cannot_use, forbidden, not_open, put_payload,
 };
-use crate::content::ContentKind;
+use crate::content::{Content, ContentKind};
+use crate::error::{Error, code};
 use crate::frame::HEAD;
-use crate::method::{Encode, Method, MethodId, basic, channel, confirm, tx};
-use crate::{Content, Error, Properties, code};
-
-/// Where a message goes.
-#[derive(Clone, Copy, Debug)]
-pub struct Route<'a> {
-    /// The exchange; empty for the default one, which routes to the queue of the key's name.
-    pub exchange: &'a str,
-    /// The routing key.
-    pub routing_key: &'a str,
-    /// Whether the message comes back if no queue takes it.
-    pub mandatory: bool,
-}
+use crate::method::{Encode, Method, basic, channel, confirm, tx};
+use crate::method_id::MethodId;
+use crate::properties::Properties;
+use crate::violation::Violation;
 
 impl Connection {
-    /// Client: opens a channel. The answer is an [`Event::Reply`]; other requests may follow at once.
+    /// Client: opens a channel. The reply is an [`Event::Reply`]; other requests may follow immediately.
     ///
     /// # Errors
-    /// If the number is 0, taken, or above the agreed highest.
+    /// The caller's fault, if the number is 0, in use, or above the agreed `channel_max`.
     pub fn open_channel(&mut self, number: u16, request: u64) -> Result<(), Error> {
         self.check_open()?;
-        if number == 0 || number > self.tuning.channel_max || self.channel_mut(number).is_some() {
-            return Err(Error::caller(format!("channel {number} can't be opened: it is taken or out of range")));
+        let limit = self.tuning.channel_max;
+        if number == 0 || number > limit {
+            let text = format!("channel {number} cannot be opened; use a number from 1 to {limit}");
+            return Err(Violation::ChannelOutOfRange { channel: number, limit }.by_caller(text));
+        }
+        if self.channel_mut(number).is_some() {
+            let text = format!("channel {number} cannot be opened: it is in use");
+            return Err(Violation::ChannelInUse { channel: number }.by_caller(text));
         }
         self.send(number, &channel::Open {})?;
         self.insert_channel(number, Phase::Opening);
@@ -41,16 +40,16 @@ impl Connection {
         Ok(())
     }
 
-    /// Client: the lowest channel number that is free, or `None` if all are taken.
+    /// Client: returns the lowest free channel number, or `None` if all are in use.
     pub fn free_channel(&self) -> Option<u16> {
-        let taken = |number: &u16| self.channels.get(usize::from(*number)).is_some_and(Option::is_some);
-        (1..=self.tuning.channel_max).find(|number| !taken(number))
+        let in_use = |number: &u16| self.channels.get(usize::from(*number)).is_some_and(Option::is_some);
+        (1..=self.tuning.channel_max).find(|number| !in_use(number))
     }
 
-    /// Client: closes a channel. Nothing but the answer, an [`Event::Reply`], counts on it from now on.
+    /// Client: closes a channel. From now on, everything but the reply, an [`Event::Reply`], is dropped.
     ///
     /// # Errors
-    /// If it is not open.
+    /// The caller's fault, if the channel is not open.
     pub fn close_channel(&mut self, number: u16, code: u16, text: &str, request: Option<u64>) -> Result<(), Error> {
         self.open_channel_mut(number)?;
         self.send(number, &channel::Close { reply_code: code, reply_text: text, class_id: 0, method_id: 0 })?;
@@ -61,30 +60,30 @@ impl Connection {
         Ok(())
     }
 
-    /// Client: makes a request on a channel, or on 0 for the connection's. The answer is an [`Event::Reply`] (for
-    /// `basic.get` an [`Event::Got`] if there is a message), in the order of the requests of that channel.
+    /// Client: sends a request on a channel, or on channel 0 for requests of the connection. The reply is an
+    /// [`Event::Reply`]; replies keep the order of the requests of a channel.
     ///
-    /// `request` is what the event calls it; `None` if nobody wants to know.
+    /// `request` is the key of the request in the event; with `None` there is no event.
     ///
     /// # Errors
-    /// If the channel is not open, if an argument can't be encoded, if 65,536 requests wait already, or if the method
-    /// is no request: nobody answers it, `nowait` is set (requests don't wait for each other anyway), or there is a
-    /// call of its own for it.
+    /// The caller's fault, if the channel is not open, an argument cannot be encoded, 65,536 requests of the channel
+    /// are waiting, or the method is not a request: it has no reply, `nowait` is set (requests do not wait for each
+    /// other anyway), or it has a dedicated call such as [`Connection::consume`].
     pub fn request<M: Encode>(&mut self, number: u16, method: &M, request: Option<u64>) -> Result<(), Error> {
-        if HAVE_THEIR_OWN.contains(&M::ID) {
-            return Err(Error::caller(format!("there is a call of its own for {}", M::ID)));
+        if DEDICATED.contains(&M::ID) {
+            return Err(dedicated(M::ID));
         }
         self.send_request(number, method, request)
     }
 
-    /// Client: the same with the payload of the method's frame, as [`Encode::encode`] makes it.
+    /// Client: sends a request as [`Connection::request`] does, given the payload that [`Encode::encode`] makes.
     ///
     /// # Errors
-    /// As for [`Connection::request`], and if it is no method.
+    /// The errors of [`Connection::request`]; the caller's fault also if the payload is no method.
     pub fn request_encoded(&mut self, number: u16, payload: &[u8], request: Option<u64>) -> Result<(), Error> {
-        let id = MethodId::peek(payload).map_err(|error| Error::caller(error.message().to_owned()))?;
-        if HAVE_THEIR_OWN.contains(&id) {
-            return Err(Error::caller(format!("there is a call of its own for {id}")));
+        let id = MethodId::peek(payload).map_err(|error| error.while_sending("request"))?;
+        if DEDICATED.contains(&id) {
+            return Err(dedicated(id));
         }
         let encode = |out: &mut Vec<u8>| {
             out.extend_from_slice(payload);
@@ -97,7 +96,7 @@ impl Connection {
         self.send_any_request(number, M::ID, &|out| method.encode(out), request)
     }
 
-    /// The same for a method that is known by its number: there are many requests, and none is worth code of its own.
+    /// Sends the request that `encode` writes, with code that all requests share: requests are too rare to specialize.
     fn send_any_request(
         &mut self,
         number: u16,
@@ -111,29 +110,33 @@ impl Connection {
         self.finish_request(number, id, start, request)
     }
 
-    /// Whether a request may be sent. Returns where in the output it will begin.
+    /// Checks that a request may be sent. Returns where in the output it will begin.
     fn begin_request(&mut self, number: u16, id: MethodId) -> Result<usize, Error> {
         self.check_open()?;
         let in_handshake_only = id.class == CLASS_CONNECTION && id != MethodId::CONNECTION_UPDATE_SECRET;
         if !id.is_synchronous() || !id.from_client() || in_handshake_only {
-            return Err(Error::caller(format!("{id} is no request")));
+            let text = format!("{id} cannot be sent with request(): it is not a request of clients");
+            return Err(Violation::NotARequest { method: id }.by_caller(text));
         }
         if (id.class == CLASS_CONNECTION) != (number == 0) {
-            return Err(Error::caller(format!("{id} can't be sent on channel {number}")));
+            let text = format!("{id} cannot be sent on channel {number}");
+            return Err(Violation::WrongChannel { method: id, channel: number }.by_caller(text));
         }
         let waiting = if number == 0 { self.pending.len() } else { self.open_channel_mut(number)?.pending.len() };
         if waiting >= MAX_PENDING {
-            return Err(Error::caller("65,536 requests of this channel wait for an answer: await some of them first"));
+            let text = format!("{waiting} requests of channel {number} wait for a reply; await some of them first");
+            return Err(Violation::TooManyRequests { channel: number }.by_caller(text));
         }
         Ok(self.output.frames().len())
     }
 
-    /// Notes what answer is due to a request that begins at `start` in the output.
+    /// Records the expected reply to a request that begins at `start` in the output.
     fn finish_request(&mut self, number: u16, id: MethodId, start: usize, request: Option<u64>) -> Result<(), Error> {
         let frames = self.output.frames();
         if is_nowait(&Method::decode(&frames[start + HEAD..frames.len() - 1])?) {
             frames.truncate(start);
-            return Err(Error::caller(format!("{id} with nowait: nothing would answer it")));
+            let text = format!("{id} cannot be sent with nowait: it would have no reply");
+            return Err(Violation::NotARequest { method: id }.by_caller(text));
         }
         let expects = reply_of(id);
         if number == 0 {
@@ -146,11 +149,11 @@ impl Connection {
         Ok(())
     }
 
-    /// Client: starts a consumer; its deliveries are called `key`.
+    /// Client: starts a consumer. Its deliveries carry `key`.
     ///
     /// # Errors
-    /// As for [`Connection::request`], and if the tag is empty or taken on this channel: the client names its
-    /// consumers, for a delivery may come before the name of one that the server named is known.
+    /// The errors of [`Connection::request`]; the caller's fault also if the consumer tag is empty or in use on this
+    /// channel. The client must choose the tag, because a delivery may arrive before a tag that the server chose.
     pub fn consume(
         &mut self,
         number: u16,
@@ -160,7 +163,8 @@ impl Connection {
     ) -> Result<(), Error> {
         let tag: Box<[u8]> = method.consumer_tag.as_bytes().into();
         if tag.is_empty() || self.open_channel_mut(number)?.consumer(&tag).is_some() {
-            return Err(Error::caller(format!("consumer tag {:?} is empty or taken", method.consumer_tag)));
+            let text = format!("consumer tag {:?} is empty or in use; choose another one", method.consumer_tag);
+            return Err(Violation::ConsumerTag.by_caller(text));
         }
         self.send_request(number, method, request)?;
         let no_ack = method.no_ack;
@@ -173,21 +177,21 @@ impl Connection {
         Ok(())
     }
 
-    /// Client: cancels a consumer. The answer is an [`Event::Reply`].
+    /// Client: cancels a consumer. The reply is an [`Event::Reply`].
     ///
     /// # Errors
-    /// As for [`Connection::request`].
+    /// The errors of [`Connection::request`].
     pub fn cancel(&mut self, number: u16, tag: &str, request: Option<u64>) -> Result<(), Error> {
         self.send_request(number, &basic::Cancel { consumer_tag: tag, nowait: false }, request)?;
         self.open_channel_mut(number)?.expect_of_consumer(tag.as_bytes());
         Ok(())
     }
 
-    /// Client: asks for one message of a queue. The answer is an [`Event::Got`], or an [`Event::Reply`] with
+    /// Client: asks for one message of a queue. The reply is an [`Event::Got`], or an [`Event::Reply`] with
     /// `basic.get-empty`.
     ///
     /// # Errors
-    /// As for [`Connection::request`].
+    /// The errors of [`Connection::request`].
     pub fn get(&mut self, number: u16, method: &basic::Get<'_>, request: Option<u64>) -> Result<(), Error> {
         self.send_request(number, method, request)?;
         if let Some(pending) = self.open_channel_mut(number)?.pending.back_mut() {
@@ -196,14 +200,15 @@ impl Connection {
         Ok(())
     }
 
-    /// Client: puts the channel into confirm mode, if it is not. Publishes are counted from here on.
+    /// Client: puts the channel into confirm mode, unless it is already. The next publish has tag 1.
     ///
     /// # Errors
-    /// If the channel is not open or is transactional.
+    /// The caller's fault, if the channel is not open or is transactional.
     pub fn confirm_select(&mut self, number: u16) -> Result<(), Error> {
         let channel = self.open_channel_mut(number)?;
         if channel.transactional {
-            return Err(Error::caller("a transactional channel can't confirm publishes: use another channel"));
+            let text = "a transactional channel cannot confirm publishes; use another channel";
+            return Err(Violation::ChannelMode.by_caller(text));
         }
         if channel.confirms.is_none() {
             self.send_request(number, &confirm::Select { nowait: false }, None)?;
@@ -212,13 +217,14 @@ impl Connection {
         Ok(())
     }
 
-    /// Client: makes the channel transactional.
+    /// Client: makes the channel transactional. The reply is an [`Event::Reply`].
     ///
     /// # Errors
-    /// If the channel is not open or is in confirm mode.
+    /// The caller's fault, if the channel is not open or is in confirm mode.
     pub fn tx_select(&mut self, number: u16, request: Option<u64>) -> Result<(), Error> {
         if self.open_channel_mut(number)?.confirms.is_some() {
-            return Err(Error::caller("a channel that confirms publishes can't be transactional: use another channel"));
+            let text = "a channel in confirm mode cannot be transactional; use another channel";
+            return Err(Violation::ChannelMode.by_caller(text));
         }
         self.send_request(number, &tx::Select {}, request)?;
         self.open_channel_mut(number)?.transactional = true;
@@ -228,7 +234,8 @@ impl Connection {
     /// Client: publishes a message. Returns its tag if the channel is in confirm mode.
     ///
     /// # Errors
-    /// If the channel is not open, or if the route or the properties can't be encoded. Nothing was sent then.
+    /// The caller's fault, if the channel is not open or the route or the properties cannot be encoded. Nothing is sent
+    /// then.
     #[inline]
     pub fn publish(
         &mut self,
@@ -258,77 +265,78 @@ impl Connection {
         Ok(Some(tag))
     }
 
-    /// Client: acknowledges a delivery, or all up to it. Acks that follow each other while they wait to be written
-    /// travel as one, if no delivery before them is left unacknowledged.
+    /// Client: acknowledges a delivery, or all up to it. Consecutive acks in the output are merged into one `multiple`
+    /// ack if they leave no earlier delivery unacked.
     ///
     /// # Errors
-    /// If the channel is not open, or if the delivery was settled before.
+    /// The caller's fault, if the channel is not open or the delivery is already settled.
     #[inline]
     pub fn ack(&mut self, number: u16, delivery_tag: u64, multiple: bool) -> Result<(), Error> {
         let channel = self.open_channel_mut(number)?;
         channel.settle(delivery_tag, multiple)?;
         let is_lowest = !channel.transactional && channel.unacked.first().is_none_or(|lowest| lowest > delivery_tag);
         let last = LastAck { channel: number, end: self.output.position() };
-        let joins = is_lowest && self.last_ack == Some(last);
-        if joins {
-            self.output.take_back(ACK_SIZE);
+        let merges = is_lowest && self.last_ack == Some(last);
+        if merges {
+            self.output.remove_last(ACK_SIZE);
         }
-        self.send_often(number, &basic::Ack { delivery_tag, multiple: multiple || joins })?;
+        self.send_often(number, &basic::Ack { delivery_tag, multiple: multiple || merges })?;
         self.last_ack = is_lowest.then(|| LastAck { channel: number, end: self.output.position() });
         Ok(())
     }
 
-    /// Client: gives a delivery back, or all up to it: to the queue, or to its dead-letter exchange.
+    /// Client: rejects a delivery, or all up to it. The broker requeues them, or else dead-letters or drops them.
     ///
     /// # Errors
-    /// As for [`Connection::ack`].
+    /// The errors of [`Connection::ack`].
     pub fn nack(&mut self, number: u16, delivery_tag: u64, multiple: bool, requeue: bool) -> Result<(), Error> {
         self.open_channel_mut(number)?.settle(delivery_tag, multiple)?;
         self.send(number, &basic::Nack { delivery_tag, multiple, requeue })
     }
 
-    /// Client: gives one delivery back, by the method that every broker knows.
+    /// Client: rejects one delivery with `basic.reject`, which every broker supports.
     ///
     /// # Errors
-    /// As for [`Connection::ack`].
+    /// The errors of [`Connection::ack`].
     pub fn reject(&mut self, number: u16, delivery_tag: u64, requeue: bool) -> Result<(), Error> {
         self.open_channel_mut(number)?.settle(delivery_tag, false)?;
         self.send(number, &basic::Reject { delivery_tag, requeue })
     }
 
-    /// Client: whether a publish waits for its confirm.
+    /// Client: returns whether a publish waits for its confirm.
     #[inline]
     pub fn is_unconfirmed(&self, number: u16, tag: u64) -> bool {
         self.confirms(number).is_some_and(|confirms| confirms.outstanding.contains(tag))
     }
 
-    /// Client: how many publishes of a channel wait for their confirm.
+    /// Client: returns how many publishes of a channel wait for a confirm.
     pub fn unconfirmed(&self, number: u16) -> usize {
         self.confirms(number).map_or(0, |confirms| confirms.outstanding.len())
     }
 
-    /// Client: whether a channel confirms publishes.
+    /// Client: returns whether a channel is in confirm mode.
     pub fn is_confirming(&self, number: u16) -> bool {
         self.confirms(number).is_some()
     }
 
-    /// Client: whether a channel is transactional.
+    /// Client: returns whether a channel is transactional.
     pub fn is_transactional(&self, number: u16) -> bool {
         self.channel(number).is_some_and(|channel| channel.transactional)
     }
 
-    /// Client: how many deliveries of a channel are not settled.
+    /// Client: returns how many deliveries of a channel are unacked.
     pub fn unacked(&self, number: u16) -> usize {
         self.channel(number).map_or(0, |channel| channel.unacked.len())
     }
 
-    /// Client: whether the broker and the channel's flow let it publish.
+    /// Client: returns whether publishing is allowed: the connection is not blocked and the channel not paused by
+    /// `channel.flow`.
     #[inline]
     pub fn may_publish(&self, number: u16) -> bool {
         !self.blocked && self.channel(number).is_none_or(|channel| channel.flow)
     }
 
-    /// Client: deliveries for consumers that don't exist. They were requeued.
+    /// Client: returns how many deliveries named an unknown consumer. They were requeued.
     pub fn unknown_deliveries(&self) -> u64 {
         self.unknown_deliveries
     }
@@ -342,7 +350,10 @@ impl Connection {
     }
 
     fn check_open(&self) -> Result<(), Error> {
-        if self.state == State::Open { Ok(()) } else { Err(Error::caller("the connection is not open")) }
+        if self.state == State::Open {
+            return Ok(());
+        }
+        Err(Violation::ConnectionNotOpen.by_caller("the connection is not open"))
     }
 
     #[inline]
@@ -353,7 +364,7 @@ impl Connection {
         {
             return Ok(channel);
         }
-        Err(Error::caller(format!("channel {number} is not open")))
+        Err(cannot_use(number))
     }
 
     #[inline]
@@ -368,7 +379,7 @@ impl Connection {
             ContentKind::Deliver => self.delivery(number, content),
             ContentKind::GetOk => {
                 channel.delivered_by_get(content)?;
-                let request = channel.answer(ContentKind::GetOk.method(), None)?.request;
+                let request = channel.take_pending(ContentKind::GetOk.method(), None)?.request;
                 Ok(request.map(|request| Purpose::Got { request }))
             }
             ContentKind::Return => {
@@ -376,7 +387,7 @@ impl Connection {
                 let tag = channel.confirms.as_mut().and_then(|confirms| confirms.returned(content));
                 Ok(Some(Purpose::Returned { tag }))
             }
-            ContentKind::Publish => Err(Error::peer(code::COMMAND_INVALID, "basic.publish from a server")),
+            ContentKind::Publish => Err(forbidden(MethodId::BASIC_PUBLISH)),
         }
     }
 
@@ -387,7 +398,7 @@ impl Connection {
         let delivery_tag = arguments.delivery_tag;
         let Some(&Consumer { key: consumer, no_ack, .. }) = channel.consumer(arguments.consumer_tag) else {
             self.unknown_deliveries += 1;
-            // Those of a consumer without acks are settled, and an unknown tag would cost the channel (406).
+            // Deliveries of a consumer without acks are settled: the broker would close the channel for a reject (406).
             if !channel.ended_no_ack.iter().any(|tag| **tag == *arguments.consumer_tag) {
                 self.send(number, &basic::Reject { delivery_tag, requeue: true })?;
             }
@@ -422,7 +433,7 @@ impl Connection {
                 Method::BasicCancelOk(ok) => Some(ok.consumer_tag.as_bytes()),
                 _ => None,
             };
-            let pending = channel.answer(id, consumer)?;
+            let pending = channel.take_pending(id, consumer)?;
             channel.apply_reply(&method, &pending);
             return Ok(pending.request.map(|request| Event::Reply { channel: number, request, payload }));
         }
@@ -441,7 +452,7 @@ impl Connection {
                 self.send(number, &channel::FlowOk { active: flow.active })?;
                 Ok(Some(Event::Flow { channel: number, active: flow.active }))
             }
-            _ => Err(unasked(id)),
+            _ => Err(unexpected(id)),
         }
     }
 
@@ -451,7 +462,7 @@ impl Connection {
         match Method::decode(payload)? {
             Method::ChannelClose(close) => {
                 self.send(number, &channel::CloseOk {})?;
-                // If both sides close at once, the answer to ours is still due.
+                // Both peers close at once: the reply to this end's close must still arrive.
                 if was_closing {
                     return Ok(None);
                 }
@@ -461,12 +472,12 @@ impl Connection {
                 Ok(Some(Event::ChannelClosed { channel: number, reason }))
             }
             _ if was_closing => {
-                let request = channel.answer(id, None)?.request;
+                let request = channel.take_pending(id, None)?.request;
                 self.remove_channel(number);
                 let payload = Bytes::copy_from_slice(payload);
                 Ok(request.map(|request| Event::Reply { channel: number, request, payload }))
             }
-            _ => Err(unasked(id)),
+            _ => Err(unexpected(id)),
         }
     }
 
@@ -485,9 +496,9 @@ impl Connection {
                     Ok(Some(Event::Reply { channel: 0, request, payload }))
                 }
                 Some(Pending { request: None, .. }) => Ok(None),
-                _ => Err(unasked(id)),
+                _ => Err(unexpected(id)),
             },
-            _ => Err(unasked(id)),
+            _ => Err(unexpected(id)),
         }
     }
 }
@@ -505,7 +516,7 @@ impl Channel {
         match reply {
             Method::ChannelOpenOk(_) => self.phase = Phase::Open,
             Method::BasicCancelOk(cancel) => {
-                // If the broker's own cancel crossed ours, the tag may belong to a new consumer by now.
+                // If cancels of both peers crossed, the tag may belong to a new consumer.
                 let tag = cancel.consumer_tag.as_bytes();
                 if self.consumer(tag).is_some_and(|consumer| consumer.number <= pending.started) {
                     self.remove_consumer(tag);
@@ -517,8 +528,8 @@ impl Channel {
     }
 }
 
-/// Requests whose answers change more than the caller's mind.
-const HAVE_THEIR_OWN: [MethodId; 7] = [
+/// Requests with dedicated calls, because they change the state of a channel.
+const DEDICATED: [MethodId; 7] = [
     MethodId::CHANNEL_OPEN,
     MethodId::CHANNEL_CLOSE,
     MethodId::BASIC_CONSUME,
@@ -528,7 +539,13 @@ const HAVE_THEIR_OWN: [MethodId; 7] = [
     MethodId::TX_SELECT,
 ];
 
-/// Whether the request asks for no answer.
+#[cold]
+fn dedicated(method: MethodId) -> Error {
+    let text = format!("{method} cannot be sent with request(); use its dedicated method");
+    Violation::NotARequest { method }.by_caller(text)
+}
+
+/// Returns whether the request asks for no reply.
 fn is_nowait(request: &Method<'_>) -> bool {
     match request {
         Method::ExchangeDeclare(declare) => declare.nowait,
@@ -548,12 +565,9 @@ fn is_nowait(request: &Method<'_>) -> bool {
 
 fn confirmed(number: u16, channel: &mut Channel, tag: u64, multiple: bool, ack: bool) -> Result<Option<Event>, Error> {
     let Some(confirms) = &mut channel.confirms else {
-        return Err(Error::peer(code::COMMAND_INVALID, "a confirm on a channel that is not in confirm mode"));
+        let text = format!("received a confirm on channel {number}, which is not in confirm mode");
+        return Err(Violation::ChannelMode.by_peer(code::COMMAND_INVALID, text));
     };
     let range = confirms.settle(tag, multiple)?;
     Ok(range.map(|(first, last)| Event::Confirmed { channel: number, first, last, ack }))
-}
-
-pub(super) fn not_open(number: u16) -> Error {
-    Error::peer(code::CHANNEL_ERROR, format!("something for channel {number}, which is not open"))
 }

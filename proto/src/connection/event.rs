@@ -1,23 +1,24 @@
-//! What a connection tells its user.
+//! The events of a connection.
 
 use std::fmt;
 
 use bytes::Bytes;
 
-use crate::method::MethodId;
-use crate::{Content, FieldTable};
+use crate::content::Content;
+use crate::method_id::MethodId;
+use crate::table::FieldTable;
 
-/// Something that happened on the connection. At most one for each thing that came in.
+/// Something that happened on the connection. Each item from the receiver causes at most one event.
 #[non_exhaustive]
 pub enum Event {
-    /// Client: the server introduced itself. Answer with [`start_ok`](crate::Connection::start_ok).
+    /// Client: the server started the handshake. Answer with [`start_ok`](crate::Connection::start_ok).
     Start {
-        /// Who the server is and what it can do.
+        /// The properties and capabilities of the server.
         server_properties: FieldTable,
-        /// The SASL mechanisms that it offers, separated by spaces.
+        /// The SASL mechanisms that the server offers, separated by spaces.
         mechanisms: String,
     },
-    /// Client: the server's mechanism asks on. Answer with [`secure_ok`](crate::Connection::secure_ok).
+    /// Client: the server sent a SASL challenge. Answer with [`secure_ok`](crate::Connection::secure_ok).
     Secure {
         /// The challenge.
         challenge: Bytes,
@@ -25,19 +26,19 @@ pub enum Event {
     /// Server: a client wants to log in. Answer with [`secure`](crate::Connection::secure),
     /// [`tune`](crate::Connection::tune) or [`refuse`](crate::Connection::refuse).
     StartOk {
-        /// Who the client is and what it can do.
+        /// The properties and capabilities of the client.
         client_properties: FieldTable,
-        /// The SASL mechanism that it chose.
+        /// The SASL mechanism that the client chose.
         mechanism: String,
-        /// What the mechanism sends first.
+        /// The initial response of the mechanism.
         response: Bytes,
     },
-    /// Server: the client's answer to a challenge.
+    /// Server: the client answered a SASL challenge.
     SecureOk {
-        /// The answer.
+        /// The response.
         response: Bytes,
     },
-    /// Server: the client asks for a virtual host. Answer with [`open_ok`](crate::Connection::open_ok) or
+    /// Server: the client wants to open a virtual host. Answer with [`open_ok`](crate::Connection::open_ok) or
     /// [`refuse`](crate::Connection::refuse).
     Open {
         /// The virtual host.
@@ -45,47 +46,48 @@ pub enum Event {
     },
     /// Client: the connection is open, with the limits of [`tuning`](crate::Connection::tuning).
     Opened,
-    /// Client: the answer to a request, undecoded.
+    /// Client: the reply to a request, undecoded.
     Reply {
-        /// The channel's number; 0 is the connection itself.
+        /// The channel number; 0 is the connection itself.
         channel: u16,
-        /// What the caller called the request.
+        /// The caller's key of the request.
         request: u64,
-        /// The method; give it to [`Method::decode`](crate::method::Method::decode).
+        /// The method; decode it with [`Method::decode`](crate::method::Method::decode).
         payload: Bytes,
     },
-    /// Client: the answer to `basic.get`, with a message.
+    /// Client: `basic.get` returned a message.
     Got {
-        /// The channel's number.
+        /// The channel number.
         channel: u16,
-        /// What the caller called the request.
+        /// The caller's key of the request.
         request: u64,
         /// The message.
         content: Content,
     },
-    /// Client: a message for a consumer.
+    /// Client: a consumer received a message.
     Delivery {
-        /// The channel's number.
+        /// The channel number.
         channel: u16,
-        /// What the caller called the consumer.
+        /// The caller's key of the consumer.
         consumer: u64,
-        /// The message's number on its channel.
+        /// The number of the delivery on its channel.
         delivery_tag: u64,
         /// The message.
         content: Content,
     },
-    /// Client: a message that was published as mandatory came back.
+    /// Client: the broker returned a mandatory message.
     Returned {
-        /// The channel's number.
+        /// The channel number.
         channel: u16,
-        /// The number of its publish, if the channel is in confirm mode and the message is known.
+        /// The tag of the publish; `None` without confirm mode, or if no publish matches the message.
         tag: Option<u64>,
         /// The message.
         content: Content,
     },
-    /// Client: the broker took care of publishes, or could not. Tags in the range that were settled before stay so.
+    /// Client: the broker confirmed or refused publishes. Tags of the range that were settled earlier keep their
+    /// result.
     Confirmed {
-        /// The channel's number.
+        /// The channel number.
         channel: u16,
         /// The lowest tag.
         first: u64,
@@ -94,79 +96,79 @@ pub enum Event {
         /// `true` for `basic.ack`, `false` for `basic.nack`.
         ack: bool,
     },
-    /// Client: the broker cancelled a consumer, because its queue is gone.
+    /// Client: the broker cancelled a consumer, because its queue no longer exists.
     ConsumerCancelled {
-        /// The channel's number.
+        /// The channel number.
         channel: u16,
-        /// What the caller called the consumer.
+        /// The caller's key of the consumer.
         consumer: u64,
     },
-    /// The peer stops or resumes the publishing on a channel.
+    /// The peer paused or resumed publishing on a channel.
     Flow {
-        /// The channel's number.
+        /// The channel number.
         channel: u16,
-        /// Whether publishing may go on.
+        /// Whether publishing is allowed.
         active: bool,
     },
-    /// The peer closed a channel for a fault on it. Everything on the channel is over.
+    /// The peer closed a channel. Its requests, consumers and deliveries have ended.
     ChannelClosed {
-        /// The channel's number.
+        /// The channel number.
         channel: u16,
-        /// Why.
+        /// The reason.
         reason: CloseReason,
     },
     /// Server: the client opened a channel.
     ChannelOpened {
-        /// The channel's number.
+        /// The channel number.
         channel: u16,
     },
-    /// Server: a method for the broker, undecoded; it is one that clients may send.
+    /// Server: a client sent a method for the broker, undecoded. Clients may send this method.
     Method {
-        /// The channel's number; 0 is the connection itself.
+        /// The channel number; 0 is the connection itself.
         channel: u16,
-        /// The method; give it to [`Method::decode`](crate::method::Method::decode).
+        /// The method; decode it with [`Method::decode`](crate::method::Method::decode).
         payload: Bytes,
     },
-    /// Server: a published message.
+    /// Server: a client published a message.
     Published {
-        /// The channel's number.
+        /// The channel number.
         channel: u16,
         /// The message.
         content: Content,
     },
-    /// The broker takes no publishes at the moment, because memory or disk run out.
+    /// Client: the broker blocked publishing, because memory or disk space is low.
     Blocked {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The broker takes publishes again.
+    /// Client: the broker accepts publishes again.
     Unblocked,
-    /// The connection is closed, as this side or the peer asked for. Nothing follows.
+    /// The connection is closed, at the request of either peer. No events follow.
     Closed {
-        /// The peer's reason, or `None` if this side closed it.
+        /// The reason of the peer; `None` if this side closed the connection.
         reason: Option<CloseReason>,
     },
 }
 
-/// What a message from the server is for.
+/// The purpose of a message from the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Purpose {
-    /// It is for a consumer.
+    /// A consumer receives the message.
     Delivery {
-        /// What the caller called the consumer.
+        /// The caller's key of the consumer.
         consumer: u64,
-        /// The message's number on its channel.
+        /// The number of the delivery on its channel.
         delivery_tag: u64,
     },
-    /// It is the answer to `basic.get`.
+    /// The message is the reply to `basic.get`.
     Got {
-        /// What the caller called the request.
+        /// The caller's key of the request.
         request: u64,
     },
-    /// It was published as mandatory, and came back.
+    /// The broker returned a mandatory message.
     Returned {
-        /// The number of its publish, if the channel is in confirm mode and the message is known.
+        /// The tag of the publish; `None` without confirm mode, or if no publish matches the message.
         tag: Option<u64>,
     },
 }
@@ -182,7 +184,7 @@ impl Purpose {
 }
 
 impl fmt::Debug for Event {
-    /// Payloads and the answers of SASL mechanisms are not shown: there are credentials among them.
+    /// Hides payloads and SASL responses, which may hold credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let id = |payload: &[u8]| MethodId::peek(payload).unwrap_or_default();
         match self {
@@ -223,8 +225,8 @@ impl fmt::Debug for Event {
 pub struct CloseReason {
     /// The reply code: 404 not found, 406 precondition failed, …
     pub code: u16,
-    /// The same in words.
+    /// The reason in words.
     pub text: String,
-    /// The class and method that were at fault, or zeros.
+    /// The method at fault, or zeros.
     pub method: MethodId,
 }

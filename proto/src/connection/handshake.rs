@@ -1,19 +1,25 @@
-//! The handshake of both ends, up to the open connection (specification, section 2.2.4).
+//! The handshake of clients and servers, up to the open connection (specification §2.2.4).
 //!
-//! Owns the negotiation: who offers what, and what both agree on. The user decides whom to let in and what to answer
-//! a challenge with; the order of things is decided here.
+//! Owns the order of the steps and the negotiation of limits. The user decides about credentials, challenges and
+//! virtual hosts.
 
 use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{CLASS_CONNECTION, Connection, Event, State, interval, unasked};
+use super::channel::unexpected;
+use super::event::Event;
+use super::{CLASS_CONNECTION, Connection, State};
+use crate::error::{Error, code};
 use crate::frame::{MIN_FRAME_MAX, PROTOCOL_HEADER};
 use crate::heartbeat::Heartbeat;
-use crate::method::{Method, MethodId, connection};
-use crate::receive::ReceiveLimits;
-use crate::{Error, FieldTable, Time, code};
+use crate::limits::ReceiveLimits;
+use crate::method::{Method, connection};
+use crate::method_id::MethodId;
+use crate::table::FieldTable;
+use crate::time::Time;
+use crate::violation::Violation;
 
 /// What the connection waits for before it is open. `Expect…` is for the peer to send, `Await…` for the user to call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,22 +81,22 @@ impl fmt::Display for HandshakeStage {
     }
 }
 
-/// What this end wants of the connection.
+/// The settings of one end of a connection.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The highest channel number. 0 means 65,535.
     pub channel_max: u16,
-    /// The largest frame in bytes, at least 4,096. 0 leaves it to the peer, up to 1 MiB.
+    /// The largest frame in bytes, at least 4,096. With 0 the peer decides, up to 1 MiB.
     pub frame_max: u32,
-    /// The interval of heartbeats: `None` leaves it to the peer, zero switches them off.
+    /// The heartbeat interval. With `None` the peer decides; zero disables heartbeats.
     pub heartbeat: Option<Duration>,
-    /// The largest frame in bytes that is taken before tuning.
+    /// The largest frame in bytes that is accepted before both peers agree on a limit.
     pub first_frame_max: u32,
-    /// The largest body of a message that is taken, in bytes.
+    /// The largest accepted body of a message in bytes.
     pub message_max: u64,
     /// Client: the virtual host to open.
     pub vhost: String,
-    /// Server: who it is and what it can do.
+    /// Server: its properties and capabilities.
     pub properties: FieldTable,
     /// Server: its SASL mechanisms, separated by spaces.
     pub mechanisms: String,
@@ -112,24 +118,24 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The largest frame in bytes, as it is proposed.
+    /// Returns the largest frame in bytes, as proposed to the peer.
     fn frame_limit(&self) -> u32 {
         if self.frame_max == 0 { UNLIMITED_FRAME } else { self.frame_max.max(MIN_FRAME_MAX) }
     }
 }
 
-/// What both ends agreed on.
+/// The limits that both peers agreed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuning {
     /// The highest channel number.
     pub channel_max: u16,
-    /// The largest frame in bytes, with its overhead.
+    /// The largest frame in bytes, including its overhead.
     pub frame_max: u32,
-    /// The interval of heartbeats; zero means that there are none.
+    /// The heartbeat interval; zero if heartbeats are disabled.
     pub heartbeat: Duration,
 }
 
-/// What "no limit" means for a frame: it must fit into memory, and RabbitMQ's default is an eighth of this.
+/// The limit for frames if both peers propose no limit: eight times the default of RabbitMQ.
 const UNLIMITED_FRAME: u32 = 1024 * 1024;
 
 impl Tuning {
@@ -141,13 +147,11 @@ impl Tuning {
         ReceiveLimits { frame_max: self.frame_max, channel_max: self.channel_max, message_max: config.message_max }
     }
 
-    /// What follows from this end's wishes and the peer's: the smaller limit, where zero is none.
+    /// Combines the settings of this end with the proposal of the peer: the smaller limit, where 0 means no limit.
     fn agree(config: &Config, peer: &Proposal) -> Result<Self, Error> {
         if peer.frame_max != 0 && peer.frame_max < MIN_FRAME_MAX {
-            return Err(Error::peer(
-                code::SYNTAX_ERROR,
-                format!("frame-max {} is below the {MIN_FRAME_MAX} that every peer must take", peer.frame_max),
-            ));
+            let text = format!("the peer proposed frame-max {}; at least {MIN_FRAME_MAX} is required", peer.frame_max);
+            return Err(Violation::Negotiation.by_peer(code::SYNTAX_ERROR, text));
         }
         let ours = config.frame_limit();
         let frame_max = smaller(ours, peer.frame_max).unwrap_or(ours);
@@ -161,36 +165,41 @@ impl Tuning {
         Ok(Self { channel_max: channel_max as u16, frame_max, heartbeat })
     }
 
-    /// What a client accepted of this end's proposal: lower limits, or those that this end left open.
+    /// Checks the limits that a client chose: within those that this end proposed.
     fn accepted(config: &Config, client: &Proposal) -> Result<Self, Error> {
         let above = |ours: u32, theirs: u32| ours != 0 && (theirs == 0 || theirs > ours);
         let fault = if above(config.frame_limit(), client.frame_max) {
-            Some(("frame-max", client.frame_max, "above what was proposed"))
+            Some(("frame-max", client.frame_max, "above the proposed limit"))
         } else if above(config.channel_max.into(), client.channel_max.into()) {
-            Some(("channel-max", client.channel_max.into(), "above what was proposed"))
+            Some(("channel-max", client.channel_max.into(), "above the proposed limit"))
         } else if client.frame_max != 0 && client.frame_max < MIN_FRAME_MAX {
-            Some(("frame-max", client.frame_max, "below the 4096 that every peer must take"))
+            Some(("frame-max", client.frame_max, "below the required 4096"))
         } else {
             None
         };
         if let Some((name, value, why)) = fault {
-            return Err(Error::peer(code::NOT_ALLOWED, format!("{name} {value} is {why}")));
+            let text = format!("the client chose {name} {value}, which is {why}");
+            return Err(Violation::Negotiation.by_peer(code::NOT_ALLOWED, text));
         }
-        // The client has the last word on heartbeats (RabbitMQ's page "Heartbeats").
+        // The client decides the heartbeat interval (RabbitMQ's page "Heartbeats").
         Ok(Self { heartbeat: interval(client.heartbeat), ..Self::agree(config, client)? })
     }
 }
 
-/// An interval in whole seconds, as it goes over the wire.
+/// Rounds an interval up to whole seconds, as sent on the wire.
 fn seconds(interval: Duration) -> u16 {
     u16::try_from(interval.as_millis().div_ceil(1000)).unwrap_or(u16::MAX)
 }
 
-/// The limits that a peer named.
+/// The limits that a peer proposed or chose.
 struct Proposal {
     channel_max: u16,
     frame_max: u32,
     heartbeat: u16,
+}
+
+fn interval(seconds: u16) -> Duration {
+    Duration::from_secs(u64::from(seconds))
 }
 
 fn smaller(a: u32, b: u32) -> Option<u32> {
@@ -225,10 +234,9 @@ impl Connection {
         let event = match (handshake, Method::decode(&payload)?) {
             (Handshake::ExpectStart, Method::ConnectionStart(start)) => {
                 if (start.version_major, start.version_minor) != (0, 9) {
-                    return Err(Error::peer(
-                        code::NOT_IMPLEMENTED,
-                        format!("the server speaks AMQP {}-{}, not 0-9", start.version_major, start.version_minor),
-                    ));
+                    let text =
+                        format!("the server speaks AMQP {}-{}, not 0-9", start.version_major, start.version_minor);
+                    return Err(Violation::WrongProtocol.by_peer(code::NOT_IMPLEMENTED, text));
                 }
                 self.state = State::Handshake(Handshake::AwaitStartOk);
                 Event::Start {
@@ -254,7 +262,7 @@ impl Connection {
                 self.heartbeat = Heartbeat::start(self.tuning.heartbeat, now);
                 Event::Opened
             }
-            _ if id.class == CLASS_CONNECTION => return Err(unasked(id)),
+            _ if id.class == CLASS_CONNECTION => return Err(unexpected(id)),
             _ => return Err(self.too_early(id)),
         };
         Ok(Some(event))
@@ -270,10 +278,10 @@ impl Connection {
         sent
     }
 
-    /// Client: says who it is, after [`Event::Start`].
+    /// Client: sends its properties and credentials, after [`Event::Start`].
     ///
     /// # Errors
-    /// If it is not the time for it, or if an argument can't be encoded.
+    /// The caller's fault, if called out of order or an argument cannot be encoded.
     pub fn start_ok(&mut self, properties: &FieldTable, mechanism: &str, response: &[u8]) -> Result<(), Error> {
         self.expect_user(Handshake::AwaitStartOk)?;
         let client_properties = properties.as_ref_table();
@@ -286,7 +294,7 @@ impl Connection {
     /// Client: answers the challenge of [`Event::Secure`].
     ///
     /// # Errors
-    /// If it is not the time for it, or if the response doesn't fit into a frame.
+    /// The caller's fault, if called out of order or the response does not fit into a frame.
     pub fn secure_ok(&mut self, response: &[u8]) -> Result<(), Error> {
         self.expect_user(Handshake::AwaitSecureOk)?;
         self.send(0, &connection::SecureOk { response })?;
@@ -299,23 +307,21 @@ impl Connection {
             || header != PROTOCOL_HEADER
             || self.state != State::Handshake(Handshake::ExpectHeader)
         {
-            // The specification's answer to any other header is the one that would do (section 4.2.2).
+            // The reply to any other header is the supported one (specification §4.2.2).
             self.output.frames().extend_from_slice(&PROTOCOL_HEADER);
-            return Err(Error::peer(code::FRAME_ERROR, "the client doesn't speak AMQP 0-9-1"));
+            let text = format!("received \"{}\" instead of the protocol header of AMQP 0-9-1", header.escape_ascii());
+            return Err(Violation::WrongProtocol.by_peer(code::FRAME_ERROR, text));
         }
-        let (properties, mechanisms) =
-            (std::mem::take(&mut self.config.properties), std::mem::take(&mut self.config.mechanisms));
-        let sent = self.send(
-            0,
-            &connection::Start {
-                version_major: 0,
-                version_minor: 9,
-                server_properties: properties.as_ref_table(),
-                mechanisms: mechanisms.as_bytes(),
-                locales: b"en_US",
-            },
-        );
-        sent?;
+        let properties = std::mem::take(&mut self.config.properties);
+        let mechanisms = std::mem::take(&mut self.config.mechanisms);
+        let start = connection::Start {
+            version_major: 0,
+            version_minor: 9,
+            server_properties: properties.as_ref_table(),
+            mechanisms: mechanisms.as_bytes(),
+            locales: b"en_US",
+        };
+        self.send(0, &start)?;
         self.state = State::Handshake(Handshake::ExpectStartOk);
         Ok(None)
     }
@@ -352,16 +358,16 @@ impl Connection {
                 self.state = State::Handshake(Handshake::AwaitOpenOk);
                 Event::Open { vhost: open.virtual_host.to_owned() }
             }
-            _ if id.class == CLASS_CONNECTION => return Err(unasked(id)),
+            _ if id.class == CLASS_CONNECTION => return Err(unexpected(id)),
             _ => return Err(self.too_early(id)),
         };
         Ok(Some(event))
     }
 
-    /// Server: asks on, after [`Event::StartOk`] or [`Event::SecureOk`].
+    /// Server: sends a SASL challenge, after [`Event::StartOk`] or [`Event::SecureOk`].
     ///
     /// # Errors
-    /// If it is not the time for it, or if the challenge doesn't fit into a frame.
+    /// The caller's fault, if called out of order or the challenge does not fit into a frame.
     pub fn secure(&mut self, challenge: &[u8]) -> Result<(), Error> {
         self.expect_user(Handshake::AwaitTune)?;
         self.send(0, &connection::Secure { challenge })?;
@@ -369,13 +375,14 @@ impl Connection {
         Ok(())
     }
 
-    /// Server: lets the client in, after [`Event::StartOk`] or [`Event::SecureOk`], and proposes the limits.
+    /// Server: accepts the login and proposes limits, after [`Event::StartOk`] or [`Event::SecureOk`].
     ///
     /// # Errors
-    /// If it is not the time for it.
+    /// The caller's fault, if called out of order.
     pub fn tune(&mut self) -> Result<(), Error> {
         self.expect_user(Handshake::AwaitTune)?;
-        let (channel_max, frame_max) = (self.config.channel_max, self.config.frame_limit());
+        let channel_max = self.config.channel_max;
+        let frame_max = self.config.frame_limit();
         let heartbeat = seconds(self.config.heartbeat.unwrap_or(DEFAULT_HEARTBEAT));
         self.send(0, &connection::Tune { channel_max, frame_max, heartbeat })?;
         self.state = State::Handshake(Handshake::ExpectTuneOk);
@@ -385,7 +392,7 @@ impl Connection {
     /// Server: opens the virtual host of [`Event::Open`].
     ///
     /// # Errors
-    /// If it is not the time for it.
+    /// The caller's fault, if called out of order.
     pub fn open_ok(&mut self) -> Result<(), Error> {
         self.expect_user(Handshake::AwaitOpenOk)?;
         self.send(0, &connection::OpenOk {})?;
@@ -398,11 +405,12 @@ impl Connection {
             return Ok(());
         }
         let role = if self.role.is_server() { "server" } else { "client" };
-        Err(Error::caller(format!("not the time for this step of the handshake of a {role}: see the events")))
+        let text = format!("{role} handshake step called out of order; wait for the matching event");
+        Err(Violation::HandshakeOrder.by_caller(text))
     }
 }
 
-/// RabbitMQ's default.
+/// The default of RabbitMQ.
 const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
@@ -423,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn the_smaller_limit_counts_and_zero_is_none() {
+    fn the_smaller_limit_wins_and_zero_means_no_limit() {
         assert_eq!(agree((2047, 131_072, None), (100, 8192, 60)), Ok((100, 8192, 60)));
         assert_eq!(agree((10, 4096, Some(5)), (2047, 131_072, 60)), Ok((10, 4096, 5)));
         assert_eq!(agree((2047, 131_072, None), (0, 0, 0)), Ok((2047, 131_072, 0)));

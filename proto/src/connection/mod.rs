@@ -1,8 +1,8 @@
-//! The connection: one state machine for both ends.
+//! The connection: one state machine for clients and servers.
 //!
-//! Owns the handshake, the agreed limits, the table of channels, the heartbeats, and what waits to be written. What
-//! comes in is an [`Incoming`] of the [`Receiver`](crate::Receiver), a call of the user, or the time; what goes out is
-//! at most one [`Event`] each, and bytes. It must never know sockets, clocks, wakers or users' types.
+//! Owns the handshake, the agreed limits, the channels, the heartbeats and the output. Inputs are an [`Incoming`] from
+//! the [`Receiver`](crate::Receiver), a call of the user, or the time; each input causes at most one [`Event`], and
+//! bytes to write. This module must never know sockets, clocks, wakers or types of the user.
 //!
 //! ```text
 //! client: ExpectStart ─► AwaitStartOk ─► ExpectTune ◄─► AwaitSecureOk
@@ -20,44 +20,50 @@ mod channel;
 mod client;
 mod event;
 mod handshake;
+mod message;
 mod server;
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::content::Content;
+use crate::error::{Error, code};
 use crate::frame::{self, HEAD, Kind, OVERHEAD};
 use crate::heartbeat::Heartbeat;
-use crate::method::{self, Encode, Method, MethodId};
+use crate::limits::ReceiveLimits;
+use crate::method::{self, Encode, Method};
+use crate::method_id::MethodId;
 use crate::output::{Output, Position, Transmit, UNCOPIED};
-use crate::receive::{Incoming, ReceiveLimits};
-use crate::{Content, Error, Properties, Time, code};
+use crate::properties::Properties;
+use crate::receive::Incoming;
+use crate::time::Time;
+use crate::violation::Violation;
 
-use channel::{Channel, Pending, Phase};
-pub use client::Route;
+use channel::{Channel, Pending, Phase, unexpected};
 pub use event::{CloseReason, Event, Purpose};
 use handshake::Handshake;
 pub use handshake::{Config, HandshakeStage, Tuning};
+pub use message::{Body, Route};
 
-/// Which end of the connection this is.
+/// The role of this end of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// The end that connects.
+    /// The peer that connects.
     Client,
-    /// The end that accepts, with the feature `server`.
+    /// The peer that accepts connections, with the feature `server`.
     #[cfg(feature = "server")]
     Server,
 }
 
 impl Role {
-    /// Never without the feature `server`, which the compiler sees: what is only the server's is left out then.
+    /// Always `false` without the feature `server`, so that the compiler removes the server's code.
     fn is_server(self) -> bool {
         self != Self::Client
     }
 }
 
-/// One end of a connection. See the [crate's documentation](crate) for the order of calls.
+/// One end of a connection. The [crate documentation](crate) shows the order of calls.
 #[derive(Debug)]
 pub struct Connection {
     role: Role,
@@ -66,112 +72,39 @@ pub struct Connection {
     tuning: Tuning,
     heartbeat: Heartbeat,
     output: Output,
-    /// Indexed by number; the first is never used, for channel 0 is the connection.
+    /// Indexed by channel number. Index 0 is never used: channel 0 is the connection itself.
     channels: Vec<Option<Box<Channel>>>,
     /// Requests on channel 0.
     pending: VecDeque<Pending>,
     blocked: bool,
-    /// Deliveries for consumers that don't exist, which were requeued.
+    /// How many deliveries named an unknown consumer.
     unknown_deliveries: u64,
-    /// The latest ack, if all before it were settled.
+    /// The latest ack, if it left no earlier delivery unsettled.
     last_ack: Option<LastAck>,
 }
 
-/// An ack that may be replaced by a later one as long as nothing follows it.
+/// An ack that a later ack may replace as long as it is the last frame of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct LastAck {
     channel: u16,
-    /// Behind it.
+    /// The end of its frame.
     end: Position,
 }
 
-/// The frame of a `basic.ack`: class and method, tag, bits.
+/// The size of a `basic.ack` frame: overhead, class and method, tag, bits.
 const ACK_SIZE: usize = OVERHEAD + 4 + 8 + 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Handshake(Handshake),
     Open,
-    /// `connection.close` is sent: everything but the answer is dropped.
+    /// `connection.close` is sent; everything but its reply is dropped.
     Closing,
     Closed,
 }
 
-/// A body to send: borrowed and copied, or given away and, if it is large, written from where it lies.
-#[derive(Clone, Debug)]
-pub enum Body<'a> {
-    /// Copied into the output.
-    Borrowed(&'a [u8]),
-    /// Copied if it is small, else written from where it lies.
-    Shared(Bytes),
-}
-
-impl<'a> From<&'a [u8]> for Body<'a> {
-    fn from(bytes: &'a [u8]) -> Self {
-        Self::Borrowed(bytes)
-    }
-}
-
-impl<'a, const N: usize> From<&'a [u8; N]> for Body<'a> {
-    fn from(bytes: &'a [u8; N]) -> Self {
-        Self::Borrowed(bytes)
-    }
-}
-
-impl<'a> From<&'a str> for Body<'a> {
-    fn from(text: &'a str) -> Self {
-        Self::Borrowed(text.as_bytes())
-    }
-}
-
-impl<'a> From<&'a Vec<u8>> for Body<'a> {
-    fn from(bytes: &'a Vec<u8>) -> Self {
-        Self::Borrowed(bytes)
-    }
-}
-
-impl<'a> From<&'a String> for Body<'a> {
-    fn from(text: &'a String) -> Self {
-        Self::Borrowed(text.as_bytes())
-    }
-}
-
-impl From<Vec<u8>> for Body<'_> {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self::Shared(bytes.into())
-    }
-}
-
-impl From<String> for Body<'_> {
-    fn from(text: String) -> Self {
-        Self::Shared(text.into())
-    }
-}
-
-impl From<Bytes> for Body<'_> {
-    fn from(bytes: Bytes) -> Self {
-        Self::Shared(bytes)
-    }
-}
-
-impl<'a> From<&'a Bytes> for Body<'a> {
-    /// Shared, not copied.
-    fn from(bytes: &'a Bytes) -> Self {
-        Self::Shared(bytes.clone())
-    }
-}
-
-impl Body<'_> {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Borrowed(bytes) => bytes,
-            Self::Shared(bytes) => bytes,
-        }
-    }
-}
-
 impl Connection {
-    /// Starts one end of a connection. The client's first bytes wait to be written at once.
+    /// Creates one end of a connection. A client has bytes to write immediately: the protocol header.
     pub fn new(role: Role, config: Config) -> Self {
         let mut output = Output::default();
         let handshake = if role.is_server() {
@@ -195,11 +128,11 @@ impl Connection {
         }
     }
 
-    /// Handles one thing that came in.
+    /// Handles one item from the receiver.
     ///
     /// # Errors
-    /// If the peer broke the protocol. The error's code is on its way to the peer as `connection.close`; the
-    /// connection is over.
+    /// The peer's fault, if the peer broke the protocol. The connection is then closed, and the output holds a
+    /// `connection.close` with the code of the error.
     pub fn handle(&mut self, now: Time, incoming: Incoming) -> Result<Option<Event>, Error> {
         let result = match (incoming, self.state) {
             (_, State::Closed) | (Incoming::Heartbeat, _) => Ok(None),
@@ -215,11 +148,10 @@ impl Connection {
         result.inspect_err(|error| self.fail(error))
     }
 
-    /// Client: handles a message that came, and leaves it where it is: [`Connection::handle`] does the same, and moves
-    /// it into an event.
+    /// Client: handles a received message by reference. [`Connection::handle`] moves the message into an event instead.
     ///
     /// # Errors
-    /// As for [`Connection::handle`].
+    /// The errors of [`Connection::handle`].
     #[inline]
     pub fn handle_content(&mut self, channel: u16, content: &Content) -> Result<Option<Purpose>, Error> {
         self.purpose(channel, content).inspect_err(|error| self.fail(error))
@@ -234,13 +166,12 @@ impl Connection {
         }
     }
 
-    /// Notes that something came, or that the user knows the peer to be alive by other means (bytes that it leaves
-    /// unread in the socket for lack of room).
+    /// Records that the peer is alive: bytes arrived, or wait unread in the socket because the user has no room.
     pub fn received(&mut self, now: Time) {
         self.heartbeat.received(now);
     }
 
-    /// Moves all that waits to be written into `transmit`. Returns whether `transmit` holds anything.
+    /// Moves the output into `transmit`. Returns whether `transmit` holds anything.
     pub fn poll_transmit(&mut self, now: Time, transmit: &mut Transmit) -> bool {
         if self.output.len() > 0 {
             self.heartbeat.sent(now);
@@ -248,13 +179,13 @@ impl Connection {
         self.output.take(transmit)
     }
 
-    /// Bytes that wait for [`Connection::poll_transmit`].
+    /// Returns how many bytes wait for [`Connection::poll_transmit`].
     #[inline]
     pub fn queued(&self) -> usize {
         self.output.len()
     }
 
-    /// The moment to call [`Connection::handle_timeout`], unless something else happens before.
+    /// Returns when to call [`Connection::handle_timeout`]; any other call may change this time.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
         match self.state {
@@ -266,7 +197,7 @@ impl Connection {
     /// Sends a heartbeat if one is due.
     ///
     /// # Errors
-    /// If the peer was silent for two intervals: code 320. The connection is over.
+    /// 320, the peer's fault, if nothing arrived for two intervals. The connection is then closed.
     pub fn handle_timeout(&mut self, now: Time) -> Result<(), Error> {
         if self.poll_timeout().is_none() {
             return Ok(());
@@ -274,13 +205,12 @@ impl Connection {
         if self.heartbeat.is_dead(now) {
             self.state = State::Closed;
             let interval = self.tuning.heartbeat;
-            return Err(Error::peer(
-                code::CONNECTION_FORCED,
-                format!("nothing came from the peer for two heartbeat intervals of {interval:?}"),
-            ));
+            let text =
+                format!("received nothing for two heartbeat intervals of {interval:?}; the peer or network is down");
+            return Err(Violation::HeartbeatTimeout.by_peer(code::CONNECTION_FORCED, text));
         }
         if self.heartbeat.is_due(now) {
-            // What waits to be written already is as good a sign of life.
+            // Other output proves as well that this end is alive.
             if self.output.len() == 0 {
                 frame::put_head(self.output.frames(), Kind::Heartbeat, 0, 0);
                 self.output.frames().push(frame::END);
@@ -290,7 +220,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Asks the peer to close the connection. Nothing but its answer counts from now on.
+    /// Asks the peer to close the connection. From now on, everything but the reply of the peer is dropped.
     pub fn close(&mut self, code: u16, text: &str) {
         if matches!(self.state, State::Open | State::Handshake(_)) {
             self.send_close(code, text);
@@ -298,28 +228,28 @@ impl Connection {
         }
     }
 
-    /// Whether requests can be made.
+    /// Returns whether the connection is open for requests.
     #[inline]
     pub fn is_open(&self) -> bool {
         self.state == State::Open
     }
 
-    /// Whether it is over.
+    /// Returns whether the connection is closed.
     pub fn is_closed(&self) -> bool {
         self.state == State::Closed
     }
 
-    /// What both ends agreed on.
+    /// Returns the limits that both peers agreed on.
     pub fn tuning(&self) -> Tuning {
         self.tuning
     }
 
-    /// The limits for the [`Receiver`](crate::Receiver): those of before the tuning, or those agreed on.
+    /// Returns the limits for the [`Receiver`](crate::Receiver), which change when the handshake agrees on them.
     pub fn receive_limits(&self) -> ReceiveLimits {
         self.tuning.receive_limits(&self.config)
     }
 
-    /// Gives memory back that a burst had needed.
+    /// Frees the memory that a burst needed.
     pub fn shrink(&mut self) {
         self.output.shrink();
     }
@@ -329,11 +259,11 @@ impl Connection {
         let is_server = self.role.is_server();
         let allowed = if is_server { id.from_client() } else { id.from_server() };
         if !allowed {
-            let code = if id.is_known() { code::COMMAND_INVALID } else { code::NOT_IMPLEMENTED };
-            return Err(Error::peer(code, format!("{id} is not for this end to get")));
+            return Err(forbidden(id));
         }
         if (id.class == CLASS_CONNECTION) != (channel == 0) {
-            return Err(Error::peer(code::COMMAND_INVALID, format!("{} on channel {channel}", id.name())));
+            let text = format!("received {id} on channel {channel}, where it is not allowed");
+            return Err(Violation::WrongChannel { method: id, channel }.by_peer(code::COMMAND_INVALID, text));
         }
         match End::decode(id, &payload)? {
             Some(End::Close(reason)) => return Ok(Some(self.closed_by_peer(reason))),
@@ -341,7 +271,7 @@ impl Connection {
                 self.state = State::Closed;
                 return Ok(Some(Event::Closed { reason: None }));
             }
-            Some(End::CloseOk) => return Err(unasked(id)),
+            Some(End::CloseOk) => return Err(unexpected(id)),
             None => {}
         }
         match self.state {
@@ -354,18 +284,18 @@ impl Connection {
     }
 
     fn closed_by_peer(&mut self, reason: CloseReason) -> Event {
-        // An encoded method without arguments can't fail.
+        // Encoding a method without arguments cannot fail.
         let _ = self.send(0, &method::connection::CloseOk {});
         self.state = State::Closed;
         Event::Closed { reason: Some(reason) }
     }
 
-    /// Ends the connection for a fault of the peer's, and tells it.
+    /// Closes the connection for a fault of the peer, and tells the peer.
     fn fail(&mut self, error: &Error) {
         let is_amqp = !matches!(self.state, State::Handshake(Handshake::ExpectStart | Handshake::ExpectHeader));
         if is_amqp && !matches!(self.state, State::Closed | State::Closing) {
             if self.role.is_server() {
-                // As RabbitMQ tells it.
+                // RabbitMQ sends the same form.
                 let text = format!("{} - {}", code::name(error.code()), error.message());
                 self.send_close(error.code(), &text);
             } else {
@@ -375,22 +305,23 @@ impl Connection {
         self.state = State::Closed;
     }
 
-    /// Ends the connection for a fault that the [`Receiver`](crate::Receiver) found, and tells the peer.
+    /// Closes the connection for an error of the [`Receiver`](crate::Receiver), and tells the peer.
     pub fn receive_failed(&mut self, error: &Error) {
         self.fail(error);
     }
 
     fn send_close(&mut self, code: u16, text: &str) {
         let close = method::connection::Close { reply_code: code, reply_text: text, class_id: 0, method_id: 0 };
-        // Its text is cut to what fits.
+        // Encoding truncates the text, so it cannot fail.
         let _ = self.send(0, &close);
     }
 
-    fn too_early(&self, id: MethodId) -> Error {
-        Error::peer(code::COMMAND_INVALID, format!("{} before the connection is open", id.name()))
+    fn too_early(&self, method: MethodId) -> Error {
+        let text = format!("received {method} before the connection was open");
+        Violation::UnexpectedMethod { method }.by_peer(code::COMMAND_INVALID, text)
     }
 
-    /// Appends a method frame, by code of its own for that method.
+    /// Appends the frame of a frequent method, with code specialized for the method.
     #[inline]
     fn send_often<M: Encode>(&mut self, channel: u16, method: &M) -> Result<(), Error> {
         let frame_max = self.tuning.frame_max as usize;
@@ -403,7 +334,7 @@ impl Connection {
         self.send_any(channel, M::ID, &|out| method.encode(out))
     }
 
-    /// The same for a method that is known by its number.
+    /// Appends a method frame whose payload `encode` writes, with code that all methods share.
     fn send_any(
         &mut self,
         channel: u16,
@@ -438,12 +369,10 @@ impl Connection {
     ) -> Result<(), Error> {
         properties.validity()?;
         let frame_max = self.tuning.frame_max as usize;
-        let (size, list) = (body.bytes().len(), properties.as_bytes());
+        let size = body.bytes().len();
+        let list = properties.as_bytes();
         if 14 + list.len() + OVERHEAD > frame_max {
-            return Err(Error::caller(format!(
-                "the message's properties take {} bytes, and must fit into one frame of {frame_max}",
-                list.len()
-            )));
+            return Err(too_large("message properties", 14 + list.len() + OVERHEAD, frame_max));
         }
         let out = self.output.frames();
         put_payload(out, frame_max, channel, id, encode)?;
@@ -498,17 +427,18 @@ impl Connection {
 const CLASS_CONNECTION: u16 = 10;
 const CLASS_CHANNEL: u16 = 20;
 
-/// Appends a method frame to `out`, or leaves `out` as it was. For those who write frames of their own between frames
-/// that they pass on; a [`Connection`] writes its own.
+/// Appends a method frame to `out`. For proxies that insert frames into a forwarded stream; a [`Connection`] writes its
+/// own frames.
 ///
 /// # Errors
-/// If an argument can't be encoded, or if the frame would be larger than `frame_max` bytes: the caller's fault.
+/// The caller's fault, if an argument cannot be encoded or the frame would be larger than `frame_max` bytes. `out` is
+/// unchanged then.
 #[inline]
 pub fn put_method<M: Encode>(out: &mut Vec<u8>, frame_max: usize, channel: u16, method: &M) -> Result<(), Error> {
     put_payload(out, frame_max, channel, M::ID, |out| method.encode(out))
 }
 
-/// Appends a method frame whose payload `encode` writes, or leaves `out` as it was.
+/// Appends a method frame whose payload `encode` writes. An error leaves `out` unchanged.
 #[inline]
 fn put_payload(
     out: &mut Vec<u8>,
@@ -521,22 +451,19 @@ fn put_payload(
     frame::put_head(out, Kind::Method, channel, 0);
     if let Err(error) = encode(out) {
         out.truncate(start);
-        return Err(Error::caller(format!("{}: {}", id.name(), error.message())));
+        return Err(error.while_sending(id));
     }
     let size = out.len() - start - HEAD;
     if size + OVERHEAD > frame_max {
         out.truncate(start);
-        return Err(Error::caller(format!(
-            "{} takes {size} bytes, and must fit into one frame of {frame_max}",
-            id.name()
-        )));
+        return Err(too_large(id.name(), size + OVERHEAD, frame_max));
     }
     out[start + 3..start + HEAD].copy_from_slice(&(size as u32).to_be_bytes());
     out.push(frame::END);
     Ok(())
 }
 
-/// The two methods that end a connection at any time.
+/// The two methods that may end a connection at any time.
 enum End {
     Close(CloseReason),
     CloseOk,
@@ -558,10 +485,31 @@ impl End {
     }
 }
 
-fn unasked(id: MethodId) -> Error {
-    Error::peer(code::UNEXPECTED_FRAME, format!("{} that nobody asked for", id.name()))
+#[cold]
+fn too_large(what: &str, size: usize, limit: usize) -> Error {
+    let text = format!("{what}: the frame would be {size} bytes; the limit is {limit}");
+    Violation::FrameTooLarge { size, limit }.by_caller(text)
 }
 
-fn interval(seconds: u16) -> Duration {
-    Duration::from_secs(u64::from(seconds))
+#[cold]
+fn forbidden(method: MethodId) -> Error {
+    let text = format!("received {method}, which this peer must not send");
+    if method.is_known() {
+        Violation::ForbiddenMethod { method }.by_peer(code::COMMAND_INVALID, text)
+    } else {
+        Violation::NotImplemented { method }.by_peer(code::NOT_IMPLEMENTED, text)
+    }
+}
+
+/// The error of a peer that uses a channel that is not open.
+#[cold]
+fn not_open(channel: u16) -> Error {
+    let text = format!("frame received on channel {channel}, which is not open");
+    Violation::ChannelNotOpen { channel }.by_peer(code::CHANNEL_ERROR, text)
+}
+
+/// The error of a caller that uses a channel that is not open.
+#[cold]
+fn cannot_use(channel: u16) -> Error {
+    Violation::ChannelNotOpen { channel }.by_caller(format!("channel {channel} is not open"))
 }

@@ -1,21 +1,26 @@
-//! The server's end of an open connection: it opens and closes channels and passes on what clients ask.
+//! The calls and methods of a server on an open connection.
 //!
-//! What the methods mean is the broker's to know; here only the order of things is kept.
+//! This module opens and closes channels and checks the order of methods; the broker knows what the methods mean.
 
 use bytes::Bytes;
 
-use super::channel::Phase;
-use super::client::not_open;
-use super::{Body, CLASS_CHANNEL, CLASS_CONNECTION, CloseReason, Connection, Event, State, unasked};
-use crate::content::ContentKind;
-use crate::method::{Encode, Method, MethodId, channel, connection};
-use crate::{Arguments, Content, Error, FieldTable, Properties, code};
+use super::channel::{Phase, unexpected};
+use super::event::{CloseReason, Event};
+use super::message::Body;
+use super::{CLASS_CHANNEL, CLASS_CONNECTION, Connection, State, cannot_use, forbidden, not_open};
+use crate::content::{Arguments, Content, ContentKind};
+use crate::error::{Error, code};
+use crate::method::{Encode, Method, channel, connection};
+use crate::method_id::MethodId;
+use crate::properties::Properties;
+use crate::table::FieldTable;
+use crate::violation::Violation;
 
 impl Connection {
-    /// Server: sends a method on a channel, or on 0: an answer, or one of the server's own.
+    /// Server: sends a method on a channel or on channel 0: a reply, or a method that the server initiates.
     ///
     /// # Errors
-    /// If the channel is not open, or if an argument can't be encoded.
+    /// The caller's fault, if the channel is not open or an argument cannot be encoded.
     pub fn answer<M: Encode>(&mut self, number: u16, method: &M) -> Result<(), Error> {
         self.check_channel(number)?;
         self.send_often(number, method)
@@ -24,7 +29,7 @@ impl Connection {
     /// Server: sends a message: `basic.deliver`, `basic.get-ok` or `basic.return`.
     ///
     /// # Errors
-    /// As for [`Connection::answer`].
+    /// The errors of [`Connection::answer`].
     pub fn answer_content<M: Encode>(
         &mut self,
         number: u16,
@@ -36,11 +41,11 @@ impl Connection {
         self.send_content(number, method, properties, body)
     }
 
-    /// Server: sends a message, `basic.deliver`, `basic.get-ok` or `basic.return`, with names as publishers wrote them,
-    /// UTF-8 or not.
+    /// Server: sends a message: `basic.deliver`, `basic.get-ok` or `basic.return`. Names are bytes and need not be
+    /// UTF-8.
     ///
     /// # Errors
-    /// As for [`Connection::answer`].
+    /// The errors of [`Connection::answer`].
     #[inline]
     pub fn answer_message(
         &mut self,
@@ -54,10 +59,10 @@ impl Connection {
         self.send_message(number, kind.method(), |out| arguments.put(kind, out), properties, body)
     }
 
-    /// Server: closes a channel for a fault on it. Until the client has agreed, what it sends there is dropped.
+    /// Server: closes a channel with a reason. What the client sends on the channel before its reply is dropped.
     ///
     /// # Errors
-    /// If the channel is not open.
+    /// The caller's fault, if the channel is not open.
     pub fn refuse_channel(&mut self, number: u16, reason: &CloseReason) -> Result<(), Error> {
         self.check_channel(number)?;
         let MethodId { class: class_id, method: method_id } = reason.method;
@@ -69,20 +74,20 @@ impl Connection {
         Ok(())
     }
 
-    /// Server: closes the connection for a fault on it, in the handshake or later. During the login it says why only
-    /// to clients that announced `authentication_failure_close`; for others, drop the transport.
+    /// Server: closes the connection with a reason, during the handshake or later. During the login, call this only for
+    /// clients that announced `authentication_failure_close`; for others, drop the transport.
     pub fn refuse(&mut self, reason: &CloseReason) {
         if matches!(self.state, State::Closing | State::Closed) {
             return;
         }
         let MethodId { class: class_id, method: method_id } = reason.method;
         let close = connection::Close { reply_code: reason.code, reply_text: &reason.text, class_id, method_id };
-        // Its text is cut to what fits.
+        // Encoding truncates the text, so it cannot fail.
         let _ = self.send(0, &close);
         self.state = State::Closing;
     }
 
-    /// Whether the peer's properties announce a capability: `basic.nack`, `connection.blocked`, …
+    /// Returns whether the properties of the peer announce a capability: `basic.nack`, `connection.blocked`, …
     pub fn has_capability(properties: &FieldTable, name: &str) -> bool {
         let capabilities = properties.get("capabilities").and_then(|value| value.as_table());
         capabilities.and_then(|table| table.get(name)?.as_bool()).unwrap_or(false)
@@ -96,7 +101,7 @@ impl Connection {
         if open && self.state == State::Open {
             return Ok(());
         }
-        Err(Error::caller(format!("channel {number} is not open")))
+        Err(cannot_use(number))
     }
 
     pub(super) fn content_from_client(&mut self, number: u16, content: Content) -> Result<Option<Event>, Error> {
@@ -105,8 +110,7 @@ impl Connection {
             return Ok(None);
         }
         if content.kind() != ContentKind::Publish {
-            let name = content.kind().method().name();
-            return Err(Error::peer(code::COMMAND_INVALID, format!("{name} from a client")));
+            return Err(forbidden(content.kind().method()));
         }
         content.try_arguments()?;
         content.properties().check()?;
@@ -122,7 +126,11 @@ impl Connection {
         let method = Method::decode(&payload)?;
         if id.class == CLASS_CONNECTION {
             let in_handshake_only = !matches!(method, Method::ConnectionUpdateSecret(_));
-            return if in_handshake_only { Err(unasked(id)) } else { Ok(Some(Event::Method { channel: 0, payload })) };
+            return if in_handshake_only {
+                Err(unexpected(id))
+            } else {
+                Ok(Some(Event::Method { channel: 0, payload }))
+            };
         }
         let phase = self.channel_mut(number).map(|channel| channel.phase);
         match (phase, method) {
@@ -148,9 +156,10 @@ impl Connection {
             }
             (Some(Phase::Closing), _) => Ok(None),
             (Some(_), Method::ChannelOpen(_)) => {
-                Err(Error::peer(code::CHANNEL_ERROR, format!("channel {number} is open already")))
+                let text = format!("received channel.open on channel {number}, which is already open");
+                Err(Violation::ChannelInUse { channel: number }.by_peer(code::CHANNEL_ERROR, text))
             }
-            (Some(_), _) if id.class == CLASS_CHANNEL && id == channel::CloseOk::ID => Err(unasked(id)),
+            (Some(_), _) if id.class == CLASS_CHANNEL && id == channel::CloseOk::ID => Err(unexpected(id)),
             (Some(_), _) => Ok(Some(Event::Method { channel: number, payload })),
         }
     }

@@ -4,24 +4,26 @@
 
 use bytes::BufMut;
 
-use super::{Encode, MethodId, put_id};
-use crate::Error;
-use crate::wire::{Reader, put_short_str, whole};
+use super::Encode;
+use crate::error::Error;
+use crate::method_id::MethodId;
+use crate::violation::ShortString;
+use crate::wire::{Reader, put_id, put_short_str, whole};
 
 /// `access.request`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#access.request).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Request<'a> {
-    /// `realm`: at most 255 bytes.
+    /// The argument `realm`, at most 255 bytes.
     pub realm: &'a str,
-    /// `exclusive`.
+    /// The flag `exclusive`.
     pub exclusive: bool,
-    /// `passive`.
+    /// The flag `passive`.
     pub passive: bool,
-    /// `active`.
+    /// The flag `active`.
     pub active: bool,
-    /// `write`.
+    /// The flag `write`.
     pub write: bool,
-    /// `read`.
+    /// The flag `read`.
     pub read: bool,
 }
 
@@ -32,7 +34,7 @@ impl Encode for Request<'_> {
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), Error> {
         whole(out, |out| {
             put_id(out, Self::ID);
-            put_short_str(out, self.realm)?;
+            put_short_str(out, ShortString::Realm, self.realm)?;
             out.put_u8(
                 u8::from(self.exclusive)
                     | u8::from(self.passive) << 1

@@ -4,17 +4,19 @@
 
 use bytes::BufMut;
 
-use super::{Encode, MethodId, put_id, unsupported};
-use crate::Error;
-use crate::table::FieldTable;
-use crate::wire::{Reader, put_short_str, put_short_str_cut, put_table, whole};
+use super::{Encode, unsupported};
+use crate::error::Error;
+use crate::method_id::MethodId;
+use crate::table::{FieldTable, put_table};
+use crate::violation::ShortString;
+use crate::wire::{Reader, put_id, put_short_str, put_short_str_cut, whole};
 
 /// `basic.qos`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#basic.qos).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Qos {
-    /// `prefetch-count`.
+    /// The argument `prefetch-count`.
     pub prefetch_count: u16,
-    /// `global`.
+    /// The flag `global`.
     pub global: bool,
 }
 
@@ -35,7 +37,7 @@ impl Qos {
     #[inline]
     pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
         if reader.u32()? != 0 {
-            return Err(unsupported("basic.qos with prefetch-size"));
+            return Err(unsupported(Self::ID, "prefetch-size"));
         }
         let prefetch_count = reader.u16()?;
         let bits = reader.u8()?;
@@ -60,19 +62,19 @@ impl Encode for QosOk {
 /// `basic.consume`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#basic.consume).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Consume<'a> {
-    /// `queue`: at most 255 bytes.
+    /// The argument `queue`, at most 255 bytes.
     pub queue: &'a str,
-    /// `consumer-tag`: at most 255 bytes.
+    /// The argument `consumer-tag`, at most 255 bytes.
     pub consumer_tag: &'a str,
-    /// `no-local`.
+    /// The flag `no-local`.
     pub no_local: bool,
-    /// `no-ack`.
+    /// The flag `no-ack`.
     pub no_ack: bool,
-    /// `exclusive`.
+    /// The flag `exclusive`.
     pub exclusive: bool,
-    /// `nowait`.
+    /// The flag `nowait`.
     pub nowait: bool,
-    /// `arguments`.
+    /// The argument `arguments`.
     pub arguments: FieldTable<&'a [u8]>,
 }
 
@@ -84,8 +86,8 @@ impl Encode for Consume<'_> {
         whole(out, |out| {
             put_id(out, Self::ID);
             out.put_u16(0);
-            put_short_str(out, self.queue)?;
-            put_short_str(out, self.consumer_tag)?;
+            put_short_str(out, ShortString::Queue, self.queue)?;
+            put_short_str(out, ShortString::ConsumerTag, self.consumer_tag)?;
             out.put_u8(
                 u8::from(self.no_local)
                     | u8::from(self.no_ack) << 1
@@ -121,7 +123,7 @@ impl<'a> Consume<'a> {
 /// `basic.consume-ok`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#basic.consume-ok).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ConsumeOk<'a> {
-    /// `consumer-tag`: at most 255 bytes.
+    /// The argument `consumer-tag`, at most 255 bytes.
     pub consumer_tag: &'a str,
 }
 
@@ -132,7 +134,7 @@ impl Encode for ConsumeOk<'_> {
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), Error> {
         whole(out, |out| {
             put_id(out, Self::ID);
-            put_short_str(out, self.consumer_tag)?;
+            put_short_str(out, ShortString::ConsumerTag, self.consumer_tag)?;
             Ok(())
         })
     }
@@ -149,9 +151,9 @@ impl<'a> ConsumeOk<'a> {
 /// `basic.cancel`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#basic.cancel).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cancel<'a> {
-    /// `consumer-tag`: at most 255 bytes.
+    /// The argument `consumer-tag`, at most 255 bytes.
     pub consumer_tag: &'a str,
-    /// `nowait`.
+    /// The flag `nowait`.
     pub nowait: bool,
 }
 
@@ -162,7 +164,7 @@ impl Encode for Cancel<'_> {
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), Error> {
         whole(out, |out| {
             put_id(out, Self::ID);
-            put_short_str(out, self.consumer_tag)?;
+            put_short_str(out, ShortString::ConsumerTag, self.consumer_tag)?;
             out.put_u8(u8::from(self.nowait));
             Ok(())
         })
@@ -181,7 +183,7 @@ impl<'a> Cancel<'a> {
 /// `basic.cancel-ok`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#basic.cancel-ok).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CancelOk<'a> {
-    /// `consumer-tag`: at most 255 bytes.
+    /// The argument `consumer-tag`, at most 255 bytes.
     pub consumer_tag: &'a str,
 }
 
@@ -192,7 +194,7 @@ impl Encode for CancelOk<'_> {
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), Error> {
         whole(out, |out| {
             put_id(out, Self::ID);
-            put_short_str(out, self.consumer_tag)?;
+            put_short_str(out, ShortString::ConsumerTag, self.consumer_tag)?;
             Ok(())
         })
     }
@@ -209,13 +211,13 @@ impl<'a> CancelOk<'a> {
 /// `basic.publish`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#basic.publish).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Publish<'a> {
-    /// `exchange`: at most 255 bytes.
+    /// The argument `exchange`, at most 255 bytes.
     pub exchange: &'a str,
-    /// `routing-key`: at most 255 bytes.
+    /// The argument `routing-key`, at most 255 bytes.
     pub routing_key: &'a str,
-    /// `mandatory`.
+    /// The flag `mandatory`.
     pub mandatory: bool,
-    /// `immediate`.
+    /// The flag `immediate`.
     pub immediate: bool,
 }
 
@@ -227,8 +229,8 @@ impl Encode for Publish<'_> {
         whole(out, |out| {
             put_id(out, Self::ID);
             out.put_u16(0);
-            put_short_str(out, self.exchange)?;
-            put_short_str(out, self.routing_key)?;
+            put_short_str(out, ShortString::Exchange, self.exchange)?;
+            put_short_str(out, ShortString::RoutingKey, self.routing_key)?;
             out.put_u8(u8::from(self.mandatory) | u8::from(self.immediate) << 1);
             Ok(())
         })
@@ -249,13 +251,13 @@ impl<'a> Publish<'a> {
 /// `basic.return`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#basic.return).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Return<'a> {
-    /// `reply-code`.
+    /// The argument `reply-code`.
     pub reply_code: u16,
-    /// `reply-text`: cut at 255 bytes.
+    /// The argument `reply-text`, truncated to 255 bytes.
     pub reply_text: &'a str,
-    /// `exchange`: at most 255 bytes.
+    /// The argument `exchange`, at most 255 bytes.
     pub exchange: &'a str,
-    /// `routing-key`: at most 255 bytes.
+    /// The argument `routing-key`, at most 255 bytes.
     pub routing_key: &'a str,
 }
 
@@ -268,8 +270,8 @@ impl Encode for Return<'_> {
             put_id(out, Self::ID);
             out.put_u16(self.reply_code);
             put_short_str_cut(out, self.reply_text);
-            put_short_str(out, self.exchange)?;
-            put_short_str(out, self.routing_key)?;
+            put_short_str(out, ShortString::Exchange, self.exchange)?;
+            put_short_str(out, ShortString::RoutingKey, self.routing_key)?;
             Ok(())
         })
     }
@@ -289,15 +291,15 @@ impl<'a> Return<'a> {
 /// `basic.deliver`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#basic.deliver).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Deliver<'a> {
-    /// `consumer-tag`: at most 255 bytes.
+    /// The argument `consumer-tag`, at most 255 bytes.
     pub consumer_tag: &'a str,
-    /// `delivery-tag`.
+    /// The argument `delivery-tag`.
     pub delivery_tag: u64,
-    /// `redelivered`.
+    /// The flag `redelivered`.
     pub redelivered: bool,
-    /// `exchange`: at most 255 bytes.
+    /// The argument `exchange`, at most 255 bytes.
     pub exchange: &'a str,
-    /// `routing-key`: at most 255 bytes.
+    /// The argument `routing-key`, at most 255 bytes.
     pub routing_key: &'a str,
 }
 
@@ -308,11 +310,11 @@ impl Encode for Deliver<'_> {
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), Error> {
         whole(out, |out| {
             put_id(out, Self::ID);
-            put_short_str(out, self.consumer_tag)?;
+            put_short_str(out, ShortString::ConsumerTag, self.consumer_tag)?;
             out.put_u64(self.delivery_tag);
             out.put_u8(u8::from(self.redelivered));
-            put_short_str(out, self.exchange)?;
-            put_short_str(out, self.routing_key)?;
+            put_short_str(out, ShortString::Exchange, self.exchange)?;
+            put_short_str(out, ShortString::RoutingKey, self.routing_key)?;
             Ok(())
         })
     }
@@ -333,9 +335,9 @@ impl<'a> Deliver<'a> {
 /// `basic.get`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#basic.get).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Get<'a> {
-    /// `queue`: at most 255 bytes.
+    /// The argument `queue`, at most 255 bytes.
     pub queue: &'a str,
-    /// `no-ack`.
+    /// The flag `no-ack`.
     pub no_ack: bool,
 }
 
@@ -347,7 +349,7 @@ impl Encode for Get<'_> {
         whole(out, |out| {
             put_id(out, Self::ID);
             out.put_u16(0);
-            put_short_str(out, self.queue)?;
+            put_short_str(out, ShortString::Queue, self.queue)?;
             out.put_u8(u8::from(self.no_ack));
             Ok(())
         })
@@ -367,15 +369,15 @@ impl<'a> Get<'a> {
 /// `basic.get-ok`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#basic.get-ok).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct GetOk<'a> {
-    /// `delivery-tag`.
+    /// The argument `delivery-tag`.
     pub delivery_tag: u64,
-    /// `redelivered`.
+    /// The flag `redelivered`.
     pub redelivered: bool,
-    /// `exchange`: at most 255 bytes.
+    /// The argument `exchange`, at most 255 bytes.
     pub exchange: &'a str,
-    /// `routing-key`: at most 255 bytes.
+    /// The argument `routing-key`, at most 255 bytes.
     pub routing_key: &'a str,
-    /// `message-count`.
+    /// The argument `message-count`.
     pub message_count: u32,
 }
 
@@ -388,8 +390,8 @@ impl Encode for GetOk<'_> {
             put_id(out, Self::ID);
             out.put_u64(self.delivery_tag);
             out.put_u8(u8::from(self.redelivered));
-            put_short_str(out, self.exchange)?;
-            put_short_str(out, self.routing_key)?;
+            put_short_str(out, ShortString::Exchange, self.exchange)?;
+            put_short_str(out, ShortString::RoutingKey, self.routing_key)?;
             out.put_u32(self.message_count);
             Ok(())
         })
@@ -434,9 +436,9 @@ impl GetEmpty {
 /// `basic.ack`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#basic.ack).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Ack {
-    /// `delivery-tag`.
+    /// The argument `delivery-tag`.
     pub delivery_tag: u64,
-    /// `multiple`.
+    /// The flag `multiple`.
     pub multiple: bool,
 }
 
@@ -464,9 +466,9 @@ impl Ack {
 /// `basic.reject`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#basic.reject).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Reject {
-    /// `delivery-tag`.
+    /// The argument `delivery-tag`.
     pub delivery_tag: u64,
-    /// `requeue`.
+    /// The flag `requeue`.
     pub requeue: bool,
 }
 
@@ -494,7 +496,7 @@ impl Reject {
 /// `basic.recover-async`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#basic.recover-async).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RecoverAsync {
-    /// `requeue`.
+    /// The flag `requeue`.
     pub requeue: bool,
 }
 
@@ -520,7 +522,7 @@ impl RecoverAsync {
 /// `basic.recover`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#basic.recover).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Recover {
-    /// `requeue`.
+    /// The flag `requeue`.
     pub requeue: bool,
 }
 
@@ -560,11 +562,11 @@ impl Encode for RecoverOk {
 /// `basic.nack`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#basic.nack).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Nack {
-    /// `delivery-tag`.
+    /// The argument `delivery-tag`.
     pub delivery_tag: u64,
-    /// `multiple`.
+    /// The flag `multiple`.
     pub multiple: bool,
-    /// `requeue`.
+    /// The flag `requeue`.
     pub requeue: bool,
 }
 

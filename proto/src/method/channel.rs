@@ -4,9 +4,10 @@
 
 use bytes::BufMut;
 
-use super::{Encode, MethodId, put_id};
-use crate::Error;
-use crate::wire::{Reader, put_short_str_cut};
+use super::Encode;
+use crate::error::Error;
+use crate::method_id::MethodId;
+use crate::wire::{Reader, put_id, put_short_str_cut};
 
 /// `channel.open`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#channel.open).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -57,7 +58,7 @@ impl OpenOk {
 /// `channel.flow`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#channel.flow).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Flow {
-    /// `active`.
+    /// The flag `active`.
     pub active: bool,
 }
 
@@ -83,7 +84,7 @@ impl Flow {
 /// `channel.flow-ok`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#channel.flow-ok).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct FlowOk {
-    /// `active`.
+    /// The flag `active`.
     pub active: bool,
 }
 
@@ -109,13 +110,13 @@ impl FlowOk {
 /// `channel.close`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#channel.close).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Close<'a> {
-    /// `reply-code`.
+    /// The argument `reply-code`.
     pub reply_code: u16,
-    /// `reply-text`: cut at 255 bytes.
+    /// The argument `reply-text`, truncated to 255 bytes.
     pub reply_text: &'a str,
-    /// `class-id`.
+    /// The argument `class-id`.
     pub class_id: u16,
-    /// `method-id`.
+    /// The argument `method-id`.
     pub method_id: u16,
 }
 

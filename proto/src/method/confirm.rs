@@ -4,14 +4,15 @@
 
 use bytes::BufMut;
 
-use super::{Encode, MethodId, put_id};
-use crate::Error;
-use crate::wire::Reader;
+use super::Encode;
+use crate::error::Error;
+use crate::method_id::MethodId;
+use crate::wire::{Reader, put_id};
 
 /// `confirm.select`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#confirm.select).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Select {
-    /// `nowait`.
+    /// The flag `nowait`.
     pub nowait: bool,
 }
 

@@ -4,23 +4,25 @@
 
 use bytes::BufMut;
 
-use super::{Encode, MethodId, Redacted, put_id};
-use crate::Error;
-use crate::table::FieldTable;
-use crate::wire::{Reader, put_long_str, put_short_str, put_short_str_cut, put_table, whole};
+use super::{Encode, Redacted};
+use crate::error::Error;
+use crate::method_id::MethodId;
+use crate::table::{FieldTable, put_table};
+use crate::violation::ShortString;
+use crate::wire::{Reader, put_id, put_long_str, put_short_str, put_short_str_cut, whole};
 
 /// `connection.start`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#connection.start).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Start<'a> {
-    /// `version-major`.
+    /// The argument `version-major`.
     pub version_major: u8,
-    /// `version-minor`.
+    /// The argument `version-minor`.
     pub version_minor: u8,
-    /// `server-properties`.
+    /// The argument `server-properties`.
     pub server_properties: FieldTable<&'a [u8]>,
-    /// `mechanisms`.
+    /// The argument `mechanisms`.
     pub mechanisms: &'a [u8],
-    /// `locales`.
+    /// The argument `locales`.
     pub locales: &'a [u8],
 }
 
@@ -56,13 +58,13 @@ impl<'a> Start<'a> {
 /// `connection.start-ok`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#connection.start-ok).
 #[derive(Clone, Copy, Default, PartialEq)]
 pub struct StartOk<'a> {
-    /// `client-properties`.
+    /// The argument `client-properties`.
     pub client_properties: FieldTable<&'a [u8]>,
-    /// `mechanism`: at most 255 bytes.
+    /// The argument `mechanism`, at most 255 bytes.
     pub mechanism: &'a str,
-    /// `response`.
+    /// The argument `response`.
     pub response: &'a [u8],
-    /// `locale`: at most 255 bytes.
+    /// The argument `locale`, at most 255 bytes.
     pub locale: &'a str,
 }
 
@@ -74,9 +76,9 @@ impl Encode for StartOk<'_> {
         whole(out, |out| {
             put_id(out, Self::ID);
             put_table(out, &self.client_properties)?;
-            put_short_str(out, self.mechanism)?;
+            put_short_str(out, ShortString::Mechanism, self.mechanism)?;
             put_long_str(out, self.response)?;
-            put_short_str(out, self.locale)?;
+            put_short_str(out, ShortString::Locale, self.locale)?;
             Ok(())
         })
     }
@@ -107,7 +109,7 @@ impl std::fmt::Debug for StartOk<'_> {
 /// `connection.secure`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#connection.secure).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Secure<'a> {
-    /// `challenge`.
+    /// The argument `challenge`.
     pub challenge: &'a [u8],
 }
 
@@ -135,7 +137,7 @@ impl<'a> Secure<'a> {
 /// `connection.secure-ok`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#connection.secure-ok).
 #[derive(Clone, Copy, Default, PartialEq)]
 pub struct SecureOk<'a> {
-    /// `response`.
+    /// The argument `response`.
     pub response: &'a [u8],
 }
 
@@ -169,11 +171,11 @@ impl std::fmt::Debug for SecureOk<'_> {
 /// `connection.tune`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#connection.tune).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Tune {
-    /// `channel-max`.
+    /// The argument `channel-max`.
     pub channel_max: u16,
-    /// `frame-max`.
+    /// The argument `frame-max`.
     pub frame_max: u32,
-    /// `heartbeat`.
+    /// The argument `heartbeat`.
     pub heartbeat: u16,
 }
 
@@ -203,11 +205,11 @@ impl Tune {
 /// `connection.tune-ok`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#connection.tune-ok).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct TuneOk {
-    /// `channel-max`.
+    /// The argument `channel-max`.
     pub channel_max: u16,
-    /// `frame-max`.
+    /// The argument `frame-max`.
     pub frame_max: u32,
-    /// `heartbeat`.
+    /// The argument `heartbeat`.
     pub heartbeat: u16,
 }
 
@@ -237,7 +239,7 @@ impl TuneOk {
 /// `connection.open`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#connection.open).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Open<'a> {
-    /// `virtual-host`: at most 255 bytes.
+    /// The argument `virtual-host`, at most 255 bytes.
     pub virtual_host: &'a str,
 }
 
@@ -248,7 +250,7 @@ impl Encode for Open<'_> {
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), Error> {
         whole(out, |out| {
             put_id(out, Self::ID);
-            put_short_str(out, self.virtual_host)?;
+            put_short_str(out, ShortString::VirtualHost, self.virtual_host)?;
             out.put_u8(0);
             out.put_u8(0);
             Ok(())
@@ -292,13 +294,13 @@ impl OpenOk {
 /// `connection.close`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#connection.close).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Close<'a> {
-    /// `reply-code`.
+    /// The argument `reply-code`.
     pub reply_code: u16,
-    /// `reply-text`: cut at 255 bytes.
+    /// The argument `reply-text`, truncated to 255 bytes.
     pub reply_text: &'a str,
-    /// `class-id`.
+    /// The argument `class-id`.
     pub class_id: u16,
-    /// `method-id`.
+    /// The argument `method-id`.
     pub method_id: u16,
 }
 
@@ -344,7 +346,7 @@ impl Encode for CloseOk {
 /// `connection.blocked`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#connection.blocked).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Blocked<'a> {
-    /// `reason`: at most 255 bytes.
+    /// The argument `reason`, at most 255 bytes.
     pub reason: &'a str,
 }
 
@@ -355,7 +357,7 @@ impl Encode for Blocked<'_> {
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), Error> {
         whole(out, |out| {
             put_id(out, Self::ID);
-            put_short_str(out, self.reason)?;
+            put_short_str(out, ShortString::Reason, self.reason)?;
             Ok(())
         })
     }
@@ -386,9 +388,9 @@ impl Encode for Unblocked {
 /// `connection.update-secret`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#connection.update-secret).
 #[derive(Clone, Copy, Default, PartialEq)]
 pub struct UpdateSecret<'a> {
-    /// `new-secret`.
+    /// The argument `new-secret`.
     pub new_secret: &'a [u8],
-    /// `reason`: at most 255 bytes.
+    /// The argument `reason`, at most 255 bytes.
     pub reason: &'a str,
 }
 
@@ -400,7 +402,7 @@ impl Encode for UpdateSecret<'_> {
         whole(out, |out| {
             put_id(out, Self::ID);
             put_long_str(out, self.new_secret)?;
-            put_short_str(out, self.reason)?;
+            put_short_str(out, ShortString::Reason, self.reason)?;
             Ok(())
         })
     }

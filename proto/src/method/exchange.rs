@@ -4,29 +4,31 @@
 
 use bytes::BufMut;
 
-use super::{Encode, MethodId, put_id};
-use crate::Error;
-use crate::table::FieldTable;
-use crate::wire::{Reader, put_short_str, put_table, whole};
+use super::Encode;
+use crate::error::Error;
+use crate::method_id::MethodId;
+use crate::table::{FieldTable, put_table};
+use crate::violation::ShortString;
+use crate::wire::{Reader, put_id, put_short_str, whole};
 
 /// `exchange.declare`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#exchange.declare).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Declare<'a> {
-    /// `exchange`: at most 255 bytes.
+    /// The argument `exchange`, at most 255 bytes.
     pub exchange: &'a str,
-    /// `type`: at most 255 bytes.
+    /// The argument `type`, at most 255 bytes.
     pub kind: &'a str,
-    /// `passive`.
+    /// The flag `passive`.
     pub passive: bool,
-    /// `durable`.
+    /// The flag `durable`.
     pub durable: bool,
-    /// `auto-delete`.
+    /// The flag `auto-delete`.
     pub auto_delete: bool,
-    /// `internal`.
+    /// The flag `internal`.
     pub internal: bool,
-    /// `nowait`.
+    /// The flag `nowait`.
     pub nowait: bool,
-    /// `arguments`.
+    /// The argument `arguments`.
     pub arguments: FieldTable<&'a [u8]>,
 }
 
@@ -38,8 +40,8 @@ impl Encode for Declare<'_> {
         whole(out, |out| {
             put_id(out, Self::ID);
             out.put_u16(0);
-            put_short_str(out, self.exchange)?;
-            put_short_str(out, self.kind)?;
+            put_short_str(out, ShortString::Exchange, self.exchange)?;
+            put_short_str(out, ShortString::ExchangeType, self.kind)?;
             out.put_u8(
                 u8::from(self.passive)
                     | u8::from(self.durable) << 1
@@ -91,11 +93,11 @@ impl Encode for DeclareOk {
 /// `exchange.delete`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#exchange.delete).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Delete<'a> {
-    /// `exchange`: at most 255 bytes.
+    /// The argument `exchange`, at most 255 bytes.
     pub exchange: &'a str,
-    /// `if-unused`.
+    /// The flag `if-unused`.
     pub if_unused: bool,
-    /// `nowait`.
+    /// The flag `nowait`.
     pub nowait: bool,
 }
 
@@ -107,7 +109,7 @@ impl Encode for Delete<'_> {
         whole(out, |out| {
             put_id(out, Self::ID);
             out.put_u16(0);
-            put_short_str(out, self.exchange)?;
+            put_short_str(out, ShortString::Exchange, self.exchange)?;
             out.put_u8(u8::from(self.if_unused) | u8::from(self.nowait) << 1);
             Ok(())
         })
@@ -141,15 +143,15 @@ impl Encode for DeleteOk {
 /// `exchange.bind`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#exchange.bind).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Bind<'a> {
-    /// `destination`: at most 255 bytes.
+    /// The argument `destination`, at most 255 bytes.
     pub destination: &'a str,
-    /// `source`: at most 255 bytes.
+    /// The argument `source`, at most 255 bytes.
     pub source: &'a str,
-    /// `routing-key`: at most 255 bytes.
+    /// The argument `routing-key`, at most 255 bytes.
     pub routing_key: &'a str,
-    /// `nowait`.
+    /// The flag `nowait`.
     pub nowait: bool,
-    /// `arguments`.
+    /// The argument `arguments`.
     pub arguments: FieldTable<&'a [u8]>,
 }
 
@@ -161,9 +163,9 @@ impl Encode for Bind<'_> {
         whole(out, |out| {
             put_id(out, Self::ID);
             out.put_u16(0);
-            put_short_str(out, self.destination)?;
-            put_short_str(out, self.source)?;
-            put_short_str(out, self.routing_key)?;
+            put_short_str(out, ShortString::Destination, self.destination)?;
+            put_short_str(out, ShortString::Source, self.source)?;
+            put_short_str(out, ShortString::RoutingKey, self.routing_key)?;
             out.put_u8(u8::from(self.nowait));
             put_table(out, &self.arguments)?;
             Ok(())
@@ -201,15 +203,15 @@ impl Encode for BindOk {
 /// `exchange.unbind`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#exchange.unbind).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Unbind<'a> {
-    /// `destination`: at most 255 bytes.
+    /// The argument `destination`, at most 255 bytes.
     pub destination: &'a str,
-    /// `source`: at most 255 bytes.
+    /// The argument `source`, at most 255 bytes.
     pub source: &'a str,
-    /// `routing-key`: at most 255 bytes.
+    /// The argument `routing-key`, at most 255 bytes.
     pub routing_key: &'a str,
-    /// `nowait`.
+    /// The flag `nowait`.
     pub nowait: bool,
-    /// `arguments`.
+    /// The argument `arguments`.
     pub arguments: FieldTable<&'a [u8]>,
 }
 
@@ -221,9 +223,9 @@ impl Encode for Unbind<'_> {
         whole(out, |out| {
             put_id(out, Self::ID);
             out.put_u16(0);
-            put_short_str(out, self.destination)?;
-            put_short_str(out, self.source)?;
-            put_short_str(out, self.routing_key)?;
+            put_short_str(out, ShortString::Destination, self.destination)?;
+            put_short_str(out, ShortString::Source, self.source)?;
+            put_short_str(out, ShortString::RoutingKey, self.routing_key)?;
             out.put_u8(u8::from(self.nowait));
             put_table(out, &self.arguments)?;
             Ok(())

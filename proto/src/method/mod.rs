@@ -1,8 +1,8 @@
-//! The methods of AMQP 0-9-1, as RabbitMQ extends it: one struct each, grouped by class.
+//! The methods of AMQP 0-9-1 with RabbitMQ's extensions: one struct per method, grouped by class.
 //!
-//! What is borrowed points into the frame that came in, or into what the caller has. Arguments that the
-//! specification reserves are not in the structs: they are written as their defaults and skipped on reading. The
-//! `Default` of a struct is all zeros and empty, whatever the specification's default is.
+//! Decoded methods borrow from the frame that arrived; methods to encode borrow from the caller. Arguments that the
+//! specification reserves are not in the structs: encoding writes their defaults, and decoding skips them. The
+//! `Default` of a struct is all zeros and empty, whatever the default in the specification.
 //!
 //! ```
 //! use hopmq_proto::method::{Encode, Method, queue};
@@ -18,10 +18,8 @@
 
 use std::fmt;
 
-use bytes::BufMut;
-
-use crate::Error;
-use crate::error::code;
+use crate::error::{Error, code};
+use crate::violation::Violation;
 
 pub mod access;
 mod any;
@@ -30,131 +28,39 @@ pub mod channel;
 pub mod confirm;
 pub mod connection;
 pub mod exchange;
-mod ids;
 pub mod queue;
 pub mod tx;
 
 pub use self::any::Method;
+pub use crate::method_id::MethodId;
 
-/// A method that can be written.
+/// A method that can be encoded.
 pub trait Encode {
-    /// Which method it is.
+    /// The class and number of the method.
     const ID: MethodId;
 
     /// Appends the payload of a method frame: class, method, arguments.
     ///
     /// # Errors
-    /// A name is longer than 255 bytes, or a table can't be encoded: the caller's fault. `out` is as before then.
+    /// The caller's fault, if a short string is longer than 255 bytes
+    /// ([`Violation::ShortStringTooLong`]) or a table cannot be encoded. `out`
+    /// is unchanged then.
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), Error>;
 }
 
-/// A class and a method in it, by their numbers. Displayed as `queue.declare`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct MethodId {
-    /// The class, for instance 50 for `queue`.
-    pub class: u16,
-    /// The method in its class, for instance 10 for `queue.declare`.
-    pub method: u16,
-}
-
-/// What the specification says about a method.
-#[derive(Clone, Copy)]
-struct Facts {
-    name: &'static str,
-    traits: u8,
-}
-
-// The bits of `Facts::traits`.
-const CLIENT: u8 = 1;
-const SERVER: u8 = 2;
-const CONTENT: u8 = 4;
-const SYNCHRONOUS: u8 = 8;
-const REPLY: u8 = 16;
-
-impl MethodId {
-    /// The id that the payload of a method frame begins with.
-    ///
-    /// # Errors
-    /// If the payload is shorter than an id: code 502.
-    #[inline]
-    pub fn peek(payload: &[u8]) -> Result<Self, Error> {
-        let Some(&[c0, c1, m0, m1]) = payload.first_chunk() else {
-            return Err(Error::peer(code::SYNTAX_ERROR, "a method frame shorter than a method's id"));
-        };
-        Ok(Self { class: u16::from_be_bytes([c0, c1]), method: u16::from_be_bytes([m0, m1]) })
-    }
-
-    /// The name in the specification, for instance `queue.declare`; `unknown` if there is no such method.
-    pub fn name(self) -> &'static str {
-        self.facts().map_or("unknown", |facts| facts.name)
-    }
-
-    /// Whether there is such a method.
-    pub fn is_known(self) -> bool {
-        self.facts().is_some()
-    }
-
-    /// Whether a content header and a body follow it.
-    #[inline]
-    pub fn has_content(self) -> bool {
-        self.is(CONTENT)
-    }
-
-    /// Whether a client may send it.
-    #[inline]
-    pub fn from_client(self) -> bool {
-        self.is(CLIENT)
-    }
-
-    /// Whether a server may send it.
-    #[inline]
-    pub fn from_server(self) -> bool {
-        self.is(SERVER)
-    }
-
-    /// Whether it asks for a reply (unless its `nowait` is set).
-    #[inline]
-    pub fn is_synchronous(self) -> bool {
-        self.is(SYNCHRONOUS)
-    }
-
-    /// Whether it is the reply to a synchronous method.
-    #[inline]
-    pub fn is_reply(self) -> bool {
-        self.is(REPLY)
-    }
-
-    #[inline]
-    fn is(self, bit: u8) -> bool {
-        self.facts().is_some_and(|facts| facts.traits & bit != 0)
-    }
-}
-
-impl fmt::Display for MethodId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.facts() {
-            Some(facts) => f.write_str(facts.name),
-            None => write!(f, "method {}.{}", self.class, self.method),
-        }
-    }
-}
-
-#[inline]
-fn put_id(out: &mut Vec<u8>, id: MethodId) {
-    out.put_u32(u32::from(id.class) << 16 | u32::from(id.method));
+#[cold]
+fn unknown(method: MethodId) -> Error {
+    let text = format!("method {}.{} does not exist", method.class, method.method);
+    Violation::NotImplemented { method }.by_peer(code::NOT_IMPLEMENTED, text)
 }
 
 #[cold]
-fn unknown(id: MethodId) -> Error {
-    Error::peer(code::NOT_IMPLEMENTED, format!("there is no method {}.{}", id.class, id.method))
+fn unsupported(method: MethodId, argument: &'static str) -> Error {
+    let text = format!("{method} with {argument} is not supported; leave it at 0");
+    Violation::NotImplemented { method }.by_peer(code::NOT_IMPLEMENTED, text)
 }
 
-#[cold]
-fn unsupported(what: &'static str) -> Error {
-    Error::peer(code::NOT_IMPLEMENTED, what)
-}
-
-/// What `Debug` shows in the place of a secret.
+/// What `Debug` shows in place of a secret.
 struct Redacted;
 
 impl fmt::Debug for Redacted {
@@ -166,8 +72,10 @@ impl fmt::Debug for Redacted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Fault;
+    use crate::properties::Properties;
     use crate::table::FieldTable;
-    use crate::{Fault, Properties};
+    use crate::violation::ShortString;
 
     fn encoded(method: impl Encode) -> Vec<u8> {
         let mut out = Vec::new();
@@ -176,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_is_these_bytes() {
+    fn a_delivery_has_its_specified_bytes() {
         let deliver =
             basic::Deliver { consumer_tag: "c", delivery_tag: 3, redelivered: true, exchange: "e", routing_key: "rk" };
         let bytes = b"\x00\x3c\x00\x3c\x01c\x00\x00\x00\x00\x00\x00\x00\x03\x01\x01e\x02rk";
@@ -185,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_send_what() {
+    fn each_method_knows_which_peers_may_send_it() {
         for id in [MethodId::BASIC_ACK, MethodId::BASIC_NACK, MethodId::BASIC_CANCEL, MethodId::CHANNEL_FLOW_OK] {
             assert!(id.from_client() && id.from_server(), "{id}");
         }
@@ -206,9 +114,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_decoded_and_why() {
+    fn unknown_and_unsupported_methods_are_not_decoded() {
         let error = Method::decode(&[0, 60, 0, 61]).unwrap_err();
-        assert_eq!((error.code(), error.message()), (code::NOT_IMPLEMENTED, "there is no method 60.61"));
+        assert_eq!((error.code(), error.message()), (code::NOT_IMPLEMENTED, "method 60.61 does not exist"));
         assert_eq!(Method::decode(&[0, 60, 0]).unwrap_err().code(), code::SYNTAX_ERROR);
         let mut qos = encoded(basic::Qos { prefetch_count: 1, global: false });
         qos[7] = 1;
@@ -216,11 +124,13 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_encode_leaves_nothing_behind() {
+    fn a_failed_encode_leaves_the_output_unchanged() {
         let mut out = vec![1, 2];
         let long = "x".repeat(256);
-        let error = basic::Publish { exchange: "e", routing_key: &long, ..Default::default() }.encode(&mut out);
-        assert_eq!(error.unwrap_err().fault(), Fault::Caller);
+        let publish = basic::Publish { exchange: "e", routing_key: &long, ..Default::default() };
+        let error = publish.encode(&mut out).unwrap_err();
+        let violation = Violation::ShortStringTooLong { string: ShortString::RoutingKey, size: 256 };
+        assert_eq!((error.fault(), error.violation()), (Fault::Caller, violation));
         let arguments = FieldTable::new().with(&long, 1);
         let arguments = arguments.as_ref_table();
         assert!(queue::Declare { arguments, ..Default::default() }.encode(&mut out).is_err());
@@ -228,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_close_is_never_too_long() {
+    fn the_reply_text_of_a_close_is_truncated() {
         let close = connection::Close { reply_code: 320, reply_text: &"x".repeat(300), ..Default::default() };
         match Method::decode(&encoded(close)).unwrap() {
             Method::ConnectionClose(close) => assert_eq!(close.reply_text.len(), 255),
@@ -237,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_not_shown() {
+    fn debug_output_redacts_secrets() {
         let start = connection::StartOk { mechanism: "PLAIN", response: b"\0user\0hunter2", ..Default::default() };
         let secure = connection::SecureOk { response: b"hunter2" };
         let update = connection::UpdateSecret { new_secret: b"hunter2", reason: "expired" };

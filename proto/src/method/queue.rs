@@ -4,27 +4,29 @@
 
 use bytes::BufMut;
 
-use super::{Encode, MethodId, put_id};
-use crate::Error;
-use crate::table::FieldTable;
-use crate::wire::{Reader, put_short_str, put_table, whole};
+use super::Encode;
+use crate::error::Error;
+use crate::method_id::MethodId;
+use crate::table::{FieldTable, put_table};
+use crate::violation::ShortString;
+use crate::wire::{Reader, put_id, put_short_str, whole};
 
 /// `queue.declare`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#queue.declare).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Declare<'a> {
-    /// `queue`: at most 255 bytes.
+    /// The argument `queue`, at most 255 bytes.
     pub queue: &'a str,
-    /// `passive`.
+    /// The flag `passive`.
     pub passive: bool,
-    /// `durable`.
+    /// The flag `durable`.
     pub durable: bool,
-    /// `exclusive`.
+    /// The flag `exclusive`.
     pub exclusive: bool,
-    /// `auto-delete`.
+    /// The flag `auto-delete`.
     pub auto_delete: bool,
-    /// `nowait`.
+    /// The flag `nowait`.
     pub nowait: bool,
-    /// `arguments`.
+    /// The argument `arguments`.
     pub arguments: FieldTable<&'a [u8]>,
 }
 
@@ -36,7 +38,7 @@ impl Encode for Declare<'_> {
         whole(out, |out| {
             put_id(out, Self::ID);
             out.put_u16(0);
-            put_short_str(out, self.queue)?;
+            put_short_str(out, ShortString::Queue, self.queue)?;
             out.put_u8(
                 u8::from(self.passive)
                     | u8::from(self.durable) << 1
@@ -72,11 +74,11 @@ impl<'a> Declare<'a> {
 /// `queue.declare-ok`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#queue.declare-ok).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct DeclareOk<'a> {
-    /// `queue`: at most 255 bytes.
+    /// The argument `queue`, at most 255 bytes.
     pub queue: &'a str,
-    /// `message-count`.
+    /// The argument `message-count`.
     pub message_count: u32,
-    /// `consumer-count`.
+    /// The argument `consumer-count`.
     pub consumer_count: u32,
 }
 
@@ -87,7 +89,7 @@ impl Encode for DeclareOk<'_> {
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), Error> {
         whole(out, |out| {
             put_id(out, Self::ID);
-            put_short_str(out, self.queue)?;
+            put_short_str(out, ShortString::Queue, self.queue)?;
             out.put_u32(self.message_count);
             out.put_u32(self.consumer_count);
             Ok(())
@@ -108,15 +110,15 @@ impl<'a> DeclareOk<'a> {
 /// `queue.bind`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#queue.bind).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Bind<'a> {
-    /// `queue`: at most 255 bytes.
+    /// The argument `queue`, at most 255 bytes.
     pub queue: &'a str,
-    /// `exchange`: at most 255 bytes.
+    /// The argument `exchange`, at most 255 bytes.
     pub exchange: &'a str,
-    /// `routing-key`: at most 255 bytes.
+    /// The argument `routing-key`, at most 255 bytes.
     pub routing_key: &'a str,
-    /// `nowait`.
+    /// The flag `nowait`.
     pub nowait: bool,
-    /// `arguments`.
+    /// The argument `arguments`.
     pub arguments: FieldTable<&'a [u8]>,
 }
 
@@ -128,9 +130,9 @@ impl Encode for Bind<'_> {
         whole(out, |out| {
             put_id(out, Self::ID);
             out.put_u16(0);
-            put_short_str(out, self.queue)?;
-            put_short_str(out, self.exchange)?;
-            put_short_str(out, self.routing_key)?;
+            put_short_str(out, ShortString::Queue, self.queue)?;
+            put_short_str(out, ShortString::Exchange, self.exchange)?;
+            put_short_str(out, ShortString::RoutingKey, self.routing_key)?;
             out.put_u8(u8::from(self.nowait));
             put_table(out, &self.arguments)?;
             Ok(())
@@ -168,9 +170,9 @@ impl Encode for BindOk {
 /// `queue.purge`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#queue.purge).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Purge<'a> {
-    /// `queue`: at most 255 bytes.
+    /// The argument `queue`, at most 255 bytes.
     pub queue: &'a str,
-    /// `nowait`.
+    /// The flag `nowait`.
     pub nowait: bool,
 }
 
@@ -182,7 +184,7 @@ impl Encode for Purge<'_> {
         whole(out, |out| {
             put_id(out, Self::ID);
             out.put_u16(0);
-            put_short_str(out, self.queue)?;
+            put_short_str(out, ShortString::Queue, self.queue)?;
             out.put_u8(u8::from(self.nowait));
             Ok(())
         })
@@ -202,7 +204,7 @@ impl<'a> Purge<'a> {
 /// `queue.purge-ok`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#queue.purge-ok).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PurgeOk {
-    /// `message-count`.
+    /// The argument `message-count`.
     pub message_count: u32,
 }
 
@@ -228,13 +230,13 @@ impl PurgeOk {
 /// `queue.delete`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#queue.delete).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Delete<'a> {
-    /// `queue`: at most 255 bytes.
+    /// The argument `queue`, at most 255 bytes.
     pub queue: &'a str,
-    /// `if-unused`.
+    /// The flag `if-unused`.
     pub if_unused: bool,
-    /// `if-empty`.
+    /// The flag `if-empty`.
     pub if_empty: bool,
-    /// `nowait`.
+    /// The flag `nowait`.
     pub nowait: bool,
 }
 
@@ -246,7 +248,7 @@ impl Encode for Delete<'_> {
         whole(out, |out| {
             put_id(out, Self::ID);
             out.put_u16(0);
-            put_short_str(out, self.queue)?;
+            put_short_str(out, ShortString::Queue, self.queue)?;
             out.put_u8(u8::from(self.if_unused) | u8::from(self.if_empty) << 1 | u8::from(self.nowait) << 2);
             Ok(())
         })
@@ -266,7 +268,7 @@ impl<'a> Delete<'a> {
 /// `queue.delete-ok`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#queue.delete-ok).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct DeleteOk {
-    /// `message-count`.
+    /// The argument `message-count`.
     pub message_count: u32,
 }
 
@@ -292,13 +294,13 @@ impl DeleteOk {
 /// `queue.unbind`: see [RabbitMQ's reference](https://www.rabbitmq.com/amqp-0-9-1-reference#queue.unbind).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Unbind<'a> {
-    /// `queue`: at most 255 bytes.
+    /// The argument `queue`, at most 255 bytes.
     pub queue: &'a str,
-    /// `exchange`: at most 255 bytes.
+    /// The argument `exchange`, at most 255 bytes.
     pub exchange: &'a str,
-    /// `routing-key`: at most 255 bytes.
+    /// The argument `routing-key`, at most 255 bytes.
     pub routing_key: &'a str,
-    /// `arguments`.
+    /// The argument `arguments`.
     pub arguments: FieldTable<&'a [u8]>,
 }
 
@@ -310,9 +312,9 @@ impl Encode for Unbind<'_> {
         whole(out, |out| {
             put_id(out, Self::ID);
             out.put_u16(0);
-            put_short_str(out, self.queue)?;
-            put_short_str(out, self.exchange)?;
-            put_short_str(out, self.routing_key)?;
+            put_short_str(out, ShortString::Queue, self.queue)?;
+            put_short_str(out, ShortString::Exchange, self.exchange)?;
+            put_short_str(out, ShortString::RoutingKey, self.routing_key)?;
             put_table(out, &self.arguments)?;
             Ok(())
         })

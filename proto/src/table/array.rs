@@ -4,12 +4,13 @@ use std::fmt;
 
 use super::MAX_DEPTH;
 use super::value::{Value, check_values, read, write};
-use crate::Error;
-use crate::error::{Flaw, sound};
+use crate::error::{Error, Flaw, sound};
 use crate::octets::Octets;
 use crate::wire::{Reader, whole};
 
-/// A list of values of any types, in its encoded form without the length in front.
+/// A list of values of any types, in encoded form without the length in front.
+///
+/// A value that is nested deeper than [`MAX_DEPTH`] is left out; [`validity`](Self::validity) then reports the error.
 ///
 /// ```
 /// use hopmq_proto::{FieldArray, FieldTable};
@@ -25,16 +26,16 @@ pub struct FieldArray<B: AsRef<[u8]> = Vec<u8>> {
 }
 
 impl<B: AsRef<[u8]>> FieldArray<B> {
-    /// Takes the encoded values (without the length in front), if they are well-formed. Never allocates.
+    /// Checks and wraps encoded values, without the length in front. Never allocates.
     ///
     /// # Errors
-    /// 502 (syntax error), the peer's fault.
+    /// 502 (syntax error), the peer's fault, if the values are malformed or the nesting exceeds [`MAX_DEPTH`].
     pub fn parse(bytes: B) -> Result<Self, Error> {
         check(bytes.as_ref(), 1)?;
         Ok(Self { bytes, flaw: None })
     }
 
-    /// The values, in their order.
+    /// Returns the values in order.
     pub fn iter<'i, 'o>(&'i self) -> impl Iterator<Item = Value<'o>> + use<'o, B>
     where
         B: Octets<'i, 'o>,
@@ -42,35 +43,35 @@ impl<B: AsRef<[u8]>> FieldArray<B> {
         values(self.bytes.octets())
     }
 
-    /// How many values there are. Walks the array.
+    /// Returns the number of values, by walking the array.
     pub fn len(&self) -> usize {
         values(self.as_bytes()).count()
     }
 
-    /// Whether there are none.
+    /// Returns whether the array has no values.
     pub fn is_empty(&self) -> bool {
         self.as_bytes().is_empty()
     }
 
-    /// The encoded values, without the length in front.
+    /// Returns the encoded values, without the length in front.
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.as_ref()
     }
 
-    /// The same array, borrowed.
+    /// Returns the array, borrowed.
     pub fn as_ref_array(&self) -> FieldArray<&[u8]> {
         FieldArray { bytes: self.as_bytes(), flaw: self.flaw }
     }
 
-    /// The same array, in memory of its own.
+    /// Returns a copy of the array.
     pub fn to_owned_array(&self) -> FieldArray {
         FieldArray { bytes: self.as_bytes().to_vec(), flaw: self.flaw }
     }
 
-    /// Whether everything that was pushed can be sent.
+    /// Checks that every pushed value can be sent.
     ///
     /// # Errors
-    /// The nesting is too deep: the caller's fault.
+    /// The caller's fault, if the nesting was too deep.
     pub fn validity(&self) -> Result<(), Error> {
         sound(self.flaw)
     }
@@ -81,19 +82,19 @@ impl<B: AsRef<[u8]>> FieldArray<B> {
 }
 
 impl<'a> FieldArray<&'a [u8]> {
-    /// Bytes that were checked before.
+    /// Wraps bytes that were checked before.
     pub(super) fn trusted(bytes: &'a [u8]) -> Self {
         Self { bytes, flaw: None }
     }
 }
 
 impl FieldArray {
-    /// An empty array.
+    /// Returns an empty array.
     pub const fn new() -> Self {
         Self { bytes: Vec::new(), flaw: None }
     }
 
-    /// Adds a value at the end.
+    /// Appends a value.
     pub fn push<'v>(&mut self, value: impl Into<Value<'v>>) -> &mut Self {
         let value = value.into();
         let pushed = value.check(MAX_DEPTH - 1).and_then(|()| whole(&mut self.bytes, |out| write(out, value)));
@@ -103,7 +104,7 @@ impl FieldArray {
         self
     }
 
-    /// Adds a value at the end, in a chain.
+    /// Appends a value, and returns the array.
     #[must_use]
     pub fn with<'v>(mut self, value: impl Into<Value<'v>>) -> Self {
         self.push(value);
@@ -116,7 +117,7 @@ fn values(bytes: &[u8]) -> impl Iterator<Item = Value<'_>> {
     std::iter::from_fn(move || read(&mut reader).ok())
 }
 
-/// Checks the values of an array that is `depth` deep, and everything in them.
+/// Checks the values of an array at nesting level `depth`, and everything nested in them.
 pub(super) fn check(bytes: &[u8], depth: usize) -> Result<(), Error> {
     check_values(bytes, depth, |_| Ok(()))
 }

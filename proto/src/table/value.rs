@@ -1,20 +1,22 @@
-//! One value of a table or an array, and its encoding.
+//! The value of an entry in a table or an array, and its encoding.
 
 use std::fmt;
 
 use bytes::BufMut;
 
-use super::{FieldArray, FieldTable, MAX_DEPTH, put_container, too_deep};
-use crate::Error;
-use crate::error::{Flaw, code};
-use crate::wire::Reader;
+use super::{FieldArray, FieldTable, MAX_DEPTH};
+use crate::error::{Error, Flaw, code};
+use crate::violation::Violation;
+use crate::wire::{Reader, put_long_str};
 
 /// A value in a [`FieldTable`] or a [`FieldArray`]. The letter is its type tag on the wire.
 ///
-/// Rust's own types convert into it: `true`, `5` (an `i32`), `2.5`, `"text"`, `()`, `&table`, ….
+/// Rust types convert into values: `true`, `5` (an `i32`), `2.5`, `"text"`, `()`, `&table`, ….
+///
+/// Accessors such as [`as_str`](Self::as_str) return `None` for a value of another type.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Value<'a> {
-    /// Nothing (`V`).
+    /// No value (`V`).
     Void,
     /// `true` or `false` (`t`).
     Bool(bool),
@@ -30,7 +32,7 @@ pub enum Value<'a> {
     I32(i32),
     /// Unsigned, 32 bits (`i`).
     U32(u32),
-    /// Signed, 64 bits (`l`; `L` is read as the same, as RabbitMQ does).
+    /// Signed, 64 bits (`l`; like RabbitMQ, reads `L` as well).
     I64(i64),
     /// A 32-bit float (`f`).
     F32(f32),
@@ -40,12 +42,12 @@ pub enum Value<'a> {
     Decimal {
         /// The number of decimal digits.
         scale: u8,
-        /// All digits, as a whole number.
+        /// All digits, as an integer.
         value: u32,
     },
-    /// A string, usually of UTF-8, but nobody checks (`S`).
+    /// A string, usually but not necessarily UTF-8 (`S`).
     Str(&'a [u8]),
-    /// Bytes (`x`, RabbitMQ's own).
+    /// Bytes (`x`, an extension of RabbitMQ).
     Bytes(&'a [u8]),
     /// Seconds since 1970 (`T`).
     Timestamp(u64),
@@ -56,7 +58,7 @@ pub enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// The text of a string, if it is UTF-8.
+    /// Returns the text of a string; `None` if the string is not UTF-8.
     pub fn as_str(&self) -> Option<&'a str> {
         match self {
             Self::Str(bytes) => std::str::from_utf8(bytes).ok(),
@@ -64,7 +66,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The bytes of a string or of bytes.
+    /// Returns the bytes of a string or a byte value.
     pub fn as_bytes(&self) -> Option<&'a [u8]> {
         match self {
             Self::Str(bytes) | Self::Bytes(bytes) => Some(bytes),
@@ -72,7 +74,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The number, if it is an integer of any width.
+    /// Returns the number of an integer of any width.
     pub fn as_i64(&self) -> Option<i64> {
         match *self {
             Self::I8(n) => Some(n.into()),
@@ -86,7 +88,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The number, if it is a float of any width.
+    /// Returns the number of a float of any width.
     pub fn as_f64(&self) -> Option<f64> {
         match *self {
             Self::F32(n) => Some(n.into()),
@@ -95,7 +97,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The boolean.
+    /// Returns the boolean.
     pub fn as_bool(&self) -> Option<bool> {
         match *self {
             Self::Bool(value) => Some(value),
@@ -103,7 +105,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The seconds since 1970 of a timestamp.
+    /// Returns the seconds since 1970 of a timestamp.
     pub fn as_timestamp(&self) -> Option<u64> {
         match *self {
             Self::Timestamp(seconds) => Some(seconds),
@@ -111,7 +113,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The array.
+    /// Returns the array.
     pub fn as_array(&self) -> Option<FieldArray<&'a [u8]>> {
         match *self {
             Self::Array(array) => Some(array),
@@ -119,7 +121,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The table.
+    /// Returns the table.
     pub fn as_table(&self) -> Option<FieldTable<&'a [u8]>> {
         match *self {
             Self::Table(table) => Some(table),
@@ -127,7 +129,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Whether it can be put where `depth` more levels are allowed.
+    /// Checks that the value has no flaw and at most `depth` levels.
     pub(super) fn check(&self, depth: usize) -> Result<(), Flaw> {
         let inner = || depth.checked_sub(1).ok_or(Flaw::Depth);
         match self {
@@ -146,7 +148,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// Reads a value. What is nested in it is not looked at: [`check_values`] has done that.
+/// Reads a value, without checking nested values: [`check_values`] has done so.
 #[inline]
 pub(super) fn read<'a>(reader: &mut Reader<'a>) -> Result<Value<'a>, Error> {
     Ok(match reader.u8()? {
@@ -171,7 +173,7 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>) -> Result<Value<'a>, Error> {
     })
 }
 
-/// Checks a run of values, each behind what `prefix` reads, and everything nested in them.
+/// Checks a sequence of values and everything nested in them. `prefix` reads what precedes each value.
 pub(super) fn check_values<'a>(
     bytes: &'a [u8],
     depth: usize,
@@ -245,9 +247,20 @@ pub(super) fn write(out: &mut Vec<u8>, value: Value<'_>) -> Result<(), Flaw> {
     Ok(())
 }
 
+fn put_container(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) -> Result<(), Flaw> {
+    out.put_u8(tag);
+    put_long_str(out, bytes)
+}
+
 #[cold]
 fn unknown(tag: u8) -> Error {
-    Error::peer(code::SYNTAX_ERROR, format!("unknown field type {:?}", char::from(tag)))
+    let text = format!("a table or an array has a value of unknown type {:?}", char::from(tag));
+    Violation::Malformed.by_peer(code::SYNTAX_ERROR, text)
+}
+
+#[cold]
+fn too_deep() -> Error {
+    Violation::NestedTooDeep.by_peer(code::SYNTAX_ERROR, "tables and arrays are nested more than 32 deep")
 }
 
 impl fmt::Debug for Value<'_> {

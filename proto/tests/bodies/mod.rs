@@ -1,9 +1,9 @@
-//! What must hold for any bytes. Called with random ones by `robust.rs`, and by the fuzz targets.
+//! Invariants of the codec for any input bytes. `robust.rs` calls them with random bytes, the fuzz targets with theirs.
 
 use hopmq_proto::method::Method;
 use hopmq_proto::{Error, Fault, FieldArray, FieldTable, Properties, Value};
 
-/// A payload of a method frame: it is refused by the peer's fault, or what it says survives a round trip.
+/// The payload of a method frame is refused as the peer's fault, or survives a round trip.
 pub(crate) fn method(payload: &[u8]) {
     let method = match Method::decode(payload) {
         Ok(method) => method,
@@ -12,12 +12,12 @@ pub(crate) fn method(payload: &[u8]) {
     let id = method.id();
     assert!(id.is_known() && (id.from_client() || id.from_server()), "{id}");
     let mut encoded = Vec::new();
-    method.encode(&mut encoded).expect("what was decoded can be encoded");
+    method.encode(&mut encoded).expect("a decoded method can be encoded");
     assert!(encoded.len() <= payload.len(), "{method:?}");
     assert_eq!(Method::decode(&encoded).as_ref(), Ok(&method));
 }
 
-/// The entries of a table: they are refused by the peer's fault, or can be read, found and copied.
+/// The entries of a table are refused as the peer's fault, or can be read, found and copied.
 pub(crate) fn table(bytes: &[u8]) {
     match FieldTable::parse(bytes) {
         Ok(table) => same_table(table),
@@ -29,7 +29,7 @@ pub(crate) fn table(bytes: &[u8]) {
     }
 }
 
-/// Flags and a property list: readers never fail, and what is well-formed can be copied property by property.
+/// The readers of a property list never fail, and a well-formed list can be copied property by property.
 pub(crate) fn properties(bytes: &[u8]) {
     let Some((flags, list)) = bytes.split_first_chunk() else { return };
     let properties = Properties::from_parts(u16::from_be_bytes(*flags), list);
@@ -43,7 +43,7 @@ pub(crate) fn properties(bytes: &[u8]) {
     if changed.validity().is_ok() && properties.check().is_ok() {
         assert_eq!(changed.app_id(), Some("app"));
         assert!(changed.is_persistent());
-        changed.check().expect("a change keeps it well-formed");
+        changed.check().expect("a changed list is well-formed");
     }
 }
 
@@ -61,7 +61,7 @@ fn same_table(table: FieldTable<&[u8]>) {
         same_value(value);
         copy.insert(key, value);
     }
-    copy.validity().expect("what was parsed can be inserted");
+    copy.validity().expect("a parsed value can be inserted");
     assert!(copy.as_bytes().len() <= table.as_bytes().len());
     assert_eq!(FieldTable::parse(copy.as_bytes()).as_ref(), Ok(&copy.as_ref_table()));
 }
@@ -69,7 +69,7 @@ fn same_table(table: FieldTable<&[u8]>) {
 fn same_array(array: FieldArray<&[u8]>) {
     array.iter().for_each(same_value);
     let copy: FieldArray = array.iter().collect();
-    copy.validity().expect("what was parsed can be pushed");
+    copy.validity().expect("a parsed value can be pushed");
     assert_eq!(copy.len(), array.len());
     assert_eq!(copy.as_bytes().len(), array.as_bytes().len());
     assert!(FieldArray::parse(copy.as_bytes()).is_ok());

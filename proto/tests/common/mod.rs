@@ -1,4 +1,4 @@
-//! Two ends of a connection on a virtual clock, and peers that lie.
+//! The harness of the tests: two ends of a connection on a virtual clock, and scripted peers that break the rules.
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
 pub mod faults;
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use hopmq_proto::Config;
 
-/// A server that offers what RabbitMQ offers, without heartbeats.
+/// The settings of a server with the limits of RabbitMQ, without heartbeats.
 pub fn server_config() -> Config {
     Config {
         heartbeat: Some(Duration::ZERO),

@@ -1,6 +1,6 @@
-//! A naive model of channels, consumers, deliveries and confirms, beside two real ends that race each other.
+//! A naive model of channels, consumers, deliveries and confirms, compared with two real ends.
 //!
-//! Frames lie on the way until an operation moves them, so requests, answers and closes cross in every order.
+//! Frames stay in transit until an operation moves them, so requests, replies and closes cross in every order.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -11,10 +11,10 @@ use super::{Pair, wire};
 
 const TAGS: [&str; 3] = ["a", "b", "c"];
 
-/// What the client has on a channel.
+/// The expected state of a channel at the client.
 #[derive(Debug, Default)]
 struct Client {
-    /// Requests and the answer that each expects.
+    /// Requests, each with its expected reply.
     due: VecDeque<(u64, MethodId)>,
     consumers: BTreeMap<&'static str, u64>,
     unacked: BTreeSet<u64>,
@@ -25,7 +25,7 @@ struct Client {
     closing: bool,
 }
 
-/// What the server has on a channel.
+/// The expected state of a channel at the server.
 #[derive(Debug, Default)]
 struct Server {
     consumers: BTreeSet<String>,
@@ -36,7 +36,7 @@ struct Server {
     confirming: bool,
 }
 
-/// Both ends, what lies between them, and what both should have.
+/// Both ends, the frames in transit, and the expected state of both.
 #[derive(Debug)]
 pub struct Model {
     pair: Pair,
@@ -59,7 +59,7 @@ impl Model {
         }
     }
 
-    /// Does what the bytes say, then lets everything arrive and compares both ends.
+    /// Carries out the operations that the bytes encode, delivers all frames, and compares both ends.
     pub fn run(mut self, input: &[u8]) {
         let mut input = input.iter().copied();
         while let Some(operation) = input.next() {
@@ -79,7 +79,7 @@ impl Model {
         }
         assert_eq!(self.clients.len(), self.servers.len());
         assert_eq!(self.pair.client.connection.unknown_deliveries(), 0);
-        self.pair.assert_well();
+        self.pair.assert_healthy();
         self.pair.client.connection.close(200, "");
         self.pair.flow();
         assert!(self.pair.client.connection.is_closed() && self.pair.server.connection.is_closed());
@@ -208,7 +208,8 @@ impl Model {
     }
 
     fn settle_delivery(&mut self, number: u16, argument: u8) {
-        let (tag, multiple) = (u64::from(argument / 4), argument.is_multiple_of(2));
+        let tag = u64::from(argument / 4);
+        let multiple = argument.is_multiple_of(2);
         let connection = &mut self.pair.client.connection;
         let settled = match argument % 4 {
             0 | 1 => connection.ack(number, tag, multiple),
@@ -297,11 +298,11 @@ impl Model {
             self.move_down(1);
             self.collect();
         }
-        // Confirms are not events, so the model has them pending still.
+        // The reply to confirm.select causes no event, so the model may still have it pending.
         self.compare_client();
     }
 
-    /// The broker does what the client asks, at once.
+    /// Replies to the client as a broker does, immediately.
     fn serve(&mut self, event: &Event) {
         let connection = &mut self.pair.server.connection;
         match event {
@@ -318,7 +319,10 @@ impl Model {
                 let number = *channel;
                 let server = self.servers.get_mut(&number).expect("an open channel");
                 let mut settle = |tag: u64, multiple: bool| {
-                    assert!(server.unacked.contains(&tag), "this ack would cost channel {number}: {tag}");
+                    assert!(
+                        server.unacked.contains(&tag),
+                        "the broker would close channel {number} for the ack of {tag}"
+                    );
                     server.unacked.retain(|other| if multiple { *other > tag } else { *other != tag });
                 };
                 let sent = match Method::decode(payload).expect("a method") {
@@ -328,7 +332,7 @@ impl Model {
                     Method::QueueDeclare(_) => connection.answer(number, &queue::DeclareOk::default()),
                     Method::QueuePurge(_) => connection.answer(number, &queue::PurgeOk::default()),
                     Method::BasicConsume(consume) => {
-                        assert!(server.consumers.insert(consume.consumer_tag.to_owned()), "a tag that is taken");
+                        assert!(server.consumers.insert(consume.consumer_tag.to_owned()), "the consumer tag is in use");
                         connection.answer(number, &basic::ConsumeOk { consumer_tag: consume.consumer_tag })
                     }
                     Method::BasicCancel(cancel) => {
@@ -358,7 +362,7 @@ impl Model {
         }
     }
 
-    /// The client hears of something: the model must have expected it.
+    /// Checks that the model expects an event of the client.
     fn hear(&mut self, event: &Event) {
         match event {
             Event::Reply { channel, request, payload } => {
@@ -378,7 +382,7 @@ impl Model {
                 let client = self.client(*channel).expect("an open channel");
                 let before = client.unconfirmed.len();
                 client.unconfirmed.retain(|tag| !(*first..=*last).contains(tag));
-                assert!(client.unconfirmed.len() < before, "a confirm of nothing");
+                assert!(client.unconfirmed.len() < before, "a confirm without an unconfirmed publish");
             }
             Event::ConsumerCancelled { channel, consumer } => {
                 let client = self.client(*channel).expect("an open channel");
@@ -395,9 +399,9 @@ impl Model {
 
     fn answered(&mut self, number: u16, request: u64, id: MethodId, payload: &[u8]) {
         let client = self.clients.get_mut(&number).expect("a channel");
-        // Nobody waits for the answer to confirm.select.
+        // Request 0 is confirm.select, whose reply causes no event.
         let due = std::iter::from_fn(|| client.due.pop_front()).find(|(request, _)| *request != 0);
-        let (due, expected) = due.expect("an answer was due");
+        let (due, expected) = due.expect("a reply was expected");
         let expected = if id == MethodId::BASIC_GET_EMPTY { MethodId::BASIC_GET_OK } else { expected };
         let id = if id == MethodId::BASIC_GET_EMPTY { MethodId::BASIC_GET_OK } else { id };
         assert_eq!((due, expected), (request, id), "channel {number}");
@@ -405,7 +409,7 @@ impl Model {
             MethodId::CHANNEL_CLOSE_OK => drop(self.clients.remove(&number)),
             MethodId::BASIC_RECOVER_OK => client.recovering -= 1,
             MethodId::BASIC_CANCEL_OK => {
-                // Only a consumer that the cancel could mean: one that was started before it.
+                // The cancel applies only to a consumer that was started before it.
                 if let Ok(Method::BasicCancelOk(cancel)) = Method::decode(payload) {
                     client.consumers.retain(|tag, key| *tag != cancel.consumer_tag || *key > request);
                 }
@@ -424,15 +428,16 @@ impl Model {
     fn compare_client(&mut self) {
         let connection = &self.pair.client.connection;
         for number in 1..=3 {
-            let (unacked, unconfirmed) =
-                self.clients.get(&number).map_or((0, 0), |client| (client.unacked.len(), client.unconfirmed.len()));
-            let closing = self.clients.get(&number).is_some_and(|client| client.closing);
+            let client = self.clients.get(&number);
+            let unacked = client.map_or(0, |client| client.unacked.len());
+            let unconfirmed = client.map_or(0, |client| client.unconfirmed.len());
+            let closing = client.is_some_and(|client| client.closing);
             if !closing {
                 assert_eq!(connection.unacked(number), unacked, "channel {number}");
                 assert_eq!(connection.unconfirmed(number), unconfirmed, "channel {number}");
             }
         }
-        // Answers that nobody waits for leave the model's queue with those that follow.
+        // Replies without an event leave the queue of the model together with the replies that follow.
         for client in self.clients.values_mut() {
             if client.due.iter().all(|(request, _)| *request == 0) && self.up.is_empty() && self.down.is_empty() {
                 client.due.clear();

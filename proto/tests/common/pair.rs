@@ -1,4 +1,4 @@
-//! A client and a server with nothing between them but bytes and a virtual clock.
+//! A client and a server, connected by bytes on a virtual clock.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ pub struct Pair {
     pub client: Peer,
     pub server: Peer,
     pub now: Time,
-    /// How many bytes the transport takes at a time: the next number below this, at least one.
+    /// The transport takes a random number of bytes at a time, at least 1 and at most this.
     step: u64,
     random: Random,
 }
@@ -29,19 +29,19 @@ impl Pair {
         }
     }
 
-    /// Lets every transfer be cut into pieces of at most `step` bytes, of sizes that `seed` decides.
+    /// Splits every transfer into pieces of at most `step` bytes, with sizes that depend on `seed`.
     pub fn sliced(mut self, step: u64, seed: u64) -> Self {
         self.step = step;
         self.random = Random(seed);
         self
     }
 
-    /// An open connection.
+    /// Opens a connection.
     pub fn open() -> Self {
         Self::new(Config::default(), server_config()).opened()
     }
 
-    /// An open connection with channel 1 open.
+    /// Opens a connection and channel 1.
     pub fn with_channel() -> Self {
         let mut pair = Self::open();
         pair.open_channel(1);
@@ -70,24 +70,24 @@ impl Pair {
         assert_eq!(self.server.take(), [format!("{number}: opened")]);
     }
 
-    /// Carries bytes both ways until none are left.
+    /// Transfers bytes both ways until none are left.
     pub fn flow(&mut self) {
         while self.client_writes() | self.server_writes() {}
     }
 
-    /// Carries what the client has written. Returns whether there was anything.
+    /// Transfers the output of the client. Returns whether there was any.
     pub fn client_writes(&mut self) -> bool {
         let bytes = self.client.drain(self.now);
-        self.carry(&bytes, Role::Server)
+        self.transfer(&bytes, Role::Server)
     }
 
-    /// Carries what the server has written. Returns whether there was anything.
+    /// Transfers the output of the server. Returns whether there was any.
     pub fn server_writes(&mut self) -> bool {
         let bytes = self.server.drain(self.now);
-        self.carry(&bytes, Role::Client)
+        self.transfer(&bytes, Role::Client)
     }
 
-    fn carry(&mut self, mut bytes: &[u8], to: Role) -> bool {
+    fn transfer(&mut self, mut bytes: &[u8], to: Role) -> bool {
         let any = !bytes.is_empty();
         while !bytes.is_empty() {
             let count = usize::try_from(self.random.below(self.step)).unwrap_or(usize::MAX).saturating_add(1);
@@ -99,11 +99,11 @@ impl Pair {
         any
     }
 
-    /// Lets time pass, with every timeout of both ends in its moment and the bytes of each carried at once.
+    /// Advances the time, handles every timeout at its time, and transfers bytes immediately.
     pub fn advance(&mut self, duration: Duration) {
         let until = self.now + duration;
         for round in 0.. {
-            assert!(round < 10_000, "a timer that spins");
+            assert!(round < 10_000, "the timer spins");
             let next = [self.client.connection.poll_timeout(), self.server.connection.poll_timeout()];
             let Some(moment) = next.into_iter().flatten().min().filter(|moment| *moment <= until) else { break };
             self.now = self.now.max(moment);
@@ -119,19 +119,19 @@ impl Pair {
         self.now = until;
     }
 
-    /// Both ends are as they should be: open and without errors.
-    pub fn assert_well(&self) {
+    /// Both ends are open and without errors.
+    pub fn assert_healthy(&self) {
         assert_eq!((&self.client.error, &self.server.error), (&None, &None));
         assert!(self.client.connection.is_open() && self.server.connection.is_open());
     }
 
-    /// The server refuses a channel.
+    /// The server closes a channel with a reason.
     pub fn refuse_channel(&mut self, number: u16, code: u16, text: &str) {
         let reason = CloseReason { code, text: text.to_owned(), method: MethodId::QUEUE_DECLARE };
         self.server.connection.refuse_channel(number, &reason).expect("an open channel");
     }
 
-    /// The client closes a channel, and hears that it is.
+    /// The client closes a channel and receives the reply.
     pub fn close_channel(&mut self, number: u16) {
         self.client.connection.close_channel(number, 200, "bye", Some(99)).expect("an open channel");
         self.flow();

@@ -1,17 +1,17 @@
-//! One end of a connection, driven as a driver would drive it.
+//! One end of a connection with its driver.
 
 use std::io::IoSlice;
 
 use hopmq_proto::method::MethodId;
 use hopmq_proto::{Config, Connection, Content, Error, Event, Receiver, Role, Time, Transmit};
 
-/// A connection with its receiver, and what came of it.
+/// A connection with its receiver, and the events and error that they caused.
 #[derive(Debug)]
 pub struct Peer {
     pub connection: Connection,
     pub receiver: Receiver,
     pub events: Vec<Event>,
-    /// The error that ended it.
+    /// The error that closed the connection.
     pub error: Option<Error>,
     transmit: Transmit,
 }
@@ -27,12 +27,12 @@ impl Peer {
         Self { connection, receiver, events: Vec::new(), error: None, transmit: Transmit::new() }
     }
 
-    /// Takes bytes in, as they would come from a transport.
+    /// Receives bytes, as from a transport.
     pub fn feed(&mut self, now: Time, mut bytes: &[u8]) {
         while !bytes.is_empty() && self.error.is_none() {
             let space = self.receiver.space();
             let count = space.len().min(bytes.len());
-            assert!(count > 0, "the receiver always has room");
+            assert!(count > 0, "the receiver always has space");
             space[..count].copy_from_slice(&bytes[..count]);
             self.receiver.filled(count);
             bytes = &bytes[count..];
@@ -61,7 +61,7 @@ impl Peer {
         }
     }
 
-    /// Everything that waits to be written.
+    /// Returns all output.
     pub fn drain(&mut self, now: Time) -> Vec<u8> {
         let mut bytes = Vec::new();
         if self.connection.poll_transmit(now, &mut self.transmit) {
@@ -77,18 +77,18 @@ impl Peer {
         bytes
     }
 
-    /// The events so far, in short.
+    /// Removes all events, and returns their short forms.
     pub fn take(&mut self) -> Vec<String> {
         self.events.drain(..).map(|event| brief(&event)).collect()
     }
 
-    /// The code of the error that ended it.
+    /// The code of the error that closed the connection.
     pub fn code(&self) -> Option<u16> {
         self.error.as_ref().map(Error::code)
     }
 }
 
-/// An event in a few words, to be compared.
+/// The short form of an event, for comparisons.
 pub fn brief(event: &Event) -> String {
     let name = |payload: &[u8]| MethodId::peek(payload).map_or("?", MethodId::name);
     match event {
@@ -117,7 +117,7 @@ pub fn brief(event: &Event) -> String {
         Event::Unblocked => "unblocked".to_owned(),
         Event::Closed { reason: Some(reason) } => format!("closed {} {}", reason.code, reason.text),
         Event::Closed { reason: None } => "closed".to_owned(),
-        other => panic!("an event that the tests don't know: {other:?}"),
+        other => panic!("the tests do not know this event: {other:?}"),
     }
 }
 

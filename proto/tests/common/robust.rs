@@ -1,4 +1,4 @@
-//! What must hold whatever bytes come. Called with random ones by `properties.rs`, and by the fuzz targets.
+//! Invariants of both ends for any input. `properties.rs` calls them with random bytes, the fuzz targets with theirs.
 
 use std::time::Duration;
 
@@ -7,19 +7,19 @@ use hopmq_proto::{Body, CloseReason, Fault, PROTOCOL_HEADER, Properties, Route};
 
 use super::{Model, Random, Script, start, start_ok, wire};
 
-/// A client at some stage gets these bytes.
+/// A client receives the bytes. The first byte chooses the stage of the connection.
 pub fn client_bytes(input: &[u8]) {
     let Some((&stage, input)) = input.split_first() else { return };
-    any_slicing_is_the_same(|| client(stage % 4), stage, input);
+    every_slicing_has_the_same_outcome(|| client(stage % 4), stage, input);
 }
 
-/// A server at some stage gets these bytes.
+/// A server receives the bytes. The first byte chooses the stage of the connection.
 pub fn server_bytes(input: &[u8]) {
     let Some((&stage, input)) = input.split_first() else { return };
-    any_slicing_is_the_same(|| server(stage % 4), stage, input);
+    every_slicing_has_the_same_outcome(|| server(stage % 4), stage, input);
 }
 
-/// Both ends and a naive model do what these bytes say.
+/// Both ends and a naive model carry out the operations that the bytes encode.
 pub fn operations(input: &[u8]) {
     Model::new().run(input);
 }
@@ -33,7 +33,7 @@ fn client(stage: u8) -> Script {
     }
 }
 
-/// A client that waits for all kinds of things on channel 1, and closes channel 2.
+/// A client with pending requests of all kinds on channel 1, and a closing channel 2.
 pub fn busy_client() -> Script {
     let mut script = Script::client_channel();
     let connection = &mut script.peer.connection;
@@ -49,10 +49,10 @@ pub fn busy_client() -> Script {
     connection.get(1, &basic::Get::default(), Some(7)).expect("an open channel");
     connection.request(1, &queue::Purge::default(), None).expect("an open channel");
     connection.request(1, &basic::Recover { requeue: true }, Some(8)).expect("an open channel");
-    script.say(&wire::method(1, &confirm::SelectOk {}));
-    script.say(&wire::method(1, &basic::ConsumeOk { consumer_tag: "c" }));
+    script.send(&wire::method(1, &confirm::SelectOk {}));
+    script.send(&wire::method(1, &basic::ConsumeOk { consumer_tag: "c" }));
     script.peer.events.clear();
-    script.heard();
+    script.output();
     script
 }
 
@@ -63,17 +63,17 @@ fn server(stage: u8) -> Script {
         2 => Script::server_channel(),
         _ => {
             let mut script = Script::server_channel();
-            script.say(&wire::method(2, &channel::Open {}));
+            script.send(&wire::method(2, &channel::Open {}));
             let reason = CloseReason { code: 404, text: String::new(), method: MethodId::default() };
             script.peer.connection.refuse_channel(2, &reason).expect("an open channel");
             script.peer.events.clear();
-            script.heard();
+            script.output();
             script
         }
     }
 }
 
-/// Bytes as they are, or made into frames so that they get further.
+/// Returns the bytes unchanged, or as well-formed frames, which get further.
 pub fn shaped(stage: u8, input: &[u8]) -> Vec<u8> {
     if stage & 4 == 0 {
         return input.to_vec();
@@ -89,7 +89,7 @@ pub fn shaped(stage: u8, input: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn any_slicing_is_the_same(make: impl Fn() -> Script, stage: u8, input: &[u8]) {
+fn every_slicing_has_the_same_outcome(make: impl Fn() -> Script, stage: u8, input: &[u8]) {
     let bytes = shaped(stage, input);
     let whole = outcome(make(), &bytes, u64::MAX, 0);
     for step in [1, 9, 100] {
@@ -97,23 +97,23 @@ fn any_slicing_is_the_same(make: impl Fn() -> Script, stage: u8, input: &[u8]) {
     }
 }
 
-/// What came of it: events, error code, and the frames that were written.
+/// Events, error code, and the frames of the output.
 type Outcome = (Vec<String>, Option<u16>, Vec<String>);
 
-/// Says `bytes` in pieces, and checks what must hold whatever they are.
+/// Sends `bytes` in pieces, and checks the invariants for any input.
 pub fn outcome(mut script: Script, mut bytes: &[u8], step: u64, seed: u64) -> Outcome {
     let mut random = Random(seed);
     let total = bytes.len();
     while !bytes.is_empty() {
         let count = usize::try_from(random.below(step)).unwrap_or(usize::MAX).saturating_add(1).min(bytes.len());
         let count = if step == u64::MAX { bytes.len() } else { count };
-        script.say(&bytes[..count]);
+        script.send(&bytes[..count]);
         bytes = &bytes[count..];
     }
     assert!(script.peer.events.len() <= total / 8 + 1, "more events than frames");
     let events = script.peer.take();
-    let written = script.heard_bytes();
-    assert!(written.len() <= 400 * (total + 1), "more is written than was said");
+    let written = script.output_bytes();
+    assert!(written.len() <= 400 * (total + 1), "the output is too large for the input");
     let written = written.strip_prefix(&PROTOCOL_HEADER).unwrap_or(&written);
     let written = wire::briefs(written);
     if let Some(error) = &script.peer.error {
@@ -126,7 +126,7 @@ pub fn outcome(mut script: Script, mut bytes: &[u8], step: u64, seed: u64) -> Ou
     (events, code, written)
 }
 
-/// An ordinary conversation, as the client hears it from [`busy_client`] on.
+/// A transcript without errors, as sent to a [`busy_client`].
 pub fn transcript_to_client() -> Vec<Vec<u8>> {
     let deliver = |tag| basic::Deliver {
         consumer_tag: "c",
@@ -158,7 +158,7 @@ pub fn transcript_to_client() -> Vec<Vec<u8>> {
     ]
 }
 
-/// An ordinary conversation, as the server hears it.
+/// A handshake without errors, as sent to a server.
 pub fn transcript_to_server() -> Vec<Vec<u8>> {
     use hopmq_proto::method::connection;
     vec![PROTOCOL_HEADER.to_vec(), wire::method(0, &start_ok())]
@@ -170,7 +170,7 @@ pub fn transcript_to_server() -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// An ordinary conversation on an open connection, as the server hears it.
+/// A transcript without errors, as sent to a server with channel 1 open.
 pub fn transcript_to_open_server() -> Vec<Vec<u8>> {
     use hopmq_proto::method::connection;
     vec![
@@ -186,7 +186,7 @@ pub fn transcript_to_open_server() -> Vec<Vec<u8>> {
     ]
 }
 
-/// `connection.start` and what follows it, as the client hears it.
+/// The start of a handshake, as sent to a client, and a method that is too early.
 pub fn transcript_to_new_client() -> Vec<Vec<u8>> {
     vec![start(), wire::method(0, &hopmq_proto::method::connection::Blocked { reason: "too early" })]
 }

@@ -1,4 +1,4 @@
-//! One end of a connection, and a peer that says whatever the test wants it to say.
+//! One end of a connection, and a peer that sends whatever the test wants.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use hopmq_proto::{Config, FieldTable, PROTOCOL_HEADER, Role, Time};
 use super::wire::{self, Frame};
 use super::{Peer, server_config};
 
-/// An end under test and what it wrote. The other end is the test.
+/// The end under test and its output. The test plays the other end.
 #[derive(Debug)]
 pub struct Script {
     pub peer: Peer,
@@ -36,7 +36,7 @@ impl Script {
     /// A client that has sent its credentials.
     pub fn client_started() -> Self {
         let mut script = Self::client();
-        script.say(&start()).start_ok();
+        script.send(&start()).start_ok();
         script
     }
 
@@ -49,72 +49,75 @@ impl Script {
     pub fn client_channel() -> Self {
         let mut script = Self::client_open();
         script.peer.connection.open_channel(1, 1).expect("a free channel");
-        script.say(&wire::method(1, &channel::OpenOk {}));
+        script.send(&wire::method(1, &channel::OpenOk {}));
         assert_eq!(script.peer.take(), ["1: reply 1 channel.open-ok"]);
-        script.heard();
+        script.output();
         script
     }
 
-    /// Goes through a client's handshake with this tuning.
+    /// Completes the handshake of a client with these limits.
     pub fn tuned(mut self, channel_max: u16, frame_max: u32, heartbeat: u16) -> Self {
-        self.say(&start()).start_ok();
-        self.say(&wire::method(0, &connection::Tune { channel_max, frame_max, heartbeat }));
-        self.say(&wire::method(0, &connection::OpenOk {}));
+        self.send(&start()).start_ok();
+        self.send(&wire::method(0, &connection::Tune { channel_max, frame_max, heartbeat }));
+        self.send(&wire::method(0, &connection::OpenOk {}));
         assert!(self.peer.connection.is_open(), "{:?}", self.peer.error);
         self.peer.events.clear();
-        self.heard();
+        self.output();
         self
     }
 
     /// A server whose client has opened the connection and channel 1.
     pub fn server_channel() -> Self {
         let mut script = Self::server_open();
-        script.say(&wire::method(1, &channel::Open {}));
+        script.send(&wire::method(1, &channel::Open {}));
         assert_eq!(script.peer.take(), ["1: opened"]);
-        script.heard();
+        script.output();
         script
     }
 
     /// A server whose client has opened the connection.
     pub fn server_open() -> Self {
         let mut script = Self::server_tuning();
-        script.say(&wire::method(0, &connection::TuneOk { channel_max: 2047, frame_max: 131_072, heartbeat: 0 }));
-        script.say(&wire::method(0, &connection::Open { virtual_host: "/" }));
-        script.peer.connection.open_ok().expect("the moment to open");
+        script.send(&wire::method(0, &connection::TuneOk { channel_max: 2047, frame_max: 131_072, heartbeat: 0 }));
+        script.send(&wire::method(0, &connection::Open { virtual_host: "/" }));
+        script.peer.connection.open_ok().expect("open-ok is the next step");
         script.peer.events.clear();
-        script.heard();
+        script.output();
         script
     }
 
-    /// A server that waits for `connection.tune-ok`.
+    /// A server that expects `connection.tune-ok`.
     pub fn server_tuning() -> Self {
         let mut script = Self::server();
-        script.say(&PROTOCOL_HEADER).say(&wire::method(0, &start_ok()));
-        script.peer.connection.tune().expect("the moment to tune");
+        script.send(&PROTOCOL_HEADER).send(&wire::method(0, &start_ok()));
+        script.peer.connection.tune().expect("tune is the next step");
         script.peer.events.clear();
-        script.heard();
+        script.output();
         script
     }
 
     fn start_ok(&mut self) {
-        self.peer.connection.start_ok(&FieldTable::new(), "PLAIN", b"\0guest\0guest").expect("the moment to log in");
+        self.peer
+            .connection
+            .start_ok(&FieldTable::new(), "PLAIN", b"\0guest\0guest")
+            .expect("start-ok is the next step");
         self.collect();
     }
 
-    /// The other end says this.
-    pub fn say(&mut self, bytes: &[u8]) -> &mut Self {
+    /// Sends bytes to the end under test.
+    pub fn send(&mut self, bytes: &[u8]) -> &mut Self {
         self.peer.feed(self.now, bytes);
         self.collect();
         self
     }
 
-    /// Lets time pass, with every timeout in its moment.
+    /// Advances the time, and handles every timeout at its time.
     pub fn advance(&mut self, duration: Duration) {
         let until = self.now + duration;
         let mut rounds = 0;
         while let Some(moment) = self.peer.connection.poll_timeout().filter(|moment| *moment <= until) {
             rounds += 1;
-            assert!(rounds < 10_000, "a timer that spins");
+            assert!(rounds < 10_000, "the timer spins");
             self.now = self.now.max(moment);
             if let Err(error) = self.peer.connection.handle_timeout(self.now) {
                 self.peer.error = Some(error);
@@ -129,25 +132,25 @@ impl Script {
         self.written.extend(bytes);
     }
 
-    /// What the end under test has written since the last call, in short.
-    pub fn heard(&mut self) -> Vec<String> {
-        wire::briefs(&self.heard_bytes())
+    /// Returns the short forms of the frames that the end under test has written since the last call.
+    pub fn output(&mut self) -> Vec<String> {
+        wire::briefs(&self.output_bytes())
     }
 
-    /// What the end under test has written since the last call.
-    pub fn heard_bytes(&mut self) -> Vec<u8> {
+    /// Returns the bytes that the end under test has written since the last call.
+    pub fn output_bytes(&mut self) -> Vec<u8> {
         self.collect();
         std::mem::take(&mut self.written)
     }
 
-    /// Puts back what `heard_bytes` took.
-    pub fn written_again(&mut self, bytes: Vec<u8>) {
+    /// Restores the bytes that `heard_bytes` removed.
+    pub fn restore(&mut self, bytes: Vec<u8>) {
         self.written = bytes;
     }
 
-    /// The code of the `connection.close` that the end under test has written.
-    pub fn told_code(&mut self) -> Option<u16> {
-        let frames: Vec<Frame> = wire::frames(&self.heard_bytes());
+    /// Returns the code of the `connection.close` that the end under test has written.
+    pub fn close_code(&mut self) -> Option<u16> {
+        let frames: Vec<Frame> = wire::frames(&self.output_bytes());
         frames.iter().filter(|frame| frame.kind == wire::METHOD).find_map(|frame| {
             match Method::decode(&frame.payload) {
                 Ok(Method::ConnectionClose(close)) => Some(close.reply_code),

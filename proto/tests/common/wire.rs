@@ -1,4 +1,4 @@
-//! Frames by hand, and a naive parser: nothing of the crate's own framing.
+//! Frames built by hand and a naive parser, independent of the framing of the crate.
 
 use hopmq_proto::Properties;
 use hopmq_proto::method::{Encode, Method};
@@ -8,7 +8,7 @@ pub const HEADER: u8 = 2;
 pub const BODY: u8 = 3;
 pub const HEARTBEAT: u8 = 8;
 
-/// A frame of any kind, well-formed around whatever it holds.
+/// A well-formed frame of any kind around any payload.
 pub fn frame(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![kind];
     bytes.extend_from_slice(&channel.to_be_bytes());
@@ -18,7 +18,7 @@ pub fn frame(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The head of a frame that claims a size, with nothing behind it.
+/// The head of a frame that announces a size, without a payload.
 pub fn head(kind: u8, channel: u16, size: u32) -> Vec<u8> {
     let mut bytes = frame(kind, channel, &[]);
     bytes.truncate(3);
@@ -66,7 +66,7 @@ pub fn heartbeat() -> Vec<u8> {
     frame(HEARTBEAT, 0, &[])
 }
 
-/// A frame that was read back.
+/// A parsed frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     pub kind: u8,
@@ -75,7 +75,7 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// What kind of frame, on which channel, in short: `1 queue.declare`.
+    /// The short form of channel and method, such as `1 queue.declare`.
     pub fn brief(&self) -> String {
         let channel = self.channel;
         match self.kind {
@@ -91,7 +91,7 @@ impl Frame {
     }
 }
 
-/// Splits bytes into frames; a protocol header in front is skipped.
+/// Splits bytes into frames, without a protocol header in front.
 pub fn frames(mut bytes: &[u8]) -> Vec<Frame> {
     let mut frames = Vec::new();
     while !bytes.is_empty() {
@@ -100,7 +100,7 @@ pub fn frames(mut bytes: &[u8]) -> Vec<Frame> {
             continue;
         }
         let size = u32::from_be_bytes(bytes[3..7].try_into().expect("four bytes")) as usize;
-        assert_eq!(bytes[7 + size], 0xCE, "a frame that ends well");
+        assert_eq!(bytes[7 + size], 0xCE, "the frame has its end octet");
         frames.push(Frame {
             kind: bytes[0],
             channel: u16::from_be_bytes([bytes[1], bytes[2]]),
@@ -123,7 +123,7 @@ pub fn split(mut bytes: &[u8]) -> Vec<Vec<u8>> {
     frames
 }
 
-/// The frames in short.
+/// The short forms of the frames.
 pub fn briefs(bytes: &[u8]) -> Vec<String> {
     frames(bytes).iter().map(Frame::brief).collect()
 }

@@ -1,4 +1,4 @@
-//! Random input, and the simplest encoder that could be right.
+//! Random input, and the simplest possible encoder.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -15,7 +15,7 @@ pub(crate) fn specification() -> &'static [AMQPClass] {
     SPECIFICATION.get_or_init(|| AMQProtocolDefinition::load(None).classes)
 }
 
-/// A value, owned.
+/// An owned value.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Tree {
     Void,
@@ -72,7 +72,7 @@ pub(crate) fn any_table() -> impl Strategy<Value = Tree> {
 }
 
 impl Tree {
-    /// With its type tag.
+    /// Appends the value with its type tag.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let (tag, bytes) = match self {
             Self::Void => (b'V', vec![]),
@@ -108,7 +108,7 @@ impl Tree {
         out.extend_from_slice(&bytes);
     }
 
-    /// As our table.
+    /// Converts to the table of this crate.
     pub(crate) fn ours(&self) -> FieldTable {
         let Self::Table(entries) = self else { panic!("not a table: {self:?}") };
         let mut table = FieldTable::new();
@@ -178,7 +178,7 @@ impl Tree {
         }
     }
 
-    /// As `amq-protocol` has it.
+    /// Converts to the value of `amq-protocol`.
     pub(crate) fn theirs(&self) -> AMQPValue {
         match self {
             Self::Void => AMQPValue::Void,
@@ -240,7 +240,7 @@ fn default(value: &AMQPValueArgument) -> Vec<u8> {
         AMQPType::ShortString => vec![0],
         AMQPType::LongUInt | AMQPType::LongString => vec![0; 4],
         AMQPType::ShortUInt => vec![0, u8::from(value.default_value == Some(AMQPValue::ShortUInt(1)))],
-        other => panic!("no reserved {other:?}"),
+        other => panic!("unexpected type of a reserved argument: {other:?}"),
     }
 }
 
@@ -259,6 +259,6 @@ fn argument_of(ty: AMQPType) -> BoxedStrategy<Vec<u8>> {
                 bytes.split_off(1)
             })
             .boxed(),
-        other => panic!("no argument is a {other:?}"),
+        other => panic!("unexpected type of an argument: {other:?}"),
     }
 }

@@ -4,7 +4,7 @@ use hopmq_proto::{Config, Fault};
 use crate::common::{Pair, Script, server_config, wire};
 
 #[test]
-fn a_channel_opens_and_closes_and_its_number_is_used_again() {
+fn a_channel_opens_and_closes_and_its_number_is_reused() {
     let mut pair = Pair::open();
     for _ in 0..3 {
         assert_eq!(pair.client.connection.free_channel(), Some(1));
@@ -13,11 +13,11 @@ fn a_channel_opens_and_closes_and_its_number_is_used_again() {
         pair.close_channel(1);
         assert_eq!(pair.server.take(), ["1: closed 200 bye"]);
     }
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
-fn numbers_run_out_and_come_back() {
+fn channel_numbers_run_out_until_a_channel_closes() {
     let mut pair = Pair::new(Config { channel_max: 3, ..Config::default() }, server_config()).opened();
     for number in 1..=3 {
         assert_eq!(pair.client.connection.free_channel(), Some(number));
@@ -32,11 +32,11 @@ fn numbers_run_out_and_come_back() {
     pair.server.take();
     assert_eq!(pair.client.connection.free_channel(), Some(2));
     pair.open_channel(2);
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
-fn requests_may_follow_the_opening_at_once() {
+fn requests_may_follow_channel_open_immediately() {
     let mut pair = Pair::open();
     pair.client.connection.open_channel(5, 1).unwrap();
     pair.client.connection.request(5, &queue::Declare { queue: "q", ..Default::default() }, Some(2)).unwrap();
@@ -45,7 +45,7 @@ fn requests_may_follow_the_opening_at_once() {
     pair.server.connection.answer(5, &queue::DeclareOk { queue: "q", ..Default::default() }).unwrap();
     pair.flow();
     assert_eq!(pair.client.take(), ["5: reply 1 channel.open-ok", "5: reply 2 queue.declare-ok"]);
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn a_number_is_not_free_while_its_channel_closes() {
     assert!(pair.client.connection.request(1, &queue::Purge::default(), None).is_err());
     pair.flow();
     assert_eq!(pair.client.connection.free_channel(), Some(1));
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn both_ends_may_close_a_channel_at_once() {
     pair.flow();
     assert_eq!(pair.client.take(), ["1: reply 7 channel.close-ok"]);
     pair.open_channel(1);
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
@@ -87,11 +87,11 @@ fn a_channel_error_leaves_the_connection_and_the_other_channels_alone() {
     pair.flow();
     assert_eq!(pair.client.take(), ["1: closed 404 NOT_FOUND - no queue 'missing'", "2: reply 3 queue.purge-ok"]);
     pair.open_channel(1);
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
-fn what_was_on_its_way_to_a_refused_channel_is_dropped() {
+fn requests_in_transit_to_a_refused_channel_are_dropped() {
     let mut pair = Pair::with_channel();
     pair.refuse_channel(1, 404, "gone");
     pair.client.connection.request(1, &queue::Purge::default(), Some(1)).unwrap();
@@ -100,36 +100,36 @@ fn what_was_on_its_way_to_a_refused_channel_is_dropped() {
     assert!(pair.server.connection.answer(1, &queue::PurgeOk::default()).is_err());
     pair.flow();
     assert_eq!(pair.client.take(), ["1: closed 404 gone"]);
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
-fn the_reason_of_a_close_is_cut_to_what_fits() {
+fn the_reason_of_a_channel_close_is_truncated_to_255_bytes() {
     let mut pair = Pair::with_channel();
     pair.refuse_channel(1, 406, &"ä".repeat(200));
     pair.flow();
     assert_eq!(pair.client.take(), [format!("1: closed 406 {}", "ä".repeat(127))]);
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
-fn answers_that_cross_a_close_are_dropped() {
+fn replies_that_cross_a_close_are_dropped() {
     let mut script = Script::client_channel();
     script.peer.connection.request(1, &queue::Purge::default(), Some(1)).unwrap();
     script.peer.connection.close_channel(1, 200, "", Some(2)).unwrap();
-    script.say(&wire::method(1, &queue::PurgeOk::default()));
-    script.say(&wire::content(1, &hopmq_proto::method::basic::Deliver::default(), b"late", 100));
-    script.say(&wire::method(1, &channel::CloseOk {}));
+    script.send(&wire::method(1, &queue::PurgeOk::default()));
+    script.send(&wire::content(1, &hopmq_proto::method::basic::Deliver::default(), b"late", 100));
+    script.send(&wire::method(1, &channel::CloseOk {}));
     assert_eq!(script.peer.take(), ["1: reply 2 channel.close-ok"]);
-    assert_eq!(script.heard(), ["1 queue.purge", "1 channel.close"]);
+    assert_eq!(script.output(), ["1 queue.purge", "1 channel.close"]);
     assert_eq!(script.peer.error, None);
 }
 
 #[test]
 fn the_reason_of_a_close_names_the_method_at_fault() {
     let mut script = Script::client_channel();
-    script.say(&wire::method(1, &channel::Close { reply_code: 406, reply_text: "no", class_id: 50, method_id: 10 }));
+    script.send(&wire::method(1, &channel::Close { reply_code: 406, reply_text: "no", class_id: 50, method_id: 10 }));
     let Some(hopmq_proto::Event::ChannelClosed { reason, .. }) = script.peer.events.pop() else { panic!("no close") };
     assert_eq!(reason.method, MethodId::QUEUE_DECLARE);
-    assert_eq!(script.heard(), ["1 channel.close-ok"]);
+    assert_eq!(script.output(), ["1 channel.close-ok"]);
 }

@@ -4,7 +4,7 @@ use hopmq_proto::{CloseReason, Event, Fault};
 use crate::common::{Pair, Script, wire};
 
 #[test]
-fn the_client_closes() {
+fn the_client_closes_the_connection() {
     let mut pair = Pair::with_channel();
     pair.client.connection.close(200, "bye");
     assert!(!pair.client.connection.is_open() && !pair.client.connection.is_closed());
@@ -15,7 +15,7 @@ fn the_client_closes() {
 }
 
 #[test]
-fn the_server_closes() {
+fn the_server_closes_the_connection() {
     let mut pair = Pair::with_channel();
     let text = "CONNECTION_FORCED - shutdown".to_owned();
     pair.server.connection.refuse(&CloseReason { code: 320, text, method: MethodId::BASIC_PUBLISH });
@@ -28,7 +28,7 @@ fn the_server_closes() {
 }
 
 #[test]
-fn both_close_at_once() {
+fn both_ends_may_close_the_connection_at_once() {
     let mut pair = Pair::open();
     pair.client.connection.close(200, "client");
     pair.server.connection.close(320, "server");
@@ -40,18 +40,18 @@ fn both_close_at_once() {
 }
 
 #[test]
-fn nothing_counts_while_the_connection_closes() {
+fn everything_is_dropped_while_the_connection_closes() {
     let mut script = Script::client_channel();
     script.peer.connection.request(1, &queue::Purge::default(), Some(5)).unwrap();
     script.peer.connection.close(200, "");
-    script.say(&wire::method(1, &queue::PurgeOk::default()));
-    script.say(&wire::content(1, &basic::Deliver::default(), b"late", 100));
-    script.say(&wire::method(1, &channel::Close::default()));
-    script.say(&wire::method(0, &connection::Blocked { reason: "" }));
-    script.say(&wire::method(0, &connection::CloseOk {}));
-    script.say(&wire::method(0, &connection::CloseOk {}));
+    script.send(&wire::method(1, &queue::PurgeOk::default()));
+    script.send(&wire::content(1, &basic::Deliver::default(), b"late", 100));
+    script.send(&wire::method(1, &channel::Close::default()));
+    script.send(&wire::method(0, &connection::Blocked { reason: "" }));
+    script.send(&wire::method(0, &connection::CloseOk {}));
+    script.send(&wire::method(0, &connection::CloseOk {}));
     assert_eq!(script.peer.take(), ["closed"]);
-    assert_eq!(script.heard(), ["1 queue.purge", "0 connection.close"]);
+    assert_eq!(script.output(), ["1 queue.purge", "0 connection.close"]);
     assert_eq!(script.peer.error, None);
 }
 
@@ -80,7 +80,7 @@ fn a_closed_connection_refuses_everything_and_writes_nothing() {
 }
 
 #[test]
-fn long_reasons_are_cut() {
+fn the_reason_of_a_connection_close_is_truncated_to_255_bytes() {
     let mut pair = Pair::open();
     pair.client.connection.close(200, &"€".repeat(100));
     pair.flow();

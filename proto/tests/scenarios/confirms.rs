@@ -6,7 +6,7 @@ use crate::common::Pair;
 
 const ROUTE: Route<'static> = Route { exchange: "", routing_key: "q", mandatory: false };
 
-/// A channel in confirm mode with publishes 1 to `count`.
+/// Opens a channel in confirm mode and makes publishes 1 to `count`.
 fn published(count: u64) -> Pair {
     let mut pair = Pair::with_channel();
     pair.client.connection.confirm_select(1).unwrap();
@@ -23,7 +23,7 @@ fn published(count: u64) -> Pair {
     pair
 }
 
-/// A confirm: tag, multiple, whether it is an ack.
+/// A confirm: tag, `multiple`, and whether it is an ack.
 type Confirm = (u64, bool, bool);
 
 fn confirm(pair: &mut Pair, (delivery_tag, multiple, ack): Confirm) {
@@ -36,8 +36,8 @@ fn confirm(pair: &mut Pair, (delivery_tag, multiple, ack): Confirm) {
 }
 
 #[test]
-fn every_publish_is_accounted_for() {
-    // The confirms of five publishes, what the user hears, and how many are left.
+fn every_publish_is_settled_by_its_confirm() {
+    // The confirms of five publishes, the events, and how many publishes are left unconfirmed.
     let table: &[(&[Confirm], &[&str], usize)] = &[
         (&[(1, false, true)], &["1: confirmed 1..=1"], 4),
         (&[(3, true, true)], &["1: confirmed 1..=3"], 2),
@@ -61,12 +61,12 @@ fn every_publish_is_accounted_for() {
         }
         assert_eq!(pair.client.take(), *events, "{confirms:?}");
         assert_eq!(pair.client.connection.unconfirmed(1), *left, "{confirms:?}");
-        pair.assert_well();
+        pair.assert_healthy();
     }
 }
 
 #[test]
-fn confirms_of_what_was_never_published_end_the_connection() {
+fn a_confirm_of_an_unknown_publish_closes_the_connection() {
     for wrong in [(6, false, true), (6, true, true), (u64::MAX, true, false), (0, false, true), (0, false, false)] {
         let mut pair = published(5);
         confirm(&mut pair, wrong);
@@ -80,7 +80,7 @@ fn confirms_of_what_was_never_published_end_the_connection() {
 }
 
 #[test]
-fn publishes_count_from_the_request_for_confirms_on() {
+fn publishes_count_from_confirm_select_on() {
     let mut pair = Pair::with_channel();
     let mut publish = || pair.client.connection.publish(1, ROUTE, Properties::EMPTY, Body::Borrowed(b"m"));
     assert_eq!(publish(), Ok(None));
@@ -108,7 +108,7 @@ fn a_publish_that_cannot_be_sent_is_not_counted() {
     assert_eq!((client.queued(), client.unconfirmed(1)), (0, 1));
     assert_eq!(client.publish(1, ROUTE, Properties::EMPTY, Body::Borrowed(b"")), Ok(Some(2)));
     pair.flow();
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]

@@ -35,11 +35,11 @@ fn deliveries_go_to_their_consumers() {
     pair.client.connection.ack(1, 7, true).unwrap();
     pair.flow();
     assert_eq!(pair.server.take(), ["1: basic.ack"]);
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
-fn a_delivery_may_come_before_the_answer_to_consume() {
+fn a_delivery_may_arrive_before_consume_ok() {
     let mut pair = Pair::with_channel();
     let consume = basic::Consume { queue: "q", consumer_tag: "c", ..Default::default() };
     pair.client.connection.consume(1, &consume, 4, Some(1)).unwrap();
@@ -48,11 +48,11 @@ fn a_delivery_may_come_before_the_answer_to_consume() {
     pair.server.connection.answer(1, &basic::ConsumeOk { consumer_tag: "c" }).unwrap();
     pair.flow();
     assert_eq!(pair.client.take(), ["1: delivery 4 1 /q m", "1: reply 1 basic.consume-ok"]);
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
-fn a_tag_is_needed_and_used_once() {
+fn a_consumer_tag_must_be_unique_and_not_empty() {
     let mut pair = consuming(&["a"], false);
     for consumer_tag in ["", "a"] {
         let consume = basic::Consume { consumer_tag, ..Default::default() };
@@ -62,9 +62,9 @@ fn a_tag_is_needed_and_used_once() {
     assert_eq!(pair.client.connection.queued(), 0);
 }
 
-/// RabbitMQ leaves these answers to the queue's process, so later requests may be answered before them.
+/// In RabbitMQ, the process of the queue sends these replies, so replies to later requests may overtake them.
 #[test]
-fn answers_to_consume_and_cancel_may_come_late() {
+fn replies_to_consume_and_cancel_may_arrive_late() {
     let mut pair = consuming(&["a"], false);
     let client = &mut pair.client.connection;
     client.cancel(1, "a", Some(1)).unwrap();
@@ -80,11 +80,11 @@ fn answers_to_consume_and_cancel_may_come_late() {
     pair.server.connection.answer(1, &basic::CancelOk { consumer_tag: "a" }).unwrap();
     pair.flow();
     assert_eq!(pair.client.take(), ["1: reply 3 basic.consume-ok", "1: reply 1 basic.cancel-ok"]);
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
-fn deliveries_go_on_until_the_cancel_is_answered() {
+fn deliveries_continue_until_cancel_ok() {
     let mut pair = consuming(&["a"], false);
     pair.client.connection.cancel(1, "a", Some(1)).unwrap();
     deliver(&mut pair, "a", 1);
@@ -94,11 +94,11 @@ fn deliveries_go_on_until_the_cancel_is_answered() {
     // The tag is free again.
     let consume = basic::Consume { consumer_tag: "a", ..Default::default() };
     pair.client.connection.consume(1, &consume, 8, None).unwrap();
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
-fn the_server_may_cancel_and_is_answered_if_it_wants_to_be() {
+fn a_cancel_by_the_server_is_answered_unless_nowait_is_set() {
     for nowait in [true, false] {
         let mut pair = consuming(&["a", "b"], false);
         pair.server.connection.answer(1, &basic::Cancel { consumer_tag: "a", nowait }).unwrap();
@@ -108,7 +108,7 @@ fn the_server_may_cancel_and_is_answered_if_it_wants_to_be() {
         assert_eq!(pair.server.take(), answers);
         deliver(&mut pair, "b", 1);
         assert_eq!(pair.client.take(), ["1: delivery 1 1 /q m"]);
-        pair.assert_well();
+        pair.assert_healthy();
     }
 }
 
@@ -121,11 +121,11 @@ fn both_ends_may_cancel_at_once() {
     pair.server.connection.answer(1, &basic::CancelOk { consumer_tag: "a" }).unwrap();
     pair.flow();
     assert_eq!(pair.client.take(), ["1: cancelled 0", "1: reply 1 basic.cancel-ok"]);
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
-fn an_old_cancel_ends_no_new_consumer_of_the_same_tag() {
+fn a_late_cancel_ok_keeps_a_new_consumer_of_the_same_tag() {
     let mut pair = consuming(&["a"], false);
     pair.client.connection.cancel(1, "a", Some(1)).unwrap();
     pair.server.connection.answer(1, &basic::Cancel { consumer_tag: "a", nowait: true }).unwrap();
@@ -139,11 +139,11 @@ fn an_old_cancel_ends_no_new_consumer_of_the_same_tag() {
         pair.client.take(),
         ["1: cancelled 0", "1: reply 1 basic.cancel-ok", "1: reply 2 basic.consume-ok", "1: delivery 7 1 /q m"]
     );
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
-fn a_delivery_for_nobody_goes_back_and_is_counted() {
+fn a_delivery_for_an_unknown_consumer_is_requeued_and_counted() {
     let mut pair = consuming(&["a"], false);
     deliver(&mut pair, "ghost", 1);
     deliver(&mut pair, "a", 2);
@@ -151,12 +151,12 @@ fn a_delivery_for_nobody_goes_back_and_is_counted() {
     assert_eq!(pair.server.take(), ["1: basic.reject"]);
     assert_eq!(pair.client.connection.unknown_deliveries(), 1);
     assert_eq!(pair.client.connection.unacked(1), 1);
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
-fn a_late_delivery_of_a_consumer_without_acks_is_not_given_back() {
-    // The broker has forgotten it, and would close the channel for the unknown delivery tag.
+fn a_late_delivery_of_a_consumer_without_acks_is_not_rejected() {
+    // The delivery tag is unknown to the broker, which would close the channel for a reject.
     let mut pair = consuming(&["a", "b"], true);
     pair.server.connection.answer(1, &basic::Cancel { consumer_tag: "a", nowait: true }).unwrap();
     deliver(&mut pair, "a", 1);
@@ -164,11 +164,11 @@ fn a_late_delivery_of_a_consumer_without_acks_is_not_given_back() {
     assert_eq!(pair.client.take(), ["1: cancelled 0", "1: delivery 1 2 /q m"]);
     assert_eq!(pair.server.take(), [""; 0]);
     assert_eq!(pair.client.connection.unknown_deliveries(), 1);
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
-fn millions_of_deliveries_without_ack_between_two_with_ack_are_no_gap() {
+fn delivery_tags_may_be_far_apart_and_out_of_order() {
     let mut pair = consuming(&["a"], false);
     for tag in [1, 10_000_000, u64::MAX / 2, 3, u64::MAX] {
         deliver(&mut pair, "a", tag);
@@ -177,5 +177,5 @@ fn millions_of_deliveries_without_ack_between_two_with_ack_are_no_gap() {
     assert_eq!(pair.client.connection.unacked(1), 5);
     pair.client.connection.ack(1, 10_000_000, true).unwrap();
     assert_eq!(pair.client.connection.unacked(1), 2);
-    pair.assert_well();
+    pair.assert_healthy();
 }

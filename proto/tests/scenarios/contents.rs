@@ -11,7 +11,7 @@ fn bytes(size: usize) -> Vec<u8> {
 }
 
 #[test]
-fn bodies_of_every_size_arrive_whole() {
+fn bodies_of_every_size_arrive_complete() {
     let config = || Config { frame_max: 4096, ..Config::default() };
     for step in [u64::MAX, 5000, 600] {
         let mut pair = Pair::new(config(), Config { frame_max: 4096, ..server_config() }).sliced(step, 5).opened();
@@ -28,12 +28,12 @@ fn bodies_of_every_size_arrive_whole() {
                 assert_eq!(content.arguments().routing_key, b"q");
             }
         }
-        pair.assert_well();
+        pair.assert_healthy();
     }
 }
 
 #[test]
-fn no_frame_is_larger_than_was_agreed_on() {
+fn no_frame_is_larger_than_the_agreed_limit() {
     let mut script = Script::client().tuned(1, 5000, 0);
     script.peer.connection.open_channel(1, 1).unwrap();
     for size in [4991, 4992, 4993, 20_000] {
@@ -41,36 +41,36 @@ fn no_frame_is_larger_than_was_agreed_on() {
             script.peer.connection.publish(1, ROUTE, Properties::EMPTY, body).unwrap();
         }
     }
-    let frames = wire::frames(&script.heard_bytes());
+    let frames = wire::frames(&script.output_bytes());
     assert_eq!(frames.iter().map(|frame| frame.payload.len() + 8).max(), Some(5000));
     assert!(frames.iter().all(|frame| frame.kind != wire::BODY || !frame.payload.is_empty()));
 }
 
 #[test]
-fn contents_of_several_channels_come_interleaved() {
+fn messages_of_several_channels_may_be_interleaved() {
     let mut script = Script::client_open();
     let sizes = [30, 0, 7, 12];
     for number in 1..=4 {
         script.peer.connection.open_channel(number, 0).unwrap();
-        script.say(&wire::method(number, &channel::OpenOk {}));
+        script.send(&wire::method(number, &channel::OpenOk {}));
         let consume = basic::Consume { consumer_tag: "c", ..Default::default() };
         script.peer.connection.consume(number, &consume, number.into(), None).unwrap();
-        script.say(&wire::method(number, &basic::ConsumeOk { consumer_tag: "c" }));
+        script.send(&wire::method(number, &basic::ConsumeOk { consumer_tag: "c" }));
     }
     script.peer.take();
     let deliver = basic::Deliver { consumer_tag: "c", delivery_tag: 1, ..Default::default() };
     for number in 1..=4 {
-        script.say(&wire::method(number, &deliver));
+        script.send(&wire::method(number, &deliver));
     }
     for (number, size) in (1..).zip(sizes) {
-        script.say(&wire::header(number, size));
+        script.send(&wire::header(number, size));
     }
     for step in 0..3 {
-        script.say(&wire::heartbeat());
+        script.send(&wire::heartbeat());
         for (number, size) in (1..).zip(sizes) {
             let part = (step * 10).min(size)..(step * 10 + 10).min(size);
             if !part.is_empty() {
-                script.say(&wire::body(number, &bytes(size as usize)[part.start as usize..part.end as usize]));
+                script.send(&wire::body(number, &bytes(size as usize)[part.start as usize..part.end as usize]));
             }
         }
     }
@@ -85,50 +85,50 @@ fn contents_of_several_channels_come_interleaved() {
 }
 
 #[test]
-fn empty_body_frames_are_no_progress_and_no_harm() {
+fn empty_body_frames_are_ignored() {
     let mut script = Script::server_channel();
-    script.say(&wire::method(1, &basic::Publish { routing_key: "q", ..Default::default() }));
-    script.say(&wire::header(1, 3));
+    script.send(&wire::method(1, &basic::Publish { routing_key: "q", ..Default::default() }));
+    script.send(&wire::header(1, 3));
     for part in [&b""[..], b"a", b"", b"", b"bc"] {
-        script.say(&wire::body(1, part));
+        script.send(&wire::body(1, part));
     }
     assert_eq!(script.peer.take(), ["1: published /q abc"]);
 }
 
 #[test]
-fn a_channel_may_be_closed_in_the_middle_of_a_content() {
+fn a_channel_may_close_in_the_middle_of_a_message() {
     let close = channel::Close { reply_code: 500, reply_text: "oops", ..Default::default() };
     for frames in 1..=3 {
         let mut script = Script::client_channel();
         let consume = basic::Consume { consumer_tag: "c", ..Default::default() };
         script.peer.connection.consume(1, &consume, 1, None).unwrap();
-        script.heard();
+        script.output();
         let deliver = basic::Deliver { consumer_tag: "c", delivery_tag: 1, ..Default::default() };
         let parts = [wire::method(1, &deliver), wire::header(1, 100), wire::body(1, b"half")];
-        script.say(&parts[..frames].concat());
-        script.say(&wire::method(1, &close));
+        script.send(&parts[..frames].concat());
+        script.send(&wire::method(1, &close));
         assert_eq!(script.peer.take(), ["1: closed 500 oops"]);
-        assert_eq!(script.heard(), ["1 channel.close-ok"]);
-        // The number is free, and nothing of the content is left.
+        assert_eq!(script.output(), ["1 channel.close-ok"]);
+        // The number is free, and no part of the message is left.
         script.peer.connection.open_channel(1, 1).unwrap();
-        script.say(&wire::method(1, &channel::OpenOk {}));
+        script.send(&wire::method(1, &channel::OpenOk {}));
         assert_eq!(script.peer.take(), ["1: reply 1 channel.open-ok"]);
         assert_eq!(script.peer.error, None);
     }
 }
 
 #[test]
-fn a_connection_may_be_closed_in_the_middle_of_a_content() {
+fn a_connection_may_close_in_the_middle_of_a_message() {
     let mut script = Script::client_channel();
-    script.say(&wire::method(1, &basic::Deliver::default())).say(&wire::header(1, 100));
+    script.send(&wire::method(1, &basic::Deliver::default())).send(&wire::header(1, 100));
     let close = hopmq_proto::method::connection::Close { reply_code: 320, reply_text: "bye", ..Default::default() };
-    script.say(&wire::method(0, &close));
+    script.send(&wire::method(0, &close));
     assert_eq!(script.peer.take(), ["closed 320 bye"]);
-    assert_eq!(script.heard(), ["0 connection.close-ok"]);
+    assert_eq!(script.output(), ["0 connection.close-ok"]);
 }
 
 #[test]
-fn names_that_are_no_utf8_break_no_consumer() {
+fn names_that_are_not_utf8_reach_the_consumer() {
     let mut script = Script::client_channel();
     let consume = basic::Consume { consumer_tag: "c", ..Default::default() };
     script.peer.connection.consume(1, &consume, 1, None).unwrap();
@@ -137,6 +137,6 @@ fn names_that_are_no_utf8_break_no_consumer() {
     let mut frames = wire::content(1, &deliver, b"m", 10);
     let at = frames.windows(2).position(|pair| pair == b"??").unwrap();
     frames[at..at + 2].copy_from_slice(&[0xff, 0xfe]);
-    script.say(&frames);
+    script.send(&frames);
     assert_eq!(script.peer.take(), ["1: delivery 1 1 e/\\xff\\xfe m"]);
 }

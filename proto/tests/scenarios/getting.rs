@@ -8,7 +8,7 @@ fn got(tag: u64) -> basic::GetOk<'static> {
 }
 
 #[test]
-fn a_get_brings_a_message_or_none_in_its_turn() {
+fn each_get_returns_a_message_or_none_in_order() {
     let mut pair = Pair::with_channel();
     let get = basic::Get { queue: "q", no_ack: false };
     pair.client.connection.get(1, &get, Some(1)).unwrap();
@@ -23,11 +23,11 @@ fn a_get_brings_a_message_or_none_in_its_turn() {
     server.answer_content(1, &got(2), Properties::EMPTY, Body::Borrowed(b"two")).unwrap();
     pair.flow();
     assert_eq!(pair.client.take(), ["1: got 1 e/k one", "1: reply 2 basic.get-empty", "1: reply 3 queue.purge-ok"]);
-    // The one that nobody waits for is unacked all the same.
+    // The get without a request key has no event, but its message is unacked too.
     assert_eq!(pair.client.connection.unacked(1), 2);
     pair.client.connection.ack(1, 1, false).unwrap();
     pair.client.connection.reject(1, 2, true).unwrap();
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
@@ -46,5 +46,5 @@ fn a_get_without_ack_leaves_nothing_to_ack() {
     assert!(pair.client.connection.ack(1, 1, false).is_err());
     assert!(pair.client.connection.ack(1, 3, false).is_err());
     pair.client.connection.ack(1, 2, false).unwrap();
-    pair.assert_well();
+    pair.assert_healthy();
 }

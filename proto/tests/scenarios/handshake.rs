@@ -1,5 +1,5 @@
 use hopmq_proto::method::{MethodId, connection};
-use hopmq_proto::{CloseReason, Config, Connection, Event, FieldTable, HandshakeStage, Role};
+use hopmq_proto::{CloseReason, Config, Connection, Event, FieldTable, HandshakeStage, Role, Violation};
 
 use crate::common::{Pair, Script, server_config, start, start_ok, wire};
 
@@ -25,18 +25,18 @@ fn both_ends_go_through_every_stage() {
     assert_eq!(stages(&pair), (None, None));
     assert_eq!(pair.client.take(), ["opened"]);
     assert_eq!(pair.client.connection.tuning(), pair.server.connection.tuning());
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
-fn it_works_byte_by_byte() {
+fn a_handshake_works_byte_by_byte() {
     let mut pair = Pair::new(Config::default(), server_config()).sliced(1, 0).opened();
     pair.open_channel(1);
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
-fn a_mechanism_may_ask_on_as_often_as_it_likes() {
+fn a_sasl_mechanism_may_send_several_challenges() {
     let mut pair = Pair::new(Config::default(), server_config());
     pair.flow();
     pair.client.connection.start_ok(&FieldTable::new(), "CR", b"me").unwrap();
@@ -55,11 +55,11 @@ fn a_mechanism_may_ask_on_as_often_as_it_likes() {
     pair.flow();
     pair.server.connection.open_ok().unwrap();
     pair.flow();
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
-fn steps_out_of_turn_are_the_callers_fault_and_harm_nothing() {
+fn handshake_calls_out_of_order_are_the_callers_fault() {
     let mut pair = Pair::new(Config::default(), server_config());
     let table = FieldTable::new();
     let wrong = |connection: &mut Connection| {
@@ -73,13 +73,16 @@ fn steps_out_of_turn_are_the_callers_fault_and_harm_nothing() {
     };
     assert_eq!(wrong(&mut pair.client.connection), [true; 5]);
     assert_eq!(wrong(&mut pair.server.connection), [true; 5]);
-    assert!(pair.client.connection.start_ok(&table, "PLAIN", b"").is_err());
+    let error = pair.client.connection.start_ok(&table, "PLAIN", b"").unwrap_err();
+    assert_eq!(error.violation(), Violation::HandshakeOrder);
+    let text = "client handshake step called out of order; wait for the matching event";
+    assert_eq!(error.message(), text);
     let pair = pair.opened();
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
-fn a_server_that_knows_the_capability_says_why_it_refuses() {
+fn a_refused_client_with_the_capability_receives_the_reason() {
     let mut pair = Pair::new(Config::default(), server_config());
     pair.flow();
     let capabilities = FieldTable::new().with("authentication_failure_close", true);
@@ -99,7 +102,7 @@ fn a_server_that_knows_the_capability_says_why_it_refuses() {
 }
 
 #[test]
-fn a_missing_virtual_host_is_told_before_the_connection_is_open() {
+fn a_missing_virtual_host_is_refused_before_the_connection_is_open() {
     let mut pair = Pair::new(Config { vhost: "nowhere".to_owned(), ..Config::default() }, server_config());
     pair.flow();
     pair.client.connection.start_ok(&FieldTable::new(), "PLAIN", b"\0me\0me").unwrap();
@@ -115,26 +118,26 @@ fn a_missing_virtual_host_is_told_before_the_connection_is_open() {
 }
 
 #[test]
-fn a_client_may_give_up_in_the_middle() {
+fn a_client_may_close_during_the_handshake() {
     let mut script = Script::client();
-    script.say(&start());
-    script.peer.connection.close(200, "changed my mind");
-    assert_eq!(script.heard(), ["0 connection.close"]);
-    script.say(&wire::method(0, &connection::Tune { channel_max: 1, frame_max: 4096, heartbeat: 0 }));
-    script.say(&wire::method(0, &connection::CloseOk {}));
+    script.send(&start());
+    script.peer.connection.close(200, "cancelled");
+    assert_eq!(script.output(), ["0 connection.close"]);
+    script.send(&wire::method(0, &connection::Tune { channel_max: 1, frame_max: 4096, heartbeat: 0 }));
+    script.send(&wire::method(0, &connection::CloseOk {}));
     assert_eq!(script.peer.take(), ["start PLAIN", "closed"]);
     assert!(script.peer.connection.is_closed());
 }
 
 #[test]
-fn nothing_is_answered_after_a_refusal() {
+fn a_server_sends_nothing_after_a_refusal() {
     let mut script = Script::new(Role::Server, server_config());
-    script.say(b"AMQP\0\0\x09\x01").say(&wire::method(0, &start_ok()));
+    script.send(b"AMQP\0\0\x09\x01").send(&wire::method(0, &start_ok()));
     script.peer.connection.refuse(&CloseReason { code: 403, text: String::new(), method: MethodId::default() });
-    script.heard();
+    script.output();
     script.peer.connection.refuse(&CloseReason { code: 320, text: String::new(), method: MethodId::default() });
     assert!(script.peer.connection.tune().is_err());
-    assert_eq!(script.heard(), [""; 0]);
-    script.say(&wire::method(0, &connection::CloseOk {}));
+    assert_eq!(script.output(), [""; 0]);
+    script.send(&wire::method(0, &connection::CloseOk {}));
     assert!(script.peer.connection.is_closed());
 }

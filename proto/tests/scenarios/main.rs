@@ -1,4 +1,4 @@
-//! What both ends do with each other when nobody breaks a rule, one scenario a file.
+//! Both ends of a connection that keep the rules, one scenario per file.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -3,7 +3,7 @@ use hopmq_proto::method::{channel, connection};
 use crate::common::Pair;
 
 #[test]
-fn a_blocked_connection_may_not_publish_on_any_channel() {
+fn a_blocked_connection_pauses_publishing_on_all_channels() {
     let mut pair = Pair::with_channel();
     pair.open_channel(2);
     pair.server.connection.answer(0, &connection::Blocked { reason: "low on memory" }).unwrap();
@@ -14,11 +14,11 @@ fn a_blocked_connection_may_not_publish_on_any_channel() {
     pair.flow();
     assert_eq!(pair.client.take(), ["unblocked"]);
     assert!(pair.client.connection.may_publish(1) && pair.client.connection.may_publish(2));
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
-fn flow_pauses_one_channel_and_is_answered() {
+fn channel_flow_pauses_publishing_on_one_channel() {
     let mut pair = Pair::with_channel();
     pair.open_channel(2);
     for active in [false, true] {
@@ -29,7 +29,7 @@ fn flow_pauses_one_channel_and_is_answered() {
         assert_eq!(pair.client.connection.may_publish(1), active);
         assert!(pair.client.connection.may_publish(2));
     }
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
@@ -41,5 +41,5 @@ fn a_client_may_pause_its_deliveries() {
     pair.server.connection.answer(1, &channel::FlowOk { active: false }).unwrap();
     pair.flow();
     assert_eq!(pair.client.take(), ["1: reply 1 channel.flow-ok"]);
-    pair.assert_well();
+    pair.assert_healthy();
 }

@@ -4,7 +4,7 @@ use hopmq_proto::{Fault, FieldTable};
 use crate::common::{Pair, Script, wire};
 
 #[test]
-fn answers_come_in_the_order_of_the_requests() {
+fn replies_arrive_in_the_order_of_the_requests() {
     let mut pair = Pair::with_channel();
     let arguments = FieldTable::new().with("x-max-length", 5);
     macro_rules! round_trips {
@@ -36,11 +36,11 @@ fn answers_come_in_the_order_of_the_requests() {
         10 exchange::Delete { exchange: "e", ..Default::default() } => exchange::DeleteOk {}, "exchange.delete";
         11 basic::Recover { requeue: true } => basic::RecoverOk {}, "basic.recover";
     }
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
-fn an_answer_that_nobody_waits_for_keeps_the_others_in_step() {
+fn an_ignored_reply_keeps_the_other_replies_in_order() {
     let mut pair = Pair::with_channel();
     pair.client.connection.request(1, &queue::Purge::default(), None).unwrap();
     pair.client.connection.request(1, &queue::Declare::default(), Some(2)).unwrap();
@@ -49,11 +49,11 @@ fn an_answer_that_nobody_waits_for_keeps_the_others_in_step() {
     pair.server.connection.answer(1, &queue::DeclareOk::default()).unwrap();
     pair.flow();
     assert_eq!(pair.client.take(), ["1: reply 2 queue.declare-ok"]);
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
-fn a_new_secret_is_a_request_of_the_connection() {
+fn update_secret_is_a_request_on_channel_0() {
     let mut pair = Pair::open();
     let update = connection::UpdateSecret { new_secret: b"token", reason: "expired" };
     pair.client.connection.request(0, &update, Some(1)).unwrap();
@@ -64,25 +64,25 @@ fn a_new_secret_is_a_request_of_the_connection() {
     pair.server.connection.answer(0, &connection::UpdateSecretOk {}).unwrap();
     pair.flow();
     assert_eq!(pair.client.take(), ["0: reply 1 connection.update-secret-ok"]);
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
-fn what_is_no_request_is_refused_and_nothing_is_sent() {
+fn methods_that_are_not_requests_are_refused() {
     let mut pair = Pair::with_channel();
     let client = &mut pair.client.connection;
     let errors = [
-        // Nothing answers these.
+        // These have no reply.
         client.request(1, &basic::Ack { delivery_tag: 1, multiple: false }, Some(1)),
         client.request(1, &basic::RecoverAsync { requeue: true }, Some(1)),
         client.request(1, &queue::PurgeOk::default(), Some(1)),
-        // Nor these, and the next answer would be taken for theirs.
+        // These would have no reply, so the next reply would be mistaken for theirs.
         client.request(1, &queue::Declare { nowait: true, ..Default::default() }, Some(1)),
         client.request(1, &queue::Delete { nowait: true, ..Default::default() }, None),
         client.request(1, &exchange::Declare { nowait: true, ..Default::default() }, None),
         client.request(1, &confirm::Select { nowait: true }, None),
         client.consume(1, &basic::Consume { consumer_tag: "c", nowait: true, ..Default::default() }, 1, None),
-        // These have calls of their own, which keep the channel's state.
+        // These have dedicated calls, which keep the state of the channel.
         client.request(1, &channel::Close::default(), Some(1)),
         client.request(2, &channel::Open {}, Some(1)),
         client.request(1, &basic::Consume { consumer_tag: "c", ..Default::default() }, Some(1)),
@@ -96,9 +96,9 @@ fn what_is_no_request_is_refused_and_nothing_is_sent() {
         client.request(0, &queue::Purge::default(), Some(1)),
         client.request(1, &connection::UpdateSecret::default(), Some(1)),
         client.request(2, &queue::Purge::default(), Some(1)),
-        // This is the server's to ask.
+        // Only a server may send this.
         client.request(0, &connection::Tune::default(), Some(1)),
-        // These don't fit.
+        // These are too large.
         client.request(1, &queue::Purge { queue: &"q".repeat(256), nowait: false }, Some(1)),
         client.request(
             1,
@@ -110,7 +110,7 @@ fn what_is_no_request_is_refused_and_nothing_is_sent() {
         ),
     ];
     for (index, error) in errors.into_iter().enumerate() {
-        let error = error.expect_err(&format!("case {index} is no request"));
+        let error = error.expect_err(&format!("case {index} is not a request"));
         assert_eq!(error.fault(), Fault::Caller, "case {index}");
     }
     assert_eq!(client.queued(), 0);
@@ -119,7 +119,7 @@ fn what_is_no_request_is_refused_and_nothing_is_sent() {
     pair.server.connection.answer(1, &tx::SelectOk {}).unwrap();
     pair.flow();
     assert_eq!(pair.client.take(), ["1: reply 9 tx.select-ok"]);
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
@@ -141,6 +141,6 @@ fn too_many_requests_are_refused_before_anything_is_sent() {
     }
     // A channel can still be closed.
     script.peer.connection.close_channel(1, 200, "", Some(1)).unwrap();
-    script.say(&wire::method(1, &channel::CloseOk {}));
+    script.send(&wire::method(1, &channel::CloseOk {}));
     assert_eq!(script.peer.take(), ["1: reply 1 channel.close-ok"]);
 }

@@ -3,7 +3,7 @@ use hopmq_proto::{Body, Properties, Route};
 
 use crate::common::Pair;
 
-/// A channel in confirm mode with mandatory publishes of these keys and bodies.
+/// Opens a channel in confirm mode, and makes mandatory publishes with the routing keys and bodies.
 fn published(messages: &[(&str, &str)]) -> Pair {
     let mut pair = Pair::with_channel();
     pair.client.connection.confirm_select(1).unwrap();
@@ -16,7 +16,7 @@ fn published(messages: &[(&str, &str)]) -> Pair {
     pair
 }
 
-fn give_back(pair: &mut Pair, routing_key: &str, properties: Properties<&[u8]>, body: &str) -> String {
+fn return_message(pair: &mut Pair, routing_key: &str, properties: Properties<&[u8]>, body: &str) -> String {
     let method = basic::Return { reply_code: 312, reply_text: "NO_ROUTE", exchange: "e", routing_key };
     pair.server.connection.answer_content(1, &method, properties, Body::Borrowed(body.as_bytes())).unwrap();
     pair.flow();
@@ -25,7 +25,7 @@ fn give_back(pair: &mut Pair, routing_key: &str, properties: Properties<&[u8]>, 
 }
 
 fn returned(pair: &mut Pair, routing_key: &str, body: &str) -> String {
-    give_back(pair, routing_key, Properties::EMPTY, body)
+    return_message(pair, routing_key, Properties::EMPTY, body)
 }
 
 fn confirm(pair: &mut Pair, delivery_tag: u64, multiple: bool) {
@@ -35,7 +35,7 @@ fn confirm(pair: &mut Pair, delivery_tag: u64, multiple: bool) {
 }
 
 #[test]
-fn a_return_names_its_own_publish() {
+fn a_return_is_matched_with_its_publish() {
     let mut pair = published(&[("good", "1"), ("bad", "2"), ("good", "3"), ("bad", "4"), ("bad", "4")]);
     assert_eq!(returned(&mut pair, "bad", "2"), "1: returned Some(2) e/bad 2");
     confirm(&mut pair, 2, true);
@@ -43,22 +43,22 @@ fn a_return_names_its_own_publish() {
     assert_eq!(returned(&mut pair, "bad", "4"), "1: returned Some(5) e/bad 4");
     assert_eq!(returned(&mut pair, "bad", "4"), "1: returned None e/bad 4");
     confirm(&mut pair, 0, true);
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
-fn the_first_of_two_alike_that_is_confirmed_did_not_come_back() {
-    // The queue went away between the two.
+fn a_confirmed_publish_is_not_matched_with_a_later_return() {
+    // The queue was deleted after the first publish.
     let mut pair = published(&[("k", "same"), ("k", "same"), ("k", "same")]);
     confirm(&mut pair, 1, false);
     assert_eq!(returned(&mut pair, "k", "same"), "1: returned Some(2) e/k same");
     confirm(&mut pair, 2, false);
     assert_eq!(returned(&mut pair, "k", "same"), "1: returned Some(3) e/k same");
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
-fn messages_that_differ_in_their_headers_alone_are_told_apart() {
+fn returns_are_distinguished_by_their_headers() {
     let mut pair = Pair::with_channel();
     pair.client.connection.confirm_select(1).unwrap();
     let properties = ["routable", "unroutable", "changed"].map(|kind| Properties::new().with_header("kind", kind));
@@ -68,14 +68,14 @@ fn messages_that_differ_in_their_headers_alone_are_told_apart() {
     }
     pair.flow();
     let [_, unroutable, _] = &properties;
-    assert_eq!(give_back(&mut pair, "", unroutable.as_ref_properties(), "m"), "1: returned Some(2) e/ m");
-    // A broker may encode the properties anew: then the route and the body decide.
+    assert_eq!(return_message(&mut pair, "", unroutable.as_ref_properties(), "m"), "1: returned Some(2) e/ m");
+    // A broker may encode the properties differently; then the route and the body decide.
     assert_eq!(returned(&mut pair, "", "m"), "1: returned Some(1) e/ m");
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
-fn a_return_of_what_nobody_remembers_has_no_number() {
+fn a_return_without_a_matching_publish_has_no_tag() {
     let mut pair = published(&[("k", "m")]);
     assert_eq!(returned(&mut pair, "k", "other"), "1: returned None e/k other");
     assert_eq!(returned(&mut pair, "other", "m"), "1: returned None e/other m");
@@ -83,11 +83,11 @@ fn a_return_of_what_nobody_remembers_has_no_number() {
     assert_eq!(returned(&mut pair, "k", "m"), "1: returned None e/k m");
     let mut pair = Pair::with_channel();
     assert_eq!(returned(&mut pair, "k", "m"), "1: returned None e/k m");
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
-fn a_return_says_why() {
+fn a_return_has_a_code_and_a_text() {
     let mut pair = published(&[("k", "m")]);
     let method = basic::Return { reply_code: 313, reply_text: "NO_CONSUMERS", exchange: "e", routing_key: "k" };
     pair.server.connection.answer_content(1, &method, Properties::EMPTY, Body::Borrowed(b"m")).unwrap();

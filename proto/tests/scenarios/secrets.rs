@@ -1,4 +1,4 @@
-//! Passwords and tokens stay out of whatever may end in a log.
+//! Debug output never shows passwords and tokens.
 
 use hopmq_proto::method::{Encode, Method, connection};
 use hopmq_proto::{Config, FieldTable, Role, Transmit};
@@ -7,7 +7,7 @@ use crate::common::{Pair, Peer, server_config};
 
 const SECRET: &str = "hunter2";
 
-/// Whether a debug output shows the secret, as text or as a list of numbers.
+/// Returns whether debug output shows the secret, as text or as a list of numbers.
 fn shows(debug: &str) -> bool {
     let numbers = SECRET.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>();
     debug.contains(SECRET) || debug.contains(&numbers.join(", ")) || debug.contains(&numbers.join(",\n"))
@@ -27,12 +27,12 @@ fn no_debug_output_shows_a_password() {
     let bytes = transmit.chunk().to_vec();
     let (last, rest) = bytes.split_last().unwrap();
     server.feed(pair.now, rest);
-    assert!(!shows(&format!("{:?}", server.receiver)), "while it is not complete");
+    assert!(!shows(&format!("{:?}", server.receiver)), "before the frame is complete");
     server.receiver.space()[0] = *last;
     server.receiver.filled(1);
     let incoming = server.receiver.poll().unwrap().unwrap();
     assert!(!shows(&format!("{incoming:?}")));
-    assert!(!shows(&format!("{:?}", server.receiver)), "after it was consumed");
+    assert!(!shows(&format!("{:?}", server.receiver)), "after the frame was consumed");
     let event = server.connection.handle(pair.now, incoming).unwrap().unwrap();
     assert!(!shows(&format!("{event:?}")));
     assert!(format!("{event:?}").contains("PLAIN"));
@@ -55,7 +55,7 @@ fn no_debug_output_shows_a_new_secret() {
 }
 
 #[test]
-fn an_answer_to_a_challenge_is_not_shown() {
+fn no_debug_output_shows_the_response_to_a_challenge() {
     let mut pair = Pair::new(Config::default(), server_config());
     pair.flow();
     pair.client.connection.start_ok(&FieldTable::new(), "CR", b"me").unwrap();

@@ -4,7 +4,7 @@ use hopmq_proto::{Body, Properties};
 use crate::common::Pair;
 
 #[test]
-fn a_channel_confirms_or_is_transactional() {
+fn a_channel_cannot_be_transactional_and_in_confirm_mode() {
     let mut pair = Pair::with_channel();
     pair.open_channel(2);
     pair.client.connection.tx_select(1, Some(1)).unwrap();
@@ -17,7 +17,7 @@ fn a_channel_confirms_or_is_transactional() {
 }
 
 #[test]
-fn a_rollback_gives_back_what_was_settled_since_the_last_commit() {
+fn a_rollback_makes_deliveries_unacked_that_were_settled_since_the_last_commit() {
     let mut pair = Pair::with_channel();
     pair.client.connection.tx_select(1, None).unwrap();
     let consume = basic::Consume { queue: "q", consumer_tag: "c", ..Default::default() };
@@ -32,7 +32,7 @@ fn a_rollback_gives_back_what_was_settled_since_the_last_commit() {
     pair.flow();
     let acked = |pair: &mut Pair, tag, multiple| pair.client.connection.ack(1, tag, multiple).is_ok();
     assert!(acked(&mut pair, 100, true) && acked(&mut pair, 150, false));
-    assert!(!acked(&mut pair, 150, false), "a second ack fails within the transaction, too");
+    assert!(!acked(&mut pair, 150, false), "a second ack fails within the transaction");
     pair.client.connection.request(1, &tx::Commit {}, None).unwrap();
     pair.flow();
     pair.server.connection.answer(1, &tx::CommitOk {}).unwrap();
@@ -44,7 +44,7 @@ fn a_rollback_gives_back_what_was_settled_since_the_last_commit() {
     pair.server.connection.answer(1, &tx::RollbackOk {}).unwrap();
     pair.flow();
     assert_eq!(pair.client.connection.unacked(1), 99);
-    assert!(!acked(&mut pair, 100, false) && !acked(&mut pair, 150, false), "the commit counts");
+    assert!(!acked(&mut pair, 100, false) && !acked(&mut pair, 150, false), "committed acks stay settled");
     assert!(acked(&mut pair, 101, false) && acked(&mut pair, 200, true));
-    pair.assert_well();
+    pair.assert_healthy();
 }

@@ -6,7 +6,7 @@ use crate::common::{Pair, Script, server_config};
 
 const MIB: u32 = 1024 * 1024;
 
-/// What one end wants or gets: channels, bytes of a frame, seconds between heartbeats.
+/// Proposed or agreed limits: channels, bytes per frame, seconds between heartbeats.
 type Limits = (u16, u32, Option<u64>);
 
 fn config((channel_max, frame_max, heartbeat): Limits) -> Config {
@@ -38,14 +38,14 @@ fn both_ends_agree_on_the_smaller_limit() {
 }
 
 #[test]
-fn no_limit_of_the_peers_is_still_a_limit_here() {
+fn a_peer_without_limits_leaves_the_limits_of_this_end() {
     let script = Script::new(Role::Client, Config { frame_max: 0, ..Config::default() }).tuned(0, u32::MAX, 0);
     assert_eq!(script.peer.connection.tuning().frame_max, MIB);
     assert_eq!(script.peer.connection.tuning().channel_max, 2047);
 }
 
 #[test]
-fn both_ends_count_heartbeats_in_the_seconds_that_they_told_each_other() {
+fn both_ends_round_the_heartbeat_interval_to_seconds() {
     let half = Config { heartbeat: Some(Duration::from_millis(500)), ..Config::default() };
     let pair = Pair::new(half, config((0, 0, Some(60)))).opened();
     assert_eq!(pair.client.connection.tuning().heartbeat, Duration::from_secs(1));

@@ -5,7 +5,7 @@ use hopmq_proto::{Body, Fault, Properties};
 
 use crate::common::{Pair, Random};
 
-/// A channel with deliveries 1 to `count`.
+/// Opens a channel and makes deliveries 1 to `count`.
 fn delivered(count: u64) -> Pair {
     let mut pair = Pair::with_channel();
     let consume = basic::Consume { queue: "q", consumer_tag: "c", ..Default::default() };
@@ -42,11 +42,11 @@ fn a_delivery_is_settled_once() {
     assert_eq!(client.queued(), queued);
     pair.flow();
     assert_eq!(pair.server.take(), ["1: basic.ack", "1: basic.nack", "1: basic.reject"]);
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
-fn multiple_settles_all_up_to_one_that_is_there() {
+fn a_multiple_ack_settles_all_up_to_an_unacked_delivery() {
     let mut pair = delivered(200);
     let client = &mut pair.client.connection;
     client.ack(1, 130, true).unwrap();
@@ -61,16 +61,16 @@ fn multiple_settles_all_up_to_one_that_is_there() {
     client.ack(1, 200, true).unwrap();
     assert_eq!(client.unacked(1), 0);
     pair.flow();
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
-fn recover_takes_back_all_that_was_delivered_before_its_answer() {
+fn recover_requeues_all_deliveries_before_its_reply() {
     let mut pair = delivered(3);
     pair.client.connection.request(1, &basic::Recover { requeue: true }, Some(1)).unwrap();
     assert_eq!(pair.client.connection.unacked(1), 0);
-    assert!(pair.client.connection.ack(1, 1, false).is_err(), "it would come behind the recover");
-    // This one was on its way when the recover came.
+    assert!(pair.client.connection.ack(1, 1, false).is_err(), "the ack would follow the recover");
+    // This delivery was in transit when the recover arrived.
     deliver(&mut pair, 4);
     assert!(pair.client.connection.ack(1, 4, false).is_err());
     pair.server.connection.answer(1, &basic::RecoverOk {}).unwrap();
@@ -79,7 +79,7 @@ fn recover_takes_back_all_that_was_delivered_before_its_answer() {
     pair.client.connection.ack(1, 5, false).unwrap();
     pair.flow();
     assert_eq!(pair.server.take(), ["1: basic.recover", "1: basic.ack"]);
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
@@ -91,11 +91,11 @@ fn a_closed_channel_has_nothing_to_ack() {
     pair.server.take();
     pair.open_channel(1);
     assert!(pair.client.connection.ack(1, 1, false).is_err());
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
 #[test]
-fn one_delivery_that_is_never_acked_costs_nothing() {
+fn a_delivery_that_stays_unacked_does_not_disturb_later_acks() {
     let mut pair = delivered(1);
     for tag in 2..20_000 {
         deliver(&mut pair, tag);
@@ -104,30 +104,30 @@ fn one_delivery_that_is_never_acked_costs_nothing() {
     }
     assert_eq!(pair.client.connection.unacked(1), 1);
     pair.client.connection.ack(1, 1, false).unwrap();
-    pair.assert_well();
+    pair.assert_healthy();
 }
 
-/// What became of each delivery: `None` while it is unacked.
-type Fates = BTreeMap<u64, Option<char>>;
+/// The result of each delivery: `None` while unacked.
+type Results = BTreeMap<u64, Option<char>>;
 
-/// Settles as a broker does, which closes the channel for a tag that it doesn't know.
-fn settle(fates: &mut Fates, tag: u64, multiple: bool, fate: char) {
-    assert_eq!(fates.get(&tag), Some(&None), "{tag} is unacked");
-    let settled = fates.range_mut(if multiple { 0 } else { tag }..=tag).filter(|(_, known)| known.is_none());
-    settled.for_each(|(_, known)| *known = Some(fate));
+/// Settles like a broker, which refuses an unknown tag.
+fn settle(results: &mut Results, tag: u64, multiple: bool, result: char) {
+    assert_eq!(results.get(&tag), Some(&None), "{tag} is unacked");
+    let settled = results.range_mut(if multiple { 0 } else { tag }..=tag).filter(|(_, known)| known.is_none());
+    settled.for_each(|(_, known)| *known = Some(result));
 }
 
-/// Reads what the client writes as a broker does. Returns how many frames it was.
-fn carry_out(fates: &mut Fates, mut bytes: &[u8]) -> usize {
+/// Applies the output of the client like a broker. Returns the number of frames.
+fn apply_frames(results: &mut Results, mut bytes: &[u8]) -> usize {
     let mut frames = 0;
     while let [kind, _, _, a, b, c, d, rest @ ..] = bytes {
         let (payload, rest) = rest.split_at(u32::from_be_bytes([*a, *b, *c, *d]) as usize);
-        // The other kinds are contents.
+        // Other frame types belong to messages.
         let method = (*kind == 1).then(|| Method::decode(payload).unwrap());
         match method {
-            Some(Method::BasicAck(ack)) => settle(fates, ack.delivery_tag, ack.multiple, 'a'),
-            Some(Method::BasicNack(nack)) => settle(fates, nack.delivery_tag, nack.multiple, 'n'),
-            Some(Method::BasicReject(reject)) => settle(fates, reject.delivery_tag, false, 'n'),
+            Some(Method::BasicAck(ack)) => settle(results, ack.delivery_tag, ack.multiple, 'a'),
+            Some(Method::BasicNack(nack)) => settle(results, nack.delivery_tag, nack.multiple, 'n'),
+            Some(Method::BasicReject(reject)) => settle(results, reject.delivery_tag, false, 'n'),
             _ => {}
         }
         bytes = &rest[1..];
@@ -137,29 +137,33 @@ fn carry_out(fates: &mut Fates, mut bytes: &[u8]) -> usize {
 }
 
 #[test]
-fn acks_that_follow_each_other_travel_as_one() {
+fn consecutive_acks_are_merged_into_one() {
     let mut pair = delivered(6);
-    let mut fates: Fates = (1..=6).map(|tag| (tag, None)).collect();
+    let mut results: Results = (1..=6).map(|tag| (tag, None)).collect();
     for tag in [1, 2, 3] {
         pair.client.connection.ack(1, tag, false).unwrap();
     }
-    assert_eq!(carry_out(&mut fates, &pair.client.drain(pair.now)), 1);
-    assert!((1..=3).all(|tag| fates[&tag] == Some('a')));
-    // The fourth is left behind, so each of the others is acked by itself.
+    assert_eq!(apply_frames(&mut results, &pair.client.drain(pair.now)), 1);
+    assert!((1..=3).all(|tag| results[&tag] == Some('a')));
+    // Delivery 4 stays unacked, so the acks of 5 and 6 are not merged.
     pair.client.connection.ack(1, 5, false).unwrap();
     pair.client.connection.ack(1, 6, false).unwrap();
-    assert_eq!(carry_out(&mut fates, &pair.client.drain(pair.now)), 2);
-    assert_eq!(fates[&4], None);
+    assert_eq!(apply_frames(&mut results, &pair.client.drain(pair.now)), 2);
+    assert_eq!(results[&4], None);
 }
 
 #[test]
-fn acks_that_travel_as_one_settle_what_they_would_settle_alone() {
+fn merged_acks_settle_the_same_deliveries_as_single_acks() {
     let mut frames = 0;
     for seed in 0..300 {
-        let (mut random, mut pair) = (Random(seed), delivered(0));
-        let (mut asked, mut done, mut next) = (Fates::new(), Fates::new(), 1);
+        let mut random = Random(seed);
+        let mut pair = delivered(0);
+        let mut expected = Results::new();
+        let mut applied = Results::new();
+        let mut next = 1;
         for _ in 0..200 {
-            let unacked: Vec<u64> = asked.iter().filter(|(_, fate)| fate.is_none()).map(|(tag, _)| *tag).collect();
+            let unacked: Vec<u64> =
+                expected.iter().filter(|(_, result)| result.is_none()).map(|(tag, _)| *tag).collect();
             let oldest_first = random.below(4) > 0;
             let index = if oldest_first { 0 } else { random.below(unacked.len() as u64) as usize };
             let client = &mut pair.client.connection;
@@ -167,33 +171,33 @@ fn acks_that_travel_as_one_settle_what_they_would_settle_alone() {
                 (0..=7, Some(tag)) => {
                     let multiple = random.below(8) == 0;
                     client.ack(1, *tag, multiple).unwrap();
-                    settle(&mut asked, *tag, multiple, 'a');
+                    settle(&mut expected, *tag, multiple, 'a');
                 }
                 (8, Some(tag)) => {
                     client.reject(1, *tag, true).unwrap();
-                    settle(&mut asked, *tag, false, 'n');
+                    settle(&mut expected, *tag, false, 'n');
                 }
                 (9, Some(tag)) => {
                     client.nack(1, *tag, true, true).unwrap();
-                    settle(&mut asked, *tag, true, 'n');
+                    settle(&mut expected, *tag, true, 'n');
                 }
                 (10, _) => {
                     let route = hopmq_proto::Route { exchange: "", routing_key: "q", mandatory: false };
                     client.publish(1, route, Properties::EMPTY, Body::Borrowed(b"")).unwrap();
                 }
-                (11, _) => frames += carry_out(&mut done, &pair.client.drain(pair.now)),
+                (11, _) => frames += apply_frames(&mut applied, &pair.client.drain(pair.now)),
                 _ => {
-                    frames += carry_out(&mut done, &pair.client.drain(pair.now));
+                    frames += apply_frames(&mut applied, &pair.client.drain(pair.now));
                     deliver(&mut pair, next);
                     pair.client.take();
-                    asked.insert(next, None);
-                    done.insert(next, None);
+                    expected.insert(next, None);
+                    applied.insert(next, None);
                     next += 1;
                 }
             }
         }
-        carry_out(&mut done, &pair.client.drain(pair.now));
-        assert_eq!(done, asked, "seed {seed}");
+        apply_frames(&mut applied, &pair.client.drain(pair.now));
+        assert_eq!(applied, expected, "seed {seed}");
     }
-    assert!(frames > 1000, "{frames} frames were tried");
+    assert!(frames > 1000, "only {frames} frames");
 }

@@ -1,16 +1,17 @@
-//! One text for async and blocking tests.
+//! Attributes that make async and blocking tests from one source.
 //!
-//! A scenario is written as async Rust. These attributes hand it to the door's macro `choose!` twice: as it is, and
-//! with each `async` and `.await` taken out. The door takes the one that it can run.
+//! A scenario is written as async Rust. These attributes pass it to the macro `choose!` of the client API in two
+//! versions: as written, and with each `async` and `.await` removed. The macro takes the version that the client API
+//! can run.
 
 use proc_macro::{Delimiter, Group, TokenStream, TokenTree};
 
-/// A scenario: an `async fn(Test) -> Outcome` that becomes a test. `#[scenario(alone)]` has no other run beside it.
+/// Turns an `async fn(Test) -> Outcome` into a test. `#[scenario(alone)]` runs without other scenarios in parallel.
 #[proc_macro_attribute]
 pub fn scenario(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let alone = arguments.to_string() == "alone";
     let name = name_of(&item);
-    let text = format!("crate::door::run(concat!(module_path!(), \"::{name}\"), {alone}, {name});");
+    let text = format!("crate::api::run(concat!(module_path!(), \"::{name}\"), {alone}, {name});");
     let mut body = either(TokenStream::new(), item);
     body.extend(parse(&text));
     let mut test = parse(&format!("#[test] fn {name}()"));
@@ -18,18 +19,18 @@ pub fn scenario(arguments: TokenStream, item: TokenStream) -> TokenStream {
     test
 }
 
-/// Any other item that scenarios use.
+/// Makes both versions of any other item that scenarios use.
 #[proc_macro_attribute]
 pub fn either(_: TokenStream, item: TokenStream) -> TokenStream {
     let versions = [item.clone(), blocking(item)];
     let versions = versions.map(|version| TokenTree::Group(Group::new(Delimiter::Brace, version)));
-    let mut choice = parse("crate::door::choose!");
+    let mut choice = parse("crate::api::choose!");
     choice.extend([TokenTree::Group(Group::new(Delimiter::Brace, versions.into_iter().collect()))]);
     choice
 }
 
 fn parse(text: &str) -> TokenStream {
-    text.parse().expect("it is Rust")
+    text.parse().expect("the text is Rust")
 }
 
 fn name_of(function: &TokenStream) -> String {
@@ -38,13 +39,13 @@ fn name_of(function: &TokenStream) -> String {
     tokens.next().expect("a function has a name").to_string()
 }
 
-/// The same without `async` and `.await`.
+/// Returns the tokens without `async` and `.await`.
 fn blocking(stream: TokenStream) -> TokenStream {
     let mut result = TokenStream::new();
     let mut tokens = stream.into_iter().peekable();
     while let Some(token) = tokens.next() {
         match token {
-            TokenTree::Ident(word) if word.to_string() == "async" => {
+            TokenTree::Ident(ident) if ident.to_string() == "async" => {
                 let taken = tokens.next_if(|next| is(Some(next), "move"));
                 if !matches!(tokens.peek(), Some(TokenTree::Group(_))) {
                     result.extend(taken);
@@ -64,6 +65,6 @@ fn blocking(stream: TokenStream) -> TokenStream {
     result
 }
 
-fn is(token: Option<&TokenTree>, word: &str) -> bool {
-    matches!(token, Some(TokenTree::Ident(ident)) if ident.to_string() == word)
+fn is(token: Option<&TokenTree>, name: &str) -> bool {
+    matches!(token, Some(TokenTree::Ident(ident)) if ident.to_string() == name)
 }

@@ -1,11 +1,11 @@
-//! Alternate exchanges: where a message goes that finds no queue.
+//! Alternate exchanges: where unroutable messages go.
 
 use super::prelude::*;
 
 #[test]
-fn what_finds_no_queue_goes_to_the_alternate_exchange_with_its_own_exchange_and_key() {
+fn an_unroutable_message_goes_to_the_alternate_exchange_with_its_exchange_and_key() {
     let stage = Stage::new();
-    stage.leaves(&["main", "rest"]);
+    stage.delete_at_end(&["main", "rest"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.exchange("rest", "fanout", &[]);
@@ -23,9 +23,9 @@ fn what_finds_no_queue_goes_to_the_alternate_exchange_with_its_own_exchange_and_
 }
 
 #[test]
-fn alternates_are_asked_one_after_the_other() {
+fn alternate_exchanges_are_tried_in_turn() {
     let stage = Stage::new();
-    stage.leaves(&["a", "b", "c"]);
+    stage.delete_at_end(&["a", "b", "c"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
     let (b, c) = (&ch.name("b"), &ch.name("c"));
@@ -44,57 +44,57 @@ fn alternates_are_asked_one_after_the_other() {
 }
 
 #[test]
-fn exchanges_may_be_each_others_alternates() {
+fn two_exchanges_may_be_alternates_of_each_other() {
     let stage = Stage::new();
-    stage.leaves(&["a", "b"]);
+    stage.delete_at_end(&["a", "b"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
     let (a, b) = (&ch.name("a"), &ch.name("b"));
     ch.exchange("a", "direct", &[("alternate-exchange", b.into())]);
     ch.exchange("b", "direct", &[("alternate-exchange", a.into())]);
-    ch.confirms();
-    ch.mandatory("a", "nowhere", "around");
+    ch.select_confirms();
+    ch.publish_mandatory("a", "nowhere", "around");
     ch.expect("basic.return 312 NO_ROUTE a/nowhere: around");
-    ch.acked(1);
+    ch.expect_ack(1);
 }
 
 #[test]
-fn an_alternate_exchange_need_not_be_there() {
+fn an_alternate_exchange_may_be_missing() {
     let stage = Stage::new();
-    stage.leaves(&["x", "late"]);
+    stage.delete_at_end(&["x", "late"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
     let late = &ch.name("late");
     ch.exchange("x", "direct", &[("alternate-exchange", late.into())]);
     ch.queue("q", &[]);
-    ch.mandatory("x", "k", "too early");
+    ch.publish_mandatory("x", "k", "too early");
     ch.expect("basic.return 312 NO_ROUTE x/k: too early");
     ch.exchange("late", "fanout", &[]);
     ch.bind("q", "late", "", &[]);
-    ch.mandatory("x", "k", "in time");
+    ch.publish_mandatory("x", "k", "in time");
     assert_eq!(ch.drain("q"), ["in time"]);
 }
 
 #[test]
-fn what_an_alternate_exchange_takes_is_not_returned() {
+fn a_message_routed_by_an_alternate_exchange_is_not_returned() {
     let stage = Stage::new();
-    stage.leaves(&["x", "rest"]);
+    stage.delete_at_end(&["x", "rest"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.exchange("rest", "fanout", &[]);
     ch.exchange("x", "direct", &[("alternate-exchange", (&ch.name("rest")).into())]);
     ch.queue("q", &[]);
     ch.bind("q", "rest", "", &[]);
-    ch.confirms();
-    ch.mandatory("x", "k", "kept");
-    ch.acked(1);
+    ch.select_confirms();
+    ch.publish_mandatory("x", "k", "kept");
+    ch.expect_ack(1);
     assert_eq!(ch.drain("q"), ["kept"]);
 }
 
 #[test]
-fn an_exchange_behind_a_binding_that_finds_no_queue_uses_its_own_alternate() {
+fn a_bound_exchange_without_a_route_uses_its_own_alternate() {
     let stage = Stage::new();
-    stage.leaves(&["source", "behind", "rest"]);
+    stage.delete_at_end(&["source", "behind", "rest"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.exchange("source", "fanout", &[]);
@@ -110,9 +110,9 @@ fn an_exchange_behind_a_binding_that_finds_no_queue_uses_its_own_alternate() {
 }
 
 #[test]
-fn an_exchange_that_leads_to_an_exchange_without_queues_does_not_use_its_alternate() {
+fn an_exchange_bound_to_an_exchange_without_queues_does_not_use_its_alternate() {
     let stage = Stage::new();
-    stage.leaves(&["source", "empty", "rest"]);
+    stage.delete_at_end(&["source", "empty", "rest"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.exchange("rest", "fanout", &[]);
@@ -121,20 +121,20 @@ fn an_exchange_that_leads_to_an_exchange_without_queues_does_not_use_its_alterna
     ch.bind_exchange("empty", "source", "", &[]);
     ch.queue("left", &[]);
     ch.bind("left", "rest", "", &[]);
-    ch.mandatory("source", "k", "lost");
+    ch.publish_mandatory("source", "k", "lost");
     ch.expect("basic.return 312 NO_ROUTE source/k: lost");
     assert!(ch.drain("left").is_empty());
 }
 
 #[test]
-fn an_alternate_exchange_that_is_no_name_is_406() {
+fn an_alternate_exchange_that_is_not_a_string_is_406() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     let arguments = table(&[("alternate-exchange", 5.into())]);
     let arguments = arguments.as_ref_table();
     let declare = exchange::Declare { exchange: &ch.name("x"), kind: "direct", arguments, ..Default::default() };
-    ch.refuses(
+    ch.expect_refusal(
         &declare,
         "406 PRECONDITION_FAILED - invalid type 'signedint' for arg 'alternate-exchange' in exchange 'x' in \
          vhost '/' (exchange.declare)",

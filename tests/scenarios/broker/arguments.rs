@@ -1,10 +1,10 @@
-//! Arguments of queues that are wrong, and how RabbitMQ says so.
+//! Invalid arguments of queues, and RabbitMQ's error texts.
 
 use super::prelude::*;
 
-/// Declares a queue with one argument that is refused for `reason`.
+/// Declares a queue with one invalid argument, and checks the reason of the refusal.
 fn invalid(ch: &Channel<'_>, name: &str, value: Value<'_>, reason: &str) {
-    ch.no_queue(
+    ch.expect_queue_refusal(
         "q",
         &[(name, value)],
         &format!("406 PRECONDITION_FAILED - invalid arg '{name}' for queue 'q' in vhost '/': {reason}"),
@@ -12,7 +12,7 @@ fn invalid(ch: &Channel<'_>, name: &str, value: Value<'_>, reason: &str) {
 }
 
 #[test]
-fn a_time_to_live_is_a_number_that_is_not_negative() {
+fn a_message_ttl_must_be_a_number_of_at_least_zero() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -24,7 +24,7 @@ fn a_time_to_live_is_a_number_that_is_not_negative() {
 }
 
 #[test]
-fn a_queue_expires_after_a_number_above_zero() {
+fn x_expires_must_be_a_number_above_zero() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -35,7 +35,7 @@ fn a_queue_expires_after_a_number_above_zero() {
 }
 
 #[test]
-fn a_maximum_length_is_a_number_that_is_not_negative() {
+fn a_maximum_length_must_be_a_number_of_at_least_zero() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -48,7 +48,7 @@ fn a_maximum_length_is_a_number_that_is_not_negative() {
 }
 
 #[test]
-fn a_maximum_priority_is_a_byte() {
+fn a_maximum_priority_must_fit_a_byte() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -60,7 +60,7 @@ fn a_maximum_priority_is_a_byte() {
 }
 
 #[test]
-fn an_overflow_is_one_of_three() {
+fn x_overflow_must_be_one_of_three_values() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -72,11 +72,11 @@ fn an_overflow_is_one_of_three() {
 }
 
 #[test]
-fn dead_letters_need_names_and_a_key_needs_its_exchange() {
+fn dead_letter_arguments_must_be_strings_and_a_key_needs_an_exchange() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
-    ch.no_queue(
+    ch.expect_queue_refusal(
         "q",
         &[("x-dead-letter-exchange", 1.into())],
         "406 PRECONDITION_FAILED - invalid type 'signedint' for arg 'x-dead-letter-exchange' in queue 'q' in vhost '/'",
@@ -87,7 +87,7 @@ fn dead_letters_need_names_and_a_key_needs_its_exchange() {
 }
 
 #[test]
-fn a_single_active_consumer_is_a_yes_or_no() {
+fn x_single_active_consumer_must_be_a_boolean() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -96,7 +96,7 @@ fn a_single_active_consumer_is_a_yes_or_no() {
 }
 
 #[test]
-fn a_mode_is_lazy_or_default() {
+fn x_queue_mode_must_be_lazy_or_default() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -106,14 +106,14 @@ fn a_mode_is_lazy_or_default() {
 }
 
 #[test]
-fn a_type_of_queue_is_classic_quorum_or_stream() {
+fn x_queue_type_must_be_classic_quorum_or_stream() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     invalid(&ch, "x-queue-type", "wonderful".into(), "\"unsupported queue type 'wonderful'\"");
     invalid(&ch, "x-queue-type", 1.into(), "{unacceptable_type,signedint}");
     ch.queue("q", &[("x-queue-type", "classic".into())]);
-    ch.refuses(
+    ch.expect_refusal(
         &queue::Declare {
             queue: &ch.name("q"),
             exclusive: true,
@@ -126,7 +126,7 @@ fn a_type_of_queue_is_classic_quorum_or_stream() {
 }
 
 #[test]
-fn a_quorum_queue_is_durable_and_nobodys_own() {
+fn a_quorum_queue_must_be_durable_and_not_exclusive() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -136,13 +136,13 @@ fn a_quorum_queue_is_durable_and_nobodys_own() {
     let invalid = |what: &str| {
         format!("406 PRECONDITION_FAILED - invalid property '{what}' for queue 'q' in vhost '/' (queue.declare)")
     };
-    ch.refuses(&declare, &invalid("non-durable"));
-    ch.refuses(&queue::Declare { durable: true, auto_delete: true, ..declare }, &invalid("auto-delete"));
-    ch.refuses(&queue::Declare { durable: true, exclusive: true, ..declare }, &invalid("exclusive-owner"));
+    ch.expect_refusal(&declare, &invalid("non-durable"));
+    ch.expect_refusal(&queue::Declare { durable: true, auto_delete: true, ..declare }, &invalid("auto-delete"));
+    ch.expect_refusal(&queue::Declare { durable: true, exclusive: true, ..declare }, &invalid("exclusive-owner"));
 }
 
 #[test]
-fn a_quorum_queue_knows_no_priorities() {
+fn a_quorum_queue_refuses_priorities_and_lazy_mode() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -151,7 +151,7 @@ fn a_quorum_queue_knows_no_priorities() {
         let arguments = table(&[("x-queue-type", "quorum".into()), (name, value)]);
         let arguments = arguments.as_ref_table();
         let declare = queue::Declare { queue: q, durable: true, arguments, ..Default::default() };
-        ch.refuses(
+        ch.expect_refusal(
             &declare,
             &format!(
                 "406 PRECONDITION_FAILED - invalid arg '{name}' for queue 'q' in vhost '/' of queue type \

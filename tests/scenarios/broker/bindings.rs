@@ -1,11 +1,11 @@
-//! Bindings: of queues and of exchanges.
+//! Bindings of queues and of exchanges.
 
 use super::prelude::*;
 
 #[test]
-fn the_same_binding_twice_is_one() {
+fn binding_twice_creates_one_binding() {
     let stage = Stage::new();
-    stage.leaves(&["x"]);
+    stage.delete_at_end(&["x"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.exchange("x", "direct", &[]);
@@ -20,9 +20,9 @@ fn the_same_binding_twice_is_one() {
 }
 
 #[test]
-fn bindings_with_other_arguments_are_others() {
+fn bindings_with_different_arguments_are_separate() {
     let stage = Stage::new();
-    stage.leaves(&["x"]);
+    stage.delete_at_end(&["x"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.exchange("x", "direct", &[]);
@@ -38,9 +38,9 @@ fn bindings_with_other_arguments_are_others() {
 }
 
 #[test]
-fn unbinding_what_is_not_bound_is_no_fault() {
+fn unbinding_a_missing_binding_is_not_an_error() {
     let stage = Stage::new();
-    stage.leaves(&["x"]);
+    stage.delete_at_end(&["x"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.exchange("x", "direct", &[]);
@@ -51,45 +51,45 @@ fn unbinding_what_is_not_bound_is_no_fault() {
 }
 
 #[test]
-fn binding_what_is_not_there_is_404() {
+fn binding_a_missing_queue_or_exchange_is_404() {
     let stage = Stage::new();
-    stage.leaves(&["x"]);
+    stage.delete_at_end(&["x"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.exchange("x", "direct", &[]);
     ch.queue("q", &[]);
     let (q, x, missing) = (&ch.name("q"), &ch.name("x"), &ch.name("missing"));
     let bind = queue::Bind { queue: missing, exchange: x, routing_key: "k", ..Default::default() };
-    ch.refuses(&bind, "404 NOT_FOUND - no queue 'missing' in vhost '/' (queue.bind)");
+    ch.expect_refusal(&bind, "404 NOT_FOUND - no queue 'missing' in vhost '/' (queue.bind)");
     let bind = queue::Bind { queue: q, exchange: missing, routing_key: "k", ..Default::default() };
-    ch.refuses(&bind, "404 NOT_FOUND - no exchange 'missing' in vhost '/' (queue.bind)");
+    ch.expect_refusal(&bind, "404 NOT_FOUND - no exchange 'missing' in vhost '/' (queue.bind)");
     let bind = exchange::Bind { source: x, destination: missing, ..Default::default() };
-    ch.refuses(&bind, "404 NOT_FOUND - no exchange 'missing' in vhost '/' (exchange.bind)");
+    ch.expect_refusal(&bind, "404 NOT_FOUND - no exchange 'missing' in vhost '/' (exchange.bind)");
     let bind = exchange::Bind { source: missing, destination: x, ..Default::default() };
-    ch.refuses(&bind, "404 NOT_FOUND - no exchange 'missing' in vhost '/' (exchange.bind)");
+    ch.expect_refusal(&bind, "404 NOT_FOUND - no exchange 'missing' in vhost '/' (exchange.bind)");
     let unbind = exchange::Unbind { source: missing, destination: x, ..Default::default() };
-    ch.answers(&unbind, "exchange.unbind-ok");
+    ch.expect_reply(&unbind, "exchange.unbind-ok");
 }
 
 #[test]
-fn a_deleted_queue_leaves_its_bindings() {
+fn deleting_a_queue_removes_its_bindings() {
     let stage = Stage::new();
-    stage.leaves(&["x"]);
+    stage.delete_at_end(&["x"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.exchange("x", "fanout", &[]);
     ch.queue("q", &[]);
     ch.bind("q", "x", "", &[]);
-    ch.answers(&queue::Delete { queue: &ch.name("q"), ..Default::default() }, "queue.delete-ok 0");
+    ch.expect_reply(&queue::Delete { queue: &ch.name("q"), ..Default::default() }, "queue.delete-ok 0");
     ch.queue("q", &[]);
-    ch.mandatory("x", "", "lost");
+    ch.publish_mandatory("x", "", "lost");
     ch.expect("basic.return 312 NO_ROUTE x/: lost");
 }
 
 #[test]
-fn exchanges_pass_on_what_their_bindings_match() {
+fn exchanges_forward_what_their_bindings_match() {
     let stage = Stage::new();
-    stage.leaves(&["source", "middle", "last"]);
+    stage.delete_at_end(&["source", "middle", "last"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.exchange("source", "topic", &[]);
@@ -107,9 +107,9 @@ fn exchanges_pass_on_what_their_bindings_match() {
 }
 
 #[test]
-fn a_queue_that_several_ways_lead_to_gets_one_copy() {
+fn a_queue_reached_by_several_routes_gets_one_copy() {
     let stage = Stage::new();
-    stage.leaves(&["source", "left", "right"]);
+    stage.delete_at_end(&["source", "left", "right"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
     for exchange in ["source", "left", "right"] {
@@ -126,9 +126,9 @@ fn a_queue_that_several_ways_lead_to_gets_one_copy() {
 }
 
 #[test]
-fn exchanges_bound_in_a_circle_route_once() {
+fn exchanges_bound_in_a_cycle_route_once() {
     let stage = Stage::new();
-    stage.leaves(&["a", "b", "c"]);
+    stage.delete_at_end(&["a", "b", "c"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
     for exchange in ["a", "b", "c"] {
@@ -144,15 +144,15 @@ fn exchanges_bound_in_a_circle_route_once() {
 }
 
 #[test]
-fn an_internal_exchange_takes_what_is_bound_to_it() {
+fn an_internal_exchange_receives_through_its_bindings() {
     let stage = Stage::new();
-    stage.leaves(&["source", "inner"]);
+    stage.delete_at_end(&["source", "inner"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.exchange("source", "fanout", &[]);
     let inner = &ch.name("inner");
     let declare = exchange::Declare { exchange: inner, kind: "fanout", internal: true, ..Default::default() };
-    ch.answers(&declare, "exchange.declare-ok");
+    ch.expect_reply(&declare, "exchange.declare-ok");
     ch.bind_exchange("inner", "source", "", &[]);
     ch.queue("q", &[]);
     ch.bind("q", "inner", "", &[]);
@@ -161,7 +161,7 @@ fn an_internal_exchange_takes_what_is_bound_to_it() {
 }
 
 #[test]
-fn a_bind_without_a_queue_means_the_one_declared_last() {
+fn a_bind_without_a_queue_name_means_the_last_declared_queue() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -169,38 +169,38 @@ fn a_bind_without_a_queue_means_the_one_declared_last() {
     ch.queue("last", &[]);
     let own = &stage.name("own");
     let bind = queue::Bind { exchange: "amq.topic", routing_key: own, ..Default::default() };
-    ch.answers(&bind, "queue.bind-ok");
+    ch.expect_reply(&bind, "queue.bind-ok");
     ch.publish("amq.topic", own, "for the last");
     assert_eq!(ch.drain("last"), ["for the last"]);
-    // Without a key as well, the key is the queue's name.
-    ch.answers(&queue::Bind { exchange: "amq.direct", routing_key: own, ..Default::default() }, "queue.bind-ok");
-    ch.answers(&queue::Bind { exchange: "amq.direct", ..Default::default() }, "queue.bind-ok");
+    // Without a queue name and a routing key, the key is the queue's name.
+    ch.expect_reply(&queue::Bind { exchange: "amq.direct", routing_key: own, ..Default::default() }, "queue.bind-ok");
+    ch.expect_reply(&queue::Bind { exchange: "amq.direct", ..Default::default() }, "queue.bind-ok");
     ch.publish("amq.direct", own, "by its key");
     ch.publish("amq.direct", &ch.name("last"), "by its name");
     assert_eq!(ch.drain("last"), ["by its key", "by its name"]);
 }
 
 #[test]
-fn without_a_queue_and_without_a_declaration_there_is_404() {
+fn an_empty_queue_name_without_a_declaration_is_404() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     let reason = "404 NOT_FOUND - no previously declared queue";
-    ch.refuses(&queue::Bind { exchange: "amq.fanout", ..Default::default() }, &format!("{reason} (queue.bind)"));
-    ch.refuses(&queue::Purge::default(), &format!("{reason} (queue.purge)"));
-    ch.refuses(&queue::Delete::default(), &format!("{reason} (queue.delete)"));
-    ch.refuses(&basic::Get::default(), &format!("{reason} (basic.get)"));
-    ch.refuses(&basic::Consume::default(), &format!("{reason} (basic.consume)"));
+    ch.expect_refusal(&queue::Bind { exchange: "amq.fanout", ..Default::default() }, &format!("{reason} (queue.bind)"));
+    ch.expect_refusal(&queue::Purge::default(), &format!("{reason} (queue.purge)"));
+    ch.expect_refusal(&queue::Delete::default(), &format!("{reason} (queue.delete)"));
+    ch.expect_refusal(&basic::Get::default(), &format!("{reason} (basic.get)"));
+    ch.expect_refusal(&basic::Consume::default(), &format!("{reason} (basic.consume)"));
 }
 
 #[test]
-fn a_bind_that_wants_no_answer_gets_none() {
+fn a_nowait_bind_gets_no_reply() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.queue("q", &[]);
     let own = &stage.name("own");
-    ch.sends(&queue::Bind { exchange: "amq.direct", routing_key: own, nowait: true, ..Default::default() });
+    ch.send(&queue::Bind { exchange: "amq.direct", routing_key: own, nowait: true, ..Default::default() });
     ch.publish("amq.direct", own, "m");
     assert_eq!(ch.get("q"), format!("basic.get-ok 1 amq.direct/own: m (+0)"));
 }

@@ -1,10 +1,10 @@
-//! Connections: saying hello, agreeing on limits, and what ends them.
+//! Connections: the handshake, negotiated limits, and what ends a connection.
 
 use super::prelude::*;
 use hopmq_proto::PROTOCOL_HEADER;
 use hopmq_tests::peer::{capabilities, encoded, frame};
 
-/// Opens a connection that agreed on these limits.
+/// Opens a connection with these negotiated limits.
 fn limited(stage: &Stage, channel_max: u16, frame_max: u32) -> Peer {
     let peer = Peer::started(stage, &capabilities());
     peer.tuned(connection::TuneOk { channel_max, frame_max, heartbeat: 0 });
@@ -13,7 +13,7 @@ fn limited(stage: &Stage, channel_max: u16, frame_max: u32) -> Peer {
 }
 
 #[test]
-fn another_protocols_header_is_answered_with_the_right_one() {
+fn a_wrong_protocol_header_is_answered_with_the_right_one() {
     let stage = Stage::new();
     for header in [*b"AMQP\x01\x01\x00\x0a", *b"AMQP\x02\x00\x00\x00", *b"GET / HT", *b"AMQP\x00\x00\x09\x02"] {
         let peer = Peer::silent(&stage);
@@ -23,7 +23,7 @@ fn another_protocols_header_is_answered_with_the_right_one() {
 }
 
 #[test]
-fn the_start_offers_plain_and_amqplain_and_says_what_the_broker_can_do() {
+fn connection_start_offers_plain_and_amqplain_and_the_brokers_capabilities() {
     let stage = Stage::new();
     let peer = Peer::silent(&stage);
     peer.bytes(&PROTOCOL_HEADER);
@@ -32,41 +32,41 @@ fn the_start_offers_plain_and_amqplain_and_says_what_the_broker_can_do() {
 }
 
 #[test]
-fn the_tuning_offers_2047_channels_frames_of_128_kib_and_a_heartbeat_a_minute() {
+fn connection_tune_offers_2047_channels_128_kib_frames_and_a_60_s_heartbeat() {
     let stage = Stage::new();
     let peer = Peer::started(&stage, &capabilities());
     assert_eq!(peer.next(), "connection.tune channels=2047 frame=131072 heartbeat=60");
 }
 
 #[test]
-fn a_wrong_password_is_403_for_those_who_understand_it() {
+fn a_wrong_password_is_403_for_clients_with_authentication_failure_close() {
     let stage = Stage::new();
     let peer = Peer::login(&stage, &capabilities(), "PLAIN", b"\0guest\0wrong");
-    peer.ends(
+    peer.expect_connection_close(
         "403 ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. For details see the broker \
          logfile.",
     );
     let peer = Peer::login(&stage, &hopmq_proto::FieldTable::new(), "PLAIN", b"\0guest\0wrong");
     assert_eq!(peer.next(), "end");
-    let peer = Peer::login(&stage, &capabilities(), "PLAIN", b"\0nobody\0guest");
+    let peer = Peer::login(&stage, &capabilities(), "PLAIN", b"\0unknown\0guest");
     assert!(peer.next().starts_with("connection.close 403 ACCESS_REFUSED - Login was refused"));
 }
 
 #[test]
-fn an_unknown_mechanism_is_a_fault() {
+fn an_unknown_mechanism_ends_the_connection() {
     let stage = Stage::new();
     let peer = Peer::login(&stage, &capabilities(), "TELEPATHY", b"");
-    // RabbitMQ goes without a word.
+    // RabbitMQ closes the socket without `connection.close`.
     let line = peer.next();
     assert!(line == "end" || line.starts_with("connection.close 5"), "{line}");
 }
 
 #[test]
-fn a_virtual_host_that_is_not_there_is_530() {
+fn a_missing_virtual_host_is_530() {
     let stage = Stage::new();
     let peer = Peer::started(&stage, &capabilities());
     peer.tuned(connection::TuneOk { channel_max: 10, frame_max: 131_072, heartbeat: 0 });
-    peer.dies(
+    peer.expect_connection_error(
         0,
         &connection::Open { virtual_host: "nowhere" },
         "530 NOT_ALLOWED - vhost nowhere not found (connection.open)",
@@ -74,7 +74,7 @@ fn a_virtual_host_that_is_not_there_is_530() {
 }
 
 #[test]
-fn a_channel_above_the_clients_own_limit_is_opened_by_rabbitmq_and_refused_by_the_strict() {
+fn a_channel_above_the_negotiated_limit_may_be_refused() {
     let stage = Stage::new();
     let peer = limited(&stage, 5, 131_072);
     peer.channel(5);
@@ -85,62 +85,62 @@ fn a_channel_above_the_clients_own_limit_is_opened_by_rabbitmq_and_refused_by_th
 }
 
 #[test]
-fn a_frame_of_the_largest_size_is_taken_and_a_much_larger_one_is_501() {
+fn a_frame_of_the_maximum_size_is_accepted_and_a_much_larger_one_is_501() {
     let stage = Stage::new();
     let peer = limited(&stage, 10, 4096);
     let ch = peer.channel(1);
     ch.queue("q", &[]);
-    ch.to("q", &"x".repeat(4088));
-    assert_eq!(ch.got("q").body.len(), 4088);
-    ch.sends(&basic::Publish { routing_key: "q", ..Default::default() });
+    ch.publish_to("q", &"x".repeat(4088));
+    assert_eq!(ch.get_message("q").body.len(), 4088);
+    ch.send(&basic::Publish { routing_key: "q", ..Default::default() });
     let mut header = vec![0, 60, 0, 0];
     header.extend(4097_u64.to_be_bytes());
     header.extend([0, 0]);
     peer.frame(2, 1, &header);
     peer.frame(3, 1, &[0; 4097]);
-    peer.faults("501 FRAME_ERROR");
+    peer.expect_violation("501 FRAME_ERROR");
 }
 
 #[test]
-fn a_frame_without_its_end_is_501() {
+fn a_frame_without_its_end_octet_is_501() {
     let stage = Stage::new();
     let peer = stage.connect();
     peer.channel(1);
     let mut bytes = frame(1, 1, &encoded(&tx::Select {}));
-    *bytes.last_mut().expect("it has an end") = 0xCD;
+    *bytes.last_mut().expect("a frame has an end octet") = 0xCD;
     peer.bytes(&bytes);
-    peer.faults("501 FRAME_ERROR");
+    peer.expect_violation("501 FRAME_ERROR");
 }
 
 #[test]
-fn a_body_where_a_method_is_due_is_505() {
+fn a_body_where_a_method_is_expected_is_505() {
     let stage = Stage::new();
     let peer = stage.connect();
     peer.channel(1);
     peer.frame(3, 1, b"body");
-    peer.faults("505 UNEXPECTED_FRAME");
+    peer.expect_violation("505 UNEXPECTED_FRAME");
 }
 
 #[test]
-fn a_method_where_a_header_is_due_is_505() {
+fn a_method_where_a_header_is_expected_is_505() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
-    ch.sends(&basic::Publish { routing_key: "q", ..Default::default() });
-    ch.sends(&tx::Select {});
-    peer.faults("505 UNEXPECTED_FRAME");
+    ch.send(&basic::Publish { routing_key: "q", ..Default::default() });
+    ch.send(&tx::Select {});
+    peer.expect_violation("505 UNEXPECTED_FRAME");
 }
 
 #[test]
-fn a_header_where_a_body_is_due_is_505() {
+fn a_header_where_a_body_is_expected_is_505() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
-    ch.sends(&basic::Publish { routing_key: "q", ..Default::default() });
+    ch.send(&basic::Publish { routing_key: "q", ..Default::default() });
     let header = [0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0];
     peer.frame(2, 1, &header);
     peer.frame(2, 1, &header);
-    peer.faults("505 UNEXPECTED_FRAME");
+    peer.expect_violation("505 UNEXPECTED_FRAME");
 }
 
 #[test]
@@ -148,19 +148,19 @@ fn a_header_of_another_class_is_505() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
-    ch.sends(&basic::Publish { routing_key: "q", ..Default::default() });
+    ch.send(&basic::Publish { routing_key: "q", ..Default::default() });
     peer.frame(2, 1, &[0, 50, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0]);
-    peer.faults("505 UNEXPECTED_FRAME");
+    peer.expect_violation("505 UNEXPECTED_FRAME");
 }
 
 #[test]
-fn a_heartbeat_is_taken_at_any_time() {
+fn a_heartbeat_is_accepted_at_any_time() {
     let stage = Stage::new();
     let peer = stage.connect();
     peer.frame(8, 0, &[]);
     let ch = peer.channel(1);
     ch.queue("q", &[]);
-    ch.sends(&basic::Publish { routing_key: &ch.name("q"), ..Default::default() });
+    ch.send(&basic::Publish { routing_key: &ch.name("q"), ..Default::default() });
     peer.frame(8, 0, &[]);
     peer.frame(2, 1, &[0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0]);
     peer.frame(8, 0, &[]);
@@ -169,16 +169,16 @@ fn a_heartbeat_is_taken_at_any_time() {
 }
 
 #[test]
-fn a_method_that_a_server_sends_is_refused() {
+fn a_method_that_only_servers_send_is_refused() {
     let stage = Stage::new();
     let peer = stage.connect();
     peer.channel(1);
     peer.frame(1, 1, &encoded(&queue::DeclareOk::default()));
-    peer.faults("503 COMMAND_INVALID");
+    peer.expect_violation("503 COMMAND_INVALID");
 }
 
 #[test]
-fn a_secret_may_be_renewed() {
+fn a_client_may_update_its_secret() {
     let stage = Stage::new();
     let peer = stage.connect();
     let update = connection::UpdateSecret { new_secret: b"guest", reason: "it was due" };
@@ -186,24 +186,24 @@ fn a_secret_may_be_renewed() {
 }
 
 #[test]
-fn a_close_is_answered_and_nothing_comes_after_it() {
+fn nothing_follows_connection_close_ok() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.queue("q", &[]);
-    let close = connection::Close { reply_code: 200, reply_text: "goodbye", ..Default::default() };
+    let close = connection::Close { reply_code: 200, reply_text: "closed by the test", ..Default::default() };
     assert_eq!(peer.ask(&close), "connection.close-ok");
-    peer.hangs_up();
+    peer.shut_down_write();
     assert_eq!(peer.next(), "end");
 }
 
 #[test]
-fn a_frame_of_no_known_type_is_501() {
+fn a_frame_of_unknown_type_is_501() {
     let stage = Stage::new();
     let peer = stage.connect();
     peer.channel(1);
     peer.frame(7, 1, b"?");
-    peer.faults("501 FRAME_ERROR");
+    peer.expect_violation("501 FRAME_ERROR");
 }
 
 #[test]

@@ -1,9 +1,9 @@
-//! Dead letters: where they go, and what is written on them.
+//! Dead letters: where they are routed, and which headers they get.
 
 use super::prelude::*;
 
-/// A queue `dead` with a consumer `c`, and a queue `q` whose dead letters go there, with these arguments.
-fn mortal(ch: &Channel<'_>, arguments: &[(&str, Value<'_>)]) {
+/// Declares a queue `dead` with a consumer `c`, and a queue `q` with these arguments that dead-letters to `dead`.
+fn dead_lettering(ch: &Channel<'_>, arguments: &[(&str, Value<'_>)]) {
     ch.queue("dead", &[]);
     ch.consume("dead", "c");
     let dead = &ch.name("dead");
@@ -11,12 +11,12 @@ fn mortal(ch: &Channel<'_>, arguments: &[(&str, Value<'_>)]) {
     ch.queue("q", &[&letters, arguments].concat());
 }
 
-/// How a message died, with the scenario's own names.
+/// Returns the deaths of a message, with the scenario's own names.
 fn deaths(ch: &Channel<'_>, message: &Message) -> Vec<String> {
     message.deaths().iter().map(|death| ch.peer().plain(death)).collect()
 }
 
-/// A death as `deaths` shows it.
+/// Returns a death in the format of `deaths`.
 fn death(count: u32, reason: &str, queue: &str, exchange: &str, keys: &str) -> String {
     format!(
         "count: l {count}, exchange: '{exchange}', queue: '{queue}', reason: '{reason}', routing-keys: [{keys}], \
@@ -24,18 +24,18 @@ fn death(count: u32, reason: &str, queue: &str, exchange: &str, keys: &str) -> S
     )
 }
 
-/// What a header of a message says, with the scenario's own names.
+/// Returns the value of a message's header, with the scenario's own names.
 fn header(ch: &Channel<'_>, message: &Message, name: &str) -> String {
     ch.peer().plain(&message.header(name).unwrap_or_else(|| "nothing".to_owned()))
 }
 
 #[test]
-fn a_rejected_message_tells_its_death() {
+fn a_rejected_message_records_its_death() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
-    mortal(&ch, &[]);
-    ch.to_with("q", "m", &Properties::new().with_header("kept", "yes").with_message_id("7"));
+    dead_lettering(&ch, &[]);
+    ch.publish_to_with("q", "m", &Properties::new().with_header("kept", "yes").with_message_id("7"));
     assert_eq!(ch.get("q"), "basic.get-ok 1 /q: m (+0)");
     ch.reject(1, false);
     let dead = ch.message();
@@ -48,12 +48,12 @@ fn a_rejected_message_tells_its_death() {
 }
 
 #[test]
-fn an_expired_message_tells_the_expiration_that_it_had() {
+fn an_expired_message_records_its_original_expiration() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
-    mortal(&ch, &[]);
-    ch.to_with("q", "m", &Properties::new().with_expiration("5"));
+    dead_lettering(&ch, &[]);
+    ch.publish_to_with("q", "m", &Properties::new().with_expiration("5"));
     let dead = ch.message();
     assert_eq!(
         deaths(&ch, &dead),
@@ -64,13 +64,13 @@ fn an_expired_message_tells_the_expiration_that_it_had() {
 }
 
 #[test]
-fn a_rejected_message_loses_its_expiration_as_well() {
+fn a_rejected_message_loses_its_expiration() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
-    mortal(&ch, &[]);
-    ch.to_with("q", "m", &Properties::new().with_expiration("60000"));
-    ch.got("q");
+    dead_lettering(&ch, &[]);
+    ch.publish_to_with("q", "m", &Properties::new().with_expiration("60000"));
+    ch.get_message("q");
     ch.reject(1, false);
     let dead = ch.message();
     assert_eq!(dead.properties().expiration(), None);
@@ -78,28 +78,28 @@ fn a_rejected_message_loses_its_expiration_as_well() {
 }
 
 #[test]
-fn a_message_that_is_dropped_from_a_full_queue_tells_so() {
+fn a_message_dropped_from_a_full_queue_records_maxlen() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
-    mortal(&ch, &[("x-max-length", 1.into())]);
-    ch.to("q", "1");
-    ch.to("q", "2");
+    dead_lettering(&ch, &[("x-max-length", 1.into())]);
+    ch.publish_to("q", "1");
+    ch.publish_to("q", "2");
     let dead = ch.message();
     assert_eq!(deaths(&ch, &dead), [death(1, "maxlen", "q", "", "'q'")]);
 }
 
 #[test]
-fn each_way_to_refuse_is_called_rejected() {
+fn every_reject_and_nack_is_recorded_as_rejected() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
-    mortal(&ch, &[]);
+    dead_lettering(&ch, &[]);
     for body in ["1", "2", "3"] {
-        ch.to("q", body);
+        ch.publish_to("q", body);
     }
     for _ in 0..3 {
-        ch.got("q");
+        ch.get_message("q");
     }
     ch.nack(2, true, false);
     ch.reject(3, false);
@@ -111,9 +111,9 @@ fn each_way_to_refuse_is_called_rejected() {
 }
 
 #[test]
-fn a_dead_letter_exchange_gets_the_key_that_the_message_was_published_with() {
+fn a_dead_letter_keeps_its_original_routing_key() {
     let stage = Stage::new();
-    stage.leaves(&["x", "dlx"]);
+    stage.delete_at_end(&["x", "dlx"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.exchange("x", "topic", &[]);
@@ -125,7 +125,7 @@ fn a_dead_letter_exchange_gets_the_key_that_the_message_was_published_with() {
     ch.consume("dead", "c");
     for key in ["b.a", "a.b"] {
         ch.publish("x", key, key);
-        let tag = ch.got("q").tag();
+        let tag = ch.get_message("q").tag();
         ch.reject(tag, false);
     }
     let dead = ch.message();
@@ -134,7 +134,7 @@ fn a_dead_letter_exchange_gets_the_key_that_the_message_was_published_with() {
 }
 
 #[test]
-fn a_second_death_of_the_same_kind_counts_and_one_of_another_comes_first() {
+fn a_repeated_death_is_counted_and_a_new_kind_comes_first() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -147,7 +147,7 @@ fn a_second_death_of_the_same_kind_counts_and_one_of_another_comes_first() {
     );
     ch.consume("q", "q");
     ch.consume("dead", "dead");
-    ch.to("q", "m");
+    ch.publish_to("q", "m");
     for round in 1..=3 {
         let tag = ch.message().tag();
         ch.reject(tag, false);
@@ -159,15 +159,15 @@ fn a_second_death_of_the_same_kind_counts_and_one_of_another_comes_first() {
         }
         assert_eq!(deaths(&ch, &dead), expected);
         assert_eq!(header(&ch, &dead, "x-first-death-reason"), "'rejected'");
-        let headers = dead.properties().headers().expect("they can be read").to_owned_table();
-        ch.to_with("back", "m", &Properties::new().with_headers(&headers));
+        let headers = dead.properties().headers().expect("the headers can be decoded").to_owned_table();
+        ch.publish_to_with("back", "m", &Properties::new().with_headers(&headers));
     }
 }
 
 #[test]
-fn the_exchange_and_keys_on_a_letter_are_those_of_each_death() {
+fn each_death_records_its_own_exchange_and_routing_keys() {
     let stage = Stage::new();
-    stage.leaves(&["dlx"]);
+    stage.delete_at_end(&["dlx"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.exchange("dlx", "fanout", &[]);
@@ -179,7 +179,7 @@ fn the_exchange_and_keys_on_a_letter_are_those_of_each_death() {
     ch.consume("first", "first");
     ch.consume("second", "second");
     ch.consume("last", "last");
-    ch.to("first", "m");
+    ch.publish_to("first", "m");
     ch.expect("basic.deliver first 1 /first: m");
     ch.reject(1, false);
     ch.expect("basic.deliver second 2 dlx/dead: m");
@@ -192,24 +192,24 @@ fn the_exchange_and_keys_on_a_letter_are_those_of_each_death() {
 }
 
 #[test]
-fn a_letter_keeps_its_cc_among_the_keys() {
+fn a_death_records_cc_among_the_routing_keys() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
-    mortal(&ch, &[]);
+    dead_lettering(&ch, &[]);
     let mut cc = FieldArray::new();
     cc.push("elsewhere");
-    ch.to_with("q", "m", &Properties::new().with_header("CC", &cc));
-    ch.got("q");
+    ch.publish_to_with("q", "m", &Properties::new().with_header("CC", &cc));
+    ch.get_message("q");
     ch.reject(1, false);
     let dead = ch.message();
     assert_eq!(deaths(&ch, &dead), [death(1, "rejected", "q", "", "'q', 'elsewhere'")]);
-    assert_eq!(header(&ch, &dead, "CC"), "nothing", "a new key takes the place of all");
+    assert_eq!(header(&ch, &dead, "CC"), "nothing", "a new key replaces all keys");
 }
 
-/// The letter of a message that is rejected, and whose header `copies` names the key that its dead-letter exchange
-/// knows.
-fn letter_of_a_copy(ch: &Channel<'_>, copies: &str) -> Message {
+/// Rejects a message whose header `copies` has the key that its dead-letter exchange routes, and returns the dead
+/// letter.
+fn dead_letter_of_a_copy(ch: &Channel<'_>, copies: &str) -> Message {
     ch.exchange("dlx", "direct", &[]);
     ch.queue("q", &[("x-dead-letter-exchange", (&ch.name("dlx")).into())]);
     ch.queue("dead", &[]);
@@ -217,35 +217,35 @@ fn letter_of_a_copy(ch: &Channel<'_>, copies: &str) -> Message {
     ch.consume("dead", "c");
     let mut keys = FieldArray::new();
     keys.push("elsewhere");
-    ch.to_with("q", "m", &Properties::new().with_header(copies, &keys));
-    ch.got("q");
+    ch.publish_to_with("q", "m", &Properties::new().with_header(copies, &keys));
+    ch.get_message("q");
     ch.reject(1, false);
     ch.message()
 }
 
 #[test]
-fn a_letter_that_keeps_its_key_keeps_its_cc() {
+fn a_dead_letter_with_its_original_key_keeps_cc() {
     let stage = Stage::new();
-    stage.leaves(&["dlx"]);
+    stage.delete_at_end(&["dlx"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
-    let dead = letter_of_a_copy(&ch, "CC");
+    let dead = dead_letter_of_a_copy(&ch, "CC");
     assert_eq!((dead.text().as_str(), header(&ch, &dead, "CC").as_str()), ("m", "['elsewhere']"));
 }
 
 #[test]
-fn a_letter_that_keeps_its_key_keeps_its_blind_copies() {
+fn a_dead_letter_with_its_original_key_keeps_its_bcc_routes() {
     let stage = Stage::new();
-    stage.leaves(&["dlx"]);
+    stage.delete_at_end(&["dlx"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
-    let dead = letter_of_a_copy(&ch, "BCC");
+    let dead = dead_letter_of_a_copy(&ch, "BCC");
     assert_eq!((dead.text().as_str(), header(&ch, &dead, "BCC").as_str()), ("m", "nothing"));
     assert_eq!(deaths(&ch, &dead), [death(1, "rejected", "q", "", "'q'")]);
 }
 
 #[test]
-fn a_circle_without_a_rejection_ends() {
+fn a_dead_letter_cycle_without_a_rejection_ends() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -259,9 +259,9 @@ fn a_circle_without_a_rejection_ends() {
     };
     ch.queue("a", &leads_to(b));
     ch.queue("b", &leads_to(a));
-    ch.to("a", "m");
-    ch.waits(60);
-    ch.quiet("a");
+    ch.publish_to("a", "m");
+    ch.wait_for_expiry(60);
+    ch.expect_nothing("a");
     assert_eq!(
         (ch.counts("a").as_str(), ch.counts("b").as_str()),
         ("messages=0 consumers=0", "messages=0 consumers=0")
@@ -269,7 +269,7 @@ fn a_circle_without_a_rejection_ends() {
 }
 
 #[test]
-fn a_circle_with_a_rejection_goes_on() {
+fn a_dead_letter_cycle_with_a_rejection_continues() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -280,7 +280,7 @@ fn a_circle_with_a_rejection_goes_on() {
         &[("x-message-ttl", 1.into()), ("x-dead-letter-exchange", "".into()), ("x-dead-letter-routing-key", q.into())],
     );
     ch.consume("q", "c");
-    ch.to("q", "m");
+    ch.publish_to("q", "m");
     for round in 0..4 {
         let message = ch.message();
         if round > 0 {
@@ -292,28 +292,28 @@ fn a_circle_with_a_rejection_goes_on() {
 }
 
 #[test]
-fn a_message_that_would_return_to_its_queue_by_expiring_is_dropped() {
+fn a_message_that_would_expire_back_into_its_queue_is_dropped() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     let q = &ch.name("q");
     let letters = [("x-dead-letter-exchange", Value::from("")), ("x-dead-letter-routing-key", q.into())];
     ch.queue("q", &[&letters[..], &[("x-message-ttl", 5.into())]].concat());
-    ch.to("q", "m");
-    ch.waits(60);
-    ch.quiet("q");
+    ch.publish_to("q", "m");
+    ch.wait_for_expiry(60);
+    ch.expect_nothing("q");
     assert_eq!(ch.get("q"), "basic.get-empty");
 }
 
 #[test]
-fn a_message_may_return_to_its_queue_by_being_rejected() {
+fn a_rejected_message_may_return_to_its_queue() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     let q = &ch.name("q");
     ch.queue("q", &[("x-dead-letter-exchange", "".into()), ("x-dead-letter-routing-key", q.into())]);
     ch.consume("q", "c");
-    ch.to("q", "m");
+    ch.publish_to("q", "m");
     for _ in 0..3 {
         let tag = ch.message().tag();
         ch.reject(tag, false);
@@ -322,52 +322,52 @@ fn a_message_may_return_to_its_queue_by_being_rejected() {
 }
 
 #[test]
-fn a_letter_to_an_exchange_that_is_not_there_is_dropped() {
+fn a_dead_letter_for_a_missing_exchange_is_dropped() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.queue("q", &[("x-dead-letter-exchange", (&ch.name("missing")).into())]);
-    ch.to("q", "m");
-    ch.got("q");
+    ch.publish_to("q", "m");
+    ch.get_message("q");
     ch.reject(1, false);
     assert_eq!(ch.get("q"), "basic.get-empty");
 }
 
 #[test]
-fn deleting_and_purging_a_queue_makes_no_dead_letters() {
+fn deleting_or_purging_a_queue_dead_letters_nothing() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
-    mortal(&ch, &[]);
+    dead_lettering(&ch, &[]);
     let queue = &ch.name("q");
-    ch.to("q", "purged");
-    ch.answers(&queue::Purge { queue, nowait: false }, "queue.purge-ok 1");
-    ch.to("q", "deleted");
-    ch.answers(&queue::Delete { queue, ..Default::default() }, "queue.delete-ok 1");
-    ch.quiet("dead");
+    ch.publish_to("q", "purged");
+    ch.expect_reply(&queue::Purge { queue, nowait: false }, "queue.purge-ok 1");
+    ch.publish_to("q", "deleted");
+    ch.expect_reply(&queue::Delete { queue, ..Default::default() }, "queue.delete-ok 1");
+    ch.expect_nothing("dead");
 }
 
 #[test]
-fn what_somebody_writes_into_x_death_is_kept_beside_the_truth() {
+fn an_invalid_x_death_header_of_the_publisher_is_replaced() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
-    mortal(&ch, &[]);
-    ch.to_with("q", "m", &Properties::new().with_header("x-death", "a string"));
-    ch.got("q");
+    dead_lettering(&ch, &[]);
+    ch.publish_to_with("q", "m", &Properties::new().with_header("x-death", "a string"));
+    ch.get_message("q");
     ch.reject(1, false);
     let dead = ch.message();
     assert_eq!(deaths(&ch, &dead), [death(1, "rejected", "q", "", "'q'")]);
 }
 
 #[test]
-fn a_letter_is_persistent_if_it_was() {
+fn a_dead_letter_keeps_its_delivery_mode() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
-    mortal(&ch, &[]);
-    ch.to_with("q", "m", &Properties::new().with_persistent().with_priority(3).with_kind("k"));
-    ch.got("q");
+    dead_lettering(&ch, &[]);
+    ch.publish_to_with("q", "m", &Properties::new().with_persistent().with_priority(3).with_kind("k"));
+    ch.get_message("q");
     ch.reject(1, false);
     let dead = ch.message();
     let properties = dead.properties();

@@ -2,10 +2,11 @@
 
 use super::prelude::*;
 
-/// The bodies of those messages that a queue gets which is bound with these arguments. Each body is its headers.
+/// Publishes messages to a queue that is bound with these arguments, and returns the bodies of those that it gets. Each
+/// body shows the message's headers.
 fn matched(binding: &[(&str, Value<'_>)], messages: &[&[(&str, Value<'_>)]]) -> Vec<String> {
     let stage = Stage::new();
-    stage.leaves(&["x"]);
+    stage.delete_at_end(&["x"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.exchange("x", "headers", &[]);
@@ -20,7 +21,7 @@ fn matched(binding: &[(&str, Value<'_>)], messages: &[&[(&str, Value<'_>)]]) -> 
 }
 
 #[test]
-fn all_needs_every_header_of_the_binding() {
+fn x_match_all_needs_every_header_of_the_binding() {
     let binding = [("x-match", "all".into()), ("a", 1.into()), ("b", 2.into())];
     let messages: [&[_]; 5] = [
         &[("a", 1.into()), ("b", 2.into())],
@@ -33,13 +34,13 @@ fn all_needs_every_header_of_the_binding() {
 }
 
 #[test]
-fn all_is_what_a_binding_means_that_says_nothing() {
+fn x_match_defaults_to_all() {
     let messages: [&[_]; 2] = [&[("a", 1.into()), ("b", 2.into())], &[("a", 1.into())]];
     assert_eq!(matched(&[("a", 1.into()), ("b", 2.into())], &messages), ["{a: I 1, b: I 2}"]);
 }
 
 #[test]
-fn any_needs_one_header_of_the_binding() {
+fn x_match_any_needs_one_header_of_the_binding() {
     let binding = [("x-match", "any".into()), ("a", 1.into()), ("b", 2.into())];
     let messages: [&[_]; 5] = [
         &[("a", 1.into()), ("b", 2.into())],
@@ -52,7 +53,7 @@ fn any_needs_one_header_of_the_binding() {
 }
 
 #[test]
-fn a_binding_by_nothing_matches_everything_for_all_and_nothing_for_any() {
+fn a_binding_without_headers_matches_everything_for_all_and_nothing_for_any() {
     let messages: [&[_]; 2] = [&[("a", 1.into())], &[]];
     assert_eq!(matched(&[], &messages), ["{a: I 1}", "{}"]);
     assert_eq!(matched(&[("x-match", "all".into())], &messages), ["{a: I 1}", "{}"]);
@@ -60,7 +61,7 @@ fn a_binding_by_nothing_matches_everything_for_all_and_nothing_for_any() {
 }
 
 #[test]
-fn without_x_only_other_headers_count() {
+fn all_and_any_ignore_headers_that_begin_with_x() {
     let binding = [("a", 1.into()), ("x-b", 2.into())];
     let messages: [&[_]; 3] = [&[("a", 1.into())], &[("x-b", 2.into())], &[("a", 1.into()), ("x-b", 2.into())]];
     for kind in ["all", "any"] {
@@ -70,7 +71,7 @@ fn without_x_only_other_headers_count() {
 }
 
 #[test]
-fn with_x_those_that_begin_with_x_count_as_well() {
+fn all_with_x_and_any_with_x_compare_headers_that_begin_with_x() {
     let binding = [("a", 1.into()), ("x-b", 2.into())];
     let messages: [&[_]; 3] = [&[("a", 1.into())], &[("x-b", 2.into())], &[("a", 1.into()), ("x-b", 2.into())]];
     let all = [&[("x-match", "all-with-x".into())], &binding[..]].concat();
@@ -105,16 +106,16 @@ fn numbers_are_compared_by_value_whatever_their_types() {
 }
 
 #[test]
-fn strings_are_compared_to_the_letter() {
+fn strings_are_compared_exactly() {
     let messages: [&[_]; 4] =
         [&[("a", "pdf".into())], &[("a", "PDF".into())], &[("a", "pdf ".into())], &[("a", Value::Bytes(b"pdf"))]];
     assert_eq!(matched(&[("a", "pdf".into())], &messages), ["{a: 'pdf'}", "{a: x [112, 100, 102]}"]);
 }
 
 #[test]
-fn an_unknown_kind_of_match_is_406() {
+fn an_unknown_x_match_is_406() {
     let stage = Stage::new();
-    stage.leaves(&["x"]);
+    stage.delete_at_end(&["x"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.exchange("x", "headers", &[]);
@@ -122,14 +123,14 @@ fn an_unknown_kind_of_match_is_406() {
     let (queue, exchange) = (&ch.name("q"), &ch.name("x"));
     let arguments = table(&[("x-match", "some".into())]);
     let bind = queue::Bind { queue, exchange, arguments: arguments.as_ref_table(), ..Default::default() };
-    ch.refuses(
+    ch.expect_refusal(
         &bind,
         "406 PRECONDITION_FAILED - Invalid x-match field value <<\"some\">>; expected all, any, \
          all-with-x, or any-with-x (queue.bind)",
     );
     let arguments = table(&[("x-match", 1.into())]);
     let bind = queue::Bind { queue, exchange, arguments: arguments.as_ref_table(), ..Default::default() };
-    ch.refuses(
+    ch.expect_refusal(
         &bind,
         "406 PRECONDITION_FAILED - Invalid x-match field type signedint (value 1); expected longstr (queue.bind)",
     );

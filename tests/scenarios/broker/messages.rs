@@ -1,4 +1,4 @@
-//! Messages: their bodies, their properties, and the headers that mean something to a broker.
+//! Messages: bodies, properties, and the headers that a broker interprets.
 
 use super::prelude::*;
 
@@ -8,13 +8,13 @@ fn a_message_without_a_body_has_no_body_frame() {
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.queue("q", &[]);
-    ch.to("q", "");
-    assert!(ch.got("q").body.is_empty());
+    ch.publish_to("q", "");
+    assert!(ch.get_message("q").body.is_empty());
     assert!(peer.body_frames().is_empty());
 }
 
 #[test]
-fn a_body_is_split_at_the_largest_frame() {
+fn a_body_is_split_at_the_maximum_frame_size() {
     let stage = Stage::new();
     let peer = Peer::started(&stage, &hopmq_tests::peer::capabilities());
     peer.tuned(connection::TuneOk { channel_max: 10, frame_max: 4096, heartbeat: 0 });
@@ -23,8 +23,8 @@ fn a_body_is_split_at_the_largest_frame() {
     ch.queue("q", &[]);
     for (size, frames) in [(1, vec![1]), (4088, vec![4088]), (4089, vec![4088, 1]), (10_000, vec![4088, 4088, 1824])] {
         let body = "x".repeat(size);
-        ch.to("q", &body);
-        assert!(ch.got("q").body == body.as_bytes());
+        ch.publish_to("q", &body);
+        assert!(ch.get_message("q").body == body.as_bytes());
         assert_eq!(peer.body_frames(), frames);
     }
 }
@@ -36,7 +36,7 @@ fn a_body_may_come_in_frames_of_any_size() {
     let ch = peer.channel(1);
     ch.queue("q", &[]);
     let publish = basic::Publish { routing_key: &ch.name("q"), ..Default::default() };
-    ch.sends(&publish);
+    ch.send(&publish);
     let mut header = vec![0, 60, 0, 0];
     header.extend(6_u64.to_be_bytes());
     header.extend([0, 0]);
@@ -48,40 +48,40 @@ fn a_body_may_come_in_frames_of_any_size() {
 }
 
 #[test]
-fn messages_of_two_channels_may_be_mixed_frame_by_frame() {
+fn messages_of_two_channels_may_be_interleaved() {
     let stage = Stage::new();
     let peer = stage.connect();
     let (one, two) = (peer.channel(1), peer.channel(2));
     one.queue("q", &[]);
     let publish = basic::Publish { routing_key: &one.name("q"), ..Default::default() };
     let header = [0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0];
-    one.sends(&publish);
-    two.sends(&publish);
+    one.send(&publish);
+    two.send(&publish);
     peer.frame(2, 2, &header);
     peer.frame(2, 1, &header);
     peer.frame(3, 1, b"a");
     peer.frame(3, 2, b"c");
     peer.frame(3, 2, b"d");
     peer.frame(3, 1, b"b");
-    one.has("q", 2);
+    one.wait_for_messages("q", 2);
     let mut bodies = one.drain("q");
     bodies.sort();
     assert_eq!(bodies, ["ab", "cd"]);
 }
 
 #[test]
-fn a_body_of_eight_mebibytes_comes_back_whole() {
+fn a_body_of_8_mib_is_delivered_whole() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.queue("q", &[]);
     let body: Vec<u8> = (0..8 * 1024 * 1024_u32).map(|index| (index % 251) as u8).collect();
-    ch.publishes(basic::Publish { routing_key: &ch.name("q"), ..Default::default() }, &Properties::new(), &body);
-    assert!(ch.got("q").body == body);
+    ch.send_message(basic::Publish { routing_key: &ch.name("q"), ..Default::default() }, &Properties::new(), &body);
+    assert!(ch.get_message("q").body == body);
 }
 
 #[test]
-fn every_property_comes_back_as_it_went() {
+fn every_property_is_delivered_unchanged() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -101,15 +101,15 @@ fn every_property_comes_back_as_it_went() {
         .with_user_id("guest")
         .with_app_id("")
         .with_cluster_id("cluster");
-    ch.to_with("q", "all", &all);
-    ch.to("q", "none");
-    let (full, empty) = (ch.got("q"), ch.got("q"));
+    ch.publish_to_with("q", "all", &all);
+    ch.publish_to("q", "none");
+    let (full, empty) = (ch.get_message("q"), ch.get_message("q"));
     assert_eq!((full.properties().flags(), full.properties().as_bytes()), (all.flags(), all.as_bytes()));
     assert!(empty.properties().is_empty());
 }
 
 #[test]
-fn headers_of_every_type_come_back_as_they_went() {
+fn headers_of_every_type_are_delivered_unchanged() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -137,14 +137,14 @@ fn headers_of_every_type_come_back_as_they_went() {
         ("table", (&inner).into()),
         ("", "an empty name".into()),
     ]);
-    ch.to_with("q", "m", &Properties::new().with_headers(&headers));
-    let back = ch.got("q");
-    let back = back.properties().headers().expect("they were checked");
+    ch.publish_to_with("q", "m", &Properties::new().with_headers(&headers));
+    let back = ch.get_message("q");
+    let back = back.properties().headers().expect("the headers were checked");
     assert_eq!(back.as_bytes(), headers.as_bytes());
 }
 
 #[test]
-fn cc_and_bcc_are_further_keys_and_bcc_is_taken_out() {
+fn cc_and_bcc_are_additional_keys_and_bcc_is_removed() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -155,9 +155,9 @@ fn cc_and_bcc_are_further_keys_and_bcc_is_taken_out() {
     cc.push(&ch.name("copied"));
     bcc.push(&ch.name("hidden")).push(&ch.name("to"));
     let headers = table(&[("CC", (&cc).into()), ("BCC", (&bcc).into()), ("kept", 1.into())]);
-    ch.to_with("to", "m", &Properties::new().with_headers(&headers));
+    ch.publish_to_with("to", "m", &Properties::new().with_headers(&headers));
     for (tag, queue) in (1..).zip(["to", "copied", "hidden"]) {
-        let message = ch.got(queue);
+        let message = ch.get_message(queue);
         assert_eq!((message.tag(), message.header_names()), (tag, vec!["CC".to_owned(), "kept".to_owned()]));
         let line = ch.get(queue);
         assert_eq!(line, "basic.get-empty", "one copy for each queue");
@@ -165,25 +165,25 @@ fn cc_and_bcc_are_further_keys_and_bcc_is_taken_out() {
 }
 
 #[test]
-fn a_message_by_cc_shows_the_key_that_it_was_published_with() {
+fn a_message_routed_by_cc_keeps_its_routing_key() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.queue("copied", &[]);
     let mut cc = FieldArray::new();
     cc.push(&ch.name("copied"));
-    ch.to_with("nobody", "m", &Properties::new().with_header("CC", &cc));
-    assert_eq!(ch.get("copied"), "basic.get-ok 1 /nobody: m (+0)");
+    ch.publish_to_with("nowhere", "m", &Properties::new().with_header("CC", &cc));
+    assert_eq!(ch.get("copied"), "basic.get-ok 1 /nowhere: m (+0)");
 }
 
 #[test]
-fn cc_that_is_no_array_is_406() {
+fn a_cc_header_that_is_not_an_array_is_406() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     for name in ["CC", "BCC"] {
-        ch.to_with("q", "m", &Properties::new().with_header(name, "one"));
-        ch.closes(&format!(
+        ch.publish_to_with("q", "m", &Properties::new().with_header(name, "one"));
+        ch.expect_close(&format!(
             "406 PRECONDITION_FAILED - invalid message: {{unacceptable_type_in_header,\"{name}\",longstr}} \
              (basic.publish)"
         ));
@@ -191,34 +191,34 @@ fn cc_that_is_no_array_is_406() {
 }
 
 #[test]
-fn publishing_as_somebody_else_is_406() {
+fn publishing_with_another_user_id_is_406() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.queue("q", &[]);
-    ch.to_with("q", "m", &Properties::new().with_user_id("guest"));
-    ch.to_with("q", "m", &Properties::new().with_user_id("somebody"));
-    ch.closes(
-        "406 PRECONDITION_FAILED - user_id property set to 'somebody' but authenticated user was 'guest' \
+    ch.publish_to_with("q", "m", &Properties::new().with_user_id("guest"));
+    ch.publish_to_with("q", "m", &Properties::new().with_user_id("other"));
+    ch.expect_close(
+        "406 PRECONDITION_FAILED - user_id property set to 'other' but authenticated user was 'guest' \
          (basic.publish)",
     );
-    ch.has("q", 1);
+    ch.wait_for_messages("q", 1);
 }
 
 #[test]
-fn a_delivery_mode_is_1_or_2() {
+fn a_delivery_mode_must_be_1_or_2() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.queue("q", &[]);
     for mode in [0, 3, 255] {
-        ch.to_with("q", "m", &Properties::new().with_delivery_mode(mode));
-        ch.closes(&format!(
+        ch.publish_to_with("q", "m", &Properties::new().with_delivery_mode(mode));
+        ch.expect_close(&format!(
             "406 PRECONDITION_FAILED - invalid message: {{delivery_mode_unknown,{mode}}} (basic.publish)"
         ));
     }
     for mode in [1, 2] {
-        ch.to_with("q", "m", &Properties::new().with_delivery_mode(mode));
-        assert_eq!(ch.got("q").properties().delivery_mode(), Some(mode));
+        ch.publish_to_with("q", "m", &Properties::new().with_delivery_mode(mode));
+        assert_eq!(ch.get_message("q").properties().delivery_mode(), Some(mode));
     }
 }

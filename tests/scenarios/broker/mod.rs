@@ -1,8 +1,8 @@
-//! What a broker does, one subject a file. RabbitMQ is the truth: what is written here is what RabbitMQ 3.10 answered.
+//! Scenarios of a broker's behaviour on the wire, one subject a file. They expect what RabbitMQ 3.10 answered.
 //!
-//! These scenarios run through no door: a client stands between its user and the broker, refuses what is wrong before
-//! it is sent, and sorts what comes. A [`Peer`](hopmq_tests::peer::Peer) writes and shows the frames themselves. A
-//! scenario's name is the sentence that it proves.
+//! These scenarios use no client: a client refuses invalid requests before it sends them, and dispatches the broker's
+//! frames. A [`Peer`](hopmq_tests::peer::Peer) writes any frame and shows every frame that it receives. A scenario's
+//! name is the sentence that it proves.
 
 mod alternates;
 mod arguments;
@@ -29,7 +29,7 @@ mod settling;
 mod topics;
 mod transactions;
 
-/// What the scenarios use.
+/// The imports of all scenarios.
 pub(crate) mod prelude {
     pub(crate) use hopmq_proto::method::{basic, channel, confirm, connection, exchange, queue, tx};
     pub(crate) use hopmq_proto::{FieldArray, Properties, Value};

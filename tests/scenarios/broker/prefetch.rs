@@ -1,16 +1,16 @@
-//! Prefetch: how many deliveries may be under way.
+//! Prefetch: the number of unacked deliveries.
 
 use super::prelude::*;
 
 fn fill(ch: &Channel<'_>, queue: &str, count: u32) {
     for body in 1..=count {
-        ch.to(queue, &body.to_string());
+        ch.publish_to(queue, &body.to_string());
     }
-    ch.has(queue, count);
+    ch.wait_for_messages(queue, count);
 }
 
 #[test]
-fn a_prefetch_is_for_each_consumer_that_starts_after_it() {
+fn a_prefetch_applies_to_each_consumer_started_after_it() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -23,14 +23,14 @@ fn a_prefetch_is_for_each_consumer_that_starts_after_it() {
     ch.consume("q", "two");
     ch.expect("basic.deliver two 2 /q: 2");
     ch.expect("basic.deliver two 3 /q: 3");
-    ch.quiet("q");
+    ch.expect_nothing("q");
     ch.ack(1, false);
     ch.expect("basic.deliver one 4 /q: 4");
-    ch.quiet("q");
+    ch.expect_nothing("q");
     ch.ack(3, true);
     ch.expect("basic.deliver two 5 /q: 5");
     ch.expect("basic.deliver two 6 /q: 6");
-    ch.quiet("q");
+    ch.expect_nothing("q");
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn a_prefetch_of_zero_is_no_limit() {
 }
 
 #[test]
-fn a_global_prefetch_is_shared_by_the_channel() {
+fn a_global_prefetch_is_shared_by_all_consumers_of_the_channel() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -58,14 +58,14 @@ fn a_global_prefetch_is_shared_by_the_channel() {
     ch.prefetch(2, true);
     ch.consume("a", "a");
     ch.consume("b", "b");
-    ch.to("a", "a1");
+    ch.publish_to("a", "a1");
     ch.expect("basic.deliver a 1 /a: a1");
-    ch.to("b", "b1");
+    ch.publish_to("b", "b1");
     ch.expect("basic.deliver b 2 /b: b1");
-    ch.to("a", "a2");
-    ch.to("b", "b2");
-    ch.has("a", 1);
-    ch.has("b", 1);
+    ch.publish_to("a", "a2");
+    ch.publish_to("b", "b2");
+    ch.wait_for_messages("a", 1);
+    ch.wait_for_messages("b", 1);
     ch.ack(2, true);
     let mut came = [ch.message().text(), ch.message().text()];
     came.sort();
@@ -73,7 +73,7 @@ fn a_global_prefetch_is_shared_by_the_channel() {
 }
 
 #[test]
-fn of_both_kinds_of_prefetch_both_count() {
+fn global_and_consumer_prefetch_both_apply() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -84,17 +84,17 @@ fn of_both_kinds_of_prefetch_both_count() {
     ch.consume("q", "a");
     ch.expect("basic.deliver a 1 /q: 1");
     ch.expect("basic.deliver a 2 /q: 2");
-    ch.quiet("q");
+    ch.expect_nothing("q");
     ch.consume("q", "b");
     ch.expect("basic.deliver b 3 /q: 3");
-    ch.quiet("q");
+    ch.expect_nothing("q");
     ch.ack(1, false);
     assert_eq!(ch.message().text(), "4");
-    ch.quiet("q");
+    ch.expect_nothing("q");
 }
 
 #[test]
-fn a_prefetch_for_consumers_ends_the_global_one() {
+fn a_consumer_prefetch_ends_the_global_one() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -105,11 +105,11 @@ fn a_prefetch_for_consumers_ends_the_global_one() {
     ch.consume("q", "c");
     ch.expect("basic.deliver c 1 /q: 1");
     ch.expect("basic.deliver c 2 /q: 2");
-    ch.quiet("q");
+    ch.expect_nothing("q");
 }
 
 #[test]
-fn a_larger_global_prefetch_counts_at_once() {
+fn a_larger_global_prefetch_applies_at_once() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -118,16 +118,16 @@ fn a_larger_global_prefetch_counts_at_once() {
     ch.prefetch(1, true);
     ch.consume("q", "c");
     ch.expect("basic.deliver c 1 /q: 1");
-    ch.quiet("q");
-    ch.sends(&basic::Qos { prefetch_count: 3, global: true });
+    ch.expect_nothing("q");
+    ch.send(&basic::Qos { prefetch_count: 3, global: true });
     let mut came = [ch.next(), ch.next(), ch.next()];
     came.sort();
     assert_eq!(came, ["basic.deliver c 2 /q: 2", "basic.deliver c 3 /q: 3", "basic.qos-ok"]);
-    ch.quiet("q");
+    ch.expect_nothing("q");
 }
 
 #[test]
-fn no_global_prefetch_any_more_lets_everything_come() {
+fn removing_the_global_prefetch_delivers_everything() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -136,14 +136,14 @@ fn no_global_prefetch_any_more_lets_everything_come() {
     ch.prefetch(1, true);
     ch.consume("q", "c");
     ch.expect("basic.deliver c 1 /q: 1");
-    ch.sends(&basic::Qos { prefetch_count: 0, global: true });
+    ch.send(&basic::Qos { prefetch_count: 0, global: true });
     let mut came = [ch.next(), ch.next(), ch.next()];
     came.sort();
     assert_eq!(came, ["basic.deliver c 2 /q: 2", "basic.deliver c 3 /q: 3", "basic.qos-ok"]);
 }
 
 #[test]
-fn gets_do_not_ask_for_prefetch() {
+fn gets_ignore_the_prefetch() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -159,7 +159,7 @@ fn gets_do_not_ask_for_prefetch() {
 }
 
 #[test]
-fn a_consumer_without_acks_has_no_limit() {
+fn a_no_ack_consumer_has_no_prefetch_limit() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -168,14 +168,14 @@ fn a_consumer_without_acks_has_no_limit() {
     ch.prefetch(1, false);
     let queue = &ch.name("q");
     let consume = basic::Consume { queue, consumer_tag: "c", no_ack: true, ..Default::default() };
-    ch.answers(&consume, "basic.consume-ok c");
+    ch.expect_reply(&consume, "basic.consume-ok c");
     for number in 1..=5 {
         ch.expect(&format!("basic.deliver c {number} /q: {number}"));
     }
 }
 
 #[test]
-fn giving_back_and_giving_up_make_room_as_acks_do() {
+fn rejects_and_nacks_free_the_prefetch_as_acks_do() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -197,7 +197,7 @@ fn a_prefetch_by_size_ends_the_connection_with_540() {
     let stage = Stage::new();
     let peer = stage.connect();
     peer.channel(1);
-    // basic.qos with prefetch-size 100: our own methods can't say that.
+    // basic.qos with prefetch-size 100, which `basic::Qos` can't express.
     peer.frame(1, 1, &[0, 60, 0, 10, 0, 0, 0, 100, 0, 0, 0]);
-    peer.faults("540 NOT_IMPLEMENTED");
+    peer.expect_violation("540 NOT_IMPLEMENTED");
 }

@@ -7,30 +7,30 @@ fn priority(priority: u8) -> Properties {
 }
 
 #[test]
-fn the_highest_priority_comes_first_and_equals_in_their_order() {
+fn the_highest_priority_comes_first_and_equal_ones_keep_their_order() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.queue("q", &[("x-max-priority", 10.into())]);
     for (body, level) in [("1a", 1), ("5a", 5), ("1b", 1), ("9", 9), ("5b", 5), ("0", 0)] {
-        ch.to_with("q", body, &priority(level));
+        ch.publish_to_with("q", body, &priority(level));
     }
     assert_eq!(ch.drain("q"), ["9", "5a", "5b", "1a", "1b", "0"]);
 }
 
 #[test]
-fn no_priority_is_the_lowest_and_too_much_is_the_highest() {
+fn no_priority_is_the_lowest_and_one_above_the_maximum_is_the_highest() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.queue("q", &[("x-max-priority", 2.into())]);
-    ch.to("q", "none");
-    ch.to_with("q", "0", &priority(0));
-    ch.to_with("q", "1", &priority(1));
-    ch.to_with("q", "200", &priority(200));
-    ch.to_with("q", "2", &priority(2));
+    ch.publish_to("q", "none");
+    ch.publish_to_with("q", "0", &priority(0));
+    ch.publish_to_with("q", "1", &priority(1));
+    ch.publish_to_with("q", "200", &priority(200));
+    ch.publish_to_with("q", "2", &priority(2));
     assert_eq!(ch.get("q"), "basic.get-ok 1 /q: 200 (+4)");
-    assert_eq!(ch.got("q").properties().priority(), Some(2), "what it was published with");
+    assert_eq!(ch.get_message("q").properties().priority(), Some(2), "what it was published with");
     assert_eq!(ch.drain("q"), ["1", "none", "0"]);
 }
 
@@ -40,13 +40,13 @@ fn a_queue_without_priorities_keeps_the_order_of_publishing() {
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.queue("q", &[]);
-    ch.to_with("q", "low", &priority(1));
-    ch.to_with("q", "high", &priority(9));
+    ch.publish_to_with("q", "low", &priority(1));
+    ch.publish_to_with("q", "high", &priority(9));
     assert_eq!(ch.drain("q"), ["low", "high"]);
 }
 
 #[test]
-fn what_a_consumer_already_has_is_not_overtaken() {
+fn a_delivered_message_is_not_overtaken() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -54,12 +54,12 @@ fn what_a_consumer_already_has_is_not_overtaken() {
     ch.prefetch(2, false);
     ch.consume("q", "c");
     for body in ["low 1", "low 2", "low 3"] {
-        ch.to_with("q", body, &priority(1));
+        ch.publish_to_with("q", body, &priority(1));
     }
     ch.expect("basic.deliver c 1 /q: low 1");
     ch.expect("basic.deliver c 2 /q: low 2");
-    ch.to_with("q", "high", &priority(5));
-    ch.has("q", 2);
+    ch.publish_to_with("q", "high", &priority(5));
+    ch.wait_for_messages("q", 2);
     ch.ack(1, false);
     ch.expect("basic.deliver c 3 /q: high");
     ch.ack(3, true);
@@ -67,13 +67,13 @@ fn what_a_consumer_already_has_is_not_overtaken() {
 }
 
 #[test]
-fn a_requeued_message_goes_back_among_those_of_its_priority() {
+fn a_requeued_message_returns_to_its_place_within_its_priority() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.queue("q", &[("x-max-priority", 5.into())]);
     for (body, level) in [("high 1", 5), ("high 2", 5), ("low", 1)] {
-        ch.to_with("q", body, &priority(level));
+        ch.publish_to_with("q", body, &priority(level));
     }
     assert_eq!(ch.get("q"), "basic.get-ok 1 /q: high 1 (+2)");
     assert_eq!(ch.get("q"), "basic.get-ok 2 /q: high 2 (+1)");
@@ -83,26 +83,26 @@ fn a_requeued_message_goes_back_among_those_of_its_priority() {
 }
 
 #[test]
-fn a_full_queue_with_priorities_drops_its_head_the_highest() {
+fn a_full_priority_queue_drops_the_message_with_the_highest_priority() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.queue("q", &[("x-max-priority", 5.into()), ("x-max-length", 2.into())]);
     for (body, level) in [("high", 5), ("low 1", 1), ("low 2", 1), ("middle", 3)] {
-        ch.to_with("q", body, &priority(level));
+        ch.publish_to_with("q", body, &priority(level));
     }
     assert_eq!(ch.drain("q"), ["low 1", "low 2"]);
 }
 
 #[test]
-fn a_low_message_that_is_due_waits_behind_higher_ones() {
+fn an_expired_message_of_low_priority_waits_behind_higher_ones() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.queue("q", &[("x-max-priority", 5.into())]);
-    ch.to_with("q", "high", &priority(5));
-    ch.to_with("q", "low", &priority(1).with_expiration("10"));
-    ch.waits(30);
-    ch.has("q", 2);
+    ch.publish_to_with("q", "high", &priority(5));
+    ch.publish_to_with("q", "low", &priority(1).with_expiration("10"));
+    ch.wait_for_expiry(30);
+    ch.wait_for_messages("q", 2);
     assert_eq!(ch.drain("q"), ["high"]);
 }

@@ -1,26 +1,26 @@
-//! Queues: declaring, deleting, purging, counting, and whose they are.
+//! Queues: declaring, deleting, purging, counting, and exclusive queues.
 
 use super::prelude::*;
 
-/// A declaration of queue `name` without anything else.
+/// Returns a declaration of queue `name` with defaults.
 fn named(name: &str) -> queue::Declare<'_> {
     queue::Declare { queue: name, ..Default::default() }
 }
 
 #[test]
-fn a_declaration_that_differs_names_the_first_difference() {
+fn a_differing_declaration_names_the_first_difference() {
     let stage = Stage::new();
-    stage.leaves(&["q"]);
+    stage.delete_at_end(&["q"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
     let q = &ch.name("q");
-    ch.answers(&named(q), "queue.declare-ok q messages=0 consumers=0");
+    ch.expect_reply(&named(q), "queue.declare-ok q messages=0 consumers=0");
     for (declare, what) in [
         (queue::Declare { durable: true, ..named(q) }, "durable"),
         (queue::Declare { auto_delete: true, ..named(q) }, "auto_delete"),
         (queue::Declare { durable: true, auto_delete: true, ..named(q) }, "durable"),
     ] {
-        ch.refuses(
+        ch.expect_refusal(
             &declare,
             &format!(
                 "406 PRECONDITION_FAILED - inequivalent arg '{what}' for queue 'q' in vhost '/': \
@@ -28,7 +28,7 @@ fn a_declaration_that_differs_names_the_first_difference() {
             ),
         );
     }
-    ch.refuses(
+    ch.expect_refusal(
         &queue::Declare { exclusive: true, ..named(q) },
         "405 RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'q' in vhost '/'. It could be \
          originally declared on another connection or the exclusive property value does not match that of the \
@@ -37,9 +37,9 @@ fn a_declaration_that_differs_names_the_first_difference() {
 }
 
 #[test]
-fn each_argument_that_differs_is_named_with_both_values() {
+fn each_differing_argument_is_named_with_both_values() {
     let stage = Stage::new();
-    stage.leaves(&["q", "plain"]);
+    stage.delete_at_end(&["q", "plain"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
     let full: [(&str, Value<'_>); 9] = [
@@ -55,7 +55,7 @@ fn each_argument_that_differs_is_named_with_both_values() {
     ];
     let q = &ch.name("q");
     let arguments = table(&full);
-    ch.answers(
+    ch.expect_reply(
         &queue::Declare { arguments: arguments.as_ref_table(), ..named(q) },
         "queue.declare-ok q messages=0 consumers=0",
     );
@@ -83,17 +83,17 @@ fn each_argument_that_differs_is_named_with_both_values() {
         let mut arguments = table(&full);
         arguments.insert(name, value);
         let refused = format!("406 PRECONDITION_FAILED - inequivalent arg '{name}' for queue 'q' in vhost '/': ");
-        ch.refuses(
+        ch.expect_refusal(
             &queue::Declare { arguments: arguments.as_ref_table(), ..named(q) },
             &format!("{refused}{changed} (queue.declare)"),
         );
-        // Dead-lettering needs its exchange where it has a key.
+        // A dead-letter routing key needs a dead-letter exchange.
         let without: Vec<_> =
             full.iter().copied().enumerate().filter(|&(index, _)| index != at).map(|(_, entry)| entry).collect();
         if name == "x-dead-letter-exchange" {
             continue;
         }
-        ch.refuses(
+        ch.expect_refusal(
             &queue::Declare { arguments: table(&without).as_ref_table(), ..named(q) },
             &format!("{refused}received none but current is {current} (queue.declare)"),
         );
@@ -101,20 +101,20 @@ fn each_argument_that_differs_is_named_with_both_values() {
 }
 
 #[test]
-fn an_argument_that_was_not_there_before_differs() {
+fn an_additional_argument_is_a_difference() {
     let stage = Stage::new();
-    stage.leaves(&["q"]);
+    stage.delete_at_end(&["q"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
     let q = &ch.name("q");
-    ch.answers(&named(q), "queue.declare-ok q messages=0 consumers=0");
+    ch.expect_reply(&named(q), "queue.declare-ok q messages=0 consumers=0");
     for (name, value, shown) in [
         ("x-message-ttl", Value::from(5), "the value '5' of type 'signedint'"),
         ("x-max-length", Value::I64(5), "the value '5' of type 'long'"),
         ("x-dead-letter-exchange", "amq.fanout".into(), "the value 'amq.fanout' of type 'longstr'"),
         ("x-single-active-consumer", true.into(), "the value 'true' of type 'bool'"),
     ] {
-        ch.no_queue(
+        ch.expect_queue_refusal(
             "q",
             &[(name, value)],
             &format!(
@@ -126,15 +126,15 @@ fn an_argument_that_was_not_there_before_differs() {
 }
 
 #[test]
-fn numbers_of_any_width_and_unknown_arguments_make_no_difference() {
+fn number_widths_and_unknown_arguments_make_no_difference() {
     let stage = Stage::new();
-    stage.leaves(&["q"]);
+    stage.delete_at_end(&["q"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
     let q = &ch.name("q");
     for ttl in [Value::I32(100), Value::I64(100), Value::U8(100), Value::I16(100), Value::U32(100)] {
         let arguments = table(&[("x-message-ttl", ttl), ("colour", ttl)]);
-        ch.answers(
+        ch.expect_reply(
             &queue::Declare { arguments: arguments.as_ref_table(), ..named(q) },
             "queue.declare-ok q messages=0 consumers=0",
         );
@@ -142,51 +142,51 @@ fn numbers_of_any_width_and_unknown_arguments_make_no_difference() {
 }
 
 #[test]
-fn names_that_the_broker_gives_are_unique_and_its_own() {
+fn queue_names_chosen_by_the_broker_are_unique() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     let mut names = Vec::new();
     for _ in 0..2 {
         let line = ch.ask(&queue::Declare { exclusive: true, ..Default::default() });
-        let name = line.split(' ').nth(1).expect("a name").to_owned();
+        let name = line.split(' ').nth(1).expect("declare-ok has a name").to_owned();
         assert!(name.starts_with("amq.gen-") && name.len() == 30, "{line}");
         names.push(name);
     }
     assert_ne!(names[0], names[1]);
     for name in ["amq.gen-mine", &names[0]] {
-        ch.refuses(
+        ch.expect_refusal(
             &queue::Declare { exclusive: true, ..named(name) },
             &format!("403 ACCESS_REFUSED - queue name '{name}' contains reserved prefix 'amq.*' (queue.declare)"),
         );
     }
     let passive = queue::Declare { passive: true, ..named(&names[0]) };
-    ch.answers(&passive, &format!("queue.declare-ok {} messages=0 consumers=0", names[0]));
+    ch.expect_reply(&passive, &format!("queue.declare-ok {} messages=0 consumers=0", names[0]));
 }
 
 #[test]
-fn a_passive_declare_of_a_queue_that_is_not_there_is_404() {
+fn a_passive_declare_of_a_missing_queue_is_404() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     let passive = queue::Declare { passive: true, ..named("amq.gen-missing") };
-    ch.refuses(&passive, "404 NOT_FOUND - no queue 'amq.gen-missing' in vhost '/' (queue.declare)");
+    ch.expect_refusal(&passive, "404 NOT_FOUND - no queue 'amq.gen-missing' in vhost '/' (queue.declare)");
     let missing = &ch.name("missing");
     let not_found = |method| format!("404 NOT_FOUND - no queue 'missing' in vhost '/' ({method})");
-    ch.refuses(&queue::Declare { passive: true, ..named(missing) }, &not_found("queue.declare"));
-    ch.refuses(&queue::Purge { queue: missing, ..Default::default() }, &not_found("queue.purge"));
-    ch.refuses(&basic::Get { queue: missing, ..Default::default() }, &not_found("basic.get"));
-    ch.refuses(&basic::Consume { queue: missing, ..Default::default() }, &not_found("basic.consume"));
-    ch.answers(&queue::Delete { queue: missing, ..Default::default() }, "queue.delete-ok 0");
+    ch.expect_refusal(&queue::Declare { passive: true, ..named(missing) }, &not_found("queue.declare"));
+    ch.expect_refusal(&queue::Purge { queue: missing, ..Default::default() }, &not_found("queue.purge"));
+    ch.expect_refusal(&basic::Get { queue: missing, ..Default::default() }, &not_found("basic.get"));
+    ch.expect_refusal(&basic::Consume { queue: missing, ..Default::default() }, &not_found("basic.consume"));
+    ch.expect_reply(&queue::Delete { queue: missing, ..Default::default() }, "queue.delete-ok 0");
 }
 
 #[test]
-fn an_exclusive_queue_is_405_for_everything_that_another_connection_tries() {
+fn an_exclusive_queue_is_405_for_other_connections() {
     let stage = Stage::new();
     let (owner, stranger) = (stage.connect(), stage.connect());
     owner.channel(1).queue("q", &[]);
     let own = &stage.name("own");
-    owner.lane(1).bind("q", "amq.direct", own, &[]);
+    owner.unopened_channel(1).bind("q", "amq.direct", own, &[]);
     let ch = stranger.channel(1);
     let q = &ch.name("q");
     let locked = |method| {
@@ -196,29 +196,29 @@ fn an_exclusive_queue_is_405_for_everything_that_another_connection_tries() {
              original declaration. ({method})"
         )
     };
-    ch.refuses(&named(q), &locked("queue.declare"));
-    ch.refuses(&queue::Declare { exclusive: true, ..named(q) }, &locked("queue.declare"));
-    ch.refuses(&queue::Declare { passive: true, ..named(q) }, &locked("queue.declare"));
-    ch.refuses(
+    ch.expect_refusal(&named(q), &locked("queue.declare"));
+    ch.expect_refusal(&queue::Declare { exclusive: true, ..named(q) }, &locked("queue.declare"));
+    ch.expect_refusal(&queue::Declare { passive: true, ..named(q) }, &locked("queue.declare"));
+    ch.expect_refusal(
         &queue::Bind { queue: q, exchange: "amq.direct", routing_key: own, ..Default::default() },
         &locked("queue.bind"),
     );
-    ch.refuses(
+    ch.expect_refusal(
         &queue::Unbind { queue: q, exchange: "amq.direct", routing_key: own, ..Default::default() },
         &locked("queue.unbind"),
     );
-    ch.refuses(&queue::Purge { queue: q, ..Default::default() }, &locked("queue.purge"));
-    ch.refuses(&queue::Delete { queue: q, ..Default::default() }, &locked("queue.delete"));
-    ch.refuses(&basic::Get { queue: q, ..Default::default() }, &locked("basic.get"));
-    ch.refuses(&basic::Consume { queue: q, ..Default::default() }, &locked("basic.consume"));
-    // Everybody may publish to it.
-    ch.mandatory("", q, "from a stranger");
-    ch.answers(&basic::Qos { prefetch_count: 0, global: false }, "basic.qos-ok");
-    owner.lane(1).has("q", 1);
+    ch.expect_refusal(&queue::Purge { queue: q, ..Default::default() }, &locked("queue.purge"));
+    ch.expect_refusal(&queue::Delete { queue: q, ..Default::default() }, &locked("queue.delete"));
+    ch.expect_refusal(&basic::Get { queue: q, ..Default::default() }, &locked("basic.get"));
+    ch.expect_refusal(&basic::Consume { queue: q, ..Default::default() }, &locked("basic.consume"));
+    // Other connections may publish to the queue.
+    ch.publish_mandatory("", q, "from a stranger");
+    ch.expect_reply(&basic::Qos { prefetch_count: 0, global: false }, "basic.qos-ok");
+    owner.unopened_channel(1).wait_for_messages("q", 1);
 }
 
 #[test]
-fn an_exclusive_queue_goes_with_its_connection_however_that_ends() {
+fn an_exclusive_queue_is_deleted_however_its_connection_ends() {
     let stage = Stage::new();
     let witness = stage.connect();
     let ch = witness.channel(1);
@@ -226,7 +226,7 @@ fn an_exclusive_queue_goes_with_its_connection_however_that_ends() {
     closed.channel(1).queue("closed", &[]);
     cut.channel(1).queue("cut", &[]);
     closed.close();
-    ch.refuses(
+    ch.expect_refusal(
         &queue::Declare { passive: true, ..named(&ch.name("closed")) },
         "404 NOT_FOUND - no queue 'closed' in vhost '/' (queue.declare)",
     );
@@ -235,8 +235,8 @@ fn an_exclusive_queue_goes_with_its_connection_however_that_ends() {
     let passive = queue::Declare { passive: true, ..named(name) };
     loop {
         let line = ch.ask(&passive);
-        ch.sends(&channel::CloseOk {});
-        ch.answers(&channel::Open {}, "channel.open-ok");
+        ch.send(&channel::CloseOk {});
+        ch.expect_reply(&channel::Open {}, "channel.open-ok");
         if line.starts_with("channel.close 404 ") {
             return;
         }
@@ -245,29 +245,29 @@ fn an_exclusive_queue_goes_with_its_connection_however_that_ends() {
 }
 
 #[test]
-fn an_auto_delete_queue_stays_until_its_last_consumer_has_gone() {
+fn an_auto_delete_queue_stays_until_its_last_consumer_is_cancelled() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     let q = &ch.name("q");
     let declare = queue::Declare { auto_delete: true, ..named(q) };
-    ch.answers(&declare, "queue.declare-ok q messages=0 consumers=0");
+    ch.expect_reply(&declare, "queue.declare-ok q messages=0 consumers=0");
     ch.consume("q", "a");
     ch.consume("q", "b");
     ch.cancel("a");
-    ch.answers(&declare, "queue.declare-ok q messages=0 consumers=1");
+    ch.expect_reply(&declare, "queue.declare-ok q messages=0 consumers=1");
     ch.cancel("b");
     let gone = "404 NOT_FOUND - no queue 'q' in vhost '/' (queue.declare)";
-    ch.refuses(&queue::Declare { passive: true, ..declare }, gone);
+    ch.expect_refusal(&queue::Declare { passive: true, ..declare }, gone);
 }
 
 #[test]
-fn an_auto_delete_queue_goes_when_the_channel_of_its_consumer_closes() {
+fn an_auto_delete_queue_is_deleted_when_its_consumers_channel_closes() {
     let stage = Stage::new();
     let peer = stage.connect();
     let (ch, other) = (peer.channel(1), peer.channel(2));
     let declare = queue::Declare { queue: &ch.name("q"), auto_delete: true, ..Default::default() };
-    ch.answers(&declare, "queue.declare-ok q messages=0 consumers=0");
+    ch.expect_reply(&declare, "queue.declare-ok q messages=0 consumers=0");
     other.consume("q", "a");
     other.close();
     let gone = "channel.close 404 NOT_FOUND - no queue 'q' in vhost '/' (queue.declare)";
@@ -275,82 +275,82 @@ fn an_auto_delete_queue_goes_when_the_channel_of_its_consumer_closes() {
 }
 
 #[test]
-fn a_get_does_not_let_an_auto_delete_queue_go() {
+fn a_get_does_not_delete_an_auto_delete_queue() {
     let stage = Stage::new();
-    stage.leaves(&["q"]);
+    stage.delete_at_end(&["q"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
     let declare = queue::Declare { queue: &ch.name("q"), auto_delete: true, ..Default::default() };
-    ch.answers(&declare, "queue.declare-ok q messages=0 consumers=0");
-    ch.to("q", "m");
+    ch.expect_reply(&declare, "queue.declare-ok q messages=0 consumers=0");
+    ch.publish_to("q", "m");
     assert_eq!(ch.take("q").as_deref(), Some("m"));
-    ch.answers(&declare, "queue.declare-ok q messages=0 consumers=0");
+    ch.expect_reply(&declare, "queue.declare-ok q messages=0 consumers=0");
 }
 
 #[test]
-fn a_delete_says_how_many_messages_were_ready() {
+fn delete_ok_counts_the_ready_messages() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.queue("q", &[]);
     for body in ["1", "2", "3"] {
-        ch.to("q", body);
+        ch.publish_to("q", body);
     }
     assert_eq!(ch.get("q"), "basic.get-ok 1 /q: 1 (+2)");
     let delete = queue::Delete { queue: &ch.name("q"), ..Default::default() };
-    ch.answers(&delete, "queue.delete-ok 2");
-    ch.answers(&delete, "queue.delete-ok 0");
+    ch.expect_reply(&delete, "queue.delete-ok 2");
+    ch.expect_reply(&delete, "queue.delete-ok 0");
 }
 
 #[test]
-fn a_purge_says_how_many_messages_were_ready_and_leaves_what_is_under_way() {
+fn purge_ok_counts_the_ready_messages_and_unacked_ones_stay() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.queue("q", &[]);
     for body in ["1", "2", "3"] {
-        ch.to("q", body);
+        ch.publish_to("q", body);
     }
     assert_eq!(ch.get("q"), "basic.get-ok 1 /q: 1 (+2)");
     let purge = queue::Purge { queue: &ch.name("q"), nowait: false };
-    ch.answers(&purge, "queue.purge-ok 2");
-    ch.answers(&purge, "queue.purge-ok 0");
+    ch.expect_reply(&purge, "queue.purge-ok 2");
+    ch.expect_reply(&purge, "queue.purge-ok 0");
     ch.nack(1, false, true);
     assert_eq!(ch.get("q"), "basic.get-ok 2 redelivered /q: 1 (+0)");
 }
 
 #[test]
-fn a_queue_is_deleted_if_empty_only_when_nothing_is_ready() {
+fn if_empty_deletes_a_queue_only_without_ready_messages() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.queue("q", &[]);
-    ch.to("q", "m");
+    ch.publish_to("q", "m");
     let delete = queue::Delete { queue: &ch.name("q"), if_empty: true, ..Default::default() };
-    ch.refuses(&delete, "406 PRECONDITION_FAILED - queue 'q' in vhost '/' not empty (queue.delete)");
+    ch.expect_refusal(&delete, "406 PRECONDITION_FAILED - queue 'q' in vhost '/' not empty (queue.delete)");
     assert_eq!(ch.get("q"), "basic.get-ok 1 /q: m (+0)");
-    ch.answers(&delete, "queue.delete-ok 0");
+    ch.expect_reply(&delete, "queue.delete-ok 0");
 }
 
 #[test]
-fn a_queue_is_deleted_if_unused_only_without_consumers() {
+fn if_unused_deletes_a_queue_only_without_consumers() {
     let stage = Stage::new();
     let peer = stage.connect();
     let (ch, other) = (peer.channel(1), peer.channel(2));
     ch.queue("q", &[]);
     other.consume("q", "c");
     let delete = queue::Delete { queue: &ch.name("q"), if_unused: true, ..Default::default() };
-    ch.refuses(&delete, "406 PRECONDITION_FAILED - queue 'q' in vhost '/' in use (queue.delete)");
-    ch.refuses(
+    ch.expect_refusal(&delete, "406 PRECONDITION_FAILED - queue 'q' in vhost '/' in use (queue.delete)");
+    ch.expect_refusal(
         &queue::Delete { if_empty: true, ..delete },
         "406 PRECONDITION_FAILED - queue 'q' in vhost '/' in use (queue.delete)",
     );
     other.cancel("c");
-    ch.answers(&queue::Delete { if_empty: true, ..delete }, "queue.delete-ok 0");
+    ch.expect_reply(&queue::Delete { if_empty: true, ..delete }, "queue.delete-ok 0");
 }
 
 #[test]
-fn a_declaration_counts_what_is_ready_and_who_consumes() {
+fn declare_ok_counts_ready_messages_and_consumers() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -359,30 +359,30 @@ fn a_declaration_counts_what_is_ready_and_who_consumes() {
     ch.consume("q", "a");
     ch.consume("q", "b");
     for body in ["1", "2", "3", "4"] {
-        ch.to("q", body);
+        ch.publish_to("q", body);
     }
     for _ in 0..2 {
         ch.next();
     }
-    // RabbitMQ may answer before the queue has all that was published.
-    ch.has("q", 2);
+    // RabbitMQ may reply before the queue has all published messages.
+    ch.wait_for_messages("q", 2);
     let q = &ch.name("q");
-    ch.answers(&queue::Declare { exclusive: true, ..named(q) }, "queue.declare-ok q messages=2 consumers=2");
+    ch.expect_reply(&queue::Declare { exclusive: true, ..named(q) }, "queue.declare-ok q messages=2 consumers=2");
 }
 
 #[test]
-fn what_wants_no_answer_gets_none() {
+fn nowait_queue_methods_get_no_reply() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     let q = &ch.name("q");
-    ch.sends(&queue::Declare { exclusive: true, nowait: true, ..named(q) });
-    ch.to("q", "m");
-    ch.has("q", 1);
-    ch.sends(&queue::Purge { queue: q, nowait: true });
-    ch.answers(&queue::Declare { passive: true, ..named(q) }, "queue.declare-ok q messages=0 consumers=0");
-    ch.sends(&queue::Delete { queue: q, nowait: true, ..Default::default() });
-    ch.refuses(
+    ch.send(&queue::Declare { exclusive: true, nowait: true, ..named(q) });
+    ch.publish_to("q", "m");
+    ch.wait_for_messages("q", 1);
+    ch.send(&queue::Purge { queue: q, nowait: true });
+    ch.expect_reply(&queue::Declare { passive: true, ..named(q) }, "queue.declare-ok q messages=0 consumers=0");
+    ch.send(&queue::Delete { queue: q, nowait: true, ..Default::default() });
+    ch.expect_refusal(
         &queue::Declare { passive: true, ..named(q) },
         "404 NOT_FOUND - no queue 'q' in vhost '/' (queue.declare)",
     );
@@ -391,29 +391,29 @@ fn what_wants_no_answer_gets_none() {
 #[test]
 fn an_unused_queue_expires_and_a_used_one_does_not() {
     let stage = Stage::new();
-    stage.leaves(&["x"]);
+    stage.delete_at_end(&["x"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
-    // The exchange goes with its only binding, and asking for it does not use the queue.
+    // The exchange is deleted with its only binding. A passive declare of the exchange is no use of the queue.
     let x = &ch.name("x");
     let exchange = exchange::Declare { exchange: x, kind: "fanout", auto_delete: true, ..Default::default() };
-    ch.answers(&exchange, "exchange.declare-ok");
+    ch.expect_reply(&exchange, "exchange.declare-ok");
     ch.queue("used", &[("x-expires", 60.into())]);
     ch.consume("used", "c");
     ch.queue("unused", &[("x-expires", 60.into())]);
     ch.bind("unused", "x", "", &[]);
     let passive = exchange::Declare { passive: true, ..exchange };
     while ch.ask(&passive) == "exchange.declare-ok" {}
-    ch.sends(&channel::CloseOk {});
+    ch.send(&channel::CloseOk {});
     let other = peer.channel(2);
-    other.refuses(
+    other.expect_refusal(
         &queue::Declare { passive: true, ..named(&other.name("unused")) },
         "404 NOT_FOUND - no queue 'unused' in vhost '/' (queue.declare)",
     );
 }
 
 #[test]
-fn a_queue_with_a_consumer_does_not_expire_and_a_get_or_a_declaration_is_a_use() {
+fn consumers_gets_and_declares_keep_a_queue_from_expiring() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -430,7 +430,7 @@ fn a_queue_with_a_consumer_does_not_expire_and_a_get_or_a_declaration_is_a_use()
         ],
     );
     ch.consume("clock", "tock");
-    ch.to("tick", "100 ms");
+    ch.publish_to("tick", "100 ms");
     ch.expect("basic.deliver tock 1 /clock: 100 ms");
     assert_eq!(ch.counts("kept"), "messages=0 consumers=1");
     assert_eq!(ch.get("got"), "basic.get-empty");

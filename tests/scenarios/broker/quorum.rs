@@ -2,10 +2,10 @@
 
 use super::prelude::*;
 
-/// A quorum queue `q`, with these arguments.
+/// Declares a quorum queue `q` with these arguments.
 fn quorum(stage: &Stage, ch: &Channel<'_>, arguments: &[(&str, Value<'_>)]) {
-    stage.leaves(&["q"]);
-    ch.durable("q", &[&[("x-queue-type", "quorum".into())], arguments].concat());
+    stage.delete_at_end(&["q"]);
+    ch.durable_queue("q", &[&[("x-queue-type", "quorum".into())], arguments].concat());
 }
 
 #[test]
@@ -14,27 +14,27 @@ fn a_quorum_queue_delivers_in_order_and_confirms() {
     let peer = stage.connect();
     let ch = peer.channel(1);
     quorum(&stage, &ch, &[]);
-    ch.confirms();
+    ch.select_confirms();
     for body in ["1", "2", "3"] {
-        ch.to("q", body);
+        ch.publish_to("q", body);
     }
-    assert!(ch.settled(3).is_empty());
+    assert!(ch.wait_for_confirms(3).is_empty());
     ch.consume("q", "c");
     for (tag, body) in [(1, "1"), (2, "2"), (3, "3")] {
         ch.expect(&format!("basic.deliver c {tag} /q: {body}"));
     }
     ch.ack(3, true);
-    ch.has("q", 0);
+    ch.wait_for_messages("q", 0);
 }
 
 #[test]
-fn a_delivery_that_came_back_carries_how_often() {
+fn a_redelivery_carries_its_delivery_count() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     quorum(&stage, &ch, &[]);
     ch.consume("q", "c");
-    ch.to("q", "m");
+    ch.publish_to("q", "m");
     let first = ch.message();
     assert_eq!((first.redelivered(), first.header("x-delivery-count")), (false, None));
     for count in 1..=3 {
@@ -46,7 +46,7 @@ fn a_delivery_that_came_back_carries_how_often() {
 }
 
 #[test]
-fn a_message_that_came_back_too_often_is_dead() {
+fn a_message_over_the_delivery_limit_is_dead_lettered() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -63,7 +63,7 @@ fn a_message_that_came_back_too_often_is_dead() {
     );
     ch.consume("dead", "dead");
     ch.consume("q", "c");
-    ch.to("q", "poison");
+    ch.publish_to("q", "poison");
     for tag in 1..=3 {
         assert_eq!(ch.message().tag(), tag);
         ch.reject(tag, true);
@@ -76,29 +76,29 @@ fn a_message_that_came_back_too_often_is_dead() {
 }
 
 #[test]
-fn without_a_place_to_go_a_message_that_came_back_too_often_is_gone() {
+fn a_message_over_the_delivery_limit_is_dropped_without_a_dead_letter_exchange() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     quorum(&stage, &ch, &[("x-delivery-limit", 1.into())]);
     ch.consume("q", "c");
-    ch.to("q", "poison");
+    ch.publish_to("q", "poison");
     ch.expect("basic.deliver c 1 /q: poison");
     ch.nack(1, false, true);
     ch.expect("basic.deliver c 2 redelivered /q: poison");
     ch.nack(2, false, true);
-    ch.to("q", "good");
+    ch.publish_to("q", "good");
     ch.expect("basic.deliver c 3 /q: good");
 }
 
 #[test]
-fn what_comes_back_when_a_channel_ends_counts_as_well() {
+fn a_requeue_by_closing_the_channel_counts_as_well() {
     let stage = Stage::new();
     let peer = stage.connect();
     let (ch, other) = (peer.channel(1), peer.channel(2));
     quorum(&stage, &ch, &[]);
-    ch.to("q", "m");
-    ch.has("q", 1);
+    ch.publish_to("q", "m");
+    ch.wait_for_messages("q", 1);
     other.consume("q", "c");
     other.expect("basic.deliver c 1 /q: m");
     other.close();
@@ -108,30 +108,30 @@ fn what_comes_back_when_a_channel_ends_counts_as_well() {
 }
 
 #[test]
-fn a_full_quorum_queue_drops_its_oldest() {
+fn a_full_quorum_queue_drops_its_oldest_message() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     quorum(&stage, &ch, &[("x-max-length", 2.into())]);
-    ch.confirms();
+    ch.select_confirms();
     for (tag, body) in [(1, "1"), (2, "2"), (3, "3")] {
-        ch.to("q", body);
+        ch.publish_to("q", body);
         ch.expect(&format!("basic.ack {tag}"));
     }
-    ch.has("q", 2);
+    ch.wait_for_messages("q", 2);
     assert_eq!(ch.drain("q"), ["2", "3"]);
 }
 
 #[test]
-fn a_quorum_queue_rejects_only_what_comes_after_it_was_full() {
+fn a_quorum_queue_rejects_only_publishes_after_it_was_full() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     quorum(&stage, &ch, &[("x-max-length", 1.into()), ("x-overflow", "reject-publish".into())]);
-    ch.confirms();
+    ch.select_confirms();
     let mut refused = 0;
     for tag in 1..=10 {
-        ch.to("q", &tag.to_string());
+        ch.publish_to("q", &tag.to_string());
         let line = ch.next();
         if line.starts_with(&format!("basic.nack {tag}")) {
             refused += 1;
@@ -143,7 +143,7 @@ fn a_quorum_queue_rejects_only_what_comes_after_it_was_full() {
 }
 
 #[test]
-fn consumers_of_a_quorum_queue_need_no_global_prefetch() {
+fn a_quorum_queue_refuses_consumers_with_a_global_prefetch() {
     let stage = Stage::new();
     let peer = stage.connect();
     peer.channel(2);
@@ -151,28 +151,30 @@ fn consumers_of_a_quorum_queue_need_no_global_prefetch() {
     quorum(&stage, &ch, &[]);
     ch.prefetch(10, true);
     let queue = &ch.name("q");
-    ch.sends(&basic::Consume { queue, consumer_tag: "c", ..Default::default() });
-    peer.ends("540 NOT_IMPLEMENTED - queue 'q' in vhost '/' does not support global qos (basic.consume)");
+    ch.send(&basic::Consume { queue, consumer_tag: "c", ..Default::default() });
+    peer.expect_connection_close(
+        "540 NOT_IMPLEMENTED - queue 'q' in vhost '/' does not support global qos (basic.consume)",
+    );
 }
 
 #[test]
-fn a_single_active_consumer_takes_its_turn_on_a_quorum_queue() {
+fn a_quorum_queue_supports_single_active_consumers() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     quorum(&stage, &ch, &[("x-single-active-consumer", true.into())]);
     ch.consume("q", "a");
     ch.consume("q", "b");
-    ch.to("q", "1");
+    ch.publish_to("q", "1");
     ch.expect("basic.deliver a 1 /q: 1");
     ch.ack(1, false);
     ch.cancel("a");
-    ch.to("q", "2");
+    ch.publish_to("q", "2");
     ch.expect("basic.deliver b 2 /q: 2");
 }
 
 #[test]
-fn a_rejected_message_of_a_quorum_queue_tells_its_death() {
+fn a_rejected_message_of_a_quorum_queue_records_its_death() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -181,7 +183,7 @@ fn a_rejected_message_of_a_quorum_queue_tells_its_death() {
     quorum(&stage, &ch, &[("x-dead-letter-exchange", "".into()), ("x-dead-letter-routing-key", dead.into())]);
     ch.consume("dead", "dead");
     ch.consume("q", "c");
-    ch.to("q", "bad");
+    ch.publish_to("q", "bad");
     ch.expect("basic.deliver c 1 /q: bad");
     ch.reject(1, false);
     let deaths = ch.message().header("x-death").unwrap_or_default();
@@ -194,11 +196,11 @@ fn a_rejected_message_of_a_quorum_queue_tells_its_death() {
 #[test]
 fn at_least_once_dead_letters_arrive() {
     let stage = Stage::new();
-    stage.leaves(&["dead"]);
+    stage.delete_at_end(&["dead"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
     let dead = &ch.name("dead");
-    ch.durable("dead", &[("x-queue-type", "quorum".into())]);
+    ch.durable_queue("dead", &[("x-queue-type", "quorum".into())]);
     quorum(
         &stage,
         &ch,
@@ -211,7 +213,7 @@ fn at_least_once_dead_letters_arrive() {
     );
     ch.consume("dead", "dead");
     ch.consume("q", "c");
-    ch.to("q", "bad");
+    ch.publish_to("q", "bad");
     ch.expect("basic.deliver c 1 /q: bad");
     ch.reject(1, false);
     let buried = ch.message();

@@ -1,53 +1,60 @@
-//! Direct, fanout and default exchanges: what goes where.
+//! Routing by direct, fanout and default exchanges.
 
 use super::prelude::*;
 
 #[test]
-fn the_default_exchange_finds_a_queue_by_its_name() {
+fn the_default_exchange_routes_to_a_queue_by_its_name() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.queue("one", &[]);
     ch.queue("two", &[]);
-    ch.to("two", "for two");
-    ch.to("three", "for nobody");
+    ch.publish_to("two", "for two");
+    ch.publish_to("three", "for a missing queue");
     assert!(ch.take("one").is_none());
     assert_eq!(ch.get("two"), "basic.get-ok 1 /two: for two (+0)");
 }
 
 #[test]
-fn the_default_exchange_is_nobodys_to_bind_unbind_or_delete() {
+fn the_default_exchange_cannot_be_bound_unbound_or_deleted() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.queue("q", &[]);
-    let (q, refused) = (&ch.name("q"), "403 ACCESS_REFUSED - operation not permitted on the default exchange");
-    ch.refuses(&queue::Bind { queue: q, routing_key: "k", ..Default::default() }, &format!("{refused} (queue.bind)"));
-    ch.refuses(&queue::Unbind { queue: q, routing_key: q, ..Default::default() }, &format!("{refused} (queue.unbind)"));
-    ch.refuses(&exchange::Delete::default(), &format!("{refused} (exchange.delete)"));
+    let q = &ch.name("q");
+    let refused = "403 ACCESS_REFUSED - operation not permitted on the default exchange";
+    ch.expect_refusal(
+        &queue::Bind { queue: q, routing_key: "k", ..Default::default() },
+        &format!("{refused} (queue.bind)"),
+    );
+    ch.expect_refusal(
+        &queue::Unbind { queue: q, routing_key: q, ..Default::default() },
+        &format!("{refused} (queue.unbind)"),
+    );
+    ch.expect_refusal(&exchange::Delete::default(), &format!("{refused} (exchange.delete)"));
     let bind = exchange::Bind { source: "", destination: "amq.fanout", ..Default::default() };
-    ch.refuses(&bind, &format!("{refused} (exchange.bind)"));
+    ch.expect_refusal(&bind, &format!("{refused} (exchange.bind)"));
     let bind = exchange::Bind { source: "amq.fanout", destination: "", ..Default::default() };
-    ch.refuses(&bind, &format!("{refused} (exchange.bind)"));
+    ch.expect_refusal(&bind, &format!("{refused} (exchange.bind)"));
     let unbind = exchange::Unbind { source: "amq.fanout", destination: "", ..Default::default() };
-    ch.refuses(&unbind, &format!("{refused} (exchange.unbind)"));
+    ch.expect_refusal(&unbind, &format!("{refused} (exchange.unbind)"));
 }
 
 #[test]
-fn the_default_exchange_is_nobodys_to_declare() {
+fn the_default_exchange_cannot_be_declared() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     let declare = exchange::Declare { exchange: "", kind: "direct", durable: true, ..Default::default() };
     let refused = "403 ACCESS_REFUSED - operation not permitted on the default exchange (exchange.declare)";
-    ch.refuses(&declare, refused);
-    ch.refuses(&exchange::Declare { passive: true, ..declare }, refused);
+    ch.expect_refusal(&declare, refused);
+    ch.expect_refusal(&exchange::Declare { passive: true, ..declare }, refused);
 }
 
 #[test]
 fn a_direct_exchange_compares_the_whole_key() {
     let stage = Stage::new();
-    stage.leaves(&["x"]);
+    stage.delete_at_end(&["x"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.exchange("x", "direct", &[]);
@@ -62,9 +69,9 @@ fn a_direct_exchange_compares_the_whole_key() {
 }
 
 #[test]
-fn a_direct_exchange_hands_one_key_to_all_queues_that_are_bound_by_it() {
+fn a_direct_exchange_routes_to_all_queues_bound_with_the_key() {
     let stage = Stage::new();
-    stage.leaves(&["x"]);
+    stage.delete_at_end(&["x"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.exchange("x", "direct", &[]);
@@ -82,7 +89,7 @@ fn a_direct_exchange_hands_one_key_to_all_queues_that_are_bound_by_it() {
 #[test]
 fn a_fanout_exchange_ignores_keys_and_delivers_once_for_several_bindings() {
     let stage = Stage::new();
-    stage.leaves(&["x"]);
+    stage.delete_at_end(&["x"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.exchange("x", "fanout", &[]);
@@ -95,7 +102,7 @@ fn a_fanout_exchange_ignores_keys_and_delivers_once_for_several_bindings() {
 }
 
 #[test]
-fn the_predeclared_exchanges_route_by_their_kinds() {
+fn the_predeclared_exchanges_route_by_their_types() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -111,14 +118,14 @@ fn the_predeclared_exchanges_route_by_their_kinds() {
     ch.publish_with("amq.headers", "", "headers", &header);
     ch.publish_with("amq.match", "", "match", &header);
     assert_eq!(ch.drain("q"), ["direct", "topic", "headers", "match"]);
-    // Others use this exchange as well.
+    // Other scenarios use this exchange as well.
     ch.bind("q", "amq.fanout", "", &[]);
     ch.publish("amq.fanout", "", own);
     assert!(ch.drain("q").contains(own));
 }
 
 #[test]
-fn the_predeclared_exchanges_are_durable_and_of_their_kinds() {
+fn the_predeclared_exchanges_are_durable_and_of_their_types() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -130,8 +137,8 @@ fn the_predeclared_exchanges_are_durable_and_of_their_kinds() {
         ("amq.match", "headers"),
     ] {
         let declare = exchange::Declare { exchange: name, kind, durable: true, ..Default::default() };
-        ch.answers(&declare, "exchange.declare-ok");
-        ch.refuses(
+        ch.expect_reply(&declare, "exchange.declare-ok");
+        ch.expect_refusal(
             &exchange::Declare { durable: false, ..declare },
             &format!(
                 "406 PRECONDITION_FAILED - inequivalent arg 'durable' for exchange '{name}' in vhost '/': \
@@ -142,18 +149,18 @@ fn the_predeclared_exchanges_are_durable_and_of_their_kinds() {
 }
 
 #[test]
-fn publishing_to_an_exchange_that_is_not_there_is_404_and_names_no_content() {
+fn publishing_to_a_missing_exchange_is_404() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.publish("missing", "k", "lost");
-    ch.closes("404 NOT_FOUND - no exchange 'missing' in vhost '/' (basic.publish)");
+    ch.expect_close("404 NOT_FOUND - no exchange 'missing' in vhost '/' (basic.publish)");
 }
 
 #[test]
 fn a_key_of_255_bytes_is_routed() {
     let stage = Stage::new();
-    stage.leaves(&["x"]);
+    stage.delete_at_end(&["x"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
     let key = "k".repeat(255);

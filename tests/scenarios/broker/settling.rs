@@ -1,12 +1,12 @@
-//! Acks, nacks, rejects, recover: what is settled, what comes back, and where to.
+//! Acks, nacks, rejects and recover: what they settle, what they requeue, and at which place.
 
 use super::prelude::*;
 
-/// A queue `q` with the messages 1 to `count`, of which the first `taken` are under way to the channel.
+/// Declares a queue `q` with the messages 1 to `count`, of which the channel holds the first `taken` unacked.
 fn taken(ch: &Channel<'_>, count: u32, taken: u32) {
     ch.queue("q", &[]);
     for body in 1..=count {
-        ch.to("q", &body.to_string());
+        ch.publish_to("q", &body.to_string());
     }
     for number in 1..=taken {
         let left = count - number;
@@ -15,18 +15,18 @@ fn taken(ch: &Channel<'_>, count: u32, taken: u32) {
 }
 
 #[test]
-fn an_ack_of_a_tag_that_was_never_given_is_406() {
+fn an_ack_of_an_unknown_tag_is_406() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     taken(&ch, 1, 1);
     let unknown = |tag, method| format!("406 PRECONDITION_FAILED - unknown delivery tag {tag} ({method})");
-    ch.refuses(&basic::Ack { delivery_tag: 9, multiple: false }, &unknown(9, "basic.ack"));
-    ch.refuses(&basic::Ack { delivery_tag: 9, multiple: true }, &unknown(9, "basic.ack"));
-    ch.refuses(&basic::Nack { delivery_tag: 9, ..Default::default() }, &unknown(9, "basic.nack"));
-    ch.refuses(&basic::Reject { delivery_tag: 9, requeue: true }, &unknown(9, "basic.reject"));
-    ch.refuses(&basic::Ack { delivery_tag: 0, multiple: false }, &unknown(0, "basic.ack"));
-    ch.has("q", 1);
+    ch.expect_refusal(&basic::Ack { delivery_tag: 9, multiple: false }, &unknown(9, "basic.ack"));
+    ch.expect_refusal(&basic::Ack { delivery_tag: 9, multiple: true }, &unknown(9, "basic.ack"));
+    ch.expect_refusal(&basic::Nack { delivery_tag: 9, ..Default::default() }, &unknown(9, "basic.nack"));
+    ch.expect_refusal(&basic::Reject { delivery_tag: 9, requeue: true }, &unknown(9, "basic.reject"));
+    ch.expect_refusal(&basic::Ack { delivery_tag: 0, multiple: false }, &unknown(0, "basic.ack"));
+    ch.wait_for_messages("q", 1);
 }
 
 #[test]
@@ -37,8 +37,8 @@ fn a_second_ack_is_406() {
     taken(&ch, 2, 2);
     ch.ack(1, false);
     ch.ack(1, false);
-    ch.closes("406 PRECONDITION_FAILED - unknown delivery tag 1 (basic.ack)");
-    ch.has("q", 1);
+    ch.expect_close("406 PRECONDITION_FAILED - unknown delivery tag 1 (basic.ack)");
+    ch.wait_for_messages("q", 1);
     assert_eq!(ch.get("q"), "basic.get-ok 1 redelivered /q: 2 (+0)");
 }
 
@@ -49,25 +49,25 @@ fn an_ack_on_another_channel_is_406() {
     let (ch, other) = (peer.channel(1), peer.channel(2));
     taken(&ch, 1, 1);
     other.ack(1, false);
-    other.closes("406 PRECONDITION_FAILED - unknown delivery tag 1 (basic.ack)");
+    other.expect_close("406 PRECONDITION_FAILED - unknown delivery tag 1 (basic.ack)");
     ch.ack(1, false);
-    ch.quiet("q");
+    ch.expect_nothing("q");
 }
 
 #[test]
-fn an_ack_of_what_was_delivered_without_acks_is_406() {
+fn an_ack_of_a_no_ack_delivery_is_406() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.queue("q", &[]);
-    ch.to("q", "m");
+    ch.publish_to("q", "m");
     assert_eq!(ch.take("q").as_deref(), Some("m"));
     ch.ack(1, false);
-    ch.closes("406 PRECONDITION_FAILED - unknown delivery tag 1 (basic.ack)");
+    ch.expect_close("406 PRECONDITION_FAILED - unknown delivery tag 1 (basic.ack)");
 }
 
 #[test]
-fn an_ack_of_all_with_tag_zero_settles_whatever_there_is() {
+fn a_multiple_ack_of_tag_zero_settles_everything() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -75,12 +75,12 @@ fn an_ack_of_all_with_tag_zero_settles_whatever_there_is() {
     ch.ack(0, true);
     ch.ack(0, true);
     ch.ack(1, false);
-    ch.closes("406 PRECONDITION_FAILED - unknown delivery tag 1 (basic.ack)");
+    ch.expect_close("406 PRECONDITION_FAILED - unknown delivery tag 1 (basic.ack)");
     assert_eq!(ch.drain("q"), ["3"]);
 }
 
 #[test]
-fn an_ack_of_many_settles_what_came_before_and_leaves_what_came_after() {
+fn a_multiple_ack_settles_earlier_deliveries_only() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -89,30 +89,30 @@ fn an_ack_of_many_settles_what_came_before_and_leaves_what_came_after() {
     ch.ack(3, true);
     ch.close();
     let other = peer.channel(2);
-    other.has("q", 1);
+    other.wait_for_messages("q", 1);
     assert_eq!(other.drain("q"), ["4"]);
 }
 
 #[test]
-fn an_ack_of_many_up_to_a_tag_that_is_settled_is_406() {
+fn a_multiple_ack_of_a_settled_tag_is_406() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     taken(&ch, 3, 3);
     ch.ack(2, false);
     ch.ack(2, true);
-    ch.closes("406 PRECONDITION_FAILED - unknown delivery tag 2 (basic.ack)");
-    ch.has("q", 2);
+    ch.expect_close("406 PRECONDITION_FAILED - unknown delivery tag 2 (basic.ack)");
+    ch.wait_for_messages("q", 2);
 }
 
 #[test]
-fn what_is_given_back_takes_its_old_place() {
+fn a_requeued_message_returns_to_its_old_place() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     taken(&ch, 5, 3);
     ch.nack(2, false, true);
-    ch.has("q", 3);
+    ch.wait_for_messages("q", 3);
     assert_eq!(ch.get("q"), "basic.get-ok 4 redelivered /q: 2 (+2)");
     ch.nack(3, false, true);
     ch.nack(1, false, true);
@@ -121,7 +121,7 @@ fn what_is_given_back_takes_its_old_place() {
 }
 
 #[test]
-fn a_nack_of_many_gives_all_back_in_their_order() {
+fn a_multiple_nack_requeues_all_in_order() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -133,7 +133,7 @@ fn a_nack_of_many_gives_all_back_in_their_order() {
 }
 
 #[test]
-fn a_nack_of_many_may_give_all_up() {
+fn a_multiple_nack_may_drop_all() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -144,7 +144,7 @@ fn a_nack_of_many_may_give_all_up() {
 }
 
 #[test]
-fn only_what_came_back_is_marked_as_redelivered() {
+fn only_requeued_messages_are_marked_as_redelivered() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -155,28 +155,28 @@ fn only_what_came_back_is_marked_as_redelivered() {
 }
 
 #[test]
-fn what_a_closed_connection_had_comes_back_in_its_order() {
+fn unacked_messages_of_a_closed_connection_are_requeued_in_order() {
     let stage = Stage::new();
-    stage.leaves(&["q"]);
+    stage.delete_at_end(&["q"]);
     let (gone, peer) = (stage.connect(), stage.connect());
     let ch = gone.channel(1);
     let declare = queue::Declare { queue: &ch.name("q"), ..Default::default() };
-    ch.answers(&declare, "queue.declare-ok q messages=0 consumers=0");
+    ch.expect_reply(&declare, "queue.declare-ok q messages=0 consumers=0");
     for body in ["1", "2", "3"] {
-        ch.to("q", body);
+        ch.publish_to("q", body);
     }
-    ch.got("q");
-    ch.got("q");
+    ch.get_message("q");
+    ch.get_message("q");
     gone.cut();
     let ch = peer.channel(1);
-    ch.has("q", 3);
+    ch.wait_for_messages("q", 3);
     assert_eq!(ch.get("q"), "basic.get-ok 1 redelivered /q: 1 (+2)");
     assert_eq!(ch.get("q"), "basic.get-ok 2 redelivered /q: 2 (+1)");
     assert_eq!(ch.get("q"), "basic.get-ok 3 /q: 3 (+0)");
 }
 
 #[test]
-fn a_get_of_an_empty_queue_is_empty() {
+fn a_get_from_an_empty_queue_returns_get_empty() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -185,39 +185,39 @@ fn a_get_of_an_empty_queue_is_empty() {
 }
 
 #[test]
-fn recover_gives_back_what_is_under_way() {
+fn recover_requeues_unacked_messages() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     taken(&ch, 3, 2);
-    ch.answers(&basic::Recover { requeue: true }, "basic.recover-ok");
+    ch.expect_reply(&basic::Recover { requeue: true }, "basic.recover-ok");
     assert_eq!(ch.get("q"), "basic.get-ok 3 redelivered /q: 1 (+2)");
     ch.ack(1, false);
-    ch.closes("406 PRECONDITION_FAILED - unknown delivery tag 1 (basic.ack)");
+    ch.expect_close("406 PRECONDITION_FAILED - unknown delivery tag 1 (basic.ack)");
 }
 
 #[test]
-fn recover_lets_consumers_get_it_again() {
+fn recover_redelivers_to_consumers() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.queue("q", &[]);
     ch.consume("q", "c");
-    ch.to("q", "m");
+    ch.publish_to("q", "m");
     ch.expect("basic.deliver c 1 /q: m");
-    ch.sends(&basic::Recover { requeue: true });
+    ch.send(&basic::Recover { requeue: true });
     let mut came = [ch.next(), ch.next()];
     came.sort();
     assert_eq!(came, ["basic.deliver c 2 redelivered /q: m", "basic.recover-ok"]);
 }
 
 #[test]
-fn recover_async_gives_back_and_does_not_answer() {
+fn recover_async_requeues_without_a_reply() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     taken(&ch, 1, 1);
-    ch.sends(&basic::RecoverAsync { requeue: true });
+    ch.send(&basic::RecoverAsync { requeue: true });
     assert_eq!(ch.get("q"), "basic.get-ok 2 redelivered /q: 1 (+0)");
 }
 
@@ -226,14 +226,22 @@ fn recover_to_the_same_consumer_ends_the_connection_with_540() {
     let stage = Stage::new();
     let peer = stage.connect();
     peer.channel(1);
-    peer.dies(1, &basic::Recover { requeue: false }, "540 NOT_IMPLEMENTED - requeue=false (basic.recover)");
+    peer.expect_connection_error(
+        1,
+        &basic::Recover { requeue: false },
+        "540 NOT_IMPLEMENTED - requeue=false (basic.recover)",
+    );
     let peer = stage.connect();
     peer.channel(1);
-    peer.dies(1, &basic::RecoverAsync { requeue: false }, "540 NOT_IMPLEMENTED - requeue=false (basic.recover-async)");
+    peer.expect_connection_error(
+        1,
+        &basic::RecoverAsync { requeue: false },
+        "540 NOT_IMPLEMENTED - requeue=false (basic.recover-async)",
+    );
 }
 
 #[test]
-fn delivery_tags_count_deliveries_and_gets_alike_on_each_channel() {
+fn each_channel_numbers_deliveries_and_gets_together() {
     let stage = Stage::new();
     let peer = stage.connect();
     let (ch, other) = (peer.channel(1), peer.channel(2));

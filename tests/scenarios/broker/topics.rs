@@ -1,11 +1,11 @@
-//! Topic exchanges: patterns and words.
+//! Topic exchanges: how patterns match routing keys.
 
 use super::prelude::*;
 
-/// Which of `keys` a queue gets that is bound by `patterns`.
+/// Returns those of `keys` that reach a queue bound with `patterns`.
 fn matched(patterns: &[&str], keys: &[&str]) -> Vec<String> {
     let stage = Stage::new();
-    stage.leaves(&["x"]);
+    stage.delete_at_end(&["x"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.exchange("x", "topic", &[]);
@@ -20,19 +20,19 @@ fn matched(patterns: &[&str], keys: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn a_pattern_without_wildcards_is_the_key_itself() {
+fn a_pattern_without_wildcards_matches_only_the_same_key() {
     assert_eq!(matched(&["a.b"], &["a.b", "a", "a.b.c", "a.B", "a.b."]), ["<a.b>"]);
 }
 
 #[test]
-fn a_star_is_one_word_which_may_be_empty_in_a_key_that_is_not() {
+fn a_star_matches_one_word_that_may_be_empty_in_a_key_that_is_not() {
     assert_eq!(matched(&["*"], &["", "a", "a.b", "."]), ["<a>"]);
     assert_eq!(matched(&["a.*"], &["a", "a.", "a.b", "a.b.c", "a.."]), ["<a.>", "<a.b>"]);
     assert_eq!(matched(&["*.*"], &["a", ".", "a.", ".a", "a.b", "a.b.c"]), ["<.>", "<a.>", "<.a>", "<a.b>"]);
 }
 
 #[test]
-fn a_hash_is_any_number_of_words() {
+fn a_hash_matches_any_number_of_words() {
     let keys = ["", "a", "a.b", "a.b.c", ".", "b"];
     assert_eq!(matched(&["#"], &keys), ["<>", "<a>", "<a.b>", "<a.b.c>", "<.>", "<b>"]);
     assert_eq!(matched(&["a.#"], &["", "a", "a.", "a.b", "a.b.c", "ab", "b.a"]), ["<a>", "<a.>", "<a.b>", "<a.b.c>"]);
@@ -40,7 +40,7 @@ fn a_hash_is_any_number_of_words() {
 }
 
 #[test]
-fn a_hash_in_the_middle_is_any_number_of_words_between() {
+fn a_hash_in_the_middle_matches_any_number_of_words() {
     let keys = ["a.z", "a.b.z", "a.b.c.z", "a", "z", "a.b", "az", "a..z"];
     assert_eq!(matched(&["a.#.z"], &keys), ["<a.z>", "<a.b.z>", "<a.b.c.z>", "<a..z>"]);
     let keys = ["a", "a.a", "a.b.a", "b.a.b", "a.a.a", "b", "a.b"];
@@ -48,7 +48,7 @@ fn a_hash_in_the_middle_is_any_number_of_words_between() {
 }
 
 #[test]
-fn a_hash_next_to_a_star_is_at_least_one_word() {
+fn a_hash_next_to_a_star_matches_at_least_one_word() {
     let keys = ["", "a", "a.b", "a.b.c"];
     assert_eq!(matched(&["#.*"], &keys), ["<a>", "<a.b>", "<a.b.c>"]);
     assert_eq!(matched(&["*.#"], &keys), ["<a>", "<a.b>", "<a.b.c>"]);
@@ -57,7 +57,7 @@ fn a_hash_next_to_a_star_is_at_least_one_word() {
 }
 
 #[test]
-fn an_empty_pattern_is_the_empty_key() {
+fn an_empty_pattern_matches_only_the_empty_key() {
     assert_eq!(matched(&[""], &["", "a", "."]), ["<>"]);
     assert_eq!(matched(&["."], &["", "a", ".", ".."]), ["<.>"]);
     assert_eq!(matched(&["a..b"], &["a..b", "a.b", "a.c.b"]), ["<a..b>"]);
@@ -72,26 +72,26 @@ fn wildcards_are_whole_words() {
 }
 
 #[test]
-fn wildcards_in_a_key_are_words_like_others() {
+fn wildcards_in_a_key_are_ordinary_words() {
     assert_eq!(matched(&["a.b"], &["a.*", "a.#", "#", "*.*"]), Vec::<String>::new());
     assert_eq!(matched(&["a.*"], &["a.*", "a.#", "#"]), ["<a.*>", "<a.#>"]);
 }
 
 #[test]
-fn patterns_that_overlap_deliver_once() {
+fn overlapping_patterns_deliver_once() {
     assert_eq!(matched(&["a.*", "a.#", "#", "a.b", "*.b"], &["a.b", "a"]), ["<a.b>", "<a>"]);
 }
 
 #[test]
-fn many_hashes_match_without_taking_forever() {
+fn many_hashes_match_in_reasonable_time() {
     let key = ["a"; 20].join(".");
     assert_eq!(matched(&["#.a.#.a.#.a.#"], &[&key, "a.b.a", "a.b.a.a"]), [format!("<{key}>"), "<a.b.a.a>".into()]);
 }
 
 #[test]
-fn an_unbound_pattern_takes_nothing_with_it() {
+fn unbinding_a_pattern_leaves_the_others_bound() {
     let stage = Stage::new();
-    stage.leaves(&["x"]);
+    stage.delete_at_end(&["x"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.exchange("x", "topic", &[]);

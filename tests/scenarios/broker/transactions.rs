@@ -3,115 +3,115 @@
 use super::prelude::*;
 
 #[test]
-fn what_is_published_is_there_after_the_commit() {
+fn published_messages_arrive_with_the_commit() {
     let stage = Stage::new();
     let peer = stage.connect();
     let (ch, other) = (peer.channel(1), peer.channel(2));
     ch.queue("q", &[]);
-    ch.transactions();
-    ch.to("q", "1");
-    ch.to("q", "2");
+    ch.select_transactions();
+    ch.publish_to("q", "1");
+    ch.publish_to("q", "2");
     assert_eq!(ch.counts("q"), "messages=0 consumers=0");
     assert_eq!(other.take("q"), None);
-    ch.answers(&tx::Commit {}, "tx.commit-ok");
+    ch.expect_reply(&tx::Commit {}, "tx.commit-ok");
     assert_eq!(other.drain("q"), ["1", "2"]);
-    ch.to("q", "3");
+    ch.publish_to("q", "3");
     assert_eq!(other.take("q"), None, "the next transaction has begun");
-    ch.answers(&tx::Commit {}, "tx.commit-ok");
+    ch.expect_reply(&tx::Commit {}, "tx.commit-ok");
     assert_eq!(other.drain("q"), ["3"]);
 }
 
 #[test]
-fn what_is_rolled_back_was_never_published() {
+fn rolled_back_publishes_are_discarded() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.queue("q", &[]);
-    ch.transactions();
-    ch.to("q", "gone");
-    ch.answers(&tx::Rollback {}, "tx.rollback-ok");
-    ch.to("q", "kept");
-    ch.answers(&tx::Commit {}, "tx.commit-ok");
+    ch.select_transactions();
+    ch.publish_to("q", "gone");
+    ch.expect_reply(&tx::Rollback {}, "tx.rollback-ok");
+    ch.publish_to("q", "kept");
+    ch.expect_reply(&tx::Commit {}, "tx.commit-ok");
     assert_eq!(ch.drain("q"), ["kept"]);
 }
 
 #[test]
-fn acks_count_from_the_commit_on() {
+fn acks_take_effect_with_the_commit() {
     let stage = Stage::new();
     let peer = stage.connect();
     let (ch, other) = (peer.channel(1), peer.channel(2));
     ch.queue("q", &[]);
-    other.to("q", "1");
-    other.to("q", "2");
-    other.has("q", 2);
-    ch.transactions();
-    ch.got("q");
-    ch.got("q");
+    other.publish_to("q", "1");
+    other.publish_to("q", "2");
+    other.wait_for_messages("q", 2);
+    ch.select_transactions();
+    ch.get_message("q");
+    ch.get_message("q");
     ch.ack(1, false);
-    ch.answers(&tx::Commit {}, "tx.commit-ok");
+    ch.expect_reply(&tx::Commit {}, "tx.commit-ok");
     ch.ack(2, false);
     ch.close();
-    other.has("q", 1);
+    other.wait_for_messages("q", 1);
     assert_eq!(other.get("q"), "basic.get-ok 1 redelivered /q: 2 (+0)");
 }
 
 #[test]
-fn a_rollback_forgets_acks_and_the_messages_stay_under_way() {
+fn a_rollback_discards_acks_and_keeps_messages_unacked() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.queue("q", &[]);
-    ch.to("q", "m");
-    ch.transactions();
-    ch.got("q");
+    ch.publish_to("q", "m");
+    ch.select_transactions();
+    ch.get_message("q");
     ch.ack(1, false);
-    ch.answers(&tx::Rollback {}, "tx.rollback-ok");
+    ch.expect_reply(&tx::Rollback {}, "tx.rollback-ok");
     assert_eq!(ch.get("q"), "basic.get-empty");
     ch.ack(1, false);
-    ch.answers(&tx::Commit {}, "tx.commit-ok");
+    ch.expect_reply(&tx::Commit {}, "tx.commit-ok");
     ch.ack(1, false);
-    ch.closes("406 PRECONDITION_FAILED - unknown delivery tag 1 (basic.ack)");
+    ch.expect_close("406 PRECONDITION_FAILED - unknown delivery tag 1 (basic.ack)");
 }
 
 #[test]
-fn a_reject_counts_from_the_commit_on_as_well() {
+fn rejects_take_effect_with_the_commit() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.queue("q", &[]);
-    ch.to("q", "m");
-    ch.transactions();
-    ch.got("q");
+    ch.publish_to("q", "m");
+    ch.select_transactions();
+    ch.get_message("q");
     ch.reject(1, true);
     assert_eq!(ch.get("q"), "basic.get-empty");
-    ch.answers(&tx::Commit {}, "tx.commit-ok");
+    ch.expect_reply(&tx::Commit {}, "tx.commit-ok");
     assert_eq!(ch.get("q"), "basic.get-ok 2 redelivered /q: m (+0)");
 }
 
 #[test]
-fn a_mandatory_message_is_returned_by_the_commit() {
+fn a_mandatory_message_is_returned_with_the_commit() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.queue("q", &[]);
-    ch.transactions();
-    ch.mandatory("amq.direct", &stage.name("nowhere"), "m");
+    ch.select_transactions();
+    ch.publish_mandatory("amq.direct", &stage.name("nowhere"), "m");
     assert_eq!(ch.counts("q"), "messages=0 consumers=0");
-    ch.sends(&tx::Commit {});
+    ch.send(&tx::Commit {});
     ch.expect("basic.return 312 NO_ROUTE amq.direct/nowhere: m");
     ch.expect("tx.commit-ok");
 }
 
 #[test]
-fn a_publish_to_an_exchange_that_is_not_there_closes_the_channel_at_once() {
+fn a_publish_to_a_missing_exchange_closes_the_channel_at_once() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.queue("q", &[]);
-    ch.transactions();
-    ch.to("q", "in the transaction");
+    ch.select_transactions();
+    ch.publish_to("q", "in the transaction");
     ch.publish("missing", "k", "m");
-    ch.closes("404 NOT_FOUND - no exchange 'missing' in vhost '/' (basic.publish)");
+    ch.expect_close("404 NOT_FOUND - no exchange 'missing' in vhost '/' (basic.publish)");
     assert_eq!(ch.get("q"), "basic.get-empty");
 }
 
@@ -120,18 +120,18 @@ fn an_unknown_tag_is_refused_at_once() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
-    ch.transactions();
+    ch.select_transactions();
     ch.ack(5, false);
-    ch.closes("406 PRECONDITION_FAILED - unknown delivery tag 5 (basic.ack)");
+    ch.expect_close("406 PRECONDITION_FAILED - unknown delivery tag 5 (basic.ack)");
 }
 
 #[test]
-fn a_channel_without_transactions_commits_nothing() {
+fn a_commit_without_tx_select_is_406() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
-    ch.refuses(&tx::Commit {}, "406 PRECONDITION_FAILED - channel is not transactional (tx.commit)");
-    ch.refuses(&tx::Rollback {}, "406 PRECONDITION_FAILED - channel is not transactional (tx.rollback)");
+    ch.expect_refusal(&tx::Commit {}, "406 PRECONDITION_FAILED - channel is not transactional (tx.commit)");
+    ch.expect_refusal(&tx::Rollback {}, "406 PRECONDITION_FAILED - channel is not transactional (tx.rollback)");
 }
 
 #[test]
@@ -139,27 +139,27 @@ fn transactions_and_confirms_exclude_each_other() {
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
-    ch.transactions();
-    ch.transactions();
-    ch.refuses(
+    ch.select_transactions();
+    ch.select_transactions();
+    ch.expect_refusal(
         &confirm::Select { nowait: false },
         "406 PRECONDITION_FAILED - cannot switch from tx to confirm mode (confirm.select)",
     );
-    ch.confirms();
-    ch.confirms();
-    ch.refuses(&tx::Select {}, "406 PRECONDITION_FAILED - cannot switch from confirm to tx mode (tx.select)");
+    ch.select_confirms();
+    ch.select_confirms();
+    ch.expect_refusal(&tx::Select {}, "406 PRECONDITION_FAILED - cannot switch from confirm to tx mode (tx.select)");
 }
 
 #[test]
-fn a_transaction_that_is_open_when_its_channel_closes_is_forgotten() {
+fn closing_a_channel_discards_its_transaction() {
     let stage = Stage::new();
     let peer = stage.connect();
     let (ch, other) = (peer.channel(1), peer.channel(2));
     ch.queue("q", &[]);
-    other.transactions();
-    other.to("q", "gone");
+    other.select_transactions();
+    other.publish_to("q", "gone");
     other.close();
-    ch.quiet("q");
+    ch.expect_nothing("q");
     assert_eq!(ch.get("q"), "basic.get-empty");
 }
 
@@ -168,8 +168,8 @@ fn declarations_do_not_wait_for_the_commit() {
     let stage = Stage::new();
     let peer = stage.connect();
     let (ch, other) = (peer.channel(1), peer.channel(2));
-    ch.transactions();
+    ch.select_transactions();
     ch.queue("q", &[]);
-    ch.answers(&tx::Rollback {}, "tx.rollback-ok");
+    ch.expect_reply(&tx::Rollback {}, "tx.rollback-ok");
     assert_eq!(other.counts("q"), "messages=0 consumers=0");
 }

@@ -1,16 +1,16 @@
-//! A message as it came: the method that brought it, its properties, its body.
+//! A received message: its method, properties and body.
 
 use hopmq_proto::method::Method;
 use hopmq_proto::{Properties, Value};
 
 use super::transcript::shown;
 
-/// A delivery, the answer to a get, or a returned message.
+/// A delivery, the reply to a get, or a returned message.
 #[derive(Clone, Debug)]
 pub struct Message {
     method: Vec<u8>,
     properties: Properties,
-    /// What was published.
+    /// The body.
     pub body: Vec<u8>,
 }
 
@@ -22,17 +22,17 @@ impl Message {
         Self { method, properties, body }
     }
 
-    /// The method that brought it.
+    /// Returns its method: `basic.deliver`, `basic.get-ok` or `basic.return`.
     pub fn method(&self) -> Method<'_> {
         Method::decode(&self.method).expect("the broker's methods can be decoded")
     }
 
-    /// Its properties.
+    /// Returns its properties.
     pub fn properties(&self) -> &Properties {
         &self.properties
     }
 
-    /// Its body as text; the size of one that is large.
+    /// Returns its body as text, or the size of a body that is long or not UTF-8.
     pub fn text(&self) -> String {
         match std::str::from_utf8(&self.body) {
             Ok(text) if text.len() <= 100 => text.to_owned(),
@@ -40,7 +40,7 @@ impl Message {
         }
     }
 
-    /// The number by which it is settled.
+    /// Returns its delivery tag.
     pub fn tag(&self) -> u64 {
         match self.method() {
             Method::BasicDeliver(deliver) => deliver.delivery_tag,
@@ -49,7 +49,7 @@ impl Message {
         }
     }
 
-    /// Whether it was delivered before.
+    /// Returns whether it is marked as redelivered.
     pub fn redelivered(&self) -> bool {
         match self.method() {
             Method::BasicDeliver(deliver) => deliver.redelivered,
@@ -58,16 +58,16 @@ impl Message {
         }
     }
 
-    /// What a header says, [shown](shown) with its type.
+    /// Returns the value of a header, [shown](shown) with its type.
     pub fn header(&self, key: &str) -> Option<String> {
-        let headers = self.properties.headers().expect("they were checked");
+        let headers = self.properties.headers().expect("the headers were checked");
         headers.get(key).as_ref().map(shown)
     }
 
-    /// How it died, the last death first: each a table of `x-death`, its entries sorted, for their order means nothing.
+    /// Returns the tables of `x-death`, the last death first. The entries of each table are sorted.
     #[track_caller]
     pub fn deaths(&self) -> Vec<String> {
-        let headers = self.properties.headers().expect("they were checked");
+        let headers = self.properties.headers().expect("the headers were checked");
         let deaths = headers.get("x-death").and_then(|deaths| deaths.as_array()).expect("x-death is an array");
         let death = |death: Value<'_>| {
             let table = death.as_table().expect("a death is a table");
@@ -78,16 +78,16 @@ impl Message {
         deaths.iter().map(death).collect()
     }
 
-    /// The names of its headers, in their order.
+    /// Returns the names of its headers, in order.
     pub fn header_names(&self) -> Vec<String> {
-        let headers = self.properties.headers().expect("they were checked");
+        let headers = self.properties.headers().expect("the headers were checked");
         headers.iter().map(|(key, _)| key.to_owned()).collect()
     }
 
-    /// A header that is a number.
+    /// Returns the value of a header, if that is a number.
     #[track_caller]
     pub fn number(&self, key: &str) -> Option<i64> {
-        let headers = self.properties.headers().expect("they were checked");
+        let headers = self.properties.headers().expect("the headers were checked");
         headers.get(key).as_ref().and_then(Value::as_i64)
     }
 }

@@ -1,10 +1,10 @@
-//! A peer that writes and reads frames, for scenarios that say what a broker does.
+//! A peer that writes and reads frames, for scenarios of a broker's behaviour on the wire.
 //!
-//! Owns a TCP connection to the [broker under test](crate::broker), and nothing of what a client does: it sends what it
-//! is told, right or wrong, and shows each frame that comes as a line of text, in its order and with all that the
-//! broker said. The codec is `hopmq-proto`'s. It must never know which broker it talks to.
+//! It owns a TCP connection to the [broker under test](crate::broker), but no logic of a client: it sends any frame,
+//! valid or not, and shows each frame that it receives as a line of text with all its content, in order. The codec is
+//! `hopmq-proto`'s. A peer must not behave differently for different brokers.
 //!
-//! What goes wrong is a panic at the scenario's line: there is nobody else to tell.
+//! Every failure is a panic at the scenario's line.
 
 mod channel;
 mod message;
@@ -25,25 +25,25 @@ pub use self::message::Message;
 pub use self::stage::Stage;
 pub use self::transcript::{shown, shown_table};
 
-/// How long a frame may take that is awaited.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// What the scenarios' connections agree on, where a scenario says nothing else.
+/// Time to wait for a frame, at most.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// The negotiated frame size, unless a scenario chooses another.
 const FRAME_MAX: u32 = 131_072;
 
-/// What the broker sent.
+/// A frame, or a method with its content, that the broker sent.
 #[derive(Clone, Debug)]
 pub enum Frame {
-    /// A method without content: its payload.
+    /// The payload of a method without content.
     Method(Vec<u8>),
     /// A method with its content.
     Message(Message),
-    /// A sign of life.
+    /// A heartbeat.
     Heartbeat,
-    /// The broker closed the connection of TCP.
+    /// The broker closed the TCP connection.
     End,
 }
 
-/// A connection, with nobody between the scenario and the broker.
+/// An AMQP connection without a client: the scenario reads and writes the frames.
 #[derive(Debug)]
 pub struct Peer {
     wire: RefCell<Wire>,
@@ -53,31 +53,31 @@ pub struct Peer {
 #[derive(Debug)]
 struct Wire {
     socket: TcpStream,
-    /// What came on channels that nobody asked for yet.
+    /// Received frames that the scenario has not read yet, with their channels.
     inbox: VecDeque<(u16, Frame)>,
     frame_max: usize,
-    /// Body frames of each message that came, the newest last.
+    /// The sizes of the last message's body frames.
     sizes: Vec<usize>,
 }
 
 impl Peer {
-    /// A connection of TCP, on which nothing was said.
+    /// Opens a TCP connection and sends nothing.
     #[track_caller]
     pub fn silent(stage: &Stage) -> Self {
         let socket = TcpStream::connect(crate::broker().address()).expect("the broker listens");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
-        socket.set_nodelay(true).expect("an option can be set");
+        socket.set_read_timeout(Some(TIMEOUT)).expect("a timeout can be set");
+        socket.set_nodelay(true).expect("nodelay can be set");
         let wire = Wire { socket, inbox: VecDeque::new(), frame_max: FRAME_MAX as usize, sizes: Vec::new() };
         Self { wire: RefCell::new(wire), suffix: stage.suffix().to_owned() }
     }
 
-    /// An open connection.
+    /// Opens an AMQP connection.
     #[track_caller]
     pub fn open(stage: &Stage) -> Self {
         Self::open_as(stage, "guest", "guest")
     }
 
-    /// An open connection of another user's.
+    /// Opens an AMQP connection as another user.
     #[track_caller]
     pub fn open_as(stage: &Stage, user: &str, password: &str) -> Self {
         let peer = Self::login(stage, &capabilities(), "PLAIN", format!("\0{user}\0{password}").as_bytes());
@@ -86,13 +86,14 @@ impl Peer {
         peer
     }
 
-    /// Logged in, with these client properties: `connection.tune` is next.
+    /// Logs in with these client properties. The next frame is `connection.tune`.
     #[track_caller]
     pub fn started(stage: &Stage, properties: &FieldTable) -> Self {
         Self::login(stage, properties, "PLAIN", b"\0guest\0guest")
     }
 
-    /// Says who it is by some mechanism, with these client properties: what the broker says to that is next.
+    /// Sends `connection.start-ok` with this mechanism and these client properties. The next frame is the broker's
+    /// reply.
     #[track_caller]
     pub fn login(stage: &Stage, properties: &FieldTable, mechanism: &str, response: &[u8]) -> Self {
         let peer = Self::silent(stage);
@@ -103,33 +104,33 @@ impl Peer {
         peer
     }
 
-    /// Takes `connection.tune`, and answers it.
+    /// Reads `connection.tune`, and sends `connection.tune-ok`.
     #[track_caller]
-    pub fn tuned(&self, answer: connection::TuneOk) {
+    pub fn tuned(&self, tune_ok: connection::TuneOk) {
         let tune = self.next();
         assert!(tune.starts_with("connection.tune "), "{tune}");
-        if answer.frame_max > 0 {
-            self.wire.borrow_mut().frame_max = answer.frame_max as usize;
+        if tune_ok.frame_max > 0 {
+            self.wire.borrow_mut().frame_max = tune_ok.frame_max as usize;
         }
-        self.send(&answer);
+        self.send(&tune_ok);
     }
 
-    /// Another connection of the same scenario's.
+    /// Opens another connection for the same scenario.
     #[track_caller]
     pub(crate) fn another(&self) -> Self {
         Self::open(&Stage::of(&self.suffix))
     }
 
-    /// A channel's shorthands, whether it is open or not.
-    pub fn lane(&self, id: u16) -> Channel<'_> {
+    /// Returns the shorthands for a channel without opening it.
+    pub fn unopened_channel(&self, id: u16) -> Channel<'_> {
         Channel::new(self, id)
     }
 
     /// Opens a channel.
     #[track_caller]
     pub fn channel(&self, id: u16) -> Channel<'_> {
-        let channel = self.lane(id);
-        channel.sends(&methods::Open {});
+        let channel = self.unopened_channel(id);
+        channel.send(&methods::Open {});
         channel.expect("channel.open-ok");
         channel
     }
@@ -137,13 +138,13 @@ impl Peer {
     /// Writes bytes.
     #[track_caller]
     pub fn bytes(&self, bytes: &[u8]) {
-        self.try_bytes(bytes).expect("the broker takes what is written");
+        self.try_bytes(bytes).expect("the broker reads");
     }
 
-    /// Writes bytes to a broker that may have gone.
+    /// Writes bytes to a broker that may have closed the connection.
     ///
     /// # Errors
-    /// That of the socket.
+    /// If the socket can't be written.
     pub fn try_bytes(&self, bytes: &[u8]) -> std::io::Result<()> {
         self.wire.borrow_mut().socket.write_all(bytes)
     }
@@ -154,26 +155,26 @@ impl Peer {
         self.bytes(&frame(kind, channel, payload));
     }
 
-    /// Sends a method of the connection.
+    /// Sends a method on channel 0.
     #[track_caller]
     pub fn send(&self, method: &impl Encode) {
         self.frame(1, 0, &encoded(method));
     }
 
-    /// Sends a method of the connection, and returns what comes next for the connection.
+    /// Sends a method on channel 0, and returns the line of the next frame there.
     #[track_caller]
     pub fn ask(&self, method: &impl Encode) -> String {
         self.send(method);
         self.next()
     }
 
-    /// What comes next for the connection: channel 0, or its end.
+    /// Returns the line of the next frame on channel 0, or "end".
     #[track_caller]
     pub fn next(&self) -> String {
         self.line(&self.frame_of(0))
     }
 
-    /// Whatever comes next, with the number of its channel.
+    /// Returns the next frame of any channel: the channel and the line.
     #[track_caller]
     pub fn next_of_any(&self) -> (u16, String) {
         let mut wire = self.wire.borrow_mut();
@@ -181,7 +182,7 @@ impl Peer {
         (channel, self.line(&frame))
     }
 
-    /// The next frame of a channel. That the connection closes is told on every channel, and that it has ended as well.
+    /// Returns the next frame of a channel. `connection.close` and the end of the connection appear on every channel.
     #[track_caller]
     pub(crate) fn frame_of(&self, channel: u16) -> Frame {
         let mut wire = self.wire.borrow_mut();
@@ -190,82 +191,82 @@ impl Peer {
             if let Some(at) = found {
                 let stays = matches!(wire.inbox[at].1, Frame::End) || wire.inbox[at].0 != channel;
                 let frame = if stays { wire.inbox.get(at).cloned() } else { wire.inbox.remove(at) };
-                return frame.expect("it was found there").1;
+                return frame.expect("the index is valid").1;
             }
-            let came = wire.read();
-            wire.inbox.push_back(came);
+            let received = wire.read();
+            wire.inbox.push_back(received);
         }
     }
 
-    /// The line that shows a frame: names as the scenario calls them.
+    /// Returns the line of a frame, with the scenario's own names.
     pub(crate) fn line(&self, frame: &Frame) -> String {
         transcript::line(frame).replace(&self.suffix, "")
     }
 
-    /// A text with names as the scenario calls them.
+    /// Returns a text with the scenario's own names: without the suffix.
     pub fn plain(&self, text: &str) -> String {
         text.replace(&self.suffix, "")
     }
 
-    /// The name of a queue or exchange, as the broker knows it.
+    /// Returns the name of a queue or exchange, as the broker knows it.
     pub(crate) fn name(&self, stem: &str) -> String {
         if stem.is_empty() || stem.starts_with("amq.") { stem.to_owned() } else { format!("{stem}{}", self.suffix) }
     }
 
-    /// Sends a method on `channel` that ends the connection, and checks how.
+    /// Sends a method on `channel`, and checks that the broker closes the connection with `reason`.
     #[track_caller]
-    pub fn dies(&self, channel: u16, method: &impl Encode, reason: &str) {
+    pub fn expect_connection_error(&self, channel: u16, method: &impl Encode, reason: &str) {
         self.frame(1, channel, &encoded(method));
-        self.ends(reason);
+        self.expect_connection_close(reason);
     }
 
-    /// Checks that the broker closes the connection for that reason, and says goodbye.
+    /// Checks that the broker closes the connection with `reason`, and sends `connection.close-ok`.
     #[track_caller]
-    pub fn ends(&self, reason: &str) {
+    pub fn expect_connection_close(&self, reason: &str) {
         assert_eq!(self.next(), format!("connection.close {reason}"));
         self.send(&connection::CloseOk {});
         assert_eq!(self.next(), "end");
     }
 
-    /// Checks that the broker closes the connection with that code for a breach of the protocol, told in its own words.
+    /// Checks that the broker closes the connection with `code`, whatever its text, and sends `connection.close-ok`.
     #[track_caller]
-    pub fn faults(&self, code: &str) {
+    pub fn expect_violation(&self, code: &str) {
         let line = self.next();
         assert!(line.starts_with(&format!("connection.close {code} - ")), "{line}");
         self.send(&connection::CloseOk {});
     }
 
-    /// Closes the connection as it should be.
+    /// Closes the connection.
     #[track_caller]
     pub fn close(self) {
-        let close = connection::Close { reply_code: 200, reply_text: "goodbye", ..Default::default() };
+        let close = connection::Close { reply_code: 200, reply_text: "closed by the test", ..Default::default() };
         assert_eq!(self.ask(&close), "connection.close-ok");
     }
 
-    /// Says that nothing more will be written.
+    /// Shuts down the socket for writing.
     #[track_caller]
-    pub fn hangs_up(&self) {
-        self.wire.borrow_mut().socket.shutdown(Shutdown::Write).expect("the connection of TCP is open");
+    pub fn shut_down_write(&self) {
+        self.wire.borrow_mut().socket.shutdown(Shutdown::Write).expect("the TCP connection is open");
     }
 
-    /// Cuts the connection of TCP.
+    /// Cuts the TCP connection.
     pub fn cut(self) {
-        // A broker that has gone is cut off already.
+        // The broker may have closed the socket already.
         let _ = self.wire.borrow_mut().socket.shutdown(Shutdown::Both);
     }
 
-    /// The largest frame that the two ends agreed on.
+    /// Returns the negotiated frame size.
     pub(crate) fn frame_max(&self) -> usize {
         self.wire.borrow().frame_max
     }
 
-    /// The payloads of the body frames of the last message that came, in bytes.
+    /// Returns the sizes of the last message's body frames, in bytes of payload.
     pub fn body_frames(&self) -> Vec<usize> {
         self.wire.borrow().sizes.clone()
     }
 }
 
-/// What a client that takes everything says of itself.
+/// Returns client properties with all capabilities.
 pub fn capabilities() -> FieldTable {
     let mut capabilities = FieldTable::new();
     for name in [
@@ -281,7 +282,7 @@ pub fn capabilities() -> FieldTable {
     FieldTable::new().with("product", "scenarios").with("capabilities", &capabilities)
 }
 
-/// A method's payload.
+/// Returns the payload of a method.
 #[track_caller]
 pub fn encoded(method: &impl Encode) -> Vec<u8> {
     let mut payload = Vec::new();
@@ -289,7 +290,7 @@ pub fn encoded(method: &impl Encode) -> Vec<u8> {
     payload
 }
 
-/// A frame's bytes.
+/// Returns the bytes of a frame.
 pub fn frame(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![kind];
     bytes.extend(channel.to_be_bytes());
@@ -320,21 +321,22 @@ impl Wire {
                 (channel, Frame::Method(payload))
             }
             8 => (channel, Frame::Heartbeat),
-            other => panic!("a frame of type {other} where a method was due"),
+            other => panic!("expected a method frame, got a frame of type {other}"),
         }
     }
 
     #[track_caller]
     fn content(&mut self, channel: u16, method: Vec<u8>) -> Message {
-        let mut due = |wanted| match self.frame() {
+        let mut expect = |wanted| match self.frame() {
             Some((kind, number, payload)) if (kind, number) == (wanted, channel) => payload,
-            other => panic!("a frame of type {wanted} on channel {channel} was due, but it was {other:?}"),
+            other => panic!("expected a frame of type {wanted} on channel {channel}, got {other:?}"),
         };
-        let header = due(2);
+        let header = expect(2);
         let size = u64::from_be_bytes(header[4..12].try_into().expect("eight bytes"));
-        let (mut body, mut sizes) = (Vec::new(), Vec::new());
+        let mut body = Vec::new();
+        let mut sizes = Vec::new();
         while (body.len() as u64) < size {
-            let part = due(3);
+            let part = expect(3);
             sizes.push(part.len());
             body.extend(part);
         }
@@ -350,37 +352,37 @@ impl Wire {
         if head.starts_with(b"AMQP") {
             let mut last = [0; 1];
             self.fill(&mut last)?;
-            panic!("the broker answered with its own protocol header: read it with `header`");
+            panic!("the broker answered with a protocol header; read that with header()");
         }
         let channel = u16::from_be_bytes([head[1], head[2]]);
         let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]) as usize;
-        assert!(size + 8 <= self.frame_max.max(FRAME_MAX as usize), "a frame of {size} bytes is too large");
+        assert!(size + 8 <= self.frame_max.max(FRAME_MAX as usize), "a frame of {size} bytes exceeds frame_max");
         let mut payload = vec![0; size + 1];
         self.fill(&mut payload)?;
         assert_eq!(payload.pop(), Some(0xCE), "the end octet");
         Some((head[0], channel, payload))
     }
 
-    /// Fills the buffer, or says that there is no more.
+    /// Fills the buffer. Returns `None` if the stream ends.
     #[track_caller]
     fn fill(&mut self, buffer: &mut [u8]) -> Option<()> {
         match self.socket.read_exact(buffer) {
             Ok(()) => Some(()),
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => None,
             Err(error) if error.kind() == ErrorKind::ConnectionReset => None,
-            Err(error) => panic!("nothing came within {PATIENCE:?} ({error})"),
+            Err(error) => panic!("no frame within {TIMEOUT:?}: {error}"),
         }
     }
 }
 
 impl Peer {
-    /// The eight bytes with which a broker answers a header that it does not take, then the end.
+    /// Reads the protocol header with which a broker answers a wrong one, and checks that the stream ends after it.
     #[track_caller]
     pub fn header(&self) -> [u8; 8] {
         let mut header = [0; 8];
         let mut wire = self.wire.borrow_mut();
-        wire.fill(&mut header).expect("a header comes before the end");
-        assert!(wire.fill(&mut [0; 1]).is_none(), "the end comes after the header");
+        wire.fill(&mut header).expect("the broker answers with a header");
+        assert!(wire.fill(&mut [0; 1]).is_none(), "bytes after the header");
         header
     }
 }

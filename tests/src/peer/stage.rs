@@ -1,4 +1,4 @@
-//! What a scenario has to itself: names, and somebody who cleans up.
+//! The stage of a scenario: unique names, users, and cleaning up.
 
 use std::cell::RefCell;
 use std::hash::{BuildHasher, RandomState};
@@ -11,17 +11,18 @@ use super::Peer;
 use crate::broker;
 use crate::embedded::{Embedded, embedded};
 
-/// The place of one scenario on the broker: names that end in a suffix of its own, which no line shows.
+/// The part of the broker that belongs to one scenario: names with a unique suffix, which lines do not show. Dropping
+/// it deletes the scenario's users, and the queues and exchanges named in [`Stage::delete_at_end`].
 #[derive(Debug)]
 pub struct Stage {
     suffix: String,
-    left: RefCell<Vec<String>>,
+    delete: RefCell<Vec<String>>,
     users: RefCell<Vec<String>>,
 }
 
 impl Stage {
-    /// A place with nothing on it.
-    #[expect(clippy::new_without_default, reason = "each one is another")]
+    /// Creates a stage with a new suffix.
+    #[expect(clippy::new_without_default, reason = "each stage is a different one")]
     pub fn new() -> Self {
         static RUN: OnceLock<u32> = OnceLock::new();
         static COUNT: AtomicU32 = AtomicU32::new(1);
@@ -30,72 +31,71 @@ impl Stage {
         Self::of(&suffix)
     }
 
-    /// The same place for somebody else, who leaves nothing behind.
+    /// Creates a stage with this suffix and nothing to delete.
     pub(super) fn of(suffix: &str) -> Self {
-        Self { suffix: suffix.to_owned(), left: RefCell::default(), users: RefCell::default() }
+        Self { suffix: suffix.to_owned(), delete: RefCell::default(), users: RefCell::default() }
     }
 
-    /// What every name of this scenario ends in.
+    /// Returns the suffix of all names of this scenario.
     pub fn suffix(&self) -> &str {
         &self.suffix
     }
 
-    /// A name of this scenario's, as the broker knows it.
+    /// Returns a name with the scenario's suffix, as the broker knows it.
     pub fn name(&self, stem: &str) -> String {
         format!("{stem}{}", self.suffix)
     }
 
-    /// An open connection.
+    /// Opens a connection.
     #[track_caller]
     pub fn connect(&self) -> Peer {
         Peer::open(self)
     }
 
-    /// Makes a user of that name, whose password is the name, who may configure, write and read what these patterns
-    /// match. It is deleted in the end.
+    /// Creates a user with these patterns for configure, write and read. The password is the name. Returns the name.
     #[track_caller]
     pub fn user(&self, stem: &str, permissions: [&str; 3]) -> String {
-        let name = self.stranger(stem);
-        self.permit(&name, permissions);
+        let name = self.user_without_permissions(stem);
+        self.set_permissions(&name, permissions);
         name
     }
 
-    /// Makes a user who may publish in the name of others.
+    /// Creates a user as [`Stage::user`] does, who may also publish with the user ids of others.
     #[track_caller]
     pub fn impersonator(&self, stem: &str, permissions: [&str; 3]) -> String {
         let name = self.add(stem, "impersonator");
-        self.permit(&name, permissions);
+        self.set_permissions(&name, permissions);
         name
     }
 
-    /// Makes a user of that name, whose password is the name, who may do nothing.
+    /// Creates a user without permissions. The password is the name. Returns the name.
     #[track_caller]
-    pub fn stranger(&self, stem: &str) -> String {
+    pub fn user_without_permissions(&self, stem: &str) -> String {
         self.add(stem, "")
     }
 
-    /// Lets a user write and read messages of an exchange whose keys these patterns match, and no others.
+    /// Restricts a user to routing keys of an exchange that match these patterns, for writing and for reading.
     #[track_caller]
-    pub fn topics(&self, user: &str, exchange: &str, [write, read]: [&str; 2]) {
+    pub fn set_topic_permissions(&self, user: &str, exchange: &str, [write, read]: [&str; 2]) {
         let exchange = self.name(exchange);
         if let Some(Embedded { broker: embedded, .. }) = embedded() {
             let set = embedded.set_topic_permissions(user, "/", &exchange, write, read);
-            return set.expect("the permissions are taken");
+            return set.expect("the permissions are valid");
         }
         let permissions = format!(r#"{{"exchange":"{exchange}","write":"{write}","read":"{read}"}}"#);
         let path = format!("/api/topic-permissions/%2f/{user}");
-        broker().http_with("PUT", &path, &permissions).expect("the permissions are taken");
+        broker().http_with("PUT", &path, &permissions).expect("the permissions are valid");
     }
 
     #[track_caller]
-    fn permit(&self, user: &str, [configure, write, read]: [&str; 3]) {
+    fn set_permissions(&self, user: &str, [configure, write, read]: [&str; 3]) {
         if let Some(Embedded { broker: embedded, .. }) = embedded() {
             let set = embedded.set_permissions(user, "/", hopmq_broker::Permissions { configure, write, read });
-            return set.expect("the permissions are taken");
+            return set.expect("the permissions are valid");
         }
         let permissions = format!(r#"{{"configure":"{configure}","write":"{write}","read":"{read}"}}"#);
         let path = format!("/api/permissions/%2f/{user}");
-        broker().http_with("PUT", &path, &permissions).expect("the permissions are taken");
+        broker().http_with("PUT", &path, &permissions).expect("the permissions are valid");
     }
 
     #[track_caller]
@@ -103,48 +103,48 @@ impl Stage {
         let name = self.name(stem);
         self.users.borrow_mut().push(name.clone());
         if let Some(Embedded { broker: embedded, .. }) = embedded() {
-            embedded.add_user(&name, &name).expect("the user is taken");
-            embedded.set_impersonator(&name, tags == "impersonator").expect("the user is there");
+            embedded.add_user(&name, &name).expect("the user can be created");
+            embedded.set_impersonator(&name, tags == "impersonator").expect("the user exists");
         } else {
             let user = format!(r#"{{"password":"{name}","tags":"{tags}"}}"#);
-            broker().http_with("PUT", &format!("/api/users/{name}"), &user).expect("the user is taken");
+            broker().http_with("PUT", &format!("/api/users/{name}"), &user).expect("the user can be created");
         }
         name
     }
 
-    /// Names what stays when the connections of the scenario have gone. It is deleted in the end.
-    pub fn leaves(&self, stems: &[&str]) {
-        self.left.borrow_mut().extend(stems.iter().map(|stem| self.name(stem)));
+    /// Names queues and exchanges that outlive the scenario's connections and must be deleted at the end.
+    pub fn delete_at_end(&self, stems: &[&str]) {
+        self.delete.borrow_mut().extend(stems.iter().map(|stem| self.name(stem)));
     }
 }
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        // The scenario's own panic is the one to be seen.
+        // Another panic would hide that of the scenario.
         if std::thread::panicking() {
             return;
         }
         for user in self.users.take() {
-            // Who is gone already is no fault of the scenario.
+            // The scenario may have deleted the user already.
             if let Some(Embedded { broker: embedded, .. }) = embedded() {
                 let _ = embedded.delete_user(&user);
             } else {
                 let _ = broker().http("DELETE", &format!("/api/users/{user}"));
             }
         }
-        let left = self.left.take();
-        if left.is_empty() {
+        let names = self.delete.take();
+        if names.is_empty() {
             return;
         }
         let peer = Peer::open(self);
         let channel = peer.channel(1);
-        for name in &left {
-            channel.sends(&queue::Delete { queue: name, ..Default::default() });
-            channel.sends(&exchange::Delete { exchange: name, ..Default::default() });
+        for name in &names {
+            channel.send(&queue::Delete { queue: name, ..Default::default() });
+            channel.send(&exchange::Delete { exchange: name, ..Default::default() });
             channel.next();
             channel.next();
         }
-        peer.send(&connection::Close { reply_code: 200, reply_text: "goodbye", ..Default::default() });
+        peer.send(&connection::Close { reply_code: 200, reply_text: "closed by the test", ..Default::default() });
         peer.next();
     }
 }

@@ -1,16 +1,16 @@
-//! Frames as lines of text, so that a scenario is compared with all that the broker said.
+//! Frames as lines of text, so that a scenario can compare all that the broker sent.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use hopmq_proto::method::{Method, MethodId};
+use hopmq_proto::method::{Method, MethodId, basic};
 use hopmq_proto::{FieldTable, Value};
 
 use super::{Frame, Message};
 
-/// The line of a frame: the method's name, then what it carries.
+/// Returns the line of a frame: the method's name, then its fields.
 pub(super) fn line(frame: &Frame) -> String {
     match frame {
-        Frame::Method(payload) => method(&Method::decode(payload).expect("it was decoded before")),
+        Frame::Method(payload) => method(&Method::decode(payload).expect("the method was decoded before")),
         Frame::Message(message) => content(message),
         Frame::Heartbeat => "heartbeat".to_owned(),
         Frame::End => "end".to_owned(),
@@ -21,8 +21,7 @@ fn method(method: &Method<'_>) -> String {
     let name = method.id().name();
     match method {
         Method::ConnectionStart(start) => {
-            let (version, mechanisms) = ((start.version_major, start.version_minor), text(start.mechanisms));
-            format!("{name} {}.{} {mechanisms}", version.0, version.1)
+            format!("{name} {}.{} {}", start.version_major, start.version_minor, text(start.mechanisms))
         }
         Method::ConnectionTune(tune) => {
             format!("{name} channels={} frame={} heartbeat={}", tune.channel_max, tune.frame_max, tune.heartbeat)
@@ -50,18 +49,19 @@ fn method(method: &Method<'_>) -> String {
 }
 
 fn content(message: &Message) -> String {
-    let (method, body) = (message.method(), message.text());
+    let method = message.method();
+    let body = message.text();
     let name = method.id().name();
     match method {
         Method::BasicDeliver(deliver) => {
-            let (consumer, tag) = (deliver.consumer_tag, deliver.delivery_tag);
-            let (exchange, key) = (deliver.exchange, deliver.routing_key);
-            format!("{name} {consumer} {tag}{} {exchange}/{key}: {body}", flag(" redelivered", deliver.redelivered))
+            let basic::Deliver { consumer_tag, delivery_tag, redelivered, exchange, routing_key } = deliver;
+            let redelivered = flag(" redelivered", redelivered);
+            format!("{name} {consumer_tag} {delivery_tag}{redelivered} {exchange}/{routing_key}: {body}")
         }
         Method::BasicGetOk(get) => {
-            let (tag, left) = (get.delivery_tag, get.message_count);
-            let again = flag(" redelivered", get.redelivered);
-            format!("{name} {tag}{again} {}/{}: {body} (+{left})", get.exchange, get.routing_key)
+            let basic::GetOk { delivery_tag, redelivered, exchange, routing_key, message_count } = get;
+            let redelivered = flag(" redelivered", redelivered);
+            format!("{name} {delivery_tag}{redelivered} {exchange}/{routing_key}: {body} (+{message_count})")
         }
         Method::BasicReturn(back) => {
             format!("{name} {} {} {}/{}: {body}", back.reply_code, back.reply_text, back.exchange, back.routing_key)
@@ -70,18 +70,18 @@ fn content(message: &Message) -> String {
     }
 }
 
-/// Why something was closed, and for which method if the broker blames one.
+/// Returns the reason of a close, and the method that the broker names as its cause, if any.
 fn reason(name: &str, code: u16, text: &str, class: u16, method: u16) -> String {
-    let blamed = MethodId { class, method };
-    let blamed = if class == 0 && method == 0 { String::new() } else { format!(" ({blamed})") };
-    format!("{name} {code} {text}{blamed}")
+    let cause = MethodId { class, method };
+    let cause = if class == 0 && method == 0 { String::new() } else { format!(" ({cause})") };
+    format!("{name} {code} {text}{cause}")
 }
 
 fn flag(text: &'static str, is_set: bool) -> &'static str {
     if is_set { text } else { "" }
 }
 
-/// A value with the letter of its type, a string in quotes; `now` for a timestamp of the last minute.
+/// Returns a value with the letter of its type, a string in quotes, and `now` for a timestamp within a minute of now.
 ///
 /// ```
 /// use hopmq_tests::peer::shown;
@@ -112,7 +112,7 @@ pub fn shown(value: &Value<'_>) -> String {
     }
 }
 
-/// A table: its entries in their order.
+/// Returns the entries of a table, in order.
 pub fn shown_table<B: AsRef<[u8]>>(table: &FieldTable<B>) -> String {
     let table = table.as_ref_table();
     let entries: Vec<_> = table.iter().map(|(key, value)| format!("{key}: {}", shown(&value))).collect();

@@ -1,9 +1,9 @@
-//! The real client and the real embedded broker, in one thread, on a virtual clock, over a network that breaks
-//! and with a broker that crashes: each run is a seed, and the same seed is the same run.
+//! The real client and the real embedded broker in one thread, on a virtual clock, over a network that breaks and with
+//! a broker that crashes. Each run has a seed, which repeats the run exactly.
 //!
 //! ```sh
-//! HOPMQ_SEEDS=10000 cargo test -p hopmq-tests --test simulation   # so many runs
-//! HOPMQ_SEED=4711 cargo test -p hopmq-tests --test simulation     # one of them again
+//! HOPMQ_SEEDS=10000 cargo test -p hopmq-tests --test simulation   # 10,000 runs
+//! HOPMQ_SEED=4711 cargo test -p hopmq-tests --test simulation     # repeats one run
 //! ```
 
 mod network;
@@ -22,18 +22,18 @@ use futures_lite::{StreamExt, future};
 use hopmq::{Builder, Connection, Delivery, ErrorKind, Recovery, Settled, Unconfirmed};
 use world::{Random, World};
 
-/// What happened, as the program sees it.
+/// The events of a run, as the program sees them.
 #[derive(Default)]
-struct Book {
-    /// Messages that were to be published.
+struct Record {
+    /// Messages that the publishers began to publish.
     published: u64,
-    /// What became of them: the broker has it, or nobody knows.
+    /// The outcome of each publish: true if confirmed, false if unknown.
     outcomes: BTreeMap<u64, bool>,
-    /// What was consumed, in order; whether it was marked as redelivered; whether its ack was sent.
+    /// The consumed messages, in order: the id, whether it was marked as redelivered, whether its ack was sent.
     consumed: Vec<(u64, bool, bool)>,
 }
 
-/// How one seed has it.
+/// The parameters of a run, drawn from its seed.
 struct Plan {
     publishers: u64,
     messages: u64,
@@ -76,48 +76,48 @@ async fn declare(channel: &hopmq::Channel) -> hopmq::Result<()> {
     queue.bind(EXCHANGE, "order.#").await
 }
 
-async fn publish(world: World, builder: Builder, number: u64, messages: u64, book: Rc<RefCell<Book>>) {
+async fn publish(world: World, builder: Builder, number: u64, messages: u64, record: Rc<RefCell<Record>>) {
     let connection = world.connect(&builder).await;
-    let channel = connection.channel().await.expect("a channel opens, whatever the network does");
-    declare(&channel).await.expect("it may be declared again and again");
+    let channel = connection.channel().await.expect("a channel opens in spite of faults");
+    declare(&channel).await.expect("a repeated declaration succeeds");
     let mut confirms = Vec::new();
     for message in 0..messages {
         let id = number * 1000 + message;
-        book.borrow_mut().published += 1;
+        record.borrow_mut().published += 1;
         let body = id.to_string();
         let confirm = channel.publish(EXCHANGE, "order.new", body).persistent().confirm_later().await;
-        confirms.push((id, confirm.expect("there is room in time")));
+        confirms.push((id, confirm.expect("the publish is not blocked for long")));
         if world.random(3) == 0 {
             world.sleep(Duration::from_millis(world.random(800))).await;
         }
         if world.random(4) == 0 {
-            settle(&mut confirms, &book).await;
+            settle(&mut confirms, &record).await;
         }
     }
-    settle(&mut confirms, &book).await;
-    connection.close().await.expect("all is confirmed");
+    settle(&mut confirms, &record).await;
+    connection.close().await.expect("all messages are confirmed");
 }
 
-async fn settle(confirms: &mut Vec<(u64, hopmq::Confirm)>, book: &Rc<RefCell<Book>>) {
+async fn settle(confirms: &mut Vec<(u64, hopmq::Confirm)>, record: &Rc<RefCell<Record>>) {
     for (id, confirm) in confirms.drain(..) {
         let confirmed = match confirm.await {
             Ok(()) => true,
             Err(error) if error.kind() == ErrorKind::OutcomeUnknown => false,
             Err(error) => panic!("publish {id}: {error}"),
         };
-        book.borrow_mut().outcomes.insert(id, confirmed);
+        record.borrow_mut().outcomes.insert(id, confirmed);
     }
 }
 
-async fn consume(world: World, builder: Builder, book: Rc<RefCell<Book>>) {
+async fn consume(world: World, builder: Builder, record: Rc<RefCell<Record>>) {
     let connection = world.connect(&builder).await;
-    let channel = connection.channel().await.expect("a channel opens, whatever the network does");
-    declare(&channel).await.expect("it may be declared again and again");
-    // A queue that the broker names, and that goes with each link.
-    let copy = channel.queue("").exclusive().declare().await.expect("the broker has names for it");
-    copy.bind(EXCHANGE, "copy.#").await.expect("it is there");
+    let channel = connection.channel().await.expect("a channel opens in spite of faults");
+    declare(&channel).await.expect("a repeated declaration succeeds");
+    // The broker names this queue, and deletes it with each link.
+    let copy = channel.queue("").exclusive().declare().await.expect("the broker declares the queue");
+    copy.bind(EXCHANGE, "copy.#").await.expect("the exchange is declared");
     let prefetch = 1 + world.random(10) as u16;
-    let mut consumer = channel.consume(QUEUE).prefetch(prefetch).await.expect("the queue is there");
+    let mut consumer = channel.consume(QUEUE).prefetch(prefetch).await.expect("the queue is declared");
     world.note_copy(copy);
     world.note_connection(connection);
     let mut held: Vec<Delivery> = Vec::new();
@@ -128,45 +128,45 @@ async fn consume(world: World, builder: Builder, book: Rc<RefCell<Book>>) {
         };
         let Some(next) = future::or(async { Some(consumer.next().await) }, later).await else {
             for delivery in held.drain(..) {
-                delivery.ack().expect("an ack is never an error");
+                delivery.ack().expect("ack never fails");
             }
             continue;
         };
         let Some(delivery) = next else { return };
-        let delivery = delivery.expect("the stream goes on, whatever the network does");
+        let delivery = delivery.expect("the stream continues in spite of faults");
         let id = delivery.text().parse().expect("bodies are whole");
         if world.random(5) == 0 {
             world.sleep(Duration::from_millis(world.random(1500))).await;
         }
         let redelivered = delivery.redelivered();
         if world.random(6) == 0 && held.len() + 1 < usize::from(prefetch) {
-            // Some are settled later, perhaps over another link.
+            // Some deliveries are acked later, perhaps over another link.
             held.push(delivery);
-            book.borrow_mut().consumed.push((id, redelivered, false));
+            record.borrow_mut().consumed.push((id, redelivered, false));
             continue;
         }
-        let settled = delivery.ack().expect("an ack is never an error");
-        book.borrow_mut().consumed.push((id, redelivered, settled == Settled::Sent));
+        let settled = delivery.ack().expect("ack never fails");
+        record.borrow_mut().consumed.push((id, redelivered, settled == Settled::Sent));
         for delivery in held.drain(..) {
-            delivery.ack().expect("an ack is never an error");
+            delivery.ack().expect("ack never fails");
         }
     }
 }
 
-/// Returns how often the broker crashed.
+/// Runs one seed, and returns how often the broker crashed.
 fn run(seed: u64) -> u64 {
     let mut random = Random::new(seed);
     let plan = Plan::new(&mut random);
     let world = World::new(seed);
-    let book = Rc::new(RefCell::new(Book::default()));
+    let record = Rc::new(RefCell::new(Record::default()));
     for number in 0..plan.publishers {
-        let (builder, book) = (builder(seed + number, &plan), Rc::clone(&book));
-        world.start("publisher", publish(world.clone(), builder, number, plan.messages, book));
+        let builder = builder(seed + number, &plan);
+        world.start("publisher", publish(world.clone(), builder, number, plan.messages, Rc::clone(&record)));
     }
     let publishing = world.running();
     for number in 0..plan.consumers {
         let builder = builder(seed + 100 + number as u64, &plan);
-        world.start("consumer", consume(world.clone(), builder, Rc::clone(&book)));
+        world.start("consumer", consume(world.clone(), builder, Rc::clone(&record)));
     }
     for _ in 0..plan.faults {
         world.advance(Duration::from_millis(random.below(4000)));
@@ -174,44 +174,48 @@ fn run(seed: u64) -> u64 {
     }
     world.heal();
     let total = plan.publishers * plan.messages;
-    let done = |book: &Book| {
-        let got = |id: &u64| book.consumed.iter().any(|(consumed, ..)| consumed == id);
-        book.outcomes.len() as u64 == total && book.outcomes.iter().filter(|(_, ok)| **ok).all(|(id, _)| got(id))
+    let done = |record: &Record| {
+        let got = |id: &u64| record.consumed.iter().any(|(consumed, ..)| consumed == id);
+        record.outcomes.len() as u64 == total && record.outcomes.iter().filter(|(_, ok)| **ok).all(|(id, _)| got(id))
     };
     let begin = world.now();
     let whole = || {
         let copies = world.copies();
         copies.len() == plan.consumers && world.route(EXCHANGE, "copy.it") == copies
     };
-    while !done(&book.borrow()) || world.queue(QUEUE) != Some((0, 0)) || !whole() {
-        assert!(world.now() - begin < Duration::from_secs(900), "it never comes to rest: {}", summary(&book.borrow()));
-        assert!(world.step(), "nothing would ever happen again: {}", summary(&book.borrow()));
+    while !done(&record.borrow()) || world.queue(QUEUE) != Some((0, 0)) || !whole() {
+        assert!(
+            world.now() - begin < Duration::from_secs(900),
+            "messages are left after 15 minutes: {}",
+            summary(&record.borrow())
+        );
+        assert!(world.step(), "deadlock: no task, timer or byte is pending: {}", summary(&record.borrow()));
     }
-    check(&book.borrow(), &plan);
-    assert_eq!(world.complaints(), [""; 0]);
+    check(&record.borrow(), &plan);
+    assert_eq!(world.violations(), [""; 0]);
     assert_eq!(world.route(EXCHANGE, "order.new"), [QUEUE]);
     world.shut_down();
-    assert_eq!(world.running(), 0, "{publishing} publishers: a future is left pending");
+    assert_eq!(world.running(), 0, "a future never completes; there were {publishing} publishers");
     world.crashes()
 }
 
-fn check(book: &Book, plan: &Plan) {
-    assert_eq!(book.published, plan.publishers * plan.messages);
+fn check(record: &Record, plan: &Plan) {
+    assert_eq!(record.published, plan.publishers * plan.messages);
     if plan.republish {
-        assert!(book.outcomes.values().all(|confirmed| *confirmed), "what is published again is confirmed");
+        assert!(record.outcomes.values().all(|confirmed| *confirmed), "republished messages are confirmed");
     }
     let known = |id: u64| id / 1000 < plan.publishers && id % 1000 < plan.messages;
-    assert!(book.consumed.iter().all(|(id, ..)| known(*id)), "nothing comes that nobody sent");
+    assert!(record.consumed.iter().all(|(id, ..)| known(*id)), "only published messages are consumed");
     if plan.faults == 0 {
-        assert_eq!(book.consumed.len() as u64, book.published, "without faults, each comes once");
+        assert_eq!(record.consumed.len() as u64, record.published, "without faults, each message is delivered once");
     }
     if plan.consumers > 1 {
         return;
     }
-    // A queue gives back what was not settled to where it was: so whatever is new comes in the order of its publisher.
+    // A requeued message returns to its old place: so first deliveries are in the order of each publisher.
     let mut latest = BTreeMap::new();
     let mut seen = std::collections::BTreeSet::new();
-    for (id, ..) in &book.consumed {
+    for (id, ..) in &record.consumed {
         if seen.insert(*id) {
             let before = latest.insert(id / 1000, *id);
             assert!(before < Some(*id), "{id} came after {before:?}");
@@ -219,9 +223,9 @@ fn check(book: &Book, plan: &Plan) {
     }
 }
 
-fn summary(book: &Book) -> String {
-    let confirmed = book.outcomes.values().filter(|ok| **ok).count();
-    format!("{} published, {confirmed} confirmed, {} consumed", book.published, book.consumed.len())
+fn summary(record: &Record) -> String {
+    let confirmed = record.outcomes.values().filter(|ok| **ok).count();
+    format!("{} published, {confirmed} confirmed, {} consumed", record.published, record.consumed.len())
 }
 
 #[test]
@@ -231,10 +235,11 @@ fn nothing_confirmed_is_lost_whatever_the_network_does() {
         Some(seed) => (seed, 1),
         None => (1, number("HOPMQ_SEEDS").unwrap_or(300)),
     };
-    let (mut begun, mut crashes) = (None, 0);
+    let mut memory_before = None;
+    let mut crashes = 0;
     for seed in first..first + count {
         if seed - first == count / 4 {
-            begun = memory();
+            memory_before = memory();
         }
         if seed > first && (seed - first) % 1000 == 0 {
             println!("{} of {count} seeds, in which the broker crashed {crashes} times", seed - first);
@@ -242,22 +247,23 @@ fn nothing_confirmed_is_lost_whatever_the_network_does() {
         match catch_unwind(AssertUnwindSafe(|| run(seed))) {
             Ok(crashed) => crashes += crashed,
             Err(panic) => {
-                eprintln!("HOPMQ_SEED={seed} cargo test -p hopmq-tests --test simulation # runs this one again");
+                eprintln!("HOPMQ_SEED={seed} cargo test -p hopmq-tests --test simulation # repeats this run");
                 std::panic::resume_unwind(panic);
             }
         }
     }
     println!("{count} seeds, in which the broker crashed {crashes} times");
-    assert!(crashes > 0 || count < 100, "the broker crashes now and then");
-    if let (Some(before), Some(after)) = (begun, memory())
+    assert!(crashes > 0 || count < 100, "no run crashed the broker");
+    if let Some(before) = memory_before
+        && let Some(after) = memory()
         && count >= 100
     {
-        println!("memory {before} kB after a quarter of them, {after} kB at the end");
-        assert!(after < before + 16 * 1024, "{before} kB became {after} kB: a run leaves something behind");
+        println!("memory {before} kB after a quarter of the seeds, {after} kB at the end");
+        assert!(after < before + 16 * 1024, "memory grew from {before} kB to {after} kB: runs leak");
     }
 }
 
-/// What this process holds, in kilobytes. `None` where the system doesn't say.
+/// Returns this process's memory in kilobytes; `None` on systems without `/proc`.
 fn memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

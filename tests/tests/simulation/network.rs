@@ -1,4 +1,4 @@
-//! A seeded network: it delays and splits everything, reorders nothing, and breaks when it is told to.
+//! A seeded network: it delays and splits all bytes, keeps their order, and breaks on request.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,7 +13,7 @@ use hopmq::{Error, ErrorKind, Time};
 use crate::tap::Tap;
 use crate::world::Random;
 
-/// The network. Clones are the same one.
+/// The network. Clones share one network.
 #[derive(Clone)]
 pub(crate) struct Network(Arc<Mutex<State>>);
 
@@ -21,39 +21,39 @@ struct State {
     now: Time,
     random: Random,
     links: Vec<Arc<Mutex<Link>>>,
-    /// Nobody gets through until then.
+    /// Connects fail until this time.
     down: Time,
-    complaints: Arc<Mutex<Vec<String>>>,
+    violations: Arc<Mutex<Vec<String>>>,
 }
 
 /// One connection.
 struct Link {
     random: Random,
     now: Time,
-    /// To the server, and to the client.
+    /// The direction to the server, and that to the client.
     directions: [Direction; 2],
-    /// Bytes vanish, and nobody is told.
+    /// Bytes are dropped, and neither end is notified.
     half_open: bool,
-    /// Hears what arrives at the server.
+    /// Decodes the bytes that arrive at the server.
     tap: Tap,
-    complaints: Arc<Mutex<Vec<String>>>,
+    violations: Arc<Mutex<Vec<String>>>,
 }
 
 #[derive(Default)]
 struct Direction {
-    /// What is under way, by when it arrives.
+    /// Bytes in flight, with the time at which they arrive.
     bytes: VecDeque<(Time, VecDeque<u8>)>,
     size: usize,
     reader: Option<Waker>,
     writer: Option<Waker>,
-    /// The writing end is closed.
+    /// The writing end has closed.
     eof: bool,
     broken: bool,
 }
 
-/// Bytes that are under way at most in one direction.
+/// Bytes in flight in one direction, at most.
 const CAPACITY: usize = 32 * 1024;
-/// The longest that a byte is under way.
+/// The latency of a byte in milliseconds, at most.
 const LATENCY: u64 = 40;
 
 impl Network {
@@ -64,39 +64,42 @@ impl Network {
             random,
             links: Vec::new(),
             down: Time::ZERO,
-            complaints: Arc::default(),
+            violations: Arc::default(),
         })))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("nobody panics with it")
+        self.0.lock().expect("no task panics with the lock")
     }
 
-    /// A connection, if somebody gets through: the client's end, and the server's.
+    /// Connects. Returns the client's end and the server's end.
+    ///
+    /// # Errors
+    /// If the network is down.
     pub(crate) fn dial(&self, now: Time) -> hopmq::Result<(End, End)> {
         let mut state = self.lock();
         if now < state.down {
             return Err(Error::new(ErrorKind::Io, "the network is down"));
         }
         let random = Random::new(state.random.below(u64::MAX));
-        let complaints = Arc::clone(&state.complaints);
-        let link = Link { random, now, directions: Default::default(), half_open: false, tap: Tap::new(), complaints };
+        let violations = Arc::clone(&state.violations);
+        let link = Link { random, now, directions: Default::default(), half_open: false, tap: Tap::new(), violations };
         let link = Arc::new(Mutex::new(link));
         state.links.push(Arc::clone(&link));
         Ok((End { link: Arc::clone(&link), side: 0 }, End { link, side: 1 }))
     }
 
-    /// The next moment at which bytes arrive.
+    /// Returns the next time at which bytes arrive.
     pub(crate) fn next_arrival(&self) -> Option<Time> {
         let state = self.lock();
         let arrivals = state.links.iter().filter_map(|link| {
-            let link = link.lock().expect("nobody panics with it");
+            let link = link.lock().expect("no task panics with the lock");
             link.directions.iter().filter_map(|way| Some(way.bytes.front()?.0)).filter(|time| *time > state.now).min()
         });
         arrivals.min()
     }
 
-    /// It is later.
+    /// Sets the time, and wakes the readers of bytes that have arrived.
     pub(crate) fn arrive(&self, now: Time) {
         let mut state = self.lock();
         state.now = now;
@@ -104,7 +107,7 @@ impl Network {
         let links = state.links.clone();
         drop(state);
         for link in links {
-            let mut link = link.lock().expect("nobody panics with it");
+            let mut link = link.lock().expect("no task panics with the lock");
             link.now = now;
             let readers = link.directions.iter_mut().filter(|way| way.bytes.front().is_some_and(|(at, _)| *at <= now));
             let wakers: Vec<Waker> = readers.filter_map(|way| way.reader.take()).collect();
@@ -113,7 +116,8 @@ impl Network {
         }
     }
 
-    /// Something breaks: links are cut, with what is under way or after it, go half open, or nobody gets through.
+    /// Injects a random fault: links are cut with or without the bytes in flight, or go half open, or connects fail for
+    /// a while.
     pub(crate) fn fault(&self, now: Time, random: &mut Random) {
         let kind = random.below(5);
         let mut state = self.lock();
@@ -123,11 +127,11 @@ impl Network {
         let links = state.links.clone();
         drop(state);
         for link in links {
-            // Not all at once, mostly.
+            // Most faults affect only some links.
             if random.below(3) == 0 {
                 continue;
             }
-            let mut link = link.lock().expect("nobody panics with it");
+            let mut link = link.lock().expect("no task panics with the lock");
             match kind {
                 1 => link.half_open = true,
                 2 => link.directions.iter_mut().for_each(|way| way.eof = true),
@@ -139,9 +143,9 @@ impl Network {
         }
     }
 
-    /// What clients sent that they must not.
-    pub(crate) fn complaints(&self) -> Vec<String> {
-        self.lock().complaints.lock().expect("nobody panics with it").clone()
+    /// Returns the protocol violations of clients.
+    pub(crate) fn violations(&self) -> Vec<String> {
+        self.lock().violations.lock().expect("no task panics with the lock").clone()
     }
 
     pub(crate) fn heal(&self) {
@@ -166,14 +170,15 @@ impl Link {
 /// One end of a connection.
 pub(crate) struct End {
     link: Arc<Mutex<Link>>,
-    /// 0 for the client's, 1 for the server's.
+    /// 0 for the client's end, 1 for the server's.
     side: usize,
 }
 
 impl AsyncRead for End {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut link = self.link.lock().expect("nobody panics with it");
-        let (now, most) = (link.now, 1 + link.random.below(2000) as usize);
+        let mut link = self.link.lock().expect("no task panics with the lock");
+        let now = link.now;
+        let most = 1 + link.random.below(2000) as usize;
         let way = &mut link.directions[1 - self.side];
         if way.broken {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
@@ -200,9 +205,9 @@ impl AsyncRead for End {
         way.size -= count;
         let writer = way.writer.take();
         if self.side == 1
-            && let Some(complaint) = link.tap.hear(&buffer[..count])
+            && let Some(violation) = link.tap.decode(&buffer[..count])
         {
-            link.complaints.lock().expect("nobody panics with it").push(complaint);
+            link.violations.lock().expect("no task panics with the lock").push(violation);
         }
         drop(link);
         writer.into_iter().for_each(Waker::wake);
@@ -212,9 +217,11 @@ impl AsyncRead for End {
 
 impl AsyncWrite for End {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let mut link = self.link.lock().expect("nobody panics with it");
-        let (most, latency) = (1 + link.random.below(3000) as usize, link.random.below(LATENCY));
-        let (now, half_open) = (link.now, link.half_open);
+        let mut link = self.link.lock().expect("no task panics with the lock");
+        let most = 1 + link.random.below(3000) as usize;
+        let latency = link.random.below(LATENCY);
+        let now = link.now;
+        let half_open = link.half_open;
         let way = &mut link.directions[self.side];
         if way.broken || way.eof {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
@@ -227,7 +234,7 @@ impl AsyncWrite for End {
             return Poll::Pending;
         }
         if half_open {
-            // They fill the buffers of the network, and stay there.
+            // The bytes fill the network's buffers, and stay there.
             way.size += count;
             return Poll::Ready(Ok(count));
         }
@@ -245,7 +252,7 @@ impl AsyncWrite for End {
     }
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut link = self.link.lock().expect("nobody panics with it");
+        let mut link = self.link.lock().expect("no task panics with the lock");
         let way = &mut link.directions[self.side];
         way.eof = true;
         let reader = way.reader.take();
@@ -257,8 +264,8 @@ impl AsyncWrite for End {
 
 impl Drop for End {
     fn drop(&mut self) {
-        let mut link = self.link.lock().expect("nobody panics with it");
-        // A half-open link is one whose other end is not told.
+        let mut link = self.link.lock().expect("no task panics with the lock");
+        // The other end of a half-open link is not notified.
         if link.half_open {
             return;
         }

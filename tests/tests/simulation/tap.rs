@@ -1,22 +1,22 @@
-//! Listens to what a client sends, and notes what it settles twice.
+//! Decodes what a client sends, and finds deliveries that it settles twice.
 
 use std::collections::{BTreeSet, HashMap};
 
 use hopmq_proto::method::Method;
 use hopmq_proto::{Incoming, ReceiveLimits, Receiver};
 
-/// What came over one link.
+/// The decoder of one link.
 pub(crate) struct Tap {
     receiver: Receiver,
     channels: HashMap<u16, Settled>,
 }
 
-/// What is settled of one channel's deliveries.
+/// The settled deliveries of one channel.
 #[derive(Default)]
 struct Settled {
-    /// All up to this one.
+    /// All delivery tags up to this one are settled.
     up_to: u64,
-    /// Those that were settled one by one.
+    /// Later delivery tags that are settled.
     each: BTreeSet<u64>,
 }
 
@@ -26,8 +26,8 @@ impl Tap {
         Self { receiver: Receiver::server(limits), channels: HashMap::new() }
     }
 
-    /// Takes in what arrived. Returns what is wrong with it.
-    pub(crate) fn hear(&mut self, mut bytes: &[u8]) -> Option<String> {
+    /// Decodes bytes that arrived. Returns the first violation, if any.
+    pub(crate) fn decode(&mut self, mut bytes: &[u8]) -> Option<String> {
         while !bytes.is_empty() {
             let space = self.receiver.space();
             let count = space.len().min(bytes.len());
@@ -37,8 +37,8 @@ impl Tap {
             loop {
                 match self.receiver.poll() {
                     Ok(Some(Incoming::Method { channel, payload })) => {
-                        if let Some(complaint) = self.method(channel, &payload) {
-                            return Some(complaint);
+                        if let Some(violation) = self.method(channel, &payload) {
+                            return Some(violation);
                         }
                     }
                     Ok(Some(_)) => {}
@@ -68,6 +68,6 @@ impl Tap {
             settled.up_to = tag;
             settled.each = settled.each.split_off(&(tag + 1));
         }
-        again.then(|| format!("delivery {tag} of channel {channel} is settled twice on one link"))
+        again.then(|| format!("delivery {tag} of channel {channel} was settled twice on one link"))
     }
 }

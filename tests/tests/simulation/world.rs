@@ -1,4 +1,4 @@
-//! Everything there is in one run: the clock, the network, the broker, and the program's tasks.
+//! The world of one run: the clock, the network, the broker, and the program's tasks.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -10,13 +10,14 @@ use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use hopmq::{Builder, Connection, Queue, Time};
-use hopmq_broker::store::{CrashStorage, Settings};
+use hopmq_broker::CrashStorage;
+use hopmq_broker::store::Settings;
 use hopmq_broker::{Broker, Clock};
 
 use crate::network::Network;
 use crate::time::VirtualTime;
 
-/// The world. Clones are the same one.
+/// The world. Clones share one world.
 #[derive(Clone)]
 pub(crate) struct World(Rc<Inner>);
 
@@ -25,13 +26,13 @@ struct Inner {
     clock: Clock,
     broker: Broker,
     disk: RefCell<CrashStorage>,
-    /// Steps of the broker's until it crashes.
-    doomed: Cell<Option<u64>>,
+    /// Steps of the broker until it crashes.
+    crash_in: Cell<Option<u64>>,
     crashes: Cell<u64>,
     network: Network,
     tasks: RefCell<Vec<Task>>,
-    /// Tasks that were started while others run.
-    fresh: RefCell<Vec<Task>>,
+    /// Tasks that were started, but not polled yet.
+    started: RefCell<Vec<Task>>,
     random: RefCell<Random>,
     connections: RefCell<Vec<Connection>>,
     copies: RefCell<Vec<Queue>>,
@@ -51,7 +52,7 @@ impl Wake for Flag {
     }
 }
 
-/// Rounds without the clock moving after which somebody spins.
+/// Rounds at one time of the clock after which a task must be in an endless loop.
 const SPINS_AFTER: usize = 200_000;
 
 impl World {
@@ -65,11 +66,11 @@ impl World {
             clock,
             broker,
             disk: RefCell::new(disk),
-            doomed: Cell::new(None),
+            crash_in: Cell::new(None),
             crashes: Cell::new(0),
             network: Network::new(seed),
             tasks: RefCell::default(),
-            fresh: RefCell::default(),
+            started: RefCell::default(),
             random: RefCell::new(Random::new(seed ^ 0xabcd)),
             connections: RefCell::default(),
             copies: RefCell::default(),
@@ -80,30 +81,30 @@ impl World {
         self.0.time.now()
     }
 
-    /// A number below `limit`.
+    /// Draws a number below `limit`.
     pub(crate) fn random(&self, limit: u64) -> u64 {
         self.0.random.borrow_mut().below(limit)
     }
 
     pub(crate) fn start(&self, name: &'static str, future: impl Future<Output = ()> + 'static) {
         let flag = Arc::new(Flag(AtomicBool::new(true)));
-        self.0.fresh.borrow_mut().push(Task { flag, name, future: Box::pin(future) });
+        self.0.started.borrow_mut().push(Task { flag, name, future: Box::pin(future) });
     }
 
-    /// How many tasks have not ended.
+    /// Returns the number of tasks that have not ended.
     pub(crate) fn running(&self) -> usize {
-        self.0.tasks.borrow().len() + self.0.fresh.borrow().len()
+        self.0.tasks.borrow().len() + self.0.started.borrow().len()
     }
 
     pub(crate) async fn sleep(&self, time: Duration) {
         self.0.time.sleep(time).await;
     }
 
-    /// Connects over the network, and drives the connection.
+    /// Connects over the network, and starts the connection's driver.
     pub(crate) async fn connect(&self, builder: &Builder) -> Connection {
         let world = Rc::downgrade(&self.0);
         let connector = move || {
-            let world = world.upgrade().expect("the world is there as long as its tasks");
+            let world = world.upgrade().expect("the world outlives its tasks");
             let dialed = world.network.dial(world.time.now()).map(|(client, server)| {
                 world.broker.serve(server);
                 client
@@ -111,22 +112,22 @@ impl World {
             std::future::ready(dialed)
         };
         let connected = builder.connect_with(connector, self.0.time.timer()).await;
-        let (connection, driver) = connected.expect("the broker is waited for");
+        let (connection, driver) = connected.expect("wait_for_broker retries until the broker accepts");
         self.start("driver", driver);
         connection
     }
 
-    /// Something breaks.
+    /// Injects a random fault of the network or the broker.
     pub(crate) fn fault(&self, random: &mut Random) {
         if random.below(5) == 0 {
-            // In the middle of something.
-            self.0.doomed.set(Some(random.below(60)));
+            // Within the broker's next 60 steps.
+            self.0.crash_in.set(Some(random.below(60)));
         } else {
             self.0.network.fault(self.now(), random);
         }
     }
 
-    /// The broker's process dies, or its machine loses power, and it starts again with what is on its disk.
+    /// Kills the broker's process or cuts its machine's power, then restarts it with its disk.
     fn crash(&self) {
         self.0.crashes.set(self.0.crashes.get() + 1);
         let disk = self.0.disk.borrow().clone();
@@ -135,35 +136,35 @@ impl World {
             *self.0.disk.borrow_mut() = found.clone();
             found
         };
-        self.0.broker.faults().crash(found).expect("what is on the disk can be read");
+        self.0.broker.faults().crash(found).expect("the disk is not damaged");
     }
 
-    /// How often it did.
+    /// Returns how often the broker crashed.
     pub(crate) fn crashes(&self) -> u64 {
         self.0.crashes.get()
     }
 
-    /// Runs a step of the broker. False if there was none.
+    /// Runs a step of the broker. Returns false if there was none.
     fn tick(&self) -> bool {
-        match self.0.doomed.get() {
+        match self.0.crash_in.get() {
             Some(0) => {
-                self.0.doomed.set(None);
+                self.0.crash_in.set(None);
                 self.crash();
             }
-            Some(left) => self.0.doomed.set(Some(left - 1)),
+            Some(left) => self.0.crash_in.set(Some(left - 1)),
             None => {}
         }
         self.0.broker.tick()
     }
 
-    /// What clients sent that they must not.
-    pub(crate) fn complaints(&self) -> Vec<String> {
-        self.0.network.complaints()
+    /// Returns the protocol violations of clients.
+    pub(crate) fn violations(&self) -> Vec<String> {
+        self.0.network.violations()
     }
 
-    /// Nothing breaks any more.
+    /// Ends all faults.
     pub(crate) fn heal(&self) {
-        self.0.doomed.set(None);
+        self.0.crash_in.set(None);
         self.0.network.heal();
     }
 
@@ -175,14 +176,14 @@ impl World {
         self.0.copies.borrow_mut().push(queue);
     }
 
-    /// The names that the broker gave.
+    /// Returns the names that the broker chose for queues.
     pub(crate) fn copies(&self) -> Vec<String> {
         let mut names: Vec<String> = self.0.copies.borrow().iter().map(|queue| queue.name().to_owned()).collect();
         names.sort();
         names
     }
 
-    /// Messages of a queue that are ready, and those that are not settled.
+    /// Returns the numbers of ready and unacked messages of a queue.
     pub(crate) fn queue(&self, name: &str) -> Option<(u64, u64)> {
         let queue = self.0.broker.inspect().queue(name)?;
         Some((queue.ready as u64, queue.unacked as u64))
@@ -194,25 +195,24 @@ impl World {
         queues
     }
 
-    /// Closes what is open, and lets everybody end.
+    /// Shuts down all connections, and runs until all tasks have ended.
     pub(crate) fn shut_down(&self) {
         self.0.copies.borrow_mut().clear();
         for connection in self.0.connections.borrow_mut().drain(..) {
             self.start("shutdown", async move {
-                connection.shutdown(Duration::from_secs(60)).await.expect("what is in hand is finished");
+                connection.shutdown(Duration::from_secs(60)).await.expect("the shutdown completes in time");
             });
         }
         let begin = self.now();
         let connections = || self.0.broker.inspect().connections().len();
         while self.running() + connections() > 0 && self.now() - begin < Duration::from_secs(200) && self.step() {}
         let running: Vec<&str> = self.0.tasks.borrow().iter().map(|task| task.name).collect();
-        assert!(running.is_empty(), "after {:?} these still run: {running:?}", self.now() - begin);
+        assert!(running.is_empty(), "after {:?} tasks still run: {running:?}", self.now() - begin);
         let left = self.0.broker.inspect().connections();
-        assert!(left.is_empty(), "after {:?} the broker has connections that nobody has: {left:?}", self.now() - begin);
+        assert!(left.is_empty(), "after {:?} the broker still has connections: {left:?}", self.now() - begin);
     }
 
-    /// Lets all happen that happens now, then turns the clock to the next moment at which something does. False if
-    /// there is none.
+    /// Runs all that can run now, then advances the clock to the next timer or arrival. Returns false if there is none.
     pub(crate) fn step(&self) -> bool {
         self.settle();
         self.turn(Time::from_epoch(Duration::MAX))
@@ -257,13 +257,13 @@ impl World {
                 return;
             }
         }
-        panic!("somebody spins");
+        panic!("a task or the broker loops without end");
     }
 
-    /// Polls everybody who was woken, once.
+    /// Polls every woken task once. Returns whether there was one.
     fn round(&self) -> bool {
         let mut tasks = std::mem::take(&mut *self.0.tasks.borrow_mut());
-        tasks.append(&mut self.0.fresh.borrow_mut());
+        tasks.append(&mut self.0.started.borrow_mut());
         let mut moved = false;
         tasks.retain_mut(|task| {
             if !task.flag.0.swap(false, Ordering::SeqCst) {
@@ -274,11 +274,11 @@ impl World {
             task.future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending()
         });
         self.0.tasks.borrow_mut().append(&mut tasks);
-        moved || !self.0.fresh.borrow().is_empty()
+        moved || !self.0.started.borrow().is_empty()
     }
 }
 
-/// Random numbers that a seed repeats (splitmix64).
+/// Random numbers from a seed (splitmix64).
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 
@@ -287,7 +287,7 @@ impl Random {
         Self(seed)
     }
 
-    /// A number below `limit`, or 0.
+    /// Draws a number below `limit`; 0 if `limit` is 0.
     pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;

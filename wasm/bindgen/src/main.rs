@@ -1,6 +1,6 @@
-//! `bindgen INPUT.wasm FOLDER`: splits what the compiler made into WebAssembly and its JavaScript glue.
+//! `bindgen INPUT.wasm FOLDER`: splits the compiler's output into WebAssembly and its JavaScript glue.
 //!
-//! A crate of its own, outside of the workspace, so that only who builds the npm package builds wasm-bindgen's tools.
+//! This crate is outside the workspace, so that only a build of the npm package compiles wasm-bindgen's tools.
 
 use std::process::ExitCode;
 
@@ -10,14 +10,14 @@ fn main() -> ExitCode {
         eprintln!("usage: bindgen INPUT.wasm FOLDER");
         return ExitCode::FAILURE;
     };
-    let made = wasm_bindgen_cli_support::Bindgen::new()
+    let result = wasm_bindgen_cli_support::Bindgen::new()
         .input_path(input)
         .out_name("hopmq")
         .web(true)
         .and_then(|bindgen| {
             bindgen.typescript(true).remove_name_section(true).omit_default_module_path(true).generate(folder)
         });
-    match made {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bindgen: {error:#}");

@@ -1,16 +1,16 @@
-// A chat. Each room is a routing key of a topic exchange; what was said last is kept in a stream, which everybody reads
-// from a while ago; who is here and who types is said in messages that are not kept.
+// A chat. Each room is a routing key of a topic exchange. A stream per room keeps the messages of a day, and each page
+// reads the last hour. Presence and typing are transient messages.
 
-import { type Queue, type Session, connect } from "hopmq";
+import { type Queue, type Session, connect, json } from "hopmq";
 
-interface Said {
+interface ChatMessage {
   id: string;
   who: string;
   text: string;
   at: number;
 }
 
-interface Sign {
+interface Presence {
   who: string;
   typing: boolean;
 }
@@ -20,6 +20,7 @@ const NAMES = ["Hazel", "Fiver", "Bigwig", "Clover", "Pipkin", "Holly", "Dandeli
 
 const query = new URLSearchParams(location.search);
 const me = query.get("name") ?? NAMES[Math.floor(Math.random() * NAMES.length)]!;
+const token = query.get("token");
 const url = query.get("url") ?? `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws/amqp`;
 
 const $ = <T extends HTMLElement>(id: string): T => document.getElementById(id) as T;
@@ -38,22 +39,22 @@ function avatar(element: HTMLElement, name: string): void {
   element.style.background = colour(name);
 }
 
-/** Shows a message, or marks it as confirmed if it is shown already. */
-function show(said: Said, state: "pending" | "confirmed" | "failed"): void {
-  let item = shown.get(said.id);
+/** Shows a message, or updates the state of one that is shown already. */
+function show(message: ChatMessage, state: "pending" | "confirmed" | "failed"): void {
+  let item = shown.get(message.id);
   if (item === undefined) {
     const { content } = $<HTMLTemplateElement>("message");
     item = (content.cloneNode(true) as DocumentFragment).firstElementChild as HTMLElement;
-    avatar(item.querySelector(".avatar")!, said.who);
-    item.querySelector("b")!.textContent = said.who;
-    item.querySelector("time")!.textContent = new Date(said.at).toLocaleTimeString([], { timeStyle: "short" });
-    item.querySelector(".said")!.textContent = said.text;
-    shown.set(said.id, item);
+    avatar(item.querySelector(".avatar")!, message.who);
+    item.querySelector("b")!.textContent = message.who;
+    item.querySelector("time")!.textContent = new Date(message.at).toLocaleTimeString([], { timeStyle: "short" });
+    item.querySelector(".said")!.textContent = message.text;
+    shown.set(message.id, item);
     $("messages").append(item);
     item.scrollIntoView({ block: "end" });
   }
   item.className = state;
-  item.querySelector(".tick")!.textContent = state === "confirmed" && said.who === me ? "✓" : "";
+  item.querySelector(".tick")!.textContent = state === "confirmed" && message.who === me ? "✓" : "";
 }
 
 function showPeople(): void {
@@ -61,7 +62,8 @@ function showPeople(): void {
   const here = [...people].filter(([, { seen }]) => now - seen < 15_000).sort();
   $("people").replaceChildren(
     ...here.map(([name]) => {
-      const [item, picture] = [document.createElement("li"), document.createElement("span")];
+      const item = document.createElement("li");
+      const picture = document.createElement("span");
       picture.className = "avatar";
       avatar(picture, name);
       item.append(picture, name === me ? `${name} (you)` : name);
@@ -73,7 +75,7 @@ function showPeople(): void {
   $("typing").textContent = typing.length === 0 ? "" : `${typing.join(", ")} ${are} typing…`;
 }
 
-/** Reads a room, from what was said in the last hour on. */
+/** Enters a room, and shows its messages since an hour ago. */
 async function enter(session: Session, name: string): Promise<void> {
   room = name;
   reading?.abort();
@@ -84,10 +86,8 @@ async function enter(session: Session, name: string): Promise<void> {
   for (const button of $("rooms").querySelectorAll("button")) {
     button.setAttribute("aria-current", String(button.dataset["room"] === name));
   }
-  const log = await session.queue<Said>(`hopmq-chat-${name}`, {
-    durable: true,
-    arguments: { "x-queue-type": "stream", "x-max-age": "1D" },
-  });
+  const stream = { durable: true, arguments: { "x-queue-type": "stream", "x-max-age": "1D" } };
+  const log = await session.queue(`hopmq-chat-${name}`, stream, json<ChatMessage>());
   await log.bind("hopmq-chat", name);
   const from = new Date(Date.now() - 3_600_000);
   const messages = log.consume({ prefetch: 100, signal: reading.signal, arguments: { "x-stream-offset": from } });
@@ -98,36 +98,37 @@ async function enter(session: Session, name: string): Promise<void> {
 }
 
 async function start(): Promise<void> {
-  const session = await connect(url, { name: `chat of ${me}` });
+  const session = await connect(url, { name: `chat of ${me}`, auth: token === null ? undefined : { token } });
   const state = $("state");
-  const tell = (text: string): void => {
+  const showState = (text: string): void => {
     state.textContent = text;
     state.dataset["state"] = session.state;
   };
-  tell(`connected as ${me}`);
-  session.on("reconnecting", ({ delayMs }) => tell(`lost; again in ${Math.ceil(delayMs / 1000)} s`));
-  session.on("reconnected", () => tell(`connected as ${me}`));
-  session.on("closed", (error) => tell(error?.message ?? "closed"));
+  showState(`connected as ${me}`);
+  session.on("reconnecting", ({ delayMs }) => showState(`connection lost; retry in ${Math.ceil(delayMs / 1000)} s`));
+  session.on("reconnected", () => showState(`connected as ${me}`));
+  session.on("closed", (error) => showState(error?.message ?? "closed"));
 
-  const chat = await session.exchange<Said>("hopmq-chat", "topic", { durable: true });
-  const signs = await session.exchange<Sign>("hopmq-chat-signs", "fanout");
-  const heard: Queue<Sign> = await session.queue<Sign>("", { exclusive: true });
-  await heard.bind(signs);
-  await heard.subscribe(
+  const chat = await session.exchange<ChatMessage>("hopmq-chat", "topic", { durable: true });
+  const presence = await session.exchange<Presence>("hopmq-chat-presence", "fanout");
+  const inbox: Queue<Presence> = await session.queue("", { exclusive: true }, json<Presence>());
+  await inbox.bind(presence);
+  await inbox.subscribe(
     ({ body }) => {
       people.set(body.who, { seen: Date.now(), typing: body.typing ? Date.now() : 0 });
       showPeople();
     },
     { noAck: true },
   );
-  const sign = (typing: boolean): void => void signs.tryPublish("", { who: me, typing }, { deliveryMode: 1 });
-  await signs.publish("", { who: me, typing: false }, { deliveryMode: 1 });
-  setInterval(() => sign(false), 5_000);
+  const announce = (typing: boolean): void => void presence.tryPublish("", { who: me, typing }, { deliveryMode: 1 });
+  await presence.publish("", { who: me, typing: false }, { deliveryMode: 1 });
+  setInterval(() => announce(false), 5_000);
   setInterval(showPeople, 1_000);
 
   $("rooms").append(
     ...ROOMS.map((name) => {
-      const [item, button] = [document.createElement("li"), document.createElement("button")];
+      const item = document.createElement("li");
+      const button = document.createElement("button");
       const onclick = () => void enter(session, name).catch(console.error);
       Object.assign(button, { textContent: `# ${name}`, onclick });
       button.dataset["room"] = name;
@@ -135,18 +136,18 @@ async function start(): Promise<void> {
       return item;
     }),
   );
-  $("text").addEventListener("input", () => sign(true));
+  $("text").addEventListener("input", () => announce(true));
   $("form").addEventListener("submit", (event) => {
     event.preventDefault();
     const input = $<HTMLInputElement>("text");
     const text = input.value.trim();
     if (text === "") return;
     input.value = "";
-    const said: Said = { id: crypto.randomUUID(), who: me, text, at: Date.now() };
-    show(said, "pending");
-    chat.publish(room, said).then(
-      () => show(said, "confirmed"),
-      () => show(said, "failed"),
+    const message: ChatMessage = { id: crypto.randomUUID(), who: me, text, at: Date.now() };
+    show(message, "pending");
+    chat.publish(room, message).then(
+      () => show(message, "confirmed"),
+      () => show(message, "failed"),
     );
   });
   await enter(session, room);

@@ -1,7 +1,7 @@
-// A live dashboard: orders come by a topic exchange, one key a kind, into a queue of this page's own. Without acks, for
-// what a dashboard misses is old.
+// A live dashboard. A topic exchange, with one routing key per kind of order, feeds a queue of this page's own. The
+// page consumes without acks, because a dashboard does not need orders that it missed.
 
-import { connect } from "hopmq";
+import { connect, json } from "hopmq";
 
 interface Order {
   id: number;
@@ -21,6 +21,7 @@ const DISHES: Record<Kind, string[]> = {
 const SECONDS = 60;
 
 const query = new URLSearchParams(location.search);
+const token = query.get("token");
 const url = query.get("url") ?? `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws/amqp`;
 const $ = <T extends Element>(id: string): T => document.getElementById(id) as unknown as T;
 const pick = <T>(list: readonly T[]): T => list[Math.floor(Math.random() * list.length)]!;
@@ -28,7 +29,8 @@ const pick = <T>(list: readonly T[]): T => list[Math.floor(Math.random() * list.
 const history = Object.fromEntries(Object.keys(KINDS).map((kind) => [kind, Array<number>(SECONDS).fill(0)]));
 const cities = new Map<string, number>();
 const latest: { order: Order; at: Date }[] = [];
-let [count, euros] = [0, 0];
+let count = 0;
+let euros = 0;
 
 function take(kind: string, order: Order): void {
   count++;
@@ -70,7 +72,8 @@ function draw(lag: string): void {
   const ranked = [...cities].sort(([, a], [, b]) => b - a).slice(0, 6);
   $("cities").replaceChildren(
     ...ranked.map(([city, n]) => {
-      const [item, bar] = [document.createElement("li"), document.createElement("i")];
+      const item = document.createElement("li");
+      const bar = document.createElement("i");
       bar.style.width = `${(n / ranked[0]![1]) * 100}%`;
       item.append(element("span", city), bar, element("span", n.toLocaleString("en")));
       return item;
@@ -88,16 +91,16 @@ function draw(lag: string): void {
 }
 
 async function start(): Promise<void> {
-  const session = await connect(url, { name: "dashboard" });
+  const session = await connect(url, { name: "dashboard", auth: token === null ? undefined : { token } });
   const state = $<HTMLElement>("state");
-  const tell = (text: string): void => {
+  const showState = (text: string): void => {
     state.textContent = text;
     state.dataset["state"] = session.state;
   };
-  tell("live");
-  session.on("reconnecting", ({ delayMs }) => tell(`lost; again in ${Math.ceil(delayMs / 1000)} s`));
-  session.on("reconnected", () => tell("live"));
-  session.on("closed", (error) => tell(error?.message ?? "closed"));
+  showState("live");
+  session.on("reconnecting", ({ delayMs }) => showState(`connection lost; retry in ${Math.ceil(delayMs / 1000)} s`));
+  session.on("reconnected", () => showState("live"));
+  session.on("closed", (error) => showState(error?.message ?? "closed"));
   const { product, version } = session.agreed.server;
   $("connection").textContent = `${product} ${version}`;
   $("legend").replaceChildren(
@@ -111,7 +114,8 @@ async function start(): Promise<void> {
   );
 
   const orders = await session.exchange<Order>("hopmq-orders", "topic");
-  const mine = await session.queue<Order>("", { exclusive: true, arguments: { "x-max-length": 10_000 } });
+  const options = { exclusive: true, arguments: { "x-max-length": 10_000 } };
+  const mine = await session.queue("", options, json<Order>());
   await mine.bind(orders, "order.#");
   await mine.subscribe((message) => take(message.routingKey.slice("order.".length), message.body), { noAck: true });
 
@@ -125,7 +129,7 @@ async function start(): Promise<void> {
       if (Math.random() > 0.25 + wave * 0.35) continue;
       const euros = 6 + Math.random() * 12;
       const order = { id: ++id, city: pick(CITIES.slice(0, 3 + (id % 4))), dish: pick(DISHES[kind]), euros };
-      // A full connection leaves some out: nobody waits for a demonstration.
+      // Drops orders while the send buffer is full.
       orders.tryPublish(`order.${kind}`, order, { deliveryMode: 1 });
     }
   }, 60);

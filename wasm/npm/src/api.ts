@@ -1,5 +1,5 @@
-// What every entry of the package exports.
+// The exports of every entry of the package.
 
-export { bytes, json, text } from "./body.js";
+export { bytes, json, text } from "./codecs.js";
 export { AmqpError } from "./errors.js";
 export { connect } from "./session.js";

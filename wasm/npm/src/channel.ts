@@ -1,175 +1,184 @@
-// The channel as AMQP has it, for everything that queues and exchanges of a session do not cover.
+// The plain AMQP channel, for what the session's queues and exchanges do not cover.
 
 import type { RawQueue } from "../pkg/hopmq.js";
 import type * as api from "../types/index.js";
-import { bytes as asIs } from "./body.js";
-import { encodeAddress, encodeTable, utf8 } from "./codec.js";
+import { bytes as bytesCodec } from "./codecs.js";
 import { Consumer } from "./consumer.js";
-import { call, understand } from "./errors.js";
-import type { Link } from "./link.js";
-import { Batch, type Message, type RawBatch } from "./message.js";
+import { encodeAddress, encodeTable, utf8 } from "./encoding.js";
+import { call, toError } from "./errors.js";
+import type { InnerChannel } from "./inner-channel.js";
+import { DeliveryBatch, type Message, type RawBatch } from "./message.js";
 
+// Flags of a declaration, as in `wasm/src/npm/channel.rs`.
 const PASSIVE = 1;
 const DURABLE = 2;
 const EXCLUSIVE = 4;
 const AUTO_DELETE = 8;
 const INTERNAL = 16;
 
-function declaration(o: api.QueueOptions & api.ExchangeOptions): number {
+function declareFlags(options: api.QueueOptions & api.ExchangeOptions): number {
   return (
-    (o.passive ? PASSIVE : 0) | (o.durable ? DURABLE : 0) | (o.exclusive ? EXCLUSIVE : 0) |
-    (o.autoDelete ? AUTO_DELETE : 0) | (o.internal ? INTERNAL : 0)
+    (options.passive ? PASSIVE : 0) | (options.durable ? DURABLE : 0) | (options.exclusive ? EXCLUSIVE : 0) |
+    (options.autoDelete ? AUTO_DELETE : 0) | (options.internal ? INTERNAL : 0)
   );
 }
 
-/** The requests of a channel, for sessions too. */
+/** The requests that channels and sessions share. */
 export const requests = {
-  async declareQueue(link: Link, name: string, o: api.QueueOptions) {
-    const make = () => link.raw.declareQueue(name, declaration(o), encodeTable(o.arguments));
-    const [queue, messageCount, consumerCount] = await call<[RawQueue, number, number]>(make);
+  async declareQueue(channel: InnerChannel, name: string, options: api.QueueOptions) {
+    const work = () => channel.raw.declareQueue(name, declareFlags(options), encodeTable(options.arguments));
+    const [queue, messageCount, consumerCount] = await call<[RawQueue, number, number]>(work);
     return { queue, messageCount, consumerCount };
   },
-  declareExchange(link: Link, name: string, type: string, o: api.ExchangeOptions): Promise<void> {
-    return call(async () => link.raw.declareExchange(name, type, declaration(o), encodeTable(o.arguments)));
+  declareExchange(channel: InnerChannel, name: string, type: string, options: api.ExchangeOptions): Promise<void> {
+    const args = options.arguments;
+    return call(async () => channel.raw.declareExchange(name, type, declareFlags(options), encodeTable(args)));
   },
-  bind(link: Link, undo: boolean, exchange: boolean, to: string, from: string, key: string, args?: api.FieldTable) {
-    return call<void>(async () => link.raw.bind(undo, exchange, to, from, key, encodeTable(args)));
+  bind(
+    channel: InnerChannel, undo: boolean, exchange: boolean, to: string, from: string, key: string,
+    args?: api.FieldTable,
+  ) {
+    return call<void>(async () => channel.raw.bind(undo, exchange, to, from, key, encodeTable(args)));
   },
-  async get<T>(link: Link, queue: string, noAck: boolean, codec: api.Codec<T>) {
-    const got = await call<[RawBatch, number] | undefined>(() => link.raw.get(queue, noAck));
+  async get<T>(channel: InnerChannel, queue: string, noAck: boolean, codec: api.Codec<T>) {
+    const got = await call<[RawBatch, number] | undefined>(() => channel.raw.get(queue, noAck));
     if (got === undefined) return undefined;
-    const message = new Batch(got[0], noAck ? undefined : link, codec).next()!;
+    const message = new DeliveryBatch(got[0], noAck ? undefined : channel, codec, queue).next()!;
     return Object.assign(message, { messageCount: got[1] });
   },
-  consume(link: Link, queue: string, o: api.ConsumeOptions) {
-    const { tag, prefetch, noAck = false, exclusive = false } = o;
+  consume(channel: InnerChannel, queue: string, options: api.ConsumeOptions) {
+    const { tag, prefetch, noAck = false, exclusive = false } = options;
     return call<import("../pkg/hopmq.js").RawConsumer>(async () =>
-      link.raw.consume(queue, tag, prefetch, noAck, exclusive, encodeTable(o.arguments)),
+      channel.raw.consume(queue, tag, prefetch, noAck, exclusive, encodeTable(options.arguments)),
     );
   },
-  onReturn(link: Link, f: (returned: api.ReturnedMessage) => void): void {
-    link.raw.returns((batch: RawBatch, code: number, reason: string) =>
-      f({ code, reason, message: new Batch(batch, undefined, asIs).next()! }),
+  onReturn(channel: InnerChannel, listener: (returned: api.ReturnedMessage) => void): void {
+    channel.raw.returns((batch: RawBatch, code: number, reason: string) =>
+      listener({ code, reason, message: new DeliveryBatch(batch, undefined, bytesCodec).next()! }),
     );
   },
 };
 
 export class Channel implements api.Channel {
-  readonly #link: Link;
+  readonly #inner: InnerChannel;
 
-  constructor(link: Link) {
-    this.#link = link;
+  constructor(inner: InnerChannel) {
+    this.#inner = inner;
   }
 
   get id(): number {
-    return this.#link.raw.id;
+    return this.#inner.raw.id;
   }
 
   get isOpen(): boolean {
-    return this.#link.raw.isOpen();
+    return this.#inner.raw.isOpen();
   }
 
-  async declareQueue(name: string, o: api.QueueOptions = {}) {
-    const { queue, ...counts } = await requests.declareQueue(this.#link, name, o);
+  async declareQueue(name: string, options: api.QueueOptions = {}) {
+    const { queue, ...counts } = await requests.declareQueue(this.#inner, name, options);
     return { name: queue.name, ...counts };
   }
 
-  deleteQueue(name: string, o: { ifUnused?: boolean; ifEmpty?: boolean } = {}): Promise<number> {
-    return call(() => this.#link.raw.deleteQueue(name, o.ifUnused ?? false, o.ifEmpty ?? false));
+  deleteQueue(name: string, options: { ifUnused?: boolean; ifEmpty?: boolean } = {}): Promise<number> {
+    return call(() => this.#inner.raw.deleteQueue(name, options.ifUnused ?? false, options.ifEmpty ?? false));
   }
 
   purgeQueue(name: string): Promise<number> {
-    return call(() => this.#link.raw.purge(name));
+    return call(() => this.#inner.raw.purge(name));
   }
 
   bindQueue(queue: string, exchange: string, key = "", args?: api.FieldTable): Promise<void> {
-    return requests.bind(this.#link, false, false, queue, exchange, key, args);
+    return requests.bind(this.#inner, false, false, queue, exchange, key, args);
   }
 
   unbindQueue(queue: string, exchange: string, key = "", args?: api.FieldTable): Promise<void> {
-    return requests.bind(this.#link, true, false, queue, exchange, key, args);
+    return requests.bind(this.#inner, true, false, queue, exchange, key, args);
   }
 
-  declareExchange(name: string, type: string, o: api.ExchangeOptions = {}): Promise<void> {
-    return requests.declareExchange(this.#link, name, type, o);
+  declareExchange(name: string, type: string, options: api.ExchangeOptions = {}): Promise<void> {
+    return requests.declareExchange(this.#inner, name, type, options);
   }
 
-  deleteExchange(name: string, o: { ifUnused?: boolean } = {}): Promise<void> {
-    return call(() => this.#link.raw.deleteExchange(name, o.ifUnused ?? false));
+  deleteExchange(name: string, options: { ifUnused?: boolean } = {}): Promise<void> {
+    return call(() => this.#inner.raw.deleteExchange(name, options.ifUnused ?? false));
   }
 
   bindExchange(destination: string, source: string, key = "", args?: api.FieldTable): Promise<void> {
-    return requests.bind(this.#link, false, true, destination, source, key, args);
+    return requests.bind(this.#inner, false, true, destination, source, key, args);
   }
 
   unbindExchange(destination: string, source: string, key = "", args?: api.FieldTable): Promise<void> {
-    return requests.bind(this.#link, true, true, destination, source, key, args);
+    return requests.bind(this.#inner, true, true, destination, source, key, args);
   }
 
-  async publish(exchange: string, key: string, body: Uint8Array | string, o: api.PublishOptions = {}): Promise<void> {
-    return this.#link.publish(encodeAddress(exchange, key, o), raw(body), true);
+  async publish(
+    exchange: string, key: string, body: Uint8Array | string, options: api.PublishOptions = {},
+  ): Promise<void> {
+    return this.#inner.publish(encodeAddress(exchange, key, options), asBytes(body), true);
   }
 
-  async send(exchange: string, key: string, body: Uint8Array | string, o: api.PublishOptions = {}): Promise<void> {
-    return this.#link.publish(encodeAddress(exchange, key, o), raw(body), false);
+  async send(
+    exchange: string, key: string, body: Uint8Array | string, options: api.PublishOptions = {},
+  ): Promise<void> {
+    return this.#inner.publish(encodeAddress(exchange, key, options), asBytes(body), false);
   }
 
-  trySend(exchange: string, key: string, body: Uint8Array | string, o: api.PublishOptions = {}): boolean {
-    return this.#link.tryPublish(encodeAddress(exchange, key, o), raw(body));
+  trySend(exchange: string, key: string, body: Uint8Array | string, options: api.PublishOptions = {}): boolean {
+    return this.#inner.tryPublish(encodeAddress(exchange, key, options), asBytes(body));
   }
 
-  async consume(queue: string, o: api.ConsumeOptions = {}): Promise<Consumer<Uint8Array>> {
-    const link = this.#link;
+  async consume(queue: string, options: api.ConsumeOptions = {}): Promise<Consumer<Uint8Array>> {
+    const channel = this.#inner;
     const consumer = new Consumer({
-      start: async () => ({ raw: await requests.consume(link, queue, o), link }),
-      ownsLink: false,
-      codec: asIs,
-      options: o,
+      start: async () => ({ raw: await requests.consume(channel, queue, options), channel, queue }),
+      ownsChannel: false,
+      codec: bytesCodec,
+      options,
     });
     await consumer.ready;
     return consumer;
   }
 
   get(
-    queue: string, o: { noAck?: boolean } = {},
+    queue: string, options: { noAck?: boolean } = {},
   ): Promise<(Message<Uint8Array> & { messageCount: number }) | undefined> {
-    return requests.get(this.#link, queue, o.noAck ?? false, asIs);
+    return requests.get(this.#inner, queue, options.noAck ?? false, bytesCodec);
   }
 
-  prefetch(count: number, o: { shared?: boolean } = {}): Promise<void> {
-    return call(() => this.#link.raw.prefetch(count, o.shared ?? false));
+  prefetch(count: number, options: { shared?: boolean } = {}): Promise<void> {
+    return call(() => this.#inner.raw.prefetch(count, options.shared ?? false));
   }
 
-  onReturn(f: (returned: api.ReturnedMessage) => void): void {
-    requests.onReturn(this.#link, f);
+  onReturn(listener: (returned: api.ReturnedMessage) => void): void {
+    requests.onReturn(this.#inner, listener);
   }
 
   recover(): Promise<void> {
-    return call(() => this.#link.raw.recover());
+    return call(() => this.#inner.raw.recover());
   }
 
   txSelect(): Promise<void> {
-    return call(() => this.#link.raw.tx(0));
+    return call(() => this.#inner.raw.tx(0));
   }
 
   txCommit(): Promise<void> {
-    return call(() => this.#link.raw.tx(1));
+    return call(() => this.#inner.raw.tx(1));
   }
 
   txRollback(): Promise<void> {
-    return call(() => this.#link.raw.tx(2));
+    return call(() => this.#inner.raw.tx(2));
   }
 
   flow(active: boolean): Promise<boolean> {
-    return call(() => this.#link.raw.flow(active));
+    return call(() => this.#inner.raw.flow(active));
   }
 
   async close(): Promise<void> {
     if (!this.isOpen) return;
     try {
-      await this.#link.raw.close();
+      await this.#inner.raw.close();
     } catch (thrown) {
-      throw understand(thrown);
+      throw toError(thrown);
     }
   }
 
@@ -178,6 +187,6 @@ export class Channel implements api.Channel {
   }
 }
 
-function raw(body: Uint8Array | string): Uint8Array {
+function asBytes(body: Uint8Array | string): Uint8Array {
   return typeof body === "string" ? utf8(body) : body;
 }

@@ -1,13 +1,13 @@
-// The connection under a session: it comes back by itself, with all that was declared.
+// The connection under a session. It reconnects automatically and restores its topology.
 
 import { open, type RawChannel, type RawConnection } from "../pkg/hopmq.js";
 import type * as api from "../types/index.js";
-import { decodeTable, encodeTable } from "./codec.js";
-import { AmqpError, call, understand } from "./errors.js";
-import { type Link, openLink } from "./link.js";
+import { decodeTable, encodeTable } from "./encoding.js";
+import { AmqpError, call, toError } from "./errors.js";
+import { type InnerChannel, openInnerChannel } from "./inner-channel.js";
 
-/** What a connection tells of while it lasts. */
-export interface Watcher {
+/** Listens to the events of a connection. */
+export interface ConnectionListener {
   blocked(reason: string | undefined): void;
   lost(error: AmqpError): void;
   retrying(attempt: number, delayMs: number, error: AmqpError): void;
@@ -17,75 +17,77 @@ export interface Watcher {
 
 export class Connection {
   readonly #raw: RawConnection;
-  /** Its channels, by number; what nobody uses may be collected, which closes it. */
-  readonly #links = new Map<number, WeakRef<Link>>();
-  /** Resolves with the reason of its end. */
+  /** The channels by number. An unused channel may be garbage-collected, which closes it. */
+  readonly #channels = new Map<number, WeakRef<InnerChannel>>();
+  /** Resolves with the reason when the connection has ended. */
   readonly ended: Promise<AmqpError>;
 
-  private constructor(raw: RawConnection, watcher: Watcher) {
+  private constructor(raw: RawConnection, listener: ConnectionListener) {
     this.#raw = raw;
-    this.ended = this.#watch(watcher);
+    this.ended = this.#watch(listener);
   }
 
-  /** Connects. `credentials` promises name, password, and the milliseconds until they expire. */
+  /** Connects. `credentials` resolves with user name, password, and milliseconds until they expire. */
   static async open(
-    url: string, o: api.Options, credentials: () => Promise<[string, string, number | undefined]>, watcher: Watcher,
+    url: string, options: api.Options, credentials: () => Promise<[string, string, number | undefined]>,
+    listener: ConnectionListener,
   ): Promise<Connection> {
     if (typeof WebSocket === "undefined") {
-      const what = "there is no WebSocket: Node has one from version 22 on, and 20 with --experimental-websocket";
+      const what = "this runtime has no WebSocket: use Node 22 or later, or Node 20 with --experimental-websocket";
       throw new AmqpError(what, { kind: "config" });
     }
-    const { minMs = 100, maxMs = 5_000, retries } = o.reconnect || {};
-    // In the order of `wasm/src/npm/connection.rs`; what is not there keeps the core's default.
+    const { minMs = 100, maxMs = 5_000, retries } = options.reconnect || {};
+    // In the order of `wasm/src/npm/connection.rs`. NaN keeps the core's default.
     const numbers = [
-      Number(o.reconnect !== false), Number(o.topology !== "none"), minMs, maxMs, retries, o.heartbeat, o.frameMax,
-      o.channelMax, o.highWaterMark, o.maxMessageSize, o.connectTimeout, o.requestTimeout, o.confirmTimeout,
-      o.closeTimeout, Number(o.messageIds === true), ...crypto.getRandomValues(new Uint32Array(4)),
+      Number(options.reconnect !== false), Number(options.topology !== "none"), minMs, maxMs, retries,
+      options.heartbeat, options.frameMax, options.channelMax, options.highWaterMark, options.maxMessageSize,
+      options.connectTimeout, options.requestTimeout, options.confirmTimeout, options.closeTimeout,
+      Number(options.messageIds === true), options.waitForBroker, ...crypto.getRandomValues(new Uint32Array(4)),
     ].map((number) => number ?? Number.NaN);
-    const properties = encodeTable({ platform: "JavaScript", connection_name: o.name });
+    const properties = encodeTable({ platform: "JavaScript", connection_name: options.name });
     const raw = await call<RawConnection>(async () => {
-      return open(url, o.protocols ?? [], o.vhost, properties, Float64Array.from(numbers), credentials);
+      const { protocols = [], vhost, signal } = options;
+      return open(url, protocols, vhost, properties, Float64Array.from(numbers), credentials, aborting(signal));
     });
-    return new Connection(raw, watcher);
+    return new Connection(raw, listener);
   }
 
-  async #watch(watcher: Watcher): Promise<AmqpError> {
-    const told = (kind: string, first: never, second: never, third: never): void => {
+  async #watch(listener: ConnectionListener): Promise<AmqpError> {
+    const onEvent = (kind: string, first: never, second: never, third: never): void => {
       switch (kind) {
         case "blocked":
-          return watcher.blocked(first);
+          return listener.blocked(first);
         case "unblocked":
-          return watcher.blocked(undefined);
+          return listener.blocked(undefined);
         case "channel-closed": {
-          const link = this.#links.get(first)?.deref();
-          if (link !== undefined) link.open = false;
+          const channel = this.#channels.get(first)?.deref();
+          if (channel !== undefined) channel.open = false;
           return;
         }
         case "lost":
-          return watcher.lost(understand(first) as AmqpError);
+          return listener.lost(toError(first) as AmqpError);
         case "retrying":
-          return watcher.retrying(first, second, understand(third) as AmqpError);
+          return listener.retrying(first, second, toError(third) as AmqpError);
         case "not-restored":
-          return watcher.notRestored(understand(second) as AmqpError);
+          return listener.notRestored(toError(second) as AmqpError);
         case "recovered":
-          return watcher.recovered();
+          return listener.recovered();
       }
     };
-    const reason = understand(await this.#raw.watch(told)) as AmqpError;
-    for (const link of this.#links.values()) {
-      const open = link.deref();
-      if (open !== undefined) open.open = false;
+    const reason = toError(await this.#raw.watch(onEvent)) as AmqpError;
+    for (const reference of this.#channels.values()) {
+      const channel = reference.deref();
+      if (channel !== undefined) channel.open = false;
     }
     return reason;
   }
 
-  /** Opens a channel. */
-  async link(): Promise<Link> {
+  async openChannel(): Promise<InnerChannel> {
     type Settled = Parameters<RawConnection["channel"]>[0];
     const open = async (settled: Settled): Promise<RawChannel> => this.#raw.channel(settled);
-    const link = await openLink(open);
-    this.#links.set(link.raw.id, new WeakRef(link));
-    return link;
+    const channel = await openInnerChannel(open);
+    this.#channels.set(channel.raw.id, new WeakRef(channel));
+    return channel;
   }
 
   get bufferedAmount(): number {
@@ -98,9 +100,8 @@ export class Connection {
   }
 
   get stats(): api.Stats {
-    const counters = this.#raw.counters();
-    const all = [...counters] as never[];
-    const [published, confirmed, nacked, delivered, acked, rejected, bytesSent, bytesReceived] = all;
+    const counters = [...this.#raw.counters()] as never[];
+    const [published, confirmed, nacked, delivered, acked, rejected, bytesSent, bytesReceived] = counters;
     return { published, confirmed, nacked, delivered, acked, rejected, bytesSent, bytesReceived } as never;
   }
 
@@ -111,4 +112,9 @@ export class Connection {
   close(): Promise<void> {
     return call(() => this.#raw.close());
   }
+}
+
+/** Resolves when the signal is aborted. */
+function aborting(signal: AbortSignal | undefined): Promise<void> | undefined {
+  return signal && new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
 }

@@ -1,46 +1,47 @@
-// Consumers: async iterables over batches, and subscriptions over those.
+// Consumers, which are async iterables over delivery batches, and subscriptions, which call a handler.
 
 import type { RawConsumer } from "../pkg/hopmq.js";
 import type * as api from "../types/index.js";
-import { call, understand } from "./errors.js";
-import type { Link } from "./link.js";
-import { Batch, type Message, NACK, type RawBatch, REQUEUE } from "./message.js";
+import { call, toError } from "./errors.js";
+import type { InnerChannel } from "./inner-channel.js";
+import { DeliveryBatch, type Message, NACK, type RawBatch, REQUEUE } from "./message.js";
 
-/** A consumer that the broker has begun. */
+/** A consumer that the broker has started. */
 export interface Started {
   raw: RawConsumer;
-  link: Link;
+  channel: InnerChannel;
+  queue: string;
 }
 
-/** How a consumer begins. */
-export interface Source<T> {
+/** How to start a consumer. */
+export interface ConsumerSetup<T> {
   start(): Promise<Started>;
-  /** Whether the link is the consumer's own, to be closed with it. */
-  ownsLink: boolean;
+  /** Whether the channel is the consumer's own and must be closed with it. */
+  ownsChannel: boolean;
   codec: api.Codec<T>;
   options: api.ConsumeOptions;
 }
 
 export class Consumer<T> implements api.Consumer<T> {
   readonly ready: Promise<void>;
-  readonly #source: Source<T>;
+  readonly #setup: ConsumerSetup<T>;
   #started: Started | undefined;
-  #batch: Batch<T> | undefined;
+  #batch: DeliveryBatch<T> | undefined;
   #ended = false;
-  /** Calls of `next` that wait; the ones that come later wait behind them. */
-  #busy = 0;
+  /** Pending calls of `next`; later calls wait behind them. */
+  #pending = 0;
   #last: Promise<unknown> = Promise.resolve();
   readonly #abort: (() => void) | undefined;
 
-  constructor(source: Source<T>) {
-    this.#source = source;
-    const signal = source.options.signal;
+  constructor(setup: ConsumerSetup<T>) {
+    this.#setup = setup;
+    const signal = setup.options.signal;
     if (signal !== undefined) {
       this.#abort = () => void this.return();
       signal.addEventListener("abort", this.#abort, { once: true });
     }
     this.ready = this.#start();
-    // Whoever iterates learns of it too.
+    // The iteration rejects with the same error.
     this.ready.catch(() => {});
   }
 
@@ -49,14 +50,14 @@ export class Consumer<T> implements api.Consumer<T> {
   }
 
   async #start(): Promise<void> {
-    if (this.#source.options.signal?.aborted) {
+    if (this.#setup.options.signal?.aborted) {
       this.#end();
       return;
     }
-    const started = await this.#source.start();
+    const started = await this.#setup.start();
     if (this.#ended) {
       started.raw.discard();
-      if (this.#source.ownsLink) started.link.release();
+      if (this.#setup.ownsChannel) started.channel.release();
       return;
     }
     this.#started = started;
@@ -65,17 +66,17 @@ export class Consumer<T> implements api.Consumer<T> {
   next(): Promise<IteratorResult<Message<T>>> {
     const value = this.nextNow();
     if (value !== undefined) return Promise.resolve({ value, done: false });
-    this.#busy++;
-    const step = this.#last.then(() => this.#step()).finally(() => this.#busy--);
+    this.#pending++;
+    const step = this.#last.then(() => this.#step()).finally(() => this.#pending--);
     this.#last = step.catch(() => {});
     return step;
   }
 
-  /** The next message, if it is here. */
+  /** Returns the next message if it has been received. */
   nextNow(): Message<T> | undefined {
-    if (this.#busy !== 0) return undefined;
+    if (this.#pending !== 0) return undefined;
     const message = this.#batch?.next();
-    if (message !== undefined) this.#started!.link.handOut();
+    if (message !== undefined) this.#started!.channel.countDelivery();
     return message;
   }
 
@@ -84,17 +85,18 @@ export class Consumer<T> implements api.Consumer<T> {
     while (!this.#ended) {
       const value = this.#batch?.next();
       if (value !== undefined) {
-        this.#started!.link.handOut();
+        this.#started!.channel.countDelivery();
         return { value, done: false };
       }
-      const { raw, link } = this.#started!;
+      const { raw, channel, queue } = this.#started!;
       try {
         const batch = (raw.take() ?? (await raw.next())) as RawBatch | undefined;
         if (batch === undefined) break;
-        this.#batch = new Batch(batch, this.#source.options.noAck ? undefined : link, this.#source.codec);
+        const settler = this.#setup.options.noAck ? undefined : channel;
+        this.#batch = new DeliveryBatch(batch, settler, this.#setup.codec, queue);
       } catch (thrown) {
         this.#end();
-        throw understand(thrown);
+        throw toError(thrown);
       }
     }
     this.#end();
@@ -104,16 +106,16 @@ export class Consumer<T> implements api.Consumer<T> {
   #end(): void {
     if (this.#ended) return;
     this.#ended = true;
-    if (this.#abort !== undefined) this.#source.options.signal?.removeEventListener("abort", this.#abort);
+    if (this.#abort !== undefined) this.#setup.options.signal?.removeEventListener("abort", this.#abort);
     this.#started?.raw.discard();
-    const link = this.#started?.link;
-    if (link === undefined) return;
+    const channel = this.#started?.channel;
+    if (channel === undefined) return;
     for (let left = this.#batch?.next(); left !== undefined; left = this.#batch?.next()) {
-      if (this.#source.options.noAck || !link.open) continue;
-      link.handOut();
-      link.settle(left.deliveryTag, left.link, NACK | REQUEUE);
+      if (this.#setup.options.noAck || !channel.open) continue;
+      channel.countDelivery();
+      channel.settle(left.deliveryTag, left.link, NACK | REQUEUE);
     }
-    if (this.#source.ownsLink) link.release();
+    if (this.#setup.ownsChannel) channel.release();
   }
 
   async cancel(): Promise<void> {
@@ -138,19 +140,19 @@ export class Consumer<T> implements api.Consumer<T> {
 export class Subscription implements api.Subscription {
   readonly closed: Promise<void>;
   readonly #consumer: Consumer<never>;
-  readonly #call: (message: Message<never>) => unknown;
-  readonly #failed: (error: Error) => void;
+  readonly #handler: (message: Message<never>) => unknown;
+  readonly #onError: (error: Error) => void;
 
-  /** Calls `call` for each message. What it throws, `failed` is told. */
+  /** Calls `handler` for each message, and `onError` with what it throws. */
   constructor(
-    consumer: Consumer<never>, call: (message: Message<never>) => unknown, oneByOne: boolean,
-    failed: (error: Error) => void,
+    consumer: Consumer<never>, handler: (message: Message<never>) => unknown, oneByOne: boolean,
+    onError: (error: Error) => void,
   ) {
     this.#consumer = consumer;
-    this.#call = call;
-    this.#failed = failed;
+    this.#handler = handler;
+    this.#onError = onError;
     this.closed = this.#run(oneByOne);
-    this.closed.catch(failed);
+    this.closed.catch(onError);
   }
 
   async #run(oneByOne: boolean): Promise<void> {
@@ -167,13 +169,13 @@ export class Subscription implements api.Subscription {
     }
   }
 
-  /** What is left to wait for, if anything is. */
+  /** Returns the handler's pending work, if there is any. */
   #handle(message: Message<never>): Promise<unknown> | undefined {
     try {
-      const work = this.#call(message);
-      if (work instanceof Promise) return work.catch((thrown: unknown) => this.#failed(understand(thrown)));
+      const work = this.#handler(message);
+      if (work instanceof Promise) return work.catch((thrown: unknown) => this.#onError(toError(thrown)));
     } catch (thrown) {
-      this.#failed(understand(thrown));
+      this.#onError(toError(thrown));
     }
     return undefined;
   }

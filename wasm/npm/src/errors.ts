@@ -1,4 +1,4 @@
-// The one error type, and how those of WebAssembly become it.
+// `AmqpError`, and the conversion of WebAssembly's errors.
 
 import type { ErrorKind, ErrorScope } from "../types/index.js";
 
@@ -8,11 +8,11 @@ export class AmqpError extends Error {
   readonly scope: ErrorScope;
   readonly kind: ErrorKind;
 
-  constructor(message: string, o: { kind: ErrorKind; scope?: ErrorScope; code?: number; cause?: unknown }) {
-    super(message, o.cause === undefined ? undefined : { cause: o.cause });
-    this.kind = o.kind;
-    this.code = o.code ?? 0;
-    this.scope = o.scope ?? scopeOf(o.kind);
+  constructor(message: string, options: { kind: ErrorKind; scope?: ErrorScope; code?: number; cause?: unknown }) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.kind = options.kind;
+    this.code = options.code ?? 0;
+    this.scope = options.scope ?? scopeOf(options.kind);
   }
 }
 
@@ -37,8 +37,8 @@ function scopeOf(kind: ErrorKind): ErrorScope {
   }
 }
 
-/** What WebAssembly threw: `[kind, code, message]`, or an error of its own. */
-export function understand(thrown: unknown): Error {
+/** Converts a value thrown by WebAssembly, which is `[kind, code, message]` or an error. */
+export function toError(thrown: unknown): Error {
   if (Array.isArray(thrown)) {
     const [kind, code, message] = thrown as [ErrorKind, number, string];
     return new AmqpError(message, { kind, code });
@@ -46,11 +46,11 @@ export function understand(thrown: unknown): Error {
   return thrown instanceof Error ? thrown : new Error(String(thrown));
 }
 
-/** The result of a call into WebAssembly, with its errors understood. */
-export async function call<T>(make: () => Promise<unknown>): Promise<T> {
+/** Calls WebAssembly, and converts its errors. */
+export async function call<T>(work: () => Promise<unknown>): Promise<T> {
   try {
-    return (await make()) as T;
+    return (await work()) as T;
   } catch (thrown) {
-    throw understand(thrown);
+    throw toError(thrown);
   }
 }

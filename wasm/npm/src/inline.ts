@@ -1,5 +1,4 @@
-// The default entry: the WebAssembly is in the file, compressed, so that neither bundlers nor servers need to know of
-// it.
+// The default entry. The file contains the WebAssembly, compressed, so that bundlers and servers need no settings.
 
 import base64 from "../pkg/hopmq.wasm.gz";
 import { provide } from "./load.js";

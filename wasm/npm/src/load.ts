@@ -1,29 +1,29 @@
-// Loads the WebAssembly once, when it is first needed. Each entry of the package says where it is.
+// Loads the WebAssembly once, on first use. Each entry of the package provides its source.
 
 import start, { type InitInput } from "../pkg/hopmq.js";
 import { AmqpError } from "./errors.js";
 
 type Source = () => InitInput | Promise<InitInput>;
 
-let source: Source | undefined;
+let provided: Source | undefined;
 let loading: Promise<unknown> | undefined;
 
-export function provide(where: Source): void {
-  source = where;
+export function provide(source: Source): void {
+  provided = source;
   loading = undefined;
 }
 
 export async function load(): Promise<void> {
-  const where = source;
-  if (where === undefined) {
-    throw new AmqpError("hopmq/slim does not know where its WebAssembly is: call init() first", { kind: "config" });
+  const source = provided;
+  if (source === undefined) {
+    throw new AmqpError("hopmq/slim has no WebAssembly: call init() before connect()", { kind: "config" });
   }
-  loading ??= (async () => start({ module_or_path: await where() }))();
+  loading ??= (async () => start({ module_or_path: await source() }))();
   try {
     await loading;
   } catch (cause) {
-    // The next attempt may find the network, or a policy that allows WebAssembly.
+    // Let the next attempt load again.
     loading = undefined;
-    throw new AmqpError(`the WebAssembly can't be loaded: ${String(cause)}`, { kind: "config", cause });
+    throw new AmqpError(`could not load the WebAssembly: ${String(cause)}`, { kind: "config", cause });
   }
 }

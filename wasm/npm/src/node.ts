@@ -1,4 +1,4 @@
-// For Node, Deno and Bun: the WebAssembly is a file beside this one.
+// The entry for Node, Deno and Bun: the WebAssembly is a file beside this one.
 
 import { provide } from "./load.js";
 

@@ -1,51 +1,51 @@
-// Remote calls: requests to a queue, answers by RabbitMQ's direct reply-to
+// Remote calls: requests go to a queue, replies use RabbitMQ's direct reply-to
 // (https://www.rabbitmq.com/docs/direct-reply-to).
 
 import type * as api from "../types/index.js";
-import { automatic, bytes } from "./body.js";
 import { requests } from "./channel.js";
-import { encodeAddress } from "./codec.js";
+import { automatic, bytes } from "./codecs.js";
 import { Consumer } from "./consumer.js";
+import { encodeAddress } from "./encoding.js";
 import { AmqpError } from "./errors.js";
-import { aborted, type Link } from "./link.js";
+import { aborted, type InnerChannel } from "./inner-channel.js";
 import type { Message } from "./message.js";
 import type { Session } from "./session.js";
 
 const REPLY_TO = "amq.rabbitmq.reply-to";
 
-interface Call<R> {
-  resolve: (answer: R) => void;
+interface PendingCall<R> {
+  resolve: (reply: R) => void;
   reject: (error: Error) => void;
 }
 
-/** A channel, and who waits for answers on it. */
-interface Line<R> {
-  link: Link;
+/** A channel that consumes replies, and its pending calls. */
+interface ReplyChannel<R> {
+  channel: InnerChannel;
   consumer: Consumer<Uint8Array>;
-  calls: Map<string, Call<R>>;
-  /** Ends the listening for lost connections. */
-  deaf?: () => void;
+  calls: Map<string, PendingCall<R>>;
+  /** Removes the listener for lost connections. */
+  unsubscribe?: () => void;
 }
 
 export class Rpc<Q, R> implements api.Rpc<Q, R> {
   readonly #session: Session;
   readonly #queue: string;
-  readonly #o: api.RpcOptions<Q, R>;
-  #line: Promise<Line<R>> | undefined;
+  readonly #options: api.RpcOptions<Q, R>;
+  #replyChannel: Promise<ReplyChannel<R>> | undefined;
   #last = 0;
   #closed = false;
 
-  constructor(session: Session, queue: string, o: api.RpcOptions<Q, R>) {
+  constructor(session: Session, queue: string, options: api.RpcOptions<Q, R>) {
     this.#session = session;
     this.#queue = queue;
-    this.#o = o;
+    this.#options = options;
   }
 
-  async call(request: Q, o: api.Properties & { signal?: AbortSignal; timeoutMs?: number } = {}): Promise<R> {
-    const { signal, timeoutMs = this.#o.timeoutMs ?? 30_000, ...properties } = o;
+  async call(request: Q, options: api.Properties & { signal?: AbortSignal; timeoutMs?: number } = {}): Promise<R> {
+    const { signal, timeoutMs = this.#options.timeoutMs ?? 30_000, ...properties } = options;
     if (signal?.aborted) throw aborted(signal);
-    const { body, ...encoded } = (this.#o.request ?? (automatic as api.Codec<Q>)).encode(request);
-    const line = await this.#open();
+    const { body, ...encoded } = (this.#options.request ?? (automatic as api.Codec<Q>)).encode(request);
+    const replies = await this.#open();
     if (signal?.aborted) throw aborted(signal);
     const correlationId = String(++this.#last);
     const address = encodeAddress("", this.#queue, {
@@ -56,69 +56,71 @@ export class Rpc<Q, R> implements api.Rpc<Q, R> {
       const done = (): void => {
         clearTimeout(timer);
         signal?.removeEventListener("abort", abort);
-        line.calls.delete(correlationId);
+        replies.calls.delete(correlationId);
       };
-      const call: Call<R> = {
-        resolve: (answer) => (done(), resolve(answer)),
+      const call: PendingCall<R> = {
+        resolve: (reply) => (done(), resolve(reply)),
         reject: (error) => (done(), reject(error)),
       };
       const abort = (): void => call.reject(aborted(signal!));
-      const late = (): void =>
-        call.reject(new AmqpError(`${this.#queue} did not answer within ${timeoutMs} ms`, { kind: "timeout" }));
-      const timer = setTimeout(late, timeoutMs);
+      const expire = (): void =>
+        call.reject(new AmqpError(`no reply from ${this.#queue} within ${timeoutMs} ms`, { kind: "timeout" }));
+      const timer = setTimeout(expire, timeoutMs);
       signal?.addEventListener("abort", abort, { once: true });
-      line.calls.set(correlationId, call);
-      line.link.publish(address, body, true).catch((error: Error) => call.reject(error));
+      replies.calls.set(correlationId, call);
+      replies.channel.publish(address, body, true).catch((error: Error) => call.reject(error));
     });
   }
 
-  #open(): Promise<Line<R>> {
-    if (this.#closed) throw new AmqpError("the caller was closed by this program", { kind: "closed" });
-    this.#line ??= (async () => {
+  #open(): Promise<ReplyChannel<R>> {
+    if (this.#closed) throw new AmqpError("this program has closed the Rpc", { kind: "closed" });
+    this.#replyChannel ??= (async () => {
       try {
-        const link = await this.#session.openLink();
+        const channel = await this.#session.openChannel();
         const options = { noAck: true };
         const consumer = new Consumer({
-          start: async () => ({ raw: await requests.consume(link, REPLY_TO, options), link }),
-          ownsLink: true,
+          start: async () => ({
+            raw: await requests.consume(channel, REPLY_TO, options), channel, queue: REPLY_TO,
+          }),
+          ownsChannel: true,
           codec: bytes,
           options,
         });
         await consumer.ready;
-        const line: Line<R> = { link, consumer, calls: new Map() };
-        // Answers of before come to a consumer that is gone.
-        line.deaf = this.#session.on("disconnected", (error) => this.#fail(line, error));
-        void this.#listen(line);
-        return line;
+        const replies: ReplyChannel<R> = { channel, consumer, calls: new Map() };
+        // Replies to earlier calls went to the consumer of the lost connection.
+        replies.unsubscribe = this.#session.on("disconnected", (error) => this.#fail(replies, error));
+        void this.#receive(replies);
+        return replies;
       } catch (error) {
-        this.#line = undefined;
+        this.#replyChannel = undefined;
         throw error;
       }
     })();
-    return this.#line;
+    return this.#replyChannel;
   }
 
-  /** Hands answers to their callers, until the channel ends; then nobody's answer can come any more. */
-  async #listen(line: Line<R>): Promise<void> {
-    let end: Error = new AmqpError("the caller was closed by this program", { kind: "closed" });
+  /** Resolves calls with their replies until the channel ends, then rejects the calls that are left. */
+  async #receive(replies: ReplyChannel<R>): Promise<void> {
+    let end: Error = new AmqpError("this program has closed the Rpc", { kind: "closed" });
     try {
-      for await (const message of line.consumer) this.#answer(line, message);
+      for await (const message of replies.consumer) this.#resolve(replies, message);
     } catch (error) {
       end = error as Error;
     }
-    this.#line = undefined;
-    line.deaf?.();
-    this.#fail(line, end);
+    this.#replyChannel = undefined;
+    replies.unsubscribe?.();
+    this.#fail(replies, end);
   }
 
-  #fail(line: Line<R>, error: Error): void {
-    for (const call of [...line.calls.values()]) call.reject(error);
+  #fail(replies: ReplyChannel<R>, error: Error): void {
+    for (const call of [...replies.calls.values()]) call.reject(error);
   }
 
-  #answer(line: Line<R>, message: Message<Uint8Array>): void {
-    const call = line.calls.get(message.properties.correlationId ?? "");
+  #resolve(replies: ReplyChannel<R>, message: Message<Uint8Array>): void {
+    const call = replies.calls.get(message.properties.correlationId ?? "");
     try {
-      call?.resolve((this.#o.response ?? (automatic as api.Codec<R>)).decode(message.raw, message));
+      call?.resolve((this.#options.response ?? (automatic as api.Codec<R>)).decode(message.raw, message));
     } catch (error) {
       call?.reject(error as Error);
     }
@@ -126,8 +128,8 @@ export class Rpc<Q, R> implements api.Rpc<Q, R> {
 
   async close(): Promise<void> {
     this.#closed = true;
-    const line = await this.#line?.catch(() => undefined);
-    await line?.consumer.return();
+    const replies = await this.#replyChannel?.catch(() => undefined);
+    await replies?.consumer.return();
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -1,73 +1,74 @@
-// The session: queues, exchanges and channels of one connection, and what happens to it.
+// The session: the queues, exchanges and channels of one connection, and its events.
 
 import type * as api from "../types/index.js";
-import { automatic } from "./body.js";
 import { Channel, requests } from "./channel.js";
-import { Connection } from "./connection.js";
+import { automatic } from "./codecs.js";
+import { Connection, type ConnectionListener } from "./connection.js";
 import type { AmqpError } from "./errors.js";
-import { Exchange, Publisher, Queue } from "./handles.js";
-import { aborted, type Link } from "./link.js";
+import { Exchange } from "./exchange.js";
+import { aborted, type InnerChannel } from "./inner-channel.js";
 import { load } from "./load.js";
+import { Publisher } from "./publisher.js";
+import { Queue } from "./queue.js";
 import { Rpc } from "./rpc.js";
 
-export async function connect(url: string, o: api.Options = {}): Promise<api.Session> {
+export async function connect(url: string, options: api.Options = {}): Promise<api.Session> {
   await load();
-  const session = new Session(url, o);
+  const session = new Session(url, options);
   await session.open();
   return session;
 }
 
 type Listener = (value: never) => void;
 
-/** Channels for requests that are kept when nobody uses them. */
-const IDLE = 4;
+/** Largest number of idle channels kept for later requests. */
+const IDLE_CHANNELS = 4;
 
 export class Session implements api.Session {
   readonly #url: string;
-  readonly #o: api.Options;
+  readonly #options: api.Options;
   readonly #listeners = new Map<string, Set<Listener>>();
-  /** Publishes to queues, which can't fail for want of an exchange. */
+  /** Publishes to queues, through the default exchange, which always exists. */
   readonly publisher = new Publisher(this);
   state: "open" | "reconnecting" | "closed" = "open";
   blocked: string | undefined;
-  /** Whether this program closes it. */
+  /** Whether this program has called `close`. */
   closing = false;
-  /** How many times it has come back. */
-  returns = 0;
+  /** How many times the session has reconnected. */
+  reconnects = 0;
   #connection!: Connection;
-  /** Why it ended. */
+  /** Why the session ended. */
   #end: AmqpError | undefined;
-  #idle: Link[] = [];
-  #fetcher: Link | undefined;
+  #idle: InnerChannel[] = [];
+  #getChannel: InnerChannel | undefined;
   #attempts = 0;
 
-  constructor(url: string, o: api.Options) {
+  constructor(url: string, options: api.Options) {
     this.#url = url;
-    this.#o = o;
+    this.#options = options;
   }
 
-  /** The first attempt. */
+  /** Makes the first connection. */
   async open(): Promise<void> {
-    const signal = this.#o.signal;
+    const signal = this.#options.signal;
     if (signal?.aborted) throw aborted(signal);
-    const opening = Connection.open(this.#url, this.#o, () => this.#credentials(), this.#watcher());
-    // What the signal came too late for is closed again.
-    const late = (): void => void opening.then((connection) => connection.close()).catch(() => {});
-    this.#connection = await withSignal(opening, signal, late);
+    const opening = Connection.open(this.#url, this.#options, () => this.#credentials(), this.#connectionListener());
+    const closeWhenOpen = (): void => void opening.then((connection) => connection.close()).catch(() => {});
+    this.#connection = await withSignal(opening, signal, closeWhenOpen);
     void this.#connection.ended.then((reason) => this.#finish(reason));
     signal?.addEventListener("abort", () => void this.close().catch(() => {}), { once: true });
   }
 
   async #credentials(): Promise<[string, string, number | undefined]> {
-    const auth = this.#o.auth;
+    const auth = this.#options.auth;
     const { username, password, token, expiresIn } = typeof auth === "function" ? await auth() : (auth ?? {});
     const name = username ?? (token === undefined ? "guest" : "");
-    // What is asked for once can't be renewed.
+    // Only a function can renew the credentials.
     const expires = typeof auth === "function" && expiresIn !== undefined ? expiresIn * 1000 : undefined;
     return [name, token ?? password ?? "guest", expires];
   }
 
-  #watcher(): Parameters<typeof Connection.open>[3] {
+  #connectionListener(): ConnectionListener {
     return {
       blocked: (reason) => {
         this.blocked = reason;
@@ -87,7 +88,7 @@ export class Session implements api.Session {
       notRestored: (error) => this.emit("error", error),
       recovered: () => {
         this.state = "open";
-        this.returns++;
+        this.reconnects++;
         this.emit("reconnected", { attempts: this.#attempts + 1 });
       },
     };
@@ -100,51 +101,51 @@ export class Session implements api.Session {
     this.#listeners.clear();
   }
 
-  openLink(): Promise<Link> {
-    return this.#connection.link();
+  openChannel(): Promise<InnerChannel> {
+    return this.#connection.openChannel();
   }
 
-  /** The channel by which single messages are fetched, and settled. */
-  async fetcher(): Promise<Link> {
-    if (!this.#fetcher?.open) this.#fetcher = await this.openLink();
-    return this.#fetcher;
+  /** Returns the channel for `get`, and for settling what it fetched. */
+  async getChannel(): Promise<InnerChannel> {
+    if (!this.#getChannel?.open) this.#getChannel = await this.openChannel();
+    return this.#getChannel;
   }
 
-  /** Makes requests on a channel that nobody else uses meanwhile: a refused one closes it. */
-  async operate<T>(work: (link: Link) => Promise<T>): Promise<T> {
-    let link = this.#idle.pop();
-    if (link === undefined || !link.open) link = await this.openLink();
-    const result = await work(link);
-    if (link.open && this.#idle.length < IDLE) this.#idle.push(link);
-    else link.release();
+  /** Runs requests on a channel that nothing else uses meanwhile, because a refused request closes it. */
+  async withChannel<T>(work: (channel: InnerChannel) => Promise<T>): Promise<T> {
+    let channel = this.#idle.pop();
+    if (channel === undefined || !channel.open) channel = await this.openChannel();
+    const result = await work(channel);
+    if (channel.open && this.#idle.length < IDLE_CHANNELS) this.#idle.push(channel);
+    else channel.release();
     return result;
   }
 
-  async queue<T>(name: string, o: api.QueueOptions = {}, codec?: api.Codec<T>): Promise<Queue<T>> {
-    const declared = await this.operate((link) => requests.declareQueue(link, name, o));
+  async queue<T>(name: string, options: api.QueueOptions = {}, codec?: api.Codec<T>): Promise<Queue<T>> {
+    const declared = await this.withChannel((channel) => requests.declareQueue(channel, name, options));
     return new Queue<T>(this, declared, codec ?? (automatic as api.Codec<T>));
   }
 
   async exchange<T>(
-    name: string, type: string, o: api.ExchangeOptions = {}, codec?: api.Codec<T>,
+    name: string, type: string, options: api.ExchangeOptions = {}, codec?: api.Codec<T>,
   ): Promise<Exchange<T>> {
-    // The default exchange is there, and can't be declared.
-    if (name !== "") await this.operate((link) => requests.declareExchange(link, name, type, o));
+    // The default exchange can't be declared, and always exists.
+    if (name !== "") await this.withChannel((channel) => requests.declareExchange(channel, name, type, options));
     return new Exchange<T>(this, name, codec ?? (automatic as api.Codec<T>));
   }
 
   async channel(): Promise<Channel> {
-    return new Channel(await this.openLink());
+    return new Channel(await this.openChannel());
   }
 
-  rpc<Q, R>(queue: string, o: api.RpcOptions<Q, R> = {}): Rpc<Q, R> {
-    return new Rpc(this, queue, o);
+  rpc<Q, R>(queue: string, options: api.RpcOptions<Q, R> = {}): Rpc<Q, R> {
+    return new Rpc(this, queue, options);
   }
 
   on<K extends keyof api.Events>(event: K, listener: (value: api.Events[K]) => void): () => void {
-    const known = this.#listeners.get(event) ?? new Set();
-    this.#listeners.set(event, known.add(listener as Listener));
-    return () => known.delete(listener as Listener);
+    const listeners = this.#listeners.get(event) ?? new Set();
+    this.#listeners.set(event, listeners.add(listener as Listener));
+    return () => listeners.delete(listener as Listener);
   }
 
   emit<K extends keyof api.Events>(event: K, value: api.Events[K]): void {
@@ -179,7 +180,7 @@ export class Session implements api.Session {
     if (this.#end?.kind === "closed") return;
     this.closing = true;
     await this.#connection.close();
-    // The end is told in a later turn.
+    // `closed` is emitted in a later turn of the event loop.
     await this.#connection.ended;
   }
 
@@ -189,12 +190,12 @@ export class Session implements api.Session {
 }
 
 export async function withSignal<T>(
-  promise: Promise<T>, signal: AbortSignal | undefined, late: () => void = () => {},
+  promise: Promise<T>, signal: AbortSignal | undefined, onAbort: () => void = () => {},
 ): Promise<T> {
   if (signal === undefined) return promise;
   return new Promise((resolve, reject) => {
     const abort = (): void => {
-      late();
+      onAbort();
       reject(aborted(signal));
     };
     if (signal.aborted) return abort();

@@ -1,4 +1,4 @@
-// For those who serve the WebAssembly themselves.
+// The entry without WebAssembly, which the program provides with `init`.
 
 import type * as types from "../types/slim.js";
 import { provide } from "./load.js";

@@ -1,4 +1,4 @@
-// For Cloudflare's workers, which compile no WebAssembly at run time, but import it.
+// The entry for Cloudflare Workers, which can import WebAssembly but not compile it at run time.
 
 import module from "./hopmq.wasm";
 import { provide } from "./load.js";

@@ -1,7 +1,9 @@
 export * from "./index.js";
 
 /**
- * Says where the WebAssembly is, before `connect`: its URL, a response that brings it, its bytes, or its module.
- * `import url from "hopmq/hopmq.wasm?url"`, in the words of your bundler.
+ * Sets the source of the WebAssembly; call it before `connect`. The source is a URL, a response, bytes, or a compiled
+ * module: `import url from "hopmq/hopmq.wasm?url"`, in your bundler's syntax.
  */
-export function init(wasm: string | URL | Response | Promise<Response> | BufferSource | WebAssembly.Module): void;
+export function init(
+  wasm: string | URL | Response | Promise<Response> | ArrayBuffer | ArrayBufferView | WebAssembly.Module,
+): void;

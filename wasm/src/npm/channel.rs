@@ -1,32 +1,31 @@
-//! Channels and consumers.
+//! Channels: publishing, declarations and settling.
 
-use std::cell::RefCell;
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use futures_lite::Stream;
-use hopmq::{Channel, Confirm, Consumer, Error, ErrorKind, Properties, Result};
+use hopmq::{Channel, Confirm, Error, ErrorKind, Properties, Result};
 use js_sys::{Array, Function, Promise};
 use wasm_bindgen::prelude::*;
 
-use super::batch::Batch;
-use super::outcomes::Outcomes;
+use super::consumer::RawConsumer;
+use super::delivery_batch::DeliveryBatch;
+use super::publish_outcomes::PublishOutcomes;
 use super::{done, promise, table, thrown};
 
 #[wasm_bindgen]
 pub struct RawChannel {
     channel: Channel,
-    outcomes: Rc<Outcomes>,
+    outcomes: Rc<PublishOutcomes>,
 }
 
-/// Where a message goes, and with what: a name, a key and a list of properties, one behind the other.
+/// Exchange, routing key and properties of a publish, concatenated in `bytes`.
 struct Address {
     bytes: Vec<u8>,
-    key: usize,
-    list: usize,
+    key_start: usize,
+    properties_start: usize,
     flags: u16,
     mandatory: bool,
 }
@@ -34,35 +33,36 @@ struct Address {
 impl Address {
     fn text(&self, from: usize, to: usize) -> Result<&str> {
         let bytes = self.bytes.get(from..to).unwrap_or_default();
-        std::str::from_utf8(bytes).map_err(|_| Error::new(ErrorKind::Usage, "a name that is no text"))
+        std::str::from_utf8(bytes)
+            .map_err(|_| Error::new(ErrorKind::Usage, "the exchange name or routing key is not valid UTF-8"))
     }
 
     fn exchange(&self) -> Result<&str> {
-        self.text(0, self.key)
+        self.text(0, self.key_start)
     }
 
     fn key(&self) -> Result<&str> {
-        self.text(self.key, self.list)
+        self.text(self.key_start, self.properties_start)
     }
 
     fn properties(&self) -> Properties<&[u8]> {
-        Properties::from_parts(self.flags, self.bytes.get(self.list..).unwrap_or_default())
+        Properties::from_parts(self.flags, self.bytes.get(self.properties_start..).unwrap_or_default())
     }
 }
 
 const MANDATORY: u32 = 1 << 16;
 
-/// What a declaration is to be.
+// Flags of a declaration, as in `wasm/npm/src/channel.ts`.
 const PASSIVE: u32 = 1;
 const DURABLE: u32 = 2;
 const EXCLUSIVE: u32 = 4;
 const AUTO_DELETE: u32 = 8;
 const INTERNAL: u32 = 16;
 
-/// Publishes if there is room now.
-fn publish_now(channel: &Channel, address: &Address, body: Bytes, confirmed: bool) -> Result<Option<Option<Confirm>>> {
-    let (exchange, key, properties) = (address.exchange()?, address.key()?, address.properties());
-    let mut publish = channel.publish(exchange, key, body).properties(&properties);
+/// Publishes if the send buffer has room now; returns `None` otherwise.
+fn try_publish(channel: &Channel, address: &Address, body: Bytes, confirmed: bool) -> Result<Option<Option<Confirm>>> {
+    let properties = address.properties();
+    let mut publish = channel.publish(address.exchange()?, address.key()?, body).properties(&properties);
     if address.mandatory {
         publish = publish.mandatory();
     }
@@ -80,7 +80,7 @@ fn publish_now(channel: &Channel, address: &Address, body: Bytes, confirmed: boo
     }
 }
 
-async fn publish_when_it_can(channel: Channel, address: Address, body: Bytes, confirmed: bool) -> Result<()> {
+async fn publish_when_there_is_room(channel: Channel, address: Address, body: Bytes, confirmed: bool) -> Result<()> {
     let properties = address.properties();
     let mut publish = channel.publish(address.exchange()?, address.key()?, body).properties(&properties);
     if address.mandatory {
@@ -92,7 +92,7 @@ async fn publish_when_it_can(channel: Channel, address: Address, body: Bytes, co
 #[wasm_bindgen]
 impl RawChannel {
     pub(super) fn new(channel: Channel, settled: Function) -> Self {
-        Self { channel, outcomes: Outcomes::new(settled) }
+        Self { channel, outcomes: PublishOutcomes::new(settled) }
     }
 
     #[wasm_bindgen(getter)]
@@ -105,11 +105,11 @@ impl RawChannel {
         self.channel.is_open()
     }
 
-    /// Publishes. Returns the number by which the outcome is told; 0 if nobody asked; -1 if there is no room now, and
-    /// nothing was sent.
+    /// Publishes if the send buffer has room. Returns the number under which the outcome is reported, 0 without
+    /// `confirmed`, or -1 if there was no room and nothing was sent.
     ///
-    /// `address` is exchange, routing key and properties in one, `flags` are those of the properties and
-    /// [`MANDATORY`].
+    /// `address` is exchange, routing key and properties, concatenated; `exchange` and `key` are the lengths of the
+    /// first two. `flags` are the property flags and [`MANDATORY`].
     pub fn publish(
         &self,
         address: Vec<u8>,
@@ -120,14 +120,15 @@ impl RawChannel {
         confirmed: bool,
     ) -> Result<f64, JsValue> {
         let address = new_address(address, exchange, key, flags);
-        match publish_now(&self.channel, &address, body.into(), confirmed).map_err(|error| thrown(&error))? {
+        match try_publish(&self.channel, &address, body.into(), confirmed).map_err(|error| thrown(&error))? {
             None => Ok(-1.0),
             Some(None) => Ok(0.0),
             Some(Some(confirm)) => Ok(self.outcomes.watch(confirm).into()),
         }
     }
 
-    /// The same, but waits for room, behind those who came before.
+    /// Publishes once the send buffer has room, after the publishes that already wait. Takes the arguments of
+    /// `publish`, and returns the number under which the outcome is reported.
     #[wasm_bindgen(js_name = publishLater)]
     pub fn publish_later(
         &self,
@@ -139,13 +140,14 @@ impl RawChannel {
         confirmed: bool,
     ) -> f64 {
         let address = new_address(address, exchange, key, flags);
-        self.outcomes.watch(publish_when_it_can(self.channel.clone(), address, body.into(), confirmed)).into()
+        self.outcomes.watch(publish_when_there_is_room(self.channel.clone(), address, body.into(), confirmed)).into()
     }
 
-    /// Settles deliveries: 0 is ack, 1 nack, 2 reject; plus 4 for all before too, plus 8 to requeue.
+    /// Settles deliveries. `how` is 0 for ack, 1 for nack, 2 for reject; plus 4 for `multiple`, plus 8 to requeue.
     pub fn settle(&self, tag: f64, link: u32, how: u32) -> Result<(), JsValue> {
         let acker = self.channel.acker(tag as u64, link);
-        let (multiple, requeue) = (how & 4 != 0, how & 8 != 0);
+        let multiple = how & 4 != 0;
+        let requeue = how & 8 != 0;
         let settled = match (how & 3, multiple) {
             (0, false) => acker.ack(),
             (0, true) => acker.ack_multiple(),
@@ -153,11 +155,11 @@ impl RawChannel {
             (1, true) => acker.nack_multiple(requeue),
             _ => acker.reject(requeue),
         };
-        // What came by a link that is lost comes again.
+        // The outcome says whether the link is lost; the broker redelivers in that case.
         settled.map(drop).map_err(|error| thrown(&error))
     }
 
-    /// Returns `[queue, messages, consumers]`.
+    /// Declares a queue. Resolves with `[queue, messages, consumers]`.
     #[wasm_bindgen(js_name = declareQueue)]
     pub fn declare_queue(&self, name: &str, flags: u32, arguments: Vec<u8>) -> Result<Promise, JsValue> {
         let mut declare = self.channel.queue(name).arguments(&table(arguments)?);
@@ -172,8 +174,9 @@ impl RawChannel {
         }
         let request = if flags & PASSIVE != 0 { declare.declare_passive() } else { declare.declare() };
         Ok(promise(request, |queue| {
-            let counts = (queue.message_count().into(), queue.consumer_count().into());
-            Array::of3(&RawQueue { queue }.into(), &counts.0, &counts.1).into()
+            let messages = queue.message_count().into();
+            let consumers = queue.consumer_count().into();
+            Array::of3(&RawQueue { queue }.into(), &messages, &consumers).into()
         }))
     }
 
@@ -206,7 +209,8 @@ impl RawChannel {
         key: &str,
         arguments: Vec<u8>,
     ) -> Result<Promise, JsValue> {
-        let (channel, arguments) = (&self.channel, table(arguments)?);
+        let channel = &self.channel;
+        let arguments = table(arguments)?;
         Ok(done(match (of_exchange, undo) {
             (false, false) => channel.queue_bind(destination, source, key, arguments),
             (false, true) => channel.queue_unbind(destination, source, key, arguments),
@@ -240,12 +244,13 @@ impl RawChannel {
         done(delete.delete())
     }
 
-    /// Resolves with a batch of one and the number of messages that are left, or `undefined`.
+    /// Fetches one message. Resolves with `[batch of one, messages left in the queue]`, or `undefined` if the queue is
+    /// empty.
     pub fn get(&self, queue: &str, no_ack: bool) -> Promise {
         let request = if no_ack { self.channel.get_no_ack(queue) } else { self.channel.get(queue) };
         promise(request, |delivery| {
             let Some(delivery) = delivery else { return JsValue::UNDEFINED };
-            let mut batch = Batch::default();
+            let mut batch = DeliveryBatch::default();
             batch.push(delivery.delivery_tag(), delivery.link(), delivery.redelivered(), &delivery);
             Array::of2(&batch.take(), &delivery.message_count().into()).into()
         })
@@ -277,27 +282,25 @@ impl RawChannel {
         for (key, value) in table(arguments)?.iter() {
             consume = consume.argument(key, value);
         }
-        Ok(promise(consume.start(), |consumer| {
-            let state = ConsumerState { consumer: Some(consumer), batch: Batch::default(), end: None, waiting: None };
-            RawConsumer { state: Rc::new(RefCell::new(state)) }.into()
-        }))
+        Ok(promise(consume.start(), |consumer| RawConsumer::new(consumer).into()))
     }
 
     pub fn prefetch(&self, count: u16, shared: bool) -> Promise {
         done(if shared { self.channel.prefetch_shared(count) } else { self.channel.prefetch(count) })
     }
 
-    /// Calls `told` with the batch of one, the code and the reason of each message that comes back and that no confirm
-    /// tells of.
-    pub fn returns(&self, told: Function) {
+    /// Calls `listener` with batch of one, code and reason for each returned message that was published without a
+    /// confirm.
+    pub fn returns(&self, listener: Function) {
         let mut returns = self.channel.returns();
         wasm_bindgen_futures::spawn_local(async move {
             while let Some(returned) = futures_lite::StreamExt::next(&mut returns).await {
-                let mut batch = Batch::default();
+                let mut batch = DeliveryBatch::default();
                 batch.push(0, 0, false, &returned);
-                let (code, reason) = (returned.code().into(), returned.reason().into());
-                // What a listener throws is its own affair, and reported by TypeScript.
-                let _ = told.call3(&JsValue::UNDEFINED, &batch.take(), &code, &reason);
+                let code = returned.code().into();
+                let reason = returned.reason().into();
+                // TypeScript reports what a listener throws.
+                let _ = listener.call3(&JsValue::UNDEFINED, &batch.take(), &code, &reason);
             }
         });
     }
@@ -306,9 +309,9 @@ impl RawChannel {
         done(self.channel.recover())
     }
 
-    /// 0 is select, 1 commit, 2 rollback.
-    pub fn tx(&self, what: u32) -> Promise {
-        done(match what {
+    /// Controls a transaction: 0 is select, 1 commit, 2 rollback.
+    pub fn tx(&self, step: u32) -> Promise {
+        done(match step {
             0 => self.channel.tx_select(),
             1 => self.channel.tx_commit(),
             _ => self.channel.tx_rollback(),
@@ -325,11 +328,12 @@ impl RawChannel {
 }
 
 fn new_address(bytes: Vec<u8>, exchange: u32, key: u32, flags: u32) -> Address {
-    let (exchange, key) = (exchange as usize, key as usize);
-    Address { bytes, key: exchange, list: exchange + key, flags: flags as u16, mandatory: flags & MANDATORY != 0 }
+    let key_start = exchange as usize;
+    let properties_start = key_start + key as usize;
+    Address { bytes, key_start, properties_start, flags: flags as u16, mandatory: flags & MANDATORY != 0 }
 }
 
-/// A queue that was declared.
+/// A declared queue.
 #[wasm_bindgen]
 pub struct RawQueue {
     queue: hopmq::Queue,
@@ -337,93 +341,9 @@ pub struct RawQueue {
 
 #[wasm_bindgen]
 impl RawQueue {
-    /// Its name. That of the broker's making changes when the connection comes back.
+    /// Returns the name. A name that the broker generated changes after a reconnect.
     #[wasm_bindgen(getter)]
     pub fn name(&self) -> String {
         self.queue.name().to_owned()
-    }
-}
-
-#[wasm_bindgen]
-pub struct RawConsumer {
-    state: Rc<RefCell<ConsumerState>>,
-}
-
-struct ConsumerState {
-    /// `None` when it was dropped.
-    consumer: Option<Consumer>,
-    batch: Batch,
-    /// How it ended, to be told behind what it delivered.
-    end: Option<Result<()>>,
-    /// Whoever waits for the next batch.
-    waiting: Option<Waker>,
-}
-
-impl ConsumerState {
-    /// Ready with a batch, or with `undefined` at the end.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<JsValue>> {
-        let Some(consumer) = &mut self.consumer else { return Poll::Ready(Ok(JsValue::UNDEFINED)) };
-        while self.end.is_none() && !self.batch.is_full() {
-            match Pin::new(&mut *consumer).poll_next(context) {
-                Poll::Ready(Some(Ok(delivery))) => {
-                    self.batch.push(delivery.delivery_tag(), delivery.link(), delivery.redelivered(), &delivery);
-                }
-                Poll::Ready(Some(Err(error))) => self.end = Some(Err(error)),
-                Poll::Ready(None) => self.end = Some(Ok(())),
-                Poll::Pending => break,
-            }
-        }
-        if !self.batch.is_empty() {
-            return Poll::Ready(Ok(self.batch.take()));
-        }
-        match &self.end {
-            Some(end) => Poll::Ready(end.clone().map(|()| JsValue::UNDEFINED)),
-            None => {
-                self.waiting = Some(context.waker().clone());
-                Poll::Pending
-            }
-        }
-    }
-}
-
-#[wasm_bindgen]
-impl RawConsumer {
-    #[wasm_bindgen(getter)]
-    pub fn tag(&self) -> Option<String> {
-        self.state.borrow().consumer.as_ref().map(|consumer| consumer.tag().to_owned())
-    }
-
-    /// What came since the last call, if anything did.
-    pub fn take(&self) -> JsValue {
-        match self.state.borrow_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(batch)) => batch,
-            _ => JsValue::UNDEFINED,
-        }
-    }
-
-    /// The next batch; `undefined` when the consumer was cancelled, rejected with the reason when it ended otherwise.
-    pub fn next(&self) -> Promise {
-        let state = Rc::clone(&self.state);
-        promise(std::future::poll_fn(move |context| state.borrow_mut().poll(context)), |batch| batch)
-    }
-
-    /// Asks the broker to stop; what was delivered can still be taken.
-    pub fn cancel(&self) -> Promise {
-        match &self.state.borrow().consumer {
-            Some(consumer) => done(consumer.cancel()),
-            None => done(std::future::ready(Ok(()))),
-        }
-    }
-
-    /// Cancels it, and gives back what was not taken.
-    pub fn discard(&self) {
-        let mut state = self.state.borrow_mut();
-        let consumer = state.consumer.take();
-        let waiting = state.waiting.take();
-        drop(state);
-        drop(consumer);
-        if let Some(waiting) = waiting {
-            waiting.wake();
-        }
     }
 }

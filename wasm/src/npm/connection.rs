@@ -1,23 +1,24 @@
-//! The connection.
+//! Connections.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use futures_lite::StreamExt;
-use hopmq::{Connection, Event, Recovery};
+use futures_lite::future::or;
+use hopmq::{Connection, Error, ErrorKind, Event, Recovery, Result};
 use js_sys::{Array, Function, Promise, Uint8Array};
 use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
 
 use super::channel::RawChannel;
-use super::credentials::Asked;
+use super::credentials::JsCredentials;
 use super::{done, promise, table, thrown};
 
-/// The settings that are numbers, as `wasm/npm/src/connection.ts` orders them. What is not a number keeps the core's
-/// default.
-struct Numbers(Vec<f64>);
+/// The numeric options, in the order of `wasm/npm/src/connection.ts`. NaN keeps the core's default.
+struct NumericOptions(Vec<f64>);
 
-impl Numbers {
+impl NumericOptions {
     fn get(&self, index: usize) -> Option<f64> {
         self.0.get(index).copied().filter(|number| !number.is_nan())
     }
@@ -33,8 +34,8 @@ impl Numbers {
 
 const RECONNECT: usize = 0;
 const TOPOLOGY: usize = 1;
-const SHORTEST: usize = 2;
-const LONGEST: usize = 3;
+const MIN_DELAY: usize = 2;
+const MAX_DELAY: usize = 3;
 const RETRIES: usize = 4;
 const HEARTBEAT: usize = 5;
 const FRAME_MAX: usize = 6;
@@ -46,28 +47,32 @@ const REQUEST_TIMEOUT: usize = 11;
 const CONFIRM_TIMEOUT: usize = 12;
 const CLOSE_TIMEOUT: usize = 13;
 const MESSAGE_IDS: usize = 14;
-/// Four random numbers of 32 bits, for this platform has none.
-const RANDOM: usize = 15;
+/// Milliseconds of [`hopmq::Builder::wait_for_broker`].
+const WAIT_FOR_BROKER: usize = 15;
+/// Four random numbers of 32 bits: the standard library has no randomness on this platform.
+const RANDOM: usize = 16;
 
-/// A connection, driven by the event loop.
+/// A connection that the event loop drives.
 #[wasm_bindgen]
 pub struct RawConnection {
     connection: Connection,
-    /// Its present link.
+    /// The WebSocket of the current link.
     socket: Rc<RefCell<Option<web_sys::WebSocket>>>,
 }
 
-/// Connects. `numbers` are [`Numbers`]; `credentials` is asked at each connect: see [`Asked`].
+/// Connects. `options` are [`NumericOptions`]; `credentials` is called at each connect: see [`JsCredentials`]. Once
+/// `aborted` resolves, the attempt ends and the promise rejects.
 #[wasm_bindgen]
 pub fn open(
     url: String,
     protocols: Vec<String>,
     vhost: Option<String>,
     properties: Vec<u8>,
-    numbers: Vec<f64>,
+    options: Vec<f64>,
     credentials: Function,
+    aborted: Option<Promise>,
 ) -> Result<Promise, JsValue> {
-    let mut builder = builder(&Numbers(numbers), Asked::new(credentials));
+    let mut builder = builder(&NumericOptions(options), JsCredentials::new(credentials));
     for (key, value) in table(properties)?.iter() {
         builder = builder.client_property(key, value);
     }
@@ -77,7 +82,9 @@ pub fn open(
     let socket = Rc::new(RefCell::new(None));
     let latest = Rc::clone(&socket);
     let connector = move || {
-        let (url, protocols, latest) = (url.clone(), protocols.clone(), Rc::clone(&latest));
+        let url = url.clone();
+        let protocols = protocols.clone();
+        let latest = Rc::clone(&latest);
         async move {
             let transport = crate::WebSocket::connect(&url, &protocols).await?;
             *latest.borrow_mut() = Some(transport.browser().clone());
@@ -89,65 +96,78 @@ pub fn open(
         wasm_bindgen_futures::spawn_local(driver);
         Ok(RawConnection { connection, socket })
     };
-    Ok(promise(connecting, RawConnection::into))
+    Ok(promise(or(connecting, failed_when(aborted)), RawConnection::into))
 }
 
-fn recovery(numbers: &Numbers) -> Recovery {
-    let random = (RANDOM..RANDOM + 4).fold(0, |bits, index| bits << 32 | numbers.get(index).unwrap_or(0.0) as u128);
-    let delay = |index| numbers.time(index).unwrap_or_default();
-    let mut recovery = if numbers.is_on(RECONNECT) { Recovery::new() } else { Recovery::off() };
-    // Without a seed of its own, each page would try at the same moments.
-    recovery = recovery.topology(numbers.is_on(TOPOLOGY)).delays(delay(SHORTEST), delay(LONGEST)).seed(random as u64);
-    if let Some(count) = numbers.get(RETRIES) {
+/// Fails once `aborted` resolves.
+async fn failed_when<T>(aborted: Option<Promise>) -> Result<T> {
+    match aborted {
+        Some(aborted) => drop(JsFuture::from(aborted).await),
+        None => std::future::pending().await,
+    }
+    Err(Error::new(ErrorKind::Closed, "connecting was aborted"))
+}
+
+fn recovery(options: &NumericOptions) -> Recovery {
+    let random = (RANDOM..RANDOM + 4).fold(0, |bits, index| bits << 32 | options.get(index).unwrap_or(0.0) as u128);
+    let delay = |index| options.time(index).unwrap_or_default();
+    let mut recovery = if options.is_on(RECONNECT) { Recovery::new() } else { Recovery::off() };
+    // Without a random seed, all pages would retry at the same moments.
+    recovery =
+        recovery.topology(options.is_on(TOPOLOGY)).delays(delay(MIN_DELAY), delay(MAX_DELAY)).seed(random as u64);
+    if let Some(count) = options.get(RETRIES) {
         recovery = recovery.attempts(count as u32);
     }
-    if numbers.is_on(MESSAGE_IDS) { recovery.message_ids_by(random) } else { recovery }
+    if options.is_on(MESSAGE_IDS) { recovery.message_ids_by(random) } else { recovery }
 }
 
 pub(super) fn milliseconds(count: f64) -> Duration {
     Duration::try_from_secs_f64(count / 1000.0).unwrap_or(Duration::ZERO)
 }
 
-fn builder(numbers: &Numbers, credentials: Asked) -> hopmq::Builder {
-    let mut builder = Connection::builder().credentials_from(credentials).recovery(recovery(numbers));
-    if let Some(seconds) = numbers.get(HEARTBEAT) {
+fn builder(options: &NumericOptions, credentials: JsCredentials) -> hopmq::Builder {
+    let mut builder = Connection::builder().credentials_from(credentials).recovery(recovery(options));
+    if let Some(seconds) = options.get(HEARTBEAT) {
         builder = builder.heartbeat(milliseconds(seconds * 1000.0));
     }
-    if let Some(bytes) = numbers.get(FRAME_MAX) {
+    if let Some(bytes) = options.get(FRAME_MAX) {
         builder = builder.frame_max(bytes as u32);
     }
-    if let Some(channels) = numbers.get(CHANNEL_MAX) {
+    if let Some(channels) = options.get(CHANNEL_MAX) {
         builder = builder.channel_max(channels as u16);
     }
-    if let Some(bytes) = numbers.get(HIGH_WATER_MARK) {
+    if let Some(bytes) = options.get(HIGH_WATER_MARK) {
         builder = builder.high_water_mark(bytes as usize);
     }
-    if let Some(bytes) = numbers.get(MAX_MESSAGE_SIZE) {
+    if let Some(bytes) = options.get(MAX_MESSAGE_SIZE) {
         builder = builder.max_message_size(bytes as u64);
     }
-    if let Some(time) = numbers.time(CONNECT_TIMEOUT) {
+    if let Some(time) = options.time(CONNECT_TIMEOUT) {
         builder = builder.connect_timeout(time);
     }
-    if let Some(time) = numbers.time(REQUEST_TIMEOUT) {
+    if let Some(time) = options.time(REQUEST_TIMEOUT) {
         builder = builder.request_timeout(time);
     }
-    if let Some(time) = numbers.time(CONFIRM_TIMEOUT) {
+    if let Some(time) = options.time(CONFIRM_TIMEOUT) {
         builder = builder.confirm_timeout(time);
     }
-    if let Some(time) = numbers.time(CLOSE_TIMEOUT) {
+    if let Some(time) = options.time(CLOSE_TIMEOUT) {
         builder = builder.close_timeout(time);
+    }
+    if let Some(time) = options.time(WAIT_FOR_BROKER) {
+        builder = builder.wait_for_broker(time);
     }
     builder
 }
 
 #[wasm_bindgen]
 impl RawConnection {
-    /// Opens a channel. `settled` is told what became of its publishes: see [`super::outcomes`].
+    /// Opens a channel. `settled` receives the outcomes of its publishes: see [`super::publish_outcomes`].
     pub fn channel(&self, settled: Function) -> Promise {
         promise(self.connection.channel(), |channel| RawChannel::new(channel, settled).into())
     }
 
-    /// Bytes that the browser has not sent yet.
+    /// Returns the number of bytes that the browser has not sent yet.
     #[wasm_bindgen(getter, js_name = bufferedAmount)]
     pub fn buffered_amount(&self) -> u32 {
         self.socket.borrow().as_ref().map_or(0, web_sys::WebSocket::buffered_amount)
@@ -158,16 +178,16 @@ impl RawConnection {
         done(async move { connection.close().await })
     }
 
-    /// Resolves with the reason when the connection has ended. Calls `told` with what happens until then:
+    /// Resolves with the reason when the connection has ended. Until then, calls `listener` with each event:
     /// `("blocked", reason)`, `("unblocked")`, `("channel-closed", channel)`, `("lost", error)`,
     /// `("retrying", attempt, delay in milliseconds, error)`, `("not-restored", entity, error)`, `("recovered")`.
-    pub fn watch(&self, told: Function) -> Promise {
+    pub fn watch(&self, listener: Function) -> Promise {
         let mut events = self.connection.events();
         promise(
             async move {
                 while let Some(event) = events.next().await {
                     let none = JsValue::UNDEFINED;
-                    let words = match event {
+                    let arguments = match event {
                         Event::Blocked { reason } => Array::of2(&"blocked".into(), &reason.into()),
                         Event::Unblocked => Array::of1(&"unblocked".into()),
                         Event::ChannelClosed { channel, .. } => Array::of2(&"channel-closed".into(), &channel.into()),
@@ -183,8 +203,8 @@ impl RawConnection {
                         Event::Closed { error } => return Ok(thrown(&error)),
                         _ => continue,
                     };
-                    // What a listener throws is its own affair, and reported by TypeScript.
-                    let _ = told.apply(&none, &words);
+                    // TypeScript reports what a listener throws.
+                    let _ = listener.apply(&none, &arguments);
                 }
                 Ok(JsValue::UNDEFINED)
             },
@@ -197,7 +217,7 @@ impl RawConnection {
         done(self.connection.update_secret(secret, reason))
     }
 
-    /// `[frame_max, channel_max, heartbeat in seconds, server properties]`
+    /// Returns `[frame_max, channel_max, heartbeat in seconds, server properties]`.
     pub fn agreed(&self) -> Array {
         let properties = self.connection.server_properties();
         Array::of4(
@@ -208,7 +228,7 @@ impl RawConnection {
         )
     }
 
-    /// Published, confirmed, nacked, delivered, acked, rejected, bytes out, bytes in.
+    /// Returns published, confirmed, nacked, delivered, acked, rejected, bytes sent, bytes received.
     pub fn counters(&self) -> Vec<f64> {
         let stats = self.connection.stats();
         let counters = [

@@ -1,7 +1,7 @@
-//! Credentials from JavaScript: asked for at each connect, and before they expire.
+//! Credentials from a JavaScript function, fetched at each connect and before they expire.
 //!
-//! The core may ask from any thread, and a JavaScript function belongs to one. Here there is only one; still, what the
-//! core holds is a number, by which the function is found where it belongs.
+//! The core requires a `Send` provider, and a JavaScript function is not `Send`. The provider therefore holds a number
+//! that identifies the function in a thread-local list.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -20,18 +20,18 @@ thread_local! {
     static LAST: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Asks a function of JavaScript's, which promises `[username, password, milliseconds until they expire]`.
-pub(super) struct Asked {
+/// Calls a JavaScript function that returns `[username, password, milliseconds until they expire]`, or a promise of it.
+pub(super) struct JsCredentials {
     number: u32,
 }
 
 #[derive(Default)]
-struct Slot {
-    answer: Option<Result<Credentials>>,
+struct Reply {
+    credentials: Option<Result<Credentials>>,
     waker: Option<Waker>,
 }
 
-impl Asked {
+impl JsCredentials {
     pub(super) fn new(function: Function) -> Self {
         let number = LAST.get() + 1;
         LAST.set(number);
@@ -40,30 +40,31 @@ impl Asked {
     }
 }
 
-impl Drop for Asked {
+impl Drop for JsCredentials {
     fn drop(&mut self) {
         FUNCTIONS.with_borrow_mut(|functions| functions.retain(|(number, _)| *number != self.number));
     }
 }
 
-impl CredentialsProvider for Asked {
+impl CredentialsProvider for JsCredentials {
     fn fetch(&self) -> Pin<Box<dyn Future<Output = Result<Credentials>> + Send + '_>> {
-        let slot = Arc::<Mutex<Slot>>::default();
-        let (number, answered) = (self.number, Arc::clone(&slot));
+        let reply = Arc::<Mutex<Reply>>::default();
+        let number = self.number;
+        let task_reply = Arc::clone(&reply);
         spawn_local(async move {
-            let answer = ask(number).await;
-            let mut slot = answered.lock().unwrap_or_else(PoisonError::into_inner);
-            slot.answer = Some(answer);
-            if let Some(waker) = slot.waker.take() {
+            let credentials = call_function(number).await;
+            let mut reply = task_reply.lock().unwrap_or_else(PoisonError::into_inner);
+            reply.credentials = Some(credentials);
+            if let Some(waker) = reply.waker.take() {
                 waker.wake();
             }
         });
         Box::pin(poll_fn(move |context| {
-            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-            match slot.answer.take() {
-                Some(answer) => Poll::Ready(answer),
+            let mut reply = reply.lock().unwrap_or_else(PoisonError::into_inner);
+            match reply.credentials.take() {
+                Some(credentials) => Poll::Ready(credentials),
                 None => {
-                    slot.waker = Some(context.waker().clone());
+                    reply.waker = Some(context.waker().clone());
                     Poll::Pending
                 }
             }
@@ -71,12 +72,12 @@ impl CredentialsProvider for Asked {
     }
 }
 
-async fn ask(number: u32) -> Result<Credentials> {
-    let known = |(known, function): &(u32, Function)| (*known == number).then(|| function.clone());
-    let function = FUNCTIONS.with_borrow(|functions| functions.iter().find_map(known));
-    let function = function.ok_or_else(|| Error::new(ErrorKind::Closed, "nobody asks for credentials any more"))?;
-    let promised = function.call0(&JsValue::UNDEFINED).map(|answer| Promise::resolve(&answer));
-    let answer = match promised {
+async fn call_function(number: u32) -> Result<Credentials> {
+    let with_number = |(known, function): &(u32, Function)| (*known == number).then(|| function.clone());
+    let function = FUNCTIONS.with_borrow(|functions| functions.iter().find_map(with_number));
+    let function = function.ok_or_else(|| Error::new(ErrorKind::Closed, "the connection was dropped"))?;
+    let returned = function.call0(&JsValue::UNDEFINED).map(|answer| Promise::resolve(&answer));
+    let answer = match returned {
         Ok(promise) => JsFuture::from(promise).await,
         Err(thrown) => Err(thrown),
     };
@@ -90,7 +91,7 @@ async fn ask(number: u32) -> Result<Credentials> {
 }
 
 fn failed(thrown: &JsValue) -> Error {
-    let why = thrown.dyn_ref::<js_sys::Error>().map(|error| String::from(error.message()));
-    let why = why.or_else(|| thrown.as_string()).unwrap_or_default();
-    Error::new(ErrorKind::Authentication, format!("no credentials, for the function that gives them failed: {why}"))
+    let reason = thrown.dyn_ref::<js_sys::Error>().map(|error| String::from(error.message()));
+    let reason = reason.or_else(|| thrown.as_string()).unwrap_or_default();
+    Error::new(ErrorKind::Authentication, format!("the auth function failed: {reason}"))
 }

@@ -1,18 +1,19 @@
-//! What the npm package is made of: the core's handles, for the hand-written TypeScript in `wasm/npm`.
+//! The core's handles, exported to the TypeScript in `wasm/npm`.
 //!
-//! Nothing here decides anything. A method checks nothing that the core checks, and holds no state but handles. What
-//! crosses the border is coarse: deliveries go out by the batch, in one buffer ([`batch`]), and so does what became of
-//! publishes ([`outcomes`]); tables and properties cross as AMQP encodes them.
+//! This layer makes no decisions: methods repeat none of the core's checks and hold no state but handles. Calls between
+//! WebAssembly and JavaScript are few and large: deliveries leave in batches, in one buffer ([`delivery_batch`]), and
+//! so do the outcomes of publishes ([`publish_outcomes`]). Tables and properties keep their AMQP encoding.
 //!
-//! Errors are `[kind, code, message]`, of which TypeScript makes its own.
-// What wasm-bindgen generates is not for people.
+//! Errors are `[kind, code, message]`, which TypeScript turns into `AmqpError`.
+// The items that wasm-bindgen generates have no docs.
 #![allow(missing_docs, missing_debug_implementations, unreachable_pub)]
 
-mod batch;
 mod channel;
 mod connection;
+mod consumer;
 mod credentials;
-mod outcomes;
+mod delivery_batch;
+mod publish_outcomes;
 
 use std::future::Future;
 
@@ -21,7 +22,7 @@ use js_sys::{Array, Promise};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::future_to_promise;
 
-/// `[kind, code, message]`; the code is 0 where AMQP has none for it.
+/// Returns an error as `[kind, code, message]`; the code is 0 if AMQP has none.
 fn thrown(error: &Error) -> JsValue {
     let code = error.code().unwrap_or_default();
     Array::of3(&name(error.kind()).into(), &code.into(), &error.to_string().into()).into()
@@ -50,7 +51,7 @@ fn name(kind: ErrorKind) -> &'static str {
     }
 }
 
-/// A promise of what `future` ends with. The future has begun: a request is sent when it is made.
+/// Returns a promise of the future's result. Requests are already sent when their future is created.
 fn promise<T: 'static>(
     future: impl Future<Output = Result<T>> + 'static,
     finish: impl FnOnce(T) -> JsValue + 'static,

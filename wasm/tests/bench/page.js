@@ -1,11 +1,11 @@
-// What each client does in the page. All do the same with what they get.
+// The work of each client in the page. Both process messages in the same way.
 
 import { connect, bytes } from "hopmq";
 import { AMQPWebSocketClient } from "peer";
 
 let sink = 0;
 
-/** Milliseconds from the first message to the last. */
+/** Measures the milliseconds from the first message to the last. */
 function counting(count, touch) {
   let seen = 0;
   let start = 0;
@@ -85,7 +85,7 @@ const peer = {
   },
 };
 
-/** Publishes with a thousand under way. */
+/** Publishes with a thousand unconfirmed messages. */
 async function windowed(count, publish) {
   const start = performance.now();
   let left = count;

@@ -1,6 +1,6 @@
-// `cargo xtask bench browser`: HopMQ and @cloudamqp/amqp-client in the same Chromium, in turn, against a counterpart
-// that does almost nothing. Prints medians, and which goals hold. `--quick`: a tenth, once;
-// `--runs=N`; `--filter=TEXT`: cases.
+// `cargo xtask bench browser`: HopMQ and @cloudamqp/amqp-client in the same Chromium, alternating, against a stub
+// broker. Prints medians and whether the goals are met. `--quick` does a tenth of the work, once; `--runs=N`;
+// `--filter=TEXT` selects cases.
 
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -10,10 +10,10 @@ import { launch, open, serve } from "../lib/chromium.mjs";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
 const quick = process.argv.includes("--quick");
-const word = (name) => process.argv.find((word) => word.startsWith(`--${name}=`))?.slice(name.length + 3);
-const runs = Number(word("runs") ?? (quick ? 1 : 5));
+const option = (name) => process.argv.find((word) => word.startsWith(`--${name}=`))?.slice(name.length + 3);
+const runs = Number(option("runs") ?? (quick ? 1 : 5));
 const scale = quick ? 0.1 : 1;
-const only = word("filter") ?? "";
+const only = option("filter") ?? "";
 
 const CASES = [
   { name: "consume, 1 B", work: "consume", size: 1, count: 600_000, goal: 2 },
@@ -31,8 +31,8 @@ function median(numbers) {
   return sorted[sorted.length >> 1];
 }
 
-const counterpart = spawn(process.execPath, [join(here, "counterpart.mjs")], { stdio: ["ignore", "pipe", "inherit"] });
-const port = await new Promise((resolve) => counterpart.stdout.once("data", (data) => resolve(Number(data))));
+const broker = spawn(process.execPath, [join(here, "stub-broker.mjs")], { stdio: ["ignore", "pipe", "inherit"] });
+const port = await new Promise((resolve) => broker.stdout.once("data", (data) => resolve(Number(data))));
 const dist = join(here, "../../npm/dist");
 const peerDist = join(here, "../node_modules/@cloudamqp/amqp-client/dist");
 const server = await serve({ "/dist/": dist, "/peer/": peerDist, "/": here }, PAGE);
@@ -45,7 +45,7 @@ try {
       for (const client of run % 2 === 0 ? ["hopmq", "peer"] : ["peer", "hopmq"]) {
         if (one.work === "iterate" && client === "peer") continue;
         const count = Math.round(one.count * scale);
-        // A page of its own: nobody pays for another's garbage.
+        // A new page for each run, so that no run collects the garbage of another.
         const page = await open(browser, server.url);
         const time = await page.evaluate(
           async ({ client, url, one, count }) => {
@@ -60,7 +60,7 @@ try {
       }
     }
   }
-  console.log(`${browser.version()}, ${runs} runs in turn, medians, messages per second`);
+  console.log(`${browser.version()}, ${runs} alternating runs, medians, messages per second`);
   for (const { name, goal } of CASES) {
     const [ours, theirs] = ["hopmq", "peer"].map((client) => results.get(`${name}/${client}`));
     const rate = (all) => (all === undefined ? "-" : Math.round(median(all)).toLocaleString("en"));
@@ -80,6 +80,6 @@ try {
 } finally {
   await browser.close();
   server.close();
-  counterpart.kill();
+  broker.kill();
 }
 if (process.argv.includes("--check") && !met) process.exit(1);

@@ -1,4 +1,4 @@
-// The system's Chromium, and a server for the pages that it opens.
+// The system's Chromium, and an HTTP server for its pages.
 
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -10,7 +10,7 @@ const TYPES = {
   ".css": "text/css", ".json": "application/json",
 };
 
-/** Serves folders: `{ "/": folder }`, the longest prefix first; and `page` at the top. */
+/** Serves folders by path prefix, `{ "/": folder }`, the longest prefix first, and `page` at `/`. */
 export async function serve(folders, page) {
   const prefixes = Object.keys(folders).sort((a, b) => b.length - a.length);
   const server = createServer(async (request, response) => {
@@ -19,7 +19,7 @@ export async function serve(folders, page) {
       response.writeHead(200, { "content-type": "text/html" }).end(page);
       return;
     }
-    const prefix = prefixes.find((known) => path.startsWith(known));
+    const prefix = prefixes.find((candidate) => path.startsWith(candidate));
     try {
       const rest = path.slice(prefix?.length);
       const file = join(folders[prefix], rest === "" ? "index.html" : rest);
@@ -38,10 +38,10 @@ export function launch() {
   return chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
 }
 
-/** A page that reports what goes wrong in it. */
+/** Opens a page, and logs its errors. */
 export async function open(browser, url, log = console.error) {
   const page = await browser.newPage();
-  // What the browser itself says of sockets that break is what is tested.
+  // The tests break sockets on purpose, and the browser logs each.
   const expected = /WebSocket|favicon|ERR_CONNECTION/;
   page.on("console", (message) => {
     if (!expected.test(message.text())) log(`  [page] ${message.text()}`);

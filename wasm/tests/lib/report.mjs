@@ -1,4 +1,4 @@
-// Counts what passed, in the words of Rust's own tests, which `cargo xtask test` adds up.
+// Counts results, in the format of Rust's tests, which `cargo xtask test` adds up.
 
 export class Report {
   passed = 0;
@@ -9,7 +9,7 @@ export class Report {
     console.log(`\n     Running in ${place}`);
   }
 
-  tell(name, failure, milliseconds) {
+  add(name, failure, milliseconds) {
     if (failure === undefined) this.passed++;
     else this.failed.push(name);
     const time = milliseconds === undefined ? "" : ` (${Math.round(milliseconds)} ms)`;
@@ -17,7 +17,7 @@ export class Report {
     if (failure !== undefined) console.log(failure.replace(/^/gm, "    "));
   }
 
-  /** Whether all passed. */
+  /** Prints the summary. Returns whether all tests passed. */
   finish() {
     const { passed, failed } = this;
     const verdict = failed.length === 0 ? "ok" : "FAILED";

@@ -1,8 +1,8 @@
-// Publishes numbers and consumes them, until it is told to stop: what was confirmed must have been consumed then.
+// Publishes and consumes numbers until stopped. Every confirmed number must then have been consumed.
 
 const LANES = 8;
 
-/** Begins. `lost()` ends it, and says which numbers were confirmed and never came. */
+/** Starts the traffic. `lost()` stops it, and resolves with the numbers that were confirmed but never consumed. */
 export async function traffic(connect, url, name) {
   const session = await connect(url, { reconnect: { minMs: 10, maxMs: 200 }, name });
   const state = { confirmed: new Set(), consumed: new Set(), refused: [], reconnected: 0, closed: undefined };

@@ -1,4 +1,4 @@
-// What scenarios need from outside of the page: relays with faults, the broker's management API, its memory alarm.
+// What scenarios need from outside the page: relays with faults, RabbitMQ's management API, and its memory alarm.
 
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
@@ -12,25 +12,25 @@ export function world() {
   const relays = [];
   const upstream = { host: broker.hostname, port: Number(broker.port) };
   return {
-    /** Another way to the broker. */
-    async relay(how) {
-      const made = await relay({ ...upstream, how });
-      return { id: relays.push(made) - 1, url: made.url };
+    /** Starts a relay to the broker. */
+    async relay(mode) {
+      const started = await relay({ ...upstream, mode });
+      return { id: relays.push(started) - 1, url: started.url };
     },
     drop: (id, close = false) => (close ? relays[id].close() : relays[id].drop()),
     mute: (id) => void relays[id].mute(),
     async http(method, path) {
       const headers = { authorization: `Basic ${Buffer.from("guest:guest").toString("base64")}` };
-      const answer = await fetch(`${RABBITMQ_HTTP}${path}`, { method, headers });
-      if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status}`);
-      return answer.text();
+      const response = await fetch(`${RABBITMQ_HTTP}${path}`, { method, headers });
+      if (!response.ok) throw new Error(`${method} ${path}: ${response.status}`);
+      return response.text();
     },
     async alarm(on) {
-      // RabbitMQ tells its connections in its own time; whoever asks what alarms there are asks who tells them.
-      const alarmed = on ? "0.00001), [_ | _] =" : "0.4),";
-      const change = `vm_memory_monitor:set_vm_memory_high_watermark(${alarmed} rabbit_alarm:get_alarms().`;
+      // RabbitMQ notifies connections asynchronously; `get_alarms` asks the process that notifies them, so it waits.
+      const watermark = on ? "0.00001), [_ | _] =" : "0.4),";
+      const change = `vm_memory_monitor:set_vm_memory_high_watermark(${watermark} rabbit_alarm:get_alarms().`;
       await promisify(execFile)(HOPMQ_RABBITMQCTL, ["--quiet", "eval", change]);
     },
-    close: () => relays.forEach((made) => made.close()),
+    close: () => relays.forEach((started) => started.close()),
   };
 }

@@ -1,4 +1,4 @@
-// Every scenario, by its file. `only` are words of which a name must have one.
+// All scenarios by file, and their runner.
 
 import * as args from "./arguments.js";
 import * as browser from "./browser.js";
@@ -20,10 +20,10 @@ export const files = {
   rabbitmq, settling, transactions,
 };
 
-/** Scenarios that run at the same time: they wait for the broker mostly. */
-const TOGETHER = 6;
+/** Number of scenarios that run concurrently: they mostly wait for the broker. */
+const CONCURRENCY = 6;
 
-/** Runs them, and tells `report` of each. */
+/** Runs the scenarios whose names contain one of the words in `only`, and calls `report` with each result. */
 export async function runAll(world, only, report) {
   const wanted = (name) => only.length === 0 || only.some((word) => name.includes(word));
   const one = async ([name, scenario]) => {
@@ -41,6 +41,6 @@ export async function runAll(world, only, report) {
   const lane = async () => {
     for (let next = all.shift(); next !== undefined; next = all.shift()) await one(next);
   };
-  await Promise.all(Array.from({ length: TOGETHER }, lane));
+  await Promise.all(Array.from({ length: CONCURRENCY }, lane));
   for (const scenario of list("alone").filter(([name]) => wanted(name))) await one(scenario);
 }

@@ -1,8 +1,8 @@
-// The arguments of queues: each does what its name says.
+// Queue arguments: the effect of each.
 
 import { body, eq, next, ok, refused } from "./harness.js";
 
-async function graveyard(t, channel) {
+async function deadLetterQueue(t, channel) {
   const queue = await t.queueWith(channel, []);
   const exchange = t.name("dead");
   await channel.declareExchange(exchange, "fanout");
@@ -17,9 +17,9 @@ async function declare(t, channel, args, o = { exclusive: true }) {
 }
 
 export const scenarios = {
-  async messages_die_after_the_queues_time_to_live(t) {
+  async messages_expire_after_the_time_to_live_of_the_queue(t) {
     const channel = await t.channel();
-    const [dead, exchange] = await graveyard(t, channel);
+    const [dead, exchange] = await deadLetterQueue(t, channel);
     const queue = await declare(t, channel, { "x-message-ttl": 1, "x-dead-letter-exchange": exchange });
     const consumer = await channel.consume(dead);
     await channel.publish("", queue, "late");
@@ -29,9 +29,9 @@ export const scenarios = {
     m.ack();
   },
 
-  async a_message_dies_after_its_own_time_to_live(t) {
+  async a_message_expires_after_its_own_time_to_live(t) {
     const channel = await t.channel();
-    const [dead, exchange] = await graveyard(t, channel);
+    const [dead, exchange] = await deadLetterQueue(t, channel);
     const queue = await declare(t, channel, { "x-dead-letter-exchange": exchange });
     const consumer = await channel.consume(dead);
     await channel.publish("", queue, "late", { expiration: "1" });
@@ -48,7 +48,7 @@ export const scenarios = {
     const exchange = t.name("exchange");
     await channel.declareExchange(exchange, "fanout", { autoDelete: true });
     const queue = t.name("queue");
-    // Both at once: a slow machine could let it expire in between.
+    // Concurrently, so that the queue can't expire before the binding on a slow machine.
     const declared = channel.declareQueue(queue, { arguments: { "x-expires": 2000 } });
     await Promise.all([declared, channel.bindQueue(queue, exchange)]);
     for (;;) {
@@ -63,7 +63,7 @@ export const scenarios = {
 
   async a_full_queue_drops_its_oldest_message(t) {
     const channel = await t.channel();
-    const [dead, exchange] = await graveyard(t, channel);
+    const [dead, exchange] = await deadLetterQueue(t, channel);
     const args = { "x-max-length": 2, "x-overflow": "drop-head", "x-dead-letter-exchange": exchange };
     const queue = await declare(t, channel, args);
     const consumer = await channel.consume(dead);
@@ -73,7 +73,7 @@ export const scenarios = {
     await t.expectReady(channel, queue, 2);
   },
 
-  async a_queue_that_is_full_of_bytes_drops_its_oldest_message(t) {
+  async a_queue_at_its_byte_limit_drops_its_oldest_message(t) {
     const channel = await t.channel();
     const queue = await declare(t, channel, { "x-max-length-bytes": 10 });
     await channel.publish("", queue, "12345");
@@ -83,9 +83,9 @@ export const scenarios = {
     eq(body(await channel.get(queue)), "67890");
   },
 
-  async a_full_queue_may_dead_letter_what_it_rejects(t) {
+  async a_full_queue_may_dead_letter_rejected_publishes(t) {
     const channel = await t.channel();
-    const [dead, exchange] = await graveyard(t, channel);
+    const [dead, exchange] = await deadLetterQueue(t, channel);
     const args = { "x-max-length": 1, "x-overflow": "reject-publish-dlx", "x-dead-letter-exchange": exchange };
     const queue = await declare(t, channel, args);
     const consumer = await channel.consume(dead);
@@ -118,7 +118,7 @@ export const scenarios = {
     for (const text of ["high", "above all", "middle", "low", "lowest"]) eq(body(await channel.get(queue)), text);
   },
 
-  async of_single_active_consumers_the_next_takes_over(t) {
+  async the_next_single_active_consumer_takes_over(t) {
     const channel = await t.channel();
     const queue = await declare(t, channel, { "x-single-active-consumer": true });
     const first = await channel.consume(queue);
@@ -134,9 +134,9 @@ export const scenarios = {
     m.ack();
   },
 
-  async a_quorum_queue_gives_a_message_up_after_its_delivery_limit(t) {
+  async a_quorum_queue_dead_letters_a_message_at_its_delivery_limit(t) {
     const channel = await t.channel();
-    const [dead, exchange] = await graveyard(t, channel);
+    const [dead, exchange] = await deadLetterQueue(t, channel);
     const args = { "x-queue-type": "quorum", "x-delivery-limit": 2, "x-dead-letter-exchange": exchange };
     const queue = await declare(t, channel, args, { durable: true });
     const consumer = await channel.consume(queue);
@@ -147,7 +147,7 @@ export const scenarios = {
     eq([body(m), death(m).reason], ["poison", "delivery_limit"]);
   },
 
-  async a_quorum_queue_hands_on_dead_letters_at_least_once(t) {
+  async a_quorum_queue_forwards_dead_letters_at_least_once(t) {
     const channel = await t.channel();
     const dead = await declare(t, channel, { "x-queue-type": "quorum" }, { durable: true });
     const args = {
@@ -163,7 +163,7 @@ export const scenarios = {
     m.ack();
   },
 
-  async a_stream_is_read_by_everybody_from_where_they_like(t) {
+  async each_consumer_reads_a_stream_from_its_own_offset(t) {
     const channel = await t.channel();
     const args = {
       "x-queue-type": "stream", "x-max-age": "1D", "x-stream-max-segment-size-bytes": 1_000_000,
@@ -181,7 +181,7 @@ export const scenarios = {
     }
   },
 
-  async the_broker_knows_every_argument_of_a_classic_queue(t) {
+  async the_broker_checks_every_argument_of_a_classic_queue(t) {
     const session = await t.connect();
     const full = {
       "x-queue-type": "classic", "x-message-ttl": 60_000, "x-expires": 60_000, "x-max-length": 9,

@@ -1,4 +1,4 @@
-// What only this door has: sessions that come back, and JavaScript's own ways.
+// Scenarios of the npm package alone: sessions that reconnect, and JavaScript's own features.
 
 import { eq, next, ok, refused } from "./harness.js";
 
@@ -19,7 +19,7 @@ export const scenarios = {
     }
   },
 
-  async a_session_comes_back_with_its_topology_and_consumers(t) {
+  async a_session_reconnects_with_its_topology_and_consumers(t) {
     const relay = await t.world.relay(65536);
     const session = await t.connect({ url: relay.url, ...soon });
     const exchange = await session.exchange(t.name("exchange"), "topic", { autoDelete: true });
@@ -44,19 +44,19 @@ export const scenarios = {
       const error = await lost;
       eq(error.scope, "transport", error.message);
       eq(session.state, "reconnecting");
-      // It waits for the connection.
+      // The publish waits for the reconnect.
       const publish = exchange.publish("a.b", { n }, { mandatory: true });
       await back;
       eq(session.state, "open");
       await publish;
       await count(n);
     }
-    ok(queue.name !== name, "the broker made another name");
+    ok(queue.name !== name, "the broker generated another name");
     eq(seen, [{ n: 1 }, { n: 2 }, { n: 3 }]);
     await subscription.cancel();
   },
 
-  async an_iterator_goes_on_after_a_reconnect_and_old_acks_do_nothing(t) {
+  async an_iterator_continues_after_a_reconnect_and_old_acks_have_no_effect(t) {
     const relay = await t.world.relay(65536);
     const session = await t.connect({ url: relay.url, ...soon });
     const queue = await session.queue(t.name("queue"), { durable: true });
@@ -76,7 +76,7 @@ export const scenarios = {
     eq((await consumer.return()).done, true);
   },
 
-  async publishes_under_way_are_told_when_the_connection_is_lost(t) {
+  async pending_publishes_settle_when_the_connection_is_lost(t) {
     const relay = await t.world.relay(65536);
     const session = await t.connect({ url: relay.url, ...soon });
     const queue = await session.queue(t.name("queue"), { durable: true });
@@ -89,9 +89,9 @@ export const scenarios = {
     await queue.publish("after");
   },
 
-  async a_socket_that_breaks_while_it_is_full_leaves_no_timer(t) {
+  async a_socket_that_breaks_while_full_leaves_no_timer(t) {
     const errors = [];
-    // In Node, what nobody catches ends the program.
+    // In Node, an uncaught error ends the program.
     globalThis.addEventListener?.("error", (event) => errors.push(event.message));
     const relay = await t.world.relay(65536);
     const session = await t.connect({ url: relay.url, highWaterMark: 64 << 20 });
@@ -102,37 +102,37 @@ export const scenarios = {
     await t.world.drop(relay.id);
     await closed;
     await settled;
-    // Longer than a full socket is left alone.
+    // Longer than the delay of the socket's timer.
     await new Promise((resolve) => setTimeout(resolve, 20));
     eq(errors, []);
   },
 
-  async credentials_are_asked_for_at_each_connect(t) {
+  async auth_is_called_at_each_connect(t) {
     const relay = await t.world.relay(65536);
-    let asked = 0;
-    const auth = async () => ({ username: "guest", password: ++asked > 0 ? "guest" : "" });
+    let calls = 0;
+    const auth = async () => ({ username: "guest", password: ++calls > 0 ? "guest" : "" });
     const session = await t.connect({ url: relay.url, auth, ...soon });
-    eq(asked, 1);
+    eq(calls, 1);
     const back = event(session, "reconnected");
     await t.world.drop(relay.id);
     await back;
-    eq(asked, 2);
+    eq(calls, 2);
   },
 
   async secrets_are_renewed_before_they_expire(t) {
-    let asked = 0;
+    let calls = 0;
     let renewed;
     const twice = new Promise((resolve) => (renewed = resolve));
     const auth = () => {
-      if (++asked === 2) renewed();
-      return { username: "guest", password: "guest", expiresIn: asked === 1 ? 0.05 : 3600 };
+      if (++calls === 2) renewed();
+      return { username: "guest", password: "guest", expiresIn: calls === 1 ? 0.05 : 3600 };
     };
     const session = await t.connect({ auth });
     await twice;
     await t.queueWith(await session.channel(), ["goes on"]);
   },
 
-  async attempts_end_when_they_are_used_up(t) {
+  async a_session_closes_after_its_last_retry(t) {
     const relay = await t.world.relay(65536);
     const session = await t.connect({ url: relay.url, reconnect: { minMs: 1, maxMs: 2, retries: 3 } });
     const attempts = [];
@@ -141,37 +141,58 @@ export const scenarios = {
     await t.world.drop(relay.id, true);
     const error = await closed;
     const found = [error.kind, session.state, attempts];
-    eq(found, ["websocket", "closed", [1, 2]], "three attempts, and a wait between each two");
+    eq(found, ["websocket", "closed", [1, 2]], "three attempts, with a delay between each two");
     await refused(session.queue("q"), { kind: "websocket" });
   },
 
-  async a_wrong_password_is_not_tried_again(t) {
+  async wait_for_broker_retries_the_first_connect(t) {
+    for (const reconnect of [false, soon.reconnect]) {
+      const { url } = await t.world.relay("late");
+      const session = await t.connect({ url, reconnect, waitForBroker: 30_000 });
+      eq(session.state, "open");
+    }
+    const { url } = await t.world.relay("late");
+    await refused(t.connect({ url, ...soon }), { kind: "websocket" });
+    await refused(t.connect({ url: "ws://127.0.0.1:1/", waitForBroker: 50, ...soon }), { kind: "websocket" });
+    const auth = { username: "guest", password: "wrong" };
+    await refused(t.connect({ auth, waitForBroker: 30_000 }), { kind: "authentication" });
+  },
+
+  async a_signal_ends_waiting_for_the_broker(t) {
+    const abort = new AbortController();
+    const waiting = t.connect({ url: "ws://127.0.0.1:1/", signal: abort.signal, waitForBroker: 30_000, ...soon });
+    const aborted = refused(waiting, { kind: "aborted" });
+    abort.abort();
+    await aborted;
+  },
+
+  async a_wrong_password_is_not_retried(t) {
     const auth = { username: "guest", password: "wrong" };
     await refused(t.connect({ auth, ...soon }), { kind: "authentication", code: 403 });
   },
 
-  async nothing_listens_is_told(t) {
+  async a_port_without_a_listener_is_reported(t) {
     const error = await refused(t.connect({ url: "ws://127.0.0.1:1/" }), { kind: "websocket" });
     eq([error.name, error.scope, error.code], ["AmqpError", "transport", 0]);
   },
 
-  async text_from_the_peer_ends_the_connection(t) {
+  async a_text_message_ends_the_connection(t) {
     const { url } = await t.world.relay("text");
     const error = await refused(t.connect({ url }));
     ok(error.message.includes("binary"), error.message);
   },
 
-  async a_peer_that_speaks_no_amqp_is_told(t) {
+  async a_peer_without_amqp_is_reported(t) {
     const { url } = await t.world.relay("garbage");
     await refused(t.connect({ url }), { kind: "protocol" });
   },
 
-  async a_peer_that_says_nothing_times_out(t) {
+  async a_silent_peer_times_out_during_connect(t) {
     const { url } = await t.world.relay("silent");
     await refused(t.connect({ url, connectTimeout: 50 }), { kind: "timeout" });
   },
 
-  async a_silent_peer_is_given_up_after_two_heartbeats(t) {
+  async a_silent_peer_is_disconnected_after_two_heartbeats(t) {
     const relay = await t.world.relay(65536);
     const session = await t.connect({ url: relay.url, heartbeat: 1 });
     const closed = event(session, "closed");
@@ -209,7 +230,7 @@ export const scenarios = {
     eq((await late.next()).done, true);
   },
 
-  async sessions_consumers_and_channels_are_disposed_of(t) {
+  async sessions_consumers_and_channels_are_disposable(t) {
     const session = await t.connect();
     const queue = await session.queue(t.name("queue"), {});
     await queue.publish("kept");
@@ -224,7 +245,7 @@ export const scenarios = {
     eq(session.state, "closed");
   },
 
-  async leaving_a_loop_gives_back_what_was_not_handed_out(t) {
+  async leaving_a_loop_requeues_undelivered_messages(t) {
     const session = await t.connect();
     const queue = await session.queue(t.name("queue"));
     for (let i = 0; i < 10; i++) await queue.publish(i);
@@ -236,7 +257,7 @@ export const scenarios = {
     eq((await queue.get()).redelivered, true);
   },
 
-  async calls_get_their_own_answers(t) {
+  async calls_get_their_own_replies(t) {
     const [server, client] = [await t.connect(), await t.connect()];
     const queue = await server.queue(t.name("service"), { autoDelete: true });
     await using(await queue.serve(async ({ n }) => ({ double: 2 * n })), async () => {
@@ -248,7 +269,7 @@ export const scenarios = {
     });
   },
 
-  async a_call_that_nobody_answers_is_told(t) {
+  async a_call_without_a_reply_rejects(t) {
     const session = await t.connect();
     await refused(session.rpc(t.name("nowhere")).call(1), { kind: "returned", code: 312 });
     const queue = await session.queue("", { exclusive: true });
@@ -259,7 +280,7 @@ export const scenarios = {
     await call;
   },
 
-  async what_a_handler_throws_is_an_event(t) {
+  async an_error_of_a_handler_is_an_event(t) {
     const session = await t.connect();
     const queue = await session.queue("", { exclusive: true });
     const thrown = event(session, "error");
@@ -271,7 +292,7 @@ export const scenarios = {
     eq((await thrown).message, "no way");
   },
 
-  async codecs_make_bodies_and_read_them(t) {
+  async codecs_encode_and_decode_bodies(t) {
     const session = await t.connect();
     const { json, text, bytes } = t.world.codecs;
     const name = t.name("queue");
@@ -286,10 +307,20 @@ export const scenarios = {
     const odd = await (await as(json())).get({ noAck: true });
     ok(odd.raw.length === 1);
     const broken = await (await as(json())).get({ noAck: true });
-    await refused(() => broken.body, { kind: "protocol" });
+    const { message } = await refused(() => broken.body, { kind: "protocol" });
+    ok(message.includes(JSON.stringify(name)) && message.includes('"text/plain"'), message);
+    const unsendable = [
+      [undefined, "undefined can't be sent as JSON"], [() => {}, "a function can't be sent as JSON"],
+      [Symbol("s"), "a symbol can't be sent as JSON"], [1n, "a bigint can't be sent as JSON: "],
+      [{ n: 1n }, "this object can't be sent as JSON: "],
+    ];
+    for (const [value, text] of unsendable) {
+      const { message } = await refused((await as(json())).publish(value), { kind: "usage" });
+      ok(message.startsWith(text), message);
+    }
   },
 
-  async try_publish_says_when_it_is_full(t) {
+  async try_publish_returns_false_when_the_buffer_is_full(t) {
     const session = await t.connect({ highWaterMark: 100_000 });
     const queue = await session.queue(t.name("queue"), { durable: true });
     await queue.publish("opens the channel");
@@ -301,7 +332,7 @@ export const scenarios = {
     await t.expectReady(await session.channel(), queue.name, sent + 2);
   },
 
-  async a_consumer_of_large_and_small_bodies_reads_them_all(t) {
+  async large_and_small_bodies_arrive_in_one_batch(t) {
     const session = await t.connect();
     const queue = await session.queue("", { exclusive: true });
     const sizes = [0, 1, 4095, 4096, 4097, 70_000, 3, 200_000, 5];
@@ -314,7 +345,7 @@ export const scenarios = {
     }
   },
 
-  async next_may_be_called_ahead(t) {
+  async next_can_be_called_before_messages_arrive(t) {
     const session = await t.connect();
     const queue = await session.queue("", { exclusive: true });
     const consumer = queue.consume();

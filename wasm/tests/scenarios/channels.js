@@ -1,9 +1,9 @@
-// Channels: opening, closing, and what becomes of what was on them.
+// Channels: opening and closing, and the fate of their requests and deliveries.
 
 import { body, eq, next, ok, refused } from "./harness.js";
 
 export const scenarios = {
-  async a_hundred_channels_work_side_by_side(t) {
+  async a_hundred_channels_work_in_parallel(t) {
     const session = await t.connect();
     const channels = await Promise.all(Array.from({ length: 100 }, () => session.channel()));
     const queue = await t.queueWith(channels[0], []);
@@ -15,7 +15,7 @@ export const scenarios = {
     }
   },
 
-  async the_number_of_a_closed_channel_is_used_again(t) {
+  async the_number_of_a_closed_channel_is_reused(t) {
     const session = await t.connect();
     const [first, second] = [await session.channel(), await session.channel()];
     eq([first.id, second.id], [1, 2]);
@@ -28,7 +28,7 @@ export const scenarios = {
     eq((await session.channel()).id, 3);
   },
 
-  async the_number_of_a_channel_that_the_broker_closed_is_used_again(t) {
+  async the_number_of_a_channel_that_the_broker_closed_is_reused(t) {
     const session = await t.connect();
     for (let i = 0; i < 10; i++) {
       const channel = await session.channel();
@@ -37,7 +37,7 @@ export const scenarios = {
     }
   },
 
-  async what_uses_a_closed_channel_is_told_so(t) {
+  async calls_on_a_closed_channel_fail(t) {
     const session = await t.connect();
     const channel = await session.channel();
     const queue = await t.queueWith(channel, []);
@@ -53,7 +53,7 @@ export const scenarios = {
     eq(session.state, "open");
   },
 
-  async a_connection_has_as_many_channels_as_were_agreed_on(t) {
+  async a_connection_has_at_most_the_agreed_number_of_channels(t) {
     const session = await t.connect({ channelMax: 3 });
     eq(session.agreed.channelMax, 3);
     const channels = [await session.channel(), await session.channel(), await session.channel()];
@@ -62,13 +62,13 @@ export const scenarios = {
     eq((await session.channel()).id, 2);
   },
 
-  async flow_that_is_on_stays_on(t) {
+  async resuming_an_active_flow_changes_nothing(t) {
     const channel = await t.channel();
     eq(await channel.flow(true), true);
     await t.queueWith(channel, ["goes on"]);
   },
 
-  async stopping_the_flow_is_540_and_ends_the_connection(t) {
+  async pausing_the_flow_fails_with_540_and_ends_the_connection(t) {
     const session = await t.connect();
     const channel = await session.channel();
     const closed = new Promise((resolve) => session.on("closed", resolve));
@@ -77,13 +77,13 @@ export const scenarios = {
     eq(session.state, "closed");
   },
 
-  async a_call_that_is_not_answered_in_time_fails_and_the_channel_goes_on(t) {
+  async a_call_that_times_out_leaves_the_channel_usable(t) {
     const channel = await t.channel({ requestTimeout: 0 }).catch((error) => error);
-    // Opening the channel is a call as well, and the connection goes on.
+    // Opening the channel is a request too, and the connection stays open.
     eq(channel.kind, "timeout");
   },
 
-  async sixteen_at_once_share_one_channel(t) {
+  async sixteen_tasks_share_one_channel(t) {
     const channel = await t.channel();
     const queue = await t.queueWith(channel, []);
     const work = async (index) => {
@@ -101,7 +101,7 @@ export const scenarios = {
     eq(count, Array(16).fill(50));
   },
 
-  async what_was_under_way_to_a_closed_channel_comes_back(t) {
+  async unacked_messages_of_a_closed_channel_are_requeued(t) {
     const session = await t.connect();
     const [owner, channel] = [await session.channel(), await session.channel()];
     const queue = await t.queueWith(owner, ["1"]);

@@ -1,4 +1,4 @@
-// Confirms: what the broker has taken care of, and what it has not.
+// Publisher confirms: successes and failures.
 
 import { body, eq, next, refused } from "./harness.js";
 
@@ -13,7 +13,7 @@ export const scenarios = {
     eq(session.stats.confirmed, 1000);
   },
 
-  async confirms_that_nobody_awaits_do_not_confuse_the_others(t) {
+  async ignored_confirms_do_not_disturb_the_others(t) {
     const channel = await t.channel();
     const queue = await t.queueWith(channel, []);
     await channel.send("", queue, "before confirms are on");
@@ -27,7 +27,7 @@ export const scenarios = {
     await t.expectReady(channel, queue, 4);
   },
 
-  async a_full_queue_that_rejects_fails_the_confirm(t) {
+  async a_full_queue_that_rejects_publishes_fails_the_confirm(t) {
     const session = await t.connect();
     const channel = await session.channel();
     const args = { "x-max-length": 1, "x-overflow": "reject-publish" };
@@ -40,7 +40,7 @@ export const scenarios = {
     eq([published, confirmed, nacked], [3, 2, 1]);
   },
 
-  async publishing_to_an_exchange_that_is_not_there_ends_the_channel_with_404(t) {
+  async publishing_to_a_missing_exchange_ends_the_channel_with_404(t) {
     const session = await t.connect();
     const [channel, other] = [await session.channel(), await session.channel()];
     const name = t.name("missing");
@@ -54,7 +54,7 @@ export const scenarios = {
     await t.expectReady(other, queue, 1);
   },
 
-  async what_was_confirmed_before_the_channel_ended_stays_confirmed(t) {
+  async a_publish_that_was_confirmed_before_its_channel_ended_stays_confirmed(t) {
     const channel = await t.channel();
     const queue = await t.queueWith(channel, []);
     const early = channel.publish("", queue, "early");

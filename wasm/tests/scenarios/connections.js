@@ -1,9 +1,9 @@
-// Connections: opening, closing, and what they agree on with the broker.
+// Connections: opening, closing, and negotiation with the broker.
 
 import { body, eq, next, ok, refused } from "./harness.js";
 
 export const scenarios = {
-  async the_broker_says_who_it_is_and_what_is_agreed_on(t) {
+  async a_connection_has_the_server_properties_and_the_agreed_limits(t) {
     const session = await t.connect();
     const { server, frameMax, channelMax } = session.agreed;
     eq(typeof server.product, "string");
@@ -11,12 +11,12 @@ export const scenarios = {
     eq(session.state, "open");
   },
 
-  async a_heartbeat_that_the_client_asks_for_is_agreed_on(t) {
+  async the_broker_accepts_the_heartbeat_interval_of_the_client(t) {
     eq((await t.connect({ heartbeat: 7 })).agreed.heartbeat, 7);
     eq((await t.connect({ heartbeat: 0 })).agreed.heartbeat, 0);
   },
 
-  async closing_sends_what_was_accepted_and_awaits_its_confirms(t) {
+  async closing_sends_accepted_publishes_and_awaits_their_confirms(t) {
     const watcher = await t.channel();
     const { name } = await watcher.declareQueue(t.name("queue"));
     const session = await t.connect();
@@ -27,7 +27,7 @@ export const scenarios = {
     await t.expectReady(watcher, name, 500);
   },
 
-  async closing_sends_what_was_accepted_without_confirms(t) {
+  async closing_sends_accepted_publishes_without_confirms(t) {
     const watcher = await t.channel();
     const { name } = await watcher.declareQueue(t.name("queue"));
     const session = await t.connect();
@@ -42,14 +42,14 @@ export const scenarios = {
     }
   },
 
-  async closing_twice_is_closing_once(t) {
+  async closing_a_closed_connection_succeeds(t) {
     const session = await t.connect();
     await Promise.all([session.close(), session.close()]);
     await session.close();
     eq(session.state, "closed");
   },
 
-  async what_uses_a_closed_connection_is_told_so(t) {
+  async calls_on_a_closed_connection_fail(t) {
     const session = await t.connect();
     const channel = await session.channel();
     const queue = await session.queue("", { exclusive: true });
@@ -63,19 +63,19 @@ export const scenarios = {
     await refused(session.updateSecret("secret"), closed);
   },
 
-  async all_that_waits_ends_when_the_connection_is_closed(t) {
+  async waiting_calls_end_when_the_connection_is_closed(t) {
     const session = await t.connect();
     const channel = await session.channel();
     const queue = await t.queueWith(channel, []);
     const consumer = await channel.consume(queue);
     const waiting = refused(consumer.next(), { kind: "closed" });
-    const told = new Promise((resolve) => session.on("closed", resolve));
+    const closed = new Promise((resolve) => session.on("closed", resolve));
     await session.close();
     await waiting;
-    eq(await told, undefined);
+    eq(await closed, undefined);
   },
 
-  async a_uri_that_makes_no_sense_is_told_without_its_password(t) {
+  async an_invalid_uri_is_reported_without_its_password(t) {
     for (const url of ["http//user:pa55word@host", "amqp://user:pa55word@host", "ws://user:pa55word@127.0.0.1:1/"]) {
       const error = await refused(t.connect({ url }));
       ok(["config", "websocket"].includes(error.kind), error.kind);
@@ -84,13 +84,13 @@ export const scenarios = {
     await refused(t.connect({ frameMax: 4095 }), { kind: "config" });
   },
 
-  async a_secret_may_be_renewed(t) {
+  async a_secret_may_be_updated(t) {
     const session = await t.connect();
     await session.updateSecret("guest");
     await t.queueWith(await session.channel(), ["goes on"]);
   },
 
-  async sixteen_at_once_share_one_connection(t) {
+  async sixteen_tasks_share_one_connection(t) {
     const session = await t.connect();
     const work = async (index) => {
       const channel = await session.channel();
@@ -109,7 +109,7 @@ export const scenarios = {
     eq([published, confirmed, delivered, acked], [800, 800, 800, 800]);
   },
 
-  async counters_tell_what_a_connection_did(t) {
+  async stats_count_what_a_connection_did(t) {
     const session = await t.connect();
     const channel = await session.channel();
     const queue = await t.queueWith(channel, ["1", "2", "3"]);

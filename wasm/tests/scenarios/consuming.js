@@ -1,9 +1,9 @@
-// Consumers: who gets which messages, and how they end.
+// Consumers: dispatch, prefetch, and how consumers end.
 
 import { bodies, body, eq, next, ok, refused } from "./harness.js";
 
 export const scenarios = {
-  async deliveries_come_in_the_order_of_the_publishes(t) {
+  async deliveries_arrive_in_the_order_of_the_publishes(t) {
     const channel = await t.channel();
     const queue = await t.queueWith(channel, []);
     const consumer = await channel.consume(queue, { prefetch: 0 });
@@ -15,7 +15,7 @@ export const scenarios = {
     }
   },
 
-  async a_prefetch_bounds_what_is_under_way(t) {
+  async a_prefetch_limits_the_unacked_deliveries(t) {
     const channel = await t.channel();
     const queue = await t.queueWith(channel, ["1", "2", "3", "4", "5"]);
     const consumer = await channel.consume(queue, { prefetch: 2 });
@@ -29,7 +29,7 @@ export const scenarios = {
     await t.expectReady(channel, queue, 1);
   },
 
-  async the_channels_prefetch_counts_for_consumers_that_say_nothing_else(t) {
+  async the_prefetch_of_the_channel_is_the_default_of_its_consumers(t) {
     const channel = await t.channel();
     const queue = await t.queueWith(channel, ["1", "2", "3", "4", "5"]);
     await channel.prefetch(2);
@@ -37,7 +37,7 @@ export const scenarios = {
     await t.expectReady(channel, queue, 3);
   },
 
-  async a_shared_prefetch_bounds_all_consumers_of_the_channel_together(t) {
+  async a_shared_prefetch_limits_all_consumers_of_the_channel_together(t) {
     const channel = await t.channel();
     const queue = await t.queueWith(channel, ["1", "2", "3", "4", "5"]);
     await channel.prefetch(3, { shared: true });
@@ -57,7 +57,7 @@ export const scenarios = {
     eq([...(await bodies(one, 2)), ...(await bodies(two, 2))].sort(), ["1", "2", "3", "4"]);
   },
 
-  async without_acks_messages_are_gone_when_they_are_sent(t) {
+  async without_acks_messages_are_removed_when_they_are_sent(t) {
     const session = await t.connect();
     const [channel, other] = [await session.channel(), await session.channel()];
     const queue = await t.queueWith(channel, ["1", "2"]);
@@ -68,7 +68,7 @@ export const scenarios = {
     await t.expectReady(channel, queue, 0);
   },
 
-  async an_exclusive_consumer_lets_nobody_else_in(t) {
+  async an_exclusive_consumer_excludes_other_consumers(t) {
     const session = await t.connect();
     const [channel, other] = [await session.channel(), await session.channel()];
     const queue = await t.queueWith(channel, ["for the first"]);
@@ -77,11 +77,11 @@ export const scenarios = {
     eq(await bodies(consumer, 1), ["for the first"]);
   },
 
-  async consuming_from_a_queue_that_is_not_there_is_404(t) {
+  async consuming_from_a_missing_queue_fails_with_404(t) {
     await refused((await t.channel()).consume(t.name("missing")), { kind: "channel-closed", code: 404 });
   },
 
-  async a_consumer_has_the_tag_that_it_is_given_or_one_of_its_own(t) {
+  async a_consumer_has_the_chosen_tag_or_a_unique_one(t) {
     const channel = await t.channel();
     const queue = await t.queueWith(channel, ["1"]);
     const named = await channel.consume(queue, { tag: "my consumer" });
@@ -93,7 +93,7 @@ export const scenarios = {
     m.ack();
   },
 
-  async consumers_of_higher_priority_get_messages_first(t) {
+  async consumers_of_higher_priority_receive_messages_first(t) {
     const channel = await t.channel();
     const queue = await t.queueWith(channel, []);
     const low = await channel.consume(queue, { arguments: { "x-priority": -1 } });
@@ -128,7 +128,7 @@ export const scenarios = {
     ok(channel.isOpen, "the channel goes on");
   },
 
-  async a_dropped_consumer_gives_back_what_it_has_not_handed_out(t) {
+  async a_dropped_consumer_requeues_its_undelivered_messages(t) {
     const channel = await t.channel();
     const queue = await t.queueWith(channel, ["1", "2", "3"]);
     let first;
@@ -153,7 +153,7 @@ export const scenarios = {
     eq((await consumer.next()).done, true);
   },
 
-  async a_consumer_does_not_notice_what_happens_to_other_channels(t) {
+  async the_end_of_another_channel_does_not_affect_a_consumer(t) {
     const session = await t.connect();
     const [channel, other] = [await session.channel(), await session.channel()];
     const queue = await t.queueWith(channel, []);
@@ -163,7 +163,7 @@ export const scenarios = {
     eq(await bodies(consumer, 1), ["still here"]);
   },
 
-  async a_get_says_how_many_messages_are_left(t) {
+  async a_get_returns_how_many_messages_are_left(t) {
     const channel = await t.channel();
     const queue = await t.queueWith(channel, ["1", "2"]);
     const first = await channel.get(queue);

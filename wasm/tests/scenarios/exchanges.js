@@ -1,4 +1,4 @@
-// Exchanges and bindings: what goes where.
+// Exchanges and bindings: routing.
 
 import { body, drained, eq, ok, refused } from "./harness.js";
 
@@ -23,7 +23,7 @@ export const scenarios = {
     eq(await drained(channel, two), ["two"]);
   },
 
-  async a_direct_exchange_routes_by_the_very_key(t) {
+  async a_direct_exchange_routes_by_the_exact_key(t) {
     const channel = await t.channel();
     const [queue, name] = [await t.queueWith(channel, []), await declare(t, channel, "direct")];
     await channel.bindQueue(queue, name, "info");
@@ -41,7 +41,7 @@ export const scenarios = {
     eq(await drained(channel, two), ["a", "b"]);
   },
 
-  async a_star_in_a_topic_stands_for_one_word(t) {
+  async a_star_in_a_topic_matches_one_word(t) {
     const channel = await t.channel();
     const [queue, name] = [await t.queueWith(channel, []), await declare(t, channel, "topic")];
     await channel.bindQueue(queue, name, "*.orange.*");
@@ -49,7 +49,7 @@ export const scenarios = {
     eq(await routed(channel, name, queue, keys), ["quick.orange.rabbit", "lazy.orange.elephant"]);
   },
 
-  async a_hash_in_a_topic_stands_for_any_number_of_words(t) {
+  async a_hash_in_a_topic_matches_any_number_of_words(t) {
     const channel = await t.channel();
     const [queue, name] = [await t.queueWith(channel, []), await declare(t, channel, "topic")];
     await channel.bindQueue(queue, name, "lazy.#");
@@ -72,7 +72,7 @@ export const scenarios = {
     eq(await drained(channel, any), ["both", "one"]);
   },
 
-  async an_alternate_exchange_takes_what_finds_no_queue(t) {
+  async an_alternate_exchange_receives_unroutable_messages(t) {
     const channel = await t.channel();
     const rest = await declare(t, channel, "fanout");
     const main = await declare(t, channel, "direct", { arguments: { "alternate-exchange": rest } });
@@ -85,13 +85,13 @@ export const scenarios = {
     eq(await drained(channel, left), ["lost"]);
   },
 
-  async nobody_publishes_to_an_internal_exchange(t) {
+  async publishing_to_an_internal_exchange_is_refused(t) {
     const channel = await t.channel();
     const name = await declare(t, channel, "fanout", { internal: true });
     await refused(channel.publish(name, "", "no"), { kind: "channel-closed", code: 403 });
   },
 
-  async an_exchange_takes_what_another_routes_until_it_is_unbound(t) {
+  async an_exchange_receives_messages_of_another_until_it_is_unbound(t) {
     const channel = await t.channel();
     const source = await declare(t, channel, "topic");
     const destination = await declare(t, channel, "fanout", { internal: true });
@@ -103,7 +103,7 @@ export const scenarios = {
     eq(await routed(channel, source, queue, ["eu.de"]), []);
   },
 
-  async an_unbound_queue_gets_no_more_messages(t) {
+  async an_unbound_queue_receives_no_more_messages(t) {
     const channel = await t.channel();
     const [queue, name] = [await t.queueWith(channel, []), await declare(t, channel, "direct")];
     await channel.bindQueue(queue, name, "key");
@@ -113,7 +113,7 @@ export const scenarios = {
     await channel.unbindQueue(queue, name, "key");
   },
 
-  async a_binding_with_arguments_is_undone_by_the_same_arguments(t) {
+  async a_binding_with_arguments_is_removed_by_the_same_arguments(t) {
     const channel = await t.channel();
     const [queue, name] = [await t.queueWith(channel, []), await declare(t, channel, "headers")];
     await channel.bindQueue(queue, name, "", { colour: "red" });
@@ -124,7 +124,7 @@ export const scenarios = {
     eq(await drained(channel, queue), ["blue"]);
   },
 
-  async binding_to_an_exchange_that_is_not_there_is_404(t) {
+  async binding_to_a_missing_exchange_fails_with_404(t) {
     const channel = await t.channel();
     const queue = await t.queueWith(channel, []);
     await refused(channel.bindQueue(queue, t.name("missing"), "key"), { code: 404 });
@@ -141,7 +141,7 @@ export const scenarios = {
     await refused(channel.declareExchange(name, "fanout", { passive: true }), { code: 404 });
   },
 
-  async an_auto_delete_exchange_goes_with_its_last_binding(t) {
+  async an_auto_delete_exchange_is_deleted_with_its_last_binding(t) {
     const channel = await t.channel();
     const [queue, name] = [await t.queueWith(channel, []), await declare(t, channel, "fanout", { autoDelete: true })];
     await channel.bindQueue(queue, name);
@@ -150,14 +150,14 @@ export const scenarios = {
     await refused(channel.declareExchange(name, "fanout", { passive: true }), { code: 404 });
   },
 
-  async an_exchange_is_declared_again_with_the_same_settings_alone(t) {
+  async an_exchange_can_be_declared_again_only_with_the_same_settings(t) {
     const channel = await t.channel();
     const name = await declare(t, channel, "topic", { durable: true });
     await channel.declareExchange(name, "topic", { durable: true });
     await refused(channel.declareExchange(name, "fanout", { durable: true }), { code: 406 });
   },
 
-  async an_exchange_of_a_kind_that_the_broker_does_not_know_is_refused(t) {
+  async an_exchange_of_an_unknown_type_is_refused(t) {
     const error = await refused((await t.channel()).declareExchange(t.name("exchange"), "x-unheard-of"));
     ok([406, 503].includes(error.code), error.message);
     eq(body({ raw: new Uint8Array() }), "");

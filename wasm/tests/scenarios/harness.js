@@ -1,4 +1,4 @@
-// What a scenario has: sessions, names of its own, and words for what must be. Runs in a page, a worker and in Node.
+// The scenarios' harness: sessions, unique names and assertions. Runs in pages, workers and Node.
 
 const TEXT = new TextDecoder();
 
@@ -7,11 +7,11 @@ export function eq(got, expected, what = "") {
   if (a !== b) throw new Error(`${what} ${a} is not ${b}`);
 }
 
-export function ok(truth, what = "it does not hold") {
+export function ok(truth, what = "the condition does not hold") {
   if (!truth) throw new Error(String(what));
 }
 
-/** The error that had to come, of this kind or code. */
+/** Awaits a rejection of this kind and code, and returns the error. */
 export async function refused(work, { kind, code } = {}) {
   let value;
   try {
@@ -21,12 +21,12 @@ export async function refused(work, { kind, code } = {}) {
     if (code !== undefined) eq(error.code, code, error.message);
     return error;
   }
-  throw new Error(`this should have been refused, and gave ${JSON.stringify(value)}`);
+  throw new Error(`expected a rejection, got ${JSON.stringify(value)}`);
 }
 
 export const body = (message) => TEXT.decode(message.raw ?? message.body);
 
-/** The next message of a consumer that goes on. */
+/** Returns the next message; fails if the consumer ended. */
 export async function next(consumer) {
   const { value, done } = await consumer.next();
   ok(!done, "the consumer ended");
@@ -39,7 +39,7 @@ export async function bodies(consumer, count) {
   return all;
 }
 
-/** The bodies of all messages in a queue, which are acked. */
+/** Acknowledges all messages in a queue, and returns their bodies. */
 export async function drained(channel, queue) {
   const all = [];
   for (let m = await channel.get(queue); m !== undefined; m = await channel.get(queue)) {
@@ -54,7 +54,7 @@ export class Test {
   #names = [];
   #count = 0;
 
-  /** `world`: connect, url, and from outside of the page: http(method, path), ctl(…words). */
+  /** `world` has `connect` and `url`, and from outside the page `relay`, `drop`, `mute`, `http` and `alarm`. */
   constructor(world, scenario) {
     this.world = world;
     this.scenario = scenario;
@@ -76,14 +76,14 @@ export class Test {
     return (await this.connect(o)).channel();
   }
 
-  /** The name of a queue of its own with these messages in it. */
+  /** Declares an exclusive queue with these messages, and returns its name. */
   async queueWith(channel, messages) {
     const { name } = await channel.declareQueue(this.name("queue"), { exclusive: true });
     await Promise.all(messages.map((message) => channel.publish("", name, message)));
     return name;
   }
 
-  /** Waits until so many messages are ready; the scenario's deadline ends the asking. */
+  /** Waits until `count` messages are ready. The scenario's timeout bounds the wait. */
   async expectReady(channel, queue, count) {
     while ((await channel.declareQueue(queue, { passive: true })).messageCount !== count);
   }
@@ -104,11 +104,11 @@ export class Test {
 export async function run(world, name, scenario) {
   const test = new Test(world, name);
   let timer;
-  const late = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error("it did not end within 60 s")), 60_000);
+  const timeout = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error("the scenario did not end within 60 s")), 60_000);
   });
   try {
-    await Promise.race([scenario(test), late]);
+    await Promise.race([scenario(test), timeout]);
   } finally {
     clearTimeout(timer);
     await test.finish();

@@ -1,4 +1,4 @@
-// Publishing: bodies, properties, headers, and messages that come back.
+// Publishing: bodies, properties, headers, and returned messages.
 
 import { body, eq, next, ok, refused } from "./harness.js";
 
@@ -27,7 +27,7 @@ export const scenarios = {
     m.ack();
   },
 
-  async messages_get_ids_of_their_own_where_that_is_asked_for(t) {
+  async messages_get_unique_ids_if_the_option_is_set(t) {
     const ids = [];
     for (const messageIds of [true, true, false]) {
       const session = await t.connect({ messageIds });
@@ -42,7 +42,7 @@ export const scenarios = {
     ok(new Set(made).size === 4 && made.every((id) => /^[0-9a-f]{32}-\d+$/.test(id)), `ids of their own: ${made}`);
   },
 
-  async a_body_may_be_any_kind_of_bytes(t) {
+  async a_body_may_have_any_byte_type(t) {
     const session = await t.connect();
     const queue = await session.queue("", { exclusive: true });
     const all = [new Uint8Array([1, 2]), "text", { json: [1, null, "ü"] }, [1, 2], 7, true, null];
@@ -57,7 +57,7 @@ export const scenarios = {
     await refused(queue.publish(undefined), { kind: "usage" });
   },
 
-  async bodies_of_every_size_around_a_frame_arrive_whole(t) {
+  async bodies_of_every_size_around_a_frame_arrive_complete(t) {
     const session = await t.connect({ frameMax: 4096 });
     eq(session.agreed.frameMax, 4096);
     const channel = await session.channel();
@@ -68,7 +68,7 @@ export const scenarios = {
     }
   },
 
-  async a_body_of_a_mebibyte_arrives_whole(t) {
+  async a_body_of_a_mebibyte_arrives_complete(t) {
     const session = await t.connect();
     const channel = await session.channel();
     const queue = await t.queueWith(channel, []);
@@ -76,7 +76,7 @@ export const scenarios = {
     for (const size of [room - 1, room, room + 1, 1 << 20]) await thereAndBack(channel, queue, pattern(size, 253));
   },
 
-  async a_body_of_16_mebibytes_arrives_whole_by_a_consumer(t) {
+  async a_body_of_16_mebibytes_reaches_a_consumer_complete(t) {
     const channel = await t.channel();
     const queue = await t.queueWith(channel, []);
     const bytes = new Uint8Array(16 << 20).fill(7);
@@ -87,7 +87,7 @@ export const scenarios = {
     m.ack();
   },
 
-  async all_fourteen_properties_go_there_and_back(t) {
+  async all_fourteen_properties_survive_a_round_trip(t) {
     const channel = await t.channel();
     const queue = await t.queueWith(channel, []);
     const all = {
@@ -118,7 +118,7 @@ export const scenarios = {
     ok(got.time instanceof Date && got.bytes instanceof Uint8Array);
   },
 
-  async what_cannot_be_encoded_is_refused_here_and_the_channel_goes_on(t) {
+  async a_message_that_cannot_be_encoded_is_refused_and_the_channel_stays_open(t) {
     const channel = await t.channel();
     const queue = await t.queueWith(channel, []);
     const long = "x".repeat(256);
@@ -134,7 +134,7 @@ export const scenarios = {
     await t.expectReady(channel, queue, 1);
   },
 
-  async a_mandatory_message_without_a_queue_fails_its_confirm_and_comes_back(t) {
+  async the_confirm_of_an_unroutable_mandatory_message_fails_with_the_message(t) {
     const channel = await t.channel();
     const publish = channel.publish("amq.direct", "nowhere", "come back", { mandatory: true });
     const error = await refused(publish, { kind: "returned", code: 312 });
@@ -143,7 +143,7 @@ export const scenarios = {
     await channel.publish("amq.direct", "nowhere", "dropped");
   },
 
-  async a_mandatory_message_that_nobody_confirms_comes_back_by_returns(t) {
+  async an_unconfirmed_mandatory_message_is_returned_by_returns(t) {
     const channel = await t.channel();
     const returned = [];
     const both = new Promise((resolve) => {
@@ -157,7 +157,7 @@ export const scenarios = {
     eq(returned, [[312, "NO_ROUTE", "one", "nowhere"], [312, "NO_ROUTE", "two", "nowhere"]]);
   },
 
-  async each_returned_message_is_told_to_its_own_publish(t) {
+  async each_returned_message_is_reported_to_its_publish(t) {
     const channel = await t.channel();
     const queue = await t.queueWith(channel, []);
     const publishes = Array.from({ length: 200 }, (_, i) => {
@@ -172,7 +172,7 @@ export const scenarios = {
     await t.expectReady(channel, queue, 133);
   },
 
-  async publishing_waits_for_room_and_loses_nothing(t) {
+  async publishing_waits_while_the_buffer_is_full_and_loses_no_message(t) {
     const session = await t.connect({ highWaterMark: 1 });
     const channel = await session.channel();
     const queue = await t.queueWith(channel, []);
@@ -186,8 +186,8 @@ export const scenarios = {
     }
   },
 
-  async publishing_as_somebody_else_is_406(t) {
-    const publish = (await t.channel()).publish("", "nowhere", "", { userId: "somebody" });
+  async publishing_with_the_user_id_of_another_user_fails_with_406(t) {
+    const publish = (await t.channel()).publish("", "nowhere", "", { userId: "another-user" });
     await refused(publish, { kind: "channel-closed", code: 406 });
   },
 };

@@ -1,9 +1,9 @@
-// Queues: declaring, deleting, purging, and who may use them.
+// Queues: declaring, deleting, purging, and exclusive use.
 
 import { body, eq, ok, refused } from "./harness.js";
 
 export const scenarios = {
-  async a_declared_queue_tells_its_name_and_what_is_in_it(t) {
+  async a_declared_queue_has_its_name_and_its_counts(t) {
     const channel = await t.channel();
     const queue = await t.queueWith(channel, ["one", "two"]);
     const consumer = await channel.consume(queue, { prefetch: 1 });
@@ -19,7 +19,7 @@ export const scenarios = {
     ok(channel.isOpen);
   },
 
-  async declaring_again_with_other_settings_is_406_and_closes_that_channel_alone(t) {
+  async declaring_again_with_other_settings_fails_with_406_and_closes_only_the_channel(t) {
     const session = await t.connect();
     const [channel, other] = [await session.channel(), await session.channel()];
     const { name } = await channel.declareQueue(t.name("queue"));
@@ -38,7 +38,7 @@ export const scenarios = {
     eq((await channel.declareQueue(name, { passive: true })).messageCount, 1);
   },
 
-  async a_passive_declare_of_a_queue_that_is_not_there_is_404(t) {
+  async a_passive_declare_of_a_missing_queue_fails_with_404(t) {
     const passive = (await t.channel()).declareQueue(t.name("missing"), { passive: true });
     const error = await refused(passive, { kind: "channel-closed", code: 404 });
     ok(error.message.includes("NOT_FOUND"), error.message);
@@ -53,7 +53,7 @@ export const scenarios = {
     eq((await first.get()).body, "to the first");
   },
 
-  async an_exclusive_queue_is_405_for_another_connection(t) {
+  async another_connection_fails_with_405_on_an_exclusive_queue(t) {
     const owner = await t.connect();
     const { name } = await (await owner.channel()).declareQueue(t.name("queue"), { exclusive: true });
     const stranger = await t.connect();
@@ -62,14 +62,14 @@ export const scenarios = {
     await (await owner.channel()).declareQueue(name, { exclusive: true });
   },
 
-  async an_exclusive_queue_goes_with_its_connection(t) {
+  async an_exclusive_queue_is_deleted_with_its_connection(t) {
     const owner = await t.connect();
     const { name } = await (await owner.channel()).declareQueue(t.name("queue"), { exclusive: true });
     await owner.close();
     await refused((await t.channel()).declareQueue(name, { passive: true }), { code: 404 });
   },
 
-  async an_auto_delete_queue_goes_with_its_last_consumer(t) {
+  async an_auto_delete_queue_is_deleted_with_its_last_consumer(t) {
     const channel = await t.channel();
     const { name } = await channel.declareQueue(t.name("queue"), { autoDelete: true });
     const consumer = await channel.consume(name);
@@ -78,11 +78,11 @@ export const scenarios = {
     await refused(channel.declareQueue(name, { passive: true }), { code: 404 });
   },
 
-  async names_that_begin_with_amq_are_the_brokers(t) {
+  async names_that_begin_with_amq_are_reserved(t) {
     await refused((await t.channel()).declareQueue("amq.mine"), { code: 403 });
   },
 
-  async a_name_over_255_bytes_is_refused_here_and_the_channel_goes_on(t) {
+  async a_name_over_255_bytes_is_refused_and_the_channel_stays_open(t) {
     const channel = await t.channel();
     const long = "ü".repeat(128);
     const usage = { kind: "usage" };
@@ -105,17 +105,17 @@ export const scenarios = {
     eq([m.exchange, m.routingKey], [exchange, "größe.łódź"]);
   },
 
-  async a_purge_tells_how_many_messages_it_deleted(t) {
+  async a_purge_returns_how_many_messages_it_deleted(t) {
     const channel = await t.channel();
     const queue = await t.queueWith(channel, ["one", "two", "three"]);
     const kept = await channel.get(queue);
-    eq(await channel.purgeQueue(queue), 2, "one is under way");
+    eq(await channel.purgeQueue(queue), 2, "one is unacknowledged");
     kept.nack();
     eq(body(await channel.get(queue)), "one");
     eq(await channel.purgeQueue(queue), 0);
   },
 
-  async a_delete_tells_how_many_messages_went_with_the_queue(t) {
+  async a_delete_returns_how_many_messages_were_in_the_queue(t) {
     const session = await t.connect();
     const queue = await session.queue(t.name("queue"));
     await Promise.all([queue.publish("one"), queue.publish("two")]);
@@ -123,7 +123,7 @@ export const scenarios = {
     eq(await queue.delete(), 0, "deleting what is not there is no fault");
   },
 
-  async a_queue_is_deleted_if_empty_only_when_it_is(t) {
+  async delete_if_empty_requires_an_empty_queue(t) {
     const session = await t.connect();
     const queue = await session.queue(t.name("queue"));
     await queue.publish("one");
@@ -133,7 +133,7 @@ export const scenarios = {
     await refused(session.queue(queue.name, { passive: true }), { code: 404 });
   },
 
-  async a_queue_is_deleted_if_unused_only_when_it_is(t) {
+  async delete_if_unused_requires_a_queue_without_consumers(t) {
     const session = await t.connect();
     const queue = await session.queue(t.name("queue"));
     const consumer = queue.consume();

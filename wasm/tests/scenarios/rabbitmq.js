@@ -1,28 +1,28 @@
-// What needs a hand in RabbitMQ itself: its management API, and `rabbitmqctl`.
+// Scenarios that need RabbitMQ's management API or `rabbitmqctl`.
 
 import { body, eq, ok, refused } from "./harness.js";
 
-/** The management API's name of the connection that calls itself `name`, once it knows of it. */
-async function knownAs(t, name) {
+/** Waits until the management API lists the connection named `name`, and returns the API's own name for it. */
+async function managementName(t, name) {
   for (;;) {
     const list = JSON.parse(await t.world.http("GET", "/api/connections?columns=name,user_provided_name"));
-    const known = list.find((entry) => entry.user_provided_name === name);
-    if (known !== undefined) return known.name;
+    const listed = list.find((entry) => entry.user_provided_name === name);
+    if (listed !== undefined) return listed.name;
   }
 }
 
 async function kill(t, name) {
-  await t.world.http("DELETE", `/api/connections/${encodeURIComponent(await knownAs(t, name))}`);
+  await t.world.http("DELETE", `/api/connections/${encodeURIComponent(await managementName(t, name))}`);
 }
 
 export const scenarios = {
   async the_broker_shows_a_connection_by_its_name(t) {
     const name = t.name("order service");
     await t.connect({ name });
-    ok((await knownAs(t, name)).includes(" -> "));
+    ok((await managementName(t, name)).includes(" -> "));
   },
 
-  async all_that_waits_ends_with_320_when_the_broker_closes_the_connection(t) {
+  async waiting_calls_fail_with_320_when_the_broker_closes_the_connection(t) {
     const name = t.name("connection");
     const session = await t.connect({ name });
     const channel = await session.channel();
@@ -41,9 +41,9 @@ export const scenarios = {
   },
 };
 
-/** One at a time: they hold up everybody's publishes. */
+/** Run one at a time, because they block the publishes of all connections. */
 export const alone = {
-  async while_memory_is_low_publishing_waits_and_all_else_goes_on(t) {
+  async publishing_waits_during_a_memory_alarm_and_other_calls_continue(t) {
     const owner = await t.channel();
     const { name } = await owner.declareQueue(t.name("queue"));
     const session = await t.connect();
@@ -57,7 +57,7 @@ export const alone = {
       ok((await blocked).includes("memory"));
       ok(session.blocked.includes("memory"));
       eq(channel.trySend("", name, "too late"), false);
-      const waiting = channel.publish("", name, "patient");
+      const waiting = channel.publish("", name, "waiting");
       const m = await owner.get(name);
       eq(body(m), "before");
       m.ack();
@@ -69,14 +69,14 @@ export const alone = {
       await t.world.alarm(false);
     }
     await channel.publish("", name, "after");
-    for (const text of ["the last one", "patient", "after"]) eq(body(await owner.get(name, { noAck: true })), text);
+    for (const text of ["the last one", "waiting", "after"]) eq(body(await owner.get(name, { noAck: true })), text);
   },
 
-  async what_waits_while_publishing_is_blocked_ends_with_the_connection(t) {
+  async blocked_publishes_fail_when_the_connection_ends(t) {
     const name = t.name("connection");
     const session = await t.connect({ name });
     const channel = await session.channel();
-    await knownAs(t, name);
+    await managementName(t, name);
     const blocked = new Promise((resolve) => session.on("blocked", resolve));
     await t.world.alarm(true);
     try {

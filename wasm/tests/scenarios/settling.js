@@ -1,11 +1,11 @@
-// Settling deliveries: ack, nack, reject, recover.
+// Settling deliveries: ack, nack, reject and recover.
 
 import { body, eq, next, ok, refused } from "./harness.js";
 
 const three = async (channel, queue) => [await channel.get(queue), await channel.get(queue), await channel.get(queue)];
 
 export const scenarios = {
-  async what_is_acked_does_not_come_back(t) {
+  async acked_messages_are_not_requeued(t) {
     const session = await t.connect();
     const [owner, channel] = [await session.channel(), await session.channel()];
     const queue = await t.queueWith(owner, ["1", "2", "3"]);
@@ -16,7 +16,7 @@ export const scenarios = {
     eq([body(first), body(third), first.redelivered, third.redelivered], ["1", "3", true, true]);
   },
 
-  async one_ack_settles_all_before_it(t) {
+  async a_multiple_ack_settles_all_earlier_deliveries(t) {
     const session = await t.connect();
     const [owner, channel] = [await session.channel(), await session.channel()];
     const queue = await t.queueWith(owner, ["1", "2", "3"]);
@@ -30,7 +30,7 @@ export const scenarios = {
     await t.expectReady(owner, queue, 0);
   },
 
-  async one_nack_gives_back_all_before_it(t) {
+  async a_multiple_nack_requeues_all_earlier_deliveries(t) {
     const channel = await t.channel();
     const queue = await t.queueWith(channel, ["1", "2", "3"]);
     const [first, second] = await three(channel, queue);
@@ -54,7 +54,7 @@ export const scenarios = {
     third.ack();
   },
 
-  async what_is_nacked_without_requeue_is_dropped(t) {
+  async a_nack_without_requeue_drops_the_messages(t) {
     const channel = await t.channel();
     const queue = await t.queueWith(channel, ["1", "2", "3"]);
     const [first, second, third] = await three(channel, queue);
@@ -65,7 +65,7 @@ export const scenarios = {
     eq(await channel.get(queue), undefined);
   },
 
-  async after_recover_old_acks_are_refused_here_and_the_channel_goes_on(t) {
+  async acks_from_before_recover_are_refused_and_the_channel_stays_open(t) {
     const channel = await t.channel();
     const queue = await t.queueWith(channel, ["1"]);
     const before = await channel.get(queue);
@@ -77,7 +77,7 @@ export const scenarios = {
     await t.expectReady(channel, queue, 0);
   },
 
-  async acks_on_a_channel_that_is_closed_tell_so(t) {
+  async acks_on_a_closed_channel_fail(t) {
     const session = await t.connect();
     const [owner, channel] = [await session.channel(), await session.channel()];
     const queue = await t.queueWith(owner, ["1", "2"]);

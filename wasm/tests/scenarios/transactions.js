@@ -1,11 +1,11 @@
-// Transactions.
+// Transactions: publishes and acks until commit or rollback.
 
 import { body, eq, next, refused } from "./harness.js";
 
 const ready = async (channel, queue) => (await channel.declareQueue(queue, { passive: true })).messageCount;
 
 export const scenarios = {
-  async what_is_published_in_a_transaction_is_there_when_it_is_committed(t) {
+  async messages_of_a_transaction_reach_the_queue_with_the_commit(t) {
     const session = await t.connect();
     const [channel, other] = [await session.channel(), await session.channel()];
     const queue = await t.queueWith(other, []);
@@ -17,7 +17,7 @@ export const scenarios = {
     eq(await ready(other, queue), 2);
   },
 
-  async what_is_rolled_back_never_happened(t) {
+  async a_rollback_undoes_publishes_and_acks(t) {
     const session = await t.connect();
     const [channel, other] = [await session.channel(), await session.channel()];
     const queue = await t.queueWith(other, ["taken"]);
@@ -26,13 +26,13 @@ export const scenarios = {
     (await channel.get(queue)).ack();
     await channel.txRollback();
     await channel.txCommit();
-    eq(await ready(other, queue), 0, "the ack was undone, and the message is still under way");
+    eq(await ready(other, queue), 0, "the ack was undone, and the message is still unacknowledged");
     await channel.close();
     const back = await next(await other.consume(queue));
     eq([body(back), back.redelivered], ["taken", true]);
   },
 
-  async a_transaction_and_confirms_exclude_each_other_and_the_channel_goes_on(t) {
+  async transactions_and_confirms_exclude_each_other_and_the_channel_stays_open(t) {
     const session = await t.connect();
     const [transacted, confirming] = [await session.channel(), await session.channel()];
     const queue = await t.queueWith(confirming, []);
@@ -45,7 +45,7 @@ export const scenarios = {
     eq(await ready(confirming, queue), 2);
   },
 
-  async a_commit_without_a_transaction_is_406(t) {
+  async a_commit_without_a_transaction_fails_with_406(t) {
     await refused((await t.channel()).txCommit(), { kind: "channel-closed", code: 406 });
   },
 };

@@ -1,10 +1,10 @@
-//! The bar chart of the README: one SVG that reads in light and in dark.
+//! The README's bar chart: an SVG that is legible on light and dark backgrounds.
 
 use super::plan::Broker;
 use super::report::rate;
 use super::results::Results;
 
-/// A panel: its title, the row it shows.
+/// The panels: title, and name of the row.
 const PANELS: [(&str, &str); 3] = [
     ("publish, 100 B, messages/s", "publish 100 B"),
     ("publish confirmed, window 1,000, messages/s", "confirmed, window 1,000"),
@@ -18,7 +18,7 @@ const BAR: f64 = 18.0;
 const STEP: f64 = 24.0;
 const TITLE: f64 = 34.0;
 
-/// The chart, or `None` where none of its rows was measured.
+/// The chart, or `None` if none of its rows was measured.
 pub(crate) fn svg(results: &Results) -> Option<String> {
     let mut body = String::new();
     let mut y = 0.0;
@@ -52,7 +52,7 @@ pub(crate) fn svg(results: &Results) -> Option<String> {
     })
 }
 
-/// Colours that keep their contrast on white and on GitHub's dark ground.
+/// Colours with enough contrast on white and on GitHub's dark background.
 const STYLE: &str = "  <style>
     text { font: 13px system-ui, sans-serif; fill: #1f2328; }
     .title { font-weight: 600; }

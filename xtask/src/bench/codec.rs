@@ -1,7 +1,7 @@
-//! `cargo xtask bench codec`: what the codec costs, in instructions, which a busy machine does not move.
+//! `cargo xtask bench codec`: the cost of the codec in instructions, which a busy machine does not change.
 //!
-//! Callgrind counts the instructions of `bench-codec` doing one thing a few times and many times; the difference is
-//! what one time costs. `--check` holds our figures against `bench/codec/baseline.json`, `--update` writes them there.
+//! Callgrind counts the instructions of `bench-codec` for few and for many operations; the difference is the cost of
+//! the operations between. `--check` compares HopMQ's figures with `bench/codec/baseline.json`, `--update` writes them.
 
 use std::path::Path;
 
@@ -9,62 +9,69 @@ use super::sample::field;
 use crate::rabbitmq::install::apt_get;
 use crate::shell::{self, Result};
 
-/// What is counted: its name, what it is held against, and what a reader calls it.
-const THINGS: [(&str, Option<&str>, &str); 5] = [
+/// The operations: name, operation to compare with, description.
+const OPERATIONS: [(&str, Option<&str>, &str); 5] = [
     ("hopmq-parse", Some("amq-protocol-parse"), "parse a delivery of 100 B"),
-    ("hopmq-deliver", Some("amq-protocol-parse"), "parse it, and through the state machine"),
+    ("hopmq-deliver", Some("amq-protocol-parse"), "parse it, and pass the state machine"),
     ("amq-protocol-parse", None, "parse its frames, amq-protocol"),
-    ("hopmq-publish", Some("amq-protocol-publish"), "publish 100 B, and hand the bytes over"),
+    ("hopmq-publish", Some("amq-protocol-publish"), "publish 100 B, and write the bytes"),
     ("amq-protocol-publish", None, "write its frames, amq-protocol"),
 ];
 const FEW: u64 = 640;
 const MANY: u64 = 6400;
-/// How much more than the baseline passes: compilers differ a little.
+/// The permitted excess over the baseline, as a share: compilers differ slightly.
 const TOLERANCE: f64 = 0.05;
 
-pub(crate) fn run(arguments: &[String]) -> Result {
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let (check, update) = match words[..] {
-        [] => (false, false),
-        ["--check"] => (true, false),
-        ["--update"] => (false, true),
-        _ => return Err("usage: cargo xtask bench codec [--check | --update]".into()),
-    };
-    if !has_valgrind() {
-        install()?;
-    }
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Arguments {
+    /// Fail if HopMQ takes more instructions than the baseline
+    #[arg(long)]
+    check: bool,
+    /// Write the baseline
+    #[arg(long, conflicts_with = "check")]
+    update: bool,
+}
+
+/// Compares HopMQ's instructions with the baseline.
+pub(crate) fn check() -> Result {
+    run(&Arguments { check: true, ..Arguments::default() })
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result {
+    require()?;
     let folder = shell::root().join("bench");
     let mut cargo = shell::cargo();
     cargo.current_dir(&folder).env_remove("CARGO_TARGET_DIR");
     shell::run(cargo.args(["build", "--release", "--locked", "--package", "bench-codec", "--target-dir", "target"]))?;
     let binary = folder.join("target/release/bench-codec");
     let mut counts = Vec::new();
-    for (name, ..) in THINGS {
-        let (few, many) = (instructions(&binary, name, FEW)?, instructions(&binary, name, MANY)?);
+    for (name, ..) in OPERATIONS {
+        let few = instructions(&binary, name, FEW)?;
+        let many = instructions(&binary, name, MANY)?;
         counts.push((name, (many - few) / (MANY - FEW) as f64));
     }
     shell::print(&table(&counts));
     let path = folder.join("codec/baseline.json");
-    if update {
+    if arguments.update {
         return shell::write(&path, &json(&counts));
     }
-    if check { compare(&counts, &shell::read(&path)?) } else { Ok(()) }
+    if arguments.check { compare(&counts, &shell::read(&path)?) } else { Ok(()) }
 }
 
-fn has_valgrind() -> bool {
-    shell::output(shell::program("valgrind").arg("--version")).is_ok()
-}
-
-fn install() -> Result {
+/// Installs valgrind if it is missing.
+pub(crate) fn require() -> Result {
+    if shell::output(shell::program("valgrind").arg("--version")).is_ok() {
+        return Ok(());
+    }
     println!("valgrind is not installed: installing the system's package");
     for arguments in [&["update"][..], &["install", "--yes", "--no-install-recommends", "valgrind"]] {
         apt_get(arguments)
-            .map_err(|error| format!("{error}\nthere is no valgrind to count instructions with; install it by hand"))?;
+            .map_err(|error| format!("valgrind, which counts instructions, is not installed: install it ({error})"))?;
     }
     Ok(())
 }
 
-/// The instructions that the program takes for `count` times.
+/// The instructions of the program for `count` operations.
 fn instructions(binary: &Path, what: &str, count: u64) -> Result<f64> {
     let mut valgrind = shell::program("valgrind");
     valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(binary).arg(what).arg(count.to_string());
@@ -74,13 +81,13 @@ fn instructions(binary: &Path, what: &str, count: u64) -> Result<f64> {
         return Err(format!("`{}` failed:\n{report}", shell::line(&valgrind)).into());
     }
     let collected = report.lines().find_map(|line| line.split_once("Collected : ")?.1.trim().parse().ok());
-    collected.ok_or_else(|| format!("callgrind tells no count:\n{report}").into())
+    collected.ok_or_else(|| format!("callgrind printed no `Collected` line:\n{report}").into())
 }
 
 fn table(counts: &[(&str, f64)]) -> String {
     let of = |name: &str| counts.iter().find(|(other, _)| *other == name).map(|(_, count)| *count);
     let mut text = String::from("\ninstructions each\n");
-    for (name, other, about) in THINGS {
+    for (name, other, about) in OPERATIONS {
         let Some(count) = of(name) else { continue };
         let ratio = other.and_then(of).map_or_else(String::new, |other| format!("  {:.1}× fewer", other / count));
         text += &format!("  {about:<42}{count:>8.0}{ratio}\n");
@@ -93,18 +100,20 @@ fn json(counts: &[(&str, f64)]) -> String {
     format!("{{\n{}\n}}\n", lines.join(",\n"))
 }
 
-/// Ours may not cost more than they did. What a peer costs is its own affair.
+/// Finds operations of HopMQ that cost more than before. The cost of a peer's is not checked.
 fn compare(counts: &[(&str, f64)], baseline: &str) -> Result {
-    let mut faults = Vec::new();
+    let mut increases = Vec::new();
     for (name, count) in counts.iter().filter(|(name, _)| name.starts_with("hopmq")) {
-        let was: f64 = field(baseline, name).and_then(|value| value.trim().parse().ok()).ok_or("no such baseline")?;
+        let was: f64 = field(baseline, name)
+            .and_then(|value| value.trim().parse().ok())
+            .ok_or_else(|| format!("bench/codec/baseline.json has no number for {name}: run with --update"))?;
         if *count > was * (1.0 + TOLERANCE) {
-            faults.push(format!("{name}: {count:.0} instructions, {was:.0} before"));
+            increases.push(format!("{name}: {count:.0} instructions, {was:.0} in the baseline"));
         } else if *count < was * (1.0 - TOLERANCE) {
-            println!("{name} has become cheaper ({was:.0} → {count:.0}): cargo xtask bench codec --update");
+            println!("{name} became cheaper ({was:.0} → {count:.0}): run `cargo xtask bench codec --update`");
         }
     }
-    if faults.is_empty() { Ok(()) } else { Err(faults.join("; ").into()) }
+    if increases.is_empty() { Ok(()) } else { Err(increases.join("; ").into()) }
 }
 
 #[cfg(test)]
@@ -112,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_baseline_is_held_within_the_tolerance() {
+    fn more_instructions_than_the_tolerance_are_an_error() {
         let baseline = json(&[("hopmq-parse", 1000.0), ("amq-protocol-parse", 50.0)]);
         let check = |ours| compare(&[("hopmq-parse", ours), ("amq-protocol-parse", 5000.0)], &baseline).is_ok();
         assert!(check(1049.0) && check(500.0));

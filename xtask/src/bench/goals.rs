@@ -1,27 +1,27 @@
-//! What HopMQ promises of its speed, as ratios within one run.
+//! The goals of HopMQ's speed, as ratios within one bench.
 //!
-//! A goal that names no way of using HopMQ is judged by the best of them where it is about time, and by all of them
-//! where it is about memory. What each of them reached is told either way.
+//! A goal that names no mode of HopMQ is judged by the best mode where it is about time, and by all modes where it is
+//! about memory. The report shows the figure of each mode in both cases.
 
 use super::plan::Broker::{self, Counterpart, RabbitMq};
 use super::results::Results;
 use super::sample::Figures;
 
-/// A promise, and what was measured.
+/// A goal and its measurement.
 pub(crate) struct Goal {
     pub(crate) what: &'static str,
-    /// `None` where something that it compares was not measured.
+    /// `None` if one of the compared figures was not measured.
     pub(crate) held: Option<bool>,
     pub(crate) figures: String,
 }
 
-/// Looks figures up, and fails with what is missing.
+/// Looks up figures. The error names the missing one.
 struct Look<'a>(&'a Results);
 
-/// The ways in which HopMQ is measured over TCP.
+/// The modes of HopMQ that are measured over TCP.
 const MODES: [&str; 4] = ["hopmq", "hopmq, own driver", "hopmq, tokio", "hopmq-blocking"];
 
-/// One comparison.
+/// A comparison.
 struct Finding {
     held: bool,
     figures: String,
@@ -40,14 +40,14 @@ impl Look<'_> {
         Ok(self.at(Counterpart, row, contender)?.cpu_us)
     }
 
-    /// `one`'s rate over `other`'s, each a row and a contender, to be at least `least`.
+    /// Checks that `one`'s rate is at least `least` times `other`'s. Each is a row and a contender.
     fn faster(&self, one: (&str, &str), other: (&str, &str), least: f64) -> Result<Finding, String> {
         let ratio = self.rate(one.0, one.1)? / self.rate(other.0, other.1)?;
-        let whom = if one.1 == other.1 { other.0 } else { other.1 };
-        Ok(Finding { held: ratio >= least, figures: format!("{ratio:.2}× {whom} (≥ {least}×)") })
+        let than = if one.1 == other.1 { other.0 } else { other.1 };
+        Ok(Finding { held: ratio >= least, figures: format!("{ratio:.2}× {than} (≥ {least}×)") })
     }
 
-    /// What `measure` says of each of HopMQ's modes, written by `write`; all must be `within`, or the best one.
+    /// Measures each mode of HopMQ and formats it with `write`. All modes must be `within`, or the best one.
     fn modes(
         &self,
         which: Which,
@@ -64,23 +64,23 @@ impl Look<'_> {
         Ok(Finding { held, figures: figures.join(", ") })
     }
 
-    /// HopMQ's rate over `other`'s in the same row, to be at least `least`.
+    /// Checks that HopMQ's rate is at least `least` times `other`'s in the same row.
     fn fastest(&self, row: &str, other: &str, least: f64) -> Result<Finding, String> {
         let theirs = self.rate(row, other)?;
         let ratio = |mode: &str| Ok(self.rate(row, mode)? / theirs);
         let found = self.modes(Which::Best, ratio, |ratio| ratio >= least, |ratio| format!("{ratio:.2}×"))?;
-        Ok(found.told(&format!("of {other}: "), &format!(" (≥ {least}×)")))
+        Ok(found.wrapped(&format!("of {other}: "), &format!(" (≥ {least}×)")))
     }
 
-    /// HopMQ's CPU per message over `other`'s, to be at most `most`.
+    /// Checks that HopMQ's CPU time per message is at most `most` times `other`'s.
     fn cheapest(&self, row: &str, other: &str, most: f64) -> Result<Finding, String> {
         let theirs = self.cpu(row, other)?;
         let ratio = |mode: &str| Ok(self.cpu(row, mode)? / theirs);
         let found = self.modes(Which::Best, ratio, |ratio| ratio <= most, |ratio| format!("{ratio:.3}×"))?;
-        Ok(found.told(&format!("CPU of {other}: "), &format!(" (≤ {most:.3}×)")))
+        Ok(found.wrapped(&format!("CPU of {other}: "), &format!(" (≤ {most:.3}×)")))
     }
 
-    /// Bytes of memory or allocations, to be at most `most`.
+    /// Checks that memory or allocations are at most `most`.
     fn least(
         &self,
         row: &str,
@@ -91,11 +91,11 @@ impl Look<'_> {
         let of = |mode: &str| measure(self.at(Counterpart, row, mode)?).ok_or_else(|| format!("{row} not counted"));
         let digits = if most < 1.0 { 4 } else { 1 };
         let found = self.modes(Which::All, of, |value| value <= most, |value| format!("{value:.digits$}"))?;
-        Ok(found.told("", &format!(" (≤ {most}{unit})")))
+        Ok(found.wrapped("", &format!(" (≤ {most}{unit})")))
     }
 }
 
-/// Whom a goal holds for.
+/// The modes that must reach a goal.
 #[derive(Clone, Copy)]
 enum Which {
     Best,
@@ -103,12 +103,12 @@ enum Which {
 }
 
 impl Finding {
-    fn told(self, before: &str, after: &str) -> Self {
+    fn wrapped(self, before: &str, after: &str) -> Self {
         Self { figures: format!("{before}{}{after}", self.figures), ..self }
     }
 }
 
-/// Every goal, with what this run says of it.
+/// Every goal and whether the results reach it.
 pub(crate) fn all(results: &Results) -> Vec<Goal> {
     let look = Look(results);
     let goals: [(&'static str, Vec<Result<Finding, String>>); 14] = [
@@ -162,7 +162,7 @@ pub(crate) fn all(results: &Results) -> Vec<Goal> {
 }
 
 fn goal(what: &'static str, parts: Vec<Result<Finding, String>>) -> Goal {
-    // What is missed is missed, whatever else was not measured.
+    // A part that is missed decides, even if others were not measured.
     let held = if parts.iter().flatten().any(|part| !part.held) {
         Some(false)
     } else {
@@ -188,7 +188,7 @@ fn least_cpu(results: &Results, row: &str) -> Result<Finding, String> {
     let peers = peers.into_iter().filter_map(|name| Some((name, cpu(name).ok()?)));
     let (name, best) = peers.min_by(|a, b| a.1.total_cmp(&b.1)).ok_or("no peer measured against RabbitMQ")?;
     let found = look.modes(Which::Best, cpu, |ours| ours <= best / 2.0, |ours| format!("{ours:.2} µs"))?;
-    Ok(found.told("", &format!("; the best peer's ({name}) {best:.2} µs (≤ 1/2)")))
+    Ok(found.wrapped("", &format!("; the best peer's ({name}) {best:.2} µs (≤ 1/2)")))
 }
 
 fn latency(look: &Look<'_>) -> Result<Finding, String> {
@@ -198,10 +198,10 @@ fn latency(look: &Look<'_>) -> Result<Finding, String> {
     };
     let theirs = of("librabbitmq")?;
     let found = look.modes(Which::Best, of, |ours| ours <= theirs, |ours| format!("{ours:.0} µs"))?;
-    Ok(found.told("", &format!("; librabbitmq's {theirs:.0} µs")))
+    Ok(found.wrapped("", &format!("; librabbitmq's {theirs:.0} µs")))
 }
 
-/// One line each: held, missed, or not measured.
+/// The goals for a terminal, a line each.
 pub(crate) fn table(goals: &[Goal]) -> String {
     let mut text = String::from("\nGoals\n");
     for Goal { what, held, figures } in goals {
@@ -215,7 +215,7 @@ pub(crate) fn table(goals: &[Goal]) -> String {
     text
 }
 
-/// The same in Markdown.
+/// The goals in Markdown.
 pub(crate) fn markdown(goals: &[Goal]) -> String {
     let mut text = String::from("\n## Goals\n\n| goal | | measured |\n| --- | --- | --- |\n");
     for Goal { what, held, figures } in goals {

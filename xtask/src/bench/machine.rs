@@ -1,10 +1,10 @@
-//! Where and when it was measured, and with which versions.
+//! The machine, the date and the versions of a measurement.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::shell;
 
-/// What a figure is worth nothing without.
+/// The conditions of a measurement, without which its figures mean nothing.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Machine {
     pub(crate) cpu: String,
@@ -36,7 +36,7 @@ impl Machine {
         }
     }
 
-    /// One sentence.
+    /// The conditions in one sentence.
     pub(crate) fn sentence(&self) -> String {
         let versions: Vec<_> = self.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
         format!(
@@ -77,15 +77,17 @@ fn versions() -> Vec<(String, String)> {
     versions
 }
 
-/// The date so many days after 1970-01-01, in the proleptic Gregorian calendar.
+/// The date that many days after 1970-01-01, in the proleptic Gregorian calendar.
 fn date(days: u64) -> String {
-    // Years begin in March here, so that the leap day is a year's last.
+    // Years begin in March here, so that the leap day is the last of a year.
     let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
+    let era = days / 146_097;
+    let day = days % 146_097;
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
     let day = day - (365 * year + year / 4 - year / 100);
     let month = (5 * day + 2) / 153;
-    let (day, month) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
     format!("{:04}-{month:02}-{day:02}", era * 400 + year + u64::from(month < 3))
 }
 
@@ -94,7 +96,7 @@ mod tests {
     use super::date;
 
     #[test]
-    fn days_are_dates() {
+    fn days_since_1970_become_dates() {
         assert_eq!(date(0), "1970-01-01");
         assert_eq!(date(11_016), "2000-02-29");
         assert_eq!(date(20_778), "2026-11-21");

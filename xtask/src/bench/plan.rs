@@ -1,11 +1,11 @@
-//! What is measured, and on whom.
+//! The plan: which workloads are measured with which clients.
 
-/// A client, used in one way.
+/// A client in one mode of use.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Contender {
-    /// What tables call it.
+    /// Its name in tables.
     pub(crate) name: &'static str,
-    /// Its binary is `runner-` and this.
+    /// Its binary is `runner-RUNNER`.
     pub(crate) runner: &'static str,
     pub(crate) mode: &'static str,
     pub(crate) tls: bool,
@@ -15,7 +15,7 @@ const fn contender(name: &'static str, runner: &'static str, mode: &'static str,
     Contender { name, runner, mode, tls }
 }
 
-/// In the order of the tables.
+/// All contenders, in the order of the tables.
 pub(crate) const CONTENDERS: &[Contender] = &[
     contender("bare loop", "bare", "", false),
     contender("hopmq", "hopmq", "driver-thread", false),
@@ -33,7 +33,7 @@ pub(crate) const CONTENDERS: &[Contender] = &[
     contender("hopmq-blocking, TLS", "hopmq-blocking", "blocking", true),
 ];
 
-/// Who answers.
+/// The peer that a client is measured with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Broker {
     Counterpart,
@@ -48,7 +48,7 @@ impl Broker {
         }
     }
 
-    /// Its name in a sentence.
+    /// The name with its article, for sentences.
     pub(crate) fn the(self) -> &'static str {
         match self {
             Self::Counterpart => "the counterpart",
@@ -57,32 +57,32 @@ impl Broker {
     }
 }
 
-/// How many messages a run takes.
+/// The number of messages of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Count {
-    /// As many as fill the time of a run.
+    /// As many as fill the duration of a run.
     Timed,
-    /// So many, in quick runs and in full ones.
+    /// A fixed number: of quick runs, of full runs.
     Fixed(u64, u64),
-    /// Whatever arrives within so many seconds.
+    /// All that arrive within a number of seconds: of quick runs, of full runs.
     Seconds(u64, u64),
 }
 
-/// One line of the plan.
+/// A line of the plan.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub(crate) id: &'static str,
     pub(crate) broker: Broker,
     pub(crate) workload: &'static str,
-    /// Of a body, in bytes.
+    /// The size of a body, in bytes.
     pub(crate) size: u64,
     pub(crate) options: &'static [&'static str],
     pub(crate) count: Count,
-    /// Take the binaries that count allocations.
+    /// Whether to run the binaries that count allocations.
     pub(crate) counted: bool,
-    /// Also over TLS.
+    /// Whether it runs over TLS too.
     pub(crate) tls: bool,
-    /// Part of a quick run.
+    /// Whether it is part of a quick run.
     pub(crate) quick: bool,
 }
 
@@ -117,7 +117,7 @@ impl Row {
         Self { counted: true, ..self }
     }
 
-    const fn take(self, count: Count) -> Self {
+    const fn count(self, count: Count) -> Self {
         Self { count, ..self }
     }
 
@@ -139,7 +139,7 @@ impl Row {
 pub(crate) const SLOW_SIZE: u64 = 4096;
 pub(crate) const SLOW_COUNT: u64 = 262_144;
 
-/// Everything, in the order of the report.
+/// All rows, in the order of the report.
 pub(crate) const ROWS: &[Row] = &[
     Row::new("publish 100 B", "publish", 100).quick().tls(),
     Row::new("publish 16 B", "publish", 16),
@@ -161,17 +161,17 @@ pub(crate) const ROWS: &[Row] = &[
     Row::new("consume 64 KiB, no ack", "consume-no-ack", 64 << 10).quick().tls(),
     Row::new("consume 1 MiB, no ack", "consume-no-ack", 1 << 20),
     Row::new("round trips", "rpc", 0).quick().tls(),
-    Row::new("latency at 1 message/ms", "latency", 100).take(Count::Fixed(1000, 5000)).quick(),
-    Row::new("connect", "connect", 0).take(Count::Fixed(50, 200)).tls(),
-    Row::new("1,000 idle connections", "idle-connections", 0).take(Count::Fixed(100, 1000)).quick().counted(),
-    Row::new("slow consumer, 1 GiB flood", "slow-consumer", SLOW_SIZE).take(Count::Seconds(2, 5)).quick(),
+    Row::new("latency at 1 message/ms", "latency", 100).count(Count::Fixed(1000, 5000)).quick(),
+    Row::new("connect", "connect", 0).count(Count::Fixed(50, 200)).tls(),
+    Row::new("1,000 idle connections", "idle-connections", 0).count(Count::Fixed(100, 1000)).quick().counted(),
+    Row::new("slow consumer, 1 GiB flood", "slow-consumer", SLOW_SIZE).count(Count::Seconds(2, 5)).quick(),
     Row::new("allocations, publish", "publish", 100).quick().counted(),
     Row::new("allocations, consume, ack each", "consume-ack-each", 100).quick().counted(),
     Row::new("publish 100 B", "publish", 100).quick().rabbitmq(),
     Row::new("confirmed, window 1,000", "publish-confirm", 100).with(&["--window", "1000"]).quick().rabbitmq(),
     Row::new("consume, ack each", "consume-ack-each", 100).with(&["--prefetch", "1000"]).quick().rabbitmq(),
     Row::new("round trips", "rpc", 0).rabbitmq(),
-    Row::new("latency at 1 message/ms", "latency", 100).take(Count::Fixed(1000, 5000)).rabbitmq(),
+    Row::new("latency at 1 message/ms", "latency", 100).count(Count::Fixed(1000, 5000)).rabbitmq(),
 ];
 
 #[cfg(test)]
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_row_and_contender_is_named_once() {
+    fn every_row_and_contender_has_a_unique_name() {
         for (n, row) in ROWS.iter().enumerate() {
             assert!(!ROWS[..n].iter().any(|other| (other.id, other.broker) == (row.id, row.broker)), "{}", row.id);
         }

@@ -1,4 +1,4 @@
-//! A bar with the time left, where somebody watches.
+//! A progress bar with the time left, or plain lines where the output is no terminal.
 
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
@@ -7,24 +7,24 @@ pub(crate) struct Progress {
     total: usize,
     done: usize,
     begun: Instant,
-    watched: bool,
-    /// The row that was last told of, where nobody watches.
+    is_terminal: bool,
+    /// The row of the last plain line.
     row: String,
 }
 
 impl Progress {
     pub(crate) fn new(total: usize) -> Self {
-        Self { total, done: 0, begun: Instant::now(), watched: std::io::stderr().is_terminal(), row: String::new() }
+        Self { total, done: 0, begun: Instant::now(), is_terminal: std::io::stderr().is_terminal(), row: String::new() }
     }
 
-    /// The next of all steps begins.
+    /// Announces the next step.
     pub(crate) fn step(&mut self, row: &str, contender: &str) {
-        if self.watched {
+        if self.is_terminal {
             let width = 24;
             let full = width * self.done / self.total.max(1);
             let bar = format!("{}{}", "█".repeat(full), "░".repeat(width - full));
             eprint!("\r\x1b[2K{bar} {}/{} {}  {row}: {contender}", self.done, self.total, self.left());
-            let _unseen = std::io::stderr().flush();
+            let _cannot_flush = std::io::stderr().flush();
         } else if self.row != row {
             row.clone_into(&mut self.row);
             eprintln!("{}/{} {} {row}", self.done, self.total, self.left());
@@ -33,7 +33,7 @@ impl Progress {
     }
 
     pub(crate) fn end(self) {
-        if self.watched {
+        if self.is_terminal {
             eprint!("\r\x1b[2K");
         }
         eprintln!("{} runs in {}", self.done, minutes(self.begun.elapsed().as_secs()));

@@ -1,31 +1,33 @@
-//! `cargo xtask bench recovery`: how long HopMQ, lapin and amqp-client take to come back after a fault, side by side on
-//! RabbitMQ.
+//! `cargo xtask bench recovery`: how long HopMQ, lapin and amqp-client take to reconnect to RabbitMQ after a fault.
 
 use std::process::Command;
 
-use super::USAGE;
 use crate::rabbitmq;
 use crate::shell::{self, Result};
 
-const ROUNDS: &str = "50";
-const QUICK_ROUNDS: &str = "5";
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Five rounds
+    #[arg(long)]
+    quick: bool,
+    /// Rounds of each fault [default: 50]
+    #[arg(long, value_name = "N", conflicts_with = "quick")]
+    rounds: Option<u32>,
+}
 
-pub(super) fn run(arguments: &[String]) -> Result {
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let rounds = match words[..] {
-        [] => ROUNDS,
-        ["--quick"] => QUICK_ROUNDS,
-        ["--rounds", rounds] if rounds.parse::<u32>().is_ok() => rounds,
-        _ => return Err(USAGE.into()),
-    };
+pub(super) fn run(arguments: &Arguments) -> Result {
+    rabbitmq::require()?;
+    let rounds = arguments.rounds.unwrap_or(if arguments.quick { 5 } else { 50 }).to_string();
     let bench = shell::root().join("bench");
     shell::run(shell::cargo().args(["build", "--release", "--locked", "-p", "bench-recovery"]).current_dir(&bench))?;
     let broker = rabbitmq::start()?;
-    let known =
-        |name: &str| broker.environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
-    let url = known("AMQP_URL").ok_or("the broker has no address")?;
-    let ctl = known("HOPMQ_RABBITMQCTL").ok_or("the broker has no command")?;
-    let outcome = shell::run(Command::new(bench.join("target/release/bench-recovery")).args([url, ctl, rounds]));
+    let variable = |name: &str| {
+        let value = broker.environment.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str());
+        value.ok_or_else(|| format!("the environment of RabbitMQ has no {name}"))
+    };
+    let url = variable("AMQP_URL")?;
+    let ctl = variable("HOPMQ_RABBITMQCTL")?;
+    let outcome = shell::run(Command::new(bench.join("target/release/bench-recovery")).args([url, ctl, &rounds]));
     if broker.started {
         rabbitmq::stop()?;
     }

@@ -1,10 +1,10 @@
-//! The tables: for the terminal, and the same in Markdown.
+//! The tables of results, for the terminal and in Markdown.
 
 use super::plan::Row;
 use super::results::Results;
 use super::sample::Figures;
 
-/// Every row with all that took part, fit for a terminal.
+/// Every row with its contenders, for a terminal.
 pub(crate) fn table(results: &Results) -> String {
     let mut text = String::new();
     for row in results.rows() {
@@ -18,11 +18,11 @@ pub(crate) fn table(results: &Results) -> String {
     text
 }
 
-/// The same in Markdown.
+/// Every row with its contenders, in Markdown.
 pub(crate) fn markdown(results: &Results) -> String {
     let mut text = format!("# Benchmarks\n\n{}.\n", results.machine.sentence());
     if results.quick {
-        text += "\nA quick run: few rounds, short ones.\n";
+        text += "\nA quick run: few and short runs.\n";
     }
     for row in results.rows() {
         text += &format!("\n## {}, against {}\n\n", row.id, row.broker.the());
@@ -37,7 +37,7 @@ pub(crate) fn markdown(results: &Results) -> String {
     text
 }
 
-/// The rate of the fastest that is neither ours nor the floor.
+/// The rate of the fastest contender that is neither HopMQ nor the bare loop.
 fn best_peer(results: &Results, row: &Row) -> f64 {
     let peers = results.of(row).into_iter().filter(|(one, _)| !one.name.starts_with("hopmq") && one.runner != "bare");
     peers.map(|(_, figures)| figures.rate).fold(0.0, f64::max)
@@ -59,7 +59,7 @@ fn cells(row: &Row, figures: &Figures, best: f64) -> Vec<String> {
         return vec![format!("– ({why})")];
     }
     if figures.runs == 0 {
-        return vec![format!("no run ended ({} tried)", figures.failures)];
+        return vec![format!("all {} runs failed", figures.failures)];
     }
     let percentile = |at: usize| micros(figures.percentiles_us.map(|all| all[at]));
     let memory = format!("{:>7.1} MiB", figures.peak_rss_kib / 1024.0);
@@ -86,7 +86,7 @@ fn cells(row: &Row, figures: &Figures, best: f64) -> Vec<String> {
     cells
 }
 
-/// A rate in three or four digits.
+/// A rate, with three or four digits.
 pub(crate) fn rate(per_second: f64) -> String {
     let text = match per_second {
         r if r >= 1e6 => format!("{:.2} M", r / 1e6),

@@ -1,10 +1,10 @@
-//! All that was measured, and the file that keeps it.
+//! The results of a bench, and their JSON file.
 
 use super::machine::Machine;
 use super::plan::{Broker, CONTENDERS, Contender, ROWS, Row};
 use super::sample::Figures;
 
-/// What each contender came to in each row.
+/// The figures of each contender in each row.
 pub(crate) struct Results {
     pub(crate) machine: Machine,
     pub(crate) quick: bool,
@@ -27,7 +27,7 @@ impl Results {
         ROWS.iter().filter(move |row| measured(row))
     }
 
-    /// Those that took part in a row, in the order of the plan.
+    /// The contenders of a row and their figures, in the order of the plan.
     pub(crate) fn of(&self, row: &Row) -> Vec<(&'static Contender, &Figures)> {
         let of_row = self.entries.iter().filter(|(other, ..)| (other.id, other.broker) == (row.id, row.broker));
         let mut all: Vec<_> = of_row.map(|(_, contender, figures)| (*contender, figures)).collect();
@@ -35,7 +35,7 @@ impl Results {
         all
     }
 
-    /// The figures of one contender in one row, if it could do it.
+    /// The figures of a contender in a row; `None` if it does not support the workload or every run failed.
     pub(crate) fn get(&self, broker: Broker, row: &str, contender: &str) -> Option<&Figures> {
         let mut entries = self.entries.iter();
         let (.., figures) = entries.find(|(r, c, _)| r.id == row && r.broker == broker && c.name == contender)?;

@@ -1,4 +1,4 @@
-//! Starts what is needed, runs one client at a time, and kills whatever does not end.
+//! Builds the runners, runs one client at a time, and kills a runner that hangs.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -11,20 +11,20 @@ use super::sample::Sample;
 use crate::rabbitmq;
 use crate::shell::{self, Result};
 
-/// No run takes longer, whatever it does.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// What no run exceeds.
+/// The timeout of one run.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// The limits of one run.
 const MOST_MESSAGES: u64 = 20_000_000;
 const MOST_BYTES: u64 = 20 << 30;
 
-/// The built binaries, and the brokers they meet.
+/// The binaries, and the brokers that they connect to.
 pub(crate) struct Bench {
     binaries: PathBuf,
     certificates: PathBuf,
     rabbitmq: Option<String>,
 }
 
-/// A running counterpart; it ends with its standard input.
+/// A running counterpart. It ends when its standard input does.
 struct Counterpart {
     child: Child,
     port: String,
@@ -39,12 +39,12 @@ impl Drop for Counterpart {
 }
 
 impl Bench {
-    /// Builds the bench workspace; says what of it cannot be built here.
+    /// Builds the bench workspace. Prints what cannot be built here.
     pub(crate) fn build() -> Result<Self> {
         let folder = shell::root().join("bench");
         let target = folder.join("target");
         let mut cargo = shell::cargo();
-        // It is a workspace of its own: what the environment says of ours is not meant for it.
+        // CARGO_TARGET_DIR is meant for the main workspace.
         cargo.current_dir(&folder).env_remove("CARGO_TARGET_DIR");
         shell::run(cargo.args(["build", "--release", "--locked", "--target-dir"]).arg(&target))?;
         let binaries = target.join("release");
@@ -53,16 +53,16 @@ impl Bench {
         cc.args(["-O2", "-Wall", "-o"]).arg(binaries.join("runner-librabbitmq")).arg(source).arg("-lrabbitmq");
         if let Err(error) = shell::output(&mut cc) {
             let _absent = std::fs::remove_file(binaries.join("runner-librabbitmq"));
-            let why = error.to_string();
-            println!("librabbitmq is left out, its C runner does not build (Debian: apt install librabbitmq-dev)");
-            println!("  {}", why.lines().nth(1).or(why.lines().next()).unwrap_or_default());
+            let reason = error.to_string();
+            println!("librabbitmq is left out: its C runner does not build (Debian: apt install librabbitmq-dev)");
+            println!("  {}", reason.lines().nth(1).or(reason.lines().next()).unwrap_or_default());
         }
         let certificates = target.join("tls");
         rabbitmq::tls::write(&certificates, "client")?;
         Ok(Self { binaries, certificates, rabbitmq: None })
     }
 
-    /// Finds or starts RabbitMQ. Returns whether it has to be stopped afterwards.
+    /// Finds or starts RabbitMQ. Returns whether it must be stopped afterwards.
     pub(crate) fn find_rabbitmq(&mut self) -> Result<bool> {
         if let Ok(url) = std::env::var("AMQP_URL") {
             self.rabbitmq = Some(url);
@@ -74,12 +74,12 @@ impl Bench {
         Ok(broker.started)
     }
 
-    /// Whether its binary is there.
+    /// Whether the contender's binary was built.
     pub(crate) fn has(&self, contender: &Contender) -> bool {
         self.binaries.join(format!("runner-{}", contender.runner)).exists()
     }
 
-    /// One run of `contender`, `count` messages long. An error is the contender's: it hung, or broke off.
+    /// Runs `contender` with `count` messages. Fails if the contender hangs, fails, or loses messages.
     pub(crate) fn run(&self, row: &Row, contender: &Contender, count: u64, quick: bool) -> Result<Sample> {
         let counted = if row.counted { "-counted" } else { "" };
         let mut runner = Command::new(self.binaries.join(format!("runner-{}{counted}", contender.runner)));
@@ -95,8 +95,8 @@ impl Bench {
             Broker::Counterpart => self.against_counterpart(row, contender, count, &mut runner)?,
             Broker::RabbitMq => self.against_rabbitmq(row, count, &mut runner)?,
         };
-        let provable = row.broker == Broker::Counterpart;
-        if provable && sample.unsupported.is_none() && !sample.arrived() {
+        let is_counted = row.broker == Broker::Counterpart;
+        if is_counted && sample.unsupported.is_none() && !sample.arrived() {
             return Err(format!("{} of {} messages arrived", sample.seen.unwrap_or_default(), sample.messages).into());
         }
         Ok(sample)
@@ -138,19 +138,19 @@ impl Bench {
         let mut line = String::new();
         BufReader::new(output).read_line(&mut line)?;
         let port = line.trim().rsplit(':').next().filter(|port| port.parse::<u16>().is_ok());
-        counterpart.port = port.ok_or("the counterpart does not say its port")?.to_owned();
+        counterpart.port = port.ok_or("the counterpart did not print its port")?.to_owned();
         Ok(counterpart)
     }
 }
 
-/// How many messages fill `time`, from how long a few of them took.
+/// The number of messages that fill `time`, from the rate of a pilot run.
 pub(crate) fn fill(row: &Row, pilot: &Sample, time: Duration) -> u64 {
     let most = MOST_MESSAGES.min(MOST_BYTES / row.size.max(1));
     let rate = pilot.messages / pilot.seconds.max(1e-6);
     ((rate * time.as_secs_f64()) as u64).clamp(pilot.messages as u64, most.max(1))
 }
 
-/// How many messages a first short run takes.
+/// The number of messages of a pilot run.
 pub(crate) fn pilot(row: &Row) -> u64 {
     if row.workload == "rpc" || row.options == ["--window", "1"] || row.broker == Broker::RabbitMq {
         return 2000;
@@ -158,15 +158,15 @@ pub(crate) fn pilot(row: &Row) -> u64 {
     ((32 << 20) / row.size.max(400)).clamp(64, 20_000)
 }
 
-/// Runs the command, bounded in time, and reads the line that it prints.
+/// Runs the command with a timeout, and parses its line.
 fn measure(runner: &mut Command) -> Result<Sample> {
     let name = runner.get_program().to_owned();
     let name = Path::new(&name).file_name().unwrap_or(&name).to_string_lossy().into_owned();
     runner.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = runner.spawn().map_err(|error| format!("{name} does not start: {error}"))?;
+    let mut child = runner.spawn().map_err(|error| format!("cannot start {name}: {error}"))?;
     let output = child.stdout.take().map(collect);
     let errors = child.stderr.take().map(collect);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     let status = loop {
         match child.try_wait()? {
             Some(status) => break Some(status),
@@ -175,18 +175,21 @@ fn measure(runner: &mut Command) -> Result<Sample> {
                 child.wait()?;
                 break None;
             }
-            // Seldom enough to cost the client nothing.
+            // Rarely enough not to disturb the client.
             None => thread::sleep(Duration::from_millis(20)),
         }
     };
     let text = |pipe: Option<thread::JoinHandle<String>>| pipe.and_then(|pipe| pipe.join().ok()).unwrap_or_default();
-    let (output, errors) = (text(output), text(errors));
+    let output = text(output);
+    let errors = text(errors);
     match status {
-        None => Err(format!("{name} hung for {} s", PATIENCE.as_secs()).into()),
+        None => Err(format!("{name} did not end within {} s", TIMEOUT.as_secs()).into()),
         Some(status) if !status.success() => {
             Err(format!("{name}: {}", errors.lines().last().unwrap_or(&status.to_string())).into())
         }
-        Some(_) => output.lines().find_map(Sample::parse).ok_or_else(|| format!("{name} printed no figures").into()),
+        Some(_) => {
+            output.lines().find_map(Sample::parse).ok_or_else(|| format!("{name} printed no line of JSON").into())
+        }
     }
 }
 

@@ -1,23 +1,23 @@
-//! What runners print, and what several runs come to.
+//! The output of runners, and the medians of several runs.
 
-/// One run: the flat line of JSON that a runner prints.
+/// One run, from the flat line of JSON that a runner prints.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Sample {
     pub(crate) messages: f64,
     pub(crate) seconds: f64,
-    /// User and system, in microseconds.
+    /// User and system time, in microseconds.
     pub(crate) cpu_us: f64,
     pub(crate) peak_rss_kib: f64,
     pub(crate) allocations: Option<f64>,
     pub(crate) heap_bytes: Option<f64>,
     pub(crate) seen: Option<f64>,
     pub(crate) percentiles_us: Option<[f64; 3]>,
-    /// Why the client cannot do this at all.
+    /// Why the client does not support the workload.
     pub(crate) unsupported: Option<String>,
 }
 
 impl Sample {
-    /// Reads a runner's line.
+    /// Parses a line of a runner.
     pub(crate) fn parse(line: &str) -> Option<Self> {
         let line = line.trim();
         if !(line.starts_with('{') && line.ends_with('}')) {
@@ -41,13 +41,13 @@ impl Sample {
         })
     }
 
-    /// Whether the other side got all of it; `None` where it cannot tell.
+    /// Whether the peer received every message. True where the peer does not count.
     pub(crate) fn arrived(&self) -> bool {
         self.seen.is_none_or(|seen| seen == self.messages)
     }
 }
 
-/// The value of `key` in a flat object without escapes, quotes taken off.
+/// The value of `key` in a flat JSON object without escapes, without its quotes.
 pub(crate) fn field<'a>(line: &'a str, key: &str) -> Option<&'a str> {
     let rest = line.split_once(&format!("\"{key}\":"))?.1.trim_start();
     match rest.strip_prefix('"') {
@@ -56,7 +56,7 @@ pub(crate) fn field<'a>(line: &'a str, key: &str) -> Option<&'a str> {
     }
 }
 
-/// The medians of some runs of one thing.
+/// The medians of several runs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Figures {
     /// Messages (round trips, connections) per second.
@@ -67,10 +67,10 @@ pub(crate) struct Figures {
     pub(crate) allocations: Option<f64>,
     pub(crate) heap_bytes: Option<f64>,
     pub(crate) percentiles_us: Option<[f64; 3]>,
-    /// From the slowest to the fastest run.
+    /// Rates of all runs, in ascending order.
     pub(crate) rates: Vec<f64>,
     pub(crate) runs: usize,
-    /// Runs that hung, broke off, or whose messages did not all arrive.
+    /// Runs that hung, failed, or lost messages.
     pub(crate) failures: usize,
     pub(crate) unsupported: Option<String>,
 }
@@ -118,8 +118,8 @@ mod tests {
         "p50_us":4.5,"p99_us":33.2,"p999_us":96.0}"#;
 
     #[test]
-    fn a_line_is_read() {
-        let sample = Sample::parse(LINE).expect("it is one");
+    fn a_runners_line_is_parsed() {
+        let sample = Sample::parse(LINE).expect("the line is complete");
         assert_eq!((sample.messages, sample.cpu_us, sample.allocations), (10.0, 50.0, None));
         assert_eq!(sample.percentiles_us, Some([4.5, 33.2, 96.0]));
         assert!(sample.arrived());
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn medians_are_of_the_runs() {
+    fn figures_are_the_medians_of_the_runs() {
         let run = |seconds| Sample { messages: 10.0, seconds, cpu_us: 20.0, ..Sample::default() };
         let figures = Figures::of(&[run(1.0), run(5.0), run(2.0)], 1);
         assert_eq!((figures.rate, figures.cpu_us, figures.runs, figures.failures), (5.0, 2.0, 3, 1));

@@ -1,30 +1,48 @@
-//! `cargo xtask rabbitmq cluster`: three nodes that are one broker, for tests that kill one of them.
+//! `cargo xtask rabbitmq cluster`: a broker of three nodes, for tests that kill one of them.
 //!
-//! They lie under `target/rabbitmq-cluster`, share a port mapper and a cookie, and find each other by a list of names.
+//! Their files lie under `target/rabbitmq-cluster`. The nodes share a port mapper and a cookie, and each has the list
+//! of their names.
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Instant;
 
 use super::node::{self, Node};
-use super::{START, await_answer, clear, files, install, kill_node, on_free_ports, port_mapper, resume_in, server};
+use super::{
+    START_TIMEOUT, await_answer, clear, files, install, kill_node, on_free_ports, port_mapper, resume_in, server,
+};
 use crate::process;
 use crate::shell::{self, Result};
 
 const NODES: usize = 3;
 
-pub(crate) fn run(words: &[&str]) -> Result {
-    let member = |number: &str| match number.parse() {
-        Ok(number @ 1..=NODES) => Ok(folder(number)),
-        _ => Err(format!("the nodes are 1 to {NODES}, not {number}")),
-    };
-    match words {
-        ["start"] => start(),
-        ["stop"] => stop(),
-        ["kill", number] => kill_node(&Node::load(&member(number)?).ok_or("there is no cluster")?),
-        ["resume", number] => resume_in(&member(number)?),
-        _ => Err("usage: cargo xtask rabbitmq cluster start | stop | kill N | resume N".into()),
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Start all nodes; prints the name, the address and the rabbitmqctl script of each
+    Start,
+    /// Kill all nodes
+    Stop,
+    /// Kill one node and keep its data
+    Kill {
+        #[arg(value_name = "NODE", value_parser = clap::value_parser!(u8).range(1..=NODES as i64))]
+        number: u8,
+    },
+    /// Start a killed node on its ports and its data
+    Resume {
+        #[arg(value_name = "NODE", value_parser = clap::value_parser!(u8).range(1..=NODES as i64))]
+        number: u8,
+    },
+}
+
+pub(super) fn run(command: &Command) -> Result {
+    match *command {
+        Command::Start => start(),
+        Command::Stop => stop(),
+        Command::Kill { number } => {
+            let node = Node::load(&folder(number.into()));
+            kill_node(&node.ok_or("the cluster does not run; start it with `cargo xtask rabbitmq cluster start`")?)
+        }
+        Command::Resume { number } => resume_in(&folder(number.into())),
     }
 }
 
@@ -32,7 +50,7 @@ fn folder(number: usize) -> PathBuf {
     shell::root().join("target/rabbitmq-cluster").join(number.to_string())
 }
 
-/// Starts all, and prints for each its name, its port for AMQP, and what speaks to it.
+/// Starts all nodes. Prints the name, the AMQP address and the `rabbitmqctl` script of each.
 fn start() -> Result {
     stop()?;
     for node in on_free_ports(launch, stop)? {
@@ -57,7 +75,8 @@ fn launch() -> Result<Vec<Node>> {
             text += &format!("cluster_formation.classic_config.nodes.{number} = {name}\n");
         }
         shell::write(&settings, &text)?;
-        let (cookie, own) = (folder(1).join("home/.erlang.cookie"), node.folder.join("home/.erlang.cookie"));
+        let cookie = folder(1).join("home/.erlang.cookie");
+        let own = node.folder.join("home/.erlang.cookie");
         if cookie != own {
             fs::remove_file(&own)?;
             fs::copy(&cookie, &own)?;
@@ -66,16 +85,16 @@ fn launch() -> Result<Vec<Node>> {
     let mut epmd = port_mapper(&nodes[0])?;
     let mut servers = nodes.iter_mut().map(|node| server(node, &scripts)).collect::<Result<Vec<_>>>()?;
     for (node, server) in nodes.iter().zip(&mut servers) {
-        await_answer(node, [&mut epmd, server], begun + START)?;
+        await_answer(node, [&mut epmd, server], begun + START_TIMEOUT)?;
     }
-    let output = Command::new(nodes[0].folder.join("ctl")).args(["await_online_nodes", "3"]).output()?;
+    let output = std::process::Command::new(nodes[0].folder.join("ctl")).args(["await_online_nodes", "3"]).output()?;
     if !output.status.success() {
-        return Err(format!("the nodes find no cluster: {}", String::from_utf8_lossy(&output.stderr)).into());
+        return Err(format!("the nodes did not form a cluster: {}", String::from_utf8_lossy(&output.stderr)).into());
     }
     Ok(nodes)
 }
 
-/// Ends all at once: nobody needs their data any more.
+/// Kills all nodes: their data is no longer needed.
 fn stop() -> Result {
     for number in (1..=NODES).rev() {
         let folder = folder(number);

@@ -1,28 +1,28 @@
-//! What the test broker reads: its settings, its users, its cookie, and the script that speaks to it.
+//! The files of the test broker: settings, users, cookie, and the script that runs `rabbitmqctl`.
 
 use std::fs::{self, Permissions};
 use std::hash::{BuildHasher, RandomState};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::node::Node;
+use super::node::{Node, Ports};
 use super::tls;
 use crate::shell::{self, Result};
 
-/// The user that the client certificate logs in with EXTERNAL. It has no password.
+/// The user of the client certificate, who logs in with EXTERNAL and has no password.
 pub(crate) const EXTERNAL_USER: &str = "hopmq-external";
 
-/// Writes everything anew, over an empty folder of data.
+/// Writes all files, and empties the folders for data and logs.
 pub(crate) fn write(node: &Node, scripts: &Path) -> Result {
     let folder = &node.folder;
     for old in ["data", "log", "home"] {
         shell::remove_folder(&folder.join(old))?;
     }
     tls::write(&folder.join("tls"), EXTERNAL_USER)?;
-    shell::write(&folder.join("rabbitmq.conf"), &settings(node))?;
+    shell::write(&folder.join("rabbitmq.conf"), &settings("127.0.0.1", &folder.display().to_string(), &node.ports))?;
     shell::write(&folder.join("definitions.json"), DEFINITIONS)?;
     shell::write(&folder.join("enabled_plugins"), "[rabbitmq_management,rabbitmq_auth_mechanism_ssl].\n")?;
-    // Stands in for the system's rabbitmq-env.conf and advanced.config, which could say anything.
+    // Replaces the system's rabbitmq-env.conf and advanced.config, which may contain any setting.
     shell::write(&folder.join("empty.conf"), "")?;
     shell::write(&folder.join("advanced.config"), "[].\n")?;
     shell::write(&folder.join("log/console.log"), "")?;
@@ -35,13 +35,13 @@ pub(crate) fn write(node: &Node, scripts: &Path) -> Result {
     Ok(())
 }
 
-/// A number that nobody can guess, from the seed of std's hash tables.
+/// An unpredictable number, from the seed of std's hash tables.
 pub(crate) fn random() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 
-/// The environment of everything that is RabbitMQ's: the server and its tools. What the caller's own environment says
-/// of RabbitMQ and Erlang must not reach them.
+/// The environment of RabbitMQ's server and tools. The caller's own variables for RabbitMQ and Erlang must not reach
+/// them.
 pub(crate) fn environment(node: &Node) -> Vec<(&'static str, String)> {
     let at = |name: &str| node.folder.join(name).display().to_string();
     vec![
@@ -53,7 +53,7 @@ pub(crate) fn environment(node: &Node) -> Vec<(&'static str, String)> {
         ("ERL_EPMD_ADDRESS", "127.0.0.1".into()),
         ("RABBITMQ_NODENAME", node.name.clone()),
         ("RABBITMQ_DIST_PORT", node.ports.distribution.to_string()),
-        // A tool listens for Erlang's distribution too: on any free port, where the default is one range for all.
+        // A tool listens for Erlang's distribution too. Its default is a fixed port range, which clones would share.
         ("RABBITMQ_CTL_DIST_PORT_MIN", "0".into()),
         ("RABBITMQ_CTL_DIST_PORT_MAX", "0".into()),
         ("RABBITMQ_CONF_ENV_FILE", at("empty.conf")),
@@ -69,24 +69,23 @@ pub(crate) fn environment(node: &Node) -> Vec<(&'static str, String)> {
 }
 
 fn ctl_script(node: &Node, scripts: &Path) -> String {
-    let mut script = String::from("#!/bin/sh\n# rabbitmqctl for this folder's broker.\nexec env -i \\\n");
+    let mut script = String::from("#!/bin/sh\n# Runs rabbitmqctl for this folder's broker.\nexec env -i \\\n");
     for (name, value) in environment(node) {
         script += &format!("    {name}={} \\\n", quoted(&value));
     }
     script + &format!("    {} \"$@\"\n", quoted(&scripts.join("rabbitmqctl").display().to_string()))
 }
 
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-fn settings(node: &Node) -> String {
-    let folder = node.folder.display();
-    let ports = &node.ports;
+/// RabbitMQ's settings for a broker that listens on `address` and has definitions and certificates in `folder`.
+pub(super) fn settings(address: &str, folder: &str, ports: &Ports) -> String {
     format!(
         "\
-listeners.tcp.1 = 127.0.0.1:{amqp}
-listeners.ssl.1 = 127.0.0.1:{amqps}
+listeners.tcp.1 = {address}:{amqp}
+listeners.ssl.1 = {address}:{amqps}
 ssl_options.cacertfile = {folder}/tls/ca.pem
 ssl_options.certfile = {folder}/tls/server.pem
 ssl_options.keyfile = {folder}/tls/server.key
@@ -98,7 +97,7 @@ ssl_cert_login_from = common_name
 auth_mechanisms.1 = PLAIN
 auth_mechanisms.2 = AMQPLAIN
 auth_mechanisms.3 = EXTERNAL
-management.tcp.ip = 127.0.0.1
+management.tcp.ip = {address}
 management.tcp.port = {http}
 load_definitions = {folder}/definitions.json
 log.file = rabbit.log
@@ -114,8 +113,8 @@ collect_statistics_interval = 1000
     )
 }
 
-/// Users, hosts and permissions. `hopmq-limited` may touch nothing but what begins with `hopmq-limited-`.
-const DEFINITIONS: &str = r#"{
+/// Users, virtual hosts and permissions. `hopmq-limited` may only use names that begin with `hopmq-limited-`.
+pub(super) const DEFINITIONS: &str = r#"{
   "vhosts": [{ "name": "/" }, { "name": "hopmq-other" }],
   "users": [
     { "name": "guest", "password": "guest", "tags": "administrator" },

@@ -1,4 +1,4 @@
-//! One running node: its name, its ports, and whether it answers.
+//! A RabbitMQ node: its name, its ports, and whether it answers.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -11,8 +11,8 @@ use super::files;
 use crate::process;
 use crate::shell::{self, Result};
 
-/// How long one question to the node may take.
-const ANSWER: Duration = Duration::from_secs(20);
+/// The timeout of one request to the node.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The node of one folder.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(crate) struct Node {
     pub(crate) folder: PathBuf,
     pub(crate) name: String,
     pub(crate) ports: Ports,
-    /// The node's process, 0 before it starts.
+    /// The id of the node's process; 0 before it starts.
     pub(crate) pid: u32,
 }
 
@@ -35,8 +35,8 @@ pub(crate) struct Ports {
 }
 
 impl Ports {
-    /// Ports that are free now. Below the range that systems take for outgoing connections, or some test's connection
-    /// could sit on one by the time the node listens.
+    /// Chooses ports that are free now. They lie below the range of outgoing connections: a test's connection could
+    /// take a port of that range before the node listens.
     fn choose() -> Result<Self> {
         let mut next = 20_000 + (files::random() % 10_000) as u16;
         let mut held = Vec::new();
@@ -53,13 +53,12 @@ impl Ports {
 }
 
 impl Node {
-    /// A node for `folder` that does not run yet. Its name tells it from those of other folders.
+    /// A node for `folder` that does not run yet. Each folder has a node name of its own.
     pub(crate) fn new(folder: &Path) -> Result<Self> {
-        let (folder, name) = (folder.to_path_buf(), name_of(folder));
-        Ok(Self { folder, name, ports: Ports::choose()?, pid: 0 })
+        Ok(Self { folder: folder.to_path_buf(), name: name_of(folder), ports: Ports::choose()?, pid: 0 })
     }
 
-    /// The node that was started in `folder` last, if any.
+    /// The node that was last started in `folder`, if any.
     pub(crate) fn load(folder: &Path) -> Option<Self> {
         let text = shell::read(&folder.join("node")).ok()?;
         let number = |name: &str| {
@@ -75,43 +74,30 @@ impl Node {
             distribution: port("distribution")?,
             epmd: port("epmd")?,
         };
-        let (folder, name) = (folder.to_path_buf(), name_of(folder));
-        Some(Self { folder, name, ports, pid: number("pid")? })
+        Some(Self { folder: folder.to_path_buf(), name: name_of(folder), ports, pid: number("pid")? })
     }
 
-    /// Remembers the node for the next `load`.
+    /// Saves the node for the next [`Node::load`].
     pub(crate) fn save(&self) -> Result {
-        let (pid, Ports { amqp, amqps, http, distribution, epmd }) = (self.pid, self.ports);
+        let Ports { amqp, amqps, http, distribution, epmd } = self.ports;
+        let pid = self.pid;
         let text =
             format!("pid={pid}\namqp={amqp}\namqps={amqps}\nhttp={http}\ndistribution={distribution}\nepmd={epmd}\n");
         shell::write(&self.folder.join("node"), &text)
     }
 
-    /// What the tests read: where the broker is.
+    /// The environment of the tests: the addresses and files of the broker.
     pub(crate) fn environment(&self) -> Vec<(String, String)> {
-        let Ports { amqp, amqps, http, .. } = self.ports;
-        let at = |name: &str| self.folder.join(name).display().to_string();
-        vec![
-            ("AMQP_URL".into(), format!("amqp://guest:guest@127.0.0.1:{amqp}/%2f")),
-            ("AMQPS_URL".into(), format!("amqps://guest:guest@localhost:{amqps}/%2f")),
-            ("RABBITMQ_HTTP".into(), format!("http://127.0.0.1:{http}")),
-            ("HOPMQ_TLS_DIR".into(), at("tls")),
-            ("HOPMQ_RABBITMQCTL".into(), at("ctl")),
-            ("HOPMQ_XTASK".into(), std::env::current_exe().unwrap_or_default().display().to_string()),
-        ]
+        environment(&self.ports, &self.folder.join("tls"), &self.folder.join("ctl"))
     }
 
-    /// Whether its process is there.
+    /// Whether its process runs.
     pub(crate) fn is_running(&self) -> bool {
         process::is_running(self.pid, &server_mark(&self.folder))
     }
 
-    /// Whether it answers as it should on every port; the error says which does not, and how.
+    /// Checks that every port answers. The error names the port's protocol and the answer.
     pub(crate) fn check(&self) -> Result {
-        let greeting = ask(self.ports.amqp, b"AMQP\x00\x00\x09\x01", 7).map_err(|error| format!("AMQP: {error}"))?;
-        if greeting.first() != Some(&1) {
-            return Err(format!("AMQP: not the start of a session: {greeting:?}").into());
-        }
         // base64 of guest:guest
         let request = "GET /api/overview HTTP/1.0\r\nAuthorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\n\r\n";
         let answer = ask(self.ports.http, request.as_bytes(), usize::MAX).map_err(|error| format!("HTTP: {error}"))?;
@@ -119,10 +105,10 @@ impl Node {
         if !answer.contains(&format!("\"node\":\"{}\"", self.name)) {
             return Err(format!("HTTP: {}", answer.lines().next().unwrap_or("no answer")).into());
         }
-        connect(self.ports.amqps).map(drop).map_err(|error| format!("AMQPS: {error}").into())
+        check_amqp(&self.ports)
     }
 
-    /// The last lines of what it logged and printed.
+    /// The last lines of its log and of its output.
     pub(crate) fn log_tail(&self) -> String {
         let mut tail = String::new();
         for name in ["rabbit.log", "console.log"] {
@@ -138,12 +124,34 @@ impl Node {
     }
 }
 
-/// The words in the server's command line that tell it from every other process.
+/// The environment of the tests, for a broker with these ports, certificates and `rabbitmqctl`.
+pub(super) fn environment(ports: &Ports, tls: &Path, ctl: &Path) -> Vec<(String, String)> {
+    let Ports { amqp, amqps, http, .. } = ports;
+    vec![
+        ("AMQP_URL".into(), format!("amqp://guest:guest@127.0.0.1:{amqp}/%2f")),
+        ("AMQPS_URL".into(), format!("amqps://guest:guest@localhost:{amqps}/%2f")),
+        ("RABBITMQ_HTTP".into(), format!("http://127.0.0.1:{http}")),
+        ("HOPMQ_TLS_DIR".into(), tls.display().to_string()),
+        ("HOPMQ_RABBITMQCTL".into(), ctl.display().to_string()),
+        ("HOPMQ_XTASK".into(), std::env::current_exe().unwrap_or_default().display().to_string()),
+    ]
+}
+
+/// Checks that the AMQP listener begins a session, and that the one for TLS accepts connections.
+pub(super) fn check_amqp(ports: &Ports) -> Result {
+    let answer = ask(ports.amqp, b"AMQP\x00\x00\x09\x01", 7).map_err(|error| format!("AMQP: {error}"))?;
+    if answer.first() != Some(&1) {
+        return Err(format!("AMQP: expected a method frame, received {answer:?}").into());
+    }
+    connect(ports.amqps).map(drop).map_err(|error| format!("AMQPS: {error}").into())
+}
+
+/// The mark in the server's command line.
 pub(crate) fn server_mark(folder: &Path) -> String {
     format!("-hopmq_node {}", name_of(folder))
 }
 
-/// The words in the command line of the port mapper of `folder`'s node.
+/// The mark in the command line of the port mapper of `folder`'s node.
 pub(crate) fn epmd_mark(folder: &Path) -> String {
     format!("epmd of {}", name_of(folder))
 }
@@ -155,16 +163,16 @@ fn name_of(folder: &Path) -> String {
 }
 
 fn connect(port: u16) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), ANSWER)?;
-    stream.set_read_timeout(Some(ANSWER))?;
-    stream.set_write_timeout(Some(ANSWER))?;
+    let stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     Ok(stream)
 }
 
-/// Sends `question` and returns the first `limit` bytes of the answer, or all of it.
-fn ask(port: u16, question: &[u8], limit: usize) -> io::Result<Vec<u8>> {
+/// Sends `request` and returns the answer, or its first `limit` bytes.
+fn ask(port: u16, request: &[u8], limit: usize) -> io::Result<Vec<u8>> {
     let mut stream = connect(port)?;
-    stream.write_all(question)?;
+    stream.write_all(request)?;
     let mut answer = Vec::new();
     stream.take(limit as u64).read_to_end(&mut answer)?;
     Ok(answer)

@@ -1,4 +1,4 @@
-//! Certificates for the test broker: an authority, the server's for `localhost`, and one client's.
+//! Certificates for the test broker: an authority, a server for `localhost`, and a client.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use rcgen::{
 use crate::shell::{self, Result};
 
 /// Writes `ca.pem`, `server.pem`, `server.key`, `client.pem` and `client.key`. The client certificate's common name is
-/// `client`, which is the user that EXTERNAL logs in.
+/// `client`; EXTERNAL logs in the user of that name.
 pub(crate) fn write(folder: &Path, client: &str) -> Result {
     let mut params = named("HopMQ test authority", &[])?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

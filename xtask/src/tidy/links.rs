@@ -1,9 +1,9 @@
-//! Links in Markdown lead somewhere: to a file that is there, and to a heading that it has.
+//! Links in Markdown point at a file that exists and at a heading that it has. Links to the web are not followed: a
+//! weekly job of CI does.
 
 use super::Finding;
 
-/// Finds links to files that `exists` does not know, and to headings that are not in the text that `read` has of a
-/// page. Links to the web are not followed.
+/// Finds links to files for which `exists` is false, and to headings that the page from `read` does not have.
 pub(super) fn check(
     file: &str,
     text: &str,
@@ -29,11 +29,11 @@ pub(super) fn check(
                 path if path.ends_with(".md") => read(path),
                 _ => None,
             };
-            let is_gone = |page: String| !heading.is_empty() && !anchors(&page).any(|anchor| anchor == heading);
+            let lacks_heading = |page: String| !heading.is_empty() && !anchors(&page).any(|anchor| anchor == heading);
             let what = if !path.is_empty() && !exists(path) {
-                format!("link to {path}, which does not exist: correct it")
-            } else if page.is_some_and(is_gone) {
-                format!("link to #{heading}, which is no heading there: correct it")
+                format!("link to {path}, which does not exist: correct the path")
+            } else if page.is_some_and(lacks_heading) {
+                format!("link to #{heading}, but the page has no such heading: correct it")
             } else {
                 continue;
             };
@@ -43,7 +43,7 @@ pub(super) fn check(
     findings
 }
 
-/// What the headings of a page are linked to by: small letters, with hyphens for spaces and without other signs.
+/// The anchors of a page's headings: lower case, with hyphens for spaces, without punctuation.
 fn anchors(text: &str) -> impl Iterator<Item = String> {
     let anchor = |heading: &str| {
         let kept = heading.trim().chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
@@ -52,7 +52,7 @@ fn anchors(text: &str) -> impl Iterator<Item = String> {
     text.lines().filter(|line| line.starts_with('#')).map(move |line| anchor(line.trim_start_matches('#')))
 }
 
-/// What a line links to: `[text](target)` and `[name]: target`.
+/// The targets of a line's links: `[text](target)` and `[name]: target`.
 pub(super) fn targets(line: &str) -> Vec<&str> {
     let until = |text: &'static [char]| move |rest: &str| rest.find(text).unwrap_or(rest.len());
     let mut targets: Vec<&str> = line.split("](").skip(1).map(|rest| &rest[..until(&[')', ' '])(rest)]).collect();
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn the_web_and_code_are_left_alone() {
+    fn links_to_the_web_and_in_code_are_skipped() {
         let text = "[a](https://example.com#x) [c](mailto:a@example.com)\n```\n[d](gone.md)\n```\n";
         assert!(check("a.md", text, &|_| false, &|_| None).is_empty());
     }

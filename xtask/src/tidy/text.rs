@@ -2,7 +2,7 @@
 
 use super::Finding;
 
-/// Folders of one person's machine, written so that this file does not break its own rule.
+/// Folders of one person's machine. Written so that this file does not break its own rule.
 const MACHINE_PATHS: [&str; 5] = [
     concat!("/wo", "rk/"),
     concat!("/ro", "ot/"),
@@ -11,7 +11,7 @@ const MACHINE_PATHS: [&str; 5] = [
     concat!("../sha", "red"),
 ];
 
-/// Words for work that was left undone.
+/// Markers of unfinished work.
 const UNDONE: [&str; 3] = [concat!("FIX", "ME"), concat!("XX", "X"), concat!("HA", "CK")];
 
 pub(super) fn check(file: &str, text: &str) -> Vec<Finding> {
@@ -21,10 +21,18 @@ pub(super) fn check(file: &str, text: &str) -> Vec<Finding> {
             findings.push(Finding::new(file, number, "trailing whitespace: remove it"));
         }
         for path in MACHINE_PATHS.iter().filter(|path| has_path(line, path)) {
-            findings.push(Finding::new(file, number, format!("a folder of one machine ({path}): say it without")));
+            findings.push(Finding::new(
+                file,
+                number,
+                format!("{path}… is a folder of one machine: use a relative path"),
+            ));
         }
         for word in UNDONE.iter().filter(|word| has_word(line, word)) {
-            findings.push(Finding::new(file, number, format!("{word}: do it now, or open an issue and drop the note")));
+            findings.push(Finding::new(
+                file,
+                number,
+                format!("{word}: finish the work, or open an issue and remove the marker"),
+            ));
         }
     }
     if !text.is_empty() && !text.ends_with('\n') {
@@ -33,12 +41,12 @@ pub(super) fn check(file: &str, text: &str) -> Vec<Finding> {
     findings
 }
 
-/// Whether `path` begins a path in `line`, rather than going on with a longer one.
+/// Whether a path in `line` begins with `path`, rather than contains it.
 fn has_path(line: &str, path: &str) -> bool {
     line.match_indices(path).any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || "._-}~".contains(c)))
 }
 
-fn has_word(line: &str, word: &str) -> bool {
+pub(super) fn has_word(line: &str, word: &str) -> bool {
     let in_word = |c: char| c.is_alphanumeric() || c == '_';
     line.match_indices(word)
         .any(|(at, _)| !line[..at].ends_with(in_word) && !line[at + word.len()..].starts_with(in_word))
@@ -53,19 +61,19 @@ mod tests {
     }
 
     #[test]
-    fn whitespace_at_the_end_is_found_with_its_line() {
+    fn trailing_whitespace_is_found_with_its_line() {
         let findings = check("a.md", "fine\nnot fine \n");
         assert_eq!(findings, [Finding::new("a.md", 2, "trailing whitespace: remove it")]);
     }
 
     #[test]
-    fn a_file_ends_with_a_newline() {
+    fn a_missing_newline_at_the_end_is_found() {
         assert_eq!(whats("fine").len(), 1);
         assert!(whats("").is_empty());
     }
 
     #[test]
-    fn machine_paths_are_found_where_they_begin() {
+    fn a_path_of_one_machine_is_found_but_not_inside_a_longer_path() {
         for path in MACHINE_PATHS {
             assert_eq!(whats(&format!("see {path}x\n")).len(), 1, "{path}");
             assert!(whats(&format!("https://example.com{path}x\n")).is_empty(), "{path}");
@@ -73,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn undone_work_is_found_as_a_whole_word() {
+    fn a_marker_of_unfinished_work_is_found_as_a_whole_word() {
         for word in UNDONE {
             assert_eq!(whats(&format!("// {word}: later\n")).len(), 1, "{word}");
             assert!(whats(&format!("a{word}b\n")).is_empty(), "{word}");

@@ -1,7 +1,7 @@
-//! Lines of Rust, JavaScript, TypeScript and Markdown are no wider than what is read at a glance.
+//! Lines of Rust, JavaScript, TypeScript and Markdown have at most 120 characters.
 //!
-//! Rustfmt sees to code alone, so it is comments and strings that this finds in Rust. A row of a table can't be
-//! broken, nor can an address: lines with them are left alone.
+//! Rustfmt only breaks code, so this finds comments and strings. Rows of tables and lines with a URL are exempt,
+//! because they cannot be broken.
 
 use super::Finding;
 
@@ -24,7 +24,7 @@ pub(super) fn check(file: &str, text: &str) -> Vec<Finding> {
     findings
 }
 
-/// Whether a line is a row of a table, in prose or in a comment.
+/// Whether a line is a row of a table, in Markdown or in a comment.
 fn is_row(line: &str, is_prose: bool) -> bool {
     let line = line.trim_start();
     let text = if is_prose { Some(line) } else { line.strip_prefix("//") };
@@ -40,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn wide_lines_are_found_by_their_characters() {
+    fn the_width_of_a_line_is_counted_in_characters() {
         let text = format!("{}\n{}\n{}\n", "x".repeat(120), "x".repeat(121), "→".repeat(120));
         for kind in KINDS {
             assert_eq!(lines(&format!("a{kind}"), &text), [2], "{kind}");
@@ -49,17 +49,18 @@ mod tests {
     }
 
     #[test]
-    fn comments_and_indented_prose_are_no_exception() {
+    fn wide_comments_and_wide_indented_prose_are_found() {
         let wide = "a word ".repeat(20);
         assert_eq!(lines("a.rs", &format!("/// {wide}\n    // {wide}\n")), [1, 2]);
         assert_eq!(lines("a.md", &format!("# {wide}\n- {wide}\n  {wide}\n```\n{wide}\n```\n")), [1, 2, 3, 5]);
     }
 
     #[test]
-    fn rows_of_tables_and_addresses_are_left_alone() {
-        let (row, address) = (format!("| {} |", "cell ".repeat(30)), format!("https://{}", "x".repeat(120)));
+    fn rows_of_tables_and_lines_with_a_url_are_exempt() {
+        let row = format!("| {} |", "cell ".repeat(30));
+        let address = format!("https://{}", "x".repeat(120));
         assert!(lines("a.md", &format!("{row}\n  {row}\n[a]: {address}\n```\ncurl {address}\n```\n")).is_empty());
         assert!(lines("a.rs", &format!("//! {row}\n    /// {row}\n// {address}\n")).is_empty());
-        assert_eq!(lines("a.rs", &row), [1], "it is no comment");
+        assert_eq!(lines("a.rs", &row), [1], "this row is not in a comment");
     }
 }

@@ -1,4 +1,4 @@
-//! amiquip, measured. It was built without TLS, which would link it to the system's.
+//! amiquip, measured. It is built without TLS, because it would need the system's library.
 
 use std::process::ExitCode;
 
@@ -23,7 +23,7 @@ impl BlockingClient for Peer {
     type Channel = PeerChannel;
 
     fn connect(args: &Args) -> Result<Self> {
-        // its documentation: raise the bound of 16 where many small messages are sent
+        // Its documentation recommends more than the default of 16 for many small messages.
         let tuning = ConnectionTuning::default().mem_channel_bound(1024);
         Ok(Self(Connection::insecure_open_tuned(&args.url, tuning)?))
     }
@@ -39,7 +39,7 @@ impl BlockingClient for Peer {
 
 impl PeerChannel {
     fn wait(&mut self, upto: u64) -> Result<()> {
-        let confirms = self.confirms.as_ref().ok_or("no confirms selected")?;
+        let confirms = self.confirms.as_ref().ok_or("confirm.select was not sent")?;
         while self.confirmed < upto {
             match confirms.recv()? {
                 Confirm::Ack(ack) => self.confirmed = self.confirmed.max(ack.delivery_tag),

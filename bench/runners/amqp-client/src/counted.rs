@@ -1,4 +1,4 @@
-//! The same runner, its allocations counted.
+//! The runner with an allocator that counts.
 
 #[path = "main.rs"]
 mod runner;

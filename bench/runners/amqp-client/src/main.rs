@@ -28,7 +28,7 @@ impl Client for Peer {
     type Channel = PeerChannel;
 
     async fn connect(args: &Args) -> Result<Self> {
-        // It loses a reply that is faster than its own bookkeeping; a run where that happens fails, and soon.
+        // It sometimes loses a fast reply. A short timeout makes such a run fail early.
         let config = Config { rpc_timeout: Duration::from_secs(3), ..Config::from_uri(&args.url)? };
         Ok(Self(amqp_client::Connection::connect_with_config(config).await?))
     }

@@ -1,5 +1,5 @@
-//! amqprs, measured. Deliveries come through `basic_consume_rx`, its fastest way; confirms come to a callback, the only
-//! one.
+//! amqprs, measured. Deliveries come through `basic_consume_rx`, its fastest API. Confirms come to a callback, its only
+//! API for them.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -35,10 +35,11 @@ struct PeerConsumer {
     receiver: mpsc::UnboundedReceiver<ConsumerMessage>,
 }
 
-/// How far the broker has confirmed.
+/// The confirms of a channel.
 #[derive(Default)]
 struct Confirms {
-    upto: AtomicU64,
+    /// The highest confirmed delivery tag.
+    confirmed: AtomicU64,
     nacked: AtomicU64,
     changed: Notify,
 }
@@ -72,13 +73,13 @@ impl ChannelCallback for Callback {
     }
 
     async fn publish_ack(&mut self, _: &amqprs::channel::Channel, ack: Ack) {
-        self.0.upto.fetch_max(ack.delivery_tag(), Ordering::AcqRel);
+        self.0.confirmed.fetch_max(ack.delivery_tag(), Ordering::AcqRel);
         self.0.changed.notify_waiters();
     }
 
     async fn publish_nack(&mut self, _: &amqprs::channel::Channel, nack: Nack) {
         self.0.nacked.fetch_add(1, Ordering::AcqRel);
-        self.0.upto.fetch_max(nack.delivery_tag(), Ordering::AcqRel);
+        self.0.confirmed.fetch_max(nack.delivery_tag(), Ordering::AcqRel);
         self.0.changed.notify_waiters();
     }
 
@@ -89,10 +90,10 @@ impl Client for Peer {
     type Channel = PeerChannel;
 
     async fn connect(args: &Args) -> Result<Self> {
-        let rest = args.url.strip_prefix("amqp://").ok_or("amqp:// only")?;
-        let (credentials, rest) = rest.split_once('@').ok_or("no credentials")?;
-        let (user, password) = credentials.split_once(':').ok_or("no password")?;
-        let (host, port) = rest.split('/').next().and_then(|a| a.split_once(':')).ok_or("no port")?;
+        let rest = args.url.strip_prefix("amqp://").ok_or("this runner supports amqp:// only")?;
+        let (credentials, rest) = rest.split_once('@').ok_or("the URL has no credentials")?;
+        let (user, password) = credentials.split_once(':').ok_or("the URL has no password")?;
+        let (host, port) = rest.split('/').next().and_then(|a| a.split_once(':')).ok_or("the URL has no port")?;
         let options = OpenConnectionArguments::new(host, port.parse()?, user, password);
         let connection = amqprs::connection::Connection::open(&options).await?;
         connection.register_callback(DefaultConnectionCallback).await?;
@@ -112,7 +113,7 @@ impl Client for Peer {
 }
 
 impl Channel for PeerChannel {
-    /// The delivery tag.
+    /// The delivery tag of the publish.
     type Confirm = u64;
     type Consumer = PeerConsumer;
 
@@ -131,9 +132,9 @@ impl Channel for PeerChannel {
     }
 
     async fn confirmed(&self, confirm: u64) -> Result<()> {
-        while self.confirms.upto.load(Ordering::Acquire) < confirm {
+        while self.confirms.confirmed.load(Ordering::Acquire) < confirm {
             let changed = self.confirms.changed.notified();
-            if self.confirms.upto.load(Ordering::Acquire) < confirm {
+            if self.confirms.confirmed.load(Ordering::Acquire) < confirm {
                 changed.await;
             }
         }
@@ -142,7 +143,7 @@ impl Channel for PeerChannel {
 
     async fn declare(&self, queue: &str) -> Result<u32> {
         let arguments = QueueDeclareArguments::new(queue).passive(true).finish();
-        Ok(self.channel.queue_declare(arguments).await?.ok_or("no declare-ok")?.1)
+        Ok(self.channel.queue_declare(arguments).await?.ok_or("queue.declare returned no declare-ok")?.1)
     }
 
     async fn prefetch(&self, count: u16) -> Result<()> {
@@ -164,7 +165,7 @@ impl Consumer for PeerConsumer {
     }
 
     async fn ack(&mut self, delivery: ConsumerMessage, multiple: bool) -> Result<()> {
-        let tag = delivery.deliver.ok_or("no delivery")?.delivery_tag();
+        let tag = delivery.deliver.ok_or("the message has no deliver method")?.delivery_tag();
         Ok(self.channel.basic_ack(BasicAckArguments::new(tag, multiple)).await?)
     }
 }

@@ -1,4 +1,4 @@
-//! The floor: the same bytes, by a loop that does nothing else.
+//! The lower bound: a loop that only exchanges the same bytes.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -15,7 +15,7 @@ pub fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<Outcome> {
     if args.tasks > 1 || args.channels > 1 {
-        return unsupported("one loop, one channel");
+        return unsupported("the bare loop has one task and one channel");
     }
     match args.workload {
         Workload::Publish => publish(args),
@@ -26,11 +26,11 @@ fn run(args: &Args) -> Result<Outcome> {
         Workload::Connect => connect(args),
         Workload::IdleConnections => idle(args),
         Workload::Prepare => prepare(args),
-        Workload::SlowConsumer => unsupported("it would only not read"),
+        Workload::SlowConsumer => unsupported("the bare loop has no buffer to measure"),
     }
 }
 
-/// A connection, by hand.
+/// A connection with a read buffer.
 struct Wire {
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -77,9 +77,9 @@ impl Wire {
         self.expect(10, 51).map(drop)
     }
 
-    /// Calls `each` for every whole frame of one read.
+    /// Calls `each` for every complete frame in the buffer, after one read if there is none.
     fn frames(&mut self, mut each: impl FnMut(Head, &[u8])) -> Result<()> {
-        if self.start == self.end || !self.any_whole() {
+        if self.start == self.end || !self.has_frame() {
             self.buffer.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
             let n = self.stream.read(&mut self.buffer[self.end..])?;
@@ -88,41 +88,41 @@ impl Wire {
             }
             self.end += n;
         }
-        while self.any_whole() {
+        while self.has_frame() {
             let frame = &self.buffer[self.start..self.end];
-            let head = Head::parse(frame).ok_or("half a frame")?;
+            let head = Head::parse(frame).ok_or("the buffer holds an incomplete frame")?;
             each(head, &frame[HEAD..HEAD + head.size]);
             self.start += head.total();
         }
         Ok(())
     }
 
-    fn any_whole(&self) -> bool {
-        let waiting = &self.buffer[self.start..self.end];
-        Head::parse(waiting).is_some_and(|head| head.total() <= waiting.len())
+    fn has_frame(&self) -> bool {
+        let unread = &self.buffer[self.start..self.end];
+        Head::parse(unread).is_some_and(|head| head.total() <= unread.len())
     }
 
-    /// The arguments of the next method, which has to be this one. What is not a method is skipped.
+    /// Returns the arguments of the next method, which must be this one. Skips content, deliveries and confirms.
     fn expect(&mut self, class: u16, method: u16) -> Result<Vec<u8>> {
         loop {
-            while !self.any_whole() {
-                self.frames_into_buffer()?;
+            while !self.has_frame() {
+                self.fill_buffer()?;
             }
             let frame = &self.buffer[self.start..self.end];
-            let head = Head::parse(frame).ok_or("half a frame")?;
+            let head = Head::parse(frame).ok_or("the buffer holds an incomplete frame")?;
             let payload = frame[HEAD..HEAD + head.size].to_vec();
             self.start += head.total();
             let mut fields = Fields(&payload);
             match (head.kind, fields.u16(), fields.u16()) {
                 (METHOD, c, m) if (c, m) == (class, method) => return Ok(payload[4..].to_vec()),
                 (METHOD, 60, 60 | 80) => {}
-                (METHOD, c, m) => return Err(format!("expected {class}.{method}, got {c}.{m}").into()),
+                (METHOD, c, m) => return Err(format!("expected the method {class}.{method}, received {c}.{m}").into()),
                 _ => {}
             }
         }
     }
 
-    fn frames_into_buffer(&mut self) -> Result<()> {
+    fn fill_buffer(&mut self) -> Result<()> {
         self.buffer.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);
         let n = self.stream.read(&mut self.buffer[self.end..])?;
@@ -130,7 +130,7 @@ impl Wire {
         if n == 0 { Err("the peer closed the connection".into()) } else { Ok(()) }
     }
 
-    /// One round trip, passive; how many messages the other side has seen.
+    /// Declares the queue passively, and returns its message count.
     fn declare(&mut self, queue: &str) -> Result<u32> {
         let mut out = Frames::default();
         out.method(1, 50, 10, |f| {
@@ -155,7 +155,7 @@ impl Wire {
 
 /// `user:password`, `host:port` and the vhost of an AMQP URI.
 fn split(url: &str) -> Result<(String, String, String)> {
-    let rest = url.strip_prefix("amqp://").ok_or("the bare loop speaks amqp:// only")?;
+    let rest = url.strip_prefix("amqp://").ok_or("the bare loop supports amqp:// only")?;
     let (credentials, rest) = rest.split_once('@').unwrap_or(("guest:guest", rest));
     let (address, vhost) = rest.split_once('/').unwrap_or((rest, ""));
     let address = if address.contains(':') { address.to_owned() } else { format!("{address}:5672") };
@@ -163,9 +163,10 @@ fn split(url: &str) -> Result<(String, String, String)> {
     Ok((credentials.to_owned(), address, vhost))
 }
 
-/// `n` publishes, one behind the other.
+/// Encodes `n` publishes.
 fn block(args: &Args, n: u64) -> Vec<u8> {
-    let (body, mut out) = (args.body(), Frames::default());
+    let body = args.body();
+    let mut out = Frames::default();
     for _ in 0..n {
         out.method(1, 60, 40, |f| {
             f.u16(0).short("").short(&args.queue).u8(0);
@@ -175,7 +176,7 @@ fn block(args: &Args, n: u64) -> Vec<u8> {
     out.0
 }
 
-/// How many publishes make one write of about 128 KiB.
+/// The number of publishes in a write of about 128 KiB.
 fn per_write(args: &Args) -> u64 {
     ((128 << 10) / (args.size as u64 + 60)).max(1)
 }
@@ -184,7 +185,8 @@ fn publish(args: &Args) -> Result<Outcome> {
     let mut wire = Wire::open(args)?;
     let before = wire.declare(&args.queue)?;
     let n = per_write(args).min(args.count);
-    let (whole, rest) = (block(args, n), block(args, args.count % n));
+    let whole = block(args, n);
+    let rest = block(args, args.count % n);
     let meter = Meter::start()?;
     for _ in 0..args.count / n {
         wire.stream.write_all(&whole)?;
@@ -220,14 +222,14 @@ fn publish_confirm(args: &Args) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// The queue anew, with `count` messages in it.
+/// Deletes the queue, and declares it with `count` messages.
 fn prepare(args: &Args) -> Result<Outcome> {
     let mut wire = Wire::open(args)?;
     let mut out = Frames::default();
     out.method(1, 50, 40, |f| {
         f.u16(0).short(&args.queue).u8(0);
     });
-    // neither durable nor exclusive, and left to the next `prepare` to delete
+    // The queue is neither durable nor exclusive. The next `prepare` deletes it.
     out.method(1, 50, 10, |f| {
         f.u16(0).short(&args.queue).u8(0).u32(0);
     });
@@ -238,7 +240,7 @@ fn prepare(args: &Args) -> Result<Outcome> {
     if args.count > 0 { publish_confirm(args) } else { Meter::start()?.finish(0) }
 }
 
-/// Waits for confirms; `confirmed` are known.
+/// Waits for confirms beyond the first `confirmed`, and returns the new number.
 fn confirms(wire: &mut Wire, mut confirmed: u64) -> Result<u64> {
     let before = confirmed;
     let mut singles = 0;
@@ -248,7 +250,7 @@ fn confirms(wire: &mut Wire, mut confirmed: u64) -> Result<u64> {
             if (fields.u16(), fields.u16()) == (60, 80) {
                 let (tag, multiple) = (fields.u64(), fields.u8() & 1 == 1);
                 if multiple {
-                    // whatever came singly stands below it
+                    // Confirms of single messages before it are included.
                     (confirmed, singles) = (confirmed.max(tag), 0);
                 } else {
                     singles += 1;
@@ -261,7 +263,8 @@ fn confirms(wire: &mut Wire, mut confirmed: u64) -> Result<u64> {
 
 fn consume(args: &Args) -> Result<Outcome> {
     let mut wire = Wire::open(args)?;
-    let (each, multiple) = (args.workload == Workload::ConsumeAckEach, args.workload == Workload::ConsumeAckMultiple);
+    let each = args.workload == Workload::ConsumeAckEach;
+    let multiple = args.workload == Workload::ConsumeAckMultiple;
     let mut out = Frames::default();
     if args.prefetch > 0 {
         out.method(1, 60, 10, |f| {
@@ -277,7 +280,8 @@ fn consume(args: &Args) -> Result<Outcome> {
     let meter = Meter::start()?;
     wire.stream.write_all(&out.0)?;
     wire.expect(60, 21)?;
-    let (mut received, mut acks) = (0, Frames::default());
+    let mut received = 0;
+    let mut acks = Frames::default();
     while received < args.count {
         wire.frames(|head, payload| {
             if head.kind != METHOD || payload[..4] != [0, 60, 0, 60] {
@@ -318,7 +322,8 @@ fn latency(args: &Args) -> Result<Outcome> {
     wire.confirm_select()?;
     let one = block(args, 1);
     let mut latencies = Latencies::with_capacity(args.count);
-    let (mut pace, mut confirmed) = (Pace::new(Duration::from_millis(1)), 0);
+    let mut pace = Pace::new(Duration::from_millis(1));
+    let mut confirmed = 0;
     let meter = Meter::start()?;
     for _ in 0..args.count {
         let due = pace.wait();

@@ -1,10 +1,10 @@
-//! What a broker is measured with: `runner-broker WORKLOAD URL COUNT`. Each workload prints one line of JSON.
+//! The load that a broker is measured with: `runner-broker WORKLOAD URL COUNT`. Each workload prints a line of JSON.
 //!
 //! - `flow`: publishes COUNT transient messages on one connection, and consumes and acknowledges them all on another.
-//! - `confirmed`: publishes COUNT persistent messages to a durable queue, with 1,000 unconfirmed at most.
-//! - `fill`: the same, and leaves them there. `ready`: waits until they are there.
-//! - `fan`: publishes COUNT persistent messages of 100 kB to 100 queues each, and leaves them there.
-//! - `crowd`: opens COUNT connections and declares ten queues on each, and holds them until its input ends.
+//! - `confirmed`: publishes COUNT persistent messages to a durable queue, at most 1,000 of them unconfirmed.
+//! - `fill`: does the work of `confirmed` and keeps the queue. `ready`: waits until its messages are ready.
+//! - `fan`: publishes COUNT persistent messages of 100 kB to 100 queues each, and keeps the queues.
+//! - `crowd`: opens COUNT connections with ten queues each, and holds them until its standard input ends.
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -24,7 +24,7 @@ const FANNED: usize = 100;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [workload, url, count] = &arguments[..] else { return Err("runner-broker WORKLOAD URL COUNT".into()) };
+    let [workload, url, count] = &arguments[..] else { return Err("usage: runner-broker WORKLOAD URL COUNT".into()) };
     let count: u64 = count.parse()?;
     block_on(async {
         match &workload[..] {
@@ -34,7 +34,7 @@ fn main() -> Result<()> {
             "ready" => ready(url, count).await,
             "fan" => fan(url, count).await,
             "crowd" => crowd(url, count).await,
-            other => Err(format!("no such workload: {other}").into()),
+            other => Err(format!("unknown workload {other}").into()),
         }
     })
 }
@@ -43,15 +43,17 @@ async fn open(url: &str) -> Result<Connection> {
     Ok(Connection::builder().uri(url).recovery(Recovery::off()).open().await?)
 }
 
-fn tell(messages: u64, time: Duration) {
+fn print(messages: u64, time: Duration) {
     println!("{{\"messages\":{messages},\"seconds\":{}}}", time.as_secs_f64());
 }
 
 async fn flow(url: &str, count: u64) -> Result<()> {
-    let (publisher, consumer) = (open(url).await?, open(url).await?);
-    let (channel, other) = (publisher.channel().await?, consumer.channel().await?);
-    other.queue_delete(QUEUE).await?;
-    let queue = other.queue(QUEUE).declare().await?;
+    let publisher = open(url).await?;
+    let channel = publisher.channel().await?;
+    let consumer = open(url).await?;
+    let consuming = consumer.channel().await?;
+    consuming.queue_delete(QUEUE).await?;
+    let queue = consuming.queue(QUEUE).declare().await?;
     let mut deliveries = queue.consume().prefetch(1000).await?;
     let start = Instant::now();
     let publish = async {
@@ -64,12 +66,12 @@ async fn flow(url: &str, count: u64) -> Result<()> {
         for _ in 0..count {
             deliveries.try_next().await?.ok_or("the consumer ended")?.ack()?;
         }
-        // An answer says that the broker has the acks.
+        // The answer shows that the broker has received all acks.
         deliveries.cancel().await?;
         Ok(())
     };
     try_zip(publish, consume).await?;
-    tell(count, start.elapsed());
+    print(count, start.elapsed());
     queue.delete().await?;
     publisher.close().await?;
     Ok(consumer.close().await?)
@@ -91,15 +93,15 @@ async fn publish_confirmed(channel: &Channel, exchange: &str, key: &str, body: &
     Ok(())
 }
 
-async fn confirmed(url: &str, count: u64, delete: bool) -> Result<()> {
+async fn confirmed(url: &str, count: u64, delete_queue: bool) -> Result<()> {
     let connection = open(url).await?;
     let channel = connection.channel().await?;
     channel.queue_delete(QUEUE).await?;
     let queue = channel.queue(QUEUE).durable().declare().await?;
     let start = Instant::now();
     publish_confirmed(&channel, "", QUEUE, &BODY, count).await?;
-    tell(count, start.elapsed());
-    if delete {
+    print(count, start.elapsed());
+    if delete_queue {
         queue.delete().await?;
     }
     Ok(connection.close().await?)
@@ -107,7 +109,7 @@ async fn confirmed(url: &str, count: u64, delete: bool) -> Result<()> {
 
 async fn ready(url: &str, count: u64) -> Result<()> {
     let start = Instant::now();
-    // The broker may be about to start: it is asked until it answers, and has them all.
+    // The broker may still be starting, so this retries until it answers and has all messages.
     loop {
         let found = async {
             let connection = open(url).await?;
@@ -117,11 +119,13 @@ async fn ready(url: &str, count: u64) -> Result<()> {
         };
         match found.await {
             Ok(found) if u64::from(found) >= count => break,
-            _ if start.elapsed() > Duration::from_secs(300) => return Err("the messages are not there".into()),
+            _ if start.elapsed() > Duration::from_secs(300) => {
+                return Err(format!("the queue did not have {count} messages within 300 s").into());
+            }
             _ => std::thread::sleep(Duration::from_millis(20)),
         }
     }
-    tell(count, start.elapsed());
+    print(count, start.elapsed());
     Ok(())
 }
 
@@ -133,7 +137,7 @@ async fn fan(url: &str, count: u64) -> Result<()> {
     }
     let start = Instant::now();
     publish_confirmed(&channel, "amq.fanout", "", &[b'x'; 100_000], count).await?;
-    tell(count, start.elapsed());
+    print(count, start.elapsed());
     Ok(connection.close().await?)
 }
 
@@ -148,7 +152,7 @@ async fn crowd(url: &str, count: u64) -> Result<()> {
         }
         connections.push((connection, channel));
     }
-    tell(count, start.elapsed());
+    print(count, start.elapsed());
     std::io::stdin().read_to_end(&mut Vec::new())?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! HopMQ without async, measured: one thread per task.
+//! The blocking API of HopMQ, measured with a thread for each task.
 
 use std::collections::VecDeque;
 use std::process::ExitCode;
@@ -40,7 +40,7 @@ impl BlockingChannel for PeerChannel {
         Some(Self(self.0.clone()))
     }
 
-    /// The first confirmed publish does it.
+    /// Does nothing: the first confirmed publish selects confirms.
     fn confirm_select(&mut self) -> Result<()> {
         Ok(())
     }

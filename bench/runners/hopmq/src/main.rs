@@ -22,24 +22,24 @@ pub fn main() -> ExitCode {
         None | Some("driver-thread") => on_this_thread::<DriverThread>(args),
         Some("own-driver") => on_this_thread::<OwnDriver>(args),
         Some("tokio") => run_on_tokio::<Peer<Tokio>>(args),
-        Some(mode) => Err(format!("no such mode: {mode}").into()),
+        Some(mode) => Err(format!("unknown mode {mode}").into()),
     })
 }
 
-/// What the work runs on, and the driver too where it is the caller's.
+/// Runs the tasks of a workload with several.
 static EXECUTOR: Executor<'static> = Executor::new();
-/// Of the thread whose driver is its own.
+/// The reactor of the mode `own-driver`.
 static REACTOR: OnceLock<ReactorHandle> = OnceLock::new();
-/// What that thread polls beside its work.
+/// The drivers of the mode `own-driver`, which the main thread polls together with the work.
 static DRIVERS: Mutex<Vec<Driver<AnyTransport, ReactorTimer, ReactorConnector>>> = Mutex::new(Vec::new());
 
 fn on_this_thread<M: Mode>(args: &Args) -> Result<Outcome> {
     let runtime = ThisThread { many: args.tasks > 1 };
     let work = run::<Peer<M>>(&runtime, args);
-    M::block_on(async { if runtime.many || M::NEEDS_EXECUTOR { EXECUTOR.run(work).await } else { work.await } })
+    M::block_on(async { if runtime.many { EXECUTOR.run(work).await } else { work.await } })
 }
 
-/// A single task is the thread's own; several share the executor.
+/// Runs a single task on the main thread, and several on the executor.
 struct ThisThread {
     many: bool,
 }
@@ -59,10 +59,8 @@ impl Runtime for ThisThread {
     }
 }
 
-/// Who drives the connection.
+/// How the connection is driven.
 trait Mode: Send + Sync + 'static {
-    const NEEDS_EXECUTOR: bool;
-
     fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
         future::block_on(work)
     }
@@ -75,16 +73,12 @@ struct OwnDriver;
 struct Tokio;
 
 impl Mode for DriverThread {
-    const NEEDS_EXECUTOR: bool = false;
-
     async fn open(builder: Builder) -> hopmq::Result<Connection> {
         builder.open().await
     }
 }
 
 impl Mode for OwnDriver {
-    const NEEDS_EXECUTOR: bool = false;
-
     fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
         let mut reactor = Reactor::new()?;
         REACTOR.get_or_init(|| reactor.handle());
@@ -105,8 +99,6 @@ impl Mode for OwnDriver {
 }
 
 impl Mode for Tokio {
-    const NEEDS_EXECUTOR: bool = false;
-
     async fn open(builder: Builder) -> hopmq::Result<Connection> {
         builder.open_tokio().await
     }
@@ -143,7 +135,7 @@ impl Channel for PeerChannel {
     type Confirm = Confirm;
     type Consumer = PeerConsumer;
 
-    /// The first confirmed publish does it.
+    /// Does nothing: the first confirmed publish selects confirms.
     async fn confirm_select(&self) -> Result<()> {
         Ok(())
     }

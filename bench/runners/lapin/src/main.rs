@@ -1,4 +1,4 @@
-//! lapin, measured on tokio, which is its default.
+//! lapin, measured on tokio, its default runtime.
 
 use std::process::ExitCode;
 
@@ -54,7 +54,8 @@ impl Channel for PeerChannel {
     }
 
     async fn publish_confirm(&self, queue: &str, body: &Bytes) -> Result<PublisherConfirm> {
-        let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+        let options = BasicPublishOptions::default();
+        let properties = BasicProperties::default();
         Ok(self.0.basic_publish("".into(), queue.into(), options, body, properties).await?)
     }
 

@@ -1,13 +1,13 @@
-//! A page in Rust: publishes ten messages, consumes them, and shows what came. All of it is `hopmq`'s own API; only the
-//! connecting is the browser's.
+//! A page in Rust that publishes ten messages, consumes them and shows them. Except for `hopmq_wasm::open`, the API is
+//! `hopmq`'s own.
 
 use futures_lite::StreamExt;
 use wasm_bindgen::prelude::*;
 
-/// Runs when the page has loaded this. `url` is the gateway's.
+/// Runs the example against the gateway at `url`. The page calls it once the WebAssembly is loaded.
 ///
 /// # Errors
-/// Whatever goes wrong, in words.
+/// The errors of `hopmq`, as text.
 #[wasm_bindgen]
 pub async fn run(url: String) -> Result<(), JsError> {
     let settings = hopmq::Connection::builder().connection_name("a page in Rust");
@@ -32,7 +32,7 @@ fn show(text: &str) {
     let Some(document) = web_sys::window().and_then(|window| window.document()) else { return };
     if let (Some(body), Ok(line)) = (document.body(), document.create_element("p")) {
         line.set_text_content(Some(text));
-        // A page without room for a line is nothing to stop for.
+        // If the line can't be shown, the example continues without it.
         let _ = body.append_child(&line);
     }
 }

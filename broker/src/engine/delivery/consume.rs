@@ -1,0 +1,151 @@
+//! Starts and cancels consumers.
+
+use hopmq_proto::method::basic;
+
+use crate::engine::access::{Permission, Resource};
+use crate::engine::delivery::consumer::Consumer;
+use crate::engine::invariant::Invariant;
+use crate::engine::keys::ConsumerKey;
+use crate::engine::refusal::Refusal;
+use crate::engine::values::type_name;
+use crate::engine::{At, Engine};
+
+impl Engine {
+    pub(in crate::engine) fn consume(&mut self, at: At, consume: &basic::Consume<'_>) -> Result<(), Refusal> {
+        let name = self.queue_name(at, consume.queue)?;
+        self.check(at, Permission::Read, Resource::Queue(&name))?;
+        if self.consumer_tagged(at, consume.consumer_tag).is_some() {
+            return Err(Refusal::not_allowed(format_args!("attempt to reuse consumer tag '{}'", consume.consumer_tag)));
+        }
+        let id = self.find_queue(at.vhost, &name)?;
+        self.check_owner(at.session, id)?;
+        let is_shared = self.channel_mut(at).is_some_and(|channel| channel.global_prefetch > 0);
+        if is_shared && self.queues.get(id).is_some_and(|queue| queue.settings.quorum) {
+            let vhost = self.vhost_name(at.vhost);
+            return Err(Refusal::not_implemented(format_args!(
+                "queue '{name}' in vhost '{vhost}' does not support global qos"
+            )));
+        }
+        let in_exclusive_use = self.queues.get(id).is_some_and(|queue| {
+            let is_exclusive = |id| self.consumers.get(id).is_some_and(|consumer: &Consumer| consumer.exclusive);
+            queue.consumers.iter().any(is_exclusive)
+                || consume.exclusive && (!queue.consumers.is_empty() || queue.settings.single_active)
+        });
+        if in_exclusive_use {
+            let vhost = self.vhost_name(at.vhost);
+            return Err(Refusal::access(format_args!("queue '{name}' in vhost '{vhost}' in exclusive use")));
+        }
+        let priority = self.priority(at, &name, consume)?;
+        let tag = match consume.consumer_tag {
+            "" => self.generate_name("amq.ctag-"),
+            tag => tag.to_owned(),
+        };
+        let channel = self.sessions.get_mut(at.session).and_then(|session| session.channel_mut(at.channel));
+        let Some(channel) = channel.invariant("channel") else { return Ok(()) };
+        let consumer = Consumer {
+            queue: id,
+            session: at.session,
+            channel: at.channel,
+            tag: tag.into(),
+            no_ack: consume.no_ack,
+            exclusive: consume.exclusive,
+            priority,
+            prefetch: channel.prefetch,
+            unacked: 0,
+            waiting: false,
+            arguments: consume.arguments.into(),
+        };
+        let tag = consumer.tag.clone();
+        let priority = consumer.priority;
+        let consumer = self.consumers.insert(consumer);
+        channel.consumers.push(consumer);
+        if !consume.nowait {
+            self.answer(at, &basic::ConsumeOk { consumer_tag: &tag });
+        }
+        if let Some(queue) = self.queues.get_mut(id).invariant("queue") {
+            queue.consumers.add(consumer, priority);
+            if queue.settings.single_active {
+                queue.consumers.single.get_or_insert(consumer);
+            }
+        }
+        self.drive(id);
+        Ok(())
+    }
+
+    fn priority(&self, at: At, queue: &str, consume: &basic::Consume<'_>) -> Result<i32, Refusal> {
+        let Some(value) = consume.arguments.get("x-priority") else { return Ok(0) };
+        match value.as_i64() {
+            Some(priority) => Ok(priority.clamp(i32::MIN.into(), i32::MAX.into()) as i32),
+            None => Err(Refusal::precondition(format_args!(
+                "invalid arg 'x-priority' for queue '{queue}' in vhost '{}': \"expected integer, got {}\"",
+                self.vhost_name(at.vhost),
+                type_name(value)
+            ))),
+        }
+    }
+
+    fn consumer_tagged(&self, at: At, tag: &str) -> Option<ConsumerKey> {
+        let channel = self.sessions.get(at.session)?.channel(at.channel)?;
+        let tagged = |id: &ConsumerKey| self.consumers.get(*id).is_some_and(|consumer| *consumer.tag == *tag);
+        channel.consumers.iter().copied().find(tagged)
+    }
+
+    pub(in crate::engine) fn cancel(&mut self, at: At, cancel: &basic::Cancel<'_>) -> Result<(), Refusal> {
+        let consumer = self.consumer_tagged(at, cancel.consumer_tag);
+        if let Some(consumer) = consumer
+            && let Some(channel) = self.sessions.get_mut(at.session).and_then(|session| session.channel_mut(at.channel))
+        {
+            channel.consumers.retain(|other| *other != consumer);
+        }
+        self.cancel_replies(at, cancel.consumer_tag);
+        // It is no error if the consumer does not exist.
+        if !cancel.nowait {
+            self.answer(at, &basic::CancelOk { consumer_tag: cancel.consumer_tag });
+        }
+        if let Some(consumer) = consumer {
+            self.remove_consumer(consumer);
+        }
+        Ok(())
+    }
+
+    /// Removes a consumer from its queue, which deletes an auto-delete queue with its last one.
+    pub(in crate::engine) fn remove_consumer(&mut self, id: ConsumerKey) {
+        let Some(consumer) = self.consumers.remove(id).invariant("consumer") else { return };
+        let now = self.now;
+        let Some(queue) = self.queues.get_mut(consumer.queue).invariant("queue") else { return };
+        queue.consumers.remove(id);
+        if queue.settings.single_active && queue.consumers.single.is_none() {
+            let first = queue.consumers.iter().next();
+            queue.consumers.single = first;
+        }
+        if queue.consumers.is_empty() {
+            queue.used = now;
+            if queue.spec.auto_delete {
+                self.delete_queue(consumer.queue);
+                return;
+            }
+            self.set_queue_timer(consumer.queue);
+        } else {
+            self.drive(consumer.queue);
+        }
+    }
+
+    pub(in crate::engine) fn get(&mut self, at: At, get: &basic::Get<'_>) -> Result<(), Refusal> {
+        let name = self.queue_name(at, get.queue)?;
+        self.check(at, Permission::Read, Resource::Queue(&name))?;
+        let id = self.find_queue(at.vhost, &name)?;
+        self.check_owner(at.session, id)?;
+        self.expire_ready(id);
+        let now = self.now;
+        let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return Ok(()) };
+        queue.used = now;
+        self.fetch(id);
+        let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return Ok(()) };
+        match queue.ready.pop() {
+            Some(entry) => self.send_got(at, id, entry, get.no_ack),
+            None => self.answer(at, &basic::GetEmpty {}),
+        }
+        self.set_queue_timer(id);
+        Ok(())
+    }
+}

@@ -1,0 +1,231 @@
+//! Delivers messages of a queue to its consumers, and drops those that expire or exceed a limit.
+
+use hopmq_proto::method::basic;
+use hopmq_proto::{Arguments, ContentKind, Properties};
+
+use crate::engine::delivery::consumer::Room;
+use crate::engine::delivery::unacked::Held;
+use crate::engine::invariant::Invariant;
+use crate::engine::keys::{ConsumerKey, QueueKey};
+use crate::engine::queue::Queue;
+use crate::engine::queue::dead_letter::Reason;
+use crate::engine::queue::message::Message;
+use crate::engine::queue::ready::{Entry, Kept};
+use crate::engine::{At, Engine};
+
+impl Engine {
+    /// Delivers as many messages of a queue as its consumers can get.
+    pub(in crate::engine) fn drive(&mut self, id: QueueKey) {
+        loop {
+            let Some(queue) = self.queues.get(id).invariant("queue") else { return };
+            let Some(front) = queue.ready.front() else { return };
+            if front.expires.is_some_and(|at| at <= self.now) {
+                self.expire_ready(id);
+                continue;
+            }
+            let is_here = matches!(front.content, Kept::Here(_));
+            let Some(consumer) = self.next_consumer(id) else { return };
+            if !is_here {
+                self.fetch(id);
+            }
+            let Some(entry) = self.queues.get_mut(id).and_then(|queue| queue.ready.pop()).invariant("ready message")
+            else {
+                return;
+            };
+            self.deliver(id, consumer, entry);
+        }
+    }
+
+    /// Returns the consumer that gets the next message. Consumers without room leave the turns until they have some.
+    pub(in crate::engine) fn next_consumer(&mut self, id: QueueKey) -> Option<ConsumerKey> {
+        let queue = self.queues.get_mut(id).invariant("queue")?;
+        let single = queue.settings.single_active;
+        loop {
+            let id = if single { queue.consumers.single? } else { queue.consumers.next()? };
+            let consumer = self.consumers.get_mut(id).invariant("consumer")?;
+            let session = self.sessions.get_mut(consumer.session).invariant("connection")?;
+            if single && consumer.waiting {
+                return None;
+            }
+            let room = match session.channel(consumer.channel) {
+                Some(channel) if !session.released => {
+                    consumer.room(channel.consuming, channel.global_prefetch, session.proto.queued())
+                }
+                // Its channel or connection is being closed, and it will be removed next.
+                _ => Room::No,
+            };
+            if room == Room::Yes {
+                if !single {
+                    queue.consumers.rotate();
+                }
+                return Some(id);
+            }
+            consumer.waiting = true;
+            if room == Room::Later {
+                session.starved.push(id);
+            }
+            if single {
+                return None;
+            }
+            queue.consumers.pause();
+        }
+    }
+
+    /// Sends a message to a consumer that has room for it.
+    pub(in crate::engine) fn deliver(&mut self, id: QueueKey, to: ConsumerKey, entry: Entry) {
+        let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return };
+        let Some(consumer) = self.consumers.get_mut(to).invariant("consumer") else { return };
+        let Some(session) = self.sessions.get_mut(consumer.session).invariant("connection") else { return };
+        let Some(channel) = session.channel_mut(consumer.channel).invariant("channel") else { return };
+        let Some(message) = entry.message().invariant("message in memory") else { return };
+        channel.delivered += 1;
+        let tag = channel.delivered;
+        let arguments = Arguments {
+            consumer_tag: consumer.tag.as_bytes(),
+            delivery_tag: tag,
+            redelivered: entry.redelivered,
+            exchange: message.exchange(),
+            routing_key: message.routing_key(),
+            ..Arguments::default()
+        };
+        let shown = shown(queue, &entry, message);
+        let properties = shown.as_ref().map_or(message.properties(), Properties::as_ref_properties);
+        let number = consumer.channel;
+        let body = message.body();
+        let sent = session.proto.answer_message(number, ContentKind::Deliver, &arguments, properties, body);
+        Self::wake(&mut self.woken, consumer.session, session);
+        if let Err(error) = &sent {
+            let connection = consumer.session.number();
+            tracing::error!(queue = &*queue.name, connection, %error, "a message can't be sent to a consumer: dropped");
+        }
+        if sent.is_err() || consumer.no_ack {
+            return self.settled(id, &entry);
+        }
+        let now = self.now;
+        let holder = consumer.session;
+        consumer.unacked += 1;
+        queue.unacked += 1;
+        if let Some(channel) = session.channel_mut(number) {
+            channel.consuming += 1;
+            channel.unacked.push(Held { tag, queue: id, consumer: Some(to), since: now, entry });
+        }
+        self.note_delivery(holder, number, id);
+    }
+
+    /// Answers `basic.get` with a message.
+    pub(in crate::engine) fn send_got(&mut self, at: At, id: QueueKey, entry: Entry, no_ack: bool) {
+        let left = self.queues.get(id).invariant("queue").map_or(0, |queue| queue.ready.len());
+        let Some(message) = entry.message().invariant("message in memory") else {
+            return self.answer(at, &basic::GetEmpty {});
+        };
+        let shown = self.queues.get(id).and_then(|queue| shown(queue, &entry, message));
+        let Some(session) = self.sessions.get_mut(at.session).invariant("connection") else { return };
+        let Some(channel) = session.channel_mut(at.channel).invariant("channel") else { return };
+        channel.delivered += 1;
+        let tag = channel.delivered;
+        let arguments = Arguments {
+            delivery_tag: tag,
+            redelivered: entry.redelivered,
+            exchange: message.exchange(),
+            routing_key: message.routing_key(),
+            message_count: left as u32,
+            ..Arguments::default()
+        };
+        let properties = shown.as_ref().map_or(message.properties(), Properties::as_ref_properties);
+        let body = message.body();
+        let sent = session.proto.answer_message(at.channel, ContentKind::GetOk, &arguments, properties, body);
+        Self::wake(&mut self.woken, at.session, session);
+        if let Err(error) = &sent {
+            let connection = at.session.number();
+            tracing::error!(connection, %error, "a message can't be sent in answer to basic.get: dropped");
+        }
+        if sent.is_err() || no_ack {
+            return self.settled(id, &entry);
+        }
+        let now = self.now;
+        if let Some(channel) = session.channel_mut(at.channel) {
+            channel.unacked.push(Held { tag, queue: id, consumer: None, since: now, entry });
+        }
+        if let Some(queue) = self.queues.get_mut(id) {
+            queue.unacked += 1;
+        }
+        self.note_delivery(at.session, at.channel, id);
+    }
+
+    /// Puts a consumer that may have room again back into the turns.
+    pub(in crate::engine) fn resume(&mut self, id: ConsumerKey) {
+        let Some(consumer) = self.consumers.get_mut(id) else { return };
+        if !std::mem::take(&mut consumer.waiting) {
+            return;
+        }
+        let queue_id = consumer.queue;
+        let priority = consumer.priority;
+        if let Some(queue) = self.queues.get_mut(queue_id)
+            && !queue.settings.single_active
+        {
+            queue.consumers.resume(id, priority);
+        }
+        self.drive(queue_id);
+    }
+
+    /// Drops the expired messages at the front.
+    pub(in crate::engine) fn expire_ready(&mut self, id: QueueKey) {
+        let now = self.now;
+        while let Some(queue) = self.queues.get_mut(id)
+            && let Some(entry) = queue.ready.pop_expired(now)
+        {
+            self.give_up(id, entry, Reason::Expired);
+        }
+    }
+
+    /// Drops messages while a queue exceeds its limit.
+    pub(in crate::engine) fn drop_above_limit(&mut self, id: QueueKey) {
+        while let Some(queue) = self.queues.get_mut(id)
+            && queue.is_over()
+            && let Some(entry) = queue.ready.pop()
+        {
+            self.give_up(id, entry, Reason::TooLong);
+        }
+    }
+
+    /// Handles the timer of a queue: expires the queue, or its messages.
+    pub(in crate::engine) fn handle_queue_timer(&mut self, id: QueueKey) {
+        let now = self.now;
+        let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return };
+        queue.timer = None;
+        let unused = queue.consumers.is_empty() && queue.settings.expires.is_some_and(|time| queue.used + time <= now);
+        if unused {
+            self.delete_queue(id);
+            return;
+        }
+        self.expire_ready(id);
+        self.set_queue_timer(id);
+    }
+
+    /// Sets the timer of a queue to its next deadline.
+    pub(in crate::engine) fn set_queue_timer(&mut self, id: QueueKey) {
+        let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return };
+        let deadline = queue.deadline();
+        if queue.timer == deadline {
+            return;
+        }
+        if let Some(earlier) = std::mem::replace(&mut queue.timer, deadline) {
+            self.queue_timers.remove(&(earlier, id));
+        }
+        if let Some(deadline) = deadline {
+            self.queue_timers.insert((deadline, id));
+        }
+    }
+}
+
+/// Returns the properties that clients get, where they differ from the publisher's: without blind copies, and with the
+/// count of returns to a quorum queue.
+#[inline]
+fn shown(queue: &Queue, entry: &Entry, message: &Message) -> Option<Properties> {
+    let shown = message.shown();
+    if !queue.settings.quorum || entry.returned == 0 {
+        return shown;
+    }
+    let properties = shown.unwrap_or_else(|| message.properties().to_owned_properties());
+    Some(properties.with_header("x-delivery-count", i64::from(entry.returned)))
+}

@@ -1,0 +1,8 @@
+//! Consumers, the deliveries they get, and how those are settled.
+
+pub(super) mod acks;
+mod consume;
+pub(super) mod consumer;
+mod deliver;
+pub(super) mod timeouts;
+pub(super) mod unacked;

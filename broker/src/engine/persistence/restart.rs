@@ -1,0 +1,52 @@
+//! A simulated crash and restart: everything in memory is lost.
+//!
+//! Connections are told nothing, as by a process that dies. They keep their keys until they are gone, so that none is
+//! mistaken for a later one. [`restore`](super::restore) brings back what the store has.
+
+use std::collections::{BTreeSet, HashMap};
+
+use hopmq_proto::Time;
+use slotmap::SlotMap;
+
+use crate::engine::access::Access;
+use crate::engine::queue::dead_letter::PendingDeadLetters;
+use crate::engine::{Engine, GUEST, Password};
+
+impl Engine {
+    /// Drops everything but the list of connections, and ends those. Nothing is handled until [`Engine::come_up`].
+    pub(crate) fn go_down(&mut self, now: Time) {
+        self.now = now;
+        self.down = true;
+        self.journal = None;
+        self.access = Access::default();
+        self.vhosts = SlotMap::with_key();
+        self.exchanges = SlotMap::with_key();
+        self.queues = SlotMap::with_key();
+        self.consumers = SlotMap::with_key();
+        self.topology += 1;
+        self.queue_timers = BTreeSet::new();
+        self.timeouts = BTreeSet::new();
+        self.pending_dead_letters = PendingDeadLetters::new();
+        self.reply_names = HashMap::new();
+        self.shortage = 0;
+        for (id, session) in self.sessions.iter_mut() {
+            session.channels = Vec::new();
+            session.exclusive = Vec::new();
+            session.confirming = Vec::new();
+            session.starved = Vec::new();
+            session.held = Some(None);
+            session.ended = true;
+            Self::wake(&mut self.woken, id, session);
+        }
+        self.access.set_password(GUEST, Password::WellKnown(GUEST), true);
+        self.add_vhost("/");
+    }
+
+    /// Serves the connections that were accepted in the meantime.
+    pub(crate) fn come_up(&mut self) {
+        self.down = false;
+        for (id, session) in self.sessions.iter_mut() {
+            Self::wake(&mut self.woken, id, session);
+        }
+    }
+}

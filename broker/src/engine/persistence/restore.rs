@@ -1,0 +1,112 @@
+//! Restores virtual hosts, users, exchanges, queues, bindings and messages from the store.
+
+use std::time::Duration;
+
+use hopmq_proto::Time;
+
+use crate::engine::Engine;
+use crate::engine::persistence::tables::{self, BindingParts};
+use crate::engine::queue::ready::{Entry, Kept};
+use crate::engine::queue::settings::Settings;
+use crate::engine::routing::exchange::{Binding, Destination};
+use crate::store::{Recovered, RecoveredMessage, RecoveredQueue};
+
+impl Engine {
+    /// Restores the state. Returns the keys that have no meaning here.
+    pub(crate) fn recover(&mut self, now: Time, recovered: Recovered) -> Vec<(bytes::Bytes, bytes::Bytes)> {
+        self.now = now;
+        let mut bindings = Vec::new();
+        let mut others = Vec::new();
+        // The rest refers to virtual hosts, which sort between other keys: they come first.
+        let (vhosts, rest): (Vec<_>, Vec<_>) =
+            recovered.metadata.into_iter().partition(|(key, _)| key.first() == Some(&tables::VHOST));
+        for (key, _) in vhosts {
+            if let Some([name]) = tables::names(&key[1..]).as_deref() {
+                self.add_vhost(name);
+            }
+        }
+        // After a crash, which messages were delivered is unknown: all count as redelivered, as in RabbitMQ.
+        let crashed = rest.iter().any(|(key, _)| key.first() == Some(&tables::RUNNING));
+        for (key, value) in rest {
+            match key.first() {
+                Some(&tables::RUNNING) => {}
+                Some(&tables::EXCHANGE) => self.recover_exchange(&key[1..], &value),
+                Some(&tables::USER) => self.recover_user(&key[1..], &value),
+                Some(&tables::BINDING) => bindings.push(key),
+                _ => others.push((key, value)),
+            }
+        }
+        for queue in recovered.queues {
+            self.recover_queue(queue, crashed);
+        }
+        for key in bindings {
+            self.recover_binding(&key[1..]);
+        }
+        others
+    }
+
+    fn recover_exchange(&mut self, key: &[u8], value: &[u8]) {
+        let names = tables::names(key).unwrap_or_default();
+        if let ([vhost, name], Some(spec)) = (&names[..], tables::exchange_of(value))
+            && let Some(vhost) = self.vhost_named(vhost)
+            && self.exchange_named(vhost, name).is_none()
+        {
+            self.add_exchange(vhost, name, spec);
+        }
+    }
+
+    fn recover_queue(&mut self, recovered: RecoveredQueue, crashed: bool) {
+        let Some((vhost, name, spec)) = tables::queue_of(&recovered.definition) else {
+            let messages = recovered.messages.len();
+            tracing::error!(queue = recovered.id.0, messages, "the definition of a stored queue can't be read");
+            return;
+        };
+        let Some(vhost) = self.vhost_named(&vhost) else {
+            let messages = recovered.messages.len();
+            tracing::error!(name, vhost, messages, "a stored queue belongs to a virtual host that is not stored");
+            return;
+        };
+        // It was valid when it was declared.
+        let settings = Settings::of(&spec.arguments, self.config.profile).unwrap_or_default();
+        let id = self.add_queue(vhost, name.into(), spec, settings);
+        let wall = u128::from(self.config.wall_epoch) * 1000;
+        let entry = |message: &RecoveredMessage| {
+            let left = message.expires.map(|at| Duration::from_millis(u128::from(at).saturating_sub(wall) as u64));
+            Entry {
+                position: message.position.0,
+                content: Kept::Stored(message.body_len),
+                expires: left.map(Time::from_epoch),
+                returned: tables::returned(message.deliveries),
+                priority: message.priority,
+                redelivered: crashed || message.deliveries > 0,
+                stored: true,
+            }
+        };
+        if let Some(queue) = self.queues.get_mut(id) {
+            queue.stored = Some(recovered.id);
+            queue.next_position = recovered.next.0;
+            recovered.messages.iter().map(entry).for_each(|entry| queue.ready.push(entry));
+        }
+        self.set_queue_timer(id);
+    }
+
+    fn recover_binding(&mut self, key: &[u8]) {
+        let Some(parts) = BindingParts::parse(key) else {
+            tracing::error!(?key, "a stored binding can't be read");
+            return;
+        };
+        let Some(vhost) = self.vhost_named(parts.vhost) else {
+            tracing::error!(?parts, "a stored binding belongs to a virtual host that is not stored");
+            return;
+        };
+        let destination = match parts.kind {
+            tables::TO_QUEUE => self.queue_named(vhost, parts.destination).map(Destination::Queue),
+            _ => self.exchange_named(vhost, parts.destination).map(Destination::Exchange),
+        };
+        if let (Some(source), Some(destination)) = (self.exchange_named(vhost, parts.source), destination) {
+            let binding = Binding { destination, key: parts.key.into(), arguments: parts.arguments.into() };
+            // It was valid when it was bound.
+            let _ = self.bind(source, binding);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The encoding of queues, exchanges and bindings in the store.
+//!
+//! A definition is a field table. A key is a letter and names, each after its length. It must never know what becomes
+//! of them.
+
+use hopmq_proto::{FieldTable, Value};
+
+use crate::engine::queue::QueueSpec;
+use crate::engine::routing::exchange::{ExchangeSpec, Kind};
+
+pub(in crate::engine) const VHOST: u8 = b'v';
+pub(in crate::engine) const USER: u8 = b'u';
+pub(in crate::engine) const EXCHANGE: u8 = b'x';
+pub(in crate::engine) const BINDING: u8 = b'b';
+/// Exists while a broker runs on the store. If it exists at a start, the last run did not end in order.
+pub(in crate::engine) const RUNNING: u8 = b'r';
+/// The destination of a binding.
+pub(in crate::engine) const TO_QUEUE: u8 = b'q';
+pub(in crate::engine) const TO_EXCHANGE: u8 = b'x';
+
+/// The parts of a binding. All of them are in its key.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::engine) struct BindingParts<'a> {
+    pub(in crate::engine) vhost: &'a str,
+    pub(in crate::engine) source: &'a str,
+    pub(in crate::engine) kind: u8,
+    pub(in crate::engine) destination: &'a str,
+    pub(in crate::engine) key: &'a [u8],
+    pub(in crate::engine) arguments: &'a [u8],
+}
+
+impl<'a> BindingParts<'a> {
+    pub(in crate::engine) fn key(&self) -> Vec<u8> {
+        let mut out = key(BINDING, &[self.vhost.as_bytes(), self.source.as_bytes()]);
+        out.push(self.kind);
+        put(&mut out, self.destination.as_bytes());
+        put(&mut out, self.key);
+        out.extend_from_slice(self.arguments);
+        out
+    }
+
+    /// Parses the key of [`BindingParts::key`], without its first letter.
+    pub(in crate::engine) fn parse(key: &'a [u8]) -> Option<Self> {
+        let (vhost, rest) = take(key)?;
+        let (source, rest) = take(rest)?;
+        let (&kind, rest) = rest.split_first()?;
+        let (destination, rest) = take(rest)?;
+        let (key, arguments) = take(rest)?;
+        let text = |bytes| std::str::from_utf8(bytes).ok();
+        let (vhost, source, destination) = (text(vhost)?, text(source)?, text(destination)?);
+        Some(Self { vhost, source, kind, destination, key, arguments })
+    }
+}
+
+/// Encodes the deliveries of a returned message for the store: how many counted, and that there was one.
+pub(in crate::engine) fn deliveries(returned: u32) -> u32 {
+    returned.saturating_mul(2) | 1
+}
+
+/// Decodes how many returns of a message counted.
+pub(in crate::engine) fn returned(deliveries: u32) -> u32 {
+    deliveries / 2
+}
+
+pub(in crate::engine) fn vhost_key(name: &str) -> Vec<u8> {
+    key(VHOST, &[name.as_bytes()])
+}
+
+pub(in crate::engine) fn user_key(name: &str) -> Vec<u8> {
+    key(USER, &[name.as_bytes()])
+}
+
+pub(in crate::engine) fn exchange_key(vhost: &str, name: &str) -> Vec<u8> {
+    key(EXCHANGE, &[vhost.as_bytes(), name.as_bytes()])
+}
+
+fn key(letter: u8, names: &[&[u8]]) -> Vec<u8> {
+    let mut out = vec![letter];
+    names.iter().for_each(|name| put(&mut out, name));
+    out
+}
+
+/// Appends a name. AMQP limits names to 255 bytes.
+fn put(out: &mut Vec<u8>, name: &[u8]) {
+    out.push(name.len() as u8);
+    out.extend_from_slice(name);
+}
+
+fn take(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&size, rest) = bytes.split_first()?;
+    rest.split_at_checked(usize::from(size))
+}
+
+/// Parses the names of a key, without its first letter.
+pub(in crate::engine) fn names(mut key: &[u8]) -> Option<Vec<&str>> {
+    let mut names = Vec::new();
+    while !key.is_empty() {
+        let (name, rest) = take(key)?;
+        names.push(std::str::from_utf8(name).ok()?);
+        key = rest;
+    }
+    Some(names)
+}
+
+pub(in crate::engine) fn of_queue(vhost: &str, name: &str, spec: &QueueSpec) -> Vec<u8> {
+    let table = FieldTable::new()
+        .with("vhost", vhost)
+        .with("name", name)
+        .with("auto_delete", spec.auto_delete)
+        .with("arguments", &spec.arguments);
+    table.as_bytes().to_vec()
+}
+
+/// Parses a queue's virtual host, name and declaration.
+pub(in crate::engine) fn queue_of(definition: &[u8]) -> Option<(String, String, QueueSpec)> {
+    let table = FieldTable::parse(definition).ok()?;
+    let text = |key| table.get(key)?.as_str().map(ToOwned::to_owned);
+    let spec = QueueSpec {
+        durable: true,
+        auto_delete: table.get("auto_delete").and_then(|value| value.as_bool())?,
+        exclusive: None,
+        arguments: arguments(&table)?,
+    };
+    Some((text("vhost")?, text("name")?, spec))
+}
+
+fn arguments(table: &FieldTable<&[u8]>) -> Option<FieldTable> {
+    match table.get("arguments")? {
+        Value::Table(arguments) => Some(arguments.to_owned_table()),
+        _ => None,
+    }
+}
+
+pub(in crate::engine) fn of_exchange(spec: &ExchangeSpec) -> Vec<u8> {
+    let table = FieldTable::new()
+        .with("type", spec.kind.name())
+        .with("auto_delete", spec.auto_delete)
+        .with("internal", spec.internal)
+        .with("arguments", &spec.arguments);
+    table.as_bytes().to_vec()
+}
+
+pub(in crate::engine) fn exchange_of(definition: &[u8]) -> Option<ExchangeSpec> {
+    let table = FieldTable::parse(definition).ok()?;
+    let flag = |key| table.get(key)?.as_bool();
+    Some(ExchangeSpec {
+        kind: Kind::of(table.get("type")?.as_str()?)?,
+        durable: true,
+        auto_delete: flag("auto_delete")?,
+        internal: flag("internal")?,
+        arguments: arguments(&table)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encoded_definitions_are_decoded_again() {
+        let parts = BindingParts {
+            vhost: "/",
+            source: "x",
+            kind: TO_QUEUE,
+            destination: "q",
+            key: b"k",
+            arguments: FieldTable::new().with("a", 1).as_bytes(),
+        }
+        .key();
+        let again = BindingParts::parse(&parts[1..]).unwrap();
+        assert_eq!((again.vhost, again.source, again.destination, again.key), ("/", "x", "q", &b"k"[..]));
+        assert_eq!(names(&exchange_key("/", "orders")[1..]), Some(vec!["/", "orders"]));
+        let arguments = FieldTable::new().with("x-message-ttl", 5);
+        let spec = QueueSpec { durable: true, auto_delete: true, exclusive: None, arguments };
+        let (vhost, name, again) = queue_of(&of_queue("/", "q", &spec)).unwrap();
+        assert_eq!((vhost.as_str(), name.as_str(), again.auto_delete), ("/", "q", true));
+        assert_eq!(again.arguments, spec.arguments);
+        assert!(queue_of(b"nonsense").is_none() && exchange_of(b"").is_none() && names(b"\x05ab").is_none());
+    }
+}

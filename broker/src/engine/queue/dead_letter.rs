@@ -1,0 +1,190 @@
+//! Dead letters: messages that a queue drops go to its dead-letter exchange, with their history (RabbitMQ's page "Dead
+//! Letter Exchanges").
+//!
+//! Owns the dead letters that are not yet routed. They are routed after the operation that dropped them, not within it,
+//! so that a chain of queues needs no stack, however long it is.
+
+use std::collections::VecDeque;
+
+use hopmq_proto::{FieldArray, FieldTable, Properties, Value};
+
+use crate::engine::Engine;
+use crate::engine::keys::{QueueKey, VhostKey};
+use crate::engine::name::Name;
+use crate::engine::queue::message::Message;
+use crate::engine::queue::ready::Entry;
+
+/// Why a queue drops a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    Rejected,
+    Expired,
+    TooLong,
+    DeliveryLimit,
+}
+
+impl Reason {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::Expired => "expired",
+            Self::TooLong => "maxlen",
+            Self::DeliveryLimit => "delivery_limit",
+        }
+    }
+}
+
+/// A message for a dead-letter exchange.
+#[derive(Debug)]
+pub(crate) struct DeadLetter {
+    vhost: VhostKey,
+    exchange: Name,
+    message: Message,
+    reason: Reason,
+}
+
+/// Dead letters that are not yet routed.
+pub(crate) type PendingDeadLetters = VecDeque<DeadLetter>;
+
+impl Engine {
+    /// Drops a message of a queue, which becomes a dead letter if the queue has a dead-letter exchange.
+    pub(in crate::engine) fn give_up(&mut self, id: QueueKey, entry: Entry, reason: Reason) {
+        if self.queues.get(id).is_some_and(|queue| queue.settings.dead_letters.is_some())
+            && let Some(message) = self.message_of(id, &entry)
+            && let Some(dead) = self.dead_letter(id, &message, reason)
+        {
+            self.pending_dead_letters.push_back(dead);
+        }
+        self.settled(id, &entry);
+    }
+
+    /// Passes a message that a full queue refused to the queue's dead-letter exchange.
+    pub(in crate::engine) fn dead_letter_refused(&mut self, id: QueueKey, message: &Message) {
+        if let Some(dead) = self.dead_letter(id, message, Reason::TooLong) {
+            self.pending_dead_letters.push_back(dead);
+        }
+    }
+
+    /// Returns the dead letter of a message, if the queue has a dead-letter exchange.
+    fn dead_letter(&mut self, id: QueueKey, message: &Message, reason: Reason) -> Option<DeadLetter> {
+        let seconds = self.config.wall_epoch + self.now.since_epoch().as_secs();
+        let queue = self.queues.get(id)?;
+        let target = queue.settings.dead_letters.as_ref()?;
+        let (properties, key) = with_history(message, reason, &queue.name, target.routing_key.as_deref(), seconds);
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let exchange = target.exchange.clone();
+        let message =
+            Message::new(&mut scratch, exchange.as_bytes(), key, properties.as_ref_properties(), message.to_body());
+        let vhost = queue.vhost;
+        self.scratch = scratch;
+        Some(DeadLetter { vhost, exchange, message, reason })
+    }
+
+    /// Routes all dead letters, and those that result from them.
+    pub(in crate::engine) fn route_dead_letters(&mut self) {
+        while let Some(dead) = self.pending_dead_letters.pop_front() {
+            let message = &dead.message;
+            let properties = message.properties();
+            let headers = properties.headers().unwrap_or_default();
+            let mut keys = vec![message.routing_key()];
+            keys.extend(crate::engine::routing::route::copies(&headers).unwrap_or_default());
+            let mut queues = Vec::new();
+            if dead.exchange.is_empty() {
+                let names = keys.iter().filter_map(|key| std::str::from_utf8(key).ok());
+                queues.extend(names.filter_map(|name| self.queue_named(dead.vhost, name)));
+            } else if let Some(exchange) = self.exchange_named(dead.vhost, &dead.exchange) {
+                self.route_from(dead.vhost, exchange, &keys, headers, &mut queues);
+            }
+            self.sort_by_name(&mut queues);
+            let facts = message.facts();
+            for queue in queues {
+                let cycles = dead.reason != Reason::Rejected
+                    && self.queues.get(queue).is_some_and(|queue| is_cycle(&headers, &queue.name));
+                if !cycles {
+                    self.enqueue(queue, message, facts);
+                }
+            }
+            self.store_message(message, facts.priority);
+        }
+    }
+}
+
+/// Returns the properties of a dead letter, with one more death in its history, and its routing key.
+fn with_history<'a>(
+    message: &'a Message,
+    reason: Reason,
+    queue: &str,
+    new_key: Option<&'a str>,
+    seconds: u64,
+) -> (Properties, &'a [u8]) {
+    let properties = message.properties();
+    let old = properties.headers().unwrap_or_default();
+    let exchange = Value::Str(message.exchange());
+    let key = new_key.map_or(message.routing_key(), str::as_bytes);
+    let mut headers = old.to_owned_table();
+    let deaths = old.get("x-death").and_then(|value| value.as_array()).unwrap_or_default();
+    let is_same = |death: &Value<'_>| {
+        let death = death.as_table().unwrap_or_default();
+        let text = |key| death.get(key).and_then(|value| value.as_str());
+        text("queue") == Some(queue) && text("reason") == Some(reason.name())
+    };
+    let mut death = FieldTable::new();
+    match deaths.iter().find(is_same).and_then(|value| value.as_table()) {
+        Some(known) => {
+            let count = known.get("count").and_then(|value| value.as_i64()).unwrap_or(0);
+            death = known.to_owned_table();
+            death.insert("count", count.saturating_add(1));
+        }
+        None => {
+            let mut keys = FieldArray::new().with(Value::Str(message.routing_key()));
+            // Blind copies must stay hidden.
+            let copies = old.get("CC").and_then(|copies| copies.as_array()).unwrap_or_default();
+            for copy in copies.iter().filter_map(|key| key.as_bytes()) {
+                keys.push(Value::Str(copy));
+            }
+            death.insert("count", 1_i64);
+            death.insert("reason", reason.name());
+            death.insert("queue", queue);
+            death.insert("time", Value::Timestamp(seconds));
+            death.insert("exchange", exchange);
+            death.insert("routing-keys", &keys);
+            if let Some(expiration) = properties.expiration() {
+                death.insert("original-expiration", expiration);
+            }
+        }
+    }
+    let mut history = FieldArray::new().with(&death);
+    for other in deaths.iter().filter(|death| !is_same(death)) {
+        history.push(other);
+    }
+    headers.insert("x-death", &history);
+    if deaths.is_empty() {
+        headers.insert("x-first-death-reason", reason.name());
+        headers.insert("x-first-death-queue", queue);
+        headers.insert("x-first-death-exchange", exchange);
+    }
+    headers.insert("x-last-death-reason", reason.name());
+    headers.insert("x-last-death-queue", queue);
+    headers.insert("x-last-death-exchange", exchange);
+    if new_key.is_some() {
+        headers.remove("CC");
+        headers.remove("BCC");
+    }
+    (properties.to_owned_properties().with_headers(&headers).without_expiration(), key)
+}
+
+/// Whether a message would enter a queue again that it died in, without a client having rejected it.
+fn is_cycle(headers: &FieldTable<&[u8]>, queue: &str) -> bool {
+    let deaths = headers.get("x-death").and_then(|value| value.as_array()).unwrap_or_default();
+    for death in deaths.iter() {
+        let death = death.as_table().unwrap_or_default();
+        let text = |key| death.get(key).and_then(|value| value.as_str());
+        if text("reason") == Some("rejected") {
+            return false;
+        }
+        if text("queue") == Some(queue) {
+            return true;
+        }
+    }
+    false
+}

@@ -1,0 +1,95 @@
+//! A queue: its declaration and its content.
+//!
+//! Owns the ready messages and the turns of the consumers. Callers decide which messages leave, and where to. It must
+//! never know connections.
+
+pub(super) mod dead_letter;
+pub(super) mod message;
+pub(super) mod ready;
+pub(super) mod settings;
+mod turns;
+
+use std::collections::BTreeSet;
+
+use hopmq_proto::{FieldTable, Time};
+
+use crate::engine::keys::{ExchangeKey, SessionKey, VhostKey};
+use crate::engine::name::Name;
+use crate::engine::queue::ready::Ready;
+use crate::engine::queue::settings::Settings;
+use crate::engine::queue::turns::Consumers;
+use crate::store::QueueId;
+
+/// The declaration of a queue.
+#[derive(Clone, Debug)]
+pub(crate) struct QueueSpec {
+    pub(crate) durable: bool,
+    pub(crate) auto_delete: bool,
+    /// The connection that an exclusive queue belongs to.
+    pub(crate) exclusive: Option<SessionKey>,
+    pub(crate) arguments: FieldTable,
+}
+
+/// A queue. See the [module's documentation](self).
+#[derive(Debug)]
+pub(crate) struct Queue {
+    pub(crate) name: Name,
+    pub(crate) vhost: VhostKey,
+    pub(crate) spec: QueueSpec,
+    pub(crate) settings: Settings,
+    pub(crate) ready: Ready,
+    /// Messages that were delivered and are not settled.
+    pub(crate) unacked: usize,
+    pub(crate) consumers: Consumers,
+    /// The exchanges that are bound to it.
+    pub(crate) sources: BTreeSet<ExchangeKey>,
+    /// Its id in the store, if it is stored.
+    pub(crate) stored: Option<QueueId>,
+    /// The position of the next message.
+    pub(crate) next_position: u64,
+    /// When it was last used, for `x-expires`.
+    pub(crate) used: Time,
+    /// The deadline that its timer is set to.
+    pub(crate) timer: Option<Time>,
+}
+
+impl Queue {
+    pub(crate) fn new(name: Name, vhost: VhostKey, spec: QueueSpec, settings: Settings, now: Time) -> Self {
+        let ready = Ready::new(settings.max_priority.unwrap_or(0));
+        Self {
+            name,
+            vhost,
+            spec,
+            settings,
+            ready,
+            unacked: 0,
+            consumers: Consumers::default(),
+            sources: BTreeSet::new(),
+            stored: None,
+            next_position: 1,
+            used: now,
+            timer: None,
+        }
+    }
+
+    /// Whether the ready messages exceed a limit.
+    #[inline]
+    pub(crate) fn is_over(&self) -> bool {
+        self.settings.max_length.is_some_and(|max| self.ready.len() as u64 > max)
+            || self.settings.max_bytes.is_some_and(|max| self.ready.bytes() > max)
+    }
+
+    /// Whether one more message, with a body of `size` bytes, would exceed a limit.
+    #[inline]
+    pub(crate) fn is_full_for(&self, size: usize) -> bool {
+        self.settings.max_length.is_some_and(|max| self.ready.len() as u64 >= max)
+            || self.settings.max_bytes.is_some_and(|max| self.ready.bytes() + size as u64 > max)
+    }
+
+    /// Returns the next deadline: that of its messages, or its own.
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        let expires = self.settings.expires.filter(|_| self.consumers.is_empty());
+        let gone = expires.map(|expires| self.used + expires);
+        self.ready.next_expiry().into_iter().chain(gone).min()
+    }
+}

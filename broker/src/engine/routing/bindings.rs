@@ -1,0 +1,167 @@
+//! Binding queues and exchanges to exchanges.
+
+use std::collections::BTreeSet;
+
+use hopmq_proto::method::{exchange, queue};
+use hopmq_proto::{FieldTable, code};
+
+use crate::engine::access::{Permission, Resource};
+use crate::engine::invariant::Invariant;
+use crate::engine::keys::ExchangeKey;
+use crate::engine::name::not_the_default;
+use crate::engine::refusal::Refusal;
+use crate::engine::routing::exchange::{Binding, Destination, Kind};
+use crate::engine::routing::headers;
+use crate::engine::{At, Engine};
+
+impl Engine {
+    pub(in crate::engine) fn queue_bind(&mut self, at: At, bind: &queue::Bind<'_>) -> Result<(), Refusal> {
+        let (source, binding) =
+            self.binding_of_queue(at, bind.queue, bind.exchange, bind.routing_key, bind.arguments)?;
+        self.bind(source, binding)?;
+        self.hold(at.session);
+        if !bind.nowait {
+            self.answer(at, &queue::BindOk {});
+        }
+        Ok(())
+    }
+
+    pub(in crate::engine) fn queue_unbind(&mut self, at: At, unbind: &queue::Unbind<'_>) -> Result<(), Refusal> {
+        let found = self.binding_of_queue(at, unbind.queue, unbind.exchange, unbind.routing_key, unbind.arguments);
+        self.unbind(found)?;
+        self.hold(at.session);
+        self.answer(at, &queue::UnbindOk {});
+        Ok(())
+    }
+
+    pub(in crate::engine) fn exchange_bind(&mut self, at: At, bind: &exchange::Bind<'_>) -> Result<(), Refusal> {
+        let (source, binding) =
+            self.binding_of_exchange(at, bind.destination, bind.source, bind.routing_key, bind.arguments)?;
+        self.bind(source, binding)?;
+        self.hold(at.session);
+        if !bind.nowait {
+            self.answer(at, &exchange::BindOk {});
+        }
+        Ok(())
+    }
+
+    pub(in crate::engine) fn exchange_unbind(&mut self, at: At, unbind: &exchange::Unbind<'_>) -> Result<(), Refusal> {
+        let exchange::Unbind { destination, source, routing_key, nowait, arguments } = *unbind;
+        self.unbind(self.binding_of_exchange(at, destination, source, routing_key, arguments))?;
+        self.hold(at.session);
+        if !nowait {
+            self.answer(at, &exchange::UnbindOk {});
+        }
+        Ok(())
+    }
+
+    fn binding_of_queue(
+        &self,
+        at: At,
+        queue: &str,
+        exchange: &str,
+        key: &str,
+        arguments: FieldTable<&[u8]>,
+    ) -> Result<(ExchangeKey, Binding), Refusal> {
+        let name = self.queue_name(at, queue)?;
+        // If queue and routing key are both empty, RabbitMQ takes the queue's name for the key.
+        let key = if queue.is_empty() && key.is_empty() { &name } else { key };
+        self.check(at, Permission::Write, Resource::Queue(&name))?;
+        not_the_default(exchange)?;
+        self.check(at, Permission::Read, Resource::Exchange(exchange))?;
+        if let Some(source) = self.exchange_named(at.vhost, exchange) {
+            self.check_topic(at, Permission::Read, source, key)?;
+        }
+        let destination = Destination::Queue(self.find_queue(at.vhost, &name)?);
+        self.check_access_to_destination(at, destination)?;
+        let source = self.find_exchange(at.vhost, exchange)?;
+        Ok((source, Binding { destination, key: key.as_bytes().into(), arguments: arguments.as_bytes().into() }))
+    }
+
+    fn check_access_to_destination(&self, at: At, destination: Destination) -> Result<(), Refusal> {
+        match destination {
+            Destination::Queue(queue) => self.check_owner(at.session, queue),
+            Destination::Exchange(_) => Ok(()),
+        }
+    }
+
+    fn binding_of_exchange(
+        &self,
+        at: At,
+        destination: &str,
+        source: &str,
+        key: &str,
+        arguments: FieldTable<&[u8]>,
+    ) -> Result<(ExchangeKey, Binding), Refusal> {
+        not_the_default(destination)?;
+        self.check(at, Permission::Write, Resource::Exchange(destination))?;
+        not_the_default(source)?;
+        self.check(at, Permission::Read, Resource::Exchange(source))?;
+        if let Some(source) = self.exchange_named(at.vhost, source) {
+            self.check_topic(at, Permission::Read, source, key)?;
+        }
+        let source = self.find_exchange(at.vhost, source)?;
+        let destination = Destination::Exchange(self.find_exchange(at.vhost, destination)?);
+        Ok((source, Binding { destination, key: key.as_bytes().into(), arguments: arguments.as_bytes().into() }))
+    }
+
+    pub(in crate::engine) fn bind(&mut self, source: ExchangeKey, binding: Binding) -> Result<(), Refusal> {
+        let Some(exchange) = self.exchanges.get_mut(source).invariant("exchange") else { return Ok(()) };
+        if exchange.spec.kind == Kind::Headers
+            && let Ok(arguments) = FieldTable::parse(&binding.arguments[..])
+        {
+            headers::check(&arguments)?;
+        }
+        let destination = binding.destination;
+        if exchange.bind(binding.clone()) {
+            self.topology += 1;
+            self.store_binding(source, &binding, true);
+            match destination {
+                Destination::Queue(queue) => {
+                    if let Some(queue) = self.queues.get_mut(queue) {
+                        queue.sources.insert(source);
+                    }
+                }
+                Destination::Exchange(other) => {
+                    if let Some(other) = self.exchanges.get_mut(other) {
+                        other.sources.insert(source);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a binding. As in RabbitMQ, it is no error if the binding, the queue or the exchange does not exist.
+    fn unbind(&mut self, found: Result<(ExchangeKey, Binding), Refusal>) -> Result<(), Refusal> {
+        let (source, binding) = match found {
+            Err(refusal) if refusal.code == code::NOT_FOUND && !refusal.text.contains("previously") => return Ok(()),
+            found => found?,
+        };
+        if self.exchanges.get_mut(source).is_some_and(|exchange| exchange.unbind(&binding)) {
+            self.topology += 1;
+            self.store_binding(source, &binding, false);
+            self.delete_if_unbound(source);
+        }
+        Ok(())
+    }
+
+    /// Removes all bindings from `sources` to a deleted destination.
+    pub(in crate::engine) fn unbind_destination(&mut self, destination: Destination, sources: BTreeSet<ExchangeKey>) {
+        for source in sources {
+            let Some(exchange) = self.exchanges.get_mut(source) else { continue };
+            let gone = exchange.unbind_all(destination);
+            gone.iter().for_each(|binding| self.store_binding(source, binding, false));
+            if !gone.is_empty() {
+                self.topology += 1;
+                self.delete_if_unbound(source);
+            }
+        }
+    }
+
+    fn delete_if_unbound(&mut self, id: ExchangeKey) {
+        if self.exchanges.get(id).is_some_and(|exchange| exchange.spec.auto_delete && exchange.is_unbound()) {
+            self.delete_exchange(id);
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Exchanges, bindings, and the queues that a message goes to.
+
+mod bindings;
+pub(super) mod exchange;
+pub(super) mod headers;
+pub(super) mod route;
+mod topic;

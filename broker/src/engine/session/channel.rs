@@ -1,0 +1,148 @@
+//! A channel, and the dispatch of its methods.
+//!
+//! Owns the state of a channel: its consumers, its unsettled deliveries, and its unconfirmed publishes.
+
+use bytes::Bytes;
+use hopmq_proto::Time;
+use hopmq_proto::method::{Method, access, basic, channel, confirm};
+
+use crate::engine::delivery::acks::Verdict;
+use crate::engine::delivery::unacked::Unacked;
+use crate::engine::invariant::Invariant;
+use crate::engine::keys::{ConsumerKey, SessionKey};
+use crate::engine::name::Name;
+use crate::engine::refusal::Refusal;
+use crate::engine::session::publish::{Confirms, KnownRoute};
+use crate::engine::session::reply_to::{REPLY_TO, Replies};
+use crate::engine::session::tx::Pending;
+use crate::engine::{At, Engine};
+
+/// A channel. See the [module's documentation](self).
+#[derive(Debug, Default)]
+pub(crate) struct Channel {
+    pub(crate) consumers: Vec<ConsumerKey>,
+    pub(crate) unacked: Unacked,
+    /// When its delivery timeouts must be checked.
+    pub(crate) next_check: Option<Time>,
+    /// The unacked deliveries that consumers got, without those of `basic.get`.
+    pub(crate) consuming: u32,
+    /// The tag of the last delivery.
+    pub(crate) delivered: u64,
+    /// What `basic.qos` set for later consumers.
+    pub(crate) prefetch: u16,
+    /// What `basic.qos` set for all consumers together.
+    pub(crate) global_prefetch: u16,
+    /// The queue declared last, which an empty name stands for.
+    pub(crate) last_queue: Option<Name>,
+    pub(crate) confirms: Option<Confirms>,
+    /// What is not committed, if the channel is transactional.
+    pub(crate) pending: Option<Pending>,
+    pub(crate) replies: Option<Replies>,
+    /// The route of the last publish.
+    pub(crate) known_route: KnownRoute,
+}
+
+impl Engine {
+    pub(in crate::engine) fn open_channel(&mut self, id: SessionKey, number: u16) {
+        let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
+        let index = usize::from(number);
+        if index >= session.channels.len() {
+            session.channels.resize_with(index + 1, || None);
+        }
+        session.channels[index] = Some(Box::default());
+    }
+
+    /// Closes a channel: cancels its consumers, and requeues its unacked deliveries.
+    pub(in crate::engine) fn close_channel(&mut self, id: SessionKey, number: u16) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(channel) = session.channels.get_mut(usize::from(number)).and_then(Option::take) else { return };
+        let mut channel = *channel;
+        self.remove_timeout_check(id, number, channel.next_check);
+        for consumer in std::mem::take(&mut channel.consumers) {
+            self.remove_consumer(consumer);
+        }
+        if let Some(replies) = channel.replies.take() {
+            self.reply_names.remove(&replies.name);
+        }
+        if let Some(pending) = channel.pending.take() {
+            channel.unacked.put_back(pending.settled.into_iter().flat_map(|(_, held)| held).collect());
+        }
+        self.requeue(channel.unacked.take(), true);
+    }
+
+    pub(in crate::engine) fn channel_mut(&mut self, at: At) -> Option<&mut Channel> {
+        self.sessions.get_mut(at.session)?.channel_mut(at.channel)
+    }
+
+    pub(in crate::engine) fn method(&mut self, at: At, payload: &Bytes) -> Result<(), Refusal> {
+        // The protocol has validated it already.
+        let Some(method) = Method::decode(payload).ok().invariant("method") else { return Ok(()) };
+        match method {
+            Method::BasicAck(ack) => self.ack(at, ack.delivery_tag, ack.multiple),
+            Method::BasicNack(nack) => {
+                let counts = self.config.profile.counts_nacks();
+                self.nack(at, nack.delivery_tag, nack.multiple, Verdict::of(nack.requeue, counts))
+            }
+            Method::BasicReject(reject) => self.nack(at, reject.delivery_tag, false, Verdict::of(reject.requeue, true)),
+            Method::BasicGet(get) => self.get(at, &get),
+            Method::BasicConsume(consume) if consume.queue == REPLY_TO => self.consume_replies(at, &consume),
+            Method::BasicConsume(consume) => self.consume(at, &consume),
+            Method::BasicCancel(cancel) => self.cancel(at, &cancel),
+            Method::BasicQos(qos) => self.qos(at, qos),
+            Method::BasicRecover(recover) => self.requeue_all(at, recover.requeue, true),
+            Method::BasicRecoverAsync(recover) => self.requeue_all(at, recover.requeue, false),
+            Method::QueueDeclare(declare) => self.declare_queue(at, &declare),
+            Method::QueueDelete(delete) => self.queue_delete(at, &delete),
+            Method::QueuePurge(purge) => self.purge(at, &purge),
+            Method::QueueBind(bind) => self.queue_bind(at, &bind),
+            Method::QueueUnbind(unbind) => self.queue_unbind(at, &unbind),
+            Method::ExchangeDeclare(declare) => self.declare_exchange(at, &declare),
+            Method::ExchangeDelete(delete) => self.exchange_delete(at, &delete),
+            Method::ExchangeBind(bind) => self.exchange_bind(at, &bind),
+            Method::ExchangeUnbind(unbind) => self.exchange_unbind(at, &unbind),
+            Method::ConfirmSelect(select) => self.confirm_select(at, select),
+            Method::TxSelect(_) => self.tx_select(at),
+            Method::TxCommit(_) => self.tx_commit(at),
+            Method::TxRollback(_) => self.tx_rollback(at),
+            Method::ChannelFlow(flow) if flow.active => {
+                self.answer(at, &channel::FlowOk { active: true });
+                Ok(())
+            }
+            Method::ChannelFlow(_) => Err(Refusal::not_implemented("active=false")),
+            Method::AccessRequest(_) => {
+                self.answer(at, &access::RequestOk {});
+                Ok(())
+            }
+            other => Err(Refusal::not_implemented(format_args!("{other:?}"))),
+        }
+    }
+
+    fn confirm_select(&mut self, at: At, select: confirm::Select) -> Result<(), Refusal> {
+        if let Some(channel) = self.channel_mut(at) {
+            if channel.pending.is_some() {
+                return Err(Refusal::precondition("cannot switch from tx to confirm mode"));
+            }
+            channel.confirms.get_or_insert_default();
+        }
+        if !select.nowait {
+            self.answer(at, &confirm::SelectOk {});
+        }
+        Ok(())
+    }
+
+    fn qos(&mut self, at: At, qos: basic::Qos) -> Result<(), Refusal> {
+        let Some(channel) = self.channel_mut(at).invariant("channel") else { return Ok(()) };
+        if !qos.global {
+            channel.prefetch = qos.prefetch_count;
+        }
+        // In RabbitMQ, a limit for each consumer removes the one for all.
+        let all = if qos.global { qos.prefetch_count } else { 0 };
+        if std::mem::replace(&mut channel.global_prefetch, all) != all {
+            for consumer in channel.consumers.clone() {
+                self.resume(consumer);
+            }
+        }
+        self.answer(at, &basic::QosOk {});
+        Ok(())
+    }
+}

@@ -1,0 +1,448 @@
+//! A connection, from login to close.
+//!
+//! Owns its protocol state, its user, its channels and its exclusive queues.
+
+mod authorize;
+mod channel;
+mod log;
+pub(super) mod publish;
+mod reply_to;
+pub(super) mod resource_alarms;
+mod tx;
+
+use std::borrow::Cow;
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hopmq_proto::method::{MethodId, connection};
+use hopmq_proto::{CloseReason, Connection, Event, FieldTable, Incoming, ReceiveLimits, Role, Time, Transmit, code};
+
+use crate::engine::access::{Claim, Login, RefusedLogin, User};
+use crate::engine::invariant::Invariant;
+use crate::engine::keys::{ConsumerKey, QueueKey, SessionKey, VhostKey};
+use crate::engine::name::Name;
+use crate::engine::refusal::Refusal;
+use crate::engine::session::channel::Channel;
+use crate::engine::{At, Engine};
+use crate::store::Lsn;
+
+/// The time limit for the login, and for the answer to a close.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection. See the [module's documentation](self).
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) proto: Connection,
+    pub(crate) user: Option<User>,
+    /// Whether the client is on this machine.
+    local: bool,
+    /// The address of the client, for the logs.
+    peer: Name,
+    /// Why the connection ends, for the logs.
+    end_reason: Option<Cow<'static, str>>,
+    /// A password that must be verified before the login goes on.
+    claim: Option<Claim>,
+    pub(crate) vhost: Option<VhostKey>,
+    pub(crate) client_properties: FieldTable,
+    /// By channel number.
+    pub(crate) channels: Vec<Option<Box<Channel>>>,
+    /// Exclusive queues, which are deleted with it.
+    pub(crate) exclusive: Vec<QueueKey>,
+    /// Channels with publishes to confirm.
+    pub(crate) confirming: Vec<u16>,
+    /// Consumers that wait until some of the output is written.
+    pub(crate) starved: Vec<ConsumerKey>,
+    /// Whether it is in the list of connections to wake.
+    pub(crate) woken: bool,
+    /// What must be synced before more is handled or sent. The inner value is its end in the store, once that is known.
+    pub(crate) held: Option<Option<Lsn>>,
+    /// Whether it has published under an alarm.
+    pub(crate) blocked: bool,
+    /// Whether the client was sent `connection.blocked`.
+    pub(in crate::engine) told_blocked: bool,
+    /// When it is closed, unless the handshake or close is done by then.
+    deadline: Option<Time>,
+    /// Whether its channels are closed or being closed: its consumers must not get what their neighbours return.
+    pub(crate) released: bool,
+    /// Whether it has ended, and only its last bytes remain to be written.
+    pub(crate) ended: bool,
+}
+
+impl Session {
+    #[inline]
+    pub(crate) fn channel_mut(&mut self, number: u16) -> Option<&mut Channel> {
+        self.channels.get_mut(usize::from(number))?.as_deref_mut()
+    }
+
+    pub(crate) fn channel(&self, number: u16) -> Option<&Channel> {
+        self.channels.get(usize::from(number))?.as_deref()
+    }
+
+    /// Notes why the connection ends. The first reason stays.
+    fn ends_because(&mut self, reason: impl Into<Cow<'static, str>>) {
+        self.end_reason.get_or_insert_with(|| reason.into());
+    }
+
+    pub(crate) fn can(&self, capability: &str) -> bool {
+        Connection::has_capability(&self.client_properties, capability)
+    }
+}
+
+impl Engine {
+    /// Adds a connection. `local` says whether the client is on this machine; `peer` is its address for the logs.
+    pub(crate) fn connect(&mut self, now: Time, local: bool, peer: Name) -> SessionKey {
+        self.sessions.insert(Session {
+            proto: Connection::new(Role::Server, self.config.protocol.clone()),
+            user: None,
+            local,
+            peer,
+            end_reason: None,
+            claim: None,
+            vhost: None,
+            client_properties: FieldTable::new(),
+            channels: Vec::new(),
+            exclusive: Vec::new(),
+            confirming: Vec::new(),
+            starved: Vec::new(),
+            woken: false,
+            held: None,
+            blocked: false,
+            told_blocked: false,
+            deadline: Some(now + HANDSHAKE_TIMEOUT),
+            released: false,
+            ended: false,
+        })
+    }
+
+    /// Handles a decoded input of a client.
+    pub(crate) fn handle(&mut self, now: Time, id: SessionKey, incoming: Incoming) {
+        self.now = now;
+        let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
+        match session.proto.handle(now, incoming) {
+            Ok(Some(event)) => {
+                self.handle_event(id, event);
+                self.route_dead_letters();
+            }
+            Ok(None) => {}
+            // The protocol has sent a close already.
+            Err(error) => {
+                session.ends_because(error.to_string());
+                self.end_session(id);
+            }
+        }
+    }
+
+    fn handle_event(&mut self, id: SessionKey, event: Event) {
+        match event {
+            Event::Published { channel, content } => {
+                let Some(at) = self.at(id, channel).invariant("open connection") else { return };
+                let result = self.publish(at, content);
+                self.refused(id, channel, MethodId::BASIC_PUBLISH, result);
+            }
+            Event::Method { channel: 0, .. } => self.send(id, 0, &connection::UpdateSecretOk {}),
+            Event::Method { channel, payload } => self.handle_method(id, channel, &payload),
+            Event::ChannelOpened { channel } => self.open_channel(id, channel),
+            Event::ChannelClosed { channel, .. } => self.close_channel(id, channel),
+            Event::StartOk { client_properties, mechanism, response } => {
+                if let Some(session) = self.sessions.get_mut(id) {
+                    session.client_properties = client_properties;
+                }
+                self.login(id, &mechanism, &response);
+            }
+            Event::Open { vhost } => self.open_vhost(id, &vhost),
+            Event::Closed { reason } => {
+                if let (Some(session), Some(reason)) = (self.sessions.get_mut(id), reason) {
+                    session.ends_because(format!("the client closed it: {} {}", reason.code, reason.text));
+                }
+                self.end_session(id);
+            }
+            _ => {}
+        }
+    }
+
+    fn at(&self, session: SessionKey, channel: u16) -> Option<At> {
+        let vhost = self.sessions.get(session)?.vhost?;
+        Some(At { session, channel, vhost })
+    }
+
+    fn handle_method(&mut self, id: SessionKey, channel: u16, payload: &Bytes) {
+        let Some(at) = self.at(id, channel).invariant("open connection") else { return };
+        let method = MethodId::peek(payload).unwrap_or_default();
+        let result = self.method(at, payload);
+        self.refused(id, channel, method, result);
+    }
+
+    fn login(&mut self, id: SessionKey, mechanism: &str, response: &[u8]) {
+        let local = self.sessions.get(id).is_some_and(|session| session.local);
+        let login = match self.faults.refuse_login() {
+            true => Login::Refused(RefusedLogin::new(mechanism, b"", "the test kit refuses it")),
+            false => self.access.login(mechanism, response, local),
+        };
+        self.finish_login(id, login);
+    }
+
+    /// Returns a password that must be verified, which is too slow for the engine. The result goes to
+    /// [`Engine::judge`].
+    pub(crate) fn take_claim(&mut self, id: SessionKey) -> Option<Claim> {
+        self.sessions.get_mut(id)?.claim.take()
+    }
+
+    /// Handles the verification of a password.
+    pub(crate) fn judge(&mut self, now: Time, id: SessionKey, claim: &Claim, holds: bool) {
+        self.now = now;
+        let login = self.access.judge(claim, holds);
+        self.finish_login(id, login);
+    }
+
+    fn finish_login(&mut self, id: SessionKey, login: Login) {
+        let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
+        match login {
+            Login::Check(claim) => session.claim = Some(claim),
+            Login::In(user) => {
+                session.user = Some(user);
+                // It can't fail: the client has just sent its credentials.
+                let _ = session.proto.tune();
+                Self::wake(&mut self.woken, id, session);
+            }
+            Login::NotOffered(login) => {
+                session.ends_because("login refused");
+                self.log_refused_login(id, &login);
+                self.end_session(id);
+            }
+            Login::Refused(login) => {
+                session.ends_because("login refused");
+                let closes = session.can("authentication_failure_close");
+                self.log_refused_login(id, &login);
+                match closes {
+                    true => self.refuse_connection(id, MethodId::default(), login.refusal),
+                    false => self.end_session(id),
+                }
+            }
+        }
+    }
+
+    fn open_vhost(&mut self, id: SessionKey, name: &str) {
+        let most = self.config.connection_max;
+        if self.sessions.len() > most {
+            let text = format_args!("connection refused: node connection limit ({most}) is reached");
+            return self.refused(id, 0, MethodId::CONNECTION_OPEN, Err(Refusal::not_allowed(text)));
+        }
+        let vhost = self.vhost_named(name);
+        let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
+        let user = session.user.clone().filter(|user| self.access.may_open(user, name));
+        match (vhost, user) {
+            (Some(vhost), Some(_)) => {
+                session.vhost = Some(vhost);
+                session.deadline = None;
+                let _ = session.proto.open_ok();
+                self.log_opened(id, name);
+            }
+            (None, _) => {
+                let refusal = Refusal::not_allowed(format_args!("vhost {name} not found"));
+                self.refused(id, 0, MethodId::CONNECTION_OPEN, Err(refusal));
+            }
+            (Some(_), None) => {
+                let user = session.user.as_ref().map_or("", |user| &*user.name);
+                let text = format!("access to vhost '{name}' refused for user '{user}'");
+                self.refused(id, 0, MethodId::CONNECTION_OPEN, Err(Refusal::not_allowed(text)));
+            }
+        }
+    }
+
+    /// Handles the result of an operation: a refusal ends the channel, or the connection.
+    pub(in crate::engine) fn refused(
+        &mut self,
+        id: SessionKey,
+        channel: u16,
+        method: MethodId,
+        result: Result<(), Refusal>,
+    ) {
+        let Err(refusal) = result else { return };
+        self.log_refusal(id, channel, method, &refusal);
+        if refusal.hard {
+            return self.refuse_connection(id, method, refusal);
+        }
+        let reason = CloseReason { code: refusal.code, text: refusal.text, method };
+        // Earlier publishes are confirmed before the channel ends, unless they wait for the store.
+        if !self.has_unappended() {
+            self.confirm(id, channel);
+        }
+        if let Some(session) = self.sessions.get_mut(id) {
+            let _ = session.proto.refuse_channel(channel, &reason);
+            Self::wake(&mut self.woken, id, session);
+        }
+        self.close_channel(id, channel);
+    }
+
+    fn refuse_connection(&mut self, id: SessionKey, method: MethodId, refusal: Refusal) {
+        let reason = CloseReason { code: refusal.code, text: refusal.text, method };
+        self.finish(id);
+        let until = self.now + HANDSHAKE_TIMEOUT;
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.proto.refuse(&reason);
+            session.ends_because(reason.text);
+            session.deadline = Some(until);
+            Self::wake(&mut self.woken, id, session);
+        }
+        self.release(id);
+        self.route_dead_letters();
+    }
+
+    /// Closes a connection on behalf of an operator, or of the broker.
+    pub(crate) fn close_session(&mut self, now: Time, id: SessionKey, number: u16, text: &str) {
+        self.now = now;
+        let text = format!("{} - {text}", code::name(number));
+        self.refuse_connection(id, MethodId::default(), Refusal { code: number, text, hard: true });
+    }
+
+    /// Confirms the publishes of a batch together.
+    pub(crate) fn finish(&mut self, id: SessionKey) {
+        if self.has_unappended() {
+            return;
+        }
+        let end = self.unsynced_end();
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        if session.held == Some(None) {
+            session.held = end.map(Some);
+            if end.is_some() {
+                self.note_waiting(id);
+            }
+        }
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        if session.confirming.is_empty() {
+            return;
+        }
+        for channel in std::mem::take(&mut session.confirming) {
+            self.confirm(id, channel);
+        }
+    }
+
+    /// Ends a connection whose client broke the framing.
+    pub(crate) fn receive_failed(&mut self, id: SessionKey, error: &hopmq_proto::Error) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.proto.receive_failed(error);
+            session.ends_because(error.to_string());
+        }
+        self.end_session(id);
+    }
+
+    /// Notes that bytes were received, or are known to be unread.
+    pub(crate) fn received(&mut self, now: Time, id: SessionKey) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.proto.received(now);
+        }
+    }
+
+    /// Returns when [`Engine::handle_session_timeout`] must be called.
+    pub(crate) fn session_deadline(&self, id: SessionKey) -> Option<Time> {
+        let session = self.sessions.get(id)?;
+        session.proto.poll_timeout().into_iter().chain(session.deadline).min()
+    }
+
+    /// Sends a heartbeat, or closes a connection whose client is silent or late.
+    pub(crate) fn handle_session_timeout(&mut self, now: Time, id: SessionKey) {
+        self.now = now;
+        let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
+        let is_late = session.deadline.is_some_and(|deadline| deadline <= now);
+        if let Err(error) = session.proto.handle_timeout(now) {
+            session.ends_because(error.to_string());
+            self.end_session(id);
+        } else if is_late {
+            session.ends_because("the client did not log in, or agree to the close, in time");
+            self.end_session(id);
+        }
+    }
+
+    /// Moves output into `transmit`, and resumes the consumers that waited for that. Returns whether there was any.
+    pub(crate) fn poll_transmit(&mut self, now: Time, id: SessionKey, transmit: &mut Transmit) -> bool {
+        self.now = now;
+        let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return false };
+        session.woken = false;
+        if session.held.is_some() {
+            return false;
+        }
+        let some = session.proto.poll_transmit(now, transmit);
+        if some && !session.starved.is_empty() {
+            for consumer in std::mem::take(&mut session.starved) {
+                self.resume(consumer);
+            }
+            self.route_dead_letters();
+        }
+        some
+    }
+
+    /// Returns how many bytes of output wait for [`Engine::poll_transmit`].
+    pub(crate) fn queued(&self, id: SessionKey) -> usize {
+        self.sessions.get(id).map_or(0, |session| session.proto.queued())
+    }
+
+    /// Returns the limits for the client's input.
+    pub(crate) fn receive_limits(&self, id: SessionKey) -> Option<ReceiveLimits> {
+        self.sessions.get(id).map(|session| session.proto.receive_limits())
+    }
+
+    /// Whether the connection has ended, and only its last bytes remain to be written.
+    pub(crate) fn is_over(&self, id: SessionKey) -> bool {
+        self.sessions.get(id).is_none_or(|session| session.ended)
+    }
+
+    /// Notes why the transport of a connection failed.
+    pub(crate) fn transport_failed(&mut self, id: SessionKey, error: &io::Error) {
+        if let Some(session) = self.sessions.get_mut(id)
+            && error.kind() != io::ErrorKind::UnexpectedEof
+        {
+            session.ends_because(error.to_string());
+        }
+    }
+
+    /// Returns how many connections there are.
+    pub(crate) fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Returns all connections.
+    pub(crate) fn session_ids(&self) -> Vec<SessionKey> {
+        self.sessions.iter().map(|(id, _)| id).collect()
+    }
+
+    /// Removes a connection whose transport is closed.
+    pub(crate) fn disconnect(&mut self, now: Time, id: SessionKey) {
+        self.now = now;
+        self.log_closed(id);
+        self.release(id);
+        self.route_dead_letters();
+        self.sessions.remove(id);
+    }
+
+    fn end_session(&mut self, id: SessionKey) {
+        self.finish(id);
+        self.release(id);
+        self.route_dead_letters();
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.ended = true;
+            Self::wake(&mut self.woken, id, session);
+        }
+    }
+
+    /// Releases what a connection holds: consumers, unacked messages, exclusive queues.
+    fn release(&mut self, id: SessionKey) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        session.released = true;
+        let count = session.channels.len();
+        for number in 0..count {
+            self.close_channel(id, number as u16);
+        }
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        for queue in std::mem::take(&mut session.exclusive) {
+            self.delete_queue(queue);
+        }
+    }
+
+    /// Frees memory that a burst needed.
+    pub(crate) fn shrink(&mut self, id: SessionKey) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.proto.shrink();
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! Publishes: from a received message to the queues, and its confirm.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hopmq_proto::method::basic;
+use hopmq_proto::{Arguments, Content, ContentKind, Properties, code};
+
+use crate::engine::access::{Permission, Resource};
+use crate::engine::invariant::Invariant;
+use crate::engine::keys::{QueueKey, SessionKey};
+use crate::engine::persistence::journal::is_for_store_alone;
+use crate::engine::queue::message::{Facts, Message};
+use crate::engine::queue::ready::{Entry, Kept};
+use crate::engine::queue::settings::Overflow;
+use crate::engine::refusal::Refusal;
+use crate::engine::routing::route::copies;
+use crate::engine::session::tx::Publish;
+use crate::engine::{At, Engine};
+use crate::store::Lsn;
+
+/// The publishes of a channel in confirm mode.
+#[derive(Debug, Default)]
+pub(crate) struct Confirms {
+    /// The tag of the last publish.
+    published: u64,
+    /// The last tag that the client was told about.
+    confirmed: u64,
+    /// Refused tags above `confirmed`.
+    refused: VecDeque<u64>,
+    /// The last tag of a stored message.
+    stored: u64,
+    /// Tags, with the end in the store that must be synced before they and all before them are confirmed.
+    pub(in crate::engine) waiting: VecDeque<(u64, Lsn)>,
+    /// Whether the channel is in the list of channels with publishes to confirm.
+    noted: bool,
+}
+
+impl Confirms {
+    /// Returns how many publishes are not confirmed.
+    pub(crate) fn outstanding(&self) -> u64 {
+        self.published - self.confirmed
+    }
+}
+
+/// The route of the last publish of a channel, which the next one mostly shares.
+#[derive(Debug, Default)]
+pub(crate) struct KnownRoute {
+    /// [`Engine::topology`] at that time; zero if no route is known.
+    topology: u64,
+    exchange: Vec<u8>,
+    key: Vec<u8>,
+    queues: Vec<QueueKey>,
+}
+
+impl KnownRoute {
+    #[inline]
+    fn is_of(&self, topology: u64, exchange: &[u8], key: &[u8]) -> bool {
+        self.topology == topology && self.key == key && self.exchange == exchange
+    }
+}
+
+/// Whether a queue accepted a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) enum Taken {
+    Yes,
+    Refused,
+}
+
+// Flags of the properties that are set.
+const HEADERS: u16 = 1 << 13;
+const DELIVERY_MODE: u16 = 1 << 12;
+const EXPIRATION: u16 = 1 << 8;
+const USER_ID: u16 = 1 << 4;
+const REPLY_TO: u16 = 1 << 9;
+
+impl Engine {
+    pub(in crate::engine) fn publish(&mut self, at: At, content: Content) -> Result<(), Refusal> {
+        let arguments = content.arguments();
+        if arguments.immediate {
+            return Err(Refusal::not_implemented("immediate=true"));
+        }
+        let properties = content.properties();
+        if properties.flags() & (DELIVERY_MODE | EXPIRATION | USER_ID) != 0 {
+            self.check_properties(at, &properties)?;
+        }
+        if self.shortage != 0 {
+            self.note_publisher(at.session);
+        }
+        let topology = self.topology;
+        let Some(session) = self.sessions.get_mut(at.session).invariant("connection") else { return Ok(()) };
+        let Some(channel) = session.channel_mut(at.channel).invariant("channel") else { return Ok(()) };
+        let mut route = std::mem::take(&mut channel.known_route);
+        let is_known =
+            route.is_of(topology, arguments.exchange, arguments.routing_key) && properties.flags() & HEADERS == 0;
+        if !is_known {
+            self.route(at, &arguments, &properties, &mut route)?;
+        }
+        let result = self.publish_to(at, &arguments, properties, &content.body_bytes(), &route.queues);
+        if let Some(channel) = self.channel_mut(at) {
+            channel.known_route = route;
+        }
+        result
+    }
+
+    fn publish_to(
+        &mut self,
+        at: At,
+        arguments: &Arguments<'_>,
+        properties: Properties<&[u8]>,
+        body: &Bytes,
+        queues: &[QueueKey],
+    ) -> Result<(), Refusal> {
+        let properties = match properties.flags() & (HEADERS | REPLY_TO) {
+            0 => properties.into(),
+            _ => self.name_reply(at, properties)?,
+        };
+        let properties = properties.as_ref_properties();
+        if arguments.exchange.is_empty() && arguments.routing_key.starts_with(b"amq.rabbitmq.reply-to.") {
+            let message = self.new_message(arguments, properties, body);
+            self.deliver_reply(&message);
+        }
+        let is_pending = self.channel_mut(at).is_some_and(|channel| channel.pending.is_some());
+        if queues.is_empty() && !arguments.mandatory && !is_pending {
+            self.note_publish(at, Taken::Yes, false);
+            return Ok(());
+        }
+        let message = self.new_message(arguments, properties, body);
+        match self.channel_mut(at).and_then(|channel| channel.pending.as_mut()) {
+            Some(pending) => {
+                let queues = queues.to_vec();
+                pending.publishes.push(Publish { message, mandatory: arguments.mandatory, queues });
+            }
+            None => self.pass_to_queues(at, &message, arguments.mandatory, queues),
+        }
+        Ok(())
+    }
+
+    fn new_message(&mut self, arguments: &Arguments<'_>, properties: Properties<&[u8]>, body: &Bytes) -> Message {
+        Message::new(&mut self.scratch, arguments.exchange, arguments.routing_key, properties, body.clone())
+    }
+
+    /// Passes a message to its queues, or back to its publisher if there are none.
+    pub(in crate::engine) fn pass_to_queues(
+        &mut self,
+        at: At,
+        message: &Message,
+        mandatory: bool,
+        queues: &[QueueKey],
+    ) {
+        let mut taken = Taken::Yes;
+        if queues.is_empty() && mandatory {
+            self.return_unroutable(at, message);
+        }
+        let facts = if queues.is_empty() { Facts::default() } else { message.facts() };
+        for queue in queues {
+            if self.enqueue(*queue, message, facts) == Taken::Refused {
+                taken = Taken::Refused;
+            }
+        }
+        let stored = self.store_message(message, facts.priority);
+        self.note_publish(at, taken, stored);
+    }
+
+    /// Counts a publish that must be confirmed.
+    fn note_publish(&mut self, at: At, taken: Taken, stored: bool) {
+        let Some(session) = self.sessions.get_mut(at.session).invariant("connection") else { return };
+        let Some(confirms) = session.channel_mut(at.channel).and_then(|channel| channel.confirms.as_mut()) else {
+            return;
+        };
+        confirms.published += 1;
+        if stored {
+            confirms.stored = confirms.published;
+        }
+        if taken == Taken::Refused {
+            confirms.refused.push_back(confirms.published);
+        }
+        if !std::mem::replace(&mut confirms.noted, true) {
+            session.confirming.push(at.channel);
+        }
+    }
+
+    /// Confirms the publishes since the last call, or notes which sync they wait for.
+    pub(in crate::engine) fn confirm(&mut self, id: SessionKey, number: u16) {
+        let end = self.unsynced_end();
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let Some(confirms) = session.channel_mut(number).and_then(|channel| channel.confirms.as_mut()) else { return };
+        confirms.noted = false;
+        let last = confirms.published;
+        // Confirms keep the order of the publishes: unstored messages wait behind stored ones.
+        match (confirms.waiting.back_mut(), end) {
+            (Some((tag, known)), Some(end)) if *known == end || confirms.stored <= *tag => *tag = last,
+            (_, Some(end)) if confirms.stored > confirms.confirmed => {
+                confirms.waiting.push_back((last, end));
+                self.note_waiting(id);
+            }
+            _ => self.confirm_up_to(id, number, last),
+        }
+    }
+
+    /// Confirms or refuses all publishes up to a tag.
+    pub(in crate::engine) fn confirm_up_to(&mut self, id: SessionKey, number: u16, last: u64) {
+        if self.faults.withhold_confirms() {
+            return;
+        }
+        let refuse_all = self.faults.refuse_confirms();
+        let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
+        let confirms = session.channel_mut(number).and_then(|channel| channel.confirms.as_mut());
+        let Some(confirms) = confirms.invariant("channel in confirm mode") else { return };
+        let mut first = std::mem::replace(&mut confirms.confirmed, last) + 1;
+        let count = confirms.refused.iter().take_while(|tag| **tag <= last).count();
+        let mut refused: Vec<u64> = confirms.refused.drain(..count).collect();
+        if refuse_all {
+            refused = (first..=last).collect();
+        }
+        for tag in refused {
+            self.send_ack(id, number, first, tag - 1);
+            self.send(id, number, &basic::Nack { delivery_tag: tag, multiple: false, requeue: false });
+            first = tag + 1;
+        }
+        self.send_ack(id, number, first, last);
+    }
+
+    fn send_ack(&mut self, id: SessionKey, number: u16, first: u64, last: u64) {
+        if first <= last {
+            self.send(id, number, &basic::Ack { delivery_tag: last, multiple: last > first });
+        }
+    }
+
+    /// Returns an unroutable message to its publisher.
+    fn return_unroutable(&mut self, at: At, message: &Message) {
+        let Some(session) = self.sessions.get_mut(at.session).invariant("connection") else { return };
+        let arguments = Arguments {
+            reply_code: code::NO_ROUTE,
+            reply_text: b"NO_ROUTE",
+            exchange: message.exchange(),
+            routing_key: message.routing_key(),
+            ..Arguments::default()
+        };
+        let shown = message.shown();
+        let body = message.body();
+        let properties = shown.as_ref().map_or(message.properties(), Properties::as_ref_properties);
+        let _ = session.proto.answer_message(at.channel, ContentKind::Return, &arguments, properties, body);
+        Self::wake(&mut self.woken, at.session, session);
+    }
+
+    fn check_properties(&self, at: At, properties: &Properties<&[u8]>) -> Result<(), Refusal> {
+        if let Some(mode @ (0 | 3..)) = properties.delivery_mode() {
+            return Err(Refusal::precondition(format_args!("invalid message: {{delivery_mode_unknown,{mode}}}")));
+        }
+        if properties.flags() & (EXPIRATION | USER_ID) == 0 {
+            return Ok(());
+        }
+        if let Some(expiration) = properties.expiration()
+            && let Some(why) = expiration_error(expiration)
+        {
+            return Err(Refusal::precondition(format_args!("invalid expiration '{expiration}': {why}")));
+        }
+        let user = self.sessions.get(at.session).and_then(|session| session.user.as_ref());
+        if let (Some(claimed), Some(user)) = (properties.user_id(), user)
+            && *claimed != *user.name
+            && !user.impersonator
+        {
+            return Err(Refusal::precondition(format_args!(
+                "user_id property set to '{claimed}' but authenticated user was '{}'",
+                user.name
+            )));
+        }
+        Ok(())
+    }
+
+    /// Finds the queues of a message.
+    fn route(
+        &mut self,
+        at: At,
+        arguments: &Arguments<'_>,
+        properties: &Properties<&[u8]>,
+        route: &mut KnownRoute,
+    ) -> Result<(), Refusal> {
+        route.topology = 0;
+        route.queues.clear();
+        let name = String::from_utf8_lossy(arguments.exchange);
+        self.check(at, Permission::Write, Resource::Exchange(&name))?;
+        let headers = properties.headers().unwrap_or_default();
+        let copies = copies(&headers)?;
+        let keys: Vec<&[u8]> = std::iter::once(arguments.routing_key).chain(copies.iter().copied()).collect();
+        let mut depends_on_headers = !copies.is_empty();
+        if name.is_empty() {
+            let vhost = self.vhosts.get(at.vhost);
+            let named = |key: &&[u8]| {
+                let key = std::str::from_utf8(key).ok()?;
+                vhost?.queues.get(key).copied()
+            };
+            route.queues.extend(keys.iter().filter_map(named));
+        } else {
+            let source = self.find_exchange(at.vhost, &name)?;
+            if self.exchanges.get(source).is_some_and(|exchange| exchange.spec.internal) {
+                return Err(Refusal::access(format_args!(
+                    "cannot publish to internal exchange '{name}' in vhost '{}'",
+                    self.vhost_name(at.vhost)
+                )));
+            }
+            let key = String::from_utf8_lossy(arguments.routing_key);
+            self.check_topic(at, Permission::Write, source, &key)?;
+            depends_on_headers |= self.route_from(at.vhost, source, &keys, headers, &mut route.queues);
+        }
+        self.sort_by_name(&mut route.queues);
+        if !depends_on_headers {
+            route.topology = self.topology;
+            route.exchange.clear();
+            route.exchange.extend_from_slice(arguments.exchange);
+            route.key.clear();
+            route.key.extend_from_slice(arguments.routing_key);
+        }
+        Ok(())
+    }
+
+    /// Passes a message to a queue.
+    pub(in crate::engine) fn enqueue(&mut self, id: QueueKey, message: &Message, facts: Facts) -> Taken {
+        let now = self.now;
+        // A transaction may name a queue that was deleted before the commit.
+        let Some(queue) = self.queues.get_mut(id) else { return Taken::Yes };
+        let settings = &queue.settings;
+        if settings.overflow != Overflow::DropHead && queue.is_full_for(message.body_size()) {
+            if settings.overflow == Overflow::RejectToDeadLetters {
+                self.dead_letter_refused(id, message);
+            }
+            return Taken::Refused;
+        }
+        let expiration = facts.expiration.map(Duration::from_millis);
+        let time_to_live = settings.ttl.into_iter().chain(expiration).min();
+        let position = queue.next_position;
+        let expires = time_to_live.map(|time| now + time);
+        queue.next_position += 1;
+        let keeper = queue.stored.filter(|_| facts.persistent);
+        let stored = keeper.is_some() && self.note_target(keeper, position, expires);
+        let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return Taken::Yes };
+        let content = match stored && is_for_store_alone(queue) {
+            true => Kept::Stored(message.body_size() as u32),
+            false => Kept::Here(message.clone()),
+        };
+        let returned = 0;
+        let redelivered = false;
+        let priority = facts.priority;
+        let entry = Entry { position, content, expires, returned, priority, redelivered, stored };
+        // A waiting consumer gets it even if its time to live is zero.
+        if queue.ready.is_empty()
+            && let Some(consumer) = self.next_consumer(id)
+        {
+            self.deliver(id, consumer, entry);
+            return Taken::Yes;
+        }
+        let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return Taken::Yes };
+        queue.ready.push(entry);
+        self.drop_above_limit(id);
+        if time_to_live.is_some() {
+            self.set_queue_timer(id);
+            self.expire_ready(id);
+        }
+        Taken::Yes
+    }
+}
+
+/// Returns why a text is no time to live in milliseconds, in RabbitMQ's Erlang syntax.
+fn expiration_error(expiration: &str) -> Option<String> {
+    let digits = expiration.strip_prefix(['-', '+']).unwrap_or(expiration);
+    let end = digits.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(digits.len());
+    let (digits, rest) = digits.split_at(end);
+    if digits.is_empty() {
+        return Some("no_integer".to_owned());
+    }
+    if !rest.is_empty() {
+        return Some(format!("{{leftover_string,{rest:?}}}"));
+    }
+    let digits = digits.trim_start_matches('0');
+    if expiration.starts_with('-') && !digits.is_empty() {
+        return Some(format!("{{value_negative,-{digits}}}"));
+    }
+    (digits.len() > 10 || digits.parse::<u64>().is_ok_and(|time| time > 0xFFFF_FFFF))
+        .then(|| format!("{{value_too_large,{digits}}}"))
+}

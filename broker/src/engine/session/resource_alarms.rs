@@ -1,0 +1,94 @@
+//! Resource alarms: low memory and low disk space block publishers (RabbitMQ's page "Blocked Connections").
+//!
+//! Owns which alarms are raised. The first publish under an alarm blocks its connection, and the client is told;
+//! nothing more is read from it until the alarms are cleared. Connections that only consume are not affected.
+
+use hopmq_proto::Time;
+use hopmq_proto::method::connection;
+
+use crate::engine::Engine;
+use crate::engine::invariant::Invariant;
+use crate::engine::keys::SessionKey;
+use crate::engine::session::Session;
+
+/// A set of alarms.
+pub(crate) type Shortage = u8;
+
+pub(crate) const MEMORY: Shortage = 1;
+pub(crate) const DISK: Shortage = 2;
+/// Flow control: publishers are faster than the disk. They are blocked without `connection.blocked`, as in RabbitMQ,
+/// because an operator has nothing to fix.
+pub(crate) const PACE: Shortage = 4;
+
+/// Returns the name of an alarm for the logs.
+pub(crate) fn name_of(shortage: Shortage) -> &'static str {
+    match shortage {
+        MEMORY => "low on memory",
+        DISK => "low on disk",
+        _ => "flow control",
+    }
+}
+
+/// Returns the reason that clients are told.
+fn reason(raised: Shortage) -> Option<&'static str> {
+    match raised & (MEMORY | DISK) {
+        0 => None,
+        MEMORY => Some("low on memory"),
+        DISK => Some("low on disk"),
+        _ => Some("low on memory & disk"),
+    }
+}
+
+impl Engine {
+    /// Raises or clears an alarm. Returns whether that is a change.
+    pub(crate) fn set_alarm_of(&mut self, now: Time, shortage: Shortage, on: bool) -> bool {
+        self.now = now;
+        let before = self.shortage;
+        self.shortage = if on { self.shortage | shortage } else { self.shortage & !shortage };
+        let reason = reason(self.shortage);
+        let goes_on = self.shortage == 0;
+        for (id, session) in self.sessions.iter_mut().filter(|(_, session)| session.blocked) {
+            session.blocked = !goes_on;
+            tell(session, reason);
+            Self::wake(&mut self.woken, id, session);
+        }
+        self.shortage != before
+    }
+
+    /// Returns how many connections are blocked.
+    pub(crate) fn blocked_count(&self) -> usize {
+        self.sessions.values().filter(|session| session.blocked).count()
+    }
+
+    /// Blocks publishers until the alarm [`PACE`] is cleared.
+    pub(crate) fn hold_up_publishers(&mut self) {
+        self.shortage |= PACE;
+    }
+
+    /// Blocks a connection that publishes under an alarm.
+    pub(in crate::engine) fn note_publisher(&mut self, id: SessionKey) {
+        let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
+        if std::mem::replace(&mut session.blocked, true) {
+            return;
+        }
+        tell(session, reason(self.shortage));
+        Self::wake(&mut self.woken, id, session);
+    }
+
+    /// Whether nothing may be read from a connection.
+    pub(crate) fn is_blocked(&self, id: SessionKey) -> bool {
+        self.sessions.get(id).is_some_and(|session| session.blocked)
+    }
+}
+
+/// Tells a client that it is blocked or unblocked, unless it knows.
+fn tell(session: &mut Session, reason: Option<&str>) {
+    if !session.can("connection.blocked") || session.told_blocked == reason.is_some() {
+        return;
+    }
+    session.told_blocked = reason.is_some();
+    let _ = match reason {
+        Some(reason) => session.proto.answer(0, &connection::Blocked { reason }),
+        None => session.proto.answer(0, &connection::Unblocked {}),
+    };
+}

@@ -1,0 +1,4 @@
+//! The engine against a naive model of the same rules.
+
+mod model;
+mod naive;

@@ -1,0 +1,237 @@
+//! Declares, purges and deletes queues.
+
+use hopmq_proto::method::{basic, queue};
+
+use crate::engine::access::{Permission, Resource};
+use crate::engine::invariant::Invariant;
+use crate::engine::keys::{QueueKey, SessionKey, VhostKey};
+use crate::engine::name::Name;
+use crate::engine::name::{check_name, clean};
+use crate::engine::queue::settings::{Invalid, Settings};
+use crate::engine::queue::{Queue, QueueSpec};
+use crate::engine::refusal::Refusal;
+use crate::engine::routing::exchange::Destination;
+use crate::engine::topology::equivalence::{same_argument, same_field};
+use crate::engine::{At, Engine};
+
+/// The arguments that must be equal in a repeated declaration.
+const COMPARED: [&str; 15] = [
+    "x-expires",
+    "x-message-ttl",
+    "x-dead-letter-exchange",
+    "x-dead-letter-routing-key",
+    "x-dead-letter-strategy",
+    "x-max-length",
+    "x-max-length-bytes",
+    "x-max-in-memory-length",
+    "x-max-in-memory-bytes",
+    "x-max-priority",
+    "x-overflow",
+    "x-queue-mode",
+    "x-single-active-consumer",
+    "x-queue-type",
+    "x-quorum-initial-group-size",
+];
+
+impl Engine {
+    pub(in crate::engine) fn queue_named(&self, vhost: VhostKey, name: &str) -> Option<QueueKey> {
+        self.vhosts.get(vhost)?.queues.get(name).copied()
+    }
+
+    pub(in crate::engine) fn find_queue(&self, vhost: VhostKey, name: &str) -> Result<QueueKey, Refusal> {
+        self.queue_named(vhost, name).ok_or_else(|| Refusal::no_queue(name, &self.vhost_name(vhost)))
+    }
+
+    /// Returns the name of a queue. An empty one stands for the queue that the channel declared last.
+    pub(in crate::engine) fn queue_name(&self, at: At, name: &str) -> Result<String, Refusal> {
+        if !name.is_empty() {
+            return Ok(clean(name));
+        }
+        let channel = self.sessions.get(at.session).and_then(|session| session.channel(at.channel));
+        match channel.and_then(|channel| channel.last_queue.as_deref()) {
+            Some(last) => Ok(last.to_owned()),
+            None => Err(Refusal::not_found("no previously declared queue")),
+        }
+    }
+
+    /// Refuses with 405 if the queue is exclusive to another connection.
+    pub(in crate::engine) fn check_owner(&self, session: SessionKey, queue: QueueKey) -> Result<(), Refusal> {
+        let Some(queue) = self.queues.get(queue).invariant("queue") else { return Ok(()) };
+        match queue.spec.exclusive {
+            Some(owner) if owner != session => Err(Refusal::locked(&queue.name, &self.vhost_name(queue.vhost))),
+            _ => Ok(()),
+        }
+    }
+
+    pub(in crate::engine) fn declare_queue(&mut self, at: At, declare: &queue::Declare<'_>) -> Result<(), Refusal> {
+        if self.takes_replies(declare.queue) {
+            self.answer(at, &queue::DeclareOk { queue: declare.queue, message_count: 0, consumer_count: 1 });
+            return Ok(());
+        }
+        let id = if declare.passive {
+            let name = clean(declare.queue);
+            let id = self.find_queue(at.vhost, &name)?;
+            self.check_owner(at.session, id)?;
+            id
+        } else {
+            let name = match clean(declare.queue) {
+                name if name.is_empty() => self.generate_name("amq.gen-"),
+                name => {
+                    check_name("queue", &name)?;
+                    name
+                }
+            };
+            self.check(at, Permission::Configure, Resource::Queue(&name))?;
+            match self.queue_named(at.vhost, &name) {
+                Some(existing) => {
+                    self.check_same_queue(at, existing, declare)?;
+                    existing
+                }
+                None => self.add_declared_queue(at, name, declare)?,
+            }
+        };
+        let now = self.now;
+        let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return Ok(()) };
+        queue.used = now;
+        let name = queue.name.clone();
+        let ready = queue.ready.len() as u32;
+        let consumers = queue.consumers.len() as u32;
+        self.set_queue_timer(id);
+        if !declare.nowait {
+            self.answer(at, &queue::DeclareOk { queue: &name, message_count: ready, consumer_count: consumers });
+        }
+        if let Some(channel) = self.sessions.get_mut(at.session).and_then(|session| session.channel_mut(at.channel)) {
+            channel.last_queue = Some(name);
+        }
+        Ok(())
+    }
+
+    fn add_declared_queue(&mut self, at: At, name: String, declare: &queue::Declare<'_>) -> Result<QueueKey, Refusal> {
+        let spec = QueueSpec {
+            durable: declare.durable,
+            auto_delete: declare.auto_delete,
+            exclusive: declare.exclusive.then_some(at.session),
+            arguments: declare.arguments.into(),
+        };
+        let vhost = self.vhost_name(at.vhost);
+        let settings = Settings::of(&spec.arguments, self.config.profile)
+            .map_err(|invalid| Refusal::precondition(invalid.text(&name, &vhost)))?;
+        if settings.quorum {
+            let fault = [
+                (!spec.durable, "non-durable"),
+                (spec.auto_delete, "auto-delete"),
+                (spec.exclusive.is_some(), "exclusive-owner"),
+            ];
+            if let Some((_, property)) = fault.into_iter().find(|(wrong, _)| *wrong) {
+                return Err(Refusal::precondition(Invalid::Property(property).text(&name, &vhost)));
+            }
+        }
+        if let Some(dead_letters) = &settings.dead_letters {
+            self.check(at, Permission::Read, Resource::Queue(&name))?;
+            self.check(at, Permission::Write, Resource::Exchange(&dead_letters.exchange))?;
+        }
+        let id = self.add_queue(at.vhost, name.into(), spec, settings);
+        self.store_queue(id);
+        self.hold(at.session);
+        Ok(id)
+    }
+
+    pub(in crate::engine) fn add_queue(
+        &mut self,
+        vhost: VhostKey,
+        name: Name,
+        spec: QueueSpec,
+        settings: Settings,
+    ) -> QueueKey {
+        let owner = spec.exclusive;
+        let id = self.queues.insert(Queue::new(name.clone(), vhost, spec, settings, self.now));
+        if let Some(vhost) = self.vhosts.get_mut(vhost) {
+            vhost.queues.insert(name, id);
+        }
+        if let Some(session) = owner.and_then(|owner| self.sessions.get_mut(owner)) {
+            session.exclusive.push(id);
+        }
+        self.topology += 1;
+        id
+    }
+
+    fn check_same_queue(&self, at: At, existing: QueueKey, declare: &queue::Declare<'_>) -> Result<(), Refusal> {
+        let Some(queue) = self.queues.get(existing).invariant("queue") else { return Ok(()) };
+        let vhost = self.vhost_name(queue.vhost);
+        let resource = format!("queue '{}' in vhost '{vhost}'", queue.name);
+        same_field("durable", &resource, declare.durable, queue.spec.durable)?;
+        same_field("auto_delete", &resource, declare.auto_delete, queue.spec.auto_delete)?;
+        if queue.spec.exclusive != declare.exclusive.then_some(at.session) {
+            return Err(Refusal::locked(&queue.name, &vhost));
+        }
+        let current = &queue.spec.arguments;
+        COMPARED.iter().try_for_each(|name| same_argument(name, &resource, &declare.arguments, current))
+    }
+
+    pub(in crate::engine) fn purge(&mut self, at: At, purge: &queue::Purge<'_>) -> Result<(), Refusal> {
+        let name = self.queue_name(at, purge.queue)?;
+        self.check(at, Permission::Read, Resource::Queue(&name))?;
+        let id = self.find_queue(at.vhost, &name)?;
+        self.check_owner(at.session, id)?;
+        let gone = self.queues.get_mut(id).map_or(Vec::new(), |queue| queue.ready.take());
+        gone.iter().for_each(|entry| self.settled(id, entry));
+        if !purge.nowait {
+            self.answer(at, &queue::PurgeOk { message_count: gone.len() as u32 });
+        }
+        Ok(())
+    }
+
+    pub(in crate::engine) fn queue_delete(&mut self, at: At, delete: &queue::Delete<'_>) -> Result<(), Refusal> {
+        let name = self.queue_name(at, delete.queue)?;
+        self.check(at, Permission::Configure, Resource::Queue(&name))?;
+        let mut count = 0;
+        // It is no error if the queue does not exist (RabbitMQ's page "Specification").
+        if let Some(id) = self.queue_named(at.vhost, &name) {
+            self.check_owner(at.session, id)?;
+            let vhost = self.vhost_name(at.vhost);
+            if let Some(queue) = self.queues.get(id) {
+                if delete.if_unused && !queue.consumers.is_empty() {
+                    return Err(Refusal::precondition(format_args!("queue '{name}' in vhost '{vhost}' in use")));
+                }
+                if delete.if_empty && !queue.ready.is_empty() {
+                    return Err(Refusal::precondition(format_args!("queue '{name}' in vhost '{vhost}' not empty")));
+                }
+            }
+            count = self.delete_queue(id);
+            self.hold(at.session);
+        }
+        if !delete.nowait {
+            self.answer(at, &queue::DeleteOk { message_count: count as u32 });
+        }
+        Ok(())
+    }
+
+    /// Deletes a queue with its bindings, and notifies its consumers. Returns how many messages were ready.
+    pub(in crate::engine) fn delete_queue(&mut self, id: QueueKey) -> usize {
+        let sources = self.queues.get_mut(id).map(|queue| std::mem::take(&mut queue.sources));
+        self.unbind_destination(Destination::Queue(id), sources.unwrap_or_default());
+        let Some(queue) = self.queues.remove(id).invariant("queue") else { return 0 };
+        if let Some(vhost) = self.vhosts.get_mut(queue.vhost) {
+            vhost.queues.remove(&queue.name);
+        }
+        self.forget_queue(&queue);
+        self.topology += 1;
+        if let Some(deadline) = queue.timer {
+            self.queue_timers.remove(&(deadline, id));
+        }
+        for consumer in queue.consumers.iter() {
+            let Some(gone) = self.consumers.remove(consumer).invariant("consumer") else { continue };
+            let Some(session) = self.sessions.get_mut(gone.session).invariant("connection") else { continue };
+            if let Some(channel) = session.channel_mut(gone.channel) {
+                channel.consumers.retain(|other| *other != consumer);
+            }
+            if session.can("consumer_cancel_notify") {
+                self.send(gone.session, gone.channel, &basic::Cancel { consumer_tag: &gone.tag, nowait: true });
+            }
+        }
+        if let Some(session) = queue.spec.exclusive.and_then(|owner| self.sessions.get_mut(owner)) {
+            session.exclusive.retain(|other| *other != id);
+        }
+        queue.ready.len()
+    }
+}

@@ -1,0 +1,121 @@
+//! What the program logs.
+#![cfg(unix)]
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+
+use hopmq_blocking::{Connection, Recovery};
+use serde_json::Value;
+
+/// The program while it runs. It is killed when the value is dropped.
+struct Program {
+    child: Child,
+    address: String,
+}
+
+impl Program {
+    fn start(arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hopmq-broker"));
+        command.args(["--listen", "127.0.0.1:0"]).args(arguments).stdin(Stdio::null());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let address = lines.find_map(|line| Some(line.split_once("guest@")?.1.to_owned())).expect("it starts");
+        Self { child, address }
+    }
+
+    fn connect(&self, user: &str, password: &str) -> hopmq_blocking::Result<Connection> {
+        let uri = format!("amqp://{user}:{password}@{}", self.address);
+        Connection::builder().uri(&uri).recovery(Recovery::off()).open()
+    }
+
+    /// Stops the program. Returns what it logged.
+    fn logs(mut self) -> String {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        let mut logs = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut logs).unwrap();
+        assert!(self.child.wait().unwrap().success(), "{logs}");
+        logs
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // As a rule it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn parsed(logs: &str) -> Vec<Value> {
+    logs.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+}
+
+fn with_message<'a>(lines: &'a [Value], message: &str) -> &'a Value {
+    let found = lines.iter().find(|line| line["fields"]["message"] == message);
+    &found.unwrap_or_else(|| panic!("no line with {message:?} in {lines:#?}"))["fields"]
+}
+
+#[test]
+fn a_refused_login_is_logged_without_its_password() {
+    let program = Program::start(&["--log-format", "json"]);
+    for user in ["guest", "waiter"] {
+        assert!(program.connect(user, "open-sesame").is_err());
+    }
+    let logs = program.logs();
+    assert!(!logs.contains("sesame"), "{logs}");
+    let lines = parsed(&logs);
+    let refused: Vec<&Value> =
+        lines.iter().map(|line| &line["fields"]).filter(|fields| fields["message"] == "login refused").collect();
+    let facts: Vec<_> =
+        refused.iter().map(|fields| [&fields["user"], &fields["mechanism"], &fields["reason"]]).collect();
+    assert_eq!(facts, [["guest", "PLAIN", "wrong password"], ["waiter", "PLAIN", "unknown user"]]);
+    assert!(refused.iter().all(|fields| fields["peer"].as_str().unwrap().starts_with("127.0.0.1:")), "{refused:#?}");
+}
+
+#[test]
+fn connections_and_refused_operations_are_logged() {
+    let program = Program::start(&["--log-format", "json"]);
+    let connection = program.connect("guest", "guest").unwrap();
+    let refused = connection.channel().unwrap().queue("amq.mine").declare();
+    assert_eq!(refused.unwrap_err().code(), Some(403));
+    connection.close().unwrap();
+    let lines = parsed(&program.logs());
+    assert_eq!(with_message(&lines, "starting")["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(with_message(&lines, "listening")["tls"], false);
+    let opened = with_message(&lines, "connection opened");
+    assert_eq!([&opened["user"], &opened["vhost"]], ["guest", "/"]);
+    let refused = with_message(&lines, "access refused");
+    assert_eq!([&refused["user"], &refused["method"]], ["guest", "queue.declare"]);
+    let closed = with_message(&lines, "connection closed");
+    assert_eq!([&closed["user"], &closed["connection"]], [&opened["user"], &opened["connection"]]);
+    assert!(closed["reason"].as_str().unwrap().contains("the client closed it: 200"), "{closed}");
+    with_message(&lines, "stopped");
+}
+
+#[test]
+fn a_trace_of_the_wire_names_methods_and_holds_no_secrets() {
+    let program = Program::start(&["--log", "warn,hopmq_broker::wire=trace"]);
+    let connection = program.connect("guest", "guest").unwrap();
+    connection.channel().unwrap().queue("orders").declare().unwrap().publish("a pizza").confirm().unwrap();
+    connection.close().unwrap();
+    let logs = program.logs();
+    assert!(!logs.contains("guest") && !logs.contains("pizza") && !logs.contains('\u{1b}'), "{logs}");
+    for (way, method) in [
+        ("sent", "connection.start"),
+        ("received", "connection.start-ok"),
+        ("received", "basic.publish"),
+        ("sent", "basic.ack"),
+        ("sent", "connection.close-ok"),
+    ] {
+        let is_it = |line: &str| line.contains(&format!("{way} ")) && line.contains(&format!("method=\"{method}\""));
+        assert!(logs.lines().any(is_it), "no line with {way} {method} in {logs}");
+    }
+}
+
+#[test]
+fn an_unknown_level_is_refused_with_the_known_ones() {
+    let output = Command::new(env!("CARGO_BIN_EXE_hopmq-broker")).args(["--log", "loud"]).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && error.contains("'loud'") && error.contains("error, warn, info"), "{error}");
+}
