@@ -167,6 +167,12 @@
 //! | a transaction | its commit fails |
 //! | `get_no_ack`, `update_secret` | fails |
 //! | an unsettled delivery | is redelivered; settling the old delivery returns [`Settled::Stale`] |
+//!
+//! # Tracing
+//!
+//! The crate emits [`tracing`](https://docs.rs/tracing) events: lost links, refusals and blocked publishing at `WARN`,
+//! reconnects at `INFO`, the steps of connecting at `DEBUG`. The target `hopmq::wire` traces each method in both
+//! directions at `TRACE`: the channel, the name and the size of the body, but no arguments. No event shows credentials.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
 

@@ -93,8 +93,8 @@ pub enum OnFailure {
     /// The connection continues without the entity, after an event. A consumer ends with the broker's reason.
     Skip,
     /// The declaration is retried, then the connection continues without the entity. The default is 30 retries, one
-    /// second apart: exclusive queues and consumers are refused (405, 403) until the broker notices that the old link is
-    /// gone.
+    /// second apart: exclusive queues and consumers are refused (405, 403) until the broker notices that the old link
+    /// is gone.
     Retry {
         /// The number of retries.
         attempts: u32,
@@ -246,12 +246,12 @@ impl Recovery {
         self
     }
 
-    /// Sets a unique `message_id` on each message that has none. The message keeps the id when it is published again, so
-    /// a consumer that has seen the id has seen the message. The id is a random name of the connection and a number,
+    /// Sets a unique `message_id` on each message that has none. The message keeps the id when it is published again,
+    /// so a consumer that has seen the id has seen the message. The id is a random name of the connection and a number,
     /// about 40 bytes. Each such publish allocates.
     ///
-    /// The id does not identify messages that *you* publish twice because an error left their outcome unknown: set an id
-    /// of your own on such messages.
+    /// The id does not identify messages that *you* publish twice because an error left their outcome unknown: set an
+    /// id of your own on such messages.
     ///
     /// Not available on `wasm32-unknown-unknown`, where the standard library has no randomness: see
     /// [`message_ids_by`](Self::message_ids_by).
@@ -272,9 +272,9 @@ impl Recovery {
         self
     }
 
-    /// Sets a unique `message_id` on each message that has none, with `random` as the name of the connection, on platforms
-    /// where the standard library has no randomness. Draw 128 random bits for each connection: two connections with the
-    /// same bits produce the same ids, and a consumer that drops duplicates then loses messages.
+    /// Sets a unique `message_id` on each message that has none, with `random` as the name of the connection, on
+    /// platforms where the standard library has no randomness. Draw 128 random bits for each connection: two
+    /// connections with the same bits produce the same ids, and a consumer that drops duplicates then loses messages.
     pub fn message_ids_by(mut self, random: u128) -> Self {
         self.ids = Some(Some(random));
         self

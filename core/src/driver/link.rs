@@ -1,7 +1,7 @@
 //! The link: moves bytes between the transport and the protocol, and keeps the time.
 //!
-//! Owns the transport, the receive buffer and the output that is being written. It takes the shared lock once a turn: to
-//! apply what was received, to take the output, and to go to sleep.
+//! Owns the transport, the receive buffer and the output that is being written. It takes the shared lock once a turn:
+//! to apply the input, to take the output, and to go to sleep.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -66,8 +66,8 @@ const GATHER: usize = 32 * 1024;
 const GATHER_TIME: Duration = Duration::from_millis(1);
 /// Turns in a row with output that make a burst.
 const BURST_ROUNDS: usize = 8;
-/// Publishes per write, at least, of a burst that is known by its pace. Programs that wait for an answer to each message
-/// publish fewer.
+/// Publishes per write, at least, of a burst that is known by its pace. Programs that wait for an answer to each
+/// message publish fewer.
 const BURST_PUBLISHES: u64 = 8;
 /// Bytes within [`GATHER_TIME`] with which a burst continues.
 const BURST_BYTES: u64 = 64 * 1024;
@@ -156,7 +156,7 @@ impl<T: Transport> Link<T> {
         let new_secret = credentials.password().as_bytes();
         let update = UpdateSecret { new_secret, reason: "the old secret is about to expire" };
         if let Err(error) = self.shared.lock().proto.request(0, &update, None) {
-            warn!(%error, "the new secret can't be sent");
+            warn!(%error, "could not send the new secret");
         }
     }
 
@@ -242,8 +242,9 @@ impl<T: Transport> Link<T> {
         Ok(())
     }
 
-    /// Whether output gathers: in a burst, small writes would only cost time. Each poll writes the output that it finds;
-    /// output that is queued meanwhile waits for the next poll, until there are [`GATHER`] bytes or for [`GATHER_TIME`].
+    /// Whether output gathers: in a burst, small writes would only cost time. Each poll writes the output that it
+    /// finds; output that is queued meanwhile waits for the next poll, which comes with [`GATHER`] bytes of output or
+    /// after [`GATHER_TIME`].
     fn gathers(&mut self, state: &mut State, round: usize, now: Time) -> bool {
         let sent = state.stats().bytes_sent;
         let continues = match &self.gathering {
@@ -365,8 +366,8 @@ impl<T: Transport> Link<T> {
         }
     }
 
-    /// Returns the reason of a failed write. A broker that closes the connection sends `connection.close` before it closes
-    /// the socket, and that may not be read yet.
+    /// Returns the reason of a failed write. A broker that closes the connection sends `connection.close` before it
+    /// closes the socket, and that may not be read yet.
     fn after_failed_write(&mut self, error: Error, recovering: &mut Recovering, context: &mut Context<'_>) -> Error {
         let mut left = UNREAD;
         while left > 0 {

@@ -33,11 +33,12 @@ use crate::state::events::Event;
 use crate::state::{LAST_BYTES_TIMEOUT, Shared};
 use link::Link;
 
-/// Drives one connection: a future that ends when the connection ends. Spawn the driver, or poll it beside your own work.
+/// Drives one connection: a future that ends when the connection ends. Spawn the driver, or poll it beside your own
+/// work.
 ///
-/// Nothing is sent or received while the driver is not polled, not even heartbeats. When the link to the broker is lost,
-/// the driver connects again (see [`Recovery`]). Dropping the driver ends the connection at once, without closing it at
-/// the broker; every waiting future ends with [`ErrorKind::Io`].
+/// Nothing is sent or received while the driver is not polled, not even heartbeats. When the link to the broker is
+/// lost, the driver connects again (see [`Recovery`]). Dropping the driver ends the connection at once, without closing
+/// it at the broker; every waiting future ends with [`ErrorKind::Io`].
 #[must_use = "nothing moves on the connection unless its driver is polled"]
 pub struct Driver<T: Transport, R: Timer, C: Connector<Transport = T> = Once<T>> {
     shared: Arc<Shared>,
@@ -248,7 +249,7 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
         {
             self.failures.clear();
             let delay = self.backoff.next().min(self.since + wait - now);
-            debug!(%error, ?delay, "no broker yet");
+            debug!(%error, ?delay, "no host accepts the connection yet");
             self.phase = Phase::Waiting(now + delay);
             return;
         }
@@ -303,7 +304,7 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
             delay = delay.min(left);
         }
         let attempt = self.attempts;
-        info!(%error, ?delay, attempt, "connecting again");
+        info!(%error, ?delay, attempt, "reconnecting");
         if attempt > 0 {
             self.shared.with_driver(|state| state.tell(&Event::Retrying { attempt, delay, error }));
         }

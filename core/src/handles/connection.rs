@@ -98,9 +98,9 @@ impl Connection {
 
     /// Closes the connection after sending all accepted messages and waiting for their confirms.
     ///
-    /// The wait for confirms takes at most [`close_timeout`](crate::Builder::close_timeout) (10 seconds), the wait for the
-    /// broker's reply two seconds more. All other pending futures end with [`ErrorKind::Closed`]. A second call waits for
-    /// the same close.
+    /// The wait for confirms takes at most [`close_timeout`](crate::Builder::close_timeout) (10 seconds), the wait for
+    /// the broker's reply two seconds more. All other pending futures end with [`ErrorKind::Closed`]. A second call
+    /// waits for the same close.
     ///
     /// Dropping the future does not stop the close.
     ///

@@ -61,7 +61,8 @@ impl Target {
     }
 }
 
-/// Connects to the hosts of a [`Builder`](crate::Builder) in turn, with sockets on async-io's reactor: see [`Builder::connect`](crate::Builder::connect).
+/// Connects to the hosts of a [`Builder`](crate::Builder) in turn, with sockets on async-io's reactor: see
+/// [`Builder::connect`](crate::Builder::connect).
 #[derive(Debug)]
 pub struct IoConnector {
     target: Target,
@@ -93,7 +94,8 @@ impl Connector for IoConnector {
     }
 }
 
-/// Connects to the hosts of a [`Builder`](crate::Builder) in turn, with sockets on a [`Reactor`](crate::Reactor): see [`Builder::connect_on`](crate::Builder::connect_on).
+/// Connects to the hosts of a [`Builder`](crate::Builder) in turn, with sockets on a [`Reactor`](crate::Reactor): see
+/// [`Builder::connect_on`](crate::Builder::connect_on).
 #[derive(Debug)]
 pub struct ReactorConnector {
     target: Target,

@@ -6,8 +6,9 @@
 //!
 //! *At once* is a random time of up to a tenth of the first delay (10 ms by default). When a broker stops, all its
 //! clients lose their links at the same moment. Their first attempts cost the broker nothing while it is down. Attempts
-//! that are refused, or that wait in the backlog of an overloaded listener, are followed by growing delays: these spread
-//! the clients. The first delay would have to last seconds to do so; a program that wants that sets longer delays.
+//! that are refused, or that wait in the backlog of an overloaded listener, are followed by growing delays: these
+//! spread the clients. The first delay would have to last seconds to do so; a program that wants that sets longer
+//! delays.
 //!
 //! The later delays grow with the time waited so far: each is random, up to half of that time. So they grow
 //! exponentially, but the client still reconnects soon after the broker is back: an outage is extended by half at most,

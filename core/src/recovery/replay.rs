@@ -1,13 +1,13 @@
 //! A replay: declares on a fresh link what this connection had declared, until the link carries all that the lost one
 //! did.
 //!
-//! Exchanges and queues come first, then bindings, on a channel of their own, so that a refusal closes no channel of the
-//! user's. Then the user's channels are opened by the numbers that they had, set up as they were, and their consumers
-//! started. A queue that a consumer needs and that other programs declare is looked for before the consumer is started,
-//! because a refused consumer costs its channel.
+//! Exchanges and queues come first, then bindings, on a channel of their own, so that a refusal closes no channel of
+//! the user's. Then the user's channels are opened by the numbers that they had, set up as they were, and their
+//! consumers started. A queue that a consumer needs and that other programs declare is looked for before the consumer
+//! is started, because a refused consumer costs its channel.
 //!
-//! What the broker refuses stays missing, and is tried again in another pass some time later, while everything else goes
-//! on.
+//! What the broker refuses stays missing, and is tried again in another pass some time later, while everything else
+//! goes on.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -136,7 +136,7 @@ impl Recovering {
             return Ok(());
         }
         let host = self.host.clone();
-        info!(host, "connected again");
+        info!(host, "reconnected");
         state.tell(&Event::Connected { host });
         let policy = &self.policy;
         state.ledger.leave_alone(|entity| !policy.topology || !policy.wants(entity));

@@ -173,7 +173,8 @@ impl Shared {
         });
     }
 
-    /// Settles a delivery of `epoch` by `action`. Returns false if its link is gone, and with it the right to settle it.
+    /// Settles a delivery of `epoch` by `action`. Returns false if its link is gone, and with it the right to settle
+    /// it.
     #[inline]
     pub(crate) fn settle(
         &self,

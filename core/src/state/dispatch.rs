@@ -23,7 +23,7 @@ impl State {
             Proto::Reply { request, payload, .. } => self.answer(request, Reply::Method(payload)),
             Proto::ConsumerCancelled { consumer, .. } => self.consumer_cancelled(consumer),
             Proto::Flow { channel, active } => {
-                debug!(channel, active, "flow");
+                debug!(channel, active, "the broker changed the flow of the channel");
                 self.tell(&Event::Flow { channel, active });
             }
             Proto::ChannelClosed { channel, reason } => self.channel_closed(channel, &reason),

@@ -51,7 +51,8 @@ impl Journal {
         let start = self.bytes.len();
         let list = properties.as_bytes();
         let (mandatory, flags) = (u8::from(route.mandatory), properties.flags().to_be_bytes());
-        // Names were checked: they have at most 255 bytes. A property list that is longer than a frame is refused later.
+        // Names were checked: they have at most 255 bytes. A property list that is longer than a frame is refused
+        // later.
         let (exchange, key) = (route.exchange.as_bytes(), route.routing_key.as_bytes());
         let [l0, l1, l2, l3] = (list.len() as u32).to_be_bytes();
         let head = [mandatory, flags[0], flags[1], exchange.len() as u8, key.len() as u8, l0, l1, l2, l3];

@@ -178,8 +178,8 @@ impl Shared {
         }
     }
 
-    /// The lock is contended. Yields before parking: a parked waiter costs its predecessor a system call to wake it, and
-    /// so on for each waiter behind it. The lock is held no longer than an encode takes.
+    /// The lock is contended. Yields before parking: a parked waiter costs its predecessor a system call to wake it,
+    /// and so on for each waiter behind it. The lock is held no longer than an encode takes.
     #[cold]
     fn lock_contended(&self) -> MutexGuard<'_, State> {
         for _ in 0..YIELDS {
@@ -202,8 +202,8 @@ impl Shared {
         result
     }
 
-    /// Runs `action` under the lock for a future that is about to wait for the broker: output gathers no longer, and the
-    /// driver is polled on this thread if that is possible.
+    /// Runs `action` under the lock for a future that is about to wait for the broker: output gathers no longer, and
+    /// the driver is polled on this thread if that is possible.
     #[inline]
     fn with_flush<T>(&self, action: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();

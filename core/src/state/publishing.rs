@@ -181,8 +181,8 @@ impl Shared {
         Ok(Some(Published { tag: channel.confirms.push(message.confirm), count }))
     }
 
-    /// Returns the outcome of a publish to its future. `deadline` is asked when the future begins to wait; `alarm` keeps
-    /// the request that stands for it.
+    /// Returns the outcome of a publish to its future. `deadline` is asked when the future begins to wait; `alarm`
+    /// keeps the request that stands for it.
     #[inline]
     pub(crate) fn poll_confirm(
         &self,

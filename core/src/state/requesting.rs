@@ -187,10 +187,7 @@ impl State {
             request.answered |= !request.sent || request.kind == RequestKind::Room;
             let late = match request.kind {
                 _ if !request.sent => "the link to the broker was lost and not replaced in time",
-                RequestKind::Room => match self.blocking.reason() {
-                    Some(_) => "the message was not accepted in time",
-                    None => "the message was not accepted in time: the network or the broker is too slow",
-                },
+                RequestKind::Room => "the message was not accepted in time",
                 RequestKind::Confirm => {
                     "the broker did not confirm the message in time: the message may or may not have been stored"
                 }
@@ -199,12 +196,12 @@ impl State {
                 }
                 _ => "the broker did not answer in time",
             };
-            let error = match self.blocking.reason() {
-                Some(reason) => {
-                    Error::new(ErrorKind::Timeout, format!("{late}: the broker blocks publishing ({reason})"))
-                }
-                None => Error::new(ErrorKind::Timeout, late),
+            let text = match self.blocking.reason() {
+                Some(reason) => format!("{late}; the broker blocks publishing ({reason})"),
+                None if request.kind == RequestKind::Room => format!("{late}; the network or the broker is too slow"),
+                None => late.to_owned(),
             };
+            let error = Error::new(ErrorKind::Timeout, text);
             self.requests.fail_late(key, error, &mut self.wakers);
         }
     }

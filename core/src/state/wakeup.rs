@@ -42,7 +42,8 @@ impl DriverWakeup {
         self.requested = false;
     }
 
-    /// Takes the driver's waker, if the driver sleeps and has something to do: to write, to read, or what was requested.
+    /// Takes the driver's waker, if the driver sleeps and has something to do: to write, to read, or what was
+    /// requested.
     #[inline]
     pub(super) fn take(&mut self, writes: bool, reads: bool) -> Option<Waker> {
         if self.requested || (writes && !self.stalled) || reads { self.waker.take() } else { None }
