@@ -141,7 +141,7 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
         debug!(host, attempt, "connecting");
         let provider = Arc::clone(&self.login.credentials);
         self.recovering.begin_attempt(&host);
-        self.shared.with_driver(|state| state.tell(&Event::Connecting { attempt, host }));
+        self.shared.with_driver(|state| state.emit(&Event::Connecting { attempt, host }));
         self.phase = Phase::Connecting(Box::new(Connecting {
             deadline: now + self.login.connect_timeout,
             fetching: Some(Box::pin(async move { provider.fetch().await })),
@@ -288,7 +288,7 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
             );
         }
         if self.policy.attempts.is_some_and(|most| attempts / self.connector.hosts().max(1) as u32 >= most) {
-            return self.give_up(&error, format!("{attempts} attempts to connect again failed"), now);
+            return self.give_up(&error, format!("{attempts} attempts to reconnect failed"), now);
         }
         let delay = self.backoff.next();
         self.wait(delay, error, now);
@@ -306,7 +306,7 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
         let attempt = self.attempts;
         info!(%error, ?delay, attempt, "reconnecting");
         if attempt > 0 {
-            self.shared.with_driver(|state| state.tell(&Event::Retrying { attempt, delay, error }));
+            self.shared.with_driver(|state| state.emit(&Event::Retrying { attempt, delay, error }));
         }
         self.phase = Phase::Waiting(now + delay);
     }
@@ -317,7 +317,7 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
         let text = format!("{why}, {outage:?} after the link to the broker was lost; last error: {error}");
         let error = error.wrapped(error.kind(), &text);
         warn!("{text}");
-        self.shared.with_driver(|state| state.tell(&Event::GaveUp { attempts, error: error.clone() }));
+        self.shared.with_driver(|state| state.emit(&Event::GaveUp { attempts, error: error.clone() }));
         self.end(error);
     }
 

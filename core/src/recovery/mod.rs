@@ -149,7 +149,7 @@ impl Recovering {
         if self.lost.is_none() {
             warn!(%error, "the link to the broker is lost");
             self.lost = Some(now);
-            state.tell(&Event::Lost { error: error.clone() });
+            state.emit(&Event::Lost { error: error.clone() });
         }
         state.lose_link(error, self.offence.as_ref(), now);
         self.offence = None;

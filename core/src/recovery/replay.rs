@@ -46,7 +46,7 @@ pub(super) struct Replay {
     /// Consumers that were started and not accepted yet, with their channels.
     starting: Vec<(u16, u64)>,
     done: Replayed,
-    told: bool,
+    reported: bool,
     /// When to try again what is missing.
     again: Option<Time>,
     /// By when the broker must have answered something.
@@ -94,7 +94,7 @@ impl Replay {
             opening: Vec::new(),
             starting: Vec::new(),
             done: Replayed::default(),
-            told: false,
+            reported: false,
             again: None,
             due: Time::ZERO,
         }
@@ -137,7 +137,7 @@ impl Recovering {
         }
         let host = self.host.clone();
         info!(host, "reconnected");
-        state.tell(&Event::Connected { host });
+        state.emit(&Event::Connected { host });
         let policy = &self.policy;
         state.ledger.leave_alone(|entity| !policy.topology || !policy.wants(entity));
         state.end_unwanted_consumers(policy);
@@ -373,7 +373,7 @@ impl Recovering {
         let error = offence.error.clone();
         ledger.forget(&key);
         warn!(%error, "{entity} is not restored");
-        state.tell(&Event::NotRestored { entity, error });
+        state.emit(&Event::NotRestored { entity, error });
     }
 
     /// Whether to try again after `tried` failed attempts. If so, there will be another pass.
@@ -433,7 +433,7 @@ impl Recovering {
         if let Some(replay) = &mut self.replay {
             replay.done.failures += 1;
         }
-        state.tell(&Event::NotRestored { entity, error });
+        state.emit(&Event::NotRestored { entity, error });
         Ok(())
     }
 
@@ -474,15 +474,15 @@ impl Recovering {
         }
         replay.stage = Stage::Waiting;
         let replayed = replay.done;
-        let told = std::mem::replace(&mut replay.told, true);
+        let reported = std::mem::replace(&mut replay.reported, true);
         if replay.again.is_none() {
             self.replay = None;
         }
-        if !told {
+        if !reported {
             self.restored = Some(now);
             let outage = now - self.lost.take().unwrap_or(now);
             info!(?replayed, ?outage, "everything is restored");
-            state.tell(&Event::Recovered { replayed, outage });
+            state.emit(&Event::Recovered { replayed, outage });
         }
         Ok(())
     }

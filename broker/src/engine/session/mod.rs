@@ -60,7 +60,7 @@ pub(crate) struct Session {
     /// Whether it has published under an alarm.
     pub(crate) blocked: bool,
     /// Whether the client was sent `connection.blocked`.
-    pub(in crate::engine) told_blocked: bool,
+    pub(in crate::engine) notified_blocked: bool,
     /// When it is closed, unless the handshake or close is done by then.
     deadline: Option<Time>,
     /// Whether its channels are closed or being closed: its consumers must not get what their neighbours return.
@@ -108,7 +108,7 @@ impl Engine {
             woken: false,
             held: None,
             blocked: false,
-            told_blocked: false,
+            notified_blocked: false,
             deadline: Some(now + HANDSHAKE_TIMEOUT),
             released: false,
             ended: false,

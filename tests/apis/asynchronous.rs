@@ -1,4 +1,4 @@
-//! What the async doors have in common.
+//! What the asynchronous client APIs have in common in the scenarios.
 
 use std::future::Future;
 use std::pin::Pin;
