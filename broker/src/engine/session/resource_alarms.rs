@@ -1,7 +1,8 @@
 //! Resource alarms: low memory and low disk space block publishers (RabbitMQ's page "Blocked Connections").
 //!
 //! Owns which alarms are raised. The first publish under an alarm blocks its connection, and the client gets
-//! `connection.blocked`; nothing more is read from that connection until the alarms are cleared. Connections that only consume are not affected.
+//! `connection.blocked`; nothing more is read from that connection until the alarms are cleared. Connections that only
+//! consume are not affected.
 
 use hopmq_proto::Time;
 use hopmq_proto::method::connection;
