@@ -10,7 +10,7 @@ pub(crate) use hopmq_tests::choose_async as choose;
 
 use crate::scenarios::Test;
 
-/// Work that goes on beside the scenario.
+/// Work that runs beside the scenario.
 pub(crate) struct Job<T>(Pin<Box<dyn Future<Output = T> + Send>>);
 
 impl<T> Job<T> {

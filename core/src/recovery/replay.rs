@@ -3,11 +3,10 @@
 //!
 //! Exchanges and queues come first, then bindings, on a channel of their own, so that a refusal closes no channel of
 //! the user's. Then the user's channels are opened by the numbers that they had, set up as they were, and their
-//! consumers started. A queue that a consumer needs and that other programs declare is looked for before the consumer
-//! is started, because a refused consumer costs its channel.
+//! consumers started. If another program declares the queue of a consumer, the replay first checks that the queue
+//! exists, because a refused consumer closes its channel.
 //!
-//! What the broker refuses stays missing, and is tried again in another pass some time later, while everything else
-//! goes on.
+//! What the broker refuses stays missing, and is tried again in a later pass, while everything else works.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -100,12 +99,12 @@ impl Replay {
         }
     }
 
-    /// Whether a queue of another program was there.
+    /// Whether a queue of another program was found.
     fn found(&self, queue: &str) -> bool {
         self.others.get(queue).is_some_and(|other| other.there)
     }
 
-    /// Returns when the replay goes on without an answer.
+    /// Returns when the replay must act without an answer.
     pub(super) fn deadline(&self) -> Option<Time> {
         if self.stage == Stage::Waiting { self.again } else { Some(self.due) }
     }
