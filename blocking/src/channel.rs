@@ -63,7 +63,7 @@ impl Channel {
     /// request: see [`hopmq::Channel::reopen`].
     ///
     /// # Errors
-    /// Those of [`Connection::channel`].
+    /// The errors of [`Connection::channel`].
     pub fn reopen(&self) -> Result<Channel> {
         wait(self.core.reopen()).map(Channel::new)
     }

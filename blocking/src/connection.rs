@@ -41,7 +41,7 @@ impl Connection {
     /// a URI can't express, use [`Connection::builder`].
     ///
     /// # Errors
-    /// Those of [`Builder::open`].
+    /// The errors of [`Builder::open`].
     pub fn open(uri: &str) -> Result<Self> {
         Self::builder().uri(uri).open()
     }

@@ -96,7 +96,7 @@ impl Consumer {
     /// Starts a consumer with the settings of this one on `channel`: see [`hopmq::Consumer::restart`].
     ///
     /// # Errors
-    /// Those of [`Consume::start`].
+    /// The errors of [`Consume::start`].
     pub fn restart(&self, channel: &Channel) -> Result<Self> {
         wait(self.core.restart(&channel.core)).map(|core| Self { core })
     }
@@ -116,7 +116,7 @@ impl Consumer {
     /// Returns the next delivery if it has arrived, without waiting.
     ///
     /// # Errors
-    /// Those of [`Consumer::next_within`].
+    /// The errors of [`Consumer::next_within`].
     pub fn next_now(&mut self) -> Result<Next<Delivery>> {
         self.next_within(Duration::ZERO)
     }

@@ -30,7 +30,7 @@ impl Pool {
     /// Takes a channel out of the pool, and waits until one is free.
     ///
     /// # Errors
-    /// Those of [`Connection::channel`]; [`Usage`](crate::ErrorKind::Usage) if the pool has no open connection.
+    /// The errors of [`Connection::channel`]; [`Usage`](crate::ErrorKind::Usage) if the pool has no open connection.
     pub fn get(&self) -> Result<Pooled> {
         let core = wait(self.core.get())?;
         Ok(Pooled { channel: Channel::new((*core).clone()), _core: core })

@@ -91,7 +91,7 @@ impl<'a> Publish<'a> {
     /// [`Channel::within`](crate::Channel::within) says.
     ///
     /// # Errors
-    /// Those of [`Publish::send`]; [`Nacked`](ErrorKind::Nacked) if the broker could not store the message;
+    /// The errors of [`Publish::send`]; [`Nacked`](ErrorKind::Nacked) if the broker could not store the message;
     /// [`Returned`](ErrorKind::Returned) if the message was mandatory and no queue took it; [`Usage`](ErrorKind::Usage)
     /// in a transaction. After [`Timeout`](ErrorKind::Timeout), or the error of a channel or connection that ended
     /// before the confirm came, the message may or may not have been stored.
@@ -102,7 +102,7 @@ impl<'a> Publish<'a> {
     /// Sends the message, and returns its [`Confirm`] to wait for later, so that many messages are in flight at once.
     ///
     /// # Errors
-    /// Those of [`Publish::send`]; the broker's answer is the result of the [`Confirm`].
+    /// The errors of [`Publish::send`]; the broker's answer is the result of the [`Confirm`].
     #[inline]
     pub fn confirm_later(self) -> Result<Confirm> {
         wait(self.core.confirm_later()).map(|core| Confirm { core, outcome: None })
@@ -137,7 +137,7 @@ impl Confirm {
     /// [`Builder`](crate::Builder) (60 seconds), or for as long as [`Channel::within`](crate::Channel::within) says.
     ///
     /// # Errors
-    /// Those of [`Publish::confirm`].
+    /// The errors of [`Publish::confirm`].
     pub fn wait(self) -> Result<()> {
         match self.outcome {
             Some(outcome) => outcome,
@@ -163,7 +163,7 @@ impl Confirm {
     /// ```
     ///
     /// # Errors
-    /// Those of [`Publish::confirm`].
+    /// The errors of [`Publish::confirm`].
     pub fn wait_timeout(&mut self, limit: Duration) -> Result<()> {
         if self.outcome.is_none() {
             self.outcome = wait_within(&mut self.core, limit);

@@ -247,7 +247,7 @@ impl Builder {
     /// store when no connection is ready.
     ///
     /// # Errors
-    /// As for [`Builder::open`].
+    /// The errors of [`Builder::open`].
     pub fn open_by_hand(self, storage: impl Storage) -> Result<Broker, store::Error> {
         self.open_on(Spawner::Hand(Arc::new(Executor::new())), storage)
     }
@@ -294,7 +294,7 @@ impl Broker {
     /// Returns a broker that stores durable data in a folder, which is created if it does not exist.
     ///
     /// # Errors
-    /// As for [`Builder::open`], and if another broker has the folder open.
+    /// The errors of [`Builder::open`], and an error if another broker has the folder open.
     #[cfg(feature = "disk")]
     pub fn open(folder: impl AsRef<std::path::Path>) -> Result<Self, store::Error> {
         Self::builder().open(store::DiskStorage::open(folder)?)

@@ -78,7 +78,7 @@ impl Checkpointer {
     /// [`Settings::log_limit`](super::Settings::log_limit).
     ///
     /// # Errors
-    /// As for [`Checkpointer::turn`].
+    /// The errors of [`Checkpointer::turn`].
     pub fn turn_eagerly(&mut self) -> Result<bool, Error> {
         self.turn_for(true)
     }

@@ -39,8 +39,8 @@ impl Faults {
     /// ```
     ///
     /// # Errors
-    /// As for [`Builder::open`](crate::Builder::open). The broker then stays down, and serves no client until another
-    /// `crash` finds a usable storage.
+    /// The errors of [`Builder::open`](crate::Builder::open). The broker then stays down, and serves no client until
+    /// another `crash` finds a usable storage.
     pub fn crash<S: Storage>(&self, found: impl FnOnce() -> S) -> Result<(), store::Error> {
         let broker = self.broker();
         broker.die();

@@ -78,7 +78,7 @@ impl Connection {
     /// ```
     ///
     /// # Errors
-    /// Those of [`Builder::open`].
+    /// The errors of [`Builder::open`].
     #[cfg(feature = "net")]
     pub async fn open(uri: &str) -> Result<Self> {
         Self::builder().uri(uri).open().await
@@ -283,7 +283,7 @@ impl Builder {
     /// Dropping the future ends the attempt.
     ///
     /// # Errors
-    /// Those of [`Builder::handshake`] and those of the connector.
+    /// The errors of [`Builder::handshake`] and of the connector.
     pub async fn connect_with<C, R>(&self, connector: C, timer: R) -> Result<(Connection, Driver<C::Transport, R, C>)>
     where
         C: Connector + Unpin,

@@ -44,7 +44,7 @@ impl Builder {
     /// ```
     ///
     /// # Errors
-    /// Those of [`Builder::open`].
+    /// The errors of [`Builder::open`].
     pub async fn connect(&self) -> Result<(Connection, Driver<AnyTransport, IoTimer, IoConnector>)> {
         self.connect_with(IoConnector::new(&self.target), IoTimer::new()).await
     }
@@ -53,7 +53,7 @@ impl Builder {
     /// the reactor runs.
     ///
     /// # Errors
-    /// Those of [`Builder::open`].
+    /// The errors of [`Builder::open`].
     pub async fn connect_on(
         &self,
         reactor: &ReactorHandle,

@@ -12,7 +12,7 @@ impl Builder {
     /// Dropping the future ends the attempt.
     ///
     /// # Errors
-    /// Those of `open`.
+    /// The errors of `open`.
     pub async fn open_tokio(&self) -> Result<Connection> {
         let (connection, driver) = self.connect_tokio().await?;
         tokio::spawn(driver);
@@ -22,7 +22,7 @@ impl Builder {
     /// Connects on tokio's reactor, and returns the connection with its driver, which the caller spawns or polls.
     ///
     /// # Errors
-    /// Those of `open`.
+    /// The errors of `open`.
     pub async fn connect_tokio(&self) -> Result<(Connection, Driver<AnyTransport, TokioTimer, TokioConnector>)> {
         self.connect_with(TokioConnector::new(&self.target), TokioTimer::default()).await
     }

@@ -436,7 +436,7 @@ const HEARTBEATS: usize = 16;
 /// Unread bytes that the socket of a failed link may hold: a little more than Linux lets a receive buffer grow to.
 const UNREAD: usize = 8 << 20;
 
-/// Does what the time asks for. An error ends the link.
+/// Does what is due at `now`. An error ends the link.
 fn tick(state: &mut State, recovering: &mut Recovering, now: Time) -> Result<()> {
     state.expire(now);
     let alive = state.proto.handle_timeout(now);

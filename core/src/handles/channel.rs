@@ -117,7 +117,7 @@ impl Channel {
     /// ```
     ///
     /// # Errors
-    /// Those of [`Connection::channel`].
+    /// The errors of [`Connection::channel`].
     pub fn reopen(&self) -> Request<Channel> {
         let modes = self.core.shared().modes(&self.core.id);
         self.connection().open_channel(modes)

@@ -169,7 +169,7 @@ impl Consumer {
     /// the broker closed the channel of this consumer.
     ///
     /// # Errors
-    /// Those of [`Consume::start`].
+    /// The errors of [`Consume::start`].
     pub fn restart(&self, channel: &Channel) -> Request<Consumer> {
         let Some(start) = self.channel.shared().consumer_start(self.key) else {
             return Consume { no_ack: self.no_ack, ..Consume::new(channel, "").tag(&self.tag) }.start();

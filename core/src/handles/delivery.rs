@@ -84,7 +84,7 @@ impl Delivery {
     /// Acknowledges the delivery. See [`Acker::ack`].
     ///
     /// # Errors
-    /// Those of [`Acker::ack`].
+    /// The errors of [`Acker::ack`].
     pub fn ack(self) -> Result<Settled> {
         self.acker.ack()
     }
@@ -92,7 +92,7 @@ impl Delivery {
     /// Acknowledges this delivery and all earlier ones of its channel. See [`Acker::ack_multiple`].
     ///
     /// # Errors
-    /// Those of [`Acker::ack`].
+    /// The errors of [`Acker::ack`].
     pub fn ack_multiple(self) -> Result<Settled> {
         self.acker.ack_multiple()
     }
@@ -100,7 +100,7 @@ impl Delivery {
     /// Rejects the delivery (`basic.nack`). See [`Acker::nack`].
     ///
     /// # Errors
-    /// Those of [`Acker::ack`].
+    /// The errors of [`Acker::ack`].
     pub fn nack(self, requeue: bool) -> Result<Settled> {
         self.acker.nack(requeue)
     }
@@ -108,7 +108,7 @@ impl Delivery {
     /// Rejects this delivery and all earlier ones of its channel. See [`Acker::nack_multiple`].
     ///
     /// # Errors
-    /// Those of [`Acker::ack`].
+    /// The errors of [`Acker::ack`].
     pub fn nack_multiple(self, requeue: bool) -> Result<Settled> {
         self.acker.nack_multiple(requeue)
     }
@@ -116,7 +116,7 @@ impl Delivery {
     /// Rejects the delivery by the standard method (`basic.reject`). See [`Acker::reject`].
     ///
     /// # Errors
-    /// Those of [`Acker::ack`].
+    /// The errors of [`Acker::ack`].
     pub fn reject(self, requeue: bool) -> Result<Settled> {
         self.acker.reject(requeue)
     }
@@ -185,7 +185,7 @@ impl Acker {
     /// Acknowledges this delivery and all earlier ones of its channel.
     ///
     /// # Errors
-    /// Those of [`Acker::ack`].
+    /// The errors of [`Acker::ack`].
     pub fn ack_multiple(self) -> Result<Settled> {
         self.settle(|proto, number, tag| proto.ack(number, tag, true), true)
     }
@@ -194,7 +194,7 @@ impl Acker {
     /// dead-letter exchange, or is dropped if there is none (`basic.nack`, RabbitMQ's extension).
     ///
     /// # Errors
-    /// Those of [`Acker::ack`].
+    /// The errors of [`Acker::ack`].
     pub fn nack(self, requeue: bool) -> Result<Settled> {
         self.settle(|proto, number, tag| proto.nack(number, tag, false, requeue), false)
     }
@@ -202,7 +202,7 @@ impl Acker {
     /// Rejects this delivery and all earlier ones of its channel: see [`Acker::nack`].
     ///
     /// # Errors
-    /// Those of [`Acker::ack`].
+    /// The errors of [`Acker::ack`].
     pub fn nack_multiple(self, requeue: bool) -> Result<Settled> {
         self.settle(|proto, number, tag| proto.nack(number, tag, true, requeue), false)
     }
@@ -211,7 +211,7 @@ impl Acker {
     /// RabbitMQ's quorum queues since 4.3, `reject` counts towards the delivery limit and `nack` does not.
     ///
     /// # Errors
-    /// Those of [`Acker::ack`].
+    /// The errors of [`Acker::ack`].
     pub fn reject(self, requeue: bool) -> Result<Settled> {
         self.settle(|proto, number, tag| proto.reject(number, tag, requeue), false)
     }

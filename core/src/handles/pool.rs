@@ -57,7 +57,7 @@ impl Pool {
     /// Borrows a channel, waiting until one is free. Dropping the future ends the wait.
     ///
     /// # Errors
-    /// Those of [`Connection::channel`]; [`ErrorKind::Usage`] if the pool has no open connection.
+    /// The errors of [`Connection::channel`]; [`ErrorKind::Usage`] if the pool has no open connection.
     pub async fn get(&self) -> Result<Pooled> {
         let mut place = Place { shared: &self.shared, key: None, reserved: false };
         let known = poll_fn(|context| place.poll(context.waker())).await;

@@ -162,7 +162,7 @@ impl<'a> Publish<'a> {
     /// durable (RabbitMQ's page [Publisher Confirms](https://www.rabbitmq.com/docs/confirms)).
     ///
     /// # Errors
-    /// Those of [`Publish::send`]; [`ErrorKind::Nacked`] if the broker could not store the message;
+    /// The errors of [`Publish::send`]; [`ErrorKind::Nacked`] if the broker could not store the message;
     /// [`ErrorKind::Returned`] if the message was mandatory and no queue took it; [`ErrorKind::Usage`] in a
     /// transaction. If channel or connection end before the confirm arrives, their error: the message may or may not
     /// have been stored.
@@ -196,7 +196,7 @@ impl<'a> Publish<'a> {
     /// ```
     ///
     /// # Errors
-    /// Those of [`Publish::send`]; the broker's answer is reported by the [`Confirm`].
+    /// The errors of [`Publish::send`]; the broker's answer is reported by the [`Confirm`].
     pub fn confirm_later(self) -> impl Future<Output = Result<Confirm>> + Send + Unpin + use<'a> {
         let channel = self.channel;
         let mut attempt = Attempt::new(self, true);
@@ -257,7 +257,7 @@ impl Drop for Attempt<'_> {
 /// timeout of [`Channel::within`]: the message may or may not have been stored.
 ///
 /// # Errors
-/// Those of [`Publish::confirm`].
+/// The errors of [`Publish::confirm`].
 #[must_use = "whether the broker has the message is not known unless this is awaited"]
 pub struct Confirm {
     core: Arc<ChannelCore>,

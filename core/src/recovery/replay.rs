@@ -1,5 +1,4 @@
-//! A replay: declares on a fresh link what this connection had declared, until the link carries all that the lost one
-//! did.
+//! A replay: restores on a new link everything that the lost link had.
 //!
 //! Exchanges and queues come first, then bindings, on a channel of their own, so that a refusal closes no channel of
 //! the user's. Then the user's channels are opened by the numbers that they had, set up as they were, and their
@@ -24,7 +23,7 @@ use crate::state::ledger::{Entry, Key};
 use crate::state::restart::Restored;
 use crate::state::{REPLAY, RequestKind, State, transmit};
 
-/// Requests that are in flight at most.
+/// The largest number of requests in flight.
 const WINDOW: usize = 256;
 
 /// How long the broker may leave requests of the replay unanswered before the link counts as lost.
@@ -38,7 +37,7 @@ pub(super) struct Replay {
     stage: Stage,
     todo: VecDeque<Step>,
     sent: VecDeque<Step>,
-    /// Queues of other programs that were looked for.
+    /// Queues of other programs, which the replay checks and never declares.
     others: HashMap<String, Other>,
     /// Channels whose opening is not answered.
     opening: Vec<u16>,
@@ -46,9 +45,9 @@ pub(super) struct Replay {
     starting: Vec<(u16, u64)>,
     done: Replayed,
     reported: bool,
-    /// When to try again what is missing.
+    /// When to retry what is missing.
     again: Option<Time>,
-    /// By when the broker must have answered something.
+    /// The deadline for the broker's next reply.
     due: Time,
 }
 
@@ -56,7 +55,7 @@ pub(super) struct Replay {
 enum Stage {
     /// Exchanges and queues are declared.
     Declaring,
-    /// Bindings are declared, and the queues of other programs looked for.
+    /// Bindings are declared, and the queues of other programs checked.
     Binding,
     /// The channel for declarations is being closed.
     Closing,
@@ -70,7 +69,7 @@ enum Stage {
 #[derive(Debug, Default)]
 struct Other {
     there: bool,
-    /// How often the queue was not there.
+    /// How often the queue was not found.
     missed: u32,
 }
 
@@ -124,7 +123,7 @@ impl Replay {
 }
 
 impl Recovering {
-    /// The handshake of a link is done.
+    /// Begins the replay, after the handshake of a link.
     pub(super) fn link_opened(&mut self, state: &mut State, now: Time) -> Result<()> {
         state.link_opened();
         self.handshake = None;
@@ -268,7 +267,7 @@ impl Recovering {
         self.tick_replay(state, now)
     }
 
-    /// The broker answered a request of the replay.
+    /// Handles the broker's reply to a request of the replay.
     pub(super) fn replayed(&mut self, state: &mut State, channel: u16, payload: &Bytes, now: Time) -> Result<()> {
         let Some(replay) = &mut self.replay else { return Ok(()) };
         replay.due = now + REPLAY_TIMEOUT;
@@ -322,7 +321,7 @@ impl Recovering {
         }
     }
 
-    /// The broker closed a channel. Returns the reason if the close does not concern the replay.
+    /// Handles a channel that the broker closed. Returns the reason if the close does not concern the replay.
     pub(super) fn channel_closed(
         &mut self,
         state: &mut State,
@@ -357,7 +356,7 @@ impl Recovering {
         Ok(Some(reason))
     }
 
-    /// Forgets the declaration that the broker closed the connection for, so that it is not sent again.
+    /// Forgets the declaration for which the broker closed the connection, so that it is not sent again.
     pub(super) fn forget_offender(&mut self, state: &mut State) {
         let (Some(replay), Some(offence)) = (&self.replay, &self.offence) else { return };
         let ledger = &mut state.ledger;
@@ -375,7 +374,7 @@ impl Recovering {
         state.emit(&Event::NotRestored { entity, error });
     }
 
-    /// Whether to try again after `tried` failed attempts. If so, there will be another pass.
+    /// Whether to retry after `tried` failed attempts. If so, schedules another pass.
     fn retries(&mut self, tried: u32, error: &Error, now: Time) -> bool {
         let OnFailure::Retry { attempts, delay } = self.policy.on_failure else { return false };
         // Other settings than the existing ones, or a type that the broker does not know, fail every time.
@@ -436,7 +435,7 @@ impl Recovering {
         Ok(())
     }
 
-    /// A consumer was refused, and its channel closed with it: the channel is opened again without the consumer.
+    /// Handles a refused consumer, whose channel the broker closed: opens the channel again without the consumer.
     fn consumer_refused(&mut self, state: &mut State, number: u16, key: u64, error: Error, now: Time) -> Result<()> {
         state.lose_channel(number, &error, None);
         state.suspend_requests(Some(number), &error, None);
@@ -456,7 +455,7 @@ impl Recovering {
         Ok(())
     }
 
-    /// Does what the time asks for, and tells the subscribers when the replay is done.
+    /// Checks the deadlines, and notifies the subscribers when the replay is done.
     pub(super) fn tick_replay(&mut self, state: &mut State, now: Time) -> Result<()> {
         let Some(replay) = &mut self.replay else { return Ok(()) };
         if replay.stage == Stage::Waiting && replay.again.is_some_and(|again| again <= now) {

@@ -1,7 +1,7 @@
 //! The unconfirmed publishes of one channel, and the futures that wait for their confirms.
 //!
-//! Owns a ring with one place for each publish from the oldest unsettled one on. A confirmed publish leaves nothing
-//! behind; the error of a failed one is kept until its future has taken it.
+//! Owns a ring with one place for each publish, starting at the oldest unsettled one. A confirmed publish leaves no
+//! trace; the error of a failed publish is kept until its future takes the error.
 
 use std::collections::{HashMap, VecDeque};
 use std::task::{Poll, Waker};
@@ -22,11 +22,11 @@ pub(crate) struct Confirms {
     /// The errors of failed publishes that their futures have not taken yet.
     failed: HashMap<u64, Error>,
     unsettled: usize,
-    /// Publishes on earlier links: the broker's tags begin after them.
+    /// The number of publishes on earlier links. The broker's tags of the present link begin after them.
     offset: u64,
-    /// The publishes of the ring as they were made, if they are published again after the link is lost.
+    /// Copies of the publishes in the ring, if they are published again after the link is lost.
     journal: Option<Journal>,
-    /// The tags of the publishes that were made again on the present link, in the order of the broker's tags.
+    /// The tags of the publishes that were published again on the present link, in the order of the broker's tags.
     republished: Vec<u64>,
 }
 
@@ -66,7 +66,7 @@ impl Confirms {
         self.journal.is_some()
     }
 
-    /// Keeps a publish that is about to be made. Returns the bytes that it takes.
+    /// Keeps a copy of a publish that is about to be sent. Returns the size of the copy in bytes.
     #[inline]
     pub(crate) fn keep(&mut self, route: Route<'_>, properties: Properties<&[u8]>, body: &Body<'_>) -> usize {
         let Some(journal) = &mut self.journal else { return 0 };
@@ -75,7 +75,7 @@ impl Confirms {
         journal.size() - before
     }
 
-    /// Removes the publish that was kept last, because it was not made. Returns the bytes that it took.
+    /// Removes the last copy, because its publish was not sent. Returns the size of the copy in bytes.
     #[cold]
     pub(crate) fn unkeep(&mut self) -> usize {
         let Some(journal) = &mut self.journal else { return 0 };
@@ -94,8 +94,8 @@ impl Confirms {
         tag
     }
 
-    /// Ends the unsettled publishes with `error`: the link is lost, and their confirms with it. Returns how many they
-    /// were.
+    /// Ends the unsettled publishes with `error`, because their confirms were lost with the link. Returns the number of
+    /// publishes.
     pub(crate) fn lose(&mut self, error: &Error, wakers: &mut Wakers) -> usize {
         let base = self.base;
         self.republished.clear();
@@ -113,7 +113,7 @@ impl Confirms {
         std::mem::take(&mut self.unsettled)
     }
 
-    /// Makes the unsettled publishes again, by `publish`, in their order. Returns how many they were.
+    /// Publishes the unsettled publishes again, in their order, by calling `publish`. Returns their number.
     pub(crate) fn republish(&mut self, mut publish: impl FnMut(Kept<'_>) -> Result<()>) -> Result<usize> {
         self.republished.clear();
         let tags = self.base..;
@@ -128,7 +128,7 @@ impl Confirms {
         Ok(self.republished.len())
     }
 
-    /// Returns this side's tag for a tag of the broker's, which counts anew on each link.
+    /// Returns the tag in this ring for a tag of the broker, which counts from 1 on each link.
     fn own(&self, tag: u64) -> u64 {
         match self.republished.get((tag as usize).wrapping_sub(1)) {
             Some(own) => *own,
@@ -136,7 +136,7 @@ impl Confirms {
         }
     }
 
-    /// Returns the bytes that are kept to publish them again.
+    /// Returns the size of the copies in bytes.
     #[inline]
     pub(crate) fn kept(&self) -> usize {
         self.journal.as_ref().map_or(0, Journal::size)
@@ -147,7 +147,7 @@ impl Confirms {
         self.unsettled
     }
 
-    /// The broker confirmed or refused a range of its tags. Returns how many of them had not been settled before.
+    /// Settles a range of the broker's tags, which it confirmed or refused. Returns how many were unsettled before.
     pub(crate) fn settle(&mut self, mut first: u64, last: u64, ack: bool, wakers: &mut Wakers) -> usize {
         let mut count = 0;
         while first <= last && first <= self.republished.len() as u64 {
@@ -222,7 +222,7 @@ impl Confirms {
         Poll::Ready(self.failed.remove(&tag).map_or(Ok(()), Err))
     }
 
-    /// The future of a publish is gone.
+    /// Handles the drop of a publish's future.
     pub(crate) fn forget(&mut self, tag: u64, wakers: &mut Wakers) {
         if !self.failed.is_empty() {
             self.failed.remove(&tag);

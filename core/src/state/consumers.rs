@@ -10,15 +10,15 @@ use super::wakers::Wakers;
 use crate::error::Error;
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Ordering};
 
-/// The consumers of a connection, and how much they hold.
+/// The consumers of a connection, and the bytes that they have buffered.
 #[derive(Debug, Default)]
 pub(crate) struct Consumers {
     slots: Slots<ConsumerState>,
     /// Bytes of deliveries that consumers have not taken.
     buffered: usize,
-    /// Reading is paused, because consumers hold too much.
+    /// Whether reading is paused, because the buffers of the consumers are full.
     paused: bool,
-    /// Tags that were made.
+    /// The number of generated tags.
     tags: u64,
 }
 
@@ -33,11 +33,11 @@ pub(crate) struct ConsumerState {
     queue: VecDeque<Queued>,
     pub(super) waker: Option<Waker>,
     pub(super) end: Option<ConsumerEnd>,
-    /// The handle is gone: further deliveries go back to the queue.
+    /// Whether the handle was dropped: further deliveries are requeued.
     pub(super) dropped: bool,
-    /// The program shuts down: further deliveries go back to the queue.
+    /// Whether the program shuts down: further deliveries are requeued.
     stopped: bool,
-    /// What the handle has taken.
+    /// The deliveries that the handle has taken.
     pub(super) stock: Arc<Stock>,
     /// How to start the consumer again.
     pub(super) start: Start,
@@ -85,11 +85,11 @@ pub(crate) struct Start {
     pub(crate) no_local: bool,
     pub(crate) exclusive: bool,
     pub(crate) arguments: FieldTable,
-    /// What the consumer asked for itself.
+    /// The prefetch of this consumer.
     pub(crate) prefetch: Option<u16>,
-    /// The broker has accepted the consumer.
+    /// Whether the broker has accepted the consumer.
     pub(super) granted: bool,
-    /// The consumer is not on the present link, or not yet.
+    /// Whether the consumer is not on the present link, or not yet.
     pub(super) missing: bool,
     /// How often the consumer could not be started on the present link.
     pub(super) tried: u32,
@@ -98,9 +98,9 @@ pub(crate) struct Start {
 /// How a consumer ended.
 #[derive(Clone, Debug)]
 pub(crate) enum ConsumerEnd {
-    /// This side cancelled it.
+    /// The program cancelled the consumer.
     Cancelled,
-    /// The broker cancelled it, or channel or connection ended.
+    /// The broker cancelled the consumer, or channel or connection ended.
     Failed(Error),
 }
 
@@ -187,7 +187,7 @@ impl Consumers {
         self.slots.iter().filter(|(_, consumer)| wanted(consumer)).map(|(key, _)| key).collect()
     }
 
-    /// Removes the consumers of a channel whose handles are gone.
+    /// Removes the consumers of a channel whose handles were dropped.
     pub(super) fn remove_dropped(&mut self, channel: u16) {
         for key in self.keys(|consumer| consumer.channel == channel && consumer.dropped) {
             self.slots.remove(key);
@@ -217,7 +217,7 @@ impl Consumers {
         Some(consumer)
     }
 
-    /// Takes the deliveries of a consumer away from it, so that they are no longer buffered.
+    /// Removes and returns the buffered deliveries of a consumer.
     pub(super) fn drain(&mut self, key: u64) -> VecDeque<Queued> {
         let Some(consumer) = self.slots.get_mut(key) else { return VecDeque::new() };
         let queue = std::mem::take(&mut consumer.queue);
@@ -225,7 +225,7 @@ impl Consumers {
         queue
     }
 
-    /// Stops a consumer for a shutdown. Returns the deliveries that go back to the queue.
+    /// Stops a consumer for a shutdown. Returns the deliveries to requeue.
     pub(super) fn stop(&mut self, key: u64) -> VecDeque<Queued> {
         let Some(consumer) = self.slots.get_mut(key) else { return VecDeque::new() };
         consumer.stopped = true;
@@ -242,7 +242,7 @@ impl Consumers {
         self.buffered
     }
 
-    /// So many bytes were taken.
+    /// Subtracts taken bytes from the buffered ones.
     #[inline]
     pub(super) fn release(&mut self, bytes: usize) {
         self.buffered = self.buffered.saturating_sub(bytes);

@@ -45,7 +45,7 @@ impl State {
         Ok(())
     }
 
-    /// Hands a message to what it is for.
+    /// Dispatches a message by its purpose.
     #[inline]
     pub(crate) fn apply_content(&mut self, channel: u16, purpose: Purpose, content: Content) {
         match purpose {

@@ -1,8 +1,8 @@
-//! The unconfirmed publishes of one channel as they were made, to make them again on a new link.
+//! Copies of the unconfirmed publishes of one channel, to publish them again on a new link.
 //!
-//! Owns one buffer in which small messages lie behind each other; a large body that the program passed by value is kept
-//! as it is. Confirmed messages are removed at the front. So keeping a message costs a copy of its bytes, and removing
-//! it costs nothing.
+//! Owns one buffer that holds small messages one after another; a large body that the program passed by value is kept
+//! without a copy. Confirmed messages are removed at the front. So keeping a message costs a copy of its bytes, and
+//! removing a message costs nothing.
 
 use std::collections::VecDeque;
 

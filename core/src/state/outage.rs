@@ -1,7 +1,7 @@
 //! What happens to everything that waits when the link is lost.
 //!
-//! Requests that may be made twice wait for the next link. Deliveries that no consumer took are dropped, because the
-//! broker delivers them again. Publishes that are not kept to publish them again end: it is unknown whether the broker
+//! Requests that may be repeated wait for the next link. Deliveries that no consumer took are dropped, because the
+//! broker delivers them again. Publishes without a copy in the journal end, because it is unknown whether the broker
 //! has stored them.
 
 use hopmq_proto::Time;
@@ -32,7 +32,7 @@ impl Offence {
 }
 
 impl State {
-    /// The link is lost with `error`, and another one will be made: everything that can wait waits for it.
+    /// Handles the loss of the link with `error`: whatever can wait for the next link waits, the rest ends.
     pub(crate) fn lose_link(&mut self, error: &Error, offence: Option<&Offence>, now: Time) {
         self.lifecycle.set_link(LinkState::Connecting);
         self.consumers.set_paused(false);
@@ -63,11 +63,11 @@ impl State {
         }
     }
 
-    /// A channel is gone from the link, and will be opened again.
+    /// Handles the loss of a channel, which will be opened again on a later link.
     pub(crate) fn lose_channel(&mut self, number: u16, error: &Error, offence: Option<&Offence>) {
         let Some(channel) = self.channels.get_mut(number) else { return };
         channel.end.next_epoch();
-        // A publish that the broker closed the connection for is not made again.
+        // A publish for which the broker closed the connection is not repeated.
         let is_publish = offence.is_some_and(|offence| offence.method == MethodId::BASIC_PUBLISH);
         if is_publish || !channel.confirms.republishes() {
             let unknown = unknown("the broker had not confirmed the message", error);
@@ -81,7 +81,7 @@ impl State {
             } else if consumer.end.is_none() {
                 consumer.start.missing = true;
                 if !consumer.no_ack {
-                    // The broker delivers them again.
+                    // The broker redelivers these messages.
                     consumer.stock.set(0);
                     self.consumers.drain(key);
                 }
@@ -89,7 +89,7 @@ impl State {
         }
     }
 
-    /// Has the requests of one channel, or all, wait for another link, or ends those that may not be made twice.
+    /// Lets the requests of one channel, or all requests, wait for the next link; ends those that must not be repeated.
     pub(crate) fn suspend_requests(&mut self, only: Option<u16>, error: &Error, offence: Option<&Offence>) {
         let concerns = |channel: u16| only.is_none_or(|only| only == channel);
         let waiting = self.requests.iter().filter(|(_, request)| !request.answered && concerns(request.channel));

@@ -32,7 +32,7 @@ pub(crate) struct RoomWait {
     request: Option<u64>,
     /// The place among the waiting publishers and the deadline, which stay the same if it has to wait again.
     place: Option<(u64, Time)>,
-    /// It was admitted, and room is reserved for it.
+    /// Whether the publish was admitted, and room is reserved for it.
     admitted: bool,
 }
 
@@ -73,7 +73,7 @@ impl Outgoing<'_, '_> {
 }
 
 impl Shared {
-    /// Publishes a message, once there is room. `deadline` is asked if the publish has to wait.
+    /// Publishes a message, once there is room. `deadline` is called if the publish must wait.
     #[inline]
     pub(crate) fn poll_publish(
         &self,
@@ -111,7 +111,7 @@ impl Shared {
         }
     }
 
-    /// The future of a publish is gone.
+    /// Handles the drop of a publish's future.
     pub(crate) fn abandon_publish(&self, wait: &RoomWait) {
         if let Some(request) = wait.request {
             self.with(|state| {
@@ -123,7 +123,7 @@ impl Shared {
         }
     }
 
-    /// Publishes if there is room. Returns `None` if the publish has to wait.
+    /// Publishes if there is room. Returns `None` if the publish must wait.
     #[inline]
     fn publish(
         &self,

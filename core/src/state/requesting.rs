@@ -37,7 +37,7 @@ impl Shared {
         self.with_flush(|state| state.poll_request(key, waker))
     }
 
-    /// The future of a request is gone.
+    /// Handles the drop of a request's future.
     pub(crate) fn abandon(&self, key: u64) {
         self.with(|state| state.abandon(key));
     }

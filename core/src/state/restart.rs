@@ -23,7 +23,7 @@ pub(crate) struct Restored {
     pub(crate) opening: bool,
     /// Consumers that are being started and that no request waits for.
     pub(crate) starting: Vec<u64>,
-    /// Publishes that were made again.
+    /// The number of publishes that were published again.
     pub(crate) publishes: usize,
 }
 
@@ -34,8 +34,8 @@ impl State {
         self.driver.request();
     }
 
-    /// Opens a channel as it was, but without the consumer `except`. `found` tells whether a queue that other programs
-    /// declare is there.
+    /// Opens a channel as it was, but without the consumer `except`. `found` says whether a queue that another
+    /// program declares exists.
     pub(crate) fn restore_channel(
         &mut self,
         number: u16,
@@ -69,7 +69,7 @@ impl State {
     pub(super) fn send_modes(&mut self, number: u16) {
         let Some(channel) = self.channels.get(number) else { return };
         let Modes { prefetch, confirming, transactional } = channel.modes();
-        // None of it can fail: the channel is open, and the same was sent before.
+        // None of these calls can fail: the channel is open, and the same methods were sent before.
         if transactional {
             let _ = self.proto.tx_select(number, None);
         } else if confirming {
@@ -82,12 +82,12 @@ impl State {
         }
     }
 
-    /// Makes the unconfirmed publishes of a channel again. Returns how many they were.
+    /// Publishes the unconfirmed publishes of a channel again. Returns their number.
     fn republish(&mut self, number: u16, policy: &Recovery) -> usize {
         let Self { channels, proto, ledger, .. } = self;
         let Some(channel) = channels.get_mut(number) else { return 0 };
         let published = channel.confirms.republish(|Kept { mut route, properties, body }| {
-            // The default exchange routes by the queue's name, which may be another one now.
+            // The default exchange routes by the queue's name, which may have changed.
             let name = if route.exchange.is_empty() { ledger.name(route.routing_key) } else { None };
             if let Some(name) = &name {
                 route.routing_key = name.text();
@@ -168,7 +168,7 @@ impl State {
         }
     }
 
-    /// Ends the consumers that the filter of `policy` leaves alone.
+    /// Ends the consumers that the filter of `policy` excludes.
     pub(crate) fn end_unwanted_consumers(&mut self, policy: &Recovery) {
         let unwanted = self.consumers.keys(|consumer| {
             let entity = Entity::Consumer { tag: &consumer.tag, queue: &consumer.start.queue };
@@ -204,8 +204,8 @@ impl State {
         self.consumers.get(consumer).is_none_or(|consumer| *consumer.tag == *tag)
     }
 
-    /// Counts an attempt to start a consumer that failed. Returns how many there were on this link, and what the
-    /// consumer is called.
+    /// Counts an attempt to start a consumer that failed. Returns the number of attempts on this link, and a
+    /// description of the consumer.
     pub(crate) fn consumer_not_started(&mut self, consumer: u64) -> Option<(u32, String)> {
         let consumer = self.consumers.get_mut(consumer)?;
         consumer.start.tried += 1;
@@ -213,7 +213,7 @@ impl State {
         Some((consumer.start.tried, entity.to_string()))
     }
 
-    /// The broker gave a queue another name: everything that names the queue follows.
+    /// Renames a queue everywhere, after the broker gave the queue a new name.
     pub(crate) fn follow_queue(&mut self, old: &str, new: &str) {
         for (_, consumer) in self.consumers.iter_mut() {
             if consumer.start.queue == old {
