@@ -122,8 +122,8 @@ fn nothing_is_lost_when_the_broker_is_down_for_a_while() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_link_that_takes_nothing_is_noticed_by_the_tcp_user_timeout() {
-    run("recovery::a_link_that_takes_nothing_is_noticed_by_the_tcp_user_timeout", false, |harness| {
+fn tcp_user_timeout_detects_a_link_that_acknowledges_nothing() {
+    run("recovery::tcp_user_timeout_detects_a_link_that_acknowledges_nothing", false, |harness| {
         smol::block_on(async {
             let proxy = Proxy::new(broker().address())?;
             let builder = Connection::builder().uri(&broker().amqp).host(&proxy.address());
@@ -251,8 +251,8 @@ fn nothing_is_lost_when_memory_is_low_and_the_link_breaks() {
 }
 
 #[test]
-fn all_that_a_connection_had_is_there_after_the_broker_restarts() {
-    run("recovery::all_that_a_connection_had_is_there_after_the_broker_restarts", true, |harness| {
+fn everything_a_connection_declared_is_restored_after_a_broker_restart() {
+    run("recovery::everything_a_connection_declared_is_restored_after_a_broker_restart", true, |harness| {
         smol::block_on(async {
             let connection = Connection::open(&broker().amqp).await?;
             let channel = connection.channel().await?;

@@ -32,7 +32,7 @@ pub(crate) struct Link<T: Transport> {
     authenticator: Authenticator,
     refresh: Refresh,
     receiver: Receiver,
-    /// What was received and is not applied yet.
+    /// Decoded input that is not applied yet.
     incoming: Vec<Incoming>,
     /// Whether the receiver may hold more input. Nothing is read before all input is decoded, so that the end of the
     /// stream comes last.
@@ -41,9 +41,9 @@ pub(crate) struct Link<T: Transport> {
     wakers: Wakers,
     stalled: Stall,
     flushed: bool,
-    /// Whether consumers hold so much that nothing more is read.
+    /// Whether the consumers' buffers are full, so that nothing is read.
     full: bool,
-    /// How the peer broke the framing. The input before that is applied.
+    /// The framing error of the peer. The input before the error is applied first.
     broken: Option<hopmq_proto::Error>,
     /// Bytes that were received since the last turn.
     received: usize,
@@ -118,7 +118,7 @@ impl<T: Transport> Link<T> {
         let span = self.span.clone();
         let _entered = span.enter();
         self.refresh_credentials(context);
-        // Whether the transport may have input that it has not promised to wake this task for.
+        // Whether the transport may have input for which it has not registered this task's waker.
         let mut readable = true;
         let mut wrote = false;
         let mut idle = false;
@@ -445,13 +445,13 @@ fn tick(state: &mut State, recovering: &mut Recovering, now: Time) -> Result<()>
     state.tick_closing(now)
 }
 
-/// Since when the transport takes no bytes.
+/// When the transport stopped accepting bytes.
 #[derive(Clone, Copy, Debug)]
 struct Stall(Option<Time>);
 
 impl Stall {
-    /// Returns when the transport counts as dead. There is no deadline while the broker blocks publishing: it may then
-    /// leave bytes in the socket for as long as it likes.
+    /// Returns when the transport counts as dead. There is no deadline while the broker blocks publishing, because the
+    /// broker then leaves bytes in the socket.
     fn deadline(self, limits: &Limits, state: &State) -> Option<Time> {
         Some(self.0?.max(state.unblocked()?) + limits.write_timeout)
     }
@@ -469,7 +469,7 @@ impl Stall {
 
 /// A burst of output.
 struct Gathering {
-    /// Until when output may wait.
+    /// The time until which output may wait.
     until: Time,
     /// Bytes that had been sent when the present interval began.
     sent: u64,

@@ -49,9 +49,9 @@ pub struct Driver<T: Transport, R: Timer, C: Connector<Transport = T> = Once<T>>
     policy: Recovery,
     recovering: Recovering,
     backoff: Backoff,
-    /// Since when there is no link.
+    /// When the link was lost, or the first attempt began.
     since: Time,
-    /// Attempts since then.
+    /// Attempts to connect since `since`.
     attempts: u32,
     /// The failures of the hosts that were tried in the present round.
     failures: Vec<String>,

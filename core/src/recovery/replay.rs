@@ -1,8 +1,8 @@
 //! A replay: restores on a new link everything that the lost link had.
 //!
 //! Exchanges and queues come first, then bindings, on a channel of their own, so that a refusal closes no channel of
-//! the user's. Then the user's channels are opened by the numbers that they had, set up as they were, and their
-//! consumers started. If another program declares the queue of a consumer, the replay first checks that the queue
+//! the user's. Then the user's channels are opened with their numbers and settings, and their consumers
+//! started. If another program declares the queue of a consumer, the replay first checks that the queue
 //! exists, because a refused consumer closes its channel.
 //!
 //! What the broker refuses stays missing, and is tried again in a later pass, while everything else works.

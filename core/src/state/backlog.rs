@@ -1,6 +1,6 @@
-//! The output backlog: who waits for room in it, and how much of it may gather before it is written.
+//! The output backlog: the publishers that wait for room, and how much output may gather before it is written.
 //!
-//! The bytes themselves are the protocol connection's.
+//! The bytes themselves belong to the protocol connection.
 
 use std::collections::BTreeMap;
 

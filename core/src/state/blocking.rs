@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hopmq_proto::Time;
 
-/// Since when the broker blocks publishing, and why.
+/// When the broker began to block publishing, and why.
 #[derive(Debug, Default)]
 pub(crate) struct Blocking {
     current: Option<Blocked>,

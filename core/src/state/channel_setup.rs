@@ -65,7 +65,7 @@ impl Shared {
         self.on_channel(channel, |state| {
             let request = state.insert_request(0, RequestKind::Plain, deadline);
             if !state.is_up() {
-                // The channel is on no link, and is not opened on the next one.
+                // The channel is not on a link, and will not be opened on the next one.
                 state.settle_request(request, Ok(Reply::Done));
             } else if let Err(error) = state.proto.close_channel(channel.number, code::REPLY_SUCCESS, "", Some(request))
             {
@@ -77,11 +77,11 @@ impl Shared {
         })
     }
 
-    /// The last handle of a channel is gone: closes the channel if it is open.
+    /// Closes a channel, if it is open, after the drop of its last handle.
     pub(crate) fn drop_channel(&self, channel: &ChannelId) {
         self.with(|state| {
             if state.channels.find(channel.number, channel.serial).is_some() {
-                // An open channel can't be closed only if the connection is over.
+                // Closing an open channel fails only if the connection has ended.
                 let _ = state.close_channel(channel.number);
             }
         });
@@ -206,7 +206,7 @@ pub(super) fn being_closed() -> Error {
     Error::new(ErrorKind::Closed, "the connection is closing: nothing more can be sent on it")
 }
 
-/// A transaction that can't be committed any more.
+/// Returns the error of a transaction that can no longer be committed.
 pub(super) fn transaction_lost() -> Error {
     let text = "the link to the broker was lost during the transaction: nothing done in it before is committed. \
                 Repeat the whole transaction";

@@ -16,7 +16,7 @@ pub(crate) struct Channels {
     serial: u64,
 }
 
-/// A channel's number, and which of the channels that had this number it is.
+/// A channel's number, with a serial number that tells it from earlier channels of the same number.
 #[derive(Debug)]
 pub(crate) struct ChannelId {
     pub(crate) number: u16,
@@ -32,7 +32,7 @@ pub(crate) struct ChannelState {
     pub(super) confirms: Confirms,
     pub(super) returns: Returns,
     pub(super) prefetch: Prefetch,
-    /// The channel confirms publishes.
+    /// Whether the channel is in confirm mode.
     pub(super) confirming: bool,
     pub(super) transaction: Transaction,
     /// The queue that was declared last, which an empty queue name stands for.
@@ -68,10 +68,10 @@ pub(crate) enum Transaction {
     Lost,
 }
 
-/// What the program set for a channel by `basic.qos`, apart from what single consumers ask for.
+/// The prefetch of a channel by `basic.qos`, apart from the prefetch of single consumers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Prefetch {
-    /// For each consumer that asks for nothing else.
+    /// For each consumer without a prefetch of its own.
     pub(crate) each: Option<u16>,
     /// For all consumers together.
     pub(crate) shared: Option<u16>,
@@ -83,7 +83,7 @@ pub(crate) struct ChannelEnd {
     reason: OnceLock<Error>,
     /// How the channel was set up when it ended.
     modes: OnceLock<Modes>,
-    /// How often the link was lost: a delivery of an earlier epoch can't be settled any more.
+    /// How often the link was lost. A delivery of an earlier epoch can no longer be settled.
     epoch: AtomicU32,
     confirms: Mutex<Option<Confirms>>,
 }
@@ -162,7 +162,7 @@ impl ChannelState {
 }
 
 impl Returns {
-    /// A stream takes the messages from now on.
+    /// Notes that a stream takes the messages from now on.
     pub(super) fn want(&mut self) {
         self.wanted = true;
     }

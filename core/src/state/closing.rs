@@ -61,7 +61,7 @@ impl Shared {
         })
     }
 
-    /// A future that waited for the end of the connection is gone.
+    /// Handles the drop of a future that waited for the end of the connection.
     pub(crate) fn forget_close_waiter(&self, key: u64) {
         // The waker is dropped without the lock: see `Wakers`.
         let waker = self.with(|state| state.close_waiters.remove(key));
@@ -71,7 +71,7 @@ impl Shared {
     /// Ready when the consumers are cancelled and all deliveries are settled, or with the error of the deadline.
     pub(crate) fn poll_settled(&self, settling: &mut Settling, waker: &Waker) -> Poll<Result<()>> {
         self.with(|state| {
-            // A lost link cancels the consumers too. The outcome does not matter.
+            // The outcome does not matter: a lost link cancels the consumers too.
             settling.cancels.retain(|request| state.poll_request(*request, waker).is_pending());
             if state.lifecycle.is_ended() || settling.cancels.is_empty() && state.in_hand() == 0 {
                 return Poll::Ready(Ok(()));
@@ -83,7 +83,7 @@ impl Shared {
         })
     }
 
-    /// A shutdown waits no more.
+    /// Removes the requests of a shutdown that no longer waits.
     pub(crate) fn forget_settling(&self, settling: &Settling) {
         let waker = self.with(|state| {
             settling.cancels.iter().chain(&settling.alarm).for_each(|request| state.abandon(*request));
@@ -94,7 +94,7 @@ impl Shared {
 }
 
 impl State {
-    /// Goes on with a graceful close. An error ends the connection.
+    /// Continues a graceful close. An error ends the connection.
     pub(crate) fn tick_closing(&mut self, now: Time) -> Result<()> {
         let Some(closing) = self.lifecycle.closing() else { return Ok(()) };
         let publishes = self.outstanding.publishes();
@@ -114,7 +114,7 @@ impl State {
         }
     }
 
-    /// The driver has written all output that it took.
+    /// Notes that the driver has written all output that it took.
     pub(crate) fn note_flushed(&mut self, now: Time) {
         if self.proto.queued() == 0 {
             self.lifecycle.flushed(now + LAST_BYTES_TIMEOUT);
@@ -127,7 +127,7 @@ impl State {
         self.is_closing().then(|| closed_by_program(self.outstanding.publishes(), true))
     }
 
-    /// The broker has answered `connection.close`.
+    /// Handles the broker's `connection.close-ok`.
     pub(super) fn closed_by_program(&self) -> Error {
         let unconfirmed = match self.lifecycle.closing() {
             Some(Closing::Sent { unconfirmed, .. }) => unconfirmed,
@@ -151,7 +151,7 @@ impl State {
     }
 }
 
-/// Returns the error of a connection that this program closed, and of what was not done by then.
+/// Returns the error of a connection that this program closed, with what was left unfinished.
 fn closed_by_program(unconfirmed: usize, flushed: bool) -> Error {
     let closed = "the connection was closed by this program";
     match (unconfirmed, flushed) {

@@ -161,7 +161,7 @@ impl Shared {
         });
     }
 
-    /// The handle of a consumer is gone: cancels the consumer, and gives its deliveries back to the queue.
+    /// Cancels a consumer and requeues its deliveries, after the drop of its handle.
     pub(crate) fn drop_consumer(&self, consumer: u64, taken: &mut Taken) {
         let untaken = std::mem::take(&mut taken.queue);
         let left: usize = untaken.iter().map(Queued::cost).sum();
@@ -173,8 +173,8 @@ impl Shared {
         });
     }
 
-    /// Settles a delivery of `epoch` by `action`. Returns false if its link is gone, and with it the right to settle
-    /// it.
+    /// Settles a delivery of `epoch` by `action`. Returns false if the link of the delivery was lost, and
+    /// with the link the right to settle the delivery.
     #[inline]
     pub(crate) fn settle(
         &self,

@@ -1,7 +1,7 @@
-//! What the protocol's events mean to the futures that wait.
+//! Dispatch of the protocol's events to the waiting futures.
 //!
-//! It runs under the lock of [`Shared`](super::Shared): outcomes and deliveries are put where their futures look, and
-//! the futures' wakers are collected. It must never block and never wake.
+//! Dispatch runs under the lock of [`Shared`](super::Shared): it stores outcomes and deliveries for their futures, and
+//! collects the futures' wakers. It must never block and never wake.
 
 use hopmq_proto::{CloseReason, Content, Purpose, Time, code};
 use tracing::{debug, warn};
@@ -60,7 +60,7 @@ impl State {
         }
     }
 
-    /// The handshake of a link is done.
+    /// Notes that the handshake of a link is done.
     pub(crate) fn link_opened(&mut self) {
         let tuning = self.proto.tuning();
         debug!(?tuning, "connection open");

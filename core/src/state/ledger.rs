@@ -30,7 +30,7 @@ pub(crate) struct Entry {
     auto_delete: bool,
     /// The name of a queue that the broker named.
     name: Option<Arc<Name>>,
-    /// The entity is not declared on the present link, or not yet.
+    /// Whether the entity is not declared on the present link, or not yet.
     pub(crate) missing: bool,
     /// How often the declaration failed on the present link.
     pub(crate) tried: u32,
@@ -263,7 +263,7 @@ impl Ledger {
         Some(&mut self.entries[place].1)
     }
 
-    /// The link is lost: every entity must be declared again.
+    /// Marks every entity as missing, after the loss of the link.
     pub(crate) fn lose(&mut self) {
         for entry in self.entries.iter_mut().map(|(_, entry)| &mut **entry) {
             entry.missing = true;

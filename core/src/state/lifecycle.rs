@@ -34,7 +34,7 @@ pub(crate) enum Closing {
     /// Confirms are awaited until `deadline`.
     Confirming {
         deadline: Time,
-        /// Until when all output may take to be written.
+        /// The deadline for writing all output.
         flush: Time,
     },
     /// `connection.close` is queued; the broker must answer it by `deadline`.

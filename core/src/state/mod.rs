@@ -1,7 +1,7 @@
 //! What the handles and the driver of one connection share.
 //!
-//! [`Shared`] holds the protocol connection and everything that waits, under one lock that is held for the length of an
-//! encode or of a batch of events. It must never do I/O, and never wake a task while the lock is held.
+//! [`Shared`] holds the protocol connection and all waiting futures' state, under one lock that is held for the length
+//! of an encode or of a batch of events. This module must never do I/O, and never wake a task while the lock is held.
 //!
 //! [`State`] consists of parts, each in a file of its own, that keep their own invariants. The other files say what
 //! happens to several parts at once: `requesting`, `channel_setup`, `publishing`, `consuming` and `closing` for the
@@ -119,13 +119,13 @@ pub(crate) struct State {
     close_waiters: Waiters,
     subscribers: Subscribers,
     stats: Stats,
-    /// Ids for messages that have none, if they shall have one.
+    /// Generates ids for messages without one, if the program asks for them.
     message_ids: Option<MessageIds>,
     /// What a publish does while there is no link.
     while_lost: WhileLost,
-    /// Unconfirmed publishes are made again on a new link.
+    /// Whether unconfirmed publishes are published again on a new link.
     republishes: bool,
-    /// The highest channel number, as it was agreed last.
+    /// The highest channel number, as last agreed with the broker.
     channel_max: u16,
     wakers: Wakers,
 }
@@ -133,7 +133,7 @@ pub(crate) struct State {
 /// How often a thread that finds the lock taken yields before it parks.
 const YIELDS: usize = 16;
 
-/// How many times the receive limit consumers may hold while a request waits for its answer.
+/// The factor by which the receive limit rises while a request or a confirm is awaited.
 const WAITING_FACTOR: usize = 8;
 
 impl Shared {
@@ -287,7 +287,7 @@ impl Shared {
         self.reason.get().is_some()
     }
 
-    /// Returns the moment at which something that begins now is late.
+    /// Returns the deadline of a wait that begins now.
     pub(crate) fn deadline(&self, timeout: Option<Duration>) -> Time {
         self.clock.now() + timeout.unwrap_or(self.limits.request_timeout)
     }
@@ -309,7 +309,7 @@ impl Shared {
         drop(queue);
     }
 
-    /// Whether there is a link that carries everything.
+    /// Whether there is a link on which everything is restored.
     pub(crate) fn is_connected(&self) -> bool {
         self.lock().is_up()
     }
@@ -353,7 +353,7 @@ impl State {
         self.lifecycle.is_ended()
     }
 
-    /// Whether publishes wait for their confirm.
+    /// Whether there are unconfirmed publishes.
     pub(crate) fn has_unconfirmed(&self) -> bool {
         self.outstanding.publishes() > 0
     }
@@ -367,13 +367,13 @@ impl State {
         self.channels.numbers()
     }
 
-    /// A link begins its handshake. Returns the protocol connection of the one before.
+    /// Replaces the protocol connection before a handshake. Returns the previous one.
     pub(crate) fn begin_link(&mut self, proto: hopmq_proto::Connection) -> hopmq_proto::Connection {
         self.driver.set_stalled(false);
         std::mem::replace(&mut self.proto, proto)
     }
 
-    /// The link failed; the driver handles the loss later. Handles must not send on it until then.
+    /// Notes that the link failed, so that handles send nothing on it before the driver handles the loss.
     pub(crate) fn link_failed(&mut self) {
         self.lifecycle.set_link(lifecycle::LinkState::Failed);
     }
@@ -394,19 +394,19 @@ impl State {
         self.proto.poll_timeout().into_iter().chain(self.requests.first_deadline()).chain(closing).min()
     }
 
-    /// Whether consumers hold as much as they may. While a request waits for its answer, which may lie behind more
-    /// deliveries, that is a multiple of the limit.
+    /// Whether the consumers' buffers are full. While a request or a confirm is awaited, whose reply may arrive after
+    /// more deliveries, the limit is multiplied by [`WAITING_FACTOR`].
     #[inline]
     pub(crate) fn is_full(&self, limit: usize) -> bool {
         if self.lifecycle.is_close_sent() {
-            // Deliveries are not kept any more; the broker's answer lies behind them.
+            // Deliveries are no longer kept, and the broker's close-ok arrives after them.
             return false;
         }
         let waiting = self.requests.first_deadline().is_some() || self.outstanding.publishes() > 0;
         self.consumers.buffered() > if waiting { limit.saturating_mul(WAITING_FACTOR) } else { limit }
     }
 
-    /// A poll of the driver begins: admitted publishers have had their turn.
+    /// Begins a poll of the driver: frees the room of admitted publishers that have not published.
     pub(crate) fn begin_poll(&mut self) {
         self.backlog.expire_reserved();
     }
@@ -424,7 +424,7 @@ impl State {
         self.backlog.set_gather(bytes);
     }
 
-    /// The transport is full, or not any more; reading is paused, or not any more.
+    /// Notes whether the transport is full, and whether reading is paused.
     pub(crate) fn set_flow(&mut self, stalled: bool, paused: bool) {
         self.driver.set_stalled(stalled);
         self.consumers.set_paused(paused);

@@ -1,4 +1,4 @@
-//! Publishes on all channels that wait for their confirm.
+//! The unconfirmed publishes of all channels: their number, and the bytes kept to publish them again.
 
 /// How many publishes wait, and how many bytes of them are kept to publish them again.
 #[derive(Debug)]

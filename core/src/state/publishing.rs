@@ -205,7 +205,7 @@ impl Shared {
         polled.unwrap_or_else(|| Poll::Ready(channel.end.outcome(published.tag)))
     }
 
-    /// The future of a confirm is gone.
+    /// Handles the drop of a confirm's future.
     pub(crate) fn forget_confirm(&self, channel: &ChannelId, tag: u64, alarm: Option<u64>) {
         self.with(|state| {
             if let Some(alarm) = alarm {

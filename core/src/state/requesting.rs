@@ -1,4 +1,4 @@
-//! Making requests, and what becomes of them.
+//! Requests: sending, answering, timing out, and undoing abandoned ones.
 
 use std::collections::VecDeque;
 use std::task::{Poll, Waker};
@@ -37,7 +37,7 @@ impl Shared {
         self.with_flush(|state| state.poll_request(key, waker))
     }
 
-    /// Handles the drop of a request's future.
+    /// Abandons a request whose future was dropped.
     pub(crate) fn abandon(&self, key: u64) {
         self.with(|state| state.abandon(key));
     }
@@ -94,7 +94,7 @@ impl State {
         Ok(key)
     }
 
-    /// The broker answered a request.
+    /// Handles the broker's reply to a request.
     pub(super) fn answer(&mut self, key: u64, reply: Reply) {
         let Some(request) = self.requests.get_mut(key) else { return };
         let channel = (request.channel, request.serial);
@@ -130,7 +130,7 @@ impl State {
         }
     }
 
-    /// The future of a request is gone: what the answer brings is undone, now or when it comes.
+    /// Handles the drop of a request's future: undoes the result of the reply, now or when the reply arrives.
     pub(super) fn abandon(&mut self, key: u64) {
         let Some(request) = self.requests.get_mut(key) else { return };
         if matches!(request.kind, RequestKind::Room | RequestKind::Confirm) {
@@ -148,7 +148,7 @@ impl State {
         }
     }
 
-    /// Undoes what an answer brought that no future takes.
+    /// Undoes the result of a reply that no future takes.
     fn undo(&mut self, (channel, serial): (u16, u64), kind: RequestKind, reply: &Reply) {
         // A closed channel has nothing to undo, and another channel may have its number.
         let is_open = self.channels.find(channel, serial).is_some();
@@ -173,14 +173,14 @@ impl State {
                 && channel.is_none_or(|number| number == request.channel)
                 && !request.answered
             {
-                // No handle of the consumer exists, and none will.
+                // The consumer has no handle, and will get none.
                 self.consumers.remove(consumer);
             }
         }
         self.requests.fail(channel, error, &mut self.wakers);
     }
 
-    /// Ends the requests that are late at `now` with [`ErrorKind::Timeout`].
+    /// Ends the requests whose deadline has passed at `now` with [`ErrorKind::Timeout`].
     pub(crate) fn expire(&mut self, now: Time) {
         while let Some(key) = self.requests.pop_late(now) {
             let Some(request) = self.requests.get_mut(key) else { continue };

@@ -11,7 +11,7 @@ use super::slots::Slots;
 use super::wakers::Wakers;
 use crate::error::{Error, ErrorKind, Result};
 
-/// The requests that wait for their answer, or whose answer waits for its future.
+/// The requests that wait for their reply, or whose reply waits for its future.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
     slots: Slots<Request>,
@@ -30,9 +30,9 @@ pub(crate) struct Request {
     deadline: Time,
     waker: Option<Waker>,
     pub(super) outcome: Option<Result<Reply>>,
-    /// The future is gone: what the answer brings must be undone.
+    /// Whether the future was dropped: the result of the reply must be undone.
     pub(super) abandoned: bool,
-    /// The broker has answered, or never will.
+    /// Whether the broker has answered, or never will.
     pub(super) answered: bool,
     /// The method, to be sent again on a new link; empty if there is none.
     pub(super) payload: Vec<u8>,
@@ -42,7 +42,7 @@ pub(crate) struct Request {
     pub(super) order: u64,
 }
 
-/// What the answer to a request means to this side.
+/// How the reply to a request is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RequestKind {
     Plain,
@@ -67,11 +67,11 @@ pub(crate) enum Reply {
         /// The channel's epoch when the message came.
         epoch: u32,
     },
-    /// Nothing but that the request is done.
+    /// The request is done, without a result.
     Done,
 }
 
-/// The protocol's key for what is sent again on a new link and has no request that waits for the answer.
+/// The protocol's key for methods of a replay, for whose replies no request waits.
 pub(crate) const REPLAY: u64 = u64::MAX;
 
 impl Reply {

@@ -1,7 +1,7 @@
-//! The channels, consumers and requests of a lost link, on a new one.
+//! Restores the channels, consumers and requests of a lost link on a new one.
 //!
-//! Channels are opened by the numbers that they had, set up as they were, with their unconfirmed publishes and their
-//! consumers.
+//! Channels keep their numbers and settings; their unconfirmed publishes are published again, and their consumers
+//! started.
 
 use std::collections::BTreeMap;
 
@@ -34,8 +34,8 @@ impl State {
         self.driver.request();
     }
 
-    /// Opens a channel as it was, but without the consumer `except`. `found` says whether a queue that another
-    /// program declares exists.
+    /// Opens a channel with its settings and consumers, except for the consumer `except`. `found` says whether a queue
+    /// that another program declares exists.
     pub(crate) fn restore_channel(
         &mut self,
         number: u16,

@@ -1,4 +1,4 @@
-//! Nothing is left in the tables when no future waits any more.
+//! The tables are empty once no future waits.
 
 use futures_lite::StreamExt;
 

@@ -7,29 +7,29 @@ use hopmq_proto::Time;
 
 use super::wakers::Wakers;
 
-/// The sleeping driver, and what it must be woken for.
+/// The waker of the sleeping driver, and the reasons to wake the driver.
 #[derive(Debug, Default)]
 pub(crate) struct DriverWakeup {
     /// The driver's waker while it sleeps.
     waker: Option<Waker>,
     /// When the driver's timer wakes it.
     alarm: Time,
-    /// The driver must be woken even if nothing waits to be written.
+    /// Whether the driver must be woken even without output.
     requested: bool,
-    /// The transport is full: more output is no reason to wake the driver.
+    /// Whether the transport is full: more output is no reason to wake the driver.
     stalled: bool,
-    /// Handles may poll the driver on their own threads.
+    /// Whether handles may poll the driver on their own threads.
     polled_inline: bool,
 }
 
 impl DriverWakeup {
-    /// Has the driver woken when the lock is released.
+    /// Requests that the driver is woken when the lock is released.
     #[inline]
     pub(super) fn request(&mut self) {
         self.requested = true;
     }
 
-    /// Has the driver woken if it would sleep past `deadline`.
+    /// Requests that the driver is woken if it would sleep past `deadline`.
     #[inline]
     pub(super) fn request_before(&mut self, deadline: Time) {
         self.requested |= deadline < self.alarm;
@@ -42,8 +42,7 @@ impl DriverWakeup {
         self.requested = false;
     }
 
-    /// Takes the driver's waker, if the driver sleeps and has something to do: to write, to read, or what was
-    /// requested.
+    /// Takes the driver's waker, if the driver sleeps and must write, read, or do what was requested.
     #[inline]
     pub(super) fn take(&mut self, writes: bool, reads: bool) -> Option<Waker> {
         if self.requested || (writes && !self.stalled) || reads { self.waker.take() } else { None }

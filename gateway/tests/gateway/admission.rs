@@ -77,7 +77,7 @@ async fn a_trusted_proxy_names_the_address_that_is_limited() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_that_connects_too_often_is_told_when_to_try_again() {
+async fn an_address_that_connects_too_often_gets_a_retry_time() {
     let served = Served::start("limits = { upgrades_per_minute = 3 }").await;
     for _ in 0..3 {
         Page::open(&served.url(), &[]).await.unwrap();
