@@ -194,7 +194,7 @@ pub(crate) enum Flaw {
 }
 
 impl Flaw {
-    /// The flaw of a short string of `size` bytes, which is more than [`SHORT_STRING_MAX`].
+    /// Returns the flaw of a short string of `size` bytes, which is more than [`SHORT_STRING_MAX`].
     #[cold]
     pub(crate) fn short_string(string: ShortString, size: usize) -> Self {
         Self::ShortString(string, u16::try_from(size).unwrap_or(u16::MAX))

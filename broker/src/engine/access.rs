@@ -327,7 +327,7 @@ impl Password {
     }
 }
 
-/// The refusal of a login, which is the same for every reason: the client must not learn the reason.
+/// Returns the refusal of a login. All reasons give the same refusal, so that the client does not learn the reason.
 fn refused_login(mechanism: &str) -> Refusal {
     Refusal::login(format_args!(
         "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."

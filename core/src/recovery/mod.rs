@@ -80,12 +80,12 @@ impl Recovering {
         self.restored.map_or(Duration::ZERO, |since| now - since)
     }
 
-    /// The next attempt is at `host`.
+    /// Notes the host of the next attempt.
     pub(crate) fn begin_attempt(&mut self, host: &str) {
         host.clone_into(&mut self.host);
     }
 
-    /// The handshake must be done by `deadline`, `timeout` after the attempt began.
+    /// Sets the deadline of the handshake, which is `timeout` after the attempt began.
     pub(crate) fn begin_handshake(&mut self, deadline: Time, timeout: Duration) {
         self.handshake = Some((deadline, timeout));
     }
@@ -140,7 +140,7 @@ impl Recovering {
         Err(Error::new(ErrorKind::Timeout, text))
     }
 
-    /// The link is lost, and another one will be made.
+    /// Handles the loss of a link that will be replaced.
     pub(crate) fn lose_link(&mut self, state: &mut State, error: &Error, now: Time) {
         self.forget_offender(state);
         self.replay = None;

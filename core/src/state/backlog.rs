@@ -59,7 +59,7 @@ impl Backlog {
         !self.waiting.is_empty()
     }
 
-    /// An admitted publisher takes the room that was reserved for it.
+    /// Releases the room that was reserved for an admitted publisher, which publishes now.
     pub(super) fn claim(&mut self, size: usize) {
         self.reserved = self.reserved.saturating_sub(size);
     }
@@ -100,7 +100,7 @@ impl Backlog {
         self.gather = bytes;
     }
 
-    /// The driver has taken the first `published` publishes to write them.
+    /// Notes that the driver has taken the first `published` publishes to write them.
     pub(super) fn set_taken(&mut self, published: u64) {
         self.taken = published;
     }

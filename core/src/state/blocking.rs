@@ -31,17 +31,17 @@ impl Blocking {
         Some(now - blocked.since)
     }
 
-    /// The broker's text: `low on disk`, …
+    /// Returns the broker's reason: `low on disk`, …
     pub(super) fn reason(&self) -> Option<&str> {
         self.current.as_ref().map(|blocked| &*blocked.reason)
     }
 
-    /// How long the present block has lasted.
+    /// Returns how long the present block has lasted.
     pub(super) fn elapsed(&self, now: Time) -> Duration {
         self.current.as_ref().map_or(Duration::ZERO, |blocked| now - blocked.since)
     }
 
-    /// The end of the last block; `None` while the broker blocks.
+    /// Returns the end of the last block; `None` while the broker blocks.
     pub(super) fn unblocked(&self) -> Option<Time> {
         if self.current.is_some() { None } else { Some(self.unblocked) }
     }

@@ -351,7 +351,7 @@ impl State {
         self.consumer_over(&queue);
     }
 
-    /// A consumer of `queue` has ended: the broker deletes an `auto_delete` queue with its last consumer.
+    /// Handles the end of a consumer of `queue`: the broker deletes an `auto_delete` queue with its last consumer.
     pub(super) fn consumer_over(&mut self, queue: &str) {
         let more = self.consumers.iter().any(|(_, other)| other.start.queue == queue && other.end.is_none());
         if !more {

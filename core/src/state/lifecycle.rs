@@ -109,14 +109,14 @@ impl Lifecycle {
         }
     }
 
-    /// `connection.close` is queued.
+    /// Notes that `connection.close` is queued.
     pub(super) fn close_sent(&mut self, deadline: Time, unconfirmed: usize) {
         if let Self::Open { closing, .. } = self {
             *closing = Some(Closing::Sent { deadline, unconfirmed, flushed: false });
         }
     }
 
-    /// All output is written: a broker that has got `connection.close` must answer it by `limit`.
+    /// Notes that all output is written. If that includes `connection.close`, the broker must answer it by `limit`.
     pub(super) fn flushed(&mut self, limit: Time) {
         if let Self::Open { closing: Some(Closing::Sent { deadline, flushed: flushed @ false, .. }), .. } = self {
             *flushed = true;

@@ -178,8 +178,8 @@ impl Shared {
         }
     }
 
-    /// The lock is contended. Yields before parking: a parked waiter costs its predecessor a system call to wake it,
-    /// and so on for each waiter behind it. The lock is held no longer than an encode takes.
+    /// Takes the contended lock. Yields before parking, because waking a parked waiter costs its predecessor a system
+    /// call. The lock is held no longer than an encode takes.
     #[cold]
     fn lock_contended(&self) -> MutexGuard<'_, State> {
         for _ in 0..YIELDS {

@@ -238,7 +238,7 @@ impl Shared {
 }
 
 impl State {
-    /// An admitted publisher takes the room that was reserved for it.
+    /// Releases the room that was reserved for an admitted publisher, which publishes now.
     fn claim_room(&mut self, size: usize) {
         self.backlog.claim(size);
         if self.backlog.has_waiting() {

@@ -28,7 +28,7 @@ pub(crate) struct Restored {
 }
 
 impl State {
-    /// Everything is on the link: requests go out at once.
+    /// Notes that everything is restored on the link: requests are sent at once.
     pub(crate) fn link_up(&mut self) {
         self.lifecycle.set_link(LinkState::Up);
         self.driver.request();

@@ -287,7 +287,7 @@ pub(crate) fn reply_of(request: MethodId) -> MethodId {
     MethodId { method, ..request }
 }
 
-/// The error of a peer whose method answers no request.
+/// Returns the error of a peer whose method answers no request.
 #[cold]
 pub(crate) fn unexpected(method: MethodId) -> Error {
     let text = format!("received {method}, which was not requested");

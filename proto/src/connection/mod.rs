@@ -501,14 +501,14 @@ fn forbidden(method: MethodId) -> Error {
     }
 }
 
-/// The error of a peer that uses a channel that is not open.
+/// Returns the error of a peer that uses a channel that is not open.
 #[cold]
 fn not_open(channel: u16) -> Error {
     let text = format!("frame received on channel {channel}, which is not open");
     Violation::ChannelNotOpen { channel }.by_peer(code::CHANNEL_ERROR, text)
 }
 
-/// The error of a caller that uses a channel that is not open.
+/// Returns the error of a caller that uses a channel that is not open.
 #[cold]
 fn cannot_use(channel: u16) -> Error {
     Violation::ChannelNotOpen { channel }.by_caller(format!("channel {channel} is not open"))
