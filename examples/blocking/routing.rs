@@ -1,4 +1,4 @@
-//! Routing: a subscriber gets the messages whose routing keys it asked for.
+//! Routing: a subscriber gets the messages whose routing keys equal the keys of its bindings.
 //!
 //! ```sh
 //! cargo run --example blocking_routing

@@ -78,7 +78,7 @@ pub mod code {
 pub enum Fault {
     /// The peer broke the protocol: close the connection with [`Error::code`].
     Peer,
-    /// The caller asked for something that cannot be sent: nothing was sent, and the connection stays open.
+    /// The caller's request cannot be sent: nothing was sent, and the connection stays open.
     Caller,
 }
 
@@ -107,7 +107,7 @@ impl Error {
         Violation::Other.by_peer(code, message)
     }
 
-    /// Makes the error of a caller that asked for something the protocol cannot express.
+    /// Returns the error of a caller whose request the protocol cannot express.
     ///
     /// The code is [`code::COMMAND_INVALID`]. The violation is [`Violation::Other`]; use [`Violation::by_caller`] for
     /// another one.

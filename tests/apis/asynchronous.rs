@@ -41,7 +41,7 @@ impl Test {
         Ok(())
     }
 
-    /// Does what would hold up a thread.
+    /// Runs work that would block a thread.
     pub(crate) async fn unblock<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         blocking::unblock(work).await
     }

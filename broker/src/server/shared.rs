@@ -104,7 +104,7 @@ impl State {
             }
         });
         if is_behind {
-            self.engine.hold_up_publishers();
+            self.engine.pause_publishers();
         }
     }
 

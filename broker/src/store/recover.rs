@@ -151,7 +151,7 @@ impl Recovery<'_> {
             } else if whole == 0 {
                 return Ok(None);
             } else if frames.skip().map_err(failed)?.is_some() {
-                self.damaged(&name, offset, "a record is missing, but a later one is there")?;
+                self.damaged(&name, offset, "a record is missing, but a later one exists")?;
             } else {
                 break;
             }

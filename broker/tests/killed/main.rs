@@ -1,8 +1,9 @@
 //! Kills the program (`kill -9`) on a real disk while clients publish, consume, acknowledge and commit, several times.
 //! `HOPMQ_ROUNDS=200` sets how often, `HOPMQ_SEED=n` how.
 //!
-//! After each kill: each confirmed message is there or was acked; an acked message is gone or redelivered, and gone if
-//! its ack was safe; each queue is in order; a transaction is there as a whole or not at all.
+//! After each kill: each confirmed message is in its queue or was acked; an acked message was removed or is
+//! redelivered, and was removed if its ack was safe; each queue is in order; a transaction is stored whole or not at
+//! all.
 
 mod clients;
 mod ledger;

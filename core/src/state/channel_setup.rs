@@ -208,7 +208,7 @@ pub(super) fn being_closed() -> Error {
 
 /// Returns the error of a transaction that can no longer be committed.
 pub(super) fn transaction_lost() -> Error {
-    let text = "the link to the broker was lost during the transaction, and nothing of it is committed: repeat the whole \
-                transaction";
+    let text = "the link to the broker was lost during the transaction, and nothing of it is committed: \
+                repeat the whole transaction";
     Error::new(ErrorKind::OutcomeUnknown, text)
 }

@@ -29,7 +29,7 @@ pub(crate) struct ConsumerSettings<'a> {
     pub(crate) prefetch: Option<u16>,
 }
 
-/// A consumer that was asked for.
+/// A requested consumer.
 pub(crate) struct Requested {
     pub(crate) request: u64,
     pub(crate) consumer: u64,

@@ -107,8 +107,7 @@ impl State {
         })
     }
 
-    /// Starts the consumers of a channel that are missing and whose queues are there. Returns those that no request
-    /// waits for.
+    /// Starts the missing consumers of a channel whose queues exist. Returns the consumers that no request waits for.
     pub(crate) fn start_missing_consumers(
         &mut self,
         number: u16,

@@ -1,4 +1,4 @@
-//! Buffers are bounded in both directions, and requests, acks and closes are not held up by them.
+//! Buffers are bounded in both directions, and full buffers delay no request, ack or close.
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -52,7 +52,7 @@ export type ErrorKind =
   | "consumer-cancelled"
   /** The peer broke the protocol. */
   | "protocol"
-  /** The caller asked for something impossible. */
+  /** The call is invalid: nothing was sent. */
   | "usage"
   /** The timeout passed. */
   | "timeout"

@@ -62,7 +62,7 @@ impl Engine {
     }
 
     /// Blocks publishers until the alarm [`PACE`] is cleared.
-    pub(crate) fn hold_up_publishers(&mut self) {
+    pub(crate) fn pause_publishers(&mut self) {
         self.shortage |= PACE;
     }
 
