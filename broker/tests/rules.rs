@@ -27,14 +27,14 @@ fn next(consumer: &mut Consumer) -> Delivery {
     consumer.next().unwrap().unwrap()
 }
 
-/// Returns how often a message was delivered before it was dead-lettered, up to `most`, if `give_back` returns each
+/// Returns how often a message was delivered before it was dead-lettered, up to `most`, if `requeue` returns each
 /// delivery.
-fn deliveries(broker: &Broker, channel: &Channel, limit: Option<i64>, most: usize, give_back: fn(Delivery)) -> usize {
+fn deliveries(broker: &Broker, channel: &Channel, limit: Option<i64>, most: usize, requeue: fn(Delivery)) -> usize {
     let queue = quorum(channel, limit);
     queue.publish("poison").confirm().unwrap();
     let mut consumer = queue.consume().prefetch(1).start().unwrap();
     for count in 1..=most {
-        give_back(next(&mut consumer));
+        requeue(next(&mut consumer));
         // The reply shows that the broker has handled the reject or nack.
         channel.queue("q").declare_passive().unwrap();
         if broker.inspect().queue("dead").unwrap().ready == 1 {

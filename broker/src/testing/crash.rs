@@ -43,18 +43,18 @@ impl Faults {
     /// another `crash` finds a usable storage.
     pub fn crash<S: Storage>(&self, found: impl FnOnce() -> S) -> Result<(), store::Error> {
         let broker = self.broker();
-        broker.die();
+        broker.crash_now();
         let (writer, checkpointer) = broker.recover(found())?;
         broker.drive_store(writer, checkpointer)?;
-        broker.0.shared.change(|state, _| state.engine.come_up());
+        broker.0.shared.change(|state, _| state.engine.resume_after_crash());
         Ok(())
     }
 }
 
 impl Broker {
     /// Drops everything in memory, and stops writing.
-    fn die(&self) {
-        self.0.shared.change(State::die);
+    fn crash_now(&self) {
+        self.0.shared.change(State::crash_now);
         // Its threads end after the current write.
         drop(self.take_store_driver());
     }
@@ -65,8 +65,8 @@ impl Broker {
 }
 
 impl State {
-    fn die(&mut self, now: Time) {
-        self.engine.go_down(now);
+    fn crash_now(&mut self, now: Time) {
+        self.engine.crash(now);
         if let Some(store) = self.store.take() {
             store.abandon();
         }

@@ -188,16 +188,16 @@ impl Consumer {
     }
 
     #[inline]
-    fn hand_out(&mut self, delivery: Queued) -> Delivery {
+    fn wrap(&mut self, delivery: Queued) -> Delivery {
         let resumed = std::mem::take(&mut self.taken.resumed);
         Delivery::new(delivery.content, &self.channel, delivery.tag, self.taken.epoch, self.no_ack).mark(resumed)
     }
 
     /// Returns undelivered messages to the queue because the connection shuts down.
     #[cold]
-    fn give_back(&mut self) {
+    fn requeue_taken(&mut self) {
         let untaken = std::mem::take(&mut self.taken.queue);
-        self.channel.shared().give_back(&self.channel.id, &untaken);
+        self.channel.shared().requeue_taken(&self.channel.id, &untaken);
         self.stock.set(0);
     }
 
@@ -223,12 +223,12 @@ impl Stream for Consumer {
                     self.stock.set(0);
                     continue;
                 }
-                if !self.stock.hand_out(self.taken.queue.len()) {
+                if !self.stock.note_yield(self.taken.queue.len()) {
                     self.taken.queue.push_front(delivery);
-                    self.give_back();
+                    self.requeue_taken();
                     continue;
                 }
-                return Poll::Ready(Some(Ok(self.hand_out(delivery))));
+                return Poll::Ready(Some(Ok(self.wrap(delivery))));
             }
             if self.ended {
                 return Poll::Ready(None);

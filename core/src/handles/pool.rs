@@ -79,7 +79,8 @@ impl Pool {
     fn next_connection(&self) -> Result<&Connection> {
         let mut state = self.shared.lock();
         state.turn = state.turn.wrapping_add(1);
-        let (turn, count) = (state.turn, self.shared.connections.len());
+        let turn = state.turn;
+        let count = self.shared.connections.len();
         drop(state);
         let mut connections = (0..count).map(|step| &self.shared.connections[turn.wrapping_add(step) % count]);
         let open = connections.find(|connection| connection.is_open());

@@ -248,7 +248,8 @@ impl<'a> QueueDeclare<'a> {
             nowait: false,
             arguments: self.arguments.as_ref_table(),
         };
-        let (channel, named_by_broker) = (self.channel.clone(), self.name.is_empty());
+        let channel = self.channel.clone();
+        let named_by_broker = self.name.is_empty();
         self.channel.request_with(&self.arguments, &method, move |reply| match reply {
             Method::QueueDeclareOk(ok) => {
                 let known = named_by_broker.then(|| channel.core().shared().queue_name_of_broker(ok.queue));

@@ -38,12 +38,12 @@ impl Connection {
         let settled = poll_fn(|context| settling.poll(context)).await;
         drop(settling);
         let left = end - shared.clock.now();
-        let in_hand = shared.in_hand();
+        let unsettled = shared.unsettled();
         let closed = self.within(left).close().await;
         match (settled, closed) {
-            (Err(_), Ok(()) | Err(_)) if in_hand > 0 => Err(Error::new(
+            (Err(_), Ok(()) | Err(_)) if unsettled > 0 => Err(Error::new(
                 ErrorKind::Timeout,
-                format!("{in_hand} deliveries were not settled before the deadline: the broker will redeliver them"),
+                format!("{unsettled} deliveries were not settled before the deadline: the broker will redeliver them"),
             )),
             (_, closed) => closed,
         }

@@ -73,7 +73,7 @@ impl Shared {
         self.with(|state| {
             // The outcome does not matter: a lost link cancels the consumers too.
             settling.cancels.retain(|request| state.poll_request(*request, waker).is_pending());
-            if state.lifecycle.is_ended() || settling.cancels.is_empty() && state.in_hand() == 0 {
+            if state.lifecycle.is_ended() || settling.cancels.is_empty() && state.unsettled() == 0 {
                 return Poll::Ready(Ok(()));
             }
             state.settle_waiters.register(&mut settling.key, waker, &mut state.wakers);

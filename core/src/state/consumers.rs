@@ -64,7 +64,7 @@ impl Stock {
     /// Counts a delivery that is about to be yielded, after which `left` are left. Returns false if no further delivery
     /// may be yielded.
     #[inline]
-    pub(crate) fn hand_out(&self, left: usize) -> bool {
+    pub(crate) fn note_yield(&self, left: usize) -> bool {
         // Count before checking `stopped`. A shutdown waits for a reply between stopping and counting, so either the
         // shutdown counts this delivery, or this check sees that the shutdown has begun.
         self.set(left);

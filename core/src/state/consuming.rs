@@ -152,7 +152,7 @@ impl Shared {
     }
 
     /// Requeues the deliveries that a consumer's handle had taken and not yielded.
-    pub(crate) fn give_back(&self, channel: &ChannelId, untaken: &VecDeque<Queued>) {
+    pub(crate) fn requeue_taken(&self, channel: &ChannelId, untaken: &VecDeque<Queued>) {
         self.with(|state| {
             if state.channels.find(channel.number, channel.serial).is_some() {
                 state.reject_all(channel.number, untaken);
@@ -213,8 +213,8 @@ impl Shared {
     }
 
     /// Returns the number of yielded deliveries that are not settled.
-    pub(crate) fn in_hand(&self) -> usize {
-        self.lock().in_hand()
+    pub(crate) fn unsettled(&self) -> usize {
+        self.lock().unsettled()
     }
 }
 
@@ -263,15 +263,15 @@ impl State {
     }
 
     /// Returns the number of yielded deliveries that are not settled.
-    pub(super) fn in_hand(&self) -> usize {
+    pub(super) fn unsettled(&self) -> usize {
         let mut untaken: HashMap<u16, usize> = HashMap::new();
         for (_, consumer) in self.consumers.iter().filter(|(_, consumer)| !consumer.no_ack) {
             if self.channels.get(consumer.channel).is_some_and(|channel| channel.serial == consumer.serial) {
                 *untaken.entry(consumer.channel).or_default() += consumer.stock.left();
             }
         }
-        let in_hand = |number| self.proto.unacked(number).saturating_sub(untaken.get(&number).copied().unwrap_or(0));
-        self.channels.numbers().map(in_hand).sum()
+        let unsettled = |number| self.proto.unacked(number).saturating_sub(untaken.get(&number).copied().unwrap_or(0));
+        self.channels.numbers().map(unsettled).sum()
     }
 
     fn stop_consuming(&mut self, deadline: Time) -> Vec<u64> {
@@ -292,7 +292,7 @@ impl State {
     /// Wakes the futures that wait until all deliveries are settled, if they are.
     #[cold]
     pub(super) fn wake_settle_waiters(&mut self) {
-        if self.in_hand() == 0 {
+        if self.unsettled() == 0 {
             self.settle_waiters.wake_all(&mut self.wakers);
         }
     }

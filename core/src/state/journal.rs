@@ -50,7 +50,8 @@ impl Journal {
     pub(crate) fn push(&mut self, route: Route<'_>, properties: Properties<&[u8]>, body: &Body<'_>) {
         let start = self.bytes.len();
         let list = properties.as_bytes();
-        let (mandatory, flags) = (u8::from(route.mandatory), properties.flags().to_be_bytes());
+        let mandatory = u8::from(route.mandatory);
+        let flags = properties.flags().to_be_bytes();
         // Names were checked: they have at most 255 bytes. A property list that is longer than a frame is refused
         // later.
         let (exchange, key) = (route.exchange.as_bytes(), route.routing_key.as_bytes());

@@ -78,7 +78,7 @@ impl Engine {
                     if let Some(queue) = self.queues.get_mut(held.queue) {
                         queue.unacked -= 1;
                     }
-                    self.give_up(held.queue, held.entry, Reason::Rejected);
+                    self.drop_message(held.queue, held.entry, Reason::Rejected);
                     self.resume_settled(at, held.consumer);
                 }
             }
@@ -151,7 +151,7 @@ impl Engine {
             entry.redelivered = true;
             entry.returned += u32::from(counts || !queue.settings.quorum);
             if queue.settings.delivery_limit.is_some_and(|limit| entry.returned > limit) {
-                self.give_up(held.queue, entry, Reason::DeliveryLimit);
+                self.drop_message(held.queue, entry, Reason::DeliveryLimit);
                 continue;
             }
             self.note_returned(held.queue, &entry);

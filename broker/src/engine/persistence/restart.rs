@@ -13,8 +13,8 @@ use crate::engine::queue::dead_letter::PendingDeadLetters;
 use crate::engine::{Engine, GUEST, Password};
 
 impl Engine {
-    /// Drops everything but the list of connections, and ends those. Nothing is handled until [`Engine::come_up`].
-    pub(crate) fn go_down(&mut self, now: Time) {
+    /// Drops everything but the list of connections, and ends those. Nothing is handled until [`Engine::resume_after_crash`].
+    pub(crate) fn crash(&mut self, now: Time) {
         self.now = now;
         self.down = true;
         self.journal = None;
@@ -43,7 +43,7 @@ impl Engine {
     }
 
     /// Serves the connections that were accepted in the meantime.
-    pub(crate) fn come_up(&mut self) {
+    pub(crate) fn resume_after_crash(&mut self) {
         self.down = false;
         for (id, session) in self.sessions.iter_mut() {
             Self::wake(&mut self.woken, id, session);

@@ -48,7 +48,7 @@ pub(crate) type PendingDeadLetters = VecDeque<DeadLetter>;
 
 impl Engine {
     /// Drops a message of a queue, which becomes a dead letter if the queue has a dead-letter exchange.
-    pub(in crate::engine) fn give_up(&mut self, id: QueueKey, entry: Entry, reason: Reason) {
+    pub(in crate::engine) fn drop_message(&mut self, id: QueueKey, entry: Entry, reason: Reason) {
         if self.queues.get(id).is_some_and(|queue| queue.settings.dead_letters.is_some())
             && let Some(message) = self.message_of(id, &entry)
             && let Some(dead) = self.dead_letter(id, &message, reason)

@@ -15,7 +15,7 @@ impl Engine {
         while let Some(queue) = self.queues.get_mut(id)
             && let Some(entry) = queue.ready.pop_expired(now)
         {
-            self.give_up(id, entry, Reason::Expired);
+            self.drop_message(id, entry, Reason::Expired);
         }
     }
 

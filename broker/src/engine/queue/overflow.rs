@@ -28,7 +28,7 @@ impl Engine {
             && queue.is_over()
             && let Some(entry) = queue.ready.pop()
         {
-            self.give_up(id, entry, Reason::TooLong);
+            self.drop_message(id, entry, Reason::TooLong);
         }
     }
 }

@@ -187,7 +187,7 @@ impl Naive {
             queue.turns.push(tag);
         }
         self.drive(&queue);
-        self.hand_on();
+        self.route_dead_letters();
     }
 
     pub(in crate::engine) fn cancel(&mut self, _channel: u16, tag: &str) {
@@ -261,7 +261,7 @@ impl Naive {
                 self.held.push(Held { channel, tag, queue: name.to_owned(), consumer: None, message });
             }
         }
-        self.hand_on();
+        self.route_dead_letters();
     }
 
     pub(in crate::engine) fn unacked(&self, channel: u16) -> Vec<u64> {
@@ -278,7 +278,7 @@ impl Naive {
             self.pending.settled.push((how, meant));
         } else {
             self.settle_all(meant, how);
-            self.hand_on();
+            self.route_dead_letters();
         }
     }
 
@@ -292,7 +292,7 @@ impl Naive {
                 let later: Vec<Held> = waiting.clone().collect();
                 self.held.extend(later.iter().cloned());
                 if how == 2 {
-                    self.give_up(&held.queue, held.message, "rejected");
+                    self.drop_message(&held.queue, held.message, "rejected");
                 }
                 self.resume(held.consumer.as_deref());
                 self.held.retain(|other| {
@@ -321,7 +321,7 @@ impl Naive {
             meant.sort_by_key(|held| held.tag);
             self.settle_all(meant, how);
         }
-        self.hand_on();
+        self.route_dead_letters();
     }
 
     pub(in crate::engine) fn roll_back(&mut self) {
@@ -336,7 +336,7 @@ impl Naive {
         self.held = rest;
         all.sort_by_key(|held| held.tag);
         self.requeue(all);
-        self.hand_on();
+        self.route_dead_letters();
     }
 
     fn requeue(&mut self, all: Vec<Held>) {
@@ -347,7 +347,7 @@ impl Naive {
             let Some(queue) = self.queues.get_mut(&held.queue) else { continue };
             let message = Message { redelivered: true, returned: held.message.returned + 1, ..held.message };
             if queue.arguments.quorum.is_some_and(|limit| message.returned > limit) {
-                self.give_up(&held.queue, message, "delivery_limit");
+                self.drop_message(&held.queue, message, "delivery_limit");
                 continue;
             }
             queue.insert(message);
@@ -380,7 +380,7 @@ impl Naive {
         self.now += time;
         for name in self.queues.keys().cloned().collect::<Vec<_>>() {
             self.expire(&name);
-            self.hand_on();
+            self.route_dead_letters();
         }
     }
 
@@ -389,7 +389,7 @@ impl Naive {
             && queue.ready.first().and_then(|message| message.expires).is_some_and(|at| at <= self.now)
         {
             let message = queue.ready.remove(0);
-            self.give_up(name, message, "expired");
+            self.drop_message(name, message, "expired");
         }
     }
 
@@ -398,11 +398,11 @@ impl Naive {
             && queue.arguments.most.is_some_and(|most| queue.ready.len() as u64 > most)
         {
             let message = queue.ready.remove(0);
-            self.give_up(name, message, "maxlen");
+            self.drop_message(name, message, "maxlen");
         }
     }
 
-    fn give_up(&mut self, name: &str, mut message: Message, why: &'static str) {
+    fn drop_message(&mut self, name: &str, mut message: Message, why: &'static str) {
         let target = self.queues.get(name).and_then(|queue| queue.arguments.dead_letters.clone());
         let Some(target) = target else { return };
         message.deaths.retain(|death| *death != (name.to_owned(), why));
@@ -410,7 +410,7 @@ impl Naive {
         self.dead.push((target, message, why == "rejected"));
     }
 
-    fn hand_on(&mut self) {
+    fn route_dead_letters(&mut self) {
         while !self.dead.is_empty() {
             let (target, message, rejected) = self.dead.remove(0);
             let at = message.deaths.iter().position(|(queue, _)| *queue == target);
@@ -492,7 +492,7 @@ impl Naive {
             self.see(channel, format!("returned {body}"));
         }
         let taken = self.enqueue_all(names, priority, body);
-        self.hand_on();
+        self.route_dead_letters();
         self.confirmed.push((channel, number, taken));
     }
 
