@@ -13,7 +13,8 @@ use crate::engine::queue::dead_letter::PendingDeadLetters;
 use crate::engine::{Engine, GUEST, Password};
 
 impl Engine {
-    /// Drops everything but the list of connections, and ends those. Nothing is handled until [`Engine::resume_after_crash`].
+    /// Drops everything but the list of connections, and ends the connections. Nothing is handled until
+    /// [`Engine::resume_after_crash`].
     pub(crate) fn crash(&mut self, now: Time) {
         self.now = now;
         self.down = true;
