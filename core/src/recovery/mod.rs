@@ -1,4 +1,4 @@
-//! Recovery: what the driver does so that a connection goes on over another link.
+//! Recovery: how the driver moves a connection to another link.
 //!
 //! A protocol connection never survives its link. The [`Driver`](crate::Driver) makes another one, by the same
 //! [`Connector`](crate::Connector), and what this connection had declared is declared again on it, so that handles,

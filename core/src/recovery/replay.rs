@@ -105,7 +105,7 @@ impl Replay {
         self.others.get(queue).is_some_and(|other| other.there)
     }
 
-    /// Returns when the replay goes on without an answer.
+    /// Returns when the replay continues without an answer.
     pub(super) fn deadline(&self) -> Option<Time> {
         if self.stage == Stage::Waiting { self.again } else { Some(self.due) }
     }

@@ -1,4 +1,4 @@
-//! The output backlog: who waits for room in it, and how much of it may gather before it is written.
+//! The output backlog: the publishers that wait for room in it, and how much of it may gather before it is written.
 //!
 //! The bytes themselves are the protocol connection's.
 

@@ -77,7 +77,7 @@ impl Shared {
         })
     }
 
-    /// The last handle of a channel is gone: closes the channel if it is open.
+    /// Closes a channel whose last handle was dropped, if the channel is open.
     pub(crate) fn drop_channel(&self, channel: &ChannelId) {
         self.with(|state| {
             if state.channels.find(channel.number, channel.serial).is_some() {
@@ -144,7 +144,7 @@ impl Shared {
 }
 
 impl State {
-    /// Returns a number for a channel that is to be opened.
+    /// Returns a free number for a new channel.
     fn free_channel(&self) -> Option<u16> {
         if self.is_up() { self.proto.free_channel() } else { self.channels.free_number(self.channel_max) }
     }

@@ -61,7 +61,7 @@ impl Shared {
         })
     }
 
-    /// A future that waited for the end of the connection is gone.
+    /// Forgets a future that waited for the end of the connection.
     pub(crate) fn forget_close_waiter(&self, key: u64) {
         // The waker is dropped without the lock: see `Wakers`.
         let waker = self.with(|state| state.close_waiters.remove(key));
@@ -83,7 +83,7 @@ impl Shared {
         })
     }
 
-    /// A shutdown waits no more.
+    /// Forgets a shutdown that waits no more.
     pub(crate) fn forget_settling(&self, settling: &Settling) {
         let waker = self.with(|state| {
             settling.cancels.iter().chain(&settling.alarm).for_each(|request| state.abandon(*request));

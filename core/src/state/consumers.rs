@@ -33,7 +33,7 @@ pub(crate) struct ConsumerState {
     queue: VecDeque<Queued>,
     pub(super) waker: Option<Waker>,
     pub(super) end: Option<ConsumerEnd>,
-    /// The handle is gone: further deliveries go back to the queue.
+    /// The handle was dropped: further deliveries go back to the queue.
     pub(super) dropped: bool,
     /// The program shuts down: further deliveries go back to the queue.
     stopped: bool,
@@ -187,7 +187,7 @@ impl Consumers {
         self.slots.iter().filter(|(_, consumer)| wanted(consumer)).map(|(key, _)| key).collect()
     }
 
-    /// Removes the consumers of a channel whose handles are gone.
+    /// Removes the consumers of a channel whose handles were dropped.
     pub(super) fn remove_dropped(&mut self, channel: u16) {
         for key in self.keys(|consumer| consumer.channel == channel && consumer.dropped) {
             self.slots.remove(key);

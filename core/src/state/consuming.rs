@@ -161,7 +161,7 @@ impl Shared {
         });
     }
 
-    /// The handle of a consumer is gone: cancels the consumer, and gives its deliveries back to the queue.
+    /// Cancels a consumer whose handle was dropped, and gives its deliveries back to the queue.
     pub(crate) fn drop_consumer(&self, consumer: u64, taken: &mut Taken) {
         let untaken = std::mem::take(&mut taken.queue);
         let left: usize = untaken.iter().map(Queued::cost).sum();
@@ -173,7 +173,7 @@ impl Shared {
         });
     }
 
-    /// Settles a delivery of `epoch` by `action`. Returns false if its link is gone, and with it the right to settle
+    /// Settles a delivery of `epoch` by `action`. Returns false if its link is lost, and with it the right to settle
     /// it.
     #[inline]
     pub(crate) fn settle(
@@ -236,7 +236,7 @@ impl State {
         }
     }
 
-    /// Cancels a consumer whose handle is gone, and gives back what the consumer has not handed out.
+    /// Cancels a consumer whose handle was dropped, and gives back what the consumer has not handed out.
     pub(super) fn drop_consumer(&mut self, key: u64, untaken: VecDeque<Queued>) {
         let Some(consumer) = self.consumers.get_mut(key) else { return };
         let channel = consumer.channel;

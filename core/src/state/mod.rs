@@ -3,8 +3,8 @@
 //! [`Shared`] holds the protocol connection and everything that waits, under one lock that is held for the length of an
 //! encode or of a batch of events. It must never do I/O, and never wake a task while the lock is held.
 //!
-//! [`State`] consists of parts, each in a file of its own, that keep their own invariants. The other files say what
-//! happens to several parts at once: `requesting`, `channel_setup`, `publishing`, `consuming` and `closing` for the
+//! [`State`] consists of parts, each in a file of its own, that keep their own invariants. The other files
+//! change several parts at once: `requesting`, `channel_setup`, `publishing`, `consuming` and `closing` for the
 //! handles; `dispatch`, `outage` and `restart` for the driver.
 
 use std::fmt;

@@ -63,7 +63,7 @@ impl State {
         }
     }
 
-    /// A channel is gone from the link, and will be opened again.
+    /// Takes a channel off the link; it will be opened again.
     pub(crate) fn lose_channel(&mut self, number: u16, error: &Error, offence: Option<&Offence>) {
         let Some(channel) = self.channels.get_mut(number) else { return };
         channel.end.next_epoch();
@@ -174,7 +174,7 @@ impl State {
         }
     }
 
-    /// The program has been told that its transaction is lost: the next one begins.
+    /// Begins the next transaction, once the program has got the error of the lost one.
     fn begin_transaction(&mut self, channel: u16) {
         if let Some(channel) = self.channels.get_mut(channel) {
             channel.transaction = Transaction::Going;

@@ -111,7 +111,7 @@ impl Shared {
         }
     }
 
-    /// The future of a publish is gone.
+    /// Abandons a publish whose future was dropped.
     pub(crate) fn abandon_publish(&self, wait: &RoomWait) {
         if let Some(request) = wait.request {
             self.with(|state| {
@@ -205,7 +205,7 @@ impl Shared {
         polled.unwrap_or_else(|| Poll::Ready(channel.end.outcome(published.tag)))
     }
 
-    /// The future of a confirm is gone.
+    /// Forgets a confirm whose future was dropped.
     pub(crate) fn forget_confirm(&self, channel: &ChannelId, tag: u64, alarm: Option<u64>) {
         self.with(|state| {
             if let Some(alarm) = alarm {
@@ -262,7 +262,7 @@ impl State {
         let request = self.insert_request(channel, RequestKind::Room, deadline);
         self.backlog.wait(place, request, size);
         if self.backlog.has_reserved() {
-            // The publishers that room is reserved for may be gone: only the driver's next poll frees their room.
+            // The publishers that room is reserved for may have been dropped: only the driver's next poll frees their room.
             self.driver.request();
         }
         wait.request = Some(request);

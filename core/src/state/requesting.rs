@@ -37,7 +37,7 @@ impl Shared {
         self.with_flush(|state| state.poll_request(key, waker))
     }
 
-    /// The future of a request is gone.
+    /// The future of a request was dropped.
     pub(crate) fn abandon(&self, key: u64) {
         self.with(|state| state.abandon(key));
     }
@@ -130,7 +130,7 @@ impl State {
         }
     }
 
-    /// The future of a request is gone: what the answer brings is undone, now or when it comes.
+    /// Abandons a request whose future was dropped: what the answer brings is undone, now or when it arrives.
     pub(super) fn abandon(&mut self, key: u64) {
         let Some(request) = self.requests.get_mut(key) else { return };
         if matches!(request.kind, RequestKind::Room | RequestKind::Confirm) {

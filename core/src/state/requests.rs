@@ -30,7 +30,7 @@ pub(crate) struct Request {
     deadline: Time,
     waker: Option<Waker>,
     pub(super) outcome: Option<Result<Reply>>,
-    /// The future is gone: what the answer brings must be undone.
+    /// The future was dropped: what the answer brings must be undone.
     pub(super) abandoned: bool,
     /// The broker has answered, or never will.
     pub(super) answered: bool,
@@ -64,7 +64,7 @@ pub(crate) enum Reply {
     Method(Bytes),
     Got {
         content: Content,
-        /// The channel's epoch when the message came.
+        /// The channel's epoch when the message arrived.
         epoch: u32,
     },
     /// Nothing but that the request is done.
