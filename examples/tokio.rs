@@ -40,7 +40,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("the sum is {sum}");
 
     // Any future of HopMQ may be dropped at any time, by a timeout or by `select!`: no message is lost, and channel and
-    // connection go on.
+    // connection stay open.
     match tokio::time::timeout(Duration::from_millis(100), consumer.try_next()).await {
         Err(_) => println!("no more messages within 100 ms"),
         Ok(_) => println!("received more messages than were sent"),

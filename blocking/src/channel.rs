@@ -16,7 +16,7 @@ use crate::{
 /// Clones are handles of the same channel and may be used from any thread. The channel closes when [`Channel::close`]
 /// is called, or when its last handle is dropped, with its consumers and deliveries. A failed request (404 not found,
 /// 406 precondition failed, …) closes the channel too, as AMQP requires: everything on the channel ends with that
-/// reason, and other channels go on.
+/// reason, and other channels stay open.
 ///
 /// Every request waits for the broker's reply, for up to the `request_timeout` of [`Builder`](crate::Builder) or the
 /// time that [`Channel::within`] sets, and ends with [`Timeout`](crate::ErrorKind::Timeout) after that. A request that

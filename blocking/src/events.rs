@@ -81,7 +81,7 @@ iterator! {
     /// let mut returns = channel.returns();
     /// channel.publish("", "no such queue", "hello").mandatory().send()?;
     /// for returned in returns.iter_within(Duration::from_secs(1)) {
-    ///     println!("{} came back: {}", returned.routing_key(), returned.reason());
+    ///     println!("{} was returned: {}", returned.routing_key(), returned.reason());
     /// }
     /// # Ok::<(), hopmq_blocking::Error>(())
     /// ```

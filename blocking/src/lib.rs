@@ -55,10 +55,10 @@
 //!
 //! When the link to the broker is lost, the connection reconnects: it tries its hosts in turn, at once and then with
 //! growing random delays, without limit. It declares exchanges, queues and bindings again, restarts consumers, and
-//! publishes unconfirmed messages again, so a message may arrive twice, but is not lost. Handles and
-//! iterators stay valid; calls wait for the new link up to their [timeout](#timeouts). [`Delivery::resumed`] marks a
-//! consumer's first delivery over a new link, and acks of deliveries of the lost link do nothing
-//! ([`Settled::Stale`]). [`Connection::events`] reports each loss and recovery.
+//! publishes unconfirmed messages again, so a message may arrive twice, but is not lost. Handles and iterators stay
+//! valid; calls wait for the new link up to their [timeout](#timeouts). [`Delivery::resumed`] marks a consumer's first
+//! delivery over a new link, and acks of deliveries of the lost link do nothing ([`Settled::Stale`]).
+//! [`Connection::events`] reports each loss and recovery.
 //!
 //! The *first* connect is not retried unless [`Builder::wait_for_broker`] asks for it.
 //!
@@ -119,11 +119,11 @@
 //!
 //! | [`ErrorKind`] | what happened | what to do |
 //! | --- | --- | --- |
-//! | `Config`, `Usage` | a setting or an argument is invalid; nothing was sent | fix the program; the channel goes on |
+//! | `Config`, `Usage` | a setting or an argument is invalid; nothing was sent | fix the program; the channel stays open |
 //! | `Authentication`, `Tls` | the broker or the TLS handshake refused the settings | fix the settings that the message names |
 //! | `Io`, `WebSocket`, `Heartbeat` | the network failed, and the connection does not reconnect | connect again; an unconfirmed message may or may not have been stored |
-//! | `Timeout` | the time limit passed; the connection goes on | try again; the request or message may have reached the broker |
-//! | `ChannelClosed` | the broker refused a request (404 not found, 406 precondition failed, …) and closed its channel | fix the request and call [`Channel::reopen`]; other channels go on |
+//! | `Timeout` | the time limit passed; the connection stays open | try again; the request or message may have reached the broker |
+//! | `ChannelClosed` | the broker refused a request (404 not found, 406 precondition failed, …) and closed its channel | fix the request and call [`Channel::reopen`]; other channels stay open |
 //! | `ConnectionClosed` | the broker closed the connection: see `code()` | as the message says |
 //! | `Nacked` | the broker could not store the message | publish it again |
 //! | `Returned` | no queue took a mandatory message: see [`Error::returned`] | bind a queue, or publish elsewhere |
@@ -150,7 +150,7 @@
 //! | --- | --- |
 //! | a future, a `Request` | a call that waits, and returns its `Result` |
 //! | `consumer.next().await`, a stream | an iterator: [`Consumer`], [`Events`], [`Returns`] |
-//! | a stream combined with a timer | `next_within`, `next_now`, `iter_within`; [`Next`] tells a pause from the end |
+//! | a stream combined with a timer | `next_within`, `next_now`, `iter_within`; [`Next`] distinguishes a pause from the end |
 //! | awaiting a [`Confirm`] | [`Confirm::wait`], [`Confirm::wait_timeout`] |
 //! | a future that returns credentials | a closure that returns them: [`Builder::credentials_from`] |
 //! | several requests in flight | one per thread; several publishes in flight with [`Publish::confirm_later`] |
@@ -159,7 +159,7 @@
 //!
 //! | feature | brings |
 //! | --- | --- |
-//! | `tls` (default) | `amqps://`, by rustls with ring and the platform's trust; module `tls` |
+//! | `tls` (default) | `amqps://`, by rustls with ring and the platform's trust store; module `tls` |
 //! | `unix` | `amqp+unix://`, Unix sockets |
 //! | `websocket` | `ws://`, and `wss://` with `tls` |
 #![cfg_attr(docsrs, feature(doc_cfg))]

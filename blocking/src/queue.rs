@@ -86,7 +86,7 @@ impl QueueDeclare<'_> {
     /// # Errors
     /// 406 if the queue exists with other settings, 405 if it is another connection's exclusive queue, 403 if declaring
     /// it is not permitted: each closes the channel. [`Usage`](crate::ErrorKind::Usage) if a name or an argument can't
-    /// be encoded: the channel goes on.
+    /// be encoded; the channel stays open.
     pub fn declare(self) -> Result<Queue> {
         wait(self.core.declare()).map(|core| Queue { core })
     }

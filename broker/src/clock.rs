@@ -77,7 +77,7 @@ impl Clock {
         lock(manual).alarms.keys().next().map(|(at, _)| *at)
     }
 
-    /// Whether it is a manual clock.
+    /// Whether this clock is manual.
     #[cfg(feature = "testing")]
     pub(crate) fn is_manual(&self) -> bool {
         matches!(self.0, Kind::Manual(_))

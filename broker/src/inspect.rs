@@ -18,11 +18,11 @@ pub struct Message {
     pub routing_key: String,
     /// Its properties and headers.
     pub properties: Properties,
-    /// Its body.
+    /// The body.
     pub body: Bytes,
-    /// Whether it may have been delivered before.
+    /// Whether the message may have been delivered before.
     pub redelivered: bool,
-    /// The time until it expires.
+    /// The time until the message expires.
     pub time_to_live: Option<Duration>,
 }
 
@@ -137,7 +137,7 @@ pub struct Connection {
     pub name: Option<String>,
     /// The client's description of itself and its capabilities.
     pub client_properties: FieldTable,
-    /// Whether it is blocked from publishing.
+    /// Whether the connection is blocked from publishing.
     pub blocked: bool,
     /// The number of open channels.
     pub channels: usize,
@@ -157,7 +157,7 @@ pub struct Channel {
     pub consumers: usize,
     /// Deliveries that are not settled.
     pub unacked: usize,
-    /// Whether it is in confirm mode.
+    /// Whether the channel is in confirm mode.
     pub confirms: bool,
     /// Publishes that are not confirmed.
     pub unconfirmed: u64,
@@ -191,7 +191,7 @@ pub struct Consumer {
     pub unacked: u32,
     /// `x-priority`
     pub priority: i32,
-    /// Whether it may get messages. False while another one is the single active consumer of its queue.
+    /// Whether the consumer may get messages. False while another one is the single active consumer of its queue.
     pub active: bool,
     /// The arguments of `basic.consume`.
     pub arguments: FieldTable,

@@ -73,7 +73,7 @@ enum LogFormat {
     Json,
 }
 
-/// Prints a line to stdout. A broker goes on when nothing reads it.
+/// Prints a line to stdout. An error is ignored: the broker continues when no process reads its output.
 macro_rules! say {
     ($($line:tt)*) => {{
         let _ = writeln!(io::stdout(), $($line)*);
@@ -140,7 +140,7 @@ fn run(options: &Options) -> Result<(), String> {
 
 fn start_log(options: &Options) -> Result<(), String> {
     let filter = EnvFilter::builder().parse(&options.log).map_err(|error| format!("--log {}: {error}", options.log))?;
-    // Colours are for a terminal, and for people who did not ask for none (https://no-color.org).
+    // Colours are for a terminal, unless the user has switched them off (https://no-color.org).
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(io::stderr);
     match options.log_format {

@@ -91,7 +91,7 @@ fn connections_and_channels_are_limited() {
     assert_eq!(error.code(), Some(530));
     assert!(error.to_string().contains("node connection limit (2) is reached"), "{error}");
     second.close().unwrap();
-    broker.wait_until(|look| look.connections().len() == 1);
+    broker.wait_until(|inspector| inspector.connections().len() == 1);
     connect(&broker, "guest", "guest").unwrap().close().unwrap();
     first.close().unwrap();
 }

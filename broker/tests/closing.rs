@@ -9,7 +9,7 @@ fn connect(broker: &Broker) -> Connection {
 }
 
 fn ready(broker: &Broker) -> Vec<String> {
-    broker.wait_until(|look| look.connections().is_empty());
+    broker.wait_until(|inspector| inspector.connections().is_empty());
     broker.inspect().ready("orders").iter().map(Message::text).collect()
 }
 

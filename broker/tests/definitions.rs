@@ -40,10 +40,10 @@ const RABBITMQS: &str = r##"{
 fn definitions_exported_by_rabbitmq_can_be_imported() {
     let broker = Broker::in_memory();
     broker.import_definitions(RABBITMQS).unwrap();
-    let look = broker.inspect().vhost("kitchen");
-    assert_eq!(look.route("shop", "order.pizza"), ["orders"]);
-    assert_eq!(look.route("shop", "dead"), ["all"]);
-    assert_eq!(look.queue("orders").unwrap().arguments.get("x-delivery-limit").unwrap().as_i64(), Some(5));
+    let inspector = broker.inspect().vhost("kitchen");
+    assert_eq!(inspector.route("shop", "order.pizza"), ["orders"]);
+    assert_eq!(inspector.route("shop", "dead"), ["all"]);
+    assert_eq!(inspector.queue("orders").unwrap().arguments.get("x-delivery-limit").unwrap().as_i64(), Some(5));
 
     let open = |user: &str| {
         let uri = broker.uri().replace("guest:guest", user).replace("/%2f", "/kitchen");

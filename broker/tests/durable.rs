@@ -141,7 +141,7 @@ fn clients_reconnect_to_a_crashed_broker_that_kept_confirmed_messages() {
         // Whatever the disk keeps: some of the publishes are not confirmed yet.
         broker.faults().crash(|| disk.power_cut(seed)).unwrap();
         confirms.into_iter().for_each(|confirm| confirm.wait().unwrap());
-        broker.wait_until(|look| look.connections().iter().all(|connection| connection.id != before));
+        broker.wait_until(|inspector| inspector.connections().iter().all(|connection| connection.id != before));
 
         let mut last = None;
         let mut found = 0;
@@ -198,13 +198,13 @@ fn a_broker_that_crashed_on_a_damaged_disk_stays_down_until_it_has_a_good_one() 
     let error = broker.faults().crash(damaged).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Damaged, "{error}");
     assert!(broker.inspect().queue("q").is_none());
-    broker.wait_until(|look| look.connections().is_empty());
+    broker.wait_until(|inspector| inspector.connections().is_empty());
     // A client that connects now waits.
     let waiting = std::thread::spawn({
         let broker = broker.clone();
         move || with(&broker, async |channel| channel.queue("q").declare().await.map(drop))
     });
-    broker.wait_until(|look| !look.connections().is_empty());
+    broker.wait_until(|inspector| !inspector.connections().is_empty());
     broker.faults().crash(|| good.clone()).unwrap();
     // The second crash has closed its connection.
     assert!(waiting.join().is_err());

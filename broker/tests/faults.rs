@@ -36,7 +36,7 @@ fn a_connection_can_be_cut_after_or_within_any_frame() {
                     matches!(error.kind(), ErrorKind::Io | ErrorKind::Protocol),
                     "{direction:?} {frames}: {error:?}"
                 );
-                broker.wait_until(|look| look.connections().is_empty());
+                broker.wait_until(|inspector| inspector.connections().is_empty());
                 let passed = broker.transcript().iter().filter(|passed| passed.direction == direction).count();
                 assert_eq!(passed as u64, frames);
             }
@@ -51,7 +51,7 @@ fn confirms_can_be_withheld_or_refused() {
     let queue = connection.channel().unwrap().queue("q").declare().unwrap();
     broker.faults().confirms(Confirms::Withheld);
     let mut waiting = queue.publish("first").confirm_later().unwrap();
-    broker.wait_until(|look| look.queue("q").unwrap().ready == 1 && look.channels()[0].unconfirmed == 1);
+    broker.wait_until(|inspector| inspector.queue("q").unwrap().ready == 1 && inspector.channels()[0].unconfirmed == 1);
     assert_eq!(waiting.wait_timeout(Duration::ZERO).unwrap_err().kind(), ErrorKind::Timeout);
     broker.faults().confirms(Confirms::True);
     waiting.wait().unwrap();
@@ -111,7 +111,7 @@ fn publishers_are_blocked_while_an_alarm_is_raised() {
     let queue = connection.channel().unwrap().queue("q").declare().unwrap();
     broker.faults().disk_alarm(true);
     let waiting = queue.publish("x").confirm_later().unwrap();
-    broker.wait_until(|look| look.connections()[0].blocked);
+    broker.wait_until(|inspector| inspector.connections()[0].blocked);
     let blocked = broker.transcript().into_iter().find(|passed| passed.name == "connection.blocked").unwrap();
     assert!(blocked.detail.contains("low on disk"), "{blocked}");
     broker.faults().disk_alarm(false);
@@ -131,7 +131,7 @@ fn missed_heartbeats_end_a_silenced_connection() {
     assert_eq!(broker.inspect().connections().len(), 1);
     // `Broker::advance` keeps connections alive; advancing the clock itself does not.
     clock.advance(Duration::from_secs(600));
-    broker.wait_until(|look| look.connections().is_empty());
+    broker.wait_until(|inspector| inspector.connections().is_empty());
     assert!(lost.wait().is_err());
     assert_eq!(broker.inspect().queue("q").unwrap().ready, 0);
 }

@@ -121,7 +121,7 @@ fn a_delivery_unacked_for_half_an_hour_closes_the_channel_and_is_requeued() {
     queue.publish("second").confirm().unwrap();
     let second = next(&mut consumer);
     first.ack().unwrap();
-    broker.wait_until(|look| look.queue("q").unwrap().unacked == 1);
+    broker.wait_until(|inspector| inspector.queue("q").unwrap().unacked == 1);
     // The first was acked in time, and the second has its own half hour.
     broker.advance("29m");
     assert_eq!(broker.inspect().queue("q").unwrap().unacked, 1);

@@ -74,12 +74,12 @@ fn a_slow_disk_slows_publishers_without_connection_blocked() {
     let gate = disk.1.lock().unwrap();
     let confirms: Vec<_> =
         (0..200).map(|_| queue.publish(&[7; 10_000][..]).persistent().confirm_later().unwrap()).collect();
-    broker.wait_until(|look| look.connections()[0].blocked);
+    broker.wait_until(|inspector| inspector.connections()[0].blocked);
     assert!(broker.inspect().queue("q").unwrap().ready < 200);
     drop(gate);
     confirms.into_iter().for_each(|confirm| confirm.wait().unwrap());
     assert_eq!(broker.inspect().queue("q").unwrap().ready, 200);
-    broker.wait_until(|look| !look.connections()[0].blocked);
+    broker.wait_until(|inspector| !inspector.connections()[0].blocked);
     let frames: Vec<String> = broker.transcript().iter().map(ToString::to_string).collect();
     assert!(!frames.iter().any(|line| line.contains("blocked") && !line.contains("start")), "{frames:#?}");
     connection.close().unwrap();

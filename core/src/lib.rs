@@ -85,6 +85,7 @@
 //! - `Builder::open_tokio`: a tokio task, on tokio's sockets and timers.
 //! - `Builder::connect` and `Builder::connect_tokio`: the caller. Both return the connection and its driver; spawn the
 //!   driver, or poll it beside your work.
+//! - `Builder::connect_on`: the caller, on a `Reactor` of the calling thread; the fastest for round trips.
 //! - [`Builder::handshake`]: the caller, over any `AsyncRead + AsyncWrite`, with any [`Timer`].
 //!
 //! While the driver is not polled, nothing is sent or received, not even heartbeats. The handles are the same on all

@@ -192,8 +192,8 @@ impl Recovery {
     }
 
     /// Sets how many times in a row the broker may refuse the credentials or the virtual host (403, 530, …) before the
-    /// connection ends. The default is 3: a broker that is starting may not know its users yet. A limit of connections
-    /// that is reached is no such refusal.
+    /// connection ends. The default is 3: a broker that is starting may not know its users yet. A reached
+    /// connection limit does not count.
     pub fn refusals(mut self, count: u32) -> Self {
         self.refusals = count;
         self

@@ -21,7 +21,7 @@
 //! 4. Call [`Connection::handle_timeout`] at the time of [`Connection::poll_timeout`].
 //!
 //! An error that is the peer's [`Error::fault`] closes the connection; an error of the caller changes nothing.
-//! [`Error::violation`] tells which rule was broken.
+//! [`Error::violation`] names the broken rule.
 //!
 //! Both ends in one program, from the handshake to the close:
 //!

@@ -75,8 +75,8 @@ const refused = async (code, action) => {
   const other = await connection.createChannel();
   const error = once(other, "error");
   await assert.rejects(action(other));
-  const [{ code: told }] = await error;
-  assert.equal(told, code);
+  const [{ code: received }] = await error;
+  assert.equal(received, code);
 };
 await refused(404, (other) => other.checkQueue(`missing-${own}`));
 await refused(406, (other) => other.assertExchange(exchange, "fanout", { durable: false, autoDelete: true }));

@@ -197,7 +197,7 @@ impl Broker {
 pub struct Alarm(());
 
 impl Alarm {
-    /// Raises the alarm. When this returns, the broker has told all connections.
+    /// Raises the alarm. When this returns, the broker has notified all connections.
     ///
     /// # Errors
     /// If `rabbitmqctl` fails.

@@ -1,6 +1,6 @@
 //! Every scenario with a driver that the program spawns on its own executor, on the thread of the scenario.
 
-#[path = "../doors/asynchronous.rs"]
+#[path = "../apis/asynchronous.rs"]
 mod asynchronous;
 #[path = "../scenarios/futures.rs"]
 mod futures;

@@ -1,6 +1,6 @@
 //! Every scenario with `Connection::open`, in tasks on smol's executor.
 
-#[path = "../doors/asynchronous.rs"]
+#[path = "../apis/asynchronous.rs"]
 mod asynchronous;
 #[path = "../scenarios/futures.rs"]
 mod futures;

@@ -1,6 +1,6 @@
 //! Every scenario with `open_tokio`, in tasks on tokio's multi-threaded runtime.
 
-#[path = "../doors/asynchronous.rs"]
+#[path = "../apis/asynchronous.rs"]
 mod asynchronous;
 #[path = "../scenarios/futures.rs"]
 mod futures;

@@ -237,7 +237,7 @@ impl Lane {
         if self.samples.iter().any(|sample| sample.unsupported.is_some()) {
             return;
         }
-        // A peer that sometimes loses a reply is tried again. One that hangs each time is given up.
+        // Retry, because some peers lose a reply now and then. A peer that hangs each time is left out.
         for _ in 0..TRIES {
             if self.failures >= TRIES && self.samples.is_empty() {
                 return;

@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn an_unknown_argument_is_an_error_that_names_it() {
-        for (line, word) in [
+        for (line, expected) in [
             ("bench --fast", "--fast"),
             ("bench codec --check --update", "--update"),
             ("bench recovery --rounds many", "many"),
@@ -148,7 +148,7 @@ mod tests {
             ("tset", "tset"),
         ] {
             let error = parse(line).expect_err(line).to_string();
-            assert!(error.contains(word), "{error}");
+            assert!(error.contains(expected), "{error}");
         }
     }
 }

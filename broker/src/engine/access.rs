@@ -1,7 +1,7 @@
 //! Users and permissions: what each user may do (RabbitMQ's page "Access Control").
 //!
 //! Owns the users: their passwords, tags and permissions. It must never know what an operation does. It does not verify
-//! hashed passwords either, which is slow on purpose: it returns a [`Claim`], and is told the result.
+//! hashed passwords either, which is slow on purpose: it returns a [`Claim`], and gets the result later.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -51,7 +51,7 @@ pub(crate) enum Login {
 /// A refused login.
 #[derive(Clone, Debug)]
 pub(crate) struct RefusedLogin {
-    /// What the client is told.
+    /// The error for the client.
     pub(crate) refusal: Refusal,
     /// The name that the client gave.
     pub(crate) user: String,

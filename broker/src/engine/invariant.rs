@@ -25,7 +25,7 @@ impl<T> Invariant for Option<T> {
 #[track_caller]
 fn broken(what: &'static str) {
     let place = std::panic::Location::caller();
-    tracing::error!(%place, "broken invariant: no {what}; an operation was left out. Please report this as a bug");
+    tracing::error!(%place, "broken invariant: no {what}; skipped an operation; please report this as a bug");
     debug_assert!(false, "broken invariant at {place}: no {what}");
 }
 

@@ -186,7 +186,7 @@ impl Builder {
     /// let mut consumer = queue.consume().start()?;
     /// let held = consumer.next().unwrap()?;
     /// broker.advance("30m");
-    /// broker.wait_until(|look| look.queue("orders").unwrap().ready == 1);
+    /// broker.wait_until(|inspector| inspector.queue("orders").unwrap().ready == 1);
     /// assert_eq!(consumer.next().unwrap().unwrap_err().code(), Some(406));
     /// # drop(held);
     /// # connection.close()?;
@@ -214,7 +214,7 @@ impl Builder {
         self
     }
 
-    /// Sets the sizes of the store's files, and whether damaged data is given up.
+    /// Sets the sizes of the store's files, and whether damaged data is dropped.
     #[must_use]
     pub fn store(mut self, settings: store::Settings) -> Self {
         self.store = settings;
@@ -447,12 +447,7 @@ impl Broker {
         let (store, mut writer, checkpointer, recovered) = Store::open(storage, self.0.store.clone())?;
         for damage in &recovered.damages {
             let store::Damage { file, offset, what } = damage;
-            tracing::warn!(
-                file,
-                offset,
-                what,
-                "a damaged piece of the store was given up, as the salvage setting allows"
-            );
+            tracing::warn!(file, offset, what, "dropped a damaged part of the store, as Settings::salvage allows");
         }
         let messages: usize = recovered.queues.iter().map(|queue| queue.messages.len()).sum();
         tracing::info!(queues = recovered.queues.len(), messages, "store opened");

@@ -15,7 +15,7 @@ impl Faults {
     /// `found` is called once the broker is down, so that nothing is confirmed after it. It returns a clone of a
     /// [`MemoryStorage`](store::MemoryStorage) if only the process crashed, and
     /// [`CrashStorage::power_cut`](crate::CrashStorage::power_cut) if unsynced data is lost as well. A broker without a
-    /// storage comes back empty, and stores durable data from now on.
+    /// storage is empty after the restart, and stores durable data from now on.
     ///
     /// Blocks until the old broker has stopped. Do not call it from a task that the broker waits for.
     ///

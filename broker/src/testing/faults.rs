@@ -23,7 +23,7 @@ use crate::server::Broker;
 /// // The client reconnects automatically.
 /// let first = broker.inspect().connections()[0].id;
 /// broker.faults().connection(first).cut();
-/// broker.wait_until(|look| look.connections().iter().any(|connection| connection.id != first));
+/// broker.wait_until(|inspector| inspector.connections().iter().any(|connection| connection.id != first));
 /// # connection.close()?;
 /// # Ok::<_, hopmq_blocking::Error>(())
 /// ```

@@ -19,10 +19,10 @@ use crate::server::{Broker, Shared};
 /// queue.bind("amq.topic", "order.#")?;
 /// channel.publish("amq.topic", "order.pizza", "a pizza").confirm()?;
 ///
-/// let look = broker.inspect();
-/// assert_eq!(look.ready("orders")[0].text(), "a pizza");
-/// assert_eq!(look.route("amq.topic", "order.salad"), ["orders"]);
-/// assert!(look.unacked().is_empty());
+/// let inspector = broker.inspect();
+/// assert_eq!(inspector.ready("orders")[0].text(), "a pizza");
+/// assert_eq!(inspector.route("amq.topic", "order.salad"), ["orders"]);
+/// assert!(inspector.unacked().is_empty());
 /// # connection.close()?;
 /// # Ok::<_, hopmq_blocking::Error>(())
 /// ```
@@ -46,63 +46,65 @@ impl Inspect {
         Self { shared: Arc::clone(&self.shared), vhost: name.to_owned() }
     }
 
-    fn look<T>(&self, look: impl FnOnce(&Engine, Time) -> T) -> T {
+    fn with_engine<T>(&self, read: impl FnOnce(&Engine, Time) -> T) -> T {
         let now = self.shared.clock.now();
-        look(&self.shared.lock().engine, now)
+        read(&self.shared.lock().engine, now)
     }
 
-    fn look_into<T: Default>(&self, look: impl FnOnce(&Engine, VhostKey, Time) -> T) -> T {
-        self.look(|engine, now| engine.find_vhost(&self.vhost).map_or_else(T::default, |id| look(engine, id, now)))
+    fn with_vhost<T: Default>(&self, read: impl FnOnce(&Engine, VhostKey, Time) -> T) -> T {
+        self.with_engine(|engine, now| {
+            engine.find_vhost(&self.vhost).map_or_else(T::default, |id| read(engine, id, now))
+        })
     }
 
     /// Returns how many of each kind exist in the whole broker.
     pub fn counts(&self) -> Counts {
-        self.look(|engine, _| engine.inspect_counts())
+        self.with_engine(|engine, _| engine.inspect_counts())
     }
 
     /// Returns the queues.
     pub fn queues(&self) -> Vec<Queue> {
-        self.look_into(|engine, vhost, _| engine.inspect_queues(vhost))
+        self.with_vhost(|engine, vhost, _| engine.inspect_queues(vhost))
     }
 
     /// Returns the queue of this name.
     pub fn queue(&self, name: &str) -> Option<Queue> {
-        self.look_into(|engine, vhost, _| engine.inspect_queue_named(vhost, name))
+        self.with_vhost(|engine, vhost, _| engine.inspect_queue_named(vhost, name))
     }
 
     /// Returns the ready messages of a queue, the next one first. Empty if there is no such queue.
     pub fn ready(&self, queue: &str) -> Vec<Message> {
-        self.look_into(|engine, vhost, now| engine.inspect_ready(now, vhost, queue))
+        self.with_vhost(|engine, vhost, now| engine.inspect_ready(now, vhost, queue))
     }
 
     /// Returns all unsettled deliveries, with their channels.
     pub fn unacked(&self) -> Vec<Held> {
-        self.look_into(|engine, vhost, now| engine.inspect_unacked(now, vhost))
+        self.with_vhost(|engine, vhost, now| engine.inspect_unacked(now, vhost))
     }
 
     /// Returns the exchanges, without the default one.
     pub fn exchanges(&self) -> Vec<Exchange> {
-        self.look_into(|engine, vhost, _| engine.inspect_exchanges(vhost))
+        self.with_vhost(|engine, vhost, _| engine.inspect_exchanges(vhost))
     }
 
     /// Returns the bindings, by exchange.
     pub fn bindings(&self) -> Vec<Binding> {
-        self.look_into(|engine, vhost, _| engine.inspect_bindings(vhost))
+        self.with_vhost(|engine, vhost, _| engine.inspect_bindings(vhost))
     }
 
     /// Returns the connections of the whole broker.
     pub fn connections(&self) -> Vec<Connection> {
-        self.look(|engine, _| engine.inspect_connections())
+        self.with_engine(|engine, _| engine.inspect_connections())
     }
 
     /// Returns the channels of the whole broker.
     pub fn channels(&self) -> Vec<Channel> {
-        self.look(|engine, _| engine.inspect_channels())
+        self.with_engine(|engine, _| engine.inspect_channels())
     }
 
     /// Returns the consumers of the whole broker.
     pub fn consumers(&self) -> Vec<Consumer> {
-        self.look(|engine, _| engine.inspect_consumers())
+        self.with_engine(|engine, _| engine.inspect_consumers())
     }
 
     /// Returns the queues that a message would be routed to. Empty if there is no such exchange; `""` is the default
@@ -114,12 +116,12 @@ impl Inspect {
     /// Returns the queues that a message with these headers would be routed to.
     pub fn route_with(&self, exchange: &str, routing_key: &str, headers: &FieldTable) -> Vec<String> {
         let route = |engine: &Engine, vhost, _| engine.inspect_route(vhost, exchange, routing_key, headers);
-        self.look_into(route).unwrap_or_default()
+        self.with_vhost(route).unwrap_or_default()
     }
 
     /// Returns a line for each open connection, and for each unsettled delivery.
     pub(super) fn open_items(&self) -> Vec<String> {
-        self.look(|engine, now| {
+        self.with_engine(|engine, now| {
             let mut lines = Vec::new();
             for connection in engine.inspect_connections() {
                 let name = connection.name.as_deref().unwrap_or("unnamed");

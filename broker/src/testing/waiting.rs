@@ -99,7 +99,7 @@ impl Broker {
     /// let connection = hopmq::Connection::open(&broker.uri()).await?;
     /// connection.channel().await?.publish("", "nowhere", "lost").send().await?;
     /// connection.close().await?;
-    /// broker.until(|look| look.connections().is_empty()).await;
+    /// broker.until(|inspector| inspector.connections().is_empty()).await;
     /// # Ok::<_, hopmq::Error>(())
     /// # }).unwrap();
     /// ```
@@ -109,26 +109,26 @@ impl Broker {
     /// # Panics
     /// If the condition does not hold within ten seconds.
     pub async fn until(&self, condition: impl Fn(&Inspect) -> bool) {
-        if let Err(look) = self.wait_for(condition).await {
-            panic!("the condition did not hold within {TIMEOUT:?}: {look:#?}");
+        if let Err(inspector) = self.wait_for(condition).await {
+            panic!("the condition did not hold within {TIMEOUT:?}: {inspector:#?}");
         }
     }
 
     async fn wait_for(&self, condition: impl Fn(&Inspect) -> bool) -> Result<(), Inspect> {
-        let look = self.inspect();
-        let done = self.watch(TIMEOUT, || if condition(&look) { Ok(()) } else { Err(()) }).await;
-        done.map_err(|()| look)
+        let inspector = self.inspect();
+        let done = self.watch(TIMEOUT, || if condition(&inspector) { Ok(()) } else { Err(()) }).await;
+        done.map_err(|()| inspector)
     }
 
-    /// Calls `look` whenever the broker has done something, until it succeeds or `within` has passed. Returns the last
-    /// result.
-    async fn watch<E>(&self, within: Duration, mut look: impl FnMut() -> Result<(), E>) -> Result<(), E> {
+    /// Calls `check` whenever the broker has done something, until `check` succeeds or `within` has passed. Returns the
+    /// last result.
+    async fn watch<E>(&self, within: Duration, mut check: impl FnMut() -> Result<(), E>) -> Result<(), E> {
         let mut deadline = async_io::Timer::after(within);
         poll_fn(|context| {
             while self.tick() {}
-            // The waker must be registered first, so that a change after the look wakes.
+            // The waker must be registered first, so that a change after the check wakes.
             self.0.testing.activity.watch_for(context.waker());
-            match look() {
+            match check() {
                 Err(_) if Pin::new(&mut deadline).poll(context).is_pending() => Poll::Pending,
                 seen => Poll::Ready(seen),
             }
@@ -142,20 +142,20 @@ impl Broker {
     /// If the condition does not hold within ten seconds.
     #[track_caller]
     pub fn wait_until(&self, condition: impl Fn(&Inspect) -> bool) {
-        if let Err(look) = async_io::block_on(self.wait_for(condition)) {
-            panic!("the condition did not hold within {TIMEOUT:?}: {look:#?}");
+        if let Err(inspector) = async_io::block_on(self.wait_for(condition)) {
+            panic!("the condition did not hold within {TIMEOUT:?}: {inspector:#?}");
         }
     }
 
-    /// Asserts that no connection is open, and no delivery unsettled. Waits up to a second for what is being closed.
+    /// Asserts that no connection is open and no delivery unsettled. Waits up to a second for closes in progress.
     ///
     /// # Panics
     /// If anything is open after a second. The message lists it.
     #[track_caller]
     pub fn assert_idle(&self) {
-        let look = self.inspect();
+        let inspector = self.inspect();
         let ends = async_io::block_on(self.watch(Duration::from_secs(1), || {
-            let ends = look.open_items();
+            let ends = inspector.open_items();
             if ends.is_empty() { Ok(()) } else { Err(ends) }
         }));
         let ends = ends.err().unwrap_or_default();

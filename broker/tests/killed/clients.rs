@@ -5,7 +5,7 @@ use std::sync::mpsc::Sender;
 
 use hopmq_blocking::{Confirm, Result};
 
-use crate::book::{BATCHES, Ledger, MARKS, PARTS, WORK, body, number_of, part};
+use crate::ledger::{BATCHES, Ledger, MARKS, PARTS, WORK, body, number_of, part};
 use crate::program::channel;
 use crate::random::Random;
 

@@ -4,8 +4,8 @@
 //! After each kill: each confirmed message is there or was acked; an acked message is gone or redelivered, and gone if
 //! its ack was safe; each queue is in order; a transaction is there as a whole or not at all.
 
-mod book;
 mod clients;
+mod ledger;
 mod program;
 #[path = "../../src/random.rs"]
 mod random;
@@ -13,7 +13,7 @@ mod random;
 use std::sync::mpsc;
 use std::thread;
 
-use book::Ledger;
+use ledger::Ledger;
 use program::Program;
 use random::Random;
 

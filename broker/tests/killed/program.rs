@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use hopmq_blocking::{Channel, Connection, Recovery, Result};
 
-use crate::book::{BATCHES, MARKS, WORK};
+use crate::ledger::{BATCHES, MARKS, WORK};
 
 pub(crate) struct Program {
     child: Mutex<Child>,

@@ -14,7 +14,7 @@ pub(crate) struct Authenticator {
     pub(crate) credentials: Option<Credentials>,
     pub(crate) properties: FieldTable,
     pub(crate) chosen: Option<Arc<dyn Sasl>>,
-    /// What the broker told of itself.
+    /// The broker's properties, from `connection.start`.
     pub(crate) server_properties: Option<FieldTable>,
 }
 

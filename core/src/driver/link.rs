@@ -460,7 +460,7 @@ impl Stall {
         match self.deadline(limits, state) {
             Some(deadline) if deadline <= now => Err(Error::new(
                 ErrorKind::Timeout,
-                format!("the broker took no bytes from its socket for {:?}", limits.write_timeout),
+                format!("the broker read no bytes from its socket for {:?}", limits.write_timeout),
             )),
             _ => Ok(()),
         }
@@ -518,7 +518,7 @@ impl Moved {
 /// Describes a failure in the handshake and its most likely cause.
 fn in_handshake(what: &str, stage: HandshakeStage) -> String {
     let guess = match stage {
-        HandshakeStage::Start => "a wrong port, one that expects TLS, or a broker that is starting or full?",
+        HandshakeStage::Start => "is the port wrong, does it expect TLS, or is the broker starting or full?",
         HandshakeStage::Login => "wrong credentials?",
         HandshakeStage::OpenOk => "no such virtual host, or no permission for it?",
         _ => "is the broker stopping?",

@@ -1,11 +1,12 @@
 //! The driver: keeps a connection linked to the broker.
 //!
-//! Owns the connector, the timer, and the link while there is one. It connects, has the link move its bytes until the
-//! link is lost, waits, and connects again, until the connection is closed or given up. It is one future, and spawns
+//! Owns the connector, the timer, and the link while there is one. The driver connects, lets the link move its bytes
+//! until the link is lost, and replaces the link (`reconnect`), until the connection ends. It is one future, and spawns
 //! nothing.
 
 pub(crate) mod inline;
 mod link;
+mod reconnect;
 #[cfg(test)]
 mod tests;
 mod wire_trace;
@@ -13,11 +14,11 @@ mod wire_trace;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hopmq_proto::{Config, FieldTable, Role, Time};
-use tracing::{debug, info, warn};
+use tracing::debug;
 
 use crate::auth::authenticator::Authenticator;
 use crate::auth::refresh::Refresh;
@@ -141,7 +142,7 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
         debug!(host, attempt, "connecting");
         let provider = Arc::clone(&self.login.credentials);
         self.recovering.begin_attempt(&host);
-        self.shared.with_driver(|state| state.tell(&Event::Connecting { attempt, host }));
+        self.shared.with_driver(|state| state.emit(&Event::Connecting { attempt, host }));
         self.phase = Phase::Connecting(Box::new(Connecting {
             deadline: now + self.login.connect_timeout,
             fetching: Some(Box::pin(async move { provider.fetch().await })),
@@ -189,136 +190,6 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
                 return Poll::Pending;
             }
         }
-    }
-
-    /// Handles the failure of an attempt, or the loss of the link.
-    fn lost(&mut self, error: Error) {
-        let now = self.shared.clock.now();
-        let established = self.recovering.is_established();
-        let (over, opened, closed) = {
-            let state = self.shared.lock();
-            let over = state.is_ended() || state.is_closing() || self.recovering.is_final();
-            let closed = if state.has_unconfirmed() { None } else { state.close_without_link() };
-            (over, state.is_link_open(), closed)
-        };
-        if let Some(closed) = closed
-            && established
-            && self.policy.enabled
-        {
-            // Nothing is left to do but to close: that needs no new link.
-            return self.end(closed);
-        }
-        if over || error.kind() == ErrorKind::Closed {
-            return self.end(error);
-        }
-        if !established {
-            return self.refused(error, now);
-        }
-        if !self.policy.enabled {
-            return self.end(error);
-        }
-        if let Phase::Linked(link) = &mut self.phase {
-            link.take_last_output();
-            let _ = link.poll_close(&mut Context::from_waker(Waker::noop()));
-        }
-        let worked = self.recovering.worked(now);
-        let recovering = &mut self.recovering;
-        self.shared.with_driver(|state| recovering.lose_link(state, &error, now));
-        if !opened {
-            return self.failed(error, now);
-        }
-        self.since = now;
-        self.attempts = 0;
-        self.failures.clear();
-        self.refusals = 0;
-        let delay = self.backoff.replace(worked);
-        self.wait(delay, error, now);
-    }
-
-    /// Handles a failed attempt at one host before the first link was established.
-    fn refused(&mut self, error: Error, now: Time) {
-        self.note_failure(&error);
-        let hosts = self.connector.hosts();
-        let is_final = error.is_refusal() && error.kind() != ErrorKind::ConnectionClosed;
-        if !is_final && self.failures.len() < hosts {
-            return self.attempt();
-        }
-        let wait = self.policy.broker.filter(|_| self.connector.reconnects() && !error.is_refusal());
-        if let Some(wait) = wait
-            && now < self.since + wait
-        {
-            self.failures.clear();
-            let delay = self.backoff.next().min(self.since + wait - now);
-            debug!(%error, ?delay, "no host accepts the connection yet");
-            self.phase = Phase::Waiting(now + delay);
-            return;
-        }
-        let error = if hosts == 1 || is_final { error } else { self.all_failed(&error) };
-        self.end(error);
-    }
-
-    fn note_failure(&mut self, error: &Error) {
-        let host = self.connector.host();
-        debug!(host, %error, "could not connect");
-        self.failures.push(format!("{host}: {error}"));
-    }
-
-    fn all_failed(&self, last: &Error) -> Error {
-        last.wrapped(last.kind(), format!("no host accepted the connection: {}", self.failures.join("; ")))
-    }
-
-    /// Handles a failed attempt to reconnect at one host.
-    fn failed(&mut self, error: Error, now: Time) {
-        self.note_failure(&error);
-        if error.is_refusal() {
-            self.refusals += 1;
-        } else {
-            self.refusals = 0;
-            if self.failures.len() < self.connector.hosts() {
-                return self.attempt();
-            }
-        }
-        self.failures.clear();
-        let attempts = self.attempts;
-        if self.refusals > self.policy.refusals {
-            return self.give_up(
-                &error,
-                format!("the broker refused the connection {} times in a row", self.refusals),
-                now,
-            );
-        }
-        if self.policy.attempts.is_some_and(|most| attempts / self.connector.hosts().max(1) as u32 >= most) {
-            return self.give_up(&error, format!("{attempts} attempts to connect again failed"), now);
-        }
-        let delay = self.backoff.next();
-        self.wait(delay, error, now);
-    }
-
-    /// Waits for the next attempt.
-    fn wait(&mut self, mut delay: Duration, error: Error, now: Time) {
-        if let Some(total) = self.policy.total {
-            let left = total.saturating_sub(now - self.since);
-            if left.is_zero() {
-                return self.give_up(&error, format!("the connection could not be restored within {total:?}"), now);
-            }
-            delay = delay.min(left);
-        }
-        let attempt = self.attempts;
-        info!(%error, ?delay, attempt, "reconnecting");
-        if attempt > 0 {
-            self.shared.with_driver(|state| state.tell(&Event::Retrying { attempt, delay, error }));
-        }
-        self.phase = Phase::Waiting(now + delay);
-    }
-
-    fn give_up(&mut self, error: &Error, why: String, now: Time) {
-        let attempts = self.attempts;
-        let outage = now - self.since;
-        let text = format!("{why}, {outage:?} after the link to the broker was lost; last error: {error}");
-        let error = error.wrapped(error.kind(), &text);
-        warn!("{text}");
-        self.shared.with_driver(|state| state.tell(&Event::GaveUp { attempts, error: error.clone() }));
-        self.end(error);
     }
 
     /// Ends the connection and everything on it with `error`; the last bytes remain to be written.
@@ -373,9 +244,9 @@ where
                         }
                         Poll::Ready(Err(error)) => error,
                         Poll::Pending => {
-                            let late = this.late();
+                            let timeout = this.timeout_error();
                             match this.idle(deadline, context) {
-                                Poll::Ready(Ok(())) => late,
+                                Poll::Ready(Ok(())) => timeout,
                                 Poll::Ready(Err(error)) => error,
                                 Poll::Pending => return Poll::Pending,
                             }
@@ -391,14 +262,14 @@ where
                 }
                 Phase::Ended => return Poll::Ready(()),
             };
-            this.lost(error);
+            this.handle_loss(error);
         }
     }
 }
 
 impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
     /// Returns the error of an attempt that takes too long.
-    fn late(&self) -> Error {
+    fn timeout_error(&self) -> Error {
         let time = self.login.connect_timeout;
         let text = match &self.phase {
             Phase::Connecting(connecting) if connecting.fetching.is_some() => {

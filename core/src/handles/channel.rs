@@ -166,7 +166,7 @@ impl Channel {
         ExchangeDelete::new(self, name)
     }
 
-    /// Binds an exchange to another, so that messages routed by `source` go on to `destination` (RabbitMQ's
+    /// Binds an exchange to another, so that messages routed by `source` also reach `destination` (RabbitMQ's
     /// [exchange-to-exchange bindings](https://www.rabbitmq.com/docs/e2e)). Pass `()` for no arguments.
     pub fn exchange_bind(
         &self,
@@ -258,7 +258,7 @@ impl Channel {
     /// Returns a stream of the mandatory messages that the broker returned and that were published without awaiting a
     /// confirm.
     ///
-    /// A mandatory message that is published with a confirm comes back as the error of that confirm.
+    /// A mandatory message that is published with a confirm is returned as the error of that confirm.
     pub fn returns(&self) -> Returns {
         let core = &self.core;
         core.shared().want_returns(&core.id);

@@ -144,9 +144,9 @@ pub struct Consumer {
     tag: Arc<str>,
     no_ack: bool,
     timeout: Option<Duration>,
-    /// The deliveries that were taken out of the shared state, to be handed out without its lock.
+    /// Deliveries that were taken out of the shared state, so that yielding them needs no lock.
     taken: Taken,
-    /// How many of them are left, for a shutdown.
+    /// The number of deliveries left in `taken`, for a shutdown.
     stock: Arc<Stock>,
     ended: bool,
 }

@@ -1,14 +1,14 @@
-//! Recovery: how the driver moves a connection to another link.
+//! Recovery: what makes a connection continue on the link that replaces a lost one.
 //!
-//! A protocol connection never survives its link. The [`Driver`](crate::Driver) makes another one, by the same
-//! [`Connector`](crate::Connector), and what this connection had declared is declared again on it, so that handles,
-//! consumers and publishers go on.
+//! A protocol connection never survives its link. The [`Driver`](crate::Driver) makes a new link
+//! (`driver/reconnect.rs`); this module restores on it what the lost link had, so that handles, consumers and
+//! publishers continue.
 //!
-//! - [`Recovering`]: what the driver remembers from one link to the next; it handles the events of a fresh link.
+//! - [`Recovering`]: what the driver remembers from one link to the next; it handles the events of a new link.
 //! - `replay`: declares what this connection had declared, then opens its channels and starts its consumers.
-//! - `backoff`: when to connect again.
+//! - `backoff`: the delays between attempts to connect.
 //!
-//! Everything here runs under the lock of [`Shared`](crate::state::Shared), driven by events and the time.
+//! [`Recovering`] and `replay` run under the lock of [`Shared`](crate::state::Shared), driven by events and the time.
 
 pub(crate) mod backoff;
 mod replay;
@@ -31,17 +31,17 @@ pub(crate) struct Recovering {
     policy: Recovery,
     /// The host of the present link, or of the latest attempt.
     host: String,
-    /// There was a link before.
+    /// Whether there was a link before.
     established: bool,
-    /// By when the handshake must be done, and how long it may take.
+    /// The deadline of the handshake, and its timeout.
     handshake: Option<(Time, Duration)>,
-    /// Since when the present link carries everything that the one before did.
+    /// When everything was restored on the present link.
     restored: Option<Time>,
-    /// Since when the link is lost.
+    /// When the link was lost.
     lost: Option<Time>,
-    /// The connection ends with the present error.
+    /// Whether the connection ends with the present error.
     is_final: bool,
-    /// What the broker closed the connection for, if this side had sent it.
+    /// What this client had sent that made the broker close the connection.
     offence: Option<Offence>,
     replay: Option<Replay>,
 }
@@ -96,7 +96,7 @@ impl Recovering {
         handshake.into_iter().chain(self.replay.as_ref().and_then(Replay::deadline)).min()
     }
 
-    /// Takes the events that concern recovery, and hands on all others. An error ends the link.
+    /// Handles the events that concern recovery, and returns all others. An error ends the link.
     #[inline]
     pub(crate) fn handle(&mut self, state: &mut State, event: Proto, now: Time) -> Result<Option<Proto>> {
         match event {
@@ -149,7 +149,7 @@ impl Recovering {
         if self.lost.is_none() {
             warn!(%error, "the link to the broker is lost");
             self.lost = Some(now);
-            state.tell(&Event::Lost { error: error.clone() });
+            state.emit(&Event::Lost { error: error.clone() });
         }
         state.lose_link(error, self.offence.as_ref(), now);
         self.offence = None;

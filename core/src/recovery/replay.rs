@@ -3,11 +3,10 @@
 //!
 //! Exchanges and queues come first, then bindings, on a channel of their own, so that a refusal closes no channel of
 //! the user's. Then the user's channels are opened by the numbers that they had, set up as they were, and their
-//! consumers started. A queue that a consumer needs and that other programs declare is looked for before the consumer
-//! is started, because a refused consumer costs its channel.
+//! consumers started. If another program declares the queue of a consumer, the replay first checks that the queue
+//! exists, because a refused consumer closes its channel.
 //!
-//! What the broker refuses stays missing, and is tried again in another pass some time later, while everything else
-//! goes on.
+//! What the broker refuses stays missing, and is tried again in a later pass, while everything else works.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -46,7 +45,7 @@ pub(super) struct Replay {
     /// Consumers that were started and not accepted yet, with their channels.
     starting: Vec<(u16, u64)>,
     done: Replayed,
-    told: bool,
+    reported: bool,
     /// When to try again what is missing.
     again: Option<Time>,
     /// By when the broker must have answered something.
@@ -94,18 +93,18 @@ impl Replay {
             opening: Vec::new(),
             starting: Vec::new(),
             done: Replayed::default(),
-            told: false,
+            reported: false,
             again: None,
             due: Time::ZERO,
         }
     }
 
-    /// Whether a queue of another program was there.
+    /// Whether a queue of another program was found.
     fn found(&self, queue: &str) -> bool {
         self.others.get(queue).is_some_and(|other| other.there)
     }
 
-    /// Returns when the replay continues without an answer.
+    /// Returns when the replay must act without an answer.
     pub(super) fn deadline(&self) -> Option<Time> {
         if self.stage == Stage::Waiting { self.again } else { Some(self.due) }
     }
@@ -137,7 +136,7 @@ impl Recovering {
         }
         let host = self.host.clone();
         info!(host, "reconnected");
-        state.tell(&Event::Connected { host });
+        state.emit(&Event::Connected { host });
         let policy = &self.policy;
         state.ledger.leave_alone(|entity| !policy.topology || !policy.wants(entity));
         state.end_unwanted_consumers(policy);
@@ -373,7 +372,7 @@ impl Recovering {
         let error = offence.error.clone();
         ledger.forget(&key);
         warn!(%error, "{entity} is not restored");
-        state.tell(&Event::NotRestored { entity, error });
+        state.emit(&Event::NotRestored { entity, error });
     }
 
     /// Whether to try again after `tried` failed attempts. If so, there will be another pass.
@@ -433,7 +432,7 @@ impl Recovering {
         if let Some(replay) = &mut self.replay {
             replay.done.failures += 1;
         }
-        state.tell(&Event::NotRestored { entity, error });
+        state.emit(&Event::NotRestored { entity, error });
         Ok(())
     }
 
@@ -474,15 +473,15 @@ impl Recovering {
         }
         replay.stage = Stage::Waiting;
         let replayed = replay.done;
-        let told = std::mem::replace(&mut replay.told, true);
+        let reported = std::mem::replace(&mut replay.reported, true);
         if replay.again.is_none() {
             self.replay = None;
         }
-        if !told {
+        if !reported {
             self.restored = Some(now);
             let outage = now - self.lost.take().unwrap_or(now);
             info!(?replayed, ?outage, "everything is restored");
-            state.tell(&Event::Recovered { replayed, outage });
+            state.emit(&Event::Recovered { replayed, outage });
         }
         Ok(())
     }

@@ -144,7 +144,7 @@ impl Shared {
 }
 
 impl State {
-    /// Returns a free number for a new channel.
+    /// Returns a free channel number.
     fn free_channel(&self) -> Option<u16> {
         if self.is_up() { self.proto.free_channel() } else { self.channels.free_number(self.channel_max) }
     }

@@ -121,7 +121,7 @@ impl State {
         }
     }
 
-    /// Returns the error of a close that gives up waiting for a link; `None` if this program does not close the
+    /// Returns the error of a close that does not wait for a link. `None` if this program does not close the
     /// connection.
     pub(crate) fn close_without_link(&self) -> Option<Error> {
         self.is_closing().then(|| closed_by_program(self.outstanding.publishes(), true))

@@ -257,7 +257,7 @@ impl Confirms {
 }
 
 fn nacked() -> Error {
-    Error::new(ErrorKind::Nacked, "the broker could not take care of the message (basic.nack): publish it again")
+    Error::new(ErrorKind::Nacked, "the broker could not store the message (basic.nack): publish it again")
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ pub(crate) struct ConsumerState {
     pub(super) start: Start,
 }
 
-/// How many deliveries a consumer's handle has taken and not handed out. It is counted without the lock.
+/// The number of deliveries that a consumer's handle has taken and not yielded, counted without the lock.
 #[derive(Debug, Default)]
 pub(crate) struct Stock {
     left: AtomicUsize,
@@ -61,12 +61,12 @@ impl Stock {
         self.left.load(Ordering::Relaxed)
     }
 
-    /// Counts a delivery that is about to be handed out, after which `left` are left. Returns false if no delivery may
-    /// be handed out any more.
+    /// Counts a delivery that is about to be yielded, after which `left` are left. Returns false if no further delivery
+    /// may be yielded.
     #[inline]
     pub(crate) fn hand_out(&self, left: usize) -> bool {
-        // It counts before it looks. A shutdown waits for the answer to a request between stopping and counting: so it
-        // counts what was handed out, or this finds that it has stopped.
+        // Count before checking `stopped`. A shutdown waits for a reply between stopping and counting, so either the
+        // shutdown counts this delivery, or this check sees that the shutdown has begun.
         self.set(left);
         !self.stopped.load(Ordering::Relaxed)
     }

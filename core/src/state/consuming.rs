@@ -44,7 +44,7 @@ pub(crate) struct Taken {
     cost: usize,
     /// The channel's epoch when it was taken.
     pub(crate) epoch: u32,
-    /// The link was lost since, and nothing was handed out on the new one.
+    /// Whether the link was replaced, and no delivery of the new link was yielded yet.
     pub(crate) resumed: bool,
 }
 
@@ -151,7 +151,7 @@ impl Shared {
         polled
     }
 
-    /// Gives back to the queue what a consumer's handle had taken and not handed out.
+    /// Requeues the deliveries that a consumer's handle had taken and not yielded.
     pub(crate) fn give_back(&self, channel: &ChannelId, untaken: &VecDeque<Queued>) {
         self.with(|state| {
             if state.channels.find(channel.number, channel.serial).is_some() {
@@ -207,12 +207,12 @@ impl Shared {
         })
     }
 
-    /// Cancels all consumers for a shutdown, and gives back what they have not handed out. Returns the requests.
+    /// Cancels all consumers for a shutdown, and requeues their undelivered messages. Returns the requests.
     pub(crate) fn stop_consuming(&self, deadline: Time) -> Vec<u64> {
         self.with(|state| state.stop_consuming(deadline))
     }
 
-    /// Returns how many deliveries were handed out and are not settled.
+    /// Returns the number of yielded deliveries that are not settled.
     pub(crate) fn in_hand(&self) -> usize {
         self.lock().in_hand()
     }
@@ -236,7 +236,7 @@ impl State {
         }
     }
 
-    /// Cancels a consumer whose handle was dropped, and gives back what the consumer has not handed out.
+    /// Cancels a consumer whose handle was dropped, and requeues its undelivered messages.
     pub(super) fn drop_consumer(&mut self, key: u64, untaken: VecDeque<Queued>) {
         let Some(consumer) = self.consumers.get_mut(key) else { return };
         let channel = consumer.channel;
@@ -262,7 +262,7 @@ impl State {
         }
     }
 
-    /// Returns how many deliveries were handed out and are not settled.
+    /// Returns the number of yielded deliveries that are not settled.
     pub(super) fn in_hand(&self) -> usize {
         let mut untaken: HashMap<u16, usize> = HashMap::new();
         for (_, consumer) in self.consumers.iter().filter(|(_, consumer)| !consumer.no_ack) {

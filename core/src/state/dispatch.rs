@@ -24,18 +24,18 @@ impl State {
             Proto::ConsumerCancelled { consumer, .. } => self.consumer_cancelled(consumer),
             Proto::Flow { channel, active } => {
                 debug!(channel, active, "the broker changed the flow of the channel");
-                self.tell(&Event::Flow { channel, active });
+                self.emit(&Event::Flow { channel, active });
             }
             Proto::ChannelClosed { channel, reason } => self.channel_closed(channel, &reason),
             Proto::Blocked { reason } => {
                 warn!(reason, "the broker blocks publishing");
                 self.blocking.begin(now, reason.clone());
-                self.tell(&Event::Blocked { reason });
+                self.emit(&Event::Blocked { reason });
             }
             Proto::Unblocked => {
-                debug!("the broker takes publishes again");
+                debug!("the broker accepts publishes again");
                 self.stats.blocked += self.blocking.end(now).unwrap_or_default();
-                self.tell(&Event::Unblocked);
+                self.emit(&Event::Unblocked);
             }
             Proto::Closed { reason: None } => return Err(self.closed_by_program()),
             other => {
@@ -68,9 +68,9 @@ impl State {
         self.lifecycle.set_link(LinkState::Restoring);
     }
 
-    /// Tells the subscribers of an event.
-    pub(crate) fn tell(&mut self, event: &Event) {
-        self.subscribers.tell(event, &mut self.wakers);
+    /// Queues an event for each subscriber.
+    pub(crate) fn emit(&mut self, event: &Event) {
+        self.subscribers.emit(event, &mut self.wakers);
     }
 
     fn consumer_cancelled(&mut self, key: u64) {
@@ -84,7 +84,7 @@ impl State {
         warn!(channel, code = reason.code, "{text}");
         let error = Error::with_code(ErrorKind::ChannelClosed, reason.code, text);
         self.end_channel(channel, &error);
-        self.tell(&Event::ChannelClosed { channel, error });
+        self.emit(&Event::ChannelClosed { channel, error });
     }
 
     /// Returns the error of a link that the broker closed.

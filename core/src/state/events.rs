@@ -107,7 +107,7 @@ pub(crate) struct Queue {
 }
 
 impl Subscribers {
-    pub(super) fn tell(&mut self, event: &Event, wakers: &mut Wakers) {
+    pub(super) fn emit(&mut self, event: &Event, wakers: &mut Wakers) {
         for (_, queue) in self.queues.iter_mut() {
             if queue.events.len() == KEPT {
                 queue.events.pop_front();
@@ -118,7 +118,7 @@ impl Subscribers {
     }
 
     pub(super) fn end(&mut self, event: Event, wakers: &mut Wakers) {
-        self.tell(&event, wakers);
+        self.emit(&event, wakers);
         self.ended = Some(event);
     }
 

@@ -40,7 +40,7 @@ impl State {
         self.backlog.set_gather(0);
         if let Some(blocked) = self.blocking.end(now) {
             self.stats.blocked += blocked;
-            self.tell(&Event::Unblocked);
+            self.emit(&Event::Unblocked);
         }
         self.ledger.lose();
         self.lose_channels(error, offence);
@@ -155,7 +155,7 @@ impl State {
         let channel = request.channel;
         match request.kind {
             RequestKind::Get { no_ack: true } => {
-                self.settle_request(key, Err(unknown("a message without acknowledgement was asked for", error)));
+                self.settle_request(key, Err(unknown("a basic.get without acknowledgement was pending", error)));
             }
             RequestKind::Plain if method == MethodId::TX_COMMIT => {
                 self.settle_request(key, Err(transaction_lost()));
@@ -174,7 +174,7 @@ impl State {
         }
     }
 
-    /// Begins the next transaction, once the program has got the error of the lost one.
+    /// Begins the next transaction, after the program got the error that its last one is lost.
     fn begin_transaction(&mut self, channel: u16) {
         if let Some(channel) = self.channels.get_mut(channel) {
             channel.transaction = Transaction::Going;

@@ -319,7 +319,7 @@ fn authority_parts(authority: &str) -> Result<(Option<String>, Option<String>, &
              and give them only once, before the first host",
         ));
     }
-    let (username, password) = userinfo.split_once(':').map_or((userinfo, None), |(name, word)| (name, Some(word)));
+    let (username, password) = userinfo.split_once(':').map_or((userinfo, None), |(name, secret)| (name, Some(secret)));
     let username = decode(username, "user name")?;
     let password = password.map(|password| decode(password, "password")).transpose()?;
     Ok((Some(username), password, hosts))

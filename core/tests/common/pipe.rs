@@ -126,7 +126,7 @@ impl Wire {
         both.to_server.wake();
     }
 
-    /// Makes the client's writes fail from now on; its reads go on.
+    /// Makes the client's writes fail from now on; its reads continue.
     pub(crate) fn fail_writes(&self, error: io::ErrorKind) {
         let mut both = self.lock();
         both.to_server.error = Some(error);

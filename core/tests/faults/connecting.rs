@@ -94,7 +94,7 @@ fn an_immediate_end_of_the_stream_is_an_io_error() {
 
 #[test]
 fn a_peer_that_is_no_broker_is_recognised_by_its_first_bytes() {
-    for (bytes, word) in [
+    for (bytes, expected) in [
         (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], "HTTP"),
         (b"AMQP\x00\x00\x09\x00", "version 0-9"),
         (b"AMQP\x01\x01\x00\x09", "version 0-9"),
@@ -107,7 +107,7 @@ fn a_peer_that_is_no_broker_is_recognised_by_its_first_bytes() {
         world.server.reactions.insert(Stage::Start, Reaction::Raw(bytes.to_vec()));
         let error = refused(&mut world);
         assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
-        assert!(error.to_string().contains(word), "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
     }
 }
 

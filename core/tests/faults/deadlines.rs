@@ -78,7 +78,7 @@ fn confirm_timeout_starts_when_the_confirm_is_awaited() {
     let start = world.time.now().since_epoch();
     let result = world.run(channel.within(seconds(2)).publish("", "q", "x").confirm());
     times_out(&world, start, result, 2);
-    // The channel goes on, and the late confirms do no harm.
+    // The channel stays open, and the late confirms do no harm.
     world.server.answer(1, &hopmq_proto::method::basic::Ack { delivery_tag: 3, multiple: true });
     world.server.broker.confirms_by_hand = false;
     world.run(channel.publish("", "q", "x").confirm()).unwrap();

@@ -190,7 +190,7 @@ fn a_link_lost_during_the_replay_does_not_count_as_working() {
 #[test]
 fn attempts_and_time_are_limited_on_request() {
     let limited = [
-        (Recovery::new().attempts(3), "3 attempts to connect again failed"),
+        (Recovery::new().attempts(3), "3 attempts to reconnect failed"),
         (Recovery::new().total_time(seconds(20)), "the connection could not be restored within 20s"),
     ];
     for (recovery, text) in limited {

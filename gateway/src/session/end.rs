@@ -1,4 +1,4 @@
-//! The reasons to end a session, and what the browser is told.
+//! The reasons to end a session, and how the browser learns of them.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Faults: clients that break the protocol, stall or vanish, and a RabbitMQ that fails. The other side is told the
+//! Faults: clients that break the protocol, stall or vanish, and a RabbitMQ that fails. The other side gets the
 //! reason, and nothing is left behind.
 
 use crate::common::link::Link;

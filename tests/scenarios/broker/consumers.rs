@@ -126,9 +126,9 @@ fn deleting_a_queue_cancels_its_consumers() {
     other.consume("q", "a");
     other.consume("q", "b");
     ch.expect_reply(&queue::Delete { queue: &ch.name("q"), ..Default::default() }, "queue.delete-ok 0");
-    let mut told = [other.next(), other.next()];
-    told.sort();
-    assert_eq!(told, ["basic.cancel a", "basic.cancel b"]);
+    let mut received = [other.next(), other.next()];
+    received.sort();
+    assert_eq!(received, ["basic.cancel a", "basic.cancel b"]);
     other.queue("next", &[]);
     other.consume("next", "a");
 }

@@ -21,7 +21,7 @@ pub(crate) struct Consumer {
     pub(crate) prefetch: u16,
     /// Unacked deliveries.
     pub(crate) unacked: u32,
-    /// Whether it is out of its queue's turns until it has room.
+    /// Whether the consumer is out of its queue's turns until it has room.
     pub(crate) waiting: bool,
     pub(crate) arguments: FieldTable,
 }

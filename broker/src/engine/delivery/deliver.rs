@@ -1,4 +1,4 @@
-//! Delivers messages of a queue to its consumers, and drops those that expire or exceed a limit.
+//! Delivers messages of a queue to its consumers.
 
 use hopmq_proto::method::basic;
 use hopmq_proto::{Arguments, ContentKind, Properties};
@@ -8,7 +8,6 @@ use crate::engine::delivery::unacked::Held;
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ConsumerKey, QueueKey};
 use crate::engine::queue::Queue;
-use crate::engine::queue::dead_letter::Reason;
 use crate::engine::queue::message::Message;
 use crate::engine::queue::ready::{Entry, Kept};
 use crate::engine::{At, Engine};
@@ -166,55 +165,6 @@ impl Engine {
             queue.consumers.resume(id, priority);
         }
         self.drive(queue_id);
-    }
-
-    /// Drops the expired messages at the front.
-    pub(in crate::engine) fn expire_ready(&mut self, id: QueueKey) {
-        let now = self.now;
-        while let Some(queue) = self.queues.get_mut(id)
-            && let Some(entry) = queue.ready.pop_expired(now)
-        {
-            self.give_up(id, entry, Reason::Expired);
-        }
-    }
-
-    /// Drops messages while a queue exceeds its limit.
-    pub(in crate::engine) fn drop_above_limit(&mut self, id: QueueKey) {
-        while let Some(queue) = self.queues.get_mut(id)
-            && queue.is_over()
-            && let Some(entry) = queue.ready.pop()
-        {
-            self.give_up(id, entry, Reason::TooLong);
-        }
-    }
-
-    /// Handles the timer of a queue: expires the queue, or its messages.
-    pub(in crate::engine) fn handle_queue_timer(&mut self, id: QueueKey) {
-        let now = self.now;
-        let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return };
-        queue.timer = None;
-        let unused = queue.consumers.is_empty() && queue.settings.expires.is_some_and(|time| queue.used + time <= now);
-        if unused {
-            self.delete_queue(id);
-            return;
-        }
-        self.expire_ready(id);
-        self.set_queue_timer(id);
-    }
-
-    /// Sets the timer of a queue to its next deadline.
-    pub(in crate::engine) fn set_queue_timer(&mut self, id: QueueKey) {
-        let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return };
-        let deadline = queue.deadline();
-        if queue.timer == deadline {
-            return;
-        }
-        if let Some(earlier) = std::mem::replace(&mut queue.timer, deadline) {
-            self.queue_timers.remove(&(earlier, id));
-        }
-        if let Some(deadline) = deadline {
-            self.queue_timers.insert((deadline, id));
-        }
     }
 }
 

@@ -14,7 +14,7 @@ impl Engine {
         self.topology += 1;
         let result = change(&mut self.access);
         if let Some(journal) = &mut self.journal {
-            // A deleted user leaves an empty entry, so that `guest` does not come back.
+            // A deleted user leaves an empty entry, so that a restart does not add `guest` again.
             let value = self.access.account(user).map_or(Vec::new(), |account| to_table(account).as_bytes().to_vec());
             journal.group.put(&tables::user_key(user), &value);
         }

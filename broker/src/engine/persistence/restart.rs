@@ -1,7 +1,7 @@
 //! A simulated crash and restart: everything in memory is lost.
 //!
-//! Connections are told nothing, as by a process that dies. They keep their keys until they are gone, so that none is
-//! mistaken for a later one. [`restore`](super::restore) brings back what the store has.
+//! Connections get no message, as when a process dies. A connection keeps its key until it is removed, so that it is
+//! never mistaken for a later one. [`restore`](super::restore) brings back what the store has.
 
 use std::collections::{BTreeSet, HashMap};
 

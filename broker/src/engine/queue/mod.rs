@@ -4,7 +4,9 @@
 //! never know connections.
 
 pub(super) mod dead_letter;
+mod expiry;
 pub(super) mod message;
+mod overflow;
 pub(super) mod ready;
 pub(super) mod settings;
 mod turns;
@@ -70,20 +72,6 @@ impl Queue {
             used: now,
             timer: None,
         }
-    }
-
-    /// Whether the ready messages exceed a limit.
-    #[inline]
-    pub(crate) fn is_over(&self) -> bool {
-        self.settings.max_length.is_some_and(|max| self.ready.len() as u64 > max)
-            || self.settings.max_bytes.is_some_and(|max| self.ready.bytes() > max)
-    }
-
-    /// Whether one more message, with a body of `size` bytes, would exceed a limit.
-    #[inline]
-    pub(crate) fn is_full_for(&self, size: usize) -> bool {
-        self.settings.max_length.is_some_and(|max| self.ready.len() as u64 >= max)
-            || self.settings.max_bytes.is_some_and(|max| self.ready.bytes() + size as u64 > max)
     }
 
     /// Returns the next deadline: that of its messages, or its own.

@@ -22,9 +22,9 @@ pub(crate) struct Entry {
     /// How often it was delivered and returned.
     pub(crate) returned: u32,
     pub(crate) priority: u8,
-    /// Whether it may have been delivered before.
+    /// Whether the message may have been delivered before.
     pub(crate) redelivered: bool,
-    /// Whether the store has it.
+    /// Whether the store has the message.
     pub(crate) stored: bool,
 }
 

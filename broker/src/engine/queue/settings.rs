@@ -85,7 +85,7 @@ impl Settings {
             None | Some("classic") => false,
             Some("quorum") => true,
             Some("stream") => {
-                return invalid("x-queue-type", "streams are not what this broker has".to_owned());
+                return invalid("x-queue-type", "this broker has no streams".to_owned());
             }
             Some(other) => return invalid("x-queue-type", format!("\"unsupported queue type '{other}'\"")),
         };

@@ -17,7 +17,7 @@ struct Node<D> {
     words: HashMap<Box<[u8]>, u32>,
     star: Option<u32>,
     hash: Option<u32>,
-    /// Whether it stands for `#`, and so matches every further word.
+    /// Whether the node stands for `#`, and so matches every further word.
     is_hash: bool,
     destinations: Vec<D>,
 }

@@ -41,7 +41,7 @@ pub(crate) struct Session {
     peer: Name,
     /// Why the connection ends, for the logs.
     end_reason: Option<Cow<'static, str>>,
-    /// A password that must be verified before the login goes on.
+    /// A password that must be verified before the login continues.
     claim: Option<Claim>,
     pub(crate) vhost: Option<VhostKey>,
     pub(crate) client_properties: FieldTable,
@@ -53,19 +53,19 @@ pub(crate) struct Session {
     pub(crate) confirming: Vec<u16>,
     /// Consumers that wait until some of the output is written.
     pub(crate) starved: Vec<ConsumerKey>,
-    /// Whether it is in the list of connections to wake.
+    /// Whether the connection is in the list of connections to wake.
     pub(crate) woken: bool,
     /// What must be synced before more is handled or sent. The inner value is its end in the store, once that is known.
     pub(crate) held: Option<Option<Lsn>>,
-    /// Whether it has published under an alarm.
+    /// Whether the connection has published under an alarm.
     pub(crate) blocked: bool,
     /// Whether the client was sent `connection.blocked`.
-    pub(in crate::engine) told_blocked: bool,
-    /// When it is closed, unless the handshake or close is done by then.
+    pub(in crate::engine) notified_blocked: bool,
+    /// When the connection is closed, unless the handshake or close is done by then.
     deadline: Option<Time>,
     /// Whether its channels are closed or being closed: its consumers must not get what their neighbours return.
     pub(crate) released: bool,
-    /// Whether it has ended, and only its last bytes remain to be written.
+    /// Whether the connection has ended, and only its last bytes remain to be written.
     pub(crate) ended: bool,
 }
 
@@ -108,7 +108,7 @@ impl Engine {
             woken: false,
             held: None,
             blocked: false,
-            told_blocked: false,
+            notified_blocked: false,
             deadline: Some(now + HANDSHAKE_TIMEOUT),
             released: false,
             ended: false,

@@ -25,7 +25,7 @@ use crate::store::Lsn;
 pub(crate) struct Confirms {
     /// The tag of the last publish.
     published: u64,
-    /// The last tag that the client was told about.
+    /// The last tag whose outcome was sent to the client.
     confirmed: u64,
     /// Refused tags above `confirmed`.
     refused: VecDeque<u64>,

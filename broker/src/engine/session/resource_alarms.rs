@@ -1,7 +1,8 @@
 //! Resource alarms: low memory and low disk space block publishers (RabbitMQ's page "Blocked Connections").
 //!
-//! Owns which alarms are raised. The first publish under an alarm blocks its connection, and the client is told;
-//! nothing more is read from it until the alarms are cleared. Connections that only consume are not affected.
+//! Owns which alarms are raised. The first publish under an alarm blocks its connection, and the client gets
+//! `connection.blocked`; nothing more is read from that connection until the alarms are cleared. Connections that only
+//! consume are not affected.
 
 use hopmq_proto::Time;
 use hopmq_proto::method::connection;
@@ -29,7 +30,7 @@ pub(crate) fn name_of(shortage: Shortage) -> &'static str {
     }
 }
 
-/// Returns the reason that clients are told.
+/// Returns the reason in `connection.blocked`, or `None` if no resource is low.
 fn reason(raised: Shortage) -> Option<&'static str> {
     match raised & (MEMORY | DISK) {
         0 => None,
@@ -49,7 +50,7 @@ impl Engine {
         let goes_on = self.shortage == 0;
         for (id, session) in self.sessions.iter_mut().filter(|(_, session)| session.blocked) {
             session.blocked = !goes_on;
-            tell(session, reason);
+            notify(session, reason);
             Self::wake(&mut self.woken, id, session);
         }
         self.shortage != before
@@ -71,7 +72,7 @@ impl Engine {
         if std::mem::replace(&mut session.blocked, true) {
             return;
         }
-        tell(session, reason(self.shortage));
+        notify(session, reason(self.shortage));
         Self::wake(&mut self.woken, id, session);
     }
 
@@ -81,12 +82,12 @@ impl Engine {
     }
 }
 
-/// Tells a client that it is blocked or unblocked, unless it knows.
-fn tell(session: &mut Session, reason: Option<&str>) {
-    if !session.can("connection.blocked") || session.told_blocked == reason.is_some() {
+/// Sends `connection.blocked` or `connection.unblocked`, unless the client already got it.
+fn notify(session: &mut Session, reason: Option<&str>) {
+    if !session.can("connection.blocked") || session.notified_blocked == reason.is_some() {
         return;
     }
-    session.told_blocked = reason.is_some();
+    session.notified_blocked = reason.is_some();
     let _ = match reason {
         Some(reason) => session.proto.answer(0, &connection::Blocked { reason }),
         None => session.proto.answer(0, &connection::Unblocked {}),

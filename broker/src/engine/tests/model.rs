@@ -200,9 +200,9 @@ fn operate(random: &mut Random, real: &mut Client, naive: &mut Naive, number: us
             let table = table.as_ref_table();
             let declare = queue::Declare { queue: name, durable, arguments: table, ..Default::default() };
             client.request(channel, &declare, Some(1)).expect("it is open");
-            let told = format!("declare {name} {arguments:?}");
+            let described = format!("declare {name} {arguments:?}");
             naive.declare(channel, name, arguments);
-            told
+            described
         }
         3 if exists => {
             client.request(channel, &queue::Delete { queue: name, ..Default::default() }, Some(1)).expect("it is open");
@@ -299,17 +299,17 @@ fn between(random: &mut Random, client: &mut Connection, naive: &mut Naive, chan
     let source = random.one(&EXCHANGES);
     let routing_key = random.one(&KEYS);
     let destination = random.one(&EXCHANGES);
-    let told = format!("{source} to {destination} by {routing_key:?}");
+    let described = format!("{source} to {destination} by {routing_key:?}");
     if random.below(3) == 0 {
         let unbind = exchange::Unbind { source, destination, routing_key, ..Default::default() };
         client.request(channel, &unbind, None).expect("it is open");
         naive.unbind_between(source, routing_key, destination);
-        return format!("unbind {told}");
+        return format!("unbind {described}");
     }
     let bind = exchange::Bind { source, destination, routing_key, ..Default::default() };
     client.request(channel, &bind, None).expect("it is open");
     naive.bind_between(source, routing_key, destination);
-    format!("bind {told}")
+    format!("bind {described}")
 }
 
 fn publish(

@@ -31,7 +31,7 @@ pub(crate) fn same_argument(
 ) -> Result<(), Refusal> {
     let received = received.get(name);
     let current = current.get(name);
-    let told = |value: Option<Value<'_>>| match value {
+    let describe = |value: Option<Value<'_>>| match value {
         Some(value) => format!("the value '{}' of type '{}'", shown(value), type_name(value)),
         None => "none".to_owned(),
     };
@@ -43,8 +43,8 @@ pub(crate) fn same_argument(
         }
         _ => Err(Refusal::precondition(format_args!(
             "inequivalent arg '{name}' for {resource}: received {} but current is {}",
-            told(received),
-            told(current)
+            describe(received),
+            describe(current)
         ))),
     }
 }

@@ -8,7 +8,7 @@ fn list(names: &[&str]) -> Vec<Arc<dyn Sasl>> {
 
 #[test]
 fn plain_separates_user_and_password_by_zero_bytes() {
-    let response = |name, word| Plain.initial(&Credentials::new(name, word));
+    let response = |name, password| Plain.initial(&Credentials::new(name, password));
     assert_eq!(response("guest", "guest").unwrap(), b"\0guest\0guest");
     assert_eq!(response("", "").unwrap(), b"\0\0");
     assert_eq!(response("", "to:k.en").unwrap(), b"\0\0to:k.en");
@@ -17,8 +17,8 @@ fn plain_separates_user_and_password_by_zero_bytes() {
 
 #[test]
 fn plain_refuses_zero_bytes_without_printing_the_password() {
-    for (name, word) in [("a\0hidden", "b"), ("a", "hidden\0")] {
-        let error = Plain.initial(&Credentials::new(name, word)).unwrap_err();
+    for (name, password) in [("a\0hidden", "b"), ("a", "hidden\0")] {
+        let error = Plain.initial(&Credentials::new(name, password)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(!format!("{error} {error:?}").contains("hidden"));
     }

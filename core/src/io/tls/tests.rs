@@ -81,9 +81,9 @@ fn server(
 
 async fn echo(acceptor: &TlsAcceptor, io: End) -> io::Result<()> {
     let mut stream = acceptor.accept(io).await?;
-    let mut word = [0; 5];
-    stream.read_exact(&mut word).await?;
-    stream.write_all(&word).await?;
+    let mut bytes = [0; 5];
+    stream.read_exact(&mut bytes).await?;
+    stream.write_all(&bytes).await?;
     stream.close().await
 }
 
@@ -95,9 +95,9 @@ async fn talk(tls: &Tls, host: &str, io: End) -> Result<()> {
     };
     stream.write_all(b"hello").await.map_err(broken)?;
     stream.flush().await.map_err(broken)?;
-    let mut word = Vec::new();
-    stream.read_to_end(&mut word).await.map_err(broken)?;
-    assert_eq!(word, b"hello");
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).await.map_err(broken)?;
+    assert_eq!(bytes, b"hello");
     Ok(())
 }
 

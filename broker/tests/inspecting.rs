@@ -20,23 +20,24 @@ fn an_unacked_message_names_its_consumer() {
     let first = consumer.next().unwrap().unwrap();
     broker.settle();
 
-    let look = broker.inspect();
-    let ready: Vec<String> = look.ready("orders").iter().map(hopmq_broker::inspect::Message::text).collect();
+    let inspector = broker.inspect();
+    let ready: Vec<String> = inspector.ready("orders").iter().map(hopmq_broker::inspect::Message::text).collect();
     assert_eq!(ready, ["soup"]);
-    let unacked = look.unacked();
+    let unacked = inspector.unacked();
     assert_eq!(unacked.iter().map(|held| held.message.text()).collect::<Vec<_>>(), ["pizza", "salad"]);
     assert_eq!(
         (unacked[0].consumer.as_deref(), unacked[0].delivery_tag, &*unacked[0].queue),
         (Some("kitchen"), 1, "orders")
     );
-    assert_eq!(unacked[0].connection, look.connections()[0].id);
-    assert_eq!(look.consumers()[0].unacked, 2);
-    let counts = look.counts();
+    assert_eq!(unacked[0].connection, inspector.connections()[0].id);
+    assert_eq!(inspector.consumers()[0].unacked, 2);
+    let counts = inspector.counts();
     assert_eq!((counts.connections, counts.queues, counts.consumers, counts.ready, counts.unacked), (1, 1, 1, 1, 2));
-    assert!(look.channels().iter().all(|channel| channel.confirms && channel.unconfirmed == 0));
+    assert!(inspector.channels().iter().all(|channel| channel.confirms && channel.unconfirmed == 0));
 
     first.ack().unwrap();
-    broker.wait_until(|look| look.queue("orders").is_some_and(|queue| queue.ready == 0 && queue.unacked == 2));
+    broker
+        .wait_until(|inspector| inspector.queue("orders").is_some_and(|queue| queue.ready == 0 && queue.unacked == 2));
     let leaked = std::panic::catch_unwind(|| broker.assert_idle()).unwrap_err();
     let text = leaked.downcast_ref::<String>().unwrap();
     assert!(text.contains("\"orders\" is unacked: delivery tag 2") && text.contains("consumer kitchen"), "{text}");
@@ -54,13 +55,13 @@ fn route_returns_the_queues_that_a_message_would_reach() {
     }
     channel.queue("all").declare().unwrap().bind("amq.topic", "#").unwrap();
     channel.queue("some").declare().unwrap().bind("amq.topic", "a.*").unwrap();
-    let look = broker.inspect();
-    assert_eq!(look.route("amq.topic", "a.b"), ["all", "some"]);
-    assert_eq!(look.route("amq.topic", "b"), ["all"]);
-    assert_eq!(look.route("", "some"), ["some"]);
-    assert!(look.route("nothing", "a.b").is_empty() && look.vhost("other").route("", "some").is_empty());
-    assert_eq!(look.bindings().len(), 2);
-    assert_eq!(look.counts().ready, 0);
+    let inspector = broker.inspect();
+    assert_eq!(inspector.route("amq.topic", "a.b"), ["all", "some"]);
+    assert_eq!(inspector.route("amq.topic", "b"), ["all"]);
+    assert_eq!(inspector.route("", "some"), ["some"]);
+    assert!(inspector.route("nothing", "a.b").is_empty() && inspector.vhost("other").route("", "some").is_empty());
+    assert_eq!(inspector.bindings().len(), 2);
+    assert_eq!(inspector.counts().ready, 0);
     connection.close().unwrap();
 }
 

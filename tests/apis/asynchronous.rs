@@ -1,4 +1,4 @@
-//! What the async doors have in common.
+//! What the asynchronous client APIs have in common in the scenarios.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ pub(crate) use hopmq_tests::choose_async as choose;
 
 use crate::scenarios::Test;
 
-/// Work that goes on beside the scenario.
+/// Work that runs beside the scenario.
 pub(crate) struct Job<T>(Pin<Box<dyn Future<Output = T> + Send>>);
 
 impl<T> Job<T> {
