@@ -262,7 +262,8 @@ impl State {
         let request = self.insert_request(channel, RequestKind::Room, deadline);
         self.backlog.wait(place, request, size);
         if self.backlog.has_reserved() {
-            // The publishers that room is reserved for may have been dropped: only the driver's next poll frees their room.
+            // The publishers that room is reserved for may have been dropped: only the driver's next poll frees their
+            // room.
             self.driver.request();
         }
         wait.request = Some(request);
