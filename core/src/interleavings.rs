@@ -4,8 +4,8 @@
 //! used. The clock stands still, so no timeout hides a lost wake-up: a task that is never woken is a deadlock, and the
 //! checker prints the schedule that led to it. It treats all atomic operations as sequentially consistent.
 //!
-//! `cargo xtask shuttle` runs these tests. `HOPMQ_SHUTTLE_ITERATIONS` sets how many interleavings each scheduler tries,
-//! `SHUTTLE_RANDOM_SEED` the seed. A failure repeats with the same seed.
+//! `cargo xtask shuttle` runs these tests. A failure of the random scheduler prints a seed: `cargo xtask shuttle --seed
+//! SEED --iterations 1` repeats it.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};

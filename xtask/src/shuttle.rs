@@ -9,7 +9,7 @@ pub(crate) struct Arguments {
     /// How many interleavings each scheduler tries for each test
     #[arg(long)]
     iterations: Option<u32>,
-    /// The seed of the schedulers: a failure repeats with the same seed
+    /// The seed of the schedulers: a failure repeats with the seed that it prints and one iteration
     #[arg(long)]
     seed: Option<u64>,
 }
