@@ -6,12 +6,12 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 use slotmap::SlotMap;
 
 use crate::state::keys::WaiterKey;
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::{Channel, Connection, Error, ErrorKind, Result};
 
 /// A pool that lends channels of one connection, or of several in turn.

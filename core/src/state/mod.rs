@@ -381,6 +381,11 @@ impl State {
 
     /// Stores the waker of the driver, which sleeps until `alarm`, or until it is woken if there is none.
     pub(crate) fn sleep(&mut self, waker: &Waker, alarm: Option<Time>) {
+        if self.driver.is_requested() && self.backlog.has_reserved() && self.backlog.has_waiting() {
+            // Requested while the driver was awake, by a publisher that found room reserved or left room reserved: only
+            // the next poll frees that room.
+            self.wakers.push(waker.clone());
+        }
         self.driver.sleep(waker, alarm, &mut self.wakers);
     }
 
