@@ -188,6 +188,8 @@ mod common;
 mod driver;
 mod error;
 mod handles;
+#[cfg(all(test, hopmq_shuttle))]
+mod interleavings;
 mod io;
 mod message;
 mod policy;

@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
     filter: Option<String>,
 }
 
-/// Installs what [`test`] and [`bench`] need: the target for WebAssembly, and Chromium. Node must be there.
+/// Installs what [`test()`] and [`bench()`] need: the target for WebAssembly, and Chromium. Node must be there.
 pub(crate) fn require() -> Result {
     require_node()?;
     toolchain::require_wasm()?;

@@ -12,6 +12,7 @@ mod packages;
 mod process;
 mod rabbitmq;
 mod shell;
+mod shuttle;
 mod soak;
 mod steps;
 mod test;
@@ -42,6 +43,8 @@ enum Command {
     Test(test::Arguments),
     /// Run the long tests: simulation, killed brokers, faults, and traffic with a flat memory
     Soak(soak::Arguments),
+    /// Check the locks and wake-ups of hopmq under many interleavings of threads, with the model checker shuttle
+    Shuttle(shuttle::Arguments),
     /// Run every check that a change must pass (.ci/run runs this)
     Ci,
     /// Check what rustfmt and clippy do not: file lengths, line widths, links, test names in documents
@@ -68,6 +71,7 @@ impl Command {
             Self::Rabbitmq(command) => rabbitmq::run(command),
             Self::Test(arguments) => test::run(arguments),
             Self::Soak(arguments) => soak::run(arguments),
+            Self::Shuttle(arguments) => shuttle::run(arguments),
             Self::Ci => ci::run(),
             Self::Tidy => tidy::run(),
             Self::Deps => deps::run(),

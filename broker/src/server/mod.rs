@@ -5,7 +5,6 @@ mod connection;
 mod definitions;
 mod pipe;
 mod shared;
-mod socket;
 #[cfg(feature = "tls")]
 mod tls;
 mod users;
@@ -25,6 +24,7 @@ use async_executor::{Executor, Task};
 use async_io::Async;
 use futures_io::{AsyncRead, AsyncWrite};
 use hopmq_proto::{FieldTable, code};
+use hopmq_socket::Socket;
 
 use crate::clock::Clock;
 use crate::engine::{self, Engine, Journal, Profile};
@@ -37,7 +37,6 @@ pub use definitions::DefinitionsError;
 pub use pipe::Pipe;
 use shared::Timekeeper;
 pub(crate) use shared::{Shared, State};
-use socket::Socket;
 pub use users::{Permissions, UserError};
 
 /// A broker. A clone is the same broker. When the last clone is dropped, its connections are closed and its state is

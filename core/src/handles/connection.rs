@@ -12,6 +12,7 @@ use hopmq_proto::method::connection;
 
 use crate::handles::channel::{Channel, ChannelCore};
 use crate::handles::events::Events;
+use crate::state::keys::WaiterKey;
 use crate::state::{Modes, Shared};
 use crate::{Error, ErrorKind, Request, Result, Stats};
 
@@ -176,7 +177,7 @@ impl Connection {
 /// A future that waits for the end of the connection.
 struct CloseWaiter<'a> {
     shared: &'a Shared,
-    key: Option<u64>,
+    key: Option<WaiterKey>,
 }
 
 impl CloseWaiter<'_> {

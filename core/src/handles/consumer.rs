@@ -11,6 +11,7 @@ use futures_lite::Stream;
 use hopmq_proto::{FieldTable, Value};
 
 use crate::handles::channel::{Channel, ChannelCore};
+use crate::state::keys::ConsumerKey;
 use crate::state::{ConsumerEnd, ConsumerSettings, Queued, Requested, Stock, Taken};
 use crate::{Delivery, Request, Result};
 
@@ -109,7 +110,7 @@ impl<'a> Consume<'a> {
         let requested = core.shared().start_consumer(&core.id, settings, &stock, self.channel.deadline());
         let (sent, key, tag) = match requested {
             Ok(Requested { request, consumer, tag }) => (Ok(request), consumer, tag),
-            Err(error) => (Err(error), 0, "".into()),
+            Err(error) => (Err(error), ConsumerKey::default(), "".into()),
         };
         let shared = Arc::clone(core.shared());
         Request::new(&shared, sent, move |_| {
@@ -140,7 +141,7 @@ impl<'a> IntoFuture for Consume<'a> {
 /// undelivered messages go back to the queue. Dropping the future of `next` loses no delivery.
 pub struct Consumer {
     channel: Arc<ChannelCore>,
-    key: u64,
+    key: ConsumerKey,
     tag: Arc<str>,
     no_ack: bool,
     timeout: Option<Duration>,

@@ -8,6 +8,7 @@ use futures_lite::Stream;
 
 use crate::Event;
 use crate::state::Shared;
+use crate::state::keys::SubscriberKey;
 
 /// A stream of the events of a connection, which ends with [`Event::Closed`].
 ///
@@ -15,7 +16,7 @@ use crate::state::Shared;
 #[derive(Debug)]
 pub struct Events {
     shared: Arc<Shared>,
-    key: u64,
+    key: SubscriberKey,
 }
 
 impl Events {

@@ -6,10 +6,12 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
-use crate::state::slots::Slots;
+use slotmap::SlotMap;
+
+use crate::state::keys::WaiterKey;
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::{Channel, Connection, Error, ErrorKind, Result};
 
 /// A pool that lends channels of one connection, or of several in turn.
@@ -44,7 +46,7 @@ struct State {
     open: usize,
     /// The index of the connection that opens the next channel, counted without end.
     turn: usize,
-    waiting: Slots<Option<Waker>>,
+    waiting: SlotMap<WaiterKey, Option<Waker>>,
 }
 
 impl Pool {
@@ -120,7 +122,7 @@ impl Shared {
 /// A waiter for a channel.
 struct Place<'a> {
     shared: &'a Shared,
-    key: Option<u64>,
+    key: Option<WaiterKey>,
     /// This waiter holds the right to one channel, which it must release if it is dropped.
     reserved: bool,
 }

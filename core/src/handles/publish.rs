@@ -14,6 +14,7 @@ use hopmq_proto::{Body, FieldTable, Properties, Route, Time, Value};
 use crate::ErrorKind;
 use crate::Result;
 use crate::handles::channel::{Channel, ChannelCore};
+use crate::state::keys::RequestKey;
 use crate::state::{Outgoing, Published, RoomWait};
 
 /// A message to publish: created by [`Channel::publish`], sent by one of three methods.
@@ -266,7 +267,7 @@ pub struct Confirm {
     /// The deadline, if it started before the message was sent.
     deadline: Option<Time>,
     /// The request that carries the deadline, created when the confirm was polled before it arrived.
-    alarm: Option<u64>,
+    alarm: Option<RequestKey>,
     settled: bool,
 }
 

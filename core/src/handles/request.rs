@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use hopmq_proto::method::Method;
 
+use crate::state::keys::RequestKey;
 use crate::state::{Reply, Shared};
 use crate::{Error, ErrorKind, Result};
 
@@ -29,14 +30,14 @@ type Finish<T> = Box<dyn FnOnce(Reply) -> Result<T> + Send>;
 
 enum Progress {
     Failed(Error),
-    Waiting { shared: Arc<Shared>, key: u64 },
+    Waiting { shared: Arc<Shared>, key: RequestKey },
     Done,
 }
 
 impl<T> Request<T> {
     pub(crate) fn new(
         shared: &Arc<Shared>,
-        sent: Result<u64>,
+        sent: Result<RequestKey>,
         finish: impl FnOnce(Reply) -> Result<T> + Send + 'static,
     ) -> Self {
         match sent {
@@ -61,7 +62,7 @@ impl<T> Request<T> {
 
 impl Request<()> {
     /// Creates a request whose reply carries no data.
-    pub(crate) fn plain(shared: &Arc<Shared>, sent: Result<u64>) -> Self {
+    pub(crate) fn plain(shared: &Arc<Shared>, sent: Result<RequestKey>) -> Self {
         Self::new(shared, sent, |_| Ok(()))
     }
 }

@@ -12,8 +12,6 @@ pub(crate) mod duplex;
 pub(crate) mod net;
 #[cfg(feature = "net")]
 pub(crate) mod reactor;
-#[cfg(feature = "net")]
-mod socket;
 pub(crate) mod timer;
 #[cfg(all(feature = "tls", any(feature = "net", feature = "tokio")))]
 pub mod tls;

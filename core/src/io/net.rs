@@ -8,12 +8,12 @@ use std::time::Instant;
 
 use async_io::Async;
 use hopmq_proto::Time;
+use hopmq_socket::Socket;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::connector::Connector;
 use crate::io::dial::{AnyTransport, Rotation, Target, unreachable};
 use crate::io::reactor::ReactorHandle;
-use crate::io::socket::Socket;
 use crate::io::timer::{Clock, Timer};
 use crate::uri::Address;
 

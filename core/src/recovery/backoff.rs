@@ -86,7 +86,8 @@ mod tests {
     #[test]
     fn delays_grow_up_to_the_longest_and_repeat_with_the_same_seed() {
         let recovery = Recovery::new().delays(Duration::from_millis(100), Duration::from_secs(3)).seed(7);
-        let (mut one, mut other) = (Backoff::new(&recovery), Backoff::new(&recovery));
+        let mut one = Backoff::new(&recovery);
+        let mut other = Backoff::new(&recovery);
         let mut most = Duration::ZERO;
         let mut waited = Duration::ZERO;
         for attempt in 0..1000 {

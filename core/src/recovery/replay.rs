@@ -19,6 +19,7 @@ use super::Recovering;
 use crate::error::{Error, ErrorKind, Result};
 use crate::policy::{Entity, OnFailure, Replayed};
 use crate::state::events::Event;
+use crate::state::keys::ConsumerKey;
 use crate::state::ledger::{Entry, Key};
 use crate::state::restart::Restored;
 use crate::state::{REPLAY, RequestKind, State, transmit};
@@ -42,7 +43,7 @@ pub(super) struct Replay {
     /// Channels whose opening is not answered.
     opening: Vec<u16>,
     /// Consumers that were started and not accepted yet, with their channels.
-    starting: Vec<(u16, u64)>,
+    starting: Vec<(u16, ConsumerKey)>,
     done: Replayed,
     reported: bool,
     /// When to retry what is missing.
@@ -117,7 +118,7 @@ impl Replay {
         self.note_starting(channel, restored.starting);
     }
 
-    fn note_starting(&mut self, channel: u16, consumers: Vec<u64>) {
+    fn note_starting(&mut self, channel: u16, consumers: Vec<ConsumerKey>) {
         self.starting.extend(consumers.into_iter().map(|consumer| (channel, consumer)));
     }
 }
@@ -282,8 +283,9 @@ impl Recovering {
                 replay.opening.retain(|number| *number != channel);
             }
             Method::BasicConsumeOk(ok) => {
-                let is_it =
-                    |(number, key): &(u16, u64)| *number == channel && state.may_have_tag(*key, ok.consumer_tag);
+                let is_it = |(number, key): &(u16, ConsumerKey)| {
+                    *number == channel && state.may_have_tag(*key, ok.consumer_tag)
+                };
                 if let Some(place) = replay.starting.iter().position(is_it) {
                     replay.starting.remove(place);
                     replay.done.consumers += 1;
@@ -436,7 +438,14 @@ impl Recovering {
     }
 
     /// Handles a refused consumer, whose channel the broker closed: opens the channel again without the consumer.
-    fn consumer_refused(&mut self, state: &mut State, number: u16, key: u64, error: Error, now: Time) -> Result<()> {
+    fn consumer_refused(
+        &mut self,
+        state: &mut State,
+        number: u16,
+        key: ConsumerKey,
+        error: Error,
+        now: Time,
+    ) -> Result<()> {
         state.lose_channel(number, &error, None);
         state.suspend_requests(Some(number), &error, None);
         if let Some((tried, what)) = state.consumer_not_started(key) {

@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use super::keys::RequestKey;
+
 /// The bookkeeping of the output backlog. See the [module's documentation](self).
 #[derive(Debug)]
 pub(crate) struct Backlog {
@@ -25,7 +27,7 @@ pub(crate) struct Backlog {
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
     /// The request that is answered when the publisher is admitted.
-    request: u64,
+    request: RequestKey,
     size: usize,
 }
 
@@ -47,7 +49,7 @@ impl Backlog {
         self.arrivals
     }
 
-    pub(super) fn wait(&mut self, place: u64, request: u64, size: usize) {
+    pub(super) fn wait(&mut self, place: u64, request: RequestKey, size: usize) {
         self.waiting.insert(place, Waiting { request, size });
     }
 
@@ -80,7 +82,7 @@ impl Backlog {
 
     /// Admits the waiting publishers that `admit` is true for, in the order of their arrival. It gets the request of a
     /// publisher, and whether there is room.
-    pub(super) fn admit(&mut self, queued: usize, mut admit: impl FnMut(u64, bool) -> bool) {
+    pub(super) fn admit(&mut self, queued: usize, mut admit: impl FnMut(RequestKey, bool) -> bool) {
         let Self { waiting, reserved, limit, .. } = self;
         waiting.retain(|_, publisher| {
             let admitted = admit(publisher.request, *reserved + queued < *limit);

@@ -5,6 +5,7 @@ use hopmq_proto::{Time, code};
 
 use super::channels::{ChannelId, Modes, Prefetch, Transaction};
 use super::consumers::ConsumerEnd;
+use super::keys::{self, RequestKey};
 use super::ledger::Name;
 use super::requests::{Reply, RequestKind};
 use super::{Shared, State};
@@ -41,7 +42,7 @@ impl Shared {
     }
 
     /// Opens a channel. Returns the request and the channel.
-    pub(crate) fn open_channel(&self, modes: Modes, deadline: Time) -> Result<(u64, ChannelId)> {
+    pub(crate) fn open_channel(&self, modes: Modes, deadline: Time) -> Result<(RequestKey, ChannelId)> {
         self.with_flush(|state| {
             self.check_open(state)?;
             let Some(number) = state.free_channel() else {
@@ -61,14 +62,14 @@ impl Shared {
     }
 
     /// Closes a channel. Returns the request.
-    pub(crate) fn close_channel(&self, channel: &ChannelId, deadline: Time) -> Result<u64> {
+    pub(crate) fn close_channel(&self, channel: &ChannelId, deadline: Time) -> Result<RequestKey> {
         self.on_channel(channel, |state| {
             let request = state.insert_request(0, RequestKind::Plain, deadline);
+            let reply = Some(keys::number(request));
             if !state.is_up() {
                 // The channel is not on a link, and will not be opened on the next one.
                 state.settle_request(request, Ok(Reply::Done));
-            } else if let Err(error) = state.proto.close_channel(channel.number, code::REPLY_SUCCESS, "", Some(request))
-            {
+            } else if let Err(error) = state.proto.close_channel(channel.number, code::REPLY_SUCCESS, "", reply) {
                 state.remove_request(request);
                 return Err(error.into());
             }
@@ -88,7 +89,7 @@ impl Shared {
     }
 
     /// Sets a prefetch of a channel. Returns the request.
-    pub(crate) fn set_prefetch(&self, channel: &ChannelId, qos: basic::Qos, deadline: Time) -> Result<u64> {
+    pub(crate) fn set_prefetch(&self, channel: &ChannelId, qos: basic::Qos, deadline: Time) -> Result<RequestKey> {
         self.on_channel(channel, |state| {
             let number = channel.number;
             let Some(known) = state.channels.get_mut(number) else { return Err(self.channel_reason(channel)) };
@@ -109,7 +110,7 @@ impl Shared {
     }
 
     /// Makes a channel transactional. Returns the request.
-    pub(crate) fn select_transaction(&self, channel: &ChannelId, deadline: Time) -> Result<u64> {
+    pub(crate) fn select_transaction(&self, channel: &ChannelId, deadline: Time) -> Result<RequestKey> {
         self.on_channel(channel, |state| {
             let request = state.request(channel.number, &tx::Select {}, RequestKind::Plain, deadline)?;
             if let Some(channel) = state.channels.get_mut(channel.number)
@@ -128,7 +129,7 @@ impl Shared {
         method: &impl Encode,
         commits: bool,
         deadline: Time,
-    ) -> Result<u64> {
+    ) -> Result<RequestKey> {
         self.on_channel(channel, |state| {
             if let Some(channel) = state.channels.get_mut(channel.number)
                 && channel.transaction == Transaction::Lost

@@ -7,6 +7,7 @@ use hopmq_proto::{Time, code};
 
 use super::channel_setup::being_closed;
 use super::events::Event;
+use super::keys::{RequestKey, WaiterKey};
 use super::lifecycle::Closing;
 use super::requests::RequestKind;
 use super::{Shared, State};
@@ -19,15 +20,15 @@ pub(crate) const LAST_BYTES_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Settling {
     /// The requests that cancel the consumers.
-    cancels: Vec<u64>,
-    key: Option<u64>,
+    cancels: Vec<RequestKey>,
+    key: Option<WaiterKey>,
     /// The request that stands for the deadline.
-    alarm: Option<u64>,
+    alarm: Option<RequestKey>,
     deadline: Time,
 }
 
 impl Settling {
-    pub(crate) fn new(cancels: Vec<u64>, deadline: Time) -> Self {
+    pub(crate) fn new(cancels: Vec<RequestKey>, deadline: Time) -> Self {
         Self { cancels, key: None, alarm: None, deadline }
     }
 }
@@ -51,7 +52,7 @@ impl Shared {
     }
 
     /// Ready when the connection has ended. `key` keeps the registration of the future.
-    pub(crate) fn poll_ended(&self, key: &mut Option<u64>, waker: &Waker) -> Poll<()> {
+    pub(crate) fn poll_ended(&self, key: &mut Option<WaiterKey>, waker: &Waker) -> Poll<()> {
         self.with(|state| {
             if state.lifecycle.is_ended() {
                 return Poll::Ready(());
@@ -62,7 +63,7 @@ impl Shared {
     }
 
     /// Handles the drop of a future that waited for the end of the connection.
-    pub(crate) fn forget_close_waiter(&self, key: u64) {
+    pub(crate) fn forget_close_waiter(&self, key: WaiterKey) {
         // The waker is dropped without the lock: see `Wakers`.
         let waker = self.with(|state| state.close_waiters.remove(key));
         drop(waker);

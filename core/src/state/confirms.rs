@@ -235,7 +235,7 @@ impl Confirms {
         }
     }
 
-    /// Wakes the waiting futures, which then find the end of the channel: no confirm will come any more.
+    /// Wakes the waiting futures, which then find the end of the channel: no confirm will arrive any more.
     pub(crate) fn abort(&mut self, wakers: &mut Wakers) {
         self.journal = None;
         for place in &mut self.places {
@@ -247,7 +247,7 @@ impl Confirms {
         }
     }
 
-    /// Returns the outcome of a publish, once no confirm can come; `None` if it is not known.
+    /// Returns the outcome of a publish, once no confirm can arrive; `None` if it is not known.
     pub(crate) fn outcome(&mut self, tag: u64) -> Option<Result<()>> {
         match self.poll(tag, Waker::noop(), &mut Wakers::default()) {
             Poll::Ready(result) => Some(result),

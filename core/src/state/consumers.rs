@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::task::Waker;
 
 use hopmq_proto::{Content, FieldTable};
+use slotmap::SlotMap;
 
-use super::slots::Slots;
+use super::keys::ConsumerKey;
 use super::wakers::Wakers;
 use crate::error::Error;
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Ordering};
@@ -13,7 +14,7 @@ use crate::sync::{Arc, AtomicBool, AtomicUsize, Ordering};
 /// The consumers of a connection, and the bytes that they have buffered.
 #[derive(Debug, Default)]
 pub(crate) struct Consumers {
-    slots: Slots<ConsumerState>,
+    slots: SlotMap<ConsumerKey, ConsumerState>,
     /// Bytes of deliveries that consumers have not taken.
     buffered: usize,
     /// Whether reading is paused, because the buffers of the consumers are full.
@@ -157,33 +158,33 @@ impl Consumers {
         format!("hopmq-{}", self.tags).into()
     }
 
-    pub(super) fn insert(&mut self, consumer: ConsumerState) -> u64 {
+    pub(super) fn insert(&mut self, consumer: ConsumerState) -> ConsumerKey {
         self.slots.insert(consumer)
     }
 
-    pub(super) fn remove(&mut self, key: u64) {
+    pub(super) fn remove(&mut self, key: ConsumerKey) {
         self.slots.remove(key);
     }
 
-    pub(super) fn get(&self, key: u64) -> Option<&ConsumerState> {
+    pub(super) fn get(&self, key: ConsumerKey) -> Option<&ConsumerState> {
         self.slots.get(key)
     }
 
     #[inline]
-    pub(super) fn get_mut(&mut self, key: u64) -> Option<&mut ConsumerState> {
+    pub(super) fn get_mut(&mut self, key: ConsumerKey) -> Option<&mut ConsumerState> {
         self.slots.get_mut(key)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &ConsumerState)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ConsumerKey, &ConsumerState)> {
         self.slots.iter()
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &mut ConsumerState)> {
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (ConsumerKey, &mut ConsumerState)> {
         self.slots.iter_mut()
     }
 
     /// Returns the keys of the consumers that `wanted` is true for.
-    pub(super) fn keys(&self, mut wanted: impl FnMut(&ConsumerState) -> bool) -> Vec<u64> {
+    pub(super) fn keys(&self, mut wanted: impl FnMut(&ConsumerState) -> bool) -> Vec<ConsumerKey> {
         self.slots.iter().filter(|(_, consumer)| wanted(consumer)).map(|(key, _)| key).collect()
     }
 
@@ -196,7 +197,7 @@ impl Consumers {
 
     /// Queues a delivery for its consumer. Returns the channel to reject it on, if the consumer takes no more.
     #[inline]
-    pub(super) fn deliver(&mut self, key: u64, delivery: Queued, wakers: &mut Wakers) -> Option<u16> {
+    pub(super) fn deliver(&mut self, key: ConsumerKey, delivery: Queued, wakers: &mut Wakers) -> Option<u16> {
         match self.slots.get_mut(key) {
             Some(consumer) if consumer.takes() => {
                 self.buffered += delivery.cost();
@@ -211,14 +212,14 @@ impl Consumers {
 
     /// Swaps the deliveries of a consumer with the empty queue `taken`.
     #[inline]
-    pub(super) fn take(&mut self, key: u64, taken: &mut VecDeque<Queued>) -> Option<&mut ConsumerState> {
+    pub(super) fn take(&mut self, key: ConsumerKey, taken: &mut VecDeque<Queued>) -> Option<&mut ConsumerState> {
         let consumer = self.slots.get_mut(key)?;
         std::mem::swap(taken, &mut consumer.queue);
         Some(consumer)
     }
 
     /// Removes and returns the buffered deliveries of a consumer.
-    pub(super) fn drain(&mut self, key: u64) -> VecDeque<Queued> {
+    pub(super) fn drain(&mut self, key: ConsumerKey) -> VecDeque<Queued> {
         let Some(consumer) = self.slots.get_mut(key) else { return VecDeque::new() };
         let queue = std::mem::take(&mut consumer.queue);
         self.release(queue.iter().map(Queued::cost).sum());
@@ -226,7 +227,7 @@ impl Consumers {
     }
 
     /// Stops a consumer for a shutdown. Returns the deliveries to requeue.
-    pub(super) fn stop(&mut self, key: u64) -> VecDeque<Queued> {
+    pub(super) fn stop(&mut self, key: ConsumerKey) -> VecDeque<Queued> {
         let Some(consumer) = self.slots.get_mut(key) else { return VecDeque::new() };
         consumer.stopped = true;
         if consumer.no_ack {

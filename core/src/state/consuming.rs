@@ -10,6 +10,7 @@ use hopmq_proto::{Content, FieldTable, Time};
 use super::channel_setup::being_closed;
 use super::channels::ChannelId;
 use super::consumers::{ConsumerEnd, ConsumerState, Queued, Start, Stock};
+use super::keys::{self, ConsumerKey, RequestKey};
 use super::requests::{Reply, RequestKind};
 use super::{Shared, State};
 use crate::error::{Error, ErrorKind, Result};
@@ -31,8 +32,8 @@ pub(crate) struct ConsumerSettings<'a> {
 
 /// A requested consumer.
 pub(crate) struct Requested {
-    pub(crate) request: u64,
-    pub(crate) consumer: u64,
+    pub(crate) request: RequestKey,
+    pub(crate) consumer: ConsumerKey,
     pub(crate) tag: Arc<str>,
 }
 
@@ -86,7 +87,7 @@ impl Shared {
             if !state.is_up() {
                 // The request waits for a link.
                 state.requests.get_mut(request).into_iter().for_each(|request| request.sent = false);
-            } else if let Err(error) = state.send_consume(consumer, request) {
+            } else if let Err(error) = state.send_consume(consumer, keys::number(request)) {
                 state.remove_request(request);
                 state.consumers.remove(consumer);
                 return Err(error);
@@ -96,12 +97,17 @@ impl Shared {
     }
 
     /// Cancels a consumer. Returns the request.
-    pub(crate) fn cancel_consumer(&self, channel: &ChannelId, consumer: u64, deadline: Time) -> Result<u64> {
+    pub(crate) fn cancel_consumer(
+        &self,
+        channel: &ChannelId,
+        consumer: ConsumerKey,
+        deadline: Time,
+    ) -> Result<RequestKey> {
         self.on_channel(channel, |state| state.cancel_consumer(consumer, deadline))
     }
 
     /// Cancels the consumer of a channel with this tag. Returns the request.
-    pub(crate) fn cancel_consumer_by_tag(&self, channel: &ChannelId, tag: &str, deadline: Time) -> Result<u64> {
+    pub(crate) fn cancel_consumer_by_tag(&self, channel: &ChannelId, tag: &str, deadline: Time) -> Result<RequestKey> {
         self.on_channel(channel, |state| {
             let wanted = (channel.number, channel.serial, tag);
             let mut consumers = state.consumers.iter();
@@ -115,7 +121,7 @@ impl Shared {
     }
 
     /// Returns how a consumer was started, if it is known.
-    pub(crate) fn consumer_start(&self, consumer: u64) -> Option<Start> {
+    pub(crate) fn consumer_start(&self, consumer: ConsumerKey) -> Option<Start> {
         self.lock().consumers.get(consumer).map(|consumer| consumer.start.clone())
     }
 
@@ -123,7 +129,7 @@ impl Shared {
     pub(crate) fn poll_deliveries(
         &self,
         channel: &ChannelId,
-        consumer: u64,
+        consumer: ConsumerKey,
         taken: &mut Taken,
         waker: &Waker,
     ) -> Poll<Option<ConsumerEnd>> {
@@ -162,7 +168,7 @@ impl Shared {
     }
 
     /// Cancels a consumer and requeues its deliveries, after the drop of its handle.
-    pub(crate) fn drop_consumer(&self, consumer: u64, taken: &mut Taken) {
+    pub(crate) fn drop_consumer(&self, consumer: ConsumerKey, taken: &mut Taken) {
         let untaken = std::mem::take(&mut taken.queue);
         let left: usize = untaken.iter().map(Queued::cost).sum();
         let handed_out = taken.cost.saturating_sub(left);
@@ -208,7 +214,7 @@ impl Shared {
     }
 
     /// Cancels all consumers for a shutdown, and requeues their undelivered messages. Returns the requests.
-    pub(crate) fn stop_consuming(&self, deadline: Time) -> Vec<u64> {
+    pub(crate) fn stop_consuming(&self, deadline: Time) -> Vec<RequestKey> {
         self.with(|state| state.stop_consuming(deadline))
     }
 
@@ -221,7 +227,7 @@ impl Shared {
 impl State {
     /// Queues a delivery for its consumer.
     #[inline]
-    pub(super) fn deliver(&mut self, key: u64, tag: u64, content: Content) {
+    pub(super) fn deliver(&mut self, key: ConsumerKey, tag: u64, content: Content) {
         self.stats.delivered += 1;
         if let Some(channel) = self.consumers.deliver(key, Queued { tag, content }, &mut self.wakers) {
             // If the channel is closed, the broker has requeued the delivery.
@@ -237,7 +243,7 @@ impl State {
     }
 
     /// Cancels a consumer whose handle was dropped, and requeues its undelivered messages.
-    pub(super) fn drop_consumer(&mut self, key: u64, untaken: VecDeque<Queued>) {
+    pub(super) fn drop_consumer(&mut self, key: ConsumerKey, untaken: VecDeque<Queued>) {
         let Some(consumer) = self.consumers.get_mut(key) else { return };
         let channel = consumer.channel;
         let serial = consumer.serial;
@@ -274,7 +280,7 @@ impl State {
         self.channels.numbers().map(unsettled).sum()
     }
 
-    fn stop_consuming(&mut self, deadline: Time) -> Vec<u64> {
+    fn stop_consuming(&mut self, deadline: Time) -> Vec<RequestKey> {
         let mut requests = Vec::new();
         for key in self.consumers.keys(|consumer| consumer.end.is_none() && !consumer.dropped) {
             let channel = self.consumers.get(key).map_or(0, |consumer| consumer.channel);
@@ -298,7 +304,7 @@ impl State {
     }
 
     /// Sends the request that starts a consumer.
-    pub(super) fn send_consume(&mut self, key: u64, request: u64) -> Result<()> {
+    pub(super) fn send_consume(&mut self, key: ConsumerKey, request: u64) -> Result<()> {
         let Some(consumer) = self.consumers.get(key) else { return Ok(()) };
         let number = consumer.channel;
         let start = &consumer.start;
@@ -320,11 +326,11 @@ impl State {
                 self.proto.request(number, &basic::Qos { prefetch_count, global: true }, None)?;
             }
         }
-        Ok(self.proto.consume(number, &method, key, Some(request))?)
+        Ok(self.proto.consume(number, &method, keys::number(key), Some(request))?)
     }
 
     /// Cancels a consumer. The answer ends its stream. Returns the request.
-    pub(super) fn cancel_consumer(&mut self, key: u64, deadline: Time) -> Result<u64> {
+    pub(super) fn cancel_consumer(&mut self, key: ConsumerKey, deadline: Time) -> Result<RequestKey> {
         let Some(consumer) = self.consumers.get(key) else {
             return Err(Error::new(ErrorKind::Closed, "the consumer has ended"));
         };
@@ -340,7 +346,7 @@ impl State {
         Ok(request)
     }
 
-    pub(super) fn end_consumer(&mut self, key: u64, end: ConsumerEnd) {
+    pub(super) fn end_consumer(&mut self, key: ConsumerKey, end: ConsumerEnd) {
         let Some(consumer) = self.consumers.get_mut(key) else { return };
         consumer.end.get_or_insert(end);
         self.wakers.wake(&mut consumer.waker);

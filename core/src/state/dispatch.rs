@@ -9,6 +9,7 @@ use tracing::{debug, warn};
 use super::State;
 use super::consumers::ConsumerEnd;
 use super::events::Event;
+use super::keys::{self, ConsumerKey};
 use super::lifecycle::LinkState;
 use super::requests::Reply;
 use crate::error::{Error, ErrorKind, Result};
@@ -20,8 +21,8 @@ impl State {
         use hopmq_proto::Event as Proto;
         match event {
             Proto::Confirmed { channel, first, last, ack } => self.confirmed(channel, first, last, ack),
-            Proto::Reply { request, payload, .. } => self.answer(request, Reply::Method(payload)),
-            Proto::ConsumerCancelled { consumer, .. } => self.consumer_cancelled(consumer),
+            Proto::Reply { request, payload, .. } => self.answer(keys::of_number(request), Reply::Method(payload)),
+            Proto::ConsumerCancelled { consumer, .. } => self.consumer_cancelled(keys::of_number(consumer)),
             Proto::Flow { channel, active } => {
                 debug!(channel, active, "the broker changed the flow of the channel");
                 self.emit(&Event::Flow { channel, active });
@@ -49,11 +50,13 @@ impl State {
     #[inline]
     pub(crate) fn apply_content(&mut self, channel: u16, purpose: Purpose, content: Content) {
         match purpose {
-            Purpose::Delivery { consumer, delivery_tag } => self.deliver(consumer, delivery_tag, content),
+            Purpose::Delivery { consumer, delivery_tag } => {
+                self.deliver(keys::of_number(consumer), delivery_tag, content);
+            }
             Purpose::Got { request } => {
                 self.stats.delivered += 1;
                 let epoch = self.channels.get(channel).map_or(0, |channel| channel.end.epoch());
-                self.answer(request, Reply::Got { content, epoch });
+                self.answer(keys::of_number(request), Reply::Got { content, epoch });
             }
             Purpose::Returned { tag } => self.returned(channel, tag, content),
             other => debug_assert!(false, "not a message for a client: {other:?}"),
@@ -73,7 +76,7 @@ impl State {
         self.subscribers.emit(event, &mut self.wakers);
     }
 
-    fn consumer_cancelled(&mut self, key: u64) {
+    fn consumer_cancelled(&mut self, key: ConsumerKey) {
         let text = "the broker cancelled the consumer: its queue was deleted or moved to another node";
         warn!("{text}");
         self.end_consumer(key, ConsumerEnd::Failed(Error::new(ErrorKind::ConsumerCancelled, text)));

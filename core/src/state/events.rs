@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use super::slots::Slots;
+use slotmap::SlotMap;
+
+use super::keys::SubscriberKey;
 use super::wakers::Wakers;
 use crate::error::Error;
 use crate::policy::Replayed;
@@ -95,7 +97,7 @@ const KEPT: usize = 256;
 /// The streams of events.
 #[derive(Debug, Default)]
 pub(crate) struct Subscribers {
-    queues: Slots<Queue>,
+    queues: SlotMap<SubscriberKey, Queue>,
     ended: Option<Event>,
 }
 
@@ -123,14 +125,14 @@ impl Subscribers {
     }
 
     /// Registers a stream of events.
-    pub(super) fn subscribe(&mut self) -> u64 {
+    pub(super) fn subscribe(&mut self) -> SubscriberKey {
         let mut queue = Queue::default();
         queue.events.extend(self.ended.clone());
         self.queues.insert(queue)
     }
 
     /// Returns the next event of a stream; `None` after the last one.
-    pub(super) fn poll(&mut self, key: u64, waker: &Waker, wakers: &mut Wakers) -> Poll<Option<Event>> {
+    pub(super) fn poll(&mut self, key: SubscriberKey, waker: &Waker, wakers: &mut Wakers) -> Poll<Option<Event>> {
         let Some(queue) = self.queues.get_mut(key) else { return Poll::Ready(None) };
         match queue.events.pop_front() {
             Some(event) => Poll::Ready(Some(event)),
@@ -143,7 +145,7 @@ impl Subscribers {
     }
 
     /// Removes a stream. Drop its events and its waker without the lock.
-    pub(super) fn unsubscribe(&mut self, key: u64) -> Option<Queue> {
+    pub(super) fn unsubscribe(&mut self, key: SubscriberKey) -> Option<Queue> {
         self.queues.remove(key)
     }
 }

@@ -54,7 +54,8 @@ impl Journal {
         let flags = properties.flags().to_be_bytes();
         // Names were checked: they have at most 255 bytes. A property list that is longer than a frame is refused
         // later.
-        let (exchange, key) = (route.exchange.as_bytes(), route.routing_key.as_bytes());
+        let exchange = route.exchange.as_bytes();
+        let key = route.routing_key.as_bytes();
         let [l0, l1, l2, l3] = (list.len() as u32).to_be_bytes();
         let head = [mandatory, flags[0], flags[1], exchange.len() as u8, key.len() as u8, l0, l1, l2, l3];
         self.bytes.extend_from_slice(&head);
@@ -138,7 +139,8 @@ mod tests {
     use super::*;
 
     fn push(journal: &mut Journal, number: usize) {
-        let (exchange, key) = (format!("e{number}"), "k".repeat(number % 200));
+        let exchange = format!("e{number}");
+        let key = "k".repeat(number % 200);
         let route = Route { exchange: &exchange, routing_key: &key, mandatory: number.is_multiple_of(2) };
         let properties = Properties::new().with_message_id(&number.to_string());
         let body = vec![number as u8; (number * 37) % 9000];
@@ -149,7 +151,8 @@ mod tests {
     #[test]
     fn kept_messages_are_returned_unchanged_and_in_order() {
         let mut journal = Journal::default();
-        let (mut first, mut next) = (0, 0);
+        let mut first = 0;
+        let mut next = 0;
         for round in 0..2000 {
             for _ in 0..round % 4 {
                 push(&mut journal, next);

@@ -3,8 +3,8 @@
 //! [`Shared`] holds the protocol connection and all waiting futures' state, under one lock that is held for the length
 //! of an encode or of a batch of events. This module must never do I/O, and never wake a task while the lock is held.
 //!
-//! [`State`] consists of parts, each in a file of its own, that keep their own invariants. The other files say what
-//! happens to several parts at once: `requesting`, `channel_setup`, `publishing`, `consuming` and `closing` for the
+//! [`State`] consists of parts, each in a file of its own, that keep their own invariants. The other files
+//! change several parts at once: `requesting`, `channel_setup`, `publishing`, `consuming` and `closing` for the
 //! handles; `dispatch`, `outage` and `restart` for the driver.
 
 use std::fmt;
@@ -29,6 +29,7 @@ mod consuming;
 mod dispatch;
 pub(crate) mod events;
 mod journal;
+pub(crate) mod keys;
 pub(crate) mod ledger;
 mod lifecycle;
 mod message_ids;
@@ -38,7 +39,6 @@ mod publishing;
 mod requesting;
 mod requests;
 pub(crate) mod restart;
-pub(crate) mod slots;
 pub(crate) mod stats;
 #[cfg(test)]
 mod tests;
@@ -51,6 +51,7 @@ use blocking::Blocking;
 use channels::Channels;
 use consumers::Consumers;
 use events::{Event, Subscribers};
+use keys::SubscriberKey;
 use ledger::Ledger;
 use lifecycle::Lifecycle;
 use message_ids::MessageIds;
@@ -293,17 +294,17 @@ impl Shared {
     }
 
     /// Registers a stream of events.
-    pub(crate) fn subscribe(&self) -> u64 {
+    pub(crate) fn subscribe(&self) -> SubscriberKey {
         self.lock().subscribers.subscribe()
     }
 
     /// Returns the next event of a stream; `None` after the last one.
-    pub(crate) fn poll_event(&self, key: u64, waker: &Waker) -> Poll<Option<Event>> {
+    pub(crate) fn poll_event(&self, key: SubscriberKey, waker: &Waker) -> Poll<Option<Event>> {
         self.with(|state| state.subscribers.poll(key, waker, &mut state.wakers))
     }
 
     /// Removes a stream of events.
-    pub(crate) fn unsubscribe(&self, key: u64) {
+    pub(crate) fn unsubscribe(&self, key: SubscriberKey) {
         // Its events and its waker are dropped without the lock: see `Wakers`.
         let queue = self.with(|state| state.subscribers.unsubscribe(key));
         drop(queue);
@@ -380,6 +381,11 @@ impl State {
 
     /// Stores the waker of the driver, which sleeps until `alarm`, or until it is woken if there is none.
     pub(crate) fn sleep(&mut self, waker: &Waker, alarm: Option<Time>) {
+        if self.driver.is_requested() && self.backlog.has_reserved() && self.backlog.has_waiting() {
+            // Requested while the driver was awake, by a publisher that found room reserved or left room reserved: only
+            // the next poll frees that room.
+            self.wakers.push(waker.clone());
+        }
         self.driver.sleep(waker, alarm, &mut self.wakers);
     }
 

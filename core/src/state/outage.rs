@@ -12,6 +12,7 @@ use super::channel_setup::transaction_lost;
 use super::channels::Transaction;
 use super::consumers::ConsumerEnd;
 use super::events::Event;
+use super::keys::{self, ConsumerKey, RequestKey};
 use super::lifecycle::LinkState;
 use super::requests::{Reply, RequestKind};
 use crate::error::{Error, ErrorKind};
@@ -94,13 +95,13 @@ impl State {
         let concerns = |channel: u16| only.is_none_or(|only| only == channel);
         let waiting = self.requests.iter().filter(|(_, request)| !request.answered && concerns(request.channel));
         let mut waiting: Vec<_> = waiting.map(|(key, request)| (request.order, key)).collect();
-        waiting.sort_unstable();
+        waiting.sort_unstable_by_key(|(order, key)| (*order, keys::number(*key)));
         for (_, key) in waiting {
             self.suspend_request(key, error, offence);
         }
     }
 
-    fn suspend_request(&mut self, key: u64, error: &Error, offence: Option<&Offence>) {
+    fn suspend_request(&mut self, key: RequestKey, error: &Error, offence: Option<&Offence>) {
         let Some(request) = self.requests.get_mut(key) else { return };
         let channel = request.channel;
         let kind = request.kind;
@@ -137,7 +138,7 @@ impl State {
     }
 
     /// Ends a request that the broker closed the connection for.
-    fn refuse_request(&mut self, key: u64, reason: Error, error: &Error) {
+    fn refuse_request(&mut self, key: RequestKey, reason: Error, error: &Error) {
         let Some(request) = self.requests.get(key) else { return };
         let channel = request.channel;
         let kind = request.kind;
@@ -150,7 +151,7 @@ impl State {
     }
 
     /// Has a request that was sent wait for another link, or ends it if it may not be made twice.
-    fn suspend_sent_request(&mut self, key: u64, method: MethodId, error: &Error) {
+    fn suspend_sent_request(&mut self, key: RequestKey, method: MethodId, error: &Error) {
         let Some(request) = self.requests.get_mut(key) else { return };
         let channel = request.channel;
         match request.kind {
@@ -182,7 +183,7 @@ impl State {
     }
 
     /// Ends a consumer that can't be started on the new link.
-    pub(crate) fn end_lost_consumer(&mut self, key: u64, error: &Error) {
+    pub(crate) fn end_lost_consumer(&mut self, key: ConsumerKey, error: &Error) {
         let text = format!("the link was lost, and the consumer could not be started again: {error}");
         let ended = error.wrapped(ErrorKind::ConsumerCancelled, text);
         self.end_consumer(key, ConsumerEnd::Failed(ended));

@@ -8,6 +8,7 @@ use tracing::warn;
 
 use super::channel_setup::being_closed;
 use super::channels::ChannelId;
+use super::keys::RequestKey;
 use super::message_ids::MessageIds;
 use super::requests::{Reply, RequestKind};
 use super::{Shared, State};
@@ -29,7 +30,7 @@ pub(crate) struct Outgoing<'p, 'a> {
 #[derive(Debug, Default)]
 pub(crate) struct RoomWait {
     /// The request that is answered when the publish is admitted.
-    request: Option<u64>,
+    request: Option<RequestKey>,
     /// The place among the waiting publishers and the deadline, which stay the same if it has to wait again.
     place: Option<(u64, Time)>,
     /// Whether the publish was admitted, and room is reserved for it.
@@ -188,7 +189,7 @@ impl Shared {
         &self,
         channel: &ChannelId,
         published: Published,
-        alarm: &mut Option<u64>,
+        alarm: &mut Option<RequestKey>,
         deadline: impl FnOnce() -> Time,
         waker: &Waker,
     ) -> Poll<Result<()>> {
@@ -206,7 +207,7 @@ impl Shared {
     }
 
     /// Handles the drop of a confirm's future.
-    pub(crate) fn forget_confirm(&self, channel: &ChannelId, tag: u64, alarm: Option<u64>) {
+    pub(crate) fn forget_confirm(&self, channel: &ChannelId, tag: u64, alarm: Option<RequestKey>) {
         self.with(|state| {
             if let Some(alarm) = alarm {
                 state.abandon(alarm);
@@ -262,7 +263,8 @@ impl State {
         let request = self.insert_request(channel, RequestKind::Room, deadline);
         self.backlog.wait(place, request, size);
         if self.backlog.has_reserved() {
-            // The publishers that room is reserved for may be gone: only the driver's next poll frees their room.
+            // The publishers that room is reserved for may have been dropped: only the driver's next poll frees their
+            // room.
             self.driver.request();
         }
         wait.request = Some(request);

@@ -8,6 +8,7 @@ use hopmq_proto::method::{Encode, MethodId};
 
 use super::channels::ChannelId;
 use super::consumers::ConsumerEnd;
+use super::keys::{self, RequestKey};
 use super::requests::{Reply, RequestKind, transmit};
 use super::{Shared, State};
 use crate::error::{Error, ErrorKind, Result};
@@ -20,12 +21,12 @@ impl Shared {
         method: &impl Encode,
         kind: RequestKind,
         deadline: Time,
-    ) -> Result<u64> {
+    ) -> Result<RequestKey> {
         self.on_channel(channel, |state| state.request(channel.number, method, kind, deadline))
     }
 
     /// Makes a request about the connection itself.
-    pub(crate) fn request_of_connection(&self, method: &impl Encode, deadline: Time) -> Result<u64> {
+    pub(crate) fn request_of_connection(&self, method: &impl Encode, deadline: Time) -> Result<RequestKey> {
         self.with(|state| {
             self.check_open(state)?;
             state.request(0, method, RequestKind::Plain, deadline)
@@ -33,33 +34,33 @@ impl Shared {
     }
 
     /// Returns the outcome of a request to its future, which waits for it.
-    pub(crate) fn poll_request(&self, key: u64, waker: &Waker) -> Poll<Result<Reply>> {
+    pub(crate) fn poll_request(&self, key: RequestKey, waker: &Waker) -> Poll<Result<Reply>> {
         self.with_flush(|state| state.poll_request(key, waker))
     }
 
     /// Abandons a request whose future was dropped.
-    pub(crate) fn abandon(&self, key: u64) {
+    pub(crate) fn abandon(&self, key: RequestKey) {
         self.with(|state| state.abandon(key));
     }
 }
 
 impl State {
     /// Inserts a request with its deadline.
-    pub(super) fn insert_request(&mut self, channel: u16, kind: RequestKind, deadline: Time) -> u64 {
+    pub(super) fn insert_request(&mut self, channel: u16, kind: RequestKind, deadline: Time) -> RequestKey {
         let serial = self.channels.get(channel).map_or(0, |channel| channel.serial);
         self.driver.request_before(deadline);
         self.requests.insert(channel, serial, kind, deadline)
     }
 
-    pub(super) fn remove_request(&mut self, key: u64) {
+    pub(super) fn remove_request(&mut self, key: RequestKey) {
         self.requests.remove(key, &mut self.wakers);
     }
 
-    pub(super) fn settle_request(&mut self, key: u64, outcome: Result<Reply>) {
+    pub(super) fn settle_request(&mut self, key: RequestKey, outcome: Result<Reply>) {
         self.requests.settle(key, outcome, &mut self.wakers);
     }
 
-    pub(super) fn poll_request(&mut self, key: u64, waker: &Waker) -> Poll<Result<Reply>> {
+    pub(super) fn poll_request(&mut self, key: RequestKey, waker: &Waker) -> Poll<Result<Reply>> {
         self.requests.poll(key, waker, &mut self.wakers)
     }
 
@@ -70,7 +71,7 @@ impl State {
         method: &M,
         kind: RequestKind,
         deadline: Time,
-    ) -> Result<u64> {
+    ) -> Result<RequestKey> {
         let mut payload = Vec::new();
         match method.encode(&mut payload) {
             Ok(()) => self.request_encoded(channel, payload, kind, deadline),
@@ -78,10 +79,16 @@ impl State {
         }
     }
 
-    fn request_encoded(&mut self, channel: u16, payload: Vec<u8>, kind: RequestKind, deadline: Time) -> Result<u64> {
+    fn request_encoded(
+        &mut self,
+        channel: u16,
+        payload: Vec<u8>,
+        kind: RequestKind,
+        deadline: Time,
+    ) -> Result<RequestKey> {
         let is_up = self.is_up();
         let key = self.insert_request(channel, kind, deadline);
-        if is_up && let Err(error) = transmit(&mut self.proto, channel, kind, &payload, key) {
+        if is_up && let Err(error) = transmit(&mut self.proto, channel, kind, &payload, keys::number(key)) {
             self.remove_request(key);
             return Err(error);
         }
@@ -95,7 +102,7 @@ impl State {
     }
 
     /// Handles the broker's reply to a request.
-    pub(super) fn answer(&mut self, key: u64, reply: Reply) {
+    pub(super) fn answer(&mut self, key: RequestKey, reply: Reply) {
         let Some(request) = self.requests.get_mut(key) else { return };
         let channel = (request.channel, request.serial);
         let kind = request.kind;
@@ -120,7 +127,7 @@ impl State {
     }
 
     /// Records in the ledger what a request declared.
-    fn record_declaration(&mut self, key: u64, reply: &Reply) {
+    fn record_declaration(&mut self, key: RequestKey, reply: &Reply) {
         let (Some(request), Reply::Method(answer)) = (self.requests.get_mut(key), reply) else { return };
         let payload = std::mem::take(&mut request.payload);
         if let Some(channel) = self.channels.get_mut(request.channel)
@@ -131,7 +138,7 @@ impl State {
     }
 
     /// Handles the drop of a request's future: undoes the result of the reply, now or when the reply arrives.
-    pub(super) fn abandon(&mut self, key: u64) {
+    pub(super) fn abandon(&mut self, key: RequestKey) {
         let Some(request) = self.requests.get_mut(key) else { return };
         if matches!(request.kind, RequestKind::Room | RequestKind::Confirm) {
             self.remove_request(key);

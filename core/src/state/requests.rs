@@ -6,16 +6,17 @@ use std::task::{Poll, Waker};
 use bytes::Bytes;
 use hopmq_proto::method::{Method, MethodId};
 use hopmq_proto::{Content, Time};
+use slotmap::SlotMap;
 
-use super::slots::Slots;
+use super::keys::{self, ConsumerKey, RequestKey};
 use super::wakers::Wakers;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The requests that wait for their reply, or whose reply waits for its future.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
-    slots: Slots<Request>,
-    /// The deadlines of the requests without an outcome.
+    slots: SlotMap<RequestKey, Request>,
+    /// The deadlines of the requests without an outcome, with the numbers of their keys.
     deadlines: BTreeSet<(Time, u64)>,
     order: u64,
 }
@@ -47,8 +48,8 @@ pub(crate) struct Request {
 pub(crate) enum RequestKind {
     Plain,
     OpenChannel,
-    Consume(u64),
-    Cancel(u64),
+    Consume(ConsumerKey),
+    Cancel(ConsumerKey),
     Get {
         no_ack: bool,
     },
@@ -64,7 +65,7 @@ pub(crate) enum Reply {
     Method(Bytes),
     Got {
         content: Content,
-        /// The channel's epoch when the message came.
+        /// The channel's epoch when the message arrived.
         epoch: u32,
     },
     /// The request is done, without a result.
@@ -85,7 +86,7 @@ impl Reply {
 }
 
 impl Requests {
-    pub(super) fn insert(&mut self, channel: u16, serial: u64, kind: RequestKind, deadline: Time) -> u64 {
+    pub(super) fn insert(&mut self, channel: u16, serial: u64, kind: RequestKind, deadline: Time) -> RequestKey {
         let request = Request {
             channel,
             serial,
@@ -100,30 +101,30 @@ impl Requests {
             order: 0,
         };
         let key = self.slots.insert(request);
-        self.deadlines.insert((deadline, key));
+        self.deadlines.insert((deadline, keys::number(key)));
         key
     }
 
-    pub(super) fn remove(&mut self, key: u64, wakers: &mut Wakers) {
+    pub(super) fn remove(&mut self, key: RequestKey, wakers: &mut Wakers) {
         if let Some(request) = self.slots.remove(key) {
-            self.deadlines.remove(&(request.deadline, key));
+            self.deadlines.remove(&(request.deadline, keys::number(key)));
             wakers.discard(request.waker);
         }
     }
 
-    pub(super) fn get(&self, key: u64) -> Option<&Request> {
+    pub(super) fn get(&self, key: RequestKey) -> Option<&Request> {
         self.slots.get(key)
     }
 
-    pub(super) fn get_mut(&mut self, key: u64) -> Option<&mut Request> {
+    pub(super) fn get_mut(&mut self, key: RequestKey) -> Option<&mut Request> {
         self.slots.get_mut(key)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Request)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (RequestKey, &Request)> {
         self.slots.iter()
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &mut Request)> {
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (RequestKey, &mut Request)> {
         self.slots.iter_mut()
     }
 
@@ -134,27 +135,27 @@ impl Requests {
     }
 
     /// Ends a request.
-    pub(super) fn settle(&mut self, key: u64, outcome: Result<Reply>, wakers: &mut Wakers) {
+    pub(super) fn settle(&mut self, key: RequestKey, outcome: Result<Reply>, wakers: &mut Wakers) {
         let Some(request) = self.slots.get_mut(key) else { return };
         request.answered = true;
         if request.abandoned {
             self.remove(key, wakers);
         } else {
-            self.deadlines.remove(&(request.deadline, key));
+            self.deadlines.remove(&(request.deadline, keys::number(key)));
             request.outcome.get_or_insert(outcome);
             wakers.wake(&mut request.waker);
         }
     }
 
     /// Ends a request that the broker has not answered, and may still answer.
-    pub(super) fn fail_late(&mut self, key: u64, error: Error, wakers: &mut Wakers) {
+    pub(super) fn fail_late(&mut self, key: RequestKey, error: Error, wakers: &mut Wakers) {
         let Some(request) = self.slots.get_mut(key) else { return };
         request.outcome = Some(Err(error));
         wakers.wake(&mut request.waker);
     }
 
     /// Returns the outcome of a request to its future.
-    pub(super) fn poll(&mut self, key: u64, waker: &Waker, wakers: &mut Wakers) -> Poll<Result<Reply>> {
+    pub(super) fn poll(&mut self, key: RequestKey, waker: &Waker, wakers: &mut Wakers) -> Poll<Result<Reply>> {
         let Some(request) = self.slots.get_mut(key) else {
             return Poll::Ready(Err(Error::new(ErrorKind::Usage, "a request was polled after it ended")));
         };
@@ -200,11 +201,12 @@ impl Requests {
     }
 
     /// Takes a deadline that has passed at `now`. Returns the request without an outcome that it was set for.
-    pub(super) fn pop_late(&mut self, now: Time) -> Option<u64> {
-        while let Some(&(deadline, key)) = self.deadlines.first()
+    pub(super) fn pop_late(&mut self, now: Time) -> Option<RequestKey> {
+        while let Some(&(deadline, number)) = self.deadlines.first()
             && deadline <= now
         {
             self.deadlines.pop_first();
+            let key = keys::of_number(number);
             if self.slots.get(key).is_some_and(|request| !request.abandoned && request.outcome.is_none()) {
                 return Some(key);
             }
@@ -214,7 +216,7 @@ impl Requests {
 
     #[cfg(test)]
     pub(super) fn sizes(&self) -> (usize, usize) {
-        (self.slots.iter().count(), self.deadlines.len())
+        (self.slots.len(), self.deadlines.len())
     }
 }
 
@@ -224,22 +226,22 @@ pub(crate) fn transmit(
     channel: u16,
     kind: RequestKind,
     payload: &[u8],
-    key: u64,
+    number: u64,
 ) -> Result<()> {
     let sent = match MethodId::peek(payload)? {
-        MethodId::CHANNEL_OPEN => proto.open_channel(channel, key),
-        MethodId::TX_SELECT => proto.tx_select(channel, Some(key)),
+        MethodId::CHANNEL_OPEN => proto.open_channel(channel, number),
+        MethodId::TX_SELECT => proto.tx_select(channel, Some(number)),
         MethodId::BASIC_CANCEL | MethodId::BASIC_CONSUME | MethodId::BASIC_GET => {
             match (Method::decode(payload)?, kind) {
-                (Method::BasicCancel(cancel), _) => proto.cancel(channel, cancel.consumer_tag, Some(key)),
-                (Method::BasicGet(get), _) => proto.get(channel, &get, Some(key)),
+                (Method::BasicCancel(cancel), _) => proto.cancel(channel, cancel.consumer_tag, Some(number)),
+                (Method::BasicGet(get), _) => proto.get(channel, &get, Some(number)),
                 (Method::BasicConsume(consume), RequestKind::Consume(consumer)) => {
-                    proto.consume(channel, &consume, consumer, Some(key))
+                    proto.consume(channel, &consume, keys::number(consumer), Some(number))
                 }
                 _ => Ok(()),
             }
         }
-        _ => proto.request_encoded(channel, payload, Some(key)),
+        _ => proto.request_encoded(channel, payload, Some(number)),
     };
     Ok(sent?)
 }

@@ -11,6 +11,7 @@ use super::State;
 use super::channels::Modes;
 use super::consumers::{ConsumerEnd, ConsumerState};
 use super::journal::Kept;
+use super::keys::{self, ConsumerKey, RequestKey};
 use super::lifecycle::LinkState;
 use super::requests::{REPLAY, RequestKind, transmit};
 use crate::error::{Error, ErrorKind};
@@ -22,7 +23,7 @@ pub(crate) struct Restored {
     /// The channel is being opened, and no request waits for it.
     pub(crate) opening: bool,
     /// Consumers that are being started and that no request waits for.
-    pub(crate) starting: Vec<u64>,
+    pub(crate) starting: Vec<ConsumerKey>,
     /// The number of publishes that were published again.
     pub(crate) publishes: usize,
 }
@@ -39,7 +40,7 @@ impl State {
     pub(crate) fn restore_channel(
         &mut self,
         number: u16,
-        except: Option<u64>,
+        except: Option<ConsumerKey>,
         policy: &Recovery,
         found: &dyn Fn(&str) -> bool,
     ) -> Restored {
@@ -54,7 +55,7 @@ impl State {
             request.sent = true;
             key
         });
-        if let Err(error) = self.proto.open_channel(number, request.unwrap_or(REPLAY)) {
+        if let Err(error) = self.proto.open_channel(number, request.map_or(REPLAY, keys::number)) {
             self.end_channel(number, &error.into());
             return restored;
         }
@@ -111,31 +112,31 @@ impl State {
     pub(crate) fn start_missing_consumers(
         &mut self,
         number: u16,
-        except: Option<u64>,
+        except: Option<ConsumerKey>,
         found: &dyn Fn(&str) -> bool,
-    ) -> Vec<u64> {
+    ) -> Vec<ConsumerKey> {
         let requests = self.requests.iter().filter_map(|(key, request)| match request.kind {
             RequestKind::Consume(consumer) if !request.answered && !request.sent => Some((consumer, key)),
             _ => None,
         });
-        let requests: BTreeMap<u64, u64> = requests.collect();
+        let requests: BTreeMap<ConsumerKey, RequestKey> = requests.collect();
         let ledger = &self.ledger;
         let is_there = |queue: &str| match ledger.queue(queue) {
             Some(entry) if ledger.declares(queue) => !entry.missing,
             _ => found(queue),
         };
-        let is_ready = |key: u64, consumer: &ConsumerState| {
+        let is_ready = |key: ConsumerKey, consumer: &ConsumerState| {
             let start = &consumer.start;
             let waits = consumer.channel == number && start.missing && consumer.end.is_none() && Some(key) != except;
             waits && (!start.granted || is_there(&start.queue))
         };
         let ready = self.consumers.iter().filter(|(key, consumer)| is_ready(*key, consumer));
-        let mut ready: Vec<(u64, u64)> = ready.map(|(key, consumer)| (consumer.start.order, key)).collect();
+        let mut ready: Vec<(u64, ConsumerKey)> = ready.map(|(key, consumer)| (consumer.start.order, key)).collect();
         ready.sort_unstable();
         let mut starting = Vec::new();
         for (_, key) in ready {
             let request = requests.get(&key).copied();
-            if let Err(error) = self.send_consume(key, request.unwrap_or(REPLAY)) {
+            if let Err(error) = self.send_consume(key, request.map_or(REPLAY, keys::number)) {
                 self.end_lost_consumer(key, &error);
                 continue;
             }
@@ -153,7 +154,7 @@ impl State {
     /// Sends the requests that waited for a link, in their order.
     pub(crate) fn resend_requests(&mut self) {
         let waiting = self.requests.iter().filter(|(_, request)| !request.sent && !request.answered);
-        let mut waiting: Vec<(u64, u64)> = waiting.map(|(key, request)| (request.order, key)).collect();
+        let mut waiting: Vec<(u64, RequestKey)> = waiting.map(|(key, request)| (request.order, key)).collect();
         waiting.sort_unstable();
         for (_, key) in waiting {
             let Some(request) = self.requests.get_mut(key) else { continue };
@@ -161,7 +162,8 @@ impl State {
                 continue;
             }
             request.sent = true;
-            if let Err(error) = transmit(&mut self.proto, request.channel, request.kind, &request.payload, key) {
+            let number = keys::number(key);
+            if let Err(error) = transmit(&mut self.proto, request.channel, request.kind, &request.payload, number) {
                 self.settle_request(key, Err(error));
             }
         }
@@ -199,13 +201,13 @@ impl State {
     }
 
     /// Whether a consumer has this tag, if it is still known.
-    pub(crate) fn may_have_tag(&self, consumer: u64, tag: &str) -> bool {
+    pub(crate) fn may_have_tag(&self, consumer: ConsumerKey, tag: &str) -> bool {
         self.consumers.get(consumer).is_none_or(|consumer| *consumer.tag == *tag)
     }
 
     /// Counts an attempt to start a consumer that failed. Returns the number of attempts on this link, and a
     /// description of the consumer.
-    pub(crate) fn consumer_not_started(&mut self, consumer: u64) -> Option<(u32, String)> {
+    pub(crate) fn consumer_not_started(&mut self, consumer: ConsumerKey) -> Option<(u32, String)> {
         let consumer = self.consumers.get_mut(consumer)?;
         consumer.start.tried += 1;
         let entity = Entity::Consumer { tag: &consumer.tag, queue: &consumer.start.queue };

@@ -2,18 +2,20 @@
 
 use std::task::Waker;
 
-use super::slots::Slots;
+use slotmap::SlotMap;
+
+use super::keys::WaiterKey;
 use super::wakers::Wakers;
 
 /// The waiting futures.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
-    slots: Slots<Option<Waker>>,
+    slots: SlotMap<WaiterKey, Option<Waker>>,
 }
 
 impl Waiters {
     /// Registers a future, which keeps `key` until it is dropped.
-    pub(super) fn register(&mut self, key: &mut Option<u64>, waker: &Waker, wakers: &mut Wakers) {
+    pub(super) fn register(&mut self, key: &mut Option<WaiterKey>, waker: &Waker, wakers: &mut Wakers) {
         let key = *key.get_or_insert_with(|| self.slots.insert(None));
         if let Some(slot) = self.slots.get_mut(key) {
             wakers.register(slot, waker);
@@ -21,7 +23,7 @@ impl Waiters {
     }
 
     /// Removes a future. Drop its waker without the lock.
-    pub(super) fn remove(&mut self, key: u64) -> Option<Waker> {
+    pub(super) fn remove(&mut self, key: WaiterKey) -> Option<Waker> {
         self.slots.remove(key).flatten()
     }
 
@@ -38,6 +40,6 @@ impl Waiters {
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.slots.iter().count()
+        self.slots.len()
     }
 }

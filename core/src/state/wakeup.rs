@@ -35,6 +35,11 @@ impl DriverWakeup {
         self.requested |= deadline < self.alarm;
     }
 
+    /// Whether the driver was requested and has not slept since.
+    pub(super) fn is_requested(&self) -> bool {
+        self.requested
+    }
+
     /// Stores the waker of the driver, which sleeps until `alarm`, or until it is woken if there is none.
     pub(super) fn sleep(&mut self, waker: &Waker, alarm: Option<Time>, wakers: &mut Wakers) {
         wakers.register(&mut self.waker, waker);

@@ -11,7 +11,8 @@ use futures_io::{AsyncRead, AsyncWrite};
 use super::Random;
 
 pub(crate) fn pipe(capacity: usize) -> (Transport, Wire) {
-    let both = Both { to_server: Direction::new(capacity), to_client: Direction::new(capacity), closed: false };
+    let [to_server, to_client] = [(); 2].map(|()| Direction::new(capacity));
+    let both = Both { to_server, to_client, closed: false, server: None };
     let wire = Wire(Arc::new(Mutex::new(both)));
     (Transport(wire.clone()), wire)
 }
@@ -30,6 +31,21 @@ struct Both {
     to_client: Direction,
     /// The client has closed or dropped its end.
     closed: bool,
+    /// The waker of a server that runs as a task.
+    server: Option<Waker>,
+}
+
+impl Both {
+    fn wake_server(&mut self) {
+        if let Some(waker) = self.server.take() {
+            waker.wake();
+        }
+    }
+
+    fn close(&mut self) {
+        self.closed = true;
+        self.wake_server();
+    }
 }
 
 struct Direction {
@@ -154,6 +170,11 @@ impl Wire {
         both.to_client.slice = slice.clone();
     }
 
+    /// Wakes a server's task when the client next reads, writes or closes.
+    pub(super) fn register(&self, waker: &Waker) {
+        self.lock().server = Some(waker.clone());
+    }
+
     /// Returns whether the client has closed its end.
     pub(crate) fn is_closed(&self) -> bool {
         self.lock().closed
@@ -193,6 +214,7 @@ impl AsyncRead for Transport {
             *slot = byte;
         }
         direction.moved += count as u64;
+        both.wake_server();
         Poll::Ready(Ok(count))
     }
 }
@@ -212,6 +234,7 @@ impl AsyncWrite for Transport {
         let Some(count) = direction.slice(most, context) else { return Poll::Pending };
         direction.bytes.extend(&from[..count]);
         direction.moved += count as u64;
+        both.wake_server();
         Poll::Ready(Ok(count))
     }
 
@@ -220,13 +243,13 @@ impl AsyncWrite for Transport {
     }
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.lock().closed = true;
+        self.0.lock().close();
         Poll::Ready(Ok(()))
     }
 }
 
 impl Drop for Transport {
     fn drop(&mut self) {
-        self.0.lock().closed = true;
+        self.0.lock().close();
     }
 }

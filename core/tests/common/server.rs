@@ -1,6 +1,7 @@
 //! A server that follows the protocol by `hopmq_proto`'s server role, and violates it with raw bytes on request.
 
 use std::collections::{HashMap, VecDeque};
+use std::task::{Context, Poll};
 
 use hopmq::{Body, FieldTable, Properties, Time};
 use hopmq_proto::method::{Encode, Method, MethodId, connection};
@@ -210,6 +211,13 @@ impl Server {
         for incoming in std::mem::take(&mut self.held) {
             self.handle(now, incoming);
         }
+    }
+
+    /// Reads, answers and writes as a task, until the client closes its end.
+    pub(crate) fn poll_serve(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.wire.register(context.waker());
+        while self.pump() {}
+        if self.wire.is_closed() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     pub(super) fn next_alarm(&self) -> Option<Time> {

@@ -1,7 +1,10 @@
 //! Buffers are bounded in both directions, and full buffers delay no request, ack or close.
 
 use std::cell::RefCell;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake, Waker};
 
 use futures_lite::StreamExt;
 use hopmq::{Builder, Connection, ErrorKind};
@@ -135,6 +138,36 @@ fn a_large_publish_that_fails_or_is_dropped_at_its_turn_blocks_no_other() {
         world.settle();
         small.done().unwrap();
     }
+}
+
+/// A waker that drops a publish when it is woken.
+struct DropOnWake(Mutex<Option<Publishing>>);
+
+type Publishing = Pin<Box<dyn Future<Output = hopmq::Result<()>> + Send>>;
+
+impl Wake for DropOnWake {
+    fn wake(self: Arc<Self>) {
+        let dropped = self.0.lock().unwrap().take();
+        drop(dropped);
+    }
+}
+
+#[test]
+fn the_room_of_a_publish_dropped_while_the_driver_is_polled_goes_to_the_next_one() {
+    let mut world = World::new();
+    let (_connection, channel) = world.open_by(&builder());
+    let large = channel.clone();
+    let mut large: Publishing = Box::pin(async move { large.publish("", "q", vec![0; 20_000]).send().await });
+    let mut small = channel.publish("", "q", "small").send();
+    let waker = Arc::new(DropOnWake(Mutex::default()));
+    // All three come before the driver's next poll.
+    assert!(poll_once(&mut channel.publish("", "q", vec![0; 20_000]).send()).is_ready());
+    assert!(large.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::clone(&waker)))).is_pending());
+    assert!(poll_once(&mut small).is_pending());
+    *waker.0.lock().unwrap() = Some(large);
+    world.settle();
+    assert!(waker.0.lock().unwrap().is_none(), "the large publish comes first");
+    assert!(poll_once(&mut small).is_ready(), "the small publish waits though there is room");
 }
 
 #[test]

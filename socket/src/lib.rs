@@ -1,7 +1,9 @@
 //! A TCP socket on async-io's reactor that asks the reactor before the kernel once a read has drained the socket.
 //!
-//! Owns the socket and one bit: whether the last read returned less than it had space for. That saves a system call
-//! that would fail, for each answer that a connection waits for.
+//! Owns the socket and one bit: whether the last read returned less than it had room for. This saves one failing system
+//! call per reply that a connection waits for.
+//!
+//! An internal crate of HopMQ: the crates `hopmq` and `hopmq-broker` share it, and it may change in any release.
 
 use std::io::{self, IoSlice, Read};
 use std::net::TcpStream;
@@ -11,15 +13,22 @@ use std::task::{Context, Poll, ready};
 use async_io::Async;
 use futures_io::{AsyncRead, AsyncWrite};
 
-/// The socket. See the [module's documentation](self).
-pub(crate) struct Socket {
+/// A TCP socket. See the [crate's documentation](self).
+#[derive(Debug)]
+pub struct Socket {
     inner: Async<TcpStream>,
     drained: bool,
 }
 
 impl Socket {
-    pub(crate) fn new(inner: Async<TcpStream>) -> Self {
+    /// Wraps a socket that is registered with the reactor.
+    pub fn new(inner: Async<TcpStream>) -> Self {
         Self { inner, drained: false }
+    }
+
+    /// Returns the socket itself, for its addresses and options.
+    pub fn get_ref(&self) -> &TcpStream {
+        self.inner.get_ref()
     }
 }
 
