@@ -128,7 +128,7 @@ fn drive<F: Future + Unpin>(
 
 impl Running {
     /// Makes the server do something that no client asked for.
-    fn tell(&self, action: impl FnOnce(&mut Server)) {
+    fn with_server(&self, action: impl FnOnce(&mut Server)) {
         let mut server = lock(&self.server);
         action(&mut server);
         server.write();
@@ -233,7 +233,7 @@ fn publishers_resume_when_the_broker_unblocks_publishing() {
                 channel.publish("", "q", message()).confirm().await.expect("the server confirms");
             })
         });
-        running.tell(|server| server.answer(0, &Unblocked {}));
+        running.with_server(|server| server.answer(0, &Unblocked {}));
         join(publishers);
         running.close();
     });
@@ -329,7 +329,7 @@ fn the_end_of_the_link_wakes_all_waiters() {
         model.world.server.deaf = true;
         let (running, channel) = model.start(polled_by);
         let waiters = wait_until_the_end(&running.connection, &channel);
-        running.tell(|server| server.wire.reset());
+        running.with_server(|server| server.wire.reset());
         join(waiters);
         join(running.threads);
     });
