@@ -6,12 +6,11 @@
 use std::io::IoSlice;
 
 use hopmq_proto::method::MethodId;
-use hopmq_proto::{ContentKind, Incoming, PROTOCOL_HEADER, Transmit};
+use hopmq_proto::{ContentKind, Frame, Incoming, Kind, PROTOCOL_HEADER, ReceiveLimits, Transmit};
 use tracing::{Level, trace};
 
-const METHOD: u8 = 1;
-const HEADER: u8 = 2;
-const HEARTBEAT: u8 = 8;
+/// The output keeps to the limits of the connection, so the trace sets none.
+const NO_LIMITS: ReceiveLimits = ReceiveLimits { frame_max: u32::MAX, channel_max: u16::MAX, message_max: u64::MAX };
 
 /// Whether a subscriber wants the trace.
 #[inline]
@@ -22,51 +21,48 @@ pub(super) fn is_enabled() -> bool {
 /// Traces output that begins and ends with whole frames.
 #[cold]
 pub(super) fn trace_output(transmit: &Transmit) {
-    let mut slices = vec![IoSlice::new(&[]); 64];
-    let count = loop {
-        let count = transmit.slices(&mut slices).len();
-        if count < slices.len() {
-            break count;
-        }
-        slices = vec![IoSlice::new(&[]); 2 * count];
-    };
-    let mut rest = Bytes { slices: &slices[..count], offset: 0 };
+    let output = bytes_of(transmit);
+    let mut rest = &*output;
     // The method of a message; its header follows.
     let mut message = None;
-    while let Some(head) = rest.take::<7>() {
-        if PROTOCOL_HEADER.starts_with(&head) {
-            rest.skip(PROTOCOL_HEADER.len() - head.len());
+    loop {
+        if let Some(frames) = rest.strip_prefix(&PROTOCOL_HEADER) {
             trace!(target: "hopmq::wire", direction = "out", method = "protocol header");
-            continue;
+            rest = frames;
         }
-        let channel = u16::from_be_bytes([head[1], head[2]]);
-        let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]) as usize;
-        let read = match head[0] {
-            METHOD => {
-                let Some(payload) = rest.take::<4>() else { return };
-                let method = MethodId::peek(&payload).unwrap_or_default();
+        let Ok(Some(frame)) = Frame::parse(rest, &NO_LIMITS) else { return };
+        let channel = frame.channel();
+        match frame.kind() {
+            Kind::Method => {
+                let method = frame.method().unwrap_or_default();
                 if method.has_content() {
                     message = Some(method);
                 } else {
                     trace!(target: "hopmq::wire", direction = "out", channel, method = method.name());
                 }
-                payload.len()
             }
-            HEADER => {
-                let Some(payload) = rest.take::<12>() else { return };
-                let [.., s0, s1, s2, s3, s4, s5, s6, s7] = payload;
-                let body_size = u64::from_be_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
+            Kind::Header => {
+                let body_size = frame.header().map_or(0, |(body_size, _)| body_size);
                 let method = message.take().unwrap_or_default();
                 trace!(target: "hopmq::wire", direction = "out", channel, method = method.name(), body_size);
-                payload.len()
             }
-            HEARTBEAT => {
-                trace!(target: "hopmq::wire", direction = "out", method = "heartbeat");
-                0
-            }
-            _ => 0,
-        };
-        rest.skip(size + 1 - read);
+            Kind::Heartbeat => trace!(target: "hopmq::wire", direction = "out", method = "heartbeat"),
+            Kind::Body => {}
+        }
+        rest = &rest[frame.size()..];
+    }
+}
+
+/// Copies the output into one piece.
+fn bytes_of(transmit: &Transmit) -> Vec<u8> {
+    let mut capacity = 64;
+    loop {
+        let mut slices = vec![IoSlice::new(&[]); capacity];
+        let parts = transmit.slices(&mut slices);
+        if parts.len() < capacity {
+            return parts.iter().flat_map(|part| part.iter().copied()).collect();
+        }
+        capacity *= 2;
     }
 }
 
@@ -91,35 +87,6 @@ pub(super) fn trace_input(incoming: &[Incoming]) {
             }
             Incoming::Heartbeat => trace!(target: "hopmq::wire", direction = "in", method = "heartbeat"),
             Incoming::ProtocolHeader(_) => trace!(target: "hopmq::wire", direction = "in", method = "protocol header"),
-        }
-    }
-}
-
-/// The bytes of several slices.
-struct Bytes<'a> {
-    slices: &'a [IoSlice<'a>],
-    /// Bytes of the first slice that are read.
-    offset: usize,
-}
-
-impl Bytes<'_> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let mut bytes = [0; N];
-        for byte in &mut bytes {
-            self.skip(0);
-            *byte = *self.slices.first()?.get(self.offset)?;
-            self.offset += 1;
-        }
-        Some(bytes)
-    }
-
-    fn skip(&mut self, count: usize) {
-        self.offset += count;
-        while let Some(slice) = self.slices.first()
-            && self.offset >= slice.len()
-        {
-            self.offset -= slice.len();
-            self.slices = &self.slices[1..];
         }
     }
 }
