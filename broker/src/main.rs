@@ -13,7 +13,7 @@ use clap::{Parser, ValueEnum};
 use futures_lite::StreamExt;
 use futures_lite::future::or;
 use hopmq_broker::store::{DiskStorage, ErrorKind};
-use hopmq_broker::{Broker, Period};
+use hopmq_broker::{Broker, Period, Profile};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -53,6 +53,10 @@ struct Options {
     #[arg(long, value_name = "FILE")]
     definitions: Option<PathBuf>,
 
+    /// Release of RabbitMQ to follow where the releases differ: 3.13, 4.0 or 4.3
+    #[arg(long, value_name = "RELEASE", default_value_t = Profile::default(), value_parser = profile)]
+    profile: Profile,
+
     /// Time for clients to close their connections after SIGTERM or ctrl-c, such as 10s or 1m
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = period)]
     drain: Duration,
@@ -82,6 +86,10 @@ macro_rules! say {
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "write an IP address and a port, such as 127.0.0.1:5672".to_owned())
+}
+
+fn profile(text: &str) -> Result<Profile, String> {
+    text.parse()
 }
 
 fn period(text: &str) -> Result<Duration, String> {
@@ -152,8 +160,8 @@ fn start_log(options: &Options) -> Result<(), String> {
 
 fn start(options: &Options) -> Result<Broker, String> {
     let folder = options.data.as_deref().map_or_else(|| "none".into(), Path::to_string_lossy);
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), data = &*folder, "starting");
-    let builder = Broker::builder();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), profile = %options.profile, data = &*folder, "starting");
+    let builder = Broker::builder().profile(options.profile);
     #[cfg(feature = "testing")]
     let builder = builder.watched(false);
     let Some(folder) = &options.data else { return Ok(builder.start()) };

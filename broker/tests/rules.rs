@@ -55,10 +55,10 @@ fn nack(delivery: Delivery) {
 #[test]
 fn a_quorum_queue_has_a_delivery_limit_of_20_in_rabbitmq_4_and_none_in_3() {
     for (profile, limit, expected) in [
-        (Profile::RabbitMq3, None, 31),
-        (Profile::RabbitMq4, None, 21),
-        (Profile::RabbitMq4, Some(2), 3),
-        (Profile::RabbitMq4, Some(-1), 31),
+        (Profile::RabbitMq3_13, None, 31),
+        (Profile::RabbitMq4_3, None, 21),
+        (Profile::RabbitMq4_3, Some(2), 3),
+        (Profile::RabbitMq4_3, Some(-1), 31),
     ] {
         let (broker, connection) = broker(profile);
         let channel = connection.channel().unwrap();
@@ -69,7 +69,7 @@ fn a_quorum_queue_has_a_delivery_limit_of_20_in_rabbitmq_4_and_none_in_3() {
 
 #[test]
 fn rabbitmq_3_refuses_an_unlimited_delivery_limit() {
-    let (_broker, connection) = broker(Profile::RabbitMq3);
+    let (_broker, connection) = broker(Profile::RabbitMq3_13);
     let declare = connection.channel().unwrap();
     let declare = declare.queue("q").durable().argument("x-queue-type", "quorum").argument("x-delivery-limit", -1);
     assert_eq!(declare.declare().unwrap_err().code(), Some(406));
@@ -77,7 +77,7 @@ fn rabbitmq_3_refuses_an_unlimited_delivery_limit() {
 
 #[test]
 fn a_nack_does_not_count_towards_the_delivery_limit_in_rabbitmq_4() {
-    for (profile, expected) in [(Profile::RabbitMq3, 3), (Profile::RabbitMq4, 11)] {
+    for (profile, expected) in [(Profile::RabbitMq3_13, 3), (Profile::RabbitMq4_3, 11)] {
         let (broker, connection) = broker(profile);
         let channel = connection.channel().unwrap();
         assert_eq!(deliveries(&broker, &channel, Some(2), 10, nack), expected, "{profile:?}");
@@ -87,7 +87,7 @@ fn a_nack_does_not_count_towards_the_delivery_limit_in_rabbitmq_4() {
 
 #[test]
 fn a_nacked_message_is_redelivered_without_a_delivery_count_in_rabbitmq_4() {
-    let (_broker, connection) = broker(Profile::RabbitMq4);
+    let (_broker, connection) = broker(Profile::RabbitMq4_3);
     let queue = quorum(&connection.channel().unwrap(), None);
     queue.publish("x").confirm().unwrap();
     let mut consumer = queue.consume().prefetch(1).start().unwrap();
@@ -101,7 +101,7 @@ fn a_nacked_message_is_redelivered_without_a_delivery_count_in_rabbitmq_4() {
 
 #[test]
 fn a_message_of_20_mib_is_too_large_in_rabbitmq_4() {
-    for (profile, fits) in [(Profile::RabbitMq3, true), (Profile::RabbitMq4, false)] {
+    for (profile, fits) in [(Profile::RabbitMq3_13, true), (Profile::RabbitMq4_3, false)] {
         let (_broker, connection) = broker(profile);
         let queue = connection.channel().unwrap().queue("q").declare().unwrap();
         assert_eq!(queue.publish(&vec![0; 20 << 20][..]).confirm().is_ok(), fits, "{profile:?}");
@@ -110,7 +110,7 @@ fn a_message_of_20_mib_is_too_large_in_rabbitmq_4() {
 
 #[test]
 fn a_delivery_unacked_for_half_an_hour_closes_the_channel_and_is_requeued() {
-    let (broker, connection) = broker(Profile::RabbitMq3);
+    let (broker, connection) = broker(Profile::RabbitMq3_13);
     let channel = connection.channel().unwrap();
     let other = connection.channel().unwrap();
     let queue = channel.queue("q").declare().unwrap();

@@ -1,10 +1,11 @@
 //! The embedded broker for the scenarios. `HOPMQ_BROKER=embedded` runs them against `hopmq-broker` in this process;
-//! `HOPMQ_BROKER=durable` adds a store, so that persistent publishes wait until they are safe.
+//! `HOPMQ_BROKER=durable` adds a store, so that persistent publishes wait until they are safe. `HOPMQ_PROFILE` is the
+//! release of RabbitMQ that it follows.
 
 use std::sync::{Arc, OnceLock};
 
 use hopmq_broker::store::MemoryStorage;
-use hopmq_broker::{Broker, Permissions};
+use hopmq_broker::{Broker, Permissions, Profile};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -24,6 +25,7 @@ const ONLY_RABBITMQ: [(&str, &str); 5] = [
 /// A broker in this process, and its addresses.
 pub(crate) struct Embedded {
     pub(crate) broker: Broker,
+    pub(crate) profile: Profile,
     pub(crate) amqp: String,
     pub(crate) amqps: String,
     /// The folder of the certificates, which RabbitMQ uses as well.
@@ -34,9 +36,14 @@ pub(crate) struct Embedded {
 pub(crate) fn embedded() -> Option<&'static Embedded> {
     static BROKER: OnceLock<Option<Embedded>> = OnceLock::new();
     let start = || {
+        let profile = match std::env::var("HOPMQ_PROFILE") {
+            Ok(profile) => profile.parse().unwrap_or_else(|error| panic!("HOPMQ_PROFILE: {error}")),
+            Err(_) => Profile::default(),
+        };
+        let builder = Broker::builder().profile(profile);
         let broker = match std::env::var("HOPMQ_BROKER").ok()?.as_str() {
-            "embedded" => Broker::in_memory(),
-            "durable" => Broker::builder().open(MemoryStorage::new()).expect("an empty store opens"),
+            "embedded" => builder.start(),
+            "durable" => builder.open(MemoryStorage::new()).expect("an empty store opens"),
             other => panic!("HOPMQ_BROKER is {other:?}; set it to \"embedded\" or \"durable\", or unset it"),
         };
         broker.add_vhost("hopmq-other");
@@ -55,7 +62,7 @@ pub(crate) fn embedded() -> Option<&'static Embedded> {
                 format!("amqps://guest:guest@localhost:{}/%2f", address.port())
             }
         };
-        Some(Embedded { broker, amqp, amqps, tls })
+        Some(Embedded { broker, profile, amqp, amqps, tls })
     };
     BROKER.get_or_init(start).as_ref()
 }

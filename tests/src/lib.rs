@@ -11,9 +11,11 @@ pub mod macros;
 pub mod peer;
 pub mod proxy;
 pub mod relay;
+mod release;
 pub mod traffic;
 mod turn;
 
 pub use broker::{Alarm, Broker, broker};
 pub use failure::{Failure, Outcome};
 pub use harness::{Harness, run, run_for};
+pub use release::{Release, release};

@@ -47,7 +47,7 @@ impl Client {
             seed,
             wall_epoch: 0,
             connection_max: usize::MAX,
-            profile: Profile::RabbitMq3,
+            profile: Profile::RabbitMq3_13,
             consumer_timeout: None,
             protocol,
         });
