@@ -245,8 +245,15 @@ impl Connection {
     }
 
     /// Returns the limits for the [`Receiver`](crate::Receiver), which change when the handshake agrees on them.
+    ///
+    /// A server accepts frames whose payload alone has the agreed size, as RabbitMQ does: some clients, such as
+    /// amqpstorm, do not count the 8 bytes around it.
     pub fn receive_limits(&self) -> ReceiveLimits {
-        self.tuning.receive_limits(&self.config)
+        let mut limits = self.tuning.receive_limits(&self.config);
+        if self.role.is_server() {
+            limits.frame_max = limits.frame_max.saturating_add(OVERHEAD as u32);
+        }
+        limits
     }
 
     /// Frees the memory that a burst needed.
@@ -371,7 +378,9 @@ impl Connection {
         let frame_max = self.tuning.frame_max as usize;
         let size = body.bytes().len();
         let list = properties.as_bytes();
-        if 14 + list.len() + OVERHEAD > frame_max {
+        // A consumer may have agreed on smaller frames than the publisher. A server has no better answer than the frame
+        // that is too large, which is what RabbitMQ sends.
+        if 14 + list.len() + OVERHEAD > frame_max && !self.role.is_server() {
             return Err(too_large("message properties", 14 + list.len() + OVERHEAD, frame_max));
         }
         let out = self.output.frames();

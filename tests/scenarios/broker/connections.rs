@@ -92,13 +92,40 @@ fn a_frame_of_the_maximum_size_is_accepted_and_a_much_larger_one_is_501() {
     ch.queue("q", &[]);
     ch.publish_to("q", &"x".repeat(4088));
     assert_eq!(ch.get_message("q").body.len(), 4088);
-    ch.send(&basic::Publish { routing_key: "q", ..Default::default() });
-    let mut header = vec![0, 60, 0, 0];
-    header.extend(4097_u64.to_be_bytes());
-    header.extend([0, 0]);
-    peer.frame(2, 1, &header);
-    peer.frame(3, 1, &[0; 4097]);
+    // Some clients do not count the 8 bytes around the payload.
+    let queue = ch.name("q");
+    let publish = |size: u16| {
+        ch.send(&basic::Publish { routing_key: &queue, ..Default::default() });
+        let mut header = vec![0, 60, 0, 0, 0, 0, 0, 0, 0, 0];
+        header.extend(size.to_be_bytes());
+        header.extend([0, 0]);
+        peer.frame(2, 1, &header);
+        peer.frame(3, 1, &vec![0; size.into()]);
+    };
+    publish(4096);
+    assert_eq!(ch.get_message("q").body.len(), 4096);
+    publish(4097);
     peer.expect_violation("501 FRAME_ERROR");
+}
+
+#[test]
+fn headers_above_the_frame_size_of_their_consumer_are_delivered() {
+    let stage = Stage::new();
+    let publisher = stage.connect();
+    let ch = publisher.channel(1);
+    stage.delete_at_end(&["q"]);
+    ch.durable_queue("q", &[]);
+    ch.select_confirms();
+    let large = Properties::new().with_header("large", "x".repeat(6000).as_str());
+    for _ in 0..2 {
+        ch.publish_to_with("q", "body", &large);
+    }
+    ch.wait_for_confirms(2);
+    let peer = limited(&stage, 10, 4096);
+    let small = peer.channel(1);
+    assert_eq!(small.get_message("q").text(), "body");
+    small.consume("q", "c");
+    assert_eq!(small.message().text(), "body");
 }
 
 #[test]
