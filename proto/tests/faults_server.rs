@@ -66,7 +66,7 @@ fn a_wrong_step_before_the_login_is_refused() {
         ("a method that only servers may send", wire::method(0, &connection::Tune::default()), 503),
         ("a table of a thousand levels", wire::frame(1, 0, &deep), 502),
         ("a frame of 4 GiB", wire::head(1, 0, u32::MAX), 501),
-        ("a frame above the limit before tuning", wire::head(1, 0, 8185), 501),
+        ("a payload above the limit before tuning", wire::head(1, 0, 8193), 501),
         ("a message", wire::content(0, &basic::Publish::default(), b"m", 10), 503),
     ];
     refused(
@@ -142,7 +142,7 @@ fn a_channel_above_the_limit_that_the_client_chose_is_refused() {
     };
     let cases: &[Case] = &[
         ("the fourth of three channels", wire::method(4, &channel::Open {}), 504),
-        ("a frame above the limit that the client chose", wire::head(3, 1, 4089), 501),
+        ("a payload above the limit that the client chose", wire::head(3, 1, 4097), 501),
     ];
     refused(small, cases);
     let mut script = small();
