@@ -8,6 +8,7 @@ mod browser;
 mod ci;
 mod codegen;
 mod deps;
+mod foreign;
 mod packages;
 mod process;
 mod rabbitmq;

@@ -6,6 +6,7 @@ use std::ops::AddAssign;
 use std::process::Stdio;
 
 use crate::browser;
+use crate::foreign;
 use crate::rabbitmq;
 use crate::shell::{self, Result};
 use crate::steps::Steps;
@@ -23,7 +24,9 @@ const SCENARIOS: [&str; 8] = ["broker", "blocking", "driver", "executors", "fore
 
 pub(crate) fn run(Arguments { filters }: &Arguments) -> Result {
     let mut steps = Steps::new();
-    steps.require(&[browser::require_node, toolchain::require_wasm, rabbitmq::require, browser::require]);
+    let requirements =
+        [browser::require_node, toolchain::require_wasm, rabbitmq::require, foreign::require, browser::require];
+    steps.require(&requirements);
     let mut broker = None;
     steps.run("start RabbitMQ", || rabbitmq::start().map(|started| broker = Some(started)));
     if let Some(broker) = &broker {
