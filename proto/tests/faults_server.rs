@@ -123,7 +123,7 @@ fn a_wrong_step_on_an_open_connection_is_refused_with_a_close() {
         ("connection.open again", wire::method(0, &connection::Open { virtual_host: "/" }), 505),
         ("a reply that only servers may send", wire::method(1, &queue::DeclareOk::default()), 503),
         ("a size of 4 GiB", wire::head(1, 1, u32::MAX), 501),
-        ("a heartbeat on a channel", wire::frame(8, 1, b""), 501),
+        ("a heartbeat on a channel", wire::frame(8, 1, b""), 505),
         ("a wrong end octet", [&wire::heartbeat()[..7], b"\0"].concat(), 501),
     ];
     refused(Script::server_channel, cases);

@@ -52,8 +52,8 @@ pub(crate) use persistence::journal::{Contents, Journal};
 pub use profile::Profile;
 use queue::Queue;
 use routing::exchange::{Exchange, ExchangeSpec, Kind};
-pub(crate) use session::Session;
 pub(crate) use session::resource_alarms::{DISK, MEMORY, PACE, Shortage, name_of};
+pub(crate) use session::{Session, SessionEnd};
 #[cfg(feature = "definitions")]
 pub(crate) use topology::define::Definition;
 use topology::vhost::Vhost;

@@ -3,6 +3,7 @@
 mod connection;
 #[cfg(feature = "definitions")]
 mod definitions;
+mod ending;
 mod pipe;
 mod shared;
 #[cfg(feature = "tls")]
@@ -16,7 +17,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -382,8 +383,9 @@ impl Broker {
         Ok(address)
     }
 
-    /// Shuts the broker down: accepts no more clients, closes all connections with 320, and waits until they are
-    /// closed, at most `within`. All durable data is synced once the last [`Broker`] is dropped.
+    /// Shuts the broker down: accepts no more clients, closes all connections with 320, and waits until the clients
+    /// have closed them as well, at most `within`. A client that sends and takes nothing for 300 ms is not waited for.
+    /// All durable data is synced once the last [`Broker`] is dropped.
     pub async fn shut_down(self, within: Duration) {
         self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.0.close_all();
@@ -396,7 +398,7 @@ impl Broker {
         poll_fn(|context| {
             while self.tick() {}
             let mut state = self.0.shared.lock();
-            if state.engine.session_count() == 0 {
+            if state.is_empty() {
                 return Poll::Ready(());
             }
             state.wake_when_empty(context.waker());
@@ -536,12 +538,14 @@ impl fmt::Debug for Broker {
 impl Handle {
     /// Closes all connections, at the end of the broker.
     fn close_all(&self) {
-        self.shared.change(|state, now| {
+        let ending = self.shared.change(|state, now| {
             for id in state.engine.session_ids() {
                 let text = "broker forced connection closure with reason 'shutdown'";
-                state.engine.close_session(now, id, code::CONNECTION_FORCED, text);
+                state.engine.end_with(now, id, code::CONNECTION_FORCED, text);
             }
+            state.stop()
         });
+        ending.into_iter().for_each(Waker::wake);
     }
 }
 

@@ -30,6 +30,10 @@ pub(crate) struct State {
     pub(crate) store: Option<Store>,
     sleeping: BTreeMap<SessionKey, Waker>,
     woken: Vec<SessionKey>,
+    /// Connections that the engine no longer has, whose clients have yet to close their side.
+    ending: BTreeMap<SessionKey, Waker>,
+    /// Whether the broker shuts down.
+    is_stopping: bool,
     /// Tasks that wait until no connection is left.
     empty_waiters: Vec<Waker>,
     /// The timekeeper's waker, and the time that its alarm is set to.
@@ -43,6 +47,8 @@ impl Shared {
             store: None,
             sleeping: BTreeMap::new(),
             woken: Vec::new(),
+            ending: BTreeMap::new(),
+            is_stopping: false,
             empty_waiters: Vec::new(),
             timekeeper: None,
         };
@@ -72,12 +78,37 @@ impl State {
         self.sleeping.insert(id, waker.clone());
     }
 
-    /// Notes that a connection is gone. Adds the wakers of the tasks that waited for the last one.
-    pub(crate) fn forget(&mut self, id: SessionKey, wakes: &mut Vec<Waker>) {
+    /// Removes a connection from the engine, if it is still there.
+    pub(crate) fn leave(&mut self, now: Time, id: SessionKey) {
+        if !self.engine.is_gone(id) {
+            self.engine.disconnect(now, id);
+        }
         self.sleeping.remove(&id);
-        if self.engine.session_count() == 0 {
+    }
+
+    /// Notes that a connection waits for its client to close its side. Returns whether the broker shuts down.
+    pub(crate) fn note_ending(&mut self, id: SessionKey, waker: &Waker) -> bool {
+        self.ending.insert(id, waker.clone());
+        self.is_stopping
+    }
+
+    /// Notes that a connection is closed. Adds the wakers of the tasks that waited for the last one.
+    pub(crate) fn forget(&mut self, id: SessionKey, wakes: &mut Vec<Waker>) {
+        self.ending.remove(&id);
+        if self.is_empty() {
             wakes.append(&mut self.empty_waiters);
         }
+    }
+
+    /// Whether no connection is left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.engine.session_count() == 0 && self.ending.is_empty()
+    }
+
+    /// Notes that the broker shuts down. Returns the wakers of the connections that end already.
+    pub(crate) fn stop(&mut self) -> Vec<Waker> {
+        self.is_stopping = true;
+        self.ending.values().cloned().collect()
     }
 
     /// Wakes a task once no connection is left.

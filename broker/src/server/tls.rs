@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_io::{Async, Timer};
 use futures_rustls::TlsAcceptor;
+use hopmq_socket::Socket;
 use rustls::ServerConfig;
 
 use super::{Broker, peer_address};
@@ -29,7 +30,7 @@ impl Broker {
         // Otherwise answers would wait for the client's next packet.
         let _ = stream.get_ref().set_nodelay(true);
         let address = peer_address(&stream);
-        let accepting = acceptor.accept(stream);
+        let accepting = acceptor.accept(Socket::new(stream));
         let broker = Arc::downgrade(&self.0);
         let too_slow = async {
             Timer::after(HANDSHAKE_TIMEOUT).await;

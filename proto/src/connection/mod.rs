@@ -142,6 +142,9 @@ impl Connection {
             (Incoming::Content { channel, content }, _) => {
                 self.purpose(channel, &content).map(|purpose| purpose.map(|purpose| purpose.event(channel, content)))
             }
+            (Incoming::Oversized { channel, size }, State::Open) => self.oversized_from_client(channel, size),
+            (Incoming::Oversized { .. }, State::Closing) => Ok(None),
+            (Incoming::Oversized { .. }, State::Handshake(_)) => Err(self.too_early(MethodId::BASIC_PUBLISH)),
             (Incoming::Method { channel, payload }, _) => self.handle_method(now, channel, payload),
             (Incoming::ProtocolHeader(header), _) => self.handle_protocol_header(header),
         };

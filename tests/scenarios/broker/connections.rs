@@ -3,6 +3,7 @@
 use super::prelude::*;
 use hopmq_proto::PROTOCOL_HEADER;
 use hopmq_tests::peer::{capabilities, encoded, frame};
+use hopmq_tests::{Release, release};
 
 /// Opens a connection with these negotiated limits.
 fn limited(stage: &Stage, channel_max: u16, frame_max: u32) -> Peer {
@@ -222,6 +223,64 @@ fn nothing_follows_connection_close_ok() {
     assert_eq!(peer.ask(&close), "connection.close-ok");
     peer.shut_down_write();
     assert_eq!(peer.next(), "end");
+}
+
+#[test]
+fn what_a_client_writes_after_connection_close_ok_is_read_and_dropped() {
+    let stage = Stage::new();
+    for _ in 0..10 {
+        let peer = stage.connect();
+        peer.channel(1);
+        let close = connection::Close { reply_code: 200, reply_text: "closed by the test", ..Default::default() };
+        assert_eq!(peer.ask(&close), "connection.close-ok");
+        for _ in 0..10 {
+            peer.frame(3, 1, &[0; 100_000]);
+        }
+        // A client reads the end of the stream, or RabbitMQ's reset, only after it has closed its own side.
+        peer.shut_down_write();
+        assert_eq!(peer.next(), "end");
+    }
+}
+
+#[test]
+fn a_message_above_the_limit_is_406_on_its_channel() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    let limit: usize = if release() >= Release::V4_0 { 16 << 20 } else { 128 << 20 };
+    ch.publish_to("q", &"x".repeat(limit + 1));
+    let text = format!("message size {} is larger than configured max size {limit}", limit + 1);
+    ch.expect(&format!("channel.close 406 PRECONDITION_FAILED - {text} (basic.publish)"));
+    ch.send(&channel::CloseOk {});
+    let ch = peer.channel(1);
+    ch.queue("q", &[]);
+    ch.publish_to("q", "small");
+    assert_eq!(ch.take("q").as_deref(), Some("small"));
+}
+
+#[test]
+fn one_channel_too_many_is_530() {
+    let stage = Stage::new();
+    let peer = limited(&stage, 3, 131_072);
+    for id in 1..=3 {
+        peer.channel(id);
+    }
+    let text = "number of channels opened (3) has reached the negotiated channel_max (3)";
+    peer.expect_connection_error(4, &channel::Open {}, &format!("530 NOT_ALLOWED - {text}"));
+}
+
+#[test]
+fn a_heartbeat_on_a_channel_is_505() {
+    let stage = Stage::new();
+    for id in [1, 2] {
+        let peer = stage.connect();
+        peer.channel(1);
+        peer.frame(8, id, &[]);
+        peer.expect_violation("505 UNEXPECTED_FRAME");
+    }
+    let peer = stage.connect();
+    peer.frame(8, 0, b"x");
+    peer.expect_violation("501 FRAME_ERROR");
 }
 
 #[test]

@@ -11,7 +11,6 @@ use std::fmt;
 use bytes::Bytes;
 use hopmq_proto::Time;
 
-use crate::engine::Engine;
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ExchangeKey, QueueKey, SessionKey};
 use crate::engine::persistence::tables;
@@ -19,6 +18,7 @@ use crate::engine::queue::Queue;
 use crate::engine::queue::message::Message;
 use crate::engine::queue::ready::{Entry, Kept};
 use crate::engine::routing::exchange::{Binding, Destination, Exchange};
+use crate::engine::{Engine, SessionEnd};
 use crate::store::{self, Group, Lsn, Position, QueueId, Target};
 
 /// Reads the contents of messages that are not in memory.
@@ -191,7 +191,7 @@ impl Engine {
         for id in self.session_ids() {
             if let Some(session) = self.sessions.get_mut(id) {
                 session.held = Some(None);
-                session.ended = true;
+                session.end = Some(SessionEnd::Cut);
                 Self::wake(&mut self.woken, id, session);
             }
         }

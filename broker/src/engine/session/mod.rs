@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hopmq_proto::method::{MethodId, connection};
-use hopmq_proto::{CloseReason, Connection, Event, FieldTable, Incoming, ReceiveLimits, Role, Time, Transmit, code};
+use hopmq_proto::{
+    CloseReason, Connection, Event, FieldTable, Incoming, ReceiveLimits, Role, Time, Transmit, Violation, code,
+};
 
 use crate::engine::access::{Claim, Login, RefusedLogin, User};
 use crate::engine::invariant::Invariant;
@@ -65,8 +67,17 @@ pub(crate) struct Session {
     deadline: Option<Time>,
     /// Whether its channels are closed or being closed: its consumers must not get what their neighbours return.
     pub(crate) released: bool,
-    /// Whether the connection has ended, and only its last bytes remain to be written.
-    pub(crate) ended: bool,
+    /// How the connection has ended.
+    pub(crate) end: Option<SessionEnd>,
+}
+
+/// How a connection has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SessionEnd {
+    /// Its last bytes remain to be written.
+    Closed,
+    /// Its transport must be closed at once.
+    Cut,
 }
 
 impl Session {
@@ -111,7 +122,7 @@ impl Engine {
             notified_blocked: false,
             deadline: Some(now + HANDSHAKE_TIMEOUT),
             released: false,
-            ended: false,
+            end: None,
         })
     }
 
@@ -139,6 +150,11 @@ impl Engine {
                 let Some(at) = self.at(id, channel).invariant("open connection") else { return };
                 let result = self.publish(at, content);
                 self.refused(id, channel, MethodId::BASIC_PUBLISH, result);
+            }
+            Event::Oversized { channel, size } => {
+                let limit = self.config.protocol.message_max;
+                let text = format_args!("message size {size} is larger than configured max size {limit}");
+                self.refused(id, channel, MethodId::BASIC_PUBLISH, Err(Refusal::precondition(text)));
             }
             Event::Method { channel: 0, .. } => self.send(id, 0, &connection::UpdateSecretOk {}),
             Event::Method { channel, payload } => self.handle_method(id, channel, &payload),
@@ -283,6 +299,8 @@ impl Engine {
             session.proto.refuse(&reason);
             session.ends_because(reason.text);
             session.deadline = Some(until);
+            // The answer to the close must be read, whatever resource is low.
+            session.blocked = false;
             Self::wake(&mut self.woken, id, session);
         }
         self.release(id);
@@ -294,6 +312,12 @@ impl Engine {
         self.now = now;
         let text = format!("{} - {text}", code::name(number));
         self.refuse_connection(id, MethodId::default(), Refusal { code: number, text, hard: true });
+    }
+
+    /// Closes a connection, and does not wait for the answer of the client.
+    pub(crate) fn end_with(&mut self, now: Time, id: SessionKey, number: u16, text: &str) {
+        self.close_session(now, id, number, text);
+        self.end_session(id);
     }
 
     /// Confirms the publishes of a batch together.
@@ -320,9 +344,20 @@ impl Engine {
 
     /// Ends a connection whose client broke the framing.
     pub(crate) fn receive_failed(&mut self, id: SessionKey, error: &hopmq_proto::Error) {
-        if let Some(session) = self.sessions.get_mut(id) {
-            session.proto.receive_failed(error);
-            session.ends_because(error.to_string());
+        let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
+        let limit = session.proto.tuning().channel_max;
+        let opened = session.channels.iter().flatten().count();
+        match error.violation() {
+            Violation::ChannelOutOfRange { .. } if opened == usize::from(limit) => {
+                let text = format_args!(
+                    "number of channels opened ({opened}) has reached the negotiated channel_max ({limit})"
+                );
+                self.refused(id, 0, MethodId::default(), Err(Refusal::not_allowed(text)));
+            }
+            _ => {
+                session.proto.receive_failed(error);
+                session.ends_because(error.to_string());
+            }
         }
         self.end_session(id);
     }
@@ -382,9 +417,14 @@ impl Engine {
         self.sessions.get(id).map(|session| session.proto.receive_limits())
     }
 
-    /// Whether the connection has ended, and only its last bytes remain to be written.
-    pub(crate) fn is_over(&self, id: SessionKey) -> bool {
-        self.sessions.get(id).is_none_or(|session| session.ended)
+    /// Returns how a connection has ended, if it has.
+    pub(crate) fn session_end(&self, id: SessionKey) -> Option<SessionEnd> {
+        self.sessions.get(id).map_or(Some(SessionEnd::Cut), |session| session.end)
+    }
+
+    /// Whether a connection was removed.
+    pub(crate) fn is_gone(&self, id: SessionKey) -> bool {
+        !self.sessions.contains_key(id)
     }
 
     /// Notes why the transport of a connection failed.
@@ -420,7 +460,7 @@ impl Engine {
         self.release(id);
         self.route_dead_letters();
         if let Some(session) = self.sessions.get_mut(id) {
-            session.ended = true;
+            session.end.get_or_insert(SessionEnd::Closed);
             Self::wake(&mut self.woken, id, session);
         }
     }
