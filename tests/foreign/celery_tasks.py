@@ -24,7 +24,8 @@ def application(kind):
         task_default_routing_key=name,
         task_acks_late=True,
         task_reject_on_worker_lost=True,
-        broker_heartbeat=2,
+        # A starting worker waits until a second passes without a frame, and a heartbeat is one.
+        broker_heartbeat=10,
         broker_transport_options={"confirm_publish": True},
         worker_prefetch_multiplier=1,
         worker_concurrency=2,

@@ -17,7 +17,7 @@ def step(name):
 
 with Connection(sys.argv[1], heartbeat=2, transport_options={"confirm_publish": True}) as connection:
     exchange = Exchange(f"x-{own}", "topic", durable=False, auto_delete=True)
-    queue = Queue(f"q-{own}", exchange, routing_key="tasks.#", durable=False, expires=60)
+    queue = Queue(f"q-{own}", exchange, routing_key="tasks.#", expires=60)
     queue(connection).declare()
     step("declare and bind")
 
