@@ -10,6 +10,7 @@ mod confirms;
 mod connecting;
 mod deadlines;
 mod dropping;
+mod growth;
 mod links;
 mod reconnecting;
 mod republishing;
