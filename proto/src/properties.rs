@@ -56,7 +56,10 @@ const fn kind(property: usize) -> Kind {
 
 /// The properties of a message in encoded form: the flags, and the list of the properties that are set.
 ///
-/// Readers work over any storage and walk the list on each call; an absent or malformed property reads as `None`.
+/// Readers work over any storage and walk the list on each call. `None` means that the property is not set, or that the
+/// list ends inside it. AMQP requires UTF-8, but RabbitMQ forwards any bytes that a publisher sent: a text that is not
+/// UTF-8 reads as U+FFFD, and the reader with `_bytes` in its name returns its bytes.
+///
 /// Setters work on `Vec<u8>`, the default, and on `Cow<[u8]>`, which copies at the first change. A setter skips a
 /// string that is longer than 255 bytes; [`validity`](Self::validity) and publishing the message then report the error.
 ///
@@ -124,7 +127,8 @@ impl<B: AsRef<[u8]>> Properties<B> {
         Properties { flags: self.flags, flaw: self.flaw, bytes: self.as_bytes().to_vec() }
     }
 
-    /// Checks the whole list: flags, lengths, UTF-8, the table of headers, and that nothing follows the last property.
+    /// Checks the whole list: flags, lengths, the table of headers, and that nothing follows the last property. Texts
+    /// need not be UTF-8, because RabbitMQ forwards any bytes.
     ///
     /// # Errors
     /// 502 (syntax error), the peer's fault, if the list is malformed.
@@ -135,7 +139,6 @@ impl<B: AsRef<[u8]>> Properties<B> {
         let mut reader = Reader::new(self.as_bytes());
         for property in (0..COUNT).filter(|&property| self.has(property)) {
             match kind(property) {
-                Kind::ShortStr => reader.short_str().map(drop)?,
                 Kind::Table => reader.table().map(drop)?,
                 _ => skip(&mut reader, property)?,
             }
@@ -206,14 +209,14 @@ impl<B: AsRef<[u8]>> Properties<B> {
         self.seek(property)?.u8().ok()
     }
 
-    fn text<'i, 'o>(&'i self, property: usize) -> Option<&'o str>
+    fn short_bytes<'i, 'o>(&'i self, property: usize) -> Option<&'o [u8]>
     where
         B: Octets<'i, 'o>,
     {
         if !self.has(property) {
             return None;
         }
-        seek(self.flags, self.bytes.octets(), property).ok()?.short_str().ok()
+        seek(self.flags, self.bytes.octets(), property).ok()?.short_bytes().ok()
     }
 
     fn seek(&self, property: usize) -> Option<Reader<'_>> {
@@ -346,14 +349,22 @@ impl<B: OctetsMut> Properties<B> {
 }
 
 macro_rules! texts {
-    ($($property:ident $name:ident $read:ident $write:ident $doc:literal)*) => {
+    ($($property:ident $name:ident $read:ident $bytes:ident $write:ident $doc:literal)*) => {
         impl<B: AsRef<[u8]>> Properties<B> {$(
-            #[doc = concat!("Returns ", $doc, " `None` if absent or malformed.")]
+            #[doc = concat!("Returns ", $doc, " `None` if it is not set; U+FFFD if it is not UTF-8.")]
             pub fn $read<'i, 'o>(&'i self) -> Option<&'o str>
             where
                 B: Octets<'i, 'o>,
             {
-                self.text($property)
+                self.short_bytes($property).map(wire::text)
+            }
+
+            #[doc = concat!("Returns the bytes of ", $doc, " `None` if it is not set.")]
+            pub fn $bytes<'i, 'o>(&'i self) -> Option<&'o [u8]>
+            where
+                B: Octets<'i, 'o>,
+            {
+                self.short_bytes($property)
             }
         )*}
 
@@ -368,37 +379,37 @@ macro_rules! texts {
 }
 
 texts! {
-    CONTENT_TYPE ContentType content_type with_content_type "`content-type`, the MIME type of the body."
-    CONTENT_ENCODING ContentEncoding content_encoding with_content_encoding "`content-encoding`, such as `gzip`."
-    CORRELATION_ID CorrelationId correlation_id with_correlation_id "`correlation-id`, which links request and reply."
-    REPLY_TO ReplyTo reply_to with_reply_to "`reply-to`, the queue for replies."
-    EXPIRATION Expiration expiration with_expiration "`expiration`, the time to live in milliseconds, in digits."
-    MESSAGE_ID MessageId message_id with_message_id "`message-id`, an identifier that the application chooses."
-    KIND MessageType kind with_kind "`type`, the kind of the message."
-    USER_ID UserId user_id with_user_id "`user-id`, which RabbitMQ compares with the login."
-    APP_ID AppId app_id with_app_id "`app-id`, the application that published the message."
-    CLUSTER_ID ClusterId cluster_id with_cluster_id "`cluster-id`, deprecated and without a meaning."
+    CONTENT_TYPE ContentType content_type content_type_bytes with_content_type "`content-type`, the MIME type of the body."
+    CONTENT_ENCODING ContentEncoding content_encoding content_encoding_bytes with_content_encoding "`content-encoding`, such as `gzip`."
+    CORRELATION_ID CorrelationId correlation_id correlation_id_bytes with_correlation_id "`correlation-id`, which links request and reply."
+    REPLY_TO ReplyTo reply_to reply_to_bytes with_reply_to "`reply-to`, the queue for replies."
+    EXPIRATION Expiration expiration expiration_bytes with_expiration "`expiration`, the time to live in milliseconds, in digits."
+    MESSAGE_ID MessageId message_id message_id_bytes with_message_id "`message-id`, an identifier that the application chooses."
+    KIND MessageType kind kind_bytes with_kind "`type`, the kind of the message."
+    USER_ID UserId user_id user_id_bytes with_user_id "`user-id`, which RabbitMQ compares with the login."
+    APP_ID AppId app_id app_id_bytes with_app_id "`app-id`, the application that published the message."
+    CLUSTER_ID ClusterId cluster_id cluster_id_bytes with_cluster_id "`cluster-id`, deprecated and without a meaning."
 }
 
 impl<B: AsRef<[u8]>> fmt::Debug for Properties<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let this = self.as_ref_properties();
         let mut map = f.debug_struct("Properties");
-        let mut texts = |name, value: Option<&str>| {
+        let mut texts = |name, value: Option<&[u8]>| {
             if let Some(value) = value {
-                map.field(name, &value);
+                map.field(name, &String::from_utf8_lossy(value));
             }
         };
-        texts("content_type", this.content_type());
-        texts("content_encoding", this.content_encoding());
-        texts("correlation_id", this.correlation_id());
-        texts("reply_to", this.reply_to());
-        texts("expiration", this.expiration());
-        texts("message_id", this.message_id());
-        texts("kind", this.kind());
-        texts("user_id", this.user_id());
-        texts("app_id", this.app_id());
-        texts("cluster_id", this.cluster_id());
+        texts("content_type", this.content_type_bytes());
+        texts("content_encoding", this.content_encoding_bytes());
+        texts("correlation_id", this.correlation_id_bytes());
+        texts("reply_to", this.reply_to_bytes());
+        texts("expiration", this.expiration_bytes());
+        texts("message_id", this.message_id_bytes());
+        texts("kind", this.kind_bytes());
+        texts("user_id", this.user_id_bytes());
+        texts("app_id", this.app_id_bytes());
+        texts("cluster_id", this.cluster_id_bytes());
         let mut numbers = |name, value: Option<u64>| {
             if let Some(value) = value {
                 map.field(name, &value);
@@ -497,6 +508,27 @@ mod tests {
         assert_eq!(error.message(), "type is 256 bytes long; at most 255 are allowed");
         let error = Properties::new().with_header(&"x".repeat(256), 1).validity().unwrap_err();
         assert_eq!(error.violation(), Violation::ShortStringTooLong { string: ShortString::TableKey, size: 256 });
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_present_and_hide_nothing() {
+        let list = b"\x03a/\xff\x00\x00\x00\x12\x02\xfekI\x00\x00\x00\x01\x04nextI\x00\x00\x00\x02\x01i\x02\xc3(";
+        let flags = flag(CONTENT_TYPE) | flag(HEADERS) | flag(CORRELATION_ID) | flag(MESSAGE_ID);
+        let properties = Properties::from_parts(flags, &list[..]);
+        properties.check().unwrap();
+        assert_eq!(properties.content_type(), Some("\u{fffd}"));
+        assert_eq!(properties.content_type_bytes(), Some(&b"a/\xff"[..]));
+        assert_eq!((properties.correlation_id(), properties.correlation_id_bytes()), (Some("i"), Some(&b"i"[..])));
+        assert_eq!(properties.message_id_bytes(), Some(&b"\xc3("[..]));
+        assert_eq!((properties.app_id(), properties.app_id_bytes()), (None, None));
+        let headers = properties.headers().unwrap();
+        assert_eq!(headers.get("next"), Some(Value::I32(2)));
+        assert_eq!(headers.get_bytes(b"\xfek"), Some(Value::I32(1)));
+        assert_eq!(headers.iter().map(|(key, _)| key).collect::<Vec<_>>(), ["\u{fffd}", "next"]);
+        assert_eq!(headers.iter_bytes().map(|(key, _)| key).collect::<Vec<_>>(), [&b"\xfek"[..], b"next"]);
+        let more = properties.to_owned_properties().with_header("next", 3);
+        assert_eq!(more.headers().unwrap().get_bytes(b"\xfek"), Some(Value::I32(1)));
+        assert_eq!(more.headers().unwrap().get("next"), Some(Value::I32(3)));
     }
 
     #[test]

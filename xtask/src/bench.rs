@@ -6,6 +6,7 @@ mod chart;
 pub(crate) mod codec;
 mod gateway;
 mod goals;
+mod ledger;
 mod machine;
 mod plan;
 mod progress;
@@ -45,6 +46,8 @@ enum Part {
     Broker(broker::Arguments),
     /// Measure the gateway and a relay that sends frame by frame
     Gateway(gateway::Arguments),
+    /// Measure what an operation costs while recovery keeps many queues and bindings
+    Ledger(ledger::Arguments),
     /// Measure how long clients take to reconnect
     Recovery(recovery::Arguments),
 }
@@ -124,6 +127,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
         Some(Part::Browser(arguments)) => crate::browser::bench(arguments),
         Some(Part::Broker(arguments)) => broker::run(arguments),
         Some(Part::Gateway(arguments)) => gateway::run(arguments),
+        Some(Part::Ledger(arguments)) => ledger::run(arguments),
         Some(Part::Recovery(arguments)) => recovery::run(arguments),
         None => run_clients(&arguments.options),
     }

@@ -136,6 +136,7 @@ mod tests {
             "bench codec --check",
             "bench codec --update",
             "bench gateway --quick",
+            "bench ledger --queues 1000,10000",
             "bench recovery --rounds 10",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());

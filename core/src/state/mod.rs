@@ -12,6 +12,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use hopmq_proto::{FieldTable, Time, Tuning};
+use tracing::debug;
 
 use crate::error::{Error, ErrorKind};
 use crate::io::timer::Clock;
@@ -141,7 +142,7 @@ impl Shared {
     pub(crate) fn new(proto: hopmq_proto::Connection, clock: Clock, limits: Limits, policy: &Recovery) -> Arc<Self> {
         let state = State {
             proto,
-            ledger: Ledger::default(),
+            ledger: Ledger::new(policy.enabled && policy.topology),
             server_properties: FieldTable::new(),
             lifecycle: Lifecycle::new(),
             driver: DriverWakeup::default(),
@@ -359,8 +360,9 @@ impl State {
         self.outstanding.publishes() > 0
     }
 
-    pub(crate) fn is_channel_open(&self, number: u16) -> bool {
-        self.channels.is_open(number)
+    /// Returns the serial number of an open channel.
+    pub(crate) fn channel_serial(&self, number: u16) -> Option<u64> {
+        self.channels.get(number).map(|channel| channel.serial)
     }
 
     /// Returns the numbers that channels have or had.
@@ -452,6 +454,14 @@ impl State {
 
     pub(crate) fn stats_mut(&mut self) -> &mut Stats {
         &mut self.stats
+    }
+
+    /// Renames a queue, after the broker gave the queue a new name. Requests and channels find the new name themselves.
+    pub(crate) fn rename_queue(&mut self, serial: u64, name: &str) {
+        if let Some(old) = self.ledger.rename(serial, name) {
+            debug!(%old, new = name, "the broker gave a queue another name");
+            self.consumers.rename_queue(&old, name);
+        }
     }
 
     /// Swaps the collected wakers with `wakers`, which must be empty.

@@ -10,6 +10,8 @@ mod confirms;
 mod connecting;
 mod deadlines;
 mod dropping;
+mod foreign_bytes;
+mod growth;
 mod links;
 mod reconnecting;
 mod republishing;

@@ -18,6 +18,7 @@
 
 mod channel;
 mod client;
+mod consumers;
 mod event;
 mod handshake;
 mod message;

@@ -42,6 +42,18 @@ pub(crate) struct Channel {
     pub(crate) known_route: KnownRoute,
 }
 
+impl Channel {
+    /// Moves a consumer that found no room behind the others that share the channel's limit.
+    pub(in crate::engine) fn pass_turn(&mut self, consumer: ConsumerKey) {
+        if self.global_prefetch > 0
+            && let Some(index) = self.consumers.iter().position(|other| *other == consumer)
+        {
+            let consumer = self.consumers.remove(index);
+            self.consumers.push(consumer);
+        }
+    }
+}
+
 impl Engine {
     pub(in crate::engine) fn open_channel(&mut self, id: SessionKey, number: u16) {
         let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
@@ -138,9 +150,7 @@ impl Engine {
         // In RabbitMQ, a limit for each consumer removes the one for all.
         let all = if qos.global { qos.prefetch_count } else { 0 };
         if std::mem::replace(&mut channel.global_prefetch, all) != all {
-            for consumer in channel.consumers.clone() {
-                self.resume(consumer);
-            }
+            self.resume_all(at);
         }
         self.answer(at, &basic::QosOk {});
         Ok(())
