@@ -126,7 +126,7 @@ impl Broker {
     ///
     /// After a restart of RabbitMQ 3.10 the only member of a quorum queue may wait for ever for a leader
     /// ([#10070](https://github.com/rabbitmq/rabbitmq-server/issues/10070)). So this triggers an election in each
-    /// quorum queue.
+    /// quorum queue, and waits for its leader.
     ///
     /// # Errors
     /// If the broker does not start, or a command fails.
@@ -141,7 +141,8 @@ impl Broker {
         *stopped = None;
         self.ctl(&[
             "eval",
-            "[ra:trigger_election(amqqueue:get_pid(Q)) || Q <- rabbit_amqqueue:list(), amqqueue:is_quorum(Q)].",
+            "[begin ra:trigger_election(amqqueue:get_pid(Q)), {ok, _, _} = ra:members(amqqueue:get_pid(Q), 30000) end \
+             || Q <- rabbit_amqqueue:list(), amqqueue:is_quorum(Q)].",
         ])?;
         Ok(())
     }

@@ -11,7 +11,7 @@ use futures_lite::{StreamExt, future};
 use hopmq::{Builder, Connection, ErrorKind, Event, Publisher, Recovery};
 
 use crate::ledger::{Balance, Ledger};
-use crate::{Failure, Outcome};
+use crate::{Failure, Outcome, broker};
 
 /// Kinds of queues that survive a restart of the broker.
 #[derive(Clone, Copy, Debug)]
@@ -129,10 +129,25 @@ impl Traffic {
         let outcome = within(TIMEOUT, what, wait).await;
         if let Err(failure) = &outcome {
             let balance = self.ledger.balance();
-            return Err(Failure::new(format!("{failure}: {balance:?}\n{}", self.events)));
+            let seen = smol::unblock(broker_view).await;
+            return Err(Failure::new(format!("{failure}: {balance:?}\n{}{seen}", self.events)));
         }
         outcome
     }
+}
+
+/// Returns what RabbitMQ knows of its queues and consumers, to print with a failure.
+fn broker_view() -> String {
+    let mut seen = String::new();
+    let queues = ["list_queues", "name", "state", "messages_ready", "messages_unacknowledged", "consumers"];
+    let consumers = ["list_consumers", "queue_name", "channel_pid", "consumer_tag", "prefetch_count", "active"];
+    for arguments in [&queues[..], &consumers] {
+        match broker().ctl(arguments) {
+            Ok(output) => seen += &output,
+            Err(failure) => seen += &format!("{failure}\n"),
+        }
+    }
+    seen
 }
 
 async fn publisher(connection: &Connection, queue: &str) -> hopmq::Result<Publisher> {
