@@ -1,5 +1,6 @@
 //! Connection settings, and opening a connection.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +46,8 @@ impl Builder {
         host(host: &str);
         /// Sets several hosts, which are tried in turn: see [`hopmq::Builder::hosts`].
         hosts<'h>(hosts: impl IntoIterator<Item = &'h str>);
+        /// Sets the resolver of host names, in place of the operating system's: see [`hopmq::Builder::resolver`].
+        resolver(lookup: impl Fn(&str, u16) -> std::io::Result<Vec<SocketAddr>> + Send + Sync + 'static);
         /// Sets the virtual host. The default is `/`.
         vhost(vhost: &str);
         /// Sets user name and password. The default is `guest` and `guest`, which RabbitMQ accepts from its own host

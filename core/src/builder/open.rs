@@ -46,7 +46,7 @@ impl Builder {
     /// # Errors
     /// The errors of [`Builder::open`].
     pub async fn connect(&self) -> Result<(Connection, Driver<AnyTransport, IoTimer, IoConnector>)> {
-        self.connect_with(IoConnector::new(&self.target), IoTimer::new()).await
+        self.connect_with(IoConnector::new(&self.target()), IoTimer::new()).await
     }
 
     /// Connects on a [`Reactor`], and returns the connection with its driver, which must be polled in the future that
@@ -58,7 +58,7 @@ impl Builder {
         &self,
         reactor: &ReactorHandle,
     ) -> Result<(Connection, Driver<AnyTransport, ReactorTimer, ReactorConnector>)> {
-        let connector = ReactorConnector::new(&self.target, reactor);
+        let connector = ReactorConnector::new(&self.target(), reactor);
         self.connect_with(connector, ReactorTimer::new(reactor)).await
     }
 }

@@ -180,7 +180,7 @@ impl ReactorHandle {
     }
 
     /// Connects a TCP socket.
-    pub(crate) async fn connect(&self, address: SocketAddr) -> io::Result<Socket<TcpStream>> {
+    pub(crate) async fn connect_tcp(&self, address: SocketAddr) -> io::Result<Socket<TcpStream>> {
         let mut socket = self.register(TcpStream::connect(address)?)?;
         let connected = |socket: &mut TcpStream| match (socket.take_error()?, socket.peer_addr()) {
             (Some(error), _) => Err(error),
@@ -220,8 +220,7 @@ impl ReactorHandle {
     }
 
     /// Waits for `time`.
-    #[cfg(test)]
-    pub(crate) async fn sleep(&self, time: Duration) {
+    pub(crate) async fn wait(&self, time: Duration) {
         let mut timer = ReactorTimer::new(self);
         let deadline = Time::from_epoch(time);
         poll_fn(|context| timer.poll_until(deadline, context)).await;
