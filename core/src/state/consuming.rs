@@ -68,24 +68,26 @@ impl Shared {
         self.on_channel(channel, |state| {
             settings.arguments.validity()?;
             let number = channel.number;
+            let queue = state.queue_name(number, settings.queue);
+            let waits = !state.is_up() || state.awaited.reason(&queue).is_some();
             let tag = settings.tag.map_or_else(|| state.consumers.next_tag(), Into::into);
             let start = Start {
                 order: state.requests.next_order(),
-                queue: state.queue_name(number, settings.queue),
+                queue,
                 no_local: settings.no_local,
                 exclusive: settings.exclusive,
                 arguments: settings.arguments,
                 prefetch: settings.prefetch,
                 granted: false,
-                missing: !state.is_up(),
+                missing: waits,
                 tried: 0,
             };
             let place = (number, channel.serial);
             let consumer = ConsumerState::new(place, Arc::clone(&tag), settings.no_ack, Arc::clone(stock), start);
             let consumer = state.consumers.insert(consumer);
             let request = state.insert_request(number, RequestKind::Consume(consumer), deadline);
-            if !state.is_up() {
-                // The request waits for a link.
+            if waits {
+                // The request waits for a link, or for the queue.
                 state.requests.get_mut(request).into_iter().for_each(|request| request.sent = false);
             } else if let Err(error) = state.send_consume(consumer, keys::number(request)) {
                 state.remove_request(request);

@@ -18,6 +18,7 @@ use crate::io::timer::Clock;
 use crate::policy::{Recovery, WhileLost};
 use crate::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak, yield_now};
 
+mod awaited;
 mod backlog;
 mod blocking;
 mod channel_setup;
@@ -46,6 +47,7 @@ mod waiters;
 mod wakers;
 mod wakeup;
 
+use awaited::Awaited;
 use backlog::Backlog;
 use blocking::Blocking;
 use channels::Channels;
@@ -112,6 +114,8 @@ pub(crate) struct State {
     outstanding: Outstanding,
     blocking: Blocking,
     requests: Requests,
+    /// The queues that are not restored yet.
+    awaited: Awaited,
     channels: Channels,
     consumers: Consumers,
     /// The futures that wait until all deliveries are settled.
@@ -149,6 +153,7 @@ impl Shared {
             outstanding: Outstanding::new(policy.kept_limit()),
             blocking: Blocking::default(),
             requests: Requests::default(),
+            awaited: Awaited::default(),
             channels: Channels::default(),
             consumers: Consumers::default(),
             settle_waiters: Waiters::default(),

@@ -19,4 +19,5 @@ mod secrets;
 mod sequences;
 mod shutting_down;
 mod violations;
+mod waiting;
 mod wakers;
