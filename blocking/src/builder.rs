@@ -8,7 +8,7 @@ use hopmq::sasl::{Credentials, Sasl};
 use hopmq::{Reactor, Value};
 
 use crate::forward::settings;
-use crate::{Connection, Recovery, Result, thread};
+use crate::{Connection, Error, ErrorKind, Recovery, Result, thread};
 
 /// The settings of a connection, made by [`Connection::builder`] and used by [`Builder::open`].
 ///
@@ -127,7 +127,12 @@ impl Builder {
         let provider = Arc::new(provider);
         self.core = self.core.credentials_from(move || {
             let provider = Arc::clone(&provider);
-            blocking::unblock(move || provider())
+            async move {
+                let ran = hopmq::unblock(move || provider()).await;
+                ran.unwrap_or_else(|error| {
+                    Err(Error::with_source(ErrorKind::Io, "the provider of credentials could not run", error))
+                })
+            }
         });
         self
     }

@@ -231,6 +231,13 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
         }
     }
 
+    /// Ends the connection in a process that inherited it by a fork. The transport is forgotten: dropping it could
+    /// write to the socket, or remove the socket from the event queue of the other process.
+    fn disown(&mut self) {
+        std::mem::forget(std::mem::replace(&mut self.phase, Phase::Ended));
+        self.shared.disown();
+    }
+
     /// Ends the connection and everything on it with `error`; the last bytes remain to be written.
     fn end(&mut self, error: Error) {
         let error = self.shared.end(error);
@@ -257,6 +264,11 @@ where
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
+        // A driver that handles poll is polled by them only in its own process, and its own thread is there.
+        if !this.shared.is_polled_inline() && this.shared.process.is_other() {
+            this.disown();
+            return Poll::Ready(());
+        }
         loop {
             let error = match &mut this.phase {
                 Phase::Linked(link) => match link.run(&mut this.timer, &mut this.recovering, context) {
@@ -325,7 +337,9 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
 
 impl<T: Transport, R: Timer, C: Connector<Transport = T>> Drop for Driver<T, R, C> {
     fn drop(&mut self) {
-        if !matches!(self.phase, Phase::Ending(..) | Phase::Ended) {
+        if self.shared.process.is_other() {
+            self.disown();
+        } else if !matches!(self.phase, Phase::Ending(..) | Phase::Ended) {
             self.end(Error::new(ErrorKind::Io, "the connection's driver was dropped"));
         }
     }

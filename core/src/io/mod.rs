@@ -21,6 +21,8 @@ pub(crate) mod timer;
 pub mod tls;
 #[cfg(feature = "tokio")]
 pub(crate) mod tokio;
+#[cfg(feature = "net")]
+pub(crate) mod unblock;
 #[cfg(all(feature = "websocket", any(feature = "net", feature = "tokio")))]
 mod websocket;
 

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::pin::Pin;
+use std::sync::OnceLock;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -17,9 +18,17 @@ use crate::io::dial::{AnyTransport, Host, Rotation, Target, unreachable};
 use crate::io::race::Network;
 use crate::io::reactor::{ReactorHandle, Socket as ReactorSocket};
 use crate::io::timer::{Clock, Timer};
+use crate::io::unblock::unblock;
+use crate::process::Process;
 
 impl Target {
     async fn connect_to(&self, host: &Host) -> Result<AnyTransport> {
+        // The reactor of async-io is a thread and an event queue of the process that used it first.
+        static FIRST: OnceLock<Process> = OnceLock::new();
+        let first = *FIRST.get_or_init(Process::current);
+        if first.is_other() {
+            return Err(first.error("the reactor of `connect`", "use `open`, `connect_on` or hopmq-blocking"));
+        }
         if self.scheme.is_unix() {
             return self.unix_socket().await;
         }
@@ -41,6 +50,7 @@ impl Target {
     }
 
     async fn connect_on_to(&self, reactor: &ReactorHandle, host: &Host) -> Result<AnyTransport> {
+        reactor.check_process()?;
         if self.scheme.is_unix() {
             return self.unix_socket_on(reactor);
         }
@@ -175,7 +185,7 @@ impl Network for IoNetwork {
         &self,
         function: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        blocking::unblock(function).await
+        unblock(function).await?
     }
 
     async fn connect(&self, address: SocketAddr) -> io::Result<Socket> {
@@ -196,7 +206,7 @@ impl Network for ReactorHandle {
         &self,
         function: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        blocking::unblock(function).await
+        unblock(function).await?
     }
 
     async fn connect(&self, address: SocketAddr) -> io::Result<Self::Socket> {

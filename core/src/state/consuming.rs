@@ -155,6 +155,9 @@ impl Shared {
             state.wakers.register(&mut consumer.waker, waker);
             Poll::Pending
         });
+        if polled.is_pending() {
+            self.note_wait(waker);
+        }
         taken.cost = taken.queue.iter().map(Queued::cost).sum();
         polled
     }
@@ -213,6 +216,8 @@ impl Shared {
             }
             Ok(true)
         })
+        // The call may have found that the connection belongs to another process.
+        .and_then(|settled| if settled && self.is_ended() { Err(self.reason()) } else { Ok(settled) })
     }
 
     /// Cancels all consumers for a shutdown, and requeues their undelivered messages. Returns the requests.

@@ -35,7 +35,11 @@ impl Shared {
 
     /// Returns the outcome of a request to its future, which waits for it.
     pub(crate) fn poll_request(&self, key: RequestKey, waker: &Waker) -> Poll<Result<Reply>> {
-        self.with_flush(|state| state.poll_request(key, waker))
+        let polled = self.with_flush(|state| state.poll_request(key, waker));
+        if polled.is_pending() {
+            self.note_wait(waker);
+        }
+        polled
     }
 
     /// Abandons a request whose future was dropped.
