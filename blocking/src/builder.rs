@@ -1,5 +1,6 @@
 //! Connection settings, and opening a connection.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use hopmq::sasl::{Credentials, Sasl};
 use hopmq::{Reactor, Value};
 
 use crate::forward::settings;
-use crate::{Connection, Recovery, Result, thread};
+use crate::{Connection, Error, ErrorKind, Recovery, Result, thread};
 
 /// The settings of a connection, made by [`Connection::builder`] and used by [`Builder::open`].
 ///
@@ -45,6 +46,8 @@ impl Builder {
         host(host: &str);
         /// Sets several hosts, which are tried in turn: see [`hopmq::Builder::hosts`].
         hosts<'h>(hosts: impl IntoIterator<Item = &'h str>);
+        /// Sets the resolver of host names, in place of the operating system's: see [`hopmq::Builder::resolver`].
+        resolver(lookup: impl Fn(&str, u16) -> std::io::Result<Vec<SocketAddr>> + Send + Sync + 'static);
         /// Sets the virtual host. The default is `/`.
         vhost(vhost: &str);
         /// Sets user name and password. The default is `guest` and `guest`, which RabbitMQ accepts from its own host
@@ -124,7 +127,12 @@ impl Builder {
         let provider = Arc::new(provider);
         self.core = self.core.credentials_from(move || {
             let provider = Arc::clone(&provider);
-            blocking::unblock(move || provider())
+            async move {
+                let ran = hopmq::unblock(move || provider()).await;
+                ran.unwrap_or_else(|error| {
+                    Err(Error::with_source(ErrorKind::Io, "the provider of credentials could not run", error))
+                })
+            }
         });
         self
     }

@@ -112,6 +112,12 @@
 //! them. Heartbeats detect a broker that has gone silent: the connection reconnects then, or ends with
 //! [`Recovery::off`].
 //!
+//! # Fork
+//!
+//! A connection belongs to the process that opened it. In a process that was forked later, its calls fail at once with
+//! [`ErrorKind::Usage`], and dropping its handles does nothing; the parent's connection is not affected. The forked
+//! process opens connections of its own.
+//!
 //! # Errors
 //!
 //! Every call returns one type, [`Error`]: a message for people, a [`kind`](Error::kind) and the broker's reply

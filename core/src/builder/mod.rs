@@ -176,8 +176,8 @@ impl Builder {
         self
     }
 
-    /// Sets how long connecting may take per host: name resolution, TCP, TLS and handshake together. The default is 10
-    /// seconds.
+    /// Sets how long connecting may take per host: name resolution, and TCP, TLS and handshake at all addresses of the
+    /// host. The default is 10 seconds.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self

@@ -16,6 +16,7 @@ use hopmq_proto::{CloseReason, Time, code};
 use tracing::{debug, info, warn};
 
 use super::Recovering;
+use super::waiting::{Subject, Waiting};
 use crate::error::{Error, ErrorKind, Result};
 use crate::policy::{Entity, OnFailure, Replayed};
 use crate::state::events::Event;
@@ -34,6 +35,8 @@ const REPLAY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The state of a replay. See the [module's documentation](self).
 #[derive(Debug)]
 pub(super) struct Replay {
+    /// What the broker refused, and is asked for again.
+    pub(super) waiting: Waiting,
     /// The channel for declarations.
     channel: u16,
     stage: Stage,
@@ -96,6 +99,7 @@ enum Step {
 impl Replay {
     fn new() -> Self {
         Self {
+            waiting: Waiting::default(),
             channel: 0,
             stage: Stage::Declaring,
             todo: VecDeque::new(),
@@ -112,7 +116,7 @@ impl Replay {
     }
 
     /// Whether a queue of another program was found.
-    fn found(&self, queue: &str) -> bool {
+    pub(super) fn found(&self, queue: &str) -> bool {
         self.others.get(queue).is_some_and(|other| other.there)
     }
 
@@ -276,6 +280,7 @@ impl Recovering {
         let Some(replay) = &mut self.replay else { return Ok(()) };
         replay.stage = Stage::Starting;
         replay.channel = 0;
+        replay.await_queues(state);
         let is_up = state.is_up();
         for number in state.channel_numbers() {
             if is_up {
@@ -288,8 +293,8 @@ impl Recovering {
         }
         if !is_up {
             state.link_up();
-            state.resend_requests();
         }
+        state.resend_requests();
         self.tick_replay(state, now)
     }
 
@@ -419,24 +424,29 @@ impl Recovering {
 
     fn step_failed(&mut self, state: &mut State, step: &Step, error: Error, now: Time) -> Result<()> {
         let Some(replay) = &mut self.replay else { return Ok(()) };
-        let (what, queue, tried) = match step {
+        let (subject, what, queue, tried) = match step {
             Step::Declare(serial) => {
                 let Some(entry) = state.ledger.entry(*serial) else { return Ok(()) };
                 entry.tried += 1;
                 let queue = if let Key::Queue(name) = &entry.key { Some(name.to_string()) } else { None };
-                (entry.key.entity().to_string(), queue, entry.tried)
+                (Subject::Declared(*serial), entry.key.entity().to_string(), queue, entry.tried)
             }
             Step::Check(queue) => {
                 let other = replay.others.entry(queue.clone()).or_default();
                 other.missed += 1;
-                (Entity::Queue { name: queue }.to_string(), Some(queue.clone()), other.missed)
+                let what = Entity::Queue { name: queue }.to_string();
+                (Subject::Other(queue.clone()), what, Some(queue.clone()), other.missed)
             }
             Step::Open | Step::Close => return Ok(()),
         };
-        if self.retries(tried, &error, now) {
+        let retries = self.retries(tried, &error, now);
+        let Some(replay) = &mut self.replay else { return Ok(()) };
+        if retries {
             debug!(%error, "{what} is not restored yet");
+            replay.waiting.note(subject, what, queue, error);
             return Ok(());
         }
+        replay.waiting.forget(&subject);
         if let Step::Declare(serial) = step
             && let Some(entry) = state.ledger.entry(*serial)
         {
@@ -475,9 +485,14 @@ impl Recovering {
         state.lose_channel(number, &error, None);
         state.suspend_requests(Some(number), &error, None);
         if let Some((tried, what)) = state.consumer_not_started(key) {
-            if self.retries(tried, &error, now) {
+            let subject = Subject::Consumer(key);
+            let retries = self.retries(tried, &error, now);
+            let Some(replay) = &mut self.replay else { return Ok(()) };
+            if retries {
                 debug!(%error, "{what} is not restored yet");
+                replay.waiting.note(subject, what, None, error);
             } else {
+                replay.waiting.forget(&subject);
                 state.end_lost_consumer(key, &error);
                 self.not_restored(state, what, error)?;
             }
@@ -504,7 +519,9 @@ impl Recovering {
             return Ok(());
         }
         replay.stage = Stage::Waiting;
-        let replayed = replay.done;
+        replay.report_waiting(state);
+        let waiting = replay.waiting.len();
+        let replayed = Replayed { waiting, ..replay.done };
         let reported = std::mem::replace(&mut replay.reported, true);
         if replay.again.is_none() {
             self.replay = None;
@@ -512,7 +529,10 @@ impl Recovering {
         if !reported {
             self.restored = Some(now);
             let outage = now - self.lost.take().unwrap_or(now);
-            info!(?replayed, ?outage, "everything is restored");
+            match waiting {
+                0 => info!(?replayed, ?outage, "everything is restored"),
+                _ => info!(?replayed, ?outage, "the connection is restored, except for what waits"),
+            }
             state.emit(&Event::Recovered { replayed, outage });
         }
         Ok(())

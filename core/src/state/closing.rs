@@ -53,13 +53,17 @@ impl Shared {
 
     /// Ready when the connection has ended. `key` keeps the registration of the future.
     pub(crate) fn poll_ended(&self, key: &mut Option<WaiterKey>, waker: &Waker) -> Poll<()> {
-        self.with(|state| {
+        let polled = self.with(|state| {
             if state.lifecycle.is_ended() {
                 return Poll::Ready(());
             }
             state.close_waiters.register(key, waker, &mut state.wakers);
             Poll::Pending
-        })
+        });
+        if polled.is_pending() {
+            self.note_wait(waker);
+        }
+        polled
     }
 
     /// Handles the drop of a future that waited for the end of the connection.
@@ -71,7 +75,7 @@ impl Shared {
 
     /// Ready when the consumers are cancelled and all deliveries are settled, or with the error of the deadline.
     pub(crate) fn poll_settled(&self, settling: &mut Settling, waker: &Waker) -> Poll<Result<()>> {
-        self.with(|state| {
+        let polled = self.with(|state| {
             // The outcome does not matter: a lost link cancels the consumers too.
             settling.cancels.retain(|request| state.poll_request(*request, waker).is_pending());
             if state.lifecycle.is_ended() || settling.cancels.is_empty() && state.unsettled() == 0 {
@@ -81,7 +85,11 @@ impl Shared {
             let deadline = settling.deadline;
             let alarm = *settling.alarm.get_or_insert_with(|| state.insert_request(0, RequestKind::Confirm, deadline));
             state.poll_request(alarm, waker).map(|late| late.map(drop))
-        })
+        });
+        if polled.is_pending() {
+            self.note_wait(waker);
+        }
+        polled
     }
 
     /// Removes the requests of a shutdown that no longer waits.

@@ -127,6 +127,11 @@ impl Queued {
 }
 
 impl ConsumerState {
+    /// Whether the broker had accepted the consumer, which is not on the present link, or not yet.
+    pub(super) fn waits_for_restart(&self) -> bool {
+        self.start.missing && self.start.granted && !self.has_ended()
+    }
+
     /// Returns a consumer that has not been started.
     pub(super) fn new(
         (channel, serial): (u16, u64),

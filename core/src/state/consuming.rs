@@ -68,16 +68,18 @@ impl Shared {
         self.on_channel(channel, |state| {
             settings.arguments.validity()?;
             let number = channel.number;
+            let queue = state.queue_name(number, settings.queue);
+            let waits = !state.is_up() || state.awaited.reason(&queue).is_some();
             let tag = settings.tag.map_or_else(|| state.consumers.next_tag(), Into::into);
             let start = Start {
                 order: state.requests.next_order(),
-                queue: state.queue_name(number, settings.queue),
+                queue,
                 no_local: settings.no_local,
                 exclusive: settings.exclusive,
                 arguments: settings.arguments,
                 prefetch: settings.prefetch,
                 granted: false,
-                missing: !state.is_up(),
+                missing: waits,
                 tried: 0,
             };
             let place = (number, channel.serial);
@@ -85,8 +87,8 @@ impl Shared {
             let consumer = state.consumers.insert(consumer);
             let request = state.insert_request(number, RequestKind::Consume(consumer), deadline);
             state.consumers.get_mut(consumer).into_iter().for_each(|consumer| consumer.request = Some(request));
-            if !state.is_up() {
-                // The request waits for a link.
+            if waits {
+                // The request waits for a link, or for the queue.
                 state.requests.get_mut(request).into_iter().for_each(|request| request.sent = false);
             } else if let Err(error) = state.send_consume(consumer, keys::number(request)) {
                 state.remove_request(request);
@@ -152,6 +154,9 @@ impl Shared {
             state.wakers.register(&mut consumer.waker, waker);
             Poll::Pending
         });
+        if polled.is_pending() {
+            self.note_wait(waker);
+        }
         taken.cost = taken.queue.iter().map(Queued::cost).sum();
         polled
     }
@@ -210,6 +215,8 @@ impl Shared {
             }
             Ok(true)
         })
+        // The call may have found that the connection belongs to another process.
+        .and_then(|settled| if settled && self.is_ended() { Err(self.reason()) } else { Ok(settled) })
     }
 
     /// Cancels all consumers for a shutdown, and requeues their undelivered messages. Returns the requests.

@@ -119,7 +119,8 @@ impl State {
         let is_ready = |key: ConsumerKey, consumer: &ConsumerState| {
             let start = &consumer.start;
             let waits = consumer.channel == number && start.missing && !consumer.has_ended() && Some(key) != except;
-            waits && (!start.granted || is_there(&start.queue))
+            let may_be_there = !start.granted && self.awaited.reason(&start.queue).is_none();
+            waits && (may_be_there || is_there(&start.queue))
         };
         let all = self.consumers.of_channel(number).into_iter();
         let ready = all.filter_map(|key| Some((key, self.consumers.get(key)?)));
@@ -156,6 +157,13 @@ impl State {
             if matches!(request.kind, RequestKind::Room | RequestKind::Confirm) || request.payload.is_empty() {
                 continue;
             }
+            let (channel, payload) = (request.channel, std::mem::take(&mut request.payload));
+            let waits = self.awaits(channel, &payload).is_some();
+            let Some(request) = self.requests.get_mut(key) else { continue };
+            request.payload = payload;
+            if waits {
+                continue;
+            }
             request.sent = true;
             if let Some(payload) = self.ledger.renamed(&request.payload) {
                 request.payload = payload;
@@ -179,12 +187,25 @@ impl State {
         }
     }
 
+    /// Returns the consumers that are not on the present link, with their descriptions and queues.
+    pub(crate) fn missing_consumers(&self) -> Vec<(ConsumerKey, String, String)> {
+        let missing = self.consumers.iter().filter(|(_, consumer)| consumer.waits_for_restart());
+        let described = missing.map(|(key, consumer)| {
+            let entity = Entity::Consumer { tag: &consumer.tag, queue: &consumer.start.queue };
+            (key, entity.to_string(), consumer.start.queue.clone())
+        });
+        described.collect()
+    }
+
+    /// Whether a consumer is not on the present link; `None` if it has ended.
+    pub(crate) fn is_consumer_missing(&self, consumer: ConsumerKey) -> Option<bool> {
+        let consumer = self.consumers.get(consumer).filter(|consumer| !consumer.has_ended())?;
+        Some(consumer.start.missing)
+    }
+
     /// Returns the queues that missing consumers need, without duplicates.
     pub(crate) fn queues_of_missing_consumers(&self) -> Vec<String> {
-        let needs = |consumer: &ConsumerState| {
-            let start = &consumer.start;
-            (start.missing && start.granted && !consumer.has_ended()).then(|| start.queue.clone())
-        };
+        let needs = |consumer: &ConsumerState| consumer.waits_for_restart().then(|| consumer.start.queue.clone());
         let mut queues: Vec<String> = self.consumers.iter().filter_map(|(_, consumer)| needs(consumer)).collect();
         queues.sort_unstable();
         queues.dedup();

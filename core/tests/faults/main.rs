@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod addresses;
 mod assisting;
 mod backpressure;
 mod closing;
@@ -20,4 +21,5 @@ mod secrets;
 mod sequences;
 mod shutting_down;
 mod violations;
+mod waiting;
 mod wakers;

@@ -322,6 +322,12 @@ impl Ledger {
         self.queue(queue).is_some_and(|entry| !entry.unwanted)
     }
 
+    /// Whether an entity is not declared on the present link; `None` if it was removed.
+    pub(crate) fn is_missing(&self, serial: u64) -> Option<bool> {
+        let entry = self.entries.get(&serial)?;
+        Some(self.missing.contains(&(entry.key.rank(), serial)))
+    }
+
     /// Whether an exchange or a queue is one that this connection declares, and is not declared on the present link.
     fn lacks(&self, rank: Rank, name: &str) -> bool {
         self.declared(rank, name).is_some_and(|serial| self.missing.contains(&(rank, serial)))
