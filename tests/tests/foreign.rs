@@ -99,9 +99,11 @@ fn python_session(script: &str) {
 fn node_session(script: &str) {
     match node() {
         Ok(packages) => {
-            // Node looks for packages beside the script.
+            // Node looks for packages beside the script. Another process may run the same copy: it changes at once.
             let copy = packages.join(script);
-            fs::copy(script_path(script), &copy).expect("the script can be copied");
+            let draft = packages.join(format!("{}-{script}", std::process::id()));
+            fs::copy(script_path(script), &draft).expect("the script can be copied");
+            fs::rename(&draft, &copy).expect("the copy can be renamed");
             run(Command::new("node").arg(copy));
         }
         Err(why) => skip(script, why),
