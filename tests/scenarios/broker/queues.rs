@@ -1,10 +1,11 @@
 //! Queues: declaring, deleting, purging, counting, and exclusive queues.
 
 use super::prelude::*;
+use hopmq_tests::{Release, release};
 
-/// Returns a declaration of queue `name` with defaults.
+/// Returns a declaration of the durable queue `name`. RabbitMQ 4.3 refuses one that is neither durable nor exclusive.
 fn named(name: &str) -> queue::Declare<'_> {
-    queue::Declare { queue: name, ..Default::default() }
+    queue::Declare { queue: name, durable: true, ..Default::default() }
 }
 
 #[test]
@@ -14,12 +15,16 @@ fn a_differing_declaration_names_the_first_difference() {
     let peer = stage.connect();
     let ch = peer.channel(1);
     let q = &ch.name("q");
-    ch.expect_reply(&named(q), "queue.declare-ok q messages=0 consumers=0");
-    for (declare, what) in [
-        (queue::Declare { durable: true, ..named(q) }, "durable"),
-        (queue::Declare { auto_delete: true, ..named(q) }, "auto_delete"),
-        (queue::Declare { durable: true, auto_delete: true, ..named(q) }, "durable"),
-    ] {
+    // 4.3 has no queue that is neither durable nor exclusive.
+    let durable = release() >= Release::V4_3;
+    let plain = queue::Declare { durable, ..named(q) };
+    ch.expect_reply(&plain, "queue.declare-ok q messages=0 consumers=0");
+    let mut others = vec![(queue::Declare { auto_delete: true, ..plain }, "auto_delete")];
+    if !durable {
+        others.push((named(q), "durable"));
+        others.push((queue::Declare { auto_delete: true, ..named(q) }, "durable"));
+    }
+    for (declare, what) in others {
         ch.expect_refusal(
             &declare,
             &format!(
@@ -28,12 +33,24 @@ fn a_differing_declaration_names_the_first_difference() {
             ),
         );
     }
+    // This comes before all other differences.
     ch.expect_refusal(
-        &queue::Declare { exclusive: true, ..named(q) },
+        &queue::Declare { exclusive: true, auto_delete: true, ..plain },
         "405 RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'q' in vhost '/'. It could be \
          originally declared on another connection or the exclusive property value does not match that of the \
          original declaration. (queue.declare)",
     );
+}
+
+#[test]
+fn an_exclusive_queue_is_never_durable() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    let own = queue::Declare { queue: &ch.name("q"), exclusive: true, ..Default::default() };
+    for durable in [false, true, false] {
+        ch.expect_reply(&queue::Declare { durable, ..own }, "queue.declare-ok q messages=0 consumers=0");
+    }
 }
 
 #[test]
@@ -266,7 +283,8 @@ fn an_auto_delete_queue_is_deleted_when_its_consumers_channel_closes() {
     let stage = Stage::new();
     let peer = stage.connect();
     let (ch, other) = (peer.channel(1), peer.channel(2));
-    let declare = queue::Declare { queue: &ch.name("q"), auto_delete: true, ..Default::default() };
+    let q = &ch.name("q");
+    let declare = queue::Declare { auto_delete: true, ..named(q) };
     ch.expect_reply(&declare, "queue.declare-ok q messages=0 consumers=0");
     other.consume("q", "a");
     other.close();
@@ -280,7 +298,8 @@ fn a_get_does_not_delete_an_auto_delete_queue() {
     stage.delete_at_end(&["q"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
-    let declare = queue::Declare { queue: &ch.name("q"), auto_delete: true, ..Default::default() };
+    let q = &ch.name("q");
+    let declare = queue::Declare { auto_delete: true, ..named(q) };
     ch.expect_reply(&declare, "queue.declare-ok q messages=0 consumers=0");
     ch.publish_to("q", "m");
     assert_eq!(ch.take("q").as_deref(), Some("m"));

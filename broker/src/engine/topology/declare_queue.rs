@@ -33,6 +33,11 @@ const COMPARED: [&str; 15] = [
     "x-quorum-initial-group-size",
 ];
 
+/// Whether the declared queue is durable. An exclusive queue, which ends with its connection, never is.
+fn is_durable(declare: &queue::Declare<'_>) -> bool {
+    declare.durable && !declare.exclusive
+}
+
 impl Engine {
     pub(in crate::engine) fn queue_named(&self, vhost: VhostKey, name: &str) -> Option<QueueKey> {
         self.vhosts.get(vhost)?.queues.get(name).copied()
@@ -108,7 +113,7 @@ impl Engine {
 
     fn add_declared_queue(&mut self, at: At, name: String, declare: &queue::Declare<'_>) -> Result<QueueKey, Refusal> {
         let spec = QueueSpec {
-            durable: declare.durable,
+            durable: is_durable(declare),
             auto_delete: declare.auto_delete,
             exclusive: declare.exclusive.then_some(at.session),
             arguments: declare.arguments.into(),
@@ -118,9 +123,9 @@ impl Engine {
             .map_err(|invalid| Refusal::precondition(invalid.text(&name, &vhost)))?;
         if settings.quorum {
             let fault = [
-                (!spec.durable, "non-durable"),
                 (spec.auto_delete, "auto-delete"),
                 (spec.exclusive.is_some(), "exclusive-owner"),
+                (!spec.durable, "non-durable"),
             ];
             if let Some((_, property)) = fault.into_iter().find(|(wrong, _)| *wrong) {
                 return Err(Refusal::precondition(Invalid::Property(property).text(&name, &vhost)));
@@ -158,12 +163,12 @@ impl Engine {
     fn check_same_queue(&self, at: At, existing: QueueKey, declare: &queue::Declare<'_>) -> Result<(), Refusal> {
         let Some(queue) = self.queues.get(existing).invariant("queue") else { return Ok(()) };
         let vhost = self.vhost_name(queue.vhost);
-        let resource = format!("queue '{}' in vhost '{vhost}'", queue.name);
-        same_field("durable", &resource, declare.durable, queue.spec.durable)?;
-        same_field("auto_delete", &resource, declare.auto_delete, queue.spec.auto_delete)?;
         if queue.spec.exclusive != declare.exclusive.then_some(at.session) {
             return Err(Refusal::locked(&queue.name, &vhost));
         }
+        let resource = format!("queue '{}' in vhost '{vhost}'", queue.name);
+        same_field("durable", &resource, is_durable(declare), queue.spec.durable)?;
+        same_field("auto_delete", &resource, declare.auto_delete, queue.spec.auto_delete)?;
         let current = &queue.spec.arguments;
         COMPARED.iter().try_for_each(|name| same_argument(name, &resource, &declare.arguments, current))
     }
