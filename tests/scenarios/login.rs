@@ -51,9 +51,9 @@ async fn a_missing_permission_fails_with_403_and_closes_only_the_channel(t: Test
     let connection = t.open(&t.builder().credentials("hopmq-limited", "limited")).await?;
     let allowed = connection.channel().await?;
     let name = t.name("hopmq-limited-queue");
-    allowed.queue(&name).declare().await?;
+    allowed.queue(&name).durable().declare().await?;
     let channel = connection.channel().await?;
-    let error = refused(channel.queue(&t.name("queue")).declare().await)?;
+    let error = refused(channel.queue(&t.name("queue")).durable().declare().await)?;
     assert_eq!((error.kind(), error.code()), (ErrorKind::ChannelClosed, Some(403)), "{error}");
     let channel = connection.channel().await?;
     let error = refused(channel.publish("amq.fanout", "", "").confirm().await)?;

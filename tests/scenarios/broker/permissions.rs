@@ -35,7 +35,7 @@ fn declaring_and_deleting_need_configure() {
     let owner = admin.channel(1);
     let theirs = &owner.name("theirs");
     owner.expect_reply(
-        &queue::Declare { queue: theirs, ..Default::default() },
+        &queue::Declare { queue: theirs, durable: true, ..Default::default() },
         "queue.declare-ok theirs messages=0 consumers=0",
     );
     owner.exchange("x-theirs", "fanout", &[]);
@@ -44,7 +44,7 @@ fn declaring_and_deleting_need_configure() {
     let ch = peer.channel(1);
     ch.queue("mine", &[]);
     ch.expect_refusal(
-        &queue::Declare { queue: theirs, ..Default::default() },
+        &queue::Declare { queue: theirs, durable: true, ..Default::default() },
         &refused("configure", "queue 'theirs'", "queue.declare"),
     );
     ch.expect_refusal(
@@ -86,7 +86,7 @@ fn consuming_getting_and_purging_need_read_on_the_queue() {
     stage.delete_at_end(&["q"]);
     let admin = stage.connect();
     let queue = &stage.name("q");
-    let declare = queue::Declare { queue, ..Default::default() };
+    let declare = queue::Declare { queue, durable: true, ..Default::default() };
     admin.channel(1).expect_reply(&declare, "queue.declare-ok q messages=0 consumers=0");
     let user = stage.user("user", [".*", ".*", "^mine"]);
     let peer = Peer::open_as(&stage, &user, &user);
@@ -103,7 +103,7 @@ fn binding_needs_write_on_the_destination_and_read_on_the_source() {
     let admin = stage.connect();
     let owner = admin.channel(1);
     for queue in ["written", "read"] {
-        let declare = queue::Declare { queue: &owner.name(queue), ..Default::default() };
+        let declare = queue::Declare { queue: &owner.name(queue), durable: true, ..Default::default() };
         owner.expect_reply(&declare, &format!("queue.declare-ok {queue} messages=0 consumers=0"));
     }
     owner.exchange("x-written", "fanout", &[]);
@@ -174,7 +174,7 @@ fn a_pattern_matches_anywhere_and_an_empty_pattern_nothing() {
     ch.queue("in the middle of it", &[]);
     let queue = &ch.name("MIDDLE");
     ch.expect_refusal(
-        &queue::Declare { queue, ..Default::default() },
+        &queue::Declare { queue, durable: true, ..Default::default() },
         &refused("configure", "queue 'MIDDLE'", "queue.declare"),
     );
     ch.publish("amq.fanout", "", "m");

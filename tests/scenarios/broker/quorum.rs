@@ -38,7 +38,7 @@ fn a_redelivery_carries_its_delivery_count() {
     let first = ch.message();
     assert_eq!((first.redelivered(), first.header("x-delivery-count")), (false, None));
     for count in 1..=3 {
-        ch.nack(count, false, true);
+        ch.reject(count, true);
         let again = ch.message();
         assert_eq!(again.header("x-delivery-count"), Some(format!("l {count}")));
         assert!(again.redelivered());
@@ -84,9 +84,9 @@ fn a_message_over_the_delivery_limit_is_dropped_without_a_dead_letter_exchange()
     ch.consume("q", "c");
     ch.publish_to("q", "poison");
     ch.expect("basic.deliver c 1 /q: poison");
-    ch.nack(1, false, true);
+    ch.reject(1, true);
     ch.expect("basic.deliver c 2 redelivered /q: poison");
-    ch.nack(2, false, true);
+    ch.reject(2, true);
     ch.publish_to("q", "good");
     ch.expect("basic.deliver c 3 /q: good");
 }
