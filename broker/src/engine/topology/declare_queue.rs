@@ -33,11 +33,6 @@ const COMPARED: [&str; 15] = [
     "x-quorum-initial-group-size",
 ];
 
-/// Whether the declared queue is durable. An exclusive queue, which ends with its connection, never is.
-fn is_durable(declare: &queue::Declare<'_>) -> bool {
-    declare.durable && !declare.exclusive
-}
-
 impl Engine {
     pub(in crate::engine) fn queue_named(&self, vhost: VhostKey, name: &str) -> Option<QueueKey> {
         self.vhosts.get(vhost)?.queues.get(name).copied()
@@ -239,4 +234,9 @@ impl Engine {
         }
         queue.ready.len()
     }
+}
+
+/// Whether the declared queue is durable. An exclusive queue, which ends with its connection, never is.
+fn is_durable(declare: &queue::Declare<'_>) -> bool {
+    declare.durable && !declare.exclusive
 }
