@@ -84,7 +84,10 @@ fn a_mandatory_reply_without_a_recipient_is_returned() {
     ch.cancel("c");
     server.select_confirms();
     server.publish_mandatory("", &address, "too late");
-    assert_eq!(server.next(), format!("basic.return 312 NO_ROUTE /{address}: too late"));
+    // Since 4.3 it is dropped without a word.
+    if release() < Release::V4_3 {
+        assert_eq!(server.next(), format!("basic.return 312 NO_ROUTE /{address}: too late"));
+    }
     server.expect_ack(1);
 }
 

@@ -18,11 +18,11 @@ fn a_message_without_a_body_has_no_body_frame() {
 fn a_body_is_split_at_the_maximum_frame_size() {
     let stage = Stage::new();
     let peer = Peer::started(&stage, &hopmq_tests::peer::capabilities());
-    peer.tuned(connection::TuneOk { channel_max: 10, frame_max: 4096, heartbeat: 0 });
+    peer.tuned(connection::TuneOk { channel_max: 10, frame_max: 8192, heartbeat: 0 });
     assert_eq!(peer.ask(&connection::Open { virtual_host: "/" }), "connection.open-ok");
     let ch = peer.channel(1);
     ch.queue("q", &[]);
-    for (size, frames) in [(1, vec![1]), (4088, vec![4088]), (4089, vec![4088, 1]), (10_000, vec![4088, 4088, 1824])] {
+    for (size, frames) in [(1, vec![1]), (8184, vec![8184]), (8185, vec![8184, 1]), (20_000, vec![8184, 8184, 3632])] {
         let body = "x".repeat(size);
         ch.publish_to("q", &body);
         assert!(ch.get_message("q").body == body.as_bytes());
