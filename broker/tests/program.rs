@@ -89,6 +89,33 @@ fn the_program_drains_on_sigterm_and_keeps_confirmed_messages() {
 }
 
 #[test]
+#[cfg(unix)]
+fn the_banner_shows_no_password_that_does_not_work() {
+    let folder = std::env::temp_dir().join(format!("hopmq-broker-banner-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let definitions = folder.join("definitions.json");
+    std::fs::write(&definitions, r#"{"users": [{"name": "cook", "password": "soup", "tags": "administrator"}]}"#)
+        .unwrap();
+    let data = folder.join("data");
+    let data = ["--data", data.to_str().unwrap()];
+    let with_definitions = [data[0], data[1], "--definitions", definitions.to_str().unwrap()];
+    // The second start imports nothing: the user of the first is in the data, and guest stays away.
+    for arguments in [&with_definitions[..], &data[..]] {
+        let running = start(arguments);
+        assert!(running.uri.starts_with("amqp://127.0.0.1:"), "{}", running.uri);
+        let open = |user: &str| {
+            let uri = running.uri.replace("amqp://", &format!("amqp://{user}@"));
+            Connection::builder().uri(&uri).recovery(Recovery::off()).open()
+        };
+        assert_eq!(open("guest:guest").unwrap_err().code(), Some(403));
+        // The user exists, and has no permissions in the virtual host.
+        assert_eq!(open("cook:soup").unwrap_err().code(), Some(530));
+        running.terminate();
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
 fn the_program_says_why_it_does_not_start() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use hopmq_proto::Time;
 
+use super::passwords::Cost;
 use crate::clock::{Alarm, Clock};
 use crate::engine::{self, Contents, Engine, SessionKey};
 use crate::store::{Position, QueueId, Room, Store};
@@ -28,6 +29,8 @@ pub(crate) struct State {
     pub(crate) engine: Engine,
     /// The store, if the broker has one.
     pub(crate) store: Option<Store>,
+    /// Whether a user was added with a hash of argon2 that another broker made.
+    pub(crate) has_argon2: bool,
     sleeping: BTreeMap<SessionKey, Waker>,
     woken: Vec<SessionKey>,
     /// Tasks that wait until no connection is left.
@@ -41,6 +44,7 @@ impl Shared {
         let state = State {
             engine,
             store: None,
+            has_argon2: false,
             sleeping: BTreeMap::new(),
             woken: Vec::new(),
             empty_waiters: Vec::new(),
@@ -67,6 +71,11 @@ impl Shared {
 }
 
 impl State {
+    /// Returns what the hash of a password costs, and so a login that is refused.
+    pub(super) fn hash_cost(&self) -> Cost {
+        if self.store.is_some() || self.has_argon2 { Cost::Full } else { Cost::Least }
+    }
+
     /// Notes that a connection waits for output.
     pub(crate) fn sleep(&mut self, id: SessionKey, waker: &Waker) {
         self.sleeping.insert(id, waker.clone());
