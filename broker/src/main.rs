@@ -1,5 +1,7 @@
 //! The program `hopmq-broker`: options, logs, listeners and signals around [`Broker`].
 
+mod size;
+
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
@@ -12,7 +14,7 @@ use async_signal::{Signal, Signals};
 use clap::{Parser, ValueEnum};
 use futures_lite::StreamExt;
 use futures_lite::future::or;
-use hopmq_broker::store::{DiskStorage, ErrorKind};
+use hopmq_broker::store::{DiskStorage, ErrorKind, Settings};
 use hopmq_broker::{Broker, Period, Profile};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -56,6 +58,11 @@ struct Options {
     /// the end of the program
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
+
+    /// Free space on the disk of the folder below which publishers are blocked (connection.blocked, "low on disk")
+    /// until there is more, such as 50MB, 64MiB or 2GB
+    #[arg(long, value_name = "SIZE", default_value = "50MB", value_parser = size::parse)]
+    disk_free_limit: u64,
 
     /// Definitions to import before the first client is accepted: a file in RabbitMQ's format, as
     /// `rabbitmqctl export_definitions` writes it
@@ -152,13 +159,10 @@ fn run(options: &Options) -> Result<(), String> {
         None => say!("  data:    in memory; nothing survives the end of this program without --data FOLDER"),
     }
     async_io::block_on(async {
-        signals.next().await;
+        end_signal(&mut signals).await;
         tracing::info!(drain = ?options.drain, "stopping: closing all connections");
         say!("closing all connections, for at most {:?}; another signal ends at once", options.drain);
-        let second_signal = async {
-            signals.next().await;
-        };
-        or(broker.shut_down(options.drain), second_signal).await;
+        or(broker.shut_down(options.drain), end_signal(&mut signals)).await;
     });
     tracing::info!("stopped");
     say!("ended");
@@ -180,7 +184,8 @@ fn start_log(options: &Options) -> Result<(), String> {
 fn start(options: &Options) -> Result<Broker, String> {
     let folder = options.data.as_deref().map_or_else(|| "none".into(), Path::to_string_lossy);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), profile = %options.profile, data = &*folder, "starting");
-    let builder = Broker::builder().profile(options.profile);
+    let settings = Settings { min_free: options.disk_free_limit, ..Settings::default() };
+    let builder = Broker::builder().profile(options.profile).store(settings);
     #[cfg(feature = "testing")]
     let builder = builder.watched(false);
     let Some(folder) = &options.data else { return Ok(builder.start()) };
@@ -270,5 +275,12 @@ fn cannot_listen(option: &str, address: SocketAddr, error: &io::Error) -> String
 }
 
 fn signals() -> io::Result<Signals> {
-    if cfg!(unix) { Signals::new([Signal::Int, Signal::Term]) } else { Signals::new([Signal::Int]) }
+    if cfg!(unix) { Signals::new([Signal::Int, Signal::Term, Signal::Hup]) } else { Signals::new([Signal::Int]) }
+}
+
+/// Awaits a signal that ends the program. SIGHUP, which comes when a terminal closes, ends nothing.
+async fn end_signal(signals: &mut Signals) {
+    while let Some(Ok(Signal::Hup)) = signals.next().await {
+        tracing::info!("received SIGHUP, which is ignored; there is nothing to read again");
+    }
 }

@@ -43,11 +43,16 @@ impl Running {
         Connection::builder().uri(&self.uri).recovery(Recovery::off()).open().unwrap()
     }
 
+    #[cfg(unix)]
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+    }
+
     /// Sends SIGTERM, and returns the rest of the output.
     #[cfg(unix)]
     fn terminate(mut self) -> String {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        self.signal("TERM");
         let mut rest = String::new();
         self.output.read_to_string(&mut rest).unwrap();
         assert!(self.child.wait().unwrap().success(), "{rest}");
@@ -86,6 +91,58 @@ fn the_program_drains_on_sigterm_and_keeps_confirmed_messages() {
     connection.close().unwrap();
     running.terminate();
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+#[cfg(unix)]
+fn sigterm_ends_the_program_at_once_while_a_client_is_idle() {
+    use std::time::{Duration, Instant};
+
+    let running = start(&[]);
+    let address = running.uri.rsplit('@').next().unwrap().to_owned();
+    // A client that is logged in, and whose program does other things than to read.
+    let stream = async_io::Async::<std::net::TcpStream>::connect(address.parse::<std::net::SocketAddr>().unwrap());
+    let _idle = futures_lite::future::block_on(async {
+        hopmq::Connection::builder().handshake(stream.await.unwrap(), hopmq::IoTimer::new()).await.unwrap()
+    });
+    let _silent = std::net::TcpStream::connect(&address).unwrap();
+    let connection = running.connect();
+    let started = Instant::now();
+    running.terminate();
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    assert_eq!(connection.closed().code(), Some(320));
+}
+
+#[test]
+#[cfg(unix)]
+fn sighup_is_ignored() {
+    let running = start(&[]);
+    let connection = running.connect();
+    running.signal("HUP");
+    let queue = connection.channel().unwrap().queue("q").declare().unwrap();
+    queue.publish("still here").confirm().unwrap();
+    connection.close().unwrap();
+    running.terminate();
+}
+
+#[test]
+#[cfg(unix)]
+fn what_is_not_supported_in_definitions_is_named_and_can_be_skipped() {
+    let file = std::env::temp_dir().join(format!("hopmq-broker-skipped-{}.json", std::process::id()));
+    std::fs::write(&file, include_str!("rabbitmq/4.0.5.json")).unwrap();
+    let definitions = ["--definitions", file.to_str().unwrap()];
+    let said = refusal(&[&["--listen", "127.0.0.1:0"], &definitions[..]].concat());
+    for part in ["policy \"ttl\" in \"shop\"", "operator policy \"most\"", "--skip-unsupported starts without"] {
+        assert!(said.contains(part), "{said}");
+    }
+    let mut running = start(&[&definitions[..], &["--skip-unsupported"]].concat());
+    let mut logs = running.child.stderr.take().unwrap();
+    running.terminate();
+    let mut logged = String::new();
+    logs.read_to_string(&mut logged).unwrap();
+    let warnings = logged.lines().filter(|line| line.contains("WARN") && line.contains("left out of the definitions"));
+    assert_eq!(warnings.count(), 2, "{logged}");
+    std::fs::remove_file(file).unwrap();
 }
 
 #[test]
@@ -134,10 +191,22 @@ fn the_program_says_why_it_does_not_start() {
 }
 
 #[test]
-fn the_help_names_every_option() {
+fn the_help_names_every_option_and_the_exit_codes() {
+    assert_eq!(program(&["--unknown"]).output().unwrap().status.code(), Some(2));
+    assert_eq!(program(&["--definitions", "/nowhere"]).output().unwrap().status.code(), Some(1));
     let output = program(&["--help"]).output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
-    for part in ["127.0.0.1:5672", "--listen", "--data <FOLDER>", "--drain"] {
+    for part in [
+        "127.0.0.1:5672",
+        "--listen",
+        "--data <FOLDER>",
+        "--drain",
+        "--disk-free-limit <SIZE>",
+        "[default: 50MB]",
+        "--skip-unsupported",
+        "--proxy-protocol",
+        "SIGHUP is ignored",
+    ] {
         assert!(help.contains(part), "{help}");
     }
 }

@@ -141,13 +141,32 @@ impl State {
         }
         let connections = self.engine.session_count();
         let blocked = self.engine.blocked_count();
-        let unsynced_bytes = self.store.as_ref().map_or(0, |store| store.status().pending);
+        let status = self.store.as_ref().map(Store::status);
+        let unsynced_bytes = status.as_ref().map_or(0, |status| status.pending);
+        // An alarm of the test kit may come without a store.
+        let on_disk = status.as_ref().filter(|_| shortage == engine::DISK);
+        let (free_bytes, limit_bytes) = (on_disk.and_then(|status| status.free), on_disk.map(|status| status.min_free));
         let alarm = engine::name_of(shortage);
         match on {
             // Flow control: nothing for an operator to do.
             _ if shortage == engine::PACE => tracing::debug!(on, connections, blocked, unsynced_bytes, "flow control"),
-            true => tracing::warn!(alarm, connections, blocked, unsynced_bytes, "alarm raised: publishers are blocked"),
-            false => tracing::info!(alarm, connections, unsynced_bytes, "alarm cleared"),
+            true => tracing::warn!(
+                alarm,
+                free_bytes,
+                limit_bytes,
+                connections,
+                blocked,
+                unsynced_bytes,
+                "alarm raised: publishers are blocked until it ends"
+            ),
+            false => tracing::info!(
+                alarm,
+                free_bytes,
+                limit_bytes,
+                connections,
+                unsynced_bytes,
+                "alarm cleared: publishers continue"
+            ),
         }
     }
 

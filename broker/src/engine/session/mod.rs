@@ -64,6 +64,8 @@ pub(crate) struct Session {
     pub(in crate::engine) notified_blocked: bool,
     /// When the connection is closed, unless the handshake or close is done by then.
     deadline: Option<Time>,
+    /// When bytes were last received, or taken to be sent.
+    active: Time,
     /// Whether its channels are closed or being closed: its consumers must not get what their neighbours return.
     pub(crate) released: bool,
     /// Whether the connection has ended, and only its last bytes remain to be written.
@@ -111,6 +113,7 @@ impl Engine {
             blocked: false,
             notified_blocked: false,
             deadline: Some(now + HANDSHAKE_TIMEOUT),
+            active: now,
             released: false,
             ended: false,
         })
@@ -341,7 +344,15 @@ impl Engine {
     pub(crate) fn received(&mut self, now: Time, id: SessionKey) {
         if let Some(session) = self.sessions.get_mut(id) {
             session.proto.received(now);
+            session.active = now;
         }
+    }
+
+    /// Whether nothing moves on any connection, and nothing has for a while.
+    pub(crate) fn is_quiet(&self, now: Time, quiet: Duration) -> bool {
+        self.sessions
+            .values()
+            .all(|session| session.active + quiet <= now && session.held.is_none() && session.proto.queued() == 0)
     }
 
     /// Returns when [`Engine::handle_session_timeout`] must be called.
@@ -373,6 +384,9 @@ impl Engine {
             return false;
         }
         let some = session.proto.poll_transmit(now, transmit);
+        if some {
+            session.active = now;
+        }
         if some && !session.starved.is_empty() {
             for consumer in std::mem::take(&mut session.starved) {
                 self.resume(consumer);
