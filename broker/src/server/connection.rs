@@ -15,8 +15,8 @@ use futures_io::{AsyncRead, AsyncWrite};
 use hopmq_proto::{Incoming, Receiver, Time, Transmit};
 
 use super::ending::Ending;
+use super::passwords;
 use super::shared::{Shared, State};
-use super::users;
 use super::wire_log::WireLog;
 use crate::clock::Alarm;
 use crate::engine::{Claim, SessionEnd, SessionKey};
@@ -210,11 +210,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
     /// Starts the verification of a password, which is slow on purpose, on another thread.
     fn check_claim(&mut self, context: &mut Context<'_>) {
         if let Some(claim) = self.claim.take() {
+            let cost = self.shared.lock().hash_cost();
             if self.shared.by_hand {
-                let holds = users::fits(&claim.password, &claim.hash);
+                let holds = passwords::fits(&claim.password, claim.hash.as_deref(), cost);
                 return self.judge(&claim, holds);
             }
-            self.check = Some((claim.clone(), users::check(claim)));
+            self.check = Some((claim.clone(), passwords::check(claim, cost)));
         }
         if let Some((claim, check)) = &mut self.check
             && let Poll::Ready(holds) = Pin::new(check).poll(context)

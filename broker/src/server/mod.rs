@@ -4,7 +4,9 @@ mod connection;
 #[cfg(feature = "definitions")]
 mod definitions;
 mod ending;
+mod passwords;
 mod pipe;
+mod proxied;
 mod shared;
 #[cfg(feature = "tls")]
 mod tls;
@@ -365,7 +367,10 @@ impl Broker {
     /// # Errors
     /// If the address can't be bound.
     pub fn listen(&self, address: impl ToSocketAddrs) -> io::Result<SocketAddr> {
-        self.listen_with(address, Self::serve_tcp)
+        self.listen_with(address, |broker, stream| {
+            let client = peer_address(&stream);
+            broker.serve_tcp(stream, client);
+        })
     }
 
     /// Listens for clients, and passes each accepted one to `serve`.
@@ -421,11 +426,10 @@ impl Broker {
         .await;
     }
 
-    fn serve_tcp(&self, stream: Async<TcpStream>) {
+    fn serve_tcp(&self, stream: Async<TcpStream>, client: SocketAddr) {
         // Otherwise answers would wait for the client's next packet.
         let _ = stream.get_ref().set_nodelay(true);
-        let address = peer_address(&stream);
-        self.serve_socket(Socket::new(stream), address);
+        self.serve_socket(Socket::new(stream), client);
     }
 
     fn serve_socket<T>(&self, transport: T, address: SocketAddr)

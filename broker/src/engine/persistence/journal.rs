@@ -218,7 +218,9 @@ impl Engine {
 
     pub(in crate::engine) fn store_vhost(&mut self, name: &str) {
         if let Some(journal) = &mut self.journal {
-            journal.group.put(&tables::vhost_key(name), &[]);
+            let vhost = self.vhosts.values().find(|vhost| *vhost.name == *name);
+            let settings = vhost.map(|vhost| vhost.settings).unwrap_or_default();
+            journal.group.put(&tables::vhost_key(name), &settings.to_bytes());
         }
     }
 

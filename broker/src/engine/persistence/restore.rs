@@ -10,6 +10,7 @@ use crate::engine::persistence::tables::{self, BindingParts};
 use crate::engine::queue::ready::{Entry, Kept};
 use crate::engine::queue::settings::Settings;
 use crate::engine::routing::exchange::{Binding, Destination};
+use crate::engine::topology::vhost::VhostSettings;
 use crate::store::{Recovered, RecoveredMessage, RecoveredQueue};
 
 impl Engine {
@@ -21,9 +22,12 @@ impl Engine {
         // The rest refers to virtual hosts, which sort between other keys: they come first.
         let (vhosts, rest): (Vec<_>, Vec<_>) =
             recovered.metadata.into_iter().partition(|(key, _)| key.first() == Some(&tables::VHOST));
-        for (key, _) in vhosts {
+        for (key, value) in vhosts {
             if let Some([name]) = tables::names(&key[1..]).as_deref() {
-                self.add_vhost(name);
+                let id = self.add_vhost(name);
+                if let Some(vhost) = self.vhosts.get_mut(id) {
+                    vhost.settings = VhostSettings::of_bytes(&value);
+                }
             }
         }
         // After a crash, which messages were delivered is unknown: all count as redelivered, as in RabbitMQ.

@@ -5,6 +5,7 @@
 mod authorize;
 mod channel;
 mod deprecated;
+mod limits;
 mod log;
 pub(super) mod publish;
 mod reply_to;
@@ -162,7 +163,10 @@ impl Engine {
             }
             Event::Method { channel: 0, .. } => self.send(id, 0, &connection::UpdateSecretOk {}),
             Event::Method { channel, payload } => self.handle_method(id, channel, &payload),
-            Event::ChannelOpened { channel } => self.open_channel(id, channel),
+            Event::ChannelOpened { channel } => match self.check_channel_limit(id) {
+                Ok(()) => self.open_channel(id, channel),
+                Err(refusal) => self.refused(id, 0, MethodId::default(), Err(refusal)),
+            },
             Event::ChannelClosed { channel, .. } => self.close_channel(id, channel),
             Event::StartOk { client_properties, mechanism, response } => {
                 if let Some(session) = self.sessions.get_mut(id) {
@@ -249,6 +253,12 @@ impl Engine {
             return self.refused(id, 0, MethodId::CONNECTION_OPEN, Err(Refusal::not_allowed(text)));
         }
         let vhost = self.vhost_named(name);
+        let user = self.sessions.get(id).and_then(|session| session.user.as_ref());
+        if let (Some(vhost), Some(user)) = (vhost, user)
+            && let Err(refusal) = self.check_connection_limits(vhost, &user.name)
+        {
+            return self.refused(id, 0, MethodId::CONNECTION_OPEN, Err(refusal));
+        }
         let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
         let user = session.user.clone().filter(|user| self.access.may_open(user, name));
         match (vhost, user) {

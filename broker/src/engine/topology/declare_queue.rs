@@ -1,6 +1,7 @@
 //! Declares, purges and deletes queues.
 
 use hopmq_proto::method::{basic, queue};
+use slotmap::Key;
 
 use crate::engine::access::{Permission, Resource};
 use crate::engine::invariant::Invariant;
@@ -83,10 +84,18 @@ impl Engine {
             self.check_owner(at.session, id)?;
             id
         } else {
+            let typed = self.with_default_type(at.vhost, declare);
+            let declare = &queue::Declare {
+                arguments: typed.as_ref().map_or(declare.arguments, |typed| typed.as_ref_table()),
+                ..*declare
+            };
             let name = match clean(declare.queue) {
                 name if name.is_empty() => self.generate_name("amq.gen-"),
                 name => {
-                    check_name("queue", &name)?;
+                    // Definitions may hold a durable queue that a client let the broker name.
+                    if !at.session.is_null() {
+                        check_name("queue", &name)?;
+                    }
                     name
                 }
             };
@@ -116,6 +125,7 @@ impl Engine {
     }
 
     fn add_declared_queue(&mut self, at: At, name: String, declare: &queue::Declare<'_>) -> Result<QueueKey, Refusal> {
+        self.check_queue_limit(at, &name)?;
         let spec = QueueSpec {
             durable: is_durable(declare),
             auto_delete: declare.auto_delete,
