@@ -19,5 +19,6 @@ mod restoring;
 mod secrets;
 mod sequences;
 mod shutting_down;
+mod times;
 mod violations;
 mod wakers;
