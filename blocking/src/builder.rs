@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hopmq::sasl::{Credentials, Sasl};
-use hopmq::{Reactor, Value};
+use hopmq::{IntoValue, Reactor};
 
 use crate::forward::settings;
 use crate::{Connection, Error, ErrorKind, Recovery, Result, thread};
@@ -58,7 +58,7 @@ impl Builder {
         /// Sets the connection's name, which the broker's tools and logs show. The default is the name of the program.
         connection_name(name: &str);
         /// Adds a client property, which the broker's tools show.
-        client_property<'v>(key: &str, value: impl Into<Value<'v>>);
+        client_property(key: &str, value: impl IntoValue);
         /// Sets the heartbeat interval, in whole seconds; zero switches heartbeats off. The default is the broker's: 60
         /// seconds. The connection's own thread sends and checks heartbeats, so a busy program keeps its connection.
         /// See [`hopmq::Builder::heartbeat`].

@@ -195,9 +195,9 @@ pub use exchange::{Exchange, ExchangeDeclare, ExchangeDelete};
 #[cfg(feature = "tls")]
 pub use hopmq::tls;
 pub use hopmq::{
-    Acker, Body, DeadLetterStrategy, Delivery, Entity, Error, ErrorKind, Event, FieldArray, FieldTable, LeaderLocator,
-    Message, OnFailure, Overflow, Properties, Recovery, Replayed, Result, Returned, Settled, Stats, Time, Unconfirmed,
-    Value, WhileLost, sasl,
+    Acker, Body, DeadLetterStrategy, Delivery, Entity, Error, ErrorKind, Event, FieldArray, FieldTable, IntoValue,
+    LeaderLocator, Message, OnFailure, Overflow, Properties, Recovery, Replayed, Result, Returned, Settled, Stats,
+    Time, Unconfirmed, Value, WhileLost, sasl,
 };
 pub use next::Next;
 pub use pool::{Pool, Pooled};

@@ -228,7 +228,7 @@ pub use handles::publish::{Confirm, Publish};
 pub use handles::publisher::Publisher;
 pub use handles::queue::{DeadLetterStrategy, LeaderLocator, Overflow, Queue, QueueDeclare, QueueDelete};
 pub use handles::request::Request;
-pub use hopmq_proto::{Body, FieldArray, FieldTable, Properties, Time, Value};
+pub use hopmq_proto::{Body, FieldArray, FieldTable, IntoValue, Properties, Time, Value};
 pub use io::Transport;
 pub use io::connector::{Connector, Once};
 #[cfg(any(feature = "net", feature = "tokio"))]

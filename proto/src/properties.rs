@@ -3,12 +3,14 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::BufMut;
 
+use crate::duration::milliseconds;
 use crate::error::{Error, Flaw, code, sound};
 use crate::octets::{Octets, OctetsMut};
-use crate::table::{FieldTable, Value, insert_into, put_table};
+use crate::table::{FieldTable, IntoValue, insert_into, put_table};
 use crate::violation::{ShortString, Violation};
 use crate::wire::{self, Reader};
 
@@ -83,6 +85,12 @@ impl Properties {
     /// Returns an empty list of properties.
     pub const fn new() -> Self {
         Self { flags: 0, flaw: None, bytes: Vec::new() }
+    }
+
+    /// Returns an empty list of properties, like [`new`](Self::new). The storage is `Vec<u8>` without a type annotation.
+    #[allow(clippy::should_implement_trait, reason = "the trait is implemented for every storage")]
+    pub const fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -195,7 +203,7 @@ impl<B: AsRef<[u8]>> Properties<B> {
         B: Octets<'i, 'o>,
     {
         if !self.has(HEADERS) {
-            return Ok(FieldTable::default());
+            return Ok(FieldTable::<&[u8]>::default());
         }
         seek(self.flags, self.bytes.octets(), HEADERS)?.table()
     }
@@ -262,14 +270,14 @@ impl<B: OctetsMut> Properties<B> {
 
     /// Adds or replaces one header.
     #[must_use]
-    pub fn with_header<'v>(mut self, key: &str, value: impl Into<Value<'v>>) -> Self {
+    pub fn with_header(mut self, key: &str, value: impl IntoValue) -> Self {
         if !self.has(HEADERS) {
             self = self.set(HEADERS, |out| put_table(out, &FieldTable::new()));
         }
         let added = self.place(HEADERS).and_then(|place| {
             let bytes = self.bytes.to_mut();
             let table = place.start + 4..place.end;
-            let len = insert_into(bytes, table, key, value.into())?;
+            let len = value.with_value(|value| insert_into(bytes, table, key, value))?;
             let len = u32::try_from(len).map_err(|_| Flaw::LongString)?;
             bytes[place.start..place.start + 4].copy_from_slice(&len.to_be_bytes());
             Ok(())
@@ -308,6 +316,16 @@ impl<B: OctetsMut> Properties<B> {
             out.put_u64(seconds);
             Ok(())
         })
+    }
+
+    /// Sets `expiration` to a time, rounded up to whole milliseconds. At most [`LONGEST_TTL`](crate::LONGEST_TTL), the
+    /// longest time that RabbitMQ takes; [`validity`](Self::validity) and publishing report a longer one.
+    #[must_use]
+    pub fn with_time_to_live(self, time: Duration) -> Self {
+        match milliseconds(time) {
+            Some(millis) => self.with_expiration(&millis.to_string()),
+            None => self.note(Err(Flaw::Ttl)),
+        }
     }
 
     /// Removes `expiration`: a dead-lettered message must not expire again.
@@ -379,16 +397,26 @@ macro_rules! texts {
 }
 
 texts! {
-    CONTENT_TYPE ContentType content_type content_type_bytes with_content_type "`content-type`, the MIME type of the body."
-    CONTENT_ENCODING ContentEncoding content_encoding content_encoding_bytes with_content_encoding "`content-encoding`, such as `gzip`."
-    CORRELATION_ID CorrelationId correlation_id correlation_id_bytes with_correlation_id "`correlation-id`, which links request and reply."
-    REPLY_TO ReplyTo reply_to reply_to_bytes with_reply_to "`reply-to`, the queue for replies."
-    EXPIRATION Expiration expiration expiration_bytes with_expiration "`expiration`, the time to live in milliseconds, in digits."
-    MESSAGE_ID MessageId message_id message_id_bytes with_message_id "`message-id`, an identifier that the application chooses."
-    KIND MessageType kind kind_bytes with_kind "`type`, the kind of the message."
-    USER_ID UserId user_id user_id_bytes with_user_id "`user-id`, which RabbitMQ compares with the login."
-    APP_ID AppId app_id app_id_bytes with_app_id "`app-id`, the application that published the message."
-    CLUSTER_ID ClusterId cluster_id cluster_id_bytes with_cluster_id "`cluster-id`, deprecated and without a meaning."
+    CONTENT_TYPE ContentType content_type content_type_bytes with_content_type
+        "`content-type`, the MIME type of the body."
+    CONTENT_ENCODING ContentEncoding content_encoding content_encoding_bytes with_content_encoding
+        "`content-encoding`, such as `gzip`."
+    CORRELATION_ID CorrelationId correlation_id correlation_id_bytes with_correlation_id
+        "`correlation-id`, which links request and reply."
+    REPLY_TO ReplyTo reply_to reply_to_bytes with_reply_to
+        "`reply-to`, the queue for replies."
+    EXPIRATION Expiration expiration expiration_bytes with_expiration
+        "`expiration`, the time to live in milliseconds, in digits."
+    MESSAGE_ID MessageId message_id message_id_bytes with_message_id
+        "`message-id`, an identifier that the application chooses."
+    KIND MessageType kind kind_bytes with_kind
+        "`type`, the kind of the message."
+    USER_ID UserId user_id user_id_bytes with_user_id
+        "`user-id`, which RabbitMQ compares with the login."
+    APP_ID AppId app_id app_id_bytes with_app_id
+        "`app-id`, the application that published the message."
+    CLUSTER_ID ClusterId cluster_id cluster_id_bytes with_cluster_id
+        "`cluster-id`, deprecated and without a meaning."
 }
 
 impl<B: AsRef<[u8]>> fmt::Debug for Properties<B> {
@@ -454,6 +482,7 @@ impl<'a> From<Properties> for Properties<Cow<'a, [u8]>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::Value;
 
     #[test]
     fn setters_work_in_any_order_and_replace() {
@@ -471,6 +500,18 @@ mod tests {
         assert_eq!((properties.app_id(), properties.timestamp()), (Some("app"), Some(7)));
         assert_eq!(properties.headers().unwrap(), FieldTable::from([("a", "one"), ("b", "two")]));
         assert_eq!((properties.priority(), properties.reply_to()), (None, None));
+    }
+
+    #[test]
+    fn a_time_to_live_is_rounded_up_and_bounded() {
+        let properties = |time| Properties::new().with_time_to_live(time);
+        assert_eq!(properties(Duration::from_nanos(1)).expiration(), Some("1"));
+        assert_eq!(properties(Duration::from_micros(1500)).expiration(), Some("2"));
+        assert_eq!(properties(Duration::ZERO).expiration(), Some("0"));
+        assert_eq!(properties(crate::LONGEST_TTL).expiration(), Some("315360000000"));
+        let error = properties(crate::LONGEST_TTL + Duration::from_millis(1)).validity().unwrap_err();
+        assert_eq!(error.violation(), Violation::TtlTooLong);
+        assert!(error.message().contains("315360000000 ms"), "{}", error.message());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use hopmq_proto::{Config, FieldTable, Role, Value};
+use hopmq_proto::{Config, FieldTable, IntoValue, LONGEST_HEARTBEAT, Role};
 
 use crate::auth::sasl::{Credentials, CredentialsProvider, Plain, Sasl};
 use crate::driver::{Driver, Login};
@@ -147,15 +147,20 @@ impl Builder {
     }
 
     /// Adds a client property, which the broker shows in its tools.
-    pub fn client_property<'v>(mut self, key: &str, value: impl Into<Value<'v>>) -> Self {
+    pub fn client_property(mut self, key: &str, value: impl IntoValue) -> Self {
         self.properties.insert(key, value);
         self
     }
 
-    /// Sets the heartbeat interval, in whole seconds; zero turns heartbeats off. The default is the broker's: 60
+    /// Sets the heartbeat interval, rounded up to whole seconds; zero turns heartbeats off. The longest is 65,535
+    /// seconds: with a longer one, connecting fails with [`ErrorKind::Config`]. The default is the broker's: 60
     /// seconds. A peer that sends nothing for two intervals is considered dead. Below 5 seconds, a busy network can
     /// look like a dead one (RabbitMQ's page [Heartbeats](https://www.rabbitmq.com/docs/heartbeats)).
     pub fn heartbeat(mut self, interval: Duration) -> Self {
+        if interval > LONGEST_HEARTBEAT {
+            let text = format!("a heartbeat interval of {interval:?} is too long: use 65535 seconds or less");
+            self.flaw(Error::new(ErrorKind::Config, text));
+        }
         self.config.heartbeat = Some(interval);
         self
     }

@@ -121,7 +121,9 @@ impl Builder {
     /// The default is the system's, many minutes. The setting has no effect on other systems and over Unix sockets.
     /// Choose more than the longest network outage that the link should survive.
     pub fn tcp_user_timeout(mut self, timeout: Duration) -> Self {
-        self.target.user_timeout = Some(timeout.max(Duration::from_millis(1)));
+        // The system takes whole milliseconds in 31 bits, and zero means its default.
+        let millis = timeout.as_nanos().div_ceil(1_000_000).clamp(1, i32::MAX as u128);
+        self.target.user_timeout = Some(Duration::from_millis(millis as u64));
         self
     }
 

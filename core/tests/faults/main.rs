@@ -20,6 +20,7 @@ mod restoring;
 mod secrets;
 mod sequences;
 mod shutting_down;
+mod times;
 mod violations;
 mod waiting;
 mod wakers;

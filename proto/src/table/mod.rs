@@ -4,11 +4,13 @@
 //! the program builds is encoded entry by entry. Entries keep their order.
 
 mod array;
+mod into_value;
 mod value;
 
 use std::fmt;
 
 pub use self::array::FieldArray;
+pub use self::into_value::IntoValue;
 pub use self::value::Value;
 use self::value::{check_values, read, write};
 use crate::error::{Error, Flaw, sound};
@@ -21,8 +23,8 @@ pub const MAX_DEPTH: usize = 32;
 
 /// A table of named values, in encoded form without the length in front.
 ///
-/// Reading works over any storage; writing needs the default, `Vec<u8>`. A key from a peer need not be UTF-8. Lookups walk the table from its start, since
-/// tables are small. An entry with a key longer than 255 bytes, or nested deeper than [`MAX_DEPTH`], is left out;
+/// Reading works over any storage; writing needs the default, `Vec<u8>`. A key from a peer need not be UTF-8. Lookups
+/// walk the table from its start, since tables are small. An entry with a key longer than 255 bytes, or nested deeper than [`MAX_DEPTH`], is left out;
 /// [`validity`](Self::validity) and encoding the table then report the error.
 ///
 /// ```
@@ -124,7 +126,8 @@ impl<B: AsRef<[u8]>> FieldTable<B> {
     /// Checks that every inserted entry can be sent.
     ///
     /// # Errors
-    /// The caller's fault, if a key was longer than 255 bytes or the nesting was too deep.
+    /// The caller's fault, if a key was longer than 255 bytes, the nesting was too deep, or an integer was above
+    /// `i64::MAX`.
     pub fn validity(&self) -> Result<(), Error> {
         sound(self.flaw)
     }
@@ -139,6 +142,11 @@ impl<'a> FieldTable<&'a [u8]> {
     fn trusted(bytes: &'a [u8]) -> Self {
         Self { bytes, flaw: None }
     }
+
+    /// Returns a table that can't be sent.
+    fn flawed(flaw: Flaw) -> Self {
+        Self { bytes: &[], flaw: Some(flaw) }
+    }
 }
 
 impl FieldTable {
@@ -147,10 +155,16 @@ impl FieldTable {
         Self { bytes: Vec::new(), flaw: None }
     }
 
+    /// Returns an empty table, like [`new`](Self::new). The storage is `Vec<u8>` without a type annotation.
+    #[allow(clippy::should_implement_trait, reason = "the trait is implemented for every storage")]
+    pub const fn default() -> Self {
+        Self::new()
+    }
+
     /// Adds an entry, or replaces the value of an existing entry in its place.
-    pub fn insert<'v>(&mut self, key: &str, value: impl Into<Value<'v>>) -> &mut Self {
+    pub fn insert(&mut self, key: &str, value: impl IntoValue) -> &mut Self {
         let table = 0..self.bytes.len();
-        if let Err(flaw) = insert_into(&mut self.bytes, table, key, value.into()) {
+        if let Err(flaw) = value.with_value(|value| insert_into(&mut self.bytes, table, key, value)) {
             self.flaw.get_or_insert(flaw);
         }
         self
@@ -158,7 +172,7 @@ impl FieldTable {
 
     /// Adds or replaces an entry, and returns the table.
     #[must_use]
-    pub fn with<'v>(mut self, key: &str, value: impl Into<Value<'v>>) -> Self {
+    pub fn with(mut self, key: &str, value: impl IntoValue) -> Self {
         self.insert(key, value);
         self
     }
@@ -271,13 +285,13 @@ impl<B: AsRef<[u8]>> From<&FieldTable<B>> for FieldTable {
     }
 }
 
-impl<'v, K: AsRef<str>, V: Into<Value<'v>>, const N: usize> From<[(K, V); N]> for FieldTable {
+impl<K: AsRef<str>, V: IntoValue, const N: usize> From<[(K, V); N]> for FieldTable {
     fn from(entries: [(K, V); N]) -> Self {
         entries.into_iter().collect()
     }
 }
 
-impl<'v, K: AsRef<str>, V: Into<Value<'v>>> FromIterator<(K, V)> for FieldTable {
+impl<K: AsRef<str>, V: IntoValue> FromIterator<(K, V)> for FieldTable {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Self {
         let mut table = Self::new();
         table.extend(entries);
@@ -285,7 +299,7 @@ impl<'v, K: AsRef<str>, V: Into<Value<'v>>> FromIterator<(K, V)> for FieldTable 
     }
 }
 
-impl<'v, K: AsRef<str>, V: Into<Value<'v>>> Extend<(K, V)> for FieldTable {
+impl<K: AsRef<str>, V: IntoValue> Extend<(K, V)> for FieldTable {
     fn extend<I: IntoIterator<Item = (K, V)>>(&mut self, entries: I) {
         for (key, value) in entries {
             self.insert(key.as_ref(), value);

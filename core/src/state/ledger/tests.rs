@@ -160,7 +160,7 @@ impl Pair {
     fn step(&mut self) {
         let (auto_delete, key) = (self.random.below(2) == 0, ["a", "b"][self.random.below(2)]);
         let (source, exchange, queue) = (self.name("e"), self.name("e"), self.name("q"));
-        let arguments = FieldTable::default();
+        let arguments = FieldTable::<&[u8]>::default();
         let binding = |to_queue: bool, destination: &str| What::Binding {
             to_queue,
             destination: destination.to_owned(),
@@ -317,7 +317,7 @@ fn the_ledger_does_what_a_list_does() {
 fn a_chain_of_auto_delete_exchanges_is_forgotten_whatever_its_length() {
     let mut ledger = Ledger::new(true);
     let mut last = String::new();
-    let arguments = FieldTable::default();
+    let arguments = FieldTable::<&[u8]>::default();
     let length = 20_000;
     for number in 0..length {
         let (exchange, next) = (format!("{number}"), format!("{}", number + 1));
@@ -340,7 +340,7 @@ fn nothing_is_kept_if_nothing_will_be_declared_again() {
     let ok = queue::DeclareOk { queue: "amq.gen-1", message_count: 0, consumer_count: 0 };
     ledger.record(&encoded(&declare), &encoded(&ok), &mut last);
     assert_eq!(last, "amq.gen-1", "an empty name still stands for the queue");
-    let arguments = FieldTable::default();
+    let arguments = FieldTable::<&[u8]>::default();
     let bind = queue::Bind { queue: "", exchange: "amq.topic", routing_key: "#", nowait: false, arguments };
     ledger.record(&encoded(&bind), &encoded(&queue::BindOk {}), &mut last);
     let declare = exchange::Declare { exchange: "e", ..exchange::Declare::default() };
