@@ -63,7 +63,7 @@ async fn publishing_waits_during_a_memory_alarm_and_other_calls_continue(t: Test
     let consuming = t.connect().await?;
     let owner = consuming.channel().await?;
     let queue = t.queue_with(&owner, &[]).await?;
-    let target = owner.queue(&t.name("queue")).declare().await?;
+    let target = owner.queue(&t.name("queue")).durable().declare().await?;
     let connection = t.connect().await?;
     let channel = connection.channel().await?;
     let mut events = connection.events();

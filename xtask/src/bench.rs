@@ -18,7 +18,7 @@ mod sample;
 
 use std::time::Duration;
 
-use crate::rabbitmq;
+use crate::rabbitmq::{self, Release};
 use crate::shell::{self, Result};
 use machine::Machine;
 use plan::{Broker, CONTENDERS, Contender, Count, ROWS, Row};
@@ -142,7 +142,7 @@ fn run_clients(options: &Options) -> Result {
     let stop = rows.iter().any(|row| row.broker == Broker::RabbitMq) && bench.find_rabbitmq()?;
     let outcome = measure_all(&bench, &rows, options);
     if stop {
-        rabbitmq::stop()?;
+        rabbitmq::stop(Release::Installed)?;
     }
     let (results, failures) = outcome?;
     if options.check {

@@ -171,7 +171,7 @@ fn a_consumer_is_cancelled_when_another_connection_deletes_its_queue() {
     let q = &stage.name("q");
     let ch = owner.channel(1);
     // Not exclusive, so that other connections may consume.
-    let declare = queue::Declare { queue: q, auto_delete: true, ..Default::default() };
+    let declare = queue::Declare { queue: q, durable: true, auto_delete: true, ..Default::default() };
     ch.expect_reply(&declare, "queue.declare-ok q messages=0 consumers=0");
     let watcher = peer.channel(1);
     watcher.consume("q", "watcher");

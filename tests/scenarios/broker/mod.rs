@@ -1,4 +1,5 @@
-//! Scenarios of a broker's behaviour on the wire, one subject a file. They expect what RabbitMQ 3.10 answered.
+//! Scenarios of a broker's behaviour on the wire, one subject a file. They expect what RabbitMQ 3.10.8 and 4.0.5
+//! answered; where these differ, a scenario asks [`release`](hopmq_tests::release).
 //!
 //! These scenarios use no client: a client refuses invalid requests before it sends them, and dispatches the broker's
 //! frames. A [`Peer`](hopmq_tests::peer::Peer) writes any frame and shows every frame that it receives. A scenario's
@@ -13,6 +14,7 @@ mod connections;
 mod consumers;
 mod dead_letters;
 mod direct_reply;
+mod exchange_types;
 mod exchanges;
 mod expiry;
 mod headers;
@@ -24,6 +26,7 @@ mod prefetch;
 mod priorities;
 mod queues;
 mod quorum;
+mod releases;
 mod routing;
 mod settling;
 mod topics;

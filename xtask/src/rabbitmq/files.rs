@@ -3,7 +3,6 @@
 use std::fs::{self, Permissions};
 use std::hash::{BuildHasher, RandomState};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 
 use super::node::{Node, Ports};
 use super::tls;
@@ -12,8 +11,12 @@ use crate::shell::{self, Result};
 /// The user of the client certificate, who logs in with EXTERNAL and has no password.
 pub(crate) const EXTERNAL_USER: &str = "hopmq-external";
 
+/// The plugins beside the management API: the mechanism EXTERNAL, and types of exchanges.
+pub(super) const PLUGINS: [&str; 3] =
+    ["rabbitmq_auth_mechanism_ssl", "rabbitmq_consistent_hash_exchange", "rabbitmq_random_exchange"];
+
 /// Writes all files, and empties the folders for data and logs.
-pub(crate) fn write(node: &Node, scripts: &Path) -> Result {
+pub(crate) fn write(node: &Node) -> Result {
     let folder = &node.folder;
     for old in ["data", "log", "home"] {
         shell::remove_folder(&folder.join(old))?;
@@ -21,7 +24,7 @@ pub(crate) fn write(node: &Node, scripts: &Path) -> Result {
     tls::write(&folder.join("tls"), EXTERNAL_USER)?;
     shell::write(&folder.join("rabbitmq.conf"), &settings("127.0.0.1", &folder.display().to_string(), &node.ports))?;
     shell::write(&folder.join("definitions.json"), DEFINITIONS)?;
-    shell::write(&folder.join("enabled_plugins"), "[rabbitmq_management,rabbitmq_auth_mechanism_ssl].\n")?;
+    shell::write(&folder.join("enabled_plugins"), &format!("[rabbitmq_management,{}].\n", PLUGINS.join(",")))?;
     // Replaces the system's rabbitmq-env.conf and advanced.config, which may contain any setting.
     shell::write(&folder.join("empty.conf"), "")?;
     shell::write(&folder.join("advanced.config"), "[].\n")?;
@@ -30,7 +33,7 @@ pub(crate) fn write(node: &Node, scripts: &Path) -> Result {
     shell::write(&cookie, &format!("{:016X}{:016X}", random(), random()))?;
     fs::set_permissions(&cookie, Permissions::from_mode(0o400))?;
     let ctl = folder.join("ctl");
-    shell::write(&ctl, &ctl_script(node, scripts))?;
+    shell::write(&ctl, &ctl_script(node))?;
     fs::set_permissions(&ctl, Permissions::from_mode(0o755))?;
     Ok(())
 }
@@ -68,12 +71,12 @@ pub(crate) fn environment(node: &Node) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn ctl_script(node: &Node, scripts: &Path) -> String {
+fn ctl_script(node: &Node) -> String {
     let mut script = String::from("#!/bin/sh\n# Runs rabbitmqctl for this folder's broker.\nexec env -i \\\n");
     for (name, value) in environment(node) {
         script += &format!("    {name}={} \\\n", quoted(&value));
     }
-    script + &format!("    {} \"$@\"\n", quoted(&scripts.join("rabbitmqctl").display().to_string()))
+    script + &format!("    {} \"$@\"\n", quoted(&node.scripts.join("rabbitmqctl").display().to_string()))
 }
 
 pub(super) fn quoted(word: &str) -> String {

@@ -4,6 +4,7 @@
 
 mod authorize;
 mod channel;
+mod deprecated;
 mod log;
 pub(super) mod publish;
 mod reply_to;
@@ -69,6 +70,8 @@ pub(crate) struct Session {
     pub(crate) released: bool,
     /// How the connection has ended.
     pub(crate) end: Option<SessionEnd>,
+    /// Whether its use of a channel-wide prefetch, which is deprecated, was logged.
+    warned_of_global_qos: bool,
 }
 
 /// How a connection has ended.
@@ -123,6 +126,7 @@ impl Engine {
             deadline: Some(now + HANDSHAKE_TIMEOUT),
             released: false,
             end: None,
+            warned_of_global_qos: false,
         })
     }
 
