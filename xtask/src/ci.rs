@@ -12,8 +12,8 @@ pub(crate) fn run() -> Result {
         toolchain::require_components,
         toolchain::require_wasm,
         bench::codec::require,
-        rabbitmq::require,
         foreign::require,
+        rabbitmq::require,
         browser::require,
     ]);
     steps.run("formatting", || cargo("fmt --all --check"));

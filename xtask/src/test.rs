@@ -64,9 +64,9 @@ pub(crate) fn run(Arguments { filters, suite }: &Arguments) -> Result {
             }
         };
     }
-    let requirements = [browser::require_node, toolchain::require_wasm, rabbitmq::require, rabbitmq::require_4_0];
-    steps.require(&requirements);
-    steps.require(&[foreign::require, browser::require]);
+    // The quick checks first: RabbitMQ and Chromium may take minutes to install.
+    steps.require(&[browser::require_node, toolchain::require_wasm, foreign::require]);
+    steps.require(&[rabbitmq::require, rabbitmq::require_4_0, browser::require]);
     let mut broker = None;
     steps.run("start RabbitMQ", || rabbitmq::start(Release::Installed).map(|started| broker = Some(started)));
     // First and alone: it compiles what the others run.
