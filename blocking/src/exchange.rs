@@ -48,8 +48,8 @@ impl<'a> ExchangeDeclare<'a> {
     /// Declares the exchange (AMQP 0-9-1 section 1.6.2.1).
     ///
     /// # Errors
-    /// 406 if the exchange exists with other settings, 503 if the broker doesn't know its kind, 403 if declaring it is
-    /// not permitted.
+    /// 406 if the exchange exists with other settings, 503 (since RabbitMQ 4.0: 406) if the broker doesn't know its
+    /// kind, 403 if declaring it is not permitted.
     pub fn declare(self) -> Result<Exchange> {
         wait(self.core.declare()).map(|core| Exchange { core })
     }

@@ -71,6 +71,8 @@ pub struct Queue {
     pub ready: usize,
     /// The size of their bodies, in bytes.
     pub ready_bytes: u64,
+    /// Messages that were returned, and wait for their delayed retry.
+    pub delayed: usize,
     /// Messages that were delivered and are not settled.
     pub unacked: usize,
     /// The number of its consumers.
@@ -85,7 +87,7 @@ pub struct Exchange {
     pub name: String,
     /// Its virtual host.
     pub vhost: String,
-    /// `direct`, `fanout`, `topic` or `headers`.
+    /// `direct`, `fanout`, `topic`, `headers`, or the name of another type, such as `x-consistent-hash`.
     pub kind: &'static str,
     /// Whether the exchange survives a restart of the broker.
     pub durable: bool,

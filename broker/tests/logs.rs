@@ -119,3 +119,26 @@ fn an_unknown_level_is_refused_with_the_known_ones() {
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && error.contains("'loud'") && error.contains("error, warn, info"), "{error}");
 }
+
+/// Returns the features of the records "deprecated feature".
+fn deprecated(profile: &str) -> Vec<String> {
+    let program = Program::start(&["--log-format", "json", "--profile", profile]);
+    let connection = program.connect("guest", "guest").unwrap();
+    let channel = connection.channel().unwrap();
+    for _ in 0..3 {
+        channel.queue("transient").declare().unwrap();
+        channel.queue("durable").durable().argument("x-queue-master-locator", "min-masters").declare().unwrap();
+        channel.queue("").exclusive().declare().unwrap();
+        channel.prefetch_shared(10).unwrap();
+    }
+    connection.close().unwrap();
+    let lines = parsed(&program.logs());
+    let records = lines.iter().map(|line| &line["fields"]).filter(|fields| fields["message"] == "deprecated feature");
+    records.map(|fields| fields["feature"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn each_use_of_a_deprecated_feature_is_logged_once() {
+    assert_eq!(deprecated("4.0"), ["transient_nonexcl_queues", "queue_master_locator", "global_qos"]);
+    assert!(deprecated("3.13").is_empty());
+}

@@ -1,5 +1,5 @@
-//! Differences between RabbitMQ 3 and 4, and the timeout for unacked deliveries. RabbitMQ needs a minute or more for
-//! each timeout; these tests advance a manual clock.
+//! Differences between RabbitMQ's releases that clients meet, and the timeout for unacked deliveries. RabbitMQ needs a
+//! minute or more for each timeout; these tests advance a manual clock.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ fn broker(profile: Profile) -> (Broker, Connection) {
 }
 
 fn quorum(channel: &Channel, limit: Option<i64>) -> Queue {
-    channel.queue("dead").declare().unwrap();
+    channel.queue("dead").durable().declare().unwrap();
     let declare = channel.queue("q").durable().argument("x-queue-type", "quorum");
     let declare = declare.argument("x-dead-letter-exchange", "").argument("x-dead-letter-routing-key", "dead");
     match limit {
@@ -56,6 +56,8 @@ fn nack(delivery: Delivery) {
 fn a_quorum_queue_has_a_delivery_limit_of_20_in_rabbitmq_4_and_none_in_3() {
     for (profile, limit, expected) in [
         (Profile::RabbitMq3_13, None, 31),
+        (Profile::RabbitMq3_13, Some(-1), 1),
+        (Profile::RabbitMq4_0, None, 21),
         (Profile::RabbitMq4_3, None, 21),
         (Profile::RabbitMq4_3, Some(2), 3),
         (Profile::RabbitMq4_3, Some(-1), 31),
@@ -68,16 +70,8 @@ fn a_quorum_queue_has_a_delivery_limit_of_20_in_rabbitmq_4_and_none_in_3() {
 }
 
 #[test]
-fn rabbitmq_3_refuses_an_unlimited_delivery_limit() {
-    let (_broker, connection) = broker(Profile::RabbitMq3_13);
-    let declare = connection.channel().unwrap();
-    let declare = declare.queue("q").durable().argument("x-queue-type", "quorum").argument("x-delivery-limit", -1);
-    assert_eq!(declare.declare().unwrap_err().code(), Some(406));
-}
-
-#[test]
-fn a_nack_does_not_count_towards_the_delivery_limit_in_rabbitmq_4() {
-    for (profile, expected) in [(Profile::RabbitMq3_13, 3), (Profile::RabbitMq4_3, 11)] {
+fn a_nack_does_not_count_towards_the_delivery_limit_in_rabbitmq_4_3() {
+    for (profile, expected) in [(Profile::RabbitMq3_13, 3), (Profile::RabbitMq4_0, 3), (Profile::RabbitMq4_3, 11)] {
         let (broker, connection) = broker(profile);
         let channel = connection.channel().unwrap();
         assert_eq!(deliveries(&broker, &channel, Some(2), 10, nack), expected, "{profile:?}");
@@ -86,7 +80,7 @@ fn a_nack_does_not_count_towards_the_delivery_limit_in_rabbitmq_4() {
 }
 
 #[test]
-fn a_nacked_message_is_redelivered_without_a_delivery_count_in_rabbitmq_4() {
+fn a_nacked_message_is_redelivered_without_a_delivery_count_in_rabbitmq_4_3() {
     let (_broker, connection) = broker(Profile::RabbitMq4_3);
     let queue = quorum(&connection.channel().unwrap(), None);
     queue.publish("x").confirm().unwrap();
@@ -103,7 +97,7 @@ fn a_nacked_message_is_redelivered_without_a_delivery_count_in_rabbitmq_4() {
 fn a_message_of_20_mib_is_too_large_in_rabbitmq_4() {
     for (profile, fits) in [(Profile::RabbitMq3_13, true), (Profile::RabbitMq4_3, false)] {
         let (_broker, connection) = broker(profile);
-        let queue = connection.channel().unwrap().queue("q").declare().unwrap();
+        let queue = connection.channel().unwrap().queue("q").durable().declare().unwrap();
         assert_eq!(queue.publish(&vec![0; 20 << 20][..]).confirm().is_ok(), fits, "{profile:?}");
     }
 }
@@ -165,4 +159,54 @@ fn the_consumer_timeout_can_be_set_for_a_queue_and_for_a_broker() {
     assert_eq!(held(&broker, Some(120_000)), Some(2));
     assert_eq!(held(&broker, Some(0)), None);
     assert_eq!(held(&started(None), None), None);
+}
+
+/// Delivers a message of `q` to a consumer, and holds it.
+fn held(channel: &Channel, arguments: &[(&str, i64)]) -> (Consumer, Delivery) {
+    channel.publish("", "q", "x").confirm().unwrap();
+    let mut consume = channel.consume("q");
+    for (name, value) in arguments {
+        consume = consume.argument(name, *value);
+    }
+    let mut consumer = consume.start().unwrap();
+    let delivery = next(&mut consumer);
+    (consumer, delivery)
+}
+
+#[test]
+fn a_late_consumer_of_a_quorum_queue_is_cancelled_in_rabbitmq_4_3() {
+    let (broker, connection) = broker(Profile::RabbitMq4_3);
+    let channel = connection.channel().unwrap();
+    let declare = channel.queue("q").durable().argument("x-queue-type", "quorum");
+    declare.argument("x-consumer-timeout", 60_000).declare().unwrap();
+    let (mut consumer, delivery) = held(&channel, &[]);
+    broker.advance("59s");
+    assert_eq!(broker.inspect().queue("q").unwrap().consumers, 1);
+    broker.advance("1s");
+    broker.wait_until(|inspector| inspector.queue("q").unwrap().ready == 1);
+    assert_eq!(broker.inspect().queue("q").unwrap().consumers, 0);
+    assert!(!matches!(consumer.next(), Some(Ok(_))), "the consumer has ended");
+    // The channel stays open, and a late ack changes nothing.
+    let _ = delivery.ack();
+    let again = channel.get("q").unwrap().expect("the message is back");
+    assert!(again.redelivered() && again.headers().unwrap().get("x-delivery-count").is_none());
+    again.ack().unwrap();
+    broker.wait_until(|inspector| inspector.queue("q").unwrap().unacked == 0);
+    assert_eq!(broker.inspect().queue("q").unwrap().ready, 0);
+}
+
+#[test]
+fn a_consumer_has_its_own_timeout_in_rabbitmq_4_3_and_a_classic_queue_none() {
+    let (broker, connection) = broker(Profile::RabbitMq4_3);
+    let channel = connection.channel().unwrap();
+    let classic = channel.queue("q").durable().argument("x-consumer-timeout", 60_000);
+    classic.declare().unwrap();
+    let (_consumer, _delivery) = held(&channel, &[]);
+    broker.advance("2h");
+    assert_eq!(broker.inspect().queue("q").unwrap().unacked, 1);
+    channel.queue_delete("q").delete().unwrap();
+    channel.queue("q").durable().argument("x-queue-type", "quorum").declare().unwrap();
+    let (_consumer, _delivery) = held(&channel, &[("x-consumer-timeout", 2_000)]);
+    broker.advance("2s");
+    broker.wait_until(|inspector| inspector.queue("q").unwrap().ready == 1);
 }

@@ -11,7 +11,9 @@ use hopmq_proto::FieldTable;
 use hopmq_proto::Value;
 use regex_lite::Regex;
 
+use crate::engine::GUEST;
 use crate::engine::name::Name;
+use crate::engine::profile::Profile;
 use crate::engine::refusal::Refusal;
 
 /// What a user wants to do with a queue or an exchange.
@@ -94,9 +96,10 @@ pub(crate) enum Pattern {
 }
 
 /// The users and their permissions.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Access {
     users: BTreeMap<Name, Account>,
+    profile: Profile,
 }
 
 /// A user's account.
@@ -114,9 +117,6 @@ pub(super) struct Account {
 
 /// Patterns for configure, write and read in a virtual host.
 type Permissions = [Pattern; 3];
-
-/// The mechanisms that are offered.
-pub(crate) const MECHANISMS: &str = "PLAIN AMQPLAIN";
 
 /// A hash without a known password, which takes as long to verify as others.
 const UNKNOWN_USER_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5cyBzYWx0IGhlcmU$\
@@ -163,6 +163,11 @@ impl Pattern {
 }
 
 impl Access {
+    /// Returns the rules without any user.
+    pub(crate) fn new(profile: Profile) -> Self {
+        Self { users: BTreeMap::new(), profile }
+    }
+
     /// Logs a user in, refuses the login, or asks for the password to be verified. `local` says whether the client is
     /// on this machine.
     pub(crate) fn login(&self, mechanism: &str, response: &[u8], local: bool) -> Login {
@@ -170,6 +175,8 @@ impl Access {
         let (mechanism, credentials) = match mechanism {
             "PLAIN" => ("PLAIN", plain(response)),
             "AMQPLAIN" => ("AMQPLAIN", amqplain(response)),
+            // As in RabbitMQ, an anonymous client logs in with the predeclared user and password.
+            "ANONYMOUS" if self.profile.offers_anonymous() => ("ANONYMOUS", Some((GUEST.as_bytes(), GUEST.as_bytes()))),
             _ => return Login::NotOffered(RefusedLogin::new(mechanism, b"", "the mechanism is not offered")),
         };
         let Some((name, password)) = credentials else { return refused(b"", "the credentials can't be read") };
@@ -230,10 +237,21 @@ impl Access {
         if permissions.is_some_and(|permissions| permissions[permission as usize].matches(name)) {
             return Ok(());
         }
+        let access = self.access_name(permission);
         Err(Refusal::access(format_args!(
-            "access to {kind} '{name}' in vhost '{vhost}' refused for user '{}'",
+            "{access} to {kind} '{name}' in vhost '{vhost}' refused for user '{}'",
             user.name
         )))
+    }
+
+    /// Returns how a refusal names a missing permission.
+    fn access_name(&self, permission: Permission) -> &'static str {
+        match permission {
+            _ if !self.profile.names_permissions() => "access",
+            Permission::Configure => "configure access",
+            Permission::Write => "write access",
+            Permission::Read => "read access",
+        }
     }
 
     /// Checks that a user may publish to a topic exchange, or bind to it, with a routing key.
@@ -252,8 +270,9 @@ impl Access {
         if patterns[usize::from(permission == Permission::Read)].matches(key) {
             return Ok(());
         }
+        let access = self.access_name(permission);
         Err(Refusal::access(format_args!(
-            "access to topic '{key}' in exchange '{exchange}' in vhost '{vhost}' refused for user '{}'",
+            "{access} to topic '{key}' in exchange '{exchange}' in vhost '{vhost}' refused for user '{}'",
             user.name
         )))
     }

@@ -41,7 +41,7 @@ use hopmq_proto::{FieldTable, Time};
 use slotmap::SlotMap;
 
 use crate::random::Random;
-pub(crate) use access::{Access, Claim, MECHANISMS, Password, Pattern};
+pub(crate) use access::{Access, Claim, Password, Pattern};
 use delivery::consumer::Consumer;
 #[cfg(feature = "testing")]
 pub use fault_hooks::Confirms;
@@ -127,9 +127,9 @@ impl Engine {
         let faults = fault_hooks::Faults::new(config.seed);
         let mut engine = Self {
             random: Random(config.seed),
-            config,
             now: Time::ZERO,
-            access: Access::default(),
+            access: Access::new(config.profile),
+            config,
             vhosts: SlotMap::with_key(),
             exchanges: SlotMap::with_key(),
             queues: SlotMap::with_key(),

@@ -71,6 +71,17 @@ impl Refusal {
         Self::new(code::NOT_IMPLEMENTED, true, text)
     }
 
+    /// 541
+    pub(crate) fn internal(text: impl Display) -> Self {
+        let mut refusal = Self::new(code::INTERNAL_ERROR, true, text);
+        // RabbitMQ shortens long texts in this way.
+        if refusal.text.len() > 255 {
+            refusal.text.truncate(252);
+            refusal.text.push_str("...");
+        }
+        refusal
+    }
+
     /// 403 for a login
     pub(crate) fn login(text: impl Display) -> Self {
         Self::new(code::ACCESS_REFUSED, true, text)

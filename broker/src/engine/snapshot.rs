@@ -2,7 +2,7 @@
 //!
 //! Changes nothing but when clients were last heard of ([`Engine::all_alive`]).
 
-use hopmq_proto::{FieldTable, Time};
+use hopmq_proto::{FieldTable, Properties, Time};
 
 use super::Engine;
 use crate::engine::keys::{QueueKey, SessionKey, VhostKey};
@@ -37,7 +37,7 @@ impl Engine {
             connections: self.sessions.len(),
             channels: self.sessions.iter().map(|(_, session)| session.channels.iter().flatten().count()).sum(),
             exchanges: self.exchanges.len(),
-            queues: self.queues.len(),
+            queues: self.seen_queues().count(),
             consumers: self.consumers.len(),
             ready: self.queues.iter().map(|(_, queue)| queue.ready.len()).sum(),
             unacked: self.queues.iter().map(|(_, queue)| queue.unacked).sum(),
@@ -45,8 +45,12 @@ impl Engine {
     }
 
     pub(crate) fn inspect_queues(&self, vhost: VhostKey) -> Vec<inspect::Queue> {
-        let all = self.queues.iter().filter(|(_, queue)| queue.vhost == vhost);
-        all.map(|(_, queue)| self.inspect_queue(queue)).collect()
+        self.seen_queues().filter(|queue| queue.vhost == vhost).map(|queue| self.inspect_queue(queue)).collect()
+    }
+
+    /// Returns the queues without those of delayed-message exchanges.
+    fn seen_queues(&self) -> impl Iterator<Item = &Queue> {
+        self.queues.values().filter(|queue| queue.delays.is_none())
     }
 
     pub(crate) fn inspect_queue_named(&self, vhost: VhostKey, name: &str) -> Option<inspect::Queue> {
@@ -63,6 +67,7 @@ impl Engine {
             arguments: queue.spec.arguments.clone(),
             ready: queue.ready.len(),
             ready_bytes: queue.ready.bytes(),
+            delayed: queue.waiting.len(),
             unacked: queue.unacked,
             consumers: queue.consumers.len(),
         }
@@ -207,12 +212,13 @@ impl Engine {
             queues.extend(self.queue_named(vhost, key));
         } else {
             let source = self.exchange_named(vhost, exchange)?;
-            self.route_from(vhost, source, &[key.as_bytes()], headers.as_ref_table(), &mut queues);
+            let properties = Properties::new().with_headers(headers);
+            self.route_from(vhost, source, &[key.as_bytes()], &properties.as_ref_properties(), &mut queues);
         }
         queues.sort_unstable();
         queues.dedup();
-        let names = queues.into_iter().filter_map(|id| Some(self.queues.get(id)?.name.to_string()));
-        Some(names.collect())
+        let queues = queues.into_iter().filter_map(|id| self.queues.get(id)).filter(|queue| queue.delays.is_none());
+        Some(queues.map(|queue| queue.name.to_string()).collect())
     }
 }
 

@@ -125,8 +125,9 @@ impl Default for Builder {
             .with("version", env!("CARGO_PKG_VERSION"))
             .with("platform", "Rust")
             .with("information", env!("CARGO_PKG_HOMEPAGE"));
-        let mechanisms = engine::MECHANISMS.to_owned();
-        let protocol = hopmq_proto::Config { properties, mechanisms, ..hopmq_proto::Config::default() };
+        let profile = Profile::default();
+        let mut protocol = hopmq_proto::Config { properties, ..hopmq_proto::Config::default() };
+        profile.configure(&mut protocol);
         Self {
             clock: Clock::system(),
             seed: 0,
@@ -135,7 +136,7 @@ impl Default for Builder {
             connection_max: usize::MAX,
             protocol,
             store: store::Settings::default(),
-            profile: Profile::default(),
+            profile,
             consumer_timeout: Some(CONSUMER_TIMEOUT),
         }
     }
@@ -164,11 +165,23 @@ impl Builder {
         self
     }
 
-    /// Sets which release of RabbitMQ the broker follows where they differ. The default is 3.13.
+    /// Sets which release of RabbitMQ the broker follows where they differ. The default is
+    /// [4.0](Profile::RabbitMq4_0), whose deprecated features work, and are told in the log.
+    ///
+    /// ```
+    /// use hopmq_broker::{Broker, Profile};
+    ///
+    /// let broker = Broker::builder().profile(Profile::RabbitMq4_3).start();
+    /// let connection = hopmq_blocking::Connection::open(&broker.uri())?;
+    /// // RabbitMQ 4.3 refuses a queue that is neither durable nor exclusive.
+    /// let refused = connection.channel()?.queue("orders").declare();
+    /// assert_eq!(refused.unwrap_err().code(), Some(541));
+    /// # Ok::<_, hopmq_blocking::Error>(())
+    /// ```
     #[must_use]
     pub fn profile(mut self, profile: Profile) -> Self {
         self.profile = profile;
-        self.protocol.message_max = profile.message_max();
+        profile.configure(&mut self.protocol);
         self
     }
 

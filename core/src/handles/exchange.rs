@@ -102,8 +102,8 @@ impl<'a> ExchangeDeclare<'a> {
     /// Declares the exchange (AMQP 0-9-1 section 1.6.2.1).
     ///
     /// # Errors
-    /// 406 if the exchange exists with other settings, 503 if the broker doesn't support its kind, 403 if the user may
-    /// not declare it.
+    /// 406 if the exchange exists with other settings, 503 (since RabbitMQ 4.0: 406) if the broker doesn't support
+    /// its kind, 403 if the user may not declare it.
     pub fn declare(self) -> Request<Exchange> {
         self.send(false)
     }

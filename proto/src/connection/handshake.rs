@@ -88,6 +88,8 @@ pub struct Config {
     pub channel_max: u16,
     /// The largest frame in bytes, at least 4,096. With 0 the peer decides, up to 1 MiB.
     pub frame_max: u32,
+    /// Server: the smallest frame limit in bytes that a client may choose, at least 4,096.
+    pub frame_min: u32,
     /// The heartbeat interval. With `None` the peer decides; zero disables heartbeats.
     pub heartbeat: Option<Duration>,
     /// The largest frame in bytes that is accepted before both peers agree on a limit.
@@ -100,6 +102,9 @@ pub struct Config {
     pub properties: FieldTable,
     /// Server: its SASL mechanisms, separated by spaces.
     pub mechanisms: String,
+    /// Server: the header that answers a client of another protocol. A client of another version of AMQP 0 is answered
+    /// with [`PROTOCOL_HEADER`](crate::PROTOCOL_HEADER), which is the default.
+    pub foreign_header: [u8; 8],
 }
 
 impl Default for Config {
@@ -107,12 +112,14 @@ impl Default for Config {
         Self {
             channel_max: 2047,
             frame_max: 131_072,
+            frame_min: MIN_FRAME_MAX,
             heartbeat: None,
             first_frame_max: 8192,
             message_max: 128 * 1024 * 1024,
             vhost: "/".to_owned(),
             properties: FieldTable::new(),
             mechanisms: "PLAIN".to_owned(),
+            foreign_header: PROTOCOL_HEADER,
         }
     }
 }
@@ -168,12 +175,13 @@ impl Tuning {
     /// Checks the limits that a client chose: within those that this end proposed.
     fn accepted(config: &Config, client: &Proposal) -> Result<Self, Error> {
         let above = |ours: u32, theirs: u32| ours != 0 && (theirs == 0 || theirs > ours);
+        let frame_min = config.frame_min.max(MIN_FRAME_MAX);
         let fault = if above(config.frame_limit(), client.frame_max) {
-            Some(("frame-max", client.frame_max, "above the proposed limit"))
+            Some(("frame-max", client.frame_max, "above the proposed limit".to_owned()))
         } else if above(config.channel_max.into(), client.channel_max.into()) {
-            Some(("channel-max", client.channel_max.into(), "above the proposed limit"))
-        } else if client.frame_max != 0 && client.frame_max < MIN_FRAME_MAX {
-            Some(("frame-max", client.frame_max, "below the required 4096"))
+            Some(("channel-max", client.channel_max.into(), "above the proposed limit".to_owned()))
+        } else if client.frame_max != 0 && client.frame_max < frame_min {
+            Some(("frame-max", client.frame_max, format!("below the required {frame_min}")))
         } else {
             None
         };
@@ -307,8 +315,11 @@ impl Connection {
             || header != PROTOCOL_HEADER
             || self.state != State::Handshake(Handshake::ExpectHeader)
         {
-            // The reply to any other header is the supported one (specification §4.2.2).
-            self.output.frames().extend_from_slice(&PROTOCOL_HEADER);
+            // The reply to any other header is a supported one (specification §4.2.2). A client that already asked for
+            // the foreign protocol must not be told to use it.
+            let foreign = self.config.foreign_header;
+            let is_related = header.starts_with(b"AMQP\0") || header == foreign;
+            self.output.frames().extend_from_slice(if is_related { &PROTOCOL_HEADER } else { &foreign });
             let text = format!("received \"{}\" instead of the protocol header of AMQP 0-9-1", header.escape_ascii());
             return Err(Violation::WrongProtocol.by_peer(code::FRAME_ERROR, text));
         }

@@ -31,7 +31,7 @@ pub(super) fn run(container: &str) -> Result {
     shell::write(&ctl, &format!("#!/bin/sh\nexec docker exec {} rabbitmqctl \"$@\"\n", quoted(container)))?;
     fs::set_permissions(&ctl, Permissions::from_mode(0o755))?;
 
-    docker(&["exec", container, "rabbitmq-plugins", "enable", "--offline", "rabbitmq_auth_mechanism_ssl"])?;
+    docker(&[&["exec", container, "rabbitmq-plugins", "enable", "--offline"], &files::PLUGINS[..]].concat())?;
     // With `/.`, docker copies the contents, whether or not the folder exists.
     copy(&folder.join("settings/."), container, SETTINGS)?;
     copy(&folder.join("90-hopmq.conf"), container, "/etc/rabbitmq/conf.d/90-hopmq.conf")?;

@@ -12,6 +12,10 @@ use crate::shell::{self, Result};
 /// The user of the client certificate, who logs in with EXTERNAL and has no password.
 pub(crate) const EXTERNAL_USER: &str = "hopmq-external";
 
+/// The plugins beside the management API: the mechanism EXTERNAL, and types of exchanges.
+pub(super) const PLUGINS: [&str; 3] =
+    ["rabbitmq_auth_mechanism_ssl", "rabbitmq_consistent_hash_exchange", "rabbitmq_random_exchange"];
+
 /// Writes all files, and empties the folders for data and logs.
 pub(crate) fn write(node: &Node, scripts: &Path) -> Result {
     let folder = &node.folder;
@@ -21,7 +25,7 @@ pub(crate) fn write(node: &Node, scripts: &Path) -> Result {
     tls::write(&folder.join("tls"), EXTERNAL_USER)?;
     shell::write(&folder.join("rabbitmq.conf"), &settings("127.0.0.1", &folder.display().to_string(), &node.ports))?;
     shell::write(&folder.join("definitions.json"), DEFINITIONS)?;
-    shell::write(&folder.join("enabled_plugins"), "[rabbitmq_management,rabbitmq_auth_mechanism_ssl].\n")?;
+    shell::write(&folder.join("enabled_plugins"), &format!("[rabbitmq_management,{}].\n", PLUGINS.join(",")))?;
     // Replaces the system's rabbitmq-env.conf and advanced.config, which may contain any setting.
     shell::write(&folder.join("empty.conf"), "")?;
     shell::write(&folder.join("advanced.config"), "[].\n")?;

@@ -5,7 +5,9 @@ use hopmq_proto::method::basic;
 use crate::engine::delivery::unacked::Held;
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::ConsumerKey;
+use crate::engine::persistence::journal::is_for_store_alone;
 use crate::engine::queue::dead_letter::Reason;
+use crate::engine::queue::ready::Kept;
 use crate::engine::refusal::Refusal;
 use crate::engine::{At, Engine};
 
@@ -136,6 +138,7 @@ impl Engine {
     /// Returns deliveries to their places in their queues. If it `counts`, a delivery may reach the limit of a quorum
     /// queue.
     pub(in crate::engine) fn requeue(&mut self, all: Vec<Held>, counts: bool) {
+        let now = self.now;
         let mut queues = Vec::new();
         let mut consumers = Vec::new();
         for held in all {
@@ -149,6 +152,7 @@ impl Engine {
             queue.unacked -= 1;
             let mut entry = held.entry;
             entry.redelivered = true;
+            entry.acquired = entry.acquired.saturating_add(1);
             entry.returned += u32::from(counts || !queue.settings.quorum);
             if queue.settings.delivery_limit.is_some_and(|limit| entry.returned > limit) {
                 self.drop_message(held.queue, entry, Reason::DeliveryLimit);
@@ -156,7 +160,15 @@ impl Engine {
             }
             self.note_returned(held.queue, &entry);
             let Some(queue) = self.queues.get_mut(held.queue).invariant("queue") else { continue };
-            queue.ready.put_back(entry);
+            match queue.settings.delayed_retry.as_ref().and_then(|retry| retry.delay(entry.acquired, counts)) {
+                Some(delay) => {
+                    if entry.stored && is_for_store_alone(queue) {
+                        entry.content = Kept::Stored(entry.body_size() as u32);
+                    }
+                    queue.waiting.insert(now + delay, entry);
+                }
+                None => queue.ready.put_back(entry),
+            }
             if !queues.contains(&held.queue) {
                 queues.push(held.queue);
             }

@@ -1,5 +1,8 @@
 //! Starts and cancels consumers.
 
+use std::time::Duration;
+
+use hopmq_proto::Value;
 use hopmq_proto::method::basic;
 
 use crate::engine::access::{Permission, Resource};
@@ -9,6 +12,10 @@ use crate::engine::keys::ConsumerKey;
 use crate::engine::refusal::Refusal;
 use crate::engine::values::type_name;
 use crate::engine::{At, Engine};
+
+fn milliseconds(value: Value<'_>) -> Option<Duration> {
+    value.as_i64().and_then(|time| time.try_into().ok()).map(Duration::from_millis)
+}
 
 impl Engine {
     pub(in crate::engine) fn consume(&mut self, at: At, consume: &basic::Consume<'_>) -> Result<(), Refusal> {
@@ -53,6 +60,7 @@ impl Engine {
             prefetch: channel.prefetch,
             unacked: 0,
             waiting: false,
+            timeout: consume.arguments.get("x-consumer-timeout").and_then(milliseconds),
             arguments: consume.arguments.into(),
         };
         let tag = consumer.tag.clone();
@@ -115,8 +123,7 @@ impl Engine {
         let Some(queue) = self.queues.get_mut(consumer.queue).invariant("queue") else { return };
         queue.consumers.remove(id);
         if queue.settings.single_active && queue.consumers.single.is_none() {
-            let first = queue.consumers.iter().next();
-            queue.consumers.single = first;
+            queue.consumers.single = queue.consumers.next();
         }
         if queue.consumers.is_empty() {
             queue.used = now;

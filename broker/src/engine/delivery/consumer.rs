@@ -2,6 +2,8 @@
 //!
 //! Owns each consumer's settings and its count of unacked deliveries. It must never know what a message is.
 
+use std::time::Duration;
+
 use hopmq_proto::FieldTable;
 
 use crate::engine::keys::{QueueKey, SessionKey};
@@ -21,6 +23,8 @@ pub(crate) struct Consumer {
     pub(crate) prefetch: u16,
     /// Unacked deliveries.
     pub(crate) unacked: u32,
+    /// Its own time limit for settling a delivery; zero is none.
+    pub(crate) timeout: Option<Duration>,
     /// Whether the consumer is out of its queue's turns until it has room.
     pub(crate) waiting: bool,
     pub(crate) arguments: FieldTable,

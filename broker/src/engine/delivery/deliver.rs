@@ -7,8 +7,9 @@ use crate::engine::delivery::consumer::Room;
 use crate::engine::delivery::unacked::Held;
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ConsumerKey, QueueKey};
+use crate::engine::profile::Profile;
 use crate::engine::queue::Queue;
-use crate::engine::queue::message::Message;
+use crate::engine::queue::message::{Message, sort_headers};
 use crate::engine::queue::ready::{Entry, Kept};
 use crate::engine::{At, Engine};
 
@@ -39,6 +40,18 @@ impl Engine {
     pub(in crate::engine) fn next_consumer(&mut self, id: QueueKey) -> Option<ConsumerKey> {
         let queue = self.queues.get_mut(id).invariant("queue")?;
         let single = queue.settings.single_active;
+        if single && queue.settings.quorum && self.config.profile.single_active_gives_way() {
+            let next = queue.consumers.next()?;
+            if let Some(active) = queue.consumers.single.filter(|active| *active != next) {
+                // It has a lower priority, and stays the active one until its deliveries are settled.
+                let active = self.consumers.get_mut(active).invariant("consumer")?;
+                if active.unacked > 0 {
+                    active.waiting = true;
+                    return None;
+                }
+            }
+            queue.consumers.single = Some(next);
+        }
         loop {
             let id = if single { queue.consumers.single? } else { queue.consumers.next()? };
             let consumer = self.consumers.get_mut(id).invariant("consumer")?;
@@ -87,7 +100,7 @@ impl Engine {
             routing_key: message.routing_key(),
             ..Arguments::default()
         };
-        let shown = shown(queue, &entry, message);
+        let shown = shown(queue, &entry, message, self.config.profile);
         let properties = shown.as_ref().map_or(message.properties(), Properties::as_ref_properties);
         let number = consumer.channel;
         let body = message.body();
@@ -108,7 +121,7 @@ impl Engine {
             channel.consuming += 1;
             channel.unacked.push(Held { tag, queue: id, consumer: Some(to), since: now, entry });
         }
-        self.note_delivery(holder, number, id);
+        self.note_delivery(holder, number, id, Some(to));
     }
 
     /// Answers `basic.get` with a message.
@@ -117,7 +130,13 @@ impl Engine {
         let Some(message) = entry.message().invariant("message in memory") else {
             return self.answer(at, &basic::GetEmpty {});
         };
-        let shown = self.queues.get(id).and_then(|queue| shown(queue, &entry, message));
+        let profile = self.config.profile;
+        let shown = self.queues.get(id).and_then(|queue| match profile.shows_zero_returns() {
+            true if queue.settings.quorum => {
+                Some(with_count(message, message.shown(), "x-delivery-count", entry.returned))
+            }
+            _ => shown(queue, &entry, message, profile),
+        });
         let Some(session) = self.sessions.get_mut(at.session).invariant("connection") else { return };
         let Some(channel) = session.channel_mut(at.channel).invariant("channel") else { return };
         channel.delivered += 1;
@@ -148,7 +167,7 @@ impl Engine {
         if let Some(queue) = self.queues.get_mut(id) {
             queue.unacked += 1;
         }
-        self.note_delivery(at.session, at.channel, id);
+        self.note_delivery(at.session, at.channel, id, None);
     }
 
     /// Puts a consumer that may have room again back into the turns.
@@ -169,13 +188,28 @@ impl Engine {
 }
 
 /// Returns the properties that clients get, where they differ from the publisher's: without blind copies, and with the
-/// count of returns to a quorum queue.
+/// counts of returns to a quorum queue.
 #[inline]
-fn shown(queue: &Queue, entry: &Entry, message: &Message) -> Option<Properties> {
-    let shown = message.shown();
-    if !queue.settings.quorum || entry.returned == 0 {
-        return shown;
+fn shown(queue: &Queue, entry: &Entry, message: &Message, profile: Profile) -> Option<Properties> {
+    if !queue.settings.quorum || entry.acquired == 0 {
+        return message.shown();
     }
+    let mut shown = message.shown();
+    if profile.shows_acquired() {
+        shown = Some(with_count(message, shown, "x-acquired-count", entry.acquired));
+    }
+    if entry.returned > 0 {
+        shown = Some(with_count(message, shown, "x-delivery-count", entry.returned));
+    }
+    if profile.sorts_headers() {
+        let sorted = shown.as_ref().and_then(|shown| sort_headers(&shown.as_ref_properties()));
+        shown = sorted.or(shown);
+    }
+    shown
+}
+
+/// Returns the properties that clients get, with a count as a header.
+fn with_count(message: &Message, shown: Option<Properties>, name: &str, count: u32) -> Properties {
     let properties = shown.unwrap_or_else(|| message.properties().to_owned_properties());
-    Some(properties.with_header("x-delivery-count", i64::from(entry.returned)))
+    properties.with_header(name, i64::from(count))
 }

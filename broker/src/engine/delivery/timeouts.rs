@@ -1,5 +1,6 @@
-//! Delivery acknowledgement timeouts: a channel that does not settle a delivery in time is closed (RabbitMQ's page
-//! "Consumers", "Delivery Acknowledgement Timeout").
+//! Delivery acknowledgement timeouts: a channel that does not settle a delivery in time is closed; since RabbitMQ 4.3,
+//! the consumer is cancelled instead, on quorum queues only (RabbitMQ's page "Consumers", "Delivery Acknowledgement
+//! Timeout").
 //!
 //! Owns the time of the next check of each channel. A check may come too early, because the delivery was settled in the
 //! meantime; it never comes too late. RabbitMQ checks once a minute, so that its timeouts are up to a minute longer.
@@ -8,11 +9,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use hopmq_proto::Time;
-use hopmq_proto::method::MethodId;
+use hopmq_proto::method::{MethodId, basic};
 
 use crate::engine::Engine;
+use crate::engine::delivery::unacked::Held;
 use crate::engine::invariant::Invariant;
-use crate::engine::keys::{QueueKey, SessionKey};
+use crate::engine::keys::{ConsumerKey, QueueKey, SessionKey};
 use crate::engine::queue::Queue;
 use crate::engine::refusal::Refusal;
 
@@ -21,14 +23,33 @@ pub(in crate::engine) type Timeouts = BTreeSet<(Time, SessionKey, u16)>;
 
 impl Engine {
     /// Returns the time limit for settling a delivery of a queue.
-    fn settle_timeout(&self, queue: &Queue) -> Option<Duration> {
-        queue.settings.consumer_timeout.or(self.config.consumer_timeout).filter(|timeout| !timeout.is_zero())
+    fn settle_timeout(&self, queue: &Queue, consumer: Option<ConsumerKey>) -> Option<Duration> {
+        let cancels = self.config.profile.timeout_cancels();
+        if cancels && !queue.settings.quorum {
+            return None;
+        }
+        let own = consumer.filter(|_| cancels).and_then(|id| self.consumers.get(id)?.timeout);
+        let timeout = own.or(queue.settings.consumer_timeout).or(self.config.consumer_timeout);
+        timeout.filter(|timeout| !timeout.is_zero())
+    }
+
+    /// Returns when a delivery must be settled.
+    fn settle_deadline(&self, held: &Held) -> Option<(Time, Duration)> {
+        let timeout = self.settle_timeout(self.queues.get(held.queue)?, held.consumer)?;
+        Some((held.since + timeout, timeout))
     }
 
     /// Notes a delivery that a channel must settle in time.
     #[inline]
-    pub(in crate::engine) fn note_delivery(&mut self, id: SessionKey, number: u16, queue: QueueKey) {
-        let Some(timeout) = self.queues.get(queue).and_then(|queue| self.settle_timeout(queue)) else { return };
+    pub(in crate::engine) fn note_delivery(
+        &mut self,
+        id: SessionKey,
+        number: u16,
+        queue: QueueKey,
+        consumer: Option<ConsumerKey>,
+    ) {
+        let timeout = self.queues.get(queue).and_then(|queue| self.settle_timeout(queue, consumer));
+        let Some(timeout) = timeout else { return };
         let until = self.now + timeout;
         let channel = self.sessions.get_mut(id).and_then(|session| session.channel_mut(number));
         let Some(channel) = channel.invariant("channel") else { return };
@@ -60,13 +81,13 @@ impl Engine {
     }
 
     fn check_channel_timeouts(&mut self, id: SessionKey, number: u16) {
+        let can_notify = self.sessions.get(id).is_some_and(|session| session.can("consumer_cancel_notify"));
+        if self.config.profile.timeout_cancels() && can_notify {
+            self.cancel_late_consumers(id, number);
+        }
         let channel = self.sessions.get(id).and_then(|session| session.channel(number));
         let Some(channel) = channel.invariant("channel") else { return };
-        let due = channel.unacked.iter().filter_map(|held| {
-            let timeout = self.queues.get(held.queue).and_then(|queue| self.settle_timeout(queue))?;
-            Some((held.since + timeout, timeout))
-        });
-        let first = due.min();
+        let first = channel.unacked.iter().filter_map(|held| self.settle_deadline(held)).min();
         let channel = self.sessions.get_mut(id).and_then(|session| session.channel_mut(number));
         let Some(channel) = channel.invariant("channel") else { return };
         channel.next_check = None;
@@ -85,5 +106,35 @@ impl Engine {
             }
             None => {}
         }
+    }
+
+    /// Cancels the consumers of a channel that are late, and returns their messages, and those of `basic.get`, to their
+    /// queues.
+    fn cancel_late_consumers(&mut self, id: SessionKey, number: u16) {
+        let channel = self.sessions.get(id).and_then(|session| session.channel(number));
+        let Some(channel) = channel.invariant("channel") else { return };
+        let late = |held: &&Held| self.settle_deadline(held).is_some_and(|(until, _)| until <= self.now);
+        let (mut consumers, mut tags) = (BTreeSet::new(), BTreeSet::new());
+        for held in channel.unacked.iter().filter(late) {
+            match held.consumer {
+                Some(consumer) => consumers.insert(consumer),
+                None => tags.insert(held.tag),
+            };
+        }
+        let channel = self.sessions.get_mut(id).and_then(|session| session.channel_mut(number));
+        let Some(channel) = channel.invariant("channel") else { return };
+        let is_late = |consumer: Option<ConsumerKey>| consumer.is_some_and(|consumer| consumers.contains(&consumer));
+        let taken = channel.unacked.take_lapsed(|held| is_late(held.consumer) || tags.contains(&held.tag));
+        channel.consuming -= taken.iter().filter(|held| held.consumer.is_some()).count() as u32;
+        channel.consumers.retain(|consumer| !is_late(Some(*consumer)));
+        for consumer in consumers {
+            let Some(tag) = self.consumers.get(consumer).invariant("consumer").map(|consumer| consumer.tag.clone())
+            else {
+                continue;
+            };
+            self.send(id, number, &basic::Cancel { consumer_tag: &tag, nowait: true });
+            self.remove_consumer(consumer);
+        }
+        self.requeue(taken, false);
     }
 }

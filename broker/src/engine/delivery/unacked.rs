@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use hopmq_proto::Time;
 
 use crate::engine::keys::{ConsumerKey, QueueKey};
-use crate::engine::queue::ready::Entry;
+use crate::engine::queue::ready::{Entry, Kept};
 
 /// A delivery that must be settled.
 #[derive(Clone, Debug)]
@@ -97,6 +97,20 @@ impl Unacked {
         self.line = all.into();
     }
 
+    /// Takes the messages of some deliveries. Their tags can still be settled, without an effect.
+    pub(crate) fn take_lapsed(&mut self, lapsed: impl Fn(&Held) -> bool) -> Vec<Held> {
+        let mut taken = Vec::new();
+        for held in self.line.iter_mut().filter_map(|(_, held)| held.as_mut()).filter(|held| lapsed(held)) {
+            taken.push(held.clone());
+            // No queue has this key.
+            held.queue = QueueKey::default();
+            held.consumer = None;
+            held.entry.content = Kept::Stored(0);
+            held.entry.stored = false;
+        }
+        taken
+    }
+
     /// Removes all deliveries. Returns them by tag.
     pub(crate) fn take(&mut self) -> Vec<Held> {
         self.count = 0;
@@ -113,7 +127,6 @@ impl Unacked {
 mod tests {
     use super::*;
     use crate::engine::queue::message::Message;
-    use crate::engine::queue::ready::Kept;
     use hopmq_proto::Properties;
 
     fn held(tag: u64) -> Held {
@@ -124,7 +137,8 @@ mod tests {
             content,
             expires: None,
             returned: 0,
-            priority: 0,
+            acquired: 0,
+            priority: None,
             redelivered: false,
             stored: false,
         };
@@ -149,6 +163,17 @@ mod tests {
         unacked.put_back(vec![held(6), held(2)]);
         assert_eq!((tags(&unacked), unacked.len()), (vec![2, 6, 9], 3));
         assert_eq!((unacked.take().len(), unacked.len()), (3, 0));
+    }
+
+    #[test]
+    fn a_lapsed_delivery_keeps_its_tag_without_its_message() {
+        let mut unacked = Unacked::default();
+        unacked.push(held(1));
+        unacked.push(held(2));
+        let taken = unacked.take_lapsed(|held| held.tag == 1);
+        assert!(taken.len() == 1 && taken[0].entry.message().is_some());
+        assert!(unacked.remove(1).is_some_and(|held| held.entry.message().is_none()));
+        assert!(unacked.remove(2).is_some_and(|held| held.entry.message().is_some()));
     }
 
     #[test]

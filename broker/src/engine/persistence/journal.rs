@@ -230,6 +230,12 @@ impl Engine {
         }
         let Some(vhost) = self.vhosts.get(exchange.vhost).invariant("virtual host") else { return };
         journal.group.put(&tables::exchange_key(&vhost.name, &exchange.name), &tables::of_exchange(&exchange.spec));
+        if let Some(queue) = exchange.delayed.and_then(|id| self.queues.get_mut(id)) {
+            let stored = QueueId(journal.next_queue);
+            journal.next_queue += 1;
+            queue.stored = Some(stored);
+            journal.group.declare_queue(stored, &tables::of_delayed(&vhost.name, &exchange.name));
+        }
     }
 
     pub(in crate::engine) fn forget_exchange(&mut self, exchange: &Exchange) {
@@ -298,12 +304,13 @@ impl Engine {
     }
 
     /// Stores the message that was being published. Returns whether any queue stores it.
-    pub(in crate::engine) fn store_message(&mut self, message: &Message, priority: u8) -> bool {
+    pub(in crate::engine) fn store_message(&mut self, message: &Message, priority: Option<u8>) -> bool {
         let Some(journal) = &mut self.journal else { return false };
         if journal.targets.is_empty() {
             return false;
         }
         let body = message.to_body();
+        let priority = tables::priority_byte(priority);
         journal.group.publish(&store::Message { priority, head: message.head(), body: &body }, &journal.targets);
         journal.targets.clear();
         true
@@ -325,7 +332,11 @@ impl Engine {
             && entry.stored
             && let Some(stored) = self.queues.get(id).and_then(|queue| queue.stored)
         {
-            journal.group.delivered(stored, Position(entry.position), tables::deliveries(entry.returned));
+            journal.group.delivered(
+                stored,
+                Position(entry.position),
+                tables::deliveries(entry.returned, entry.acquired),
+            );
         }
     }
 
@@ -365,5 +376,6 @@ impl Engine {
 
 /// Whether a message for this queue is kept in the store only.
 pub(in crate::engine) fn is_for_store_alone(queue: &Queue) -> bool {
-    queue.ready.len() >= IN_MEMORY || queue.ready.bytes() >= BYTES_IN_MEMORY
+    queue.ready.len() + queue.waiting.len() >= IN_MEMORY
+        || queue.ready.bytes() + queue.waiting.bytes() >= BYTES_IN_MEMORY
 }

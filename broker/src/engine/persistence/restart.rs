@@ -19,7 +19,7 @@ impl Engine {
         self.now = now;
         self.down = true;
         self.journal = None;
-        self.access = Access::default();
+        self.access = Access::new(self.config.profile);
         self.vhosts = SlotMap::with_key();
         self.exchanges = SlotMap::with_key();
         self.queues = SlotMap::with_key();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use hopmq_proto::Time;
 
 use crate::engine::Engine;
+use crate::engine::invariant::Invariant;
 use crate::engine::persistence::tables::{self, BindingParts};
 use crate::engine::queue::ready::{Entry, Kept};
 use crate::engine::queue::settings::Settings;
@@ -56,6 +57,9 @@ impl Engine {
     }
 
     fn recover_queue(&mut self, recovered: RecoveredQueue, crashed: bool) {
+        if let Some((vhost, exchange)) = tables::delayed_of(&recovered.definition) {
+            return self.recover_delayed(&vhost, &exchange, &recovered);
+        }
         let Some((vhost, name, spec)) = tables::queue_of(&recovered.definition) else {
             let messages = recovered.messages.len();
             tracing::error!(queue = recovered.id.0, messages, "the definition of a stored queue can't be read");
@@ -69,6 +73,7 @@ impl Engine {
         // It was valid when it was declared.
         let settings = Settings::of(&spec.arguments, self.config.profile).unwrap_or_default();
         let id = self.add_queue(vhost, name.into(), spec, settings);
+        let now = self.now;
         let wall = u128::from(self.config.wall_epoch) * 1000;
         let entry = |message: &RecoveredMessage| {
             let left = message.expires.map(|at| Duration::from_millis(u128::from(at).saturating_sub(wall) as u64));
@@ -77,7 +82,8 @@ impl Engine {
                 content: Kept::Stored(message.body_len),
                 expires: left.map(Time::from_epoch),
                 returned: tables::returned(message.deliveries),
-                priority: message.priority,
+                acquired: tables::acquired(message.deliveries),
+                priority: tables::priority(message.priority),
                 redelivered: crashed || message.deliveries > 0,
                 stored: true,
             }
@@ -85,7 +91,42 @@ impl Engine {
         if let Some(queue) = self.queues.get_mut(id) {
             queue.stored = Some(recovered.id);
             queue.next_position = recovered.next.0;
-            recovered.messages.iter().map(entry).for_each(|entry| queue.ready.push(entry));
+            for entry in recovered.messages.iter().map(entry) {
+                // The wait for a delayed retry begins anew.
+                let retry = queue.settings.delayed_retry.as_ref().filter(|_| entry.acquired > 0);
+                match retry.and_then(|retry| retry.delay(entry.acquired, entry.returned > 0)) {
+                    Some(delay) => queue.waiting.insert(now + delay, entry),
+                    None => queue.ready.push(entry),
+                }
+            }
+        }
+        self.set_queue_timer(id);
+    }
+
+    fn recover_delayed(&mut self, vhost: &str, exchange: &str, recovered: &RecoveredQueue) {
+        let found = self.vhost_named(vhost).and_then(|vhost| self.exchange_named(vhost, exchange));
+        let Some(id) = found.and_then(|id| self.exchanges.get(id)?.delayed) else {
+            let messages = recovered.messages.len();
+            tracing::error!(exchange, vhost, messages, "stored messages belong to an exchange that is not stored");
+            return;
+        };
+        let wall = u128::from(self.config.wall_epoch) * 1000;
+        let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return };
+        queue.stored = Some(recovered.id);
+        queue.next_position = recovered.next.0;
+        for message in &recovered.messages {
+            let until = u128::from(message.expires.unwrap_or(0)).saturating_sub(wall) as u64;
+            let entry = Entry {
+                position: message.position.0,
+                content: Kept::Stored(message.body_len),
+                expires: None,
+                returned: 0,
+                acquired: 0,
+                priority: tables::priority(message.priority),
+                redelivered: false,
+                stored: true,
+            };
+            queue.waiting.insert(Time::from_epoch(Duration::from_millis(until)), entry);
         }
         self.set_queue_timer(id);
     }

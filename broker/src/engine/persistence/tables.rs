@@ -52,14 +52,30 @@ impl<'a> BindingParts<'a> {
     }
 }
 
-/// Encodes the deliveries of a returned message for the store: how many counted, and that there was one.
-pub(in crate::engine) fn deliveries(returned: u32) -> u32 {
-    returned.saturating_mul(2) | 1
+/// Encodes the returns of a message for the store: that there was one, in 16 bits how many counted, and above those how
+/// many did not. Larger numbers become the largest.
+pub(in crate::engine) fn deliveries(returned: u32, acquired: u32) -> u32 {
+    1 | returned.min(0xFFFF) << 1 | acquired.saturating_sub(returned).min(0x7FFF) << 17
 }
 
 /// Decodes how many returns of a message counted.
 pub(in crate::engine) fn returned(deliveries: u32) -> u32 {
-    deliveries / 2
+    deliveries >> 1 & 0xFFFF
+}
+
+/// Decodes how many returns of a message there were.
+pub(in crate::engine) fn acquired(deliveries: u32) -> u32 {
+    returned(deliveries) + (deliveries >> 17)
+}
+
+/// Encodes a priority for the store. The two highest become one.
+pub(in crate::engine) fn priority_byte(priority: Option<u8>) -> u8 {
+    priority.map_or(0, |priority| priority.saturating_add(1))
+}
+
+/// Decodes a priority.
+pub(in crate::engine) fn priority(byte: u8) -> Option<u8> {
+    byte.checked_sub(1)
 }
 
 pub(in crate::engine) fn vhost_key(name: &str) -> Vec<u8> {
@@ -111,6 +127,18 @@ pub(in crate::engine) fn of_queue(vhost: &str, name: &str, spec: &QueueSpec) -> 
     table.as_bytes().to_vec()
 }
 
+/// Encodes whose delayed messages a queue holds: the virtual host and the exchange.
+pub(in crate::engine) fn of_delayed(vhost: &str, exchange: &str) -> Vec<u8> {
+    FieldTable::new().with("vhost", vhost).with("delayed", exchange).as_bytes().to_vec()
+}
+
+/// Parses the virtual host and the exchange whose delayed messages a queue holds.
+pub(in crate::engine) fn delayed_of(definition: &[u8]) -> Option<(String, String)> {
+    let table = FieldTable::parse(definition).ok()?;
+    let text = |key| table.get(key)?.as_str().map(ToOwned::to_owned);
+    Some((text("vhost")?, text("delayed")?))
+}
+
 /// Parses a queue's virtual host, name and declaration.
 pub(in crate::engine) fn queue_of(definition: &[u8]) -> Option<(String, String, QueueSpec)> {
     let table = FieldTable::parse(definition).ok()?;
@@ -157,6 +185,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn encoded_counts_and_priorities_are_decoded_again() {
+        for (counted, all) in [(0, 0), (0, 1), (3, 3), (20, 25), (0xFFFF, 0x17FFE)] {
+            let stored = deliveries(counted, all);
+            assert_eq!((returned(stored), acquired(stored)), (counted, all));
+            assert!(stored > 0);
+        }
+        assert_eq!(returned(deliveries(70_000, 70_000)), 0xFFFF);
+        for level in [None, Some(0), Some(4), Some(254)] {
+            assert_eq!(priority(priority_byte(level)), level);
+        }
+    }
+
+    #[test]
     fn encoded_definitions_are_decoded_again() {
         let parts = BindingParts {
             vhost: "/",
@@ -175,6 +216,9 @@ mod tests {
         let (vhost, name, again) = queue_of(&of_queue("/", "q", &spec)).unwrap();
         assert_eq!((vhost.as_str(), name.as_str(), again.auto_delete), ("/", "q", true));
         assert_eq!(again.arguments, spec.arguments);
+        let delayed = of_delayed("/", "later");
+        assert_eq!(delayed_of(&delayed), Some(("/".to_owned(), "later".to_owned())));
+        assert!(queue_of(&delayed).is_none());
         assert!(queue_of(b"nonsense").is_none() && exchange_of(b"").is_none() && names(b"\x05ab").is_none());
     }
 }

@@ -11,7 +11,8 @@ use hopmq_proto::{FieldArray, FieldTable, Properties, Value};
 use crate::engine::Engine;
 use crate::engine::keys::{QueueKey, VhostKey};
 use crate::engine::name::Name;
-use crate::engine::queue::message::Message;
+use crate::engine::profile::Profile;
+use crate::engine::queue::message::{Message, sort_headers};
 use crate::engine::queue::ready::Entry;
 
 /// Why a queue drops a message.
@@ -41,6 +42,8 @@ pub(crate) struct DeadLetter {
     exchange: Name,
     message: Message,
     reason: Reason,
+    /// Whether the message goes to the routing keys in its headers as well.
+    copied: bool,
 }
 
 /// Dead letters that are not yet routed.
@@ -70,14 +73,16 @@ impl Engine {
         let seconds = self.config.wall_epoch + self.now.since_epoch().as_secs();
         let queue = self.queues.get(id)?;
         let target = queue.settings.dead_letters.as_ref()?;
-        let (properties, key) = with_history(message, reason, &queue.name, target.routing_key.as_deref(), seconds);
+        let new_key = target.routing_key.as_deref();
+        let (properties, key) = with_history(message, reason, &queue.name, new_key, seconds, self.config.profile);
+        let copied = new_key.is_none();
         let mut scratch = std::mem::take(&mut self.scratch);
         let exchange = target.exchange.clone();
         let message =
-            Message::new(&mut scratch, exchange.as_bytes(), key, properties.as_ref_properties(), message.to_body());
+            Message::dead(&mut scratch, exchange.as_bytes(), key, properties.as_ref_properties(), message.to_body());
         let vhost = queue.vhost;
         self.scratch = scratch;
-        Some(DeadLetter { vhost, exchange, message, reason })
+        Some(DeadLetter { vhost, exchange, message, reason, copied })
     }
 
     /// Routes all dead letters, and those that result from them.
@@ -87,13 +92,15 @@ impl Engine {
             let properties = message.properties();
             let headers = properties.headers().unwrap_or_default();
             let mut keys = vec![message.routing_key()];
-            keys.extend(crate::engine::routing::route::copies(&headers).unwrap_or_default());
+            if dead.copied {
+                keys.extend(crate::engine::routing::route::copies(&headers).unwrap_or_default());
+            }
             let mut queues = Vec::new();
             if dead.exchange.is_empty() {
                 let names = keys.iter().filter_map(|key| std::str::from_utf8(key).ok());
                 queues.extend(names.filter_map(|name| self.queue_named(dead.vhost, name)));
             } else if let Some(exchange) = self.exchange_named(dead.vhost, &dead.exchange) {
-                self.route_from(dead.vhost, exchange, &keys, headers, &mut queues);
+                self.route_from(dead.vhost, exchange, &keys, &properties, &mut queues);
             }
             self.sort_by_name(&mut queues);
             let facts = message.facts();
@@ -116,13 +123,15 @@ fn with_history<'a>(
     queue: &str,
     new_key: Option<&'a str>,
     seconds: u64,
+    profile: Profile,
 ) -> (Properties, &'a [u8]) {
     let properties = message.properties();
     let old = properties.headers().unwrap_or_default();
     let exchange = Value::Str(message.exchange());
     let key = new_key.map_or(message.routing_key(), str::as_bytes);
     let mut headers = old.to_owned_table();
-    let deaths = old.get("x-death").and_then(|value| value.as_array()).unwrap_or_default();
+    let is_continued = message.is_dead() || profile.continues_clients_deaths();
+    let deaths = old.get("x-death").filter(|_| is_continued).and_then(|value| value.as_array()).unwrap_or_default();
     let is_same = |death: &Value<'_>| {
         let death = death.as_table().unwrap_or_default();
         let text = |key| death.get(key).and_then(|value| value.as_str());
@@ -163,14 +172,20 @@ fn with_history<'a>(
         headers.insert("x-first-death-queue", queue);
         headers.insert("x-first-death-exchange", exchange);
     }
-    headers.insert("x-last-death-reason", reason.name());
-    headers.insert("x-last-death-queue", queue);
-    headers.insert("x-last-death-exchange", exchange);
+    if profile.names_last_death() {
+        headers.insert("x-last-death-reason", reason.name());
+        headers.insert("x-last-death-queue", queue);
+        headers.insert("x-last-death-exchange", exchange);
+    }
     if new_key.is_some() {
-        headers.remove("CC");
+        if !profile.keeps_cc() {
+            headers.remove("CC");
+        }
         headers.remove("BCC");
     }
-    (properties.to_owned_properties().with_headers(&headers).without_expiration(), key)
+    let properties = properties.to_owned_properties().with_headers(&headers).without_expiration();
+    let sorted = profile.sorts_headers().then(|| sort_headers(&properties.as_ref_properties())).flatten();
+    (sorted.unwrap_or(properties), key)
 }
 
 /// Whether a message would enter a queue again that it died in, without a client having rejected it.

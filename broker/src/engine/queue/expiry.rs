@@ -30,7 +30,29 @@ impl Engine {
             return;
         }
         self.expire_ready(id);
+        self.release_waiting(id);
         self.set_queue_timer(id);
+    }
+
+    /// Makes the waiting messages ready that are due, or routes those of a delayed-message exchange.
+    fn release_waiting(&mut self, id: QueueKey) {
+        let now = self.now;
+        let mut some = false;
+        while let Some(queue) = self.queues.get_mut(id)
+            && let Some(entry) = queue.waiting.pop_due(now)
+        {
+            match queue.delays {
+                Some(exchange) => self.route_delayed(id, exchange, &entry),
+                None => {
+                    queue.ready.put_back(entry);
+                    some = true;
+                }
+            }
+        }
+        if some {
+            self.drop_above_limit(id);
+            self.drive(id);
+        }
     }
 
     /// Sets the timer of a queue to its next deadline.

@@ -14,6 +14,8 @@ const UNCOPIED: usize = 4096;
 const FIXED: usize = 8;
 /// A flag that AMQP does not use: the header `BCC` named further queues, and clients must not see it.
 const BLIND: u16 = 1 << 1;
+/// A flag that AMQP uses for further flags, which no message has: the header `x-death` is the broker's.
+const DEAD: u16 = 1;
 
 /// A message. A clone shares its memory. See the [module's documentation](self).
 #[derive(Clone, Debug)]
@@ -27,7 +29,7 @@ pub(crate) struct Message {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
     pub(crate) persistent: bool,
-    pub(crate) priority: u8,
+    pub(crate) priority: Option<u8>,
     /// `expiration`, in milliseconds.
     pub(crate) expiration: Option<u64>,
 }
@@ -46,7 +48,7 @@ impl Message {
         scratch.clear();
         let is_blind =
             properties.flags() & HEADERS != 0 && properties.headers().is_ok_and(|headers| headers.contains_key("BCC"));
-        let flags = properties.flags() & !BLIND | if is_blind { BLIND } else { 0 };
+        let flags = properties.flags() & !(BLIND | DEAD) | if is_blind { BLIND } else { 0 };
         let [f0, f1] = flags.to_be_bytes();
         let [l0, l1, l2, l3] = (list.len() as u32).to_be_bytes();
         scratch.extend_from_slice(&[f0, f1, exchange.len() as u8, routing_key.len() as u8, l0, l1, l2, l3]);
@@ -58,6 +60,25 @@ impl Message {
             scratch.extend_from_slice(&body);
         }
         Self { head: Arc::from(&scratch[..]), large: large.then_some(body) }
+    }
+
+    /// Returns a message that died, whose header `x-death` is the broker's. `scratch` is a reused buffer.
+    pub(crate) fn dead(
+        scratch: &mut Vec<u8>,
+        exchange: &[u8],
+        routing_key: &[u8],
+        properties: Properties<&[u8]>,
+        body: Bytes,
+    ) -> Self {
+        let message = Self::new(scratch, exchange, routing_key, properties, body);
+        let mut head = message.head.to_vec();
+        head[1] |= DEAD as u8;
+        Self { head: head.into(), ..message }
+    }
+
+    /// Whether the header `x-death` is the broker's.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.flags() & DEAD != 0
     }
 
     #[inline]
@@ -96,7 +117,7 @@ impl Message {
     #[inline]
     pub(crate) fn properties(&self) -> Properties<&[u8]> {
         let (start, end) = self.list();
-        Properties::from_parts(self.flags() & !BLIND, &self.head[start..end])
+        Properties::from_parts(self.flags() & !(BLIND | DEAD), &self.head[start..end])
     }
 
     /// Returns the properties for clients where they differ: without the header `BCC`, because blind copies must stay
@@ -132,9 +153,11 @@ impl Message {
         let [f0, f1, exchange, key, size @ ..] = *fixed;
         let (exchange, rest) = rest.split_at_checked(exchange.into())?;
         let (key, list) = rest.split_at_checked(key.into())?;
-        let properties = Properties::from_parts(u16::from_be_bytes([f0, f1]) & !BLIND, list);
+        let flags = u16::from_be_bytes([f0, f1]);
+        let make = if flags & DEAD == 0 { Self::new } else { Self::dead };
+        let properties = Properties::from_parts(flags & !(BLIND | DEAD), list);
         (u32::from_be_bytes(size) as usize == list.len())
-            .then(|| Self::new(scratch, exchange, key, properties, body.clone()))
+            .then(|| make(scratch, exchange, key, properties, body.clone()))
     }
 
     /// Returns the body, to be stored.
@@ -157,6 +180,17 @@ fn without_bcc(properties: Properties<&[u8]>) -> Properties {
     properties.to_owned_properties().with_headers(&headers)
 }
 
+/// Returns the properties with their headers sorted by key, unless they are.
+pub(crate) fn sort_headers(properties: &Properties<&[u8]>) -> Option<Properties> {
+    let headers = properties.headers().ok()?;
+    if headers.iter().is_sorted_by_key(|(key, _)| key) {
+        return None;
+    }
+    let mut entries: Vec<_> = headers.iter().collect();
+    entries.sort_by_key(|(key, _)| *key);
+    Some(properties.to_owned_properties().with_headers(&entries.into_iter().collect()))
+}
+
 // Flags of the properties that are set.
 const HEADERS: u16 = 1 << 13;
 const DELIVERY_MODE: u16 = 1 << 12;
@@ -172,7 +206,7 @@ impl Facts {
         }
         Self {
             persistent: properties.is_persistent(),
-            priority: properties.priority().unwrap_or(0),
+            priority: properties.priority(),
             expiration: properties.expiration().and_then(|text| text.trim_start_matches('-').parse().ok()),
         }
     }
@@ -196,7 +230,11 @@ mod tests {
             assert_eq!((again.exchange(), again.properties()), (message.exchange(), message.properties()));
             assert_eq!((again.routing_key(), again.to_body()), (&b"key"[..], body.clone()));
             assert!(Message::restore(&mut scratch, &message.head()[1..], &body).is_none());
-            let facts = Facts { persistent: true, priority: 3, expiration: Some(60_000) };
+            let dead = Message::dead(&mut scratch, b"", b"key", properties.as_ref_properties(), body.clone());
+            let again = Message::restore(&mut scratch, dead.head(), &body).unwrap();
+            assert!(dead.is_dead() && again.is_dead() && !message.is_dead());
+            assert_eq!((again.properties(), again.to_body()), (message.properties(), body.clone()));
+            let facts = Facts { persistent: true, priority: Some(3), expiration: Some(60_000) };
             assert_eq!(message.facts(), facts);
         }
     }

@@ -4,12 +4,14 @@
 //! never know connections.
 
 pub(super) mod dead_letter;
+mod delayed_retry;
 mod expiry;
 pub(super) mod message;
 mod overflow;
 pub(super) mod ready;
 pub(super) mod settings;
 mod turns;
+mod waiting;
 
 use std::collections::BTreeSet;
 
@@ -17,9 +19,11 @@ use hopmq_proto::{FieldTable, Time};
 
 use crate::engine::keys::{ExchangeKey, SessionKey, VhostKey};
 use crate::engine::name::Name;
-use crate::engine::queue::ready::Ready;
+use crate::engine::profile::{Profile, QuorumOrder};
+use crate::engine::queue::ready::{Order, Ready};
 use crate::engine::queue::settings::Settings;
 use crate::engine::queue::turns::Consumers;
+use crate::engine::queue::waiting::Waiting;
 use crate::store::QueueId;
 
 /// The declaration of a queue.
@@ -40,6 +44,10 @@ pub(crate) struct Queue {
     pub(crate) spec: QueueSpec,
     pub(crate) settings: Settings,
     pub(crate) ready: Ready,
+    /// Messages that are not ready until a time.
+    pub(crate) waiting: Waiting,
+    /// The exchange whose delayed messages it holds. No client sees such a queue.
+    pub(crate) delays: Option<ExchangeKey>,
     /// Messages that were delivered and are not settled.
     pub(crate) unacked: usize,
     pub(crate) consumers: Consumers,
@@ -56,14 +64,27 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    pub(crate) fn new(name: Name, vhost: VhostKey, spec: QueueSpec, settings: Settings, now: Time) -> Self {
-        let ready = Ready::new(settings.max_priority.unwrap_or(0));
+    pub(crate) fn new(
+        name: Name,
+        vhost: VhostKey,
+        spec: QueueSpec,
+        settings: Settings,
+        profile: Profile,
+        now: Time,
+    ) -> Self {
+        let ready = Ready::new(match profile.quorum_order() {
+            QuorumOrder::TwoClasses if settings.quorum => Order::TwoClasses,
+            QuorumOrder::Strict if settings.quorum => Order::Strict,
+            _ => Order::Highest(settings.max_priority.unwrap_or(0)),
+        });
         Self {
             name,
             vhost,
             spec,
             settings,
             ready,
+            waiting: Waiting::default(),
+            delays: None,
             unacked: 0,
             consumers: Consumers::default(),
             sources: BTreeSet::new(),
@@ -74,10 +95,10 @@ impl Queue {
         }
     }
 
-    /// Returns the next deadline: that of its messages, or its own.
+    /// Returns the next deadline: that of a message, or its own.
     pub(crate) fn deadline(&self) -> Option<Time> {
         let expires = self.settings.expires.filter(|_| self.consumers.is_empty());
         let gone = expires.map(|expires| self.used + expires);
-        self.ready.next_expiry().into_iter().chain(gone).min()
+        self.ready.next_expiry().into_iter().chain(gone).chain(self.waiting.first()).min()
     }
 }

@@ -1,7 +1,7 @@
 //! The ready messages of a queue, in delivery order.
 //!
-//! Owns a list for each priority. A returned message goes back to its place. It must never know consumers, or why a
-//! message leaves.
+//! Owns a list for each level of priority. A returned message goes back to its place. It must never know consumers, or
+//! why a message leaves.
 
 use std::collections::VecDeque;
 
@@ -19,9 +19,12 @@ pub(crate) struct Entry {
     pub(crate) content: Kept,
     /// When it expires.
     pub(crate) expires: Option<Time>,
-    /// How often it was delivered and returned.
+    /// How often it was returned in a way that counts towards a delivery limit.
     pub(crate) returned: u32,
-    pub(crate) priority: u8,
+    /// How often it was returned, whether or not that counts.
+    pub(crate) acquired: u32,
+    /// The `priority` of the message.
+    pub(crate) priority: Option<u8>,
     /// Whether the message may have been delivered before.
     pub(crate) redelivered: bool,
     /// Whether the store has the message.
@@ -47,7 +50,7 @@ impl Entry {
     }
 
     #[inline]
-    fn body_size(&self) -> u64 {
+    pub(crate) fn body_size(&self) -> u64 {
         match &self.content {
             Kept::Here(message) => message.body_size() as u64,
             Kept::Stored(size) => u64::from(*size),
@@ -55,20 +58,59 @@ impl Entry {
     }
 }
 
+/// The order in which messages leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// The highest priority first, up to the highest one that counts. A message without a priority has 0.
+    Highest(u8),
+    /// The priorities of a quorum queue in RabbitMQ 4.3: 32, the highest first. A message without a priority has 4.
+    Strict,
+    /// The priorities of a quorum queue in RabbitMQ 4.0: of three messages, two are above 4 while there are both.
+    /// Returned messages go first.
+    TwoClasses,
+}
+
+// The lines of [`Order::TwoClasses`]. Between them is that of the high class.
+const LOW: usize = 0;
+const RETURNED: usize = 2;
+
+impl Order {
+    fn lines(self) -> usize {
+        match self {
+            Self::Highest(most) => usize::from(most) + 1,
+            Self::Strict => 32,
+            Self::TwoClasses => 3,
+        }
+    }
+
+    /// Returns the line of a message.
+    #[inline]
+    fn line(self, priority: Option<u8>) -> usize {
+        match self {
+            Self::Highest(most) => usize::from(priority.unwrap_or(0).min(most)),
+            Self::Strict => usize::from(priority.unwrap_or(4).min(31)),
+            Self::TwoClasses => usize::from(priority > Some(4)),
+        }
+    }
+}
+
 /// Ready messages. See the [module's documentation](self).
 #[derive(Debug)]
 pub(crate) struct Ready {
-    /// By priority, the lowest first; each by position.
+    order: Order,
+    /// By level, the lowest first; each by position.
     lines: Vec<VecDeque<Entry>>,
+    /// The turn within the three of [`Order::TwoClasses`].
+    turn: u8,
     count: usize,
     /// The size of the bodies in bytes.
     bytes: u64,
 }
 
 impl Ready {
-    pub(crate) fn new(max_priority: u8) -> Self {
-        let lines = (0..=max_priority).map(|_| VecDeque::new()).collect();
-        Self { lines, count: 0, bytes: 0 }
+    pub(crate) fn new(order: Order) -> Self {
+        let lines = (0..order.lines()).map(|_| VecDeque::new()).collect();
+        Self { order, lines, turn: 0, count: 0, bytes: 0 }
     }
 
     #[inline]
@@ -86,25 +128,24 @@ impl Ready {
         self.bytes
     }
 
-    #[inline]
-    fn line(&mut self, priority: u8) -> &mut VecDeque<Entry> {
-        let highest = self.lines.len() - 1;
-        &mut self.lines[usize::from(priority).min(highest)]
-    }
-
-    /// Adds a message behind all others of its priority.
+    /// Adds a message behind all others of its level.
     #[inline]
     pub(crate) fn push(&mut self, entry: Entry) {
         self.count += 1;
         self.bytes += entry.body_size();
-        self.line(entry.priority).push_back(entry);
+        let line = self.order.line(entry.priority);
+        self.lines[line].push_back(entry);
     }
 
     /// Returns a message to its place.
     pub(crate) fn put_back(&mut self, entry: Entry) {
         self.count += 1;
         self.bytes += entry.body_size();
-        let line = self.line(entry.priority);
+        let line = match self.order {
+            Order::TwoClasses => RETURNED,
+            order => order.line(entry.priority),
+        };
+        let line = &mut self.lines[line];
         let place = match line.front() {
             Some(front) if front.position < entry.position => {
                 line.partition_point(|other| other.position < entry.position)
@@ -114,12 +155,33 @@ impl Ready {
         line.insert(place, entry);
     }
 
+    /// Returns the line of the next message, where `has` says which lines have one.
+    #[inline]
+    fn choose(&self, turn: u8, has: impl Fn(usize) -> bool) -> Option<usize> {
+        if self.order == Order::TwoClasses && turn == 2 && !has(RETURNED) && has(LOW) {
+            return Some(LOW);
+        }
+        (0..self.lines.len()).rev().find(|line| has(*line))
+    }
+
+    /// Returns the turn after a message of a line.
+    fn turn_after(&self, turn: u8, line: usize) -> u8 {
+        match self.order {
+            Order::TwoClasses if line != RETURNED => (turn + 1) % 3,
+            _ => turn,
+        }
+    }
+
+    fn next_line(&self) -> Option<usize> {
+        self.choose(self.turn, |line| !self.lines[line].is_empty())
+    }
+
     /// Returns the next message to deliver.
     #[inline]
     pub(crate) fn front(&self) -> Option<&Entry> {
         match &self.lines[..] {
             [only] => only.front(),
-            lines => lines.iter().rev().find_map(VecDeque::front),
+            lines => lines[self.next_line()?].front(),
         }
     }
 
@@ -127,7 +189,11 @@ impl Ready {
     pub(crate) fn pop(&mut self) -> Option<Entry> {
         let entry = match &mut self.lines[..] {
             [only] => only.pop_front(),
-            lines => lines.iter_mut().rev().find_map(VecDeque::pop_front),
+            _ => {
+                let line = self.next_line()?;
+                self.turn = self.turn_after(self.turn, line);
+                self.lines[line].pop_front()
+            }
         }?;
         self.forget(&entry);
         Some(entry)
@@ -151,15 +217,15 @@ impl Ready {
     /// Returns the positions of the next messages that are in the store only, at most `most`. Empty if the very next
     /// message is in memory.
     pub(crate) fn next_stored(&self, most: usize) -> Vec<Position> {
-        let Some(line) = self.lines.iter().rev().find(|line| !line.is_empty()) else { return Vec::new() };
-        let stored = line.iter().take_while(|entry| matches!(entry.content, Kept::Stored(_)));
+        let Some(line) = self.next_line() else { return Vec::new() };
+        let stored = self.lines[line].iter().take_while(|entry| matches!(entry.content, Kept::Stored(_)));
         stored.take(most).map(|entry| Position(entry.position)).collect()
     }
 
     /// Sets the contents of the messages that [`Ready::next_stored`] returned, in its order. Removes the lost ones.
     pub(crate) fn fetched(&mut self, messages: Vec<Option<Message>>) {
-        let line = self.lines.iter_mut().rev().find(|line| !line.is_empty());
-        let Some(line) = line.invariant("message") else { return };
+        let Some(line) = self.next_line().invariant("message") else { return };
+        let line = &mut self.lines[line];
         let mut lost = 0;
         for (index, message) in messages.into_iter().enumerate() {
             let Some(entry) = line.get_mut(index - lost).invariant("message") else { break };
@@ -175,7 +241,7 @@ impl Ready {
         }
     }
 
-    /// Removes all messages. Returns them in delivery order.
+    /// Removes all messages. Returns them, the highest level first.
     pub(crate) fn take(&mut self) -> Vec<Entry> {
         (self.count, self.bytes) = (0, 0);
         self.lines.iter_mut().rev().flat_map(std::mem::take).collect()
@@ -183,7 +249,14 @@ impl Ready {
 
     /// Returns all messages in delivery order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.lines.iter().rev().flatten()
+        let mut next = vec![0; self.lines.len()];
+        let mut turn = self.turn;
+        std::iter::from_fn(move || {
+            let line = self.choose(turn, |line| next[line] < self.lines[line].len())?;
+            turn = self.turn_after(turn, line);
+            next[line] += 1;
+            self.lines[line].get(next[line] - 1)
+        })
     }
 }
 
@@ -192,10 +265,20 @@ mod tests {
     use super::*;
     use hopmq_proto::Properties;
 
-    fn entry(position: u64, priority: u8) -> Entry {
+    fn entry(position: u64, priority: impl Into<Option<u8>>) -> Entry {
+        let priority = priority.into();
         let message = Message::new(&mut Vec::new(), b"", b"q", Properties::EMPTY, vec![0; 10].into());
         let content = Kept::Here(message);
-        Entry { position, content, expires: None, returned: 0, priority, redelivered: false, stored: false }
+        Entry {
+            position,
+            content,
+            expires: None,
+            returned: 0,
+            acquired: 0,
+            priority,
+            redelivered: false,
+            stored: false,
+        }
     }
 
     fn positions(ready: &Ready) -> Vec<u64> {
@@ -204,7 +287,7 @@ mod tests {
 
     #[test]
     fn returned_messages_go_back_to_their_places() {
-        let mut ready = Ready::new(0);
+        let mut ready = Ready::new(Order::Highest(0));
         (1..=6).for_each(|position| ready.push(entry(position, 0)));
         let mut held: Vec<Entry> = (0..4).filter_map(|_| ready.pop()).collect();
         for index in [1, 2, 0, 0] {
@@ -216,7 +299,7 @@ mod tests {
 
     #[test]
     fn higher_priorities_go_first_and_equal_ones_in_order() {
-        let mut ready = Ready::new(3);
+        let mut ready = Ready::new(Order::Highest(3));
         for (position, priority) in [(1, 0), (2, 3), (3, 200), (4, 1)] {
             ready.push(entry(position, priority));
         }
@@ -226,5 +309,30 @@ mod tests {
         ready.put_back(first);
         assert_eq!(ready.take().iter().map(|entry| entry.position).collect::<Vec<_>>(), [2, 3, 4, 1]);
         assert!(ready.is_empty() && ready.bytes() == 0);
+    }
+
+    #[test]
+    fn two_of_three_messages_are_of_the_high_class_and_returned_ones_go_first() {
+        let mut ready = Ready::new(Order::TwoClasses);
+        for (position, priority) in [(1, None), (2, Some(4)), (3, Some(5)), (4, Some(9)), (5, Some(255)), (6, Some(0))]
+        {
+            ready.push(entry(position, priority));
+        }
+        assert_eq!(positions(&ready), [3, 4, 1, 5, 2, 6]);
+        let first = ready.pop().unwrap();
+        ready.put_back(first);
+        let second = ready.pop().unwrap();
+        assert_eq!(second.position, 3);
+        assert_eq!(std::iter::from_fn(|| ready.pop()).map(|entry| entry.position).collect::<Vec<_>>(), [4, 1, 5, 2, 6]);
+    }
+
+    #[test]
+    fn strict_priorities_end_at_31_and_a_message_without_one_has_4() {
+        let mut ready = Ready::new(Order::Strict);
+        for (position, priority) in [(1, None), (2, Some(31)), (3, Some(255)), (4, Some(4)), (5, Some(0)), (6, Some(9))]
+        {
+            ready.push(entry(position, priority));
+        }
+        assert_eq!(positions(&ready), [2, 3, 6, 1, 4, 5]);
     }
 }

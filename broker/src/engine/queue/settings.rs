@@ -8,6 +8,7 @@ use hopmq_proto::{FieldTable, Value};
 
 use crate::engine::name::Name;
 use crate::engine::profile::Profile;
+use crate::engine::queue::delayed_retry::DelayedRetry;
 use crate::engine::values::type_name;
 
 /// What happens to a message for a full queue.
@@ -43,6 +44,7 @@ pub(crate) struct Settings {
     pub(crate) max_priority: Option<u8>,
     pub(crate) single_active: bool,
     pub(crate) delivery_limit: Option<u32>,
+    pub(crate) delayed_retry: Option<DelayedRetry>,
     /// The time limit for settling a delivery; zero is none.
     pub(crate) consumer_timeout: Option<Duration>,
 }
@@ -56,6 +58,8 @@ pub(crate) enum Invalid {
     Type(&'static str, &'static str),
     /// Quorum queues do not support an argument.
     NotForQuorum(&'static str),
+    /// Classic queues do not support an argument.
+    NotForClassic(&'static str),
     /// Quorum queues do not support a property.
     Property(&'static str),
 }
@@ -69,6 +73,9 @@ impl Invalid {
             Self::Type(argument, kind) => format!("invalid type '{kind}' for arg '{argument}' in {resource}"),
             Self::NotForQuorum(argument) => {
                 format!("invalid arg '{argument}' for {resource} of queue type rabbit_quorum_queue")
+            }
+            Self::NotForClassic(argument) => {
+                format!("invalid arg '{argument}' for {resource} of queue type rabbit_classic_queue")
             }
             Self::Property(property) => format!("invalid property '{property}' for {resource}"),
         }
@@ -129,6 +136,7 @@ impl Settings {
             max_priority,
             single_active: flag(arguments, "x-single-active-consumer")?.unwrap_or(false),
             delivery_limit: delivery_limit(arguments, quorum, profile)?,
+            delayed_retry: DelayedRetry::of(arguments, quorum, profile)?,
             consumer_timeout: milliseconds(time(arguments, "x-consumer-timeout", 0)?),
         })
     }
@@ -136,11 +144,11 @@ impl Settings {
 
 const DEAD_LETTERS: &str = "x-dead-letter-exchange";
 
-fn invalid<T>(argument: &'static str, why: String) -> Result<T, Invalid> {
+pub(super) fn invalid<T>(argument: &'static str, why: String) -> Result<T, Invalid> {
     Err(Invalid::Value(argument, why))
 }
 
-fn text<'a>(arguments: &'a FieldTable, argument: &'static str) -> Result<Option<&'a str>, Invalid> {
+pub(super) fn text<'a>(arguments: &'a FieldTable, argument: &'static str) -> Result<Option<&'a str>, Invalid> {
     match arguments.as_ref_table().get(argument) {
         None => Ok(None),
         Some(Value::Str(bytes)) => match std::str::from_utf8(bytes) {
@@ -171,7 +179,7 @@ fn number(arguments: &FieldTable, argument: &'static str, least: i64) -> Result<
     }
 }
 
-fn time(arguments: &FieldTable, argument: &'static str, least: i64) -> Result<Option<u64>, Invalid> {
+pub(super) fn time(arguments: &FieldTable, argument: &'static str, least: i64) -> Result<Option<u64>, Invalid> {
     match number(arguments, argument, least)? {
         Some(above) if above > LONGEST as u64 => invalid(argument, format!("{{value_too_large,{above}}}")),
         other => Ok(other),
@@ -181,9 +189,8 @@ fn time(arguments: &FieldTable, argument: &'static str, least: i64) -> Result<Op
 /// Returns how often a message may return to its queue.
 fn delivery_limit(arguments: &FieldTable, quorum: bool, profile: Profile) -> Result<Option<u32>, Invalid> {
     const LIMIT: &str = "x-delivery-limit";
-    let is_unlimited = arguments.get(LIMIT).and_then(|value| value.as_i64()) == Some(-1);
-    if is_unlimited && profile.has_unlimited() {
-        return Ok(None);
+    if arguments.get(LIMIT).and_then(|value| value.as_i64()).is_some_and(|limit| limit < 0) {
+        return Ok((!profile.has_unlimited()).then_some(0));
     }
     let limit = number(arguments, LIMIT, 0)?.map(|limit| limit.try_into().unwrap_or(u32::MAX));
     Ok(limit.or(if quorum { profile.delivery_limit() } else { None }))

@@ -11,7 +11,7 @@ use crate::engine::keys::ExchangeKey;
 use crate::engine::name::not_the_default;
 use crate::engine::refusal::Refusal;
 use crate::engine::routing::exchange::{Binding, Destination, Kind};
-use crate::engine::routing::headers;
+use crate::engine::routing::{headers, weighted};
 use crate::engine::{At, Engine};
 
 impl Engine {
@@ -106,14 +106,37 @@ impl Engine {
     }
 
     pub(in crate::engine) fn bind(&mut self, source: ExchangeKey, binding: Binding) -> Result<(), Refusal> {
-        let Some(exchange) = self.exchanges.get_mut(source).invariant("exchange") else { return Ok(()) };
-        if exchange.spec.kind == Kind::Headers
-            && let Ok(arguments) = FieldTable::parse(&binding.arguments[..])
-        {
-            headers::check(&arguments)?;
-        }
         let destination = binding.destination;
-        if exchange.bind(binding.clone()) {
+        let name = match destination {
+            Destination::Queue(queue) => self.queues.get(queue).map(|queue| queue.name.clone()),
+            Destination::Exchange(exchange) => self.exchanges.get(exchange).map(|exchange| exchange.name.clone()),
+        };
+        let Some(name) = name.invariant("destination") else { return Ok(()) };
+        let Some(exchange) = self.exchanges.get_mut(source).invariant("exchange") else { return Ok(()) };
+        match exchange.spec.routing() {
+            Kind::Headers => {
+                if let Ok(arguments) = FieldTable::parse(&binding.arguments[..]) {
+                    headers::check(&arguments)?;
+                }
+            }
+            Kind::ConsistentHash => {
+                weighted::weight(&binding.key)?;
+            }
+            Kind::LocalRandom if !binding.key.is_empty() => {
+                let key = String::from_utf8_lossy(&binding.key);
+                return Err(Refusal::precondition(format_args!("Non empty binding '{key}' key not permitted")));
+            }
+            Kind::LocalRandom => match destination {
+                Destination::Queue(queue) if self.queues.get(queue).is_some_and(|queue| queue.settings.quorum) => {
+                    let text = "Queue type rabbit_quorum_queue not valid for this exchange type";
+                    return Err(Refusal::precondition(text));
+                }
+                Destination::Queue(_) => {}
+                Destination::Exchange(_) => return Err(Refusal::precondition("Destination not found")),
+            },
+            _ => {}
+        }
+        if exchange.bind(binding.clone(), &name) {
             self.topology += 1;
             self.store_binding(source, &binding, true);
             match destination {

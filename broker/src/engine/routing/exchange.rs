@@ -6,13 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
-use hopmq_proto::FieldTable;
+use hopmq_proto::{FieldTable, Properties};
 
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ExchangeKey, QueueKey, VhostKey};
 use crate::engine::name::Name;
-use crate::engine::routing::headers;
+use crate::engine::profile::Profile;
+use crate::engine::routing::headers::{self, Numbers};
 use crate::engine::routing::topic::Patterns;
+use crate::engine::routing::weighted::{self, Hashed, Random, Weighted};
 
 /// The type of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +23,14 @@ pub(crate) enum Kind {
     Fanout,
     Topic,
     Headers,
+    /// One destination for each value, of RabbitMQ's plugin "consistent hash exchange".
+    ConsistentHash,
+    /// Any one destination, of RabbitMQ's plugin "random exchange".
+    Random,
+    /// Any one queue of the node that the publisher is connected to.
+    LocalRandom,
+    /// Another type, after a time that each message has in a header: RabbitMQ's plugin "delayed message exchange".
+    DelayedMessage,
 }
 
 impl Kind {
@@ -30,6 +40,10 @@ impl Kind {
             "fanout" => Self::Fanout,
             "topic" => Self::Topic,
             "headers" => Self::Headers,
+            "x-consistent-hash" => Self::ConsistentHash,
+            "x-random" => Self::Random,
+            "x-local-random" => Self::LocalRandom,
+            "x-delayed-message" => Self::DelayedMessage,
             _ => return None,
         })
     }
@@ -40,6 +54,10 @@ impl Kind {
             Self::Fanout => "fanout",
             Self::Topic => "topic",
             Self::Headers => "headers",
+            Self::ConsistentHash => "x-consistent-hash",
+            Self::Random => "x-random",
+            Self::LocalRandom => "x-local-random",
+            Self::DelayedMessage => "x-delayed-message",
         }
     }
 }
@@ -70,6 +88,21 @@ pub(crate) struct ExchangeSpec {
     pub(crate) arguments: FieldTable,
 }
 
+impl ExchangeSpec {
+    /// Returns the type that routes: of a delayed-message exchange, the one that its argument names.
+    pub(crate) fn routing(&self) -> Kind {
+        if self.kind != Kind::DelayedMessage {
+            return self.kind;
+        }
+        // The argument was validated when the exchange was declared.
+        let inner = self.arguments.get(DELAYED_TYPE).and_then(|kind| Kind::of(kind.as_str()?));
+        inner.invariant("type of a delayed-message exchange").unwrap_or(Kind::Direct)
+    }
+}
+
+/// The argument that names the type of a delayed-message exchange.
+pub(crate) const DELAYED_TYPE: &str = "x-delayed-type";
+
 /// An exchange. See the [module's documentation](self).
 #[derive(Debug)]
 pub(crate) struct Exchange {
@@ -80,6 +113,8 @@ pub(crate) struct Exchange {
     pub(crate) alternate: Option<Name>,
     /// The exchanges that are bound to this one.
     pub(crate) sources: BTreeSet<ExchangeKey>,
+    /// The queue of the messages that a delayed-message exchange delays.
+    pub(crate) delayed: Option<QueueKey>,
     bindings: BTreeMap<Binding, ()>,
     index: Index,
 }
@@ -90,23 +125,41 @@ enum Index {
     Fanout(Vec<Destination>),
     Topic(Patterns<Destination>),
     /// No index: the bindings themselves are read.
-    Headers,
+    Headers(Numbers),
+    Weighted(Weighted),
+    Random(Random),
+}
+
+/// What routes depend on besides the exchange and the routing keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DependsOn {
+    Nothing,
+    /// The properties of the message, or chance.
+    More,
 }
 
 impl Exchange {
-    pub(crate) fn new(name: Name, vhost: VhostKey, spec: ExchangeSpec) -> Self {
-        let index = match spec.kind {
-            Kind::Direct => Index::Direct(HashMap::new()),
+    /// Returns an exchange without bindings. The seed is for random choices.
+    pub(crate) fn new(name: Name, vhost: VhostKey, spec: ExchangeSpec, profile: Profile, seed: u64) -> Self {
+        let index = match spec.routing() {
+            Kind::Direct | Kind::DelayedMessage => Index::Direct(HashMap::new()),
             Kind::Fanout => Index::Fanout(Vec::new()),
             Kind::Topic => Index::Topic(Patterns::default()),
-            Kind::Headers => Index::Headers,
+            Kind::Headers => Index::Headers(Numbers::of(profile)),
+            Kind::ConsistentHash => {
+                // The arguments were validated when the exchange was declared.
+                let hashed = Hashed::of(&spec.arguments.as_ref_table()).ok().invariant("hash of an exchange");
+                Index::Weighted(Weighted::new(hashed.unwrap_or(Hashed::RoutingKey)))
+            }
+            Kind::Random | Kind::LocalRandom => Index::Random(Random::new(seed)),
         };
         let alternate = spec.arguments.get("alternate-exchange").and_then(|value| value.as_str()).map(Name::from);
-        Self { name, vhost, spec, alternate, sources: BTreeSet::new(), bindings: BTreeMap::new(), index }
+        let sources = BTreeSet::new();
+        Self { name, vhost, spec, alternate, sources, delayed: None, bindings: BTreeMap::new(), index }
     }
 
-    /// Adds a binding. Returns whether it is new.
-    pub(crate) fn bind(&mut self, binding: Binding) -> bool {
+    /// Adds a binding to a destination of this name. Returns whether it is new.
+    pub(crate) fn bind(&mut self, binding: Binding, name: &str) -> bool {
         if self.bindings.contains_key(&binding) {
             return false;
         }
@@ -115,7 +168,9 @@ impl Exchange {
             Index::Direct(keys) => keys.entry(binding.key.clone()).or_default().push(destination),
             Index::Fanout(all) => all.push(destination),
             Index::Topic(patterns) => patterns.insert(&binding.key, destination),
-            Index::Headers => {}
+            Index::Headers(_) => {}
+            Index::Weighted(all) => all.add(destination, name, weighted::weight(&binding.key).unwrap_or(1)),
+            Index::Random(random) => random.all.push(destination),
         }
         self.bindings.insert(binding, ());
         true
@@ -143,7 +198,9 @@ impl Exchange {
             }
             Index::Fanout(all) => take(all),
             Index::Topic(patterns) => patterns.remove(&binding.key, destination),
-            Index::Headers => {}
+            Index::Headers(_) => {}
+            Index::Weighted(all) => all.remove(destination, weighted::weight(&binding.key).unwrap_or(1)),
+            Index::Random(random) => take(&mut random.all),
         }
         true
     }
@@ -174,13 +231,13 @@ impl Exchange {
     }
 
     /// Calls `found` with the destinations of a message with any of these keys; with the same one several times if
-    /// several bindings match. Only a headers exchange asks for `headers`.
-    pub(crate) fn route<'a>(
+    /// several bindings match.
+    pub(crate) fn route(
         &self,
         keys: &[&[u8]],
-        headers: impl FnOnce() -> FieldTable<&'a [u8]>,
+        properties: &Properties<&[u8]>,
         mut found: impl FnMut(Destination),
-    ) {
+    ) -> DependsOn {
         match &self.index {
             Index::Direct(all) => {
                 for key in keys {
@@ -189,17 +246,28 @@ impl Exchange {
             }
             Index::Fanout(all) => all.iter().for_each(|destination| found(*destination)),
             Index::Topic(patterns) => keys.iter().for_each(|key| patterns.matches(key, &mut found)),
-            Index::Headers => {
-                let headers = headers();
+            Index::Headers(numbers) => {
+                let headers = properties.headers().unwrap_or_default();
                 for binding in self.bindings.keys() {
                     // They were validated by [`bind`](crate::engine::Engine::bind).
                     let arguments = FieldTable::parse(&binding.arguments[..]).ok();
                     let Some(arguments) = arguments.invariant("field table") else { continue };
-                    if headers::matches(&arguments, &headers) {
+                    if headers::matches(&arguments, &headers, *numbers) {
                         found(binding.destination);
                     }
                 }
+                return DependsOn::More;
+            }
+            Index::Weighted(all) => {
+                let hash = all.hashed.hash(keys.first().copied().unwrap_or_default(), properties);
+                all.pick(hash).into_iter().for_each(found);
+                return DependsOn::More;
+            }
+            Index::Random(random) => {
+                random.pick().into_iter().for_each(found);
+                return DependsOn::More;
             }
         }
+        DependsOn::Nothing
     }
 }

@@ -4,6 +4,7 @@
 
 use hopmq_proto::{FieldTable, Value};
 
+use crate::engine::profile::Profile;
 use crate::engine::refusal::Refusal;
 use crate::engine::values::{shown, type_name};
 
@@ -48,12 +49,27 @@ pub(crate) fn check(arguments: &FieldTable<&[u8]>) -> Result<(), Refusal> {
     }))
 }
 
+/// Which numbers can be equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Numbers {
+    /// All, and timestamps as the numbers of their seconds.
+    Any,
+    /// Integers with integers, and floats with floats, of any width.
+    OfAKind,
+}
+
+impl Numbers {
+    pub(crate) fn of(profile: Profile) -> Self {
+        if profile.compares_all_numbers() { Self::Any } else { Self::OfAKind }
+    }
+}
+
 /// Whether headers match the arguments of a binding.
-pub(crate) fn matches(arguments: &FieldTable<&[u8]>, headers: &FieldTable<&[u8]>) -> bool {
+pub(crate) fn matches(arguments: &FieldTable<&[u8]>, headers: &FieldTable<&[u8]>, numbers: Numbers) -> bool {
     let Some(kind) = Match::of(arguments) else { return false };
     let with_x = matches!(kind, Match::AllWithX | Match::AnyWithX);
     let counts = |name: &str| name != "x-match" && (with_x || !name.starts_with("x-"));
-    let fits = |(name, wanted): (&str, Value<'_>)| headers.get(name).is_some_and(|value| same(wanted, value));
+    let fits = |(name, wanted): (&str, Value<'_>)| headers.get(name).is_some_and(|value| same(wanted, value, numbers));
     let mut wanted = arguments.iter().filter(|(name, _)| counts(name));
     match kind {
         Match::All | Match::AllWithX => wanted.all(fits),
@@ -63,9 +79,14 @@ pub(crate) fn matches(arguments: &FieldTable<&[u8]>, headers: &FieldTable<&[u8]>
 
 /// Whether a header has the wanted value. An argument without a value matches any value of its header; numbers of any
 /// width are compared by value.
-fn same(wanted: Value<'_>, value: Value<'_>) -> bool {
+fn same(wanted: Value<'_>, value: Value<'_>, numbers: Numbers) -> bool {
     if wanted == Value::Void || wanted == value {
         return true;
+    }
+    if numbers == Numbers::OfAKind {
+        return wanted.as_i64().is_some() && wanted.as_i64() == value.as_i64()
+            || wanted.as_f64().is_some() && wanted.as_f64() == value.as_f64()
+            || wanted.as_bytes().is_some() && wanted.as_bytes() == value.as_bytes();
     }
     match (whole(wanted), whole(value)) {
         (Some(wanted), Some(value)) => wanted == value,
@@ -91,7 +112,7 @@ mod tests {
 
     fn goes(arguments: &[(&str, Value<'_>)], headers: &[(&str, Value<'_>)]) -> bool {
         let table = |entries: &[(&str, Value<'_>)]| entries.iter().copied().collect::<FieldTable>();
-        matches(&table(arguments).as_ref_table(), &table(headers).as_ref_table())
+        matches(&table(arguments).as_ref_table(), &table(headers).as_ref_table(), Numbers::Any)
     }
 
     #[test]

@@ -1,36 +1,40 @@
 //! Routing: from an exchange and the routing keys of a message to queues.
 
-use hopmq_proto::FieldTable;
+use hopmq_proto::{FieldTable, Properties};
 
 use crate::engine::Engine;
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ExchangeKey, QueueKey, VhostKey};
 use crate::engine::refusal::Refusal;
-use crate::engine::routing::exchange::Destination;
+use crate::engine::routing::delayed;
+use crate::engine::routing::exchange::{DependsOn, Destination};
 use crate::engine::values::type_name;
 
 impl Engine {
-    /// Follows the bindings from an exchange on. Returns whether the route depends on headers.
+    /// Follows the bindings from an exchange on. Returns what else the route depends on.
     pub(in crate::engine) fn route_from(
         &self,
         vhost: VhostKey,
         source: ExchangeKey,
         keys: &[&[u8]],
-        headers: FieldTable<&[u8]>,
+        properties: &Properties<&[u8]>,
         queues: &mut Vec<QueueKey>,
-    ) -> bool {
+    ) -> DependsOn {
         let mut seen = vec![source];
         let mut next = 0;
-        let mut read_headers = false;
+        let mut depends_on = DependsOn::Nothing;
         while let Some(&id) = seen.get(next) {
             next += 1;
             let Some(exchange) = self.exchanges.get(id).invariant("exchange") else { continue };
+            if let Some(delayed) = exchange.delayed
+                && delayed::delay(properties).is_some()
+            {
+                queues.push(delayed);
+                depends_on = DependsOn::More;
+                continue;
+            }
             let mut nowhere = true;
-            let read = || {
-                read_headers = true;
-                headers
-            };
-            exchange.route(keys, read, |destination| {
+            let also = exchange.route(keys, properties, |destination| {
                 nowhere = false;
                 match destination {
                     Destination::Queue(queue) => queues.push(queue),
@@ -38,6 +42,9 @@ impl Engine {
                     Destination::Exchange(_) => {}
                 }
             });
+            if also == DependsOn::More {
+                depends_on = also;
+            }
             if nowhere
                 && let Some(alternate) = exchange.alternate.as_deref().and_then(|name| self.exchange_named(vhost, name))
                 && !seen.contains(&alternate)
@@ -45,13 +52,14 @@ impl Engine {
                 seen.push(alternate);
             }
         }
-        read_headers
+        depends_on
     }
 
     /// Sorts the queues by name, and removes duplicates.
     pub(in crate::engine) fn sort_by_name(&self, queues: &mut Vec<QueueKey>) {
         if queues.len() > 1 {
-            queues.sort_unstable_by_key(|id| self.queues.get(*id).map(|queue| &*queue.name));
+            // Two queues have the same name if one holds an exchange's delayed messages.
+            queues.sort_unstable_by_key(|id| (self.queues.get(*id).map(|queue| &*queue.name), *id));
             queues.dedup();
         }
     }

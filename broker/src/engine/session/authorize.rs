@@ -30,7 +30,7 @@ impl Engine {
     ) -> Result<(), Refusal> {
         let user = self.sessions.get(at.session).and_then(|session| session.user.as_ref());
         match (user, self.exchanges.get(exchange)) {
-            (Some(user), Some(exchange)) if exchange.spec.kind == Kind::Topic => {
+            (Some(user), Some(exchange)) if exchange.spec.routing() == Kind::Topic => {
                 let vhost = self.vhost_name(at.vhost);
                 self.access.check_topic(user, &vhost, permission, &exchange.name, key)
             }

@@ -131,12 +131,16 @@ impl Engine {
     }
 
     fn qos(&mut self, at: At, qos: basic::Qos) -> Result<(), Refusal> {
+        if qos.global {
+            self.warn_of_global_qos(at.session);
+        }
+        let shared = qos.global && !self.config.profile.shares_no_prefetch();
         let Some(channel) = self.channel_mut(at).invariant("channel") else { return Ok(()) };
-        if !qos.global {
+        if !shared {
             channel.prefetch = qos.prefetch_count;
         }
         // In RabbitMQ, a limit for each consumer removes the one for all.
-        let all = if qos.global { qos.prefetch_count } else { 0 };
+        let all = if shared { qos.prefetch_count } else { 0 };
         if std::mem::replace(&mut channel.global_prefetch, all) != all {
             for consumer in channel.consumers.clone() {
                 self.resume(consumer);

@@ -4,6 +4,7 @@
 
 mod authorize;
 mod channel;
+mod deprecated;
 mod log;
 pub(super) mod publish;
 mod reply_to;
@@ -67,6 +68,8 @@ pub(crate) struct Session {
     pub(crate) released: bool,
     /// Whether the connection has ended, and only its last bytes remain to be written.
     pub(crate) ended: bool,
+    /// Whether its use of a channel-wide prefetch, which is deprecated, was logged.
+    warned_of_global_qos: bool,
 }
 
 impl Session {
@@ -112,6 +115,7 @@ impl Engine {
             deadline: Some(now + HANDSHAKE_TIMEOUT),
             released: false,
             ended: false,
+            warned_of_global_qos: false,
         })
     }
 

@@ -11,10 +11,11 @@ use crate::engine::access::{Permission, Resource};
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{QueueKey, SessionKey};
 use crate::engine::persistence::journal::is_for_store_alone;
-use crate::engine::queue::message::{Facts, Message};
+use crate::engine::queue::message::{Facts, Message, sort_headers};
 use crate::engine::queue::ready::{Entry, Kept};
 use crate::engine::queue::settings::Overflow;
 use crate::engine::refusal::Refusal;
+use crate::engine::routing::exchange::DependsOn;
 use crate::engine::routing::route::copies;
 use crate::engine::session::tx::Publish;
 use crate::engine::{At, Engine};
@@ -116,7 +117,10 @@ impl Engine {
             0 => properties.into(),
             _ => self.name_reply(at, properties)?,
         };
-        let properties = properties.as_ref_properties();
+        let sorted = (properties.flags() & HEADERS != 0 && self.config.profile.sorts_headers())
+            .then(|| sort_headers(&properties.as_ref_properties()))
+            .flatten();
+        let properties = sorted.as_ref().map_or(properties.as_ref_properties(), Properties::as_ref_properties);
         if arguments.exchange.is_empty() && arguments.routing_key.starts_with(b"amq.rabbitmq.reply-to.") {
             let message = self.new_message(arguments, properties, body);
             self.deliver_reply(&message);
@@ -150,7 +154,7 @@ impl Engine {
         queues: &[QueueKey],
     ) {
         let mut taken = Taken::Yes;
-        if queues.is_empty() && mandatory {
+        if mandatory && !self.is_routed(message, queues) {
             self.return_unroutable(at, message);
         }
         let facts = if queues.is_empty() { Facts::default() } else { message.facts() };
@@ -161,6 +165,18 @@ impl Engine {
         }
         let stored = self.store_message(message, facts.priority);
         self.note_publish(at, taken, stored);
+    }
+
+    /// Whether a mandatory message counts as routed. One that is delayed does not: RabbitMQ's plugin can't know whether
+    /// it will be.
+    fn is_routed(&self, message: &Message, queues: &[QueueKey]) -> bool {
+        let is_delayed = |id: &QueueKey| self.queues.get(*id).is_some_and(|queue| queue.delays.is_some());
+        if !queues.is_empty() {
+            return !queues.iter().all(is_delayed);
+        }
+        self.config.profile.drops_late_replies()
+            && message.exchange().is_empty()
+            && Self::may_have_taken_replies(message.routing_key())
     }
 
     /// Counts a publish that must be confirmed.
@@ -246,7 +262,9 @@ impl Engine {
     }
 
     fn check_properties(&self, at: At, properties: &Properties<&[u8]>) -> Result<(), Refusal> {
-        if let Some(mode @ (0 | 3..)) = properties.delivery_mode() {
+        if let Some(mode @ (0 | 3..)) = properties.delivery_mode()
+            && self.config.profile.checks_delivery_mode()
+        {
             return Err(Refusal::precondition(format_args!("invalid message: {{delivery_mode_unknown,{mode}}}")));
         }
         if properties.flags() & (EXPIRATION | USER_ID) == 0 {
@@ -285,7 +303,7 @@ impl Engine {
         let headers = properties.headers().unwrap_or_default();
         let copies = copies(&headers)?;
         let keys: Vec<&[u8]> = std::iter::once(arguments.routing_key).chain(copies.iter().copied()).collect();
-        let mut depends_on_headers = !copies.is_empty();
+        let mut depends_on_more = !copies.is_empty();
         if name.is_empty() {
             let vhost = self.vhosts.get(at.vhost);
             let named = |key: &&[u8]| {
@@ -303,10 +321,11 @@ impl Engine {
             }
             let key = String::from_utf8_lossy(arguments.routing_key);
             self.check_topic(at, Permission::Write, source, &key)?;
-            depends_on_headers |= self.route_from(at.vhost, source, &keys, headers, &mut route.queues);
+            let depends_on = self.route_from(at.vhost, source, &keys, properties, &mut route.queues);
+            depends_on_more |= depends_on == DependsOn::More;
         }
         self.sort_by_name(&mut route.queues);
-        if !depends_on_headers {
+        if !depends_on_more {
             route.topology = self.topology;
             route.exchange.clear();
             route.exchange.extend_from_slice(arguments.exchange);
@@ -321,6 +340,10 @@ impl Engine {
         let now = self.now;
         // A transaction may name a queue that was deleted before the commit.
         let Some(queue) = self.queues.get_mut(id) else { return Taken::Yes };
+        if queue.delays.is_some() {
+            self.delay_message(id, message, facts);
+            return Taken::Yes;
+        }
         let settings = &queue.settings;
         if settings.overflow != Overflow::DropHead && queue.is_full_for(message.body_size()) {
             if settings.overflow == Overflow::RejectToDeadLetters {
@@ -340,10 +363,9 @@ impl Engine {
             true => Kept::Stored(message.body_size() as u32),
             false => Kept::Here(message.clone()),
         };
-        let returned = 0;
-        let redelivered = false;
         let priority = facts.priority;
-        let entry = Entry { position, content, expires, returned, priority, redelivered, stored };
+        let entry =
+            Entry { position, content, expires, returned: 0, acquired: 0, priority, redelivered: false, stored };
         // A waiting consumer gets it even if its time to live is zero.
         if queue.ready.is_empty()
             && let Some(consumer) = self.next_consumer(id)

@@ -16,6 +16,9 @@ use crate::engine::{At, Engine};
 /// The pseudo-queue that clients consume from, and name in `reply-to`.
 pub(in crate::engine) const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
+/// The length of the generated part of a name.
+const GENERATED: usize = 22;
+
 /// A connection with this many bytes of unread output gets no more replies, which are delivered at most once anyway.
 const MOST_UNREAD: usize = 64 * 1024 * 1024;
 
@@ -78,21 +81,31 @@ impl Engine {
         name == REPLY_TO || self.reply_names.contains_key(name)
     }
 
+    /// Whether a name may have led to a reply consumer that is gone.
+    pub(in crate::engine) fn may_have_taken_replies(name: &[u8]) -> bool {
+        name.strip_prefix(b"amq.rabbitmq.reply-to.").is_some_and(|rest| rest.len() == GENERATED)
+    }
+
     /// Sends a reply to the channel that its routing key names.
     pub(in crate::engine) fn deliver_reply(&mut self, message: &Message) {
         let key = message.routing_key();
         let Some(name) = std::str::from_utf8(key).ok() else { return };
         let Some(&(id, number)) = self.reply_names.get(name) else { return };
         let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
+        let queued = session.proto.queued();
         let Some(channel) = session.channel_mut(number).invariant("channel") else { return };
         let tag = channel.replies.as_ref().map(|replies| replies.tag.clone());
         let Some(tag) = tag.invariant("reply consumer") else { return };
-        if session.proto.queued() > MOST_UNREAD {
+        if queued > MOST_UNREAD {
             return;
         }
-        // Replies can't be acknowledged, and RabbitMQ gives all of them this tag.
+        // Replies can't be acknowledged. Before RabbitMQ 4.3, they leave their tag to the next delivery.
+        let delivery_tag = channel.delivered + 1;
+        if self.config.profile.counts_replies() {
+            channel.delivered = delivery_tag;
+        }
         let arguments =
-            Arguments { consumer_tag: tag.as_bytes(), delivery_tag: 1, routing_key: key, ..Arguments::default() };
+            Arguments { consumer_tag: tag.as_bytes(), delivery_tag, routing_key: key, ..Arguments::default() };
         let shown = message.shown();
         let body = message.body();
         let properties = shown.as_ref().map_or(message.properties(), Properties::as_ref_properties);

@@ -235,7 +235,7 @@ impl Naive {
 
     fn deliver(&mut self, consumer: &Consumer, queue: &str, message: Message) {
         let tag = self.next_tag(consumer.channel);
-        let count = self.count(queue, &message);
+        let count = self.count(queue, &message, true);
         let line = format!("{} {tag} {} {}{count}", consumer.tag, message.body, message.redelivered);
         self.see(consumer.channel, line);
         if !consumer.no_ack {
@@ -255,7 +255,7 @@ impl Naive {
             let message = queue.ready.remove(0);
             let left = queue.ready.len();
             let tag = self.next_tag(channel);
-            let count = self.count(name, &message);
+            let count = self.count(name, &message, false);
             self.see(channel, format!("got {tag} {} {} {left}{count}", message.body, message.redelivered));
             if !no_ack {
                 self.held.push(Held { channel, tag, queue: name.to_owned(), consumer: None, message });
@@ -421,10 +421,14 @@ impl Naive {
         }
     }
 
-    /// Returns what a client sees of how often a message was returned.
-    fn count(&self, queue: &str, message: &Message) -> String {
+    /// Returns what a client sees of how often a message was returned, in a delivery or else in the answer to a get.
+    fn count(&self, queue: &str, message: &Message, is_delivery: bool) -> String {
         let is_quorum = self.queues.get(queue).is_some_and(|queue| queue.arguments.quorum.is_some());
-        if is_quorum && message.returned > 0 { format!(" after {}", message.returned) } else { String::new() }
+        if is_quorum && (message.returned > 0 || !is_delivery) {
+            format!(" after {}", message.returned)
+        } else {
+            String::new()
+        }
     }
 
     pub(in crate::engine) fn bind_between(&mut self, source: &str, key: &str, destination: &str) {

@@ -1,14 +1,15 @@
 //! Declares and deletes exchanges.
 
-use hopmq_proto::Value;
 use hopmq_proto::method::exchange;
+use hopmq_proto::{FieldTable, Value};
 
 use crate::engine::access::{Permission, Resource};
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ExchangeKey, VhostKey};
 use crate::engine::name::{check_name, clean, not_the_default};
 use crate::engine::refusal::Refusal;
-use crate::engine::routing::exchange::{Destination, Exchange, ExchangeSpec, Kind};
+use crate::engine::routing::exchange::{DELAYED_TYPE, Destination, Exchange, ExchangeSpec, Kind};
+use crate::engine::routing::weighted::Hashed;
 use crate::engine::topology::equivalence::{same_argument, same_field};
 use crate::engine::values::type_name;
 use crate::engine::{At, Engine};
@@ -32,9 +33,7 @@ impl Engine {
             not_the_default(&name)?;
             self.find_exchange(at.vhost, &name)?;
         } else {
-            let Some(kind) = Kind::of(declare.kind) else {
-                return Err(Refusal::command_invalid(format_args!("unknown exchange type '{}'", declare.kind)));
-            };
+            let kind = self.exchange_kind(declare.kind)?;
             not_the_default(&name)?;
             self.check(at, Permission::Configure, Resource::Exchange(&name))?;
             match self.exchange_named(at.vhost, &name) {
@@ -42,6 +41,7 @@ impl Engine {
                 None => {
                     check_name("exchange", &name)?;
                     self.check_alternate(at, &name, declare)?;
+                    self.check_arguments_of(kind, &declare.arguments)?;
                     let spec = ExchangeSpec {
                         kind,
                         durable: declare.durable,
@@ -59,6 +59,34 @@ impl Engine {
             self.answer(at, &exchange::DeclareOk {});
         }
         Ok(())
+    }
+
+    fn exchange_kind(&self, name: &str) -> Result<Kind, Refusal> {
+        let profile = self.config.profile;
+        let kind = Kind::of(name).filter(|kind| *kind != Kind::LocalRandom || profile.has_local_random());
+        kind.ok_or_else(|| {
+            let text = format_args!("unknown exchange type '{name}'");
+            match profile.unknown_exchange_is_hard() {
+                true => Refusal::command_invalid(text),
+                false => Refusal::precondition(text),
+            }
+        })
+    }
+
+    fn check_arguments_of(&self, kind: Kind, arguments: &FieldTable<&[u8]>) -> Result<(), Refusal> {
+        match kind {
+            Kind::ConsistentHash => Hashed::of(arguments).map(|_| ()),
+            Kind::DelayedMessage => {
+                let inner = arguments.get(DELAYED_TYPE).and_then(|name| name.as_str());
+                match inner.map(|name| self.exchange_kind(name)).transpose()? {
+                    Some(inner) if inner != Kind::DelayedMessage => self.check_arguments_of(inner, arguments),
+                    _ => Err(Refusal::precondition(
+                        "Invalid argument, 'x-delayed-type' must be an existing exchange type",
+                    )),
+                }
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_alternate(&self, at: At, name: &str, declare: &exchange::Declare<'_>) -> Result<(), Refusal> {
@@ -95,11 +123,19 @@ impl Engine {
     }
 
     pub(in crate::engine) fn add_exchange(&mut self, vhost: VhostKey, name: &str, spec: ExchangeSpec) -> ExchangeKey {
-        let exchange = Exchange::new(name.into(), vhost, spec);
+        let seed = match spec.routing() {
+            Kind::Random | Kind::LocalRandom => self.random(),
+            _ => 0,
+        };
+        let is_delaying = spec.kind == Kind::DelayedMessage;
+        let exchange = Exchange::new(name.into(), vhost, spec, self.config.profile, seed);
         let shared = exchange.name.clone();
         let id = self.exchanges.insert(exchange);
         if let Some(vhost) = self.vhosts.get_mut(vhost) {
             vhost.exchanges.insert(shared, id);
+        }
+        if is_delaying {
+            self.add_delayed_queue(id);
         }
         self.topology += 1;
         id
@@ -136,6 +172,9 @@ impl Engine {
         self.unbind_destination(Destination::Exchange(id), sources.unwrap_or_default());
         let Some(exchange) = self.exchanges.remove(id) else { return };
         self.forget_exchange(&exchange);
+        if let Some(delayed) = exchange.delayed {
+            self.remove_delayed_queue(delayed);
+        }
         if let Some(vhost) = self.vhosts.get_mut(exchange.vhost) {
             vhost.exchanges.remove(&exchange.name);
         }

@@ -33,10 +33,10 @@ const COMPARED: [&str; 15] = [
     "x-quorum-initial-group-size",
 ];
 
-/// Whether the declared queue is durable. An exclusive queue, which ends with its connection, never is.
-fn is_durable(declare: &queue::Declare<'_>) -> bool {
-    declare.durable && !declare.exclusive
-}
+/// RabbitMQ's text for a queue that is neither durable nor exclusive.
+const TRANSIENT_REFUSED: &str = "Feature `transient_nonexcl_queues` is deprecated.\nBy default, this feature is not \
+    permitted anymore.\nThe feature will be removed from a future major RabbitMQ version, regardless of the \
+    configuration; actual version to be determined.";
 
 impl Engine {
     pub(in crate::engine) fn queue_named(&self, vhost: VhostKey, name: &str) -> Option<QueueKey> {
@@ -72,6 +72,10 @@ impl Engine {
         if self.takes_replies(declare.queue) {
             self.answer(at, &queue::DeclareOk { queue: declare.queue, message_count: 0, consumer_count: 1 });
             return Ok(());
+        }
+        let is_transient = !declare.passive && !declare.durable && !declare.exclusive;
+        if is_transient && self.config.profile.refuses_transient_queues() {
+            return Err(Refusal::internal(TRANSIENT_REFUSED));
         }
         let id = if declare.passive {
             let name = clean(declare.queue);
@@ -135,6 +139,7 @@ impl Engine {
             self.check(at, Permission::Read, Resource::Queue(&name))?;
             self.check(at, Permission::Write, Resource::Exchange(&dead_letters.exchange))?;
         }
+        self.warn_of_deprecated_queue(at, &name, &spec);
         let id = self.add_queue(at.vhost, name.into(), spec, settings);
         self.store_queue(id);
         self.hold(at.session);
@@ -149,7 +154,7 @@ impl Engine {
         settings: Settings,
     ) -> QueueKey {
         let owner = spec.exclusive;
-        let id = self.queues.insert(Queue::new(name.clone(), vhost, spec, settings, self.now));
+        let id = self.queues.insert(Queue::new(name.clone(), vhost, spec, settings, self.config.profile, self.now));
         if let Some(vhost) = self.vhosts.get_mut(vhost) {
             vhost.queues.insert(name, id);
         }
@@ -239,4 +244,9 @@ impl Engine {
         }
         queue.ready.len()
     }
+}
+
+/// Whether the declared queue is durable. An exclusive queue, which ends with its connection, never is.
+fn is_durable(declare: &queue::Declare<'_>) -> bool {
+    declare.durable && !declare.exclusive
 }
