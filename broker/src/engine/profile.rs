@@ -184,6 +184,11 @@ impl Profile {
         self.is_4_3()
     }
 
+    /// Whether the refusal of another type of queue names both types, even if one was not given.
+    pub(super) fn names_queue_types(self) -> bool {
+        self.is_4()
+    }
+
     /// Whether quorum queues have delayed retries.
     pub(super) fn has_delayed_retries(self) -> bool {
         self.is_4_3()

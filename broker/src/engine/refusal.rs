@@ -51,6 +51,15 @@ impl Refusal {
         Self::new(code::RESOURCE_LOCKED, false, text)
     }
 
+    /// 405 for `basic.get` on a quorum queue with a single active consumer
+    pub(crate) fn no_get(queue: &str, vhost: &str) -> Self {
+        let text = format_args!(
+            "cannot obtain access to locked queue '{queue}' in vhost '{vhost}'. basic.get operations are not supported \
+             by quorum queues with single active consumer"
+        );
+        Self::new(code::RESOURCE_LOCKED, false, text)
+    }
+
     /// 406
     pub(crate) fn precondition(text: impl Display) -> Self {
         Self::new(code::PRECONDITION_FAILED, false, text)

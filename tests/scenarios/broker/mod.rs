@@ -24,6 +24,7 @@ mod messages;
 mod permissions;
 mod prefetch;
 mod priorities;
+mod queue_arguments;
 mod queues;
 mod quorum;
 mod releases;

@@ -9,8 +9,9 @@ use crate::engine::access::{Permission, Resource};
 use crate::engine::delivery::consumer::Consumer;
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::ConsumerKey;
+use crate::engine::queue::Queue;
+use crate::engine::queue::arguments::{QueueType, check_consumer};
 use crate::engine::refusal::Refusal;
-use crate::engine::values::type_name;
 use crate::engine::{At, Engine};
 
 fn milliseconds(value: Value<'_>) -> Option<Duration> {
@@ -33,7 +34,11 @@ impl Engine {
                 "queue '{name}' in vhost '{vhost}' does not support global qos"
             )));
         }
+        // Quorum queues have no exclusive consumers: RabbitMQ takes the flag, and ignores it.
         let in_exclusive_use = self.queues.get(id).is_some_and(|queue| {
+            if queue.settings.quorum {
+                return false;
+            }
             let is_exclusive = |id| self.consumers.get(id).is_some_and(|consumer: &Consumer| consumer.exclusive);
             queue.consumers.iter().any(is_exclusive)
                 || consume.exclusive && (!queue.consumers.is_empty() || queue.settings.single_active)
@@ -42,7 +47,11 @@ impl Engine {
             let vhost = self.vhost_name(at.vhost);
             return Err(Refusal::access(format_args!("queue '{name}' in vhost '{vhost}' in exclusive use")));
         }
-        let priority = self.priority(at, &name, consume)?;
+        let kind = self.queues.get(id).map_or(QueueType::Classic, Queue::kind);
+        check_consumer(consume.arguments, kind, self.config.profile)
+            .map_err(|invalid| Refusal::precondition(invalid.text(&name, &self.vhost_name(at.vhost))))?;
+        let priority = consume.arguments.get("x-priority").and_then(|value| value.as_i64()).unwrap_or(0);
+        let priority = priority.clamp(i32::MIN.into(), i32::MAX.into()) as i32;
         let tag = match consume.consumer_tag {
             "" => self.generate_name("amq.ctag-"),
             tag => tag.to_owned(),
@@ -78,18 +87,6 @@ impl Engine {
         }
         self.drive(id);
         Ok(())
-    }
-
-    fn priority(&self, at: At, queue: &str, consume: &basic::Consume<'_>) -> Result<i32, Refusal> {
-        let Some(value) = consume.arguments.get("x-priority") else { return Ok(0) };
-        match value.as_i64() {
-            Some(priority) => Ok(priority.clamp(i32::MIN.into(), i32::MAX.into()) as i32),
-            None => Err(Refusal::precondition(format_args!(
-                "invalid arg 'x-priority' for queue '{queue}' in vhost '{}': \"expected integer, got {}\"",
-                self.vhost_name(at.vhost),
-                type_name(value)
-            ))),
-        }
     }
 
     fn consumer_tagged(&self, at: At, tag: &str) -> Option<ConsumerKey> {
@@ -142,6 +139,9 @@ impl Engine {
         self.check(at, Permission::Read, Resource::Queue(&name))?;
         let id = self.find_queue(at.vhost, &name)?;
         self.check_owner(at.session, id)?;
+        if self.queues.get(id).is_some_and(|queue| queue.settings.quorum && queue.settings.single_active) {
+            return Err(Refusal::no_get(&name, &self.vhost_name(at.vhost)));
+        }
         self.expire_ready(id);
         let now = self.now;
         let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return Ok(()) };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hopmq_proto::FieldTable;
 
 use crate::engine::profile::Profile;
-use crate::engine::queue::settings::{Invalid, invalid, text, time};
+use crate::engine::queue::settings::{number, text, time};
 
 const TYPE: &str = "x-delayed-retry-type";
 const MIN: &str = "x-delayed-retry-min";
@@ -35,31 +35,24 @@ pub(crate) struct DelayedRetry {
 }
 
 impl DelayedRetry {
-    /// Parses the arguments. LavinMQ has no type: with a shortest time alone, all returned messages wait.
-    pub(crate) fn of(arguments: &FieldTable, quorum: bool, profile: Profile) -> Result<Option<Self>, Invalid> {
-        if !profile.has_delayed_retries() {
-            return Ok(None);
+    /// Parses valid arguments. LavinMQ has no type: with a shortest time alone, all returned messages wait.
+    pub(crate) fn of(arguments: &FieldTable, quorum: bool, profile: Profile) -> Option<Self> {
+        if !quorum || !profile.has_delayed_retries() {
+            return None;
         }
-        if !quorum && let Some(name) = [TYPE, MIN, MAX].into_iter().find(|name| arguments.contains_key(name)) {
-            return Err(Invalid::NotForClassic(name));
-        }
-        let min = time(arguments, MIN, 1)?;
-        let max = time(arguments, MAX, 1)?;
-        let multiplier = time(arguments, MULTIPLIER, 1)?;
-        let which = match text(arguments, TYPE)? {
-            None => Which::All,
-            Some("disabled") => return Ok(None),
-            Some("all") => Which::All,
+        let which = match text(arguments, TYPE) {
+            Some("disabled") => return None,
             Some("failed") => Which::Failed,
             Some("returned") => Which::Returned,
-            Some(other) => return invalid(TYPE, format!("\"unsupported delayed retry type '{other}'\"")),
+            _ => Which::All,
         };
-        Ok(min.map(|min| Self {
+        let multiplier = number(arguments, MULTIPLIER);
+        Some(Self {
             which,
-            min: Duration::from_millis(min),
-            max: max.map(Duration::from_millis),
+            min: time(arguments, MIN)?,
+            max: time(arguments, MAX),
             multiplier: multiplier.map(|multiplier| multiplier.try_into().unwrap_or(u32::MAX)),
-        }))
+        })
     }
 
     /// Returns how long a message waits that has returned this many times. The last return may or may not have
@@ -86,7 +79,7 @@ mod tests {
     use super::*;
 
     fn delays(arguments: &FieldTable) -> Vec<u128> {
-        let retry = DelayedRetry::of(arguments, true, Profile::RabbitMq4_3).unwrap().unwrap();
+        let retry = DelayedRetry::of(arguments, true, Profile::RabbitMq4_3).unwrap();
         [1, 2, 3, 4].map(|returns| retry.delay(returns, true).unwrap_or_default().as_millis()).to_vec()
     }
 
@@ -97,7 +90,7 @@ mod tests {
         let lavin = |multiplier: i32| FieldTable::new().with(MIN, 10).with(MULTIPLIER, multiplier);
         assert_eq!(delays(&FieldTable::new().with(MIN, 10)), [10, 20, 30, 40]);
         assert_eq!((delays(&lavin(1)), delays(&lavin(3))), (vec![10; 4], vec![10, 30, 90, 270]));
-        let huge = DelayedRetry::of(&lavin(1000), true, Profile::RabbitMq4_3).unwrap().unwrap();
+        let huge = DelayedRetry::of(&lavin(1000), true, Profile::RabbitMq4_3).unwrap();
         assert_eq!(huge.delay(u32::MAX, true), Some(LONGEST));
     }
 
@@ -105,20 +98,16 @@ mod tests {
     fn the_type_selects_which_returns_wait() {
         for (name, counted, uncounted) in [("all", true, true), ("failed", true, false), ("returned", false, true)] {
             let arguments = FieldTable::new().with(TYPE, name).with(MIN, 5);
-            let retry = DelayedRetry::of(&arguments, true, Profile::RabbitMq4_3).unwrap().unwrap();
+            let retry = DelayedRetry::of(&arguments, true, Profile::RabbitMq4_3).unwrap();
             assert_eq!((retry.delay(1, true).is_some(), retry.delay(1, false).is_some()), (counted, uncounted));
         }
         let disabled = FieldTable::new().with(TYPE, "disabled").with(MIN, 5);
-        assert_eq!(DelayedRetry::of(&disabled, true, Profile::RabbitMq4_3), Ok(None));
+        assert_eq!(DelayedRetry::of(&disabled, true, Profile::RabbitMq4_3), None);
     }
 
     #[test]
-    fn older_releases_ignore_the_arguments_and_classic_queues_refuse_them() {
-        let arguments = FieldTable::new().with(TYPE, "never");
-        assert_eq!(DelayedRetry::of(&arguments, true, Profile::RabbitMq4_0), Ok(None));
-        assert_eq!(DelayedRetry::of(&arguments, false, Profile::RabbitMq4_3), Err(Invalid::NotForClassic(TYPE)));
-        assert!(matches!(DelayedRetry::of(&arguments, true, Profile::RabbitMq4_3), Err(Invalid::Value(TYPE, _))));
-        let zero = FieldTable::new().with(MIN, 0);
-        assert!(matches!(DelayedRetry::of(&zero, true, Profile::RabbitMq4_3), Err(Invalid::Value(MIN, _))));
+    fn older_releases_ignore_the_arguments() {
+        let arguments = FieldTable::new().with(MIN, 5);
+        assert_eq!(DelayedRetry::of(&arguments, true, Profile::RabbitMq4_0), None);
     }
 }

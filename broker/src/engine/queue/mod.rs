@@ -3,6 +3,7 @@
 //! Owns the ready messages and the turns of the consumers. Callers decide which messages leave, and where to. It must
 //! never know connections.
 
+pub(super) mod arguments;
 pub(super) mod dead_letter;
 mod delayed_retry;
 mod expiry;
@@ -20,6 +21,7 @@ use hopmq_proto::{FieldTable, Time};
 use crate::engine::keys::{ExchangeKey, SessionKey, VhostKey};
 use crate::engine::name::Name;
 use crate::engine::profile::{Profile, QuorumOrder};
+use crate::engine::queue::arguments::QueueType;
 use crate::engine::queue::ready::{Order, Ready};
 use crate::engine::queue::settings::Settings;
 use crate::engine::queue::turns::Consumers;
@@ -93,6 +95,11 @@ impl Queue {
             used: now,
             timer: None,
         }
+    }
+
+    /// Returns its type.
+    pub(crate) fn kind(&self) -> QueueType {
+        if self.settings.quorum { QueueType::Quorum } else { QueueType::Classic }
     }
 
     /// Returns the next deadline: that of a message, or its own.

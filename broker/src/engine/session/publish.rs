@@ -11,6 +11,7 @@ use crate::engine::access::{Permission, Resource};
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{QueueKey, SessionKey};
 use crate::engine::persistence::journal::is_for_store_alone;
+use crate::engine::queue::arguments::LONGEST;
 use crate::engine::queue::message::{Facts, Message, sort_headers};
 use crate::engine::queue::ready::{Entry, Kept};
 use crate::engine::queue::settings::Overflow;
@@ -399,6 +400,6 @@ fn expiration_error(expiration: &str) -> Option<String> {
     if expiration.starts_with('-') && !digits.is_empty() {
         return Some(format!("{{value_negative,-{digits}}}"));
     }
-    (digits.len() > 10 || digits.parse::<u64>().is_ok_and(|time| time > 0xFFFF_FFFF))
+    (digits.len() > 12 || digits.parse::<i64>().is_ok_and(|time| time > LONGEST))
         .then(|| format!("{{value_too_large,{digits}}}"))
 }

@@ -8,31 +8,13 @@ use crate::engine::invariant::Invariant;
 use crate::engine::keys::{QueueKey, SessionKey, VhostKey};
 use crate::engine::name::Name;
 use crate::engine::name::{check_name, clean};
-use crate::engine::queue::settings::{Invalid, Settings};
+use crate::engine::queue::arguments::{Invalid, QueueType, compared};
+use crate::engine::queue::settings::Settings;
 use crate::engine::queue::{Queue, QueueSpec};
 use crate::engine::refusal::Refusal;
 use crate::engine::routing::exchange::Destination;
-use crate::engine::topology::equivalence::{same_argument, same_field};
+use crate::engine::topology::equivalence::{same_argument, same_field, same_type};
 use crate::engine::{At, Engine};
-
-/// The arguments that must be equal in a repeated declaration.
-const COMPARED: [&str; 15] = [
-    "x-expires",
-    "x-message-ttl",
-    "x-dead-letter-exchange",
-    "x-dead-letter-routing-key",
-    "x-dead-letter-strategy",
-    "x-max-length",
-    "x-max-length-bytes",
-    "x-max-in-memory-length",
-    "x-max-in-memory-bytes",
-    "x-max-priority",
-    "x-overflow",
-    "x-queue-mode",
-    "x-single-active-consumer",
-    "x-queue-type",
-    "x-quorum-initial-group-size",
-];
 
 /// RabbitMQ's text for a queue that is neither durable nor exclusive.
 const TRANSIENT_REFUSED: &str = "Feature `transient_nonexcl_queues` is deprecated.\nBy default, this feature is not \
@@ -90,7 +72,10 @@ impl Engine {
                 ..*declare
             };
             let name = match clean(declare.queue) {
-                name if name.is_empty() => self.generate_name("amq.gen-"),
+                name if name.is_empty() => {
+                    check_broker_named(declare)?;
+                    self.generate_name("amq.gen-")
+                }
                 name => {
                     // Definitions may hold a durable queue that a client let the broker name.
                     if !at.session.is_null() {
@@ -134,7 +119,7 @@ impl Engine {
         };
         let vhost = self.vhost_name(at.vhost);
         let settings = Settings::of(&spec.arguments, self.config.profile)
-            .map_err(|invalid| Refusal::precondition(invalid.text(&name, &vhost)))?;
+            .map_err(|invalid| refusal_of(&invalid, &name, &vhost))?;
         if settings.quorum {
             let fault = [
                 (spec.auto_delete, "auto-delete"),
@@ -142,7 +127,7 @@ impl Engine {
                 (!spec.durable, "non-durable"),
             ];
             if let Some((_, property)) = fault.into_iter().find(|(wrong, _)| *wrong) {
-                return Err(Refusal::precondition(Invalid::Property(property).text(&name, &vhost)));
+                return Err(refusal_of(&Invalid::Property(property), &name, &vhost));
             }
         }
         if let Some(dead_letters) = &settings.dead_letters {
@@ -150,6 +135,9 @@ impl Engine {
             self.check(at, Permission::Write, Resource::Exchange(&dead_letters.exchange))?;
         }
         self.warn_of_deprecated_queue(at, &name, &spec);
+        if let Some(meaning) = settings.replaced(&spec.arguments) {
+            tracing::warn!(connection = at.session.number(), queue = name, meaning, "argument without effect");
+        }
         let id = self.add_queue(at.vhost, name.into(), spec, settings);
         self.store_queue(id);
         self.hold(at.session);
@@ -185,7 +173,11 @@ impl Engine {
         same_field("durable", &resource, is_durable(declare), queue.spec.durable)?;
         same_field("auto_delete", &resource, declare.auto_delete, queue.spec.auto_delete)?;
         let current = &queue.spec.arguments;
-        COMPARED.iter().try_for_each(|name| same_argument(name, &resource, &declare.arguments, current))
+        let profile = self.config.profile;
+        compared(queue.kind(), profile).try_for_each(|name| match name {
+            "x-queue-type" => same_type(&resource, &declare.arguments, current, profile.names_queue_types()),
+            _ => same_argument(name, &resource, &declare.arguments, current),
+        })
     }
 
     pub(in crate::engine) fn purge(&mut self, at: At, purge: &queue::Purge<'_>) -> Result<(), Refusal> {
@@ -211,6 +203,9 @@ impl Engine {
             self.check_owner(at.session, id)?;
             let vhost = self.vhost_name(at.vhost);
             if let Some(queue) = self.queues.get(id) {
+                if queue.settings.quorum {
+                    check_unconditional(delete, &name, &vhost)?;
+                }
                 if delete.if_unused && !queue.consumers.is_empty() {
                     return Err(Refusal::precondition(format_args!("queue '{name}' in vhost '{vhost}' in use")));
                 }
@@ -263,4 +258,35 @@ impl Engine {
 /// Whether the declared queue is durable. An exclusive queue, which ends with its connection, never is.
 fn is_durable(declare: &queue::Declare<'_>) -> bool {
     declare.durable && !declare.exclusive
+}
+
+/// A quorum queue needs a name of the client's.
+fn check_broker_named(declare: &queue::Declare<'_>) -> Result<(), Refusal> {
+    match QueueType::of(&declare.arguments) {
+        Ok(QueueType::Quorum) => Err(Refusal::precondition(format_args!(
+            "Cannot declare a server-named queue for type {}",
+            QueueType::Quorum.module()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// A quorum queue can't be deleted on a condition.
+fn check_unconditional(delete: &queue::Delete<'_>, queue: &str, vhost: &str) -> Result<(), Refusal> {
+    let conditions = [(delete.if_unused, "if-unused"), (delete.if_empty, "if-empty")];
+    match conditions.into_iter().find(|(is_set, _)| *is_set) {
+        Some((_, condition)) => Err(Refusal::not_implemented(format_args!(
+            "cannot delete queue '{queue}' in vhost '{vhost}'. queue.delete operations with {condition} flag set are \
+             not supported by quorum queues"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn refusal_of(invalid: &Invalid, queue: &str, vhost: &str) -> Refusal {
+    let text = invalid.text(queue, vhost);
+    match invalid {
+        Invalid::Withdrawn(_) => Refusal::internal(text),
+        _ => Refusal::precondition(text),
+    }
 }

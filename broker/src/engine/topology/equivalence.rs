@@ -49,6 +49,24 @@ pub(crate) fn same_argument(
     }
 }
 
+/// Refuses with 406 unless both types of a queue are the same. None is `classic`, and `names_both` says whether the
+/// refusal calls it so.
+pub(crate) fn same_type(
+    resource: &str,
+    received: &FieldTable<&[u8]>,
+    current: &FieldTable,
+    names_both: bool,
+) -> Result<(), Refusal> {
+    const TYPE: &str = "x-queue-type";
+    let name = |value: Option<Value<'_>>| value.map_or_else(|| "classic".to_owned(), shown);
+    let names = (name(received.get(TYPE)), name(current.get(TYPE)));
+    match names.0 == names.1 {
+        true => Ok(()),
+        false if names_both => same_field(TYPE, resource, names.0, names.1),
+        false => same_argument(TYPE, resource, received, current),
+    }
+}
+
 /// Whether both are of the same kind. Numbers of all widths are.
 fn are_alike(received: Value<'_>, current: Value<'_>) -> bool {
     let both = |is: fn(&Value<'_>) -> bool| is(&received) && is(&current);
