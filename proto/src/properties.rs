@@ -87,7 +87,8 @@ impl Properties {
         Self { flags: 0, flaw: None, bytes: Vec::new() }
     }
 
-    /// Returns an empty list of properties, like [`new`](Self::new). The storage is `Vec<u8>` without a type annotation.
+    /// Returns an empty list of properties, like [`new`](Self::new). The storage is `Vec<u8>` without a type
+    /// annotation.
     #[allow(clippy::should_implement_trait, reason = "the trait is implemented for every storage")]
     pub const fn default() -> Self {
         Self::new()

@@ -27,7 +27,8 @@ const CHANNELS: usize = 10;
 const LONG: Duration = Duration::from_secs(100_000);
 
 fn main() -> Result<()> {
-    let counts: Vec<usize> = std::env::args().skip(1).map(|count| count.parse()).collect::<std::result::Result<_, _>>()?;
+    let counts = std::env::args().skip(1).map(|count| count.parse());
+    let counts: Vec<usize> = counts.collect::<std::result::Result<_, _>>()?;
     let counts = if counts.is_empty() { vec![1_000, 10_000, 100_000] } else { counts };
     println!("microseconds an operation (recover: an entity)");
     println!("{:>8} {:<6} {}", "queues", "named", STEPS.map(|step| format!("{step:>9}")).join(""));
@@ -64,7 +65,8 @@ async fn measure(count: usize, named_by_broker: bool) -> Result<[f64; STEPS.len(
     let name = |number: usize| if named_by_broker { String::new() } else { format!("queue-{number}") };
     let (declare, queues) = all(0..count, |number| channel.queue(&name(number)).declare()).await?;
     let place = |number: usize| &*exchanges[number % exchanges.len()];
-    let (bind, _) = all(bindings(&queues), |(queue, number)| queue.bind(place(number), &format!("key-{number}"))).await?;
+    let bind = |(queue, number): (Queue, usize)| queue.bind(place(number), &format!("key-{number}"));
+    let (bind, _) = all(bindings(&queues), bind).await?;
     let consume = |(number, queue): (usize, Queue)| channels[number % CHANNELS].consume(queue.name()).start();
     let numbered: Vec<(usize, Queue)> = queues.iter().cloned().enumerate().collect();
     let (consume, consumers) = all(numbered, consume).await?;

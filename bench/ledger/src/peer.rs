@@ -110,7 +110,8 @@ impl Session {
                 proto.answer(channel, &queue::DeclareOk { queue: &name, message_count: 0, consumer_count: 0 })?;
             }
             Method::QueueDeclare(declare) => {
-                proto.answer(channel, &queue::DeclareOk { queue: declare.queue, message_count: 0, consumer_count: 0 })?;
+                proto
+                    .answer(channel, &queue::DeclareOk { queue: declare.queue, message_count: 0, consumer_count: 0 })?;
             }
             Method::QueueBind(_) => proto.answer(channel, &queue::BindOk {})?,
             Method::QueueUnbind(_) => proto.answer(channel, &queue::UnbindOk {})?,

@@ -151,7 +151,8 @@ pub struct Acker {
 pub enum Settled {
     /// The acknowledgement was buffered for the broker.
     Sent,
-    /// The delivery needs no acknowledgement, because its consumer or `get` asked for none (`no_ack`): nothing was sent.
+    /// The delivery needs no acknowledgement, because its consumer or `get` was started with `no_ack`: nothing was
+    /// sent.
     NotNeeded,
     /// The link that brought the delivery is gone, so the acknowledgement was not sent. The broker redelivers the
     /// message, perhaps to another consumer.

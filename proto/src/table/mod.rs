@@ -24,8 +24,8 @@ pub const MAX_DEPTH: usize = 32;
 /// A table of named values, in encoded form without the length in front.
 ///
 /// Reading works over any storage; writing needs the default, `Vec<u8>`. A key from a peer need not be UTF-8. Lookups
-/// walk the table from its start, since tables are small. An entry with a key longer than 255 bytes, or nested deeper than [`MAX_DEPTH`], is left out;
-/// [`validity`](Self::validity) and encoding the table then report the error.
+/// walk the table from its start, since tables are small. An entry with a key longer than 255 bytes, or nested deeper
+/// than [`MAX_DEPTH`], is left out; [`validity`](Self::validity) and encoding the table then report the error.
 ///
 /// ```
 /// use hopmq_proto::FieldTable;

@@ -34,9 +34,8 @@ export const scenarios = {
     await channel.publish("", queue, "hello", properties);
     const m = await channel.get(queue, { noAck: true });
     const utf8 = new TextEncoder();
-    for (const [name, expected] of [["exchange", ""], ["routingKey", queue], ["contentType", "a/ü"], ["appId", "app"]]) {
-      same(m.bytesOf(name), utf8.encode(expected), name);
-    }
+    const all = { exchange: "", routingKey: queue, contentType: "a/ü", appId: "app" };
+    for (const [name, expected] of Object.entries(all)) same(m.bytesOf(name), utf8.encode(expected), name);
     eq([m.bytesOf("messageId"), m.bytesOf("clusterId")], [undefined, undefined]);
   },
 
