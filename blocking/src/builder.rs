@@ -65,6 +65,9 @@ impl Builder {
         heartbeat(interval: Duration);
         /// Sets the largest frame in bytes, at least 4,096. The default is 131,072.
         frame_max(bytes: u32);
+        /// Sets the largest frame in bytes during the login, for long secrets. The default is 8,192: see
+        /// [`hopmq::Builder::initial_frame_max`].
+        initial_frame_max(bytes: u32);
         /// Sets how many channels the connection may have open. The default is 2,047.
         channel_max(channels: u16);
         /// Sets how long connecting to each host may take. The default is 10 seconds.

@@ -35,6 +35,27 @@ async fn a_missing_virtual_host_fails_with_530(t: Test) -> Outcome {
 }
 
 #[scenario]
+async fn an_empty_virtual_host_hints_at_the_encoded_slash(t: Test) -> Outcome {
+    let error = refused(t.open(&t.builder().vhost("")).await)?;
+    assert_eq!((error.kind(), error.code()), (ErrorKind::ConnectionClosed, Some(530)), "{error}");
+    assert!(error.to_string().contains("amqp://host/%2f"), "{error}");
+    Ok(())
+}
+
+#[scenario]
+async fn a_secret_that_is_too_long_for_the_broker_is_named_by_its_size(t: Test) -> Outcome {
+    let builder = t.builder().credentials("guest", &"x".repeat(20_000));
+    let error = refused(t.open(&builder).await)?;
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    assert!(error.to_string().contains("the secret has 20007 bytes"), "{error}");
+    // Brokers take 4,096 or 8,192 bytes by default, and close the socket.
+    let error = refused(t.open(&builder.initial_frame_max(32_768)).await)?;
+    let text = error.to_string();
+    assert!(text.contains("the secret has 20007 bytes") && text.contains("initial_frame_max"), "{text}");
+    Ok(())
+}
+
+#[scenario]
 async fn virtual_hosts_are_isolated_from_each_other(t: Test) -> Outcome {
     let name = t.name("queue");
     let there = t.open(&t.builder().vhost("hopmq-other")).await?;

@@ -165,13 +165,26 @@ impl Builder {
         self
     }
 
-    /// Sets the largest frame in bytes, at least 4,096. The default is 131,072, as in RabbitMQ. Larger messages are
-    /// sent in several frames.
+    /// Sets the largest frame in bytes, at least 4,096; RabbitMQ takes 8,192 or more since release 4.1. The default is
+    /// 131,072, as in RabbitMQ. Larger messages are sent in several frames.
     pub fn frame_max(mut self, bytes: u32) -> Self {
         if bytes != 0 && bytes < hopmq_proto::MIN_FRAME_MAX {
             self.flaw(Error::new(ErrorKind::Config, format!("frame_max {bytes} is too small: use 4096 or more")));
         }
         self.config.frame_max = bytes;
+        self
+    }
+
+    /// Sets the largest frame in bytes during the login, at least 4,096. The default is 8,192. A longer secret, such as
+    /// a token with many claims, needs a higher limit here and at the broker: RabbitMQ's setting `initial_frame_max`
+    /// is 4,096 before release 4.1, and 8,192 since (its page
+    /// [Configuration](https://www.rabbitmq.com/docs/configure)).
+    pub fn initial_frame_max(mut self, bytes: u32) -> Self {
+        if bytes < hopmq_proto::MIN_FRAME_MAX {
+            let text = format!("initial_frame_max {bytes} is too small: use 4096 or more");
+            self.flaw(Error::new(ErrorKind::Config, text));
+        }
+        self.config.first_frame_max = bytes;
         self
     }
 

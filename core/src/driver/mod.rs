@@ -197,6 +197,7 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
             credentials: Some(credentials),
             properties: self.login.properties.clone(),
             chosen: None,
+            login: None,
             server_properties: None,
         };
         let proto = hopmq_proto::Connection::new(Role::Client, self.login.config.clone());

@@ -109,7 +109,7 @@ impl State {
         let publishes = self.outstanding.publishes();
         if !self.is_up() {
             // Restoring the link would only delay the close.
-            return Err(closed_by_program(publishes, true));
+            return Err(self.closed(publishes, true));
         }
         let late = now >= closing.deadline();
         match closing {
@@ -118,7 +118,7 @@ impl State {
                 self.proto.close(code::REPLY_SUCCESS, "closed by the client");
                 Ok(())
             }
-            Closing::Sent { unconfirmed, flushed, .. } if late => Err(closed_by_program(unconfirmed, flushed)),
+            Closing::Sent { unconfirmed, flushed, .. } if late => Err(self.closed(unconfirmed, flushed)),
             Closing::Confirming { .. } | Closing::Sent { .. } => Ok(()),
         }
     }
@@ -133,7 +133,7 @@ impl State {
     /// Returns the error of a close that does not wait for a link. `None` if this program does not close the
     /// connection.
     pub(crate) fn close_without_link(&self) -> Option<Error> {
-        self.is_closing().then(|| closed_by_program(self.outstanding.publishes(), true))
+        self.is_closing().then(|| self.closed(self.outstanding.publishes(), true))
     }
 
     /// Handles the broker's `connection.close-ok`.
@@ -142,7 +142,20 @@ impl State {
             Some(Closing::Sent { unconfirmed, .. }) => unconfirmed,
             Some(Closing::Confirming { .. }) | None => 0,
         };
-        closed_by_program(unconfirmed, true)
+        self.closed(unconfirmed, true)
+    }
+
+    /// Returns the error of a connection that this program closed, with what was left unfinished.
+    fn closed(&self, unconfirmed: usize, flushed: bool) -> Error {
+        let closed = "the connection was closed by this program";
+        let unfinished = match (unconfirmed, flushed) {
+            (0, true) => return Error::new(ErrorKind::Closed, closed),
+            (0, false) => "before all output could be written".to_owned(),
+            (count, _) => format!("while {count} publishes were not confirmed in time"),
+        };
+        let comma = if unconfirmed > 0 { "," } else { "" };
+        let blocked = self.blocking.describe();
+        Error::new(ErrorKind::Timeout, format!("{closed}{comma} {unfinished}{blocked}"))
     }
 
     /// Ends the connection and everything on it with `error`.
@@ -157,17 +170,5 @@ impl State {
         self.close_waiters.wake_all(&mut self.wakers);
         self.settle_waiters.wake_all(&mut self.wakers);
         self.subscribers.end(Event::Closed { error: error.clone() }, &mut self.wakers);
-    }
-}
-
-/// Returns the error of a connection that this program closed, with what was left unfinished.
-fn closed_by_program(unconfirmed: usize, flushed: bool) -> Error {
-    let closed = "the connection was closed by this program";
-    match (unconfirmed, flushed) {
-        (0, true) => Error::new(ErrorKind::Closed, closed),
-        (0, false) => Error::new(ErrorKind::Timeout, format!("{closed} before all output could be written")),
-        (count, _) => {
-            Error::new(ErrorKind::Timeout, format!("{closed}, while {count} publishes were not confirmed in time"))
-        }
     }
 }

@@ -11,6 +11,7 @@ mod confirms;
 mod connecting;
 mod deadlines;
 mod dropping;
+mod explaining;
 mod foreign_bytes;
 mod growth;
 mod links;
