@@ -25,6 +25,7 @@ mod prefetch;
 mod priorities;
 mod queues;
 mod quorum;
+mod quorum_releases;
 mod releases;
 mod routing;
 mod settling;
