@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 /// Which release of RabbitMQ the broker follows, where the releases differ.
 ///
-/// The profiles are ordered by release. Their differences, each of which has a scenario in
-/// `tests/scenarios/broker/releases.rs`, are listed in [docs/releases.md]; those that a program most often meets:
+/// The profiles are ordered by release. [docs/releases.md] lists all of their differences; those that a program most
+/// often meets:
 ///
 /// | | 3.13 | 4.0 | 4.3 |
 /// | --- | --- | --- | --- |

@@ -27,6 +27,7 @@ mod priorities;
 mod queue_arguments;
 mod queues;
 mod quorum;
+mod quorum_releases;
 mod releases;
 mod routing;
 mod settling;
