@@ -95,17 +95,17 @@ fn a_channel_above_the_negotiated_limit_may_be_refused() {
 #[test]
 fn a_frame_of_the_maximum_size_is_accepted_and_a_much_larger_one_is_501() {
     let stage = Stage::new();
-    let peer = limited(&stage, 10, 4096);
+    let peer = limited(&stage, 10, 8192);
     let ch = peer.channel(1);
     ch.queue("q", &[]);
-    ch.publish_to("q", &"x".repeat(4088));
-    assert_eq!(ch.get_message("q").body.len(), 4088);
+    ch.publish_to("q", &"x".repeat(8184));
+    assert_eq!(ch.get_message("q").body.len(), 8184);
     ch.send(&basic::Publish { routing_key: "q", ..Default::default() });
     let mut header = vec![0, 60, 0, 0];
-    header.extend(4097_u64.to_be_bytes());
+    header.extend(8193_u64.to_be_bytes());
     header.extend([0, 0]);
     peer.frame(2, 1, &header);
-    peer.frame(3, 1, &[0; 4097]);
+    peer.frame(3, 1, &[0; 8193]);
     peer.expect_violation("501 FRAME_ERROR");
 }
 
