@@ -95,11 +95,11 @@ fn a_channel_above_the_negotiated_limit_may_be_refused() {
 #[test]
 fn a_frame_of_the_maximum_size_is_accepted_and_a_much_larger_one_is_501() {
     let stage = Stage::new();
-    let peer = limited(&stage, 10, 4096);
+    let peer = limited(&stage, 10, 8192);
     let ch = peer.channel(1);
     ch.queue("q", &[]);
-    ch.publish_to("q", &"x".repeat(4088));
-    assert_eq!(ch.get_message("q").body.len(), 4088);
+    ch.publish_to("q", &"x".repeat(8184));
+    assert_eq!(ch.get_message("q").body.len(), 8184);
     // Some clients do not count the 8 bytes around the payload.
     let queue = ch.name("q");
     let publish = |size: u16| {
@@ -110,9 +110,9 @@ fn a_frame_of_the_maximum_size_is_accepted_and_a_much_larger_one_is_501() {
         peer.frame(2, 1, &header);
         peer.frame(3, 1, &vec![0; size.into()]);
     };
-    publish(4096);
-    assert_eq!(ch.get_message("q").body.len(), 4096);
-    publish(4097);
+    publish(8192);
+    assert_eq!(ch.get_message("q").body.len(), 8192);
+    publish(8193);
     peer.expect_violation("501 FRAME_ERROR");
 }
 
