@@ -17,6 +17,7 @@ mod exchanges;
 mod expiry;
 mod headers;
 mod lengths;
+mod limits;
 mod malformed;
 mod messages;
 mod permissions;
