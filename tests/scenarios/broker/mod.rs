@@ -19,6 +19,7 @@ mod exchanges;
 mod expiry;
 mod headers;
 mod lengths;
+mod limits;
 mod malformed;
 mod messages;
 mod permissions;
