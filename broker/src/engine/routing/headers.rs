@@ -52,9 +52,9 @@ pub(crate) fn check(arguments: &FieldTable<&[u8]>) -> Result<(), Refusal> {
 pub(crate) fn matches(arguments: &FieldTable<&[u8]>, headers: &FieldTable<&[u8]>) -> bool {
     let Some(kind) = Match::of(arguments) else { return false };
     let with_x = matches!(kind, Match::AllWithX | Match::AnyWithX);
-    let counts = |name: &str| name != "x-match" && (with_x || !name.starts_with("x-"));
-    let fits = |(name, wanted): (&str, Value<'_>)| headers.get(name).is_some_and(|value| same(wanted, value));
-    let mut wanted = arguments.iter().filter(|(name, _)| counts(name));
+    let counts = |name: &[u8]| name != b"x-match" && (with_x || !name.starts_with(b"x-"));
+    let fits = |(name, wanted): (&[u8], Value<'_>)| headers.get_bytes(name).is_some_and(|value| same(wanted, value));
+    let mut wanted = arguments.iter_bytes().filter(|(name, _)| counts(name));
     match kind {
         Match::All | Match::AllWithX => wanted.all(fits),
         Match::Any | Match::AnyWithX => wanted.any(fits),
