@@ -12,6 +12,8 @@ use std::str::FromStr;
 /// | `basic.nack` and `basic.recover` with requeue on a quorum queue | count towards that limit and `x-delivery-count`
 /// | as 3.13 | do not count; a reject does, and so does the end of the channel |
 /// | the largest message | 128 MiB | 16 MiB | as 4.0 |
+/// | a transaction's message whose queues were deleted before the commit | returned, if it is mandatory | the commit
+/// closes the channel with 406, except for quorum queues | as 4.0 |
 ///
 /// The profiles are ordered by release.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,6 +40,12 @@ impl Profile {
     /// Whether a requeue by `basic.nack` or `basic.recover` counts towards the delivery limit.
     pub(super) fn counts_nacks(self) -> bool {
         self < Self::RabbitMq4_3
+    }
+
+    /// Whether a commit looks for the queues of its messages by name, and returns a mandatory message for which it finds
+    /// none. Otherwise, the loss of a queue since the publish fails the commit.
+    pub(super) fn finds_queues_at_commit(self) -> bool {
+        self < Self::RabbitMq4_0
     }
 
     /// Returns the delivery limit of a quorum queue whose arguments set none.
