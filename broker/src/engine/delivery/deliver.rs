@@ -113,9 +113,13 @@ impl Engine {
         let holder = consumer.session;
         consumer.unacked += 1;
         queue.unacked += 1;
+        let counts = (entry.stored && queue.settings.quorum).then_some((entry.position, entry.returned));
         if let Some(channel) = session.channel_mut(number) {
             channel.consuming += 1;
             channel.unacked.push(Held { tag, queue: id, consumer: Some(to), since: now, entry });
+        }
+        if let Some((position, returned)) = counts {
+            self.note_delivered(id, position, returned);
         }
         self.note_delivery(holder, number, id);
     }
@@ -151,11 +155,15 @@ impl Engine {
             return self.settled(id, &entry);
         }
         let now = self.now;
+        let (position, returned, is_stored) = (entry.position, entry.returned, entry.stored);
         if let Some(channel) = session.channel_mut(at.channel) {
             channel.unacked.push(Held { tag, queue: id, consumer: None, since: now, entry });
         }
         if let Some(queue) = self.queues.get_mut(id) {
             queue.unacked += 1;
+            if is_stored && queue.settings.quorum {
+                self.note_delivered(id, position, returned);
+            }
         }
         self.note_delivery(at.session, at.channel, id);
     }

@@ -319,6 +319,17 @@ impl Engine {
         }
     }
 
+    /// Notes that a message of a quorum queue is delivered: if the broker is killed before it is settled, the delivery
+    /// counts towards the limit.
+    #[cold]
+    pub(in crate::engine) fn note_delivered(&mut self, id: QueueKey, position: u64, returned: u32) {
+        if let Some(journal) = &mut self.journal
+            && let Some(stored) = self.queues.get(id).and_then(|queue| queue.stored)
+        {
+            journal.group.delivered(stored, Position(position), tables::deliveries(returned.saturating_add(1)));
+        }
+    }
+
     /// Notes that a message was returned to its queue.
     pub(in crate::engine) fn note_returned(&mut self, id: QueueKey, entry: &Entry) {
         if let Some(journal) = &mut self.journal
