@@ -475,6 +475,7 @@ impl Broker {
             state.engine.recover(now, recovered);
             state.engine.set_journal(journal);
             state.store = Some(store);
+            state.engine.drop_over_delivery_limits();
         });
         // The mark that a broker is running must be synced before the first client is served.
         writer.turn()?;

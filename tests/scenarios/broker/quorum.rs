@@ -29,6 +29,56 @@ fn a_quorum_queue_delivers_in_order_and_confirms() {
 }
 
 #[test]
+fn a_new_consumer_of_the_same_tag_counts_the_unacked_messages_of_the_old_one() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    quorum(&stage, &ch, &[]);
+    for body in ["1", "2", "3", "4", "5"] {
+        ch.publish_to("q", body);
+    }
+    ch.wait_for_messages("q", 5);
+    ch.prefetch(2, false);
+    ch.consume("q", "c");
+    ch.expect("basic.deliver c 1 /q: 1");
+    ch.expect("basic.deliver c 2 /q: 2");
+    ch.cancel("c");
+    ch.consume("q", "c");
+    ch.expect_nothing("q");
+    // RabbitMQ 3.10 ends the connection with 541 here.
+    if release() >= Release::V4_0 {
+        ch.ack(1, false);
+        ch.expect("basic.deliver c 3 /q: 3");
+        ch.reject(2, false);
+        ch.expect("basic.deliver c 4 /q: 4");
+        ch.expect_nothing("q");
+        // A consumer of another tag has its own limit.
+        ch.cancel("c");
+        ch.consume("q", "d");
+        ch.expect("basic.deliver d 5 /q: 5");
+    }
+}
+
+#[test]
+fn a_full_queue_that_rejects_publishes_takes_one_message_more_than_its_limit() {
+    for (limit, taken) in [("x-max-length", 3), ("x-max-length-bytes", 1)] {
+        let stage = Stage::new();
+        let peer = stage.connect();
+        let ch = peer.channel(1);
+        quorum(&stage, &ch, &[(limit, 2.into()), ("x-overflow", "reject-publish".into())]);
+        ch.select_confirms();
+        for tag in 1..=taken + 2 {
+            ch.publish_to("q", "four");
+            let outcome = if tag > taken { "nack" } else { "ack" };
+            let line = ch.next();
+            assert!(line.starts_with(&format!("basic.{outcome} {tag}")), "{limit}: {line}");
+            // The queue tells the channel later.
+            ch.wait_for_messages("q", tag.min(taken));
+        }
+    }
+}
+
+#[test]
 fn a_redelivery_carries_its_delivery_count() {
     let stage = Stage::new();
     let peer = stage.connect();

@@ -126,9 +126,14 @@ impl Engine {
         let holder = consumer.session;
         consumer.unacked += 1;
         queue.unacked += 1;
+        let is_counted = entry.stored && queue.settings.quorum;
+        let counts = is_counted.then_some((entry.position, (entry.returned, entry.acquired)));
         if let Some(channel) = session.channel_mut(number) {
             channel.consuming += 1;
             channel.unacked.push(Held { tag, queue: id, consumer: Some(to), since: now, entry });
+        }
+        if let Some((position, returns)) = counts {
+            self.note_delivered(id, position, returns);
         }
         self.note_delivery(holder, number, id, Some(to));
     }
@@ -170,11 +175,17 @@ impl Engine {
             return self.settled(id, &entry);
         }
         let now = self.now;
+        let position = entry.position;
+        let returns = (entry.returned, entry.acquired);
+        let is_stored = entry.stored;
         if let Some(channel) = session.channel_mut(at.channel) {
             channel.unacked.push(Held { tag, queue: id, consumer: None, since: now, entry });
         }
         if let Some(queue) = self.queues.get_mut(id) {
             queue.unacked += 1;
+            if is_stored && queue.settings.quorum {
+                self.note_delivered(id, position, returns);
+            }
         }
         self.note_delivery(at.session, at.channel, id, None);
     }

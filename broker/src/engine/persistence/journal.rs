@@ -328,6 +328,18 @@ impl Engine {
         }
     }
 
+    /// Notes that a message of a quorum queue with these earlier returns is delivered: if the broker is killed before it
+    /// is settled, the delivery counts towards the limit.
+    #[cold]
+    pub(in crate::engine) fn note_delivered(&mut self, id: QueueKey, position: u64, (returned, acquired): (u32, u32)) {
+        if let Some(journal) = &mut self.journal
+            && let Some(stored) = self.queues.get(id).and_then(|queue| queue.stored)
+        {
+            let deliveries = tables::deliveries(returned.saturating_add(1), acquired.saturating_add(1));
+            journal.group.delivered(stored, Position(position), deliveries);
+        }
+    }
+
     /// Notes that a message was returned to its queue.
     pub(in crate::engine) fn note_returned(&mut self, id: QueueKey, entry: &Entry) {
         if let Some(journal) = &mut self.journal

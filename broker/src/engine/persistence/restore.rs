@@ -7,6 +7,7 @@ use hopmq_proto::Time;
 use crate::engine::Engine;
 use crate::engine::invariant::Invariant;
 use crate::engine::persistence::tables::{self, BindingParts};
+use crate::engine::queue::dead_letter::Reason;
 use crate::engine::queue::ready::{Entry, Kept};
 use crate::engine::queue::settings::Settings;
 use crate::engine::routing::exchange::{Binding, Destination};
@@ -48,6 +49,20 @@ impl Engine {
             self.recover_binding(&key[1..]);
         }
         others
+    }
+
+    /// Drops the messages whose deliveries exceed the limits of their queues, because one was under way when the broker
+    /// was killed. The contents of stored messages must be readable.
+    pub(crate) fn drop_over_delivery_limits(&mut self) {
+        let limited = self.queues.iter_mut().filter_map(|(id, queue)| {
+            let limit = queue.settings.delivery_limit?;
+            Some((id, queue.ready.take_over_limit(limit)))
+        });
+        let dropped: Vec<_> = limited.collect();
+        for (id, entries) in dropped {
+            entries.into_iter().for_each(|entry| self.drop_message(id, entry, Reason::DeliveryLimit));
+        }
+        self.route_dead_letters();
     }
 
     fn recover_exchange(&mut self, key: &[u8], value: &[u8]) {

@@ -4,6 +4,7 @@ use crate::engine::Engine;
 use crate::engine::keys::QueueKey;
 use crate::engine::queue::Queue;
 use crate::engine::queue::dead_letter::Reason;
+use crate::engine::queue::settings::Overflow;
 
 impl Queue {
     /// Whether the ready messages exceed a limit.
@@ -13,17 +14,25 @@ impl Queue {
             || self.settings.max_bytes.is_some_and(|max| self.ready.bytes() > max)
     }
 
-    /// Whether one more message, with a body of `size` bytes, would exceed a limit.
+    /// Whether a message with a body of `size` bytes is refused: one more would exceed a limit. A quorum queue refuses
+    /// messages only once it exceeds a limit, as in RabbitMQ.
     #[inline]
     pub(crate) fn is_full_for(&self, size: usize) -> bool {
+        if self.settings.quorum {
+            return self.is_over();
+        }
         self.settings.max_length.is_some_and(|max| self.ready.len() as u64 >= max)
             || self.settings.max_bytes.is_some_and(|max| self.ready.bytes() + size as u64 > max)
     }
 }
 
 impl Engine {
-    /// Drops messages while a queue exceeds its limit.
+    /// Drops messages while a queue exceeds its limit, unless it is a quorum queue that refuses messages instead.
     pub(in crate::engine) fn drop_above_limit(&mut self, id: QueueKey) {
+        let refuses = |queue: &Queue| queue.settings.quorum && queue.settings.overflow != Overflow::DropHead;
+        if self.queues.get(id).is_some_and(refuses) {
+            return;
+        }
         while let Some(queue) = self.queues.get_mut(id)
             && queue.is_over()
             && let Some(entry) = queue.ready.pop()

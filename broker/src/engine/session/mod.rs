@@ -3,7 +3,7 @@
 //! Owns its protocol state, its user, its channels and its exclusive queues.
 
 mod authorize;
-mod channel;
+pub(super) mod channel;
 mod deprecated;
 mod limits;
 mod log;
