@@ -183,7 +183,7 @@ fn only_a_clean_shutdown_records_which_messages_were_delivered() {
     assert_eq!(redelivered(&broker), [true, true]);
 }
 
-/// Otherwise a message that kills the broker, or the machine that both it and its consumer run on, would do so for ever.
+/// Otherwise a message that kills the broker, or the machine of the broker and its consumer, would do so for ever.
 #[test]
 fn deliveries_under_way_at_a_crash_count_towards_the_limit_of_a_quorum_queue() {
     let storage = MemoryStorage::new();

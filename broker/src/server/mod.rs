@@ -8,16 +8,16 @@ mod passwords;
 mod pipe;
 mod proxied;
 mod shared;
+mod shutdown;
 #[cfg(feature = "tls")]
 mod tls;
 mod users;
 mod wire_log;
 
 use std::fmt;
-use std::future::{Future, pending, poll_fn};
+use std::future::{Future, pending};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Poll, Waker};
 use std::thread;
@@ -399,31 +399,6 @@ impl Broker {
         });
         self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(task);
         Ok(address)
-    }
-
-    /// Shuts the broker down: accepts no more clients, closes all connections with 320, and waits until the clients
-    /// have closed them as well, at most `within`. A client that sends and takes nothing for 300 ms is not waited for.
-    /// All durable data is synced once the last [`Broker`] is dropped.
-    pub async fn shut_down(self, within: Duration) {
-        self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.0.close_all();
-        self.wait_until_empty(within).await;
-    }
-
-    /// Waits until all connections are closed, at most `within`.
-    async fn wait_until_empty(&self, within: Duration) {
-        let mut deadline = async_io::Timer::after(within);
-        poll_fn(|context| {
-            while self.tick() {}
-            let mut state = self.0.shared.lock();
-            if state.is_empty() {
-                return Poll::Ready(());
-            }
-            state.wake_when_empty(context.waker());
-            drop(state);
-            Pin::new(&mut deadline).poll(context).map(drop)
-        })
-        .await;
     }
 
     fn serve_tcp(&self, stream: Async<TcpStream>, client: SocketAddr) {

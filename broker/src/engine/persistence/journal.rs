@@ -328,13 +328,14 @@ impl Engine {
         }
     }
 
-    /// Notes that a message of a quorum queue with these earlier returns is delivered: if the broker is killed before it
-    /// is settled, the delivery counts towards the limit.
+    /// Notes that a message of a quorum queue is delivered: if the broker is killed before it is settled, the delivery
+    /// counts towards the limit. `returns` are the earlier ones: those that counted, and all.
     #[cold]
-    pub(in crate::engine) fn note_delivered(&mut self, id: QueueKey, position: u64, (returned, acquired): (u32, u32)) {
+    pub(in crate::engine) fn note_delivered(&mut self, id: QueueKey, position: u64, returns: (u32, u32)) {
         if let Some(journal) = &mut self.journal
             && let Some(stored) = self.queues.get(id).and_then(|queue| queue.stored)
         {
+            let (returned, acquired) = returns;
             let deliveries = tables::deliveries(returned.saturating_add(1), acquired.saturating_add(1));
             journal.group.delivered(stored, Position(position), deliveries);
         }
