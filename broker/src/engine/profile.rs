@@ -42,8 +42,8 @@ impl Profile {
         self < Self::RabbitMq4_3
     }
 
-    /// Whether a commit looks for the queues of its messages by name, and returns a mandatory message for which it finds
-    /// none. Otherwise, the loss of a queue since the publish fails the commit.
+    /// Whether a commit looks for the queues of its messages by name, and returns a mandatory message without any.
+    /// Otherwise, the loss of a queue since the publish fails the commit.
     pub(super) fn finds_queues_at_commit(self) -> bool {
         self < Self::RabbitMq4_0
     }
