@@ -4,6 +4,7 @@ use futures_lite::future::{block_on, zip};
 use hopmq::{Channel, Connection, FieldTable, IoTimer};
 use hopmq_blocking::Recovery;
 use hopmq_broker::CrashStorage;
+use hopmq_broker::inspect::Message;
 use hopmq_broker::store::{ErrorKind, MemoryStorage, Settings, Storage};
 use hopmq_broker::{Broker, Builder};
 
@@ -200,7 +201,7 @@ fn deliveries_under_way_at_a_crash_count_towards_the_limit_of_a_quorum_queue() {
         }
         Ok(())
     });
-    let ready = |queue| broker.inspect().ready(queue).iter().map(|message| message.text()).collect::<Vec<_>>();
+    let ready = |queue| broker.inspect().ready(queue).iter().map(Message::text).collect::<Vec<_>>();
     for _ in 0..3 {
         assert_eq!(ready("q"), ["poison", "never delivered"]);
         let connection = hopmq_blocking::Connection::builder().uri(&broker.uri()).recovery(Recovery::off()).open();

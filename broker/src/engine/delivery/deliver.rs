@@ -208,7 +208,9 @@ impl Engine {
                 queues.push(queue);
             }
         }
-        while queues.iter().fold(false, |any, queue| self.deliver_next(*queue) || any) {}
+        while !queues.is_empty() {
+            queues.retain(|queue| self.deliver_next(*queue));
+        }
     }
 
     /// Puts a consumer back into the turns. Returns its queue, if the consumer was out of them.
