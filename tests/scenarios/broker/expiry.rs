@@ -186,7 +186,7 @@ fn an_expiration_is_at_most_ten_years() {
         ch.publish_to_with("q", expiration, &expiring(expiration));
         assert_eq!(ch.get_message("q").text(), expiration);
     }
-    for expiration in ["315360000001", "9223372036854775807", "99999999999999999999"] {
+    for expiration in ["315360000001", "999999999999"] {
         ch.publish_to_with("q", "m", &expiring(expiration));
         ch.expect_close(&format!(
             "406 PRECONDITION_FAILED - invalid expiration '{expiration}': {{value_too_large,{expiration}}} \
