@@ -105,6 +105,10 @@ pub(crate) struct Engine {
     scratch: Vec<u8>,
     /// Dead letters that are not yet routed.
     pending_dead_letters: queue::dead_letter::PendingDeadLetters,
+    /// The queues with dead messages whose dead letters were not taken.
+    undelivered: BTreeSet<QueueKey>,
+    /// [`Engine::topology`] when their dead letters were last tried.
+    retried: u64,
     /// The channels with a reply consumer, by the name that replies are published to.
     reply_names: HashMap<Name, (SessionKey, u16)>,
     /// What the store has yet to be given, if there is a store.
@@ -145,6 +149,8 @@ impl Engine {
             woken: Vec::new(),
             scratch: Vec::new(),
             pending_dead_letters: queue::dead_letter::PendingDeadLetters::new(),
+            undelivered: BTreeSet::new(),
+            retried: 0,
             reply_names: HashMap::new(),
             journal: None,
             shortage: 0,

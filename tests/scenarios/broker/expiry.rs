@@ -175,3 +175,22 @@ fn an_expired_message_without_a_dead_letter_exchange_is_dropped() {
     assert_eq!(ch.counts("q"), "messages=0 consumers=0");
     assert_eq!(ch.get("q"), "basic.get-empty");
 }
+
+#[test]
+fn an_expiration_is_at_most_ten_years() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    ch.queue("q", &[]);
+    for expiration in ["4294967296", "315360000000", "0000315360000000"] {
+        ch.publish_to_with("q", expiration, &expiring(expiration));
+        assert_eq!(ch.get_message("q").text(), expiration);
+    }
+    for expiration in ["315360000001", "999999999999"] {
+        ch.publish_to_with("q", "m", &expiring(expiration));
+        ch.expect_close(&format!(
+            "406 PRECONDITION_FAILED - invalid expiration '{expiration}': {{value_too_large,{expiration}}} \
+             (basic.publish)"
+        ));
+    }
+}

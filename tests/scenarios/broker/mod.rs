@@ -7,6 +7,7 @@
 
 mod alternates;
 mod arguments;
+mod at_least_once;
 mod bindings;
 mod channels;
 mod confirms;

@@ -27,6 +27,7 @@ pub(super) fn run(container: &str) -> Result {
     tls::write(&folder.join("settings/tls"), files::EXTERNAL_USER)?;
     shell::write(&folder.join("settings/definitions.json"), files::DEFINITIONS)?;
     shell::write(&folder.join("90-hopmq.conf"), &settings())?;
+    shell::write(&folder.join("advanced.config"), files::ADVANCED)?;
     let ctl = folder.join("ctl");
     shell::write(&ctl, &format!("#!/bin/sh\nexec docker exec {} rabbitmqctl \"$@\"\n", quoted(container)))?;
     fs::set_permissions(&ctl, Permissions::from_mode(0o755))?;
@@ -35,6 +36,7 @@ pub(super) fn run(container: &str) -> Result {
     // With `/.`, docker copies the contents, whether or not the folder exists.
     copy(&folder.join("settings/."), container, SETTINGS)?;
     copy(&folder.join("90-hopmq.conf"), container, "/etc/rabbitmq/conf.d/90-hopmq.conf")?;
+    copy(&folder.join("advanced.config"), container, "/etc/rabbitmq/advanced.config")?;
     docker(&["restart", container])?;
     await_start(container)?;
     shell::print(&super::lines(&node::environment(&PORTS, &folder.join("settings/tls"), &ctl)));

@@ -15,6 +15,10 @@ pub(crate) const EXTERNAL_USER: &str = "hopmq-external";
 pub(super) const PLUGINS: [&str; 3] =
     ["rabbitmq_auth_mechanism_ssl", "rabbitmq_consistent_hash_exchange", "rabbitmq_random_exchange"];
 
+/// Settings that `rabbitmq.conf` has no names for: a quorum queue tries a dead letter again after a second, not after
+/// three minutes.
+pub(super) const ADVANCED: &str = "[{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 1000}]}].\n";
+
 /// Writes all files, and empties the folders for data and logs.
 pub(crate) fn write(node: &Node) -> Result {
     let folder = &node.folder;
@@ -27,7 +31,7 @@ pub(crate) fn write(node: &Node) -> Result {
     shell::write(&folder.join("enabled_plugins"), &format!("[rabbitmq_management,{}].\n", PLUGINS.join(",")))?;
     // Replaces the system's rabbitmq-env.conf and advanced.config, which may contain any setting.
     shell::write(&folder.join("empty.conf"), "")?;
-    shell::write(&folder.join("advanced.config"), "[].\n")?;
+    shell::write(&folder.join("advanced.config"), ADVANCED)?;
     shell::write(&folder.join("log/console.log"), "")?;
     let cookie = folder.join("home/.erlang.cookie");
     shell::write(&cookie, &format!("{:016X}{:016X}", random(), random()))?;

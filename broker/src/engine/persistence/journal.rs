@@ -15,6 +15,7 @@ use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ExchangeKey, QueueKey, SessionKey};
 use crate::engine::persistence::tables;
 use crate::engine::queue::Queue;
+use crate::engine::queue::dead_letter::Reason;
 use crate::engine::queue::message::Message;
 use crate::engine::queue::ready::{Entry, Kept};
 use crate::engine::routing::exchange::{Binding, Destination, Exchange};
@@ -352,6 +353,17 @@ impl Engine {
                 Position(entry.position),
                 tables::deliveries(entry.returned, entry.acquired),
             );
+        }
+    }
+
+    /// Notes that a message is dead, and stays until its dead letter is taken.
+    pub(in crate::engine) fn note_dead(&mut self, id: QueueKey, entry: &Entry, reason: Reason) {
+        if let Some(journal) = &mut self.journal
+            && entry.stored
+            && let Some(stored) = self.queues.get(id).and_then(|queue| queue.stored)
+        {
+            let deliveries = tables::deliveries(entry.returned, entry.acquired) | tables::dead(reason);
+            journal.group.delivered(stored, Position(entry.position), deliveries);
         }
     }
 

@@ -28,6 +28,7 @@ impl Engine {
         self.queue_timers = BTreeSet::new();
         self.timeouts = BTreeSet::new();
         self.pending_dead_letters = PendingDeadLetters::new();
+        self.undelivered = BTreeSet::new();
         self.reply_names = HashMap::new();
         self.shortage = 0;
         for (id, session) in self.sessions.iter_mut() {

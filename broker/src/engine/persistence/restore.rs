@@ -89,8 +89,8 @@ impl Engine {
             tracing::error!(name, vhost, messages, "a stored queue belongs to a virtual host that is not stored");
             return;
         };
-        // It was valid when it was declared.
-        let settings = Settings::of(&spec.arguments, self.config.profile).unwrap_or_default();
+        // It was valid when it was declared, in the release that the broker followed then.
+        let settings = Settings::of(&spec.arguments, self.config.profile);
         let id = self.add_queue(vhost, name.into(), spec, settings);
         let now = self.now;
         let wall = u128::from(self.config.wall_epoch) * 1000;
@@ -110,13 +110,21 @@ impl Engine {
         if let Some(queue) = self.queues.get_mut(id) {
             queue.stored = Some(recovered.id);
             queue.next_position = recovered.next.0;
-            for entry in recovered.messages.iter().map(entry) {
+            for message in &recovered.messages {
+                let entry = entry(message);
+                if let Some(reason) = tables::reason(message.deliveries) {
+                    queue.dead.restore(now, entry, reason);
+                    continue;
+                }
                 // The wait for a delayed retry begins anew.
                 let retry = queue.settings.delayed_retry.as_ref().filter(|_| entry.acquired > 0);
                 match retry.and_then(|retry| retry.delay(entry.acquired, entry.returned > 0)) {
                     Some(delay) => queue.waiting.insert(now + delay, entry),
                     None => queue.ready.push(entry),
                 }
+            }
+            if queue.dead.len() > 0 {
+                self.undelivered.insert(id);
             }
         }
         self.set_queue_timer(id);

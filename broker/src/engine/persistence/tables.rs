@@ -6,6 +6,7 @@
 use hopmq_proto::{FieldTable, Value};
 
 use crate::engine::queue::QueueSpec;
+use crate::engine::queue::dead_letter::Reason;
 use crate::engine::routing::exchange::{ExchangeSpec, Kind};
 
 pub(in crate::engine) const VHOST: u8 = b'v';
@@ -55,7 +56,20 @@ impl<'a> BindingParts<'a> {
 /// Encodes the returns of a message for the store: that there was one, in 16 bits how many counted, and above those how
 /// many did not. Larger numbers become the largest.
 pub(in crate::engine) fn deliveries(returned: u32, acquired: u32) -> u32 {
-    1 | returned.min(0xFFFF) << 1 | acquired.saturating_sub(returned).min(0x7FFF) << 17
+    1 | returned.min(0xFFFF) << 1 | acquired.saturating_sub(returned).min(0x1FFF) << 17
+}
+
+/// The reasons for which a queue keeps dead messages.
+const REASONS: [Reason; 3] = [Reason::Rejected, Reason::Expired, Reason::DeliveryLimit];
+
+/// Encodes why a message is dead, in the two highest bits of [`deliveries`].
+pub(in crate::engine) fn dead(reason: Reason) -> u32 {
+    (REASONS.iter().position(|known| *known == reason).map_or(0, |index| index + 1) as u32) << 30
+}
+
+/// Decodes why a message is dead.
+pub(in crate::engine) fn reason(deliveries: u32) -> Option<Reason> {
+    REASONS.get((deliveries as usize >> 30).checked_sub(1)?).copied()
 }
 
 /// Decodes how many returns of a message counted.
@@ -65,7 +79,7 @@ pub(in crate::engine) fn returned(deliveries: u32) -> u32 {
 
 /// Decodes how many returns of a message there were.
 pub(in crate::engine) fn acquired(deliveries: u32) -> u32 {
-    returned(deliveries) + (deliveries >> 17)
+    returned(deliveries) + (deliveries >> 17 & 0x1FFF)
 }
 
 /// Encodes a priority for the store. The two highest become one.

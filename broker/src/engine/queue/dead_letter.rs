@@ -44,6 +44,8 @@ pub(crate) struct DeadLetter {
     reason: Reason,
     /// Whether the message goes to the routing keys in its headers as well.
     copied: bool,
+    /// The position of the dead message in the queue that keeps it until the dead letter is taken.
+    kept: Option<(QueueKey, u64)>,
 }
 
 /// Dead letters that are not yet routed.
@@ -52,19 +54,30 @@ pub(crate) type PendingDeadLetters = VecDeque<DeadLetter>;
 impl Engine {
     /// Drops a message of a queue, which becomes a dead letter if the queue has a dead-letter exchange.
     pub(in crate::engine) fn drop_message(&mut self, id: QueueKey, entry: Entry, reason: Reason) {
-        if self.queues.get(id).is_some_and(|queue| queue.settings.dead_letters.is_some())
+        let dead_letters = self.queues.get(id).and_then(|queue| queue.settings.dead_letters.as_ref());
+        let at_least_once = dead_letters.is_some_and(|dead_letters| dead_letters.at_least_once);
+        if dead_letters.is_some()
             && let Some(message) = self.message_of(id, &entry)
-            && let Some(dead) = self.dead_letter(id, &message, reason)
         {
-            self.pending_dead_letters.push_back(dead);
+            self.push_dead_letter(id, &message, reason, at_least_once.then_some(entry.position));
+            if at_least_once {
+                return self.keep_dead(id, entry, reason);
+            }
         }
         self.settled(id, &entry);
     }
 
     /// Passes a message that a full queue refused to the queue's dead-letter exchange.
     pub(in crate::engine) fn dead_letter_refused(&mut self, id: QueueKey, message: &Message) {
-        if let Some(dead) = self.dead_letter(id, message, Reason::TooLong) {
-            self.pending_dead_letters.push_back(dead);
+        self.push_dead_letter(id, message, Reason::TooLong, None);
+    }
+
+    /// Adds the dead letter of a message to those that must be routed. `kept` is the position of a message that stays
+    /// in its queue until then.
+    pub(super) fn push_dead_letter(&mut self, id: QueueKey, message: &Message, reason: Reason, kept: Option<u64>) {
+        if let Some(dead) = self.dead_letter(id, message, reason) {
+            let kept = kept.map(|position| (id, position));
+            self.pending_dead_letters.push_back(DeadLetter { kept, ..dead });
         }
     }
 
@@ -82,11 +95,12 @@ impl Engine {
             Message::dead(&mut scratch, exchange.as_bytes(), key, properties.as_ref_properties(), message.to_body());
         let vhost = queue.vhost;
         self.scratch = scratch;
-        Some(DeadLetter { vhost, exchange, message, reason, copied })
+        Some(DeadLetter { vhost, exchange, message, reason, copied, kept: None })
     }
 
     /// Routes all dead letters, and those that result from them.
     pub(in crate::engine) fn route_dead_letters(&mut self) {
+        self.retry_after_changes();
         while let Some(dead) = self.pending_dead_letters.pop_front() {
             let message = &dead.message;
             let properties = message.properties();
@@ -104,12 +118,16 @@ impl Engine {
             }
             self.sort_by_name(&mut queues);
             let facts = message.facts();
+            queues.retain(|queue| {
+                dead.reason == Reason::Rejected
+                    || self.queues.get(*queue).is_none_or(|queue| !is_cycle(&headers, &queue.name))
+            });
+            if let Some((queue, position)) = dead.kept {
+                self.place(queue, position, &queues, message, facts);
+                continue;
+            }
             for queue in queues {
-                let cycles = dead.reason != Reason::Rejected
-                    && self.queues.get(queue).is_some_and(|queue| is_cycle(&headers, &queue.name));
-                if !cycles {
-                    self.enqueue(queue, message, facts);
-                }
+                self.enqueue(queue, message, facts);
             }
             self.store_message(message, facts.priority);
         }

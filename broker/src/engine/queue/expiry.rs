@@ -31,6 +31,7 @@ impl Engine {
         }
         self.expire_ready(id);
         self.release_waiting(id);
+        self.retry_due(id);
         self.set_queue_timer(id);
     }
 

@@ -4,6 +4,7 @@
 //! never know connections.
 
 pub(super) mod arguments;
+pub(super) mod at_least_once;
 pub(super) mod dead_letter;
 mod delayed_retry;
 mod expiry;
@@ -22,6 +23,7 @@ use crate::engine::keys::{ExchangeKey, SessionKey, VhostKey};
 use crate::engine::name::Name;
 use crate::engine::profile::{Profile, QuorumOrder};
 use crate::engine::queue::arguments::QueueType;
+use crate::engine::queue::at_least_once::DeadMessages;
 use crate::engine::queue::ready::{Order, Ready};
 use crate::engine::queue::settings::Settings;
 use crate::engine::queue::turns::Consumers;
@@ -50,6 +52,8 @@ pub(crate) struct Queue {
     pub(crate) waiting: Waiting,
     /// The exchange whose delayed messages it holds. No client sees such a queue.
     pub(crate) delays: Option<ExchangeKey>,
+    /// Dead messages that stay until their dead letters are taken.
+    pub(crate) dead: DeadMessages,
     /// Messages that were delivered and are not settled.
     pub(crate) unacked: usize,
     pub(crate) consumers: Consumers,
@@ -86,6 +90,7 @@ impl Queue {
             settings,
             ready,
             waiting: Waiting::default(),
+            dead: DeadMessages::default(),
             delays: None,
             unacked: 0,
             consumers: Consumers::default(),
@@ -106,6 +111,6 @@ impl Queue {
     pub(crate) fn deadline(&self) -> Option<Time> {
         let expires = self.settings.expires.filter(|_| self.consumers.is_empty());
         let gone = expires.map(|expires| self.used + expires);
-        self.ready.next_expiry().into_iter().chain(gone).chain(self.waiting.first()).min()
+        self.ready.next_expiry().into_iter().chain(gone).chain(self.waiting.first()).chain(self.dead.retry()).min()
     }
 }

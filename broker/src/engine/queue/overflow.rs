@@ -15,25 +15,22 @@ impl Queue {
     }
 
     /// Whether a message with a body of `size` bytes is refused: one more would exceed a limit. A quorum queue refuses
-    /// messages only once it exceeds a limit, as in RabbitMQ.
+    /// messages only once it exceeds a limit, as in RabbitMQ. Dead messages that the queue keeps count as well.
     #[inline]
     pub(crate) fn is_full_for(&self, size: usize) -> bool {
-        if self.settings.quorum {
-            return self.is_over();
-        }
-        self.settings.max_length.is_some_and(|max| self.ready.len() as u64 >= max)
-            || self.settings.max_bytes.is_some_and(|max| self.ready.bytes() + size as u64 > max)
+        let more = if self.settings.quorum { (0, 0) } else { (1, size as u64) };
+        let count = (self.ready.len() + self.dead.len()) as u64 + more.0;
+        let bytes = self.ready.bytes() + self.dead.bytes() + more.1;
+        self.settings.max_length.is_some_and(|max| count > max)
+            || self.settings.max_bytes.is_some_and(|max| bytes > max)
     }
 }
 
 impl Engine {
-    /// Drops messages while a queue exceeds its limit, unless it is a quorum queue that refuses messages instead.
+    /// Drops messages while a queue exceeds its limit, unless it refuses new messages instead.
     pub(in crate::engine) fn drop_above_limit(&mut self, id: QueueKey) {
-        let refuses = |queue: &Queue| queue.settings.quorum && queue.settings.overflow != Overflow::DropHead;
-        if self.queues.get(id).is_some_and(refuses) {
-            return;
-        }
         while let Some(queue) = self.queues.get_mut(id)
+            && queue.settings.overflow == Overflow::DropHead
             && queue.is_over()
             && let Some(entry) = queue.ready.pop()
         {

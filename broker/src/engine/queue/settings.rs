@@ -52,40 +52,38 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Checks and parses the arguments.
-    pub(crate) fn of(arguments: &FieldTable, profile: Profile) -> Result<Self, Invalid> {
-        let kind = QueueType::of(arguments)?;
-        check_queue(arguments, kind, profile)?;
-        let quorum = kind == QueueType::Quorum;
-        let overflow = overflow(arguments, quorum);
-        let routing_key = text(arguments, ROUTING_KEY);
-        let Some(exchange) = text(arguments, "x-dead-letter-exchange") else {
-            if routing_key.is_some() {
-                return Err(Invalid::Value(ROUTING_KEY, "routing_key_but_no_dlx_defined".to_owned()));
-            }
-            return Ok(Self { overflow, ..Self::of_valid(arguments, quorum, profile) });
-        };
-        // RabbitMQ makes it at most once with any other overflow: a queue that drops messages can't keep them.
-        let at_least_once =
-            text(arguments, "x-dead-letter-strategy") == Some("at-least-once") && overflow == Overflow::Reject;
-        let dead_letters =
-            DeadLetters { exchange: exchange.into(), routing_key: routing_key.map(Name::from), at_least_once };
-        Ok(Self { overflow, dead_letters: Some(dead_letters), ..Self::of_valid(arguments, quorum, profile) })
+    /// Checks the arguments.
+    pub(crate) fn check(arguments: &FieldTable, profile: Profile) -> Result<(), Invalid> {
+        check_queue(arguments, QueueType::of(arguments)?, profile)?;
+        match text(arguments, EXCHANGE).is_none() && text(arguments, ROUTING_KEY).is_some() {
+            true => Err(Invalid::Value(ROUTING_KEY, "routing_key_but_no_dlx_defined".to_owned())),
+            false => Ok(()),
+        }
     }
 
-    fn of_valid(arguments: &FieldTable, quorum: bool, profile: Profile) -> Self {
+    /// Parses the arguments. Those that are invalid in this release are ignored.
+    pub(crate) fn of(arguments: &FieldTable, profile: Profile) -> Self {
+        let quorum = QueueType::of(arguments).unwrap_or_default() == QueueType::Quorum;
+        let overflow = overflow(arguments, quorum);
+        // RabbitMQ makes it at most once with any other overflow: a queue that drops messages can't keep them.
+        let at_least_once = quorum && overflow == Overflow::Reject && asks_for_at_least_once(arguments);
         Self {
             quorum,
             ttl: time(arguments, "x-message-ttl"),
             expires: time(arguments, "x-expires"),
             max_length: number(arguments, "x-max-length"),
             max_bytes: number(arguments, "x-max-length-bytes"),
-            max_priority: number(arguments, "x-max-priority").map(|priority| priority as u8),
+            overflow,
+            dead_letters: text(arguments, EXCHANGE).map(|exchange| DeadLetters {
+                exchange: exchange.into(),
+                routing_key: text(arguments, ROUTING_KEY).map(Name::from),
+                at_least_once,
+            }),
+            max_priority: number(arguments, "x-max-priority").map(|priority| priority.min(255) as u8),
             single_active: arguments.get("x-single-active-consumer") == Some(Value::Bool(true)),
             delivery_limit: delivery_limit(arguments, quorum, profile),
             delayed_retry: DelayedRetry::of(arguments, quorum, profile),
             consumer_timeout: time(arguments, "x-consumer-timeout"),
-            ..Self::default()
         }
     }
 
@@ -94,7 +92,7 @@ impl Settings {
         if self.quorum && text(arguments, "x-overflow") == Some("reject-publish-dlx") {
             return Some("a quorum queue has no overflow reject-publish-dlx: it drops the oldest messages");
         }
-        let asked = text(arguments, "x-dead-letter-strategy") == Some("at-least-once");
+        let asked = asks_for_at_least_once(arguments);
         match &self.dead_letters {
             Some(dead_letters) if asked && !dead_letters.at_least_once => {
                 Some("dead letters at least once need the overflow reject-publish: they are sent at most once")
@@ -105,7 +103,12 @@ impl Settings {
     }
 }
 
+const EXCHANGE: &str = "x-dead-letter-exchange";
 const ROUTING_KEY: &str = "x-dead-letter-routing-key";
+
+fn asks_for_at_least_once(arguments: &FieldTable) -> bool {
+    text(arguments, "x-dead-letter-strategy") == Some("at-least-once")
+}
 
 fn overflow(arguments: &FieldTable, quorum: bool) -> Overflow {
     match text(arguments, "x-overflow") {

@@ -118,8 +118,9 @@ impl Engine {
             arguments: declare.arguments.into(),
         };
         let vhost = self.vhost_name(at.vhost);
-        let settings = Settings::of(&spec.arguments, self.config.profile)
-            .map_err(|invalid| refusal_of(&invalid, &name, &vhost))?;
+        let profile = self.config.profile;
+        Settings::check(&spec.arguments, profile).map_err(|invalid| refusal_of(&invalid, &name, &vhost))?;
+        let settings = Settings::of(&spec.arguments, profile);
         if settings.quorum {
             let fault = [
                 (spec.auto_delete, "auto-delete"),
