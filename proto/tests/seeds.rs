@@ -69,7 +69,7 @@ fn tables() -> BTreeMap<&'static str, Vec<u8>> {
     for _ in 0..10 {
         nested = FieldTable::new().with("t", &nested);
     }
-    let array = FieldArray::new().with("a").with(1).with(&table());
+    let array = FieldArray::new().with("a").with(1).with(table());
     BTreeMap::from([
         ("all_types", table().as_bytes().to_vec()),
         ("nested", nested.as_bytes().to_vec()),

@@ -104,7 +104,7 @@ fn violations_by_the_caller_are_typed() {
     let client = &mut script.peer.connection;
     let long = "k".repeat(300);
     let long_header = Properties::new().with_header(&long, 1);
-    let huge_header = Properties::new().with_header("x", &"y".repeat(140_000));
+    let huge_header = Properties::new().with_header("x", "y".repeat(140_000));
     let publish = |client: &mut hopmq_proto::Connection, route, properties: Properties| {
         client.publish(1, route, properties.as_ref_properties(), Body::Borrowed(b"")).map(drop)
     };

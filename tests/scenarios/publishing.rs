@@ -184,7 +184,7 @@ async fn a_message_that_cannot_be_encoded_is_refused_and_the_channel_stays_open(
         channel.publish(&long, "", "exchange"),
         queue.publish("property").correlation_id(&long),
         queue.publish("header").header(&long, 1),
-        queue.publish("more than a frame of headers").header("large", &"x".repeat(200_000)),
+        queue.publish("more than a frame of headers").header("large", "x".repeat(200_000)),
     ] {
         let error = refused(publish.confirm().await)?;
         assert_eq!(error.kind(), ErrorKind::Usage, "{error}");

@@ -352,7 +352,7 @@ mod tests {
 
     #[test]
     fn values_outlive_a_borrowed_table() {
-        let table = FieldTable::new().with("inner", &FieldTable::from([("n", 5)]));
+        let table = FieldTable::new().with("inner", FieldTable::from([("n", 5)]));
         let n = table.get("inner").and_then(|inner| inner.as_table()?.get("n"));
         assert_eq!(n.and_then(|n| n.as_i64()), Some(5));
     }

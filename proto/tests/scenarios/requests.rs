@@ -103,7 +103,7 @@ fn methods_that_are_not_requests_are_refused() {
         client.request(
             1,
             &queue::Declare {
-                arguments: FieldTable::new().with("x", &"y".repeat(200_000)).as_ref_table(),
+                arguments: FieldTable::new().with("x", "y".repeat(200_000)).as_ref_table(),
                 ..Default::default()
             },
             Some(1),

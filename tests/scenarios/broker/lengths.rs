@@ -105,7 +105,7 @@ fn only_bodies_count_towards_the_byte_limit() {
     let peer = stage.connect();
     let ch = peer.channel(1);
     ch.queue("q", &[("x-max-length-bytes", 5.into())]);
-    ch.publish_to_with("q", "12345", &Properties::new().with_header("long", &"x".repeat(1000)));
+    ch.publish_to_with("q", "12345", &Properties::new().with_header("long", "x".repeat(1000)));
     ch.publish_to("q", "");
     assert_eq!(ch.drain("q"), ["12345", ""]);
 }

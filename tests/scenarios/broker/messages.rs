@@ -118,7 +118,7 @@ fn headers_of_every_type_are_delivered_unchanged() {
     ch.queue("q", &[]);
     let inner = table(&[("z", 1.into()), ("a", "two".into())]);
     let mut array = FieldArray::new();
-    array.push(1).push("two").push(&inner).push(()).push(&FieldArray::new());
+    array.push(1).push("two").push(&inner).push(()).push(FieldArray::new());
     let headers = table(&[
         ("void", ().into()),
         ("bool", true.into()),
@@ -161,8 +161,8 @@ fn cc_and_bcc_are_additional_keys_and_bcc_is_removed() {
         ch.queue(queue, &[]);
     }
     let (mut cc, mut bcc) = (FieldArray::new(), FieldArray::new());
-    cc.push(&ch.name("copied"));
-    bcc.push(&ch.name("hidden")).push(&ch.name("to"));
+    cc.push(ch.name("copied"));
+    bcc.push(ch.name("hidden")).push(ch.name("to"));
     let headers = table(&[("CC", (&cc).into()), ("BCC", (&bcc).into()), ("kept", 1.into())]);
     ch.publish_to_with("to", "m", &Properties::new().with_headers(&headers));
     for (tag, queue) in (1..).zip(["to", "copied", "hidden"]) {
@@ -180,7 +180,7 @@ fn a_message_routed_by_cc_keeps_its_routing_key() {
     let ch = peer.channel(1);
     ch.queue("copied", &[]);
     let mut cc = FieldArray::new();
-    cc.push(&ch.name("copied"));
+    cc.push(ch.name("copied"));
     ch.publish_to_with("nowhere", "m", &Properties::new().with_header("CC", &cc));
     assert_eq!(ch.get("copied"), "basic.get-ok 1 /nowhere: m (+0)");
 }
