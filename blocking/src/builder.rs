@@ -1,13 +1,14 @@
 //! Connection settings, and opening a connection.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hopmq::sasl::{Credentials, Sasl};
-use hopmq::{Reactor, Value};
+use hopmq::{IntoValue, Reactor};
 
 use crate::forward::settings;
-use crate::{Connection, Recovery, Result, thread};
+use crate::{Connection, Error, ErrorKind, Recovery, Result, thread};
 
 /// The settings of a connection, made by [`Connection::builder`] and used by [`Builder::open`].
 ///
@@ -45,6 +46,8 @@ impl Builder {
         host(host: &str);
         /// Sets several hosts, which are tried in turn: see [`hopmq::Builder::hosts`].
         hosts<'h>(hosts: impl IntoIterator<Item = &'h str>);
+        /// Sets the resolver of host names, in place of the operating system's: see [`hopmq::Builder::resolver`].
+        resolver(lookup: impl Fn(&str, u16) -> std::io::Result<Vec<SocketAddr>> + Send + Sync + 'static);
         /// Sets the virtual host. The default is `/`.
         vhost(vhost: &str);
         /// Sets user name and password. The default is `guest` and `guest`, which RabbitMQ accepts from its own host
@@ -55,13 +58,16 @@ impl Builder {
         /// Sets the connection's name, which the broker's tools and logs show. The default is the name of the program.
         connection_name(name: &str);
         /// Adds a client property, which the broker's tools show.
-        client_property<'v>(key: &str, value: impl Into<Value<'v>>);
+        client_property(key: &str, value: impl IntoValue);
         /// Sets the heartbeat interval, in whole seconds; zero switches heartbeats off. The default is the broker's: 60
         /// seconds. The connection's own thread sends and checks heartbeats, so a busy program keeps its connection.
         /// See [`hopmq::Builder::heartbeat`].
         heartbeat(interval: Duration);
         /// Sets the largest frame in bytes, at least 4,096. The default is 131,072.
         frame_max(bytes: u32);
+        /// Sets the largest frame in bytes during the login, for long secrets. The default is 8,192: see
+        /// [`hopmq::Builder::initial_frame_max`].
+        initial_frame_max(bytes: u32);
         /// Sets how many channels the connection may have open. The default is 2,047.
         channel_max(channels: u16);
         /// Sets how long connecting to each host may take. The default is 10 seconds.
@@ -124,7 +130,12 @@ impl Builder {
         let provider = Arc::new(provider);
         self.core = self.core.credentials_from(move || {
             let provider = Arc::clone(&provider);
-            blocking::unblock(move || provider())
+            async move {
+                let ran = hopmq::unblock(move || provider()).await;
+                ran.unwrap_or_else(|error| {
+                    Err(Error::with_source(ErrorKind::Io, "the provider of credentials could not run", error))
+                })
+            }
         });
         self
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hopmq::{Delivery, Value};
+use hopmq::{Delivery, IntoValue};
 
 use crate::forward::settings;
 use crate::next::{Next, next, next_within};
@@ -40,7 +40,7 @@ impl<'a> Consume<'a> {
         /// Sets the priority: consumers of higher priority get messages first (`x-priority`; the default is 0).
         priority(priority: i32);
         /// Adds an argument: `x-stream-offset`, …
-        argument<'v>(key: &str, value: impl Into<Value<'v>>);
+        argument(key: &str, value: impl IntoValue);
     }
 
     /// Starts the consumer.

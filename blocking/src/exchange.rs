@@ -1,6 +1,6 @@
 //! Declaring, using and deleting exchanges.
 
-use hopmq::{Body, Value};
+use hopmq::{Body, IntoValue};
 
 use crate::forward::{getters, requests, settings};
 use crate::wait::wait;
@@ -42,7 +42,7 @@ impl<'a> ExchangeDeclare<'a> {
         /// Sets the exchange that takes messages which this one can't route (`alternate-exchange`).
         alternate_exchange(exchange: &str);
         /// Adds an argument.
-        argument<'v>(key: &str, value: impl Into<Value<'v>>);
+        argument(key: &str, value: impl IntoValue);
     }
 
     /// Declares the exchange (AMQP 0-9-1 section 1.6.2.1).

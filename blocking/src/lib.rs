@@ -112,6 +112,12 @@
 //! them. Heartbeats detect a broker that has gone silent: the connection reconnects then, or ends with
 //! [`Recovery::off`].
 //!
+//! # Fork
+//!
+//! A connection belongs to the process that opened it. In a process that was forked later, its calls fail at once with
+//! [`ErrorKind::Usage`], and dropping its handles does nothing; the parent's connection is not affected. The forked
+//! process opens connections of its own.
+//!
 //! # Errors
 //!
 //! Every call returns one type, [`Error`]: a message for people, a [`kind`](Error::kind) and the broker's reply
@@ -189,9 +195,9 @@ pub use exchange::{Exchange, ExchangeDeclare, ExchangeDelete};
 #[cfg(feature = "tls")]
 pub use hopmq::tls;
 pub use hopmq::{
-    Acker, Body, DeadLetterStrategy, Delivery, Entity, Error, ErrorKind, Event, FieldArray, FieldTable, LeaderLocator,
-    Message, OnFailure, Overflow, Properties, Recovery, Replayed, Result, Returned, Settled, Stats, Time, Unconfirmed,
-    Value, WhileLost, sasl,
+    Acker, Body, DeadLetterStrategy, Delivery, Entity, Error, ErrorKind, Event, FieldArray, FieldTable, IntoValue,
+    LeaderLocator, Message, OnFailure, Overflow, Properties, Recovery, Replayed, Result, Returned, Settled, Stats,
+    Time, Unconfirmed, Value, WhileLost, sasl,
 };
 pub use next::Next;
 pub use pool::{Pool, Pooled};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hopmq::{Error, ErrorKind, FieldTable, Properties, Value};
+use hopmq::{Error, ErrorKind, FieldTable, IntoValue, Properties};
 
 use crate::Result;
 use crate::forward::settings;
@@ -43,7 +43,7 @@ impl<'a> Publish<'a> {
         /// Sets the MIME encoding of the body: `gzip`, …
         content_encoding(value: &str);
         /// Adds a header, which consumers read with `Delivery::headers`.
-        header<'v>(key: &str, value: impl Into<Value<'v>>);
+        header(key: &str, value: impl IntoValue);
         /// Sets all headers, in place of those set before.
         headers(headers: &FieldTable);
         /// Sets the priority for a priority queue: 0 to 255; the queue caps it at the maximum it was declared with.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hopmq::{Body, DeadLetterStrategy, Delivery, FieldTable, LeaderLocator, Overflow, Value};
+use hopmq::{Body, DeadLetterStrategy, Delivery, FieldTable, IntoValue, LeaderLocator, Overflow};
 
 use crate::forward::{getters, requests, settings};
 use crate::wait::wait;
@@ -76,7 +76,7 @@ impl QueueDeclare<'_> {
         /// Sets where the leader of a replicated queue is placed (`x-queue-leader-locator`).
         leader_locator(locator: LeaderLocator);
         /// Adds an argument.
-        argument<'v>(key: &str, value: impl Into<Value<'v>>);
+        argument(key: &str, value: impl IntoValue);
         /// Adds all entries of a table.
         arguments(table: &FieldTable);
     }

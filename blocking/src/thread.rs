@@ -1,6 +1,7 @@
 //! The thread that drives one connection.
 
 use std::future::Future;
+use std::process;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -17,6 +18,8 @@ struct JoinOnDrop {
     /// Disconnected when the thread ends.
     ended: Receiver<()>,
     timeout: Duration,
+    /// The process that has the thread.
+    process: u32,
 }
 
 /// Starts the thread that drives `connection` and ends with it. The connection's last handle waits for the thread.
@@ -35,13 +38,22 @@ pub(crate) fn drive(
     let thread = started.map_err(|error| {
         Error::new(ErrorKind::Io, format!("could not start the thread that drives the connection: {error}"))
     })?;
-    connection.keep(JoinOnDrop { thread: Some(thread), ended, timeout: close_timeout.saturating_add(GRACE) });
+    connection.keep(JoinOnDrop {
+        thread: Some(thread),
+        ended,
+        timeout: close_timeout.saturating_add(GRACE),
+        process: process::id(),
+    });
     Ok(())
 }
 
 impl Drop for JoinOnDrop {
     fn drop(&mut self) {
         let Some(thread) = self.thread.take() else { return };
+        if self.process != process::id() {
+            // A process that was forked has no such thread.
+            return;
+        }
         // A `tracing` subscriber may hold the connection, and runs on the driver's thread too.
         let on_driver_thread = thread.thread().id() == thread::current().id();
         if !on_driver_thread && self.ended.recv_timeout(self.timeout) == Err(RecvTimeoutError::Disconnected) {

@@ -1,5 +1,7 @@
 //! The program `hopmq-broker`: options, logs, listeners and signals around [`Broker`].
 
+mod size;
+
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
@@ -12,7 +14,7 @@ use async_signal::{Signal, Signals};
 use clap::{Parser, ValueEnum};
 use futures_lite::StreamExt;
 use futures_lite::future::or;
-use hopmq_broker::store::{DiskStorage, ErrorKind};
+use hopmq_broker::store::{DiskStorage, ErrorKind, Settings};
 use hopmq_broker::{Broker, Period, Profile};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -23,7 +25,10 @@ use tracing_subscriber::filter::LevelFilter;
 /// An AMQP 0-9-1 broker that behaves as RabbitMQ.
 ///
 /// Without arguments it listens on 127.0.0.1:5672 and keeps everything in memory. Log in as guest with the password
-/// guest, from this machine only.
+/// guest, from this machine only; with definitions that bring users, there is no guest unless they name it.
+///
+/// The program ends with 0 after SIGTERM or ctrl-c, with 1 if it cannot start, and with 2 if its options are wrong.
+/// SIGHUP is ignored.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 struct Options {
@@ -43,15 +48,31 @@ struct Options {
     #[arg(long, value_name = "FILE", requires = "tls_listen")]
     tls_key: Option<PathBuf>,
 
+    /// Take clients from a proxy that sends the PROXY protocol, version 2, on all of these addresses, such as
+    /// hopmq-gateway with upstream.proxy_protocol: the address in its header counts as the client's. Connections
+    /// without the header are refused. Let only the proxy reach the addresses
+    #[arg(long)]
+    proxy_protocol: bool,
+
     /// Folder for durable queues and persistent messages; created if it does not exist. Without it, nothing survives
     /// the end of the program
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
 
+    /// Free space on the disk of the folder below which publishers are blocked (connection.blocked, "low on disk")
+    /// until there is more, such as 50MB, 64MiB or 2GB
+    #[arg(long, value_name = "SIZE", default_value = "50MB", value_parser = size::parse)]
+    disk_free_limit: u64,
+
     /// Definitions to import before the first client is accepted: a file in RabbitMQ's format, as
     /// `rabbitmqctl export_definitions` writes it
     #[arg(long, value_name = "FILE")]
     definitions: Option<PathBuf>,
+
+    /// Start without those definitions that this broker does not support, such as policies, and log each of them as a
+    /// warning; without this option, the program names them and does not start
+    #[arg(long, requires = "definitions")]
+    skip_unsupported: bool,
 
     /// Release of RabbitMQ to follow where the releases differ: 3.13, 4.0 or 4.3
     #[arg(long, value_name = "RELEASE", default_value_t = Profile::default(), value_parser = profile)]
@@ -121,25 +142,27 @@ fn run(options: &Options) -> Result<(), String> {
     let mut signals = signals().map_err(|error| format!("cannot install signal handlers: {error}"))?;
     let broker = start(options)?;
     if let Some(file) = &options.definitions {
-        import(&broker, file)?;
+        import(&broker, file, options.skip_unsupported)?;
     }
     let listeners = listen(&broker, options)?;
     say!("hopmq-broker {} is ready", env!("CARGO_PKG_VERSION"));
-    for uri in listeners {
-        say!("  clients: {uri}");
+    for (scheme, address) in listeners {
+        // Where guest can't log in, its password is not shown.
+        let guest = if guest_reaches(&broker, address) { "guest:guest@" } else { "" };
+        say!("  clients: {scheme}://{guest}{address}");
+    }
+    if !broker.has_default_user() {
+        say!("  users:   those of the definitions or the data folder; guest with the password guest is not among them");
     }
     match &options.data {
         Some(folder) => say!("  data:    {}", folder.display()),
         None => say!("  data:    in memory; nothing survives the end of this program without --data FOLDER"),
     }
     async_io::block_on(async {
-        signals.next().await;
+        end_signal(&mut signals).await;
         tracing::info!(drain = ?options.drain, "stopping: closing all connections");
         say!("closing all connections, for at most {:?}; another signal ends at once", options.drain);
-        let second_signal = async {
-            signals.next().await;
-        };
-        or(broker.shut_down(options.drain), second_signal).await;
+        or(broker.shut_down(options.drain), end_signal(&mut signals)).await;
     });
     tracing::info!("stopped");
     say!("ended");
@@ -161,7 +184,8 @@ fn start_log(options: &Options) -> Result<(), String> {
 fn start(options: &Options) -> Result<Broker, String> {
     let folder = options.data.as_deref().map_or_else(|| "none".into(), Path::to_string_lossy);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), profile = %options.profile, data = &*folder, "starting");
-    let builder = Broker::builder().profile(options.profile);
+    let settings = Settings { min_free: options.disk_free_limit, ..Settings::default() };
+    let builder = Broker::builder().profile(options.profile).store(settings);
     #[cfg(feature = "testing")]
     let builder = builder.watched(false);
     let Some(folder) = &options.data else { return Ok(builder.start()) };
@@ -172,30 +196,48 @@ fn start(options: &Options) -> Result<Broker, String> {
     })
 }
 
-fn import(broker: &Broker, file: &Path) -> Result<(), String> {
-    let text = std::fs::read_to_string(file).map_err(|error| error.to_string());
-    let imported = text.and_then(|text| broker.import_definitions(&text).map_err(|error| error.to_string()));
-    imported.map_err(|error| format!("--definitions {}: {error}", file.display()))
+fn import(broker: &Broker, file: &Path, skip_unsupported: bool) -> Result<(), String> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("--definitions {}: {error}", file.display()))?;
+    let imported = match skip_unsupported {
+        true => broker.import_supported_definitions(&text).map(drop),
+        false => broker.import_definitions(&text),
+    };
+    imported.map_err(|error| {
+        let advice = if skip_unsupported { "" } else { "; --skip-unsupported starts without what is not supported" };
+        format!("--definitions {}: {error}{advice}", file.display())
+    })
 }
 
-/// Starts all listeners. Returns a URI for each.
-fn listen(broker: &Broker, options: &Options) -> Result<Vec<String>, String> {
-    let mut uris = Vec::new();
+/// Whether `guest` can log in over a listener's address: it must exist, and connect from this machine.
+fn guest_reaches(broker: &Broker, address: SocketAddr) -> bool {
+    broker.has_default_user() && (address.ip().is_loopback() || address.ip().is_unspecified())
+}
+
+/// Starts all listeners. Returns the scheme and the address of each.
+fn listen(broker: &Broker, options: &Options) -> Result<Vec<(&'static str, SocketAddr)>, String> {
+    let mut listeners = Vec::new();
     for address in &options.listen {
-        let local = broker.listen(address).map_err(|error| cannot_listen("--listen", *address, &error))?;
+        let local = match options.proxy_protocol {
+            true => broker.listen_proxied(address),
+            false => broker.listen(address),
+        };
+        let local = local.map_err(|error| cannot_listen("--listen", *address, &error))?;
         tracing::info!(address = %local, tls = false, "listening");
-        uris.push(format!("amqp://guest:guest@{local}"));
+        listeners.push(("amqp", local));
     }
     if let (Some(certificate), Some(key)) = (&options.tls_certificate, &options.tls_key) {
         let config = tls_config(certificate, key)?;
         for address in &options.tls_listen {
-            let local = broker.listen_tls(address, Arc::clone(&config));
+            let local = match options.proxy_protocol {
+                true => broker.listen_tls_proxied(address, Arc::clone(&config)),
+                false => broker.listen_tls(address, Arc::clone(&config)),
+            };
             let local = local.map_err(|error| cannot_listen("--tls-listen", *address, &error))?;
             tracing::info!(address = %local, tls = true, "listening");
-            uris.push(format!("amqps://guest:guest@{local}"));
+            listeners.push(("amqps", local));
         }
     }
-    Ok(uris)
+    Ok(listeners)
 }
 
 fn tls_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, String> {
@@ -233,5 +275,12 @@ fn cannot_listen(option: &str, address: SocketAddr, error: &io::Error) -> String
 }
 
 fn signals() -> io::Result<Signals> {
-    if cfg!(unix) { Signals::new([Signal::Int, Signal::Term]) } else { Signals::new([Signal::Int]) }
+    if cfg!(unix) { Signals::new([Signal::Int, Signal::Term, Signal::Hup]) } else { Signals::new([Signal::Int]) }
+}
+
+/// Awaits a signal that ends the program. SIGHUP, which comes when a terminal closes, ends nothing.
+async fn end_signal(signals: &mut Signals) {
+    while let Some(Ok(Signal::Hup)) = signals.next().await {
+        tracing::info!("received SIGHUP, which is ignored; there is nothing to read again");
+    }
 }

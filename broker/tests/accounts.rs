@@ -54,7 +54,7 @@ fn a_user_with_a_password_hash_from_rabbitmq_can_log_in() {
     broker.set_permissions("old", "/", Permissions::ALL).unwrap();
     connect(&broker, "old", "test12").unwrap().close().unwrap();
     assert_eq!(connect(&broker, "old", "test13").unwrap_err().kind(), ErrorKind::Authentication);
-    for hash in ["", "test12", "kI3GCqW5", "$argon2id$"] {
+    for hash in ["test12", "kI3GCqW5", "$argon2id$"] {
         assert_eq!(broker.add_user_with_hash("new", hash), Err(UserError::Hash));
     }
     assert_eq!(broker.add_user(&"n".repeat(256), "x"), Err(UserError::Name));
@@ -63,7 +63,9 @@ fn a_user_with_a_password_hash_from_rabbitmq_can_log_in() {
 #[test]
 fn slow_password_checks_do_not_delay_other_connections() {
     let broker = Broker::builder().open(MemoryStorage::new()).unwrap();
-    broker.add_user("slow", "pa55").unwrap();
+    // Four times as slow as the broker's own hash.
+    let hash = "$argon2id$v=19$m=16384,t=2,p=1$bm9ib2R5cyBzYWx0IGhlcmU$bm8gcGFzc3dvcmQgaXMga25vd24gdG8gZml0IHRoaXM";
+    broker.add_user_with_hash("slow", hash).unwrap();
     let connection = connect(&broker, "guest", "guest").unwrap();
     std::thread::scope(|scope| {
         let guessing: Vec<_> =

@@ -1,6 +1,7 @@
 //! Delayed retries of quorum queues, and delayed-message exchanges. The tests advance a manual clock.
 
 use hopmq_blocking::{Channel, Connection, Recovery};
+use hopmq_broker::inspect::Message;
 use hopmq_broker::store::MemoryStorage;
 use hopmq_broker::{Broker, Builder, Clock, Profile};
 
@@ -173,7 +174,7 @@ fn delayed_messages_survive_a_crash_and_come_at_their_time() {
     assert_eq!(broker.inspect().ready("q")[0].text(), "first");
     broker.faults().crash(|| storage.clone()).unwrap();
     broker.advance("30s");
-    let bodies: Vec<_> = broker.inspect().ready("q").iter().map(|message| message.text()).collect();
+    let bodies: Vec<_> = broker.inspect().ready("q").iter().map(Message::text).collect();
     assert_eq!(bodies, ["first", "second"]);
     // Deleting the exchange drops what it delays.
     let connection = connect(&broker);
@@ -226,5 +227,5 @@ fn a_transaction_delays_its_messages_at_the_commit() {
     channel.publish("later", "k.1", "y").header("x-delay", 1000).send().unwrap();
     channel.tx_commit().unwrap();
     broker.advance("1s");
-    assert_eq!(broker.inspect().ready("q").iter().map(|message| message.text()).collect::<Vec<_>>(), ["y"]);
+    assert_eq!(broker.inspect().ready("q").iter().map(Message::text).collect::<Vec<_>>(), ["y"]);
 }

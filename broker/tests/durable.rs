@@ -1,8 +1,10 @@
 //! Durable queues and persistent messages survive a restart, in memory and on disk.
 
 use futures_lite::future::{block_on, zip};
-use hopmq::{Channel, Connection, IoTimer};
+use hopmq::{Channel, Connection, FieldTable, IoTimer};
+use hopmq_blocking::Recovery;
 use hopmq_broker::CrashStorage;
+use hopmq_broker::inspect::Message;
 use hopmq_broker::store::{ErrorKind, MemoryStorage, Settings, Storage};
 use hopmq_broker::{Broker, Builder};
 
@@ -180,6 +182,37 @@ fn only_a_clean_shutdown_records_which_messages_were_delivered() {
     assert_eq!(redelivered(&broker), [true, false]);
     broker.faults().crash(|| storage.clone()).unwrap();
     assert_eq!(redelivered(&broker), [true, true]);
+}
+
+/// Otherwise a message that kills the broker, or the machine of the broker and its consumer, would do so for ever.
+#[test]
+fn deliveries_under_way_at_a_crash_count_towards_the_limit_of_a_quorum_queue() {
+    let storage = MemoryStorage::new();
+    let broker = Broker::builder().open(storage.clone()).unwrap();
+    with(&broker, async |channel| {
+        channel.queue("dead").durable().declare().await?;
+        channel.queue("other").durable().declare().await?;
+        let arguments = FieldTable::from([("x-queue-type", "quorum"), ("x-dead-letter-exchange", "")])
+            .with("x-dead-letter-routing-key", "dead")
+            .with("x-delivery-limit", 2);
+        let queue = channel.queue("q").durable().arguments(&arguments).declare().await?;
+        for body in ["poison", "never delivered"] {
+            queue.publish(body).persistent().confirm().await?;
+        }
+        Ok(())
+    });
+    let ready = |queue| broker.inspect().ready(queue).iter().map(Message::text).collect::<Vec<_>>();
+    for _ in 0..3 {
+        assert_eq!(ready("q"), ["poison", "never delivered"]);
+        let connection = hopmq_blocking::Connection::builder().uri(&broker.uri()).recovery(Recovery::off()).open();
+        let channel = connection.unwrap().channel().unwrap();
+        let delivery = channel.get("q").unwrap().unwrap();
+        assert_eq!(delivery.body(), b"poison");
+        // Once this is confirmed, the delivery is stored.
+        channel.publish("", "other", "").persistent().confirm().unwrap();
+        broker.faults().crash(|| storage.clone()).unwrap();
+    }
+    assert_eq!((ready("q"), ready("dead")), (vec!["never delivered".to_owned()], vec!["poison".to_owned()]));
 }
 
 #[test]

@@ -169,6 +169,17 @@
 //! | `get_no_ack`, `update_secret` | fails |
 //! | an unsettled delivery | is redelivered; settling the old delivery returns [`Settled::Stale`] |
 //!
+//! # Fork
+//!
+//! A connection belongs to the process that opened it. In a process that was forked later, a call that writes or waits
+//! fails with [`Usage`](ErrorKind::Usage), nothing is written to the parent's socket, and dropping the handles does
+//! nothing. Only a publish without a confirm may return without an error, if the parent's driver was busy when the
+//! process was forked; its message is dropped.
+//!
+//! The forked process opens connections of its own, with [`Connection::open`] on a driver thread of its own, with
+//! [`Builder::connect_on`] on a new [`Reactor`], or with `hopmq-blocking`. [`Builder::connect`] fails there if the
+//! parent had used it, because async-io's reactor does not survive a fork. Neither does a tokio runtime.
+//!
 //! # Tracing
 //!
 //! The crate emits [`tracing`](https://docs.rs/tracing) events: lost links, refusals and blocked publishing at `WARN`,
@@ -193,6 +204,7 @@ mod interleavings;
 mod io;
 mod message;
 mod policy;
+mod process;
 mod recovery;
 mod refusal;
 mod state;
@@ -216,7 +228,7 @@ pub use handles::publish::{Confirm, Publish};
 pub use handles::publisher::Publisher;
 pub use handles::queue::{DeadLetterStrategy, LeaderLocator, Overflow, Queue, QueueDeclare, QueueDelete};
 pub use handles::request::Request;
-pub use hopmq_proto::{Body, FieldArray, FieldTable, Properties, Time, Value};
+pub use hopmq_proto::{Body, FieldArray, FieldTable, IntoValue, Properties, Time, Value};
 pub use io::Transport;
 pub use io::connector::{Connector, Once};
 #[cfg(any(feature = "net", feature = "tokio"))]
@@ -230,6 +242,9 @@ pub use io::timer::{Clock, Timer};
 pub use io::tls;
 #[cfg(feature = "tokio")]
 pub use io::tokio::{TokioConnector, TokioTimer};
+#[cfg(feature = "net")]
+#[doc(hidden)]
+pub use io::unblock::unblock;
 pub use message::{Message, Returned};
 pub use policy::{Entity, OnFailure, Recovery, Replayed, Unconfirmed, WhileLost};
 pub use state::events::Event;

@@ -45,17 +45,30 @@ impl Message {
         String::from_utf8_lossy(self.body())
     }
 
-    /// Returns the exchange that the message was published to; empty for the default exchange.
+    /// Returns the exchange that the message was published to; empty for the default exchange, U+FFFD if it is not
+    /// UTF-8.
     pub fn exchange(&self) -> &str {
-        text(self.content.arguments().exchange)
+        text(self.exchange_bytes())
     }
 
-    /// Returns the routing key that the message was published with.
+    /// Returns the bytes of the exchange that the message was published to.
+    pub fn exchange_bytes(&self) -> &[u8] {
+        self.content.arguments().exchange
+    }
+
+    /// Returns the routing key that the message was published with; U+FFFD if it is not UTF-8.
     pub fn routing_key(&self) -> &str {
-        text(self.content.arguments().routing_key)
+        text(self.routing_key_bytes())
     }
 
-    /// Returns the properties: content type, headers, delivery mode, …
+    /// Returns the bytes of the routing key that the message was published with. AMQP requires UTF-8, but RabbitMQ
+    /// forwards any bytes that a publisher sent.
+    pub fn routing_key_bytes(&self) -> &[u8] {
+        self.content.arguments().routing_key
+    }
+
+    /// Returns the properties: content type, headers, delivery mode, … For each text, [`Properties`] also returns its
+    /// bytes, which need not be UTF-8.
     pub fn properties(&self) -> Properties<&[u8]> {
         self.content.properties()
     }
@@ -70,7 +83,8 @@ impl Message {
     /// # }
     /// ```
     ///
-    /// Headers that can't be decoded count as missing; [`headers`](Self::headers) reports that error.
+    /// A header whose name is not UTF-8 hides no other: [`FieldTable::get_bytes`] finds it. Headers that are no field
+    /// table count as missing; [`headers`](Self::headers) reports that error.
     pub fn header(&self, name: &str) -> Option<Value<'_>> {
         self.properties().headers().ok()?.get(name)
     }
@@ -87,8 +101,8 @@ impl Message {
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Message")
-            .field("exchange", &self.exchange())
-            .field("routing_key", &self.routing_key())
+            .field("exchange", &String::from_utf8_lossy(self.exchange_bytes()))
+            .field("routing_key", &String::from_utf8_lossy(self.routing_key_bytes()))
             .field("properties", &self.properties())
             .field("body_size", &self.body().len())
             .finish()

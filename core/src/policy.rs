@@ -332,4 +332,7 @@ pub struct Replayed {
     pub publishes: usize,
     /// Entities that could not be declared; each one was an event.
     pub failures: usize,
+    /// Entities and consumers that could not be restored yet and are tried again: each one was an
+    /// [`Event::Waiting`](crate::Event::Waiting).
+    pub waiting: usize,
 }

@@ -34,6 +34,11 @@ impl Refusal {
         }
     }
 
+    /// Whether the virtual host that does not exist has an empty name.
+    pub(crate) fn names_no_vhost(reason: &CloseReason) -> bool {
+        ["NOT_ALLOWED - vhost  not found", "NOT_ALLOWED - vhost '' not found"].contains(&reason.text.as_str())
+    }
+
     /// Whether the same attempt may succeed later although nothing is reconfigured: the connections that reached a
     /// limit may be dead ones, which the broker still counts.
     pub(crate) fn is_transient(self) -> bool {

@@ -23,6 +23,8 @@ pub(crate) struct Context {
     pub(crate) drain: Drain,
     /// `None` if RabbitMQ authenticates all clients.
     pub(crate) auth: Option<Arc<Auth>>,
+    /// `auth.loopback_users`
+    pub(crate) loopback_users: Arc<[String]>,
 }
 
 impl fmt::Debug for Context {

@@ -39,6 +39,11 @@ impl Drain {
     }
 }
 
+/// Returns the time over which the closes of so many connections are spread at most: few of them need no time.
+pub(crate) fn spread_for(connections: usize) -> Duration {
+    Duration::from_millis(5).saturating_mul(u32::try_from(connections).unwrap_or(u32::MAX))
+}
+
 /// Returns a random part of `spread`, so that closed clients do not all reconnect at once.
 pub(crate) fn jitter(spread: Duration) -> Duration {
     let random = RandomState::new().hash_one(0) as u32;
@@ -48,6 +53,12 @@ pub(crate) fn jitter(spread: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_few_connections_are_closed_at_once() {
+        assert_eq!(spread_for(1), Duration::from_millis(5));
+        assert_eq!(spread_for(2000), Duration::from_secs(10));
+    }
 
     #[test]
     fn closes_are_spread_evenly() {

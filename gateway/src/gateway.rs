@@ -16,7 +16,7 @@ use crate::admission::origin::OriginPolicy;
 use crate::auth::Auth;
 use crate::config::{Config, ConfigError};
 use crate::context::Context;
-use crate::drain::{Drain, Phase};
+use crate::drain::{self, Drain, Phase};
 use crate::http::{self, server};
 use crate::metrics::Metrics;
 use crate::upstream::{Dial, Upstreams};
@@ -75,6 +75,7 @@ impl Builder {
                 metrics: Metrics::default(),
                 drain: Drain::new(),
                 auth: Auth::new(&config)?.map(Arc::new),
+                loopback_users: config.auth.loopback_users.clone().into(),
                 config,
             }),
         })
@@ -161,13 +162,15 @@ impl Gateway {
 
     /// Closes all WebSockets, and refuses new ones from now on.
     ///
-    /// Each browser gets `connection.close` 320 and the WebSocket close 1001 at a random time within `drain.spread`.
+    /// Each browser gets `connection.close` 320 and the WebSocket close 1001 at a random time within `drain.spread`, or
+    /// within 5 ms for each browser if that is sooner.
     /// WebSockets that are still open at `drain.deadline` are closed at once and dropped after
     /// `websocket.close_timeout`.
     pub async fn drain(&self) {
         let config = &self.context.config;
         let phase = &self.context.drain;
-        phase.set(Phase::Draining { spread: config.drain.spread.0 });
+        let spread = config.drain.spread.0.min(drain::spread_for(self.connections()));
+        phase.set(Phase::Draining { spread });
         info!(connections = self.connections(), "draining");
         if timeout(config.drain.deadline.0, self.all_closed()).await.is_err() {
             let connections = self.connections();

@@ -25,6 +25,9 @@ Usage: hopmq-gateway [--config FILE] [--check-config]
 
 Without settings, it listens on 127.0.0.1:15670 and connects to amqp://localhost:5672.
 Environment variables override the file: HOPMQ_GATEWAY_LISTEN, HOPMQ_GATEWAY_LIMITS_LOGIN_TIMEOUT, …
+
+It ends with 0 after SIGTERM or SIGINT, once all WebSockets are closed; with 1 if it cannot start, an option is wrong
+or a setting cannot be used. SIGHUP is ignored: restart it to read the settings again.
 ";
 
 /// The options of the command line.
@@ -132,16 +135,24 @@ async fn serve(gateway: Gateway) -> Result<(), Error> {
     gateway.serve(listener, stop).await.map_err(Error::Serve)
 }
 
-/// Returns a future that completes on SIGTERM or SIGINT.
+/// Returns a future that completes on SIGTERM or SIGINT. SIGHUP, which comes when a terminal closes, ends nothing.
 #[cfg(unix)]
 fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     Ok(async move {
+        let ignore_hangups = async {
+            while hangup.recv().await.is_some() {
+                tracing::info!("received SIGHUP, which is ignored; restart to read the settings again");
+            }
+            std::future::pending::<()>().await;
+        };
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            () = ignore_hangups => {}
         }
     })
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::duration::LONGEST_TTL;
 use crate::violation::{ShortString, Violation};
 
 /// The reply codes of AMQP 0-9-1 (specification §1.2, plus RabbitMQ's 311–313).
@@ -191,6 +192,10 @@ pub(crate) enum Flaw {
     LongString,
     Depth,
     Malformed,
+    /// A time to live above the longest.
+    Ttl,
+    /// An integer above the largest that AMQP's tables hold.
+    Integer,
 }
 
 impl Flaw {
@@ -214,6 +219,14 @@ impl From<Flaw> for Error {
                 Violation::LongStringTooLong.by_caller("a table, an array or a string is longer than 4 GiB")
             }
             Flaw::Depth => Violation::NestedTooDeep.by_caller("tables and arrays are nested more than 32 deep"),
+            Flaw::Ttl => Violation::TtlTooLong.by_caller(format!(
+                "expiration is longer than the longest time that RabbitMQ takes: {} ms, ten years",
+                LONGEST_TTL.as_millis()
+            )),
+            Flaw::Integer => Violation::IntegerTooLarge.by_caller(format!(
+                "a table or an array has an integer above {}, the largest that AMQP has a type for",
+                i64::MAX
+            )),
             Flaw::Malformed => Violation::Malformed.by_caller("cannot change the properties: they are malformed"),
         }
     }

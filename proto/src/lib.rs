@@ -107,6 +107,7 @@
 mod buffer;
 mod connection;
 mod content;
+mod duration;
 mod error;
 mod frame;
 mod heartbeat;
@@ -127,6 +128,7 @@ pub use connection::{
     Body, CloseReason, Config, Connection, Event, HandshakeStage, Purpose, Role, Route, Tuning, put_method,
 };
 pub use content::{Arguments, Content, ContentKind};
+pub use duration::{LONGEST_HEARTBEAT, LONGEST_TTL, milliseconds};
 pub use error::{Error, Fault, code};
 pub use frame::{Frame, Kind, MIN_FRAME_MAX, PROTOCOL_HEADER};
 pub use limits::ReceiveLimits;
@@ -134,6 +136,6 @@ pub use octets::{Octets, OctetsMut};
 pub use output::Transmit;
 pub use properties::Properties;
 pub use receive::{Incoming, Receiver};
-pub use table::{FieldArray, FieldTable, MAX_DEPTH, Value};
+pub use table::{FieldArray, FieldTable, IntoValue, MAX_DEPTH, Value};
 pub use time::Time;
 pub use violation::{ShortString, Violation};

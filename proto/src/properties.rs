@@ -3,12 +3,14 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::BufMut;
 
+use crate::duration::milliseconds;
 use crate::error::{Error, Flaw, code, sound};
 use crate::octets::{Octets, OctetsMut};
-use crate::table::{FieldTable, Value, insert_into, put_table};
+use crate::table::{FieldTable, IntoValue, insert_into, put_table};
 use crate::violation::{ShortString, Violation};
 use crate::wire::{self, Reader};
 
@@ -56,7 +58,10 @@ const fn kind(property: usize) -> Kind {
 
 /// The properties of a message in encoded form: the flags, and the list of the properties that are set.
 ///
-/// Readers work over any storage and walk the list on each call; an absent or malformed property reads as `None`.
+/// Readers work over any storage and walk the list on each call. `None` means that the property is not set, or that the
+/// list ends inside it. AMQP requires UTF-8, but RabbitMQ forwards any bytes that a publisher sent: a text that is not
+/// UTF-8 reads as U+FFFD, and the reader with `_bytes` in its name returns its bytes.
+///
 /// Setters work on `Vec<u8>`, the default, and on `Cow<[u8]>`, which copies at the first change. A setter skips a
 /// string that is longer than 255 bytes; [`validity`](Self::validity) and publishing the message then report the error.
 ///
@@ -80,6 +85,13 @@ impl Properties {
     /// Returns an empty list of properties.
     pub const fn new() -> Self {
         Self { flags: 0, flaw: None, bytes: Vec::new() }
+    }
+
+    /// Returns an empty list of properties, like [`new`](Self::new). The storage is `Vec<u8>` without a type
+    /// annotation.
+    #[allow(clippy::should_implement_trait, reason = "the trait is implemented for every storage")]
+    pub const fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -124,7 +136,8 @@ impl<B: AsRef<[u8]>> Properties<B> {
         Properties { flags: self.flags, flaw: self.flaw, bytes: self.as_bytes().to_vec() }
     }
 
-    /// Checks the whole list: flags, lengths, UTF-8, the table of headers, and that nothing follows the last property.
+    /// Checks the whole list: flags, lengths, the table of headers, and that nothing follows the last property. Texts
+    /// need not be UTF-8, because RabbitMQ forwards any bytes.
     ///
     /// # Errors
     /// 502 (syntax error), the peer's fault, if the list is malformed.
@@ -135,7 +148,6 @@ impl<B: AsRef<[u8]>> Properties<B> {
         let mut reader = Reader::new(self.as_bytes());
         for property in (0..COUNT).filter(|&property| self.has(property)) {
             match kind(property) {
-                Kind::ShortStr => reader.short_str().map(drop)?,
                 Kind::Table => reader.table().map(drop)?,
                 _ => skip(&mut reader, property)?,
             }
@@ -192,7 +204,7 @@ impl<B: AsRef<[u8]>> Properties<B> {
         B: Octets<'i, 'o>,
     {
         if !self.has(HEADERS) {
-            return Ok(FieldTable::default());
+            return Ok(FieldTable::<&[u8]>::default());
         }
         seek(self.flags, self.bytes.octets(), HEADERS)?.table()
     }
@@ -206,14 +218,14 @@ impl<B: AsRef<[u8]>> Properties<B> {
         self.seek(property)?.u8().ok()
     }
 
-    fn text<'i, 'o>(&'i self, property: usize) -> Option<&'o str>
+    fn short_bytes<'i, 'o>(&'i self, property: usize) -> Option<&'o [u8]>
     where
         B: Octets<'i, 'o>,
     {
         if !self.has(property) {
             return None;
         }
-        seek(self.flags, self.bytes.octets(), property).ok()?.short_str().ok()
+        seek(self.flags, self.bytes.octets(), property).ok()?.short_bytes().ok()
     }
 
     fn seek(&self, property: usize) -> Option<Reader<'_>> {
@@ -259,14 +271,14 @@ impl<B: OctetsMut> Properties<B> {
 
     /// Adds or replaces one header.
     #[must_use]
-    pub fn with_header<'v>(mut self, key: &str, value: impl Into<Value<'v>>) -> Self {
+    pub fn with_header(mut self, key: &str, value: impl IntoValue) -> Self {
         if !self.has(HEADERS) {
             self = self.set(HEADERS, |out| put_table(out, &FieldTable::new()));
         }
         let added = self.place(HEADERS).and_then(|place| {
             let bytes = self.bytes.to_mut();
             let table = place.start + 4..place.end;
-            let len = insert_into(bytes, table, key, value.into())?;
+            let len = value.with_value(|value| insert_into(bytes, table, key, value))?;
             let len = u32::try_from(len).map_err(|_| Flaw::LongString)?;
             bytes[place.start..place.start + 4].copy_from_slice(&len.to_be_bytes());
             Ok(())
@@ -305,6 +317,16 @@ impl<B: OctetsMut> Properties<B> {
             out.put_u64(seconds);
             Ok(())
         })
+    }
+
+    /// Sets `expiration` to a time, rounded up to whole milliseconds. At most [`LONGEST_TTL`](crate::LONGEST_TTL), the
+    /// longest time that RabbitMQ takes; [`validity`](Self::validity) and publishing report a longer one.
+    #[must_use]
+    pub fn with_time_to_live(self, time: Duration) -> Self {
+        match milliseconds(time) {
+            Some(millis) => self.with_expiration(&millis.to_string()),
+            None => self.note(Err(Flaw::Ttl)),
+        }
     }
 
     /// Removes `expiration`: a dead-lettered message must not expire again.
@@ -346,14 +368,22 @@ impl<B: OctetsMut> Properties<B> {
 }
 
 macro_rules! texts {
-    ($($property:ident $name:ident $read:ident $write:ident $doc:literal)*) => {
+    ($($property:ident $name:ident $read:ident $bytes:ident $write:ident $doc:literal)*) => {
         impl<B: AsRef<[u8]>> Properties<B> {$(
-            #[doc = concat!("Returns ", $doc, " `None` if absent or malformed.")]
+            #[doc = concat!("Returns ", $doc, " `None` if it is not set; U+FFFD if it is not UTF-8.")]
             pub fn $read<'i, 'o>(&'i self) -> Option<&'o str>
             where
                 B: Octets<'i, 'o>,
             {
-                self.text($property)
+                self.short_bytes($property).map(wire::text)
+            }
+
+            #[doc = concat!("Returns the bytes of ", $doc, " `None` if it is not set.")]
+            pub fn $bytes<'i, 'o>(&'i self) -> Option<&'o [u8]>
+            where
+                B: Octets<'i, 'o>,
+            {
+                self.short_bytes($property)
             }
         )*}
 
@@ -368,37 +398,47 @@ macro_rules! texts {
 }
 
 texts! {
-    CONTENT_TYPE ContentType content_type with_content_type "`content-type`, the MIME type of the body."
-    CONTENT_ENCODING ContentEncoding content_encoding with_content_encoding "`content-encoding`, such as `gzip`."
-    CORRELATION_ID CorrelationId correlation_id with_correlation_id "`correlation-id`, which links request and reply."
-    REPLY_TO ReplyTo reply_to with_reply_to "`reply-to`, the queue for replies."
-    EXPIRATION Expiration expiration with_expiration "`expiration`, the time to live in milliseconds, in digits."
-    MESSAGE_ID MessageId message_id with_message_id "`message-id`, an identifier that the application chooses."
-    KIND MessageType kind with_kind "`type`, the kind of the message."
-    USER_ID UserId user_id with_user_id "`user-id`, which RabbitMQ compares with the login."
-    APP_ID AppId app_id with_app_id "`app-id`, the application that published the message."
-    CLUSTER_ID ClusterId cluster_id with_cluster_id "`cluster-id`, deprecated and without a meaning."
+    CONTENT_TYPE ContentType content_type content_type_bytes with_content_type
+        "`content-type`, the MIME type of the body."
+    CONTENT_ENCODING ContentEncoding content_encoding content_encoding_bytes with_content_encoding
+        "`content-encoding`, such as `gzip`."
+    CORRELATION_ID CorrelationId correlation_id correlation_id_bytes with_correlation_id
+        "`correlation-id`, which links request and reply."
+    REPLY_TO ReplyTo reply_to reply_to_bytes with_reply_to
+        "`reply-to`, the queue for replies."
+    EXPIRATION Expiration expiration expiration_bytes with_expiration
+        "`expiration`, the time to live in milliseconds, in digits."
+    MESSAGE_ID MessageId message_id message_id_bytes with_message_id
+        "`message-id`, an identifier that the application chooses."
+    KIND MessageType kind kind_bytes with_kind
+        "`type`, the kind of the message."
+    USER_ID UserId user_id user_id_bytes with_user_id
+        "`user-id`, which RabbitMQ compares with the login."
+    APP_ID AppId app_id app_id_bytes with_app_id
+        "`app-id`, the application that published the message."
+    CLUSTER_ID ClusterId cluster_id cluster_id_bytes with_cluster_id
+        "`cluster-id`, deprecated and without a meaning."
 }
 
 impl<B: AsRef<[u8]>> fmt::Debug for Properties<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let this = self.as_ref_properties();
         let mut map = f.debug_struct("Properties");
-        let mut texts = |name, value: Option<&str>| {
+        let mut texts = |name, value: Option<&[u8]>| {
             if let Some(value) = value {
-                map.field(name, &value);
+                map.field(name, &String::from_utf8_lossy(value));
             }
         };
-        texts("content_type", this.content_type());
-        texts("content_encoding", this.content_encoding());
-        texts("correlation_id", this.correlation_id());
-        texts("reply_to", this.reply_to());
-        texts("expiration", this.expiration());
-        texts("message_id", this.message_id());
-        texts("kind", this.kind());
-        texts("user_id", this.user_id());
-        texts("app_id", this.app_id());
-        texts("cluster_id", this.cluster_id());
+        texts("content_type", this.content_type_bytes());
+        texts("content_encoding", this.content_encoding_bytes());
+        texts("correlation_id", this.correlation_id_bytes());
+        texts("reply_to", this.reply_to_bytes());
+        texts("expiration", this.expiration_bytes());
+        texts("message_id", this.message_id_bytes());
+        texts("kind", this.kind_bytes());
+        texts("user_id", this.user_id_bytes());
+        texts("app_id", this.app_id_bytes());
+        texts("cluster_id", this.cluster_id_bytes());
         let mut numbers = |name, value: Option<u64>| {
             if let Some(value) = value {
                 map.field(name, &value);
@@ -443,6 +483,7 @@ impl<'a> From<Properties> for Properties<Cow<'a, [u8]>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::Value;
 
     #[test]
     fn setters_work_in_any_order_and_replace() {
@@ -460,6 +501,18 @@ mod tests {
         assert_eq!((properties.app_id(), properties.timestamp()), (Some("app"), Some(7)));
         assert_eq!(properties.headers().unwrap(), FieldTable::from([("a", "one"), ("b", "two")]));
         assert_eq!((properties.priority(), properties.reply_to()), (None, None));
+    }
+
+    #[test]
+    fn a_time_to_live_is_rounded_up_and_bounded() {
+        let properties = |time| Properties::new().with_time_to_live(time);
+        assert_eq!(properties(Duration::from_nanos(1)).expiration(), Some("1"));
+        assert_eq!(properties(Duration::from_micros(1500)).expiration(), Some("2"));
+        assert_eq!(properties(Duration::ZERO).expiration(), Some("0"));
+        assert_eq!(properties(crate::LONGEST_TTL).expiration(), Some("315360000000"));
+        let error = properties(crate::LONGEST_TTL + Duration::from_millis(1)).validity().unwrap_err();
+        assert_eq!(error.violation(), Violation::TtlTooLong);
+        assert!(error.message().contains("315360000000 ms"), "{}", error.message());
     }
 
     #[test]
@@ -497,6 +550,27 @@ mod tests {
         assert_eq!(error.message(), "type is 256 bytes long; at most 255 are allowed");
         let error = Properties::new().with_header(&"x".repeat(256), 1).validity().unwrap_err();
         assert_eq!(error.violation(), Violation::ShortStringTooLong { string: ShortString::TableKey, size: 256 });
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_present_and_hide_nothing() {
+        let list = b"\x03a/\xff\x00\x00\x00\x12\x02\xfekI\x00\x00\x00\x01\x04nextI\x00\x00\x00\x02\x01i\x02\xc3(";
+        let flags = flag(CONTENT_TYPE) | flag(HEADERS) | flag(CORRELATION_ID) | flag(MESSAGE_ID);
+        let properties = Properties::from_parts(flags, &list[..]);
+        properties.check().unwrap();
+        assert_eq!(properties.content_type(), Some("\u{fffd}"));
+        assert_eq!(properties.content_type_bytes(), Some(&b"a/\xff"[..]));
+        assert_eq!((properties.correlation_id(), properties.correlation_id_bytes()), (Some("i"), Some(&b"i"[..])));
+        assert_eq!(properties.message_id_bytes(), Some(&b"\xc3("[..]));
+        assert_eq!((properties.app_id(), properties.app_id_bytes()), (None, None));
+        let headers = properties.headers().unwrap();
+        assert_eq!(headers.get("next"), Some(Value::I32(2)));
+        assert_eq!(headers.get_bytes(b"\xfek"), Some(Value::I32(1)));
+        assert_eq!(headers.iter().map(|(key, _)| key).collect::<Vec<_>>(), ["\u{fffd}", "next"]);
+        assert_eq!(headers.iter_bytes().map(|(key, _)| key).collect::<Vec<_>>(), [&b"\xfek"[..], b"next"]);
+        let more = properties.to_owned_properties().with_header("next", 3);
+        assert_eq!(more.headers().unwrap().get_bytes(b"\xfek"), Some(Value::I32(1)));
+        assert_eq!(more.headers().unwrap().get("next"), Some(Value::I32(3)));
     }
 
     #[test]

@@ -40,6 +40,14 @@ pub enum Incoming {
         /// The message.
         content: Content,
     },
+    /// A published message whose body is larger than the limit. All of it has arrived, and none of the body was kept.
+    /// Only servers receive it.
+    Oversized {
+        /// The channel number.
+        channel: u16,
+        /// The size of the body in bytes.
+        size: u64,
+    },
     /// A heartbeat.
     Heartbeat,
 }
@@ -50,6 +58,7 @@ pub struct Receiver {
     /// The size of the frame at the front of the buffer, once its head has arrived.
     wanted: usize,
     limits: ReceiveLimits,
+    is_server: bool,
     expects_header: bool,
     partial: HashMap<u16, Partial>,
     /// The error that every later poll returns.
@@ -65,6 +74,8 @@ struct Partial {
     /// Where the body begins, once the header has arrived.
     body_at: Option<usize>,
     missing: u64,
+    /// The size of a body that is above the limit, and dropped.
+    oversized: Option<u64>,
 }
 
 // Debug output shows sizes, because the bytes may hold credentials.
@@ -77,6 +88,7 @@ impl fmt::Debug for Incoming {
                 write!(f, "Method({channel}, {})", MethodId::peek(payload).unwrap_or_default())
             }
             Self::Content { channel, content } => write!(f, "Content({channel}, {content:?})"),
+            Self::Oversized { channel, size } => write!(f, "Oversized({channel}, {size} bytes)"),
             Self::Heartbeat => f.write_str("Heartbeat"),
         }
     }
@@ -103,8 +115,16 @@ impl Receiver {
         Self::new(limits, true)
     }
 
-    fn new(limits: ReceiveLimits, expects_header: bool) -> Self {
-        Self { buffer: Buffer::new(), wanted: 0, limits, expects_header, partial: HashMap::new(), failed: None }
+    fn new(limits: ReceiveLimits, is_server: bool) -> Self {
+        Self {
+            buffer: Buffer::new(),
+            wanted: 0,
+            limits,
+            is_server,
+            expects_header: is_server,
+            partial: HashMap::new(),
+            failed: None,
+        }
     }
 
     /// Sets the limits that the handshake agreed on.
@@ -140,7 +160,8 @@ impl Receiver {
     ///
     /// # Errors
     /// The peer's fault: 501 malformed or too large frame, 502 malformed header, 504 channel number out of range, 505
-    /// unexpected frame, 311 message too large. The connection cannot continue: each later call returns the same error.
+    /// unexpected frame, 311 message too large for a client. The connection cannot continue: each later call returns
+    /// the same error.
     pub fn poll(&mut self) -> Result<Option<Incoming>, Error> {
         let mut next = None;
         self.poll_next(|incoming| next = Some(incoming))?;
@@ -256,12 +277,12 @@ impl Receiver {
         if header.kind != Kind::Header || header.channel != method.channel {
             return Ok(Ahead::Spread);
         }
-        let size = self.check_body_size(&self.buffer.unread()[header_at + HEAD..][..header.size])?;
+        let size = body_size(&self.buffer.unread()[header_at + HEAD..][..header.size])?;
         let body_at = header_at + header.total();
         if size == 0 {
             return Ok(Ahead::Whole { body_at, size: 0 });
         }
-        if size + OVERHEAD as u64 > u64::from(self.limits.frame_max) {
+        if size > self.limits.message_max || size + OVERHEAD as u64 > u64::from(self.limits.frame_max) {
             return Ok(Ahead::Spread);
         }
         let body = match self.front(body_at) {
@@ -273,15 +294,6 @@ impl Receiver {
             return Ok(Ahead::Spread);
         }
         Ok(Ahead::Whole { body_at, size: body.size })
-    }
-
-    #[inline(always)]
-    fn check_body_size(&self, header: &[u8]) -> Result<u64, Error> {
-        let size = body_size(header)?;
-        if size > self.limits.message_max {
-            return Err(body_too_large(size, self.limits.message_max));
-        }
-        Ok(size)
     }
 
     #[inline(always)]
@@ -297,7 +309,7 @@ impl Receiver {
     /// Copies the method out, and collects the rest of its message frame by frame.
     fn begin_partial(&mut self, method: Head, kind: ContentKind) {
         let bytes = self.take_payload(method).to_vec();
-        let partial = Partial { kind, method_size: method.size, bytes, body_at: None, missing: 0 };
+        let partial = Partial { kind, method_size: method.size, bytes, body_at: None, missing: 0, oversized: None };
         self.partial.insert(method.channel, partial);
     }
 
@@ -311,10 +323,17 @@ impl Receiver {
             self.partial.remove(&channel);
             return Ok(Some(Incoming::Method { channel, payload }));
         }
-        let size = if frame.kind == Kind::Header { self.check_body_size(&payload)? } else { 0 };
         let Some(partial) = self.partial.get_mut(&channel) else { return Ok(None) };
         match (partial.body_at, frame.kind) {
             (None, Kind::Header) => {
+                let size = body_size(&payload)?;
+                let limit = self.limits.message_max;
+                if size > limit {
+                    if !self.is_server || partial.kind != ContentKind::Publish {
+                        return Err(body_too_large(size, limit));
+                    }
+                    partial.oversized = Some(size);
+                }
                 partial.bytes.reserve_exact(2 * Content::GAP + payload.len());
                 partial.bytes.extend_from_slice(&[0; Content::GAP]);
                 partial.bytes.extend_from_slice(&payload);
@@ -327,8 +346,10 @@ impl Receiver {
                     return Err(body_too_long(channel));
                 };
                 partial.missing = missing;
-                grow(&mut partial.bytes, payload.len(), missing);
-                partial.bytes.extend_from_slice(&payload);
+                if partial.oversized.is_none() {
+                    grow(&mut partial.bytes, payload.len(), missing);
+                    partial.bytes.extend_from_slice(&payload);
+                }
             }
             _ => return Err(unexpected(frame, "before the message on this channel was complete")),
         }
@@ -336,6 +357,9 @@ impl Receiver {
             return Ok(None);
         }
         Ok(self.partial.remove(&channel).map(|partial| {
+            if let Some(size) = partial.oversized {
+                return Incoming::Oversized { channel, size };
+            }
             let body_at = partial.body_at.unwrap_or(partial.bytes.len());
             let content = Content::new(partial.kind, Slice::whole(partial.bytes.into()), partial.method_size, body_at);
             Incoming::Content { channel, content }
@@ -387,7 +411,8 @@ fn unexpected(frame: Head, why: &str) -> Error {
 #[cold]
 fn bad_heartbeat(frame: Head) -> Error {
     let text = format!("received a heartbeat on channel {} with {} bytes of payload", frame.channel, frame.size);
-    Violation::MalformedFrame.by_peer(code::FRAME_ERROR, text)
+    let code = if frame.size == 0 { code::UNEXPECTED_FRAME } else { code::FRAME_ERROR };
+    Violation::MalformedFrame.by_peer(code, text)
 }
 
 #[cold]

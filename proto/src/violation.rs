@@ -61,6 +61,10 @@ pub enum Violation {
     },
     /// A table, an array or a long string is longer than 4 GiB.
     LongStringTooLong,
+    /// An integer of a table is above `i64::MAX`.
+    IntegerTooLarge,
+    /// A time to live is above [`LONGEST_TTL`](crate::LONGEST_TTL).
+    TtlTooLong,
 
     /// The method does not exist, or uses a feature that this crate does not implement.
     NotImplemented {

@@ -113,6 +113,12 @@ fn valid_prefix(bytes: &[u8]) -> &str {
     }
 }
 
+/// Returns bytes from a peer as text: U+FFFD if they are not UTF-8.
+#[inline]
+pub(crate) fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or("\u{fffd}")
+}
+
 #[cold]
 fn truncated() -> Error {
     Violation::Malformed.by_peer(code::SYNTAX_ERROR, "a value ends beyond its frame or table")

@@ -23,7 +23,7 @@ fn a_malformed_frame_closes_the_connection() {
         ("a channel above the limit", wire::method(2048, &channel::OpenOk {}), 504),
         ("the highest channel number", wire::head(1, u16::MAX, 0), 504),
         ("a heartbeat with a payload", wire::frame(8, 0, b"\0"), 501),
-        ("a heartbeat on a channel", wire::frame(8, 1, b""), 501),
+        ("a heartbeat on a channel", wire::frame(8, 1, b""), 505),
         ("a content header without an announcement", wire::header(1, 0), 505),
         ("a body without an announcement", wire::body(1, b"x"), 505),
         ("a body on channel 0", wire::body(0, b"x"), 505),

@@ -66,7 +66,7 @@ fn a_wrong_step_before_the_login_is_refused() {
         ("a method that only servers may send", wire::method(0, &connection::Tune::default()), 503),
         ("a table of a thousand levels", wire::frame(1, 0, &deep), 502),
         ("a frame of 4 GiB", wire::head(1, 0, u32::MAX), 501),
-        ("a frame above the limit before tuning", wire::head(1, 0, 8185), 501),
+        ("a payload above the limit before tuning", wire::head(1, 0, 8193), 501),
         ("a message", wire::content(0, &basic::Publish::default(), b"m", 10), 503),
     ];
     refused(
@@ -123,7 +123,7 @@ fn a_wrong_step_on_an_open_connection_is_refused_with_a_close() {
         ("connection.open again", wire::method(0, &connection::Open { virtual_host: "/" }), 505),
         ("a reply that only servers may send", wire::method(1, &queue::DeclareOk::default()), 503),
         ("a size of 4 GiB", wire::head(1, 1, u32::MAX), 501),
-        ("a heartbeat on a channel", wire::frame(8, 1, b""), 501),
+        ("a heartbeat on a channel", wire::frame(8, 1, b""), 505),
         ("a wrong end octet", [&wire::heartbeat()[..7], b"\0"].concat(), 501),
     ];
     refused(Script::server_channel, cases);
@@ -142,7 +142,7 @@ fn a_channel_above_the_limit_that_the_client_chose_is_refused() {
     };
     let cases: &[Case] = &[
         ("the fourth of three channels", wire::method(4, &channel::Open {}), 504),
-        ("a frame above the limit that the client chose", wire::head(3, 1, 4089), 501),
+        ("a payload above the limit that the client chose", wire::head(3, 1, 4097), 501),
     ];
     refused(small, cases);
     let mut script = small();

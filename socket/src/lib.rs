@@ -6,7 +6,7 @@
 //! An internal crate of HopMQ: the crates `hopmq` and `hopmq-broker` share it, and it may change in any release.
 
 use std::io::{self, IoSlice, Read};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -69,7 +69,9 @@ impl AsyncWrite for Socket {
         Pin::new(&mut self.inner).poll_flush(context)
     }
 
+    /// Shuts down the write side, which `Async` does not do: the peer reads the end of the stream, and may still write.
     fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_close(context)
+        ready!(Pin::new(&mut self.inner).poll_flush(context))?;
+        Poll::Ready(self.get_ref().shutdown(Shutdown::Write))
     }
 }

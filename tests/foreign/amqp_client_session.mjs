@@ -76,5 +76,43 @@ await after(4500);
 assert.equal((await channel.queueDeclare(name, { passive: true })).messageCount, 0);
 step("heartbeats");
 
+const other = await connection.channel();
+for (const deleting of [channel, other]) {
+  const doomed = await channel.queueDeclare("", { exclusive: true, autoDelete: false });
+  const consumer = await channel.basicConsume(doomed.name, {}, () => {});
+  const cancelled = assert.rejects(consumer.wait(20_000), /cancelled by the server/);
+  await deleting.queueDelete(doomed.name);
+  await cancelled;
+}
+step("queue deletion under a consumer");
+
 await connection.close();
+
+await assert.rejects(new AMQPClient(process.argv[2].replace("guest:guest", "guest:wrong")).connect(), /ACCESS_REFUSED/);
+step("a refused login");
+
+const broken = new AMQPClient(process.argv[2]);
+const failed = new Promise((resolve) => (broken.onerror = resolve));
+await broken.connect();
+const sending = await broken.channel();
+broken.frameMax = 1 << 24;
+sending.basicPublish("", "nowhere", new Uint8Array(8_000_000)).catch(() => {});
+assert.match(String(await failed), /FRAME_ERROR/);
+step("a frame that is too large");
+
+const errors = [];
+const busy = new AMQPClient(process.argv[2]);
+busy.onerror = (error) => errors.push(error);
+await busy.connect();
+const flow = await busy.channel();
+const stream = await flow.queueDeclare("", { exclusive: true, autoDelete: false });
+let taken = 0;
+await flow.basicConsume(stream.name, { noAck: true }, () => taken++);
+const source = await busy.channel();
+for (let sent = 0; sent < 5000 || taken < 100; sent++) await source.basicPublish("", stream.name, new Uint8Array(1000));
+const begun = Date.now();
+await busy.close();
+assert.ok(Date.now() - begun < 15_000, "the close took too long");
+assert.deepEqual(errors, []);
+step("close under load");
 step("close");

@@ -23,10 +23,21 @@ def refused(refusal, action):
     raise AssertionError(f"{refusal} was expected, but nothing was raised")
 
 
-connection = amqp.Connection(
-    f"{url.hostname}:{url.port}", userid=url.username, password=url.password, heartbeat=2, confirm_publish=True
-)
-connection.connect()
+def connect(password=url.password, confirm_publish=False, heartbeat=60):
+    opened = amqp.Connection(
+        f"{url.hostname}:{url.port}",
+        userid=url.username,
+        password=password,
+        heartbeat=heartbeat,
+        confirm_publish=confirm_publish,
+        connect_timeout=20,
+        read_timeout=20,
+    )
+    opened.connect()
+    return opened
+
+
+connection = connect(confirm_publish=True, heartbeat=2)
 channel = connection.channel()
 channel.exchange_declare(f"x-{own}", "direct", auto_delete=True)
 queue = channel.queue_declare("", exclusive=True, auto_delete=False).queue
@@ -88,5 +99,50 @@ while time.monotonic() - begun < 4.5:
 assert connection.connected and channel.queue_declare(queue, passive=True).message_count == 0
 step("heartbeats")
 
+cancelled = []
+for deleting in (channel, connection.channel()):
+    doomed = channel.queue_declare("", exclusive=True, auto_delete=False).queue
+    tag = channel.basic_consume(doomed, callback=deliveries.append, on_cancel=cancelled.append)
+    deleting.queue_delete(doomed)
+    assert deleting is not channel or not cancelled, "basic.cancel came before queue.delete-ok"
+    while tag not in cancelled:
+        connection.drain_events(timeout=20)
+assert len(cancelled) == 2 and channel.is_open, cancelled
+step("queue deletion under a consumer")
+
+# No heartbeats are sent on it while others are used below.
 connection.close()
+
+refused(amqp.AccessRefused, lambda: connect("wrong"))
+step("a refused login")
+
+broken = connect()
+sending = broken.channel()
+broken.frame_max = 1 << 24
+
+
+def send():
+    # It fits into the buffers of the system, so that the write does not wait for the broker.
+    sending.basic_publish(amqp.Message(bytes(500_000)), routing_key="nowhere")
+    broken.drain_events(timeout=20)
+
+
+refused(amqp.FrameError, send)
+step("a frame that is too large")
+
+busy = connect()
+flow = busy.channel()
+stream = flow.queue_declare("", exclusive=True, auto_delete=False).queue
+taken = []
+flow.basic_consume(stream, callback=taken.append, no_ack=True)
+for _ in range(5000):
+    flow.basic_publish(amqp.Message(bytes(1000)), routing_key=stream)
+while len(taken) < 100:
+    busy.drain_events(timeout=20)
+for _ in range(5000):
+    flow.basic_publish(amqp.Message(bytes(1000)), routing_key=stream)
+begun = time.monotonic()
+busy.close()
+assert time.monotonic() - begun < 15, "the close took too long"
+step("close under load")
 step("close")

@@ -87,6 +87,52 @@ await after(4500);
 assert.equal((await channel.checkQueue(queue)).messageCount, 0);
 step("heartbeats");
 
+const bounded = () => ({ signal: AbortSignal.timeout(20_000) });
+for (const deleting of [channel, await connection.createChannel()]) {
+  const doomed = await channel.assertQueue("", { exclusive: true });
+  let resolve;
+  const came = new Promise((done) => (resolve = done));
+  await channel.consume(doomed.queue, resolve);
+  await deleting.deleteQueue(doomed.queue);
+  assert.equal(await came, null);
+}
+step("queue deletion under a consumer");
+
 await channel.close();
 await connection.close();
+
+await assert.rejects(amqp.connect(process.argv[2].replace("guest:guest", "guest:wrong")), /403.*ACCESS-REFUSED/);
+step("a refused login");
+
+const broken = await amqp.connect(process.argv[2]);
+const failed = once(broken, "error", bounded());
+const ended = new Promise((done) => broken.once("close", done));
+const sending = await broken.createChannel();
+broken.connection.frameMax = 1 << 24;
+sending.sendToQueue("nowhere", Buffer.alloc(8_000_000));
+assert.equal((await failed)[0].code, 501);
+assert.match((await ended).message, /FRAME_ERROR/);
+step("a frame that is too large");
+
+const busy = await amqp.connect(process.argv[2]);
+const errors = [];
+busy.on("error", (error) => errors.push(error));
+const closed = once(busy, "close", bounded());
+const flow = await busy.createChannel();
+const stream = await flow.assertQueue("", { exclusive: true });
+let taken = 0;
+await flow.consume(stream.queue, () => taken++, { noAck: true });
+const source = await busy.createChannel();
+const flooding = setInterval(() => {
+  for (let sent = 0; sent < 100; sent++) source.sendToQueue(stream.queue, Buffer.alloc(1000));
+}, 1);
+while (taken < 1000) await after(10);
+clearInterval(flooding);
+for (let sent = 0; sent < 1000; sent++) source.sendToQueue(stream.queue, Buffer.alloc(1000));
+const begun = Date.now();
+await busy.close();
+await closed;
+assert.ok(Date.now() - begun < 15_000, "the close took too long");
+assert.deepEqual(errors, []);
+step("close under load");
 step("close");

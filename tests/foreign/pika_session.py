@@ -1,10 +1,17 @@
 """A session of pika."""
 
 import sys
+import time
 import uuid
 
 import pika
-from pika.exceptions import ChannelClosedByBroker, NackError, UnroutableError
+from pika.exceptions import (
+    ChannelClosedByBroker,
+    ConnectionClosedByBroker,
+    NackError,
+    ProbableAuthenticationError,
+    UnroutableError,
+)
 
 parameters = pika.URLParameters(sys.argv[1])
 parameters.heartbeat = 2
@@ -125,5 +132,57 @@ connection.process_data_events(time_limit=4.5)
 assert connection.is_open and channel.queue_declare(queue, passive=True).method.message_count >= 0
 step("heartbeats")
 
+cancelled = []
+channel.add_on_cancel_callback(lambda frame: cancelled.append(frame.method.consumer_tag))
+for deleting in (channel, connection.channel()):
+    doomed = channel.queue_declare("", exclusive=True).method.queue
+    tag = channel.basic_consume(doomed, lambda *delivery: None)
+    deleting.queue_delete(doomed)
+    end = time.monotonic() + 20
+    while tag not in cancelled:
+        assert time.monotonic() < end, "the consumer is not cancelled"
+        connection.process_data_events(time_limit=1)
+assert len(cancelled) == 2 and channel.is_open, cancelled
+step("queue deletion under a consumer")
+
+# No heartbeats are sent on it while others are used below.
 connection.close()
+parameters.heartbeat = 60
+
+stranger = pika.URLParameters(sys.argv[1].replace("guest:guest", "guest:wrong"))
+try:
+    pika.BlockingConnection(stranger)
+    raise AssertionError("the login was not refused")
+except ProbableAuthenticationError as error:
+    assert "ACCESS_REFUSED" in str(error), error
+step("a refused login")
+
+broken = pika.BlockingConnection(parameters)
+sending = broken.channel()
+broken._impl._body_max_length = 1 << 24
+try:
+    # It fits into the buffers of the system, so that the write does not wait for the broker.
+    sending.basic_publish("", "nowhere", bytes(500_000))
+    broken.process_data_events(time_limit=20)
+    raise AssertionError("the frame was not refused")
+except ConnectionClosedByBroker as error:
+    assert error.reply_code == 501 and "FRAME_ERROR" in error.reply_text, error
+step("a frame that is too large")
+
+busy = pika.BlockingConnection(parameters)
+flow = busy.channel()
+stream = flow.queue_declare("", exclusive=True).method.queue
+taken = []
+flow.basic_consume(stream, lambda *delivery: taken.append(1), auto_ack=True)
+for _ in range(2):
+    for _ in range(5000):
+        flow.basic_publish("", stream, bytes(1000))
+    busy.process_data_events(time_limit=1)
+assert taken, "no deliveries"
+for _ in range(5000):
+    flow.basic_publish("", stream, bytes(1000))
+begun = time.monotonic()
+busy.close()
+assert busy.is_closed and time.monotonic() - begun < 15, "the close took too long"
+step("close under load")
 step("close")

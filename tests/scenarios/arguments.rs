@@ -64,7 +64,7 @@ async fn an_unused_queue_expires(t: Test) -> Outcome {
     let exchange = t.name("exchange");
     channel.exchange(&exchange).fanout().auto_delete().declare().await?;
     // The queue must not expire before it is bound, even on a slow machine.
-    let queue = channel.queue(&queue).expires(Duration::from_secs(2)).declare().await?;
+    let queue = channel.queue(&queue).durable().expires(Duration::from_secs(2)).declare().await?;
     queue.bind(&exchange, "").await?;
     while channel.exchange(&exchange).declare_passive().await.is_ok() {}
     let error = refused(connection.channel().await?.queue(queue.name()).declare_passive().await)?;
@@ -247,10 +247,11 @@ async fn the_broker_checks_every_argument_of_a_classic_queue(t: Test) -> Outcome
         let channel = connection.channel().await?;
         let name = t.name("queue");
         let minute = Duration::from_secs(60);
-        let full = channel.queue(&name).classic().message_ttl(minute).expires(minute).max_length(9);
+        let full = channel.queue(&name).durable().classic().message_ttl(minute).expires(minute).max_length(9);
         let full = full.max_length_bytes(9).overflow(Overflow::RejectPublish).dead_letter_exchange("amq.direct");
         full.dead_letter_routing_key("key").max_priority(9).single_active_consumer().lazy().declare().await?;
-        let other = channel.queue(&name).message_ttl(minute).expires(minute).max_length(9).max_length_bytes(9);
+        let other =
+            channel.queue(&name).durable().message_ttl(minute).expires(minute).max_length(9).max_length_bytes(9);
         let other = other.overflow(Overflow::RejectPublish).dead_letter_exchange("amq.direct");
         let other = other.dead_letter_routing_key("key").max_priority(9).single_active_consumer().lazy();
         let odd: Value<'_> = if argument.contains("consumer") { false.into() } else { Value::I32(8) };

@@ -119,12 +119,12 @@ async fn a_call_that_times_out_leaves_the_channel_usable(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let name = t.name("queue");
     let short = channel.within(Duration::ZERO);
-    let error = refused(short.queue(&name).declare().await)?;
+    let error = refused(short.queue(&name).durable().declare().await)?;
     assert!(error.is_timeout(), "{error}");
     for _ in 0..3 {
         assert_eq!(refused(short.queue_purge(&name).await)?.kind(), ErrorKind::Timeout);
     }
-    let queue = channel.queue(&name).declare().await?;
+    let queue = channel.queue(&name).durable().declare().await?;
     queue.publish("each answer goes to its own request").confirm().await?;
     assert_eq!(queue.purge().await?, 1);
     Ok(())

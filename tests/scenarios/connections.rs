@@ -24,7 +24,7 @@ async fn the_broker_accepts_the_heartbeat_interval_of_the_client(t: Test) -> Out
 #[scenario]
 async fn closing_sends_accepted_publishes_and_awaits_their_confirms(t: Test) -> Outcome {
     let watcher = t.channel().await?;
-    let queue = watcher.queue(&t.name("queue")).declare().await?;
+    let queue = watcher.queue(&t.name("queue")).durable().declare().await?;
     let connection = t.connect().await?;
     let channel = connection.channel().await?;
     let mut confirms = Vec::new();
@@ -42,7 +42,7 @@ async fn closing_sends_accepted_publishes_and_awaits_their_confirms(t: Test) -> 
 #[scenario]
 async fn closing_sends_accepted_publishes_without_confirms(t: Test) -> Outcome {
     let watcher = t.channel().await?;
-    let queue = watcher.queue(&t.name("queue")).declare().await?;
+    let queue = watcher.queue(&t.name("queue")).durable().declare().await?;
     let connection = t.connect().await?;
     let channel = connection.channel().await?;
     for index in 0..500 {
@@ -61,7 +61,7 @@ async fn closing_sends_accepted_publishes_without_confirms(t: Test) -> Outcome {
 #[scenario]
 async fn dropping_all_handles_sends_accepted_publishes(t: Test) -> Outcome {
     let watcher = t.channel().await?;
-    let queue = watcher.queue(&t.name("queue")).declare().await?;
+    let queue = watcher.queue(&t.name("queue")).durable().declare().await?;
     let channel = t.channel().await?;
     for index in 0..500 {
         channel.publish("", queue.name(), format!("{index}")).send().await?;
@@ -221,7 +221,7 @@ async fn a_slow_consumer_without_a_prefetch_bounds_memory_and_loses_no_message(t
     const LIMIT: usize = 256 * 1024;
     const READ: usize = 1024 * 1024;
     let owner = t.channel().await?;
-    let queue = owner.queue(&t.name("queue")).declare().await?;
+    let queue = owner.queue(&t.name("queue")).durable().declare().await?;
     let payload = vec![0; SIZE];
     let connection = t.open(&t.builder().receive_limit(LIMIT)).await?;
     let channel = connection.channel().await?;

@@ -18,7 +18,7 @@ async fn requests_are_sent_immediately_and_awaited_in_any_order(t: Test) -> Outc
     let channel = t.channel().await?;
     let queue = t.name("queue");
     let exchange = t.name("exchange");
-    let declared = channel.queue(&queue).declare();
+    let declared = channel.queue(&queue).durable().declare();
     let exchanged = channel.exchange(&exchange).fanout().declare();
     let bound = channel.queue_bind(&queue, &exchange, "", ());
     channel.publish(&exchange, "", "message").send().await?;
@@ -54,7 +54,7 @@ async fn all_pipelined_requests_fail_with_the_error_of_the_first(t: Test) -> Out
 async fn a_dropped_declare_is_still_carried_out(t: Test) -> Outcome {
     let channel = t.channel().await?;
     let name = t.name("queue");
-    drop(channel.queue(&name).declare());
+    drop(channel.queue(&name).durable().declare());
     drop(channel.queue_purge(&name));
     channel.queue(&name).declare_passive().await?;
     check_channel(&t, &channel).await
@@ -178,7 +178,7 @@ async fn a_request_outlives_the_handles_of_its_connection(t: Test) -> Outcome {
     let watcher = t.channel().await?;
     let name = t.name("queue");
     let channel = t.channel().await?;
-    let request = channel.queue(&name).declare();
+    let request = channel.queue(&name).durable().declare();
     drop(channel);
     // The request ends, whether the reply or the end of the channel arrives first.
     let _ = request.await;
@@ -191,7 +191,7 @@ async fn a_publish_that_is_dropped_while_the_buffer_is_full_is_not_sent(t: Test)
     let watcher = t.channel().await?;
     let connection = t.connect().await?;
     let channel = connection.channel().await?;
-    let queue = watcher.queue(&t.name("queue")).declare().await?;
+    let queue = watcher.queue(&t.name("queue")).durable().declare().await?;
     let mut events = connection.events();
     let alarm = t.memory_alarm().await?;
     channel.publish("", queue.name(), "1").send().await?;

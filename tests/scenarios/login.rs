@@ -1,7 +1,7 @@
 //! Login: users, virtual hosts, mechanisms and TLS.
 
 use super::prelude::*;
-use crate::api::sasl::{AmqPlain, Anonymous, External, Plain};
+use crate::api::sasl::{AmqPlain, Credentials, External, Plain, Sasl};
 use crate::api::tls::Tls;
 
 /// TLS settings that trust the root certificate of the broker.
@@ -35,6 +35,27 @@ async fn a_missing_virtual_host_fails_with_530(t: Test) -> Outcome {
 }
 
 #[scenario]
+async fn an_empty_virtual_host_hints_at_the_encoded_slash(t: Test) -> Outcome {
+    let error = refused(t.open(&t.builder().vhost("")).await)?;
+    assert_eq!((error.kind(), error.code()), (ErrorKind::ConnectionClosed, Some(530)), "{error}");
+    assert!(error.to_string().contains("amqp://host/%2f"), "{error}");
+    Ok(())
+}
+
+#[scenario]
+async fn a_secret_that_is_too_long_for_the_broker_is_named_by_its_size(t: Test) -> Outcome {
+    let builder = t.builder().credentials("guest", &"x".repeat(20_000));
+    let error = refused(t.open(&builder).await)?;
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    assert!(error.to_string().contains("the secret has 20007 bytes"), "{error}");
+    // Brokers take 4,096 or 8,192 bytes by default, and close the socket.
+    let error = refused(t.open(&builder.initial_frame_max(32_768)).await)?;
+    let text = error.to_string();
+    assert!(text.contains("the secret has 20007 bytes") && text.contains("initial_frame_max"), "{text}");
+    Ok(())
+}
+
+#[scenario]
 async fn virtual_hosts_are_isolated_from_each_other(t: Test) -> Outcome {
     let name = t.name("queue");
     let there = t.open(&t.builder().vhost("hopmq-other")).await?;
@@ -51,9 +72,9 @@ async fn a_missing_permission_fails_with_403_and_closes_only_the_channel(t: Test
     let connection = t.open(&t.builder().credentials("hopmq-limited", "limited")).await?;
     let allowed = connection.channel().await?;
     let name = t.name("hopmq-limited-queue");
-    allowed.queue(&name).declare().await?;
+    allowed.queue(&name).durable().declare().await?;
     let channel = connection.channel().await?;
-    let error = refused(channel.queue(&t.name("queue")).declare().await)?;
+    let error = refused(channel.queue(&t.name("queue")).durable().declare().await)?;
     assert_eq!((error.kind(), error.code()), (ErrorKind::ChannelClosed, Some(403)), "{error}");
     let channel = connection.channel().await?;
     let error = refused(channel.publish("amq.fanout", "", "").confirm().await)?;
@@ -68,12 +89,25 @@ async fn amqplain_logs_in_like_plain(t: Test) -> Outcome {
     works(&t, &t.open(&t.builder().mechanism(Plain)).await?).await
 }
 
+/// A mechanism that no broker offers.
+struct UnheardOf;
+
+impl Sasl for UnheardOf {
+    fn name(&self) -> &str {
+        "X-UNHEARD-OF"
+    }
+
+    fn initial(&self, _: &Credentials) -> Result<Vec<u8>> {
+        Ok(Vec::new())
+    }
+}
+
 #[scenario]
 async fn a_mechanism_that_the_broker_does_not_offer_is_reported(t: Test) -> Outcome {
-    let error = refused(t.open(&t.builder().mechanism(Anonymous)).await)?;
+    let error = refused(t.open(&t.builder().mechanism(UnheardOf)).await)?;
     assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
-    assert!(error.to_string().contains("PLAIN") && error.to_string().contains("ANONYMOUS"), "{error}");
-    works(&t, &t.open(&t.builder().mechanism(Anonymous).mechanism(Plain)).await?).await
+    assert!(error.to_string().contains("PLAIN") && error.to_string().contains("X-UNHEARD-OF"), "{error}");
+    works(&t, &t.open(&t.builder().mechanism(UnheardOf).mechanism(Plain)).await?).await
 }
 
 #[scenario]

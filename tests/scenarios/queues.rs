@@ -30,18 +30,18 @@ async fn declaring_again_with_other_settings_fails_with_406_and_closes_only_the_
     let channel = connection.channel().await?;
     let other = connection.channel().await?;
     let name = t.name("queue");
-    channel.queue(&name).declare().await?;
-    let error = refused(channel.queue(&name).durable().declare().await)?;
+    channel.queue(&name).durable().declare().await?;
+    let error = refused(channel.queue(&name).durable().auto_delete().declare().await)?;
     assert_eq!((error.kind(), error.code()), (ErrorKind::ChannelClosed, Some(406)), "{error}");
-    assert!(error.to_string().contains("inequivalent arg 'durable'"), "{error}");
+    assert!(error.to_string().contains("inequivalent arg 'auto_delete'"), "{error}");
     assert!(!channel.is_open() && other.is_open() && connection.is_open());
     assert_eq!(
-        refused(channel.queue(&name).declare().await)?.code(),
+        refused(channel.queue(&name).durable().declare().await)?.code(),
         Some(406),
         "later calls fail with the same reason"
     );
-    other.queue(&name).declare().await?;
-    connection.channel().await?.queue(&name).declare().await?;
+    other.queue(&name).durable().declare().await?;
+    connection.channel().await?.queue(&name).durable().declare().await?;
     Ok(())
 }
 
@@ -106,7 +106,7 @@ async fn an_auto_delete_queue_is_deleted_with_its_last_consumer(t: Test) -> Outc
     let connection = t.connect().await?;
     let channel = connection.channel().await?;
     let name = t.name("queue");
-    let queue = channel.queue(&name).auto_delete().declare().await?;
+    let queue = channel.queue(&name).durable().auto_delete().declare().await?;
     let consumer = queue.consume().start().await?;
     channel.queue(&name).declare_passive().await?;
     consumer.cancel().await?;
@@ -118,7 +118,7 @@ async fn an_auto_delete_queue_is_deleted_with_its_last_consumer(t: Test) -> Outc
 #[scenario]
 async fn names_that_begin_with_amq_are_reserved(t: Test) -> Outcome {
     let channel = t.channel().await?;
-    let error = refused(channel.queue("amq.mine").declare().await)?;
+    let error = refused(channel.queue("amq.mine").exclusive().declare().await)?;
     assert_eq!(error.code(), Some(403), "{error}");
     Ok(())
 }

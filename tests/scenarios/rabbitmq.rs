@@ -63,7 +63,7 @@ async fn publishing_waits_during_a_memory_alarm_and_other_calls_continue(t: Test
     let consuming = t.connect().await?;
     let owner = consuming.channel().await?;
     let queue = t.queue_with(&owner, &[]).await?;
-    let target = owner.queue(&t.name("queue")).declare().await?;
+    let target = owner.queue(&t.name("queue")).durable().declare().await?;
     let connection = t.connect().await?;
     let channel = connection.channel().await?;
     let mut events = connection.events();
@@ -77,7 +77,12 @@ async fn publishing_waits_during_a_memory_alarm_and_other_calls_continue(t: Test
 
     let short = channel.within(Duration::from_millis(20));
     let error = refused(short.publish("", target.name(), "too late").send().await)?;
-    assert!(error.is_timeout(), "{error}");
+    assert!(error.is_timeout() && error.to_string().contains(&reason), "{error}");
+    // RabbitMQ does not read from a blocked connection, so it does not answer there either.
+    let short = channel.within(Duration::from_millis(200));
+    if let Err(error) = short.queue(target.name()).declare_passive().await {
+        assert!(error.is_timeout() && error.to_string().contains(&reason), "{error}");
+    }
     // Clearing the alarm runs `rabbitmqctl`, which may take long.
     let waiting = channel.within(Duration::from_secs(100));
     let name = target.name().to_owned();

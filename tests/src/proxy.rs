@@ -41,10 +41,22 @@ struct Link {
     hole: AtomicBool,
     /// Bytes are not read.
     frozen: AtomicBool,
+    /// The end of the client's connection does not end the broker's.
+    orphaned: AtomicBool,
     /// Bytes are forwarded a few at a time.
     slow: AtomicBool,
     /// Bytes that may still be carried, both directions together; 0 means no limit.
     left: AtomicU64,
+}
+
+/// Connections to the broker whose clients are gone.
+#[derive(Debug)]
+pub struct Orphans(Vec<TcpStream>);
+
+impl Drop for Orphans {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|broker| drop(broker.shutdown(Shutdown::Both)));
+    }
 }
 
 /// Time between two checks for a changed fault.
@@ -110,6 +122,17 @@ impl Proxy {
             let _ = socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO));
             let _ = broker.shutdown(Shutdown::Both);
         }
+    }
+
+    /// Closes all connections towards the client. Those to the broker stay open as long as the result, as if the broker
+    /// had not noticed.
+    pub fn orphan(&self) -> Orphans {
+        let links = self.take().into_iter().map(|(link, client, broker)| {
+            link.orphaned.store(true, Ordering::SeqCst);
+            let _ = client.shutdown(Shutdown::Both);
+            broker
+        });
+        Orphans(links.collect())
     }
 
     /// Drops all bytes of existing connections from now on, in both directions.
@@ -182,7 +205,9 @@ impl Shared {
             thread::Builder::new().name("proxy".to_owned()).spawn(move || {
                 // After an error, too, both sockets must be shut down.
                 let _ = carry(&link, &from, &to);
-                let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+                if !link.orphaned.load(Ordering::SeqCst) {
+                    let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+                }
             })?;
         }
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);

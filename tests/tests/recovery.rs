@@ -315,6 +315,46 @@ fn everything_a_connection_declared_is_restored_after_a_broker_restart() {
 }
 
 #[test]
+fn events_tell_that_an_exclusive_queue_waits_for_the_end_of_the_old_link() {
+    run("recovery::events_tell_that_an_exclusive_queue_waits_for_the_end_of_the_old_link", false, |harness| {
+        smol::block_on(async {
+            let proxy = Proxy::new(broker().address())?;
+            let builder = Connection::builder().uri(&broker().amqp).host(&proxy.address());
+            let connection = builder.open().await?;
+            let channel = connection.channel().await?;
+            let name = harness.name("queue");
+            let queue = channel.queue(&name).exclusive().declare().await?;
+            let mut consumer = queue.consume().tag("c").await?;
+            let mut events = connection.events().filter_map(|event| match event {
+                Event::Waiting { entity, error } => Some((entity, error.code())),
+                Event::Restored { entity, waiting } => Some((entity, Some(waiting as u16))),
+                Event::Recovered { replayed, .. } => Some(("recovered".to_owned(), Some(replayed.waiting as u16))),
+                _ => None,
+            });
+            let old_link = proxy.orphan();
+            let consumer_name = format!("consumer \"c\" of queue {name:?}");
+            let queue_name = format!("queue {name:?}");
+            assert_eq!(events.next().await, Some((queue_name.clone(), Some(405))));
+            assert_eq!(events.next().await, Some((consumer_name.clone(), Some(405))));
+            assert_eq!(events.next().await, Some(("recovered".to_owned(), Some(2))));
+            // While the queue waits, a request for it neither closes the channel nor ends the consumer.
+            let get = queue.get();
+            let get = smol::spawn(get);
+            channel.queue("").exclusive().declare().await?;
+            assert!(!get.is_finished());
+            drop(old_link);
+            assert_eq!(events.next().await, Some((queue_name, Some(0))));
+            assert_eq!(events.next().await, Some((consumer_name, Some(0))));
+            assert!(get.await?.is_none());
+            queue.publish("hello").confirm().await?;
+            let delivery = consumer.try_next().await?.expect("the consumer continues");
+            assert_eq!((&*delivery.text(), delivery.resumed()), ("hello", true));
+            Ok(connection.close().await?)
+        })
+    });
+}
+
+#[test]
 fn a_blocking_program_continues_when_the_link_is_cut() {
     run("recovery::a_blocking_program_continues_when_the_link_is_cut", false, |harness| {
         let proxy = Proxy::new(broker().address())?;

@@ -7,7 +7,7 @@ use hopmq_tests::{Outcome, broker, relay, run};
 /// Publishes bodies of many sizes with confirms, and consumes them.
 async fn round_trip(connection: Connection, queue: &str) -> Outcome {
     let channel = connection.channel().await?;
-    let queue = channel.queue(queue).declare().await?;
+    let queue = channel.queue(queue).durable().declare().await?;
     let sizes = [0, 1, 5000, 9_999, 10_000, 10_001, 200_000, 1 << 20];
     let mut confirms = Vec::new();
     for size in sizes {

@@ -6,6 +6,7 @@ mod chart;
 pub(crate) mod codec;
 mod gateway;
 mod goals;
+mod ledger;
 mod machine;
 mod plan;
 mod progress;
@@ -17,7 +18,7 @@ mod sample;
 
 use std::time::Duration;
 
-use crate::rabbitmq;
+use crate::rabbitmq::{self, Release};
 use crate::shell::{self, Result};
 use machine::Machine;
 use plan::{Broker, CONTENDERS, Contender, Count, ROWS, Row};
@@ -45,6 +46,8 @@ enum Part {
     Broker(broker::Arguments),
     /// Measure the gateway and a relay that sends frame by frame
     Gateway(gateway::Arguments),
+    /// Measure what an operation costs while recovery keeps many queues and bindings
+    Ledger(ledger::Arguments),
     /// Measure how long clients take to reconnect
     Recovery(recovery::Arguments),
 }
@@ -124,6 +127,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
         Some(Part::Browser(arguments)) => crate::browser::bench(arguments),
         Some(Part::Broker(arguments)) => broker::run(arguments),
         Some(Part::Gateway(arguments)) => gateway::run(arguments),
+        Some(Part::Ledger(arguments)) => ledger::run(arguments),
         Some(Part::Recovery(arguments)) => recovery::run(arguments),
         None => run_clients(&arguments.options),
     }
@@ -138,7 +142,7 @@ fn run_clients(options: &Options) -> Result {
     let stop = rows.iter().any(|row| row.broker == Broker::RabbitMq) && bench.find_rabbitmq()?;
     let outcome = measure_all(&bench, &rows, options);
     if stop {
-        rabbitmq::stop()?;
+        rabbitmq::stop(Release::Installed)?;
     }
     let (results, failures) = outcome?;
     if options.check {

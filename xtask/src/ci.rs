@@ -3,7 +3,7 @@
 use crate::shell::{self, Result};
 use crate::steps::{Outcome, Steps, skip_outside_ci};
 use crate::toolchain::{self, WASM};
-use crate::{bench, browser, codegen, deps, packages, rabbitmq, shuttle, test, tidy};
+use crate::{bench, browser, codegen, deps, foreign, packages, rabbitmq, shuttle, test, tidy};
 
 pub(crate) fn run() -> Result {
     let mut steps = Steps::new();
@@ -12,6 +12,7 @@ pub(crate) fn run() -> Result {
         toolchain::require_components,
         toolchain::require_wasm,
         bench::codec::require,
+        foreign::require,
         rabbitmq::require,
         browser::require,
     ]);

@@ -8,6 +8,7 @@ mod browser;
 mod ci;
 mod codegen;
 mod deps;
+mod foreign;
 mod packages;
 mod process;
 mod rabbitmq;
@@ -37,8 +38,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a RabbitMQ of this folder's own, under target/rabbitmq
-    #[command(subcommand)]
-    Rabbitmq(rabbitmq::Command),
+    Rabbitmq(rabbitmq::Arguments),
     /// Run every test, or those whose names contain a filter, with RabbitMQ and with the embedded broker
     Test(test::Arguments),
     /// Run the long tests: simulation, killed brokers, faults, and traffic with a flat memory
@@ -68,7 +68,7 @@ enum Command {
 impl Command {
     fn run(&self) -> Result {
         match self {
-            Self::Rabbitmq(command) => rabbitmq::run(command),
+            Self::Rabbitmq(arguments) => rabbitmq::run(arguments),
             Self::Test(arguments) => test::run(arguments),
             Self::Soak(arguments) => soak::run(arguments),
             Self::Shuttle(arguments) => shuttle::run(arguments),
@@ -113,6 +113,7 @@ mod tests {
         for line in [
             "test",
             "test confirm publish",
+            "test --suite rabbitmq-4 confirm",
             "ci",
             "tidy",
             "deps",
@@ -121,6 +122,9 @@ mod tests {
             "wasm --quick --examples",
             "soak --seeds 1 --kills 2 --rounds 3 --minutes 4",
             "rabbitmq start",
+            "rabbitmq start --release 4.0",
+            "rabbitmq --release 4.0 ctl list_queues --quiet name",
+            "rabbitmq cluster --release 4.0 kill 2",
             "rabbitmq env",
             "rabbitmq ctl list_queues --quiet name",
             "rabbitmq ctl --help",
@@ -135,6 +139,7 @@ mod tests {
             "bench codec --check",
             "bench codec --update",
             "bench gateway --quick",
+            "bench ledger --queues 1000,10000",
             "bench recovery --rounds 10",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());

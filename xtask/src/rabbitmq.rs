@@ -2,29 +2,40 @@
 //!
 //! All its files lie under `target/rabbitmq`: data, log, certificates, cookie, and `env`, the environment of the tests.
 //! Each start begins with an empty broker and chooses free ports on 127.0.0.1. The broker has a port mapper of its own.
+//! A second broker, of RabbitMQ 4.0, may run beside it: `--release 4.0`, under `target/rabbitmq-4`.
 
 mod cluster;
 mod container;
+mod debian13;
 mod files;
 pub(crate) mod install;
+mod lock;
 mod node;
+mod release;
 pub(crate) mod tls;
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
+
 use crate::process;
 use crate::shell::{self, Result};
+pub(crate) use files::EXTERNAL_USER;
+use lock::Lock;
 use node::Node;
+pub(crate) use release::Release;
 
 /// The time a start may take until the broker answers.
 const START_TIMEOUT: Duration = Duration::from_secs(300);
 /// The time the broker may take to stop after SIGTERM.
 const STOP_TIMEOUT: Duration = Duration::from_secs(90);
+/// How long another command may keep the folder.
+const PATIENCE: Duration = START_TIMEOUT.saturating_add(STOP_TIMEOUT);
 /// How many sets of ports to try: another process may take a port between the choice and the broker's start.
 const ATTEMPTS: usize = 3;
 /// The first words of the error of a port mapper that ended at once. The only cause is that its port is taken.
@@ -38,8 +49,17 @@ pub(crate) struct Broker {
     pub(crate) started: bool,
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Which RabbitMQ; without this option HOPMQ_RABBITMQ_RELEASE chooses it, and then the one of this machine
+    #[arg(long, value_enum, global = true)]
+    release: Option<Release>,
+    #[command(subcommand)]
+    command: Command,
+}
+
 #[derive(Debug, clap::Subcommand)]
-pub(crate) enum Command {
+enum Command {
     /// Start the broker, or find the one that runs, and print its environment; installs RabbitMQ if necessary
     Start,
     /// Stop the broker
@@ -70,34 +90,50 @@ pub(crate) enum Command {
     },
 }
 
-pub(crate) fn run(command: &Command) -> Result {
-    match command {
-        Command::Start => shell::print(&lines(&start()?.environment)),
-        Command::Stop => stop()?,
-        Command::Kill => kill()?,
-        Command::Resume => resume()?,
-        Command::Status => status()?,
-        Command::Env => shell::print(&lines(&running()?.environment())),
+pub(crate) fn run(arguments: &Arguments) -> Result {
+    let release = match arguments.release {
+        Some(release) => release,
+        None => chosen()?,
+    };
+    match &arguments.command {
+        Command::Start => shell::print(&lines(&start(release)?.environment)),
+        Command::Stop => stop(release)?,
+        Command::Kill => kill(release)?,
+        Command::Resume => resume(release)?,
+        Command::Status => status(release)?,
+        Command::Env => shell::print(&lines(&running(release)?.environment())),
         Command::Ctl { arguments } => {
-            let status = std::process::Command::new(running()?.folder.join("ctl")).args(arguments).status()?;
+            let ctl = running(release)?.folder.join("ctl");
+            let status = std::process::Command::new(ctl).args(arguments).status()?;
             std::process::exit(status.code().unwrap_or(1));
         }
-        Command::Cluster(command) => cluster::run(command)?,
-        Command::Certificates { folder } => tls::write(folder, files::EXTERNAL_USER)?,
+        Command::Cluster(command) => cluster::run(command, release)?,
+        Command::Certificates { folder } => tls::write(folder, EXTERNAL_USER)?,
         Command::Container { container } => container::run(container)?,
     }
     Ok(())
 }
 
+/// The release that the environment chooses: the tests run `kill` and `resume` without an option.
+fn chosen() -> Result<Release> {
+    let Ok(name) = std::env::var(release::VARIABLE) else { return Ok(Release::Installed) };
+    Release::from_str(&name, false).map_err(|error| format!("{} is {name:?}: {error}", release::VARIABLE).into())
+}
+
 /// Installs RabbitMQ if it is missing.
 pub(crate) fn require() -> Result {
-    install::scripts().map(drop)
+    install::scripts(Release::Installed).map(drop)
+}
+
+/// Unpacks RabbitMQ 4.0 if it is missing.
+pub(crate) fn require_4_0() -> Result {
+    install::scripts(Release::V4_0).map(drop)
 }
 
 /// Starts the broker, or finds the one that runs. It answers when this returns.
-pub(crate) fn start() -> Result<Broker> {
-    let folder = folder();
-    let _lock = Lock::take(&folder)?;
+pub(crate) fn start(release: Release) -> Result<Broker> {
+    let folder = release.folder();
+    let _lock = Lock::take(&folder, PATIENCE)?;
     if let Some(node) = Node::load(&folder).filter(Node::is_running) {
         match node.check() {
             Ok(()) => {
@@ -108,8 +144,8 @@ pub(crate) fn start() -> Result<Broker> {
         }
     }
     clear(&folder)?;
-    let scripts = install::scripts()?;
-    let node = on_free_ports(|| launch(Node::new(&folder)?, &scripts), || clear(&folder).map(drop))?;
+    let scripts = install::scripts(release)?;
+    let node = on_free_ports(|| launch(Node::new(&folder, release, &scripts)?), || clear(&folder).map(drop))?;
     Ok(Broker { environment: node.environment(), started: true })
 }
 
@@ -133,9 +169,9 @@ fn on_free_ports<T>(mut launch: impl FnMut() -> Result<T>, clear: impl Fn() -> R
 }
 
 /// Stops the broker of this folder, if it runs.
-pub(crate) fn stop() -> Result {
-    let folder = folder();
-    let _lock = Lock::take(&folder)?;
+pub(crate) fn stop(release: Release) -> Result {
+    let folder = release.folder();
+    let _lock = Lock::take(&folder, PATIENCE)?;
     if clear(&folder)? == 0 {
         println!("RabbitMQ does not run");
     }
@@ -143,14 +179,14 @@ pub(crate) fn stop() -> Result {
 }
 
 /// The broker's process id and the environment of the tests.
-pub(crate) fn process() -> Result<(u32, Vec<(String, String)>)> {
-    let node = running()?;
+pub(crate) fn process(release: Release) -> Result<(u32, Vec<(String, String)>)> {
+    let node = running(release)?;
     Ok((node.pid, node.environment()))
 }
 
 /// Kills the broker with SIGKILL and keeps its data.
-pub(crate) fn kill() -> Result {
-    kill_node(&running()?)
+pub(crate) fn kill(release: Release) -> Result {
+    kill_node(&running(release)?)
 }
 
 fn kill_node(node: &Node) -> Result {
@@ -161,25 +197,25 @@ fn kill_node(node: &Node) -> Result {
 }
 
 /// Starts a killed broker on its ports and its data.
-pub(crate) fn resume() -> Result {
-    resume_in(&folder())
+pub(crate) fn resume(release: Release) -> Result {
+    resume_in(&release.folder())
 }
 
 fn resume_in(folder: &Path) -> Result {
-    let _lock = Lock::take(folder)?;
+    let _lock = Lock::take(folder, PATIENCE)?;
     let mut node = Node::load(folder).ok_or("no RabbitMQ was started here; run `cargo xtask rabbitmq start`")?;
     if node.is_running() {
         return Err(format!("RabbitMQ {} already runs (process {})", node.name, node.pid).into());
     }
     let begun = Instant::now();
-    let mut child = server(&mut node, &install::scripts()?)?;
+    let mut child = server(&mut node)?;
     await_answer(&node, [&mut child], begun + START_TIMEOUT)?;
     println!("RabbitMQ {} resumed in {:.1} s (process {})", node.name, begun.elapsed().as_secs_f64(), node.pid);
     Ok(())
 }
 
-fn status() -> Result {
-    let node = running()?;
+fn status(release: Release) -> Result {
+    let node = running(release)?;
     node.check().map_err(|error| format!("RabbitMQ runs (process {}) but does not answer: {error}", node.pid))?;
     let ports = &node.ports;
     shell::print(&format!(
@@ -195,14 +231,11 @@ fn status() -> Result {
     Ok(())
 }
 
-fn running() -> Result<Node> {
-    Node::load(&folder())
-        .filter(Node::is_running)
-        .ok_or_else(|| "RabbitMQ does not run; start it with `cargo xtask rabbitmq start`".into())
-}
-
-fn folder() -> PathBuf {
-    shell::root().join("target/rabbitmq")
+fn running(release: Release) -> Result<Node> {
+    Node::load(&release.folder()).filter(Node::is_running).ok_or_else(|| {
+        let option = release.option();
+        format!("RabbitMQ does not run; start it with `cargo xtask rabbitmq start{option}`").into()
+    })
 }
 
 /// The environment, one `NAME=value` a line.
@@ -229,11 +262,11 @@ fn clear(folder: &Path) -> Result<usize> {
     Ok(nodes.len())
 }
 
-fn launch(mut node: Node, scripts: &Path) -> Result<Node> {
+fn launch(mut node: Node) -> Result<Node> {
     let begun = Instant::now();
-    files::write(&node, scripts)?;
+    files::write(&node)?;
     let mut epmd = port_mapper(&node)?;
-    let mut child = server(&mut node, scripts)?;
+    let mut child = server(&mut node)?;
     await_answer(&node, [&mut epmd, &mut child], begun + START_TIMEOUT)?;
     shell::write(&node.folder.join("env"), &lines(&node.environment()))?;
     println!("RabbitMQ {} started in {:.1} s (process {})", node.name, begun.elapsed().as_secs_f64(), node.pid);
@@ -242,15 +275,17 @@ fn launch(mut node: Node, scripts: &Path) -> Result<Node> {
 
 /// Starts Erlang's port mapper.
 fn port_mapper(node: &Node) -> Result<Child> {
-    let mut epmd = std::process::Command::new("epmd");
-    epmd.arg0(node::epmd_mark(&node.folder));
+    let own = node.scripts.join("epmd");
+    let mut epmd = std::process::Command::new(if own.is_file() { own } else { "epmd".into() });
+    // A script forgets its name, but passes this variable on.
+    epmd.arg0(node::epmd_mark(&node.folder)).env("HOPMQ_ARGV0", node::epmd_mark(&node.folder));
     epmd.args(["-port", &node.ports.epmd.to_string(), "-address", "127.0.0.1"]);
     spawn(&mut epmd, node)
 }
 
 /// Starts the server itself.
-fn server(node: &mut Node, scripts: &Path) -> Result<Child> {
-    let mut server = std::process::Command::new(scripts.join("rabbitmq-server"));
+fn server(node: &mut Node) -> Result<Child> {
+    let mut server = std::process::Command::new(node.scripts.join("rabbitmq-server"));
     // Makes the script exec the server instead of supervising it, so that the child's process id is the server's.
     server.env("RUNNING_UNDER_SYSTEMD", "true");
     let arguments = format!("-kernel inet_dist_use_interface {{127,0,0,1}} {}", node::server_mark(&node.folder));
@@ -298,33 +333,6 @@ fn await_answer<const N: usize>(node: &Node, mut processes: [&mut Child; N], dea
 
 fn is_port_taken(error: &str) -> bool {
     [EPMD_ENDED, "eaddrinuse", "dist_port_already_used"].iter().any(|words| error.contains(words))
-}
-
-/// Prevents two commands from starting or stopping the same folder's broker at once.
-struct Lock(PathBuf);
-
-impl Lock {
-    fn take(folder: &Path) -> Result<Self> {
-        let path = folder.join("lock");
-        fs::create_dir_all(folder)?;
-        let deadline = Instant::now() + START_TIMEOUT + STOP_TIMEOUT;
-        while OpenOptions::new().write(true).create_new(true).open(&path).is_err() {
-            let owner = shell::read(&path).ok().and_then(|pid| pid.trim().parse::<u32>().ok());
-            let stale = owner.is_some_and(|pid| !process::is_running(pid, "xtask"));
-            if stale || Instant::now() > deadline {
-                let _taken_over = fs::remove_file(&path);
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
-        shell::write(&path, &std::process::id().to_string())?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        let _gone = fs::remove_file(&self.0);
-    }
 }
 
 #[cfg(test)]

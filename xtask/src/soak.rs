@@ -1,8 +1,9 @@
 //! `cargo xtask soak`: tests that are too long for CI and run at night.
 
-use crate::rabbitmq;
+use crate::rabbitmq::{self, Release};
 use crate::shell::{self, Result};
-use crate::steps::Steps;
+use crate::steps::{Outcome, Steps, skip_outside_ci};
+use crate::test::on_rabbitmq;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -23,7 +24,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result {
     let Arguments { seeds, kills, rounds, minutes } = *arguments;
     let mut steps = Steps::new();
-    steps.require(&[rabbitmq::require]);
+    steps.require(&[rabbitmq::require, rabbitmq::require_4_0]);
     steps.run(&format!("the simulation, {seeds} seeds"), || test("simulation", &[], &[("HOPMQ_SEEDS", seeds)]));
     steps.run(&format!("a broker that is killed {kills} times"), || {
         let mut command = shell::cargo();
@@ -31,7 +32,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
         shell::run(command.args(["--", "--nocapture"]).env("HOPMQ_ROUNDS", kills.to_string()))
     });
     let mut broker = None;
-    steps.run("start RabbitMQ", || rabbitmq::start().map(|started| broker = Some(started)));
+    steps.run("start RabbitMQ", || rabbitmq::start(Release::Installed).map(|started| broker = Some(started)));
     if let Some(broker) = &broker {
         steps.run(&format!("faults, {rounds} rounds of each"), || {
             test("recovery", &broker.environment, &[("HOPMQ_ROUNDS", rounds)])
@@ -41,9 +42,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
         });
     }
     if broker.is_some_and(|broker| broker.started) {
-        steps.run("stop RabbitMQ", rabbitmq::stop);
+        steps.run("stop RabbitMQ", || rabbitmq::stop(Release::Installed));
     }
+    steps.step(&format!("faults on RabbitMQ 4.0, {rounds} rounds of each"), || faults_on_4_0(rounds));
     steps.finish("soak")
+}
+
+fn faults_on_4_0(rounds: u64) -> Result<Outcome> {
+    if let Err(reason) = rabbitmq::require_4_0() {
+        return skip_outside_ci(reason);
+    }
+    on_rabbitmq(Release::V4_0, |environment| {
+        test("recovery", environment, &[("HOPMQ_ROUNDS", rounds)]).map(|()| Outcome::Passed)
+    })
 }
 
 fn test(name: &str, environment: &[(String, String)], size: &[(&str, u64)]) -> Result {

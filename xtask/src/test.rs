@@ -1,14 +1,17 @@
-//! `cargo xtask test`: every test. The scenarios run with RabbitMQ, with the embedded broker, and in a browser from the
-//! npm package.
+//! `cargo xtask test`: every test. The scenarios run with two releases of RabbitMQ, with the embedded broker, and in a
+//! browser from the npm package.
 
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::ops::AddAssign;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
+
+use clap::ValueEnum;
 
 use crate::browser;
-use crate::rabbitmq;
+use crate::foreign;
+use crate::rabbitmq::{self, Release, install, tls};
 use crate::shell::{self, Result};
-use crate::steps::Steps;
+use crate::steps::{Outcome, Steps, skip_outside_ci};
 use crate::toolchain;
 
 #[derive(Debug, Default, clap::Args)]
@@ -16,37 +19,148 @@ pub(crate) struct Arguments {
     /// Run only the tests whose names contain one of these texts
     #[arg(value_name = "FILTER")]
     filters: Vec<String>,
+    /// Run only this part
+    #[arg(long, value_enum)]
+    suite: Option<Suite>,
 }
+
+/// A part of the tests that needs no other part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Suite {
+    /// Everything that cargo tests, with the RabbitMQ of this machine
+    Rabbitmq,
+    /// The npm package, with the RabbitMQ of this machine
+    Npm,
+    /// The scenarios on RabbitMQ 4.0
+    #[value(name = "rabbitmq-4")]
+    Rabbitmq4,
+    /// The scenarios on the embedded broker
+    Embedded,
+    /// The scenarios on the embedded broker with a store
+    Durable,
+    /// The scenarios on the embedded broker as each release of RabbitMQ
+    Profiles,
+}
+
+/// The suites that run side by side: they wait more than they compute. The longest begin first.
+const BESIDE: [Suite; 5] = [Suite::Npm, Suite::Rabbitmq4, Suite::Embedded, Suite::Durable, Suite::Profiles];
 
 /// The test programs whose scenarios run through one client API each.
 const SCENARIOS: [&str; 8] = ["broker", "blocking", "driver", "executors", "foreign", "smol", "tokio", "transports"];
+/// The programs for further kinds of the same broker: one speaks frames, one uses the client.
+const FEW: [&str; 2] = ["broker", "smol"];
+/// The releases that the embedded broker can follow.
+const PROFILES: [&str; 3] = ["3.13", "4.0", "4.3"];
 
-pub(crate) fn run(Arguments { filters }: &Arguments) -> Result {
+pub(crate) fn run(Arguments { filters, suite }: &Arguments) -> Result {
     let mut steps = Steps::new();
-    steps.require(&[browser::require_node, toolchain::require_wasm, rabbitmq::require, browser::require]);
-    let mut broker = None;
-    steps.run("start RabbitMQ", || rabbitmq::start().map(|started| broker = Some(started)));
-    if let Some(broker) = &broker {
-        steps.run("cargo test", || cargo_test(&[], filters, &broker.environment));
-        for (kind, name, programs) in [
-            ("embedded", "the scenarios on the embedded broker", &SCENARIOS[..]),
-            ("durable", "the scenarios on the embedded broker with a store", &["broker", "smol"]),
-        ] {
-            let embedded = [("HOPMQ_BROKER".to_owned(), kind.to_owned())];
-            let environment: Vec<_> = broker.environment.iter().cloned().chain(embedded).collect();
-            steps.run(name, || cargo_test(programs, filters, &environment));
-        }
-        steps.step("the npm package", || browser::test(filters, &broker.environment));
+    if let Some(suite) = suite {
+        return match suite.run(filters)? {
+            Outcome::Passed => Ok(()),
+            Outcome::Skipped(reason) => {
+                // `Steps::beside` reads this line.
+                println!("skipped: {reason}");
+                Ok(())
+            }
+        };
     }
+    // The quick checks first: RabbitMQ and Chromium may take minutes to install.
+    steps.require(&[browser::require_node, toolchain::require_wasm, foreign::require]);
+    steps.require(&[rabbitmq::require, rabbitmq::require_4_0, browser::require]);
+    let mut broker = None;
+    steps.run("start RabbitMQ", || rabbitmq::start(Release::Installed).map(|started| broker = Some(started)));
+    // First and alone: it compiles what the others run.
+    steps.step(Suite::Rabbitmq.title(), || Suite::Rabbitmq.run(filters));
+    steps.beside(BESIDE.iter().map(|suite| (suite.title(), suite.command(filters))))?;
     if broker.is_some_and(|broker| broker.started) {
-        steps.run("stop RabbitMQ", rabbitmq::stop);
+        steps.run("stop RabbitMQ", || rabbitmq::stop(Release::Installed));
     }
     steps.finish("test")
 }
 
+impl Suite {
+    fn title(self) -> &'static str {
+        match self {
+            Self::Rabbitmq => "cargo test",
+            Self::Npm => "the npm package",
+            Self::Rabbitmq4 => "the scenarios on RabbitMQ 4.0",
+            Self::Embedded => "the scenarios on the embedded broker",
+            Self::Durable => "the scenarios on the embedded broker with a store",
+            Self::Profiles => "the scenarios on the embedded broker as each release",
+        }
+    }
+
+    /// The command that runs this suite alone.
+    fn command(self, filters: &[String]) -> Command {
+        let value = self.to_possible_value().expect("no value is skipped");
+        let mut command = Command::new(std::env::current_exe().unwrap_or_else(|_| "xtask".into()));
+        command.args(["test", "--suite", value.get_name()]).args(filters);
+        command
+    }
+
+    fn run(self, filters: &[String]) -> Result<Outcome> {
+        match self {
+            Self::Rabbitmq => {
+                on_rabbitmq(Release::Installed, |environment| match cargo_test(&[], filters, environment)? {
+                    // All tests are among these.
+                    Outcome::Skipped(reason) => Err(reason.into()),
+                    Outcome::Passed => Ok(Outcome::Passed),
+                })
+            }
+            Self::Npm => on_rabbitmq(Release::Installed, |environment| browser::test(filters, environment)),
+            Self::Rabbitmq4 if install::installed_is_4_0() => {
+                Ok(Outcome::Skipped("the RabbitMQ of this machine, which `cargo test` used, is 4.0".into()))
+            }
+            Self::Rabbitmq4 => match rabbitmq::require_4_0() {
+                Ok(()) => on_rabbitmq(Release::V4_0, |environment| cargo_test(&SCENARIOS, filters, environment)),
+                Err(reason) => skip_outside_ci(reason),
+            },
+            Self::Embedded => self.on_embedded("embedded", &SCENARIOS, filters, &[]),
+            Self::Durable => self.on_embedded("durable", &FEW, filters, &[]),
+            Self::Profiles => {
+                let mut outcome = Outcome::Passed;
+                for profile in PROFILES {
+                    let profile = [("HOPMQ_PROFILE".to_owned(), profile.to_owned())];
+                    println!("\nHOPMQ_PROFILE={}", profile[0].1);
+                    outcome = self.on_embedded("embedded", &FEW, filters, &profile)?;
+                }
+                Ok(outcome)
+            }
+        }
+    }
+
+    /// Runs test programs with a broker inside each, `embedded` or `durable`.
+    fn on_embedded(
+        self,
+        kind: &str,
+        programs: &[&str],
+        filters: &[String],
+        environment: &[(String, String)],
+    ) -> Result<Outcome> {
+        // A folder of its own: another suite may read its certificates while this one writes.
+        let folder = shell::root().join(format!("target/xtask/tls-{self:?}"));
+        tls::write(&folder, rabbitmq::EXTERNAL_USER)?;
+        let mut environment = environment.to_vec();
+        environment.push(("HOPMQ_BROKER".into(), kind.into()));
+        environment.push(("HOPMQ_TLS_DIR".into(), folder.display().to_string()));
+        cargo_test(programs, filters, &environment)
+    }
+}
+
+/// Runs `work` with the environment of a RabbitMQ, and stops that unless it ran before.
+pub(crate) fn on_rabbitmq(
+    release: Release,
+    work: impl FnOnce(&[(String, String)]) -> Result<Outcome>,
+) -> Result<Outcome> {
+    let broker = rabbitmq::start(release)?;
+    let outcome = work(&broker.environment);
+    let stopped = if broker.started { rabbitmq::stop(release) } else { Ok(()) };
+    outcome.and_then(|outcome| stopped.map(|()| outcome))
+}
+
 /// Runs the named test programs, or the unit tests, scenarios, examples and doctests of all packages. It is always a
 /// build of the whole workspace, so that features stay the same and nothing is built twice.
-fn cargo_test(programs: &[&str], filters: &[String], environment: &[(String, String)]) -> Result {
+fn cargo_test(programs: &[&str], filters: &[String], environment: &[(String, String)]) -> Result<Outcome> {
     let mut command = shell::cargo();
     command.args(["test", "--workspace", "--features", "hopmq-broker/server", "--no-fail-fast"]);
     command.args(programs.iter().flat_map(|name| ["--test", name]));
@@ -58,6 +172,7 @@ fn cargo_test(programs: &[&str], filters: &[String], environment: &[(String, Str
     }
     let line = shell::line(&command);
     println!("$ {line}");
+    command.env_remove("HOPMQ_BROKER").env_remove("HOPMQ_PROFILE");
     command.envs(environment.iter().cloned()).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().map_err(|error| format!("cannot start `{line}`: {error}"))?;
     let mut total = Count::default();
@@ -72,8 +187,8 @@ fn cargo_test(programs: &[&str], filters: &[String], environment: &[(String, Str
     match (status.success(), total.passed) {
         (false, _) => Err(format!("`{line}` failed: {status}").into()),
         (true, 0) if filters.is_empty() => Err(format!("`{line}` ran no test").into()),
-        (true, 0) => Err(format!("no test has {} in its name", filters.join(" or ")).into()),
-        _ => Ok(()),
+        (true, 0) => Ok(Outcome::Skipped(format!("no test has {} in its name", filters.join(" or ")))),
+        _ => Ok(Outcome::Passed),
     }
 }
 

@@ -69,13 +69,16 @@ impl RefusedLogin {
     }
 }
 
-/// A password that must be verified against a hash.
+/// A login whose password must be verified.
 #[derive(Clone)]
 pub(crate) struct Claim {
     pub(crate) user: Name,
     pub(crate) password: Vec<u8>,
-    pub(crate) hash: Arc<str>,
+    /// `None` if no password is right. The claim must be verified nevertheless, so that the time does not tell why.
+    pub(crate) hash: Option<Arc<str>>,
     mechanism: &'static str,
+    /// The reason to refuse it, if there is another one than the password.
+    why: Option<&'static str>,
 }
 
 /// How a user is authenticated.
@@ -83,8 +86,10 @@ pub(crate) struct Claim {
 pub(crate) enum Password {
     /// A publicly known password: that of `guest`, who may log in from this machine only.
     WellKnown(&'static str),
-    /// The argon2 hash, as a PHC string.
+    /// The argon2 hash, as a PHC string, or RabbitMQ's salted hash.
     Hash(Arc<str>),
+    /// The user can't log in with any password.
+    None,
 }
 
 /// The names that a user may access: a regular expression that matches anywhere in them. The empty one matches none.
@@ -109,18 +114,24 @@ pub(super) struct Account {
     /// Whether the user may log in from this machine only.
     pub(super) local: bool,
     pub(super) impersonator: bool,
+    pub(super) limits: UserLimits,
     /// By virtual host.
     pub(super) permissions: BTreeMap<Name, Permissions>,
     /// By virtual host and exchange: the routing keys that may be written and read.
     pub(super) topics: BTreeMap<(Name, Name), [Pattern; 2]>,
 }
 
+/// The limits of a user (RabbitMQ's page "User Limits").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct UserLimits {
+    /// Open connections.
+    pub(crate) connections: Option<u32>,
+    /// Open channels, over all connections.
+    pub(crate) channels: Option<u32>,
+}
+
 /// Patterns for configure, write and read in a virtual host.
 type Permissions = [Pattern; 3];
-
-/// A hash without a known password, which takes as long to verify as others.
-const UNKNOWN_USER_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5cyBzYWx0IGhlcmU$\
-                       bm8gcGFzc3dvcmQgaXMga25vd24gdG8gZml0IHRoaXM";
 
 impl fmt::Debug for Claim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -180,36 +191,31 @@ impl Access {
             _ => return Login::NotOffered(RefusedLogin::new(mechanism, b"", "the mechanism is not offered")),
         };
         let Some((name, password)) = credentials else { return refused(b"", "the credentials can't be read") };
-        let account = std::str::from_utf8(name).ok().and_then(|name| self.users.get_key_value(name));
-        match account {
-            Some((user, account)) if !password.is_empty() && (local || !account.local) => match &account.password {
-                Password::WellKnown(known) if known.as_bytes() == password => Login::In(account.user(user)),
-                Password::WellKnown(_) => refused(name, "wrong password"),
-                Password::Hash(hash) => Login::Check(Claim {
-                    user: user.clone(),
-                    password: password.to_vec(),
-                    hash: Arc::clone(hash),
-                    mechanism,
-                }),
-            },
-            // An unknown name must take as long as a known one, so that the names can't be probed.
-            None => Login::Check(Claim {
-                user: String::from_utf8_lossy(name).into(),
-                password: password.to_vec(),
-                hash: UNKNOWN_USER_HASH.into(),
-                mechanism,
-            }),
-            Some(_) if password.is_empty() => refused(name, "the password is empty"),
-            Some(_) => refused(name, "the user may log in from this machine only"),
+        // It says nothing about the user.
+        if password.is_empty() {
+            return refused(name, "the password is empty");
         }
+        let account = std::str::from_utf8(name).ok().and_then(|name| self.users.get_key_value(name));
+        let (hash, why) = match account {
+            None => (None, Some("unknown user")),
+            Some((_, account)) if account.local && !local => (None, Some("the user may log in from this machine only")),
+            Some((user, account)) => match &account.password {
+                Password::WellKnown(known) if known.as_bytes() == password => return Login::In(account.user(user)),
+                Password::WellKnown(_) => (None, None),
+                Password::Hash(hash) => (Some(Arc::clone(hash)), None),
+                Password::None => (None, Some("the user has no password")),
+            },
+        };
+        let user = String::from_utf8_lossy(name).into();
+        Login::Check(Claim { user, password: password.to_vec(), hash, mechanism, why })
     }
 
     /// Logs in a user whose password was verified, unless the password was changed in the meantime.
     pub(crate) fn judge(&self, claim: &Claim, holds: bool) -> Login {
         match self.users.get(&claim.user) {
-            Some(account) if holds && account.password.is(&claim.hash) => Login::In(account.user(&claim.user)),
-            account => {
-                let why = if account.is_some() { "wrong password" } else { "unknown user" };
+            Some(account) if holds && account.password.is(claim.hash.as_ref()) => Login::In(account.user(&claim.user)),
+            _ => {
+                let why = claim.why.unwrap_or("wrong password");
                 Login::Refused(RefusedLogin::new(claim.mechanism, claim.user.as_bytes(), why))
             }
         }
@@ -284,6 +290,11 @@ impl Access {
         account.local = local;
     }
 
+    /// Whether `guest` has its predeclared password.
+    pub(crate) fn has_default_user(&self) -> bool {
+        self.users.get(super::GUEST).is_some_and(|account| matches!(account.password, Password::WellKnown(_)))
+    }
+
     pub(super) fn account(&self, user: &str) -> Option<&Account> {
         self.users.get(user)
     }
@@ -300,6 +311,19 @@ impl Access {
     /// Sets whether a user may publish in the name of others, from the next login on.
     pub(crate) fn set_impersonator(&mut self, user: &str, impersonator: bool) -> bool {
         self.users.get_mut(user).map(|account| account.impersonator = impersonator).is_some()
+    }
+
+    /// Sets a user's limits, for connections and channels from now on.
+    #[cfg(feature = "definitions")]
+    pub(crate) fn set_limits(&mut self, user: &str, limits: UserLimits) {
+        if let Some(account) = self.users.get_mut(user) {
+            account.limits = limits;
+        }
+    }
+
+    /// Returns a user's limits.
+    pub(super) fn limits(&self, user: &str) -> UserLimits {
+        self.users.get(user).map(|account| account.limits).unwrap_or_default()
     }
 
     /// Sets a user's permissions in a virtual host.
@@ -329,7 +353,14 @@ impl Access {
 impl Account {
     /// Returns an account without permissions.
     pub(super) fn new(password: Password, local: bool) -> Self {
-        Self { password, local, impersonator: false, permissions: BTreeMap::new(), topics: BTreeMap::new() }
+        Self {
+            password,
+            local,
+            impersonator: false,
+            limits: UserLimits::default(),
+            permissions: BTreeMap::new(),
+            topics: BTreeMap::new(),
+        }
     }
 
     fn user(&self, name: &Name) -> User {
@@ -341,8 +372,8 @@ impl Password {
     /// The password of `guest`.
     pub(crate) const GUEST: Self = Self::WellKnown("guest");
 
-    fn is(&self, hash: &Arc<str>) -> bool {
-        matches!(self, Self::Hash(current) if current == hash)
+    fn is(&self, hash: Option<&Arc<str>>) -> bool {
+        matches!((self, hash), (Self::Hash(current), Some(hash)) if current == hash)
     }
 }
 

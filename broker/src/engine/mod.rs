@@ -41,6 +41,8 @@ use hopmq_proto::{FieldTable, Time};
 use slotmap::SlotMap;
 
 use crate::random::Random;
+#[cfg(feature = "definitions")]
+pub(crate) use access::UserLimits;
 pub(crate) use access::{Access, Claim, Password, Pattern};
 use delivery::consumer::Consumer;
 #[cfg(feature = "testing")]
@@ -52,11 +54,13 @@ pub(crate) use persistence::journal::{Contents, Journal};
 pub use profile::Profile;
 use queue::Queue;
 use routing::exchange::{Exchange, ExchangeSpec, Kind};
-pub(crate) use session::Session;
 pub(crate) use session::resource_alarms::{DISK, MEMORY, PACE, Shortage, name_of};
+pub(crate) use session::{Session, SessionEnd};
 #[cfg(feature = "definitions")]
 pub(crate) use topology::define::Definition;
 use topology::vhost::Vhost;
+#[cfg(feature = "definitions")]
+pub(crate) use topology::vhost::VhostSettings;
 
 /// The predeclared user, who may do everything, from this machine. Its password is its name.
 const GUEST: &str = "guest";
@@ -188,6 +192,15 @@ impl Engine {
         self.store_vhost(name);
         // `guest` gets all permissions in it, which must be stored as well.
         self.change_access(GUEST, |_| ());
+    }
+
+    /// Whether `guest` has its predeclared password.
+    pub(crate) fn has_default_user(&self) -> bool {
+        self.access.has_default_user()
+    }
+
+    pub(crate) fn has_vhost(&self, name: &str) -> bool {
+        self.vhost_named(name).is_some()
     }
 
     fn vhost_named(&self, name: &str) -> Option<VhostKey> {

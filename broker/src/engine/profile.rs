@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 /// Which release of RabbitMQ the broker follows, where the releases differ.
 ///
-/// The profiles are ordered by release. Their differences, each of which has a scenario in
-/// `tests/scenarios/broker/releases.rs`, are listed in [docs/releases.md]; those that a program most often meets:
+/// The profiles are ordered by release. [docs/releases.md] lists all of their differences; those that a program most
+/// often meets:
 ///
 /// | | 3.13 | 4.0 | 4.3 |
 /// | --- | --- | --- | --- |
@@ -16,6 +16,8 @@ use std::str::FromStr;
 /// | a queue that is neither durable nor exclusive | declared | declared, with a warning in the log | 541 |
 /// | a prefetch for a whole channel | for the channel | for the channel, with a warning | for each consumer |
 /// | priorities in a quorum queue | none | two | 32 |
+/// | a transaction's message whose queues were deleted before the commit | returned, if it is mandatory | the commit
+/// closes the channel with 406, except for quorum queues | as 4.0 |
 ///
 /// [docs/releases.md]: https://github.com/hopmq/hopmq/blob/main/docs/releases.md
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,6 +79,12 @@ impl Profile {
     /// Whether a requeue by `basic.nack` or `basic.recover` counts towards the delivery limit.
     pub(super) fn counts_nacks(self) -> bool {
         !self.is_4_3()
+    }
+
+    /// Whether a commit looks for the queues of its messages by name, and returns a mandatory message for which it
+    /// finds none. Otherwise, the loss of a queue since the publish fails the commit.
+    pub(super) fn finds_queues_at_commit(self) -> bool {
+        self < Self::RabbitMq4_0
     }
 
     /// Returns the delivery limit of a quorum queue whose arguments set none.

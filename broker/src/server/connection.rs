@@ -8,44 +8,45 @@ use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::task::{Context, Poll, Waker, ready};
 
 use async_executor::Task;
 use futures_io::{AsyncRead, AsyncWrite};
 use hopmq_proto::{Incoming, Receiver, Time, Transmit};
 
-use super::shared::Shared;
-use super::users;
+use super::ending::Ending;
+use super::passwords;
+use super::shared::{Shared, State};
 use super::wire_log::WireLog;
 use crate::clock::Alarm;
-use crate::engine::{Claim, SessionKey};
+use crate::engine::{Claim, SessionEnd, SessionKey};
 
 /// Turns of a connection before it yields to others.
-const TURNS: usize = 16;
+pub(super) const TURNS: usize = 16;
 /// Inputs that are decoded before the lock is taken to apply them.
 const BATCH: usize = 512;
 /// Slices of one vectored write.
 const SLICES: usize = 32;
 /// With more bytes of output than this, nothing is read: a client that sends requests must read the answers.
 const READ_MARK: usize = 2 * 1024 * 1024;
-/// The time limit for writing the last bytes of a connection.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A connection: a future that completes when the connection has ended.
 pub(crate) struct Serving<T> {
-    shared: Arc<Shared>,
-    id: SessionKey,
-    transport: T,
-    alarm: Alarm,
+    pub(super) shared: Arc<Shared>,
+    pub(super) id: SessionKey,
+    pub(super) transport: T,
+    pub(super) alarm: Alarm,
     receiver: Receiver,
     /// The trace of methods, if it is enabled.
     wire_log: Option<Box<WireLog>>,
     /// Decoded input that is not applied yet.
     incoming: VecDeque<Incoming>,
-    transmit: Transmit,
-    wakes: Vec<Waker>,
-    flushed: bool,
+    /// Whether the receiver may hold more input. Nothing is read before all input is decoded, so that the end of the
+    /// stream comes last.
+    undecoded: bool,
+    pub(super) transmit: Transmit,
+    pub(super) wakes: Vec<Waker>,
+    pub(super) flushed: bool,
     /// A framing error of the client. The input before it is still applied.
     broken: Option<hopmq_proto::Error>,
     /// Whether something was read since the last turn.
@@ -62,12 +63,13 @@ pub(crate) struct Serving<T> {
     phase: Phase,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Debug)]
 enum Phase {
     Running,
-    /// The connection has ended; its last bytes are written until the given time.
-    Ending(Time),
-    Ended,
+    /// The connection has ended, but its transport is still needed.
+    Ending(Ending),
+    /// The transport must be closed at once.
+    Cut,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
@@ -90,6 +92,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
             receiver,
             wire_log: WireLog::if_enabled(id.number()),
             incoming: VecDeque::new(),
+            undecoded: false,
             transmit: Transmit::new(),
             wakes: Vec::new(),
             flushed: true,
@@ -117,7 +120,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
         for _ in 0..TURNS {
             let has_output = self.turn(idle, context);
             self.check_claim(context);
-            if self.phase != Phase::Running {
+            if !matches!(self.phase, Phase::Running) {
                 return Poll::Ready(Ok(()));
             }
             if idle && !has_output {
@@ -125,7 +128,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
             }
             let wrote = self.write(context)?;
             let mut count = 0;
-            if !self.full && (readable || wrote) {
+            if !self.full && !self.undecoded && (readable || wrote) {
                 count = match self.read(context)? {
                     Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
                     Poll::Ready(count) => count,
@@ -184,8 +187,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
         }
         let was_full = std::mem::replace(&mut self.full, blocked || engine.queued(self.id) > READ_MARK);
         has_output |= was_full && !self.full;
-        if engine.is_over(self.id) {
-            self.phase = Phase::Ending(now + CLOSE_TIMEOUT);
+        match engine.session_end(self.id) {
+            None => {}
+            Some(SessionEnd::Closed) => {
+                self.receiver = Receiver::server(self.receiver.limits());
+                self.incoming = VecDeque::new();
+                self.phase = Phase::Ending(Ending::begin(now));
+            }
+            Some(SessionEnd::Cut) => self.phase = Phase::Cut,
         }
         self.deadline = engine.session_deadline(self.id);
         has_output |= idle && self.deadline.is_some_and(|deadline| deadline <= now);
@@ -201,11 +210,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
     /// Starts the verification of a password, which is slow on purpose, on another thread.
     fn check_claim(&mut self, context: &mut Context<'_>) {
         if let Some(claim) = self.claim.take() {
+            let cost = self.shared.lock().hash_cost();
             if self.shared.by_hand {
-                let holds = users::fits(&claim.password, &claim.hash);
+                let holds = passwords::fits(&claim.password, claim.hash.as_deref(), cost);
                 return self.judge(&claim, holds);
             }
-            self.check = Some((claim.clone(), users::check(claim)));
+            self.check = Some((claim.clone(), passwords::check(claim, cost)));
         }
         if let Some((claim, check)) = &mut self.check
             && let Poll::Ready(holds) = Pin::new(check).poll(context)
@@ -217,12 +227,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
     }
 
     fn judge(&mut self, claim: &Claim, holds: bool) {
-        let now = self.shared.clock.now();
-        let mut state = self.shared.lock();
-        state.engine.judge(now, self.id, claim, holds);
-        state.collect(&mut self.wakes);
-        drop(state);
-        self.wakes.drain(..).for_each(Waker::wake);
+        self.change(|state, now, id, _| state.engine.judge(now, id, claim, holds));
     }
 
     fn sleep(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -245,7 +250,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
     }
 
     /// Writes until the output is empty or the transport is full. Returns whether anything was written.
-    fn write(&mut self, context: &mut Context<'_>) -> io::Result<bool> {
+    pub(super) fn write(&mut self, context: &mut Context<'_>) -> io::Result<bool> {
         let mut moved = false;
         while !self.transmit.is_empty() {
             let transport = Pin::new(&mut self.transport);
@@ -309,30 +314,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
                 Err(error) => self.broken = Some(error),
             }
         }
-    }
-
-    /// Writes the last bytes, and closes the transport.
-    fn finish(&mut self, until: Time, context: &mut Context<'_>) -> Poll<()> {
-        // The connection has ended, whether its last bytes can be written or not.
-        let written = self.write(context).is_err() || self.transmit.is_empty();
-        if written && Pin::new(&mut self.transport).poll_close(context).is_ready() {
-            return Poll::Ready(());
-        }
-        self.alarm.poll_until(until, context)
+        self.undecoded = self.incoming.len() == BATCH;
     }
 }
 
 impl<T> Serving<T> {
     /// Removes the connection from the broker, which releases what it held.
-    fn leave(&mut self) {
-        if self.phase == Phase::Ended {
-            return;
-        }
-        self.phase = Phase::Ended;
+    pub(super) fn leave(&mut self) {
+        self.change(|state, now, id, _| state.leave(now, id));
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut State, Time, SessionKey, &mut Vec<Waker>)) {
         let now = self.shared.clock.now();
         let mut state = self.shared.lock();
-        state.engine.disconnect(now, self.id);
-        state.forget(self.id, &mut self.wakes);
+        change(&mut state, now, self.id, &mut self.wakes);
         state.collect(&mut self.wakes);
         drop(state);
         self.wakes.drain(..).for_each(Waker::wake);
@@ -344,28 +339,29 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Serving<T> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        if this.phase == Phase::Running {
-            match this.run(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => {
-                    this.shared.lock().engine.transport_failed(this.id, &error);
-                    this.leave();
-                }
-            }
+        if let Phase::Running = this.phase
+            && let Err(error) = ready!(this.run(context))
+        {
+            this.shared.lock().engine.transport_failed(this.id, &error);
+            return Poll::Ready(());
         }
-        if let Phase::Ending(until) = this.phase {
-            if this.finish(until, context).is_pending() {
-                return Poll::Pending;
+        match &mut this.phase {
+            Phase::Ending(ending) => {
+                let mut ending = *ending;
+                let ended = this.end(&mut ending, context);
+                this.phase = Phase::Ending(ending);
+                ended
             }
-            this.leave();
+            Phase::Running | Phase::Cut => Poll::Ready(()),
         }
-        Poll::Ready(())
     }
 }
 
 impl<T> Drop for Serving<T> {
     fn drop(&mut self) {
-        self.leave();
+        self.change(|state, now, id, wakes| {
+            state.leave(now, id);
+            state.forget(id, wakes);
+        });
     }
 }

@@ -3,20 +3,23 @@
 mod connection;
 #[cfg(feature = "definitions")]
 mod definitions;
+mod ending;
+mod passwords;
 mod pipe;
+mod proxied;
 mod shared;
+mod shutdown;
 #[cfg(feature = "tls")]
 mod tls;
 mod users;
 mod wire_log;
 
 use std::fmt;
-use std::future::{Future, pending, poll_fn};
+use std::future::{Future, pending};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -364,7 +367,10 @@ impl Broker {
     /// # Errors
     /// If the address can't be bound.
     pub fn listen(&self, address: impl ToSocketAddrs) -> io::Result<SocketAddr> {
-        self.listen_with(address, Self::serve_tcp)
+        self.listen_with(address, |broker, stream| {
+            let client = peer_address(&stream);
+            broker.serve_tcp(stream, client);
+        })
     }
 
     /// Listens for clients, and passes each accepted one to `serve`.
@@ -395,35 +401,10 @@ impl Broker {
         Ok(address)
     }
 
-    /// Shuts the broker down: accepts no more clients, closes all connections with 320, and waits until they are
-    /// closed, at most `within`. All durable data is synced once the last [`Broker`] is dropped.
-    pub async fn shut_down(self, within: Duration) {
-        self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.0.close_all();
-        self.wait_until_empty(within).await;
-    }
-
-    /// Waits until all connections are closed, at most `within`.
-    async fn wait_until_empty(&self, within: Duration) {
-        let mut deadline = async_io::Timer::after(within);
-        poll_fn(|context| {
-            while self.tick() {}
-            let mut state = self.0.shared.lock();
-            if state.engine.session_count() == 0 {
-                return Poll::Ready(());
-            }
-            state.wake_when_empty(context.waker());
-            drop(state);
-            Pin::new(&mut deadline).poll(context).map(drop)
-        })
-        .await;
-    }
-
-    fn serve_tcp(&self, stream: Async<TcpStream>) {
+    fn serve_tcp(&self, stream: Async<TcpStream>, client: SocketAddr) {
         // Otherwise answers would wait for the client's next packet.
         let _ = stream.get_ref().set_nodelay(true);
-        let address = peer_address(&stream);
-        self.serve_socket(Socket::new(stream), address);
+        self.serve_socket(Socket::new(stream), client);
     }
 
     fn serve_socket<T>(&self, transport: T, address: SocketAddr)
@@ -469,6 +450,7 @@ impl Broker {
             state.engine.recover(now, recovered);
             state.engine.set_journal(journal);
             state.store = Some(store);
+            state.engine.drop_over_delivery_limits();
         });
         // The mark that a broker is running must be synced before the first client is served.
         writer.turn()?;
@@ -549,12 +531,14 @@ impl fmt::Debug for Broker {
 impl Handle {
     /// Closes all connections, at the end of the broker.
     fn close_all(&self) {
-        self.shared.change(|state, now| {
+        let ending = self.shared.change(|state, now| {
             for id in state.engine.session_ids() {
                 let text = "broker forced connection closure with reason 'shutdown'";
-                state.engine.close_session(now, id, code::CONNECTION_FORCED, text);
+                state.engine.end_with(now, id, code::CONNECTION_FORCED, text);
             }
+            state.stop()
         });
+        ending.into_iter().for_each(Waker::wake);
     }
 }
 

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use hopmq_proto::Time;
 
+use super::passwords::Cost;
 use crate::clock::{Alarm, Clock};
 use crate::engine::{self, Contents, Engine, SessionKey};
 use crate::store::{Position, QueueId, Room, Store};
@@ -28,8 +29,14 @@ pub(crate) struct State {
     pub(crate) engine: Engine,
     /// The store, if the broker has one.
     pub(crate) store: Option<Store>,
+    /// Whether a user was added with a hash of argon2 that another broker made.
+    pub(crate) has_argon2: bool,
     sleeping: BTreeMap<SessionKey, Waker>,
     woken: Vec<SessionKey>,
+    /// Connections that the engine no longer has, whose clients have yet to close their side.
+    ending: BTreeMap<SessionKey, Waker>,
+    /// Whether the broker shuts down.
+    is_stopping: bool,
     /// Tasks that wait until no connection is left.
     empty_waiters: Vec<Waker>,
     /// The timekeeper's waker, and the time that its alarm is set to.
@@ -41,8 +48,11 @@ impl Shared {
         let state = State {
             engine,
             store: None,
+            has_argon2: false,
             sleeping: BTreeMap::new(),
             woken: Vec::new(),
+            ending: BTreeMap::new(),
+            is_stopping: false,
             empty_waiters: Vec::new(),
             timekeeper: None,
         };
@@ -67,17 +77,47 @@ impl Shared {
 }
 
 impl State {
+    /// Returns what the hash of a password costs, and so a login that is refused.
+    pub(super) fn hash_cost(&self) -> Cost {
+        if self.store.is_some() || self.has_argon2 { Cost::Full } else { Cost::Least }
+    }
+
     /// Notes that a connection waits for output.
     pub(crate) fn sleep(&mut self, id: SessionKey, waker: &Waker) {
         self.sleeping.insert(id, waker.clone());
     }
 
-    /// Notes that a connection is gone. Adds the wakers of the tasks that waited for the last one.
-    pub(crate) fn forget(&mut self, id: SessionKey, wakes: &mut Vec<Waker>) {
+    /// Removes a connection from the engine, if it is still there.
+    pub(crate) fn leave(&mut self, now: Time, id: SessionKey) {
+        if !self.engine.is_gone(id) {
+            self.engine.disconnect(now, id);
+        }
         self.sleeping.remove(&id);
-        if self.engine.session_count() == 0 {
+    }
+
+    /// Notes that a connection waits for its client to close its side. Returns whether the broker shuts down.
+    pub(crate) fn note_ending(&mut self, id: SessionKey, waker: &Waker) -> bool {
+        self.ending.insert(id, waker.clone());
+        self.is_stopping
+    }
+
+    /// Notes that a connection is closed. Adds the wakers of the tasks that waited for the last one.
+    pub(crate) fn forget(&mut self, id: SessionKey, wakes: &mut Vec<Waker>) {
+        self.ending.remove(&id);
+        if self.is_empty() {
             wakes.append(&mut self.empty_waiters);
         }
+    }
+
+    /// Whether no connection is left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.engine.session_count() == 0 && self.ending.is_empty()
+    }
+
+    /// Notes that the broker shuts down. Returns the wakers of the connections that end already.
+    pub(crate) fn stop(&mut self) -> Vec<Waker> {
+        self.is_stopping = true;
+        self.ending.values().cloned().collect()
     }
 
     /// Wakes a task once no connection is left.
@@ -132,13 +172,32 @@ impl State {
         }
         let connections = self.engine.session_count();
         let blocked = self.engine.blocked_count();
-        let unsynced_bytes = self.store.as_ref().map_or(0, |store| store.status().pending);
+        let status = self.store.as_ref().map(Store::status);
+        let unsynced_bytes = status.as_ref().map_or(0, |status| status.pending);
+        // An alarm of the test kit may come without a store.
+        let on_disk = status.as_ref().filter(|_| shortage == engine::DISK);
+        let (free_bytes, limit_bytes) = (on_disk.and_then(|status| status.free), on_disk.map(|status| status.min_free));
         let alarm = engine::name_of(shortage);
         match on {
             // Flow control: nothing for an operator to do.
             _ if shortage == engine::PACE => tracing::debug!(on, connections, blocked, unsynced_bytes, "flow control"),
-            true => tracing::warn!(alarm, connections, blocked, unsynced_bytes, "alarm raised: publishers are blocked"),
-            false => tracing::info!(alarm, connections, unsynced_bytes, "alarm cleared"),
+            true => tracing::warn!(
+                alarm,
+                free_bytes,
+                limit_bytes,
+                connections,
+                blocked,
+                unsynced_bytes,
+                "alarm raised: publishers are blocked until it ends"
+            ),
+            false => tracing::info!(
+                alarm,
+                free_bytes,
+                limit_bytes,
+                connections,
+                unsynced_bytes,
+                "alarm cleared: publishers continue"
+            ),
         }
     }
 

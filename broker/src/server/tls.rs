@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_io::{Async, Timer};
 use futures_rustls::TlsAcceptor;
+use hopmq_socket::Socket;
 use rustls::ServerConfig;
 
 use super::{Broker, peer_address};
@@ -22,14 +23,29 @@ impl Broker {
     /// If the address can't be bound.
     pub fn listen_tls(&self, address: impl ToSocketAddrs, config: Arc<ServerConfig>) -> io::Result<SocketAddr> {
         let acceptor = TlsAcceptor::from(config);
-        self.listen_with(address, move |broker, stream| broker.serve_tls(&acceptor, stream))
+        self.listen_with(address, move |broker, stream| {
+            let client = peer_address(&stream);
+            broker.serve_tls(&acceptor, stream, client);
+        })
     }
 
-    fn serve_tls(&self, acceptor: &TlsAcceptor, stream: Async<TcpStream>) {
+    /// Listens for clients over TLS behind a proxy that sends the PROXY protocol before the TLS handshake, as
+    /// [`Broker::listen_proxied`] does without TLS.
+    ///
+    /// # Errors
+    /// If the address can't be bound.
+    pub fn listen_tls_proxied(&self, address: impl ToSocketAddrs, config: Arc<ServerConfig>) -> io::Result<SocketAddr> {
+        let acceptor = TlsAcceptor::from(config);
+        self.listen_with(address, move |broker, stream| {
+            let acceptor = acceptor.clone();
+            broker.serve_proxied(stream, move |broker, stream, client| broker.serve_tls(&acceptor, stream, client));
+        })
+    }
+
+    fn serve_tls(&self, acceptor: &TlsAcceptor, stream: Async<TcpStream>, address: SocketAddr) {
         // Otherwise answers would wait for the client's next packet.
         let _ = stream.get_ref().set_nodelay(true);
-        let address = peer_address(&stream);
-        let accepting = acceptor.accept(stream);
+        let accepting = acceptor.accept(Socket::new(stream));
         let broker = Arc::downgrade(&self.0);
         let too_slow = async {
             Timer::after(HANDSHAKE_TIMEOUT).await;

@@ -29,7 +29,9 @@ impl WireLog {
     pub(super) fn received(&self, incoming: &Incoming) {
         let (channel, method) = match incoming {
             Incoming::Method { channel, payload } => (*channel, MethodId::peek(payload).unwrap_or_default()),
-            Incoming::Content { channel, .. } => (*channel, MethodId::BASIC_PUBLISH),
+            Incoming::Content { channel, .. } | Incoming::Oversized { channel, .. } => {
+                (*channel, MethodId::BASIC_PUBLISH)
+            }
             Incoming::ProtocolHeader(_) | Incoming::Heartbeat => return,
         };
         tracing::trace!(target: TARGET, connection = self.connection, channel, method = method.name(), "received");

@@ -128,6 +128,10 @@ pub struct Status {
     pub pending: usize,
     /// Whether publishers may continue.
     pub room: Room,
+    /// Bytes of free disk space when that was last looked at; `None` before that.
+    pub free: Option<u64>,
+    /// [`Settings::min_free`]
+    pub min_free: u64,
     /// The error that ended this store, if one did.
     pub failed: Option<Error>,
 }

@@ -42,6 +42,8 @@ pub(super) struct State {
     pub(super) log: Log,
     /// The disk has no free space, or less than [`Settings::min_free`].
     pub(super) disk_full: bool,
+    /// The free space when that was last looked at.
+    pub(super) free: Option<u64>,
     pub(super) failed: Option<Error>,
     /// The writer is waiting on [`Shared::to_write`].
     pub(super) writer_sleeps: bool,
@@ -79,9 +81,11 @@ impl Shared {
     /// Handles an error of the disk: a full disk blocks publishers until there is space, any other error is final.
     pub(super) fn disk_error(&self, error: Error) -> Result<(), Error> {
         let error = error.located(&*self.storage);
+        let free = if error.kind() == ErrorKind::Full { self.storage.free_space().ok() } else { None };
         let mut state = self.lock();
         if error.kind() == ErrorKind::Full {
             state.disk_full = true;
+            state.free = free;
             drop(state);
             self.notify();
             return Ok(());
@@ -100,7 +104,11 @@ impl Shared {
         match free {
             Ok(free) => {
                 let full = free < self.settings.min_free;
-                if std::mem::replace(&mut self.lock().disk_full, full) != full {
+                let mut state = self.lock();
+                state.free = Some(free);
+                let was_full = std::mem::replace(&mut state.disk_full, full);
+                drop(state);
+                if was_full != full {
                     self.notify();
                 }
                 Ok(())
@@ -137,7 +145,15 @@ impl State {
             _ => Room::Open,
         };
         let synced = Lsn(self.log.synced);
-        Status { synced, pending: self.log.waiting, room, failed: self.failed.clone() }
+        let Self { free, failed, .. } = self;
+        Status {
+            synced,
+            pending: self.log.waiting,
+            room,
+            free: *free,
+            min_free: settings.min_free,
+            failed: failed.clone(),
+        }
     }
 
     /// Whether there may be work for the checkpointer.

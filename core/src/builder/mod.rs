@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use hopmq_proto::{Config, FieldTable, Role, Value};
+use hopmq_proto::{Config, FieldTable, IntoValue, LONGEST_HEARTBEAT, Role};
 
 use crate::auth::sasl::{Credentials, CredentialsProvider, Plain, Sasl};
 use crate::driver::{Driver, Login};
@@ -147,26 +147,44 @@ impl Builder {
     }
 
     /// Adds a client property, which the broker shows in its tools.
-    pub fn client_property<'v>(mut self, key: &str, value: impl Into<Value<'v>>) -> Self {
+    pub fn client_property(mut self, key: &str, value: impl IntoValue) -> Self {
         self.properties.insert(key, value);
         self
     }
 
-    /// Sets the heartbeat interval, in whole seconds; zero turns heartbeats off. The default is the broker's: 60
+    /// Sets the heartbeat interval, rounded up to whole seconds; zero turns heartbeats off. The longest is 65,535
+    /// seconds: with a longer one, connecting fails with [`ErrorKind::Config`]. The default is the broker's: 60
     /// seconds. A peer that sends nothing for two intervals is considered dead. Below 5 seconds, a busy network can
     /// look like a dead one (RabbitMQ's page [Heartbeats](https://www.rabbitmq.com/docs/heartbeats)).
     pub fn heartbeat(mut self, interval: Duration) -> Self {
+        if interval > LONGEST_HEARTBEAT {
+            let text = format!("a heartbeat interval of {interval:?} is too long: use 65535 seconds or less");
+            self.flaw(Error::new(ErrorKind::Config, text));
+        }
         self.config.heartbeat = Some(interval);
         self
     }
 
-    /// Sets the largest frame in bytes, at least 4,096. The default is 131,072, as in RabbitMQ. Larger messages are
-    /// sent in several frames.
+    /// Sets the largest frame in bytes, at least 4,096; RabbitMQ takes 8,192 or more since release 4.1. The default is
+    /// 131,072, as in RabbitMQ. Larger messages are sent in several frames.
     pub fn frame_max(mut self, bytes: u32) -> Self {
         if bytes != 0 && bytes < hopmq_proto::MIN_FRAME_MAX {
             self.flaw(Error::new(ErrorKind::Config, format!("frame_max {bytes} is too small: use 4096 or more")));
         }
         self.config.frame_max = bytes;
+        self
+    }
+
+    /// Sets the largest frame in bytes during the login, at least 4,096. The default is 8,192. A longer secret, such as
+    /// a token with many claims, needs a higher limit here and at the broker: RabbitMQ's setting `initial_frame_max`
+    /// is 4,096 before release 4.1, and 8,192 since (its page
+    /// [Configuration](https://www.rabbitmq.com/docs/configure)).
+    pub fn initial_frame_max(mut self, bytes: u32) -> Self {
+        if bytes < hopmq_proto::MIN_FRAME_MAX {
+            let text = format!("initial_frame_max {bytes} is too small: use 4096 or more");
+            self.flaw(Error::new(ErrorKind::Config, text));
+        }
+        self.config.first_frame_max = bytes;
         self
     }
 
@@ -176,8 +194,8 @@ impl Builder {
         self
     }
 
-    /// Sets how long connecting may take per host: name resolution, TCP, TLS and handshake together. The default is 10
-    /// seconds.
+    /// Sets how long connecting may take per host: name resolution, and TCP, TLS and handshake at all addresses of the
+    /// host. The default is 10 seconds.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self

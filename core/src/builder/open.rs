@@ -1,8 +1,9 @@
 //! Connecting independently of the caller's runtime.
 
 use std::future::pending;
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use async_executor::Executor;
 
@@ -10,6 +11,7 @@ use super::Builder;
 use crate::io::dial::AnyTransport;
 use crate::io::net::{IoConnector, IoTimer, ReactorConnector};
 use crate::io::reactor::{Reactor, ReactorHandle, ReactorTimer};
+use crate::process::Process;
 use crate::{Connection, Driver, Error, ErrorKind, Result};
 
 impl Builder {
@@ -21,7 +23,7 @@ impl Builder {
     /// [`ErrorKind::Config`] if a setting is invalid, [`ErrorKind::Io`] or [`ErrorKind::Tls`] if no host could be
     /// reached, [`ErrorKind::Timeout`] after `connect_timeout`, and those of [`Builder::handshake`].
     pub async fn open(&self) -> Result<Connection> {
-        let (executor, reactor) = driver_thread()?;
+        let DriverThread { executor, reactor, .. } = DriverThread::of_this_process()?;
         let builder = self.clone();
         let (connection, driver) = executor.spawn(async move { builder.connect_on(reactor).await }).await?;
         executor.spawn(driver.assisted()).detach();
@@ -46,7 +48,7 @@ impl Builder {
     /// # Errors
     /// The errors of [`Builder::open`].
     pub async fn connect(&self) -> Result<(Connection, Driver<AnyTransport, IoTimer, IoConnector>)> {
-        self.connect_with(IoConnector::new(&self.target), IoTimer::new()).await
+        self.connect_with(IoConnector::new(&self.target()), IoTimer::new()).await
     }
 
     /// Connects on a [`Reactor`], and returns the connection with its driver, which must be polled in the future that
@@ -58,27 +60,55 @@ impl Builder {
         &self,
         reactor: &ReactorHandle,
     ) -> Result<(Connection, Driver<AnyTransport, ReactorTimer, ReactorConnector>)> {
-        let connector = ReactorConnector::new(&self.target, reactor);
+        let connector = ReactorConnector::new(&self.target(), reactor);
         self.connect_with(connector, ReactorTimer::new(reactor)).await
     }
 }
 
-/// Returns the executor and the reactor of the driver thread. The first connection starts the thread, and it never
-/// ends.
-fn driver_thread() -> Result<(&'static Executor<'static>, &'static ReactorHandle)> {
-    static EXECUTOR: Executor<'static> = Executor::new();
-    static STARTED: OnceLock<Option<ReactorHandle>> = OnceLock::new();
-    let start = || {
-        let mut reactor = Reactor::new().ok()?;
-        let handle = reactor.handle();
-        let run = move || reactor.block_on(EXECUTOR.run(pending::<()>()));
-        thread::Builder::new().name("hopmq-driver".to_owned()).spawn(run).ok().map(|_| handle)
-    };
-    match STARTED.get_or_init(start) {
-        Some(reactor) => Ok((&EXECUTOR, reactor)),
-        None => Err(Error::new(
-            ErrorKind::Io,
-            "could not start the driver thread: the system has no more threads or file descriptors",
-        )),
+/// The thread that drives the connections of [`Builder::open`]. It never ends.
+#[derive(Clone, Copy)]
+struct DriverThread {
+    process: Process,
+    executor: &'static Executor<'static>,
+    reactor: &'static ReactorHandle,
+}
+
+impl DriverThread {
+    /// Returns the thread of this process, which the first connection starts.
+    fn of_this_process() -> Result<Self> {
+        static STARTED: Mutex<Option<DriverThread>> = Mutex::new(None);
+        let mut started = try_lock(&STARTED)?;
+        match *started {
+            Some(thread) if !thread.process.is_other() => Ok(thread),
+            // A process that was forked does not have the thread of its parent.
+            _ => Ok(*started.insert(Self::start()?)),
+        }
+    }
+
+    fn start() -> Result<Self> {
+        let mut reactor = Reactor::new()?;
+        let handle = Box::leak(Box::new(reactor.handle()));
+        let executor: &Executor<'static> = Box::leak(Box::new(Executor::new()));
+        let run = move || reactor.block_on(executor.run(pending::<()>()));
+        let started = thread::Builder::new().name("hopmq-driver".to_owned()).spawn(run);
+        started.map_err(|error| Error::with_source(ErrorKind::Io, "could not start the driver thread", error))?;
+        Ok(Self { process: Process::current(), executor, reactor: handle })
+    }
+}
+
+/// Takes a lock that is held only while a thread starts. In a process that was forked at that moment, no thread will
+/// ever release it.
+fn try_lock<T>(mutex: &Mutex<T>) -> Result<MutexGuard<'_, T>> {
+    let begin = Instant::now();
+    loop {
+        match mutex.try_lock() {
+            Ok(guard) => return Ok(guard),
+            Err(TryLockError::Poisoned(poisoned)) => return Ok(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) if begin.elapsed() < Duration::from_secs(1) => thread::yield_now(),
+            Err(TryLockError::WouldBlock) => {
+                let text = "this process was forked while its parent started the driver thread: fork earlier or later";
+                return Err(Error::new(ErrorKind::Usage, text));
+            }
+        }
     }
 }

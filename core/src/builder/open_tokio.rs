@@ -24,6 +24,6 @@ impl Builder {
     /// # Errors
     /// The errors of `open`.
     pub async fn connect_tokio(&self) -> Result<(Connection, Driver<AnyTransport, TokioTimer, TokioConnector>)> {
-        self.connect_with(TokioConnector::new(&self.target), TokioTimer::default()).await
+        self.connect_with(TokioConnector::new(&self.target()), TokioTimer::default()).await
     }
 }

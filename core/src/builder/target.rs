@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::Builder;
 use crate::auth::sasl::{self, Credentials};
+use crate::io::addresses::Resolver;
+use crate::io::dial::Target;
 #[cfg(feature = "tls")]
 use crate::io::tls::Tls;
 #[cfg(feature = "tls")]
@@ -34,6 +36,35 @@ impl Builder {
             Err(error) => self.flaw(error),
         }
         self
+    }
+
+    /// Sets the resolver of host names, in place of the operating system's: for the names of a service registry, or to
+    /// choose among the addresses of a name. It is called with host and port, before each attempt at a host that is not
+    /// given as an address. It may block, because it runs on a thread of its own; a call that takes longer than
+    /// `connect_timeout` is abandoned.
+    ///
+    /// If a name has several addresses, the connection tries one after the other, IPv6 and IPv4 in turn. The next try
+    /// begins when the previous one has failed or has taken 250 milliseconds (less with a short `connect_timeout`), and
+    /// the first address that accepts is used ([RFC 8305](https://www.rfc-editor.org/rfc/rfc8305)). If the handshake
+    /// then fails or takes longer than its share of `connect_timeout`, the other addresses are tried in the remaining
+    /// time. The next attempt to connect begins with another address.
+    ///
+    /// ```
+    /// let builder = hopmq::Connection::builder().host("orders-broker").resolver(|_host, port| {
+    ///     Ok(vec![([10, 0, 0, 1], port).into(), ([10, 0, 0, 2], port).into()])
+    /// });
+    /// ```
+    pub fn resolver(
+        mut self,
+        lookup: impl Fn(&str, u16) -> std::io::Result<Vec<std::net::SocketAddr>> + Send + Sync + 'static,
+    ) -> Self {
+        self.target.resolver = Resolver::new(lookup);
+        self
+    }
+
+    /// Returns the target of a connection with the present settings.
+    pub(super) fn target(&self) -> Target {
+        Target { connect_timeout: self.connect_timeout, ..self.target.clone() }
     }
 
     fn apply(&mut self, uri: Uri) {
@@ -90,7 +121,9 @@ impl Builder {
     /// The default is the system's, many minutes. The setting has no effect on other systems and over Unix sockets.
     /// Choose more than the longest network outage that the link should survive.
     pub fn tcp_user_timeout(mut self, timeout: Duration) -> Self {
-        self.target.user_timeout = Some(timeout.max(Duration::from_millis(1)));
+        // The system takes whole milliseconds in 31 bits, and zero means its default.
+        let millis = timeout.as_nanos().div_ceil(1_000_000).clamp(1, i32::MAX as u128);
+        self.target.user_timeout = Some(Duration::from_millis(millis as u64));
         self
     }
 

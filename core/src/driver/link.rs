@@ -14,7 +14,7 @@ use hopmq_proto::{HandshakeStage, Incoming, Receiver, Time, Transmit};
 use tracing::{Span, debug_span, warn};
 
 use super::wire_trace;
-use crate::auth::authenticator::Authenticator;
+use crate::auth::authenticator::{Authenticator, LoginSize};
 use crate::auth::refresh::Refresh;
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::Transport;
@@ -232,7 +232,8 @@ impl<T: Transport> Link<T> {
             }
             let Some(event) = state.proto.handle(now, incoming)? else { continue };
             let Some(event) = self.authenticator.handle(&mut state.proto, event)? else { continue };
-            if let Some(event) = recovering.handle(state, event, now)? {
+            let unhandled = recovering.handle(state, event, now).map_err(|error| self.authenticator.explain(error))?;
+            if let Some(event) = unhandled {
                 state.apply(event, now)?;
             }
         }
@@ -389,8 +390,8 @@ impl<T: Transport> Link<T> {
 
     fn end_of_stream(&self) -> Error {
         let host = &self.host;
-        let text = match self.shared.lock().proto.handshake_stage() {
-            Some(stage) => in_handshake(&format!("{host} closed the socket"), stage),
+        let text = match self.in_handshake(&format!("{host} closed the socket")) {
+            Some(text) => text,
             None => format!("{host} closed the socket without sending connection.close"),
         };
         Error::new(ErrorKind::Io, text)
@@ -402,11 +403,30 @@ impl<T: Transport> Link<T> {
             return known.clone();
         }
         let lost = format!("the connection to {} was lost", self.host);
-        let message = match self.shared.lock().proto.handshake_stage() {
-            Some(stage) => in_handshake(&lost, stage),
-            None => lost,
-        };
+        let message = self.in_handshake(&lost).unwrap_or(lost);
         Error::with_source(ErrorKind::Io, message, error)
+    }
+
+    /// Describes a failure in the handshake and its most likely cause; `None` after the handshake.
+    fn in_handshake(&self, what: &str) -> Option<String> {
+        let (stage, frame_max) = {
+            let state = self.shared.lock();
+            (state.proto.handshake_stage()?, state.proto.tuning().frame_max)
+        };
+        let too_long = self.authenticator.login.and_then(LoginSize::guess);
+        let guess = match stage {
+            HandshakeStage::Start => "is the port wrong, does it expect TLS, or is the broker starting or full?",
+            HandshakeStage::Login => too_long.as_deref().unwrap_or("wrong credentials?"),
+            HandshakeStage::OpenOk if frame_max < LEAST_FRAME_MAX => {
+                return Some(format!(
+                    "{what} during the handshake, before {stage}: is frame_max {frame_max} too small? RabbitMQ takes \
+                     {LEAST_FRAME_MAX} or more since release 4.1"
+                ));
+            }
+            HandshakeStage::OpenOk => "no such virtual host, or no permission for it?",
+            _ => "is the broker stopping?",
+        };
+        Some(format!("{what} during the handshake, before {stage}: {guess}"))
     }
 
     /// Takes the last output of the protocol connection.
@@ -515,13 +535,5 @@ impl Moved {
     }
 }
 
-/// Describes a failure in the handshake and its most likely cause.
-fn in_handshake(what: &str, stage: HandshakeStage) -> String {
-    let guess = match stage {
-        HandshakeStage::Start => "is the port wrong, does it expect TLS, or is the broker starting or full?",
-        HandshakeStage::Login => "wrong credentials?",
-        HandshakeStage::OpenOk => "no such virtual host, or no permission for it?",
-        _ => "is the broker stopping?",
-    };
-    format!("{what} during the handshake, before {stage}: {guess}")
-}
+/// The smallest frame limit that RabbitMQ takes since release 4.1, in bytes.
+const LEAST_FRAME_MAX: u32 = 8192;

@@ -26,7 +26,7 @@ use crate::auth::sasl::{Credentials, CredentialsProvider, Sasl};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::Transport;
 use crate::io::connector::{Connector, Once};
-use crate::io::timer::Timer;
+use crate::io::timer::{Clock, Timer};
 use crate::policy::Recovery;
 use crate::recovery::Recovering;
 use crate::recovery::backoff::Backoff;
@@ -53,7 +53,11 @@ pub struct Driver<T: Transport, R: Timer, C: Connector<Transport = T> = Once<T>>
     since: Time,
     /// Attempts to connect since `since`.
     attempts: u32,
-    /// The failures of the hosts that were tried in the present round.
+    /// The deadline of all attempts at the present host.
+    host_deadline: Time,
+    /// How many hosts failed in the present round.
+    failed_hosts: usize,
+    /// The failures of the present round.
     failures: Vec<String>,
     /// How often in a row the broker refused the connection.
     refusals: u32,
@@ -81,7 +85,10 @@ enum Phase<T: Transport, F> {
 
 /// An attempt before its handshake.
 struct Connecting<F> {
+    began: Time,
     deadline: Time,
+    /// Whether the attempt shares the host's time with the other addresses.
+    shares: bool,
     fetching: Option<Pin<Box<dyn Future<Output = Result<Credentials>> + Send>>>,
     credentials: Option<Credentials>,
     connecting: Pin<Box<F>>,
@@ -101,6 +108,19 @@ impl<F> Connecting<F> {
         let missing = || Error::new(ErrorKind::Authentication, "no credentials are left");
         Poll::Ready(connected.and_then(|transport| Ok((transport, self.credentials.take().ok_or_else(missing)?))))
     }
+
+    /// Leaves time for the other addresses of the host, once the attempt has chosen its own.
+    fn share_time(&mut self, addresses_left: usize, clock: &Clock) {
+        if self.shares || addresses_left == 0 {
+            return;
+        }
+        self.shares = true;
+        let now = clock.now();
+        let share = (self.deadline - now) / u32::try_from(addresses_left + 1).unwrap_or(u32::MAX);
+        // In whole milliseconds, for errors that name the time.
+        let time = (now + share - self.began).as_millis();
+        self.deadline = self.began + Duration::from_millis(u64::try_from(time).unwrap_or(u64::MAX));
+    }
 }
 
 impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
@@ -117,6 +137,8 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
             backoff,
             since,
             attempts: 0,
+            host_deadline: since,
+            failed_hosts: 0,
             failures: Vec::new(),
             refusals: 0,
             phase: Phase::Waiting(since),
@@ -134,9 +156,23 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
 
     /// Begins an attempt at the next host.
     fn attempt(&mut self) {
-        let now = self.shared.clock.now();
         self.attempts += 1;
-        let connecting = Box::pin(self.connector.connect());
+        self.host_deadline = self.shared.clock.now() + self.login.connect_timeout;
+        let connecting = self.connector.connect();
+        self.begin(connecting);
+    }
+
+    /// Begins another attempt at the same host, if it has other addresses and there is time left.
+    fn attempt_other_address(&mut self, now: Time) -> bool {
+        if self.connector.addresses_left() == 0 || now >= self.host_deadline {
+            return false;
+        }
+        let connecting = self.connector.connect_again();
+        self.begin(connecting);
+        true
+    }
+
+    fn begin(&mut self, connecting: C::Connecting) {
         let host = self.connector.host();
         let attempt = self.attempts;
         debug!(host, attempt, "connecting");
@@ -144,25 +180,29 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
         self.recovering.begin_attempt(&host);
         self.shared.with_driver(|state| state.emit(&Event::Connecting { attempt, host }));
         self.phase = Phase::Connecting(Box::new(Connecting {
-            deadline: now + self.login.connect_timeout,
+            began: self.shared.clock.now(),
+            deadline: self.host_deadline,
+            shares: false,
             fetching: Some(Box::pin(async move { provider.fetch().await })),
             credentials: None,
-            connecting,
+            connecting: Box::pin(connecting),
         }));
     }
 
     /// Begins the handshake on a new transport.
-    fn link(&mut self, transport: T, credentials: Credentials, deadline: Time) {
+    fn link(&mut self, transport: T, credentials: Credentials, began: Time, deadline: Time) {
         let refresh = Refresh::new(Arc::clone(&self.login.credentials), &credentials, self.shared.clock.now());
         let authenticator = Authenticator {
             mechanisms: self.login.mechanisms.clone(),
             credentials: Some(credentials),
             properties: self.login.properties.clone(),
             chosen: None,
+            login: None,
             server_properties: None,
         };
         let proto = hopmq_proto::Connection::new(Role::Client, self.login.config.clone());
-        self.recovering.begin_handshake(deadline, self.login.connect_timeout);
+        self.recovering.begin_attempt(&self.connector.host());
+        self.recovering.begin_handshake(deadline, deadline - began);
         let old = self.shared.with_driver(|state| state.begin_link(proto));
         drop(old);
         let host = self.recovering.host().to_owned();
@@ -192,6 +232,13 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
         }
     }
 
+    /// Ends the connection in a process that inherited it by a fork. The transport is forgotten: dropping it could
+    /// write to the socket, or remove the socket from the event queue of the other process.
+    fn disown(&mut self) {
+        std::mem::forget(std::mem::replace(&mut self.phase, Phase::Ended));
+        self.shared.disown();
+    }
+
     /// Ends the connection and everything on it with `error`; the last bytes remain to be written.
     fn end(&mut self, error: Error) {
         let error = self.shared.end(error);
@@ -218,6 +265,11 @@ where
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
+        // A driver that handles poll is polled by them only in its own process, and its own thread is there.
+        if !this.shared.is_polled_inline() && this.shared.process.is_other() {
+            this.disown();
+            return Poll::Ready(());
+        }
         loop {
             let error = match &mut this.phase {
                 Phase::Linked(link) => match link.run(&mut this.timer, &mut this.recovering, context) {
@@ -236,10 +288,12 @@ where
                     }
                 }
                 Phase::Connecting(connecting) => {
-                    let deadline = connecting.deadline;
-                    match connecting.poll(context) {
+                    let polled = connecting.poll(context);
+                    connecting.share_time(this.connector.addresses_left(), &this.shared.clock);
+                    let (began, deadline) = (connecting.began, connecting.deadline);
+                    match polled {
                         Poll::Ready(Ok((transport, credentials))) => {
-                            this.link(transport, credentials, deadline);
+                            this.link(transport, credentials, began, deadline);
                             continue;
                         }
                         Poll::Ready(Err(error)) => error,
@@ -270,12 +324,13 @@ where
 impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
     /// Returns the error of an attempt that takes too long.
     fn timeout_error(&self) -> Error {
-        let time = self.login.connect_timeout;
-        let text = match &self.phase {
-            Phase::Connecting(connecting) if connecting.fetching.is_some() => {
-                format!("the provider returned no credentials within {time:?}")
-            }
-            _ => format!("{} did not accept the connection within {time:?}", self.connector.host()),
+        let (time, fetching) = match &self.phase {
+            Phase::Connecting(connecting) => (connecting.deadline - connecting.began, connecting.fetching.is_some()),
+            _ => (self.login.connect_timeout, false),
+        };
+        let text = match fetching {
+            true => format!("the provider returned no credentials within {time:?}"),
+            false => format!("{} did not accept the connection within {time:?}", self.connector.host()),
         };
         Error::new(ErrorKind::Timeout, text)
     }
@@ -283,7 +338,9 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
 
 impl<T: Transport, R: Timer, C: Connector<Transport = T>> Drop for Driver<T, R, C> {
     fn drop(&mut self) {
-        if !matches!(self.phase, Phase::Ending(..) | Phase::Ended) {
+        if self.shared.process.is_other() {
+            self.disown();
+        } else if !matches!(self.phase, Phase::Ending(..) | Phase::Ended) {
             self.end(Error::new(ErrorKind::Io, "the connection's driver was dropped"));
         }
     }

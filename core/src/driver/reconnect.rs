@@ -53,7 +53,7 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
         }
         self.since = now;
         self.attempts = 0;
-        self.failures.clear();
+        self.forget_failures();
         self.refusals = 0;
         let delay = self.backoff.replace(worked);
         self.wait_for_attempt(delay, error, now);
@@ -62,23 +62,40 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
     /// Handles a failed attempt at one host before the first link was established.
     fn handle_failed_connect(&mut self, error: Error, now: Time) {
         self.note_failure(&error);
-        let hosts = self.connector.hosts();
         let is_final = error.is_refusal() && error.kind() != ErrorKind::ConnectionClosed;
-        if !is_final && self.failures.len() < hosts {
-            return self.attempt();
+        if !is_final && self.attempt_at_once(now) {
+            return;
         }
         let wait = self.policy.broker.filter(|_| self.connector.reconnects() && !error.is_refusal());
         if let Some(wait) = wait
             && now < self.since + wait
         {
-            self.failures.clear();
+            self.forget_failures();
             let delay = self.backoff.next().min(self.since + wait - now);
             debug!(%error, ?delay, "no host accepts the connection yet");
             self.phase = Phase::Waiting(now + delay);
             return;
         }
-        let error = if hosts == 1 || is_final { error } else { self.all_failed(&error) };
+        let error = if self.failures.len() == 1 || is_final { error } else { self.all_failed(&error) };
         self.end(error);
+    }
+
+    /// Begins an attempt at another address of the same host, or at the next host of the present round.
+    fn attempt_at_once(&mut self, now: Time) -> bool {
+        if self.attempt_other_address(now) {
+            return true;
+        }
+        self.failed_hosts += 1;
+        let is_next = self.failed_hosts < self.connector.hosts();
+        if is_next {
+            self.attempt();
+        }
+        is_next
+    }
+
+    fn forget_failures(&mut self) {
+        self.failures.clear();
+        self.failed_hosts = 0;
     }
 
     fn note_failure(&mut self, error: &Error) {
@@ -98,11 +115,11 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
             self.refusals += 1;
         } else {
             self.refusals = 0;
-            if self.failures.len() < self.connector.hosts() {
-                return self.attempt();
+            if self.attempt_at_once(now) {
+                return;
             }
         }
-        self.failures.clear();
+        self.forget_failures();
         let attempts = self.attempts;
         if self.refusals > self.policy.refusals {
             return self.give_up(

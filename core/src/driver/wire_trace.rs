@@ -87,6 +87,8 @@ pub(super) fn trace_input(incoming: &[Incoming]) {
             }
             Incoming::Heartbeat => trace!(target: "hopmq::wire", direction = "in", method = "heartbeat"),
             Incoming::ProtocolHeader(_) => trace!(target: "hopmq::wire", direction = "in", method = "protocol header"),
+            // Only servers receive it.
+            Incoming::Oversized { .. } => {}
         }
     }
 }

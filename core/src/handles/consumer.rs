@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_lite::Stream;
-use hopmq_proto::{FieldTable, Value};
+use hopmq_proto::{FieldTable, IntoValue};
 
 use crate::handles::channel::{Channel, ChannelCore};
 use crate::state::keys::ConsumerKey;
@@ -83,7 +83,7 @@ impl<'a> Consume<'a> {
     }
 
     /// Adds a consumer argument, such as `x-stream-offset`.
-    pub fn argument<'v>(mut self, key: &str, value: impl Into<Value<'v>>) -> Self {
+    pub fn argument(mut self, key: &str, value: impl IntoValue) -> Self {
         self.arguments.insert(key, value);
         self
     }

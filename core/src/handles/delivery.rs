@@ -134,7 +134,7 @@ impl Deref for Delivery {
 ///
 /// All methods only buffer a few bytes and return at once, even while the broker blocks publishing. Consecutive acks
 /// that are still in the buffer are merged into one where that has the same effect. For a delivery that needs no
-/// acknowledgement (`no_ack`) the methods do nothing.
+/// acknowledgement (`no_ack`) the methods do nothing, and return [`Settled::NotNeeded`].
 #[must_use = "a delivery that is neither acked nor rejected stays with this channel until it closes"]
 pub struct Acker {
     channel: Arc<ChannelCore>,
@@ -149,8 +149,11 @@ pub struct Acker {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Settled {
-    /// The acknowledgement was buffered for the broker, or none is needed.
+    /// The acknowledgement was buffered for the broker.
     Sent,
+    /// The delivery needs no acknowledgement, because its consumer or `get` was started with `no_ack`: nothing was
+    /// sent.
+    NotNeeded,
     /// The link that brought the delivery is gone, so the acknowledgement was not sent. The broker redelivers the
     /// message, perhaps to another consumer.
     Stale,
@@ -223,7 +226,7 @@ impl Acker {
         ack: bool,
     ) -> Result<Settled> {
         if self.no_ack {
-            return Ok(Settled::Sent);
+            return Ok(Settled::NotNeeded);
         }
         let id = &self.channel.id;
         let sent = self.channel.shared().settle(id, self.epoch, ack, |proto| action(proto, id.number, self.tag))?;

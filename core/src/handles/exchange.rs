@@ -3,7 +3,7 @@
 use std::future::IntoFuture;
 
 use hopmq_proto::method::exchange;
-use hopmq_proto::{Body, FieldTable, Value};
+use hopmq_proto::{Body, FieldTable, IntoValue};
 
 use crate::handles::channel::Channel;
 use crate::handles::publish::Publish;
@@ -94,7 +94,7 @@ impl<'a> ExchangeDeclare<'a> {
     }
 
     /// Adds any argument.
-    pub fn argument<'v>(mut self, key: &str, value: impl Into<Value<'v>>) -> Self {
+    pub fn argument(mut self, key: &str, value: impl IntoValue) -> Self {
         self.arguments.insert(key, value);
         self
     }

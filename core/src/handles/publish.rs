@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use hopmq_proto::{Body, FieldTable, Properties, Route, Time, Value};
+use hopmq_proto::{Body, FieldTable, IntoValue, Properties, Route, Time};
 
 #[cfg(doc)]
 use crate::ErrorKind;
@@ -84,7 +84,7 @@ impl<'a> Publish<'a> {
     }
 
     /// Adds a header.
-    pub fn header<'v>(mut self, key: &str, value: impl Into<Value<'v>>) -> Self {
+    pub fn header(mut self, key: &str, value: impl IntoValue) -> Self {
         self.properties = self.properties.with_header(key, value);
         self
     }
@@ -113,9 +113,10 @@ impl<'a> Publish<'a> {
         self
     }
 
-    /// Sets how long the message may stay in a queue, in whole milliseconds.
+    /// Sets how long the message may stay in a queue, rounded up to whole milliseconds. The longest time that RabbitMQ
+    /// takes is 315,360,000,000 ms, ten years: publishing with a longer one ends with [`ErrorKind::Usage`].
     pub fn expiration(mut self, value: Duration) -> Self {
-        self.properties = self.properties.with_expiration(&value.as_millis().to_string());
+        self.properties = self.properties.with_time_to_live(value);
         self
     }
 

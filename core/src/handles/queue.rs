@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hopmq_proto::method::{Method, queue};
-use hopmq_proto::{Body, FieldTable, Value};
+use hopmq_proto::{Body, FieldTable, IntoValue, LONGEST_TTL, milliseconds};
 
 use crate::handles::channel::Channel;
 use crate::handles::consumer::Consume;
 use crate::handles::publish::Publish;
 use crate::state::ledger::Name;
-use crate::{Delivery, Request, Result};
+use crate::{Delivery, Error, ErrorKind, Request, Result};
 
 /// The declaration of a queue: created by [`Channel::queue`], sent by [`QueueDeclare::declare`].
 ///
@@ -38,6 +38,8 @@ pub struct QueueDeclare<'a> {
     exclusive: bool,
     auto_delete: bool,
     arguments: FieldTable,
+    /// Why the broker would refuse the declaration.
+    refused: Option<Error>,
 }
 
 /// What a full queue does with a new message: see [`QueueDeclare::overflow`].
@@ -74,7 +76,15 @@ pub enum LeaderLocator {
 
 impl<'a> QueueDeclare<'a> {
     pub(crate) fn new(channel: &'a Channel, name: &'a str) -> Self {
-        Self { channel, name, durable: false, exclusive: false, auto_delete: false, arguments: FieldTable::new() }
+        Self {
+            channel,
+            name,
+            durable: false,
+            exclusive: false,
+            auto_delete: false,
+            arguments: FieldTable::new(),
+            refused: None,
+        }
     }
 
     /// Keeps the queue and its persistent messages when the broker restarts.
@@ -112,14 +122,30 @@ impl<'a> QueueDeclare<'a> {
         self.argument("x-queue-type", "stream")
     }
 
-    /// Sets how long a message may stay in the queue, in whole milliseconds (`x-message-ttl`).
+    /// Sets how long a message may stay in the queue, rounded up to whole milliseconds (`x-message-ttl`). The longest
+    /// time that RabbitMQ takes is 315,360,000,000 ms, ten years: declaring a queue with a longer one ends with
+    /// [`ErrorKind::Usage`].
     pub fn message_ttl(self, time: Duration) -> Self {
-        self.argument("x-message-ttl", milliseconds(time))
+        self.time("x-message-ttl", Duration::ZERO, time)
     }
 
-    /// Deletes the queue after this time without use, in whole milliseconds (`x-expires`).
+    /// Deletes the queue after this time without use, rounded up to whole milliseconds (`x-expires`). RabbitMQ takes 1
+    /// to 315,360,000,000 ms, ten years: declaring a queue with another time ends with
+    /// [`ErrorKind::Usage`].
     pub fn expires(self, time: Duration) -> Self {
-        self.argument("x-expires", milliseconds(time))
+        self.time("x-expires", Duration::from_nanos(1), time)
+    }
+
+    fn time(mut self, name: &str, least: Duration, time: Duration) -> Self {
+        match milliseconds(time).filter(|_| time >= least) {
+            Some(millis) => self.argument(name, millis),
+            None => {
+                let (least, most) = (least.as_nanos(), LONGEST_TTL.as_millis());
+                let text = format!("{name} is {time:?}; RabbitMQ takes {least} to {most} ms");
+                self.refused.get_or_insert(Error::new(ErrorKind::Usage, text));
+                self
+            }
+        }
     }
 
     /// Limits the number of messages in the queue (`x-max-length`).
@@ -207,7 +233,7 @@ impl<'a> QueueDeclare<'a> {
     }
 
     /// Adds any argument.
-    pub fn argument<'v>(mut self, key: &str, value: impl Into<Value<'v>>) -> Self {
+    pub fn argument(mut self, key: &str, value: impl IntoValue) -> Self {
         self.arguments.insert(key, value);
         self
     }
@@ -224,7 +250,7 @@ impl<'a> QueueDeclare<'a> {
     ///
     /// # Errors
     /// 406 if the queue exists with other settings, 405 if it is another connection's exclusive queue, 403 if the user
-    /// may not declare it: each closes the channel. [`ErrorKind::Usage`](crate::ErrorKind::Usage) if a name or an
+    /// may not declare it: each closes the channel. [`ErrorKind::Usage`] if a name or an
     /// argument can't be encoded: the channel stays open.
     pub fn declare(self) -> Request<Queue> {
         self.send(false)
@@ -250,6 +276,9 @@ impl<'a> QueueDeclare<'a> {
         };
         let channel = self.channel.clone();
         let named_by_broker = self.name.is_empty();
+        if let Some(error) = self.refused {
+            return Request::failed(error);
+        }
         self.channel.request_with(&self.arguments, &method, move |reply| match reply {
             Method::QueueDeclareOk(ok) => {
                 let known = named_by_broker.then(|| channel.core().shared().queue_name_of_broker(ok.queue));
@@ -374,10 +403,6 @@ impl IntoFuture for QueueDelete<'_> {
     fn into_future(self) -> Request<u32> {
         self.delete()
     }
-}
-
-fn milliseconds(time: Duration) -> i64 {
-    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn saturated(bytes: u64) -> i64 {

@@ -45,8 +45,13 @@ impl<T> Request<T> {
                 let state = Progress::Waiting { shared: Arc::clone(shared), key };
                 Self { state, finish: Some(Box::new(finish)) }
             }
-            Err(error) => Self { state: Progress::Failed(error), finish: None },
+            Err(error) => Self::failed(error),
         }
+    }
+
+    /// Creates a request that was not sent.
+    pub(crate) fn failed(error: Error) -> Self {
+        Self { state: Progress::Failed(error), finish: None }
     }
 
     /// Converts the result of the request.

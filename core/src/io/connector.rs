@@ -36,6 +36,18 @@ pub trait Connector {
         1
     }
 
+    /// Returns how many other addresses the host of the latest attempt has that may be tried if the attempt fails, once
+    /// the attempt has chosen its own. The attempt then gets a share of `connect_timeout`, and if it fails,
+    /// [`connect_again`](Connector::connect_again) follows within the rest.
+    fn addresses_left(&self) -> usize {
+        0
+    }
+
+    /// Starts another attempt at the host of the latest one, at the other addresses.
+    fn connect_again(&mut self) -> Self::Connecting {
+        self.connect()
+    }
+
     /// Returns the host of the latest attempt, for events and errors.
     fn host(&self) -> String {
         "the broker".to_owned()

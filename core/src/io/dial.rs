@@ -3,12 +3,15 @@
 //! Owns the order in which hosts are tried and the layers (TLS, WebSocket) that a scheme needs. The sockets belong to a
 //! runtime: see `net` and `tokio`.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::Transport;
+use crate::io::addresses::{Addresses, Resolver};
+use crate::io::race::{self, Network};
 #[cfg(feature = "tls")]
 use crate::io::tls::Tls;
 use crate::uri::{Address, Scheme};
@@ -19,6 +22,10 @@ pub(crate) struct Target {
     pub(crate) scheme: Scheme,
     pub(crate) hosts: Vec<Address>,
     pub(crate) path: String,
+    /// Returns the addresses of the hosts.
+    pub(crate) resolver: Resolver,
+    /// How long an attempt at one host may take.
+    pub(crate) connect_timeout: Duration,
     /// How long sent bytes may stay unacknowledged by the peer's TCP.
     pub(crate) user_timeout: Option<Duration>,
     #[cfg(feature = "tls")]
@@ -33,6 +40,8 @@ impl Default for Target {
             scheme: Scheme::Amqp,
             hosts: vec![Address { host: "localhost".to_owned(), port: Scheme::Amqp.default_port() }],
             path: String::new(),
+            resolver: Resolver::default(),
+            connect_timeout: Duration::from_secs(10),
             user_timeout: None,
             #[cfg(feature = "tls")]
             tls: Tls::new(),
@@ -51,6 +60,11 @@ pub trait SendTransport: Transport + Send {}
 impl<T: Transport + Send + ?Sized> SendTransport for T {}
 
 impl Target {
+    /// Connects a socket to one of the addresses of `host`.
+    pub(crate) async fn socket<N: Network>(&self, network: &N, host: &Host) -> Result<N::Socket> {
+        race::connect(network, &host.address, &host.addresses, &self.resolver, self.connect_timeout).await
+    }
+
     /// Configures a connected TCP socket.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     pub(crate) fn tune<S: std::os::fd::AsFd>(&self, socket: &S) -> std::io::Result<()> {
@@ -105,33 +119,63 @@ impl Target {
     }
 }
 
-/// The hosts of a connection, tried in turn.
+/// A host, and what is known of its addresses.
 #[derive(Clone, Debug)]
+pub(crate) struct Host {
+    pub(crate) address: Address,
+    addresses: Arc<Mutex<Addresses>>,
+}
+
+/// The hosts of a connection, tried in turn.
+#[derive(Debug)]
 pub(crate) struct Rotation {
-    hosts: Vec<Address>,
+    hosts: Vec<Host>,
     next: usize,
-    current: Option<Address>,
+    current: Option<Host>,
 }
 
 impl Rotation {
     pub(crate) fn new(target: &Target) -> Self {
-        Self { hosts: target.hosts.clone(), next: 0, current: None }
+        let hosts = target.hosts.iter().cloned();
+        let hosts = hosts.map(|address| Host { address, addresses: Arc::default() }).collect();
+        Self { hosts, next: 0, current: None }
     }
 
-    pub(crate) fn advance(&mut self) -> Result<Address> {
-        let address = self.hosts.get(self.next % self.hosts.len().max(1)).cloned();
+    /// Returns the next host.
+    pub(crate) fn advance(&mut self) -> Result<Host> {
+        let host = self.hosts.get(self.next % self.hosts.len().max(1)).cloned();
         self.next = (self.next + 1) % self.hosts.len().max(1);
-        self.current.clone_from(&address);
-        address.ok_or_else(|| Error::new(ErrorKind::Config, "no host is set: call uri(), host() or hosts()"))
+        self.current.clone_from(&host);
+        let host = host.ok_or_else(no_host)?;
+        race::lock(&host.addresses).restart();
+        Ok(host)
+    }
+
+    /// Returns the host of the latest attempt again.
+    pub(crate) fn again(&self) -> Result<Host> {
+        self.current.clone().ok_or_else(no_host)
     }
 
     pub(crate) fn len(&self) -> usize {
         self.hosts.len()
     }
 
-    pub(crate) fn current(&self) -> String {
-        self.current.as_ref().map_or_else(|| "the broker".to_owned(), ToString::to_string)
+    /// Returns how many addresses of the present host remain if the attempt fails.
+    pub(crate) fn addresses_left(&self) -> usize {
+        self.current.as_ref().map_or(0, |host| race::lock(&host.addresses).left())
     }
+
+    pub(crate) fn current(&self) -> String {
+        let Some(Host { address, addresses }) = &self.current else { return "the broker".to_owned() };
+        match race::lock(addresses).current() {
+            Some(socket_address) => format!("{address} ({})", socket_address.ip()),
+            None => address.to_string(),
+        }
+    }
+}
+
+fn no_host() -> Error {
+    Error::new(ErrorKind::Config, "no host is set: call uri(), host() or hosts()")
 }
 
 /// Returns the error of a host that could not be reached.

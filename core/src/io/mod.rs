@@ -3,6 +3,8 @@
 //! Owns everything that talks to the operating system: it turns a URI or a byte stream into a [`Transport`]. It knows
 //! neither AMQP nor the state of a connection.
 
+#[cfg(any(feature = "net", feature = "tokio"))]
+pub(crate) mod addresses;
 pub(crate) mod connector;
 #[cfg(any(feature = "net", feature = "tokio"))]
 pub(crate) mod dial;
@@ -10,6 +12,8 @@ pub(crate) mod dial;
 pub(crate) mod duplex;
 #[cfg(feature = "net")]
 pub(crate) mod net;
+#[cfg(any(feature = "net", feature = "tokio"))]
+pub(crate) mod race;
 #[cfg(feature = "net")]
 pub(crate) mod reactor;
 pub(crate) mod timer;
@@ -17,6 +21,8 @@ pub(crate) mod timer;
 pub mod tls;
 #[cfg(feature = "tokio")]
 pub(crate) mod tokio;
+#[cfg(feature = "net")]
+pub(crate) mod unblock;
 #[cfg(all(feature = "websocket", any(feature = "net", feature = "tokio")))]
 mod websocket;
 

@@ -1,10 +1,12 @@
 //! Sockets that are independent of the caller's runtime: on async-io's reactor, or on a [`Reactor`](crate::Reactor).
 
 use std::future::Future;
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::io;
+use std::net::{SocketAddr, TcpStream};
 use std::pin::Pin;
+use std::sync::OnceLock;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_io::Async;
 use hopmq_proto::Time;
@@ -12,19 +14,27 @@ use hopmq_socket::Socket;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::connector::Connector;
-use crate::io::dial::{AnyTransport, Rotation, Target, unreachable};
-use crate::io::reactor::ReactorHandle;
+use crate::io::dial::{AnyTransport, Host, Rotation, Target, unreachable};
+use crate::io::race::Network;
+use crate::io::reactor::{ReactorHandle, Socket as ReactorSocket};
 use crate::io::timer::{Clock, Timer};
-use crate::uri::Address;
+use crate::io::unblock::unblock;
+use crate::process::Process;
 
 impl Target {
-    async fn connect_to(&self, address: Address) -> Result<AnyTransport> {
+    async fn connect_to(&self, host: &Host) -> Result<AnyTransport> {
+        // The reactor of async-io is a thread and an event queue of the process that used it first.
+        static FIRST: OnceLock<Process> = OnceLock::new();
+        let first = *FIRST.get_or_init(Process::current);
+        if first.is_other() {
+            return Err(first.error("the reactor of `connect`", "use `open`, `connect_on` or hopmq-blocking"));
+        }
         if self.scheme.is_unix() {
             return self.unix_socket().await;
         }
-        let socket = first_of(&address, tcp).await?;
-        self.tune(socket.get_ref()).map_err(|error| unreachable(&address, error))?;
-        self.layer(&address, socket).await
+        let socket = self.socket(&IoNetwork, host).await?;
+        self.tune(socket.get_ref()).map_err(|error| unreachable(&host.address, error))?;
+        self.layer(&host.address, socket).await
     }
 
     #[cfg(all(feature = "unix", unix))]
@@ -39,13 +49,14 @@ impl Target {
         Err(no_unix())
     }
 
-    async fn connect_on_to(&self, reactor: &ReactorHandle, address: Address) -> Result<AnyTransport> {
+    async fn connect_on_to(&self, reactor: &ReactorHandle, host: &Host) -> Result<AnyTransport> {
+        reactor.check_process()?;
         if self.scheme.is_unix() {
             return self.unix_socket_on(reactor);
         }
-        let socket = first_of(&address, |socket_address| reactor.connect(socket_address)).await?;
-        self.tune(socket.get_ref()).map_err(|error| unreachable(&address, error))?;
-        self.layer(&address, socket).await
+        let socket = self.socket(reactor, host).await?;
+        self.tune(socket.get_ref()).map_err(|error| unreachable(&host.address, error))?;
+        self.layer(&host.address, socket).await
     }
 
     #[cfg(all(feature = "unix", unix))]
@@ -73,6 +84,11 @@ impl IoConnector {
     pub(crate) fn new(target: &Target) -> Self {
         Self { target: target.clone(), rotation: Rotation::new(target) }
     }
+
+    fn connect_to(&self, host: Result<Host>) -> <Self as Connector>::Connecting {
+        let target = self.target.clone();
+        Box::pin(async move { target.connect_to(&host?).await })
+    }
 }
 
 impl Connector for IoConnector {
@@ -80,9 +96,17 @@ impl Connector for IoConnector {
     type Connecting = Pin<Box<dyn Future<Output = Result<AnyTransport>> + Send>>;
 
     fn connect(&mut self) -> Self::Connecting {
-        let target = self.target.clone();
-        let address = self.rotation.advance();
-        Box::pin(async move { target.connect_to(address?).await })
+        let host = self.rotation.advance();
+        self.connect_to(host)
+    }
+
+    fn addresses_left(&self) -> usize {
+        self.rotation.addresses_left()
+    }
+
+    fn connect_again(&mut self) -> Self::Connecting {
+        let host = self.rotation.again();
+        self.connect_to(host)
     }
 
     fn hosts(&self) -> usize {
@@ -107,6 +131,11 @@ impl ReactorConnector {
     pub(crate) fn new(target: &Target, reactor: &ReactorHandle) -> Self {
         Self { target: target.clone(), rotation: Rotation::new(target), reactor: reactor.clone() }
     }
+
+    fn connect_to(&self, host: Result<Host>) -> <Self as Connector>::Connecting {
+        let (target, reactor) = (self.target.clone(), self.reactor.clone());
+        Box::pin(async move { target.connect_on_to(&reactor, &host?).await })
+    }
 }
 
 impl Connector for ReactorConnector {
@@ -114,10 +143,17 @@ impl Connector for ReactorConnector {
     type Connecting = Pin<Box<dyn Future<Output = Result<AnyTransport>> + Send>>;
 
     fn connect(&mut self) -> Self::Connecting {
-        let target = self.target.clone();
-        let address = self.rotation.advance();
-        let reactor = self.reactor.clone();
-        Box::pin(async move { target.connect_on_to(&reactor, address?).await })
+        let host = self.rotation.advance();
+        self.connect_to(host)
+    }
+
+    fn addresses_left(&self) -> usize {
+        self.rotation.addresses_left()
+    }
+
+    fn connect_again(&mut self) -> Self::Connecting {
+        let host = self.rotation.again();
+        self.connect_to(host)
     }
 
     fn hosts(&self) -> usize {
@@ -139,27 +175,47 @@ fn no_unix() -> Error {
     Error::new(ErrorKind::Config, "amqp+unix:// is not compiled in: enable the feature `unix` of hopmq")
 }
 
-/// Connects to the addresses of a host in turn, and returns the first socket that connects.
-async fn first_of<S, F: Future<Output = std::io::Result<S>>>(
-    address: &Address,
-    connect: impl Fn(SocketAddr) -> F,
-) -> Result<S> {
-    let name = (address.host.clone(), address.port);
-    let resolved = blocking::unblock(move || name.to_socket_addrs()).await;
-    let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the host name has no address");
-    for socket_address in resolved.map_err(|error| unreachable(address, error))? {
-        match connect(socket_address).await {
-            Ok(socket) => return Ok(socket),
-            Err(error) => last = error,
-        }
+/// Sockets and timers on async-io's reactor.
+struct IoNetwork;
+
+impl Network for IoNetwork {
+    type Socket = Socket;
+
+    async fn unblock<T: Send + 'static>(
+        &self,
+        function: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        unblock(function).await?
     }
-    Err(unreachable(address, last))
+
+    async fn connect(&self, address: SocketAddr) -> io::Result<Socket> {
+        let socket = Async::<TcpStream>::connect(address).await?;
+        socket.get_ref().set_nodelay(true)?;
+        Ok(Socket::new(socket))
+    }
+
+    async fn sleep(&self, time: Duration) {
+        async_io::Timer::after(time).await;
+    }
 }
 
-async fn tcp(address: SocketAddr) -> std::io::Result<Socket> {
-    let socket = Async::<TcpStream>::connect(address).await?;
-    socket.get_ref().set_nodelay(true)?;
-    Ok(Socket::new(socket))
+impl Network for ReactorHandle {
+    type Socket = ReactorSocket<mio::net::TcpStream>;
+
+    async fn unblock<T: Send + 'static>(
+        &self,
+        function: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        unblock(function).await?
+    }
+
+    async fn connect(&self, address: SocketAddr) -> io::Result<Self::Socket> {
+        self.connect_tcp(address).await
+    }
+
+    async fn sleep(&self, time: Duration) {
+        self.wait(time).await;
+    }
 }
 
 /// A timer on async-io's reactor.

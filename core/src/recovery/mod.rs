@@ -6,12 +6,14 @@
 //!
 //! - [`Recovering`]: what the driver remembers from one link to the next; it handles the events of a new link.
 //! - `replay`: declares what this connection had declared, then opens its channels and starts its consumers.
+//! - `waiting`: what the broker refused at first, and the events about it.
 //! - `backoff`: the delays between attempts to connect.
 //!
 //! [`Recovering`] and `replay` run under the lock of [`Shared`](crate::state::Shared), driven by events and the time.
 
 pub(crate) mod backoff;
 mod replay;
+mod waiting;
 
 use std::time::Duration;
 

@@ -7,7 +7,7 @@
 //!
 //! What the broker refuses stays missing, and is tried again in a later pass, while everything else works.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,15 +16,17 @@ use hopmq_proto::{CloseReason, Time, code};
 use tracing::{debug, info, warn};
 
 use super::Recovering;
+use super::waiting::{Subject, Waiting};
 use crate::error::{Error, ErrorKind, Result};
 use crate::policy::{Entity, OnFailure, Replayed};
 use crate::state::events::Event;
 use crate::state::keys::ConsumerKey;
-use crate::state::ledger::{Entry, Key};
+use crate::state::ledger::Key;
 use crate::state::restart::Restored;
 use crate::state::{REPLAY, RequestKind, State, transmit};
 
-/// The largest number of requests in flight.
+/// The largest number of requests in flight. Each refusal halves the number, because the broker ignores what follows a
+/// refused request on a channel, and all of that is sent again.
 const WINDOW: usize = 256;
 
 /// How long the broker may leave requests of the replay unanswered before the link counts as lost.
@@ -33,17 +35,21 @@ const REPLAY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The state of a replay. See the [module's documentation](self).
 #[derive(Debug)]
 pub(super) struct Replay {
+    /// What the broker refused, and is asked for again.
+    pub(super) waiting: Waiting,
     /// The channel for declarations.
     channel: u16,
     stage: Stage,
     todo: VecDeque<Step>,
     sent: VecDeque<Step>,
+    /// How many requests may be in flight.
+    window: usize,
     /// Queues of other programs, which the replay checks and never declares.
     others: HashMap<String, Other>,
-    /// Channels whose opening is not answered.
-    opening: Vec<u16>,
-    /// Consumers that were started and not accepted yet, with their channels.
-    starting: Vec<(u16, ConsumerKey)>,
+    /// Channels whose opening is not answered, with their serial numbers.
+    opening: BTreeMap<u16, u64>,
+    /// The channels with consumers that were started and not accepted yet.
+    starting: BTreeMap<u16, Starting>,
     done: Replayed,
     reported: bool,
     /// When to retry what is missing.
@@ -74,6 +80,14 @@ struct Other {
     missed: u32,
 }
 
+/// Consumers of one channel that were started and not accepted yet, in their order.
+#[derive(Debug)]
+struct Starting {
+    /// The serial number of the channel.
+    serial: u64,
+    consumers: VecDeque<ConsumerKey>,
+}
+
 #[derive(Debug)]
 enum Step {
     Open,
@@ -85,13 +99,15 @@ enum Step {
 impl Replay {
     fn new() -> Self {
         Self {
+            waiting: Waiting::default(),
             channel: 0,
             stage: Stage::Declaring,
             todo: VecDeque::new(),
             sent: VecDeque::new(),
+            window: WINDOW,
             others: HashMap::new(),
-            opening: Vec::new(),
-            starting: Vec::new(),
+            opening: BTreeMap::new(),
+            starting: BTreeMap::new(),
             done: Replayed::default(),
             reported: false,
             again: None,
@@ -100,7 +116,7 @@ impl Replay {
     }
 
     /// Whether a queue of another program was found.
-    fn found(&self, queue: &str) -> bool {
+    pub(super) fn found(&self, queue: &str) -> bool {
         self.others.get(queue).is_some_and(|other| other.there)
     }
 
@@ -109,17 +125,37 @@ impl Replay {
         if self.stage == Stage::Waiting { self.again } else { Some(self.due) }
     }
 
-    fn note_restored(&mut self, channel: u16, restored: Restored) {
+    fn note_restored(&mut self, state: &State, channel: u16, restored: Restored) {
         if restored.opening {
-            self.opening.push(channel);
+            self.opening.extend(state.channel_serial(channel).map(|serial| (channel, serial)));
             self.done.channels += 1;
         }
         self.done.publishes += restored.publishes;
-        self.note_starting(channel, restored.starting);
+        self.note_starting(state, channel, restored.starting);
     }
 
-    fn note_starting(&mut self, channel: u16, consumers: Vec<ConsumerKey>) {
-        self.starting.extend(consumers.into_iter().map(|consumer| (channel, consumer)));
+    fn note_starting(&mut self, state: &State, channel: u16, consumers: Vec<ConsumerKey>) {
+        if let Some(serial) = state.channel_serial(channel)
+            && !consumers.is_empty()
+        {
+            self.starting.insert(channel, Starting { serial, consumers: consumers.into() });
+        }
+    }
+
+    /// Whether the broker has not accepted all channels and consumers that still exist.
+    fn is_starting(&mut self, state: &State) -> bool {
+        let is_over = |channel: u16, serial: u64| state.channel_serial(channel) != Some(serial);
+        while let Some(first) = self.opening.first_entry()
+            && is_over(*first.key(), *first.get())
+        {
+            first.remove();
+        }
+        while let Some(first) = self.starting.first_entry()
+            && is_over(*first.key(), first.get().serial)
+        {
+            first.remove();
+        }
+        !self.opening.is_empty() || !self.starting.is_empty()
     }
 }
 
@@ -147,13 +183,8 @@ impl Recovering {
     /// Begins to declare what is missing.
     fn begin_pass(&mut self, state: &mut State, now: Time) -> Result<()> {
         let attempts = self.attempts_of_each();
-        let mut missing = VecDeque::new();
-        for queues in [false, true] {
-            let wanted = |entry: &Entry| !entry.key.is_binding() && matches!(entry.key, Key::Queue(_)) == queues;
-            let entries = state.ledger.missing();
-            let entries = entries.filter(|(_, entry)| entry.tried <= attempts && wanted(entry));
-            missing.extend(entries.map(|(serial, _)| Step::Declare(serial)));
-        }
+        let missing = state.ledger.missing().filter(|(_, entry)| entry.tried <= attempts);
+        let missing: VecDeque<Step> = missing.map(|(serial, _)| Step::Declare(serial)).collect();
         let channel = if state.is_up() { state.proto.free_channel().unwrap_or(0) } else { 1 };
         let Some(replay) = &mut self.replay else { return Ok(()) };
         replay.again = None;
@@ -179,9 +210,7 @@ impl Recovering {
     fn steps_of_binding(&self, state: &State) -> VecDeque<Step> {
         let attempts = self.attempts_of_each();
         let ledger = &state.ledger;
-        let bindings = ledger
-            .missing()
-            .filter(|(_, entry)| entry.key.is_binding() && entry.tried <= attempts && ledger.is_bindable(entry));
+        let bindings = ledger.missing_bindings().filter(|(_, entry)| entry.tried <= attempts);
         let mut steps: VecDeque<Step> = bindings.map(|(serial, _)| Step::Declare(serial)).collect();
         let Some(replay) = &self.replay else { return steps };
         let queues = state.queues_of_missing_consumers().into_iter();
@@ -194,7 +223,7 @@ impl Recovering {
     fn pump(&mut self, state: &mut State, now: Time) -> Result<()> {
         loop {
             while let Some(replay) = &mut self.replay
-                && replay.sent.len() < WINDOW
+                && replay.sent.len() < replay.window
                 && let Some(step) = replay.todo.pop_front()
             {
                 self.send_step(state, step, now)?;
@@ -228,7 +257,7 @@ impl Recovering {
         let State { proto, ledger, .. } = state;
         let sent = match &step {
             Step::Declare(serial) => match ledger.entry(*serial) {
-                Some(entry) => transmit(proto, channel, RequestKind::Plain, &entry.payload, REPLAY),
+                Some(entry) => transmit(proto, channel, RequestKind::Plain, &entry.payload(), REPLAY),
                 None => return Ok(()),
             },
             Step::Check(queue) => {
@@ -251,20 +280,21 @@ impl Recovering {
         let Some(replay) = &mut self.replay else { return Ok(()) };
         replay.stage = Stage::Starting;
         replay.channel = 0;
+        replay.await_queues(state);
         let is_up = state.is_up();
         for number in state.channel_numbers() {
             if is_up {
                 let starting = state.start_missing_consumers(number, None, &|queue| replay.found(queue));
-                replay.note_starting(number, starting);
+                replay.note_starting(state, number, starting);
             } else {
                 let restored = state.restore_channel(number, None, &self.policy, &|queue| replay.found(queue));
-                replay.note_restored(number, restored);
+                replay.note_restored(state, number, restored);
             }
         }
         if !is_up {
             state.link_up();
-            state.resend_requests();
         }
+        state.resend_requests();
         self.tick_replay(state, now)
     }
 
@@ -280,15 +310,17 @@ impl Recovering {
         }
         match Method::decode(payload)? {
             Method::ChannelOpenOk(_) => {
-                replay.opening.retain(|number| *number != channel);
+                replay.opening.remove(&channel);
             }
             Method::BasicConsumeOk(ok) => {
-                let is_it = |(number, key): &(u16, ConsumerKey)| {
-                    *number == channel && state.may_have_tag(*key, ok.consumer_tag)
-                };
-                if let Some(place) = replay.starting.iter().position(is_it) {
-                    replay.starting.remove(place);
+                let Some(starting) = replay.starting.get_mut(&channel) else { return Ok(()) };
+                let consumers = &mut starting.consumers;
+                if let Some(place) = consumers.iter().position(|key| state.may_have_tag(*key, ok.consumer_tag)) {
+                    consumers.remove(place);
                     replay.done.consumers += 1;
+                }
+                if consumers.is_empty() {
+                    replay.starting.remove(&channel);
                 }
             }
             _ => {}
@@ -306,20 +338,17 @@ impl Recovering {
             }
             Step::Open | Step::Close => return,
         };
-        let Some(entry) = state.ledger.entry(serial) else { return };
-        entry.missing = false;
-        match &entry.key {
-            Key::Exchange(_) => replay.done.exchanges += 1,
-            Key::Binding(_) => replay.done.bindings += 1,
-            Key::Queue(_) => {
+        replay.window = (replay.window + 1).min(WINDOW);
+        match state.ledger.restored(serial) {
+            Some(Key::Exchange(_)) => replay.done.exchanges += 1,
+            Some(Key::Binding(_)) => replay.done.bindings += 1,
+            Some(Key::Queue(_)) => {
                 replay.done.queues += 1;
-                if let Ok(Method::QueueDeclareOk(ok)) = Method::decode(payload)
-                    && let Some(old) = state.ledger.rename(serial, ok.queue)
-                {
-                    debug!(old, new = ok.queue, "the broker gave a queue another name");
-                    state.follow_queue(&old, ok.queue);
+                if let Ok(Method::QueueDeclareOk(ok)) = Method::decode(payload) {
+                    state.rename_queue(serial, ok.queue);
                 }
             }
+            None => {}
         }
     }
 
@@ -338,8 +367,8 @@ impl Recovering {
             let mut sent = std::mem::take(&mut replay.sent);
             sent.retain(|step| !matches!(step, Step::Open));
             let refused = sent.pop_front();
-            sent.append(&mut replay.todo);
-            replay.todo = sent;
+            sent.into_iter().rev().for_each(|step| replay.todo.push_front(step));
+            replay.window = (replay.window / 2).max(1);
             replay.sent.push_back(Step::Open);
             state.proto.open_channel(number, REPLAY)?;
             if let Some(step) = refused {
@@ -348,7 +377,9 @@ impl Recovering {
             self.pump(state, now)?;
             return Ok(None);
         }
-        let starting = replay.starting.iter().find(|(channel, _)| *channel == number).map(|(_, key)| *key);
+        let starting = replay.starting.get(&number);
+        let starting = starting.filter(|starting| state.channel_serial(number) == Some(starting.serial));
+        let starting = starting.and_then(|starting| starting.consumers.front().copied());
         if reason.method == MethodId::BASIC_CONSUME
             && let Some(key) = starting
         {
@@ -364,7 +395,7 @@ impl Recovering {
         let ledger = &mut state.ledger;
         let offends = |serial: u64| {
             let entry = ledger.entry(serial)?;
-            MethodId::peek(&entry.payload).is_ok_and(|id| id == offence.method).then(|| entry.key.clone())
+            MethodId::peek(&entry.payload()).is_ok_and(|id| id == offence.method).then(|| entry.key.clone())
         };
         let declared =
             replay.sent.iter().filter_map(|step| if let Step::Declare(serial) = step { Some(*serial) } else { None });
@@ -393,24 +424,29 @@ impl Recovering {
 
     fn step_failed(&mut self, state: &mut State, step: &Step, error: Error, now: Time) -> Result<()> {
         let Some(replay) = &mut self.replay else { return Ok(()) };
-        let (what, queue, tried) = match step {
+        let (subject, what, queue, tried) = match step {
             Step::Declare(serial) => {
                 let Some(entry) = state.ledger.entry(*serial) else { return Ok(()) };
                 entry.tried += 1;
-                let queue = if let Key::Queue(name) = &entry.key { Some(name.clone()) } else { None };
-                (entry.key.entity().to_string(), queue, entry.tried)
+                let queue = if let Key::Queue(name) = &entry.key { Some(name.to_string()) } else { None };
+                (Subject::Declared(*serial), entry.key.entity().to_string(), queue, entry.tried)
             }
             Step::Check(queue) => {
                 let other = replay.others.entry(queue.clone()).or_default();
                 other.missed += 1;
-                (Entity::Queue { name: queue }.to_string(), Some(queue.clone()), other.missed)
+                let what = Entity::Queue { name: queue }.to_string();
+                (Subject::Other(queue.clone()), what, Some(queue.clone()), other.missed)
             }
             Step::Open | Step::Close => return Ok(()),
         };
-        if self.retries(tried, &error, now) {
+        let retries = self.retries(tried, &error, now);
+        let Some(replay) = &mut self.replay else { return Ok(()) };
+        if retries {
             debug!(%error, "{what} is not restored yet");
+            replay.waiting.note(subject, what, queue, error);
             return Ok(());
         }
+        replay.waiting.forget(&subject);
         if let Step::Declare(serial) = step
             && let Some(entry) = state.ledger.entry(*serial)
         {
@@ -449,17 +485,22 @@ impl Recovering {
         state.lose_channel(number, &error, None);
         state.suspend_requests(Some(number), &error, None);
         if let Some((tried, what)) = state.consumer_not_started(key) {
-            if self.retries(tried, &error, now) {
+            let subject = Subject::Consumer(key);
+            let retries = self.retries(tried, &error, now);
+            let Some(replay) = &mut self.replay else { return Ok(()) };
+            if retries {
                 debug!(%error, "{what} is not restored yet");
+                replay.waiting.note(subject, what, None, error);
             } else {
+                replay.waiting.forget(&subject);
                 state.end_lost_consumer(key, &error);
                 self.not_restored(state, what, error)?;
             }
         }
         let Some(replay) = &mut self.replay else { return Ok(()) };
-        replay.starting.retain(|(channel, _)| *channel != number);
+        replay.starting.remove(&number);
         let restored = state.restore_channel(number, Some(key), &self.policy, &|queue| replay.found(queue));
-        replay.note_restored(number, restored);
+        replay.note_restored(state, number, restored);
         state.resend_requests();
         Ok(())
     }
@@ -474,13 +515,13 @@ impl Recovering {
             let text = format!("the broker did not answer for {REPLAY_TIMEOUT:?} while declarations were restored");
             return Err(Error::new(ErrorKind::Timeout, text));
         }
-        replay.opening.retain(|number| state.is_channel_open(*number));
-        replay.starting.retain(|(number, _)| state.is_channel_open(*number));
-        if replay.stage != Stage::Starting || !replay.opening.is_empty() || !replay.starting.is_empty() {
+        if replay.stage != Stage::Starting || replay.is_starting(state) {
             return Ok(());
         }
         replay.stage = Stage::Waiting;
-        let replayed = replay.done;
+        replay.report_waiting(state);
+        let waiting = replay.waiting.len();
+        let replayed = Replayed { waiting, ..replay.done };
         let reported = std::mem::replace(&mut replay.reported, true);
         if replay.again.is_none() {
             self.replay = None;
@@ -488,7 +529,10 @@ impl Recovering {
         if !reported {
             self.restored = Some(now);
             let outage = now - self.lost.take().unwrap_or(now);
-            info!(?replayed, ?outage, "everything is restored");
+            match waiting {
+                0 => info!(?replayed, ?outage, "everything is restored"),
+                _ => info!(?replayed, ?outage, "the connection is restored, except for what waits"),
+            }
             state.emit(&Event::Recovered { replayed, outage });
         }
         Ok(())

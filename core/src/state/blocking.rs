@@ -36,6 +36,11 @@ impl Blocking {
         self.current.as_ref().map(|blocked| &*blocked.reason)
     }
 
+    /// Returns the end of a sentence about a timeout: empty unless the broker blocks.
+    pub(super) fn describe(&self) -> String {
+        self.reason().map_or(String::new(), |reason| format!("; the broker blocks publishing ({reason})"))
+    }
+
     /// Returns how long the present block has lasted.
     pub(super) fn elapsed(&self, now: Time) -> Duration {
         self.current.as_ref().map_or(Duration::ZERO, |blocked| now - blocked.since)

@@ -50,7 +50,7 @@ impl Shared {
                 return Err(Error::new(ErrorKind::Usage, format!("all {max} channels of the connection are in use")));
             };
             let request = state.request(number, &channel::Open {}, RequestKind::OpenChannel, deadline)?;
-            let channel = state.channels.insert(number, modes, state.republishes);
+            let channel = state.channels.insert(number, modes, state.republishes, request);
             if let Some(request) = state.requests.get_mut(request) {
                 request.serial = channel.serial;
             }
@@ -153,7 +153,7 @@ impl State {
     /// Returns the name of a queue. An empty name stands for the queue that was declared last on the channel.
     pub(super) fn queue_name(&self, channel: u16, name: &str) -> String {
         match self.channels.get(channel) {
-            Some(channel) if name.is_empty() => channel.last_queue.clone(),
+            Some(channel) if name.is_empty() => self.ledger.current(&channel.last_queue).to_owned(),
             _ => name.to_owned(),
         }
     }
@@ -185,9 +185,10 @@ impl State {
         channel.end.set(error.clone(), modes, channel.confirms);
         self.fail_requests(Some(number), error);
         let mut queues = Vec::new();
-        for (_, consumer) in self.consumers.iter_mut() {
-            if consumer.channel == number && consumer.end.is_none() {
-                consumer.end = Some(ConsumerEnd::Failed(error.clone()));
+        for key in self.consumers.of_channel(number) {
+            if self.consumers.get(key).is_some_and(|consumer| !consumer.has_ended())
+                && let Some(consumer) = self.consumers.end(key, ConsumerEnd::Failed(error.clone()))
+            {
                 queues.push(consumer.start.queue.clone());
                 self.wakers.wake(&mut consumer.waker);
             }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::task::Waker;
 
 use super::confirms::Confirms;
+use super::keys::RequestKey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Returned;
 use crate::sync::{Arc, AtomicU32, Mutex, OnceLock, Ordering, PoisonError};
@@ -35,8 +36,10 @@ pub(crate) struct ChannelState {
     /// Whether the channel is in confirm mode.
     pub(super) confirming: bool,
     pub(super) transaction: Transaction,
-    /// The queue that was declared last, which an empty queue name stands for.
+    /// A name of the queue that was declared last, which an empty queue name stands for.
     pub(super) last_queue: String,
+    /// The request that opened the channel, or opens it.
+    pub(super) request: RequestKey,
 }
 
 /// Returned messages for [`Channel::returns`](crate::Channel::returns).
@@ -109,10 +112,6 @@ impl Channels {
         self.get(number).is_some()
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut ChannelState> {
-        self.list.iter_mut().flatten()
-    }
-
     /// Returns the numbers that channels have or had.
     pub(super) fn numbers(&self) -> impl Iterator<Item = u16> + use<> {
         (1..self.list.len()).map(|number| number as u16)
@@ -124,7 +123,7 @@ impl Channels {
     }
 
     /// Inserts a channel. Publishes are kept to publish them again if `republishes`.
-    pub(super) fn insert(&mut self, number: u16, modes: Modes, republishes: bool) -> ChannelId {
+    pub(super) fn insert(&mut self, number: u16, modes: Modes, republishes: bool, request: RequestKey) -> ChannelId {
         self.serial += 1;
         let index = usize::from(number);
         if index >= self.list.len() {
@@ -140,6 +139,7 @@ impl Channels {
             confirming: modes.confirming,
             transaction: if modes.transactional { Transaction::Going } else { Transaction::None },
             last_queue: String::new(),
+            request,
         });
         ChannelId { number, serial: self.serial, end }
     }

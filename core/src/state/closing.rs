@@ -53,13 +53,17 @@ impl Shared {
 
     /// Ready when the connection has ended. `key` keeps the registration of the future.
     pub(crate) fn poll_ended(&self, key: &mut Option<WaiterKey>, waker: &Waker) -> Poll<()> {
-        self.with(|state| {
+        let polled = self.with(|state| {
             if state.lifecycle.is_ended() {
                 return Poll::Ready(());
             }
             state.close_waiters.register(key, waker, &mut state.wakers);
             Poll::Pending
-        })
+        });
+        if polled.is_pending() {
+            self.note_wait(waker);
+        }
+        polled
     }
 
     /// Handles the drop of a future that waited for the end of the connection.
@@ -71,7 +75,7 @@ impl Shared {
 
     /// Ready when the consumers are cancelled and all deliveries are settled, or with the error of the deadline.
     pub(crate) fn poll_settled(&self, settling: &mut Settling, waker: &Waker) -> Poll<Result<()>> {
-        self.with(|state| {
+        let polled = self.with(|state| {
             // The outcome does not matter: a lost link cancels the consumers too.
             settling.cancels.retain(|request| state.poll_request(*request, waker).is_pending());
             if state.lifecycle.is_ended() || settling.cancels.is_empty() && state.unsettled() == 0 {
@@ -81,7 +85,11 @@ impl Shared {
             let deadline = settling.deadline;
             let alarm = *settling.alarm.get_or_insert_with(|| state.insert_request(0, RequestKind::Confirm, deadline));
             state.poll_request(alarm, waker).map(|late| late.map(drop))
-        })
+        });
+        if polled.is_pending() {
+            self.note_wait(waker);
+        }
+        polled
     }
 
     /// Removes the requests of a shutdown that no longer waits.
@@ -101,7 +109,7 @@ impl State {
         let publishes = self.outstanding.publishes();
         if !self.is_up() {
             // Restoring the link would only delay the close.
-            return Err(closed_by_program(publishes, true));
+            return Err(self.closed(publishes, true));
         }
         let late = now >= closing.deadline();
         match closing {
@@ -110,7 +118,7 @@ impl State {
                 self.proto.close(code::REPLY_SUCCESS, "closed by the client");
                 Ok(())
             }
-            Closing::Sent { unconfirmed, flushed, .. } if late => Err(closed_by_program(unconfirmed, flushed)),
+            Closing::Sent { unconfirmed, flushed, .. } if late => Err(self.closed(unconfirmed, flushed)),
             Closing::Confirming { .. } | Closing::Sent { .. } => Ok(()),
         }
     }
@@ -125,7 +133,7 @@ impl State {
     /// Returns the error of a close that does not wait for a link. `None` if this program does not close the
     /// connection.
     pub(crate) fn close_without_link(&self) -> Option<Error> {
-        self.is_closing().then(|| closed_by_program(self.outstanding.publishes(), true))
+        self.is_closing().then(|| self.closed(self.outstanding.publishes(), true))
     }
 
     /// Handles the broker's `connection.close-ok`.
@@ -134,7 +142,20 @@ impl State {
             Some(Closing::Sent { unconfirmed, .. }) => unconfirmed,
             Some(Closing::Confirming { .. }) | None => 0,
         };
-        closed_by_program(unconfirmed, true)
+        self.closed(unconfirmed, true)
+    }
+
+    /// Returns the error of a connection that this program closed, with what was left unfinished.
+    fn closed(&self, unconfirmed: usize, flushed: bool) -> Error {
+        let closed = "the connection was closed by this program";
+        let unfinished = match (unconfirmed, flushed) {
+            (0, true) => return Error::new(ErrorKind::Closed, closed),
+            (0, false) => "before all output could be written".to_owned(),
+            (count, _) => format!("while {count} publishes were not confirmed in time"),
+        };
+        let comma = if unconfirmed > 0 { "," } else { "" };
+        let blocked = self.blocking.describe();
+        Error::new(ErrorKind::Timeout, format!("{closed}{comma} {unfinished}{blocked}"))
     }
 
     /// Ends the connection and everything on it with `error`.
@@ -149,17 +170,5 @@ impl State {
         self.close_waiters.wake_all(&mut self.wakers);
         self.settle_waiters.wake_all(&mut self.wakers);
         self.subscribers.end(Event::Closed { error: error.clone() }, &mut self.wakers);
-    }
-}
-
-/// Returns the error of a connection that this program closed, with what was left unfinished.
-fn closed_by_program(unconfirmed: usize, flushed: bool) -> Error {
-    let closed = "the connection was closed by this program";
-    match (unconfirmed, flushed) {
-        (0, true) => Error::new(ErrorKind::Closed, closed),
-        (0, false) => Error::new(ErrorKind::Timeout, format!("{closed} before all output could be written")),
-        (count, _) => {
-            Error::new(ErrorKind::Timeout, format!("{closed}, while {count} publishes were not confirmed in time"))
-        }
     }
 }

@@ -1,12 +1,12 @@
 //! Consumers, and the deliveries that they have not taken.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::task::Waker;
 
 use hopmq_proto::{Content, FieldTable};
 use slotmap::SlotMap;
 
-use super::keys::ConsumerKey;
+use super::keys::{self, ConsumerKey, RequestKey};
 use super::wakers::Wakers;
 use crate::error::Error;
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Ordering};
@@ -15,6 +15,10 @@ use crate::sync::{Arc, AtomicBool, AtomicUsize, Ordering};
 #[derive(Debug, Default)]
 pub(crate) struct Consumers {
     slots: SlotMap<ConsumerKey, ConsumerState>,
+    /// By channel and tag.
+    by_tag: BTreeSet<(u16, Arc<str>, u64)>,
+    /// Those that have not ended, by queue.
+    live: HashMap<String, BTreeSet<ConsumerKey>>,
     /// Bytes of deliveries that consumers have not taken.
     buffered: usize,
     /// Whether reading is paused, because the buffers of the consumers are full.
@@ -33,13 +37,15 @@ pub(crate) struct ConsumerState {
     pub(super) no_ack: bool,
     queue: VecDeque<Queued>,
     pub(super) waker: Option<Waker>,
-    pub(super) end: Option<ConsumerEnd>,
+    end: Option<ConsumerEnd>,
     /// Whether the handle was dropped: further deliveries are requeued.
     pub(super) dropped: bool,
     /// Whether the program shuts down: further deliveries are requeued.
     stopped: bool,
     /// The deliveries that the handle has taken.
     pub(super) stock: Arc<Stock>,
+    /// The request that started the consumer, or starts it.
+    pub(super) request: Option<RequestKey>,
     /// How to start the consumer again.
     pub(super) start: Start,
 }
@@ -121,6 +127,11 @@ impl Queued {
 }
 
 impl ConsumerState {
+    /// Whether the broker had accepted the consumer, which is not on the present link, or not yet.
+    pub(super) fn waits_for_restart(&self) -> bool {
+        self.start.missing && self.start.granted && !self.has_ended()
+    }
+
     /// Returns a consumer that has not been started.
     pub(super) fn new(
         (channel, serial): (u16, u64),
@@ -140,8 +151,18 @@ impl ConsumerState {
             dropped: false,
             stopped: false,
             stock,
+            request: None,
             start,
         }
+    }
+
+    /// Returns how the consumer ended.
+    pub(super) fn end(&self) -> Option<&ConsumerEnd> {
+        self.end.as_ref()
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.end.is_some()
     }
 
     /// Whether further deliveries are for the consumer.
@@ -159,11 +180,76 @@ impl Consumers {
     }
 
     pub(super) fn insert(&mut self, consumer: ConsumerState) -> ConsumerKey {
-        self.slots.insert(consumer)
+        let place = (consumer.channel, Arc::clone(&consumer.tag));
+        let queue = consumer.start.queue.clone();
+        let key = self.slots.insert(consumer);
+        self.by_tag.insert((place.0, place.1, keys::number(key)));
+        self.live.entry(queue).or_default().insert(key);
+        key
     }
 
     pub(super) fn remove(&mut self, key: ConsumerKey) {
-        self.slots.remove(key);
+        let Some(consumer) = self.slots.remove(key) else { return };
+        self.by_tag.remove(&(consumer.channel, consumer.tag, keys::number(key)));
+        if consumer.end.is_none() {
+            self.remove_live(&consumer.start.queue, key);
+        }
+    }
+
+    fn remove_live(&mut self, queue: &str, key: ConsumerKey) {
+        if let Some(live) = self.live.get_mut(queue) {
+            live.remove(&key);
+            if live.is_empty() {
+                self.live.remove(queue);
+            }
+        }
+    }
+
+    /// Notes how a consumer ended, unless it has ended before. Returns the consumer.
+    pub(super) fn end(&mut self, key: ConsumerKey, end: ConsumerEnd) -> Option<&mut ConsumerState> {
+        let consumer = self.slots.get_mut(key)?;
+        if consumer.end.is_none() {
+            consumer.end = Some(end);
+            let queue = consumer.start.queue.clone();
+            self.remove_live(&queue, key);
+        }
+        self.slots.get_mut(key)
+    }
+
+    /// Returns the consumers of a channel, and those of earlier channels of the same number whose handles exist.
+    pub(super) fn of_channel(&self, channel: u16) -> Vec<ConsumerKey> {
+        let all = self.by_tag.range((channel, Arc::from(""), 0)..).take_while(|(of, ..)| *of == channel);
+        all.map(|(.., number)| keys::of_number(*number)).collect()
+    }
+
+    /// Returns the consumer of a channel with a tag.
+    pub(super) fn find(&self, channel: u16, serial: u64, tag: &str) -> Option<ConsumerKey> {
+        let all = self.by_tag.range((channel, Arc::from(tag), 0)..);
+        let mut all = all.take_while(|(of, known, _)| *of == channel && **known == *tag);
+        let key = |number: u64| keys::of_number(number);
+        let key = all.find(|(.., number)| self.slots.get(key(*number)).is_some_and(|known| known.serial == serial));
+        key.map(|(.., number)| keys::of_number(*number))
+    }
+
+    /// Returns the consumers of a queue that have not ended.
+    pub(super) fn of_queue(&self, queue: &str) -> Vec<ConsumerKey> {
+        self.live.get(queue).into_iter().flatten().copied().collect()
+    }
+
+    /// Whether a queue has a consumer that has not ended.
+    pub(super) fn consumes(&self, queue: &str) -> bool {
+        self.live.contains_key(queue)
+    }
+
+    /// Renames the queue of the consumers that have not ended.
+    pub(super) fn rename_queue(&mut self, old: &str, new: &str) {
+        let Some(moved) = self.live.remove(old) else { return };
+        for key in &moved {
+            if let Some(consumer) = self.slots.get_mut(*key) {
+                new.clone_into(&mut consumer.start.queue);
+            }
+        }
+        self.live.entry(new.to_owned()).or_default().extend(moved);
     }
 
     pub(super) fn get(&self, key: ConsumerKey) -> Option<&ConsumerState> {
@@ -190,8 +276,10 @@ impl Consumers {
 
     /// Removes the consumers of a channel whose handles were dropped.
     pub(super) fn remove_dropped(&mut self, channel: u16) {
-        for key in self.keys(|consumer| consumer.channel == channel && consumer.dropped) {
-            self.slots.remove(key);
+        for key in self.of_channel(channel) {
+            if self.slots.get(key).is_some_and(|consumer| consumer.dropped) {
+                self.remove(key);
+            }
         }
     }
 

@@ -68,24 +68,27 @@ impl Shared {
         self.on_channel(channel, |state| {
             settings.arguments.validity()?;
             let number = channel.number;
+            let queue = state.queue_name(number, settings.queue);
+            let waits = !state.is_up() || state.awaited.reason(&queue).is_some();
             let tag = settings.tag.map_or_else(|| state.consumers.next_tag(), Into::into);
             let start = Start {
                 order: state.requests.next_order(),
-                queue: state.queue_name(number, settings.queue),
+                queue,
                 no_local: settings.no_local,
                 exclusive: settings.exclusive,
                 arguments: settings.arguments,
                 prefetch: settings.prefetch,
                 granted: false,
-                missing: !state.is_up(),
+                missing: waits,
                 tried: 0,
             };
             let place = (number, channel.serial);
             let consumer = ConsumerState::new(place, Arc::clone(&tag), settings.no_ack, Arc::clone(stock), start);
             let consumer = state.consumers.insert(consumer);
             let request = state.insert_request(number, RequestKind::Consume(consumer), deadline);
-            if !state.is_up() {
-                // The request waits for a link.
+            state.consumers.get_mut(consumer).into_iter().for_each(|consumer| consumer.request = Some(request));
+            if waits {
+                // The request waits for a link, or for the queue.
                 state.requests.get_mut(request).into_iter().for_each(|request| request.sent = false);
             } else if let Err(error) = state.send_consume(consumer, keys::number(request)) {
                 state.remove_request(request);
@@ -109,20 +112,18 @@ impl Shared {
     /// Cancels the consumer of a channel with this tag. Returns the request.
     pub(crate) fn cancel_consumer_by_tag(&self, channel: &ChannelId, tag: &str, deadline: Time) -> Result<RequestKey> {
         self.on_channel(channel, |state| {
-            let wanted = (channel.number, channel.serial, tag);
-            let mut consumers = state.consumers.iter();
-            let known = consumers.find(|(_, known)| (known.channel, known.serial, &*known.tag) == wanted);
-            let Some(consumer) = known.map(|(key, _)| key) else {
+            let Some(consumer) = state.consumers.find(channel.number, channel.serial, tag) else {
                 return Err(Error::new(ErrorKind::Usage, format!("the channel has no consumer with tag {tag:?}")));
             };
-            drop(consumers);
             state.cancel_consumer(consumer, deadline)
         })
     }
 
     /// Returns how a consumer was started, if it is known.
     pub(crate) fn consumer_start(&self, consumer: ConsumerKey) -> Option<Start> {
-        self.lock().consumers.get(consumer).map(|consumer| consumer.start.clone())
+        let state = self.lock();
+        let start = &state.consumers.get(consumer)?.start;
+        Some(Start { queue: state.ledger.current(&start.queue).to_owned(), ..start.clone() })
     }
 
     /// Takes the deliveries of a consumer, or returns how the consumer ended. The future waits if there are none.
@@ -147,12 +148,15 @@ impl Shared {
             if !taken.queue.is_empty() {
                 return Poll::Ready(None);
             }
-            if let Some(end) = &consumer.end {
+            if let Some(end) = consumer.end() {
                 return Poll::Ready(Some(end.clone()));
             }
             state.wakers.register(&mut consumer.waker, waker);
             Poll::Pending
         });
+        if polled.is_pending() {
+            self.note_wait(waker);
+        }
         taken.cost = taken.queue.iter().map(Queued::cost).sum();
         polled
     }
@@ -211,6 +215,8 @@ impl Shared {
             }
             Ok(true)
         })
+        // The call may have found that the connection belongs to another process.
+        .and_then(|settled| if settled && self.is_ended() { Err(self.reason()) } else { Ok(settled) })
     }
 
     /// Cancels all consumers for a shutdown, and requeues their undelivered messages. Returns the requests.
@@ -248,7 +254,7 @@ impl State {
         let channel = consumer.channel;
         let serial = consumer.serial;
         let no_ack = consumer.no_ack;
-        let ended = consumer.end.is_some();
+        let ended = consumer.has_ended();
         consumer.dropped = true;
         consumer.stock.set(0);
         self.wakers.discard(consumer.waker.take());
@@ -282,7 +288,7 @@ impl State {
 
     fn stop_consuming(&mut self, deadline: Time) -> Vec<RequestKey> {
         let mut requests = Vec::new();
-        for key in self.consumers.keys(|consumer| consumer.end.is_none() && !consumer.dropped) {
+        for key in self.consumers.keys(|consumer| !consumer.has_ended() && !consumer.dropped) {
             let channel = self.consumers.get(key).map_or(0, |consumer| consumer.channel);
             let untaken = self.consumers.stop(key);
             self.reject_all(channel, &untaken);
@@ -347,8 +353,7 @@ impl State {
     }
 
     pub(super) fn end_consumer(&mut self, key: ConsumerKey, end: ConsumerEnd) {
-        let Some(consumer) = self.consumers.get_mut(key) else { return };
-        consumer.end.get_or_insert(end);
+        let Some(consumer) = self.consumers.end(key, end) else { return };
         self.wakers.wake(&mut consumer.waker);
         let queue = consumer.start.queue.clone();
         if consumer.dropped {
@@ -359,8 +364,7 @@ impl State {
 
     /// Handles the end of a consumer of `queue`: the broker deletes an `auto_delete` queue with its last consumer.
     pub(super) fn consumer_over(&mut self, queue: &str) {
-        let more = self.consumers.iter().any(|(_, other)| other.start.queue == queue && other.end.is_none());
-        if !more {
+        if !self.consumers.consumes(queue) {
             self.ledger.consumers_gone(queue);
         }
     }

@@ -104,6 +104,13 @@ impl State {
                 " (a wrong user name or password, or a user who may not connect from this machine: RabbitMQ accepts \
                  `guest` only from its own machine)"
             }
+            Some(Refusal::ConnectionLimit) => {
+                " (the limit is the reason, not a missing permission: close other connections, or raise the limit)"
+            }
+            Some(Refusal::VhostMissing) if Refusal::names_no_vhost(reason) => {
+                " (the name of the virtual host is empty, as in a URI that ends with '/': leave out that '/', or write \
+                 amqp://host/%2f, for the virtual host '/')"
+            }
             _ => "",
         };
         let kind = match reason.code {

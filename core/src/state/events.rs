@@ -70,11 +70,29 @@ pub enum Event {
         /// The broker's reason.
         error: Error,
     },
-    /// The connection is restored to its state before the link was lost.
+    /// An entity or a consumer could not be restored yet, and is tried again (see
+    /// [`OnFailure::Retry`](crate::OnFailure::Retry)). Mostly it is an exclusive queue, which the broker holds until it
+    /// notices that the old link is gone, or a consumer of that queue. Requests that name the queue wait for it.
+    /// [`Event::Restored`] or [`Event::NotRestored`] follows.
+    Waiting {
+        /// The entity: `queue "orders"`, …
+        entity: String,
+        /// The broker's reason.
+        error: Error,
+    },
+    /// An entity or a consumer that waited is restored.
+    Restored {
+        /// The entity, as in [`Event::Waiting`].
+        entity: String,
+        /// How many others still wait.
+        waiting: usize,
+    },
+    /// The connection is restored to its state before the link was lost, except for what waits: `replayed.waiting` is
+    /// the number of [`Event::Waiting`] before this event.
     Recovered {
         /// What was declared and published again.
         replayed: Replayed,
-        /// The time from the loss of the link until everything was restored.
+        /// The time from the loss of the link until this event.
         outage: Duration,
     },
     /// The connection stops trying to reconnect. [`Event::Closed`] follows.

@@ -12,12 +12,15 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use hopmq_proto::{FieldTable, Time, Tuning};
+use tracing::debug;
 
 use crate::error::{Error, ErrorKind};
 use crate::io::timer::Clock;
 use crate::policy::{Recovery, WhileLost};
+use crate::process::Process;
 use crate::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak, yield_now};
 
+mod awaited;
 mod backlog;
 mod blocking;
 mod channel_setup;
@@ -28,6 +31,7 @@ mod consumers;
 mod consuming;
 mod dispatch;
 pub(crate) mod events;
+mod inherited;
 mod journal;
 pub(crate) mod keys;
 pub(crate) mod ledger;
@@ -46,6 +50,7 @@ mod waiters;
 mod wakers;
 mod wakeup;
 
+use awaited::Awaited;
 use backlog::Backlog;
 use blocking::Blocking;
 use channels::Channels;
@@ -72,6 +77,10 @@ pub(crate) use wakers::Wakers;
 /// What a connection's handles and driver share. See the [module's documentation](self).
 pub(crate) struct Shared {
     state: Mutex<State>,
+    /// The process whose driver it is.
+    pub(crate) process: Process,
+    /// An ended state, for a process that was forked while another thread held the lock.
+    inherited: OnceLock<Mutex<State>>,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
     /// Why the connection ended.
@@ -112,6 +121,8 @@ pub(crate) struct State {
     outstanding: Outstanding,
     blocking: Blocking,
     requests: Requests,
+    /// The queues that are not restored yet.
+    awaited: Awaited,
     channels: Channels,
     consumers: Consumers,
     /// The futures that wait until all deliveries are settled.
@@ -139,30 +150,10 @@ const WAITING_FACTOR: usize = 8;
 
 impl Shared {
     pub(crate) fn new(proto: hopmq_proto::Connection, clock: Clock, limits: Limits, policy: &Recovery) -> Arc<Self> {
-        let state = State {
-            proto,
-            ledger: Ledger::default(),
-            server_properties: FieldTable::new(),
-            lifecycle: Lifecycle::new(),
-            driver: DriverWakeup::default(),
-            backlog: Backlog::new(limits.high_water),
-            outstanding: Outstanding::new(policy.kept_limit()),
-            blocking: Blocking::default(),
-            requests: Requests::default(),
-            channels: Channels::default(),
-            consumers: Consumers::default(),
-            settle_waiters: Waiters::default(),
-            close_waiters: Waiters::default(),
-            subscribers: Subscribers::default(),
-            stats: Stats::default(),
-            message_ids: policy.ids.map(MessageIds::new),
-            while_lost: policy.publishing,
-            republishes: policy.republishes(),
-            channel_max: 0,
-            wakers: Wakers::default(),
-        };
-        let state = Mutex::new(state);
-        Arc::new(Self { state, clock, limits, reason: OnceLock::new(), inline_driver: OnceLock::new() })
+        let state = Mutex::new(State::new(proto, limits, policy));
+        let process = Process::current();
+        let (inherited, reason, inline_driver) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Arc::new(Self { state, process, inherited, clock, limits, reason, inline_driver })
     }
 
     #[inline]
@@ -188,6 +179,9 @@ impl Shared {
             if let Some(state) = self.try_lock() {
                 return state;
             }
+        }
+        if self.process.is_other() {
+            return self.lock_inherited();
         }
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -252,6 +246,10 @@ impl Shared {
 
     #[cold]
     fn wake(&self, mut state: MutexGuard<'_, State>, driver: Option<Waker>, inline: bool) {
+        if driver.is_some() && self.process.is_other() {
+            drop(state);
+            return self.disown();
+        }
         let mut wakers = std::mem::take(&mut state.wakers);
         let inline = inline && state.is_up() && state.driver.is_polled_inline();
         drop(state);
@@ -265,6 +263,11 @@ impl Shared {
 
     fn poll_driver(&self) -> bool {
         self.inline_driver.get().and_then(Weak::upgrade).is_some_and(|driver| driver.poll_inline())
+    }
+
+    /// Whether handles poll the driver on their own threads.
+    pub(crate) fn is_polled_inline(&self) -> bool {
+        self.inline_driver.get().is_some()
     }
 
     /// Lets handles poll the driver on their own threads. The first driver counts.
@@ -300,7 +303,11 @@ impl Shared {
 
     /// Returns the next event of a stream; `None` after the last one.
     pub(crate) fn poll_event(&self, key: SubscriberKey, waker: &Waker) -> Poll<Option<Event>> {
-        self.with(|state| state.subscribers.poll(key, waker, &mut state.wakers))
+        let polled = self.with(|state| state.subscribers.poll(key, waker, &mut state.wakers));
+        if polled.is_pending() {
+            self.note_wait(waker);
+        }
+        polled
     }
 
     /// Removes a stream of events.
@@ -333,6 +340,34 @@ impl Shared {
     }
 }
 
+impl State {
+    fn new(proto: hopmq_proto::Connection, limits: Limits, policy: &Recovery) -> Self {
+        Self {
+            proto,
+            ledger: Ledger::new(policy.enabled && policy.topology),
+            server_properties: FieldTable::new(),
+            lifecycle: Lifecycle::new(),
+            driver: DriverWakeup::default(),
+            backlog: Backlog::new(limits.high_water),
+            outstanding: Outstanding::new(policy.kept_limit()),
+            blocking: Blocking::default(),
+            requests: Requests::default(),
+            awaited: Awaited::default(),
+            channels: Channels::default(),
+            consumers: Consumers::default(),
+            settle_waiters: Waiters::default(),
+            close_waiters: Waiters::default(),
+            subscribers: Subscribers::default(),
+            stats: Stats::default(),
+            message_ids: policy.ids.map(MessageIds::new),
+            while_lost: policy.publishing,
+            republishes: policy.republishes(),
+            channel_max: 0,
+            wakers: Wakers::default(),
+        }
+    }
+}
+
 /// For the driver.
 impl State {
     #[inline]
@@ -359,8 +394,9 @@ impl State {
         self.outstanding.publishes() > 0
     }
 
-    pub(crate) fn is_channel_open(&self, number: u16) -> bool {
-        self.channels.is_open(number)
+    /// Returns the serial number of an open channel.
+    pub(crate) fn channel_serial(&self, number: u16) -> Option<u64> {
+        self.channels.get(number).map(|channel| channel.serial)
     }
 
     /// Returns the numbers that channels have or had.
@@ -452,6 +488,14 @@ impl State {
 
     pub(crate) fn stats_mut(&mut self) -> &mut Stats {
         &mut self.stats
+    }
+
+    /// Renames a queue, after the broker gave the queue a new name. Requests and channels find the new name themselves.
+    pub(crate) fn rename_queue(&mut self, serial: u64, name: &str) {
+        if let Some(old) = self.ledger.rename(serial, name) {
+            debug!(%old, new = name, "the broker gave a queue another name");
+            self.consumers.rename_queue(&old, name);
+        }
     }
 
     /// Swaps the collected wakers with `wakers`, which must be empty.

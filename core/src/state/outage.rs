@@ -75,11 +75,11 @@ impl State {
             self.outstanding.release(channel.confirms.kept());
             self.outstanding.remove(channel.confirms.lose(&unknown, &mut self.wakers));
         }
-        for key in self.consumers.keys(|consumer| consumer.channel == number) {
+        for key in self.consumers.of_channel(number) {
             let Some(consumer) = self.consumers.get_mut(key) else { continue };
             if consumer.dropped {
                 self.end_consumer(key, ConsumerEnd::Cancelled);
-            } else if consumer.end.is_none() {
+            } else if !consumer.has_ended() {
                 consumer.start.missing = true;
                 if !consumer.no_ack {
                     // The broker redelivers these messages.

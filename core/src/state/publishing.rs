@@ -86,9 +86,7 @@ impl Shared {
     ) -> Poll<Result<Published>> {
         loop {
             if let Some(request) = wait.request {
-                let Poll::Ready(admitted) = self.with_flush(|state| state.poll_request(request, waker)) else {
-                    return Poll::Pending;
-                };
+                let Poll::Ready(admitted) = self.poll_request(request, waker) else { return Poll::Pending };
                 wait.request = None;
                 if let Err(error) = admitted {
                     self.with(|state| state.leave_backlog(wait));
@@ -105,6 +103,8 @@ impl Shared {
                 published
             });
             match published {
+                // The publish may have found that the connection belongs to another process.
+                Ok(Some(_)) if self.is_ended() => return Poll::Ready(Err(self.reason())),
                 Ok(Some(published)) => return Poll::Ready(Ok(published)),
                 Ok(None) => {}
                 Err(error) => return Poll::Ready(Err(error)),
@@ -203,6 +203,9 @@ impl Shared {
                 *alarm.get_or_insert_with(|| state.insert_request(channel.number, RequestKind::Confirm, deadline()));
             Some(state.poll_request(alarm, waker).map(|late| late.map(drop)))
         });
+        if let Some(Poll::Pending) = polled {
+            self.note_wait(waker);
+        }
         polled.unwrap_or_else(|| Poll::Ready(channel.end.outcome(published.tag)))
     }
 
@@ -227,14 +230,18 @@ impl Shared {
 
     /// Returns the next returned message of a channel; `None` when the channel has ended.
     pub(crate) fn poll_returned(&self, channel: &ChannelId, waker: &Waker) -> Poll<Option<Returned>> {
-        self.with(|state| {
+        let polled = self.with(|state| {
             let Some(channel) = state.channels.find(channel.number, channel.serial) else { return Poll::Ready(None) };
             if let Some(returned) = channel.returns.pop() {
                 return Poll::Ready(Some(returned));
             }
             state.wakers.register(channel.returns.waker(), waker);
             Poll::Pending
-        })
+        });
+        if polled.is_pending() {
+            self.note_wait(waker);
+        }
+        polled
     }
 }
 

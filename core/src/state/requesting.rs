@@ -35,7 +35,11 @@ impl Shared {
 
     /// Returns the outcome of a request to its future, which waits for it.
     pub(crate) fn poll_request(&self, key: RequestKey, waker: &Waker) -> Poll<Result<Reply>> {
-        self.with_flush(|state| state.poll_request(key, waker))
+        let polled = self.with_flush(|state| state.poll_request(key, waker));
+        if polled.is_pending() {
+            self.note_wait(waker);
+        }
+        polled
     }
 
     /// Abandons a request whose future was dropped.
@@ -86,16 +90,16 @@ impl State {
         kind: RequestKind,
         deadline: Time,
     ) -> Result<RequestKey> {
-        let is_up = self.is_up();
+        let is_sent = self.is_up() && self.awaits(channel, &payload).is_none();
         let key = self.insert_request(channel, kind, deadline);
-        if is_up && let Err(error) = transmit(&mut self.proto, channel, kind, &payload, keys::number(key)) {
+        if is_sent && let Err(error) = transmit(&mut self.proto, channel, kind, &payload, keys::number(key)) {
             self.remove_request(key);
             return Err(error);
         }
         let order = self.requests.next_order();
         if let Some(request) = self.requests.get_mut(key) {
             request.payload = payload;
-            request.sent = is_up;
+            request.sent = is_sent;
             request.order = order;
         }
         Ok(key)
@@ -187,11 +191,29 @@ impl State {
         self.requests.fail(channel, error, &mut self.wakers);
     }
 
+    /// Describes the queue that a request waits for on a link, if it waits for one.
+    fn awaited_by(&self, key: RequestKey) -> Option<String> {
+        let request = self.requests.get(key).filter(|request| !request.sent && self.is_up())?;
+        let (queue, error) = match request.kind {
+            RequestKind::Consume(consumer) => {
+                let queue = self.consumers.get(consumer)?.start.queue.as_str();
+                (queue, self.awaited.reason(queue)?)
+            }
+            _ => self.awaits(request.channel, &request.payload)?,
+        };
+        Some(format!("the link was lost, and queue {queue:?} could not be restored in time: {error}"))
+    }
+
     /// Ends the requests whose deadline has passed at `now` with [`ErrorKind::Timeout`].
     pub(crate) fn expire(&mut self, now: Time) {
         while let Some(key) = self.requests.pop_late(now) {
+            let awaited = self.awaited_by(key);
             let Some(request) = self.requests.get_mut(key) else { continue };
             request.answered |= !request.sent || request.kind == RequestKind::Room;
+            if let Some(text) = awaited {
+                self.requests.fail_late(key, Error::new(ErrorKind::Timeout, text), &mut self.wakers);
+                continue;
+            }
             let late = match request.kind {
                 _ if !request.sent => "the link to the broker was lost and not replaced in time",
                 RequestKind::Room => "the message was not accepted in time",

@@ -124,10 +124,6 @@ impl Requests {
         self.slots.iter()
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (RequestKey, &mut Request)> {
-        self.slots.iter_mut()
-    }
-
     /// Returns the next number in the order of all requests.
     pub(super) fn next_order(&mut self) -> u64 {
         self.order += 1;

@@ -3,8 +3,6 @@
 //! Channels keep their numbers and settings; their unconfirmed publishes are published again, and their consumers
 //! started.
 
-use std::collections::BTreeMap;
-
 use hopmq_proto::method::basic;
 
 use super::State;
@@ -13,7 +11,7 @@ use super::consumers::{ConsumerEnd, ConsumerState};
 use super::journal::Kept;
 use super::keys::{self, ConsumerKey, RequestKey};
 use super::lifecycle::LinkState;
-use super::requests::{REPLAY, RequestKind, transmit};
+use super::requests::{REPLAY, Request, RequestKind, transmit};
 use crate::error::{Error, ErrorKind};
 use crate::policy::{Entity, Recovery};
 
@@ -48,12 +46,13 @@ impl State {
         if !self.channels.is_open(number) {
             return restored;
         }
-        let request = self.requests.iter_mut().find(|(_, request)| {
-            request.channel == number && !request.answered && request.kind == RequestKind::OpenChannel
-        });
-        let request = request.map(|(key, request)| {
-            request.sent = true;
-            key
+        let request = self.channels.get(number).map(|channel| channel.request);
+        let request = request.filter(|key| match self.requests.get_mut(*key).filter(|request| !request.answered) {
+            Some(request) => {
+                request.sent = true;
+                true
+            }
+            None => false,
         });
         if let Err(error) = self.proto.open_channel(number, request.map_or(REPLAY, keys::number)) {
             self.end_channel(number, &error.into());
@@ -115,27 +114,24 @@ impl State {
         except: Option<ConsumerKey>,
         found: &dyn Fn(&str) -> bool,
     ) -> Vec<ConsumerKey> {
-        let requests = self.requests.iter().filter_map(|(key, request)| match request.kind {
-            RequestKind::Consume(consumer) if !request.answered && !request.sent => Some((consumer, key)),
-            _ => None,
-        });
-        let requests: BTreeMap<ConsumerKey, RequestKey> = requests.collect();
         let ledger = &self.ledger;
-        let is_there = |queue: &str| match ledger.queue(queue) {
-            Some(entry) if ledger.declares(queue) => !entry.missing,
-            _ => found(queue),
-        };
+        let is_there = |queue: &str| if ledger.declares(queue) { !ledger.lacks_queue(queue) } else { found(queue) };
         let is_ready = |key: ConsumerKey, consumer: &ConsumerState| {
             let start = &consumer.start;
-            let waits = consumer.channel == number && start.missing && consumer.end.is_none() && Some(key) != except;
-            waits && (!start.granted || is_there(&start.queue))
+            let waits = consumer.channel == number && start.missing && !consumer.has_ended() && Some(key) != except;
+            let may_be_there = !start.granted && self.awaited.reason(&start.queue).is_none();
+            waits && (may_be_there || is_there(&start.queue))
         };
-        let ready = self.consumers.iter().filter(|(key, consumer)| is_ready(*key, consumer));
+        let all = self.consumers.of_channel(number).into_iter();
+        let ready = all.filter_map(|key| Some((key, self.consumers.get(key)?)));
+        let ready = ready.filter(|(key, consumer)| is_ready(*key, consumer));
         let mut ready: Vec<(u64, ConsumerKey)> = ready.map(|(key, consumer)| (consumer.start.order, key)).collect();
         ready.sort_unstable();
         let mut starting = Vec::new();
         for (_, key) in ready {
-            let request = requests.get(&key).copied();
+            let request = self.consumers.get(key).and_then(|consumer| consumer.request);
+            let waits = |request: &Request| !request.answered && !request.sent;
+            let request = request.filter(|request| self.requests.get(*request).is_some_and(waits));
             if let Err(error) = self.send_consume(key, request.map_or(REPLAY, keys::number)) {
                 self.end_lost_consumer(key, &error);
                 continue;
@@ -161,7 +157,17 @@ impl State {
             if matches!(request.kind, RequestKind::Room | RequestKind::Confirm) || request.payload.is_empty() {
                 continue;
             }
+            let (channel, payload) = (request.channel, std::mem::take(&mut request.payload));
+            let waits = self.awaits(channel, &payload).is_some();
+            let Some(request) = self.requests.get_mut(key) else { continue };
+            request.payload = payload;
+            if waits {
+                continue;
+            }
             request.sent = true;
+            if let Some(payload) = self.ledger.renamed(&request.payload) {
+                request.payload = payload;
+            }
             let number = keys::number(key);
             if let Err(error) = transmit(&mut self.proto, request.channel, request.kind, &request.payload, number) {
                 self.settle_request(key, Err(error));
@@ -181,12 +187,25 @@ impl State {
         }
     }
 
+    /// Returns the consumers that are not on the present link, with their descriptions and queues.
+    pub(crate) fn missing_consumers(&self) -> Vec<(ConsumerKey, String, String)> {
+        let missing = self.consumers.iter().filter(|(_, consumer)| consumer.waits_for_restart());
+        let described = missing.map(|(key, consumer)| {
+            let entity = Entity::Consumer { tag: &consumer.tag, queue: &consumer.start.queue };
+            (key, entity.to_string(), consumer.start.queue.clone())
+        });
+        described.collect()
+    }
+
+    /// Whether a consumer is not on the present link; `None` if it has ended.
+    pub(crate) fn is_consumer_missing(&self, consumer: ConsumerKey) -> Option<bool> {
+        let consumer = self.consumers.get(consumer).filter(|consumer| !consumer.has_ended())?;
+        Some(consumer.start.missing)
+    }
+
     /// Returns the queues that missing consumers need, without duplicates.
     pub(crate) fn queues_of_missing_consumers(&self) -> Vec<String> {
-        let needs = |consumer: &ConsumerState| {
-            let start = &consumer.start;
-            (start.missing && start.granted && consumer.end.is_none()).then(|| start.queue.clone())
-        };
+        let needs = |consumer: &ConsumerState| consumer.waits_for_restart().then(|| consumer.start.queue.clone());
         let mut queues: Vec<String> = self.consumers.iter().filter_map(|(_, consumer)| needs(consumer)).collect();
         queues.sort_unstable();
         queues.dedup();
@@ -195,8 +214,10 @@ impl State {
 
     /// Ends the missing consumers of a queue that can't be restored.
     pub(crate) fn end_consumers_of(&mut self, queue: &str, error: &Error) {
-        for key in self.consumers.keys(|consumer| consumer.start.missing && consumer.start.queue == queue) {
-            self.end_lost_consumer(key, error);
+        for key in self.consumers.of_queue(queue) {
+            if self.consumers.get(key).is_some_and(|consumer| consumer.start.missing) {
+                self.end_lost_consumer(key, error);
+            }
         }
     }
 
@@ -212,24 +233,5 @@ impl State {
         consumer.start.tried += 1;
         let entity = Entity::Consumer { tag: &consumer.tag, queue: &consumer.start.queue };
         Some((consumer.start.tried, entity.to_string()))
-    }
-
-    /// Renames a queue everywhere, after the broker gave the queue a new name.
-    pub(crate) fn follow_queue(&mut self, old: &str, new: &str) {
-        for (_, consumer) in self.consumers.iter_mut() {
-            if consumer.start.queue == old {
-                new.clone_into(&mut consumer.start.queue);
-            }
-        }
-        for (_, request) in self.requests.iter_mut().filter(|(_, request)| !request.sent) {
-            if let Some(payload) = super::ledger::renamed(&request.payload, old, new) {
-                request.payload = payload;
-            }
-        }
-        for channel in self.channels.iter_mut() {
-            if channel.last_queue == old {
-                new.clone_into(&mut channel.last_queue);
-            }
-        }
     }
 }

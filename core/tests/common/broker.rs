@@ -9,6 +9,8 @@ use hopmq_proto::{CloseReason, Connection, Content, Event};
 #[derive(Default)]
 pub(crate) struct Broker {
     queues: BTreeMap<String, VecDeque<Message>>,
+    /// Whether a queue may have messages.
+    loaded: bool,
     channels: BTreeMap<u16, Channel>,
     /// The test confirms publishes in place of the broker.
     pub(crate) confirms_by_hand: bool,
@@ -135,6 +137,7 @@ impl Broker {
     fn requeue(&mut self, unacked: Unacked) {
         let Unacked { queue, mut message, .. } = unacked;
         message.redelivered = true;
+        self.loaded = true;
         self.queues.entry(queue).or_default().push_front(message);
     }
 
@@ -148,6 +151,7 @@ impl Broker {
         let key = String::from_utf8_lossy(arguments.routing_key).into_owned();
         match self.queues.get_mut(&key) {
             Some(queue) if arguments.exchange.is_empty() => {
+                self.loaded = true;
                 queue.push_back(Message { content: content.clone(), redelivered: false });
             }
             _ if arguments.mandatory => {
@@ -297,6 +301,9 @@ impl Broker {
 
     /// Delivers ready messages to the consumers that have room for them.
     pub(super) fn deliver(&mut self, proto: &mut Connection) {
+        if !self.loaded {
+            return;
+        }
         for (number, channel) in &mut self.channels {
             for consumer in &channel.consumers {
                 let held = channel.unacked.values().filter(|unacked| unacked.consumer == consumer.tag).count();
@@ -334,5 +341,6 @@ impl Broker {
                 }
             }
         }
+        self.loaded = self.queues.values().any(|queue| !queue.is_empty());
     }
 }

@@ -324,6 +324,7 @@ impl Server {
                 return;
             }
             Incoming::Method { channel, payload } => describe(*channel, payload),
+            Incoming::Oversized { channel, size } => format!("{channel} basic.publish of {size} bytes"),
             Incoming::Content { channel, content } => {
                 let key = String::from_utf8_lossy(content.arguments().routing_key).into_owned();
                 format!("{channel} basic.publish {key} {} bytes", content.body().len())

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod addresses;
 mod assisting;
 mod backpressure;
 mod closing;
@@ -10,6 +11,9 @@ mod confirms;
 mod connecting;
 mod deadlines;
 mod dropping;
+mod explaining;
+mod foreign_bytes;
+mod growth;
 mod links;
 mod reconnecting;
 mod republishing;
@@ -17,5 +21,7 @@ mod restoring;
 mod secrets;
 mod sequences;
 mod shutting_down;
+mod times;
 mod violations;
+mod waiting;
 mod wakers;

@@ -30,7 +30,7 @@ fn violations() -> Vec<(&'static str, Vec<u8>, u16)> {
         ("a frame of 4 GiB", vec![1, 0, 1, 0xff, 0xff, 0xff, 0xff], 501),
         ("a frame above the agreed size", vec![3, 0, 1, 0, 2, 0, 1], 501),
         ("an unknown frame type", vec![7, 0, 0, 0, 0, 0, 0, 0xce], 501),
-        ("a heartbeat on a channel", frame(8, 1, b""), 501),
+        ("a heartbeat on a channel", frame(8, 1, b""), 505),
         ("a body longer than announced", long_body, 501),
         ("a body of 2⁶² bytes", huge, 311),
         ("a method where a header is due", no_header, 505),

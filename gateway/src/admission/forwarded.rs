@@ -23,6 +23,8 @@ pub(crate) struct Client {
     pub(crate) address: IpAddr,
     /// The host that the last trusted proxy was requested for.
     pub(crate) host: Option<String>,
+    /// Whether the client is on the gateway's own machine: it connects from loopback, and not through a proxy.
+    pub(crate) is_local: bool,
 }
 
 impl TrustedProxies {
@@ -39,7 +41,8 @@ impl TrustedProxies {
     pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Client {
         let peer = peer.to_canonical();
         if !self.trusts(peer) {
-            return Client { address: peer, host: None };
+            let is_proxied = ["x-forwarded-for", "forwarded"].iter().any(|name| headers.contains_key(*name));
+            return Client { address: peer, host: None, is_local: peer.is_loopback() && !is_proxied };
         }
         let (hops, hosts) = match self.header {
             ProxyHeader::XForwardedFor => (list(headers, "x-forwarded-for"), list(headers, "x-forwarded-host")),
@@ -58,7 +61,7 @@ impl TrustedProxies {
                 break;
             }
         }
-        Client { address, host: hosts.last().cloned() }
+        Client { address, host: hosts.last().cloned(), is_local: false }
     }
 }
 
@@ -125,7 +128,24 @@ mod tests {
             "10.0.0.1",
             &[("forwarded", "for=127.0.0.1, for=203.0.113.9;host=here.example")],
         );
-        assert_eq!(spoofed, Client { address: "203.0.113.9".parse().unwrap(), host: Some("here.example".into()) });
+        let address = "203.0.113.9".parse().unwrap();
+        assert_eq!(spoofed, Client { address, host: Some("here.example".into()), is_local: false });
+    }
+
+    #[test]
+    fn only_a_client_without_a_proxy_is_local() {
+        let is_local = |trusted: &[&str], peer: &str, lines: &[(&'static str, &str)]| {
+            client(trusted, ProxyHeader::XForwardedFor, peer, lines).is_local
+        };
+        assert!(is_local(&[], "127.0.0.1", &[]) && is_local(&[], "::1", &[]));
+        assert!(!is_local(&[], "192.0.2.1", &[]));
+        // A proxy on this machine, trusted or not, stands for another client.
+        let forwarded = [("x-forwarded-for", "203.0.113.9")];
+        assert!(!is_local(&[], "127.0.0.1", &forwarded) && !is_local(&["127.0.0.0/8"], "127.0.0.1", &forwarded));
+        assert!(!is_local(&["127.0.0.0/8"], "127.0.0.1", &[]));
+        assert!(!is_local(&["127.0.0.0/8"], "127.0.0.1", &[("x-forwarded-for", "unknown")]));
+        // This is the machine of the proxy.
+        assert!(!is_local(&["10.0.0.0/8"], "10.0.0.1", &[("x-forwarded-for", "127.0.0.1")]));
     }
 
     #[test]

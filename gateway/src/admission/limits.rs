@@ -35,6 +35,8 @@ struct State {
 struct Address {
     connections: usize,
     upgrades: Bucket,
+    /// Refused logins, if they are limited.
+    refusals: Option<Bucket>,
 }
 
 #[derive(Debug)]
@@ -60,6 +62,8 @@ pub(crate) enum LimitError {
     AddressConnections,
     /// `limits.upgrades_per_minute`; the address may connect again after this time.
     AddressRate(Duration),
+    /// `limits.refused_logins_per_minute`; the address may connect again after this time.
+    AddressRefusals(Duration),
     /// `limits.connections_per_user`
     UserConnections,
 }
@@ -72,6 +76,10 @@ impl fmt::Display for LimitError {
             Self::AddressRate(wait) => {
                 return write!(f, "your address connects too often; try again in {} s", seconds(*wait));
             }
+            Self::AddressRefusals(wait) => {
+                let wait = seconds(*wait);
+                return write!(f, "too many logins of your address were refused; try again in {wait} s");
+            }
             Self::UserConnections => "the user has too many connections",
         })
     }
@@ -83,7 +91,7 @@ impl LimitError {
     /// Returns after how many seconds the client may try again.
     pub(crate) fn retry_after(&self) -> u64 {
         match self {
-            Self::AddressRate(wait) => seconds(*wait),
+            Self::AddressRate(wait) | Self::AddressRefusals(wait) => seconds(*wait),
             Self::Connections | Self::AddressConnections | Self::UserConnections => 10,
         }
     }
@@ -138,6 +146,12 @@ impl Bucket {
         Ok(())
     }
 
+    /// Checks that `count` tokens could be taken, or returns after how long they could.
+    pub(crate) fn check(&mut self, count: f64, now: Instant) -> Result<(), Duration> {
+        self.fill(now);
+        if self.level < count { Err(self.wait(count)) } else { Ok(()) }
+    }
+
     /// Takes `count` tokens in any case, and returns how long to wait before the next call.
     pub(crate) fn overdraw(&mut self, count: f64, now: Instant) -> Duration {
         self.fill(now);
@@ -178,12 +192,11 @@ impl Limits {
         let mut state = self.state();
         state.sweep(now);
         let total = state.connections;
-        let a_minute = f64::from(self.config.upgrades_per_minute);
-        let entry = state
-            .addresses
-            .entry(address)
-            .or_insert_with(|| Address { connections: 0, upgrades: Bucket::new(a_minute / 60.0, a_minute, now) });
+        let entry = state.address(address, &self.config, now);
         entry.upgrades.take(1.0, now).map_err(LimitError::AddressRate)?;
+        if let Some(refusals) = &mut entry.refusals {
+            refusals.check(1.0, now).map_err(LimitError::AddressRefusals)?;
+        }
         if total >= self.config.connections {
             return Err(LimitError::Connections);
         }
@@ -193,6 +206,14 @@ impl Limits {
         entry.connections += 1;
         state.connections += 1;
         Ok(Permit { limits: Arc::clone(self), holder: Holder::Address(address) })
+    }
+
+    /// Counts a refused login of this address.
+    pub(crate) fn login_refused(&self, address: IpAddr, now: Instant) {
+        let mut state = self.state();
+        if let Some(refusals) = &mut state.address(network(address), &self.config, now).refusals {
+            refusals.overdraw(1.0, now);
+        }
     }
 
     /// Takes a permit for a connection of a user that RabbitMQ has authenticated.
@@ -238,11 +259,28 @@ impl User {
     }
 }
 
+impl Address {
+    /// Whether the address has no connections and full buckets, like one that never connected.
+    fn is_unused(&mut self, now: Instant) -> bool {
+        let mut buckets = [Some(&mut self.upgrades), self.refusals.as_mut()].into_iter().flatten();
+        self.connections == 0 && buckets.all(|bucket| bucket.is_full(now))
+    }
+}
+
 impl State {
+    fn address(&mut self, address: IpAddr, config: &config::Limits, now: Instant) -> &mut Address {
+        let bucket = |a_minute: u32| Bucket::new(f64::from(a_minute) / 60.0, f64::from(a_minute), now);
+        self.addresses.entry(address).or_insert_with(|| Address {
+            connections: 0,
+            upgrades: bucket(config.upgrades_per_minute),
+            refusals: (config.refused_logins_per_minute > 0).then(|| bucket(config.refused_logins_per_minute)),
+        })
+    }
+
     /// Removes addresses and users that have no connections and full buckets.
     fn sweep(&mut self, now: Instant) {
         if self.addresses.len() + self.users.len() >= self.sweep_at.max(SWEEP) {
-            self.addresses.retain(|_, address| address.connections > 0 || !address.upgrades.is_full(now));
+            self.addresses.retain(|_, address| !address.is_unused(now));
             self.users.retain(|_, user| !user.is_unused(now));
             self.sweep_at = (self.addresses.len() + self.users.len()) * 2;
         }

@@ -129,7 +129,9 @@ impl PolicyFilter {
             Kind::Method => self.method(number, frame),
             Kind::Header => self.header(number, frame),
             Kind::Body => self.body(number, frame),
-            Kind::Heartbeat => Err(Error::peer(code::FRAME_ERROR, "received a heartbeat on a channel other than 0")),
+            Kind::Heartbeat => {
+                Err(Error::peer(code::UNEXPECTED_FRAME, "received a heartbeat on a channel other than 0"))
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use hopmq_proto::method::{Encode, Method, MethodId, connection};
 use hopmq_proto::{Connection, Error, Frame, Kind, MIN_FRAME_MAX, ReceiveLimits, code};
 
+use super::credentials::check_remote;
 use super::encode::method_frame;
 use super::policy_filter::PolicyFilter;
 use super::verdict::{Side, Verdict};
@@ -33,8 +34,9 @@ pub(crate) enum Stage {
 
 /// How the client authenticates.
 pub(crate) enum Login {
-    /// By user and password, which RabbitMQ checks.
-    RabbitMq,
+    /// By user and password, which RabbitMQ checks, but for the users that may log in from this machine only. They are
+    /// none if the page is on this machine.
+    RabbitMq { loopback_users: Arc<[String]> },
     /// By a token in place of the password, which the gateway checks.
     Token(Arc<Auth>),
     /// By a ticket, which the gateway has checked. `None` after the login.
@@ -62,6 +64,8 @@ pub(crate) struct AmqpProxy {
     /// Whether the client has sent `connection.start-ok`.
     login_sent: bool,
     user: Option<String>,
+    /// RabbitMQ's reason to refuse the login or the virtual host.
+    refusal: Option<String>,
     login: Login,
     /// The next step of the browser's handshake, where the gateway authenticates.
     step: Step,
@@ -92,6 +96,7 @@ impl AmqpProxy {
             handles_login_close: false,
             login_sent: false,
             user: None,
+            refusal: None,
             login,
             step: Step::StartOk,
             filter: None,
@@ -121,6 +126,16 @@ impl AmqpProxy {
     /// Whether the client has sent credentials and RabbitMQ has not answered.
     pub(crate) fn awaits_login(&self) -> bool {
         self.stage == Stage::Login && self.login_sent
+    }
+
+    /// Returns RabbitMQ's reason to refuse the login or the virtual host.
+    pub(crate) fn refusal(&self) -> Option<&str> {
+        self.refusal.as_deref()
+    }
+
+    /// Returns the user name that the client sent, or the subject of its token.
+    pub(crate) fn user_name(&self) -> &str {
+        self.user().map_or("", |(user, _)| user)
     }
 
     /// Returns the user and, if the gateway authenticated the user, its rates. The user is the subject of the token, or
@@ -205,7 +220,7 @@ impl AmqpProxy {
     }
 
     fn connection_from_browser(&mut self, id: MethodId, frame: &Frame<'_>) -> Result<Verdict, Error> {
-        if !matches!(self.login, Login::RabbitMq) {
+        if !matches!(self.login, Login::RabbitMq { .. }) {
             self.advance_handshake(id)?;
         }
         match id {
@@ -264,11 +279,12 @@ impl AmqpProxy {
     fn log_in(&mut self, start: &connection::StartOk<'_>) -> Result<Verdict, Error> {
         let plain = || start.response.split(|byte| *byte == 0);
         let grant = match &mut self.login {
-            Login::RabbitMq => {
+            Login::RabbitMq { loopback_users } => {
                 if start.mechanism == "PLAIN" {
                     self.user = plain().nth(1).and_then(|name| String::from_utf8(name.to_vec()).ok());
                 }
-                return Ok(Verdict::Pass);
+                let checked = check_remote(loopback_users, start.mechanism, start.response);
+                return checked.map(|()| Verdict::Pass).map_err(refused);
             }
             Login::Granted(grant) => *grant.take().ok_or_else(|| out_of_order(connection::StartOk::ID))?,
             Login::Token(auth) => {
@@ -302,7 +318,7 @@ impl AmqpProxy {
 
     fn connection_from_upstream(&mut self, id: MethodId, frame: &Frame<'_>) -> Result<Verdict, Error> {
         match id {
-            connection::Start::ID if !matches!(self.login, Login::RabbitMq) => {
+            connection::Start::ID if !matches!(self.login, Login::RabbitMq { .. }) => {
                 let Method::ConnectionStart(start) = Method::decode(frame.payload())? else {
                     return Err(undecodable(id));
                 };
@@ -323,6 +339,13 @@ impl AmqpProxy {
                 self.upstream_open = true;
             }
             connection::Close::ID => {
+                let Method::ConnectionClose(close) = Method::decode(frame.payload())? else {
+                    return Err(undecodable(id));
+                };
+                let is_refusal = matches!(close.reply_code, code::ACCESS_REFUSED | code::NOT_ALLOWED);
+                if self.stage < Stage::Open && is_refusal {
+                    self.refusal = Some(format!("{} {}", close.reply_code, close.reply_text));
+                }
                 self.upstream_open = false;
                 self.stage = self.stage.max(Stage::Closing);
             }

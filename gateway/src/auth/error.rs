@@ -47,6 +47,10 @@ pub(crate) enum AuthError {
     PolicyClaimMissing { setting: &'static str },
     /// `connection.update-secret` brought a token of another subject, RabbitMQ user or virtual host.
     OtherBearer,
+    /// A page on another machine logs in as a user of `auth.loopback_users`.
+    LoopbackUser { user: String },
+    /// A page on another machine logs in by a mechanism that does not show the user.
+    UserUnknown { mechanism: String },
 }
 
 /// What is wrong with a JSON Web Token.
@@ -128,6 +132,14 @@ impl fmt::Display for AuthError {
             Self::NoPolicy => f.write_str("no policy matches the claims of the token"),
             Self::PolicyClaimMissing { setting } => {
                 write!(f, "the token lacks a claim that the {setting} of its policy needs")
+            }
+            Self::LoopbackUser { user } => write!(
+                f,
+                "user '{user}' may log in from the gateway's own machine only; log in as another user, or take it out \
+                 of auth.loopback_users"
+            ),
+            Self::UserUnknown { mechanism } => {
+                write!(f, "the login by {mechanism} shows no user; log in by PLAIN or AMQPLAIN")
             }
             Self::OtherBearer => {
                 f.write_str("the new token is for another subject, user or virtual host; connect again with it")

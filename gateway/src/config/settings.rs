@@ -94,6 +94,8 @@ pub struct Upstream {
     pub check_interval: Time,
     /// A PEM file with the authority of the hosts' certificates; by default, the system's authorities.
     pub ca_file: Option<PathBuf>,
+    /// Whether each connection begins with a header of the PROXY protocol, version 2, that has the page's address.
+    pub proxy_protocol: bool,
 }
 
 impl Default for Upstream {
@@ -103,6 +105,7 @@ impl Default for Upstream {
             connect_timeout: Time::seconds(5),
             check_interval: Time::seconds(5),
             ca_file: None,
+            proxy_protocol: false,
         }
     }
 }
@@ -202,6 +205,8 @@ pub struct Limits {
     pub connections_per_user: usize,
     /// Upgrades of one address per minute.
     pub upgrades_per_minute: u32,
+    /// Refused logins of one address per minute; 0 is no limit.
+    pub refused_logins_per_minute: u32,
     /// Messages per second that one user may publish, over all connections; 0 is no limit.
     pub messages_per_second: u32,
     /// Bytes per second that one user may send, over all connections; 0 is no limit.
@@ -219,6 +224,7 @@ impl Default for Limits {
             connections_per_address: 200,
             connections_per_user: 200,
             upgrades_per_minute: 300,
+            refused_logins_per_minute: 30,
             messages_per_second: 0,
             bytes_per_second: Size(0),
         }
@@ -242,15 +248,24 @@ impl Default for Drain {
 }
 
 /// `[auth]`
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Auth {
+    /// Users that RabbitMQ would let in, and who may only log in from a page whose address is loopback. RabbitMQ has
+    /// the same setting, and sees the gateway's address.
+    pub loopback_users: Vec<String>,
     /// JSON Web Tokens as the password of PLAIN.
     pub jwt: Option<Jwt>,
     /// Signed tickets in the URL.
     pub ticket: Option<Ticket>,
     /// The policies. The first whose `when` matches the token applies.
     pub policy: Vec<Policy>,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self { loopback_users: vec!["guest".to_owned()], jwt: None, ticket: None, policy: Vec::new() }
+    }
 }
 
 /// `[auth.jwt]`

@@ -40,13 +40,16 @@ pub(super) async fn upgrade(State(context): State<Arc<Context>>, request: Reques
         info!(address = %forwarded.address, reason = refusal.reason(), "refused a WebSocket: {refusal}");
         refusal.into_response()
     };
-    let client = match admit(&context, &forwarded, &parts.headers) {
+    let client = match admit(&context, &forwarded, peer, &parts.headers) {
         Ok(client) => client,
         Err(refusal) => return refuse(refusal),
     };
-    let login = match login(&context, parts.uri.query().unwrap_or_default()) {
+    let login = match login(&context, parts.uri.query().unwrap_or_default(), forwarded.is_local) {
         Ok(login) => login,
-        Err(error) => return refuse(Refusal::Ticket(error)),
+        Err(error) => {
+            context.limits.login_refused(forwarded.address, Instant::now());
+            return refuse(Refusal::Ticket(error));
+        }
     };
     match Handshake::parse(&mut parts) {
         Ok(handshake) => accept(context, handshake, &parts.headers, client, login),
@@ -55,19 +58,28 @@ pub(super) async fn upgrade(State(context): State<Arc<Context>>, request: Reques
 }
 
 /// Checks the phase, the limits, the origin and the subprotocols.
-fn admit(context: &Context, forwarded: &forwarded::Client, headers: &HeaderMap) -> Result<Client, Refusal> {
+fn admit(
+    context: &Context,
+    forwarded: &forwarded::Client,
+    peer: SocketAddr,
+    headers: &HeaderMap,
+) -> Result<Client, Refusal> {
     if !context.drain.is_serving() {
         return Err(Refusal::Draining);
     }
     let permit = context.limits.connect(forwarded.address, Instant::now()).map_err(Refusal::Limit)?;
     context.origins.check(headers, forwarded.host.as_deref()).map_err(Refusal::Origin)?;
     check_subprotocols(&context.config.websocket.subprotocols, headers)?;
-    Ok(Client::new(forwarded.address, permit))
+    let port = if forwarded.address == peer.ip().to_canonical() { peer.port() } else { 0 };
+    Ok(Client::new(SocketAddr::new(forwarded.address, port), permit))
 }
 
 /// Returns how the client authenticates: by RabbitMQ, by a token in the login, or by the ticket in the query.
-fn login(context: &Context, query: &str) -> Result<Login, AuthError> {
-    let Some(auth) = &context.auth else { return Ok(Login::RabbitMq) };
+fn login(context: &Context, query: &str, is_local: bool) -> Result<Login, AuthError> {
+    let Some(auth) = &context.auth else {
+        let loopback_users = if is_local { Arc::default() } else { Arc::clone(&context.loopback_users) };
+        return Ok(Login::RabbitMq { loopback_users });
+    };
     Ok(match auth.ticket(query)? {
         Some(grant) => Login::Granted(Some(Box::new(grant))),
         None => Login::Token(Arc::clone(auth)),
@@ -133,6 +145,7 @@ impl Refusal {
             Self::Limit(LimitError::Connections) => "full",
             Self::Limit(LimitError::AddressConnections) => "address_connections",
             Self::Limit(LimitError::AddressRate(_)) => "address_rate",
+            Self::Limit(LimitError::AddressRefusals(_)) => "refused_logins",
             Self::Limit(LimitError::UserConnections) => "user_connections",
             Self::Origin(_) => "origin",
             Self::Subprotocol { .. } => "subprotocol",

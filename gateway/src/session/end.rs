@@ -29,6 +29,8 @@ pub(crate) struct End {
 }
 
 const BROWSER_LEFT: &str = "browser_left";
+const LOGIN_REFUSED: &str = "login_refused";
+const TOKEN_REFUSED: &str = "token_refused";
 
 /// The longest reason in a WebSocket close frame, in bytes (RFC 6455, section 5.5).
 const REASON_MAX: usize = 123;
@@ -91,9 +93,13 @@ impl End {
         end
     }
 
-    pub(crate) fn browser_fault(error: &Error) -> Self {
+    /// `is_token` says whether the gateway checks tokens, and not RabbitMQ the password.
+    pub(crate) fn browser_fault(error: &Error, is_token: bool) -> Self {
+        if error.code() == code::ACCESS_REFUSED && !is_token {
+            return Self::fault(LOGIN_REFUSED, error.message(), error.code(), CloseCode::Policy);
+        }
         if error.code() == code::ACCESS_REFUSED {
-            return Self::fault("token_refused", error.message(), error.code(), CloseCode::Policy);
+            return Self::fault(TOKEN_REFUSED, error.message(), error.code(), CloseCode::Policy);
         }
         Self::fault("protocol", error.message(), error.code(), CloseCode::Protocol)
     }
@@ -113,12 +119,26 @@ impl End {
     }
 
     pub(crate) fn unreachable(error: &Unreachable) -> Self {
-        Self::fault("upstream_unreachable", error.to_string(), code::CONNECTION_FORCED, CloseCode::Again)
+        let end = Self::fault("upstream_unreachable", error.to_string(), code::CONNECTION_FORCED, CloseCode::Again);
+        // The change of state is logged, and not each page that tries meanwhile.
+        Self { is_fault: false, ..end }
+    }
+
+    /// Ends the session as `self` does, for RabbitMQ's reason to refuse the login.
+    pub(crate) fn refused_by_rabbitmq(self, reason: &str) -> Self {
+        let websocket = self.websocket.map(|_| CloseCode::Policy);
+        let text = format!("RabbitMQ refused the login: {reason}");
+        Self { reason: LOGIN_REFUSED, text, is_fault: true, websocket, ..self }
+    }
+
+    /// Whether the login was refused, by RabbitMQ or by the gateway.
+    pub(crate) fn is_refused_login(&self) -> bool {
+        matches!(self.reason, LOGIN_REFUSED | TOKEN_REFUSED)
     }
 
     pub(crate) fn login_refused() -> Self {
         let text = "RabbitMQ refused the login; check the user, the password and the permission for the virtual host";
-        Self::fault("login_refused", text, code::ACCESS_REFUSED, CloseCode::Policy)
+        Self::fault(LOGIN_REFUSED, text, code::ACCESS_REFUSED, CloseCode::Policy)
     }
 
     pub(crate) fn login_timeout(limit: Duration) -> Self {

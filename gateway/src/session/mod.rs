@@ -11,7 +11,7 @@ pub(crate) mod socket;
 mod state;
 mod teardown;
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -32,13 +32,14 @@ use teardown::teardown;
 /// The client of a session.
 #[derive(Debug)]
 pub(crate) struct Client {
-    pub(crate) address: IpAddr,
+    /// The port is 0 behind a proxy, which does not tell it.
+    pub(crate) address: SocketAddr,
     /// Returned when the session ends.
     _permit: Permit,
 }
 
 impl Client {
-    pub(crate) fn new(address: IpAddr, permit: Permit) -> Self {
+    pub(crate) fn new(address: SocketAddr, permit: Permit) -> Self {
         Self { address, _permit: permit }
     }
 }
@@ -62,18 +63,32 @@ pub(crate) async fn run(
     let state = SessionState::new(allowance, AmqpProxy::new(bounds, login), started);
     let mut upstream = None;
     let end = tokio::select! {
-        end = relay(&context, &state, &mut browser, &mut upstream) => end,
+        end = relay(&context, &state, &mut browser, &mut upstream, client.address) => end,
         end = keepalive(&context, &state, started) => end,
     };
+    let end = match state.proxy().refusal() {
+        Some(reason) if !end.is_fault => end.refused_by_rabbitmq(reason),
+        _ => end,
+    };
+    let address = client.address.ip();
+    if end.is_refused_login() {
+        context.limits.login_refused(address, Instant::now());
+    }
     // After `connection.close-ok`, the browser may close the WebSocket first.
-    let is_done = end.is_by_browser() && state.proxy().stage() == Stage::Closed;
+    let is_done = !end.is_fault && end.is_by_browser() && state.proxy().stage() == Stage::Closed;
     context.metrics.ended(if is_done { End::done().reason } else { end.reason });
     let seconds = started.elapsed().as_secs_f64();
     if end.is_fault {
-        info!(address = %client.address, reason = end.reason, seconds, "{}", end.text);
+        let user = log_name(state.proxy().user_name()).to_owned();
+        info!(%address, user, reason = end.reason, seconds, "{}", end.text);
     } else {
-        debug!(address = %client.address, reason = end.reason, seconds, "{}", end.text);
+        debug!(%address, reason = end.reason, seconds, "{}", end.text);
     }
     teardown(&context, &state, browser, upstream, &end).await;
     drop(client);
+}
+
+/// Returns the part of a user name that is logged: a client can send any.
+fn log_name(user: &str) -> &str {
+    user.char_indices().nth(64).map_or(user, |(end, _)| &user[..end])
 }

@@ -1,6 +1,7 @@
 //! Relays frames in both directions of a session.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,11 +26,12 @@ pub(super) async fn relay(
     state: &SessionState,
     browser: &mut BrowserSide,
     upstream: &mut Option<UpstreamSide>,
+    client: SocketAddr,
 ) -> End {
     if let Err(end) = await_protocol_header(state, browser).await {
         return end;
     }
-    let stream = match context.upstreams.connect().await {
+    let stream = match context.upstreams.connect(client).await {
         Ok(stream) => stream,
         Err(error) => return End::unreachable(&error),
     };
@@ -83,7 +85,7 @@ async fn browser_to_upstream(
             liveness.last_heard = Instant::now();
         }
         if let Err(error) = received.result {
-            return End::browser_fault(&error);
+            return End::browser_fault(&error, context.auth.is_some());
         }
         if let Err(error) = written {
             return End::upstream_lost(&error.to_string());

@@ -2,15 +2,16 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 
 use axum::http::Uri;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::tls;
+use super::{proxy_protocol, tls};
 use crate::config::{self, ConfigError};
 
 /// A byte stream to a broker.
@@ -31,6 +32,16 @@ pub trait Dial: Send + Sync {
     /// # Errors
     /// [`io::Error`] if the broker cannot be reached. The gateway then tries the next host.
     fn dial(&self) -> Dialing<'_>;
+
+    /// Connects for a page at that address, which a broker may need to know; behind a proxy, the port is 0. By default,
+    /// this is [`Dial::dial`].
+    ///
+    /// # Errors
+    /// The errors of [`Dial::dial`].
+    fn dial_for(&self, client: SocketAddr) -> Dialing<'_> {
+        let _ = client;
+        self.dial()
+    }
 }
 
 struct Tcp {
@@ -38,6 +49,7 @@ struct Tcp {
     host: String,
     port: u16,
     tls: Option<(TlsConnector, ServerName<'static>)>,
+    proxy_protocol: bool,
 }
 
 /// Parses entry `index` of `upstream.hosts`: `amqp://host:port` or `amqps://host:port`. Errors do not show the entry,
@@ -69,7 +81,13 @@ pub(super) fn dialer(index: usize, text: &str, config: &config::Upstream) -> Res
         None
     };
     let scheme = if tls.is_some() { "amqps" } else { "amqp" };
-    Ok(Box::new(Tcp { name: format!("{scheme}://{}:{port}", authority.host()), host, port, tls }))
+    Ok(Box::new(Tcp {
+        name: format!("{scheme}://{}:{port}", authority.host()),
+        host,
+        port,
+        tls,
+        proxy_protocol: config.proxy_protocol,
+    }))
 }
 
 impl Dial for Tcp {
@@ -78,14 +96,25 @@ impl Dial for Tcp {
     }
 
     fn dial(&self) -> Dialing<'_> {
-        Box::pin(async move {
-            let socket = TcpStream::connect((self.host.as_str(), self.port)).await?;
-            socket.set_nodelay(true)?;
-            let io: Box<dyn Io> = match &self.tls {
-                Some((connector, name)) => Box::new(connector.connect(name.clone(), socket).await?),
-                None => Box::new(socket),
-            };
-            Ok(io)
+        Box::pin(self.connect(None))
+    }
+
+    fn dial_for(&self, client: SocketAddr) -> Dialing<'_> {
+        Box::pin(self.connect(Some(client)))
+    }
+}
+
+impl Tcp {
+    async fn connect(&self, client: Option<SocketAddr>) -> io::Result<Box<dyn Io>> {
+        let mut socket = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        socket.set_nodelay(true)?;
+        if self.proxy_protocol {
+            let header = proxy_protocol::header(client.unwrap_or(socket.local_addr()?), socket.peer_addr()?);
+            socket.write_all(&header).await?;
+        }
+        Ok(match &self.tls {
+            Some((connector, name)) => Box::new(connector.connect(name.clone(), socket).await?),
+            None => Box::new(socket),
         })
     }
 }

@@ -1,10 +1,12 @@
 //! The RabbitMQ hosts behind the gateway: their health, and connections to the least busy one.
 
 mod dial;
+mod proxy_protocol;
 pub(crate) mod tls;
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,7 +15,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{interval, timeout};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::config::{self, ConfigError};
 pub use dial::{Dial, Dialing, Io};
@@ -24,6 +26,8 @@ pub(crate) struct Upstreams {
     hosts: Vec<Arc<Host>>,
     connect_timeout: Duration,
     check_interval: Duration,
+    /// Whether any host was up when that was last looked at.
+    was_any_up: AtomicBool,
 }
 
 struct Host {
@@ -51,7 +55,7 @@ pub(crate) struct Unreachable;
 
 impl fmt::Display for Unreachable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no RabbitMQ can be reached; try again later")
+        f.write_str("the gateway can reach no broker (1013); try again later")
     }
 }
 
@@ -74,6 +78,7 @@ impl Upstreams {
             hosts: hosts.into_iter().map(host).collect(),
             connect_timeout: config.connect_timeout.0,
             check_interval: config.check_interval.0,
+            was_any_up: AtomicBool::new(true),
         })
     }
 
@@ -81,23 +86,24 @@ impl Upstreams {
     ///
     /// # Errors
     /// [`Unreachable`] if no host accepts the connection within `upstream.connect_timeout` each.
-    pub(crate) async fn connect(&self) -> Result<Stream, Unreachable> {
+    pub(crate) async fn connect(&self, client: SocketAddr) -> Result<Stream, Unreachable> {
         let mut hosts: Vec<&Arc<Host>> = self.hosts.iter().collect();
         hosts.sort_by_key(|host| (!host.is_up(), host.connections.load(Ordering::Relaxed)));
         for host in hosts {
-            match self.dial(host).await {
+            match self.dial(host, host.dial.dial_for(client)).await {
                 Ok(io) => {
                     host.connections.fetch_add(1, Ordering::Relaxed);
                     return Ok(Stream { io, host: Arc::clone(host) });
                 }
-                Err(error) => warn!(host = host.name, %error, "cannot connect to RabbitMQ"),
+                // The change of state is logged, and not each page that meets it.
+                Err(error) => debug!(host = host.name, %error, "cannot connect to RabbitMQ"),
             }
         }
         Err(Unreachable)
     }
 
-    async fn dial(&self, host: &Host) -> io::Result<Box<dyn Io>> {
-        let outcome = match timeout(self.connect_timeout, host.dial.dial()).await {
+    async fn dial(&self, host: &Host, dialing: Dialing<'_>) -> io::Result<Box<dyn Io>> {
+        let outcome = match timeout(self.connect_timeout, dialing).await {
             Ok(outcome) => outcome,
             Err(_) => {
                 Err(io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {:?}", self.connect_timeout)))
@@ -107,6 +113,12 @@ impl Upstreams {
         match &outcome {
             Ok(_) if !was_up => info!(host = host.name, "RabbitMQ is reachable again"),
             Err(error) if was_up => warn!(host = host.name, %error, "RabbitMQ is not reachable"),
+            _ => {}
+        }
+        let any_up = self.any_up();
+        match (self.was_any_up.swap(any_up, Ordering::Relaxed), any_up) {
+            (true, false) => warn!("no RabbitMQ can be reached: pages are closed with 1013 until one can"),
+            (false, true) => info!("pages can connect again"),
             _ => {}
         }
         outcome
@@ -120,7 +132,7 @@ impl Upstreams {
             ticks.tick().await;
             for host in &self.hosts {
                 // RabbitMQ does not log connections that send nothing: load balancers check it in this way too.
-                let _closed_at_once = self.dial(host).await;
+                let _closed_at_once = self.dial(host, host.dial.dial()).await;
             }
         }
     }

@@ -109,7 +109,7 @@ async fn rabbitmq_refuses_a_wrong_password() {
     page.start_ok("guest", "hunter2").await;
     let (code, text) = page.closed_by_amqp().await;
     assert!(code == 403 && text.contains("ACCESS_REFUSED"), "{code} {text}");
-    assert_eq!(page.closed().await.0, 1000);
+    assert_eq!(page.closed().await.0, 1008);
     // Without authentication_failure_close, RabbitMQ gives no reason, so the gateway does.
     let mut page = Page::open(&served.url(), &[]).await.unwrap();
     page.bytes(&PROTOCOL_HEADER).await;

@@ -5,6 +5,7 @@ mod amqp_client_js;
 mod common;
 mod draining;
 mod faults;
+mod logins;
 #[cfg(target_os = "linux")]
 mod memory;
 mod policies;

@@ -21,9 +21,7 @@ async fn the_log_contains_no_secrets_and_sigterm_ends_the_program() {
     page.start_ok("guest", "hunter2").await;
     assert_eq!(page.closed_by_amqp().await.0, code::ACCESS_REFUSED);
     program.is_empty().await;
-    let pid = program.child.id().unwrap().to_string();
-    assert!(std::process::Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status().unwrap().success());
-    assert!(soon(program.child.wait()).await.unwrap().success());
+    program.terminate().await;
     let log = soon(&mut program.log).await.unwrap();
     assert!(log.contains("draining") && !log.contains("hunter2"), "{log}");
     assert!(log.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()));

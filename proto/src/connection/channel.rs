@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 
+use super::consumers::{Consumer, Consumers};
 use crate::content::Content;
 use crate::error::{Error, code};
 use crate::method_id::MethodId;
@@ -33,7 +34,7 @@ pub(crate) enum Phase {
 pub(crate) struct Channel {
     pub(crate) phase: Phase,
     pub(crate) pending: VecDeque<Pending>,
-    pub(crate) consumers: Vec<Consumer>,
+    pub(crate) consumers: Consumers,
     /// The number of consumers that the channel ever started.
     pub(crate) started: u64,
     pub(crate) unacked: TagSet,
@@ -63,22 +64,12 @@ pub(crate) struct Pending {
     pub(crate) consumer: Option<Box<[u8]>>,
 }
 
-/// An active consumer.
-#[derive(Debug)]
-pub(crate) struct Consumer {
-    pub(crate) tag: Box<[u8]>,
-    pub(crate) key: u64,
-    pub(crate) no_ack: bool,
-    /// The value of [`Channel::started`] when this consumer started.
-    pub(crate) number: u64,
-}
-
 impl Channel {
     pub(crate) fn new(phase: Phase) -> Self {
         Self {
             phase,
             pending: VecDeque::new(),
-            consumers: Vec::new(),
+            consumers: Consumers::default(),
             started: 0,
             unacked: TagSet::default(),
             confirms: None,
@@ -119,20 +110,8 @@ impl Channel {
         }
     }
 
-    #[inline]
-    pub(crate) fn consumer(&mut self, tag: &[u8]) -> Option<&Consumer> {
-        let index = self.consumers.iter().position(|consumer| *consumer.tag == *tag)?;
-        // Move busy consumers to the front, where the search finds them first.
-        let front = index / 2;
-        if index != front {
-            self.consumers.swap(index, front);
-        }
-        self.consumers.get(front)
-    }
-
     pub(crate) fn remove_consumer(&mut self, tag: &[u8]) -> Option<Consumer> {
-        let index = self.consumers.iter().position(|consumer| *consumer.tag == *tag)?;
-        let consumer = self.consumers.swap_remove(index);
+        let consumer = self.consumers.remove(tag)?;
         if consumer.no_ack {
             self.ended_no_ack.truncate(ENDED_KEPT - 1);
             self.ended_no_ack.push_front(consumer.tag.clone());

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::channel::{Channel, Confirms, Consumer, MAX_PENDING, Pending, Phase, reply_of, unexpected};
+use super::channel::{Channel, Confirms, MAX_PENDING, Pending, Phase, reply_of, unexpected};
+use super::consumers::Consumer;
 use super::event::{CloseReason, Event, Purpose};
 use super::message::{Body, Route};
 use super::{
@@ -162,7 +163,7 @@ impl Connection {
         request: Option<u64>,
     ) -> Result<(), Error> {
         let tag: Box<[u8]> = method.consumer_tag.as_bytes().into();
-        if tag.is_empty() || self.open_channel_mut(number)?.consumer(&tag).is_some() {
+        if tag.is_empty() || self.open_channel_mut(number)?.consumers.find(&tag).is_some() {
             let text = format!("consumer tag {:?} is empty or in use; choose another one", method.consumer_tag);
             return Err(Violation::ConsumerTag.by_caller(text));
         }
@@ -173,7 +174,7 @@ impl Connection {
         channel.ended_no_ack.retain(|ended| *ended != tag);
         channel.started += 1;
         let number = channel.started;
-        channel.consumers.push(Consumer { tag, key, no_ack, number });
+        channel.consumers.insert(Consumer { tag, key, no_ack, number });
         Ok(())
     }
 
@@ -396,7 +397,7 @@ impl Connection {
         let Some(Some(channel)) = self.channels.get_mut(usize::from(number)) else { return Err(not_open(number)) };
         let arguments = content.try_arguments()?;
         let delivery_tag = arguments.delivery_tag;
-        let Some(&Consumer { key: consumer, no_ack, .. }) = channel.consumer(arguments.consumer_tag) else {
+        let Some(&Consumer { key: consumer, no_ack, .. }) = channel.consumers.find(arguments.consumer_tag) else {
             self.unknown_deliveries += 1;
             // Deliveries of a consumer without acks are settled: the broker would close the channel for a reject (406).
             if !channel.ended_no_ack.iter().any(|tag| **tag == *arguments.consumer_tag) {
@@ -518,7 +519,7 @@ impl Channel {
             Method::BasicCancelOk(cancel) => {
                 // If cancels of both peers crossed, the tag may belong to a new consumer.
                 let tag = cancel.consumer_tag.as_bytes();
-                if self.consumer(tag).is_some_and(|consumer| consumer.number <= pending.started) {
+                if self.consumers.find(tag).is_some_and(|consumer| consumer.number <= pending.started) {
                     self.remove_consumer(tag);
                 }
             }

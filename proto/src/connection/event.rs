@@ -136,6 +136,13 @@ pub enum Event {
         /// The message.
         content: Content,
     },
+    /// Server: a client published a message whose body is larger than the limit. Refuse it.
+    Oversized {
+        /// The channel number.
+        channel: u16,
+        /// The size of the body in bytes.
+        size: u64,
+    },
     /// Client: the broker blocked publishing, because memory or disk space is low.
     Blocked {
         /// The reason.
@@ -213,6 +220,7 @@ impl fmt::Debug for Event {
             Self::ChannelOpened { channel } => write!(f, "ChannelOpened({channel})"),
             Self::Method { channel, payload } => write!(f, "Method({channel}, {})", id(payload)),
             Self::Published { channel, content } => write!(f, "Published({channel}, {content:?})"),
+            Self::Oversized { channel, size } => write!(f, "Oversized({channel}, {size} bytes)"),
             Self::Blocked { reason } => write!(f, "Blocked({reason:?})"),
             Self::Unblocked => f.write_str("Unblocked"),
             Self::Closed { reason } => write!(f, "Closed({reason:?})"),

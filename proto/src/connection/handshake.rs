@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::channel::unexpected;
 use super::event::Event;
 use super::{CLASS_CONNECTION, Connection, State};
+use crate::duration::seconds;
 use crate::error::{Error, code};
 use crate::frame::{MIN_FRAME_MAX, PROTOCOL_HEADER};
 use crate::heartbeat::Heartbeat;
@@ -90,7 +91,8 @@ pub struct Config {
     pub frame_max: u32,
     /// Server: the smallest frame limit in bytes that a client may choose, at least 4,096.
     pub frame_min: u32,
-    /// The heartbeat interval. With `None` the peer decides; zero disables heartbeats.
+    /// The heartbeat interval, rounded up to whole seconds, at most [`LONGEST_HEARTBEAT`](crate::LONGEST_HEARTBEAT).
+    /// With `None` the peer decides; zero disables heartbeats.
     pub heartbeat: Option<Duration>,
     /// The largest frame in bytes that is accepted before both peers agree on a limit.
     pub first_frame_max: u32,
@@ -192,11 +194,6 @@ impl Tuning {
         // The client decides the heartbeat interval (RabbitMQ's page "Heartbeats").
         Ok(Self { heartbeat: interval(client.heartbeat), ..Self::agree(config, client)? })
     }
-}
-
-/// Rounds an interval up to whole seconds, as sent on the wire.
-fn seconds(interval: Duration) -> u16 {
-    u16::try_from(interval.as_millis().div_ceil(1000)).unwrap_or(u16::MAX)
 }
 
 /// The limits that a peer proposed or chose.

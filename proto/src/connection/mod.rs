@@ -18,6 +18,7 @@
 
 mod channel;
 mod client;
+mod consumers;
 mod event;
 mod handshake;
 mod message;
@@ -142,6 +143,9 @@ impl Connection {
             (Incoming::Content { channel, content }, _) => {
                 self.purpose(channel, &content).map(|purpose| purpose.map(|purpose| purpose.event(channel, content)))
             }
+            (Incoming::Oversized { channel, size }, State::Open) => self.oversized_from_client(channel, size),
+            (Incoming::Oversized { .. }, State::Closing) => Ok(None),
+            (Incoming::Oversized { .. }, State::Handshake(_)) => Err(self.too_early(MethodId::BASIC_PUBLISH)),
             (Incoming::Method { channel, payload }, _) => self.handle_method(now, channel, payload),
             (Incoming::ProtocolHeader(header), _) => self.handle_protocol_header(header),
         };
@@ -245,8 +249,15 @@ impl Connection {
     }
 
     /// Returns the limits for the [`Receiver`](crate::Receiver), which change when the handshake agrees on them.
+    ///
+    /// A server accepts frames whose payload alone has the agreed size, as RabbitMQ does: some clients, such as
+    /// amqpstorm, do not count the 8 bytes around it.
     pub fn receive_limits(&self) -> ReceiveLimits {
-        self.tuning.receive_limits(&self.config)
+        let mut limits = self.tuning.receive_limits(&self.config);
+        if self.role.is_server() {
+            limits.frame_max = limits.frame_max.saturating_add(OVERHEAD as u32);
+        }
+        limits
     }
 
     /// Frees the memory that a burst needed.
@@ -371,7 +382,9 @@ impl Connection {
         let frame_max = self.tuning.frame_max as usize;
         let size = body.bytes().len();
         let list = properties.as_bytes();
-        if 14 + list.len() + OVERHEAD > frame_max {
+        // A consumer may have agreed on smaller frames than the publisher. A server has no better answer than the frame
+        // that is too large, which is what RabbitMQ sends.
+        if 14 + list.len() + OVERHEAD > frame_max && !self.role.is_server() {
             return Err(too_large("message properties", 14 + list.len() + OVERHEAD, frame_max));
         }
         let out = self.output.frames();

@@ -117,6 +117,11 @@ impl Connection {
         Ok(Some(Event::Published { channel: number, content }))
     }
 
+    pub(super) fn oversized_from_client(&mut self, number: u16, size: u64) -> Result<Option<Event>, Error> {
+        let Some(channel) = self.channel_mut(number) else { return Err(not_open(number)) };
+        Ok((channel.phase != Phase::Closing).then_some(Event::Oversized { channel: number, size }))
+    }
+
     pub(super) fn method_from_client(
         &mut self,
         number: u16,

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::MAX_DEPTH;
 use super::value::{Value, check_values, read, write};
+use super::{IntoValue, MAX_DEPTH};
 use crate::error::{Error, Flaw, sound};
 use crate::octets::Octets;
 use crate::wire::{Reader, whole};
@@ -71,7 +71,7 @@ impl<B: AsRef<[u8]>> FieldArray<B> {
     /// Checks that every pushed value can be sent.
     ///
     /// # Errors
-    /// The caller's fault, if the nesting was too deep.
+    /// The caller's fault, if the nesting was too deep or an integer was above `i64::MAX`.
     pub fn validity(&self) -> Result<(), Error> {
         sound(self.flaw)
     }
@@ -94,10 +94,18 @@ impl FieldArray {
         Self { bytes: Vec::new(), flaw: None }
     }
 
+    /// Returns an empty array, like [`new`](Self::new). The storage is `Vec<u8>` without a type annotation.
+    #[allow(clippy::should_implement_trait, reason = "the trait is implemented for every storage")]
+    pub const fn default() -> Self {
+        Self::new()
+    }
+
     /// Appends a value.
-    pub fn push<'v>(&mut self, value: impl Into<Value<'v>>) -> &mut Self {
-        let value = value.into();
-        let pushed = value.check(MAX_DEPTH - 1).and_then(|()| whole(&mut self.bytes, |out| write(out, value)));
+    pub fn push(&mut self, value: impl IntoValue) -> &mut Self {
+        let pushed = value.with_value(|value| {
+            value.check(MAX_DEPTH - 1)?;
+            whole(&mut self.bytes, |out| write(out, value))
+        });
         if let Err(flaw) = pushed {
             self.flaw.get_or_insert(flaw);
         }
@@ -106,7 +114,7 @@ impl FieldArray {
 
     /// Appends a value, and returns the array.
     #[must_use]
-    pub fn with<'v>(mut self, value: impl Into<Value<'v>>) -> Self {
+    pub fn with(mut self, value: impl IntoValue) -> Self {
         self.push(value);
         self
     }
@@ -136,7 +144,7 @@ impl<A: AsRef<[u8]>, B: AsRef<[u8]>> PartialEq<FieldArray<B>> for FieldArray<A> 
 
 impl<B: AsRef<[u8]>> Eq for FieldArray<B> {}
 
-impl<'v, V: Into<Value<'v>>> FromIterator<V> for FieldArray {
+impl<V: IntoValue> FromIterator<V> for FieldArray {
     fn from_iter<I: IntoIterator<Item = V>>(values: I) -> Self {
         let mut array = Self::new();
         array.extend(values);
@@ -144,7 +152,7 @@ impl<'v, V: Into<Value<'v>>> FromIterator<V> for FieldArray {
     }
 }
 
-impl<'v, V: Into<Value<'v>>> Extend<V> for FieldArray {
+impl<V: IntoValue> Extend<V> for FieldArray {
     fn extend<I: IntoIterator<Item = V>>(&mut self, values: I) {
         for value in values {
             self.push(value);

@@ -11,7 +11,8 @@ use crate::wire::{Reader, put_long_str};
 
 /// A value in a [`FieldTable`] or a [`FieldArray`]. The letter is its type tag on the wire.
 ///
-/// Rust types convert into values: `true`, `5` (an `i32`), `2.5`, `"text"`, `()`, `&table`, ….
+/// Rust types convert into values: `true`, `5` (an `i32`), `2.5`, `"text"`, `()`, `&table`, …. Where a table takes a
+/// value, it also takes owned ones, such as a `String`: see [`IntoValue`](super::IntoValue).
 ///
 /// Accessors such as [`as_str`](Self::as_str) return `None` for a value of another type.
 #[derive(Clone, Copy, PartialEq)]
@@ -299,6 +300,27 @@ macro_rules! from {
 
 from!(bool => Bool, i8 => I8, u8 => U8, i16 => I16, u16 => U16, i32 => I32, u32 => U32, i64 => I64);
 from!(f32 => F32, f64 => F64);
+
+/// A number above [`i64::MAX`], for which AMQP's tables have no type, makes the table or array invalid that it is put
+/// into: [`FieldTable::validity`] and sending the table report it.
+impl From<u64> for Value<'_> {
+    fn from(n: u64) -> Self {
+        i64::try_from(n).map_or(Self::Table(FieldTable::flawed(Flaw::Integer)), Self::I64)
+    }
+}
+
+/// Converts like a `u64`.
+impl From<usize> for Value<'_> {
+    fn from(n: usize) -> Self {
+        Self::from(n as u64)
+    }
+}
+
+impl From<isize> for Value<'_> {
+    fn from(n: isize) -> Self {
+        Self::I64(n as i64)
+    }
+}
 
 impl From<()> for Value<'_> {
     fn from((): ()) -> Self {

@@ -113,6 +113,7 @@ pub fn brief(event: &Event) -> String {
         Event::ChannelOpened { channel } => format!("{channel}: opened"),
         Event::Method { channel, payload } => format!("{channel}: {}", name(payload)),
         Event::Published { channel, content } => format!("{channel}: published {}", message(content)),
+        Event::Oversized { channel, size } => format!("{channel}: oversized {size}"),
         Event::Blocked { reason } => format!("blocked {reason}"),
         Event::Unblocked => "unblocked".to_owned(),
         Event::Closed { reason: Some(reason) } => format!("closed {} {}", reason.code, reason.text),

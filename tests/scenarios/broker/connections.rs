@@ -3,6 +3,7 @@
 use super::prelude::*;
 use hopmq_proto::PROTOCOL_HEADER;
 use hopmq_tests::peer::{capabilities, encoded, frame};
+use hopmq_tests::{Release, release};
 
 /// Opens a connection with these negotiated limits.
 fn limited(stage: &Stage, channel_max: u16, frame_max: u32) -> Peer {
@@ -15,10 +16,17 @@ fn limited(stage: &Stage, channel_max: u16, frame_max: u32) -> Peer {
 #[test]
 fn a_wrong_protocol_header_is_answered_with_the_right_one() {
     let stage = Stage::new();
-    for header in [*b"AMQP\x01\x01\x00\x0a", *b"AMQP\x02\x00\x00\x00", *b"GET / HT", *b"AMQP\x00\x00\x09\x02"] {
+    // Since 4.0 the broker answers strangers with AMQP 1.0's header, and a wrong revision of 0-9 as before.
+    let for_strangers = if release() >= Release::V4_0 { *b"AMQP\x03\x01\x00\x00" } else { PROTOCOL_HEADER };
+    for (header, right) in [
+        (*b"AMQP\x01\x01\x00\x0a", for_strangers),
+        (*b"AMQP\x02\x00\x00\x00", for_strangers),
+        (*b"GET / HT", for_strangers),
+        (*b"AMQP\x00\x00\x09\x02", PROTOCOL_HEADER),
+    ] {
         let peer = Peer::silent(&stage);
         peer.bytes(&header);
-        assert_eq!(peer.header(), PROTOCOL_HEADER, "{}", header.escape_ascii());
+        assert_eq!(peer.header(), right, "{}", header.escape_ascii());
     }
 }
 
@@ -87,18 +95,45 @@ fn a_channel_above_the_negotiated_limit_may_be_refused() {
 #[test]
 fn a_frame_of_the_maximum_size_is_accepted_and_a_much_larger_one_is_501() {
     let stage = Stage::new();
-    let peer = limited(&stage, 10, 4096);
+    let peer = limited(&stage, 10, 8192);
     let ch = peer.channel(1);
     ch.queue("q", &[]);
-    ch.publish_to("q", &"x".repeat(4088));
-    assert_eq!(ch.get_message("q").body.len(), 4088);
-    ch.send(&basic::Publish { routing_key: "q", ..Default::default() });
-    let mut header = vec![0, 60, 0, 0];
-    header.extend(4097_u64.to_be_bytes());
-    header.extend([0, 0]);
-    peer.frame(2, 1, &header);
-    peer.frame(3, 1, &[0; 4097]);
+    ch.publish_to("q", &"x".repeat(8184));
+    assert_eq!(ch.get_message("q").body.len(), 8184);
+    // Some clients do not count the 8 bytes around the payload.
+    let queue = ch.name("q");
+    let publish = |size: u16| {
+        ch.send(&basic::Publish { routing_key: &queue, ..Default::default() });
+        let mut header = vec![0, 60, 0, 0, 0, 0, 0, 0, 0, 0];
+        header.extend(size.to_be_bytes());
+        header.extend([0, 0]);
+        peer.frame(2, 1, &header);
+        peer.frame(3, 1, &vec![0; size.into()]);
+    };
+    publish(8192);
+    assert_eq!(ch.get_message("q").body.len(), 8192);
+    publish(8193);
     peer.expect_violation("501 FRAME_ERROR");
+}
+
+#[test]
+fn headers_above_the_frame_size_of_their_consumer_are_delivered() {
+    let stage = Stage::new();
+    let publisher = stage.connect();
+    let ch = publisher.channel(1);
+    stage.delete_at_end(&["q"]);
+    ch.durable_queue("q", &[]);
+    ch.select_confirms();
+    let large = Properties::new().with_header("large", "x".repeat(6000).as_str());
+    for _ in 0..2 {
+        ch.publish_to_with("q", "body", &large);
+    }
+    ch.wait_for_confirms(2);
+    let peer = limited(&stage, 10, 4096);
+    let small = peer.channel(1);
+    assert_eq!(small.get_message("q").text(), "body");
+    small.consume("q", "c");
+    assert_eq!(small.message().text(), "body");
 }
 
 #[test]
@@ -195,6 +230,64 @@ fn nothing_follows_connection_close_ok() {
     assert_eq!(peer.ask(&close), "connection.close-ok");
     peer.shut_down_write();
     assert_eq!(peer.next(), "end");
+}
+
+#[test]
+fn what_a_client_writes_after_connection_close_ok_is_read_and_dropped() {
+    let stage = Stage::new();
+    for _ in 0..10 {
+        let peer = stage.connect();
+        peer.channel(1);
+        let close = connection::Close { reply_code: 200, reply_text: "closed by the test", ..Default::default() };
+        assert_eq!(peer.ask(&close), "connection.close-ok");
+        for _ in 0..10 {
+            peer.frame(3, 1, &[0; 100_000]);
+        }
+        // A client reads the end of the stream, or RabbitMQ's reset, only after it has closed its own side.
+        peer.shut_down_write();
+        assert_eq!(peer.next(), "end");
+    }
+}
+
+#[test]
+fn a_message_above_the_limit_is_406_on_its_channel() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    let limit: usize = if release() >= Release::V4_0 { 16 << 20 } else { 128 << 20 };
+    ch.publish_to("q", &"x".repeat(limit + 1));
+    let text = format!("message size {} is larger than configured max size {limit}", limit + 1);
+    ch.expect(&format!("channel.close 406 PRECONDITION_FAILED - {text} (basic.publish)"));
+    ch.send(&channel::CloseOk {});
+    let ch = peer.channel(1);
+    ch.queue("q", &[]);
+    ch.publish_to("q", "small");
+    assert_eq!(ch.take("q").as_deref(), Some("small"));
+}
+
+#[test]
+fn one_channel_too_many_is_530() {
+    let stage = Stage::new();
+    let peer = limited(&stage, 3, 131_072);
+    for id in 1..=3 {
+        peer.channel(id);
+    }
+    let text = "number of channels opened (3) has reached the negotiated channel_max (3)";
+    peer.expect_connection_error(4, &channel::Open {}, &format!("530 NOT_ALLOWED - {text}"));
+}
+
+#[test]
+fn a_heartbeat_on_a_channel_is_505() {
+    let stage = Stage::new();
+    for id in [1, 2] {
+        let peer = stage.connect();
+        peer.channel(1);
+        peer.frame(8, id, &[]);
+        peer.expect_violation("505 UNEXPECTED_FRAME");
+    }
+    let peer = stage.connect();
+    peer.frame(8, 0, b"x");
+    peer.expect_violation("501 FRAME_ERROR");
 }
 
 #[test]

@@ -134,6 +134,23 @@ fn deleting_a_queue_cancels_its_consumers() {
 }
 
 #[test]
+fn delete_ok_comes_before_the_cancels_of_the_queues_consumers() {
+    for kind in ["classic", "quorum"] {
+        let stage = Stage::new();
+        stage.delete_at_end(&["q"]);
+        let peer = stage.connect();
+        let ch = peer.channel(1);
+        let other = peer.channel(2);
+        ch.durable_queue("q", &[("x-queue-type", kind.into())]);
+        ch.consume("q", "own");
+        other.consume("q", "other");
+        ch.expect_reply(&queue::Delete { queue: &ch.name("q"), ..Default::default() }, "queue.delete-ok 0");
+        ch.expect("basic.cancel own");
+        other.expect("basic.cancel other");
+    }
+}
+
+#[test]
 fn a_client_without_consumer_cancel_notify_is_not_notified() {
     let stage = Stage::new();
     let peer = Peer::started(&stage, &hopmq_proto::FieldTable::new());
@@ -154,7 +171,7 @@ fn a_consumer_is_cancelled_when_another_connection_deletes_its_queue() {
     let q = &stage.name("q");
     let ch = owner.channel(1);
     // Not exclusive, so that other connections may consume.
-    let declare = queue::Declare { queue: q, auto_delete: true, ..Default::default() };
+    let declare = queue::Declare { queue: q, durable: true, auto_delete: true, ..Default::default() };
     ch.expect_reply(&declare, "queue.declare-ok q messages=0 consumers=0");
     let watcher = peer.channel(1);
     watcher.consume("q", "watcher");

@@ -1,6 +1,7 @@
 //! Exchanges: declaring, deleting, and which declarations are equivalent.
 
 use super::prelude::*;
+use hopmq_tests::{Release, release};
 
 #[test]
 fn a_differing_declaration_names_the_first_difference() {
@@ -70,12 +71,17 @@ fn unknown_arguments_make_no_difference() {
 }
 
 #[test]
-fn an_unknown_exchange_type_ends_the_connection_with_503() {
+fn an_unknown_exchange_type_ends_the_connection_with_503_or_the_channel_with_406() {
     let stage = Stage::new();
     let peer = stage.connect();
-    peer.channel(1);
+    let ch = peer.channel(1);
     let declare = exchange::Declare { exchange: &stage.name("x"), kind: "magic", ..Default::default() };
-    peer.expect_connection_error(1, &declare, "503 COMMAND_INVALID - unknown exchange type 'magic' (exchange.declare)");
+    if release() >= Release::V4_0 {
+        ch.expect_refusal(&declare, "406 PRECONDITION_FAILED - unknown exchange type 'magic' (exchange.declare)");
+    } else {
+        let reason = "503 COMMAND_INVALID - unknown exchange type 'magic' (exchange.declare)";
+        peer.expect_connection_error(1, &declare, reason);
+    }
 }
 
 #[test]

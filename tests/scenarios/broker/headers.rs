@@ -1,6 +1,7 @@
 //! Headers exchanges: which tables match which.
 
 use super::prelude::*;
+use hopmq_tests::{Release, release};
 
 /// Publishes messages to a queue that is bound with these arguments, and returns the bodies of those that it gets. Each
 /// body shows the message's headers.
@@ -102,7 +103,9 @@ fn numbers_are_compared_by_value_whatever_their_types() {
     ];
     let found = matched(&[("a", 1.into())], &messages);
     let numbers = ["{a: b 1}", "{a: s 1}", "{a: I 1}", "{a: l 1}", "{a: B 1}", "{a: d 1}", "{a: T 1}"];
-    assert_eq!(found, numbers);
+    // Since 4.0 an integer differs from a float and from a timestamp.
+    let equal = if release() >= Release::V4_0 { 5 } else { 7 };
+    assert_eq!(found, numbers[..equal]);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Scenarios of a broker's behaviour on the wire, one subject a file. They expect what RabbitMQ 3.10 answered.
+//! Scenarios of a broker's behaviour on the wire, one subject a file. They expect what RabbitMQ 3.10.8 and 4.0.5
+//! answered; where these differ, a scenario asks [`release`](hopmq_tests::release).
 //!
 //! These scenarios use no client: a client refuses invalid requests before it sends them, and dispatches the broker's
 //! frames. A [`Peer`](hopmq_tests::peer::Peer) writes any frame and shows every frame that it receives. A scenario's
@@ -19,6 +20,7 @@ mod exchanges;
 mod expiry;
 mod headers;
 mod lengths;
+mod limits;
 mod malformed;
 mod messages;
 mod permissions;
@@ -27,6 +29,7 @@ mod priorities;
 mod queue_arguments;
 mod queues;
 mod quorum;
+mod quorum_releases;
 mod releases;
 mod routing;
 mod settling;

@@ -1,6 +1,17 @@
 //! Prefetch: the number of unacked deliveries.
 
 use super::prelude::*;
+use hopmq_tests::{Release, release};
+
+/// Whether a channel's consumers share its prefetch. Since 4.3 each consumer has it for itself, and `releases.rs` has
+/// the scenarios of that.
+fn channels_share() -> bool {
+    let share = release() < Release::V4_3;
+    if !share {
+        eprintln!("SKIPPED: since RabbitMQ 4.3 the consumers of a channel share no prefetch");
+    }
+    share
+}
 
 fn fill(ch: &Channel<'_>, queue: &str, count: u32) {
     for body in 1..=count {
@@ -50,6 +61,9 @@ fn a_prefetch_of_zero_is_no_limit() {
 
 #[test]
 fn a_global_prefetch_is_shared_by_all_consumers_of_the_channel() {
+    if !channels_share() {
+        return;
+    }
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -74,6 +88,9 @@ fn a_global_prefetch_is_shared_by_all_consumers_of_the_channel() {
 
 #[test]
 fn global_and_consumer_prefetch_both_apply() {
+    if !channels_share() {
+        return;
+    }
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -110,6 +127,9 @@ fn a_consumer_prefetch_ends_the_global_one() {
 
 #[test]
 fn a_larger_global_prefetch_applies_at_once() {
+    if !channels_share() {
+        return;
+    }
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -128,6 +148,9 @@ fn a_larger_global_prefetch_applies_at_once() {
 
 #[test]
 fn removing_the_global_prefetch_delivers_everything() {
+    if !channels_share() {
+        return;
+    }
     let stage = Stage::new();
     let peer = stage.connect();
     let ch = peer.channel(1);
@@ -140,6 +163,94 @@ fn removing_the_global_prefetch_delivers_everything() {
     let mut came = [ch.next(), ch.next(), ch.next()];
     came.sort();
     assert_eq!(came, ["basic.deliver c 2 /q: 2", "basic.deliver c 3 /q: 3", "basic.qos-ok"]);
+}
+
+#[test]
+fn consumers_that_share_a_prefetch_take_turns() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    ch.queue("q", &[]);
+    fill(&ch, "q", 7);
+    ch.prefetch(2, true);
+    for tag in ["a", "b", "c"] {
+        ch.consume("q", tag);
+        if tag == "a" {
+            ch.expect("basic.deliver a 1 /q: 1");
+            ch.expect("basic.deliver a 2 /q: 2");
+        }
+    }
+    for (settled, tag) in (1..).zip(["a", "b", "c", "a", "b"]) {
+        ch.ack(settled, false);
+        let next = settled + 2;
+        ch.expect(&format!("basic.deliver {tag} {next} /q: {next}"));
+    }
+}
+
+#[test]
+fn queues_whose_consumers_share_a_prefetch_take_turns() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    for queue in ["a", "b"] {
+        ch.queue(queue, &[]);
+        (0..30).for_each(|_| ch.publish_to(queue, queue));
+        ch.wait_for_messages(queue, 30);
+    }
+    ch.prefetch(1, true);
+    ch.consume("a", "a");
+    ch.expect("basic.deliver a 1 /a: a");
+    ch.consume("b", "b");
+    let mut from_b = 0;
+    for settled in 1..30 {
+        ch.ack(settled, false);
+        from_b += u32::from(ch.message().text() == "b");
+    }
+    // RabbitMQ draws lots.
+    assert!((1..29).contains(&from_b), "{from_b} of 29 came from the second queue");
+}
+
+#[test]
+fn a_consumer_without_acks_waits_for_the_prefetch_of_its_channel() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    ch.queue("q", &[]);
+    fill(&ch, "q", 6);
+    ch.prefetch(2, true);
+    ch.consume("q", "acks");
+    ch.expect("basic.deliver acks 1 /q: 1");
+    ch.expect("basic.deliver acks 2 /q: 2");
+    let queue = &ch.name("q");
+    let consume = basic::Consume { queue, consumer_tag: "free", no_ack: true, ..Default::default() };
+    ch.expect_reply(&consume, "basic.consume-ok free");
+    ch.expect_nothing("q");
+    ch.ack(1, false);
+    ch.expect("basic.deliver acks 3 /q: 3");
+    ch.ack(2, false);
+    // It does not count towards the limit.
+    ch.expect("basic.deliver free 4 /q: 4");
+    ch.expect("basic.deliver acks 5 /q: 5");
+    ch.expect_nothing("q");
+}
+
+#[test]
+fn a_requeue_frees_the_prefetch_for_the_other_consumers_of_its_channel() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let ch = peer.channel(1);
+    for queue in ["a", "b"] {
+        ch.queue(queue, &[]);
+    }
+    fill(&ch, "a", 1);
+    ch.prefetch(1, true);
+    ch.consume("a", "a");
+    ch.expect("basic.deliver a 1 /a: 1");
+    ch.cancel("a");
+    ch.consume("b", "b");
+    fill(&ch, "b", 1);
+    ch.nack(1, false, true);
+    ch.expect("basic.deliver b 2 /b: 1");
 }
 
 #[test]

@@ -160,7 +160,7 @@ fn unacked_messages_of_a_closed_connection_are_requeued_in_order() {
     stage.delete_at_end(&["q"]);
     let (gone, peer) = (stage.connect(), stage.connect());
     let ch = gone.channel(1);
-    let declare = queue::Declare { queue: &ch.name("q"), ..Default::default() };
+    let declare = queue::Declare { queue: &ch.name("q"), durable: true, ..Default::default() };
     ch.expect_reply(&declare, "queue.declare-ok q messages=0 consumers=0");
     for body in ["1", "2", "3"] {
         ch.publish_to("q", body);

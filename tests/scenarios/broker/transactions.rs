@@ -1,6 +1,7 @@
 //! Transactions.
 
 use super::prelude::*;
+use hopmq_tests::{Release, release};
 
 #[test]
 fn published_messages_arrive_with_the_commit() {
@@ -19,6 +20,58 @@ fn published_messages_arrive_with_the_commit() {
     assert_eq!(other.take("q"), None, "the next transaction has begun");
     ch.expect_reply(&tx::Commit {}, "tx.commit-ok");
     assert_eq!(other.drain("q"), ["3"]);
+}
+
+#[test]
+fn a_message_whose_queue_was_deleted_before_the_commit_is_not_lost_without_a_word() {
+    let refused = "channel.close 406 PRECONDITION_FAILED - partial tx completion (tx.commit)";
+    for (kind, mandatory) in [("classic", true), ("classic", false), ("quorum", true)] {
+        let stage = Stage::new();
+        let peer = stage.connect();
+        let (ch, other) = (peer.channel(1), peer.channel(2));
+        stage.delete_at_end(&["gone"]);
+        other.durable_queue("gone", &[("x-queue-type", kind.into())]);
+        ch.queue("kept", &[]);
+        ch.select_transactions();
+        let gone = &ch.name("gone");
+        let publish = basic::Publish { routing_key: gone, mandatory, ..Default::default() };
+        ch.send_message(publish, &Properties::new(), b"lost");
+        ch.publish_to("kept", "kept");
+        // The reply shows that both were routed.
+        ch.counts("kept");
+        other.expect_reply(&queue::Delete { queue: gone, ..Default::default() }, "queue.delete-ok 0");
+        ch.send(&tx::Commit {});
+        if release() >= Release::V4_0 && kind == "classic" {
+            ch.expect(refused);
+        } else {
+            if release() < Release::V4_0 && mandatory {
+                ch.expect("basic.return 312 NO_ROUTE /gone: lost");
+            }
+            ch.expect("tx.commit-ok");
+        }
+        assert_eq!(other.drain("kept"), ["kept"]);
+    }
+}
+
+#[test]
+fn a_commit_finds_a_queue_that_was_declared_again_by_its_name_or_not_at_all() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let (ch, other) = (peer.channel(1), peer.channel(2));
+    ch.queue("q", &[]);
+    ch.select_transactions();
+    ch.publish_to("q", "m");
+    ch.counts("q");
+    other.expect_reply(&queue::Delete { queue: &ch.name("q"), ..Default::default() }, "queue.delete-ok 0");
+    other.queue("q", &[]);
+    ch.send(&tx::Commit {});
+    if release() >= Release::V4_0 {
+        ch.expect("channel.close 406 PRECONDITION_FAILED - partial tx completion (tx.commit)");
+        assert_eq!(other.take("q"), None);
+    } else {
+        ch.expect("tx.commit-ok");
+        assert_eq!(other.drain("q"), ["m"]);
+    }
 }
 
 #[test]

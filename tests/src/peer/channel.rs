@@ -123,12 +123,13 @@ impl<'p> Channel<'p> {
         self.expect_reply(&declare, &format!("queue.declare-ok {stem} messages=0 consumers=0"));
     }
 
-    /// Declares a queue with these arguments, and checks that the broker closes the channel with `reason`.
+    /// Declares a durable queue with these arguments, and checks that the broker closes the channel with `reason`.
     #[track_caller]
     pub fn expect_queue_refusal(&self, stem: &str, arguments: Arguments<'_>, reason: &str) {
         let name = self.name(stem);
         let arguments = table(arguments);
-        let declare = queue::Declare { queue: &name, arguments: arguments.as_ref_table(), ..Default::default() };
+        let declare =
+            queue::Declare { queue: &name, durable: true, arguments: arguments.as_ref_table(), ..Default::default() };
         self.expect_refusal(&declare, &format!("{reason} (queue.declare)"));
     }
 

@@ -27,6 +27,11 @@ impl Message {
         Method::decode(&self.method).expect("the broker's methods can be decoded")
     }
 
+    /// Returns the payload of its method, whose names need not be UTF-8.
+    pub fn method_bytes(&self) -> &[u8] {
+        &self.method
+    }
+
     /// Returns its properties.
     pub fn properties(&self) -> &Properties {
         &self.properties

@@ -7,6 +7,7 @@
 //! Every failure is a panic at the scenario's line.
 
 mod channel;
+mod limits;
 mod message;
 mod stage;
 mod transcript;

@@ -1,7 +1,7 @@
 // The AMQP encoding of field tables and properties (AMQP 0-9-1 section 4.2.5, RabbitMQ's errata on field types). Both
 // pass to and from WebAssembly in this encoding, so that properties the program never reads are never decoded.
 
-import type { FieldTable, FieldValue, Properties } from "../types/index.js";
+import type { FieldTable, FieldValue, Properties, TextProperty } from "../types/index.js";
 import { AmqpError } from "./errors.js";
 
 const encoder = new TextEncoder();
@@ -359,6 +359,35 @@ class Reader {
 
 export function decodeTable(bytes: Uint8Array): FieldTable {
   return new Reader(bytes, 0, bytes.length).table(1);
+}
+
+/** Returns the bytes of a text property among those that `flags` announces; `undefined` if it is not set. */
+export function propertyBytes(
+  bytes: Uint8Array, at: number, end: number, flags: number, wanted: TextProperty,
+): Uint8Array | undefined {
+  const reader = new Reader(bytes, at, end);
+  for (let i = 0; i < PROPERTIES.length; i++) {
+    if ((flags & (0x8000 >> i)) === 0) continue;
+    const name = PROPERTIES[i]!;
+    let length: number;
+    switch (name) {
+      case "headers":
+        reader.part();
+        continue;
+      case "deliveryMode":
+      case "priority":
+        length = 1;
+        break;
+      case "timestamp":
+        length = 8;
+        break;
+      default:
+        length = reader.u8();
+    }
+    const start = reader.skip(length);
+    if (name === wanted) return bytes.slice(start, start + length);
+  }
+  return undefined;
 }
 
 /** Decodes the properties that `flags` announces from `bytes`, between `at` and `end`. */

@@ -1,7 +1,7 @@
 // Messages: decoded from delivery batches, and only as far as the program reads them.
 
-import type { Codec, Message as Api, Properties } from "../types/index.js";
-import { decodeProperties, text } from "./encoding.js";
+import type { Codec, Message as Api, Properties, TextProperty } from "../types/index.js";
+import { decodeProperties, propertyBytes, text } from "./encoding.js";
 
 /** The channel that settles deliveries. */
 export interface Settler {
@@ -76,6 +76,16 @@ export class Message<T> implements Api<T> {
   #propertiesStart(): number {
     const lengths = this.#word(6);
     return this.#at * 4 + HEAD_SIZE + (lengths & 255) + (lengths >> 8);
+  }
+
+  bytesOf(name: "exchange" | "routingKey" | TextProperty): Uint8Array | undefined {
+    const bytes = this.#batch.bytes;
+    const names = this.#at * 4 + HEAD_SIZE;
+    const keyStart = names + (this.#word(6) & 255);
+    const start = this.#propertiesStart();
+    if (name === "exchange") return bytes.slice(names, keyStart);
+    if (name === "routingKey") return bytes.slice(keyStart, start);
+    return propertyBytes(bytes, start, start + this.#word(4), this.#word(5), name);
   }
 
   get raw(): Uint8Array {

@@ -11,6 +11,8 @@ import { aborted, type InnerChannel } from "./inner-channel.js";
 import type { Message } from "./message.js";
 import type { Session } from "./session.js";
 
+/** The longest time that `setTimeout` takes, in milliseconds. */
+const TIMEOUT_MAX = 0x7fffffff;
 const REPLY_TO = "amq.rabbitmq.reply-to";
 
 interface PendingCall<R> {
@@ -43,6 +45,9 @@ export class Rpc<Q, R> implements api.Rpc<Q, R> {
 
   async call(request: Q, options: api.Properties & { signal?: AbortSignal; timeoutMs?: number } = {}): Promise<R> {
     const { signal, timeoutMs = this.#options.timeoutMs ?? 30_000, ...properties } = options;
+    if (!(timeoutMs >= 0 && timeoutMs <= TIMEOUT_MAX)) {
+      throw new AmqpError(`timeoutMs is ${timeoutMs}; it must be 0 to ${TIMEOUT_MAX}`, { kind: "usage" });
+    }
     if (signal?.aborted) throw aborted(signal);
     const { body, ...encoded } = (this.#options.request ?? (automatic as api.Codec<Q>)).encode(request);
     const replies = await this.#open();

@@ -31,6 +31,11 @@ export interface Properties {
   clusterId?: string;
 }
 
+/** A property that is text. */
+export type TextProperty = {
+  [K in keyof Properties]-?: Required<Properties>[K] extends string ? K : never;
+}[keyof Properties];
+
 export interface PublishOptions extends Properties {
   /** Returns the message if no queue takes it: the publish rejects with code 312. */
   mandatory?: boolean;
@@ -337,6 +342,11 @@ export interface Message<T> {
   readonly routingKey: string;
   readonly redelivered: boolean;
   readonly deliveryTag: number;
+  /**
+   * Returns the bytes of a name or of a text property; `undefined` if the property is not set. Other clients may send
+   * bytes that are not UTF-8, which read as U+FFFD elsewhere.
+   */
+  bytesOf(name: "exchange" | "routingKey" | TextProperty): Uint8Array | undefined;
   /** Acknowledges the message; with `multiple` also all earlier ones on its channel. */
   ack(multiple?: boolean): void;
   /** Requeues the message; with `requeue: false` dead-letters or drops it. */

@@ -122,7 +122,8 @@ fn recovery(options: &NumericOptions) -> Recovery {
 }
 
 pub(super) fn milliseconds(count: f64) -> Duration {
-    Duration::try_from_secs_f64(count / 1000.0).unwrap_or(Duration::ZERO)
+    let longest = if count > 0.0 { Duration::MAX } else { Duration::ZERO };
+    Duration::try_from_secs_f64(count / 1000.0).unwrap_or(longest)
 }
 
 fn builder(options: &NumericOptions, credentials: JsCredentials) -> hopmq::Builder {

@@ -44,8 +44,8 @@ impl DeliveryBatch {
     }
 
     pub(super) fn push(&mut self, tag: u64, link: u32, redelivered: bool, message: &Message) {
-        let exchange = message.exchange();
-        let key = message.routing_key();
+        let exchange = message.exchange_bytes();
+        let key = message.routing_key_bytes();
         let properties = message.properties();
         let property_list = properties.as_bytes();
         let body = message.body();
@@ -74,8 +74,8 @@ impl DeliveryBatch {
         for word in words {
             self.bytes.extend_from_slice(&word.to_le_bytes());
         }
-        self.bytes.extend_from_slice(exchange.as_bytes());
-        self.bytes.extend_from_slice(key.as_bytes());
+        self.bytes.extend_from_slice(exchange);
+        self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(property_list);
         if separate {
             self.large.get_or_insert_with(Array::new).push(&Uint8Array::from(body));

@@ -27,6 +27,18 @@ export const scenarios = {
     m.ack();
   },
 
+  async the_bytes_of_names_and_properties_can_be_read(t) {
+    const channel = await t.channel();
+    const queue = await t.queueWith(channel, []);
+    const properties = { contentType: "a/ü", headers: { h: 1 }, priority: 3, timestamp: new Date(0), appId: "app" };
+    await channel.publish("", queue, "hello", properties);
+    const m = await channel.get(queue, { noAck: true });
+    const utf8 = new TextEncoder();
+    const all = { exchange: "", routingKey: queue, contentType: "a/ü", appId: "app" };
+    for (const [name, expected] of Object.entries(all)) same(m.bytesOf(name), utf8.encode(expected), name);
+    eq([m.bytesOf("messageId"), m.bytesOf("clusterId")], [undefined, undefined]);
+  },
+
   async messages_get_unique_ids_if_the_option_is_set(t) {
     const ids = [];
     for (const messageIds of [true, true, false]) {

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use super::sample::field;
-use crate::rabbitmq;
+use crate::rabbitmq::{self, Release};
 use crate::shell::{self, Result};
 
 #[derive(Debug, clap::Args)]
@@ -69,9 +69,9 @@ pub(super) fn run(arguments: &Arguments) -> Result {
     };
     rabbitmq::require()?;
     let setup = Setup::build()?;
-    rabbitmq::stop()?;
+    rabbitmq::stop(Release::Installed)?;
     let outcome = measure(&setup, &amounts);
-    rabbitmq::stop()?;
+    rabbitmq::stop(Release::Installed)?;
     shell::remove_folder(&setup.data)?;
     shell::print(&outcome?);
     Ok(())
@@ -122,7 +122,7 @@ fn rates(setup: &Setup, amounts: &Amounts, report: &mut String) -> Result {
 
 /// Measures a large backlog, and a restart with it after a kill.
 fn backlog(setup: &Setup, amounts: &Amounts, report: &mut String) -> Result {
-    rabbitmq::stop()?;
+    rabbitmq::stop(Release::Installed)?;
     let mut figures = Vec::new();
     for mut broker in [setup.start_hopmq()?, start_rabbitmq()?] {
         println!("{} ready messages: {}", amounts.ready, broker.name);
@@ -149,7 +149,7 @@ fn backlog(setup: &Setup, amounts: &Amounts, report: &mut String) -> Result {
 
 /// Measures messages that are in many queues.
 fn fan_out(setup: &Setup, amounts: &Amounts, report: &mut String) -> Result {
-    rabbitmq::stop()?;
+    rabbitmq::stop(Release::Installed)?;
     let mut figures = Vec::new();
     for broker in [setup.start_hopmq()?, start_rabbitmq()?] {
         println!("fan-out to 100 queues: {}", broker.name);
@@ -170,7 +170,7 @@ fn fan_out(setup: &Setup, amounts: &Amounts, report: &mut String) -> Result {
 
 /// Measures many connections and queues, and the start of a broker.
 fn connections(setup: &Setup, amounts: &Amounts, report: &mut String) -> Result {
-    rabbitmq::stop()?;
+    rabbitmq::stop(Release::Installed)?;
     let mut figures = Vec::new();
     let starts: [fn(&Setup) -> Result<Contestant>; 2] = [Setup::start_hopmq, |_| start_rabbitmq()];
     for start in starts {
@@ -269,7 +269,7 @@ impl Contestant {
                 child.wait()?;
                 Ok(())
             }
-            None => rabbitmq::kill(),
+            None => rabbitmq::kill(Release::Installed),
         }
     }
 }
@@ -284,17 +284,17 @@ impl Drop for Contestant {
 }
 
 fn start_rabbitmq() -> Result<Contestant> {
-    rabbitmq::start()?;
+    rabbitmq::start(Release::Installed)?;
     rabbitmq_contestant()
 }
 
 fn resume_rabbitmq() -> Result<Contestant> {
-    rabbitmq::resume()?;
+    rabbitmq::resume(Release::Installed)?;
     rabbitmq_contestant()
 }
 
 fn rabbitmq_contestant() -> Result<Contestant> {
-    let (pid, environment) = rabbitmq::process()?;
+    let (pid, environment) = rabbitmq::process(Release::Installed)?;
     let url = environment.into_iter().find(|(name, _)| name == "AMQP_URL").ok_or("RabbitMQ has no AMQP_URL")?.1;
     Ok(Contestant { name: "RabbitMQ", url, pid, child: None })
 }

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::rabbitmq;
+use crate::rabbitmq::{self, Release};
 use crate::shell::{self, Result};
 
 #[derive(Debug, clap::Args)]
@@ -20,7 +20,7 @@ pub(super) fn run(arguments: &Arguments) -> Result {
     let rounds = arguments.rounds.unwrap_or(if arguments.quick { 5 } else { 50 }).to_string();
     let bench = shell::root().join("bench");
     shell::run(shell::cargo().args(["build", "--release", "--locked", "-p", "bench-recovery"]).current_dir(&bench))?;
-    let broker = rabbitmq::start()?;
+    let broker = rabbitmq::start(Release::Installed)?;
     let variable = |name: &str| {
         let value = broker.environment.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str());
         value.ok_or_else(|| format!("the environment of RabbitMQ has no {name}"))
@@ -29,7 +29,7 @@ pub(super) fn run(arguments: &Arguments) -> Result {
     let ctl = variable("HOPMQ_RABBITMQCTL")?;
     let outcome = shell::run(Command::new(bench.join("target/release/bench-recovery")).args([url, ctl, &rounds]));
     if broker.started {
-        rabbitmq::stop()?;
+        rabbitmq::stop(Release::Installed)?;
     }
     outcome
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::plan::{Broker, Contender, Count, Row, SLOW_COUNT};
 use super::sample::Sample;
-use crate::rabbitmq;
+use crate::rabbitmq::{self, Release};
 use crate::shell::{self, Result};
 
 /// The timeout of one run.
@@ -68,7 +68,7 @@ impl Bench {
             self.rabbitmq = Some(url);
             return Ok(false);
         }
-        let broker = rabbitmq::start()?;
+        let broker = rabbitmq::start(Release::Installed)?;
         let url = broker.environment.iter().find(|(name, _)| name == "AMQP_URL");
         self.rabbitmq = Some(url.ok_or("RabbitMQ's environment has no AMQP_URL")?.1.clone());
         Ok(broker.started)

@@ -1,7 +1,7 @@
 //! `cargo xtask rabbitmq cluster`: a broker of three nodes, for tests that kill one of them.
 //!
-//! Their files lie under `target/rabbitmq-cluster`. The nodes share a port mapper and a cookie, and each has the list
-//! of their names.
+//! Their files lie under `target/rabbitmq-cluster`, or `target/rabbitmq-4-cluster` for RabbitMQ 4.0. The nodes share a
+//! port mapper and a cookie, and each has the list of their names.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use super::node::{self, Node};
 use super::{
-    START_TIMEOUT, await_answer, clear, files, install, kill_node, on_free_ports, port_mapper, resume_in, server,
+    Release, START_TIMEOUT, await_answer, clear, files, install, kill_node, on_free_ports, port_mapper, resume_in,
+    server,
 };
 use crate::process;
 use crate::shell::{self, Result};
@@ -34,40 +35,41 @@ pub(crate) enum Command {
     },
 }
 
-pub(super) fn run(command: &Command) -> Result {
+pub(super) fn run(command: &Command, release: Release) -> Result {
     match *command {
-        Command::Start => start(),
-        Command::Stop => stop(),
+        Command::Start => start(release),
+        Command::Stop => stop(release),
         Command::Kill { number } => {
-            let node = Node::load(&folder(number.into()));
+            let node = Node::load(&folder(release, number.into()));
             kill_node(&node.ok_or("the cluster does not run; start it with `cargo xtask rabbitmq cluster start`")?)
         }
-        Command::Resume { number } => resume_in(&folder(number.into())),
+        Command::Resume { number } => resume_in(&folder(release, number.into())),
     }
 }
 
-fn folder(number: usize) -> PathBuf {
-    shell::root().join("target/rabbitmq-cluster").join(number.to_string())
+fn folder(release: Release, number: usize) -> PathBuf {
+    release.cluster_folder().join(number.to_string())
 }
 
 /// Starts all nodes. Prints the name, the AMQP address and the `rabbitmqctl` script of each.
-fn start() -> Result {
-    stop()?;
-    for node in on_free_ports(launch, stop)? {
+fn start(release: Release) -> Result {
+    stop(release)?;
+    for node in on_free_ports(|| launch(release), || stop(release))? {
         println!("{} 127.0.0.1:{} {}", node.name, node.ports.amqp, node.folder.join("ctl").display());
     }
     Ok(())
 }
 
-fn launch() -> Result<Vec<Node>> {
+fn launch(release: Release) -> Result<Vec<Node>> {
     let begun = Instant::now();
-    let scripts = install::scripts()?;
-    let mut nodes = (1..=NODES).map(|number| Node::new(&folder(number))).collect::<Result<Vec<_>>>()?;
+    let scripts = install::scripts(release)?;
+    let nodes = (1..=NODES).map(|number| Node::new(&folder(release, number), release, &scripts));
+    let mut nodes = nodes.collect::<Result<Vec<_>>>()?;
     let epmd = nodes[0].ports.epmd;
     let names: Vec<String> = nodes.iter().map(|node| node.name.clone()).collect();
     for node in &mut nodes {
         node.ports.epmd = epmd;
-        files::write(node, &scripts)?;
+        files::write(node)?;
         let settings = node.folder.join("rabbitmq.conf");
         let mut text = shell::read(&settings)?;
         text += "cluster_formation.peer_discovery_backend = classic_config\n";
@@ -75,7 +77,7 @@ fn launch() -> Result<Vec<Node>> {
             text += &format!("cluster_formation.classic_config.nodes.{number} = {name}\n");
         }
         shell::write(&settings, &text)?;
-        let cookie = folder(1).join("home/.erlang.cookie");
+        let cookie = folder(release, 1).join("home/.erlang.cookie");
         let own = node.folder.join("home/.erlang.cookie");
         if cookie != own {
             fs::remove_file(&own)?;
@@ -83,7 +85,7 @@ fn launch() -> Result<Vec<Node>> {
         }
     }
     let mut epmd = port_mapper(&nodes[0])?;
-    let mut servers = nodes.iter_mut().map(|node| server(node, &scripts)).collect::<Result<Vec<_>>>()?;
+    let mut servers = nodes.iter_mut().map(server).collect::<Result<Vec<_>>>()?;
     for (node, server) in nodes.iter().zip(&mut servers) {
         await_answer(node, [&mut epmd, server], begun + START_TIMEOUT)?;
     }
@@ -95,9 +97,9 @@ fn launch() -> Result<Vec<Node>> {
 }
 
 /// Kills all nodes: their data is no longer needed.
-fn stop() -> Result {
+fn stop(release: Release) -> Result {
     for number in (1..=NODES).rev() {
-        let folder = folder(number);
+        let folder = folder(release, number);
         for pid in process::find(&node::server_mark(&folder)) {
             process::kill(pid, &node::server_mark(&folder))?;
         }

@@ -3,7 +3,6 @@
 use std::fs::{self, Permissions};
 use std::hash::{BuildHasher, RandomState};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 
 use super::node::{Node, Ports};
 use super::tls;
@@ -21,7 +20,7 @@ pub(super) const PLUGINS: [&str; 3] =
 pub(super) const ADVANCED: &str = "[{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 1000}]}].\n";
 
 /// Writes all files, and empties the folders for data and logs.
-pub(crate) fn write(node: &Node, scripts: &Path) -> Result {
+pub(crate) fn write(node: &Node) -> Result {
     let folder = &node.folder;
     for old in ["data", "log", "home"] {
         shell::remove_folder(&folder.join(old))?;
@@ -38,7 +37,7 @@ pub(crate) fn write(node: &Node, scripts: &Path) -> Result {
     shell::write(&cookie, &format!("{:016X}{:016X}", random(), random()))?;
     fs::set_permissions(&cookie, Permissions::from_mode(0o400))?;
     let ctl = folder.join("ctl");
-    shell::write(&ctl, &ctl_script(node, scripts))?;
+    shell::write(&ctl, &ctl_script(node))?;
     fs::set_permissions(&ctl, Permissions::from_mode(0o755))?;
     Ok(())
 }
@@ -76,12 +75,12 @@ pub(crate) fn environment(node: &Node) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn ctl_script(node: &Node, scripts: &Path) -> String {
+fn ctl_script(node: &Node) -> String {
     let mut script = String::from("#!/bin/sh\n# Runs rabbitmqctl for this folder's broker.\nexec env -i \\\n");
     for (name, value) in environment(node) {
         script += &format!("    {name}={} \\\n", quoted(&value));
     }
-    script + &format!("    {} \"$@\"\n", quoted(&scripts.join("rabbitmqctl").display().to_string()))
+    script + &format!("    {} \"$@\"\n", quoted(&node.scripts.join("rabbitmqctl").display().to_string()))
 }
 
 pub(super) fn quoted(word: &str) -> String {

@@ -1,8 +1,10 @@
-//! Finds RabbitMQ on this machine. Installs Debian's package where there is none.
+//! Finds RabbitMQ on this machine. Installs Debian's package where there is none, and unpacks a RabbitMQ 4.0 beside it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::debian13;
+use super::release::Release;
 use crate::shell::{self, Result};
 
 /// The folders of RabbitMQ's own scripts: Debian and Ubuntu, Homebrew on Apple silicon and on Intel. The wrappers in
@@ -12,18 +14,47 @@ const HOMES: [&str; 3] = ["/usr/lib/rabbitmq/lib", "/opt/homebrew/opt/rabbitmq",
 const BY_HAND: &str = "install it by hand: `apt-get install rabbitmq-server` on Debian or Ubuntu, `brew install \
                        rabbitmq` on macOS; or name the folder of its scripts in HOPMQ_RABBITMQ_SBIN";
 
+const BY_HAND_4: &str = "name the folder of RabbitMQ 4.0's scripts in HOPMQ_RABBITMQ4_SBIN";
+
 /// The folder of RabbitMQ's scripts (`rabbitmq-server`, `rabbitmqctl`). Installs RabbitMQ if necessary.
-pub(crate) fn scripts() -> Result<PathBuf> {
-    if let Some(folder) = std::env::var_os("HOPMQ_RABBITMQ_SBIN").map(PathBuf::from) {
+pub(super) fn scripts(release: Release) -> Result<PathBuf> {
+    let variable = match release {
+        Release::Installed => "HOPMQ_RABBITMQ_SBIN",
+        Release::V4_0 => "HOPMQ_RABBITMQ4_SBIN",
+    };
+    if let Some(folder) = std::env::var_os(variable).map(PathBuf::from) {
         return match has_scripts(&folder) {
             true => Ok(folder),
-            false => Err(format!(
-                "HOPMQ_RABBITMQ_SBIN is {}, which has no rabbitmq-server and rabbitmqctl",
-                folder.display()
-            )
-            .into()),
+            false => {
+                Err(format!("{variable} is {}, which has no rabbitmq-server and rabbitmqctl", folder.display()).into())
+            }
         };
     }
+    match release {
+        Release::Installed => installed(),
+        Release::V4_0 => match find().filter(|folder| is_4_0(folder)) {
+            Some(folder) => Ok(folder),
+            None => debian13::scripts(&release.folder().join("debian13"))
+                .map_err(|error| format!("RabbitMQ 4.0 can't be had here: {error}; {BY_HAND_4}").into()),
+        },
+    }
+}
+
+/// Whether the RabbitMQ of this machine is 4.0 itself, as on Debian 13.
+pub(crate) fn installed_is_4_0() -> bool {
+    scripts(Release::Installed).is_ok_and(|folder| is_4_0(&folder))
+}
+
+/// Whether a folder of scripts belongs to a RabbitMQ 4.0, by the name of its folder: `rabbitmq_server-4.0.5/sbin`, or
+/// Homebrew's `rabbitmq/4.0.5/sbin`.
+fn is_4_0(scripts: &Path) -> bool {
+    let folder = scripts.canonicalize().unwrap_or_else(|_| scripts.to_path_buf());
+    let name = folder.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+    name.trim_start_matches("rabbitmq_server-").starts_with("4.0.")
+}
+
+/// The RabbitMQ of this machine. Installs Debian's package if there is none.
+fn installed() -> Result<PathBuf> {
     if let Some(folder) = find() {
         return Ok(folder);
     }
@@ -73,4 +104,22 @@ pub(crate) fn apt_get(arguments: &[&str]) -> Result {
     }
     command.args(["DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get", "--quiet"]);
     shell::run(command.args(arguments))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_4_0;
+
+    #[test]
+    fn a_folder_of_scripts_names_its_release() {
+        for (folder, expected) in [
+            ("/usr/lib/rabbitmq/lib/rabbitmq_server-4.0.5/sbin", true),
+            ("/opt/homebrew/Cellar/rabbitmq/4.0.9/sbin", true),
+            ("/usr/lib/rabbitmq/lib/rabbitmq_server-3.10.8/sbin", false),
+            ("/opt/homebrew/Cellar/rabbitmq/4.3.0/sbin", false),
+            ("/sbin", false),
+        ] {
+            assert_eq!(is_4_0(folder.as_ref()), expected, "{folder}");
+        }
+    }
 }

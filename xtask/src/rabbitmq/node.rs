@@ -7,7 +7,10 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::ValueEnum;
+
 use super::files;
+use super::release::{self, Release};
 use crate::process;
 use crate::shell::{self, Result};
 
@@ -19,6 +22,9 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 pub(crate) struct Node {
     pub(crate) folder: PathBuf,
     pub(crate) name: String,
+    pub(crate) release: Release,
+    /// The folder of its RabbitMQ's scripts. A node must resume with the RabbitMQ that wrote its data.
+    pub(crate) scripts: PathBuf,
     pub(crate) ports: Ports,
     /// The id of the node's process; 0 before it starts.
     pub(crate) pid: u32,
@@ -54,19 +60,22 @@ impl Ports {
 
 impl Node {
     /// A node for `folder` that does not run yet. Each folder has a node name of its own.
-    pub(crate) fn new(folder: &Path) -> Result<Self> {
-        Ok(Self { folder: folder.to_path_buf(), name: name_of(folder), ports: Ports::choose()?, pid: 0 })
+    pub(crate) fn new(folder: &Path, release: Release, scripts: &Path) -> Result<Self> {
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            name: name_of(folder),
+            release,
+            scripts: scripts.to_path_buf(),
+            ports: Ports::choose()?,
+            pid: 0,
+        })
     }
 
     /// The node that was last started in `folder`, if any.
     pub(crate) fn load(folder: &Path) -> Option<Self> {
         let text = shell::read(&folder.join("node")).ok()?;
-        let number = |name: &str| {
-            text.lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
-                .and_then(|value| value.parse().ok())
-        };
-        let port = |name| number(name).and_then(|port| u16::try_from(port).ok());
+        let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        let port = |name| value(name).and_then(|port| port.parse().ok());
         let ports = Ports {
             amqp: port("amqp")?,
             amqps: port("amqps")?,
@@ -74,21 +83,33 @@ impl Node {
             distribution: port("distribution")?,
             epmd: port("epmd")?,
         };
-        Some(Self { folder: folder.to_path_buf(), name: name_of(folder), ports, pid: number("pid")? })
+        Some(Self {
+            folder: folder.to_path_buf(),
+            name: name_of(folder),
+            release: Release::from_str(value("release")?, false).ok()?,
+            scripts: value("scripts")?.into(),
+            ports,
+            pid: value("pid")?.parse().ok()?,
+        })
     }
 
     /// Saves the node for the next [`Node::load`].
     pub(crate) fn save(&self) -> Result {
         let Ports { amqp, amqps, http, distribution, epmd } = self.ports;
-        let pid = self.pid;
-        let text =
-            format!("pid={pid}\namqp={amqp}\namqps={amqps}\nhttp={http}\ndistribution={distribution}\nepmd={epmd}\n");
+        let Self { pid, release, .. } = self;
+        let text = format!(
+            "release={release}\nscripts={}\npid={pid}\namqp={amqp}\namqps={amqps}\nhttp={http}\n\
+             distribution={distribution}\nepmd={epmd}\n",
+            self.scripts.display()
+        );
         shell::write(&self.folder.join("node"), &text)
     }
 
     /// The environment of the tests: the addresses and files of the broker.
     pub(crate) fn environment(&self) -> Vec<(String, String)> {
-        environment(&self.ports, &self.folder.join("tls"), &self.folder.join("ctl"))
+        let mut variables = environment(&self.ports, &self.folder.join("tls"), &self.folder.join("ctl"));
+        variables.push((release::VARIABLE.into(), self.release.to_string()));
+        variables
     }
 
     /// Whether its process runs.

@@ -73,6 +73,9 @@ impl Engine {
             Verdict::Requeued | Verdict::Returned => {
                 self.uncount(at, &all);
                 self.requeue(all, verdict == Verdict::Requeued);
+                if self.is_shared(at) {
+                    self.resume_all(at);
+                }
             }
             Verdict::Rejected => {
                 self.uncount(at, &all);
@@ -118,21 +121,24 @@ impl Engine {
         self.resume_settled(at, held.consumer);
     }
 
-    /// Resumes a consumer that has one unacked delivery less, and the others of its channel if they share a limit.
+    /// Resumes a consumer that has one unacked delivery less, or all of its channel if they share a limit.
     fn resume_settled(&mut self, at: At, consumer: Option<ConsumerKey>) {
         let Some(id) = consumer else { return };
+        let is_shared = self.is_shared(at);
         if let Some(consumer) = self.consumers.get_mut(id) {
             consumer.unacked -= 1;
-            if consumer.waiting {
+            if consumer.waiting && !is_shared {
                 self.resume(id);
             }
         }
-        let Some(channel) = self.channel_mut(at).invariant("channel") else { return };
-        if channel.global_prefetch > 0 {
-            for consumer in channel.consumers.clone() {
-                self.resume(consumer);
-            }
+        if is_shared {
+            self.resume_all(at);
         }
+    }
+
+    /// Whether the consumers of a channel share a limit.
+    fn is_shared(&mut self, at: At) -> bool {
+        self.channel_mut(at).is_some_and(|channel| channel.global_prefetch > 0)
     }
 
     /// Returns deliveries to their places in their queues. If it `counts`, a delivery may reach the limit of a quorum
@@ -194,6 +200,9 @@ impl Engine {
         self.uncount(at, &held);
         let counts = self.config.profile.counts_nacks();
         self.requeue(held, counts);
+        if self.is_shared(at) {
+            self.resume_all(at);
+        }
         Ok(())
     }
 }

@@ -12,6 +12,7 @@ use crate::engine::keys::ConsumerKey;
 use crate::engine::queue::Queue;
 use crate::engine::queue::arguments::{QueueType, check_consumer};
 use crate::engine::refusal::Refusal;
+use crate::engine::session::channel::Cancelled;
 use crate::engine::{At, Engine};
 
 fn milliseconds(value: Value<'_>) -> Option<Duration> {
@@ -76,6 +77,10 @@ impl Engine {
         let priority = consumer.priority;
         let consumer = self.consumers.insert(consumer);
         channel.consumers.push(consumer);
+        let inherited = channel.inherit(&tag, id, consumer);
+        if let Some(consumer) = self.consumers.get_mut(consumer) {
+            consumer.unacked = inherited;
+        }
         if !consume.nowait {
             self.answer(at, &basic::ConsumeOk { consumer_tag: &tag });
         }
@@ -101,6 +106,13 @@ impl Engine {
             && let Some(channel) = self.sessions.get_mut(at.session).and_then(|session| session.channel_mut(at.channel))
         {
             channel.consumers.retain(|other| *other != consumer);
+            if let Some(gone) = self.consumers.get(consumer)
+                && gone.unacked > 0
+                && self.queues.get(gone.queue).is_some_and(|queue| queue.settings.quorum)
+            {
+                let (tag, queue) = (gone.tag.clone(), gone.queue);
+                channel.note_cancelled(Cancelled { tag, queue, consumer });
+            }
         }
         self.cancel_replies(at, cancel.consumer_tag);
         // It is no error if the consumer does not exist.

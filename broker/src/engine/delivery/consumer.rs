@@ -49,7 +49,8 @@ impl Consumer {
     #[inline]
     pub(crate) fn room(&self, consuming: u32, global_prefetch: u16, queued: usize) -> Room {
         let is_reached = |unacked: u32, limit: u16| limit > 0 && unacked >= u32::from(limit);
-        if !self.no_ack && (is_reached(self.unacked, self.prefetch) || is_reached(consuming, global_prefetch)) {
+        // Deliveries without acks don't count towards the channel's limit, but wait for it, as in RabbitMQ.
+        if !self.no_ack && is_reached(self.unacked, self.prefetch) || is_reached(consuming, global_prefetch) {
             return Room::No;
         }
         if queued >= HIGH_WATER { Room::Later } else { Room::Yes }

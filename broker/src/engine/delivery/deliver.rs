@@ -16,23 +16,30 @@ use crate::engine::{At, Engine};
 impl Engine {
     /// Delivers as many messages of a queue as its consumers can get.
     pub(in crate::engine) fn drive(&mut self, id: QueueKey) {
+        while self.deliver_next(id) {}
+    }
+
+    /// Delivers the next message of a queue. Returns whether there was one, and a consumer with room.
+    #[inline]
+    fn deliver_next(&mut self, id: QueueKey) -> bool {
         loop {
-            let Some(queue) = self.queues.get(id).invariant("queue") else { return };
-            let Some(front) = queue.ready.front() else { return };
+            let Some(queue) = self.queues.get(id).invariant("queue") else { return false };
+            let Some(front) = queue.ready.front() else { return false };
             if front.expires.is_some_and(|at| at <= self.now) {
                 self.expire_ready(id);
                 continue;
             }
             let is_here = matches!(front.content, Kept::Here(_));
-            let Some(consumer) = self.next_consumer(id) else { return };
+            let Some(consumer) = self.next_consumer(id) else { return false };
             if !is_here {
                 self.fetch(id);
             }
             let Some(entry) = self.queues.get_mut(id).and_then(|queue| queue.ready.pop()).invariant("ready message")
             else {
-                return;
+                return false;
             };
             self.deliver(id, consumer, entry);
+            return true;
         }
     }
 
@@ -75,6 +82,8 @@ impl Engine {
             consumer.waiting = true;
             if room == Room::Later {
                 session.starved.push(id);
+            } else if let Some(channel) = session.channel_mut(consumer.channel) {
+                channel.pass_turn(id);
             }
             if single {
                 return None;
@@ -117,9 +126,14 @@ impl Engine {
         let holder = consumer.session;
         consumer.unacked += 1;
         queue.unacked += 1;
+        let is_counted = entry.stored && queue.settings.quorum;
+        let counts = is_counted.then_some((entry.position, (entry.returned, entry.acquired)));
         if let Some(channel) = session.channel_mut(number) {
             channel.consuming += 1;
             channel.unacked.push(Held { tag, queue: id, consumer: Some(to), since: now, entry });
+        }
+        if let Some((position, returns)) = counts {
+            self.note_delivered(id, position, returns);
         }
         self.note_delivery(holder, number, id, Some(to));
     }
@@ -161,20 +175,49 @@ impl Engine {
             return self.settled(id, &entry);
         }
         let now = self.now;
+        let position = entry.position;
+        let returns = (entry.returned, entry.acquired);
+        let is_stored = entry.stored;
         if let Some(channel) = session.channel_mut(at.channel) {
             channel.unacked.push(Held { tag, queue: id, consumer: None, since: now, entry });
         }
         if let Some(queue) = self.queues.get_mut(id) {
             queue.unacked += 1;
+            if is_stored && queue.settings.quorum {
+                self.note_delivered(id, position, returns);
+            }
         }
         self.note_delivery(at.session, at.channel, id, None);
     }
 
     /// Puts a consumer that may have room again back into the turns.
     pub(in crate::engine) fn resume(&mut self, id: ConsumerKey) {
-        let Some(consumer) = self.consumers.get_mut(id) else { return };
+        if let Some(queue) = self.rejoin(id) {
+            self.drive(queue);
+        }
+    }
+
+    /// Resumes the consumers of a channel, after a change of the limit that they share. Their queues take turns.
+    pub(in crate::engine) fn resume_all(&mut self, at: At) {
+        let Some(channel) = self.channel_mut(at) else { return };
+        let mut queues = Vec::new();
+        for consumer in channel.consumers.clone() {
+            if let Some(queue) = self.rejoin(consumer)
+                && !queues.contains(&queue)
+            {
+                queues.push(queue);
+            }
+        }
+        while !queues.is_empty() {
+            queues.retain(|queue| self.deliver_next(*queue));
+        }
+    }
+
+    /// Puts a consumer back into the turns. Returns its queue, if the consumer was out of them.
+    fn rejoin(&mut self, id: ConsumerKey) -> Option<QueueKey> {
+        let consumer = self.consumers.get_mut(id)?;
         if !std::mem::take(&mut consumer.waiting) {
-            return;
+            return None;
         }
         let queue_id = consumer.queue;
         let priority = consumer.priority;
@@ -183,7 +226,7 @@ impl Engine {
         {
             queue.consumers.resume(id, priority);
         }
-        self.drive(queue_id);
+        Some(queue_id)
     }
 }
 

@@ -117,6 +117,11 @@ impl Unacked {
         std::mem::take(&mut self.line).into_iter().filter_map(|(_, held)| held).collect()
     }
 
+    /// Returns all deliveries by tag, to be changed.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Held> {
+        self.line.iter_mut().filter_map(|(_, held)| held.as_mut())
+    }
+
     /// Returns all deliveries by tag.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Held> {
         self.line.iter().filter_map(|(_, held)| held.as_ref())

@@ -5,7 +5,7 @@
 use hopmq_proto::{FieldTable, Value};
 
 use crate::engine::Engine;
-use crate::engine::access::{Access, Account, Password, Pattern};
+use crate::engine::access::{Access, Account, Password, Pattern, UserLimits};
 use crate::engine::persistence::tables;
 
 impl Engine {
@@ -33,6 +33,9 @@ impl Engine {
     }
 }
 
+const CONNECTIONS: &str = "max-connections";
+const CHANNELS: &str = "max-channels";
+
 fn to_table(account: &Account) -> FieldTable {
     let mut permissions = FieldTable::new();
     for (vhost, [configure, write, read]) in &account.permissions {
@@ -48,21 +51,30 @@ fn to_table(account: &Account) -> FieldTable {
         topics.insert(&number, &topic);
     }
     let table = FieldTable::new().with("local", account.local).with("impersonator", account.impersonator);
-    let table = table.with("permissions", &permissions).with("topics", &topics);
+    let mut table = table.with("permissions", &permissions).with("topics", &topics);
+    for (name, limit) in [(CONNECTIONS, account.limits.connections), (CHANNELS, account.limits.channels)] {
+        if let Some(limit) = limit {
+            table.insert(name, i64::from(limit));
+        }
+    }
     match &account.password {
         Password::WellKnown(_) => table,
         Password::Hash(hash) => table.with("hash", &**hash),
+        Password::None => table.with("hash", ""),
     }
 }
 
 fn of_table(table: &FieldTable<&[u8]>) -> Option<Account> {
     let password = match text(table, "hash") {
+        Some("") => Password::None,
         Some(hash) => Password::Hash(hash.into()),
         None => Password::GUEST,
     };
     let flag = |name| matches!(table.get(name), Some(Value::Bool(true)));
     let mut account = Account::new(password, flag("local"));
     account.impersonator = flag("impersonator");
+    let limit = |name| table.get(name).and_then(|limit| u32::try_from(limit.as_i64()?).ok());
+    account.limits = UserLimits { connections: limit(CONNECTIONS), channels: limit(CHANNELS) };
     for (vhost, patterns) in table_in(table, "permissions")?.iter() {
         let Value::Table(patterns) = patterns else { return None };
         let patterns = ["configure", "write", "read"].map(|name| pattern(&patterns, name));

@@ -11,7 +11,6 @@ use std::fmt;
 use bytes::Bytes;
 use hopmq_proto::Time;
 
-use crate::engine::Engine;
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ExchangeKey, QueueKey, SessionKey};
 use crate::engine::persistence::tables;
@@ -20,6 +19,7 @@ use crate::engine::queue::dead_letter::Reason;
 use crate::engine::queue::message::Message;
 use crate::engine::queue::ready::{Entry, Kept};
 use crate::engine::routing::exchange::{Binding, Destination, Exchange};
+use crate::engine::{Engine, SessionEnd};
 use crate::store::{self, Group, Lsn, Position, QueueId, Target};
 
 /// Reads the contents of messages that are not in memory.
@@ -192,7 +192,7 @@ impl Engine {
         for id in self.session_ids() {
             if let Some(session) = self.sessions.get_mut(id) {
                 session.held = Some(None);
-                session.ended = true;
+                session.end = Some(SessionEnd::Cut);
                 Self::wake(&mut self.woken, id, session);
             }
         }
@@ -219,7 +219,9 @@ impl Engine {
 
     pub(in crate::engine) fn store_vhost(&mut self, name: &str) {
         if let Some(journal) = &mut self.journal {
-            journal.group.put(&tables::vhost_key(name), &[]);
+            let vhost = self.vhosts.values().find(|vhost| *vhost.name == *name);
+            let settings = vhost.map(|vhost| vhost.settings).unwrap_or_default();
+            journal.group.put(&tables::vhost_key(name), &settings.to_bytes());
         }
     }
 
@@ -324,6 +326,19 @@ impl Engine {
             && let Some(stored) = self.queues.get(id).and_then(|queue| queue.stored)
         {
             journal.settled.push((stored, Position(entry.position)));
+        }
+    }
+
+    /// Notes that a message of a quorum queue is delivered: if the broker is killed before it is settled, the delivery
+    /// counts towards the limit. `returns` are the earlier ones: those that counted, and all.
+    #[cold]
+    pub(in crate::engine) fn note_delivered(&mut self, id: QueueKey, position: u64, returns: (u32, u32)) {
+        if let Some(journal) = &mut self.journal
+            && let Some(stored) = self.queues.get(id).and_then(|queue| queue.stored)
+        {
+            let (returned, acquired) = returns;
+            let deliveries = tables::deliveries(returned.saturating_add(1), acquired.saturating_add(1));
+            journal.group.delivered(stored, Position(position), deliveries);
         }
     }
 

@@ -10,7 +10,7 @@ use slotmap::SlotMap;
 
 use crate::engine::access::Access;
 use crate::engine::queue::dead_letter::PendingDeadLetters;
-use crate::engine::{Engine, GUEST, Password};
+use crate::engine::{Engine, GUEST, Password, SessionEnd};
 
 impl Engine {
     /// Drops everything but the list of connections, and ends the connections. Nothing is handled until
@@ -37,7 +37,7 @@ impl Engine {
             session.confirming = Vec::new();
             session.starved = Vec::new();
             session.held = Some(None);
-            session.ended = true;
+            session.end = Some(SessionEnd::Cut);
             Self::wake(&mut self.woken, id, session);
         }
         self.access.set_password(GUEST, Password::WellKnown(GUEST), true);

@@ -7,9 +7,11 @@ use hopmq_proto::Time;
 use crate::engine::Engine;
 use crate::engine::invariant::Invariant;
 use crate::engine::persistence::tables::{self, BindingParts};
+use crate::engine::queue::dead_letter::Reason;
 use crate::engine::queue::ready::{Entry, Kept};
 use crate::engine::queue::settings::Settings;
 use crate::engine::routing::exchange::{Binding, Destination};
+use crate::engine::topology::vhost::VhostSettings;
 use crate::store::{Recovered, RecoveredMessage, RecoveredQueue};
 
 impl Engine {
@@ -21,9 +23,12 @@ impl Engine {
         // The rest refers to virtual hosts, which sort between other keys: they come first.
         let (vhosts, rest): (Vec<_>, Vec<_>) =
             recovered.metadata.into_iter().partition(|(key, _)| key.first() == Some(&tables::VHOST));
-        for (key, _) in vhosts {
+        for (key, value) in vhosts {
             if let Some([name]) = tables::names(&key[1..]).as_deref() {
-                self.add_vhost(name);
+                let id = self.add_vhost(name);
+                if let Some(vhost) = self.vhosts.get_mut(id) {
+                    vhost.settings = VhostSettings::of_bytes(&value);
+                }
             }
         }
         // After a crash, which messages were delivered is unknown: all count as redelivered, as in RabbitMQ.
@@ -44,6 +49,20 @@ impl Engine {
             self.recover_binding(&key[1..]);
         }
         others
+    }
+
+    /// Drops the messages whose deliveries exceed the limits of their queues, because one was under way when the broker
+    /// was killed. The contents of stored messages must be readable.
+    pub(crate) fn drop_over_delivery_limits(&mut self) {
+        let limited = self.queues.iter_mut().filter_map(|(id, queue)| {
+            let limit = queue.settings.delivery_limit?;
+            Some((id, queue.ready.take_over_limit(limit)))
+        });
+        let dropped: Vec<_> = limited.collect();
+        for (id, entries) in dropped {
+            entries.into_iter().for_each(|entry| self.drop_message(id, entry, Reason::DeliveryLimit));
+        }
+        self.route_dead_letters();
     }
 
     fn recover_exchange(&mut self, key: &[u8], value: &[u8]) {

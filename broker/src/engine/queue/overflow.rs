@@ -7,20 +7,22 @@ use crate::engine::queue::dead_letter::Reason;
 use crate::engine::queue::settings::Overflow;
 
 impl Queue {
-    /// Whether the ready messages exceed a limit.
+    /// Whether the messages exceed a limit. Dead messages that the queue keeps count as well, as in RabbitMQ.
     #[inline]
     pub(crate) fn is_over(&self) -> bool {
-        self.settings.max_length.is_some_and(|max| self.ready.len() as u64 > max)
-            || self.settings.max_bytes.is_some_and(|max| self.ready.bytes() > max)
+        self.settings.max_length.is_some_and(|max| (self.ready.len() + self.dead.len()) as u64 > max)
+            || self.settings.max_bytes.is_some_and(|max| self.ready.bytes() + self.dead.bytes() > max)
     }
 
-    /// Whether one more message, with a body of `size` bytes, would exceed a limit. Dead messages that the queue keeps
-    /// count as well, as in RabbitMQ.
+    /// Whether a message with a body of `size` bytes is refused: one more would exceed a limit. A quorum queue refuses
+    /// messages only once it exceeds a limit, as in RabbitMQ.
     #[inline]
     pub(crate) fn is_full_for(&self, size: usize) -> bool {
-        let (count, bytes) = (self.ready.len() + self.dead.len(), self.ready.bytes() + self.dead.bytes());
-        self.settings.max_length.is_some_and(|max| count as u64 >= max)
-            || self.settings.max_bytes.is_some_and(|max| bytes + size as u64 > max)
+        if self.settings.quorum {
+            return self.is_over();
+        }
+        self.settings.max_length.is_some_and(|max| self.ready.len() as u64 >= max)
+            || self.settings.max_bytes.is_some_and(|max| self.ready.bytes() + size as u64 > max)
     }
 }
 

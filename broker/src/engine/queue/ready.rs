@@ -199,6 +199,21 @@ impl Ready {
         Some(entry)
     }
 
+    /// Removes the messages that were returned more often than `limit`.
+    pub(crate) fn take_over_limit(&mut self, limit: u32) -> Vec<Entry> {
+        let mut taken = Vec::new();
+        for line in &mut self.lines {
+            if line.iter().any(|entry| entry.returned > limit) {
+                let (over, rest): (VecDeque<_>, _) =
+                    std::mem::take(line).into_iter().partition(|entry| entry.returned > limit);
+                taken.extend(over);
+                *line = rest;
+            }
+        }
+        taken.iter().for_each(|entry| self.forget(entry));
+        taken
+    }
+
     fn forget(&mut self, entry: &Entry) {
         self.count -= 1;
         self.bytes -= entry.body_size();

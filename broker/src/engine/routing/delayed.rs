@@ -1,8 +1,8 @@
 //! Delayed-message exchanges: a message with the header `x-delay` is routed that many milliseconds later (the page of
 //! RabbitMQ's plugin "delayed message exchange").
 //!
-//! Each exchange owns a queue that no client sees. Its messages wait there, in the store if the exchange is durable, and
-//! are routed when the queue's timer fires.
+//! Each exchange owns a queue that no client sees. Its messages wait there, in the store if the exchange is durable,
+//! and are routed when the queue's timer fires.
 
 use std::time::Duration;
 

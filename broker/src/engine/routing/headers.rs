@@ -68,9 +68,10 @@ impl Numbers {
 pub(crate) fn matches(arguments: &FieldTable<&[u8]>, headers: &FieldTable<&[u8]>, numbers: Numbers) -> bool {
     let Some(kind) = Match::of(arguments) else { return false };
     let with_x = matches!(kind, Match::AllWithX | Match::AnyWithX);
-    let counts = |name: &str| name != "x-match" && (with_x || !name.starts_with("x-"));
-    let fits = |(name, wanted): (&str, Value<'_>)| headers.get(name).is_some_and(|value| same(wanted, value, numbers));
-    let mut wanted = arguments.iter().filter(|(name, _)| counts(name));
+    let counts = |name: &[u8]| name != b"x-match" && (with_x || !name.starts_with(b"x-"));
+    let fits =
+        |(name, wanted): (&[u8], Value<'_>)| headers.get_bytes(name).is_some_and(|value| same(wanted, value, numbers));
+    let mut wanted = arguments.iter_bytes().filter(|(name, _)| counts(name));
     match kind {
         Match::All | Match::AllWithX => wanted.all(fits),
         Match::Any | Match::AnyWithX => wanted.any(fits),

@@ -2,6 +2,8 @@
 //!
 //! Owns the state of a channel: its consumers, its unsettled deliveries, and its unconfirmed publishes.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use hopmq_proto::Time;
 use hopmq_proto::method::{Method, access, basic, channel, confirm};
@@ -9,7 +11,7 @@ use hopmq_proto::method::{Method, access, basic, channel, confirm};
 use crate::engine::delivery::acks::Verdict;
 use crate::engine::delivery::unacked::Unacked;
 use crate::engine::invariant::Invariant;
-use crate::engine::keys::{ConsumerKey, SessionKey};
+use crate::engine::keys::{ConsumerKey, QueueKey, SessionKey};
 use crate::engine::name::Name;
 use crate::engine::refusal::Refusal;
 use crate::engine::session::publish::{Confirms, KnownRoute};
@@ -21,6 +23,8 @@ use crate::engine::{At, Engine};
 #[derive(Debug, Default)]
 pub(crate) struct Channel {
     pub(crate) consumers: Vec<ConsumerKey>,
+    /// Consumers of quorum queues that were cancelled with unacked deliveries.
+    pub(crate) cancelled: Vec<Cancelled>,
     pub(crate) unacked: Unacked,
     /// When its delivery timeouts must be checked.
     pub(crate) next_check: Option<Time>,
@@ -40,6 +44,49 @@ pub(crate) struct Channel {
     pub(crate) replies: Option<Replies>,
     /// The route of the last publish.
     pub(crate) known_route: KnownRoute,
+}
+
+/// A cancelled consumer of a quorum queue. Its unacked deliveries count for the next one of the same tag, as in
+/// RabbitMQ.
+#[derive(Debug)]
+pub(crate) struct Cancelled {
+    pub(crate) tag: Name,
+    pub(crate) queue: QueueKey,
+    pub(crate) consumer: ConsumerKey,
+}
+
+impl Channel {
+    /// Notes a cancelled consumer with unacked deliveries. At most one is kept for each unacked delivery.
+    pub(in crate::engine) fn note_cancelled(&mut self, cancelled: Cancelled) {
+        if self.cancelled.len() > self.unacked.len() {
+            let held: HashSet<_> = self.unacked.iter().filter_map(|held| held.consumer).collect();
+            self.cancelled.retain(|other| held.contains(&other.consumer));
+        }
+        self.cancelled.push(cancelled);
+    }
+
+    /// Passes the unacked deliveries of cancelled consumers of this tag to a new one. Returns how many there are.
+    pub(in crate::engine) fn inherit(&mut self, tag: &str, queue: QueueKey, consumer: ConsumerKey) -> u32 {
+        let is_same = |other: &Cancelled| *other.tag == *tag && other.queue == queue;
+        let Some(index) = self.cancelled.iter().position(is_same) else { return 0 };
+        let old = self.cancelled.swap_remove(index).consumer;
+        let mut count = 0;
+        for held in self.unacked.iter_mut().filter(|held| held.consumer == Some(old)) {
+            held.consumer = Some(consumer);
+            count += 1;
+        }
+        count
+    }
+
+    /// Moves a consumer that found no room behind the others that share the channel's limit.
+    pub(in crate::engine) fn pass_turn(&mut self, consumer: ConsumerKey) {
+        if self.global_prefetch > 0
+            && let Some(index) = self.consumers.iter().position(|other| *other == consumer)
+        {
+            let consumer = self.consumers.remove(index);
+            self.consumers.push(consumer);
+        }
+    }
 }
 
 impl Engine {
@@ -142,9 +189,7 @@ impl Engine {
         // In RabbitMQ, a limit for each consumer removes the one for all.
         let all = if shared { qos.prefetch_count } else { 0 };
         if std::mem::replace(&mut channel.global_prefetch, all) != all {
-            for consumer in channel.consumers.clone() {
-                self.resume(consumer);
-            }
+            self.resume_all(at);
         }
         self.answer(at, &basic::QosOk {});
         Ok(())

@@ -3,8 +3,9 @@
 //! Owns its protocol state, its user, its channels and its exclusive queues.
 
 mod authorize;
-mod channel;
+pub(super) mod channel;
 mod deprecated;
+mod limits;
 mod log;
 pub(super) mod publish;
 mod reply_to;
@@ -17,7 +18,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hopmq_proto::method::{MethodId, connection};
-use hopmq_proto::{CloseReason, Connection, Event, FieldTable, Incoming, ReceiveLimits, Role, Time, Transmit, code};
+use hopmq_proto::{
+    CloseReason, Connection, Event, FieldTable, Incoming, ReceiveLimits, Role, Time, Transmit, Violation, code,
+};
 
 use crate::engine::access::{Claim, Login, RefusedLogin, User};
 use crate::engine::invariant::Invariant;
@@ -66,10 +69,19 @@ pub(crate) struct Session {
     deadline: Option<Time>,
     /// Whether its channels are closed or being closed: its consumers must not get what their neighbours return.
     pub(crate) released: bool,
-    /// Whether the connection has ended, and only its last bytes remain to be written.
-    pub(crate) ended: bool,
+    /// How the connection has ended.
+    pub(crate) end: Option<SessionEnd>,
     /// Whether its use of a channel-wide prefetch, which is deprecated, was logged.
     warned_of_global_qos: bool,
+}
+
+/// How a connection has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SessionEnd {
+    /// Its last bytes remain to be written.
+    Closed,
+    /// Its transport must be closed at once.
+    Cut,
 }
 
 impl Session {
@@ -114,7 +126,7 @@ impl Engine {
             notified_blocked: false,
             deadline: Some(now + HANDSHAKE_TIMEOUT),
             released: false,
-            ended: false,
+            end: None,
             warned_of_global_qos: false,
         })
     }
@@ -144,9 +156,17 @@ impl Engine {
                 let result = self.publish(at, content);
                 self.refused(id, channel, MethodId::BASIC_PUBLISH, result);
             }
+            Event::Oversized { channel, size } => {
+                let limit = self.config.protocol.message_max;
+                let text = format_args!("message size {size} is larger than configured max size {limit}");
+                self.refused(id, channel, MethodId::BASIC_PUBLISH, Err(Refusal::precondition(text)));
+            }
             Event::Method { channel: 0, .. } => self.send(id, 0, &connection::UpdateSecretOk {}),
             Event::Method { channel, payload } => self.handle_method(id, channel, &payload),
-            Event::ChannelOpened { channel } => self.open_channel(id, channel),
+            Event::ChannelOpened { channel } => match self.check_channel_limit(id) {
+                Ok(()) => self.open_channel(id, channel),
+                Err(refusal) => self.refused(id, 0, MethodId::default(), Err(refusal)),
+            },
             Event::ChannelClosed { channel, .. } => self.close_channel(id, channel),
             Event::StartOk { client_properties, mechanism, response } => {
                 if let Some(session) = self.sessions.get_mut(id) {
@@ -233,6 +253,12 @@ impl Engine {
             return self.refused(id, 0, MethodId::CONNECTION_OPEN, Err(Refusal::not_allowed(text)));
         }
         let vhost = self.vhost_named(name);
+        let user = self.sessions.get(id).and_then(|session| session.user.as_ref());
+        if let (Some(vhost), Some(user)) = (vhost, user)
+            && let Err(refusal) = self.check_connection_limits(vhost, &user.name)
+        {
+            return self.refused(id, 0, MethodId::CONNECTION_OPEN, Err(refusal));
+        }
         let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
         let user = session.user.clone().filter(|user| self.access.may_open(user, name));
         match (vhost, user) {
@@ -287,6 +313,8 @@ impl Engine {
             session.proto.refuse(&reason);
             session.ends_because(reason.text);
             session.deadline = Some(until);
+            // The answer to the close must be read, whatever resource is low.
+            session.blocked = false;
             Self::wake(&mut self.woken, id, session);
         }
         self.release(id);
@@ -298,6 +326,12 @@ impl Engine {
         self.now = now;
         let text = format!("{} - {text}", code::name(number));
         self.refuse_connection(id, MethodId::default(), Refusal { code: number, text, hard: true });
+    }
+
+    /// Closes a connection, and does not wait for the answer of the client.
+    pub(crate) fn end_with(&mut self, now: Time, id: SessionKey, number: u16, text: &str) {
+        self.close_session(now, id, number, text);
+        self.end_session(id);
     }
 
     /// Confirms the publishes of a batch together.
@@ -324,9 +358,20 @@ impl Engine {
 
     /// Ends a connection whose client broke the framing.
     pub(crate) fn receive_failed(&mut self, id: SessionKey, error: &hopmq_proto::Error) {
-        if let Some(session) = self.sessions.get_mut(id) {
-            session.proto.receive_failed(error);
-            session.ends_because(error.to_string());
+        let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
+        let limit = session.proto.tuning().channel_max;
+        let opened = session.channels.iter().flatten().count();
+        match error.violation() {
+            Violation::ChannelOutOfRange { .. } if opened == usize::from(limit) => {
+                let text = format_args!(
+                    "number of channels opened ({opened}) has reached the negotiated channel_max ({limit})"
+                );
+                self.refused(id, 0, MethodId::default(), Err(Refusal::not_allowed(text)));
+            }
+            _ => {
+                session.proto.receive_failed(error);
+                session.ends_because(error.to_string());
+            }
         }
         self.end_session(id);
     }
@@ -386,9 +431,14 @@ impl Engine {
         self.sessions.get(id).map(|session| session.proto.receive_limits())
     }
 
-    /// Whether the connection has ended, and only its last bytes remain to be written.
-    pub(crate) fn is_over(&self, id: SessionKey) -> bool {
-        self.sessions.get(id).is_none_or(|session| session.ended)
+    /// Returns how a connection has ended, if it has.
+    pub(crate) fn session_end(&self, id: SessionKey) -> Option<SessionEnd> {
+        self.sessions.get(id).map_or(Some(SessionEnd::Cut), |session| session.end)
+    }
+
+    /// Whether a connection was removed.
+    pub(crate) fn is_gone(&self, id: SessionKey) -> bool {
+        !self.sessions.contains_key(id)
     }
 
     /// Notes why the transport of a connection failed.
@@ -424,7 +474,7 @@ impl Engine {
         self.release(id);
         self.route_dead_letters();
         if let Some(session) = self.sessions.get_mut(id) {
-            session.ended = true;
+            session.end.get_or_insert(SessionEnd::Closed);
             Self::wake(&mut self.woken, id, session);
         }
     }

@@ -132,12 +132,13 @@ impl Engine {
             return Ok(());
         }
         let message = self.new_message(arguments, properties, body);
-        match self.channel_mut(at).and_then(|channel| channel.pending.as_mut()) {
-            Some(pending) => {
-                let queues = queues.to_vec();
-                pending.publishes.push(Publish { message, mandatory: arguments.mandatory, queues });
-            }
-            None => self.pass_to_queues(at, &message, arguments.mandatory, queues),
+        if !is_pending {
+            self.pass_to_queues(at, &message, arguments.mandatory, queues);
+            return Ok(());
+        }
+        let queues = self.targets(queues);
+        if let Some(pending) = self.channel_mut(at).and_then(|channel| channel.pending.as_mut()) {
+            pending.publishes.push(Publish { message, mandatory: arguments.mandatory, queues });
         }
         Ok(())
     }
@@ -339,8 +340,7 @@ impl Engine {
     /// Passes a message to a queue.
     pub(in crate::engine) fn enqueue(&mut self, id: QueueKey, message: &Message, facts: Facts) -> Taken {
         let now = self.now;
-        // A transaction may name a queue that was deleted before the commit.
-        let Some(queue) = self.queues.get_mut(id) else { return Taken::Yes };
+        let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return Taken::Yes };
         if queue.delays.is_some() {
             self.delay_message(id, message, facts);
             return Taken::Yes;

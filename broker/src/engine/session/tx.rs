@@ -8,6 +8,8 @@ use crate::engine::delivery::acks::Verdict;
 use crate::engine::delivery::unacked::Held;
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::QueueKey;
+use crate::engine::name::Name;
+use crate::engine::queue::Queue;
 use crate::engine::queue::message::Message;
 use crate::engine::refusal::Refusal;
 use crate::engine::{At, Engine};
@@ -24,7 +26,15 @@ pub(crate) struct Pending {
 pub(crate) struct Publish {
     pub(crate) message: Message,
     pub(crate) mandatory: bool,
-    pub(crate) queues: Vec<QueueKey>,
+    pub(crate) queues: Vec<Target>,
+}
+
+/// A queue that a message was routed to, and that may be deleted before the commit.
+#[derive(Debug)]
+pub(crate) struct Target {
+    key: QueueKey,
+    name: Name,
+    is_quorum: bool,
 }
 
 impl Engine {
@@ -43,16 +53,43 @@ impl Engine {
         pending.map(std::mem::take).ok_or_else(|| Refusal::precondition("channel is not transactional"))
     }
 
+    /// Returns the targets of an uncommitted message.
+    pub(in crate::engine) fn targets(&self, queues: &[QueueKey]) -> Vec<Target> {
+        let known = queues.iter().filter_map(|key| Some((*key, self.queues.get(*key)?)));
+        let target = |(key, queue): (QueueKey, &Queue)| Target {
+            key,
+            name: queue.name.clone(),
+            is_quorum: queue.settings.quorum,
+        };
+        known.map(target).collect()
+    }
+
     pub(in crate::engine) fn tx_commit(&mut self, at: At) -> Result<(), Refusal> {
         let pending = self.take_pending(at)?;
-        for publish in pending.publishes {
-            self.pass_to_queues(at, &publish.message, publish.mandatory, &publish.queues);
+        let by_name = self.config.profile.finds_queues_at_commit();
+        let mut is_partial = false;
+        for Publish { message, mandatory, queues: targets } in pending.publishes {
+            let mut queues = Vec::with_capacity(targets.len());
+            for target in &targets {
+                let found = match by_name {
+                    true => self.queue_named(at.vhost, &target.name),
+                    false => self.queues.contains_key(target.key).then_some(target.key),
+                };
+                // RabbitMQ 4 does not notice the loss of a quorum queue.
+                is_partial |= !by_name && found.is_none() && !target.is_quorum;
+                queues.extend(found);
+            }
+            let is_returned = mandatory && (by_name || targets.is_empty());
+            self.pass_to_queues(at, &message, is_returned, &queues);
         }
         for (verdict, held) in pending.settled {
             self.settle(at, verdict, held);
         }
-        self.answer(at, &tx::CommitOk {});
         self.hold(at.session);
+        if is_partial {
+            return Err(Refusal::precondition("partial tx completion"));
+        }
+        self.answer(at, &tx::CommitOk {});
         Ok(())
     }
 

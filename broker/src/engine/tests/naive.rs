@@ -37,7 +37,7 @@ struct Pending {
 #[derive(Debug)]
 struct Publish {
     names: Vec<String>,
-    returns: bool,
+    mandatory: bool,
     priority: u8,
     body: String,
 }
@@ -150,9 +150,6 @@ impl Naive {
         let pending = self.pending.settled.iter_mut().flat_map(|(_, held)| held);
         for held in self.held.iter_mut().chain(pending).filter(|held| held.queue == name) {
             held.queue.clear();
-        }
-        for publish in &mut self.pending.publishes {
-            publish.names.retain(|other| other != name);
         }
         self.consumers.retain(|consumer| consumer.queue != name);
         self.see(channel, format!("deleted {}", queue.ready.len()));
@@ -307,8 +304,9 @@ impl Naive {
         for (_, held) in &settled {
             self.held.extend(held.iter().cloned());
         }
-        for Publish { names, returns, priority, body } in publishes {
-            if returns {
+        for Publish { mut names, mandatory, priority, body } in publishes {
+            names.retain(|name| self.queues.contains_key(name));
+            if names.is_empty() && mandatory {
                 self.see(TRANSACTIONAL, format!("returned {body}"));
             }
             self.enqueue_all(names, priority, &body);
@@ -395,6 +393,7 @@ impl Naive {
 
     fn shorten(&mut self, name: &str) {
         while let Some(queue) = self.queues.get_mut(name)
+            && !(queue.arguments.rejects && queue.arguments.quorum.is_some())
             && queue.arguments.most.is_some_and(|most| queue.ready.len() as u64 > most)
         {
             let message = queue.ready.remove(0);
@@ -484,15 +483,14 @@ impl Naive {
         };
         names.sort();
         names.dedup();
-        let returns = names.is_empty() && mandatory;
         if channel == TRANSACTIONAL {
-            self.pending.publishes.push(Publish { names, returns, priority, body: body.to_owned() });
+            self.pending.publishes.push(Publish { names, mandatory, priority, body: body.to_owned() });
             return;
         }
         let number = self.published.entry(channel).or_default();
         *number += 1;
         let number = *number;
-        if returns {
+        if names.is_empty() && mandatory {
             self.see(channel, format!("returned {body}"));
         }
         let taken = self.enqueue_all(names, priority, body);
@@ -522,7 +520,9 @@ impl Naive {
         let now = self.now;
         let Some(queue) = self.queues.get_mut(name) else { return true };
         let arguments = &queue.arguments;
-        if arguments.rejects && arguments.most.is_some_and(|most| queue.ready.len() as u64 >= most) {
+        // A quorum queue takes one message more.
+        let more = u64::from(arguments.quorum.is_some());
+        if arguments.rejects && arguments.most.is_some_and(|most| queue.ready.len() as u64 >= most + more) {
             return false;
         }
         message.position = queue.next;

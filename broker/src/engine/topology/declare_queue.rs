@@ -1,6 +1,7 @@
 //! Declares, purges and deletes queues.
 
 use hopmq_proto::method::{basic, queue};
+use slotmap::Key;
 
 use crate::engine::access::{Permission, Resource};
 use crate::engine::invariant::Invariant;
@@ -65,13 +66,21 @@ impl Engine {
             self.check_owner(at.session, id)?;
             id
         } else {
+            let typed = self.with_default_type(at.vhost, declare);
+            let declare = &queue::Declare {
+                arguments: typed.as_ref().map_or(declare.arguments, |typed| typed.as_ref_table()),
+                ..*declare
+            };
             let name = match clean(declare.queue) {
                 name if name.is_empty() => {
                     check_broker_named(declare)?;
                     self.generate_name("amq.gen-")
                 }
                 name => {
-                    check_name("queue", &name)?;
+                    // Definitions may hold a durable queue that a client let the broker name.
+                    if !at.session.is_null() {
+                        check_name("queue", &name)?;
+                    }
                     name
                 }
             };
@@ -101,6 +110,7 @@ impl Engine {
     }
 
     fn add_declared_queue(&mut self, at: At, name: String, declare: &queue::Declare<'_>) -> Result<QueueKey, Refusal> {
+        self.check_queue_limit(at, &name)?;
         let spec = QueueSpec {
             durable: is_durable(declare),
             auto_delete: declare.auto_delete,
@@ -187,9 +197,10 @@ impl Engine {
     pub(in crate::engine) fn queue_delete(&mut self, at: At, delete: &queue::Delete<'_>) -> Result<(), Refusal> {
         let name = self.queue_name(at, delete.queue)?;
         self.check(at, Permission::Configure, Resource::Queue(&name))?;
+        let id = self.queue_named(at.vhost, &name);
         let mut count = 0;
         // It is no error if the queue does not exist (RabbitMQ's page "Specification").
-        if let Some(id) = self.queue_named(at.vhost, &name) {
+        if let Some(id) = id {
             self.check_owner(at.session, id)?;
             let vhost = self.vhost_name(at.vhost);
             if let Some(queue) = self.queues.get(id) {
@@ -202,21 +213,25 @@ impl Engine {
                 if delete.if_empty && !queue.ready.is_empty() {
                     return Err(Refusal::precondition(format_args!("queue '{name}' in vhost '{vhost}' not empty")));
                 }
+                count = queue.ready.len();
             }
-            count = self.delete_queue(id);
-            self.hold(at.session);
         }
+        // Before the cancels of its consumers, as in RabbitMQ.
         if !delete.nowait {
             self.answer(at, &queue::DeleteOk { message_count: count as u32 });
+        }
+        if let Some(id) = id {
+            self.delete_queue(id);
+            self.hold(at.session);
         }
         Ok(())
     }
 
-    /// Deletes a queue with its bindings, and notifies its consumers. Returns how many messages were ready.
-    pub(in crate::engine) fn delete_queue(&mut self, id: QueueKey) -> usize {
+    /// Deletes a queue with its bindings, and notifies its consumers.
+    pub(in crate::engine) fn delete_queue(&mut self, id: QueueKey) {
         let sources = self.queues.get_mut(id).map(|queue| std::mem::take(&mut queue.sources));
         self.unbind_destination(Destination::Queue(id), sources.unwrap_or_default());
-        let Some(queue) = self.queues.remove(id).invariant("queue") else { return 0 };
+        let Some(queue) = self.queues.remove(id).invariant("queue") else { return };
         if let Some(vhost) = self.vhosts.get_mut(queue.vhost) {
             vhost.queues.remove(&queue.name);
         }
@@ -238,7 +253,6 @@ impl Engine {
         if let Some(session) = queue.spec.exclusive.and_then(|owner| self.sessions.get_mut(owner)) {
             session.exclusive.retain(|other| *other != id);
         }
-        queue.ready.len()
     }
 }
 

@@ -5,8 +5,9 @@
 use hopmq_proto::method::{exchange, queue};
 use slotmap::Key;
 
-use crate::engine::access::{Access, Password};
+use crate::engine::access::{Access, Password, UserLimits};
 use crate::engine::keys::SessionKey;
+use crate::engine::topology::vhost::VhostSettings;
 use crate::engine::{At, Engine, GUEST};
 
 /// A definition.
@@ -25,6 +26,7 @@ pub(crate) struct UserDefinition {
     /// `None` is the predeclared password of `guest`.
     pub(crate) hash: Option<String>,
     pub(crate) impersonator: bool,
+    pub(crate) limits: UserLimits,
     /// Virtual host, configure, write and read.
     pub(crate) permissions: Vec<[String; 4]>,
     /// Virtual host, exchange, write and read.
@@ -55,9 +57,28 @@ impl Engine {
         }
     }
 
+    /// Returns the settings of a virtual host.
+    pub(crate) fn vhost_settings(&self, name: &str) -> VhostSettings {
+        let vhost = self.vhost_named(name).and_then(|id| self.vhosts.get(id));
+        vhost.map(|vhost| vhost.settings).unwrap_or_default()
+    }
+
+    /// Changes the settings of an existing virtual host.
+    pub(crate) fn set_vhost(&mut self, name: &str, settings: VhostSettings) {
+        if let Some(vhost) = self.vhost_named(name).and_then(|id| self.vhosts.get_mut(id)) {
+            vhost.settings = settings;
+            self.store_vhost(name);
+        }
+    }
+
     /// Restores the predeclared password of `guest`.
     pub(crate) fn restore_guest(&mut self) {
         self.change_access(GUEST, |access| access.set_password(GUEST, Password::GUEST, true));
+    }
+
+    /// Removes `guest`, unless it got a password of its own. Returns whether it was removed.
+    pub(crate) fn remove_default_user(&mut self) -> bool {
+        self.access.has_default_user() && self.change_access(GUEST, |access| access.remove(GUEST))
     }
 
     /// Returns the names of all virtual hosts.
@@ -79,8 +100,10 @@ impl Access {
                 hash: match &account.password {
                     Password::WellKnown(_) => None,
                     Password::Hash(hash) => Some(hash.to_string()),
+                    Password::None => Some(String::new()),
                 },
                 impersonator: account.impersonator,
+                limits: account.limits,
                 permissions: account
                     .permissions
                     .iter()

@@ -23,6 +23,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Registry, Token};
 
 use crate::io::timer::{Clock, Timer};
+use crate::process::Process;
 
 /// Runs a future on the calling thread, together with connections that were made on the reactor
 /// ([`Builder::connect_on`](crate::Builder::connect_on)).
@@ -61,6 +62,8 @@ pub struct ReactorHandle {
 }
 
 struct Core {
+    /// The process whose event queue it is.
+    process: Process,
     unpark: Arc<Unpark>,
     registry: Registry,
     table: Mutex<Table>,
@@ -94,7 +97,7 @@ impl Reactor {
         let waker = mio::Waker::new(poll.registry(), WAKER).map_err(failed)?;
         let registry = poll.registry().try_clone().map_err(failed)?;
         let unpark = Unpark { notified: AtomicBool::new(false), asleep: AtomicBool::new(false), waker };
-        let core = Core { unpark: Arc::new(unpark), registry, table: Mutex::default() };
+        let core = Core { process: Process::current(), unpark: Arc::new(unpark), registry, table: Mutex::default() };
         Ok(Self { poll, events: Events::with_capacity(EVENTS), handle: ReactorHandle { core: Arc::new(core) } })
     }
 
@@ -179,8 +182,14 @@ impl ReactorHandle {
         self.core.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Fails in a process that was forked from the reactor's own.
+    pub(crate) fn check_process(&self) -> crate::Result<()> {
+        let process = self.core.process;
+        if process.is_other() { Err(process.error("this reactor", "create another one")) } else { Ok(()) }
+    }
+
     /// Connects a TCP socket.
-    pub(crate) async fn connect(&self, address: SocketAddr) -> io::Result<Socket<TcpStream>> {
+    pub(crate) async fn connect_tcp(&self, address: SocketAddr) -> io::Result<Socket<TcpStream>> {
         let mut socket = self.register(TcpStream::connect(address)?)?;
         let connected = |socket: &mut TcpStream| match (socket.take_error()?, socket.peer_addr()) {
             (Some(error), _) => Err(error),
@@ -220,8 +229,7 @@ impl ReactorHandle {
     }
 
     /// Waits for `time`.
-    #[cfg(test)]
-    pub(crate) async fn sleep(&self, time: Duration) {
+    pub(crate) async fn wait(&self, time: Duration) {
         let mut timer = ReactorTimer::new(self);
         let deadline = Time::from_epoch(time);
         poll_fn(|context| timer.poll_until(deadline, context)).await;

@@ -12,7 +12,7 @@ fn pair() -> (Reactor, Socket<TcpStream>, std::net::TcpStream) {
     let address = listener.local_addr().expect("it is bound");
     let mut reactor = Reactor::new().expect("an event queue");
     let handle = reactor.handle();
-    let socket = reactor.block_on(handle.connect(address)).expect("the listener accepts");
+    let socket = reactor.block_on(handle.connect_tcp(address)).expect("the listener accepts");
     let (peer, _) = listener.accept().expect("it is connected");
     (reactor, socket, peer)
 }
@@ -105,7 +105,7 @@ fn alarms_fire_when_due_and_are_removed_when_dropped() {
         let handle = &handle;
         async move {
             let start = Instant::now();
-            handle.sleep(time).await;
+            handle.wait(time).await;
             assert!(start.elapsed() >= time);
         }
     };
@@ -130,7 +130,7 @@ fn connecting_without_a_listener_fails() {
     drop(listener);
     let mut reactor = Reactor::new().expect("an event queue");
     let handle = reactor.handle();
-    let refused = reactor.block_on(handle.connect(address)).err().expect("no listener is left");
+    let refused = reactor.block_on(handle.connect_tcp(address)).err().expect("no listener is left");
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     assert_eq!(handle.table().sources.iter().flatten().count(), 0);
 }

@@ -5,8 +5,11 @@ mod stream;
 mod tests;
 
 use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hopmq_proto::Time;
 use tokio::net::TcpStream;
@@ -14,21 +17,19 @@ use tokio::time::{Instant, Sleep};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::connector::Connector;
-use crate::io::dial::{AnyTransport, Rotation, Target, unreachable};
+use crate::io::dial::{AnyTransport, Host, Rotation, Target, unreachable};
+use crate::io::race::Network;
 use crate::io::timer::{Clock, Timer};
-use crate::uri::Address;
 use stream::TokioIo;
 
 impl Target {
-    async fn connect_tokio_to(&self, address: Address) -> Result<AnyTransport> {
+    async fn connect_tokio_to(&self, host: &Host) -> Result<AnyTransport> {
         if self.scheme.is_unix() {
             return self.tokio_unix_socket().await;
         }
-        let socket = TcpStream::connect((address.host.as_str(), address.port)).await;
-        let socket = socket.map_err(|error| unreachable(&address, error))?;
-        socket.set_nodelay(true).map_err(|error| unreachable(&address, error))?;
-        self.tune(&socket).map_err(|error| unreachable(&address, error))?;
-        self.layer(&address, TokioIo(socket)).await
+        let socket = self.socket(&TokioNetwork, host).await?;
+        self.tune(&socket).map_err(|error| unreachable(&host.address, error))?;
+        self.layer(&host.address, TokioIo(socket)).await
     }
 
     #[cfg(all(feature = "unix", unix))]
@@ -46,6 +47,30 @@ impl Target {
     }
 }
 
+/// Sockets and timers on tokio's reactor.
+struct TokioNetwork;
+
+impl Network for TokioNetwork {
+    type Socket = TcpStream;
+
+    async fn unblock<T: Send + 'static>(
+        &self,
+        function: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        tokio::task::spawn_blocking(function).await?
+    }
+
+    async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        let socket = TcpStream::connect(address).await?;
+        socket.set_nodelay(true)?;
+        Ok(socket)
+    }
+
+    async fn sleep(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+}
+
 /// Connects to the hosts of a [`Builder`](crate::Builder) in turn, with tokio's sockets.
 #[derive(Debug)]
 pub struct TokioConnector {
@@ -57,6 +82,11 @@ impl TokioConnector {
     pub(crate) fn new(target: &Target) -> Self {
         Self { target: target.clone(), rotation: Rotation::new(target) }
     }
+
+    fn connect_to(&self, host: Result<Host>) -> <Self as Connector>::Connecting {
+        let target = self.target.clone();
+        Box::pin(async move { target.connect_tokio_to(&host?).await })
+    }
 }
 
 impl Connector for TokioConnector {
@@ -64,9 +94,17 @@ impl Connector for TokioConnector {
     type Connecting = Pin<Box<dyn Future<Output = Result<AnyTransport>> + Send>>;
 
     fn connect(&mut self) -> Self::Connecting {
-        let target = self.target.clone();
-        let address = self.rotation.advance();
-        Box::pin(async move { target.connect_tokio_to(address?).await })
+        let host = self.rotation.advance();
+        self.connect_to(host)
+    }
+
+    fn addresses_left(&self) -> usize {
+        self.rotation.addresses_left()
+    }
+
+    fn connect_again(&mut self) -> Self::Connecting {
+        let host = self.rotation.again();
+        self.connect_to(host)
     }
 
     fn hosts(&self) -> usize {

@@ -28,6 +28,15 @@ impl Program {
 
     /// Starts the program with these settings (TOML) for another host.
     pub(crate) async fn start_at(settings: &str, host: &str) -> Self {
+        Self::start_with_host(settings, host, &[]).await
+    }
+
+    /// Starts the program with these settings (TOML) and variables for the RabbitMQ of the tests.
+    pub(crate) async fn start_with(settings: &str, variables: &[(&str, &str)]) -> Self {
+        Self::start_with_host(settings, &format!("amqp://{}", broker().address()), variables).await
+    }
+
+    async fn start_with_host(settings: &str, host: &str, variables: &[(&str, &str)]) -> Self {
         let address = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
         let folder = Scratch::new();
         let file = folder.path().join("gateway.toml");
@@ -38,9 +47,11 @@ impl Program {
             .env("HOPMQ_GATEWAY_LISTEN", address.to_string())
             .env("HOPMQ_GATEWAY_UPSTREAM_HOSTS", host)
             .env("HOPMQ_GATEWAY_LIMITS_UPGRADES_PER_MINUTE", "1000000")
+            .env("HOPMQ_GATEWAY_LIMITS_REFUSED_LOGINS_PER_MINUTE", "0")
             .env("HOPMQ_GATEWAY_WEBSOCKET_MESSAGE_MAX", "128KiB")
             .env("HOPMQ_GATEWAY_DRAIN_SPREAD", "100ms")
             .env("HOPMQ_GATEWAY_LOG_FORMAT", "json")
+            .envs(variables.iter().copied())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -62,6 +73,18 @@ impl Program {
 
     pub(crate) fn url(&self) -> String {
         format!("ws://{}/ws/amqp", self.address)
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let command = format!("kill -{name} {}", self.child.id().unwrap());
+        assert!(std::process::Command::new("sh").args(["-c", &command]).status().unwrap().success());
+    }
+
+    /// Sends SIGTERM, and awaits the end, which must be a success.
+    pub(crate) async fn terminate(&mut self) {
+        self.signal("TERM");
+        assert!(soon(self.child.wait()).await.unwrap().success());
     }
 
     /// Returns the resident memory, in bytes.

@@ -1,0 +1,210 @@
+//! Passwords: their hashes, and the verification of logins on threads of their own.
+//!
+//! Every login that can't be granted at once costs the same, whether the user exists or not, and however its password
+//! is kept: one argon2 hash of the broker's own cost. Only a hash that was brought along with other parameters of
+//! argon2 takes its own time.
+
+use std::future::pending;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread;
+
+use argon2::password_hash::PasswordHasher;
+use argon2::{Algorithm, Argon2, Block, Params, PasswordHash, Version};
+use async_executor::{Executor, Task};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use sha2::{Digest, Sha256, Sha512};
+
+use crate::engine::Claim;
+
+/// What a hash costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cost {
+    /// About 5 ms on one processor, and 8 MiB of memory. RabbitMQ answers a refused login in a few milliseconds, and
+    /// clients wait no longer for the reason; its salted SHA-256 takes less than a microsecond.
+    Full,
+    /// For a test, whose passwords are no secrets.
+    Least,
+}
+
+/// The memory of [`Cost::Full`], in blocks of 1 KiB.
+const FULL_BLOCKS: u32 = 8 << 10;
+/// More verifications at once would take more memory than a flood of logins is worth.
+const MOST_THREADS: usize = 4;
+
+impl Cost {
+    fn params(self) -> Params {
+        let params = match self {
+            Self::Full => Params::new(FULL_BLOCKS, 1, 1, None),
+            Self::Least => Params::new(Params::MIN_M_COST, Params::MIN_T_COST, Params::MIN_P_COST, None),
+        };
+        params.unwrap_or_default()
+    }
+}
+
+/// Returns the hash of a password that is not empty, as a PHC string.
+pub(super) fn hashed(password: &str, cost: Cost) -> Option<String> {
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, cost.params());
+    let hash = argon2.hash_password(password.as_bytes()).ok().filter(|_| !password.is_empty())?;
+    Some(hash.to_string())
+}
+
+/// Whether a text is a hash that [`fits`] can verify.
+pub(super) fn is_hash(text: &str) -> bool {
+    Salted::parse(text).is_some() || PasswordHash::new(text).is_ok_and(|hash| prepared(&hash).is_some())
+}
+
+/// Whether a text is a hash of argon2.
+pub(super) fn is_argon2(text: &str) -> bool {
+    text.starts_with('$')
+}
+
+/// RabbitMQ's hash: four octets of salt, and the SHA-256 or SHA-512 of salt and password.
+struct Salted {
+    salt: [u8; 4],
+    hash: Vec<u8>,
+}
+
+impl Salted {
+    fn parse(text: &str) -> Option<Self> {
+        let bytes = BASE64_STANDARD.decode(text).ok()?;
+        let (salt, hash) = bytes.split_first_chunk()?;
+        matches!(hash.len(), 32 | 64).then(|| Self { salt: *salt, hash: hash.to_vec() })
+    }
+
+    fn fits(&self, password: &[u8]) -> bool {
+        match self.hash.len() {
+            32 => same(&Sha256::new().chain_update(self.salt).chain_update(password).finalize(), &self.hash),
+            _ => same(&Sha512::new().chain_update(self.salt).chain_update(password).finalize(), &self.hash),
+        }
+    }
+}
+
+/// Compares all bytes, so that the time says nothing about the first difference.
+fn same(own: &[u8], other: &[u8]) -> bool {
+    own.len() == other.len()
+        && own.iter().zip(other).fold(0, |difference, (own, other)| difference | (own ^ other)) == 0
+}
+
+/// Returns RabbitMQ's hash of a publicly known password. Its salt is constant.
+#[cfg(feature = "definitions")]
+pub(super) fn public_hash(password: &[u8]) -> String {
+    let salt = *b"open";
+    let hash = Sha256::new().chain_update(salt).chain_update(password).finalize();
+    BASE64_STANDARD.encode([&salt[..], &hash[..]].concat())
+}
+
+/// Whether a password matches its hash. Takes as long as `cost`, or as the hash demands; without a hash, as long.
+pub(super) fn fits(password: &[u8], hash: Option<&str>, cost: Cost) -> bool {
+    let parsed = hash.filter(|hash| is_argon2(hash)).and_then(|hash| PasswordHash::new(hash).ok());
+    if let Some((hash, argon2)) = parsed.as_ref().and_then(|hash| Some((hash, prepared(hash)?))) {
+        let (Some(salt), Some(expected)) = (&hash.salt, &hash.hash) else { return false };
+        let mut own = vec![0; expected.as_bytes().len()];
+        return argon2_into(&argon2, password, salt.as_ref(), &mut own) && same(&own, expected.as_bytes());
+    }
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, cost.params());
+    let worked = argon2_into(&argon2, password, b"a salt of no user", &mut [0; Params::DEFAULT_OUTPUT_LEN]);
+    worked && hash.and_then(Salted::parse).is_some_and(|hash| hash.fits(password))
+}
+
+/// Returns the function of a hash.
+fn prepared(hash: &PasswordHash) -> Option<Argon2<'static>> {
+    let algorithm = Algorithm::try_from(hash.algorithm.as_str()).ok()?;
+    let version = match hash.version {
+        Some(version) => Version::try_from(version).ok()?,
+        None => Version::default(),
+    };
+    Some(Argon2::new(algorithm, version, Params::try_from(hash).ok()?))
+}
+
+/// Hashes in a buffer that a later call uses again: a buffer for each call would stay with the allocator, which keeps
+/// memory for each thread. There are as many as verifications at once.
+fn argon2_into(argon2: &Argon2<'_>, password: &[u8], salt: &[u8], out: &mut [u8]) -> bool {
+    static BUFFERS: Mutex<Vec<Vec<Block>>> = Mutex::new(Vec::new());
+    let buffers = || BUFFERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let count = argon2.params().block_count();
+    let mut buffer = buffers().pop().unwrap_or_default();
+    if buffer.len() < count {
+        buffer.resize(count, Block::new());
+    }
+    let worked = argon2.hash_password_into_with_memory(password, salt, out, &mut buffer[..count]).is_ok();
+    // A larger one was for a hash that was brought along.
+    if buffer.len() <= FULL_BLOCKS as usize {
+        let mut buffers = buffers();
+        if buffers.len() < MOST_THREADS {
+            buffers.push(buffer);
+        }
+    }
+    worked
+}
+
+/// Verifies a password as [`fits`] does, on threads of their own: as many at once as there are processors, at most
+/// four, so that a flood of logins takes no more memory than that, and delays other logins only. Dropping the task
+/// cancels it.
+pub(super) fn check(claim: Claim, cost: Cost) -> Task<bool> {
+    static EXECUTOR: Executor<'static> = Executor::new();
+    static STARTED: OnceLock<()> = OnceLock::new();
+    STARTED.get_or_init(|| {
+        let count = thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+        for number in 0..count {
+            let thread = thread::Builder::new().name(format!("hopmq-logins-{number}"));
+            // One thread is enough, and others may exist.
+            let _ = thread.spawn(|| async_io::block_on(EXECUTOR.run(pending::<()>())));
+        }
+    });
+    EXECUTOR.spawn(async move { fits(&claim.password, claim.hash.as_deref(), cost) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn least(password: &[u8], hash: &str) -> bool {
+        fits(password, Some(hash), Cost::Least)
+    }
+
+    #[test]
+    fn a_password_matches_its_own_hash_only() {
+        let one = hashed("one", Cost::Least).unwrap();
+        let two = hashed("one", Cost::Full).unwrap();
+        assert_ne!(one, two, "each has a salt of its own");
+        assert!(least(b"one", &one) && least(b"one", &two));
+        assert!(!least(b"two", &one) && !least(b"", &one) && !least(b"one", "not a hash"));
+        assert!(!fits(b"one", None, Cost::Least));
+        assert!(is_hash(&one) && is_hash(&two) && !is_hash("") && !is_hash("not a hash") && !is_hash("$argon3$x"));
+        assert_eq!(hashed("", Cost::Full), None);
+        // Of another program, with a larger memory than the broker's own.
+        let foreign = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5cyBzYWx0IGhlcmU$\
+                       bm8gcGFzc3dvcmQgaXMga25vd24gdG8gZml0IHRoaXM";
+        assert!(is_hash(foreign) && !least(b"one", foreign));
+    }
+
+    #[test]
+    fn a_hash_in_rabbitmqs_format_matches_its_password() {
+        // The example on RabbitMQ's page "Passwords", and one of RabbitMQ 4.0 with SHA-512.
+        let sha256 = "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR";
+        assert!(least(b"test12", sha256) && !least(b"test13", sha256) && !least(b"", sha256));
+        let sha512 = "c2FsdH9M9guNNyJ69nHSlBmacoydlUzoTu606EsL5OneVNwgcwk1RqyOQ5LuobpXmebxED48wb3+QgeVtT/F/fPZs2k=";
+        assert!(least(b"secret5", sha512) && !least(b"secret6", sha512) && is_hash(sha512));
+    }
+
+    #[test]
+    fn every_refusal_takes_the_same_time() {
+        let own = hashed("secret", Cost::Full).unwrap();
+        let rabbitmqs = "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR";
+        let hashes = [Some(&*own), Some(rabbitmqs), Some(""), None];
+        // In turns, so that another program's load affects all of them; the quickest of many is without it.
+        let mut times = [Duration::MAX; 4];
+        for _ in 0..50 {
+            for (hash, time) in hashes.iter().zip(&mut times) {
+                let started = Instant::now();
+                assert!(!fits(b"wrong", *hash, Cost::Full));
+                *time = started.elapsed().min(*time);
+            }
+        }
+        let [least, most] = [times.iter().min().unwrap(), times.iter().max().unwrap()];
+        assert!(*most < *least * 3 / 2, "{times:?}");
+    }
+}
