@@ -101,7 +101,7 @@ impl Suite {
     fn run(self, filters: &[String]) -> Result<Outcome> {
         match self {
             Self::Rabbitmq => {
-                on_rabbitmq(Release::Installed, |environment| match cargo_test(&[], filters, environment)? {
+                on_rabbitmq(Release::Installed, |environment| match everything(filters, environment)? {
                     // All tests are among these.
                     Outcome::Skipped(reason) => Err(reason.into()),
                     Outcome::Passed => Ok(Outcome::Passed),
@@ -112,7 +112,7 @@ impl Suite {
                 Ok(Outcome::Skipped("the RabbitMQ of this machine, which `cargo test` used, is 4.0".into()))
             }
             Self::Rabbitmq4 => match rabbitmq::require_4_0() {
-                Ok(()) => on_rabbitmq(Release::V4_0, |environment| cargo_test(&SCENARIOS, filters, environment)),
+                Ok(()) => on_rabbitmq(Release::V4_0, |environment| programs(&SCENARIOS, filters, environment)),
                 Err(reason) => skip_outside_ci(reason),
             },
             Self::Embedded => self.on_embedded("embedded", &SCENARIOS, filters, &[]),
@@ -133,7 +133,7 @@ impl Suite {
     fn on_embedded(
         self,
         kind: &str,
-        programs: &[&str],
+        names: &[&str],
         filters: &[String],
         environment: &[(String, String)],
     ) -> Result<Outcome> {
@@ -143,7 +143,7 @@ impl Suite {
         let mut environment = environment.to_vec();
         environment.push(("HOPMQ_BROKER".into(), kind.into()));
         environment.push(("HOPMQ_TLS_DIR".into(), folder.display().to_string()));
-        cargo_test(programs, filters, &environment)
+        programs(names, filters, &environment)
     }
 }
 
@@ -158,18 +158,51 @@ pub(crate) fn on_rabbitmq(
     outcome.and_then(|outcome| stopped.map(|()| outcome))
 }
 
-/// Runs the named test programs, or the unit tests, scenarios, examples and doctests of all packages. It is always a
-/// build of the whole workspace, so that features stay the same and nothing is built twice.
-fn cargo_test(programs: &[&str], filters: &[String], environment: &[(String, String)]) -> Result<Outcome> {
+/// The whole workspace, always with the same features, so that nothing is built twice.
+const WORKSPACE: [&str; 4] = ["test", "--workspace", "--features", "hopmq-broker/server"];
+
+/// Runs the unit tests, scenarios, examples and doctests of all packages.
+fn everything(filters: &[String], environment: &[(String, String)]) -> Result<Outcome> {
     let mut command = shell::cargo();
-    command.args(["test", "--workspace", "--features", "hopmq-broker/server", "--no-fail-fast"]);
-    command.args(programs.iter().flat_map(|name| ["--test", name]));
+    command.args(WORKSPACE).arg("--no-fail-fast");
     if std::io::stdout().is_terminal() {
         command.args(["--color", "always"]);
     }
     if !filters.is_empty() {
         command.arg("--").args(filters);
     }
+    let (count, failed) = count_tests(command, environment)?;
+    finish(&count, &failed.map_or(Vec::new(), |failure| vec![failure]), filters)
+}
+
+/// Runs the named programs of `tests/tests`, which [`everything`] has compiled. `cargo test --test` would compile them
+/// again: it chooses other features for the dependencies when it builds fewer targets.
+fn programs(names: &[&str], filters: &[String], environment: &[(String, String)]) -> Result<Outcome> {
+    let mut build = shell::cargo();
+    build.args(WORKSPACE).args(["--no-run", "--message-format", "json-render-diagnostics"]);
+    let messages = shell::output(&mut build)?;
+    let (mut total, mut failures) = (Count::default(), Vec::new());
+    for name in names {
+        let program = executable(&messages, name).ok_or_else(|| format!("cargo built no test program {name}"))?;
+        let mut command = Command::new(program);
+        command.current_dir(shell::root().join("tests")).args(filters);
+        let (count, failed) = count_tests(command, environment)?;
+        total += count;
+        failures.extend(failed);
+    }
+    finish(&total, &failures, filters)
+}
+
+/// The path of a test program of `hopmq-tests`, from what cargo writes when it has built it.
+fn executable<'a>(messages: &'a str, name: &str) -> Option<&'a str> {
+    let name = format!("\"name\":\"{name}\"");
+    let wanted = ["#hopmq-tests@", "\"kind\":[\"test\"]", &name];
+    let message = messages.lines().find(|line| wanted.iter().all(|part| line.contains(part)))?;
+    message.split_once("\"executable\":\"")?.1.split('"').next()
+}
+
+/// Runs a command that tests, and counts the tests in its output. Also returns what failed.
+fn count_tests(mut command: Command, environment: &[(String, String)]) -> Result<(Count, Option<String>)> {
     let line = shell::line(&command);
     println!("$ {line}");
     command.env_remove("HOPMQ_BROKER").env_remove("HOPMQ_PROFILE");
@@ -183,12 +216,17 @@ fn cargo_test(programs: &[&str], filters: &[String], environment: &[(String, Str
         total += Count::of(&text);
     }
     let status = child.wait()?;
+    Ok((total, (!status.success()).then(|| format!("`{line}` failed: {status}"))))
+}
+
+/// Prints the counts, and returns the outcome.
+fn finish(total: &Count, failures: &[String], filters: &[String]) -> Result<Outcome> {
     println!("{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped);
-    match (status.success(), total.passed) {
-        (false, _) => Err(format!("`{line}` failed: {status}").into()),
-        (true, 0) if filters.is_empty() => Err(format!("`{line}` ran no test").into()),
-        (true, 0) => Ok(Outcome::Skipped(format!("no test has {} in its name", filters.join(" or ")))),
-        _ => Ok(Outcome::Passed),
+    match (failures, total.passed) {
+        ([], 0) if filters.is_empty() => Err("no test ran".into()),
+        ([], 0) => Ok(Outcome::Skipped(format!("no test has {} in its name", filters.join(" or ")))),
+        ([], _) => Ok(Outcome::Passed),
+        (failures, _) => Err(failures.join("; ").into()),
     }
 }
 
@@ -230,7 +268,7 @@ impl AddAssign for Count {
 
 #[cfg(test)]
 mod tests {
-    use super::Count;
+    use super::{Count, executable};
 
     #[test]
     fn test_results_are_counted() {
@@ -238,5 +276,16 @@ mod tests {
             "test result: \u{1b}[32mok\u{1b}(B\u{1b}[m. 12 passed; 1 failed; 2 ignored; 0 measured; 9 filtered out";
         assert_eq!(Count::of(line), Count { passed: 12, failed: 1, skipped: 2 });
         assert_eq!(Count::of("test proto::tests::it_works ... ok"), Count::default());
+    }
+
+    #[test]
+    fn a_test_program_is_found_by_its_package_and_name() {
+        let messages = concat!(
+            r#"{"package_id":"path+file:///p/core#hopmq@0.1.0","target":{"kind":["test"],"name":"smol"},"executable":"/t/a"}"#,
+            "\n",
+            r#"{"package_id":"path+file:///p/tests#hopmq-tests@0.1.0","target":{"kind":["test"],"name":"smol"},"executable":"/t/b"}"#,
+        );
+        assert_eq!(executable(messages, "smol"), Some("/t/b"));
+        assert_eq!(executable(messages, "tokio"), None);
     }
 }

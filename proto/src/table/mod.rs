@@ -93,6 +93,25 @@ impl<B: AsRef<[u8]>> FieldTable<B> {
         entries(self.bytes.octets())
     }
 
+    /// Returns the table with its entries sorted by the bytes of their keys, or `None` if they are sorted. Equal keys
+    /// keep their order.
+    pub fn sorted(&self) -> Option<FieldTable> {
+        if entries(self.as_bytes()).is_sorted_by_key(|(key, _)| key) {
+            return None;
+        }
+        let bytes = self.as_bytes();
+        let mut reader = Reader::new(bytes);
+        let mut spans = Vec::new();
+        while !reader.is_empty() {
+            let start = bytes.len() - reader.remaining();
+            let key = reader.short_bytes().ok()?;
+            read(&mut reader).ok()?;
+            spans.push((key, &bytes[start..bytes.len() - reader.remaining()]));
+        }
+        spans.sort_by_key(|(key, _)| *key);
+        Some(FieldTable { bytes: spans.into_iter().flat_map(|(_, entry)| entry).copied().collect(), flaw: self.flaw })
+    }
+
     /// Returns whether the table has the key.
     pub fn contains_key(&self, key: &str) -> bool {
         self.as_ref_table().get(key).is_some()
@@ -312,6 +331,14 @@ mod tests {
     use super::*;
     use crate::error::{Fault, code};
     use crate::violation::Violation;
+
+    #[test]
+    fn a_sorted_table_keeps_the_bytes_of_its_entries() {
+        let table = FieldTable::parse(&b"\x02b\xffV\x01aI\0\0\0\x02\x01aV"[..]).unwrap();
+        let sorted = table.sorted().unwrap();
+        assert_eq!(sorted.as_bytes(), b"\x01aI\0\0\0\x02\x01aV\x02b\xffV");
+        assert_eq!(sorted.sorted(), None);
+    }
 
     #[test]
     fn inserting_again_replaces_in_place() {

@@ -124,12 +124,12 @@ fn headers_above_the_frame_size_of_their_consumer_are_delivered() {
     stage.delete_at_end(&["q"]);
     ch.durable_queue("q", &[]);
     ch.select_confirms();
-    let large = Properties::new().with_header("large", "x".repeat(6000).as_str());
+    let large = Properties::new().with_header("large", "x".repeat(10_000).as_str());
     for _ in 0..2 {
         ch.publish_to_with("q", "body", &large);
     }
     ch.wait_for_confirms(2);
-    let peer = limited(&stage, 10, 4096);
+    let peer = limited(&stage, 10, 8192);
     let small = peer.channel(1);
     assert_eq!(small.get_message("q").text(), "body");
     small.consume("q", "c");

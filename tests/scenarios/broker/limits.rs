@@ -40,11 +40,11 @@ fn a_virtual_host_may_limit_connections_and_queues() {
          reached (connection.open)"
     );
     let ch = first.channel(1);
-    ch.queue("one", &[]);
-    ch.queue("one", &[]);
+    ch.durable_queue("one", &[]);
+    ch.durable_queue("one", &[]);
     let two = &ch.name("two");
     ch.expect_refusal(
-        &queue::Declare { queue: two, ..Default::default() },
+        &queue::Declare { queue: two, durable: true, ..Default::default() },
         "406 PRECONDITION_FAILED - cannot declare queue 'two': queue limit in vhost 'v' (1) is reached \
          (queue.declare)",
     );

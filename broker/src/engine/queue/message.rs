@@ -182,13 +182,8 @@ fn without_bcc(properties: Properties<&[u8]>) -> Properties {
 
 /// Returns the properties with their headers sorted by key, unless they are.
 pub(crate) fn sort_headers(properties: &Properties<&[u8]>) -> Option<Properties> {
-    let headers = properties.headers().ok()?;
-    if headers.iter().is_sorted_by_key(|(key, _)| key) {
-        return None;
-    }
-    let mut entries: Vec<_> = headers.iter().collect();
-    entries.sort_by_key(|(key, _)| *key);
-    Some(properties.to_owned_properties().with_headers(&entries.into_iter().collect()))
+    let sorted = properties.headers().ok()?.sorted()?;
+    Some(properties.to_owned_properties().with_headers(&sorted))
 }
 
 // Flags of the properties that are set.

@@ -7,22 +7,22 @@ use crate::engine::queue::dead_letter::Reason;
 use crate::engine::queue::settings::Overflow;
 
 impl Queue {
-    /// Whether the messages exceed a limit. Dead messages that the queue keeps count as well, as in RabbitMQ.
+    /// Whether the ready messages exceed a limit.
     #[inline]
     pub(crate) fn is_over(&self) -> bool {
-        self.settings.max_length.is_some_and(|max| (self.ready.len() + self.dead.len()) as u64 > max)
-            || self.settings.max_bytes.is_some_and(|max| self.ready.bytes() + self.dead.bytes() > max)
+        self.settings.max_length.is_some_and(|max| self.ready.len() as u64 > max)
+            || self.settings.max_bytes.is_some_and(|max| self.ready.bytes() > max)
     }
 
     /// Whether a message with a body of `size` bytes is refused: one more would exceed a limit. A quorum queue refuses
-    /// messages only once it exceeds a limit, as in RabbitMQ.
+    /// messages only once it exceeds a limit, as in RabbitMQ. Dead messages that the queue keeps count as well.
     #[inline]
     pub(crate) fn is_full_for(&self, size: usize) -> bool {
-        if self.settings.quorum {
-            return self.is_over();
-        }
-        self.settings.max_length.is_some_and(|max| self.ready.len() as u64 >= max)
-            || self.settings.max_bytes.is_some_and(|max| self.ready.bytes() + size as u64 > max)
+        let more = if self.settings.quorum { (0, 0) } else { (1, size as u64) };
+        let count = (self.ready.len() + self.dead.len()) as u64 + more.0;
+        let bytes = self.ready.bytes() + self.dead.bytes() + more.1;
+        self.settings.max_length.is_some_and(|max| count > max)
+            || self.settings.max_bytes.is_some_and(|max| bytes > max)
     }
 }
 
