@@ -111,7 +111,7 @@ fn blocks() -> Vec<Block<'static>> {
         new if new < Release::V4_3 => "4.0",
         _ => "4.3",
     };
-    let is_embedded = std::env::var_os("HOPMQ_BROKER").is_some_and(|broker| broker == "embedded");
+    let is_embedded = std::env::var_os("HOPMQ_BROKER").is_some();
     let of_broker = format!("{}-{release}", if is_embedded { "here" } else { "rabbitmq" });
     let mut blocks: Vec<(bool, Block<'_>)> = Vec::new();
     for line in include_str!("queue_arguments.txt").lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
