@@ -391,7 +391,7 @@ fn a_quorum_queue_can_not_be_deleted_on_a_condition() {
 #[test]
 fn basic_get_is_refused_on_a_quorum_queue_with_a_single_active_consumer() {
     let stage = Stage::new();
-    stage.delete_at_end(&["q", "classic"]);
+    stage.delete_at_end(&["q"]);
     let peer = stage.connect();
     let ch = peer.channel(1);
     assert_eq!(declare(&ch, &arguments("quorum", "x-single-active-consumer", Some("t1"))), "ok");

@@ -200,10 +200,15 @@ mod tests {
 
     #[test]
     fn encoded_counts_and_priorities_are_decoded_again() {
-        for (counted, all) in [(0, 0), (0, 1), (3, 3), (20, 25), (0xFFFF, 0x17FFE)] {
+        for (counted, all) in [(0, 0), (0, 1), (3, 3), (20, 25), (0xFFFF, 0x11FFE)] {
             let stored = deliveries(counted, all);
             assert_eq!((returned(stored), acquired(stored)), (counted, all));
             assert!(stored > 0);
+            assert_eq!(reason(stored), None);
+            for why in REASONS {
+                let dead = stored | dead(why);
+                assert_eq!((reason(dead), returned(dead), acquired(dead)), (Some(why), counted, all));
+            }
         }
         assert_eq!(returned(deliveries(70_000, 70_000)), 0xFFFF);
         for level in [None, Some(0), Some(4), Some(254)] {
