@@ -155,12 +155,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
             engine.received(now, self.id);
         }
         while !engine.is_held(self.id)
+            && self.check.is_none()
+            && !engine.has_claim(self.id)
             && engine.queued(self.id) <= READ_MARK
             && let Some(incoming) = self.incoming.pop_front()
         {
             engine.handle(now, self.id, incoming);
         }
+        // Until the password is verified, the next bytes wait: they must not overtake its result.
+        let is_checking = self.check.is_some() || engine.has_claim(self.id);
         if self.incoming.is_empty()
+            && !is_checking
             && let Some(error) = self.broken.take()
         {
             engine.receive_failed(self.id, &error);
@@ -179,13 +184,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
         if self.transmit.is_empty() {
             has_output = engine.poll_transmit(now, self.id, &mut self.transmit);
         }
-        self.held = engine.is_held(self.id) || engine.queued(self.id) > READ_MARK;
+        self.held = is_checking || engine.is_held(self.id) || engine.queued(self.id) > READ_MARK;
         let blocked = engine.is_held(self.id) || engine.is_blocked(self.id);
         if blocked {
             // Its input is unread, so that missing heartbeats mean nothing.
             engine.received(now, self.id);
         }
-        let was_full = std::mem::replace(&mut self.full, blocked || engine.queued(self.id) > READ_MARK);
+        let was_full = std::mem::replace(&mut self.full, is_checking || blocked || engine.queued(self.id) > READ_MARK);
         has_output |= was_full && !self.full;
         match engine.session_end(self.id) {
             None => {}

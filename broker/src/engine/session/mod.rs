@@ -206,6 +206,11 @@ impl Engine {
         self.finish_login(id, login);
     }
 
+    /// Whether [`Engine::take_claim`] returns something.
+    pub(crate) fn has_claim(&self, id: SessionKey) -> bool {
+        self.sessions.get(id).is_some_and(|session| session.claim.is_some())
+    }
+
     /// Returns a password that must be verified, which is too slow for the engine. The result goes to
     /// [`Engine::judge`].
     pub(crate) fn take_claim(&mut self, id: SessionKey) -> Option<Claim> {
