@@ -3,6 +3,7 @@
 //!
 //! `HOPMQ_ROUNDS` sets how many faults each test injects; the default is a few.
 
+use std::io::Write;
 use std::time::Duration;
 
 use futures_lite::StreamExt;
@@ -10,7 +11,7 @@ use hopmq::{Connection, Event, Recovery};
 use hopmq_tests::cluster::Cluster;
 use hopmq_tests::proxy::Proxy;
 use hopmq_tests::traffic::{Kind, Traffic, within};
-use hopmq_tests::{Alarm, Broker, Failure, Harness, Outcome, broker, run_for};
+use hopmq_tests::{Alarm, Broker, Failure, Harness, Outcome, Release, broker, release, run_for};
 
 /// Returns `HOPMQ_ROUNDS`, or `few` if that is not set.
 fn rounds(few: usize) -> usize {
@@ -237,6 +238,17 @@ fn nothing_is_lost_when_the_broker_is_killed() {
 #[test]
 fn nothing_is_lost_when_the_broker_is_killed_with_a_quorum_queue() {
     run("recovery::nothing_is_lost_when_the_broker_is_killed_with_a_quorum_queue", true, |harness| {
+        if release() < Release::V4_0 {
+            // Rarely, the last confirmed messages before the kill are missing after it: RabbitMQ 3.10 then shows none
+            // ready and none unacked, while its only consumer has not got them. RabbitMQ 4.0 keeps them; the nightly
+            // run has this test there.
+            let _ = writeln!(
+                std::io::stderr(),
+                "SKIPPED: {}: RabbitMQ 3.10 may lose confirmed messages of a quorum queue when it is killed",
+                harness.scenario()
+            );
+            return Ok(());
+        }
         with_a_quorum_queue(&harness, 1, Broker::kill)
     });
 }
