@@ -17,6 +17,8 @@ export const absent = {
   a_consumer_may_be_cancelled_by_its_tag: "there is no cancel by tag; a consumer object has cancel()",
   amqplain_logs_in_like_plain: "the package has only PLAIN, to stay small",
   a_mechanism_that_the_broker_does_not_offer_is_reported: "the package has only PLAIN, to stay small",
+  a_secret_that_is_too_long_for_the_broker_is_named_by_its_size: "initial_frame_max is not an option of the package",
+  an_empty_virtual_host_hints_at_the_encoded_slash: "connect has no empty virtual host: the gateway's URL names none",
   a_client_certificate_logs_its_owner_in: NO_TLS,
   tls_with_the_root_certificate_of_the_broker_carries_large_messages: NO_TLS,
   tls_settings_may_be_part_of_the_uri: NO_TLS,

@@ -393,7 +393,7 @@ impl Naive {
 
     fn shorten(&mut self, name: &str) {
         while let Some(queue) = self.queues.get_mut(name)
-            && !(queue.arguments.rejects && queue.arguments.quorum.is_some())
+            && !queue.arguments.rejects
             && queue.arguments.most.is_some_and(|most| queue.ready.len() as u64 > most)
         {
             let message = queue.ready.remove(0);
