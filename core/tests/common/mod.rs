@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use hopmq::{Builder, Channel, Connection, Driver, Error, ErrorKind, Result};
+use hopmq::{Builder, Channel, Connection, Driver, Error, ErrorKind, Recovery, Result};
 
 pub(crate) use hopmq_proto::method;
 pub(crate) use pipe::{Slice, Transport, Wire};
@@ -160,6 +160,13 @@ impl World {
             tasks: Vec::new(),
             transport: Some(transport),
         }
+    }
+
+    /// Cuts the link to a broker that forgets the connection, and advances the clock by a second.
+    pub(crate) fn outage(&mut self) {
+        self.server.forget();
+        self.server.wire.cut();
+        self.advance(seconds(1));
     }
 
     /// Connects with a connector that can reconnect, and drives the connection.
@@ -334,6 +341,11 @@ impl World {
         }
         moved | self.server.pump()
     }
+}
+
+/// Returns a builder of connections that recover, with the same delays in each run.
+pub(crate) fn recovering() -> Builder {
+    Connection::builder().heartbeat(seconds(20)).recovery(Recovery::new().seed(1))
 }
 
 pub(crate) fn seconds(count: u64) -> Duration {

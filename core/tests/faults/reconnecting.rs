@@ -4,13 +4,9 @@ use std::time::Duration;
 
 use futures_lite::StreamExt;
 use hopmq::sasl::Credentials;
-use hopmq::{Builder, Connection, ErrorKind, Event, Recovery, WhileLost};
+use hopmq::{Connection, ErrorKind, Event, Recovery, WhileLost};
 
-use crate::common::{Failure, Reaction, Stage, World, fault, seconds};
-
-fn builder() -> Builder {
-    Connection::builder().heartbeat(seconds(20)).recovery(Recovery::new().seed(1))
-}
+use crate::common::{Failure, Reaction, Stage, World, fault, recovering, seconds};
 
 fn names(events: &[Event]) -> Vec<&'static str> {
     let name = |event: &Event| match event {
@@ -29,7 +25,7 @@ fn names(events: &[Event]) -> Vec<&'static str> {
 #[test]
 fn a_cut_link_is_replaced_and_reported_by_events() {
     let mut world = World::new();
-    let (connection, channel) = world.open_lasting(&builder());
+    let (connection, channel) = world.open_lasting(&recovering());
     let events = world.start(connection.events().collect::<Vec<_>>());
     world.server.wire.cut();
     world.settle();
@@ -57,7 +53,7 @@ fn a_link_that_fails_in_any_way_is_replaced() {
     ];
     for (name, break_it) in breaks {
         let mut world = World::new();
-        let (connection, channel) = world.open_lasting(&builder());
+        let (connection, channel) = world.open_lasting(&recovering());
         let begin = world.time.now();
         break_it(&mut world);
         world.advance(seconds(60));
@@ -73,7 +69,7 @@ fn delays_grow_are_random_and_repeat_with_their_seed() {
     let run = |seed| {
         let mut world = World::new();
         let recovery = Recovery::new().delays(seconds(1), seconds(30)).seed(seed);
-        let connection = world.connect_lasting(&builder().recovery(recovery)).unwrap();
+        let connection = world.connect_lasting(&recovering().recovery(recovery)).unwrap();
         world.net.down(true);
         world.server.wire.cut();
         world.advance(seconds(600));
@@ -92,7 +88,7 @@ fn delays_grow_are_random_and_repeat_with_their_seed() {
 #[test]
 fn reconnects_slow_down_when_the_broker_drops_each_link_at_once() {
     let mut world = World::new();
-    let connection = world.connect_lasting(&builder()).unwrap();
+    let connection = world.connect_lasting(&recovering()).unwrap();
     for _ in 0..50 {
         world.server.wire.cut();
         while connection.is_connected() {
@@ -129,7 +125,7 @@ const AT_ONCE: Duration = Duration::from_millis(10);
 #[test]
 fn a_link_that_worked_is_replaced_at_once() {
     let mut world = World::new();
-    let connection = world.connect_lasting(&builder()).unwrap();
+    let connection = world.connect_lasting(&recovering()).unwrap();
     assert!(cut_after(&mut world, &connection, seconds(1)) <= AT_ONCE);
     // The same holds after an outage with long delays.
     world.net.down(true);
@@ -151,7 +147,7 @@ fn a_link_that_worked_is_replaced_at_once() {
 #[test]
 fn reconnects_slow_down_when_each_link_lives_only_a_second() {
     let mut world = World::new();
-    let connection = world.connect_lasting(&builder()).unwrap();
+    let connection = world.connect_lasting(&recovering()).unwrap();
     let waits: Vec<Duration> = (0..50).map(|_| cut_after(&mut world, &connection, seconds(1))).collect();
     let (quick, slow) = waits.split_at(10);
     assert!(quick.iter().all(|wait| *wait <= AT_ONCE), "{quick:?}");
@@ -165,7 +161,7 @@ fn reconnects_slow_down_when_each_link_lives_only_a_second() {
 #[test]
 fn a_link_lost_during_the_replay_does_not_count_as_working() {
     let mut world = World::new();
-    let (connection, channel) = world.open_lasting(&builder());
+    let (connection, channel) = world.open_lasting(&recovering());
     world.run(channel.queue("q").declare()).unwrap();
     world.advance(seconds(60));
     world.server.holds = vec!["queue.declare"];
@@ -195,7 +191,7 @@ fn attempts_and_time_are_limited_on_request() {
     ];
     for (recovery, text) in limited {
         let mut world = World::new();
-        let connection = world.connect_lasting(&builder().recovery(recovery)).unwrap();
+        let connection = world.connect_lasting(&recovering().recovery(recovery)).unwrap();
         let events = world.start(connection.events().collect::<Vec<_>>());
         let begin = world.time.now();
         world.net.down(true);
@@ -223,7 +219,7 @@ fn repeated_refusals_end_the_attempts() {
     for (code, text, tries) in refusals {
         let mut world = World::new();
         let recovery = Recovery::new().delays(seconds(1), seconds(1)).attempts(20).seed(1);
-        let connection = world.connect_lasting(&builder().recovery(recovery)).unwrap();
+        let connection = world.connect_lasting(&recovering().recovery(recovery)).unwrap();
         world.server.wire.cut();
         for _ in 0..tries {
             let dials = world.net.dials().len();
@@ -245,7 +241,7 @@ fn repeated_refusals_end_the_attempts() {
 fn refusals_are_counted_until_a_login_succeeds() {
     let mut world = World::new();
     let recovery = Recovery::new().delays(seconds(1), seconds(1)).refusals(2).seed(1);
-    let connection = world.connect_lasting(&builder().recovery(recovery)).unwrap();
+    let connection = world.connect_lasting(&recovering().recovery(recovery)).unwrap();
     for _ in 0..5 {
         world.server.wire.cut();
         for _ in 0..2 {
@@ -267,7 +263,7 @@ fn close_ends_the_attempts_at_once() {
     for failures in [vec![], vec![Failure::Refused; 10], vec![Failure::Silence; 10]] {
         let mut world = World::new();
         let connection =
-            world.connect_lasting(&builder().recovery(Recovery::new().delays(seconds(9), seconds(90)))).unwrap();
+            world.connect_lasting(&recovering().recovery(Recovery::new().delays(seconds(9), seconds(90)))).unwrap();
         world.net.fail(failures);
         world.server.wire.cut();
         world.settle();
@@ -282,7 +278,7 @@ fn close_ends_the_attempts_at_once() {
 #[test]
 fn close_ends_a_handshake_that_hangs() {
     let mut world = World::new();
-    let connection = world.connect_lasting(&builder()).unwrap();
+    let connection = world.connect_lasting(&recovering()).unwrap();
     world.server.reactions.insert(Stage::Tune, Reaction::Stall);
     world.server.wire.cut();
     world.advance(seconds(2));
@@ -295,7 +291,7 @@ fn close_ends_a_handshake_that_hangs() {
 #[test]
 fn hosts_that_hang_are_skipped_after_the_timeout() {
     let mut world = World::new();
-    let connection = world.connect_lasting(&builder().connect_timeout(seconds(7))).unwrap();
+    let connection = world.connect_lasting(&recovering().connect_timeout(seconds(7))).unwrap();
     world.net.fail([Failure::Silence]);
     world.server.wire.cut();
     world.advance(seconds(20));
@@ -309,7 +305,7 @@ fn credentials_are_requested_for_each_attempt() {
     let mut world = World::new();
     let count = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let asked = std::sync::Arc::clone(&count);
-    let builder = builder().credentials_from(move || {
+    let builder = recovering().credentials_from(move || {
         let number = asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         std::future::ready(Ok(Credentials::new("me", format!("token {number}"))))
     });
@@ -325,22 +321,22 @@ fn credentials_are_requested_for_each_attempt() {
 fn the_first_connect_waits_for_the_broker_on_request() {
     let mut world = World::new();
     world.net.fail(vec![Failure::Refused; 5]);
-    let connection = world.connect_lasting(&builder().wait_for_broker(seconds(60))).unwrap();
+    let connection = world.connect_lasting(&recovering().wait_for_broker(seconds(60))).unwrap();
     assert!(connection.is_connected());
     assert_eq!(world.net.dials().len(), 6);
 
     let mut world = World::new();
     world.net.down(true);
-    let error = world.connect_lasting(&builder().wait_for_broker(seconds(60))).unwrap_err();
+    let error = world.connect_lasting(&recovering().wait_for_broker(seconds(60))).unwrap_err();
     assert_eq!((error.kind(), world.time.now().since_epoch()), (ErrorKind::Io, seconds(60)));
-    let error = world.connect_lasting(&builder()).unwrap_err();
+    let error = world.connect_lasting(&recovering()).unwrap_err();
     assert_eq!((error.kind(), world.time.now().since_epoch()), (ErrorKind::Io, seconds(60)));
 }
 
 #[test]
 fn a_lost_link_ends_the_connection_with_recovery_off() {
     let mut world = World::new();
-    let connection = world.connect_lasting(&builder().recovery(Recovery::off())).unwrap();
+    let connection = world.connect_lasting(&recovering().recovery(Recovery::off())).unwrap();
     world.server.wire.cut();
     assert_eq!(fault(&world.run(connection.closed())), (ErrorKind::Io, None));
     assert_eq!(world.net.dials().len(), 1);
@@ -349,7 +345,7 @@ fn a_lost_link_ends_the_connection_with_recovery_off() {
 #[test]
 fn publishing_without_a_link_waits_or_fails_as_configured() {
     let mut world = World::new();
-    let (_connection, channel) = world.open_lasting(&builder().request_timeout(seconds(5)));
+    let (_connection, channel) = world.open_lasting(&recovering().request_timeout(seconds(5)));
     world.run(channel.queue("q").declare()).unwrap();
     world.net.down(true);
     world.server.wire.cut();
@@ -364,7 +360,7 @@ fn publishing_without_a_link_waits_or_fails_as_configured() {
 
     let mut world = World::new();
     let recovery = Recovery::new().publishing(WhileLost::Fail);
-    let (_connection, channel) = world.open_lasting(&builder().recovery(recovery));
+    let (_connection, channel) = world.open_lasting(&recovering().recovery(recovery));
     world.server.wire.cut();
     world.settle();
     let error = world.run(channel.publish("", "q", "x").send()).unwrap_err();

@@ -3,19 +3,9 @@
 use std::time::Duration;
 
 use futures_lite::StreamExt;
-use hopmq::{Builder, Connection, Consumer, ErrorKind, Event, OnFailure, Recovery, Settled};
+use hopmq::{Consumer, ErrorKind, Event, OnFailure, Recovery, Settled};
 
-use crate::common::{World, seconds};
-
-fn builder() -> Builder {
-    Connection::builder().heartbeat(seconds(20)).recovery(Recovery::new().seed(1))
-}
-
-fn outage(world: &mut World) {
-    world.server.forget();
-    world.server.wire.cut();
-    world.advance(seconds(1));
-}
+use crate::common::{World, recovering, seconds};
 
 async fn next(consumer: &mut Consumer) -> (String, bool, bool) {
     let delivery = consumer.next().await.expect("the consumer continues").expect("the consumer continues");
@@ -29,7 +19,7 @@ async fn next(consumer: &mut Consumer) -> (String, bool, bool) {
 #[test]
 fn topology_is_restored_in_order_without_what_was_deleted() {
     let mut world = World::new();
-    let (connection, channel) = world.open_lasting(&builder());
+    let (connection, channel) = world.open_lasting(&recovering());
     world.run(channel.queue("orders").durable().declare()).unwrap();
     world.run(channel.exchange("shop").topic().declare()).unwrap();
     world.run(channel.exchange("copy").fanout().internal().declare()).unwrap();
@@ -45,7 +35,7 @@ fn topology_is_restored_in_order_without_what_was_deleted() {
     world.run(channel.exchange_delete("trash").delete()).unwrap();
     world.run(channel.queue("looked at").declare_passive()).unwrap_err();
     let events = connection.events();
-    outage(&mut world);
+    world.outage();
     let seen: Vec<&str> = world.server.seen().into_iter().filter(|what| !what.starts_with("0 ")).collect();
     let expected = [
         "header",
@@ -68,27 +58,27 @@ fn topology_is_restored_in_order_without_what_was_deleted() {
 #[test]
 fn auto_deleted_entities_are_not_restored() {
     let mut world = World::new();
-    let (_connection, channel) = world.open_lasting(&builder());
+    let (_connection, channel) = world.open_lasting(&recovering());
     world.run(channel.exchange("temporary").auto_delete().declare()).unwrap();
     world.run(channel.queue("replies").auto_delete().declare()).unwrap();
     world.run(channel.queue_bind("replies", "temporary", "", ())).unwrap();
     let consumer = world.run(channel.consume("replies").start()).unwrap();
     world.run(consumer.cancel()).unwrap();
-    outage(&mut world);
+    world.outage();
     assert_eq!(world.server.count("1 queue") + world.server.count("1 exchange"), 0, "{:?}", world.server.seen());
 }
 
 #[test]
 fn handles_bindings_and_consumers_follow_a_renamed_queue() {
     let mut world = World::new();
-    let (_connection, channel) = world.open_lasting(&builder());
+    let (_connection, channel) = world.open_lasting(&recovering());
     let queue = world.run(channel.queue("").exclusive().declare()).unwrap();
     let other = queue.clone();
     let old = queue.name().to_owned();
     world.run(queue.bind("amq.topic", "a.#")).unwrap();
     let mut consumer = world.run(queue.consume().start()).unwrap();
     world.server.broker.delete_all_queues();
-    outage(&mut world);
+    world.outage();
     let new = queue.name().to_owned();
     assert_ne!(new, old);
     assert_eq!(other.name(), new);
@@ -115,7 +105,7 @@ fn handles_bindings_and_consumers_follow_a_renamed_queue() {
     assert_eq!(world.run(next(&mut consumer)).0, "late");
     // A second outage renames the queue from its current name.
     world.server.broker.delete_all_queues();
-    outage(&mut world);
+    world.outage();
     assert_ne!(queue.name(), new);
     world.run(other.publish("again").confirm()).unwrap();
     assert_eq!(world.run(next(&mut consumer)), ("again".to_owned(), false, true));
@@ -124,7 +114,7 @@ fn handles_bindings_and_consumers_follow_a_renamed_queue() {
 #[test]
 fn a_consumer_continues_in_the_same_stream() {
     let mut world = World::new();
-    let (_connection, channel) = world.open_lasting(&builder());
+    let (_connection, channel) = world.open_lasting(&recovering());
     let queue = world.run(channel.queue("q").declare()).unwrap();
     let mut consumer = world.run(queue.consume().prefetch(3).start()).unwrap();
     for number in 0..4 {
@@ -133,7 +123,7 @@ fn a_consumer_continues_in_the_same_stream() {
     let held = world.run(consumer.next()).unwrap().unwrap();
     assert_eq!((&*held.text(), held.resumed()), ("0", false));
     let waiting = world.run(consumer.next()).unwrap().unwrap();
-    outage(&mut world);
+    world.outage();
     assert_eq!(held.ack().unwrap(), Settled::Stale);
     assert_eq!(waiting.nack(true).unwrap(), Settled::Stale);
     // "2" was received before the outage but not taken, so it is seen once.
@@ -149,7 +139,7 @@ fn a_consumer_continues_in_the_same_stream() {
 #[test]
 fn channels_keep_their_numbers_and_modes() {
     let mut world = World::new();
-    let (connection, first) = world.open_lasting(&builder());
+    let (connection, first) = world.open_lasting(&recovering());
     let second = world.run(connection.channel()).unwrap();
     let third = world.run(connection.channel()).unwrap();
     world.run(first.close()).unwrap();
@@ -157,7 +147,7 @@ fn channels_keep_their_numbers_and_modes() {
     world.run(second.prefetch_shared(70)).unwrap();
     world.run(second.publish("", "nowhere", "x").confirm()).unwrap();
     world.run(third.tx_select()).unwrap();
-    outage(&mut world);
+    world.outage();
     let seen: Vec<&str> = world.server.seen().into_iter().filter(|what| !what.starts_with("0 ")).collect();
     let expected = [
         "header",
@@ -179,7 +169,7 @@ fn channels_keep_their_numbers_and_modes() {
 #[test]
 fn requests_in_flight_are_repeated_or_fail() {
     let mut world = World::new();
-    let (connection, channel) = world.open_lasting(&builder());
+    let (connection, channel) = world.open_lasting(&recovering());
     world.run(channel.queue("q").declare()).unwrap();
     world.server.holds = vec!["queue.declare", "channel.open", "basic.get", "basic.consume", "basic.publish"];
     let declare = channel.queue("r").declare();
@@ -220,7 +210,7 @@ fn requests_in_flight_are_repeated_or_fail() {
 #[test]
 fn what_is_cancelled_or_closed_without_a_link_is_not_restored() {
     let mut world = World::new();
-    let (connection, channel) = world.open_lasting(&builder());
+    let (connection, channel) = world.open_lasting(&recovering());
     world.run(channel.queue("q").declare()).unwrap();
     let mut cancelled = world.run(channel.consume("q").start()).unwrap();
     let dropped = world.run(channel.consume("q").start()).unwrap();
@@ -243,7 +233,7 @@ fn what_is_cancelled_or_closed_without_a_link_is_not_restored() {
 fn a_missing_queue_ends_only_its_consumer() {
     for (policy, least_wait) in [(OnFailure::Skip, 1), (OnFailure::Retry { attempts: 5, delay: seconds(2) }, 9)] {
         let mut world = World::new();
-        let (connection, channel) = world.open_lasting(&builder().recovery(Recovery::new().on_failure(policy)));
+        let (connection, channel) = world.open_lasting(&recovering().recovery(Recovery::new().on_failure(policy)));
         world.server.broker.create_queue("theirs");
         world.run(channel.queue("ours").declare()).unwrap();
         let mut theirs = world.run(channel.consume("theirs").start()).unwrap();
@@ -251,7 +241,7 @@ fn a_missing_queue_ends_only_its_consumer() {
         let events = connection.events();
         world.server.broker.delete_queue("theirs");
         let begin = world.time.now();
-        outage(&mut world);
+        world.outage();
         world.run(channel.publish("", "ours", "x").confirm()).unwrap();
         assert_eq!(world.run(next(&mut ours)).0, "x");
         let error = world.run(theirs.next()).unwrap().unwrap_err();
@@ -266,11 +256,11 @@ fn a_missing_queue_ends_only_its_consumer() {
 #[test]
 fn a_queue_that_reappears_later_gets_its_consumer_back() {
     let mut world = World::new();
-    let (_connection, channel) = world.open_lasting(&builder());
+    let (_connection, channel) = world.open_lasting(&recovering());
     world.server.broker.create_queue("theirs");
     let mut theirs = world.run(channel.consume("theirs").start()).unwrap();
     world.server.broker.delete_queue("theirs");
-    outage(&mut world);
+    world.outage();
     world.advance(seconds(5));
     world.server.broker.create_queue("theirs");
     world.advance(seconds(2));
@@ -281,7 +271,7 @@ fn a_queue_that_reappears_later_gets_its_consumer_back() {
 #[test]
 fn a_refused_declaration_costs_no_channel() {
     let mut world = World::new();
-    let (connection, channel) = world.open_lasting(&builder());
+    let (connection, channel) = world.open_lasting(&recovering());
     world.run(channel.queue("a").declare()).unwrap();
     world.run(channel.queue("b").declare()).unwrap();
     world.run(channel.queue("c").declare()).unwrap();
@@ -289,7 +279,7 @@ fn a_refused_declaration_costs_no_channel() {
     world.run(channel.queue_bind("c", "amq.direct", "", ())).unwrap();
     let events = connection.events();
     world.server.broker.refuse_declare("b", 406);
-    outage(&mut world);
+    world.outage();
     assert!(connection.is_connected() && channel.is_open());
     assert_eq!(world.server.count("1 queue.bind b"), 0);
     assert_eq!(world.server.count("1 queue.bind c"), 1);
@@ -301,11 +291,11 @@ fn a_refused_declaration_costs_no_channel() {
 #[test]
 fn a_locked_exclusive_queue_is_retried() {
     let mut world = World::new();
-    let (_connection, channel) = world.open_lasting(&builder());
+    let (_connection, channel) = world.open_lasting(&recovering());
     world.run(channel.queue("mine").exclusive().declare()).unwrap();
     let mut consumer = world.run(channel.consume("mine").start()).unwrap();
     world.server.broker.refuse_declare("mine", 405);
-    outage(&mut world);
+    world.outage();
     world.run(channel.queue("other").declare()).unwrap();
     world.advance(seconds(10));
     world.server.broker.refuse_declare("", 0);
@@ -317,10 +307,10 @@ fn a_locked_exclusive_queue_is_retried() {
 #[test]
 fn a_failed_restore_ends_the_connection_when_so_configured() {
     let mut world = World::new();
-    let (connection, channel) = world.open_lasting(&builder().recovery(Recovery::new().on_failure(OnFailure::Fail)));
+    let (connection, channel) = world.open_lasting(&recovering().recovery(Recovery::new().on_failure(OnFailure::Fail)));
     world.run(channel.queue("b").declare()).unwrap();
     world.server.broker.refuse_declare("b", 406);
-    outage(&mut world);
+    world.outage();
     let error = world.run(connection.closed());
     assert_eq!(error.code(), Some(406));
     assert!(error.to_string().starts_with("queue \"b\" could not be restored"), "{error}");
@@ -331,10 +321,10 @@ fn the_filter_excludes_entities_from_the_replay() {
     use hopmq::Entity;
     let mut world = World::new();
     let wanted = |entity: &Entity<'_>| !matches!(entity, Entity::Queue { name } if name.starts_with("tmp"));
-    let (_connection, channel) = world.open_lasting(&builder().recovery(Recovery::new().filter(wanted)));
+    let (_connection, channel) = world.open_lasting(&recovering().recovery(Recovery::new().filter(wanted)));
     world.run(channel.queue("tmp.1").declare()).unwrap();
     world.run(channel.queue("kept").declare()).unwrap();
-    outage(&mut world);
+    world.outage();
     assert_eq!(world.server.count("1 queue.declare tmp.1"), 0);
     assert_eq!(world.server.count("1 queue.declare kept"), 1);
 }
@@ -343,7 +333,7 @@ fn the_filter_excludes_entities_from_the_replay() {
 fn a_link_lost_at_any_point_of_the_replay_is_replaced() {
     for cut_after in 0..60 {
         let mut world = World::new();
-        let (connection, channel) = world.open_lasting(&builder());
+        let (connection, channel) = world.open_lasting(&recovering());
         let queue = world.run(channel.queue("q").declare()).unwrap();
         world.run(channel.exchange("e").declare()).unwrap();
         world.run(queue.bind("e", "k")).unwrap();
@@ -366,7 +356,7 @@ fn a_link_lost_at_any_point_of_the_replay_is_replaced() {
 fn a_broker_that_does_not_answer_the_replay_is_dropped() {
     for held in ["queue.declare", "basic.consume", "channel.open"] {
         let mut world = World::new();
-        let (_connection, channel) = world.open_lasting(&builder());
+        let (_connection, channel) = world.open_lasting(&recovering());
         world.run(channel.queue("q").declare()).unwrap();
         let mut consumer = world.run(channel.consume("q").start()).unwrap();
         world.server.holds = vec![held];

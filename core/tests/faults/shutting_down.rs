@@ -1,18 +1,14 @@
 //! Graceful shutdown, reopening closed channels, and pooling channels.
 
 use futures_lite::StreamExt;
-use hopmq::{Builder, Connection, ErrorKind, Pool, Recovery, Settled};
+use hopmq::{ErrorKind, Pool, Settled};
 
-use crate::common::{World, poll_once, seconds};
-
-fn builder() -> Builder {
-    Connection::builder().heartbeat(seconds(20)).recovery(Recovery::new().seed(1))
-}
+use crate::common::{World, poll_once, recovering, seconds};
 
 #[test]
 fn shutdown_waits_for_deliveries_in_progress_and_requeues_the_rest() {
     let mut world = World::new();
-    let (connection, channel) = world.open_lasting(&builder());
+    let (connection, channel) = world.open_lasting(&recovering());
     let queue = world.run(channel.queue("q").declare()).unwrap();
     for number in 0..5 {
         world.run(queue.publish(format!("{number}")).confirm()).unwrap();
@@ -41,7 +37,7 @@ fn shutdown_waits_for_deliveries_in_progress_and_requeues_the_rest() {
 #[test]
 fn shutdown_does_not_wait_for_an_unpolled_consumer() {
     let mut world = World::new();
-    let (connection, channel) = world.open_lasting(&builder());
+    let (connection, channel) = world.open_lasting(&recovering());
     let queue = world.run(channel.queue("q").declare()).unwrap();
     for number in 0..5 {
         world.run(queue.publish(format!("{number}")).confirm()).unwrap();
@@ -66,7 +62,7 @@ fn shutdown_does_not_wait_for_an_unpolled_consumer() {
 #[test]
 fn shutdown_reports_what_it_left_unfinished() {
     let mut world = World::new();
-    let (connection, channel) = world.open_lasting(&builder());
+    let (connection, channel) = world.open_lasting(&recovering());
     let queue = world.run(channel.queue("q").declare()).unwrap();
     world.run(queue.publish("x").confirm()).unwrap();
     let mut consumer = world.run(queue.consume().start()).unwrap();
@@ -83,7 +79,7 @@ fn shutdown_reports_what_it_left_unfinished() {
 #[test]
 fn shutdown_without_a_link_ends_at_once() {
     let mut world = World::new();
-    let (connection, channel) = world.open_lasting(&builder());
+    let (connection, channel) = world.open_lasting(&recovering());
     let queue = world.run(channel.queue("q").declare()).unwrap();
     let _consumer = world.run(queue.consume().start()).unwrap();
     world.net.down(true);
@@ -97,7 +93,7 @@ fn shutdown_without_a_link_ends_at_once() {
 #[test]
 fn a_channel_closed_by_the_broker_is_reopened_with_its_settings() {
     let mut world = World::new();
-    let (connection, channel) = world.open_lasting(&builder());
+    let (connection, channel) = world.open_lasting(&recovering());
     let other = world.run(connection.channel()).unwrap();
     world.run(other.queue("q").declare()).unwrap();
     world.run(channel.prefetch(5)).unwrap();
@@ -128,7 +124,7 @@ fn a_channel_closed_by_the_broker_is_reopened_with_its_settings() {
 #[test]
 fn a_pool_reuses_open_channels_and_drops_closed_ones() {
     let mut world = World::new();
-    let connection = world.connect_lasting(&builder()).unwrap();
+    let connection = world.connect_lasting(&recovering()).unwrap();
     let pool = Pool::new([connection.clone()], 2);
     let first = world.run(pool.get()).unwrap();
     let second = world.run(pool.get()).unwrap();
@@ -155,7 +151,7 @@ fn a_pool_reuses_open_channels_and_drops_closed_ones() {
 #[test]
 fn a_cloned_publisher_outlives_its_channel_handle_and_its_link() {
     let mut world = World::new();
-    let (_connection, channel) = world.open_lasting(&builder());
+    let (_connection, channel) = world.open_lasting(&recovering());
     world.run(channel.queue("q").declare()).unwrap();
     let publisher = channel.publisher("", "q").persistent().mandatory();
     drop(channel);

@@ -1,19 +1,9 @@
 //! Queues that the broker still holds for the lost link: what is reported, and what waits for them.
 
 use futures_lite::StreamExt;
-use hopmq::{Builder, Connection, ErrorKind, Event, OnFailure, Recovery};
+use hopmq::{ErrorKind, Event, OnFailure, Recovery};
 
-use crate::common::{World, seconds};
-
-fn builder() -> Builder {
-    Connection::builder().heartbeat(seconds(20)).recovery(Recovery::new().seed(1))
-}
-
-fn outage(world: &mut World) {
-    world.server.forget();
-    world.server.wire.cut();
-    world.advance(seconds(1));
-}
+use crate::common::{World, recovering, seconds};
 
 /// Describes the events about what is restored.
 fn describe(event: &Event) -> Option<String> {
@@ -29,12 +19,12 @@ fn describe(event: &Event) -> Option<String> {
 #[test]
 fn events_tell_what_waits_and_when_it_is_back() {
     let mut world = World::new();
-    let (connection, channel) = world.open_lasting(&builder());
+    let (connection, channel) = world.open_lasting(&recovering());
     world.run(channel.queue("mine").exclusive().declare()).unwrap();
     let mut consumer = world.run(channel.consume("mine").tag("c").start()).unwrap();
     let mut events = connection.events().filter_map(|event| describe(&event));
     world.server.broker.refuse_declare("mine", 405);
-    outage(&mut world);
+    world.outage();
     let mut next = |world: &mut World| world.run(events.next()).unwrap();
     assert_eq!(next(&mut world), "queue \"mine\" waits: 405");
     assert_eq!(next(&mut world), "consumer \"c\" of queue \"mine\" waits: 405");
@@ -51,12 +41,12 @@ fn events_tell_what_waits_and_when_it_is_back() {
 fn what_never_comes_back_is_reported_as_lost() {
     let mut world = World::new();
     let policy = Recovery::new().seed(1).on_failure(OnFailure::Retry { attempts: 3, delay: seconds(1) });
-    let (connection, channel) = world.open_lasting(&builder().recovery(policy));
+    let (connection, channel) = world.open_lasting(&recovering().recovery(policy));
     world.run(channel.queue("mine").exclusive().declare()).unwrap();
     let mut consumer = world.run(channel.consume("mine").tag("c").start()).unwrap();
     let events = connection.events().filter_map(|event| describe(&event));
     world.server.broker.refuse_declare("mine", 405);
-    outage(&mut world);
+    world.outage();
     let get = world.start(channel.get("mine"));
     world.advance(seconds(5));
     let seen: Vec<String> = world.run(events.take(4).collect());
@@ -70,12 +60,12 @@ fn what_never_comes_back_is_reported_as_lost() {
 #[test]
 fn requests_for_a_queue_that_waits_wait_with_it() {
     let mut world = World::new();
-    let (_connection, channel) = world.open_lasting(&builder());
+    let (_connection, channel) = world.open_lasting(&recovering());
     world.run(channel.queue("other").declare()).unwrap();
     world.run(channel.queue("mine").exclusive().declare()).unwrap();
     let _consumer = world.run(channel.consume("mine").start()).unwrap();
     world.server.broker.refuse_declare("mine", 405);
-    outage(&mut world);
+    world.outage();
     let get = world.start(channel.get("mine"));
     let purge = world.start(channel.queue_purge("mine"));
     let bind = world.start(channel.queue_bind("mine", "amq.topic", "x", ()));
@@ -104,10 +94,10 @@ fn requests_for_a_queue_that_waits_wait_with_it() {
 fn a_request_that_waits_too_long_for_a_queue_says_so() {
     let mut world = World::new();
     let policy = Recovery::new().seed(1).on_failure(OnFailure::Retry { attempts: 100, delay: seconds(1) });
-    let (_connection, channel) = world.open_lasting(&builder().recovery(policy));
+    let (_connection, channel) = world.open_lasting(&recovering().recovery(policy));
     world.run(channel.queue("mine").exclusive().declare()).unwrap();
     world.server.broker.refuse_declare("mine", 405);
-    outage(&mut world);
+    world.outage();
     let get = world.start(channel.get("mine"));
     let consume = world.start(channel.consume("mine").start());
     world.advance(seconds(31));
