@@ -232,16 +232,16 @@ pub use hopmq_proto::{Body, FieldArray, FieldTable, IntoValue, Properties, Time,
 pub use io::Transport;
 pub use io::connector::{Connector, Once};
 #[cfg(any(feature = "net", feature = "tokio"))]
-pub use io::dial::{AnyTransport, SendTransport};
+pub use io::dial::{AnyTransport, HostConnector, SendTransport};
 #[cfg(feature = "net")]
-pub use io::net::{IoConnector, IoTimer, ReactorConnector};
+pub use io::net::IoTimer;
 #[cfg(feature = "net")]
 pub use io::reactor::{Reactor, ReactorHandle, ReactorTimer};
 pub use io::timer::{Clock, Timer};
 #[cfg(all(feature = "tls", any(feature = "net", feature = "tokio")))]
 pub use io::tls;
 #[cfg(feature = "tokio")]
-pub use io::tokio::{TokioConnector, TokioTimer};
+pub use io::tokio::TokioTimer;
 #[cfg(feature = "net")]
 #[doc(hidden)]
 pub use io::unblock::unblock;

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use async_executor::Executor;
 
 use super::Builder;
-use crate::io::dial::AnyTransport;
-use crate::io::net::{IoConnector, IoTimer, ReactorConnector};
+use crate::io::dial::{AnyTransport, HostConnector};
+use crate::io::net::IoTimer;
 use crate::io::reactor::{Reactor, ReactorHandle, ReactorTimer};
 use crate::process::Process;
 use crate::{Connection, Driver, Error, ErrorKind, Result};
@@ -47,8 +47,9 @@ impl Builder {
     ///
     /// # Errors
     /// The errors of [`Builder::open`].
-    pub async fn connect(&self) -> Result<(Connection, Driver<AnyTransport, IoTimer, IoConnector>)> {
-        self.connect_with(IoConnector::new(&self.target()), IoTimer::new()).await
+    pub async fn connect(&self) -> Result<(Connection, Driver<AnyTransport, IoTimer, HostConnector>)> {
+        let connector = HostConnector::new(self.target(), |target, host| async move { target.connect_to(&host).await });
+        self.connect_with(connector, IoTimer::new()).await
     }
 
     /// Connects on a [`Reactor`], and returns the connection with its driver, which must be polled in the future that
@@ -59,8 +60,12 @@ impl Builder {
     pub async fn connect_on(
         &self,
         reactor: &ReactorHandle,
-    ) -> Result<(Connection, Driver<AnyTransport, ReactorTimer, ReactorConnector>)> {
-        let connector = ReactorConnector::new(&self.target(), reactor);
+    ) -> Result<(Connection, Driver<AnyTransport, ReactorTimer, HostConnector>)> {
+        let sockets = reactor.clone();
+        let connector = HostConnector::new(self.target(), move |target, host| {
+            let sockets = sockets.clone();
+            async move { target.connect_on_to(&sockets, &host).await }
+        });
         self.connect_with(connector, ReactorTimer::new(reactor)).await
     }
 }

@@ -1,8 +1,8 @@
 //! Connecting on tokio.
 
 use super::Builder;
-use crate::io::dial::AnyTransport;
-use crate::io::tokio::{TokioConnector, TokioTimer};
+use crate::io::dial::{AnyTransport, HostConnector};
+use crate::io::tokio::TokioTimer;
 use crate::{Connection, Driver, Result};
 
 impl Builder {
@@ -23,7 +23,9 @@ impl Builder {
     ///
     /// # Errors
     /// The errors of `open`.
-    pub async fn connect_tokio(&self) -> Result<(Connection, Driver<AnyTransport, TokioTimer, TokioConnector>)> {
-        self.connect_with(TokioConnector::new(&self.target()), TokioTimer::default()).await
+    pub async fn connect_tokio(&self) -> Result<(Connection, Driver<AnyTransport, TokioTimer, HostConnector>)> {
+        let connector =
+            HostConnector::new(self.target(), |target, host| async move { target.connect_tokio_to(&host).await });
+        self.connect_with(connector, TokioTimer::default()).await
     }
 }

@@ -3,6 +3,9 @@
 //! Owns the order in which hosts are tried and the layers (TLS, WebSocket) that a scheme needs. The sockets belong to a
 //! runtime: see `net` and `tokio`.
 
+use std::fmt;
+use std::future::{Future, ready};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,6 +14,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::Transport;
 use crate::io::addresses::{Addresses, Resolver};
+use crate::io::connector::Connector;
 use crate::io::race::{self, Network};
 #[cfg(feature = "tls")]
 use crate::io::tls::Tls;
@@ -172,6 +176,75 @@ impl Rotation {
             None => address.to_string(),
         }
     }
+}
+
+type Connecting = Pin<Box<dyn Future<Output = Result<AnyTransport>> + Send>>;
+
+/// Connects to the hosts of a [`Builder`](crate::Builder) in turn, with the sockets of the runtime that the builder was
+/// asked for: the connector of [`Builder::connect`](crate::Builder::connect) and its siblings.
+pub struct HostConnector {
+    rotation: Rotation,
+    dial: Box<dyn Fn(Host) -> Connecting + Send + Sync>,
+}
+
+impl HostConnector {
+    /// Returns a connector that connects to each host with `dial`.
+    pub(crate) fn new<F>(target: Target, dial: impl Fn(Target, Host) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<AnyTransport>> + Send + 'static,
+    {
+        let rotation = Rotation::new(&target);
+        Self { rotation, dial: Box::new(move |host| Box::pin(dial(target.clone(), host))) }
+    }
+
+    fn connect_to(&self, host: Result<Host>) -> Connecting {
+        host.map_or_else(|error| Box::pin(ready(Err(error))) as Connecting, &self.dial)
+    }
+}
+
+impl Connector for HostConnector {
+    type Transport = AnyTransport;
+    type Connecting = Connecting;
+
+    fn connect(&mut self) -> Connecting {
+        let host = self.rotation.advance();
+        self.connect_to(host)
+    }
+
+    fn addresses_left(&self) -> usize {
+        self.rotation.addresses_left()
+    }
+
+    fn connect_again(&mut self) -> Connecting {
+        let host = self.rotation.again();
+        self.connect_to(host)
+    }
+
+    fn hosts(&self) -> usize {
+        self.rotation.len()
+    }
+
+    fn host(&self) -> String {
+        self.rotation.current()
+    }
+}
+
+impl fmt::Debug for HostConnector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostConnector").field("rotation", &self.rotation).finish_non_exhaustive()
+    }
+}
+
+/// Returns the error of a Unix socket that could not be reached.
+#[cfg(all(feature = "unix", unix))]
+pub(crate) fn no_such_socket(path: &str, error: std::io::Error) -> Error {
+    Error::with_source(ErrorKind::Io, format!("{path} can't be reached"), error)
+}
+
+/// Returns the error of a build without Unix sockets.
+#[cfg(not(all(feature = "unix", unix)))]
+pub(crate) fn no_unix() -> Error {
+    Error::new(ErrorKind::Config, "amqp+unix:// is not compiled in: enable the feature `unix` of hopmq")
 }
 
 fn no_host() -> Error {

@@ -12,9 +12,12 @@ use async_io::Async;
 use hopmq_proto::Time;
 use hopmq_socket::Socket;
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::io::connector::Connector;
-use crate::io::dial::{AnyTransport, Host, Rotation, Target, unreachable};
+use crate::error::Result;
+#[cfg(all(feature = "unix", unix))]
+use crate::io::dial::no_such_socket;
+#[cfg(not(all(feature = "unix", unix)))]
+use crate::io::dial::no_unix;
+use crate::io::dial::{AnyTransport, Host, Target, unreachable};
 use crate::io::race::Network;
 use crate::io::reactor::{ReactorHandle, Socket as ReactorSocket};
 use crate::io::timer::{Clock, Timer};
@@ -22,7 +25,8 @@ use crate::io::unblock::unblock;
 use crate::process::Process;
 
 impl Target {
-    async fn connect_to(&self, host: &Host) -> Result<AnyTransport> {
+    /// Connects to `host` with a socket on async-io's reactor.
+    pub(crate) async fn connect_to(&self, host: &Host) -> Result<AnyTransport> {
         // The reactor of async-io is a thread and an event queue of the process that used it first.
         static FIRST: OnceLock<Process> = OnceLock::new();
         let first = *FIRST.get_or_init(Process::current);
@@ -49,7 +53,8 @@ impl Target {
         Err(no_unix())
     }
 
-    async fn connect_on_to(&self, reactor: &ReactorHandle, host: &Host) -> Result<AnyTransport> {
+    /// Connects to `host` with a socket on `reactor`.
+    pub(crate) async fn connect_on_to(&self, reactor: &ReactorHandle, host: &Host) -> Result<AnyTransport> {
         reactor.check_process()?;
         if self.scheme.is_unix() {
             return self.unix_socket_on(reactor);
@@ -70,109 +75,6 @@ impl Target {
     fn unix_socket_on(&self, _: &ReactorHandle) -> Result<AnyTransport> {
         Err(no_unix())
     }
-}
-
-/// Connects to the hosts of a [`Builder`](crate::Builder) in turn, with sockets on async-io's reactor: see
-/// [`Builder::connect`](crate::Builder::connect).
-#[derive(Debug)]
-pub struct IoConnector {
-    target: Target,
-    rotation: Rotation,
-}
-
-impl IoConnector {
-    pub(crate) fn new(target: &Target) -> Self {
-        Self { target: target.clone(), rotation: Rotation::new(target) }
-    }
-
-    fn connect_to(&self, host: Result<Host>) -> <Self as Connector>::Connecting {
-        let target = self.target.clone();
-        Box::pin(async move { target.connect_to(&host?).await })
-    }
-}
-
-impl Connector for IoConnector {
-    type Transport = AnyTransport;
-    type Connecting = Pin<Box<dyn Future<Output = Result<AnyTransport>> + Send>>;
-
-    fn connect(&mut self) -> Self::Connecting {
-        let host = self.rotation.advance();
-        self.connect_to(host)
-    }
-
-    fn addresses_left(&self) -> usize {
-        self.rotation.addresses_left()
-    }
-
-    fn connect_again(&mut self) -> Self::Connecting {
-        let host = self.rotation.again();
-        self.connect_to(host)
-    }
-
-    fn hosts(&self) -> usize {
-        self.rotation.len()
-    }
-
-    fn host(&self) -> String {
-        self.rotation.current()
-    }
-}
-
-/// Connects to the hosts of a [`Builder`](crate::Builder) in turn, with sockets on a [`Reactor`](crate::Reactor): see
-/// [`Builder::connect_on`](crate::Builder::connect_on).
-#[derive(Debug)]
-pub struct ReactorConnector {
-    target: Target,
-    rotation: Rotation,
-    reactor: ReactorHandle,
-}
-
-impl ReactorConnector {
-    pub(crate) fn new(target: &Target, reactor: &ReactorHandle) -> Self {
-        Self { target: target.clone(), rotation: Rotation::new(target), reactor: reactor.clone() }
-    }
-
-    fn connect_to(&self, host: Result<Host>) -> <Self as Connector>::Connecting {
-        let (target, reactor) = (self.target.clone(), self.reactor.clone());
-        Box::pin(async move { target.connect_on_to(&reactor, &host?).await })
-    }
-}
-
-impl Connector for ReactorConnector {
-    type Transport = AnyTransport;
-    type Connecting = Pin<Box<dyn Future<Output = Result<AnyTransport>> + Send>>;
-
-    fn connect(&mut self) -> Self::Connecting {
-        let host = self.rotation.advance();
-        self.connect_to(host)
-    }
-
-    fn addresses_left(&self) -> usize {
-        self.rotation.addresses_left()
-    }
-
-    fn connect_again(&mut self) -> Self::Connecting {
-        let host = self.rotation.again();
-        self.connect_to(host)
-    }
-
-    fn hosts(&self) -> usize {
-        self.rotation.len()
-    }
-
-    fn host(&self) -> String {
-        self.rotation.current()
-    }
-}
-
-#[cfg(all(feature = "unix", unix))]
-fn no_such_socket(path: &str, error: std::io::Error) -> Error {
-    Error::with_source(ErrorKind::Io, format!("{path} can't be reached"), error)
-}
-
-#[cfg(not(all(feature = "unix", unix)))]
-fn no_unix() -> Error {
-    Error::new(ErrorKind::Config, "amqp+unix:// is not compiled in: enable the feature `unix` of hopmq")
 }
 
 /// Sockets and timers on async-io's reactor.

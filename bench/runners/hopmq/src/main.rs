@@ -13,8 +13,7 @@ use bytes::Bytes;
 use futures_lite::{StreamExt, future};
 use hopmq::tls::Tls;
 use hopmq::{
-    AnyTransport, Builder, Confirm, Connection, Delivery, Driver, Reactor, ReactorConnector, ReactorHandle,
-    ReactorTimer,
+    AnyTransport, Builder, Confirm, Connection, Delivery, Driver, HostConnector, Reactor, ReactorHandle, ReactorTimer,
 };
 
 pub fn main() -> ExitCode {
@@ -31,7 +30,7 @@ static EXECUTOR: Executor<'static> = Executor::new();
 /// The reactor of the mode `own-driver`.
 static REACTOR: OnceLock<ReactorHandle> = OnceLock::new();
 /// The drivers of the mode `own-driver`, which the main thread polls together with the work.
-static DRIVERS: Mutex<Vec<Driver<AnyTransport, ReactorTimer, ReactorConnector>>> = Mutex::new(Vec::new());
+static DRIVERS: Mutex<Vec<Driver<AnyTransport, ReactorTimer, HostConnector>>> = Mutex::new(Vec::new());
 
 fn on_this_thread<M: Mode>(args: &Args) -> Result<Outcome> {
     let runtime = ThisThread { many: args.tasks > 1 };

@@ -15,15 +15,19 @@ use hopmq_proto::Time;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::io::connector::Connector;
-use crate::io::dial::{AnyTransport, Host, Rotation, Target, unreachable};
+use crate::error::Result;
+#[cfg(all(feature = "unix", unix))]
+use crate::io::dial::no_such_socket;
+#[cfg(not(all(feature = "unix", unix)))]
+use crate::io::dial::no_unix;
+use crate::io::dial::{AnyTransport, Host, Target, unreachable};
 use crate::io::race::Network;
 use crate::io::timer::{Clock, Timer};
 use stream::TokioIo;
 
 impl Target {
-    async fn connect_tokio_to(&self, host: &Host) -> Result<AnyTransport> {
+    /// Connects to `host` with a socket on tokio's reactor.
+    pub(crate) async fn connect_tokio_to(&self, host: &Host) -> Result<AnyTransport> {
         if self.scheme.is_unix() {
             return self.tokio_unix_socket().await;
         }
@@ -35,15 +39,13 @@ impl Target {
     #[cfg(all(feature = "unix", unix))]
     async fn tokio_unix_socket(&self) -> Result<AnyTransport> {
         let path = &self.path;
-        match tokio::net::UnixStream::connect(path).await {
-            Ok(socket) => Ok(Box::new(TokioIo(socket))),
-            Err(error) => Err(Error::with_source(ErrorKind::Io, format!("{path} can't be reached"), error)),
-        }
+        let socket = tokio::net::UnixStream::connect(path).await;
+        Ok(Box::new(TokioIo(socket.map_err(|error| no_such_socket(path, error))?)))
     }
 
     #[cfg(not(all(feature = "unix", unix)))]
     async fn tokio_unix_socket(&self) -> Result<AnyTransport> {
-        Err(Error::new(ErrorKind::Config, "amqp+unix:// is not compiled in: enable the feature `unix` of hopmq"))
+        Err(no_unix())
     }
 }
 
@@ -68,51 +70,6 @@ impl Network for TokioNetwork {
 
     async fn sleep(&self, time: Duration) {
         tokio::time::sleep(time).await;
-    }
-}
-
-/// Connects to the hosts of a [`Builder`](crate::Builder) in turn, with tokio's sockets.
-#[derive(Debug)]
-pub struct TokioConnector {
-    target: Target,
-    rotation: Rotation,
-}
-
-impl TokioConnector {
-    pub(crate) fn new(target: &Target) -> Self {
-        Self { target: target.clone(), rotation: Rotation::new(target) }
-    }
-
-    fn connect_to(&self, host: Result<Host>) -> <Self as Connector>::Connecting {
-        let target = self.target.clone();
-        Box::pin(async move { target.connect_tokio_to(&host?).await })
-    }
-}
-
-impl Connector for TokioConnector {
-    type Transport = AnyTransport;
-    type Connecting = Pin<Box<dyn Future<Output = Result<AnyTransport>> + Send>>;
-
-    fn connect(&mut self) -> Self::Connecting {
-        let host = self.rotation.advance();
-        self.connect_to(host)
-    }
-
-    fn addresses_left(&self) -> usize {
-        self.rotation.addresses_left()
-    }
-
-    fn connect_again(&mut self) -> Self::Connecting {
-        let host = self.rotation.again();
-        self.connect_to(host)
-    }
-
-    fn hosts(&self) -> usize {
-        self.rotation.len()
-    }
-
-    fn host(&self) -> String {
-        self.rotation.current()
     }
 }
 
