@@ -229,6 +229,19 @@ fn what_a_client_writes_before_it_agrees_to_a_close_is_dropped() {
 }
 
 #[test]
+fn clients_that_leave_while_their_password_is_verified_leave_nothing_behind() {
+    let broker = Broker::in_memory();
+    let address = broker.listen("127.0.0.1:0").unwrap();
+    for round in 0..50 {
+        let mut raw = Raw::login(tcp(address), if round % 2 == 0 { "wrong" } else { "guest" });
+        raw.write(&body());
+        drop(raw);
+    }
+    drop(Raw::open(tcp(address)));
+    broker.wait_until(|inspector| inspector.connections().is_empty());
+}
+
+#[test]
 fn a_message_that_is_too_large_ends_its_channel_alone() {
     let broker = Broker::builder().profile(Profile::RabbitMq4_0).start();
     let address = broker.listen("127.0.0.1:0").unwrap();
