@@ -35,7 +35,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(300);
 /// The time the broker may take to stop after SIGTERM.
 const STOP_TIMEOUT: Duration = Duration::from_secs(90);
 /// How long another command may keep the folder.
-const PATIENCE: Duration = START_TIMEOUT.saturating_add(STOP_TIMEOUT);
+const LOCK_TIMEOUT: Duration = START_TIMEOUT.saturating_add(STOP_TIMEOUT);
 /// How many sets of ports to try: another process may take a port between the choice and the broker's start.
 const ATTEMPTS: usize = 3;
 /// The first words of the error of a port mapper that ended at once. The only cause is that its port is taken.
@@ -133,7 +133,7 @@ pub(crate) fn require_4_0() -> Result {
 /// Starts the broker, or finds the one that runs. It answers when this returns.
 pub(crate) fn start(release: Release) -> Result<Broker> {
     let folder = release.folder();
-    let _lock = Lock::take(&folder, PATIENCE)?;
+    let _lock = Lock::take(&folder, LOCK_TIMEOUT)?;
     if let Some(node) = Node::load(&folder).filter(Node::is_running) {
         match node.check() {
             Ok(()) => {
@@ -171,7 +171,7 @@ fn on_free_ports<T>(mut launch: impl FnMut() -> Result<T>, clear: impl Fn() -> R
 /// Stops the broker of this folder, if it runs.
 pub(crate) fn stop(release: Release) -> Result {
     let folder = release.folder();
-    let _lock = Lock::take(&folder, PATIENCE)?;
+    let _lock = Lock::take(&folder, LOCK_TIMEOUT)?;
     if clear(&folder)? == 0 {
         println!("RabbitMQ does not run");
     }
@@ -202,7 +202,7 @@ pub(crate) fn resume(release: Release) -> Result {
 }
 
 fn resume_in(folder: &Path) -> Result {
-    let _lock = Lock::take(folder, PATIENCE)?;
+    let _lock = Lock::take(folder, LOCK_TIMEOUT)?;
     let mut node = Node::load(folder).ok_or("no RabbitMQ was started here; run `cargo xtask rabbitmq start`")?;
     if node.is_running() {
         return Err(format!("RabbitMQ {} already runs (process {})", node.name, node.pid).into());

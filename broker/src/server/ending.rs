@@ -24,8 +24,8 @@ const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
 const DROPPED_MAX: usize = 256 * 1024 * 1024;
 /// How long a client may take nothing of the last bytes.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
-/// The same, and how long a client may send nothing, while the broker shuts down: an idle client, which may never
-/// answer, must not delay that.
+/// How long a client may take nothing of the last bytes, or send nothing, while the broker shuts down: an idle client,
+/// which may never answer, must not delay the shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(300);
 /// Bytes of one read.
 const CHUNK: usize = 16 * 1024;
@@ -49,12 +49,12 @@ impl Ending {
     }
 
     fn deadline(&self, is_stopping: bool) -> Time {
-        let patience = match (is_stopping, self.is_shut) {
+        let timeout = match (is_stopping, self.is_shut) {
             (true, _) => SHUTDOWN_TIMEOUT,
             (false, false) => WRITE_TIMEOUT,
             (false, true) => return self.until,
         };
-        self.until.min(self.moved + patience)
+        self.until.min(self.moved + timeout)
     }
 }
 

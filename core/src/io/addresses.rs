@@ -146,29 +146,29 @@ mod tests {
     #[test]
     fn each_attempt_begins_with_the_address_that_was_not_used_for_longest() {
         let resolved = addresses(&["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
-        let mut book = Addresses::default();
+        let mut known = Addresses::default();
         let mut firsts = Vec::new();
         for _ in 0..5 {
-            book.restart();
-            let first = book.order(resolved.clone())[0];
-            book.note_connected(first, Vec::new());
+            known.restart();
+            let first = known.order(resolved.clone())[0];
+            known.note_connected(first, Vec::new());
             firsts.push(first);
         }
         assert_eq!(firsts, addresses(&["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.1", "10.0.0.2"]));
         // An address that the name no longer has is forgotten.
         let fewer = addresses(&["10.0.0.1"]);
-        assert_eq!(book.order(fewer.clone()), fewer);
-        assert_eq!(book.used, fewer);
+        assert_eq!(known.order(fewer.clone()), fewer);
+        assert_eq!(known.used, fewer);
     }
 
     #[test]
     fn a_name_with_thousands_of_addresses_is_tried_in_parts() {
         let resolved: Vec<SocketAddr> = (0..5000).map(|port| SocketAddr::from(([10, 0, 0, 1], port))).collect();
-        let mut book = Addresses::default();
-        let part = book.order(resolved.clone());
+        let mut known = Addresses::default();
+        let part = known.order(resolved.clone());
         assert_eq!(part.len(), MOST);
-        part.iter().for_each(|address| book.note_begun(*address));
-        assert!(!part.contains(&book.order(resolved)[0]));
+        part.iter().for_each(|address| known.note_begun(*address));
+        assert!(!part.contains(&known.order(resolved)[0]));
     }
 
     #[test]

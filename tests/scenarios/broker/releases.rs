@@ -361,7 +361,7 @@ fn reply_address(ch: &Channel<'_>) -> String {
 }
 
 #[test]
-fn a_mandatory_reply_to_nobody_is_returned_until_4_0() {
+fn a_mandatory_reply_without_a_consumer_is_returned_until_4_0() {
     let stage = Stage::new();
     let peer = stage.connect();
     let (ch, server) = (peer.channel(1), peer.channel(2));

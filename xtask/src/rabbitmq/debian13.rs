@@ -39,7 +39,7 @@ const PACKAGES: [&str; 13] = [
 /// The programs that xtask runs. The port mapper is among them for machines that have no Erlang.
 const PROGRAMS: [&str; 3] = ["rabbitmq-server", "rabbitmqctl", "epmd"];
 /// How long another process may take to download.
-const PATIENCE: Duration = Duration::from_secs(1800);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1800);
 
 /// The folder of the scripts that run RabbitMQ 4.0. Downloads the packages into `folder` at the first call.
 pub(super) fn scripts(folder: &Path) -> Result<PathBuf> {
@@ -48,7 +48,7 @@ pub(super) fn scripts(folder: &Path) -> Result<PathBuf> {
             return Err(format!("there is no {program}: this needs Linux with Debian's tools").into());
         }
     }
-    let _lock = Lock::take(folder, PATIENCE)?;
+    let _lock = Lock::take(folder, LOCK_TIMEOUT)?;
     let root = folder.join("root");
     let enter = folder.join("enter");
     script(&enter, &enter_script(&root, is_root()?))?;

@@ -13,11 +13,11 @@ pub(super) struct Lock(PathBuf);
 
 impl Lock {
     /// Waits until no other process holds the folder. Takes over from a process that has ended, and from any after
-    /// `patience`.
-    pub(super) fn take(folder: &Path, patience: Duration) -> Result<Self> {
+    /// `timeout`.
+    pub(super) fn take(folder: &Path, timeout: Duration) -> Result<Self> {
         let path = folder.join("lock");
         fs::create_dir_all(folder)?;
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + timeout;
         while OpenOptions::new().write(true).create_new(true).open(&path).is_err() {
             let owner = shell::read(&path).ok().and_then(|pid| pid.trim().parse::<u32>().ok());
             let stale = owner.is_some_and(|pid| !process::is_running(pid, "xtask"));
