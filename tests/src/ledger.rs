@@ -100,6 +100,19 @@ impl Ledger {
         });
     }
 
+    /// Returns the numbers of the first lost messages, at most 20.
+    pub fn lost(&self) -> Vec<usize> {
+        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        entries
+            .messages
+            .iter()
+            .enumerate()
+            .filter(|(_, message)| **message == CONFIRMED)
+            .map(|(id, _)| id)
+            .take(20)
+            .collect()
+    }
+
     /// Ends the run: [`Ledger::until`] fails with the first reason.
     pub fn fail(&self, why: impl Display) {
         self.change(|entries| entries.failed.get_or_insert_with(|| why.to_string()).len());

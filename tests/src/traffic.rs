@@ -130,7 +130,8 @@ impl Traffic {
         if let Err(failure) = &outcome {
             let balance = self.ledger.balance();
             let seen = smol::unblock(broker_view).await;
-            return Err(Failure::new(format!("{failure}: {balance:?}\n{}{seen}", self.events)));
+            let lost = self.ledger.lost();
+            return Err(Failure::new(format!("{failure}: {balance:?}, lost: {lost:?}\n{}{seen}", self.events)));
         }
         outcome
     }
