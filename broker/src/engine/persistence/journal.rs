@@ -395,7 +395,7 @@ impl Engine {
             for content in contents {
                 messages.push(content.and_then(|(head, body)| Message::restore(&mut self.scratch, &head, &body)));
             }
-            queue.ready.fetched(messages);
+            queue.ready.fetched(&positions, messages);
         }
     }
 
