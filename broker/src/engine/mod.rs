@@ -103,6 +103,7 @@ pub(crate) struct Engine {
     /// Connections that have had output since the last [`Engine::poll_woken`].
     woken: Vec<SessionKey>,
     scratch: Vec<u8>,
+    routing: routing::route::Routing,
     /// Dead letters that are not yet routed.
     pending_dead_letters: queue::dead_letter::PendingDeadLetters,
     /// The queues with dead messages whose dead letters were not taken.
@@ -148,6 +149,7 @@ impl Engine {
             timeouts: delivery::timeouts::Timeouts::new(),
             woken: Vec::new(),
             scratch: Vec::new(),
+            routing: routing::route::Routing::default(),
             pending_dead_letters: queue::dead_letter::PendingDeadLetters::new(),
             undelivered: BTreeSet::new(),
             retried: 0,

@@ -241,6 +241,7 @@ impl Engine {
         }
     }
 
+    /// Removes a deleted exchange, whose bindings are gone already.
     pub(in crate::engine) fn forget_exchange(&mut self, exchange: &Exchange) {
         let Some(journal) = &mut self.journal else { return };
         if !exchange.spec.durable {
@@ -248,13 +249,6 @@ impl Engine {
         }
         let Some(vhost) = self.vhosts.get(exchange.vhost).invariant("virtual host") else { return };
         journal.group.remove(&tables::exchange_key(&vhost.name, &exchange.name));
-        for binding in exchange.bindings() {
-            if let Some(key) = self.binding_key(exchange, binding)
-                && let Some(journal) = &mut self.journal
-            {
-                journal.group.remove(&key);
-            }
-        }
     }
 
     /// Returns the key of a stored binding: one between two durable ends.

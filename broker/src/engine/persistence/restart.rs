@@ -10,6 +10,7 @@ use slotmap::SlotMap;
 
 use crate::engine::access::Access;
 use crate::engine::queue::dead_letter::PendingDeadLetters;
+use crate::engine::routing::route::Routing;
 use crate::engine::{Engine, GUEST, Password, SessionEnd};
 
 impl Engine {
@@ -22,6 +23,7 @@ impl Engine {
         self.access = Access::new(self.config.profile);
         self.vhosts = SlotMap::with_key();
         self.exchanges = SlotMap::with_key();
+        self.routing = Routing::default();
         self.queues = SlotMap::with_key();
         self.consumers = SlotMap::with_key();
         self.topology += 1;

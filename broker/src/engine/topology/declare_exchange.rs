@@ -157,7 +157,7 @@ impl Engine {
                 let vhost = self.vhost_name(at.vhost);
                 return Err(Refusal::precondition(format_args!("exchange '{name}' in vhost '{vhost}' in use")));
             }
-            self.delete_exchange(id);
+            self.delete_exchanges(vec![id]);
             self.hold(at.session);
         }
         if !delete.nowait {
@@ -166,32 +166,22 @@ impl Engine {
         Ok(())
     }
 
-    /// Deletes an exchange, and the auto-delete exchanges that lose their last binding by that.
-    pub(in crate::engine) fn delete_exchange(&mut self, id: ExchangeKey) {
-        let sources = self.exchanges.get_mut(id).map(|exchange| std::mem::take(&mut exchange.sources));
-        self.unbind_destination(Destination::Exchange(id), sources.unwrap_or_default());
-        let Some(exchange) = self.exchanges.remove(id) else { return };
-        self.forget_exchange(&exchange);
-        if let Some(delayed) = exchange.delayed {
-            self.remove_delayed_queue(delayed);
-        }
-        if let Some(vhost) = self.vhosts.get_mut(exchange.vhost) {
-            vhost.exchanges.remove(&exchange.name);
-        }
-        self.topology += 1;
-        for binding in exchange.bindings() {
-            match binding.destination {
-                Destination::Queue(queue) => {
-                    if let Some(queue) = self.queues.get_mut(queue) {
-                        queue.sources.remove(&id);
-                    }
-                }
-                Destination::Exchange(other) => {
-                    if let Some(other) = self.exchanges.get_mut(other) {
-                        other.sources.remove(&id);
-                    }
-                }
+    /// Deletes exchanges, and the auto-delete exchanges that lose their last binding by that, and so on.
+    pub(in crate::engine) fn delete_exchanges(&mut self, mut unused: Vec<ExchangeKey>) {
+        while let Some(id) = unused.pop() {
+            let sources = self.exchanges.get_mut(id).map(|exchange| std::mem::take(&mut exchange.sources));
+            let mut sources = sources.unwrap_or_default();
+            while self.unbind_one_to(Destination::Exchange(id), &mut sources, &mut unused) {}
+            while self.unbind_one_from(id) {}
+            let Some(exchange) = self.exchanges.remove(id) else { continue };
+            self.forget_exchange(&exchange);
+            if let Some(delayed) = exchange.delayed {
+                self.remove_delayed_queue(delayed);
             }
+            if let Some(vhost) = self.vhosts.get_mut(exchange.vhost) {
+                vhost.exchanges.remove(&exchange.name);
+            }
+            self.topology += 1;
         }
     }
 }

@@ -230,7 +230,10 @@ impl Engine {
     /// Deletes a queue with its bindings, and notifies its consumers.
     pub(in crate::engine) fn delete_queue(&mut self, id: QueueKey) {
         let sources = self.queues.get_mut(id).map(|queue| std::mem::take(&mut queue.sources));
-        self.unbind_destination(Destination::Queue(id), sources.unwrap_or_default());
+        let mut sources = sources.unwrap_or_default();
+        let mut unused = Vec::new();
+        while self.unbind_one_to(Destination::Queue(id), &mut sources, &mut unused) {}
+        self.delete_exchanges(unused);
         let Some(queue) = self.queues.remove(id).invariant("queue") else { return };
         if let Some(vhost) = self.vhosts.get_mut(queue.vhost) {
             vhost.queues.remove(&queue.name);
