@@ -1,5 +1,7 @@
 //! Delivers messages of a queue to its consumers.
 
+use std::collections::HashSet;
+
 use hopmq_proto::method::basic;
 use hopmq_proto::{Arguments, ContentKind, Properties};
 
@@ -83,7 +85,7 @@ impl Engine {
             if room == Room::Later {
                 session.starved.push(id);
             } else if let Some(channel) = session.channel_mut(consumer.channel) {
-                channel.pass_turn(id);
+                channel.pass_turn(&consumer.tag);
             }
             if single {
                 return None;
@@ -200,13 +202,10 @@ impl Engine {
     /// Resumes the consumers of a channel, after a change of the limit that they share. Their queues take turns.
     pub(in crate::engine) fn resume_all(&mut self, at: At) {
         let Some(channel) = self.channel_mut(at) else { return };
-        let mut queues = Vec::new();
-        for consumer in channel.consumers.clone() {
-            if let Some(queue) = self.rejoin(consumer)
-                && !queues.contains(&queue)
-            {
-                queues.push(queue);
-            }
+        let consumers: Vec<_> = channel.consumers.iter().collect();
+        let (mut queues, mut known) = (Vec::new(), HashSet::new());
+        for consumer in consumers {
+            queues.extend(self.rejoin(consumer).filter(|queue| known.insert(*queue)));
         }
         while !queues.is_empty() {
             queues.retain(|queue| self.deliver_next(*queue));
@@ -220,11 +219,11 @@ impl Engine {
             return None;
         }
         let queue_id = consumer.queue;
-        let priority = consumer.priority;
         if let Some(queue) = self.queues.get_mut(queue_id)
+            && let Some(place) = consumer.place
             && !queue.settings.single_active
         {
-            queue.consumers.resume(id, priority);
+            queue.consumers.resume(place);
         }
         Some(queue_id)
     }

@@ -12,7 +12,7 @@ pub(super) mod message;
 mod overflow;
 pub(super) mod ready;
 pub(super) mod settings;
-mod turns;
+pub(super) mod turns;
 mod waiting;
 
 use std::collections::BTreeSet;

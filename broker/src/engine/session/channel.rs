@@ -2,7 +2,7 @@
 //!
 //! Owns the state of a channel: its consumers, its unsettled deliveries, and its unconfirmed publishes.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use hopmq_proto::Time;
@@ -16,15 +16,17 @@ use crate::engine::name::Name;
 use crate::engine::refusal::Refusal;
 use crate::engine::session::publish::{Confirms, KnownRoute};
 use crate::engine::session::reply_to::{REPLY_TO, Replies};
+use crate::engine::session::tagged::Tagged;
 use crate::engine::session::tx::Pending;
 use crate::engine::{At, Engine};
 
 /// A channel. See the [module's documentation](self).
 #[derive(Debug, Default)]
 pub(crate) struct Channel {
-    pub(crate) consumers: Vec<ConsumerKey>,
-    /// Consumers of quorum queues that were cancelled with unacked deliveries.
-    pub(crate) cancelled: Vec<Cancelled>,
+    pub(crate) consumers: Tagged,
+    /// Consumers of quorum queues that were cancelled with unacked deliveries, by tag and queue. These count for the next
+    /// consumer of the same tag, as in RabbitMQ.
+    cancelled: HashMap<(Name, QueueKey), ConsumerKey>,
     pub(crate) unacked: Unacked,
     /// When its delivery timeouts must be checked.
     pub(crate) next_check: Option<Time>,
@@ -46,30 +48,19 @@ pub(crate) struct Channel {
     pub(crate) known_route: KnownRoute,
 }
 
-/// A cancelled consumer of a quorum queue. Its unacked deliveries count for the next one of the same tag, as in
-/// RabbitMQ.
-#[derive(Debug)]
-pub(crate) struct Cancelled {
-    pub(crate) tag: Name,
-    pub(crate) queue: QueueKey,
-    pub(crate) consumer: ConsumerKey,
-}
-
 impl Channel {
-    /// Notes a cancelled consumer with unacked deliveries. At most one is kept for each unacked delivery.
-    pub(in crate::engine) fn note_cancelled(&mut self, cancelled: Cancelled) {
-        if self.cancelled.len() > self.unacked.len() {
+    /// Notes a cancelled consumer with unacked deliveries. Those without are forgotten before they are the most.
+    pub(in crate::engine) fn note_cancelled(&mut self, tag: Name, queue: QueueKey, consumer: ConsumerKey) {
+        if self.cancelled.len() > 2 * self.unacked.len() {
             let held: HashSet<_> = self.unacked.iter().filter_map(|held| held.consumer).collect();
-            self.cancelled.retain(|other| held.contains(&other.consumer));
+            self.cancelled.retain(|_, consumer| held.contains(consumer));
         }
-        self.cancelled.push(cancelled);
+        self.cancelled.insert((tag, queue), consumer);
     }
 
     /// Passes the unacked deliveries of cancelled consumers of this tag to a new one. Returns how many there are.
-    pub(in crate::engine) fn inherit(&mut self, tag: &str, queue: QueueKey, consumer: ConsumerKey) -> u32 {
-        let is_same = |other: &Cancelled| *other.tag == *tag && other.queue == queue;
-        let Some(index) = self.cancelled.iter().position(is_same) else { return 0 };
-        let old = self.cancelled.swap_remove(index).consumer;
+    pub(in crate::engine) fn inherit(&mut self, tag: Name, queue: QueueKey, consumer: ConsumerKey) -> u32 {
+        let Some(old) = self.cancelled.remove(&(tag, queue)) else { return 0 };
         let mut count = 0;
         for held in self.unacked.iter_mut().filter(|held| held.consumer == Some(old)) {
             held.consumer = Some(consumer);
@@ -79,12 +70,9 @@ impl Channel {
     }
 
     /// Moves a consumer that found no room behind the others that share the channel's limit.
-    pub(in crate::engine) fn pass_turn(&mut self, consumer: ConsumerKey) {
-        if self.global_prefetch > 0
-            && let Some(index) = self.consumers.iter().position(|other| *other == consumer)
-        {
-            let consumer = self.consumers.remove(index);
-            self.consumers.push(consumer);
+    pub(in crate::engine) fn pass_turn(&mut self, tag: &str) {
+        if self.global_prefetch > 0 {
+            self.consumers.pass_turn(tag);
         }
     }
 }
@@ -105,7 +93,7 @@ impl Engine {
         let Some(channel) = session.channels.get_mut(usize::from(number)).and_then(Option::take) else { return };
         let mut channel = *channel;
         self.remove_timeout_check(id, number, channel.next_check);
-        for consumer in std::mem::take(&mut channel.consumers) {
+        for consumer in std::mem::take(&mut channel.consumers).iter() {
             self.remove_consumer(consumer);
         }
         if let Some(replies) = channel.replies.take() {

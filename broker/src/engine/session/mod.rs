@@ -10,6 +10,7 @@ mod log;
 pub(super) mod publish;
 mod reply_to;
 pub(super) mod resource_alarms;
+mod tagged;
 mod tx;
 
 use std::borrow::Cow;

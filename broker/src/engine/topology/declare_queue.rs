@@ -247,7 +247,7 @@ impl Engine {
             let Some(gone) = self.consumers.remove(consumer).invariant("consumer") else { continue };
             let Some(session) = self.sessions.get_mut(gone.session).invariant("connection") else { continue };
             if let Some(channel) = session.channel_mut(gone.channel) {
-                channel.consumers.retain(|other| *other != consumer);
+                channel.consumers.remove(&gone.tag);
             }
             if session.can("consumer_cancel_notify") {
                 self.send(gone.session, gone.channel, &basic::Cancel { consumer_tag: &gone.tag, nowait: true });
