@@ -188,6 +188,12 @@ pub(crate) struct Ready {
     bytes: u64,
 }
 
+impl Default for Ready {
+    fn default() -> Self {
+        Self::new(Order::Highest(0))
+    }
+}
+
 impl Ready {
     pub(crate) fn new(order: Order) -> Self {
         let lines = (0..order.lines()).map(|_| Line::default()).collect();
