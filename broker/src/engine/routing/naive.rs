@@ -137,3 +137,38 @@ fn joined(table: &FieldTable, more: &FieldTable) -> FieldTable {
     let bytes = [table.as_bytes(), more.as_bytes()].concat();
     FieldTable::parse(&bytes[..]).expect("it is made of two tables").to_owned_table()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Runs the stored seeds of a fuzz target. Returns how many there are.
+    fn run_seeds(target: &str, check: fn(&[u8])) -> usize {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(target);
+        let seeds = std::fs::read_dir(folder).expect("the target has seeds");
+        seeds.map(|seed| check(&std::fs::read(seed.unwrap().path()).expect("the seed can be read"))).count()
+    }
+
+    #[test]
+    fn the_seeds_of_the_fuzz_targets_pass() {
+        assert!(run_seeds("topic", check_topic) > 0 && run_seeds("headers", check_headers) > 0);
+    }
+
+    #[test]
+    fn naive_topics_follow_the_rules_of_the_specification() {
+        for (pattern, matching, other) in [
+            ("a.b", "a.b", "a.b.c"),
+            ("*", "a", ""),
+            ("*.*", ".", "a"),
+            ("#", "", "\0"),
+            ("a.#", "a", "b"),
+            ("#.b.#", "a.b.c.d", "a.c"),
+            ("#.*", "a.b", ""),
+        ] {
+            assert!(topic(pattern.as_bytes(), matching.as_bytes()), "{pattern} {matching}");
+            assert!(pattern == "#" || !topic(pattern.as_bytes(), other.as_bytes()), "{pattern} {other}");
+        }
+    }
+}
