@@ -56,14 +56,14 @@ pub(crate) fn check_topic(input: &[u8]) {
     let mut read = Keys::default();
     read.read(&keys, &dictionary);
     let mut found = BTreeSet::new();
-    let steps = patterns.matches(&read, &mut Walk::default(), |number| {
+    let steps = patterns.matches(&mut read, &mut Walk::default(), |number| {
         found.insert(number);
     });
     let expected = all.iter().filter(|(pattern, _)| keys.iter().any(|key| topic(pattern, key)));
     assert_eq!(found, expected.map(|(_, number)| *number).collect());
     let nodes: usize = all.iter().map(|(pattern, _)| pattern.len() + 2).sum::<usize>() + 1;
-    // A set is as wide as a 64th of the places; each key has one more than words.
-    let widths: usize = keys.iter().map(|key| key.len() + 2).sum::<usize>() / 64 + 2;
+    // A set is as wide as a 64th of the places, or 5; each key has one more than words.
+    let widths: usize = keys.iter().map(|key| key.len() + 2).sum::<usize>() / 32 + 10;
     assert!(steps <= (3 * nodes * widths) as u64, "{steps} steps for {nodes} nodes and {widths} widths");
     for (pattern, number) in all {
         patterns.remove(pattern, number, &mut dictionary);
