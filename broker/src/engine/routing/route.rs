@@ -24,13 +24,10 @@ pub(in crate::engine) struct Routing {
     /// The words in the patterns of all topic exchanges.
     pub(in crate::engine) words: Words,
     scratch: RefCell<Scratch>,
-    /// The steps of all routes and unbinds so far. A step is an exchange, some bindings, nodes of tries, keys or headers
-    /// that a route visits, or a binding that is removed.
+    /// The steps of routes and unbinds since it was last reset: exchanges, bindings, nodes of tries, keys and headers
+    /// that were visited, and bindings that were removed. They are smaller than the move of a message.
     pub(in crate::engine) steps: Cell<u64>,
 }
-
-/// How many bindings, nodes of tries, keys or headers are a step: the least of them takes a hundredth of a microsecond.
-const VISITS: u64 = 8;
 
 /// The exchanges of a route, in the order in which the message comes to them.
 #[derive(Debug)]
@@ -102,7 +99,7 @@ impl Engine {
                 reached.add(alternate);
             }
         }
-        let steps = message.finish() / VISITS + next as u64;
+        let steps = message.finish() + next as u64;
         self.routing.steps.set(self.routing.steps.get() + steps);
         depends_on
     }
