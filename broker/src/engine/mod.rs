@@ -19,6 +19,7 @@ mod delivery;
 mod fault_hooks;
 mod invariant;
 mod keys;
+mod kinds;
 mod name;
 mod persistence;
 mod profile;
@@ -197,6 +198,11 @@ impl Engine {
     /// Whether `guest` has its predeclared password.
     pub(crate) fn has_default_user(&self) -> bool {
         self.access.has_default_user()
+    }
+
+    /// Returns how many kinds of hashes the users' passwords would have with this one.
+    pub(crate) fn count_kinds_with(&self, hash: &str) -> usize {
+        self.access.kinds().count_with(hash)
     }
 
     pub(crate) fn has_vhost(&self, name: &str) -> bool {

@@ -217,7 +217,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
         if let Some(claim) = self.claim.take() {
             let cost = self.shared.lock().hash_cost();
             if self.shared.by_hand {
-                let holds = passwords::fits(&claim.password, claim.hash.as_deref(), cost);
+                let holds = passwords::fits(&claim.password, claim.hash.as_deref(), &claim.kinds, cost);
                 return self.judge(&claim, holds);
             }
             self.check = Some((claim.clone(), passwords::check(claim, cost)));

@@ -29,8 +29,6 @@ pub(crate) struct State {
     pub(crate) engine: Engine,
     /// The store, if the broker has one.
     pub(crate) store: Option<Store>,
-    /// Whether a user was added with a hash of argon2 that another broker made.
-    pub(crate) has_argon2: bool,
     sleeping: BTreeMap<SessionKey, Waker>,
     woken: Vec<SessionKey>,
     /// Connections that the engine no longer has, whose clients have yet to close their side.
@@ -48,7 +46,6 @@ impl Shared {
         let state = State {
             engine,
             store: None,
-            has_argon2: false,
             sleeping: BTreeMap::new(),
             woken: Vec::new(),
             ending: BTreeMap::new(),
@@ -79,7 +76,7 @@ impl Shared {
 impl State {
     /// Returns what the hash of a password costs, and so a login that is refused.
     pub(super) fn hash_cost(&self) -> Cost {
-        if self.store.is_some() || self.has_argon2 { Cost::Full } else { Cost::Least }
+        if self.store.is_some() { Cost::Full } else { Cost::Least }
     }
 
     /// Notes that a connection waits for output.

@@ -187,8 +187,8 @@ impl<'a> Import<'a> {
             let hash = user.password_hash.as_deref().unwrap_or_default();
             let password = user.password.as_deref().unwrap_or_default();
             // Its publicly known password works from this machine only, as in RabbitMQ.
-            let is_public =
-                name == "guest" && (password == "guest" || !is_argon2(hash) && fits(b"guest", Some(hash), Cost::Least));
+            let is_public = name == "guest"
+                && (password == "guest" || !is_argon2(hash) && fits(b"guest", Some(hash), &[], Cost::Least));
             match password {
                 _ if is_public => self.broker.change(|engine, _| engine.restore_guest()),
                 "" => self.broker.add_user_with_hash(name, hash).map_err(refused)?,
