@@ -116,6 +116,7 @@ pub(crate) struct Engine {
     journal: Option<Journal>,
     /// The resource alarms that are raised.
     shortage: Shortage,
+    refused_logins: session::log::RefusedLogins,
     faults: fault_hooks::Faults,
     /// Whether the broker crashed on purpose, and serves no connection.
     #[cfg(feature = "testing")]
@@ -155,6 +156,7 @@ impl Engine {
             reply_names: HashMap::new(),
             journal: None,
             shortage: 0,
+            refused_logins: session::log::RefusedLogins::default(),
             faults,
             #[cfg(feature = "testing")]
             down: false,

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use hopmq_proto::Time;
 
+use super::logins::{Logins, MacKey};
 use super::passwords::Cost;
 use crate::clock::{Alarm, Clock};
 use crate::engine::{self, Contents, Engine, SessionKey};
@@ -18,6 +19,9 @@ use crate::store::{Position, QueueId, Room, Store};
 #[derive(Debug)]
 pub(crate) struct Shared {
     state: Mutex<State>,
+    /// Never locked while the state's lock is waited for.
+    logins: Mutex<Logins>,
+    pub(super) mac_key: MacKey,
     pub(crate) clock: Clock,
     /// Whether the caller drives the broker, on one thread.
     pub(crate) by_hand: bool,
@@ -42,7 +46,7 @@ pub(crate) struct State {
 }
 
 impl Shared {
-    pub(crate) fn new(engine: Engine, clock: Clock, by_hand: bool) -> Self {
+    pub(crate) fn new(engine: Engine, logins: Logins, clock: Clock, by_hand: bool) -> Self {
         let state = State {
             engine,
             store: None,
@@ -53,7 +57,7 @@ impl Shared {
             empty_waiters: Vec::new(),
             timekeeper: None,
         };
-        Self { state: Mutex::new(state), clock, by_hand }
+        Self { state: Mutex::new(state), logins: Mutex::new(logins), mac_key: MacKey::random(), clock, by_hand }
     }
 
     /// Changes the state, and wakes the tasks that are affected.
@@ -70,6 +74,10 @@ impl Shared {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn logins(&self) -> MutexGuard<'_, Logins> {
+        self.logins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
