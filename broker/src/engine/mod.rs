@@ -197,6 +197,11 @@ impl Engine {
         self.change_access(GUEST, |_| ());
     }
 
+    #[cfg(feature = "definitions")]
+    pub(crate) fn profile(&self) -> Profile {
+        self.config.profile
+    }
+
     /// Whether `guest` has its predeclared password.
     pub(crate) fn has_default_user(&self) -> bool {
         self.access.has_default_user()
