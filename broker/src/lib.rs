@@ -17,6 +17,6 @@ pub use engine::Profile;
 pub use period::Period;
 #[cfg(feature = "definitions")]
 pub use server::DefinitionsError;
-pub use server::{Broker, Builder, Permissions, Pipe, UserError};
+pub use server::{Broker, Builder, LoginCounts, Permissions, Pipe, UserError};
 #[cfg(feature = "testing")]
 pub use testing::{Confirms, CrashStorage, Direction, Disturb, Faults, Inspect, Passed};

@@ -4,7 +4,7 @@ mod size;
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -53,6 +53,12 @@ struct Options {
     /// without the header are refused. Let only the proxy reach the addresses
     #[arg(long)]
     proxy_protocol: bool,
+
+    /// Address that many clients share, such as that of a gateway or proxy that does not send the PROXY protocol; may be
+    /// given several times. Wrong passwords of some of its clients do not keep the others out: logins from there wait
+    /// for 2 seconds at most, and the proxy must limit its clients' wrong passwords itself
+    #[arg(long, value_name = "ADDRESS")]
+    shared_address: Vec<IpAddr>,
 
     /// Folder for durable queues and persistent messages; created if it does not exist. Without it, nothing survives
     /// the end of the program
@@ -186,6 +192,7 @@ fn start(options: &Options) -> Result<Broker, String> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), profile = %options.profile, data = &*folder, "starting");
     let settings = Settings { min_free: options.disk_free_limit, ..Settings::default() };
     let builder = Broker::builder().profile(options.profile).store(settings);
+    let builder = options.shared_address.iter().fold(builder, |builder, address| builder.shared_address(*address));
     #[cfg(feature = "testing")]
     let builder = builder.watched(false);
     let Some(folder) = &options.data else { return Ok(builder.start()) };

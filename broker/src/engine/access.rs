@@ -12,6 +12,7 @@ use hopmq_proto::Value;
 use regex_lite::Regex;
 
 use crate::engine::GUEST;
+use crate::engine::kinds::Kinds;
 use crate::engine::name::Name;
 use crate::engine::profile::Profile;
 use crate::engine::refusal::Refusal;
@@ -76,6 +77,8 @@ pub(crate) struct Claim {
     pub(crate) password: Vec<u8>,
     /// `None` if no password is right. The claim must be verified nevertheless, so that the time does not tell why.
     pub(crate) hash: Option<Arc<str>>,
+    /// The kinds of hashes that users have. One of each must be computed, so that the time does not tell the user's.
+    pub(crate) kinds: Arc<[Box<str>]>,
     mechanism: &'static str,
     /// The reason to refuse it, if there is another one than the password.
     why: Option<&'static str>,
@@ -104,6 +107,7 @@ pub(crate) enum Pattern {
 #[derive(Debug)]
 pub(crate) struct Access {
     users: BTreeMap<Name, Account>,
+    kinds: Kinds,
     profile: Profile,
 }
 
@@ -176,7 +180,7 @@ impl Pattern {
 impl Access {
     /// Returns the rules without any user.
     pub(crate) fn new(profile: Profile) -> Self {
-        Self { users: BTreeMap::new(), profile }
+        Self { users: BTreeMap::new(), kinds: Kinds::default(), profile }
     }
 
     /// Logs a user in, refuses the login, or asks for the password to be verified. `local` says whether the client is
@@ -207,7 +211,8 @@ impl Access {
             },
         };
         let user = String::from_utf8_lossy(name).into();
-        Login::Check(Claim { user, password: password.to_vec(), hash, mechanism, why })
+        let kinds = self.kinds.list();
+        Login::Check(Claim { user, password: password.to_vec(), hash, kinds, mechanism, why })
     }
 
     /// Logs in a user whose password was verified, unless the password was changed in the meantime.
@@ -285,9 +290,22 @@ impl Access {
 
     /// Adds a user without tags and permissions, or changes the password of an existing one.
     pub(crate) fn set_password(&mut self, user: &str, password: Password, local: bool) {
+        self.count_hash(user, Kinds::remove);
         let account = self.users.entry(user.into()).or_insert_with(|| Account::new(password.clone(), local));
         account.password = password;
         account.local = local;
+        self.count_hash(user, Kinds::add);
+    }
+
+    /// Returns the kinds of hashes that users have.
+    pub(crate) fn kinds(&self) -> &Kinds {
+        &self.kinds
+    }
+
+    fn count_hash(&mut self, user: &str, count: fn(&mut Kinds, &str)) {
+        if let Some(Account { password: Password::Hash(hash), .. }) = self.users.get(user) {
+            count(&mut self.kinds, hash);
+        }
     }
 
     /// Whether `guest` has its predeclared password.
@@ -300,11 +318,14 @@ impl Access {
     }
 
     pub(super) fn put(&mut self, user: &str, account: Account) {
+        self.count_hash(user, Kinds::remove);
         self.users.insert(user.into(), account);
+        self.count_hash(user, Kinds::add);
     }
 
     /// Removes a user. Open connections of the user stay open, without any permission.
     pub(crate) fn remove(&mut self, user: &str) -> bool {
+        self.count_hash(user, Kinds::remove);
         self.users.remove(user).is_some()
     }
 

@@ -20,6 +20,7 @@ mod delivery;
 mod fault_hooks;
 mod invariant;
 mod keys;
+mod kinds;
 mod name;
 mod persistence;
 mod profile;
@@ -119,6 +120,7 @@ pub(crate) struct Engine {
     journal: Option<Journal>,
     /// The resource alarms that are raised.
     shortage: Shortage,
+    refused_logins: session::log::RefusedLogins,
     faults: fault_hooks::Faults,
     /// Whether the broker crashed on purpose, and serves no connection.
     #[cfg(feature = "testing")]
@@ -160,6 +162,7 @@ impl Engine {
             reply_names: HashMap::new(),
             journal: None,
             shortage: 0,
+            refused_logins: session::log::RefusedLogins::default(),
             faults,
             #[cfg(feature = "testing")]
             down: false,
@@ -200,9 +203,19 @@ impl Engine {
         self.change_access(GUEST, |_| ());
     }
 
+    #[cfg(feature = "definitions")]
+    pub(crate) fn profile(&self) -> Profile {
+        self.config.profile
+    }
+
     /// Whether `guest` has its predeclared password.
     pub(crate) fn has_default_user(&self) -> bool {
         self.access.has_default_user()
+    }
+
+    /// Returns how many kinds of hashes the users' passwords would have with this one.
+    pub(crate) fn count_kinds_with(&self, hash: &str) -> usize {
+        self.access.kinds().count_with(hash)
     }
 
     pub(crate) fn has_vhost(&self, name: &str) -> bool {

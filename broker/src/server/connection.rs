@@ -10,12 +10,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
-use async_executor::Task;
 use futures_io::{AsyncRead, AsyncWrite};
 use hopmq_proto::{Incoming, Receiver, Time, Transmit};
 
 use super::ending::Ending;
-use super::passwords;
+use super::logins::{Admission, Attempt, Outcome, Source};
 use super::shared::{Shared, State};
 use super::wire_log::WireLog;
 use crate::clock::Alarm;
@@ -60,9 +59,22 @@ pub(crate) struct Serving<T> {
     deadline: Option<Time>,
     /// A password that must be verified.
     claim: Option<Claim>,
-    /// The password that is being verified.
-    check: Option<(Claim, Task<bool>)>,
+    /// The login whose password is being verified.
+    attempt: Option<Attempt>,
+    source: Option<Source>,
+    /// Until the client has logged in.
+    admission: Option<Admission>,
     phase: Phase,
+}
+
+/// The client of a connection.
+pub(crate) struct Peer {
+    /// Whether the client is on this machine.
+    pub(crate) local: bool,
+    /// Its address for the logs.
+    pub(crate) name: Arc<str>,
+    /// `None` for a client in this process.
+    pub(crate) admission: Option<Admission>,
 }
 
 #[derive(Debug)]
@@ -75,10 +87,10 @@ enum Phase {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
-    /// Adds a connection to the broker. `local` says whether the client is on this machine.
-    pub(crate) fn new(shared: Arc<Shared>, transport: T, local: bool, peer: Arc<str>) -> Self {
+    /// Adds a connection to the broker.
+    pub(crate) fn new(shared: Arc<Shared>, transport: T, peer: Peer) -> Self {
         let mut state = shared.lock();
-        let id = state.engine.connect(shared.clock.now(), local, peer);
+        let id = state.engine.connect(shared.clock.now(), peer.local, peer.name);
         let limits = state.engine.receive_limits(id);
         drop(state);
         let receiver = Receiver::server(limits.unwrap_or(hopmq_proto::ReceiveLimits {
@@ -105,7 +117,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
             full: false,
             deadline: None,
             claim: None,
-            check: None,
+            attempt: None,
+            source: peer.admission.as_ref().map(Admission::source),
+            admission: peer.admission,
             phase: Phase::Running,
         }
     }
@@ -162,7 +176,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
             engine.received(now, self.id);
         }
         while !engine.is_held(self.id)
-            && self.check.is_none()
+            && self.attempt.is_none()
             && !engine.has_claim(self.id)
             && engine.queued(self.id) <= READ_MARK
             && !engine.is_spent()
@@ -171,7 +185,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
             engine.handle(now, self.id, incoming);
         }
         // Until the password is verified, the next bytes wait: they must not overtake its result.
-        let is_checking = self.check.is_some() || engine.has_claim(self.id);
+        let is_checking = self.attempt.is_some() || engine.has_claim(self.id);
         if self.incoming.is_empty()
             && !is_checking
             && let Some(error) = self.broken.take()
@@ -215,33 +229,28 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
         if idle && !has_output {
             state.sleep(self.id, context.waker());
         }
+        let admission = self.admission.take_if(|_| state.engine.has_opened(self.id));
         state.collect(&mut self.wakes);
         drop(state);
+        drop(admission);
         self.wakes.drain(..).for_each(Waker::wake);
         has_output
     }
 
-    /// Starts the verification of a password, which is slow on purpose, on another thread.
+    /// Has a password verified, which is slow on purpose, on another thread.
     fn check_claim(&mut self, context: &mut Context<'_>) {
         if let Some(claim) = self.claim.take() {
-            let cost = self.shared.lock().hash_cost();
-            if self.shared.by_hand {
-                let holds = passwords::fits(&claim.password, claim.hash.as_deref(), cost);
-                return self.judge(&claim, holds);
-            }
-            self.check = Some((claim.clone(), passwords::check(claim, cost)));
+            self.attempt = Some(Attempt::new(&self.shared, self.source, claim));
         }
-        if let Some((claim, check)) = &mut self.check
-            && let Poll::Ready(holds) = Pin::new(check).poll(context)
+        if let Some(attempt) = &mut self.attempt
+            && let Poll::Ready(outcome) = attempt.poll(context)
+            && let Some(attempt) = self.attempt.take()
         {
-            let claim = claim.clone();
-            self.check = None;
-            self.judge(&claim, holds);
+            self.change(|state, now, id, _| match outcome {
+                Outcome::Verified(holds) => state.engine.judge(now, id, &attempt.claim, holds),
+                Outcome::Late => state.engine.turn_away(now, id),
+            });
         }
-    }
-
-    fn judge(&mut self, claim: &Claim, holds: bool) {
-        self.change(|state, now, id| state.engine.judge(now, id, claim, holds));
     }
 
     fn sleep(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -357,17 +366,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Serving<T> {
             && let Err(error) = ready!(this.run(context))
         {
             this.shared.lock().engine.transport_failed(this.id, &error);
-            return Poll::Ready(());
+            this.phase = Phase::Cut;
         }
-        match &mut this.phase {
-            Phase::Ending(ending) => {
-                let mut ending = *ending;
-                let ended = this.end(&mut ending, context);
-                this.phase = Phase::Ending(ending);
-                ended
-            }
-            Phase::Running | Phase::Cut => Poll::Ready(()),
+        if let Phase::Ending(mut ending) = this.phase {
+            let ended = this.end(&mut ending, context);
+            this.phase = Phase::Ending(ending);
+            ready!(ended);
         }
+        this.admission = None;
+        Poll::Ready(())
     }
 }
 

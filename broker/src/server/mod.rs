@@ -4,6 +4,7 @@ mod connection;
 #[cfg(feature = "definitions")]
 mod definitions;
 mod ending;
+mod logins;
 mod passwords;
 mod pipe;
 mod proxied;
@@ -34,9 +35,11 @@ use crate::engine::{self, Engine, Journal, Profile};
 use crate::store::{self, Checkpointer, Storage, Store, Threads, Writer};
 #[cfg(feature = "testing")]
 use crate::testing::{Tapped, TestKit};
-use connection::Serving;
+use connection::{Peer, Serving};
 #[cfg(feature = "definitions")]
 pub use definitions::DefinitionsError;
+pub use logins::LoginCounts;
+use logins::{Admission, Logins, Source};
 pub use pipe::Pipe;
 use shared::Timekeeper;
 pub(crate) use shared::{Shared, State};
@@ -108,6 +111,7 @@ pub struct Builder {
     store: store::Settings,
     profile: Profile,
     consumer_timeout: Option<Duration>,
+    shared_addresses: Vec<IpAddr>,
 }
 
 impl Default for Builder {
@@ -145,6 +149,7 @@ impl Default for Builder {
             store: store::Settings::default(),
             profile,
             consumer_timeout: Some(CONSUMER_TIMEOUT),
+            shared_addresses: Vec::new(),
         }
     }
 }
@@ -225,6 +230,16 @@ impl Builder {
         self
     }
 
+    /// Sets an address that many clients share, such as that of a gateway or proxy that does not send the PROXY protocol:
+    /// wrong passwords of some of its clients must not keep the others out. Logins from there wait for two seconds at
+    /// most, and may be all but the last of the connections that are not logged in. The proxy must limit its clients'
+    /// wrong passwords itself. May be called several times.
+    #[must_use]
+    pub fn shared_address(mut self, address: IpAddr) -> Self {
+        self.shared_addresses.push(address);
+        self
+    }
+
     /// Sets whether connections are watched, which [`Broker::transcript`] and [`Broker::faults`] need. The default is
     /// true. Without it, each frame costs a little less.
     #[cfg(feature = "testing")]
@@ -297,7 +312,9 @@ impl Builder {
             consumer_timeout: self.consumer_timeout,
             protocol: self.protocol,
         };
-        let shared = Arc::new(Shared::new(Engine::new(config), self.clock, matches!(executor, Spawner::Hand(_))));
+        let logins = Logins::new(self.shared_addresses, passwords::thread_count());
+        let by_hand = matches!(executor, Spawner::Hand(_));
+        let shared = Arc::new(Shared::new(Engine::new(config), logins, self.clock, by_hand));
         let broker = Broker(Arc::new(Handle {
             shared,
             executor,
@@ -354,17 +371,29 @@ impl Broker {
     /// Serves a client on this machine over any transport: a socket, a TLS stream, a WebSocket. The connection lasts
     /// until the client or the broker closes it.
     pub fn serve<T: AsyncRead + AsyncWrite + Send + Unpin + 'static>(&self, transport: T) {
-        self.serve_peer(transport, true, "in process".into());
+        self.serve_peer(transport, Peer { local: true, name: "in process".into(), admission: None });
     }
 
     /// Serves a client at that address over any transport. A client that is not on this machine may not log in as
     /// `guest`.
     pub fn serve_from<T: AsyncRead + AsyncWrite + Send + Unpin + 'static>(&self, transport: T, address: IpAddr) {
-        self.serve_peer(transport, address.to_canonical().is_loopback(), address.to_string().into());
+        if let Some(admission) = self.admit(address) {
+            let (local, name) = (address.to_canonical().is_loopback(), address.to_string().into());
+            self.serve_peer(transport, Peer { local, name, admission: Some(admission) });
+        }
     }
 
-    /// Serves a client. `peer` is its address for the logs.
-    fn serve_peer<T>(&self, transport: T, local: bool, peer: Arc<str>)
+    /// Admits a client from an address, unless too many connections are not logged in.
+    fn admit(&self, address: IpAddr) -> Option<Admission> {
+        Admission::to(&self.0.shared, Source::of(address))
+    }
+
+    /// Returns what has happened to the logins whose passwords are verified.
+    pub fn login_counts(&self) -> LoginCounts {
+        self.0.shared.logins().counts()
+    }
+
+    fn serve_peer<T>(&self, transport: T, peer: Peer)
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -372,11 +401,11 @@ impl Broker {
         #[cfg(feature = "testing")]
         if let Some(taps) = &self.0.testing.taps {
             let tap = taps.tap();
-            let serving = Serving::new(shared, Tapped::new(transport, Arc::clone(&tap), self.clock()), local, peer);
+            let serving = Serving::new(shared, Tapped::new(transport, Arc::clone(&tap), self.clock()), peer);
             taps.keep(serving.id(), tap);
             return self.spawn(serving).detach();
         }
-        self.spawn(Serving::new(shared, transport, local, peer)).detach();
+        self.spawn(Serving::new(shared, transport, peer)).detach();
     }
 
     /// Listens for clients on TCP. Returns the address: for port 0, with the port that the system chose.
@@ -419,16 +448,18 @@ impl Broker {
     }
 
     fn serve_tcp(&self, stream: Async<TcpStream>, client: SocketAddr) {
+        let Some(admission) = self.admit(client.ip()) else { return };
         // Otherwise answers would wait for the client's next packet.
         let _ = stream.get_ref().set_nodelay(true);
-        self.serve_socket(Socket::new(stream), client);
+        self.serve_socket(Socket::new(stream), client, admission);
     }
 
-    fn serve_socket<T>(&self, transport: T, address: SocketAddr)
+    fn serve_socket<T>(&self, transport: T, address: SocketAddr, admission: Admission)
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        self.serve_peer(transport, address.ip().to_canonical().is_loopback(), address.to_string().into());
+        let local = address.ip().to_canonical().is_loopback();
+        self.serve_peer(transport, Peer { local, name: address.to_string().into(), admission: Some(admission) });
     }
 
     /// Runs one step of a ready connection of a broker that is driven [by hand](Builder::by_hand), or of its store.

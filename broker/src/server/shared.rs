@@ -11,6 +11,7 @@ use std::thread;
 use bytes::Bytes;
 use hopmq_proto::Time;
 
+use super::logins::{Logins, MacKey};
 use super::passwords::Cost;
 use crate::clock::{Alarm, Clock};
 use crate::engine::{self, Contents, Engine, SessionKey};
@@ -25,6 +26,9 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// The threads that wait for the lock.
     waiting: AtomicUsize,
+    /// Never locked while the state's lock is waited for.
+    logins: Mutex<Logins>,
+    pub(super) mac_key: MacKey,
     pub(crate) clock: Clock,
     /// Whether the caller drives the broker, on one thread.
     pub(crate) by_hand: bool,
@@ -36,8 +40,6 @@ pub(crate) struct State {
     pub(crate) engine: Engine,
     /// The store, if the broker has one.
     pub(crate) store: Option<Store>,
-    /// Whether a user was added with a hash of argon2 that another broker made.
-    pub(crate) has_argon2: bool,
     sleeping: BTreeMap<SessionKey, Waker>,
     woken: Vec<SessionKey>,
     /// Connections that the engine no longer has, whose clients have yet to close their side.
@@ -51,11 +53,10 @@ pub(crate) struct State {
 }
 
 impl Shared {
-    pub(crate) fn new(engine: Engine, clock: Clock, by_hand: bool) -> Self {
+    pub(crate) fn new(engine: Engine, logins: Logins, clock: Clock, by_hand: bool) -> Self {
         let state = State {
             engine,
             store: None,
-            has_argon2: false,
             sleeping: BTreeMap::new(),
             woken: Vec::new(),
             ending: BTreeMap::new(),
@@ -63,7 +64,8 @@ impl Shared {
             empty_waiters: Vec::new(),
             timekeeper: None,
         };
-        Self { state: Mutex::new(state), waiting: AtomicUsize::new(0), clock, by_hand }
+        let (waiting, logins) = (AtomicUsize::new(0), Mutex::new(logins));
+        Self { state: Mutex::new(state), waiting, logins, mac_key: MacKey::random(), clock, by_hand }
     }
 
     /// Changes the state, and wakes the tasks that are affected.
@@ -104,12 +106,16 @@ impl Shared {
             thread::yield_now();
         }
     }
+
+    pub(super) fn logins(&self) -> MutexGuard<'_, Logins> {
+        self.logins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl State {
     /// Returns what the hash of a password costs, and so a login that is refused.
     pub(super) fn hash_cost(&self) -> Cost {
-        if self.store.is_some() || self.has_argon2 { Cost::Full } else { Cost::Least }
+        if self.store.is_some() { Cost::Full } else { Cost::Least }
     }
 
     /// Notes that a connection waits for output.

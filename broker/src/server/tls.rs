@@ -43,6 +43,7 @@ impl Broker {
     }
 
     fn serve_tls(&self, acceptor: &TlsAcceptor, stream: Async<TcpStream>, address: SocketAddr) {
+        let Some(admission) = self.admit(address.ip()) else { return };
         // Otherwise answers would wait for the client's next packet.
         let _ = stream.get_ref().set_nodelay(true);
         let accepting = acceptor.accept(Socket::new(stream));
@@ -54,7 +55,7 @@ impl Broker {
         let handshake = futures_lite::future::or(accepting, too_slow);
         let serve = async move {
             match (handshake.await, broker.upgrade()) {
-                (Ok(stream), Some(handle)) => Self(handle).serve_socket(stream, address),
+                (Ok(stream), Some(handle)) => Self(handle).serve_socket(stream, address, admission),
                 (Ok(_), None) => {}
                 (Err(error), _) => tracing::info!(peer = %address, %error, "TLS handshake failed"),
             }

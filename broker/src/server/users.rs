@@ -6,7 +6,7 @@ use std::error;
 use std::fmt;
 
 use super::Broker;
-use super::passwords::{Cost, hashed, is_argon2, is_hash};
+use super::passwords::{Cost, MOST_KINDS, hashed, is_argon2, is_hash};
 use crate::engine::{Password, Pattern};
 
 /// Why a change of users was refused.
@@ -23,8 +23,10 @@ pub enum UserError {
     Name,
     /// The password is empty, or can't be hashed.
     Password,
-    /// The hash is neither argon2's nor RabbitMQ's.
+    /// The hash is neither argon2's nor RabbitMQ's, or it costs too much.
     Hash,
+    /// The users' argon2 hashes would have more than four different parameters.
+    HashKinds,
 }
 
 impl fmt::Display for UserError {
@@ -34,7 +36,14 @@ impl fmt::Display for UserError {
             Self::NoSuchVhost(name) => write!(f, "no virtual host {name:?}"),
             Self::Pattern(pattern, why) => write!(f, "{pattern:?} is not a regular expression: {why}"),
             Self::Name => f.write_str("a user name must have 1 to 255 bytes"),
-            Self::Hash => f.write_str("the password hash is neither an argon2 PHC string nor RabbitMQ's base64"),
+            Self::Hash => f.write_str(
+                "the password hash is neither an argon2 PHC string, of at most m=65536 and m times t of 262144, nor \
+                 RabbitMQ's base64",
+            ),
+            Self::HashKinds => f.write_str(
+                "the argon2 hashes of all users may have four different parameters at most, for each login computes \
+                 all of them; set a password instead",
+            ),
             Self::Password => f.write_str("the password is empty, or can't be hashed"),
         }
     }
@@ -92,6 +101,10 @@ impl Broker {
     /// `password_hash` of RabbitMQ's definitions, the base64 of four octets of salt and the SHA-256 or SHA-512 of salt
     /// and password. The empty hash is no password: the user can't log in with any.
     ///
+    /// An argon2 hash may take 64 MiB at most, and memory times passes 256 MiB. While a user has one, every login
+    /// computes a hash with its parameters, so that the time of a login does not tell which hash a user has. There may be
+    /// four different parameters.
+    ///
     /// ```
     /// # let broker = hopmq_broker::Broker::in_memory();
     /// broker.add_user_with_hash("orders", "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR")?;
@@ -99,14 +112,14 @@ impl Broker {
     /// ```
     ///
     /// # Errors
-    /// [`UserError::Name`], and [`UserError::Hash`] if it is neither.
+    /// [`UserError::Name`], [`UserError::Hash`] if it is neither or costs too much, [`UserError::HashKinds`]
     pub fn add_user_with_hash(&self, name: &str, hash: &str) -> Result<(), UserError> {
         check_name(name)?;
         if !hash.is_empty() && !is_hash(hash) {
             return Err(UserError::Hash);
         }
-        if is_argon2(hash) {
-            self.0.shared.lock().has_argon2 = true;
+        if is_argon2(hash) && self.0.shared.lock().engine.count_kinds_with(hash) > MOST_KINDS {
+            return Err(UserError::HashKinds);
         }
         let password = if hash.is_empty() { Password::None } else { Password::Hash(hash.into()) };
         self.change(|engine, _| engine.change_access(name, |access| access.set_password(name, password, false)));

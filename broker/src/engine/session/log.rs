@@ -2,14 +2,42 @@
 //!
 //! Texts of a peer are logged as strings, which the subscriber quotes and escapes.
 
-use hopmq_proto::code;
+use std::time::Duration;
+
 use hopmq_proto::method::MethodId;
+use hopmq_proto::{Time, code};
 
 use crate::engine::Engine;
 use crate::engine::access::RefusedLogin;
 use crate::engine::keys::SessionKey;
 use crate::engine::refusal::Refusal;
 use crate::engine::session::Session;
+
+/// Refused logins that are logged at once, and the time after which one more is: clients that are not logged in must
+/// not fill the disk.
+const LOGGED: u32 = 100;
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How many refused logins were logged.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct RefusedLogins {
+    /// Until when those that were logged count.
+    until: Time,
+    /// Those that were not logged since the last one that was.
+    unlogged: u64,
+}
+
+impl RefusedLogins {
+    /// Counts a refused login. If it is to be logged, returns how many were not before it.
+    fn count(&mut self, now: Time) -> Option<u64> {
+        if self.until - now > LOG_INTERVAL * (LOGGED - 1) {
+            self.unlogged += 1;
+            return None;
+        }
+        self.until = self.until.max(now) + LOG_INTERVAL;
+        Some(std::mem::take(&mut self.unlogged))
+    }
+}
 
 impl Session {
     fn user_name(&self) -> &str {
@@ -39,7 +67,11 @@ impl Engine {
         tracing::info!(connection = id.number(), peer, user, vhost = &*vhost, reason, "connection closed");
     }
 
-    pub(super) fn log_refused_login(&self, id: SessionKey, login: &RefusedLogin) {
+    pub(super) fn log_refused_login(&mut self, id: SessionKey, login: &RefusedLogin) {
+        let Some(unlogged) = self.refused_logins.count(self.now) else { return };
+        if unlogged > 0 {
+            tracing::warn!(count = unlogged, "refused logins were not logged");
+        }
         let peer = self.sessions.get(id).map_or("", |session| &*session.peer);
         let RefusedLogin { user, mechanism, why, .. } = login;
         tracing::warn!(connection = id.number(), peer, user, mechanism, reason = why, "login refused");
@@ -59,5 +91,22 @@ impl Engine {
             }
             _ => tracing::info!(connection, channel, peer, user, method, reason, "operation refused"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_refused_logins_is_counted_and_not_logged() {
+        let mut logins = RefusedLogins::default();
+        let mut now = Time::ZERO;
+        let logged = (0..10_000).filter(|_| logins.count(now).is_some()).count();
+        assert_eq!(logged, 100);
+        now = now + LOG_INTERVAL;
+        assert_eq!((logins.count(now), logins.count(now)), (Some(9_900), None));
+        now = now + LOG_INTERVAL * 200;
+        assert_eq!((logins.count(now), logins.count(now)), (Some(1), Some(0)));
     }
 }

@@ -6,7 +6,7 @@ mod authorize;
 pub(super) mod channel;
 mod deprecated;
 mod limits;
-mod log;
+pub(super) mod log;
 pub(super) mod publish;
 mod reply_to;
 pub(super) mod resource_alarms;
@@ -242,6 +242,18 @@ impl Engine {
         let login = self.access.judge(claim, holds);
         self.finish_login(id, login);
         self.end();
+    }
+
+    /// Closes a connection whose login could not be verified in time.
+    pub(crate) fn turn_away(&mut self, now: Time, id: SessionKey) {
+        self.now = now;
+        let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
+        let text = "too many logins wait to be verified; try again later";
+        session.ends_because(text);
+        match session.can("authentication_failure_close") {
+            true => self.close_session(now, id, code::CONNECTION_FORCED, text),
+            false => self.end_session(id),
+        }
     }
 
     fn finish_login(&mut self, id: SessionKey, login: Login) {
@@ -480,6 +492,11 @@ impl Engine {
         {
             session.ends_because(error.to_string());
         }
+    }
+
+    /// Whether the client has opened a virtual host.
+    pub(crate) fn has_opened(&self, id: SessionKey) -> bool {
+        self.sessions.get(id).is_some_and(|session| session.vhost.is_some())
     }
 
     /// Returns how many connections there are.

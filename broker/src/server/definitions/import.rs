@@ -1,7 +1,10 @@
 //! The import of definitions.
 
+use std::collections::HashSet;
+
 use hopmq_proto::method::{exchange, queue};
 use serde_json::{Map, Value as Json};
+use tracing::subscriber::NoSubscriber;
 
 use super::format::{Binding, Definitions, Exchange, Parameter, Queue, User, Vhost, of_pairs};
 use super::values::to_table;
@@ -19,7 +22,7 @@ struct Import<'a> {
     /// What was left out; `None` if the import must fail instead.
     left_out: Option<Vec<String>>,
     /// Virtual hosts and names of queues and exchanges that were left out.
-    missing: Vec<(&'a str, &'a str)>,
+    missing: HashSet<(&'a str, &'a str)>,
 }
 
 impl Broker {
@@ -34,8 +37,8 @@ impl Broker {
     /// # Errors
     /// If the text is not such JSON; if a client's declaration would be refused; if a permission is for a virtual host
     /// or a user that does not exist; if a password hash is of an unknown kind; and if there are policies, operator
-    /// policies, parameters of plugins or other things that this broker does not support. All of those are named, and
-    /// nothing is imported.
+    /// policies, parameters of plugins or other things that this broker does not support. All of those are named. Nothing
+    /// is imported then, unless an exclusive queue has the name of a queue.
     pub fn import_definitions(&self, json: &str) -> Result {
         self.import(json, None).map(drop)
     }
@@ -61,18 +64,12 @@ impl Broker {
     fn import(&self, json: &str, left_out: Option<Vec<String>>) -> Result<Vec<String>> {
         let all: Definitions = serde_json::from_str(json)
             .map_err(|error| DefinitionsError(format!("the text is not definitions in JSON: {error}")))?;
-        let mut import = Import { broker: self, all: &all, left_out, missing: Vec::new() };
-        import.check_support()?;
-        import.check_references()?;
-        import.vhosts();
-        import.users()?;
-        import.permissions()?;
-        import.topology()?;
+        self.try_import(&all, left_out.clone())?;
+        let left_out = Import { broker: self, all: &all, left_out, missing: HashSet::new() }.run()?;
         if !all.global_parameters.is_empty() {
             let names: Vec<&str> = all.global_parameters.iter().map(|parameter| &*parameter.name).collect();
             tracing::info!(?names, "global parameters have no effect on this broker, and are not kept");
         }
-        let left_out = import.left_out.unwrap_or_default();
         tracing::info!(
             vhosts = all.vhosts.len(),
             users = all.users.len(),
@@ -84,9 +81,33 @@ impl Broker {
         );
         Ok(left_out)
     }
+
+    /// Imports definitions into another broker with the same definitions, so that those that are refused change nothing
+    /// here.
+    fn try_import(&self, all: &Definitions, left_out: Option<Vec<String>>) -> Result {
+        let own = serde_json::from_str(&self.definitions()).unwrap_or_default();
+        let profile = self.change(|engine, _| engine.profile());
+        // What it logs is logged again here.
+        tracing::subscriber::with_default(NoSubscriber::new(), || {
+            let trial = Broker::builder().profile(profile).by_hand();
+            let _ = Import { broker: &trial, all: &own, left_out: None, missing: HashSet::new() }.run();
+            Import { broker: &trial, all, left_out, missing: HashSet::new() }.run().map(drop)
+        })
+    }
 }
 
 impl<'a> Import<'a> {
+    /// Returns what was left out.
+    fn run(mut self) -> Result<Vec<String>> {
+        self.check_support()?;
+        self.check_references()?;
+        self.vhosts();
+        self.users()?;
+        self.permissions()?;
+        self.topology()?;
+        Ok(self.left_out.unwrap_or_default())
+    }
+
     /// Leaves something out with a warning, or fails.
     fn leave_out(&mut self, what: String) -> Result {
         let Some(left_out) = &mut self.left_out else { return Err(DefinitionsError(what)) };
@@ -139,22 +160,22 @@ impl<'a> Import<'a> {
     fn check_references(&self) -> Result {
         let all = self.all;
         let (vhosts, users) = self.broker.change(|engine, _| (engine.vhost_names(), engine.define_users()));
-        let has_vhost =
-            |name: &str| all.vhosts.iter().any(|vhost| vhost.name == name) || vhosts.iter().any(|v| v == name);
-        let has_user =
-            |name: &str| all.users.iter().any(|user| user.name == name) || users.iter().any(|u| u.name == name);
+        let own = all.vhosts.iter().map(|vhost| &vhost.name);
+        let vhosts: HashSet<&String> = vhosts.iter().chain(own).collect();
+        let own = all.users.iter().map(|user| &user.name);
+        let users: HashSet<&String> = users.iter().map(|user| &user.name).chain(own).collect();
         let permissions = all.permissions.iter().map(|permission| (&permission.user, &permission.vhost));
         let topics = all.topic_permissions.iter().map(|permission| (&permission.user, &permission.vhost));
         for (user, vhost) in permissions.chain(topics) {
-            if !has_vhost(vhost) {
+            if !vhosts.contains(vhost) {
                 return Err(DefinitionsError(format!("permissions of user {user:?}: no virtual host {vhost:?}")));
             }
-            if !has_user(user) {
+            if !users.contains(user) {
                 return Err(DefinitionsError(format!("permissions in {vhost:?}: no user {user:?}")));
             }
         }
         for parameter in all.parameters.iter().filter(|parameter| parameter.component == VHOST_LIMITS) {
-            if !has_vhost(&parameter.vhost) {
+            if !vhosts.contains(&parameter.vhost) {
                 return Err(DefinitionsError(format!("limits: no virtual host {:?}", parameter.vhost)));
             }
         }
@@ -187,8 +208,8 @@ impl<'a> Import<'a> {
             let hash = user.password_hash.as_deref().unwrap_or_default();
             let password = user.password.as_deref().unwrap_or_default();
             // Its publicly known password works from this machine only, as in RabbitMQ.
-            let is_public =
-                name == "guest" && (password == "guest" || !is_argon2(hash) && fits(b"guest", Some(hash), Cost::Least));
+            let is_public = name == "guest"
+                && (password == "guest" || !is_argon2(hash) && fits(b"guest", Some(hash), &[], Cost::Least));
             match password {
                 _ if is_public => self.broker.change(|engine, _| engine.restore_guest()),
                 "" => self.broker.add_user_with_hash(name, hash).map_err(refused)?,
@@ -212,16 +233,16 @@ impl<'a> Import<'a> {
 
     fn permissions(&self) -> Result {
         // Of users that were left out.
-        let ignored =
-            |name: &str| self.all.users.iter().any(|user| user.name == name && unknown_hashing(user).is_some());
+        let ignored = self.all.users.iter().filter(|user| unknown_hashing(user).is_some());
+        let ignored: HashSet<&str> = ignored.map(|user| &*user.name).collect();
         let refused = |name: &str, error: UserError| DefinitionsError(format!("user {name:?}: {error}"));
-        for permission in self.all.permissions.iter().filter(|permission| !ignored(&permission.user)) {
+        for permission in self.all.permissions.iter().filter(|permission| !ignored.contains(&*permission.user)) {
             let (user, vhost) = (&permission.user, &permission.vhost);
             let patterns =
                 Permissions { configure: &permission.configure, write: &permission.write, read: &permission.read };
             self.broker.set_permissions(user, vhost, patterns).map_err(|error| refused(user, error))?;
         }
-        for permission in self.all.topic_permissions.iter().filter(|permission| !ignored(&permission.user)) {
+        for permission in self.all.topic_permissions.iter().filter(|permission| !ignored.contains(&*permission.user)) {
             let exchange = if permission.exchange.is_empty() { "amq.default" } else { &permission.exchange };
             let (user, vhost) = (&permission.user, &permission.vhost);
             let set = self.broker.set_topic_permissions(user, vhost, exchange, &permission.write, &permission.read);
@@ -289,7 +310,7 @@ impl<'a> Import<'a> {
         match self.define(what, name, vhost, definition) {
             Err(DefinitionsError(why)) => {
                 self.leave_out(why)?;
-                self.missing.push((vhost, name));
+                self.missing.insert((vhost, name));
                 Ok(())
             }
             Ok(()) => Ok(()),

@@ -17,7 +17,7 @@ use crate::inspect::Destination;
 use format::{Binding, Definitions, Exchange, Parameter, Permission, Queue, Tags, TopicPermission, User, Vhost};
 use values::to_json;
 
-/// Why an import of definitions failed. Definitions before the refused one may have been imported.
+/// Why an import of definitions failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DefinitionsError(String);
 
