@@ -149,9 +149,17 @@ impl Checkpointer {
         Ok(true)
     }
 
-    /// Moves all live messages of a damaged log to segments, and begins a new log and a new manifest.
+    /// Notes in the manifest that the first file of the log exists.
+    pub(super) fn note_first(&mut self) -> Result<(), Error> {
+        let commit = self.prepare(0, false);
+        self.commit(commit)
+    }
+
+    /// Moves all live messages of a damaged log to segments. The log then begins with its last file, which is empty, and
+    /// the manifest is new.
     pub(super) fn renew(&mut self) -> Result<(), Error> {
-        let logs = all_logs(&self.shared.lock());
+        let mut logs = all_logs(&self.shared.lock());
+        logs.pop();
         let mut mover = Mover::new(&self.shared);
         for log in &logs {
             mover.log(log, true)?;
@@ -178,7 +186,11 @@ impl Checkpointer {
         };
         let changed = std::mem::take(&mut index.changed);
         let whole = whole || self.manifest.len > MANIFEST.max(self.manifest.whole * MANIFEST_GROWTH);
-        let payload = if whole { manifest::whole(index, start) } else { manifest::changed(index, &changed, start) };
+        let payload = if whole {
+            manifest::whole(index, start, log.end)
+        } else {
+            manifest::changed(index, &changed, start, log.end)
+        };
         Commit { payload, whole, after: log.end, start, dead_segments }
     }
 

@@ -41,6 +41,8 @@ pub enum ErrorKind {
     /// A file does not hold what was written. Restore the folder from a backup, or open it with
     /// [`Settings::salvage`](super::Settings::salvage), which drops the damaged part.
     Damaged,
+    /// A later version of the broker wrote the folder. Open it with that version.
+    Version,
     /// Another broker has the folder open.
     Locked,
     /// The store has no such queue or message. A mistake of the caller.

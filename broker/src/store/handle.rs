@@ -30,13 +30,23 @@ impl Store {
     pub fn open(storage: impl Storage, settings: Settings) -> Result<(Self, Writer, Checkpointer, Recovered), Error> {
         let storage: Box<dyn Storage> = Box::new(storage);
         let found = recover::recover(storage.as_ref(), &settings);
-        let Found { state, recovered, manifest, names } = found.map_err(|error| error.located(storage.as_ref()))?;
+        let Found { state, recovered, manifest, names, exists } =
+            found.map_err(|error| error.located(storage.as_ref()))?;
         let shared = Arc::new(Shared::new(storage, settings, state));
-        let writer = Writer::new(shared.clone());
+        let mut writer = Writer::new(shared.clone());
         let mut checkpointer = Checkpointer::new(shared.clone(), manifest);
-        if !recovered.damages.is_empty() {
-            checkpointer.renew().map_err(|error| error.located(shared.storage.as_ref()))?;
-        }
+        let damaged = !recovered.damages.is_empty();
+        let mut begin = || {
+            if damaged || shared.lock().log.files.is_empty() {
+                writer.begin()?;
+            }
+            match (damaged, exists) {
+                (true, _) => checkpointer.renew(),
+                (false, true) => Ok(()),
+                (false, false) => checkpointer.note_first(),
+            }
+        };
+        begin().map_err(|error| error.located(shared.storage.as_ref()))?;
         recover::remove_useless(shared.storage.as_ref(), &names, &shared.lock(), checkpointer.manifest());
         Ok((Self(Arc::new(Handle(shared))), writer, checkpointer, recovered))
     }

@@ -2,11 +2,13 @@
 //!
 //! Each case has a seed: `HOPMQ_SEED=n` replays one. `HOPMQ_SECONDS=n` sets for how long new seeds are tried.
 
+mod corruption;
 mod crash;
 mod damage;
 #[cfg(feature = "disk")]
 mod disk;
 mod faults;
+mod format;
 #[cfg(feature = "disk")]
 mod kill;
 mod model;
