@@ -139,7 +139,7 @@ impl Checkpointer {
         }
         let mut mover = Mover::new(&self.shared);
         for log in logs.iter().filter(|log| log.live > 0) {
-            mover.log(log, false)?;
+            mover.log(log)?;
         }
         for (id, segment) in &sparse {
             mover.segment(*id, segment)?;
@@ -162,7 +162,7 @@ impl Checkpointer {
         logs.pop();
         let mut mover = Mover::new(&self.shared);
         for log in &logs {
-            mover.log(log, true)?;
+            mover.log(log)?;
         }
         mover.finish()?;
         let commit = self.prepare(logs.len(), true);

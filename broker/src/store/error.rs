@@ -82,19 +82,13 @@ impl Error {
         Self::new(ErrorKind::Damaged, format!("{damage}; no file was changed; {RESTORE}"))
     }
 
-    /// Damage that a checkpoint met, which ends the store.
-    pub(super) fn damaged(file: &str, offset: u64, what: impl fmt::Display) -> Self {
-        let message = format!("{file} is damaged at byte {offset}: {what}; the store has stopped; {RESTORE}");
-        Self::new(ErrorKind::Damaged, message)
-    }
-
     /// Damage in one message, which the store survives.
     pub(super) fn lost(queue: QueueId, position: Position, damage: &Damage) -> Self {
         let QueueId(queue) = queue;
         let Position(position) = position;
         let message = format!(
-            "message {position} of queue {queue} is lost: {damage}; settle the message, or restore the folder from a \
-             backup"
+            "message {position} of queue {queue} can't be read: {damage}; purge or delete its queue, or restore the \
+             folder from a backup"
         );
         Self::new(ErrorKind::Damaged, message)
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::recover::{self, Found};
 use super::shared::Shared;
 use super::{
-    Checkpointer, Content, Error, ErrorKind, Group, Lsn, Position, QueueId, Recovered, Settings, Status, Storage,
-    Writer, read,
+    Checkpointer, Content, Damage, Error, ErrorKind, Group, Lsn, Position, QueueId, Recovered, Settings, Status,
+    Storage, Writer, read,
 };
 
 /// Bytes of a group's operations, at most, not counting bodies that get their own files.
@@ -109,12 +109,19 @@ impl Store {
         shared.lock().status(&shared.settings)
     }
 
+    /// Returns the damaged parts of files that checkpoints met since the last call, 64 at most. The messages in them are
+    /// still there; a read of one that is damaged fails.
+    pub fn damages(&self) -> Vec<Damage> {
+        std::mem::take(&mut self.0.0.lock().damages)
+    }
+
     /// Reads the content of a message that was appended and not settled. It comes from memory until it is safe, then
     /// from disk: the broker may drop a body from its own memory at any time.
     ///
     /// # Errors
     /// - [`ErrorKind::Unknown`] if there is no such message.
-    /// - [`ErrorKind::Damaged`] if the disk no longer holds what was written. The message is lost; the store continues.
+    /// - [`ErrorKind::Damaged`] if the disk no longer holds what was written. The message stays in the store, which
+    ///   continues: settle it, or read it again once the file is restored.
     /// - [`ErrorKind::Io`] if the disk can't be read.
     pub fn read(&self, queue: QueueId, position: Position) -> Result<Content, Error> {
         self.read_many(queue, &[position]).remove(0)

@@ -15,6 +15,7 @@ mod model;
 mod plain;
 #[path = "../../src/random.rs"]
 mod random;
+mod running;
 mod world;
 
 use std::time::{Duration, Instant};
