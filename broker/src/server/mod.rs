@@ -443,6 +443,11 @@ impl Broker {
             let store::Damage { file, offset, what } = damage;
             tracing::warn!(file, offset, what, "dropped a damaged part of the store, as Settings::salvage allows");
         }
+        if let Some(store::Torn { file, offset, bytes }) = &recovered.torn {
+            let what =
+                "dropped the end of the log, which the last run had not finished: none of it is known to be synced";
+            tracing::warn!(file, offset, bytes, "{what}");
+        }
         let messages: usize = recovered.queues.iter().map(|queue| queue.messages.len()).sum();
         tracing::info!(queues = recovered.queues.len(), messages, "store opened");
         let journal = Journal::new(Box::new(store.clone()), recovered.next_queue);

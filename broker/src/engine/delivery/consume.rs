@@ -158,7 +158,7 @@ impl Engine {
         let now = self.now;
         let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return Ok(()) };
         queue.used = now;
-        self.fetch(id);
+        self.fetch(id)?;
         let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return Ok(()) };
         match queue.ready.pop() {
             Some(entry) => self.send_got(at, id, entry, get.no_ack),

@@ -30,6 +30,7 @@ impl Engine {
         self.pending_dead_letters = PendingDeadLetters::new();
         self.undelivered = BTreeSet::new();
         self.reply_names = HashMap::new();
+        self.failing = Vec::new();
         self.shortage = 0;
         for (id, session) in self.sessions.iter_mut() {
             session.channels = Vec::new();

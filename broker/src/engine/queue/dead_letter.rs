@@ -56,10 +56,12 @@ impl Engine {
     pub(in crate::engine) fn drop_message(&mut self, id: QueueKey, entry: Entry, reason: Reason) {
         let dead_letters = self.queues.get(id).and_then(|queue| queue.settings.dead_letters.as_ref());
         let at_least_once = dead_letters.is_some_and(|dead_letters| dead_letters.at_least_once);
-        if dead_letters.is_some()
-            && let Some(message) = self.message_of(id, &entry)
-        {
-            self.push_dead_letter(id, &message, reason, at_least_once.then_some(entry.position));
+        if dead_letters.is_some() {
+            match self.message_for(id, &entry, "to pass it to the dead-letter exchange") {
+                Some(message) => self.push_dead_letter(id, &message, reason, at_least_once.then_some(entry.position)),
+                None if !at_least_once => return,
+                None => self.note_dead_retry(id),
+            }
             if at_least_once {
                 return self.keep_dead(id, entry, reason);
             }
@@ -100,6 +102,7 @@ impl Engine {
 
     /// Routes all dead letters, and those that result from them.
     pub(in crate::engine) fn route_dead_letters(&mut self) {
+        self.refuse_failing();
         self.retry_after_changes();
         while let Some(dead) = self.pending_dead_letters.pop_front() {
             let message = &dead.message;

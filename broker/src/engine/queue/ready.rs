@@ -237,21 +237,13 @@ impl Ready {
         stored.take(most).map(|entry| Position(entry.position)).collect()
     }
 
-    /// Sets the contents of the messages that [`Ready::next_stored`] returned, in its order. Removes the lost ones.
+    /// Sets the contents of the messages that [`Ready::next_stored`] returned, in its order. Those that could not be
+    /// read stay as they are.
     pub(crate) fn fetched(&mut self, messages: Vec<Option<Message>>) {
         let Some(line) = self.next_line().invariant("message") else { return };
-        let line = &mut self.lines[line];
-        let mut lost = 0;
-        for (index, message) in messages.into_iter().enumerate() {
-            let Some(entry) = line.get_mut(index - lost).invariant("message") else { break };
-            match message {
-                Some(message) => entry.content = Kept::Here(message),
-                None => {
-                    self.bytes -= entry.body_size();
-                    self.count -= 1;
-                    line.remove(index - lost);
-                    lost += 1;
-                }
+        for (entry, message) in self.lines[line].iter_mut().zip(messages) {
+            if let Some(message) = message {
+                entry.content = Kept::Here(message);
             }
         }
     }

@@ -186,7 +186,10 @@ impl Engine {
         self.check(at, Permission::Read, Resource::Queue(&name))?;
         let id = self.find_queue(at.vhost, &name)?;
         self.check_owner(at.session, id)?;
-        let gone = self.queues.get_mut(id).map_or(Vec::new(), |queue| queue.ready.take());
+        let gone = self.queues.get_mut(id).map_or(Vec::new(), |queue| {
+            queue.unreadable = None;
+            queue.ready.take()
+        });
         gone.iter().for_each(|entry| self.settled(id, entry));
         if !purge.nowait {
             self.answer(at, &queue::PurgeOk { message_count: gone.len() as u32 });
