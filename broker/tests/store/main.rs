@@ -9,9 +9,11 @@ mod damage;
 mod disk;
 mod faults;
 mod format;
+mod fuzzed;
 #[cfg(feature = "disk")]
 mod kill;
 mod model;
+mod mutations;
 mod plain;
 #[path = "../../src/random.rs"]
 mod random;
