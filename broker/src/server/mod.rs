@@ -82,7 +82,7 @@ const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 pub(crate) enum StoreDriver {
     None,
     Threads(#[allow(dead_code, reason = "dropping it ends the threads")] Threads),
-    Hand(Writer, Checkpointer),
+    Hand(Box<(Writer, Checkpointer)>),
 }
 
 /// How tasks are run.
@@ -426,7 +426,8 @@ impl Broker {
     /// Drives the store of a broker that is driven by hand. Returns whether it had work.
     fn turn_store(&self) -> bool {
         let mut store_driver = self.store_driver();
-        let StoreDriver::Hand(writer, checkpointer) = &mut *store_driver else { return false };
+        let StoreDriver::Hand(driver) = &mut *store_driver else { return false };
+        let (writer, checkpointer) = &mut **driver;
         // The error stays in the status, which [`State::note_store`] reads.
         let worked = writer.turn().unwrap_or(false) | checkpointer.turn().unwrap_or(false);
         drop(store_driver);
@@ -466,7 +467,7 @@ impl Broker {
     /// Starts what drives the store.
     pub(crate) fn drive_store(&self, writer: Writer, checkpointer: Checkpointer) -> Result<(), store::Error> {
         let store_driver = match &self.0.executor {
-            Spawner::Hand(_) => StoreDriver::Hand(writer, checkpointer),
+            Spawner::Hand(_) => StoreDriver::Hand(Box::new((writer, checkpointer))),
             Spawner::Threads(_) => {
                 let shared = Arc::downgrade(&self.0.shared);
                 let notify = move || {

@@ -9,8 +9,8 @@ use super::storage::Storage;
 use super::{Damage, Position, QueueId};
 
 /// The next step after [`ErrorKind::Damaged`].
-const RESTORE: &str = "restore the folder from a backup, or copy it and open it once from Rust with \
-                       store::Settings::salvage, which drops the damaged part";
+const RESTORE: &str = "restore the folder from a backup, or copy it and start once with --salvage (in Rust, \
+                       store::Settings::salvage), which drops the damaged part";
 
 /// Why an operation of the store failed. Cheap to clone: a failed store returns clones of one error.
 ///

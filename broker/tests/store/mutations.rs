@@ -114,7 +114,7 @@ fn change(storage: &MemoryStorage, change: &[u8]) {
         }
         _ => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= change[4]),
     }
-    if change[0] % 6 != 0 {
+    if !change[0].is_multiple_of(6) {
         storage.create(name).and_then(|file| file.write_at(&bytes, 0)).expect("a disk in memory");
     }
 }
