@@ -77,6 +77,9 @@ pub struct Queue {
     pub unacked: usize,
     /// The number of its consumers.
     pub consumers: usize,
+    /// Whether a message of it can't be read from the store: the queue delivers nothing beyond it until it can be read,
+    /// or the queue is purged. The log says why.
+    pub unreadable: bool,
 }
 
 /// An exchange.
@@ -219,4 +222,8 @@ pub struct Counts {
     pub ready: usize,
     /// Messages that were delivered and are not settled.
     pub unacked: usize,
+    /// Queues with a message that can't be read from the store: an alarm.
+    pub unreadable: usize,
+    /// How often a message could not be read from the store since the start.
+    pub failed_reads: u64,
 }

@@ -65,6 +65,11 @@ struct Options {
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
 
+    /// Start with a damaged folder: what is damaged is dropped, and logged. Copy the folder first, for the dropped part
+    /// can't be restored
+    #[arg(long, requires = "data")]
+    salvage: bool,
+
     /// Free space on the disk of the folder below which publishers are blocked (connection.blocked, "low on disk")
     /// until there is more, such as 50MB, 64MiB or 2GB
     #[arg(long, value_name = "SIZE", default_value = "50MB", value_parser = size::parse)]
@@ -190,7 +195,7 @@ fn start_log(options: &Options) -> Result<(), String> {
 fn start(options: &Options) -> Result<Broker, String> {
     let folder = options.data.as_deref().map_or_else(|| "none".into(), Path::to_string_lossy);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), profile = %options.profile, data = &*folder, "starting");
-    let settings = Settings { min_free: options.disk_free_limit, ..Settings::default() };
+    let settings = Settings { min_free: options.disk_free_limit, salvage: options.salvage, ..Settings::default() };
     let builder = Broker::builder().profile(options.profile).store(settings);
     let builder = options.shared_address.iter().fold(builder, |builder, address| builder.shared_address(*address));
     #[cfg(feature = "testing")]

@@ -217,6 +217,7 @@ fn the_help_names_every_option_and_the_exit_codes() {
         "--listen",
         "--data <FOLDER>",
         "--drain",
+        "--salvage",
         "--disk-free-limit <SIZE>",
         "[default: 50MB]",
         "--skip-unsupported",

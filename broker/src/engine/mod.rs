@@ -118,6 +118,8 @@ pub(crate) struct Engine {
     reply_names: HashMap<Name, (SessionKey, u16)>,
     /// What the store has yet to be given, if there is a store.
     journal: Option<Journal>,
+    /// The queues whose consumers can't get the next message, because it can't be read.
+    failing: Vec<QueueKey>,
     /// The resource alarms that are raised.
     shortage: Shortage,
     refused_logins: session::log::RefusedLogins,
@@ -161,6 +163,7 @@ impl Engine {
             retried: 0,
             reply_names: HashMap::new(),
             journal: None,
+            failing: Vec::new(),
             shortage: 0,
             refused_logins: session::log::RefusedLogins::default(),
             faults,

@@ -80,6 +80,15 @@ impl Refusal {
         Self::new(code::NOT_IMPLEMENTED, true, text)
     }
 
+    /// 541 for a message that can't be read from the store. It ends the channel only: other queues are not affected.
+    pub(crate) fn unreadable(queue: &str, vhost: &str) -> Self {
+        let text = format_args!(
+            "the next message of queue '{queue}' in vhost '{vhost}' can't be read from the store. Its operator finds \
+             the reason in the log of the broker."
+        );
+        Self { hard: false, ..Self::internal(text) }
+    }
+
     /// 541
     pub(crate) fn internal(text: impl Display) -> Self {
         let mut refusal = Self::new(code::INTERNAL_ERROR, true, text);

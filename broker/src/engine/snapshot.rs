@@ -41,6 +41,8 @@ impl Engine {
             consumers: self.consumers.len(),
             ready: self.queues.iter().map(|(_, queue)| queue.ready.len()).sum(),
             unacked: self.queues.iter().map(|(_, queue)| queue.unacked).sum(),
+            unreadable: self.queues.values().filter(|queue| queue.is_failing()).count(),
+            failed_reads: self.journal.as_ref().map_or(0, |journal| journal.unreadable.failures),
         }
     }
 
@@ -70,6 +72,7 @@ impl Engine {
             delayed: queue.waiting.len(),
             unacked: queue.unacked,
             consumers: queue.consumers.len(),
+            unreadable: queue.is_failing(),
         }
     }
 
@@ -224,7 +227,7 @@ impl Engine {
 }
 
 impl Engine {
-    /// Returns a message of a queue. `None` if its content was only in the store, and is lost there.
+    /// Returns a message of a queue. `None` if its content is only in the store, and can't be read.
     fn inspect_entry(&self, now: Time, queue: QueueKey, entry: &Entry) -> Option<inspect::Message> {
         let message = self.message_of(queue, entry)?;
         Some(inspect::Message {

@@ -76,6 +76,8 @@ pub(in crate::engine) enum Task {
     Get(Got),
     /// Drop the messages of a queue that are above its limit.
     Shorten(QueueKey),
+    /// Close the channels of a queue's consumers, because its next message can't be read.
+    Refuse(QueueKey),
     /// Pass a message to many queues.
     Spread(Spread),
     /// Release what a connection holds.
@@ -351,6 +353,7 @@ impl Engine {
             Task::Declare(at, method) => self.handle_method(at.session, at.channel, &method),
             Task::Get(got) => return self.get_some(got),
             Task::Shorten(queue) => self.drop_above_limit(queue),
+            Task::Refuse(queue) => self.refuse_consumers(queue),
             Task::Spread(spread) => return self.spread_some(spread),
             Task::ResumeAll(at) => self.resume_all(at),
             Task::Release(release) => return self.release_some(release),

@@ -85,7 +85,7 @@ const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 pub(crate) enum StoreDriver {
     None,
     Threads(#[allow(dead_code, reason = "dropping it ends the threads")] Threads),
-    Hand(Writer, Checkpointer),
+    Hand(Box<(Writer, Checkpointer)>),
 }
 
 /// How tasks are run.
@@ -474,7 +474,8 @@ impl Broker {
     /// Drives the store of a broker that is driven by hand. Returns whether it had work.
     fn turn_store(&self) -> bool {
         let mut store_driver = self.store_driver();
-        let StoreDriver::Hand(writer, checkpointer) = &mut *store_driver else { return false };
+        let StoreDriver::Hand(driver) = &mut *store_driver else { return false };
+        let (writer, checkpointer) = &mut **driver;
         // The error stays in the status, which [`State::note_store`] reads.
         let worked = writer.turn().unwrap_or(false) | checkpointer.turn().unwrap_or(false);
         drop(store_driver);
@@ -490,6 +491,11 @@ impl Broker {
         for damage in &recovered.damages {
             let store::Damage { file, offset, what } = damage;
             tracing::warn!(file, offset, what, "dropped a damaged part of the store, as Settings::salvage allows");
+        }
+        if let Some(store::Torn { file, offset, bytes }) = &recovered.torn {
+            let what =
+                "dropped the end of the log, which the last run had not finished: none of it is known to be synced";
+            tracing::warn!(file, offset, bytes, "{what}");
         }
         let messages: usize = recovered.queues.iter().map(|queue| queue.messages.len()).sum();
         tracing::info!(queues = recovered.queues.len(), messages, "store opened");
@@ -509,7 +515,7 @@ impl Broker {
     /// Starts what drives the store.
     pub(crate) fn drive_store(&self, writer: Writer, checkpointer: Checkpointer) -> Result<(), store::Error> {
         let store_driver = match &self.0.executor {
-            Spawner::Hand(_) => StoreDriver::Hand(writer, checkpointer),
+            Spawner::Hand(_) => StoreDriver::Hand(Box::new((writer, checkpointer))),
             Spawner::Threads(_) => {
                 let shared = Arc::downgrade(&self.0.shared);
                 let notify = move || {

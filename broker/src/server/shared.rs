@@ -183,7 +183,11 @@ impl State {
 
     /// Handles a change of the store's status.
     pub(crate) fn note_store(&mut self, now: Time) {
-        let Some(status) = self.store.as_ref().map(Store::status) else { return };
+        let Some(store) = &self.store else { return };
+        for crate::store::Damage { file, offset, what } in store.damages() {
+            tracing::error!(file, offset, what, "a file of the store is damaged: restore the folder from a backup");
+        }
+        let status = store.status();
         match status.failed {
             Some(error) => {
                 let error = format_args!("{error:#}");
@@ -300,16 +304,8 @@ impl Future for Timekeeper {
 }
 
 impl Contents for Store {
-    fn read(&self, queue: QueueId, positions: &[Position]) -> Vec<Option<(Bytes, Bytes)>> {
+    fn read(&self, queue: QueueId, positions: &[Position]) -> Vec<Result<(Bytes, Bytes), crate::store::Error>> {
         let found = self.read_many(queue, positions).into_iter();
-        let content = |found: Result<crate::store::Content, crate::store::Error>| match found {
-            Ok(content) => Some((content.head, content.body)),
-            Err(error) => {
-                let error = format_args!("{error:#}");
-                tracing::error!(%error, "the content of a stored message can't be read; the message is lost");
-                None
-            }
-        };
-        found.map(content).collect()
+        found.map(|found| found.map(|content| (content.head, content.body))).collect()
     }
 }

@@ -139,7 +139,7 @@ impl Checkpointer {
         }
         let mut mover = Mover::new(&self.shared);
         for log in logs.iter().filter(|log| log.live > 0) {
-            mover.log(log, false)?;
+            mover.log(log)?;
         }
         for (id, segment) in &sparse {
             mover.segment(*id, segment)?;
@@ -149,12 +149,20 @@ impl Checkpointer {
         Ok(true)
     }
 
-    /// Moves all live messages of a damaged log to segments, and begins a new log and a new manifest.
+    /// Notes in the manifest that the first file of the log exists.
+    pub(super) fn note_first(&mut self) -> Result<(), Error> {
+        let commit = self.prepare(0, false);
+        self.commit(commit)
+    }
+
+    /// Moves all live messages of a damaged log to segments. The log then begins with its last file, which is empty, and
+    /// the manifest is new.
     pub(super) fn renew(&mut self) -> Result<(), Error> {
-        let logs = all_logs(&self.shared.lock());
+        let mut logs = all_logs(&self.shared.lock());
+        logs.pop();
         let mut mover = Mover::new(&self.shared);
         for log in &logs {
-            mover.log(log, true)?;
+            mover.log(log)?;
         }
         mover.finish()?;
         let commit = self.prepare(logs.len(), true);
@@ -178,7 +186,11 @@ impl Checkpointer {
         };
         let changed = std::mem::take(&mut index.changed);
         let whole = whole || self.manifest.len > MANIFEST.max(self.manifest.whole * MANIFEST_GROWTH);
-        let payload = if whole { manifest::whole(index, start) } else { manifest::changed(index, &changed, start) };
+        let payload = if whole {
+            manifest::whole(index, start, log.end)
+        } else {
+            manifest::changed(index, &changed, start, log.end)
+        };
         Commit { payload, whole, after: log.end, start, dead_segments }
     }
 

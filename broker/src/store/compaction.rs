@@ -1,17 +1,22 @@
 //! Compaction: moves live messages from log files, and from segments that are mostly settled, to segments.
+//!
+//! Where a file is damaged, the live messages in the damaged part are moved as they are, because each has its own
+//! checksum: a read finds those that are whole, and fails for the others, also after a restart. The damage is told
+//! ([`Store::damages`](super::Store::damages)). What such a record said beside the content is lost: after a restart, the
+//! message has no expiry and no priority.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Error;
-use super::frame::{Frames, HEADER, read_full};
+use super::frame::{self, Frames, HEADER, read_full};
 use super::index::Place;
 use super::log::Named;
-use super::record::{Addressee, Operation, Reader};
+use super::record::{self, Addressee, Operation, Reader};
 use super::segment::{self, Block, Entry, Owner, Segment, Spot};
 use super::shared::Shared;
 use super::storage::File;
 use super::writer::sync_error;
+use super::{Damage, Error};
 
 /// A queue with less than one `OWN_SEGMENT`th of a segment to move uses the shared segment.
 const OWN_SEGMENT: u64 = 16;
@@ -30,6 +35,15 @@ pub(super) struct FullLog {
     pub(super) end: u64,
     /// The number of live messages in it.
     pub(super) live: u64,
+}
+
+/// A damaged part of a file.
+struct Damaged<'a> {
+    name: &'a str,
+    offset: u64,
+    /// The offset after it.
+    end: u64,
+    what: &'a str,
 }
 
 /// A message that is being moved.
@@ -65,46 +79,92 @@ impl<'a> Mover<'a> {
         Self { shared, moving: Vec::new(), parcels: Vec::new() }
     }
 
-    /// Moves the live messages of a log file. Where the file is damaged, fails, or with `salvage` skips the damage.
-    pub(super) fn log(&mut self, log: &FullLog, salvage: bool) -> Result<(), Error> {
+    /// Moves the live messages of a log file.
+    pub(super) fn log(&mut self, log: &FullLog) -> Result<(), Error> {
         let shared = self.shared;
-        let name = &log.named.name;
-        let failed = |error| Error::io(format!("reading {name}"), error);
+        let failed = |error| Error::io(format!("reading {}", log.named.name), error);
         let mut frames = Frames::new(log.named.file.as_ref(), log.base, Some(log.end)).map_err(failed)?;
-        loop {
-            let Some(frame) = frames.next().map_err(failed)? else {
-                if salvage && frames.skip().map_err(failed)?.is_some() {
-                    continue;
+        while frames.at() < log.end {
+            let from = frames.at();
+            let mut what = None;
+            if let Some(frame) = frames.next().map_err(failed)? {
+                let mut reader = Reader::new(frame.payload);
+                let state = shared.lock();
+                while !reader.is_empty() {
+                    let publish = match Operation::read(&mut reader) {
+                        Ok(Operation::Publish(publish)) => publish,
+                        Ok(_) => continue,
+                        Err(bad) => {
+                            what = Some(bad.0);
+                            break;
+                        }
+                    };
+                    let from = Place::Log(frame.start + publish.at as u64);
+                    let lives = |target: &Addressee| state.index.place(target.queue, target.position) == Some(from);
+                    let entry = Entry {
+                        priority: publish.priority,
+                        parcel_len: publish.parcel.bytes.len(),
+                        body_len: publish.parcel.body_len,
+                        file: publish.parcel.file,
+                        targets: publish.targets().filter(lives).collect(),
+                    };
+                    let from = vec![from; entry.targets.len()];
+                    self.push(entry, from, publish.parcel.bytes);
                 }
-                break;
-            };
-            let mut reader = Reader::new(frame.payload);
-            let state = shared.lock();
-            while !reader.is_empty() {
-                let operation = Operation::read(&mut reader);
-                let operation =
-                    operation.map_err(|bad| Error::damaged(name, HEADER + frame.start - log.base, bad.0))?;
-                let Operation::Publish(publish) = operation else { continue };
-                let from = Place::Log(frame.start + publish.at as u64);
-                let lives = |target: &Addressee| state.index.place(target.queue, target.position) == Some(from);
-                let entry = Entry {
-                    priority: publish.priority,
-                    parcel_len: publish.parcel.bytes.len(),
-                    body_len: publish.parcel.body_len,
-                    file: publish.parcel.file,
-                    targets: publish.targets().filter(lives).collect(),
-                };
-                let from = vec![from; entry.targets.len()];
-                self.push(entry, from, publish.parcel.bytes);
+            } else {
+                what = Some("a record can't be read");
+                if frames.skip().map_err(failed)?.is_none() {
+                    frames.seek(log.end);
+                }
             }
-            drop(state);
+            if let Some(what) = what {
+                let until = frames.at();
+                let place = |place| match place {
+                    Place::Log(at) if from <= at && at < until => Some(HEADER + at - log.base),
+                    _ => None,
+                };
+                let [offset, end] = [from, until].map(|at| HEADER + at - log.base);
+                let damaged = Damaged { name: &log.named.name, offset, end, what };
+                self.move_damaged(log.named.file.as_ref(), &damaged, place)?;
+            }
             self.move_slice()?;
         }
-        if salvage || frames.at() == log.end {
-            Ok(())
-        } else {
-            Err(Error::damaged(name, frames.offset(), "a record is missing"))
+        Ok(())
+    }
+
+    /// Moves the live messages of a damaged part of a file, as far as their lengths can be told. `place` returns the
+    /// offset in the file of a message that is in the damaged part.
+    fn move_damaged(
+        &mut self,
+        file: &dyn File,
+        damaged: &Damaged<'_>,
+        place: impl Fn(Place) -> Option<u64>,
+    ) -> Result<(), Error> {
+        let Damaged { name, offset, end, what } = *damaged;
+        let live = self.shared.lock().index.live(&place);
+        let what = format!("{what}; {} messages that are not settled are in it", live.len());
+        self.shared.note_damage(Damage { file: name.to_owned(), offset, what });
+        for live in live {
+            let Some(at) = place(live.place) else { continue };
+            let mut parcel = vec![0; record::PARCEL_PREFIX + 8];
+            let failed = |error| Error::io(format!("reading {name}"), error);
+            let read = read_full(file, &mut parcel, at).map_err(failed)?;
+            parcel.truncate(read);
+            match record::parcel_len(&mut Reader::new(&parcel)) {
+                Ok((len, ..)) if at + len as u64 <= end => parcel.resize(len, 0),
+                // Zeros fail the checksum of a read.
+                _ => parcel = vec![0; record::PARCEL_PREFIX],
+            }
+            if parcel.len() > record::PARCEL_PREFIX {
+                read_full(file, &mut parcel, at).map_err(failed)?;
+            }
+            let targets = vec![Addressee { queue: live.queue, position: live.position, expires: None }];
+            let body_len = frame::u32_at(&parcel, 8);
+            let entry = Entry { priority: 0, parcel_len: parcel.len(), body_len, file: live.body, targets };
+            self.push(entry, vec![live.place], &parcel);
+            self.move_slice()?;
         }
+        Ok(())
     }
 
     /// Moves the live messages of a segment.
@@ -115,7 +175,7 @@ impl<'a> Mover<'a> {
         let file = shared.segment(id).map_err(failed)?;
         let mut entries = Vec::new();
         let scanned = segment::scan(file.as_ref(), id, segment, |entry, spot| entries.push((entry, spot)));
-        scanned.map_err(failed)?.map_err(|bad| Error::damaged(&name, bad.offset, bad.what))?;
+        let bad = scanned.map_err(failed)?.err();
         for (mut entry, Spot { offset, ordinal }) in entries {
             let mut from = Vec::new();
             let mut places = (ordinal..).map(|ordinal| Place::Segment { segment: id, ordinal, offset });
@@ -134,7 +194,15 @@ impl<'a> Mover<'a> {
                 self.move_slice()?;
             }
         }
-        Ok(())
+        let Some(bad) = bad else { return Ok(()) };
+        let place = |place| match place {
+            Place::Segment { segment, offset, .. } if segment == id && u64::from(offset) >= bad.offset => {
+                Some(u64::from(offset))
+            }
+            _ => None,
+        };
+        let damaged = Damaged { name: &name, offset: bad.offset, end: segment.len, what: bad.what };
+        self.move_damaged(file.as_ref(), &damaged, place)
     }
 
     fn push(&mut self, entry: Entry, from: Vec<Place>, parcel: &[u8]) {

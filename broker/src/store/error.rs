@@ -9,8 +9,8 @@ use super::storage::Storage;
 use super::{Damage, Position, QueueId};
 
 /// The next step after [`ErrorKind::Damaged`].
-const RESTORE: &str = "restore the folder from a backup, or copy it and open it once from Rust with \
-                       store::Settings::salvage, which drops the damaged part";
+const RESTORE: &str = "restore the folder from a backup, or copy it and start once with --salvage (in Rust, \
+                       store::Settings::salvage), which drops the damaged part";
 
 /// Why an operation of the store failed. Cheap to clone: a failed store returns clones of one error.
 ///
@@ -41,6 +41,8 @@ pub enum ErrorKind {
     /// A file does not hold what was written. Restore the folder from a backup, or open it with
     /// [`Settings::salvage`](super::Settings::salvage), which drops the damaged part.
     Damaged,
+    /// A later version of the broker wrote the folder. Open it with that version.
+    Version,
     /// Another broker has the folder open.
     Locked,
     /// The store has no such queue or message. A mistake of the caller.
@@ -80,19 +82,13 @@ impl Error {
         Self::new(ErrorKind::Damaged, format!("{damage}; no file was changed; {RESTORE}"))
     }
 
-    /// Damage that a checkpoint met, which ends the store.
-    pub(super) fn damaged(file: &str, offset: u64, what: impl fmt::Display) -> Self {
-        let message = format!("{file} is damaged at byte {offset}: {what}; the store has stopped; {RESTORE}");
-        Self::new(ErrorKind::Damaged, message)
-    }
-
     /// Damage in one message, which the store survives.
     pub(super) fn lost(queue: QueueId, position: Position, damage: &Damage) -> Self {
         let QueueId(queue) = queue;
         let Position(position) = position;
         let message = format!(
-            "message {position} of queue {queue} is lost: {damage}; settle the message, or restore the folder from a \
-             backup"
+            "message {position} of queue {queue} can't be read: {damage}; purge or delete its queue, or restore the \
+             folder from a backup"
         );
         Self::new(ErrorKind::Damaged, message)
     }

@@ -4,6 +4,11 @@
 //! file  = header (512 bytes: its own sector), frames
 //! frame = payload length u32, crc32c u32 of the rest, address u64, synced u64, payload, zeros to a multiple of 8 bytes
 //! ```
+//! A header holds the format's version, the file's number in the order of use, the address of its first frame, its size,
+//! how far it is known to be safe, and the size of the next file of the log once that exists. It is written again when
+//! one of the last two changes, which a crash leaves undone or done: a sector is written as a whole. So a log that lacks
+//! its newest file, or a part of it that was safe, is not mistaken for one that ended there.
+//!
 //! An address counts bytes since the log began; a file's header holds the address of its first frame. A frame that
 //! holds another address than its own is left over from the file's earlier use: the frames end before it. `synced` is
 //! the address up to which the log was safe when the frame was encoded. So an unreadable frame was damaged after it was
@@ -28,48 +33,80 @@ pub(super) enum Use {
     Manifest,
 }
 
+/// The version of the format that is written. Version 1 is read as well: its headers say nothing but `seq` and `base`.
+const VERSION: u8 = 2;
+
 /// The header of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Header {
     /// Rises with each use of a file.
     pub(super) seq: u64,
     /// The address of the first frame.
     pub(super) base: u64,
+    /// The length of the file in bytes; 0 if unknown.
+    pub(super) size: u64,
+    /// The address up to which the frames were safe when the header was written; 0 if unknown.
+    pub(super) safe: u64,
+    /// The length of the next file of the log, once its header is safe; before that 0.
+    pub(super) next: u64,
+}
+
+/// What is wrong with a header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum BadHeader {
+    /// A later version of the format.
+    Later(u8),
+    Damaged(&'static str),
 }
 
 impl Use {
-    fn magic(self) -> &'static [u8; 8] {
+    /// The first bytes of a file. The version follows as a digit.
+    fn magic(self) -> &'static [u8; 7] {
         match self {
-            Self::Log => b"HOPMQlg1",
-            Self::Manifest => b"HOPMQmf1",
+            Self::Log => b"HOPMQlg",
+            Self::Manifest => b"HOPMQmf",
         }
     }
 
     pub(super) fn encode(self, header: Header) -> [u8; HEADER as usize] {
         let mut bytes = [0; HEADER as usize];
-        bytes[..8].copy_from_slice(self.magic());
-        bytes[12..20].copy_from_slice(&header.seq.to_le_bytes());
-        bytes[20..28].copy_from_slice(&header.base.to_le_bytes());
-        let crc = crc32c::crc32c(&bytes[12..]);
+        bytes[..7].copy_from_slice(self.magic());
+        bytes[7] = b'0' + VERSION;
+        let Header { seq, base, size, safe, next } = header;
+        for (at, field) in [seq, base, size, safe, next].iter().enumerate() {
+            bytes[12 + at * 8..20 + at * 8].copy_from_slice(&field.to_le_bytes());
+        }
+        let crc = header_checksum(&bytes);
         bytes[8..12].copy_from_slice(&crc.to_le_bytes());
         bytes
     }
 
     /// Reads the header of a file: `None` if the file was never used, an error that says what is wrong with it.
-    pub(super) fn read(self, file: &dyn File) -> io::Result<Result<Option<Header>, &'static str>> {
+    pub(super) fn read(self, file: &dyn File) -> io::Result<Result<Option<Header>, BadHeader>> {
         let mut bytes = [0; HEADER as usize];
         read_full(file, &mut bytes, 0)?;
         if bytes.iter().all(|byte| *byte == 0) {
             return Ok(Ok(None));
         }
-        if bytes[..8] != *self.magic() {
-            return Ok(Err("it has another format, or was written by another version"));
+        if bytes[..7] != *self.magic() {
+            return Ok(Err(BadHeader::Damaged("it has another format, or was written by another version")));
         }
-        if u32_at(&bytes, 8) != crc32c::crc32c(&bytes[12..]) {
-            return Ok(Err("the checksum of its header is wrong"));
+        let version = bytes[7].wrapping_sub(b'0');
+        let expected = if version == 1 { crc32c::crc32c(&bytes[12..]) } else { header_checksum(&bytes) };
+        if u32_at(&bytes, 8) != expected || version == 0 {
+            return Ok(Err(BadHeader::Damaged("the checksum of its header is wrong")));
         }
-        Ok(Ok(Some(Header { seq: u64_at(&bytes, 12), base: u64_at(&bytes, 20) })))
+        if version > VERSION {
+            return Ok(Err(BadHeader::Later(version)));
+        }
+        let [seq, base, size, safe, next] = [12, 20, 28, 36, 44].map(|at| u64_at(&bytes, at));
+        Ok(Ok(Some(Header { seq, base, size, safe, next })))
     }
+}
+
+/// Returns the checksum of a header, of this version and of all later ones.
+fn header_checksum(bytes: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&bytes[..8]), &bytes[12..])
 }
 
 /// Returns the bytes of a frame with a payload of `len` bytes.
@@ -148,6 +185,31 @@ impl<'a> Frames<'a> {
     /// Continues at this address.
     pub(super) fn seek(&mut self, address: u64) {
         self.next = address;
+    }
+
+    /// Returns how many bytes are to be seen of a frame at this address that can't be read: those of a whole frame if its
+    /// address is right, or would make its checksum right. Otherwise the bytes may be from the file's earlier use.
+    pub(super) fn remains(&mut self) -> io::Result<u64> {
+        let at = self.next;
+        if at + FRAME as u64 > self.limit {
+            return Ok(0);
+        }
+        self.fill(at, FRAME)?;
+        let from = (at - self.window_at) as usize;
+        let Some(head) = self.window.get(from..from + FRAME) else { return Ok(0) };
+        let len = u32_at(head, 0) as usize;
+        let whole = (frame_len(len) as u64).min(self.limit - at);
+        if u64_at(head, 8) == at {
+            return Ok(whole);
+        }
+        if at + frame_len(len) as u64 > self.limit {
+            return Ok(0);
+        }
+        self.fill(at, FRAME + len)?;
+        let from = (at - self.window_at) as usize;
+        let Some(mut frame) = self.window.get(from..from + FRAME + len).map(<[u8]>::to_vec) else { return Ok(0) };
+        frame[8..16].copy_from_slice(&at.to_le_bytes());
+        Ok(if u32_at(&frame, 4) == checksum(&frame) { whole } else { 0 })
     }
 
     /// Continues at the next valid frame after an unreadable one. Returns `None` if there is none.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::recover::{self, Found};
 use super::shared::Shared;
 use super::{
-    Checkpointer, Content, Error, ErrorKind, Group, Lsn, Position, QueueId, Recovered, Settings, Status, Storage,
-    Writer, read,
+    Checkpointer, Content, Damage, Error, ErrorKind, Group, Lsn, Position, QueueId, Recovered, Settings, Status,
+    Storage, Writer, read,
 };
 
 /// Bytes of a group's operations, at most, not counting bodies that get their own files.
@@ -30,13 +30,23 @@ impl Store {
     pub fn open(storage: impl Storage, settings: Settings) -> Result<(Self, Writer, Checkpointer, Recovered), Error> {
         let storage: Box<dyn Storage> = Box::new(storage);
         let found = recover::recover(storage.as_ref(), &settings);
-        let Found { state, recovered, manifest, names } = found.map_err(|error| error.located(storage.as_ref()))?;
+        let Found { state, recovered, manifest, names, exists } =
+            found.map_err(|error| error.located(storage.as_ref()))?;
         let shared = Arc::new(Shared::new(storage, settings, state));
-        let writer = Writer::new(shared.clone());
+        let mut writer = Writer::new(shared.clone());
         let mut checkpointer = Checkpointer::new(shared.clone(), manifest);
-        if !recovered.damages.is_empty() {
-            checkpointer.renew().map_err(|error| error.located(shared.storage.as_ref()))?;
-        }
+        let damaged = !recovered.damages.is_empty();
+        let mut begin = || {
+            if damaged || shared.lock().log.files.is_empty() {
+                writer.begin()?;
+            }
+            match (damaged, exists) {
+                (true, _) => checkpointer.renew(),
+                (false, true) => Ok(()),
+                (false, false) => checkpointer.note_first(),
+            }
+        };
+        begin().map_err(|error| error.located(shared.storage.as_ref()))?;
         recover::remove_useless(shared.storage.as_ref(), &names, &shared.lock(), checkpointer.manifest());
         Ok((Self(Arc::new(Handle(shared))), writer, checkpointer, recovered))
     }
@@ -99,12 +109,19 @@ impl Store {
         shared.lock().status(&shared.settings)
     }
 
+    /// Returns the damaged parts of files that checkpoints met since the last call, 64 at most. The messages in them are
+    /// still there; a read of one that is damaged fails.
+    pub fn damages(&self) -> Vec<Damage> {
+        std::mem::take(&mut self.0.0.lock().damages)
+    }
+
     /// Reads the content of a message that was appended and not settled. It comes from memory until it is safe, then
     /// from disk: the broker may drop a body from its own memory at any time.
     ///
     /// # Errors
     /// - [`ErrorKind::Unknown`] if there is no such message.
-    /// - [`ErrorKind::Damaged`] if the disk no longer holds what was written. The message is lost; the store continues.
+    /// - [`ErrorKind::Damaged`] if the disk no longer holds what was written. The message stays in the store, which
+    ///   continues: settle it, or read it again once the file is restored.
     /// - [`ErrorKind::Io`] if the disk can't be read.
     pub fn read(&self, queue: QueueId, position: Position) -> Result<Content, Error> {
         self.read_many(queue, &[position]).remove(0)

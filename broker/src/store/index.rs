@@ -31,6 +31,16 @@ pub(super) struct Queue {
     pub(super) next: u64,
 }
 
+/// A message with its place.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Live {
+    pub(super) queue: QueueId,
+    pub(super) position: Position,
+    pub(super) place: Place,
+    /// The file of its body, if it has one.
+    pub(super) body: Option<u64>,
+}
+
 /// A log file and the number of live messages in it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Span {
@@ -214,6 +224,19 @@ impl Index {
 
     pub(super) fn place(&self, queue: QueueId, position: Position) -> Option<Place> {
         self.queues.get(&queue)?.messages.get(&position).copied()
+    }
+
+    /// Returns the messages whose places `is_in` finds.
+    pub(super) fn live(&self, is_in: impl Fn(Place) -> Option<u64>) -> Vec<Live> {
+        let mut live = Vec::new();
+        for (id, queue) in &self.queues {
+            let found = queue.messages.iter().filter(|(_, place)| is_in(**place).is_some());
+            live.extend(found.map(|(position, place)| {
+                let body = queue.bodies.get(position).copied();
+                Live { queue: *id, position: *position, place: *place, body }
+            }));
+        }
+        live
     }
 
     /// Returns the messages whose body is in this file.

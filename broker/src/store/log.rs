@@ -121,13 +121,25 @@ impl Log {
         if last.is_some_and(|file| HEADER + (self.end - file.base) + len <= file.capacity) {
             return;
         }
-        let usual = last.map_or(FIRST_FILE.min(settings.log_file_size), |file| {
+        self.begin_file(len, index, settings);
+    }
+
+    /// Begins a file with space for `len` bytes of frames at least. Returns its sequence number.
+    pub(super) fn begin_file(&mut self, len: u64, index: &mut Index, settings: &Settings) -> u64 {
+        let usual = self.files.back().map_or(FIRST_FILE.min(settings.log_file_size), |file| {
             next_capacity(file.capacity, settings.log_file_size)
         });
         let file = LogFile { seq: self.next_seq, base: self.end, capacity: usual.max(HEADER + len), file: None };
         index.spans.push_back(Span { seq: file.seq, base: file.base, live: 0 });
         self.files.push_back(file);
         self.next_seq += 1;
+        self.next_seq - 1
+    }
+
+    /// Returns the file before the one with this sequence number, with its own number and its first address.
+    pub(super) fn before(&self, seq: u64) -> Option<(Named, u64, u64)> {
+        let before = self.files.iter().take_while(|file| file.seq < seq).last()?;
+        Some((before.file.clone()?, before.seq, before.base))
     }
 
     /// Returns the bytes from the address `at` to the end of its chunk, if that chunk is not safe yet.

@@ -5,7 +5,8 @@
 //! file has grown to a multiple of its first frame, a new file is written, and the old one is removed once the new one
 //! is safe.
 //!
-//! The state may be newer than the beginning of the log: applying the log's groups to it again changes nothing.
+//! The state may be newer than the beginning of the log: applying the log's groups to it again changes nothing. It is
+//! never newer than the log's end: a frame names the address that the log had reached before the frame was written.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ const LOG_START: u8 = 101;
 const NEXT: u8 = 102;
 const SEGMENT: u8 = 103;
 const SEGMENT_REMOVED: u8 = 104;
+const REACHED: u8 = 105;
 
 /// Where the log begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,23 +50,25 @@ pub(super) struct Manifest {
 /// The beginning of the log in a new folder.
 pub(super) const FIRST: LogStart = LogStart { seq: 1, base: 0, exists: false };
 
-/// Encodes the whole state.
-pub(super) fn whole(index: &Index, start: LogStart) -> Vec<u8> {
+/// Encodes the whole state. The log is safe up to `reached`.
+pub(super) fn whole(index: &Index, start: LogStart, reached: u64) -> Vec<u8> {
     let all = Changed {
         keys: index.metadata.keys().cloned().collect(),
         queues: index.queues.keys().copied().collect(),
         counts: index.queues.iter().flat_map(|(id, queue)| queue.counts.keys().map(|at| (*id, *at))).collect(),
         segments: index.segments.keys().copied().collect(),
     };
-    changed(index, &all, start)
+    changed(index, &all, start, reached)
 }
 
-/// Encodes what changed.
-pub(super) fn changed(index: &Index, changed: &Changed, start: LogStart) -> Vec<u8> {
+/// Encodes what changed. The log is safe up to `reached`.
+pub(super) fn changed(index: &Index, changed: &Changed, start: LogStart, reached: u64) -> Vec<u8> {
     let mut out = vec![LOG_START];
     record::put_number(&mut out, start.seq);
     record::put_number(&mut out, start.base);
-    out.extend_from_slice(&[u8::from(start.exists), NEXT]);
+    out.extend_from_slice(&[u8::from(start.exists), REACHED]);
+    record::put_number(&mut out, reached);
+    out.push(NEXT);
     record::put_number(&mut out, index.next_queue);
     record::put_number(&mut out, u64::from(index.next_segment));
     for key in &changed.keys {
@@ -96,6 +100,8 @@ pub(super) fn changed(index: &Index, changed: &Changed, start: LogStart) -> Vec<
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) start: LogStart,
+    /// The address up to which the log was safe.
+    pub(super) reached: u64,
     /// Metadata, segments, and queues without messages.
     pub(super) index: Index,
     pub(super) counts: BTreeMap<(QueueId, Position), u32>,
@@ -103,7 +109,7 @@ pub(super) struct Known {
 
 impl Known {
     pub(super) fn new() -> Self {
-        Self { start: FIRST, index: Index { next_queue: 1, ..Index::default() }, counts: BTreeMap::new() }
+        Self { start: FIRST, reached: 0, index: Index { next_queue: 1, ..Index::default() }, counts: BTreeMap::new() }
     }
 
     pub(super) fn apply(&mut self, payload: &[u8]) -> Result<(), Malformed> {
@@ -116,6 +122,7 @@ impl Known {
                     let base = ahead.number()?;
                     self.start = LogStart { seq, base, exists: ahead.byte()? != 0 };
                 }
+                REACHED => self.reached = ahead.number()?,
                 NEXT => {
                     self.index.next_queue = ahead.number()?;
                     self.index.next_segment = ahead.number()? as u32;
@@ -158,7 +165,7 @@ impl Manifest {
     pub(super) fn create(storage: &dyn Storage, number: u64, payload: &[u8]) -> Result<Self, Error> {
         let name = Self::name(number);
         let base = Self::base(number);
-        let mut bytes = Use::Manifest.encode(Header { seq: number, base }).to_vec();
+        let mut bytes = Use::Manifest.encode(Header { seq: number, base, ..Header::default() }).to_vec();
         frame::put_frame(&mut bytes, base, base, payload);
         let made = storage.create(&name).and_then(|file| file.write_at(&bytes, 0).map(|()| file));
         let file = made.map_err(|error| Error::io(format!("writing {name}"), error))?;

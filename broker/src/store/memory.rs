@@ -69,8 +69,9 @@ impl File for MemoryFile {
         Ok(())
     }
 
-    /// Does nothing: memory is taken when it is written.
-    fn allocate(&self, _: u64) -> io::Result<()> {
+    /// The system gives zeroed memory when it is written.
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        *self.bytes() = vec![0; len as usize];
         Ok(())
     }
 

@@ -29,8 +29,10 @@
 //! where `n` is not before [`Status::synced`]. A group is recovered as a whole or not at all.
 //!
 //! Damage on the disk is never returned as data: the next [`Store::open`] fails and says where the damage is, or
-//! [`Store::read`] of the damaged message fails. Two kinds of damage look like a crash and are not detected: damage to
-//! the very last record, and the loss of the whole last file.
+//! [`Store::read`] of the damaged message fails. What was safe is known from later records, from the headers of the log
+//! files and from the manifest: of all files, of the log up to its end if the store was closed or had nothing to do for
+//! a moment, and of all but the last batch of groups otherwise. Only damage to that batch looks like a crash: it is
+//! dropped, and [`Recovered::torn`] tells.
 //!
 //! After a disk error nothing is confirmed any more: [`Status::failed`] stays set, and the broker must be restarted.
 //! A full disk is not such an error: see [`Room`].
@@ -81,6 +83,7 @@ pub(crate) mod memory;
 mod read;
 mod record;
 mod recover;
+mod replay;
 mod segment;
 mod settings;
 mod shared;
@@ -169,6 +172,8 @@ pub struct Recovered {
     pub next_queue: QueueId,
     /// The damaged parts that were dropped because [`Settings::salvage`] was set.
     pub damages: Vec<Damage>,
+    /// The end of the log that was dropped, if it was incomplete.
+    pub torn: Option<Torn>,
 }
 
 /// A queue that was declared and not removed.
@@ -197,6 +202,17 @@ pub struct RecoveredMessage {
     pub deliveries: u32,
     /// The [`Message::priority`] of the publish.
     pub priority: u8,
+}
+
+/// The end of the log that a crash left incomplete. None of its groups was known to be safe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Torn {
+    /// The file's name in the folder.
+    pub file: String,
+    /// The byte in the file at which the end begins.
+    pub offset: u64,
+    /// The number of bytes that were dropped, as far as they can be told from what the file held before.
+    pub bytes: u64,
 }
 
 /// A damaged part of a file.

@@ -48,11 +48,20 @@ fn read(
     ahead: usize,
     window: &mut Option<Window>,
 ) -> Result<Content, Error> {
-    let unreadable = |error| {
-        let error = Error::io(format!("reading message {} of queue {}", position.0, queue.0), error);
-        error.located(&*shared.storage)
+    let lost = |file: &str, offset, what: &str| {
+        let damage = Damage { file: file.to_owned(), offset, what: what.to_owned() };
+        Error::lost(queue, position, &damage).located(&*shared.storage)
     };
-    let (parcel, name, offset) = match source(shared, queue, position).map_err(unreadable)? {
+    let unreadable = |file: &str, offset: u64, error: io::Error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => lost(file, offset, "the file is too short"),
+        io::ErrorKind::NotFound => lost(file, offset, "the file is missing"),
+        _ => {
+            let what = format!("reading message {} of queue {} from {file}", position.0, queue.0);
+            Error::io(what, error).located(&*shared.storage)
+        }
+    };
+    let found = source(shared, queue, position).map_err(|(file, error)| unreadable(&file, 0, error))?;
+    let (parcel, name, offset) = match found {
         None => {
             let what = "it was never appended, or is settled already; read only unsettled messages";
             let what = format!("message {} is not in queue {}: {what}", position.0, queue.0);
@@ -60,17 +69,18 @@ fn read(
         }
         Some(Source::Memory(parcel)) => (parcel, "memory".to_owned(), 0),
         Some(Source::File { file, name, offset }) => {
-            (parcel_at(file, offset, ahead, window).map_err(unreadable)?, name, offset)
+            let parcel = parcel_at(file, offset, ahead, window).map_err(|error| unreadable(&name, offset, error))?;
+            (parcel, name, offset)
         }
     };
-    let content = record::unpack(&parcel, |id, len| body(shared, id, len).map_err(unreadable))?;
-    content.map_err(|malformed| {
-        let damage = Damage { file: name, offset, what: malformed.0.to_owned() };
-        Error::lost(queue, position, &damage).located(&*shared.storage)
-    })
+    let content = record::unpack(&parcel, |id, len| {
+        body(shared, id, len).map_err(|error| unreadable(&log::body_name(id), 0, error))
+    })?;
+    content.map_err(|malformed| lost(&name, offset, malformed.0))
 }
 
-fn source(shared: &Shared, queue: QueueId, position: Position) -> io::Result<Option<Source>> {
+/// Returns where a message is, or the file that can't be opened.
+fn source(shared: &Shared, queue: QueueId, position: Position) -> Result<Option<Source>, (String, io::Error)> {
     let mut tries = TRIES;
     loop {
         let state = shared.lock();
@@ -81,7 +91,8 @@ fn source(shared: &Shared, queue: QueueId, position: Position) -> io::Result<Opt
                     let (len, ..) = record::parcel_len(&mut Reader::new(bytes)).expect("the store encoded it");
                     return Ok(Some(Source::Memory(Bytes::copy_from_slice(&bytes[..len]))));
                 }
-                let (named, offset) = state.log.locate(at).ok_or(io::ErrorKind::NotFound)?;
+                let located = state.log.locate(at);
+                let (named, offset) = located.ok_or_else(|| ("the log".to_owned(), io::ErrorKind::NotFound.into()))?;
                 return Ok(Some(Source::File { file: named.file.clone(), name: named.name.clone(), offset }));
             }
             Some(Place::Segment { segment: id, offset, .. }) => {
@@ -94,7 +105,7 @@ fn source(shared: &Shared, queue: QueueId, position: Position) -> io::Result<Opt
                     }
                     // A checkpoint has moved the message and removed the segment.
                     Err(error) if error.kind() == io::ErrorKind::NotFound && tries > 0 => {}
-                    Err(error) => return Err(error),
+                    Err(error) => return Err((segment::file_name(id), error)),
                 }
             }
         }

@@ -202,6 +202,7 @@ pub(super) fn scan(
     segment: &Segment,
     mut each: impl FnMut(Entry, Spot),
 ) -> io::Result<Result<(), BadBlock>> {
+    let size = file.size()?;
     let mut offset = 0;
     let mut ordinal = 0;
     while offset < segment.len {
@@ -220,10 +221,11 @@ pub(super) fn scan(
         if field(0) != id || u64::from(field(1)) != offset || field(4) != ordinal || end > segment.len {
             return bad("there is no valid block header");
         }
-        bytes.resize(BLOCK_HEADER + index_len, 0);
-        if read_full(file, &mut bytes[BLOCK_HEADER..], offset + BLOCK_HEADER as u64)? < index_len {
+        if end > size {
             return bad("the file is too short");
         }
+        bytes.resize(BLOCK_HEADER + index_len, 0);
+        read_full(file, &mut bytes[BLOCK_HEADER..], offset + BLOCK_HEADER as u64)?;
         if crc32c::crc32c(&bytes[4..]) != u32_at(&bytes, 0) {
             return bad("the checksum of a block's index is wrong");
         }

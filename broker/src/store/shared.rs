@@ -9,8 +9,10 @@ use super::index::Index;
 use super::log::Log;
 use super::segment;
 use super::storage::{File, Storage};
-use super::{Error, ErrorKind, Lsn, Room, Settings, Status};
+use super::{Damage, Error, ErrorKind, Lsn, Room, Settings, Status};
 
+/// Damaged parts that are kept until they are told, at most.
+const DAMAGES: usize = 64;
 /// Segments that are kept open for reading, at most.
 const OPEN_SEGMENTS: usize = 64;
 
@@ -53,6 +55,8 @@ pub(super) struct State {
     pub(super) closing: bool,
     /// The number of the next log file.
     pub(super) next_log: u64,
+    /// The damaged parts that checkpoints met, which [`Store::damages`](super::Store::damages) has not returned yet.
+    pub(super) damages: Vec<Damage>,
 }
 
 impl Shared {
@@ -115,6 +119,16 @@ impl Shared {
             }
             Err(error) => self.disk_error(error),
         }
+    }
+
+    /// Notes a damaged part of a file that is in use.
+    pub(super) fn note_damage(&self, damage: Damage) {
+        let mut state = self.lock();
+        if state.damages.len() < DAMAGES {
+            state.damages.push(damage);
+        }
+        drop(state);
+        self.notify();
     }
 
     /// Opens a segment for reading, or returns it from the cache.

@@ -8,6 +8,8 @@ use std::time::Duration;
 use super::shared::{Notify, Shared, State};
 use super::{Checkpointer, Writer};
 
+/// Time without groups after which the writer notes where the log ends.
+const REST: Duration = Duration::from_millis(200);
 /// Time between two tries while the disk is full.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -51,8 +53,10 @@ impl Drop for Threads {
 
 /// Runs the writer until the store is closing and nothing is pending, or the disk has failed.
 fn write(mut writer: Writer) {
+    let mut noted = false;
     while let Ok(worked) = writer.turn() {
-        let shared = &writer.shared;
+        noted &= !worked;
+        let shared = writer.shared.clone();
         let mut state = shared.lock();
         if !worked && state.log.waiting > 0 {
             if state.closing {
@@ -62,12 +66,26 @@ fn write(mut writer: Writer) {
         }
         while state.log.waiting == 0 && !state.closing && state.failed.is_none() && !state.disk_full {
             state.writer_sleeps = true;
-            state = shared.to_write.wait(state).unwrap_or_else(PoisonError::into_inner);
+            if noted {
+                state = shared.to_write.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let (again, time) = shared.to_write.wait_timeout(state, REST).unwrap_or_else(PoisonError::into_inner);
+            state = again;
+            if time.timed_out() && state.log.waiting == 0 {
+                drop(state);
+                if writer.rest().is_err() {
+                    return;
+                }
+                noted = true;
+                state = shared.lock();
+            }
         }
         if state.disk_full && state.log.waiting == 0 && !state.closing {
             drop(shared.to_write.wait_timeout(state, RETRY));
         } else if state.closing && state.log.waiting == 0 {
-            return;
+            drop(state);
+            return writer.close();
         }
     }
 }

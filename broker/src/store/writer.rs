@@ -1,11 +1,15 @@
-//! The writer: makes pending groups safe.
+//! The writer: makes pending groups safe, and notes in the headers of the log files how far they are.
+//!
+//! Each frame says how far the log was safe before it, at no cost. The headers say what no later frame does: that a
+//! file has a next one, before anything in that is confirmed; and where the log ends, once the writer has nothing to do
+//! ([`Writer::rest`]) or is closed ([`Writer::close`]).
 
 use std::sync::Arc;
 
 use super::Error;
 use super::frame::{HEADER, Header, Use};
 use super::log::{self, Chunk, Named};
-use super::shared::Shared;
+use super::shared::{Shared, State};
 use super::storage::File;
 
 /// Bytes written between two checks of the free disk space.
@@ -15,10 +19,18 @@ const CHECK_SPACE_EVERY: u64 = 8 << 20;
 #[derive(Debug)]
 pub struct Writer {
     pub(super) shared: Arc<Shared>,
-    /// The file in use: its sequence number, the file, its first address.
-    current: Option<(u64, Arc<dyn File>, u64)>,
+    current: Option<Current>,
     /// Bytes written since the last check of the free disk space.
     unchecked: u64,
+}
+
+/// The log file in use.
+#[derive(Debug)]
+struct Current {
+    named: Named,
+    header: Header,
+    /// The file before it says that this one exists.
+    linked: bool,
 }
 
 impl Writer {
@@ -62,11 +74,55 @@ impl Writer {
         Ok(worked)
     }
 
+    /// Notes in the log that it is safe up to its end, without a sync: a process that is killed later leaves the note.
+    /// Does nothing if that is noted already, or groups are pending.
+    ///
+    /// # Errors
+    /// If the disk fails; from then on every call fails with the same error.
+    pub fn rest(&mut self) -> Result<(), Error> {
+        self.note_end().map(|_| ()).or_else(|error| self.shared.disk_error(error))
+    }
+
+    /// Notes in the log where it ends, and syncs that. After this, a start refuses a folder that lacks anything. If this
+    /// fails, only that knowledge is lost.
+    pub fn close(mut self) {
+        if let Ok(Some(file)) = self.note_end() {
+            let _ = file.sync();
+        }
+    }
+
+    /// Returns the file whose header was written, if there was something to note.
+    fn note_end(&mut self) -> Result<Option<Arc<dyn File>>, Error> {
+        let safe = {
+            let state = self.shared.lock();
+            state.check()?;
+            if state.log.waiting > 0 { 0 } else { state.log.synced }
+        };
+        let Some(current) = self.current.as_mut().filter(|current| current.header.safe < safe) else { return Ok(None) };
+        current.header.safe = safe;
+        write_header(&current.named, current.header)?;
+        Ok(Some(current.named.file.clone()))
+    }
+
+    /// Begins a log file before there is a group for it: in a new folder, or after damage.
+    pub(super) fn begin(&mut self) -> Result<(), Error> {
+        let seq = {
+            let mut state = self.shared.lock();
+            let State { log, index, .. } = &mut *state;
+            log.begin_file(0, index, &self.shared.settings)
+        };
+        let named = self.file(seq)?.named.clone();
+        named.file.sync().map_err(|error| sync_error(&format!("syncing {}", named.name), error))?;
+        self.link()
+    }
+
     fn write(&mut self, chunk: &Chunk) -> Result<(), Error> {
         self.write_bodies(chunk)?;
-        let (file, base) = self.file(chunk.seq)?;
-        file.write_at(&chunk.bytes, HEADER + chunk.at - base).map_err(|error| Error::io("writing the log", error))?;
-        file.sync().map_err(|error| sync_error("syncing the log", error))
+        let Current { named: Named { file, .. }, header, linked } = self.file(chunk.seq)?;
+        let offset = HEADER + chunk.at - header.base;
+        file.write_at(&chunk.bytes, offset).map_err(|error| Error::io("writing the log", error))?;
+        file.sync().map_err(|error| sync_error("syncing the log", error))?;
+        if *linked { Ok(()) } else { self.link() }
     }
 
     fn write_bodies(&self, chunk: &Chunk) -> Result<(), Error> {
@@ -82,13 +138,16 @@ impl Writer {
         Ok(())
     }
 
-    /// Returns the file with this sequence number, and its first address. All earlier files are safe already.
-    fn file(&mut self, seq: u64) -> Result<(Arc<dyn File>, u64), Error> {
-        if let Some((known, file, base)) = &self.current
-            && *known == seq
-        {
-            return Ok((file.clone(), *base));
+    /// Returns the file with this sequence number. All earlier files are safe already.
+    fn file(&mut self, seq: u64) -> Result<&Current, Error> {
+        if self.current.as_ref().is_none_or(|current| current.header.seq != seq) {
+            self.current = Some(self.create(seq)?);
         }
+        Ok(self.current.as_ref().expect("set above"))
+    }
+
+    /// Creates or reuses a file, and writes its header. Neither that nor the file's first frames are safe yet.
+    fn create(&self, seq: u64) -> Result<Current, Error> {
         let (spare, base, capacity) = {
             let mut state = self.shared.lock();
             let file = state.log.file_mut(seq).expect("a chunk's file is known");
@@ -104,16 +163,38 @@ impl Writer {
             Some(spare) => spare.named,
             None => make(&self.shared, capacity)?,
         };
-        let header = Use::Log.encode(Header { seq, base });
-        named.file.write_at(&header, 0).map_err(|error| Error::io("writing the log", error))?;
-        named.file.sync().map_err(|error| sync_error("syncing the log", error))?;
-        self.current = Some((seq, named.file.clone(), base));
-        let file = named.file.clone();
-        if let Some(known) = self.shared.lock().log.file_mut(seq) {
-            known.file = Some(named);
-        }
-        Ok((file, base))
+        let header = Header { seq, base, size: capacity, safe: base, next: 0 };
+        write_header(&named, header)?;
+        Ok(Current { named, header, linked: false })
     }
+
+    /// Makes the file in use known: to a later start, by the header of the file before it, and to readers. It must be
+    /// safe.
+    fn link(&mut self) -> Result<(), Error> {
+        let Some(Current { named, header, linked }) = &mut self.current else { return Ok(()) };
+        let before = self.shared.lock().log.before(header.seq);
+        if let Some((before, seq, base)) = before {
+            link(&before, Header { seq, base, ..*header }, header)?;
+        }
+        *linked = true;
+        if let Some(known) = self.shared.lock().log.file_mut(header.seq) {
+            known.file = Some(named.clone());
+        }
+        Ok(())
+    }
+}
+
+/// Notes in the header of a full log file that there is a next one, and syncs that.
+pub(super) fn link(full: &Named, header: Header, next: &Header) -> Result<(), Error> {
+    let Named { name, file } = full;
+    let size = file.size().map_err(|error| Error::io(format!("reading {name}"), error))?;
+    write_header(full, Header { size, safe: next.base, next: next.size, ..header })?;
+    file.sync().map_err(|error| sync_error(&format!("syncing {name}"), error))
+}
+
+fn write_header(Named { name, file }: &Named, header: Header) -> Result<(), Error> {
+    let written = file.write_at(&Use::Log.encode(header), 0);
+    written.map_err(|error| Error::io(format!("writing the header of {name}"), error))
 }
 
 /// Creates a log file with reserved space.

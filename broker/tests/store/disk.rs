@@ -38,8 +38,8 @@ fn a_damaged_file_is_refused_with_the_folder_and_the_next_step() {
     let error = Store::open(DiskStorage::open(&folder).unwrap(), small()).unwrap_err();
     let expected = format!(
         "the store in {}: log-0 is damaged at byte 0: it has another format, or was written by another version; no \
-         file was changed; restore the folder from a backup, or copy it and open it once from Rust with \
-         store::Settings::salvage, which drops the damaged part",
+         file was changed; restore the folder from a backup, or copy it and start once with --salvage (in Rust, \
+         store::Settings::salvage), which drops the damaged part",
         folder.display()
     );
     assert_eq!(error.to_string(), expected);

@@ -2,17 +2,22 @@
 //!
 //! Each case has a seed: `HOPMQ_SEED=n` replays one. `HOPMQ_SECONDS=n` sets for how long new seeds are tried.
 
+mod corruption;
 mod crash;
 mod damage;
 #[cfg(feature = "disk")]
 mod disk;
 mod faults;
+mod format;
+mod fuzzed;
 #[cfg(feature = "disk")]
 mod kill;
 mod model;
+mod mutations;
 mod plain;
 #[path = "../../src/random.rs"]
 mod random;
+mod running;
 mod world;
 
 use std::time::{Duration, Instant};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hopmq_proto::Value;
-use hopmq_proto::method::basic;
+use hopmq_proto::method::{MethodId, basic};
 
 use crate::engine::access::{Permission, Resource};
 use crate::engine::delivery::consumer::Consumer;
@@ -181,7 +181,10 @@ impl Engine {
         if !self.expire_ready(id) {
             return Some(Task::Get(got));
         }
-        self.fetch(id);
+        if let Err(refusal) = self.fetch(id) {
+            self.refused(at.session, at.channel, MethodId::BASIC_GET, Err(refusal));
+            return None;
+        }
         match self.queues.get_mut(id).and_then(|queue| queue.ready.pop()) {
             Some(entry) => self.send_got(at, id, entry, no_ack),
             None => self.answer(at, &basic::GetEmpty {}),

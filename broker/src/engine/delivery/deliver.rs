@@ -41,8 +41,9 @@ impl Engine {
             }
             let is_here = matches!(front.content, Kept::Here(_));
             let Some(consumer) = self.next_consumer(id) else { return false };
-            if !is_here {
-                self.fetch(id);
+            if !is_here && (self.failing.contains(&id) || self.fetch(id).is_err()) {
+                self.note_failing(id);
+                return false;
             }
             let Some(entry) = self.queues.get_mut(id).and_then(|queue| queue.ready.pop()).invariant("ready message")
             else {

@@ -14,18 +14,19 @@ use hopmq_proto::Time;
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ExchangeKey, QueueKey, SessionKey};
 use crate::engine::persistence::tables;
+use crate::engine::persistence::unreadable::Unreadable;
 use crate::engine::queue::Queue;
 use crate::engine::queue::dead_letter::Reason;
 use crate::engine::queue::message::Message;
-use crate::engine::queue::ready::{Entry, Kept};
+use crate::engine::queue::ready::Entry;
 use crate::engine::routing::exchange::{Binding, Destination, Exchange};
 use crate::engine::{Engine, SessionEnd};
 use crate::store::{self, Group, Lsn, Position, QueueId, Target};
 
 /// Reads the contents of messages that are not in memory.
 pub(crate) trait Contents: Send {
-    /// Returns the head and the body of each message that the store has.
-    fn read(&self, queue: QueueId, positions: &[Position]) -> Vec<Option<(Bytes, Bytes)>>;
+    /// Returns the head and the body of each message, or why it can't be read.
+    fn read(&self, queue: QueueId, positions: &[Position]) -> Vec<Result<(Bytes, Bytes), store::Error>>;
 }
 
 /// Changes for the store. See the [module's documentation](self).
@@ -35,7 +36,8 @@ pub(crate) struct Journal {
     settled: Vec<(QueueId, Position)>,
     /// The queues that store the message that is being published.
     targets: Vec<Target>,
-    contents: Box<dyn Contents>,
+    pub(in crate::engine) contents: Box<dyn Contents>,
+    pub(in crate::engine) unreadable: Unreadable,
     next_queue: u64,
     /// The end of the last group that the store was given.
     appended: Lsn,
@@ -57,8 +59,6 @@ impl fmt::Debug for Journal {
 const IN_MEMORY: usize = 16 * 1024;
 /// A queue with more bytes of bodies than this keeps further stored messages in the store only.
 const BYTES_IN_MEMORY: u64 = 32 * 1024 * 1024;
-/// How many messages are fetched from the store at once.
-const FETCHED: usize = 256;
 
 impl Journal {
     pub(crate) fn new(contents: Box<dyn Contents>, next_queue: QueueId) -> Self {
@@ -67,6 +67,7 @@ impl Journal {
             settled: Vec::new(),
             targets: Vec::new(),
             contents,
+            unreadable: Unreadable::default(),
             next_queue: next_queue.0,
             appended: Lsn(0),
             synced: Lsn(0),
@@ -386,39 +387,6 @@ impl Engine {
         {
             let deliveries = tables::deliveries(entry.returned, entry.acquired) | tables::dead(reason);
             journal.group.delivered(stored, Position(entry.position), deliveries);
-        }
-    }
-
-    /// Fetches the next messages of a queue, if the first of them is in the store only. Messages that the store has
-    /// lost are skipped.
-    pub(in crate::engine) fn fetch(&mut self, id: QueueKey) {
-        let Some(journal) = &self.journal else { return };
-        let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return };
-        let Some(stored) = queue.stored else { return };
-        loop {
-            let positions = queue.ready.next_stored(FETCHED);
-            if positions.is_empty() {
-                return;
-            }
-            let contents = journal.contents.read(stored, &positions);
-            let mut messages = Vec::with_capacity(contents.len());
-            for content in contents {
-                messages.push(content.and_then(|(head, body)| Message::restore(&mut self.scratch, &head, &body)));
-            }
-            queue.ready.fetched(&positions, messages);
-        }
-    }
-
-    /// Returns the message of an entry, from memory or from the store.
-    pub(in crate::engine) fn message_of(&self, id: QueueKey, entry: &Entry) -> Option<Message> {
-        match &entry.content {
-            Kept::Here(message) => Some(message.clone()),
-            Kept::Stored(_) => {
-                let stored = self.queues.get(id)?.stored?;
-                let position = [Position(entry.position)];
-                let (head, body) = self.journal.as_ref()?.contents.read(stored, &position).pop()??;
-                Message::restore(&mut Vec::new(), &head, &body)
-            }
         }
     }
 }

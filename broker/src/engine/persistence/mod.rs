@@ -6,3 +6,4 @@ pub(super) mod journal;
 mod restart;
 mod restore;
 pub(super) mod tables;
+mod unreadable;

@@ -33,6 +33,7 @@ impl Engine {
         self.deleted = Deleted::default();
         self.undelivered = BTreeSet::new();
         self.reply_names = HashMap::new();
+        self.failing = Vec::new();
         self.shortage = 0;
         // The work that would have removed them is gone.
         self.sessions.retain(|_, session| !session.has_left);

@@ -151,6 +151,15 @@ impl Engine {
         self.settled(id, &entry);
     }
 
+    /// Notes that the dead messages of a queue must be tried again.
+    pub(super) fn note_dead_retry(&mut self, id: QueueKey) {
+        let next = self.now + PAUSE;
+        if let Some(queue) = self.queues.get_mut(id).invariant("queue") {
+            queue.dead.retry.get_or_insert(next);
+        }
+        self.set_queue_timer(id);
+    }
+
     pub(super) fn note_undelivered(&mut self, id: QueueKey, position: u64) {
         let next = self.now + PAUSE;
         let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return };
@@ -194,10 +203,9 @@ impl Engine {
         };
         queue.dead.retry = None;
         for (entry, reason) in queue.dead.next() {
-            match self.message_of(id, &entry) {
+            match self.message_for(id, &entry, "to pass it to the dead-letter exchange") {
                 Some(message) => self.retry_dead_letter(id, message, reason, entry.position),
-                // The store has lost its content.
-                None => self.forget_dead(id, entry.position),
+                None => self.note_dead_retry(id),
             }
         }
     }

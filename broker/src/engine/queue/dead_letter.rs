@@ -79,14 +79,19 @@ impl Engine {
         let queue = self.queues.get(id);
         let dead_letters = queue.and_then(|queue| queue.settings.dead_letters.as_ref());
         let at_least_once = dead_letters.is_some_and(|dead_letters| dead_letters.at_least_once);
-        if dead_letters.is_some()
-            && let Some(message) = self.message_of(id, &entry)
-        {
+        if dead_letters.is_some() {
+            let stored = queue.and_then(|queue| queue.stored).filter(|_| entry.stored);
+            let Some(message) = self.message_for(id, &entry, "to pass it to the dead-letter exchange") else {
+                if at_least_once {
+                    self.note_dead_retry(id);
+                    self.keep_dead(id, entry, reason);
+                }
+                return;
+            };
             if at_least_once {
                 self.push_dead_letter(id, message, reason, Source::Kept(id, entry.position));
                 return self.keep_dead(id, entry, reason);
             }
-            let stored = queue.and_then(|queue| queue.stored).filter(|_| entry.stored);
             let source = stored.map_or(Source::None, |stored| Source::Stored(id, stored, entry.position));
             if let Some(queue) = self.queues.get_mut(id).filter(|_| stored.is_some()) {
                 queue.dying += 1;

@@ -69,6 +69,8 @@ pub(crate) struct Queue {
     pub(crate) stored: Option<QueueId>,
     /// The position of the next message.
     pub(crate) next_position: u64,
+    /// The position of a message that was found unreadable when it was the next one.
+    pub(crate) unreadable: Option<u64>,
     /// When it was last used, for `x-expires`.
     pub(crate) used: Time,
     /// The deadline that its timer is set to.
@@ -106,6 +108,7 @@ impl Queue {
             sources: BTreeSet::new(),
             stored: None,
             next_position: 1,
+            unreadable: None,
             used: now,
             timer: None,
         }
@@ -114,6 +117,11 @@ impl Queue {
     /// Returns its type.
     pub(crate) fn kind(&self) -> QueueType {
         if self.settings.quorum { QueueType::Quorum } else { QueueType::Classic }
+    }
+
+    /// Whether it holds a message that was found unreadable.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.unreadable.is_some_and(|position| self.ready.iter().any(|entry| entry.position == position))
     }
 
     /// Returns the next deadline: that of a message, or its own.

@@ -156,14 +156,6 @@ impl Line {
         }
     }
 
-    /// Removes the message at a position.
-    fn remove(&mut self, position: u64) {
-        match self.all.binary_search_by_key(&position, |entry| entry.position) {
-            Ok(index) => drop(self.all.remove(index)),
-            Err(_) => drop(self.returned.remove(&position)),
-        }
-    }
-
     /// Removes the messages for which `is_taken` holds.
     fn take_if(&mut self, is_taken: impl Fn(&Entry) -> bool) -> Vec<Entry> {
         let all = std::mem::take(&mut self.all).into_iter().chain(std::mem::take(&mut self.returned).into_values());
@@ -314,19 +306,16 @@ impl Ready {
         stored.take(most).map(|entry| Position(entry.position)).collect()
     }
 
-    /// Sets the contents of the messages that [`Ready::next_stored`] returned. Removes the lost ones.
+    /// Sets the contents of the messages that [`Ready::next_stored`] returned. Those that could not be read stay as they
+    /// are.
     pub(crate) fn fetched(&mut self, positions: &[Position], messages: Vec<Option<Message>>) {
         let Some(line) = self.next_line().invariant("message") else { return };
         let line = &mut self.lines[line];
         for (Position(position), message) in positions.iter().zip(messages) {
-            let Some(entry) = line.at(*position).invariant("message") else { break };
-            match message {
-                Some(message) => entry.content = Kept::Here(message),
-                None => {
-                    self.bytes -= entry.body_size();
-                    self.count -= 1;
-                    line.remove(*position);
-                }
+            if let Some(message) = message
+                && let Some(entry) = line.at(*position).invariant("message")
+            {
+                entry.content = Kept::Here(message);
             }
         }
     }
@@ -393,9 +382,14 @@ mod tests {
         let held: Vec<Entry> = (0..8).filter_map(|_| ready.pop()).collect();
         held.into_iter().filter(|entry| entry.position % 3 > 0).for_each(|entry| ready.put_back(entry));
         assert_eq!(positions(&ready), [1, 2, 4, 5, 7, 8, 9]);
-        ready.fetched(&[1, 2, 4, 5].map(Position), vec![None, None, None, None]);
-        assert_eq!((positions(&ready), ready.len(), ready.bytes()), (vec![7, 8, 9], 3, 30));
-        assert_eq!(std::iter::from_fn(|| ready.pop()).map(|entry| entry.position).collect::<Vec<_>>(), [7, 8, 9]);
+        let fetched = Message::new(&mut Vec::new(), b"", b"fetched", Properties::EMPTY, vec![0; 10].into());
+        let messages = [Some(&fetched), None, Some(&fetched), None];
+        ready.fetched(&[1, 2, 4, 5].map(Position), messages.map(Option::<&Message>::cloned).into());
+        let is_fetched = |entry: &&Entry| entry.message().is_some_and(|message| message.routing_key() == b"fetched");
+        let found: Vec<u64> = ready.iter().filter(is_fetched).map(|entry| entry.position).collect();
+        assert_eq!((found, ready.len(), ready.bytes()), (vec![1, 4], 7, 70));
+        let popped = std::iter::from_fn(|| ready.pop()).map(|entry| entry.position);
+        assert_eq!(popped.collect::<Vec<_>>(), [1, 2, 4, 5, 7, 8, 9]);
     }
 
     #[test]

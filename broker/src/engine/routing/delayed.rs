@@ -85,7 +85,8 @@ impl Engine {
     /// Routes a message whose delay is over.
     pub(in crate::engine) fn route_delayed(&mut self, id: QueueKey, source: ExchangeKey, entry: &Entry) {
         let vhost = self.exchanges.get(source).invariant("exchange").map(|exchange| exchange.vhost);
-        if let (Some(vhost), Some(message)) = (vhost, self.message_of(id, entry)) {
+        if let Some(vhost) = vhost {
+            let Some(message) = self.message_for(id, entry, "to route it after its delay") else { return };
             let properties = after_delay(&message.properties());
             let properties = properties.as_ref_properties();
             let make = if message.is_dead() { Message::dead } else { Message::new };

@@ -188,6 +188,7 @@ impl Engine {
         let id = self.find_queue(at.vhost, &name)?;
         self.check_owner(at.session, id)?;
         let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return Ok(()) };
+        queue.unreadable = None;
         let gone = queue.ready.detach();
         let stored = queue.stored;
         if !purge.nowait {
