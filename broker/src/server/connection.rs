@@ -246,7 +246,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
             && let Poll::Ready(outcome) = attempt.poll(context)
             && let Some(attempt) = self.attempt.take()
         {
-            self.change(|state, now, id, _| match outcome {
+            self.change(|state, now, id| match outcome {
                 Outcome::Verified(holds) => state.engine.judge(now, id, &attempt.claim, holds),
                 Outcome::Late => state.engine.turn_away(now, id),
             });

@@ -252,7 +252,11 @@ impl Engine {
         session.ends_because(text);
         match session.can("authentication_failure_close") {
             true => self.close_session(now, id, code::CONNECTION_FORCED, text),
-            false => self.end_session(id),
+            false => {
+                self.begin(id);
+                self.end_session(id);
+                self.end();
+            }
         }
     }
 
