@@ -10,7 +10,10 @@ mod drain;
 mod gateway;
 mod http;
 mod metrics;
+mod printable;
 mod session;
+#[cfg(any(test, feature = "testing"))]
+mod testing;
 mod upstream;
 
 pub mod config;

@@ -81,7 +81,7 @@ fn login(context: &Context, query: &str, is_local: bool) -> Result<Login, AuthEr
         return Ok(Login::RabbitMq { loopback_users });
     };
     Ok(match auth.ticket(query)? {
-        Some(grant) => Login::Granted(Some(Box::new(grant))),
+        Some(grant) => Login::Granted { grant: Some(Box::new(grant)), auth: Arc::clone(auth) },
         None => Login::Token(Arc::clone(auth)),
     })
 }
