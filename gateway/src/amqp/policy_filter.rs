@@ -246,8 +246,8 @@ impl PolicyFilter {
     /// Closes the channel at RabbitMQ in place of the denied operation.
     fn refuse(&mut self, number: u16, denied: &Denied, method: MethodId) -> Verdict {
         let text = format!("ACCESS_REFUSED - {} {denied}", self.grant.subject);
-        let (subject, reason) = (printable(&self.grant.subject), denied.to_string());
-        let (subject, reason) = (&*subject, &*printable(&reason));
+        let reason = denied.to_string();
+        let (subject, reason) = (&*printable(&self.grant.subject), &*printable(&reason));
         tracing::info!(subject, channel = number, method = method.name(), reason, "refused an operation");
         self.channels.insert(number, Channel::Refusing { refusal: Refusal { text, method }, browser_closes: false });
         let text = "the gateway refused an operation";

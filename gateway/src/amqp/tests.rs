@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::amqp::proxy::Login;
 use crate::auth::clock;
 use crate::testing::conversation::Conversation;
+use crate::testing::logs::{self, HOSTILE};
 use crate::testing::tokens;
 
 const CHAT: &str = r#"
@@ -257,6 +258,19 @@ fn a_name_that_is_not_utf_8_reaches_no_broker() {
         assert!(talk.browser(&bytes).is_err());
         assert_eq!(talk.to_upstream, b"");
     }
+}
+
+#[test]
+fn a_refused_operation_is_one_line_of_the_log_whatever_its_names_are() {
+    let mut talk = talk();
+    let log = logs::of(|| {
+        for queue in [HOSTILE.to_owned(), HOSTILE.repeat(3), "x".repeat(255)] {
+            refused(&mut talk, &frame(1, &basic::Get { queue: &queue, no_ack: true }));
+            refused(&mut talk, &message("chat", "room.1.alice", &Properties::new().with_reply_to(&queue)));
+        }
+    });
+    logs::check(&log, 6);
+    assert!(log.contains("alice") && log.contains("basic.get"), "{log}");
 }
 
 #[test]

@@ -18,6 +18,7 @@ use super::error::{AuthError, Credential, Flaw};
 use super::fetch::Url;
 use super::{clock, jwks, secret};
 use crate::config::{self, ConfigError};
+use crate::printable::printable;
 
 /// The interval at which keys are fetched.
 const REFRESH: Duration = Duration::from_secs(300);
@@ -126,7 +127,10 @@ impl Verifier {
                     info!(%url, keys = keys.keys.len(), "fetched the issuer's keys");
                     self.set_keys(keys);
                 }
-                Err(error) => warn!(%url, %error, "cannot fetch the issuer's keys; the previous keys stay in use"),
+                Err(error) => {
+                    let error = error.to_string();
+                    warn!(%url, error = &*printable(&error), "cannot fetch the issuer's keys; the previous keys stay in use");
+                }
             }
             sleep(REFRESH_MIN).await;
             let _requested = timeout(REFRESH, self.key_missing.notified()).await;

@@ -2,4 +2,6 @@
 
 pub(crate) mod conversation;
 #[cfg(test)]
+pub(crate) mod logs;
+#[cfg(test)]
 pub(crate) mod tokens;
