@@ -12,11 +12,12 @@ mod http;
 mod metrics;
 mod printable;
 mod session;
-#[cfg(any(test, feature = "testing"))]
-mod testing;
 mod upstream;
 
 pub mod config;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod testing;
 
 pub use config::{Config, ConfigError};
 pub use gateway::{Builder, Gateway};

@@ -233,7 +233,7 @@ impl PolicyFilter {
     fn body(&mut self, number: u16, frame: &Frame<'_>) -> Result<Verdict, Error> {
         let open = self.open(number)?;
         let size = frame.payload().len() as u64;
-        if open.publish.is_some() || size > open.body {
+        if open.publish.is_some() || open.body == 0 || size > open.body {
             return Err(Error::peer(
                 code::UNEXPECTED_FRAME,
                 "received more body bytes than the content header announced",
@@ -327,7 +327,8 @@ impl PolicyFilter {
 fn is_of_client(method: &Method<'_>) -> bool {
     use Method::*;
     match method {
-        ChannelOpen(_) | ChannelFlow(_) | ChannelFlowOk(_) | ChannelClose(_) | ChannelCloseOk(_) => true,
+        // `channel.close-ok` answers a close, and is handled where the channel is closed.
+        ChannelOpen(_) | ChannelFlow(_) | ChannelFlowOk(_) | ChannelClose(_) => true,
         ExchangeDeclare(_) | ExchangeDelete(_) | ExchangeBind(_) | ExchangeUnbind(_) => true,
         QueueDeclare(_) | QueueBind(_) | QueueUnbind(_) | QueuePurge(_) | QueueDelete(_) => true,
         BasicQos(_) | BasicConsume(_) | BasicCancel(_) | BasicPublish(_) | BasicGet(_) => true,
