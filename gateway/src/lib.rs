@@ -10,10 +10,14 @@ mod drain;
 mod gateway;
 mod http;
 mod metrics;
+mod printable;
 mod session;
 mod upstream;
 
 pub mod config;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod testing;
 
 pub use config::{Config, ConfigError};
 pub use gateway::{Builder, Gateway};

@@ -5,4 +5,6 @@ pub(crate) mod encode;
 pub(crate) mod framer;
 pub(crate) mod policy_filter;
 pub(crate) mod proxy;
+#[cfg(test)]
+mod tests;
 pub(crate) mod verdict;
