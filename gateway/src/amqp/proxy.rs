@@ -17,6 +17,9 @@ use crate::auth::error::AuthError;
 use crate::auth::{Auth, Grant};
 use crate::metrics::Counts;
 
+/// The number of bytes of its own for the browser from which the gateway takes no more frames of the browser.
+const OUTPUT_MAX: usize = 16 << 10;
+
 /// The stage of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
@@ -145,6 +148,16 @@ impl AmqpProxy {
             Some(filter) => Some((&filter.grant().subject, Some(filter.grant().rates))),
             None => self.user.as_deref().map(|user| (user, None)),
         }
+    }
+
+    /// Returns [`user`](Self::user) once the gateway or RabbitMQ has authenticated it.
+    pub(crate) fn authenticated_user(&self) -> Option<(&str, Option<Rates>)> {
+        self.user().filter(|_| self.filter.is_some() || self.stage >= Stage::Authenticated)
+    }
+
+    /// Whether so much is pending for the browser, or from RabbitMQ, that no more frames of the browser must be taken.
+    pub(crate) fn is_saturated(&self) -> bool {
+        self.to_browser.len() >= OUTPUT_MAX
     }
 
     /// Returns when the token expires, in seconds since 1970.

@@ -12,13 +12,13 @@ mod state;
 mod teardown;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::StreamExt;
 use tokio::time::Instant;
 use tracing::{debug, info};
 
-use crate::admission::limits::Permit;
+use crate::admission::limits::{Permit, Rates};
 use crate::amqp::framer::Framer;
 use crate::amqp::proxy::{AmqpProxy, Bounds, Login, Stage};
 use crate::context::Context;
@@ -35,12 +35,16 @@ pub(crate) struct Client {
     /// The port is 0 behind a proxy, which does not tell it.
     pub(crate) address: SocketAddr,
     /// Returned when the session ends.
-    _permit: Permit,
+    permit: Mutex<Permit>,
 }
 
 impl Client {
     pub(crate) fn new(address: SocketAddr, permit: Permit) -> Self {
-        Self { address, _permit: permit }
+        Self { address, permit: Mutex::new(permit) }
+    }
+
+    fn permit(&self) -> MutexGuard<'_, Permit> {
+        self.permit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -60,11 +64,13 @@ pub(crate) async fn run(
         frame_max: context.config.limits.frame_max.0 as u32,
         channel_max: context.config.limits.channels,
     };
-    let state = SessionState::new(allowance, AmqpProxy::new(bounds, login), started);
+    let is_limited = !Rates::of_all(&context.config.limits).are_unlimited();
+    let account = client.permit().account().filter(|_| is_limited).cloned();
+    let state = SessionState::new(allowance, AmqpProxy::new(bounds, login), account, started);
     let mut upstream = None;
     let end = tokio::select! {
         end = relay(&context, &state, &mut browser, &mut upstream, client.address) => end,
-        end = keepalive(&context, &state, started) => end,
+        end = keepalive(&context, &state, &client, started) => end,
     };
     let end = match state.proxy().refusal() {
         Some(reason) if !end.is_fault => end.refused_by_rabbitmq(reason),
@@ -79,8 +85,10 @@ pub(crate) async fn run(
     context.metrics.ended(if is_done { End::done().reason } else { end.reason });
     let seconds = started.elapsed().as_secs_f64();
     if end.is_fault {
-        let user = log_name(state.proxy().user_name()).to_owned();
-        info!(%address, user, reason = end.reason, seconds, "{}", end.text);
+        if let Some(left_out) = context.log_limit.line(end.reason, Instant::now()) {
+            let user = log_name(state.proxy().user_name()).to_owned();
+            info!(%address, user, reason = end.reason, seconds, left_out, "{}", end.text);
+        }
     } else {
         debug!(%address, reason = end.reason, seconds, "{}", end.text);
     }

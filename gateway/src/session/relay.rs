@@ -9,16 +9,23 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use hopmq_proto::PROTOCOL_HEADER;
 use tokio::io::{AsyncReadExt, ReadHalf, WriteHalf};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::end::End;
 use super::socket::Socket;
 use super::state::{BrowserSide, SessionState, UpstreamSide, write_all};
-use crate::amqp::framer::{Framer, MESSAGE_MAX};
+use crate::admission::account::{Batch, Charge, PAUSE_MAX};
+use crate::amqp::framer::{Framer, MESSAGE_MAX, Split};
+use crate::amqp::proxy::Stage;
 use crate::amqp::verdict::Side;
 use crate::context::Context;
 use crate::upstream::Stream;
+
+/// How often RabbitMQ gets a heartbeat while the browser is paused.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
+/// A heartbeat frame.
+const HEARTBEAT: [u8; 8] = [8, 0, 0, 0, 0, 0, 0, 0xce];
 
 /// Awaits the protocol header, connects to RabbitMQ, and relays until one direction ends.
 pub(super) async fn relay(
@@ -69,34 +76,83 @@ async fn browser_to_upstream(
     (stream, framer): (&mut SplitStream<Socket>, &mut Framer),
     (write, pending): (&mut WriteHalf<Stream>, &mut VecDeque<Bytes>),
 ) -> End {
-    let mut bytes = 0;
+    let mut batch = VecDeque::new();
     loop {
-        // The message of the protocol header may have brought frames too, so this comes before the first read.
-        let received = state.split(context, framer, Side::Browser, pending);
         state.liveness().is_paused = true;
-        let written = write_all(write, pending).await;
-        let pause = state.spend(received.published, bytes as u64);
-        if !pause.is_zero() {
-            sleep(pause).await;
-        }
+        // The message of the protocol header may have brought frames too, so this comes before the first read.
+        let result = loop {
+            state.not_saturated().await;
+            let received = state.split(context, framer, Side::Browser, state.batch(), &mut batch);
+            if let Err(end) = pass_on(context, state, received.published, &mut batch, (write, pending)).await {
+                return end;
+            }
+            match received.result {
+                Ok(Split::Stopped) => {}
+                Ok(Split::Done) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
         {
             let mut liveness = state.liveness();
             liveness.is_paused = false;
             liveness.last_heard = Instant::now();
         }
-        if let Err(error) = received.result {
+        if let Err(error) = result {
             return End::browser_fault(&error, context.auth.is_some());
-        }
-        if let Err(error) = written {
-            return End::upstream_lost(&error.to_string());
         }
         let message = match next_message(state, stream).await {
             Ok(message) => message,
             Err(end) => return end,
         };
-        bytes = message.len();
-        context.metrics.from_browsers.add(bytes as u64);
+        context.metrics.from_browsers.add(message.len() as u64);
         framer.push(&message);
+    }
+}
+
+/// Charges a batch, waits as long as its rate demands, and writes it. Nothing of it is `pending` before it is paid, so
+/// the teardown never writes what was not.
+async fn pass_on(
+    context: &Context,
+    state: &SessionState,
+    published: u64,
+    batch: &mut VecDeque<Bytes>,
+    (write, pending): (&mut WriteHalf<Stream>, &mut VecDeque<Bytes>),
+) -> Result<(), End> {
+    let lost = |error: std::io::Error| End::upstream_lost(&error.to_string());
+    write_all(write, pending).await.map_err(lost)?;
+    if batch.is_empty() {
+        return Ok(());
+    }
+    if let Some(charge) = state.charge(published, batch.iter().map(Bytes::len).sum()) {
+        if charge.wait > PAUSE_MAX {
+            return Err(End::too_fast(charge.wait));
+        }
+        if !charge.wait.is_zero() {
+            context.metrics.pauses.add(1);
+            pause(state, &charge, (write, pending)).await.map_err(lost)?;
+        }
+        charge.settle();
+    }
+    pending.append(batch);
+    write_all(write, pending).await.map_err(lost)
+}
+
+/// Waits for a charge. The browser's heartbeats wait with all else, so RabbitMQ gets those of the gateway.
+async fn pause(
+    state: &SessionState,
+    charge: &Charge,
+    (write, pending): (&mut WriteHalf<Stream>, &mut VecDeque<Bytes>),
+) -> std::io::Result<()> {
+    let until = Instant::now() + charge.wait;
+    loop {
+        sleep_until(until.min(Instant::now() + HEARTBEAT_INTERVAL)).await;
+        if Instant::now() >= until {
+            return Ok(());
+        }
+        if state.proxy().stage() == Stage::Open {
+            pending.push_back(Bytes::from_static(&HEARTBEAT));
+            write_all(write, pending).await?;
+        }
     }
 }
 
@@ -133,6 +189,7 @@ async fn upstream_to_browser(
             out.push_back(Message::Ping(Bytes::new()));
         }
         let own_frames = state.proxy().take_to_browser();
+        state.output_taken.notify_one();
         if !own_frames.is_empty() {
             out.push_back(Message::Binary(own_frames.into()));
         }
@@ -142,7 +199,7 @@ async fn upstream_to_browser(
         {
             context.metrics.to_browsers.add(count as u64);
             let mut pieces = VecDeque::new();
-            result = state.split(context, framer, Side::Upstream, &mut pieces).result;
+            result = state.split(context, framer, Side::Upstream, Batch::UNLIMITED, &mut pieces).result.map(drop);
             out.extend(pieces.into_iter().map(Message::Binary));
         }
         if let Err(end) = send(sink, &mut out, stall_timeout).await {
