@@ -5,4 +5,5 @@ pub(crate) mod encode;
 pub(crate) mod framer;
 pub(crate) mod policy_filter;
 pub(crate) mod proxy;
+mod temporary_queues;
 pub(crate) mod verdict;

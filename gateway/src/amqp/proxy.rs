@@ -46,12 +46,14 @@ pub(crate) enum Login {
     Granted(Option<Box<Grant>>),
 }
 
-/// Upper bounds for the negotiated limits.
+/// Upper bounds for the negotiated limits, and for what a policy allows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     pub(crate) login_frame_max: u32,
     pub(crate) frame_max: u32,
     pub(crate) channel_max: u16,
+    /// Temporary queues, where a policy applies.
+    pub(crate) temporary_queues: usize,
 }
 
 /// One AMQP connection between a browser and RabbitMQ; see the [module](self).
@@ -157,7 +159,7 @@ impl AmqpProxy {
 
     /// Whether so much is pending for the browser, or from RabbitMQ, that no more frames of the browser must be taken.
     pub(crate) fn is_saturated(&self) -> bool {
-        self.to_browser.len() >= OUTPUT_MAX
+        self.to_browser.len() >= OUTPUT_MAX || self.filter.as_ref().is_some_and(PolicyFilter::is_saturated)
     }
 
     /// Returns when the token expires, in seconds since 1970.
@@ -309,7 +311,7 @@ impl AmqpProxy {
         };
         let response = format!("\0{}\0{}", grant.username, grant.password);
         let start = connection::StartOk { mechanism: "PLAIN", response: response.as_bytes(), ..*start };
-        self.filter = Some(PolicyFilter::new(grant));
+        self.filter = Some(PolicyFilter::new(grant, self.bounds.temporary_queues));
         Ok(Verdict::Replace(method_frame(0, &start)))
     }
 

@@ -63,6 +63,7 @@ pub(crate) async fn run(
         login_frame_max: context.config.limits.login_frame_max.0 as u32,
         frame_max: context.config.limits.frame_max.0 as u32,
         channel_max: context.config.limits.channels,
+        temporary_queues: context.config.limits.temporary_queues,
     };
     let is_limited = !Rates::of_all(&context.config.limits).are_unlimited();
     let account = client.permit().account().filter(|_| is_limited).cloned();

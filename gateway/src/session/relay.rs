@@ -189,7 +189,6 @@ async fn upstream_to_browser(
             out.push_back(Message::Ping(Bytes::new()));
         }
         let own_frames = state.proxy().take_to_browser();
-        state.output_taken.notify_one();
         if !own_frames.is_empty() {
             out.push_back(Message::Binary(own_frames.into()));
         }
@@ -202,6 +201,7 @@ async fn upstream_to_browser(
             result = state.split(context, framer, Side::Upstream, Batch::UNLIMITED, &mut pieces).result.map(drop);
             out.extend(pieces.into_iter().map(Message::Binary));
         }
+        state.output_taken.notify_one();
         if let Err(end) = send(sink, &mut out, stall_timeout).await {
             return end;
         }
