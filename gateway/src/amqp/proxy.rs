@@ -403,3 +403,40 @@ fn out_of_order(id: MethodId) -> Error {
 fn refused(error: AuthError) -> Error {
     Error::peer(code::ACCESS_REFUSED, format!("ACCESS_REFUSED - {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::super::framer::{Framer, Split};
+    use super::*;
+    use crate::admission::account::Batch;
+
+    const BOUNDS: Bounds = Bounds { login_frame_max: 4096, frame_max: 4096, channel_max: 9, temporary_queues: 9 };
+    const HEARTBEAT: [u8; 8] = [8, 0, 0, 0, 0, 0, 0, 0xce];
+
+    #[test]
+    fn no_more_frames_are_taken_while_the_gateways_own_answers_are_not_sent() {
+        let mut proxy = AmqpProxy::new(BOUNDS, Login::RabbitMq { loopback_users: Arc::default() });
+        proxy.to_browser = vec![0; OUTPUT_MAX];
+        let (mut framer, mut out) = (Framer::new(), VecDeque::new());
+        framer.push(&HEARTBEAT.repeat(3));
+        let split = framer.split(&mut proxy, Side::Browser, Batch::UNLIMITED, &mut out);
+        assert_eq!((split, out.len()), (Ok(Split::Stopped), 0));
+        proxy.take_to_browser();
+        let split = framer.split(&mut proxy, Side::Browser, Batch::UNLIMITED, &mut out);
+        assert_eq!((split, out.pop_front().map(|bytes| bytes.len())), (Ok(Split::Done), Some(24)));
+    }
+
+    #[test]
+    fn frames_are_taken_until_the_batch_is_full() {
+        let mut proxy = AmqpProxy::new(BOUNDS, Login::RabbitMq { loopback_users: Arc::default() });
+        let (mut framer, mut out) = (Framer::new(), VecDeque::new());
+        framer.push(&HEARTBEAT.repeat(5));
+        let batch = Batch { messages: 1, bytes: 9 };
+        for (split, size) in [(Split::Stopped, 16), (Split::Stopped, 16), (Split::Done, 8)] {
+            assert_eq!(framer.split(&mut proxy, Side::Browser, batch, &mut out), Ok(split));
+            assert_eq!(out.pop_front().map(|bytes| bytes.len()), Some(size));
+        }
+    }
+}
