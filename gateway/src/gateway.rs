@@ -136,7 +136,8 @@ impl Gateway {
         let (possible, wanted) = (context.limits.connections_max(), context.config.limits.connections);
         if possible < wanted {
             warn!(
-                "the process may open too few files for limits.connections, {wanted}: it admits {possible}; raise ulimit -n"
+                "the process may open too few files for limits.connections, {wanted}: it admits {possible}; \
+                 raise ulimit -n"
             );
         }
         if let Ok(address) = listener.local_addr() {

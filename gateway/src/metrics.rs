@@ -83,8 +83,9 @@ impl Metrics {
         self.ended.add(reason);
     }
 
-    /// Returns the text for Prometheus. The first argument holds the open WebSockets, how many may be open, and how many
-    /// are not logged in; `upstreams` holds, for each host, its name, whether it is up, and the number of its connections.
+    /// Returns the text for Prometheus. The first argument holds the open WebSockets, how many may be open, and how
+    /// many are not logged in; `upstreams` holds, for each host, its name, whether it is up, and the number of its
+    /// connections.
     pub(crate) fn text(
         &self,
         [connections, connections_max, pending]: [usize; 3],

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A token bucket that may be overdrawn: a large piece is charged whole, and has to wait until the bucket has recovered.
+/// A token bucket that may be overdrawn: a large piece is charged whole, and has to wait until the bucket has
+/// recovered.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bucket {
     per_second: f64,

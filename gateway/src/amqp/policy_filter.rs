@@ -241,10 +241,10 @@ impl PolicyFilter {
             | basic::CancelOk::ID
             | basic::Cancel::ID => {
                 match Method::decode(frame.payload())? {
-                    Method::QueueDeclareOk(ok) => self.queues.reply(number, Reply::DeclareOk { queue: ok.queue }),
-                    Method::QueueDeleteOk(_) => self.queues.reply(number, Reply::DeleteOk),
-                    Method::BasicConsumeOk(ok) => self.queues.reply(number, Reply::ConsumeOk { tag: ok.consumer_tag }),
-                    Method::BasicCancelOk(_) => self.queues.reply(number, Reply::CancelOk),
+                    Method::QueueDeclareOk(ok) => self.queues.reply(number, Reply::Declared { queue: ok.queue }),
+                    Method::QueueDeleteOk(_) => self.queues.reply(number, Reply::Deleted),
+                    Method::BasicConsumeOk(ok) => self.queues.reply(number, Reply::Consumed { tag: ok.consumer_tag }),
+                    Method::BasicCancelOk(_) => self.queues.reply(number, Reply::Cancelled),
                     Method::BasicCancel(cancel) => self.queues.cancelled(number, cancel.consumer_tag),
                     _ => {}
                 }

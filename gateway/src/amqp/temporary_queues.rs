@@ -3,9 +3,9 @@
 //!
 //! Comes to know each operation that is passed on, and each reply, and counts a queue from its declaration until it is
 //! certain that it is gone. Replies come in the order of the operations of a channel, so a reply also confirms all
-//! operations before it that have none (`nowait`); those that a channel's close leaves unconfirmed free nothing. A queue
-//! that expires, or that is declared by `nowait` without a name, counts until the connection ends. Decides nothing but
-//! the limit, and knows nothing of the policy.
+//! operations before it that have none (`nowait`); those that a channel's close leaves unconfirmed free nothing. A
+//! queue that expires, or that is declared by `nowait` without a name, counts until the connection ends. Decides
+//! nothing but the limit, and knows nothing of the policy.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -54,7 +54,7 @@ struct Queue {
     channel: u16,
     /// Whether all declarations are executed or refused.
     is_settled: bool,
-    /// Whether declarations were under way on several channels, so that nobody knows which came last.
+    /// Whether declarations were under way on several channels, so that it is unknown which came last.
     is_mixed: bool,
 }
 
@@ -111,10 +111,10 @@ enum Operation {
 /// A reply of RabbitMQ.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Reply<'a> {
-    DeclareOk { queue: &'a str },
-    DeleteOk,
-    ConsumeOk { tag: &'a str },
-    CancelOk,
+    Declared { queue: &'a str },
+    Deleted,
+    Consumed { tag: &'a str },
+    Cancelled,
 }
 
 impl TemporaryQueues {
@@ -345,7 +345,7 @@ impl TemporaryQueues {
 
     fn confirm(&mut self, channel: u16, operation: Operation, reply: Option<Reply<'_>>) {
         match (operation, reply) {
-            (Operation::DeclareUnnamed { declaration, ends_with_consumers }, Some(Reply::DeclareOk { queue })) => {
+            (Operation::DeclareUnnamed { declaration, ends_with_consumers }, Some(Reply::Declared { queue })) => {
                 self.unnamed -= 1;
                 let new = Queue::new(ends_with_consumers, channel, self.declarations);
                 self.queues.insert(queue.to_owned(), Queue { is_settled: true, ..new });
@@ -363,7 +363,7 @@ impl TemporaryQueues {
             }
             (Operation::Delete { queue: Some((name, declaration)) }, _) => self.remove_declared(&name, declaration),
             (Operation::Consume { queue: Some(queue), tag }, reply) => {
-                let tag = if let Some(Reply::ConsumeOk { tag }) = reply { tag.to_owned() } else { tag };
+                let tag = if let Some(Reply::Consumed { tag }) = reply { tag.to_owned() } else { tag };
                 let consumer = Consumer { queue, is_cancelling: false };
                 if self.channels.entry(channel).or_default().consumers.insert(tag, consumer).is_some() {
                     self.consumers -= 1;

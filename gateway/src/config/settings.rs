@@ -215,8 +215,8 @@ pub struct Limits {
     pub messages_per_second: u32,
     /// Bytes per second that one user may send, over all connections; 0 is no limit.
     pub bytes_per_second: Size,
-    /// Temporary queues that one connection may have, where a policy applies: exclusive ones, those that RabbitMQ deletes
-    /// after their last consumer, and those that it names.
+    /// Temporary queues that one connection may have, where a policy applies: exclusive ones, those that RabbitMQ
+    /// deletes after their last consumer, and those that it names.
     pub temporary_queues: usize,
 }
 

@@ -130,8 +130,8 @@ fn a_value_out_of_range_is_named_with_the_range() {
         ),
         (
             "[limits]\nbytes_per_second = \"100B\"",
-            "limits.bytes_per_second: 100B is out of range; it must be 0 for no limit, or at least 2185B: a frame may have \
-             128KiB (limits.frame_max), and must not pause its client for longer than 60 s",
+            "limits.bytes_per_second: 100B is out of range; it must be 0 for no limit, or at least 2185B: a frame may \
+             have 128KiB (limits.frame_max), and must not pause its client for longer than 60 s",
         ),
         (
             "[[auth.policy]]\nbytes_per_second = \"2KiB\"",

@@ -119,7 +119,8 @@ fn report(context: &Context, bound: Bound, peer: SocketAddr) {
         Bound::Address => ("address_sockets", "limits.pending_logins_per_address"),
     };
     context.metrics.refused(reason);
+    let address = peer.ip();
     if let Some(left_out) = context.log_limit.line(reason, Instant::now()) {
-        info!(address = %peer.ip(), reason, left_out, "closed the oldest socket without a WebSocket: {setting} is reached");
+        info!(%address, reason, left_out, "closed the oldest socket without a WebSocket: {setting} is reached");
     }
 }

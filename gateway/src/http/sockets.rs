@@ -2,7 +2,7 @@
 //!
 //! Bounded in total and by address. A new socket is always admitted, and closes the oldest one if a bound is reached: a
 //! client sends its request at once, so the oldest is the one that keeps a place for nothing. So `/healthz` answers
-//! while somebody holds as many silent sockets as may be open. Admission and removal take logarithmic time. Knows
+//! while a client holds as many silent sockets as may be open. Admission and removal take logarithmic time. Knows
 //! nothing of HTTP.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

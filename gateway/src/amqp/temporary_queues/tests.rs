@@ -33,7 +33,7 @@ fn declarations_without_replies_are_counted() {
 fn a_refused_declaration_is_not_counted() {
     let mut queues = TemporaryQueues::new(2);
     queues.declare(1, &exclusive("", false)).unwrap();
-    queues.reply(1, Reply::DeclareOk { queue: "amq.gen-1" });
+    queues.reply(1, Reply::Declared { queue: "amq.gen-1" });
     queues.declare(1, &exclusive("taken", false)).unwrap();
     assert!(queues.declare(1, &exclusive("other", false)).is_err());
     queues.refused(1);
@@ -46,13 +46,13 @@ fn a_queue_is_freed_when_its_deletion_is_confirmed() {
     for nowait in [false, true] {
         let mut queues = TemporaryQueues::new(1);
         queues.declare(1, &exclusive("", false)).unwrap();
-        queues.reply(1, Reply::DeclareOk { queue: "amq.gen-1" });
+        queues.reply(1, Reply::Declared { queue: "amq.gen-1" });
         queues.delete(1, "", nowait);
         assert_eq!(queues.count(), 1);
         if nowait {
             queues.closed(1);
         } else {
-            queues.reply(1, Reply::DeleteOk);
+            queues.reply(1, Reply::Deleted);
         }
         assert_eq!((queues.count(), queues.named().len()), (0, 0));
     }
@@ -62,12 +62,12 @@ fn a_queue_is_freed_when_its_deletion_is_confirmed() {
 fn a_deletion_that_may_have_failed_frees_nothing() {
     let mut queues = TemporaryQueues::new(1);
     queues.declare(1, &exclusive("a", false)).unwrap();
-    queues.reply(1, Reply::DeclareOk { queue: "a" });
+    queues.reply(1, Reply::Declared { queue: "a" });
     queues.delete(1, "a", true);
     queues.refused(1);
     assert_eq!(queues.count(), 1);
     queues.delete(2, "a", false);
-    queues.reply(2, Reply::DeleteOk);
+    queues.reply(2, Reply::Deleted);
     assert_eq!(queues.count(), 0);
 }
 
@@ -77,7 +77,7 @@ fn a_queue_that_is_declared_again_behind_its_deletion_is_counted() {
     queues.declare(1, &exclusive("a", true)).unwrap();
     queues.delete(1, "a", false);
     queues.declare(1, &exclusive("a", true)).unwrap();
-    queues.reply(1, Reply::DeleteOk);
+    queues.reply(1, Reply::Deleted);
     assert_eq!(queues.count(), 1);
 }
 
@@ -87,7 +87,7 @@ fn a_queue_is_freed_with_its_last_consumer() {
     let endings: [Ending; 4] = [
         |queues| {
             queues.cancel(1, "ctag", false);
-            queues.reply(1, Reply::CancelOk);
+            queues.reply(1, Reply::Cancelled);
         },
         |queues| queues.closed(1),
         |queues| queues.refused(1),
@@ -96,9 +96,9 @@ fn a_queue_is_freed_with_its_last_consumer() {
     for ending in endings {
         let mut queues = TemporaryQueues::new(1);
         queues.declare(1, &auto_delete("room")).unwrap();
-        queues.reply(1, Reply::DeclareOk { queue: "room" });
+        queues.reply(1, Reply::Declared { queue: "room" });
         queues.consume(1, "room", "", false);
-        queues.reply(1, Reply::ConsumeOk { tag: "ctag" });
+        queues.reply(1, Reply::Consumed { tag: "ctag" });
         queues.consume(2, "room", "other", true);
         queues.closed(2);
         assert_eq!(queues.count(), 1, "one consumer is left");
@@ -113,9 +113,9 @@ fn the_empty_name_means_the_queue_that_was_declared_last() {
     queues.declare(1, &exclusive("", false)).unwrap();
     queues.declare(1, &exclusive("", false)).unwrap();
     assert_eq!(queues.last(1), Some(""));
-    queues.reply(1, Reply::DeclareOk { queue: "first" });
+    queues.reply(1, Reply::Declared { queue: "first" });
     assert_eq!(queues.last(1), Some(""));
-    queues.reply(1, Reply::DeclareOk { queue: "second" });
+    queues.reply(1, Reply::Declared { queue: "second" });
     assert_eq!(queues.last(1), Some("second"));
 }
 
@@ -127,7 +127,7 @@ fn many_pending_replies_saturate_the_connection() {
         queues.declare(1, &queue::Declare { queue: "q", passive: true, ..Default::default() }).unwrap();
     }
     assert!(queues.is_saturated());
-    queues.reply(1, Reply::DeclareOk { queue: "q" });
+    queues.reply(1, Reply::Declared { queue: "q" });
     assert!(!queues.is_saturated());
 }
 
@@ -265,13 +265,13 @@ mod model {
     fn take(queues: &mut TemporaryQueues, channel: u16, answer: &FromBroker) {
         match answer {
             FromBroker::Reply(Op::Declare { name, .. }) => {
-                queues.reply(channel, Reply::DeclareOk { queue: NAMES[*name] });
+                queues.reply(channel, Reply::Declared { queue: NAMES[*name] });
             }
-            FromBroker::Reply(Op::Delete { .. }) => queues.reply(channel, Reply::DeleteOk),
+            FromBroker::Reply(Op::Delete { .. }) => queues.reply(channel, Reply::Deleted),
             FromBroker::Reply(Op::Consume { tag, .. }) => {
-                queues.reply(channel, Reply::ConsumeOk { tag: &tag.to_string() });
+                queues.reply(channel, Reply::Consumed { tag: &tag.to_string() });
             }
-            FromBroker::Reply(_) => queues.reply(channel, Reply::CancelOk),
+            FromBroker::Reply(_) => queues.reply(channel, Reply::Cancelled),
             FromBroker::CloseOk => queues.closed(channel),
             FromBroker::Close => queues.refused(channel),
         }

@@ -40,7 +40,7 @@ impl Program {
         Self::start_command(Command::new(env!("CARGO_BIN_EXE_hopmq-gateway")), settings, host, variables).await
     }
 
-    /// Starts the program with these settings (TOML) for the RabbitMQ of the tests, so that it may open that many files.
+    /// Starts the program with these settings (TOML) for the RabbitMQ of the tests. It may open that many files.
     pub(crate) async fn start_with_files(settings: &str, files: usize) -> Self {
         let mut command = Command::new("sh");
         let script = format!("ulimit -n {files}; exec \"$0\" \"$@\"");
@@ -75,11 +75,12 @@ impl Program {
             let line = soon(lines.next_line()).await.unwrap().expect("the program logs that it listens");
             assert!(line.starts_with('{'), "{line}");
             log.push_str(&line);
+            log.push('\n');
         }
         let log = tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
-                log.push('\n');
                 log.push_str(&line);
+                log.push('\n');
             }
             log
         });
