@@ -6,6 +6,7 @@ mod engine;
 mod frames;
 pub mod inspect;
 mod period;
+mod printable;
 mod random;
 mod server;
 pub mod store;

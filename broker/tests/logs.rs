@@ -114,6 +114,24 @@ fn a_trace_of_the_wire_names_methods_and_holds_no_secrets() {
 }
 
 #[test]
+fn what_a_client_sends_stays_on_its_line_and_is_cut() {
+    let hostile = "a\r\n2030-01-01T00:00:00Z  INFO forged: \"x\" user=admin\u{202e}\u{2028}\u{1b}[2J";
+    let long = hostile.repeat(40);
+    let program = Program::start(&[]);
+    let builder = Connection::builder().uri(&format!("amqp://guest:guest@{}", program.address));
+    let connection = builder.connection_name(&long).recovery(Recovery::off()).open().unwrap();
+    assert_eq!(connection.channel().unwrap().queue(&format!("amq.{hostile}")).declare().unwrap_err().code(), Some(403));
+    connection.close().unwrap();
+    assert!(program.connect(&"%0A%1Bforged".repeat(150), "open-sesame").is_err());
+    let logs = program.logs();
+    for line in logs.lines() {
+        assert!(line.starts_with("20") && !line.starts_with("2030") && line.len() < 2000, "{line}");
+    }
+    assert!(!logs.contains(|c: char| c.is_control() && c != '\n' || c == '\u{202e}' || c == '\u{2028}'), "{logs:?}");
+    assert!(logs.contains("connection opened") && logs.contains("access refused") && logs.contains("login refused"));
+}
+
+#[test]
 fn an_unknown_level_is_refused_with_the_known_ones() {
     let output = Command::new(env!("CARGO_BIN_EXE_hopmq-broker")).args(["--log", "loud"]).output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();

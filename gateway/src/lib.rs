@@ -11,10 +11,14 @@ mod gateway;
 mod http;
 mod log_limit;
 mod metrics;
+mod printable;
 mod session;
 mod upstream;
 
 pub mod config;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod testing;
 
 pub use config::{Config, ConfigError};
 pub use gateway::{Builder, Gateway};

@@ -1,9 +1,9 @@
 //! Limits for one address, one user and all clients together.
 //!
 //! Counts the connections, the pending logins and the rates of each address and user that is or was recently
-//! connected, and hands out [`Permit`]s, which are returned when they are dropped. An entry is forgotten when it is like
-//! a new one, so no client gains by connecting again, and the tables are bounded. Time is an argument. Knows no sockets
-//! and no AMQP.
+//! connected, and hands out [`Permit`]s, which are returned when they are dropped. An entry is forgotten when it is
+//! like a new one, so no client gains by connecting again, and the tables are bounded. Time is an argument. Knows no
+//! sockets and no AMQP.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -6,4 +6,6 @@ pub(crate) mod framer;
 pub(crate) mod policy_filter;
 pub(crate) mod proxy;
 mod temporary_queues;
+#[cfg(test)]
+mod tests;
 pub(crate) mod verdict;

@@ -10,13 +10,18 @@
 use std::collections::{HashMap, HashSet};
 
 use hopmq_proto::method::{Encode, Method, MethodId, basic, channel, queue};
-use hopmq_proto::{Error, FieldTable, Frame, Kind, code};
+use hopmq_proto::{Error, FieldTable, Frame, Kind, Properties, code};
 
 use super::encode::method_frame;
 use super::temporary_queues::{Reply, TemporaryQueues};
 use super::verdict::Verdict;
 use crate::auth::denied::Denied;
 use crate::auth::{Grant, Operation};
+use crate::printable::printable;
+
+/// The number of refused operations of a connection that are all logged; of later ones, those whose number is a power
+/// of two.
+const REFUSALS_LOGGED: u64 = 10;
 
 /// Enforces the policy of one connection; see the [module](self).
 #[derive(Debug)]
@@ -26,6 +31,8 @@ pub(crate) struct PolicyFilter {
     queues: TemporaryQueues,
     /// Channels on which RabbitMQ owes a `close-ok` that must not reach the browser.
     hidden_close_oks: HashSet<u16>,
+    /// The number of refused operations.
+    refused: u64,
 }
 
 /// The state of a channel.
@@ -68,6 +75,7 @@ impl PolicyFilter {
             channels: HashMap::new(),
             queues: TemporaryQueues::new(temporary_queues),
             hidden_close_oks: HashSet::new(),
+            refused: 0,
         }
     }
 
@@ -150,6 +158,10 @@ impl PolicyFilter {
 
     fn method(&mut self, number: u16, frame: &Frame<'_>) -> Result<Verdict, Error> {
         let method = Method::decode(frame.payload())?;
+        if !is_of_client(&method) {
+            let text = format!("received {}, which a client must not send on a channel", frame.method()?);
+            return Err(Error::peer(code::COMMAND_INVALID, text));
+        }
         let open = self.open(number)?;
         if open.publish.is_some() || open.body > 0 {
             return Err(Error::peer(code::UNEXPECTED_FRAME, "received a method before the message was complete"));
@@ -186,13 +198,14 @@ impl PolicyFilter {
             return Err(Error::peer(code::UNEXPECTED_FRAME, "received a content header without a basic.publish"));
         };
         let (size, properties) = frame.header()?;
-        let headers: FieldTable<&[u8]> = properties.headers()?;
+        // Of a malformed list, the broker could read other headers than the policy has seen.
+        properties.check()?;
         // Without the frame's head of 7 bytes and its end byte.
         let payload = held.get(7..held.len().saturating_sub(1)).unwrap_or_default();
         let Method::BasicPublish(publish) = Method::decode(payload)? else {
             return Err(Error::peer(code::UNEXPECTED_FRAME, "received a content header without a basic.publish"));
         };
-        if let Err(denied) = self.grant.policy.message(&publish, size, &headers) {
+        if let Err(denied) = self.message(&publish, size, &properties)? {
             return Ok(self.refuse(number, &denied, MethodId::BASIC_PUBLISH));
         }
         self.open(number)?.body = size;
@@ -201,10 +214,27 @@ impl PolicyFilter {
         Ok(Verdict::Replace(message))
     }
 
+    /// Decides about a message by its header. The outer error is a fault of the browser.
+    fn message(
+        &self,
+        publish: &basic::Publish<'_>,
+        size: u64,
+        properties: &Properties<&[u8]>,
+    ) -> Result<Result<(), Denied>, Error> {
+        let policy = &self.grant.policy;
+        let headers: FieldTable<&[u8]> = properties.headers()?;
+        // RabbitMQ checks it too, but lets users with the tag `impersonator` send any.
+        let user = properties.user_id().filter(|user| *user != self.grant.username);
+        Ok(policy.message(publish, size, &headers).and_then(|()| match user {
+            Some(user) => Err(Denied::UserId { user: user.to_owned() }),
+            None => policy.reply_to(properties.reply_to().unwrap_or_default(), self.queues.named()),
+        }))
+    }
+
     fn body(&mut self, number: u16, frame: &Frame<'_>) -> Result<Verdict, Error> {
         let open = self.open(number)?;
         let size = frame.payload().len() as u64;
-        if open.publish.is_some() || size > open.body {
+        if open.publish.is_some() || open.body == 0 || size > open.body {
             return Err(Error::peer(
                 code::UNEXPECTED_FRAME,
                 "received more body bytes than the content header announced",
@@ -217,7 +247,13 @@ impl PolicyFilter {
     /// Closes the channel at RabbitMQ in place of the denied operation.
     fn refuse(&mut self, number: u16, denied: &Denied, method: MethodId) -> Verdict {
         let text = format!("ACCESS_REFUSED - {} {denied}", self.grant.subject);
-        tracing::info!(subject = self.grant.subject, channel = number, %method, "refused an operation: {denied}");
+        let reason = denied.to_string();
+        let (subject, reason) = (&*printable(&self.grant.subject), &*printable(&reason));
+        self.refused += 1;
+        if self.refused <= REFUSALS_LOGGED || self.refused.is_power_of_two() {
+            let (method, refused) = (method.name(), self.refused);
+            tracing::info!(subject, channel = number, method, reason, refused, "refused an operation");
+        }
         self.channels.insert(number, Channel::Refusing { refusal: Refusal { text, method }, browser_closes: false });
         let text = "the gateway refused an operation";
         Verdict::Refuse(method_frame(number, &close(code::REPLY_SUCCESS, text, MethodId::default())))
@@ -295,6 +331,23 @@ impl PolicyFilter {
             }
             _ => Verdict::Pass,
         }
+    }
+}
+
+/// Whether a client may send the method on a channel.
+fn is_of_client(method: &Method<'_>) -> bool {
+    use Method::*;
+    match method {
+        // `channel.close-ok` answers a close, and is handled where the channel is closed.
+        ChannelOpen(_) | ChannelFlow(_) | ChannelFlowOk(_) | ChannelClose(_) => true,
+        ExchangeDeclare(_) | ExchangeDelete(_) | ExchangeBind(_) | ExchangeUnbind(_) => true,
+        QueueDeclare(_) | QueueBind(_) | QueueUnbind(_) | QueuePurge(_) | QueueDelete(_) => true,
+        BasicQos(_) | BasicConsume(_) | BasicCancel(_) | BasicPublish(_) | BasicGet(_) => true,
+        BasicAck(_) | BasicReject(_) | BasicNack(_) | BasicRecover(_) | BasicRecoverAsync(_) => true,
+        // RabbitMQ and its plugins cancel consumers, and clients may answer.
+        BasicCancelOk(_) | AccessRequest(_) | ConfirmSelect(_) => true,
+        TxSelect(_) | TxCommit(_) | TxRollback(_) => true,
+        _ => false,
     }
 }
 

@@ -42,8 +42,8 @@ pub(crate) enum Login {
     RabbitMq { loopback_users: Arc<[String]> },
     /// By a token in place of the password, which the gateway checks.
     Token(Arc<Auth>),
-    /// By a ticket, which the gateway has checked. `None` after the login.
-    Granted(Option<Box<Grant>>),
+    /// By a ticket, which the gateway has checked. The grant is `None` after the login.
+    Granted { grant: Option<Box<Grant>>, auth: Arc<Auth> },
 }
 
 /// Upper bounds for the negotiated limits, and for what a policy allows.
@@ -62,6 +62,10 @@ pub(crate) struct AmqpProxy {
     bounds: Bounds,
     browser: ReceiveLimits,
     upstream: ReceiveLimits,
+    /// Whether RabbitMQ has sent its limits: it has accepted the login, and those of a login end.
+    is_tuned: bool,
+    /// The largest frame, and the highest channel, that both sides have agreed to so far.
+    agreed: (u32, u16),
     /// Whether RabbitMQ must get a `connection.close`.
     upstream_open: bool,
     /// Whether the client announced `authentication_failure_close`: it handles a close during the login.
@@ -97,6 +101,8 @@ impl AmqpProxy {
             bounds,
             browser: limits(bounds.login_frame_max.max(MIN_FRAME_MAX)),
             upstream: limits(bounds.frame_max.max(MIN_FRAME_MAX)),
+            is_tuned: false,
+            agreed: (bounds.frame_max, bounds.channel_max),
             upstream_open: false,
             handles_login_close: false,
             login_sent: false,
@@ -192,6 +198,7 @@ impl AmqpProxy {
     #[inline]
     pub(crate) fn handle_frame(&mut self, from: Side, frame: &Frame<'_>) -> Result<Verdict, Error> {
         if frame.channel() != 0
+            && (from == Side::Upstream || self.step == Step::Done)
             && let Some(filter) = &mut self.filter
         {
             let verdict = match from {
@@ -199,6 +206,9 @@ impl AmqpProxy {
                 Side::Upstream => filter.handle_upstream_frame(frame)?,
             };
             return Ok(self.count(from, frame, verdict));
+        }
+        if from == Side::Browser {
+            self.check_place(frame)?;
         }
         if frame.kind() != Kind::Method {
             return Ok(Verdict::Pass);
@@ -254,14 +264,11 @@ impl AmqpProxy {
                     return Ok(Verdict::Replace(method_frame(0, &open)));
                 }
             }
-            connection::UpdateSecret::ID => {
-                if let Login::Token(auth) = &self.login {
-                    let auth = Arc::clone(auth);
-                    let Method::ConnectionUpdateSecret(update) = Method::decode(frame.payload())? else {
-                        return Err(undecodable(id));
-                    };
-                    return self.renew(&auth, update.new_secret);
-                }
+            connection::UpdateSecret::ID if !matches!(self.login, Login::RabbitMq { .. }) => {
+                let Method::ConnectionUpdateSecret(update) = Method::decode(frame.payload())? else {
+                    return Err(undecodable(id));
+                };
+                return self.renew(update.new_secret);
             }
             connection::TuneOk::ID => {
                 let Method::ConnectionTuneOk(tune) = Method::decode(frame.payload())? else {
@@ -274,6 +281,22 @@ impl AmqpProxy {
             _ => {}
         }
         Ok(Verdict::Pass)
+    }
+
+    /// Checks that a frame comes where it belongs, where the gateway authenticates: methods and heartbeats on channel 0,
+    /// and all others once the browser has sent `connection.open`.
+    fn check_place(&self, frame: &Frame<'_>) -> Result<(), Error> {
+        if matches!(self.login, Login::RabbitMq { .. }) {
+            return Ok(());
+        }
+        match (frame.channel(), frame.kind()) {
+            (0, Kind::Method | Kind::Heartbeat) => Ok(()),
+            (0, _) => Err(Error::peer(code::UNEXPECTED_FRAME, "received a content on channel 0")),
+            (number, _) => {
+                let text = format!("received a frame on channel {number} before connection.open");
+                Err(Error::peer(code::CHANNEL_ERROR, text))
+            }
+        }
     }
 
     /// Checks that each step of the handshake comes once and in order, where the gateway authenticates.
@@ -301,7 +324,7 @@ impl AmqpProxy {
                 let checked = check_remote(loopback_users, start.mechanism, start.response);
                 return checked.map(|()| Verdict::Pass).map_err(refused);
             }
-            Login::Granted(grant) => *grant.take().ok_or_else(|| out_of_order(connection::StartOk::ID))?,
+            Login::Granted { grant, .. } => *grant.take().ok_or_else(|| out_of_order(connection::StartOk::ID))?,
             Login::Token(auth) => {
                 let token = plain().nth(2).filter(|_| start.mechanism == "PLAIN");
                 let token = token.and_then(|token| std::str::from_utf8(token).ok());
@@ -315,10 +338,16 @@ impl AmqpProxy {
         Ok(Verdict::Replace(method_frame(0, &start)))
     }
 
-    /// Replaces the grant by that of a newer token of the same bearer.
-    fn renew(&mut self, auth: &Auth, token: &[u8]) -> Result<Verdict, Error> {
-        let token = std::str::from_utf8(token).map_err(|_| refused(AuthError::NotText))?;
-        let grant = auth.token(token).map_err(refused)?;
+    /// Replaces the grant by that of a newer token of the same bearer. The secret is for the gateway, and does not reach
+    /// RabbitMQ.
+    fn renew(&mut self, secret: &[u8]) -> Result<Verdict, Error> {
+        let secret = std::str::from_utf8(secret).map_err(|_| refused(AuthError::NotText))?;
+        let grant = match &self.login {
+            Login::RabbitMq { .. } => return Ok(Verdict::Pass),
+            Login::Token(auth) => auth.token(secret),
+            Login::Granted { auth, .. } => auth.newer(secret),
+        };
+        let grant = grant.map_err(refused)?;
         let Some(filter) = &mut self.filter else { return Ok(Verdict::Drop) };
         let current = filter.grant();
         let is_same_bearer =
@@ -346,6 +375,7 @@ impl AmqpProxy {
                 self.stage = self.stage.max(Stage::Authenticated);
                 tune.frame_max = lower(tune.frame_max, self.bounds.frame_max);
                 tune.channel_max = lower(u32::from(tune.channel_max), u32::from(self.bounds.channel_max)) as u16;
+                self.is_tuned = true;
                 self.negotiate(tune.frame_max, tune.channel_max);
                 return Ok(Verdict::Replace(method_frame(0, &tune)));
             }
@@ -373,13 +403,19 @@ impl AmqpProxy {
         Ok(Verdict::Pass)
     }
 
-    /// Lowers the limits of both sides to those of `tune` or `tune-ok`.
+    /// Lowers the limits of both sides to those of `tune` or `tune-ok`, in whichever order they come: a browser that
+    /// does not wait sends `tune-ok` first.
     fn negotiate(&mut self, frame_max: u32, channel_max: u16) {
-        let frame_max = lower(frame_max, self.bounds.frame_max).max(MIN_FRAME_MAX);
-        let channel_max = lower(u32::from(channel_max), u32::from(self.bounds.channel_max)) as u16;
+        let (agreed_size, agreed_channel) = self.agreed;
+        let frame_max = lower(frame_max, agreed_size).max(MIN_FRAME_MAX);
+        let channel_max = lower(u32::from(channel_max), u32::from(agreed_channel)) as u16;
+        self.agreed = (frame_max, channel_max);
         for limits in [&mut self.browser, &mut self.upstream] {
             limits.frame_max = frame_max;
             limits.channel_max = channel_max;
+        }
+        if !self.is_tuned {
+            self.browser.frame_max = lower(frame_max, self.bounds.login_frame_max).max(MIN_FRAME_MAX);
         }
     }
 }

@@ -2,6 +2,9 @@
 
 use serde_json::{Map, Value};
 
+/// The last second of the year 9999. Later times are mistakes, and would not fit into calculations.
+const TIME_MAX: u64 = 253_402_300_799;
+
 /// What a token says about its bearer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Claims(Map<String, Value>);
@@ -35,10 +38,16 @@ impl Claims {
         }
     }
 
-    /// Returns a claim that is a time, in seconds since 1970.
+    /// Returns a claim that is a time, in seconds since 1970; `None` also if it is not a time before the year 10000.
     pub(crate) fn seconds(&self, name: &str) -> Option<u64> {
-        let value = self.value(name)?;
-        value.as_u64().or_else(|| value.as_f64().filter(|time| *time >= 0.0).map(|time| time as u64))
+        let value = self.0.get(name)?;
+        let time = value.as_u64().or_else(|| value.as_f64().filter(|time| *time >= 0.0).map(|time| time as u64));
+        time.filter(|time| *time <= TIME_MAX)
+    }
+
+    /// Whether the token has a claim of this name.
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.0.contains_key(name)
     }
 
     /// Whether the claim equals `wanted`, is a list with such an entry, or is a text with such a word.

@@ -17,6 +17,14 @@ pub(crate) enum Denied {
     Header {
         name: String,
     },
+    /// The replies would reach a queue that the bearer may not use.
+    ReplyTo {
+        queue: String,
+    },
+    /// The property `user-id` is not the RabbitMQ user.
+    UserId {
+        user: String,
+    },
     /// Dead letters or unroutable messages would reach the exchange with routing keys that are not known in advance.
     Forward {
         exchange: String,
@@ -58,6 +66,8 @@ impl fmt::Display for Denied {
                 write!(f, "may not publish {size} bytes in one message; the limit is {limit}")
             }
             Self::Header { name } => write!(f, "may not publish with a header {name} that is not a list of texts"),
+            Self::ReplyTo { queue } => write!(f, "may not ask for replies in queue '{queue}' (reply-to)"),
+            Self::UserId { user } => write!(f, "may not publish with the user-id '{user}'"),
             Self::Forward { exchange } => {
                 write!(f, "may not forward messages to {} with any routing key", ExchangeName(exchange))
             }

@@ -31,10 +31,16 @@ pub(crate) enum AuthError {
     KeyNotNamed,
     /// The issuer has no key of this name.
     KeyUnknown,
+    /// Several keys of the issuer have this name and fit the algorithm.
+    KeyAmbiguous,
     /// The key is for another algorithm.
     KeyOfOtherAlgorithm,
     /// The key has a type that cannot verify signatures.
     KeyUnusable,
+    /// The token is longer than any that is read.
+    TooLong { limit: usize },
+    /// The header of the token has a field that changes how the token must be read.
+    HeaderNotAccepted { field: &'static str },
     /// The ticket has no `iat`.
     IssueTimeMissing,
     /// `iat` is later than now.
@@ -45,6 +51,8 @@ pub(crate) enum AuthError {
     NoPolicy,
     /// A setting of the policy refers to a claim that the token lacks.
     PolicyClaimMissing { setting: &'static str },
+    /// A claim cannot be filled into a setting of the policy.
+    ClaimUnfit { setting: &'static str, claim: String, flaw: &'static str },
     /// `connection.update-secret` brought a token of another subject, RabbitMQ user or virtual host.
     OtherBearer,
     /// A page on another machine logs in as a user of `auth.loopback_users`.
@@ -63,6 +71,8 @@ pub(crate) enum Flaw {
     Signature,
     AlgorithmOfOtherKey,
     ClaimMissing(String),
+    /// The claim is not a time, or one that no clock will show.
+    Time(String),
     Unsigned,
     Unreadable,
 }
@@ -77,6 +87,7 @@ impl From<&ErrorKind> for Flaw {
             ErrorKind::InvalidSignature => Self::Signature,
             ErrorKind::InvalidAlgorithm => Self::AlgorithmOfOtherKey,
             ErrorKind::MissingRequiredClaim(claim) => Self::ClaimMissing(claim.clone()),
+            ErrorKind::InvalidClaimFormat(claim) => Self::Time(claim.clone()),
             // The library has no kind of its own for the algorithm `none`.
             ErrorKind::Json(error) if error.to_string().contains("`none`") => Self::Unsigned,
             _ => Self::Unreadable,
@@ -103,6 +114,7 @@ impl fmt::Display for Flaw {
             Self::Signature => "has a wrong signature",
             Self::AlgorithmOfOtherKey => "is signed with an algorithm that does not fit its key",
             Self::ClaimMissing(claim) => return write!(f, "lacks the claim {claim}"),
+            Self::Time(claim) => return write!(f, "has a time that is out of range ({claim})"),
             Self::Unsigned => "is not signed (none)",
             Self::Unreadable => "is not a readable JSON Web Token",
         })
@@ -123,15 +135,23 @@ impl fmt::Display for AuthError {
                 write!(f, "the token is signed with {algorithm:?}; accepted are {accepted:?}")
             }
             Self::KeyNotNamed => f.write_str("the token does not name its key (kid), and the issuer has several"),
+            Self::KeyAmbiguous => f.write_str("the issuer has several keys of the name (kid) that the token has"),
             Self::KeyUnknown => f.write_str("the token is signed with an unknown key (kid)"),
             Self::KeyOfOtherAlgorithm => f.write_str("the token and its key are for different algorithms"),
             Self::KeyUnusable => f.write_str("the token's key cannot verify signatures"),
+            Self::TooLong { limit } => write!(f, "the token is longer than {limit} bytes"),
+            Self::HeaderNotAccepted { field } => {
+                write!(f, "the token's header has the field {field}, which is not accepted")
+            }
             Self::IssueTimeMissing => f.write_str("the ticket lacks the claim iat"),
-            Self::IssuedInFuture => f.write_str("the ticket was issued in the future (iat); check the clocks"),
+            Self::IssuedInFuture => f.write_str("the token or ticket was issued in the future (iat); check the clocks"),
             Self::LifetimeTooLong { seconds } => write!(f, "the ticket is valid for more than {seconds} s"),
             Self::NoPolicy => f.write_str("no policy matches the claims of the token"),
             Self::PolicyClaimMissing { setting } => {
                 write!(f, "the token lacks a claim that the {setting} of its policy needs")
+            }
+            Self::ClaimUnfit { setting, claim, flaw } => {
+                write!(f, "the claim {claim} of the token {flaw}; {setting} cannot use it")
             }
             Self::LoopbackUser { user } => write!(
                 f,

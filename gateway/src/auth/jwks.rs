@@ -3,10 +3,15 @@
 use std::fmt;
 use std::path::Path;
 
-use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, JwkSet, KeyAlgorithm, KeyOperations, PublicKeyUse};
+use jsonwebtoken::{Algorithm, AlgorithmFamily};
 
+use super::error::AuthError;
 use super::fetch::{FetchError, Url};
 use crate::config::ConfigError;
+
+/// The largest number of keys; a login looks at each.
+const KEYS_MAX: usize = 256;
 
 /// The reason that an issuer's keys cannot be used.
 #[derive(Debug)]
@@ -14,6 +19,7 @@ pub(super) enum JwksError {
     Fetch(FetchError),
     NotJwks(serde_json::Error),
     NoKeys,
+    TooManyKeys,
 }
 
 impl fmt::Display for JwksError {
@@ -21,6 +27,7 @@ impl fmt::Display for JwksError {
         match self {
             Self::Fetch(error) => write!(f, "{error}"),
             Self::NotJwks(error) => write!(f, "not a JWKS: {error}"),
+            Self::TooManyKeys => write!(f, "the JWKS has more than {KEYS_MAX} keys"),
             Self::NoKeys => f.write_str("the JWKS has no keys"),
         }
     }
@@ -48,7 +55,51 @@ pub(super) async fn fetch(url: &Url) -> Result<JwkSet, JwksError> {
     parse(&url.fetch().await.map_err(JwksError::Fetch)?)
 }
 
-fn parse(text: &str) -> Result<JwkSet, JwksError> {
+pub(super) fn parse(text: &str) -> Result<JwkSet, JwksError> {
     let set: JwkSet = serde_json::from_str(text).map_err(JwksError::NotJwks)?;
-    if set.keys.is_empty() { Err(JwksError::NoKeys) } else { Ok(set) }
+    match set.keys.len() {
+        0 => Err(JwksError::NoKeys),
+        1..=KEYS_MAX => Ok(set),
+        _ => Err(JwksError::TooManyKeys),
+    }
+}
+
+/// Returns the key that verifies a token of this algorithm: the only one of the name, or the only one if the token names
+/// none. Keys for encryption, for another algorithm or without the operation `verify` are passed over.
+///
+/// # Errors
+/// [`AuthError`] if there is no such key, or more than one.
+pub(super) fn find<'a>(set: &'a JwkSet, kid: Option<&str>, algorithm: Algorithm) -> Result<&'a Jwk, AuthError> {
+    let is_named = |key: &&Jwk| kid.is_none_or(|kid| key.common.key_id.as_deref() == Some(kid));
+    let mut reason = AuthError::KeyUnknown;
+    let mut found = None;
+    for key in set.keys.iter().filter(is_named) {
+        match (fits(key, algorithm), found) {
+            (Err(unfit), None) => reason = unfit,
+            (Err(_), Some(_)) => {}
+            (Ok(()), None) => found = Some(key),
+            (Ok(()), Some(_)) if kid.is_none() => return Err(AuthError::KeyNotNamed),
+            (Ok(()), Some(_)) => return Err(AuthError::KeyAmbiguous),
+        }
+    }
+    found.ok_or(reason)
+}
+
+/// Checks that a key may verify signatures of this algorithm.
+fn fits(key: &Jwk, algorithm: Algorithm) -> Result<(), AuthError> {
+    let is_of_family = match (&key.algorithm, algorithm.family()) {
+        (AlgorithmParameters::RSA(_), AlgorithmFamily::Rsa)
+        | (AlgorithmParameters::EllipticCurve(_), AlgorithmFamily::Ec)
+        | (AlgorithmParameters::OctetKeyPair(_), AlgorithmFamily::Ed) => true,
+        _ => false,
+    };
+    let named = key.common.key_algorithm;
+    if !is_of_family || named.is_some_and(|named| named != KeyAlgorithm::from(algorithm)) {
+        return Err(AuthError::KeyOfOtherAlgorithm);
+    }
+    let is_for_signatures =
+        key.common.public_key_use.as_ref().is_none_or(|purpose| *purpose == PublicKeyUse::Signature);
+    let verifies =
+        key.common.key_operations.as_ref().is_none_or(|operations| operations.contains(&KeyOperations::Verify));
+    if is_for_signatures && verifies { Ok(()) } else { Err(AuthError::KeyUnusable) }
 }

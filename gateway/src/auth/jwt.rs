@@ -8,7 +8,7 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use jsonwebtoken::jwk::JwkSet;
-use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, Validation};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, Header, Validation};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
@@ -16,8 +16,9 @@ use tracing::{info, warn};
 use super::claims::Claims;
 use super::error::{AuthError, Credential, Flaw};
 use super::fetch::Url;
-use super::{jwks, secret};
+use super::{clock, jwks, secret};
 use crate::config::{self, ConfigError};
+use crate::printable::printable;
 
 /// The interval at which keys are fetched.
 const REFRESH: Duration = Duration::from_secs(300);
@@ -25,6 +26,9 @@ const REFRESH: Duration = Duration::from_secs(300);
 const REFRESH_MIN: Duration = Duration::from_secs(10);
 /// The default clock skew, in seconds.
 const LEEWAY: u64 = 10;
+
+/// The longest token, in bytes.
+const TOKEN_MAX: usize = 16 << 10;
 
 /// Verifies tokens with a shared secret or with the issuer's public keys.
 pub(super) struct Verifier {
@@ -85,8 +89,7 @@ impl Verifier {
     /// # Errors
     /// [`AuthError`] if the token is not valid.
     pub(super) fn verify(&self, token: &str) -> Result<Claims, AuthError> {
-        let header = jsonwebtoken::decode_header(token)
-            .map_err(|error| AuthError::Flawed(Credential::Token, Flaw::from(error.kind())))?;
+        let header = header(token, Credential::Token)?;
         if !self.algorithms.contains(&header.alg) {
             let accepted = self.algorithms.clone();
             return Err(AuthError::AlgorithmNotAccepted { algorithm: header.alg, accepted });
@@ -101,20 +104,18 @@ impl Verifier {
             return decode(token, secret, &validation, Credential::Token);
         }
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        let key = match &header.kid {
-            Some(kid) => keys.find(kid),
-            None if keys.keys.len() == 1 => keys.keys.first(),
-            None => return Err(AuthError::KeyNotNamed),
-        };
-        let Some(key) = key else {
-            self.key_missing.notify_one();
-            return Err(AuthError::KeyUnknown);
-        };
-        if key.common.key_algorithm.is_some_and(|algorithm| algorithm.to_string() != format!("{:?}", header.alg)) {
-            return Err(AuthError::KeyOfOtherAlgorithm);
-        }
+        let key = jwks::find(&keys, header.kid.as_deref(), header.alg).inspect_err(|error| {
+            if *error == AuthError::KeyUnknown {
+                self.key_missing.notify_one();
+            }
+        })?;
         let key = DecodingKey::from_jwk(key).map_err(|_| AuthError::KeyUnusable)?;
         decode(token, &key, &validation, Credential::Token)
+    }
+
+    /// Replaces the keys.
+    pub(super) fn set_keys(&self, keys: JwkSet) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
     }
 
     /// Keeps the keys of the URL current. Never completes.
@@ -124,9 +125,12 @@ impl Verifier {
             match jwks::fetch(url).await {
                 Ok(keys) => {
                     info!(%url, keys = keys.keys.len(), "fetched the issuer's keys");
-                    *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+                    self.set_keys(keys);
                 }
-                Err(error) => warn!(%url, %error, "cannot fetch the issuer's keys; the previous keys stay in use"),
+                Err(error) => {
+                    let error = error.to_string();
+                    warn!(%url, error = &*printable(&error), "cannot fetch the issuer's keys; the previous keys stay in use");
+                }
             }
             sleep(REFRESH_MIN).await;
             let _requested = timeout(REFRESH, self.key_missing.notified()).await;
@@ -134,17 +138,48 @@ impl Verifier {
     }
 }
 
-/// Returns the claims if the signature and the times are valid.
+/// Returns the header of a token or a ticket, which any client can have made up.
+///
+/// # Errors
+/// [`AuthError`] if the header asks for what this gateway does not do (RFC 7515, section 4.1.11, and RFC 7797): to read
+/// the token otherwise would be to read another one than its issuer signed.
+pub(super) fn header(token: &str, credential: Credential) -> Result<Header, AuthError> {
+    if token.len() > TOKEN_MAX {
+        return Err(AuthError::TooLong { limit: TOKEN_MAX });
+    }
+    let header =
+        jsonwebtoken::decode_header(token).map_err(|error| AuthError::Flawed(credential, Flaw::from(error.kind())))?;
+    let fields = [
+        ("crit", header.crit.is_some()),
+        ("b64", header.extras.inner().contains_key("b64")),
+        ("zip", header.zip.is_some()),
+        ("enc", header.enc.is_some()),
+    ];
+    match fields.into_iter().find(|(_, is_there)| *is_there) {
+        Some((field, _)) => Err(AuthError::HeaderNotAccepted { field }),
+        None => Ok(header),
+    }
+}
+
+/// Returns the claims if the signature and the times are valid. The caller has checked the [`header`].
 pub(super) fn decode(
     token: &str,
     key: &DecodingKey,
     validation: &Validation,
     credential: Credential,
 ) -> Result<Claims, AuthError> {
-    match jsonwebtoken::decode::<serde_json::Value>(token, key, validation) {
-        Ok(data) => Ok(Claims::from(data.claims)),
-        Err(error) => Err(AuthError::Flawed(credential, Flaw::from(error.kind()))),
+    let flawed = |flaw| AuthError::Flawed(credential, flaw);
+    let data = jsonwebtoken::decode::<serde_json::Value>(token, key, validation)
+        .map_err(|error| flawed(Flaw::from(error.kind())))?;
+    let claims = Claims::from(data.claims);
+    let is_time = |name: &&str| !claims.contains(name) || claims.seconds(name).is_some();
+    if let Some(name) = ["exp", "nbf", "iat"].into_iter().find(|name| !is_time(name)) {
+        return Err(flawed(Flaw::Time(name.to_owned())));
     }
+    if claims.seconds("iat").is_some_and(|issued| issued > clock::now().saturating_add(validation.leeway)) {
+        return Err(AuthError::IssuedInFuture);
+    }
+    Ok(claims)
 }
 
 fn algorithms(config: &config::Jwt, has_secret: bool) -> Result<Vec<Algorithm>, ConfigError> {

@@ -15,6 +15,8 @@ mod pattern;
 mod policy;
 mod rule;
 mod secret;
+#[cfg(test)]
+mod tests;
 mod ticket;
 
 use crate::config::{self, ConfigError};
@@ -60,7 +62,7 @@ impl Auth {
     pub(crate) fn ticket(&self, query: &str) -> Result<Option<Grant>, AuthError> {
         let Some(verifier) = &self.ticket else { return Ok(None) };
         match verifier.find(query) {
-            Some(ticket) => Ok(Some(self.grant(&verifier.verify(&ticket, clock::now())?, None)?)),
+            Some(ticket) => Ok(Some(self.grant(&verifier.verify(&ticket)?, None)?)),
             None if self.jwt.is_some() => Ok(None),
             None => Err(AuthError::TicketMissing { parameter: verifier.parameter().to_owned() }),
         }
@@ -73,13 +75,28 @@ impl Auth {
     pub(crate) fn token(&self, token: &str) -> Result<Grant, AuthError> {
         let verifier = self.jwt.as_ref().ok_or(AuthError::TokensNotAccepted)?;
         let claims = verifier.verify(token)?;
-        let expires = claims.seconds("exp").map(|time| time + verifier.leeway());
+        let expires = claims.seconds("exp").map(|time| time.saturating_add(verifier.leeway()));
         self.grant(&claims, expires)
+    }
+
+    /// Verifies what `connection.update-secret` brings after a login by ticket: a token or another ticket.
+    ///
+    /// # Errors
+    /// [`AuthError`] if it is neither.
+    pub(crate) fn newer(&self, secret: &str) -> Result<Grant, AuthError> {
+        let by_token = self.token(secret);
+        let Some(verifier) = &self.ticket else { return by_token };
+        by_token.or_else(|error| match verifier.verify(secret) {
+            Ok(claims) => self.grant(&claims, None),
+            Err(flaw) if self.jwt.is_none() => Err(flaw),
+            Err(_) => Err(error),
+        })
     }
 
     fn grant(&self, claims: &Claims, expires: Option<u64>) -> Result<Grant, AuthError> {
         let no_subject = || AuthError::Flawed(Credential::Token, Flaw::ClaimMissing("sub".to_owned()));
-        let subject = claims.text("sub").ok_or_else(no_subject)?;
+        let subject = pattern::name("sub", claims).map_err(|claim| policy::unfit("limits", claim))?;
+        let subject = subject.ok_or_else(no_subject)?;
         let rule = self.rules.iter().find(|rule| rule.matches(claims)).ok_or(AuthError::NoPolicy)?;
         rule.grant(subject, claims, expires)
     }

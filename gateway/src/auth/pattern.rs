@@ -1,11 +1,21 @@
 //! Patterns for exchanges, queues and routing keys, with claims in them: `chat.{sub}.*`.
 //!
-//! `*` matches any characters except dots, and `#` any characters. `{claim}` is replaced by that claim of the token,
-//! whose characters are never wildcards.
+//! `*` matches any characters except dots, and `#` any characters; several of them in a row are one. `{claim}` is
+//! replaced by that claim of the token, whose characters are never wildcards.
+//!
+//! A binding key is a pattern itself: RabbitMQ's `*` is one word, and its `#` any number of words, none too. It is
+//! allowed if every routing key that it matches is within the pattern. There, a `#` of the pattern that is a word of its
+//! own stands for no word too, as in RabbitMQ: `room.#` includes `room`. Any other `#` of the pattern that matches a `#`
+//! of the binding key also matches the dot beside it, which RabbitMQ takes away with the word.
+//!
+//! Matching takes one pass over the text for each piece of the pattern.
 
 use std::fmt;
 
 use super::claims::Claims;
+
+/// The longest claim in a pattern, and the longest name, in bytes: names in AMQP are not longer.
+const NAME_MAX: usize = 255;
 
 /// A pattern whose claims are filled in.
 #[derive(Clone, Debug)]
@@ -20,6 +30,15 @@ enum Piece {
     All,
 }
 
+/// What a pattern is for, and what a claim in it may hold therefore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A name of an exchange, a queue, a user or a virtual host.
+    Name,
+    /// Routing keys: a claim must be one word, and must not be a wildcard of binding keys.
+    RoutingKey,
+}
+
 /// Whether the text to match is a name or a binding key, in which `#` is a wildcard itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Text {
@@ -27,20 +46,37 @@ pub(crate) enum Text {
     BindingKey,
 }
 
+/// A claim that cannot be filled in. Does not hold its value.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct UnfitClaim {
+    pub(crate) name: String,
+    pub(crate) flaw: &'static str,
+}
+
 impl Pattern {
     /// Fills in the claims. Returns `None` if the token lacks one of them: the pattern then matches nothing.
-    pub(crate) fn new(pattern: &str, claims: &Claims) -> Option<Self> {
-        let mut pieces = Vec::new();
-        for part in parts(pattern).ok()? {
+    ///
+    /// # Errors
+    /// [`UnfitClaim`] if a claim would be more than plain characters in this place.
+    pub(crate) fn new(pattern: &str, claims: &Claims, place: Place) -> Result<Option<Self>, UnfitClaim> {
+        let mut pieces: Vec<Piece> = Vec::new();
+        for part in parts(pattern).unwrap_or_default() {
             let piece = match part {
                 Part::Text("*") => Piece::Word,
                 Part::Text("#") => Piece::All,
                 Part::Text(text) => Piece::Text(text.to_owned()),
-                Part::Claim(name) => Piece::Text(claims.text(name)?),
+                Part::Claim(name) => match fit(name, claims, place)? {
+                    Some(text) => Piece::Text(text),
+                    None => return Ok(None),
+                },
             };
-            pieces.push(piece);
+            match (pieces.last_mut(), &piece) {
+                (Some(Piece::All), Piece::All | Piece::Word) | (Some(Piece::Word), Piece::Word) => {}
+                (Some(last @ Piece::Word), Piece::All) => *last = Piece::All,
+                _ => pieces.push(piece),
+            }
         }
-        Some(Self(pieces))
+        Ok(Some(Self(pieces)))
     }
 
     /// Whether the pattern matches every text.
@@ -48,9 +84,10 @@ impl Pattern {
         self.0 == [Piece::All]
     }
 
-    /// Whether the pattern matches the text.
+    /// Whether the pattern matches the text: a name, or every routing key of a binding key.
     pub(crate) fn matches(&self, text: &str, kind: Text) -> bool {
         let text = text.as_bytes();
+        let is_binding = kind == Text::BindingKey;
         // The positions in the text up to which the pieces so far can match.
         let mut positions = vec![false; text.len() + 1];
         positions[0] = true;
@@ -66,7 +103,7 @@ impl Pattern {
                 }
                 Piece::Word | Piece::All => {
                     let stops = |byte: u8| match piece {
-                        Piece::Word => byte == b'.' || kind == Text::BindingKey && byte == b'#',
+                        Piece::Word => byte == b'.' || is_binding && byte == b'#',
                         _ => false,
                     };
                     let mut inside = false;
@@ -82,16 +119,46 @@ impl Pattern {
     }
 }
 
-/// Fills the claims into a text. Returns `None` if the token lacks one of them.
-pub(super) fn fill(template: &str, claims: &Claims) -> Option<String> {
+/// Returns a claim as the text of a pattern; `None` if the token lacks it.
+fn fit(name: &str, claims: &Claims, place: Place) -> Result<Option<String>, UnfitClaim> {
+    let Some(text) = claims.text(name) else { return Ok(None) };
+    let flaw = if text.len() > NAME_MAX {
+        "is longer than 255 bytes"
+    } else if text.contains(char::is_control) {
+        "holds a control character"
+    } else if place == Place::RoutingKey && text.contains(['.', '*', '#']) {
+        "holds a dot, '*' or '#', and must be one word of a routing key"
+    } else {
+        return Ok(Some(text));
+    };
+    Err(UnfitClaim { name: name.to_owned(), flaw })
+}
+
+/// Returns a claim that is shown and counted, such as the subject; `None` if the token lacks it.
+pub(super) fn name(claim: &str, claims: &Claims) -> Result<Option<String>, UnfitClaim> {
+    fit(claim, claims, Place::Name)
+}
+
+/// Fills the claims into a name. Returns `None` if the token lacks one of them.
+///
+/// # Errors
+/// [`UnfitClaim`] if a claim is not part of a name, or the name is too long.
+pub(super) fn fill(template: &str, claims: &Claims) -> Result<Option<String>, UnfitClaim> {
     let mut text = String::new();
-    for part in parts(template).ok()? {
+    for part in parts(template).unwrap_or_default() {
         match part {
             Part::Text(part) => text.push_str(part),
-            Part::Claim(name) => text.push_str(&claims.text(name)?),
+            Part::Claim(name) => {
+                let Some(claim) = fit(name, claims, Place::Name)? else { return Ok(None) };
+                text.push_str(&claim);
+                if text.len() > NAME_MAX {
+                    let flaw = "makes a name longer than 255 bytes";
+                    return Err(UnfitClaim { name: name.to_owned(), flaw });
+                }
+            }
         }
     }
-    Some(text)
+    Ok(Some(text))
 }
 
 enum Part<'a> {
@@ -146,9 +213,13 @@ fn parts(pattern: &str) -> Result<Vec<Part<'_>>, PatternError> {
 mod tests {
     use super::*;
 
-    fn matches(pattern: &str, text: &str) -> bool {
+    fn pattern(pattern: &str, claims: &Claims) -> Option<Pattern> {
+        Pattern::new(pattern, claims, Place::Name).unwrap()
+    }
+
+    fn matches(text: &str, name: &str) -> bool {
         let claims = Claims::from(serde_json::json!({"sub": "alice", "odd": "*.#", "n": 7}));
-        Pattern::new(pattern, &claims).is_some_and(|pattern| pattern.matches(text, Text::Name))
+        pattern(text, &claims).is_some_and(|pattern| pattern.matches(name, Text::Name))
     }
 
     #[test]
@@ -174,7 +245,7 @@ mod tests {
 
     #[test]
     fn wildcards_of_a_binding_key_stay_within_the_pattern() {
-        let pattern = Pattern::new("chat.{sub}.*", &Claims::from(serde_json::json!({"sub": "alice"}))).unwrap();
+        let pattern = pattern("chat.{sub}.*", &Claims::from(serde_json::json!({"sub": "alice"}))).unwrap();
         let matches = |key| pattern.matches(key, Text::BindingKey);
         assert!(matches("chat.alice.room") && matches("chat.alice.*"));
         assert!(!matches("chat.alice.#") && !matches("chat.*.room") && !matches("#"));
@@ -192,5 +263,112 @@ mod tests {
         for wrong in ["{", "a{}", "{a{b}}", "a{b"] {
             assert!(check(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_hash_of_a_binding_key_needs_a_hash_of_the_pattern() {
+        let allows = |text: &str, key: &str| {
+            let claims = Claims::from(serde_json::json!({"sub": "a"}));
+            Pattern::new(text, &claims, Place::RoutingKey).unwrap().unwrap().matches(key, Text::BindingKey)
+        };
+        for (text, key) in [("room.#", "room.#"), ("a#", "a.#"), ("#", "#"), ("*#", "#"), ("{sub}#", "a.#.#")] {
+            assert!(allows(text, key), "{text}: {key}");
+        }
+        for (text, key) in
+            [("a.*", "a.#"), ("*", "#"), ("{sub}", "#"), ("a#.b", "a.#"), ("**", "#"), ("a.*.b", "a.#.b")]
+        {
+            assert!(!allows(text, key), "{text}: {key}");
+        }
+    }
+
+    /// Whether RabbitMQ's topic exchange routes a key to a binding key.
+    fn routes(binding: &[&str], key: &[&str]) -> bool {
+        match binding.split_first() {
+            None => key.is_empty(),
+            Some((&"#", rest)) => (0..=key.len()).any(|skipped| routes(rest, &key[skipped..])),
+            Some((&word, rest)) => !key.is_empty() && (word == "*" || word == key[0]) && routes(rest, &key[1..]),
+        }
+    }
+
+    /// Whether the bearer of the claim may read a routing key. `\0` stands for the claim.
+    fn may_read(pattern: &[char], claim: &str, key: &str) -> bool {
+        let Some((&first, rest)) = pattern.split_first() else { return key.is_empty() };
+        match first {
+            '\0' => key.strip_prefix(claim).is_some_and(|left| may_read(rest, claim, left)),
+            '*' | '#' => {
+                let end = if first == '#' { key.len() } else { key.find('.').unwrap_or(key.len()) };
+                (0..=end).any(|skipped| may_read(rest, claim, &key[skipped..]))
+            }
+            _ => key.strip_prefix(first).is_some_and(|left| may_read(rest, claim, left)),
+        }
+    }
+
+    /// Returns the pattern with each choice of words `#` left out, together with a dot.
+    fn without_words(pattern: &str) -> Vec<String> {
+        let words: Vec<&str> = pattern.split('.').collect();
+        // Several wildcards in a row are one.
+        let is_hash = |word: &str| word.contains('#') && word.chars().all(|c| c == '#' || c == '*');
+        let hashes: Vec<usize> = (0..words.len()).filter(|at| is_hash(words[*at])).collect();
+        let choices = 0..1_u32 << hashes.len();
+        let left_out = |choice: u32, at: usize| {
+            hashes.iter().position(|hash| *hash == at).is_some_and(|index| choice >> index & 1 == 1)
+        };
+        let kept = |choice| (0..words.len()).filter(move |at| !left_out(choice, *at)).map(|at| words[at]);
+        choices.map(|choice| kept(choice).collect::<Vec<_>>().join(".")).collect()
+    }
+
+    #[test]
+    fn a_binding_key_matches_no_routing_key_that_its_bearer_may_not_read() {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = |below: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 33) as usize % below
+        };
+        let mut keys = vec![String::new()];
+        for length in 0..4 {
+            let longer: Vec<String> = keys.iter().filter(|key| key.len() == length).cloned().collect();
+            keys.extend(longer.iter().flat_map(|key| ["a", "x", "."].map(|end| format!("{key}{end}"))));
+        }
+        let (mut allowed, mut wild, mut refused) = (0, 0, 0);
+        for _ in 0..1_500 {
+            let text: String = (0..1 + random(7)).map(|_| ['a', '.', '.', '*', '#', '\0'][random(6)]).collect();
+            let claim = ["a", "x", "ax", "#", "*", "a.x", "."][random(7)];
+            let claims = Claims::from(serde_json::json!({ "sub": claim }));
+            let setting = text.replace('\0', "{sub}");
+            let Ok(pattern) = Pattern::new(&setting, &claims, Place::RoutingKey) else {
+                assert!(claim.contains(['.', '*', '#']), "{claim}");
+                refused += 1;
+                continue;
+            };
+            let pattern = pattern.unwrap();
+            let readable: Vec<Vec<char>> = without_words(&text).iter().map(|text| text.chars().collect()).collect();
+            // Binding keys near the pattern, and any.
+            for _ in 0..20 {
+                let binding: String = match random(3) {
+                    0 => text.replace('\0', claim),
+                    1 => {
+                        let changed = |c: char| if random(3) == 0 { ['a', '.', '*', '#'][random(4)] } else { c };
+                        text.replace('\0', claim).chars().map(changed).collect()
+                    }
+                    _ => (0..random(7)).map(|_| ['a', 'x', '.', '*', '#'][random(5)]).collect(),
+                };
+                if !pattern.matches(&binding, Text::BindingKey) {
+                    continue;
+                }
+                allowed += 1;
+                wild += usize::from(binding.split('.').any(|word| word == "#"));
+                let words: Vec<&str> = binding.split('.').collect();
+                for key in &keys {
+                    let is_routed = routes(&words, &key.split('.').collect::<Vec<_>>());
+                    assert!(
+                        !is_routed || readable.iter().any(|pattern| may_read(pattern, claim, key)),
+                        "{setting:?} with {claim:?} allows the binding key {binding:?}, which matches {key:?}"
+                    );
+                }
+            }
+        }
+        assert!(allowed > 500 && wild > 100 && refused > 100, "{allowed} {wild} {refused}");
     }
 }

@@ -10,7 +10,8 @@ use hopmq_proto::method::{Method, basic, exchange, queue};
 
 use super::claims::Claims;
 use super::denied::Denied;
-use super::pattern::{Pattern, Text};
+use super::error::AuthError;
+use super::pattern::{Pattern, Place, Text, UnfitClaim};
 use crate::config::{self, Route};
 
 /// What one bearer of a token may do.
@@ -33,6 +34,22 @@ struct Allowed {
     key: Option<Pattern>,
 }
 
+impl Allowed {
+    fn new(route: &Route, claims: &Claims) -> Result<Option<Self>, UnfitClaim> {
+        let (exchange, key) = match route {
+            Route::Exchange(exchange) => (exchange, None),
+            Route::Keys(keys) => (&keys.exchange, Some(&keys.routing_key)),
+        };
+        // A routing key of the default exchange is the name of a queue.
+        let place = if exchange.is_empty() { Place::Name } else { Place::RoutingKey };
+        let Some(exchange) = Pattern::new(exchange, claims, Place::Name)? else { return Ok(None) };
+        match key.map(|key| Pattern::new(key, claims, place)).transpose()? {
+            Some(None) => Ok(None),
+            key => Ok(Some(Self { exchange, key: key.flatten() })),
+        }
+    }
+}
+
 /// A method to decide about, and what the connection knows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Operation<'a> {
@@ -46,28 +63,37 @@ pub(crate) struct Operation<'a> {
 /// The name of a queue that RabbitMQ has not named yet.
 pub(crate) const UNNAMED: &str = "";
 
+/// The queue in which RabbitMQ answers the channel that asks ("Direct Reply-To").
+const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
+
+/// Returns the reason to refuse a token for a claim that a setting of its policy cannot take.
+pub(super) fn unfit(setting: &'static str, claim: UnfitClaim) -> AuthError {
+    AuthError::ClaimUnfit { setting, claim: claim.name, flaw: claim.flaw }
+}
+
 impl Policy {
-    pub(super) fn new(config: &config::Policy, claims: &Claims) -> Self {
-        let patterns = |list: &[String]| list.iter().filter_map(|text| Pattern::new(text, claims)).collect();
-        let routes = |list: &[Route]| {
-            let allowed = |route: &Route| match route {
-                Route::Exchange(exchange) => Some(Allowed { exchange: Pattern::new(exchange, claims)?, key: None }),
-                Route::Keys(keys) => Some(Allowed {
-                    exchange: Pattern::new(&keys.exchange, claims)?,
-                    key: Some(Pattern::new(&keys.routing_key, claims)?),
-                }),
-            };
-            list.iter().filter_map(allowed).collect()
+    /// Fills in the claims.
+    ///
+    /// # Errors
+    /// [`AuthError::ClaimUnfit`] if a claim cannot be part of a name or a routing key.
+    pub(super) fn new(config: &config::Policy, claims: &Claims) -> Result<Self, AuthError> {
+        let patterns = |setting, list: &[String]| -> Result<Vec<Pattern>, AuthError> {
+            let filled = list.iter().map(|text| Pattern::new(text, claims, Place::Name));
+            filled.filter_map(Result::transpose).collect::<Result<_, _>>().map_err(|claim| unfit(setting, claim))
         };
-        Self {
-            publish: routes(&config.publish),
-            bind: routes(&config.bind),
-            consume: patterns(&config.consume),
-            queues: patterns(&config.queues),
-            exchanges: patterns(&config.exchanges),
+        let routes = |setting, list: &[Route]| -> Result<Vec<Allowed>, AuthError> {
+            let filled = list.iter().map(|route| Allowed::new(route, claims));
+            filled.filter_map(Result::transpose).collect::<Result<_, _>>().map_err(|claim| unfit(setting, claim))
+        };
+        Ok(Self {
+            publish: routes("publish", &config.publish)?,
+            bind: routes("bind", &config.bind)?,
+            consume: patterns("consume", &config.consume)?,
+            queues: patterns("queues", &config.queues)?,
+            exchanges: patterns("exchanges", &config.exchanges)?,
             temporary_queues: config.temporary_queues,
             message_max: config.message_max.map_or(u64::MAX, |size| if size.0 == 0 { u64::MAX } else { size.0 }),
-        }
+        })
     }
 
     /// Decides whether a method may pass to RabbitMQ.
@@ -131,6 +157,17 @@ impl Policy {
             }
         }
         Ok(())
+    }
+
+    /// Decides whether a message may ask for replies in this queue: who answers may publish to more queues than the
+    /// bearer. Allowed are the queues that the bearer may use, and its channel itself.
+    pub(crate) fn reply_to(&self, queue: &str, temporary: &HashSet<String>) -> Result<(), Denied> {
+        let mut lists = self.consume.iter().chain(&self.queues);
+        let is_allowed = queue.is_empty()
+            || queue == DIRECT_REPLY_TO
+            || self.temporary_queues && temporary.contains(queue)
+            || lists.any(|pattern| pattern.matches(queue, Text::Name));
+        if is_allowed { Ok(()) } else { Err(Denied::ReplyTo { queue: queue.to_owned() }) }
     }
 
     /// Decides whether RabbitMQ may forward messages to an exchange: with `key`, or with their original routing keys.

@@ -4,7 +4,7 @@ use super::claims::Claims;
 use super::error::AuthError;
 use super::grant::Grant;
 use super::pattern::{self, fill};
-use super::policy::Policy;
+use super::policy::{Policy, unfit};
 use super::secret;
 use crate::admission::limits::Rates;
 use crate::config::{self, ConfigError, Route};
@@ -56,13 +56,16 @@ impl Rule {
     pub(super) fn grant(&self, subject: String, claims: &Claims, expires: Option<u64>) -> Result<Grant, AuthError> {
         let config = &self.config;
         let missing = |setting: &'static str| AuthError::PolicyClaimMissing { setting };
-        let vhost = config.vhost.as_deref().unwrap_or("/");
+        let filled = |setting, template: &str| {
+            let text = fill(template, claims).map_err(|claim| unfit(setting, claim))?;
+            text.ok_or_else(|| missing(setting))
+        };
         Ok(Grant {
             subject,
-            username: fill(&config.username, claims).ok_or_else(|| missing("username"))?,
+            username: filled("username", &config.username)?,
             password: self.password.0.clone(),
-            vhost: fill(vhost, claims).ok_or_else(|| missing("vhost"))?,
-            policy: Policy::new(config, claims),
+            vhost: filled("vhost", config.vhost.as_deref().unwrap_or("/"))?,
+            policy: Policy::new(config, claims)?,
             rates: self.rates,
             expires,
         })

@@ -21,6 +21,7 @@ use crate::amqp::framer::MESSAGE_MAX;
 use crate::amqp::proxy::Login;
 use crate::auth::error::AuthError;
 use crate::context::Context;
+use crate::printable::printable;
 use crate::session::socket::Allowance;
 use crate::session::{self, Client};
 
@@ -39,9 +40,9 @@ pub(super) async fn upgrade(State(context): State<Arc<Context>>, request: Reques
     let refuse = |refusal: Refusal| {
         context.metrics.refused(refusal.reason());
         if let Some(left_out) = context.log_limit.line(refusal.reason(), Instant::now()) {
-            info!(
-                address = %forwarded.address, reason = refusal.reason(), left_out, "refused a WebSocket: {refusal}"
-            );
+            let text = refusal.to_string();
+            let (address, text) = (forwarded.address, &*printable(&text));
+            info!(%address, reason = refusal.reason(), text, left_out, "refused a WebSocket");
         }
         refusal.into_response()
     };
@@ -89,7 +90,7 @@ fn login(context: &Context, query: &str, is_local: bool) -> Result<Login, AuthEr
         return Ok(Login::RabbitMq { loopback_users });
     };
     Ok(match auth.ticket(query)? {
-        Some(grant) => Login::Granted(Some(Box::new(grant))),
+        Some(grant) => Login::Granted { grant: Some(Box::new(grant)), auth: Arc::clone(auth) },
         None => Login::Token(Arc::clone(auth)),
     })
 }
@@ -197,10 +198,40 @@ impl std::error::Error for Refusal {}
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let mut response = (self.status(), format!("{self}\n")).into_response();
+        // The text may quote the request, and must not be taken for a page.
+        let headers = [(header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+        let text = format!("{}\n", printable(&self.to_string()));
+        let mut response = (self.status(), headers, text).into_response();
         if let Self::Limit(error) = &self {
             response.headers_mut().insert(header::RETRY_AFTER, error.retry_after().into());
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::testing::logs::HOSTILE;
+
+    #[test]
+    fn an_answer_quotes_a_request_on_one_line_and_in_part() {
+        for text in [HOSTILE.to_owned(), "x".repeat(60_000)] {
+            for refusal in [
+                Refusal::Origin(OriginError::NotAllowed(text.clone())),
+                Refusal::Origin(OriginError::UnknownHost(text.clone())),
+                Refusal::Ticket(AuthError::UserUnknown { mechanism: text.clone() }),
+            ] {
+                let response = refusal.into_response();
+                assert_eq!(response.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+                let body = futures_util::FutureExt::now_or_never(response.into_body().collect());
+                let body = body.expect("the body is there").expect("the body is whole").to_bytes();
+                let body = std::str::from_utf8(&body).expect("the body is text");
+                assert!(body.len() < 700 && body.lines().count() == 1 && body.ends_with('\n'), "{body}");
+                assert!(!body.trim_end().contains(char::is_control), "{body:?}");
+            }
+        }
     }
 }

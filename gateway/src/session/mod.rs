@@ -11,7 +11,7 @@ pub(crate) mod socket;
 mod state;
 mod teardown;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::StreamExt;
@@ -22,6 +22,7 @@ use crate::admission::limits::{Permit, Rates};
 use crate::amqp::framer::Framer;
 use crate::amqp::proxy::{AmqpProxy, Bounds, Login, Stage};
 use crate::context::Context;
+use crate::printable::printable;
 use end::End;
 use keepalive::keepalive;
 use relay::relay;
@@ -85,19 +86,35 @@ pub(crate) async fn run(
     let is_done = !end.is_fault && end.is_by_browser() && state.proxy().stage() == Stage::Closed;
     context.metrics.ended(if is_done { End::done().reason } else { end.reason });
     let seconds = started.elapsed().as_secs_f64();
-    if end.is_fault {
-        if let Some(left_out) = context.log_limit.line(end.reason, Instant::now()) {
-            let user = log_name(state.proxy().user_name()).to_owned();
-            info!(%address, user, reason = end.reason, seconds, left_out, "{}", end.text);
-        }
-    } else {
-        debug!(%address, reason = end.reason, seconds, "{}", end.text);
+    if let Some(left_out) = context.log_limit.line(end.reason, Instant::now()) {
+        log(address, state.proxy().user_name(), &end, seconds, left_out);
     }
     teardown(&context, &state, browser, upstream, &end).await;
     drop(client);
 }
 
-/// Returns the part of a user name that is logged: a client can send any.
-fn log_name(user: &str) -> &str {
-    user.char_indices().nth(64).map_or(user, |(end, _)| &user[..end])
+/// Logs the end of a session. What the client chose is in fields, which the log quotes.
+fn log(address: IpAddr, user: &str, end: &End, seconds: f64, left_out: u64) {
+    let (user, text) = (&*printable(user), &*printable(&end.text));
+    if end.is_fault {
+        info!(%address, user, reason = end.reason, text, seconds, left_out, "a session failed");
+    } else {
+        debug!(%address, reason = end.reason, text, seconds, left_out, "a session ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::logs::{self, HOSTILE};
+
+    #[test]
+    fn the_end_of_a_session_is_one_line_of_the_log_whatever_the_client_sent() {
+        let address = IpAddr::from([192, 0, 2, 1]);
+        for text in [HOSTILE.to_owned(), HOSTILE.repeat(1000)] {
+            let log = logs::of(|| log(address, &text, &End::upstream_lost("gone").refused_by_rabbitmq(&text), 1.0, 0));
+            logs::check(&log, 1);
+            assert!(log.contains("login_refused") && log.contains("RabbitMQ refused the login: a\\"), "{log}");
+        }
+    }
 }

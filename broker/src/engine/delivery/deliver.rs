@@ -12,6 +12,7 @@ use crate::engine::queue::Queue;
 use crate::engine::queue::message::{Message, sort_headers};
 use crate::engine::queue::ready::{Entry, Kept};
 use crate::engine::{At, Engine};
+use crate::printable::printable;
 
 impl Engine {
     /// Delivers as many messages of a queue as its consumers can get.
@@ -117,7 +118,9 @@ impl Engine {
         Self::wake(&mut self.woken, consumer.session, session);
         if let Err(error) = &sent {
             let connection = consumer.session.number();
-            tracing::error!(queue = &*queue.name, connection, %error, "a message can't be sent to a consumer: dropped");
+            let error = error.to_string();
+            let (queue, error) = (&*printable(&queue.name), &*printable(&error));
+            tracing::error!(queue, connection, error, "a message can't be sent to a consumer: dropped");
         }
         if sent.is_err() || consumer.no_ack {
             return self.settled(id, &entry);
@@ -169,7 +172,9 @@ impl Engine {
         Self::wake(&mut self.woken, at.session, session);
         if let Err(error) = &sent {
             let connection = at.session.number();
-            tracing::error!(connection, %error, "a message can't be sent in answer to basic.get: dropped");
+            let error = error.to_string();
+            let error = &*printable(&error);
+            tracing::error!(connection, error, "a message can't be sent in answer to basic.get: dropped");
         }
         if sent.is_err() || no_ack {
             return self.settled(id, &entry);

@@ -18,6 +18,7 @@ use crate::engine::queue::message::{Facts, Message};
 use crate::engine::queue::ready::Entry;
 use crate::engine::queue::settings::Overflow;
 use crate::engine::session::publish::Taken;
+use crate::printable::printable;
 
 /// The time between two attempts.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -154,7 +155,7 @@ impl Engine {
             return;
         }
         let (entry, reason) = (dead.entry.clone(), dead.reason);
-        let queue = &*queue.name;
+        let queue = &*printable(&queue.name);
         if self.undelivered.insert(id) {
             tracing::warn!(queue, "a dead letter has no queue that takes it: kept until one does");
         }

@@ -5,6 +5,7 @@
 use crate::engine::keys::SessionKey;
 use crate::engine::queue::QueueSpec;
 use crate::engine::{At, Engine};
+use crate::printable::printable;
 
 impl Engine {
     /// Logs that a connection sets a prefetch for a whole channel.
@@ -16,7 +17,8 @@ impl Engine {
         }
         let connection = id.number();
         let peer = &*session.peer;
-        let user = session.user.as_ref().map_or("", |user| &user.name);
+        let user = printable(session.user.as_ref().map_or("", |user| &user.name));
+        let user = &*user;
         let feature = "global_qos";
         let meaning = match profile.shares_no_prefetch() {
             true => "the prefetch is one for each consumer of the channel",
@@ -30,7 +32,7 @@ impl Engine {
         if !self.config.profile.warns_of_deprecated() {
             return;
         }
-        let connection = at.session.number();
+        let (connection, queue) = (at.session.number(), &*printable(queue));
         if !spec.durable && spec.exclusive.is_none() {
             let feature = "transient_nonexcl_queues";
             let meaning = "RabbitMQ 4.3 refuses a queue that is neither durable nor exclusive";

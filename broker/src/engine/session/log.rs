@@ -1,6 +1,6 @@
 //! The log records of connections: opened, closed, refused. They hold no secrets.
 //!
-//! Texts of a peer are logged as strings, which the subscriber quotes and escapes.
+//! Texts of a peer are escaped and cut, and logged as strings, which the subscriber quotes.
 
 use hopmq_proto::code;
 use hopmq_proto::method::MethodId;
@@ -10,6 +10,7 @@ use crate::engine::access::RefusedLogin;
 use crate::engine::keys::SessionKey;
 use crate::engine::refusal::Refusal;
 use crate::engine::session::Session;
+use crate::printable::printable;
 
 impl Session {
     fn user_name(&self) -> &str {
@@ -25,23 +26,25 @@ impl Engine {
     pub(super) fn log_opened(&self, id: SessionKey, vhost: &str) {
         let Some(session) = self.sessions.get(id) else { return };
         let peer = &*session.peer;
-        let user = session.user_name();
-        let name = session.client_name();
+        let user = &*printable(session.user_name());
+        let (vhost, name) = (&*printable(vhost), &*printable(session.client_name()));
         tracing::info!(connection = id.number(), peer, user, vhost, name, "connection opened");
     }
 
     pub(super) fn log_closed(&self, id: SessionKey) {
         let Some(session) = self.sessions.get(id) else { return };
         let peer = &*session.peer;
-        let user = session.user_name();
+        let user = &*printable(session.user_name());
         let vhost = session.vhost.map_or_else(|| "".into(), |vhost| self.vhost_name(vhost));
         let reason = session.end_reason.as_deref().unwrap_or("the client closed the transport");
-        tracing::info!(connection = id.number(), peer, user, vhost = &*vhost, reason, "connection closed");
+        let (vhost, reason) = (&*printable(&vhost), &*printable(reason));
+        tracing::info!(connection = id.number(), peer, user, vhost, reason, "connection closed");
     }
 
     pub(super) fn log_refused_login(&self, id: SessionKey, login: &RefusedLogin) {
         let peer = self.sessions.get(id).map_or("", |session| &*session.peer);
         let RefusedLogin { user, mechanism, why, .. } = login;
+        let (user, mechanism) = (&*printable(user), &*printable(mechanism));
         tracing::warn!(connection = id.number(), peer, user, mechanism, reason = why, "login refused");
     }
 
@@ -50,9 +53,9 @@ impl Engine {
         let Some(session) = self.sessions.get(id) else { return };
         let connection = id.number();
         let peer = &*session.peer;
-        let user = session.user_name();
+        let user = &*printable(session.user_name());
         let method = method.name();
-        let reason = &*refusal.text;
+        let reason = &*printable(&refusal.text);
         match refusal.code {
             code::ACCESS_REFUSED => {
                 tracing::warn!(connection, channel, peer, user, method, reason, "access refused");

@@ -15,6 +15,7 @@ use crate::engine::refusal::Refusal;
 use crate::engine::routing::exchange::Destination;
 use crate::engine::topology::equivalence::{same_argument, same_field, same_type};
 use crate::engine::{At, Engine};
+use crate::printable::printable;
 
 /// RabbitMQ's text for a queue that is neither durable nor exclusive.
 const TRANSIENT_REFUSED: &str = "Feature `transient_nonexcl_queues` is deprecated.\nBy default, this feature is not \
@@ -137,7 +138,8 @@ impl Engine {
         }
         self.warn_of_deprecated_queue(at, &name, &spec);
         if let Some(meaning) = settings.replaced(&spec.arguments) {
-            tracing::warn!(connection = at.session.number(), queue = name, meaning, "argument without effect");
+            let queue = &*printable(&name);
+            tracing::warn!(connection = at.session.number(), queue, meaning, "argument without effect");
         }
         let id = self.add_queue(at.vhost, name.into(), spec, settings);
         self.store_queue(id);
