@@ -46,6 +46,7 @@ impl super::Engine {
 mod set {
     use hopmq_proto::Time;
     use hopmq_proto::method::{MethodId, basic};
+    use slotmap::Key;
 
     use super::Faults;
     use crate::engine::Engine;
@@ -131,6 +132,7 @@ mod set {
             let tagged: Vec<_> = self.consumers.iter().filter(|(_, consumer)| *consumer.tag == *tag).collect();
             let tagged: Vec<_> =
                 tagged.into_iter().map(|(id, consumer)| (id, consumer.session, consumer.channel)).collect();
+            self.begin(SessionKey::null());
             for (id, session_id, number) in &tagged {
                 let Some(session) = self.sessions.get_mut(*session_id).invariant("connection") else { continue };
                 if let Some(channel) = session.channel_mut(*number) {
@@ -141,6 +143,7 @@ mod set {
                 }
                 self.remove_consumer(*id);
             }
+            self.end();
             tagged.len()
         }
 
@@ -152,7 +155,10 @@ mod set {
             self.now = now;
             let text = format!("{} - {text}", hopmq_proto::code::name(code));
             let refusal = Refusal { code, text, hard: false };
-            self.refused(SessionKey::of_number(number), channel, MethodId::default(), Err(refusal));
+            let id = SessionKey::of_number(number);
+            self.begin(id);
+            self.refused(id, channel, MethodId::default(), Err(refusal));
+            self.end();
         }
     }
 }

@@ -12,7 +12,8 @@
 //! 3. Wake the connections that [`Engine::poll_woken`] returns: they have output.
 //! 4. [`Engine::disconnect`] once the transport is closed.
 //!
-//! Besides, [`Engine::handle_timeout`] at the time that [`Engine::poll_timeout`] returns.
+//! Besides, [`Engine::handle_timeout`] at the time that [`Engine::poll_timeout`] returns, and [`Engine::work`] while
+//! [`Engine::has_work`]: what an operation has left for later turns (see [`work`]).
 
 mod access;
 mod delivery;
@@ -32,6 +33,7 @@ mod snapshot;
 mod tests;
 mod topology;
 mod values;
+mod work;
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -103,8 +105,8 @@ pub(crate) struct Engine {
     /// Connections that have had output since the last [`Engine::poll_woken`].
     woken: Vec<SessionKey>,
     scratch: Vec<u8>,
-    /// Dead letters that are not yet routed.
-    pending_dead_letters: queue::dead_letter::PendingDeadLetters,
+    /// The steps of the turn, and unfinished work.
+    work: work::Work,
     /// The queues with dead messages whose dead letters were not taken.
     undelivered: BTreeSet<QueueKey>,
     /// [`Engine::topology`] when their dead letters were last tried.
@@ -148,7 +150,7 @@ impl Engine {
             timeouts: delivery::timeouts::Timeouts::new(),
             woken: Vec::new(),
             scratch: Vec::new(),
-            pending_dead_letters: queue::dead_letter::PendingDeadLetters::new(),
+            work: work::Work::new(),
             undelivered: BTreeSet::new(),
             retried: 0,
             reply_names: HashMap::new(),
@@ -217,17 +219,20 @@ impl Engine {
         queue_timer.into_iter().chain(self.timeouts.first().map(|(at, _, _)| *at)).min()
     }
 
-    /// Expires the messages and queues that are due.
+    /// Expires the messages and queues that are due, as far as the budget of the turn goes: [`Engine::poll_timeout`]
+    /// tells whether it must be called again.
     pub(crate) fn handle_timeout(&mut self, now: Time) {
         self.now = now;
-        while let Some(&(at, queue)) = self.queue_timers.first()
+        self.begin_timers();
+        while self.goes_on()
+            && let Some(&(at, queue)) = self.queue_timers.first()
             && at <= now
         {
             self.queue_timers.pop_first();
             self.handle_queue_timer(queue);
-            self.route_dead_letters();
         }
         self.check_delivery_timeouts();
+        self.end();
     }
 
     /// Swaps in the connections that have output. Each is returned once for each output.

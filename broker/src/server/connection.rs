@@ -51,6 +51,8 @@ pub(crate) struct Serving<T> {
     broken: Option<hopmq_proto::Error>,
     /// Whether something was read since the last turn.
     received: bool,
+    /// Whether the last turn has spent the engine's budget: others come before the next.
+    spent: bool,
     /// Whether input must wait for the store, or for the client to read its output.
     held: bool,
     /// Whether reading is paused.
@@ -98,6 +100,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
             flushed: true,
             broken: None,
             received: false,
+            spent: false,
             held: false,
             full: false,
             deadline: None,
@@ -140,6 +143,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
             self.decode();
             let nothing_to_do = self.held || self.incoming.is_empty() && self.broken.is_none();
             idle = !wrote && count == 0 && nothing_to_do;
+            if self.spent {
+                self.shared.give_way();
+                break;
+            }
         }
         context.waker().wake_by_ref();
         Poll::Pending
@@ -158,6 +165,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
             && self.check.is_none()
             && !engine.has_claim(self.id)
             && engine.queued(self.id) <= READ_MARK
+            && !engine.is_spent()
             && let Some(incoming) = self.incoming.pop_front()
         {
             engine.handle(now, self.id, incoming);
@@ -172,6 +180,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
         }
         state.persist();
         let engine = &mut state.engine;
+        self.spent = engine.is_spent();
         engine.finish(self.id);
         self.claim = engine.take_claim(self.id);
         if self.deadline.is_some_and(|deadline| deadline <= now) {
@@ -232,7 +241,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
     }
 
     fn judge(&mut self, claim: &Claim, holds: bool) {
-        self.change(|state, now, id, _| state.engine.judge(now, id, claim, holds));
+        self.change(|state, now, id| state.engine.judge(now, id, claim, holds));
     }
 
     fn sleep(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -326,13 +335,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
 impl<T> Serving<T> {
     /// Removes the connection from the broker, which releases what it held.
     pub(super) fn leave(&mut self) {
-        self.change(|state, now, id, _| state.leave(now, id));
+        self.change(|state, now, id| state.leave(now, id));
     }
 
-    fn change(&mut self, change: impl FnOnce(&mut State, Time, SessionKey, &mut Vec<Waker>)) {
+    fn change(&mut self, change: impl FnOnce(&mut State, Time, SessionKey)) {
         let now = self.shared.clock.now();
         let mut state = self.shared.lock();
-        change(&mut state, now, self.id, &mut self.wakes);
+        change(&mut state, now, self.id);
         state.collect(&mut self.wakes);
         drop(state);
         self.wakes.drain(..).for_each(Waker::wake);
@@ -364,9 +373,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Serving<T> {
 
 impl<T> Drop for Serving<T> {
     fn drop(&mut self) {
-        self.change(|state, now, id, wakes| {
+        self.change(|state, now, id| {
             state.leave(now, id);
-            state.forget(id, wakes);
+            state.forget(id);
         });
     }
 }

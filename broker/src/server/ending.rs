@@ -108,6 +108,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
             match rest {
                 Rest::Taken => {}
                 Rest::Held => return Ok(wrote),
+                Rest::Unfinished => {
+                    ending.moved = now;
+                    return Ok(wrote);
+                }
                 Rest::Cut => return Err(io::ErrorKind::ConnectionAborted.into()),
                 Rest::None => break,
             }
@@ -136,6 +140,8 @@ enum Rest {
     Taken,
     /// There is output that waits for the store.
     Held,
+    /// The connection has unfinished work: no fault of the client's, which the time limits are for.
+    Unfinished,
     None,
     /// The transport must be closed at once.
     Cut,
@@ -155,7 +161,7 @@ impl State {
         }
         if self.engine.is_held(id) {
             self.sleep(id, waker);
-            return Rest::Held;
+            return if self.engine.is_working(id) { Rest::Unfinished } else { Rest::Held };
         }
         Rest::None
     }

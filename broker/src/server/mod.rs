@@ -101,6 +101,8 @@ pub struct Builder {
     seed: u64,
     #[cfg(feature = "testing")]
     watched: bool,
+    #[cfg(feature = "testing")]
+    turn_steps: Option<u32>,
     connection_max: usize,
     protocol: hopmq_proto::Config,
     store: store::Settings,
@@ -136,6 +138,8 @@ impl Default for Builder {
             seed: 0,
             #[cfg(feature = "testing")]
             watched: true,
+            #[cfg(feature = "testing")]
+            turn_steps: None,
             connection_max: usize::MAX,
             protocol,
             store: store::Settings::default(),
@@ -230,6 +234,15 @@ impl Builder {
         self
     }
 
+    /// Sets the budget of a turn in steps: after about so many, the broker lets others go on before the rest of an
+    /// operation. With a budget of one, a test sees operations cut everywhere. See [`Broker::most_steps`].
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn turn_steps(mut self, steps: u32) -> Self {
+        self.turn_steps = Some(steps.max(1));
+        self
+    }
+
     /// Sets the sizes of the store's files, and whether damaged data is dropped.
     #[must_use]
     pub fn store(mut self, settings: store::Settings) -> Self {
@@ -295,6 +308,10 @@ impl Builder {
             #[cfg(feature = "testing")]
             testing: TestKit::new(self.watched),
         }));
+        #[cfg(feature = "testing")]
+        if let Some(steps) = self.turn_steps {
+            broker.change(|engine, _| engine.set_budget(steps));
+        }
         broker.run_for_life(Timekeeper::new(Arc::clone(&broker.0.shared)));
         broker
     }
@@ -545,7 +562,8 @@ impl Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         self.close_all();
-        self.shared.change(|state, _| {
+        self.shared.change(|state, now| {
+            state.engine.finish_work(now);
             state.engine.note_good_end();
             state.persist();
             // Connections may outlive this to write their last bytes, but the storage must be free for the next broker

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::{Context, Poll, Waker};
+use std::thread;
 
 use bytes::Bytes;
 use hopmq_proto::Time;
@@ -14,10 +16,15 @@ use crate::clock::{Alarm, Clock};
 use crate::engine::{self, Contents, Engine, SessionKey};
 use crate::store::{Position, QueueId, Room, Store};
 
+/// How often a task yields to threads that wait for the lock. They may be many, and come again.
+const YIELDS: usize = 256;
+
 /// The shared part of a broker.
 #[derive(Debug)]
 pub(crate) struct Shared {
     state: Mutex<State>,
+    /// The threads that wait for the lock.
+    waiting: AtomicUsize,
     pub(crate) clock: Clock,
     /// Whether the caller drives the broker, on one thread.
     pub(crate) by_hand: bool,
@@ -56,7 +63,7 @@ impl Shared {
             empty_waiters: Vec::new(),
             timekeeper: None,
         };
-        Self { state: Mutex::new(state), clock, by_hand }
+        Self { state: Mutex::new(state), waiting: AtomicUsize::new(0), clock, by_hand }
     }
 
     /// Changes the state, and wakes the tasks that are affected.
@@ -71,8 +78,31 @@ impl Shared {
         result
     }
 
+    /// Takes the lock, and begins a turn of the engine.
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(state)) => state.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                self.waiting.fetch_add(1, Ordering::Relaxed);
+                let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                self.waiting.fetch_sub(1, Ordering::Relaxed);
+                state
+            }
+        };
+        state.engine.start_turn();
+        state
+    }
+
+    /// Lets the threads that wait for the lock have it, before a task that has spent its turn takes it again. The
+    /// system's lock is not fair: a woken thread mostly finds it taken again.
+    pub(crate) fn give_way(&self) {
+        for _ in 0..YIELDS {
+            if self.waiting.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            thread::yield_now();
+        }
     }
 }
 
@@ -101,12 +131,9 @@ impl State {
         self.is_stopping
     }
 
-    /// Notes that a connection is closed. Adds the wakers of the tasks that waited for the last one.
-    pub(crate) fn forget(&mut self, id: SessionKey, wakes: &mut Vec<Waker>) {
+    /// Notes that a connection is closed.
+    pub(crate) fn forget(&mut self, id: SessionKey) {
         self.ending.remove(&id);
-        if self.is_empty() {
-            wakes.append(&mut self.empty_waiters);
-        }
     }
 
     /// Whether no connection is left.
@@ -208,13 +235,18 @@ impl State {
         for id in self.woken.drain(..) {
             wakes.extend(self.sleeping.remove(&id));
         }
+        if self.is_empty() {
+            wakes.append(&mut self.empty_waiters);
+        }
         let next = self.engine.poll_timeout();
-        let is_earlier = |set: Option<Time>| next.is_some_and(|next| set.is_none_or(|set| next < set));
+        let has_work = self.engine.has_work();
+        let is_earlier = |set: Option<Time>| has_work || next.is_some_and(|next| set.is_none_or(|set| next < set));
         wakes.extend(self.timekeeper.take_if(|(_, set)| is_earlier(*set)).map(|(waker, _)| waker));
     }
 }
 
-/// Drives the engine's timers, so that messages expire without any connection being active.
+/// Drives the engine's timers and its unfinished work, so that messages expire without any connection being active. One
+/// poll is one turn of unfinished work; the executor's other tasks come before the next.
 pub(crate) struct Timekeeper {
     shared: Arc<Shared>,
     alarm: Alarm,
@@ -235,14 +267,24 @@ impl Future for Timekeeper {
         loop {
             let now = this.shared.clock.now();
             let mut state = this.shared.lock();
-            if state.engine.poll_timeout().is_some_and(|at| at <= now) {
+            let is_due = |engine: &Engine| engine.poll_timeout().is_some_and(|at| at <= now);
+            if is_due(&state.engine) {
                 state.engine.handle_timeout(now);
+            }
+            if state.engine.has_work() {
+                state.engine.work(now);
             }
             state.collect(&mut this.wakes);
             let next = state.engine.poll_timeout();
-            state.timekeeper = Some((context.waker().clone(), next));
+            let goes_on = state.engine.has_work() || is_due(&state.engine);
+            state.timekeeper = Some((context.waker().clone(), next)).filter(|_| !goes_on);
             drop(state);
             this.wakes.drain(..).for_each(Waker::wake);
+            if goes_on {
+                this.shared.give_way();
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             match next {
                 Some(next) if this.alarm.poll_until(next, context).is_ready() => {}
                 _ => return Poll::Pending,

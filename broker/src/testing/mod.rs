@@ -7,6 +7,7 @@ mod crash;
 mod crash_storage;
 mod faults;
 mod inspector;
+mod steps;
 mod tap;
 mod taps;
 mod transcript;

@@ -11,12 +11,17 @@ use crate::engine::profile::Profile;
 use crate::engine::queue::Queue;
 use crate::engine::queue::message::{Message, sort_headers};
 use crate::engine::queue::ready::{Entry, Kept};
+use crate::engine::work::Task;
 use crate::engine::{At, Engine};
 
 impl Engine {
     /// Delivers as many messages of a queue as its consumers can get.
     pub(in crate::engine) fn drive(&mut self, id: QueueKey) {
-        while self.deliver_next(id) {}
+        while self.deliver_next(id) {
+            if self.work.must_stop() {
+                return self.work.leave(Task::Drive(id));
+            }
+        }
     }
 
     /// Delivers the next message of a queue. Returns whether there was one, and a consumer with room.
@@ -99,6 +104,7 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(consumer.session).invariant("connection") else { return };
         let Some(channel) = session.channel_mut(consumer.channel).invariant("channel") else { return };
         let Some(message) = entry.message().invariant("message in memory") else { return };
+        self.work.count(1);
         channel.delivered += 1;
         let tag = channel.delivered;
         let arguments = Arguments {

@@ -71,12 +71,12 @@ impl Engine {
 
     /// Checks the channels that are due.
     pub(in crate::engine) fn check_delivery_timeouts(&mut self) {
-        while let Some(&(at, id, number)) = self.timeouts.first()
+        while self.goes_on()
+            && let Some(&(at, id, number)) = self.timeouts.first()
             && at <= self.now
         {
             self.timeouts.pop_first();
             self.check_channel_timeouts(id, number);
-            self.route_dead_letters();
         }
     }
 

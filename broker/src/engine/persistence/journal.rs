@@ -184,7 +184,12 @@ impl Engine {
 
     /// Whether a connection is held, and none of its input may be handled.
     pub(crate) fn is_held(&self, id: SessionKey) -> bool {
-        self.is_down() || self.sessions.get(id).is_some_and(|session| session.held.is_some())
+        self.is_down() || self.sessions.get(id).is_some_and(|session| session.held.is_some() || session.is_working)
+    }
+
+    /// Whether a connection has unfinished work.
+    pub(crate) fn is_working(&self, id: SessionKey) -> bool {
+        self.sessions.get(id).is_some_and(|session| session.is_working)
     }
 
     /// Notes that the store has failed: nothing unsynced may be confirmed.
@@ -326,6 +331,13 @@ impl Engine {
             && let Some(stored) = self.queues.get(id).and_then(|queue| queue.stored)
         {
             journal.settled.push((stored, Position(entry.position)));
+        }
+    }
+
+    /// Notes that a message of a stored queue is settled, which may be deleted.
+    pub(in crate::engine) fn settled_in(&mut self, stored: QueueId, position: u64) {
+        if let Some(journal) = &mut self.journal {
+            journal.settled.push((stored, Position(position)));
         }
     }
 

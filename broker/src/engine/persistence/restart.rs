@@ -9,7 +9,6 @@ use hopmq_proto::Time;
 use slotmap::SlotMap;
 
 use crate::engine::access::Access;
-use crate::engine::queue::dead_letter::PendingDeadLetters;
 use crate::engine::{Engine, GUEST, Password, SessionEnd};
 
 impl Engine {
@@ -27,7 +26,7 @@ impl Engine {
         self.topology += 1;
         self.queue_timers = BTreeSet::new();
         self.timeouts = BTreeSet::new();
-        self.pending_dead_letters = PendingDeadLetters::new();
+        self.forget_work();
         self.undelivered = BTreeSet::new();
         self.reply_names = HashMap::new();
         self.shortage = 0;
@@ -37,6 +36,7 @@ impl Engine {
             session.confirming = Vec::new();
             session.starved = Vec::new();
             session.held = Some(None);
+            session.is_working = false;
             session.end = Some(SessionEnd::Cut);
             Self::wake(&mut self.woken, id, session);
         }

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use hopmq_proto::Time;
+use slotmap::Key;
 
 use crate::engine::Engine;
 use crate::engine::invariant::Invariant;
+use crate::engine::keys::SessionKey;
 use crate::engine::persistence::tables::{self, BindingParts};
 use crate::engine::queue::dead_letter::Reason;
 use crate::engine::queue::ready::{Entry, Kept};
@@ -59,10 +61,11 @@ impl Engine {
             Some((id, queue.ready.take_over_limit(limit)))
         });
         let dropped: Vec<_> = limited.collect();
+        self.begin(SessionKey::null());
         for (id, entries) in dropped {
             entries.into_iter().for_each(|entry| self.drop_message(id, entry, Reason::DeliveryLimit));
         }
-        self.route_dead_letters();
+        self.end();
     }
 
     fn recover_exchange(&mut self, key: &[u8], value: &[u8]) {

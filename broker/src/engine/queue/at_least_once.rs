@@ -145,7 +145,7 @@ impl Engine {
         self.settled(id, &entry);
     }
 
-    fn note_undelivered(&mut self, id: QueueKey, position: u64) {
+    pub(super) fn note_undelivered(&mut self, id: QueueKey, position: u64) {
         let next = self.now + PAUSE;
         let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return };
         queue.dead.retry.get_or_insert(next);
@@ -163,7 +163,7 @@ impl Engine {
 
     /// Tries the dead letters of queues again if the topology has changed, for they may have a target now.
     #[inline]
-    pub(super) fn retry_after_changes(&mut self) {
+    pub(in crate::engine) fn retry_after_changes(&mut self) {
         if self.topology == self.retried || self.undelivered.is_empty() {
             return;
         }
@@ -189,7 +189,7 @@ impl Engine {
         queue.dead.retry = None;
         for (entry, reason) in queue.dead.next() {
             match self.message_of(id, &entry) {
-                Some(message) => self.push_dead_letter(id, &message, reason, Some(entry.position)),
+                Some(message) => self.retry_dead_letter(id, message, reason, entry.position),
                 // The store has lost its content.
                 None => self.forget_dead(id, entry.position),
             }

@@ -4,8 +4,6 @@
 //! Owns the dead letters that are not yet routed. They are routed after the operation that dropped them, not within it,
 //! so that a chain of queues needs no stack, however long it is.
 
-use std::collections::VecDeque;
-
 use hopmq_proto::{FieldArray, FieldTable, Properties, Value};
 
 use crate::engine::Engine;
@@ -14,6 +12,10 @@ use crate::engine::name::Name;
 use crate::engine::profile::Profile;
 use crate::engine::queue::message::{Message, sort_headers};
 use crate::engine::queue::ready::Entry;
+use crate::store::QueueId;
+
+/// The steps of a dead letter, besides those of its queues: its header `x-death` is written anew.
+const STEPS: u32 = 4;
 
 /// Why a queue drops a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,101 +37,144 @@ impl Reason {
     }
 }
 
-/// A message for a dead-letter exchange.
+/// A message for a dead-letter exchange, as it was when it died.
 #[derive(Debug)]
-pub(crate) struct DeadLetter {
+pub(in crate::engine) struct DeadLetter {
     vhost: VhostKey,
-    exchange: Name,
+    queue: Name,
+    target: Target,
     message: Message,
     reason: Reason,
-    /// Whether the message goes to the routing keys in its headers as well.
-    copied: bool,
-    /// The position of the dead message in the queue that keeps it until the dead letter is taken.
-    kept: Option<(QueueKey, u64)>,
+    /// Seconds since 1970.
+    died: u64,
+    /// What becomes of the dead message once this is routed.
+    source: Source,
+    /// How many more dead letters its routing may cause at once.
+    allowance: u32,
 }
 
-/// Dead letters that are not yet routed.
-pub(crate) type PendingDeadLetters = VecDeque<DeadLetter>;
+/// Where dead letters go.
+type Target = crate::engine::queue::settings::DeadLetters;
+
+/// The dead message of a dead letter.
+#[derive(Debug)]
+enum Source {
+    /// It is in no queue.
+    None,
+    /// It is settled in the store once the dead letter is routed, so that a crash loses neither.
+    Stored(QueueId, u64),
+    /// Its queue keeps it, at this position, until the dead letter is taken.
+    Kept(QueueKey, u64),
+}
+
+/// How many dead letters one may cause at once, in queues with a time to live of zero or that are full. Of the rest, one
+/// that dies is dropped: an exchange that many of its queues have as their dead-letter exchange makes n! of them.
+const ALLOWANCE: u32 = 10_000;
 
 impl Engine {
     /// Drops a message of a queue, which becomes a dead letter if the queue has a dead-letter exchange.
     pub(in crate::engine) fn drop_message(&mut self, id: QueueKey, entry: Entry, reason: Reason) {
-        let dead_letters = self.queues.get(id).and_then(|queue| queue.settings.dead_letters.as_ref());
+        self.work.count(1);
+        let queue = self.queues.get(id);
+        let dead_letters = queue.and_then(|queue| queue.settings.dead_letters.as_ref());
         let at_least_once = dead_letters.is_some_and(|dead_letters| dead_letters.at_least_once);
         if dead_letters.is_some()
             && let Some(message) = self.message_of(id, &entry)
         {
-            self.push_dead_letter(id, &message, reason, at_least_once.then_some(entry.position));
             if at_least_once {
+                self.push_dead_letter(id, message, reason, Source::Kept(id, entry.position));
                 return self.keep_dead(id, entry, reason);
             }
+            let stored = queue.and_then(|queue| queue.stored).filter(|_| entry.stored);
+            let source = stored.map_or(Source::None, |stored| Source::Stored(stored, entry.position));
+            return self.push_dead_letter(id, message, reason, source);
         }
         self.settled(id, &entry);
     }
 
     /// Passes a message that a full queue refused to the queue's dead-letter exchange.
     pub(in crate::engine) fn dead_letter_refused(&mut self, id: QueueKey, message: &Message) {
-        self.push_dead_letter(id, message, Reason::TooLong, None);
+        self.push_dead_letter(id, message.clone(), Reason::TooLong, Source::None);
     }
 
-    /// Adds the dead letter of a message to those that must be routed. `kept` is the position of a message that stays
-    /// in its queue until then.
-    pub(super) fn push_dead_letter(&mut self, id: QueueKey, message: &Message, reason: Reason, kept: Option<u64>) {
-        if let Some(dead) = self.dead_letter(id, message, reason) {
-            let kept = kept.map(|position| (id, position));
-            self.pending_dead_letters.push_back(DeadLetter { kept, ..dead });
-        }
+    /// Adds the dead letter of a message that its queue keeps to those that must be routed.
+    pub(super) fn retry_dead_letter(&mut self, id: QueueKey, message: Message, reason: Reason, position: u64) {
+        self.push_dead_letter(id, message, reason, Source::Kept(id, position));
     }
 
-    /// Returns the dead letter of a message, if the queue has a dead-letter exchange.
-    fn dead_letter(&mut self, id: QueueKey, message: &Message, reason: Reason) -> Option<DeadLetter> {
-        let seconds = self.config.wall_epoch + self.now.since_epoch().as_secs();
-        let queue = self.queues.get(id)?;
-        let target = queue.settings.dead_letters.as_ref()?;
+    /// Adds the dead letter of a message to those that must be routed, if the queue has a dead-letter exchange.
+    fn push_dead_letter(&mut self, id: QueueKey, message: Message, reason: Reason, source: Source) {
+        let died = self.config.wall_epoch + self.now.since_epoch().as_secs();
+        let Some(queue) = self.queues.get(id) else { return };
+        let Some(target) = queue.settings.dead_letters.clone() else { return };
+        let (vhost, queue) = (queue.vhost, queue.name.clone());
+        let allowance = ALLOWANCE;
+        self.work.leave_dead_letter(DeadLetter { vhost, queue, target, message, reason, died, source, allowance });
+    }
+
+    /// Routes a dead letter.
+    pub(in crate::engine) fn route_dead_letter(&mut self, dead: DeadLetter) {
+        let DeadLetter { vhost, ref queue, ref target, ref message, reason, died, ref source, allowance } = dead;
+        self.work.count(STEPS);
+        let exchange = &*target.exchange;
         let new_key = target.routing_key.as_deref();
-        let (properties, key) = with_history(message, reason, &queue.name, new_key, seconds, self.config.profile);
-        let copied = new_key.is_none();
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let exchange = target.exchange.clone();
+        let (properties, key) = with_history(message, reason, queue, new_key, died, self.config.profile);
+        let body = message.to_body();
         let message =
-            Message::dead(&mut scratch, exchange.as_bytes(), key, properties.as_ref_properties(), message.to_body());
-        let vhost = queue.vhost;
-        self.scratch = scratch;
-        Some(DeadLetter { vhost, exchange, message, reason, copied, kept: None })
-    }
-
-    /// Routes all dead letters, and those that result from them.
-    pub(in crate::engine) fn route_dead_letters(&mut self) {
-        self.retry_after_changes();
-        while let Some(dead) = self.pending_dead_letters.pop_front() {
-            let message = &dead.message;
-            let properties = message.properties();
-            let headers = properties.headers().unwrap_or_default();
-            let mut keys = vec![message.routing_key()];
-            if dead.copied {
-                keys.extend(crate::engine::routing::route::copies(&headers).unwrap_or_default());
-            }
-            let mut queues = Vec::new();
-            if dead.exchange.is_empty() {
-                let names = keys.iter().filter_map(|key| std::str::from_utf8(key).ok());
-                queues.extend(names.filter_map(|name| self.queue_named(dead.vhost, name)));
-            } else if let Some(exchange) = self.exchange_named(dead.vhost, &dead.exchange) {
-                self.route_from(dead.vhost, exchange, &keys, &properties, &mut queues);
-            }
-            self.sort_by_name(&mut queues);
-            let facts = message.facts();
-            queues.retain(|queue| {
-                dead.reason == Reason::Rejected
-                    || self.queues.get(*queue).is_none_or(|queue| !is_cycle(&headers, &queue.name))
-            });
-            if let Some((queue, position)) = dead.kept {
-                self.place(queue, position, &queues, message, facts);
-                continue;
-            }
+            &Message::dead(&mut self.scratch, exchange.as_bytes(), key, properties.as_ref_properties(), body);
+        let properties = message.properties();
+        let headers = properties.headers().unwrap_or_default();
+        let mut keys = vec![message.routing_key()];
+        if new_key.is_none() {
+            keys.extend(crate::engine::routing::route::copies(&headers).unwrap_or_default());
+        }
+        let mut queues = Vec::new();
+        if exchange.is_empty() {
+            let names = keys.iter().filter_map(|key| std::str::from_utf8(key).ok());
+            queues.extend(names.filter_map(|name| self.queue_named(vhost, name)));
+        } else if let Some(exchange) = self.exchange_named(vhost, exchange) {
+            self.route_from(vhost, exchange, &keys, &properties, &mut queues);
+        }
+        self.sort_by_name(&mut queues);
+        let facts = message.facts();
+        queues.retain(|queue| {
+            reason == Reason::Rejected
+                || self.queues.get(*queue).is_none_or(|queue| !is_cycle(&headers, &queue.name))
+        });
+        let before = self.work.dead_letters().len();
+        if let Source::Kept(queue, position) = *source {
+            self.place(queue, position, &queues, message, facts);
+        } else {
             for queue in queues {
                 self.enqueue(queue, message, facts);
             }
             self.store_message(message, facts.priority);
+        }
+        if let Source::Stored(queue, position) = *source {
+            self.settled_in(queue, position);
+        }
+        self.limit_offspring(before, allowance);
+    }
+
+    /// Shares what a dead letter may cause among those that it has caused.
+    fn limit_offspring(&mut self, before: usize, allowance: u32) {
+        let letters = self.work.dead_letters();
+        let caused = (letters.len() - before) as u32;
+        if caused == 0 {
+            return;
+        }
+        let each = allowance.saturating_sub(caused) / caused;
+        letters.range_mut(before..).for_each(|letter| letter.allowance = each);
+        if each == 0 {
+            tracing::warn!("dead letters cause more and more dead letters: the last ones are dropped");
+            let dropped: Vec<_> = letters.drain(before..).collect();
+            for letter in dropped {
+                match letter.source {
+                    Source::None => {}
+                    Source::Stored(queue, position) => self.settled_in(queue, position),
+                    Source::Kept(queue, position) => self.note_undelivered(queue, position),
+                }
+            }
         }
     }
 }

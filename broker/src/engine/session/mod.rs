@@ -28,6 +28,7 @@ use crate::engine::keys::{ConsumerKey, QueueKey, SessionKey, VhostKey};
 use crate::engine::name::Name;
 use crate::engine::refusal::Refusal;
 use crate::engine::session::channel::Channel;
+use crate::engine::work::Task;
 use crate::engine::{At, Engine};
 use crate::store::Lsn;
 
@@ -61,6 +62,8 @@ pub(crate) struct Session {
     pub(crate) woken: bool,
     /// What must be synced before more is handled or sent. The inner value is its end in the store, once that is known.
     pub(crate) held: Option<Option<Lsn>>,
+    /// Whether it has unfinished work: nothing more is handled or sent until that is done.
+    pub(in crate::engine) is_working: bool,
     /// Whether the connection has published under an alarm.
     pub(crate) blocked: bool,
     /// Whether the client was sent `connection.blocked`.
@@ -71,6 +74,8 @@ pub(crate) struct Session {
     pub(crate) released: bool,
     /// How the connection has ended.
     pub(crate) end: Option<SessionEnd>,
+    /// Whether its transport is closed, and the connection is removed once its work is done.
+    has_left: bool,
     /// Whether its use of a channel-wide prefetch, which is deprecated, was logged.
     warned_of_global_qos: bool,
 }
@@ -122,11 +127,13 @@ impl Engine {
             starved: Vec::new(),
             woken: false,
             held: None,
+            is_working: false,
             blocked: false,
             notified_blocked: false,
             deadline: Some(now + HANDSHAKE_TIMEOUT),
             released: false,
             end: None,
+            has_left: false,
             warned_of_global_qos: false,
         })
     }
@@ -134,12 +141,11 @@ impl Engine {
     /// Handles a decoded input of a client.
     pub(crate) fn handle(&mut self, now: Time, id: SessionKey, incoming: Incoming) {
         self.now = now;
+        self.begin(id);
+        self.work.count(1);
         let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
         match session.proto.handle(now, incoming) {
-            Ok(Some(event)) => {
-                self.handle_event(id, event);
-                self.route_dead_letters();
-            }
+            Ok(Some(event)) => self.handle_event(id, event),
             Ok(None) => {}
             // The protocol has sent a close already.
             Err(error) => {
@@ -147,6 +153,7 @@ impl Engine {
                 self.end_session(id);
             }
         }
+        self.end();
     }
 
     fn handle_event(&mut self, id: SessionKey, event: Event) {
@@ -220,8 +227,10 @@ impl Engine {
     /// Handles the verification of a password.
     pub(crate) fn judge(&mut self, now: Time, id: SessionKey, claim: &Claim, holds: bool) {
         self.now = now;
+        self.begin(id);
         let login = self.access.judge(claim, holds);
         self.finish_login(id, login);
+        self.end();
     }
 
     fn finish_login(&mut self, id: SessionKey, login: Login) {
@@ -323,20 +332,23 @@ impl Engine {
             Self::wake(&mut self.woken, id, session);
         }
         self.release(id);
-        self.route_dead_letters();
     }
 
     /// Closes a connection on behalf of an operator, or of the broker.
     pub(crate) fn close_session(&mut self, now: Time, id: SessionKey, number: u16, text: &str) {
         self.now = now;
+        self.begin(id);
         let text = format!("{} - {text}", code::name(number));
         self.refuse_connection(id, MethodId::default(), Refusal { code: number, text, hard: true });
+        self.end();
     }
 
     /// Closes a connection, and does not wait for the answer of the client.
     pub(crate) fn end_with(&mut self, now: Time, id: SessionKey, number: u16, text: &str) {
         self.close_session(now, id, number, text);
+        self.begin(id);
         self.end_session(id);
+        self.end();
     }
 
     /// Confirms the publishes of a batch together.
@@ -363,6 +375,7 @@ impl Engine {
 
     /// Ends a connection whose client broke the framing.
     pub(crate) fn receive_failed(&mut self, id: SessionKey, error: &hopmq_proto::Error) {
+        self.begin(id);
         let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
         let limit = session.proto.tuning().channel_max;
         let opened = session.channels.iter().flatten().count();
@@ -379,6 +392,7 @@ impl Engine {
             }
         }
         self.end_session(id);
+        self.end();
     }
 
     /// Notes that bytes were received, or are known to be unread.
@@ -397,6 +411,7 @@ impl Engine {
     /// Sends a heartbeat, or closes a connection whose client is silent or late.
     pub(crate) fn handle_session_timeout(&mut self, now: Time, id: SessionKey) {
         self.now = now;
+        self.begin(id);
         let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
         let is_late = session.deadline.is_some_and(|deadline| deadline <= now);
         if let Err(error) = session.proto.handle_timeout(now) {
@@ -406,6 +421,7 @@ impl Engine {
             session.ends_because("the client did not log in, or agree to the close, in time");
             self.end_session(id);
         }
+        self.end();
     }
 
     /// Moves output into `transmit`, and resumes the consumers that waited for that. Returns whether there was any.
@@ -413,15 +429,15 @@ impl Engine {
         self.now = now;
         let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return false };
         session.woken = false;
-        if session.held.is_some() {
+        if session.held.is_some() || session.is_working {
             return false;
         }
         let some = session.proto.poll_transmit(now, transmit);
         if some && !session.starved.is_empty() {
-            for consumer in std::mem::take(&mut session.starved) {
-                self.resume(consumer);
-            }
-            self.route_dead_letters();
+            let starved = std::mem::take(&mut session.starved);
+            self.begin(id);
+            self.work.leave(Task::Resume(starved.into()));
+            self.end();
         }
         some
     }
@@ -441,9 +457,9 @@ impl Engine {
         self.sessions.get(id).map_or(Some(SessionEnd::Cut), |session| session.end)
     }
 
-    /// Whether a connection was removed.
+    /// Whether a connection was removed, or will be once its work is done.
     pub(crate) fn is_gone(&self, id: SessionKey) -> bool {
-        !self.sessions.contains_key(id)
+        self.sessions.get(id).is_none_or(|session| session.has_left)
     }
 
     /// Notes why the transport of a connection failed.
@@ -468,16 +484,19 @@ impl Engine {
     /// Removes a connection whose transport is closed.
     pub(crate) fn disconnect(&mut self, now: Time, id: SessionKey) {
         self.now = now;
+        self.begin(id);
         self.log_closed(id);
         self.release(id);
-        self.route_dead_letters();
-        self.sessions.remove(id);
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.has_left = true;
+        }
+        self.work.leave(Task::Forget(id));
+        self.end();
     }
 
     fn end_session(&mut self, id: SessionKey) {
         self.finish(id);
         self.release(id);
-        self.route_dead_letters();
         if let Some(session) = self.sessions.get_mut(id) {
             session.end.get_or_insert(SessionEnd::Closed);
             Self::wake(&mut self.woken, id, session);

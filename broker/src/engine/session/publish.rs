@@ -340,6 +340,7 @@ impl Engine {
     /// Passes a message to a queue.
     pub(in crate::engine) fn enqueue(&mut self, id: QueueKey, message: &Message, facts: Facts) -> Taken {
         let now = self.now;
+        self.work.count(1);
         let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return Taken::Yes };
         if queue.delays.is_some() {
             self.delay_message(id, message, facts);

@@ -40,12 +40,14 @@ impl Engine {
         let session = SessionKey::null();
         let vhost = self.vhost_named(vhost).ok_or_else(|| format!("vhost {vhost} not found"))?;
         let at = At { session, channel: 0, vhost };
+        self.begin(session);
         let result = match definition {
             Definition::Exchange(declare) => self.declare_exchange(at, declare),
             Definition::Queue(declare) => self.declare_queue(at, declare),
             Definition::QueueBinding(bind) => self.queue_bind(at, bind),
             Definition::ExchangeBinding(bind) => self.exchange_bind(at, bind),
         };
+        self.end();
         result.map_err(|refusal| refusal.text)
     }
 

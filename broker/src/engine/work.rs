@@ -1,0 +1,291 @@
+//! The work of a turn, and what is left of it for later turns.
+//!
+//! A turn is the time between taking and releasing the broker's lock. Owns the count of the *steps* of the turn, its
+//! budget, and the unfinished work of each connection that caused some; work that no connection caused, such as expiry,
+//! has an owner of its own, the null key. A step is a unit of bounded work: a message moved, a binding removed, a
+//! consumer ended, a destination found. An operation that may need more steps than the budget is a [`Task`], which stops
+//! when the budget is spent. It must never know what a task does, nor the time.
+//!
+//! The engine's driver calls [`Engine::start_turn`] whenever it has taken the lock, [`Engine::is_spent`] between two
+//! inputs, and [`Engine::work`] while [`Engine::has_work`], each time after it has released the lock.
+//!
+//! - The tasks of an owner are a stack: a task that another one needs comes before the rest of that one, so that the
+//!   order of what happens is the same, however it is cut. Dead letters are routed once the stack is empty.
+//! - A connection with unfinished work is held: no input of it is handled, and no output sent. So its client sees each
+//!   operation as a whole. Others may see the steps; what they must not see is not there from the first step on: the
+//!   messages of a purged queue, the name of a deleted one.
+//! - The owners take turns, [`SHARE`] steps each, so that the work of one delays that of another by a bounded number of
+//!   steps.
+//!
+//! No turn has more steps than the budget and the last operation in it, which is bounded by what it is given: a publish
+//! by its number of queues.
+
+use std::collections::VecDeque;
+
+use hopmq_proto::Time;
+use slotmap::Key;
+
+use crate::engine::Engine;
+use crate::engine::keys::{ConsumerKey, QueueKey, SessionKey};
+use crate::engine::queue::dead_letter::DeadLetter;
+
+/// The steps of a turn, which then takes one or two milliseconds. A batch of publishes with deliveries stays below it.
+const BUDGET: u32 = 2048;
+/// The steps that an owner gets before it is the next one's turn.
+const SHARE: u32 = 256;
+
+/// An operation that is done in steps.
+#[derive(Debug)]
+pub(in crate::engine) enum Task {
+    /// Deliver the messages of a queue to its consumers.
+    Drive(QueueKey),
+    /// Put consumers that may have room again back into the turns.
+    Resume(VecDeque<ConsumerKey>),
+    /// Remove a connection that has left.
+    Forget(SessionKey),
+}
+
+/// What an owner has yet to do.
+#[derive(Debug, Default)]
+struct Unfinished {
+    owner: SessionKey,
+    /// The last one is next.
+    tasks: Vec<Task>,
+    /// What the running operation leaves, the first one first. It comes before `tasks`.
+    left: Vec<Task>,
+    /// Dead letters that are not yet routed.
+    dead_letters: VecDeque<DeadLetter>,
+    /// Whether its connection is held.
+    is_held: bool,
+}
+
+impl Unfinished {
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.left.is_empty() && self.tasks.is_empty() && self.dead_letters.is_empty()
+    }
+}
+
+/// See the [module's documentation](self).
+#[derive(Debug)]
+pub(in crate::engine) struct Work {
+    budget: u32,
+    /// The steps since the turn began.
+    spent: u32,
+    /// The steps after which tasks stop.
+    limit: u32,
+    /// The most steps that a turn has had.
+    most: u32,
+    /// The work of the owner whose operation runs.
+    running: Unfinished,
+    /// The work of the other owners, in the order of their turns. None is empty.
+    waiting: VecDeque<Unfinished>,
+}
+
+impl Work {
+    pub(in crate::engine) fn new() -> Self {
+        Self {
+            budget: BUDGET,
+            spent: 0,
+            limit: BUDGET,
+            most: 0,
+            running: Unfinished::default(),
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// Counts steps.
+    #[inline]
+    pub(in crate::engine) fn count(&mut self, steps: u32) {
+        self.spent += steps;
+    }
+
+    /// Whether a task must stop: the budget is spent, or it has left something that must be done before the rest.
+    #[inline]
+    pub(in crate::engine) fn must_stop(&self) -> bool {
+        self.spent >= self.limit || !self.running.left.is_empty()
+    }
+
+    /// Adds a task of the running operation.
+    pub(in crate::engine) fn leave(&mut self, task: Task) {
+        self.running.left.push(task);
+    }
+
+    pub(in crate::engine) fn leave_dead_letter(&mut self, dead_letter: DeadLetter) {
+        self.running.dead_letters.push_back(dead_letter);
+    }
+
+    /// Returns the dead letters of the running owner.
+    pub(in crate::engine) fn dead_letters(&mut self) -> &mut VecDeque<DeadLetter> {
+        &mut self.running.dead_letters
+    }
+
+    /// Takes the next task of the running owner.
+    fn next(&mut self) -> Option<Task> {
+        let Unfinished { tasks, left, .. } = &mut self.running;
+        tasks.extend(left.drain(..).rev());
+        tasks.pop()
+    }
+}
+
+impl Engine {
+    /// Begins a turn: the driver has taken the lock.
+    #[inline]
+    pub(crate) fn start_turn(&mut self) {
+        let work = &mut self.work;
+        work.most = work.most.max(work.spent);
+        work.spent = 0;
+    }
+
+    /// Whether the turn must end: the driver must release the lock before it handles more input.
+    #[inline]
+    pub(crate) fn is_spent(&self) -> bool {
+        self.work.spent >= self.work.budget
+    }
+
+    /// Whether [`Engine::work`] has something to do.
+    #[inline]
+    pub(crate) fn has_work(&self) -> bool {
+        !self.work.waiting.is_empty()
+    }
+
+    /// Does a turn of unfinished work.
+    pub(crate) fn work(&mut self, now: Time) {
+        self.now = now;
+        while self.work.spent < self.work.budget
+            && let Some(next) = self.work.waiting.pop_front()
+        {
+            self.work.running = next;
+            self.work.limit = self.work.budget.min(self.work.spent + SHARE);
+            self.run();
+            self.put_away();
+        }
+        self.work.limit = self.work.budget;
+    }
+
+    /// Does all unfinished work at once, at the end of the broker.
+    pub(crate) fn finish_work(&mut self, now: Time) {
+        while self.has_work() {
+            self.start_turn();
+            self.work(now);
+        }
+        self.start_turn();
+    }
+
+    /// Sets the budget of a turn.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn set_budget(&mut self, steps: u32) {
+        (self.work.budget, self.work.limit) = (steps, steps);
+    }
+
+    /// Returns the most steps that a turn has had since the last call.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn take_most_steps(&mut self) -> u32 {
+        self.start_turn();
+        std::mem::take(&mut self.work.most)
+    }
+
+    /// Drops all unfinished work, for a crash.
+    pub(in crate::engine) fn forget_work(&mut self) {
+        self.work = Work { budget: self.work.budget, limit: self.work.budget, ..Work::new() };
+    }
+
+    /// Begins an operation of a connection, or of none.
+    #[inline]
+    pub(in crate::engine) fn begin(&mut self, owner: SessionKey) {
+        debug_assert!(self.work.running.is_empty(), "an operation within another one");
+        if let Some(index) = self.work.waiting.iter().position(|other| other.owner == owner)
+            && let Some(unfinished) = self.work.waiting.remove(index)
+        {
+            // What it does now comes after what it has yet to do.
+            self.work.running = unfinished;
+        }
+        self.work.running.owner = owner;
+    }
+
+    /// Begins the operations that timers cause. They get a share of the turn if others have work.
+    pub(in crate::engine) fn begin_timers(&mut self) {
+        if self.has_work() {
+            self.work.limit = self.work.budget.min(self.work.spent + SHARE);
+        }
+        self.begin(SessionKey::null());
+    }
+
+    /// Does what the last operation has left. Returns whether all is done, and there is budget for another operation.
+    pub(in crate::engine) fn goes_on(&mut self) -> bool {
+        self.run();
+        let goes_on = self.work.running.is_empty() && self.work.spent < self.work.limit;
+        self.work.count(1);
+        goes_on
+    }
+
+    /// Ends an operation: does what it has left, as far as the budget goes.
+    #[inline]
+    pub(in crate::engine) fn end(&mut self) {
+        self.retry_after_changes();
+        if !self.work.running.is_empty() {
+            self.run();
+        }
+        self.work.limit = self.work.budget;
+        self.put_away();
+    }
+
+    /// Does the work of the running owner, as far as the budget goes.
+    fn run(&mut self) {
+        while self.work.spent < self.work.limit {
+            if let Some(task) = self.work.next() {
+                self.work.count(1);
+                let rest = self.step(task);
+                self.work.running.tasks.extend(rest);
+            } else if let Some(dead_letter) = self.work.running.dead_letters.pop_front() {
+                self.route_dead_letter(dead_letter);
+            } else {
+                break;
+            }
+        }
+    }
+
+    /// Adds what is left of the running owner's work to the list, and holds the connection until it is done.
+    #[inline]
+    fn put_away(&mut self) {
+        let is_working = !self.work.running.is_empty();
+        if is_working != self.work.running.is_held {
+            self.hold_for_work(is_working);
+        }
+        if is_working {
+            let unfinished = std::mem::take(&mut self.work.running);
+            self.work.waiting.push_back(unfinished);
+        }
+    }
+
+    /// Holds the running owner until its work is done, or resumes it.
+    #[cold]
+    fn hold_for_work(&mut self, is_working: bool) {
+        let owner = self.work.running.owner;
+        self.work.running.is_held = is_working;
+        if let Some(session) = self.sessions.get_mut(owner) {
+            session.is_working = is_working;
+            if !is_working {
+                Self::wake(&mut self.woken, owner, session);
+            }
+        }
+    }
+
+    /// Does as much of a task as the budget allows, or as must be done before the rest. Returns the rest.
+    fn step(&mut self, task: Task) -> Option<Task> {
+        match task {
+            Task::Drive(queue) => self.drive(queue),
+            Task::Resume(mut consumers) => {
+                while let Some(consumer) = consumers.pop_front() {
+                    self.work.count(1);
+                    self.resume(consumer);
+                    if self.work.must_stop() {
+                        return Some(Task::Resume(consumers));
+                    }
+                }
+            }
+            Task::Forget(id) => drop(self.sessions.remove(id)),
+        }
+        None
+    }
+}
