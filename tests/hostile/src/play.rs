@@ -59,6 +59,6 @@ pub fn play(attack: &Attack, kind: Kind, mode: Mode) -> Result<Row> {
 }
 
 /// Returns the most work between two releases of the engine's lock, in steps.
-fn steps(_target: &Target) -> Option<u64> {
-    None
+fn steps(target: &Target) -> Option<u64> {
+    target.embedded().map(|broker| broker.most_steps().into())
 }
