@@ -69,7 +69,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
 
 /// Plays the attacks of `tests/hostile` in full sizes against the released programs, and prints their table.
 fn hostile() -> Result {
-    let build = |arguments: &[&str]| shell::run(shell::cargo().args(["build", "--release", "--locked"]).args(arguments));
+    let build =
+        |arguments: &[&str]| shell::run(shell::cargo().args(["build", "--release", "--locked"]).args(arguments));
     // The program without the test kit, as it is released.
     build(&["--package", "hopmq-broker", "--no-default-features", "--features", "server"])?;
     build(&["--package", "hopmq-gateway", "--package", "hopmq-hostile"])?;

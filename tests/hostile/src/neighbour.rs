@@ -139,8 +139,12 @@ impl Client {
             self.published += 1;
             let sent = self.wire.flush().and_then(|()| self.confirmed(self.published));
             if let Err(error) = sent {
-                // This message waited as long as that, at least.
-                self.report.latencies.push(due.elapsed());
+                // This message and those due since then waited as long as that, at least.
+                let now = Instant::now();
+                while due <= now {
+                    self.report.latencies.push(now - due);
+                    due += pace;
+                }
                 return Err(error);
             }
             if self.report.blocked == was_blocked {

@@ -62,7 +62,8 @@ pub(crate) fn declare(wire: &mut Wire, name: &str, arguments: &[(&str, Value<'_>
     for (key, value) in arguments {
         table.insert(key, *value);
     }
-    let declare = queue::Declare { queue: name, exclusive: true, arguments: table.as_ref_table(), ..Default::default() };
+    let declare =
+        queue::Declare { queue: name, exclusive: true, arguments: table.as_ref_table(), ..Default::default() };
     wire.ask(1, &declare, queue::DeclareOk::ID)
 }
 

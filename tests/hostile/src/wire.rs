@@ -18,8 +18,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const CHUNK: usize = 256 << 10;
 /// The frame size that every connection agrees to.
 pub(crate) const FRAME_MAX: u32 = 131_072;
-const LIMITS: ReceiveLimits =
-    ReceiveLimits { frame_max: FRAME_MAX, channel_max: u16::MAX, message_max: u64::MAX };
+const LIMITS: ReceiveLimits = ReceiveLimits { frame_max: FRAME_MAX, channel_max: u16::MAX, message_max: u64::MAX };
 
 /// Where a client connects, and as which user.
 #[derive(Clone, Debug)]
@@ -191,7 +190,13 @@ impl Wire {
     /// # Errors
     /// If the output cannot be written.
     #[track_caller]
-    pub fn publish(&mut self, channel: u16, (exchange, key): (&str, &str), properties: &Properties, body: &[u8]) -> Result {
+    pub fn publish(
+        &mut self,
+        channel: u16,
+        (exchange, key): (&str, &str),
+        properties: &Properties,
+        body: &[u8],
+    ) -> Result {
         self.method(channel, &basic::Publish { exchange, routing_key: key, ..Default::default() });
         let header = content_header(properties, body.len() as u64);
         self.frame(Kind::Header, channel, &header);
@@ -275,8 +280,7 @@ impl Wire {
     pub(crate) fn next(&mut self) -> Result<Received> {
         loop {
             if let Some(frame) = Frame::parse(&self.input[self.taken..], &LIMITS)? {
-                let received =
-                    Received { kind: frame.kind(), payload: frame.payload().to_vec() };
+                let received = Received { kind: frame.kind(), payload: frame.payload().to_vec() };
                 self.taken += frame.size();
                 return Ok(received);
             }

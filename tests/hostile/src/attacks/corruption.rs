@@ -43,7 +43,12 @@ impl Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { refused, told, harmless, silent, wrong } = self;
-        write!(f, "{refused} refused, {told} told, {harmless} harmless, {} silent, {} wrong", silent.len(), wrong.len())?;
+        write!(
+            f,
+            "{refused} refused, {told} told, {harmless} harmless, {} silent, {} wrong",
+            silent.len(),
+            wrong.len()
+        )?;
         for lie in silent.iter().chain(wrong).take(10) {
             write!(f, "\n    {lie}")?;
         }
@@ -195,7 +200,8 @@ fn damage(folder: &Path, random: &mut Random) -> Result<String> {
     for _ in 0..8 {
         random.below(2);
     }
-    let files: Vec<_> = files(folder)?.into_iter().filter(|file| fs::metadata(file).is_ok_and(|file| file.len() > 0)).collect();
+    let files: Vec<_> =
+        files(folder)?.into_iter().filter(|file| fs::metadata(file).is_ok_and(|file| file.len() > 0)).collect();
     let file = &files[random.below(files.len() as u64) as usize];
     let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut bytes = fs::read(file)?;

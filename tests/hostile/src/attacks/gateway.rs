@@ -4,8 +4,8 @@ use std::io::Write;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hopmq_proto::method::{Encode, Method, channel, exchange, queue};
 use hopmq_proto::Properties;
+use hopmq_proto::method::{Encode, Method, channel, exchange, queue};
 
 use crate::gateway::MESSAGES_PER_SECOND;
 use crate::stage::settled;

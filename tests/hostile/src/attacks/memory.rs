@@ -123,7 +123,8 @@ pub fn queues(stage: &Stage<'_>) -> Result {
 /// If the attack cannot go on.
 pub fn bindings(stage: &Stage<'_>) -> Result {
     let mut wire = stage.attacker()?;
-    let transient = exchange::Declare { exchange: "e", kind: "topic", auto_delete: true, nowait: true, ..Default::default() };
+    let transient =
+        exchange::Declare { exchange: "e", kind: "topic", auto_delete: true, nowait: true, ..Default::default() };
     wire.method(1, &transient);
     declare(&mut wire, "q", &[])?;
     fill(stage, &mut wire, |wire, number| {

@@ -37,7 +37,8 @@ fn hash_laden(wire: &mut Wire, name: &str, count: u64) -> Result {
     declare(wire, name, &[])?;
     for number in 0..count {
         let pattern = pattern(number);
-        let bind = queue::Bind { exchange: "chat", queue: name, routing_key: &pattern, nowait: true, ..Default::default() };
+        let bind =
+            queue::Bind { exchange: "chat", queue: name, routing_key: &pattern, nowait: true, ..Default::default() };
         wire.method(1, &bind);
         wire.push()?;
     }
@@ -126,4 +127,3 @@ pub fn exchanges(stage: &Stage<'_>) -> Result {
     }
     settled(&mut wire)
 }
-
