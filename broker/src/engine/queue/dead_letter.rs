@@ -120,7 +120,8 @@ impl Engine {
         let new_key = target.routing_key.as_deref();
         let (properties, key) = with_history(message, reason, queue, new_key, died, self.config.profile);
         let body = message.to_body();
-        let message = &Message::dead(&mut self.scratch, exchange.as_bytes(), key, properties.as_ref_properties(), body);
+        let message =
+            &Message::dead(&mut self.scratch, exchange.as_bytes(), key, properties.as_ref_properties(), body);
         let properties = message.properties();
         let headers = properties.headers().unwrap_or_default();
         let mut keys = vec![message.routing_key()];
@@ -137,7 +138,8 @@ impl Engine {
         self.sort_by_name(&mut queues);
         let facts = message.facts();
         queues.retain(|queue| {
-            reason == Reason::Rejected || self.queues.get(*queue).is_none_or(|queue| !is_cycle(&headers, &queue.name))
+            reason == Reason::Rejected
+                || self.queues.get(*queue).is_none_or(|queue| !is_cycle(&headers, &queue.name))
         });
         let before = self.work.dead_letters().len();
         if let Source::Kept(queue, position) = *source {

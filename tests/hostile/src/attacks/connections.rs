@@ -103,10 +103,12 @@ pub fn heartbeats(stage: &Stage<'_>) -> Result {
 /// # Errors
 /// If the attack cannot go on.
 pub fn churn(stage: &Stage<'_>) -> Result {
-    for _ in 0..stage.size {
+    for number in 0..stage.size {
         let mut wire: Wire = stage.attacker()?;
-        declare(&mut wire, "q", &[])?;
-        wire.publish(1, ("", "q"), &Properties::default(), b"a message")?;
+        // The broker may still be at the end of the client before.
+        let name = format!("q{number}");
+        declare(&mut wire, &name, &[])?;
+        wire.publish(1, ("", &name), &Properties::default(), b"a message")?;
         wire.flush()?;
     }
     Ok(())
