@@ -136,7 +136,7 @@ mod set {
             for (id, session_id, number) in &tagged {
                 let Some(session) = self.sessions.get_mut(*session_id).invariant("connection") else { continue };
                 if let Some(channel) = session.channel_mut(*number) {
-                    channel.consumers.retain(|other| other != id);
+                    channel.consumers.remove(tag);
                 }
                 if session.can("consumer_cancel_notify") {
                     self.send(*session_id, *number, &basic::Cancel { consumer_tag: tag, nowait: true });

@@ -107,6 +107,8 @@ pub(crate) struct Engine {
     scratch: Vec<u8>,
     /// The steps of the turn, and unfinished work.
     work: work::Work,
+    routing: routing::route::Routing,
+    deleted: topology::delete::Deleted,
     /// The queues with dead messages whose dead letters were not taken.
     undelivered: BTreeSet<QueueKey>,
     /// [`Engine::topology`] when their dead letters were last tried.
@@ -151,6 +153,8 @@ impl Engine {
             woken: Vec::new(),
             scratch: Vec::new(),
             work: work::Work::new(),
+            routing: routing::route::Routing::default(),
+            deleted: topology::delete::Deleted::default(),
             undelivered: BTreeSet::new(),
             retried: 0,
             reply_names: HashMap::new(),

@@ -50,7 +50,7 @@ impl Engine {
 
     /// Returns the queues without those of delayed-message exchanges.
     fn seen_queues(&self) -> impl Iterator<Item = &Queue> {
-        self.queues.values().filter(|queue| queue.delays.is_none())
+        self.queues.values().filter(|queue| queue.delays.is_none() && !queue.is_deleted)
     }
 
     pub(crate) fn inspect_queue_named(&self, vhost: VhostKey, name: &str) -> Option<inspect::Queue> {
@@ -104,7 +104,7 @@ impl Engine {
     }
 
     pub(crate) fn inspect_exchanges(&self, vhost: VhostKey) -> Vec<inspect::Exchange> {
-        let all = self.exchanges.iter().filter(|(_, exchange)| exchange.vhost == vhost);
+        let all = self.exchanges.iter().filter(|(_, exchange)| exchange.vhost == vhost && !exchange.is_deleted);
         let inspected = all.map(|(_, exchange)| inspect::Exchange {
             name: exchange.name.to_string(),
             vhost: self.name_of(vhost),
@@ -118,8 +118,9 @@ impl Engine {
     }
 
     pub(crate) fn inspect_bindings(&self, vhost: VhostKey) -> Vec<inspect::Binding> {
-        let all = self.exchanges.iter().filter(|(_, exchange)| exchange.vhost == vhost);
+        let all = self.exchanges.iter().filter(|(_, exchange)| exchange.vhost == vhost && !exchange.is_deleted);
         let bindings = all.flat_map(|(_, exchange)| exchange.bindings().map(move |binding| (exchange, binding)));
+        let bindings = bindings.filter(|(_, binding)| !self.is_deleted(binding.destination));
         let inspected = bindings.map(|(exchange, binding)| inspect::Binding {
             vhost: self.name_of(vhost),
             source: exchange.name.to_string(),

@@ -22,12 +22,21 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use hopmq_proto::Time;
 use slotmap::Key;
 
-use crate::engine::Engine;
+use crate::engine::delivery::acks::Settling;
+use crate::engine::delivery::consume::Got;
+use crate::engine::delivery::requeue::Requeue;
 use crate::engine::keys::{ConsumerKey, QueueKey, SessionKey};
 use crate::engine::queue::dead_letter::DeadLetter;
+use crate::engine::session::Release;
+use crate::engine::session::channel::Closing;
+use crate::engine::session::publish::Spread;
+use crate::engine::session::tx::{Commit, Rollback};
+use crate::engine::topology::delete::{Ending, Remains};
+use crate::engine::{At, Engine};
 
 /// The steps of a turn, which then takes one or two milliseconds. A batch of publishes with deliveries stays below it.
 const BUDGET: u32 = 2048;
@@ -39,8 +48,35 @@ const SHARE: u32 = 256;
 pub(in crate::engine) enum Task {
     /// Deliver the messages of a queue to its consumers.
     Drive(QueueKey),
+    /// Acknowledge or reject deliveries.
+    Settle(Settling),
+    /// Move deliveries to what a transaction has settled.
+    Collect(Settling),
+    Requeue(Requeue),
+    /// Take a closed channel apart.
+    Close(Closing),
+    Commit(Commit),
+    Rollback(Rollback),
+    /// Drop messages.
+    Discard(Remains),
+    /// Take a deleted queue or exchange apart.
+    End(Ending),
+    /// Resume the consumers of a channel that share a limit.
+    ResumeAll(At),
     /// Put consumers that may have room again back into the turns.
     Resume(VecDeque<ConsumerKey>),
+    /// Hold a connection until what it has changed is synced.
+    Hold(SessionKey),
+    /// Handle a declaration that had to wait.
+    Declare(At, Bytes),
+    /// Answer `basic.get`.
+    Get(Got),
+    /// Drop the messages of a queue that are above its limit.
+    Shorten(QueueKey),
+    /// Pass a message to many queues.
+    Spread(Spread),
+    /// Release what a connection holds.
+    Release(Release),
     /// Remove a connection that has left.
     Forget(SessionKey),
 }
@@ -97,13 +133,24 @@ impl Work {
     /// Counts steps.
     #[inline]
     pub(in crate::engine) fn count(&mut self, steps: u32) {
-        self.spent += steps;
+        self.spent = self.spent.saturating_add(steps);
+    }
+
+    /// Whether what has no task of its own must stop.
+    #[inline]
+    pub(in crate::engine) fn is_spent(&self) -> bool {
+        self.spent >= self.limit
     }
 
     /// Whether a task must stop: the budget is spent, or it has left something that must be done before the rest.
     #[inline]
     pub(in crate::engine) fn must_stop(&self) -> bool {
         self.spent >= self.limit || !self.running.left.is_empty()
+    }
+
+    /// Lets the running task have a whole turn's budget, whatever of it was spent.
+    pub(in crate::engine) fn widen(&mut self) {
+        self.limit = self.limit.max(self.spent.saturating_add(self.budget));
     }
 
     /// Adds a task of the running operation.
@@ -156,7 +203,7 @@ impl Engine {
             && let Some(next) = self.work.waiting.pop_front()
         {
             self.work.running = next;
-            self.work.limit = self.work.budget.min(self.work.spent + SHARE);
+            self.work.limit = self.work.budget.min(self.work.spent.saturating_add(SHARE));
             self.run();
             self.put_away();
         }
@@ -206,7 +253,7 @@ impl Engine {
     /// Begins the operations that timers cause. They get a share of the turn if others have work.
     pub(in crate::engine) fn begin_timers(&mut self) {
         if self.has_work() {
-            self.work.limit = self.work.budget.min(self.work.spent + SHARE);
+            self.work.limit = self.work.budget.min(self.work.spent.saturating_add(SHARE));
         }
         self.begin(SessionKey::null());
     }
@@ -222,6 +269,7 @@ impl Engine {
     /// Ends an operation: does what it has left, as far as the budget goes.
     #[inline]
     pub(in crate::engine) fn end(&mut self) {
+        self.count_routing();
         self.retry_after_changes();
         if !self.work.running.is_empty() {
             self.run();
@@ -237,12 +285,21 @@ impl Engine {
                 self.work.count(1);
                 let rest = self.step(task);
                 self.work.running.tasks.extend(rest);
+                self.count_routing();
             } else if let Some(dead_letter) = self.work.running.dead_letters.pop_front() {
                 self.route_dead_letter(dead_letter);
+                self.count_routing();
             } else {
                 break;
             }
         }
+    }
+
+    /// Counts the steps that routing has taken, which it counts itself.
+    #[inline]
+    fn count_routing(&mut self) {
+        let steps = self.routing.steps.replace(0);
+        self.work.count(u32::try_from(steps).unwrap_or(u32::MAX));
     }
 
     /// Adds what is left of the running owner's work to the list, and holds the connection until it is done.
@@ -274,7 +331,26 @@ impl Engine {
     /// Does as much of a task as the budget allows, or as must be done before the rest. Returns the rest.
     fn step(&mut self, task: Task) -> Option<Task> {
         match task {
-            Task::Drive(queue) => self.drive(queue),
+            Task::Drive(queue) => {
+                if self.queues.contains_key(queue) {
+                    self.drive(queue);
+                }
+            }
+            Task::Settle(settling) => return self.settle_some(settling),
+            Task::Collect(settling) => return self.collect_some(settling),
+            Task::Requeue(requeue) => return self.requeue_some(requeue),
+            Task::Close(closing) => return self.close_some(closing),
+            Task::Commit(commit) => return self.commit_some(commit),
+            Task::Rollback(rollback) => return self.roll_back_some(rollback),
+            Task::Discard(remains) => return self.discard_some(remains),
+            Task::End(ending) => return self.end_some(ending),
+            Task::Hold(id) => self.hold_for_all(id),
+            Task::Declare(at, method) => self.handle_method(at.session, at.channel, &method),
+            Task::Get(got) => return self.get_some(got),
+            Task::Shorten(queue) => self.drop_above_limit(queue),
+            Task::Spread(spread) => return self.spread_some(spread),
+            Task::ResumeAll(at) => self.resume_all(at),
+            Task::Release(release) => return self.release_some(release),
             Task::Resume(mut consumers) => {
                 while let Some(consumer) = consumers.pop_front() {
                     self.work.count(1);

@@ -464,8 +464,8 @@ impl Broker {
         tracing::info!(queues = recovered.queues.len(), messages, "store opened");
         let journal = Journal::new(Box::new(store.clone()), recovered.next_queue);
         self.0.shared.change(|state, now| {
-            state.engine.recover(now, recovered);
-            state.engine.set_journal(journal);
+            let orphans = state.engine.recover(now, recovered);
+            state.engine.set_journal(journal, &orphans);
             state.store = Some(store);
             state.engine.drop_over_delivery_limits();
         });

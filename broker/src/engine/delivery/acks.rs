@@ -1,15 +1,36 @@
 //! Settles deliveries: acks, rejects and requeues.
 
+use std::collections::VecDeque;
+
 use hopmq_proto::method::basic;
 
-use crate::engine::delivery::unacked::Held;
+use crate::engine::delivery::requeue::Requeue;
+use crate::engine::delivery::unacked::{Held, Unacked};
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::ConsumerKey;
-use crate::engine::persistence::journal::is_for_store_alone;
 use crate::engine::queue::dead_letter::Reason;
-use crate::engine::queue::ready::Kept;
 use crate::engine::refusal::Refusal;
+use crate::engine::work::Task;
 use crate::engine::{At, Engine};
+
+/// Deliveries that are being settled.
+#[derive(Debug)]
+pub(in crate::engine) struct Settling {
+    pub(in crate::engine) at: At,
+    pub(in crate::engine) verdict: Verdict,
+    pub(in crate::engine) deliveries: Deliveries,
+}
+
+/// Some deliveries of a channel, by tag.
+#[derive(Debug)]
+pub(in crate::engine) enum Deliveries {
+    /// Those that the channel has up to a tag.
+    UpTo(u64),
+    /// Those that were taken out of it.
+    These(VecDeque<Held>),
+    /// Those of a channel that is closed.
+    All(Unacked),
+}
 
 /// How a delivery is settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,62 +79,99 @@ impl Engine {
     }
 
     fn take_and_settle(&mut self, at: At, tag: u64, multiple: bool, verdict: Verdict) -> Result<(), Refusal> {
-        let all = self.take_held(at, tag, multiple)?;
-        match self.channel_mut(at).and_then(|channel| channel.pending.as_mut()) {
-            Some(pending) => pending.settled.push((verdict, all)),
-            None => self.settle(at, verdict, all),
+        let Some(channel) = self.channel_mut(at).invariant("channel") else { return Ok(()) };
+        if !channel.unacked.contains(tag) && (!multiple || tag > 0) {
+            return Err(unknown(tag));
+        }
+        let deliveries = match (multiple, tag) {
+            (true, 0) => Deliveries::UpTo(channel.delivered),
+            (true, _) => Deliveries::UpTo(tag),
+            (false, _) => Deliveries::These(channel.unacked.remove(tag).into_iter().collect()),
+        };
+        let settling = Settling { at, verdict, deliveries };
+        match &mut channel.pending {
+            Some(pending) => {
+                pending.settled.push((verdict, VecDeque::new()));
+                self.work.leave(Task::Collect(settling));
+            }
+            None => self.settle(settling),
         }
         Ok(())
     }
 
     /// Settles deliveries of a channel.
-    pub(in crate::engine) fn settle(&mut self, at: At, verdict: Verdict, all: Vec<Held>) {
-        match verdict {
-            Verdict::Acked => all.into_iter().for_each(|held| self.acked(at, held)),
+    pub(in crate::engine) fn settle(&mut self, settling: Settling) {
+        let Settling { at, verdict, deliveries } = settling;
+        self.work.leave(match verdict {
+            Verdict::Acked | Verdict::Rejected => Task::Settle(Settling { at, verdict, deliveries }),
             Verdict::Requeued | Verdict::Returned => {
-                self.uncount(at, &all);
-                self.requeue(all, verdict == Verdict::Requeued);
-                if self.is_shared(at) {
-                    self.resume_all(at);
-                }
+                Task::Requeue(Requeue::of_channel(at, deliveries, verdict == Verdict::Requeued))
             }
-            Verdict::Rejected => {
-                self.uncount(at, &all);
-                for held in all {
-                    if let Some(queue) = self.queues.get_mut(held.queue) {
-                        queue.unacked -= 1;
-                    }
-                    self.drop_message(held.queue, held.entry, Reason::Rejected);
-                    self.resume_settled(at, held.consumer);
-                }
+        });
+    }
+
+    /// Acknowledges or rejects deliveries. Returns the rest.
+    pub(in crate::engine) fn settle_some(&mut self, mut settling: Settling) -> Option<Task> {
+        let at = settling.at;
+        while let Some(held) = self.next_delivery(at, &mut settling.deliveries) {
+            self.work.count(1);
+            match settling.verdict {
+                Verdict::Rejected => self.rejected(at, held),
+                _ => self.acked(at, held),
             }
+            if self.work.must_stop() {
+                return Some(Task::Settle(settling));
+            }
+        }
+        None
+    }
+
+    /// Moves deliveries to what a transaction has settled. Returns the rest.
+    pub(in crate::engine) fn collect_some(&mut self, mut settling: Settling) -> Option<Task> {
+        let at = settling.at;
+        while let Some(held) = self.next_delivery(at, &mut settling.deliveries) {
+            self.work.count(1);
+            let pending = self.channel_mut(at).and_then(|channel| channel.pending.as_mut());
+            if let Some((_, settled)) = pending.and_then(|pending| pending.settled.last_mut()) {
+                settled.push_back(held);
+            }
+            if self.work.must_stop() {
+                return Some(Task::Collect(settling));
+            }
+        }
+        None
+    }
+
+    /// Takes the next one of some deliveries of a channel.
+    pub(in crate::engine) fn next_delivery(&mut self, at: At, deliveries: &mut Deliveries) -> Option<Held> {
+        match deliveries {
+            Deliveries::UpTo(tag) => self.channel_mut(at)?.unacked.pop_up_to(*tag),
+            Deliveries::These(these) => these.pop_front(),
+            Deliveries::All(all) => all.pop_up_to(u64::MAX),
         }
     }
 
-    fn uncount(&mut self, at: At, all: &[Held]) {
-        if let Some(channel) = self.channel_mut(at) {
-            channel.consuming -= all.iter().filter(|held| held.consumer.is_some()).count() as u32;
+    fn rejected(&mut self, at: At, held: Held) {
+        self.uncount(at, &held);
+        if let Some(queue) = self.queues.get_mut(held.queue) {
+            queue.unacked -= 1;
         }
+        self.drop_message(held.queue, held.entry, Reason::Rejected);
+        self.resume_settled(at, held.consumer);
     }
 
-    /// Takes one delivery, or all up to it, out of a channel's unacked ones. With `multiple`, zero means all.
-    fn take_held(&mut self, at: At, tag: u64, multiple: bool) -> Result<Vec<Held>, Refusal> {
-        let Some(channel) = self.channel_mut(at).invariant("channel") else { return Ok(Vec::new()) };
-        Ok(match (multiple, tag) {
-            (true, 0) => channel.unacked.take(),
-            (true, _) if !channel.unacked.contains(tag) => return Err(unknown(tag)),
-            (true, _) => std::iter::from_fn(|| channel.unacked.pop_up_to(tag)).collect(),
-            (false, _) => vec![channel.unacked.remove(tag).ok_or_else(|| unknown(tag))?],
-        })
-    }
-
-    /// Settles an acknowledged delivery.
-    fn acked(&mut self, at: At, held: Held) {
+    /// Takes a delivery out of those that its channel has consumed.
+    pub(in crate::engine) fn uncount(&mut self, at: At, held: &Held) {
         if held.consumer.is_some()
             && let Some(channel) = self.channel_mut(at)
         {
             channel.consuming -= 1;
         }
+    }
+
+    /// Settles an acknowledged delivery.
+    fn acked(&mut self, at: At, held: Held) {
+        self.uncount(at, &held);
         if let Some(queue) = self.queues.get_mut(held.queue) {
             queue.unacked -= 1;
         }
@@ -137,72 +195,21 @@ impl Engine {
     }
 
     /// Whether the consumers of a channel share a limit.
-    fn is_shared(&mut self, at: At) -> bool {
+    pub(super) fn is_shared(&mut self, at: At) -> bool {
         self.channel_mut(at).is_some_and(|channel| channel.global_prefetch > 0)
-    }
-
-    /// Returns deliveries to their places in their queues. If it `counts`, a delivery may reach the limit of a quorum
-    /// queue.
-    pub(in crate::engine) fn requeue(&mut self, all: Vec<Held>, counts: bool) {
-        let now = self.now;
-        let mut queues = Vec::new();
-        let mut consumers = Vec::new();
-        for held in all {
-            if let Some(id) = held.consumer
-                && let Some(consumer) = self.consumers.get_mut(id)
-            {
-                consumer.unacked -= 1;
-                consumers.push(id);
-            }
-            let Some(queue) = self.queues.get_mut(held.queue) else { continue };
-            queue.unacked -= 1;
-            let mut entry = held.entry;
-            entry.redelivered = true;
-            entry.acquired = entry.acquired.saturating_add(1);
-            entry.returned += u32::from(counts || !queue.settings.quorum);
-            if queue.settings.delivery_limit.is_some_and(|limit| entry.returned > limit) {
-                self.drop_message(held.queue, entry, Reason::DeliveryLimit);
-                continue;
-            }
-            self.note_returned(held.queue, &entry);
-            let Some(queue) = self.queues.get_mut(held.queue).invariant("queue") else { continue };
-            match queue.settings.delayed_retry.as_ref().and_then(|retry| retry.delay(entry.acquired, counts)) {
-                Some(delay) => {
-                    if entry.stored && is_for_store_alone(queue) {
-                        entry.content = Kept::Stored(entry.body_size() as u32);
-                    }
-                    queue.waiting.insert(now + delay, entry);
-                }
-                None => queue.ready.put_back(entry),
-            }
-            if !queues.contains(&held.queue) {
-                queues.push(held.queue);
-            }
-        }
-        for queue in queues {
-            self.drop_above_limit(queue);
-            self.drive(queue);
-            self.set_queue_timer(queue);
-        }
-        for consumer in consumers {
-            self.resume(consumer);
-        }
     }
 
     pub(in crate::engine) fn requeue_all(&mut self, at: At, requeue: bool, answer: bool) -> Result<(), Refusal> {
         if !requeue {
             return Err(Refusal::not_implemented("requeue=false"));
         }
-        let held = self.take_held(at, 0, true)?;
         if answer {
             self.answer(at, &basic::RecoverOk {});
         }
-        self.uncount(at, &held);
+        let Some(channel) = self.channel_mut(at).invariant("channel") else { return Ok(()) };
+        let deliveries = Deliveries::UpTo(channel.delivered);
         let counts = self.config.profile.counts_nacks();
-        self.requeue(held, counts);
-        if self.is_shared(at) {
-            self.resume_all(at);
-        }
+        self.work.leave(Task::Requeue(Requeue::of_channel(at, deliveries, counts)));
         Ok(())
     }
 }

@@ -8,12 +8,20 @@ use hopmq_proto::method::basic;
 use crate::engine::access::{Permission, Resource};
 use crate::engine::delivery::consumer::Consumer;
 use crate::engine::invariant::Invariant;
-use crate::engine::keys::ConsumerKey;
+use crate::engine::keys::{ConsumerKey, QueueKey};
 use crate::engine::queue::Queue;
 use crate::engine::queue::arguments::{QueueType, check_consumer};
 use crate::engine::refusal::Refusal;
-use crate::engine::session::channel::Cancelled;
+use crate::engine::work::Task;
 use crate::engine::{At, Engine};
+
+/// A `basic.get` that is not answered yet.
+#[derive(Debug)]
+pub(in crate::engine) struct Got {
+    at: At,
+    queue: QueueKey,
+    no_ack: bool,
+}
 
 fn milliseconds(value: Value<'_>) -> Option<Duration> {
     value.as_i64().and_then(|time| time.try_into().ok()).map(Duration::from_millis)
@@ -41,7 +49,8 @@ impl Engine {
                 return false;
             }
             let is_exclusive = |id| self.consumers.get(id).is_some_and(|consumer: &Consumer| consumer.exclusive);
-            queue.consumers.iter().any(is_exclusive)
+            // An exclusive consumer is the only one.
+            queue.consumers.iter().next().is_some_and(is_exclusive)
                 || consume.exclusive && (!queue.consumers.is_empty() || queue.settings.single_active)
         });
         if in_exclusive_use {
@@ -69,6 +78,7 @@ impl Engine {
             priority,
             prefetch: channel.prefetch,
             unacked: 0,
+            place: None,
             waiting: false,
             timeout: consume.arguments.get("x-consumer-timeout").and_then(milliseconds),
             arguments: consume.arguments.into(),
@@ -76,8 +86,8 @@ impl Engine {
         let tag = consumer.tag.clone();
         let priority = consumer.priority;
         let consumer = self.consumers.insert(consumer);
-        channel.consumers.push(consumer);
-        let inherited = channel.inherit(&tag, id, consumer);
+        channel.consumers.add(tag.clone(), consumer);
+        let inherited = channel.inherit(tag.clone(), id, consumer);
         if let Some(consumer) = self.consumers.get_mut(consumer) {
             consumer.unacked = inherited;
         }
@@ -85,7 +95,10 @@ impl Engine {
             self.answer(at, &basic::ConsumeOk { consumer_tag: &tag });
         }
         if let Some(queue) = self.queues.get_mut(id).invariant("queue") {
-            queue.consumers.add(consumer, priority);
+            let place = queue.consumers.add(consumer, priority);
+            if let Some(consumer) = self.consumers.get_mut(consumer) {
+                consumer.place = Some(place);
+            }
             if queue.settings.single_active {
                 queue.consumers.single.get_or_insert(consumer);
             }
@@ -95,9 +108,7 @@ impl Engine {
     }
 
     fn consumer_tagged(&self, at: At, tag: &str) -> Option<ConsumerKey> {
-        let channel = self.sessions.get(at.session)?.channel(at.channel)?;
-        let tagged = |id: &ConsumerKey| self.consumers.get(*id).is_some_and(|consumer| *consumer.tag == *tag);
-        channel.consumers.iter().copied().find(tagged)
+        self.sessions.get(at.session)?.channel(at.channel)?.consumers.get(tag)
     }
 
     pub(in crate::engine) fn cancel(&mut self, at: At, cancel: &basic::Cancel<'_>) -> Result<(), Refusal> {
@@ -105,13 +116,13 @@ impl Engine {
         if let Some(consumer) = consumer
             && let Some(channel) = self.sessions.get_mut(at.session).and_then(|session| session.channel_mut(at.channel))
         {
-            channel.consumers.retain(|other| *other != consumer);
+            channel.consumers.remove(cancel.consumer_tag);
             if let Some(gone) = self.consumers.get(consumer)
                 && gone.unacked > 0
                 && self.queues.get(gone.queue).is_some_and(|queue| queue.settings.quorum)
             {
                 let (tag, queue) = (gone.tag.clone(), gone.queue);
-                channel.note_cancelled(Cancelled { tag, queue, consumer });
+                channel.note_cancelled(tag, queue, consumer);
             }
         }
         self.cancel_replies(at, cancel.consumer_tag);
@@ -130,7 +141,9 @@ impl Engine {
         let Some(consumer) = self.consumers.remove(id).invariant("consumer") else { return };
         let now = self.now;
         let Some(queue) = self.queues.get_mut(consumer.queue).invariant("queue") else { return };
-        queue.consumers.remove(id);
+        if let Some(place) = consumer.place {
+            queue.consumers.remove(place);
+        }
         if queue.settings.single_active && queue.consumers.single.is_none() {
             queue.consumers.single = queue.consumers.next();
         }
@@ -154,17 +167,28 @@ impl Engine {
         if self.queues.get(id).is_some_and(|queue| queue.settings.quorum && queue.settings.single_active) {
             return Err(Refusal::no_get(&name, &self.vhost_name(at.vhost)));
         }
-        self.expire_ready(id);
         let now = self.now;
-        let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return Ok(()) };
-        queue.used = now;
+        if let Some(queue) = self.queues.get_mut(id).invariant("queue") {
+            queue.used = now;
+        }
+        self.work.leave(Task::Get(Got { at, queue: id, no_ack: get.no_ack }));
+        Ok(())
+    }
+
+    /// Answers `basic.get`, once the messages in front are dropped that have expired. Returns the rest.
+    pub(in crate::engine) fn get_some(&mut self, got: Got) -> Option<Task> {
+        let Got { at, queue: id, no_ack } = got;
+        if !self.expire_ready(id) {
+            return Some(Task::Get(got));
+        }
         self.fetch(id);
-        let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return Ok(()) };
-        match queue.ready.pop() {
-            Some(entry) => self.send_got(at, id, entry, get.no_ack),
+        match self.queues.get_mut(id).and_then(|queue| queue.ready.pop()) {
+            Some(entry) => self.send_got(at, id, entry, no_ack),
             None => self.answer(at, &basic::GetEmpty {}),
         }
-        self.set_queue_timer(id);
-        Ok(())
+        if self.queues.contains_key(id) {
+            self.set_queue_timer(id);
+        }
+        None
     }
 }

@@ -8,6 +8,7 @@ use hopmq_proto::FieldTable;
 
 use crate::engine::keys::{QueueKey, SessionKey};
 use crate::engine::name::Name;
+use crate::engine::queue::turns::Place;
 
 /// A consumer.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(crate) struct Consumer {
     pub(crate) unacked: u32,
     /// Its own time limit for settling a delivery; zero is none.
     pub(crate) timeout: Option<Duration>,
+    /// Where it is among the consumers of its queue.
+    pub(crate) place: Option<Place>,
     /// Whether the consumer is out of its queue's turns until it has room.
     pub(crate) waiting: bool,
     pub(crate) arguments: FieldTable,

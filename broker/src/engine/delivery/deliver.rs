@@ -1,5 +1,7 @@
 //! Delivers messages of a queue to its consumers.
 
+use std::collections::HashSet;
+
 use hopmq_proto::method::basic;
 use hopmq_proto::{Arguments, ContentKind, Properties};
 
@@ -31,7 +33,10 @@ impl Engine {
             let Some(queue) = self.queues.get(id).invariant("queue") else { return false };
             let Some(front) = queue.ready.front() else { return false };
             if front.expires.is_some_and(|at| at <= self.now) {
-                self.expire_ready(id);
+                if !self.expire_ready(id) {
+                    self.work.leave(Task::Drive(id));
+                    return false;
+                }
                 continue;
             }
             let is_here = matches!(front.content, Kept::Here(_));
@@ -51,6 +56,9 @@ impl Engine {
     /// Returns the consumer that gets the next message. Consumers without room leave the turns until they have some.
     pub(in crate::engine) fn next_consumer(&mut self, id: QueueKey) -> Option<ConsumerKey> {
         let queue = self.queues.get_mut(id).invariant("queue")?;
+        if queue.requeues > 0 {
+            return None;
+        }
         let single = queue.settings.single_active;
         if single && queue.settings.quorum && self.config.profile.single_active_gives_way() {
             let next = queue.consumers.next()?;
@@ -88,7 +96,7 @@ impl Engine {
             if room == Room::Later {
                 session.starved.push(id);
             } else if let Some(channel) = session.channel_mut(consumer.channel) {
-                channel.pass_turn(id);
+                channel.pass_turn(&consumer.tag);
             }
             if single {
                 return None;
@@ -206,13 +214,11 @@ impl Engine {
     /// Resumes the consumers of a channel, after a change of the limit that they share. Their queues take turns.
     pub(in crate::engine) fn resume_all(&mut self, at: At) {
         let Some(channel) = self.channel_mut(at) else { return };
-        let mut queues = Vec::new();
-        for consumer in channel.consumers.clone() {
-            if let Some(queue) = self.rejoin(consumer)
-                && !queues.contains(&queue)
-            {
-                queues.push(queue);
-            }
+        let consumers: Vec<_> = channel.consumers.iter().collect();
+        self.work.count(consumers.len() as u32);
+        let (mut queues, mut known) = (Vec::new(), HashSet::new());
+        for consumer in consumers {
+            queues.extend(self.rejoin(consumer).filter(|queue| known.insert(*queue)));
         }
         while !queues.is_empty() {
             queues.retain(|queue| self.deliver_next(*queue));
@@ -226,11 +232,11 @@ impl Engine {
             return None;
         }
         let queue_id = consumer.queue;
-        let priority = consumer.priority;
         if let Some(queue) = self.queues.get_mut(queue_id)
+            && let Some(place) = consumer.place
             && !queue.settings.single_active
         {
-            queue.consumers.resume(id, priority);
+            queue.consumers.resume(place);
         }
         Some(queue_id)
     }

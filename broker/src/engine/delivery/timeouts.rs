@@ -12,11 +12,13 @@ use hopmq_proto::Time;
 use hopmq_proto::method::{MethodId, basic};
 
 use crate::engine::Engine;
+use crate::engine::delivery::requeue::Requeue;
 use crate::engine::delivery::unacked::Held;
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ConsumerKey, QueueKey, SessionKey};
 use crate::engine::queue::Queue;
 use crate::engine::refusal::Refusal;
+use crate::engine::work::Task;
 
 /// The next check of each channel.
 pub(in crate::engine) type Timeouts = BTreeSet<(Time, SessionKey, u16)>;
@@ -126,15 +128,17 @@ impl Engine {
         let is_late = |consumer: Option<ConsumerKey>| consumer.is_some_and(|consumer| consumers.contains(&consumer));
         let taken = channel.unacked.take_lapsed(|held| is_late(held.consumer) || tags.contains(&held.tag));
         channel.consuming -= taken.iter().filter(|held| held.consumer.is_some()).count() as u32;
-        channel.consumers.retain(|consumer| !is_late(Some(*consumer)));
         for consumer in consumers {
             let Some(tag) = self.consumers.get(consumer).invariant("consumer").map(|consumer| consumer.tag.clone())
             else {
                 continue;
             };
+            if let Some(channel) = self.sessions.get_mut(id).and_then(|session| session.channel_mut(number)) {
+                channel.consumers.remove(&tag);
+            }
             self.send(id, number, &basic::Cancel { consumer_tag: &tag, nowait: true });
             self.remove_consumer(consumer);
         }
-        self.requeue(taken, false);
+        self.work.leave(Task::Requeue(Requeue::of_lapsed(taken.into())));
     }
 }

@@ -3,7 +3,7 @@
 //! Owns their messages. Tags rise, and are settled roughly in order, so that most are found at their expected index. It
 //! must never know what settling does to a queue.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use hopmq_proto::Time;
 
@@ -27,6 +27,8 @@ pub(crate) struct Held {
 pub(crate) struct Unacked {
     /// By tag; settled deliveries in the middle leave empty places.
     line: VecDeque<(u64, Option<Held>)>,
+    /// Deliveries that were put back, whose places may be gone.
+    back: BTreeMap<u64, Held>,
     count: usize,
 }
 
@@ -57,8 +59,10 @@ impl Unacked {
     /// Removes a delivery.
     #[inline]
     pub(crate) fn remove(&mut self, tag: u64) -> Option<Held> {
-        let index = self.find(tag)?;
-        let held = self.line[index].1.take()?;
+        let held = match self.find(tag).and_then(|index| self.line[index].1.take()) {
+            Some(held) => held,
+            None => self.back.remove(&tag)?,
+        };
         self.count -= 1;
         while self.line.front().is_some_and(|(_, held)| held.is_none()) {
             self.line.pop_front();
@@ -71,36 +75,35 @@ impl Unacked {
 
     /// Whether there is a delivery of this tag.
     pub(crate) fn contains(&self, tag: u64) -> bool {
-        self.find(tag).is_some_and(|index| self.line[index].1.is_some())
+        self.find(tag).is_some_and(|index| self.line[index].1.is_some()) || self.back.contains_key(&tag)
     }
 
     /// Removes the first delivery, if its tag is at most `tag`.
     pub(crate) fn pop_up_to(&mut self, tag: u64) -> Option<Held> {
-        while let Some((found, _)) = self.line.front()
-            && *found <= tag
-        {
-            if let Some((_, Some(held))) = self.line.pop_front() {
-                self.count -= 1;
-                return Some(held);
-            }
+        while self.line.front().is_some_and(|(_, held)| held.is_none()) {
+            self.line.pop_front();
         }
-        None
+        let next = self.line.front().map(|(tag, _)| *tag);
+        let back = self.back.first_key_value().map(|(tag, _)| *tag).filter(|back| next.is_none_or(|next| *back < next));
+        let held = match (back, next) {
+            (Some(back), _) if back <= tag => self.back.pop_first().map(|(_, held)| held)?,
+            (None, Some(next)) if next <= tag => self.line.pop_front().and_then(|(_, held)| held)?,
+            _ => return None,
+        };
+        self.count -= 1;
+        Some(held)
     }
 
-    /// Puts removed deliveries back, for the rollback of a transaction.
-    pub(crate) fn put_back(&mut self, back: Vec<Held>) {
-        self.count += back.len();
-        let mut all: Vec<(u64, Option<Held>)> = std::mem::take(&mut self.line).into();
-        all.retain(|(_, held)| held.is_some());
-        all.extend(back.into_iter().map(|held| (held.tag, Some(held))));
-        all.sort_unstable_by_key(|(tag, _)| *tag);
-        self.line = all.into();
+    /// Puts a removed delivery back, for the rollback of a transaction.
+    pub(crate) fn put_back(&mut self, held: Held) {
+        self.count += 1;
+        self.back.insert(held.tag, held);
     }
 
     /// Takes the messages of some deliveries. Their tags can still be settled, without an effect.
     pub(crate) fn take_lapsed(&mut self, lapsed: impl Fn(&Held) -> bool) -> Vec<Held> {
         let mut taken = Vec::new();
-        for held in self.line.iter_mut().filter_map(|(_, held)| held.as_mut()).filter(|held| lapsed(held)) {
+        for held in self.iter_mut().filter(|held| lapsed(held)) {
             taken.push(held.clone());
             // No queue has this key.
             held.queue = QueueKey::default();
@@ -111,20 +114,14 @@ impl Unacked {
         taken
     }
 
-    /// Removes all deliveries. Returns them by tag.
-    pub(crate) fn take(&mut self) -> Vec<Held> {
-        self.count = 0;
-        std::mem::take(&mut self.line).into_iter().filter_map(|(_, held)| held).collect()
-    }
-
-    /// Returns all deliveries by tag, to be changed.
+    /// Returns all deliveries, to be changed.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Held> {
-        self.line.iter_mut().filter_map(|(_, held)| held.as_mut())
+        self.line.iter_mut().filter_map(|(_, held)| held.as_mut()).chain(self.back.values_mut())
     }
 
-    /// Returns all deliveries by tag.
+    /// Returns all deliveries: those that were put back are the last.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Held> {
-        self.line.iter().filter_map(|(_, held)| held.as_ref())
+        self.line.iter().filter_map(|(_, held)| held.as_ref()).chain(self.back.values())
     }
 }
 
@@ -165,9 +162,14 @@ mod tests {
         assert_eq!((tags(&unacked), unacked.len()), (vec![1, 2, 6, 9], 4));
         let first: Vec<u64> = std::iter::from_fn(|| unacked.pop_up_to(6)).map(|held| held.tag).collect();
         assert_eq!((first, tags(&unacked)), (vec![1, 2, 6], vec![9]));
-        unacked.put_back(vec![held(6), held(2)]);
-        assert_eq!((tags(&unacked), unacked.len()), (vec![2, 6, 9], 3));
-        assert_eq!((unacked.take().len(), unacked.len()), (3, 0));
+        unacked.put_back(held(6));
+        unacked.put_back(held(2));
+        assert_eq!((tags(&unacked), unacked.len()), (vec![9, 2, 6], 3));
+        assert!(unacked.contains(2) && unacked.remove(6).is_some() && unacked.remove(6).is_none());
+        unacked.put_back(held(10));
+        unacked.push(held(11));
+        let rest: Vec<u64> = std::iter::from_fn(|| unacked.pop_up_to(10)).map(|held| held.tag).collect();
+        assert_eq!((rest, tags(&unacked), unacked.len()), (vec![2, 9, 10], vec![11], 1));
     }
 
     #[test]

@@ -76,9 +76,10 @@ impl Journal {
 }
 
 impl Engine {
-    /// Sets the journal, and marks the store as in use.
-    pub(crate) fn set_journal(&mut self, mut journal: Journal) {
+    /// Sets the journal, marks the store as in use, and removes the keys of `orphans` from it.
+    pub(crate) fn set_journal(&mut self, mut journal: Journal, orphans: &[Bytes]) {
         journal.group.put(&[tables::RUNNING], &[]);
+        orphans.iter().for_each(|key| journal.group.remove(key));
         self.journal = Some(journal);
     }
 
@@ -182,6 +183,18 @@ impl Engine {
         }
     }
 
+    /// Holds a connection until all changes so far are synced, some of which the store may have been given already.
+    pub(in crate::engine) fn hold_for_all(&mut self, id: SessionKey) {
+        self.hold(id);
+        if let Some(end) = self.unsynced_end()
+            && !self.has_unappended()
+            && let Some(session) = self.sessions.get_mut(id)
+        {
+            session.held = Some(Some(end));
+            self.note_waiting(id);
+        }
+    }
+
     /// Whether a connection is held, and none of its input may be handled.
     pub(crate) fn is_held(&self, id: SessionKey) -> bool {
         self.is_down() || self.sessions.get(id).is_some_and(|session| session.held.is_some() || session.is_working)
@@ -216,8 +229,9 @@ impl Engine {
         journal.group.declare_queue(stored, &tables::of_queue(&vhost.name, &queue.name, &queue.spec));
     }
 
-    pub(in crate::engine) fn forget_queue(&mut self, queue: &Queue) {
-        if let (Some(journal), Some(stored)) = (&mut self.journal, queue.stored) {
+    /// Removes a deleted queue with its messages. Its bindings are removed one by one.
+    pub(in crate::engine) fn forget_queue(&mut self, stored: Option<QueueId>) {
+        if let (Some(journal), Some(stored)) = (&mut self.journal, stored) {
             journal.group.remove_queue(stored);
         }
     }
@@ -246,20 +260,15 @@ impl Engine {
         }
     }
 
-    pub(in crate::engine) fn forget_exchange(&mut self, exchange: &Exchange) {
+    /// Removes a deleted exchange. Its bindings are removed one by one.
+    pub(in crate::engine) fn forget_exchange(&mut self, id: ExchangeKey) {
         let Some(journal) = &mut self.journal else { return };
+        let Some(exchange) = self.exchanges.get(id).invariant("exchange") else { return };
         if !exchange.spec.durable {
             return;
         }
         let Some(vhost) = self.vhosts.get(exchange.vhost).invariant("virtual host") else { return };
         journal.group.remove(&tables::exchange_key(&vhost.name, &exchange.name));
-        for binding in exchange.bindings() {
-            if let Some(key) = self.binding_key(exchange, binding)
-                && let Some(journal) = &mut self.journal
-            {
-                journal.group.remove(&key);
-            }
-        }
     }
 
     /// Returns the key of a stored binding: one between two durable ends.
@@ -328,7 +337,8 @@ impl Engine {
     pub(in crate::engine) fn settled(&mut self, id: QueueKey, entry: &Entry) {
         if let Some(journal) = &mut self.journal
             && entry.stored
-            && let Some(stored) = self.queues.get(id).and_then(|queue| queue.stored)
+            && let Some(queue) = self.queues.get(id)
+            && let Some(stored) = queue.stored.filter(|_| !queue.is_deleted)
         {
             journal.settled.push((stored, Position(entry.position)));
         }
@@ -395,7 +405,7 @@ impl Engine {
             for content in contents {
                 messages.push(content.and_then(|(head, body)| Message::restore(&mut self.scratch, &head, &body)));
             }
-            queue.ready.fetched(messages);
+            queue.ready.fetched(&positions, messages);
         }
     }
 

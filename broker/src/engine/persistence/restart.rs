@@ -9,6 +9,8 @@ use hopmq_proto::Time;
 use slotmap::SlotMap;
 
 use crate::engine::access::Access;
+use crate::engine::routing::route::Routing;
+use crate::engine::topology::delete::Deleted;
 use crate::engine::{Engine, GUEST, Password, SessionEnd};
 
 impl Engine {
@@ -21,18 +23,20 @@ impl Engine {
         self.access = Access::new(self.config.profile);
         self.vhosts = SlotMap::with_key();
         self.exchanges = SlotMap::with_key();
+        self.routing = Routing::default();
         self.queues = SlotMap::with_key();
         self.consumers = SlotMap::with_key();
         self.topology += 1;
         self.queue_timers = BTreeSet::new();
         self.timeouts = BTreeSet::new();
         self.forget_work();
+        self.deleted = Deleted::default();
         self.undelivered = BTreeSet::new();
         self.reply_names = HashMap::new();
         self.shortage = 0;
         for (id, session) in self.sessions.iter_mut() {
             session.channels = Vec::new();
-            session.exclusive = Vec::new();
+            session.exclusive = BTreeSet::new();
             session.confirming = Vec::new();
             session.starved = Vec::new();
             session.held = Some(None);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use hopmq_proto::Time;
 use slotmap::Key;
 
@@ -17,11 +18,11 @@ use crate::engine::topology::vhost::VhostSettings;
 use crate::store::{Recovered, RecoveredMessage, RecoveredQueue};
 
 impl Engine {
-    /// Restores the state. Returns the keys that have no meaning here.
-    pub(crate) fn recover(&mut self, now: Time, recovered: Recovered) -> Vec<(bytes::Bytes, bytes::Bytes)> {
+    /// Restores the state. Returns the keys of bindings that have lost an end: it was deleted, and the broker was killed
+    /// before their turn came.
+    pub(crate) fn recover(&mut self, now: Time, recovered: Recovered) -> Vec<Bytes> {
         self.now = now;
         let mut bindings = Vec::new();
-        let mut others = Vec::new();
         // The rest refers to virtual hosts, which sort between other keys: they come first.
         let (vhosts, rest): (Vec<_>, Vec<_>) =
             recovered.metadata.into_iter().partition(|(key, _)| key.first() == Some(&tables::VHOST));
@@ -41,16 +42,14 @@ impl Engine {
                 Some(&tables::EXCHANGE) => self.recover_exchange(&key[1..], &value),
                 Some(&tables::USER) => self.recover_user(&key[1..], &value),
                 Some(&tables::BINDING) => bindings.push(key),
-                _ => others.push((key, value)),
+                _ => {}
             }
         }
         for queue in recovered.queues {
             self.recover_queue(queue, crashed);
         }
-        for key in bindings {
-            self.recover_binding(&key[1..]);
-        }
-        others
+        bindings.retain(|key| !self.recover_binding(&key[1..]));
+        bindings
     }
 
     /// Drops the messages whose deliveries exceed the limits of their queues, because one was under way when the broker
@@ -161,23 +160,26 @@ impl Engine {
         self.set_queue_timer(id);
     }
 
-    fn recover_binding(&mut self, key: &[u8]) {
+    /// Restores a binding. Returns whether to keep its key: false if one of its ends does not exist.
+    fn recover_binding(&mut self, key: &[u8]) -> bool {
         let Some(parts) = BindingParts::parse(key) else {
             tracing::error!(?key, "a stored binding can't be read");
-            return;
+            return true;
         };
         let Some(vhost) = self.vhost_named(parts.vhost) else {
             tracing::error!(?parts, "a stored binding belongs to a virtual host that is not stored");
-            return;
+            return true;
         };
         let destination = match parts.kind {
             tables::TO_QUEUE => self.queue_named(vhost, parts.destination).map(Destination::Queue),
             _ => self.exchange_named(vhost, parts.destination).map(Destination::Exchange),
         };
-        if let (Some(source), Some(destination)) = (self.exchange_named(vhost, parts.source), destination) {
-            let binding = Binding { destination, key: parts.key.into(), arguments: parts.arguments.into() };
-            // It was valid when it was bound.
-            let _ = self.bind(source, binding);
-        }
+        let (Some(source), Some(destination)) = (self.exchange_named(vhost, parts.source), destination) else {
+            return false;
+        };
+        let binding = Binding { destination, key: parts.key.into(), arguments: parts.arguments.into() };
+        // It was valid when it was bound.
+        let _ = self.bind(source, binding);
+        true
     }
 }

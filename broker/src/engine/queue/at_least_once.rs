@@ -74,6 +74,12 @@ impl DeadMessages {
         self.all.insert(entry.position, Undelivered { entry, reason, taken: Vec::new(), noted });
     }
 
+    /// Removes the first message.
+    pub(crate) fn pop(&mut self) -> Option<Entry> {
+        let position = *self.all.first_key_value()?.0;
+        self.remove(position)
+    }
+
     fn remove(&mut self, position: u64) -> Option<Entry> {
         let entry = self.all.remove(&position)?.entry;
         self.bytes -= entry.body_size();

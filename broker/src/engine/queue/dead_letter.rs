@@ -7,6 +7,7 @@
 use hopmq_proto::{FieldArray, FieldTable, Properties, Value};
 
 use crate::engine::Engine;
+use crate::engine::invariant::Invariant;
 use crate::engine::keys::{QueueKey, VhostKey};
 use crate::engine::name::Name;
 use crate::engine::profile::Profile;
@@ -62,7 +63,7 @@ enum Source {
     /// It is in no queue.
     None,
     /// It is settled in the store once the dead letter is routed, so that a crash loses neither.
-    Stored(QueueId, u64),
+    Stored(QueueKey, QueueId, u64),
     /// Its queue keeps it, at this position, until the dead letter is taken.
     Kept(QueueKey, u64),
 }
@@ -86,7 +87,10 @@ impl Engine {
                 return self.keep_dead(id, entry, reason);
             }
             let stored = queue.and_then(|queue| queue.stored).filter(|_| entry.stored);
-            let source = stored.map_or(Source::None, |stored| Source::Stored(stored, entry.position));
+            let source = stored.map_or(Source::None, |stored| Source::Stored(id, stored, entry.position));
+            if let Some(queue) = self.queues.get_mut(id).filter(|_| stored.is_some()) {
+                queue.dying += 1;
+            }
             return self.push_dead_letter(id, message, reason, source);
         }
         self.settled(id, &entry);
@@ -118,7 +122,8 @@ impl Engine {
         self.work.count(STEPS);
         let exchange = &*target.exchange;
         let new_key = target.routing_key.as_deref();
-        let (properties, key) = with_history(message, reason, queue, new_key, died, self.config.profile);
+        let history = with_history(message, reason, queue, new_key, died, self.config.profile);
+        let Some((properties, key)) = history else { return self.give_up(source) };
         let body = message.to_body();
         let message =
             &Message::dead(&mut self.scratch, exchange.as_bytes(), key, properties.as_ref_properties(), body);
@@ -150,9 +155,7 @@ impl Engine {
             }
             self.store_message(message, facts.priority);
         }
-        if let Source::Stored(queue, position) = *source {
-            self.settled_in(queue, position);
-        }
+        self.settle_dead(source);
         self.limit_offspring(before, allowance);
     }
 
@@ -168,18 +171,36 @@ impl Engine {
         if each == 0 {
             tracing::warn!("dead letters cause more and more dead letters: the last ones are dropped");
             let dropped: Vec<_> = letters.drain(before..).collect();
-            for letter in dropped {
-                match letter.source {
-                    Source::None => {}
-                    Source::Stored(queue, position) => self.settled_in(queue, position),
-                    Source::Kept(queue, position) => self.note_undelivered(queue, position),
-                }
-            }
+            dropped.iter().for_each(|letter| self.give_up(&letter.source));
+        }
+    }
+
+    /// Drops a dead letter. A message that its queue keeps stays there.
+    fn give_up(&mut self, source: &Source) {
+        match *source {
+            Source::Kept(queue, position) => self.note_undelivered(queue, position),
+            _ => self.settle_dead(source),
+        }
+    }
+
+    /// Settles a dead message whose dead letter is routed, or dropped.
+    fn settle_dead(&mut self, source: &Source) {
+        let Source::Stored(id, stored, position) = *source else { return };
+        self.settled_in(stored, position);
+        // It stays in the table until its dead letters are routed.
+        if let Some(queue) = self.queues.get_mut(id).invariant("queue") {
+            queue.dying -= 1;
         }
     }
 }
 
-/// Returns the properties of a dead letter, with one more death in its history, and its routing key.
+/// The most deaths in the header `x-death`, and the most bytes of them besides the last one.
+const DEATHS: usize = 128;
+const DEATHS_BYTES: usize = 64 * 1024;
+
+/// Returns the properties of a dead letter, with one more death in its history, and its routing key. The history is
+/// bounded: the oldest deaths are left out. A message that has died so often without a client having rejected it counts
+/// as one in a cycle: `None`.
 fn with_history<'a>(
     message: &'a Message,
     reason: Reason,
@@ -187,7 +208,7 @@ fn with_history<'a>(
     new_key: Option<&'a str>,
     seconds: u64,
     profile: Profile,
-) -> (Properties, &'a [u8]) {
+) -> Option<(Properties, &'a [u8])> {
     let properties = message.properties();
     let old = properties.headers().unwrap_or_default();
     let exchange = Value::Str(message.exchange());
@@ -226,8 +247,22 @@ fn with_history<'a>(
         }
     }
     let mut history = FieldArray::new().with(&death);
-    for other in deaths.iter().filter(|death| !is_same(death)) {
-        history.push(other);
+    let mut is_rejected = reason == Reason::Rejected;
+    let mut is_full = false;
+    let last = history.as_bytes().len();
+    for (number, other) in deaths.iter().filter(|death| !is_same(death)).enumerate() {
+        is_full |= number + 2 > DEATHS || history.as_bytes().len() - last > DEATHS_BYTES;
+        is_rejected |= is_rejection(&other);
+        if is_full && is_rejected {
+            break;
+        }
+        if !is_full {
+            history.push(other);
+        }
+    }
+    if is_full && !is_rejected {
+        tracing::warn!(queue, deaths = deaths.len(), "dropped a message that died again and again");
+        return None;
     }
     headers.insert("x-death", &history);
     if deaths.is_empty() {
@@ -248,7 +283,12 @@ fn with_history<'a>(
     }
     let properties = properties.to_owned_properties().with_headers(&headers).without_expiration();
     let sorted = profile.sorts_headers().then(|| sort_headers(&properties.as_ref_properties())).flatten();
-    (sorted.unwrap_or(properties), key)
+    Some((sorted.unwrap_or(properties), key))
+}
+
+fn is_rejection(death: &Value<'_>) -> bool {
+    let death = death.as_table().unwrap_or_default();
+    death.get("reason").and_then(|value| value.as_str()) == Some(Reason::Rejected.name())
 }
 
 /// Whether a message would enter a queue again that it died in, without a client having rejected it.

@@ -9,14 +9,21 @@ use crate::engine::keys::QueueKey;
 use crate::engine::queue::dead_letter::Reason;
 
 impl Engine {
-    /// Drops the expired messages at the front.
-    pub(in crate::engine) fn expire_ready(&mut self, id: QueueKey) {
+    /// Drops the expired messages at the front, as far as the budget goes. Returns whether that are all: otherwise the
+    /// queue's timer is due.
+    pub(in crate::engine) fn expire_ready(&mut self, id: QueueKey) -> bool {
         let now = self.now;
         while let Some(queue) = self.queues.get_mut(id)
             && let Some(entry) = queue.ready.pop_expired(now)
         {
             self.drop_message(id, entry, Reason::Expired);
+            if self.work.is_spent() {
+                self.set_queue_timer(id);
+                let front = self.queues.get(id).and_then(|queue| queue.ready.next_expiry());
+                return front.is_none_or(|at| at > now);
+            }
         }
+        true
     }
 
     /// Handles the timer of a queue: expires the queue, or its messages.
@@ -48,6 +55,10 @@ impl Engine {
                     queue.ready.put_back(entry);
                     some = true;
                 }
+            }
+            self.work.count(1);
+            if self.work.is_spent() {
+                break;
             }
         }
         if some {

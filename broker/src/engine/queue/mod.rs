@@ -12,8 +12,8 @@ pub(super) mod message;
 mod overflow;
 pub(super) mod ready;
 pub(super) mod settings;
-mod turns;
-mod waiting;
+pub(super) mod turns;
+pub(super) mod waiting;
 
 use std::collections::BTreeSet;
 
@@ -54,6 +54,12 @@ pub(crate) struct Queue {
     pub(crate) delays: Option<ExchangeKey>,
     /// Dead messages that stay until their dead letters are taken.
     pub(crate) dead: DeadMessages,
+    /// Whether it is deleted, and stays only until its bindings are removed.
+    pub(crate) is_deleted: bool,
+    /// How many of its messages are dead, and settled in the store once their dead letters are routed.
+    pub(crate) dying: u32,
+    /// How many requeues are under way, during which it delivers to no consumer.
+    pub(crate) requeues: u32,
     /// Messages that were delivered and are not settled.
     pub(crate) unacked: usize,
     pub(crate) consumers: Consumers,
@@ -92,6 +98,9 @@ impl Queue {
             waiting: Waiting::default(),
             dead: DeadMessages::default(),
             delays: None,
+            is_deleted: false,
+            dying: 0,
+            requeues: 0,
             unacked: 0,
             consumers: Consumers::default(),
             sources: BTreeSet::new(),

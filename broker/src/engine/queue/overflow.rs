@@ -5,6 +5,7 @@ use crate::engine::keys::QueueKey;
 use crate::engine::queue::Queue;
 use crate::engine::queue::dead_letter::Reason;
 use crate::engine::queue::settings::Overflow;
+use crate::engine::work::Task;
 
 impl Queue {
     /// Whether the ready messages exceed a limit.
@@ -35,6 +36,9 @@ impl Engine {
             && let Some(entry) = queue.ready.pop()
         {
             self.drop_message(id, entry, Reason::TooLong);
+            if self.work.is_spent() {
+                return self.work.leave(Task::Shorten(id));
+            }
         }
     }
 }

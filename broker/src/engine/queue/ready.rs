@@ -1,9 +1,9 @@
 //! The ready messages of a queue, in delivery order.
 //!
-//! Owns a list for each level of priority. A returned message goes back to its place. It must never know consumers, or
-//! why a message leaves.
+//! Owns a list for each level of priority. A returned message goes back to its place. All operations on one message are
+//! constant, or logarithmic in the number of returned ones. It must never know consumers, or why a message leaves.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use hopmq_proto::Time;
 
@@ -94,12 +94,93 @@ impl Order {
     }
 }
 
+/// The messages of a level, by position.
+#[derive(Debug, Default)]
+struct Line {
+    all: VecDeque<Entry>,
+    /// Messages that were returned to a place behind the first. Inserting them would move those before them.
+    returned: BTreeMap<u64, Entry>,
+}
+
+impl Line {
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.all.is_empty() && self.returned.is_empty()
+    }
+
+    /// Whether the first message is a returned one.
+    #[inline]
+    fn is_returned_first(&self) -> bool {
+        let first = self.returned.first_key_value();
+        first.is_some_and(|(position, _)| self.all.front().is_none_or(|front| front.position > *position))
+    }
+
+    #[inline]
+    fn front(&self) -> Option<&Entry> {
+        match self.is_returned_first() {
+            true => self.returned.first_key_value().map(|(_, entry)| entry),
+            false => self.all.front(),
+        }
+    }
+
+    #[inline]
+    fn pop(&mut self) -> Option<Entry> {
+        match self.is_returned_first() {
+            true => self.returned.pop_first().map(|(_, entry)| entry),
+            false => self.all.pop_front(),
+        }
+    }
+
+    fn put_back(&mut self, entry: Entry) {
+        match self.front() {
+            Some(front) if front.position < entry.position => drop(self.returned.insert(entry.position, entry)),
+            _ => self.all.push_front(entry),
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Entry> {
+        let mut all = self.all.iter().peekable();
+        let mut returned = self.returned.values().peekable();
+        std::iter::from_fn(move || match (all.peek(), returned.peek()) {
+            (Some(next), Some(back)) if back.position < next.position => returned.next(),
+            (None, _) => returned.next(),
+            _ => all.next(),
+        })
+    }
+
+    /// Returns the message at a position, to be changed.
+    fn at(&mut self, position: u64) -> Option<&mut Entry> {
+        match self.all.binary_search_by_key(&position, |entry| entry.position) {
+            Ok(index) => self.all.get_mut(index),
+            Err(_) => self.returned.get_mut(&position),
+        }
+    }
+
+    /// Removes the message at a position.
+    fn remove(&mut self, position: u64) {
+        match self.all.binary_search_by_key(&position, |entry| entry.position) {
+            Ok(index) => drop(self.all.remove(index)),
+            Err(_) => drop(self.returned.remove(&position)),
+        }
+    }
+
+    /// Removes the messages for which `is_taken` holds.
+    fn take_if(&mut self, is_taken: impl Fn(&Entry) -> bool) -> Vec<Entry> {
+        let all = std::mem::take(&mut self.all).into_iter().chain(std::mem::take(&mut self.returned).into_values());
+        let (mut taken, mut rest): (Vec<_>, Vec<_>) = all.partition(is_taken);
+        rest.sort_unstable_by_key(|entry| entry.position);
+        taken.sort_unstable_by_key(|entry| entry.position);
+        self.all = rest.into();
+        taken
+    }
+}
+
 /// Ready messages. See the [module's documentation](self).
 #[derive(Debug)]
 pub(crate) struct Ready {
     order: Order,
-    /// By level, the lowest first; each by position.
-    lines: Vec<VecDeque<Entry>>,
+    /// By level, the lowest first.
+    lines: Vec<Line>,
     /// The turn within the three of [`Order::TwoClasses`].
     turn: u8,
     count: usize,
@@ -107,9 +188,15 @@ pub(crate) struct Ready {
     bytes: u64,
 }
 
+impl Default for Ready {
+    fn default() -> Self {
+        Self::new(Order::Highest(0))
+    }
+}
+
 impl Ready {
     pub(crate) fn new(order: Order) -> Self {
-        let lines = (0..order.lines()).map(|_| VecDeque::new()).collect();
+        let lines = (0..order.lines()).map(|_| Line::default()).collect();
         Self { order, lines, turn: 0, count: 0, bytes: 0 }
     }
 
@@ -134,7 +221,7 @@ impl Ready {
         self.count += 1;
         self.bytes += entry.body_size();
         let line = self.order.line(entry.priority);
-        self.lines[line].push_back(entry);
+        self.lines[line].all.push_back(entry);
     }
 
     /// Returns a message to its place.
@@ -145,14 +232,7 @@ impl Ready {
             Order::TwoClasses => RETURNED,
             order => order.line(entry.priority),
         };
-        let line = &mut self.lines[line];
-        let place = match line.front() {
-            Some(front) if front.position < entry.position => {
-                line.partition_point(|other| other.position < entry.position)
-            }
-            _ => 0,
-        };
-        line.insert(place, entry);
+        self.lines[line].put_back(entry);
     }
 
     /// Returns the line of the next message, where `has` says which lines have one.
@@ -188,11 +268,11 @@ impl Ready {
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<Entry> {
         let entry = match &mut self.lines[..] {
-            [only] => only.pop_front(),
+            [only] => only.pop(),
             _ => {
                 let line = self.next_line()?;
                 self.turn = self.turn_after(self.turn, line);
-                self.lines[line].pop_front()
+                self.lines[line].pop()
             }
         }?;
         self.forget(&entry);
@@ -204,10 +284,7 @@ impl Ready {
         let mut taken = Vec::new();
         for line in &mut self.lines {
             if line.iter().any(|entry| entry.returned > limit) {
-                let (over, rest): (VecDeque<_>, _) =
-                    std::mem::take(line).into_iter().partition(|entry| entry.returned > limit);
-                taken.extend(over);
-                *line = rest;
+                taken.extend(line.take_if(|entry| entry.returned > limit));
             }
         }
         taken.iter().for_each(|entry| self.forget(entry));
@@ -237,40 +314,37 @@ impl Ready {
         stored.take(most).map(|entry| Position(entry.position)).collect()
     }
 
-    /// Sets the contents of the messages that [`Ready::next_stored`] returned, in its order. Removes the lost ones.
-    pub(crate) fn fetched(&mut self, messages: Vec<Option<Message>>) {
+    /// Sets the contents of the messages that [`Ready::next_stored`] returned. Removes the lost ones.
+    pub(crate) fn fetched(&mut self, positions: &[Position], messages: Vec<Option<Message>>) {
         let Some(line) = self.next_line().invariant("message") else { return };
         let line = &mut self.lines[line];
-        let mut lost = 0;
-        for (index, message) in messages.into_iter().enumerate() {
-            let Some(entry) = line.get_mut(index - lost).invariant("message") else { break };
+        for (Position(position), message) in positions.iter().zip(messages) {
+            let Some(entry) = line.at(*position).invariant("message") else { break };
             match message {
                 Some(message) => entry.content = Kept::Here(message),
                 None => {
                     self.bytes -= entry.body_size();
                     self.count -= 1;
-                    line.remove(index - lost);
-                    lost += 1;
+                    line.remove(*position);
                 }
             }
         }
     }
 
-    /// Removes all messages. Returns them, the highest level first.
-    pub(crate) fn take(&mut self) -> Vec<Entry> {
-        (self.count, self.bytes) = (0, 0);
-        self.lines.iter_mut().rev().flat_map(std::mem::take).collect()
+    /// Removes all messages, whatever their number, in constant time. Returns them.
+    pub(crate) fn detach(&mut self) -> Self {
+        std::mem::replace(self, Self::new(self.order))
     }
 
     /// Returns all messages in delivery order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
-        let mut next = vec![0; self.lines.len()];
+        let mut rest: Vec<_> = self.lines.iter().map(|line| line.iter().peekable()).collect();
         let mut turn = self.turn;
         std::iter::from_fn(move || {
-            let line = self.choose(turn, |line| next[line] < self.lines[line].len())?;
+            let has: Vec<bool> = rest.iter_mut().map(|line| line.peek().is_some()).collect();
+            let line = self.choose(turn, |line| has[line])?;
             turn = self.turn_after(turn, line);
-            next[line] += 1;
-            self.lines[line].get(next[line] - 1)
+            rest[line].next()
         })
     }
 }
@@ -313,6 +387,18 @@ mod tests {
     }
 
     #[test]
+    fn messages_that_return_between_others_are_found_at_their_places() {
+        let mut ready = Ready::new(Order::Highest(0));
+        (1..=9).for_each(|position| ready.push(entry(position, 0)));
+        let held: Vec<Entry> = (0..8).filter_map(|_| ready.pop()).collect();
+        held.into_iter().filter(|entry| entry.position % 3 > 0).for_each(|entry| ready.put_back(entry));
+        assert_eq!(positions(&ready), [1, 2, 4, 5, 7, 8, 9]);
+        ready.fetched(&[1, 2, 4, 5].map(Position), vec![None, None, None, None]);
+        assert_eq!((positions(&ready), ready.len(), ready.bytes()), (vec![7, 8, 9], 3, 30));
+        assert_eq!(std::iter::from_fn(|| ready.pop()).map(|entry| entry.position).collect::<Vec<_>>(), [7, 8, 9]);
+    }
+
+    #[test]
     fn higher_priorities_go_first_and_equal_ones_in_order() {
         let mut ready = Ready::new(Order::Highest(3));
         for (position, priority) in [(1, 0), (2, 3), (3, 200), (4, 1)] {
@@ -322,7 +408,8 @@ mod tests {
         let first = ready.pop().unwrap();
         assert_eq!(ready.front().unwrap().position, 3);
         ready.put_back(first);
-        assert_eq!(ready.take().iter().map(|entry| entry.position).collect::<Vec<_>>(), [2, 3, 4, 1]);
+        let mut taken = ready.detach();
+        assert_eq!(std::iter::from_fn(|| taken.pop()).map(|entry| entry.position).collect::<Vec<_>>(), [2, 3, 4, 1]);
         assert!(ready.is_empty() && ready.bytes() == 0);
     }
 

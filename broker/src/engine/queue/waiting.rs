@@ -38,6 +38,11 @@ impl Waiting {
         if self.first()? > now {
             return None;
         }
+        self.pop()
+    }
+
+    /// Removes the first message.
+    pub(crate) fn pop(&mut self) -> Option<Entry> {
         let (_, entry) = self.all.pop_first()?;
         self.bytes -= entry.body_size();
         Some(entry)

@@ -1,9 +1,12 @@
 //! Binding queues and exchanges to exchanges.
+//!
+//! A binding is added or removed in time linear in its size and logarithmic in the number of bindings. What a deletion
+//! removes is removed one binding at a time.
 
 use std::collections::BTreeSet;
 
 use hopmq_proto::method::{exchange, queue};
-use hopmq_proto::{FieldTable, code};
+use hopmq_proto::{FieldTable, Value, code};
 
 use crate::engine::access::{Permission, Resource};
 use crate::engine::invariant::Invariant;
@@ -12,6 +15,7 @@ use crate::engine::name::not_the_default;
 use crate::engine::refusal::Refusal;
 use crate::engine::routing::exchange::{Binding, Destination, Kind};
 use crate::engine::routing::{headers, weighted};
+use crate::engine::values::{shown, type_name};
 use crate::engine::{At, Engine};
 
 impl Engine {
@@ -115,8 +119,10 @@ impl Engine {
         let Some(exchange) = self.exchanges.get_mut(source).invariant("exchange") else { return Ok(()) };
         match exchange.spec.routing() {
             Kind::Headers => {
-                if let Ok(arguments) = FieldTable::parse(&binding.arguments[..]) {
-                    headers::check(&arguments)?;
+                if let Ok(arguments) = FieldTable::parse(&binding.arguments[..])
+                    && let Some(unknown) = headers::unknown_mode(&arguments)
+                {
+                    return Err(mode_refused(unknown));
                 }
             }
             Kind::ConsistentHash => {
@@ -136,7 +142,7 @@ impl Engine {
             },
             _ => {}
         }
-        if exchange.bind(binding.clone(), &name) {
+        if exchange.bind(binding.clone(), &name, &mut self.routing.words) {
             self.topology += 1;
             self.store_binding(source, &binding, true);
             match destination {
@@ -161,30 +167,78 @@ impl Engine {
             Err(refusal) if refusal.code == code::NOT_FOUND && !refusal.text.contains("previously") => return Ok(()),
             found => found?,
         };
-        if self.exchanges.get_mut(source).is_some_and(|exchange| exchange.unbind(&binding)) {
-            self.topology += 1;
-            self.store_binding(source, &binding, false);
-            self.delete_if_unbound(source);
+        if self.remove_binding(source, &binding) && self.is_unused(source) {
+            self.delete_exchanges(vec![source]);
         }
         Ok(())
     }
 
-    /// Removes all bindings from `sources` to a deleted destination.
-    pub(in crate::engine) fn unbind_destination(&mut self, destination: Destination, sources: BTreeSet<ExchangeKey>) {
-        for source in sources {
-            let Some(exchange) = self.exchanges.get_mut(source) else { continue };
-            let gone = exchange.unbind_all(destination);
-            gone.iter().for_each(|binding| self.store_binding(source, binding, false));
-            if !gone.is_empty() {
-                self.topology += 1;
-                self.delete_if_unbound(source);
+    /// Removes a binding to a deleted destination from one of `sources`, or a source without more of them from these.
+    /// Takes time logarithmic in the number of bindings. An auto-delete exchange that loses its last binding is added to
+    /// `unused`. Returns whether sources are left.
+    pub(in crate::engine) fn unbind_one_to(
+        &mut self,
+        destination: Destination,
+        sources: &mut BTreeSet<ExchangeKey>,
+        unused: &mut Vec<ExchangeKey>,
+    ) -> bool {
+        let Some(&source) = sources.first() else { return false };
+        let binding = self.exchanges.get(source).and_then(|exchange| exchange.first_binding_to(destination)).cloned();
+        match binding {
+            Some(binding) => {
+                self.remove_binding(source, &binding);
+                unused.extend(Some(source).filter(|source| self.is_unused(*source)));
             }
+            None => drop(sources.remove(&source)),
         }
+        !sources.is_empty()
     }
 
-    fn delete_if_unbound(&mut self, id: ExchangeKey) {
-        if self.exchanges.get(id).is_some_and(|exchange| exchange.spec.auto_delete && exchange.is_unbound()) {
-            self.delete_exchange(id);
+    /// Removes a binding of a deleted exchange. Takes time logarithmic in the number of bindings. Returns whether there
+    /// was one.
+    pub(in crate::engine) fn unbind_one_from(&mut self, source: ExchangeKey) -> bool {
+        let binding = self.exchanges.get(source).and_then(|exchange| exchange.bindings().next()).cloned();
+        let Some(binding) = binding else { return false };
+        self.remove_binding(source, &binding);
+        let is_last =
+            self.exchanges.get(source).is_none_or(|exchange| exchange.first_binding_to(binding.destination).is_none());
+        let sources = match binding.destination {
+            Destination::Queue(queue) => self.queues.get_mut(queue).map(|queue| &mut queue.sources),
+            Destination::Exchange(other) => self.exchanges.get_mut(other).map(|exchange| &mut exchange.sources),
+        };
+        if let Some(sources) = sources.filter(|_| is_last) {
+            sources.remove(&source);
         }
+        true
     }
+
+    /// Removes a binding, also from the store. Returns whether it existed.
+    fn remove_binding(&mut self, source: ExchangeKey, binding: &Binding) -> bool {
+        let Some(exchange) = self.exchanges.get_mut(source) else { return false };
+        let existed = exchange.unbind(binding, &mut self.routing.words);
+        if existed {
+            self.routing.steps.set(self.routing.steps.get() + 1);
+            self.topology += 1;
+            self.store_binding(source, binding, false);
+        }
+        existed
+    }
+
+    /// Whether it is an auto-delete exchange without bindings, which is deleted with its last one.
+    fn is_unused(&self, id: ExchangeKey) -> bool {
+        self.exchanges.get(id).is_some_and(|exchange| exchange.spec.auto_delete && exchange.is_unbound())
+    }
+}
+
+fn mode_refused(unknown: Value<'_>) -> Refusal {
+    Refusal::precondition(match unknown {
+        Value::Str(text) => format!(
+            "Invalid x-match field value <<\"{}\">>; expected all, any, all-with-x, or any-with-x",
+            String::from_utf8_lossy(text)
+        ),
+        other => {
+            let (kind, value) = (type_name(other), shown(other));
+            format!("Invalid x-match field type {kind} (value {value}); expected longstr")
+        }
+    })
 }

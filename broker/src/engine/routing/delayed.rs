@@ -62,15 +62,6 @@ impl Engine {
         exchange.delayed = Some(self.queues.insert(queue));
     }
 
-    /// Removes the queue of a deleted delayed-message exchange.
-    pub(in crate::engine) fn remove_delayed_queue(&mut self, id: QueueKey) {
-        let Some(queue) = self.queues.remove(id).invariant("queue") else { return };
-        self.forget_queue(&queue);
-        if let Some(deadline) = queue.timer {
-            self.queue_timers.remove(&(deadline, id));
-        }
-    }
-
     /// Delays a message of a delayed-message exchange.
     pub(in crate::engine) fn delay_message(&mut self, id: QueueKey, message: &Message, facts: Facts) {
         let until = self.now + delay(&message.properties()).unwrap_or_default();

@@ -1,20 +1,26 @@
 //! An exchange and its bindings.
 //!
-//! Owns the bindings that start at the exchange, and the index that routing reads. It must never know what the
-//! destinations do with a message.
+//! Owns the bindings that start at the exchange, and the index that routing reads. Adding or removing a binding takes
+//! time linear in its size and logarithmic in their number. A route takes time linear in what it finds and, by the type
+//! of the exchange: `direct`, the keys of the message or the keys that are bound, whichever are fewer; `topic`, see
+//! [`topic`](crate::engine::routing::topic); `headers`, the arguments of all bindings; `x-consistent-hash`, the number
+//! of destinations. It must never know what the destinations do with a message.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
-use hopmq_proto::{FieldTable, Properties};
+use hopmq_proto::FieldTable;
 
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ExchangeKey, QueueKey, VhostKey};
 use crate::engine::name::Name;
 use crate::engine::profile::Profile;
-use crate::engine::routing::headers::{self, Numbers};
+use crate::engine::routing::addressed::Addressed;
+use crate::engine::routing::destinations::Destinations;
+use crate::engine::routing::headers::Numbers;
 use crate::engine::routing::topic::Patterns;
 use crate::engine::routing::weighted::{self, Hashed, Random, Weighted};
+use crate::engine::routing::words::Words;
 
 /// The type of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +119,8 @@ pub(crate) struct Exchange {
     pub(crate) alternate: Option<Name>,
     /// The exchanges that are bound to this one.
     pub(crate) sources: BTreeSet<ExchangeKey>,
+    /// Whether it is deleted, and stays only until its bindings are removed.
+    pub(crate) is_deleted: bool,
     /// The queue of the messages that a delayed-message exchange delays.
     pub(crate) delayed: Option<QueueKey>,
     bindings: BTreeMap<Binding, ()>,
@@ -121,8 +129,8 @@ pub(crate) struct Exchange {
 
 #[derive(Debug)]
 enum Index {
-    Direct(HashMap<Box<[u8]>, Vec<Destination>>),
-    Fanout(Vec<Destination>),
+    Direct(HashMap<Box<[u8]>, Destinations<Destination>>),
+    Fanout(Destinations<Destination>),
     Topic(Patterns<Destination>),
     /// No index: the bindings themselves are read.
     Headers(Numbers),
@@ -143,9 +151,11 @@ impl Exchange {
     pub(crate) fn new(name: Name, vhost: VhostKey, spec: ExchangeSpec, profile: Profile, seed: u64) -> Self {
         let index = match spec.routing() {
             Kind::Direct | Kind::DelayedMessage => Index::Direct(HashMap::new()),
-            Kind::Fanout => Index::Fanout(Vec::new()),
+            Kind::Fanout => Index::Fanout(Destinations::None),
             Kind::Topic => Index::Topic(Patterns::default()),
-            Kind::Headers => Index::Headers(Numbers::of(profile)),
+            Kind::Headers => {
+                Index::Headers(if profile.compares_all_numbers() { Numbers::Any } else { Numbers::OfAKind })
+            }
             Kind::ConsistentHash => {
                 // The arguments were validated when the exchange was declared.
                 let hashed = Hashed::of(&spec.arguments.as_ref_table()).ok().invariant("hash of an exchange");
@@ -155,69 +165,56 @@ impl Exchange {
         };
         let alternate = spec.arguments.get("alternate-exchange").and_then(|value| value.as_str()).map(Name::from);
         let sources = BTreeSet::new();
-        Self { name, vhost, spec, alternate, sources, delayed: None, bindings: BTreeMap::new(), index }
+        Self { name, vhost, spec, alternate, sources, is_deleted: false, delayed: None, bindings: BTreeMap::new(), index }
     }
 
     /// Adds a binding to a destination of this name. Returns whether it is new.
-    pub(crate) fn bind(&mut self, binding: Binding, name: &str) -> bool {
+    pub(crate) fn bind(&mut self, binding: Binding, name: &str, words: &mut Words) -> bool {
         if self.bindings.contains_key(&binding) {
             return false;
         }
         let destination = binding.destination;
         match &mut self.index {
-            Index::Direct(keys) => keys.entry(binding.key.clone()).or_default().push(destination),
-            Index::Fanout(all) => all.push(destination),
-            Index::Topic(patterns) => patterns.insert(&binding.key, destination),
+            Index::Direct(keys) => keys.entry(binding.key.clone()).or_default().add(destination),
+            Index::Fanout(all) => all.add(destination),
+            Index::Topic(patterns) => patterns.insert(&binding.key, destination, words),
             Index::Headers(_) => {}
             Index::Weighted(all) => all.add(destination, name, weighted::weight(&binding.key).unwrap_or(1)),
-            Index::Random(random) => random.all.push(destination),
+            Index::Random(random) => random.add(destination),
         }
         self.bindings.insert(binding, ());
         true
     }
 
     /// Removes a binding. Returns whether it existed.
-    pub(crate) fn unbind(&mut self, binding: &Binding) -> bool {
+    pub(crate) fn unbind(&mut self, binding: &Binding, words: &mut Words) -> bool {
         if self.bindings.remove(binding).is_none() {
             return false;
         }
         let destination = binding.destination;
-        let take = |all: &mut Vec<Destination>| {
-            if let Some(index) = all.iter().position(|other| *other == destination) {
-                all.remove(index);
-            }
-        };
         match &mut self.index {
             Index::Direct(keys) => {
                 if let Some(all) = keys.get_mut(&binding.key) {
-                    take(all);
+                    all.remove(destination);
                     if all.is_empty() {
                         keys.remove(&binding.key);
                     }
                 }
             }
-            Index::Fanout(all) => take(all),
-            Index::Topic(patterns) => patterns.remove(&binding.key, destination),
+            Index::Fanout(all) => all.remove(destination),
+            Index::Topic(patterns) => patterns.remove(&binding.key, destination, words),
             Index::Headers(_) => {}
             Index::Weighted(all) => all.remove(destination, weighted::weight(&binding.key).unwrap_or(1)),
-            Index::Random(random) => take(&mut random.all),
+            Index::Random(random) => random.remove(destination),
         }
         true
     }
 
-    /// Removes all bindings to a destination. Returns them.
-    pub(crate) fn unbind_all(&mut self, destination: Destination) -> Vec<Binding> {
+    /// Returns a binding to a destination, if there is one: the first by key and arguments.
+    pub(crate) fn first_binding_to(&self, destination: Destination) -> Option<&Binding> {
         let first = Binding { destination, key: Box::default(), arguments: Box::default() };
-        let from = self.bindings.range((Bound::Included(&first), Bound::Unbounded));
-        let gone: Vec<Binding> = from
-            .map(|(binding, ())| binding)
-            .take_while(|binding| binding.destination == destination)
-            .cloned()
-            .collect();
-        for binding in &gone {
-            self.unbind(binding);
-        }
-        gone
+        let (binding, ()) = self.bindings.range((Bound::Included(&first), Bound::Unbounded)).next()?;
+        (binding.destination == destination).then_some(binding)
     }
 
     /// Returns the bindings, by destination, key and arguments.
@@ -230,36 +227,23 @@ impl Exchange {
         self.bindings.is_empty()
     }
 
-    /// Calls `found` with the destinations of a message with any of these keys; with the same one several times if
-    /// several bindings match.
-    pub(crate) fn route(
-        &self,
-        keys: &[&[u8]],
-        properties: &Properties<&[u8]>,
-        mut found: impl FnMut(Destination),
-    ) -> DependsOn {
+    /// Calls `found` with the destinations of a message; with the same one several times if several bindings match.
+    pub(crate) fn route(&self, message: &mut Addressed<'_>, mut found: impl FnMut(Destination)) -> DependsOn {
         match &self.index {
-            Index::Direct(all) => {
-                for key in keys {
-                    all.get(*key).into_iter().flatten().for_each(|destination| found(*destination));
-                }
-            }
-            Index::Fanout(all) => all.iter().for_each(|destination| found(*destination)),
-            Index::Topic(patterns) => keys.iter().for_each(|key| patterns.matches(key, &mut found)),
+            Index::Direct(all) => message.look_up(all, found),
+            Index::Fanout(all) => message.steps += all.each(found) as u64,
+            Index::Topic(patterns) => message.match_patterns(patterns, found),
             Index::Headers(numbers) => {
-                let headers = properties.headers().unwrap_or_default();
                 for binding in self.bindings.keys() {
-                    // They were validated by [`bind`](crate::engine::Engine::bind).
-                    let arguments = FieldTable::parse(&binding.arguments[..]).ok();
-                    let Some(arguments) = arguments.invariant("field table") else { continue };
-                    if headers::matches(&arguments, &headers, *numbers) {
+                    if message.headers.match_arguments(&binding.arguments, *numbers) {
                         found(binding.destination);
                     }
                 }
                 return DependsOn::More;
             }
             Index::Weighted(all) => {
-                let hash = all.hashed.hash(keys.first().copied().unwrap_or_default(), properties);
+                message.steps += all.len() as u64;
+                let hash = all.hashed.hash(message.first_key(), message.properties);
                 all.pick(hash).into_iter().for_each(found);
                 return DependsOn::More;
             }

@@ -1,12 +1,10 @@
 //! Matches the headers of a message against the arguments of a binding (RabbitMQ's page "Exchanges", headers).
 //!
-//! It must never know the destination of the binding.
+//! The table of the message is sorted once it was searched a few times; so a match takes time linear in the arguments
+//! times the logarithm of the number of headers, and the message costs its own size once. It must never know the
+//! destination of the binding.
 
 use hopmq_proto::{FieldTable, Value};
-
-use crate::engine::profile::Profile;
-use crate::engine::refusal::Refusal;
-use crate::engine::values::{shown, type_name};
 
 /// The mode that `x-match` selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,23 +28,9 @@ impl Match {
     }
 }
 
-/// Checks the arguments of a binding.
-pub(crate) fn check(arguments: &FieldTable<&[u8]>) -> Result<(), Refusal> {
-    if Match::of(arguments).is_some() {
-        return Ok(());
-    }
-    Err(Refusal::precondition(match arguments.get("x-match") {
-        Some(Value::Str(text)) => format!(
-            "Invalid x-match field value <<\"{}\">>; expected all, any, all-with-x, or any-with-x",
-            String::from_utf8_lossy(text)
-        ),
-        other => {
-            let other = other.unwrap_or(Value::Void);
-            let kind = type_name(other);
-            let value = shown(other);
-            format!("Invalid x-match field type {kind} (value {value}); expected longstr")
-        }
-    }))
+/// Returns what `x-match` is in the arguments of a binding, if it is no mode.
+pub(crate) fn unknown_mode<'a>(arguments: &FieldTable<&'a [u8]>) -> Option<Value<'a>> {
+    arguments.get("x-match").filter(|_| Match::of(arguments).is_none())
 }
 
 /// Which numbers can be equal.
@@ -58,29 +42,73 @@ pub(crate) enum Numbers {
     OfAKind,
 }
 
-impl Numbers {
-    pub(crate) fn of(profile: Profile) -> Self {
-        if profile.compares_all_numbers() { Self::Any } else { Self::OfAKind }
+/// The headers of one message.
+#[derive(Debug)]
+pub(crate) struct Headers<'a> {
+    table: FieldTable<&'a [u8]>,
+    /// How often the table was searched from its start.
+    searches: u32,
+    /// The headers by name, once that pays.
+    sorted: Vec<(&'a [u8], Value<'a>)>,
+    /// The work that was done: bytes of tables read, in units of an argument, and headers looked up.
+    pub(crate) steps: u64,
+}
+
+/// After this number of searches the table is sorted.
+const SEARCHES: u32 = 16;
+
+impl<'a> Headers<'a> {
+    pub(crate) fn new(table: FieldTable<&'a [u8]>) -> Self {
+        Self { table, searches: 0, sorted: Vec::new(), steps: 0 }
+    }
+
+    /// Returns the value of a header: the first of several.
+    fn get(&mut self, name: &[u8]) -> Option<Value<'a>> {
+        if self.searches < SEARCHES {
+            self.searches += 1;
+            self.steps += steps_of(self.table.as_bytes());
+            return self.table.get_bytes(name);
+        }
+        if self.sorted.is_empty() {
+            self.sorted.extend(self.table.iter_bytes());
+            // The sort keeps the order of equal names.
+            self.sorted.sort_by_key(|(name, _)| *name);
+            self.sorted.dedup_by_key(|(name, _)| *name);
+            self.steps += steps_of(self.table.as_bytes());
+        }
+        self.steps += 1;
+        let index = self.sorted.binary_search_by_key(&name, |(name, _)| name).ok()?;
+        Some(self.sorted[index].1)
+    }
+
+    /// Whether the headers match the encoded arguments of a binding. Arguments that are no table match nothing.
+    pub(crate) fn match_arguments(&mut self, arguments: &[u8], numbers: Numbers) -> bool {
+        self.steps += steps_of(arguments);
+        FieldTable::parse(arguments).is_ok_and(|arguments| self.match_table(&arguments, numbers))
+    }
+
+    fn match_table(&mut self, arguments: &FieldTable<&[u8]>, numbers: Numbers) -> bool {
+        let Some(kind) = Match::of(arguments) else { return false };
+        let with_x = matches!(kind, Match::AllWithX | Match::AnyWithX);
+        let counts = |name: &[u8]| name != b"x-match" && (with_x || !name.starts_with(b"x-"));
+        let mut wanted = arguments.iter_bytes().filter(|(name, _)| counts(name));
+        let fits =
+            |(name, wanted): (&[u8], Value<'_>)| self.get(name).is_some_and(|value| same(wanted, value, numbers));
+        match kind {
+            Match::All | Match::AllWithX => wanted.all(fits),
+            Match::Any | Match::AnyWithX => wanted.any(fits),
+        }
     }
 }
 
-/// Whether headers match the arguments of a binding.
-pub(crate) fn matches(arguments: &FieldTable<&[u8]>, headers: &FieldTable<&[u8]>, numbers: Numbers) -> bool {
-    let Some(kind) = Match::of(arguments) else { return false };
-    let with_x = matches!(kind, Match::AllWithX | Match::AnyWithX);
-    let counts = |name: &[u8]| name != b"x-match" && (with_x || !name.starts_with(b"x-"));
-    let fits =
-        |(name, wanted): (&[u8], Value<'_>)| headers.get_bytes(name).is_some_and(|value| same(wanted, value, numbers));
-    let mut wanted = arguments.iter_bytes().filter(|(name, _)| counts(name));
-    match kind {
-        Match::All | Match::AllWithX => wanted.all(fits),
-        Match::Any | Match::AnyWithX => wanted.any(fits),
-    }
+/// Returns the steps that it takes to read a table: one for a header of a usual size.
+fn steps_of(table: &[u8]) -> u64 {
+    table.len() as u64 / 16 + 1
 }
 
 /// Whether a header has the wanted value. An argument without a value matches any value of its header; numbers of any
 /// width are compared by value.
-fn same(wanted: Value<'_>, value: Value<'_>, numbers: Numbers) -> bool {
+pub(super) fn same(wanted: Value<'_>, value: Value<'_>, numbers: Numbers) -> bool {
     if wanted == Value::Void || wanted == value {
         return true;
     }
@@ -110,10 +138,13 @@ fn number(value: Value<'_>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::routing::naive;
+    use crate::random::Random;
 
     fn goes(arguments: &[(&str, Value<'_>)], headers: &[(&str, Value<'_>)]) -> bool {
         let table = |entries: &[(&str, Value<'_>)]| entries.iter().copied().collect::<FieldTable>();
-        matches(&table(arguments).as_ref_table(), &table(headers).as_ref_table(), Numbers::Any)
+        let (arguments, headers) = (table(arguments), table(headers));
+        Headers::new(headers.as_ref_table()).match_arguments(arguments.as_bytes(), Numbers::Any)
     }
 
     #[test]
@@ -145,9 +176,38 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_x_match_is_refused() {
+    fn an_unknown_x_match_is_told() {
         let table = FieldTable::new().with("x-match", "some");
-        assert_eq!(check(&table.as_ref_table()).unwrap_err().code, 406);
-        assert!(check(&FieldTable::new().with("x-match", "any-with-x").as_ref_table()).is_ok());
+        assert_eq!(unknown_mode(&table.as_ref_table()), Some(Value::Str(b"some")));
+        assert_eq!(unknown_mode(&FieldTable::new().with("x-match", "any-with-x").as_ref_table()), None);
+        assert_eq!(unknown_mode(&FieldTable::new().as_ref_table()), None);
+    }
+
+    #[test]
+    fn headers_match_as_they_do_in_naive_matching() {
+        let mut random = Random(1);
+        for _ in 0..3_000 {
+            let input: Vec<u8> = (0..random.below(200)).map(|_| random.next() as u8).collect();
+            naive::check_headers(&input);
+        }
+    }
+
+    #[test]
+    fn a_match_costs_its_own_size_however_many_headers_the_message_has() {
+        let table = |range: std::ops::Range<u32>, mode: &str| {
+            range
+                .map(|number| (format!("{number:06}"), 1))
+                .fold(FieldTable::new().with("x-match", mode), |table, entry| table.with(&entry.0, entry.1))
+        };
+        let headers = table(0..4_000, "-");
+        let bindings = [table(0..4_000, "all"), table(4_000..8_000, "any")];
+        let mut message = Headers::new(headers.as_ref_table());
+        for number in 0..100 {
+            let matches = message.match_arguments(bindings[number % 2].as_bytes(), Numbers::Any);
+            assert_eq!(matches, number % 2 == 0, "{number}");
+        }
+        let read = (SEARCHES as usize + 1) * headers.as_bytes().len() / 16 + 100 * bindings[0].as_bytes().len() / 16;
+        let steps = message.steps;
+        assert!(steps < (read + 100 * 4_000 + 200) as u64, "{steps}");
     }
 }

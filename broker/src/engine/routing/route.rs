@@ -1,4 +1,10 @@
 //! Routing: from an exchange and the routing keys of a message to queues.
+//!
+//! A route visits each exchange at most once, and takes time linear in their number and in what
+//! [each of them](crate::engine::routing::exchange) takes; the keys and headers of the message are made ready once.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 
 use hopmq_proto::{FieldTable, Properties};
 
@@ -6,9 +12,49 @@ use crate::engine::Engine;
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ExchangeKey, QueueKey, VhostKey};
 use crate::engine::refusal::Refusal;
+use crate::engine::routing::addressed::{Addressed, Scratch};
 use crate::engine::routing::delayed;
 use crate::engine::routing::exchange::{DependsOn, Destination};
+use crate::engine::routing::words::Words;
 use crate::engine::values::type_name;
+
+/// What all routes share.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Routing {
+    /// The words in the patterns of all topic exchanges.
+    pub(in crate::engine) words: Words,
+    scratch: RefCell<Scratch>,
+    /// The steps of all routes so far: exchanges, bindings, nodes of tries, keys and headers that were visited.
+    pub(in crate::engine) steps: Cell<u64>,
+}
+
+/// The exchanges of a route, in the order in which the message comes to them.
+#[derive(Debug)]
+struct Reached {
+    order: Vec<ExchangeKey>,
+    /// The same, once they are many.
+    set: HashSet<ExchangeKey>,
+}
+
+/// Up to this number of exchanges a list is searched faster than a set.
+const FEW: usize = 16;
+
+impl Reached {
+    fn add(&mut self, exchange: ExchangeKey) {
+        let is_new = match self.order.len() {
+            ..FEW => !self.order.contains(&exchange),
+            _ => {
+                if self.set.is_empty() {
+                    self.set.extend(&self.order);
+                }
+                self.set.insert(exchange)
+            }
+        };
+        if is_new {
+            self.order.push(exchange);
+        }
+    }
+}
 
 impl Engine {
     /// Follows the bindings from an exchange on. Returns what else the route depends on.
@@ -20,10 +66,12 @@ impl Engine {
         properties: &Properties<&[u8]>,
         queues: &mut Vec<QueueKey>,
     ) -> DependsOn {
-        let mut seen = vec![source];
+        let mut scratch = self.routing.scratch.borrow_mut();
+        let mut message = Addressed::new(keys, properties, &self.routing.words, &mut scratch);
+        let mut reached = Reached { order: vec![source], set: HashSet::new() };
         let mut next = 0;
         let mut depends_on = DependsOn::Nothing;
-        while let Some(&id) = seen.get(next) {
+        while let Some(&id) = reached.order.get(next) {
             next += 1;
             let Some(exchange) = self.exchanges.get(id).invariant("exchange") else { continue };
             if let Some(delayed) = exchange.delayed
@@ -34,12 +82,14 @@ impl Engine {
                 continue;
             }
             let mut nowhere = true;
-            let also = exchange.route(keys, properties, |destination| {
+            let also = exchange.route(&mut message, |destination| {
+                if self.deleted.count > 0 && self.is_deleted(destination) {
+                    return;
+                }
                 nowhere = false;
                 match destination {
                     Destination::Queue(queue) => queues.push(queue),
-                    Destination::Exchange(other) if !seen.contains(&other) => seen.push(other),
-                    Destination::Exchange(_) => {}
+                    Destination::Exchange(other) => reached.add(other),
                 }
             });
             if also == DependsOn::More {
@@ -47,11 +97,12 @@ impl Engine {
             }
             if nowhere
                 && let Some(alternate) = exchange.alternate.as_deref().and_then(|name| self.exchange_named(vhost, name))
-                && !seen.contains(&alternate)
             {
-                seen.push(alternate);
+                reached.add(alternate);
             }
         }
+        let steps = message.finish() + next as u64;
+        self.routing.steps.set(self.routing.steps.get() + steps);
         depends_on
     }
 

@@ -2,9 +2,11 @@
 //! and `x-local-random`.
 //!
 //! A hash picks by the highest score (rendezvous hashing): a destination that is added or removed moves only the values
-//! that it gets or had, in whatever order destinations were bound, and so after a restart as well.
+//! that it gets or had, in whatever order destinations were bound, and so after a restart as well. It takes time linear
+//! in the number of destinations and weights; adding or removing one takes logarithmic time.
 
 use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hopmq_proto::{FieldTable, Properties, Value};
 
@@ -86,49 +88,73 @@ pub(crate) fn weight(key: &[u8]) -> Result<u32, Refusal> {
 #[derive(Debug)]
 pub(crate) struct Weighted {
     pub(crate) hashed: Hashed,
-    all: Vec<(u64, u32, Destination)>,
+    /// The seed of each destination with a weight, and the number of its bindings.
+    all: BTreeMap<(Destination, u32), (u64, u32)>,
 }
 
 impl Weighted {
     pub(crate) fn new(hashed: Hashed) -> Self {
-        Self { hashed, all: Vec::new() }
+        Self { hashed, all: BTreeMap::new() }
     }
 
     /// Adds a destination. Its name must be the same after a restart.
     pub(crate) fn add(&mut self, destination: Destination, name: &str, weight: u32) {
         let seed = hash(name.as_bytes()) ^ u64::from(matches!(destination, Destination::Exchange(_)));
-        self.all.push((seed, weight, destination));
+        self.all.entry((destination, weight)).or_insert((seed, 0)).1 += 1;
     }
 
     pub(crate) fn remove(&mut self, destination: Destination, weight: u32) {
-        let index = self.all.iter().position(|(_, other, to)| (*other, *to) == (weight, destination));
-        if let Some(index) = index {
-            self.all.swap_remove(index);
+        let Some((_, bindings)) = self.all.get_mut(&(destination, weight)) else { return };
+        *bindings -= 1;
+        if *bindings == 0 {
+            self.all.remove(&(destination, weight));
         }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
     }
 
     /// Returns the destination of a hash: each gets a share of the hashes as large as its weight.
     pub(crate) fn pick(&self, hash: u64) -> Option<Destination> {
-        let score = |(seed, weight, _): &(u64, u32, Destination)| {
+        let scored = self.all.iter().map(|((destination, weight), (seed, _))| {
             // A number in (0, 1], of the upper 53 bits.
             let share = ((mix(hash ^ seed) >> 11) + 1) as f64 / (1_u64 << 53) as f64;
-            share.ln() / f64::from(*weight)
-        };
-        let best = self.all.iter().max_by(|a, b| score(a).total_cmp(&score(b)).then(a.0.cmp(&b.0)));
-        best.map(|(_, _, destination)| *destination)
+            (share.ln() / f64::from(*weight), *seed, *destination)
+        });
+        let best = scored.max_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        best.map(|(_, _, destination)| destination)
     }
 }
 
-/// Destinations of which each message gets one, with the same chance.
+/// Destinations of which each message gets one, with the same chance for each binding.
 #[derive(Debug)]
 pub(crate) struct Random {
-    pub(crate) all: Vec<Destination>,
+    all: Vec<Destination>,
+    /// Where each destination is in the list.
+    places: BTreeSet<(Destination, u32)>,
     state: Cell<u64>,
 }
 
 impl Random {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { all: Vec::new(), state: Cell::new(seed) }
+        Self { all: Vec::new(), places: BTreeSet::new(), state: Cell::new(seed) }
+    }
+
+    pub(crate) fn add(&mut self, destination: Destination) {
+        self.places.insert((destination, self.all.len() as u32));
+        self.all.push(destination);
+    }
+
+    pub(crate) fn remove(&mut self, destination: Destination) {
+        let Some(&(_, place)) = self.places.range((destination, 0)..=(destination, u32::MAX)).next() else { return };
+        self.places.remove(&(destination, place));
+        self.all.swap_remove(place as usize);
+        // The last one has its place now.
+        if let Some(moved) = self.all.get(place as usize) {
+            self.places.remove(&(*moved, self.all.len() as u32));
+            self.places.insert((*moved, place));
+        }
     }
 
     pub(crate) fn pick(&self) -> Option<Destination> {
@@ -193,8 +219,37 @@ mod tests {
     fn a_random_destination_is_any_of_them() {
         let mut random = Random::new(7);
         assert_eq!(random.pick(), None);
-        random.all = vec![queue(1), queue(2)];
+        [queue(1), queue(2)].into_iter().for_each(|queue| random.add(queue));
         let first = (0..1_000).filter(|_| random.pick() == Some(queue(1))).count();
         assert!(first.abs_diff(500) < 100, "{first}");
+    }
+
+    #[test]
+    fn destinations_come_and_go_in_any_order() {
+        let mut random = Random::new(7);
+        let mut expected = Vec::new();
+        let mut order = crate::random::Random(1);
+        for _ in 0..2_000 {
+            let queue = queue(order.below(20));
+            match expected.iter().position(|other| *other == queue) {
+                Some(index) if order.below(2) == 0 => {
+                    expected.swap_remove(index);
+                    random.remove(queue);
+                }
+                _ => {
+                    expected.push(queue);
+                    random.add(queue);
+                }
+            }
+            let sorted = |all: &[Destination]| {
+                let mut all = all.to_vec();
+                all.sort_unstable();
+                all
+            };
+            assert_eq!(sorted(&random.all), sorted(&expected));
+            let places = random.places.iter();
+            assert!(places.map(|(queue, place)| random.all[*place as usize] == *queue).all(|fits| fits));
+            assert_eq!(random.places.len(), expected.len());
+        }
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! Owns the state of a channel: its consumers, its unsettled deliveries, and its unconfirmed publishes.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use bytes::Bytes;
 use hopmq_proto::Time;
 use hopmq_proto::method::{Method, access, basic, channel, confirm};
 
 use crate::engine::delivery::acks::Verdict;
+use crate::engine::delivery::requeue::Requeue;
 use crate::engine::delivery::unacked::Unacked;
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ConsumerKey, QueueKey, SessionKey};
@@ -16,15 +17,19 @@ use crate::engine::name::Name;
 use crate::engine::refusal::Refusal;
 use crate::engine::session::publish::{Confirms, KnownRoute};
 use crate::engine::session::reply_to::{REPLY_TO, Replies};
-use crate::engine::session::tx::Pending;
+use crate::engine::session::tagged::Tagged;
+use crate::engine::session::tx::{Pending, Settled};
+use crate::engine::topology::delete::Kind;
+use crate::engine::work::Task;
 use crate::engine::{At, Engine};
 
 /// A channel. See the [module's documentation](self).
 #[derive(Debug, Default)]
 pub(crate) struct Channel {
-    pub(crate) consumers: Vec<ConsumerKey>,
-    /// Consumers of quorum queues that were cancelled with unacked deliveries.
-    pub(crate) cancelled: Vec<Cancelled>,
+    pub(crate) consumers: Tagged,
+    /// Consumers of quorum queues that were cancelled with unacked deliveries, by tag and queue. These count for the next
+    /// consumer of the same tag, as in RabbitMQ.
+    cancelled: HashMap<(Name, QueueKey), ConsumerKey>,
     pub(crate) unacked: Unacked,
     /// When its delivery timeouts must be checked.
     pub(crate) next_check: Option<Time>,
@@ -46,30 +51,27 @@ pub(crate) struct Channel {
     pub(crate) known_route: KnownRoute,
 }
 
-/// A cancelled consumer of a quorum queue. Its unacked deliveries count for the next one of the same tag, as in
-/// RabbitMQ.
+/// What is left of a closed channel.
 #[derive(Debug)]
-pub(crate) struct Cancelled {
-    pub(crate) tag: Name,
-    pub(crate) queue: QueueKey,
-    pub(crate) consumer: ConsumerKey,
+pub(in crate::engine) struct Closing {
+    consumers: VecDeque<ConsumerKey>,
+    settled: VecDeque<Settled>,
+    unacked: Unacked,
 }
 
 impl Channel {
-    /// Notes a cancelled consumer with unacked deliveries. At most one is kept for each unacked delivery.
-    pub(in crate::engine) fn note_cancelled(&mut self, cancelled: Cancelled) {
-        if self.cancelled.len() > self.unacked.len() {
+    /// Notes a cancelled consumer with unacked deliveries. Those without are forgotten before they are the most.
+    pub(in crate::engine) fn note_cancelled(&mut self, tag: Name, queue: QueueKey, consumer: ConsumerKey) {
+        if self.cancelled.len() > 2 * self.unacked.len() {
             let held: HashSet<_> = self.unacked.iter().filter_map(|held| held.consumer).collect();
-            self.cancelled.retain(|other| held.contains(&other.consumer));
+            self.cancelled.retain(|_, consumer| held.contains(consumer));
         }
-        self.cancelled.push(cancelled);
+        self.cancelled.insert((tag, queue), consumer);
     }
 
     /// Passes the unacked deliveries of cancelled consumers of this tag to a new one. Returns how many there are.
-    pub(in crate::engine) fn inherit(&mut self, tag: &str, queue: QueueKey, consumer: ConsumerKey) -> u32 {
-        let is_same = |other: &Cancelled| *other.tag == *tag && other.queue == queue;
-        let Some(index) = self.cancelled.iter().position(is_same) else { return 0 };
-        let old = self.cancelled.swap_remove(index).consumer;
+    pub(in crate::engine) fn inherit(&mut self, tag: Name, queue: QueueKey, consumer: ConsumerKey) -> u32 {
+        let Some(old) = self.cancelled.remove(&(tag, queue)) else { return 0 };
         let mut count = 0;
         for held in self.unacked.iter_mut().filter(|held| held.consumer == Some(old)) {
             held.consumer = Some(consumer);
@@ -79,12 +81,9 @@ impl Channel {
     }
 
     /// Moves a consumer that found no room behind the others that share the channel's limit.
-    pub(in crate::engine) fn pass_turn(&mut self, consumer: ConsumerKey) {
-        if self.global_prefetch > 0
-            && let Some(index) = self.consumers.iter().position(|other| *other == consumer)
-        {
-            let consumer = self.consumers.remove(index);
-            self.consumers.push(consumer);
+    pub(in crate::engine) fn pass_turn(&mut self, tag: &str) {
+        if self.global_prefetch > 0 {
+            self.consumers.pass_turn(tag);
         }
     }
 }
@@ -105,16 +104,39 @@ impl Engine {
         let Some(channel) = session.channels.get_mut(usize::from(number)).and_then(Option::take) else { return };
         let mut channel = *channel;
         self.remove_timeout_check(id, number, channel.next_check);
-        for consumer in std::mem::take(&mut channel.consumers) {
-            self.remove_consumer(consumer);
-        }
         if let Some(replies) = channel.replies.take() {
             self.reply_names.remove(&replies.name);
         }
-        if let Some(pending) = channel.pending.take() {
-            channel.unacked.put_back(pending.settled.into_iter().flat_map(|(_, held)| held).collect());
+        let consumers = std::mem::take(&mut channel.consumers).iter().collect();
+        let settled = channel.pending.take().map(|pending| pending.settled).unwrap_or_default();
+        let unacked = channel.unacked;
+        self.work.leave(Task::Close(Closing { consumers, settled: settled.into(), unacked }));
+    }
+
+    /// Cancels consumers of a closed channel, then puts back what its transaction has settled, then requeues. Returns
+    /// the rest.
+    pub(in crate::engine) fn close_some(&mut self, mut closing: Closing) -> Option<Task> {
+        while let Some(consumer) = closing.consumers.pop_front() {
+            self.work.count(1);
+            // The deletion of its queue may have removed it.
+            if self.consumers.contains_key(consumer) {
+                self.remove_consumer(consumer);
+            }
+            if self.work.must_stop() {
+                return Some(Task::Close(closing));
+            }
         }
-        self.requeue(channel.unacked.take(), true);
+        while let Some((_, settled)) = closing.settled.front_mut() {
+            self.work.count(1);
+            match settled.pop_front() {
+                Some(held) => closing.unacked.put_back(held),
+                None => drop(closing.settled.pop_front()),
+            }
+            if self.work.must_stop() {
+                return Some(Task::Close(closing));
+            }
+        }
+        Some(Task::Requeue(Requeue::of_closed(closing.unacked)))
     }
 
     pub(in crate::engine) fn channel_mut(&mut self, at: At) -> Option<&mut Channel> {
@@ -124,6 +146,17 @@ impl Engine {
     pub(in crate::engine) fn method(&mut self, at: At, payload: &Bytes) -> Result<(), Refusal> {
         // The protocol has validated it already.
         let Some(method) = Method::decode(payload).ok().invariant("method") else { return Ok(()) };
+        let waits_for = match &method {
+            Method::QueueDeclare(declare) if !declare.passive => Some((Kind::Queue, declare.queue)),
+            Method::ExchangeDeclare(declare) if !declare.passive => Some((Kind::Exchange, declare.exchange)),
+            _ => None,
+        };
+        if let Some((kind, name)) = waits_for
+            && self.must_wait_for(at.vhost, kind, name)
+        {
+            self.work.leave(Task::Declare(at, payload.clone()));
+            return Ok(());
+        }
         match method {
             Method::BasicAck(ack) => self.ack(at, ack.delivery_tag, ack.multiple),
             Method::BasicNack(nack) => {

@@ -10,9 +10,11 @@ mod log;
 pub(super) mod publish;
 mod reply_to;
 pub(super) mod resource_alarms;
-mod tx;
+mod tagged;
+pub(super) mod tx;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
@@ -53,7 +55,7 @@ pub(crate) struct Session {
     /// By channel number.
     pub(crate) channels: Vec<Option<Box<Channel>>>,
     /// Exclusive queues, which are deleted with it.
-    pub(crate) exclusive: Vec<QueueKey>,
+    pub(crate) exclusive: BTreeSet<QueueKey>,
     /// Channels with publishes to confirm.
     pub(crate) confirming: Vec<u16>,
     /// Consumers that wait until some of the output is written.
@@ -89,6 +91,15 @@ pub(crate) enum SessionEnd {
     Cut,
 }
 
+/// What a connection that ends has yet to release.
+#[derive(Debug)]
+pub(in crate::engine) struct Release {
+    id: SessionKey,
+    /// The next channel.
+    channel: usize,
+    exclusive: BTreeSet<QueueKey>,
+}
+
 impl Session {
     #[inline]
     pub(crate) fn channel_mut(&mut self, number: u16) -> Option<&mut Channel> {
@@ -122,7 +133,7 @@ impl Engine {
             vhost: None,
             client_properties: FieldTable::new(),
             channels: Vec::new(),
-            exclusive: Vec::new(),
+            exclusive: BTreeSet::new(),
             confirming: Vec::new(),
             starved: Vec::new(),
             woken: false,
@@ -197,7 +208,7 @@ impl Engine {
         Some(At { session, channel, vhost })
     }
 
-    fn handle_method(&mut self, id: SessionKey, channel: u16, payload: &Bytes) {
+    pub(in crate::engine) fn handle_method(&mut self, id: SessionKey, channel: u16, payload: &Bytes) {
         let Some(at) = self.at(id, channel).invariant("open connection") else { return };
         let method = MethodId::peek(payload).unwrap_or_default();
         let result = self.method(at, payload);
@@ -507,14 +518,31 @@ impl Engine {
     fn release(&mut self, id: SessionKey) {
         let Some(session) = self.sessions.get_mut(id) else { return };
         session.released = true;
-        let count = session.channels.len();
-        for number in 0..count {
-            self.close_channel(id, number as u16);
+        let exclusive = std::mem::take(&mut session.exclusive);
+        self.work.leave(Task::Release(Release { id, channel: 0, exclusive }));
+    }
+
+    /// Closes channels, then deletes exclusive queues. Returns the rest.
+    pub(in crate::engine) fn release_some(&mut self, mut release: Release) -> Option<Task> {
+        let id = release.id;
+        while self.sessions.get(id).is_some_and(|session| release.channel < session.channels.len()) {
+            self.work.count(1);
+            self.close_channel(id, release.channel as u16);
+            release.channel += 1;
+            if self.work.must_stop() {
+                return Some(Task::Release(release));
+            }
         }
-        let Some(session) = self.sessions.get_mut(id) else { return };
-        for queue in std::mem::take(&mut session.exclusive) {
-            self.delete_queue(queue);
+        while let Some(queue) = release.exclusive.pop_first() {
+            self.work.count(1);
+            if self.queues.contains_key(queue) {
+                self.delete_queue(queue);
+            }
+            if self.work.must_stop() {
+                return Some(Task::Release(release));
+            }
         }
+        None
     }
 
     /// Frees memory that a burst needed.

@@ -19,6 +19,7 @@ use crate::engine::refusal::Refusal;
 use crate::engine::routing::exchange::DependsOn;
 use crate::engine::routing::route::copies;
 use crate::engine::session::tx::Publish;
+use crate::engine::work::Task;
 use crate::engine::{At, Engine};
 use crate::store::Lsn;
 
@@ -61,6 +62,19 @@ impl KnownRoute {
     fn is_of(&self, topology: u64, exchange: &[u8], key: &[u8]) -> bool {
         self.topology == topology && self.key == key && self.exchange == exchange
     }
+}
+
+/// A message with more queues than this is passed to them in several turns, if need be.
+const MANY: usize = 256;
+
+/// A message on its way to many queues.
+#[derive(Debug)]
+pub(in crate::engine) struct Spread {
+    at: At,
+    message: Message,
+    queues: VecDeque<QueueKey>,
+    taken: Taken,
+    stored: bool,
 }
 
 /// Whether a queue accepted a message.
@@ -159,6 +173,11 @@ impl Engine {
         if mandatory && !self.is_routed(message, queues) {
             self.return_unroutable(at, message);
         }
+        if queues.len() > MANY {
+            let queues = queues.to_vec().into();
+            let spread = Spread { at, message: message.clone(), queues, taken, stored: false };
+            return self.work.leave(Task::Spread(spread));
+        }
         let facts = if queues.is_empty() { Facts::default() } else { message.facts() };
         for queue in queues {
             if self.enqueue(*queue, message, facts) == Taken::Refused {
@@ -167,6 +186,25 @@ impl Engine {
         }
         let stored = self.store_message(message, facts.priority);
         self.note_publish(at, taken, stored);
+    }
+
+    /// Passes a message to some more of its queues. It is stored once for those of each turn. Returns the rest.
+    pub(in crate::engine) fn spread_some(&mut self, mut spread: Spread) -> Option<Task> {
+        let facts = spread.message.facts();
+        while let Some(queue) = spread.queues.pop_front() {
+            if self.queues.contains_key(queue) && self.enqueue(queue, &spread.message, facts) == Taken::Refused {
+                spread.taken = Taken::Refused;
+            }
+            if self.work.is_spent() {
+                break;
+            }
+        }
+        spread.stored |= self.store_message(&spread.message, facts.priority);
+        if !spread.queues.is_empty() {
+            return Some(Task::Spread(spread));
+        }
+        self.note_publish(spread.at, spread.taken, spread.stored);
+        None
     }
 
     /// Whether a mandatory message counts as routed. One that is delayed does not: RabbitMQ's plugin can't know whether
@@ -341,7 +379,9 @@ impl Engine {
     pub(in crate::engine) fn enqueue(&mut self, id: QueueKey, message: &Message, facts: Facts) -> Taken {
         let now = self.now;
         self.work.count(1);
-        let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return Taken::Yes };
+        let Some(queue) = self.queues.get_mut(id).invariant("queue").filter(|queue| !queue.is_deleted) else {
+            return Taken::Yes;
+        };
         if queue.delays.is_some() {
             self.delay_message(id, message, facts);
             return Taken::Yes;

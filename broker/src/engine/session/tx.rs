@@ -2,23 +2,47 @@
 //!
 //! Owns what is uncommitted. RabbitMQ routes a message when it is published, and passes it to the queues at the commit.
 
-use hopmq_proto::method::tx;
+use std::collections::VecDeque;
 
-use crate::engine::delivery::acks::Verdict;
-use crate::engine::delivery::unacked::Held;
+use hopmq_proto::method::{MethodId, tx};
+
+use crate::engine::delivery::acks::{Deliveries, Settling, Verdict};
+use crate::engine::delivery::requeue::Requeue;
+use crate::engine::delivery::unacked::{Held, Unacked};
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::QueueKey;
 use crate::engine::name::Name;
 use crate::engine::queue::Queue;
 use crate::engine::queue::message::Message;
 use crate::engine::refusal::Refusal;
+use crate::engine::work::Task;
 use crate::engine::{At, Engine};
 
 /// What a transactional channel has not committed.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     pub(crate) publishes: Vec<Publish>,
-    pub(crate) settled: Vec<(Verdict, Vec<Held>)>,
+    pub(crate) settled: Vec<Settled>,
+}
+
+/// Deliveries that were settled together.
+pub(in crate::engine) type Settled = (Verdict, VecDeque<Held>);
+
+/// A transaction that is being committed.
+#[derive(Debug)]
+pub(in crate::engine) struct Commit {
+    at: At,
+    publishes: VecDeque<Publish>,
+    settled: VecDeque<Settled>,
+    has_begun: bool,
+    is_partial: bool,
+}
+
+/// Deliveries that a rollback returns to their channel.
+#[derive(Debug)]
+pub(in crate::engine) struct Rollback {
+    at: At,
+    settled: VecDeque<Settled>,
 }
 
 /// A published message and its queues.
@@ -65,40 +89,88 @@ impl Engine {
     }
 
     pub(in crate::engine) fn tx_commit(&mut self, at: At) -> Result<(), Refusal> {
-        let pending = self.take_pending(at)?;
+        let Pending { publishes, settled } = self.take_pending(at)?;
+        let (publishes, settled) = (publishes.into(), settled.into());
+        self.work.leave(Task::Commit(Commit { at, publishes, settled, has_begun: false, is_partial: false }));
+        Ok(())
+    }
+
+    /// Commits some of a transaction. Returns the rest.
+    pub(in crate::engine) fn commit_some(&mut self, mut commit: Commit) -> Option<Task> {
+        let at = commit.at;
+        if !std::mem::replace(&mut commit.has_begun, true) {
+            // A crash leaves all or nothing of a transaction that is done within one turn.
+            self.work.widen();
+        }
+        while let Some(publish) = commit.publishes.pop_front() {
+            self.work.count(1);
+            commit.is_partial |= self.commit_publish(at, &publish);
+            if self.work.must_stop() {
+                return Some(Task::Commit(commit));
+            }
+        }
+        while let Some((verdict, these)) = commit.settled.pop_front() {
+            self.work.count(1);
+            self.settle(Settling { at, verdict, deliveries: Deliveries::These(these) });
+            if self.work.must_stop() {
+                return Some(Task::Commit(commit));
+            }
+        }
+        self.hold_for_all(at.session);
+        if commit.is_partial {
+            let refusal = Refusal::precondition("partial tx completion");
+            self.refused(at.session, at.channel, MethodId::TX_COMMIT, Err(refusal));
+        } else {
+            self.answer(at, &tx::CommitOk {});
+        }
+        None
+    }
+
+    /// Passes a committed message to its queues. Returns whether one of them is gone.
+    fn commit_publish(&mut self, at: At, publish: &Publish) -> bool {
+        let Publish { message, mandatory, queues: targets } = publish;
         let by_name = self.config.profile.finds_queues_at_commit();
         let mut is_partial = false;
-        for Publish { message, mandatory, queues: targets } in pending.publishes {
-            let mut queues = Vec::with_capacity(targets.len());
-            for target in &targets {
-                let found = match by_name {
-                    true => self.queue_named(at.vhost, &target.name),
-                    false => self.queues.contains_key(target.key).then_some(target.key),
-                };
-                // RabbitMQ 4 does not notice the loss of a quorum queue.
-                is_partial |= !by_name && found.is_none() && !target.is_quorum;
-                queues.extend(found);
-            }
-            let is_returned = mandatory && (by_name || targets.is_empty());
-            self.pass_to_queues(at, &message, is_returned, &queues);
+        let mut queues = Vec::with_capacity(targets.len());
+        for target in targets {
+            let found = match by_name {
+                true => self.queue_named(at.vhost, &target.name),
+                false => self.queues.get(target.key).filter(|queue| !queue.is_deleted).map(|_| target.key),
+            };
+            // RabbitMQ 4 does not notice the loss of a quorum queue.
+            is_partial |= !by_name && found.is_none() && !target.is_quorum;
+            queues.extend(found);
         }
-        for (verdict, held) in pending.settled {
-            self.settle(at, verdict, held);
-        }
-        self.hold(at.session);
-        if is_partial {
-            return Err(Refusal::precondition("partial tx completion"));
-        }
-        self.answer(at, &tx::CommitOk {});
-        Ok(())
+        let is_returned = *mandatory && (by_name || targets.is_empty());
+        self.pass_to_queues(at, message, is_returned, &queues);
+        is_partial
     }
 
     pub(in crate::engine) fn tx_rollback(&mut self, at: At) -> Result<(), Refusal> {
         let pending = self.take_pending(at)?;
-        if let Some(channel) = self.channel_mut(at) {
-            channel.unacked.put_back(pending.settled.into_iter().flat_map(|(_, held)| held).collect());
-        }
+        self.work.leave(Task::Rollback(Rollback { at, settled: pending.settled.into() }));
         self.answer(at, &tx::RollbackOk {});
         Ok(())
+    }
+
+    /// Returns some of the deliveries of a rollback to their channel. Returns the rest.
+    pub(in crate::engine) fn roll_back_some(&mut self, mut rollback: Rollback) -> Option<Task> {
+        let Rollback { at, settled } = &mut rollback;
+        let Some(channel) = self.sessions.get_mut(at.session).and_then(|session| session.channel_mut(at.channel)) else {
+            let mut unacked = Unacked::default();
+            settled.drain(..).flat_map(|(_, these)| these).for_each(|held| unacked.put_back(held));
+            return Some(Task::Requeue(Requeue::of_closed(unacked)));
+        };
+        while let Some((_, these)) = settled.front_mut() {
+            self.work.count(1);
+            match these.pop_front() {
+                Some(held) => channel.unacked.put_back(held),
+                None => drop(settled.pop_front()),
+            }
+            if self.work.must_stop() {
+                return Some(Task::Rollback(rollback));
+            }
+        }
+        None
     }
 }

@@ -8,10 +8,11 @@ use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ExchangeKey, VhostKey};
 use crate::engine::name::{check_name, clean, not_the_default};
 use crate::engine::refusal::Refusal;
-use crate::engine::routing::exchange::{DELAYED_TYPE, Destination, Exchange, ExchangeSpec, Kind};
+use crate::engine::routing::exchange::{DELAYED_TYPE, Exchange, ExchangeSpec, Kind};
 use crate::engine::routing::weighted::Hashed;
 use crate::engine::topology::equivalence::{same_argument, same_field};
 use crate::engine::values::type_name;
+use crate::engine::work::Task;
 use crate::engine::{At, Engine};
 
 impl Engine {
@@ -157,41 +158,12 @@ impl Engine {
                 let vhost = self.vhost_name(at.vhost);
                 return Err(Refusal::precondition(format_args!("exchange '{name}' in vhost '{vhost}' in use")));
             }
-            self.delete_exchange(id);
-            self.hold(at.session);
+            self.delete_exchanges(vec![id]);
+            self.work.leave(Task::Hold(at.session));
         }
         if !delete.nowait {
             self.answer(at, &exchange::DeleteOk {});
         }
         Ok(())
-    }
-
-    /// Deletes an exchange, and the auto-delete exchanges that lose their last binding by that.
-    pub(in crate::engine) fn delete_exchange(&mut self, id: ExchangeKey) {
-        let sources = self.exchanges.get_mut(id).map(|exchange| std::mem::take(&mut exchange.sources));
-        self.unbind_destination(Destination::Exchange(id), sources.unwrap_or_default());
-        let Some(exchange) = self.exchanges.remove(id) else { return };
-        self.forget_exchange(&exchange);
-        if let Some(delayed) = exchange.delayed {
-            self.remove_delayed_queue(delayed);
-        }
-        if let Some(vhost) = self.vhosts.get_mut(exchange.vhost) {
-            vhost.exchanges.remove(&exchange.name);
-        }
-        self.topology += 1;
-        for binding in exchange.bindings() {
-            match binding.destination {
-                Destination::Queue(queue) => {
-                    if let Some(queue) = self.queues.get_mut(queue) {
-                        queue.sources.remove(&id);
-                    }
-                }
-                Destination::Exchange(other) => {
-                    if let Some(other) = self.exchanges.get_mut(other) {
-                        other.sources.remove(&id);
-                    }
-                }
-            }
-        }
     }
 }

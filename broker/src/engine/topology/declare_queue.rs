@@ -1,6 +1,6 @@
 //! Declares, purges and deletes queues.
 
-use hopmq_proto::method::{basic, queue};
+use hopmq_proto::method::queue;
 use slotmap::Key;
 
 use crate::engine::access::{Permission, Resource};
@@ -12,8 +12,9 @@ use crate::engine::queue::arguments::{Invalid, QueueType, compared};
 use crate::engine::queue::settings::Settings;
 use crate::engine::queue::{Queue, QueueSpec};
 use crate::engine::refusal::Refusal;
-use crate::engine::routing::exchange::Destination;
+use crate::engine::topology::delete::Remains;
 use crate::engine::topology::equivalence::{same_argument, same_field, same_type};
+use crate::engine::work::Task;
 use crate::engine::{At, Engine};
 
 /// RabbitMQ's text for a queue that is neither durable nor exclusive.
@@ -158,7 +159,7 @@ impl Engine {
             vhost.queues.insert(name, id);
         }
         if let Some(session) = owner.and_then(|owner| self.sessions.get_mut(owner)) {
-            session.exclusive.push(id);
+            session.exclusive.insert(id);
         }
         self.topology += 1;
         id
@@ -186,11 +187,13 @@ impl Engine {
         self.check(at, Permission::Read, Resource::Queue(&name))?;
         let id = self.find_queue(at.vhost, &name)?;
         self.check_owner(at.session, id)?;
-        let gone = self.queues.get_mut(id).map_or(Vec::new(), |queue| queue.ready.take());
-        gone.iter().for_each(|entry| self.settled(id, entry));
+        let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return Ok(()) };
+        let gone = queue.ready.detach();
+        let stored = queue.stored;
         if !purge.nowait {
             self.answer(at, &queue::PurgeOk { message_count: gone.len() as u32 });
         }
+        self.work.leave(Task::Discard(Remains { stored, ready: gone, ..Remains::default() }));
         Ok(())
     }
 
@@ -222,37 +225,9 @@ impl Engine {
         }
         if let Some(id) = id {
             self.delete_queue(id);
-            self.hold(at.session);
+            self.work.leave(Task::Hold(at.session));
         }
         Ok(())
-    }
-
-    /// Deletes a queue with its bindings, and notifies its consumers.
-    pub(in crate::engine) fn delete_queue(&mut self, id: QueueKey) {
-        let sources = self.queues.get_mut(id).map(|queue| std::mem::take(&mut queue.sources));
-        self.unbind_destination(Destination::Queue(id), sources.unwrap_or_default());
-        let Some(queue) = self.queues.remove(id).invariant("queue") else { return };
-        if let Some(vhost) = self.vhosts.get_mut(queue.vhost) {
-            vhost.queues.remove(&queue.name);
-        }
-        self.forget_queue(&queue);
-        self.topology += 1;
-        if let Some(deadline) = queue.timer {
-            self.queue_timers.remove(&(deadline, id));
-        }
-        for consumer in queue.consumers.iter() {
-            let Some(gone) = self.consumers.remove(consumer).invariant("consumer") else { continue };
-            let Some(session) = self.sessions.get_mut(gone.session).invariant("connection") else { continue };
-            if let Some(channel) = session.channel_mut(gone.channel) {
-                channel.consumers.retain(|other| *other != consumer);
-            }
-            if session.can("consumer_cancel_notify") {
-                self.send(gone.session, gone.channel, &basic::Cancel { consumer_tag: &gone.tag, nowait: true });
-            }
-        }
-        if let Some(session) = queue.spec.exclusive.and_then(|owner| self.sessions.get_mut(owner)) {
-            session.exclusive.retain(|other| *other != id);
-        }
     }
 }
 
