@@ -26,7 +26,7 @@ use std::error::Error;
 pub use family::{Attack, FAMILY};
 pub use gateway::Gateway;
 pub use neighbour::{Neighbour, Report};
-pub use play::{Mode, play};
+pub use play::{Mode, Setting, play};
 pub use programs::{Program, Scratch, resident};
 pub use row::Row;
 pub use stage::Stage;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use hopmq_hostile::{FAMILY, Kind, Mode, Row, attacks, play};
+use hopmq_hostile::{FAMILY, Kind, Mode, Row, Setting, attacks, play};
 
 /// Attacks on broker and gateway, each beside a well-behaved client
 #[derive(Debug, Parser)]
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     println!("{}", Row::heading());
     for &kind in &options.brokers {
         for attack in FAMILY.iter().filter(|attack| options.wants(attack.name)) {
-            match play(attack, kind, mode) {
+            match play(attack, &Setting::new(kind, mode)) {
                 Ok(row) => {
                     let excess = if mode == Mode::Full { row.excess() } else { row.wrong() };
                     let mark = if excess.is_empty() { String::new() } else { format!("  ✗ {}", excess.join(", ")) };

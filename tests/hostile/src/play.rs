@@ -19,10 +19,26 @@ impl Mode {
     fn pace(self) -> Duration {
         Duration::from_millis(if self == Self::Small { 5 } else { 2 })
     }
+}
 
+/// How an attack is played.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting<'a> {
+    /// The broker.
+    pub kind: Kind,
+    /// The size.
+    pub mode: Mode,
+    /// Options of the broker's program.
+    pub options: &'a [&'a str],
     /// How long an attack lasts that has no end of its own.
-    fn time(self) -> Duration {
-        Duration::from_millis(if self == Self::Small { 500 } else { 5_000 })
+    pub time: Duration,
+}
+
+impl Setting<'_> {
+    /// Returns the usual setting.
+    pub fn new(kind: Kind, mode: Mode) -> Self {
+        let time = Duration::from_millis(if mode == Mode::Small { 500 } else { 5_000 });
+        Self { kind, mode, options: &[], time }
     }
 }
 
@@ -30,15 +46,16 @@ impl Mode {
 ///
 /// # Errors
 /// If the broker or the neighbour cannot start. What happens in the attack is in the row.
-pub fn play(attack: &Attack, kind: Kind, mode: Mode) -> Result<Row> {
-    let target = Target::start(kind, &[])?;
+pub fn play(attack: &Attack, setting: &Setting<'_>) -> Result<Row> {
+    let Setting { kind, mode, options, time } = *setting;
+    let target = Target::start(kind, options)?;
     let gateway = if attack.gateway { Some(Gateway::start(&target)?) } else { None };
     let door = gateway.as_ref().map_or_else(|| Ok(target.door()), Gateway::neighbour)?;
     let neighbour = Neighbour::start(&door, mode.pace(), target.is_durable())?;
     let memory = || gateway.as_ref().map_or_else(|| target.memory(), Gateway::memory);
     let before = memory();
     let size = if mode == Mode::Small { attack.small } else { attack.full };
-    let stage = Stage { target: &target, gateway: gateway.as_ref(), size, time: mode.time() };
+    let stage = Stage { target: &target, gateway: gateway.as_ref(), size, time };
     let (mut refused, mut failure) = (None, None);
     if let Err(error) = (attack.run)(&stage) {
         match error.downcast::<Refused>() {

@@ -35,8 +35,8 @@ impl Row {
         )
     }
 
-    /// Returns what exceeds the bounds of a full size: others' p99 below 20 ms, their maximum below 200 ms, memory that
-    /// goes back to 10 % above what it was, or to 32 MiB above that if it is little.
+    /// Returns what exceeds the bounds of a full size: others' p99 below 20 ms, their maximum below 200 ms, no 4 GiB of
+    /// memory, and memory that goes back to 10 % above what it was, or to 32 MiB above that if it is little.
     pub fn excess(&self) -> Vec<String> {
         let mut excess = self.wrong();
         if self.neighbour.p99() >= Duration::from_millis(20) {
@@ -44,6 +44,11 @@ impl Row {
         }
         if self.neighbour.max() >= Duration::from_millis(200) {
             excess.push(format!("max {}", milliseconds(self.neighbour.max())));
+        }
+        if let Some([before, peak, _]) = self.memory
+            && peak >= before + 4_096
+        {
+            excess.push(format!("{peak} MiB at most, {before} before"));
         }
         if let Some([before, _, after]) = self.memory
             && after > (before + before / 10).max(before + 32)
