@@ -75,15 +75,13 @@ impl Random {
 pub fn play(rounds: u64) -> Result<Outcome> {
     let original = Scratch::new()?;
     fill(original.path())?;
-    if let Err(lie) = read(original.path())? {
+    // Reading takes the messages, so each reader gets a copy.
+    if let Err(lie) = read(copy(original.path())?.path())? {
         return Err(format!("the undamaged folder: {lie:?}").into());
     }
     let mut outcome = Outcome::default();
     for round in 0..rounds {
-        let copy = Scratch::new()?;
-        for file in files(original.path())? {
-            fs::copy(&file, copy.path().join(file.file_name().unwrap_or_default()))?;
-        }
+        let copy = copy(original.path())?;
         let what = damage(copy.path(), &mut Random(0x9E37_79B9_7F4A_7C15 ^ (round + 1)))?;
         let what = format!("round {round}: {what}");
         match read(copy.path()) {
@@ -100,8 +98,12 @@ pub fn play(rounds: u64) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn small() -> Settings {
-    Settings { min_free: 0, ..Settings::default() }
+fn copy(folder: &Path) -> Result<Scratch> {
+    let copy = Scratch::new()?;
+    for file in files(folder)? {
+        fs::copy(&file, copy.path().join(file.file_name().unwrap_or_default()))?;
+    }
+    Ok(copy)
 }
 
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -121,7 +123,7 @@ fn body(number: u64) -> Vec<u8> {
 }
 
 fn serve(folder: &Path) -> Result<(Broker, Wire)> {
-    let broker = Broker::builder().watched(false).store(small()).open(DiskStorage::open(folder)?)?;
+    let broker = Broker::builder().watched(false).store(Settings { min_free: 0, ..Settings::default() }).open(DiskStorage::open(folder)?)?;
     let mut wire = Wire::open(&Door::broker(broker.listen("127.0.0.1:0")?))?;
     wire.channel(1)?;
     Ok((broker, wire))
