@@ -43,6 +43,9 @@ const BUDGET: u32 = 2048;
 /// The steps that an owner gets before it is the next one's turn.
 const SHARE: u32 = 256;
 
+/// How many steps of routing, each of which visits a node or a binding, take as long as one that moves a message.
+const ROUTING_STEPS: u64 = 4;
+
 /// An operation that is done in steps.
 #[derive(Debug)]
 pub(in crate::engine) enum Task {
@@ -295,10 +298,10 @@ impl Engine {
         }
     }
 
-    /// Counts the steps that routing has taken, which it counts itself.
+    /// Counts the steps that routing has taken, which it counts itself. They are smaller.
     #[inline]
     fn count_routing(&mut self) {
-        let steps = self.routing.steps.replace(0);
+        let steps = self.routing.steps.replace(0) / ROUTING_STEPS;
         self.work.count(u32::try_from(steps).unwrap_or(u32::MAX));
     }
 

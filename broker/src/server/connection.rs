@@ -337,7 +337,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
 impl<T> Serving<T> {
     /// Removes the connection from the broker, which releases what it held.
     pub(super) fn leave(&mut self) {
-        self.change(|state, now, id| state.leave(now, id));
+        self.change(State::leave);
     }
 
     fn change(&mut self, change: impl FnOnce(&mut State, Time, SessionKey)) {

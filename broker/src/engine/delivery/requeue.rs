@@ -33,7 +33,14 @@ pub(in crate::engine) struct Requeue {
 impl Requeue {
     /// Requeues deliveries of an open channel.
     pub(in crate::engine) fn of_channel(at: At, deliveries: Deliveries, counts: bool) -> Self {
-        Self { at: Some(at), deliveries, counts, queues: VecDeque::new(), known: BTreeSet::new(), consumers: VecDeque::new() }
+        Self {
+            at: Some(at),
+            deliveries,
+            counts,
+            queues: VecDeque::new(),
+            known: BTreeSet::new(),
+            consumers: VecDeque::new(),
+        }
     }
 
     /// Requeues the deliveries of a closed channel.

@@ -34,6 +34,8 @@ impl Engine {
         self.undelivered = BTreeSet::new();
         self.reply_names = HashMap::new();
         self.shortage = 0;
+        // The work that would have removed them is gone.
+        self.sessions.retain(|_, session| !session.has_left);
         for (id, session) in self.sessions.iter_mut() {
             session.channels = Vec::new();
             session.exclusive = BTreeSet::new();

@@ -125,8 +125,7 @@ impl Engine {
         let history = with_history(message, reason, queue, new_key, died, self.config.profile);
         let Some((properties, key)) = history else { return self.give_up(source) };
         let body = message.to_body();
-        let message =
-            &Message::dead(&mut self.scratch, exchange.as_bytes(), key, properties.as_ref_properties(), body);
+        let message = &Message::dead(&mut self.scratch, exchange.as_bytes(), key, properties.as_ref_properties(), body);
         let properties = message.properties();
         let headers = properties.headers().unwrap_or_default();
         let mut keys = vec![message.routing_key()];
@@ -143,8 +142,7 @@ impl Engine {
         self.sort_by_name(&mut queues);
         let facts = message.facts();
         queues.retain(|queue| {
-            reason == Reason::Rejected
-                || self.queues.get(*queue).is_none_or(|queue| !is_cycle(&headers, &queue.name))
+            reason == Reason::Rejected || self.queues.get(*queue).is_none_or(|queue| !is_cycle(&headers, &queue.name))
         });
         let before = self.work.dead_letters().len();
         if let Source::Kept(queue, position) = *source {

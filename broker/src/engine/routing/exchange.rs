@@ -165,7 +165,17 @@ impl Exchange {
         };
         let alternate = spec.arguments.get("alternate-exchange").and_then(|value| value.as_str()).map(Name::from);
         let sources = BTreeSet::new();
-        Self { name, vhost, spec, alternate, sources, is_deleted: false, delayed: None, bindings: BTreeMap::new(), index }
+        Self {
+            name,
+            vhost,
+            spec,
+            alternate,
+            sources,
+            is_deleted: false,
+            delayed: None,
+            bindings: BTreeMap::new(),
+            index,
+        }
     }
 
     /// Adds a binding to a destination of this name. Returns whether it is new.

@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn headers_match_as_they_do_in_naive_matching() {
         let mut random = Random(1);
-        for _ in 0..3_000 {
+        for _ in 0..500 {
             let input: Vec<u8> = (0..random.below(200)).map(|_| random.next() as u8).collect();
             naive::check_headers(&input);
         }
@@ -199,8 +199,8 @@ mod tests {
                 .map(|number| (format!("{number:06}"), 1))
                 .fold(FieldTable::new().with("x-match", mode), |table, entry| table.with(&entry.0, entry.1))
         };
-        let headers = table(0..4_000, "-");
-        let bindings = [table(0..4_000, "all"), table(4_000..8_000, "any")];
+        let headers = table(0..1_000, "-");
+        let bindings = [table(0..1_000, "all"), table(1_000..2_000, "any")];
         let mut message = Headers::new(headers.as_ref_table());
         for number in 0..100 {
             let matches = message.match_arguments(bindings[number % 2].as_bytes(), Numbers::Any);
@@ -208,6 +208,6 @@ mod tests {
         }
         let read = (SEARCHES as usize + 1) * headers.as_bytes().len() / 16 + 100 * bindings[0].as_bytes().len() / 16;
         let steps = message.steps;
-        assert!(steps < (read + 100 * 4_000 + 200) as u64, "{steps}");
+        assert!(steps < (read + 100 * 1_000 + 200) as u64, "{steps}");
     }
 }

@@ -63,8 +63,13 @@ pub(super) fn words(key: &[u8]) -> impl Iterator<Item = &[u8]> {
     key.split(|byte| *byte == b'.').filter(move |_| !key.is_empty())
 }
 
-/// A chunk ends with the key that reaches this number of places.
-const CHUNK: usize = 256;
+/// The most places of several keys in a chunk. One key of up to 255 bytes has fewer.
+const CHUNK: usize = 64 * WIDE;
+
+/// The length of a set of up to 64 places.
+pub(super) const NARROW: usize = 1;
+/// The length of a set of more places, but for a key of more words than fit.
+pub(super) const WIDE: usize = 5;
 
 /// A place before a word that is in no pattern.
 const UNKNOWN: u32 = u32::MAX;
@@ -84,22 +89,19 @@ pub(crate) struct Keys {
 pub(super) struct Chunk {
     /// The length of a set.
     pub(super) width: usize,
-    /// For each place the index of the word that follows, [`UNKNOWN`] or [`END`].
+    /// For each place the word that follows, [`UNKNOWN`] or [`END`].
     at: Vec<u32>,
-    /// The words that are in patterns, sorted.
+    /// Three sets: the first places of the keys, the last ones, and all but these last ones.
+    sets: Vec<u64>,
+    /// The words that follow, sorted; once they are looked up.
     words: Vec<u32>,
     /// The places before each of these words.
     before: Vec<u64>,
-    /// The first places of the keys.
-    pub(super) starts: Vec<u64>,
-    /// The last places of the keys.
-    pub(super) ends: Vec<u64>,
-    /// All other places than the last ones.
-    pub(super) inner: Vec<u64>,
+    is_indexed: bool,
 }
 
 impl Keys {
-    /// Reads the keys of a message. Takes time linear in their size, and logarithmic in the words of a chunk.
+    /// Reads the keys of a message. Takes time linear in their size.
     pub(crate) fn read(&mut self, keys: &[&[u8]], words: &Words) {
         self.used = 0;
         let mut keys = keys.iter().peekable();
@@ -110,93 +112,105 @@ impl Keys {
             let chunk = &mut self.chunks[self.used];
             self.used += 1;
             chunk.at.clear();
-            while chunk.at.len() < CHUNK
-                && let Some(key) = keys.next()
-            {
+            while let Some(key) = keys.next_if(|key| chunk.has_room(key)) {
                 chunk.push(key, words);
             }
             chunk.finish();
         }
     }
 
-    pub(super) fn chunks(&self) -> &[Chunk] {
-        &self.chunks[..self.used]
+    pub(super) fn chunks(&mut self) -> &mut [Chunk] {
+        &mut self.chunks[..self.used]
     }
 
     /// Returns how many words and ends of keys there are.
     pub(crate) fn places(&self) -> usize {
-        self.chunks().iter().map(|chunk| chunk.at.len()).sum()
+        self.chunks[..self.used].iter().map(|chunk| chunk.at.len()).sum()
     }
 
     /// Frees the memory that only a message with many keys needs.
     pub(crate) fn shrink(&mut self) {
-        if self.used > 1 || self.chunks().iter().any(|chunk| chunk.at.len() > 2 * CHUNK) {
+        if self.used > 1 || self.places() > CHUNK {
             *self = Self::default();
         }
     }
 }
 
 impl Chunk {
+    fn has_room(&self, key: &[u8]) -> bool {
+        let dots = || key.iter().filter(|byte| **byte == b'.').count();
+        self.at.is_empty() || self.at.len() + dots() + 2 <= CHUNK
+    }
+
     fn push(&mut self, key: &[u8], dictionary: &Words) {
         self.at.extend(words(key).map(|word| dictionary.number(word).unwrap_or(UNKNOWN)));
         self.at.push(END);
     }
 
     fn finish(&mut self) {
+        self.is_indexed = false;
+        self.width = match self.at.len().div_ceil(64) {
+            ..=NARROW => NARROW,
+            ..=WIDE => WIDE,
+            more => more,
+        };
+        self.sets.clear();
+        self.sets.resize(3 * self.width, 0);
+        let (starts, sets) = self.sets.split_at_mut(self.width);
+        let (ends, inner) = sets.split_at_mut(self.width);
+        let mut is_first = true;
+        for (place, word) in self.at.iter().enumerate() {
+            let (index, bit) = (place / 64, 1 << (place % 64));
+            if is_first {
+                starts[index] |= bit;
+            }
+            is_first = *word == END;
+            let set = if is_first { &mut *ends } else { &mut *inner };
+            set[index] |= bit;
+        }
+    }
+
+    /// Returns the first places of the keys.
+    pub(super) fn starts(&self) -> &[u64] {
+        &self.sets[..self.width]
+    }
+
+    /// Returns the last places of the keys.
+    pub(super) fn ends(&self) -> &[u64] {
+        &self.sets[self.width..2 * self.width]
+    }
+
+    /// Returns all places but the last ones.
+    pub(super) fn inner(&self) -> &[u64] {
+        &self.sets[2 * self.width..]
+    }
+
+    /// Returns the word that follows a place, if it is in a pattern.
+    pub(super) fn word_at(&self, place: usize) -> Option<u32> {
+        self.at.get(place).copied().filter(|word| *word < END)
+    }
+
+    /// Finds the places before each word, unless they are known.
+    pub(super) fn index(&mut self) {
+        if std::mem::replace(&mut self.is_indexed, true) {
+            return;
+        }
         self.words.clear();
         self.words.extend(self.at.iter().filter(|word| **word < END));
         self.words.sort_unstable();
         self.words.dedup();
-        self.width = self.at.len().div_ceil(64);
-        for set in [&mut self.starts, &mut self.ends, &mut self.inner] {
-            set.clear();
-            set.resize(self.width, 0);
-        }
         self.before.clear();
         self.before.resize(self.width * self.words.len(), 0);
-        let mut starts = true;
-        for (place, at) in self.at.iter_mut().enumerate() {
-            let (index, bit) = (place / 64, 1 << (place % 64));
-            if starts {
-                self.starts[index] |= bit;
-            }
-            starts = *at == END;
-            match *at {
-                END => self.ends[index] |= bit,
-                UNKNOWN => self.inner[index] |= bit,
-                word => {
-                    self.inner[index] |= bit;
-                    let word = self.words.partition_point(|other| *other < word);
-                    self.before[word * self.width + index] |= bit;
-                    *at = word as u32;
-                }
+        for (place, word) in self.at.iter().enumerate() {
+            if let Ok(index) = self.words.binary_search(word) {
+                self.before[index * self.width + place / 64] |= 1 << (place % 64);
             }
         }
     }
 
-    /// Returns the places before a word.
+    /// Returns the places before a word. The chunk must have been [indexed](Chunk::index).
     pub(super) fn before(&self, word: u32) -> Option<&[u64]> {
-        self.words.binary_search(&word).ok().map(|index| self.before_index(index))
-    }
-
-    fn before_index(&self, index: usize) -> &[u64] {
-        &self.before[index * self.width..][..self.width]
-    }
-
-    /// Calls `found` with the words that follow the places of a set, each once, and the places before each.
-    pub(super) fn following(&self, set: &mut [u64], mut found: impl FnMut(u32, &[u64])) {
-        for index in 0..self.width {
-            while set[index] != 0 {
-                let place = index * 64 + set[index].trailing_zeros() as usize;
-                let word = self.at[place];
-                if word >= END {
-                    set[index] &= set[index] - 1;
-                    continue;
-                }
-                let before = self.before_index(word as usize);
-                found(self.words[word as usize], before);
-                set[index..].iter_mut().zip(&before[index..]).for_each(|(set, before)| *set &= !before);
-            }
-        }
+        let index = self.words.binary_search(&word).ok()?;
+        Some(&self.before[index * self.width..][..self.width])
     }
 }

@@ -77,7 +77,7 @@ pub(crate) struct Session {
     /// How the connection has ended.
     pub(crate) end: Option<SessionEnd>,
     /// Whether its transport is closed, and the connection is removed once its work is done.
-    has_left: bool,
+    pub(in crate::engine) has_left: bool,
     /// Whether its use of a channel-wide prefetch, which is deprecated, was logged.
     warned_of_global_qos: bool,
 }

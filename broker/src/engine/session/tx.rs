@@ -156,7 +156,8 @@ impl Engine {
     /// Returns some of the deliveries of a rollback to their channel. Returns the rest.
     pub(in crate::engine) fn roll_back_some(&mut self, mut rollback: Rollback) -> Option<Task> {
         let Rollback { at, settled } = &mut rollback;
-        let Some(channel) = self.sessions.get_mut(at.session).and_then(|session| session.channel_mut(at.channel)) else {
+        let Some(channel) = self.sessions.get_mut(at.session).and_then(|session| session.channel_mut(at.channel))
+        else {
             let mut unacked = Unacked::default();
             settled.drain(..).flat_map(|(_, these)| these).for_each(|held| unacked.put_back(held));
             return Some(Task::Requeue(Requeue::of_closed(unacked)));

@@ -2,3 +2,5 @@
 
 mod model;
 mod naive;
+mod steps;
+mod turns;

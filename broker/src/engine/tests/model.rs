@@ -30,7 +30,7 @@ struct Client {
 }
 
 /// Moves bytes from one end to the receiver of the other.
-fn carry(transmit: &mut Transmit, receiver: &mut Receiver) -> Option<usize> {
+pub(super) fn carry(transmit: &mut Transmit, receiver: &mut Receiver) -> Option<usize> {
     let chunk = transmit.chunk();
     let space = receiver.space();
     let count = chunk.len().min(space.len());

@@ -1,0 +1,521 @@
+//! How many steps others must wait for an operation, however large it is, and that they have their turns beside it.
+//!
+//! Each attack runs twice: on an engine without a budget, where it takes one turn of many steps, and on one with the
+//! default budget.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use hopmq_proto::method::{basic, exchange, queue, tx};
+use hopmq_proto::{
+    Config as ProtoConfig, Connection, Event, FieldTable, Incoming, Properties, Receiver, Role, Route, Time, Transmit,
+};
+
+use crate::engine::keys::SessionKey;
+use crate::engine::tests::model::carry;
+use crate::engine::{Config, Engine, Profile};
+
+/// The most steps of a turn: the budget, and an operation that begins before it is spent. A commit may take a whole
+/// budget more.
+const MOST: u32 = 2 * 2048 + 300;
+/// Inputs of one turn, as in the server.
+const BATCH: usize = 512;
+
+struct Peer {
+    session: SessionKey,
+    up: Receiver,
+    incoming: VecDeque<Incoming>,
+    client: Connection,
+    down: Receiver,
+    /// The answers of the broker, without deliveries and confirms.
+    answers: usize,
+    deliveries: usize,
+    confirmed: u64,
+}
+
+struct World {
+    engine: Engine,
+    now: Time,
+}
+
+impl World {
+    fn new(budget: Option<u32>) -> Self {
+        let mut engine = Engine::new(Config {
+            seed: 1,
+            wall_epoch: 0,
+            connection_max: usize::MAX,
+            profile: Profile::RabbitMq3_13,
+            consumer_timeout: None,
+            protocol: ProtoConfig { mechanisms: "PLAIN".to_owned(), ..ProtoConfig::default() },
+        });
+        if let Some(budget) = budget {
+            engine.set_budget(budget);
+        }
+        Self { engine, now: Time::ZERO }
+    }
+
+    fn connect(&mut self) -> Peer {
+        let session = self.engine.connect(Time::ZERO, true, "test".into());
+        let client = Connection::new(Role::Client, ProtoConfig::default());
+        let up = Receiver::server(self.engine.receive_limits(session).unwrap());
+        let down = Receiver::client(client.receive_limits());
+        let incoming = VecDeque::new();
+        let mut peer = Peer { session, up, incoming, client, down, answers: 0, deliveries: 0, confirmed: 0 };
+        self.flow(&mut peer);
+        peer.client.open_channel(1, 0).unwrap();
+        self.flow(&mut peer);
+        peer.answers = 0;
+        peer
+    }
+
+    /// A turn of a connection, as the server does it. Returns whether anything moved.
+    fn turn(&mut self, peer: &mut Peer) -> bool {
+        let mut transmit = Transmit::new();
+        peer.client.poll_transmit(self.now, &mut transmit);
+        while carry(&mut transmit, &mut peer.up).is_some() {
+            while let Some(incoming) = peer.up.poll().unwrap() {
+                peer.incoming.push_back(incoming);
+            }
+        }
+        let mut moved = false;
+        self.engine.start_turn();
+        for _ in 0..BATCH {
+            if self.engine.is_held(peer.session) || self.engine.is_spent() {
+                break;
+            }
+            let Some(incoming) = peer.incoming.pop_front() else { break };
+            self.engine.handle(self.now, peer.session, incoming);
+            moved = true;
+        }
+        self.engine.finish(peer.session);
+        peer.up.set_limits(self.engine.receive_limits(peer.session).unwrap());
+        moved |= self.engine.poll_transmit(self.now, peer.session, &mut transmit);
+        self.engine.start_turn();
+        while carry(&mut transmit, &mut peer.down).is_some() {
+            while let Some(incoming) = peer.down.poll().unwrap() {
+                let event = peer.client.handle(self.now, incoming).unwrap();
+                peer.down.set_limits(peer.client.receive_limits());
+                match event {
+                    Some(Event::Start { .. }) => {
+                        peer.client.start_ok(&FieldTable::new(), "PLAIN", b"\0guest\0guest").unwrap();
+                    }
+                    Some(Event::Confirmed { last, .. }) => peer.confirmed = last,
+                    Some(Event::Delivery { .. }) => peer.deliveries += 1,
+                    Some(_) => peer.answers += 1,
+                    None => {}
+                }
+            }
+        }
+        moved
+    }
+
+    /// A turn of unfinished work, as the server does it. Returns whether there was some.
+    fn work(&mut self) -> bool {
+        if !self.engine.has_work() && !self.is_due() {
+            return false;
+        }
+        self.engine.start_turn();
+        if self.is_due() {
+            self.engine.handle_timeout(self.now);
+        }
+        if self.engine.has_work() {
+            self.engine.work(self.now);
+        }
+        self.engine.start_turn();
+        true
+    }
+
+    fn is_due(&self) -> bool {
+        self.engine.poll_timeout().is_some_and(|at| at <= self.now)
+    }
+
+    /// Turns until nothing moves.
+    fn flow(&mut self, peer: &mut Peer) {
+        while self.turn(peer) | self.work() {}
+    }
+}
+
+impl Peer {
+    fn declare(&mut self, name: &str, exclusive: bool, arguments: &FieldTable) {
+        let arguments = arguments.as_ref_table();
+        let declare = queue::Declare { queue: name, exclusive, arguments, ..Default::default() };
+        self.client.request(1, &declare, None).unwrap();
+    }
+
+    fn bind(&mut self, queue: &str, exchange: &str, routing_key: &str) {
+        let bind = queue::Bind { queue, exchange, routing_key, ..Default::default() };
+        self.client.request(1, &bind, None).unwrap();
+    }
+
+    fn publish(&mut self, exchange: &str, routing_key: &str, body: &[u8]) {
+        let route = Route { exchange, routing_key, mandatory: false };
+        self.client.publish(1, route, Properties::EMPTY, body.into()).unwrap();
+    }
+
+    fn consume(&mut self, queue: &str, tag: &str) {
+        let consume = basic::Consume { queue, consumer_tag: tag, ..Default::default() };
+        self.client.consume(1, &consume, 0, None).unwrap();
+    }
+
+    fn fill(&mut self, world: &mut World, queue: &str, arguments: &FieldTable, count: usize) {
+        self.declare(queue, false, arguments);
+        for _ in 0..count {
+            self.publish("", queue, b"x");
+        }
+        world.flow(self);
+    }
+
+    /// Fills a queue, and consumes all of it.
+    fn hold(&mut self, world: &mut World, arguments: &FieldTable, count: usize) {
+        self.fill(world, "q", arguments, count);
+        self.consume("q", "c");
+        world.flow(self);
+        assert_eq!(self.deliveries, count);
+    }
+}
+
+/// Prepares an attack, and returns what starts it.
+type Attack = fn(&mut World, &mut Peer) -> Box<dyn FnOnce(&mut World, &mut Peer)>;
+
+/// Returns the most steps of a turn in an attack.
+fn most(attack: Attack, budget: Option<u32>) -> u32 {
+    let mut world = World::new(budget);
+    let mut peer = world.connect();
+    let start = attack(&mut world, &mut peer);
+    world.engine.take_most_steps();
+    start(&mut world, &mut peer);
+    while world.work() {}
+    if !world.engine.is_gone(peer.session) {
+        world.flow(&mut peer);
+    }
+    world.engine.take_most_steps()
+}
+
+#[track_caller]
+fn check(attack: Attack, at_least: u32) {
+    let before = most(attack, Some(u32::MAX));
+    let after = most(attack, None);
+    println!("{before} steps at once without a budget, {after} with it");
+    assert!(before >= at_least, "{before}");
+    assert!(after <= MOST, "{after}");
+}
+
+const COUNT: usize = 12_000;
+
+fn dead_lettering() -> FieldTable {
+    FieldTable::new().with("x-dead-letter-exchange", "").with("x-dead-letter-routing-key", "dead")
+}
+
+#[test]
+fn a_purge_is_cut() {
+    check(
+        |world, peer| {
+            peer.fill(world, "q", &FieldTable::new(), COUNT);
+            Box::new(|world, peer| {
+                peer.client.request(1, &queue::Purge { queue: "q", nowait: false }, Some(1)).unwrap();
+                let answers = peer.answers;
+                while peer.answers == answers {
+                    world.turn(peer);
+                    world.work();
+                }
+            })
+        },
+        COUNT as u32,
+    );
+}
+
+#[test]
+fn the_deletion_of_a_queue_is_cut() {
+    check(
+        |world, peer| {
+            peer.fill(world, "q", &FieldTable::new(), COUNT);
+            (0..COUNT).for_each(|key| peer.bind("q", "amq.topic", &format!("{key}.#")));
+            (0..1_000).for_each(|tag| peer.consume("q", &format!("c{tag}")));
+            world.flow(peer);
+            Box::new(|world, peer| {
+                peer.client.request(1, &queue::Delete { queue: "q", ..Default::default() }, Some(1)).unwrap();
+                world.flow(peer);
+            })
+        },
+        COUNT as u32,
+    );
+}
+
+#[test]
+fn the_deletion_of_an_exchange_is_cut() {
+    check(
+        |world, peer| {
+            let declare = exchange::Declare { exchange: "e", kind: "direct", ..Default::default() };
+            peer.client.request(1, &declare, None).unwrap();
+            peer.declare("q", false, &FieldTable::new());
+            (0..COUNT).for_each(|key| peer.bind("q", "e", &key.to_string()));
+            world.flow(peer);
+            Box::new(|world, peer| {
+                peer.client.request(1, &exchange::Delete { exchange: "e", ..Default::default() }, None).unwrap();
+                world.flow(peer);
+            })
+        },
+        COUNT as u32,
+    );
+}
+
+fn disconnect(world: &mut World, peer: &mut Peer) {
+    world.engine.start_turn();
+    world.engine.disconnect(world.now, peer.session);
+    assert!(world.engine.is_gone(peer.session));
+    world.engine.start_turn();
+}
+
+#[test]
+fn a_disconnect_with_unacked_deliveries_is_cut() {
+    check(
+        |world, peer| {
+            peer.hold(world, &FieldTable::new(), COUNT);
+            Box::new(disconnect)
+        },
+        COUNT as u32,
+    );
+}
+
+#[test]
+fn a_disconnect_with_consumers_and_exclusive_queues_is_cut() {
+    check(
+        |world, peer| {
+            peer.declare("q", false, &FieldTable::new());
+            (0..COUNT / 4).for_each(|tag| peer.consume("q", &format!("c{tag}")));
+            (0..COUNT).for_each(|number| peer.declare(&format!("q{number}"), true, &FieldTable::new()));
+            world.flow(peer);
+            Box::new(disconnect)
+        },
+        COUNT as u32,
+    );
+}
+
+#[test]
+fn a_requeue_is_cut() {
+    check(
+        |world, peer| {
+            peer.hold(world, &FieldTable::new(), COUNT);
+            Box::new(|world, peer| {
+                peer.client.nack(1, COUNT as u64, true, true).unwrap();
+                world.flow(peer);
+            })
+        },
+        COUNT as u32,
+    );
+}
+
+#[test]
+fn a_recovery_is_cut() {
+    check(
+        |world, peer| {
+            peer.hold(world, &FieldTable::new(), COUNT);
+            Box::new(|world, peer| {
+                peer.client.request(1, &basic::Recover { requeue: true }, None).unwrap();
+                world.flow(peer);
+            })
+        },
+        COUNT as u32,
+    );
+}
+
+#[test]
+fn an_ack_of_many_deliveries_is_cut() {
+    check(
+        |world, peer| {
+            peer.hold(world, &FieldTable::new(), COUNT);
+            Box::new(|world, peer| {
+                peer.client.ack(1, COUNT as u64, true).unwrap();
+                world.flow(peer);
+            })
+        },
+        COUNT as u32,
+    );
+}
+
+#[test]
+fn a_rejection_with_dead_letters_is_cut() {
+    check(
+        |world, peer| {
+            peer.declare("dead", false, &FieldTable::new());
+            peer.hold(world, &dead_lettering(), COUNT);
+            Box::new(|world, peer| {
+                peer.client.nack(1, COUNT as u64, true, false).unwrap();
+                world.flow(peer);
+            })
+        },
+        5 * COUNT as u32,
+    );
+}
+
+#[test]
+fn a_commit_and_a_rollback_are_cut() {
+    check(
+        |world, peer| {
+            peer.hold(world, &FieldTable::new(), COUNT);
+            peer.client.tx_select(1, None).unwrap();
+            peer.declare("other", false, &FieldTable::new());
+            world.flow(peer);
+            Box::new(|world, peer| {
+                for (_, end) in [(0, false), (1, true)] {
+                    (0..COUNT).for_each(|_| peer.publish("", "other", b"x"));
+                    peer.client.ack(1, COUNT as u64, true).unwrap();
+                    match end {
+                        true => peer.client.request(1, &tx::Commit {}, None).unwrap(),
+                        false => peer.client.request(1, &tx::Rollback {}, None).unwrap(),
+                    };
+                    world.flow(peer);
+                }
+            })
+        },
+        2 * COUNT as u32,
+    );
+}
+
+#[test]
+fn the_expiry_of_many_messages_at_once_is_cut() {
+    check(
+        |world, peer| {
+            peer.declare("dead", false, &FieldTable::new());
+            peer.fill(world, "q", &dead_lettering().with("x-message-ttl", 1000), COUNT);
+            Box::new(|world, _| world.now = world.now + Duration::from_secs(1))
+        },
+        5 * COUNT as u32,
+    );
+}
+
+#[test]
+fn a_message_that_pushes_out_many_is_cut() {
+    check(
+        |world, peer| {
+            peer.fill(world, "q", &FieldTable::new().with("x-max-length-bytes", COUNT as i64), COUNT);
+            Box::new(|world, peer| {
+                peer.publish("", "q", &vec![0; COUNT]);
+                world.flow(peer);
+            })
+        },
+        COUNT as u32,
+    );
+}
+
+#[test]
+fn a_fan_out_is_cut() {
+    check(
+        |world, peer| {
+            for number in 0..10_000 {
+                peer.declare(&format!("q{number}"), false, &FieldTable::new());
+                peer.bind(&format!("q{number}"), "amq.fanout", "");
+            }
+            peer.client.confirm_select(1).unwrap();
+            world.flow(peer);
+            Box::new(|world, peer| {
+                peer.publish("amq.fanout", "", b"x");
+                world.flow(peer);
+                assert_eq!(peer.confirmed, 1);
+            })
+        },
+        10_000,
+    );
+}
+
+#[test]
+fn a_batch_of_expensive_publishes_is_cut() {
+    check(
+        |world, peer| {
+            for number in 0..200 {
+                peer.declare(&format!("q{number}"), false, &FieldTable::new());
+                peer.bind(&format!("q{number}"), "amq.fanout", "");
+            }
+            world.flow(peer);
+            Box::new(|world, peer| {
+                (0..BATCH).for_each(|_| peer.publish("amq.fanout", "", b"x"));
+                // Without a budget, the server's batch is one turn.
+                world.flow(peer);
+            })
+        },
+        // The engine can't end the server's turn between two inputs: only the budget can.
+        BATCH as u32 * 200,
+    );
+}
+
+#[test]
+fn dead_letters_that_multiply_come_to_an_end() {
+    check(
+        |world, peer| {
+            let arguments = FieldTable::new().with("x-dead-letter-exchange", "amq.fanout").with("x-message-ttl", 0);
+            // Without an end, one message makes 200! dead letters.
+            for number in 0..200 {
+                peer.declare(&format!("q{number}"), false, &arguments);
+                peer.bind(&format!("q{number}"), "amq.fanout", "");
+            }
+            peer.client.confirm_select(1).unwrap();
+            world.flow(peer);
+            Box::new(|world, peer| {
+                peer.publish("", "q0", b"x");
+                world.flow(peer);
+                assert_eq!(peer.confirmed, 1);
+            })
+        },
+        40_000,
+    );
+}
+
+#[test]
+fn others_have_their_turns_beside_a_large_operation() {
+    let mut world = World::new(None);
+    let mut large = world.connect();
+    let mut small = world.connect();
+    large.declare("dead", false, &FieldTable::new());
+    large.hold(&mut world, &dead_lettering(), 5 * COUNT);
+    large.client.nack(1, 5 * COUNT as u64, true, false).unwrap();
+    world.turn(&mut large);
+    assert!(world.engine.is_held(large.session));
+    small.fill_unheard("r", 10);
+    let mut turns = 0;
+    while small.answers == 0 {
+        assert!(world.work(), "the large operation is done before the small one");
+        world.turn(&mut small);
+        turns += 1;
+    }
+    assert!(turns <= 4, "{turns}");
+    let mut rest = 0;
+    while world.work() {
+        rest += 1;
+    }
+    assert!(rest > 50, "{rest}");
+    assert!(!world.engine.is_held(large.session));
+}
+
+#[test]
+fn large_operations_beside_each_other_share_the_turns() {
+    let mut world = World::new(None);
+    let mut peers: Vec<Peer> = (0..4).map(|_| world.connect()).collect();
+    for (number, peer) in peers.iter_mut().enumerate() {
+        // The last one has a tenth of the others' work.
+        let count = if number == 3 { COUNT / 10 } else { COUNT };
+        peer.fill(&mut world, &format!("q{number}"), &FieldTable::new(), count);
+    }
+    for (number, peer) in peers.iter_mut().enumerate() {
+        peer.client.request(1, &queue::Purge { queue: &format!("q{number}"), nowait: false }, Some(1)).unwrap();
+        world.turn(peer);
+        // A purged queue is empty from the first step on.
+        let name = format!("q{number}");
+        let vhost = world.engine.vhost_named("/").unwrap();
+        assert_eq!(world.engine.inspect_queue_named(vhost, &name).unwrap().ready, 0);
+    }
+    while world.engine.is_held(peers[3].session) {
+        world.work();
+    }
+    assert!(peers[..3].iter().all(|peer| world.engine.is_held(peer.session)));
+    while world.work() {}
+    assert!(peers.iter().all(|peer| !world.engine.is_held(peer.session)));
+}
+
+impl Peer {
+    /// Sends a declaration, publishes and a purge, whose answer ends them.
+    fn fill_unheard(&mut self, queue: &str, count: usize) {
+        self.declare(queue, false, &FieldTable::new());
+        (0..count).for_each(|_| self.publish("", queue, b"x"));
+        self.client.request(1, &queue::Purge { queue, nowait: false }, Some(1)).unwrap();
+    }
+}
