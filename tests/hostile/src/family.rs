@@ -88,7 +88,7 @@ pub const FAMILY: &[Attack] = &[
     attack("busy: clients that come and go", (50, 5_000, "connections"), connections::churn),
     through_gateway("gateway: refusals are not read", (2, 10, "clients"), gateway::unread_refusals),
     through_gateway("gateway: replies are not read", (2, 10, "clients"), gateway::unread_replies),
-    through_gateway("gateway: pipelined temporary queues", (500, 1_000_000, "queues"), gateway::declares),
+    through_gateway("gateway: pipelined temporary queues", (200, 1_000_000, "queues"), gateway::declares),
     through_gateway("gateway: messages above the limit", (4, 40, "clients"), gateway::messages),
     through_gateway("gateway: half-open requests", (50, 800, "sockets"), gateway::half_open),
     through_gateway("gateway: pings", (4, 40, "clients"), gateway::pings),

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use hopmq_broker::Broker;
-use hopmq_broker::store::{DiskStorage, ErrorKind, Settings};
+use hopmq_broker::store::{self, DiskStorage, ErrorKind, Settings};
 use hopmq_proto::method::{Encode, Method, basic, confirm, queue};
 use hopmq_proto::{Kind, Properties};
 
@@ -89,7 +89,7 @@ pub fn play(rounds: u64) -> Result<Outcome> {
             Ok(Err(Lie::Missing(count))) => outcome.silent.push(format!("{what}: {count} messages are missing")),
             Ok(Err(Lie::Wrong(number))) => outcome.wrong.push(format!("{what}: message {number} is wrong")),
             Err(error) if error.is::<Refused>() => outcome.told += 1,
-            Err(error) => match error.downcast_ref::<hopmq_broker::store::Error>().map(|error| error.kind()) {
+            Err(error) => match error.downcast_ref::<store::Error>().map(store::Error::kind) {
                 Some(ErrorKind::Damaged) => outcome.refused += 1,
                 _ => return Err(format!("{what}: {error}").into()),
             },

@@ -9,7 +9,7 @@ use crate::stage::{declare, settled};
 use crate::wire::content_header;
 use crate::{Result, Stage, Wire};
 
-const BODY: [u8; 100_000] = [7; 100_000];
+static BODY: [u8; 100_000] = [7; 100_000];
 /// How long a write may take before the broker counts as one that reads no more.
 const STUCK: Duration = Duration::from_millis(500);
 
