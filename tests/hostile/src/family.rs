@@ -43,6 +43,7 @@ const fn through_gateway(
 
 /// All attacks.
 pub const FAMILY: &[Attack] = &[
+    attack("nothing, for comparison", (1, 1, "client"), connections::nothing),
     attack("topics: patterns of many #", (100, 2_500, "bindings"), routing::topics),
     through_gateway("topics: through a narrow policy", (100, 2_500, "bindings"), routing::topics_through_a_gateway),
     // A message meets each of the 100 bindings with each of its headers.

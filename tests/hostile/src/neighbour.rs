@@ -1,7 +1,6 @@
 //! The well-behaved client: it publishes at a steady pace, awaits each confirm, and consumes what it published.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -25,9 +24,34 @@ pub struct Neighbour {
 
 #[derive(Debug, Default)]
 struct Shared {
-    stop: AtomicBool,
+    progress: Mutex<Progress>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    stop: bool,
     /// Messages that were confirmed.
-    confirmed: AtomicU64,
+    confirmed: u64,
+    ended: bool,
+}
+
+impl Shared {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Progress)) {
+        change(&mut self.progress());
+        self.changed.notify_all();
+    }
+
+    /// Waits until a message is due. Returns whether it is still wanted.
+    fn pace(&self, due: Instant) -> bool {
+        let wait = due.saturating_duration_since(Instant::now());
+        let waited = self.changed.wait_timeout_while(self.progress(), wait, |progress| !progress.stop);
+        !waited.unwrap_or_else(PoisonError::into_inner).0.stop
+    }
 }
 
 /// What the client saw.
@@ -94,15 +118,15 @@ impl Neighbour {
 
     /// Waits until this many more messages were confirmed, or the client has ended.
     pub fn awaits(&self, messages: u64) {
-        let until = self.shared.confirmed.load(Ordering::Relaxed) + messages;
-        while self.shared.confirmed.load(Ordering::Relaxed) < until && !self.thread.is_finished() {
-            thread::sleep(Duration::from_millis(1));
-        }
+        let progress = self.shared.progress();
+        let until = progress.confirmed + messages;
+        let is_early = |progress: &mut Progress| progress.confirmed < until && !progress.ended;
+        drop(self.shared.changed.wait_while(progress, is_early));
     }
 
     /// Stops to publish, and returns what the client saw once everything confirmed was delivered.
     pub fn stop(self) -> Report {
-        self.shared.stop.store(true, Ordering::Relaxed);
+        self.shared.change(|progress| progress.stop = true);
         self.thread.join().unwrap_or_else(|_| Report { failure: Some("it panicked".into()), ..Report::default() })
     }
 }
@@ -121,6 +145,7 @@ struct Client {
 impl Client {
     fn run(mut self, pace: Duration) -> Report {
         let ended = self.publish(pace).and_then(|()| self.drain());
+        self.shared.change(|progress| progress.ended = true);
         self.report.lost = self.published - self.delivered;
         if let Err(error) = ended {
             self.report.failure = Some(error.to_string());
@@ -130,8 +155,7 @@ impl Client {
 
     fn publish(&mut self, pace: Duration) -> Result {
         let mut due = Instant::now();
-        while !self.shared.stop.load(Ordering::Relaxed) {
-            thread::sleep(due.saturating_duration_since(Instant::now()));
+        while self.shared.pace(due) {
             let was_blocked = self.report.blocked;
             let mut body = [0; BODY];
             body[..8].copy_from_slice(&self.published.to_be_bytes());
@@ -153,7 +177,7 @@ impl Client {
             } else {
                 due = Instant::now() + pace;
             }
-            self.shared.confirmed.fetch_add(1, Ordering::Relaxed);
+            self.shared.change(|progress| progress.confirmed += 1);
         }
         Ok(())
     }

@@ -1,6 +1,5 @@
 //! Plays an attack beside the neighbour.
 
-use std::thread;
 use std::time::Duration;
 
 use crate::{Attack, Gateway, Kind, Neighbour, Refused, Result, Row, Stage, Target};
@@ -55,7 +54,8 @@ pub fn play(attack: &Attack, setting: &Setting<'_>) -> Result<Row> {
     let memory = || gateway.as_ref().map_or_else(|| target.memory(), Gateway::memory);
     let before = memory();
     let size = if mode == Mode::Small { attack.small } else { attack.full };
-    let stage = Stage { target: &target, gateway: gateway.as_ref(), size, time };
+    let stage =
+        Stage { target: &target, gateway: gateway.as_ref(), size, time, neighbour: &neighbour, pace: mode.pace() };
     let (mut refused, mut failure) = (None, None);
     if let Err(error) = (attack.run)(&stage) {
         match error.downcast::<Refused>() {
@@ -66,7 +66,7 @@ pub fn play(attack: &Attack, setting: &Setting<'_>) -> Result<Row> {
     // The attackers are gone: what their end costs is seen by these.
     neighbour.awaits(20);
     if mode == Mode::Full {
-        thread::sleep(Duration::from_secs(10));
+        stage.hold(Duration::from_secs(10));
     }
     let peak = gateway.as_ref().map_or_else(|| target.peak(), Gateway::peak);
     let figures = before.zip(peak).zip(memory()).map(|((before, peak), after)| [before, peak, after]);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use hopmq_proto::method::{Encode, queue};
 use hopmq_proto::{FieldTable, Value};
 
-use crate::{Door, Gateway, Result, Target, Wire};
+use crate::{Door, Gateway, Neighbour, Result, Target, Wire};
 
 /// The place and the size of an attack.
 #[derive(Debug)]
@@ -18,9 +18,16 @@ pub struct Stage<'a> {
     pub size: u64,
     /// How long an attack lasts that has no end of its own.
     pub time: Duration,
+    pub(crate) neighbour: &'a Neighbour,
+    pub(crate) pace: Duration,
 }
 
 impl Stage<'_> {
+    /// Goes on once the neighbour has published for this time.
+    pub fn hold(&self, time: Duration) {
+        self.neighbour.awaits((time.as_micros() / self.pace.as_micros()) as u64);
+    }
+
     /// Returns where attackers connect.
     ///
     /// # Errors

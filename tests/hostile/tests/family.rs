@@ -60,6 +60,7 @@ macro_rules! a_client_is_not_stopped_by {
 }
 
 a_client_is_not_stopped_by! {
+    a_client_that_does_nothing: "nothing, for comparison";
     topics_of_many_hashes: "topics: patterns of many #";
     topics_within_a_narrow_policy: "topics: through a narrow policy";
     bindings_of_many_headers: "headers: 100 bindings of many headers";

@@ -1,7 +1,6 @@
 //! Connections that are slow, silent or talkative.
 
 use std::io::{Read, Write};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use hopmq_proto::method::basic;
@@ -9,6 +8,16 @@ use hopmq_proto::{Kind, PROTOCOL_HEADER, Properties};
 
 use crate::stage::{declare, settled};
 use crate::{Result, Stage, Wire};
+
+/// A client that does nothing.
+///
+/// # Errors
+/// If it cannot connect.
+pub fn nothing(stage: &Stage<'_>) -> Result {
+    let _idle = stage.attacker()?;
+    stage.hold(stage.time);
+    Ok(())
+}
 
 /// Clients that begin to log in, a byte at a time.
 ///
@@ -30,7 +39,7 @@ pub fn slowloris(stage: &Stage<'_>) -> Result {
             // The broker may have ended this one.
             let _ = socket.write_all(&[*byte]);
         }
-        thread::sleep(stage.time / 40);
+        stage.hold(stage.time / 40);
         if begin.elapsed() > stage.time {
             break;
         }
@@ -66,7 +75,6 @@ pub fn slow_readers(stage: &Stage<'_>) -> Result {
             socket.set_read_timeout(Some(Duration::from_millis(1)))?;
             let _ = socket.read(&mut [0]);
         }
-        thread::sleep(Duration::from_millis(10));
     }
     drop(readers);
     let delete = hopmq_proto::method::queue::Delete { queue: name, ..Default::default() };

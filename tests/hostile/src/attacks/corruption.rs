@@ -27,7 +27,7 @@ pub struct Outcome {
     pub told: u64,
     /// All messages were there.
     pub harmless: u64,
-    /// Messages were missing, and nobody was told: each damage.
+    /// Messages were missing, and no client was told: each damage.
     pub silent: Vec<String>,
     /// A message had a wrong content: each damage.
     pub wrong: Vec<String>,
@@ -123,7 +123,8 @@ fn body(number: u64) -> Vec<u8> {
 }
 
 fn serve(folder: &Path) -> Result<(Broker, Wire)> {
-    let broker = Broker::builder().watched(false).store(Settings { min_free: 0, ..Settings::default() }).open(DiskStorage::open(folder)?)?;
+    let settings = Settings { min_free: 0, ..Settings::default() };
+    let broker = Broker::builder().watched(false).store(settings).open(DiskStorage::open(folder)?)?;
     let mut wire = Wire::open(&Door::broker(broker.listen("127.0.0.1:0")?))?;
     wire.channel(1)?;
     Ok((broker, wire))

@@ -1,6 +1,6 @@
 //! Dead letters that make dead letters, and messages that expire together.
 
-use std::thread;
+use std::time::Duration;
 
 use hopmq_proto::method::{exchange, queue};
 use hopmq_proto::{Properties, Value};
@@ -27,7 +27,7 @@ pub fn ring(stage: &Stage<'_>) -> Result {
         wire.publish(1, ("", "q0"), &Properties::default(), b"")?;
     }
     settled(&mut wire)?;
-    thread::sleep(stage.time);
+    stage.hold(stage.time);
     Ok(())
 }
 
@@ -48,7 +48,7 @@ pub fn mesh(stage: &Stage<'_>) -> Result {
     settled(&mut wire)?;
     wire.publish(1, ("", "q0"), &Properties::default(), b"")?;
     wire.flush()?;
-    thread::sleep(stage.time);
+    stage.hold(stage.time);
     Ok(())
 }
 
@@ -72,6 +72,6 @@ pub fn expiry(stage: &Stage<'_>) -> Result {
         wire.publish(1, ("", "q"), &expiring, b"")?;
     }
     settled(&mut wire)?;
-    thread::sleep(stage.time.max(std::time::Duration::from_secs(3)));
+    stage.hold(stage.time.max(Duration::from_secs(3)));
     Ok(())
 }

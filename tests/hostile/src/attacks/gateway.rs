@@ -1,7 +1,6 @@
 //! Attacks on the gateway, within and against its policy.
 
 use std::io::Write;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use hopmq_proto::Properties;
@@ -124,7 +123,7 @@ pub fn half_open(stage: &Stage<'_>) -> Result {
         let _ = socket.write_all(b"GET /ws/amqp HTTP/1.1\r\n");
         sockets.push(socket);
     }
-    thread::sleep(stage.time);
+    stage.hold(stage.time);
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use crate::{Door, Result, Stage, Wire};
 /// If a login is granted.
 pub fn flood(stage: &Stage<'_>) -> Result {
     let doors =
-        ["guest", "nobody"].map(|user| Door { user: user.into(), password: "wrong".into(), ..stage.target.door() });
+        ["guest", "unknown"].map(|user| Door { user: user.into(), password: "wrong".into(), ..stage.target.door() });
     let end = Instant::now() + stage.time;
     let granted = thread::scope(|scope| {
         let attempts = (0..stage.size).map(|number| {
