@@ -290,4 +290,21 @@ mod tests {
             assert!(fast.iter().eq(naive.all.iter().map(|(number, _, _)| key(*number))));
         }
     }
+
+    #[test]
+    fn many_consumers_of_many_priorities_come_and_go() {
+        let mut consumers = Consumers::default();
+        let count = 100_000;
+        let priority = |number: u64| (number % 50_000) as i32;
+        let places: Vec<Place> = (1..=count).map(|number| consumers.add(key(number), priority(number))).collect();
+        assert_eq!(consumers.turns.len(), 50_000);
+        assert_eq!(consumers.next(), Some(key(49_999)));
+        consumers.pause();
+        assert_eq!(consumers.next(), Some(key(99_999)));
+        consumers.resume(places[49_998]);
+        for place in &places[1..] {
+            consumers.remove(*place);
+        }
+        assert_eq!((consumers.next(), consumers.len(), consumers.turns.len()), (Some(key(1)), 1, 1));
+    }
 }

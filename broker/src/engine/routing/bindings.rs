@@ -198,11 +198,21 @@ impl Engine {
     /// was one.
     pub(in crate::engine) fn unbind_one_from(&mut self, source: ExchangeKey) -> bool {
         let binding = self.exchanges.get(source).and_then(|exchange| exchange.bindings().next()).cloned();
-        let Some(binding) = binding else { return false };
-        self.remove_binding(source, &binding);
-        let is_last =
-            self.exchanges.get(source).is_none_or(|exchange| exchange.first_binding_to(binding.destination).is_none());
-        let sources = match binding.destination {
+        binding.is_some_and(|binding| self.remove_binding(source, &binding))
+    }
+
+    /// Removes a binding, also from the store. Returns whether it existed.
+    fn remove_binding(&mut self, source: ExchangeKey, binding: &Binding) -> bool {
+        let Some(exchange) = self.exchanges.get_mut(source) else { return false };
+        if !exchange.unbind(binding, &mut self.routing.words) {
+            return false;
+        }
+        let destination = binding.destination;
+        let is_last = exchange.first_binding_to(destination).is_none();
+        self.routing.steps.set(self.routing.steps.get() + 1);
+        self.topology += 1;
+        self.store_binding(source, binding, false);
+        let sources = match destination {
             Destination::Queue(queue) => self.queues.get_mut(queue).map(|queue| &mut queue.sources),
             Destination::Exchange(other) => self.exchanges.get_mut(other).map(|exchange| &mut exchange.sources),
         };
@@ -210,18 +220,6 @@ impl Engine {
             sources.remove(&source);
         }
         true
-    }
-
-    /// Removes a binding, also from the store. Returns whether it existed.
-    fn remove_binding(&mut self, source: ExchangeKey, binding: &Binding) -> bool {
-        let Some(exchange) = self.exchanges.get_mut(source) else { return false };
-        let existed = exchange.unbind(binding, &mut self.routing.words);
-        if existed {
-            self.routing.steps.set(self.routing.steps.get() + 1);
-            self.topology += 1;
-            self.store_binding(source, binding, false);
-        }
-        existed
     }
 
     /// Whether it is an auto-delete exchange without bindings, which is deleted with its last one.

@@ -24,7 +24,8 @@ pub(in crate::engine) struct Routing {
     /// The words in the patterns of all topic exchanges.
     pub(in crate::engine) words: Words,
     scratch: RefCell<Scratch>,
-    /// The steps of all routes so far: exchanges, bindings, nodes of tries, keys and headers that were visited.
+    /// The steps of routes and unbinds since it was last reset: exchanges, bindings, nodes of tries, keys and headers
+    /// that were visited, and bindings that were removed. They are smaller than the move of a message.
     pub(in crate::engine) steps: Cell<u64>,
 }
 

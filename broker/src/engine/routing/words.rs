@@ -150,9 +150,8 @@ impl Chunk {
     fn finish(&mut self) {
         self.is_indexed = false;
         self.width = match self.at.len().div_ceil(64) {
-            ..=NARROW => NARROW,
-            ..=WIDE => WIDE,
-            more => more,
+            0..=NARROW => NARROW,
+            more => more.max(WIDE),
         };
         self.sets.clear();
         self.sets.resize(3 * self.width, 0);
