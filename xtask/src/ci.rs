@@ -3,7 +3,7 @@
 use crate::shell::{self, Result};
 use crate::steps::{Outcome, Steps, skip_outside_ci};
 use crate::toolchain::{self, WASM};
-use crate::{bench, browser, codegen, deps, foreign, packages, rabbitmq, shuttle, test, tidy};
+use crate::{bench, browser, codegen, deps, foreign, fuzz, packages, rabbitmq, shuttle, test, tidy};
 
 pub(crate) fn run() -> Result {
     let mut steps = Steps::new();
@@ -37,7 +37,7 @@ pub(crate) fn run() -> Result {
     steps.step("WebAssembly", wasm);
     steps.run("instructions of the codec", bench::codec::check);
     steps.run("clippy, benchmarks", || workspace("bench", "clippy --locked --all-targets -- -D warnings"));
-    steps.run("fuzz targets compile", || workspace("fuzz", "check"));
+    steps.run("fuzz targets replay their corpora", fuzz::replay);
     steps.run("interleavings of threads", || shuttle::run(&shuttle::Arguments::default()));
     steps.run("test", || test::run(&test::Arguments::default()));
     steps.run("packages", packages::run);

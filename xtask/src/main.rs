@@ -9,6 +9,7 @@ mod ci;
 mod codegen;
 mod deps;
 mod foreign;
+mod fuzz;
 mod packages;
 mod process;
 mod rabbitmq;
@@ -41,7 +42,7 @@ enum Command {
     Rabbitmq(rabbitmq::Arguments),
     /// Run every test, or those whose names contain a filter, with RabbitMQ and with the embedded broker
     Test(test::Arguments),
-    /// Run the long tests: simulation, killed brokers, faults, and traffic with a flat memory
+    /// Run the long tests: simulation, killed brokers, faults, traffic with a flat memory, and attacks
     Soak(soak::Arguments),
     /// Check the locks and wake-ups of hopmq under many interleavings of threads, with the model checker shuttle
     Shuttle(shuttle::Arguments),
@@ -121,6 +122,7 @@ mod tests {
             "packages",
             "wasm --quick --examples",
             "soak --seeds 1 --kills 2 --rounds 3 --minutes 4",
+            "soak --only hostile",
             "rabbitmq start",
             "rabbitmq start --release 4.0",
             "rabbitmq --release 4.0 ctl list_queues --quiet name",

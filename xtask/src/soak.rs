@@ -1,5 +1,9 @@
 //! `cargo xtask soak`: tests that are too long for CI and run at night.
 
+use std::process::Command;
+
+use clap::ValueEnum;
+
 use crate::rabbitmq::{self, Release};
 use crate::shell::{self, Result};
 use crate::steps::{Outcome, Steps, skip_outside_ci};
@@ -19,18 +23,61 @@ pub(crate) struct Arguments {
     /// Minutes of traffic under faults
     #[arg(long, value_name = "N", default_value_t = 30)]
     minutes: u64,
+    /// Run only this part
+    #[arg(long, value_enum)]
+    only: Option<Part>,
+}
+
+/// A part of the long tests that needs no other part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Client and broker in one thread, with faults from seeds
+    Simulation,
+    /// A broker that is killed again and again
+    Kills,
+    /// Faults, and traffic under faults, on RabbitMQ
+    Faults,
+    /// Attacks beside a well-behaved client
+    Hostile,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result {
-    let Arguments { seeds, kills, rounds, minutes } = *arguments;
+    let Arguments { seeds, kills, rounds, minutes, only } = *arguments;
+    let wants = |part| only.is_none_or(|only| only == part);
     let mut steps = Steps::new();
-    steps.require(&[rabbitmq::require, rabbitmq::require_4_0]);
-    steps.run(&format!("the simulation, {seeds} seeds"), || test("simulation", &[], &[("HOPMQ_SEEDS", seeds)]));
-    steps.run(&format!("a broker that is killed {kills} times"), || {
-        let mut command = shell::cargo();
-        command.args(["test", "--package", "hopmq-broker", "--features", "server", "--test", "killed"]);
-        shell::run(command.args(["--", "--nocapture"]).env("HOPMQ_ROUNDS", kills.to_string()))
-    });
+    if wants(Part::Faults) {
+        steps.require(&[rabbitmq::require, rabbitmq::require_4_0]);
+    }
+    if wants(Part::Simulation) {
+        steps.run(&format!("the simulation, {seeds} seeds"), || test("simulation", &[], &[("HOPMQ_SEEDS", seeds)]));
+    }
+    if wants(Part::Kills) {
+        steps.run(&format!("a broker that is killed {kills} times"), || {
+            let mut command = shell::cargo();
+            command.args(["test", "--package", "hopmq-broker", "--features", "server", "--test", "killed"]);
+            shell::run(command.args(["--", "--nocapture"]).env("HOPMQ_ROUNDS", kills.to_string()))
+        });
+    }
+    if wants(Part::Faults) {
+        faults(&mut steps, rounds, minutes);
+    }
+    if wants(Part::Hostile) {
+        steps.run("attacks beside a well-behaved client", hostile);
+    }
+    steps.finish("soak")
+}
+
+/// Plays the attacks of `tests/hostile` in full sizes against the released programs, and prints their table.
+fn hostile() -> Result {
+    let build =
+        |arguments: &[&str]| shell::run(shell::cargo().args(["build", "--release", "--locked"]).args(arguments));
+    // The program without the test kit, as it is released.
+    build(&["--package", "hopmq-broker", "--no-default-features", "--features", "server"])?;
+    build(&["--package", "hopmq-gateway", "--package", "hopmq-hostile"])?;
+    shell::run(&mut Command::new(shell::root().join("target/release/hopmq-hostile")))
+}
+
+fn faults(steps: &mut Steps, rounds: u64, minutes: u64) {
     let mut broker = None;
     steps.run("start RabbitMQ", || rabbitmq::start(Release::Installed).map(|started| broker = Some(started)));
     if let Some(broker) = &broker {
@@ -45,7 +92,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
         steps.run("stop RabbitMQ", || rabbitmq::stop(Release::Installed));
     }
     steps.step(&format!("faults on RabbitMQ 4.0, {rounds} rounds of each"), || faults_on_4_0(rounds));
-    steps.finish("soak")
 }
 
 fn faults_on_4_0(rounds: u64) -> Result<Outcome> {

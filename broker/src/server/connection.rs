@@ -155,7 +155,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
             }
             self.received |= count > 0;
             self.decode();
-            let nothing_to_do = self.held || self.incoming.is_empty() && self.broken.is_none();
+            // A connection that wants to read sleeps only once its transport has nothing, and will wake it.
+            let awaits_input = self.full || !readable;
+            let nothing_to_do = self.held || self.incoming.is_empty() && self.broken.is_none() && awaits_input;
             idle = !wrote && count == 0 && nothing_to_do;
             if self.spent {
                 self.shared.give_way();

@@ -188,6 +188,20 @@ fn a_header_of_another_class_is_505() {
     peer.expect_violation("505 UNEXPECTED_FRAME");
 }
 
+/// Frames of eight bytes fill a read exactly, and are as many as a broker may handle at a time.
+#[test]
+fn a_method_after_any_number_of_heartbeats_is_answered() {
+    let stage = Stage::new();
+    let peer = stage.connect();
+    let channel = peer.channel(1);
+    for count in [1, 1_023, 1_024, 1_025, 2_048, 10_000] {
+        let qos = frame(1, 1, &encoded(&basic::Qos { prefetch_count: 1, global: false }));
+        peer.bytes(&[frame(8, 0, b"").repeat(count), qos].concat());
+        channel.expect("basic.qos-ok");
+    }
+    peer.close();
+}
+
 #[test]
 fn a_heartbeat_is_accepted_at_any_time() {
     let stage = Stage::new();
