@@ -19,6 +19,7 @@ mod delivery;
 mod fault_hooks;
 mod invariant;
 mod keys;
+mod meter;
 mod name;
 mod persistence;
 mod profile;
@@ -49,12 +50,13 @@ use delivery::consumer::Consumer;
 pub use fault_hooks::Confirms;
 use keys::{ConsumerKey, ExchangeKey, QueueKey};
 pub(crate) use keys::{SessionKey, VhostKey};
+use meter::{Charge, Meter, MeterOwner};
 use name::Name;
 pub(crate) use persistence::journal::{Contents, Journal};
 pub use profile::Profile;
 use queue::Queue;
 use routing::exchange::{Exchange, ExchangeSpec, Kind};
-pub(crate) use session::resource_alarms::{DISK, MEMORY, PACE, Shortage, name_of};
+pub(crate) use session::resource_alarms::{DISK, MEMORY, PACE, Shortage, WATERMARK, name_of};
 pub(crate) use session::{Session, SessionEnd};
 #[cfg(feature = "definitions")]
 pub(crate) use topology::define::Definition;
@@ -74,6 +76,8 @@ pub(crate) struct Config {
     pub(crate) wall_epoch: u64,
     /// The limit of connections at once.
     pub(crate) connection_max: usize,
+    /// The memory in bytes above which publishers are blocked; `u64::MAX` is no limit.
+    pub(crate) memory_limit: u64,
     /// Which rules apply where RabbitMQ's releases differ.
     pub(crate) profile: Profile,
     /// The time limit for settling a delivery, unless its queue has one.
@@ -102,7 +106,7 @@ pub(crate) struct Engine {
     timeouts: delivery::timeouts::Timeouts,
     /// Connections that have had output since the last [`Engine::poll_woken`].
     woken: Vec<SessionKey>,
-    scratch: Vec<u8>,
+    scratch: queue::message::Scratch,
     /// Dead letters that are not yet routed.
     pending_dead_letters: queue::dead_letter::PendingDeadLetters,
     /// The queues with dead messages whose dead letters were not taken.
@@ -113,12 +117,18 @@ pub(crate) struct Engine {
     reply_names: HashMap<Name, (SessionKey, u16)>,
     /// What the store has yet to be given, if there is a store.
     journal: Option<Journal>,
+    /// What the store has yet to write.
+    unwritten: Charge,
     /// The resource alarms that are raised.
     shortage: Shortage,
     faults: fault_hooks::Faults,
     /// Whether the broker crashed on purpose, and serves no connection.
     #[cfg(feature = "testing")]
     down: bool,
+    /// Counts the memory of all that is above.
+    meter: Meter,
+    #[allow(dead_code, reason = "dropped last, it checks that all memory was given back")]
+    meter_owner: MeterOwner,
 }
 
 /// The origin of a method.
@@ -133,6 +143,8 @@ impl Engine {
     /// Returns a broker with the virtual host `/` and its predeclared exchanges.
     pub(crate) fn new(config: Config) -> Self {
         let faults = fault_hooks::Faults::new(config.seed);
+        let meter_owner = MeterOwner::new();
+        let meter = meter_owner.meter();
         let mut engine = Self {
             random: Random(config.seed),
             now: Time::ZERO,
@@ -147,16 +159,19 @@ impl Engine {
             queue_timers: BTreeSet::new(),
             timeouts: delivery::timeouts::Timeouts::new(),
             woken: Vec::new(),
-            scratch: Vec::new(),
+            scratch: queue::message::Scratch::new(meter),
             pending_dead_letters: queue::dead_letter::PendingDeadLetters::new(),
             undelivered: BTreeSet::new(),
             retried: 0,
             reply_names: HashMap::new(),
             journal: None,
+            unwritten: Charge::new(meter, meter::Purpose::Store, 0),
             shortage: 0,
             faults,
             #[cfg(feature = "testing")]
             down: false,
+            meter,
+            meter_owner,
         };
         engine.access.set_password(GUEST, Password::WellKnown(GUEST), true);
         engine.add_vhost("/");
@@ -184,6 +199,11 @@ impl Engine {
         }
         self.access.set_permissions(GUEST, name, [Pattern::All, Pattern::All, Pattern::All]);
         vhost
+    }
+
+    /// Returns the time of the last input.
+    pub(crate) fn now(&self) -> Time {
+        self.now
     }
 
     /// Adds a virtual host, and stores it.

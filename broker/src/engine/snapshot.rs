@@ -6,9 +6,11 @@ use hopmq_proto::{FieldTable, Properties, Time};
 
 use super::Engine;
 use crate::engine::keys::{QueueKey, SessionKey, VhostKey};
+use crate::engine::meter::Purpose;
 use crate::engine::queue::Queue;
 use crate::engine::queue::ready::Entry;
 use crate::engine::routing::exchange::Destination;
+use crate::engine::session::resource_alarms::WATERMARK;
 use crate::inspect;
 
 impl Engine {
@@ -41,6 +43,19 @@ impl Engine {
             consumers: self.consumers.len(),
             ready: self.queues.iter().map(|(_, queue)| queue.ready.len()).sum(),
             unacked: self.queues.iter().map(|(_, queue)| queue.unacked).sum(),
+        }
+    }
+
+    pub(crate) fn inspect_memory(&self) -> inspect::Memory {
+        let of = |kind| self.meter.of(kind);
+        inspect::Memory {
+            used: self.meter.total(),
+            limit: self.config.memory_limit,
+            alarm: self.shortage & WATERMARK != 0,
+            messages: of(Purpose::Messages),
+            declared: of(Purpose::Declared),
+            connections: of(Purpose::Connections),
+            store: of(Purpose::Store),
         }
     }
 

@@ -7,7 +7,6 @@ use crate::engine::invariant::Invariant;
 use crate::engine::keys::ConsumerKey;
 use crate::engine::persistence::journal::is_for_store_alone;
 use crate::engine::queue::dead_letter::Reason;
-use crate::engine::queue::ready::Kept;
 use crate::engine::refusal::Refusal;
 use crate::engine::{At, Engine};
 
@@ -168,8 +167,8 @@ impl Engine {
             let Some(queue) = self.queues.get_mut(held.queue).invariant("queue") else { continue };
             match queue.settings.delayed_retry.as_ref().and_then(|retry| retry.delay(entry.acquired, counts)) {
                 Some(delay) => {
-                    if entry.stored && is_for_store_alone(queue) {
-                        entry.content = Kept::Stored(entry.body_size() as u32);
+                    if is_for_store_alone(queue) {
+                        entry.page_out();
                     }
                     queue.waiting.insert(now + delay, entry);
                 }

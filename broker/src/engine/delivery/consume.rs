@@ -9,6 +9,7 @@ use crate::engine::access::{Permission, Resource};
 use crate::engine::delivery::consumer::Consumer;
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::ConsumerKey;
+use crate::engine::meter::{Charge, Purpose, TABLES};
 use crate::engine::queue::Queue;
 use crate::engine::queue::arguments::{QueueType, check_consumer};
 use crate::engine::refusal::Refusal;
@@ -57,6 +58,7 @@ impl Engine {
             "" => self.generate_name("amq.ctag-"),
             tag => tag.to_owned(),
         };
+        let size = TABLES + size_of::<Consumer>() + 2 * tag.len() + consume.arguments.as_bytes().len();
         let channel = self.sessions.get_mut(at.session).and_then(|session| session.channel_mut(at.channel));
         let Some(channel) = channel.invariant("channel") else { return Ok(()) };
         let consumer = Consumer {
@@ -72,6 +74,7 @@ impl Engine {
             waiting: false,
             timeout: consume.arguments.get("x-consumer-timeout").and_then(milliseconds),
             arguments: consume.arguments.into(),
+            charge: Charge::new(self.meter, Purpose::Declared, size),
         };
         let tag = consumer.tag.clone();
         let priority = consumer.priority;

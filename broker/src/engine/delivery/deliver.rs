@@ -114,6 +114,7 @@ impl Engine {
         let number = consumer.channel;
         let body = message.body();
         let sent = session.proto.answer_message(number, ContentKind::Deliver, &arguments, properties, body);
+        session.keep_sent(message);
         Self::wake(&mut self.woken, consumer.session, session);
         if let Err(error) = &sent {
             let connection = consumer.session.number();
@@ -166,6 +167,7 @@ impl Engine {
         let properties = shown.as_ref().map_or(message.properties(), Properties::as_ref_properties);
         let body = message.body();
         let sent = session.proto.answer_message(at.channel, ContentKind::GetOk, &arguments, properties, body);
+        session.keep_sent(message);
         Self::wake(&mut self.woken, at.session, session);
         if let Err(error) = &sent {
             let connection = at.session.number();

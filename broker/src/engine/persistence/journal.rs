@@ -16,7 +16,7 @@ use crate::engine::keys::{ExchangeKey, QueueKey, SessionKey};
 use crate::engine::persistence::tables;
 use crate::engine::queue::Queue;
 use crate::engine::queue::dead_letter::Reason;
-use crate::engine::queue::message::Message;
+use crate::engine::queue::message::{Message, Scratch};
 use crate::engine::queue::ready::{Entry, Kept};
 use crate::engine::routing::exchange::{Binding, Destination, Exchange};
 use crate::engine::{Engine, SessionEnd};
@@ -395,7 +395,7 @@ impl Engine {
                 let stored = self.queues.get(id)?.stored?;
                 let position = [Position(entry.position)];
                 let (head, body) = self.journal.as_ref()?.contents.read(stored, &position).pop()??;
-                Message::restore(&mut Vec::new(), &head, &body)
+                Message::restore(&mut Scratch::new(self.meter), &head, &body)
             }
         }
     }

@@ -89,12 +89,15 @@ impl Engine {
         let new_key = target.routing_key.as_deref();
         let (properties, key) = with_history(message, reason, &queue.name, new_key, seconds, self.config.profile);
         let copied = new_key.is_none();
-        let mut scratch = std::mem::take(&mut self.scratch);
         let exchange = target.exchange.clone();
-        let message =
-            Message::dead(&mut scratch, exchange.as_bytes(), key, properties.as_ref_properties(), message.to_body());
+        let message = Message::dead(
+            &mut self.scratch,
+            exchange.as_bytes(),
+            key,
+            properties.as_ref_properties(),
+            message.payload(),
+        );
         let vhost = queue.vhost;
-        self.scratch = scratch;
         Some(DeadLetter { vhost, exchange, message, reason, copied, kept: None })
     }
 

@@ -56,8 +56,15 @@ impl Engine {
         let durable = exchange.spec.durable;
         let spec = QueueSpec { durable, auto_delete: false, exclusive: None, arguments: FieldTable::new() };
         let settings = Settings::default();
-        let mut queue =
-            Queue::new(exchange.name.clone(), exchange.vhost, spec, settings, self.config.profile, self.now);
+        let mut queue = Queue::new(
+            exchange.name.clone(),
+            exchange.vhost,
+            spec,
+            settings,
+            self.config.profile,
+            self.now,
+            self.meter,
+        );
         queue.delays = Some(id);
         exchange.delayed = Some(self.queues.insert(queue));
     }
@@ -81,7 +88,7 @@ impl Engine {
         let stored = keeper.is_some() && self.note_target(keeper, position, Some(until));
         let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return };
         let content = match stored && is_for_store_alone(queue) {
-            true => Kept::Stored(message.body_size() as u32),
+            true => Kept::Stored(message.to_stub()),
             false => Kept::Here(message.clone()),
         };
         let priority = facts.priority;
@@ -99,7 +106,7 @@ impl Engine {
             let properties = properties.as_ref_properties();
             let make = if message.is_dead() { Message::dead } else { Message::new };
             let (exchange, key) = (message.exchange(), message.routing_key());
-            let message = make(&mut self.scratch, exchange, key, properties, message.to_body());
+            let message = make(&mut self.scratch, exchange, key, properties, message.payload());
             let headers = properties.headers().unwrap_or_default();
             let mut keys = vec![message.routing_key()];
             keys.extend(copies(&headers).unwrap_or_default());

@@ -10,10 +10,11 @@ use hopmq_proto::{FieldTable, Properties};
 
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ExchangeKey, QueueKey, VhostKey};
+use crate::engine::meter::{Charge, Meter, Purpose, TABLES};
 use crate::engine::name::Name;
 use crate::engine::profile::Profile;
 use crate::engine::routing::headers::{self, Numbers};
-use crate::engine::routing::topic::Patterns;
+use crate::engine::routing::topic::{self, Patterns};
 use crate::engine::routing::weighted::{self, Hashed, Random, Weighted};
 
 /// The type of an exchange.
@@ -117,6 +118,11 @@ pub(crate) struct Exchange {
     pub(crate) delayed: Option<QueueKey>,
     bindings: BTreeMap<Binding, ()>,
     index: Index,
+    /// What the exchange takes without its bindings, in bytes.
+    size: usize,
+    /// What its bindings take.
+    bindings_size: usize,
+    charge: Charge,
 }
 
 #[derive(Debug)]
@@ -140,7 +146,14 @@ pub(crate) enum DependsOn {
 
 impl Exchange {
     /// Returns an exchange without bindings. The seed is for random choices.
-    pub(crate) fn new(name: Name, vhost: VhostKey, spec: ExchangeSpec, profile: Profile, seed: u64) -> Self {
+    pub(crate) fn new(
+        name: Name,
+        vhost: VhostKey,
+        spec: ExchangeSpec,
+        profile: Profile,
+        seed: u64,
+        meter: Meter,
+    ) -> Self {
         let index = match spec.routing() {
             Kind::Direct | Kind::DelayedMessage => Index::Direct(HashMap::new()),
             Kind::Fanout => Index::Fanout(Vec::new()),
@@ -154,8 +167,21 @@ impl Exchange {
             Kind::Random | Kind::LocalRandom => Index::Random(Random::new(seed)),
         };
         let alternate = spec.arguments.get("alternate-exchange").and_then(|value| value.as_str()).map(Name::from);
-        let sources = BTreeSet::new();
-        Self { name, vhost, spec, alternate, sources, delayed: None, bindings: BTreeMap::new(), index }
+        let stored = if spec.durable { 2 } else { 1 };
+        let size = size_of::<Self>() + stored * (TABLES + name.len() + spec.arguments.as_bytes().len());
+        Self {
+            name,
+            vhost,
+            spec,
+            alternate,
+            sources: BTreeSet::new(),
+            delayed: None,
+            bindings: BTreeMap::new(),
+            index,
+            size,
+            bindings_size: 0,
+            charge: Charge::new(meter, Purpose::Declared, size),
+        }
     }
 
     /// Adds a binding to a destination of this name. Returns whether it is new.
@@ -172,6 +198,8 @@ impl Exchange {
             Index::Weighted(all) => all.add(destination, name, weighted::weight(&binding.key).unwrap_or(1)),
             Index::Random(random) => random.all.push(destination),
         }
+        self.bindings_size += self.size_of_binding(&binding);
+        self.charge.set(self.size + self.bindings_size);
         self.bindings.insert(binding, ());
         true
     }
@@ -181,6 +209,8 @@ impl Exchange {
         if self.bindings.remove(binding).is_none() {
             return false;
         }
+        self.bindings_size -= self.size_of_binding(binding);
+        self.charge.set(self.size + self.bindings_size);
         let destination = binding.destination;
         let take = |all: &mut Vec<Destination>| {
             if let Some(index) = all.iter().position(|other| *other == destination) {
@@ -203,6 +233,16 @@ impl Exchange {
             Index::Random(random) => take(&mut random.all),
         }
         true
+    }
+
+    /// Returns what a binding takes, in bytes: in the list, in the index, and in the store.
+    fn size_of_binding(&self, binding: &Binding) -> usize {
+        let words = match &self.index {
+            Index::Topic(_) => binding.key.split(|byte| *byte == b'.').count() * topic::NODE_SIZE,
+            _ => 0,
+        };
+        let stored = if self.spec.durable { 2 } else { 1 };
+        words + stored * (TABLES + size_of::<Binding>() + 2 * binding.key.len() + binding.arguments.len())
     }
 
     /// Removes all bindings to a destination. Returns them.

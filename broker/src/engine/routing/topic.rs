@@ -24,6 +24,9 @@ struct Node<D> {
 
 const ROOT: u32 = 0;
 
+/// What a node takes that no other pattern needs, in bytes: with its entry in the table of its parent.
+pub(crate) const NODE_SIZE: usize = size_of::<Node<()>>() + 64;
+
 impl<D> Node<D> {
     fn new(is_hash: bool) -> Self {
         Self { words: HashMap::new(), star: None, hash: None, is_hash, destinations: Vec::new() }

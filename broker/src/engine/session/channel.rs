@@ -12,6 +12,7 @@ use crate::engine::delivery::acks::Verdict;
 use crate::engine::delivery::unacked::Unacked;
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ConsumerKey, QueueKey, SessionKey};
+use crate::engine::meter::{Charge, Purpose, TABLES};
 use crate::engine::name::Name;
 use crate::engine::refusal::Refusal;
 use crate::engine::session::publish::{Confirms, KnownRoute};
@@ -44,6 +45,8 @@ pub(crate) struct Channel {
     pub(crate) replies: Option<Replies>,
     /// The route of the last publish.
     pub(crate) known_route: KnownRoute,
+    /// Its memory.
+    pub(crate) charge: Option<Charge>,
 }
 
 /// A cancelled consumer of a quorum queue. Its unacked deliveries count for the next one of the same tag, as in
@@ -56,6 +59,9 @@ pub(crate) struct Cancelled {
 }
 
 impl Channel {
+    /// What a channel without consumers takes, in bytes.
+    pub(crate) const SIZE: usize = TABLES + size_of::<Self>();
+
     /// Notes a cancelled consumer with unacked deliveries. At most one is kept for each unacked delivery.
     pub(in crate::engine) fn note_cancelled(&mut self, cancelled: Cancelled) {
         if self.cancelled.len() > self.unacked.len() {
@@ -96,7 +102,8 @@ impl Engine {
         if index >= session.channels.len() {
             session.channels.resize_with(index + 1, || None);
         }
-        session.channels[index] = Some(Box::default());
+        let charge = Some(Charge::new(self.meter, Purpose::Declared, Channel::SIZE));
+        session.channels[index] = Some(Box::new(Channel { charge, ..Channel::default() }));
     }
 
     /// Closes a channel: cancels its consumers, and requeues its unacked deliveries.

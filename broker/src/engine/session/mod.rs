@@ -14,6 +14,7 @@ mod tx;
 
 use std::borrow::Cow;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,11 +26,16 @@ use hopmq_proto::{
 use crate::engine::access::{Claim, Login, RefusedLogin, User};
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ConsumerKey, QueueKey, SessionKey, VhostKey};
+use crate::engine::meter::{Charge, Purpose};
 use crate::engine::name::Name;
+use crate::engine::queue::message::{Block, Message};
 use crate::engine::refusal::Refusal;
 use crate::engine::session::channel::Channel;
 use crate::engine::{At, Engine};
 use crate::store::Lsn;
+
+/// What a connection takes without its buffers, in bytes: its state here and in the server, and its transport's.
+const CONNECTION: usize = 8 * 1024;
 
 /// The time limit for the login, and for the answer to a close.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -71,6 +77,14 @@ pub(crate) struct Session {
     pub(crate) released: bool,
     /// How the connection has ended.
     pub(crate) end: Option<SessionEnd>,
+    /// The receive buffer of the last body that was not copied.
+    pub(in crate::engine) block: Option<Arc<Block>>,
+    /// The receive buffers of bodies in the output that were not copied.
+    pub(in crate::engine) sent: Vec<Arc<Block>>,
+    /// Those of the output that is being written.
+    writing: Vec<Arc<Block>>,
+    /// Its memory.
+    charge: Charge,
     /// Whether its use of a channel-wide prefetch, which is deprecated, was logged.
     warned_of_global_qos: bool,
 }
@@ -97,6 +111,16 @@ impl Session {
     /// Notes why the connection ends. The first reason stays.
     fn ends_because(&mut self, reason: impl Into<Cow<'static, str>>) {
         self.end_reason.get_or_insert_with(|| reason.into());
+    }
+
+    /// Keeps the receive buffer of a sent body counted until the output is written.
+    #[inline]
+    pub(in crate::engine) fn keep_sent(&mut self, message: &Message) {
+        if let Some(block) = message.block()
+            && self.sent.last().is_none_or(|last| !Arc::ptr_eq(last, block))
+        {
+            self.sent.push(Arc::clone(block));
+        }
     }
 
     pub(crate) fn can(&self, capability: &str) -> bool {
@@ -127,6 +151,10 @@ impl Engine {
             deadline: Some(now + HANDSHAKE_TIMEOUT),
             released: false,
             end: None,
+            block: None,
+            sent: Vec::new(),
+            writing: Vec::new(),
+            charge: Charge::new(self.meter, Purpose::Connections, CONNECTION),
             warned_of_global_qos: false,
         })
     }
@@ -408,7 +436,7 @@ impl Engine {
         }
     }
 
-    /// Moves output into `transmit`, and resumes the consumers that waited for that. Returns whether there was any.
+    /// Moves output into `transmit`, which must be empty, and resumes the consumers that waited for that. Returns whether there was any.
     pub(crate) fn poll_transmit(&mut self, now: Time, id: SessionKey, transmit: &mut Transmit) -> bool {
         self.now = now;
         let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return false };
@@ -417,6 +445,9 @@ impl Engine {
             return false;
         }
         let some = session.proto.poll_transmit(now, transmit);
+        if !session.sent.is_empty() || !session.writing.is_empty() {
+            session.writing = std::mem::take(&mut session.sent);
+        }
         if some && !session.starved.is_empty() {
             for consumer in std::mem::take(&mut session.starved) {
                 self.resume(consumer);
@@ -424,6 +455,16 @@ impl Engine {
             self.route_dead_letters();
         }
         some
+    }
+
+    /// Notes how many bytes the server holds for a connection, and whether a part of a message has arrived.
+    pub(crate) fn note_buffers(&mut self, id: SessionKey, bytes: usize, is_receiving: bool) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        session.charge.set(CONNECTION + bytes + session.proto.queued());
+        // A client that publishes must not fill the memory with messages that are never complete.
+        if is_receiving && self.shortage != 0 {
+            self.note_publisher(id);
+        }
     }
 
     /// Returns how many bytes of output wait for [`Engine::poll_transmit`].
@@ -502,6 +543,7 @@ impl Engine {
     pub(crate) fn shrink(&mut self, id: SessionKey) {
         if let Some(session) = self.sessions.get_mut(id) {
             session.proto.shrink();
+            session.block = None;
         }
     }
 }

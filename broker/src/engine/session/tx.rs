@@ -8,6 +8,7 @@ use crate::engine::delivery::acks::Verdict;
 use crate::engine::delivery::unacked::Held;
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::QueueKey;
+use crate::engine::meter::{Charge, Meter, Purpose};
 use crate::engine::name::Name;
 use crate::engine::queue::Queue;
 use crate::engine::queue::message::Message;
@@ -27,6 +28,9 @@ pub(crate) struct Publish {
     pub(crate) message: Message,
     pub(crate) mandatory: bool,
     pub(crate) queues: Vec<Target>,
+    /// What the list of targets takes.
+    #[allow(dead_code, reason = "dropping it gives the bytes back")]
+    charge: Charge,
 }
 
 /// A queue that a message was routed to, and that may be deleted before the commit.
@@ -35,6 +39,13 @@ pub(crate) struct Target {
     key: QueueKey,
     name: Name,
     is_quorum: bool,
+}
+
+impl Publish {
+    pub(crate) fn new(message: Message, mandatory: bool, queues: Vec<Target>, meter: Meter) -> Self {
+        let charge = Charge::new(meter, Purpose::Messages, size_of::<Self>() + size_of::<Target>() * queues.capacity());
+        Self { message, mandatory, queues, charge }
+    }
 }
 
 impl Engine {
@@ -68,7 +79,7 @@ impl Engine {
         let pending = self.take_pending(at)?;
         let by_name = self.config.profile.finds_queues_at_commit();
         let mut is_partial = false;
-        for Publish { message, mandatory, queues: targets } in pending.publishes {
+        for Publish { message, mandatory, queues: targets, .. } in pending.publishes {
             let mut queues = Vec::with_capacity(targets.len());
             for target in &targets {
                 let found = match by_name {

@@ -44,6 +44,7 @@ impl Client {
     fn new(seed: u64) -> Self {
         let protocol = ProtoConfig { mechanisms: "PLAIN".to_owned(), ..ProtoConfig::default() };
         let mut engine = Engine::new(Config {
+            memory_limit: u64::MAX,
             seed,
             wall_epoch: 0,
             connection_max: usize::MAX,

@@ -128,7 +128,7 @@ impl Engine {
             _ => 0,
         };
         let is_delaying = spec.kind == Kind::DelayedMessage;
-        let exchange = Exchange::new(name.into(), vhost, spec, self.config.profile, seed);
+        let exchange = Exchange::new(name.into(), vhost, spec, self.config.profile, seed, self.meter);
         let shared = exchange.name.clone();
         let id = self.exchanges.insert(exchange);
         if let Some(vhost) = self.vhosts.get_mut(vhost) {

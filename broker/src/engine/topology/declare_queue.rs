@@ -153,7 +153,9 @@ impl Engine {
         settings: Settings,
     ) -> QueueKey {
         let owner = spec.exclusive;
-        let id = self.queues.insert(Queue::new(name.clone(), vhost, spec, settings, self.config.profile, self.now));
+        let profile = self.config.profile;
+        let queue = Queue::new(name.clone(), vhost, spec, settings, profile, self.now, self.meter);
+        let id = self.queues.insert(queue);
         if let Some(vhost) = self.vhosts.get_mut(vhost) {
             vhost.queues.insert(name, id);
         }
