@@ -1,5 +1,6 @@
 //! The program `hopmq-broker`: options, logs, listeners and signals around [`Broker`].
 
+mod memory_limit;
 mod size;
 
 use std::fmt;
@@ -16,6 +17,7 @@ use futures_lite::StreamExt;
 use futures_lite::future::or;
 use hopmq_broker::store::{DiskStorage, ErrorKind, Settings};
 use hopmq_broker::{Broker, Period, Profile};
+use memory_limit::{Available, MemoryLimit};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -63,6 +65,12 @@ struct Options {
     /// until there is more, such as 50MB, 64MiB or 2GB
     #[arg(long, value_name = "SIZE", default_value = "50MB", value_parser = size::parse)]
     disk_free_limit: u64,
+
+    /// Memory above which publishers are blocked (connection.blocked, "low on memory") until less than nine tenths of it
+    /// are used: a share of the machine's memory, or of the container's if that is less, such as 40%; or a size, such
+    /// as 500MB or 4GiB. The broker counts what it holds
+    #[arg(long, value_name = "SHARE|SIZE", default_value_t = MemoryLimit::DEFAULT)]
+    memory_limit: MemoryLimit,
 
     /// Definitions to import before the first client is accepted: a file in RabbitMQ's format, as
     /// `rabbitmqctl export_definitions` writes it
@@ -185,7 +193,8 @@ fn start(options: &Options) -> Result<Broker, String> {
     let folder = options.data.as_deref().map_or_else(|| "none".into(), Path::to_string_lossy);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), profile = %options.profile, data = &*folder, "starting");
     let settings = Settings { min_free: options.disk_free_limit, ..Settings::default() };
-    let builder = Broker::builder().profile(options.profile).store(settings);
+    let builder =
+        Broker::builder().profile(options.profile).store(settings).memory_limit(memory_limit(options.memory_limit));
     #[cfg(feature = "testing")]
     let builder = builder.watched(false);
     let Some(folder) = &options.data else { return Ok(builder.start()) };
@@ -194,6 +203,21 @@ fn start(options: &Options) -> Result<Broker, String> {
         ErrorKind::Locked => format!("--data {}: {error:#}, or name another folder", folder.display()),
         _ => format!("--data {}: the store cannot be opened: {error:#}", folder.display()),
     })
+}
+
+/// Returns the memory limit in bytes, and logs it.
+fn memory_limit(limit: MemoryLimit) -> u64 {
+    let available = Available::of_system();
+    let limit_bytes = limit.bytes(available);
+    let available_bytes = available.bytes;
+    match (available.is_known, limit) {
+        (false, MemoryLimit::Percent(_)) => tracing::warn!(
+            limit_bytes,
+            "the memory of this machine is not known, and 1 GiB is assumed: set --memory-limit to a size"
+        ),
+        _ => tracing::info!(%limit, limit_bytes, available_bytes, "memory limit"),
+    }
+    limit_bytes
 }
 
 fn import(broker: &Broker, file: &Path, skip_unsupported: bool) -> Result<(), String> {
