@@ -5,6 +5,7 @@ mod clock;
 mod engine;
 mod frames;
 pub mod inspect;
+mod limits;
 mod period;
 mod random;
 mod server;
@@ -14,6 +15,7 @@ mod testing;
 
 pub use clock::Clock;
 pub use engine::Profile;
+pub use limits::Limits;
 pub use period::Period;
 #[cfg(feature = "definitions")]
 pub use server::DefinitionsError;

@@ -16,7 +16,7 @@ use clap::{Parser, ValueEnum};
 use futures_lite::StreamExt;
 use futures_lite::future::or;
 use hopmq_broker::store::{DiskStorage, ErrorKind, Settings};
-use hopmq_broker::{Broker, Period, Profile};
+use hopmq_broker::{Broker, Limits, Period, Profile};
 use memory_limit::{Available, MemoryLimit};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -72,6 +72,12 @@ struct Options {
     #[arg(long, value_name = "SHARE|SIZE", default_value_t = MemoryLimit::DEFAULT)]
     memory_limit: MemoryLimit,
 
+    /// Limit of what clients may hold; may be given several times: queues, exchanges or bindings of a virtual host,
+    /// consumers of a channel, declared-percent (what all of these and channels take of the memory limit in a virtual
+    /// host) or unfinished-percent (what parts of messages and transactions take of it in a connection)
+    #[arg(long, value_name = "NAME=NUMBER", value_parser = limit)]
+    limit: Vec<String>,
+
     /// Definitions to import before the first client is accepted: a file in RabbitMQ's format, as
     /// `rabbitmqctl export_definitions` writes it
     #[arg(long, value_name = "FILE")]
@@ -119,6 +125,10 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 
 fn profile(text: &str) -> Result<Profile, String> {
     text.parse()
+}
+
+fn limit(text: &str) -> Result<String, String> {
+    Limits::default().set(text).map(|()| text.to_owned())
 }
 
 fn period(text: &str) -> Result<Duration, String> {
@@ -193,8 +203,10 @@ fn start(options: &Options) -> Result<Broker, String> {
     let folder = options.data.as_deref().map_or_else(|| "none".into(), Path::to_string_lossy);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), profile = %options.profile, data = &*folder, "starting");
     let settings = Settings { min_free: options.disk_free_limit, ..Settings::default() };
-    let builder =
-        Broker::builder().profile(options.profile).store(settings).memory_limit(memory_limit(options.memory_limit));
+    let mut limits = Limits::default();
+    options.limit.iter().try_for_each(|limit| limits.set(limit)).map_err(|error| format!("--limit: {error}"))?;
+    let memory_limit = memory_limit(options.memory_limit);
+    let builder = Broker::builder().profile(options.profile).store(settings).memory_limit(memory_limit).limits(limits);
     #[cfg(feature = "testing")]
     let builder = builder.watched(false);
     let Some(folder) = &options.data else { return Ok(builder.start()) };

@@ -45,7 +45,9 @@ impl FromStr for MemoryLimit {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let limit = match text.strip_suffix('%') {
-            Some(percent) => percent.trim().parse().ok().filter(|percent| (1..=100).contains(percent)).map(Self::Percent),
+            Some(percent) => {
+                percent.trim().parse().ok().filter(|percent| (1..=100).contains(percent)).map(Self::Percent)
+            }
             None => size::parse(text).ok().filter(|bytes| *bytes > 0).map(Self::Bytes),
         };
         limit.ok_or_else(|| "write 1% to 100% of the memory, or a size such as 500MB, 512MiB or 4GB".to_owned())

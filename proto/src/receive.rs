@@ -159,14 +159,9 @@ impl Receiver {
         self.buffer.held() + self.partial_size
     }
 
-    /// Returns how many bytes of messages have arrived that are not complete.
+    /// Returns how many bytes of memory are taken by messages that are not complete; 0 if there are none.
     pub fn incomplete(&self) -> usize {
         self.partial_size
-    }
-
-    /// Whether a message has arrived in part.
-    pub fn is_receiving(&self) -> bool {
-        !self.partial.is_empty()
     }
 
     /// Frees the memory that a burst needed. Call it when nothing has arrived for a while.

@@ -41,6 +41,7 @@ use hopmq_proto::method::Encode;
 use hopmq_proto::{FieldTable, Time};
 use slotmap::SlotMap;
 
+use crate::limits::Limits;
 use crate::random::Random;
 #[cfg(feature = "definitions")]
 pub(crate) use access::UserLimits;
@@ -76,6 +77,7 @@ pub(crate) struct Config {
     pub(crate) wall_epoch: u64,
     /// The limit of connections at once.
     pub(crate) connection_max: usize,
+    pub(crate) limits: Limits,
     /// The memory in bytes above which publishers are blocked; `u64::MAX` is no limit.
     pub(crate) memory_limit: u64,
     /// Which rules apply where RabbitMQ's releases differ.
@@ -93,11 +95,12 @@ pub(crate) struct Engine {
     now: Time,
     random: Random,
     access: Access,
-    vhosts: SlotMap<VhostKey, Vhost>,
     exchanges: SlotMap<ExchangeKey, Exchange>,
     queues: SlotMap<QueueKey, Queue>,
     consumers: SlotMap<ConsumerKey, Consumer>,
     sessions: SlotMap<SessionKey, Session>,
+    /// Their meters count all that is above.
+    vhosts: SlotMap<VhostKey, Vhost>,
     /// Rises with every change that can alter the route of a message.
     topology: u64,
     /// The timer of each queue.
@@ -183,7 +186,7 @@ impl Engine {
         if let Some(known) = self.vhost_named(name) {
             return known;
         }
-        let vhost = self.vhosts.insert(Vhost::new(name));
+        let vhost = self.vhosts.insert(Vhost::new(name, self.meter));
         let predeclared = [
             ("amq.direct", Kind::Direct, false),
             ("amq.fanout", Kind::Fanout, false),
@@ -225,6 +228,12 @@ impl Engine {
 
     fn vhost_named(&self, name: &str) -> Option<VhostKey> {
         self.vhosts.iter().find(|(_, vhost)| *vhost.name == *name).map(|(id, _)| id)
+    }
+
+    /// Returns the meter of a virtual host.
+    #[inline]
+    fn meter_of(&self, vhost: VhostKey) -> Meter {
+        self.vhosts.get(vhost).map_or(self.meter, |vhost| vhost.meter.meter())
     }
 
     fn vhost_name(&self, vhost: VhostKey) -> Name {

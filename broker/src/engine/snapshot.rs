@@ -47,13 +47,13 @@ impl Engine {
     }
 
     pub(crate) fn inspect_memory(&self) -> inspect::Memory {
-        let of = |kind| self.meter.of(kind);
+        let of = |purpose| self.meter.bytes(purpose);
         inspect::Memory {
             used: self.meter.total(),
             limit: self.config.memory_limit,
             alarm: self.shortage & WATERMARK != 0,
             messages: of(Purpose::Messages),
-            declared: of(Purpose::Declared),
+            declared: self.meter.declared(),
             connections: of(Purpose::Connections),
             store: of(Purpose::Store),
         }

@@ -185,7 +185,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
             has_output = engine.poll_transmit(now, self.id, &mut self.transmit);
         }
         let buffers = self.receiver.held() + self.transmit.len() + self.incoming.len() * size_of::<Incoming>();
-        engine.note_buffers(self.id, buffers, self.receiver.is_receiving());
+        engine.note_buffers(self.id, buffers, self.receiver.incomplete());
         self.held = is_checking || engine.is_held(self.id) || engine.queued(self.id) > READ_MARK;
         let blocked = engine.is_held(self.id) || engine.is_blocked(self.id);
         if blocked {

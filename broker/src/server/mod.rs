@@ -31,6 +31,7 @@ use hopmq_socket::Socket;
 
 use crate::clock::Clock;
 use crate::engine::{self, Engine, Journal, Profile};
+use crate::limits::Limits;
 use crate::store::{self, Checkpointer, Storage, Store, Threads, Writer};
 #[cfg(feature = "testing")]
 use crate::testing::{Tapped, TestKit};
@@ -103,6 +104,7 @@ pub struct Builder {
     watched: bool,
     connection_max: usize,
     memory_limit: u64,
+    limits: Limits,
     protocol: hopmq_proto::Config,
     store: store::Settings,
     profile: Profile,
@@ -139,6 +141,7 @@ impl Default for Builder {
             watched: true,
             connection_max: usize::MAX,
             memory_limit: u64::MAX,
+            limits: Limits::default(),
             protocol,
             store: store::Settings::default(),
             profile,
@@ -191,6 +194,13 @@ impl Builder {
     #[must_use]
     pub fn memory_limit(mut self, bytes: u64) -> Self {
         self.memory_limit = bytes;
+        self
+    }
+
+    /// Sets what clients may hold of queues, consumers and the like.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -307,6 +317,7 @@ impl Builder {
             wall_epoch,
             connection_max: self.connection_max,
             memory_limit: self.memory_limit,
+            limits: self.limits,
             profile: self.profile,
             consumer_timeout: self.consumer_timeout,
             protocol: self.protocol,

@@ -22,6 +22,7 @@ fn milliseconds(value: Value<'_>) -> Option<Duration> {
 
 impl Engine {
     pub(in crate::engine) fn consume(&mut self, at: At, consume: &basic::Consume<'_>) -> Result<(), Refusal> {
+        self.check_consumer_limit(at)?;
         let name = self.queue_name(at, consume.queue)?;
         self.check(at, Permission::Read, Resource::Queue(&name))?;
         if self.consumer_tagged(at, consume.consumer_tag).is_some() {
@@ -58,6 +59,7 @@ impl Engine {
             "" => self.generate_name("amq.ctag-"),
             tag => tag.to_owned(),
         };
+        let meter = self.meter_of(at.vhost);
         let size = TABLES + size_of::<Consumer>() + 2 * tag.len() + consume.arguments.as_bytes().len();
         let channel = self.sessions.get_mut(at.session).and_then(|session| session.channel_mut(at.channel));
         let Some(channel) = channel.invariant("channel") else { return Ok(()) };
@@ -74,7 +76,7 @@ impl Engine {
             waiting: false,
             timeout: consume.arguments.get("x-consumer-timeout").and_then(milliseconds),
             arguments: consume.arguments.into(),
-            charge: Charge::new(self.meter, Purpose::Declared, size),
+            charge: Charge::new(meter, Purpose::Consumers, size),
         };
         let tag = consumer.tag.clone();
         let priority = consumer.priority;

@@ -380,6 +380,7 @@ impl Engine {
             }
             let contents = journal.contents.read(stored, &positions);
             let mut messages = Vec::with_capacity(contents.len());
+            self.scratch.meter = self.vhosts.get(queue.vhost).map_or(self.meter, |vhost| vhost.meter.meter());
             for content in contents {
                 messages.push(content.and_then(|(head, body)| Message::restore(&mut self.scratch, &head, &body)));
             }

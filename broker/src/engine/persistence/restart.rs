@@ -20,7 +20,6 @@ impl Engine {
         self.down = true;
         self.journal = None;
         self.access = Access::new(self.config.profile);
-        self.vhosts = SlotMap::with_key();
         self.exchanges = SlotMap::with_key();
         self.queues = SlotMap::with_key();
         self.consumers = SlotMap::with_key();
@@ -36,10 +35,12 @@ impl Engine {
             session.exclusive = Vec::new();
             session.confirming = Vec::new();
             session.starved = Vec::new();
+            session.forget_blocks();
             session.held = Some(None);
             session.end = Some(SessionEnd::Cut);
             Self::wake(&mut self.woken, id, session);
         }
+        self.vhosts = SlotMap::with_key();
         self.access.set_password(GUEST, Password::WellKnown(GUEST), true);
         self.add_vhost("/");
     }

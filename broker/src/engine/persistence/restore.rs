@@ -94,7 +94,7 @@ impl Engine {
         let settings = Settings::of(&spec.arguments, self.config.profile);
         let id = self.add_queue(vhost, name.into(), spec, settings);
         let now = self.now;
-        let meter = self.meter;
+        let meter = self.meter_of(vhost);
         let wall = u128::from(self.config.wall_epoch) * 1000;
         let entry = |message: &RecoveredMessage| {
             let left = message.expires.map(|at| Duration::from_millis(u128::from(at).saturating_sub(wall) as u64));
@@ -140,7 +140,7 @@ impl Engine {
             return;
         };
         let wall = u128::from(self.config.wall_epoch) * 1000;
-        let meter = self.meter;
+        let meter = self.queues.get(id).map_or(self.meter, |queue| self.meter_of(queue.vhost));
         let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return };
         queue.stored = Some(recovered.id);
         queue.next_position = recovered.next.0;

@@ -89,6 +89,8 @@ impl Engine {
         let new_key = target.routing_key.as_deref();
         let (properties, key) = with_history(message, reason, &queue.name, new_key, seconds, self.config.profile);
         let copied = new_key.is_none();
+        let vhost = queue.vhost;
+        self.scratch.meter = self.vhosts.get(vhost).map_or(self.meter, |vhost| vhost.meter.meter());
         let exchange = target.exchange.clone();
         let message = Message::dead(
             &mut self.scratch,
@@ -97,7 +99,6 @@ impl Engine {
             properties.as_ref_properties(),
             message.payload(),
         );
-        let vhost = queue.vhost;
         Some(DeadLetter { vhost, exchange, message, reason, copied, kept: None })
     }
 

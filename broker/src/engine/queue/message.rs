@@ -110,6 +110,8 @@ impl<'a> Payload<'a> {
         let memory = content.memory();
         let block = match last {
             Some(block) if block.memory == memory => Arc::clone(block),
+            // Its memory is its own.
+            _ if memory.1 == content.size() => Block::new(memory, meter),
             _ => Arc::clone(last.insert(Block::new(memory, meter))),
         };
         Self::Large(Arc::new(Large { body: content.body_bytes(), block }))
@@ -129,10 +131,6 @@ impl<'a> Payload<'a> {
 impl Block {
     fn new(memory: (usize, usize), meter: Meter) -> Arc<Self> {
         Arc::new(Self { memory, charge: Charge::new(meter, Purpose::Messages, memory.1) })
-    }
-
-    pub(crate) fn size(&self) -> usize {
-        self.memory.1
     }
 }
 
@@ -423,7 +421,7 @@ mod tests {
     #[test]
     fn a_body_is_charged_once_and_each_place_in_a_queue_as_well() {
         let owner = MeterOwner::new();
-        let count = || owner.meter().of(Purpose::Messages) as usize;
+        let count = || owner.meter().bytes(Purpose::Messages) as usize;
         let mut scratch = Scratch::new(owner.meter());
         let message = Message::new(&mut scratch, b"", b"q", Properties::EMPTY, Payload::Small(&[7; 1000]));
         assert_eq!(count(), PLACE + ALLOCATION + FIXED + 1 + 1000);

@@ -89,7 +89,7 @@ impl Queue {
         });
         let stored = if spec.durable { 2 } else { 1 };
         let names = stored * (TABLES + name.len() + spec.arguments.as_bytes().len());
-        let charge = Charge::new(meter, Purpose::Declared, size_of::<Self>() + ready.lines_size() + names);
+        let charge = Charge::new(meter, Purpose::Queues, size_of::<Self>() + ready.lines_size() + names);
         Self {
             name,
             vhost,

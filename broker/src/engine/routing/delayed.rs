@@ -52,19 +52,14 @@ fn after_delay(properties: &Properties<&[u8]>) -> Properties {
 impl Engine {
     /// Adds the queue of a delayed-message exchange.
     pub(in crate::engine) fn add_delayed_queue(&mut self, id: ExchangeKey) {
+        let Some(vhost) = self.exchanges.get(id).invariant("exchange").map(|exchange| exchange.vhost) else { return };
+        let meter = self.meter_of(vhost);
         let Some(exchange) = self.exchanges.get_mut(id).invariant("exchange") else { return };
         let durable = exchange.spec.durable;
         let spec = QueueSpec { durable, auto_delete: false, exclusive: None, arguments: FieldTable::new() };
         let settings = Settings::default();
-        let mut queue = Queue::new(
-            exchange.name.clone(),
-            exchange.vhost,
-            spec,
-            settings,
-            self.config.profile,
-            self.now,
-            self.meter,
-        );
+        let mut queue =
+            Queue::new(exchange.name.clone(), exchange.vhost, spec, settings, self.config.profile, self.now, meter);
         queue.delays = Some(id);
         exchange.delayed = Some(self.queues.insert(queue));
     }
@@ -106,6 +101,7 @@ impl Engine {
             let properties = properties.as_ref_properties();
             let make = if message.is_dead() { Message::dead } else { Message::new };
             let (exchange, key) = (message.exchange(), message.routing_key());
+            self.scratch.meter = self.meter_of(vhost);
             let message = make(&mut self.scratch, exchange, key, properties, message.payload());
             let headers = properties.headers().unwrap_or_default();
             let mut keys = vec![message.routing_key()];

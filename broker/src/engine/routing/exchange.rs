@@ -116,12 +116,10 @@ pub(crate) struct Exchange {
     pub(crate) sources: BTreeSet<ExchangeKey>,
     /// The queue of the messages that a delayed-message exchange delays.
     pub(crate) delayed: Option<QueueKey>,
-    bindings: BTreeMap<Binding, ()>,
+    bindings: BTreeMap<Binding, Charge>,
     index: Index,
-    /// What the exchange takes without its bindings, in bytes.
-    size: usize,
-    /// What its bindings take.
-    bindings_size: usize,
+    meter: Meter,
+    #[allow(dead_code, reason = "dropping it gives the bytes back")]
     charge: Charge,
 }
 
@@ -178,9 +176,8 @@ impl Exchange {
             delayed: None,
             bindings: BTreeMap::new(),
             index,
-            size,
-            bindings_size: 0,
-            charge: Charge::new(meter, Purpose::Declared, size),
+            meter,
+            charge: Charge::new(meter, Purpose::Exchanges, size),
         }
     }
 
@@ -198,10 +195,14 @@ impl Exchange {
             Index::Weighted(all) => all.add(destination, name, weighted::weight(&binding.key).unwrap_or(1)),
             Index::Random(random) => random.all.push(destination),
         }
-        self.bindings_size += self.size_of_binding(&binding);
-        self.charge.set(self.size + self.bindings_size);
-        self.bindings.insert(binding, ());
+        let charge = Charge::new(self.meter, Purpose::Bindings, self.size_of_binding(&binding));
+        self.bindings.insert(binding, charge);
         true
+    }
+
+    /// Whether there is this binding.
+    pub(crate) fn has(&self, binding: &Binding) -> bool {
+        self.bindings.contains_key(binding)
     }
 
     /// Removes a binding. Returns whether it existed.
@@ -209,8 +210,6 @@ impl Exchange {
         if self.bindings.remove(binding).is_none() {
             return false;
         }
-        self.bindings_size -= self.size_of_binding(binding);
-        self.charge.set(self.size + self.bindings_size);
         let destination = binding.destination;
         let take = |all: &mut Vec<Destination>| {
             if let Some(index) = all.iter().position(|other| *other == destination) {
@@ -242,7 +241,7 @@ impl Exchange {
             _ => 0,
         };
         let stored = if self.spec.durable { 2 } else { 1 };
-        words + stored * (TABLES + size_of::<Binding>() + 2 * binding.key.len() + binding.arguments.len())
+        words + stored * (TABLES + size_of::<(Binding, Charge)>() + 2 * binding.key.len() + binding.arguments.len())
     }
 
     /// Removes all bindings to a destination. Returns them.
@@ -250,7 +249,7 @@ impl Exchange {
         let first = Binding { destination, key: Box::default(), arguments: Box::default() };
         let from = self.bindings.range((Bound::Included(&first), Bound::Unbounded));
         let gone: Vec<Binding> = from
-            .map(|(binding, ())| binding)
+            .map(|(binding, _)| binding)
             .take_while(|binding| binding.destination == destination)
             .cloned()
             .collect();

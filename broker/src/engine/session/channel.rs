@@ -97,18 +97,21 @@ impl Channel {
 
 impl Engine {
     pub(in crate::engine) fn open_channel(&mut self, id: SessionKey, number: u16) {
+        let Some(vhost) = self.sessions.get(id).and_then(|session| session.vhost) else { return };
+        let meter = self.meter_of(vhost);
         let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
         let index = usize::from(number);
         if index >= session.channels.len() {
             session.channels.resize_with(index + 1, || None);
         }
-        let charge = Some(Charge::new(self.meter, Purpose::Declared, Channel::SIZE));
+        let charge = Some(Charge::new(meter, Purpose::Channels, Channel::SIZE));
         session.channels[index] = Some(Box::new(Channel { charge, ..Channel::default() }));
     }
 
     /// Closes a channel: cancels its consumers, and requeues its unacked deliveries.
     pub(in crate::engine) fn close_channel(&mut self, id: SessionKey, number: u16) {
         let Some(session) = self.sessions.get_mut(id) else { return };
+        let pending = session.take_pending(number);
         let Some(channel) = session.channels.get_mut(usize::from(number)).and_then(Option::take) else { return };
         let mut channel = *channel;
         self.remove_timeout_check(id, number, channel.next_check);
@@ -118,7 +121,7 @@ impl Engine {
         if let Some(replies) = channel.replies.take() {
             self.reply_names.remove(&replies.name);
         }
-        if let Some(pending) = channel.pending.take() {
+        if let Some(pending) = pending {
             channel.unacked.put_back(pending.settled.into_iter().flat_map(|(_, held)| held).collect());
         }
         self.requeue(channel.unacked.take(), true);

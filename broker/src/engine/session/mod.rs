@@ -10,6 +10,7 @@ mod log;
 pub(super) mod publish;
 mod reply_to;
 pub(super) mod resource_alarms;
+mod shares;
 mod tx;
 
 use std::borrow::Cow;
@@ -83,6 +84,8 @@ pub(crate) struct Session {
     pub(in crate::engine) sent: Vec<Arc<Block>>,
     /// Those of the output that is being written.
     writing: Vec<Arc<Block>>,
+    /// What the transactions of its channels take, in bytes.
+    pub(in crate::engine) uncommitted: u64,
     /// Its memory.
     charge: Charge,
     /// Whether its use of a channel-wide prefetch, which is deprecated, was logged.
@@ -123,6 +126,11 @@ impl Session {
         }
     }
 
+    /// Drops what it keeps of receive buffers.
+    pub(in crate::engine) fn forget_blocks(&mut self) {
+        (self.block, self.sent, self.writing) = (None, Vec::new(), Vec::new());
+    }
+
     pub(crate) fn can(&self, capability: &str) -> bool {
         Connection::has_capability(&self.client_properties, capability)
     }
@@ -153,6 +161,7 @@ impl Engine {
             end: None,
             block: None,
             sent: Vec::new(),
+            uncommitted: 0,
             writing: Vec::new(),
             charge: Charge::new(self.meter, Purpose::Connections, CONNECTION),
             warned_of_global_qos: false,
@@ -457,13 +466,16 @@ impl Engine {
         some
     }
 
-    /// Notes how many bytes the server holds for a connection, and whether a part of a message has arrived.
-    pub(crate) fn note_buffers(&mut self, id: SessionKey, bytes: usize, is_receiving: bool) {
+    /// Notes how many bytes the server holds for a connection, and how many of them are parts of messages.
+    pub(crate) fn note_buffers(&mut self, id: SessionKey, bytes: usize, incomplete: usize) {
         let Some(session) = self.sessions.get_mut(id) else { return };
         session.charge.set(CONNECTION + bytes + session.proto.queued());
         // A client that publishes must not fill the memory with messages that are never complete.
-        if is_receiving && self.shortage != 0 {
-            self.note_publisher(id);
+        if incomplete > 0 {
+            if self.shortage != 0 {
+                self.note_publisher(id);
+            }
+            self.check_incomplete(id, incomplete);
         }
     }
 

@@ -104,7 +104,8 @@ impl Engine {
         if !is_known {
             self.route(at, &arguments, &properties, &mut route)?;
         }
-        let meter = self.meter;
+        let meter = self.meter_of(at.vhost);
+        self.scratch.meter = meter;
         let last = self.sessions.get_mut(at.session).map(|session| &mut session.block);
         let body = Payload::received(&content, last.unwrap_or(&mut None), meter);
         let result = self.publish_to(at, &arguments, properties, body, &route.queues);
@@ -148,11 +149,7 @@ impl Engine {
             return Ok(());
         }
         let queues = self.targets(queues);
-        let meter = self.meter;
-        if let Some(pending) = self.channel_mut(at).and_then(|channel| channel.pending.as_mut()) {
-            pending.publishes.push(Publish::new(message, arguments.mandatory, queues, meter));
-        }
-        Ok(())
+        self.add_uncommitted(at, Publish::new(message, arguments.mandatory, queues, self.scratch.meter))
     }
 
     fn new_message(&mut self, arguments: &Arguments<'_>, properties: Properties<&[u8]>, body: Payload<'_>) -> Message {

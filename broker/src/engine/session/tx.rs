@@ -11,14 +11,17 @@ use crate::engine::keys::QueueKey;
 use crate::engine::meter::{Charge, Meter, Purpose};
 use crate::engine::name::Name;
 use crate::engine::queue::Queue;
-use crate::engine::queue::message::Message;
+use crate::engine::queue::message::{Message, PLACE};
 use crate::engine::refusal::Refusal;
+use crate::engine::session::Session;
 use crate::engine::{At, Engine};
 
 /// What a transactional channel has not committed.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     pub(crate) publishes: Vec<Publish>,
+    /// What they take, in bytes.
+    size: u64,
     pub(crate) settled: Vec<(Verdict, Vec<Held>)>,
 }
 
@@ -46,6 +49,21 @@ impl Publish {
         let charge = Charge::new(meter, Purpose::Messages, size_of::<Self>() + size_of::<Target>() * queues.capacity());
         Self { message, mandatory, queues, charge }
     }
+
+    /// Returns what it takes, in bytes.
+    fn size(&self) -> u64 {
+        let targets = size_of::<Target>() * self.queues.len();
+        (PLACE + size_of::<Self>() + targets + self.message.head().len() + self.message.body_size()) as u64
+    }
+}
+
+impl Session {
+    /// Takes what a channel has not committed. `None` if it is not transactional.
+    pub(in crate::engine) fn take_pending(&mut self, channel: u16) -> Option<Pending> {
+        let pending = self.channel_mut(channel)?.pending.as_mut().map(std::mem::take)?;
+        self.uncommitted -= pending.size;
+        Some(pending)
+    }
 }
 
 impl Engine {
@@ -60,8 +78,21 @@ impl Engine {
     }
 
     fn take_pending(&mut self, at: At) -> Result<Pending, Refusal> {
-        let pending = self.channel_mut(at).and_then(|channel| channel.pending.as_mut());
-        pending.map(std::mem::take).ok_or_else(|| Refusal::precondition("channel is not transactional"))
+        let session = self.sessions.get_mut(at.session);
+        let pending = session.and_then(|session| session.take_pending(at.channel));
+        pending.ok_or_else(|| Refusal::precondition("channel is not transactional"))
+    }
+
+    /// Adds a publish that takes effect at the commit.
+    pub(in crate::engine) fn add_uncommitted(&mut self, at: At, publish: Publish) -> Result<(), Refusal> {
+        let Some(session) = self.sessions.get_mut(at.session).invariant("connection") else { return Ok(()) };
+        let size = publish.size();
+        if let Some(pending) = session.channel_mut(at.channel).and_then(|channel| channel.pending.as_mut()) {
+            pending.size += size;
+            pending.publishes.push(publish);
+            session.uncommitted += size;
+        }
+        self.check_uncommitted(at.session)
     }
 
     /// Returns the targets of an uncommitted message.

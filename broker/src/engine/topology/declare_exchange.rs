@@ -40,6 +40,7 @@ impl Engine {
                 Some(existing) => self.check_same_exchange(existing, &name, kind, declare)?,
                 None => {
                     check_name("exchange", &name)?;
+                    self.check_exchange_limit(at, &name)?;
                     self.check_alternate(at, &name, declare)?;
                     self.check_arguments_of(kind, &declare.arguments)?;
                     let spec = ExchangeSpec {
@@ -128,7 +129,8 @@ impl Engine {
             _ => 0,
         };
         let is_delaying = spec.kind == Kind::DelayedMessage;
-        let exchange = Exchange::new(name.into(), vhost, spec, self.config.profile, seed, self.meter);
+        let meter = self.meter_of(vhost);
+        let exchange = Exchange::new(name.into(), vhost, spec, self.config.profile, seed, meter);
         let shared = exchange.name.clone();
         let id = self.exchanges.insert(exchange);
         if let Some(vhost) = self.vhosts.get_mut(vhost) {

@@ -154,7 +154,7 @@ impl Engine {
     ) -> QueueKey {
         let owner = spec.exclusive;
         let profile = self.config.profile;
-        let queue = Queue::new(name.clone(), vhost, spec, settings, profile, self.now, self.meter);
+        let queue = Queue::new(name.clone(), vhost, spec, settings, profile, self.now, self.meter_of(vhost));
         let id = self.queues.insert(queue);
         if let Some(vhost) = self.vhosts.get_mut(vhost) {
             vhost.queues.insert(name, id);
