@@ -306,3 +306,39 @@ fn limits_of_numbers_are_refused_with_rabbitmqs_codes() {
     let said = refusal(&mut client, channel);
     assert_eq!(said, "530 NOT_ALLOWED - reached maximum (1) of consumers per channel");
 }
+
+#[test]
+fn messages_that_the_store_has_leave_memory_before_the_limit() {
+    let storage = hopmq_broker::store::MemoryStorage::new();
+    let broker = builder().store(hopmq_broker::store::Settings::small()).open_by_hand(storage).unwrap();
+    let mut client = Client::new(&broker);
+    client.call(&broker, 1, &queue::Declare { queue: "q", durable: true, ..Default::default() });
+    let count = 20_000_usize;
+    let route = hopmq_proto::Route { exchange: "", routing_key: "q", mandatory: false };
+    let properties = hopmq_proto::Properties::new().with_persistent();
+    let mut peak = 0;
+    for number in 0..count {
+        let body = format!("{number:01000}");
+        client.proto.publish(1, route, properties.as_ref_properties(), body.as_bytes().into()).unwrap();
+        while number % 50 == 0 && !client.write(&broker) {
+            assert!(!broker.inspect().memory().alarm, "{:?} after {number}", broker.inspect().memory());
+        }
+        peak = peak.max(used(&broker));
+    }
+    while !client.write(&broker) {}
+    assert!(peak < LIMIT / 8 * 7 && broker.inspect().queue("q").unwrap().ready == count, "{peak} bytes at most");
+    let consume = basic::Consume { queue: "q", consumer_tag: "c", no_ack: true, ..Default::default() };
+    client.proto.consume(1, &consume, 7, Some(2)).unwrap();
+    let mut got = 0;
+    while got < count {
+        client.write(&broker);
+        client.read(&broker);
+        for event in client.events.drain(..) {
+            if let Event::Delivery { content, .. } = event {
+                assert_eq!(content.body(), format!("{got:01000}").as_bytes());
+                got += 1;
+            }
+        }
+    }
+    assert!(used(&broker) < SLACK / 2, "{:?}", broker.inspect().memory());
+}

@@ -120,6 +120,7 @@ pub(crate) struct Engine {
     reply_names: HashMap<Name, (SessionKey, u16)>,
     /// What the store has yet to be given, if there is a store.
     journal: Option<Journal>,
+    paging: persistence::paging::Paging,
     /// What the store has yet to write.
     unwritten: Charge,
     /// The resource alarms that are raised.
@@ -168,6 +169,7 @@ impl Engine {
             retried: 0,
             reply_names: HashMap::new(),
             journal: None,
+            paging: persistence::paging::Paging::default(),
             unwritten: Charge::new(meter, meter::Purpose::Store, 0),
             shortage: 0,
             faults,
@@ -242,8 +244,9 @@ impl Engine {
 
     /// Returns the time at which [`Engine::handle_timeout`] must be called.
     pub(crate) fn poll_timeout(&self) -> Option<Time> {
+        let paging = self.has_to_page().then_some(self.now);
         let queue_timer = self.queue_timers.first().map(|(at, _)| *at);
-        queue_timer.into_iter().chain(self.timeouts.first().map(|(at, _, _)| *at)).min()
+        queue_timer.into_iter().chain(paging).chain(self.timeouts.first().map(|(at, _, _)| *at)).min()
     }
 
     /// Expires the messages and queues that are due.
@@ -257,6 +260,7 @@ impl Engine {
             self.route_dead_letters();
         }
         self.check_delivery_timeouts();
+        self.page_out();
     }
 
     /// Swaps in the connections that have output. Each is returned once for each output.

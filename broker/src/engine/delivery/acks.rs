@@ -144,6 +144,7 @@ impl Engine {
     /// queue.
     pub(in crate::engine) fn requeue(&mut self, all: Vec<Held>, counts: bool) {
         let now = self.now;
+        let is_low = self.is_paging();
         let mut queues = Vec::new();
         let mut consumers = Vec::new();
         for held in all {
@@ -167,12 +168,18 @@ impl Engine {
             let Some(queue) = self.queues.get_mut(held.queue).invariant("queue") else { continue };
             match queue.settings.delayed_retry.as_ref().and_then(|retry| retry.delay(entry.acquired, counts)) {
                 Some(delay) => {
-                    if is_for_store_alone(queue) {
+                    if is_low || is_for_store_alone(queue) {
                         entry.page_out();
                     }
                     queue.waiting.insert(now + delay, entry);
                 }
-                None => queue.ready.put_back(entry),
+                None => {
+                    let is_stored = entry.stored;
+                    queue.ready.put_back(entry);
+                    if is_stored {
+                        self.note_pageable(held.queue);
+                    }
+                }
             }
             if !queues.contains(&held.queue) {
                 queues.push(held.queue);

@@ -93,7 +93,8 @@ impl Engine {
     }
 
     /// Sends a message to a consumer that has room for it.
-    pub(in crate::engine) fn deliver(&mut self, id: QueueKey, to: ConsumerKey, entry: Entry) {
+    pub(in crate::engine) fn deliver(&mut self, id: QueueKey, to: ConsumerKey, mut entry: Entry) {
+        let is_low = entry.stored && self.is_paging();
         let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return };
         let Some(consumer) = self.consumers.get_mut(to).invariant("consumer") else { return };
         let Some(session) = self.sessions.get_mut(consumer.session).invariant("connection") else { return };
@@ -125,6 +126,9 @@ impl Engine {
         }
         let now = self.now;
         let holder = consumer.session;
+        if is_low {
+            entry.page_out();
+        }
         consumer.unacked += 1;
         queue.unacked += 1;
         let is_counted = entry.stored && queue.settings.quorum;
@@ -140,7 +144,8 @@ impl Engine {
     }
 
     /// Answers `basic.get` with a message.
-    pub(in crate::engine) fn send_got(&mut self, at: At, id: QueueKey, entry: Entry, no_ack: bool) {
+    pub(in crate::engine) fn send_got(&mut self, at: At, id: QueueKey, mut entry: Entry, no_ack: bool) {
+        let is_low = entry.stored && self.is_paging();
         let left = self.queues.get(id).invariant("queue").map_or(0, |queue| queue.ready.len());
         let Some(message) = entry.message().invariant("message in memory") else {
             return self.answer(at, &basic::GetEmpty {});
@@ -180,6 +185,9 @@ impl Engine {
         let position = entry.position;
         let returns = (entry.returned, entry.acquired);
         let is_stored = entry.stored;
+        if is_low {
+            entry.page_out();
+        }
         if let Some(channel) = session.channel_mut(at.channel) {
             channel.unacked.push(Held { tag, queue: id, consumer: None, since: now, entry });
         }

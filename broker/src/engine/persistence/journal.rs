@@ -13,6 +13,7 @@ use hopmq_proto::Time;
 
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ExchangeKey, QueueKey, SessionKey};
+use crate::engine::persistence::paging::HEAD;
 use crate::engine::persistence::tables;
 use crate::engine::queue::Queue;
 use crate::engine::queue::dead_letter::Reason;
@@ -370,11 +371,13 @@ impl Engine {
     /// Fetches the next messages of a queue, if the first of them is in the store only. Messages that the store has
     /// lost are skipped.
     pub(in crate::engine) fn fetch(&mut self, id: QueueKey) {
+        let most = if self.is_paging() { HEAD } else { FETCHED };
+        self.note_pageable(id);
         let Some(journal) = &self.journal else { return };
         let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return };
         let Some(stored) = queue.stored else { return };
         loop {
-            let positions = queue.ready.next_stored(FETCHED);
+            let positions = queue.ready.next_stored(most);
             if positions.is_empty() {
                 return;
             }

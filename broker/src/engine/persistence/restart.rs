@@ -9,6 +9,7 @@ use hopmq_proto::Time;
 use slotmap::SlotMap;
 
 use crate::engine::access::Access;
+use crate::engine::persistence::paging::Paging;
 use crate::engine::queue::dead_letter::PendingDeadLetters;
 use crate::engine::{Engine, GUEST, Password, SessionEnd};
 
@@ -28,6 +29,7 @@ impl Engine {
         self.timeouts = BTreeSet::new();
         self.pending_dead_letters = PendingDeadLetters::new();
         self.undelivered = BTreeSet::new();
+        self.paging = Paging::default();
         self.reply_names = HashMap::new();
         self.shortage = 0;
         for (id, session) in self.sessions.iter_mut() {

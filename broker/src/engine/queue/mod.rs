@@ -64,6 +64,8 @@ pub(crate) struct Queue {
     pub(crate) stored: Option<QueueId>,
     /// The position of the next message.
     pub(crate) next_position: u64,
+    /// Whether it is in the list of queues with messages that can leave memory.
+    pub(crate) pageable: bool,
     /// When it was last used, for `x-expires`.
     pub(crate) used: Time,
     /// The deadline that its timer is set to.
@@ -104,6 +106,7 @@ impl Queue {
             sources: BTreeSet::new(),
             stored: None,
             next_position: 1,
+            pageable: false,
             used: now,
             timer: None,
             charge,

@@ -282,6 +282,22 @@ impl Ready {
         }
     }
 
+    /// Leaves messages that the store has to it: from the entry `from` on, at most `most` entries. Returns how many
+    /// entries there were.
+    pub(crate) fn page_out(&mut self, from: usize, most: usize) -> usize {
+        let mut visited = 0;
+        let mut skip = from;
+        for line in self.lines.iter_mut().rev() {
+            let start = skip.min(line.len());
+            skip -= start;
+            for entry in line.range_mut(start..).take(most - visited) {
+                entry.page_out();
+                visited += 1;
+            }
+        }
+        visited
+    }
+
     /// Removes all messages. Returns them, the highest level first.
     pub(crate) fn take(&mut self) -> Vec<Entry> {
         (self.count, self.bytes) = (0, 0);

@@ -11,7 +11,6 @@ use hopmq_proto::{FieldTable, Properties, Value};
 use crate::engine::Engine;
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ExchangeKey, QueueKey};
-use crate::engine::persistence::journal::is_for_store_alone;
 use crate::engine::queue::message::{Facts, Message};
 use crate::engine::queue::ready::{Entry, Kept};
 use crate::engine::queue::settings::Settings;
@@ -81,14 +80,15 @@ impl Engine {
         queue.next_position += 1;
         let keeper = queue.stored;
         let stored = keeper.is_some() && self.note_target(keeper, position, Some(until));
-        let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return };
-        let content = match stored && is_for_store_alone(queue) {
+        let Some(queue) = self.queues.get(id).invariant("queue") else { return };
+        let content = match stored && self.leaves_memory(queue) {
             true => Kept::Stored(message.to_stub()),
             false => Kept::Here(message.clone()),
         };
         let priority = facts.priority;
         let entry =
             Entry { position, content, expires: None, returned: 0, acquired: 0, priority, redelivered: false, stored };
+        let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return };
         queue.waiting.insert(until, entry);
         self.set_queue_timer(id);
     }

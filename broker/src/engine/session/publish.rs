@@ -9,7 +9,6 @@ use hopmq_proto::{Arguments, Content, ContentKind, Properties, code};
 use crate::engine::access::{Permission, Resource};
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{QueueKey, SessionKey};
-use crate::engine::persistence::journal::is_for_store_alone;
 use crate::engine::queue::arguments::LONGEST;
 use crate::engine::queue::message::{Facts, Message, Payload, sort_headers};
 use crate::engine::queue::ready::{Entry, Kept};
@@ -368,8 +367,9 @@ impl Engine {
         queue.next_position += 1;
         let keeper = queue.stored.filter(|_| facts.persistent);
         let stored = keeper.is_some() && self.note_target(keeper, position, expires);
-        let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return Taken::Yes };
-        let content = match stored && is_for_store_alone(queue) {
+        let Some(queue) = self.queues.get(id).invariant("queue") else { return Taken::Yes };
+        // A message for an empty queue may be delivered at once.
+        let content = match stored && !queue.ready.is_empty() && self.leaves_memory(queue) {
             true => Kept::Stored(message.to_stub()),
             false => Kept::Here(message.clone()),
         };
@@ -385,6 +385,9 @@ impl Engine {
         }
         let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return Taken::Yes };
         queue.ready.push(entry);
+        if stored {
+            self.note_pageable(id);
+        }
         self.drop_above_limit(id);
         if time_to_live.is_some() {
             self.set_queue_timer(id);
