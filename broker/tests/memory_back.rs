@@ -67,8 +67,7 @@ fn memory_goes_back_within_seconds_after_a_peak_of_messages() {
     let running = Running::start(&[]);
     let connection = running.connect();
     let channel = connection.channel().unwrap();
-    let queues: Vec<_> =
-        (0..10).map(|number| channel.queue(&format!("q{number}")).declare().unwrap()).collect();
+    let queues: Vec<_> = (0..10).map(|number| channel.queue(&format!("q{number}")).declare().unwrap()).collect();
     let fill = |count: usize| {
         for number in 0..count {
             let body = vec![7; 200 + number % 3_000];

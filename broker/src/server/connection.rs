@@ -266,7 +266,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
 
     /// Whether [`Serving::shrink`] would free something worth its time.
     fn is_grown(&self) -> bool {
-        self.receiver.held() - self.receiver.incomplete() > GROWN || self.transmit.capacity() > GROWN || self.incoming.capacity() > BATCH / 4
+        self.receiver.held() - self.receiver.incomplete() > GROWN
+            || self.transmit.capacity() > GROWN
+            || self.incoming.capacity() > BATCH / 4
     }
 
     /// Frees memory that a burst needed, once the connection is idle.

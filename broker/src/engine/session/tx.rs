@@ -97,8 +97,8 @@ impl Engine {
 
     /// Returns the targets of an uncommitted message.
     pub(in crate::engine) fn targets(&self, queues: &[QueueKey]) -> Vec<Target> {
-        let known = queues.iter().filter_map(|key| Some((*key, self.queues.get(*key)?)));
-        let target = |(key, queue): (QueueKey, &Box<Queue>)| Target {
+        let known = queues.iter().filter_map(|key| Some((*key, &**self.queues.get(*key)?)));
+        let target = |(key, queue): (QueueKey, &Queue)| Target {
             key,
             name: queue.name.clone(),
             is_quorum: queue.settings.quorum,
