@@ -202,6 +202,26 @@ pub struct Consumer {
     pub arguments: FieldTable,
 }
 
+/// The memory that a broker's state takes, in bytes, by the broker's own count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Memory {
+    /// All of it.
+    pub used: u64,
+    /// The limit above which publishers are blocked; `u64::MAX` is none.
+    pub limit: u64,
+    /// Whether publishers are blocked because of it.
+    pub alarm: bool,
+    /// Messages: ready, unacked, delayed, or in a transaction.
+    pub messages: u64,
+    /// Queues, exchanges, bindings, consumers and channels.
+    pub declared: u64,
+    /// Connections, with received parts of messages, and with output that is not read.
+    pub connections: u64,
+    /// What the store has yet to write.
+    pub store: u64,
+}
+
 /// How many of each kind exist.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -5,6 +5,7 @@ mod clock;
 mod engine;
 mod frames;
 pub mod inspect;
+mod limits;
 mod period;
 mod printable;
 mod random;
@@ -15,6 +16,7 @@ mod testing;
 
 pub use clock::Clock;
 pub use engine::Profile;
+pub use limits::Limits;
 pub use period::Period;
 #[cfg(feature = "definitions")]
 pub use server::DefinitionsError;

@@ -1,85 +1,11 @@
 //! A client that does not read, or does not stop publishing, costs the broker a bounded amount of memory.
 
-use std::future::poll_fn;
-use std::pin::Pin;
-use std::task::Poll;
+mod polled;
 
-use futures_io::{AsyncRead, AsyncWrite};
-use futures_lite::future::block_on;
-use hopmq_broker::{Broker, Clock, Pipe};
+use hopmq_broker::{Broker, Clock};
+use hopmq_proto::Event;
 use hopmq_proto::method::{basic, queue};
-use hopmq_proto::{Config, Connection, Event, FieldTable, Properties, Receiver, Role, Route, Time, Transmit};
-
-/// A client that the test polls, so that it reads only when the test wants it to.
-struct Client {
-    pipe: Pipe,
-    proto: Connection,
-    receiver: Receiver,
-    transmit: Transmit,
-    events: Vec<Event>,
-}
-
-impl Client {
-    fn new(broker: &Broker) -> Self {
-        let proto = Connection::new(Role::Client, Config::default());
-        let receiver = Receiver::client(proto.receive_limits());
-        let mut client =
-            Self { pipe: broker.connect(), proto, receiver, transmit: Transmit::new(), events: Vec::new() };
-        client.until(broker, |event| matches!(event, Event::Start { .. }));
-        client.proto.start_ok(&FieldTable::new(), "PLAIN", b"\0guest\0guest").unwrap();
-        client.until(broker, |event| matches!(event, Event::Opened));
-        client.proto.open_channel(1, 1).unwrap();
-        client
-    }
-
-    /// Writes as much of the pending output as the pipe takes. Returns whether that was all.
-    fn write(&mut self, broker: &Broker) -> bool {
-        self.proto.poll_transmit(Time::ZERO, &mut self.transmit);
-        block_on(poll_fn(|context| {
-            while !self.transmit.is_empty() {
-                match Pin::new(&mut self.pipe).poll_write(context, self.transmit.chunk()) {
-                    Poll::Ready(count) => self.transmit.advance(count.unwrap()),
-                    Poll::Pending => break,
-                }
-            }
-            Poll::Ready(())
-        }));
-        while broker.tick() {}
-        self.transmit.is_empty()
-    }
-
-    /// Reads what the pipe holds. Returns the number of bytes.
-    fn read(&mut self, broker: &Broker) -> usize {
-        let count =
-            block_on(poll_fn(|context| match Pin::new(&mut self.pipe).poll_read(context, self.receiver.space()) {
-                Poll::Ready(count) => Poll::Ready(count.unwrap()),
-                Poll::Pending => Poll::Ready(0),
-            }));
-        self.receiver.filled(count);
-        while let Some(incoming) = self.receiver.poll().unwrap() {
-            self.events.extend(self.proto.handle(Time::ZERO, incoming).unwrap());
-            self.receiver.set_limits(self.proto.receive_limits());
-        }
-        while broker.tick() {}
-        count
-    }
-
-    fn until(&mut self, broker: &Broker, mut wanted: impl FnMut(&Event) -> bool) {
-        for _ in 0..10_000 {
-            self.write(broker);
-            self.read(broker);
-            if self.events.drain(..).any(|event| wanted(&event)) {
-                return;
-            }
-        }
-        panic!("the event never comes");
-    }
-
-    fn publish(&mut self, queue: &str, body: &[u8]) {
-        let route = Route { exchange: "", routing_key: queue, mandatory: false };
-        self.proto.publish(1, route, Properties::EMPTY, body.into()).unwrap();
-    }
-}
+use polled::Client;
 
 fn broker() -> Broker {
     Broker::builder().clock(&Clock::manual()).by_hand()

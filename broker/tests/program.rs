@@ -202,6 +202,8 @@ fn the_program_says_why_it_does_not_start() {
     assert!(said.contains("--tls-certificate /nowhere/cert.pem: "), "{said}");
     let said = refusal(&["--listen", "localhost:5672"]);
     assert!(said.contains("'localhost:5672'") && said.contains("an IP address and a port"), "{said}");
+    let said = refusal(&["--memory-limit", "0.4"]);
+    assert!(said.contains("write 1% to 100% of the memory, or a size"), "{said}");
     let said = refusal(&["--drain", "soon"]);
     assert!(said.contains("\"soon\" is not a duration"), "{said}");
 }
@@ -220,6 +222,8 @@ fn the_help_names_every_option_and_the_exit_codes() {
         "--salvage",
         "--disk-free-limit <SIZE>",
         "[default: 50MB]",
+        "--memory-limit <SHARE|SIZE>",
+        "[default: 40%]",
         "--skip-unsupported",
         "--proxy-protocol",
         "SIGHUP is ignored",

@@ -59,6 +59,11 @@ impl Slice {
         self.end - self.start
     }
 
+    /// Returns the address and the size of the memory that the slice shares.
+    pub(crate) fn memory(&self) -> (usize, usize) {
+        (self.memory.as_ptr() as usize, self.memory.len())
+    }
+
     /// Returns the bytes in `range`, clamped to the slice.
     #[inline]
     pub(crate) fn get(&self, range: Range<usize>) -> &[u8] {
@@ -134,6 +139,13 @@ impl Buffer {
         let start = self.unread.start;
         self.unread.start += count;
         start
+    }
+
+    /// Returns how many bytes of memory it holds that no slice shares.
+    pub(crate) fn held(&self) -> usize {
+        let unshared = |block: &&Arc<Bytes>| Arc::strong_count(block) == 1 && block.is_unique();
+        let blocks = self.retired.iter().chain([&self.ready]).filter(unshared);
+        self.space.len() + blocks.map(|block| block.len()).sum::<usize>()
     }
 
     /// Frees the memory that a burst needed.

@@ -123,6 +123,12 @@ impl Content {
         self.bytes.bytes_from(self.body_at as usize)
     }
 
+    /// Returns the address and the size of the memory that [`Content::body_bytes`] keeps: that of the receive buffer,
+    /// unless the message was copied. Messages of one buffer have the same.
+    pub fn memory(&self) -> (usize, usize) {
+        self.bytes.memory()
+    }
+
     /// Returns the bytes that the message occupies, headers and overhead included.
     #[inline]
     pub fn size(&self) -> usize {

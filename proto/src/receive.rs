@@ -61,6 +61,8 @@ pub struct Receiver {
     is_server: bool,
     expects_header: bool,
     partial: HashMap<u16, Partial>,
+    /// The memory of `partial`, in bytes.
+    partial_size: usize,
     /// The error that every later poll returns.
     failed: Option<Error>,
 }
@@ -123,6 +125,7 @@ impl Receiver {
             is_server,
             expects_header: is_server,
             partial: HashMap::new(),
+            partial_size: 0,
             failed: None,
         }
     }
@@ -149,6 +152,16 @@ impl Receiver {
     /// If `count` is larger than the space.
     pub fn filled(&mut self, count: usize) {
         self.buffer.filled(count);
+    }
+
+    /// Returns how many bytes of memory it holds that no message shares: the buffer, and messages that are not complete.
+    pub fn held(&self) -> usize {
+        self.buffer.held() + self.partial_size
+    }
+
+    /// Returns how many bytes of memory are taken by messages that are not complete; 0 if there are none.
+    pub fn incomplete(&self) -> usize {
+        self.partial_size
     }
 
     /// Frees the memory that a burst needed. Call it when nothing has arrived for a while.
@@ -310,6 +323,7 @@ impl Receiver {
     fn begin_partial(&mut self, method: Head, kind: ContentKind) {
         let bytes = self.take_payload(method).to_vec();
         let partial = Partial { kind, method_size: method.size, bytes, body_at: None, missing: 0, oversized: None };
+        self.partial_size += partial.size();
         self.partial.insert(method.channel, partial);
     }
 
@@ -320,10 +334,11 @@ impl Receiver {
             if !payload.starts_with(&CHANNEL_CLOSE) {
                 return Err(unexpected(frame, "before the message on this channel was complete"));
             }
-            self.partial.remove(&channel);
+            self.remove_partial(channel);
             return Ok(Some(Incoming::Method { channel, payload }));
         }
         let Some(partial) = self.partial.get_mut(&channel) else { return Ok(None) };
+        let before = partial.size();
         match (partial.body_at, frame.kind) {
             (None, Kind::Header) => {
                 let size = body_size(&payload)?;
@@ -353,10 +368,11 @@ impl Receiver {
             }
             _ => return Err(unexpected(frame, "before the message on this channel was complete")),
         }
+        self.partial_size = self.partial_size - before + partial.size();
         if partial.missing > 0 {
             return Ok(None);
         }
-        Ok(self.partial.remove(&channel).map(|partial| {
+        Ok(self.remove_partial(channel).map(|partial| {
             if let Some(size) = partial.oversized {
                 return Incoming::Oversized { channel, size };
             }
@@ -364,6 +380,15 @@ impl Receiver {
             let content = Content::new(partial.kind, Slice::whole(partial.bytes.into()), partial.method_size, body_at);
             Incoming::Content { channel, content }
         }))
+    }
+
+    fn remove_partial(&mut self, channel: u16) -> Option<Partial> {
+        let partial = self.partial.remove(&channel)?;
+        self.partial_size -= partial.size();
+        if self.partial.is_empty() {
+            self.partial.shrink_to(KEPT_PARTIAL);
+        }
+        Some(partial)
     }
 
     #[inline]
@@ -375,6 +400,16 @@ impl Receiver {
     fn take(&mut self, count: usize, range: Range<usize>) -> Bytes {
         self.wanted = 0;
         self.buffer.take(count, range)
+    }
+}
+
+/// The table of messages that are not complete keeps room for this many.
+const KEPT_PARTIAL: usize = 16;
+
+impl Partial {
+    /// Returns what it takes, in bytes.
+    fn size(&self) -> usize {
+        size_of::<(u16, Self)>() + self.bytes.capacity()
     }
 }
 

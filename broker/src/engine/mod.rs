@@ -16,10 +16,12 @@
 //! [`Engine::has_work`]: what an operation has left for later turns (see [`work`]).
 
 mod access;
+mod capacity;
 mod delivery;
 mod fault_hooks;
 mod invariant;
 mod keys;
+mod meter;
 mod kinds;
 mod name;
 mod persistence;
@@ -43,6 +45,7 @@ use hopmq_proto::method::Encode;
 use hopmq_proto::{FieldTable, Time};
 use slotmap::SlotMap;
 
+use crate::limits::Limits;
 use crate::random::Random;
 #[cfg(feature = "definitions")]
 pub(crate) use access::UserLimits;
@@ -52,12 +55,13 @@ use delivery::consumer::Consumer;
 pub use fault_hooks::Confirms;
 use keys::{ConsumerKey, ExchangeKey, QueueKey};
 pub(crate) use keys::{SessionKey, VhostKey};
+use meter::{Charge, Meter, MeterOwner};
 use name::Name;
 pub(crate) use persistence::journal::{Contents, Journal};
 pub use profile::Profile;
 use queue::Queue;
 use routing::exchange::{Exchange, ExchangeSpec, Kind};
-pub(crate) use session::resource_alarms::{DISK, MEMORY, PACE, Shortage, name_of};
+pub(crate) use session::resource_alarms::{DISK, MEMORY, PACE, Shortage, WATERMARK, name_of};
 pub(crate) use session::{Session, SessionEnd};
 #[cfg(feature = "definitions")]
 pub(crate) use topology::define::Definition;
@@ -77,6 +81,9 @@ pub(crate) struct Config {
     pub(crate) wall_epoch: u64,
     /// The limit of connections at once.
     pub(crate) connection_max: usize,
+    pub(crate) limits: Limits,
+    /// The memory in bytes above which publishers are blocked; `u64::MAX` is no limit.
+    pub(crate) memory_limit: u64,
     /// Which rules apply where RabbitMQ's releases differ.
     pub(crate) profile: Profile,
     /// The time limit for settling a delivery, unless its queue has one.
@@ -92,11 +99,13 @@ pub(crate) struct Engine {
     now: Time,
     random: Random,
     access: Access,
-    vhosts: SlotMap<VhostKey, Vhost>,
-    exchanges: SlotMap<ExchangeKey, Exchange>,
-    queues: SlotMap<QueueKey, Queue>,
-    consumers: SlotMap<ConsumerKey, Consumer>,
+    // Boxed, because a table never gives the memory of its places back.
+    exchanges: SlotMap<ExchangeKey, Box<Exchange>>,
+    queues: SlotMap<QueueKey, Box<Queue>>,
+    consumers: SlotMap<ConsumerKey, Box<Consumer>>,
     sessions: SlotMap<SessionKey, Session>,
+    /// Their meters count all that is above.
+    vhosts: SlotMap<VhostKey, Vhost>,
     /// Rises with every change that can alter the route of a message.
     topology: u64,
     /// The timer of each queue.
@@ -105,7 +114,7 @@ pub(crate) struct Engine {
     timeouts: delivery::timeouts::Timeouts,
     /// Connections that have had output since the last [`Engine::poll_woken`].
     woken: Vec<SessionKey>,
-    scratch: Vec<u8>,
+    scratch: queue::message::Scratch,
     /// The steps of the turn, and unfinished work.
     work: work::Work,
     routing: routing::route::Routing,
@@ -120,6 +129,9 @@ pub(crate) struct Engine {
     journal: Option<Journal>,
     /// The queues whose consumers can't get the next message, because it can't be read.
     failing: Vec<QueueKey>,
+    paging: persistence::paging::Paging,
+    /// What the store has yet to write.
+    unwritten: Charge,
     /// The resource alarms that are raised.
     shortage: Shortage,
     refused_logins: session::log::RefusedLogins,
@@ -127,6 +139,10 @@ pub(crate) struct Engine {
     /// Whether the broker crashed on purpose, and serves no connection.
     #[cfg(feature = "testing")]
     down: bool,
+    /// Counts the memory of all that is above.
+    meter: Meter,
+    #[allow(dead_code, reason = "dropped last, it checks that all memory was given back")]
+    meter_owner: MeterOwner,
 }
 
 /// The origin of a method.
@@ -141,6 +157,8 @@ impl Engine {
     /// Returns a broker with the virtual host `/` and its predeclared exchanges.
     pub(crate) fn new(config: Config) -> Self {
         let faults = fault_hooks::Faults::new(config.seed);
+        let meter_owner = MeterOwner::new();
+        let meter = meter_owner.meter();
         let mut engine = Self {
             random: Random(config.seed),
             now: Time::ZERO,
@@ -155,7 +173,7 @@ impl Engine {
             queue_timers: BTreeSet::new(),
             timeouts: delivery::timeouts::Timeouts::new(),
             woken: Vec::new(),
-            scratch: Vec::new(),
+            scratch: queue::message::Scratch::new(meter),
             work: work::Work::new(),
             routing: routing::route::Routing::default(),
             deleted: topology::delete::Deleted::default(),
@@ -164,11 +182,15 @@ impl Engine {
             reply_names: HashMap::new(),
             journal: None,
             failing: Vec::new(),
+            paging: persistence::paging::Paging::default(),
+            unwritten: Charge::new(meter, meter::Purpose::Store, 0),
             shortage: 0,
             refused_logins: session::log::RefusedLogins::default(),
             faults,
             #[cfg(feature = "testing")]
             down: false,
+            meter,
+            meter_owner,
         };
         engine.access.set_password(GUEST, Password::WellKnown(GUEST), true);
         engine.add_vhost("/");
@@ -180,7 +202,7 @@ impl Engine {
         if let Some(known) = self.vhost_named(name) {
             return known;
         }
-        let vhost = self.vhosts.insert(Vhost::new(name));
+        let vhost = self.vhosts.insert(Vhost::new(name, self.meter));
         let predeclared = [
             ("amq.direct", Kind::Direct, false),
             ("amq.fanout", Kind::Fanout, false),
@@ -196,6 +218,11 @@ impl Engine {
         }
         self.access.set_permissions(GUEST, name, [Pattern::All, Pattern::All, Pattern::All]);
         vhost
+    }
+
+    /// Returns the time of the last input.
+    pub(crate) fn now(&self) -> Time {
+        self.now
     }
 
     /// Adds a virtual host, and stores it.
@@ -229,14 +256,21 @@ impl Engine {
         self.vhosts.iter().find(|(_, vhost)| *vhost.name == *name).map(|(id, _)| id)
     }
 
+    /// Returns the meter of a virtual host.
+    #[inline]
+    fn meter_of(&self, vhost: VhostKey) -> Meter {
+        self.vhosts.get(vhost).map_or(self.meter, |vhost| vhost.meter.meter())
+    }
+
     fn vhost_name(&self, vhost: VhostKey) -> Name {
         self.vhosts.get(vhost).map_or_else(|| "".into(), |vhost| vhost.name.clone())
     }
 
     /// Returns the time at which [`Engine::handle_timeout`] must be called.
     pub(crate) fn poll_timeout(&self) -> Option<Time> {
+        let paging = self.has_to_page().then_some(self.now);
         let queue_timer = self.queue_timers.first().map(|(at, _)| *at);
-        queue_timer.into_iter().chain(self.timeouts.first().map(|(at, _, _)| *at)).min()
+        queue_timer.into_iter().chain(paging).chain(self.timeouts.first().map(|(at, _, _)| *at)).min()
     }
 
     /// Expires the messages and queues that are due, as far as the budget of the turn goes: [`Engine::poll_timeout`]
@@ -252,6 +286,7 @@ impl Engine {
             self.handle_queue_timer(queue);
         }
         self.check_delivery_timeouts();
+        self.page_out();
         self.end();
     }
 

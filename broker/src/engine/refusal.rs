@@ -70,6 +70,11 @@ impl Refusal {
         Self::new(code::NOT_ALLOWED, true, text)
     }
 
+    /// 506
+    pub(crate) fn resource_error(text: impl Display) -> Self {
+        Self::new(code::RESOURCE_ERROR, true, text)
+    }
+
     /// 503
     pub(crate) fn command_invalid(text: impl Display) -> Self {
         Self::new(code::COMMAND_INVALID, true, text)

@@ -6,9 +6,11 @@ use hopmq_proto::{FieldTable, Properties, Time};
 
 use super::Engine;
 use crate::engine::keys::{QueueKey, SessionKey, VhostKey};
+use crate::engine::meter::Purpose;
 use crate::engine::queue::Queue;
 use crate::engine::queue::ready::Entry;
 use crate::engine::routing::exchange::Destination;
+use crate::engine::session::resource_alarms::WATERMARK;
 use crate::inspect;
 
 impl Engine {
@@ -46,13 +48,26 @@ impl Engine {
         }
     }
 
+    pub(crate) fn inspect_memory(&self) -> inspect::Memory {
+        let of = |purpose| self.meter.bytes(purpose);
+        inspect::Memory {
+            used: self.meter.total(),
+            limit: self.config.memory_limit,
+            alarm: self.shortage & WATERMARK != 0,
+            messages: of(Purpose::Messages),
+            declared: self.meter.declared(),
+            connections: of(Purpose::Connections),
+            store: of(Purpose::Store),
+        }
+    }
+
     pub(crate) fn inspect_queues(&self, vhost: VhostKey) -> Vec<inspect::Queue> {
         self.seen_queues().filter(|queue| queue.vhost == vhost).map(|queue| self.inspect_queue(queue)).collect()
     }
 
     /// Returns the queues without those of delayed-message exchanges.
     fn seen_queues(&self) -> impl Iterator<Item = &Queue> {
-        self.queues.values().filter(|queue| queue.delays.is_none() && !queue.is_deleted)
+        self.queues.values().map(|queue| &**queue).filter(|queue| queue.delays.is_none() && !queue.is_deleted)
     }
 
     pub(crate) fn inspect_queue_named(&self, vhost: VhostKey, name: &str) -> Option<inspect::Queue> {

@@ -9,6 +9,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
 use hopmq_proto::{Incoming, Receiver, Time, Transmit};
@@ -26,6 +27,10 @@ pub(super) const TURNS: usize = 16;
 const BATCH: usize = 512;
 /// Slices of one vectored write.
 const SLICES: usize = 32;
+/// How long a connection moves no bytes before the memory that a burst needed is freed.
+const IDLE: Duration = Duration::from_secs(1);
+/// Buffers up to this size are kept.
+const GROWN: usize = 16 * 1024;
 /// With more bytes of output than this, nothing is read: a client that sends requests must read the answers.
 const READ_MARK: usize = 2 * 1024 * 1024;
 
@@ -57,6 +62,8 @@ pub(crate) struct Serving<T> {
     /// Whether reading is paused.
     full: bool,
     deadline: Option<Time>,
+    /// When the memory that a burst needed is freed, unless the connection moves bytes before.
+    shrinks: Option<Time>,
     /// A password that must be verified.
     claim: Option<Claim>,
     /// The login whose password is being verified.
@@ -116,6 +123,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
             held: false,
             full: false,
             deadline: None,
+            shrinks: None,
             claim: None,
             attempt: None,
             source: peer.admission.as_ref().map(Admission::source),
@@ -136,6 +144,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
         let mut readable = true;
         for _ in 0..TURNS {
             let has_output = self.turn(idle, context);
+            if !idle {
+                self.shrinks = None;
+            }
             self.check_claim(context);
             if !matches!(self.phase, Phase::Running) {
                 return Poll::Ready(Ok(()));
@@ -209,6 +220,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
         if self.transmit.is_empty() {
             has_output = engine.poll_transmit(now, self.id, &mut self.transmit);
         }
+        let buffers = self.receiver.held() + self.transmit.len() + self.incoming.len() * size_of::<Incoming>();
+        engine.note_buffers(self.id, buffers, self.receiver.incomplete());
         self.held = is_checking || engine.is_held(self.id) || engine.queued(self.id) > READ_MARK;
         let blocked = engine.is_held(self.id) || engine.is_blocked(self.id);
         if blocked {
@@ -256,13 +269,26 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
     }
 
     fn sleep(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Some(deadline) = self.deadline
-            && self.alarm.poll_until(deadline, context).is_ready()
+        if self.shrinks.is_none() && self.is_grown() {
+            self.shrinks = Some(self.shared.clock.now() + IDLE);
+        }
+        let next = self.deadline.into_iter().chain(self.shrinks).min();
+        if let Some(next) = next
+            && self.alarm.poll_until(next, context).is_ready()
         {
-            self.shrink();
+            if self.shrinks.take_if(|at| *at <= next).is_some() {
+                self.shrink();
+            }
             context.waker().wake_by_ref();
         }
         Poll::Pending
+    }
+
+    /// Whether [`Serving::shrink`] would free something worth its time.
+    fn is_grown(&self) -> bool {
+        self.receiver.held() - self.receiver.incomplete() > GROWN
+            || self.transmit.capacity() > GROWN
+            || self.incoming.capacity() > BATCH / 4
     }
 
     /// Frees memory that a burst needed, once the connection is idle.

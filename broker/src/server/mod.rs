@@ -32,6 +32,7 @@ use hopmq_socket::Socket;
 
 use crate::clock::Clock;
 use crate::engine::{self, Engine, Journal, Profile};
+use crate::limits::Limits;
 use crate::store::{self, Checkpointer, Storage, Store, Threads, Writer};
 #[cfg(feature = "testing")]
 use crate::testing::{Tapped, TestKit};
@@ -107,6 +108,8 @@ pub struct Builder {
     #[cfg(feature = "testing")]
     turn_steps: Option<u32>,
     connection_max: usize,
+    memory_limit: u64,
+    limits: Limits,
     protocol: hopmq_proto::Config,
     store: store::Settings,
     profile: Profile,
@@ -145,6 +148,8 @@ impl Default for Builder {
             #[cfg(feature = "testing")]
             turn_steps: None,
             connection_max: usize::MAX,
+            memory_limit: u64::MAX,
+            limits: Limits::default(),
             protocol,
             store: store::Settings::default(),
             profile,
@@ -174,6 +179,37 @@ impl Builder {
     #[must_use]
     pub fn connection_max(mut self, connections: usize) -> Self {
         self.connection_max = connections;
+        self
+    }
+
+    /// Limits the memory in bytes: above the limit, clients that publish are blocked (`connection.blocked`, "low on
+    /// memory"), until less than nine tenths of it are used. The default is no limit, because only the program knows
+    /// how much of its memory the broker may take; `hopmq-broker` takes 40 % of the machine's.
+    ///
+    /// The broker counts what its state takes: messages, connections with their buffers, and what clients declare. It
+    /// does not ask the system, so that a test on a [manual clock](Clock::manual) sees the same in each run.
+    ///
+    /// ```
+    /// let broker = hopmq_broker::Broker::builder().memory_limit(10_000_000).start();
+    /// let connection = hopmq_blocking::Connection::open(&broker.uri())?;
+    /// let queue = connection.channel()?.queue("orders").declare()?;
+    /// queue.publish(vec![0; 12_000_000]).send()?;
+    /// broker.wait_until(|inspector| inspector.memory().used > 10_000_000);
+    /// queue.publish("one more").send()?;
+    /// broker.wait_until(|inspector| inspector.connections()[0].blocked);
+    /// queue.purge()?;
+    /// # Ok::<_, hopmq_blocking::Error>(())
+    /// ```
+    #[must_use]
+    pub fn memory_limit(mut self, bytes: u64) -> Self {
+        self.memory_limit = bytes;
+        self
+    }
+
+    /// Sets what clients may hold of queues, consumers and the like.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -308,6 +344,8 @@ impl Builder {
             seed: self.seed,
             wall_epoch,
             connection_max: self.connection_max,
+            memory_limit: self.memory_limit,
+            limits: self.limits,
             profile: self.profile,
             consumer_timeout: self.consumer_timeout,
             protocol: self.protocol,

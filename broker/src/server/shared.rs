@@ -165,9 +165,12 @@ impl State {
     pub(crate) fn persist(&mut self) {
         let Some(store) = &self.store else { return };
         let mut is_behind = false;
+        let mut pending = None;
         self.engine.persist(|group| match store.append(group) {
             Ok(end) => {
-                is_behind = store.status().room == Room::Behind;
+                let status = store.status();
+                is_behind = status.room == Room::Behind;
+                pending = Some(status.pending);
                 Some(end)
             }
             Err(error) => {
@@ -178,6 +181,9 @@ impl State {
         });
         if is_behind {
             self.engine.pause_publishers();
+        }
+        if let Some(pending) = pending {
+            self.engine.note_unwritten(pending);
         }
     }
 
@@ -196,6 +202,7 @@ impl State {
             }
             None => {
                 self.engine.synced(now, status.synced);
+                self.engine.note_unwritten(status.pending);
                 self.set_alarm(now, engine::DISK, status.room == Room::DiskFull);
                 self.set_alarm(now, engine::PACE, status.room == Room::Behind);
             }
@@ -214,6 +221,8 @@ impl State {
         // An alarm of the test kit may come without a store.
         let on_disk = status.as_ref().filter(|_| shortage == engine::DISK);
         let (free_bytes, limit_bytes) = (on_disk.and_then(|status| status.free), on_disk.map(|status| status.min_free));
+        let memory = (shortage == engine::WATERMARK).then(|| self.engine.memory());
+        let (used_bytes, limit_bytes) = (memory.map(|memory| memory.0), limit_bytes.or(memory.map(|memory| memory.1)));
         let alarm = engine::name_of(shortage);
         match on {
             // Flow control: nothing for an operator to do.
@@ -221,6 +230,7 @@ impl State {
             true => tracing::warn!(
                 alarm,
                 free_bytes,
+                used_bytes,
                 limit_bytes,
                 connections,
                 blocked,
@@ -230,6 +240,7 @@ impl State {
             false => tracing::info!(
                 alarm,
                 free_bytes,
+                used_bytes,
                 limit_bytes,
                 connections,
                 unsynced_bytes,
@@ -238,9 +249,17 @@ impl State {
         }
     }
 
+    /// Raises or clears the alarm for memory by what is used.
+    fn check_memory(&mut self) {
+        if let Some(on) = self.engine.check_memory() {
+            self.set_alarm(self.engine.now(), engine::WATERMARK, on);
+        }
+    }
+
     /// Collects the wakers of all tasks that have work, to be woken without the lock.
     pub(crate) fn collect(&mut self, wakes: &mut Vec<Waker>) {
         self.persist();
+        self.check_memory();
         self.engine.poll_woken(&mut self.woken);
         for id in self.woken.drain(..) {
             wakes.extend(self.sleeping.remove(&id));

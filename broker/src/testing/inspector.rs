@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hopmq_proto::{FieldTable, Time};
 
 use crate::engine::{Engine, VhostKey};
-use crate::inspect::{Binding, Channel, Connection, Consumer, Counts, Exchange, Held, Message, Queue};
+use crate::inspect::{Binding, Channel, Connection, Consumer, Counts, Exchange, Held, Memory, Message, Queue};
 use crate::server::{Broker, Shared};
 
 /// Reads the state of a broker, in the virtual host `/` by default. Each call returns the state at that moment.
@@ -60,6 +60,11 @@ impl Inspect {
     /// Returns how many of each kind exist in the whole broker.
     pub fn counts(&self) -> Counts {
         self.with_engine(|engine, _| engine.inspect_counts())
+    }
+
+    /// Returns the memory that the whole broker takes, by its own count.
+    pub fn memory(&self) -> Memory {
+        self.with_engine(|engine, _| engine.inspect_memory())
     }
 
     /// Returns the queues.

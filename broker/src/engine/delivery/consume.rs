@@ -9,7 +9,7 @@ use crate::engine::access::{Permission, Resource};
 use crate::engine::delivery::consumer::Consumer;
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ConsumerKey, QueueKey};
-use crate::engine::queue::Queue;
+use crate::engine::meter::{Charge, Purpose, TABLES};
 use crate::engine::queue::arguments::{QueueType, check_consumer};
 use crate::engine::refusal::Refusal;
 use crate::engine::work::Task;
@@ -29,6 +29,7 @@ fn milliseconds(value: Value<'_>) -> Option<Duration> {
 
 impl Engine {
     pub(in crate::engine) fn consume(&mut self, at: At, consume: &basic::Consume<'_>) -> Result<(), Refusal> {
+        self.check_consumer_limit(at)?;
         let name = self.queue_name(at, consume.queue)?;
         self.check(at, Permission::Read, Resource::Queue(&name))?;
         if self.consumer_tagged(at, consume.consumer_tag).is_some() {
@@ -48,7 +49,7 @@ impl Engine {
             if queue.settings.quorum {
                 return false;
             }
-            let is_exclusive = |id| self.consumers.get(id).is_some_and(|consumer: &Consumer| consumer.exclusive);
+            let is_exclusive = |id| self.consumers.get(id).is_some_and(|consumer| consumer.exclusive);
             // An exclusive consumer is the only one.
             queue.consumers.iter().next().is_some_and(is_exclusive)
                 || consume.exclusive && (!queue.consumers.is_empty() || queue.settings.single_active)
@@ -57,7 +58,7 @@ impl Engine {
             let vhost = self.vhost_name(at.vhost);
             return Err(Refusal::access(format_args!("queue '{name}' in vhost '{vhost}' in exclusive use")));
         }
-        let kind = self.queues.get(id).map_or(QueueType::Classic, Queue::kind);
+        let kind = self.queues.get(id).map_or(QueueType::Classic, |queue| queue.kind());
         check_consumer(consume.arguments, kind, self.config.profile)
             .map_err(|invalid| Refusal::precondition(invalid.text(&name, &self.vhost_name(at.vhost))))?;
         let priority = consume.arguments.get("x-priority").and_then(|value| value.as_i64()).unwrap_or(0);
@@ -66,6 +67,8 @@ impl Engine {
             "" => self.generate_name("amq.ctag-"),
             tag => tag.to_owned(),
         };
+        let meter = self.meter_of(at.vhost);
+        let size = TABLES + size_of::<Consumer>() + 2 * tag.len() + consume.arguments.as_bytes().len();
         let channel = self.sessions.get_mut(at.session).and_then(|session| session.channel_mut(at.channel));
         let Some(channel) = channel.invariant("channel") else { return Ok(()) };
         let consumer = Consumer {
@@ -82,10 +85,11 @@ impl Engine {
             waiting: false,
             timeout: consume.arguments.get("x-consumer-timeout").and_then(milliseconds),
             arguments: consume.arguments.into(),
+            charge: Charge::new(meter, Purpose::Consumers, size),
         };
         let tag = consumer.tag.clone();
         let priority = consumer.priority;
-        let consumer = self.consumers.insert(consumer);
+        let consumer = self.consumers.insert(Box::new(consumer));
         channel.consumers.add(tag.clone(), consumer);
         let inherited = channel.inherit(tag.clone(), id, consumer);
         if let Some(consumer) = self.consumers.get_mut(consumer) {

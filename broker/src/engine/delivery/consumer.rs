@@ -7,6 +7,7 @@ use std::time::Duration;
 use hopmq_proto::FieldTable;
 
 use crate::engine::keys::{QueueKey, SessionKey};
+use crate::engine::meter::Charge;
 use crate::engine::name::Name;
 use crate::engine::queue::turns::Place;
 
@@ -31,6 +32,8 @@ pub(crate) struct Consumer {
     /// Whether the consumer is out of its queue's turns until it has room.
     pub(crate) waiting: bool,
     pub(crate) arguments: FieldTable,
+    #[allow(dead_code, reason = "dropping it gives the bytes back")]
+    pub(crate) charge: Charge,
 }
 
 /// A connection with this many bytes to write gets no more deliveries until they are written.

@@ -108,7 +108,8 @@ impl Engine {
     }
 
     /// Sends a message to a consumer that has room for it.
-    pub(in crate::engine) fn deliver(&mut self, id: QueueKey, to: ConsumerKey, entry: Entry) {
+    pub(in crate::engine) fn deliver(&mut self, id: QueueKey, to: ConsumerKey, mut entry: Entry) {
+        let is_low = entry.stored && self.is_paging();
         let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return };
         let Some(consumer) = self.consumers.get_mut(to).invariant("consumer") else { return };
         let Some(session) = self.sessions.get_mut(consumer.session).invariant("connection") else { return };
@@ -130,6 +131,7 @@ impl Engine {
         let number = consumer.channel;
         let body = message.body();
         let sent = session.proto.answer_message(number, ContentKind::Deliver, &arguments, properties, body);
+        session.keep_sent(message);
         Self::wake(&mut self.woken, consumer.session, session);
         if let Err(error) = &sent {
             let connection = consumer.session.number();
@@ -142,6 +144,9 @@ impl Engine {
         }
         let now = self.now;
         let holder = consumer.session;
+        if is_low {
+            entry.page_out();
+        }
         consumer.unacked += 1;
         queue.unacked += 1;
         let is_counted = entry.stored && queue.settings.quorum;
@@ -157,7 +162,8 @@ impl Engine {
     }
 
     /// Answers `basic.get` with a message.
-    pub(in crate::engine) fn send_got(&mut self, at: At, id: QueueKey, entry: Entry, no_ack: bool) {
+    pub(in crate::engine) fn send_got(&mut self, at: At, id: QueueKey, mut entry: Entry, no_ack: bool) {
+        let is_low = entry.stored && self.is_paging();
         let left = self.queues.get(id).invariant("queue").map_or(0, |queue| queue.ready.len());
         let Some(message) = entry.message().invariant("message in memory") else {
             return self.answer(at, &basic::GetEmpty {});
@@ -184,6 +190,7 @@ impl Engine {
         let properties = shown.as_ref().map_or(message.properties(), Properties::as_ref_properties);
         let body = message.body();
         let sent = session.proto.answer_message(at.channel, ContentKind::GetOk, &arguments, properties, body);
+        session.keep_sent(message);
         Self::wake(&mut self.woken, at.session, session);
         if let Err(error) = &sent {
             let connection = at.session.number();
@@ -198,6 +205,9 @@ impl Engine {
         let position = entry.position;
         let returns = (entry.returned, entry.acquired);
         let is_stored = entry.stored;
+        if is_low {
+            entry.page_out();
+        }
         if let Some(channel) = session.channel_mut(at.channel) {
             channel.unacked.push(Held { tag, queue: id, consumer: None, since: now, entry });
         }

@@ -12,7 +12,6 @@ use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ConsumerKey, QueueKey};
 use crate::engine::persistence::journal::is_for_store_alone;
 use crate::engine::queue::dead_letter::Reason;
-use crate::engine::queue::ready::Kept;
 use crate::engine::work::Task;
 use crate::engine::{At, Engine};
 
@@ -111,6 +110,7 @@ impl Engine {
 
     fn requeue_one(&mut self, requeue: &mut Requeue, held: Held) {
         let now = self.now;
+        let is_low = self.is_paging();
         if let Some(id) = held.consumer
             && let Some(consumer) = self.consumers.get_mut(id)
         {
@@ -135,14 +135,22 @@ impl Engine {
         let Some(queue) = self.queues.get_mut(held.queue).invariant("queue") else { return };
         match queue.settings.delayed_retry.as_ref().and_then(|retry| retry.delay(entry.acquired, requeue.counts)) {
             Some(delay) => {
-                if entry.stored && is_for_store_alone(queue) {
-                    entry.content = Kept::Stored(entry.body_size() as u32);
+                if is_low || is_for_store_alone(queue) {
+                    entry.page_out();
                 }
                 queue.waiting.insert(now + delay, entry);
             }
-            None => queue.ready.put_back(entry),
+            None => {
+                let is_stored = entry.stored;
+                queue.ready.put_back(entry);
+                if is_stored {
+                    self.note_pageable(held.queue);
+                }
+            }
         }
-        if requeue.known.insert(held.queue) {
+        if requeue.known.insert(held.queue)
+            && let Some(queue) = self.queues.get_mut(held.queue)
+        {
             queue.requeues += 1;
             requeue.queues.push_back(held.queue);
         }

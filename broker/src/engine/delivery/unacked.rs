@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use hopmq_proto::Time;
 
+use crate::engine::capacity::Shrink;
 use crate::engine::keys::{ConsumerKey, QueueKey};
-use crate::engine::queue::ready::{Entry, Kept};
+use crate::engine::queue::ready::Entry;
 
 /// A delivery that must be settled.
 #[derive(Clone, Debug)]
@@ -67,6 +68,7 @@ impl Unacked {
         while self.line.front().is_some_and(|(_, held)| held.is_none()) {
             self.line.pop_front();
         }
+        self.line.shrink_if_sparse();
         if self.line.len() > 2 * self.count + KEPT_EMPTY {
             self.line.retain(|(_, held)| held.is_some());
         }
@@ -108,7 +110,7 @@ impl Unacked {
             // No queue has this key.
             held.queue = QueueKey::default();
             held.consumer = None;
-            held.entry.content = Kept::Stored(0);
+            held.entry.content = held.entry.content.emptied();
             held.entry.stored = false;
         }
         taken
@@ -128,11 +130,14 @@ impl Unacked {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::queue::message::Message;
+    use crate::engine::meter::Meter;
+    use crate::engine::queue::message::{Message, Payload, Scratch};
+    use crate::engine::queue::ready::Kept;
     use hopmq_proto::Properties;
 
     fn held(tag: u64) -> Held {
-        let message = Message::new(&mut Vec::new(), b"", b"q", Properties::EMPTY, "x".into());
+        let mut scratch = Scratch::new(Meter::of_test());
+        let message = Message::new(&mut scratch, b"", b"q", Properties::EMPTY, Payload::Small(b"x"));
         let content = Kept::Here(message);
         let entry = Entry {
             position: tag,

@@ -2,6 +2,7 @@
 
 mod accounts;
 pub(super) mod journal;
+pub(super) mod paging;
 #[cfg(feature = "testing")]
 mod restart;
 mod restore;

@@ -9,6 +9,7 @@ use hopmq_proto::Time;
 use slotmap::SlotMap;
 
 use crate::engine::access::Access;
+use crate::engine::persistence::paging::Paging;
 use crate::engine::routing::route::Routing;
 use crate::engine::topology::delete::Deleted;
 use crate::engine::{Engine, GUEST, Password, SessionEnd};
@@ -21,7 +22,6 @@ impl Engine {
         self.down = true;
         self.journal = None;
         self.access = Access::new(self.config.profile);
-        self.vhosts = SlotMap::with_key();
         self.exchanges = SlotMap::with_key();
         self.routing = Routing::default();
         self.queues = SlotMap::with_key();
@@ -32,6 +32,7 @@ impl Engine {
         self.forget_work();
         self.deleted = Deleted::default();
         self.undelivered = BTreeSet::new();
+        self.paging = Paging::default();
         self.reply_names = HashMap::new();
         self.failing = Vec::new();
         self.shortage = 0;
@@ -42,11 +43,13 @@ impl Engine {
             session.exclusive = BTreeSet::new();
             session.confirming = Vec::new();
             session.starved = Vec::new();
+            session.forget_blocks();
             session.held = Some(None);
             session.is_working = false;
             session.end = Some(SessionEnd::Cut);
             Self::wake(&mut self.woken, id, session);
         }
+        self.vhosts = SlotMap::with_key();
         self.access.set_password(GUEST, Password::WellKnown(GUEST), true);
         self.add_vhost("/");
     }

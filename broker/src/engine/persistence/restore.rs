@@ -11,6 +11,7 @@ use crate::engine::invariant::Invariant;
 use crate::engine::keys::SessionKey;
 use crate::engine::persistence::tables::{self, BindingParts};
 use crate::engine::queue::dead_letter::Reason;
+use crate::engine::queue::message::Stub;
 use crate::engine::queue::ready::{Entry, Kept};
 use crate::engine::queue::settings::Settings;
 use crate::engine::routing::exchange::{Binding, Destination};
@@ -95,12 +96,13 @@ impl Engine {
         let settings = Settings::of(&spec.arguments, self.config.profile);
         let id = self.add_queue(vhost, name.into(), spec, settings);
         let now = self.now;
+        let meter = self.meter_of(vhost);
         let wall = u128::from(self.config.wall_epoch) * 1000;
         let entry = |message: &RecoveredMessage| {
             let left = message.expires.map(|at| Duration::from_millis(u128::from(at).saturating_sub(wall) as u64));
             Entry {
                 position: message.position.0,
-                content: Kept::Stored(message.body_len),
+                content: Kept::Stored(Stub::new(message.body_len, meter)),
                 expires: left.map(Time::from_epoch),
                 returned: tables::returned(message.deliveries),
                 acquired: tables::acquired(message.deliveries),
@@ -140,6 +142,7 @@ impl Engine {
             return;
         };
         let wall = u128::from(self.config.wall_epoch) * 1000;
+        let meter = self.queues.get(id).map_or(self.meter, |queue| self.meter_of(queue.vhost));
         let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return };
         queue.stored = Some(recovered.id);
         queue.next_position = recovered.next.0;
@@ -147,7 +150,7 @@ impl Engine {
             let until = u128::from(message.expires.unwrap_or(0)).saturating_sub(wall) as u64;
             let entry = Entry {
                 position: message.position.0,
-                content: Kept::Stored(message.body_len),
+                content: Kept::Stored(Stub::new(message.body_len, meter)),
                 expires: None,
                 returned: 0,
                 acquired: 0,

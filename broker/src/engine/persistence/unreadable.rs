@@ -13,7 +13,8 @@ use hopmq_proto::method::MethodId;
 use crate::engine::Engine;
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::QueueKey;
-use crate::engine::queue::message::Message;
+use crate::engine::persistence::paging::HEAD;
+use crate::engine::queue::message::{Message, Scratch};
 use crate::engine::queue::ready::{Entry, Kept};
 use crate::engine::refusal::Refusal;
 use crate::engine::work::Task;
@@ -46,11 +47,14 @@ impl Engine {
     /// # Errors
     /// If the first one can't be read. It stays the next one.
     pub(in crate::engine) fn fetch(&mut self, id: QueueKey) -> Result<(), Refusal> {
+        let most = if self.is_paging() { HEAD } else { FETCHED };
+        self.note_pageable(id);
         let Some(journal) = &mut self.journal else { return Ok(()) };
         let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return Ok(()) };
         let Some(stored) = queue.stored else { return Ok(()) };
-        let positions = queue.ready.next_stored(FETCHED);
+        let positions = queue.ready.next_stored(most);
         let Some(Position(first)) = positions.first().copied() else { return Ok(()) };
+        self.scratch.meter = self.vhosts.get(queue.vhost).map_or(self.meter, |vhost| vhost.meter.meter());
         let contents = journal.contents.read(stored, &positions);
         let mut messages = Vec::with_capacity(contents.len());
         let mut failure = None;
@@ -139,6 +143,6 @@ impl Engine {
         let (Some(stored), Some(contents)) = (stored, contents) else { return Err("there is no store".to_owned()) };
         let content = contents.read(stored, &[Position(entry.position)]).pop();
         let (head, body) = content.ok_or("there is no such message")?.map_err(|error| format!("{error:#}"))?;
-        Message::restore(&mut Vec::new(), &head, &body).ok_or_else(|| "its head is malformed".to_owned())
+        Message::restore(&mut Scratch::new(self.meter), &head, &body).ok_or_else(|| "its head is malformed".to_owned())
     }
 }

@@ -129,7 +129,8 @@ impl Engine {
         let new_key = target.routing_key.as_deref();
         let history = with_history(message, reason, queue, new_key, died, self.config.profile);
         let Some((properties, key)) = history else { return self.give_up(source) };
-        let body = message.to_body();
+        self.scratch.meter = self.vhosts.get(vhost).map_or(self.meter, |vhost| vhost.meter.meter());
+        let body = message.payload();
         let message = &Message::dead(&mut self.scratch, exchange.as_bytes(), key, properties.as_ref_properties(), body);
         let properties = message.properties();
         let headers = properties.headers().unwrap_or_default();

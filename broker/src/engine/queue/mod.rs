@@ -20,6 +20,7 @@ use std::collections::BTreeSet;
 use hopmq_proto::{FieldTable, Time};
 
 use crate::engine::keys::{ExchangeKey, SessionKey, VhostKey};
+use crate::engine::meter::{Charge, Meter, Purpose, TABLES};
 use crate::engine::name::Name;
 use crate::engine::profile::{Profile, QuorumOrder};
 use crate::engine::queue::arguments::QueueType;
@@ -71,10 +72,14 @@ pub(crate) struct Queue {
     pub(crate) next_position: u64,
     /// The position of a message that was found unreadable when it was the next one.
     pub(crate) unreadable: Option<u64>,
+    /// Whether it is in the list of queues with messages that can leave memory.
+    pub(crate) pageable: bool,
     /// When it was last used, for `x-expires`.
     pub(crate) used: Time,
     /// The deadline that its timer is set to.
     pub(crate) timer: Option<Time>,
+    #[allow(dead_code, reason = "dropping it gives the bytes back")]
+    charge: Charge,
 }
 
 impl Queue {
@@ -85,12 +90,16 @@ impl Queue {
         settings: Settings,
         profile: Profile,
         now: Time,
+        meter: Meter,
     ) -> Self {
         let ready = Ready::new(match profile.quorum_order() {
             QuorumOrder::TwoClasses if settings.quorum => Order::TwoClasses,
             QuorumOrder::Strict if settings.quorum => Order::Strict,
             _ => Order::Highest(settings.max_priority.unwrap_or(0)),
         });
+        let stored = if spec.durable { 2 } else { 1 };
+        let names = stored * (TABLES + name.len() + spec.arguments.as_bytes().len());
+        let charge = Charge::new(meter, Purpose::Queues, size_of::<Self>() + ready.lines_size() + names);
         Self {
             name,
             vhost,
@@ -109,8 +118,10 @@ impl Queue {
             stored: None,
             next_position: 1,
             unreadable: None,
+            pageable: false,
             used: now,
             timer: None,
+            charge,
         }
     }
 

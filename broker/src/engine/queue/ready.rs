@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use hopmq_proto::Time;
 
+use crate::engine::capacity::Shrink;
 use crate::engine::invariant::Invariant;
-use crate::engine::queue::message::Message;
+use crate::engine::queue::message::{Message, Stub};
 use crate::store::Position;
 
 /// A message in a queue.
@@ -35,8 +36,18 @@ pub(crate) struct Entry {
 #[derive(Clone, Debug)]
 pub(crate) enum Kept {
     Here(Message),
-    /// In the store only. Holds the size of the body in bytes.
-    Stored(u32),
+    /// In the store only.
+    Stored(Stub),
+}
+
+impl Kept {
+    /// Returns the content of a message that was taken away.
+    pub(crate) fn emptied(&self) -> Self {
+        match self {
+            Self::Here(message) => Self::Stored(message.to_stub().emptied()),
+            Self::Stored(stub) => Self::Stored(stub.emptied()),
+        }
+    }
 }
 
 impl Entry {
@@ -49,11 +60,22 @@ impl Entry {
         }
     }
 
+    /// Leaves the content to the store, if the store has it. Returns whether that changed anything.
+    pub(crate) fn page_out(&mut self) -> bool {
+        match &self.content {
+            Kept::Here(message) if self.stored => {
+                self.content = Kept::Stored(message.to_stub());
+                true
+            }
+            _ => false,
+        }
+    }
+
     #[inline]
     pub(crate) fn body_size(&self) -> u64 {
         match &self.content {
             Kept::Here(message) => message.body_size() as u64,
-            Kept::Stored(size) => u64::from(*size),
+            Kept::Stored(stub) => stub.body_size(),
         }
     }
 }
@@ -127,7 +149,10 @@ impl Line {
     fn pop(&mut self) -> Option<Entry> {
         match self.is_returned_first() {
             true => self.returned.pop_first().map(|(_, entry)| entry),
-            false => self.all.pop_front(),
+            false => {
+                self.all.shrink_if_sparse();
+                self.all.pop_front()
+            }
         }
     }
 
@@ -190,6 +215,11 @@ impl Ready {
     pub(crate) fn new(order: Order) -> Self {
         let lines = (0..order.lines()).map(|_| Line::default()).collect();
         Self { order, lines, turn: 0, count: 0, bytes: 0 }
+    }
+
+    /// Returns what the empty lists take, in bytes.
+    pub(crate) fn lines_size(&self) -> usize {
+        self.lines.len() * size_of::<VecDeque<Entry>>()
     }
 
     #[inline]
@@ -320,6 +350,22 @@ impl Ready {
         }
     }
 
+    /// Leaves messages that the store has to it: from the entry `from` on, at most `most` entries. Returns how many
+    /// entries there were.
+    pub(crate) fn page_out(&mut self, from: usize, most: usize) -> usize {
+        let mut visited = 0;
+        let mut skip = from;
+        for line in self.lines.iter_mut().rev() {
+            let start = skip.min(line.all.len());
+            skip -= start;
+            for entry in line.all.range_mut(start..).take(most - visited) {
+                entry.page_out();
+                visited += 1;
+            }
+        }
+        visited
+    }
+
     /// Removes all messages, whatever their number, in constant time. Returns them.
     pub(crate) fn detach(&mut self) -> Self {
         std::mem::replace(self, Self::new(self.order))
@@ -341,11 +387,14 @@ impl Ready {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::meter::Meter;
+    use crate::engine::queue::message::{Payload, Scratch};
     use hopmq_proto::Properties;
 
     fn entry(position: u64, priority: impl Into<Option<u8>>) -> Entry {
         let priority = priority.into();
-        let message = Message::new(&mut Vec::new(), b"", b"q", Properties::EMPTY, vec![0; 10].into());
+        let mut scratch = Scratch::new(Meter::of_test());
+        let message = Message::new(&mut scratch, b"", b"q", Properties::EMPTY, Payload::Small(&[0; 10]));
         let content = Kept::Here(message);
         Entry {
             position,

@@ -22,6 +22,7 @@ impl Engine {
     pub(in crate::engine) fn queue_bind(&mut self, at: At, bind: &queue::Bind<'_>) -> Result<(), Refusal> {
         let (source, binding) =
             self.binding_of_queue(at, bind.queue, bind.exchange, bind.routing_key, bind.arguments)?;
+        self.check_new_binding(at, source, &binding)?;
         self.bind(source, binding)?;
         self.hold(at.session);
         if !bind.nowait {
@@ -41,6 +42,7 @@ impl Engine {
     pub(in crate::engine) fn exchange_bind(&mut self, at: At, bind: &exchange::Bind<'_>) -> Result<(), Refusal> {
         let (source, binding) =
             self.binding_of_exchange(at, bind.destination, bind.source, bind.routing_key, bind.arguments)?;
+        self.check_new_binding(at, source, &binding)?;
         self.bind(source, binding)?;
         self.hold(at.session);
         if !bind.nowait {
@@ -57,6 +59,13 @@ impl Engine {
             self.answer(at, &exchange::UnbindOk {});
         }
         Ok(())
+    }
+
+    fn check_new_binding(&self, at: At, source: ExchangeKey, binding: &Binding) -> Result<(), Refusal> {
+        match self.exchanges.get(source).is_some_and(|exchange| exchange.has(binding)) {
+            true => Ok(()),
+            false => self.check_binding_limit(at),
+        }
     }
 
     fn binding_of_queue(

@@ -11,7 +11,6 @@ use hopmq_proto::{FieldTable, Properties, Value};
 use crate::engine::Engine;
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ExchangeKey, QueueKey};
-use crate::engine::persistence::journal::is_for_store_alone;
 use crate::engine::queue::message::{Facts, Message};
 use crate::engine::queue::ready::{Entry, Kept};
 use crate::engine::queue::settings::Settings;
@@ -52,14 +51,16 @@ fn after_delay(properties: &Properties<&[u8]>) -> Properties {
 impl Engine {
     /// Adds the queue of a delayed-message exchange.
     pub(in crate::engine) fn add_delayed_queue(&mut self, id: ExchangeKey) {
+        let Some(vhost) = self.exchanges.get(id).invariant("exchange").map(|exchange| exchange.vhost) else { return };
+        let meter = self.meter_of(vhost);
         let Some(exchange) = self.exchanges.get_mut(id).invariant("exchange") else { return };
         let durable = exchange.spec.durable;
         let spec = QueueSpec { durable, auto_delete: false, exclusive: None, arguments: FieldTable::new() };
         let settings = Settings::default();
         let mut queue =
-            Queue::new(exchange.name.clone(), exchange.vhost, spec, settings, self.config.profile, self.now);
+            Queue::new(exchange.name.clone(), exchange.vhost, spec, settings, self.config.profile, self.now, meter);
         queue.delays = Some(id);
-        exchange.delayed = Some(self.queues.insert(queue));
+        exchange.delayed = Some(self.queues.insert(Box::new(queue)));
     }
 
     /// Delays a message of a delayed-message exchange.
@@ -70,14 +71,15 @@ impl Engine {
         queue.next_position += 1;
         let keeper = queue.stored;
         let stored = keeper.is_some() && self.note_target(keeper, position, Some(until));
-        let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return };
-        let content = match stored && is_for_store_alone(queue) {
-            true => Kept::Stored(message.body_size() as u32),
+        let Some(queue) = self.queues.get(id).invariant("queue") else { return };
+        let content = match stored && self.leaves_memory(queue) {
+            true => Kept::Stored(message.to_stub()),
             false => Kept::Here(message.clone()),
         };
         let priority = facts.priority;
         let entry =
             Entry { position, content, expires: None, returned: 0, acquired: 0, priority, redelivered: false, stored };
+        let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return };
         queue.waiting.insert(until, entry);
         self.set_queue_timer(id);
     }
@@ -91,7 +93,8 @@ impl Engine {
             let properties = properties.as_ref_properties();
             let make = if message.is_dead() { Message::dead } else { Message::new };
             let (exchange, key) = (message.exchange(), message.routing_key());
-            let message = make(&mut self.scratch, exchange, key, properties, message.to_body());
+            self.scratch.meter = self.meter_of(vhost);
+            let message = make(&mut self.scratch, exchange, key, properties, message.payload());
             let headers = properties.headers().unwrap_or_default();
             let mut keys = vec![message.routing_key()];
             keys.extend(copies(&headers).unwrap_or_default());

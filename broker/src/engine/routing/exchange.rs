@@ -13,12 +13,13 @@ use hopmq_proto::FieldTable;
 
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ExchangeKey, QueueKey, VhostKey};
+use crate::engine::meter::{Charge, Meter, Purpose, TABLES};
 use crate::engine::name::Name;
 use crate::engine::profile::Profile;
 use crate::engine::routing::addressed::Addressed;
 use crate::engine::routing::destinations::Destinations;
 use crate::engine::routing::headers::Numbers;
-use crate::engine::routing::topic::Patterns;
+use crate::engine::routing::topic::{self, Patterns};
 use crate::engine::routing::weighted::{self, Hashed, Random, Weighted};
 use crate::engine::routing::words::Words;
 
@@ -123,8 +124,11 @@ pub(crate) struct Exchange {
     pub(crate) is_deleted: bool,
     /// The queue of the messages that a delayed-message exchange delays.
     pub(crate) delayed: Option<QueueKey>,
-    bindings: BTreeMap<Binding, ()>,
+    bindings: BTreeMap<Binding, Charge>,
     index: Index,
+    meter: Meter,
+    #[allow(dead_code, reason = "dropping it gives the bytes back")]
+    charge: Charge,
 }
 
 #[derive(Debug)]
@@ -148,7 +152,14 @@ pub(crate) enum DependsOn {
 
 impl Exchange {
     /// Returns an exchange without bindings. The seed is for random choices.
-    pub(crate) fn new(name: Name, vhost: VhostKey, spec: ExchangeSpec, profile: Profile, seed: u64) -> Self {
+    pub(crate) fn new(
+        name: Name,
+        vhost: VhostKey,
+        spec: ExchangeSpec,
+        profile: Profile,
+        seed: u64,
+        meter: Meter,
+    ) -> Self {
         let index = match spec.routing() {
             Kind::Direct | Kind::DelayedMessage => Index::Direct(HashMap::new()),
             Kind::Fanout => Index::Fanout(Destinations::None),
@@ -164,17 +175,20 @@ impl Exchange {
             Kind::Random | Kind::LocalRandom => Index::Random(Random::new(seed)),
         };
         let alternate = spec.arguments.get("alternate-exchange").and_then(|value| value.as_str()).map(Name::from);
-        let sources = BTreeSet::new();
+        let stored = if spec.durable { 2 } else { 1 };
+        let size = size_of::<Self>() + stored * (TABLES + name.len() + spec.arguments.as_bytes().len());
         Self {
             name,
             vhost,
             spec,
             alternate,
-            sources,
+            sources: BTreeSet::new(),
             is_deleted: false,
             delayed: None,
             bindings: BTreeMap::new(),
             index,
+            meter,
+            charge: Charge::new(meter, Purpose::Exchanges, size),
         }
     }
 
@@ -192,8 +206,14 @@ impl Exchange {
             Index::Weighted(all) => all.add(destination, name, weighted::weight(&binding.key).unwrap_or(1)),
             Index::Random(random) => random.add(destination),
         }
-        self.bindings.insert(binding, ());
+        let charge = Charge::new(self.meter, Purpose::Bindings, self.size_of_binding(&binding));
+        self.bindings.insert(binding, charge);
         true
+    }
+
+    /// Whether there is this binding.
+    pub(crate) fn has(&self, binding: &Binding) -> bool {
+        self.bindings.contains_key(binding)
     }
 
     /// Removes a binding. Returns whether it existed.
@@ -223,8 +243,18 @@ impl Exchange {
     /// Returns a binding to a destination, if there is one: the first by key and arguments.
     pub(crate) fn first_binding_to(&self, destination: Destination) -> Option<&Binding> {
         let first = Binding { destination, key: Box::default(), arguments: Box::default() };
-        let (binding, ()) = self.bindings.range((Bound::Included(&first), Bound::Unbounded)).next()?;
+        let (binding, _) = self.bindings.range((Bound::Included(&first), Bound::Unbounded)).next()?;
         (binding.destination == destination).then_some(binding)
+    }
+
+    /// Returns what a binding takes, in bytes: in the list, in the index, and in the store.
+    fn size_of_binding(&self, binding: &Binding) -> usize {
+        let words = match &self.index {
+            Index::Topic(_) => binding.key.split(|byte| *byte == b'.').count() * topic::NODE_SIZE,
+            _ => 0,
+        };
+        let stored = if self.spec.durable { 2 } else { 1 };
+        words + stored * (TABLES + size_of::<(Binding, Charge)>() + 2 * binding.key.len() + binding.arguments.len())
     }
 
     /// Returns the bindings, by destination, key and arguments.

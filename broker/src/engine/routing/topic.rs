@@ -58,6 +58,9 @@ impl Hasher for NumberHasher {
 
 const ROOT: u32 = 0;
 
+/// What a node takes that no other pattern needs, in bytes: with its entry in the table of its parent.
+pub(crate) const NODE_SIZE: usize = size_of::<Node<()>>() + 64;
+
 impl Children {
     fn get(&self, word: u32) -> Option<u32> {
         match self {

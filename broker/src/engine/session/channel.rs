@@ -13,6 +13,7 @@ use crate::engine::delivery::requeue::Requeue;
 use crate::engine::delivery::unacked::Unacked;
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ConsumerKey, QueueKey, SessionKey};
+use crate::engine::meter::{Charge, Purpose, TABLES};
 use crate::engine::name::Name;
 use crate::engine::refusal::Refusal;
 use crate::engine::session::publish::{Confirms, KnownRoute};
@@ -49,6 +50,8 @@ pub(crate) struct Channel {
     pub(crate) replies: Option<Replies>,
     /// The route of the last publish.
     pub(crate) known_route: KnownRoute,
+    /// Its memory.
+    pub(crate) charge: Option<Charge>,
 }
 
 /// What is left of a closed channel.
@@ -60,6 +63,9 @@ pub(in crate::engine) struct Closing {
 }
 
 impl Channel {
+    /// What a channel without consumers takes, in bytes.
+    pub(crate) const SIZE: usize = TABLES + size_of::<Self>();
+
     /// Notes a cancelled consumer with unacked deliveries. Those without are forgotten before they are the most.
     pub(in crate::engine) fn note_cancelled(&mut self, tag: Name, queue: QueueKey, consumer: ConsumerKey) {
         if self.cancelled.len() > 2 * self.unacked.len() {
@@ -90,17 +96,21 @@ impl Channel {
 
 impl Engine {
     pub(in crate::engine) fn open_channel(&mut self, id: SessionKey, number: u16) {
+        let Some(vhost) = self.sessions.get(id).and_then(|session| session.vhost) else { return };
+        let meter = self.meter_of(vhost);
         let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
         let index = usize::from(number);
         if index >= session.channels.len() {
             session.channels.resize_with(index + 1, || None);
         }
-        session.channels[index] = Some(Box::default());
+        let charge = Some(Charge::new(meter, Purpose::Channels, Channel::SIZE));
+        session.channels[index] = Some(Box::new(Channel { charge, ..Channel::default() }));
     }
 
     /// Closes a channel: cancels its consumers, and requeues its unacked deliveries.
     pub(in crate::engine) fn close_channel(&mut self, id: SessionKey, number: u16) {
         let Some(session) = self.sessions.get_mut(id) else { return };
+        let settled = session.take_pending(number).map(|pending| pending.settled).unwrap_or_default();
         let Some(channel) = session.channels.get_mut(usize::from(number)).and_then(Option::take) else { return };
         let mut channel = *channel;
         self.remove_timeout_check(id, number, channel.next_check);
@@ -108,7 +118,6 @@ impl Engine {
             self.reply_names.remove(&replies.name);
         }
         let consumers = std::mem::take(&mut channel.consumers).iter().collect();
-        let settled = channel.pending.take().map(|pending| pending.settled).unwrap_or_default();
         let unacked = channel.unacked;
         self.work.leave(Task::Close(Closing { consumers, settled: settled.into(), unacked }));
     }

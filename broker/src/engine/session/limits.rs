@@ -29,9 +29,19 @@ impl Engine {
         Ok(())
     }
 
-    /// Refuses a channel above the limit of its user.
+    /// Refuses a channel above the limit of its user, or above the share of its virtual host.
     pub(super) fn check_channel_limit(&self, id: SessionKey) -> Result<(), Refusal> {
-        let user = self.sessions.get(id).and_then(|session| session.user.as_ref());
+        let session = self.sessions.get(id);
+        if let Some(vhost) = session.and_then(|session| session.vhost)
+            && self.has_declared_its_share(vhost)
+        {
+            return Err(Refusal::not_allowed(format_args!(
+                "cannot open a channel: what is declared in vhost '{}' takes {} % of the memory limit, its share",
+                self.vhost_name(vhost),
+                self.config.limits.declared_percent
+            )));
+        }
+        let user = session.and_then(|session| session.user.as_ref());
         let Some(user) = user.map(|user| &*user.name) else { return Ok(()) };
         let Some(limit) = self.access.limits(user).channels else { return Ok(()) };
         let open: usize = self.open_of(user).map(|session| session.channels.iter().flatten().count()).sum();
@@ -46,15 +56,14 @@ impl Engine {
     /// Refuses a client's new queue above the limit of its virtual host.
     pub(in crate::engine) fn check_queue_limit(&self, at: At, name: &str) -> Result<(), Refusal> {
         let Some(vhost) = self.vhosts.get(at.vhost) else { return Ok(()) };
-        match vhost.settings.queues {
-            Some(limit) if !at.session.is_null() && vhost.queues.len() >= limit as usize => {
-                Err(Refusal::precondition(format_args!(
-                    "cannot declare queue '{name}': queue limit in vhost '{}' ({limit}) is reached",
-                    vhost.name
-                )))
-            }
-            _ => Ok(()),
+        let limit = vhost.settings.queues.map_or(self.config.limits.queues, u64::from);
+        if !at.session.is_null() && vhost.queues.len() as u64 >= limit {
+            return Err(Refusal::precondition(format_args!(
+                "cannot declare queue '{name}': queue limit in vhost '{}' ({limit}) is reached",
+                vhost.name
+            )));
         }
+        self.check_declared(at, "a queue")
     }
 
     /// Returns the open connections of a user.

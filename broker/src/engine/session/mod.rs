@@ -10,12 +10,14 @@ pub(super) mod log;
 pub(super) mod publish;
 mod reply_to;
 pub(super) mod resource_alarms;
+mod shares;
 mod tagged;
 pub(super) mod tx;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,12 +29,17 @@ use hopmq_proto::{
 use crate::engine::access::{Claim, Login, RefusedLogin, User};
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ConsumerKey, QueueKey, SessionKey, VhostKey};
+use crate::engine::meter::{Charge, Purpose};
 use crate::engine::name::Name;
+use crate::engine::queue::message::{Block, Message};
 use crate::engine::refusal::Refusal;
 use crate::engine::session::channel::Channel;
 use crate::engine::work::Task;
 use crate::engine::{At, Engine};
 use crate::store::Lsn;
+
+/// What a connection takes without its buffers, in bytes: its state here and in the server, and its transport's.
+const CONNECTION: usize = 8 * 1024;
 
 /// The time limit for the login, and for the answer to a close.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -78,6 +85,16 @@ pub(crate) struct Session {
     pub(crate) end: Option<SessionEnd>,
     /// Whether its transport is closed, and the connection is removed once its work is done.
     pub(in crate::engine) has_left: bool,
+    /// The receive buffer of the last body that was not copied.
+    pub(in crate::engine) block: Option<Arc<Block>>,
+    /// The receive buffers of bodies in the output that were not copied.
+    pub(in crate::engine) sent: Vec<Arc<Block>>,
+    /// Those of the output that is being written.
+    writing: Vec<Arc<Block>>,
+    /// What the transactions of its channels take, in bytes.
+    pub(in crate::engine) uncommitted: u64,
+    /// Its memory.
+    charge: Charge,
     /// Whether its use of a channel-wide prefetch, which is deprecated, was logged.
     warned_of_global_qos: bool,
 }
@@ -115,6 +132,21 @@ impl Session {
         self.end_reason.get_or_insert_with(|| reason.into());
     }
 
+    /// Keeps the receive buffer of a sent body counted until the output is written.
+    #[inline]
+    pub(in crate::engine) fn keep_sent(&mut self, message: &Message) {
+        if let Some(block) = message.block()
+            && self.sent.last().is_none_or(|last| !Arc::ptr_eq(last, block))
+        {
+            self.sent.push(Arc::clone(block));
+        }
+    }
+
+    /// Drops what it keeps of receive buffers.
+    pub(in crate::engine) fn forget_blocks(&mut self) {
+        (self.block, self.sent, self.writing) = (None, Vec::new(), Vec::new());
+    }
+
     pub(crate) fn can(&self, capability: &str) -> bool {
         Connection::has_capability(&self.client_properties, capability)
     }
@@ -145,6 +177,11 @@ impl Engine {
             released: false,
             end: None,
             has_left: false,
+            block: None,
+            sent: Vec::new(),
+            uncommitted: 0,
+            writing: Vec::new(),
+            charge: Charge::new(self.meter, Purpose::Connections, CONNECTION),
             warned_of_global_qos: false,
         })
     }
@@ -451,7 +488,7 @@ impl Engine {
         self.end();
     }
 
-    /// Moves output into `transmit`, and resumes the consumers that waited for that. Returns whether there was any.
+    /// Moves output into `transmit`, which must be empty, and resumes the consumers that waited for that. Returns whether there was any.
     pub(crate) fn poll_transmit(&mut self, now: Time, id: SessionKey, transmit: &mut Transmit) -> bool {
         self.now = now;
         let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return false };
@@ -460,6 +497,9 @@ impl Engine {
             return false;
         }
         let some = session.proto.poll_transmit(now, transmit);
+        if !session.sent.is_empty() || !session.writing.is_empty() {
+            session.writing = std::mem::take(&mut session.sent);
+        }
         if some && !session.starved.is_empty() {
             let starved = std::mem::take(&mut session.starved);
             self.begin(id);
@@ -467,6 +507,19 @@ impl Engine {
             self.end();
         }
         some
+    }
+
+    /// Notes how many bytes the server holds for a connection, and how many of them are parts of messages.
+    pub(crate) fn note_buffers(&mut self, id: SessionKey, bytes: usize, incomplete: usize) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        session.charge.set(CONNECTION + bytes + session.proto.queued());
+        // A client that publishes must not fill the memory with messages that are never complete.
+        if incomplete > 0 {
+            if self.shortage != 0 {
+                self.note_publisher(id);
+            }
+            self.check_incomplete(id, incomplete);
+        }
     }
 
     /// Returns how many bytes of output wait for [`Engine::poll_transmit`].
@@ -568,8 +621,10 @@ impl Engine {
 
     /// Frees memory that a burst needed.
     pub(crate) fn shrink(&mut self, id: SessionKey) {
+        self.scratch.shrink();
         if let Some(session) = self.sessions.get_mut(id) {
             session.proto.shrink();
+            session.block = None;
         }
     }
 }

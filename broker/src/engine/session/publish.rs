@@ -3,21 +3,20 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::Bytes;
 use hopmq_proto::method::basic;
 use hopmq_proto::{Arguments, Content, ContentKind, Properties, code};
 
 use crate::engine::access::{Permission, Resource};
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{QueueKey, SessionKey};
-use crate::engine::persistence::journal::is_for_store_alone;
 use crate::engine::queue::arguments::LONGEST;
-use crate::engine::queue::message::{Facts, Message, sort_headers};
+use crate::engine::queue::message::{Facts, Message, Payload, sort_headers};
 use crate::engine::queue::ready::{Entry, Kept};
 use crate::engine::queue::settings::Overflow;
 use crate::engine::refusal::Refusal;
 use crate::engine::routing::exchange::DependsOn;
 use crate::engine::routing::route::copies;
+use crate::engine::session::channel::Channel;
 use crate::engine::session::tx::Publish;
 use crate::engine::work::Task;
 use crate::engine::{At, Engine};
@@ -58,6 +57,11 @@ pub(crate) struct KnownRoute {
 }
 
 impl KnownRoute {
+    /// Returns what it takes, in bytes.
+    fn size(&self) -> usize {
+        self.exchange.capacity() + self.key.capacity() + self.queues.capacity() * size_of::<QueueKey>()
+    }
+
     #[inline]
     fn is_of(&self, topology: u64, exchange: &[u8], key: &[u8]) -> bool {
         self.topology == topology && self.key == key && self.exchange == exchange
@@ -113,8 +117,15 @@ impl Engine {
         if !is_known {
             self.route(at, &arguments, &properties, &mut route)?;
         }
-        let result = self.publish_to(at, &arguments, properties, &content.body_bytes(), &route.queues);
+        let meter = self.meter_of(at.vhost);
+        self.scratch.meter = meter;
+        let last = self.sessions.get_mut(at.session).map(|session| &mut session.block);
+        let body = Payload::received(&content, last.unwrap_or(&mut None), meter);
+        let result = self.publish_to(at, &arguments, properties, body, &route.queues);
         if let Some(channel) = self.channel_mut(at) {
+            if !is_known && let Some(charge) = &mut channel.charge {
+                charge.set(Channel::SIZE + route.size());
+            }
             channel.known_route = route;
         }
         result
@@ -125,7 +136,7 @@ impl Engine {
         at: At,
         arguments: &Arguments<'_>,
         properties: Properties<&[u8]>,
-        body: &Bytes,
+        body: Payload<'_>,
         queues: &[QueueKey],
     ) -> Result<(), Refusal> {
         let properties = match properties.flags() & (HEADERS | REPLY_TO) {
@@ -137,7 +148,7 @@ impl Engine {
             .flatten();
         let properties = sorted.as_ref().map_or(properties.as_ref_properties(), Properties::as_ref_properties);
         if arguments.exchange.is_empty() && arguments.routing_key.starts_with(b"amq.rabbitmq.reply-to.") {
-            let message = self.new_message(arguments, properties, body);
+            let message = self.new_message(arguments, properties, body.clone());
             self.deliver_reply(&message);
         }
         let is_pending = self.channel_mut(at).is_some_and(|channel| channel.pending.is_some());
@@ -151,14 +162,11 @@ impl Engine {
             return Ok(());
         }
         let queues = self.targets(queues);
-        if let Some(pending) = self.channel_mut(at).and_then(|channel| channel.pending.as_mut()) {
-            pending.publishes.push(Publish { message, mandatory: arguments.mandatory, queues });
-        }
-        Ok(())
+        self.add_uncommitted(at, Publish::new(message, arguments.mandatory, queues, self.scratch.meter))
     }
 
-    fn new_message(&mut self, arguments: &Arguments<'_>, properties: Properties<&[u8]>, body: &Bytes) -> Message {
-        Message::new(&mut self.scratch, arguments.exchange, arguments.routing_key, properties, body.clone())
+    fn new_message(&mut self, arguments: &Arguments<'_>, properties: Properties<&[u8]>, body: Payload<'_>) -> Message {
+        Message::new(&mut self.scratch, arguments.exchange, arguments.routing_key, properties, body)
     }
 
     /// Passes a message to its queues, or back to its publisher if there are none.
@@ -400,9 +408,10 @@ impl Engine {
         queue.next_position += 1;
         let keeper = queue.stored.filter(|_| facts.persistent);
         let stored = keeper.is_some() && self.note_target(keeper, position, expires);
-        let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return Taken::Yes };
-        let content = match stored && is_for_store_alone(queue) {
-            true => Kept::Stored(message.body_size() as u32),
+        let Some(queue) = self.queues.get(id).invariant("queue") else { return Taken::Yes };
+        // A message for an empty queue may be delivered at once.
+        let content = match stored && !queue.ready.is_empty() && self.leaves_memory(queue) {
+            true => Kept::Stored(message.to_stub()),
             false => Kept::Here(message.clone()),
         };
         let priority = facts.priority;
@@ -417,6 +426,9 @@ impl Engine {
         }
         let Some(queue) = self.queues.get_mut(id).invariant("queue") else { return Taken::Yes };
         queue.ready.push(entry);
+        if stored {
+            self.note_pageable(id);
+        }
         self.drop_above_limit(id);
         if time_to_live.is_some() {
             self.set_queue_timer(id);

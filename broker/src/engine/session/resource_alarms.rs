@@ -1,6 +1,6 @@
 //! Resource alarms: low memory and low disk space block publishers (RabbitMQ's page "Blocked Connections").
 //!
-//! Owns which alarms are raised. The first publish under an alarm blocks its connection, and the client gets
+//! Owns which alarms are raised, and when memory is low. The first publish under an alarm blocks its connection, and the client gets
 //! `connection.blocked`; nothing more is read from that connection until the alarms are cleared. Connections that only
 //! consume are not affected.
 
@@ -21,10 +21,18 @@ pub(crate) const DISK: Shortage = 2;
 /// because an operator has nothing to fix.
 pub(crate) const PACE: Shortage = 4;
 
+/// Low memory by the broker's own count ([`Engine::check_memory`]). [`MEMORY`] is raised by an operator or the test
+/// kit. Clients see no difference.
+pub(crate) const WATERMARK: Shortage = 8;
+
+/// The alarm ends once less than this many tenths of the limit are used, so that it does not come and go with each
+/// message.
+const LOW_WATER_TENTHS: u64 = 9;
+
 /// Returns the name of an alarm for the logs.
 pub(crate) fn name_of(shortage: Shortage) -> &'static str {
     match shortage {
-        MEMORY => "low on memory",
+        MEMORY | WATERMARK => "low on memory",
         DISK => "low on disk",
         _ => "flow control",
     }
@@ -32,11 +40,11 @@ pub(crate) fn name_of(shortage: Shortage) -> &'static str {
 
 /// Returns the reason in `connection.blocked`, or `None` if no resource is low.
 fn reason(raised: Shortage) -> Option<&'static str> {
-    match raised & (MEMORY | DISK) {
-        0 => None,
-        MEMORY => Some("low on memory"),
-        DISK => Some("low on disk"),
-        _ => Some("low on memory & disk"),
+    match (raised & (MEMORY | WATERMARK) != 0, raised & DISK != 0) {
+        (false, false) => None,
+        (true, false) => Some("low on memory"),
+        (false, true) => Some("low on disk"),
+        (true, true) => Some("low on memory & disk"),
     }
 }
 
@@ -54,6 +62,28 @@ impl Engine {
             Self::wake(&mut self.woken, id, session);
         }
         self.shortage != before
+    }
+
+    /// Compares the memory that is used with the limit. Returns whether [`WATERMARK`] must be raised or cleared, if that
+    /// is a change.
+    #[inline]
+    pub(crate) fn check_memory(&self) -> Option<bool> {
+        let limit = self.config.memory_limit;
+        let used = self.meter.total();
+        match self.shortage & WATERMARK != 0 {
+            true => (used < limit / 10 * LOW_WATER_TENTHS).then_some(false),
+            false => (used >= limit).then_some(true),
+        }
+    }
+
+    /// Returns the memory that is used, and its limit, in bytes.
+    pub(crate) fn memory(&self) -> (u64, u64) {
+        (self.meter.total(), self.config.memory_limit)
+    }
+
+    /// Notes what the store has yet to write, in bytes.
+    pub(crate) fn note_unwritten(&mut self, bytes: usize) {
+        self.unwritten.set(bytes);
     }
 
     /// Returns how many connections are blocked.

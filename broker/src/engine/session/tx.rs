@@ -11,10 +11,12 @@ use crate::engine::delivery::requeue::Requeue;
 use crate::engine::delivery::unacked::{Held, Unacked};
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::QueueKey;
+use crate::engine::meter::{Charge, Meter, Purpose};
 use crate::engine::name::Name;
 use crate::engine::queue::Queue;
-use crate::engine::queue::message::Message;
+use crate::engine::queue::message::{Message, PLACE};
 use crate::engine::refusal::Refusal;
+use crate::engine::session::Session;
 use crate::engine::work::Task;
 use crate::engine::{At, Engine};
 
@@ -22,6 +24,8 @@ use crate::engine::{At, Engine};
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     pub(crate) publishes: Vec<Publish>,
+    /// What they take, in bytes.
+    size: u64,
     pub(crate) settled: Vec<Settled>,
 }
 
@@ -51,6 +55,9 @@ pub(crate) struct Publish {
     pub(crate) message: Message,
     pub(crate) mandatory: bool,
     pub(crate) queues: Vec<Target>,
+    /// What the list of targets takes.
+    #[allow(dead_code, reason = "dropping it gives the bytes back")]
+    charge: Charge,
 }
 
 /// A queue that a message was routed to, and that may be deleted before the commit.
@@ -59,6 +66,28 @@ pub(crate) struct Target {
     key: QueueKey,
     name: Name,
     is_quorum: bool,
+}
+
+impl Publish {
+    pub(crate) fn new(message: Message, mandatory: bool, queues: Vec<Target>, meter: Meter) -> Self {
+        let charge = Charge::new(meter, Purpose::Messages, size_of::<Self>() + size_of::<Target>() * queues.capacity());
+        Self { message, mandatory, queues, charge }
+    }
+
+    /// Returns what it takes, in bytes.
+    fn size(&self) -> u64 {
+        let targets = size_of::<Target>() * self.queues.len();
+        (PLACE + size_of::<Self>() + targets + self.message.head().len() + self.message.body_size()) as u64
+    }
+}
+
+impl Session {
+    /// Takes what a channel has not committed. `None` if it is not transactional.
+    pub(in crate::engine) fn take_pending(&mut self, channel: u16) -> Option<Pending> {
+        let pending = self.channel_mut(channel)?.pending.as_mut().map(std::mem::take)?;
+        self.uncommitted -= pending.size;
+        Some(pending)
+    }
 }
 
 impl Engine {
@@ -73,13 +102,26 @@ impl Engine {
     }
 
     fn take_pending(&mut self, at: At) -> Result<Pending, Refusal> {
-        let pending = self.channel_mut(at).and_then(|channel| channel.pending.as_mut());
-        pending.map(std::mem::take).ok_or_else(|| Refusal::precondition("channel is not transactional"))
+        let session = self.sessions.get_mut(at.session);
+        let pending = session.and_then(|session| session.take_pending(at.channel));
+        pending.ok_or_else(|| Refusal::precondition("channel is not transactional"))
+    }
+
+    /// Adds a publish that takes effect at the commit.
+    pub(in crate::engine) fn add_uncommitted(&mut self, at: At, publish: Publish) -> Result<(), Refusal> {
+        let Some(session) = self.sessions.get_mut(at.session).invariant("connection") else { return Ok(()) };
+        let size = publish.size();
+        if let Some(pending) = session.channel_mut(at.channel).and_then(|channel| channel.pending.as_mut()) {
+            pending.size += size;
+            pending.publishes.push(publish);
+            session.uncommitted += size;
+        }
+        self.check_uncommitted(at.session)
     }
 
     /// Returns the targets of an uncommitted message.
     pub(in crate::engine) fn targets(&self, queues: &[QueueKey]) -> Vec<Target> {
-        let known = queues.iter().filter_map(|key| Some((*key, self.queues.get(*key)?)));
+        let known = queues.iter().filter_map(|key| Some((*key, &**self.queues.get(*key)?)));
         let target = |(key, queue): (QueueKey, &Queue)| Target {
             key,
             name: queue.name.clone(),
@@ -89,7 +131,7 @@ impl Engine {
     }
 
     pub(in crate::engine) fn tx_commit(&mut self, at: At) -> Result<(), Refusal> {
-        let Pending { publishes, settled } = self.take_pending(at)?;
+        let Pending { publishes, settled, .. } = self.take_pending(at)?;
         let (publishes, settled) = (publishes.into(), settled.into());
         self.work.leave(Task::Commit(Commit { at, publishes, settled, has_begun: false, is_partial: false }));
         Ok(())
@@ -128,7 +170,7 @@ impl Engine {
 
     /// Passes a committed message to its queues. Returns whether one of them is gone.
     fn commit_publish(&mut self, at: At, publish: &Publish) -> bool {
-        let Publish { message, mandatory, queues: targets } = publish;
+        let Publish { message, mandatory, queues: targets, .. } = publish;
         let by_name = self.config.profile.finds_queues_at_commit();
         let mut is_partial = false;
         let mut queues = Vec::with_capacity(targets.len());

@@ -13,6 +13,7 @@ use hopmq_proto::{
 use crate::engine::keys::SessionKey;
 use crate::engine::tests::naive::{Naive, QueueArguments, TRANSACTIONAL};
 use crate::engine::{Config, Engine, Profile};
+use crate::limits::Limits;
 use crate::random::Random;
 
 /// A client that is connected to the engine directly.
@@ -45,6 +46,8 @@ impl Client {
     fn new(seed: u64, budget: u32) -> Self {
         let protocol = ProtoConfig { mechanisms: "PLAIN".to_owned(), ..ProtoConfig::default() };
         let mut engine = Engine::new(Config {
+            limits: Limits::default(),
+            memory_limit: u64::MAX,
             seed,
             wall_epoch: 0,
             connection_max: usize::MAX,

@@ -41,6 +41,7 @@ impl Engine {
                 Some(existing) => self.check_same_exchange(existing, &name, kind, declare)?,
                 None => {
                     check_name("exchange", &name)?;
+                    self.check_exchange_limit(at, &name)?;
                     self.check_alternate(at, &name, declare)?;
                     self.check_arguments_of(kind, &declare.arguments)?;
                     let spec = ExchangeSpec {
@@ -129,9 +130,10 @@ impl Engine {
             _ => 0,
         };
         let is_delaying = spec.kind == Kind::DelayedMessage;
-        let exchange = Exchange::new(name.into(), vhost, spec, self.config.profile, seed);
+        let meter = self.meter_of(vhost);
+        let exchange = Exchange::new(name.into(), vhost, spec, self.config.profile, seed, meter);
         let shared = exchange.name.clone();
-        let id = self.exchanges.insert(exchange);
+        let id = self.exchanges.insert(Box::new(exchange));
         if let Some(vhost) = self.vhosts.get_mut(vhost) {
             vhost.exchanges.insert(shared, id);
         }
@@ -153,7 +155,7 @@ impl Engine {
         self.check(at, Permission::Configure, Resource::Exchange(&name))?;
         // It is no error if the exchange does not exist (RabbitMQ's page "Specification").
         if let Some(id) = self.exchange_named(at.vhost, &name) {
-            let unbound = self.exchanges.get(id).is_none_or(Exchange::is_unbound);
+            let unbound = self.exchanges.get(id).is_none_or(|exchange| exchange.is_unbound());
             if delete.if_unused && !unbound {
                 let vhost = self.vhost_name(at.vhost);
                 return Err(Refusal::precondition(format_args!("exchange '{name}' in vhost '{vhost}' in use")));

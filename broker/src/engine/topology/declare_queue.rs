@@ -156,7 +156,9 @@ impl Engine {
         settings: Settings,
     ) -> QueueKey {
         let owner = spec.exclusive;
-        let id = self.queues.insert(Queue::new(name.clone(), vhost, spec, settings, self.config.profile, self.now));
+        let profile = self.config.profile;
+        let queue = Queue::new(name.clone(), vhost, spec, settings, profile, self.now, self.meter_of(vhost));
+        let id = self.queues.insert(Box::new(queue));
         if let Some(vhost) = self.vhosts.get_mut(vhost) {
             vhost.queues.insert(name, id);
         }

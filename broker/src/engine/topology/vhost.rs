@@ -7,6 +7,7 @@ use hopmq_proto::{FieldTable, Value};
 
 use crate::engine::Engine;
 use crate::engine::keys::{ExchangeKey, QueueKey, VhostKey};
+use crate::engine::meter::{Meter, MeterOwner};
 use crate::engine::name::Name;
 
 /// A virtual host. Its queues and exchanges are found by name; code that needs all of them iterates over the engine's
@@ -17,6 +18,8 @@ pub(crate) struct Vhost {
     pub(crate) settings: VhostSettings,
     pub(crate) exchanges: HashMap<Name, ExchangeKey>,
     pub(crate) queues: HashMap<Name, QueueKey>,
+    /// Counts the memory of all that is in it.
+    pub(crate) meter: MeterOwner,
 }
 
 /// What an operator may set for a virtual host (RabbitMQ's page "Virtual Hosts").
@@ -71,12 +74,13 @@ impl Engine {
 }
 
 impl Vhost {
-    pub(crate) fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str, broker: Meter) -> Self {
         Self {
             name: name.into(),
             settings: VhostSettings::default(),
             exchanges: HashMap::new(),
             queues: HashMap::new(),
+            meter: MeterOwner::of_vhost(broker),
         }
     }
 }

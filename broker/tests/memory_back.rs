@@ -1,0 +1,91 @@
+//! The program `hopmq-broker` gives its memory back after a peak.
+
+#![cfg(target_os = "linux")]
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use hopmq_blocking::{Connection, Recovery};
+
+/// A running program. Dropping this kills it.
+struct Running {
+    child: Child,
+    uri: String,
+}
+
+impl Running {
+    fn start(arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hopmq-broker"));
+        command.args(["--listen", "127.0.0.1:0", "--log", "warn"]).args(arguments);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut uri = String::new();
+        while !uri.contains("amqp://") {
+            uri.clear();
+            assert!(output.read_line(&mut uri).unwrap() > 0, "the program ended before it was ready");
+        }
+        let uri = uri.trim().trim_start_matches("clients: ").to_owned();
+        Self { child, uri }
+    }
+
+    fn connect(&self) -> Connection {
+        Connection::builder().uri(&self.uri).recovery(Recovery::off()).open().unwrap()
+    }
+
+    /// Returns the memory of the process that is in use, in kB.
+    fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// Waits until the memory is at most `most`, in kB. Returns how much it is in the end.
+    fn resident_below(&self, most: u64) -> u64 {
+        let begin = Instant::now();
+        while self.resident() > most && begin.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self.resident()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A tenth more than before, and what a few threads' caches keep, in kB.
+fn allowed(before: u64) -> u64 {
+    before / 10 * 11 + 8_000
+}
+
+#[test]
+fn memory_goes_back_within_seconds_after_a_peak_of_messages() {
+    let running = Running::start(&[]);
+    let connection = running.connect();
+    let channel = connection.channel().unwrap();
+    let queues: Vec<_> = (0..10).map(|number| channel.queue(&format!("q{number}")).declare().unwrap()).collect();
+    let fill = |count: usize| {
+        for number in 0..count {
+            let body = vec![7; 200 + number % 3_000];
+            queues[number % queues.len()].publish(body).send().unwrap();
+        }
+        queues[0].publish("the last").confirm().unwrap();
+    };
+    let purge = || queues.iter().for_each(|queue| drop(queue.purge().unwrap()));
+    fill(1_000);
+    purge();
+    std::thread::sleep(Duration::from_millis(1_500));
+    let before = running.resident();
+    fill(150_000);
+    let peak = running.resident();
+    purge();
+    let after = running.resident_below(allowed(before));
+    eprintln!("{before} {peak} {after}");
+    assert!(peak > 250_000, "{peak} kB at the peak");
+    assert!(after <= allowed(before), "{before} kB before, {peak} kB at the peak, {after} kB after it");
+    connection.close().unwrap();
+}
