@@ -236,6 +236,7 @@ impl Engine {
     }
 
     /// Drops all unfinished work, for a crash.
+    #[cfg(feature = "testing")]
     pub(in crate::engine) fn forget_work(&mut self) {
         self.work = Work { budget: self.work.budget, limit: self.work.budget, ..Work::new() };
     }
