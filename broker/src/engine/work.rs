@@ -1,10 +1,10 @@
 //! The work of a turn, and what is left of it for later turns.
 //!
 //! A turn is the time between taking and releasing the broker's lock. Owns the count of the *steps* of the turn, its
-//! budget, and the unfinished work of each connection that caused some; work that no connection caused, such as expiry,
-//! has an owner of its own, the null key. A step is a unit of bounded work: a message moved, a binding removed, a
-//! consumer ended, a destination found. An operation that may need more steps than the budget is a [`Task`], which stops
-//! when the budget is spent. It must never know what a task does, nor the time.
+//! budget, and the unfinished work of each connection that caused some; work that no connection caused, such as
+//! expiry, has an owner of its own, the null key. A step is a unit of bounded work: a message moved, a binding removed,
+//! a consumer ended. An operation that may need more steps than the budget is a [`Task`], which stops when the budget
+//! is spent. It must never know what a task does, nor the time.
 //!
 //! The engine's driver calls [`Engine::start_turn`] whenever it has taken the lock, [`Engine::is_spent`] between two
 //! inputs, and [`Engine::work`] while [`Engine::has_work`], each time after it has released the lock.
@@ -17,8 +17,8 @@
 //! - The owners take turns, [`SHARE`] steps each, so that the work of one delays that of another by a bounded number of
 //!   steps.
 //!
-//! No turn has more steps than the budget and the last operation in it, which is bounded by what it is given: a publish
-//! by its number of queues.
+//! No turn has more steps than the budget and the last operation in it: finding the queues of a message, which are
+//! counted by [`ROUTING_STEPS`], or a commit, which may take a whole budget more.
 
 use std::collections::VecDeque;
 
@@ -238,6 +238,7 @@ impl Engine {
     }
 
     /// Drops all unfinished work, for a crash.
+    #[cfg(feature = "testing")]
     pub(in crate::engine) fn forget_work(&mut self) {
         self.work = Work { budget: self.work.budget, limit: self.work.budget, ..Work::new() };
     }

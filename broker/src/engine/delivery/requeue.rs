@@ -1,8 +1,8 @@
 //! Returns deliveries to their queues.
 //!
-//! Owns the order: first all messages go back to their places, then the queues deliver. Until then the queues deliver to
-//! no consumer, so that nobody gets a message before one that was returned to a place in front of it. It must never know
-//! why the deliveries return.
+//! Owns the order: first all messages go back to their places, then the queues deliver. Until then the queues deliver
+//! to no consumer, so that no consumer gets a message before one that was returned to a place in front of it. It must
+//! never know why the deliveries return.
 
 use std::collections::{BTreeSet, VecDeque};
 

@@ -19,8 +19,8 @@ use crate::engine::topology::vhost::VhostSettings;
 use crate::store::{Recovered, RecoveredMessage, RecoveredQueue};
 
 impl Engine {
-    /// Restores the state. Returns the keys of bindings that have lost an end: it was deleted, and the broker was killed
-    /// before their turn came.
+    /// Restores the state. Returns the keys of bindings that have lost an end: it was deleted, and the broker was
+    /// killed before their turn came.
     pub(crate) fn recover(&mut self, now: Time, recovered: Recovered) -> Vec<Bytes> {
         self.now = now;
         let mut bindings = Vec::new();

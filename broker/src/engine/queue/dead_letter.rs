@@ -68,8 +68,8 @@ enum Source {
     Kept(QueueKey, u64),
 }
 
-/// How many dead letters one may cause at once, in queues with a time to live of zero or that are full. Of the rest, one
-/// that dies is dropped: an exchange that many of its queues have as their dead-letter exchange makes n! of them.
+/// How many dead letters one may cause at once, in queues with a time to live of zero or that are full. Those beyond
+/// are dropped: an exchange that all of its n queues have as their dead-letter exchange makes n! of them.
 const ALLOWANCE: u32 = 10_000;
 
 impl Engine {
