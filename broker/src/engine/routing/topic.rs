@@ -2,10 +2,10 @@
 //!
 //! Owns a trie of words. All keys of a message are matched against all patterns at once: each node of the trie is
 //! visited at most once for each [chunk of the keys](crate::engine::routing::words), with the set of the places that
-//! the keys have come to there. So a match takes time linear in the nodes that it visits times the width of a set, which
-//! is at most 5 for one routing key of 255 bytes, whatever the patterns are; the nodes are at most the words of all
-//! patterns. Without `#` a key visits no more nodes than it has ways through the trie. Adding or removing a pattern takes
-//! time linear in its words. It must never know what the destinations are.
+//! the keys have come to there. So a match takes time linear in the nodes that it visits times the width of a set,
+//! which is at most 5 for one routing key of 255 bytes, whatever the patterns are; the nodes are at most the words of
+//! all patterns. Without `#` a key visits no more nodes than it has ways through the trie. Adding or removing a pattern
+//! takes time linear in its words. It must never know what the destinations are.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
