@@ -9,6 +9,8 @@ mod headers;
 #[path = "../../broker/src/engine/routing/naive.rs"]
 #[allow(dead_code)]
 mod naive;
+#[path = "../../broker/src/engine/routing/places.rs"]
+mod places;
 #[path = "../../broker/src/engine/routing/topic.rs"]
 #[allow(dead_code)]
 mod topic;

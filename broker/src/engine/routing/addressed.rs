@@ -1,7 +1,8 @@
 //! A message as exchanges route it: its routing keys and its headers, made ready at most once for all exchanges that it
 //! comes to.
 //!
-//! Owns what is made of the keys and headers, and counts the steps of the route. It must never know exchanges or queues.
+//! Owns what is made of the keys and headers, and counts the steps of the route. It must never know exchanges or
+//! queues.
 
 use std::collections::{HashMap, HashSet};
 

@@ -183,8 +183,8 @@ impl Engine {
     }
 
     /// Removes a binding to a deleted destination from one of `sources`, or a source without more of them from these.
-    /// Takes time logarithmic in the number of bindings. An auto-delete exchange that loses its last binding is added to
-    /// `unused`. Returns whether sources are left.
+    /// Takes time logarithmic in the number of bindings. An auto-delete exchange that loses its last binding is added
+    /// to `unused`. Returns whether sources are left.
     pub(in crate::engine) fn unbind_one_to(
         &mut self,
         destination: Destination,

@@ -8,6 +8,7 @@ pub(super) mod exchange;
 pub(super) mod headers;
 #[cfg(test)]
 mod naive;
+mod places;
 pub(super) mod route;
 mod topic;
 pub(super) mod weighted;

@@ -2,15 +2,16 @@
 //!
 //! Owns a trie of words. All keys of a message are matched against all patterns at once: each node of the trie is
 //! visited at most once for each [chunk of the keys](crate::engine::routing::words), with the set of the places that
-//! the keys have come to there. So a match takes time linear in the nodes that it visits times the width of a set, which
-//! is at most 5 for one routing key of 255 bytes, whatever the patterns are; the nodes are at most the words of all
-//! patterns. Without `#` a key visits no more nodes than it has ways through the trie. Adding or removing a pattern takes
-//! time linear in its words. It must never know what the destinations are.
+//! the keys have come to there. So a match takes time linear in the nodes that it visits times the width of a set,
+//! which is at most 5 for one routing key of 255 bytes, whatever the patterns are; the nodes are at most the words of
+//! all patterns. Without `#` a key visits no more nodes than it has ways through the trie. Adding or removing a pattern
+//! takes time linear in its words. It must never know what the destinations are.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use super::destinations::Destinations;
+use super::places::Set;
 use super::words::{Chunk, Keys, NARROW, WIDE, Words, words};
 
 /// Patterns and their destinations. See the [module's documentation](self).
@@ -118,58 +119,6 @@ impl<D: Copy + Ord> Node<D> {
 impl<D: Copy + Ord> Default for Patterns<D> {
     fn default() -> Self {
         Self { nodes: vec![Node::new()], free: Vec::new() }
-    }
-}
-
-/// A set of places.
-trait Set: AsRef<[u64]> + AsMut<[u64]> + Clone {
-    fn empty(width: usize) -> Self;
-
-    /// Returns the places of this set that are in another.
-    fn and(&self, other: &[u64]) -> Self {
-        let mut set = self.clone();
-        set.as_mut().iter_mut().zip(other).for_each(|(set, other)| *set &= other);
-        set
-    }
-
-    fn is_empty(&self) -> bool {
-        self.as_ref().iter().all(|set| *set == 0)
-    }
-
-    /// Returns the places that follow those of this set.
-    fn next(&self) -> Self {
-        let mut set = self.clone();
-        let mut carry = 0;
-        for set in set.as_mut() {
-            (*set, carry) = (*set << 1 | carry, *set >> 63);
-        }
-        set
-    }
-
-    /// Returns the places of this set with all that follow them in their keys.
-    fn onward(&self, inner: &[u64]) -> Self {
-        let mut set = self.clone();
-        let mut carry = false;
-        for (set, inner) in set.as_mut().iter_mut().zip(inner) {
-            // The sum carries from each place through those inside its key to the last one of the key.
-            let (sum, first) = (*set & inner).overflowing_add(*inner);
-            let (sum, second) = sum.overflowing_add(u64::from(carry));
-            carry = first || second;
-            *set |= sum ^ inner;
-        }
-        set
-    }
-}
-
-impl<const WIDTH: usize> Set for [u64; WIDTH] {
-    fn empty(_: usize) -> Self {
-        [0; WIDTH]
-    }
-}
-
-impl Set for Vec<u64> {
-    fn empty(width: usize) -> Self {
-        vec![0; width]
     }
 }
 
@@ -303,11 +252,11 @@ impl Children {
     /// Adds the nodes below for the words that follow a set of places, which is not empty. Returns the number of steps:
     /// the words that follow or the nodes below, whichever are fewer.
     fn follow<S: Set>(&self, mut now: S, chunk: &mut Chunk, walk: &mut Vec<(u32, S)>) -> usize {
-        let places: u32 = now.as_ref().iter().map(|set| set.count_ones()).sum();
+        let places = now.len();
         match self {
             Self::None => return 0,
             _ if places == 1 => {
-                let place = first(now.as_ref());
+                let place = now.first();
                 if let Some(child) = chunk.word_at(place).and_then(|word| self.get(word)) {
                     walk.push((child, now.next()));
                 }
@@ -323,10 +272,10 @@ impl Children {
             }
         };
         match self {
-            Self::Many(all) if all.len() > places as usize => {
+            Self::Many(all) if all.len() > places => {
                 while !now.is_empty() {
                     steps += chunk.width;
-                    let place = first(now.as_ref());
+                    let place = now.first();
                     let word = chunk.word_at(place);
                     let Some((word, before)) = word.and_then(|word| Some((word, chunk.before(word)?))) else {
                         now.as_mut()[place / 64] &= !(1 << (place % 64));
@@ -352,12 +301,6 @@ impl Children {
         }
         steps
     }
-}
-
-/// Returns the first place of a set that is not empty.
-fn first(set: &[u64]) -> usize {
-    let index = set.iter().position(|set| *set != 0).unwrap_or_default();
-    index * 64 + set[index].trailing_zeros() as usize
 }
 
 #[cfg(test)]

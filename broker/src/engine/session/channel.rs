@@ -28,8 +28,8 @@ use crate::engine::{At, Engine};
 #[derive(Debug, Default)]
 pub(crate) struct Channel {
     pub(crate) consumers: Tagged,
-    /// Consumers of quorum queues that were cancelled with unacked deliveries, by tag and queue. These count for the next
-    /// consumer of the same tag, as in RabbitMQ.
+    /// Consumers of quorum queues that were cancelled with unacked deliveries, by tag and queue. These count for the
+    /// next consumer of the same tag, as in RabbitMQ.
     cancelled: HashMap<(Name, QueueKey), ConsumerKey>,
     pub(crate) unacked: Unacked,
     /// When its delivery timeouts must be checked.

@@ -1,7 +1,7 @@
 //! The consumers of one channel: by tag, and in the order in which they take turns at the limit that they share.
 //!
-//! Adding, finding or removing one, or moving it behind the others, takes time logarithmic in their number. It must never
-//! know what a consumer is.
+//! Adding, finding or removing one, or moving it behind the others, takes time logarithmic in their number. It must
+//! never know what a consumer is.
 
 use std::collections::{BTreeMap, HashMap};
 
