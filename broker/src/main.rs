@@ -62,9 +62,9 @@ struct Options {
     #[arg(long)]
     proxy_protocol: bool,
 
-    /// Address that many clients share, such as that of a gateway or proxy that does not send the PROXY protocol; may be
-    /// given several times. Wrong passwords of some of its clients do not keep the others out: logins from there wait
-    /// for 2 seconds at most, and the proxy must limit its clients' wrong passwords itself
+    /// Address that many clients share, such as that of a gateway or proxy that does not send the PROXY protocol; may
+    /// be given several times. Wrong passwords of some of its clients do not keep the others out: logins from there
+    /// wait for 2 seconds at most, and the proxy must limit its clients' wrong passwords itself
     #[arg(long, value_name = "ADDRESS")]
     shared_address: Vec<IpAddr>,
 

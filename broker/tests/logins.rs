@@ -58,7 +58,7 @@ fn guesses_must_wait_and_keep_no_other_client_out() {
 
 #[test]
 fn an_unknown_user_is_throttled_as_a_known_one() {
-    for user in ["alice", "nobody"] {
+    for user in ["alice", "unknown"] {
         let broker = broker();
         guess(&broker, "192.0.2.1", user, 10);
         thread::scope(|scope| {

@@ -40,7 +40,7 @@ use connection::{Peer, Serving};
 #[cfg(feature = "definitions")]
 pub use definitions::DefinitionsError;
 pub use logins::LoginCounts;
-use logins::{Admission, Logins, Source};
+use logins::{Admission, Logins};
 pub use pipe::Pipe;
 use shared::Timekeeper;
 pub(crate) use shared::{Shared, State};
@@ -266,16 +266,6 @@ impl Builder {
         self
     }
 
-    /// Sets an address that many clients share, such as that of a gateway or proxy that does not send the PROXY protocol:
-    /// wrong passwords of some of its clients must not keep the others out. Logins from there wait for two seconds at
-    /// most, and may be all but the last of the connections that are not logged in. The proxy must limit its clients'
-    /// wrong passwords itself. May be called several times.
-    #[must_use]
-    pub fn shared_address(mut self, address: IpAddr) -> Self {
-        self.shared_addresses.push(address);
-        self
-    }
-
     /// Sets whether connections are watched, which [`Broker::transcript`] and [`Broker::faults`] need. The default is
     /// true. Without it, each frame costs a little less.
     #[cfg(feature = "testing")]
@@ -419,16 +409,6 @@ impl Broker {
             let (local, name) = (address.to_canonical().is_loopback(), address.to_string().into());
             self.serve_peer(transport, Peer { local, name, admission: Some(admission) });
         }
-    }
-
-    /// Admits a client from an address, unless too many connections are not logged in.
-    fn admit(&self, address: IpAddr) -> Option<Admission> {
-        Admission::to(&self.0.shared, Source::of(address))
-    }
-
-    /// Returns what has happened to the logins whose passwords are verified.
-    pub fn login_counts(&self) -> LoginCounts {
-        self.0.shared.logins().counts()
     }
 
     fn serve_peer<T>(&self, transport: T, peer: Peer)

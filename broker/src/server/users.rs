@@ -102,8 +102,8 @@ impl Broker {
     /// and password. The empty hash is no password: the user can't log in with any.
     ///
     /// An argon2 hash may take 64 MiB at most, and memory times passes 256 MiB. While a user has one, every login
-    /// computes a hash with its parameters, so that the time of a login does not tell which hash a user has. There may be
-    /// four different parameters.
+    /// computes a hash with its parameters, so that the time of a login does not tell which hash a user has. There may
+    /// be four different parameters.
     ///
     /// ```
     /// # let broker = hopmq_broker::Broker::in_memory();

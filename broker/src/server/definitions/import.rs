@@ -37,8 +37,8 @@ impl Broker {
     /// # Errors
     /// If the text is not such JSON; if a client's declaration would be refused; if a permission is for a virtual host
     /// or a user that does not exist; if a password hash is of an unknown kind; and if there are policies, operator
-    /// policies, parameters of plugins or other things that this broker does not support. All of those are named. Nothing
-    /// is imported then, unless an exclusive queue has the name of a queue.
+    /// policies, parameters of plugins or other things that this broker does not support. All of those are named.
+    /// Nothing is imported then, unless an exclusive queue has the name of a queue.
     pub fn import_definitions(&self, json: &str) -> Result {
         self.import(json, None).map(drop)
     }

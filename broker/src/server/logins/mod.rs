@@ -1,16 +1,16 @@
 //! Logins whose passwords must be verified: which is next, and when.
 //!
 //! Owns the waiting logins, their throttle, the results of the last verifications, and how many connections are not
-//! logged in yet. Logins come in with the address of the client and the time; out goes whether to verify a password now.
-//! It must never know passwords nor hashes: it knows digests of them under a key of its own.
+//! logged in yet. Logins come in with the address of the client and the time; out goes whether to verify a password
+//! now. It must never know passwords nor hashes: it knows digests of them under a key of its own.
 //!
 //! A verification costs milliseconds on purpose, and only a few run at once. So that a flood of logins from one address
 //! does not delay those from others, addresses have turns ([`Queue`]), and wrong passwords must wait ([`Throttle`]).
 //!
-//! Two kinds of results are remembered, so that clients that all connect at once, with the right or an outdated password,
-//! do not cost a verification each:
+//! Two kinds of results are remembered, so that clients that all connect at once, with the right or an outdated
+//! password, do not cost a verification each:
 //! - The right password of a user, for ten minutes. Whether a password is remembered is only looked up when it could be
-//!   verified as well, so that this lets nobody guess faster. A new password of the user has another hash, and with it
+//!   verified as well, so that no client can guess faster. A new password of the user has another hash, and with it
 //!   another digest.
 //! - A wrong password, for a minute, for the address that it came from. It is refused at once, and counts as no further
 //!   failure, for it is no new guess.
@@ -31,6 +31,7 @@ use hopmq_proto::Time;
 use sha2::{Digest, Sha256};
 
 use super::shared::Shared;
+use super::{Broker, Builder};
 use crate::engine::Claim;
 pub(super) use attempt::{Attempt, Outcome};
 use queue::{Queue, Ticket};
@@ -131,6 +132,30 @@ impl std::fmt::Debug for MacKey {
     }
 }
 
+impl Builder {
+    /// Sets an address that many clients share, such as that of a gateway or proxy that does not send the PROXY
+    /// protocol: wrong passwords of some of its clients must not keep the others out. Logins from there wait for two
+    /// seconds at most, and may be half of the connections that are not logged in. The proxy must limit its clients'
+    /// wrong passwords itself. May be called several times.
+    #[must_use]
+    pub fn shared_address(mut self, address: IpAddr) -> Self {
+        self.shared_addresses.push(address);
+        self
+    }
+}
+
+impl Broker {
+    /// Returns what has happened to the logins whose passwords are verified.
+    pub fn login_counts(&self) -> LoginCounts {
+        self.0.shared.logins().counts
+    }
+
+    /// Admits a client from an address, unless too many connections are not logged in.
+    pub(super) fn admit(&self, address: IpAddr) -> Option<Admission> {
+        Admission::to(&self.0.shared, Source::of(address))
+    }
+}
+
 impl MacKey {
     pub(crate) fn random() -> Self {
         Self([generate_salt(), generate_salt()])
@@ -167,10 +192,6 @@ impl Logins {
             counts: LoginCounts::default(),
             reported: (LoginCounts::default(), Time::ZERO),
         }
-    }
-
-    pub(crate) fn counts(&self) -> LoginCounts {
-        self.counts
     }
 
     /// Counts a connection that is not logged in yet, unless there are too many. An address may have as many as there

@@ -1,7 +1,7 @@
 //! The order in which logins are verified: fair between addresses.
 //!
-//! Owns the tickets of waiting logins: those that are ready, and those that must wait until a time. Tickets come in with
-//! the address of the client; out goes the next one. Each address has one turn after another, and within an address the
+//! Owns the tickets of waiting logins: those that are ready, and those that must wait until a time. Tickets come in
+//! with the address of the client; out goes the next one. Each address has one turn after another, and within one the
 //! order of arrival holds. It must never know why a ticket waits. Each operation costs a logarithm of the tickets.
 
 use std::collections::{BTreeSet, HashMap};

@@ -6,8 +6,8 @@
 //!
 //! - A user's failures from an address: after [`PAIR`], each next one has to wait.
 //! - All failures from an address: after [`ADDRESS`], likewise, but for users who have logged in from there lately.
-//! - A user's failures from anywhere: after [`USER`], an attempt waits for [`DELAY`] only, and not at all from where the
-//!   user has logged in lately: otherwise an attacker could lock the user out.
+//! - A user's failures from anywhere: after [`USER`], an attempt waits for [`DELAY`] only, and not at all from where
+//!   the user has logged in lately: otherwise an attacker could lock the user out.
 //!
 //! From an address that many clients share, an attempt waits for [`DELAY`] at most. What has no address is this
 //! program's own, and never waits.
