@@ -1,11 +1,12 @@
-//! Stored messages that can't be read while the broker runs: clients get an error, not fewer messages; the message stays
-//! in its queue; an operator sees it; other queues go on.
+//! Stored messages that can't be read while the broker runs: clients get an error, not fewer messages; the message
+//! stays in its queue; an operator sees it; other queues go on.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hopmq_blocking::{Channel, Connection, Error, Recovery};
+use hopmq_broker::inspect::Message;
 use hopmq_broker::store::{File, Settings, Storage};
 use hopmq_broker::{Broker, Clock, CrashStorage};
 
@@ -141,7 +142,7 @@ fn a_damaged_message_that_expires_stays_in_the_store_for_its_dead_letter() {
     let broker = start();
     broker.advance("2s");
     let dead = broker.inspect().ready("dead");
-    assert_eq!(dead.iter().map(|message| message.text()).collect::<Vec<_>>(), ["the first"]);
+    assert_eq!(dead.iter().map(Message::text).collect::<Vec<_>>(), ["the first"]);
 }
 
 /// A storage whose reads fail on request.

@@ -155,8 +155,8 @@ impl Checkpointer {
         self.commit(commit)
     }
 
-    /// Moves all live messages of a damaged log to segments. The log then begins with its last file, which is empty, and
-    /// the manifest is new.
+    /// Moves all live messages of a damaged log to segments. The log then begins with its last file, which is empty,
+    /// and the manifest is new.
     pub(super) fn renew(&mut self) -> Result<(), Error> {
         let mut logs = all_logs(&self.shared.lock());
         logs.pop();

@@ -2,8 +2,8 @@
 //!
 //! Where a file is damaged, the live messages in the damaged part are moved as they are, because each has its own
 //! checksum: a read finds those that are whole, and fails for the others, also after a restart. The damage is told
-//! ([`Store::damages`](super::Store::damages)). What such a record said beside the content is lost: after a restart, the
-//! message has no expiry and no priority.
+//! ([`Store::damages`](super::Store::damages)). What such a record said beside the content is lost: after a restart,
+//! the message has no expiry and no priority.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

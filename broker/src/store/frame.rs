@@ -4,10 +4,10 @@
 //! file  = header (512 bytes: its own sector), frames
 //! frame = payload length u32, crc32c u32 of the rest, address u64, synced u64, payload, zeros to a multiple of 8 bytes
 //! ```
-//! A header holds the format's version, the file's number in the order of use, the address of its first frame, its size,
-//! how far it is known to be safe, and the size of the next file of the log once that exists. It is written again when
-//! one of the last two changes, which a crash leaves undone or done: a sector is written as a whole. So a log that lacks
-//! its newest file, or a part of it that was safe, is not mistaken for one that ended there.
+//! A header holds the format's version, the file's number in the order of use, the address of its first frame, its
+//! size, how far it is known to be safe, and the size of the next file of the log once that exists. It is written again
+//! when one of the last two changes, which a crash leaves undone or done: a sector is written as a whole. So a log that
+//! lacks its newest file, or a part of it that was safe, is not mistaken for one that ended there.
 //!
 //! An address counts bytes since the log began; a file's header holds the address of its first frame. A frame that
 //! holds another address than its own is left over from the file's earlier use: the frames end before it. `synced` is
@@ -187,8 +187,8 @@ impl<'a> Frames<'a> {
         self.next = address;
     }
 
-    /// Returns how many bytes are to be seen of a frame at this address that can't be read: those of a whole frame if its
-    /// address is right, or would make its checksum right. Otherwise the bytes may be from the file's earlier use.
+    /// Returns how many bytes are to be seen of a frame at this address that can't be read: those of a whole frame if
+    /// its address is right, or would make its checksum right. Otherwise the bytes may be from the file's earlier use.
     pub(super) fn remains(&mut self) -> io::Result<u64> {
         let at = self.next;
         if at + FRAME as u64 > self.limit {

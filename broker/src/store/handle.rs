@@ -109,8 +109,8 @@ impl Store {
         shared.lock().status(&shared.settings)
     }
 
-    /// Returns the damaged parts of files that checkpoints met since the last call, 64 at most. The messages in them are
-    /// still there; a read of one that is damaged fails.
+    /// Returns the damaged parts of files that checkpoints met since the last call, 64 at most. The messages in them
+    /// are still there; a read of one that is damaged fails.
     pub fn damages(&self) -> Vec<Damage> {
         std::mem::take(&mut self.0.0.lock().damages)
     }

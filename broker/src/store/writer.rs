@@ -83,8 +83,8 @@ impl Writer {
         self.note_end().map(|_| ()).or_else(|error| self.shared.disk_error(error))
     }
 
-    /// Notes in the log where it ends, and syncs that. After this, a start refuses a folder that lacks anything. If this
-    /// fails, only that knowledge is lost.
+    /// Notes in the log where it ends, and syncs that. After this, a start refuses a folder that lacks anything. If
+    /// this fails, only that knowledge is lost.
     pub fn close(mut self) {
         if let Ok(Some(file)) = self.note_end() {
             let _ = file.sync();

@@ -118,7 +118,8 @@ impl Engine {
         self.read_message(id, entry).ok()
     }
 
-    /// Returns the message of an entry, from memory or from the store. Tells if it can't be read; `doing` says what for.
+    /// Returns the message of an entry, from memory or from the store. Tells if it can't be read; `doing` says what
+    /// for.
     pub(in crate::engine) fn message_for(&mut self, id: QueueKey, entry: &Entry, doing: &str) -> Option<Message> {
         let error = match self.read_message(id, entry) {
             Ok(message) => return Some(message),
