@@ -87,12 +87,12 @@ pub(super) fn find<'a>(set: &'a JwkSet, kid: Option<&str>, algorithm: Algorithm)
 
 /// Checks that a key may verify signatures of this algorithm.
 fn fits(key: &Jwk, algorithm: Algorithm) -> Result<(), AuthError> {
-    let is_of_family = match (&key.algorithm, algorithm.family()) {
+    let is_of_family = matches!(
+        (&key.algorithm, algorithm.family()),
         (AlgorithmParameters::RSA(_), AlgorithmFamily::Rsa)
-        | (AlgorithmParameters::EllipticCurve(_), AlgorithmFamily::Ec)
-        | (AlgorithmParameters::OctetKeyPair(_), AlgorithmFamily::Ed) => true,
-        _ => false,
-    };
+            | (AlgorithmParameters::EllipticCurve(_), AlgorithmFamily::Ec)
+            | (AlgorithmParameters::OctetKeyPair(_), AlgorithmFamily::Ed)
+    );
     let named = key.common.key_algorithm;
     if !is_of_family || named.is_some_and(|named| named != KeyAlgorithm::from(algorithm)) {
         return Err(AuthError::KeyOfOtherAlgorithm);
