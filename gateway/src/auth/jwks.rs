@@ -64,8 +64,8 @@ pub(super) fn parse(text: &str) -> Result<JwkSet, JwksError> {
     }
 }
 
-/// Returns the key that verifies a token of this algorithm: the only one of the name, or the only one if the token names
-/// none. Keys for encryption, for another algorithm or without the operation `verify` are passed over.
+/// Returns the key that verifies a token of this algorithm: the only one of the name, or the only one if the token
+/// names none. Keys for encryption, for another algorithm or without the operation `verify` are passed over.
 ///
 /// # Errors
 /// [`AuthError`] if there is no such key, or more than one.
