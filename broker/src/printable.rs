@@ -2,8 +2,8 @@
 //!
 //! A client could put a line break into a name, and the rest of its text would look like another line of a log, or an
 //! escape sequence, and a terminal would follow it. The subscriber of the program escapes strings, and that of an
-//! application that embeds the broker may not. So such texts are escaped and cut here. Costs one pass, and an allocation
-//! only if there is something to change. It must not be used for what a protocol compares or passes on.
+//! application that embeds the broker may not. So such texts are escaped and cut here. Costs one pass, and an
+//! allocation only if there is something to change. It must not be used for what a protocol compares or passes on.
 
 use std::borrow::Cow;
 use std::fmt::Write;

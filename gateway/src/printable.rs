@@ -1,8 +1,8 @@
 //! Texts of clients in logs and in answers: names, headers, reasons and errors that quote them.
 //!
 //! A client could put a line break into a name, and the rest of its text would look like another line of a log, or an
-//! escape sequence, and a terminal would follow it. So such texts are escaped and cut. Costs one pass, and an allocation
-//! only if there is something to change. It must not be used for what a protocol compares or passes on.
+//! escape sequence, and a terminal would follow it. So such texts are escaped and cut. Costs one pass, and an
+//! allocation only if there is something to change. It must not be used for what a protocol compares or passes on.
 
 use std::borrow::Cow;
 use std::fmt::Write;

@@ -283,8 +283,8 @@ impl AmqpProxy {
         Ok(Verdict::Pass)
     }
 
-    /// Checks that a frame comes where it belongs, where the gateway authenticates: methods and heartbeats on channel 0,
-    /// and all others once the browser has sent `connection.open`.
+    /// Checks that a frame comes where it belongs, where the gateway authenticates: methods and heartbeats on channel
+    /// 0, and all others once the browser has sent `connection.open`.
     fn check_place(&self, frame: &Frame<'_>) -> Result<(), Error> {
         if matches!(self.login, Login::RabbitMq { .. }) {
             return Ok(());
@@ -338,8 +338,8 @@ impl AmqpProxy {
         Ok(Verdict::Replace(method_frame(0, &start)))
     }
 
-    /// Replaces the grant by that of a newer token of the same bearer. The secret is for the gateway, and does not reach
-    /// RabbitMQ.
+    /// Replaces the grant by that of a newer token of the same bearer. The secret is for the gateway, and does not
+    /// reach RabbitMQ.
     fn renew(&mut self, secret: &[u8]) -> Result<Verdict, Error> {
         let secret = std::str::from_utf8(secret).map_err(|_| refused(AuthError::NotText))?;
         let grant = match &self.login {

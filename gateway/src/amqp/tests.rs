@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hopmq_proto::method::{Encode, Method, basic, channel, connection, exchange, queue};
+use hopmq_proto::method::{Encode, Method, MethodId, basic, channel, connection, exchange, queue};
 use hopmq_proto::{Error, FieldArray, FieldTable, Frame, Properties, ReceiveLimits, code, put_method};
 use serde_json::json;
 
@@ -58,7 +58,7 @@ fn names(bytes: &[u8]) -> Vec<&'static str> {
     let mut names = Vec::new();
     let mut rest = bytes;
     while let Some(frame) = Frame::parse(rest, &ANY).expect("the gateway sends AMQP") {
-        names.extend(frame.method().ok().filter(|_| frame.kind() == hopmq_proto::Kind::Method).map(|id| id.name()));
+        names.extend(frame.method().ok().filter(|_| frame.kind() == hopmq_proto::Kind::Method).map(MethodId::name));
         rest = &rest[frame.size()..];
     }
     assert!(rest.is_empty(), "the gateway sends whole frames");

@@ -64,8 +64,8 @@ pub(super) fn parse(text: &str) -> Result<JwkSet, JwksError> {
     }
 }
 
-/// Returns the key that verifies a token of this algorithm: the only one of the name, or the only one if the token names
-/// none. Keys for encryption, for another algorithm or without the operation `verify` are passed over.
+/// Returns the key that verifies a token of this algorithm: the only one of the name, or the only one if the token
+/// names none. Keys for encryption, for another algorithm or without the operation `verify` are passed over.
 ///
 /// # Errors
 /// [`AuthError`] if there is no such key, or more than one.
@@ -87,12 +87,12 @@ pub(super) fn find<'a>(set: &'a JwkSet, kid: Option<&str>, algorithm: Algorithm)
 
 /// Checks that a key may verify signatures of this algorithm.
 fn fits(key: &Jwk, algorithm: Algorithm) -> Result<(), AuthError> {
-    let is_of_family = match (&key.algorithm, algorithm.family()) {
+    let is_of_family = matches!(
+        (&key.algorithm, algorithm.family()),
         (AlgorithmParameters::RSA(_), AlgorithmFamily::Rsa)
-        | (AlgorithmParameters::EllipticCurve(_), AlgorithmFamily::Ec)
-        | (AlgorithmParameters::OctetKeyPair(_), AlgorithmFamily::Ed) => true,
-        _ => false,
-    };
+            | (AlgorithmParameters::EllipticCurve(_), AlgorithmFamily::Ec)
+            | (AlgorithmParameters::OctetKeyPair(_), AlgorithmFamily::Ed)
+    );
     let named = key.common.key_algorithm;
     if !is_of_family || named.is_some_and(|named| named != KeyAlgorithm::from(algorithm)) {
         return Err(AuthError::KeyOfOtherAlgorithm);

@@ -129,7 +129,8 @@ impl Verifier {
                 }
                 Err(error) => {
                     let error = error.to_string();
-                    warn!(%url, error = &*printable(&error), "cannot fetch the issuer's keys; the previous keys stay in use");
+                    let error = &*printable(&error);
+                    warn!(%url, error, "cannot fetch the issuer's keys; the previous keys stay in use");
                 }
             }
             sleep(REFRESH_MIN).await;

@@ -4,9 +4,9 @@
 //! replaced by that claim of the token, whose characters are never wildcards.
 //!
 //! A binding key is a pattern itself: RabbitMQ's `*` is one word, and its `#` any number of words, none too. It is
-//! allowed if every routing key that it matches is within the pattern. There, a `#` of the pattern that is a word of its
-//! own stands for no word too, as in RabbitMQ: `room.#` includes `room`. Any other `#` of the pattern that matches a `#`
-//! of the binding key also matches the dot beside it, which RabbitMQ takes away with the word.
+//! allowed if every routing key that it matches is within the pattern. There, a `#` of the pattern that is a word of
+//! its own stands for no word too, as in RabbitMQ: `room.#` includes `room`. Any other `#` of the pattern that matches
+//! a `#` of the binding key also matches the dot beside it, which RabbitMQ takes away with the word.
 //!
 //! Matching takes one pass over the text for each piece of the pattern.
 

@@ -78,9 +78,9 @@ fn headers_that_change_how_a_token_is_read_are_refused() {
     }
     // A key in the header is not used.
     let other = EncodingKey::from_secret(b"another secret of at least 32 bytes");
-    let mut header = Header::default();
-    header.jwk =
-        serde_json::from_value(json!({"kty": "oct", "k": base64url(b"another secret of at least 32 bytes")})).ok();
+    let secret = base64url(b"another secret of at least 32 bytes");
+    let jwk = serde_json::from_value(json!({"kty": "oct", "k": secret})).ok();
+    let header = Header { jwk, ..Header::default() };
     assert!(header.jwk.is_some());
     is_refused(&encode(&header, &json!({}), &other).unwrap(), "signature");
 }
