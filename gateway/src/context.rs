@@ -9,6 +9,7 @@ use crate::admission::origin::OriginPolicy;
 use crate::auth::Auth;
 use crate::config::Config;
 use crate::drain::Drain;
+use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
 use crate::upstream::Upstreams;
 
@@ -20,6 +21,7 @@ pub(crate) struct Context {
     pub(crate) upstreams: Upstreams,
     pub(crate) limits: Arc<Limits>,
     pub(crate) metrics: Metrics,
+    pub(crate) log_limit: LogLimit,
     pub(crate) drain: Drain,
     /// `None` if RabbitMQ authenticates all clients.
     pub(crate) auth: Option<Arc<Auth>>,

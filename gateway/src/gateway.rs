@@ -18,6 +18,7 @@ use crate::config::{Config, ConfigError};
 use crate::context::Context;
 use crate::drain::{self, Drain, Phase};
 use crate::http::{self, server};
+use crate::log_limit::LogLimit;
 use crate::metrics::Metrics;
 use crate::upstream::{Dial, Upstreams};
 
@@ -73,6 +74,7 @@ impl Builder {
                 upstreams: Upstreams::new(&config.upstream, upstreams)?,
                 limits: Limits::new(config.limits.clone()),
                 metrics: Metrics::default(),
+                log_limit: LogLimit::default(),
                 drain: Drain::new(),
                 auth: Auth::new(&config)?.map(Arc::new),
                 loopback_users: config.auth.loopback_users.clone().into(),
@@ -131,6 +133,13 @@ impl Gateway {
             None => None,
         };
         let _drain_on_drop = DrainOnDrop(context);
+        let (possible, wanted) = (context.limits.connections_max(), context.config.limits.connections);
+        if possible < wanted {
+            warn!(
+                "the process may open too few files for limits.connections, {wanted}: it admits {possible}; \
+                 raise ulimit -n"
+            );
+        }
         if let Ok(address) = listener.local_addr() {
             info!(%address, "listening for WebSockets");
         }

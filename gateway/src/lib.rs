@@ -9,6 +9,7 @@ mod context;
 mod drain;
 mod gateway;
 mod http;
+mod log_limit;
 mod metrics;
 mod printable;
 mod session;

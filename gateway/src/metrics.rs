@@ -54,6 +54,8 @@ pub(crate) struct Metrics {
     published: Counter,
     delivered: Counter,
     pub(crate) operations_refused: Counter,
+    /// Pauses for a rate limit.
+    pub(crate) pauses: Counter,
     refused: Reasons,
     ended: Reasons,
 }
@@ -81,15 +83,27 @@ impl Metrics {
         self.ended.add(reason);
     }
 
-    /// Returns the text for Prometheus. `upstreams` holds, for each host, its name, whether it is up, and the number of
-    /// its connections.
-    pub(crate) fn text(&self, connections: usize, upstreams: &[(&str, bool, usize)]) -> String {
+    /// Returns the text for Prometheus. The first argument holds the open WebSockets, how many may be open, and how
+    /// many are not logged in; `upstreams` holds, for each host, its name, whether it is up, and the number of its
+    /// connections.
+    pub(crate) fn text(
+        &self,
+        [connections, connections_max, pending]: [usize; 3],
+        upstreams: &[(&str, bool, usize)],
+    ) -> String {
         let mut text = String::new();
         let head = |text: &mut String, name: &str, kind: &str, help: &str| {
             let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
         };
-        head(&mut text, "hopmq_gateway_connections", "gauge", "Open WebSockets.");
-        let _ = writeln!(text, "hopmq_gateway_connections {connections}");
+        let gauges = [
+            ("hopmq_gateway_connections", "Open WebSockets.", connections),
+            ("hopmq_gateway_connections_max", "WebSockets that may be open.", connections_max),
+            ("hopmq_gateway_pending_logins", "Open WebSockets that are not logged in.", pending),
+        ];
+        for (name, help, value) in gauges {
+            head(&mut text, name, "gauge", help);
+            let _ = writeln!(text, "{name} {value}");
+        }
         let totals = [
             ("hopmq_gateway_connections_accepted_total", "WebSockets opened.", &self.accepted),
             ("hopmq_gateway_messages_published_total", "Messages from browsers.", &self.published),
@@ -97,6 +111,7 @@ impl Metrics {
             ("hopmq_gateway_received_bytes_total", "Bytes of AMQP from browsers.", &self.from_browsers),
             ("hopmq_gateway_sent_bytes_total", "Bytes of AMQP to browsers.", &self.to_browsers),
             ("hopmq_gateway_operations_refused_total", "Operations refused by a policy.", &self.operations_refused),
+            ("hopmq_gateway_rate_pauses_total", "Times that a browser was paused by a rate limit.", &self.pauses),
         ];
         for (name, help, counter) in totals {
             head(&mut text, name, "counter", help);
@@ -131,9 +146,11 @@ mod tests {
         metrics.refused("origin");
         metrics.refused("origin");
         metrics.ended("closed");
-        let text = metrics.text(7, &[("amqp://a:5672", true, 4)]);
+        let text = metrics.text([7, 9, 1], &[("amqp://a:5672", true, 4)]);
         for line in [
             "hopmq_gateway_connections 7",
+            "hopmq_gateway_connections_max 9",
+            "hopmq_gateway_pending_logins 1",
             "hopmq_gateway_messages_published_total 3",
             "hopmq_gateway_upgrades_refused_total{reason=\"origin\"} 2",
             "hopmq_gateway_connections_ended_total{reason=\"closed\"} 1",

@@ -1,7 +1,9 @@
 //! Limits for one address, one user and all clients together.
 //!
-//! Counts the connections and the rate of each address and user that is or was recently connected, and hands out
-//! [`Permit`]s, which are returned when they are dropped. Time is an argument.
+//! Counts the connections, the pending logins and the rates of each address and user that is or was recently
+//! connected, and hands out [`Permit`]s, which are returned when they are dropped. An entry is forgotten when it is
+//! like a new one, so no client gains by connecting again, and the tables are bounded. Time is an argument. Knows no
+//! sockets and no AMQP.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,46 +13,56 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::account::Account;
+pub(crate) use super::account::Rates;
+use super::bucket::Bucket;
+use super::files;
 use crate::config;
 
 /// The number of addresses and users from which unused entries are removed.
 const SWEEP: usize = 1024;
+/// The largest number of addresses, and of users, that are remembered; more if more may be connected.
+const REMEMBERED_MAX: usize = 1 << 16;
+/// How often the tables are searched for unused entries while they are full.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// What an address may send at once before its users are known, in bytes: the logins of many users behind one address.
+const LOGIN_BURST: u64 = 256 << 10;
 
 /// All counts; see the [module](self).
 #[derive(Debug)]
 pub(crate) struct Limits {
     config: config::Limits,
+    /// `limits.connections`, or fewer if the process may not open enough files.
+    connections_max: usize,
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     connections: usize,
+    /// Connections that are not logged in.
+    pending: usize,
     addresses: HashMap<IpAddr, Address>,
     users: HashMap<String, User>,
     sweep_at: usize,
+    swept: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Address {
     connections: usize,
+    pending: usize,
     upgrades: Bucket,
     /// Refused logins, if they are limited.
     refusals: Option<Bucket>,
+    /// What connections send whose user is not known.
+    account: Arc<Account>,
 }
 
 #[derive(Debug)]
 struct User {
     connections: usize,
-    messages: Option<Bucket>,
-    bytes: Option<Bucket>,
-}
-
-/// What a user may send per second; 0 is no limit.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Rates {
-    pub(crate) messages: u32,
-    pub(crate) bytes: u64,
+    account: Arc<Account>,
 }
 
 /// The limit that is reached.
@@ -58,8 +70,14 @@ pub(crate) struct Rates {
 pub(crate) enum LimitError {
     /// `limits.connections`
     Connections,
+    /// `limits.pending_logins`
+    PendingLogins,
+    /// The process can open no more files.
+    Files,
     /// `limits.connections_per_address`
     AddressConnections,
+    /// `limits.pending_logins_per_address`
+    AddressPendingLogins,
     /// `limits.upgrades_per_minute`; the address may connect again after this time.
     AddressRate(Duration),
     /// `limits.refused_logins_per_minute`; the address may connect again after this time.
@@ -72,7 +90,10 @@ impl fmt::Display for LimitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Connections => "the gateway has too many connections; try again later",
+            Self::PendingLogins => "too many clients are logging in; try again later",
+            Self::Files => "the gateway can open no more sockets; try again later",
             Self::AddressConnections => "your address has too many connections; close one or try again later",
+            Self::AddressPendingLogins => "your address has too many connections that have not logged in; log in first",
             Self::AddressRate(wait) => {
                 return write!(f, "your address connects too often; try again in {} s", seconds(*wait));
             }
@@ -92,7 +113,8 @@ impl LimitError {
     pub(crate) fn retry_after(&self) -> u64 {
         match self {
             Self::AddressRate(wait) | Self::AddressRefusals(wait) => seconds(*wait),
-            Self::Connections | Self::AddressConnections | Self::UserConnections => 10,
+            Self::PendingLogins | Self::AddressPendingLogins => 1,
+            Self::Connections | Self::Files | Self::AddressConnections | Self::UserConnections => 10,
         }
     }
 }
@@ -110,68 +132,23 @@ pub(crate) struct Permit {
 
 #[derive(Debug)]
 enum Holder {
-    Address(IpAddr),
+    Address { address: IpAddr, account: Arc<Account>, is_pending: bool },
     User(String),
-}
-
-/// A token bucket that may be overdrawn: a large piece passes whole, and the next piece waits until the bucket has
-/// recovered.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bucket {
-    per_second: f64,
-    capacity: f64,
-    level: f64,
-    at: Instant,
-}
-
-impl Bucket {
-    /// Returns a full bucket of `capacity` tokens.
-    pub(crate) fn new(per_second: f64, capacity: f64, now: Instant) -> Self {
-        Self { per_second, capacity, level: capacity, at: now }
-    }
-
-    fn fill(&mut self, now: Instant) {
-        let passed = now.saturating_duration_since(self.at).as_secs_f64();
-        self.level = (self.level + passed * self.per_second).min(self.capacity);
-        self.at = now;
-    }
-
-    /// Takes `count` tokens, or returns after how long to try again.
-    pub(crate) fn take(&mut self, count: f64, now: Instant) -> Result<(), Duration> {
-        self.fill(now);
-        if self.level < count.min(self.capacity) {
-            return Err(self.wait(count.min(self.capacity)));
-        }
-        self.level -= count;
-        Ok(())
-    }
-
-    /// Checks that `count` tokens could be taken, or returns after how long they could.
-    pub(crate) fn check(&mut self, count: f64, now: Instant) -> Result<(), Duration> {
-        self.fill(now);
-        if self.level < count { Err(self.wait(count)) } else { Ok(()) }
-    }
-
-    /// Takes `count` tokens in any case, and returns how long to wait before the next call.
-    pub(crate) fn overdraw(&mut self, count: f64, now: Instant) -> Duration {
-        self.fill(now);
-        self.level -= count;
-        self.wait(0.0)
-    }
-
-    fn wait(&self, wanted: f64) -> Duration {
-        Duration::from_secs_f64(((wanted - self.level) / self.per_second).clamp(0.0, 3600.0))
-    }
-
-    fn is_full(&mut self, now: Instant) -> bool {
-        self.fill(now);
-        self.level >= self.capacity
-    }
 }
 
 impl Limits {
     pub(crate) fn new(config: config::Limits) -> Arc<Self> {
-        Arc::new(Self { config, state: Mutex::default() })
+        let files_max = files::connections_max(config.pending_logins);
+        let connections_max = config.connections.min(files_max.unwrap_or(usize::MAX));
+        let state = State {
+            connections: 0,
+            pending: 0,
+            addresses: HashMap::new(),
+            users: HashMap::new(),
+            sweep_at: SWEEP,
+            swept: None,
+        };
+        Arc::new(Self { config, connections_max, state: Mutex::new(state) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -183,6 +160,16 @@ impl Limits {
         self.state().connections
     }
 
+    /// Returns the number of open WebSockets that are not logged in.
+    pub(crate) fn pending_logins(&self) -> usize {
+        self.state().pending
+    }
+
+    /// Returns the largest number of open WebSockets: fewer than `limits.connections` if too few files can be opened.
+    pub(crate) fn connections_max(&self) -> usize {
+        self.connections_max
+    }
+
     /// Takes a permit for a WebSocket of this address.
     ///
     /// # Errors
@@ -190,22 +177,34 @@ impl Limits {
     pub(crate) fn connect(self: &Arc<Self>, address: IpAddr, now: Instant) -> Result<Permit, LimitError> {
         let address = network(address);
         let mut state = self.state();
-        state.sweep(now);
-        let total = state.connections;
+        state.sweep(self.remembered_max(), now);
+        if !state.addresses.contains_key(&address) && state.addresses.len() >= self.remembered_max() {
+            return Err(LimitError::Connections);
+        }
+        let (total, pending) = (state.connections, state.pending);
         let entry = state.address(address, &self.config, now);
         entry.upgrades.take(1.0, now).map_err(LimitError::AddressRate)?;
         if let Some(refusals) = &mut entry.refusals {
             refusals.check(1.0, now).map_err(LimitError::AddressRefusals)?;
         }
-        if total >= self.config.connections {
+        if total >= self.connections_max {
             return Err(LimitError::Connections);
+        }
+        if pending >= self.config.pending_logins {
+            return Err(LimitError::PendingLogins);
         }
         if entry.connections >= self.config.connections_per_address {
             return Err(LimitError::AddressConnections);
         }
+        if entry.pending >= self.config.pending_logins_per_address {
+            return Err(LimitError::AddressPendingLogins);
+        }
         entry.connections += 1;
+        entry.pending += 1;
+        let account = Arc::clone(&entry.account);
         state.connections += 1;
-        Ok(Permit { limits: Arc::clone(self), holder: Holder::Address(address) })
+        state.pending += 1;
+        Ok(Permit { limits: Arc::clone(self), holder: Holder::Address { address, account, is_pending: true } })
     }
 
     /// Counts a refused login of this address.
@@ -222,40 +221,47 @@ impl Limits {
     /// [`LimitError::UserConnections`] if the user has reached the limit.
     pub(crate) fn log_in(self: &Arc<Self>, user: &str, rates: Rates, now: Instant) -> Result<Permit, LimitError> {
         let mut state = self.state();
-        state.sweep(now);
-        // A burst may have as much as one second allows.
-        let bucket = |rate: f64| (rate > 0.0).then(|| Bucket::new(rate, rate, now));
-        let entry = state.users.entry(user.to_owned()).or_insert_with(|| User {
-            connections: 0,
-            messages: bucket(f64::from(rates.messages)),
-            bytes: bucket(rates.bytes as f64),
-        });
+        let entry = state.user(user, rates, self.remembered_max(), now).ok_or(LimitError::Connections)?;
         if entry.connections >= self.config.connections_per_user {
             return Err(LimitError::UserConnections);
         }
         entry.connections += 1;
         Ok(Permit { limits: Arc::clone(self), holder: Holder::User(user.to_owned()) })
     }
+
+    /// Returns the account of a user whose name is known, or `None` if too many users are remembered.
+    pub(crate) fn account(&self, user: &str, rates: Rates, now: Instant) -> Option<Arc<Account>> {
+        self.state().user(user, rates, self.remembered_max(), now).map(|user| Arc::clone(&user.account))
+    }
+
+    fn remembered_max(&self) -> usize {
+        REMEMBERED_MAX.max(self.connections_max.saturating_mul(2))
+    }
 }
 
 impl Permit {
-    /// Counts what the user has sent, and returns how long to wait before reading more from the user.
-    pub(crate) fn spend(&self, messages: u64, bytes: u64, now: Instant) -> Duration {
-        let Holder::User(name) = &self.holder else { return Duration::ZERO };
-        let mut state = self.limits.state();
-        let Some(user) = state.users.get_mut(name) else { return Duration::ZERO };
-        let wait = |bucket: &mut Option<Bucket>, count: u64| {
-            bucket.as_mut().map_or(Duration::ZERO, |bucket| bucket.overdraw(count as f64, now))
-        };
-        wait(&mut user.messages, messages).max(wait(&mut user.bytes, bytes))
+    /// Returns what connections of the address are charged to while their users are not known.
+    pub(crate) fn account(&self) -> Option<&Arc<Account>> {
+        match &self.holder {
+            Holder::Address { account, .. } => Some(account),
+            Holder::User(_) => None,
+        }
+    }
+
+    /// Counts the connection as one that is logged in.
+    pub(crate) fn logged_in(&mut self) {
+        if let Holder::Address { address, is_pending, .. } = &mut self.holder
+            && std::mem::take(is_pending)
+        {
+            self.limits.state().logged_in(*address);
+        }
     }
 }
 
 impl User {
-    /// Whether the user has no connections and full buckets, like a user that never connected.
-    fn is_unused(&mut self, now: Instant) -> bool {
-        let mut buckets = [&mut self.messages, &mut self.bytes].into_iter().flatten();
-        self.connections == 0 && buckets.all(|bucket| bucket.is_full(now))
+    /// Whether the user has no connections and a full account, like a user that never connected.
+    fn is_unused(&self, now: Instant) -> bool {
+        self.connections == 0 && Arc::strong_count(&self.account) == 1 && self.account.is_full(now)
     }
 }
 
@@ -263,35 +269,67 @@ impl Address {
     /// Whether the address has no connections and full buckets, like one that never connected.
     fn is_unused(&mut self, now: Instant) -> bool {
         let mut buckets = [Some(&mut self.upgrades), self.refusals.as_mut()].into_iter().flatten();
-        self.connections == 0 && buckets.all(|bucket| bucket.is_full(now))
+        self.connections == 0
+            && Arc::strong_count(&self.account) == 1
+            && buckets.all(|bucket| bucket.is_full(now))
+            && self.account.is_full(now)
     }
 }
 
 impl State {
     fn address(&mut self, address: IpAddr, config: &config::Limits, now: Instant) -> &mut Address {
         let bucket = |a_minute: u32| Bucket::new(f64::from(a_minute) / 60.0, f64::from(a_minute), now);
+        let rates = Rates::of_all(config);
         self.addresses.entry(address).or_insert_with(|| Address {
             connections: 0,
+            pending: 0,
             upgrades: bucket(config.upgrades_per_minute),
             refusals: (config.refused_logins_per_minute > 0).then(|| bucket(config.refused_logins_per_minute)),
+            account: Account::new(rates, LOGIN_BURST, now),
         })
     }
 
-    /// Removes addresses and users that have no connections and full buckets.
-    fn sweep(&mut self, now: Instant) {
-        if self.addresses.len() + self.users.len() >= self.sweep_at.max(SWEEP) {
-            self.addresses.retain(|_, address| !address.is_unused(now));
-            self.users.retain(|_, user| !user.is_unused(now));
-            self.sweep_at = (self.addresses.len() + self.users.len()) * 2;
+    /// Returns the entry of a user, or `None` if it is new and too many users are remembered.
+    fn user(&mut self, user: &str, rates: Rates, remembered_max: usize, now: Instant) -> Option<&mut User> {
+        self.sweep(remembered_max, now);
+        if !self.users.contains_key(user) && self.users.len() >= remembered_max {
+            return None;
+        }
+        let new = || User { connections: 0, account: Account::new(rates, 0, now) };
+        let entry = self.users.entry(user.to_owned()).or_insert_with(new);
+        entry.account.change(rates, now);
+        Some(entry)
+    }
+
+    /// Removes the addresses and users that are like new ones, when there are many. Takes time that is linear in the
+    /// entries, so it waits until they have doubled; if the tables are full, it runs once per [`SWEEP_INTERVAL`].
+    fn sweep(&mut self, remembered_max: usize, now: Instant) {
+        let is_grown = self.addresses.len() + self.users.len() >= self.sweep_at;
+        let is_full = self.addresses.len().max(self.users.len()) >= remembered_max;
+        let is_recent = self.swept.is_some_and(|at| now.saturating_duration_since(at) < SWEEP_INTERVAL);
+        if !is_grown && (!is_full || is_recent) {
+            return;
+        }
+        self.addresses.retain(|_, address| !address.is_unused(now));
+        self.users.retain(|_, user| !user.is_unused(now));
+        self.sweep_at = ((self.addresses.len() + self.users.len()) * 2).max(SWEEP);
+        self.swept = Some(now);
+    }
+
+    fn logged_in(&mut self, address: IpAddr) {
+        self.pending -= 1;
+        if let Some(entry) = self.addresses.get_mut(&address) {
+            entry.pending -= 1;
         }
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        self.logged_in();
         let mut state = self.limits.state();
         match &self.holder {
-            Holder::Address(address) => {
+            Holder::Address { address, .. } => {
                 state.connections -= 1;
                 if let Some(entry) = state.addresses.get_mut(address) {
                     entry.connections -= 1;
@@ -307,7 +345,7 @@ impl Drop for Permit {
 }
 
 /// Returns the address under which a client is counted. An IPv6 customer has at least a /64, so that is counted.
-fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
         address => address,
@@ -378,12 +416,66 @@ mod tests {
         let now = Instant::now();
         let rates = Rates { messages: 10, bytes: 1000 };
         let first = limits.log_in("alice", rates, now).unwrap();
-        assert_eq!(first.spend(10, 500, now), Duration::ZERO);
-        assert_eq!(first.spend(0, 1500, now), Duration::from_secs(1));
+        let account = limits.account("alice", rates, now).unwrap();
+        account.charge(10, 500, now).settle();
+        let charge = account.charge(0, 1500, now);
+        assert_eq!(charge.wait, Duration::from_secs(1));
+        charge.settle();
+        drop((first, account));
+        let account = limits.account("alice", rates, now).unwrap();
+        let charge = account.charge(20, 0, now);
+        assert_eq!(charge.wait, Duration::from_secs(2));
+        charge.settle();
+        assert_eq!(account.charge(0, 0, now + Duration::from_secs(2)).wait, Duration::ZERO);
+    }
+
+    #[test]
+    fn connections_without_a_known_user_share_the_account_of_their_address() {
+        let limits = limits(|limits| limits.messages_per_second = 10);
+        let now = Instant::now();
+        for round in 0..5_u64 {
+            let permit = limits.connect(address(1), now).unwrap();
+            let charge = permit.account().unwrap().charge(10, 0, now);
+            assert_eq!(charge.wait, Duration::from_secs(round));
+            charge.settle();
+        }
+        let other = limits.connect(address(2), now).unwrap();
+        assert_eq!(other.account().unwrap().charge(10, 0, now).wait, Duration::ZERO);
+    }
+
+    #[test]
+    fn connections_that_are_not_logged_in_are_counted_by_address_and_in_total() {
+        let limits = limits(|limits| {
+            limits.pending_logins = 3;
+            limits.pending_logins_per_address = 2;
+        });
+        let now = Instant::now();
+        let mut first = limits.connect(address(1), now).unwrap();
+        let _second = limits.connect(address(1), now).unwrap();
+        assert_eq!(limits.connect(address(1), now).unwrap_err(), LimitError::AddressPendingLogins);
+        let third = limits.connect(address(2), now).unwrap();
+        assert_eq!(limits.connect(address(3), now).unwrap_err(), LimitError::PendingLogins);
+        drop(third);
+        first.logged_in();
+        first.logged_in();
+        assert_eq!((limits.pending_logins(), limits.connections()), (1, 2));
+        let _fourth = limits.connect(address(1), now).unwrap();
         drop(first);
-        let second = limits.log_in("alice", rates, now).unwrap();
-        assert_eq!(second.spend(20, 0, now), Duration::from_secs(2));
-        assert_eq!(second.spend(0, 0, now + Duration::from_secs(2)), Duration::ZERO);
+        assert_eq!((limits.pending_logins(), limits.connections()), (2, 2));
+    }
+
+    #[test]
+    fn more_addresses_than_can_be_remembered_are_refused_until_one_is_like_new() {
+        let limits = limits(|_| {});
+        let start = Instant::now();
+        for n in 0..REMEMBERED_MAX as u32 {
+            limits.connect(IpAddr::V4(n.into()), start).unwrap();
+        }
+        let next = IpAddr::V4((REMEMBERED_MAX as u32).into());
+        assert_eq!(limits.connect(next, start).unwrap_err(), LimitError::Connections);
+        assert_eq!(limits.state().addresses.len(), REMEMBERED_MAX);
+        limits.connect(next, start + 2 * SWEEP_INTERVAL).unwrap();
+        assert_eq!(limits.state().addresses.len(), 1);
     }
 
     #[test]
@@ -405,13 +497,5 @@ mod tests {
             ["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"].map(|text| text.parse().unwrap());
         assert!(network(a) == network(b) && network(a) != network(c));
         assert_eq!(network("::ffff:192.0.2.1".parse().unwrap()), address(1));
-    }
-
-    #[test]
-    fn an_overdrawn_bucket_makes_the_next_piece_wait() {
-        let now = Instant::now();
-        let mut bucket = Bucket::new(100.0, 100.0, now);
-        assert_eq!(bucket.overdraw(300.0, now), Duration::from_secs(2));
-        assert_eq!(bucket.overdraw(0.0, now + Duration::from_secs(2)), Duration::ZERO);
     }
 }

@@ -10,11 +10,21 @@ use hopmq_proto::{Error, Frame};
 
 use super::proxy::AmqpProxy;
 use super::verdict::{Side, Verdict};
+use crate::admission::account::Batch;
 
 /// The largest message to a browser, in bytes, unless a single frame is larger.
 pub(crate) const MESSAGE_MAX: usize = 64 << 10;
 /// The buffer of an idle connection, in bytes.
 const IDLE: usize = 2 << 10;
+
+/// How far [`Framer::split`] came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Split {
+    /// No whole frame is left.
+    Done,
+    /// The batch is full, or the proxy is saturated. Whole frames may be left.
+    Stopped,
+}
 
 /// The buffer of one direction.
 #[derive(Debug)]
@@ -68,18 +78,34 @@ impl Framer {
     }
 
     /// Appends to `out` what must be passed on: runs of whole frames, each at most 64 KiB unless one frame is larger.
+    /// Takes frames from the browser until `batch` is full or the proxy is saturated.
     ///
     /// # Errors
     /// [`Error`] if `from` broke the protocol. `out` then has the frames before the fault.
-    pub(crate) fn split(&mut self, proxy: &mut AmqpProxy, from: Side, out: &mut VecDeque<Bytes>) -> Result<(), Error> {
+    pub(crate) fn split(
+        &mut self,
+        proxy: &mut AmqpProxy,
+        from: Side,
+        batch: Batch,
+        out: &mut VecDeque<Bytes>,
+    ) -> Result<Split, Error> {
         let mut passed = 0;
+        let mut taken = 0;
+        let published_max = proxy.counts.published.saturating_add(batch.messages);
         let result = loop {
+            if taken >= batch.bytes
+                || proxy.counts.published >= published_max
+                || from == Side::Browser && proxy.is_saturated()
+            {
+                break Ok(Split::Stopped);
+            }
             let frame = match Frame::parse(&self.buffer[passed..], proxy.limits(from)) {
                 Ok(Some(frame)) => frame,
-                Ok(None) => break Ok(()),
+                Ok(None) => break Ok(Split::Done),
                 Err(error) => break Err(error),
             };
             let size = frame.size();
+            taken += size;
             match proxy.handle_frame(from, &frame) {
                 Ok(Verdict::Pass) => {
                     if passed > 0 && passed + size > MESSAGE_MAX {

@@ -5,6 +5,7 @@ pub(crate) mod encode;
 pub(crate) mod framer;
 pub(crate) mod policy_filter;
 pub(crate) mod proxy;
+mod temporary_queues;
 #[cfg(test)]
 mod tests;
 pub(crate) mod verdict;

@@ -7,29 +7,32 @@
 //! 2. After RabbitMQ's `channel.close-ok`, the browser gets `channel.close` 403.
 //! 3. Frames of the browser are dropped until its `channel.close-ok`.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 
 use hopmq_proto::method::{Encode, Method, MethodId, basic, channel, queue};
 use hopmq_proto::{Error, FieldTable, Frame, Kind, Properties, code};
 
 use super::encode::method_frame;
+use super::temporary_queues::{Reply, TemporaryQueues};
 use super::verdict::Verdict;
 use crate::auth::denied::Denied;
 use crate::auth::{Grant, Operation};
 use crate::printable::printable;
 
-/// The largest number of queues with names from RabbitMQ for one connection.
-const MAX_TEMPORARY: usize = 256;
+/// The number of refused operations of a connection that are all logged; of later ones, those whose number is a power
+/// of two.
+const REFUSALS_LOGGED: u64 = 10;
 
 /// Enforces the policy of one connection; see the [module](self).
 #[derive(Debug)]
 pub(crate) struct PolicyFilter {
     grant: Grant,
     channels: HashMap<u16, Channel>,
-    /// Queues that RabbitMQ named for this connection.
-    temporary: HashSet<String>,
+    queues: TemporaryQueues,
     /// Channels on which RabbitMQ owes a `close-ok` that must not reach the browser.
     hidden_close_oks: HashSet<u16>,
+    /// The number of refused operations.
+    refused: u64,
 }
 
 /// The state of a channel.
@@ -56,10 +59,6 @@ struct Open {
     publish: Option<Vec<u8>>,
     /// Bytes of the body that have not arrived yet.
     body: u64,
-    /// The queue that was declared last; empty until RabbitMQ has named it.
-    last_queue: Option<String>,
-    /// For each `queue.declare` without a reply yet, whether RabbitMQ must name the queue.
-    declares: VecDeque<bool>,
 }
 
 #[derive(Debug)]
@@ -69,8 +68,20 @@ struct Refusal {
 }
 
 impl PolicyFilter {
-    pub(crate) fn new(grant: Grant) -> Self {
-        Self { grant, channels: HashMap::new(), temporary: HashSet::new(), hidden_close_oks: HashSet::new() }
+    /// `temporary_queues` is the largest number of them.
+    pub(crate) fn new(grant: Grant, temporary_queues: usize) -> Self {
+        Self {
+            grant,
+            channels: HashMap::new(),
+            queues: TemporaryQueues::new(temporary_queues),
+            hidden_close_oks: HashSet::new(),
+            refused: 0,
+        }
+    }
+
+    /// Whether RabbitMQ owes so many replies that no more frames of the browser must be taken.
+    pub(crate) fn is_saturated(&self) -> bool {
+        self.queues.is_saturated()
     }
 
     pub(crate) fn grant(&self) -> &Grant {
@@ -151,7 +162,6 @@ impl PolicyFilter {
             let text = format!("received {}, which a client must not send on a channel", frame.method()?);
             return Err(Error::peer(code::COMMAND_INVALID, text));
         }
-        let temporary = self.temporary.len();
         let open = self.open(number)?;
         if open.publish.is_some() || open.body > 0 {
             return Err(Error::peer(code::UNEXPECTED_FRAME, "received a method before the message was complete"));
@@ -160,30 +170,21 @@ impl PolicyFilter {
             self.channels.insert(number, Channel::ClosedByBrowser);
             return Ok(Verdict::Pass);
         }
-        let last_queue = open.last_queue.take();
-        let operation = Operation { method: &method, last_queue: last_queue.as_deref(), temporary: &self.temporary };
+        let operation =
+            Operation { method: &method, last_queue: self.queues.last(number), temporary: self.queues.named() };
         let mut outcome = self.grant.policy.check(&operation);
-        let open = self.open(number)?;
-        open.last_queue = last_queue;
-        match method {
-            Method::BasicPublish(_) if outcome.is_ok() => {
-                open.publish = Some(frame.bytes().to_vec());
+        match &method {
+            _ if outcome.is_err() => {}
+            Method::BasicPublish(_) => {
+                self.open(number)?.publish = Some(frame.bytes().to_vec());
                 return Ok(Verdict::Drop);
             }
-            Method::QueueDeclare(declare) if outcome.is_ok() => {
-                let unnamed = declare.queue.is_empty() && !declare.passive;
-                if unnamed && temporary >= MAX_TEMPORARY {
-                    outcome = Err(Denied::TooManyTemporaryQueues { limit: MAX_TEMPORARY });
-                } else if unnamed || !declare.queue.is_empty() {
-                    open.last_queue = Some(declare.queue.to_owned());
-                }
-                if !declare.nowait {
-                    open.declares.push_back(unnamed);
-                }
+            Method::QueueDeclare(declare) => outcome = self.queues.declare(number, declare),
+            Method::QueueDelete(delete) => self.queues.delete(number, delete.queue, delete.nowait),
+            Method::BasicConsume(consume) => {
+                self.queues.consume(number, consume.queue, consume.consumer_tag, consume.nowait);
             }
-            Method::QueueDelete(queue::Delete { queue, .. }) if outcome.is_ok() => {
-                self.temporary.remove(queue);
-            }
+            Method::BasicCancel(cancel) => self.queues.cancel(number, cancel.consumer_tag, cancel.nowait),
             _ => {}
         }
         match outcome {
@@ -226,7 +227,7 @@ impl PolicyFilter {
         let user = properties.user_id().filter(|user| *user != self.grant.username);
         Ok(policy.message(publish, size, &headers).and_then(|()| match user {
             Some(user) => Err(Denied::UserId { user: user.to_owned() }),
-            None => policy.reply_to(properties.reply_to().unwrap_or_default(), &self.temporary),
+            None => policy.reply_to(properties.reply_to().unwrap_or_default(), self.queues.named()),
         }))
     }
 
@@ -248,7 +249,11 @@ impl PolicyFilter {
         let text = format!("ACCESS_REFUSED - {} {denied}", self.grant.subject);
         let reason = denied.to_string();
         let (subject, reason) = (&*printable(&self.grant.subject), &*printable(&reason));
-        tracing::info!(subject, channel = number, method = method.name(), reason, "refused an operation");
+        self.refused += 1;
+        if self.refused <= REFUSALS_LOGGED || self.refused.is_power_of_two() {
+            let (method, refused) = (method.name(), self.refused);
+            tracing::info!(subject, channel = number, method, reason, refused, "refused an operation");
+        }
         self.channels.insert(number, Channel::Refusing { refusal: Refusal { text, method }, browser_closes: false });
         let text = "the gateway refused an operation";
         Verdict::Refuse(method_frame(number, &close(code::REPLY_SUCCESS, text, MethodId::default())))
@@ -264,24 +269,29 @@ impl PolicyFilter {
         }
         let number = frame.channel();
         let id = frame.method()?;
-        if id == channel::CloseOk::ID {
-            return Ok(self.close_ok_from_upstream(number));
+        match id {
+            channel::CloseOk::ID => return Ok(self.close_ok_from_upstream(number)),
+            queue::DeclareOk::ID
+            | queue::DeleteOk::ID
+            | basic::ConsumeOk::ID
+            | basic::CancelOk::ID
+            | basic::Cancel::ID => {
+                match Method::decode(frame.payload())? {
+                    Method::QueueDeclareOk(ok) => self.queues.reply(number, Reply::Declared { queue: ok.queue }),
+                    Method::QueueDeleteOk(_) => self.queues.reply(number, Reply::Deleted),
+                    Method::BasicConsumeOk(ok) => self.queues.reply(number, Reply::Consumed { tag: ok.consumer_tag }),
+                    Method::BasicCancelOk(_) => self.queues.reply(number, Reply::Cancelled),
+                    Method::BasicCancel(cancel) => self.queues.cancelled(number, cancel.consumer_tag),
+                    _ => {}
+                }
+                return Ok(Verdict::Pass);
+            }
+            _ => {}
         }
         let Some(state) = self.channels.get_mut(&number) else { return Ok(Verdict::Pass) };
         match id {
-            queue::DeclareOk::ID => {
-                if let Channel::Open(open) = state
-                    && open.declares.pop_front() == Some(true)
-                    && let Method::QueueDeclareOk(declared) = Method::decode(frame.payload())?
-                {
-                    if let Some(last) = open.last_queue.as_mut().filter(|last| last.is_empty()) {
-                        *last = declared.queue.to_owned();
-                    }
-                    self.temporary.insert(declared.queue.to_owned());
-                }
-                Ok(Verdict::Pass)
-            }
             channel::Close::ID => {
+                self.queues.refused(number);
                 match state {
                     Channel::Open(_) => {}
                     Channel::Refusing { browser_closes, .. } => {
@@ -304,6 +314,7 @@ impl PolicyFilter {
         if self.hidden_close_oks.remove(&number) {
             return Verdict::Drop;
         }
+        self.queues.closed(number);
         match self.channels.get_mut(&number) {
             Some(state @ Channel::Refusing { .. }) => {
                 let previous = std::mem::replace(state, Channel::Refused);

@@ -17,6 +17,9 @@ use crate::auth::error::AuthError;
 use crate::auth::{Auth, Grant};
 use crate::metrics::Counts;
 
+/// The number of bytes of its own for the browser from which the gateway takes no more frames of the browser.
+const OUTPUT_MAX: usize = 16 << 10;
+
 /// The stage of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
@@ -43,12 +46,14 @@ pub(crate) enum Login {
     Granted { grant: Option<Box<Grant>>, auth: Arc<Auth> },
 }
 
-/// Upper bounds for the negotiated limits.
+/// Upper bounds for the negotiated limits, and for what a policy allows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     pub(crate) login_frame_max: u32,
     pub(crate) frame_max: u32,
     pub(crate) channel_max: u16,
+    /// Temporary queues, where a policy applies.
+    pub(crate) temporary_queues: usize,
 }
 
 /// One AMQP connection between a browser and RabbitMQ; see the [module](self).
@@ -73,7 +78,8 @@ pub(crate) struct AmqpProxy {
     login: Login,
     /// The next step of the browser's handshake, where the gateway authenticates.
     step: Step,
-    filter: Option<PolicyFilter>,
+    /// Boxed, because it is large and a connection without a token has none.
+    filter: Option<Box<PolicyFilter>>,
     /// Frames of the gateway for the browser.
     to_browser: Vec<u8>,
     pub(crate) counts: Counts,
@@ -151,6 +157,16 @@ impl AmqpProxy {
             Some(filter) => Some((&filter.grant().subject, Some(filter.grant().rates))),
             None => self.user.as_deref().map(|user| (user, None)),
         }
+    }
+
+    /// Returns [`user`](Self::user) once the gateway or RabbitMQ has authenticated it.
+    pub(crate) fn authenticated_user(&self) -> Option<(&str, Option<Rates>)> {
+        self.user().filter(|_| self.filter.is_some() || self.stage >= Stage::Authenticated)
+    }
+
+    /// Whether so much is pending for the browser, or from RabbitMQ, that no more frames of the browser must be taken.
+    pub(crate) fn is_saturated(&self) -> bool {
+        self.to_browser.len() >= OUTPUT_MAX || self.filter.as_deref().is_some_and(PolicyFilter::is_saturated)
     }
 
     /// Returns when the token expires, in seconds since 1970.
@@ -319,7 +335,7 @@ impl AmqpProxy {
         };
         let response = format!("\0{}\0{}", grant.username, grant.password);
         let start = connection::StartOk { mechanism: "PLAIN", response: response.as_bytes(), ..*start };
-        self.filter = Some(PolicyFilter::new(grant));
+        self.filter = Some(Box::new(PolicyFilter::new(grant, self.bounds.temporary_queues)));
         Ok(Verdict::Replace(method_frame(0, &start)))
     }
 
@@ -423,4 +439,41 @@ fn out_of_order(id: MethodId) -> Error {
 #[cold]
 fn refused(error: AuthError) -> Error {
     Error::peer(code::ACCESS_REFUSED, format!("ACCESS_REFUSED - {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::super::framer::{Framer, Split};
+    use super::*;
+    use crate::admission::account::Batch;
+
+    const BOUNDS: Bounds = Bounds { login_frame_max: 4096, frame_max: 4096, channel_max: 9, temporary_queues: 9 };
+    const HEARTBEAT: [u8; 8] = [8, 0, 0, 0, 0, 0, 0, 0xce];
+
+    #[test]
+    fn no_more_frames_are_taken_while_the_gateways_own_answers_are_not_sent() {
+        let mut proxy = AmqpProxy::new(BOUNDS, Login::RabbitMq { loopback_users: Arc::default() });
+        proxy.to_browser = vec![0; OUTPUT_MAX];
+        let (mut framer, mut out) = (Framer::new(), VecDeque::new());
+        framer.push(&HEARTBEAT.repeat(3));
+        let split = framer.split(&mut proxy, Side::Browser, Batch::UNLIMITED, &mut out);
+        assert_eq!((split, out.len()), (Ok(Split::Stopped), 0));
+        proxy.take_to_browser();
+        let split = framer.split(&mut proxy, Side::Browser, Batch::UNLIMITED, &mut out);
+        assert_eq!((split, out.pop_front().map(|bytes| bytes.len())), (Ok(Split::Done), Some(24)));
+    }
+
+    #[test]
+    fn frames_are_taken_until_the_batch_is_full() {
+        let mut proxy = AmqpProxy::new(BOUNDS, Login::RabbitMq { loopback_users: Arc::default() });
+        let (mut framer, mut out) = (Framer::new(), VecDeque::new());
+        framer.push(&HEARTBEAT.repeat(5));
+        let batch = Batch { messages: 1, bytes: 9 };
+        for (split, size) in [(Split::Stopped, 16), (Split::Stopped, 16), (Split::Done, 8)] {
+            assert_eq!(framer.split(&mut proxy, Side::Browser, batch, &mut out), Ok(split));
+            assert_eq!(out.pop_front().map(|bytes| bytes.len()), Some(size));
+        }
+    }
 }

@@ -83,7 +83,7 @@ impl fmt::Display for Denied {
                 "may not declare a queue with a name from RabbitMQ unless it is exclusive and temporary_queues is set",
             ),
             Self::TooManyTemporaryQueues { limit } => {
-                write!(f, "may not have more than {limit} queues with names from RabbitMQ")
+                write!(f, "may not have more than {limit} temporary queues at a time (limits.temporary_queues)")
             }
             Self::Exchange { verb, name } => write!(f, "may not {verb} {}", ExchangeName(name)),
             Self::Argument { name } => write!(f, "may not declare with an argument {name} that is not a text"),

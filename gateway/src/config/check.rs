@@ -2,8 +2,9 @@
 
 use super::error::ConfigError;
 use super::origin;
-use super::settings::{Config, Limits, Log, Origin, WebSocket};
+use super::settings::{Config, Limits, Log, Origin, Policy, WebSocket};
 use super::units::{Size, Time};
+use crate::admission::account::PAUSE_MAX;
 
 const FRAME_MIN: Size = Size(4096);
 /// Each connection may buffer this many bytes, so the sizes are bounded.
@@ -17,6 +18,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     }
     allowed_origins(&config.origin)?;
     sizes(&config.limits, &config.websocket)?;
+    byte_rates(&config.limits, &config.auth.policy)?;
     times(config)
 }
 
@@ -54,9 +56,13 @@ fn sizes(limits: &Limits, websocket: &WebSocket) -> Result<(), ConfigError> {
             return Err(out_of_range(setting, size, format!("at least {least}")));
         }
     }
-    for (setting, count) in
-        [("limits.channels", u32::from(limits.channels)), ("limits.upgrades_per_minute", limits.upgrades_per_minute)]
-    {
+    let counts = [
+        ("limits.channels", usize::from(limits.channels)),
+        ("limits.upgrades_per_minute", limits.upgrades_per_minute as usize),
+        ("limits.pending_logins", limits.pending_logins),
+        ("limits.pending_logins_per_address", limits.pending_logins_per_address),
+    ];
+    for (setting, count) in counts {
         if count == 0 {
             return Err(out_of_range(setting, count, "at least 1"));
         }
@@ -65,6 +71,28 @@ fn sizes(limits: &Limits, websocket: &WebSocket) -> Result<(), ConfigError> {
         if size > SIZE_MAX {
             let allowed = format!("at most {SIZE_MAX}, because each connection may need that much memory");
             return Err(out_of_range(setting, size, allowed));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that a frame does not pause a client for longer than is allowed.
+fn byte_rates(limits: &Limits, policies: &[Policy]) -> Result<(), ConfigError> {
+    let least = Size(limits.frame_max.0.div_ceil(PAUSE_MAX.as_secs()));
+    let of_policies = policies.iter().enumerate().filter_map(|(index, policy)| {
+        Some((format!("auth.policy[{index}].bytes_per_second"), policy.bytes_per_second?))
+    });
+    for (setting, rate) in
+        std::iter::once(("limits.bytes_per_second".to_owned(), limits.bytes_per_second)).chain(of_policies)
+    {
+        if rate.0 > 0 && rate < least {
+            let allowed = format!(
+                "0 for no limit, or at least {least}: a frame may have {} (limits.frame_max), and must not pause its \
+                 client for longer than {} s",
+                limits.frame_max,
+                PAUSE_MAX.as_secs(),
+            );
+            return Err(out_of_range(&setting, rate, allowed));
         }
     }
     Ok(())

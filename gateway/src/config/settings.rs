@@ -203,6 +203,10 @@ pub struct Limits {
     pub connections_per_address: usize,
     /// Open connections of one user.
     pub connections_per_user: usize,
+    /// Connections of all clients that have not logged in, as WebSockets and before they are.
+    pub pending_logins: usize,
+    /// Connections of one address that have not logged in, as WebSockets and before they are.
+    pub pending_logins_per_address: usize,
     /// Upgrades of one address per minute.
     pub upgrades_per_minute: u32,
     /// Refused logins of one address per minute; 0 is no limit.
@@ -211,6 +215,9 @@ pub struct Limits {
     pub messages_per_second: u32,
     /// Bytes per second that one user may send, over all connections; 0 is no limit.
     pub bytes_per_second: Size,
+    /// Temporary queues that one connection may have, where a policy applies: exclusive ones, those that RabbitMQ
+    /// deletes after their last consumer, and those that it names.
+    pub temporary_queues: usize,
 }
 
 impl Default for Limits {
@@ -223,10 +230,13 @@ impl Default for Limits {
             connections: 10_000,
             connections_per_address: 200,
             connections_per_user: 200,
+            pending_logins: 1000,
+            pending_logins_per_address: 100,
             upgrades_per_minute: 300,
             refused_logins_per_minute: 30,
             messages_per_second: 0,
             bytes_per_second: Size(0),
+            temporary_queues: 256,
         }
     }
 }

@@ -128,6 +128,16 @@ fn a_value_out_of_range_is_named_with_the_range() {
             "[websocket]\nping_timeout = \"1s\"",
             "websocket.ping_timeout: 1s is out of range; it must be longer than websocket.ping_interval, which is 30s",
         ),
+        (
+            "[limits]\nbytes_per_second = \"100B\"",
+            "limits.bytes_per_second: 100B is out of range; it must be 0 for no limit, or at least 2185B: a frame may \
+             have 128KiB (limits.frame_max), and must not pause its client for longer than 60 s",
+        ),
+        (
+            "[[auth.policy]]\nbytes_per_second = \"2KiB\"",
+            "auth.policy[0].bytes_per_second: 2KiB is out of range; it must be 0 for no limit, or at least 2185B",
+        ),
+        ("[limits]\npending_logins = 0", "limits.pending_logins: 0 is out of range; it must be at least 1"),
         ("[limits]\nlogin_timeout = \"0s\"", "limits.login_timeout: 0s is out of range; it must be longer than 0s"),
     ] {
         let error = read(text).unwrap_err();

@@ -2,6 +2,7 @@
 
 mod handshake;
 pub(crate) mod server;
+mod sockets;
 mod upgrade;
 
 use std::sync::Arc;
@@ -64,6 +65,9 @@ async fn readyz(State(context): State<Arc<Context>>) -> (StatusCode, &'static st
 }
 
 async fn metrics(State(context): State<Arc<Context>>) -> impl IntoResponse {
-    let text = context.metrics.text(context.limits.connections(), &context.upstreams.report());
+    let text = context.metrics.text(
+        [context.limits.connections(), context.limits.connections_max(), context.limits.pending_logins()],
+        &context.upstreams.report(),
+    );
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }

@@ -13,6 +13,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tracing::info;
 
 use super::handshake::{Handshake, HandshakeError};
+use super::server::OutOfFiles;
 use crate::admission::forwarded;
 use crate::admission::limits::LimitError;
 use crate::admission::origin::OriginError;
@@ -38,11 +39,16 @@ pub(super) async fn upgrade(State(context): State<Arc<Context>>, request: Reques
     let forwarded = context.trusted_proxies.client(peer.ip(), &parts.headers);
     let refuse = |refusal: Refusal| {
         context.metrics.refused(refusal.reason());
-        let text = refusal.to_string();
-        let (address, text) = (forwarded.address, &*printable(&text));
-        info!(%address, reason = refusal.reason(), text, "refused a WebSocket");
+        if let Some(left_out) = context.log_limit.line(refusal.reason(), Instant::now()) {
+            let text = refusal.to_string();
+            let (address, text) = (forwarded.address, &*printable(&text));
+            info!(%address, reason = refusal.reason(), text, left_out, "refused a WebSocket");
+        }
         refusal.into_response()
     };
+    if parts.extensions.get::<OutOfFiles>().is_some() {
+        return refuse(Refusal::Limit(LimitError::Files));
+    }
     let client = match admit(&context, &forwarded, peer, &parts.headers) {
         Ok(client) => client,
         Err(refusal) => return refuse(refusal),
@@ -146,7 +152,10 @@ impl Refusal {
         match self {
             Self::Draining => "draining",
             Self::Limit(LimitError::Connections) => "full",
+            Self::Limit(LimitError::PendingLogins) => "pending_logins",
+            Self::Limit(LimitError::Files) => "files",
             Self::Limit(LimitError::AddressConnections) => "address_connections",
+            Self::Limit(LimitError::AddressPendingLogins) => "address_pending_logins",
             Self::Limit(LimitError::AddressRate(_)) => "address_rate",
             Self::Limit(LimitError::AddressRefusals(_)) => "refused_logins",
             Self::Limit(LimitError::UserConnections) => "user_connections",
@@ -159,7 +168,9 @@ impl Refusal {
 
     fn status(&self) -> StatusCode {
         match self {
-            Self::Draining | Self::Limit(LimitError::Connections) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Draining | Self::Limit(LimitError::Connections | LimitError::PendingLogins | LimitError::Files) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Limit(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Origin(_) => StatusCode::FORBIDDEN,
             Self::Ticket(_) => StatusCode::UNAUTHORIZED,

@@ -9,6 +9,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::socket::OVER_LIMIT;
+use crate::admission::limits::LimitError;
 use crate::upstream::Unreachable;
 
 /// The reason to end a session.
@@ -146,9 +147,19 @@ impl End {
         Self::fault("login_timeout", text, code::CONNECTION_FORCED, CloseCode::Policy)
     }
 
-    pub(crate) fn user_connections(user: &str) -> Self {
-        let text = format!("{user} has too many connections; close one first");
-        Self::fault("user_connections", text, code::NOT_ALLOWED, CloseCode::Policy)
+    /// A limit that a user has reached, or the gateway as a whole.
+    pub(crate) fn limit(user: &str, error: LimitError) -> Self {
+        if error == LimitError::UserConnections {
+            let text = format!("{user} has too many connections; close one first");
+            return Self::fault("user_connections", text, code::NOT_ALLOWED, CloseCode::Policy);
+        }
+        Self::fault("full", error.to_string(), code::CONNECTION_FORCED, CloseCode::Again)
+    }
+
+    /// `wait` is the pause that the rate limit would demand.
+    pub(crate) fn too_fast(wait: Duration) -> Self {
+        let text = format!("the user's connections are {} s ahead of their rate limit; send slower", wait.as_secs());
+        Self::fault("too_fast", text, code::RESOURCE_ERROR, CloseCode::Policy)
     }
 
     pub(crate) fn expired() -> Self {

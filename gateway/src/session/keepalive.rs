@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use super::Client;
 use super::end::End;
 use super::state::SessionState;
 use crate::admission::limits::Rates;
@@ -13,7 +14,7 @@ use crate::context::Context;
 use crate::drain::{self, Phase};
 
 /// Sends pings, and returns when the session must end.
-pub(super) async fn keepalive(context: &Context, state: &SessionState, started: Instant) -> End {
+pub(super) async fn keepalive(context: &Context, state: &SessionState, client: &Client, started: Instant) -> End {
     let login_timeout = context.config.limits.login_timeout.0;
     let login_deadline = started + login_timeout;
     let ping_interval = context.config.websocket.ping_interval.0;
@@ -34,6 +35,7 @@ pub(super) async fn keepalive(context: &Context, state: &SessionState, started: 
         }
         if stage == Stage::Open && !is_logged_in {
             is_logged_in = true;
+            client.permit().logged_in();
             if let Err(end) = log_in(context, state) {
                 return end;
             }
@@ -89,11 +91,10 @@ fn last_heard(state: &SessionState, now: Instant) -> Instant {
 
 /// Takes a permit for the user that RabbitMQ has accepted.
 fn log_in(context: &Context, state: &SessionState) -> Result<(), End> {
-    let limits = &context.config.limits;
     let proxy = state.proxy();
     let Some((user, rates)) = proxy.user() else { return Ok(()) };
-    let rates = rates.unwrap_or(Rates { messages: limits.messages_per_second, bytes: limits.bytes_per_second.0 });
-    let permit = context.limits.log_in(user, rates, Instant::now()).map_err(|_| End::user_connections(user))?;
+    let rates = rates.unwrap_or_else(|| Rates::of_all(&context.config.limits));
+    let permit = context.limits.log_in(user, rates, Instant::now()).map_err(|error| End::limit(user, error))?;
     state.set_user(permit);
     Ok(())
 }

@@ -9,16 +9,23 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use hopmq_proto::PROTOCOL_HEADER;
 use tokio::io::{AsyncReadExt, ReadHalf, WriteHalf};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::end::End;
 use super::socket::Socket;
 use super::state::{BrowserSide, SessionState, UpstreamSide, write_all};
-use crate::amqp::framer::{Framer, MESSAGE_MAX};
+use crate::admission::account::{Batch, PAUSE_MAX};
+use crate::amqp::framer::{Framer, MESSAGE_MAX, Split};
+use crate::amqp::proxy::Stage;
 use crate::amqp::verdict::Side;
 use crate::context::Context;
 use crate::upstream::Stream;
+
+/// How often RabbitMQ gets a heartbeat while the browser is paused.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
+/// A heartbeat frame.
+const HEARTBEAT: [u8; 8] = [8, 0, 0, 0, 0, 0, 0, 0xce];
 
 /// Awaits the protocol header, connects to RabbitMQ, and relays until one direction ends.
 pub(super) async fn relay(
@@ -41,7 +48,7 @@ pub(super) async fn relay(
     let UpstreamSide { read, write, framer: upstream_framer, pending } = upstream;
     let BrowserSide { sink, stream, framer } = browser;
     tokio::select! {
-        end = browser_to_upstream(context, state, (stream, framer), (write, pending)) => end,
+        end = browser_to_upstream(context, state, Uplink { stream, ahead: None, write, pending }, framer) => end,
         end = upstream_to_browser(context, state, (read, upstream_framer), sink) => end,
     }
 }
@@ -63,40 +70,109 @@ async fn await_protocol_header(state: &SessionState, browser: &mut BrowserSide) 
     }
 }
 
+/// The direction from the browser to RabbitMQ.
+struct Uplink<'a> {
+    stream: &'a mut SplitStream<Socket>,
+    /// A message that was read while the one before it was paused. So a browser that leaves is noticed.
+    ahead: Option<Bytes>,
+    write: &'a mut WriteHalf<Stream>,
+    /// What is charged and not written yet.
+    pending: &'a mut VecDeque<Bytes>,
+}
+
 async fn browser_to_upstream(
     context: &Context,
     state: &SessionState,
-    (stream, framer): (&mut SplitStream<Socket>, &mut Framer),
-    (write, pending): (&mut WriteHalf<Stream>, &mut VecDeque<Bytes>),
+    mut uplink: Uplink<'_>,
+    framer: &mut Framer,
 ) -> End {
-    let mut bytes = 0;
+    let mut batch = VecDeque::new();
     loop {
-        // The message of the protocol header may have brought frames too, so this comes before the first read.
-        let received = state.split(context, framer, Side::Browser, pending);
         state.liveness().is_paused = true;
-        let written = write_all(write, pending).await;
-        let pause = state.spend(received.published, bytes as u64);
-        if !pause.is_zero() {
-            sleep(pause).await;
-        }
+        // The message of the protocol header may have brought frames too, so this comes before the first read.
+        let result = loop {
+            state.not_saturated().await;
+            let received = state.split(context, framer, Side::Browser, state.batch(), &mut batch);
+            if let Err(end) = uplink.pass_on(context, state, received.published, &mut batch).await {
+                return end;
+            }
+            match received.result {
+                Ok(Split::Stopped) => {}
+                Ok(Split::Done) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
         {
             let mut liveness = state.liveness();
             liveness.is_paused = false;
             liveness.last_heard = Instant::now();
         }
-        if let Err(error) = received.result {
+        if let Err(error) = result {
             return End::browser_fault(&error, context.auth.is_some());
         }
-        if let Err(error) = written {
-            return End::upstream_lost(&error.to_string());
-        }
-        let message = match next_message(state, stream).await {
-            Ok(message) => message,
-            Err(end) => return end,
+        let message = match uplink.ahead.take() {
+            Some(message) => message,
+            None => match next_message(state, uplink.stream).await {
+                Ok(message) => message,
+                Err(end) => return end,
+            },
         };
-        bytes = message.len();
-        context.metrics.from_browsers.add(bytes as u64);
+        context.metrics.from_browsers.add(message.len() as u64);
         framer.push(&message);
+    }
+}
+
+impl Uplink<'_> {
+    /// Charges a batch, waits as long as its rate demands, and writes it. Nothing of it is `pending` before it is paid,
+    /// so the teardown never writes what was not.
+    async fn pass_on(
+        &mut self,
+        context: &Context,
+        state: &SessionState,
+        published: u64,
+        batch: &mut VecDeque<Bytes>,
+    ) -> Result<(), End> {
+        self.write().await?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        if let Some(charge) = state.charge(published, batch.iter().map(Bytes::len).sum()) {
+            if charge.wait > PAUSE_MAX {
+                return Err(End::too_fast(charge.wait));
+            }
+            if !charge.wait.is_zero() {
+                context.metrics.pauses.add(1);
+                // Boxed, so that a connection that is not paused needs no memory for it.
+                Box::pin(self.pause(state, charge.wait)).await?;
+            }
+            charge.settle();
+        }
+        self.pending.append(batch);
+        self.write().await
+    }
+
+    async fn write(&mut self) -> Result<(), End> {
+        write_all(self.write, self.pending).await.map_err(|error| End::upstream_lost(&error.to_string()))
+    }
+
+    /// Waits for a charge. The browser's heartbeats wait with all else, so RabbitMQ gets those of the gateway.
+    async fn pause(&mut self, state: &SessionState, wait: Duration) -> Result<(), End> {
+        let until = Instant::now() + wait;
+        let mut heartbeat_at = Instant::now() + HEARTBEAT_INTERVAL;
+        while Instant::now() < until {
+            tokio::select! {
+                () = sleep_until(until.min(heartbeat_at)) => {}
+                message = next_message(state, self.stream), if self.ahead.is_none() => self.ahead = Some(message?),
+            }
+            if Instant::now() >= heartbeat_at {
+                heartbeat_at += HEARTBEAT_INTERVAL;
+                if state.proxy().stage() == Stage::Open {
+                    self.pending.push_back(Bytes::from_static(&HEARTBEAT));
+                    self.write().await?;
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -142,9 +218,10 @@ async fn upstream_to_browser(
         {
             context.metrics.to_browsers.add(count as u64);
             let mut pieces = VecDeque::new();
-            result = state.split(context, framer, Side::Upstream, &mut pieces).result;
+            result = state.split(context, framer, Side::Upstream, Batch::UNLIMITED, &mut pieces).result.map(drop);
             out.extend(pieces.into_iter().map(Message::Binary));
         }
+        state.output_taken.notify_one();
         if let Err(end) = send(sink, &mut out, stall_timeout).await {
             return end;
         }

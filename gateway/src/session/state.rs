@@ -1,8 +1,8 @@
 //! The state that the loops of a session share, and the streams of its two sides.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use futures_util::stream::{SplitSink, SplitStream};
@@ -14,8 +14,9 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::end::End;
 use super::socket::{Allowance, Socket};
-use crate::admission::limits::Permit;
-use crate::amqp::framer::Framer;
+use crate::admission::account::{Account, Batch, Charge};
+use crate::admission::limits::{Permit, Rates};
+use crate::amqp::framer::{Framer, Split};
 use crate::amqp::proxy::{AmqpProxy, Stage};
 use crate::amqp::verdict::Side;
 use crate::context::Context;
@@ -27,12 +28,18 @@ pub(super) struct SessionState {
     allowance: Arc<Allowance>,
     /// The user's permit, from the login on.
     user: Mutex<Option<Permit>>,
+    /// What the browser sends is charged to this account, if a rate is limited: that of the address, and that of the
+    /// user once it is known.
+    account: Mutex<Option<Arc<Account>>>,
+    is_user_known: AtomicBool,
     proxy: Mutex<AmqpProxy>,
     liveness: Mutex<Liveness>,
     /// Notified when the stage of the connection changes.
     pub(super) stage_changed: Notify,
     /// Notified when a ping is due or the gateway has frames for the browser.
     pub(super) output_ready: Notify,
+    /// Notified when the proxy may not be saturated any more.
+    pub(super) output_taken: Notify,
 }
 
 /// Signs of life from the browser.
@@ -62,21 +69,30 @@ pub(super) struct UpstreamSide {
 
 /// What [`SessionState::split`] found in the received bytes.
 pub(super) struct Received {
-    /// The protocol error that ended the splitting, if any.
-    pub(super) result: Result<(), Error>,
+    /// Whether whole frames are left, or the protocol error that ended the splitting.
+    pub(super) result: Result<Split, Error>,
     /// The number of messages that the browser published.
     pub(super) published: u64,
 }
 
 impl SessionState {
-    pub(super) fn new(allowance: Arc<Allowance>, proxy: AmqpProxy, now: Instant) -> Self {
+    /// `account` is that of the address.
+    pub(super) fn new(
+        allowance: Arc<Allowance>,
+        proxy: AmqpProxy,
+        account: Option<Arc<Account>>,
+        now: Instant,
+    ) -> Self {
         Self {
             allowance,
             user: Mutex::new(None),
+            account: Mutex::new(account),
+            is_user_known: AtomicBool::new(false),
             proxy: Mutex::new(proxy),
             liveness: Mutex::new(Liveness { last_heard: now, is_paused: false, is_ping_due: false }),
             stage_changed: Notify::new(),
             output_ready: Notify::new(),
+            output_taken: Notify::new(),
         }
     }
 
@@ -89,17 +105,24 @@ impl SessionState {
     }
 
     /// Splits the bytes that were received from one side, appends what must be passed on to `out`, counts, and notifies
-    /// the other loops.
+    /// the other loops. Stops when `batch` is full.
     pub(super) fn split(
         &self,
         context: &Context,
         framer: &mut Framer,
         from: Side,
+        batch: Batch,
         out: &mut VecDeque<Bytes>,
     ) -> Received {
         let mut proxy = self.proxy();
         let stage = proxy.stage();
-        let result = framer.split(&mut proxy, from, out);
+        let result = framer.split(&mut proxy, from, batch, out);
+        if !self.is_user_known.load(Ordering::Relaxed)
+            && let Some((user, rates)) = proxy.authenticated_user()
+        {
+            self.is_user_known.store(true, Ordering::Relaxed);
+            self.charge_to(context, user, rates);
+        }
         let published = proxy.counts.published;
         context.metrics.count(&mut proxy.counts);
         if proxy.stage() != stage {
@@ -117,10 +140,36 @@ impl SessionState {
         *self.user.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
     }
 
-    /// Counts what the user sent, and returns how long to wait before reading more.
-    pub(super) fn spend(&self, messages: u64, bytes: u64) -> Duration {
-        let user = self.user.lock().unwrap_or_else(PoisonError::into_inner);
-        user.as_ref().map_or(Duration::ZERO, |permit| permit.spend(messages, bytes, Instant::now()))
+    /// Charges what the browser sends from now on to its user.
+    fn charge_to(&self, context: &Context, user: &str, rates: Option<Rates>) {
+        let rates = rates.unwrap_or_else(|| Rates::of_all(&context.config.limits));
+        if rates.are_unlimited() {
+            *self.account() = None;
+        } else if let Some(account) = context.limits.account(user, rates, Instant::now()) {
+            *self.account() = Some(account);
+        }
+    }
+
+    fn account(&self) -> MutexGuard<'_, Option<Arc<Account>>> {
+        self.account.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns how much may be passed on before the next charge.
+    pub(super) fn batch(&self) -> Batch {
+        self.account().as_ref().map_or(Batch::UNLIMITED, |account| account.batch())
+    }
+
+    /// Charges what is about to be passed on, unless nothing is limited.
+    pub(super) fn charge(&self, messages: u64, bytes: usize) -> Option<Charge> {
+        let account = self.account().clone()?;
+        Some(account.charge(messages, bytes as u64, Instant::now()))
+    }
+
+    /// Waits until frames of the browser may be taken.
+    pub(super) async fn not_saturated(&self) {
+        while self.proxy().is_saturated() {
+            self.output_taken.notified().await;
+        }
     }
 
     /// Asks the relay to ping the browser.

@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 
 use hopmq_proto::Error;
 
-use crate::amqp::framer::Framer;
+use crate::admission::account::Batch;
+use crate::amqp::framer::{Framer, Split};
 use crate::amqp::proxy::{AmqpProxy, Bounds, Login};
 use crate::amqp::verdict::Side;
 use crate::config::Config;
@@ -31,6 +32,7 @@ impl Conversation {
             login_frame_max: config.limits.login_frame_max.0 as u32,
             frame_max: config.limits.frame_max.0 as u32,
             channel_max: config.limits.channels,
+            temporary_queues: config.limits.temporary_queues,
         };
         Self {
             proxy: AmqpProxy::new(bounds, login),
@@ -48,10 +50,16 @@ impl Conversation {
     pub(crate) fn browser(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let mut out = VecDeque::new();
         self.from_browser.push(bytes);
-        let result = self.from_browser.split(&mut self.proxy, Side::Browser, &mut out);
+        let result = loop {
+            let result = self.from_browser.split(&mut self.proxy, Side::Browser, Batch::UNLIMITED, &mut out);
+            self.to_browser.append(&mut self.proxy.take_to_browser());
+            // What is left waits for replies of RabbitMQ.
+            if result != Ok(Split::Stopped) || self.proxy.is_saturated() {
+                break result;
+            }
+        };
         self.to_upstream.extend(out.iter().flatten());
-        self.to_browser.append(&mut self.proxy.take_to_browser());
-        result
+        result.map(drop)
     }
 
     /// Takes bytes of RabbitMQ.
@@ -61,9 +69,9 @@ impl Conversation {
     pub(crate) fn upstream(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let mut out = VecDeque::new();
         self.from_upstream.push(bytes);
-        let result = self.from_upstream.split(&mut self.proxy, Side::Upstream, &mut out);
+        let result = self.from_upstream.split(&mut self.proxy, Side::Upstream, Batch::UNLIMITED, &mut out);
         self.to_browser.extend(out.iter().flatten());
         self.to_browser.append(&mut self.proxy.take_to_browser());
-        result
+        result.map(drop)
     }
 }

@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{interval, timeout};
 use tracing::{debug, info, warn};
 
+use crate::admission::files;
 use crate::config::{self, ConfigError};
 pub use dial::{Dial, Dialing, Io};
 
@@ -109,6 +110,13 @@ impl Upstreams {
                 Err(io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {:?}", self.connect_timeout)))
             }
         };
+        if let Err(error) = &outcome
+            && files::are_exhausted(error)
+        {
+            // That says nothing about the host.
+            debug!(host = host.name, %error, "cannot open a socket to RabbitMQ");
+            return outcome;
+        }
         let was_up = host.up.swap(outcome.is_ok(), Ordering::Relaxed);
         match &outcome {
             Ok(_) if !was_up => info!(host = host.name, "RabbitMQ is reachable again"),
