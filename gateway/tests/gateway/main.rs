@@ -5,6 +5,8 @@ mod amqp_client_js;
 mod common;
 mod draining;
 mod faults;
+#[cfg(target_os = "linux")]
+mod limits;
 mod logins;
 #[cfg(target_os = "linux")]
 mod memory;

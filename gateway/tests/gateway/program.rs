@@ -32,6 +32,8 @@ async fn a_redirected_log_has_no_colours_and_says_why_rabbitmq_is_not_reachable(
     let mut child = Command::new(env!("CARGO_BIN_EXE_hopmq-gateway"))
         .env("HOPMQ_GATEWAY_LISTEN", "127.0.0.1:0")
         .env("HOPMQ_GATEWAY_UPSTREAM_HOSTS", "amqp://127.0.0.1:1")
+        // So few that there are files for them.
+        .env("HOPMQ_GATEWAY_LIMITS_CONNECTIONS", "10")
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()

@@ -162,7 +162,9 @@ fn start_gateway(binary: &Path, counterpart: &str) -> Result<Program> {
     let mut command = Command::new(binary);
     command.env("HOPMQ_GATEWAY_LISTEN", &address).env("HOPMQ_GATEWAY_UPSTREAM_HOSTS", format!("amqp://{counterpart}"));
     command.env("HOPMQ_GATEWAY_ORIGIN_ALLOW", "*");
-    for name in ["CONNECTIONS_PER_ADDRESS", "CONNECTIONS_PER_USER", "UPGRADES_PER_MINUTE"] {
+    let names =
+        ["CONNECTIONS_PER_ADDRESS", "CONNECTIONS_PER_USER", "PENDING_LOGINS_PER_ADDRESS", "UPGRADES_PER_MINUTE"];
+    for name in names {
         command.env(format!("HOPMQ_GATEWAY_LIMITS_{name}"), "100000");
     }
     let child = command.env("HOPMQ_GATEWAY_LOG_LEVEL", "warn").stdin(Stdio::null()).spawn()?;

@@ -37,16 +37,29 @@ impl Program {
     }
 
     async fn start_with_host(settings: &str, host: &str, variables: &[(&str, &str)]) -> Self {
+        Self::start_command(Command::new(env!("CARGO_BIN_EXE_hopmq-gateway")), settings, host, variables).await
+    }
+
+    /// Starts the program with these settings (TOML) for the RabbitMQ of the tests. It may open that many files.
+    pub(crate) async fn start_with_files(settings: &str, files: usize) -> Self {
+        let mut command = Command::new("sh");
+        let script = format!("ulimit -n {files}; exec \"$0\" \"$@\"");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_hopmq-gateway")]);
+        Self::start_command(command, settings, &format!("amqp://{}", broker().address()), &[]).await
+    }
+
+    async fn start_command(mut command: Command, settings: &str, host: &str, variables: &[(&str, &str)]) -> Self {
         let address = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
         let folder = Scratch::new();
         let file = folder.path().join("gateway.toml");
         std::fs::write(&file, settings).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_hopmq-gateway"))
+        let mut child = command
             .arg("--config")
             .arg(&file)
             .env("HOPMQ_GATEWAY_LISTEN", address.to_string())
             .env("HOPMQ_GATEWAY_UPSTREAM_HOSTS", host)
             .env("HOPMQ_GATEWAY_LIMITS_UPGRADES_PER_MINUTE", "1000000")
+            .env("HOPMQ_GATEWAY_LIMITS_PENDING_LOGINS_PER_ADDRESS", "1000")
             .env("HOPMQ_GATEWAY_LIMITS_REFUSED_LOGINS_PER_MINUTE", "0")
             .env("HOPMQ_GATEWAY_WEBSOCKET_MESSAGE_MAX", "128KiB")
             .env("HOPMQ_GATEWAY_DRAIN_SPREAD", "100ms")
@@ -57,14 +70,17 @@ impl Program {
             .spawn()
             .expect("the program starts");
         let mut lines = BufReader::new(child.stderr.take().expect("stderr is piped")).lines();
-        // The first line says that the program listens.
-        let first = soon(lines.next_line()).await.unwrap().expect("the program writes a log");
-        assert!(first.starts_with('{') && first.contains(&address.to_string()), "{first}");
+        let mut log = String::new();
+        while !log.contains(&address.to_string()) {
+            let line = soon(lines.next_line()).await.unwrap().expect("the program logs that it listens");
+            assert!(line.starts_with('{'), "{line}");
+            log.push_str(&line);
+            log.push('\n');
+        }
         let log = tokio::spawn(async move {
-            let mut log = first;
             while let Ok(Some(line)) = lines.next_line().await {
-                log.push('\n');
                 log.push_str(&line);
+                log.push('\n');
             }
             log
         });
@@ -89,8 +105,17 @@ impl Program {
 
     /// Returns the resident memory, in bytes.
     pub(crate) fn memory(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// Returns the largest resident memory so far, in bytes.
+    pub(crate) fn memory_peak(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    fn status(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
