@@ -78,7 +78,8 @@ pub(crate) struct AmqpProxy {
     login: Login,
     /// The next step of the browser's handshake, where the gateway authenticates.
     step: Step,
-    filter: Option<PolicyFilter>,
+    /// Boxed, because it is large and a connection without a token has none.
+    filter: Option<Box<PolicyFilter>>,
     /// Frames of the gateway for the browser.
     to_browser: Vec<u8>,
     pub(crate) counts: Counts,
@@ -165,7 +166,7 @@ impl AmqpProxy {
 
     /// Whether so much is pending for the browser, or from RabbitMQ, that no more frames of the browser must be taken.
     pub(crate) fn is_saturated(&self) -> bool {
-        self.to_browser.len() >= OUTPUT_MAX || self.filter.as_ref().is_some_and(PolicyFilter::is_saturated)
+        self.to_browser.len() >= OUTPUT_MAX || self.filter.as_deref().is_some_and(PolicyFilter::is_saturated)
     }
 
     /// Returns when the token expires, in seconds since 1970.
@@ -334,7 +335,7 @@ impl AmqpProxy {
         };
         let response = format!("\0{}\0{}", grant.username, grant.password);
         let start = connection::StartOk { mechanism: "PLAIN", response: response.as_bytes(), ..*start };
-        self.filter = Some(PolicyFilter::new(grant, self.bounds.temporary_queues));
+        self.filter = Some(Box::new(PolicyFilter::new(grant, self.bounds.temporary_queues)));
         Ok(Verdict::Replace(method_frame(0, &start)))
     }
 

@@ -142,7 +142,8 @@ impl Uplink<'_> {
             }
             if !charge.wait.is_zero() {
                 context.metrics.pauses.add(1);
-                self.pause(state, charge.wait).await?;
+                // Boxed, so that a connection that is not paused needs no memory for it.
+                Box::pin(self.pause(state, charge.wait)).await?;
             }
             charge.settle();
         }
