@@ -48,7 +48,7 @@ pub const FAMILY: &[Attack] = &[
     through_gateway("topics: through a narrow policy", (100, 2_500, "bindings"), routing::topics_through_a_gateway),
     // A message meets each of the 100 bindings with each of its headers.
     Attack {
-        operation: 150,
+        operation: 50,
         ..attack("headers: 100 bindings of many headers", (200, 4_000, "headers"), routing::headers)
     },
     attack("exchanges: each bound twice to the next", (10, 40, "exchanges"), routing::exchanges),

@@ -57,8 +57,8 @@ impl Shared {
 /// What the client saw.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// The times from when a message was due to its confirm. A message that is late because an earlier confirm was late
-    /// counts from when it was due.
+    /// The times from messages to their confirms. Each message that was due while another was awaited counts as well,
+    /// from when it was due.
     latencies: Vec<Duration>,
     /// How long `connection.blocked` held. Messages of that time are not among the latencies.
     pub blocked: Duration,
@@ -74,6 +74,15 @@ impl Report {
         let mut sorted = self.latencies.clone();
         sorted.sort_unstable();
         sorted.get((sorted.len() * 99).div_ceil(100).saturating_sub(1)).copied().unwrap_or_default()
+    }
+
+    /// Notes the time to a confirm, and those of the messages that were due meanwhile.
+    fn waited(&mut self, mut time: Duration, pace: Duration) {
+        self.latencies.push(time);
+        while let Some(rest) = time.checked_sub(pace).filter(|rest| !rest.is_zero()) {
+            self.latencies.push(rest);
+            time = rest;
+        }
     }
 
     /// Returns the longest latency.
@@ -156,27 +165,21 @@ impl Client {
     fn publish(&mut self, pace: Duration) -> Result {
         let mut due = Instant::now();
         while self.shared.pace(due) {
-            let was_blocked = self.report.blocked;
+            let (was_blocked, begin) = (self.report.blocked, Instant::now());
             let mut body = [0; BODY];
             body[..8].copy_from_slice(&self.published.to_be_bytes());
             self.wire.publish(1, ("", QUEUE), &self.properties, &body)?;
             self.published += 1;
             let sent = self.wire.flush().and_then(|()| self.confirmed(self.published));
             if let Err(error) = sent {
-                // This message and those due since then waited as long as that, at least.
-                let now = Instant::now();
-                while due <= now {
-                    self.report.latencies.push(now - due);
-                    due += pace;
-                }
+                // Those that are due waited as long as that, at least.
+                self.report.waited(begin.elapsed(), pace);
                 return Err(error);
             }
             if self.report.blocked == was_blocked {
-                self.report.latencies.push(due.elapsed());
-                due += pace;
-            } else {
-                due = Instant::now() + pace;
+                self.report.waited(begin.elapsed(), pace);
             }
+            due = Instant::now().max(due + pace);
             self.shared.change(|progress| progress.confirmed += 1);
         }
         Ok(())

@@ -9,7 +9,7 @@ use hopmq_hostile::{Attack, FAMILY, Kind, Mode, Row, Setting, attacks, play};
 /// The most steps between two releases of the lock: the budget of a turn, and the last operation in it.
 const STEPS: u64 = 4_096;
 /// A bound for times that a busy machine keeps too.
-const LATENCY: Duration = Duration::from_secs(5);
+const LATENCY: Duration = Duration::from_secs(2);
 
 fn find(name: &str) -> &'static Attack {
     FAMILY.iter().find(|attack| attack.name == name).expect("the family has the attack")
