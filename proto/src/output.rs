@@ -198,6 +198,11 @@ impl Transmit {
         }
     }
 
+    /// Returns how many bytes of memory it keeps for reuse.
+    pub fn capacity(&self) -> usize {
+        self.spare.as_ref().map_or(0, Vec::capacity)
+    }
+
     /// Frees the memory that a burst needed.
     pub fn shrink(&mut self) {
         self.spare = None;

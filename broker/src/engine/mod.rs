@@ -15,6 +15,7 @@
 //! Besides, [`Engine::handle_timeout`] at the time that [`Engine::poll_timeout`] returns.
 
 mod access;
+mod capacity;
 mod delivery;
 mod fault_hooks;
 mod invariant;
@@ -95,9 +96,10 @@ pub(crate) struct Engine {
     now: Time,
     random: Random,
     access: Access,
-    exchanges: SlotMap<ExchangeKey, Exchange>,
-    queues: SlotMap<QueueKey, Queue>,
-    consumers: SlotMap<ConsumerKey, Consumer>,
+    // Boxed, because a table never gives the memory of its places back.
+    exchanges: SlotMap<ExchangeKey, Box<Exchange>>,
+    queues: SlotMap<QueueKey, Box<Queue>>,
+    consumers: SlotMap<ConsumerKey, Box<Consumer>>,
     sessions: SlotMap<SessionKey, Session>,
     /// Their meters count all that is above.
     vhosts: SlotMap<VhostKey, Vhost>,

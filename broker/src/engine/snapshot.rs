@@ -65,7 +65,7 @@ impl Engine {
 
     /// Returns the queues without those of delayed-message exchanges.
     fn seen_queues(&self) -> impl Iterator<Item = &Queue> {
-        self.queues.values().filter(|queue| queue.delays.is_none())
+        self.queues.values().map(|queue| &**queue).filter(|queue| queue.delays.is_none())
     }
 
     pub(crate) fn inspect_queue_named(&self, vhost: VhostKey, name: &str) -> Option<inspect::Queue> {

@@ -9,6 +9,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use async_executor::Task;
 use futures_io::{AsyncRead, AsyncWrite};
@@ -27,6 +28,10 @@ pub(super) const TURNS: usize = 16;
 const BATCH: usize = 512;
 /// Slices of one vectored write.
 const SLICES: usize = 32;
+/// How long a connection moves no bytes before the memory that a burst needed is freed.
+const IDLE: Duration = Duration::from_secs(1);
+/// Buffers up to this size are kept.
+const GROWN: usize = 16 * 1024;
 /// With more bytes of output than this, nothing is read: a client that sends requests must read the answers.
 const READ_MARK: usize = 2 * 1024 * 1024;
 
@@ -56,6 +61,8 @@ pub(crate) struct Serving<T> {
     /// Whether reading is paused.
     full: bool,
     deadline: Option<Time>,
+    /// When the memory that a burst needed is freed, unless the connection moves bytes before.
+    shrinks: Option<Time>,
     /// A password that must be verified.
     claim: Option<Claim>,
     /// The password that is being verified.
@@ -101,6 +108,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
             held: false,
             full: false,
             deadline: None,
+            shrinks: None,
             claim: None,
             check: None,
             phase: Phase::Running,
@@ -119,6 +127,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
         let mut readable = true;
         for _ in 0..TURNS {
             let has_output = self.turn(idle, context);
+            if !idle {
+                self.shrinks = None;
+            }
             self.check_claim(context);
             if !matches!(self.phase, Phase::Running) {
                 return Poll::Ready(Ok(()));
@@ -238,13 +249,26 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
     }
 
     fn sleep(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Some(deadline) = self.deadline
-            && self.alarm.poll_until(deadline, context).is_ready()
+        if self.shrinks.is_none() && self.is_grown() {
+            self.shrinks = Some(self.shared.clock.now() + IDLE);
+        }
+        let next = self.deadline.into_iter().chain(self.shrinks).min();
+        if let Some(next) = next
+            && self.alarm.poll_until(next, context).is_ready()
         {
-            self.shrink();
+            if self.shrinks.take_if(|at| *at <= next).is_some() {
+                self.shrink();
+            }
             context.waker().wake_by_ref();
         }
         Poll::Pending
+    }
+
+    /// Whether [`Serving::shrink`] would free something worth its time.
+    fn is_grown(&self) -> bool {
+        self.receiver.held() - self.receiver.incomplete() > GROWN
+            || self.transmit.capacity() > GROWN
+            || self.incoming.capacity() > BATCH / 4
     }
 
     /// Frees memory that a burst needed, once the connection is idle.

@@ -10,7 +10,6 @@ use crate::engine::delivery::consumer::Consumer;
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::ConsumerKey;
 use crate::engine::meter::{Charge, Purpose, TABLES};
-use crate::engine::queue::Queue;
 use crate::engine::queue::arguments::{QueueType, check_consumer};
 use crate::engine::refusal::Refusal;
 use crate::engine::session::channel::Cancelled;
@@ -42,7 +41,7 @@ impl Engine {
             if queue.settings.quorum {
                 return false;
             }
-            let is_exclusive = |id| self.consumers.get(id).is_some_and(|consumer: &Consumer| consumer.exclusive);
+            let is_exclusive = |id| self.consumers.get(id).is_some_and(|consumer| consumer.exclusive);
             queue.consumers.iter().any(is_exclusive)
                 || consume.exclusive && (!queue.consumers.is_empty() || queue.settings.single_active)
         });
@@ -50,7 +49,7 @@ impl Engine {
             let vhost = self.vhost_name(at.vhost);
             return Err(Refusal::access(format_args!("queue '{name}' in vhost '{vhost}' in exclusive use")));
         }
-        let kind = self.queues.get(id).map_or(QueueType::Classic, Queue::kind);
+        let kind = self.queues.get(id).map_or(QueueType::Classic, |queue| queue.kind());
         check_consumer(consume.arguments, kind, self.config.profile)
             .map_err(|invalid| Refusal::precondition(invalid.text(&name, &self.vhost_name(at.vhost))))?;
         let priority = consume.arguments.get("x-priority").and_then(|value| value.as_i64()).unwrap_or(0);
@@ -80,7 +79,7 @@ impl Engine {
         };
         let tag = consumer.tag.clone();
         let priority = consumer.priority;
-        let consumer = self.consumers.insert(consumer);
+        let consumer = self.consumers.insert(Box::new(consumer));
         channel.consumers.push(consumer);
         let inherited = channel.inherit(&tag, id, consumer);
         if let Some(consumer) = self.consumers.get_mut(consumer) {

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use hopmq_proto::Time;
 
+use crate::engine::capacity::Shrink;
 use crate::engine::keys::{ConsumerKey, QueueKey};
 use crate::engine::queue::ready::Entry;
 
@@ -63,6 +64,7 @@ impl Unacked {
         while self.line.front().is_some_and(|(_, held)| held.is_none()) {
             self.line.pop_front();
         }
+        self.line.shrink_if_sparse();
         if self.line.len() > 2 * self.count + KEPT_EMPTY {
             self.line.retain(|(_, held)| held.is_some());
         }
@@ -81,6 +83,7 @@ impl Unacked {
         {
             if let Some((_, Some(held))) = self.line.pop_front() {
                 self.count -= 1;
+                self.line.shrink_if_sparse();
                 return Some(held);
             }
         }

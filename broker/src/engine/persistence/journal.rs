@@ -11,6 +11,7 @@ use std::fmt;
 use bytes::Bytes;
 use hopmq_proto::Time;
 
+use crate::engine::capacity::Shrink;
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ExchangeKey, QueueKey, SessionKey};
 use crate::engine::persistence::paging::HEAD;
@@ -97,6 +98,7 @@ impl Engine {
             journal.group.settle(run[0].0, run.iter().map(|(_, position)| *position));
         }
         journal.settled.clear();
+        journal.settled.shrink_if_sparse();
         if !journal.group.is_empty()
             && let Some(end) = append(&mut journal.group)
         {

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use hopmq_proto::Time;
 
+use crate::engine::capacity::Shrink;
 use crate::engine::invariant::Invariant;
 use crate::engine::queue::message::{Message, Stub};
 use crate::store::Position;
@@ -214,10 +215,14 @@ impl Ready {
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<Entry> {
         let entry = match &mut self.lines[..] {
-            [only] => only.pop_front(),
+            [only] => {
+                only.shrink_if_sparse();
+                only.pop_front()
+            }
             _ => {
                 let line = self.next_line()?;
                 self.turn = self.turn_after(self.turn, line);
+                self.lines[line].shrink_if_sparse();
                 self.lines[line].pop_front()
             }
         }?;

@@ -60,7 +60,7 @@ impl Engine {
         let mut queue =
             Queue::new(exchange.name.clone(), exchange.vhost, spec, settings, self.config.profile, self.now, meter);
         queue.delays = Some(id);
-        exchange.delayed = Some(self.queues.insert(queue));
+        exchange.delayed = Some(self.queues.insert(Box::new(queue)));
     }
 
     /// Removes the queue of a deleted delayed-message exchange.

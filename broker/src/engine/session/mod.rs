@@ -553,6 +553,7 @@ impl Engine {
 
     /// Frees memory that a burst needed.
     pub(crate) fn shrink(&mut self, id: SessionKey) {
+        self.scratch.shrink();
         if let Some(session) = self.sessions.get_mut(id) {
             session.proto.shrink();
             session.block = None;

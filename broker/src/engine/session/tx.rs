@@ -97,7 +97,7 @@ impl Engine {
 
     /// Returns the targets of an uncommitted message.
     pub(in crate::engine) fn targets(&self, queues: &[QueueKey]) -> Vec<Target> {
-        let known = queues.iter().filter_map(|key| Some((*key, self.queues.get(*key)?)));
+        let known = queues.iter().filter_map(|key| Some((*key, &**self.queues.get(*key)?)));
         let target = |(key, queue): (QueueKey, &Queue)| Target {
             key,
             name: queue.name.clone(),

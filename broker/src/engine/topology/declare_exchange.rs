@@ -4,6 +4,7 @@ use hopmq_proto::method::exchange;
 use hopmq_proto::{FieldTable, Value};
 
 use crate::engine::access::{Permission, Resource};
+use crate::engine::capacity::Shrink;
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ExchangeKey, VhostKey};
 use crate::engine::name::{check_name, clean, not_the_default};
@@ -132,7 +133,7 @@ impl Engine {
         let meter = self.meter_of(vhost);
         let exchange = Exchange::new(name.into(), vhost, spec, self.config.profile, seed, meter);
         let shared = exchange.name.clone();
-        let id = self.exchanges.insert(exchange);
+        let id = self.exchanges.insert(Box::new(exchange));
         if let Some(vhost) = self.vhosts.get_mut(vhost) {
             vhost.exchanges.insert(shared, id);
         }
@@ -154,7 +155,7 @@ impl Engine {
         self.check(at, Permission::Configure, Resource::Exchange(&name))?;
         // It is no error if the exchange does not exist (RabbitMQ's page "Specification").
         if let Some(id) = self.exchange_named(at.vhost, &name) {
-            let unbound = self.exchanges.get(id).is_none_or(Exchange::is_unbound);
+            let unbound = self.exchanges.get(id).is_none_or(|exchange| exchange.is_unbound());
             if delete.if_unused && !unbound {
                 let vhost = self.vhost_name(at.vhost);
                 return Err(Refusal::precondition(format_args!("exchange '{name}' in vhost '{vhost}' in use")));
@@ -179,6 +180,7 @@ impl Engine {
         }
         if let Some(vhost) = self.vhosts.get_mut(exchange.vhost) {
             vhost.exchanges.remove(&exchange.name);
+            vhost.exchanges.shrink_if_sparse();
         }
         self.topology += 1;
         for binding in exchange.bindings() {

@@ -4,6 +4,7 @@ use hopmq_proto::method::{basic, queue};
 use slotmap::Key;
 
 use crate::engine::access::{Permission, Resource};
+use crate::engine::capacity::Shrink;
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{QueueKey, SessionKey, VhostKey};
 use crate::engine::name::Name;
@@ -155,7 +156,7 @@ impl Engine {
         let owner = spec.exclusive;
         let profile = self.config.profile;
         let queue = Queue::new(name.clone(), vhost, spec, settings, profile, self.now, self.meter_of(vhost));
-        let id = self.queues.insert(queue);
+        let id = self.queues.insert(Box::new(queue));
         if let Some(vhost) = self.vhosts.get_mut(vhost) {
             vhost.queues.insert(name, id);
         }
@@ -236,6 +237,7 @@ impl Engine {
         let Some(queue) = self.queues.remove(id).invariant("queue") else { return };
         if let Some(vhost) = self.vhosts.get_mut(queue.vhost) {
             vhost.queues.remove(&queue.name);
+            vhost.queues.shrink_if_sparse();
         }
         self.forget_queue(&queue);
         self.topology += 1;
