@@ -83,9 +83,9 @@ struct Options {
     #[arg(long, value_name = "SIZE", default_value = "50MB", value_parser = size::parse)]
     disk_free_limit: u64,
 
-    /// Memory above which publishers are blocked (connection.blocked, "low on memory") until less than nine tenths of it
-    /// are used: a share of the machine's memory, or of the container's if that is less, such as 40%; or a size, such
-    /// as 500MB or 4GiB. The broker counts what it holds
+    /// Memory above which publishers are blocked (connection.blocked, "low on memory") until less than nine tenths of
+    /// it are used: a share of the machine's memory, or of the container's if that is less, such as 40%; or a size,
+    /// such as 500MB or 4GiB. The broker counts what it holds
     #[arg(long, value_name = "SHARE|SIZE", default_value_t = MemoryLimit::DEFAULT)]
     memory_limit: MemoryLimit,
 

@@ -431,7 +431,8 @@ mod tests {
         let held: Vec<Entry> = (0..8).filter_map(|_| ready.pop()).collect();
         held.into_iter().filter(|entry| entry.position % 3 > 0).for_each(|entry| ready.put_back(entry));
         assert_eq!(positions(&ready), [1, 2, 4, 5, 7, 8, 9]);
-        let fetched = Message::new(&mut Vec::new(), b"", b"fetched", Properties::EMPTY, vec![0; 10].into());
+        let mut scratch = Scratch::new(Meter::of_test());
+        let fetched = Message::new(&mut scratch, b"", b"fetched", Properties::EMPTY, Payload::Small(&[0; 10]));
         let messages = [Some(&fetched), None, Some(&fetched), None];
         ready.fetched(&[1, 2, 4, 5].map(Position), messages.map(Option::<&Message>::cloned).into());
         let is_fetched = |entry: &&Entry| entry.message().is_some_and(|message| message.routing_key() == b"fetched");

@@ -488,7 +488,8 @@ impl Engine {
         self.end();
     }
 
-    /// Moves output into `transmit`, which must be empty, and resumes the consumers that waited for that. Returns whether there was any.
+    /// Moves output into `transmit`, which must be empty, and resumes the consumers that waited for that. Returns whether
+    /// there was any.
     pub(crate) fn poll_transmit(&mut self, now: Time, id: SessionKey, transmit: &mut Transmit) -> bool {
         self.now = now;
         let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return false };

@@ -1,8 +1,8 @@
 //! Resource alarms: low memory and low disk space block publishers (RabbitMQ's page "Blocked Connections").
 //!
-//! Owns which alarms are raised, and when memory is low. The first publish under an alarm blocks its connection, and the client gets
-//! `connection.blocked`; nothing more is read from that connection until the alarms are cleared. Connections that only
-//! consume are not affected.
+//! Owns which alarms are raised, and when memory is low. The first publish under an alarm blocks its connection, and
+//! the client gets `connection.blocked`; nothing more is read from that connection until the alarms are cleared.
+//! Connections that only consume are not affected.
 
 use hopmq_proto::Time;
 use hopmq_proto::method::connection;
@@ -64,8 +64,8 @@ impl Engine {
         self.shortage != before
     }
 
-    /// Compares the memory that is used with the limit. Returns whether [`WATERMARK`] must be raised or cleared, if that
-    /// is a change.
+    /// Compares the memory that is used with the limit. Returns whether [`WATERMARK`] must be raised or cleared, if
+    /// that is a change.
     #[inline]
     pub(crate) fn check_memory(&self) -> Option<bool> {
         let limit = self.config.memory_limit;

@@ -23,6 +23,8 @@ impl Broker {
             connection_max: usize::MAX,
             profile: Profile::default(),
             consumer_timeout: None,
+            limits: crate::limits::Limits::default(),
+            memory_limit: u64::MAX,
             protocol: hopmq_proto::Config::default(),
         });
         let vhost = engine.add_vhost("/");

@@ -46,6 +46,8 @@ impl World {
             connection_max: usize::MAX,
             profile: Profile::RabbitMq3_13,
             consumer_timeout: None,
+            limits: crate::limits::Limits::default(),
+            memory_limit: u64::MAX,
             protocol: ProtoConfig { mechanisms: "PLAIN".to_owned(), ..ProtoConfig::default() },
         });
         if let Some(budget) = budget {
