@@ -11,6 +11,7 @@ pub(crate) fn run() -> Result {
         browser::require_node,
         toolchain::require_components,
         toolchain::require_wasm,
+        toolchain::require_make,
         bench::codec::require,
         foreign::require,
         rabbitmq::require,

@@ -16,29 +16,17 @@ pub(crate) fn require() -> Result {
 
 fn python() -> Result {
     const BY_HAND: &str = "install Python 3.10 or later with pip (Debian: apt install python3-pip)";
-    provide("Python with pip", "python3-pip", BY_HAND, || {
+    install::provide("Python with pip", "python3-pip", BY_HAND, || {
         Command::new("python3").args(["-m", "pip", "--version"]).output().is_ok_and(|output| output.status.success())
     })
 }
 
 fn librabbitmq() -> Result {
     const BY_HAND: &str = "install a C compiler and librabbitmq (Debian: apt install gcc librabbitmq-dev)";
-    provide("librabbitmq, the client in C,", "librabbitmq-dev", BY_HAND, || {
+    install::provide("librabbitmq, the client in C,", "librabbitmq-dev", BY_HAND, || {
         let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
         let mut compile = Command::new(compiler);
         compile.args(["-fsyntax-only", "-include", "amqp.h", "-x", "c", "/dev/null"]);
         compile.output().is_ok_and(|output| output.status.success())
     })
-}
-
-/// Installs a Debian package unless `is_there` already.
-fn provide(what: &str, package: &str, by_hand: &str, is_there: impl Fn() -> bool) -> Result {
-    if is_there() {
-        return Ok(());
-    }
-    println!("{what} is not installed: installing Debian's package {package}");
-    for arguments in [&["update"][..], &["install", "--yes", "--no-install-recommends", package]] {
-        install::apt_get(arguments).map_err(|error| format!("{what} is not installed: {by_hand} ({error})"))?;
-    }
-    if is_there() { Ok(()) } else { Err(format!("{package} is installed, but {what} can't be used: {by_hand}").into()) }
 }

@@ -65,7 +65,7 @@ pub(crate) fn run(Arguments { filters, suite }: &Arguments) -> Result {
         };
     }
     // The quick checks first: RabbitMQ and Chromium may take minutes to install.
-    steps.require(&[browser::require_node, toolchain::require_wasm, foreign::require]);
+    steps.require(&[browser::require_node, toolchain::require_wasm, toolchain::require_make, foreign::require]);
     steps.require(&[rabbitmq::require, rabbitmq::require_4_0, browser::require]);
     let mut broker = None;
     steps.run("start RabbitMQ", || rabbitmq::start(Release::Installed).map(|started| broker = Some(started)));

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use crate::rabbitmq::install;
 use crate::shell::{self, Result};
 
 /// The target of the npm package.
@@ -24,6 +25,14 @@ fn require_target(target: &str, rustc: &Path, rustup: &Path) -> Result {
     let advice = "install rustup from https://rustup.rs, or your distribution's Rust standard library for that target";
     add(rustup, &["target", "add", target])
         .map_err(|error| missing(&format!("the target {target}"), &error, advice).into())
+}
+
+/// Makes sure that jemalloc can be built, the allocator of `hopmq-broker`: its build script calls make.
+pub(crate) fn require_make() -> Result {
+    const BY_HAND: &str = "install make (Debian: apt install make)";
+    install::provide("make", "make", BY_HAND, || {
+        Command::new("make").arg("--version").output().is_ok_and(|output| output.status.success())
+    })
 }
 
 /// Makes sure that rustfmt and clippy run.

@@ -94,6 +94,18 @@ fn install() -> Result {
     Ok(())
 }
 
+/// Installs a Debian package unless `is_there` already.
+pub(crate) fn provide(what: &str, package: &str, by_hand: &str, is_there: impl Fn() -> bool) -> Result {
+    if is_there() {
+        return Ok(());
+    }
+    println!("{what} is not installed: installing Debian's package {package}");
+    for arguments in [&["update"][..], &["install", "--yes", "--no-install-recommends", package]] {
+        apt_get(arguments).map_err(|error| format!("{what} is not installed: {by_hand} ({error})"))?;
+    }
+    if is_there() { Ok(()) } else { Err(format!("{package} is installed, but {what} can't be used: {by_hand}").into()) }
+}
+
 /// Runs apt-get as root, or with sudo if that needs no password. RUNLEVEL=1 stops the package from starting a service
 /// where there is no systemd. A service that starts anyway does no harm: nothing here connects to it.
 pub(crate) fn apt_get(arguments: &[&str]) -> Result {
