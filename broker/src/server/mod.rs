@@ -191,13 +191,17 @@ impl Builder {
     ///
     /// ```
     /// let broker = hopmq_broker::Broker::builder().memory_limit(10_000_000).start();
-    /// let connection = hopmq_blocking::Connection::open(&broker.uri())?;
-    /// let queue = connection.channel()?.queue("orders").declare()?;
-    /// queue.publish(vec![0; 12_000_000]).send()?;
+    /// let consumer = hopmq_blocking::Connection::open(&broker.uri())?;
+    /// let orders = consumer.channel()?.queue("orders").declare()?;
+    /// let publisher = hopmq_blocking::Connection::open(&broker.uri())?;
+    /// let channel = publisher.channel()?;
+    /// for _ in 0..10 {
+    ///     channel.publish("", "orders", vec![0; 1_050_000]).send()?;
+    /// }
     /// broker.wait_until(|inspector| inspector.memory().used > 10_000_000);
-    /// queue.publish("one more").send()?;
-    /// broker.wait_until(|inspector| inspector.connections()[0].blocked);
-    /// queue.purge()?;
+    /// // Whoever publishes now waits until there is room again.
+    /// orders.purge()?;
+    /// broker.wait_until(|inspector| inspector.memory().used < 9_000_000);
     /// # Ok::<_, hopmq_blocking::Error>(())
     /// ```
     #[must_use]

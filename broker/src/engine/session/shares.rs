@@ -97,8 +97,11 @@ impl Engine {
             return;
         }
         let text = format_args!("parts of messages take {bytes} bytes, more than {limit}; complete some of them first");
-        self.refused(id, 0, MethodId::default(), Err(Refusal::resource_error(text)));
+        let refusal = Refusal::resource_error(text);
+        self.begin(id);
+        self.refused(id, 0, MethodId::default(), Err(refusal));
         // Waiting for the client's answer would mean to receive more of its messages.
         self.end_session(id);
+        self.end();
     }
 }
