@@ -44,7 +44,7 @@ impl Running {
     fn resident_below(&self, most: u64) -> u64 {
         let begin = Instant::now();
         while self.resident() > most && begin.elapsed() < Duration::from_secs(20) {
-            std::thread::sleep(Duration::from_millis(50));
+            pause(Duration::from_millis(50));
         }
         self.resident()
     }
@@ -55,6 +55,11 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Lets time pass for the program, whose memory can only be looked at.
+fn pause(time: Duration) {
+    async_io::block_on(async_io::Timer::after(time));
 }
 
 /// A tenth more than before, and what a few threads' caches keep, in kB.
@@ -78,7 +83,7 @@ fn memory_goes_back_within_seconds_after_a_peak_of_messages() {
     let purge = || queues.iter().for_each(|queue| assert!(queue.purge().is_ok()));
     fill(1_000);
     purge();
-    std::thread::sleep(Duration::from_millis(1_500));
+    pause(Duration::from_millis(1_500));
     let before = running.resident();
     fill(150_000);
     let peak = running.resident();

@@ -154,7 +154,7 @@ impl Receiver {
         self.buffer.filled(count);
     }
 
-    /// Returns how many bytes of memory it holds that no message shares: the buffer, and messages that are not complete.
+    /// Returns how many bytes of memory it holds that no message shares: the buffer, and incomplete messages.
     pub fn held(&self) -> usize {
         self.buffer.held() + self.partial_size
     }

@@ -336,8 +336,8 @@ impl Ready {
         stored.take(most).map(|entry| Position(entry.position)).collect()
     }
 
-    /// Sets the contents of the messages that [`Ready::next_stored`] returned. Those that could not be read stay as they
-    /// are.
+    /// Sets the contents of the messages that [`Ready::next_stored`] returned. Those that could not be read stay as
+    /// they are.
     pub(crate) fn fetched(&mut self, positions: &[Position], messages: Vec<Option<Message>>) {
         let Some(line) = self.next_line().invariant("message") else { return };
         let line = &mut self.lines[line];

@@ -7,6 +7,7 @@ pub(super) mod channel;
 mod deprecated;
 mod limits;
 pub(super) mod log;
+mod login;
 pub(super) mod publish;
 mod reply_to;
 pub(super) mod resource_alarms;
@@ -26,7 +27,7 @@ use hopmq_proto::{
     CloseReason, Connection, Event, FieldTable, Incoming, ReceiveLimits, Role, Time, Transmit, Violation, code,
 };
 
-use crate::engine::access::{Claim, Login, RefusedLogin, User};
+use crate::engine::access::{Claim, User};
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ConsumerKey, QueueKey, SessionKey, VhostKey};
 use crate::engine::meter::{Charge, Purpose};
@@ -142,7 +143,8 @@ impl Session {
         }
     }
 
-    /// Drops what it keeps of receive buffers.
+    /// Drops what it keeps of receive buffers, for a crash.
+    #[cfg(feature = "testing")]
     pub(in crate::engine) fn forget_blocks(&mut self) {
         (self.block, self.sent, self.writing) = (None, Vec::new(), Vec::new());
     }
@@ -250,112 +252,6 @@ impl Engine {
         let method = MethodId::peek(payload).unwrap_or_default();
         let result = self.method(at, payload);
         self.refused(id, channel, method, result);
-    }
-
-    fn login(&mut self, id: SessionKey, mechanism: &str, response: &[u8]) {
-        let local = self.sessions.get(id).is_some_and(|session| session.local);
-        let login = match self.faults.refuse_login() {
-            true => Login::Refused(RefusedLogin::new(mechanism, b"", "the test kit refuses it")),
-            false => self.access.login(mechanism, response, local),
-        };
-        self.finish_login(id, login);
-    }
-
-    /// Whether [`Engine::take_claim`] returns something.
-    pub(crate) fn has_claim(&self, id: SessionKey) -> bool {
-        self.sessions.get(id).is_some_and(|session| session.claim.is_some())
-    }
-
-    /// Returns a password that must be verified, which is too slow for the engine. The result goes to
-    /// [`Engine::judge`].
-    pub(crate) fn take_claim(&mut self, id: SessionKey) -> Option<Claim> {
-        self.sessions.get_mut(id)?.claim.take()
-    }
-
-    /// Handles the verification of a password.
-    pub(crate) fn judge(&mut self, now: Time, id: SessionKey, claim: &Claim, holds: bool) {
-        self.now = now;
-        self.begin(id);
-        let login = self.access.judge(claim, holds);
-        self.finish_login(id, login);
-        self.end();
-    }
-
-    /// Closes a connection whose login could not be verified in time.
-    pub(crate) fn turn_away(&mut self, now: Time, id: SessionKey) {
-        self.now = now;
-        let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
-        let text = "too many logins wait to be verified; try again later";
-        session.ends_because(text);
-        match session.can("authentication_failure_close") {
-            true => self.close_session(now, id, code::CONNECTION_FORCED, text),
-            false => {
-                self.begin(id);
-                self.end_session(id);
-                self.end();
-            }
-        }
-    }
-
-    fn finish_login(&mut self, id: SessionKey, login: Login) {
-        let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
-        match login {
-            Login::Check(claim) => session.claim = Some(claim),
-            Login::In(user) => {
-                session.user = Some(user);
-                // It can't fail: the client has just sent its credentials.
-                let _ = session.proto.tune();
-                Self::wake(&mut self.woken, id, session);
-            }
-            Login::NotOffered(login) => {
-                session.ends_because("login refused");
-                self.log_refused_login(id, &login);
-                self.end_session(id);
-            }
-            Login::Refused(login) => {
-                session.ends_because("login refused");
-                let closes = session.can("authentication_failure_close");
-                self.log_refused_login(id, &login);
-                match closes {
-                    true => self.refuse_connection(id, MethodId::default(), login.refusal),
-                    false => self.end_session(id),
-                }
-            }
-        }
-    }
-
-    fn open_vhost(&mut self, id: SessionKey, name: &str) {
-        let most = self.config.connection_max;
-        if self.sessions.len() > most {
-            let text = format_args!("connection refused: node connection limit ({most}) is reached");
-            return self.refused(id, 0, MethodId::CONNECTION_OPEN, Err(Refusal::not_allowed(text)));
-        }
-        let vhost = self.vhost_named(name);
-        let user = self.sessions.get(id).and_then(|session| session.user.as_ref());
-        if let (Some(vhost), Some(user)) = (vhost, user)
-            && let Err(refusal) = self.check_connection_limits(vhost, &user.name)
-        {
-            return self.refused(id, 0, MethodId::CONNECTION_OPEN, Err(refusal));
-        }
-        let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
-        let user = session.user.clone().filter(|user| self.access.may_open(user, name));
-        match (vhost, user) {
-            (Some(vhost), Some(_)) => {
-                session.vhost = Some(vhost);
-                session.deadline = None;
-                let _ = session.proto.open_ok();
-                self.log_opened(id, name);
-            }
-            (None, _) => {
-                let refusal = Refusal::not_allowed(format_args!("vhost {name} not found"));
-                self.refused(id, 0, MethodId::CONNECTION_OPEN, Err(refusal));
-            }
-            (Some(_), None) => {
-                let user = session.user.as_ref().map_or("", |user| &*user.name);
-                let text = format!("access to vhost '{name}' refused for user '{user}'");
-                self.refused(id, 0, MethodId::CONNECTION_OPEN, Err(Refusal::not_allowed(text)));
-            }
-        }
     }
 
     /// Handles the result of an operation: a refusal ends the channel, or the connection.
@@ -488,8 +384,8 @@ impl Engine {
         self.end();
     }
 
-    /// Moves output into `transmit`, which must be empty, and resumes the consumers that waited for that. Returns whether
-    /// there was any.
+    /// Moves output into `transmit`, which must be empty, and resumes the consumers that waited for that. Returns
+    /// whether there was any.
     pub(crate) fn poll_transmit(&mut self, now: Time, id: SessionKey, transmit: &mut Transmit) -> bool {
         self.now = now;
         let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return false };
