@@ -303,7 +303,7 @@ impl Engine {
 
     /// Counts the steps that routing has taken, which it counts itself. They are smaller.
     #[inline]
-    fn count_routing(&mut self) {
+    pub(in crate::engine) fn count_routing(&mut self) {
         let steps = self.routing.steps.replace(0) / ROUTING_STEPS;
         self.work.count(u32::try_from(steps).unwrap_or(u32::MAX));
     }

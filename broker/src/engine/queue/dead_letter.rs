@@ -18,6 +18,9 @@ use crate::store::QueueId;
 /// The steps of a dead letter, besides those of its queues: its header `x-death` is written anew.
 const STEPS: u32 = 4;
 
+/// The bytes of a dead letter's properties that take a step.
+const DEATH_BYTES_PER_STEP: u32 = 16;
+
 /// Why a queue drops a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
@@ -129,6 +132,8 @@ impl Engine {
         let new_key = target.routing_key.as_deref();
         let history = with_history(message, reason, queue, new_key, died, self.config.profile);
         let Some((properties, key)) = history else { return self.give_up(source) };
+        // The deaths so far are read and written again.
+        self.work.count(properties.as_ref_properties().as_bytes().len() as u32 / DEATH_BYTES_PER_STEP);
         self.scratch.meter = self.vhosts.get(vhost).map_or(self.meter, |vhost| vhost.meter.meter());
         let body = message.payload();
         let message = &Message::dead(&mut self.scratch, exchange.as_bytes(), key, properties.as_ref_properties(), body);

@@ -10,6 +10,7 @@ mod delayed_retry;
 mod expiry;
 pub(super) mod message;
 mod overflow;
+mod pieces;
 pub(super) mod ready;
 pub(super) mod settings;
 pub(super) mod turns;

@@ -3,13 +3,13 @@
 //! Owns a list for each level of priority. A returned message goes back to its place. All operations on one message are
 //! constant, or logarithmic in the number of returned ones. It must never know consumers, or why a message leaves.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use hopmq_proto::Time;
 
-use crate::engine::capacity::Shrink;
 use crate::engine::invariant::Invariant;
 use crate::engine::queue::message::{Message, Stub};
+use crate::engine::queue::pieces::Pieces;
 use crate::store::Position;
 
 /// A message in a queue.
@@ -119,7 +119,7 @@ impl Order {
 /// The messages of a level, by position.
 #[derive(Debug, Default)]
 struct Line {
-    all: VecDeque<Entry>,
+    all: Pieces<Entry>,
     /// Messages that were returned to a place behind the first. Inserting them would move those before them.
     returned: BTreeMap<u64, Entry>,
 }
@@ -149,10 +149,7 @@ impl Line {
     fn pop(&mut self) -> Option<Entry> {
         match self.is_returned_first() {
             true => self.returned.pop_first().map(|(_, entry)| entry),
-            false => {
-                self.all.shrink_if_sparse();
-                self.all.pop_front()
-            }
+            false => self.all.pop_front(),
         }
     }
 
@@ -175,10 +172,8 @@ impl Line {
 
     /// Returns the message at a position, to be changed.
     fn at(&mut self, position: u64) -> Option<&mut Entry> {
-        match self.all.binary_search_by_key(&position, |entry| entry.position) {
-            Ok(index) => self.all.get_mut(index),
-            Err(_) => self.returned.get_mut(&position),
-        }
+        let Self { all, returned } = self;
+        all.get_mut_by_key(&position, |entry| entry.position).or_else(|| returned.get_mut(&position))
     }
 
     /// Removes the messages for which `is_taken` holds.
@@ -187,7 +182,7 @@ impl Line {
         let (mut taken, mut rest): (Vec<_>, Vec<_>) = all.partition(is_taken);
         rest.sort_unstable_by_key(|entry| entry.position);
         taken.sort_unstable_by_key(|entry| entry.position);
-        self.all = rest.into();
+        self.all = rest.into_iter().collect();
         taken
     }
 }
@@ -219,7 +214,7 @@ impl Ready {
 
     /// Returns what the empty lists take, in bytes.
     pub(crate) fn lines_size(&self) -> usize {
-        self.lines.len() * size_of::<VecDeque<Entry>>()
+        self.lines.len() * size_of::<Line>()
     }
 
     #[inline]
@@ -358,7 +353,7 @@ impl Ready {
         for line in self.lines.iter_mut().rev() {
             let start = skip.min(line.all.len());
             skip -= start;
-            for entry in line.all.range_mut(start..).take(most - visited) {
+            for entry in line.all.iter_mut_from(start).take(most - visited) {
                 entry.page_out();
                 visited += 1;
             }

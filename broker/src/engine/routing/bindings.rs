@@ -18,6 +18,11 @@ use crate::engine::routing::{headers, weighted};
 use crate::engine::values::{shown, type_name};
 use crate::engine::{At, Engine};
 
+/// Returns the steps of adding or removing a binding, which finds it in the lists, and each word of its key in a trie.
+fn steps_of(binding: &Binding) -> u64 {
+    8 + binding.key.len() as u64 / 4
+}
+
 impl Engine {
     pub(in crate::engine) fn queue_bind(&mut self, at: At, bind: &queue::Bind<'_>) -> Result<(), Refusal> {
         let (source, binding) =
@@ -125,6 +130,7 @@ impl Engine {
             Destination::Exchange(exchange) => self.exchanges.get(exchange).map(|exchange| exchange.name.clone()),
         };
         let Some(name) = name.invariant("destination") else { return Ok(()) };
+        self.routing.steps.set(self.routing.steps.get() + steps_of(&binding));
         let Some(exchange) = self.exchanges.get_mut(source).invariant("exchange") else { return Ok(()) };
         match exchange.spec.routing() {
             Kind::Headers => {
@@ -218,7 +224,7 @@ impl Engine {
         }
         let destination = binding.destination;
         let is_last = exchange.first_binding_to(destination).is_none();
-        self.routing.steps.set(self.routing.steps.get() + 1);
+        self.routing.steps.set(self.routing.steps.get() + steps_of(binding));
         self.topology += 1;
         self.store_binding(source, binding, false);
         let sources = match destination {

@@ -42,6 +42,8 @@ use crate::store::Lsn;
 /// What a connection takes without its buffers, in bytes: its state here and in the server, and its transport's.
 const CONNECTION: usize = 8 * 1024;
 
+/// The steps of a method that declares, binds, opens or ends something, besides those of what it does to others.
+const METHOD_STEPS: u32 = 16;
 /// The time limit for the login, and for the answer to a close.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -219,12 +221,23 @@ impl Engine {
                 self.refused(id, channel, MethodId::BASIC_PUBLISH, Err(Refusal::precondition(text)));
             }
             Event::Method { channel: 0, .. } => self.send(id, 0, &connection::UpdateSecretOk {}),
-            Event::Method { channel, payload } => self.handle_method(id, channel, &payload),
+            Event::Method { channel, payload } => {
+                if MethodId::peek(&payload).is_ok_and(|method| method.class != MethodId::BASIC_ACK.class) {
+                    self.work.count(METHOD_STEPS);
+                }
+                self.handle_method(id, channel, &payload);
+            }
             Event::ChannelOpened { channel } => match self.check_channel_limit(id) {
-                Ok(()) => self.open_channel(id, channel),
+                Ok(()) => {
+                    self.work.count(METHOD_STEPS);
+                    self.open_channel(id, channel);
+                }
                 Err(refusal) => self.refused(id, 0, MethodId::default(), Err(refusal)),
             },
-            Event::ChannelClosed { channel, .. } => self.close_channel(id, channel),
+            Event::ChannelClosed { channel, .. } => {
+                self.work.count(METHOD_STEPS);
+                self.close_channel(id, channel);
+            }
             Event::StartOk { client_properties, mechanism, response } => {
                 if let Some(session) = self.sessions.get_mut(id) {
                     session.client_properties = client_properties;

@@ -133,7 +133,8 @@ fn a_destination_loses_its_bindings_one_by_one() {
         let (before, mut calls) = (broker.engine.routing.steps.get(), 0);
         while broker.engine.unbind_one_to(Destination::Queue(gone), &mut sources, &mut Vec::new()) {
             calls += 1;
-            assert_eq!(broker.engine.routing.steps.get() - before, calls, "{kind:?}");
+            // A number has at most four digits.
+            assert!(broker.engine.routing.steps.get() - before <= 9 * calls, "{kind:?}");
         }
         assert_eq!(calls, 2_000, "{kind:?}");
         assert_eq!(broker.route(exchange, &["7".to_owned()]).0, [other].into(), "{kind:?}");

@@ -146,6 +146,7 @@ impl Engine {
     pub(in crate::engine) fn end_some(&mut self, mut ending: Ending) -> Option<Task> {
         while self.end_one(&mut ending) {
             self.work.count(1);
+            self.count_routing();
             if self.work.must_stop() {
                 return Some(Task::End(ending));
             }
