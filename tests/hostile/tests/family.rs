@@ -125,7 +125,7 @@ fn memory_stays_near_its_limit_however_it_is_filled() {
     let options = ["--memory-limit", "64MiB"];
     let setting =
         Setting { options: &options, time: Duration::from_secs(5), ..Setting::new(Kind::Memory, Mode::Small) };
-    // Messages that nobody consumes raise the alarm, which holds the neighbour as well: see `broker/tests/memory.rs`.
+    // Messages without a consumer raise the alarm, which holds the neighbour as well: see `broker/tests/memory.rs`.
     let bodies = ["unread output", "an open transaction", "partial bodies"];
     for name in bodies.map(|way| format!("memory: {way}")) {
         let row = alone(&Attack { small: 4_000, ..*find(&name) }, &setting);
