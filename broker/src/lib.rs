@@ -7,7 +7,6 @@ mod frames;
 pub mod inspect;
 mod limits;
 mod period;
-mod printable;
 mod random;
 mod server;
 pub mod store;

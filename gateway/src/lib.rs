@@ -11,7 +11,6 @@ mod gateway;
 mod http;
 mod log_limit;
 mod metrics;
-mod printable;
 mod session;
 mod upstream;
 

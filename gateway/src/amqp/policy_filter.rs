@@ -10,14 +10,13 @@
 use std::collections::{HashMap, HashSet};
 
 use hopmq_proto::method::{Encode, Method, MethodId, basic, channel, queue};
-use hopmq_proto::{Error, FieldTable, Frame, Kind, Properties, code};
+use hopmq_proto::{Error, FieldTable, Frame, Kind, Properties, code, printable};
 
 use super::encode::method_frame;
 use super::temporary_queues::{Reply, TemporaryQueues};
 use super::verdict::Verdict;
 use crate::auth::denied::Denied;
 use crate::auth::{Grant, Operation};
-use crate::printable::printable;
 
 /// The number of refused operations of a connection that are all logged; of later ones, those whose number is a power
 /// of two.

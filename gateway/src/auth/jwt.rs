@@ -18,7 +18,7 @@ use super::error::{AuthError, Credential, Flaw};
 use super::fetch::Url;
 use super::{clock, jwks, secret};
 use crate::config::{self, ConfigError};
-use crate::printable::printable;
+use hopmq_proto::printable;
 
 /// The interval at which keys are fetched.
 const REFRESH: Duration = Duration::from_secs(300);

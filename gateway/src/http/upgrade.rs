@@ -21,9 +21,9 @@ use crate::amqp::framer::MESSAGE_MAX;
 use crate::amqp::proxy::Login;
 use crate::auth::error::AuthError;
 use crate::context::Context;
-use crate::printable::printable;
 use crate::session::socket::Allowance;
 use crate::session::{self, Client};
+use hopmq_proto::printable;
 
 /// Handles requests for WebSockets on any path, and passes on all others.
 pub(super) async fn upgrade(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {

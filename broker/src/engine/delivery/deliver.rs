@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use hopmq_proto::method::basic;
-use hopmq_proto::{Arguments, ContentKind, Properties};
+use hopmq_proto::{Arguments, ContentKind, Properties, printable};
 
 use crate::engine::delivery::consumer::Room;
 use crate::engine::delivery::unacked::Held;
@@ -15,7 +15,6 @@ use crate::engine::queue::message::{Message, sort_headers};
 use crate::engine::queue::ready::{Entry, Kept};
 use crate::engine::work::Task;
 use crate::engine::{At, Engine};
-use crate::printable::printable;
 
 impl Engine {
     /// Delivers as many messages of a queue as its consumers can get.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::time::Duration;
 
-use hopmq_proto::Time;
+use hopmq_proto::{Time, printable};
 
 use crate::engine::Engine;
 use crate::engine::invariant::Invariant;
@@ -18,7 +18,6 @@ use crate::engine::queue::message::{Facts, Message};
 use crate::engine::queue::ready::Entry;
 use crate::engine::queue::settings::Overflow;
 use crate::engine::session::publish::Taken;
-use crate::printable::printable;
 
 /// The time between two attempts.
 const PAUSE: Duration = Duration::from_secs(1);

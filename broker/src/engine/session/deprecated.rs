@@ -5,7 +5,7 @@
 use crate::engine::keys::SessionKey;
 use crate::engine::queue::QueueSpec;
 use crate::engine::{At, Engine};
-use crate::printable::printable;
+use hopmq_proto::printable;
 
 impl Engine {
     /// Logs that a connection sets a prefetch for a whole channel.

@@ -5,14 +5,13 @@
 use std::time::Duration;
 
 use hopmq_proto::method::MethodId;
-use hopmq_proto::{Time, code};
+use hopmq_proto::{Time, code, printable};
 
 use crate::engine::Engine;
 use crate::engine::access::RefusedLogin;
 use crate::engine::keys::SessionKey;
 use crate::engine::refusal::Refusal;
 use crate::engine::session::Session;
-use crate::printable::printable;
 
 /// Refused logins that are logged at once, and the time after which one more is: clients that are not logged in must
 /// not fill the disk.

@@ -16,7 +16,7 @@ use crate::engine::topology::delete::Remains;
 use crate::engine::topology::equivalence::{same_argument, same_field, same_type};
 use crate::engine::work::Task;
 use crate::engine::{At, Engine};
-use crate::printable::printable;
+use hopmq_proto::printable;
 
 /// RabbitMQ's text for a queue that is neither durable nor exclusive.
 const TRANSIENT_REFUSED: &str = "Feature `transient_nonexcl_queues` is deprecated.\nBy default, this feature is not \

@@ -1,8 +1,8 @@
-//! Texts of clients in logs and in answers: names, headers, reasons and errors that quote them.
+//! Texts of peers in logs and answers: names, headers, reasons and errors that quote them.
 //!
-//! A client could put a line break into a name, and the rest of its text would look like another line of a log, or an
-//! escape sequence, and a terminal would follow it. So such texts are escaped and cut. Costs one pass, and an
-//! allocation only if there is something to change. It must not be used for what a protocol compares or passes on.
+//! A peer could put a line break into a name, and the rest of its text would look like another line of a log, or an
+//! escape sequence, and a terminal would follow it. The subscriber of a log may escape strings, and may not. So such
+//! texts are escaped and cut here. It must not be used for what the protocol compares or passes on.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -10,9 +10,13 @@ use std::fmt::Write;
 /// The longest text that is shown whole, in bytes.
 const LENGTH_MAX: usize = 512;
 
-/// Returns the text on one line: control characters and those that change how a line is shown are escaped, and a long
-/// text is cut.
-pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+/// Returns a text of a peer for a log, on one line: control characters and those that change how a line is shown are
+/// escaped, and a text of more than 512 bytes is cut. Allocates only if there is something to change.
+///
+/// ```
+/// assert_eq!(hopmq_proto::printable("orders\nINFO all is well"), "orders\\nINFO all is well");
+/// ```
+pub fn printable(text: &str) -> Cow<'_, str> {
     if text.len() <= LENGTH_MAX && !text.contains(is_hidden) {
         return Cow::Borrowed(text);
     }
