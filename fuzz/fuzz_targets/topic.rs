@@ -1,20 +1,6 @@
 #![no_main]
 
-#[path = "../../broker/src/engine/routing/destinations.rs"]
-mod destinations;
-#[path = "../../broker/src/engine/routing/headers.rs"]
-#[allow(dead_code)]
-mod headers;
-#[path = "../../broker/src/engine/routing/naive.rs"]
-#[allow(dead_code)]
-mod naive;
-#[path = "../../broker/src/engine/routing/places.rs"]
-mod places;
-#[path = "../../broker/src/engine/routing/topic.rs"]
-#[allow(dead_code)]
-mod topic;
-#[path = "../../broker/src/engine/routing/words.rs"]
-#[allow(dead_code)]
-mod words;
+#[path = "../routing.rs"]
+mod routing;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| naive::check_topic(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| routing::naive::check_topic(bytes));
