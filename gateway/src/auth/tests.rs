@@ -1,5 +1,7 @@
 //! Tokens that other libraries have accepted wrongly: each is refused, with the reason.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
@@ -7,7 +9,7 @@ use super::error::AuthError;
 use super::jwt::Verifier;
 use super::{clock, jwks};
 use crate::config;
-use crate::testing::tokens::{SECRET, auth, base64url, claims, claims_with, sign, sign_texts};
+use crate::testing::tokens::{SECRET, auth, claims, claims_with, sign, sign_texts};
 
 const POLICY: &str = "consume = [\"#\"]";
 
@@ -78,7 +80,7 @@ fn headers_that_change_how_a_token_is_read_are_refused() {
     }
     // A key in the header is not used.
     let other = EncodingKey::from_secret(b"another secret of at least 32 bytes");
-    let secret = base64url(b"another secret of at least 32 bytes");
+    let secret = URL_SAFE_NO_PAD.encode(b"another secret of at least 32 bytes");
     let jwk = serde_json::from_value(json!({"kty": "oct", "k": secret})).ok();
     let header = Header { jwk, ..Header::default() };
     assert!(header.jwk.is_some());
@@ -116,7 +118,8 @@ fn verifier(keys: &Value) -> Verifier {
 fn only_a_key_for_signatures_of_the_tokens_algorithm_verifies() {
     let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
     let jwk = |changes: Value| {
-        let mut key = json!({"kty": "OKP", "crv": "Ed25519", "kid": "one", "x": base64url(pair.public_key_raw())});
+        let mut key =
+            json!({"kty": "OKP", "crv": "Ed25519", "kid": "one", "x": URL_SAFE_NO_PAD.encode(pair.public_key_raw())});
         for (name, value) in changes.as_object().unwrap() {
             key[name] = value.clone();
         }
@@ -128,7 +131,7 @@ fn only_a_key_for_signatures_of_the_tokens_algorithm_verifies() {
         encode(&header, &claims("alice"), &EncodingKey::from_ed_der(&pair.serialize_der())).unwrap()
     };
     let by = |keys: Value, kid| verifier(&keys).verify(&token(kid)).map(drop);
-    let other = json!({"kty": "oct", "kid": "two", "k": base64url(SECRET.as_bytes())});
+    let other = json!({"kty": "oct", "kid": "two", "k": URL_SAFE_NO_PAD.encode(SECRET.as_bytes())});
     for good in [json!({}), json!({"use": "sig", "alg": "EdDSA", "key_ops": ["verify"]})] {
         assert_eq!(by(json!([jwk(good)]), Some("one")), Ok(()));
     }
@@ -142,7 +145,7 @@ fn only_a_key_for_signatures_of_the_tokens_algorithm_verifies() {
     for alg in ["ES256", "HS256", "RSA-OAEP", "unheard-of"] {
         assert_eq!(by(json!([jwk(json!({"alg": alg}))]), Some("one")), Err(AuthError::KeyOfOtherAlgorithm), "{alg}");
     }
-    let shared = json!({"kty": "oct", "kid": "one", "k": base64url(pair.public_key_raw())});
+    let shared = json!({"kty": "oct", "kid": "one", "k": URL_SAFE_NO_PAD.encode(pair.public_key_raw())});
     assert_eq!(by(json!([shared]), Some("one")), Err(AuthError::KeyOfOtherAlgorithm));
     assert_eq!(by(json!([jwk(json!({})), jwk(json!({}))]), Some("one")), Err(AuthError::KeyAmbiguous));
     assert_eq!(by(json!([jwk(json!({})), jwk(json!({"kid": "two"}))]), None), Err(AuthError::KeyNotNamed));

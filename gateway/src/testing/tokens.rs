@@ -63,7 +63,11 @@ pub(crate) fn sign(claims: &Value) -> String {
 /// Returns a token whose header and claims are these texts.
 #[cfg(test)]
 pub(crate) fn sign_texts(header: &str, claims: &str) -> String {
-    let message = format!("{}.{}", base64url(header.as_bytes()), base64url(claims.as_bytes()));
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+    let message =
+        format!("{}.{}", URL_SAFE_NO_PAD.encode(header.as_bytes()), URL_SAFE_NO_PAD.encode(claims.as_bytes()));
     let key = EncodingKey::from_secret(SECRET.as_bytes());
     let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, jsonwebtoken::Algorithm::HS256);
     format!("{message}.{}", signature.expect("the message can be signed"))
@@ -73,17 +77,4 @@ pub(crate) fn sign_texts(header: &str, claims: &str) -> String {
 pub(crate) fn ticket() -> String {
     let now = clock::now();
     sign(&json!({"sub": "alice", "aud": "hopmq-gateway", "iat": now, "exp": now + 30}))
-}
-
-#[cfg(test)]
-pub(crate) fn base64url(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let number = chunk.iter().enumerate().fold(0_u32, |all, (at, byte)| all | u32::from(*byte) << (16 - 8 * at));
-        for digit in 0..=chunk.len() {
-            text.push(char::from(DIGITS[(number >> (18 - 6 * digit)) as usize & 63]));
-        }
-    }
-    text
 }

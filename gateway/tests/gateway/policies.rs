@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_lite::StreamExt;
 use hopmq::Connection;
 use hopmq_proto::method::{Encode, Method, basic, channel, confirm, connection, exchange, queue};
@@ -378,7 +380,7 @@ async fn a_user_above_the_rate_is_slowed_down() {
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_are_read_from_a_file_or_fetched_from_a_url() {
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-    let x = base64url(key.public_key_raw());
+    let x = URL_SAFE_NO_PAD.encode(key.public_key_raw());
     let jwks = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "kid": "one", "x": x}]}).to_string();
     let sign = |kid: Option<&str>| {
         let mut header = jsonwebtoken::Header::new(Algorithm::EdDSA);
@@ -410,7 +412,7 @@ async fn keys_are_read_from_a_file_or_fetched_from_a_url() {
         .await;
         for (token, reason) in [
             (sign(Some("two")), "unknown key"),
-            (sign_by(Algorithm::HS256, &base64url(key.public_key_raw()), &claims()), "HS256"),
+            (sign_by(Algorithm::HS256, &URL_SAFE_NO_PAD.encode(key.public_key_raw()), &claims()), "HS256"),
         ] {
             let mut page = log_in_with(&served, &token).await;
             let (code, text) = page.closed_by_amqp().await;
@@ -434,18 +436,6 @@ async fn issuer(text: String) -> SocketAddr {
         }
     });
     address
-}
-
-fn base64url(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let number = chunk.iter().enumerate().fold(0_u32, |all, (at, byte)| all | u32::from(*byte) << (16 - 8 * at));
-        for digit in 0..=chunk.len() {
-            text.push(char::from(DIGITS[(number >> (18 - 6 * digit)) as usize & 63]));
-        }
-    }
-    text
 }
 
 #[tokio::test(flavor = "multi_thread")]
