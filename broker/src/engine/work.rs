@@ -247,13 +247,20 @@ impl Engine {
     #[inline]
     pub(in crate::engine) fn begin(&mut self, owner: SessionKey) {
         debug_assert!(self.work.running.is_empty(), "an operation within another one");
-        if let Some(index) = self.work.waiting.iter().position(|other| other.owner == owner)
+        if self.has_left_work(owner)
+            && let Some(index) = self.work.waiting.iter().position(|other| other.owner == owner)
             && let Some(unfinished) = self.work.waiting.remove(index)
         {
             // What it does now comes after what it has yet to do.
             self.work.running = unfinished;
         }
         self.work.running.owner = owner;
+    }
+
+    /// Whether an owner may have unfinished work. Most have none, and are not searched for.
+    #[inline]
+    fn has_left_work(&self, owner: SessionKey) -> bool {
+        self.has_work() && self.sessions.get(owner).is_none_or(|session| session.is_working)
     }
 
     /// Begins the operations that timers cause. They get a share of the turn if others have work.

@@ -125,13 +125,15 @@ fn memory_stays_near_its_limit_however_it_is_filled() {
     let options = ["--memory-limit", "64MiB"];
     let setting =
         Setting { options: &options, time: Duration::from_secs(5), ..Setting::new(Kind::Memory, Mode::Small) };
-    // Messages without a consumer raise the alarm, which holds the neighbour as well: see `broker/tests/memory.rs`.
-    let bodies = ["unread output", "an open transaction", "partial bodies"];
+    let bodies = ["unread output", "an open transaction", "partial bodies", "messages"];
     for name in bodies.map(|way| format!("memory: {way}")) {
         let row = alone(&Attack { small: 4_000, ..*find(&name) }, &setting);
         let [_, peak, _] = row.memory.expect("the system tells it");
         // 400 MB were offered.
         assert!(peak < EMPTY + 128, "{row}");
-        assert_eq!(row.wrong(), Vec::<String>::new());
+        // Messages without a consumer raise the alarm, which holds the neighbour's publishes as well.
+        if name != "memory: messages" {
+            assert_eq!(row.wrong(), Vec::<String>::new());
+        }
     }
 }
