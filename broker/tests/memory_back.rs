@@ -2,44 +2,13 @@
 
 #![cfg(target_os = "linux")]
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+mod running;
+
 use std::time::{Duration, Instant};
 
-use hopmq_blocking::{Connection, Recovery};
-
-/// A running program. Dropping this kills it.
-struct Running {
-    child: Child,
-    uri: String,
-}
+use running::{Running, start};
 
 impl Running {
-    fn start(arguments: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hopmq-broker"));
-        command.args(["--listen", "127.0.0.1:0", "--log", "warn"]).args(arguments);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        let mut uri = String::new();
-        while !uri.contains("amqp://") {
-            uri.clear();
-            assert!(output.read_line(&mut uri).unwrap() > 0, "the program ended before it was ready");
-        }
-        let uri = uri.trim().trim_start_matches("clients: ").to_owned();
-        Self { child, uri }
-    }
-
-    fn connect(&self) -> Connection {
-        Connection::builder().uri(&self.uri).recovery(Recovery::off()).open().unwrap()
-    }
-
-    /// Returns the memory of the process that is in use, in kB.
-    fn resident(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
-    }
-
     /// Waits until the memory is at most `most`, in kB. Returns how much it is in the end.
     fn resident_below(&self, most: u64) -> u64 {
         let begin = Instant::now();
@@ -47,13 +16,6 @@ impl Running {
             pause(Duration::from_millis(50));
         }
         self.resident()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -69,7 +31,7 @@ fn allowed(before: u64) -> u64 {
 
 #[test]
 fn memory_goes_back_within_seconds_after_a_peak_of_messages() {
-    let running = Running::start(&[]);
+    let running = start(&["--log", "warn"]);
     let connection = running.connect();
     let channel = connection.channel().unwrap();
     let queues: Vec<_> = (0..10).map(|number| channel.queue(&format!("q{number}")).declare().unwrap()).collect();

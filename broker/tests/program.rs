@@ -1,36 +1,14 @@
 //! The program `hopmq-broker`, started as a user starts it.
 
-use std::io::{BufRead, BufReader, Read, Write};
+mod running;
+
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use hopmq_blocking::{Connection, Recovery};
-
-/// A running program. Dropping this kills it.
-struct Running {
-    child: Child,
-    output: BufReader<std::process::ChildStdout>,
-    uri: String,
-}
-
-fn program(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hopmq-broker"));
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-fn start(arguments: &[&str]) -> Running {
-    let mut child = program(&[&["--listen", "127.0.0.1:0"], arguments].concat()).spawn().unwrap();
-    let mut output = BufReader::new(child.stdout.take().unwrap());
-    let mut uri = String::new();
-    while !uri.contains("amqp://") {
-        uri.clear();
-        assert!(output.read_line(&mut uri).unwrap() > 0, "the program ended before it was ready");
-    }
-    let uri = uri.trim().trim_start_matches("clients: ").to_owned();
-    Running { child, output, uri }
-}
+use running::{Running, program, start};
 
 /// Runs a program that must fail to start, and returns its error output.
 fn refusal(arguments: &[&str]) -> String {
@@ -40,10 +18,6 @@ fn refusal(arguments: &[&str]) -> String {
 }
 
 impl Running {
-    fn connect(&self) -> Connection {
-        Connection::builder().uri(&self.uri).recovery(Recovery::off()).open().unwrap()
-    }
-
     #[cfg(unix)]
     fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
@@ -58,14 +32,6 @@ impl Running {
         self.output.read_to_string(&mut rest).unwrap();
         assert!(self.child.wait().unwrap().success(), "{rest}");
         rest
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Usually the program has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

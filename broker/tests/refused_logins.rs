@@ -1,15 +1,16 @@
 //! The memory and the time of refused logins.
 #![cfg(target_os = "linux")]
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+mod running;
+
 use std::time::{Duration, Instant};
 
 use hopmq_blocking::{Connection, Recovery};
+use running::{Running, start};
 
 /// The program with a folder for its data. It is killed when the value is dropped.
 struct Program {
-    child: Child,
+    running: Running,
     address: String,
     folder: std::path::PathBuf,
 }
@@ -17,14 +18,11 @@ struct Program {
 impl Program {
     fn start() -> Self {
         let folder = std::env::temp_dir().join(format!("hopmq-refused-logins-{}", std::process::id()));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hopmq-broker"));
-        // Otherwise all but the first hundred would be throttled.
-        command.args(["--shared-address", "127.0.0.1"]);
-        command.args(["--listen", "127.0.0.1:0", "--log", "off", "--data"]).arg(&folder);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let address = lines.find_map(|line| Some(line.split_once("guest@")?.1.to_owned())).expect("it starts");
-        Self { child, address, folder }
+        // Without the shared address, all but the first hundred would be throttled.
+        let options = ["--shared-address", "127.0.0.1", "--log", "off", "--data"];
+        let running = start(&[&options, &[folder.to_str().unwrap()][..]].concat());
+        let (_, address) = running.uri.split_once("guest@").expect("it names its user");
+        Self { address: address.to_owned(), running, folder }
     }
 
     /// Tries to log in, and returns after how long that was refused.
@@ -38,16 +36,13 @@ impl Program {
 
     /// Returns the resident memory, in MiB.
     fn memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+        self.running.resident() / 1024
     }
 }
 
 impl Drop for Program {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.running.kill();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
