@@ -187,8 +187,8 @@ impl<'a> Frames<'a> {
         self.next = address;
     }
 
-    /// Returns how many bytes are to be seen of a frame at this address that can't be read: those of a whole frame if
-    /// its address is right, or would make its checksum right. Otherwise the bytes may be from the file's earlier use.
+    /// Returns the size of an unreadable frame at this address in bytes, if its address is right or would make its
+    /// checksum right. Zero otherwise: the bytes may be from the file's earlier use.
     pub(super) fn remains(&mut self) -> io::Result<u64> {
         let at = self.next;
         if at + FRAME as u64 > self.limit {

@@ -1,8 +1,9 @@
 //! File descriptors: how many connections they suffice for, and one in reserve.
 //!
-//! A connection of a page takes two: its socket and that to RabbitMQ. The number of connections is limited so that the
-//! process does not run out of them, and `/healthz` can be answered while all connections are taken. Should they be
-//! exhausted all the same, the [`Reserve`] gives one up to accept a connection and answer it.
+//! A connection of a page takes two: its socket and that to RabbitMQ. The number of connections is limited so that
+//! the process does not run out of them, and `/healthz` can be answered while all connections are taken. If the
+//! process runs out of them nevertheless, the [`Reserve`] closes its own one, so that a connection can be accepted
+//! and answered.
 
 use std::fs::File;
 use std::io;

@@ -28,7 +28,7 @@ pub(in crate::engine) struct RefusedLogins {
 }
 
 impl RefusedLogins {
-    /// Counts a refused login. If it is to be logged, returns how many were not before it.
+    /// Counts a refused login. Returns `None` if it must not be logged, else how many before it were not logged.
     fn count(&mut self, now: Time) -> Option<u64> {
         if self.until - now > LOG_INTERVAL * (LOGGED - 1) {
             self.unlogged += 1;

@@ -1,7 +1,7 @@
 //! What is remembered until a time, in bounded memory.
 //!
-//! Owns keys and their times. What is to be remembered comes in with the time at which it is forgotten; out goes that
-//! time. It must never know what a key stands for. Each operation costs a logarithm of the keys.
+//! Owns keys and their times. A key comes in with the time at which it is forgotten; that time goes out. It must never
+//! know what a key stands for. Each operation costs a logarithm of the keys.
 
 use std::collections::{BTreeMap, BTreeSet};
 
