@@ -38,7 +38,7 @@ use crate::engine::session::tx::{Commit, Rollback};
 use crate::engine::topology::delete::{Ending, Remains};
 use crate::engine::{At, Engine};
 
-/// The steps of a turn, which then takes one or two milliseconds. A batch of publishes with deliveries stays below it.
+/// The steps of a turn. A batch of publishes with deliveries stays below it.
 const BUDGET: u32 = 2048;
 /// The steps that an owner gets before it is the next one's turn.
 const SHARE: u32 = 256;
