@@ -155,6 +155,13 @@ impl Content {
         let method = self.bytes.get(4..usize::from(self.header_at) - Self::GAP);
         Arguments::parse(self.kind, method).ok_or_else(|| malformed(self.kind))
     }
+
+    /// Returns the consumer tag and the delivery tag of a delivery; 502 (syntax error) if its method is malformed.
+    #[inline]
+    pub(crate) fn delivery(&self) -> Result<(&[u8], u64), Error> {
+        let method = self.bytes.get(4..usize::from(self.header_at) - Self::GAP);
+        tags(method).ok_or_else(|| malformed(self.kind))
+    }
 }
 
 impl fmt::Debug for Content {
@@ -254,6 +261,16 @@ impl<'a> Arguments<'a> {
         self.routing_key = routing_key;
         Some(rest)
     }
+}
+
+/// Reads the tags of a delivery, and checks its other arguments.
+#[inline]
+fn tags(method: &[u8]) -> Option<(&[u8], u64)> {
+    let (consumer_tag, rest) = short(method)?;
+    let (delivery_tag, rest) = rest.split_first_chunk()?;
+    let (_exchange, rest) = short(rest.get(1..)?)?;
+    let (_routing_key, rest) = short(rest)?;
+    rest.is_empty().then_some((consumer_tag, u64::from_be_bytes(*delivery_tag)))
 }
 
 /// Appends a short string, whose length the caller has checked.

@@ -126,7 +126,7 @@ mod violation;
 mod wire;
 
 pub use connection::{
-    Body, CloseReason, Config, Connection, Event, HandshakeStage, Purpose, Role, Route, Tuning, put_method,
+    Body, CloseReason, Config, Connection, Event, HandshakeStage, Prepared, Purpose, Role, Route, Tuning, put_method,
 };
 pub use content::{Arguments, Content, ContentKind};
 pub use duration::{LONGEST_HEARTBEAT, LONGEST_TTL, milliseconds};

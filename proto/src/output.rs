@@ -60,12 +60,6 @@ impl Output {
         Position { sealed: self.sealed, offset: self.tail.len() }
     }
 
-    /// Removes the last `count` bytes, which must still be in the tail.
-    #[inline]
-    pub(crate) fn remove_last(&mut self, count: usize) {
-        self.tail.truncate(self.tail.len() - count);
-    }
-
     /// Returns how many bytes wait.
     #[inline]
     pub(crate) fn len(&self) -> usize {

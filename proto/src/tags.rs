@@ -97,6 +97,16 @@ impl TagSet {
         true
     }
 
+    /// Returns how many tags there are up to and including this one.
+    pub(crate) fn count_up_to(&self, tag: u64) -> usize {
+        let words = self.words.iter().take_while(|word| word.index <= tag / 64);
+        let counted = |word: &Word| {
+            let mask = if word.index == tag / 64 { u64::MAX >> (63 - tag % 64) } else { u64::MAX };
+            (word.bits & mask).count_ones() as usize
+        };
+        words.map(counted).sum()
+    }
+
     /// Removes all tags up to and including this one. Returns how many.
     pub(crate) fn remove_up_to(&mut self, tag: u64) -> usize {
         let before = self.count;

@@ -6,14 +6,14 @@ use super::channel::{Channel, Confirms, MAX_PENDING, Pending, Phase, reply_of, u
 use super::consumers::Consumer;
 use super::event::{CloseReason, Event, Purpose};
 use super::message::{Body, Route};
-use super::{
-    ACK_SIZE, CLASS_CHANNEL, CLASS_CONNECTION, Connection, LastAck, State, cannot_use, forbidden, not_open, put_payload,
-};
+use super::prepared::Prepared;
+use super::{CLASS_CHANNEL, CLASS_CONNECTION, Connection, State, cannot_use, forbidden, not_open, put_payload};
 use crate::content::{Content, ContentKind};
 use crate::error::{Error, code};
-use crate::frame::HEAD;
+use crate::frame::{HEAD, OVERHEAD};
 use crate::method::{Encode, Method, basic, channel, confirm, tx};
 use crate::method_id::MethodId;
+use crate::output::UNCOPIED;
 use crate::properties::Properties;
 use crate::violation::Violation;
 
@@ -247,61 +247,58 @@ impl Connection {
     ) -> Result<Option<u64>, Error> {
         self.open_channel_mut(number)?;
         let Route { exchange, routing_key, mandatory } = route;
-        let shared = match &body {
-            Body::Shared(bytes) if mandatory => Some(bytes.clone()),
-            _ => None,
-        };
-        let borrowed = match &body {
-            Body::Borrowed(bytes) => *bytes,
-            Body::Shared(_) => &[],
-        };
         let method = basic::Publish { exchange, routing_key, mandatory, immediate: false };
+        let kept = mandatory.then(|| body.clone());
         self.send_content(number, &method, properties, body)?;
+        self.published(number, kept.map(|body| (route, properties, body)))
+    }
+
+    /// Client: publishes a message whose route and properties are encoded already. Returns its tag if the channel is in
+    /// confirm mode.
+    ///
+    /// # Errors
+    /// The caller's fault, if the channel is not open or the frames are larger than the peer takes. Nothing is sent
+    /// then.
+    #[inline]
+    pub fn publish_prepared(&mut self, number: u16, message: &Prepared, body: Body<'_>) -> Result<Option<u64>, Error> {
+        let Self { state, channels, tuning, output, .. } = self;
+        let channel = usable(*state, channels, number)?;
+        let frame_max = tuning.frame_max as usize;
+        message.check_size(frame_max)?;
+        let size = body.bytes().len();
+        if message.is_mandatory() || size == 0 || size >= UNCOPIED || size + OVERHEAD > frame_max {
+            return self.publish_prepared_parts(number, message, body);
+        }
+        message.put_whole(output.frames(), number, body.bytes());
+        Ok(channel.confirms.as_mut().map(Confirms::published))
+    }
+
+    /// Publishes a message that is mandatory, or has no body, or one that is not copied into one frame.
+    fn publish_prepared_parts(
+        &mut self,
+        number: u16,
+        message: &Prepared,
+        body: Body<'_>,
+    ) -> Result<Option<u64>, Error> {
+        let kept = message.is_mandatory().then(|| body.clone());
+        message.put(self.output.frames(), number, body.bytes().len());
+        self.put_body(number, body);
+        self.published(number, kept.map(|body| (message.route(), message.properties(), body)))
+    }
+
+    /// Counts a publish. Returns its tag if the channel is in confirm mode.
+    #[inline]
+    fn published(
+        &mut self,
+        number: u16,
+        mandatory: Option<(Route<'_>, Properties<&[u8]>, Body<'_>)>,
+    ) -> Result<Option<u64>, Error> {
         let Some(confirms) = &mut self.open_channel_mut(number)?.confirms else { return Ok(None) };
         let tag = confirms.published();
-        if mandatory {
-            let body = shared.as_deref().unwrap_or(borrowed);
-            confirms.remember(tag, (exchange, routing_key), properties, body);
+        if let Some((route, properties, body)) = mandatory {
+            confirms.remember(tag, (route.exchange, route.routing_key), properties, body.bytes());
         }
         Ok(Some(tag))
-    }
-
-    /// Client: acknowledges a delivery, or all up to it. Consecutive acks in the output are merged into one `multiple`
-    /// ack if they leave no earlier delivery unacked.
-    ///
-    /// # Errors
-    /// The caller's fault, if the channel is not open or the delivery is already settled.
-    #[inline]
-    pub fn ack(&mut self, number: u16, delivery_tag: u64, multiple: bool) -> Result<(), Error> {
-        let channel = self.open_channel_mut(number)?;
-        channel.settle(delivery_tag, multiple)?;
-        let is_lowest = !channel.transactional && channel.unacked.first().is_none_or(|lowest| lowest > delivery_tag);
-        let last = LastAck { channel: number, end: self.output.position() };
-        let merges = is_lowest && self.last_ack == Some(last);
-        if merges {
-            self.output.remove_last(ACK_SIZE);
-        }
-        self.send_often(number, &basic::Ack { delivery_tag, multiple: multiple || merges })?;
-        self.last_ack = is_lowest.then(|| LastAck { channel: number, end: self.output.position() });
-        Ok(())
-    }
-
-    /// Client: rejects a delivery, or all up to it. The broker requeues them, or else dead-letters or drops them.
-    ///
-    /// # Errors
-    /// The errors of [`Connection::ack`].
-    pub fn nack(&mut self, number: u16, delivery_tag: u64, multiple: bool, requeue: bool) -> Result<(), Error> {
-        self.open_channel_mut(number)?.settle(delivery_tag, multiple)?;
-        self.send(number, &basic::Nack { delivery_tag, multiple, requeue })
-    }
-
-    /// Client: rejects one delivery with `basic.reject`, which every broker supports.
-    ///
-    /// # Errors
-    /// The errors of [`Connection::ack`].
-    pub fn reject(&mut self, number: u16, delivery_tag: u64, requeue: bool) -> Result<(), Error> {
-        self.open_channel_mut(number)?.settle(delivery_tag, false)?;
-        self.send(number, &basic::Reject { delivery_tag, requeue })
     }
 
     /// Client: returns whether a publish waits for its confirm.
@@ -358,14 +355,8 @@ impl Connection {
     }
 
     #[inline]
-    fn open_channel_mut(&mut self, number: u16) -> Result<&mut Channel, Error> {
-        if self.state == State::Open
-            && let Some(Some(channel)) = self.channels.get_mut(usize::from(number))
-            && channel.phase != Phase::Closing
-        {
-            return Ok(channel);
-        }
-        Err(cannot_use(number))
+    pub(super) fn open_channel_mut(&mut self, number: u16) -> Result<&mut Channel, Error> {
+        usable(self.state, &mut self.channels, number)
     }
 
     #[inline]
@@ -395,12 +386,11 @@ impl Connection {
     #[inline]
     fn delivery(&mut self, number: u16, content: &Content) -> Result<Option<Purpose>, Error> {
         let Some(Some(channel)) = self.channels.get_mut(usize::from(number)) else { return Err(not_open(number)) };
-        let arguments = content.try_arguments()?;
-        let delivery_tag = arguments.delivery_tag;
-        let Some(&Consumer { key: consumer, no_ack, .. }) = channel.consumers.find(arguments.consumer_tag) else {
+        let (consumer_tag, delivery_tag) = content.delivery()?;
+        let Some(&Consumer { key: consumer, no_ack, .. }) = channel.consumers.find(consumer_tag) else {
             self.unknown_deliveries += 1;
             // Deliveries of a consumer without acks are settled: the broker would close the channel for a reject (406).
-            if !channel.ended_no_ack.iter().any(|tag| **tag == *arguments.consumer_tag) {
+            if !channel.ended_no_ack.iter().any(|tag| **tag == *consumer_tag) {
                 self.send(number, &basic::Reject { delivery_tag, requeue: true })?;
             }
             return Ok(None);
@@ -561,6 +551,15 @@ fn is_nowait(request: &Method<'_>) -> bool {
         Method::BasicCancel(cancel) => cancel.nowait,
         Method::ConfirmSelect(select) => select.nowait,
         _ => false,
+    }
+}
+
+/// Returns an open channel.
+#[inline]
+fn usable(state: State, channels: &mut [Option<Box<Channel>>], number: u16) -> Result<&mut Channel, Error> {
+    match channels.get_mut(usize::from(number)) {
+        Some(Some(channel)) if state == State::Open && channel.phase != Phase::Closing => Ok(channel),
+        _ => Err(cannot_use(number)),
     }
 }
 

@@ -2,6 +2,9 @@
 
 use bytes::Bytes;
 
+/// Bytes that are worth sharing.
+const SHARED: usize = 4 * 1024;
+
 /// The destination of a message.
 #[derive(Clone, Copy, Debug)]
 pub struct Route<'a> {
@@ -71,9 +74,10 @@ impl From<Bytes> for Body<'_> {
 }
 
 impl<'a> From<&'a Bytes> for Body<'a> {
-    /// Shares the bytes without a copy.
+    /// Shares the bytes without a copy if they are many: sharing few costs more than copying them.
+    #[inline]
     fn from(bytes: &'a Bytes) -> Self {
-        Self::Shared(bytes.clone())
+        if bytes.len() < SHARED { Self::Borrowed(bytes) } else { Self::Shared(bytes.clone()) }
     }
 }
 

@@ -22,7 +22,9 @@ mod consumers;
 mod event;
 mod handshake;
 mod message;
+mod prepared;
 mod server;
+mod settling;
 
 use std::collections::VecDeque;
 
@@ -46,6 +48,7 @@ pub use event::{CloseReason, Event, Purpose};
 use handshake::Handshake;
 pub use handshake::{Config, HandshakeStage, Tuning};
 pub use message::{Body, Route};
+pub use prepared::Prepared;
 
 /// The role of this end of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,8 +95,8 @@ struct LastAck {
     end: Position,
 }
 
-/// The size of a `basic.ack` frame: overhead, class and method, tag, bits.
-const ACK_SIZE: usize = OVERHEAD + 4 + 8 + 1;
+/// The size of the arguments of a `basic.ack`, which end its frame but for the end octet: tag and bits.
+const ACK_ARGUMENTS: usize = 8 + 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -395,10 +398,18 @@ impl Connection {
         out.extend_from_slice(&[0, 60, 0, 0, s0, s1, s2, s3, s4, s5, s6, s7, f0, f1]);
         out.extend_from_slice(list);
         out.push(frame::END);
-        let chunk = frame_max - OVERHEAD;
+        self.put_body(channel, body);
+        Ok(())
+    }
+
+    /// Appends the frames of a body.
+    #[inline]
+    fn put_body(&mut self, channel: u16, body: Body<'_>) {
+        let chunk = self.tuning.frame_max as usize - OVERHEAD;
         match body {
-            Body::Shared(body) if size >= UNCOPIED => self.send_large_body(channel, body, chunk),
+            Body::Shared(body) if body.len() >= UNCOPIED => self.send_large_body(channel, body, chunk),
             body => {
+                let out = self.output.frames();
                 for part in body.bytes().chunks(chunk) {
                     frame::put_head(out, Kind::Body, channel, part.len() as u32);
                     out.extend_from_slice(part);
@@ -406,7 +417,6 @@ impl Connection {
                 }
             }
         }
-        Ok(())
     }
 
     fn send_large_body(&mut self, channel: u16, mut body: Bytes, chunk: usize) {

@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use hopmq_proto::method::{basic, channel};
-use hopmq_proto::{Body, Config, Event, Properties, Route};
+use hopmq_proto::{Body, Config, Event, Prepared, Properties, Route, Violation};
 
 use crate::common::{Pair, Script, server_config, wire};
 
@@ -139,4 +139,48 @@ fn names_that_are_not_utf8_reach_the_consumer() {
     frames[at..at + 2].copy_from_slice(&[0xff, 0xfe]);
     script.send(&frames);
     assert_eq!(script.peer.take(), ["1: delivery 1 1 e/\\xff\\xfe m"]);
+}
+
+#[test]
+fn a_prepared_message_is_sent_as_the_same_bytes() {
+    let properties = Properties::new().with_persistent().with_header("tenant", 7).with_kind("order");
+    // Empty, small, shared without a copy, and of several frames.
+    for size in [0, 5, 9_000, 300_000] {
+        for mandatory in [false, true] {
+            let route = Route { exchange: "shop", routing_key: "order.new", mandatory };
+            let prepared = Prepared::new(route, properties.as_ref_properties()).unwrap();
+            let body = vec![7; size];
+            let mut sent = Vec::new();
+            for is_prepared in [false, true] {
+                let mut script = Script::client_channel();
+                let client = &mut script.peer.connection;
+                client.confirm_select(1).unwrap();
+                for body in [Body::Borrowed(&body), Body::from(body.clone())] {
+                    let tag = match is_prepared {
+                        true => client.publish_prepared(1, &prepared, body),
+                        false => client.publish(1, route, properties.as_ref_properties(), body),
+                    };
+                    assert!(tag.unwrap().is_some());
+                }
+                sent.push(script.output_bytes());
+            }
+            assert!(sent[0].len() > 2 * size);
+            assert!(sent[0] == sent[1], "size {size}");
+        }
+    }
+}
+
+#[test]
+fn a_prepared_message_that_the_peer_does_not_take_is_refused_and_not_sent() {
+    let mut script = Script::client_channel();
+    let client = &mut script.peer.connection;
+    let route = Route { exchange: "", routing_key: "q", mandatory: false };
+    let huge = Properties::new().with_header("x", "y".repeat(140_000));
+    let prepared = Prepared::new(route, huge.as_ref_properties()).unwrap();
+    let error = client.publish_prepared(1, &prepared, Body::Borrowed(b"")).unwrap_err();
+    assert_eq!(error.violation(), Violation::FrameTooLarge { size: 140_033, limit: 131_072 });
+    let small = Prepared::new(route, Properties::EMPTY).unwrap();
+    let error = client.publish_prepared(9, &small, Body::Borrowed(b"")).unwrap_err();
+    assert_eq!(error.violation(), Violation::ChannelNotOpen { channel: 9 });
+    assert_eq!(script.output_bytes(), b"");
 }
