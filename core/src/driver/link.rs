@@ -58,6 +58,9 @@ pub(crate) struct Link<T: Transport> {
 
 /// Turns of one poll, after which other tasks of the executor may run.
 const TURNS: usize = 32;
+/// Bytes that one poll reads, after which other tasks may handle them: blocks of memory are then used again while the
+/// processor's cache has them.
+const MOST_READ: usize = 1024 * 1024;
 /// Methods and messages that are decoded before the lock is taken to apply them.
 const BATCH: usize = 1024;
 /// Output that gathers in a burst before it is written, in bytes.
@@ -122,7 +125,11 @@ impl<T: Transport> Link<T> {
         let mut readable = true;
         let mut wrote = false;
         let mut idle = false;
+        let mut taken = 0;
         for round in 0..TURNS {
+            if taken >= MOST_READ {
+                break;
+            }
             // Input is read before the turn that applies it: mostly, the driver was woken for input.
             let mut has_input = self.undecoded;
             if !self.undecoded && !self.full && (readable || wrote) {
@@ -130,6 +137,7 @@ impl<T: Transport> Link<T> {
                 readable = received > 0;
                 has_input = readable;
                 self.received += received;
+                taken += received;
             }
             self.decode();
             if idle && !has_input {

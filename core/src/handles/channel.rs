@@ -20,7 +20,7 @@ use crate::handles::publisher::Publisher;
 use crate::handles::queue::{QueueDeclare, QueueDelete};
 use crate::handles::request::decode;
 use crate::state::{ChannelId, Reply, RequestKind, Shared};
-use crate::{Acker, Connection, Delivery, Request, Returned};
+use crate::{Acker, Connection, Delivery, Message, Request, Returned};
 
 /// A channel of a connection, opened by [`Connection::channel`].
 ///
@@ -299,7 +299,7 @@ impl Channel {
         Request::new(&shared, sent, move |reply| match reply {
             Reply::Got { content, epoch } => {
                 let tag = content.arguments().delivery_tag;
-                Ok(Some(Delivery::new(content, &core, tag, epoch, no_ack)))
+                Ok(Some(Delivery::new(Message::new(content), &core, tag, epoch, no_ack)))
             }
             _ => Ok(None),
         })

@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_lite::Stream;
 use hopmq_proto::{FieldTable, IntoValue};
 
+use crate::handles::batches::Batches;
 use crate::handles::channel::{Channel, ChannelCore};
 use crate::state::keys::ConsumerKey;
 use crate::state::{ConsumerEnd, ConsumerSettings, Queued, Requested, Stock, Taken};
@@ -140,15 +141,15 @@ impl<'a> IntoFuture for Consume<'a> {
 /// connection stops reading, so a slow consumer does not exhaust the memory. Dropping the consumer cancels it, and
 /// undelivered messages go back to the queue. Dropping the future of `next` loses no delivery.
 pub struct Consumer {
-    channel: Arc<ChannelCore>,
+    pub(super) channel: Arc<ChannelCore>,
     key: ConsumerKey,
     tag: Arc<str>,
-    no_ack: bool,
+    pub(super) no_ack: bool,
     timeout: Option<Duration>,
     /// Deliveries that were taken out of the shared state, so that yielding them needs no lock.
-    taken: Taken,
+    pub(super) taken: Taken,
     /// The number of deliveries left in `taken`, for a shutdown.
-    stock: Arc<Stock>,
+    pub(super) stock: Arc<Stock>,
     ended: bool,
 }
 
@@ -191,19 +192,52 @@ impl Consumer {
     #[inline]
     fn wrap(&mut self, delivery: Queued) -> Delivery {
         let resumed = std::mem::take(&mut self.taken.resumed);
-        Delivery::new(delivery.content, &self.channel, delivery.tag, self.taken.epoch, self.no_ack).mark(resumed)
+        Delivery::new(delivery.message, &self.channel, delivery.tag, self.taken.epoch, self.no_ack).mark(resumed)
+    }
+
+    /// Turns this into a stream of batches.
+    ///
+    /// ```no_run
+    /// # async fn example(queue: hopmq::Queue) -> hopmq::Result<()> {
+    /// use futures_lite::StreamExt;
+    ///
+    /// let mut batches = queue.consume().prefetch(2000).await?.batches().max_count(1000);
+    /// while let Some(batch) = batches.try_next().await? {
+    ///     println!("{} orders, the first is {}", batch.len(), batch[0].text());
+    ///     batch.ack_all()?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn batches(self) -> Batches {
+        Batches::new(self)
+    }
+
+    /// Returns how many unacknowledged deliveries the consumer may hold.
+    pub(super) fn prefetch(&self) -> usize {
+        self.channel.shared().consumer_prefetch(self.key)
+    }
+
+    /// Drops what the handle has taken if the link that brought it is lost: the broker redelivers it.
+    pub(super) fn drop_stale(&mut self) -> bool {
+        let stale = !self.no_ack && self.taken.epoch != self.channel.id.end.epoch();
+        if stale {
+            self.taken.clear();
+            self.stock.set(0);
+        }
+        stale
     }
 
     /// Returns undelivered messages to the queue because the connection shuts down.
     #[cold]
-    fn requeue_taken(&mut self) {
+    pub(super) fn requeue_taken(&mut self) {
         let untaken = std::mem::take(&mut self.taken.queue);
         self.channel.shared().requeue_taken(&self.channel.id, &untaken);
         self.stock.set(0);
     }
 
     /// Takes the deliveries that have arrived, or reports how the consumer ended.
-    fn refill(&mut self, waker: &Waker) -> Poll<Option<ConsumerEnd>> {
+    pub(super) fn refill(&mut self, waker: &Waker) -> Poll<Option<ConsumerEnd>> {
         let shared = self.channel.shared();
         let polled = shared.poll_deliveries(&self.channel.id, self.key, &mut self.taken, waker);
         self.stock.set(self.taken.queue.len());
@@ -218,10 +252,7 @@ impl Stream for Consumer {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Delivery>>> {
         loop {
             if let Some(delivery) = self.taken.queue.pop_front() {
-                if !self.no_ack && self.taken.epoch != self.channel.id.end.epoch() {
-                    // The channel has moved to another link, so the broker redelivers these.
-                    self.taken.queue.clear();
-                    self.stock.set(0);
+                if self.drop_stale() {
                     continue;
                 }
                 if !self.stock.note_yield(self.taken.queue.len()) {

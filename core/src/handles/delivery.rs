@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use hopmq_proto::{Content, ContentKind};
+use hopmq_proto::ContentKind;
 
 #[cfg(doc)]
 use crate::ErrorKind;
@@ -32,9 +32,9 @@ pub struct Delivery {
 
 impl Delivery {
     #[inline]
-    pub(crate) fn new(content: Content, channel: &Arc<ChannelCore>, tag: u64, epoch: u32, no_ack: bool) -> Self {
+    pub(crate) fn new(message: Message, channel: &Arc<ChannelCore>, tag: u64, epoch: u32, no_ack: bool) -> Self {
         let acker = Acker { channel: Arc::clone(channel), tag, epoch, no_ack, resumed: false };
-        Self { message: Message::new(content), acker }
+        Self { message, acker }
     }
 
     #[inline]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use hopmq_proto::{Body, FieldTable, IntoValue, Properties, Route, Time};
+use hopmq_proto::{Body, FieldTable, IntoValue, Prepared, Properties, Route, Time};
 
 #[cfg(doc)]
 use crate::ErrorKind;
@@ -34,6 +34,8 @@ pub struct Publish<'a> {
     channel: &'a Channel,
     route: Route<'a>,
     properties: Properties<Cow<'a, [u8]>>,
+    /// The route and the properties, if they are encoded already.
+    prepared: Option<&'a Arc<Prepared>>,
     body: Option<Body<'a>>,
 }
 
@@ -41,113 +43,113 @@ impl<'a> Publish<'a> {
     #[inline]
     pub(crate) fn new(channel: &'a Channel, exchange: &'a str, routing_key: &'a str, body: Body<'a>) -> Self {
         let route = Route { exchange, routing_key, mandatory: false };
-        Self { channel, route, properties: Properties::<&[u8]>::EMPTY.into(), body: Some(body) }
+        Self { channel, route, properties: Properties::<&[u8]>::EMPTY.into(), prepared: None, body: Some(body) }
+    }
+
+    /// Sets the encoding of the route and the properties that the message has.
+    #[inline]
+    pub(crate) fn encoded_as(mut self, prepared: &'a Arc<Prepared>) -> Self {
+        self.prepared = Some(prepared);
+        self
+    }
+
+    /// Changes the properties.
+    #[inline]
+    fn with(mut self, change: impl FnOnce(Properties<Cow<'a, [u8]>>) -> Properties<Cow<'a, [u8]>>) -> Self {
+        self.prepared = None;
+        self.properties = change(self.properties);
+        self
     }
 
     /// Makes the broker return the message if no queue takes it: as the error of its confirm, or through
     /// [`Channel::returns`].
     #[inline]
     pub fn mandatory(mut self) -> Self {
+        self.prepared = None;
         self.route.mandatory = true;
         self
     }
 
     /// Makes the broker write the message to disk, if its queue is durable.
     #[inline]
-    pub fn persistent(mut self) -> Self {
-        self.properties = if self.properties.is_empty() {
-            Properties::persistent().into()
-        } else {
-            self.properties.with_persistent()
-        };
-        self
+    pub fn persistent(self) -> Self {
+        self.with(|properties| match properties.is_empty() {
+            true => Properties::persistent().into(),
+            false => properties.with_persistent(),
+        })
     }
 
     /// Sets all properties at once, replacing those set before. Nothing is copied, so one set of properties can serve
     /// many messages.
     #[inline]
-    pub fn properties<B: AsRef<[u8]>>(mut self, properties: &'a Properties<B>) -> Self {
-        self.properties = properties.as_ref_properties().into();
-        self
+    pub fn properties<B: AsRef<[u8]>>(self, properties: &'a Properties<B>) -> Self {
+        self.with(|_| properties.as_ref_properties().into())
     }
 
     /// Sets the MIME type of the body.
-    pub fn content_type(mut self, value: &str) -> Self {
-        self.properties = self.properties.with_content_type(value);
-        self
+    pub fn content_type(self, value: &str) -> Self {
+        self.with(|properties| properties.with_content_type(value))
     }
 
     /// Sets the MIME encoding of the body, such as `gzip`.
-    pub fn content_encoding(mut self, value: &str) -> Self {
-        self.properties = self.properties.with_content_encoding(value);
-        self
+    pub fn content_encoding(self, value: &str) -> Self {
+        self.with(|properties| properties.with_content_encoding(value))
     }
 
     /// Adds a header.
-    pub fn header(mut self, key: &str, value: impl IntoValue) -> Self {
-        self.properties = self.properties.with_header(key, value);
-        self
+    pub fn header(self, key: &str, value: impl IntoValue) -> Self {
+        self.with(|properties| properties.with_header(key, value))
     }
 
     /// Sets all headers, replacing those set before.
-    pub fn headers(mut self, headers: &FieldTable) -> Self {
-        self.properties = self.properties.with_headers(headers);
-        self
+    pub fn headers(self, headers: &FieldTable) -> Self {
+        self.with(|properties| properties.with_headers(headers))
     }
 
     /// Sets the priority, 0 to 255. A priority queue caps it at the queue's maximum.
-    pub fn priority(mut self, value: u8) -> Self {
-        self.properties = self.properties.with_priority(value);
-        self
+    pub fn priority(self, value: u8) -> Self {
+        self.with(|properties| properties.with_priority(value))
     }
 
     /// Sets the correlation id, which ties a reply to its request.
-    pub fn correlation_id(mut self, value: &str) -> Self {
-        self.properties = self.properties.with_correlation_id(value);
-        self
+    pub fn correlation_id(self, value: &str) -> Self {
+        self.with(|properties| properties.with_correlation_id(value))
     }
 
     /// Sets the queue to send replies to.
-    pub fn reply_to(mut self, value: &str) -> Self {
-        self.properties = self.properties.with_reply_to(value);
-        self
+    pub fn reply_to(self, value: &str) -> Self {
+        self.with(|properties| properties.with_reply_to(value))
     }
 
     /// Sets how long the message may stay in a queue, rounded up to whole milliseconds. The longest time that RabbitMQ
     /// takes is 315,360,000,000 ms, ten years: publishing with a longer one ends with [`ErrorKind::Usage`].
-    pub fn expiration(mut self, value: Duration) -> Self {
-        self.properties = self.properties.with_time_to_live(value);
-        self
+    pub fn expiration(self, value: Duration) -> Self {
+        self.with(|properties| properties.with_time_to_live(value))
     }
 
     /// Sets the application's id for the message.
-    pub fn message_id(mut self, value: &str) -> Self {
-        self.properties = self.properties.with_message_id(value);
-        self
+    pub fn message_id(self, value: &str) -> Self {
+        self.with(|properties| properties.with_message_id(value))
     }
 
     /// Sets the creation time, in seconds since 1970.
-    pub fn timestamp(mut self, seconds: u64) -> Self {
-        self.properties = self.properties.with_timestamp(seconds);
-        self
+    pub fn timestamp(self, seconds: u64) -> Self {
+        self.with(|properties| properties.with_timestamp(seconds))
     }
 
     /// Sets the application's type of the message (the property `type`).
-    pub fn kind(mut self, value: &str) -> Self {
-        self.properties = self.properties.with_kind(value);
-        self
+    pub fn kind(self, value: &str) -> Self {
+        self.with(|properties| properties.with_kind(value))
     }
 
     /// Sets the publishing user. RabbitMQ refuses any other than the logged-in user (406).
-    pub fn user_id(mut self, value: &str) -> Self {
-        self.properties = self.properties.with_user_id(value);
-        self
+    pub fn user_id(self, value: &str) -> Self {
+        self.with(|properties| properties.with_user_id(value))
     }
 
     /// Sets the id of the publishing application.
-    pub fn app_id(mut self, value: &str) -> Self {
-        self.properties = self.properties.with_app_id(value);
-        self
+    pub fn app_id(self, value: &str) -> Self {
+        self.with(|properties| properties.with_app_id(value))
     }
 
     /// Sends the message without a confirm, so its outcome is not known.
@@ -237,15 +239,16 @@ impl<'a> Attempt<'a> {
 
     #[inline]
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Published>> {
-        let Publish { channel, route, properties, body } = &mut self.publish;
+        let Publish { channel, route, properties, prepared, body } = &mut self.publish;
         let core = channel.core();
-        let mut message = Outgoing { route: *route, properties, body, confirm: self.confirm };
+        let mut message = Outgoing { route: *route, properties, prepared: *prepared, body, confirm: self.confirm };
         let deadline = || channel.deadline();
         core.shared().poll_publish(&core.id, &mut message, &mut self.wait, deadline, context.waker())
     }
 }
 
 impl Drop for Attempt<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.publish.channel.core().shared().abandon_publish(&self.wait);
     }

@@ -83,7 +83,7 @@ impl Shared {
             }
             state.settle_waiters.register(&mut settling.key, waker, &mut state.wakers);
             let deadline = settling.deadline;
-            let alarm = *settling.alarm.get_or_insert_with(|| state.insert_request(0, RequestKind::Confirm, deadline));
+            let alarm = *settling.alarm.get_or_insert_with(|| state.insert_request(0, RequestKind::Alarm, deadline));
             state.poll_request(alarm, waker).map(|late| late.map(drop))
         });
         if polled.is_pending() {

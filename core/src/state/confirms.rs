@@ -4,9 +4,11 @@
 //! trace; the error of a failed publish is kept until its future takes the error.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 
-use hopmq_proto::{Body, Properties, Route};
+use hopmq_proto::{Body, Prepared, Properties, Route};
 
 use super::journal::{Journal, Kept};
 use super::wakers::Wakers;
@@ -72,6 +74,16 @@ impl Confirms {
         let Some(journal) = &mut self.journal else { return 0 };
         let before = journal.size();
         journal.push(route, properties, body);
+        journal.size() - before
+    }
+
+    /// Keeps the body of a publish that is about to be sent, with its route and properties. Returns the size of the
+    /// copy in bytes.
+    #[inline]
+    pub(crate) fn keep_prepared(&mut self, message: &Arc<Prepared>, body: &Body<'_>) -> usize {
+        let Some(journal) = &mut self.journal else { return 0 };
+        let before = journal.size();
+        journal.push_prepared(message, body);
         journal.size() - before
     }
 
@@ -206,14 +218,7 @@ impl Confirms {
 
     /// Returns the outcome of a publish to its future.
     pub(crate) fn poll(&mut self, tag: u64, waker: &Waker, wakers: &mut Wakers) -> Poll<Result<()>> {
-        if let Some(place) = tag.checked_sub(self.base).and_then(|index| self.places.get_mut(index as usize))
-            && !matches!(place, Place::Settled)
-        {
-            if !matches!(place, Place::Waiting(known) if known.will_wake(waker))
-                && let Place::Waiting(displaced) = std::mem::replace(place, Place::Waiting(waker.clone()))
-            {
-                wakers.discard(Some(displaced));
-            }
+        if self.wait(tag, waker, wakers) {
             return Poll::Pending;
         }
         if self.failed.is_empty() {
@@ -222,13 +227,52 @@ impl Confirms {
         Poll::Ready(self.failed.remove(&tag).map_or(Ok(()), Err))
     }
 
+    /// Stores the waker of a future that waits until a publish is settled. Returns false if it is.
+    fn wait(&mut self, tag: u64, waker: &Waker, wakers: &mut Wakers) -> bool {
+        let Some(place) = self.place_mut(tag) else { return false };
+        if !matches!(place, Place::Waiting(known) if known.will_wake(waker))
+            && let Place::Waiting(displaced) = std::mem::replace(place, Place::Waiting(waker.clone()))
+        {
+            wakers.discard(Some(displaced));
+        }
+        true
+    }
+
+    /// Returns the place of a publish that is not settled.
+    fn place_mut(&mut self, tag: u64) -> Option<&mut Place> {
+        let index = tag.checked_sub(self.base)?;
+        self.places.get_mut(index as usize).filter(|place| !matches!(place, Place::Settled))
+    }
+
+    /// Waits until the publishes of a range are settled. Removes those from its end that are, so that each is looked at
+    /// once: brokers mostly confirm in order, so the last one is settled last.
+    pub(crate) fn poll_range(&mut self, tags: &mut Range<u64>, waker: &Waker, wakers: &mut Wakers) -> Poll<()> {
+        while tags.end > tags.start.max(self.base) {
+            if self.wait(tags.end - 1, waker, wakers) {
+                return Poll::Pending;
+            }
+            tags.end -= 1;
+        }
+        tags.end = tags.start;
+        Poll::Ready(())
+    }
+
+    /// Takes the errors of the publishes of a range that have failed, with their tags.
+    pub(crate) fn take_failed(&mut self, tags: &Range<u64>) -> Vec<(u64, Error)> {
+        if tags.end - tags.start < self.failed.len() as u64 {
+            return tags.clone().filter_map(|tag| Some((tag, self.failed.remove(&tag)?))).collect();
+        }
+        let mut failed: Vec<(u64, Error)> = self.failed.extract_if(|tag, _| tags.contains(tag)).collect();
+        failed.sort_unstable_by_key(|(tag, _)| *tag);
+        failed
+    }
+
     /// Handles the drop of a publish's future.
     pub(crate) fn forget(&mut self, tag: u64, wakers: &mut Wakers) {
         if !self.failed.is_empty() {
             self.failed.remove(&tag);
         }
-        if let Some(place) = tag.checked_sub(self.base).and_then(|index| self.places.get_mut(index as usize))
-            && !matches!(place, Place::Settled)
+        if let Some(place) = self.place_mut(tag)
             && let Place::Waiting(waker) = std::mem::replace(place, Place::Unawaited)
         {
             wakers.discard(Some(waker));
@@ -261,6 +305,14 @@ fn nacked() -> Error {
 }
 
 #[cfg(test)]
+impl Confirms {
+    /// Returns how many errors are kept for futures.
+    pub(crate) fn failures(&self) -> usize {
+        self.failed.len()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -290,5 +342,32 @@ mod tests {
         assert_eq!(confirms.settle(5, 6, false, &mut wakers), 2);
         assert_eq!(polled(&mut confirms, 6), Some(false));
         assert_eq!((confirms.unsettled(), confirms.places.len(), confirms.failed.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_range_waits_for_its_last_publish_and_names_those_that_failed() {
+        let mut confirms = Confirms::default();
+        let mut wakers = Wakers::default();
+        for _ in 1..=8 {
+            confirms.push(true);
+        }
+        let mut range = 2..7;
+        let mut poll = |confirms: &mut Confirms, wakers: &mut Wakers| {
+            confirms.poll_range(&mut range, Waker::noop(), wakers).is_ready()
+        };
+        assert!(!poll(&mut confirms, &mut wakers));
+        // The last one is settled first.
+        confirms.settle(6, 6, true, &mut wakers);
+        assert_eq!(wakers.len(), 1);
+        assert!(!poll(&mut confirms, &mut wakers));
+        confirms.settle(3, 3, false, &mut wakers);
+        confirms.settle(1, 2, true, &mut wakers);
+        assert_eq!(wakers.len(), 1);
+        assert!(!poll(&mut confirms, &mut wakers));
+        confirms.settle(4, 5, false, &mut wakers);
+        assert!(poll(&mut confirms, &mut wakers));
+        confirms.settle(8, 8, false, &mut wakers);
+        let failed: Vec<u64> = confirms.take_failed(&(2..7)).into_iter().map(|(tag, _)| tag).collect();
+        assert_eq!((failed, confirms.failed.len()), (vec![3, 4, 5], 1));
     }
 }

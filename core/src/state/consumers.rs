@@ -3,12 +3,13 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::task::Waker;
 
-use hopmq_proto::{Content, FieldTable};
+use hopmq_proto::FieldTable;
 use slotmap::SlotMap;
 
 use super::keys::{self, ConsumerKey, RequestKey};
 use super::wakers::Wakers;
 use crate::error::Error;
+use crate::message::Message;
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Ordering};
 
 /// The consumers of a connection, and the bytes that they have buffered.
@@ -115,14 +116,14 @@ pub(crate) enum ConsumerEnd {
 #[derive(Debug)]
 pub(crate) struct Queued {
     pub(crate) tag: u64,
-    pub(crate) content: Content,
+    pub(crate) message: Message,
 }
 
 impl Queued {
     /// Returns roughly the memory that the delivery takes, in bytes.
     #[inline]
     pub(crate) fn cost(&self) -> usize {
-        self.content.size() + 2 * size_of::<Self>()
+        self.message.content.size() + 2 * size_of::<Self>()
     }
 }
 
@@ -298,11 +299,15 @@ impl Consumers {
         }
     }
 
-    /// Swaps the deliveries of a consumer with the empty queue `taken`.
+    /// Moves the deliveries of a consumer behind those in `taken`.
     #[inline]
     pub(super) fn take(&mut self, key: ConsumerKey, taken: &mut VecDeque<Queued>) -> Option<&mut ConsumerState> {
         let consumer = self.slots.get_mut(key)?;
-        std::mem::swap(taken, &mut consumer.queue);
+        if taken.is_empty() {
+            std::mem::swap(taken, &mut consumer.queue);
+        } else {
+            taken.append(&mut consumer.queue);
+        }
         Some(consumer)
     }
 

@@ -14,6 +14,7 @@ use super::keys::{self, ConsumerKey, RequestKey};
 use super::requests::{Reply, RequestKind};
 use super::{Shared, State};
 use crate::error::{Error, ErrorKind, Result};
+use crate::message::Message;
 use crate::sync::Arc;
 
 /// Deliveries that a consumer may hold unacknowledged, unless it or its channel sets another number.
@@ -41,7 +42,9 @@ pub(crate) struct Requested {
 #[derive(Debug, Default)]
 pub(crate) struct Taken {
     pub(crate) queue: VecDeque<Queued>,
-    /// Bytes of `queue` when it was taken.
+    /// Bytes of `queue`, unless single deliveries were yielded from it.
+    queue_cost: usize,
+    /// Bytes of `queue` and of what was yielded from it since the last poll. They count as buffered.
     cost: usize,
     /// The channel's epoch when it was taken.
     pub(crate) epoch: u32,
@@ -53,6 +56,53 @@ impl Taken {
     /// Returns nothing, of a channel in this epoch.
     pub(crate) fn new(epoch: u32) -> Self {
         Self { epoch, ..Self::default() }
+    }
+
+    /// Returns the bytes of the queue, from which no single delivery was yielded.
+    #[inline]
+    pub(crate) fn queue_cost(&self) -> usize {
+        self.queue_cost
+    }
+
+    /// Removes the first deliveries: `count` at most, of `size` bytes at most, but one at least.
+    pub(crate) fn split(&mut self, count: usize, size: usize) -> VecDeque<Queued> {
+        if self.queue.len() <= count && self.queue_cost <= size {
+            self.queue_cost = 0;
+            return std::mem::take(&mut self.queue);
+        }
+        let mut cost = 0;
+        let fits = |delivery: &&Queued| {
+            cost += delivery.cost();
+            cost <= size
+        };
+        let count = self.queue.iter().take(count).take_while(fits).count().max(1);
+        // Moves the few, not the rest: the queue may be long.
+        let first: VecDeque<Queued> = self.queue.drain(..count.min(self.queue.len())).collect();
+        self.queue_cost -= first.iter().map(Queued::cost).sum::<usize>();
+        first
+    }
+
+    /// Drops the deliveries, because the link that brought them is lost.
+    pub(crate) fn clear(&mut self) {
+        self.queue.clear();
+        self.queue_cost = 0;
+    }
+
+    /// Returns the bytes of what was yielded since the last call.
+    fn release(&mut self) -> usize {
+        if self.queue.is_empty() {
+            self.queue_cost = 0;
+        }
+        let released = self.cost.saturating_sub(self.queue_cost);
+        self.cost = self.queue_cost;
+        released
+    }
+
+    /// Counts the deliveries from the index `from` on.
+    fn count_from(&mut self, from: usize) {
+        let added: usize = self.queue.range(from..).map(Queued::cost).sum();
+        self.queue_cost += added;
+        self.cost += added;
     }
 }
 
@@ -126,26 +176,48 @@ impl Shared {
         Some(Start { queue: state.ledger.current(&start.queue).to_owned(), ..start.clone() })
     }
 
-    /// Takes the deliveries of a consumer, or returns how the consumer ended. The future waits if there are none.
+    /// Returns how many unacknowledged deliveries a consumer may hold, as far as it is limited on its own.
+    pub(crate) fn consumer_prefetch(&self, consumer: ConsumerKey) -> usize {
+        let state = self.lock();
+        let Some(consumer) = state.consumers.get(consumer).filter(|consumer| !consumer.no_ack) else {
+            return usize::MAX;
+        };
+        let channel = state.channels.get(consumer.channel).and_then(|channel| channel.prefetch.each);
+        match consumer.start.prefetch.or(channel).unwrap_or(DEFAULT_PREFETCH) {
+            0 => usize::MAX,
+            count => usize::from(count),
+        }
+    }
+
+    /// Takes the deliveries of a consumer behind those that its handle has, or returns how the consumer ended. The
+    /// future waits if there are none.
     pub(crate) fn poll_deliveries(
         &self,
         channel: &ChannelId,
-        consumer: ConsumerKey,
+        key: ConsumerKey,
         taken: &mut Taken,
         waker: &Waker,
     ) -> Poll<Option<ConsumerEnd>> {
-        let cost = std::mem::take(&mut taken.cost);
+        let mut released = taken.release();
+        let mut known = taken.queue.len();
         let polled = self.with_flush(|state| {
+            let no_ack = state.consumers.get(key).is_some_and(|consumer| consumer.no_ack);
             let epoch = channel.end.epoch();
             if taken.epoch != epoch {
                 taken.epoch = epoch;
                 taken.resumed = true;
+                if !no_ack {
+                    // The broker redelivers these.
+                    taken.clear();
+                    released += taken.release();
+                    known = 0;
+                }
             }
-            state.consumers.release(cost);
-            let Some(consumer) = state.consumers.take(consumer, &mut taken.queue) else {
+            state.consumers.release(released);
+            let Some(consumer) = state.consumers.take(key, &mut taken.queue) else {
                 return Poll::Ready(Some(ConsumerEnd::Cancelled));
             };
-            if !taken.queue.is_empty() {
+            if taken.queue.len() > known {
                 return Poll::Ready(None);
             }
             if let Some(end) = consumer.end() {
@@ -157,7 +229,7 @@ impl Shared {
         if polled.is_pending() {
             self.note_wait(waker);
         }
-        taken.cost = taken.queue.iter().map(Queued::cost).sum();
+        taken.count_from(known);
         polled
     }
 
@@ -193,6 +265,22 @@ impl Shared {
         is_ack: bool,
         action: impl FnOnce(&mut hopmq_proto::Connection) -> Result<(), hopmq_proto::Error>,
     ) -> Result<bool> {
+        self.settle_any(channel, epoch, is_ack, |proto, count| {
+            action(proto)?;
+            *count = 1;
+            Ok(())
+        })
+    }
+
+    /// Settles deliveries of `epoch` by `action`, which counts them, as [`Self::settle`] settles one.
+    #[inline]
+    pub(crate) fn settle_any(
+        &self,
+        channel: &ChannelId,
+        epoch: u32,
+        is_ack: bool,
+        action: impl FnOnce(&mut hopmq_proto::Connection, &mut u64) -> Result<(), hopmq_proto::Error>,
+    ) -> Result<bool> {
         self.with(|state| {
             if epoch != channel.end.epoch() {
                 return Ok(false);
@@ -203,17 +291,19 @@ impl Shared {
             if state.lifecycle.is_close_sent() {
                 return Err(being_closed());
             }
-            if let Err(error) = action(&mut state.proto) {
-                // The link may be over, and its loss not be handled yet.
-                let over = state.proto.is_closed();
-                return if over { Ok(false) } else { Err(Error::new(ErrorKind::Usage, error.message())) };
-            }
+            let mut count = 0;
+            let settled = action(&mut state.proto, &mut count);
             let counter = if is_ack { &mut state.stats.acked } else { &mut state.stats.rejected };
-            *counter += 1;
+            *counter += count;
             if !state.settle_waiters.is_empty() {
                 state.wake_settle_waiters();
             }
-            Ok(true)
+            match settled {
+                Ok(()) => Ok(true),
+                // The link may be over, and its loss not be handled yet.
+                Err(_) if state.proto.is_closed() => Ok(false),
+                Err(error) => Err(Error::new(ErrorKind::Usage, error.message())),
+            }
         })
         // The call may have found that the connection belongs to another process.
         .and_then(|settled| if settled && self.is_ended() { Err(self.reason()) } else { Ok(settled) })
@@ -235,7 +325,9 @@ impl State {
     #[inline]
     pub(super) fn deliver(&mut self, key: ConsumerKey, tag: u64, content: Content) {
         self.stats.delivered += 1;
-        if let Some(channel) = self.consumers.deliver(key, Queued { tag, content }, &mut self.wakers) {
+        if let Some(channel) =
+            self.consumers.deliver(key, Queued { tag, message: Message::new(content) }, &mut self.wakers)
+        {
             // If the channel is closed, the broker has requeued the delivery.
             let _ = self.proto.reject(channel, tag, true);
         }

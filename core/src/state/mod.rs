@@ -40,10 +40,12 @@ mod message_ids;
 pub(crate) mod outage;
 mod outstanding;
 mod publishing;
+mod publishing_many;
 mod requesting;
 mod requests;
 pub(crate) mod restart;
 pub(crate) mod stats;
+mod tags;
 #[cfg(test)]
 mod tests;
 mod waiters;
@@ -71,7 +73,9 @@ pub(crate) use closing::{LAST_BYTES_TIMEOUT, Settling};
 pub(crate) use consumers::{ConsumerEnd, Queued, Stock};
 pub(crate) use consuming::{ConsumerSettings, Requested, Taken};
 pub(crate) use publishing::{Outgoing, Published, RoomWait};
+pub(crate) use publishing_many::OutgoingMany;
 pub(crate) use requests::{REPLAY, Reply, RequestKind, transmit};
+pub(crate) use tags::Tags;
 pub(crate) use wakers::Wakers;
 
 /// What a connection's handles and driver share. See the [module's documentation](self).

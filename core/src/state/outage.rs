@@ -107,7 +107,7 @@ impl State {
         let kind = request.kind;
         let abandoned = request.abandoned;
         let method = MethodId::peek(&request.payload).unwrap_or_default();
-        if matches!(kind, RequestKind::Room | RequestKind::Confirm) {
+        if matches!(kind, RequestKind::Room | RequestKind::Alarm) {
             return;
         }
         if request.outcome.is_some() {

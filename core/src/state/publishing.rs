@@ -1,16 +1,19 @@
 //! Publishing, waiting for room, and the fate of publishes: confirms and returned messages.
 
 use std::borrow::Cow;
-use std::task::{Poll, Waker};
+use std::sync::Arc;
+use std::task::{Poll, Waker, ready};
 
-use hopmq_proto::{Body, Content, Properties, Route, Time};
+use hopmq_proto::{Body, Content, Prepared, Properties, Route, Time};
 use tracing::warn;
 
 use super::channel_setup::being_closed;
-use super::channels::ChannelId;
+use super::channels::{ChannelId, ChannelState};
 use super::keys::RequestKey;
 use super::message_ids::MessageIds;
+use super::outstanding::Outstanding;
 use super::requests::{Reply, RequestKind};
+use super::stats::Stats;
 use super::{Shared, State};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Returned;
@@ -20,6 +23,8 @@ use crate::policy::WhileLost;
 pub(crate) struct Outgoing<'p, 'a> {
     pub(crate) route: Route<'a>,
     pub(crate) properties: &'p mut Properties<Cow<'a, [u8]>>,
+    /// The route and the properties, if they are encoded already.
+    pub(crate) prepared: Option<&'a Arc<Prepared>>,
     /// The body; taken when the message is published.
     pub(crate) body: &'p mut Option<Body<'a>>,
     /// A future will await the confirm.
@@ -32,7 +37,7 @@ pub(crate) struct RoomWait {
     /// The request that is answered when the publish is admitted.
     request: Option<RequestKey>,
     /// The place among the waiting publishers and the deadline, which stay the same if it has to wait again.
-    place: Option<(u64, Time)>,
+    pub(super) place: Option<(u64, Time)>,
     /// Whether the publish was admitted, and room is reserved for it.
     admitted: bool,
 }
@@ -55,7 +60,7 @@ impl RoomWait {
 
 impl Outgoing<'_, '_> {
     /// Returns roughly the bytes that the message takes.
-    fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         match &self.body {
             Some(Body::Borrowed(body)) => body.len().max(1),
             Some(Body::Shared(body)) => body.len().max(1),
@@ -69,6 +74,7 @@ impl Outgoing<'_, '_> {
         if self.properties.message_id().is_none() {
             let properties = std::mem::replace(self.properties, Properties::<&[u8]>::EMPTY.into());
             *self.properties = properties.with_message_id(ids.next());
+            self.prepared = None;
         }
     }
 }
@@ -85,14 +91,8 @@ impl Shared {
         waker: &Waker,
     ) -> Poll<Result<Published>> {
         loop {
-            if let Some(request) = wait.request {
-                let Poll::Ready(admitted) = self.poll_request(request, waker) else { return Poll::Pending };
-                wait.request = None;
-                if let Err(error) = admitted {
-                    self.with(|state| state.leave_backlog(wait));
-                    return Poll::Ready(Err(error));
-                }
-                wait.admitted = true;
+            if let Err(error) = ready!(self.poll_room(wait, waker)) {
+                return Poll::Ready(Err(error));
             }
             let published = self.with(|state| {
                 let published = self.publish(state, channel, message, wait);
@@ -112,21 +112,48 @@ impl Shared {
         }
     }
 
+    /// Waits until a publish that found no room is admitted.
+    #[inline]
+    pub(super) fn poll_room(&self, wait: &mut RoomWait, waker: &Waker) -> Poll<Result<()>> {
+        match wait.request {
+            Some(request) => self.poll_waiting(request, wait, waker),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    #[cold]
+    fn poll_waiting(&self, request: RequestKey, wait: &mut RoomWait, waker: &Waker) -> Poll<Result<()>> {
+        let admitted = ready!(self.poll_request(request, waker));
+        wait.request = None;
+        if let Err(error) = admitted {
+            self.with(|state| state.leave_backlog(wait));
+            return Poll::Ready(Err(error));
+        }
+        wait.admitted = true;
+        Poll::Ready(Ok(()))
+    }
+
     /// Handles the drop of a publish's future.
+    #[inline]
     pub(crate) fn abandon_publish(&self, wait: &RoomWait) {
         if let Some(request) = wait.request {
-            self.with(|state| {
-                state.abandon(request);
-                state.leave_backlog(wait);
-                // Room that was reserved for this publish may be enough for the next one.
-                state.driver.request();
-            });
+            self.abandon_waiting(request, wait);
         }
+    }
+
+    #[cold]
+    fn abandon_waiting(&self, request: RequestKey, wait: &RoomWait) {
+        self.with(|state| {
+            state.abandon(request);
+            state.leave_backlog(wait);
+            // Room that was reserved for this publish may be enough for the next one.
+            state.driver.request();
+        });
     }
 
     /// Publishes if there is room. Returns `None` if the publish must wait.
     #[inline]
-    fn publish(
+    pub(super) fn publish(
         &self,
         state: &mut State,
         id: &ChannelId,
@@ -151,35 +178,23 @@ impl Shared {
             return state.may_wait().map(|()| None);
         }
         if message.confirm {
-            state.proto.confirm_select(number).map_err(usage)?;
+            state.proto.confirm_select(number).map_err(|error| usage(&error))?;
         }
         let Some(body) = message.body.take() else { return Ok(None) };
-        message.properties.validity().map_err(usage)?;
         if let Some(ids) = &mut state.message_ids {
             message.identify(ids);
         }
-        let route = message.route;
-        let properties = message.properties.as_ref_properties();
         channel.confirming |= message.confirm;
-        if channel.confirming {
-            state.outstanding.keep(channel.confirms.keep(route, properties, &body));
-        }
-        let tag = match state.proto.publish(number, route, properties, body) {
-            Ok(tag) => tag,
-            Err(error) => {
-                if channel.confirming {
-                    state.outstanding.release(channel.confirms.unkeep());
-                }
-                return Err(usage(error));
+        let State { proto, outstanding, stats, .. } = state;
+        let mut output = Output { proto, outstanding, stats, channel, number };
+        let tag = match message.prepared {
+            Some(prepared) => output.put_prepared(prepared, body, message.confirm)?,
+            None => {
+                message.properties.validity().map_err(|error| usage(&error))?;
+                output.put(message.route, message.properties.as_ref_properties(), body, message.confirm)?
             }
         };
-        state.stats.published += 1;
-        let count = state.stats.published;
-        if tag.is_none() {
-            return Ok(Some(Published { tag: 0, count }));
-        }
-        state.outstanding.add();
-        Ok(Some(Published { tag: channel.confirms.push(message.confirm), count }))
+        Ok(Some(Published { tag, count: state.stats.published }))
     }
 
     /// Returns the outcome of a publish to its future. `deadline` is asked when the future begins to wait; `alarm`
@@ -200,7 +215,7 @@ impl Shared {
                 return Some(outcome);
             }
             let alarm =
-                *alarm.get_or_insert_with(|| state.insert_request(channel.number, RequestKind::Confirm, deadline()));
+                *alarm.get_or_insert_with(|| state.insert_request(channel.number, RequestKind::Alarm, deadline()));
             Some(state.poll_request(alarm, waker).map(|late| late.map(drop)))
         });
         if let Some(Poll::Pending) = polled {
@@ -245,6 +260,60 @@ impl Shared {
     }
 }
 
+/// What a publish changes.
+pub(super) struct Output<'s> {
+    pub(super) proto: &'s mut hopmq_proto::Connection,
+    pub(super) outstanding: &'s mut Outstanding,
+    pub(super) stats: &'s mut Stats,
+    pub(super) channel: &'s mut ChannelState,
+    pub(super) number: u16,
+}
+
+impl Output<'_> {
+    /// Publishes a message. Returns the tag of its confirm; zero if the channel does not confirm publishes.
+    #[inline]
+    fn put(&mut self, route: Route<'_>, properties: Properties<&[u8]>, body: Body<'_>, confirm: bool) -> Result<u64> {
+        if self.channel.confirming {
+            self.outstanding.keep(self.channel.confirms.keep(route, properties, &body));
+        }
+        let sent = self.proto.publish(self.number, route, properties, body);
+        self.count(sent, confirm)
+    }
+
+    /// Publishes a message whose route and properties are encoded already, as [`Self::put`] does.
+    #[inline]
+    pub(super) fn put_prepared(&mut self, prepared: &Arc<Prepared>, body: Body<'_>, confirm: bool) -> Result<u64> {
+        if self.channel.confirming {
+            self.outstanding.keep(self.channel.confirms.keep_prepared(prepared, &body));
+        }
+        let sent = self.proto.publish_prepared(self.number, prepared, body);
+        self.count(sent, confirm)
+    }
+
+    #[inline]
+    fn count(&mut self, sent: Result<Option<u64>, hopmq_proto::Error>, confirm: bool) -> Result<u64> {
+        match sent {
+            Ok(tag) => {
+                self.stats.published += 1;
+                if tag.is_none() {
+                    return Ok(0);
+                }
+                self.outstanding.add();
+                Ok(self.channel.confirms.push(confirm))
+            }
+            Err(error) => Err(self.refuse(&error)),
+        }
+    }
+
+    #[cold]
+    fn refuse(&mut self, error: &hopmq_proto::Error) -> Error {
+        if self.channel.confirming {
+            self.outstanding.release(self.channel.confirms.unkeep());
+        }
+        usage(error)
+    }
+}
+
 impl State {
     /// Releases the room that was reserved for an admitted publisher, which publishes now.
     fn claim_room(&mut self, size: usize) {
@@ -265,7 +334,13 @@ impl State {
     }
 
     #[cold]
-    fn wait_for_room(&mut self, channel: u16, size: usize, wait: &mut RoomWait, deadline: impl Fn() -> Time) {
+    pub(super) fn wait_for_room(
+        &mut self,
+        channel: u16,
+        size: usize,
+        wait: &mut RoomWait,
+        deadline: impl Fn() -> Time,
+    ) {
         let (place, deadline) = *wait.place.get_or_insert_with(|| (self.backlog.arrive(), deadline()));
         let request = self.insert_request(channel, RequestKind::Room, deadline);
         self.backlog.wait(place, request, size);
@@ -340,6 +415,6 @@ impl State {
     }
 }
 
-fn usage(error: hopmq_proto::Error) -> Error {
+fn usage(error: &hopmq_proto::Error) -> Error {
     Error::new(ErrorKind::Usage, error.message())
 }

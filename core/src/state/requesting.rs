@@ -42,6 +42,11 @@ impl Shared {
         polled
     }
 
+    /// Sets an alarm for the end of a wait: a request that ends at that time, or with the channel.
+    pub(crate) fn set_alarm(&self, channel: &ChannelId, at: Time) -> RequestKey {
+        self.with(|state| state.insert_request(channel.number, RequestKind::Alarm, at))
+    }
+
     /// Abandons a request whose future was dropped.
     pub(crate) fn abandon(&self, key: RequestKey) {
         self.with(|state| state.abandon(key));
@@ -144,7 +149,7 @@ impl State {
     /// Handles the drop of a request's future: undoes the result of the reply, now or when the reply arrives.
     pub(super) fn abandon(&mut self, key: RequestKey) {
         let Some(request) = self.requests.get_mut(key) else { return };
-        if matches!(request.kind, RequestKind::Room | RequestKind::Confirm) {
+        if matches!(request.kind, RequestKind::Room | RequestKind::Alarm) {
             self.remove_request(key);
             return;
         }
@@ -217,7 +222,7 @@ impl State {
             let late = match request.kind {
                 _ if !request.sent => "the link to the broker was lost and not replaced in time",
                 RequestKind::Room => "the message was not accepted in time",
-                RequestKind::Confirm => {
+                RequestKind::Alarm => {
                     "the broker did not confirm the message in time: the message may or may not have been stored"
                 }
                 _ if self.consumers.buffered() > 0 => {

@@ -55,8 +55,8 @@ pub(crate) enum RequestKind {
     },
     /// No request to the broker: a publisher waits for room.
     Room,
-    /// No request to the broker: the deadline of a confirm.
-    Confirm,
+    /// No request to the broker: the deadline of a confirm, or the end of another wait.
+    Alarm,
 }
 
 /// An answer.

@@ -154,7 +154,7 @@ impl State {
         waiting.sort_unstable();
         for (_, key) in waiting {
             let Some(request) = self.requests.get_mut(key) else { continue };
-            if matches!(request.kind, RequestKind::Room | RequestKind::Confirm) || request.payload.is_empty() {
+            if matches!(request.kind, RequestKind::Room | RequestKind::Alarm) || request.payload.is_empty() {
                 continue;
             }
             let (channel, payload) = (request.channel, std::mem::take(&mut request.payload));

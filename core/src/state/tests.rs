@@ -2,6 +2,7 @@
 
 use futures_lite::StreamExt;
 
+use crate::common::method::basic::Nack;
 use crate::common::{World, poll_once, seconds};
 use crate::{Channel, Connection, ErrorKind};
 
@@ -130,6 +131,39 @@ fn confirms_leave_nothing_however_they_end() {
     world.settle();
     world.server.refuse_channel(2, 404, "no exchange");
     assert_eq!(world.run(ended).unwrap_err().kind(), ErrorKind::ChannelClosed);
+    nothing_is_kept(&mut world, &channel);
+}
+
+#[test]
+fn batches_leave_nothing_however_they_end() {
+    let (mut world, _connection, channel) = start();
+    let publisher = channel.publisher("", "q");
+    let many = || publisher.publish_many((0..9).map(|_| vec![7; 300]));
+    // The high-water mark is 1000 bytes: each batch waits for room.
+    world.run(many().confirm()).unwrap();
+    nothing_is_kept(&mut world, &channel);
+    world.server.broker.confirms_by_hand = true;
+    let mut dropped = Box::pin(many().confirm());
+    assert!(poll_once(&mut dropped).is_pending());
+    drop(dropped);
+    drop(world.run(many().confirm_later()).unwrap());
+    let mut polled = world.run(many().confirm_later()).unwrap();
+    assert!(poll_once(&mut polled).is_pending());
+    drop(polled);
+    let late = channel.within(seconds(3)).publisher("", "q");
+    assert_eq!(world.run(late.publish_many(["a", "b"]).confirm()).unwrap_err().failed().len(), 2);
+    world.settle();
+    world.server.answer(1, &Nack { delivery_tag: 0, multiple: true, requeue: false });
+    world.settle();
+    let number = channel.id();
+    let failed = channel.core().shared().lock().channels.get(number).map(|channel| channel.confirms.failures());
+    assert_eq!(failed, Some(0), "errors that no future will take");
+    nothing_is_kept(&mut world, &channel);
+    let consumer = world.run(channel.consume("q").start()).unwrap();
+    let mut batches = consumer.batches().wait(seconds(5));
+    world.settle();
+    assert!(poll_once(&mut batches.next()).is_pending());
+    drop(batches);
     nothing_is_kept(&mut world, &channel);
 }
 

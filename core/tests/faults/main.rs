@@ -6,6 +6,7 @@ mod common;
 mod addresses;
 mod assisting;
 mod backpressure;
+mod batching;
 mod closing;
 mod confirms;
 mod connecting;
