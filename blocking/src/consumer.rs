@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hopmq::{Delivery, IntoValue};
+use hopmq::{Deliveries, Delivery, IntoValue};
 
 use crate::forward::settings;
 use crate::next::{Next, next, next_within};
@@ -139,11 +139,85 @@ impl Consumer {
     }
 }
 
+impl Consumer {
+    /// Turns this into an iterator over batches.
+    ///
+    /// ```no_run
+    /// # let channel = hopmq_blocking::Connection::open("amqp://localhost")?.channel()?;
+    /// for batch in channel.consume("orders").prefetch(2000).start()?.batches().max_count(1000) {
+    ///     let batch = batch?;
+    ///     println!("{} orders, the first is {}", batch.len(), batch[0].text());
+    ///     batch.ack_all()?;
+    /// }
+    /// # Ok::<(), hopmq_blocking::Error>(())
+    /// ```
+    pub fn batches(self) -> Batches {
+        Batches { core: self.core.batches() }
+    }
+}
+
 impl Iterator for Consumer {
     type Item = Result<Delivery>;
 
     #[inline]
     fn next(&mut self) -> Option<Result<Delivery>> {
+        next(&mut self.core)
+    }
+}
+
+/// An iterator over batches of deliveries, made by [`Consumer::batches`], which waits for the next one without limit.
+///
+/// A batch is whatever has arrived, within the limits; with [`Batches::wait`], the iterator waits for more. It ends as
+/// the [`Consumer`] does, after a last batch of what is left. Dropping it cancels the consumer; undelivered messages go
+/// back to the queue.
+#[derive(Debug)]
+#[must_use]
+pub struct Batches {
+    core: hopmq::Batches,
+}
+
+impl Batches {
+    settings! {
+        /// Sets how many deliveries a batch has at most, at least 1: see [`hopmq::Batches::max_count`].
+        max_count(count: usize);
+        /// Sets about how many bytes the messages of a batch take at most: see [`hopmq::Batches::max_size`].
+        max_size(bytes: usize);
+        /// Sets how long a batch may wait for more deliveries after its first, unless it is full before. The default is
+        /// not at all.
+        wait(time: Duration);
+    }
+
+    /// Returns the consumer's tag, the name by which the broker knows it.
+    pub fn tag(&self) -> &str {
+        self.core.tag()
+    }
+
+    /// Asks the broker to stop delivering and waits for its reply: see [`Consumer::cancel`].
+    ///
+    /// # Errors
+    /// The errors of [`Consumer::cancel`].
+    pub fn cancel(&self) -> Result<()> {
+        wait(self.core.cancel())
+    }
+
+    /// Waits for the next batch for up to `limit`: see [`Next`].
+    ///
+    /// # Errors
+    /// The error that the iterator would yield. The next call returns [`Next::Ended`].
+    pub fn next_within(&mut self, limit: Duration) -> Result<Next<Deliveries>> {
+        match next_within(&mut self.core, limit) {
+            Next::Item(batch) => batch.map(Next::Item),
+            Next::Nothing => Ok(Next::Nothing),
+            Next::Ended => Ok(Next::Ended),
+        }
+    }
+}
+
+impl Iterator for Batches {
+    type Item = Result<Deliveries>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Result<Deliveries>> {
         next(&mut self.core)
     }
 }

@@ -189,18 +189,19 @@ mod wait;
 pub use builder::Builder;
 pub use channel::Channel;
 pub use connection::Connection;
-pub use consumer::{Consume, Consumer};
+pub use consumer::{Batches, Consume, Consumer};
 pub use events::{Events, Returns};
 pub use exchange::{Exchange, ExchangeDeclare, ExchangeDelete};
 #[cfg(feature = "tls")]
 pub use hopmq::tls;
 pub use hopmq::{
-    Acker, Body, DeadLetterStrategy, Delivery, Entity, Error, ErrorKind, Event, FieldArray, FieldTable, IntoValue,
-    LeaderLocator, Message, OnFailure, Overflow, Properties, Recovery, Replayed, Result, Returned, Settled, Stats,
-    Time, Unconfirmed, Value, WhileLost, sasl,
+    Acker, Body, DeadLetterStrategy, Deliveries, DeliveriesIntoIter, DeliveriesIter, Delivery, DeliveryRef, Entity,
+    Error, ErrorKind, Event, FieldArray, FieldTable, IntoValue, LeaderLocator, Message, OnFailure, Overflow,
+    Properties, PublishManyError, Recovery, Replayed, Result, Returned, Settled, Stats, Time, Unconfirmed, Value,
+    WhileLost, sasl,
 };
 pub use next::Next;
 pub use pool::{Pool, Pooled};
 pub use publish::{Confirm, Publish};
-pub use publisher::Publisher;
+pub use publisher::{Confirms, PublishMany, Publisher};
 pub use queue::{Queue, QueueDeclare, QueueDelete};
