@@ -55,3 +55,4 @@ pub(crate) trait Wait: Sized {
 }
 
 impl Wait for Confirm {}
+impl Wait for Confirms {}

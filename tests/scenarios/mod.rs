@@ -4,6 +4,7 @@
 //! the harness enforces the deadline and cleans up.
 
 mod arguments;
+mod batching;
 mod channels;
 mod confirming;
 mod connections;
@@ -100,7 +101,7 @@ pub(crate) fn body(message: &crate::api::Message) -> &str {
 
 /// Returns the error of a call that must fail.
 #[track_caller]
-pub(crate) fn refused<T>(result: Result<T>) -> Outcome<crate::api::Error> {
+pub(crate) fn refused<T, E>(result: std::result::Result<T, E>) -> Outcome<E> {
     match result {
         Ok(_) => Err(hopmq_tests::Failure::new("the call succeeded, but must fail")),
         Err(error) => Ok(error),
