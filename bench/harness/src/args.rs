@@ -9,12 +9,21 @@ use std::time::Duration;
 pub enum Workload {
     /// `count` messages without confirms, then one round trip.
     Publish,
+    /// `count` messages without confirms, by a publisher that encodes their properties and route once; then one round
+    /// trip.
+    PublishPrepared,
+    /// `count` messages without confirms, `window` in a call; then one round trip.
+    PublishMany,
     /// `count` confirmed messages, at most `window` of them unconfirmed at a time.
     PublishConfirm,
+    /// `count` confirmed messages, a tenth of `window` in a call, at most `window` of them unconfirmed at a time.
+    PublishManyConfirm,
     /// `count` deliveries, each acknowledged separately.
     ConsumeAckEach,
     /// `count` deliveries, acknowledged `window` at a time.
     ConsumeAckMultiple,
+    /// `count` deliveries, taken as many at a time as have arrived, at most `window`, and acknowledged together.
+    ConsumeBatches,
     /// `count` deliveries without acknowledgements.
     ConsumeNoAck,
     /// `count` round trips of `queue.declare`, one after the other.
@@ -31,11 +40,15 @@ pub enum Workload {
     SlowConsumer,
 }
 
-const NAMES: [(Workload, &str); 11] = [
+const NAMES: [(Workload, &str); 15] = [
     (Workload::Publish, "publish"),
+    (Workload::PublishPrepared, "publish-prepared"),
+    (Workload::PublishMany, "publish-many"),
     (Workload::PublishConfirm, "publish-confirm"),
+    (Workload::PublishManyConfirm, "publish-many-confirm"),
     (Workload::ConsumeAckEach, "consume-ack-each"),
     (Workload::ConsumeAckMultiple, "consume-ack-multiple"),
+    (Workload::ConsumeBatches, "consume-batches"),
     (Workload::ConsumeNoAck, "consume-no-ack"),
     (Workload::Rpc, "rpc"),
     (Workload::Latency, "latency"),

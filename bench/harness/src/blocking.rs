@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::client::CALLS;
 use crate::{Ack, Args, Latencies, Meter, Outcome, Pace, Result, Workload, heap_bytes, join, unsupported};
 
 /// A connection of the measured client.
@@ -19,6 +20,28 @@ pub trait BlockingChannel: Sized + Send + 'static {
     fn share(&self) -> Option<Self>;
     fn confirm_select(&mut self) -> Result<()>;
     fn publish(&mut self, queue: &str, body: &[u8]) -> Result<()>;
+    /// Publishes `count` messages by a publisher that encodes their properties and route once.
+    fn publish_prepared(&mut self, _queue: &str, _body: &[u8], _count: u64) -> Result<()> {
+        unsupported("the client prepares no publishes")
+    }
+    /// Publishes `count` messages, `batch` in a call.
+    fn publish_many(&mut self, _queue: &str, _body: &[u8], _count: u64, _batch: usize) -> Result<()> {
+        unsupported("the client publishes no batches")
+    }
+    /// Publishes `count` confirmed messages, `batch` in a call, at most `calls` of them unconfirmed at a time.
+    fn publish_many_confirm(
+        &mut self,
+        _queue: &str,
+        _body: &[u8],
+        _count: u64,
+        (_batch, _calls): (usize, usize),
+    ) -> Result<()> {
+        unsupported("the client publishes no batches")
+    }
+    /// Takes `count` deliveries in batches of at most `batch`, and acknowledges each batch.
+    fn consume_batches(&mut self, _queue: &str, _count: u64, _batch: usize) -> Result<()> {
+        unsupported("the client hands out no batches")
+    }
     /// Publishes `count` messages with at most `window` unconfirmed, and waits for all confirms.
     fn publish_windowed(&mut self, queue: &str, body: &[u8], count: u64, window: usize) -> Result<()>;
     fn declare(&mut self, queue: &str) -> Result<u32>;
@@ -31,8 +54,14 @@ pub trait BlockingChannel: Sized + Send + 'static {
 /// Runs the workload of `args`.
 pub fn run_blocking<C: BlockingClient>(args: &Args) -> Result<Outcome> {
     match args.workload {
-        Workload::Publish | Workload::PublishConfirm => publish::<C>(args),
-        Workload::ConsumeAckEach | Workload::ConsumeAckMultiple | Workload::ConsumeNoAck => consume::<C>(args),
+        Workload::Publish
+        | Workload::PublishPrepared
+        | Workload::PublishMany
+        | Workload::PublishConfirm
+        | Workload::PublishManyConfirm => publish::<C>(args),
+        Workload::ConsumeAckEach | Workload::ConsumeAckMultiple | Workload::ConsumeBatches | Workload::ConsumeNoAck => {
+            consume::<C>(args)
+        }
         Workload::Rpc => rpc::<C>(args),
         Workload::Latency => latency::<C>(args),
         Workload::IdleConnections => idle::<C>(args),
@@ -44,7 +73,7 @@ pub fn run_blocking<C: BlockingClient>(args: &Args) -> Result<Outcome> {
 
 fn publish<C: BlockingClient>(args: &Args) -> Result<Outcome> {
     let mut client = C::connect(args)?;
-    let confirm = args.workload == Workload::PublishConfirm;
+    let confirm = matches!(args.workload, Workload::PublishConfirm | Workload::PublishManyConfirm);
     let mut channels = Vec::new();
     for _ in 0..args.channels.min(args.tasks) {
         let mut channel = client.channel()?;
@@ -64,13 +93,19 @@ fn publish<C: BlockingClient>(args: &Args) -> Result<Outcome> {
     let work = move |task: usize, mut channel: C::Channel, args: &Args| {
         let count = args.share(task);
         let body = args.body();
-        if confirm {
-            return channel
-                .publish_windowed(&args.queue, &body, count, (args.window / args.tasks).max(1))
-                .map(|()| channel);
-        }
-        for _ in 0..count {
-            channel.publish(&args.queue, &body)?;
+        let window = (args.window / args.tasks).max(1);
+        match args.workload {
+            Workload::PublishConfirm => channel.publish_windowed(&args.queue, &body, count, window)?,
+            Workload::PublishManyConfirm => {
+                channel.publish_many_confirm(&args.queue, &body, count, (window.div_ceil(CALLS), CALLS))?;
+            }
+            Workload::PublishPrepared => channel.publish_prepared(&args.queue, &body, count)?,
+            Workload::PublishMany => channel.publish_many(&args.queue, &body, count, window)?,
+            _ => {
+                for _ in 0..count {
+                    channel.publish(&args.queue, &body)?;
+                }
+            }
         }
         Ok(channel)
     };
@@ -97,12 +132,14 @@ fn publish<C: BlockingClient>(args: &Args) -> Result<Outcome> {
 fn consume<C: BlockingClient>(args: &Args) -> Result<Outcome> {
     let mut client = C::connect(args)?;
     let mut channel = client.channel()?;
-    if args.prefetch > 0 {
-        channel.prefetch(args.prefetch)?;
-    }
+    // A client may have a default of its own.
+    channel.prefetch(args.prefetch)?;
     let ack = args.ack();
     let meter = Meter::start()?;
-    channel.consume(&args.queue, ack, args.count, || true)?;
+    match args.workload {
+        Workload::ConsumeBatches => channel.consume_batches(&args.queue, args.count, args.window)?,
+        _ => channel.consume(&args.queue, ack, args.count, || true)?,
+    }
     let seen = channel.declare(&args.queue)?;
     let outcome = meter.finish(args.count)?.seen(if ack == Ack::Never { args.count } else { seen.into() });
     drop(channel);

@@ -11,6 +11,9 @@ use bytes::Bytes;
 
 use crate::{Ack, Args, Latencies, Meter, Outcome, Pace, Result, Workload, heap_bytes, unsupported};
 
+/// Batches that wait for their confirms at a time.
+pub(crate) const CALLS: usize = 10;
+
 /// A connection of the measured client.
 pub trait Client: Sized + Send + Sync + 'static {
     type Channel: Channel;
@@ -25,9 +28,61 @@ pub trait Channel: Clone + Send + Sync + 'static {
     type Consumer: Consumer;
     fn confirm_select(&self) -> impl Future<Output = Result<()>> + Send;
     fn publish(&self, queue: &str, body: &Bytes) -> impl Future<Output = Result<()>> + Send;
+    /// Publishes `count` messages by a publisher that encodes their properties and route once.
+    fn publish_prepared(&self, _queue: &str, _body: &Bytes, _count: u64) -> impl Future<Output = Result<()>> + Send {
+        async { unsupported("the client prepares no publishes") }
+    }
+    /// Publishes `count` messages, `batch` in a call.
+    fn publish_many(
+        &self,
+        _queue: &str,
+        _body: &Bytes,
+        _count: u64,
+        _batch: usize,
+    ) -> impl Future<Output = Result<()>> + Send {
+        async { unsupported("the client publishes no batches") }
+    }
+    /// Publishes `count` confirmed messages, `batch` in a call, at most `calls` of them unconfirmed at a time.
+    fn publish_many_confirm(
+        &self,
+        _queue: &str,
+        _body: &Bytes,
+        _count: u64,
+        (_batch, _calls): (usize, usize),
+    ) -> impl Future<Output = Result<()>> + Send {
+        async { unsupported("the client publishes no batches") }
+    }
+    /// Takes `count` deliveries in batches of at most `batch`, and acknowledges each batch.
+    fn consume_batches(&self, _queue: &str, _count: u64, _batch: usize) -> impl Future<Output = Result<()>> + Send {
+        async { unsupported("the client hands out no batches") }
+    }
     /// Publishes. [`confirmed`](Channel::confirmed) waits for the confirm.
     fn publish_confirm(&self, queue: &str, body: &Bytes) -> impl Future<Output = Result<Self::Confirm>> + Send;
     fn confirmed(&self, confirm: Self::Confirm) -> impl Future<Output = Result<()>> + Send;
+    /// Publishes `count` messages with at most `window` unconfirmed, and waits for all confirms.
+    fn publish_windowed(
+        &self,
+        queue: &str,
+        body: &Bytes,
+        count: u64,
+        window: usize,
+    ) -> impl Future<Output = Result<()>> + Send {
+        async move {
+            let mut waiting = VecDeque::with_capacity(window);
+            for _ in 0..count {
+                if waiting.len() == window
+                    && let Some(oldest) = waiting.pop_front()
+                {
+                    self.confirmed(oldest).await?;
+                }
+                waiting.push_back(self.publish_confirm(queue, body).await?);
+            }
+            for confirm in waiting {
+                self.confirmed(confirm).await?;
+            }
+            Ok(())
+        }
+    }
     /// Declares the queue passively, and returns its message count.
     fn declare(&self, queue: &str) -> impl Future<Output = Result<u32>> + Send;
     fn prefetch(&self, count: u16) -> impl Future<Output = Result<()>> + Send;
@@ -51,11 +106,15 @@ pub trait Runtime {
 /// Runs the workload of `args`.
 pub async fn run<C: Client>(runtime: &impl Runtime, args: &Args) -> Result<Outcome> {
     match args.workload {
-        Workload::Publish => publish::<C>(runtime, args, false).await,
-        Workload::PublishConfirm => publish::<C>(runtime, args, true).await,
+        Workload::Publish
+        | Workload::PublishPrepared
+        | Workload::PublishMany
+        | Workload::PublishConfirm
+        | Workload::PublishManyConfirm => publish::<C>(runtime, args).await,
         Workload::ConsumeAckEach | Workload::ConsumeAckMultiple | Workload::ConsumeNoAck => {
             consume::<C>(runtime, args).await
         }
+        Workload::ConsumeBatches => consume_batches::<C>(runtime, args).await,
         Workload::Rpc => rpc::<C>(runtime, args).await,
         Workload::Latency => latency::<C>(args).await,
         Workload::IdleConnections => idle::<C>(args).await,
@@ -65,7 +124,8 @@ pub async fn run<C: Client>(runtime: &impl Runtime, args: &Args) -> Result<Outco
     }
 }
 
-async fn publish<C: Client>(runtime: &impl Runtime, args: &Args, confirm: bool) -> Result<Outcome> {
+async fn publish<C: Client>(runtime: &impl Runtime, args: &Args) -> Result<Outcome> {
+    let confirm = matches!(args.workload, Workload::PublishConfirm | Workload::PublishManyConfirm);
     let client = C::connect(args).await?;
     let mut channels = Vec::new();
     for _ in 0..args.channels {
@@ -87,14 +147,23 @@ async fn publish<C: Client>(runtime: &impl Runtime, args: &Args, confirm: bool) 
             runtime.spawn(async move {
                 let count = args.share(task);
                 let window = (args.window / args.tasks).max(1);
-                if confirm {
-                    publish_windowed(&channel, &args.queue, &body, count, window).await
-                } else {
-                    for _ in 0..count {
-                        channel.publish(&args.queue, &body).await?;
+                match args.workload {
+                    Workload::PublishConfirm => {
+                        channel.publish_windowed(&args.queue, &body, count, window).await?;
                     }
-                    Ok(())
+                    Workload::PublishManyConfirm => {
+                        let batches = (window.div_ceil(CALLS), CALLS);
+                        channel.publish_many_confirm(&args.queue, &body, count, batches).await?;
+                    }
+                    Workload::PublishPrepared => channel.publish_prepared(&args.queue, &body, count).await?,
+                    Workload::PublishMany => channel.publish_many(&args.queue, &body, count, window).await?,
+                    _ => {
+                        for _ in 0..count {
+                            channel.publish(&args.queue, &body).await?;
+                        }
+                    }
                 }
+                Ok(())
             })
         })
         .collect();
@@ -107,28 +176,11 @@ async fn publish<C: Client>(runtime: &impl Runtime, args: &Args, confirm: bool) 
     Ok(outcome)
 }
 
-async fn publish_windowed<C: Channel>(channel: &C, queue: &str, body: &Bytes, count: u64, window: usize) -> Result<()> {
-    let mut waiting = VecDeque::with_capacity(window);
-    for _ in 0..count {
-        if waiting.len() == window
-            && let Some(oldest) = waiting.pop_front()
-        {
-            channel.confirmed(oldest).await?;
-        }
-        waiting.push_back(channel.publish_confirm(queue, body).await?);
-    }
-    for confirm in waiting {
-        channel.confirmed(confirm).await?;
-    }
-    Ok(())
-}
-
 async fn consume<C: Client>(runtime: &impl Runtime, args: &Args) -> Result<Outcome> {
     let client = C::connect(args).await?;
     let channel = client.channel().await?;
-    if args.prefetch > 0 {
-        channel.prefetch(args.prefetch).await?;
-    }
+    // A client may have a default of its own.
+    channel.prefetch(args.prefetch).await?;
     let ack = args.ack();
     let args = args.clone();
     let task_channel = channel.clone();
@@ -144,6 +196,24 @@ async fn consume<C: Client>(runtime: &impl Runtime, args: &Args) -> Result<Outco
         // After a round trip, the acknowledgements have arrived.
         let seen = task_channel.declare(&args.queue).await?;
         let seen = if ack == Ack::Never { args.count } else { seen.into() };
+        Ok(meter.finish(args.count)?.seen(seen))
+    });
+    let outcome = outcome.await?;
+    client.close().await?;
+    Ok(outcome)
+}
+
+async fn consume_batches<C: Client>(runtime: &impl Runtime, args: &Args) -> Result<Outcome> {
+    let client = C::connect(args).await?;
+    let channel = client.channel().await?;
+    // A client may have a default of its own.
+    channel.prefetch(args.prefetch).await?;
+    let args = args.clone();
+    let meter = Meter::start()?;
+    let outcome = runtime.spawn(async move {
+        channel.consume_batches(&args.queue, args.count, args.window).await?;
+        // After a round trip, the acknowledgements have arrived.
+        let seen = channel.declare(&args.queue).await?;
         Ok(meter.finish(args.count)?.seen(seen))
     });
     let outcome = outcome.await?;

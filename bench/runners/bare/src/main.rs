@@ -18,9 +18,11 @@ fn run(args: &Args) -> Result<Outcome> {
         return unsupported("the bare loop has one task and one channel");
     }
     match args.workload {
-        Workload::Publish => publish(args),
-        Workload::PublishConfirm => publish_confirm(args),
-        Workload::ConsumeAckEach | Workload::ConsumeAckMultiple | Workload::ConsumeNoAck => consume(args),
+        Workload::Publish | Workload::PublishPrepared | Workload::PublishMany => publish(args),
+        Workload::PublishConfirm | Workload::PublishManyConfirm => publish_confirm(args),
+        Workload::ConsumeAckEach | Workload::ConsumeAckMultiple | Workload::ConsumeBatches | Workload::ConsumeNoAck => {
+            consume(args)
+        }
         Workload::Rpc => rpc(args),
         Workload::Latency => latency(args),
         Workload::Connect => connect(args),
@@ -265,6 +267,9 @@ fn consume(args: &Args) -> Result<Outcome> {
     let mut wire = Wire::open(args)?;
     let each = args.workload == Workload::ConsumeAckEach;
     let multiple = args.workload == Workload::ConsumeAckMultiple;
+    // A batch is what one read brings.
+    let batches = args.workload == Workload::ConsumeBatches;
+    let acks_any = each || multiple || batches;
     let mut out = Frames::default();
     if args.prefetch > 0 {
         out.method(1, 60, 10, |f| {
@@ -275,12 +280,13 @@ fn consume(args: &Args) -> Result<Outcome> {
         out.0.clear();
     }
     out.method(1, 60, 20, |f| {
-        f.u16(0).short(&args.queue).short("bare").u8(if each || multiple { 0 } else { 2 }).u32(0);
+        f.u16(0).short(&args.queue).short("bare").u8(if acks_any { 0 } else { 2 }).u32(0);
     });
     let meter = Meter::start()?;
     wire.stream.write_all(&out.0)?;
     wire.expect(60, 21)?;
     let mut received = 0;
+    let mut last = 0;
     let mut acks = Frames::default();
     while received < args.count {
         wire.frames(|head, payload| {
@@ -291,19 +297,25 @@ fn consume(args: &Args) -> Result<Outcome> {
             let mut fields = Fields(&payload[4..]);
             fields.short();
             let tag = fields.u64();
+            last = tag;
             if each || multiple && (received % args.window as u64 == 0 || received == args.count) {
                 acks.method(1, 60, 80, |f| {
                     f.u64(tag).u8(multiple.into());
                 });
             }
         })?;
+        if batches {
+            acks.method(1, 60, 80, |f| {
+                f.u64(last).u8(1);
+            });
+        }
         wire.stream.write_all(&acks.0)?;
         acks.0.clear();
     }
     let seen = wire.declare(&args.queue)?;
     let outcome = meter.finish(args.count)?;
     wire.close()?;
-    Ok(if each || multiple { outcome.seen(seen) } else { outcome.seen(received) })
+    Ok(if acks_any { outcome.seen(seen) } else { outcome.seen(received) })
 }
 
 fn rpc(args: &Args) -> Result<Outcome> {

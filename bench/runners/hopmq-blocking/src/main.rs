@@ -1,6 +1,7 @@
 //! The blocking API of HopMQ, measured with a thread for each task.
 
 use std::collections::VecDeque;
+use std::iter;
 use std::process::ExitCode;
 
 use bench_harness::{Ack, Args, BlockingChannel, BlockingClient, Result, run_blocking};
@@ -49,7 +50,64 @@ impl BlockingChannel for PeerChannel {
         Ok(self.0.publish("", queue, body).send()?)
     }
 
+    fn publish_prepared(&mut self, queue: &str, body: &[u8], count: u64) -> Result<()> {
+        let publisher = self.0.publisher("", queue);
+        for _ in 0..count {
+            publisher.publish(body).send()?;
+        }
+        Ok(())
+    }
+
+    fn publish_many(&mut self, queue: &str, body: &[u8], count: u64, batch: usize) -> Result<()> {
+        let publisher = self.0.publisher("", queue);
+        let mut left = count as usize;
+        while left > 0 {
+            let many = batch.min(left);
+            publisher.publish_many(iter::repeat_n(body, many)).send()?;
+            left -= many;
+        }
+        Ok(())
+    }
+
+    fn publish_many_confirm(
+        &mut self,
+        queue: &str,
+        body: &[u8],
+        count: u64,
+        (batch, calls): (usize, usize),
+    ) -> Result<()> {
+        let publisher = self.0.publisher("", queue);
+        let mut waiting = VecDeque::with_capacity(calls);
+        let mut left = count as usize;
+        while left > 0 {
+            if waiting.len() == calls
+                && let Some(oldest) = waiting.pop_front()
+            {
+                hopmq_blocking::Confirms::wait(oldest)?;
+            }
+            let many = batch.min(left);
+            waiting.push_back(publisher.publish_many(iter::repeat_n(body, many)).confirm_later()?);
+            left -= many;
+        }
+        for confirms in waiting {
+            confirms.wait()?;
+        }
+        Ok(())
+    }
+
+    fn consume_batches(&mut self, queue: &str, count: u64, batch: usize) -> Result<()> {
+        let mut batches = self.0.consume(queue).start()?.batches().max_count(batch);
+        let mut left = count;
+        while left > 0 {
+            let batch = batches.next().ok_or("the consumer ended")??;
+            left = left.saturating_sub(batch.len() as u64);
+            batch.ack_all()?;
+        }
+        Ok(())
+    }
+
     fn publish_windowed(&mut self, queue: &str, body: &[u8], count: u64, window: usize) -> Result<()> {
+        let publisher = self.0.publisher("", queue);
         let mut waiting = VecDeque::with_capacity(window);
         for _ in 0..count {
             if waiting.len() == window
@@ -57,7 +115,7 @@ impl BlockingChannel for PeerChannel {
             {
                 hopmq_blocking::Confirm::wait(oldest)?;
             }
-            waiting.push_back(self.0.publish("", queue, body).confirm_later()?);
+            waiting.push_back(publisher.publish(body).confirm_later()?);
         }
         for confirm in waiting {
             confirm.wait()?;

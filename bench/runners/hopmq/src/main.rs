@@ -1,7 +1,9 @@
 //! HopMQ, measured: `--mode driver-thread` (`open`), `own-driver` (`connect`, driver and work on one thread) and
 //! `tokio` (`open_tokio`).
 
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
+use std::iter;
 use std::marker::PhantomData;
 use std::pin::{Pin, pin};
 use std::process::ExitCode;
@@ -13,7 +15,8 @@ use bytes::Bytes;
 use futures_lite::{StreamExt, future};
 use hopmq::tls::Tls;
 use hopmq::{
-    AnyTransport, Builder, Confirm, Connection, Delivery, Driver, HostConnector, Reactor, ReactorHandle, ReactorTimer,
+    AnyTransport, Builder, Confirm, Confirms, Connection, Delivery, Driver, HostConnector, Reactor, ReactorHandle,
+    ReactorTimer,
 };
 
 pub fn main() -> ExitCode {
@@ -141,6 +144,81 @@ impl Channel for PeerChannel {
 
     async fn publish(&self, queue: &str, body: &Bytes) -> Result<()> {
         Ok(self.0.publish("", queue, body).send().await?)
+    }
+
+    async fn publish_prepared(&self, queue: &str, body: &Bytes, count: u64) -> Result<()> {
+        let publisher = self.0.publisher("", queue);
+        for _ in 0..count {
+            publisher.publish(body).send().await?;
+        }
+        Ok(())
+    }
+
+    async fn publish_many(&self, queue: &str, body: &Bytes, count: u64, batch: usize) -> Result<()> {
+        let publisher = self.0.publisher("", queue);
+        let mut left = count as usize;
+        while left > 0 {
+            let many = batch.min(left);
+            publisher.publish_many(iter::repeat_n(body, many)).send().await?;
+            left -= many;
+        }
+        Ok(())
+    }
+
+    async fn publish_many_confirm(
+        &self,
+        queue: &str,
+        body: &Bytes,
+        count: u64,
+        (batch, calls): (usize, usize),
+    ) -> Result<()> {
+        let publisher = self.0.publisher("", queue);
+        let mut waiting = VecDeque::with_capacity(calls);
+        let mut left = count as usize;
+        while left > 0 {
+            if waiting.len() == calls
+                && let Some(oldest) = waiting.pop_front()
+            {
+                let oldest: Confirms = oldest;
+                oldest.await?;
+            }
+            let many = batch.min(left);
+            waiting.push_back(publisher.publish_many(iter::repeat_n(body, many)).confirm_later().await?);
+            left -= many;
+        }
+        for confirms in waiting {
+            confirms.await?;
+        }
+        Ok(())
+    }
+
+    async fn publish_windowed(&self, queue: &str, body: &Bytes, count: u64, window: usize) -> Result<()> {
+        let publisher = self.0.publisher("", queue);
+        let mut waiting = VecDeque::with_capacity(window);
+        for _ in 0..count {
+            if waiting.len() == window
+                && let Some(oldest) = waiting.pop_front()
+            {
+                let oldest: Confirm = oldest;
+                oldest.await?;
+            }
+            waiting.push_back(publisher.publish(body).confirm_later().await?);
+        }
+        for confirm in waiting {
+            confirm.await?;
+        }
+        Ok(())
+    }
+
+    async fn consume_batches(&self, queue: &str, count: u64, batch: usize) -> Result<()> {
+        let mut batches = self.0.consume(queue).start().await?.batches().max_count(batch);
+        let mut left = count;
+        while left > 0 {
+            let batch = batches.try_next().await?.ok_or("the consumer ended")?;
+            left = left.saturating_sub(batch.len() as u64);
+            batch.ack_all()?;
+        }
+        Ok(())
     }
 
     async fn publish_confirm(&self, queue: &str, body: &Bytes) -> Result<Confirm> {
