@@ -326,6 +326,49 @@ export interface Consumer<T> extends AsyncIterableIterator<Message<T>>, AsyncDis
   return(): Promise<IteratorResult<Message<T>>>;
 }
 
+/** The error of `publishMany`, with `kind`, `scope` and `code` of the first message that failed. */
+export class PublishManyError extends AmqpError {
+  constructor(count: number, failed: { index: number; error: Error }[]);
+  /** How many messages were published. All but the failed ones are confirmed. */
+  readonly count: number;
+  /** The messages that failed, by their index, with the reasons: those of `publish`. */
+  readonly failed: readonly { index: number; error: Error }[];
+}
+
+/**
+ * Publishes a message for each body, in order, to a queue, or to anything else with a `publish`:
+ * `{ publish: (body) => exchange.publish("order.new", body) }`. Up to 1000 messages wait for their confirms at a time.
+ * Resolves when the broker has confirmed all messages. Rejects with a `PublishManyError` if some failed; the others are
+ * published nevertheless.
+ */
+export function publishMany<T>(
+  target: { publish(body: T, options?: PublishOptions): Promise<void> }, bodies: Iterable<T>, options?: PublishOptions,
+): Promise<void>;
+
+/** The limits of a batch. A batch has one message at least. */
+export interface BatchOptions {
+  /** Most messages (no limit but the prefetch, which should be twice as large or larger). */
+  maxCount?: number;
+  /** Bytes of bodies with which a batch is full (no limit). */
+  maxSize?: number;
+  /** Longest wait for more messages after the first, in milliseconds (0). */
+  wait?: number;
+}
+
+/** Messages of one consumer, in their order. */
+export interface Deliveries<T> extends Array<Message<T>> {
+  /** Acknowledges all messages of the batch, and no other. */
+  ackAll(): void;
+  /** Rejects all messages of the batch: see `Message.nack`. */
+  nackAll(options?: { requeue?: boolean }): void;
+}
+
+/**
+ * Iterates over batches of whatever has arrived. Leaving the loop cancels the consumer, and requeues the messages that
+ * are in no batch yet; messages of a batch that are not settled stay unacknowledged until the channel closes.
+ */
+export function batches<T>(consumer: Consumer<T>, options?: BatchOptions): AsyncGenerator<Deliveries<T>, void>;
+
 export interface Subscription extends AsyncDisposable {
   cancel(): Promise<void>;
   /** Resolves once this program cancelled the subscription; rejects if it ended for another reason. */

@@ -27,6 +27,14 @@ export const absent = {
   tls_on_a_plain_port_and_plain_text_on_a_tls_port_are_reported: NO_TLS,
   properties_that_are_set_one_by_one_arrive:
     "there is no builder; all_fourteen_properties_survive_a_round_trip tests them all",
+  batches_of_publishes_without_confirms_and_empty_ones_are_counted:
+    "publishMany confirms; tryPublish publishes without a confirm",
+  a_batch_larger_than_the_output_buffer_waits_for_room:
+    "publishMany calls publish; publishing_waits_while_the_buffer_is_full_and_loses_no_message tests its waiting",
+  a_batch_that_fills_the_prefetch_does_not_wait: "batches know no prefetch; set maxCount to at most half of it",
+  a_batch_of_a_consumer_without_acks_needs_none: "ack returns nothing",
+  a_batch_that_an_ack_of_a_later_delivery_settled_can_not_be_settled_again:
+    "ackAll acknowledges one by one; see settling.js for a delivery that is settled twice",
   a_delivery_splits_into_the_message_and_its_acker: "a message can't be split from its settling",
 };
 

@@ -1,6 +1,7 @@
 // All scenarios by file, and their runner.
 
 import * as args from "./arguments.js";
+import * as batching from "./batching.js";
 import * as browser from "./browser.js";
 import * as channels from "./channels.js";
 import * as confirming from "./confirming.js";
@@ -16,8 +17,8 @@ import * as settling from "./settling.js";
 import * as transactions from "./transactions.js";
 
 export const files = {
-  arguments: args, browser, channels, confirming, connections, consuming, exchanges, login, publishing, queues,
-  rabbitmq, settling, transactions,
+  arguments: args, batching, browser, channels, confirming, connections, consuming, exchanges, login, publishing,
+  queues, rabbitmq, settling, transactions,
 };
 
 /** Number of scenarios that run concurrently: they mostly wait for the broker. */
