@@ -1,12 +1,11 @@
 //! The thread that drives one connection.
 
-use std::future::Future;
 use std::process;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use hopmq::{Connection, Error, ErrorKind, Reactor, Result};
+use hopmq::{Assistable, AssistedDriver, Connection, Error, ErrorKind, Reactor, Result};
 
 /// How much longer than `close_timeout` the last handle of a connection waits for its thread: one second more than a
 /// driver needs at most for the close handshake.
@@ -25,13 +24,13 @@ struct JoinOnDrop {
 /// Starts the thread that drives `connection` and ends with it. The connection's last handle waits for the thread.
 pub(crate) fn drive(
     connection: &Connection,
-    mut reactor: Reactor,
-    driver: impl Future<Output = ()> + Send + 'static,
+    reactor: Reactor,
+    driver: AssistedDriver<impl Assistable>,
     close_timeout: Duration,
 ) -> Result<()> {
     let (alive, ended) = channel();
     let run = move || {
-        reactor.block_on(driver);
+        driver.run(reactor);
         drop(alive);
     };
     let started = thread::Builder::new().name("hopmq-blocking".to_owned()).spawn(run);

@@ -9,18 +9,22 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::Poll;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::task::{Poll, Wake, Waker};
+use std::time::Instant;
 
 use futures_lite::StreamExt;
 use hopmq_proto::method::connection::{Blocked, Unblocked};
 use shuttle::future::block_on;
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
+use shuttle::sync::Condvar;
+use shuttle::sync::atomic::{AtomicBool, Ordering};
 use shuttle::thread::{self, JoinHandle};
 use shuttle::{Config, MaxSteps, Runner};
 
 use crate::common::{Server, Transport, VirtualTimer, World, seconds};
-use crate::{Builder, Channel, Connection, Driver, Pool};
+use crate::driver::lead::{Events, Seat};
+use crate::{Builder, Channel, Connection, Driver, Pool, wait};
 
 /// Which threads poll the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +32,12 @@ enum PolledBy {
     ItsThread,
     /// Its own thread and those of the handles.
     AllThreads,
+    /// The thread that waits for the broker and leads, and the others.
+    Leaders,
 }
+
+/// Every way of polling the driver.
+const ALL: [PolledBy; 3] = [PolledBy::ItsThread, PolledBy::AllThreads, PolledBy::Leaders];
 
 const SEED: u64 = 1;
 /// Interleavings that each scheduler tries, for each [`PolledBy`].
@@ -50,7 +59,7 @@ fn check(scenario: fn(PolledBy)) {
     config.stack_size = STACK;
     config.max_steps = MaxSteps::FailAfter(SPINS_AFTER);
     config.silence_warnings = true;
-    for polled_by in [PolledBy::ItsThread, PolledBy::AllThreads] {
+    for polled_by in ALL {
         let random = RandomScheduler::new_from_seed(SEED, iterations);
         Runner::new(random, config.clone()).run(move || scenario(polled_by));
         let preempting = PctScheduler::new_from_seed(SEED, PREEMPTIONS, iterations);
@@ -105,10 +114,17 @@ impl Model {
         let server = Arc::new(Mutex::new(world.server));
         let serving = Arc::clone(&server);
         // The server uses no lock of the checker, so threads are never switched while the server is locked.
-        let serving = spawn("server", poll_fn(move |context| lock(&serving).poll_serve(context)));
+        let serving = poll_fn(move |context| lock(&serving).poll_serve(context));
+        let serving = start("server", || block_on(serving));
         let driving = match polled_by {
-            PolledBy::ItsThread => spawn("driver", driver),
-            PolledBy::AllThreads => spawn("driver", driver.assisted()),
+            PolledBy::ItsThread => start("driver", || block_on(driver)),
+            PolledBy::AllThreads => start("driver", || block_on(driver.assisted())),
+            PolledBy::Leaders => {
+                let driver = driver.assisted();
+                let bells = Bells::new();
+                driver.lead_by(Arc::clone(&bells) as Arc<dyn Events>);
+                start("driver", move || Seat::run(&*bells, driver))
+            }
         };
         (Running { connection, server, threads: [serving, driving] }, channel)
     }
@@ -136,15 +152,100 @@ impl Running {
 
     /// Closes the connection, and waits until server and driver have ended.
     fn close(self) {
-        block_on(self.connection.close()).expect("the server answers");
+        wait(self.connection.close()).expect("the server answers");
         join(self.threads);
     }
 }
 
 /// Starts a thread. The checker's report of a deadlock contains its name.
-fn spawn(name: &str, future: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+fn start(name: &str, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
     let thread = thread::Builder::new().name(name.to_owned());
-    thread.spawn(move || block_on(future)).expect("the checker has room for a few threads")
+    thread.spawn(run).expect("the checker has room for a few threads")
+}
+
+/// Starts a thread that waits for a future, as the threads of a blocking program do.
+fn spawn(name: &str, future: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    start(name, || wait(future))
+}
+
+/// Events without sockets and alarms: the transport of the models wakes the driver itself.
+struct Bells {
+    seat: Seat,
+    driver: Arc<Bell>,
+    leader: Arc<Bell>,
+    wakers: OnceLock<[Waker; 2]>,
+    waiting: shuttle::sync::Mutex<()>,
+    rung: Condvar,
+}
+
+/// A waker of [`Bells`].
+struct Bell {
+    rung: AtomicBool,
+    of_driver: bool,
+    bells: Weak<Bells>,
+}
+
+impl Bells {
+    fn new() -> Arc<Self> {
+        let bells = Arc::new_cyclic(|bells| {
+            let bell = |of_driver| Arc::new(Bell { rung: AtomicBool::new(false), of_driver, bells: bells.clone() });
+            let (driver, leader) = (bell(true), bell(false));
+            let (waiting, rung) = (shuttle::sync::Mutex::new(()), Condvar::new());
+            Self { seat: Seat::default(), driver, leader, wakers: OnceLock::new(), waiting, rung }
+        });
+        let wakers = [&bells.driver, &bells.leader].map(|bell| Waker::from(Arc::clone(bell)));
+        bells.wakers.set(wakers).expect("it is set once");
+        bells
+    }
+
+    fn wakers(&self) -> &[Waker; 2] {
+        self.wakers.get().expect("it was set when the bells were made")
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.rung.store(true, Ordering::SeqCst);
+        let Some(bells) = self.bells.upgrade() else { return };
+        drop(bells.waiting.lock().expect("no thread panics while it holds the lock"));
+        bells.rung.notify_all();
+        if self.of_driver {
+            bells.seat.attend();
+        }
+    }
+}
+
+impl Events for Bells {
+    fn seat(&self) -> &Seat {
+        &self.seat
+    }
+
+    fn waker(&self) -> &Waker {
+        &self.wakers()[0]
+    }
+
+    fn is_notified(&self) -> bool {
+        self.driver.rung.load(Ordering::SeqCst)
+    }
+
+    fn take_notified(&self) -> bool {
+        self.driver.rung.swap(false, Ordering::SeqCst)
+    }
+
+    fn leader(&self) -> &Waker {
+        &self.wakers()[1]
+    }
+
+    fn forget_leader(&self) {
+        self.leader.rung.store(false, Ordering::SeqCst);
+    }
+
+    fn wait(&self, _: Option<Instant>) {
+        let mut waiting = self.waiting.lock().expect("no thread panics while it holds the lock");
+        while !self.is_notified() && !self.leader.rung.load(Ordering::SeqCst) {
+            waiting = self.rung.wait(waiting).expect("no thread panics while it holds the lock");
+        }
+    }
 }
 
 fn join(threads: impl IntoIterator<Item = JoinHandle<()>>) {
@@ -255,6 +356,70 @@ fn requests_made_while_another_thread_polls_the_driver_are_answered() {
 }
 
 #[test]
+fn threads_that_wait_are_answered_when_the_leader_gives_up() {
+    check(|polled_by| {
+        let mut model = Model::open(&builder(), 64 * 1024);
+        model.world.server.holds = vec!["queue.purge"];
+        let (running, channel) = model.start(polled_by);
+        let other = wait(running.connection.channel()).expect("the server opens channels");
+        let leaving = [1, 2].map(|_| {
+            let channel = channel.clone();
+            spawn("leaving", async move {
+                let mut purging = channel.queue_purge("q");
+                let mut waited = false;
+                poll_fn(|context| match std::mem::replace(&mut waited, true) {
+                    true => Poll::Ready(()),
+                    false => {
+                        context.waker().wake_by_ref();
+                        Pin::new(&mut purging).poll(context).map(drop)
+                    }
+                })
+                .await;
+            })
+        });
+        let requesters = ["a", "b"].map(|name| {
+            let channel = other.clone();
+            spawn("requester", async move {
+                for _ in 0..2 {
+                    channel.queue(name).declare().await.expect("the server declares queues");
+                }
+            })
+        });
+        join(leaving);
+        join(requesters);
+        // Without a leader, the owner of the seat ends the driver.
+        running.with_server(|server| server.wire.reset());
+        wait(running.connection.closed()).expect_err("the link is lost");
+        join(running.threads);
+    });
+}
+
+#[test]
+fn consumers_and_requests_of_several_threads_are_served_in_turn() {
+    const COUNT: usize = 3;
+    check(|polled_by| {
+        let mut model = Model::open(&builder(), 64 * 1024);
+        let channel = model.channel.clone();
+        model.run(channel.queue("q").declare()).expect("the server declares queues");
+        let (running, channel) = model.start(polled_by);
+        let consuming = channel.clone();
+        let consuming = spawn("consumer", async move {
+            let mut consumer = consuming.consume("q").no_ack().await.expect("the queue exists");
+            for _ in 0..COUNT {
+                drop(consumer.next().await.expect("messages will come").expect("nothing fails"));
+            }
+        });
+        let publishing = spawn("publisher", async move {
+            for _ in 0..COUNT {
+                channel.publish("", "q", message()).confirm().await.expect("the server confirms");
+            }
+        });
+        join([consuming, publishing]);
+        running.close();
+    });
+}
+
+#[test]
 fn a_consumer_that_makes_room_resumes_reading() {
     const COUNT: usize = 6;
     check(|polled_by| {
@@ -342,7 +507,7 @@ fn a_close_by_the_program_wakes_all_waiters() {
         model.world.server.holds = vec!["queue.purge"];
         let (running, channel) = model.start(polled_by);
         let waiters = wait_until_the_end(&running.connection, &channel);
-        block_on(running.connection.close()).expect("the server answers");
+        wait(running.connection.close()).expect("the server answers");
         join(waiters);
         join(running.threads);
     });

@@ -216,6 +216,7 @@ pub use auth::sasl;
 pub use builder::Builder;
 pub use driver::Driver;
 pub use driver::inline::{Assistable, AssistedDriver};
+pub use driver::lead::{wait, wait_within};
 pub use error::{Error, ErrorKind, Result};
 pub use handles::batches::{Batches, Deliveries, DeliveriesIntoIter, DeliveriesIter, DeliveryRef};
 pub use handles::channel::{Channel, Returns};

@@ -7,12 +7,14 @@
 pub(crate) use shuttle::{
     sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     sync::{Mutex, MutexGuard},
-    thread::yield_now,
+    thread::{self, yield_now},
+    thread_local,
 };
 pub(crate) use std::sync::{Arc, OnceLock, PoisonError, TryLockError, Weak};
 #[cfg(not(all(test, hopmq_shuttle)))]
 pub(crate) use std::{
     sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     sync::{Mutex, MutexGuard},
-    thread::yield_now,
+    thread::{self, yield_now},
+    thread_local,
 };

@@ -10,11 +10,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use super::Driver;
+#[cfg(any(feature = "net", all(test, hopmq_shuttle)))]
+use super::lead::Events;
+use super::lead::Lead;
 use crate::io::Transport;
 use crate::io::connector::Connector;
 use crate::io::timer::Timer;
 use crate::state::PollInline;
-use crate::sync::{Arc, Mutex, Weak};
+use crate::sync::{Arc, AtomicBool, Mutex, OnceLock, Ordering, TryLockError, Weak};
 
 /// A driver that the connection's handles also poll, on their own threads: made by [`Driver::assisted`].
 #[must_use = "nothing moves on the connection unless its driver is polled"]
@@ -22,15 +25,37 @@ pub struct AssistedDriver<D: Assistable> {
     slot: Arc<DriverSlot<D>>,
 }
 
-/// A future that may be polled on several threads in turn.
-pub trait Assistable: Future<Output = ()> + Unpin + Send + 'static {}
+/// A driver that may be polled on several threads in turn.
+pub trait Assistable: Future<Output = ()> + Unpin + Send + 'static {
+    /// Whether there is a link on which everything is restored.
+    fn is_linked(&self) -> bool;
+}
 
-impl<D: Future<Output = ()> + Unpin + Send + 'static> Assistable for D {}
+impl<T, R, C> Assistable for Driver<T, R, C>
+where
+    T: Transport,
+    R: Timer + Unpin,
+    C: Connector<Transport = T> + Unpin,
+    Self: Send + 'static,
+{
+    fn is_linked(&self) -> bool {
+        self.shared().is_connected()
+    }
+}
 
 /// The driver, for one thread at a time: its own, or that of a handle.
 struct DriverSlot<D> {
     slot: Mutex<Slot<D>>,
+    /// Whether a thread asked for a poll that has not begun. The thread that holds the slot polls once more.
+    asked: AtomicBool,
+    /// Whether the driver was linked after its latest poll.
+    linked: AtomicBool,
+    /// Set if waiting threads may lead the connection.
+    lead: OnceLock<Arc<Lead>>,
 }
+
+/// How often a thread polls the driver for other threads, before it leaves that to the driver's own thread.
+const POLLS: usize = 8;
 
 struct Slot<D> {
     /// `None` when the driver has ended.
@@ -63,9 +88,46 @@ where
     /// ```
     pub fn assisted(self) -> AssistedDriver<Self> {
         let shared = Arc::clone(self.shared());
-        let slot = Arc::new(DriverSlot { slot: Mutex::new(Slot { driver: Some(self), waker: None }) });
+        let slot = DriverSlot::new(self);
         shared.set_inline_driver(Arc::downgrade(&slot) as Weak<dyn PollInline>);
         AssistedDriver { slot }
+    }
+}
+
+#[cfg(any(feature = "net", all(test, hopmq_shuttle)))]
+impl<D: Assistable> AssistedDriver<D> {
+    /// Lets threads that wait lead the connection: `events` are what this driver waits for.
+    pub(crate) fn lead_by(&self, events: Arc<dyn Events>) {
+        let slot = Arc::downgrade(&self.slot) as Weak<dyn PollInline>;
+        let _only_once = self.slot.lead.set(Arc::new(Lead::new(events, slot)));
+    }
+}
+
+#[cfg(feature = "net")]
+impl<D: Assistable> AssistedDriver<D> {
+    /// Runs this driver on this thread until the connection ends. `reactor` is the one that the connection was made on.
+    ///
+    /// A thread that waits for the broker by [`wait`](crate::wait) takes the reactor for as long as it waits: it writes
+    /// its request and reads the answer itself, which saves two changes of threads for each answer, and serves the other
+    /// threads that wait. Meanwhile this thread sleeps. It takes the reactor back ten milliseconds after the last such
+    /// wait, so a future that is awaited in another way may be woken ten milliseconds late while threads wait by `wait`
+    /// all the time.
+    ///
+    /// ```no_run
+    /// # fn example() -> hopmq::Result<()> {
+    /// use hopmq::{Connection, Reactor};
+    ///
+    /// let mut reactor = Reactor::new()?;
+    /// let handle = reactor.handle();
+    /// let (connection, driver) = reactor.block_on(Connection::builder().uri("amqp://localhost").connect_on(&handle))?;
+    /// std::thread::spawn(move || driver.assisted().run(reactor));
+    /// hopmq::wait(connection.channel())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn run(self, mut reactor: crate::Reactor) {
+        self.lead_by(reactor.handle().events());
+        reactor.block_on(self);
     }
 }
 
@@ -81,18 +143,56 @@ impl<D: Assistable> Slot<D> {
     }
 }
 
+impl<D: Assistable> DriverSlot<D> {
+    fn new(driver: D) -> Arc<Self> {
+        Arc::new(Self {
+            slot: Mutex::new(Slot { driver: Some(driver), waker: None }),
+            asked: AtomicBool::new(false),
+            linked: AtomicBool::new(false),
+            lead: OnceLock::new(),
+        })
+    }
+
+    fn poll(&self, slot: &mut Slot<D>) -> Poll<()> {
+        self.asked.store(false, Ordering::SeqCst);
+        let polled = slot.poll();
+        let linked = slot.driver.as_ref().is_some_and(Assistable::is_linked);
+        self.linked.store(linked, Ordering::Relaxed);
+        polled
+    }
+}
+
 impl<D: Assistable> PollInline for DriverSlot<D> {
     fn poll_inline(&self) -> bool {
-        let mut slot = match self.slot.try_lock() {
-            Ok(slot) if slot.waker.is_some() => slot,
-            _ => return false,
-        };
-        if slot.poll().is_ready()
-            && let Some(waker) = &slot.waker
-        {
-            waker.wake_by_ref();
+        self.asked.store(true, Ordering::SeqCst);
+        for _ in 0..POLLS {
+            let mut slot = match self.slot.try_lock() {
+                Ok(slot) if slot.waker.is_some() => slot,
+                Err(TryLockError::WouldBlock) => return true,
+                Ok(_) | Err(TryLockError::Poisoned(_)) => return false,
+            };
+            if self.poll(&mut slot).is_ready()
+                && let Some(waker) = &slot.waker
+            {
+                waker.wake_by_ref();
+            }
+            drop(slot);
+            // A thread that found the slot taken relies on this one.
+            if !self.asked.load(Ordering::SeqCst) {
+                return true;
+            }
         }
-        true
+        false
+    }
+
+    fn is_linked(&self) -> bool {
+        self.linked.load(Ordering::Relaxed)
+    }
+
+    fn note_wait(&self) {
+        if let Some(lead) = self.lead.get() {
+            lead.note_wait();
+        }
     }
 }
 
@@ -112,7 +212,12 @@ impl<D: Assistable> Future for AssistedDriver<D> {
         if !slot.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
             slot.waker = Some(context.waker().clone());
         }
-        slot.poll()
+        let polled = self.slot.poll(&mut slot);
+        drop(slot);
+        if self.slot.asked.load(Ordering::SeqCst) {
+            context.waker().wake_by_ref();
+        }
+        polled
     }
 }
 
@@ -143,11 +248,16 @@ mod tests {
         }
     }
 
+    impl Assistable for Panics {
+        fn is_linked(&self) -> bool {
+            true
+        }
+    }
+
     #[test]
     fn a_driver_that_panics_on_a_handles_thread_is_dropped_by_its_own_thread() {
         let alive = Arc::new(());
-        let slot = Slot { driver: Some(Panics { polled: false, _alive: Arc::clone(&alive) }), waker: None };
-        let slot = Arc::new(DriverSlot { slot: Mutex::new(slot) });
+        let slot = DriverSlot::new(Panics { polled: false, _alive: Arc::clone(&alive) });
         let mut driver = AssistedDriver { slot: Arc::clone(&slot) };
         assert!(!slot.poll_inline(), "the driver's own thread has not polled");
         let mut context = Context::from_waker(Waker::noop());

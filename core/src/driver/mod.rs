@@ -5,6 +5,7 @@
 //! nothing.
 
 pub(crate) mod inline;
+pub(crate) mod lead;
 mod link;
 mod reconnect;
 #[cfg(test)]

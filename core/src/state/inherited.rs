@@ -7,7 +7,7 @@ use hopmq_proto::{Config, Role};
 use super::{Shared, State};
 use crate::error::Error;
 use crate::policy::Recovery;
-use crate::sync::{Mutex, MutexGuard, PoisonError};
+use crate::sync::{Mutex, MutexGuard, PoisonError, Weak};
 
 impl Shared {
     fn foreign(&self) -> Error {
@@ -21,9 +21,13 @@ impl Shared {
         self.with_driver(|state| state.end_all(&error));
     }
 
-    /// Called for a future that waits: in a process without the driver, the connection ends, which wakes the future.
+    /// Called for a future that waits: its thread may lead the connection. In a process without the driver, the
+    /// connection ends, which wakes the future.
     #[inline]
     pub(super) fn note_wait(&self, waker: &Waker) {
+        if let Some(driver) = self.inline_driver.get().and_then(Weak::upgrade) {
+            driver.note_wait();
+        }
         // A future that is polled without a waker does not wait yet.
         if !waker.will_wake(Waker::noop()) && !self.is_ended() && self.process.is_other() {
             self.disown();

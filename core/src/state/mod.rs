@@ -95,8 +95,15 @@ pub(crate) struct Shared {
 
 /// A driver that handles may poll on their own threads.
 pub(crate) trait PollInline: Send + Sync {
-    /// Polls the driver on this thread, unless another thread polls it. Returns whether it was polled.
+    /// Polls the driver on this thread, or has another thread that polls it poll it once more. Returns false if the
+    /// driver must be woken instead.
     fn poll_inline(&self) -> bool;
+
+    /// Whether there is a link on which everything is restored.
+    fn is_linked(&self) -> bool;
+
+    /// Called for a future that waits for the broker, on its thread.
+    fn note_wait(&self);
 }
 
 /// Bounds on time and memory.

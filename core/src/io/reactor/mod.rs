@@ -10,7 +10,6 @@ use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
@@ -22,6 +21,8 @@ use mio::event::{Event, Source};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Registry, Token};
 
+use crate::driver;
+use crate::driver::lead::Seat;
 use crate::io::timer::{Clock, Timer};
 use crate::process::Process;
 
@@ -48,8 +49,6 @@ use crate::process::Process;
 /// # }
 /// ```
 pub struct Reactor {
-    poll: mio::Poll,
-    events: Events,
     handle: ReactorHandle,
 }
 
@@ -65,8 +64,21 @@ struct Core {
     /// The process whose event queue it is.
     process: Process,
     unpark: Arc<Unpark>,
+    /// The waker that `unpark` is.
+    waker: Waker,
+    leader: Arc<Leader>,
+    /// The waker that `leader` is.
+    leader_waker: Waker,
     registry: Registry,
     table: Mutex<Table>,
+    /// Used by the thread that holds the seat.
+    queue: Mutex<Queue>,
+}
+
+/// The system's event queue.
+struct Queue {
+    poll: mio::Poll,
+    events: Events,
 }
 
 #[derive(Default)]
@@ -81,8 +93,6 @@ struct Table {
 /// The token of the reactor's own waker; the tokens of sockets are lower.
 const WAKER: Token = Token(usize::MAX);
 const EVENTS: usize = 256;
-/// How often a future that keeps waking itself is polled before the system is asked for events.
-const POLLS: usize = 8;
 
 impl Reactor {
     /// Creates a reactor without sockets.
@@ -96,9 +106,21 @@ impl Reactor {
         let poll = mio::Poll::new().map_err(failed)?;
         let waker = mio::Waker::new(poll.registry(), WAKER).map_err(failed)?;
         let registry = poll.registry().try_clone().map_err(failed)?;
-        let unpark = Unpark { notified: AtomicBool::new(false), asleep: AtomicBool::new(false), waker };
-        let core = Core { process: Process::current(), unpark: Arc::new(unpark), registry, table: Mutex::default() };
-        Ok(Self { poll, events: Events::with_capacity(EVENTS), handle: ReactorHandle { core: Arc::new(core) } })
+        let (notified, asleep) = (AtomicBool::new(false), AtomicBool::new(false));
+        let unpark = Arc::new(Unpark { notified, asleep, waker, seat: Seat::default() });
+        let waker = Waker::from(Arc::clone(&unpark));
+        let leader = Arc::new(Leader { woken: AtomicBool::new(false), unpark: Arc::clone(&unpark) });
+        let core = Core {
+            process: Process::current(),
+            unpark,
+            waker,
+            leader_waker: Waker::from(Arc::clone(&leader)),
+            leader,
+            registry,
+            table: Mutex::default(),
+            queue: Mutex::new(Queue { poll, events: Events::with_capacity(EVENTS) }),
+        };
+        Ok(Self { handle: ReactorHandle { core: Arc::new(core) } })
     }
 
     /// Returns the handle with which connections are made on this reactor.
@@ -111,58 +133,79 @@ impl Reactor {
     /// # Panics
     /// If the system fails to wait for events, which is a bug.
     pub fn block_on<F: Future>(&mut self, future: F) -> F::Output {
-        let mut future = pin!(future);
-        let unpark = Arc::clone(&self.handle.core.unpark);
-        let waker = Waker::from(Arc::clone(&unpark));
-        let mut context = Context::from_waker(&waker);
-        unpark.notified.store(true, Ordering::SeqCst);
-        loop {
-            for _ in 0..POLLS {
-                if !unpark.notified.swap(false, Ordering::SeqCst) {
-                    break;
-                }
-                if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
-                    return output;
-                }
-            }
-            self.turn();
-        }
+        Seat::run(&*self.handle.core, future)
+    }
+}
+
+impl driver::lead::Events for Core {
+    fn seat(&self) -> &Seat {
+        &self.unpark.seat
+    }
+
+    fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
+    fn is_notified(&self) -> bool {
+        self.unpark.notified.load(Ordering::SeqCst)
+    }
+
+    fn take_notified(&self) -> bool {
+        self.unpark.notified.swap(false, Ordering::SeqCst)
+    }
+
+    fn leader(&self) -> &Waker {
+        &self.leader_waker
+    }
+
+    fn forget_leader(&self) {
+        self.leader.woken.store(false, Ordering::SeqCst);
     }
 
     /// Waits for the next event or alarm, and wakes the futures concerned.
-    fn turn(&mut self) {
-        let unpark = &self.handle.core.unpark;
+    fn wait(&self, deadline: Option<Instant>) {
+        let unpark = &self.unpark;
         // From here on, any wake-up or new alarm ends the wait.
         unpark.asleep.store(true, Ordering::SeqCst);
-        let alarm = self.handle.table().alarms.first_key_value().map(|((due, _), _)| *due);
-        let timeout = if unpark.notified.load(Ordering::SeqCst) {
+        let alarm = self.table().alarms.first_key_value().map(|((due, _), _)| *due);
+        let timeout = if self.is_notified() || self.leader.woken.load(Ordering::SeqCst) {
             Some(Duration::ZERO)
         } else {
-            alarm.map(|due| due.saturating_duration_since(Instant::now()))
+            let until = alarm.into_iter().chain(deadline).min();
+            until.map(|due| due.saturating_duration_since(Instant::now()))
         };
-        let polled = self.poll.poll(&mut self.events, timeout);
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let Queue { poll, events } = &mut *queue;
+        let polled = poll.poll(events, timeout);
         unpark.asleep.store(false, Ordering::SeqCst);
         match polled {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Interrupted => return,
             Err(error) => panic!("waiting for events failed: {error}"),
         }
-        for event in &self.events {
-            let source = self.handle.table().sources.get(event.token().0).and_then(Clone::clone);
+        for event in &*events {
+            let source = self.table().sources.get(event.token().0).and_then(Clone::clone);
             if let Some(source) = source {
                 source.happened(event);
             }
         }
+        drop(queue);
         if alarm.is_some() {
             self.ring();
         }
+    }
+}
+
+impl Core {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wakes the futures whose alarm is due.
     fn ring(&self) {
         let now = Instant::now();
         loop {
-            let mut table = self.handle.table();
+            let mut table = self.table();
             let Some(alarm) = table.alarms.first_entry().filter(|alarm| alarm.key().0 <= now) else { return };
             let waker = alarm.remove();
             drop(table);
@@ -179,7 +222,12 @@ impl fmt::Debug for Reactor {
 
 impl ReactorHandle {
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.core.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.core.table()
+    }
+
+    /// Returns the events of the reactor, for a driver that waiting threads may lead.
+    pub(crate) fn events(&self) -> Arc<dyn driver::lead::Events> {
+        Arc::clone(&self.core) as _
     }
 
     /// Fails in a process that was forked from the reactor's own.
@@ -249,6 +297,7 @@ struct Unpark {
     notified: AtomicBool,
     asleep: AtomicBool,
     waker: mio::Waker,
+    seat: Seat,
 }
 
 impl Wake for Unpark {
@@ -259,6 +308,24 @@ impl Wake for Unpark {
     fn wake_by_ref(self: &Arc<Self>) {
         self.notified.store(true, Ordering::SeqCst);
         self.interrupt();
+        self.seat.attend();
+    }
+}
+
+/// Wakes the future of a thread that runs the reactor in place of its own thread.
+struct Leader {
+    woken: AtomicBool,
+    unpark: Arc<Unpark>,
+}
+
+impl Wake for Leader {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.woken.store(true, Ordering::SeqCst);
+        self.unpark.interrupt();
     }
 }
 
