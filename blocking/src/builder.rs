@@ -85,6 +85,9 @@ impl Builder {
         high_water_mark(bytes: usize);
         /// Sets how many bytes of deliveries may wait for consumers; reading stops above that. The default is 8 MiB.
         receive_limit(bytes: usize);
+        /// Sets for how long a thread that waits for an answer tries to read it before it parks. The default is 50
+        /// microseconds: see [`hopmq::Builder::spin`].
+        spin(limit: Duration);
         /// Sets what happens when the link to the broker is lost. By default the connection reconnects automatically
         /// and restores what was declared: see [`Recovery`].
         recovery(recovery: Recovery);

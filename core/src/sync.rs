@@ -10,6 +10,8 @@ pub(crate) use shuttle::{
     thread::{self, yield_now},
     thread_local,
 };
+use std::time::Duration;
+
 pub(crate) use std::sync::{Arc, OnceLock, PoisonError, TryLockError, Weak};
 #[cfg(not(all(test, hopmq_shuttle)))]
 pub(crate) use std::{
@@ -18,3 +20,35 @@ pub(crate) use std::{
     thread::{self, yield_now},
     thread_local,
 };
+
+/// Measures the time of tries that follow one another closely.
+pub(crate) struct Stopwatch {
+    #[cfg(not(all(test, hopmq_shuttle)))]
+    begin: std::time::Instant,
+    /// With the model checker, each look takes a microsecond.
+    #[cfg(all(test, hopmq_shuttle))]
+    looks: std::cell::Cell<u64>,
+}
+
+#[cfg(not(all(test, hopmq_shuttle)))]
+impl Stopwatch {
+    pub(crate) fn start() -> Self {
+        Self { begin: std::time::Instant::now() }
+    }
+
+    pub(crate) fn is_below(&self, limit: Duration) -> bool {
+        self.begin.elapsed() < limit
+    }
+}
+
+#[cfg(all(test, hopmq_shuttle))]
+impl Stopwatch {
+    pub(crate) fn start() -> Self {
+        Self { looks: std::cell::Cell::new(0) }
+    }
+
+    pub(crate) fn is_below(&self, limit: Duration) -> bool {
+        self.looks.set(self.looks.get() + 1);
+        Duration::from_micros(self.looks.get()) < limit
+    }
+}

@@ -26,7 +26,9 @@ impl Builder {
         let DriverThread { executor, reactor, .. } = DriverThread::of_this_process()?;
         let builder = self.clone();
         let (connection, driver) = executor.spawn(async move { builder.connect_on(reactor).await }).await?;
-        executor.spawn(driver.assisted()).detach();
+        let driver = driver.assisted();
+        driver.lead_by(reactor.events(), true);
+        executor.spawn(driver).detach();
         Ok(connection)
     }
 

@@ -27,7 +27,7 @@ impl Builder {
     /// | `amqp+unix:///path/to/socket?vhost=…` | over a Unix socket (feature `unix`) |
     ///
     /// Parameters: `heartbeat` (seconds), `connection_timeout` (milliseconds), `channel_max`, `frame_max`,
-    /// `auth_mechanism`, and for TLS `cacertfile`, `certfile`, `keyfile`, `verify`, `server_name_indication`.
+    /// `auth_mechanism`, `spin` (microseconds, see [`Builder::spin`]), and for TLS `cacertfile`, `certfile`, `keyfile`, `verify`, `server_name_indication`.
     ///
     /// An invalid URI is reported when connecting, without its password.
     pub fn uri(mut self, uri: &str) -> Self {
@@ -86,6 +86,7 @@ impl Builder {
         }
         self.config.heartbeat = uri.heartbeat.or(self.config.heartbeat);
         self.connect_timeout = uri.connection_timeout.unwrap_or(self.connect_timeout);
+        self.limits.spin = uri.spin.unwrap_or(self.limits.spin);
         self.config.channel_max = uri.channel_max.unwrap_or(self.config.channel_max);
         self.config.frame_max = uri.frame_max.unwrap_or(self.config.frame_max);
         let named = uri.auth_mechanisms.iter().filter_map(|name| sasl::built_in(name));

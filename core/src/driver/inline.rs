@@ -8,6 +8,8 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+#[cfg(any(feature = "net", all(test, hopmq_shuttle)))]
+use std::time::Duration;
 
 use super::Driver;
 #[cfg(any(feature = "net", all(test, hopmq_shuttle)))]
@@ -16,7 +18,7 @@ use super::lead::Lead;
 use crate::io::Transport;
 use crate::io::connector::Connector;
 use crate::io::timer::Timer;
-use crate::state::PollInline;
+use crate::state::{PollInline, Shared};
 use crate::sync::{Arc, AtomicBool, Mutex, OnceLock, Ordering, TryLockError, Weak};
 
 /// A driver that the connection's handles also poll, on their own threads: made by [`Driver::assisted`].
@@ -52,6 +54,7 @@ struct DriverSlot<D> {
     linked: AtomicBool,
     /// Set if waiting threads may lead the connection.
     lead: OnceLock<Arc<Lead>>,
+    shared: Weak<Shared>,
 }
 
 /// How often a thread polls the driver for other threads, before it leaves that to the driver's own thread.
@@ -88,7 +91,7 @@ where
     /// ```
     pub fn assisted(self) -> AssistedDriver<Self> {
         let shared = Arc::clone(self.shared());
-        let slot = DriverSlot::new(self);
+        let slot = DriverSlot::new(self, Arc::downgrade(&shared));
         shared.set_inline_driver(Arc::downgrade(&slot) as Weak<dyn PollInline>);
         AssistedDriver { slot }
     }
@@ -96,10 +99,12 @@ where
 
 #[cfg(any(feature = "net", all(test, hopmq_shuttle)))]
 impl<D: Assistable> AssistedDriver<D> {
-    /// Lets threads that wait lead the connection: `events` are what this driver waits for.
-    pub(crate) fn lead_by(&self, events: Arc<dyn Events>) {
+    /// Lets threads that wait lead the connection: `events` are what this driver waits for. If the owner of the seat runs
+    /// other futures too (`shared`), threads lead only while they spin.
+    pub(crate) fn lead_by(&self, events: Arc<dyn Events>, shared: bool) {
         let slot = Arc::downgrade(&self.slot) as Weak<dyn PollInline>;
-        let _only_once = self.slot.lead.set(Arc::new(Lead::new(events, slot)));
+        let limit = self.slot.shared.upgrade().map_or(Duration::ZERO, |shared| shared.limits.spin);
+        let _only_once = self.slot.lead.set(Arc::new(Lead::new(events, slot, shared, limit)));
     }
 }
 
@@ -126,15 +131,16 @@ impl<D: Assistable> AssistedDriver<D> {
     /// # }
     /// ```
     pub fn run(self, mut reactor: crate::Reactor) {
-        self.lead_by(reactor.handle().events());
+        self.lead_by(reactor.handle().events(), false);
         reactor.block_on(self);
     }
 }
 
 impl<D: Assistable> Slot<D> {
-    fn poll(&mut self) -> Poll<()> {
+    fn poll(&mut self, lead: Option<&Arc<Lead>>) -> Poll<()> {
         let Some(waker) = &self.waker else { return Poll::Pending };
         let Some(driver) = &mut self.driver else { return Poll::Ready(()) };
+        let waker = lead.map_or(waker, |lead| lead.waker(waker));
         let polled = Pin::new(driver).poll(&mut Context::from_waker(waker));
         if polled.is_ready() {
             self.driver = None;
@@ -144,8 +150,9 @@ impl<D: Assistable> Slot<D> {
 }
 
 impl<D: Assistable> DriverSlot<D> {
-    fn new(driver: D) -> Arc<Self> {
+    fn new(driver: D, shared: Weak<Shared>) -> Arc<Self> {
         Arc::new(Self {
+            shared,
             slot: Mutex::new(Slot { driver: Some(driver), waker: None }),
             asked: AtomicBool::new(false),
             linked: AtomicBool::new(false),
@@ -155,7 +162,7 @@ impl<D: Assistable> DriverSlot<D> {
 
     fn poll(&self, slot: &mut Slot<D>) -> Poll<()> {
         self.asked.store(false, Ordering::SeqCst);
-        let polled = slot.poll();
+        let polled = slot.poll(self.lead.get());
         let linked = slot.driver.as_ref().is_some_and(Assistable::is_linked);
         self.linked.store(linked, Ordering::Relaxed);
         polled
@@ -189,10 +196,16 @@ impl<D: Assistable> PollInline for DriverSlot<D> {
         self.linked.load(Ordering::Relaxed)
     }
 
-    fn note_wait(&self) {
-        if let Some(lead) = self.lead.get() {
-            lead.note_wait();
-        }
+    fn note_wait(&self) -> bool {
+        self.lead.get().is_some_and(|lead| lead.note_wait(self))
+    }
+
+    fn awaits_one_answer(&self) -> bool {
+        self.shared.upgrade().is_some_and(|shared| shared.lock().awaits_one_answer())
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.shared.upgrade().is_some_and(|shared| shared.lock().is_awaited())
     }
 }
 
@@ -257,7 +270,7 @@ mod tests {
     #[test]
     fn a_driver_that_panics_on_a_handles_thread_is_dropped_by_its_own_thread() {
         let alive = Arc::new(());
-        let slot = DriverSlot::new(Panics { polled: false, _alive: Arc::clone(&alive) });
+        let slot = DriverSlot::new(Panics { polled: false, _alive: Arc::clone(&alive) }, Weak::new());
         let mut driver = AssistedDriver { slot: Arc::clone(&slot) };
         assert!(!slot.poll_inline(), "the driver's own thread has not polled");
         let mut context = Context::from_waker(Waker::noop());

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use crate::state::PollInline;
 use crate::sync::thread::{self, Thread};
-use crate::sync::thread_local;
-use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering, PoisonError, Weak};
+use crate::sync::{Stopwatch, thread_local};
+use crate::sync::{Arc, AtomicBool, AtomicU32, Mutex, MutexGuard, Ordering, PoisonError, Weak};
 
 /// How long a free seat stays free before its owner takes it back. Nothing is read meanwhile, and no thread waits.
 const FREE: Duration = Duration::from_millis(10);
@@ -38,11 +38,19 @@ pub(crate) trait Events: Send + Sync {
     /// Returns the waker of the leader's future, which ends the wait too.
     fn leader(&self) -> &Waker;
 
+    fn is_leader_woken(&self) -> bool;
+
     /// Forgets that the waker of the leader's future was used.
     fn forget_leader(&self);
 
     /// Waits for events, until one of the wakers is used, or until `deadline`.
     fn wait(&self, deadline: Option<Instant>);
+
+    /// Takes the events that have happened, without waiting.
+    fn poll(&self);
+
+    /// Whether they are the events of one connection only.
+    fn are_of_one(&self) -> bool;
 }
 
 /// The right to wait for the events. See the [module's documentation](self).
@@ -64,6 +72,10 @@ struct Inner {
     owner: Option<Thread>,
     /// Whether the owner is parked until it is woken.
     owner_sleeps: bool,
+    /// Whether the owner must take the seat back.
+    called: bool,
+    /// How many threads try to take the seat from the owner, and do not park.
+    spinning: usize,
     /// How often the seat was taken by a leader.
     leads: u64,
 }
@@ -109,14 +121,16 @@ impl Seat {
     }
 
     /// Gives the seat away, and returns when this thread, the owner, has it again: when the driver was woken while the
-    /// seat was free, or when the seat was free for [`FREE`].
+    /// seat was free, when a future waits that no thread leads for, or when the seat was free for [`FREE`].
     fn give_way(&self, events: &dyn Events) {
         let mut inner = self.lock();
         self.vacate(&mut inner);
         let mut seen = None;
         loop {
-            if inner.holder == Holder::Free && (events.is_notified() || seen == Some(inner.leads)) {
+            let needed = inner.called || events.is_notified() && inner.spinning == 0;
+            if inner.holder == Holder::Free && (needed || seen == Some(inner.leads)) {
                 inner.holder = Holder::Owner;
+                inner.called = false;
                 self.free.store(false, Ordering::SeqCst);
                 return;
             }
@@ -141,7 +155,8 @@ impl Seat {
         }
     }
 
-    /// Called by the waker of the events, after it has notified: a notification of a free seat is for the owner.
+    /// Has the owner take the seat, if it is free. The waker of the events calls it after it has notified, and a future
+    /// that waits calls it unless its thread leads.
     pub(crate) fn attend(&self) {
         if self.free.load(Ordering::SeqCst) {
             self.call_owner();
@@ -150,16 +165,15 @@ impl Seat {
 
     #[cold]
     fn call_owner(&self) {
-        let inner = self.lock();
-        if inner.holder == Holder::Free
-            && let Some(owner) = &inner.owner
-        {
-            owner.unpark();
+        let mut inner = self.lock();
+        if inner.holder == Holder::Free {
+            inner.called = true;
+            inner.owner.iter().for_each(Thread::unpark);
         }
     }
 
     /// Takes the seat if it is free. If not, `follower` is woken when the seat is free.
-    fn take(&self, follower: &Arc<Sleeper>) -> bool {
+    fn take(&self, follower: Option<&Arc<Sleeper>>) -> bool {
         let mut inner = self.lock();
         match inner.holder {
             Holder::Free => {
@@ -171,7 +185,7 @@ impl Seat {
             Holder::Owner => self.wanted.store(true, Ordering::SeqCst),
             Holder::Leader | Holder::Nobody => {}
         }
-        inner.followers.push_back(Arc::clone(follower));
+        inner.followers.extend(follower.map(Arc::clone));
         false
     }
 
@@ -210,27 +224,177 @@ impl Seat {
 pub(crate) struct Lead {
     events: Arc<dyn Events>,
     driver: Weak<dyn PollInline>,
+    /// Whether the owner of the seat runs other futures than this driver too. A thread then leads only while it spins.
+    shared: bool,
+    spin: Spin,
+    proxy: Arc<Proxy>,
+    /// The waker that `proxy` is.
+    waker: Waker,
+}
+
+/// For how long a thread that leads tries to get events before it waits for them.
+struct Spin {
+    limit: Duration,
+    /// How often in a row no answer came in time.
+    failures: AtomicU32,
+    /// How many waits follow without a try.
+    skipped: AtomicU32,
+}
+
+impl Spin {
+    /// Whether a try may pay: after answers that took longer, fewer and fewer do.
+    fn pays(&self) -> bool {
+        match self.skipped.load(Ordering::Relaxed) {
+            0 => !self.limit.is_zero(),
+            skipped => {
+                self.skipped.store(skipped - 1, Ordering::Relaxed);
+                false
+            }
+        }
+    }
+
+    fn note(&self, answered: bool) {
+        let failures = if answered { 0 } else { self.failures.load(Ordering::Relaxed).saturating_add(1) };
+        self.failures.store(failures, Ordering::Relaxed);
+        // One failure may be by chance.
+        let skipped = if failures < 2 { 0 } else { 1 << failures.min(MOST_SKIPPED) };
+        self.skipped.store(skipped, Ordering::Relaxed);
+    }
+}
+
+/// The binary logarithm of the most waits that follow one another without a try.
+const MOST_SKIPPED: u32 = 10;
+
+/// The driver's waker where its owner runs other futures too: while a thread leads, it must not wake the owner.
+#[derive(Default)]
+struct Proxy {
+    rung: AtomicBool,
+    led: AtomicBool,
+    owner: Mutex<Option<Waker>>,
+}
+
+impl Proxy {
+    fn ring(&self) {
+        self.rung.store(true, Ordering::SeqCst);
+        if !self.led.load(Ordering::SeqCst) {
+            self.forward();
+        }
+    }
+
+    /// Wakes the owner, if the driver was woken.
+    fn forward(&self) {
+        if self.rung.swap(false, Ordering::SeqCst) {
+            let owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            owner.into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
+impl Wake for Proxy {
+    fn wake(self: Arc<Self>) {
+        self.ring();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.ring();
+    }
 }
 
 impl Lead {
-    pub(crate) fn new(events: Arc<dyn Events>, driver: Weak<dyn PollInline>) -> Self {
-        Self { events, driver }
+    pub(crate) fn new(events: Arc<dyn Events>, driver: Weak<dyn PollInline>, shared: bool, limit: Duration) -> Self {
+        let proxy = Arc::new(Proxy::default());
+        let waker = Waker::from(Arc::clone(&proxy));
+        let spin = Spin { limit, failures: AtomicU32::new(0), skipped: AtomicU32::new(0) };
+        Self { events, driver, shared, spin, proxy, waker }
     }
 
-    /// Called for a future that waits for this connection: [`wait`] may lead it.
-    pub(crate) fn note_wait(self: &Arc<Self>) {
-        WAITING.with(|waiting| {
-            if waiting.waits.get() {
-                waiting.noted.replace(Some(Arc::clone(self)));
+    /// Returns the waker to poll the driver with, in place of `owner`.
+    pub(crate) fn waker<'a>(&'a self, owner: &'a Waker) -> &'a Waker {
+        if !self.shared {
+            return owner;
+        }
+        let mut known = self.proxy.owner.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.as_ref().is_some_and(|known| known.will_wake(owner)) {
+            *known = Some(owner.clone());
+        }
+        &self.waker
+    }
+
+    /// Called for a future that waits for this connection: [`wait`] may lead it, or it is led here for a moment. Returns
+    /// whether an answer may have come meanwhile.
+    pub(crate) fn note_wait(self: &Arc<Self>, driver: &dyn PollInline) -> bool {
+        if self.shared {
+            if self.spin(driver) {
+                return true;
+            }
+            self.events.seat().attend();
+            return false;
+        }
+        WAITING.with(|waiting| match waiting.waits.get() {
+            true => drop(waiting.noted.replace(Some(Arc::clone(self)))),
+            false => self.events.seat().attend(),
+        });
+        false
+    }
+
+    /// Leads for a moment, on the thread of an executor, which must not block. Returns whether an answer came.
+    fn spin(&self, driver: &dyn PollInline) -> bool {
+        if !driver.awaits_one_answer() || !self.spin.pays() || !driver.is_linked() || !self.events.are_of_one() {
+            return false;
+        }
+        let watch = Stopwatch::start();
+        let seat = self.events.seat();
+        if !seat.take(None) && !self.take_from_owner(&watch) {
+            self.spin.note(false);
+            return false;
+        }
+        self.proxy.led.store(true, Ordering::SeqCst);
+        let released = OnDrop(|| {
+            self.proxy.led.store(false, Ordering::SeqCst);
+            self.proxy.forward();
+            seat.release(&*self.events);
+            // Other futures wait for the owner. One that begins to wait now is seen here, or sees that the seat is free.
+            if driver.is_awaited() {
+                seat.attend();
             }
         });
+        let mut answered = false;
+        while !answered && watch.is_below(self.spin.limit) {
+            thread::yield_now();
+            self.events.poll();
+            if self.proxy.rung.swap(false, Ordering::SeqCst) {
+                if !driver.poll_inline() || !driver.is_linked() {
+                    self.proxy.rung.store(true, Ordering::SeqCst);
+                    break;
+                }
+                answered = !driver.is_awaited();
+            }
+        }
+        self.spin.note(answered);
+        drop(released);
+        answered
+    }
+
+    /// Takes the seat from its owner, which is made to give way.
+    #[cold]
+    fn take_from_owner(&self, watch: &Stopwatch) -> bool {
+        let seat = self.events.seat();
+        seat.lock().spinning += 1;
+        self.events.waker().wake_by_ref();
+        let mut taken = false;
+        while !taken && watch.is_below(self.spin.limit) {
+            thread::yield_now();
+            taken = seat.take(None);
+        }
+        seat.lock().spinning -= 1;
+        taken
     }
 
     /// Takes the seat if it is free. If not, the thread follows.
     fn take_seat(&self, sleeper: &Arc<Sleeper>) -> bool {
         let seat = self.events.seat();
         if self.driver.upgrade().is_some_and(|driver| driver.is_linked()) {
-            return seat.take(sleeper);
+            return seat.take(Some(sleeper));
         }
         seat.follow(sleeper);
         self.events.waker().wake_by_ref();
@@ -240,9 +404,27 @@ impl Lead {
     /// Waits for events and polls the driver. Returns false if the driver is not linked to the broker: what it does
     /// then may take long, and is left to its own thread.
     fn turn(&self, deadline: Option<Instant>) -> bool {
-        self.events.wait(deadline);
+        if !self.try_events() {
+            self.events.wait(deadline);
+        }
         self.events.take_notified();
         self.driver.upgrade().is_some_and(|driver| driver.poll_inline() && driver.is_linked())
+    }
+
+    /// Tries to get events without waiting for them. Returns whether there were any.
+    fn try_events(&self) -> bool {
+        if !self.spin.pays() {
+            return false;
+        }
+        let watch = Stopwatch::start();
+        let mut came = false;
+        while !came && watch.is_below(self.spin.limit) {
+            thread::yield_now();
+            self.events.poll();
+            came = self.events.is_notified() || self.events.is_leader_woken();
+        }
+        self.spin.note(came);
+        came
     }
 }
 

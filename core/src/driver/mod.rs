@@ -5,6 +5,8 @@
 //! nothing.
 
 pub(crate) mod inline;
+// Without `net`, there is no reactor to lead.
+#[cfg_attr(not(any(feature = "net", all(test, hopmq_shuttle))), expect(dead_code, reason = "only reactors are led"))]
 pub(crate) mod lead;
 mod link;
 mod reconnect;

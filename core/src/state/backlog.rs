@@ -21,6 +21,9 @@ pub(crate) struct Backlog {
     gather: usize,
     /// Publishes that the driver has taken to write them.
     taken: u64,
+    /// Whether the next output is written by the thread that makes it: the program has just waited for a confirm, and
+    /// will probably wait for the next one.
+    at_once: bool,
 }
 
 /// A publisher that waits for room.
@@ -33,7 +36,7 @@ struct Waiting {
 
 impl Backlog {
     pub(super) fn new(limit: usize) -> Self {
-        Self { waiting: BTreeMap::new(), arrivals: 0, reserved: 0, limit, gather: 0, taken: 0 }
+        Self { waiting: BTreeMap::new(), arrivals: 0, reserved: 0, limit, gather: 0, taken: 0, at_once: false }
     }
 
     /// Whether a publisher may add to `queued` bytes. One that was admitted uses the room that was reserved for it.
@@ -111,6 +114,15 @@ impl Backlog {
     #[inline]
     pub(super) fn is_taken(&self, count: u64) -> bool {
         count <= self.taken
+    }
+
+    pub(super) fn set_written_at_once(&mut self) {
+        self.at_once = true;
+    }
+
+    #[inline]
+    pub(super) fn take_written_at_once(&mut self) -> bool {
+        std::mem::take(&mut self.at_once)
     }
 
     #[cfg(test)]

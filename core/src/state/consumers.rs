@@ -266,6 +266,11 @@ impl Consumers {
         self.slots.iter()
     }
 
+    /// Whether futures wait for deliveries.
+    pub(super) fn are_awaited(&self) -> bool {
+        self.slots.values().any(|consumer| consumer.waker.is_some())
+    }
+
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (ConsumerKey, &mut ConsumerState)> {
         self.slots.iter_mut()
     }

@@ -22,16 +22,15 @@ impl Shared {
     }
 
     /// Called for a future that waits: its thread may lead the connection. In a process without the driver, the
-    /// connection ends, which wakes the future.
+    /// connection ends, which wakes the future. Returns whether an answer may have come meanwhile.
     #[inline]
-    pub(super) fn note_wait(&self, waker: &Waker) {
-        if let Some(driver) = self.inline_driver.get().and_then(Weak::upgrade) {
-            driver.note_wait();
-        }
+    pub(super) fn note_wait(&self, waker: &Waker) -> bool {
         // A future that is polled without a waker does not wait yet.
         if !waker.will_wake(Waker::noop()) && !self.is_ended() && self.process.is_other() {
             self.disown();
+            return false;
         }
+        self.inline_driver.get().and_then(Weak::upgrade).is_some_and(|driver| driver.note_wait())
     }
 
     /// Takes the lock of a state that has ended, in place of the one that a thread of another process holds.

@@ -102,8 +102,14 @@ pub(crate) trait PollInline: Send + Sync {
     /// Whether there is a link on which everything is restored.
     fn is_linked(&self) -> bool;
 
-    /// Called for a future that waits for the broker, on its thread.
-    fn note_wait(&self);
+    /// Called for a future that waits for the broker, on its thread. Returns whether an answer may have come meanwhile.
+    fn note_wait(&self) -> bool;
+
+    /// Whether one future waits, for an answer of the broker.
+    fn awaits_one_answer(&self) -> bool;
+
+    /// Whether futures wait for answers or deliveries.
+    fn is_awaited(&self) -> bool;
 }
 
 /// Bounds on time and memory.
@@ -117,6 +123,8 @@ pub(crate) struct Limits {
     pub(crate) high_water: usize,
     /// Reading stops while consumers hold more bytes than this.
     pub(crate) receive_limit: usize,
+    /// How long a thread that waits for an answer tries to read it before it parks.
+    pub(crate) spin: Duration,
 }
 
 /// Everything under the lock.
@@ -204,7 +212,8 @@ impl Shared {
         let result = action(&mut state);
         // In a burst, the thread that fills the buffer writes it.
         let gather = state.backlog.gather();
-        self.unlock(state, gather, gather > 0);
+        let inline = gather > 0 || state.proto.queued() > 0 && state.backlog.take_written_at_once();
+        self.unlock(state, gather, inline);
         result
     }
 
@@ -439,6 +448,16 @@ impl State {
     /// Returns when the next request is late.
     pub(crate) fn next_request_deadline(&self) -> Option<Time> {
         self.requests.first_deadline()
+    }
+
+    /// Whether one future waits, for an answer of the broker.
+    pub(crate) fn awaits_one_answer(&self) -> bool {
+        self.requests.unanswered() == 1 && !self.consumers.are_awaited()
+    }
+
+    /// Whether futures wait for answers or deliveries.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.requests.unanswered() > 0 || self.consumers.are_awaited()
     }
 
     /// Returns when something is due on the link.

@@ -208,18 +208,29 @@ impl Shared {
         deadline: impl FnOnce() -> Time,
         waker: &Waker,
     ) -> Poll<Result<()>> {
-        let polled = self.with_flush_of(published.count, |state| {
+        let mut deadline = Some(deadline);
+        let mut poll = |state: &mut State| {
             let known = state.channels.find(channel.number, channel.serial)?;
             let outcome = known.confirms.poll(published.tag, waker, &mut state.wakers);
             if outcome.is_ready() {
+                if alarm.is_some() && state.outstanding.publishes() == 0 {
+                    state.backlog.set_written_at_once();
+                }
                 return Some(outcome);
             }
-            let alarm =
-                *alarm.get_or_insert_with(|| state.insert_request(channel.number, RequestKind::Alarm, deadline()));
-            Some(state.poll_request(alarm, waker).map(|late| late.map(drop)))
-        });
-        if let Some(Poll::Pending) = polled {
-            self.note_wait(waker);
+            if alarm.is_none()
+                && let Some(deadline) = deadline.take()
+            {
+                *alarm = Some(state.insert_request(channel.number, RequestKind::Alarm, deadline()));
+            }
+            let late = alarm.map(|alarm| state.poll_request(alarm, waker));
+            Some(late.unwrap_or(Poll::Pending).map(|late| late.map(drop)))
+        };
+        let mut polled = self.with_flush_of(published.count, &mut poll);
+        if let Some(Poll::Pending) = polled
+            && self.note_wait(waker)
+        {
+            polled = self.with(poll);
         }
         polled.unwrap_or_else(|| Poll::Ready(channel.end.outcome(published.tag)))
     }

@@ -36,8 +36,8 @@ impl Shared {
     /// Returns the outcome of a request to its future, which waits for it.
     pub(crate) fn poll_request(&self, key: RequestKey, waker: &Waker) -> Poll<Result<Reply>> {
         let polled = self.with_flush(|state| state.poll_request(key, waker));
-        if polled.is_pending() {
-            self.note_wait(waker);
+        if polled.is_pending() && self.note_wait(waker) {
+            return self.with(|state| state.poll_request(key, waker));
         }
         polled
     }

@@ -196,6 +196,11 @@ impl Requests {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
+    /// Returns how many requests have no outcome.
+    pub(super) fn unanswered(&self) -> usize {
+        self.deadlines.len()
+    }
+
     /// Takes a deadline that has passed at `now`. Returns the request without an outcome that it was set for.
     pub(super) fn pop_late(&mut self, now: Time) -> Option<RequestKey> {
         while let Some(&(deadline, number)) = self.deadlines.first()

@@ -149,6 +149,7 @@ pub(crate) struct Uri {
     /// Zero turns heartbeats off.
     pub(crate) heartbeat: Option<Duration>,
     pub(crate) connection_timeout: Option<Duration>,
+    pub(crate) spin: Option<Duration>,
     pub(crate) channel_max: Option<u16>,
     pub(crate) frame_max: Option<u32>,
     /// Names of built-in mechanisms in capitals, in order of preference: see [`sasl::built_in`]. Empty means the
@@ -206,6 +207,7 @@ impl FromStr for Uri {
             vhost: "/".to_owned(),
             heartbeat: None,
             connection_timeout: None,
+            spin: None,
             channel_max: None,
             frame_max: None,
             auth_mechanisms: Vec::new(),
@@ -272,6 +274,7 @@ impl fmt::Debug for Uri {
             .field("vhost", &self.vhost)
             .field("heartbeat", &self.heartbeat)
             .field("connection_timeout", &self.connection_timeout)
+            .field("spin", &self.spin)
             .field("channel_max", &self.channel_max)
             .field("frame_max", &self.frame_max)
             .field("auth_mechanisms", &self.auth_mechanisms)

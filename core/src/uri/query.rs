@@ -43,6 +43,7 @@ impl Uri {
                     millis => Some(Duration::from_millis(millis.into())),
                 }
             }
+            "spin" => self.spin = Some(Duration::from_micros(number::<u16>(name, &value)?.into())),
             "channel_max" => self.channel_max = Some(number(name, &value)?),
             "frame_max" => {
                 self.frame_max = match number(name, &value)? {
@@ -102,7 +103,8 @@ const TLS: [&str; 8] = [
     "depth",
     "fail_if_no_peer_cert",
 ];
-const OTHERS: [&str; 6] = ["heartbeat", "connection_timeout", "channel_max", "frame_max", "auth_mechanism", "vhost"];
+const OTHERS: [&str; 7] =
+    ["heartbeat", "connection_timeout", "channel_max", "frame_max", "auth_mechanism", "vhost", "spin"];
 
 fn is_tls(name: &str) -> bool {
     TLS.contains(&name)

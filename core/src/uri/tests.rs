@@ -68,11 +68,12 @@ fn a_uri_gives_login_hosts_vhost_and_path() {
 #[test]
 fn query_parameters_are_read() {
     let uri = parse(
-        "amqp://h?heartbeat=30&connection_timeout=1500&channel_max=16&frame_max=131072\
+        "amqp://h?heartbeat=30&connection_timeout=1500&channel_max=16&frame_max=131072&spin=20\
          &auth_mechanism=plain&auth_mechanism=AMQPLAIN&",
     );
     assert_eq!(uri.heartbeat, Some(Duration::from_secs(30)));
     assert_eq!(uri.connection_timeout, Some(Duration::from_millis(1500)));
+    assert_eq!(uri.spin, Some(Duration::from_micros(20)));
     assert_eq!((uri.channel_max, uri.frame_max), (Some(16), Some(131_072)));
     assert_eq!(uri.auth_mechanisms, ["PLAIN", "AMQPLAIN"]);
     assert_eq!(uri.tls, TlsQuery::default());

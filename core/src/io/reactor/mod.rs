@@ -158,26 +158,45 @@ impl driver::lead::Events for Core {
         &self.leader_waker
     }
 
+    fn is_leader_woken(&self) -> bool {
+        self.leader.woken.load(Ordering::SeqCst)
+    }
+
+    fn are_of_one(&self) -> bool {
+        let table = self.table();
+        table.sources.len() == table.free.len() + 1
+    }
+
     fn forget_leader(&self) {
         self.leader.woken.store(false, Ordering::SeqCst);
     }
 
-    /// Waits for the next event or alarm, and wakes the futures concerned.
+    fn poll(&self) {
+        self.turn(Some(Duration::ZERO), false);
+    }
+
     fn wait(&self, deadline: Option<Instant>) {
         let unpark = &self.unpark;
         // From here on, any wake-up or new alarm ends the wait.
         unpark.asleep.store(true, Ordering::SeqCst);
         let alarm = self.table().alarms.first_key_value().map(|((due, _), _)| *due);
-        let timeout = if self.is_notified() || self.leader.woken.load(Ordering::SeqCst) {
+        let timeout = if self.is_notified() || self.is_leader_woken() {
             Some(Duration::ZERO)
         } else {
             let until = alarm.into_iter().chain(deadline).min();
             until.map(|due| due.saturating_duration_since(Instant::now()))
         };
+        self.turn(timeout, alarm.is_some());
+    }
+}
+
+impl Core {
+    /// Waits for the next event, and wakes the futures concerned, and if it `rings`, those whose alarm is due.
+    fn turn(&self, timeout: Option<Duration>, rings: bool) {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let Queue { poll, events } = &mut *queue;
         let polled = poll.poll(events, timeout);
-        unpark.asleep.store(false, Ordering::SeqCst);
+        self.unpark.asleep.store(false, Ordering::SeqCst);
         match polled {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Interrupted => return,
@@ -190,13 +209,11 @@ impl driver::lead::Events for Core {
             }
         }
         drop(queue);
-        if alarm.is_some() {
+        if rings {
             self.ring();
         }
     }
-}
 
-impl Core {
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
