@@ -34,12 +34,10 @@ enum PolledBy {
     AllThreads,
     /// The thread that waits for the broker and leads, and the others.
     Leaders,
-    /// A thread that spins for the broker and leads, and the others.
-    Spinners,
 }
 
 /// Every way of polling the driver.
-const ALL: [PolledBy; 4] = [PolledBy::ItsThread, PolledBy::AllThreads, PolledBy::Leaders, PolledBy::Spinners];
+const ALL: [PolledBy; 3] = [PolledBy::ItsThread, PolledBy::AllThreads, PolledBy::Leaders];
 
 const SEED: u64 = 1;
 /// Interleavings that each scheduler tries, for each [`PolledBy`].
@@ -123,10 +121,10 @@ impl Model {
         let driving = match polled_by {
             PolledBy::ItsThread => start("driver", || block_on(driver)),
             PolledBy::AllThreads => start("driver", || block_on(driver.assisted())),
-            PolledBy::Leaders | PolledBy::Spinners => {
+            PolledBy::Leaders => {
                 let driver = driver.assisted();
                 let bells = Bells::new();
-                driver.lead_by(Arc::clone(&bells) as Arc<dyn Events>, polled_by == PolledBy::Spinners);
+                driver.lead_by(Arc::clone(&bells) as Arc<dyn Events>, false);
                 start("driver", move || Seat::run(&*bells, driver))
             }
         };

@@ -21,8 +21,8 @@ pub(crate) struct Backlog {
     gather: usize,
     /// Publishes that the driver has taken to write them.
     taken: u64,
-    /// Whether the next output is written by the thread that makes it: the program has just waited for a confirm, and
-    /// will probably wait for the next one.
+    /// Whether the next output is written by the thread that makes it: the program has just taken the confirm of its
+    /// only unconfirmed publish, and will probably wait for the next one.
     at_once: bool,
 }
 

@@ -213,7 +213,7 @@ impl Shared {
             let known = state.channels.find(channel.number, channel.serial)?;
             let outcome = known.confirms.poll(published.tag, waker, &mut state.wakers);
             if outcome.is_ready() {
-                if alarm.is_some() && state.outstanding.publishes() == 0 {
+                if state.outstanding.publishes() == 0 {
                     state.backlog.set_written_at_once();
                 }
                 return Some(outcome);
