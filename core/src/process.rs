@@ -3,15 +3,15 @@
 //! A child process that was forked has a copy of every connection, but none of the threads that drive them, and its
 //! copies of the sockets are those of its parent: whatever the child wrote would end up among the parent's frames. So
 //! each place that would wake a driver, or wait for one, first asks whether it is still in the process that made the
-//! connection. That is a system call, so each thread keeps the answer for a moment, in which no fork can come to an end.
+//! connection. That is a system call, so each thread keeps the answer for a moment, which is shorter than a fork.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind};
 
-/// How long a thread knows the id of its process. The only thread of a forked process is the one that forked, which takes
-/// longer: 40 microseconds at least.
+/// How long a thread knows the id of its process. The only thread of a forked process is the one that forked, and a
+/// fork takes longer: 40 microseconds at least.
 const KNOWN: Duration = Duration::from_micros(10);
 
 std::thread_local! {

@@ -27,7 +27,8 @@ impl Builder {
     /// | `amqp+unix:///path/to/socket?vhost=…` | over a Unix socket (feature `unix`) |
     ///
     /// Parameters: `heartbeat` (seconds), `connection_timeout` (milliseconds), `channel_max`, `frame_max`,
-    /// `auth_mechanism`, `spin` (microseconds, see [`Builder::spin`]), and for TLS `cacertfile`, `certfile`, `keyfile`, `verify`, `server_name_indication`.
+    /// `auth_mechanism`, `spin` (microseconds, see [`Builder::spin`]), and for TLS
+    /// `cacertfile`, `certfile`, `keyfile`, `verify`, `server_name_indication`.
     ///
     /// An invalid URI is reported when connecting, without its password.
     pub fn uri(mut self, uri: &str) -> Self {

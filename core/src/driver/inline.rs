@@ -99,8 +99,8 @@ where
 
 #[cfg(any(feature = "net", all(test, hopmq_shuttle)))]
 impl<D: Assistable> AssistedDriver<D> {
-    /// Lets threads that wait lead the connection: `events` are what this driver waits for. If the owner of the seat runs
-    /// other futures too (`shared`), threads lead only while they spin.
+    /// Lets threads that wait lead the connection: `events` are what this driver waits for. If the owner of the seat
+    /// runs other futures too (`shared`), threads lead only while they spin.
     pub(crate) fn lead_by(&self, events: Arc<dyn Events>, shared: bool) {
         let slot = Arc::downgrade(&self.slot) as Weak<dyn PollInline>;
         let limit = self.slot.shared.upgrade().map_or(Duration::ZERO, |shared| shared.limits.spin);
@@ -113,8 +113,8 @@ impl<D: Assistable> AssistedDriver<D> {
     /// Runs this driver on this thread until the connection ends. `reactor` is the one that the connection was made on.
     ///
     /// A thread that waits for the broker by [`wait`](crate::wait) takes the reactor for as long as it waits: it writes
-    /// its request and reads the answer itself, which saves two changes of threads for each answer, and serves the other
-    /// threads that wait. Meanwhile this thread sleeps. It takes the reactor back ten milliseconds after the last such
+    /// its request and reads the answer itself, which saves two changes of threads for each answer, and serves the
+    /// other threads that wait. Meanwhile this thread sleeps. It takes the reactor back ten milliseconds after the last such
     /// wait, so a future that is awaited in another way may be woken ten milliseconds late while threads wait by `wait`
     /// all the time.
     ///
