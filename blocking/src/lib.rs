@@ -82,10 +82,10 @@
 //!
 //! Each connection has a thread of its own, named `hopmq-blocking`, which reads, writes and sends heartbeats while the
 //! program does other work. A thread that waits for the broker reads its answer itself, and serves the other threads
-//! that wait on the same connection. All handles are `Send` and `Sync`: threads share them by reference or as clones. One
-//! connection serves many threads; give each thread a [channel](Connection::channel) of its own where a failed request
-//! of one thread must not disturb another, since AMQP closes the channel then. Calls may be made on a thread of an
-//! async runtime; they block that thread.
+//! that wait on the same connection. All handles are `Send` and `Sync`: threads share them by reference or as clones.
+//! One connection serves many threads; give each thread a [channel](Connection::channel) of its own where a failed
+//! request of one thread must not disturb another, since AMQP closes the channel then. Calls may be made on a thread of
+//! an async runtime; they block that thread.
 //!
 //! # How a program ends
 //!

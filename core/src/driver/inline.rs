@@ -114,9 +114,9 @@ impl<D: Assistable> AssistedDriver<D> {
     ///
     /// A thread that waits for the broker by [`wait`](crate::wait) takes the reactor for as long as it waits: it writes
     /// its request and reads the answer itself, which saves two changes of threads for each answer, and serves the
-    /// other threads that wait. Meanwhile this thread sleeps. It takes the reactor back ten milliseconds after the last such
-    /// wait, so a future that is awaited in another way may be woken ten milliseconds late while threads wait by `wait`
-    /// all the time.
+    /// other threads that wait. Meanwhile this thread sleeps. It takes the reactor back ten milliseconds after the last
+    /// such wait, so a future that is awaited in another way may be woken ten milliseconds late while threads wait by
+    /// `wait` all the time.
     ///
     /// ```no_run
     /// # fn example() -> hopmq::Result<()> {
