@@ -167,7 +167,8 @@ impl Lead {
                 answered = !driver.is_awaited();
             }
         }
-        self.spin.note(answered);
+        // Other threads may have had the processor for long.
+        self.spin.note(answered && watch.is_below(self.spin.limit));
         drop(released);
         answered
     }
@@ -220,7 +221,7 @@ impl Lead {
             self.events.poll();
             came = self.events.is_notified() || self.events.is_leader_woken();
         }
-        self.spin.note(came);
+        self.spin.note(came && watch.is_below(self.spin.limit));
         came
     }
 }

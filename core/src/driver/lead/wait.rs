@@ -235,3 +235,62 @@ impl Drop for Following<'_> {
         self.seat.unfollow(self.sleeper, false);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, poll_fn, ready};
+    use std::sync::mpsc::channel;
+    use std::thread;
+
+    use super::*;
+
+    /// Longer than any test.
+    const LONG: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn a_ready_future_is_returned_whatever_the_limit() {
+        assert_eq!(wait(ready(1)), 1);
+        assert_eq!(wait_within(ready(2), Duration::ZERO), Some(2));
+        assert_eq!(wait_within(ready(3), Duration::MAX), Some(3));
+    }
+
+    #[test]
+    fn a_future_that_is_never_ready_times_out() {
+        assert_eq!(wait_within(pending::<()>(), Duration::ZERO), None);
+        assert_eq!(wait_within(pending::<()>(), Duration::from_millis(1)), None);
+    }
+
+    #[test]
+    fn a_wake_from_another_thread_ends_the_wait() {
+        for limit in [None, Some(LONG), Some(Duration::MAX)] {
+            let (sender, receiver) = channel::<Waker>();
+            let other = thread::spawn(move || receiver.into_iter().for_each(Waker::wake));
+            let mut polls = 0;
+            // The first waker does nothing; the others wake this thread while it parks or just before.
+            let future = poll_fn(|context| {
+                polls += 1;
+                sender.send(context.waker().clone()).expect("the other thread runs until the end");
+                if polls < 5 { Poll::Pending } else { Poll::Ready(polls) }
+            });
+            let polls = match limit {
+                None => Some(wait(future)),
+                Some(limit) => wait_within(future, limit),
+            };
+            assert_eq!(polls, Some(5));
+            drop(sender);
+            other.join().expect("the other thread does not panic");
+        }
+    }
+
+    #[test]
+    fn a_nested_wait_parks_with_its_own_parker() {
+        let mut outer = 0;
+        let output = wait(poll_fn(|context| {
+            outer += 1;
+            assert_eq!(wait_within(pending::<()>(), Duration::from_millis(1)), None);
+            context.waker().wake_by_ref();
+            if outer < 3 { Poll::Pending } else { Poll::Ready("done") }
+        }));
+        assert_eq!((output, outer), ("done", 3));
+    }
+}
