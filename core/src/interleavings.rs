@@ -23,7 +23,7 @@ use shuttle::thread::{self, JoinHandle};
 use shuttle::{Config, MaxSteps, Runner};
 
 use crate::common::{Server, Transport, VirtualTimer, World, seconds};
-use crate::driver::lead::{Events, Seat};
+use crate::driver::lead::seat::{Events, Seat};
 use crate::{Builder, Channel, Connection, Driver, Pool, wait};
 
 /// Which threads poll the driver.

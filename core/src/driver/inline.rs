@@ -12,9 +12,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::Driver;
-#[cfg(any(feature = "net", all(test, hopmq_shuttle)))]
-use super::lead::Events;
 use super::lead::Lead;
+#[cfg(any(feature = "net", all(test, hopmq_shuttle)))]
+use super::lead::seat::Events;
 use crate::io::Transport;
 use crate::io::connector::Connector;
 use crate::io::timer::Timer;

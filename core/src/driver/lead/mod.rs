@@ -5,7 +5,7 @@
 //! threads follow: they park, and the leader's polls wake them. So a round trip costs no change of threads in this
 //! process. This module knows neither sockets nor AMQP.
 
-mod seat;
+pub(crate) mod seat;
 mod wait;
 
 use std::task::{Wake, Waker};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::state::PollInline;
 use crate::sync::{Arc, AtomicBool, AtomicU32, Mutex, Ordering, PoisonError, Stopwatch, Weak, thread};
 
-pub(crate) use seat::{Events, Seat};
+use seat::Events;
 use wait::{Sleeper, note};
 pub use wait::{wait, wait_within};
 

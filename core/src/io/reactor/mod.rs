@@ -22,7 +22,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Registry, Token};
 
 use crate::driver;
-use crate::driver::lead::Seat;
+use crate::driver::lead::seat::Seat;
 use crate::io::timer::{Clock, Timer};
 use crate::process::Process;
 
@@ -137,7 +137,7 @@ impl Reactor {
     }
 }
 
-impl driver::lead::Events for Core {
+impl driver::lead::seat::Events for Core {
     fn seat(&self) -> &Seat {
         &self.unpark.seat
     }
@@ -243,7 +243,7 @@ impl ReactorHandle {
     }
 
     /// Returns the events of the reactor, for a driver that waiting threads may lead.
-    pub(crate) fn events(&self) -> Arc<dyn driver::lead::Events> {
+    pub(crate) fn events(&self) -> Arc<dyn driver::lead::seat::Events> {
         Arc::clone(&self.core) as _
     }
 
