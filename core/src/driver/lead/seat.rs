@@ -138,9 +138,9 @@ impl Seat {
             inner.owner_sleeps = sleeps;
             drop(inner);
             if sleeps {
-                thread::park()
+                thread::park();
             } else {
-                thread::park_timeout(FREE)
+                thread::park_timeout(FREE);
             }
             inner = self.lock();
             inner.owner = None;
