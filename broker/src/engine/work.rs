@@ -4,10 +4,13 @@
 //! budget, and the unfinished work of each connection that caused some; work that no connection caused, such as
 //! expiry, has an owner of its own, the null key. A step is a unit of bounded work: a message moved, a binding removed,
 //! a consumer ended. An operation that may need more steps than the budget is a [`Task`], which stops when the budget
-//! is spent. It must never know what a task does, nor the time.
+//! is spent. It must never know what a task does, nor read a clock.
 //!
 //! The engine's driver calls [`Engine::start_turn`] whenever it has taken the lock, [`Engine::is_spent`] between two
-//! inputs, and [`Engine::work`] while [`Engine::has_work`], each time after it has released the lock.
+//! inputs, and [`Engine::work`] while [`Engine::has_work`], each time after it has released the lock. It says how long
+//! a turn took ([`Engine::end_turn`]). A step takes a tenth of a microsecond to ten, by what it does and whether its
+//! memory is in a cache: so the budget follows what steps take, and a client that shares the broker with one that keeps
+//! it busy waits [`TURN`] for a confirm.
 //!
 //! - The tasks of an owner are a stack: a task that another one needs comes before the rest of that one, so that the
 //!   order of what happens is the same, however it is cut. Dead letters are routed once the stack is empty.
@@ -21,6 +24,7 @@
 //! counted by [`ROUTING_STEPS`], or a commit, which may take a whole budget more.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hopmq_proto::Time;
@@ -38,8 +42,12 @@ use crate::engine::session::tx::{Commit, Rollback};
 use crate::engine::topology::delete::{Ending, Remains};
 use crate::engine::{At, Engine};
 
-/// The steps of a turn. A batch of publishes with deliveries stays below it.
+/// The steps of a turn, at most. A batch of publishes with deliveries stays below it.
 const BUDGET: u32 = 2048;
+/// The steps of a turn, at least. Taking the lock costs less than these.
+const LEAST: u32 = 64;
+/// The time of a turn that spends its budget.
+const TURN: Duration = Duration::from_micros(500);
 /// The steps that an owner gets before it is the next one's turn.
 const SHARE: u32 = 256;
 
@@ -110,7 +118,10 @@ impl Unfinished {
 /// See the [module's documentation](self).
 #[derive(Debug)]
 pub(in crate::engine) struct Work {
+    /// The steps of a turn.
     budget: u32,
+    /// The budget, at most.
+    ceiling: u32,
     /// The steps since the turn began.
     spent: u32,
     /// The steps after which tasks stop.
@@ -127,6 +138,7 @@ impl Work {
     pub(in crate::engine) fn new() -> Self {
         Self {
             budget: BUDGET,
+            ceiling: BUDGET,
             spent: 0,
             limit: BUDGET,
             most: 0,
@@ -158,6 +170,11 @@ impl Work {
         self.limit = self.limit.max(self.spent.saturating_add(self.budget));
     }
 
+    /// Lets the running operation have a few steps at once.
+    pub(in crate::engine) fn narrow(&mut self) {
+        self.limit = self.limit.min(self.spent.saturating_add(LEAST));
+    }
+
     /// Adds a task of the running operation.
     pub(in crate::engine) fn leave(&mut self, task: Task) {
         self.running.left.push(task);
@@ -187,6 +204,23 @@ impl Engine {
         let work = &mut self.work;
         work.most = work.most.max(work.spent);
         work.spent = 0;
+    }
+
+    /// Ends a turn, which took this long: sets the budget of the next ones by what a step of this one took. The budget
+    /// is at most halved or doubled, as the system may have stopped the thread meanwhile.
+    #[inline]
+    pub(crate) fn end_turn(&mut self, took: impl FnOnce() -> Duration) {
+        let Work { budget, ceiling, spent, .. } = self.work;
+        if spent < LEAST {
+            return;
+        }
+        let took = took();
+        if took > TURN || spent >= budget && budget < ceiling {
+            let fits = u128::from(spent) * TURN.as_nanos() / took.as_nanos().max(1);
+            let fits = u32::try_from(fits).unwrap_or(u32::MAX).clamp(budget / 2, budget.saturating_mul(2));
+            self.work.budget = fits.clamp(LEAST.min(ceiling), ceiling);
+            self.work.limit = self.work.budget;
+        }
     }
 
     /// Whether the turn must end: the driver must release the lock before it handles more input.
@@ -224,10 +258,16 @@ impl Engine {
         self.start_turn();
     }
 
-    /// Sets the budget of a turn.
+    /// Returns the steps since the turn began.
+    #[cfg(test)]
+    pub(crate) fn steps(&self) -> u32 {
+        self.work.spent
+    }
+
+    /// Sets the budget of a turn, at most.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn set_budget(&mut self, steps: u32) {
-        (self.work.budget, self.work.limit) = (steps, steps);
+        (self.work.ceiling, self.work.budget, self.work.limit) = (steps, steps, steps);
     }
 
     /// Returns the most steps that a turn has had since the last call.
@@ -240,7 +280,8 @@ impl Engine {
     /// Drops all unfinished work, for a crash.
     #[cfg(feature = "testing")]
     pub(in crate::engine) fn forget_work(&mut self) {
-        self.work = Work { budget: self.work.budget, limit: self.work.budget, ..Work::new() };
+        let Work { budget, ceiling, .. } = self.work;
+        self.work = Work { budget, ceiling, limit: budget, ..Work::new() };
     }
 
     /// Begins an operation of a connection, or of none.

@@ -182,8 +182,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
     /// Applies input, handles deadlines, and takes output. If `idle`, leaves a waker for the next output. Returns
     /// whether there is some.
     fn turn(&mut self, idle: bool, context: &mut Context<'_>) -> bool {
-        let now = self.shared.clock.now();
         let mut state = self.shared.lock();
+        let now = self.shared.clock.now();
         let engine = &mut state.engine;
         if std::mem::take(&mut self.received) {
             engine.received(now, self.id);
@@ -246,6 +246,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
         }
         let admission = self.admission.take_if(|_| state.engine.has_opened(self.id));
         state.collect(&mut self.wakes);
+        state.engine.end_turn(|| self.shared.clock.now() - now);
         drop(state);
         drop(admission);
         self.wakes.drain(..).for_each(Waker::wake);

@@ -294,8 +294,8 @@ impl Future for Timekeeper {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
         loop {
-            let now = this.shared.clock.now();
             let mut state = this.shared.lock();
+            let now = this.shared.clock.now();
             let is_due = |engine: &Engine| engine.poll_timeout().is_some_and(|at| at <= now);
             if is_due(&state.engine) {
                 state.engine.handle_timeout(now);
@@ -307,6 +307,7 @@ impl Future for Timekeeper {
             let next = state.engine.poll_timeout();
             let goes_on = state.engine.has_work() || is_due(&state.engine);
             state.timekeeper = Some((context.waker().clone(), next)).filter(|_| !goes_on);
+            state.engine.end_turn(|| this.shared.clock.now() - now);
             drop(state);
             this.wakes.drain(..).for_each(Waker::wake);
             if goes_on {

@@ -486,6 +486,8 @@ impl Engine {
             session.has_left = true;
         }
         self.work.leave(Task::Forget(id));
+        // Many connections may end at once: what they leave is done in turns.
+        self.work.narrow();
         self.end();
     }
 
