@@ -46,6 +46,8 @@ use crate::engine::{At, Engine};
 const BUDGET: u32 = 2048;
 /// The steps of a turn, at least. Taking the lock costs less than these.
 const LEAST: u32 = 64;
+/// The steps that a connection gets at once when it ends. They suffice for most.
+const FEW: u32 = 8;
 /// The time of a turn that spends its budget.
 const TURN: Duration = Duration::from_micros(500);
 /// The steps that an owner gets before it is the next one's turn.
@@ -172,7 +174,7 @@ impl Work {
 
     /// Lets the running operation have a few steps at once.
     pub(in crate::engine) fn narrow(&mut self) {
-        self.limit = self.limit.min(self.spent.saturating_add(LEAST));
+        self.limit = self.limit.min(self.spent.saturating_add(FEW));
     }
 
     /// Adds a task of the running operation.
