@@ -8,8 +8,12 @@ mod destinations;
 mod headers;
 #[path = "../broker/src/engine/routing/naive.rs"]
 pub(crate) mod naive;
+#[path = "../broker/src/engine/routing/nodes.rs"]
+mod nodes;
 #[path = "../broker/src/engine/routing/places.rs"]
 mod places;
+#[path = "../broker/src/engine/table.rs"]
+mod table;
 #[path = "../broker/src/engine/routing/topic.rs"]
 mod topic;
 #[path = "../broker/src/engine/routing/words.rs"]

@@ -32,6 +32,7 @@ mod routing;
 mod session;
 #[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "only the test kit reads all of it"))]
 mod snapshot;
+mod table;
 #[cfg(test)]
 mod tests;
 mod topology;

@@ -37,7 +37,7 @@ use crate::engine::keys::{ConsumerKey, QueueKey, SessionKey};
 use crate::engine::queue::dead_letter::DeadLetter;
 use crate::engine::session::Release;
 use crate::engine::session::channel::Closing;
-use crate::engine::session::publish::Spread;
+use crate::engine::session::publish::{Spread, Unrouted};
 use crate::engine::session::tx::{Commit, Rollback};
 use crate::engine::topology::delete::{Ending, Remains};
 use crate::engine::{At, Engine};
@@ -88,6 +88,8 @@ pub(in crate::engine) enum Task {
     Shorten(QueueKey),
     /// Close the channels of a queue's consumers, because its next message can't be read.
     Refuse(QueueKey),
+    /// Find the queues of a message, and pass it to them.
+    Route(Box<Unrouted>),
     /// Pass a message to many queues.
     Spread(Spread),
     /// Release what a connection holds.
@@ -358,6 +360,12 @@ impl Engine {
         self.work.count(u32::try_from(steps).unwrap_or(u32::MAX));
     }
 
+    /// Returns the steps that a route may take now, in those of routing.
+    #[inline]
+    pub(in crate::engine) fn routing_left(&self) -> u64 {
+        u64::from(self.work.limit.saturating_sub(self.work.spent)) * ROUTING_STEPS
+    }
+
     /// Adds what is left of the running owner's work to the list, and holds the connection until it is done.
     #[inline]
     fn put_away(&mut self) {
@@ -405,6 +413,7 @@ impl Engine {
             Task::Get(got) => return self.get_some(got),
             Task::Shorten(queue) => self.drop_above_limit(queue),
             Task::Refuse(queue) => self.refuse_consumers(queue),
+            Task::Route(unrouted) => return self.route_some(unrouted),
             Task::Spread(spread) => return self.spread_some(spread),
             Task::ResumeAll(at) => self.resume_all(at),
             Task::Release(release) => return self.release_some(release),

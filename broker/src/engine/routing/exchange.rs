@@ -3,10 +3,10 @@
 //! Owns the bindings that start at the exchange, and the index that routing reads. Adding or removing a binding takes
 //! time linear in its size and logarithmic in their number. A route takes time linear in what it finds and, by the type
 //! of the exchange: `direct`, the keys of the message or the keys that are bound, whichever are fewer; `topic`, see
-//! [`topic`](crate::engine::routing::topic); `headers`, the arguments of all bindings; `x-consistent-hash`, the number
-//! of destinations. It must never know what the destinations do with a message.
+//! [`topic`](crate::engine::routing::topic); `headers`, the arguments of all bindings, between which it can stop;
+//! `x-consistent-hash`, the number of destinations. It must never know what the destinations do with a message.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use hopmq_proto::FieldTable;
@@ -18,10 +18,11 @@ use crate::engine::name::Name;
 use crate::engine::profile::Profile;
 use crate::engine::routing::addressed::Addressed;
 use crate::engine::routing::destinations::Destinations;
-use crate::engine::routing::headers::Numbers;
+use crate::engine::routing::headers::{Numbers, Wanted};
 use crate::engine::routing::topic::{self, Patterns};
 use crate::engine::routing::weighted::{self, Hashed, Random, Weighted};
 use crate::engine::routing::words::Words;
+use crate::engine::table::Table;
 
 /// The type of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,19 +125,28 @@ pub(crate) struct Exchange {
     pub(crate) is_deleted: bool,
     /// The queue of the messages that a delayed-message exchange delays.
     pub(crate) delayed: Option<QueueKey>,
-    bindings: BTreeMap<Binding, Charge>,
+    bindings: BTreeMap<Binding, Held>,
     index: Index,
     meter: Meter,
     #[allow(dead_code, reason = "dropping it gives the bytes back")]
     charge: Charge,
 }
 
+/// What an exchange keeps of a binding.
+#[derive(Debug)]
+struct Held {
+    /// What a headers exchange looks for; `None` if the binding matches nothing, and of other exchanges.
+    wanted: Option<Box<Wanted>>,
+    #[allow(dead_code, reason = "dropping it gives the bytes back")]
+    charge: Charge,
+}
+
 #[derive(Debug)]
 enum Index {
-    Direct(HashMap<Box<[u8]>, Destinations<Destination>>),
+    Direct(Table<Box<[u8]>, Destinations<Destination>>),
     Fanout(Destinations<Destination>),
     Topic(Patterns<Destination>),
-    /// No index: the bindings themselves are read.
+    /// No index: all bindings are read.
     Headers(Numbers),
     Weighted(Weighted),
     Random(Random),
@@ -161,7 +171,7 @@ impl Exchange {
         meter: Meter,
     ) -> Self {
         let index = match spec.routing() {
-            Kind::Direct | Kind::DelayedMessage => Index::Direct(HashMap::new()),
+            Kind::Direct | Kind::DelayedMessage => Index::Direct(Table::default()),
             Kind::Fanout => Index::Fanout(Destinations::None),
             Kind::Topic => Index::Topic(Patterns::default()),
             Kind::Headers => {
@@ -198,16 +208,20 @@ impl Exchange {
             return false;
         }
         let destination = binding.destination;
+        let mut wanted = None;
         match &mut self.index {
-            Index::Direct(keys) => keys.entry(binding.key.clone()).or_default().add(destination),
+            Index::Direct(keys) => match keys.get_mut(&binding.key) {
+                Some(all) => all.add(destination),
+                None => keys.insert(binding.key.clone(), Destinations::One(destination, 1)),
+            },
             Index::Fanout(all) => all.add(destination),
             Index::Topic(patterns) => patterns.insert(&binding.key, destination, words),
-            Index::Headers(_) => {}
+            Index::Headers(_) => wanted = Wanted::read(&binding.arguments, words).map(Box::new),
             Index::Weighted(all) => all.add(destination, name, weighted::weight(&binding.key).unwrap_or(1)),
             Index::Random(random) => random.add(destination),
         }
         let charge = Charge::new(self.meter, Purpose::Bindings, self.size_of_binding(&binding));
-        self.bindings.insert(binding, charge);
+        self.bindings.insert(binding, Held { wanted, charge });
         true
     }
 
@@ -233,7 +247,7 @@ impl Exchange {
             }
             Index::Fanout(all) => all.remove(destination),
             Index::Topic(patterns) => patterns.remove(&binding.key, destination, words),
-            Index::Headers(_) => {}
+            Index::Headers(_) => Wanted::forget(&binding.arguments, words),
             Index::Weighted(all) => all.remove(destination, weighted::weight(&binding.key).unwrap_or(1)),
             Index::Random(random) => random.remove(destination),
         }
@@ -249,12 +263,13 @@ impl Exchange {
 
     /// Returns what a binding takes, in bytes: in the list, in the index, and in the store.
     fn size_of_binding(&self, binding: &Binding) -> usize {
-        let words = match &self.index {
-            Index::Topic(_) => binding.key.split(|byte| *byte == b'.').count() * topic::NODE_SIZE,
+        let index = match &self.index {
+            Index::Topic(_) => topic::size_of_pattern(binding.key.split(|byte| *byte == b'.').count()),
+            Index::Headers(_) => Wanted::size_of(&binding.arguments),
             _ => 0,
         };
         let stored = if self.spec.durable { 2 } else { 1 };
-        words + stored * (TABLES + size_of::<(Binding, Charge)>() + 2 * binding.key.len() + binding.arguments.len())
+        index + stored * (TABLES + size_of::<(Binding, Held)>() + 2 * binding.key.len() + binding.arguments.len())
     }
 
     /// Returns the bindings, by destination, key and arguments.
@@ -268,14 +283,27 @@ impl Exchange {
     }
 
     /// Calls `found` with the destinations of a message; with the same one several times if several bindings match.
-    pub(crate) fn route(&self, message: &mut Addressed<'_>, mut found: impl FnMut(Destination)) -> DependsOn {
+    /// Bindings of a headers exchange are read from `next` on, if it is there. Where the route must stop, it is the one
+    /// to go on with.
+    pub(crate) fn route(
+        &self,
+        message: &mut Addressed<'_>,
+        next: &mut Option<Binding>,
+        mut found: impl FnMut(Destination),
+    ) -> DependsOn {
         match &self.index {
             Index::Direct(all) => message.look_up(all, found),
             Index::Fanout(all) => message.steps += all.each(found) as u64,
             Index::Topic(patterns) => message.match_patterns(patterns, found),
             Index::Headers(numbers) => {
-                for binding in self.bindings.keys() {
-                    if message.headers.match_arguments(&binding.arguments, *numbers) {
+                let from = next.take();
+                let from = from.as_ref().map_or(Bound::Unbounded, Bound::Included);
+                for (binding, held) in self.bindings.range((from, Bound::Unbounded)) {
+                    if message.must_stop() {
+                        *next = Some(binding.clone());
+                        break;
+                    }
+                    if held.wanted.as_ref().is_some_and(|wanted| message.match_headers(wanted, *numbers)) {
                         found(binding.destination);
                     }
                 }

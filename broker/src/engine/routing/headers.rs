@@ -1,10 +1,13 @@
 //! Matches the headers of a message against the arguments of a binding (RabbitMQ's page "Exchanges", headers).
 //!
-//! The table of the message is sorted once it was searched a few times; so a match takes time linear in the arguments
-//! times the logarithm of the number of headers, and the message costs its own size once. It must never know the
-//! destination of the binding.
+//! Names are numbers of a dictionary, and both the arguments of a binding, when it is made, and the headers of a message,
+//! when it first comes to a binding with arguments, are sorted by them. So a match takes time linear in the arguments,
+//! with a factor logarithmic in how many headers lie between two of them, and the message costs its own size once. It
+//! must never know the destination of the binding.
 
-use hopmq_proto::{FieldTable, Value};
+use hopmq_proto::{FieldArray, FieldTable, Value};
+
+use super::words::{self, Words};
 
 /// The mode that `x-match` selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,68 +45,138 @@ pub(crate) enum Numbers {
     OfAKind,
 }
 
+/// The arguments of a binding, made ready to be matched.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    /// Whether all of them must match, or any.
+    is_all: bool,
+    /// The names of those that count, by their numbers, in order.
+    names: Box<[u32]>,
+    /// Their values, in the same order.
+    values: FieldArray,
+}
+
+impl Wanted {
+    /// Reads the encoded arguments of a binding. Those that are no table match nothing, as do those with a mode that is
+    /// unknown: `None`.
+    pub(crate) fn read(arguments: &[u8], dictionary: &mut Words) -> Option<Self> {
+        let (kind, counted) = counted(arguments)?;
+        let mut all: Vec<_> = counted.map(|(name, value)| (dictionary.add(name), value)).collect();
+        all.sort_by_key(|(name, _)| *name);
+        let names = all.iter().map(|(name, _)| *name).collect();
+        let values = all.iter().map(|(_, value)| *value).collect();
+        Some(Self { is_all: matches!(kind, Match::All | Match::AllWithX), names, values })
+    }
+
+    /// Removes the names of encoded arguments that were [read](Wanted::read) from the dictionary.
+    pub(crate) fn forget(arguments: &[u8], dictionary: &mut Words) {
+        for (name, _) in counted(arguments).into_iter().flat_map(|(_, counted)| counted) {
+            if let Some(number) = dictionary.number(name) {
+                dictionary.remove(name, number);
+            }
+        }
+    }
+
+    /// Returns what encoded arguments take when they are read, at most, in bytes.
+    pub(crate) fn size_of(arguments: &[u8]) -> usize {
+        let count = FieldTable::parse(arguments).map_or(0, |arguments| arguments.iter_bytes().count());
+        size_of::<Self>() + arguments.len() + count * (size_of::<u32>() + words::ENTRY_SIZE)
+    }
+}
+
+/// Returns the mode of encoded arguments, and those that count in it.
+fn counted<'a>(arguments: &'a [u8]) -> Option<(Match, impl Iterator<Item = (&'a [u8], Value<'a>)>)> {
+    let arguments = FieldTable::parse(arguments).ok()?;
+    let kind = Match::of(&arguments)?;
+    let with_x = matches!(kind, Match::AllWithX | Match::AnyWithX);
+    let counts = move |name: &[u8]| name != b"x-match" && (with_x || !name.starts_with(b"x-"));
+    Some((kind, arguments.iter_bytes().filter(move |(name, _)| counts(name))))
+}
+
 /// The headers of one message.
 #[derive(Debug)]
 pub(crate) struct Headers<'a> {
     table: FieldTable<&'a [u8]>,
-    /// How often the table was searched from its start.
-    searches: u32,
-    /// The headers by name, once that pays.
-    sorted: Vec<(&'a [u8], Value<'a>)>,
-    /// The work that was done: bytes of tables read, in units of an argument, and headers looked up.
-    pub(crate) steps: u64,
+    is_read: bool,
+    /// The names of those that are in bindings, by their numbers, in order.
+    names: Vec<u32>,
+    /// Their values, in the same order.
+    values: Vec<Value<'a>>,
+    /// The steps that it took to read them.
+    pub(crate) reading: u64,
+    /// The steps of matches, see [`Headers::matches`].
+    pub(crate) matching: u64,
 }
 
-/// After this number of searches the table is sorted.
-const SEARCHES: u32 = 16;
+/// How many arguments, of which each is searched for or compared, take as long as a step.
+const ARGUMENTS_PER_STEP: usize = 16;
+/// The bytes of headers whose names are looked up in a step.
+const BYTES_PER_STEP: usize = 64;
 
 impl<'a> Headers<'a> {
     pub(crate) fn new(table: FieldTable<&'a [u8]>) -> Self {
-        Self { table, searches: 0, sorted: Vec::new(), steps: 0 }
+        Self { table, is_read: false, names: Vec::new(), values: Vec::new(), reading: 0, matching: 0 }
     }
 
-    /// Returns the value of a header: the first of several.
-    fn get(&mut self, name: &[u8]) -> Option<Value<'a>> {
-        if self.searches < SEARCHES {
-            self.searches += 1;
-            self.steps += steps_of(self.table.as_bytes());
-            return self.table.get_bytes(name);
-        }
-        if self.sorted.is_empty() {
-            self.sorted.extend(self.table.iter_bytes());
-            // The sort keeps the order of equal names.
-            self.sorted.sort_by_key(|(name, _)| *name);
-            self.sorted.dedup_by_key(|(name, _)| *name);
-            self.steps += steps_of(self.table.as_bytes());
-        }
-        self.steps += 1;
-        let index = self.sorted.binary_search_by_key(&name, |(name, _)| name).ok()?;
-        Some(self.sorted[index].1)
+    /// Looks up the names of the headers. Of several with the same name, the first one counts.
+    fn read(&mut self, dictionary: &Words) {
+        let known = |(name, value): (&[u8], Value<'a>)| Some((dictionary.number(name)?, value));
+        let mut all: Vec<_> = self.table.iter_bytes().filter_map(known).collect();
+        // The sort keeps the order of equal names.
+        all.sort_by_key(|(name, _)| *name);
+        all.dedup_by_key(|(name, _)| *name);
+        (self.names, self.values) = all.into_iter().unzip();
+        self.reading = (self.table.as_bytes().len() / BYTES_PER_STEP) as u64;
     }
 
-    /// Whether the headers match the encoded arguments of a binding. Arguments that are no table match nothing.
-    pub(crate) fn match_arguments(&mut self, arguments: &[u8], numbers: Numbers) -> bool {
-        self.steps += steps_of(arguments);
-        FieldTable::parse(arguments).is_ok_and(|arguments| self.match_table(&arguments, numbers))
+    /// Whether the headers match the arguments of a binding. It takes a step, and one for each
+    /// [`ARGUMENTS_PER_STEP`] arguments that are looked at, twice if need be.
+    pub(crate) fn matches(&mut self, wanted: &Wanted, numbers: Numbers, dictionary: &Words) -> bool {
+        self.matching += 1;
+        if wanted.names.is_empty() {
+            return wanted.is_all;
+        }
+        if !std::mem::replace(&mut self.is_read, true) {
+            self.read(dictionary);
+        }
+        // Of most messages, a name is missing.
+        if wanted.is_all && !self.have_all(&wanted.names) {
+            return false;
+        }
+        let (mut place, mut looked_at) = (0, 0);
+        let mut fits = wanted.names.iter().zip(wanted.values.iter()).map(|(name, wanted)| {
+            looked_at += 1;
+            place = seek(&self.names, place, *name);
+            self.names.get(place) == Some(name) && same(wanted, self.values[place], numbers)
+        });
+        let matches = if wanted.is_all { fits.all(|fits| fits) } else { fits.any(|fits| fits) };
+        self.matching += looked_at / ARGUMENTS_PER_STEP as u64;
+        matches
     }
 
-    fn match_table(&mut self, arguments: &FieldTable<&[u8]>, numbers: Numbers) -> bool {
-        let Some(kind) = Match::of(arguments) else { return false };
-        let with_x = matches!(kind, Match::AllWithX | Match::AnyWithX);
-        let counts = |name: &[u8]| name != b"x-match" && (with_x || !name.starts_with(b"x-"));
-        let mut wanted = arguments.iter_bytes().filter(|(name, _)| counts(name));
-        let fits =
-            |(name, wanted): (&[u8], Value<'_>)| self.get(name).is_some_and(|value| same(wanted, value, numbers));
-        match kind {
-            Match::All | Match::AllWithX => wanted.all(fits),
-            Match::Any | Match::AnyWithX => wanted.any(fits),
-        }
+    /// Whether there is a header for each name.
+    fn have_all(&mut self, names: &[u32]) -> bool {
+        let (mut place, mut looked_at) = (0, 0);
+        let have_all = names.iter().all(|name| {
+            looked_at += 1;
+            place = seek(&self.names, place, *name);
+            self.names.get(place) == Some(name)
+        });
+        self.matching += looked_at / ARGUMENTS_PER_STEP as u64;
+        have_all
     }
 }
 
-/// Returns the steps that it takes to read a table: one for a header of a usual size.
-fn steps_of(table: &[u8]) -> u64 {
-    table.len() as u64 / 16 + 1
+/// Returns the place of the first number from a place on that is not less than another, in ascending numbers. Takes time
+/// logarithmic in how far it is.
+fn seek(numbers: &[u32], from: usize, wanted: u32) -> usize {
+    let rest = &numbers[from..];
+    let mut end = 1;
+    while rest.get(end - 1).is_some_and(|number| *number < wanted) {
+        end *= 2;
+    }
+    let begin = end / 2;
+    from + begin + rest[begin..rest.len().min(end)].partition_point(|number| *number < wanted)
 }
 
 /// Whether a header has the wanted value. An argument without a value matches any value of its header; numbers of any
@@ -144,7 +217,9 @@ mod tests {
     fn goes(arguments: &[(&str, Value<'_>)], headers: &[(&str, Value<'_>)]) -> bool {
         let table = |entries: &[(&str, Value<'_>)]| entries.iter().copied().collect::<FieldTable>();
         let (arguments, headers) = (table(arguments), table(headers));
-        Headers::new(headers.as_ref_table()).match_arguments(arguments.as_bytes(), Numbers::Any)
+        let mut dictionary = Words::default();
+        let wanted = Wanted::read(arguments.as_bytes(), &mut dictionary).expect("the mode is known");
+        Headers::new(headers.as_ref_table()).matches(&wanted, Numbers::Any, &dictionary)
     }
 
     #[test]
@@ -200,14 +275,28 @@ mod tests {
                 .fold(FieldTable::new().with("x-match", mode), |table, entry| table.with(&entry.0, entry.1))
         };
         let headers = table(0..1_000, "-");
-        let bindings = [table(0..1_000, "all"), table(1_000..2_000, "any")];
+        let bindings = [table(0..1_000, "all"), table(1_000..2_000, "any"), table(999..1_001, "all")];
+        let mut dictionary = Words::default();
+        let bindings = bindings.map(|binding| Wanted::read(binding.as_bytes(), &mut dictionary).unwrap());
         let mut message = Headers::new(headers.as_ref_table());
-        for number in 0..100 {
-            let matches = message.match_arguments(bindings[number % 2].as_bytes(), Numbers::Any);
-            assert_eq!(matches, number % 2 == 0, "{number}");
+        for number in 0..300 {
+            let matches = message.matches(&bindings[number % 3], Numbers::Any, &dictionary);
+            assert_eq!(matches, number % 3 == 0, "{number}");
         }
-        let read = (SEARCHES as usize + 1) * headers.as_bytes().len() / 16 + 100 * bindings[0].as_bytes().len() / 16;
-        let steps = message.steps;
-        assert!(steps < (read + 100 * 1_000 + 200) as u64, "{steps}");
+        let looked_at = 100 * (2 * 1_000 + 1_000 + 2) / ARGUMENTS_PER_STEP;
+        let steps = message.reading + message.matching;
+        let limit = headers.as_bytes().len() / BYTES_PER_STEP + 300 + looked_at;
+        assert!(steps <= limit as u64, "{steps} steps of {limit}");
+    }
+
+    #[test]
+    fn a_number_is_found_from_any_place_on() {
+        let numbers: Vec<u32> = (0..100).map(|number| 3 * number).collect();
+        for from in 0..=100 {
+            for wanted in 0..302 {
+                let expected = from + numbers[from..].iter().take_while(|number| **number < wanted).count();
+                assert_eq!(seek(&numbers, from, wanted), expected, "{wanted} from {from}");
+            }
+        }
     }
 }

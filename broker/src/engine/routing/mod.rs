@@ -8,8 +8,11 @@ pub(super) mod exchange;
 pub(super) mod headers;
 #[cfg(test)]
 mod naive;
+mod nodes;
 mod places;
 pub(super) mod route;
 mod topic;
 pub(super) mod weighted;
 mod words;
+
+use super::table;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use hopmq_proto::{FieldTable, Value};
 
-use super::headers::{Headers, Numbers, same};
+use super::headers::{Headers, Numbers, Wanted, same};
 use super::topic::{Patterns, Walk};
 use super::words::{Keys, Words};
 
@@ -120,16 +120,22 @@ pub(crate) fn check_headers(input: &[u8]) {
             _ => message = joined(&message, &entry),
         }
     }
+    let mut dictionary = Words::default();
+    let all: Vec<_> = bindings.iter().map(|binding| Wanted::read(binding.as_bytes(), &mut dictionary)).collect();
     for numbers in [Numbers::Any, Numbers::OfAKind] {
         let mut fast = Headers::new(message.as_ref_table());
-        for binding in &bindings {
+        for (binding, wanted) in bindings.iter().zip(&all) {
             let expected = headers(binding, &message, numbers);
-            assert_eq!(fast.match_arguments(binding.as_bytes(), numbers), expected, "{binding:?} {message:?}");
+            let found = wanted.as_ref().is_some_and(|wanted| fast.matches(wanted, numbers, &dictionary));
+            assert_eq!(found, expected, "{binding:?} {message:?}");
         }
         let size: usize = bindings.iter().map(|binding| binding.as_bytes().len()).sum();
-        let limit = 18 * (message.as_bytes().len() / 16 + 1) + size + bindings.len();
-        assert!(fast.steps <= limit as u64, "{} steps, of {limit}", fast.steps);
+        let limit = (message.as_bytes().len() + size) / 16 + bindings.len();
+        let steps = fast.reading + fast.matching;
+        assert!(steps <= limit as u64, "{steps} steps, of {limit}");
     }
+    bindings.iter().for_each(|binding| Wanted::forget(binding.as_bytes(), &mut dictionary));
+    assert!(dictionary.is_empty(), "names are left over");
 }
 
 /// Returns a table with the entries of both, where names may be repeated.

@@ -1,32 +1,41 @@
 //! The patterns of a topic exchange: words between dots, `*` for one word, `#` for any number of them.
 //!
-//! Owns a trie of words. All keys of a message are matched against all patterns at once: each node of the trie is
-//! visited at most once for each [chunk of the keys](crate::engine::routing::words), with the set of the places that
-//! the keys have come to there. So a match takes time linear in the nodes that it visits times the width of a set,
-//! which is at most 5 for one routing key of 255 bytes, whatever the patterns are; the nodes are at most the words of
-//! all patterns. Without `#` a key visits no more nodes than it has ways through the trie. Adding or removing a pattern
-//! takes time linear in its words. It must never know what the destinations are.
+//! Owns a trie of words, in which words that no two patterns tell apart share a node. All keys of a message are matched
+//! against all patterns at once: each word in the trie is visited at most once for each
+//! [chunk of the keys](crate::engine::routing::words), with the set of the places that the keys have come to there. So
+//! a match takes time linear in the words that it visits times the width of a set, which is at most 5 for one routing
+//! key of 255 bytes, whatever the patterns are; they are at most the words of all patterns. Without `#` a key visits no
+//! more words than it has ways through the trie. Adding or removing a pattern takes time linear in its words. It must
+//! never know what the destinations are.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use super::destinations::Destinations;
+use super::nodes::{NONE, Nodes};
 use super::places::Set;
-use super::words::{Chunk, Keys, NARROW, WIDE, Words, words};
+use super::table::Table;
+use super::words::{Chunk, ENTRY_SIZE, Keys, NARROW, WIDE, Words, words};
 
 /// Patterns and their destinations. See the [module's documentation](self).
 #[derive(Debug)]
 pub(crate) struct Patterns<D> {
-    nodes: Vec<Node<D>>,
-    free: Vec<u32>,
+    nodes: Nodes<Node<D>>,
 }
 
 #[derive(Debug)]
 struct Node<D> {
-    words: Children,
-    star: Option<u32>,
-    hash: Option<u32>,
+    /// The words that follow the first one of this node, by their numbers, before anything below.
+    tail: Box<[u32]>,
+    below: Below,
     destinations: Destinations<D>,
+}
+
+/// The nodes below another one, by their first words.
+#[derive(Debug)]
+struct Below {
+    words: Children,
+    star: u32,
+    hash: u32,
 }
 
 /// The nodes below another for words, by the numbers of the words.
@@ -35,7 +44,7 @@ enum Children {
     #[default]
     None,
     One(u32, u32),
-    Many(HashMap<u32, u32, BuildHasherDefault<NumberHasher>>),
+    Many(Box<Table<u32, u32, BuildHasherDefault<NumberHasher>>>),
 }
 
 /// Hashes the number of a word. Clients do not choose the numbers.
@@ -59,8 +68,17 @@ impl Hasher for NumberHasher {
 
 const ROOT: u32 = 0;
 
-/// What a node takes that no other pattern needs, in bytes: with its entry in the table of its parent.
-pub(crate) const NODE_SIZE: usize = size_of::<Node<()>>() + 64;
+/// What `*` is among the numbers of words.
+const STAR: u32 = u32::MAX;
+/// What `#` is among the numbers of words.
+const HASH: u32 = u32::MAX - 1;
+
+/// Returns what a pattern of this many words takes at most that no other one needs, in bytes.
+pub(crate) fn size_of_pattern(words: usize) -> usize {
+    // A node for its end and one that it splits, with their entries in the tables of their parents; and for each word
+    // its number, its entry in the dictionary, and its bytes there.
+    2 * (size_of::<Node<()>>() + 64) + words * (size_of::<u32>() + ENTRY_SIZE)
+}
 
 impl Children {
     fn get(&self, word: u32) -> Option<u32> {
@@ -74,8 +92,13 @@ impl Children {
     fn insert(&mut self, word: u32, child: u32) {
         match self {
             Self::None => *self = Self::One(word, child),
-            Self::One(known, other) => *self = Self::Many([(*known, *other), (word, child)].into_iter().collect()),
-            Self::Many(all) => drop(all.insert(word, child)),
+            Self::One(known, other) => {
+                let mut all = Box::<Table<_, _, _>>::default();
+                all.insert(*known, *other);
+                all.insert(word, child);
+                *self = Self::Many(all);
+            }
+            Self::Many(all) => all.insert(word, child),
         }
     }
 
@@ -83,11 +106,9 @@ impl Children {
         match self {
             Self::Many(all) => {
                 all.remove(&word);
-                if let (1, Some((word, child))) = (all.len(), all.iter().next()) {
-                    *self = Self::One(*word, *child);
-                } else if all.len() < all.capacity() / 4 {
-                    // A walk through all takes time linear in the capacity.
-                    all.shrink_to(all.len() * 2);
+                let last = if all.len() == 1 { all.iter().next().map(|(word, child)| (*word, *child)) } else { None };
+                if let Some((word, child)) = last {
+                    *self = Self::One(word, child);
                 }
             }
             _ => *self = Self::None,
@@ -95,30 +116,73 @@ impl Children {
     }
 }
 
-impl<D: Copy + Ord> Node<D> {
-    fn new() -> Self {
-        Self { words: Children::None, star: None, hash: None, destinations: Destinations::None }
-    }
+impl Below {
+    const NOTHING: Self = Self { words: Children::None, star: NONE, hash: NONE };
 
-    fn child(&self, word: &[u8], dictionary: &Words) -> Option<u32> {
+    fn get(&self, word: u32) -> Option<u32> {
         match word {
-            b"*" => self.star,
-            b"#" => self.hash,
-            _ => self.words.get(dictionary.number(word)?),
+            STAR => Some(self.star).filter(|child| *child != NONE),
+            HASH => Some(self.hash).filter(|child| *child != NONE),
+            _ => self.words.get(word),
         }
     }
 
+    fn insert(&mut self, word: u32, child: u32) {
+        match word {
+            STAR => self.star = child,
+            HASH => self.hash = child,
+            _ => self.words.insert(word, child),
+        }
+    }
+
+    fn remove(&mut self, word: u32) {
+        match word {
+            STAR => self.star = NONE,
+            HASH => self.hash = NONE,
+            _ => self.words.remove(word),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        matches!(self.words, Children::None) && self.star == NONE && self.hash == NONE
+    }
+}
+
+impl<D> Default for Node<D> {
+    fn default() -> Self {
+        Self { tail: Box::default(), below: Below::NOTHING, destinations: Destinations::None }
+    }
+}
+
+impl<D: Copy + Ord> Node<D> {
     fn is_bare(&self) -> bool {
-        matches!(self.words, Children::None)
-            && self.star.is_none()
-            && self.hash.is_none()
-            && self.destinations.is_empty()
+        self.below.is_empty() && self.destinations.is_empty()
     }
 }
 
 impl<D: Copy + Ord> Default for Patterns<D> {
     fn default() -> Self {
-        Self { nodes: vec![Node::new()], free: Vec::new() }
+        let mut nodes = Nodes::default();
+        nodes.add(Node::default());
+        Self { nodes }
+    }
+}
+
+/// Returns the number of a word of a pattern, if it is in use.
+fn number_of(word: &[u8], dictionary: &Words) -> Option<u32> {
+    match word {
+        b"*" => Some(STAR),
+        b"#" => Some(HASH),
+        _ => dictionary.number(word),
+    }
+}
+
+/// Returns the number of a word of a pattern that is used once more.
+fn add_word(word: &[u8], dictionary: &mut Words) -> u32 {
+    match word {
+        b"*" => STAR,
+        b"#" => HASH,
+        _ => dictionary.add(word),
     }
 }
 
@@ -139,76 +203,83 @@ impl Walk {
 impl<D: Copy + Ord> Patterns<D> {
     /// Adds a destination for a pattern. It may be added several times.
     pub(crate) fn insert(&mut self, pattern: &[u8], destination: D, dictionary: &mut Words) {
+        let mut rest = words(pattern).peekable();
         let mut at = ROOT;
-        for word in words(pattern) {
-            at = match self.nodes[at as usize].child(word, dictionary) {
-                Some(child) => child,
-                None => self.add_child(at, word, dictionary),
-            };
+        loop {
+            let tail = &self.nodes[at].tail;
+            let is_next = |word: &&[u8], number| number_of(word, dictionary) == Some(number);
+            let shared =
+                tail.iter().take_while(|number| rest.next_if(|word| is_next(word, **number)).is_some()).count();
+            if shared < tail.len() {
+                self.split(at, shared);
+            }
+            let Some(word) = rest.next() else { break };
+            if let Some(child) = number_of(word, dictionary).and_then(|number| self.nodes[at].below.get(number)) {
+                at = child;
+                continue;
+            }
+            let first = add_word(word, dictionary);
+            let tail = rest.map(|word| add_word(word, dictionary)).collect();
+            let child = self.nodes.add(Node { tail, ..Node::default() });
+            self.nodes[at].below.insert(first, child);
+            at = child;
+            break;
         }
-        self.nodes[at as usize].destinations.add(destination);
+        self.nodes[at].destinations.add(destination);
     }
 
-    fn add_child(&mut self, parent: u32, word: &[u8], dictionary: &mut Words) -> u32 {
-        let child = match self.free.pop() {
-            Some(index) => index,
-            None => {
-                self.nodes.push(Node::new());
-                (self.nodes.len() - 1) as u32
-            }
-        };
-        let parent = &mut self.nodes[parent as usize];
-        match word {
-            b"*" => parent.star = Some(child),
-            b"#" => parent.hash = Some(child),
-            _ => parent.words.insert(dictionary.add(word), child),
-        }
-        child
+    /// Moves what comes after the first words of a node's tail to a new node below it.
+    fn split(&mut self, at: u32, shared: usize) {
+        let node = &mut self.nodes[at];
+        let tail = std::mem::take(&mut node.tail);
+        let below = std::mem::replace(&mut node.below, Below::NOTHING);
+        let destinations = std::mem::take(&mut node.destinations);
+        node.tail = tail[..shared].into();
+        let child = self.nodes.add(Node { tail: tail[shared + 1..].into(), below, destinations });
+        self.nodes[at].below.insert(tail[shared], child);
     }
 
     /// Removes a destination of a pattern once, if it is there.
     pub(crate) fn remove(&mut self, pattern: &[u8], destination: D, dictionary: &mut Words) {
-        let mut path = vec![ROOT];
+        let mut rest = words(pattern);
         let mut at = ROOT;
-        for word in words(pattern) {
-            let Some(child) = self.nodes[at as usize].child(word, dictionary) else { return };
+        // The nodes on the way, each with its first word.
+        let mut path = Vec::new();
+        while let Some(word) = rest.next() {
+            let number = number_of(word, dictionary);
+            let child = number.and_then(|number| Some((number, self.nodes[at].below.get(number)?)));
+            let Some((number, child)) = child else { return };
+            path.push((at, number, word));
             at = child;
-            path.push(at);
-        }
-        self.nodes[at as usize].destinations.remove(destination);
-        let words: Vec<&[u8]> = words(pattern).collect();
-        for (depth, word) in words.iter().enumerate().rev() {
-            let (parent, child) = (path[depth], path[depth + 1]);
-            if !self.nodes[child as usize].is_bare() {
-                break;
+            let mut tail = self.nodes[at].tail.iter();
+            if !tail.all(|number| rest.next().is_some_and(|word| number_of(word, dictionary) == Some(*number))) {
+                return;
             }
-            let parent = &mut self.nodes[parent as usize];
-            match *word {
-                b"*" => parent.star = None,
-                b"#" => parent.hash = None,
-                word => {
-                    if let Some(number) = dictionary.number(word) {
-                        parent.words.remove(number);
-                        dictionary.remove(word);
-                    }
-                }
-            }
-            self.free.push(child);
         }
-        if self.free.len() + 1 == self.nodes.len() {
-            self.nodes.truncate(1);
-            self.nodes.shrink_to_fit();
-            self.free = Vec::new();
+        self.nodes[at].destinations.remove(destination);
+        let mut end = words(pattern).count();
+        while self.nodes[at].is_bare()
+            && let Some((parent, first, word)) = path.pop()
+        {
+            let gone = self.nodes.remove(at);
+            self.nodes[parent].below.remove(first);
+            end -= gone.tail.len();
+            let tail = words(pattern).skip(end).zip(&gone.tail).map(|(word, number)| (word, *number));
+            for (word, number) in tail.chain([(word, first)]).filter(|(_, number)| *number < HASH) {
+                dictionary.remove(word, number);
+            }
+            end -= 1;
+            at = parent;
         }
     }
 
     #[cfg_attr(not(test), allow(dead_code, reason = "only checks ask"))]
     pub(crate) fn is_empty(&self) -> bool {
-        self.nodes.len() == 1 && self.nodes[0].is_bare()
+        self.nodes.len() == 1 && self.nodes[ROOT].is_bare()
     }
 
     /// Calls `found` with the destinations of all patterns that match a key; with each once for a pattern and a chunk
-    /// of the keys. Returns the number of steps: each is to visit a node with 64 places.
+    /// of the keys. Returns the number of steps: each is to visit a word with 64 places.
     pub(crate) fn matches(&self, keys: &mut Keys, walk: &mut Walk, mut found: impl FnMut(D)) -> u64 {
         let mut steps = 0;
         for chunk in keys.chunks() {
@@ -226,26 +297,51 @@ impl<D: Copy + Ord> Patterns<D> {
         let mut starts = S::empty(chunk.width);
         starts.as_mut().copy_from_slice(chunk.starts());
         walk.push((ROOT, starts));
-        while let Some((node, now)) = walk.pop() {
+        while let Some((node, mut now)) = walk.pop() {
             steps += chunk.width;
-            let node = &self.nodes[node as usize];
+            let node = &self.nodes[node];
+            if !node.tail.is_empty() {
+                steps += pass(&node.tail, &mut now, chunk);
+            }
             if !node.destinations.is_empty() && !now.and(chunk.ends()).is_empty() {
                 steps += node.destinations.each(&mut *found);
             }
-            if let Some(child) = node.hash {
-                walk.push((child, now.onward(chunk.inner())));
+            if node.below.hash != NONE {
+                walk.push((node.below.hash, now.onward(chunk.inner())));
             }
             let before = now.and(chunk.inner());
             if before.is_empty() {
                 continue;
             }
-            if let Some(child) = node.star {
-                walk.push((child, before.next()));
+            if node.below.star != NONE {
+                walk.push((node.below.star, before.next()));
             }
-            steps += node.words.follow(before, chunk, walk);
+            steps += node.below.words.follow(before, chunk, walk);
         }
         steps
     }
+}
+
+/// Moves a set of places over words that follow each other in patterns. Returns the number of steps.
+fn pass<S: Set>(tail: &[u32], now: &mut S, chunk: &mut Chunk) -> usize {
+    let mut steps = 0;
+    for word in tail {
+        steps += chunk.width;
+        *now = match *word {
+            HASH => now.onward(chunk.inner()),
+            STAR => now.and(chunk.inner()).next(),
+            word if now.len() == 1 && chunk.word_at(now.first()) == Some(word) => now.next(),
+            _ if now.len() == 1 => S::empty(chunk.width),
+            word => {
+                chunk.index();
+                chunk.before(word).map_or_else(|| S::empty(chunk.width), |before| now.and(before).next())
+            }
+        };
+        if now.is_empty() {
+            break;
+        }
+    }
+    steps
 }
 
 impl Children {
@@ -288,7 +384,7 @@ impl Children {
                 }
             }
             Self::Many(all) => {
-                for (word, child) in all {
+                for (word, child) in all.iter() {
                     steps += chunk.width;
                     chunk.before(*word).into_iter().for_each(|before| enter(&now, *child, before));
                 }
@@ -357,7 +453,7 @@ mod tests {
         for pattern in ["a.b.c", "a.*.#", "", "#", "a.b", "c"] {
             patterns.remove(pattern.as_bytes(), 1, &mut dictionary);
         }
-        assert!(patterns.nodes[0].is_bare() && patterns.nodes.len() == 1 && patterns.free.is_empty());
+        assert!(patterns.is_empty());
         assert_eq!(dictionary.number(b"a"), None);
     }
 
@@ -370,11 +466,12 @@ mod tests {
             patterns.insert(words.join(".").as_bytes(), number, &mut dictionary);
         }
         let key = vec!["a"; 128].join(".");
-        (patterns.nodes.len(), matched(&patterns, &[key.as_bytes()], &dictionary).1)
+        let words = patterns.nodes.iter().map(|node| 1 + node.tail.len()).sum();
+        (words, matched(&patterns, &[key.as_bytes()], &dictionary).1)
     }
 
     #[test]
-    fn a_match_visits_each_node_at_most_once_whatever_the_patterns_are() {
+    fn a_match_visits_each_word_at_most_once_whatever_the_patterns_are() {
         let bit = |number: usize, place: usize| number >> (place / 2).min(63) & 1 == 1;
         let chains = attack(2_500, |number, place| match place % 2 {
             0 => "#",
@@ -383,14 +480,14 @@ mod tests {
         });
         let stars = attack(2_500, |number, place| if bit(number, place) || place % 2 == 0 { "*" } else { "#" });
         let words = attack(2_500, |number, place| if bit(number, place) { "a" } else { "#" });
-        for (nodes, steps) in [chains, stars, words] {
-            assert!(nodes > 200_000, "{nodes}");
-            assert!(steps <= (2 * WIDE * nodes) as u64, "{steps} steps in {nodes} nodes");
+        for (all, steps) in [chains, stars, words] {
+            assert!(all > 200_000, "{all}");
+            assert!(steps <= (2 * WIDE * all) as u64, "{steps} steps for {all} words");
         }
     }
 
     #[test]
-    fn a_key_visits_few_nodes_of_many_patterns_without_wildcards() {
+    fn a_key_visits_few_words_of_many_patterns_without_wildcards() {
         let mut dictionary = Words::default();
         let mut patterns = Patterns::default();
         for number in 0..10_000 {

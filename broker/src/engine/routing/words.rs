@@ -5,14 +5,17 @@
 //! excess of some hundred words are read in several chunks, so that no set is much wider than what is in it.
 //!
 //! Owns the dictionary of the words in patterns, which all topic exchanges share: the words of a message are looked up
-//! once, not at each exchange. It must never know patterns.
+//! once, not at each exchange. The names that headers exchanges look for are in it as well. It must never know patterns.
 
-use std::collections::HashMap;
+use super::table::Table;
 
-/// The words in patterns, as numbers. See the [module's documentation](self).
+/// The most that a word takes in the dictionary besides a few of its bytes, in bytes.
+pub(super) const ENTRY_SIZE: usize = 72;
+
+/// The words in patterns and the names in bindings, as numbers. See the [module's documentation](self).
 #[derive(Debug, Default)]
 pub(crate) struct Words {
-    numbers: HashMap<Box<[u8]>, u32>,
+    numbers: Table<Box<[u8]>, u32>,
     /// How often each number is in use.
     uses: Vec<u32>,
     free: Vec<u32>,
@@ -43,9 +46,8 @@ impl Words {
         number
     }
 
-    /// Notes that a word is used once less.
-    pub(super) fn remove(&mut self, word: &[u8]) {
-        let Some(number) = self.number(word) else { return };
+    /// Notes that a word, which has this number, is used once less.
+    pub(super) fn remove(&mut self, word: &[u8], number: u32) {
         let uses = &mut self.uses[number as usize];
         *uses -= 1;
         if *uses == 0 {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use hopmq_proto::method::basic;
+use hopmq_proto::method::{MethodId, basic};
 use hopmq_proto::{Arguments, Content, ContentKind, Properties, code};
 
 use crate::engine::access::{Permission, Resource};
@@ -15,7 +15,7 @@ use crate::engine::queue::ready::{Entry, Kept};
 use crate::engine::queue::settings::Overflow;
 use crate::engine::refusal::Refusal;
 use crate::engine::routing::exchange::DependsOn;
-use crate::engine::routing::route::copies;
+use crate::engine::routing::route::{Progress, copies};
 use crate::engine::session::channel::Channel;
 use crate::engine::session::tx::Publish;
 use crate::engine::work::Task;
@@ -81,6 +81,16 @@ pub(in crate::engine) struct Spread {
     stored: bool,
 }
 
+/// A message whose route has not ended.
+#[derive(Debug)]
+pub(in crate::engine) struct Unrouted {
+    at: At,
+    content: Content,
+    progress: Progress,
+    /// What was found so far.
+    queues: Vec<QueueKey>,
+}
+
 /// Whether a queue accepted a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) enum Taken {
@@ -114,8 +124,10 @@ impl Engine {
         let mut route = std::mem::take(&mut channel.known_route);
         let is_known =
             route.is_of(topology, arguments.exchange, arguments.routing_key) && properties.flags() & HEADERS == 0;
-        if !is_known {
-            self.route(at, &arguments, &properties, &mut route)?;
+        if !is_known && let Some(progress) = self.route(at, &arguments, &properties, &mut route)? {
+            let queues = std::mem::take(&mut route.queues);
+            self.work.leave(Task::Route(Box::new(Unrouted { at, content, progress, queues })));
+            return Ok(());
         }
         let meter = self.meter_of(at.vhost);
         self.scratch.meter = meter;
@@ -336,14 +348,38 @@ impl Engine {
         Ok(())
     }
 
-    /// Finds the queues of a message.
+    /// Finds some more of the queues of a message, and passes it on once they are found. Returns the rest. Without its
+    /// connection the message is dropped: the client can't know that it has arrived.
+    pub(in crate::engine) fn route_some(&mut self, mut unrouted: Box<Unrouted>) -> Option<Task> {
+        let Unrouted { at, content, progress, queues } = &mut *unrouted;
+        let at = *at;
+        self.channel_mut(at)?;
+        let (arguments, properties) = (content.arguments(), content.properties());
+        // They were checked when the route began.
+        let copies = copies(&properties.headers().unwrap_or_default()).unwrap_or_default();
+        let keys: Vec<&[u8]> = std::iter::once(arguments.routing_key).chain(copies).collect();
+        if self.follow(at.vhost, progress, &keys, &properties, queues, self.routing_left()).is_none() {
+            return Some(Task::Route(unrouted));
+        }
+        queues.retain(|queue| self.queues.contains_key(*queue));
+        self.sort_by_name(queues);
+        let meter = self.meter_of(at.vhost);
+        self.scratch.meter = meter;
+        let last = self.sessions.get_mut(at.session).map(|session| &mut session.block);
+        let body = Payload::received(content, last.unwrap_or(&mut None), meter);
+        let result = self.publish_to(at, &arguments, properties, body, queues);
+        self.refused(at.session, at.channel, MethodId::BASIC_PUBLISH, result);
+        None
+    }
+
+    /// Finds the queues of a message, or returns what is left of its route.
     fn route(
         &mut self,
         at: At,
         arguments: &Arguments<'_>,
         properties: &Properties<&[u8]>,
         route: &mut KnownRoute,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<Progress>, Refusal> {
         route.topology = 0;
         route.queues.clear();
         let name = String::from_utf8_lossy(arguments.exchange);
@@ -369,8 +405,12 @@ impl Engine {
             }
             let key = String::from_utf8_lossy(arguments.routing_key);
             self.check_topic(at, Permission::Write, source, &key)?;
-            let depends_on = self.route_from(at.vhost, source, &keys, properties, &mut route.queues);
-            depends_on_more |= depends_on == DependsOn::More;
+            let mut progress = Progress::new(source);
+            let most = self.routing_left();
+            match self.follow(at.vhost, &mut progress, &keys, properties, &mut route.queues, most) {
+                Some(depends_on) => depends_on_more |= depends_on == DependsOn::More,
+                None => return Ok(Some(progress)),
+            }
         }
         self.sort_by_name(&mut route.queues);
         if !depends_on_more {
@@ -380,7 +420,7 @@ impl Engine {
             route.key.clear();
             route.key.extend_from_slice(arguments.routing_key);
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Passes a message to a queue.

@@ -4,3 +4,4 @@ mod model;
 mod naive;
 mod steps;
 mod turns;
+mod world;

@@ -3,179 +3,16 @@
 //! Each attack runs twice: on an engine without a budget, where it takes one turn of many steps, and on one with the
 //! default budget.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
+use hopmq_proto::FieldTable;
 use hopmq_proto::method::{basic, exchange, queue, tx};
-use hopmq_proto::{
-    Config as ProtoConfig, Connection, Event, FieldTable, Incoming, Properties, Receiver, Role, Route, Time, Transmit,
-};
 
-use crate::engine::keys::SessionKey;
-use crate::engine::tests::model::carry;
-use crate::engine::{Config, Engine, Profile};
+use crate::engine::tests::world::{BATCH, Peer, World};
 
 /// The most steps of a turn: the budget, and an operation that begins before it is spent. A commit may take a whole
 /// budget more.
 const MOST: u32 = 2 * 2048 + 300;
-/// Inputs of one turn, as in the server.
-const BATCH: usize = 512;
-
-struct Peer {
-    session: SessionKey,
-    up: Receiver,
-    incoming: VecDeque<Incoming>,
-    client: Connection,
-    down: Receiver,
-    /// The answers of the broker, without deliveries and confirms.
-    answers: usize,
-    deliveries: usize,
-    confirmed: u64,
-}
-
-struct World {
-    engine: Engine,
-    now: Time,
-}
-
-impl World {
-    fn new(budget: Option<u32>) -> Self {
-        let mut engine = Engine::new(Config {
-            seed: 1,
-            wall_epoch: 0,
-            connection_max: usize::MAX,
-            profile: Profile::RabbitMq3_13,
-            consumer_timeout: None,
-            limits: crate::limits::Limits::default(),
-            memory_limit: u64::MAX,
-            protocol: ProtoConfig { mechanisms: "PLAIN".to_owned(), ..ProtoConfig::default() },
-        });
-        if let Some(budget) = budget {
-            engine.set_budget(budget);
-        }
-        Self { engine, now: Time::ZERO }
-    }
-
-    fn connect(&mut self) -> Peer {
-        let session = self.engine.connect(Time::ZERO, true, "test".into());
-        let client = Connection::new(Role::Client, ProtoConfig::default());
-        let up = Receiver::server(self.engine.receive_limits(session).unwrap());
-        let down = Receiver::client(client.receive_limits());
-        let incoming = VecDeque::new();
-        let mut peer = Peer { session, up, incoming, client, down, answers: 0, deliveries: 0, confirmed: 0 };
-        self.flow(&mut peer);
-        peer.client.open_channel(1, 0).unwrap();
-        self.flow(&mut peer);
-        peer.answers = 0;
-        peer
-    }
-
-    /// A turn of a connection, as the server does it. Returns whether anything moved.
-    fn turn(&mut self, peer: &mut Peer) -> bool {
-        let mut transmit = Transmit::new();
-        peer.client.poll_transmit(self.now, &mut transmit);
-        while carry(&mut transmit, &mut peer.up).is_some() {
-            while let Some(incoming) = peer.up.poll().unwrap() {
-                peer.incoming.push_back(incoming);
-            }
-        }
-        let mut moved = false;
-        self.engine.start_turn();
-        for _ in 0..BATCH {
-            if self.engine.is_held(peer.session) || self.engine.is_spent() {
-                break;
-            }
-            let Some(incoming) = peer.incoming.pop_front() else { break };
-            self.engine.handle(self.now, peer.session, incoming);
-            moved = true;
-        }
-        self.engine.finish(peer.session);
-        peer.up.set_limits(self.engine.receive_limits(peer.session).unwrap());
-        moved |= self.engine.poll_transmit(self.now, peer.session, &mut transmit);
-        self.engine.start_turn();
-        while carry(&mut transmit, &mut peer.down).is_some() {
-            while let Some(incoming) = peer.down.poll().unwrap() {
-                let event = peer.client.handle(self.now, incoming).unwrap();
-                peer.down.set_limits(peer.client.receive_limits());
-                match event {
-                    Some(Event::Start { .. }) => {
-                        peer.client.start_ok(&FieldTable::new(), "PLAIN", b"\0guest\0guest").unwrap();
-                    }
-                    Some(Event::Confirmed { last, .. }) => peer.confirmed = last,
-                    Some(Event::Delivery { .. }) => peer.deliveries += 1,
-                    Some(_) => peer.answers += 1,
-                    None => {}
-                }
-            }
-        }
-        moved
-    }
-
-    /// A turn of unfinished work, as the server does it. Returns whether there was some.
-    fn work(&mut self) -> bool {
-        if !self.engine.has_work() && !self.is_due() {
-            return false;
-        }
-        self.engine.start_turn();
-        if self.is_due() {
-            self.engine.handle_timeout(self.now);
-        }
-        if self.engine.has_work() {
-            self.engine.work(self.now);
-        }
-        self.engine.start_turn();
-        true
-    }
-
-    fn is_due(&self) -> bool {
-        self.engine.poll_timeout().is_some_and(|at| at <= self.now)
-    }
-
-    /// Turns until nothing moves.
-    fn flow(&mut self, peer: &mut Peer) {
-        while self.turn(peer) | self.work() {}
-    }
-}
-
-impl Peer {
-    fn declare(&mut self, name: &str, exclusive: bool, arguments: &FieldTable) {
-        let arguments = arguments.as_ref_table();
-        let declare = queue::Declare { queue: name, exclusive, arguments, ..Default::default() };
-        self.client.request(1, &declare, None).unwrap();
-    }
-
-    fn bind(&mut self, queue: &str, exchange: &str, routing_key: &str) {
-        let bind = queue::Bind { queue, exchange, routing_key, ..Default::default() };
-        self.client.request(1, &bind, None).unwrap();
-    }
-
-    fn publish(&mut self, exchange: &str, routing_key: &str, body: &[u8]) {
-        let route = Route { exchange, routing_key, mandatory: false };
-        self.client.publish(1, route, Properties::EMPTY, body.into()).unwrap();
-    }
-
-    fn consume(&mut self, queue: &str, tag: &str) {
-        let consume = basic::Consume { queue, consumer_tag: tag, ..Default::default() };
-        self.client.consume(1, &consume, 0, None).unwrap();
-    }
-
-    fn fill(&mut self, world: &mut World, queue: &str, arguments: &FieldTable, count: usize) {
-        self.declare(queue, false, arguments);
-        for _ in 0..count {
-            self.publish("", queue, b"x");
-        }
-        world.flow(self);
-    }
-
-    /// Fills a queue, and consumes all of it.
-    fn hold(&mut self, world: &mut World, arguments: &FieldTable, count: usize) {
-        self.fill(world, "q", arguments, count);
-        self.consume("q", "c");
-        world.flow(self);
-        assert_eq!(self.deliveries, count);
-    }
-}
-
 /// Prepares an attack, and returns what starts it.
 type Attack = fn(&mut World, &mut Peer) -> Box<dyn FnOnce(&mut World, &mut Peer)>;
 
@@ -422,6 +259,80 @@ fn a_fan_out_is_cut() {
 }
 
 #[test]
+fn a_match_of_headers_with_many_bindings_is_cut() {
+    check(
+        |world, peer| {
+            peer.declare_headers(&["q"]);
+            (0..COUNT).for_each(|number| peer.bind_headers("q", &FieldTable::new().with("number", number as i64)));
+            peer.client.confirm_select(1).unwrap();
+            peer.consume("q", "c");
+            world.flow(peer);
+            Box::new(|world, peer| {
+                peer.publish_headers(&FieldTable::new().with("number", 7));
+                peer.publish_headers(&FieldTable::new().with("number", COUNT as i64 - 1));
+                world.flow(peer);
+                assert_eq!((peer.confirmed, peer.deliveries), (2, 2));
+            })
+        },
+        2 * COUNT as u32 / 4,
+    );
+}
+
+#[test]
+fn bindings_that_change_during_a_match_count_each_for_itself() {
+    let mut world = World::new(None);
+    let (mut publisher, mut other) = (world.connect(), world.connect());
+    let wanted = |number: usize| FieldTable::new().with("x-match", "any").with("a", 1).with("number", number as i64);
+    let queues = ["first", "gone", "kept"];
+    publisher.declare_headers(&queues);
+    for queue in queues {
+        (0..COUNT).for_each(|number| publisher.bind_headers(queue, &wanted(number)));
+    }
+    publisher.client.confirm_select(1).unwrap();
+    world.flow(&mut publisher);
+    publisher.publish_headers(&FieldTable::new().with("a", 1));
+    world.turn(&mut publisher);
+    assert!(world.engine.is_held(publisher.session) && publisher.confirmed == 0);
+    // The match goes on between the turns of what removes its bindings.
+    other.client.request(1, &queue::Delete { queue: "gone", ..Default::default() }, Some(1)).unwrap();
+    while publisher.confirmed == 0 {
+        world.turn(&mut other);
+        world.work();
+        world.turn(&mut publisher);
+    }
+    world.flow(&mut other);
+    world.flow(&mut publisher);
+    let vhost = world.engine.vhost_named("/").unwrap();
+    let ready = |queue| world.engine.inspect_queue_named(vhost, queue).map(|queue| queue.ready);
+    assert_eq!([ready("first"), ready("gone"), ready("kept")], [Some(1), None, Some(1)]);
+    // So it does between those of what removes its exchange.
+    publisher.publish_headers(&FieldTable::new().with("a", 1));
+    world.turn(&mut publisher);
+    assert!(world.engine.is_held(publisher.session));
+    other.client.request(1, &exchange::Delete { exchange: "h", ..Default::default() }, None).unwrap();
+    world.flow(&mut other);
+    world.flow(&mut publisher);
+    assert_eq!(publisher.confirmed, 2);
+}
+
+#[test]
+fn a_connection_that_leaves_during_a_match_takes_its_message_along() {
+    let mut world = World::new(None);
+    let mut peer = world.connect();
+    peer.declare_headers(&["q"]);
+    (0..5 * COUNT).for_each(|number| peer.bind_headers("q", &FieldTable::new().with("number", number as i64)));
+    world.flow(&mut peer);
+    peer.publish_headers(&FieldTable::new().with("number", 7));
+    world.turn(&mut peer);
+    world.work();
+    assert!(world.engine.is_held(peer.session));
+    disconnect(&mut world, &mut peer);
+    while world.work() {}
+    let vhost = world.engine.vhost_named("/").unwrap();
+    assert_eq!(world.engine.inspect_queue_named(vhost, "q").unwrap().ready, 0);
+}
+
+#[test]
 fn a_batch_of_expensive_publishes_is_cut() {
     check(
         |world, peer| {
@@ -557,13 +468,4 @@ fn large_operations_beside_each_other_share_the_turns() {
     assert!(peers[..3].iter().all(|peer| world.engine.is_held(peer.session)));
     while world.work() {}
     assert!(peers.iter().all(|peer| !world.engine.is_held(peer.session)));
-}
-
-impl Peer {
-    /// Sends a declaration, publishes and a purge, whose answer ends them.
-    fn fill_unheard(&mut self, queue: &str, count: usize) {
-        self.declare(queue, false, &FieldTable::new());
-        (0..count).for_each(|_| self.publish("", queue, b"x"));
-        self.client.request(1, &queue::Purge { queue, nowait: false }, Some(1)).unwrap();
-    }
 }

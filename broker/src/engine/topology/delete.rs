@@ -11,7 +11,6 @@ use std::collections::BTreeSet;
 use hopmq_proto::method::basic;
 
 use crate::engine::Engine;
-use crate::engine::capacity::Shrink;
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ConsumerKey, ExchangeKey, QueueKey, VhostKey};
 use crate::engine::name::Name;
@@ -78,7 +77,6 @@ impl Engine {
         let is_settled = queue.dying == 0;
         if let Some(vhost) = self.vhosts.get_mut(vhost).filter(|_| is_seen) {
             vhost.queues.remove(&name);
-            vhost.queues.shrink_if_sparse();
         }
         if is_settled {
             self.forget_queue(stored);
@@ -114,7 +112,6 @@ impl Engine {
             self.forget_exchange(id);
             if let Some(vhost) = self.vhosts.get_mut(vhost) {
                 vhost.exchanges.remove(&name);
-                vhost.exchanges.shrink_if_sparse();
             }
             self.topology += 1;
             self.deleted.count += 1;

@@ -1,7 +1,5 @@
 //! A virtual host: the names of its queues and exchanges.
 
-use std::collections::HashMap;
-
 use hopmq_proto::method::queue;
 use hopmq_proto::{FieldTable, Value};
 
@@ -9,6 +7,7 @@ use crate::engine::Engine;
 use crate::engine::keys::{ExchangeKey, QueueKey, VhostKey};
 use crate::engine::meter::{Meter, MeterOwner};
 use crate::engine::name::Name;
+use crate::engine::table::Table;
 
 /// A virtual host. Its queues and exchanges are found by name; code that needs all of them iterates over the engine's
 /// tables, whose order is the same in each run.
@@ -16,8 +15,8 @@ use crate::engine::name::Name;
 pub(crate) struct Vhost {
     pub(crate) name: Name,
     pub(crate) settings: VhostSettings,
-    pub(crate) exchanges: HashMap<Name, ExchangeKey>,
-    pub(crate) queues: HashMap<Name, QueueKey>,
+    pub(crate) exchanges: Table<Name, ExchangeKey>,
+    pub(crate) queues: Table<Name, QueueKey>,
     /// Counts the memory of all that is in it.
     pub(crate) meter: MeterOwner,
 }
@@ -78,8 +77,8 @@ impl Vhost {
         Self {
             name: name.into(),
             settings: VhostSettings::default(),
-            exchanges: HashMap::new(),
-            queues: HashMap::new(),
+            exchanges: Table::default(),
+            queues: Table::default(),
             meter: MeterOwner::of_vhost(broker),
         }
     }
