@@ -1,10 +1,9 @@
-//! Gives memory back after a peak: lists and tables keep the capacity of their largest size otherwise.
+//! Gives memory back after a peak: lists keep the capacity of their largest size otherwise.
 //!
-//! A table shrinks to twice its length when it is filled to less than an eighth, so that shrinking costs each removal a
+//! A list shrinks to twice its length when it is filled to less than an eighth, so that shrinking costs each removal a
 //! constant share.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::Hash;
+use std::collections::VecDeque;
 
 /// Up to this capacity, nothing is gained.
 const KEPT: usize = 1024;
@@ -14,7 +13,7 @@ fn is_sparse(len: usize, capacity: usize) -> bool {
     capacity > KEPT && len < capacity / 8
 }
 
-/// A list or table with a capacity.
+/// A list with a capacity.
 pub(crate) trait Shrink {
     /// Gives memory back, if most of it is unused.
     fn shrink_if_sparse(&mut self);
@@ -30,15 +29,6 @@ impl<T> Shrink for VecDeque<T> {
 }
 
 impl<T> Shrink for Vec<T> {
-    #[inline]
-    fn shrink_if_sparse(&mut self) {
-        if is_sparse(self.len(), self.capacity()) {
-            self.shrink_to(2 * self.len());
-        }
-    }
-}
-
-impl<K: Eq + Hash, V> Shrink for HashMap<K, V> {
     #[inline]
     fn shrink_if_sparse(&mut self) {
         if is_sparse(self.len(), self.capacity()) {
