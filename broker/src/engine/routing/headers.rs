@@ -1,7 +1,7 @@
 //! Matches the headers of a message against the arguments of a binding (RabbitMQ's page "Exchanges", headers).
 //!
-//! Names are numbers of a dictionary, and both the arguments of a binding, when it is made, and the headers of a message,
-//! when it first comes to a binding with arguments, are sorted by them. So a match takes time linear in the arguments,
+//! Names are numbers of a dictionary. The arguments of a binding, when it is made, and the headers of a message, when
+//! it first comes to a binding with arguments, are sorted by them. So a match takes time linear in the arguments,
 //! with a factor logarithmic in how many headers lie between two of them, and the message costs its own size once. It
 //! must never know the destination of the binding.
 
@@ -167,8 +167,8 @@ impl<'a> Headers<'a> {
     }
 }
 
-/// Returns the place of the first number from a place on that is not less than another, in ascending numbers. Takes time
-/// logarithmic in how far it is.
+/// Returns the place of the first number from a place on that is not less than another, in ascending numbers. Takes
+/// time logarithmic in how far it is.
 fn seek(numbers: &[u32], from: usize, wanted: u32) -> usize {
     let rest = &numbers[from..];
     let mut end = 1;

@@ -57,8 +57,8 @@ impl Reached {
     }
 }
 
-/// A route that goes on in a later turn. It stops between two bindings of a headers exchange, of which there may be very
-/// many.
+/// A route that goes on in a later turn. It stops between two bindings of a headers exchange, of which there may be
+/// very many.
 ///
 /// A queue that is bound from the route's start to its end gets the message, and one that is not bound in between does
 /// not. Bindings that are made or removed meanwhile count or not, each for itself, as they do in RabbitMQ for a message

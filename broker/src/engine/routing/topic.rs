@@ -461,8 +461,8 @@ mod tests {
         assert_eq!(dictionary.number(b"a"), None);
     }
 
-    /// Adds patterns of 255 bytes that are all different. Returns the nodes, the words in them, and the steps of a match
-    /// with a key of 255 bytes.
+    /// Adds patterns of 255 bytes that are all different. Returns the nodes, the words in them, and the steps of a
+    /// match with a key of 255 bytes.
     fn attack(count: usize, word: impl Fn(usize, usize) -> &'static str) -> (usize, usize, u64) {
         let mut dictionary = Words::default();
         let mut patterns = Patterns::default();

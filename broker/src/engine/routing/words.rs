@@ -5,7 +5,8 @@
 //! excess of some hundred words are read in several chunks, so that no set is much wider than what is in it.
 //!
 //! Owns the dictionary of the words in patterns, which all topic exchanges share: the words of a message are looked up
-//! once, not at each exchange. The names that headers exchanges look for are in it as well. It must never know patterns.
+//! once, not at each exchange. The names that headers exchanges look for are in it as well. It must never know
+//! patterns.
 
 use super::table::Table;
 
