@@ -21,7 +21,7 @@ use crate::engine::{At, Engine};
 /// Returns the steps of adding or removing a binding, which finds it in the lists, each word of its key in a trie, and
 /// each name of its arguments in the dictionary.
 fn steps_of(binding: &Binding) -> u64 {
-    8 + binding.key.len() as u64 / 2 + binding.arguments.len() as u64 / 32
+    8 + binding.key.len() as u64 / 2 + binding.arguments.len() as u64 / 8
 }
 
 impl Engine {
