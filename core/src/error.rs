@@ -7,7 +7,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
-use hopmq_proto::code;
+use hopmq_proto::{Quoted, code};
 
 use crate::message::Returned;
 use crate::refusal::Refusal;
@@ -133,9 +133,9 @@ impl Error {
             _ => "",
         };
         let message = format!(
-            "message to exchange {:?} with routing key {:?} was returned: {} {}{guess}",
-            returned.exchange(),
-            returned.routing_key(),
+            "message to exchange {} with routing key {} was returned: {} {}{guess}",
+            Quoted(returned.exchange()),
+            Quoted(returned.routing_key()),
             returned.code(),
             returned.reason(),
         );

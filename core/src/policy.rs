@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hopmq_proto::Quoted;
+
 /// The settings for a lost link: see [`Builder::recovery`](crate::Builder::recovery). By default, a connection
 /// reconnects.
 ///
@@ -76,12 +78,13 @@ pub enum Entity<'a> {
 impl fmt::Display for Entity<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Exchange { name } => write!(f, "exchange {name:?}"),
-            Self::Queue { name } => write!(f, "queue {name:?}"),
+            Self::Exchange { name } => write!(f, "exchange {}", Quoted(name)),
+            Self::Queue { name } => write!(f, "queue {}", Quoted(name)),
             Self::Binding { source, destination, routing_key } => {
-                write!(f, "binding of {destination:?} to {source:?} with {routing_key:?}")
+                let (source, destination, routing_key) = (Quoted(source), Quoted(destination), Quoted(routing_key));
+                write!(f, "binding of {destination} to {source} with {routing_key}")
             }
-            Self::Consumer { tag, queue } => write!(f, "consumer {tag:?} of queue {queue:?}"),
+            Self::Consumer { tag, queue } => write!(f, "consumer {} of queue {}", Quoted(tag), Quoted(queue)),
         }
     }
 }

@@ -36,6 +36,17 @@ pub enum Kind {
     Heartbeat = 8,
 }
 
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Method => "Method",
+            Self::Header => "Header",
+            Self::Body => "Body",
+            Self::Heartbeat => "Heartbeat",
+        }
+    }
+}
+
 /// One frame in a buffer, checked against limits, for proxies that forward frames.
 ///
 /// The [`Receiver`](crate::Receiver) assembles frames into messages instead.

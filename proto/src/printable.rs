@@ -36,7 +36,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 
 /// Whether the character is none of those that are seen on its line: control characters, line and paragraph separators,
 /// and marks for the direction of text.
-fn is_hidden(character: char) -> bool {
+pub(crate) fn is_hidden(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }

@@ -7,7 +7,6 @@
 //! Call order: read into [`Receiver::space`], report the size with [`Receiver::filled`], then call [`Receiver::poll`]
 //! until it yields `None`.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 
@@ -19,6 +18,7 @@ use crate::error::{Error, code};
 use crate::frame::{Front, HEAD, Head, Kind, OVERHEAD, PROTOCOL_HEADER, fault};
 use crate::limits::ReceiveLimits;
 use crate::method_id::MethodId;
+use crate::sorted::SortedMap;
 use crate::violation::Violation;
 
 /// What the peer sent.
@@ -60,7 +60,7 @@ pub struct Receiver {
     limits: ReceiveLimits,
     is_server: bool,
     expects_header: bool,
-    partial: HashMap<u16, Partial>,
+    partial: SortedMap<u16, Partial>,
     /// The memory of `partial`, in bytes.
     partial_size: usize,
     /// The error that every later poll returns.
@@ -124,7 +124,7 @@ impl Receiver {
             limits,
             is_server,
             expects_header: is_server,
-            partial: HashMap::new(),
+            partial: SortedMap::new(),
             partial_size: 0,
             failed: None,
         }
@@ -439,7 +439,7 @@ fn grow(body: &mut Vec<u8>, count: usize, missing: u64) {
 #[cold]
 fn unexpected(frame: Head, why: &str) -> Error {
     let channel = frame.channel;
-    let text = format!("received a {:?} frame on channel {channel} {why}", frame.kind);
+    let text = format!("received a {} frame on channel {channel} {why}", frame.kind.name());
     Violation::UnexpectedFrame { channel }.by_peer(code::UNEXPECTED_FRAME, text)
 }
 

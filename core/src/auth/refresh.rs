@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hopmq_proto::Time;
+use hopmq_proto::{Elapsed, Time};
 use tracing::{debug, warn};
 
 use crate::auth::sasl::{Credentials, CredentialsProvider};
@@ -56,7 +56,7 @@ impl Refresh {
         let fetched = match fetching.future.as_mut().poll(context) {
             Poll::Ready(fetched) => fetched,
             Poll::Pending if now < fetching.deadline => return None,
-            Poll::Pending => Err(Error::new(ErrorKind::Timeout, format!("no answer within {TIMEOUT:?}"))),
+            Poll::Pending => Err(Error::new(ErrorKind::Timeout, format!("no answer within {}", Elapsed(TIMEOUT)))),
         };
         self.fetching = None;
         match fetched {

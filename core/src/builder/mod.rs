@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use hopmq_proto::{Config, FieldTable, IntoValue, LONGEST_HEARTBEAT, Role};
+use hopmq_proto::{Config, Elapsed, FieldTable, IntoValue, LONGEST_HEARTBEAT, Role};
 
 use crate::auth::sasl::{Credentials, CredentialsProvider, Plain, Sasl};
 use crate::driver::{Driver, Login};
@@ -159,7 +159,8 @@ impl Builder {
     /// look like a dead one (RabbitMQ's page [Heartbeats](https://www.rabbitmq.com/docs/heartbeats)).
     pub fn heartbeat(mut self, interval: Duration) -> Self {
         if interval > LONGEST_HEARTBEAT {
-            let text = format!("a heartbeat interval of {interval:?} is too long: use 65535 seconds or less");
+            let interval = Elapsed(interval);
+            let text = format!("a heartbeat interval of {interval} is too long: use 65535 seconds or less");
             self.flaw(Error::new(ErrorKind::Config, text));
         }
         self.config.heartbeat = Some(interval);

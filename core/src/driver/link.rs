@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hopmq_proto::method::connection::UpdateSecret;
-use hopmq_proto::{HandshakeStage, Incoming, Receiver, Time, Transmit};
+use hopmq_proto::{Elapsed, HandshakeStage, Incoming, Receiver, Time, Transmit};
 use tracing::{Span, debug_span, warn};
 
 use super::wire_trace;
@@ -488,7 +488,7 @@ impl Stall {
         match self.deadline(limits, state) {
             Some(deadline) if deadline <= now => Err(Error::new(
                 ErrorKind::Timeout,
-                format!("the broker read no bytes from its socket for {:?}", limits.write_timeout),
+                format!("the broker read no bytes from its socket for {}", Elapsed(limits.write_timeout)),
             )),
             _ => Ok(()),
         }

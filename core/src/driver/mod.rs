@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hopmq_proto::{Config, FieldTable, Role, Time};
+use hopmq_proto::{Config, Elapsed, FieldTable, Role, Time};
 use tracing::debug;
 
 use crate::auth::authenticator::Authenticator;
@@ -331,9 +331,10 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
             Phase::Connecting(connecting) => (connecting.deadline - connecting.began, connecting.fetching.is_some()),
             _ => (self.login.connect_timeout, false),
         };
+        let time = Elapsed(time);
         let text = match fetching {
-            true => format!("the provider returned no credentials within {time:?}"),
-            false => format!("{} did not accept the connection within {time:?}", self.connector.host()),
+            true => format!("the provider returned no credentials within {time}"),
+            false => format!("{} did not accept the connection within {time}", self.connector.host()),
         };
         Error::new(ErrorKind::Timeout, text)
     }

@@ -4,7 +4,7 @@
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use hopmq_proto::Time;
+use hopmq_proto::{Elapsed, Time};
 use tracing::{debug, info, warn};
 
 use super::{Driver, Phase};
@@ -140,7 +140,8 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
         if let Some(total) = self.policy.total {
             let left = total.saturating_sub(now - self.since);
             if left.is_zero() {
-                return self.give_up(&error, format!("the connection could not be restored within {total:?}"), now);
+                let why = format!("the connection could not be restored within {}", Elapsed(total));
+                return self.give_up(&error, why, now);
             }
             delay = delay.min(left);
         }
@@ -154,8 +155,8 @@ impl<T: Transport, R: Timer, C: Connector<Transport = T>> Driver<T, R, C> {
 
     fn give_up(&mut self, error: &Error, why: String, now: Time) {
         let attempts = self.attempts;
-        let outage = now - self.since;
-        let text = format!("{why}, {outage:?} after the link to the broker was lost; last error: {error}");
+        let outage = Elapsed(now - self.since);
+        let text = format!("{why}, {outage} after the link to the broker was lost; last error: {error}");
         let error = error.wrapped(error.kind(), &text);
         warn!("{text}");
         self.shared.with_driver(|state| state.emit(&Event::GaveUp { attempts, error: error.clone() }));

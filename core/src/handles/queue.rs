@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hopmq_proto::method::{Method, queue};
-use hopmq_proto::{Body, FieldTable, IntoValue, LONGEST_TTL, milliseconds};
+use hopmq_proto::{Body, Elapsed, FieldTable, IntoValue, LONGEST_TTL, milliseconds};
 
 use crate::handles::channel::Channel;
 use crate::handles::consumer::Consume;
@@ -141,7 +141,8 @@ impl<'a> QueueDeclare<'a> {
             Some(millis) => self.argument(name, millis),
             None => {
                 let (least, most) = (least.as_nanos(), LONGEST_TTL.as_millis());
-                let text = format!("{name} is {time:?}; RabbitMQ takes {least} to {most} ms");
+                let time = Elapsed(time);
+                let text = format!("{name} is {time}; RabbitMQ takes {least} to {most} ms");
                 self.refused.get_or_insert(Error::new(ErrorKind::Usage, text));
                 self
             }

@@ -17,7 +17,7 @@ mod waiting;
 
 use std::time::Duration;
 
-use hopmq_proto::{Event as Proto, HandshakeStage, Time, code};
+use hopmq_proto::{Elapsed, Event as Proto, HandshakeStage, Time, code};
 use tracing::warn;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -129,15 +129,15 @@ impl Recovering {
 
     fn check_handshake(&self, state: &State, now: Time) -> Result<()> {
         let Some((_, time)) = self.handshake.filter(|(deadline, _)| *deadline <= now) else { return Ok(()) };
-        let host = &self.host;
+        let (host, time) = (&self.host, Elapsed(time));
         let text = match state.proto.handshake_stage() {
             Some(HandshakeStage::Start) => {
                 format!(
-                    "{host} accepted the connection and sent no connection.start within {time:?}: is it an AMQP broker?"
+                    "{host} accepted the connection and sent no connection.start within {time}: is it an AMQP broker?"
                 )
             }
-            Some(stage) => format!("the handshake with {host} took longer than {time:?}: {stage} did not come"),
-            None => format!("the handshake with {host} took longer than {time:?}"),
+            Some(stage) => format!("the handshake with {host} took longer than {time}: {stage} did not come"),
+            None => format!("the handshake with {host} took longer than {time}"),
         };
         Err(Error::new(ErrorKind::Timeout, text))
     }

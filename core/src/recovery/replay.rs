@@ -7,12 +7,12 @@
 //!
 //! What the broker refuses stays missing, and is tried again in a later pass, while everything else works.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
 use hopmq_proto::method::{Method, MethodId, queue};
-use hopmq_proto::{CloseReason, Time, code};
+use hopmq_proto::{CloseReason, Elapsed, SortedMap, Time, code};
 use tracing::{debug, info, warn};
 
 use super::Recovering;
@@ -45,11 +45,11 @@ pub(super) struct Replay {
     /// How many requests may be in flight.
     window: usize,
     /// Queues of other programs, which the replay checks and never declares.
-    others: HashMap<String, Other>,
+    others: SortedMap<String, Other>,
     /// Channels whose opening is not answered, with their serial numbers.
-    opening: BTreeMap<u16, u64>,
+    opening: SortedMap<u16, u64>,
     /// The channels with consumers that were started and not accepted yet.
-    starting: BTreeMap<u16, Starting>,
+    starting: SortedMap<u16, Starting>,
     done: Replayed,
     reported: bool,
     /// When to retry what is missing.
@@ -105,9 +105,9 @@ impl Replay {
             todo: VecDeque::new(),
             sent: VecDeque::new(),
             window: WINDOW,
-            others: HashMap::new(),
-            opening: BTreeMap::new(),
-            starting: BTreeMap::new(),
+            others: SortedMap::new(),
+            opening: SortedMap::new(),
+            starting: SortedMap::new(),
             done: Replayed::default(),
             reported: false,
             again: None,
@@ -145,15 +145,15 @@ impl Replay {
     /// Whether the broker has not accepted all channels and consumers that still exist.
     fn is_starting(&mut self, state: &State) -> bool {
         let is_over = |channel: u16, serial: u64| state.channel_serial(channel) != Some(serial);
-        while let Some(first) = self.opening.first_entry()
-            && is_over(*first.key(), *first.get())
+        while let Some(first) = self.opening.first()
+            && is_over(*first.0, *first.1)
         {
-            first.remove();
+            self.opening.pop_first();
         }
-        while let Some(first) = self.starting.first_entry()
-            && is_over(*first.key(), first.get().serial)
+        while let Some(first) = self.starting.first()
+            && is_over(*first.0, first.1.serial)
         {
-            first.remove();
+            self.starting.pop_first();
         }
         !self.opening.is_empty() || !self.starting.is_empty()
     }
@@ -213,9 +213,9 @@ impl Recovering {
         let bindings = ledger.missing_bindings().filter(|(_, entry)| entry.tried <= attempts);
         let mut steps: VecDeque<Step> = bindings.map(|(serial, _)| Step::Declare(serial)).collect();
         let Some(replay) = &self.replay else { return steps };
-        let queues = state.queues_of_missing_consumers().into_iter();
-        let queues = queues.filter(|queue| !ledger.declares(queue) && !replay.found(queue));
-        steps.extend(queues.map(Step::Check));
+        let queues = state.queues_of_missing_consumers();
+        let queues = queues.iter().filter(|queue| !ledger.declares(queue) && !replay.found(queue));
+        steps.extend(queues.cloned().map(Step::Check));
         steps
     }
 
@@ -333,7 +333,7 @@ impl Recovering {
         let serial = match step {
             Step::Declare(serial) => serial,
             Step::Check(queue) => {
-                replay.others.entry(queue).or_default().there = true;
+                replay.others.or_default(queue).there = true;
                 return;
             }
             Step::Open | Step::Close => return,
@@ -432,7 +432,7 @@ impl Recovering {
                 (Subject::Declared(*serial), entry.key.entity().to_string(), queue, entry.tried)
             }
             Step::Check(queue) => {
-                let other = replay.others.entry(queue.clone()).or_default();
+                let other = replay.others.or_default(queue.clone());
                 other.missed += 1;
                 let what = Entity::Queue { name: queue }.to_string();
                 (Subject::Other(queue.clone()), what, Some(queue.clone()), other.missed)
@@ -512,7 +512,8 @@ impl Recovering {
             return self.begin_pass(state, now);
         }
         if replay.stage < Stage::Waiting && replay.due <= now {
-            let text = format!("the broker did not answer for {REPLAY_TIMEOUT:?} while declarations were restored");
+            let time = Elapsed(REPLAY_TIMEOUT);
+            let text = format!("the broker did not answer for {time} while declarations were restored");
             return Err(Error::new(ErrorKind::Timeout, text));
         }
         if replay.stage != Stage::Starting || replay.is_starting(state) {

@@ -1,7 +1,6 @@
 //! What the broker refused to restore and is asked for again: the record of it, and its events.
 
-use std::collections::BTreeMap;
-
+use hopmq_proto::SortedMap;
 use tracing::{info, warn};
 
 use super::replay::Replay;
@@ -22,7 +21,7 @@ pub(super) enum Subject {
 
 /// Everything that waits.
 #[derive(Debug, Default)]
-pub(super) struct Waiting(BTreeMap<Subject, Refused>);
+pub(super) struct Waiting(SortedMap<Subject, Refused>);
 
 /// Why something waits.
 #[derive(Debug)]
@@ -92,7 +91,7 @@ impl Replay {
     /// Has requests for the queues that wait wait as well, from now on.
     pub(super) fn await_queues(&mut self, state: &mut State) {
         let subjects: Vec<Subject> = self.waiting.0.keys().cloned().collect();
-        let mut awaited = BTreeMap::new();
+        let mut awaited = SortedMap::new();
         for subject in subjects {
             if self.fate(state, &subject) == Fate::Waits
                 && let Some(Refused { queue: Some(queue), error, .. }) = self.waiting.0.get(&subject)

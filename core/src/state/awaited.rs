@@ -3,8 +3,7 @@
 //! Mostly these are exclusive queues, which the broker holds until it notices that the old link is gone. A request for
 //! one of them would be refused (405), and the broker would close the channel and end its consumers.
 
-use std::collections::BTreeMap;
-
+use hopmq_proto::SortedMap;
 use hopmq_proto::method::Method;
 
 use super::State;
@@ -12,7 +11,7 @@ use crate::error::Error;
 
 /// The awaited queues, with the broker's reasons.
 #[derive(Debug, Default)]
-pub(crate) struct Awaited(BTreeMap<String, Error>);
+pub(crate) struct Awaited(SortedMap<String, Error>);
 
 impl Awaited {
     /// Returns why `queue` is not restored yet, if it is awaited.
@@ -23,7 +22,7 @@ impl Awaited {
 
 impl State {
     /// Sets the awaited queues, in place of the former ones.
-    pub(crate) fn set_awaited(&mut self, queues: BTreeMap<String, Error>) {
+    pub(crate) fn set_awaited(&mut self, queues: SortedMap<String, Error>) {
         self.awaited = Awaited(queues);
     }
 

@@ -2,7 +2,7 @@
 //!
 //! The bytes themselves belong to the protocol connection.
 
-use std::collections::BTreeMap;
+use hopmq_proto::SortedMap;
 
 use super::keys::RequestKey;
 
@@ -10,7 +10,7 @@ use super::keys::RequestKey;
 #[derive(Debug)]
 pub(crate) struct Backlog {
     /// The waiting publishers, in the order of their arrival.
-    waiting: BTreeMap<u64, Waiting>,
+    waiting: SortedMap<u64, Waiting>,
     arrivals: u64,
     /// Bytes for publishers that were admitted and have not published yet: other publishers can't use this room before
     /// the driver's next poll.
@@ -36,7 +36,7 @@ struct Waiting {
 
 impl Backlog {
     pub(super) fn new(limit: usize) -> Self {
-        Self { waiting: BTreeMap::new(), arrivals: 0, reserved: 0, limit, gather: 0, taken: 0, at_once: false }
+        Self { waiting: SortedMap::new(), arrivals: 0, reserved: 0, limit, gather: 0, taken: 0, at_once: false }
     }
 
     /// Whether a publisher may add to `queued` bytes. One that was admitted uses the room that was reserved for it.

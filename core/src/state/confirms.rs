@@ -3,12 +3,12 @@
 //! Owns a ring with one place for each publish, starting at the oldest unsettled one. A confirmed publish leaves no
 //! trace; the error of a failed publish is kept until its future takes the error.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
-use hopmq_proto::{Body, Prepared, Properties, Route};
+use hopmq_proto::{Body, Prepared, Properties, Route, SortedMap};
 
 use super::journal::{Journal, Kept};
 use super::wakers::Wakers;
@@ -22,7 +22,7 @@ pub(crate) struct Confirms {
     base: u64,
     places: VecDeque<Place>,
     /// The errors of failed publishes that their futures have not taken yet.
-    failed: HashMap<u64, Error>,
+    failed: SortedMap<u64, Error>,
     unsettled: usize,
     /// The number of publishes on earlier links. The broker's tags of the present link begin after them.
     offset: u64,
@@ -48,7 +48,7 @@ impl Default for Confirms {
         Self {
             base: 1,
             places: VecDeque::new(),
-            failed: HashMap::new(),
+            failed: SortedMap::new(),
             unsettled: 0,
             offset: 0,
             journal: None,
@@ -116,7 +116,7 @@ impl Confirms {
         self.base = self.offset + 1;
         for (tag, place) in (base..).zip(self.places.drain(..)) {
             if !matches!(place, Place::Settled | Place::Unawaited) {
-                self.failed.entry(tag).or_insert_with(|| error.clone());
+                self.failed.or_insert_with(tag, || error.clone());
             }
             if let Place::Waiting(waker) = place {
                 wakers.push(waker);
@@ -186,7 +186,7 @@ impl Confirms {
             count += 1;
             if !ack && !matches!(place, Place::Unawaited) {
                 let tag = self.base + (from + index) as u64;
-                self.failed.entry(tag).or_insert_with(nacked);
+                self.failed.or_insert_with(tag, nacked);
             }
             if let Place::Waiting(waker) = place {
                 wakers.push(waker);
@@ -259,12 +259,11 @@ impl Confirms {
 
     /// Takes the errors of the publishes of a range that have failed, with their tags.
     pub(crate) fn take_failed(&mut self, tags: &Range<u64>) -> Vec<(u64, Error)> {
-        if tags.end - tags.start < self.failed.len() as u64 {
-            return tags.clone().filter_map(|tag| Some((tag, self.failed.remove(&tag)?))).collect();
-        }
-        let mut failed: Vec<(u64, Error)> = self.failed.extract_if(|tag, _| tags.contains(tag)).collect();
-        failed.sort_unstable_by_key(|(tag, _)| *tag);
-        failed
+        let found: Vec<u64> = match tags.end - tags.start < self.failed.len() as u64 {
+            true => tags.clone().collect(),
+            false => self.failed.keys().copied().filter(|tag| tags.contains(tag)).collect(),
+        };
+        found.into_iter().filter_map(|tag| Some((tag, self.failed.remove(&tag)?))).collect()
     }
 
     /// Handles the drop of a publish's future.

@@ -1,9 +1,9 @@
 //! Consumers, and the deliveries that they have not taken.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::task::Waker;
 
-use hopmq_proto::FieldTable;
+use hopmq_proto::{FieldTable, SortedMap, SortedSet};
 use slotmap::SlotMap;
 
 use super::keys::{self, ConsumerKey, RequestKey};
@@ -17,9 +17,9 @@ use crate::sync::{Arc, AtomicBool, AtomicUsize, Ordering};
 pub(crate) struct Consumers {
     slots: SlotMap<ConsumerKey, ConsumerState>,
     /// By channel and tag.
-    by_tag: BTreeSet<(u16, Arc<str>, u64)>,
+    by_tag: SortedSet<(u16, Arc<str>, u64)>,
     /// Those that have not ended, by queue.
-    live: HashMap<String, BTreeSet<ConsumerKey>>,
+    live: SortedMap<String, SortedSet<u64>>,
     /// Bytes of deliveries that consumers have not taken.
     buffered: usize,
     /// Whether reading is paused, because the buffers of the consumers are full.
@@ -185,7 +185,7 @@ impl Consumers {
         let queue = consumer.start.queue.clone();
         let key = self.slots.insert(consumer);
         self.by_tag.insert((place.0, place.1, keys::number(key)));
-        self.live.entry(queue).or_default().insert(key);
+        self.live.or_default(queue).insert(keys::number(key));
         key
     }
 
@@ -199,7 +199,7 @@ impl Consumers {
 
     fn remove_live(&mut self, queue: &str, key: ConsumerKey) {
         if let Some(live) = self.live.get_mut(queue) {
-            live.remove(&key);
+            live.remove(&keys::number(key));
             if live.is_empty() {
                 self.live.remove(queue);
             }
@@ -219,13 +219,13 @@ impl Consumers {
 
     /// Returns the consumers of a channel, and those of earlier channels of the same number whose handles exist.
     pub(super) fn of_channel(&self, channel: u16) -> Vec<ConsumerKey> {
-        let all = self.by_tag.range((channel, Arc::from(""), 0)..).take_while(|(of, ..)| *of == channel);
+        let all = self.by_tag.range_from(&(channel, Arc::from(""), 0)).take_while(|(of, ..)| *of == channel);
         all.map(|(.., number)| keys::of_number(*number)).collect()
     }
 
     /// Returns the consumer of a channel with a tag.
     pub(super) fn find(&self, channel: u16, serial: u64, tag: &str) -> Option<ConsumerKey> {
-        let all = self.by_tag.range((channel, Arc::from(tag), 0)..);
+        let all = self.by_tag.range_from(&(channel, Arc::from(tag), 0));
         let mut all = all.take_while(|(of, known, _)| *of == channel && **known == *tag);
         let key = |number: u64| keys::of_number(number);
         let key = all.find(|(.., number)| self.slots.get(key(*number)).is_some_and(|known| known.serial == serial));
@@ -234,7 +234,7 @@ impl Consumers {
 
     /// Returns the consumers of a queue that have not ended.
     pub(super) fn of_queue(&self, queue: &str) -> Vec<ConsumerKey> {
-        self.live.get(queue).into_iter().flatten().copied().collect()
+        self.live.get(queue).into_iter().flat_map(SortedSet::iter).map(|number| keys::of_number(*number)).collect()
     }
 
     /// Whether a queue has a consumer that has not ended.
@@ -245,12 +245,12 @@ impl Consumers {
     /// Renames the queue of the consumers that have not ended.
     pub(super) fn rename_queue(&mut self, old: &str, new: &str) {
         let Some(moved) = self.live.remove(old) else { return };
-        for key in &moved {
-            if let Some(consumer) = self.slots.get_mut(*key) {
+        for number in moved.iter() {
+            if let Some(consumer) = self.slots.get_mut(keys::of_number(*number)) {
                 new.clone_into(&mut consumer.start.queue);
             }
         }
-        self.live.entry(new.to_owned()).or_default().extend(moved);
+        self.live.or_default(new.to_owned()).extend(moved.iter().copied());
     }
 
     pub(super) fn get(&self, key: ConsumerKey) -> Option<&ConsumerState> {

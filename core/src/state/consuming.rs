@@ -1,11 +1,11 @@
 //! Starting and ending consumers, taking their deliveries, and settling them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use hopmq_proto::method::basic;
-use hopmq_proto::{Content, FieldTable, Time};
+use hopmq_proto::{Content, FieldTable, Quoted, SortedMap, Time};
 
 use super::channel_setup::being_closed;
 use super::channels::ChannelId;
@@ -163,7 +163,8 @@ impl Shared {
     pub(crate) fn cancel_consumer_by_tag(&self, channel: &ChannelId, tag: &str, deadline: Time) -> Result<RequestKey> {
         self.on_channel(channel, |state| {
             let Some(consumer) = state.consumers.find(channel.number, channel.serial, tag) else {
-                return Err(Error::new(ErrorKind::Usage, format!("the channel has no consumer with tag {tag:?}")));
+                let text = format!("the channel has no consumer with tag {}", Quoted(tag));
+                return Err(Error::new(ErrorKind::Usage, text));
             };
             state.cancel_consumer(consumer, deadline)
         })
@@ -368,13 +369,14 @@ impl State {
 
     /// Returns the number of yielded deliveries that are not settled.
     pub(super) fn unsettled(&self) -> usize {
-        let mut untaken: HashMap<u16, usize> = HashMap::new();
+        let mut untaken: SortedMap<u64, usize> = SortedMap::new();
         for (_, consumer) in self.consumers.iter().filter(|(_, consumer)| !consumer.no_ack) {
             if self.channels.get(consumer.channel).is_some_and(|channel| channel.serial == consumer.serial) {
-                *untaken.entry(consumer.channel).or_default() += consumer.stock.left();
+                *untaken.or_default(consumer.channel.into()) += consumer.stock.left();
             }
         }
-        let unsettled = |number| self.proto.unacked(number).saturating_sub(untaken.get(&number).copied().unwrap_or(0));
+        let unsettled =
+            |number| self.proto.unacked(number).saturating_sub(untaken.get(&u64::from(number)).copied().unwrap_or(0));
         self.channels.numbers().map(unsettled).sum()
     }
 

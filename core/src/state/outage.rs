@@ -4,8 +4,8 @@
 //! broker delivers them again. Publishes without a copy in the journal end, because it is unknown whether the broker
 //! has stored them.
 
-use hopmq_proto::Time;
 use hopmq_proto::method::MethodId;
+use hopmq_proto::{SortedSet, Time};
 
 use super::State;
 use super::channel_setup::transaction_lost;
@@ -94,10 +94,9 @@ impl State {
     pub(crate) fn suspend_requests(&mut self, only: Option<u16>, error: &Error, offence: Option<&Offence>) {
         let concerns = |channel: u16| only.is_none_or(|only| only == channel);
         let waiting = self.requests.iter().filter(|(_, request)| !request.answered && concerns(request.channel));
-        let mut waiting: Vec<_> = waiting.map(|(key, request)| (request.order, key)).collect();
-        waiting.sort_unstable_by_key(|(order, key)| (*order, keys::number(*key)));
-        for (_, key) in waiting {
-            self.suspend_request(key, error, offence);
+        let waiting: SortedSet<_> = waiting.map(|(key, request)| (request.order, keys::number(key))).collect();
+        for &(_, number) in waiting.iter() {
+            self.suspend_request(keys::of_number(number), error, offence);
         }
     }
 

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::task::{Poll, Waker};
 
-use hopmq_proto::Time;
 use hopmq_proto::method::{Encode, MethodId};
+use hopmq_proto::{Quoted, Time};
 
 use super::channels::ChannelId;
 use super::consumers::ConsumerEnd;
@@ -206,7 +206,8 @@ impl State {
             }
             _ => self.awaits(request.channel, &request.payload)?,
         };
-        Some(format!("the link was lost, and queue {queue:?} could not be restored in time: {error}"))
+        let queue = Quoted(queue);
+        Some(format!("the link was lost, and queue {queue} could not be restored in time: {error}"))
     }
 
     /// Ends the requests whose deadline has passed at `now` with [`ErrorKind::Timeout`].

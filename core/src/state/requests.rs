@@ -1,11 +1,10 @@
 //! Requests to the broker, and their deadlines.
 
-use std::collections::BTreeSet;
 use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 use hopmq_proto::method::{Method, MethodId};
-use hopmq_proto::{Content, Time};
+use hopmq_proto::{Content, SortedSet, Time};
 use slotmap::SlotMap;
 
 use super::keys::{self, ConsumerKey, RequestKey};
@@ -17,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 pub(crate) struct Requests {
     slots: SlotMap<RequestKey, Request>,
     /// The deadlines of the requests without an outcome, with the numbers of their keys.
-    deadlines: BTreeSet<(Time, u64)>,
+    deadlines: SortedSet<(Time, u64)>,
     order: u64,
 }
 

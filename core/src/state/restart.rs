@@ -9,11 +9,12 @@ use super::State;
 use super::channels::Modes;
 use super::consumers::{ConsumerEnd, ConsumerState};
 use super::journal::Kept;
-use super::keys::{self, ConsumerKey, RequestKey};
+use super::keys::{self, ConsumerKey};
 use super::lifecycle::LinkState;
 use super::requests::{REPLAY, Request, RequestKind, transmit};
 use crate::error::{Error, ErrorKind};
 use crate::policy::{Entity, Recovery};
+use hopmq_proto::SortedSet;
 
 /// What was sent to restore a channel.
 #[derive(Debug, Default)]
@@ -125,10 +126,10 @@ impl State {
         let all = self.consumers.of_channel(number).into_iter();
         let ready = all.filter_map(|key| Some((key, self.consumers.get(key)?)));
         let ready = ready.filter(|(key, consumer)| is_ready(*key, consumer));
-        let mut ready: Vec<(u64, ConsumerKey)> = ready.map(|(key, consumer)| (consumer.start.order, key)).collect();
-        ready.sort_unstable();
+        let ready: SortedSet<_> = ready.map(|(key, consumer)| (consumer.start.order, keys::number(key))).collect();
         let mut starting = Vec::new();
-        for (_, key) in ready {
+        for &(_, number) in ready.iter() {
+            let key = keys::of_number(number);
             let request = self.consumers.get(key).and_then(|consumer| consumer.request);
             let waits = |request: &Request| !request.answered && !request.sent;
             let request = request.filter(|request| self.requests.get(*request).is_some_and(waits));
@@ -150,9 +151,9 @@ impl State {
     /// Sends the requests that waited for a link, in their order.
     pub(crate) fn resend_requests(&mut self) {
         let waiting = self.requests.iter().filter(|(_, request)| !request.sent && !request.answered);
-        let mut waiting: Vec<(u64, RequestKey)> = waiting.map(|(key, request)| (request.order, key)).collect();
-        waiting.sort_unstable();
-        for (_, key) in waiting {
+        let waiting: SortedSet<_> = waiting.map(|(key, request)| (request.order, keys::number(key))).collect();
+        for &(_, number) in waiting.iter() {
+            let key = keys::of_number(number);
             let Some(request) = self.requests.get_mut(key) else { continue };
             if matches!(request.kind, RequestKind::Room | RequestKind::Alarm) || request.payload.is_empty() {
                 continue;
@@ -168,7 +169,6 @@ impl State {
             if let Some(payload) = self.ledger.renamed(&request.payload) {
                 request.payload = payload;
             }
-            let number = keys::number(key);
             if let Err(error) = transmit(&mut self.proto, request.channel, request.kind, &request.payload, number) {
                 self.settle_request(key, Err(error));
             }
@@ -204,12 +204,9 @@ impl State {
     }
 
     /// Returns the queues that missing consumers need, without duplicates.
-    pub(crate) fn queues_of_missing_consumers(&self) -> Vec<String> {
+    pub(crate) fn queues_of_missing_consumers(&self) -> SortedSet<String> {
         let needs = |consumer: &ConsumerState| consumer.waits_for_restart().then(|| consumer.start.queue.clone());
-        let mut queues: Vec<String> = self.consumers.iter().filter_map(|(_, consumer)| needs(consumer)).collect();
-        queues.sort_unstable();
-        queues.dedup();
-        queues
+        self.consumers.iter().filter_map(|(_, consumer)| needs(consumer)).collect()
     }
 
     /// Ends the missing consumers of a queue that can't be restored.

@@ -15,6 +15,7 @@ use crate::method::{Encode, Method, basic, channel, confirm, tx};
 use crate::method_id::MethodId;
 use crate::output::UNCOPIED;
 use crate::properties::Properties;
+use crate::shown::Quoted;
 use crate::violation::Violation;
 
 impl Connection {
@@ -164,7 +165,7 @@ impl Connection {
     ) -> Result<(), Error> {
         let tag: Box<[u8]> = method.consumer_tag.as_bytes().into();
         if tag.is_empty() || self.open_channel_mut(number)?.consumers.find(&tag).is_some() {
-            let text = format!("consumer tag {:?} is empty or in use; choose another one", method.consumer_tag);
+            let text = format!("consumer tag {} is empty or in use; choose another one", Quoted(method.consumer_tag));
             return Err(Violation::ConsumerTag.by_caller(text));
         }
         self.send_request(number, method, request)?;

@@ -1,13 +1,13 @@
 //! The active consumers of a channel, by tag.
 
-use std::collections::HashMap;
+use crate::sorted::SortedMap;
 
-/// The active consumers of a channel. A search among a few is faster than a hash; among many, it is not.
+/// The active consumers of a channel. A search among a few is faster than an index; among many, it is not.
 #[derive(Debug, Default)]
 pub(crate) struct Consumers {
     list: Vec<Consumer>,
     /// The places in the list, by tag; empty while there are few.
-    places: HashMap<Box<[u8]>, usize>,
+    places: SortedMap<Box<[u8]>, usize>,
 }
 
 /// An active consumer.
@@ -61,7 +61,7 @@ impl Consumers {
             self.note(place);
         }
         if self.list.len() <= FEW / 2 {
-            self.places = HashMap::new();
+            self.places = SortedMap::new();
         }
         Some(consumer)
     }

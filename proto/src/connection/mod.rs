@@ -40,6 +40,7 @@ use crate::method_id::MethodId;
 use crate::output::{Output, Position, Transmit, UNCOPIED};
 use crate::properties::Properties;
 use crate::receive::Incoming;
+use crate::shown::Elapsed;
 use crate::time::Time;
 use crate::violation::Violation;
 
@@ -211,9 +212,9 @@ impl Connection {
         }
         if self.heartbeat.is_dead(now) {
             self.state = State::Closed;
-            let interval = self.tuning.heartbeat;
+            let interval = Elapsed(self.tuning.heartbeat);
             let text =
-                format!("received nothing for two heartbeat intervals of {interval:?}; the peer or network is down");
+                format!("received nothing for two heartbeat intervals of {interval}; the peer or network is down");
             return Err(Violation::HeartbeatTimeout.by_peer(code::CONNECTION_FORCED, text));
         }
         if self.heartbeat.is_due(now) {

@@ -255,7 +255,7 @@ fn put_container(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) -> Result<(), Flaw> {
 
 #[cold]
 fn unknown(tag: u8) -> Error {
-    let text = format!("a table or an array has a value of unknown type {:?}", char::from(tag));
+    let text = format!("a table or an array has a value of unknown type '{}'", char::from(tag).escape_default());
     Violation::Malformed.by_peer(code::SYNTAX_ERROR, text)
 }
 

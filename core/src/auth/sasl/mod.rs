@@ -20,7 +20,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hopmq_proto::FieldTable;
+use hopmq_proto::{FieldTable, Quoted};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -246,10 +246,9 @@ pub(crate) fn select(preferred: &[Arc<dyn Sasl>], offered: &str) -> Result<Arc<d
     };
     preferred.iter().find(fits).cloned().ok_or_else(|| {
         let wanted: Vec<&str> = preferred.iter().map(|mechanism| mechanism.name()).collect();
-        let wanted = wanted.join(" ");
-        Error::new(
-            ErrorKind::Authentication,
-            format!("no common login mechanism: the broker offers {offered:?}, this client is set to {wanted:?}"),
-        )
+        let (wanted, offered) = (wanted.join(" "), Quoted(offered));
+        let wanted = Quoted(&wanted);
+        let text = format!("no common login mechanism: the broker offers {offered}, this client is set to {wanted}");
+        Error::new(ErrorKind::Authentication, text)
     })
 }

@@ -23,7 +23,7 @@ pub(super) enum Rank {
     Binding,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Binding {
     /// Whether the destination is a queue, and not an exchange.
     pub(super) to_queue: bool,

@@ -14,11 +14,10 @@ mod name;
 mod tests;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use hopmq_proto::method::{Method, MethodId};
+use hopmq_proto::{SortedMap, SortedSet};
 
 use crate::policy::Entity;
 pub(crate) use key::Key;
@@ -32,14 +31,14 @@ pub(crate) struct Ledger {
     keeps: bool,
     serial: u64,
     /// By their numbers, in the order of declaration.
-    entries: BTreeMap<u64, Entry>,
-    exchanges: HashMap<Arc<str>, Node>,
-    queues: HashMap<Arc<str>, Node>,
-    bindings: HashMap<Arc<Binding>, u64>,
+    entries: SortedMap<u64, Entry>,
+    exchanges: SortedMap<Arc<str>, Node>,
+    queues: SortedMap<Arc<str>, Node>,
+    bindings: SortedMap<Arc<Binding>, u64>,
     /// The entities that are not declared on the present link, or not yet, in the order of a replay.
-    missing: BTreeSet<(Rank, u64)>,
+    missing: SortedSet<(Rank, u64)>,
     /// The queues that the broker named, by all names that they ever had.
-    names: HashMap<Box<str>, Arc<Name>>,
+    names: SortedMap<Box<str>, Arc<Name>>,
 }
 
 /// One declaration that the broker has accepted.
@@ -61,9 +60,9 @@ pub(crate) struct Entry {
 struct Node {
     declared: Option<u64>,
     /// Bindings whose source it is.
-    outgoing: BTreeSet<u64>,
+    outgoing: SortedSet<u64>,
     /// Bindings whose destination it is.
-    incoming: BTreeSet<u64>,
+    incoming: SortedSet<u64>,
 }
 
 impl Node {
@@ -88,12 +87,12 @@ impl Ledger {
         Self {
             keeps,
             serial: 0,
-            entries: BTreeMap::new(),
-            exchanges: HashMap::new(),
-            queues: HashMap::new(),
-            bindings: HashMap::new(),
-            missing: BTreeSet::new(),
-            names: HashMap::new(),
+            entries: SortedMap::new(),
+            exchanges: SortedMap::new(),
+            queues: SortedMap::new(),
+            bindings: SortedMap::new(),
+            missing: SortedSet::new(),
+            names: SortedMap::new(),
         }
     }
 
@@ -190,17 +189,17 @@ impl Ledger {
         self.change(binding.end(), &binding.destination, |node| _ = node.incoming.remove(&serial));
     }
 
-    fn nodes(&self, rank: Rank) -> &HashMap<Arc<str>, Node> {
+    fn nodes(&self, rank: Rank) -> &SortedMap<Arc<str>, Node> {
         if rank == Rank::Queue { &self.queues } else { &self.exchanges }
     }
 
-    fn nodes_mut(&mut self, rank: Rank) -> &mut HashMap<Arc<str>, Node> {
+    fn nodes_mut(&mut self, rank: Rank) -> &mut SortedMap<Arc<str>, Node> {
         if rank == Rank::Queue { &mut self.queues } else { &mut self.exchanges }
     }
 
     /// Returns the node of an exchange or a queue, which is about to have a declaration or a binding.
     fn node(&mut self, rank: Rank, name: &Arc<str>) -> &mut Node {
-        self.nodes_mut(rank).entry(Arc::clone(name)).or_default()
+        self.nodes_mut(rank).or_default(Arc::clone(name))
     }
 
     /// Changes the node of an exchange or a queue, and removes the node if nothing is left of it.
@@ -230,10 +229,12 @@ impl Ledger {
     pub(crate) fn forget(&mut self, key: &Key) {
         let mut gone = vec![key.clone()];
         while let Some(key) = gone.pop() {
-            let bindings = match &key {
+            let bindings: Vec<u64> = match &key {
                 Key::Exchange(name) | Key::Queue(name) => {
                     let node = self.nodes(key.rank()).get(name);
-                    node.map_or_else(Vec::new, |node| node.outgoing.union(&node.incoming).copied().collect())
+                    node.map_or_else(Vec::new, |node| {
+                        node.outgoing.iter().chain(node.incoming.iter()).copied().collect()
+                    })
                 }
                 Key::Binding(_) => self.serial_of(&key).into_iter().collect(),
             };
@@ -302,7 +303,7 @@ impl Ledger {
 
     /// Excludes the entities that `unwanted` is true for from the replay.
     pub(crate) fn leave_alone(&mut self, unwanted: impl Fn(&Entity<'_>) -> bool) {
-        for (serial, entry) in &mut self.entries {
+        for (serial, entry) in self.entries.iter_mut() {
             entry.unwanted = unwanted(&entry.key.entity());
             if entry.unwanted {
                 self.missing.remove(&(entry.key.rank(), *serial));
@@ -340,13 +341,14 @@ impl Ledger {
 
     /// Returns the missing exchanges, then the missing queues, in the order of declaration.
     pub(crate) fn missing(&self) -> impl Iterator<Item = (u64, &Entry)> {
-        self.missing_in(..(Rank::Binding, 0))
+        let ends = self.missing.iter().take_while(|(rank, _)| *rank != Rank::Binding);
+        self.entries_of(ends)
     }
 
     /// Returns the missing bindings that can be made, in the order of declaration: both ends of each one exist, as far
     /// as this connection declares them.
     pub(crate) fn missing_bindings(&self) -> impl Iterator<Item = (u64, &Entry)> {
-        self.missing_in((Rank::Binding, 0)..).filter(|(_, entry)| match &entry.key {
+        self.entries_of(self.missing.range_from(&(Rank::Binding, 0))).filter(|(_, entry)| match &entry.key {
             Key::Binding(binding) => {
                 !self.lacks(Rank::Exchange, &binding.source) && !self.lacks(binding.end(), &binding.destination)
             }
@@ -354,8 +356,11 @@ impl Ledger {
         })
     }
 
-    fn missing_in(&self, range: impl RangeBounds<(Rank, u64)>) -> impl Iterator<Item = (u64, &Entry)> {
-        self.missing.range(range).filter_map(|(_, serial)| Some((*serial, self.entries.get(serial)?)))
+    fn entries_of<'a>(
+        &'a self,
+        missing: impl Iterator<Item = &'a (Rank, u64)>,
+    ) -> impl Iterator<Item = (u64, &'a Entry)> {
+        missing.filter_map(|(_, serial)| Some((*serial, self.entries.get(serial)?)))
     }
 
     /// Renames a queue to which the broker gave another name. Returns the old name.
@@ -379,7 +384,7 @@ impl Ledger {
         self.change(Rank::Queue, &old, |node| node.declared = None);
         self.node(Rank::Queue, &new).declared = Some(serial);
         let incoming = self.queues.get(&old).map(|node| node.incoming.clone()).unwrap_or_default();
-        for serial in incoming {
+        for serial in incoming.iter().copied() {
             let Some(Entry { key: Key::Binding(binding), .. }) = self.entries.get(&serial) else { continue };
             let (before, after) = (Arc::clone(binding), Arc::new(binding.with_destination(&new)));
             if self.bindings.contains_key(&after) {

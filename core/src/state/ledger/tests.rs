@@ -1,11 +1,12 @@
 //! The ledger does what a plain list does, over random sequences of operations.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use hopmq_proto::FieldTable;
 use hopmq_proto::method::{Encode, exchange, queue};
+use hopmq_proto::{FieldTable, SortedMap};
 
-use super::{Key, Ledger};
+use super::{Key, Ledger, Node};
 use crate::common::Random;
 
 /// A list in the order of declaration, each of whose operations looks at all entries.
@@ -274,15 +275,18 @@ impl Pair {
     /// Checks that the indexes have what the entries have, and nothing else.
     fn check_indexes(&self) {
         let Ledger { entries, exchanges, queues, bindings, missing, names, .. } = &self.ledger;
-        for (serial, entry) in entries {
+        let declared = |nodes: &SortedMap<Arc<str>, Node>, name: &str| nodes.get(name).and_then(|node| node.declared);
+        for (serial, entry) in entries.iter() {
             match &entry.key {
-                Key::Exchange(name) => assert_eq!(exchanges[name].declared, Some(*serial)),
-                Key::Queue(name) => assert_eq!(queues[name].declared, Some(*serial)),
+                Key::Exchange(name) => assert_eq!(declared(exchanges, name), Some(*serial)),
+                Key::Queue(name) => assert_eq!(declared(queues, name), Some(*serial)),
                 Key::Binding(binding) => {
-                    assert_eq!(bindings[binding], *serial);
-                    assert!(exchanges[&binding.source].outgoing.contains(serial));
+                    assert_eq!(bindings.get(binding), Some(serial));
+                    let source = exchanges.get(&binding.source);
+                    assert!(source.is_some_and(|node| node.outgoing.contains(serial)));
                     let ends = if binding.to_queue { queues } else { exchanges };
-                    assert!(ends[&binding.destination].incoming.contains(serial));
+                    let end = ends.get(&binding.destination);
+                    assert!(end.is_some_and(|node| node.incoming.contains(serial)));
                 }
             }
         }
