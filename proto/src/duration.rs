@@ -23,7 +23,8 @@ pub const LONGEST_HEARTBEAT: Duration = Duration::from_secs(u16::MAX as u64);
 /// assert_eq!(milliseconds(LONGEST_TTL + Duration::from_nanos(1)), None);
 /// ```
 pub fn milliseconds(time: Duration) -> Option<u64> {
-    if time > LONGEST_TTL { None } else { u64::try_from(time.as_nanos().div_ceil(1_000_000)).ok() }
+    let fraction = u64::from(time.subsec_nanos().div_ceil(1_000_000));
+    if time > LONGEST_TTL { None } else { Some(time.as_secs() * 1000 + fraction) }
 }
 
 /// Returns an interval in seconds, rounded up; at most [`LONGEST_HEARTBEAT`].

@@ -221,7 +221,7 @@ impl From<Flaw> for Error {
             Flaw::Depth => Violation::NestedTooDeep.by_caller("tables and arrays are nested more than 32 deep"),
             Flaw::Ttl => Violation::TtlTooLong.by_caller(format!(
                 "expiration is longer than the longest time that RabbitMQ takes: {} ms, ten years",
-                LONGEST_TTL.as_millis()
+                LONGEST_TTL.as_secs() * 1000
             )),
             Flaw::Integer => Violation::IntegerTooLarge.by_caller(format!(
                 "a table or an array has an integer above {}, the largest that AMQP has a type for",

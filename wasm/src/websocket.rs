@@ -111,7 +111,7 @@ impl WebSocket {
         let socket = socket.map_err(|_| {
             let rules = "use ws:// or wss:// without a fragment, only wss:// from an https page, and subprotocols that \
                          are distinct tokens";
-            Error::new(ErrorKind::Config, format!("the browser rejected {shown_url:?} as a WebSocket URL: {rules}"))
+            Error::new(ErrorKind::Config, format!("the browser rejected \"{shown_url}\" as a WebSocket URL: {rules}"))
         })?;
         let this = Self::new(socket);
         poll_fn(|context| {

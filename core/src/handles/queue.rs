@@ -140,7 +140,7 @@ impl<'a> QueueDeclare<'a> {
         match milliseconds(time).filter(|_| time >= least) {
             Some(millis) => self.argument(name, millis),
             None => {
-                let (least, most) = (least.as_nanos(), LONGEST_TTL.as_millis());
+                let (least, most) = (least.subsec_nanos(), LONGEST_TTL.as_secs() * 1000);
                 let time = Elapsed(time);
                 let text = format!("{name} is {time}; RabbitMQ takes {least} to {most} ms");
                 self.refused.get_or_insert(Error::new(ErrorKind::Usage, text));

@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         .out_name("hopmq")
         .web(true)
         .and_then(|bindgen| {
-            bindgen.typescript(true).remove_name_section(true).omit_default_module_path(true).generate(folder)
+            bindgen.typescript(true).remove_name_section(false).omit_default_module_path(true).generate(folder)
         });
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -245,7 +245,7 @@ pub(crate) fn select(preferred: &[Arc<dyn Sasl>], offered: &str) -> Result<Arc<d
         offered.split_ascii_whitespace().any(|offer| offer.eq_ignore_ascii_case(mechanism.name()))
     };
     preferred.iter().find(fits).cloned().ok_or_else(|| {
-        let wanted: Vec<&str> = preferred.iter().map(|mechanism| mechanism.name()).collect();
+        let wanted: Vec<String> = preferred.iter().map(|mechanism| mechanism.name().to_owned()).collect();
         let (wanted, offered) = (wanted.join(" "), Quoted(offered));
         let wanted = Quoted(&wanted);
         let text = format!("no common login mechanism: the broker offers {offered}, this client is set to {wanted}");
