@@ -405,9 +405,9 @@ mod tests {
     #[test]
     fn a_map_that_most_entries_left_is_short() {
         let mut map: SortedMap<u32, ()> = SortedMap::new();
-        (0..10_000).for_each(|key| drop(map.insert(key, ())));
+        (0..10_000).for_each(|key| _ = map.insert(key, ()));
         assert_eq!(map.chunks.len(), 10_000 / CHUNK_MAX + 1, "keys that grow fill their chunks");
-        (0..10_000).filter(|key| key % 100 > 0).for_each(|key| drop(map.remove(&key)));
+        (0..10_000).filter(|key| key % 100 > 0).for_each(|key| _ = map.remove(&key));
         assert_eq!((map.len(), map.chunks.len() < 15), (100, true), "{} chunks", map.chunks.len());
     }
 }

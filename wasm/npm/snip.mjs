@@ -8,11 +8,13 @@ import { CODE, DATA, bodies, encoded, functions, number, withSections } from "./
 
 const CORE = "(core|alloc|std|hashbrown)(\\[\\w+\\])?::";
 const PANICS = new RegExp([
-  `^<?${CORE}(panicking|rt)::`, `^${CORE}(result|option)::(unwrap|expect)_failed`, `^${CORE}str::slice_error_fail`,
-  `^${CORE}slice::index::slice_\\w*fail`, `^${CORE}cell::(lazy::)?panic_`, `^${CORE}raw_vec::(handle_error|capacity_overflow)`,
+  `^<?${CORE}panicking::(?!catch_unwind|try)`, `^${CORE}(result|option)::(unwrap|expect)_failed`, `^${CORE}str::slice_error_fail`,
+  `^${CORE}slice::index::slice_\\w*fail`, `^${CORE}cell::(lazy::)?panic_`,
+  `^${CORE}raw_vec::(handle_error|capacity_overflow)`,
   `^${CORE}alloc::(handle_alloc_error|rust_oom|default_alloc_error_hook)`, `^${CORE}thread::local::panic_access_error`,
-  `^<${CORE}raw::Fallibility>::capacity_overflow`, "::(len_mismatch_fail|assert_failed|panic_on_ord_violation)(::h\\w{16})?$",
-  "^__rustc(\\[\\w+\\])?::(rust_panic|__rust_start_panic|rust_begin_unwind|__rust_foreign_exception)$", "^bytes::panic_",
+  `^<${CORE}raw::Fallibility>::capacity_overflow`,
+  "::(len_mismatch_fail|assert_failed|panic_on_ord_violation)(::h\\w{16})?$",
+  "^__rustc(\\[\\w+\\])?::(rust_panic|__rust_start_panic|rust_begin_unwind)$", "^bytes::panic_",
 ].join("|"));
 const DEBUG = new RegExp(`^<.* as ${CORE}fmt::Debug>::fmt(::h\\w{16})?$`);
 // No locals; `unreachable`, or the constant 0, which is `Ok(())`.
@@ -42,7 +44,7 @@ export function snip(wasm) {
 /** Returns the data with zeros for the places in the source that panics name: path, length, line and column. */
 function withoutLocations(section) {
   const bytes = Buffer.from(section.bytes);
-  const paths = new Map();
+  const paths = new Set();
   const segments = [];
   section.at = 0;
   for (let left = number(section); left > 0; left--) {
@@ -57,7 +59,9 @@ function withoutLocations(section) {
   for (const { address, data } of segments) {
     for (const { 0: path, index } of data.toString("latin1").matchAll(/[\w./-]+\.rs(?=\0)/g)) {
       // Another text may end where the path begins.
-      for (let from = 0; from < path.length; from++) paths.set(`${address + index + from} ${path.length - from}`, path);
+      for (let skipped = 0; skipped < path.length; skipped++) {
+        paths.add(`${address + index + skipped} ${path.length - skipped}`);
+      }
     }
   }
   for (const { data } of segments) {
@@ -65,8 +69,8 @@ function withoutLocations(section) {
       const [start, length] = [data.readUInt32LE(at), data.readUInt32LE(at + 4)];
       if (!paths.has(`${start} ${length}`)) continue;
       data.fill(0, at, at + 16);
-      const { address, data: holder } = segments.find((other) => start >= other.address && start < other.address + other.data.length);
-      holder.fill(0, start - address, start - address + length);
+      const holder = segments.find(({ address, data: { length: size } }) => start >= address && start < address + size);
+      holder.data.fill(0, start - holder.address, start - holder.address + length);
     }
   }
   return bytes;
