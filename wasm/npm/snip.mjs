@@ -8,7 +8,8 @@ import { CODE, DATA, bodies, encoded, functions, number, withSections } from "./
 
 const CORE = "(core|alloc|std|hashbrown)(\\[\\w+\\])?::";
 const PANICS = new RegExp([
-  `^<?${CORE}panicking::(?!catch_unwind|try)`, `^${CORE}(result|option)::(unwrap|expect)_failed`, `^${CORE}str::slice_error_fail`,
+  `^<?${CORE}panicking::(?!catch_unwind|try)`, `^${CORE}(result|option)::(unwrap|expect)_failed`,
+  `^${CORE}str::slice_error_fail`,
   `^${CORE}slice::index::slice_\\w*fail`, `^${CORE}cell::(lazy::)?panic_`,
   `^${CORE}raw_vec::(handle_error|capacity_overflow)`,
   `^${CORE}alloc::(handle_alloc_error|rust_oom|default_alloc_error_hook)`, `^${CORE}thread::local::panic_access_error`,
