@@ -185,8 +185,8 @@ impl Ledger {
 
     fn unlink(&mut self, binding: &Binding, serial: u64) {
         self.bindings.remove(binding);
-        self.change(Rank::Exchange, &binding.source, |node| _ = node.outgoing.remove(&serial));
-        self.change(binding.end(), &binding.destination, |node| _ = node.incoming.remove(&serial));
+        self.change(Rank::Exchange, &binding.source, |node| node.outgoing.remove(&serial));
+        self.change(binding.end(), &binding.destination, |node| node.incoming.remove(&serial));
     }
 
     fn nodes(&self, rank: Rank) -> &SortedMap<Arc<str>, Node> {
