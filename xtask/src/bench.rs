@@ -1,11 +1,14 @@
 //! `cargo xtask bench`: measures HopMQ and its peers in turn, with a counterpart that does almost nothing and with
-//! RabbitMQ. Each client is a process of its own, so that the cost of the process is the cost of the client.
+//! brokers. Each client is a process of its own, so that the cost of the process is the cost of the client.
 
 mod broker;
+mod brokers;
+mod build;
 mod chart;
 pub(crate) mod codec;
 mod gateway;
 mod goals;
+mod latency;
 mod ledger;
 mod machine;
 mod plan;
@@ -13,19 +16,22 @@ mod progress;
 mod recovery;
 mod report;
 mod results;
+mod rows;
 mod run;
 mod sample;
+mod turns;
 
 use std::time::Duration;
 
-use crate::rabbitmq::{self, Release};
 use crate::shell::{self, Result};
+use brokers::Running;
 use machine::Machine;
-use plan::{Broker, CONTENDERS, Contender, Count, ROWS, Row};
+use plan::{Broker, CONTENDERS, Contender, OURS, Row};
 use progress::Progress;
 use results::Results;
-use run::Bench;
-use sample::{Figures, Sample};
+use rows::ROWS;
+use run::{Bench, Profile};
+use turns::Turns;
 
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -40,6 +46,8 @@ pub(crate) struct Arguments {
 enum Part {
     /// Count the instructions of the codec, which a busy machine does not change
     Codec(codec::Arguments),
+    /// Measure how long a program with one dependency takes to build
+    Build(build::Arguments),
     /// Measure the npm package and @cloudamqp/amqp-client in Chromium
     Browser(crate::browser::Arguments),
     /// Measure the broker of this repository and RabbitMQ
@@ -53,12 +61,12 @@ enum Part {
 }
 
 /// Options of a bench of all clients.
-#[derive(Debug, PartialEq, clap::Args)]
+#[derive(Debug, Default, PartialEq, clap::Args)]
 struct Options {
-    /// The main rows, three short runs each
+    /// The rows that the goals are judged from, three short runs each
     #[arg(long)]
     quick: bool,
-    /// A few messages through everything, to check that it works; prints no figures
+    /// A hundred messages through each client and workload, to check that they work; prints no figures
     #[arg(long)]
     check: bool,
     /// Only rows whose names contain this text
@@ -67,9 +75,9 @@ struct Options {
     /// Only clients whose names begin with one of these
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     clients: Vec<String>,
-    /// The broker to measure with
-    #[arg(long, default_value = "both")]
-    against: Against,
+    /// Only against these [default: all]
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    against: Vec<Against>,
     /// Runs of each client in each row [default: 5; 3 with --quick]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=99))]
     runs: Option<u8>,
@@ -77,9 +85,15 @@ struct Options {
 
 #[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
 enum Against {
+    /// The counterpart that does almost nothing
     Counterpart,
+    /// The RabbitMQ of this machine
     Rabbitmq,
-    Both,
+    /// RabbitMQ 4.0
+    #[value(name = "rabbitmq-4")]
+    Rabbitmq4,
+    /// The broker of this repository
+    Hopmq,
 }
 
 impl Options {
@@ -88,23 +102,36 @@ impl Options {
         self.quick || self.check
     }
 
-    fn runs(&self) -> usize {
-        let default = match (self.check, self.quick) {
-            (true, _) => 1,
-            (false, true) => 3,
-            (false, false) => 5,
-        };
-        self.runs.map_or(default, usize::from)
+    /// The runs of each contender in a row.
+    fn runs(&self, row: &Row) -> usize {
+        match self.runs {
+            _ if self.check || self.quick && row.once => 1,
+            Some(runs) => runs.into(),
+            None if self.quick => 3,
+            None => 5,
+        }
     }
 
     fn wants_row(&self, row: &Row) -> bool {
-        let broker = match row.broker {
-            Broker::Counterpart => self.check || self.against != Against::Rabbitmq,
-            Broker::RabbitMq => !self.check && self.against != Against::Counterpart,
+        let against = match row.broker {
+            Broker::Counterpart => Against::Counterpart,
+            Broker::RabbitMq => Against::Rabbitmq,
+            Broker::RabbitMq4 => Against::Rabbitmq4,
+            Broker::HopMq => Against::Hopmq,
         };
-        // A row that the filter names runs even if it is not a quick one.
-        let wanted = row.quick || !self.is_quick() || !self.filter.is_empty();
-        broker && wanted && row.id.to_lowercase().contains(&self.filter.to_lowercase())
+        let wanted =
+            if self.check { is_first(row) } else { self.against.is_empty() || self.against.contains(&against) };
+        wanted && row.id.to_lowercase().contains(&self.filter.to_lowercase())
+    }
+
+    /// The contenders of a row. A row that the filter names has all of them, even in a quick run. In a check, peers run
+    /// the workloads in which a quick run measures them.
+    fn contenders(&self, row: &Row) -> Vec<&'static Contender> {
+        let is_few = |one: &Contender| match self.check {
+            true => !OURS.contains(&one.runner),
+            false => self.quick && self.filter.is_empty(),
+        };
+        CONTENDERS.iter().filter(|one| row.has(one, is_few(one)) && self.wants_client(one)).collect()
     }
 
     fn wants_client(&self, contender: &Contender) -> bool {
@@ -121,9 +148,16 @@ impl Options {
     }
 }
 
+/// Whether a row is the first of its workload, so that those rows together run each workload once.
+fn is_first(row: &Row) -> bool {
+    let first = ROWS.iter().find(|other| (other.workload, other.counted) == (row.workload, row.counted));
+    first.is_some_and(|first| (first.id, first.broker) == (row.id, row.broker)) && row.broker == Broker::Counterpart
+}
+
 pub(crate) fn run(arguments: &Arguments) -> Result {
     match &arguments.part {
         Some(Part::Codec(arguments)) => codec::run(arguments),
+        Some(Part::Build(arguments)) => build::run(arguments),
         Some(Part::Browser(arguments)) => crate::browser::bench(arguments),
         Some(Part::Broker(arguments)) => broker::run(arguments),
         Some(Part::Gateway(arguments)) => gateway::run(arguments),
@@ -133,130 +167,82 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
     }
 }
 
+/// Checks the bench workspace: lints, tests, and a hundred messages through each client and workload. Fails if HopMQ or
+/// the bare loop does.
+pub(crate) fn check() -> Result {
+    run_clients(&Options { check: true, ..Options::default() })?;
+    // The features of dependencies are those of the build only if the whole workspace is selected.
+    shell::run(Profile::Dev.cargo("test").args(["--workspace", "--lib", "--bin", "bench-counterpart"]))
+}
+
 fn run_clients(options: &Options) -> Result {
-    let rows: Vec<&'static Row> = ROWS.iter().filter(|row| options.wants_row(row)).collect();
+    let rows = ROWS.iter().filter(|row| options.wants_row(row));
+    let rows: Vec<&'static Row> = rows.filter(|row| !options.contenders(row).is_empty()).collect();
     if rows.is_empty() {
         return Err(format!("no row has `{}` in its name", options.filter).into());
     }
-    let mut bench = Bench::build()?;
-    let stop = rows.iter().any(|row| row.broker == Broker::RabbitMq) && bench.find_rabbitmq()?;
-    let outcome = measure_all(&bench, &rows, options);
-    if stop {
-        rabbitmq::stop(Release::Installed)?;
+    let bench = Bench::build(if options.check { Profile::Dev } else { Profile::Release })?;
+    if rows.iter().any(|row| row.broker == Broker::HopMq) {
+        brokers::build(&shell::root().join("bench/target"))?;
     }
-    let (results, failures) = outcome?;
+    let (results, failures) = measure_all(&bench, &rows, options)?;
     if options.check {
-        return check(&results, &failures);
+        return judge(&results, &failures);
     }
     let goals = goals::all(&results);
     shell::print(&report::table(&results));
     shell::print(&goals::table(&goals));
     report_failures(&failures);
-    let partial = !options.filter.is_empty() || !options.clients.is_empty();
-    if partial {
-        println!("\nnothing written: bench/results holds complete runs only");
-        return Ok(());
+    if options.is_quick() {
+        println!("left out of a quick run: {}", left_out(options));
     }
-    // Only full runs are committed.
-    let folder = if options.is_quick() { "bench/target/results" } else { "bench/results" };
+    // Only full and complete runs are committed.
+    let partial = !options.filter.is_empty() || !options.clients.is_empty() || !options.against.is_empty();
+    let folder = if partial || options.is_quick() { "bench/target/results" } else { "bench/results" };
     let path = shell::root().join(folder);
     shell::write(&path.join("latest.json"), &results.json())?;
     shell::write(&path.join("latest.md"), &(report::markdown(&results) + &goals::markdown(&goals)))?;
-    if let Some(svg) = chart::svg(&results) {
-        shell::write(&path.join("latest.svg"), &svg)?;
+    for (name, picture) in [("latest.svg", chart::svg(&results)), ("latency.svg", latency::svg(&results))] {
+        if let Some(picture) = picture {
+            shell::write(&path.join(name), &picture)?;
+        }
     }
-    println!("\nwritten: {folder}/latest.json, latest.md and latest.svg");
+    println!("\nwritten: {folder}/latest.json and latest.md, latest.svg and latency.svg if their rows were measured");
     Ok(())
 }
 
-/// Runs the clients in turn (A B C A B C …), so that a machine's slow moments hit all of them.
+/// The rows that no contender runs in a quick run.
+fn left_out(options: &Options) -> String {
+    let rows = ROWS.iter().filter(|row| options.wants_row(row) && options.contenders(row).is_empty());
+    let names: Vec<String> = rows.map(|row| format!("{} ({})", row.id, row.broker.name())).collect();
+    format!("TLS; peers where no goal names them; {}", names.join(", "))
+}
+
+/// Measures the rows, those of each broker while it runs.
 fn measure_all(bench: &Bench, rows: &[&'static Row], options: &Options) -> Result<(Results, Vec<String>)> {
     let mut results = Results::new(Machine::here(), options.is_quick());
     let mut failures = Vec::new();
-    let participants = |row: &Row| -> Vec<&'static Contender> {
-        let wanted = |one: &&Contender| row.has(one) && bench.has(one) && options.wants_client(one);
-        CONTENDERS.iter().filter(wanted).collect()
-    };
-    let steps = rows.iter().map(|row| participants(row).len() * (options.runs() + 1)).sum();
+    let participants = |row: &Row| options.contenders(row).into_iter().filter(|one| bench.has(one)).collect::<Vec<_>>();
+    let steps = rows.iter().map(|row| participants(row).len() * (options.runs(row) + 1)).sum();
     let mut progress = Progress::new(steps);
-    for row in rows {
-        let mut lanes: Vec<Lane> = Vec::new();
-        for contender in participants(row) {
-            progress.step(row.id, contender.name);
-            lanes.push(Lane::pilot(bench, row, contender, options, &mut failures));
+    for broker in Broker::ALL {
+        let rows: Vec<&'static Row> = rows.iter().copied().filter(|row| row.broker == broker).collect();
+        if let (Some(reason), false) = (brokers::absent(broker), rows.is_empty()) {
+            println!("skipped: {}: {reason}", broker.name());
+            continue;
         }
-        for _ in 0..options.runs() {
-            for lane in &mut lanes {
-                progress.step(row.id, lane.contender.name);
-                lane.run(bench, row, options.is_quick(), &mut failures);
+        let needed = broker != Broker::Counterpart && !rows.is_empty();
+        let running = if needed { Some(Running::start(broker, &bench.binaries)?) } else { None };
+        let url = running.as_ref().map(|running| running.url.as_str());
+        for row in rows {
+            let turns = Turns { bench, row, url, options };
+            for (contender, figures) in turns.run(&participants(row), &mut progress, &mut failures) {
+                results.add(row, contender, figures);
             }
-        }
-        for lane in lanes {
-            results.add(row, lane.contender, Figures::of(&lane.samples, lane.failures));
         }
     }
     progress.end();
     Ok((results, failures))
-}
-
-/// How often a failed run is tried.
-const TRIES: usize = 3;
-
-/// A contender in a row.
-struct Lane {
-    contender: &'static Contender,
-    count: u64,
-    samples: Vec<Sample>,
-    failures: usize,
-}
-
-impl Lane {
-    /// Makes a short first run that warms up and determines the message count of the later runs. It does not count.
-    fn pilot(
-        bench: &Bench,
-        row: &Row,
-        contender: &'static Contender,
-        options: &Options,
-        errors: &mut Vec<String>,
-    ) -> Self {
-        let mut lane = Self { contender, count: run::pilot(row), samples: Vec::new(), failures: 0 };
-        if let Count::Fixed(quick, full) = row.count {
-            lane.count = if options.is_quick() { quick } else { full };
-        }
-        for _ in 0..if row.count == Count::Timed { TRIES } else { 0 } {
-            match bench.run(row, contender, lane.count, options.is_quick()) {
-                Ok(sample) if sample.unsupported.is_some() => lane.samples.push(sample),
-                Ok(sample) => lane.count = run::fill(row, &sample, options.time()),
-                Err(error) => {
-                    lane.fail(row, &error, errors);
-                    continue;
-                }
-            }
-            break;
-        }
-        lane
-    }
-
-    fn run(&mut self, bench: &Bench, row: &Row, quick: bool, errors: &mut Vec<String>) {
-        if self.samples.iter().any(|sample| sample.unsupported.is_some()) {
-            return;
-        }
-        // Retry, because some peers lose a reply now and then. A peer that hangs each time is left out.
-        for _ in 0..TRIES {
-            if self.failures >= TRIES && self.samples.is_empty() {
-                return;
-            }
-            match bench.run(row, self.contender, self.count, quick) {
-                Ok(sample) => return self.samples.push(sample),
-                Err(error) => self.fail(row, &error, errors),
-            }
-        }
-    }
-
-    fn fail(&mut self, row: &Row, error: &dyn std::fmt::Display, errors: &mut Vec<String>) {
-        self.failures += 1;
-        errors.push(format!("{} in `{}` against {}: {error}", self.contender.name, row.id, row.broker.the()));
-    }
 }
 
 /// Prints each error once, with its count.
@@ -268,7 +254,7 @@ fn report_failures(errors: &[String]) {
 }
 
 /// Checks that everything ran. A peer's failure is printed; one of HopMQ's is an error.
-fn check(results: &Results, errors: &[String]) -> Result {
+fn judge(results: &Results, errors: &[String]) -> Result {
     report_failures(errors);
     let ran = results.rows().flat_map(|row| results.of(row)).filter(|(_, figures)| figures.runs > 0).count();
     println!("{ran} benchmarks ran");
@@ -295,17 +281,25 @@ mod tests {
     #[test]
     fn a_filter_and_a_broker_select_rows() {
         let options = parse("--quick --filter Publish --against counterpart --runs 7");
-        assert_eq!((options.runs(), options.against), (7, Against::Counterpart));
+        assert_eq!((options.runs(&ROWS[0]), &options.against[..]), (7, &[Against::Counterpart][..]));
         let rows: Vec<_> = ROWS.iter().filter(|row| options.wants_row(row)).collect();
         assert!(!rows.is_empty());
         assert!(rows.iter().all(|row| row.id.contains("publish") && row.broker == Broker::Counterpart));
     }
 
     #[test]
-    fn a_check_runs_once_and_without_rabbitmq() {
-        let options = parse("--check --against rabbitmq");
-        assert_eq!((options.runs(), options.time()), (1, Duration::from_millis(1)));
-        assert!(ROWS.iter().filter(|row| options.wants_row(row)).all(|row| row.broker == Broker::Counterpart));
-        assert_eq!((parse("").runs(), parse("--quick").runs()), (5, 3));
+    fn a_check_runs_each_workload_once_and_without_a_broker() {
+        let options = parse("--check --against rabbitmq-4");
+        assert_eq!((options.runs(&ROWS[0]), options.time()), (1, Duration::from_millis(1)));
+        let rows: Vec<_> = ROWS.iter().filter(|row| options.wants_row(row)).collect();
+        assert!(rows.iter().all(|row| row.broker == Broker::Counterpart));
+        for row in ROWS {
+            let same = |other: &&&Row| (other.workload, other.counted) == (row.workload, row.counted);
+            let ran = rows.iter().filter(same).count();
+            assert!(ran == 1 || row.broker != Broker::Counterpart, "{}: {ran}", row.workload);
+        }
+        assert_eq!((parse("").runs(&ROWS[0]), parse("--quick").runs(&ROWS[0])), (5, 3));
+        let once = ROWS.iter().find(|row| row.once).unwrap();
+        assert_eq!((parse("").runs(once), parse("--quick --runs 4").runs(once)), (5, 1));
     }
 }

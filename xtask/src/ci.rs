@@ -37,7 +37,7 @@ pub(crate) fn run() -> Result {
     });
     steps.step("WebAssembly", wasm);
     steps.run("instructions of the codec", bench::codec::check);
-    steps.run("clippy, benchmarks", || workspace("bench", "clippy --locked --all-targets -- -D warnings"));
+    steps.run("benchmarks: clippy, tests, a run of each client", bench::check);
     steps.run("fuzz targets replay their corpora", fuzz::replay);
     steps.run("interleavings of threads", || shuttle::run(&shuttle::Arguments::default()));
     steps.run("test", || test::run(&test::Arguments::default()));
@@ -58,11 +58,4 @@ fn wasm() -> Result<Outcome> {
     cargo(&format!("check -p hopmq-proto -p hopmq --no-default-features --target {WASM}"))?;
     cargo(&format!("clippy -p hopmq-wasm --features npm --target {WASM} -- -D warnings"))?;
     Ok(Outcome::Passed)
-}
-
-/// Runs cargo in a folder that is a workspace of its own and has its own target folder.
-fn workspace(folder: &str, words: &str) -> Result {
-    let mut cargo = shell::cargo();
-    cargo.current_dir(shell::root().join(folder)).env_remove("CARGO_TARGET_DIR");
-    shell::run(cargo.args(words.split(' ')))
 }

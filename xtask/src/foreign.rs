@@ -23,10 +23,16 @@ fn python() -> Result {
 
 fn librabbitmq() -> Result {
     const BY_HAND: &str = "install a C compiler and librabbitmq (Debian: apt install gcc librabbitmq-dev)";
-    install::provide("librabbitmq, the client in C,", "librabbitmq-dev", BY_HAND, || {
-        let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
-        let mut compile = Command::new(compiler);
-        compile.args(["-fsyntax-only", "-include", "amqp.h", "-x", "c", "/dev/null"]);
-        compile.output().is_ok_and(|output| output.status.success())
-    })
+    install::provide("librabbitmq, the client in C,", "librabbitmq-dev", BY_HAND, has_librabbitmq)
+}
+
+/// Whether a C compiler finds librabbitmq's header.
+pub(crate) fn has_librabbitmq() -> bool {
+    let mut compile = c_compiler();
+    compile.args(["-fsyntax-only", "-include", "amqp.h", "-x", "c", "/dev/null"]);
+    compile.output().is_ok_and(|output| output.status.success())
+}
+
+pub(crate) fn c_compiler() -> Command {
+    Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()))
 }

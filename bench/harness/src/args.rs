@@ -14,6 +14,9 @@ pub enum Workload {
     PublishPrepared,
     /// `count` messages without confirms, `window` in a call; then one round trip.
     PublishMany,
+    /// `count` messages without confirms on `connections` connections, with a task for each, which lets others run
+    /// after `window` messages and ends with a round trip.
+    PublishConnections,
     /// `count` confirmed messages, at most `window` of them unconfirmed at a time.
     PublishConfirm,
     /// `count` confirmed messages, a tenth of `window` in a call, at most `window` of them unconfirmed at a time.
@@ -40,10 +43,11 @@ pub enum Workload {
     SlowConsumer,
 }
 
-const NAMES: [(Workload, &str); 15] = [
+const NAMES: [(Workload, &str); 16] = [
     (Workload::Publish, "publish"),
     (Workload::PublishPrepared, "publish-prepared"),
     (Workload::PublishMany, "publish-many"),
+    (Workload::PublishConnections, "publish-connections"),
     (Workload::PublishConfirm, "publish-confirm"),
     (Workload::PublishManyConfirm, "publish-many-confirm"),
     (Workload::ConsumeAckEach, "consume-ack-each"),
@@ -99,9 +103,12 @@ pub struct Args {
     pub window: usize,
     pub channels: usize,
     pub tasks: usize,
+    pub connections: usize,
     pub queue: String,
     pub prefetch: u16,
     pub time: Duration,
+    /// For how long the client tries to read an answer before it parks, if not for its default time.
+    pub spin: Option<Duration>,
     /// The certificate to trust, PEM.
     pub ca: Option<PathBuf>,
 }
@@ -119,9 +126,11 @@ impl Args {
             window: 1000,
             channels: 1,
             tasks: 1,
+            connections: 1,
             queue: "bench".into(),
             prefetch: 0,
             time: Duration::from_secs(5),
+            spin: None,
             ca: None,
         };
         while let Some(option) = args.next() {
@@ -135,9 +144,11 @@ impl Args {
                 "--window" => parsed.window = number()?.clamp(1, 1 << 20) as usize,
                 "--channels" => parsed.channels = number()?.clamp(1, 2047) as usize,
                 "--tasks" => parsed.tasks = number()?.clamp(1, 4096) as usize,
+                "--connections" => parsed.connections = number()?.clamp(1, 10_000) as usize,
                 "--queue" => parsed.queue = value,
                 "--prefetch" => parsed.prefetch = number()?.min(u16::MAX.into()) as u16,
                 "--seconds" => parsed.time = Duration::from_secs(number()?.min(600)),
+                "--spin" => parsed.spin = Some(Duration::from_micros(number()?.min(1_000_000))),
                 "--ca" => parsed.ca = Some(value.into()),
                 _ => return Err(format!("unknown option {option}")),
             }
@@ -161,7 +172,7 @@ impl Args {
 
     /// The share of task number `task` in the `count` messages.
     pub fn share(&self, task: usize) -> u64 {
-        let tasks = self.tasks as u64;
+        let tasks = if self.workload == Workload::PublishConnections { self.connections } else { self.tasks } as u64;
         self.count / tasks + u64::from((task as u64) < self.count % tasks)
     }
 }

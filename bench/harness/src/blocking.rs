@@ -62,6 +62,7 @@ pub fn run_blocking<C: BlockingClient>(args: &Args) -> Result<Outcome> {
         Workload::ConsumeAckEach | Workload::ConsumeAckMultiple | Workload::ConsumeBatches | Workload::ConsumeNoAck => {
             consume::<C>(args)
         }
+        Workload::PublishConnections => publish_connections::<C>(args),
         Workload::Rpc => rpc::<C>(args),
         Workload::Latency => latency::<C>(args),
         Workload::IdleConnections => idle::<C>(args),
@@ -126,6 +127,35 @@ fn publish<C: BlockingClient>(args: &Args) -> Result<Outcome> {
     let outcome = meter.finish(args.count)?.seen(seen.saturating_sub(before));
     drop(channels);
     client.close()?;
+    Ok(outcome)
+}
+
+fn publish_connections<C: BlockingClient>(args: &Args) -> Result<Outcome> {
+    let mut all = Vec::with_capacity(args.connections);
+    for _ in 0..args.connections {
+        let mut client = C::connect(args)?;
+        let channel = client.channel()?;
+        all.push((client, channel));
+    }
+    let (clients, channels): (Vec<_>, Vec<_>) = all.into_iter().unzip();
+    let meter = Meter::start()?;
+    let tasks = channels.into_iter().enumerate().map(|(task, mut channel)| {
+        let (count, window, queue, body) = (args.share(task), args.window as u64, args.queue.clone(), args.body());
+        thread::spawn(move || {
+            for n in 1..=count {
+                channel.publish(&queue, &body)?;
+                if n.is_multiple_of(window) {
+                    thread::yield_now();
+                }
+            }
+            Ok((channel.declare(&queue)?, channel))
+        })
+    });
+    let done = join(tasks.collect())?;
+    let seen: u32 = done.iter().map(|(seen, _)| seen).sum();
+    let outcome = meter.finish(args.count)?.seen(seen);
+    drop(done);
+    clients.into_iter().try_for_each(C::close)?;
     Ok(outcome)
 }
 

@@ -2,8 +2,9 @@
 //! compiles them for each runner, so nothing stands between the client and the clock.
 
 use std::collections::VecDeque;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
+use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -111,6 +112,7 @@ pub async fn run<C: Client>(runtime: &impl Runtime, args: &Args) -> Result<Outco
         | Workload::PublishMany
         | Workload::PublishConfirm
         | Workload::PublishManyConfirm => publish::<C>(runtime, args).await,
+        Workload::PublishConnections => publish_connections::<C>(runtime, args).await,
         Workload::ConsumeAckEach | Workload::ConsumeAckMultiple | Workload::ConsumeNoAck => {
             consume::<C>(runtime, args).await
         }
@@ -174,6 +176,58 @@ async fn publish<C: Client>(runtime: &impl Runtime, args: &Args) -> Result<Outco
     let outcome = meter.finish(args.count)?.seen(seen.saturating_sub(before));
     client.close().await?;
     Ok(outcome)
+}
+
+async fn publish_connections<C: Client>(runtime: &impl Runtime, args: &Args) -> Result<Outcome> {
+    let mut clients = Vec::with_capacity(args.connections);
+    let mut channels = Vec::with_capacity(args.connections);
+    for _ in 0..args.connections {
+        let client = C::connect(args).await?;
+        channels.push(client.channel().await?);
+        clients.push(client);
+    }
+    let body = Bytes::from(args.body());
+    let meter = Meter::start()?;
+    let tasks: Vec<_> = channels
+        .into_iter()
+        .enumerate()
+        .map(|(task, channel)| {
+            let (count, window, queue, body) = (args.share(task), args.window as u64, args.queue.clone(), body.clone());
+            runtime.spawn(async move {
+                for n in 1..=count {
+                    channel.publish(&queue, &body).await?;
+                    if n.is_multiple_of(window) {
+                        yield_now().await;
+                    }
+                }
+                Ok((channel.declare(&queue).await?, channel))
+            })
+        })
+        .collect();
+    let mut done = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        done.push(task.await?);
+    }
+    let seen: u32 = done.iter().map(|(seen, _)| seen).sum();
+    let outcome = meter.finish(args.count)?.seen(seen);
+    for client in clients {
+        client.close().await?;
+    }
+    drop(done);
+    Ok(outcome)
+}
+
+/// Lets the other tasks of the executor run.
+async fn yield_now() {
+    let mut yielded = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 async fn consume<C: Client>(runtime: &impl Runtime, args: &Args) -> Result<Outcome> {

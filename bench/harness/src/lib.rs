@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! runner-CLIENT WORKLOAD --url amqp://… [--mode M] [--count N] [--size BYTES] [--window N] [--channels N] [--tasks N]
-//!               [--queue NAME] [--prefetch N] [--seconds N] [--ca FILE]
+//!               [--connections N] [--queue NAME] [--prefetch N] [--seconds N] [--spin MICROSECONDS] [--ca FILE]
 //! ```
 //! A runner is a process with one client, so that the CPU time, the peak memory and the allocations of the process are
 //! the client's. Each runner has two binaries: `runner-x`, and `runner-x-counted`, which counts allocations. Counting

@@ -344,7 +344,7 @@ int main(int argc, char **argv) {
   else if (!strcmp(a.workload, "connect")) o = connect_often(&a);
   else if (!strcmp(a.workload, "idle-connections")) o = idle(&a);
   else if (!strcmp(a.workload, "slow-consumer")) o = slow(&a);
-  else die("unknown workload");
+  else unsupported(&a, "this runner lacks the workload");
   print(&a, o);
   return 0;
 }

@@ -6,9 +6,11 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use super::brokers::{self, Program};
+use super::run::Profile;
 use super::sample::field;
 use crate::rabbitmq::{self, Release};
 use crate::shell::{self, Result};
@@ -25,8 +27,8 @@ struct Contestant {
     name: &'static str,
     url: String,
     pid: u32,
-    /// The process of HopMQ's broker. `cargo xtask rabbitmq` owns RabbitMQ's.
-    child: Option<Child>,
+    /// HopMQ's broker. `cargo xtask rabbitmq` owns RabbitMQ.
+    program: Option<Program>,
 }
 
 /// The binaries and the data folder.
@@ -128,9 +130,10 @@ fn backlog(setup: &Setup, amounts: &Amounts, report: &mut String) -> Result {
         println!("{} ready messages: {}", amounts.ready, broker.name);
         setup.run(&broker, "fill", amounts.ready)?;
         let memory = usage(broker.pid)?.resident_mb;
+        let ours = broker.program.is_some();
         broker.kill()?;
         let start = Instant::now();
-        let broker = if broker.child.is_some() { setup.restart_hopmq()? } else { resume_rabbitmq()? };
+        let broker = if ours { setup.restart_hopmq()? } else { resume_rabbitmq()? };
         setup.runner(&broker, "ready", amounts.ready)?;
         figures.push((memory, start.elapsed().as_secs_f64(), usage(broker.pid)?.resident_mb));
     }
@@ -199,19 +202,12 @@ fn connections(setup: &Setup, amounts: &Amounts, report: &mut String) -> Result 
 impl Setup {
     /// Builds the broker and the runner.
     fn build() -> Result<Self> {
-        let root = shell::root();
-        let target = root.join("bench/target");
-        let mut broker = shell::cargo();
-        broker.args(["build", "--release", "--locked", "--package", "hopmq-broker"]);
-        broker.args(["--no-default-features", "--features", "server"]);
-        shell::run(broker.arg("--target-dir").arg(&target))?;
-        let mut runner = shell::cargo();
-        runner.current_dir(root.join("bench")).env_remove("CARGO_TARGET_DIR");
-        runner.args(["build", "--release", "--locked", "--package", "runner-broker", "--target-dir"]);
-        shell::run(runner.arg(&target))?;
+        let target = shell::root().join("bench/target");
+        brokers::build(&target)?;
+        shell::run(Profile::Release.cargo("build").args(["--package", "runner-broker"]))?;
         let binaries = target.join("release");
         let data = target.join("broker-data");
-        Ok(Self { program: binaries.join("hopmq-broker"), runner: binaries.join("runner-broker"), data })
+        Ok(Self { program: brokers::program(&binaries), runner: binaries.join("runner-broker"), data })
     }
 
     /// Starts HopMQ's broker on an empty folder.
@@ -221,19 +217,9 @@ impl Setup {
     }
 
     fn restart_hopmq(&self) -> Result<Contestant> {
-        let mut command = Command::new(&self.program);
-        command.args(["--listen", "127.0.0.1:0", "--data"]).arg(&self.data);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-        let output = BufReader::new(child.stdout.take().expect("the output is piped"));
-        let pid = child.id();
-        for line in output.lines() {
-            let line = line?;
-            if let Some((_, url)) = line.split_once("clients: ") {
-                let url = format!("{}/%2f", url.trim());
-                return Ok(Contestant { name: "HopMQ", url, pid, child: Some(child) });
-            }
-        }
-        Err("hopmq-broker ended before it printed its URL".into())
+        let program = Program::start(&self.program, &["--data", &self.data.to_string_lossy()])?;
+        let (url, pid) = (program.url.clone(), program.child.id());
+        Ok(Contestant { name: "HopMQ", url, pid, program: Some(program) })
     }
 
     fn command(&self, broker: &Contestant, workload: &str, count: u64) -> Command {
@@ -263,22 +249,12 @@ impl Setup {
 impl Contestant {
     /// Kills the broker without warning, like a power cut.
     fn kill(&mut self) -> Result {
-        match &mut self.child {
-            Some(child) => {
-                child.kill()?;
-                child.wait()?;
+        match self.program.take() {
+            Some(program) => {
+                drop(program);
                 Ok(())
             }
             None => rabbitmq::kill(Release::Installed),
-        }
-    }
-}
-
-impl Drop for Contestant {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            let _already_ended = child.kill();
-            let _already_waited = child.wait();
         }
     }
 }
@@ -296,7 +272,7 @@ fn resume_rabbitmq() -> Result<Contestant> {
 fn rabbitmq_contestant() -> Result<Contestant> {
     let (pid, environment) = rabbitmq::process(Release::Installed)?;
     let url = environment.into_iter().find(|(name, _)| name == "AMQP_URL").ok_or("RabbitMQ has no AMQP_URL")?.1;
-    Ok(Contestant { name: "RabbitMQ", url, pid, child: None })
+    Ok(Contestant { name: "RabbitMQ", url, pid, program: None })
 }
 
 /// The resources that a process has used, from Linux's /proc.

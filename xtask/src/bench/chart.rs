@@ -11,12 +11,12 @@ const PANELS: [(&str, &str); 3] = [
     ("consume, ack each, 100 B, messages/s", "consume, ack each"),
 ];
 const SHOWN: [&str; 7] = ["hopmq", "hopmq-blocking", "amqp-client", "amiquip", "librabbitmq", "amqprs", "lapin"];
-const WIDTH: f64 = 720.0;
-const LABELS: f64 = 130.0;
+pub(super) const WIDTH: f64 = 720.0;
+pub(super) const LABELS: f64 = 130.0;
 const FIGURES: f64 = 90.0;
 const BAR: f64 = 18.0;
-const STEP: f64 = 24.0;
-const TITLE: f64 = 34.0;
+pub(super) const STEP: f64 = 24.0;
+pub(super) const TITLE: f64 = 34.0;
 
 /// The chart, or `None` if none of its rows was measured.
 pub(crate) fn svg(results: &Results) -> Option<String> {
@@ -40,16 +40,18 @@ pub(crate) fn svg(results: &Results) -> Option<String> {
         }
     }
     let note = format!("{}, {} cores, {}", results.machine.cpu, results.machine.cores, results.machine.date);
-    (y > 0.0).then(|| {
-        format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH:.0} {:.0}\" role=\"img\" \
-             aria-label=\"Messages per second by client\">\n{STYLE}{body}  \
-             <text class=\"note\" x=\"0\" y=\"{:.0}\">{}</text>\n</svg>\n",
-            y + 32.0,
-            y + 22.0,
-            escape(&note)
-        )
-    })
+    (y > 0.0).then(|| document("Messages per second by client", &body, &note, y))
+}
+
+/// A picture of this height, in which `note` is the last line.
+pub(super) fn document(label: &str, body: &str, note: &str, height: f64) -> String {
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH:.0} {:.0}\" role=\"img\" \
+         aria-label=\"{label}\">\n{STYLE}{body}  <text class=\"note\" x=\"0\" y=\"{:.0}\">{}</text>\n</svg>\n",
+        height + 32.0,
+        height + 22.0,
+        escape(note)
+    )
 }
 
 /// Colours with enough contrast on white and on GitHub's dark background.
@@ -83,6 +85,6 @@ fn bar(name: &str, value: f64, share: f64, y: f64) -> String {
     )
 }
 
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use super::run::Profile;
 use super::sample::field;
 use crate::rabbitmq::install::apt_get;
 use crate::shell::{self, Result};
@@ -40,9 +41,7 @@ pub(crate) fn check() -> Result {
 pub(crate) fn run(arguments: &Arguments) -> Result {
     require()?;
     let folder = shell::root().join("bench");
-    let mut cargo = shell::cargo();
-    cargo.current_dir(&folder).env_remove("CARGO_TARGET_DIR");
-    shell::run(cargo.args(["build", "--release", "--locked", "--package", "bench-codec", "--target-dir", "target"]))?;
+    shell::run(Profile::Release.cargo("build").args(["--package", "bench-codec"]))?;
     let binary = folder.join("target/release/bench-codec");
     let mut counts = Vec::new();
     for (name, ..) in OPERATIONS {

@@ -12,6 +12,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::run::Profile;
 use crate::browser::{chromium, require_node};
 use crate::shell::{self, Result};
 
@@ -120,10 +121,8 @@ fn build() -> Result<(PathBuf, PathBuf, PathBuf)> {
     let mut cargo = shell::cargo();
     shell::run(cargo.args(["build", "--release", "--locked", "--package", "hopmq-gateway", "--bin", "hopmq-gateway"]))?;
     let folder = shell::root().join("bench");
-    let mut cargo = shell::cargo();
-    cargo.current_dir(&folder).env_remove("CARGO_TARGET_DIR").args(["build", "--release", "--locked"]);
-    cargo.args(["--package", "bench-counterpart", "--package", "bench-relay", "--target-dir", "target"]);
-    shell::run(&mut cargo)?;
+    let packages = ["--package", "bench-counterpart", "--package", "bench-relay"];
+    shell::run(Profile::Release.cargo("build").args(packages))?;
     let ours = shell::root().join("target/release/hopmq-gateway");
     Ok((ours, folder.join("target/release/bench-counterpart"), folder.join("target/release/bench-relay")))
 }

@@ -1,9 +1,8 @@
-//! The goals of HopMQ's speed, as ratios within one bench.
-//!
-//! A goal that names no mode of HopMQ is judged by the best mode where it is about time, and by all modes where it is
-//! about memory. The report shows the figure of each mode in both cases.
+//! The goals of HopMQ's speed, as ratios within one bench wherever that is possible.
 
-use super::plan::Broker::{self, Counterpart, RabbitMq};
+mod list;
+
+use super::plan::Broker;
 use super::results::Results;
 use super::sample::Figures;
 
@@ -15,11 +14,13 @@ pub(crate) struct Goal {
     pub(crate) figures: String,
 }
 
-/// Looks up figures. The error names the missing one.
-struct Look<'a>(&'a Results);
-
 /// The modes of HopMQ that are measured over TCP.
 const MODES: [&str; 4] = ["hopmq", "hopmq, own driver", "hopmq, tokio", "hopmq-blocking"];
+const PEERS: [&str; 5] = ["amqp-client", "amiquip", "librabbitmq", "amqprs", "lapin"];
+const BARE: &str = "bare loop";
+
+/// A part of a goal: a comparison, or which of its figures is missing.
+type Part = Result<Finding, String>;
 
 /// A comparison.
 struct Finding {
@@ -27,141 +28,132 @@ struct Finding {
     figures: String,
 }
 
+/// The modes that must reach a goal. The report shows the figure of each mode in both cases.
+#[derive(Clone, Copy)]
+enum Which {
+    /// One of all modes.
+    Best,
+    /// All modes.
+    All,
+    /// All of these.
+    These(&'static [&'static str]),
+}
+
+/// What a figure must not be below, or above.
+#[derive(Clone, Copy)]
+enum Bound {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+impl Bound {
+    fn holds(self, value: f64) -> bool {
+        match self {
+            Self::AtLeast(least) => value >= least,
+            Self::AtMost(most) => value <= most,
+        }
+    }
+
+    fn text(self, unit: &str) -> String {
+        match self {
+            Self::AtLeast(least) => format!("≥ {}{unit}", short(least)),
+            Self::AtMost(most) => format!("≤ {}{unit}", short(most)),
+        }
+    }
+}
+
+/// Looks up figures. The error names the missing one.
+struct Look<'a>(&'a Results);
+
 impl Look<'_> {
     fn at(&self, broker: Broker, row: &str, contender: &str) -> Result<&Figures, String> {
-        self.0.get(broker, row, contender).ok_or_else(|| format!("{contender} not measured in `{row}`"))
+        let missing = || format!("{contender} not measured in `{row}` against {}", broker.the());
+        self.0.get(broker, row, contender).ok_or_else(missing)
     }
 
     fn rate(&self, row: &str, contender: &str) -> Result<f64, String> {
-        Ok(self.at(Counterpart, row, contender)?.rate)
+        Ok(self.at(Broker::Counterpart, row, contender)?.rate)
     }
 
     fn cpu(&self, row: &str, contender: &str) -> Result<f64, String> {
-        Ok(self.at(Counterpart, row, contender)?.cpu_us)
+        Ok(self.at(Broker::Counterpart, row, contender)?.cpu_us)
     }
 
-    /// Checks that `one`'s rate is at least `least` times `other`'s. Each is a row and a contender.
-    fn faster(&self, one: (&str, &str), other: (&str, &str), least: f64) -> Result<Finding, String> {
-        let ratio = self.rate(one.0, one.1)? / self.rate(other.0, other.1)?;
-        let than = if one.1 == other.1 { other.0 } else { other.1 };
-        Ok(Finding { held: ratio >= least, figures: format!("{ratio:.2}× {than} (≥ {least}×)") })
+    /// The fastest peer of a row and its rate.
+    fn best_peer(&self, row: &str) -> Result<(&'static str, f64), String> {
+        let rates = PEERS.iter().filter_map(|name| Some((*name, self.rate(row, name).ok()?)));
+        rates.max_by(|a, b| a.1.total_cmp(&b.1)).ok_or_else(|| format!("no peer measured in `{row}`"))
     }
 
-    /// Measures each mode of HopMQ and formats it with `write`. All modes must be `within`, or the best one.
+    /// Measures each mode of HopMQ, and compares it with `bound`. `what` says what is measured.
     fn modes(
-        &self,
         which: Which,
-        measure: impl Fn(&str) -> Result<f64, String>,
-        within: impl Fn(f64) -> bool,
-        write: impl Fn(f64) -> String,
-    ) -> Result<Finding, String> {
-        let measured = MODES.iter().map(|mode| Ok((*mode, measure(mode)?))).collect::<Result<Vec<_>, String>>()?;
-        let held = match which {
-            Which::Best => measured.iter().any(|(_, value)| within(*value)),
-            Which::All => measured.iter().all(|(_, value)| within(*value)),
-        };
-        let figures: Vec<String> = measured.iter().map(|(mode, value)| format!("{mode} {}", write(*value))).collect();
-        Ok(Finding { held, figures: figures.join(", ") })
-    }
-
-    /// Checks that HopMQ's rate is at least `least` times `other`'s in the same row.
-    fn fastest(&self, row: &str, other: &str, least: f64) -> Result<Finding, String> {
-        let theirs = self.rate(row, other)?;
-        let ratio = |mode: &str| Ok(self.rate(row, mode)? / theirs);
-        let found = self.modes(Which::Best, ratio, |ratio| ratio >= least, |ratio| format!("{ratio:.2}×"))?;
-        Ok(found.wrapped(&format!("of {other}: "), &format!(" (≥ {least}×)")))
-    }
-
-    /// Checks that HopMQ's CPU time per message is at most `most` times `other`'s.
-    fn cheapest(&self, row: &str, other: &str, most: f64) -> Result<Finding, String> {
-        let theirs = self.cpu(row, other)?;
-        let ratio = |mode: &str| Ok(self.cpu(row, mode)? / theirs);
-        let found = self.modes(Which::Best, ratio, |ratio| ratio <= most, |ratio| format!("{ratio:.3}×"))?;
-        Ok(found.wrapped(&format!("CPU of {other}: "), &format!(" (≤ {most:.3}×)")))
-    }
-
-    /// Checks that memory or allocations are at most `most`.
-    fn least(
-        &self,
-        row: &str,
-        measure: impl Fn(&Figures) -> Option<f64>,
-        most: f64,
+        what: &str,
         unit: &str,
-    ) -> Result<Finding, String> {
-        let of = |mode: &str| measure(self.at(Counterpart, row, mode)?).ok_or_else(|| format!("{row} not counted"));
-        let digits = if most < 1.0 { 4 } else { 1 };
-        let found = self.modes(Which::All, of, |value| value <= most, |value| format!("{value:.digits$}"))?;
-        Ok(found.wrapped("", &format!(" (≤ {most}{unit})")))
+        bound: Bound,
+        measure: impl Fn(&str) -> Result<f64, String>,
+    ) -> Part {
+        let names = if let Which::These(names) = which { names } else { &MODES };
+        let measured = names.iter().map(|mode| Ok((*mode, measure(mode)?))).collect::<Result<Vec<_>, String>>()?;
+        let held = match which {
+            Which::Best => measured.iter().any(|(_, value)| bound.holds(*value)),
+            Which::All | Which::These(_) => measured.iter().all(|(_, value)| bound.holds(*value)),
+        };
+        let name = |mode: &str| mode.trim_start_matches("hopmq").trim_start_matches([',', '-', ' ']).to_owned();
+        let name = |mode: &str| Some(name(mode)).filter(|name| !name.is_empty()).unwrap_or_else(|| "open".to_owned());
+        let figures = measured.iter().map(|(mode, value)| format!("{} {}{unit}", name(mode), short(*value)));
+        let figures = figures.collect::<Vec<_>>().join(", ");
+        Ok(Finding { held, figures: format!("{what}: {figures} ({})", bound.text(unit)) })
     }
-}
 
-/// The modes that must reach a goal.
-#[derive(Clone, Copy)]
-enum Which {
-    Best,
-    All,
-}
+    /// Compares HopMQ's rate with that of another contender in the same row.
+    fn faster(&self, which: Which, row: &str, other: &str, least: f64) -> Part {
+        let theirs = self.rate(row, other)?;
+        let what = format!("rate of {other}'s");
+        Self::modes(which, &what, "×", Bound::AtLeast(least), |mode| Ok(self.rate(row, mode)? / theirs))
+    }
 
-impl Finding {
-    fn wrapped(self, before: &str, after: &str) -> Self {
-        Self { figures: format!("{before}{}{after}", self.figures), ..self }
+    /// Compares HopMQ's rate with that of the fastest peer in the same row.
+    fn fastest(&self, which: Which, row: &str, least: f64) -> Part {
+        let (name, theirs) = self.best_peer(row)?;
+        let what = format!("rate of the best peer's, {name}");
+        Self::modes(which, &what, "×", Bound::AtLeast(least), |mode| Ok(self.rate(row, mode)? / theirs))
+    }
+
+    /// Compares each mode's rate in a row with its own rate in another.
+    fn keeps(&self, which: Which, row: &str, other: &str, least: f64) -> Part {
+        let ratio = |mode: &str| Ok(self.rate(row, mode)? / self.rate(other, mode)?);
+        Self::modes(which, &format!("rate of `{other}`"), "×", Bound::AtLeast(least), ratio)
+    }
+
+    /// Compares HopMQ's CPU time for a message with a number of microseconds.
+    fn costs(&self, row: &str, most: f64) -> Part {
+        Self::modes(Which::Best, "CPU", " µs", Bound::AtMost(most), |mode| self.cpu(row, mode))
+    }
+
+    /// Compares HopMQ's CPU time for a message with that of another contender in the same row.
+    fn cheaper(&self, broker: Broker, row: &str, other: &str, most: f64) -> Part {
+        let theirs = self.at(broker, row, other)?.cpu_us;
+        let ratio = |mode: &str| Ok(self.at(broker, row, mode)?.cpu_us / theirs);
+        let what = format!("CPU of {other}'s {} µs, {}", short(theirs), broker.name());
+        Self::modes(Which::Best, &what, "×", Bound::AtMost(most), ratio)
+    }
+
+    /// Compares memory or allocations of all modes with `most`.
+    fn takes(&self, row: &str, unit: &str, most: f64, measure: impl Fn(&Figures) -> Option<f64>) -> Part {
+        let of = |mode: &str| {
+            measure(self.at(Broker::Counterpart, row, mode)?).ok_or_else(|| format!("`{row}` was not counted"))
+        };
+        Self::modes(Which::All, "each", unit, Bound::AtMost(most), of)
     }
 }
 
 /// Every goal and whether the results reach it.
 pub(crate) fn all(results: &Results) -> Vec<Goal> {
-    let look = Look(results);
-    let goals: [(&'static str, Vec<Result<Finding, String>>); 14] = [
-        ("publish", publish(&look)),
-        ("publish confirmed, window 1,000", {
-            let row = "confirmed, window 1,000";
-            vec![look.fastest(row, "amqp-client", 4.0)]
-        }),
-        ("consume, ack each", {
-            let row = "consume, ack each";
-            vec![look.fastest(row, "amqp-client", 8.0), look.cheapest(row, "librabbitmq", 0.2)]
-        }),
-        ("round trips", {
-            let row = "round trips";
-            vec![
-                look.faster((row, "hopmq, own driver"), (row, "librabbitmq"), 0.9),
-                look.faster((row, "hopmq-blocking"), (row, "amiquip"), 1.0),
-                look.faster((row, "hopmq"), (row, "lapin"), 2.0),
-            ]
-        }),
-        ("64 KiB bodies", {
-            ["publish 64 KiB", "consume 64 KiB, no ack"].map(|row| look.fastest(row, "bare loop", 0.9)).into()
-        }),
-        ("blocking, pipelined", {
-            ["publish 100 B", "confirmed, window 1,000", "consume, ack each"]
-                .map(|row| look.faster((row, "hopmq-blocking"), (row, "hopmq"), 0.8))
-                .into()
-        }),
-        ("16 tasks or threads on one connection", {
-            ["hopmq", "hopmq-blocking"]
-                .map(|name| look.faster(("publish, 16 tasks, 1 channel", name), ("publish 100 B", name), 0.9))
-                .into()
-        }),
-        ("peak memory of a slow consumer", {
-            let mib = |figures: &Figures| Some(figures.peak_rss_kib / 1024.0);
-            vec![look.least("slow consumer, 1 GiB flood", mib, 32.0, " MiB")]
-        }),
-        ("heap of an idle connection", {
-            let kib = |figures: &Figures| figures.heap_bytes.map(|bytes| bytes / 1024.0);
-            vec![look.least("1,000 idle connections", kib, 32.0, " KiB")]
-        }),
-        ("allocations per publish", vec![look.least("allocations, publish", |row| row.allocations, 0.001, "")]),
-        ("allocations per delivery", {
-            vec![look.least("allocations, consume, ack each", |row| row.allocations, 0.1, "")]
-        }),
-        ("CPU of a publish against RabbitMQ", vec![least_cpu(results, "publish 100 B")]),
-        ("CPU of a delivery against RabbitMQ", vec![least_cpu(results, "consume, ack each")]),
-        ("p99 latency at 1 message/ms", vec![latency(&look)]),
-    ];
-    goals.into_iter().map(|(what, parts)| goal(what, parts)).collect()
+    list::all(&Look(results)).into_iter().map(|(what, parts)| goal(what, parts)).collect()
 }
 
-fn goal(what: &'static str, parts: Vec<Result<Finding, String>>) -> Goal {
+fn goal(what: &'static str, parts: Vec<Part>) -> Goal {
     // A part that is missed decides, even if others were not measured.
     let held = if parts.iter().flatten().any(|part| !part.held) {
         Some(false)
@@ -172,36 +164,21 @@ fn goal(what: &'static str, parts: Vec<Result<Finding, String>>) -> Goal {
     Goal { what, held, figures: figures.collect::<Vec<_>>().join("; ") }
 }
 
-fn publish(look: &Look<'_>) -> Vec<Result<Finding, String>> {
-    let row = "publish 100 B";
-    vec![
-        look.fastest(row, "amqp-client", 6.0),
-        look.cheapest(row, "amqp-client", 1.0 / 6.0),
-        look.fastest(row, "bare loop", 0.333),
-    ]
-}
-
-fn least_cpu(results: &Results, row: &str) -> Result<Finding, String> {
-    let look = Look(results);
-    let cpu = |name: &str| Ok(look.at(RabbitMq, row, name)?.cpu_us);
-    let peers = ["amqp-client", "amiquip", "librabbitmq", "amqprs", "lapin"];
-    let peers = peers.into_iter().filter_map(|name| Some((name, cpu(name).ok()?)));
-    let (name, best) = peers.min_by(|a, b| a.1.total_cmp(&b.1)).ok_or("no peer measured against RabbitMQ")?;
-    let found = look.modes(Which::Best, cpu, |ours| ours <= best / 2.0, |ours| format!("{ours:.2} µs"))?;
-    Ok(found.wrapped("", &format!("; the best peer's ({name}) {best:.2} µs (≤ 1/2)")))
-}
-
-fn latency(look: &Look<'_>) -> Result<Finding, String> {
-    let of = |name: &str| -> Result<f64, String> {
-        let figures = look.at(Counterpart, "latency at 1 message/ms", name)?;
-        Ok(figures.percentiles_us.ok_or("no latencies")?[1])
+/// A number with two or three digits that count.
+fn short(value: f64) -> String {
+    let digits = match value.abs() {
+        0.0 => 0,
+        size if size < 0.01 => 4,
+        size if size < 0.1 => 3,
+        size if size < 10.0 => 2,
+        size if size < 100.0 => 1,
+        _ => 0,
     };
-    let theirs = of("librabbitmq")?;
-    let found = look.modes(Which::Best, of, |ours| ours <= theirs, |ours| format!("{ours:.0} µs"))?;
-    Ok(found.wrapped("", &format!("; librabbitmq's {theirs:.0} µs")))
+    let text = format!("{value:.digits$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
-/// The goals for a terminal, a line each.
+/// The goals for a terminal, a line for each part.
 pub(crate) fn table(goals: &[Goal]) -> String {
     let mut text = String::from("\nGoals\n");
     for Goal { what, held, figures } in goals {
@@ -210,9 +187,13 @@ pub(crate) fn table(goals: &[Goal]) -> String {
             Some(false) => "MISSED",
             None => "not measured",
         };
-        text += &format!("  {verdict:<13}{what:<40}{figures}\n");
+        let lines = figures.replace("; ", &format!("\n{:<55}", ""));
+        text += &format!("  {verdict:<13}{what:<40}{lines}\n");
     }
-    text
+    let held = goals.iter().filter(|goal| goal.held == Some(true)).count();
+    let missed = goals.iter().filter(|goal| goal.held == Some(false)).count();
+    text += &format!("{held} goals held, {missed} missed, {} not measured\n", goals.len() - held - missed);
+    text + "Other goals: the npm package (cargo xtask bench browser), the time to build (cargo xtask bench build)\n"
 }
 
 /// The goals in Markdown.
@@ -224,7 +205,63 @@ pub(crate) fn markdown(goals: &[Goal]) -> String {
             Some(false) => "**missed**",
             None => "not measured",
         };
-        text += &format!("| {what} | {verdict} | {figures} |\n");
+        text += &format!("| {what} | {verdict} | {} |\n", figures.replace("; ", "<br>"));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::machine::Machine;
+    use crate::bench::plan::CONTENDERS;
+    use crate::bench::rows::ROWS;
+
+    /// Results in which every contender has these figures in each row.
+    fn same(figures: &Figures) -> Results {
+        let mut results = Results::new(Machine::default(), true);
+        for row in ROWS {
+            for contender in CONTENDERS.iter().filter(|one| row.has(one, true)) {
+                results.add(row, contender, figures.clone());
+            }
+        }
+        results
+    }
+
+    fn figures() -> Figures {
+        let figures = Figures { rate: 1000.0, cpu_us: 0.05, runs: 1, peak_rss_kib: 4096.0, ..Figures::default() };
+        Figures { heap_bytes: Some(0.0), allocations: Some(0.0), percentiles_us: Some([1.0; 3]), ..figures }
+    }
+
+    #[test]
+    fn a_quick_run_measures_every_goal() {
+        for goal in all(&same(&figures())) {
+            assert!(goal.held.is_some(), "{}: {}", goal.what, goal.figures);
+        }
+    }
+
+    #[test]
+    fn a_goal_without_its_figures_is_not_measured_and_says_which_are_missing() {
+        let results = Results::new(Machine::default(), true);
+        for goal in all(&results) {
+            assert!(goal.held.is_none() && !goal.figures.is_empty(), "{}: {}", goal.what, goal.figures);
+        }
+    }
+
+    #[test]
+    fn the_best_mode_or_all_modes_must_reach_a_bound() {
+        let measure = |mode: &str| Ok(if mode == "hopmq" { 2.0 } else { 1.0 });
+        let held = |which, bound| Look::modes(which, "rate", "×", bound, measure).unwrap().held;
+        assert!(held(Which::Best, Bound::AtLeast(2.0)) && !held(Which::All, Bound::AtLeast(2.0)));
+        assert!(held(Which::Best, Bound::AtMost(1.0)) && !held(Which::All, Bound::AtMost(1.0)));
+        assert!(held(Which::These(&["hopmq"]), Bound::AtLeast(2.0)));
+        let text = Look::modes(Which::Best, "rate", "×", Bound::AtLeast(0.5), measure).unwrap().figures;
+        assert_eq!(text, "rate: open 2×, own driver 1×, tokio 1×, blocking 1× (≥ 0.5×)");
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        let texts = [0.0, 0.0004, 0.034, 0.25, 1.5, 18.0, 123.4].map(short);
+        assert_eq!(texts, ["0", "0.0004", "0.034", "0.25", "1.5", "18", "123"]);
+    }
 }

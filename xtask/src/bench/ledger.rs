@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use super::run::Profile;
 use crate::shell::{self, Result};
 
 #[derive(Debug, clap::Args)]
@@ -13,7 +14,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result {
     let bench = shell::root().join("bench");
-    shell::run(shell::cargo().args(["build", "--release", "--locked", "-p", "bench-ledger"]).current_dir(&bench))?;
+    shell::run(Profile::Release.cargo("build").args(["--package", "bench-ledger"]))?;
     let counts = arguments.queues.iter().map(u32::to_string);
     shell::run(Command::new(bench.join("target/release/bench-ledger")).args(counts))
 }

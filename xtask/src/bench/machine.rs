@@ -66,15 +66,18 @@ impl Machine {
 }
 
 fn versions() -> Vec<(String, String)> {
-    let lock = std::fs::read_to_string(shell::root().join("bench/Cargo.lock")).unwrap_or_default();
-    let of = |name: &str| {
-        let rest = lock.split_once(&format!("name = \"{name}\"\nversion = \""))?.1;
-        Some((name.to_owned(), rest.split('"').next()?.to_owned()))
-    };
+    let of = |name: &str| Some((name.to_owned(), version(name)?));
     let mut versions: Vec<_> = CLIENTS.into_iter().filter_map(of).collect();
     let librabbitmq = shell::output(shell::program("pkg-config").args(["--modversion", "librabbitmq"]));
     versions.extend(librabbitmq.map(|version| ("librabbitmq".to_owned(), version.trim().to_owned())));
     versions
+}
+
+/// The version of a crate in `bench/Cargo.lock`.
+pub(super) fn version(name: &str) -> Option<String> {
+    let lock = shell::read(&shell::root().join("bench/Cargo.lock")).ok()?;
+    let rest = lock.split_once(&format!("name = \"{name}\"\nversion = \""))?.1;
+    Some(rest.split('"').next()?.to_owned())
 }
 
 /// The date that many days after 1970-01-01, in the proleptic Gregorian calendar.

@@ -1,4 +1,4 @@
-//! The plan: which workloads are measured with which clients.
+//! The plan: which workloads are measured with which clients, and with which brokers.
 
 /// A client in one mode of use.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,18 +33,39 @@ pub(crate) const CONTENDERS: &[Contender] = &[
     contender("hopmq-blocking, TLS", "hopmq-blocking", "blocking", true),
 ];
 
+/// The runners of HopMQ and of the bare loop.
+pub(crate) const OURS: &[&str] = &["bare", "hopmq", "hopmq-blocking"];
+/// The runner without a thread for each connection.
+pub(crate) const ASYNC: &[&str] = &["hopmq"];
+/// The runners of HopMQ and of the bare loop, and the two peers that the goals of latency name.
+pub(crate) const FASTEST: &[&str] = &["bare", "hopmq", "hopmq-blocking", "amqp-client", "librabbitmq"];
+/// All runners.
+pub(crate) const ALL: &[&str] =
+    &["bare", "hopmq", "hopmq-blocking", "amqp-client", "amiquip", "librabbitmq", "amqprs", "lapin"];
+
 /// The peer that a client is measured with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Broker {
     Counterpart,
+    /// The RabbitMQ of this machine.
     RabbitMq,
+    RabbitMq4,
+    /// `hopmq-broker`, the broker of this repository, in memory.
+    HopMq,
 }
 
 impl Broker {
+    /// In the order in which they are measured.
+    pub(crate) const ALL: [Self; 4] = [Self::Counterpart, Self::RabbitMq, Self::RabbitMq4, Self::HopMq];
+    /// The brokers that clients meet in production.
+    pub(crate) const REAL: [Self; 3] = [Self::RabbitMq, Self::RabbitMq4, Self::HopMq];
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Counterpart => "counterpart",
             Self::RabbitMq => "RabbitMQ",
+            Self::RabbitMq4 => "RabbitMQ 4.0",
+            Self::HopMq => "HopMQ's broker",
         }
     }
 
@@ -52,7 +73,7 @@ impl Broker {
     pub(crate) fn the(self) -> &'static str {
         match self {
             Self::Counterpart => "the counterpart",
-            Self::RabbitMq => "RabbitMQ",
+            _ => self.name(),
         }
     }
 }
@@ -80,14 +101,18 @@ pub(crate) struct Row {
     pub(crate) count: Count,
     /// Whether to run the binaries that count allocations.
     pub(crate) counted: bool,
-    /// Whether it runs over TLS too.
+    /// Whether it runs over TLS too, in a full run.
     pub(crate) tls: bool,
-    /// Whether it is part of a quick run.
-    pub(crate) quick: bool,
+    /// The runners that take part.
+    pub(crate) runners: &'static [&'static str],
+    /// Whether a quick run measures it once, because it hardly varies.
+    pub(crate) once: bool,
+    /// Those that take part in a quick run: none if it has no such row.
+    pub(crate) quick: &'static [&'static str],
 }
 
 impl Row {
-    const fn new(id: &'static str, workload: &'static str, size: u64) -> Self {
+    pub(super) const fn new(id: &'static str, workload: &'static str, size: u64) -> Self {
         Self {
             id,
             broker: Broker::Counterpart,
@@ -97,94 +122,53 @@ impl Row {
             count: Count::Timed,
             counted: false,
             tls: false,
-            quick: false,
+            runners: ALL,
+            once: false,
+            quick: &[],
         }
     }
 
-    const fn with(self, options: &'static [&'static str]) -> Self {
+    pub(super) const fn with(self, options: &'static [&'static str]) -> Self {
         Self { options, ..self }
     }
 
-    const fn quick(self) -> Self {
-        Self { quick: true, ..self }
+    pub(super) const fn only(self, runners: &'static [&'static str]) -> Self {
+        Self { runners, ..self }
     }
 
-    const fn tls(self) -> Self {
+    pub(super) const fn quick(self, runners: &'static [&'static str]) -> Self {
+        Self { quick: runners, ..self }
+    }
+
+    pub(super) const fn once(self) -> Self {
+        Self { once: true, ..self }
+    }
+
+    pub(super) const fn tls(self) -> Self {
         Self { tls: true, ..self }
     }
 
-    const fn counted(self) -> Self {
+    pub(super) const fn counted(self) -> Self {
         Self { counted: true, ..self }
     }
 
-    const fn count(self, count: Count) -> Self {
+    pub(super) const fn count(self, count: Count) -> Self {
         Self { count, ..self }
     }
 
-    const fn rabbitmq(self) -> Self {
-        Self { broker: Broker::RabbitMq, ..self }
+    pub(super) const fn against(self, broker: Broker) -> Self {
+        Self { broker, ..self }
     }
 
     pub(crate) fn consumes(&self) -> bool {
         self.workload.starts_with("consume") || self.workload == "slow-consumer"
     }
 
-    /// Whether `contender` takes part.
-    pub(crate) fn has(&self, contender: &Contender) -> bool {
-        (self.tls || !contender.tls) && !(self.counted && contender.runner == "librabbitmq")
-    }
-}
-
-/// The body size of the slow consumer's flood, in bytes; with [`SLOW_COUNT`] it makes 1 GiB.
-pub(crate) const SLOW_SIZE: u64 = 4096;
-pub(crate) const SLOW_COUNT: u64 = 262_144;
-
-/// All rows, in the order of the report.
-pub(crate) const ROWS: &[Row] = &[
-    Row::new("publish 100 B", "publish", 100).quick().tls(),
-    Row::new("publish 16 B", "publish", 16),
-    Row::new("publish 4 KiB", "publish", 4 << 10),
-    Row::new("publish 64 KiB", "publish", 64 << 10).quick().tls(),
-    Row::new("publish 1 MiB", "publish", 1 << 20),
-    Row::new("confirmed, window 1", "publish-confirm", 100).with(&["--window", "1"]),
-    Row::new("confirmed, window 100", "publish-confirm", 100).with(&["--window", "100"]),
-    Row::new("confirmed, window 1,000", "publish-confirm", 100).with(&["--window", "1000"]).quick().tls(),
-    Row::new("publish, 16 tasks, 1 channel", "publish", 100).with(&["--tasks", "16"]).quick(),
-    Row::new("publish, 256 tasks, 1 channel", "publish", 100).with(&["--tasks", "256"]),
-    Row::new("publish, 16 tasks, 16 channels", "publish", 100).with(&["--tasks", "16", "--channels", "16"]),
-    Row::new("publish, 256 tasks, 256 channels", "publish", 100).with(&["--tasks", "256", "--channels", "256"]),
-    Row::new("consume, ack each", "consume-ack-each", 100).quick().tls(),
-    Row::new("consume, ack per 100", "consume-ack-multiple", 100).with(&["--window", "100"]),
-    Row::new("consume 16 B, no ack", "consume-no-ack", 16),
-    Row::new("consume 100 B, no ack", "consume-no-ack", 100),
-    Row::new("consume 4 KiB, no ack", "consume-no-ack", 4 << 10),
-    Row::new("consume 64 KiB, no ack", "consume-no-ack", 64 << 10).quick().tls(),
-    Row::new("consume 1 MiB, no ack", "consume-no-ack", 1 << 20),
-    Row::new("round trips", "rpc", 0).quick().tls(),
-    Row::new("latency at 1 message/ms", "latency", 100).count(Count::Fixed(1000, 5000)).quick(),
-    Row::new("connect", "connect", 0).count(Count::Fixed(50, 200)).tls(),
-    Row::new("1,000 idle connections", "idle-connections", 0).count(Count::Fixed(100, 1000)).quick().counted(),
-    Row::new("slow consumer, 1 GiB flood", "slow-consumer", SLOW_SIZE).count(Count::Seconds(2, 5)).quick(),
-    Row::new("allocations, publish", "publish", 100).quick().counted(),
-    Row::new("allocations, consume, ack each", "consume-ack-each", 100).quick().counted(),
-    Row::new("publish 100 B", "publish", 100).quick().rabbitmq(),
-    Row::new("confirmed, window 1,000", "publish-confirm", 100).with(&["--window", "1000"]).quick().rabbitmq(),
-    Row::new("consume, ack each", "consume-ack-each", 100).with(&["--prefetch", "1000"]).quick().rabbitmq(),
-    Row::new("round trips", "rpc", 0).rabbitmq(),
-    Row::new("latency at 1 message/ms", "latency", 100).count(Count::Fixed(1000, 5000)).rabbitmq(),
-];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_row_and_contender_has_a_unique_name() {
-        for (n, row) in ROWS.iter().enumerate() {
-            assert!(!ROWS[..n].iter().any(|other| (other.id, other.broker) == (row.id, row.broker)), "{}", row.id);
-        }
-        for (n, one) in CONTENDERS.iter().enumerate() {
-            assert!(!CONTENDERS[..n].iter().any(|other| other.name == one.name), "{}", one.name);
-        }
+    /// Whether `contender` takes part, in a quick run or in a full one.
+    pub(crate) fn has(&self, contender: &Contender, quick: bool) -> bool {
+        let counts = !self.counted || contender.runner != "librabbitmq";
+        let tls = !contender.tls || self.tls && !quick;
+        let runners = if quick { self.quick } else { self.runners };
+        runners.contains(&contender.runner) && counts && tls
     }
 }

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use super::run::Profile;
 use crate::rabbitmq::{self, Release};
 use crate::shell::{self, Result};
 
@@ -19,7 +20,7 @@ pub(super) fn run(arguments: &Arguments) -> Result {
     rabbitmq::require()?;
     let rounds = arguments.rounds.unwrap_or(if arguments.quick { 5 } else { 50 }).to_string();
     let bench = shell::root().join("bench");
-    shell::run(shell::cargo().args(["build", "--release", "--locked", "-p", "bench-recovery"]).current_dir(&bench))?;
+    shell::run(Profile::Release.cargo("build").args(["--package", "bench-recovery"]))?;
     let broker = rabbitmq::start(Release::Installed)?;
     let variable = |name: &str| {
         let value = broker.environment.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str());

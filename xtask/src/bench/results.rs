@@ -1,7 +1,8 @@
 //! The results of a bench, and their JSON file.
 
 use super::machine::Machine;
-use super::plan::{Broker, CONTENDERS, Contender, ROWS, Row};
+use super::plan::{Broker, CONTENDERS, Contender, Row};
+use super::rows::ROWS;
 use super::sample::Figures;
 
 /// The figures of each contender in each row.

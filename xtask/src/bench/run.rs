@@ -1,15 +1,17 @@
 //! Builds the runners, runs one client at a time, and kills a runner that hangs.
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::plan::{Broker, Contender, Count, Row, SLOW_COUNT};
+use super::brokers::with_most_files;
+use super::plan::{Broker, Contender, Count, Row};
+use super::rows::SLOW_COUNT;
 use super::sample::Sample;
-use crate::rabbitmq::{self, Release};
 use crate::shell::{self, Result};
+use crate::{foreign, rabbitmq};
 
 /// The timeout of one run.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -17,11 +19,36 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 const MOST_MESSAGES: u64 = 20_000_000;
 const MOST_BYTES: u64 = 20 << 30;
 
-/// The binaries, and the brokers that they connect to.
+/// How the runners are built.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Profile {
+    /// As a program is released.
+    Release,
+    /// In the shortest time, and with the lints of clippy, to check that they work.
+    Dev,
+}
+
+impl Profile {
+    /// A command of cargo for the bench workspace.
+    pub(crate) fn cargo(self, command: &str) -> Command {
+        let mut cargo = shell::cargo();
+        // CARGO_TARGET_DIR is meant for the main workspace.
+        cargo.current_dir(shell::root().join("bench")).env_remove("CARGO_TARGET_DIR");
+        cargo.args([command, "--locked", "--target-dir", "target"]);
+        if self == Self::Release {
+            cargo.arg("--release");
+        } else {
+            // clippy compiles as rustc does, so this lints without compiling the peers once more for `cargo clippy`.
+            cargo.env("RUSTC_WORKSPACE_WRAPPER", "clippy-driver").env("RUSTFLAGS", "-Dwarnings");
+        }
+        cargo
+    }
+}
+
+/// The binaries, and the certificates of TLS.
 pub(crate) struct Bench {
-    binaries: PathBuf,
+    pub(crate) binaries: PathBuf,
     certificates: PathBuf,
-    rabbitmq: Option<String>,
 }
 
 /// A running counterpart. It ends when its standard input does.
@@ -40,38 +67,23 @@ impl Drop for Counterpart {
 
 impl Bench {
     /// Builds the bench workspace. Prints what cannot be built here.
-    pub(crate) fn build() -> Result<Self> {
+    pub(crate) fn build(profile: Profile) -> Result<Self> {
         let folder = shell::root().join("bench");
         let target = folder.join("target");
-        let mut cargo = shell::cargo();
-        // CARGO_TARGET_DIR is meant for the main workspace.
-        cargo.current_dir(&folder).env_remove("CARGO_TARGET_DIR");
-        shell::run(cargo.args(["build", "--release", "--locked", "--target-dir"]).arg(&target))?;
-        let binaries = target.join("release");
-        let source = folder.join("runners/librabbitmq/main.c");
-        let mut cc = shell::program("cc");
-        cc.args(["-O2", "-Wall", "-o"]).arg(binaries.join("runner-librabbitmq")).arg(source).arg("-lrabbitmq");
-        if let Err(error) = shell::output(&mut cc) {
-            let _absent = std::fs::remove_file(binaries.join("runner-librabbitmq"));
-            let reason = error.to_string();
-            println!("librabbitmq is left out: its C runner does not build (Debian: apt install librabbitmq-dev)");
-            println!("  {}", reason.lines().nth(1).or(reason.lines().next()).unwrap_or_default());
+        shell::run(&mut profile.cargo("build"))?;
+        let binaries = target.join(if profile == Profile::Release { "release" } else { "debug" });
+        let librabbitmq = binaries.join("runner-librabbitmq");
+        if foreign::has_librabbitmq() {
+            let mut cc = foreign::c_compiler();
+            cc.args(["-O2", "-Wall", "-Wextra"]).args((profile == Profile::Dev).then_some("-Werror")).arg("-o");
+            shell::run(cc.arg(librabbitmq).arg(folder.join("runners/librabbitmq/main.c")).arg("-lrabbitmq"))?;
+        } else {
+            let _absent = std::fs::remove_file(librabbitmq);
+            println!("skipped: librabbitmq, which is not installed (Debian: apt install gcc librabbitmq-dev)");
         }
         let certificates = target.join("tls");
         rabbitmq::tls::write(&certificates, "client")?;
-        Ok(Self { binaries, certificates, rabbitmq: None })
-    }
-
-    /// Finds or starts RabbitMQ. Returns whether it must be stopped afterwards.
-    pub(crate) fn find_rabbitmq(&mut self) -> Result<bool> {
-        if let Ok(url) = std::env::var("AMQP_URL") {
-            self.rabbitmq = Some(url);
-            return Ok(false);
-        }
-        let broker = rabbitmq::start(Release::Installed)?;
-        let url = broker.environment.iter().find(|(name, _)| name == "AMQP_URL");
-        self.rabbitmq = Some(url.ok_or("RabbitMQ's environment has no AMQP_URL")?.1.clone());
-        Ok(broker.started)
+        Ok(Self { binaries, certificates })
     }
 
     /// Whether the contender's binary was built.
@@ -79,10 +91,19 @@ impl Bench {
         self.binaries.join(format!("runner-{}", contender.runner)).exists()
     }
 
-    /// Runs `contender` with `count` messages. Fails if the contender hangs, fails, or loses messages.
-    pub(crate) fn run(&self, row: &Row, contender: &Contender, count: u64, quick: bool) -> Result<Sample> {
+    /// Runs `contender` with `count` messages against the broker at `url`, or against a counterpart of its own. Fails
+    /// if the contender hangs, fails, or loses messages.
+    pub(crate) fn run(
+        &self,
+        row: &Row,
+        contender: &Contender,
+        count: u64,
+        quick: bool,
+        url: Option<&str>,
+    ) -> Result<Sample> {
         let counted = if row.counted { "-counted" } else { "" };
-        let mut runner = Command::new(self.binaries.join(format!("runner-{}{counted}", contender.runner)));
+        let name = format!("runner-{}{counted}", contender.runner);
+        let mut runner = with_most_files(&self.binaries.join(&name));
         runner.arg(row.workload).args(row.options);
         if !contender.mode.is_empty() {
             runner.args(["--mode", contender.mode]);
@@ -91,18 +112,25 @@ impl Bench {
         if let Count::Seconds(short, long) = row.count {
             runner.args(["--seconds", &if quick { short } else { long }.to_string()]);
         }
-        let sample = match row.broker {
-            Broker::Counterpart => self.against_counterpart(row, contender, count, &mut runner)?,
-            Broker::RabbitMq => self.against_rabbitmq(row, count, &mut runner)?,
-        };
-        let is_counted = row.broker == Broker::Counterpart;
-        if is_counted && sample.unsupported.is_none() && !sample.arrived() {
+        if let Some(url) = url {
+            self.prepare(row, count, url)?;
+            return measure(&name, runner.args(["--url", url]));
+        }
+        let sample = self.against_counterpart(row, contender, count, &name, &mut runner)?;
+        if sample.unsupported.is_none() && !sample.arrived() {
             return Err(format!("{} of {} messages arrived", sample.seen.unwrap_or_default(), sample.messages).into());
         }
         Ok(sample)
     }
 
-    fn against_counterpart(&self, row: &Row, by: &Contender, count: u64, runner: &mut Command) -> Result<Sample> {
+    fn against_counterpart(
+        &self,
+        row: &Row,
+        by: &Contender,
+        count: u64,
+        name: &str,
+        runner: &mut Command,
+    ) -> Result<Sample> {
         let counterpart = self.counterpart(by.tls)?;
         if by.tls {
             runner.args(["--url", &format!("amqps://guest:guest@localhost:{}/%2f", counterpart.port)]);
@@ -114,21 +142,19 @@ impl Bench {
             let flood = if row.workload == "slow-consumer" { SLOW_COUNT } else { count };
             runner.args(["--queue", &format!("flood-{}-{flood}", row.size)]);
         }
-        measure(runner)
+        measure(name, runner)
     }
 
-    fn against_rabbitmq(&self, row: &Row, count: u64, runner: &mut Command) -> Result<Sample> {
-        let url = self.rabbitmq.as_deref().ok_or("RabbitMQ does not run")?;
+    /// Makes the queue of the row in a broker anew, with the messages that are consumed.
+    fn prepare(&self, row: &Row, count: u64, url: &str) -> Result {
         let fill = if row.consumes() { count } else { 0 };
-        let bare = self.binaries.join("runner-bare");
-        let mut prepare = Command::new(bare);
+        let mut prepare = Command::new(self.binaries.join("runner-bare"));
         prepare.args(["prepare", "--url", url, "--count", &fill.to_string(), "--size", &row.size.to_string()]);
-        measure(&mut prepare)?;
-        measure(runner.args(["--url", url]))
+        measure("runner-bare", &mut prepare).map(drop)
     }
 
     fn counterpart(&self, tls: bool) -> Result<Counterpart> {
-        let mut command = Command::new(self.binaries.join("bench-counterpart"));
+        let mut command = with_most_files(&self.binaries.join("bench-counterpart"));
         if tls {
             command.arg("--tls").arg(&self.certificates);
         }
@@ -147,21 +173,24 @@ impl Bench {
 pub(crate) fn fill(row: &Row, pilot: &Sample, time: Duration) -> u64 {
     let most = MOST_MESSAGES.min(MOST_BYTES / row.size.max(1));
     let rate = pilot.messages / pilot.seconds.max(1e-6);
+    // A thousand tasks start and end.
+    let time = if row.workload == "publish-connections" { 3 * time } else { time };
     ((rate * time.as_secs_f64()) as u64).clamp(pilot.messages as u64, most.max(1))
 }
 
 /// The number of messages of a pilot run.
 pub(crate) fn pilot(row: &Row) -> u64 {
-    if row.workload == "rpc" || row.options == ["--window", "1"] || row.broker == Broker::RabbitMq {
+    if row.workload == "publish-connections" {
+        return 400_000;
+    }
+    if row.workload == "rpc" || row.options == ["--window", "1"] || row.broker != Broker::Counterpart {
         return 2000;
     }
     ((32 << 20) / row.size.max(400)).clamp(64, 20_000)
 }
 
 /// Runs the command with a timeout, and parses its line.
-fn measure(runner: &mut Command) -> Result<Sample> {
-    let name = runner.get_program().to_owned();
-    let name = Path::new(&name).file_name().unwrap_or(&name).to_string_lossy().into_owned();
+fn measure(name: &str, runner: &mut Command) -> Result<Sample> {
     runner.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = runner.spawn().map_err(|error| format!("cannot start {name}: {error}"))?;
     let output = child.stdout.take().map(collect);

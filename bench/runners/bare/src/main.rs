@@ -19,6 +19,7 @@ fn run(args: &Args) -> Result<Outcome> {
     }
     match args.workload {
         Workload::Publish | Workload::PublishPrepared | Workload::PublishMany => publish(args),
+        Workload::PublishConnections => publish_connections(args),
         Workload::PublishConfirm | Workload::PublishManyConfirm => publish_confirm(args),
         Workload::ConsumeAckEach | Workload::ConsumeAckMultiple | Workload::ConsumeBatches | Workload::ConsumeNoAck => {
             consume(args)
@@ -61,11 +62,13 @@ impl Wire {
         out.method(0, 10, 40, |f| {
             f.short(&vhost).short("").u8(0);
         });
+        wire.stream.write_all(&out.0)?;
+        wire.expect(10, 41)?;
+        let mut out = Frames::default();
         out.method(1, 20, 10, |f| {
             f.short("");
         });
         wire.stream.write_all(&out.0)?;
-        wire.expect(10, 41)?;
         wire.expect(20, 11)?;
         Ok(wire)
     }
@@ -197,6 +200,31 @@ fn publish(args: &Args) -> Result<Outcome> {
     let seen = wire.declare(&args.queue)?;
     let outcome = meter.finish(args.count)?.seen(seen.saturating_sub(before));
     wire.close()?;
+    Ok(outcome)
+}
+
+/// Writes a block to each connection in turn.
+fn publish_connections(args: &Args) -> Result<Outcome> {
+    let mut wires = (0..args.connections).map(|_| Wire::open(args)).collect::<Result<Vec<_>>>()?;
+    let n = per_write(args).min(args.window as u64);
+    let whole = block(args, n);
+    let each = whole.len() / n as usize;
+    let meter = Meter::start()?;
+    let mut left = args.count;
+    for at in (0..args.connections).cycle() {
+        let now = n.min(left);
+        wires[at].stream.write_all(&whole[..now as usize * each])?;
+        left -= now;
+        if left == 0 {
+            break;
+        }
+    }
+    let mut seen = 0;
+    for wire in &mut wires {
+        seen += wire.declare(&args.queue)?;
+    }
+    let outcome = meter.finish(args.count)?.seen(seen);
+    wires.into_iter().try_for_each(Wire::close)?;
     Ok(outcome)
 }
 

@@ -21,6 +21,9 @@ impl BlockingClient for Peer {
 
     fn connect(args: &Args) -> Result<Self> {
         let mut builder = Connection::builder().uri(&args.url);
+        if let Some(limit) = args.spin {
+            builder = builder.spin(limit);
+        }
         if let Some(ca) = &args.ca {
             builder = builder.tls(Tls::new().root_file(ca));
         }

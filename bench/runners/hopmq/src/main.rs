@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use async_executor::Executor;
-use bench_harness::{Args, Channel, Client, Consumer, Outcome, Result, Runtime, run, run_on_tokio};
+use bench_harness::{Args, Channel, Client, Consumer, Outcome, Result, Runtime, Workload, run, run_on_tokio};
 use bytes::Bytes;
 use futures_lite::{StreamExt, future};
 use hopmq::tls::Tls;
@@ -36,9 +36,14 @@ static REACTOR: OnceLock<ReactorHandle> = OnceLock::new();
 static DRIVERS: Mutex<Vec<Driver<AnyTransport, ReactorTimer, HostConnector>>> = Mutex::new(Vec::new());
 
 fn on_this_thread<M: Mode>(args: &Args) -> Result<Outcome> {
-    let runtime = ThisThread { many: args.tasks > 1 };
+    let runtime = ThisThread { many: args.tasks > 1 || has_many_connections(args) };
     let work = run::<Peer<M>>(&runtime, args);
     M::block_on(async { if runtime.many { EXECUTOR.run(work).await } else { work.await } })
+}
+
+/// Whether a task for each driver costs less than polling all drivers after each event.
+fn has_many_connections(args: &Args) -> bool {
+    matches!(args.workload, Workload::IdleConnections | Workload::PublishConnections)
 }
 
 /// Runs a single task on the main thread, and several on the executor.
@@ -67,7 +72,7 @@ trait Mode: Send + Sync + 'static {
         future::block_on(work)
     }
 
-    fn open(builder: Builder) -> impl Future<Output = hopmq::Result<Connection>> + Send;
+    fn open(builder: Builder, args: &Args) -> impl Future<Output = hopmq::Result<Connection>> + Send;
 }
 
 struct DriverThread;
@@ -75,7 +80,7 @@ struct OwnDriver;
 struct Tokio;
 
 impl Mode for DriverThread {
-    async fn open(builder: Builder) -> hopmq::Result<Connection> {
+    async fn open(builder: Builder, _: &Args) -> hopmq::Result<Connection> {
         builder.open().await
     }
 }
@@ -93,15 +98,19 @@ impl Mode for OwnDriver {
         }))
     }
 
-    async fn open(builder: Builder) -> hopmq::Result<Connection> {
+    async fn open(builder: Builder, args: &Args) -> hopmq::Result<Connection> {
         let (connection, driver) = builder.connect_on(REACTOR.wait()).await?;
-        DRIVERS.lock().unwrap_or_else(PoisonError::into_inner).push(driver);
+        if has_many_connections(args) {
+            EXECUTOR.spawn(driver).detach();
+        } else {
+            DRIVERS.lock().unwrap_or_else(PoisonError::into_inner).push(driver);
+        }
         Ok(connection)
     }
 }
 
 impl Mode for Tokio {
-    async fn open(builder: Builder) -> hopmq::Result<Connection> {
+    async fn open(builder: Builder, _: &Args) -> hopmq::Result<Connection> {
         builder.open_tokio().await
     }
 }
@@ -118,10 +127,13 @@ impl<M: Mode> Client for Peer<M> {
 
     async fn connect(args: &Args) -> Result<Self> {
         let mut builder = Connection::builder().uri(&args.url);
+        if let Some(limit) = args.spin {
+            builder = builder.spin(limit);
+        }
         if let Some(ca) = &args.ca {
             builder = builder.tls(Tls::new().root_file(ca));
         }
-        Ok(Self(M::open(builder).await?, PhantomData))
+        Ok(Self(M::open(builder, args).await?, PhantomData))
     }
 
     async fn channel(&self) -> Result<PeerChannel> {
