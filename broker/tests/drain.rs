@@ -267,7 +267,11 @@ fn a_message_that_is_too_large_ends_its_channel_alone() {
 fn all_that_a_client_sent_before_it_closed_its_socket_is_handled() {
     let broker = Broker::in_memory();
     let address = broker.listen("127.0.0.1:0").unwrap();
+    // Its turns are over before it has handled what it has read.
+    let slow = Broker::builder().turn_steps(100).start();
+    let slow_address = slow.listen("127.0.0.1:0").unwrap();
     for round in 0..ROUNDS {
+        let address = if round % 2 == 0 { address } else { slow_address };
         let mut raw = Raw::open(tcp(address));
         let queue = format!("q{round:04}");
         let name = [&[5], queue.as_bytes()].concat();

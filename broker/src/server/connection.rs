@@ -45,8 +45,8 @@ pub(crate) struct Serving<T> {
     wire_log: Option<Box<WireLog>>,
     /// Decoded input that is not applied yet.
     incoming: VecDeque<Incoming>,
-    /// Whether the receiver may hold more input. Nothing is read before all input is decoded, so that the end of the
-    /// stream comes last.
+    /// Whether the receiver may hold more input. Nothing is read before all input is decoded and applied, so that the
+    /// end of the stream comes last.
     undecoded: bool,
     pub(super) transmit: Transmit,
     pub(super) wakes: Vec<Waker>,
@@ -156,7 +156,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
             }
             let wrote = self.write(context)?;
             let mut count = 0;
-            if !self.full && !self.undecoded && (readable || wrote) {
+            if !self.full && !self.undecoded && self.incoming.is_empty() && (readable || wrote) {
                 count = match self.read(context)? {
                     Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
                     Poll::Ready(count) => count,
