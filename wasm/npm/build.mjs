@@ -10,7 +10,7 @@ import { snip } from "./snip.mjs";
 // The goal and the limit of the package's size, in bytes after gzip. Most of it is the core, with its recovery,
 // timeouts and error texts.
 const GOAL = 100 * 1024;
-const LIMIT = 161 * 1024;
+const LIMIT = 165 * 1024;
 // The WebAssembly features of every browser of the last three years. The optimizer's own list is ahead of browsers.
 const FEATURES = [
   "bulk-memory", "sign-ext", "mutable-globals", "nontrapping-float-to-int", "reference-types", "multivalue",
