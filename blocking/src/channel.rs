@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use hopmq::{Body, Delivery, FieldTable};
+use hopmq::{Body, Delivery, FieldTable, wait};
 
 use crate::forward::{getters, requests};
-use crate::wait::wait;
 use crate::{
     Connection, Consume, ExchangeDeclare, ExchangeDelete, Publish, Publisher, QueueDeclare, QueueDelete, Result,
     Returns,

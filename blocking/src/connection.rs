@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use hopmq::{Error, FieldTable, Stats};
+use hopmq::{Error, FieldTable, Stats, wait, wait_within};
 
 use crate::forward::{getters, requests};
-use crate::wait::{wait, wait_within};
 use crate::{Builder, Channel, Events, Result};
 
 /// A connection to a broker.

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use hopmq::{Deliveries, Delivery, IntoValue};
+use hopmq::{Deliveries, Delivery, IntoValue, wait};
 
 use crate::forward::settings;
 use crate::next::{Next, next, next_within};
-use crate::wait::wait;
 use crate::{Channel, Result};
 
 /// The settings of a consumer, made by [`Channel::consume`](crate::Channel::consume), started by [`Consume::start`].

@@ -1,9 +1,8 @@
 //! Declaring, using and deleting exchanges.
 
-use hopmq::{Body, IntoValue};
+use hopmq::{Body, IntoValue, wait};
 
 use crate::forward::{getters, requests, settings};
-use crate::wait::wait;
 use crate::{Publish, Result};
 
 /// The declaration of an exchange, made by [`Channel::exchange`](crate::Channel::exchange), sent by

@@ -17,7 +17,7 @@ macro_rules! requests {
     ($($(#[$meta:meta])* $name:ident ($($argument:ident: $kind:ty),*) -> $reply:ty;)*) => {$(
         $(#[$meta])*
         pub fn $name(&self, $($argument: $kind),*) -> $crate::Result<$reply> {
-            $crate::wait::wait(self.core.$name($($argument),*))
+            ::hopmq::wait(self.core.$name($($argument),*))
         }
     )*};
 }

@@ -185,7 +185,6 @@ mod publish;
 mod publisher;
 mod queue;
 mod thread;
-mod wait;
 
 pub use builder::Builder;
 pub use channel::Channel;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_lite::{Stream, StreamExt};
 
-use crate::wait::{wait, wait_within};
+use hopmq::{wait, wait_within};
 
 /// The outcome of waiting for an item for a limited time, as by
 /// [`Consumer::next_within`](crate::Consumer::next_within).

@@ -2,8 +2,8 @@
 
 use std::ops::Deref;
 
-use crate::wait::wait;
 use crate::{Channel, Connection, Result};
+use hopmq::wait;
 
 /// A pool of channels over one connection, or over several in turn: see [`hopmq::Pool`].
 ///

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use hopmq::{Error, ErrorKind, FieldTable, IntoValue, Properties};
+use hopmq::{Error, ErrorKind, FieldTable, IntoValue, Properties, wait, wait_within};
 
 use crate::Result;
 use crate::forward::settings;
-use crate::wait::{wait, wait_within};
 
 /// A message to publish, made by [`Channel::publish`](crate::Channel::publish) and sent by one of three methods:
 ///

@@ -1,10 +1,9 @@
 //! A handle that publishes to one exchange and routing key.
 
-use hopmq::{Body, Properties, PublishManyError};
+use hopmq::{Body, Properties, PublishManyError, wait};
 
 use crate::Publish;
 use crate::forward::settings;
-use crate::wait::wait;
 
 /// Publishes to one exchange with one routing key and the same properties each time, made by
 /// [`Channel::publisher`](crate::Channel::publisher). Clones publish on the same channel, from any thread. A publisher

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use hopmq::{Body, DeadLetterStrategy, Delivery, FieldTable, IntoValue, LeaderLocator, Overflow};
+use hopmq::{Body, DeadLetterStrategy, Delivery, FieldTable, IntoValue, LeaderLocator, Overflow, wait};
 
 use crate::forward::{getters, requests, settings};
-use crate::wait::wait;
 use crate::{Consume, Publish, Result};
 
 /// The declaration of a queue, made by [`Channel::queue`](crate::Channel::queue), sent by [`QueueDeclare::declare`].

@@ -104,6 +104,23 @@ fn heartbeats_flow_while_the_caller_is_busy() -> Result<()> {
 }
 
 #[test]
+fn heartbeats_flow_while_the_caller_leads_the_connection() -> Result<()> {
+    let connection = Connection::builder().uri(&url()).heartbeat(Duration::from_secs(2)).open()?;
+    let queue = queue(&connection)?;
+    let mut idle = connection.channel()?.queue("").exclusive().declare()?.consume().start()?;
+    let mut consumer = queue.consume().no_ack().start()?;
+    let mut link = || -> Result<Option<u32>> {
+        queue.publish("still here").confirm()?;
+        Ok(consumer.next_within(SOON)?.item().map(|delivery| delivery.link()))
+    };
+    let first = link()?;
+    // The broker drops a silent client after two intervals, and this thread is the one that must not be silent.
+    assert!(matches!(idle.next_within(Duration::from_secs(6))?, Next::Nothing));
+    assert_eq!((link()?, first.is_some()), (first, true), "the link was replaced");
+    connection.close()
+}
+
+#[test]
 fn dropping_the_last_handle_writes_accepted_messages() -> Result<()> {
     const MESSAGES: u32 = 5_000;
     let watcher = connect()?;
