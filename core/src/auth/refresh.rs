@@ -65,7 +65,7 @@ impl Refresh {
                 Some(credentials)
             }
             Err(error) => {
-                warn!(%error, "the credentials provider failed: asking again in {RETRY:?}");
+                warn!(%error, "the credentials provider failed: asking again in {}", Elapsed(RETRY));
                 self.due = Some(now + RETRY);
                 None
             }

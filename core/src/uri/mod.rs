@@ -25,6 +25,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use hopmq_proto::Quoted;
+
 use crate::auth::sasl;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -295,7 +297,7 @@ impl fmt::Display for Uri {
             write!(f, "{comma}{host}")?;
         }
         write!(f, "{}", self.path)?;
-        write!(f, " (vhost {:?})", self.vhost)
+        write!(f, " (vhost {})", Quoted(&self.vhost))
     }
 }
 
@@ -305,7 +307,7 @@ fn scheme(text: &str) -> Result<(Scheme, &str)> {
     match known.into_iter().find(|scheme| scheme.name().eq_ignore_ascii_case(name)) {
         Some(scheme) => Ok((scheme, rest)),
         None if name.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b)) => {
-            Err(config(format!("unknown scheme {name:?}; use amqp, amqps, ws, wss or amqp+unix")))
+            Err(config(format!("unknown scheme {}; use amqp, amqps, ws, wss or amqp+unix", Quoted(name))))
         }
         None => Err(config("unknown scheme; use amqp, amqps, ws, wss or amqp+unix")),
     }

@@ -12,12 +12,12 @@ impl Uri {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name = decode(name, "name of a parameter")?;
             if name != "auth_mechanism" && seen.contains(&name) {
-                return Err(config(format!("the parameter {name:?} is given twice; remove one")));
+                return Err(config(format!("the parameter {} is given twice; remove one", Quoted(&name))));
             }
-            let value = decode(value, &format!("parameter {name:?}"))?;
+            let value = decode(value, &format!("parameter {}", Quoted(&name)))?;
             if value.is_empty() && name != "vhost" {
                 return Err(match is_known(&name) {
-                    true => config(format!("the parameter {name:?} has no value; set one or remove it")),
+                    true => config(format!("the parameter {} has no value; set one or remove it", Quoted(&name))),
                     false => unknown(&name),
                 });
             }
@@ -32,8 +32,8 @@ impl Uri {
 
     fn read_parameter(&mut self, name: &str, value: String) -> Result<()> {
         if is_tls(name) && !self.scheme.is_tls() {
-            let scheme = self.scheme.name();
-            return Err(config(format!("the parameter {name:?} needs TLS, which {scheme} does not use")));
+            let (name, scheme) = (Quoted(name), self.scheme.name());
+            return Err(config(format!("the parameter {name} needs TLS, which {scheme} does not use")));
         }
         match name {
             "heartbeat" => self.heartbeat = Some(Duration::from_secs(number::<u16>(name, &value)?.into())),
@@ -115,13 +115,14 @@ fn is_known(name: &str) -> bool {
 }
 
 fn unknown(name: &str) -> Error {
-    config(format!("unknown parameter {name:?}; known are {} and, with TLS, {}", OTHERS.join(", "), TLS.join(", ")))
+    let name = Quoted(name);
+    config(format!("unknown parameter {name}; known are {} and, with TLS, {}", OTHERS.join(", "), TLS.join(", ")))
 }
 
 fn number<T: FromStr>(name: &str, value: &str) -> Result<T> {
     let digits = value.bytes().all(|byte| byte.is_ascii_digit());
     value.parse().ok().filter(|_| digits).ok_or_else(|| {
-        let bits = 8 * size_of::<T>();
-        config(format!("the parameter {name:?} must be an unsigned whole number of at most {bits} bits"))
+        let (name, bits) = (Quoted(name), 8 * size_of::<T>());
+        config(format!("the parameter {name} must be an unsigned whole number of at most {bits} bits"))
     })
 }

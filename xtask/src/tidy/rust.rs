@@ -8,6 +8,11 @@ const FILE_LINES: usize = 600;
 const IGNORE: &str = concat!("#[", "ignore");
 const SLEEP: &str = concat!("thread::", "sleep(");
 
+/// The crates of the npm package, in which `{:?}` prints nothing. Its TLS is the browser's.
+const IN_BROWSERS: [&str; 3] = ["core/src/", "proto/src/", "wasm/src/"];
+const NATIVE: &str = "core/src/io/tls/";
+const DEBUG: &str = concat!(":", "?}");
+
 pub(super) fn check(file: &str, text: &str) -> Vec<Finding> {
     let lines: Vec<&str> = text.lines().collect();
     let mut findings = Vec::new();
@@ -16,13 +21,23 @@ pub(super) fn check(file: &str, text: &str) -> Vec<Finding> {
         findings.push(Finding::new(file, FILE_LINES, what));
     }
     let is_test_file = is_test_file(file);
+    let is_in_browsers = IN_BROWSERS.iter().any(|folder| file.starts_with(folder)) && !file.starts_with(NATIVE);
     let mut tests_end = None;
+    let mut debug_end = None;
     for (at, line) in lines.iter().enumerate() {
         if line.trim_start() == "#[cfg(test)]" && tests_end.is_none_or(|end| at > end) {
             tests_end = Some(end_of_item(&lines, at));
         }
         let is_test = is_test_file || tests_end.is_some_and(|end| at <= end);
         let code = without_comment(line);
+        if code.starts_with("impl") && code.contains("Debug for ") {
+            debug_end = Some(end_of_item(&lines, at));
+        }
+        let is_debug = debug_end.is_some_and(|end| at <= end) || code.contains("debug_assert");
+        if is_in_browsers && !is_test && !is_debug && code.contains(DEBUG) {
+            let what = format!("{{{DEBUG} prints nothing in the npm package: show it with Quoted or Elapsed");
+            findings.push(Finding::new(file, at + 1, what));
+        }
         if code.contains(IGNORE) {
             findings.push(Finding::new(file, at + 1, format!("{IGNORE}…: make the test run, or remove it")));
         }
@@ -72,6 +87,15 @@ mod tests {
     fn an_ignored_test_is_found_outside_comments() {
         assert_eq!(lines("a.rs", &format!("let a = 1;\n{IGNORE}]\n")), [2]);
         assert!(lines("a.rs", &format!("// {IGNORE}]\n")).is_empty());
+    }
+
+    #[test]
+    fn a_text_that_the_npm_package_does_not_show_is_found() {
+        let text = format!("let text = format!(\"no {{name{DEBUG}\");\n");
+        let debug = format!("impl fmt::Debug for A {{\n    {text}}}\n#[cfg(test)]\nmod tests {{\n    {text}}}\n");
+        assert_eq!(lines("core/src/a.rs", &format!("{debug}{text}")), [8]);
+        assert!(lines("core/src/a.rs", &format!("debug_assert!(false, \"{{a{DEBUG}\");\n")).is_empty());
+        assert!(lines("core/src/io/tls/a.rs", &text).is_empty() && lines("broker/src/a.rs", &text).is_empty());
     }
 
     #[test]

@@ -19,6 +19,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_lite::Stream;
 use futures_sink::Sink;
+use hopmq_proto::Quoted;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -90,12 +91,12 @@ where
     let authority = if port == default_port { host } else { format!("{host}:{port}") };
     let place = format!("{scheme}://{authority}{path}");
     let uri = place.parse::<Uri>().map_err(|error| {
-        Error::with_source(ErrorKind::Config, format!("{place:?} is not a valid WebSocket address"), error)
+        Error::with_source(ErrorKind::Config, format!("{} is not a valid WebSocket address", Quoted(&place)), error)
     })?;
     let token =
         |name: &String| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
     if let Some(name) = protocols.iter().find(|name| !token(name)) {
-        return Err(Error::new(ErrorKind::Config, format!("{name:?} is not a valid WebSocket subprotocol")));
+        return Err(Error::new(ErrorKind::Config, format!("{} is not a valid WebSocket subprotocol", Quoted(name))));
     }
     let request = protocols.iter().fold(ClientRequestBuilder::new(uri), ClientRequestBuilder::with_sub_protocol);
     let config = WebSocketConfig::default()
