@@ -2,9 +2,9 @@
 //
 // A panic ends the WebAssembly, and its message goes nowhere: so a panic is a trap, and needs no message. `{:?}` is for
 // programs in Rust: it prints nothing here, and texts for users must not contain it (`Quoted` and `Elapsed` of the
-// crate `hopmq-proto` show names and times).
+// crate `hopmq-proto` show names and times; `cargo xtask tidy` looks for it).
 
-import { CODE, DATA, bodies, encoded, functions, number, withSections } from "./wasm-file.mjs";
+import { CODE, bodies, encoded, functions, withSections } from "./wasm-file.mjs";
 
 const CORE = "(core|alloc|std|hashbrown)(\\[\\w+\\])?::";
 const PANICS = new RegExp([
@@ -27,7 +27,6 @@ export function snip(wasm) {
   const { names, imported } = functions(wasm);
   let count = 0;
   const snipped = withSections(wasm, (id, section) => {
-    if (id === DATA) return withoutLocations(section);
     if (id !== CODE) return undefined;
     const changed = bodies(section).map((body, index) => {
       const name = names.get(index + imported) ?? "";
@@ -40,39 +39,4 @@ export function snip(wasm) {
   // The names depend on the compiler; without them, the package would only be larger.
   if (count < 50) throw new Error(`found only ${count} functions of panics and debugging: see snip.mjs`);
   return snipped;
-}
-
-/** Returns the data with zeros for the places in the source that panics name: path, length, line and column. */
-function withoutLocations(section) {
-  const bytes = Buffer.from(section.bytes);
-  const paths = new Set();
-  const segments = [];
-  section.at = 0;
-  for (let left = number(section); left > 0; left--) {
-    // Memory 0, at a constant of one number: `i32.const` and `end`.
-    if (section.bytes[section.at++] !== 0 || section.bytes[section.at++] !== 0x41) throw new Error("unknown segment");
-    const address = number(section);
-    section.at++;
-    const size = number(section);
-    segments.push({ address, data: bytes.subarray(section.at, section.at + size) });
-    section.at += size;
-  }
-  for (const { address, data } of segments) {
-    for (const { 0: path, index } of data.toString("latin1").matchAll(/[\w./-]+\.rs(?=\0)/g)) {
-      // Another text may end where the path begins.
-      for (let skipped = 0; skipped < path.length; skipped++) {
-        paths.add(`${address + index + skipped} ${path.length - skipped}`);
-      }
-    }
-  }
-  for (const { data } of segments) {
-    for (let at = 0; at + 16 <= data.length; at += 4) {
-      const [start, length] = [data.readUInt32LE(at), data.readUInt32LE(at + 4)];
-      if (!paths.has(`${start} ${length}`)) continue;
-      data.fill(0, at, at + 16);
-      const holder = segments.find(({ address, data: { length: size } }) => start >= address && start < address + size);
-      holder.data.fill(0, start - holder.address, start - holder.address + length);
-    }
-  }
-  return bytes;
 }

@@ -3,7 +3,6 @@
 export const IMPORTS = 2;
 export const EXPORTS = 7;
 export const CODE = 10;
-export const DATA = 11;
 const CUSTOM = 0;
 
 /** Returns the sections as `[id, reader of their bytes]`. */
