@@ -296,7 +296,7 @@ impl Engine {
             && let Some(index) = self.work.waiting.iter().position(|other| other.owner == owner)
             && let Some(unfinished) = self.work.waiting.remove(index)
         {
-            // What it does now comes after what it has yet to do.
+            // What the operation leaves comes before the rest of the tasks, as what a task leaves does.
             self.work.running = unfinished;
         }
         self.work.running.owner = owner;

@@ -376,47 +376,36 @@ fn dead_letters_that_multiply_come_to_an_end() {
 
 #[test]
 fn the_budget_follows_the_time_that_steps_take() {
-    // How many turns a purge takes, whose steps take this long each.
-    let turns = |step: Duration| {
+    // A purge whose steps take this long each, after a turn that took as long as given. Returns the times of its turns.
+    let purge = |first: Duration, step: Duration| {
         let mut world = World::new(None);
         let mut peer = world.connect();
         peer.fill(&mut world, "q", &FieldTable::new(), COUNT);
         peer.client.request(1, &queue::Purge { queue: "q", nowait: false }, Some(1)).unwrap();
-        let mut longest = Vec::new();
         world.turn(&mut peer);
+        world.engine.start_turn();
+        world.engine.work(world.now);
+        world.engine.end_turn(|| first);
+        let mut times = Vec::new();
         while world.engine.has_work() {
             world.engine.start_turn();
             world.engine.work(world.now);
-            let steps = world.engine.steps();
-            longest.push(step * steps);
-            world.engine.end_turn(|| step * steps);
+            let time = step * world.engine.steps();
+            world.engine.end_turn(|| time);
+            times.push(time);
         }
-        longest
+        times
     };
-    let cheap = turns(Duration::from_nanos(100));
-    let dear = turns(Duration::from_micros(5));
-    assert!(cheap.len() <= COUNT / 2048 + 1, "{} turns", cheap.len());
+    let cheap = Duration::from_nanos(100);
+    let steady = purge(Duration::ZERO, cheap).len();
+    assert!(steady <= COUNT / 2048, "{steady} turns");
     // It is halved from turn to turn, and then stays: the last one only does the rest.
+    let dear = purge(Duration::from_secs(1), Duration::from_micros(5));
     let settled = &dear[5..dear.len() - 1];
-    assert!(settled.iter().all(|took| (400..=600).contains(&took.as_micros())), "{dear:?}");
-    // A thread that was stopped for a second costs a few short turns.
-    let mut world = World::new(None);
-    let mut peer = world.connect();
-    peer.fill(&mut world, "q", &FieldTable::new(), COUNT);
-    peer.client.request(1, &queue::Purge { queue: "q", nowait: false }, Some(1)).unwrap();
-    world.turn(&mut peer);
-    world.engine.start_turn();
-    world.engine.work(world.now);
-    world.engine.end_turn(|| Duration::from_secs(1));
-    let mut count = 0;
-    while world.engine.has_work() {
-        world.engine.start_turn();
-        world.engine.work(world.now);
-        let steps = world.engine.steps();
-        world.engine.end_turn(|| Duration::from_nanos(100) * steps);
-        count += 1;
-    }
-    assert!(count <= COUNT / 2048 + 2, "{count} turns");
+    assert!(settled.iter().all(|time| (400..=600).contains(&time.as_micros())), "{dear:?}");
+    // A thread that was stopped for a second has shorter turns after it, but few.
+    let stopped = purge(Duration::from_secs(1), cheap).len();
+    assert!(stopped <= steady + 2, "{stopped} turns");
 }
 
 #[test]
