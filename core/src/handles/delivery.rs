@@ -81,6 +81,11 @@ impl Delivery {
         (self.message, self.acker)
     }
 
+    /// Joins the message and the right to settle it that [`split`](Self::split) returned.
+    pub fn join(message: Message, acker: Acker) -> Self {
+        Self { message, acker }
+    }
+
     /// Acknowledges the delivery. See [`Acker::ack`].
     ///
     /// # Errors
