@@ -1,0 +1,454 @@
+//! The app: routes from queues to handlers, and the one future that runs them.
+//!
+//! Owns the routes, what they share, and the order of start and shutdown. In come declarations and a connection; out
+//! goes one future. It must never spawn, and knows no handler by its type once it is added.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use futures_lite::{FutureExt, Stream};
+use futures_util::stream::FuturesUnordered;
+use hopmq::{Connection, Consumer, Timer};
+
+use crate::alarms::Alarms;
+use crate::context::Context;
+use crate::error::Error;
+use crate::handler::{Handler, HandlerSlot, Slot};
+use crate::layer::Layer;
+use crate::observe::Observer;
+use crate::topology::{self, Exchange, Queue};
+use crate::worker::{End, Gate, Worker};
+
+/// The wait before a consumer that was lost is started again: it doubles up to [`LONGEST_WAIT`].
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// Whether the futures of an app's handlers may move between threads: [`Threads`] or [`Local`].
+pub trait Mode<S>: 'static {
+    /// A slot of any handler.
+    type Slot: Slot<S> + Unpin + 'static;
+    /// Makes the slots of one handler.
+    type Slots: Fn() -> Self::Slot;
+    /// Wraps the slots of all handlers in a layer.
+    type Wrap: Fn(Self::Slot) -> Self::Slot;
+}
+
+/// Handlers whose futures are `Send`: the future that runs the app is `Send` as well.
+#[derive(Clone, Copy, Debug)]
+pub struct Threads;
+
+/// Handlers of any kind: the app runs on the thread that polls it.
+#[derive(Clone, Copy, Debug)]
+pub struct Local;
+
+impl<S: 'static> Mode<S> for Threads {
+    type Slot = Box<dyn Slot<S> + Send>;
+    type Slots = Box<dyn Fn() -> Self::Slot + Send + Sync>;
+    type Wrap = Box<dyn Fn(Self::Slot) -> Self::Slot + Send + Sync>;
+}
+
+impl<S: 'static> Mode<S> for Local {
+    type Slot = Box<dyn Slot<S>>;
+    type Slots = Box<dyn Fn() -> Self::Slot>;
+    type Wrap = Box<dyn Fn(Self::Slot) -> Self::Slot>;
+}
+
+/// A set of queues with their handlers, and the state that these share.
+///
+/// ```no_run
+/// use hopmq_app::{App, Exchange, Json, Queue, State};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Order {
+///     id: u64,
+/// }
+///
+/// async fn on_order(Json(order): Json<Order>, State(shop): State<String>) {
+///     println!("{shop} got the order {}", order.id);
+/// }
+///
+/// async fn run() -> Result<(), hopmq_app::Error> {
+///     let connection = hopmq::Connection::open("amqp://localhost").await?;
+///     App::new("the shop".to_owned())
+///         .exchange(Exchange::topic("shop"))
+///         .route(Queue::new("orders").quorum().bind("shop", "order.*"), on_order)
+///         .run(&connection)
+///         .await
+/// }
+/// ```
+#[must_use = "an app does nothing before it runs"]
+pub struct App<S, M: Mode<S> = Threads> {
+    state: S,
+    exchanges: Vec<Exchange>,
+    routes: Vec<Route<M::Slots>>,
+    layers: Vec<M::Wrap>,
+    observers: Vec<Arc<dyn Observer>>,
+    control: Control,
+    drain: Duration,
+}
+
+struct Route<F> {
+    queue: Arc<Queue>,
+    slots: F,
+    gate: Arc<Gate>,
+}
+
+impl<S: Send + Sync + 'static> App<S, Threads> {
+    /// Returns an app with this state, whose handlers' futures are `Send`.
+    pub fn new(state: S) -> Self {
+        Self::with_state(state)
+    }
+
+    /// Handles the messages of a queue.
+    pub fn route<A, H>(self, queue: Queue, handler: H) -> Self
+    where
+        H: Handler<S, A, Future: Send> + Clone + Send + Sync,
+        A: 'static,
+    {
+        self.add(queue, Box::new(move || Box::new(HandlerSlot::new(handler.clone()))))
+    }
+
+    /// Wraps the handlers of all queues in a layer. The layer that was added last sees a message first.
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<S, Box<dyn Slot<S> + Send>, Slot: Send> + Send + Sync + 'static,
+    {
+        self.layers.push(Box::new(move |slot| Box::new(layer.wrap(slot))));
+        self
+    }
+}
+
+impl<S: 'static> App<S, Local> {
+    /// Returns an app with this state, whose handlers and state need not be `Send`.
+    pub fn local(state: S) -> Self {
+        Self::with_state(state)
+    }
+
+    /// Handles the messages of a queue.
+    pub fn route<A, H>(self, queue: Queue, handler: H) -> Self
+    where
+        H: Handler<S, A> + Clone,
+        A: 'static,
+    {
+        self.add(queue, Box::new(move || Box::new(HandlerSlot::new(handler.clone()))))
+    }
+
+    /// Wraps the handlers of all queues in a layer. The layer that was added last sees a message first.
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<S, Box<dyn Slot<S>>> + 'static,
+    {
+        self.layers.push(Box::new(move |slot| Box::new(layer.wrap(slot))));
+        self
+    }
+}
+
+impl<S: 'static, M: Mode<S>> App<S, M> {
+    fn with_state(state: S) -> Self {
+        Self {
+            state,
+            exchanges: Vec::new(),
+            routes: Vec::new(),
+            layers: Vec::new(),
+            observers: Vec::new(),
+            control: Control::default(),
+            drain: Duration::from_secs(30),
+        }
+    }
+
+    fn add(mut self, queue: Queue, slots: M::Slots) -> Self {
+        let gate = Arc::<Gate>::default();
+        self.control.lock().gates.push((queue.name().to_owned(), Arc::clone(&gate)));
+        self.routes.push(Route { queue: Arc::new(queue), slots, gate });
+        self
+    }
+
+    /// Adds the routes of a module, as `routes![…]` makes them.
+    pub fn with(self, routes: impl FnOnce(Self) -> Self) -> Self {
+        routes(self)
+    }
+
+    /// Declares an exchange when the app starts.
+    pub fn exchange(mut self, exchange: Exchange) -> Self {
+        self.exchanges.push(exchange);
+        self
+    }
+
+    /// Shows all messages to an observer.
+    pub fn observe(mut self, observer: impl Observer + 'static) -> Self {
+        self.observers.push(Arc::new(observer));
+        self
+    }
+
+    /// Sets how long handlers may go on after the app was stopped; the messages of those that take longer go back to
+    /// their queues. The default is 30 seconds.
+    pub fn drain_timeout(mut self, time: Duration) -> Self {
+        self.drain = time;
+        self
+    }
+
+    /// Returns a handle that stops the app, or pauses single queues, from any thread.
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+
+    /// Returns the queues, as they are declared.
+    pub fn queues(&self) -> impl Iterator<Item = &Queue> {
+        self.routes.iter().map(|route| &*route.queue)
+    }
+
+    /// Runs the app until it is stopped ([`Control::stop`]) or fails, on timers of async-io. Declares exchanges, queues
+    /// and bindings first.
+    ///
+    /// # Errors
+    /// If a declaration is refused, or the connection ends. A consumer that the broker ends alone is started again.
+    ///
+    /// Dropping the future stops the app at once: the messages in work go back to their queues.
+    #[cfg(feature = "net")]
+    pub async fn run(self, connection: &Connection) -> Result<(), Error> {
+        self.run_with(connection, hopmq::IoTimer::new()).await
+    }
+
+    /// Runs the app on a timer of any runtime: see [`run`](Self::run).
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run).
+    pub async fn run_with(self, connection: &Connection, mut timer: impl Timer) -> Result<(), Error> {
+        let alarms = Alarms::new(timer.clock());
+        let drive = poll_fn(|task| {
+            alarms.poll(&mut timer, task);
+            Poll::<Result<(), Error>>::Pending
+        });
+        self.run_on(connection, &alarms).or(drive).await
+    }
+
+    async fn run_on(self, connection: &Connection, alarms: &Alarms) -> Result<(), Error> {
+        self.check()?;
+        let queues: Vec<_> = self.routes.iter().map(|route| &*route.queue).collect();
+        topology::declare(connection, &self.exchanges, &queues).await?;
+        let context = Context::open(connection, alarms).await?;
+        let observers: Arc<[_]> = self.observers.into();
+        let shared = Run { state: &self.state, layers: &self.layers, context: &context, observers: &observers };
+        let mut running: FuturesUnordered<_> = self.routes.iter().map(|route| shared.route::<M>(route)).collect();
+        let mut result = Ok(());
+        let mut all = pin!(async {
+            while let Some(ended) = next(&mut running).await {
+                if ended.is_err() && result.is_ok() {
+                    // One queue that can't be served ends the app: the others finish what they work on.
+                    self.control.stop();
+                    result = ended;
+                }
+            }
+            result
+        });
+        let stopped = async {
+            self.control.stopped().await;
+            alarms.sleep(self.drain).await;
+            tracing::warn!(after = ?self.drain, "handlers did not end in time: their messages go back");
+            Ok(())
+        };
+        all.as_mut().or(stopped).await
+    }
+
+    /// Finds what contradicts itself before anything is declared.
+    fn check(&self) -> Result<(), Error> {
+        for (index, route) in self.routes.iter().enumerate() {
+            let queue = &route.queue;
+            if queue.name.is_empty() {
+                return Err(Error::invalid("a queue has no name; retries and dead letters need one"));
+            }
+            if self.routes[..index].iter().any(|earlier| earlier.queue.name == queue.name) {
+                let text =
+                    format!("the queue '{}' has two handlers; each would get a part of its messages", queue.name);
+                return Err(Error::invalid(text));
+            }
+            let policy = queue.policy();
+            let longest = policy.longest_delay();
+            if policy.in_slot && longest > crate::flow::LONGEST_IN_SLOT {
+                let text = format!(
+                    "the queue '{}' keeps messages in order, so that a failed one waits in its place; {} s are too long \
+                     for that, at most {} s are possible",
+                    queue.name,
+                    longest.as_secs(),
+                    crate::flow::LONGEST_IN_SLOT.as_secs(),
+                );
+                return Err(Error::invalid(text));
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn next<F: Future>(running: &mut FuturesUnordered<F>) -> Option<F::Output> {
+    poll_fn(|task| Pin::new(&mut *running).poll_next(task)).await
+}
+
+/// What the routes of a running app share.
+struct Run<'a, S, W> {
+    state: &'a S,
+    layers: &'a [W],
+    context: &'a Context,
+    observers: &'a Arc<[Arc<dyn Observer>]>,
+}
+
+impl<S: 'static, W> Run<'_, S, W> {
+    /// Serves one queue until the app is stopped, and starts its consumer again when the broker ends it.
+    async fn route<M: Mode<S, Wrap = W>>(&self, route: &Route<M::Slots>) -> Result<(), Error>
+    where
+        W: Fn(M::Slot) -> M::Slot,
+    {
+        let queue = &route.queue;
+        let context = self.context.of_queue(queue.name());
+        let mut wait = FIRST_WAIT;
+        let mut first = true;
+        while !route.gate.is_stopped() {
+            let consumer = match consume(context.connection(), queue).await {
+                Ok(consumer) => consumer,
+                Err(error) if first || !context.connection().is_open() => {
+                    return Err(Error::route(queue.name(), error));
+                }
+                Err(error) => {
+                    tracing::warn!(queue = queue.name(), %error, "a consumer could not be started; trying again");
+                    context.sleep(wait).await;
+                    wait = (wait * 2).min(LONGEST_WAIT);
+                    continue;
+                }
+            };
+            first = false;
+            let slots = || self.layers.iter().fold((route.slots)(), |slot, wrap| wrap(slot));
+            let worker = Worker::new(self.state, queue, &context, &route.gate, self.observers, consumer, slots);
+            match worker.await {
+                End::Stopped => return Ok(()),
+                End::Lost(Some(error)) if !context.connection().is_open() => {
+                    return Err(Error::route(queue.name(), error));
+                }
+                End::Lost(error) => {
+                    let error = error.map_or_else(|| "it was cancelled".to_owned(), |error| error.to_string());
+                    tracing::warn!(queue = queue.name(), error, "a consumer was lost; starting it again");
+                    context.sleep(wait).await;
+                    wait = (wait * 2).min(LONGEST_WAIT);
+                    // The queue may be gone, and with it the bindings.
+                    topology::declare(context.connection(), &[], &[queue]).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn consume(connection: &Connection, queue: &Queue) -> hopmq::Result<Consumer> {
+    let channel = connection.channel().await?;
+    let mut consume = channel.consume(queue.name()).prefetch(queue.prefetch_or_default());
+    if let Some(tag) = &queue.consumer_tag {
+        consume = consume.tag(tag);
+    }
+    for (key, value) in queue.consumer_arguments.iter() {
+        consume = consume.argument(key, value);
+    }
+    consume.await
+}
+
+/// A handle that stops an app or pauses single queues: created by [`App::control`]. Clones are the same handle.
+#[derive(Clone, Debug, Default)]
+pub struct Control(Arc<Mutex<Switches>>);
+
+#[derive(Debug, Default)]
+struct Switches {
+    gates: Vec<(String, Arc<Gate>)>,
+    stopped: bool,
+    waiting: Vec<Waker>,
+}
+
+impl Control {
+    /// Stops the app: it takes no more messages, finishes those in work, and its `run` ends.
+    pub fn stop(&self) {
+        let mut switches = self.lock();
+        switches.stopped = true;
+        switches.gates.iter().for_each(|(_, gate)| gate.stop());
+        switches.waiting.drain(..).for_each(Waker::wake);
+    }
+
+    /// Takes no more messages of a queue until [`resume`](Self::resume). Returns whether the app has the queue.
+    pub fn pause(&self, queue: &str) -> bool {
+        self.turn(queue, true)
+    }
+
+    /// Takes messages of a paused queue again. Returns whether the app has the queue.
+    pub fn resume(&self, queue: &str) -> bool {
+        self.turn(queue, false)
+    }
+
+    fn turn(&self, queue: &str, paused: bool) -> bool {
+        let switches = self.lock();
+        let mut found = switches.gates.iter().filter(|(name, _)| name == queue).peekable();
+        let any = found.peek().is_some();
+        found.for_each(|(_, gate)| gate.pause(paused));
+        any
+    }
+
+    /// Waits until the app is stopped.
+    pub async fn stopped(&self) {
+        poll_fn(|task| {
+            let mut switches = self.lock();
+            if switches.stopped {
+                return Poll::Ready(());
+            }
+            if !switches.waiting.iter().any(|waker| waker.will_wake(task.waker())) {
+                switches.waiting.push(task.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Switches> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S, M: Mode<S>> fmt::Debug for App<S, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let queues: Vec<_> = self.routes.iter().map(|route| route.queue.name()).collect();
+        f.debug_struct("App").field("queues", &queues).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+
+    fn is_send<T: Send>(_: &T) {}
+
+    /// Compiled, and never called: the future of an app is `Send` if its handlers' are.
+    #[allow(dead_code, reason = "compiling it is the test")]
+    fn the_future_of_an_app_is_send(connection: &Connection) {
+        is_send(&App::new(()).route(Queue::new("a"), || async {}).run_with(connection, Never));
+    }
+
+    #[allow(dead_code, reason = "compiling it is the test")]
+    fn a_local_app_takes_what_is_not_send() {
+        let state = Rc::new(1);
+        let _ = App::local(Rc::clone(&state)).route(Queue::new("a"), move || {
+            let state = Rc::clone(&state);
+            async move { drop(state) }
+        });
+    }
+
+    struct Never;
+
+    impl Timer for Never {
+        fn clock(&self) -> hopmq::Clock {
+            hopmq::Clock::new(|| hopmq::Time::ZERO)
+        }
+
+        fn poll_until(&mut self, _: hopmq::Time, _: &mut std::task::Context<'_>) -> Poll<()> {
+            Poll::Pending
+        }
+    }
+}

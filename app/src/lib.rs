@@ -1,0 +1,35 @@
+//! Declarative AMQP handlers: functions whose arguments are read from messages, with retries and dead letters.
+#![warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
+
+mod alarms;
+mod app;
+mod context;
+mod error;
+mod extract;
+pub mod flow;
+mod handler;
+mod incoming;
+mod layer;
+mod observe;
+mod outcome;
+mod topology;
+mod worker;
+
+pub use alarms::{Alarms, Sleep};
+pub use app::{App, Control, Local, Mode, Threads};
+pub use context::Context;
+pub use error::{Error, ErrorKind};
+pub use extract::{Attempt, Bytes, FromDelivery, FromHeader, FromRef, Header, HeaderName, Headers, Out, State, Text};
+#[cfg(feature = "json")]
+pub use extract::{Json, Publishes};
+pub use flow::{Backoff, Failure, Verdict};
+#[cfg(feature = "net")]
+pub use handler::{Cpu, cpu};
+pub use handler::{Handler, Slot};
+pub use incoming::Incoming;
+pub use layer::Layer;
+pub use observe::{Ended, Mark, Observer};
+#[cfg(feature = "json")]
+pub use outcome::Reply;
+pub use outcome::{Ack, Class, Classify, IntoVerdict, Park, Reject, Release, Retry};
+pub use topology::{Binding, DeadLetter, Exchange, Existing, Queue};

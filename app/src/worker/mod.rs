@@ -1,0 +1,365 @@
+//! The worker of one queue: takes deliveries, lets the handler work on them, and settles them.
+//!
+//! Owns the slots, the lanes of messages with the same key, and the consumer. In come deliveries; out go settlements,
+//! forwards and answers. It must never spawn, and decides nothing that [`flow`](crate::flow) decides.
+
+mod carry;
+mod gate;
+mod ready;
+
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll, Waker};
+
+use futures_lite::Stream;
+use hopmq::{Acker, Consumer, Delivery, Time};
+
+use crate::alarms::Sleep;
+use crate::context::Context;
+use crate::flow::{Facts, Failure, Policy, Settle, Verdict, admit, decide};
+use crate::handler::Slot;
+use crate::incoming::Incoming;
+use crate::observe::{Ended, Mark, Observer};
+use crate::topology::Queue;
+
+pub(crate) use gate::Gate;
+use ready::Ready;
+
+/// How many messages a worker starts before it lets others run.
+const TURN: usize = 256;
+/// How many messages may wait for others with the same key, if the prefetch is unlimited.
+const LONGEST_BACKLOG: usize = 4096;
+
+/// How a worker ended.
+pub(crate) enum End {
+    /// The app was stopped, and all messages in work are settled.
+    Stopped,
+    /// The broker cancelled the consumer, or closed its channel; all messages in work are settled as far as possible.
+    Lost(Option<hopmq::Error>),
+}
+
+/// A worker: a future that ends when the app is stopped or the consumer is lost.
+pub(crate) struct Worker<'a, S, T> {
+    state: &'a S,
+    queue: Arc<Queue>,
+    policy: Policy,
+    context: Context,
+    gate: Arc<Gate>,
+    observers: Arc<[Arc<dyn Observer>]>,
+    consumer: Option<Consumer>,
+    places: Vec<Place<T>>,
+    free: Vec<usize>,
+    ready: Arc<Ready>,
+    /// The messages that wait for one with the same key, by that key.
+    lanes: HashMap<u64, VecDeque<Incoming>>,
+    backlog: usize,
+    lost: Option<Option<hopmq::Error>>,
+}
+
+/// A slot with what it works on.
+struct Place<T> {
+    slot: T,
+    work: Work,
+    incoming: Option<Incoming>,
+    key: Option<u64>,
+    waker: Waker,
+    marks: Vec<Mark>,
+    began: Time,
+}
+
+enum Work {
+    Idle,
+    /// The message is the next of its lane, and its handler is not called yet.
+    Next,
+    /// The handler runs.
+    Handler,
+    /// The message waits for its next attempt.
+    Waiting(Sleep),
+    /// The message is moved or answered.
+    Carrying(Pin<Box<dyn Future<Output = ()> + Send>>),
+}
+
+impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
+    pub(crate) fn new(
+        state: &'a S,
+        queue: &Arc<Queue>,
+        context: &Context,
+        gate: &Arc<Gate>,
+        observers: &Arc<[Arc<dyn Observer>]>,
+        consumer: Consumer,
+        mut slot: impl FnMut() -> T,
+    ) -> Self {
+        let ready = Ready::new(queue.concurrency);
+        let places: Vec<_> = (0..queue.concurrency).map(|index| Place::new(slot(), ready.waker(index))).collect();
+        Self {
+            state,
+            policy: queue.policy(),
+            queue: Arc::clone(queue),
+            context: context.clone(),
+            gate: Arc::clone(gate),
+            observers: Arc::clone(observers),
+            consumer: Some(consumer),
+            free: (0..places.len()).rev().collect(),
+            places,
+            ready,
+            lanes: HashMap::new(),
+            backlog: 0,
+            lost: None,
+        }
+    }
+
+    /// Takes deliveries while slots are free. Returns whether there may be more at once.
+    fn take_deliveries(&mut self, task: &mut TaskContext<'_>) -> bool {
+        for _ in 0..TURN {
+            if self.free.is_empty() || self.backlog >= LONGEST_BACKLOG || self.gate.is_paused() {
+                return false;
+            }
+            let Some(consumer) = &mut self.consumer else { return false };
+            match Pin::new(consumer).poll_next(task) {
+                Poll::Pending => return false,
+                Poll::Ready(Some(Ok(delivery))) => self.accept(delivery),
+                Poll::Ready(end) => {
+                    self.lost = Some(end.and_then(Result::err));
+                    self.consumer = None;
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn accept(&mut self, delivery: Delivery) {
+        let incoming = Incoming::new(delivery, &self.context);
+        let key = self.queue.key.as_ref().map(|key| (key.0)(incoming.message()));
+        if let Some(key) = key {
+            if let Some(lane) = self.lanes.get_mut(&key) {
+                lane.push_back(incoming);
+                self.backlog += 1;
+                return;
+            }
+            self.lanes.insert(key, VecDeque::new());
+        }
+        let Some(index) = self.free.pop() else { return };
+        self.places[index].key = key;
+        self.begin(index, incoming);
+    }
+
+    /// Begins to work on a message, and goes on with the next of its lane when it is done at once.
+    fn begin(&mut self, index: usize, incoming: Incoming) {
+        let admitted = admit(&self.policy, incoming.delivery_count());
+        self.places[index].incoming = Some(incoming);
+        match admitted {
+            Some(verdict) => self.end(index, verdict, false),
+            None => self.call(index),
+        }
+    }
+
+    /// Calls the handler.
+    fn call(&mut self, index: usize) {
+        let place = &mut self.places[index];
+        let Some(incoming) = &mut place.incoming else { return };
+        if !self.observers.is_empty() {
+            place.began = self.context.alarms().now();
+            place.marks.extend(self.observers.iter().map(|observer| observer.begin(incoming)));
+        }
+        let slot = &mut place.slot;
+        let started = catch_unwind(AssertUnwindSafe(|| slot.start(incoming, self.state)));
+        match started {
+            Ok(None) => {
+                place.work = Work::Handler;
+                self.advance(index);
+            }
+            Ok(Some(verdict)) => self.end(index, verdict, false),
+            Err(panic) => self.panicked(index, &*panic),
+        }
+    }
+
+    /// Goes on with a slot that was woken.
+    fn advance(&mut self, index: usize) {
+        let place = &mut self.places[index];
+        let waker = place.waker.clone();
+        let mut task = TaskContext::from_waker(&waker);
+        match &mut place.work {
+            Work::Idle => {}
+            Work::Next => {
+                if let Some(incoming) = place.incoming.take() {
+                    self.begin(index, incoming);
+                }
+            }
+            Work::Handler => {
+                for (observer, mark) in self.observers.iter().zip(&mut place.marks) {
+                    observer.enter(mark);
+                }
+                let slot = &mut place.slot;
+                let polled = catch_unwind(AssertUnwindSafe(|| slot.poll(&mut task)));
+                for (observer, mark) in self.observers.iter().zip(&mut place.marks).rev() {
+                    observer.exit(mark);
+                }
+                match polled {
+                    Ok(Poll::Pending) => {}
+                    Ok(Poll::Ready(verdict)) => self.end(index, verdict, false),
+                    Err(panic) => self.panicked(index, &*panic),
+                }
+            }
+            Work::Waiting(sleep) => {
+                if Pin::new(sleep).poll(&mut task).is_ready() {
+                    if let Some(incoming) = &mut place.incoming {
+                        incoming.count_attempt();
+                    }
+                    self.call(index);
+                }
+            }
+            Work::Carrying(carrying) => {
+                if carrying.as_mut().poll(&mut task).is_ready() {
+                    self.done(index);
+                }
+            }
+        }
+    }
+
+    fn panicked(&mut self, index: usize, panic: &(dyn std::any::Any + Send)) {
+        let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        let slot = &mut self.places[index].slot;
+        // What the handler held may panic as well when it is dropped.
+        let _ = catch_unwind(AssertUnwindSafe(|| slot.clear()));
+        let failure = Failure::new("panic", format!("the handler panicked: {}", text.unwrap_or("no text")));
+        self.end(index, Verdict::Retry(failure), true);
+    }
+
+    /// Decides what happens with a message whose handler has ended, and begins to do it.
+    fn end(&mut self, index: usize, verdict: Verdict, panicked: bool) {
+        let place = &mut self.places[index];
+        let Some(incoming) = &mut place.incoming else { return };
+        if !place.marks.is_empty() {
+            let elapsed = self.context.alarms().now() - place.began;
+            let ended = Ended { verdict: &verdict, elapsed, panicked };
+            for (observer, mark) in self.observers.iter().zip(place.marks.drain(..)) {
+                observer.end(mark, incoming, &ended);
+            }
+        }
+        if incoming.is_taken() {
+            return self.done(index);
+        }
+        if matches!(verdict, Verdict::Ack) {
+            if let Err(error) = incoming.settle(Acker::ack) {
+                tracing::debug!(queue = self.queue.name(), %error, "an ack could not be sent");
+            }
+            return self.done(index);
+        }
+        let attempt = incoming.attempt();
+        if let Some(failure) = verdict.failure() {
+            let queue = self.queue.name();
+            tracing::warn!(queue, attempt, verdict = verdict.name(), error = %failure, "a message failed");
+        }
+        let random = random(incoming.delivery_tag(), self.context.alarms().now());
+        let plan = decide(&self.policy, Facts { attempt, random }, verdict);
+        if let Some(delay) = plan.again {
+            place.work = Work::Waiting(self.context.sleep(delay));
+            return self.advance(index);
+        }
+        if plan.forward.is_none() && plan.reply.is_none() {
+            carry::settle(incoming, plan.settle);
+            return self.done(index);
+        }
+        if let Some(incoming) = place.incoming.take() {
+            let carrying = carry::carry(incoming, plan, Arc::clone(&self.queue));
+            place.work = Work::Carrying(Box::pin(carrying));
+            self.advance(index);
+        }
+    }
+
+    /// Frees a place, or gives it to the next message with the same key.
+    fn done(&mut self, index: usize) {
+        let place = &mut self.places[index];
+        place.work = Work::Idle;
+        place.incoming = None;
+        let Some(key) = place.key else { return self.free.push(index) };
+        let next = self.lanes.get_mut(&key).and_then(VecDeque::pop_front);
+        match next {
+            // Beginning it here would recurse once for each message of the lane: the slot is woken instead.
+            Some(next) => {
+                self.backlog -= 1;
+                place.incoming = Some(next);
+                place.work = Work::Next;
+                place.waker.wake_by_ref();
+            }
+            None => {
+                self.lanes.remove(&key);
+                place.key = None;
+                self.free.push(index);
+            }
+        }
+    }
+
+    /// Gives back what no handler works on now.
+    fn release_waiting(&mut self) {
+        for index in 0..self.places.len() {
+            let place = &mut self.places[index];
+            if let (Work::Waiting(_) | Work::Next, Some(incoming)) = (&place.work, &mut place.incoming) {
+                carry::settle(incoming, Settle::NackRequeue);
+                self.done(index);
+            }
+        }
+    }
+
+    /// Gives back what waits for a message with the same key.
+    fn release_backlog(&mut self) {
+        for mut incoming in self.lanes.values_mut().flat_map(|lane| lane.drain(..)) {
+            carry::settle(&mut incoming, Settle::NackRequeue);
+        }
+        self.backlog = 0;
+    }
+}
+
+impl<S, T: Slot<S> + Unpin> Future for Worker<'_, S, T> {
+    type Output = End;
+
+    fn poll(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<End> {
+        let this = self.get_mut();
+        this.ready.register(task.waker());
+        this.gate.register(task.waker());
+        let mut woken = Vec::new();
+        this.ready.take(|index| woken.push(index));
+        woken.into_iter().for_each(|index| this.advance(index));
+        let stopped = this.gate.is_stopped();
+        if stopped {
+            this.consumer = None;
+            this.release_backlog();
+            this.release_waiting();
+        }
+        if this.take_deliveries(task) {
+            task.waker().wake_by_ref();
+        }
+        if this.consumer.is_some() {
+            return Poll::Pending;
+        }
+        if this.lost.is_some() {
+            this.release_backlog();
+        }
+        if this.free.len() < this.places.len() {
+            return Poll::Pending;
+        }
+        Poll::Ready(match this.lost.take() {
+            Some(error) if !stopped => End::Lost(error),
+            _ => End::Stopped,
+        })
+    }
+}
+
+impl<T> Place<T> {
+    fn new(slot: T, waker: Waker) -> Self {
+        let marks = Vec::new();
+        Self { slot, work: Work::Idle, incoming: None, key: None, waker, marks, began: Time::ZERO }
+    }
+}
+
+/// Mixes two numbers that differ from message to message.
+fn random(tag: u64, now: Time) -> u32 {
+    let mut mixed = tag ^ (now.since_epoch().as_nanos() as u64).rotate_left(32);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (mixed >> 32) as u32
+}
