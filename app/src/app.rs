@@ -270,8 +270,8 @@ impl<S: 'static, M: Mode<S>> App<S, M> {
             let longest = policy.longest_delay();
             if policy.in_slot && longest > crate::flow::LONGEST_IN_SLOT {
                 let text = format!(
-                    "the queue '{}' keeps messages in order, so that a failed one waits in its place; {} s are too long \
-                     for that, at most {} s are possible",
+                    "the queue '{}' keeps messages in order, so that a failed one waits in its place; {} s are too \
+                     long for that, at most {} s are possible",
                     queue.name,
                     longest.as_secs(),
                     crate::flow::LONGEST_IN_SLOT.as_secs(),

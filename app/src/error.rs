@@ -41,8 +41,8 @@ impl Error {
     pub(crate) fn differs(what: &str, name: &str, source: hopmq::Error) -> Self {
         let text = format!(
             "the {what} '{name}' exists with other settings: {source}. Declare it with the settings that it has; or \
-             use it as it is, with `.existing(Existing::Adopt)`; or delete it, which loses its messages, and start again; \
-             or choose another name"
+             use it as it is, with `.existing(Existing::Adopt)`; or delete it, which loses its messages, and start \
+             again; or choose another name"
         );
         Self { kind: ErrorKind::Differs, text, source: Some(source) }
     }
