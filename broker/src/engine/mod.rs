@@ -19,6 +19,7 @@ mod access;
 mod capacity;
 mod delivery;
 mod fault_hooks;
+mod growth;
 mod invariant;
 mod keys;
 mod kinds;
@@ -62,13 +63,14 @@ pub(crate) use persistence::journal::{Contents, Journal};
 pub use profile::Profile;
 use queue::Queue;
 use routing::exchange::{Exchange, ExchangeSpec, Kind};
-pub(crate) use session::resource_alarms::{DISK, MEMORY, PACE, Shortage, WATERMARK, name_of};
+pub(crate) use session::resource_alarms::{DISK, GROWTH, MEMORY, PACE, Shortage, WATERMARK, name_of};
 pub(crate) use session::{Session, SessionEnd};
 #[cfg(feature = "definitions")]
 pub(crate) use topology::define::Definition;
 use topology::vhost::Vhost;
 #[cfg(feature = "definitions")]
 pub(crate) use topology::vhost::VhostSettings;
+pub(crate) use work::{Pace, Spenders};
 
 /// The predeclared user, who may do everything, from this machine. Its password is its name.
 const GUEST: &str = "guest";
@@ -135,6 +137,7 @@ pub(crate) struct Engine {
     unwritten: Charge,
     /// The resource alarms that are raised.
     shortage: Shortage,
+    growth: growth::Growth,
     refused_logins: session::log::RefusedLogins,
     faults: fault_hooks::Faults,
     /// Whether the broker crashed on purpose, and serves no connection.
@@ -186,6 +189,7 @@ impl Engine {
             paging: persistence::paging::Paging::default(),
             unwritten: Charge::new(meter, meter::Purpose::Store, 0),
             shortage: 0,
+            growth: growth::Growth::new(),
             refused_logins: session::log::RefusedLogins::default(),
             faults,
             #[cfg(feature = "testing")]
@@ -271,7 +275,8 @@ impl Engine {
     pub(crate) fn poll_timeout(&self) -> Option<Time> {
         let paging = self.has_to_page().then_some(self.now);
         let queue_timer = self.queue_timers.first().map(|(at, _)| *at);
-        queue_timer.into_iter().chain(paging).chain(self.timeouts.first().map(|(at, _, _)| *at)).min()
+        let timeout = self.timeouts.first().map(|(at, _, _)| *at);
+        queue_timer.into_iter().chain(paging).chain(timeout).chain(self.growth.poll_timeout()).min()
     }
 
     /// Expires the messages and queues that are due, as far as the budget of the turn goes: [`Engine::poll_timeout`]

@@ -17,6 +17,7 @@
 //! - A connection with unfinished work is held: no input of it is handled, and no output sent. So its client sees each
 //!   operation as a whole. Others may see the steps; what they must not see is not there from the first step on: the
 //!   messages of a purged queue, the name of a deleted one.
+//! - The turns of a connection are short at first, and while many connections have much to do ([`Pace`]).
 //! - The owners take turns, [`SHARE`] steps each, so that the work of one delays that of another by a bounded number of
 //!   steps.
 //!
@@ -52,6 +53,57 @@ const FEW: u32 = 8;
 const TURN: Duration = Duration::from_micros(500);
 /// The steps that an owner gets before it is the next one's turn.
 const SHARE: u32 = 256;
+
+/// The turns of one connection: short at first, and longer as long as it spends them.
+///
+/// Many connections may have input at the same time, each enough for a whole turn: a client that shares the broker with
+/// a thousand of them would wait for a thousand turns. So a connection that was idle begins with [`LEAST`] steps, and
+/// all turns are shorter while many connections spend theirs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    steps: u32,
+    /// Whether it has spent its last turn, and is counted among those.
+    spends: bool,
+}
+
+/// The connections that have spent their last turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Spenders(u32);
+
+/// How many connections may spend whole turns.
+const MANY: u32 = 16;
+
+impl Pace {
+    pub(crate) fn new() -> Self {
+        Self { steps: LEAST, spends: false }
+    }
+
+    /// Begins a turn of a connection.
+    pub(crate) fn begin(&self, engine: &mut Engine, spenders: Spenders) {
+        engine.shorten_turn(self.steps * MANY / spenders.0.max(MANY));
+    }
+
+    /// Ends a turn, after which the connection goes on at once if it has spent it. Returns whether it has.
+    pub(crate) fn end(&mut self, engine: &Engine, spenders: &mut Spenders) -> bool {
+        if engine.is_spent() {
+            self.steps = (self.steps * 2).min(BUDGET);
+        } else if engine.steps() < self.steps / 4 {
+            self.steps = (self.steps / 2).max(LEAST);
+        }
+        self.set(engine.is_spent(), spenders);
+        self.spends
+    }
+
+    /// Ends the turns of a connection.
+    pub(crate) fn leave(&mut self, spenders: &mut Spenders) {
+        self.set(false, spenders);
+    }
+
+    fn set(&mut self, spends: bool, spenders: &mut Spenders) {
+        spenders.0 = spenders.0 + u32::from(spends) - u32::from(self.spends);
+        self.spends = spends;
+    }
+}
 
 /// How many steps of routing, each of which visits a node or a binding, take as long as one that moves a message.
 const ROUTING_STEPS: u64 = 4;
@@ -124,6 +176,8 @@ impl Unfinished {
 pub(in crate::engine) struct Work {
     /// The steps of a turn.
     budget: u32,
+    /// The steps of this turn, at most the budget.
+    allowed: u32,
     /// The budget, at most.
     ceiling: u32,
     /// The steps since the turn began.
@@ -142,6 +196,7 @@ impl Work {
     pub(in crate::engine) fn new() -> Self {
         Self {
             budget: BUDGET,
+            allowed: BUDGET,
             ceiling: BUDGET,
             spent: 0,
             limit: BUDGET,
@@ -208,6 +263,14 @@ impl Engine {
         let work = &mut self.work;
         work.most = work.most.max(work.spent);
         work.spent = 0;
+        (work.allowed, work.limit) = (work.budget, work.budget);
+    }
+
+    /// Makes this turn a short one, of so many steps: see [`Pace`].
+    #[inline]
+    pub(crate) fn shorten_turn(&mut self, steps: u32) {
+        let allowed = self.work.budget.min(steps.max(FEW));
+        (self.work.allowed, self.work.limit) = (allowed, allowed);
     }
 
     /// Ends a turn, which took this long: sets the budget of the next ones by what a step of this one took. The budget
@@ -223,14 +286,20 @@ impl Engine {
             let fits = u128::from(spent) * TURN.as_nanos() / took.as_nanos().max(1);
             let fits = u32::try_from(fits).unwrap_or(u32::MAX).clamp(budget / 2, budget.saturating_mul(2));
             self.work.budget = fits.clamp(LEAST.min(ceiling), ceiling);
-            self.work.limit = self.work.budget;
+            (self.work.allowed, self.work.limit) = (self.work.budget, self.work.budget);
         }
     }
 
     /// Whether the turn must end: the driver must release the lock before it handles more input.
     #[inline]
     pub(crate) fn is_spent(&self) -> bool {
-        self.work.spent >= self.work.budget
+        self.work.spent >= self.work.allowed
+    }
+
+    /// Returns the steps since the turn began.
+    #[inline]
+    pub(crate) fn steps(&self) -> u32 {
+        self.work.spent
     }
 
     /// Whether [`Engine::work`] has something to do.
@@ -246,11 +315,17 @@ impl Engine {
             && let Some(next) = self.work.waiting.pop_front()
         {
             self.work.running = next;
-            self.work.limit = self.work.budget.min(self.work.spent.saturating_add(SHARE));
+            self.work.limit = self.work.allowed.min(self.work.spent.saturating_add(SHARE));
             self.run();
             self.put_away();
         }
-        self.work.limit = self.work.budget;
+        self.work.limit = self.work.allowed;
+    }
+
+    /// Counts a step that no operation took.
+    #[cfg(test)]
+    pub(crate) fn count_step(&mut self) {
+        self.work.count(1);
     }
 
     /// Does all unfinished work at once, at the end of the broker.
@@ -262,16 +337,11 @@ impl Engine {
         self.start_turn();
     }
 
-    /// Returns the steps since the turn began.
-    #[cfg(test)]
-    pub(crate) fn steps(&self) -> u32 {
-        self.work.spent
-    }
-
     /// Sets the budget of a turn, at most.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn set_budget(&mut self, steps: u32) {
-        (self.work.ceiling, self.work.budget, self.work.limit) = (steps, steps, steps);
+        let work = &mut self.work;
+        (work.ceiling, work.budget, work.allowed, work.limit) = (steps, steps, steps, steps);
     }
 
     /// Returns the most steps that a turn has had since the last call.
@@ -285,7 +355,7 @@ impl Engine {
     #[cfg(feature = "testing")]
     pub(in crate::engine) fn forget_work(&mut self) {
         let Work { budget, ceiling, .. } = self.work;
-        self.work = Work { budget, ceiling, limit: budget, ..Work::new() };
+        self.work = Work { budget, ceiling, allowed: budget, limit: budget, ..Work::new() };
     }
 
     /// Begins an operation of a connection, or of none.
@@ -311,7 +381,7 @@ impl Engine {
     /// Begins the operations that timers cause. They get a share of the turn if others have work.
     pub(in crate::engine) fn begin_timers(&mut self) {
         if self.has_work() {
-            self.work.limit = self.work.budget.min(self.work.spent.saturating_add(SHARE));
+            self.work.limit = self.work.allowed.min(self.work.spent.saturating_add(SHARE));
         }
         self.begin(SessionKey::null());
     }
@@ -332,7 +402,7 @@ impl Engine {
         if !self.work.running.is_empty() {
             self.run();
         }
-        self.work.limit = self.work.budget;
+        self.work.limit = self.work.allowed;
         self.put_away();
     }
 

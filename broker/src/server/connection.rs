@@ -19,7 +19,7 @@ use super::logins::{Admission, Attempt, Outcome, Source};
 use super::shared::{Shared, State};
 use super::wire_log::WireLog;
 use crate::clock::Alarm;
-use crate::engine::{Claim, SessionEnd, SessionKey};
+use crate::engine::{Claim, Pace, SessionEnd, SessionKey};
 
 /// Turns of a connection before it yields to others.
 pub(super) const TURNS: usize = 16;
@@ -55,7 +55,8 @@ pub(crate) struct Serving<T> {
     broken: Option<hopmq_proto::Error>,
     /// Whether something was read since the last turn.
     received: bool,
-    /// Whether the last turn has spent the engine's budget: others come before the next.
+    pace: Pace,
+    /// Whether the last turn was spent: others come before the next.
     spent: bool,
     /// Whether input must wait for the store, or for the client to read its output.
     held: bool,
@@ -119,6 +120,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
             flushed: true,
             broken: None,
             received: false,
+            pace: Pace::new(),
             spent: false,
             held: false,
             full: false,
@@ -184,7 +186,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
     fn turn(&mut self, idle: bool, context: &mut Context<'_>) -> bool {
         let mut state = self.shared.lock();
         let now = self.shared.clock.now();
+        let spenders = state.spenders;
         let engine = &mut state.engine;
+        self.pace.begin(engine, spenders);
         if std::mem::take(&mut self.received) {
             engine.received(now, self.id);
         }
@@ -206,8 +210,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
             engine.receive_failed(self.id, &error);
         }
         state.persist();
-        let engine = &mut state.engine;
-        self.spent = engine.is_spent();
+        let State { engine, spenders, .. } = &mut *state;
+        self.spent = self.pace.end(engine, spenders);
         engine.finish(self.id);
         self.claim = engine.take_claim(self.id);
         if self.deadline.is_some_and(|deadline| deadline <= now) {
@@ -379,6 +383,7 @@ impl<T> Serving<T> {
     fn change(&mut self, change: impl FnOnce(&mut State, Time, SessionKey)) {
         let now = self.shared.clock.now();
         let mut state = self.shared.lock();
+        self.pace.leave(&mut state.spenders);
         change(&mut state, now, self.id);
         state.collect(&mut self.wakes);
         drop(state);

@@ -14,7 +14,7 @@ use hopmq_proto::Time;
 use super::logins::{Logins, MacKey};
 use super::passwords::Cost;
 use crate::clock::{Alarm, Clock};
-use crate::engine::{self, Contents, Engine, SessionKey};
+use crate::engine::{self, Contents, Engine, SessionKey, Spenders};
 use crate::store::{Position, QueueId, Room, Store};
 
 /// How often a task yields to threads that wait for the lock. They may be many, and come again.
@@ -42,6 +42,7 @@ pub(crate) struct State {
     pub(crate) store: Option<Store>,
     sleeping: BTreeMap<SessionKey, Waker>,
     woken: Vec<SessionKey>,
+    pub(super) spenders: Spenders,
     /// Connections that the engine no longer has, whose clients have yet to close their side.
     ending: BTreeMap<SessionKey, Waker>,
     /// Whether the broker shuts down.
@@ -59,6 +60,7 @@ impl Shared {
             store: None,
             sleeping: BTreeMap::new(),
             woken: Vec::new(),
+            spenders: Spenders::default(),
             ending: BTreeMap::new(),
             is_stopping: false,
             empty_waiters: Vec::new(),
@@ -226,7 +228,9 @@ impl State {
         let alarm = engine::name_of(shortage);
         match on {
             // Flow control: nothing for an operator to do.
-            _ if shortage == engine::PACE => tracing::debug!(on, connections, blocked, unsynced_bytes, "flow control"),
+            _ if shortage & (engine::PACE | engine::GROWTH) != 0 => {
+                tracing::debug!(on, connections, blocked, unsynced_bytes, "flow control");
+            }
             true => tracing::warn!(
                 alarm,
                 free_bytes,
@@ -249,8 +253,11 @@ impl State {
         }
     }
 
-    /// Raises or clears the alarm for memory by what is used.
+    /// Raises or clears the alarms for memory by what is used, and by how fast that grows.
     fn check_memory(&mut self) {
+        if let Some(on) = self.engine.check_growth() {
+            self.set_alarm(self.engine.now(), engine::GROWTH, on);
+        }
         if let Some(on) = self.engine.check_memory() {
             self.set_alarm(self.engine.now(), engine::WATERMARK, on);
         }

@@ -25,6 +25,10 @@ pub(crate) const PACE: Shortage = 4;
 /// kit. Clients see no difference.
 pub(crate) const WATERMARK: Shortage = 8;
 
+/// Flow control: memory grows faster than it may ([`Engine::check_growth`]). Publishers are blocked for a short time,
+/// without `connection.blocked`.
+pub(crate) const GROWTH: Shortage = 16;
+
 /// The alarm ends once less than this many tenths of the limit are used, so that it does not come and go with each
 /// message.
 const LOW_WATER_TENTHS: u64 = 9;
@@ -74,6 +78,13 @@ impl Engine {
             true => (used < limit / 10 * LOW_WATER_TENTHS).then_some(false),
             false => (used >= limit).then_some(true),
         }
+    }
+
+    /// Compares the growth of the memory that is used with its limit. Returns whether [`GROWTH`] must be raised or
+    /// cleared, if that is a change.
+    #[inline]
+    pub(crate) fn check_growth(&mut self) -> Option<bool> {
+        self.growth.check(self.now, self.meter.total())
     }
 
     /// Returns the memory that is used, and its limit, in bytes.

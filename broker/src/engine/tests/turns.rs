@@ -9,6 +9,7 @@ use hopmq_proto::FieldTable;
 use hopmq_proto::method::{basic, exchange, queue, tx};
 
 use crate::engine::tests::world::{BATCH, Peer, World};
+use crate::engine::{Pace, Spenders};
 
 /// The most steps of a turn: the budget, and an operation that begins before it is spent. A commit may take a whole
 /// budget more.
@@ -406,6 +407,34 @@ fn the_budget_follows_the_time_that_steps_take() {
     // A thread that was stopped for a second has shorter turns after it, but few.
     let stopped = purge(Duration::from_secs(1), cheap).len();
     assert!(stopped <= steady + 2, "{stopped} turns");
+}
+
+#[test]
+fn turns_are_short_at_first_and_while_many_connections_spend_theirs() {
+    let mut world = World::new(None);
+    let mut spenders = Spenders::default();
+    // The steps of a turn of a connection that spends all it gets.
+    let mut spend = |pace: &mut Pace, spenders: &mut Spenders| {
+        world.engine.start_turn();
+        pace.begin(&mut world.engine, *spenders);
+        while !world.engine.is_spent() {
+            world.engine.count_step();
+        }
+        assert!(pace.end(&world.engine, spenders));
+        world.engine.steps()
+    };
+    let mut alone = Pace::new();
+    let steps: Vec<_> = (0..7).map(|_| spend(&mut alone, &mut spenders)).collect();
+    assert_eq!(steps, [64, 128, 256, 512, 1024, 2048, 2048]);
+    let mut crowd = vec![Pace::new(); 999];
+    for round in 0..10 {
+        let all: u32 = crowd.iter_mut().map(|pace| spend(pace, &mut spenders)).sum();
+        // A turn of the whole crowd takes as long as thirty whole ones at most.
+        assert!(all <= 30 * 2048, "{all} steps in round {round}");
+    }
+    assert!(spend(&mut alone, &mut spenders) <= 2048 / 60);
+    crowd.iter_mut().for_each(|pace| pace.leave(&mut spenders));
+    assert_eq!(spend(&mut alone, &mut spenders), 2048);
 }
 
 #[test]
