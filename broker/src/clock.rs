@@ -94,11 +94,12 @@ impl Clock {
         }
     }
 
-    pub(crate) fn alarm(&self) -> Alarm {
-        match &self.0 {
-            Kind::System(epoch) => Alarm::System { epoch: *epoch, timer: async_io::Timer::never(), armed: None },
-            Kind::Manual(manual) => Alarm::Manual { clock: Arc::clone(manual), set: None },
-        }
+    /// Returns an alarm of this clock, for a test that runs clients on the broker's time.
+    pub fn alarm(&self) -> Alarm {
+        Alarm(match &self.0 {
+            Kind::System(epoch) => Waits::System { epoch: *epoch, timer: async_io::Timer::never(), armed: None },
+            Kind::Manual(manual) => Waits::Manual { clock: Arc::clone(manual), set: None },
+        })
     }
 }
 
@@ -112,8 +113,22 @@ fn lock(manual: &Mutex<Manual>) -> MutexGuard<'_, Manual> {
     manual.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// An alarm of a clock.
-pub(crate) enum Alarm {
+/// An alarm of a clock: created by [`Clock::alarm`].
+///
+/// ```
+/// use std::future::poll_fn;
+/// use std::time::Duration;
+/// use hopmq_broker::Clock;
+///
+/// let clock = Clock::manual();
+/// let mut alarm = clock.alarm();
+/// let deadline = clock.now() + Duration::from_secs(60);
+/// clock.advance(Duration::from_secs(60));
+/// futures_lite::future::block_on(poll_fn(|context| alarm.poll_until(deadline, context)));
+/// ```
+pub struct Alarm(Waits);
+
+enum Waits {
     System {
         epoch: Instant,
         timer: async_io::Timer,
@@ -128,10 +143,10 @@ pub(crate) enum Alarm {
 
 impl Alarm {
     /// Ready once `deadline` is reached; otherwise the task is woken at that time. Each call replaces the deadline.
-    pub(crate) fn poll_until(&mut self, deadline: Time, context: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_until(&mut self, deadline: Time, context: &mut Context<'_>) -> Poll<()> {
         self.clear();
-        match self {
-            Self::System { epoch, timer, armed } => loop {
+        match &mut self.0 {
+            Waits::System { epoch, timer, armed } => loop {
                 // Setting the timer costs a system call: one that is set to an earlier time stays, and is set again
                 // when it has fired.
                 if armed.is_none_or(|armed| armed > deadline) {
@@ -148,7 +163,7 @@ impl Alarm {
                     return Poll::Ready(());
                 }
             },
-            Self::Manual { clock, set } => {
+            Waits::Manual { clock, set } => {
                 let mut manual = lock(clock);
                 if manual.now >= deadline {
                     return Poll::Ready(());
@@ -163,12 +178,18 @@ impl Alarm {
     }
 
     fn clear(&mut self) {
-        if let Self::Manual { clock, set } = self
+        if let Waits::Manual { clock, set } = &mut self.0
             && let Some(alarm) = set.take()
         {
             let waker = lock(clock).alarms.remove(&alarm);
             drop(waker);
         }
+    }
+}
+
+impl fmt::Debug for Alarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Alarm")
     }
 }
 

@@ -13,7 +13,7 @@ pub mod store;
 #[cfg(feature = "testing")]
 mod testing;
 
-pub use clock::Clock;
+pub use clock::{Alarm, Clock};
 pub use engine::Profile;
 pub use limits::Limits;
 pub use period::Period;

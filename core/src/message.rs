@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Deref;
 
 use bytes::Bytes;
-use hopmq_proto::{Content, FieldTable, Properties, Value};
+use hopmq_proto::{Arguments, Content, ContentKind, FieldTable, Properties, Value};
 
 #[cfg(doc)]
 use crate::error::ErrorKind;
@@ -21,7 +21,32 @@ pub struct Message {
 }
 
 impl Message {
-    pub(crate) fn new(content: Content) -> Self {
+    /// Returns a message that never passed through a broker: for tests of code that reads messages.
+    ///
+    /// ```
+    /// use hopmq::{Message, Properties};
+    ///
+    /// let properties = Properties::new().with_content_type("text/plain").with_header("attempt", 2);
+    /// let message = Message::new("shop", "order.new", &properties, "a pizza")?;
+    /// assert_eq!((message.routing_key(), &*message.text()), ("order.new", "a pizza"));
+    /// assert_eq!(message.header("attempt").and_then(|value| value.as_i64()), Some(2));
+    /// # Ok::<_, hopmq::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] if a name is longer than 255 bytes, or a property can't be encoded.
+    pub fn new<B: AsRef<[u8]>>(
+        exchange: &str,
+        routing_key: &str,
+        properties: &Properties<B>,
+        body: impl AsRef<[u8]>,
+    ) -> Result<Self> {
+        let (exchange, routing_key) = (exchange.as_bytes(), routing_key.as_bytes());
+        let arguments = Arguments { exchange, routing_key, ..Arguments::default() };
+        Ok(Self { content: Content::build(ContentKind::Deliver, &arguments, properties, body.as_ref())? })
+    }
+
+    pub(crate) fn from_content(content: Content) -> Self {
         Self { content }
     }
 
@@ -122,7 +147,7 @@ pub struct Returned {
 
 impl Returned {
     pub(crate) fn new(content: Content) -> Self {
-        Self { message: Message::new(content) }
+        Self { message: Message::from_content(content) }
     }
 
     /// Returns the reply code, mostly 312 (`NO_ROUTE`).

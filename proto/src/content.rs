@@ -106,6 +106,30 @@ impl Content {
         Self { kind, bytes, header_at, body_at: body_at as u32 }
     }
 
+    /// Makes a message as if it had arrived: `arguments` are encoded as `kind` has them.
+    ///
+    /// # Errors
+    /// The caller's fault, if a name is longer than 255 bytes, or the properties can't be encoded.
+    pub fn build<B: AsRef<[u8]>>(
+        kind: ContentKind,
+        arguments: &Arguments<'_>,
+        properties: &Properties<B>,
+        body: &[u8],
+    ) -> Result<Self, Error> {
+        let mut bytes = Vec::with_capacity(64 + properties.as_bytes().len() + body.len());
+        arguments.put(kind, &mut bytes)?;
+        let method_size = bytes.len();
+        bytes.put_bytes(0, Self::GAP);
+        bytes.put_u16(CLASS_BASIC);
+        bytes.put_u16(0);
+        bytes.put_u64(body.len() as u64);
+        properties.encode(&mut bytes)?;
+        bytes.put_bytes(0, Self::GAP);
+        let body_at = bytes.len();
+        bytes.extend_from_slice(body);
+        Ok(Self::new(kind, Slice::whole(bytes.into()), method_size, body_at))
+    }
+
     /// Returns which method announced the message.
     #[inline]
     pub fn kind(&self) -> ContentKind {

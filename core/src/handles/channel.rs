@@ -299,7 +299,7 @@ impl Channel {
         Request::new(&shared, sent, move |reply| match reply {
             Reply::Got { content, epoch } => {
                 let tag = content.arguments().delivery_tag;
-                Ok(Some(Delivery::new(Message::new(content), &core, tag, epoch, no_ack)))
+                Ok(Some(Delivery::new(Message::from_content(content), &core, tag, epoch, no_ack)))
             }
             _ => Ok(None),
         })

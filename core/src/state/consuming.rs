@@ -327,7 +327,7 @@ impl State {
     pub(super) fn deliver(&mut self, key: ConsumerKey, tag: u64, content: Content) {
         self.stats.delivered += 1;
         if let Some(channel) =
-            self.consumers.deliver(key, Queued { tag, message: Message::new(content) }, &mut self.wakers)
+            self.consumers.deliver(key, Queued { tag, message: Message::from_content(content) }, &mut self.wakers)
         {
             // If the channel is closed, the broker has requeued the delivery.
             let _ = self.proto.reject(channel, tag, true);
