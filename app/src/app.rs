@@ -83,7 +83,7 @@ impl<S: 'static> Mode<S> for Local {
 #[must_use = "an app does nothing before it runs"]
 pub struct App<S, M: Mode<S> = Threads> {
     state: S,
-    exchanges: Vec<Exchange>,
+    pub(crate) exchanges: Vec<Exchange>,
     routes: Vec<Route<M::Slots>>,
     layers: Vec<M::Wrap>,
     observers: Vec<Arc<dyn Observer>>,

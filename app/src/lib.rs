@@ -12,6 +12,8 @@ mod incoming;
 mod layer;
 mod observe;
 mod outcome;
+#[cfg(feature = "test")]
+pub mod test;
 mod topology;
 mod worker;
 
