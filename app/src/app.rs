@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use futures_lite::{FutureExt, Stream};
 use futures_util::stream::FuturesUnordered;
-use hopmq::{Connection, Consumer, Timer};
+use hopmq::{Channel, Connection, Consumer, Timer};
 
 use crate::alarms::Alarms;
 use crate::context::Context;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::handler::{Handler, HandlerSlot, Slot};
 use crate::layer::Layer;
 use crate::observe::Observer;
@@ -232,7 +232,14 @@ impl<S: 'static, M: Mode<S>> App<S, M> {
         topology::declare(connection, &self.exchanges, &queues).await?;
         let context = Context::open(connection, alarms).await?;
         let observers: Arc<[_]> = self.observers.into();
-        let shared = Run { state: &self.state, layers: &self.layers, context: &context, observers: &observers };
+        let shared = Run {
+            state: &self.state,
+            layers: &self.layers,
+            context: &context,
+            observers: &observers,
+            control: &self.control,
+            drain: self.drain,
+        };
         let mut running: FuturesUnordered<_> = self.routes.iter().map(|route| shared.route::<M>(route)).collect();
         let mut result = Ok(());
         let mut all = pin!(async {
@@ -267,13 +274,14 @@ impl<S: 'static, M: Mode<S>> App<S, M> {
                 return Err(Error::invalid(text));
             }
             let policy = queue.policy();
-            let longest = policy.longest_delay();
-            if policy.in_slot && longest > crate::flow::LONGEST_IN_SLOT {
+            let total = policy.total_wait();
+            if policy.in_slot && total > crate::flow::LONGEST_IN_SLOT {
                 let text = format!(
-                    "the queue '{}' keeps messages in order, so that a failed one waits in its place; {} s are too \
-                     long for that, at most {} s are possible",
+                    "the queue '{}' keeps messages in order, so that a failed one waits in its place; its waits of {} s \
+                     in all are too long for that, because the broker takes a message back that is not settled in time: \
+                     at most {} s are possible",
                     queue.name,
-                    longest.as_secs(),
+                    total.as_secs(),
                     crate::flow::LONGEST_IN_SLOT.as_secs(),
                 );
                 return Err(Error::invalid(text));
@@ -293,6 +301,8 @@ struct Run<'a, S, W> {
     layers: &'a [W],
     context: &'a Context,
     observers: &'a Arc<[Arc<dyn Observer>]>,
+    control: &'a Control,
+    drain: Duration,
 }
 
 impl<S: 'static, W> Run<'_, S, W> {
@@ -313,14 +323,15 @@ impl<S: 'static, W> Run<'_, S, W> {
                 }
                 Err(error) => {
                     tracing::warn!(queue = queue.name(), %error, "a consumer could not be started; trying again");
-                    context.sleep(wait).await;
-                    wait = (wait * 2).min(LONGEST_WAIT);
+                    self.again(&context, queue, &mut wait).await?;
                     continue;
                 }
             };
             first = false;
+            let began = context.alarms().now();
             let slots = || self.layers.iter().fold((route.slots)(), |slot, wrap| wrap(slot));
-            let worker = Worker::new(self.state, queue, &context, &route.gate, self.observers, consumer, slots);
+            let worker =
+                Worker::new(self.state, queue, &context, &route.gate, self.observers, consumer, self.drain, slots);
             match worker.await {
                 End::Stopped => return Ok(()),
                 End::Lost(Some(error)) if !context.connection().is_open() => {
@@ -329,18 +340,32 @@ impl<S: 'static, W> Run<'_, S, W> {
                 End::Lost(error) => {
                     let error = error.map_or_else(|| "it was cancelled".to_owned(), |error| error.to_string());
                     tracing::warn!(queue = queue.name(), error, "a consumer was lost; starting it again");
-                    context.sleep(wait).await;
-                    wait = (wait * 2).min(LONGEST_WAIT);
-                    // The queue may be gone, and with it the bindings.
-                    topology::declare(context.connection(), &[], &[queue]).await?;
+                    if context.alarms().now() - began > LONGEST_WAIT {
+                        wait = FIRST_WAIT;
+                    }
+                    self.again(&context, queue, &mut wait).await?;
                 }
             }
         }
         Ok(())
     }
+
+    /// Waits, and declares a queue again: it may be gone, and with it its bindings.
+    async fn again(&self, context: &Context, queue: &Queue, wait: &mut Duration) -> Result<(), Error> {
+        context.sleep(*wait).or(self.control.stopped()).await;
+        *wait = (*wait * 2).min(LONGEST_WAIT);
+        match topology::declare(context.connection(), &[], &[queue]).await {
+            // The broker or the link failed: the next attempt to consume says more.
+            Err(error) if error.kind() == ErrorKind::Client && context.connection().is_open() => {
+                tracing::warn!(queue = queue.name(), %error, "a queue could not be declared again");
+                Ok(())
+            }
+            declared => declared,
+        }
+    }
 }
 
-async fn consume(connection: &Connection, queue: &Queue) -> hopmq::Result<Consumer> {
+async fn consume(connection: &Connection, queue: &Queue) -> hopmq::Result<(Channel, Consumer)> {
     let channel = connection.channel().await?;
     let mut consume = channel.consume(queue.name()).prefetch(queue.prefetch_or_default());
     if let Some(tag) = &queue.consumer_tag {
@@ -349,7 +374,8 @@ async fn consume(connection: &Connection, queue: &Queue) -> hopmq::Result<Consum
     for (key, value) in queue.consumer_arguments.iter() {
         consume = consume.argument(key, value);
     }
-    consume.await
+    let consumer = consume.await?;
+    Ok((channel, consumer))
 }
 
 /// A handle that stops an app or pauses single queues: created by [`App::control`]. Clones are the same handle.

@@ -27,7 +27,7 @@ enum Delays {
     List(Vec<Duration>),
 }
 
-/// The longest delay: half of RabbitMQ's default timeout for an acknowledgement.
+/// The longest time in which a message may wait in its slot: half of RabbitMQ's default timeout for an acknowledgement.
 pub(crate) const LONGEST_IN_SLOT: Duration = Duration::from_secs(15 * 60);
 
 impl Backoff {
@@ -99,13 +99,7 @@ impl Backoff {
     pub(crate) fn steps(&self) -> Vec<Duration> {
         let mut steps = Vec::new();
         let mut last = None;
-        // A backoff of any length has few different delays: it ends to grow at its longest one, or with its list.
-        let different = match &self.delays {
-            Delays::Exponential { factor, .. } if *factor <= 1 => 2,
-            Delays::Exponential { .. } => 64,
-            Delays::List(list) => u32::try_from(list.len()).unwrap_or(u32::MAX).saturating_add(1),
-        };
-        for attempt in 1..self.attempts.min(different) {
+        for attempt in 1..self.attempts.min(self.different()) {
             let delay = self.delay(attempt);
             if delay != last {
                 steps.extend(delay);
@@ -115,6 +109,26 @@ impl Backoff {
         steps.sort_unstable();
         steps.dedup();
         steps
+    }
+
+    /// Returns the sum of all delays.
+    pub(crate) fn total(&self) -> Duration {
+        let different = self.different().min(self.attempts);
+        let single = (1..different).filter_map(|attempt| self.delay(attempt));
+        let sum = single.fold(Duration::ZERO, Duration::saturating_add);
+        // All others are as long as the last of these.
+        let last = self.delay(different.max(1)).unwrap_or_default();
+        sum.saturating_add(last.saturating_mul(self.attempts - different))
+    }
+
+    /// Returns the attempt from which on all delays are the same: a backoff of any length has few different ones,
+    /// because it ends to grow at its longest one, or with its list.
+    fn different(&self) -> u32 {
+        match &self.delays {
+            Delays::Exponential { factor, .. } if *factor <= 1 => 2,
+            Delays::Exponential { .. } => 64,
+            Delays::List(list) => u32::try_from(list.len()).unwrap_or(u32::MAX).saturating_add(1),
+        }
     }
 
     /// Returns `delay` less a share that `random` chooses.

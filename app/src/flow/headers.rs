@@ -21,6 +21,13 @@ pub const FAULT: &str = "x-hopmq-fault";
 
 /// The most bytes of [`ERROR`].
 pub const ERROR_BYTES: usize = 2000;
+/// The most bytes of [`ERROR`] if other headers leave little room.
+pub const SHORT_ERROR_BYTES: usize = 100;
+/// The most bytes of [`ERROR_CLASS`].
+pub const CLASS_BYTES: usize = 100;
+
+/// The headers that are written anew when a message is moved.
+pub(crate) const OWN: [&str; 6] = [ATTEMPT, ERROR_CLASS, ERROR, QUEUE, EXCHANGE, ROUTING_KEY];
 
 /// Headers of the broker that are not forwarded: counts of an earlier queue would count twice, and `CC` would publish
 /// to other queues again.
@@ -31,9 +38,9 @@ pub fn retry_queue(queue: &str, delay: Duration) -> String {
     format!("{queue}.retry.{}", delay.as_millis())
 }
 
-/// Returns the text, cut at a character so that it has at most [`ERROR_BYTES`].
-pub fn shortened(text: &str) -> &str {
-    let mut end = text.len().min(ERROR_BYTES);
+/// Returns the text, cut at a character so that it has at most `most` bytes.
+pub fn shortened(text: &str, most: usize) -> &str {
+    let mut end = text.len().min(most);
     while !text.is_char_boundary(end) {
         end -= 1;
     }

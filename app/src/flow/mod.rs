@@ -113,11 +113,11 @@ fn retry(policy: &Policy, facts: Facts, failure: Failure) -> Plan {
         return dead_letter(policy, facts, failure);
     };
     let asked = failure.after_time().unwrap_or(delay);
-    if policy.in_slot || asked < IN_SLOT {
-        let jittered = backoff.jittered(asked, facts.random);
+    let step = if policy.in_slot || asked < IN_SLOT { None } else { policy.step(asked) };
+    let Some(step) = step else {
+        let jittered = backoff.jittered(asked.min(LONGEST_IN_SLOT), facts.random);
         return Plan { again: Some(jittered), ..Plan::settle(Settle::Nothing) };
-    }
-    let step = policy.step(asked);
+    };
     let jittered = backoff.jittered(asked.min(step), facts.random);
     let expiration = (jittered < step).then_some(jittered);
     Plan::forward(&headers::retry_queue(&policy.queue, step), facts.attempt + 1, expiration, failure)

@@ -44,10 +44,10 @@ impl Policy {
         self.retry_class.iter().find(|(name, _)| name == class).map_or(&self.retry, |(_, backoff)| backoff)
     }
 
-    /// Returns the longest delay of any backoff.
-    pub(crate) fn longest_delay(&self) -> Duration {
+    /// Returns the sum of the delays of the longest backoff.
+    pub(crate) fn total_wait(&self) -> Duration {
         let all = self.retry_class.iter().map(|(_, backoff)| backoff).chain([&self.retry]);
-        all.flat_map(Backoff::steps).max().unwrap_or_default()
+        all.map(Backoff::total).max().unwrap_or_default()
     }
 
     /// Returns the delays that need a queue of their own, in ascending order.
@@ -62,10 +62,10 @@ impl Policy {
         steps
     }
 
-    /// Returns the step that is at least as long as `delay`, or the longest.
-    pub(super) fn step(&self, delay: Duration) -> Duration {
+    /// Returns the step that is at least as long as `delay`, or the longest; `None` if all waits are in the slot.
+    pub(super) fn step(&self, delay: Duration) -> Option<Duration> {
         let steps = self.steps();
         let fits = steps.iter().find(|step| **step >= delay);
-        fits.or(steps.last()).copied().unwrap_or(delay)
+        fits.or(steps.last()).copied()
     }
 }

@@ -54,7 +54,8 @@ impl Failure {
     }
 
     /// Asks for a wait of this time before the next attempt, in place of the backoff's. A wait of a second or more
-    /// lasts as long as the shortest step of the backoff that is not shorter, or its longest step.
+    /// is as long as the backoff's longest step at most; without steps of a second or more, the message waits in the
+    /// handler's slot, for 15 minutes at most.
     #[must_use]
     pub fn after(mut self, time: Duration) -> Self {
         self.after = Some(time);

@@ -22,7 +22,10 @@ pub(crate) async fn declare(connection: &Connection, exchanges: &[Exchange], que
             done.map_err(|error| not_bound(queue, &binding.exchange, error))?;
         }
     }
-    declaring.channel.close().await?;
+    // A refusal that was tolerated has closed it.
+    if declaring.channel.is_open() {
+        declaring.channel.close().await?;
+    }
     Ok(())
 }
 

@@ -11,21 +11,25 @@ use hopmq::{Acker, ErrorKind, FieldTable, Properties};
 use crate::flow::{Forward, Payload, Plan, Settle, headers};
 use crate::incoming::Incoming;
 use crate::topology::{self, Queue};
+use crate::worker::Gate;
 
-/// The wait after a forward that failed, before the message goes back to its queue.
-const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// The wait after a forward that failed: it doubles up to [`LONGEST_WAIT`].
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// A frame has this many bytes around the properties: its own 8, and the first 14 of a content header.
+const AROUND: usize = 8 + 14;
+/// The room for what a broker adds to the headers of a message that expires: `x-death` and its like.
+const FOR_DEATHS: usize = 2048;
 
-pub(super) async fn carry(mut incoming: Incoming, plan: Plan, queue: Arc<Queue>) {
+pub(super) async fn carry(mut incoming: Incoming, plan: Plan, queue: Arc<Queue>, gate: Arc<Gate>) {
     if let Some(reply) = &plan.reply {
         answer(&incoming, reply).await;
     }
     let mut settle = plan.settle;
     if let Some(to) = &plan.forward
-        && let Err(error) = forward(&incoming, to, &queue).await
+        && !forward(&incoming, to, &queue, &gate).await
     {
-        tracing::warn!(queue = queue.name(), to = to.queue, %error, "a message could not be moved, and goes back");
-        incoming.context().sleep(AFTER_FAILURE).await;
-        settle = Settle::RejectRequeue;
+        settle = Settle::NackRequeue;
     }
     self::settle(&mut incoming, settle);
 }
@@ -44,8 +48,25 @@ pub(super) fn settle(incoming: &mut Incoming, how: Settle) {
     }
 }
 
-async fn forward(incoming: &Incoming, to: &Forward, queue: &Queue) -> hopmq::Result<()> {
-    let properties = forwarded(incoming, to);
+/// Moves a message, again and again until the broker confirms it: a message that went back to its queue instead would
+/// come again at once, and be dropped when the broker has counted too many deliveries. Returns false if the app was
+/// stopped or its connection ended before.
+async fn forward(incoming: &Incoming, to: &Forward, queue: &Queue, gate: &Gate) -> bool {
+    let mut wait = FIRST_WAIT;
+    loop {
+        let Err(error) = publish(incoming, to, queue).await else { return true };
+        tracing::warn!(queue = queue.name(), to = to.queue, %error, "a message could not be moved; trying again");
+        let context = incoming.context();
+        if gate.is_stopped() || !context.connection().is_open() {
+            return false;
+        }
+        context.sleep(wait).await;
+        wait = (wait * 2).min(LONGEST_WAIT);
+    }
+}
+
+async fn publish(incoming: &Incoming, to: &Forward, queue: &Queue) -> hopmq::Result<()> {
+    let properties = forwarded(incoming, to, queue);
     let context = incoming.context();
     let first = context.publish("", &to.queue, &properties, incoming.body_bytes()).await;
     match first {
@@ -60,22 +81,65 @@ async fn forward(incoming: &Incoming, to: &Forward, queue: &Queue) -> hopmq::Res
     }
 }
 
-/// Returns the properties of a message that is moved: its own, and where it came from and why.
-fn forwarded(incoming: &Incoming, to: &Forward) -> Properties {
+/// How much a moved message says about its failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Detail {
+    /// Only the attempt.
+    Attempt,
+    /// The class of the error as well.
+    Class,
+    /// The beginning of the error as well, and the queue.
+    Short,
+    /// The error, and where the message came from.
+    Full,
+}
+
+/// Returns the properties of a message that is moved: its own, and where it came from and why. They must fit into one
+/// frame: what does not is shortened or left out, first of the error, and at last of the message's own headers.
+fn forwarded(incoming: &Incoming, to: &Forward, queue: &Queue) -> Properties {
+    let policy = queue.policy();
+    let stays = [policy.dead_letter, policy.parked].iter().flatten().any(|end| *end == to.queue);
+    let room = (incoming.context().connection().frame_max() as usize).saturating_sub(AROUND);
+    let room = if stays { room } else { room.saturating_sub(FOR_DEATHS) };
+    for detail in [Detail::Full, Detail::Short, Detail::Class, Detail::Attempt] {
+        let properties = annotated(incoming, to, detail, &[]);
+        if properties.as_bytes().len() <= room {
+            return properties;
+        }
+    }
+    let headers = incoming.headers().unwrap_or_default();
+    let mut sizes: Vec<_> = headers.iter().map(|(key, value)| (FieldTable::from_iter([(key, value)]), key)).collect();
+    sizes.sort_by_key(|(alone, _)| std::cmp::Reverse(alone.as_bytes().len()));
+    let largest: Vec<_> = sizes.iter().map(|(_, key)| *key).collect();
+    let fits = (1..largest.len())
+        .find(|count| annotated(incoming, to, Detail::Short, &largest[..*count]).as_bytes().len() <= room);
+    let omitted = &largest[..fits.unwrap_or(largest.len())];
+    tracing::warn!(queue = queue.name(), ?omitted, "headers fill a frame: the largest are left out of a moved message");
+    annotated(incoming, to, Detail::Short, omitted)
+}
+
+fn annotated(incoming: &Incoming, to: &Forward, detail: Detail, omitted: &[&str]) -> Properties {
     let mut table = FieldTable::new();
     if let Ok(original) = incoming.headers() {
         for (key, value) in original.iter() {
-            if !headers::DROPPED.contains(&key) {
+            if !headers::DROPPED.contains(&key) && !headers::OWN.contains(&key) && !omitted.contains(&key) {
                 table.insert(key, value);
             }
         }
     }
     table.insert(headers::ATTEMPT, i64::from(to.attempt));
-    table.insert(headers::ERROR_CLASS, headers::shortened(to.failure.class()));
-    table.insert(headers::ERROR, headers::shortened(to.failure.text()));
-    table.insert(headers::QUEUE, incoming.queue());
-    table.insert(headers::EXCHANGE, incoming.exchange());
-    table.insert(headers::ROUTING_KEY, incoming.routing_key());
+    if detail >= Detail::Class {
+        table.insert(headers::ERROR_CLASS, headers::shortened(to.failure.class(), headers::CLASS_BYTES));
+    }
+    if detail >= Detail::Short {
+        let most = if detail == Detail::Full { headers::ERROR_BYTES } else { headers::SHORT_ERROR_BYTES };
+        table.insert(headers::ERROR, headers::shortened(to.failure.text(), most));
+        table.insert(headers::QUEUE, incoming.queue());
+    }
+    if detail == Detail::Full {
+        table.insert(headers::EXCHANGE, incoming.exchange());
+        table.insert(headers::ROUTING_KEY, incoming.routing_key());
+    }
     // The user's name is left out: the broker refuses that of another user.
     let original = incoming.properties();
     let mut moved = Properties::new().with_headers(&table);

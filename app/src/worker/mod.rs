@@ -7,15 +7,17 @@ mod carry;
 mod gate;
 mod ready;
 
+use std::any::Any;
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
+use std::time::Duration;
 
 use futures_lite::Stream;
-use hopmq::{Acker, Consumer, Delivery, Time};
+use hopmq::{Acker, Channel, Consumer, Delivery, Time};
 
 use crate::alarms::Sleep;
 use crate::context::Context;
@@ -30,6 +32,8 @@ use ready::Ready;
 
 /// How many messages a worker starts before it lets others run.
 const TURN: usize = 256;
+/// How often a worker looks whether its channel is open, because it polls the consumer only while a slot is free.
+const WATCH: Duration = Duration::from_secs(10);
 /// How many messages may wait for others with the same key, if the prefetch is unlimited.
 const LONGEST_BACKLOG: usize = 4096;
 
@@ -42,7 +46,7 @@ pub(crate) enum End {
 }
 
 /// A worker: a future that ends when the app is stopped or the consumer is lost.
-pub(crate) struct Worker<'a, S, T> {
+pub(crate) struct Worker<'a, S, T: Slot<S>> {
     state: &'a S,
     queue: Arc<Queue>,
     policy: Policy,
@@ -57,6 +61,13 @@ pub(crate) struct Worker<'a, S, T> {
     lanes: HashMap<u64, VecDeque<Incoming>>,
     backlog: usize,
     lost: Option<Option<hopmq::Error>>,
+    /// How long handlers may go on after the consumer was lost.
+    grace: Duration,
+    /// The end of that time.
+    given_up: Option<Sleep>,
+    channel: Channel,
+    watch: Sleep,
+    watcher: Waker,
 }
 
 /// A slot with what it works on.
@@ -89,10 +100,13 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
         context: &Context,
         gate: &Arc<Gate>,
         observers: &Arc<[Arc<dyn Observer>]>,
-        consumer: Consumer,
+        (channel, consumer): (Channel, Consumer),
+        grace: Duration,
         mut slot: impl FnMut() -> T,
     ) -> Self {
-        let ready = Ready::new(queue.concurrency);
+        let ready = Ready::new(queue.concurrency + 1);
+        let watcher = ready.waker(queue.concurrency);
+        watcher.wake_by_ref();
         let places: Vec<_> = (0..queue.concurrency).map(|index| Place::new(slot(), ready.waker(index))).collect();
         Self {
             state,
@@ -108,6 +122,11 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
             lanes: HashMap::new(),
             backlog: 0,
             lost: None,
+            grace,
+            given_up: None,
+            channel,
+            watch: context.sleep(WATCH),
+            watcher,
         }
     }
 
@@ -122,8 +141,7 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
                 Poll::Pending => return false,
                 Poll::Ready(Some(Ok(delivery))) => self.accept(delivery),
                 Poll::Ready(end) => {
-                    self.lost = Some(end.and_then(Result::err));
-                    self.consumer = None;
+                    self.lose(end.and_then(Result::err));
                     return false;
                 }
             }
@@ -133,7 +151,15 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
 
     fn accept(&mut self, delivery: Delivery) {
         let incoming = Incoming::new(delivery, &self.context);
-        let key = self.queue.key.as_ref().map(|key| (key.0)(incoming.message()));
+        let key = self.queue.key.as_ref().map(|key| {
+            let read = catch_unwind(AssertUnwindSafe(|| (key.0)(incoming.message())));
+            read.map_err(|panic| panicked("the function of `ordered_by`", &*panic))
+        });
+        let (key, failure) = match key {
+            Some(Ok(key)) => (Some(key), None),
+            Some(Err(failure)) => (None, Some(failure)),
+            None => (None, None),
+        };
         if let Some(key) = key {
             if let Some(lane) = self.lanes.get_mut(&key) {
                 lane.push_back(incoming);
@@ -144,7 +170,13 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
         }
         let Some(index) = self.free.pop() else { return };
         self.places[index].key = key;
-        self.begin(index, incoming);
+        match failure {
+            Some(failure) => {
+                self.places[index].incoming = Some(incoming);
+                self.end(index, Verdict::Reject(failure), true);
+            }
+            None => self.begin(index, incoming),
+        }
     }
 
     /// Begins to work on a message, and goes on with the next of its lane when it is done at once.
@@ -173,12 +205,40 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
                 self.advance(index);
             }
             Ok(Some(verdict)) => self.end(index, verdict, false),
-            Err(panic) => self.panicked(index, &*panic),
+            Err(panic) => self.fail(index, &*panic),
         }
+    }
+
+    /// Notices that the broker closed the channel while all slots are taken.
+    fn watch(&mut self) {
+        let watcher = self.watcher.clone();
+        let mut task = TaskContext::from_waker(&watcher);
+        while Pin::new(&mut self.watch).poll(&mut task).is_ready() {
+            self.watch = self.context.sleep(WATCH);
+        }
+        if self.channel.is_open() {
+            return;
+        }
+        // The deliveries that it still has are the broker's again.
+        while let Some(consumer) = &mut self.consumer {
+            match Pin::new(consumer).poll_next(&mut task) {
+                Poll::Pending => return,
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(end) => self.lose(end.and_then(Result::err)),
+            }
+        }
+    }
+
+    fn lose(&mut self, error: Option<hopmq::Error>) {
+        self.lost = Some(error);
+        self.consumer = None;
     }
 
     /// Goes on with a slot that was woken.
     fn advance(&mut self, index: usize) {
+        if index == self.places.len() {
+            return self.watch();
+        }
         let place = &mut self.places[index];
         let waker = place.waker.clone();
         let mut task = TaskContext::from_waker(&waker);
@@ -201,7 +261,7 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
                 match polled {
                     Ok(Poll::Pending) => {}
                     Ok(Poll::Ready(verdict)) => self.end(index, verdict, false),
-                    Err(panic) => self.panicked(index, &*panic),
+                    Err(panic) => self.fail(index, &*panic),
                 }
             }
             Work::Waiting(sleep) => {
@@ -220,13 +280,9 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
         }
     }
 
-    fn panicked(&mut self, index: usize, panic: &(dyn std::any::Any + Send)) {
-        let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-        let slot = &mut self.places[index].slot;
-        // What the handler held may panic as well when it is dropped.
-        let _ = catch_unwind(AssertUnwindSafe(|| slot.clear()));
-        let failure = Failure::new("panic", format!("the handler panicked: {}", text.unwrap_or("no text")));
-        self.end(index, Verdict::Retry(failure), true);
+    fn fail(&mut self, index: usize, panic: &(dyn Any + Send)) {
+        self.places[index].clear();
+        self.end(index, Verdict::Retry(panicked("the handler", panic)), true);
     }
 
     /// Decides what happens with a message whose handler has ended, and begins to do it.
@@ -258,14 +314,15 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
         let plan = decide(&self.policy, Facts { attempt, random }, verdict);
         if let Some(delay) = plan.again {
             place.work = Work::Waiting(self.context.sleep(delay));
-            return self.advance(index);
+            // Going on here would recurse once for each attempt without a wait: the slot is woken instead.
+            return place.waker.wake_by_ref();
         }
         if plan.forward.is_none() && plan.reply.is_none() {
             carry::settle(incoming, plan.settle);
             return self.done(index);
         }
         if let Some(incoming) = place.incoming.take() {
-            let carrying = carry::carry(incoming, plan, Arc::clone(&self.queue));
+            let carrying = carry::carry(incoming, plan, Arc::clone(&self.queue), Arc::clone(&self.gate));
             place.work = Work::Carrying(Box::pin(carrying));
             self.advance(index);
         }
@@ -305,6 +362,23 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
         }
     }
 
+    /// Gives up what can't be settled any more, a while after the consumer was lost: the broker delivers it again, which
+    /// a handler that never ends must not keep from being handled.
+    fn give_up(&mut self, task: &mut TaskContext<'_>) {
+        let (context, grace) = (&self.context, self.grace);
+        let sleep = self.given_up.get_or_insert_with(|| context.sleep(grace));
+        if Pin::new(sleep).poll(task).is_pending() {
+            return;
+        }
+        for index in 0..self.places.len() {
+            if self.places[index].incoming.is_some() || matches!(self.places[index].work, Work::Carrying(_)) {
+                tracing::warn!(queue = self.queue.name(), after = ?grace, "gave up a handler whose consumer was lost");
+                self.places[index].clear();
+                self.done(index);
+            }
+        }
+    }
+
     /// Gives back what waits for a message with the same key.
     fn release_backlog(&mut self) {
         for mut incoming in self.lanes.values_mut().flat_map(|lane| lane.drain(..)) {
@@ -338,6 +412,10 @@ impl<S, T: Slot<S> + Unpin> Future for Worker<'_, S, T> {
         }
         if this.lost.is_some() {
             this.release_backlog();
+            this.release_waiting();
+            if this.free.len() < this.places.len() {
+                this.give_up(task);
+            }
         }
         if this.free.len() < this.places.len() {
             return Poll::Pending;
@@ -354,6 +432,27 @@ impl<T> Place<T> {
         let marks = Vec::new();
         Self { slot, work: Work::Idle, incoming: None, key: None, waker, marks, began: Time::ZERO }
     }
+
+    /// Gives up what the handler holds, which may panic when it is dropped.
+    fn clear<S>(&mut self)
+    where
+        T: Slot<S>,
+    {
+        let _ = catch_unwind(AssertUnwindSafe(|| self.slot.clear()));
+    }
+}
+
+/// What a handler holds may panic when it is dropped, and a second panic at once would end the process.
+impl<S, T: Slot<S>> Drop for Worker<'_, S, T> {
+    fn drop(&mut self) {
+        self.places.iter_mut().for_each(Place::clear);
+    }
+}
+
+/// Returns the failure of a message for which user code panicked.
+fn panicked(what: &str, panic: &(dyn Any + Send)) -> Failure {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    Failure::new("panic", format!("{what} panicked: {}", text.unwrap_or("no text")))
 }
 
 /// Mixes two numbers that differ from message to message.
