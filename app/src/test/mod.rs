@@ -52,7 +52,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
-use hopmq::{Channel, Connection, Properties, Time};
+use hopmq::{Channel, Connection, Properties, Recovery, Time};
 use hopmq_broker::{Broker, Clock, Period};
 
 use crate::app::{App, Control, Mode};
@@ -117,7 +117,8 @@ impl TestApp {
     }
 
     fn open(world: Rc<World>, seed: u64) -> Self {
-        let (connection, _) = world.connect("test", seed);
+        let connected = world.connect(&settings("test", seed));
+        let (connection, _) = connected.unwrap_or_else(|error| panic!("can't connect to the broker: {error}"));
         let random = RefCell::new(faults::Random::new(seed));
         let (apps, log, declared) = Default::default();
         Self { world, connection, apps, log, declared, random, seed }
@@ -152,11 +153,20 @@ impl TestApp {
         let started = self.world.until(world::PATIENCE, consumes);
         let ended = self.apps.borrow()[index].ended.borrow_mut().take();
         match ended {
-            Some(Err(error)) => Err(error),
+            Some(Err(error)) => {
+                let connection = self.apps.borrow()[index].connection.clone();
+                self.block_on(connection.close()).ok();
+                Err(error)
+            }
             Some(Ok(())) => panic!("the app ended before it consumed"),
             None if !started => panic!("the app did not consume within {:?} on the test's clock", world::PATIENCE),
             None => Ok(instance),
         }
+    }
+
+    /// Returns the app that the test was started with, the first that ran.
+    pub fn app(&self) -> Instance {
+        Instance(0)
     }
 
     /// Begins to run an app, and returns before it has done anything.
@@ -166,7 +176,8 @@ impl TestApp {
         let all = queues.iter().flat_map(Queue::all).map(|queue| queue.name().to_owned());
         self.note(all, exchanges);
         let index = self.apps.borrow().len();
-        let (connection, driver) = self.world.connect(&format!("app {index}"), self.seed + 1 + index as u64);
+        let connected = self.world.connect(&settings(&format!("app {index}"), self.seed + 1 + index as u64));
+        let (connection, driver) = connected.unwrap_or_else(|error| panic!("the app can't connect: {error}"));
         let app = app.observe(self.log.clone());
         let control = app.control();
         let ended = Rc::new(RefCell::new(None));
@@ -283,6 +294,16 @@ impl TestApp {
     /// Returns the connection of the test, which is not the app's.
     pub fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// Connects another client with its own settings, such as its credentials. On a real broker, the URI of the test
+    /// replaces those.
+    ///
+    /// # Panics
+    /// If the broker refuses it.
+    #[track_caller]
+    pub fn connect(&self, settings: &hopmq::Builder) -> Connection {
+        self.world.connect(settings).unwrap_or_else(|error| panic!("can't connect to the broker: {error}")).0
     }
 
     /// Opens a channel of the test.
@@ -445,6 +466,12 @@ impl TestApp {
         }
         text
     }
+}
+
+/// Returns the settings of a connection with this name.
+fn settings(name: &str, seed: u64) -> hopmq::Builder {
+    let builder = Connection::builder().connection_name(name).recovery(Recovery::new().seed(seed));
+    builder.wait_for_broker(Duration::from_secs(600))
 }
 
 /// Deletes queues and exchanges, and tolerates what does not exist.

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Duration;
 
-use hopmq::{Builder, Connection, Recovery, Time, Timer};
+use hopmq::{Builder, Connection, Time, Timer};
 use hopmq_broker::{Broker, Clock};
 
 /// Steps at one time of the clock after which something must be in an endless loop.
@@ -125,29 +125,20 @@ impl World {
     }
 
     /// Connects to the broker, and starts the connection's driver.
-    pub(super) fn connect(&self, name: &str, seed: u64) -> (Connection, TaskId) {
-        let builder = Connection::builder().connection_name(name).recovery(Recovery::new().seed(seed));
+    pub(super) fn connect(&self, builder: &Builder) -> hopmq::Result<(Connection, TaskId)> {
         match &self.place {
-            Place::Embedded(broker) => self.connect_embedded(broker.clone(), builder),
-            Place::Real(uri) => self.connect_real(builder.uri(uri)),
+            Place::Embedded(broker) => {
+                let broker = broker.clone();
+                let connector = move || std::future::ready(Ok(broker.connect()));
+                let connected = self.wait_for(builder.connect_with(connector, self.timer()));
+                connected.map(|(connection, driver)| (connection, self.start(driver)))
+            }
+            Place::Real(uri) => {
+                let builder = builder.clone().uri(uri);
+                let connected = self.wait_for(builder.connect());
+                connected.map(|(connection, driver)| (connection, self.start(driver)))
+            }
         }
-    }
-
-    fn connect_embedded(&self, broker: Broker, builder: Builder) -> (Connection, TaskId) {
-        let builder = builder.wait_for_broker(Duration::from_secs(600));
-        let connector = move || std::future::ready(Ok(broker.connect()));
-        let timer = self.timer();
-        let connecting = async move { builder.connect_with(connector, timer).await };
-        let (connection, driver) =
-            self.wait_for(connecting).unwrap_or_else(|error| panic!("can't connect to the embedded broker: {error}"));
-        (connection, self.start(driver))
-    }
-
-    fn connect_real(&self, builder: Builder) -> (Connection, TaskId) {
-        let connecting = async move { builder.connect().await };
-        let (connection, driver) =
-            self.wait_for(connecting).unwrap_or_else(|error| panic!("can't connect to the broker: {error}"));
-        (connection, self.start(driver))
     }
 
     /// Runs until a future of the test is ready. Moves the clock if nothing else can go on.
