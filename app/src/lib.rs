@@ -3,6 +3,8 @@
 
 mod alarms;
 mod app;
+#[doc(hidden)]
+pub mod check;
 mod context;
 mod error;
 mod extract;
@@ -28,6 +30,8 @@ pub use flow::{Backoff, Failure, Verdict};
 #[cfg(feature = "net")]
 pub use handler::{Cpu, cpu};
 pub use handler::{Handler, Slot};
+#[cfg(feature = "macros")]
+pub use hopmq_app_macros::{consumer, handler, routes};
 pub use incoming::Incoming;
 pub use layer::Layer;
 pub use observe::{Ended, Mark, Observer};
