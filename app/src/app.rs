@@ -106,7 +106,8 @@ impl<S: Send + Sync + 'static> App<S, Threads> {
     /// Handles the messages of a queue.
     pub fn route<A, H>(self, queue: Queue, handler: H) -> Self
     where
-        H: Handler<S, A, Future: Send> + Clone + Send + Sync,
+        // The compiler shows the next line when a handler's future is not `Send`.
+        H: Handler<S, A, Future: Send> + Clone + Send + Sync, // Not `Send`? `App::local` takes such handlers.
         A: 'static,
     {
         self.add(queue, Box::new(move || Box::new(HandlerSlot::new(handler.clone()))))
@@ -312,7 +313,7 @@ impl<S: 'static, W> Run<'_, S, W> {
         W: Fn(M::Slot) -> M::Slot,
     {
         let queue = &route.queue;
-        let context = self.context.of_queue(queue.name());
+        let context = self.context.of_queue(queue);
         let mut wait = FIRST_WAIT;
         let mut first = true;
         while !route.gate.is_stopped() {

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use hopmq::{Channel, Connection, Properties};
 
 use crate::alarms::{Alarms, Sleep};
+use crate::topology::Queue;
 
 /// The app around a handler. Clones are the same app, seen from the same queue.
 #[derive(Clone)]
@@ -18,6 +19,7 @@ pub struct Context(Arc<Inner>);
 
 struct Inner {
     queue: Arc<str>,
+    body_limit: usize,
     app: Arc<Shared>,
 }
 
@@ -32,11 +34,17 @@ impl Context {
     pub(crate) async fn open(connection: &Connection, alarms: &Alarms) -> hopmq::Result<Self> {
         let channel = Mutex::new(connection.channel().await?);
         let app = Shared { connection: connection.clone(), channel, alarms: alarms.clone() };
-        Ok(Self(Arc::new(Inner { queue: "".into(), app: Arc::new(app) })))
+        Ok(Self(Arc::new(Inner { queue: "".into(), body_limit: usize::MAX, app: Arc::new(app) })))
     }
 
-    pub(crate) fn of_queue(&self, queue: &str) -> Self {
-        Self(Arc::new(Inner { queue: queue.into(), app: Arc::clone(&self.0.app) }))
+    pub(crate) fn of_queue(&self, queue: &Queue) -> Self {
+        let (name, body_limit) = (queue.name().into(), queue.body_limit);
+        Self(Arc::new(Inner { queue: name, body_limit, app: Arc::clone(&self.0.app) }))
+    }
+
+    /// Returns how long a body of the queue may be, in bytes: see [`Queue::body_limit`].
+    pub fn body_limit(&self) -> usize {
+        self.0.body_limit
     }
 
     /// Returns the queue of the handler.

@@ -19,7 +19,8 @@ use crate::outcome::IntoVerdict;
     message = "this function is not a handler of an app whose state is `{S}`",
     label = "not a handler",
     note = "a handler is `async fn`, each argument implements `FromDelivery<{S}>`, and the result is an outcome; \
-            `#[hopmq_app::handler]` on the function says which argument does not fit"
+            `#[hopmq_app::handler]` on the function says which argument does not fit",
+    note = "a plain `fn`, which runs on a pool of threads, is given as `cpu(name)`"
 )]
 pub trait Handler<S, A>: 'static {
     /// What the future yields.

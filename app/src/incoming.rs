@@ -6,10 +6,12 @@
 use std::fmt;
 use std::ops::Deref;
 
+use bytes::Bytes;
 use hopmq::{Acker, Delivery, Message, Settled};
 
+use crate::codec;
 use crate::context::Context;
-use crate::flow::headers;
+use crate::flow::{Verdict, headers};
 
 /// A message that a handler works on. It derefs to [`Message`].
 ///
@@ -21,6 +23,8 @@ pub struct Incoming {
     redelivered: bool,
     tag: u64,
     attempts_here: u32,
+    /// The body after it was decompressed, if that was necessary.
+    decoded: Option<Bytes>,
     context: Context,
 }
 
@@ -28,12 +32,48 @@ impl Incoming {
     pub(crate) fn new(delivery: Delivery, context: &Context) -> Self {
         let (redelivered, tag) = (delivery.redelivered(), delivery.delivery_tag());
         let (message, acker) = delivery.split();
-        Self { message, acker: Some(acker), redelivered, tag, attempts_here: 0, context: context.clone() }
+        let (acker, context) = (Some(acker), context.clone());
+        Self { message, acker, redelivered, tag, attempts_here: 0, decoded: None, context }
     }
 
     /// Returns the message as it arrived.
     pub fn message(&self) -> &Message {
         &self.message
+    }
+
+    /// Returns the body, decompressed if its content encoding is `gzip` or `zstd` (features of the same names). It is
+    /// decompressed once for all arguments and attempts.
+    ///
+    /// # Errors
+    /// What must happen with a message whose body is broken, longer than the [limit](crate::Queue::body_limit), or has
+    /// another encoding: it goes to the dead letters.
+    pub fn decoded_body(&mut self) -> Result<&[u8], Verdict> {
+        self.decode()?;
+        Ok(self.decoded.as_deref().unwrap_or_else(|| self.message.body()))
+    }
+
+    /// Returns the body as shared bytes: see [`decoded_body`](Self::decoded_body).
+    ///
+    /// # Errors
+    /// Those of [`decoded_body`](Self::decoded_body).
+    pub fn decoded_body_bytes(&mut self) -> Result<Bytes, Verdict> {
+        self.decode()?;
+        Ok(self.decoded.clone().unwrap_or_else(|| self.message.body_bytes()))
+    }
+
+    fn decode(&mut self) -> Result<(), Verdict> {
+        if self.decoded.is_some() {
+            return Ok(());
+        }
+        let limit = self.context.body_limit();
+        if self.message.body().len() > limit {
+            return Err(Verdict::Reject(codec::oversized(limit)));
+        }
+        if let Some(encoding) = self.message.properties().content_encoding() {
+            let decoded = codec::decode(encoding, self.message.body(), limit).map_err(Verdict::Reject)?;
+            self.decoded = decoded.map(Bytes::from);
+        }
+        Ok(())
     }
 
     /// Returns the attempt that this is, beginning with 1.

@@ -5,6 +5,7 @@ mod alarms;
 mod app;
 #[doc(hidden)]
 pub mod check;
+mod codec;
 mod context;
 mod error;
 mod extract;
@@ -21,11 +22,23 @@ mod worker;
 
 pub use alarms::{Alarms, Sleep};
 pub use app::{App, Control, Local, Mode, Threads};
+#[cfg(feature = "cbor")]
+pub use codec::Cbor;
+#[cfg(all(feature = "codec", feature = "gzip"))]
+pub use codec::Gzip;
+#[cfg(feature = "msgpack")]
+pub use codec::MsgPack;
+#[cfg(all(feature = "codec", feature = "zstd"))]
+pub use codec::Zstd;
+#[cfg(feature = "codec")]
+pub use codec::{Codec, Format, IntoPayload, Json};
 pub use context::Context;
 pub use error::{Error, ErrorKind};
-pub use extract::{Attempt, Bytes, FromDelivery, FromHeader, FromRef, Header, HeaderName, Headers, Out, State, Text};
-#[cfg(feature = "json")]
-pub use extract::{Json, Publishes};
+#[cfg(feature = "garde")]
+pub use extract::Valid;
+pub use extract::{Attempt, Bytes, FromDelivery, FromHeader, FromRef, Header, HeaderName, Headers, State, Text};
+#[cfg(feature = "codec")]
+pub use extract::{Out, Publishes};
 pub use flow::{Backoff, Failure, Verdict};
 #[cfg(feature = "net")]
 pub use handler::{Cpu, cpu};
@@ -35,7 +48,7 @@ pub use hopmq_app_macros::{consumer, handler, routes};
 pub use incoming::Incoming;
 pub use layer::Layer;
 pub use observe::{Ended, Mark, Observer};
-#[cfg(feature = "json")]
+#[cfg(feature = "codec")]
 pub use outcome::Reply;
 pub use outcome::{Ack, Class, Classify, IntoVerdict, Park, Reject, Release, Retry};
 pub use topology::{Binding, DeadLetter, Exchange, Existing, Queue};

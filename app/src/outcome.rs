@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use crate::flow::{Failure, Payload, Verdict};
+use crate::flow::{Failure, Verdict};
 
 /// The message is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -134,18 +134,29 @@ fn failure<E: Classify>(error: &E) -> Failure {
     }
 }
 
-/// An answer to the sender of the message, in JSON.
-#[cfg(feature = "json")]
+/// An answer to the sender of the message: a value that is written as JSON, or any other body
+/// ([`IntoPayload`](crate::IntoPayload)), such as `MsgPack(value)`, `Gzip(value)` or `Text`.
+///
+/// ```
+/// use hopmq_app::{Json, Reply, Text};
+///
+/// async fn double(Json(number): Json<u32>) -> Reply<u32> {
+///     Reply(number * 2)
+/// }
+///
+/// async fn greet(Text(name): Text) -> Reply<Text> {
+///     Reply(Text(format!("Hello, {name}!")))
+/// }
+/// ```
+#[cfg(feature = "codec")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reply<T>(pub T);
+pub struct Reply<B>(pub B);
 
-#[cfg(feature = "json")]
-impl<T: serde::Serialize> IntoVerdict for Reply<T> {
+#[cfg(feature = "codec")]
+impl<B: crate::codec::IntoPayload> IntoVerdict for Reply<B> {
     fn into_verdict(self) -> Verdict {
-        match serde_json::to_vec(&self.0) {
-            Ok(body) => {
-                Verdict::Reply(Payload { body: body.into(), content_type: "application/json".into(), fault: None })
-            }
+        match self.0.into_payload() {
+            Ok(payload) => Verdict::Reply(payload),
             Err(error) => Verdict::Reject(Failure::new("encode", format!("can't write the reply: {error}"))),
         }
     }

@@ -61,6 +61,7 @@ fn no_arguments() -> FieldTable {
     retry_class("wrong", never),
     dead_letter = "every.dead",
     delivery_limit = 3,
+    body_limit = 1 << 20,
     concurrency = 4,
     prefetch = 8,
     ordered_by = customer,
@@ -93,6 +94,7 @@ fn each_word_does_what_the_method_does() {
         .retry_class("wrong", Backoff::never())
         .dead_letter(DeadLetter::To("every.dead".into()))
         .delivery_limit(3)
+        .body_limit(1 << 20)
         .concurrency(4)
         .prefetch(8)
         .ordered_by(customer)

@@ -20,7 +20,10 @@ impl Parse for Function {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
         Attribute::parse_outer(input)?;
         let visibility = input.parse()?;
-        let signature: Signature = input.parse()?;
+        let place = input.span();
+        let signature: Signature = input
+            .parse()
+            .map_err(|_| Error::new(place, "the attribute belongs to a function: write it above `async fn …`"))?;
         input.parse::<TokenStream>()?;
         Self::new(visibility, signature)
     }

@@ -22,7 +22,7 @@ fn route(item: &Expr) -> Result<TokenStream> {
         }
         _ => return Err(not_a_path(item)),
     };
-    Ok(quote_spanned!(item.span()=> .route(#path::queue(), #handler)))
+    Ok(quote_spanned!(item.span()=> .route(<#path>::queue(), #handler)))
 }
 
 fn path(item: &Expr) -> Result<&Path> {

@@ -60,6 +60,7 @@ pub(crate) const WORDS: &[Known] = &[
     repeated("retry_class", Form::Any, "retry_class(\"timeout\", fixed = \"1s\")"),
     once("dead_letter", Form::Any, "dead_letter = \"orders.dead\""),
     once("delivery_limit", Form::Value, "delivery_limit = 10"),
+    once("body_limit", Form::Value, "body_limit = 1 << 20"),
     once("concurrency", Form::Value, "concurrency = 4"),
     once("prefetch", Form::Value, "prefetch = 8"),
     once("ordered_by", Form::Value, "ordered_by = customer_of"),

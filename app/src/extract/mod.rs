@@ -3,17 +3,17 @@
 //! Owns the step from a message to a typed value. It must never wait, so that one set of extractors serves async,
 //! blocking and Python handlers.
 
-#[cfg(feature = "json")]
-mod json;
+#[cfg(feature = "codec")]
 mod out;
 mod parts;
+#[cfg(feature = "garde")]
+mod valid;
 
-#[cfg(feature = "json")]
-pub use json::Json;
-pub use out::Out;
-#[cfg(feature = "json")]
-pub use out::Publishes;
+#[cfg(feature = "codec")]
+pub use out::{Out, Publishes};
 pub use parts::{Attempt, Bytes, FromHeader, FromRef, Header, HeaderName, Headers, State, Text};
+#[cfg(feature = "garde")]
+pub use valid::Valid;
 
 use hopmq::Delivery;
 
@@ -34,6 +34,15 @@ pub trait FromDelivery<S>: Sized {
     /// # Errors
     /// What must happen with the message: usually [`Verdict::Reject`], because it would fail the same way again.
     fn from_delivery(incoming: &mut Incoming, state: &S) -> Result<Self, Verdict>;
+
+    /// Reads the argument for `Option<Self>`: `None` if the message has nothing to read it from. What is there and can't
+    /// be read fails as it does without `Option`. The default is never `None`.
+    ///
+    /// # Errors
+    /// Those of [`from_delivery`](Self::from_delivery).
+    fn from_delivery_if_present(incoming: &mut Incoming, state: &S) -> Result<Option<Self>, Verdict> {
+        Self::from_delivery(incoming, state).map(Some)
+    }
 }
 
 /// Returns the verdict about a message that can't be read.
@@ -60,9 +69,9 @@ impl<S> FromDelivery<S> for Context {
     }
 }
 
+/// `None` for a missing header, and for an empty body that is no text; anything else is read as without `Option`.
 impl<S, T: FromDelivery<S>> FromDelivery<S> for Option<T> {
-    /// `None` where the argument alone would reject the message.
     fn from_delivery(incoming: &mut Incoming, state: &S) -> Result<Self, Verdict> {
-        Ok(T::from_delivery(incoming, state).ok())
+        T::from_delivery_if_present(incoming, state)
     }
 }

@@ -1,17 +1,17 @@
+use std::borrow::Cow;
+use std::fmt;
 use std::marker::PhantomData;
 
-#[cfg(feature = "json")]
-use std::borrow::Cow;
-
-#[cfg(feature = "json")]
 use hopmq::{ErrorKind, Properties};
 
 use super::FromDelivery;
+use crate::codec::{Codec, Json};
 use crate::context::Context;
 use crate::flow::Verdict;
 use crate::incoming::Incoming;
 
-/// A publisher of one type of messages: mandatory, persistent, and confirmed.
+/// A publisher of one type of messages: mandatory, persistent, and confirmed. Messages are written as JSON, or in the
+/// format that the second parameter names: `Out<Receipt, MsgPack>`, `Out<Receipt, Gzip>`, `Out<Receipt, Zstd<Cbor>>`.
 ///
 /// ```
 /// use std::borrow::Cow;
@@ -35,14 +35,12 @@ use crate::incoming::Incoming;
 ///     out.publish(&Receipt { shop: "north".into(), total: 12 }).await
 /// }
 /// ```
-#[derive(Clone, Debug)]
-pub struct Out<T> {
+pub struct Out<T, C = Json> {
     context: Context,
-    message: PhantomData<fn(T)>,
+    message: PhantomData<fn(T, C)>,
 }
 
 /// A type of messages that knows where it is published.
-#[cfg(feature = "json")]
 pub trait Publishes: serde::Serialize {
     /// The exchange; empty for the default exchange, whose routing keys are queues.
     const EXCHANGE: &'static str;
@@ -51,12 +49,11 @@ pub trait Publishes: serde::Serialize {
     fn routing_key(&self) -> Cow<'_, str>;
 }
 
-#[cfg(feature = "json")]
-impl<T: serde::Serialize> Out<T> {
+impl<T: serde::Serialize, C: Codec> Out<T, C> {
     /// Publishes a message where its type says, and waits until the broker has confirmed it.
     ///
     /// # Errors
-    /// [`Usage`](ErrorKind::Usage) if it can't be written as JSON; otherwise those of [`Context::publish`].
+    /// [`Usage`](ErrorKind::Usage) if it can't be written in the format; otherwise those of [`Context::publish`].
     ///
     /// Dropping the future leaves it open whether the message is published.
     pub async fn publish(&self, message: &T) -> hopmq::Result<()>
@@ -71,16 +68,28 @@ impl<T: serde::Serialize> Out<T> {
     /// # Errors
     /// Those of [`publish`](Self::publish).
     pub async fn publish_to(&self, exchange: &str, routing_key: &str, message: &T) -> hopmq::Result<()> {
-        let body = serde_json::to_vec(message).map_err(|error| {
-            let text = format!("can't write {} as JSON", std::any::type_name::<T>());
-            hopmq::Error::with_source(ErrorKind::Usage, text, error)
+        let payload = C::write(message).map_err(|error| {
+            let text = format!("can't write {} as {}: {error}", std::any::type_name::<T>(), C::NAME);
+            hopmq::Error::new(ErrorKind::Usage, text)
         })?;
-        let properties = Properties::new().with_content_type("application/json").with_persistent();
-        self.context.publish(exchange, routing_key, &properties, body).await
+        let properties = payload.describe(Properties::new().with_persistent());
+        self.context.publish(exchange, routing_key, &properties, payload.body).await
     }
 }
 
-impl<S, T> FromDelivery<S> for Out<T> {
+impl<T, C> Clone for Out<T, C> {
+    fn clone(&self) -> Self {
+        Self { context: self.context.clone(), message: PhantomData }
+    }
+}
+
+impl<T, C> fmt::Debug for Out<T, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Out").field("context", &self.context).finish_non_exhaustive()
+    }
+}
+
+impl<S, T, C> FromDelivery<S> for Out<T, C> {
     fn from_delivery(incoming: &mut Incoming, _: &S) -> Result<Self, Verdict> {
         Ok(Self { context: incoming.context().clone(), message: PhantomData })
     }

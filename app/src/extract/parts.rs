@@ -12,6 +12,32 @@ use crate::incoming::Incoming;
 pub struct State<T>(pub T);
 
 /// A part of the app's state that a handler can take by [`State`].
+///
+/// ```
+/// use hopmq_app::{FromRef, State};
+///
+/// #[derive(Clone)]
+/// struct Shop {
+///     name: String,
+/// }
+///
+/// struct Name(String);
+///
+/// impl FromRef<Shop> for Name {
+///     fn from_ref(shop: &Shop) -> Self {
+///         Self(shop.name.clone())
+///     }
+/// }
+///
+/// async fn on_order(State(shop): State<Shop>, State(name): State<Name>) {
+///     assert_eq!(shop.name, name.0);
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "the state `{S}` has no part `{Self}`",
+    label = "not a part of the state",
+    note = "write `impl hopmq_app::FromRef<{S}> for {Self}`, or take the whole state: `State(name): State<{S}>`"
+)]
 pub trait FromRef<S> {
     /// Takes the part out of the state.
     fn from_ref(state: &S) -> Self;
@@ -37,23 +63,24 @@ impl<T> Deref for State<T> {
     }
 }
 
-/// The body, as it arrived.
+/// The body as bytes, of any content type; decompressed if its content encoding says so. [`Message`](hopmq::Message)
+/// has it as it arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bytes(pub bytes::Bytes);
 
 impl<S> FromDelivery<S> for Bytes {
     fn from_delivery(incoming: &mut Incoming, _: &S) -> Result<Self, Verdict> {
-        Ok(Self(incoming.body_bytes()))
+        incoming.decoded_body_bytes().map(Self)
     }
 }
 
-/// The body, which must be UTF-8.
+/// The body, of any content type, which must be UTF-8; decompressed if its content encoding says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text(pub String);
 
 impl<S> FromDelivery<S> for Text {
     fn from_delivery(incoming: &mut Incoming, _: &S) -> Result<Self, Verdict> {
-        let text = std::str::from_utf8(incoming.body());
+        let text = std::str::from_utf8(incoming.decoded_body()?);
         text.map(|text| Self(text.to_owned()))
             .map_err(|error| unreadable("decode", format!("the body is no text: {error}")))
     }
@@ -97,8 +124,8 @@ impl<S> FromDelivery<S> for Headers {
 /// }
 /// ```
 ///
-/// A message without the header, or with a value of another type, goes to the dead letters; `Option<Header<…>>` takes
-/// both for `None`.
+/// A message without the header, or with a value of another type, goes to the dead letters. `Option<Header<…>>` is
+/// `None` for a message without the header only: a value of another type is a sender's mistake also where none is needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header<N: HeaderName>(pub N::Value);
 
@@ -120,15 +147,19 @@ pub trait FromHeader: Sized {
 }
 
 impl<S, N: HeaderName> FromDelivery<S> for Header<N> {
-    fn from_delivery(incoming: &mut Incoming, _: &S) -> Result<Self, Verdict> {
+    fn from_delivery(incoming: &mut Incoming, state: &S) -> Result<Self, Verdict> {
+        Self::from_delivery_if_present(incoming, state)?
+            .ok_or_else(|| unreadable("header", format!("the header {:?} is missing", N::NAME)))
+    }
+
+    fn from_delivery_if_present(incoming: &mut Incoming, _: &S) -> Result<Option<Self>, Verdict> {
         let name = N::NAME;
-        let Some(value) = incoming.header(name) else {
-            return Err(unreadable("header", format!("the header {name:?} is missing")));
+        let Some(value) = incoming.header(name) else { return Ok(None) };
+        let Some(read) = N::Value::from_header(value.clone()) else {
+            let text = format!("the header {name:?} is {value:?}, not {}", N::Value::KIND);
+            return Err(unreadable("header", text));
         };
-        let shown = format!("{value:?}");
-        N::Value::from_header(value)
-            .map(Self)
-            .ok_or_else(|| unreadable("header", format!("the header {name:?} is {shown}, not {}", N::Value::KIND)))
+        Ok(Some(Self(read)))
     }
 }
 

@@ -43,8 +43,17 @@ pub struct Payload {
     pub body: Bytes,
     /// The `content-type`; empty for none.
     pub content_type: Cow<'static, str>,
+    /// The `content-encoding`, such as `gzip`; empty for none.
+    pub content_encoding: Cow<'static, str>,
     /// The class of the fault that the payload describes, in place of a result.
     pub fault: Option<Cow<'static, str>>,
+}
+
+impl Payload {
+    /// Returns a body with its content type.
+    pub fn new(body: impl Into<Bytes>, content_type: impl Into<Cow<'static, str>>) -> Self {
+        Self { body: body.into(), content_type: content_type.into(), ..Self::default() }
+    }
 }
 
 impl Failure {

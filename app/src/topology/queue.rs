@@ -36,6 +36,7 @@ pub struct Queue {
     pub(crate) existing: Existing,
     pub(crate) dead_letter: DeadLetter,
     pub(crate) delivery_limit: u32,
+    pub(crate) body_limit: usize,
     pub(crate) retry: Backoff,
     pub(crate) retry_class: Vec<(String, Backoff)>,
     pub(crate) prefetch: Option<u16>,
@@ -105,6 +106,7 @@ impl Queue {
             existing: Existing::default(),
             dead_letter: DeadLetter::default(),
             delivery_limit: 10,
+            body_limit: 16 << 20,
             retry: Backoff::never(),
             retry_class: Vec::new(),
             prefetch: None,
@@ -196,6 +198,14 @@ impl Queue {
     /// 0 means never. The default is 10. Only quorum queues count deliveries.
     pub fn delivery_limit(mut self, deliveries: u32) -> Self {
         self.delivery_limit = deliveries;
+        self
+    }
+
+    /// Sets how long a body may be for the handler's extractors, in bytes, as it arrived and after it was decompressed.
+    /// A longer one goes to the dead letters, and takes no more memory than that. The default is 16 MiB, as much as
+    /// RabbitMQ 4 takes of a publisher.
+    pub fn body_limit(mut self, bytes: usize) -> Self {
+        self.body_limit = bytes;
         self
     }
 

@@ -179,9 +179,7 @@ async fn answer(incoming: &Incoming, reply: &Payload) {
     if let Some(id) = asked.correlation_id() {
         properties = properties.with_correlation_id(id);
     }
-    if !reply.content_type.is_empty() {
-        properties = properties.with_content_type(&reply.content_type);
-    }
+    properties = reply.describe(properties);
     if let Some(fault) = &reply.fault {
         properties = properties.with_header(headers::FAULT, &**fault);
     }
