@@ -155,7 +155,7 @@ impl<S, N: HeaderName> FromDelivery<S> for Header<N> {
     fn from_delivery_if_present(incoming: &mut Incoming, _: &S) -> Result<Option<Self>, Verdict> {
         let name = N::NAME;
         let Some(value) = incoming.header(name) else { return Ok(None) };
-        let Some(read) = N::Value::from_header(value.clone()) else {
+        let Some(read) = N::Value::from_header(value) else {
             let text = format!("the header {name:?} is {value:?}, not {}", N::Value::KIND);
             return Err(unreadable("header", text));
         };
