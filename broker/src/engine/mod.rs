@@ -284,12 +284,14 @@ impl Engine {
     pub(crate) fn handle_timeout(&mut self, now: Time) {
         self.now = now;
         self.begin_timers();
-        while self.goes_on()
-            && let Some(&(at, queue)) = self.queue_timers.first()
+        while let Some(&(at, queue)) = self.queue_timers.first()
             && at <= now
+            && self.goes_on()
         {
-            self.queue_timers.pop_first();
-            self.handle_queue_timer(queue);
+            // The work that was left may have changed it.
+            if self.queue_timers.remove(&(at, queue)) {
+                self.handle_queue_timer(queue);
+            }
         }
         self.check_delivery_timeouts();
         self.page_out();

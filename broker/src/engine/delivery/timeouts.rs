@@ -73,12 +73,14 @@ impl Engine {
 
     /// Checks the channels that are due.
     pub(in crate::engine) fn check_delivery_timeouts(&mut self) {
-        while self.goes_on()
-            && let Some(&(at, id, number)) = self.timeouts.first()
+        // What is not due costs nothing of the turn, so that each kind of timer gets its turn.
+        while let Some(&(at, id, number)) = self.timeouts.first()
             && at <= self.now
+            && self.goes_on()
         {
-            self.timeouts.pop_first();
-            self.check_channel_timeouts(id, number);
+            if self.timeouts.remove(&(at, id, number)) {
+                self.check_channel_timeouts(id, number);
+            }
         }
     }
 
