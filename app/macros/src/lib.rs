@@ -39,8 +39,8 @@ use proc_macro::TokenStream;
 /// | `state = Shop` | the app's state, if an argument of the function is an extractor of that state only |
 ///
 /// A time is a text such as `"500ms"`, `"1s"`, `"5m"`, `"2h"`, `"1m30s"`, or an expression of the type `Duration`. A
-/// name may be a constant, `retry` may be an expression of the type `Backoff` (`retry = BACKOFF`), and `dead_letter` and
-/// `existing` expressions of their types. What contradicts itself, such as `attempts = 0`, does not compile.
+/// name may be a constant, `retry` may be an expression of the type `Backoff` (`retry = BACKOFF`), and `dead_letter`
+/// and `existing` expressions of their types. What contradicts itself, such as `attempts = 0`, does not compile.
 ///
 /// ```
 /// use hopmq_app::{App, Classify, Json, State, consumer, routes};

@@ -10,8 +10,8 @@ const DEPTH: usize = 128;
 
 /// The body, read from CBOR (RFC 8949) or written as CBOR. Needs the feature `cbor`.
 ///
-/// It reads bodies with the content type `application/cbor` or one that ends in `+cbor`, or without one. For the rest it
-/// is as [`Json`](crate::Json).
+/// It reads bodies with the content type `application/cbor` or one that ends in `+cbor`, or without one. For the rest
+/// it is as [`Json`](crate::Json).
 ///
 /// ```
 /// use hopmq_app::{Cbor, Out};

@@ -10,9 +10,9 @@ const DEPTH: usize = 128;
 
 /// The body, read from MessagePack or written as MessagePack. Needs the feature `msgpack`.
 ///
-/// It reads bodies with the content type `application/msgpack`, `application/x-msgpack` or `application/vnd.msgpack`, or
-/// without one; structures may be maps or lists. It writes structures as maps, with the names of the fields. For the
-/// rest it is as [`Json`](crate::Json).
+/// It reads bodies with the content type `application/msgpack`, `application/x-msgpack` or `application/vnd.msgpack`,
+/// or without one; structures may be maps or lists. It writes structures as maps, with the names of the fields. For
+/// the rest it is as [`Json`](crate::Json).
 ///
 /// ```
 /// use hopmq_app::{MsgPack, Out, Reply};

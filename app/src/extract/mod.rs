@@ -35,8 +35,8 @@ pub trait FromDelivery<S>: Sized {
     /// What must happen with the message: usually [`Verdict::Reject`], because it would fail the same way again.
     fn from_delivery(incoming: &mut Incoming, state: &S) -> Result<Self, Verdict>;
 
-    /// Reads the argument for `Option<Self>`: `None` if the message has nothing to read it from. What is there and can't
-    /// be read fails as it does without `Option`. The default is never `None`.
+    /// Reads the argument for `Option<Self>`: `None` if the message has nothing to read it from. What is there and
+    /// can't be read fails as it does without `Option`. The default is never `None`.
     ///
     /// # Errors
     /// Those of [`from_delivery`](Self::from_delivery).

@@ -125,7 +125,8 @@ impl<S> FromDelivery<S> for Headers {
 /// ```
 ///
 /// A message without the header, or with a value of another type, goes to the dead letters. `Option<Header<…>>` is
-/// `None` for a message without the header only: a value of another type is a sender's mistake also where none is needed.
+/// `None` for a message without the header only: a value of another type is a mistake of the sender, also where no
+/// value is needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header<N: HeaderName>(pub N::Value);
 
