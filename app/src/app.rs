@@ -10,18 +10,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use futures_lite::{FutureExt, Stream};
+use futures_lite::{FutureExt, Stream, future};
 use futures_util::stream::FuturesUnordered;
 use hopmq::{Channel, Connection, Consumer, Timer};
 
 use crate::alarms::Alarms;
+use crate::batch::{BatchHandler, BatchHandlerSlot, BatchSlot};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind};
+use crate::group::{self, Members, Moved};
 use crate::handler::{Handler, HandlerSlot, Slot};
 use crate::layer::Layer;
 use crate::observe::Observer;
 use crate::topology::{self, Exchange, Queue};
-use crate::worker::{End, Gate, Worker};
+use crate::worker::{BatchWorker, End, Gate, Intake, Setting, Worker};
 
 /// The wait before a consumer that was lost is started again: it doubles up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(200);
@@ -35,6 +37,22 @@ pub trait Mode<S>: 'static {
     type Slots: Fn() -> Self::Slot;
     /// Wraps the slots of all handlers in a layer.
     type Wrap: Fn(Self::Slot) -> Self::Slot;
+    /// A slot of any batch handler.
+    type BatchSlot: BatchSlot<S> + Unpin + 'static;
+    /// Makes the slots of one batch handler.
+    type BatchSlots: Fn() -> Self::BatchSlot;
+    /// The future that runs beside the handlers: see [`App::beside`].
+    type Beside: Future<Output = Result<(), Error>> + Unpin + 'static;
+    /// Makes that future.
+    type Besides: FnOnce(Context, Control) -> Self::Beside;
+
+    /// Makes slots of those that may move between threads.
+    fn slots<T: Slot<S> + Unpin + Send + 'static>(make: impl Fn() -> T + Send + Sync + 'static) -> Self::Slots;
+
+    /// Makes a future of one that may move between threads.
+    fn beside<F>(make: impl FnOnce(Context, Control) -> F + Send + Sync + 'static) -> Self::Besides
+    where
+        F: Future<Output = Result<(), Error>> + Send + 'static;
 }
 
 /// Handlers whose futures are `Send`: the future that runs the app is `Send` as well.
@@ -49,12 +67,42 @@ impl<S: 'static> Mode<S> for Threads {
     type Slot = Box<dyn Slot<S> + Send>;
     type Slots = Box<dyn Fn() -> Self::Slot + Send + Sync>;
     type Wrap = Box<dyn Fn(Self::Slot) -> Self::Slot + Send + Sync>;
+    type BatchSlot = Box<dyn BatchSlot<S> + Send>;
+    type BatchSlots = Box<dyn Fn() -> Self::BatchSlot + Send + Sync>;
+    type Beside = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+    type Besides = Box<dyn FnOnce(Context, Control) -> Self::Beside + Send + Sync>;
+
+    fn slots<T: Slot<S> + Unpin + Send + 'static>(make: impl Fn() -> T + Send + Sync + 'static) -> Self::Slots {
+        Box::new(move || Box::new(make()))
+    }
+
+    fn beside<F>(make: impl FnOnce(Context, Control) -> F + Send + Sync + 'static) -> Self::Besides
+    where
+        F: Future<Output = Result<(), Error>> + Send + 'static,
+    {
+        Box::new(move |context, control| Box::pin(make(context, control)))
+    }
 }
 
 impl<S: 'static> Mode<S> for Local {
     type Slot = Box<dyn Slot<S>>;
     type Slots = Box<dyn Fn() -> Self::Slot>;
     type Wrap = Box<dyn Fn(Self::Slot) -> Self::Slot>;
+    type BatchSlot = Box<dyn BatchSlot<S>>;
+    type BatchSlots = Box<dyn Fn() -> Self::BatchSlot>;
+    type Beside = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
+    type Besides = Box<dyn FnOnce(Context, Control) -> Self::Beside>;
+
+    fn slots<T: Slot<S> + Unpin + Send + 'static>(make: impl Fn() -> T + Send + Sync + 'static) -> Self::Slots {
+        Box::new(move || Box::new(make()))
+    }
+
+    fn beside<F>(make: impl FnOnce(Context, Control) -> F + Send + Sync + 'static) -> Self::Besides
+    where
+        F: Future<Output = Result<(), Error>> + Send + 'static,
+    {
+        Box::new(move |context, control| Box::pin(make(context, control)))
+    }
 }
 
 /// A set of queues with their handlers, and the state that these share.
@@ -84,17 +132,33 @@ impl<S: 'static> Mode<S> for Local {
 pub struct App<S, M: Mode<S> = Threads> {
     state: S,
     pub(crate) exchanges: Vec<Exchange>,
-    routes: Vec<Route<M::Slots>>,
+    routes: Vec<Route<S, M>>,
+    besides: Vec<M::Besides>,
     layers: Vec<M::Wrap>,
     observers: Vec<Arc<dyn Observer>>,
     control: Control,
     drain: Duration,
 }
 
-struct Route<F> {
+struct Route<S, M: Mode<S>> {
     queue: Arc<Queue>,
-    slots: F,
+    slots: Slots<S, M>,
     gate: Arc<Gate>,
+}
+
+/// The slots of a route. The partitions of a queue share them.
+enum Slots<S, M: Mode<S>> {
+    Single(Arc<M::Slots>),
+    Batches(Arc<M::BatchSlots>),
+}
+
+impl<S, M: Mode<S>> Clone for Slots<S, M> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Single(slots) => Self::Single(Arc::clone(slots)),
+            Self::Batches(slots) => Self::Batches(Arc::clone(slots)),
+        }
+    }
 }
 
 impl<S: Send + Sync + 'static> App<S, Threads> {
@@ -104,13 +168,36 @@ impl<S: Send + Sync + 'static> App<S, Threads> {
     }
 
     /// Handles the messages of a queue.
-    pub fn route<A, H>(self, queue: Queue, handler: H) -> Self
+    pub fn route<A, H>(self, queue: impl Into<Queue>, handler: H) -> Self
     where
         // The compiler shows the next line when a handler's future is not `Send`.
         H: Handler<S, A, Future: Send> + Clone + Send + Sync, // Not `Send`? `App::local` takes such handlers.
         A: 'static,
     {
-        self.add(queue, Box::new(move || Box::new(HandlerSlot::new(handler.clone()))))
+        let slots: <Threads as Mode<S>>::Slots = Box::new(move || Box::new(HandlerSlot::new(handler.clone())));
+        self.add(queue.into(), Slots::Single(Arc::new(slots)))
+    }
+
+    /// Handles the messages of a queue in batches: see [`Batch`](crate::Batch) and [`Queue::batch`]. Failures go the way
+    /// of single messages, one by one. Layers wrap handlers of single messages only.
+    pub fn route_batch<A, H>(self, queue: impl Into<Queue>, handler: H) -> Self
+    where
+        H: BatchHandler<S, A, Future: Send> + Clone + Send + Sync,
+        A: 'static,
+    {
+        let slots: <Threads as Mode<S>>::BatchSlots =
+            Box::new(move || Box::new(BatchHandlerSlot::new(handler.clone())));
+        self.add(queue.into(), Slots::Batches(Arc::new(slots)))
+    }
+
+    /// Runs a future beside the handlers, on the task that runs the app, as long as the app runs. It should end when
+    /// [`Control::stopped`] does; its error ends the app.
+    pub fn beside<F>(mut self, make: impl FnOnce(Context, Control) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<(), Error>> + Send + 'static,
+    {
+        self.besides.push(<Threads as Mode<S>>::beside(make));
+        self
     }
 
     /// Wraps the handlers of all queues in a layer. The layer that was added last sees a message first.
@@ -130,12 +217,34 @@ impl<S: 'static> App<S, Local> {
     }
 
     /// Handles the messages of a queue.
-    pub fn route<A, H>(self, queue: Queue, handler: H) -> Self
+    pub fn route<A, H>(self, queue: impl Into<Queue>, handler: H) -> Self
     where
         H: Handler<S, A> + Clone,
         A: 'static,
     {
-        self.add(queue, Box::new(move || Box::new(HandlerSlot::new(handler.clone()))))
+        let slots: <Local as Mode<S>>::Slots = Box::new(move || Box::new(HandlerSlot::new(handler.clone())));
+        self.add(queue.into(), Slots::Single(Arc::new(slots)))
+    }
+
+    /// Handles the messages of a queue in batches: see [`Batch`](crate::Batch) and [`Queue::batch`]. Failures go the way
+    /// of single messages, one by one. Layers wrap handlers of single messages only.
+    pub fn route_batch<A, H>(self, queue: impl Into<Queue>, handler: H) -> Self
+    where
+        H: BatchHandler<S, A> + Clone,
+        A: 'static,
+    {
+        let slots: <Local as Mode<S>>::BatchSlots = Box::new(move || Box::new(BatchHandlerSlot::new(handler.clone())));
+        self.add(queue.into(), Slots::Batches(Arc::new(slots)))
+    }
+
+    /// Runs a future beside the handlers, on the task that runs the app, as long as the app runs. It should end when
+    /// [`Control::stopped`] does; its error ends the app.
+    pub fn beside<F>(mut self, make: impl FnOnce(Context, Control) -> F + 'static) -> Self
+    where
+        F: Future<Output = Result<(), Error>> + 'static,
+    {
+        self.besides.push(Box::new(move |context, control| Box::pin(make(context, control))));
+        self
     }
 
     /// Wraps the handlers of all queues in a layer. The layer that was added last sees a message first.
@@ -154,6 +263,7 @@ impl<S: 'static, M: Mode<S>> App<S, M> {
             state,
             exchanges: Vec::new(),
             routes: Vec::new(),
+            besides: Vec::new(),
             layers: Vec::new(),
             observers: Vec::new(),
             control: Control::default(),
@@ -161,11 +271,29 @@ impl<S: 'static, M: Mode<S>> App<S, M> {
         }
     }
 
-    fn add(mut self, queue: Queue, slots: M::Slots) -> Self {
-        let gate = Arc::<Gate>::default();
-        self.control.lock().gates.push((queue.name().to_owned(), Arc::clone(&gate)));
-        self.routes.push(Route { queue: Arc::new(queue), slots, gate });
+    fn add(mut self, queue: Queue, slots: Slots<S, M>) -> Self {
+        if queue.partitions.is_none() {
+            self.add_one(queue, slots);
+            return self;
+        }
+        let gates = group::parts(&queue).map(|part| self.add_one(part, slots.clone())).collect();
+        let members = Members::new(queue.name(), gates);
+        self.besides.push(M::beside(|context, control| async move {
+            members.run(context, control).await;
+            Ok(())
+        }));
+        let router = group::router_queue(&queue);
+        let shared = Arc::new(router.clone());
+        let route = move |moved: Moved| group::route(Arc::clone(&shared), moved);
+        self.add_one(router, Slots::Single(Arc::new(M::slots(move || HandlerSlot::new(route.clone())))));
         self
+    }
+
+    fn add_one(&mut self, queue: Queue, slots: Slots<S, M>) -> Arc<Gate> {
+        let gate = Arc::<Gate>::default();
+        self.control.lock().gates.push((queue.title().to_owned(), Arc::clone(&gate)));
+        self.routes.push(Route { queue: Arc::new(queue), slots, gate: Arc::clone(&gate) });
+        gate
     }
 
     /// Adds the routes of a module, as `routes![…]` makes them.
@@ -227,8 +355,12 @@ impl<S: 'static, M: Mode<S>> App<S, M> {
         self.run_on(connection, &alarms).or(drive).await
     }
 
-    async fn run_on(self, connection: &Connection, alarms: &Alarms) -> Result<(), Error> {
+    async fn run_on(mut self, connection: &Connection, alarms: &Alarms) -> Result<(), Error> {
         self.check()?;
+        for route in self.routes.iter_mut().filter(|route| route.queue.anonymous) {
+            let name = topology::unique_name(connection, &route.queue.name).await?;
+            route.queue = Arc::new(Queue { name, ..Queue::clone(&route.queue) });
+        }
         let queues: Vec<_> = self.routes.iter().map(|route| &*route.queue).collect();
         topology::declare(connection, &self.exchanges, &queues).await?;
         let context = Context::open(connection, alarms).await?;
@@ -242,16 +374,12 @@ impl<S: 'static, M: Mode<S>> App<S, M> {
             drain: self.drain,
         };
         let mut running: FuturesUnordered<_> = self.routes.iter().map(|route| shared.route::<M>(route)).collect();
-        let mut result = Ok(());
+        let besides = std::mem::take(&mut self.besides);
+        let mut beside: FuturesUnordered<_> =
+            besides.into_iter().map(|make| make(context.clone(), self.control.clone())).collect();
         let mut all = pin!(async {
-            while let Some(ended) = next(&mut running).await {
-                if ended.is_err() && result.is_ok() {
-                    // One queue that can't be served ends the app: the others finish what they work on.
-                    self.control.stop();
-                    result = ended;
-                }
-            }
-            result
+            let both = future::zip(all(&mut running, &self.control), all(&mut beside, &self.control)).await;
+            both.0.and(both.1)
         });
         let stopped = async {
             self.control.stopped().await;
@@ -274,6 +402,25 @@ impl<S: 'static, M: Mode<S>> App<S, M> {
                     format!("the queue '{}' has two handlers; each would get a part of its messages", queue.name);
                 return Err(Error::invalid(text));
             }
+            match (&route.slots, queue.batch) {
+                (Slots::Single(_), Some(_)) => {
+                    let text = format!(
+                        "the queue '{}' has limits for batches, but its handler takes single messages: add it with \
+                         `.route_batch(…)`, or leave out `.batch(…)`",
+                        queue.name
+                    );
+                    return Err(Error::invalid(text));
+                }
+                (Slots::Batches(_), _) if queue.concurrency > 1 && queue.key.is_some() => {
+                    let text = format!(
+                        "the queue '{}' keeps the order of messages with the same key, which batches do only one after \
+                         the other: leave out `.concurrency({})` or `.ordered_by(…)`",
+                        queue.name, queue.concurrency
+                    );
+                    return Err(Error::invalid(text));
+                }
+                _ => {}
+            }
             let policy = queue.policy();
             let total = policy.total_wait();
             if policy.in_slot && total > crate::flow::LONGEST_IN_SLOT {
@@ -292,8 +439,19 @@ impl<S: 'static, M: Mode<S>> App<S, M> {
     }
 }
 
-async fn next<F: Future>(running: &mut FuturesUnordered<F>) -> Option<F::Output> {
-    poll_fn(|task| Pin::new(&mut *running).poll_next(task)).await
+/// Waits for the end of all. The first error stops the app: the others finish what they work on.
+async fn all<F>(running: &mut FuturesUnordered<F>, control: &Control) -> Result<(), Error>
+where
+    F: Future<Output = Result<(), Error>>,
+{
+    let mut result = Ok(());
+    while let Some(ended) = poll_fn(|task| Pin::new(&mut *running).poll_next(task)).await {
+        if ended.is_err() && result.is_ok() {
+            control.stop();
+            result = ended;
+        }
+    }
+    result
 }
 
 /// What the routes of a running app share.
@@ -308,17 +466,22 @@ struct Run<'a, S, W> {
 
 impl<S: 'static, W> Run<'_, S, W> {
     /// Serves one queue until the app is stopped, and starts its consumer again when the broker ends it.
-    async fn route<M: Mode<S, Wrap = W>>(&self, route: &Route<M::Slots>) -> Result<(), Error>
+    async fn route<M: Mode<S, Wrap = W>>(&self, route: &Route<S, M>) -> Result<(), Error>
     where
         W: Fn(M::Slot) -> M::Slot,
     {
         let queue = &route.queue;
         let context = self.context.of_queue(queue);
+        let mut intake = Intake::new(queue, &context, self.observers);
         let mut wait = FIRST_WAIT;
         let mut first = true;
-        while !route.gate.is_stopped() {
-            let consumer = match consume(context.connection(), queue).await {
-                Ok(consumer) => consumer,
+        loop {
+            intake.opened(&route.gate).await;
+            if route.gate.is_stopped() {
+                return Ok(());
+            }
+            let (channel, consumer) = match consume(context.connection(), queue, intake.prefetch(queue)).await {
+                Ok(started) => started,
                 Err(error) if first || !context.connection().is_open() => {
                     return Err(Error::route(queue.name(), error));
                 }
@@ -330,11 +493,28 @@ impl<S: 'static, W> Run<'_, S, W> {
             };
             first = false;
             let began = context.alarms().now();
-            let slots = || self.layers.iter().fold((route.slots)(), |slot, wrap| wrap(slot));
-            let worker =
-                Worker::new(self.state, queue, &context, &route.gate, self.observers, consumer, self.drain, slots);
-            match worker.await {
+            route.gate.note_consuming();
+            let setting = Setting {
+                state: self.state,
+                queue,
+                context: &context,
+                gate: &route.gate,
+                observers: self.observers,
+                channel: &channel,
+                grace: self.drain,
+            };
+            let end = match &route.slots {
+                Slots::Single(slots) => {
+                    let slots = || self.layers.iter().fold(slots(), |slot, wrap| wrap(slot));
+                    closed(Worker::new(&setting, &mut intake, consumer, slots), queue, &channel).await
+                }
+                Slots::Batches(slots) => {
+                    closed(BatchWorker::new(&setting, &mut intake, consumer, || slots()), queue, &channel).await
+                }
+            };
+            match end {
                 End::Stopped => return Ok(()),
+                End::Paused => {}
                 End::Lost(Some(error)) if !context.connection().is_open() => {
                     return Err(Error::route(queue.name(), error));
                 }
@@ -348,7 +528,6 @@ impl<S: 'static, W> Run<'_, S, W> {
                 }
             }
         }
-        Ok(())
     }
 
     /// Waits, and declares a queue again: it may be gone, and with it its bindings.
@@ -366,9 +545,21 @@ impl<S: 'static, W> Run<'_, S, W> {
     }
 }
 
-async fn consume(connection: &Connection, queue: &Queue) -> hopmq::Result<(Channel, Consumer)> {
+/// Waits for the end of a worker. The consumer of a queue in order ends with its channel: the next one then gets the
+/// messages that were sent ahead, in their order, before any other.
+async fn closed(mut worker: impl Future<Output = End> + Unpin, queue: &Queue, channel: &Channel) -> End {
+    let end = (&mut worker).await;
+    if queue.is_single_active()
+        && let Err(error) = channel.close().await
+    {
+        tracing::debug!(queue = queue.name(), %error, "the channel of a consumer could not be closed");
+    }
+    end
+}
+
+async fn consume(connection: &Connection, queue: &Queue, prefetch: u16) -> hopmq::Result<(Channel, Consumer)> {
     let channel = connection.channel().await?;
-    let mut consume = channel.consume(queue.name()).prefetch(queue.prefetch_or_default());
+    let mut consume = channel.consume(queue.name()).prefetch(prefetch);
     if let Some(tag) = &queue.consumer_tag {
         consume = consume.tag(tag);
     }
@@ -400,6 +591,9 @@ impl Control {
     }
 
     /// Takes no more messages of a queue until [`resume`](Self::resume). Returns whether the app has the queue.
+    ///
+    /// Messages in work are finished. After a second, the consumer is cancelled, and the messages that were sent ahead
+    /// go back to the queue for other consumers.
     pub fn pause(&self, queue: &str) -> bool {
         self.turn(queue, true)
     }
@@ -415,6 +609,10 @@ impl Control {
         let any = found.peek().is_some();
         found.for_each(|(_, gate)| gate.pause(paused));
         any
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.lock().stopped
     }
 
     /// Waits until the app is stopped.

@@ -38,7 +38,7 @@ impl Context {
     }
 
     pub(crate) fn of_queue(&self, queue: &Queue) -> Self {
-        let (name, body_limit) = (queue.name().into(), queue.body_limit);
+        let (name, body_limit) = (queue.title().into(), queue.body_limit);
         Self(Arc::new(Inner { queue: name, body_limit, app: Arc::clone(&self.0.app) }))
     }
 

@@ -154,7 +154,7 @@ handlers! {
 /// A plain function that runs on a pool of threads: created by [`cpu`].
 #[cfg(feature = "net")]
 #[derive(Clone, Debug)]
-pub struct Cpu<F>(F);
+pub struct Cpu<F>(pub(crate) F);
 
 /// Makes a handler of a plain function that computes or blocks: it runs on a pool of threads, so that other messages
 /// are handled meanwhile. Set the queue's [`concurrency`](crate::Queue::concurrency) to the number of threads that it

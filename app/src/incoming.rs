@@ -7,7 +7,7 @@ use std::fmt;
 use std::ops::Deref;
 
 use bytes::Bytes;
-use hopmq::{Acker, Delivery, Message, Settled};
+use hopmq::{Acker, Delivery, DeliveryRef, Message, Settled};
 
 use crate::codec;
 use crate::context::Context;
@@ -34,6 +34,18 @@ impl Incoming {
         let (message, acker) = delivery.split();
         let (acker, context) = (Some(acker), context.clone());
         Self { message, acker, redelivered, tag, attempts_here: 0, decoded: None, context }
+    }
+
+    /// A message of a batch, which is settled with the others unless it is [given](Self::give) its delivery.
+    pub(crate) fn lent(delivery: DeliveryRef<'_>, context: &Context) -> Self {
+        let (redelivered, tag) = (delivery.redelivered(), delivery.delivery_tag());
+        let message = Message::clone(&delivery);
+        let context = context.clone();
+        Self { message, acker: None, redelivered, tag, attempts_here: 0, decoded: None, context }
+    }
+
+    pub(crate) fn give(&mut self, delivery: Delivery) {
+        self.acker = Some(delivery.split().1);
     }
 
     /// Returns the message as it arrived.

@@ -3,6 +3,7 @@
 
 mod alarms;
 mod app;
+pub mod batch;
 #[doc(hidden)]
 pub mod check;
 mod codec;
@@ -10,6 +11,7 @@ mod context;
 mod error;
 mod extract;
 pub mod flow;
+mod group;
 mod handler;
 mod incoming;
 mod layer;
@@ -22,6 +24,7 @@ mod worker;
 
 pub use alarms::{Alarms, Sleep};
 pub use app::{App, Control, Local, Mode, Threads};
+pub use batch::Batch;
 #[cfg(feature = "cbor")]
 pub use codec::Cbor;
 #[cfg(all(feature = "codec", feature = "gzip"))]
@@ -51,4 +54,6 @@ pub use observe::{Ended, Mark, Observer};
 #[cfg(feature = "codec")]
 pub use outcome::Reply;
 pub use outcome::{Ack, Class, Classify, IntoVerdict, Park, Reject, Release, Retry};
-pub use topology::{Binding, DeadLetter, Exchange, Existing, Queue};
+pub use topology::{
+    BatchLimits, Binding, Breaker, BreakerState, DeadLetter, Exchange, Existing, Queue, Rate, Subscription,
+};

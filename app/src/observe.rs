@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::flow::Verdict;
 use crate::incoming::Incoming;
+use crate::topology::BreakerState;
 
 /// Sees the beginning and the end of each call of a handler: for logs, metrics and spans.
 ///
@@ -29,6 +30,11 @@ pub trait Observer: Send + Sync {
     /// The handler has ended.
     fn end(&self, mark: Mark, incoming: &Incoming, ended: &Ended<'_>) {
         let _ = (mark, incoming, ended);
+    }
+
+    /// The [circuit breaker](crate::Queue::breaker) of a queue has turned.
+    fn breaker(&self, queue: &str, state: BreakerState) {
+        let _ = (queue, state);
     }
 }
 

@@ -53,7 +53,8 @@ pub(crate) fn unreadable(class: &'static str, text: impl Into<String>) -> Verdic
 /// Takes the delivery: the handler settles it, and its outcome does not.
 impl<S> FromDelivery<S> for Delivery {
     fn from_delivery(incoming: &mut Incoming, _: &S) -> Result<Self, Verdict> {
-        incoming.take().ok_or_else(|| unreadable("extract", "two arguments of the handler take the delivery"))
+        let text = "two arguments of the handler take the delivery, or it belongs to a batch, which the app settles";
+        incoming.take().ok_or_else(|| unreadable("extract", text))
     }
 }
 

@@ -77,9 +77,15 @@ impl<T: serde::Serialize, C: Codec> Out<T, C> {
     }
 }
 
+impl<T, C> Out<T, C> {
+    pub(crate) fn new(context: &Context) -> Self {
+        Self { context: context.clone(), message: PhantomData }
+    }
+}
+
 impl<T, C> Clone for Out<T, C> {
     fn clone(&self) -> Self {
-        Self { context: self.context.clone(), message: PhantomData }
+        Self::new(&self.context)
     }
 }
 
@@ -91,6 +97,6 @@ impl<T, C> fmt::Debug for Out<T, C> {
 
 impl<S, T, C> FromDelivery<S> for Out<T, C> {
     fn from_delivery(incoming: &mut Incoming, _: &S) -> Result<Self, Verdict> {
-        Ok(Self { context: incoming.context().clone(), message: PhantomData })
+        Ok(Self::new(incoming.context()))
     }
 }

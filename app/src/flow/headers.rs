@@ -14,6 +14,8 @@ pub const QUEUE: &str = "x-hopmq-queue";
 pub const EXCHANGE: &str = "x-hopmq-exchange";
 /// The routing key that the message was first published with.
 pub const ROUTING_KEY: &str = "x-hopmq-routing-key";
+/// The hash of the key of a message in a partition, as an integer of 64 bits.
+pub const KEY: &str = "x-hopmq-key";
 /// When the sender stops waiting for the reply, in milliseconds since 1970.
 pub const DEADLINE: &str = "x-hopmq-deadline";
 /// The class of the fault that a reply carries in place of a result.

@@ -29,6 +29,16 @@ pub(crate) async fn declare(connection: &Connection, exchanges: &[Exchange], que
     Ok(())
 }
 
+/// Returns a name that no other queue of the broker has: the broker chooses its end.
+pub(crate) async fn unique_name(connection: &Connection, name: &str) -> hopmq::Result<String> {
+    let channel = connection.channel().await?;
+    let queue = channel.queue("").exclusive().declare().await?;
+    let unique = format!("{name}.{}", queue.name().trim_start_matches("amq.gen-"));
+    channel.queue_delete(queue.name()).await?;
+    channel.close().await?;
+    Ok(unique)
+}
+
 struct Declaring {
     channel: Channel,
 }

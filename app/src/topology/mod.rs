@@ -5,8 +5,13 @@
 
 mod declare;
 mod exchange;
+mod group;
+mod limits;
 mod queue;
 
-pub(crate) use declare::declare;
+pub(crate) use declare::{declare, unique_name};
 pub use exchange::Exchange;
+pub use group::Subscription;
+pub use limits::{BatchLimits, Breaker, BreakerState, Rate};
+pub(crate) use queue::Key;
 pub use queue::{Binding, DeadLetter, Existing, Queue};

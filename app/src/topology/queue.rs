@@ -1,10 +1,12 @@
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hopmq::{FieldTable, IntoValue, Message};
 
+use super::group::StableHasher;
+use super::{BatchLimits, Breaker, Rate};
 use crate::flow::{Backoff, Policy};
 
 /// A queue with its consumers: its declaration, its bindings, what happens with failures, and how many messages are
@@ -44,6 +46,14 @@ pub struct Queue {
     pub(crate) key: Option<Key>,
     pub(crate) consumer_arguments: FieldTable,
     pub(crate) consumer_tag: Option<String>,
+    pub(crate) batch: Option<BatchLimits>,
+    pub(crate) rate: Option<Rate>,
+    pub(crate) breaker: Option<Breaker>,
+    pub(crate) partitions: Option<u16>,
+    /// The queue that this one is a partition of: its name stands in headers, logs, and names of other queues.
+    pub(crate) part_of: Option<String>,
+    /// Whether the broker chooses the rest of the name.
+    pub(crate) anonymous: bool,
 }
 
 /// A binding of a queue to an exchange.
@@ -83,7 +93,25 @@ pub enum DeadLetter {
 
 /// Reads the key of a message, as a hash.
 #[derive(Clone)]
-pub(crate) struct Key(pub(crate) Arc<dyn Fn(&Message) -> u64 + Send + Sync>);
+pub(crate) struct Key(Arc<dyn Fn(&Message) -> u64 + Send + Sync>);
+
+impl Key {
+    pub(crate) fn new(read: impl Fn(&Message) -> u64 + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+
+    pub(crate) fn hash_of<K: Hash>(key: impl Fn(&Message) -> K + Send + Sync + 'static) -> Self {
+        Self::new(move |message| {
+            let mut hasher = StableHasher::default();
+            key(message).hash(&mut hasher);
+            hasher.finish()
+        })
+    }
+
+    pub(crate) fn read(&self, message: &Message) -> u64 {
+        (self.0)(message)
+    }
+}
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -114,6 +142,12 @@ impl Queue {
             key: None,
             consumer_arguments: FieldTable::new(),
             consumer_tag: None,
+            batch: None,
+            rate: None,
+            breaker: None,
+            partitions: None,
+            part_of: None,
+            anonymous: false,
         }
     }
 
@@ -215,7 +249,35 @@ impl Queue {
         self
     }
 
-    /// Sets how many messages the broker sends ahead. The default is twice the concurrency, and at least 16.
+    /// Sets the limits of the batches for [`App::route_batch`](crate::App::route_batch).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use hopmq_app::{BatchLimits, Queue};
+    /// let limits = BatchLimits::of(500).bytes(1 << 20).within(Duration::from_millis(50));
+    /// let orders = Queue::new("orders").batch(limits);
+    /// ```
+    pub fn batch(mut self, limits: BatchLimits) -> Self {
+        self.batch = Some(limits);
+        self
+    }
+
+    /// Limits how many messages this app takes over time. Each app that consumes from the queue has a limit of its own.
+    pub fn rate_limit(mut self, rate: Rate) -> Self {
+        self.rate = Some(rate);
+        self
+    }
+
+    /// Stops taking messages for a time while the handler fails, then takes one to see whether it succeeds.
+    /// [`Observer::breaker`](crate::Observer::breaker) sees each change.
+    pub fn breaker(mut self, breaker: Breaker) -> Self {
+        self.breaker = Some(breaker);
+        self
+    }
+
+    /// Sets how many messages the broker sends ahead. The default is twice the concurrency, and at least 16; twice the
+    /// messages that the batches in work can have; and with a [rate limit](Self::rate_limit), not more than two seconds
+    /// can take.
     pub fn prefetch(mut self, messages: u16) -> Self {
         self.prefetch = Some(messages);
         self
@@ -232,11 +294,7 @@ impl Queue {
     /// });
     /// ```
     pub fn ordered_by<K: Hash>(mut self, key: impl Fn(&Message) -> K + Send + Sync + 'static) -> Self {
-        self.key = Some(Key(Arc::new(move |message| {
-            let mut hasher = DefaultHasher::new();
-            key(message).hash(&mut hasher);
-            hasher.finish()
-        })));
+        self.key = Some(Key::hash_of(key));
         self
     }
 
@@ -270,7 +328,10 @@ impl Queue {
     /// Returns what [`decide`](crate::flow::decide) needs to know about the queue.
     pub fn policy(&self) -> Policy {
         let (dead_letter, parked) = match &self.dead_letter {
-            DeadLetter::Queues => (Some(format!("{}.dlq", self.name)), Some(format!("{}.parked", self.name))),
+            DeadLetter::Queues => {
+                let name = self.part_of.as_ref().unwrap_or(&self.name);
+                (Some(format!("{name}.dlq")), Some(format!("{name}.parked")))
+            }
             DeadLetter::To(queue) => (Some(queue.clone()), Some(queue.clone())),
             DeadLetter::Reject => (None, None),
         };
@@ -281,7 +342,7 @@ impl Queue {
             dead_letter,
             parked,
             // The retry queue of an exclusive queue would outlive it.
-            in_slot: self.key.is_some() || self.exclusive,
+            in_slot: self.key.is_some() || self.exclusive || self.partitions.is_some() || self.part_of.is_some(),
             delivery_limit: self.delivery_limit,
         }
     }
@@ -292,6 +353,7 @@ impl Queue {
     pub fn all(&self) -> Vec<Queue> {
         let policy = self.policy();
         let mut all = vec![self.clone()];
+        all.extend(self.parts());
         for step in policy.steps() {
             all.push(self.waiting(&crate::flow::headers::retry_queue(&self.name, step), step));
         }
@@ -321,6 +383,16 @@ impl Queue {
 
     /// Returns how many messages the broker sends ahead.
     pub(crate) fn prefetch_or_default(&self) -> u16 {
-        self.prefetch.unwrap_or_else(|| u16::try_from(self.concurrency * 2).unwrap_or(u16::MAX).max(16))
+        if let Some(prefetch) = self.prefetch {
+            return prefetch;
+        }
+        let at_once = self.concurrency * self.batch.map_or(1, |batch| batch.messages);
+        let ahead = (at_once * 2).max(16);
+        let ahead = self.rate.as_ref().map_or(ahead, |rate| ahead.min(rate.soon().max(at_once)));
+        u16::try_from(ahead).unwrap_or(u16::MAX)
+    }
+
+    pub(crate) fn is_single_active(&self) -> bool {
+        self.arguments.get("x-single-active-consumer").and_then(|value| value.as_bool()) == Some(true)
     }
 }

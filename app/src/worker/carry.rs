@@ -119,6 +119,34 @@ fn forwarded(incoming: &Incoming, to: &Forward, queue: &Queue) -> Properties {
 }
 
 fn annotated(incoming: &Incoming, to: &Forward, detail: Detail, omitted: &[&str]) -> Properties {
+    let moved = moved(incoming, omitted, |table| {
+        table.insert(headers::ATTEMPT, i64::from(to.attempt));
+        if detail >= Detail::Class {
+            table.insert(headers::ERROR_CLASS, headers::shortened(to.failure.class(), headers::CLASS_BYTES));
+        }
+        if detail >= Detail::Short {
+            let most = if detail == Detail::Full { headers::ERROR_BYTES } else { headers::SHORT_ERROR_BYTES };
+            table.insert(headers::ERROR, headers::shortened(to.failure.text(), most));
+            table.insert(headers::QUEUE, incoming.queue());
+        }
+        if detail == Detail::Full {
+            insert_origin(incoming, table);
+        }
+    });
+    match to.expiration {
+        Some(time) => moved.with_time_to_live(time),
+        None => moved,
+    }
+}
+
+/// Adds where a message was first published.
+pub(crate) fn insert_origin(incoming: &Incoming, table: &mut FieldTable) {
+    table.insert(headers::EXCHANGE, incoming.exchange());
+    table.insert(headers::ROUTING_KEY, incoming.routing_key());
+}
+
+/// Returns the properties of a message that is moved: its own without the expiration and some headers, and more headers.
+pub(crate) fn moved(incoming: &Incoming, omitted: &[&str], more: impl FnOnce(&mut FieldTable)) -> Properties {
     let mut table = FieldTable::new();
     if let Ok(original) = incoming.headers() {
         for (key, value) in original.iter() {
@@ -127,19 +155,7 @@ fn annotated(incoming: &Incoming, to: &Forward, detail: Detail, omitted: &[&str]
             }
         }
     }
-    table.insert(headers::ATTEMPT, i64::from(to.attempt));
-    if detail >= Detail::Class {
-        table.insert(headers::ERROR_CLASS, headers::shortened(to.failure.class(), headers::CLASS_BYTES));
-    }
-    if detail >= Detail::Short {
-        let most = if detail == Detail::Full { headers::ERROR_BYTES } else { headers::SHORT_ERROR_BYTES };
-        table.insert(headers::ERROR, headers::shortened(to.failure.text(), most));
-        table.insert(headers::QUEUE, incoming.queue());
-    }
-    if detail == Detail::Full {
-        table.insert(headers::EXCHANGE, incoming.exchange());
-        table.insert(headers::ROUTING_KEY, incoming.routing_key());
-    }
+    more(&mut table);
     // The user's name is left out: the broker refuses that of another user.
     let original = incoming.properties();
     let mut moved = Properties::new().with_headers(&table);
@@ -162,10 +178,7 @@ fn annotated(incoming: &Incoming, to: &Forward, detail: Detail, omitted: &[&str]
         priority with_priority
         timestamp with_timestamp
     }
-    match to.expiration {
-        Some(time) => moved.with_time_to_live(time),
-        None => moved,
-    }
+    moved
 }
 
 /// An answer that can't be sent is lost, as one is whose asker has gone: the message is done all the same.

@@ -1,6 +1,6 @@
 //! Whether a queue's messages are taken: running, paused, or stopped.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::Waker;
 
@@ -12,6 +12,12 @@ const STOPPED: u8 = 2;
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     state: AtomicU8,
+    /// Whether the consumer must be started anew.
+    renew: AtomicBool,
+    /// Whether a consumer was started.
+    consuming: AtomicBool,
+    /// Whether the consumer has taken a message.
+    taken: AtomicBool,
     worker: Mutex<Option<Waker>>,
 }
 
@@ -35,6 +41,36 @@ impl Gate {
 
     pub(crate) fn is_paused(&self) -> bool {
         self.state.load(Ordering::Acquire) == PAUSED
+    }
+
+    /// Ends the consumer when its messages in work are done, and starts it again, behind all others of its queue.
+    pub(crate) fn renew(&self) {
+        self.renew.store(true, Ordering::Release);
+        self.turn(|state| state);
+    }
+
+    pub(crate) fn take_renewal(&self) -> bool {
+        self.renew.load(Ordering::Relaxed) && self.renew.swap(false, Ordering::AcqRel)
+    }
+
+    /// Notes that a consumer was started.
+    pub(crate) fn note_consuming(&self) {
+        self.renew.store(false, Ordering::Release);
+        self.taken.store(false, Ordering::Release);
+        self.consuming.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_consuming(&self) -> bool {
+        self.consuming.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn note_taken(&self) {
+        self.taken.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether the consumer has taken a message.
+    pub(crate) fn has_taken(&self) -> bool {
+        self.taken.load(Ordering::Relaxed)
     }
 
     /// Sets the task that is woken when the switch turns. Read the state after that.

@@ -3,8 +3,12 @@
 //! Owns the slots, the lanes of messages with the same key, and the consumer. In come deliveries; out go settlements,
 //! forwards and answers. It must never spawn, and decides nothing that [`flow`](crate::flow) decides.
 
+mod batch;
+mod breaker;
 mod carry;
 mod gate;
+mod intake;
+mod rate;
 mod ready;
 
 use std::any::Any;
@@ -27,7 +31,11 @@ use crate::incoming::Incoming;
 use crate::observe::{Ended, Mark, Observer};
 use crate::topology::Queue;
 
+pub(crate) use batch::BatchWorker;
+pub(crate) use carry::{insert_origin, moved};
 pub(crate) use gate::Gate;
+use intake::Admission;
+pub(crate) use intake::Intake;
 use ready::Ready;
 
 /// How many messages a worker starts before it lets others run.
@@ -41,8 +49,22 @@ const LONGEST_BACKLOG: usize = 4096;
 pub(crate) enum End {
     /// The app was stopped, and all messages in work are settled.
     Stopped,
+    /// No messages are taken for a while, and all messages in work are settled.
+    Paused,
     /// The broker cancelled the consumer, or closed its channel; all messages in work are settled as far as possible.
     Lost(Option<hopmq::Error>),
+}
+
+/// What the workers of a queue are given.
+pub(crate) struct Setting<'a, S> {
+    pub(crate) state: &'a S,
+    pub(crate) queue: &'a Arc<Queue>,
+    pub(crate) context: &'a Context,
+    pub(crate) gate: &'a Arc<Gate>,
+    pub(crate) observers: &'a Arc<[Arc<dyn Observer>]>,
+    pub(crate) channel: &'a Channel,
+    /// How long handlers may go on after the consumer was lost.
+    pub(crate) grace: Duration,
 }
 
 /// A worker: a future that ends when the app is stopped or the consumer is lost.
@@ -53,6 +75,7 @@ pub(crate) struct Worker<'a, S, T: Slot<S>> {
     context: Context,
     gate: Arc<Gate>,
     observers: Arc<[Arc<dyn Observer>]>,
+    intake: &'a mut Intake,
     consumer: Option<Consumer>,
     places: Vec<Place<T>>,
     free: Vec<usize>,
@@ -60,7 +83,8 @@ pub(crate) struct Worker<'a, S, T: Slot<S>> {
     /// The messages that wait for one with the same key, by that key.
     lanes: HashMap<u64, VecDeque<Incoming>>,
     backlog: usize,
-    lost: Option<Option<hopmq::Error>>,
+    /// Why the worker takes no more messages.
+    ending: Option<End>,
     /// How long handlers may go on after the consumer was lost.
     grace: Duration,
     /// The end of that time.
@@ -95,15 +119,12 @@ enum Work {
 
 impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
     pub(crate) fn new(
-        state: &'a S,
-        queue: &Arc<Queue>,
-        context: &Context,
-        gate: &Arc<Gate>,
-        observers: &Arc<[Arc<dyn Observer>]>,
-        (channel, consumer): (Channel, Consumer),
-        grace: Duration,
+        setting: &Setting<'a, S>,
+        intake: &'a mut Intake,
+        consumer: Consumer,
         mut slot: impl FnMut() -> T,
     ) -> Self {
+        let Setting { state, queue, context, gate, observers, .. } = *setting;
         let ready = Ready::new(queue.concurrency + 1);
         let watcher = ready.waker(queue.concurrency);
         watcher.wake_by_ref();
@@ -115,17 +136,18 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
             context: context.clone(),
             gate: Arc::clone(gate),
             observers: Arc::clone(observers),
+            intake,
             consumer: Some(consumer),
             free: (0..places.len()).rev().collect(),
             places,
             ready,
             lanes: HashMap::new(),
             backlog: 0,
-            lost: None,
-            grace,
+            ending: None,
+            grace: setting.grace,
             given_up: None,
-            channel,
-            watch: context.sleep(WATCH),
+            channel: setting.channel.clone(),
+            watch: setting.context.sleep(WATCH),
             watcher,
         }
     }
@@ -133,8 +155,17 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
     /// Takes deliveries while slots are free. Returns whether there may be more at once.
     fn take_deliveries(&mut self, task: &mut TaskContext<'_>) -> bool {
         for _ in 0..TURN {
-            if self.free.is_empty() || self.backlog >= LONGEST_BACKLOG || self.gate.is_paused() {
+            if self.free.is_empty() || self.backlog >= LONGEST_BACKLOG || self.ending.is_some() {
                 return false;
+            }
+            let busy = self.places.len() - self.free.len();
+            match self.intake.admit(&self.gate, busy, task) {
+                Admission::Take => {}
+                Admission::Wait => return false,
+                Admission::Leave => {
+                    self.ending = Some(End::Paused);
+                    return false;
+                }
             }
             let Some(consumer) = &mut self.consumer else { return false };
             match Pin::new(consumer).poll_next(task) {
@@ -151,8 +182,10 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
 
     fn accept(&mut self, delivery: Delivery) {
         let incoming = Incoming::new(delivery, &self.context);
+        self.gate.note_taken();
+        self.intake.took(1);
         let key = self.queue.key.as_ref().map(|key| {
-            let read = catch_unwind(AssertUnwindSafe(|| (key.0)(incoming.message())));
+            let read = catch_unwind(AssertUnwindSafe(|| key.read(incoming.message())));
             read.map_err(|panic| panicked("the function of `ordered_by`", &*panic))
         });
         let (key, failure) = match key {
@@ -230,7 +263,7 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
     }
 
     fn lose(&mut self, error: Option<hopmq::Error>) {
-        self.lost = Some(error);
+        self.ending = Some(End::Lost(error));
         self.consumer = None;
     }
 
@@ -296,6 +329,7 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
                 observer.end(mark, incoming, &ended);
             }
         }
+        self.intake.ended(&verdict);
         if incoming.is_taken() {
             return self.done(index);
         }
@@ -351,12 +385,27 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
         }
     }
 
-    /// Gives back what no handler works on now.
-    fn release_waiting(&mut self) {
+    /// Gives back what no handler works on now. The next consumer of a queue with a single active one must not begin
+    /// before this one has ended, so there the messages go back when the channel is closed.
+    fn release(&mut self, task: &mut TaskContext<'_>) {
+        let in_order = self.queue.is_single_active();
+        let release = |incoming: &mut Incoming| {
+            if !in_order {
+                carry::settle(incoming, Settle::NackRequeue);
+            }
+        };
+        if !in_order {
+            self.consumer = None;
+        }
+        while let Some(consumer) = &mut self.consumer
+            && let Poll::Ready(Some(Ok(_))) = Pin::new(consumer).poll_next(task)
+        {}
+        self.lanes.values_mut().flat_map(|lane| lane.drain(..)).for_each(|mut incoming| release(&mut incoming));
+        self.backlog = 0;
         for index in 0..self.places.len() {
             let place = &mut self.places[index];
             if let (Work::Waiting(_) | Work::Next, Some(incoming)) = (&place.work, &mut place.incoming) {
-                carry::settle(incoming, Settle::NackRequeue);
+                release(incoming);
                 self.done(index);
             }
         }
@@ -378,14 +427,6 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
             }
         }
     }
-
-    /// Gives back what waits for a message with the same key.
-    fn release_backlog(&mut self) {
-        for mut incoming in self.lanes.values_mut().flat_map(|lane| lane.drain(..)) {
-            carry::settle(&mut incoming, Settle::NackRequeue);
-        }
-        self.backlog = 0;
-    }
 }
 
 impl<S, T: Slot<S> + Unpin> Future for Worker<'_, S, T> {
@@ -398,32 +439,25 @@ impl<S, T: Slot<S> + Unpin> Future for Worker<'_, S, T> {
         let mut woken = Vec::new();
         this.ready.take(|index| woken.push(index));
         woken.into_iter().for_each(|index| this.advance(index));
-        let stopped = this.gate.is_stopped();
-        if stopped {
-            this.consumer = None;
-            this.release_backlog();
-            this.release_waiting();
+        if this.gate.is_stopped() {
+            this.ending = Some(End::Stopped);
+        } else if this.gate.take_renewal() {
+            this.ending.get_or_insert(End::Paused);
         }
         if this.take_deliveries(task) {
             task.waker().wake_by_ref();
         }
-        if this.consumer.is_some() {
+        if this.ending.is_none() {
             return Poll::Pending;
         }
-        if this.lost.is_some() {
-            this.release_backlog();
-            this.release_waiting();
-            if this.free.len() < this.places.len() {
-                this.give_up(task);
-            }
+        this.release(task);
+        if matches!(this.ending, Some(End::Lost(_))) && this.free.len() < this.places.len() {
+            this.give_up(task);
         }
         if this.free.len() < this.places.len() {
             return Poll::Pending;
         }
-        Poll::Ready(match this.lost.take() {
-            Some(error) if !stopped => End::Lost(error),
-            _ => End::Stopped,
-        })
+        Poll::Ready(this.ending.take().unwrap_or(End::Stopped))
     }
 }
 
