@@ -61,6 +61,7 @@ impl Intake {
 
     /// Waits until a consumer may be started, or the queue is stopped.
     pub(crate) async fn opened(&mut self, gate: &Gate) {
+        self.probe = false;
         std::future::poll_fn(|task| {
             gate.register(task.waker());
             if gate.is_stopped() {
