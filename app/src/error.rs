@@ -19,6 +19,8 @@ pub enum ErrorKind {
     Missing,
     /// The declaration of a route contradicts itself.
     Invalid,
+    /// The database of an outbox failed.
+    Store,
     /// The client failed: the connection is closed, the broker refused a declaration, …
     Client,
 }
@@ -66,6 +68,12 @@ impl Error {
     pub(crate) fn not_declared(what: &str, name: &str, source: hopmq::Error) -> Self {
         let text = format!("the {what} '{name}' could not be declared: {source}");
         Self { kind: ErrorKind::Client, text, source: Some(source) }
+    }
+
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn outbox(source: &rusqlite::Error) -> Self {
+        let text = format!("the outbox could not be read or written: {source}");
+        Self { kind: ErrorKind::Store, text, source: None }
     }
 
     pub(crate) fn route(queue: &str, source: hopmq::Error) -> Self {

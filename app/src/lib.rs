@@ -16,7 +16,12 @@ mod handler;
 mod incoming;
 mod layer;
 mod observe;
+pub mod once;
+#[cfg(feature = "sqlite")]
+pub mod outbox;
 mod outcome;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 #[cfg(feature = "test")]
 pub mod test;
 mod topology;

@@ -131,7 +131,8 @@ fn members_share_a_group_and_each_app_without_one_gets_all() {
     let members = [start("a"), start("b")];
     let mut load = Load::new(&site);
     // Both are there when both have got a message of a round.
-    let each = |entries: &[Entry], round: &str| of(entries, 1).iter().filter(|entry| entry.text.ends_with(round)).count();
+    let each =
+        |entries: &[Entry], round: &str| of(entries, 1).iter().filter(|entry| entry.text.ends_with(round)).count();
     loop {
         load.round();
         let round = format!(" {}", load.rounds - 1);

@@ -52,7 +52,11 @@ impl Site {
     }
 
     /// Deletes what a test has left on a broker that stays.
-    pub(crate) fn clean<'a>(&self, queues: impl IntoIterator<Item = String>, exchanges: impl IntoIterator<Item = &'a str>) {
+    pub(crate) fn clean<'a>(
+        &self,
+        queues: impl IntoIterator<Item = String>,
+        exchanges: impl IntoIterator<Item = &'a str>,
+    ) {
         future::block_on(async {
             let connection = Connection::open(&self.uri).await.unwrap();
             let channel = connection.channel().await.unwrap();
