@@ -40,8 +40,8 @@ pub trait Slot<S> {
     /// Starts to work on a message. Returns a verdict if an argument of the handler can't be read.
     fn start(&mut self, incoming: &mut Incoming, state: &S) -> Option<Verdict>;
 
-    /// Goes on with the message. After it is ready, the slot is free.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Verdict>;
+    /// Goes on with the message that was started. After it is ready, the slot is free.
+    fn poll(&mut self, incoming: &mut Incoming, state: &S, context: &mut Context<'_>) -> Poll<Verdict>;
 
     /// Gives up the message, and frees the slot.
     fn clear(&mut self);
@@ -52,8 +52,8 @@ impl<S, T: Slot<S> + ?Sized> Slot<S> for Box<T> {
         (**self).start(incoming, state)
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Verdict> {
-        (**self).poll(context)
+    fn poll(&mut self, incoming: &mut Incoming, state: &S, context: &mut Context<'_>) -> Poll<Verdict> {
+        (**self).poll(incoming, state, context)
     }
 
     fn clear(&mut self) {
@@ -85,7 +85,7 @@ impl<H: Handler<S, A>, S, A> Slot<S> for HandlerSlot<H, S, A> {
         }
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Verdict> {
+    fn poll(&mut self, _: &mut Incoming, _: &S, context: &mut Context<'_>) -> Poll<Verdict> {
         let Some(future) = self.future.as_mut().as_pin_mut() else { return Poll::Pending };
         let Poll::Ready(outcome) = future.poll(context) else { return Poll::Pending };
         self.future.set(None);

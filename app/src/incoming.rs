@@ -139,6 +139,12 @@ impl Incoming {
         Some(Delivery::join(self.message.clone(), acker))
     }
 
+    /// Returns the message without the right to settle it.
+    pub(crate) fn share(&self) -> Self {
+        let (message, decoded, context) = (self.message.clone(), self.decoded.clone(), self.context.clone());
+        Self { message, acker: None, decoded, context, ..*self }
+    }
+
     /// Only a message that came through the default exchange can have been forwarded.
     fn origin(&self, header: &str) -> Option<&str> {
         if !self.message.exchange_bytes().is_empty() {

@@ -54,7 +54,9 @@ pub use handler::{Handler, Slot};
 #[cfg(feature = "macros")]
 pub use hopmq_app_macros::{consumer, handler, routes};
 pub use incoming::Incoming;
-pub use layer::Layer;
+#[cfg(feature = "tower")]
+pub use layer::{Answer, Endpoint, Tower, tower};
+pub use layer::{Around, ConcurrencyLimit, Layer, Next, RateLimit, RetryBudget, Running, Slow, Timeout, around};
 pub use observe::{Ended, Mark, Observer};
 #[cfg(feature = "codec")]
 pub use outcome::Reply;

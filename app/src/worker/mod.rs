@@ -283,11 +283,12 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
                 }
             }
             Work::Handler => {
+                let Some(incoming) = &mut place.incoming else { return };
                 for (observer, mark) in self.observers.iter().zip(&mut place.marks) {
                     observer.enter(mark);
                 }
                 let slot = &mut place.slot;
-                let polled = catch_unwind(AssertUnwindSafe(|| slot.poll(&mut task)));
+                let polled = catch_unwind(AssertUnwindSafe(|| slot.poll(incoming, self.state, &mut task)));
                 for (observer, mark) in self.observers.iter().zip(&mut place.marks).rev() {
                     observer.exit(mark);
                 }
