@@ -21,6 +21,8 @@ pub enum ErrorKind {
     Invalid,
     /// The database of an outbox failed.
     Store,
+    /// A second signal ended the app before its handlers had finished.
+    Interrupted,
     /// The client failed: the connection is closed, the broker refused a declaration, …
     Client,
 }
@@ -74,6 +76,20 @@ impl Error {
     pub(crate) fn outbox(source: &rusqlite::Error) -> Self {
         let text = format!("the outbox could not be read or written: {source}");
         Self { kind: ErrorKind::Store, text, source: None }
+    }
+
+    #[cfg(feature = "signals")]
+    pub(crate) fn no_signals(error: std::io::Error) -> Self {
+        let source = hopmq::Error::with_source(hopmq::ErrorKind::Io, "can't wait for signals", error);
+        Self { kind: ErrorKind::Client, text: source.to_string(), source: Some(source) }
+    }
+
+    #[cfg(feature = "signals")]
+    pub(crate) fn interrupted() -> Self {
+        let text = "a second signal ended the app before its handlers had finished; their messages go back to their \
+                    queues. A shorter `.drain_timeout(…)` ends it sooner"
+            .to_owned();
+        Self { kind: ErrorKind::Interrupted, text, source: None }
     }
 
     pub(crate) fn route(queue: &str, source: hopmq::Error) -> Self {

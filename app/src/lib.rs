@@ -20,6 +20,8 @@ pub mod once;
 #[cfg(feature = "sqlite")]
 pub mod outbox;
 mod outcome;
+#[cfg(feature = "signals")]
+mod signals;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 #[cfg(feature = "test")]
