@@ -22,6 +22,7 @@ use crate::group::{self, Members, Moved};
 use crate::handler::{Handler, HandlerSlot, Slot};
 use crate::layer::Layer;
 use crate::observe::Observer;
+use crate::telemetry::{Health, Propagation, QueueHealth, QueueState};
 use crate::topology::{self, Exchange, Queue};
 use crate::worker::{BatchWorker, End, Gate, Intake, Setting, Worker};
 
@@ -136,6 +137,7 @@ pub struct App<S, M: Mode<S> = Threads> {
     besides: Vec<M::Besides>,
     layers: Vec<M::Wrap>,
     observers: Vec<Arc<dyn Observer>>,
+    propagation: Option<Arc<dyn Propagation>>,
     control: Control,
     drain: Duration,
 }
@@ -266,6 +268,7 @@ impl<S: 'static, M: Mode<S>> App<S, M> {
             besides: Vec::new(),
             layers: Vec::new(),
             observers: Vec::new(),
+            propagation: None,
             control: Control::default(),
             drain: Duration::from_secs(30),
         }
@@ -310,6 +313,13 @@ impl<S: 'static, M: Mode<S>> App<S, M> {
     /// Shows all messages to an observer.
     pub fn observe(mut self, observer: impl Observer + 'static) -> Self {
         self.observers.push(Arc::new(observer));
+        self
+    }
+
+    /// Carries traces over messages: from those that are consumed to their handlers, and from handlers to what they
+    /// publish.
+    pub fn propagation(mut self, propagation: impl Propagation + 'static) -> Self {
+        self.propagation = Some(Arc::new(propagation));
         self
     }
 
@@ -363,8 +373,9 @@ impl<S: 'static, M: Mode<S>> App<S, M> {
         }
         let queues: Vec<_> = self.routes.iter().map(|route| &*route.queue).collect();
         topology::declare(connection, &self.exchanges, &queues).await?;
-        let context = Context::open(connection, alarms).await?;
         let observers: Arc<[_]> = self.observers.into();
+        let context = Context::open(connection, alarms, Arc::clone(&observers), self.propagation).await?;
+        let _connected = self.control.connected(connection);
         let shared = Run {
             state: &self.state,
             layers: &self.layers,
@@ -512,6 +523,7 @@ impl<S: 'static, W> Run<'_, S, W> {
                     closed(BatchWorker::new(&setting, &mut intake, consumer, || slots()), queue, &channel).await
                 }
             };
+            route.gate.set_consuming(false);
             match end {
                 End::Stopped => return Ok(()),
                 End::Paused => {}
@@ -578,6 +590,8 @@ pub struct Control(Arc<Mutex<Switches>>);
 struct Switches {
     gates: Vec<(String, Arc<Gate>)>,
     stopped: bool,
+    /// The connection of the running app.
+    connection: Option<Connection>,
     waiting: Vec<Waker>,
 }
 
@@ -615,6 +629,28 @@ impl Control {
         self.lock().stopped
     }
 
+    /// Returns whether the app is connected, and what the consumers of its queues do.
+    pub fn health(&self) -> Health {
+        let switches = self.lock();
+        let connected = switches.connection.as_ref().is_some_and(Connection::is_connected);
+        let queues = switches.gates.iter().map(|(queue, gate)| {
+            let state = match () {
+                () if gate.is_stopped() => QueueState::Stopped,
+                () if !gate.is_consuming() => QueueState::Absent,
+                () if gate.is_paused() => QueueState::Paused,
+                () => QueueState::Consuming,
+            };
+            QueueHealth { queue: queue.clone(), state }
+        });
+        Health { connected, queues: queues.collect() }
+    }
+
+    /// Remembers the connection until the returned guard is dropped, because a handle would keep it open.
+    fn connected(&self, connection: &Connection) -> Connected {
+        self.lock().connection = Some(connection.clone());
+        Connected(self.clone())
+    }
+
     /// Waits until the app is stopped.
     pub async fn stopped(&self) {
         poll_fn(|task| {
@@ -632,6 +668,17 @@ impl Control {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Switches> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The running app of a control.
+struct Connected(Control);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        let connection = self.0.lock().connection.take();
+        drop(connection);
+        self.0.lock().gates.iter().for_each(|(_, gate)| gate.set_consuming(false));
     }
 }
 

@@ -9,8 +9,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hopmq::{Channel, Connection, Properties};
+use tracing::{Instrument, Span};
 
 use crate::alarms::{Alarms, Sleep};
+use crate::observe::{Observer, Sent};
+use crate::telemetry::{self, Propagation};
 use crate::topology::Queue;
 
 /// The app around a handler. Clones are the same app, seen from the same queue.
@@ -28,12 +31,20 @@ pub(crate) struct Shared {
     connection: Connection,
     channel: Mutex<Channel>,
     alarms: Alarms,
+    observers: Arc<[Arc<dyn Observer>]>,
+    propagation: Option<Arc<dyn Propagation>>,
 }
 
 impl Context {
-    pub(crate) async fn open(connection: &Connection, alarms: &Alarms) -> hopmq::Result<Self> {
+    pub(crate) async fn open(
+        connection: &Connection,
+        alarms: &Alarms,
+        observers: Arc<[Arc<dyn Observer>]>,
+        propagation: Option<Arc<dyn Propagation>>,
+    ) -> hopmq::Result<Self> {
         let channel = Mutex::new(connection.channel().await?);
-        let app = Shared { connection: connection.clone(), channel, alarms: alarms.clone() };
+        let (connection, alarms) = (connection.clone(), alarms.clone());
+        let app = Shared { connection, channel, alarms, observers, propagation };
         Ok(Self(Arc::new(Inner { queue: "".into(), body_limit: usize::MAX, app: Arc::new(app) })))
     }
 
@@ -67,13 +78,71 @@ impl Context {
         &self.0.app.alarms
     }
 
+    pub(crate) fn shared_queue(&self) -> Arc<str> {
+        Arc::clone(&self.0.queue)
+    }
+
+    pub(crate) fn propagation(&self) -> Option<&dyn Propagation> {
+        self.0.app.propagation.as_deref()
+    }
+
+    /// Adds the headers that carry the trace of the current span, for what is published in another way than with
+    /// [`publish`](Self::publish). Does nothing if the app has no [`Propagation`].
+    #[must_use]
+    pub fn trace(&self, properties: Properties) -> Properties {
+        match self.propagation() {
+            Some(propagation) => injected(propagation, &Span::current(), properties),
+            None => properties,
+        }
+    }
+
     /// Publishes a message as mandatory, and waits until the broker has confirmed it. Opens the channel again if an
-    /// earlier publish made the broker close it.
+    /// earlier publish made the broker close it. The message carries the trace of the current span if the app has a
+    /// [`Propagation`].
     ///
     /// # Errors
     /// The errors of [`Publish::confirm`](hopmq::Publish::confirm): [`Returned`](hopmq::ErrorKind::Returned) if no
     /// queue took the message, 404 if there is no such exchange, …
     pub async fn publish(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        properties: &Properties,
+        body: impl Into<Bytes>,
+    ) -> hopmq::Result<()> {
+        let observers = &self.0.app.observers;
+        if observers.is_empty() {
+            return self.publish_traced(exchange, routing_key, properties, body).await;
+        }
+        let began = self.alarms().now();
+        let result = self.publish_traced(exchange, routing_key, properties, body).await;
+        let sent = Sent { exchange, routing_key, result: &result, elapsed: self.alarms().now() - began };
+        observers.iter().for_each(|observer| observer.sent(&sent));
+        result
+    }
+
+    async fn publish_traced(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        properties: &Properties,
+        body: impl Into<Bytes>,
+    ) -> hopmq::Result<()> {
+        let Some(propagation) = self.propagation() else {
+            return self.forward(exchange, routing_key, properties, body).await;
+        };
+        let span = telemetry::publishing(exchange, routing_key);
+        // A subscriber may leave the span out: the trace is that of the handler then.
+        let carried = if span.is_disabled() { Span::current() } else { span.clone() };
+        let properties = injected(propagation, &carried, properties.clone());
+        let publish = self.forward(exchange, routing_key, &properties, body);
+        let result = publish.instrument(span.clone()).await;
+        telemetry::ended(&span, &result);
+        result
+    }
+
+    /// Publishes a message with the headers that it has, unobserved.
+    pub(crate) async fn forward(
         &self,
         exchange: &str,
         routing_key: &str,
@@ -105,6 +174,14 @@ impl Context {
     fn lock(&self) -> std::sync::MutexGuard<'_, Channel> {
         self.0.app.channel.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn injected(propagation: &dyn Propagation, span: &Span, properties: Properties) -> Properties {
+    let mut traced = properties;
+    propagation.inject(span, &mut |name, value| {
+        traced = std::mem::take(&mut traced).with_header(name, value);
+    });
+    traced
 }
 
 impl fmt::Debug for Context {

@@ -129,7 +129,8 @@ macro_rules! handlers {
             fn call(&self, incoming: &mut Incoming, state: &S) -> Result<Self::Future, Verdict> {
                 $(let $argument = $argument::from_delivery(incoming, state)?;)*
                 let function = self.0.clone();
-                Ok(blocking::unblock(move || function($($argument),*).into_verdict()))
+                let span = tracing::Span::current();
+                Ok(blocking::unblock(move || span.in_scope(|| function($($argument),*).into_verdict())))
             }
         }
     )*};

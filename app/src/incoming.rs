@@ -157,6 +157,11 @@ impl Incoming {
         self.acker.is_none()
     }
 
+    /// Returns whether this is a further attempt in the same slot.
+    pub(crate) fn is_again(&self) -> bool {
+        self.attempts_here > 0
+    }
+
     pub(crate) fn count_attempt(&mut self) {
         self.attempts_here += 1;
     }

@@ -24,6 +24,7 @@ mod outcome;
 mod signals;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+mod telemetry;
 #[cfg(feature = "test")]
 pub mod test;
 mod topology;
@@ -59,10 +60,11 @@ pub use incoming::Incoming;
 #[cfg(feature = "tower")]
 pub use layer::{Answer, Endpoint, Tower, tower};
 pub use layer::{Around, ConcurrencyLimit, Layer, Next, RateLimit, RetryBudget, Running, Slow, Timeout, around};
-pub use observe::{Ended, Mark, Observer};
+pub use observe::{Ended, Mark, Observer, Sent};
 #[cfg(feature = "codec")]
 pub use outcome::Reply;
 pub use outcome::{Ack, Class, Classify, IntoVerdict, Park, Reject, Release, Retry};
+pub use telemetry::{Health, Metrics, Probes, Propagation, QueueHealth, QueueState, Spans};
 pub use topology::{
     BatchLimits, Binding, Breaker, BreakerState, DeadLetter, Exchange, Existing, Queue, Rate, Subscription,
 };

@@ -36,6 +36,17 @@ pub trait Observer: Send + Sync {
     fn breaker(&self, queue: &str, state: BreakerState) {
         let _ = (queue, state);
     }
+
+    /// The app now holds this many messages of a queue that no handler works on, because they wait for their next
+    /// attempt or for one with the same key. Called when the number has changed.
+    fn waiting(&self, queue: &str, messages: usize) {
+        let _ = (queue, messages);
+    }
+
+    /// A handler has published a message: see [`Context::publish`](crate::Context::publish).
+    fn sent(&self, sent: &Sent<'_>) {
+        let _ = sent;
+    }
 }
 
 /// What an observer remembers of a message between its beginning and its end.
@@ -64,4 +75,18 @@ pub struct Ended<'a> {
     pub elapsed: Duration,
     /// Whether the handler panicked.
     pub panicked: bool,
+}
+
+/// A publish that has ended.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Sent<'a> {
+    /// The exchange; empty for the default exchange.
+    pub exchange: &'a str,
+    /// The routing key.
+    pub routing_key: &'a str,
+    /// Whether the broker has confirmed the message.
+    pub result: &'a hopmq::Result<()>,
+    /// How long the confirm took.
+    pub elapsed: Duration,
 }

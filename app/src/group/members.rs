@@ -193,12 +193,16 @@ mod tests {
     fn members_agree_on_owners_whose_shares_differ_by_one() {
         let (mut a, mut b, mut c) = (members("a", 7), members("b", 7), members("c", 7));
         for word in ["join a", "join b", "join c"] {
-            [&mut a, &mut b, &mut c].into_iter().for_each(|member| drop(member.hear(word, Time::ZERO)));
+            [&mut a, &mut b, &mut c].into_iter().for_each(|member| {
+                member.hear(word, Time::ZERO);
+            });
         }
         assert_eq!(a.owners, ["a", "b", "c", "a", "b", "c", "a"]);
         assert!(a.owners == b.owners && b.owners == c.owners);
         assert_eq!(renewed(&a), [false, true, true, true, true, true, false]);
-        [&mut a, &mut b].into_iter().for_each(|member| drop(member.hear("leave c", Time::ZERO)));
+        [&mut a, &mut b].into_iter().for_each(|member| {
+            member.hear("leave c", Time::ZERO);
+        });
         assert_eq!(a.owners, ["a", "b", "a", "b", "a", "b", "a"]);
         assert_eq!(renewed(&a), [false, false, false, true, false, true, false], "what stays is left alone");
     }

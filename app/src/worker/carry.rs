@@ -68,14 +68,14 @@ async fn forward(incoming: &Incoming, to: &Forward, queue: &Queue, gate: &Gate) 
 async fn publish(incoming: &Incoming, to: &Forward, queue: &Queue) -> hopmq::Result<()> {
     let properties = forwarded(incoming, to, queue);
     let context = incoming.context();
-    let first = context.publish("", &to.queue, &properties, incoming.body_bytes()).await;
+    let first = context.forward("", &to.queue, &properties, incoming.body_bytes()).await;
     match first {
         // The queue was deleted since the app began.
         Err(error) if error.kind() == ErrorKind::Returned => {
             topology::declare(context.connection(), &[], &[queue]).await.map_err(|declared| {
                 hopmq::Error::with_source(ErrorKind::Returned, format!("no queue {}", to.queue), declared)
             })?;
-            context.publish("", &to.queue, &properties, incoming.body_bytes()).await
+            context.forward("", &to.queue, &properties, incoming.body_bytes()).await
         }
         other => other,
     }

@@ -14,7 +14,7 @@ pub(crate) struct Gate {
     state: AtomicU8,
     /// Whether the consumer must be started anew.
     renew: AtomicBool,
-    /// Whether a consumer was started.
+    /// Whether there is a consumer.
     consuming: AtomicBool,
     /// Whether the consumer has taken a message.
     taken: AtomicBool,
@@ -71,6 +71,10 @@ impl Gate {
     /// Returns whether the consumer has taken a message.
     pub(crate) fn has_taken(&self) -> bool {
         self.taken.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_consuming(&self, consuming: bool) {
+        self.consuming.store(consuming, Ordering::Release);
     }
 
     /// Sets the task that is woken when the switch turns. Read the state after that.

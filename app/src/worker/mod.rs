@@ -83,6 +83,8 @@ pub(crate) struct Worker<'a, S, T: Slot<S>> {
     /// The messages that wait for one with the same key, by that key.
     lanes: HashMap<u64, VecDeque<Incoming>>,
     backlog: usize,
+    /// How many messages waited when observers were told last.
+    waiting: usize,
     /// Why the worker takes no more messages.
     ending: Option<End>,
     /// How long handlers may go on after the consumer was lost.
@@ -143,6 +145,7 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
             ready,
             lanes: HashMap::new(),
             backlog: 0,
+            waiting: 0,
             ending: None,
             grace: setting.grace,
             given_up: None,
@@ -231,7 +234,13 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
             place.marks.extend(self.observers.iter().map(|observer| observer.begin(incoming)));
         }
         let slot = &mut place.slot;
+        for (observer, mark) in self.observers.iter().zip(&mut place.marks) {
+            observer.enter(mark);
+        }
         let started = catch_unwind(AssertUnwindSafe(|| slot.start(incoming, self.state)));
+        for (observer, mark) in self.observers.iter().zip(&mut place.marks).rev() {
+            observer.exit(mark);
+        }
         match started {
             Ok(None) => {
                 place.work = Work::Handler;
@@ -265,6 +274,7 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
     fn lose(&mut self, error: Option<hopmq::Error>) {
         self.ending = Some(End::Lost(error));
         self.consumer = None;
+        self.gate.set_consuming(false);
     }
 
     /// Goes on with a slot that was woken.
@@ -386,6 +396,16 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
         }
     }
 
+    /// Tells observers how many messages wait.
+    fn report_waiting(&mut self) {
+        let waits = |place: &&Place<T>| matches!(place.work, Work::Waiting(_) | Work::Next);
+        let waiting = self.backlog + self.places.iter().filter(waits).count();
+        if waiting != self.waiting {
+            self.waiting = waiting;
+            self.observers.iter().for_each(|observer| observer.waiting(self.queue.name(), waiting));
+        }
+    }
+
     /// Gives back what no handler works on now. The next consumer of a queue with a single active one must not begin
     /// before this one has ended, so there the messages go back when the channel is closed.
     fn release(&mut self, task: &mut TaskContext<'_>) {
@@ -447,6 +467,9 @@ impl<S, T: Slot<S> + Unpin> Future for Worker<'_, S, T> {
         }
         if this.take_deliveries(task) {
             task.waker().wake_by_ref();
+        }
+        if !this.observers.is_empty() {
+            this.report_waiting();
         }
         if this.ending.is_none() {
             return Poll::Pending;

@@ -4,5 +4,6 @@ mod around;
 mod layers;
 mod slow;
 mod support;
+mod telemetry;
 #[cfg(feature = "tower")]
 mod tower;
