@@ -106,6 +106,12 @@ impl<S: 'static> Mode<S> for Local {
     }
 }
 
+/// The modes whose handlers are async functions: [`Threads`] and [`Local`].
+pub trait Asynchronous {}
+
+impl Asynchronous for Threads {}
+impl Asynchronous for Local {}
+
 /// A set of queues with their handlers, and the state that these share.
 ///
 /// ```no_run
@@ -149,7 +155,7 @@ struct Route<S, M: Mode<S>> {
 }
 
 /// The slots of a route. The partitions of a queue share them.
-enum Slots<S, M: Mode<S>> {
+pub(crate) enum Slots<S, M: Mode<S>> {
     Single(Arc<M::Slots>),
     Batches(Arc<M::BatchSlots>),
 }
@@ -260,7 +266,7 @@ impl<S: 'static> App<S, Local> {
 }
 
 impl<S: 'static, M: Mode<S>> App<S, M> {
-    fn with_state(state: S) -> Self {
+    pub(crate) fn with_state(state: S) -> Self {
         Self {
             state,
             exchanges: Vec::new(),
@@ -274,7 +280,13 @@ impl<S: 'static, M: Mode<S>> App<S, M> {
         }
     }
 
-    fn add(mut self, queue: Queue, slots: Slots<S, M>) -> Self {
+    #[cfg(feature = "blocking")]
+    pub(crate) fn wrap(mut self, layer: M::Wrap) -> Self {
+        self.layers.push(layer);
+        self
+    }
+
+    pub(crate) fn add(mut self, queue: Queue, slots: Slots<S, M>) -> Self {
         if queue.partitions.is_none() {
             self.add_one(queue, slots);
             return self;
@@ -340,22 +352,13 @@ impl<S: 'static, M: Mode<S>> App<S, M> {
         self.routes.iter().map(|route| &*route.queue)
     }
 
-    /// Runs the app until it is stopped ([`Control::stop`]) or fails, on timers of async-io. Declares exchanges, queues
-    /// and bindings first.
+    /// Runs the app until it is stopped ([`Control::stop`]) or fails, on a timer of any runtime. Declares exchanges,
+    /// queues and bindings first.
     ///
     /// # Errors
     /// If a declaration is refused, or the connection ends. A consumer that the broker ends alone is started again.
     ///
     /// Dropping the future stops the app at once: the messages in work go back to their queues.
-    #[cfg(feature = "net")]
-    pub async fn run(self, connection: &Connection) -> Result<(), Error> {
-        self.run_with(connection, hopmq::IoTimer::new()).await
-    }
-
-    /// Runs the app on a timer of any runtime: see [`run`](Self::run).
-    ///
-    /// # Errors
-    /// Those of [`run`](Self::run).
     pub async fn run_with(self, connection: &Connection, mut timer: impl Timer) -> Result<(), Error> {
         let alarms = Alarms::new(timer.clock());
         let drive = poll_fn(|task| {
@@ -447,6 +450,17 @@ impl<S: 'static, M: Mode<S>> App<S, M> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(feature = "net")]
+impl<S: 'static, M: Mode<S> + Asynchronous> App<S, M> {
+    /// Runs the app on timers of async-io: see [`run_with`](Self::run_with).
+    ///
+    /// # Errors
+    /// Those of [`run_with`](Self::run_with).
+    pub async fn run(self, connection: &Connection) -> Result<(), Error> {
+        self.run_with(connection, hopmq::IoTimer::new()).await
     }
 }
 

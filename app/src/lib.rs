@@ -4,6 +4,8 @@
 mod alarms;
 mod app;
 pub mod batch;
+#[cfg(feature = "blocking")]
+pub mod blocking;
 #[doc(hidden)]
 pub mod check;
 mod codec;
@@ -31,7 +33,7 @@ mod topology;
 mod worker;
 
 pub use alarms::{Alarms, Sleep};
-pub use app::{App, Control, Local, Mode, Threads};
+pub use app::{App, Asynchronous, Control, Local, Mode, Threads};
 pub use batch::Batch;
 #[cfg(feature = "cbor")]
 pub use codec::Cbor;

@@ -7,10 +7,10 @@ use async_signal::{Signal, Signals};
 use futures_lite::{FutureExt, StreamExt};
 use hopmq::Connection;
 
-use crate::app::{App, Mode};
+use crate::app::{App, Asynchronous, Mode};
 use crate::error::Error;
 
-impl<S: 'static, M: Mode<S>> App<S, M> {
+impl<S: 'static, M: Mode<S> + Asynchronous> App<S, M> {
     /// Runs the app until it fails, or SIGTERM or ctrl-c stop it; then closes the connection.
     ///
     /// After the first signal, the app takes no more messages, and finishes those in work within the
@@ -32,11 +32,17 @@ impl<S: 'static, M: Mode<S>> App<S, M> {
     /// Those of [`run`](Self::run), of [`Connection::close`], and [`Interrupted`](crate::ErrorKind::Interrupted) after
     /// a second signal.
     pub async fn serve(self, connection: &Connection) -> Result<(), Error> {
+        self.serve_on(connection).await
+    }
+}
+
+impl<S: 'static, M: Mode<S>> App<S, M> {
+    pub(crate) async fn serve_on(self, connection: &Connection) -> Result<(), Error> {
         let signals = if cfg!(unix) { Signals::new([Signal::Int, Signal::Term]) } else { Signals::new([Signal::Int]) };
         let mut signals = signals.map_err(Error::no_signals)?;
         let control = self.control();
         let work = async {
-            let ran = self.run(connection).await;
+            let ran = self.run_with(connection, hopmq::IoTimer::new()).await;
             let closed = connection.close().await;
             ran.and(closed.map_err(Error::from))
         };

@@ -31,6 +31,13 @@ pub struct Connection {
     pub(crate) core: hopmq::Connection,
 }
 
+/// The asynchronous handle of the same connection, for libraries that take one, such as `hopmq-app`.
+impl AsRef<hopmq::Connection> for Connection {
+    fn as_ref(&self) -> &hopmq::Connection {
+        &self.core
+    }
+}
+
 impl Connection {
     pub(crate) fn new(core: hopmq::Connection) -> Self {
         Self { core }

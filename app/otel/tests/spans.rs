@@ -2,7 +2,7 @@
 
 use futures_lite::{FutureExt, future};
 use hopmq::{Connection, Properties};
-use hopmq_app::{App, Backoff, Context, Error, Mode, Out, Queue, Reject, Retry, Spans, Text, Verdict};
+use hopmq_app::{App, Asynchronous, Backoff, Context, Error, Mode, Out, Queue, Reject, Retry, Spans, Text, Verdict};
 use hopmq_broker::Broker;
 use hopmq_broker::inspect::Message;
 use hopmq_otel::Headers;
@@ -15,7 +15,10 @@ const PARENT: &str = "b7ad6b7169203331";
 
 /// Publishes messages to `orders`, runs the app until nothing is left there, and returns the spans that have ended and
 /// the messages of `done` and the dead letters.
-fn spans_of<M: Mode<()>>(app: App<(), M>, messages: &[(&'static str, Properties)]) -> (Vec<SpanData>, Vec<Message>) {
+fn spans_of<M: Mode<()> + Asynchronous>(
+    app: App<(), M>,
+    messages: &[(&'static str, Properties)],
+) -> (Vec<SpanData>, Vec<Message>) {
     let broker = Broker::in_memory();
     let exporter = InMemorySpanExporter::default();
     let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();

@@ -80,10 +80,10 @@ fn processing(incoming: &Incoming) -> Span {
         messaging.operation.type = "process",
         messaging.destination.name = Empty,
         messaging.rabbitmq.destination.routing_key = Empty,
-        messaging.rabbitmq.message.delivery_tag = incoming.delivery_tag(),
+        messaging.rabbitmq.message.delivery_tag = incoming.delivery_tag().cast_signed(),
         messaging.message.id = Empty,
         messaging.message.conversation_id = Empty,
-        hopmq.attempt = incoming.attempt(),
+        hopmq.attempt = i64::from(incoming.attempt()),
         hopmq.verdict = Empty,
         error.type = Empty,
     );
