@@ -13,12 +13,15 @@ use std::time::Duration;
 
 use hopmq::{Clock, Time, Timer};
 
+use crate::wall::WallClock;
+
 /// The timer of an app. Its sleeps end only while the app runs, because the app polls the timer.
 #[derive(Clone)]
 pub struct Alarms(Arc<Shared>);
 
 struct Shared {
     clock: Clock,
+    wall: WallClock,
     state: Mutex<State>,
 }
 
@@ -33,8 +36,13 @@ struct State {
 }
 
 impl Alarms {
-    pub(crate) fn new(clock: Clock) -> Self {
-        Self(Arc::new(Shared { clock, state: Mutex::default() }))
+    pub(crate) fn new(clock: Clock, wall: WallClock) -> Self {
+        Self(Arc::new(Shared { clock, wall, state: Mutex::default() }))
+    }
+
+    /// Returns the clock of deadlines that travel.
+    pub fn wall(&self) -> &WallClock {
+        &self.0.wall
     }
 
     /// Returns the time.
@@ -53,7 +61,7 @@ impl Alarms {
     }
 
     /// Wakes what is due, and sets `timer` to what is due next. Never ready.
-    pub(crate) fn poll(&self, timer: &mut impl Timer, context: &mut Context<'_>) {
+    pub(crate) fn poll(&self, timer: &mut (impl Timer + ?Sized), context: &mut Context<'_>) {
         loop {
             let now = self.now();
             let mut state = self.lock();
@@ -97,6 +105,12 @@ impl Sleep {
     /// Returns when the wait ends.
     pub fn deadline(&self) -> Time {
         self.deadline
+    }
+
+    /// Returns a wait of `time` from now on the same timer.
+    #[cfg(feature = "json")]
+    pub(crate) fn again(&self, time: Duration) -> Self {
+        self.alarms.sleep(time)
     }
 }
 

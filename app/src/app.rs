@@ -24,6 +24,7 @@ use crate::layer::Layer;
 use crate::observe::Observer;
 use crate::telemetry::{Health, Propagation, QueueHealth, QueueState};
 use crate::topology::{self, Exchange, Queue};
+use crate::wall::WallClock;
 use crate::worker::{BatchWorker, End, Gate, Intake, Setting, Worker};
 
 /// The wait before a consumer that was lost is started again: it doubles up to [`LONGEST_WAIT`].
@@ -146,6 +147,7 @@ pub struct App<S, M: Mode<S> = Threads> {
     propagation: Option<Arc<dyn Propagation>>,
     control: Control,
     drain: Duration,
+    wall: WallClock,
 }
 
 struct Route<S, M: Mode<S>> {
@@ -277,6 +279,7 @@ impl<S: 'static, M: Mode<S>> App<S, M> {
             propagation: None,
             control: Control::default(),
             drain: Duration::from_secs(30),
+            wall: WallClock::default(),
         }
     }
 
@@ -342,6 +345,12 @@ impl<S: 'static, M: Mode<S>> App<S, M> {
         self
     }
 
+    /// Sets the clock that the deadlines of messages are compared with.
+    pub fn wall_clock(mut self, wall: WallClock) -> Self {
+        self.wall = wall;
+        self
+    }
+
     /// Returns a handle that stops the app, or pauses single queues, from any thread.
     pub fn control(&self) -> Control {
         self.control.clone()
@@ -360,7 +369,7 @@ impl<S: 'static, M: Mode<S>> App<S, M> {
     ///
     /// Dropping the future stops the app at once: the messages in work go back to their queues.
     pub async fn run_with(self, connection: &Connection, mut timer: impl Timer) -> Result<(), Error> {
-        let alarms = Alarms::new(timer.clock());
+        let alarms = Alarms::new(timer.clock(), self.wall.clone());
         let drive = poll_fn(|task| {
             alarms.poll(&mut timer, task);
             Poll::<Result<(), Error>>::Pending

@@ -13,6 +13,8 @@ use tracing::{Instrument, Span};
 
 use crate::alarms::{Alarms, Sleep};
 use crate::observe::{Observer, Sent};
+#[cfg(feature = "json")]
+use crate::rpc::Client;
 use crate::telemetry::{self, Propagation};
 use crate::topology::Queue;
 
@@ -33,6 +35,8 @@ pub(crate) struct Shared {
     alarms: Alarms,
     observers: Arc<[Arc<dyn Observer>]>,
     propagation: Option<Arc<dyn Propagation>>,
+    #[cfg(feature = "json")]
+    rpc: std::sync::OnceLock<Client>,
 }
 
 impl Context {
@@ -43,8 +47,15 @@ impl Context {
         propagation: Option<Arc<dyn Propagation>>,
     ) -> hopmq::Result<Self> {
         let channel = Mutex::new(connection.channel().await?);
-        let (connection, alarms) = (connection.clone(), alarms.clone());
-        let app = Shared { connection, channel, alarms, observers, propagation };
+        let app = Shared {
+            connection: connection.clone(),
+            channel,
+            alarms: alarms.clone(),
+            observers,
+            propagation,
+            #[cfg(feature = "json")]
+            rpc: std::sync::OnceLock::new(),
+        };
         Ok(Self(Arc::new(Inner { queue: "".into(), body_limit: usize::MAX, app: Arc::new(app) })))
     }
 
@@ -94,6 +105,12 @@ impl Context {
             Some(propagation) => injected(propagation, &Span::current(), properties),
             None => properties,
         }
+    }
+
+    /// Returns the client that the calls and streams of this app share.
+    #[cfg(feature = "json")]
+    pub(crate) fn rpc(&self) -> &Client {
+        self.0.app.rpc.get_or_init(|| Client::of_app(&self.0.app.connection, &self.0.app.alarms))
     }
 
     /// Publishes a message as mandatory, and waits until the broker has confirmed it. Opens the channel again if an

@@ -22,6 +22,8 @@ pub mod once;
 #[cfg(feature = "sqlite")]
 pub mod outbox;
 mod outcome;
+#[cfg(feature = "json")]
+pub mod rpc;
 #[cfg(feature = "signals")]
 mod signals;
 #[cfg(feature = "sqlite")]
@@ -30,6 +32,7 @@ mod telemetry;
 #[cfg(feature = "test")]
 pub mod test;
 mod topology;
+mod wall;
 mod worker;
 
 pub use alarms::{Alarms, Sleep};
@@ -49,7 +52,9 @@ pub use context::Context;
 pub use error::{Error, ErrorKind};
 #[cfg(feature = "garde")]
 pub use extract::Valid;
-pub use extract::{Attempt, Bytes, FromDelivery, FromHeader, FromRef, Header, HeaderName, Headers, State, Text};
+pub use extract::{
+    Attempt, Bytes, Deadline, FromDelivery, FromHeader, FromRef, Header, HeaderName, Headers, State, Text,
+};
 #[cfg(feature = "codec")]
 pub use extract::{Out, Publishes};
 pub use flow::{Backoff, Failure, Verdict};
@@ -70,3 +75,4 @@ pub use telemetry::{Health, Metrics, Probes, Propagation, QueueHealth, QueueStat
 pub use topology::{
     BatchLimits, Binding, Breaker, BreakerState, DeadLetter, Exchange, Existing, Queue, Rate, Subscription,
 };
+pub use wall::WallClock;

@@ -3,12 +3,14 @@
 //! Owns the step from a message to a typed value. It must never wait, so that one set of extractors serves async,
 //! blocking and Python handlers.
 
+mod deadline;
 #[cfg(feature = "codec")]
 mod out;
 mod parts;
 #[cfg(feature = "garde")]
 mod valid;
 
+pub use deadline::Deadline;
 #[cfg(feature = "codec")]
 pub use out::{Out, Publishes};
 pub use parts::{Attempt, Bytes, FromHeader, FromRef, Header, HeaderName, Headers, State, Text};

@@ -1,0 +1,360 @@
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::lock::Mutex as AsyncMutex;
+use hopmq::{Connection, Message, Properties, Timer};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::codec::Codec;
+use super::error::{Fault, RpcError};
+use super::link::{Link, REPLY_TO};
+use super::streaming::Answers;
+use super::table::{End, correlation_id};
+use super::ticker::Ticker;
+use super::wire::{CREDIT, WINDOW};
+use crate::alarms::Alarms;
+use crate::extract::{Deadline, FromDelivery};
+use crate::flow::{Verdict, headers};
+use crate::incoming::Incoming;
+use crate::wall::WallClock;
+
+/// How long a call waits for its reply unless [`Client::within`] says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest time that RabbitMQ takes as the expiration of a message: ten years.
+const LONGEST: Duration = Duration::from_millis(315_360_000_000);
+
+/// Calls the methods of services. All calls of a client and its clones share one channel and one consumer, and any
+/// number of them may be in flight.
+///
+/// As an argument of a handler, it is a client on the app's connection whose calls end at the deadline of the message
+/// that is handled; so is the client that `#[rpc]` generates.
+///
+/// Dropping the future of a call forgets the call; its late reply is counted and dropped. When the link to the broker is
+/// lost, the calls in flight end with [`RpcError::OutcomeUnknown`], and the next calls wait for the new link.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+    timeout: Duration,
+    deadline: Deadline,
+}
+
+struct Inner {
+    connection: Connection,
+    alarms: Alarms,
+    _ticker: Option<Arc<Ticker>>,
+    link: Mutex<Option<Arc<Link>>>,
+    opening: AsyncMutex<()>,
+    /// Late replies of earlier links.
+    late: Mutex<u64>,
+}
+
+impl Client {
+    /// Returns a client on a connection, on timers of async-io.
+    ///
+    /// # Errors
+    /// If no channel can be opened.
+    #[cfg(feature = "net")]
+    pub async fn open(connection: &Connection) -> hopmq::Result<Self> {
+        Self::open_with(connection, hopmq::IoTimer::new(), WallClock::default()).await
+    }
+
+    /// Returns a client on a connection, on a timer of any runtime and a wall clock.
+    ///
+    /// # Errors
+    /// If no channel can be opened.
+    pub async fn open_with(
+        connection: &Connection,
+        timer: impl Timer + Send + 'static,
+        wall: WallClock,
+    ) -> hopmq::Result<Self> {
+        let ticker = Ticker::start(timer, wall);
+        let alarms = ticker.alarms().clone();
+        let client = Self::new(connection, &alarms, Some(ticker));
+        client.link().await?;
+        Ok(client)
+    }
+
+    /// Returns a client that an app's timer serves, and that opens its channel with the first call.
+    pub(crate) fn of_app(connection: &Connection, alarms: &Alarms) -> Self {
+        Self::new(connection, alarms, None)
+    }
+
+    fn new(connection: &Connection, alarms: &Alarms, ticker: Option<Arc<Ticker>>) -> Self {
+        let inner = Inner {
+            connection: connection.clone(),
+            alarms: alarms.clone(),
+            _ticker: ticker,
+            link: Mutex::default(),
+            opening: AsyncMutex::default(),
+            late: Mutex::default(),
+        };
+        Self { inner: Arc::new(inner), timeout: TIMEOUT, deadline: Deadline::default() }
+    }
+
+    /// Sets how long a call waits for its reply; a call that asks for a stream, how long it waits for the server to begin.
+    /// The default is 30 seconds.
+    #[must_use]
+    pub fn within(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout.min(LONGEST);
+        self
+    }
+
+    /// Sets a deadline for all calls, in addition to the timeout: that of a message that is handled.
+    #[must_use]
+    pub fn until(mut self, deadline: Deadline) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Returns the number of calls and streams in flight.
+    pub fn in_flight(&self) -> usize {
+        self.current().map_or(0, |link| link.table().len())
+    }
+
+    /// Returns how many replies came for calls that were given up.
+    pub fn late_replies(&self) -> u64 {
+        let earlier = *self.inner.late.lock().unwrap_or_else(PoisonError::into_inner);
+        earlier + self.current().map_or(0, |link| link.table().late())
+    }
+
+    /// Calls a method, as the clients that `#[rpc]` generates do.
+    ///
+    /// # Errors
+    /// See [`RpcError`].
+    pub fn call<C: Codec, Q: Serialize, T: DeserializeOwned, E: DeserializeOwned>(
+        &self,
+        service: &'static str,
+        method: &'static str,
+        arguments: &Q,
+    ) -> impl Future<Output = Result<T, RpcError<E>>> + Send + use<C, Q, T, E> {
+        let client = self.clone();
+        let body = encode::<C, Q>(method, arguments);
+        async move {
+            let reply = match body {
+                Ok(body) => client.ask(service, method, C::CONTENT_TYPE, body).await,
+                Err(error) => Err(error),
+            };
+            read::<C, T, E>(method, &reply.map_err(RpcError::of_method)?)
+        }
+    }
+
+    /// Calls a method that returns a stream of answers, as the clients that `#[rpc]` generates do.
+    ///
+    /// # Errors
+    /// See [`RpcError`].
+    pub fn stream<C: Codec, Q: Serialize, T: DeserializeOwned, E: DeserializeOwned>(
+        &self,
+        service: &'static str,
+        method: &'static str,
+        arguments: &Q,
+    ) -> impl Future<Output = Result<Answers<C, T, E>, RpcError<E>>> + Send + use<C, Q, T, E> {
+        let client = self.clone();
+        let body = encode::<C, Q>(method, arguments);
+        async move {
+            let begun = match body {
+                Ok(body) => client.begin(service, method, C::CONTENT_TYPE, body).await,
+                Err(error) => Err(error),
+            };
+            let (call, open) = begun.map_err(RpcError::of_method)?;
+            // A method that does not stream, or a fault, answers at once.
+            Answers::begin(client, call, method, open)
+        }
+    }
+
+    async fn ask(
+        &self,
+        service: &'static str,
+        method: &'static str,
+        content_type: &'static str,
+        body: Bytes,
+    ) -> Result<Message, RpcError> {
+        self.limited(async |properties| {
+            let call = self.send(service, method, content_type, body, properties, 1).await?;
+            call.next().await.map_err(|end| failed(service, end))
+        })
+        .await
+    }
+
+    async fn begin(
+        &self,
+        service: &'static str,
+        method: &'static str,
+        content_type: &'static str,
+        body: Bytes,
+    ) -> Result<(Call, Message), RpcError> {
+        self.limited(async |properties| {
+            let properties = properties.with_header(CREDIT, i64::try_from(WINDOW).unwrap_or(i64::MAX));
+            // The end and the beginning need no credit.
+            let call = self.send(service, method, content_type, body, properties, WINDOW + 2).await?;
+            let open = call.next().await.map_err(|end| failed(service, end))?;
+            Ok((call, open))
+        })
+        .await
+    }
+
+    /// Does `work` before the deadline, with the properties that say when it is.
+    async fn limited<T>(&self, work: impl AsyncFnOnce(Properties) -> Result<T, RpcError>) -> Result<T, RpcError> {
+        let left = self.deadline.remaining().map_or(self.timeout, |left| left.min(self.timeout));
+        if left.is_zero() {
+            return Err(RpcError::Deadline { waited: left });
+        }
+        let mut properties = Properties::new();
+        if let Some(now) = self.inner.alarms.wall().unix_millis() {
+            let at = now.saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+            let at = self.deadline.unix_millis().map_or(at, |inherited| inherited.min(at));
+            properties = properties.with_header(headers::DEADLINE, i64::try_from(at).unwrap_or(i64::MAX));
+        }
+        let mut work = pin!(work(properties.with_time_to_live(left)));
+        let mut sleep = self.inner.alarms.sleep(left);
+        poll_fn(|task| match work.as_mut().poll(task) {
+            Poll::Ready(done) => Poll::Ready(done),
+            Poll::Pending => Pin::new(&mut sleep).poll(task).map(|()| Err(RpcError::Deadline { waited: left })),
+        })
+        .await
+    }
+
+    /// Sends a call. Its inbox holds at most `limit` untaken replies.
+    async fn send(
+        &self,
+        service: &'static str,
+        method: &'static str,
+        content_type: &'static str,
+        body: Bytes,
+        properties: Properties,
+        limit: usize,
+    ) -> Result<Call, RpcError> {
+        let link = self.link().await.map_err(RpcError::Connection)?;
+        let call = Call::open(link, limit);
+        let properties = properties
+            .with_content_type(content_type)
+            .with_correlation_id(&correlation_id(call.id))
+            .with_reply_to(REPLY_TO)
+            .with_kind(method);
+        let sent = {
+            let publish = call.link.channel().publish("", service, body).properties(&properties).mandatory();
+            call.sent(publish.send()).await
+        };
+        sent.map_err(RpcError::Connection)?;
+        Ok(call)
+    }
+
+    /// Returns the link, and opens one if there is none, or the broker has closed its channel.
+    pub(super) async fn link(&self) -> hopmq::Result<Arc<Link>> {
+        if let Some(link) = self.current().filter(|link| link.is_open()) {
+            return Ok(link);
+        }
+        let _one_at_a_time = self.inner.opening.lock().await;
+        if let Some(link) = self.current().filter(|link| link.is_open()) {
+            return Ok(link);
+        }
+        let link = Link::open(&self.inner.connection).await?;
+        let mut current = self.inner.link.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(earlier) = current.replace(Arc::clone(&link)) {
+            *self.inner.late.lock().unwrap_or_else(PoisonError::into_inner) += earlier.table().late();
+        }
+        Ok(link)
+    }
+
+    fn current(&self) -> Option<Arc<Link>> {
+        self.inner.link.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn alarms(&self) -> &Alarms {
+        &self.inner.alarms
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.inner.connection
+    }
+}
+
+/// The client of the app, whose calls end at the deadline of the message.
+impl<S> FromDelivery<S> for Client {
+    fn from_delivery(incoming: &mut Incoming, state: &S) -> Result<Self, Verdict> {
+        let deadline = Deadline::from_delivery(incoming, state)?;
+        Ok(incoming.context().rpc().clone().until(deadline))
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("in_flight", &self.in_flight()).field("timeout", &self.timeout).finish()
+    }
+}
+
+/// An inbox for replies. Dropping it forgets the call.
+pub(super) struct Call {
+    pub(super) link: Arc<Link>,
+    pub(super) id: u64,
+}
+
+impl Call {
+    pub(super) fn open(link: Arc<Link>, limit: usize) -> Self {
+        let id = link.table().open(limit);
+        Self { link, id }
+    }
+
+    /// Awaits a publish whose replies come to this inbox.
+    pub(super) async fn sent(&self, publish: impl Future<Output = hopmq::Result<()>>) -> hopmq::Result<()> {
+        let mut publish = pin!(publish);
+        poll_fn(|task| {
+            let losses = self.link.table().losses();
+            let polled = publish.as_mut().poll(task);
+            if let Poll::Ready(Ok(())) = &polled {
+                self.link.table().sent(self.id, losses);
+            }
+            polled
+        })
+        .await
+    }
+
+    /// Waits for the next message.
+    pub(super) async fn next(&self) -> Result<Message, End> {
+        poll_fn(|task| self.poll_next(task)).await
+    }
+
+    pub(super) fn poll_next(&self, task: &mut std::task::Context<'_>) -> Poll<Result<Message, End>> {
+        self.link.table().poll(self.id, task)
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.link.table().close(self.id);
+    }
+}
+
+pub(super) fn failed(service: &str, end: End) -> RpcError {
+    match end {
+        End::Returned => RpcError::NoServer { service: service.to_owned() },
+        End::Lost(error) => RpcError::OutcomeUnknown(error),
+        End::Flooded => RpcError::Decode("the server sent more answers than it was allowed to".to_owned()),
+    }
+}
+
+fn encode<C: Codec, Q: Serialize>(method: &str, arguments: &Q) -> Result<Bytes, RpcError> {
+    let encoded = C::encode(arguments).map(Bytes::from);
+    encoded.map_err(|error| RpcError::Decode(format!("can't write the arguments of '{method}': {error}")))
+}
+
+/// Reads a reply: a result, an error of the method, or a fault.
+pub(super) fn read<C: Codec, T: DeserializeOwned, E: DeserializeOwned>(
+    method: &str,
+    reply: &Message,
+) -> Result<T, RpcError<E>> {
+    let undecodable = |what: &str, error: String| RpcError::Decode(format!("can't read {what} of '{method}': {error}"));
+    let fault = reply.header(headers::FAULT);
+    let Some(class) = fault.and_then(|class| class.as_str().map(str::to_owned)) else {
+        return C::decode(reply.body()).map_err(|error| undecodable("the result", error));
+    };
+    if class == Fault::FAILED {
+        return Err(C::decode(reply.body()).map_or_else(|error| undecodable("the error", error), RpcError::Failed));
+    }
+    Err(RpcError::Fault(Fault { class, text: reply.text().into_owned() }))
+}

@@ -1,0 +1,167 @@
+//! The server's side: a handler that answers calls.
+//!
+//! Owns the step from a message to a method and from its result to a reply. In come messages; out go verdicts: replies,
+//! or an ack for a call whose deadline has passed. It must never publish a single reply itself, because the worker does.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::codec::Codec;
+use super::error::Fault;
+use crate::extract::{Deadline, FromDelivery};
+use crate::flow::{Payload, Verdict};
+use crate::handler::Handler;
+use crate::incoming::Incoming;
+use crate::topology::{DeadLetter, Queue};
+
+/// The queue of a service: durable, and deleted with its last server, so that callers learn at once that nobody serves.
+/// It handles 64 calls at once, and keeps no call that failed: the caller knows.
+pub fn queue(name: &str) -> Queue {
+    Queue::new(name).classic().auto_delete().dead_letter(DeadLetter::Reject).concurrency(64)
+}
+
+/// The handler of a service: created by the `serve_…` function that `#[rpc]` generates.
+#[derive(Clone, Debug)]
+pub struct Service<F>(F);
+
+/// The arguments of a [`Service`], which reads them itself.
+#[derive(Debug)]
+pub struct Rpc;
+
+impl<F> Service<F> {
+    /// Returns a handler that calls `dispatch` for each call whose deadline has not passed.
+    pub fn new<S, Fut>(dispatch: F) -> Self
+    where
+        F: Fn(&mut Incoming, &S) -> Result<Fut, Verdict> + 'static,
+        Fut: Future<Output = Verdict> + 'static,
+    {
+        Self(dispatch)
+    }
+}
+
+impl<S, F, Fut> Handler<S, Rpc> for Service<F>
+where
+    F: Fn(&mut Incoming, &S) -> Result<Fut, Verdict> + 'static,
+    Fut: Future<Output = Verdict> + 'static,
+{
+    type Outcome = Verdict;
+    type Future = Caught<Fut>;
+
+    fn call(&self, incoming: &mut Incoming, state: &S) -> Result<Self::Future, Verdict> {
+        let deadline = argument::<S, Deadline>(incoming, state)?;
+        if deadline.has_passed() {
+            tracing::debug!(queue = incoming.queue(), "a call was dropped because its deadline has passed");
+            return Err(Verdict::Ack);
+        }
+        match catch_unwind(AssertUnwindSafe(|| (self.0)(incoming, state))) {
+            Ok(Ok(future)) => Ok(Caught { future: Box::pin(future) }),
+            Ok(Err(verdict)) => Err(verdict),
+            Err(panic) => Err(panicked(&*panic)),
+        }
+    }
+}
+
+/// The future of a call, whose panics become replies.
+#[derive(Debug)]
+pub struct Caught<F> {
+    future: Pin<Box<F>>,
+}
+
+impl<F: Future<Output = Verdict>> Future for Caught<F> {
+    type Output = Verdict;
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Verdict> {
+        let future = self.future.as_mut();
+        match catch_unwind(AssertUnwindSafe(|| future.poll(task))) {
+            Ok(polled) => polled,
+            Err(panic) => Poll::Ready(panicked(&*panic)),
+        }
+    }
+}
+
+/// Returns the name of the method that is called.
+pub fn method(incoming: &Incoming) -> Cow<'_, str> {
+    String::from_utf8_lossy(incoming.message().properties().kind_bytes().unwrap_or_default())
+}
+
+/// Reads the arguments of a call.
+///
+/// # Errors
+/// The reply that says why they can't be read.
+pub fn arguments<C: Codec, T: DeserializeOwned>(incoming: &Incoming) -> Result<T, Verdict> {
+    let properties = incoming.message().properties();
+    if let Some(kind) = properties.content_type().filter(|kind| *kind != C::CONTENT_TYPE) {
+        return Err(fault(Fault::DECODE, format!("the content type is {kind:?}, not {}", C::CONTENT_TYPE)));
+    }
+    C::decode(incoming.body())
+        .map_err(|error| fault(Fault::DECODE, format!("can't read the arguments of '{}': {error}", method(incoming))))
+}
+
+/// Reads an extractor of a method.
+///
+/// # Errors
+/// The reply that says why it can't be read.
+pub fn argument<S, T: FromDelivery<S>>(incoming: &mut Incoming, state: &S) -> Result<T, Verdict> {
+    T::from_delivery(incoming, state).map_err(|verdict| match verdict.failure() {
+        Some(failure) => fault(Fault::DECODE, failure.text()),
+        None => verdict,
+    })
+}
+
+/// Replies that the service has no such method.
+pub fn unknown_method(incoming: &Incoming, methods: &[&str]) -> Verdict {
+    let text = format!(
+        "the service '{}' has no method '{}'; it has {}",
+        incoming.queue(),
+        method(incoming),
+        methods.join(", "),
+    );
+    fault(Fault::UNKNOWN_METHOD, text)
+}
+
+/// Replies with a result.
+pub fn reply<C: Codec, T: Serialize>(result: &T) -> Verdict {
+    match C::encode(result) {
+        Ok(body) => {
+            let content_type = C::CONTENT_TYPE.into();
+            Verdict::Reply(Payload { body: body.into(), content_type, ..Payload::default() })
+        }
+        Err(error) => fault(Fault::ENCODE, format!("can't write the result: {error}")),
+    }
+}
+
+/// Replies with a result, or with the error that the method returned.
+pub fn reply_result<C: Codec, T: Serialize, E: Serialize>(result: &Result<T, E>) -> Verdict {
+    match result {
+        Ok(result) => reply::<C, T>(result),
+        Err(error) => match reply::<C, E>(error) {
+            Verdict::Reply(payload) if payload.fault.is_none() => {
+                Verdict::Reply(Payload { fault: Some(Fault::FAILED.into()), ..payload })
+            }
+            other => other,
+        },
+    }
+}
+
+pub(super) fn fault(class: &'static str, text: impl Into<String>) -> Verdict {
+    Verdict::Reply(Payload {
+        body: text.into().into(),
+        content_type: "text/plain; charset=utf-8".into(),
+        fault: Some(class.into()),
+        ..Payload::default()
+    })
+}
+
+pub(super) fn panicked(panic: &(dyn Any + Send)) -> Verdict {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text = text.unwrap_or("no text");
+    tracing::warn!(text, "a method of a service panicked");
+    fault(Fault::PANIC, format!("the method panicked: {text}"))
+}
