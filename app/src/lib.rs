@@ -62,7 +62,8 @@ pub use flow::{Backoff, Failure, Verdict};
 pub use handler::{Cpu, cpu};
 pub use handler::{Handler, Slot};
 #[cfg(feature = "macros")]
-pub use hopmq_app_macros::{consumer, handler, routes};
+#[cfg(feature = "macros")]
+pub use hopmq_app_macros::{consumer, handler, routes, rpc};
 pub use incoming::Incoming;
 #[cfg(feature = "tower")]
 pub use layer::{Answer, Endpoint, Tower, tower};

@@ -8,6 +8,7 @@ mod literal;
 mod pattern;
 mod retry;
 mod routes;
+mod rpc;
 mod words;
 
 use proc_macro::TokenStream;
@@ -112,6 +113,12 @@ pub fn handler(arguments: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro]
 pub fn routes(items: TokenStream) -> TokenStream {
     routes::routes(items.into()).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Makes a client and a server of a trait: see [`hopmq_app::rpc`](../hopmq_app/rpc/index.html).
+#[proc_macro_attribute]
+pub fn rpc(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    rpc::rpc(arguments.into(), item.into()).into()
 }
 
 /// Adds what an attribute makes to its item, which stays even if the attribute is wrong: one error then hides no other.

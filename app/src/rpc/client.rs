@@ -127,16 +127,15 @@ impl Client {
     ///
     /// # Errors
     /// See [`RpcError`].
-    pub fn call<C: Codec, Q: Serialize, T: DeserializeOwned, E: DeserializeOwned>(
+    pub fn call<C: Codec, T: DeserializeOwned, E: DeserializeOwned>(
         &self,
         service: &'static str,
         method: &'static str,
-        arguments: &Q,
-    ) -> impl Future<Output = Result<T, RpcError<E>>> + Send + use<C, Q, T, E> {
+        arguments: Written,
+    ) -> impl Future<Output = Result<T, RpcError<E>>> + Send + use<C, T, E> {
         let client = self.clone();
-        let body = encode::<C, Q>(method, arguments);
         async move {
-            let reply = match body {
+            let reply = match arguments.body(method) {
                 Ok(body) => client.ask(service, method, C::CONTENT_TYPE, body).await,
                 Err(error) => Err(error),
             };
@@ -148,16 +147,15 @@ impl Client {
     ///
     /// # Errors
     /// See [`RpcError`].
-    pub fn stream<C: Codec, Q: Serialize, T: DeserializeOwned, E: DeserializeOwned>(
+    pub fn stream<C: Codec, T: DeserializeOwned, E: DeserializeOwned>(
         &self,
         service: &'static str,
         method: &'static str,
-        arguments: &Q,
-    ) -> impl Future<Output = Result<Answers<C, T, E>, RpcError<E>>> + Send + use<C, Q, T, E> {
+        arguments: Written,
+    ) -> impl Future<Output = Result<Answers<C, T, E>, RpcError<E>>> + Send + use<C, T, E> {
         let client = self.clone();
-        let body = encode::<C, Q>(method, arguments);
         async move {
-            let begun = match body {
+            let begun = match arguments.body(method) {
                 Ok(body) => client.begin(service, method, C::CONTENT_TYPE, body).await,
                 Err(error) => Err(error),
             };
@@ -338,9 +336,20 @@ pub(super) fn failed(service: &str, end: End) -> RpcError {
     }
 }
 
-fn encode<C: Codec, Q: Serialize>(method: &str, arguments: &Q) -> Result<Bytes, RpcError> {
-    let encoded = C::encode(arguments).map(Bytes::from);
-    encoded.map_err(|error| RpcError::Decode(format!("can't write the arguments of '{method}': {error}")))
+/// The arguments of a call, as they are sent.
+#[derive(Debug)]
+pub struct Written(Result<Vec<u8>, String>);
+
+impl Written {
+    /// Writes arguments: one as it is, several as a tuple, none as `()`.
+    pub fn new<C: Codec, Q: Serialize>(arguments: &Q) -> Self {
+        Self(C::encode(arguments))
+    }
+
+    fn body(self, method: &str) -> Result<Bytes, RpcError> {
+        let body = self.0.map(Bytes::from);
+        body.map_err(|error| RpcError::Decode(format!("can't write the arguments of '{method}': {error}")))
+    }
 }
 
 /// Reads a reply: a result, an error of the method, or a fault.

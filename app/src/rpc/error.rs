@@ -1,11 +1,12 @@
-use std::convert::Infallible;
 use std::fmt;
 use std::time::Duration;
 
-/// Why a call has no result. `E` is the error type of the method; [`Infallible`] if it has none.
+use serde::de::{Deserialize, Deserializer, Error};
+
+/// Why a call has no result. `E` is the error type of the method; [`Never`] if it has none.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum RpcError<E = Infallible> {
+pub enum RpcError<E = Never> {
     /// The method returned this error.
     Failed(E),
     /// The server could not carry out the call, or a method panicked.
@@ -26,6 +27,22 @@ pub enum RpcError<E = Infallible> {
     OutcomeUnknown(hopmq::Error),
     /// The call could not be sent.
     Connection(hopmq::Error),
+}
+
+/// The error of a method that returns none. There is no such value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Never {}
+
+impl fmt::Display for Never {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {}
+    }
+}
+
+impl<'de> Deserialize<'de> for Never {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(D::Error::custom("the server declares an error for this method, and the client does not"))
+    }
 }
 
 /// Why a server could not carry out a call: the header `x-hopmq-fault` of its reply, and a text.

@@ -24,8 +24,8 @@ mod table;
 mod ticker;
 mod wire;
 
-pub use client::Client;
+pub use client::{Client, Written};
 pub use codec::{Codec, JsonCodec};
-pub use error::{Fault, RpcError};
+pub use error::{Fault, Never, RpcError};
 pub use server::{Caught, Rpc, Service, argument, arguments, method, queue, reply, reply_result, unknown_method};
 pub use streaming::{Answers, Opening, open_stream};
