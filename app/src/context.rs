@@ -32,6 +32,8 @@ struct Inner {
 pub(crate) struct Shared {
     connection: Connection,
     channel: Mutex<Channel>,
+    /// The channel for answers, which need no confirms.
+    answers: Mutex<Option<Channel>>,
     alarms: Alarms,
     observers: Arc<[Arc<dyn Observer>]>,
     propagation: Option<Arc<dyn Propagation>>,
@@ -50,6 +52,7 @@ impl Context {
         let app = Shared {
             connection: connection.clone(),
             channel,
+            answers: Mutex::default(),
             alarms: alarms.clone(),
             observers,
             propagation,
@@ -186,6 +189,25 @@ impl Context {
             *current = channel;
         }
         Ok(current.clone())
+    }
+
+    /// Returns the channel that answers are sent on, if it is open.
+    pub(crate) fn open_answers(&self) -> Option<Channel> {
+        let answers = self.0.app.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.as_ref().filter(|channel| channel.is_open()).cloned()
+    }
+
+    /// Returns the channel that answers are sent on, and opens it first if it is not open.
+    pub(crate) async fn answers(&self) -> hopmq::Result<Channel> {
+        if let Some(channel) = self.open_answers() {
+            return Ok(channel);
+        }
+        let channel = self.connection().channel().await?;
+        let mut answers = self.0.app.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another answer may have opened one meanwhile.
+        let current = answers.take().filter(Channel::is_open).unwrap_or(channel);
+        *answers = Some(current.clone());
+        Ok(current)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Channel> {

@@ -3,7 +3,10 @@
 //! In come a message and its [`Plan`]; out go publishes and one settlement. It must never settle a message as done
 //! before its forward is confirmed, and must decide nothing.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use hopmq::{Acker, ErrorKind, FieldTable, Properties};
@@ -181,27 +184,61 @@ pub(crate) fn moved(incoming: &Incoming, omitted: &[&str], more: impl FnOnce(&mu
     moved
 }
 
+/// Answers a message, and settles it. Returns the message if there is no room for the answer now, or no channel yet.
+///
 /// An answer that can't be sent is lost, as one is whose asker has gone: the message is done all the same.
-async fn answer(incoming: &Incoming, reply: &Payload) {
-    let asked = incoming.properties();
-    let Some(reply_to) = asked.reply_to() else {
-        tracing::debug!(queue = incoming.queue(), "a handler answered a message without reply-to");
-        return;
-    };
-    let mut properties = Properties::new();
-    if let Some(id) = asked.correlation_id() {
-        properties = properties.with_correlation_id(id);
+pub(super) fn answer_now(
+    mut incoming: Incoming,
+    reply: &Payload,
+    how: Settle,
+    task: &mut TaskContext<'_>,
+) -> Option<Incoming> {
+    if let Some(reply_to) = reply_to(&incoming) {
+        let Some(channel) = incoming.context().open_answers() else { return Some(incoming) };
+        let properties = answered(&incoming, reply);
+        let mut publish = channel.publish("", reply_to, &*reply.body).properties(&properties).send();
+        let sent = Pin::new(&mut publish).poll(task);
+        drop(publish);
+        match sent {
+            Poll::Ready(sent) => note(&incoming, sent),
+            Poll::Pending => return Some(incoming),
+        }
     }
-    properties = reply.describe(properties);
+    settle(&mut incoming, how);
+    None
+}
+
+async fn answer(incoming: &Incoming, reply: &Payload) {
+    let Some(reply_to) = reply_to(incoming) else { return };
+    let properties = answered(incoming, reply);
+    let sent = async {
+        let channel = incoming.context().answers().await?;
+        channel.publish("", reply_to, reply.body.clone()).properties(&properties).send().await
+    };
+    note(incoming, sent.await);
+}
+
+fn note(incoming: &Incoming, sent: hopmq::Result<()>) {
+    if let Err(error) = sent {
+        tracing::warn!(queue = incoming.queue(), %error, "an answer could not be sent");
+    }
+}
+
+fn reply_to(incoming: &Incoming) -> Option<&str> {
+    let reply_to = incoming.message().properties().reply_to();
+    if reply_to.is_none() {
+        tracing::debug!(queue = incoming.queue(), "a handler answered a message without reply-to");
+    }
+    reply_to
+}
+
+fn answered(incoming: &Incoming, reply: &Payload) -> Properties {
+    let mut properties = reply.describe(Properties::new());
     if let Some(fault) = &reply.fault {
         properties = properties.with_header(headers::FAULT, &**fault);
     }
-    let channel = match incoming.context().channel().await {
-        Ok(channel) => channel,
-        Err(error) => return tracing::warn!(queue = incoming.queue(), %error, "an answer could not be sent"),
-    };
-    let sent = channel.publish("", reply_to, reply.body.clone()).properties(&properties).send().await;
-    if let Err(error) = sent {
-        tracing::warn!(queue = incoming.queue(), %error, "an answer could not be sent");
+    match incoming.message().properties().correlation_id() {
+        Some(id) => properties.with_correlation_id(id),
+        None => properties,
     }
 }

@@ -366,7 +366,15 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
             carry::settle(incoming, plan.settle);
             return self.done(index);
         }
-        if let Some(incoming) = place.incoming.take() {
+        let mut incoming = place.incoming.take();
+        if let (None, Some(reply)) = (&plan.forward, &plan.reply) {
+            let mut task = TaskContext::from_waker(&place.waker);
+            incoming = incoming.and_then(|incoming| carry::answer_now(incoming, reply, plan.settle, &mut task));
+            if incoming.is_none() {
+                return self.done(index);
+            }
+        }
+        if let Some(incoming) = incoming {
             let carrying = carry::carry(incoming, plan, Arc::clone(&self.queue), Arc::clone(&self.gate));
             place.work = Work::Carrying(Box::pin(carrying));
             self.advance(index);

@@ -51,7 +51,7 @@ fn client(service: &Service) -> TokenStream {
     let (visibility, name) = (&service.item.vis, format_ident!("{}Client", service.item.ident));
     let (queue, codec) = (queue(service), codec(service));
     let doc = format!("Calls the methods of [`{}`] over the queue `{queue}`.", service.item.ident);
-    let methods = service.methods.iter().map(|method| client_method(method, &queue, &codec));
+    let methods = service.methods.iter().map(|method| client_method(service, method, &queue, &codec));
     quote! {
         #[doc = #doc]
         #[derive(Clone, Debug)]
@@ -91,9 +91,9 @@ fn client(service: &Service) -> TokenStream {
     }
 }
 
-fn client_method(method: &Method, queue: &str, codec: &TokenStream) -> TokenStream {
+fn client_method(service: &Service, method: &Method, queue: &str, codec: &TokenStream) -> TokenStream {
     let Method { name, docs, arguments, outcome, .. } = method;
-    let visibility = quote!(pub);
+    let visibility = &service.item.vis;
     let wire = wire_name(name);
     let (names, types): (Vec<_>, Vec<_>) = arguments.iter().map(|(name, kind)| (name, kind)).unzip();
     let sent = match names.as_slice() {

@@ -4,8 +4,8 @@ use proc_macro2::{Ident, Span};
 use syn::parse::{Parse, ParseStream};
 use syn::spanned::Spanned;
 use syn::{
-    Attribute, Error, FnArg, GenericArgument, ItemTrait, LitStr, Pat, Path, PathArguments, ReceiverKind, Result, ReturnType, Token,
-    TraitItem, TraitItemFn, Type, TypeParamBound,
+    Attribute, Error, FnArg, GenericArgument, ItemTrait, LitStr, Pat, Path, PathArguments, ReceiverKind, Result,
+    ReturnType, Token, TraitItem, TraitItemFn, Type, TypeParamBound,
 };
 
 /// What `#[rpc(…)]` says.
@@ -128,7 +128,8 @@ fn method(function: &mut TraitItemFn) -> Result<Method> {
         let FnArg::Typed(typed) = input else { continue };
         let extracted = take_extract(&mut typed.attrs);
         let Pat::Ident(pattern) = &*typed.pat else {
-            errors.add(&typed.pat, "name the argument here, as `name: Type`: take it apart in the `impl` of the server");
+            errors
+                .add(&typed.pat, "name the argument here, as `name: Type`: take it apart in the `impl` of the server");
             continue;
         };
         if let Type::Reference(reference) = &*typed.ty {
@@ -166,7 +167,8 @@ fn outcome(is_async: bool, name: &Ident, output: &ReturnType) -> Result<Outcome>
         let item = stream.bounds.iter().find_map(stream_item);
         let results = item.as_ref().and_then(results);
         let Some((value, error)) = results else {
-            let text = "write `impl Stream<Item = Result<T, E>>`: a method answers with one value or with such a stream";
+            let text =
+                "write `impl Stream<Item = Result<T, E>>`: a method answers with one value or with such a stream";
             return Err(Error::new(returned.span(), text));
         };
         if is_async {

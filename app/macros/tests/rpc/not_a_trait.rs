@@ -1,0 +1,6 @@
+#[hopmq_app::rpc]
+fn quote(pizza: String) -> u32 {
+    9
+}
+
+fn main() {}

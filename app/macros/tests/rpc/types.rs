@@ -1,0 +1,8 @@
+struct Unwritable;
+
+#[hopmq_app::rpc]
+trait Pricing {
+    async fn quote(&self, pizza: String) -> Result<u32, Unwritable>;
+}
+
+fn main() {}
