@@ -120,6 +120,22 @@ fn the_quickstart_needs_no_broker() {
     );
 }
 
+#[test]
+fn rpc_prices_needs_no_broker() {
+    let mut command = Command::new(program("rpc_prices", "rpc_prices.rs"));
+    command.env_remove("AMQP_URL");
+    let output = run_command("rpc_prices", command).expect_success();
+    expect_in_order(
+        &output,
+        &[
+            "AMQP_URL is not set: using a broker within this program.",
+            "before the server starts: nobody serves 'pricing'",
+            "2 × margherita: 18 euros\n10 × funghi: 88 euros\n1 × hawaii: there is no pizza hawaii\n",
+            "the next prices of funghi: [11, 12, 13]\n1000 calls at once took ",
+        ],
+    );
+}
+
 #[cfg(unix)]
 #[test]
 fn shutdown_finishes_the_job_in_progress_on_sigterm() {

@@ -7,9 +7,9 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
+use futures_util::FutureExt;
+use futures_util::future::{CatchUnwind, Map};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -61,7 +61,7 @@ where
             return Err(Verdict::Ack);
         }
         match catch_unwind(AssertUnwindSafe(|| (self.0)(incoming, state))) {
-            Ok(Ok(future)) => Ok(Caught { future: Box::pin(future) }),
+            Ok(Ok(future)) => Ok(AssertUnwindSafe(future).catch_unwind().map(caught)),
             Ok(Err(verdict)) => Err(verdict),
             Err(panic) => Err(panicked(&*panic)),
         }
@@ -69,21 +69,10 @@ where
 }
 
 /// The future of a call, whose panics become replies.
-#[derive(Debug)]
-pub struct Caught<F> {
-    future: Pin<Box<F>>,
-}
+type Caught<F> = Map<CatchUnwind<AssertUnwindSafe<F>>, fn(Result<Verdict, Box<dyn Any + Send>>) -> Verdict>;
 
-impl<F: Future<Output = Verdict>> Future for Caught<F> {
-    type Output = Verdict;
-
-    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Verdict> {
-        let future = self.future.as_mut();
-        match catch_unwind(AssertUnwindSafe(|| future.poll(task))) {
-            Ok(polled) => polled,
-            Err(panic) => Poll::Ready(panicked(&*panic)),
-        }
-    }
+fn caught(ended: Result<Verdict, Box<dyn Any + Send>>) -> Verdict {
+    ended.unwrap_or_else(|panic| panicked(&*panic))
 }
 
 /// Returns the name of the method that is called.

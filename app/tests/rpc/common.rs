@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_lite::{FutureExt, Stream, StreamExt, future, stream};
-use hopmq::Connection;
+use hopmq::{Clock, Connection, Time, Timer};
 use hopmq_app::rpc::Client;
 use hopmq_app::{App, Control, Deadline, rpc};
 use hopmq_broker::Broker;
@@ -133,6 +133,36 @@ impl Pricing for Prices {
     }
 }
 
+/// A timer that moves when a test says so.
+#[derive(Clone, Default)]
+pub(crate) struct VirtualTime(Arc<Mutex<(Duration, Vec<std::task::Waker>)>>);
+
+impl VirtualTime {
+    pub(crate) fn advance(&self, time: Duration) {
+        let mut state = self.0.lock().unwrap();
+        state.0 += time;
+        let wakers = std::mem::take(&mut state.1);
+        drop(state);
+        wakers.into_iter().for_each(std::task::Waker::wake);
+    }
+}
+
+impl Timer for VirtualTime {
+    fn clock(&self) -> Clock {
+        let state = Arc::clone(&self.0);
+        Clock::new(move || Time::from_epoch(state.lock().unwrap().0))
+    }
+
+    fn poll_until(&mut self, deadline: Time, task: &mut std::task::Context<'_>) -> std::task::Poll<()> {
+        let mut state = self.0.lock().unwrap();
+        if state.0 >= deadline.since_epoch() {
+            return std::task::Poll::Ready(());
+        }
+        state.1.push(task.waker().clone());
+        std::task::Poll::Pending
+    }
+}
+
 /// Opens a connection to the broker, or to that of `AMQP_URL`.
 pub(crate) async fn connect(broker: &Broker) -> Connection {
     let uri = std::env::var("AMQP_URL").unwrap_or_else(|_| broker.uri());
@@ -156,13 +186,14 @@ pub(crate) fn with_server<F: Future<Output = ()>>(prices: Prices, test: impl FnO
         let control = app.control();
         let client = Client::open(&connection).await.unwrap();
         let pricing = PricingClient::new(client.clone()).within(Duration::from_secs(20));
+        let time = VirtualTime::default();
         let setting = Setting {
+            time: time.clone(),
             broker: broker.clone(),
             prices,
             client,
             pricing: pricing.clone(),
             connection: connection.clone(),
-            serving: serving.clone(),
             control: control.clone(),
         };
         let test = async {
@@ -171,7 +202,7 @@ pub(crate) fn with_server<F: Future<Output = ()>>(prices: Prices, test: impl FnO
             control.stop();
             future::pending().await
         };
-        app.run(&serving).or(test).await.unwrap();
+        app.run_with(&serving, time).or(test).await.unwrap();
         drop(pricing);
         connection.close().await.unwrap();
         serving.close().await.unwrap();
@@ -180,13 +211,13 @@ pub(crate) fn with_server<F: Future<Output = ()>>(prices: Prices, test: impl FnO
 }
 
 /// What a test has.
-#[derive(Clone)]
 pub(crate) struct Setting {
+    /// The time of the server.
+    pub(crate) time: VirtualTime,
     pub(crate) broker: Broker,
     pub(crate) prices: Prices,
     pub(crate) client: Client,
     pub(crate) pricing: PricingClient,
     pub(crate) connection: Connection,
-    pub(crate) serving: Connection,
     pub(crate) control: Control,
 }

@@ -1,7 +1,10 @@
+use std::pin::pin;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use futures_lite::StreamExt;
-use hopmq_app::rpc::{Fault, RpcError};
+use futures_lite::{StreamExt, future};
+use hopmq_app::WallClock;
+use hopmq_app::rpc::{Client, Fault, RpcError};
 
 use crate::common::*;
 
@@ -53,7 +56,7 @@ fn a_dropped_stream_ends_the_method() {
 fn a_stream_that_is_dropped_before_it_begins_ends_the_method() {
     with_server(Prices::default(), async |setting| {
         let mut begin = Box::pin(setting.pricing.watch(u32::MAX));
-        assert!(futures_lite::future::poll_once(&mut begin).await.is_none());
+        assert!(future::poll_once(&mut begin).await.is_none());
         drop(begin);
         setting.prices.ended.opened().await;
     });
@@ -75,15 +78,63 @@ fn a_server_that_goes_away_ends_the_stream() {
         return;
     }
     with_server(Prices::default(), async |setting| {
-        let mut answers = setting.pricing.watch(u32::MAX).await.unwrap();
+        let time = VirtualTime::default();
+        let client = Client::open_with(&setting.connection, time.clone(), WallClock::default()).await.unwrap();
+        let mut answers = PricingClient::new(client).watch(u32::MAX).await.unwrap();
         answers.next().await.unwrap().unwrap();
-        let serving =
-            setting.broker.inspect().consumers().iter().find(|one| one.queue == "pricing").unwrap().connection;
+        let serving = setting.broker.inspect().consumers().iter().find(|one| one.queue == "pricing").unwrap().connection;
         setting.broker.faults().connection(serving).cut();
         let mut last = None;
-        while let Some(answer) = answers.next().await {
-            last = Some(answer);
+        loop {
+            match future::poll_once(answers.next()).await {
+                Some(Some(answer)) => last = Some(answer),
+                Some(None) => break,
+                None => {
+                    time.advance(Duration::from_secs(1));
+                    future::yield_now().await;
+                }
+            }
         }
         assert!(matches!(last, Some(Err(RpcError::OutcomeUnknown(_)))), "{last:?}");
+    });
+}
+
+#[test]
+fn a_caller_that_goes_away_ends_the_method() {
+    with_server(Prices::default(), async |setting| {
+        let connection = connect(&setting.broker).await;
+        let client = Client::open(&connection).await.unwrap();
+        let mut answers = PricingClient::new(client).watch(u32::MAX).await.unwrap();
+        answers.next().await.unwrap().unwrap();
+        // The connection goes away before the stream can tell the server.
+        connection.close().await.unwrap();
+        drop(answers);
+        let mut ended = pin!(setting.prices.ended.opened());
+        while future::poll_once(&mut ended).await.is_none() {
+            setting.time.advance(Duration::from_secs(1));
+            setting.pricing.ping().await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_server_that_stops_says_so_in_its_streams() {
+    with_server(Prices::default(), async |setting| {
+        let mut answers = setting.pricing.watch(u32::MAX).await.unwrap();
+        answers.next().await.unwrap().unwrap();
+        setting.control.stop();
+        let mut last = None;
+        loop {
+            match future::poll_once(answers.next()).await {
+                Some(Some(answer)) => last = Some(answer),
+                Some(None) => break,
+                None => {
+                    setting.time.advance(Duration::from_secs(1));
+                    future::yield_now().await;
+                }
+            }
+        }
+        let Some(Err(RpcError::Fault(fault))) = last else { panic!("{last:?}") };
+        assert_eq!(fault.class, Fault::STOPPED);
     });
 }
