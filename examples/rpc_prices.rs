@@ -58,12 +58,7 @@ trait Discounts {
 struct Prices;
 
 impl Pricing for Prices {
-    async fn quote(
-        &self,
-        quote: Quote,
-        discounts: DiscountsClient,
-        deadline: Deadline,
-    ) -> Result<u32, PricingError> {
+    async fn quote(&self, quote: Quote, discounts: DiscountsClient, deadline: Deadline) -> Result<u32, PricingError> {
         let price = price(&quote.pizza)?;
         if deadline.has_passed() {
             return Err(PricingError::OvenBroken);

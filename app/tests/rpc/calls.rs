@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use futures_lite::{StreamExt, future};
 use futures_util::stream::{self, FuturesUnordered};
+use hopmq_app::rpc;
 use hopmq_app::rpc::{Fault, RpcError};
 
 use crate::common::*;
@@ -86,7 +87,7 @@ fn a_call_that_is_not_polled_holds_up_no_other() {
 fn nobody_serves_is_an_error_at_once_for_each_of_many_calls() {
     let broker = hopmq_broker::Broker::in_memory();
     future::block_on(async {
-        let connection = connect(&broker).await;
+        let connection = connect(&broker.uri()).await;
         let pricing = PricingClient::new(hopmq_app::rpc::Client::open(&connection).await.unwrap());
         let calls: FuturesUnordered<_> =
             (0..10_000).map(|_| pricing.clone().within(Duration::from_secs(60)).ping()).collect();
@@ -182,7 +183,7 @@ fn two_servers_share_the_calls() {
         let other = Prices::default();
         let (queue, handler) = serve_pricing(other.clone());
         let app = hopmq_app::App::new(()).route(queue, handler);
-        let (control, connection) = (app.control(), connect(&setting.broker).await);
+        let (control, connection) = (app.control(), connect(&setting.uri).await);
         let calls = async {
             while other.calls.load(Ordering::Relaxed) == 0 || setting.prices.calls.load(Ordering::Relaxed) == 0 {
                 assert_eq!(setting.pricing.sum(1, 2).await.unwrap(), 3);
@@ -217,11 +218,8 @@ fn calls_in_work_are_answered_when_the_server_stops() {
 
 #[test]
 fn calls_in_flight_end_when_the_link_is_lost_and_the_next_call_works() {
-    if std::env::var_os("AMQP_URL").is_some() {
-        return;
-    }
-    with_server(Prices::default(), async |setting| {
-        let Setting { pricing, prices, broker, .. } = setting;
+    with_embedded(Prices::default(), async |setting, broker| {
+        let Setting { pricing, prices, .. } = setting;
         let mut calls: FuturesUnordered<_> = (0..10).map(|_| pricing.wait()).collect();
         while prices.calls.load(Ordering::Relaxed) < 10 {
             assert!(future::poll_once(calls.next()).await.is_none());
@@ -246,11 +244,8 @@ fn calls_in_flight_end_when_the_link_is_lost_and_the_next_call_works() {
 
 #[test]
 fn a_closed_channel_ends_the_calls_in_flight_and_the_next_call_works() {
-    if std::env::var_os("AMQP_URL").is_some() {
-        return;
-    }
-    with_server(Prices::default(), async |setting| {
-        let Setting { pricing, prices, broker, .. } = setting;
+    with_embedded(Prices::default(), async |setting, broker| {
+        let Setting { pricing, prices, .. } = setting;
         let mut call = Box::pin(pricing.wait());
         while prices.calls.load(Ordering::Relaxed) < 1 {
             assert!(future::poll_once(&mut call).await.is_none());
@@ -265,4 +260,40 @@ fn a_closed_channel_ends_the_calls_in_flight_and_the_next_call_works() {
         assert_eq!(pricing.sum(1, 2).await.unwrap(), 3);
         prices.gate.open();
     });
+}
+
+#[rpc(queue = "local-pricing", local)]
+trait LocalPricing {
+    async fn quote(&self, pizza: String) -> u32;
+}
+
+struct LocalPrices(std::rc::Rc<u32>);
+
+impl LocalPricing for LocalPrices {
+    async fn quote(&self, pizza: String) -> u32 {
+        let price = std::rc::Rc::clone(&self.0);
+        future::yield_now().await;
+        *price + u32::try_from(pizza.len()).unwrap()
+    }
+}
+
+#[test]
+fn a_local_server_need_not_be_send() {
+    let broker = hopmq_broker::Broker::in_memory();
+    future::block_on(async {
+        let connection = connect(&broker.uri()).await;
+        let (queue, handler) = serve_local_pricing(LocalPrices(std::rc::Rc::new(5)));
+        let app = hopmq_app::App::local(()).route(queue, handler);
+        let control = app.control();
+        let test = async {
+            broker.until(|inspect| inspect.queue("local-pricing").is_some_and(|queue| queue.consumers == 1)).await;
+            let pricing = LocalPricingClient::new(hopmq_app::rpc::Client::open(&connection).await.unwrap());
+            assert_eq!(pricing.quote("funghi".to_owned()).await.unwrap(), 11);
+            control.stop();
+        };
+        let (ran, ()) = future::zip(app.run(&connection), test).await;
+        ran.unwrap();
+        connection.close().await.unwrap();
+    });
+    broker.assert_idle();
 }

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_lite::{FutureExt, Stream, StreamExt, future, stream};
@@ -163,10 +163,15 @@ impl Timer for VirtualTime {
     }
 }
 
-/// Opens a connection to the broker, or to that of `AMQP_URL`.
-pub(crate) async fn connect(broker: &Broker) -> Connection {
-    let uri = std::env::var("AMQP_URL").unwrap_or_else(|_| broker.uri());
-    Connection::open(&uri).await.unwrap()
+/// The broker of `AMQP_URL`, if there is one. The tests share it, and its queue, so that one runs at a time.
+fn shared_broker() -> Option<(String, MutexGuard<'static, ()>)> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let uri = std::env::var("AMQP_URL").ok()?;
+    Some((uri, ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)))
+}
+
+pub(crate) async fn connect(uri: &str) -> Connection {
+    Connection::open(uri).await.unwrap()
 }
 
 /// Waits until the service answers.
@@ -176,11 +181,24 @@ pub(crate) async fn served(client: &PricingClient) {
     }
 }
 
-/// Runs a test beside a server on a connection of its own.
+/// Runs a test beside a server on a connection of its own, on the broker of `AMQP_URL` or an embedded one.
 pub(crate) fn with_server<F: Future<Output = ()>>(prices: Prices, test: impl FnOnce(Setting) -> F) {
+    match shared_broker() {
+        Some((uri, _one_at_a_time)) => run(&uri, prices, test),
+        None => with_embedded(prices, |setting, _| test(setting)),
+    }
+}
+
+/// Runs a test that disturbs its broker, which is an embedded one.
+pub(crate) fn with_embedded<F: Future<Output = ()>>(prices: Prices, test: impl FnOnce(Setting, Broker) -> F) {
     let broker = Broker::builder().seed(7).start();
+    run(&broker.uri(), prices, |setting| test(setting, broker.clone()));
+    broker.assert_idle();
+}
+
+fn run<F: Future<Output = ()>>(uri: &str, prices: Prices, test: impl FnOnce(Setting) -> F) {
     future::block_on(async {
-        let (serving, connection) = (connect(&broker).await, connect(&broker).await);
+        let (serving, connection) = (connect(uri).await, connect(uri).await);
         let (queue, handler) = serve_pricing(prices.clone());
         let app = App::new(()).route(queue, handler);
         let control = app.control();
@@ -189,7 +207,7 @@ pub(crate) fn with_server<F: Future<Output = ()>>(prices: Prices, test: impl FnO
         let time = VirtualTime::default();
         let setting = Setting {
             time: time.clone(),
-            broker: broker.clone(),
+            uri: uri.to_owned(),
             prices,
             client,
             pricing: pricing.clone(),
@@ -207,14 +225,13 @@ pub(crate) fn with_server<F: Future<Output = ()>>(prices: Prices, test: impl FnO
         connection.close().await.unwrap();
         serving.close().await.unwrap();
     });
-    broker.assert_idle();
 }
 
 /// What a test has.
 pub(crate) struct Setting {
     /// The time of the server.
     pub(crate) time: VirtualTime,
-    pub(crate) broker: Broker,
+    pub(crate) uri: String,
     pub(crate) prices: Prices,
     pub(crate) client: Client,
     pub(crate) pricing: PricingClient,

@@ -74,16 +74,13 @@ fn a_panic_in_a_stream_is_its_last_answer() {
 
 #[test]
 fn a_server_that_goes_away_ends_the_stream() {
-    if std::env::var_os("AMQP_URL").is_some() {
-        return;
-    }
-    with_server(Prices::default(), async |setting| {
+    with_embedded(Prices::default(), async |setting, broker| {
         let time = VirtualTime::default();
         let client = Client::open_with(&setting.connection, time.clone(), WallClock::default()).await.unwrap();
         let mut answers = PricingClient::new(client).watch(u32::MAX).await.unwrap();
         answers.next().await.unwrap().unwrap();
-        let serving = setting.broker.inspect().consumers().iter().find(|one| one.queue == "pricing").unwrap().connection;
-        setting.broker.faults().connection(serving).cut();
+        let serving = broker.inspect().consumers().iter().find(|one| one.queue == "pricing").unwrap().connection;
+        broker.faults().connection(serving).cut();
         let mut last = None;
         loop {
             match future::poll_once(answers.next()).await {
@@ -102,7 +99,7 @@ fn a_server_that_goes_away_ends_the_stream() {
 #[test]
 fn a_caller_that_goes_away_ends_the_method() {
     with_server(Prices::default(), async |setting| {
-        let connection = connect(&setting.broker).await;
+        let connection = connect(&setting.uri).await;
         let client = Client::open(&connection).await.unwrap();
         let mut answers = PricingClient::new(client).watch(u32::MAX).await.unwrap();
         answers.next().await.unwrap().unwrap();
