@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 /// A clock that says how many milliseconds have passed since 1970, for deadlines that travel between programs.
 ///
-/// The default is the system's clock. On `wasm32-unknown-unknown`, which has none, the default knows no time: calls then
-/// carry no absolute deadline until a program gives it a clock.
+/// The default is the system's clock. On `wasm32-unknown-unknown`, which has none, the default knows no time: calls
+/// then carry no absolute deadline until a program gives it a clock.
 ///
 /// ```
 /// use hopmq_app::WallClock;

@@ -129,7 +129,7 @@ fn rpc_prices_needs_no_broker() {
         &output,
         &[
             "AMQP_URL is not set: using a broker within this program.",
-            "before the server starts: nobody serves 'pricing'",
+            "before the server starts: no server consumes from 'pricing'",
             "2 × margherita: 18 euros\n10 × funghi: 88 euros\n1 × hawaii: there is no pizza hawaii\n",
             "the next prices of funghi: [11, 12, 13]\n1000 calls at once took ",
         ],

@@ -7,8 +7,8 @@ use crate::wall::WallClock;
 
 /// When the sender of the message stops waiting for the reply: the header `x-hopmq-deadline`.
 ///
-/// A message without the header has a deadline that never passes. A header of another type sends the message to the dead
-/// letters. The clocks of the programs must agree as closely as deadlines matter.
+/// A message without the header has a deadline that never passes. A header of another type sends the message to the
+/// dead letters. The clocks of the programs must agree as closely as deadlines matter.
 ///
 /// ```
 /// use hopmq_app::Deadline;

@@ -35,8 +35,8 @@ const LONGEST: Duration = Duration::from_millis(315_360_000_000);
 /// As an argument of a handler, it is a client on the app's connection whose calls end at the deadline of the message
 /// that is handled; so is the client that `#[rpc]` generates.
 ///
-/// Dropping the future of a call forgets the call; its late reply is counted and dropped. When the link to the broker is
-/// lost, the calls in flight end with [`RpcError::OutcomeUnknown`], and the next calls wait for the new link.
+/// Dropping the future of a call forgets the call; its late reply is counted and dropped. When the link to the broker
+/// is lost, the calls in flight end with [`RpcError::OutcomeUnknown`], and the next calls wait for the new link.
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
@@ -97,8 +97,8 @@ impl Client {
         Self { inner: Arc::new(inner), timeout: TIMEOUT, deadline: Deadline::default() }
     }
 
-    /// Sets how long a call waits for its reply; a call that asks for a stream, how long it waits for the server to begin.
-    /// The default is 30 seconds.
+    /// Sets how long a call waits for its reply; a call that asks for a stream, how long it waits for the server to
+    /// begin. The default is 30 seconds.
     #[must_use]
     pub fn within(mut self, timeout: Duration) -> Self {
         self.timeout = timeout.min(LONGEST);

@@ -109,7 +109,9 @@ impl<E: fmt::Display> fmt::Display for RpcError<E> {
         match self {
             Self::Failed(error) => error.fmt(f),
             Self::Fault(fault) => write!(f, "the server could not carry out the call: {fault}"),
-            Self::NoServer { service } => write!(f, "nobody serves '{service}': start a server, or check its name"),
+            Self::NoServer { service } => {
+                write!(f, "no server consumes from '{service}': start one, or check its name")
+            }
             Self::Deadline { waited } if waited.is_zero() => f.write_str("the deadline had passed before the call"),
             Self::Deadline { waited } => write!(f, "no reply within {waited:?}; the call may have been carried out"),
             Self::Decode(text) => write!(f, "client and server do not agree: {text}"),

@@ -1,7 +1,7 @@
 //! The one channel and consumer that all calls of a client share.
 //!
-//! Owns the channel, its direct reply-to consumer, and the stream of returned calls. In come deliveries; out go messages
-//! in the inboxes of the [`table`](super::table). The broker's wakes do that work: whoever is polled or woken serves all,
+//! Owns the channel, its direct reply-to consumer, and the stream of returned calls. In come deliveries; out go
+//! messages in the inboxes of the [`table`](super::table). The connection's wakes do that work, for all calls at once:
 //! so nothing is spawned, and a future that is not polled holds up no other. It must never know a method or a codec.
 
 use std::future::Future;
@@ -41,7 +41,7 @@ struct Io {
     arrived: Vec<Message>,
 }
 
-/// Tells the server of a stream that nobody takes its answers.
+/// Tells the server of a stream that its answers are no longer taken.
 pub(super) struct Cancel {
     /// The name that leads to the server's channel.
     pub(super) to: String,
@@ -156,7 +156,7 @@ impl Link {
         }
     }
 
-    /// Tells a server that nobody takes the answers of its stream, now or when there is room.
+    /// Tells a server that the answers of its stream are no longer taken, now or when there is room.
     pub(super) fn cancel(&self, cancel: Cancel) {
         lock(&self.cancels).push(cancel);
         self.serve();

@@ -46,9 +46,9 @@
 //! - `#[rpc(queue = "pricing.v2")]` names the queue; its default is the name of the trait in snake case.
 //!   `#[rpc(codec = Type)]` chooses a [`Codec`]; `#[rpc(local)]` serves futures that are not `Send`, in an app made by
 //!   [`App::local`](crate::App::local).
-//! - An argument marked `#[extract]` does not travel: it is an extractor, as in handlers. A generated client, taken like
-//!   this or by a handler, calls on the app's connection and ends its calls at the deadline of the message: so deadlines
-//!   are inherited. Elsewhere, take a [`Deadline`](crate::Deadline) and pass it to [`Client::until`].
+//! - An argument marked `#[extract]` does not travel: it is an extractor, as in handlers. A generated client, taken
+//!   like this or by a handler, calls on the app's connection and ends its calls at the deadline of the message: so
+//!   deadlines are inherited. Elsewhere, take a [`Deadline`](crate::Deadline) and pass it to [`Client::until`].
 //! - A call whose deadline has passed is dropped by the server. This compares the clocks of two machines; `expiration`,
 //!   which drops it from the queue, does not.
 //! - A method that panics, arguments that can't be read and unknown methods are answered with a [`Fault`].
@@ -63,9 +63,9 @@
 //! `x-hopmq-deadline` (milliseconds since 1970). The reply has the same `correlation-id`. A reply that is no result has
 //! the header `x-hopmq-fault`: `failed` if the method returned the error in the body, or another class with a text.
 //!
-//! A call that asks for a stream has the header `x-hopmq-credit`, the number of answers that the server may send ahead.
-//! The server replies with messages of the types `open`, `item` and `end`, whose `reply-to` and `message-id` lead back
-//! to it, for the client's `credit` and `cancel`.
+//! A call that asks for a stream has the header `x-hopmq-credit`, the number of answers that the server may send
+//! ahead. The server replies with messages of the types `open`, `item` and `end`, whose `reply-to` and `message-id`
+//! lead back to it, for the client's `credit` and `cancel`.
 
 mod client;
 mod codec;

@@ -1,7 +1,8 @@
 //! The server's side: a handler that answers calls.
 //!
-//! Owns the step from a message to a method and from its result to a reply. In come messages; out go verdicts: replies,
-//! or an ack for a call whose deadline has passed. It must never publish a single reply itself, because the worker does.
+//! Owns the step from a message to a method and from its result to a reply. In come messages; out go verdicts:
+//! replies, or an ack for a call whose deadline has passed. It must never publish a single reply itself, because the
+//! worker does.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -21,7 +22,7 @@ use crate::handler::Handler;
 use crate::incoming::Incoming;
 use crate::topology::{DeadLetter, Queue};
 
-/// The queue of a service: durable, and deleted with its last server, so that callers learn at once that nobody serves.
+/// The queue of a service: durable, and deleted with its last server, so that callers learn at once that there is none.
 /// It handles 64 calls at once, and keeps no call that failed: the caller knows.
 pub fn queue(name: &str) -> Queue {
     Queue::new(name).classic().auto_delete().dead_letter(DeadLetter::Reject).concurrency(64)

@@ -31,8 +31,8 @@ use crate::incoming::Incoming;
 
 /// The answers to one call: a stream of results. Dropping it tells the server to stop.
 ///
-/// The server sends at most 64 answers ahead of those that are taken. If the server ends without a last word, the stream
-/// ends with [`RpcError::OutcomeUnknown`] within ten seconds.
+/// The server sends at most 64 answers ahead of those that are taken. If the server ends without a last word, the
+/// stream ends with [`RpcError::OutcomeUnknown`] within ten seconds.
 pub struct Answers<C, T, E> {
     client: Client,
     call: Call,
@@ -320,7 +320,7 @@ impl Serving {
         }
     }
 
-    /// Takes credit. Ready if nobody takes the answers.
+    /// Takes credit. Ready if the answers are no longer taken.
     fn poll_gone(&mut self, task: &mut Context<'_>) -> Poll<()> {
         loop {
             match self.inbox.poll_next(task) {

@@ -95,7 +95,7 @@ impl Table {
         Poll::Pending
     }
 
-    /// Puts a message into its inbox. Gives it back if nobody waits for it.
+    /// Puts a message into its inbox. Gives it back if no call waits for it.
     pub(super) fn put(&mut self, id: Option<u64>, message: Message, due: &mut Vec<Waker>) -> Option<Message> {
         let Some(inbox) = id.and_then(|id| self.inboxes.get_mut(&id)) else {
             self.late += 1;

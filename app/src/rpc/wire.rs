@@ -22,6 +22,6 @@ pub(super) mod kind {
     pub(in crate::rpc) const END: &str = "end";
     /// From the client: the server may send more answers.
     pub(in crate::rpc) const CREDIT: &str = "credit";
-    /// From the client: nobody takes the answers.
+    /// From the client: the answers are no longer taken.
     pub(in crate::rpc) const CANCEL: &str = "cancel";
 }

@@ -84,7 +84,7 @@ fn a_call_that_is_not_polled_holds_up_no_other() {
 }
 
 #[test]
-fn nobody_serves_is_an_error_at_once_for_each_of_many_calls() {
+fn a_missing_server_is_an_error_at_once_for_each_of_many_calls() {
     let broker = hopmq_broker::Broker::in_memory();
     future::block_on(async {
         let connection = connect(&broker.uri()).await;
@@ -97,7 +97,7 @@ fn nobody_serves_is_an_error_at_once_for_each_of_many_calls() {
             assert_eq!(service, "pricing");
         }
         let text = pricing.ping().await.unwrap_err().to_string();
-        assert_eq!(text, "nobody serves 'pricing': start a server, or check its name");
+        assert_eq!(text, "no server consumes from 'pricing': start one, or check its name");
         connection.close().await.unwrap();
     });
     broker.assert_idle();

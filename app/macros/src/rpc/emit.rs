@@ -172,7 +172,7 @@ fn server(service: &Service) -> TokenStream {
 
 fn extracted(method: &Method) -> impl Iterator<Item = (&Ident, &Type)> {
     method.parameters.iter().filter_map(|parameter| match parameter {
-        Parameter::Extracted(name, kind) => Some((name, kind)),
+        Parameter::Extracted(name, kind) => Some((name, &**kind)),
         Parameter::Argument(_) => None,
     })
 }

@@ -72,7 +72,7 @@ pub(super) enum Parameter {
     /// From the caller.
     Argument(Ident),
     /// From the message and the app's state.
-    Extracted(Ident, Type),
+    Extracted(Ident, Box<Type>),
 }
 
 /// What a method returns.
@@ -137,7 +137,7 @@ fn method(function: &mut TraitItemFn) -> Result<Method> {
         }
         let (name, kind) = (pattern.ident.clone(), (*typed.ty).clone());
         if extracted {
-            parameters.push(Parameter::Extracted(name, kind));
+            parameters.push(Parameter::Extracted(name, Box::new(kind)));
         } else {
             parameters.push(Parameter::Argument(name.clone()));
             arguments.push((name, kind));
