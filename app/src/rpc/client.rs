@@ -133,13 +133,10 @@ impl Client {
         method: &'static str,
         arguments: Written,
     ) -> impl Future<Output = Result<T, RpcError<E>>> + Send + use<C, T, E> {
-        let client = self.clone();
+        let (client, question) = (self.clone(), arguments.question::<C>(service, method, None));
         async move {
-            let reply = match arguments.body(method) {
-                Ok(body) => client.ask(service, method, C::CONTENT_TYPE, body).await,
-                Err(error) => Err(error),
-            };
-            read::<C, T, E>(method, &reply.map_err(RpcError::of_method)?)
+            let (_, reply) = client.ask(question).await.map_err(RpcError::of_method)?;
+            read::<C, T, E>(method, &reply)
         }
     }
 
@@ -153,86 +150,53 @@ impl Client {
         method: &'static str,
         arguments: Written,
     ) -> impl Future<Output = Result<Answers<C, T, E>, RpcError<E>>> + Send + use<C, T, E> {
-        let client = self.clone();
+        let (client, question) = (self.clone(), arguments.question::<C>(service, method, Some(WINDOW)));
         async move {
-            let begun = match arguments.body(method) {
-                Ok(body) => client.begin(service, method, C::CONTENT_TYPE, body).await,
-                Err(error) => Err(error),
-            };
-            let (call, open) = begun.map_err(RpcError::of_method)?;
-            // A method that does not stream, or a fault, answers at once.
+            let (call, open) = client.ask(question).await.map_err(RpcError::of_method)?;
             Answers::begin(client, call, method, open)
         }
     }
 
-    async fn ask(
-        &self,
-        service: &'static str,
-        method: &'static str,
-        content_type: &'static str,
-        body: Bytes,
-    ) -> Result<Message, RpcError> {
-        self.limited(async |properties| {
-            let call = self.send(service, method, content_type, body, properties, 1).await?;
-            call.next().await.map_err(|end| failed(service, end))
-        })
-        .await
-    }
-
-    async fn begin(
-        &self,
-        service: &'static str,
-        method: &'static str,
-        content_type: &'static str,
-        body: Bytes,
-    ) -> Result<(Call, Message), RpcError> {
-        self.limited(async |properties| {
-            let properties = properties.with_header(CREDIT, i64::try_from(WINDOW).unwrap_or(i64::MAX));
-            // The end and the beginning need no credit.
-            let call = self.send(service, method, content_type, body, properties, WINDOW + 2).await?;
-            let open = call.next().await.map_err(|end| failed(service, end))?;
-            Ok((call, open))
-        })
-        .await
-    }
-
-    /// Does `work` before the deadline, with the properties that say when it is.
-    async fn limited<T>(&self, work: impl AsyncFnOnce(Properties) -> Result<T, RpcError>) -> Result<T, RpcError> {
+    /// Sends a call and waits for the first reply, until the deadline.
+    async fn ask(&self, question: Result<Question, RpcError>) -> Result<(Call, Message), RpcError> {
+        let question = question?;
         let left = self.deadline.remaining().map_or(self.timeout, |left| left.min(self.timeout));
         if left.is_zero() {
             return Err(RpcError::Deadline { waited: left });
         }
-        let mut properties = Properties::new();
-        if let Some(now) = self.inner.alarms.wall().unix_millis() {
-            let at = now.saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
-            let at = self.deadline.unix_millis().map_or(at, |inherited| inherited.min(at));
-            properties = properties.with_header(headers::DEADLINE, i64::try_from(at).unwrap_or(i64::MAX));
-        }
-        let mut work = pin!(work(properties.with_time_to_live(left)));
+        let service = question.service;
+        let mut asking = pin!(async {
+            let call = self.send(question, left).await?;
+            let first = call.next().await.map_err(|end| failed(service, end))?;
+            Ok((call, first))
+        });
         let mut sleep = self.inner.alarms.sleep(left);
-        poll_fn(|task| match work.as_mut().poll(task) {
+        poll_fn(|task| match asking.as_mut().poll(task) {
             Poll::Ready(done) => Poll::Ready(done),
             Poll::Pending => Pin::new(&mut sleep).poll(task).map(|()| Err(RpcError::Deadline { waited: left })),
         })
         .await
     }
 
-    /// Sends a call. Its inbox holds at most `limit` untaken replies.
-    async fn send(
-        &self,
-        service: &'static str,
-        method: &'static str,
-        content_type: &'static str,
-        body: Bytes,
-        properties: Properties,
-        limit: usize,
-    ) -> Result<Call, RpcError> {
+    async fn send(&self, question: Question, left: Duration) -> Result<Call, RpcError> {
+        let Question { service, method, content_type, body, credit } = question;
         let link = self.link().await.map_err(RpcError::Connection)?;
-        let call = Call::open(link, limit);
+        // The beginning and the end of a stream need no credit.
+        let call = Call::open(link, credit.map_or(1, |credit| credit + 2));
+        // In the order of the wire, so that each is appended.
+        let mut properties = Properties::new().with_content_type(content_type);
+        if let Some(now) = self.inner.alarms.wall().unix_millis() {
+            let at = now.saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+            let at = self.deadline.unix_millis().map_or(at, |inherited| inherited.min(at));
+            properties = properties.with_header(headers::DEADLINE, i64::try_from(at).unwrap_or(i64::MAX));
+        }
+        if let Some(credit) = credit {
+            properties = properties.with_header(CREDIT, i64::try_from(credit).unwrap_or(i64::MAX));
+        }
         let properties = properties
-            .with_content_type(content_type)
             .with_correlation_id(&correlation_id(call.id))
             .with_reply_to(REPLY_TO)
+            .with_time_to_live(left)
             .with_kind(method);
         let sent = {
             let publish = call.link.channel().publish("", service, body).properties(&properties).mandatory();
@@ -346,10 +310,27 @@ impl Written {
         Self(C::encode(arguments))
     }
 
-    fn body(self, method: &str) -> Result<Bytes, RpcError> {
-        let body = self.0.map(Bytes::from);
-        body.map_err(|error| RpcError::Decode(format!("can't write the arguments of '{method}': {error}")))
+    fn question<C: Codec>(
+        self,
+        service: &'static str,
+        method: &'static str,
+        credit: Option<usize>,
+    ) -> Result<Question, RpcError> {
+        match self.0 {
+            Ok(body) => Ok(Question { service, method, content_type: C::CONTENT_TYPE, body: body.into(), credit }),
+            Err(error) => Err(RpcError::Decode(format!("can't write the arguments of '{method}': {error}"))),
+        }
     }
+}
+
+/// A call to be sent.
+struct Question {
+    service: &'static str,
+    method: &'static str,
+    content_type: &'static str,
+    body: Bytes,
+    /// How many answers of a stream the server may send ahead; `None` for a single reply.
+    credit: Option<usize>,
 }
 
 /// Reads a reply: a result, an error of the method, or a fault.

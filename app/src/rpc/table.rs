@@ -140,3 +140,52 @@ pub(super) fn id_of(message: &Message) -> Option<u64> {
 pub(super) fn correlation_id(id: u64) -> String {
     format!("{id:x}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error() -> hopmq::Error {
+        hopmq::Error::new(ErrorKind::Io, "cut")
+    }
+
+    fn poll(table: &mut Table, id: u64) -> Poll<Result<Message, End>> {
+        table.poll(id, &mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn the_loss_of_the_link_ends_what_was_sent_and_spares_what_was_not() {
+        let (mut table, mut due) = (Table::default(), Vec::new());
+        let (sent, waiting) = (table.open(1), table.open(1));
+        table.sent(sent, table.losses());
+        assert!(poll(&mut table, sent).is_pending());
+        table.lost(&error(), &mut due);
+        assert_eq!(due.len(), 1);
+        assert!(matches!(poll(&mut table, sent), Poll::Ready(Err(End::Lost(_)))));
+        assert!(poll(&mut table, waiting).is_pending());
+        table.sent(waiting, table.losses());
+        assert!(poll(&mut table, waiting).is_pending());
+    }
+
+    #[test]
+    fn a_link_that_is_lost_while_a_call_is_sent_leaves_its_outcome_unknown() {
+        let mut table = Table::default();
+        let (id, before) = (table.open(1), table.losses());
+        table.lost(&error(), &mut Vec::new());
+        table.sent(id, before);
+        assert!(matches!(poll(&mut table, id), Poll::Ready(Err(End::Lost(_)))));
+    }
+
+    #[test]
+    fn a_returned_call_ends_once() {
+        let (mut table, mut due) = (Table::default(), Vec::new());
+        let id = table.open(1);
+        table.returned(Some(id), &mut due);
+        table.lost(&error(), &mut due);
+        assert!(matches!(poll(&mut table, id), Poll::Ready(Err(End::Returned))));
+        table.close(id);
+        assert_eq!(table.len(), 0);
+        table.returned(Some(id), &mut due);
+        table.returned(None, &mut due);
+    }
+}

@@ -137,6 +137,24 @@ fn a_server_drops_a_call_whose_deadline_has_passed() {
 }
 
 #[test]
+fn a_call_that_no_server_takes_in_time_leaves_the_queue() {
+    let broker = hopmq_broker::Broker::in_memory();
+    future::block_on(async {
+        let connection = connect(&broker.uri()).await;
+        let channel = connection.channel().await.unwrap();
+        channel.queue("pricing").durable().auto_delete().declare().await.unwrap();
+        let client = hopmq_app::rpc::Client::open(&connection).await.unwrap();
+        let pricing = PricingClient::new(client).within(Duration::from_millis(20));
+        let error = pricing.ping().await.unwrap_err();
+        assert!(matches!(error, RpcError::Deadline { .. }), "{error:?}");
+        broker.until(|inspect| inspect.queue("pricing").is_some_and(|queue| queue.ready == 0)).await;
+        channel.queue_delete("pricing").await.unwrap();
+        connection.close().await.unwrap();
+    });
+    broker.assert_idle();
+}
+
+#[test]
 fn a_nested_call_inherits_the_deadline() {
     with_server(Prices::default(), async |setting| {
         let pricing = setting.pricing.within(Duration::from_secs(10));

@@ -1,7 +1,8 @@
 //! Writes the trait, the client and the server.
 
-use proc_macro2::{Ident, TokenStream};
-use quote::{format_ident, quote};
+use proc_macro2::{Ident, Span, TokenStream, TokenTree};
+use quote::{format_ident, quote, quote_spanned};
+use syn::spanned::Spanned;
 use syn::{ReturnType, TraitItem, Type};
 
 use super::parse::{Method, Outcome, Parameter, Service};
@@ -102,21 +103,24 @@ fn client_method(service: &Service, method: &Method, queue: &str, codec: &TokenS
         many => quote!(&(#(&#many),*)),
     };
     let error = quote!(::hopmq_app::rpc::RpcError);
+    // What can't be read is reported at the type that the method returns.
+    let at = outcome.span();
     let (result, call) = match outcome {
-        Outcome::Plain(value) => (quote!(#value, #error), quote!(call::<#codec, _, _>)),
-        Outcome::Fallible(value, failed) => (quote!(#value, #error<#failed>), quote!(call::<#codec, _, _>)),
+        Outcome::Plain(value) => (quote!(#value, #error), quote_spanned!(at=> call)),
+        Outcome::Fallible(value, failed) => (quote!(#value, #error<#failed>), quote_spanned!(at=> call)),
         Outcome::Stream(value, failed) => {
             let answers = quote!(::hopmq_app::rpc::Answers<#codec, #value, #failed>);
-            (quote!(#answers, #error<#failed>), quote!(stream::<#codec, _, _>))
+            (quote!(#answers, #error<#failed>), quote_spanned!(at=> stream))
         }
     };
+    let write = written(arguments, quote!(new::<#codec, _>));
     quote! {
         #(#docs)*
         #visibility fn #name(
             &self,
             #(#names: #types),*
         ) -> impl ::core::future::Future<Output = ::core::result::Result<#result>> + ::core::marker::Send + use<> {
-            self.0.#call(#queue, #wire, ::hopmq_app::rpc::Written::new::<#codec, _>(#sent))
+            self.0.#call::<#codec, _, _>(#queue, #wire, ::hopmq_app::rpc::Written::#write(#sent))
         }
     }
 }
@@ -190,8 +194,9 @@ fn read(method: &Method, codec: &TokenStream) -> TokenStream {
         Outcome::Stream(..) => quote!(::hopmq_app::rpc::open_stream(incoming)?),
         _ => quote!(()),
     };
+    let read = written(&method.arguments, quote!(arguments::<#codec, #arguments>));
     quote! {(
-        ::hopmq_app::rpc::arguments::<#codec, #arguments>(incoming)?,
+        ::hopmq_app::rpc::#read(incoming)?,
         (#(#extracted,)*),
         #opened,
     )}
@@ -213,10 +218,15 @@ fn call(method: &Method, codec: &TokenStream) -> TokenStream {
         Parameter::Argument(name) | Parameter::Extracted(name, _) => name,
     });
     let called = quote!(server.#name(#(#parameters),*));
+    let at = method.outcome.span();
     let answered = match &method.outcome {
-        Outcome::Plain(_) => quote!(::hopmq_app::rpc::reply::<#codec, _>(&#called.await)),
-        Outcome::Fallible(..) => quote!(::hopmq_app::rpc::reply_result::<#codec, _, _>(&#called.await)),
-        Outcome::Stream(..) => quote!(opening.serve::<#codec, _, _, _>(|| #called).await),
+        Outcome::Plain(_) => quote_spanned!(at=> reply::<#codec, _>),
+        Outcome::Fallible(..) => quote_spanned!(at=> reply_result::<#codec, _, _>),
+        Outcome::Stream(..) => quote_spanned!(at=> serve::<#codec, _, _, _>),
+    };
+    let answered = match &method.outcome {
+        Outcome::Stream(..) => quote!(opening.#answered(|| #called).await),
+        _ => quote!(::hopmq_app::rpc::#answered(&#called.await)),
     };
     let opening = match method.outcome {
         Outcome::Stream(..) => quote!(opening),
@@ -226,6 +236,22 @@ fn call(method: &Method, codec: &TokenStream) -> TokenStream {
         let (#arguments, (#(#extracted,)*), #opening) = call;
         #answered
     }}
+}
+
+/// Gives the code that writes or reads arguments the place of the first one, for errors about its type.
+fn written(arguments: &[(Ident, Type)], code: TokenStream) -> TokenStream {
+    let Some((_, kind)) = arguments.first() else { return code };
+    let at = kind.span().resolved_at(Span::call_site());
+    code.into_iter()
+        .map(|mut token| {
+            if let TokenTree::Ident(ident) = &mut token
+                && ["new", "arguments"].contains(&ident.to_string().as_str())
+            {
+                ident.set_span(at);
+            }
+            token
+        })
+        .collect()
 }
 
 /// The name of a method on the wire: a raw identifier loses its `r#`.

@@ -85,6 +85,16 @@ pub(super) enum Outcome {
     Stream(Type, Type),
 }
 
+impl Outcome {
+    /// The place of what is most likely wrong if something does not fit: the error's type, if there is one.
+    pub(super) fn span(&self) -> Span {
+        let kind = match self {
+            Self::Plain(kind) | Self::Fallible(_, kind) | Self::Stream(_, kind) => kind,
+        };
+        kind.span().resolved_at(Span::call_site())
+    }
+}
+
 pub(super) fn service(options: Options, mut item: ItemTrait) -> Result<Service> {
     let mut errors = Errors::default();
     if !item.generics.params.is_empty() {
