@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: measures HopMQ and its peers in turn, with a counterpart that does almost nothing and with
 //! brokers. Each client is a process of its own, so that the cost of the process is the cost of the client.
 
+mod app;
 mod broker;
 mod brokers;
 mod build;
@@ -44,6 +45,8 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Part {
+    /// Measure handlers beside the loop without them, RustStream and apalis-amqp
+    App(app::Arguments),
     /// Count the instructions of the codec, which a busy machine does not change
     Codec(codec::Arguments),
     /// Measure how long a program with one dependency takes to build
@@ -81,6 +84,9 @@ struct Options {
     /// Runs of each client in each row [default: 5; 3 with --quick]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=99))]
     runs: Option<u8>,
+    /// The runners that are built, if not all
+    #[arg(skip)]
+    runners: Option<&'static [&'static str]>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
@@ -156,6 +162,7 @@ fn is_first(row: &Row) -> bool {
 
 pub(crate) fn run(arguments: &Arguments) -> Result {
     match &arguments.part {
+        Some(Part::App(arguments)) => app::run(arguments),
         Some(Part::Codec(arguments)) => codec::run(arguments),
         Some(Part::Build(arguments)) => build::run(arguments),
         Some(Part::Browser(arguments)) => crate::browser::bench(arguments),
@@ -181,7 +188,7 @@ fn run_clients(options: &Options) -> Result {
     if rows.is_empty() {
         return Err(format!("no row has `{}` in its name", options.filter).into());
     }
-    let bench = Bench::build(if options.check { Profile::Dev } else { Profile::Release })?;
+    let bench = Bench::build(if options.check { Profile::Dev } else { Profile::Release }, options.runners)?;
     if rows.iter().any(|row| row.broker == Broker::HopMq) {
         brokers::build(&shell::root().join("bench/target"))?;
     }
@@ -189,7 +196,8 @@ fn run_clients(options: &Options) -> Result {
     if options.check {
         return judge(&results, &failures);
     }
-    let goals = goals::all(&results);
+    let mut goals = goals::all(&results);
+    goals.retain(|goal| goal.held.is_some() || options.runners.is_none());
     shell::print(&report::table(&results));
     shell::print(&goals::table(&goals));
     report_failures(&failures);

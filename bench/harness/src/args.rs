@@ -29,6 +29,8 @@ pub enum Workload {
     ConsumeBatches,
     /// `count` deliveries without acknowledgements.
     ConsumeNoAck,
+    /// `count` messages through a handler, each acknowledged separately. A client without handlers consumes them.
+    Handle,
     /// `count` round trips of `queue.declare`, one after the other.
     Rpc,
     /// A message per millisecond; measures the time from the moment it is due to its confirm.
@@ -43,7 +45,7 @@ pub enum Workload {
     SlowConsumer,
 }
 
-const NAMES: [(Workload, &str); 16] = [
+const NAMES: [(Workload, &str); 17] = [
     (Workload::Publish, "publish"),
     (Workload::PublishPrepared, "publish-prepared"),
     (Workload::PublishMany, "publish-many"),
@@ -54,6 +56,7 @@ const NAMES: [(Workload, &str); 16] = [
     (Workload::ConsumeAckMultiple, "consume-ack-multiple"),
     (Workload::ConsumeBatches, "consume-batches"),
     (Workload::ConsumeNoAck, "consume-no-ack"),
+    (Workload::Handle, "handle"),
     (Workload::Rpc, "rpc"),
     (Workload::Latency, "latency"),
     (Workload::IdleConnections, "idle-connections"),

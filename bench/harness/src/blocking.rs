@@ -59,7 +59,11 @@ pub fn run_blocking<C: BlockingClient>(args: &Args) -> Result<Outcome> {
         | Workload::PublishMany
         | Workload::PublishConfirm
         | Workload::PublishManyConfirm => publish::<C>(args),
-        Workload::ConsumeAckEach | Workload::ConsumeAckMultiple | Workload::ConsumeBatches | Workload::ConsumeNoAck => {
+        Workload::ConsumeAckEach
+        | Workload::ConsumeAckMultiple
+        | Workload::ConsumeBatches
+        | Workload::ConsumeNoAck
+        | Workload::Handle => {
             consume::<C>(args)
         }
         Workload::PublishConnections => publish_connections::<C>(args),

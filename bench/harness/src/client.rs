@@ -113,7 +113,7 @@ pub async fn run<C: Client>(runtime: &impl Runtime, args: &Args) -> Result<Outco
         | Workload::PublishConfirm
         | Workload::PublishManyConfirm => publish::<C>(runtime, args).await,
         Workload::PublishConnections => publish_connections::<C>(runtime, args).await,
-        Workload::ConsumeAckEach | Workload::ConsumeAckMultiple | Workload::ConsumeNoAck => {
+        Workload::ConsumeAckEach | Workload::ConsumeAckMultiple | Workload::ConsumeNoAck | Workload::Handle => {
             consume::<C>(runtime, args).await
         }
         Workload::ConsumeBatches => consume_batches::<C>(runtime, args).await,
@@ -383,8 +383,14 @@ impl Runtime for Tokio {
 
 #[cfg(feature = "tokio")]
 pub fn run_on_tokio<C: Client>(args: &Args) -> Result<Outcome> {
+    on_tokio(run::<C>(&Tokio, args))
+}
+
+/// Runs a workload that is none of a [`Client`].
+#[cfg(feature = "tokio")]
+pub fn on_tokio(work: impl Future<Output = Result<Outcome>>) -> Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(run::<C>(&Tokio, args));
+    let outcome = runtime.block_on(work);
     runtime.shutdown_background();
     outcome
 }

@@ -11,6 +11,7 @@
 mod args;
 mod blocking;
 mod client;
+mod handled;
 mod measure;
 mod pace;
 mod report;
@@ -18,8 +19,10 @@ mod report;
 pub use args::{Ack, Args, Workload};
 pub use blocking::{BlockingChannel, BlockingClient, run_blocking};
 #[cfg(feature = "tokio")]
-pub use client::run_on_tokio;
 pub use client::{Channel, Client, Consumer, Runtime, run};
+#[cfg(feature = "tokio")]
+pub use client::{on_tokio, run_on_tokio};
+pub use handled::{HANDLED, Handled};
 pub use measure::{COUNTER, Counter, Meter, heap_bytes};
 pub use pace::{Latencies, Pace};
 pub use report::{Outcome, Result, Unsupported, unsupported};

@@ -27,6 +27,10 @@ pub(crate) const CONTENDERS: &[Contender] = &[
     contender("librabbitmq", "librabbitmq", "", false),
     contender("amqprs", "amqprs", "", false),
     contender("lapin", "lapin", "", false),
+    contender("hopmq-app", "app", "driver-thread", false),
+    contender("hopmq-app, own driver", "app", "own-driver", false),
+    contender("RustStream", "ruststream", "", false),
+    contender("apalis-amqp", "apalis", "", false),
     contender("hopmq, TLS", "hopmq", "driver-thread", true),
     contender("hopmq, own driver, TLS", "hopmq", "own-driver", true),
     contender("hopmq, tokio, TLS", "hopmq", "tokio", true),
@@ -39,7 +43,9 @@ pub(crate) const OURS: &[&str] = &["bare", "hopmq", "hopmq-blocking"];
 pub(crate) const ASYNC: &[&str] = &["hopmq"];
 /// The runners of HopMQ and of the bare loop, and the two peers that the goals of latency name.
 pub(crate) const FASTEST: &[&str] = &["bare", "hopmq", "hopmq-blocking", "amqp-client", "librabbitmq"];
-/// All runners.
+/// The runners of handlers, and the loops beside which they are measured.
+pub(crate) const HANDLERS: &[&str] = &["bare", "hopmq", "app", "ruststream", "apalis"];
+/// All runners of clients.
 pub(crate) const ALL: &[&str] =
     &["bare", "hopmq", "hopmq-blocking", "amqp-client", "amiquip", "librabbitmq", "amqprs", "lapin"];
 
@@ -161,7 +167,7 @@ impl Row {
     }
 
     pub(crate) fn consumes(&self) -> bool {
-        self.workload.starts_with("consume") || self.workload == "slow-consumer"
+        self.workload.starts_with("consume") || ["handle", "slow-consumer"].contains(&self.workload)
     }
 
     /// Whether `contender` takes part, in a quick run or in a full one.

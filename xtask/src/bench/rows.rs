@@ -1,6 +1,6 @@
 //! The rows of the plan, in the order of the report.
 
-use super::plan::{ALL, ASYNC, Broker, Count, FASTEST, OURS, Row};
+use super::plan::{ALL, ASYNC, Broker, Count, FASTEST, HANDLERS, OURS, Row};
 
 /// The body size of the slow consumer's flood, in bytes; with [`SLOW_COUNT`] it makes 1 GiB.
 pub(crate) const SLOW_SIZE: u64 = 4096;
@@ -14,6 +14,8 @@ pub(crate) const NO_SPIN: &str = "round trips, no spin";
 /// The name of the row of latencies, which each broker has.
 pub(crate) const LATENCY: &str = "latency at 1 message/ms";
 pub(crate) const CROWD: &str = "10,000 connections";
+/// The name of the row of handlers, which the counterpart and HopMQ's broker have.
+pub(crate) const HANDLE: &str = "handlers, 100 B";
 
 /// All rows. A quick run has those from which the goals are judged, with the contenders that the goals name.
 pub(crate) const ROWS: &[Row] = &[
@@ -43,6 +45,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row::new("consume 4 KiB, no ack", "consume-no-ack", 4 << 10),
     Row::new("consume 64 KiB, no ack", "consume-no-ack", 64 << 10).quick(OURS).tls(),
     Row::new("consume 1 MiB, no ack", "consume-no-ack", 1 << 20),
+    handle(),
     Row::new("round trips", "rpc", 0).quick(ALL).tls(),
     Row::new(NO_SPIN, "rpc", 0).with(&["--spin", "0"]).only(OURS).quick(OURS),
     Row::new(LATENCY, "latency", 100).count(Count::Fixed(1000, 5000)).quick(FASTEST),
@@ -67,6 +70,7 @@ pub(crate) const ROWS: &[Row] = &[
     publish(Broker::HopMq),
     confirmed(Broker::HopMq),
     consume(Broker::HopMq),
+    handle().with(&["--prefetch", "1000"]).against(Broker::HopMq),
     latency(Broker::HopMq),
     Row::new(CROWD, "idle-connections", 0)
         .count(Count::Fixed(10_000, 10_000))
@@ -90,6 +94,10 @@ const fn consume(broker: Broker) -> Row {
     row.against(broker).quick(FASTEST)
 }
 
+const fn handle() -> Row {
+    Row::new(HANDLE, "handle", 100).only(HANDLERS).quick(HANDLERS)
+}
+
 const fn latency(broker: Broker) -> Row {
     Row::new(LATENCY, "latency", 100).count(Count::Fixed(1000, 5000)).against(broker).quick(FASTEST)
 }
@@ -109,14 +117,18 @@ mod tests {
         }
     }
 
+    fn is_known(runner: &&str) -> bool {
+        ALL.contains(runner) || HANDLERS.contains(runner)
+    }
+
     #[test]
     fn a_quick_run_has_no_runner_that_a_full_run_lacks() {
         for row in ROWS {
             assert!(row.quick.iter().all(|runner| row.runners.contains(runner)), "{}", row.id);
-            assert!(row.runners.iter().all(|runner| ALL.contains(runner)), "{}", row.id);
+            assert!(row.runners.iter().all(is_known), "{}", row.id);
         }
         for one in CONTENDERS {
-            assert!(ALL.contains(&one.runner), "{}", one.name);
+            assert!(is_known(&one.runner), "{}", one.name);
         }
     }
 }

@@ -66,11 +66,16 @@ impl Drop for Counterpart {
 }
 
 impl Bench {
-    /// Builds the bench workspace. Prints what cannot be built here.
-    pub(crate) fn build(profile: Profile) -> Result<Self> {
+    /// Builds the bench workspace, or the counterpart and some runners. Prints what cannot be built here.
+    pub(crate) fn build(profile: Profile, runners: Option<&[&str]>) -> Result<Self> {
         let folder = shell::root().join("bench");
         let target = folder.join("target");
-        shell::run(&mut profile.cargo("build"))?;
+        let mut build = profile.cargo("build");
+        if let Some(runners) = runners {
+            build.args(["--package", "bench-counterpart"]);
+            build.args(runners.iter().flat_map(|name| ["--package".to_owned(), format!("runner-{name}")]));
+        }
+        shell::run(&mut build)?;
         let binaries = target.join(if profile == Profile::Release { "release" } else { "debug" });
         let librabbitmq = binaries.join("runner-librabbitmq");
         if foreign::has_librabbitmq() {

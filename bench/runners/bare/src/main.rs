@@ -21,7 +21,11 @@ fn run(args: &Args) -> Result<Outcome> {
         Workload::Publish | Workload::PublishPrepared | Workload::PublishMany => publish(args),
         Workload::PublishConnections => publish_connections(args),
         Workload::PublishConfirm | Workload::PublishManyConfirm => publish_confirm(args),
-        Workload::ConsumeAckEach | Workload::ConsumeAckMultiple | Workload::ConsumeBatches | Workload::ConsumeNoAck => {
+        Workload::ConsumeAckEach
+        | Workload::ConsumeAckMultiple
+        | Workload::ConsumeBatches
+        | Workload::ConsumeNoAck
+        | Workload::Handle => {
             consume(args)
         }
         Workload::Rpc => rpc(args),
@@ -293,7 +297,7 @@ fn confirms(wire: &mut Wire, mut confirmed: u64) -> Result<u64> {
 
 fn consume(args: &Args) -> Result<Outcome> {
     let mut wire = Wire::open(args)?;
-    let each = args.workload == Workload::ConsumeAckEach;
+    let each = matches!(args.workload, Workload::ConsumeAckEach | Workload::Handle);
     let multiple = args.workload == Workload::ConsumeAckMultiple;
     // A batch is what one read brings.
     let batches = args.workload == Workload::ConsumeBatches;

@@ -2,7 +2,7 @@
 
 use super::{BARE, Bound, Look, MODES, PEERS, Part, Which};
 use crate::bench::plan::Broker;
-use crate::bench::rows::{BATCHES, CROWD, LATENCY, MANY, NO_SPIN, PREPARED};
+use crate::bench::rows::{BATCHES, CROWD, HANDLE, LATENCY, MANY, NO_SPIN, PREPARED};
 use crate::bench::sample::Figures;
 
 const PUBLISH: &str = "publish 100 B";
@@ -12,6 +12,7 @@ const ROUND_TRIPS: &str = "round trips";
 
 pub(super) fn all(look: &Look<'_>) -> Vec<(&'static str, Vec<Part>)> {
     let mut goals = throughput(look);
+    goals.extend(handlers(look));
     goals.extend(waiting(look));
     goals.extend(many(look));
     goals.extend(resources(look));
@@ -43,6 +44,27 @@ fn throughput(look: &Look<'_>) -> Vec<(&'static str, Vec<Part>)> {
             [PUBLISH, CONFIRMED, CONSUME].map(ratio).into()
         }),
     ]
+}
+
+fn handlers(look: &Look<'_>) -> Vec<(&'static str, Vec<Part>)> {
+    let modes = Which::These(&["hopmq-app", "hopmq-app, own driver"]);
+    let over = |app: &str| {
+        let loop_of = app.replacen("-app", "", 1);
+        Ok(look.cpu(HANDLE, app)? - look.cpu(HANDLE, &loop_of)?)
+    };
+    let faster = |broker: Broker| {
+        let theirs = look.at(broker, HANDLE, "RustStream")?.rate;
+        let ratio = |app: &str| Ok(look.at(broker, HANDLE, app)?.rate / theirs);
+        let what = format!("rate of RustStream's, {}", broker.name());
+        Look::modes(modes, &what, "×", Bound::AtLeast(20.0), ratio)
+    };
+    vec![(HANDLE, {
+        vec![
+            Look::modes(modes, "CPU over the loop without handlers", " µs", Bound::AtMost(0.15), over),
+            faster(Broker::Counterpart),
+            faster(Broker::HopMq),
+        ]
+    })]
 }
 
 fn waiting(look: &Look<'_>) -> Vec<(&'static str, Vec<Part>)> {
