@@ -173,6 +173,19 @@ impl Content {
         self.try_arguments().unwrap_or_default()
     }
 
+    /// Returns whether the broker has delivered the message before, without reading the names among the
+    /// [`arguments`](Self::arguments).
+    #[inline]
+    pub fn redelivered(&self) -> bool {
+        let method = self.bytes.get(4..usize::from(self.header_at) - Self::GAP);
+        let delivery_tag = match self.kind {
+            ContentKind::Deliver => 1 + method.first().map_or(0, |size| usize::from(*size)),
+            ContentKind::GetOk => 0,
+            ContentKind::Return | ContentKind::Publish => return false,
+        };
+        method.get(delivery_tag + 8).is_some_and(|bits| bits & 1 != 0)
+    }
+
     /// Returns the arguments of the method; 502 (syntax error) if they are malformed.
     #[inline]
     pub(crate) fn try_arguments(&self) -> Result<Arguments<'_>, Error> {
@@ -381,6 +394,11 @@ mod tests {
             all.put(kind, &mut out).unwrap();
             assert_eq!(ContentKind::of(&out), Some(kind));
             assert_eq!(Arguments::parse(kind, &out[4..]), Some(expected));
+            for redelivered in [false, true] {
+                let arguments = Arguments { redelivered, ..all };
+                let content = Content::build(kind, &arguments, &Properties::from_parts(0, &[]), b"body").unwrap();
+                assert_eq!(content.redelivered(), content.arguments().redelivered, "{kind:?}");
+            }
         }
         let long = [b'x'; 256];
         let mut out = Vec::new();

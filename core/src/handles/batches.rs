@@ -393,7 +393,7 @@ impl DeliveryRef<'_> {
 
     /// Returns whether the broker has delivered the message before, to this consumer or another.
     pub fn redelivered(&self) -> bool {
-        self.queued.message.content.arguments().redelivered
+        self.queued.message.content.redelivered()
     }
 }
 

@@ -61,8 +61,9 @@ impl Delivery {
     }
 
     /// Returns whether the broker has delivered the message before, to this consumer or another.
+    #[inline]
     pub fn redelivered(&self) -> bool {
-        self.message.content.arguments().redelivered
+        self.message.content.redelivered()
     }
 
     /// Returns the tag of the consumer; empty if the message was fetched by `get`.
