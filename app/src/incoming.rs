@@ -29,11 +29,15 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    pub(crate) fn new(delivery: Delivery, context: &Context) -> Self {
+    pub(crate) fn new(delivery: Delivery, context: Context) -> Self {
         let (redelivered, tag) = (delivery.redelivered(), delivery.delivery_tag());
         let (message, acker) = delivery.split();
-        let (acker, context) = (Some(acker), context.clone());
-        Self { message, acker, redelivered, tag, attempts_here: 0, decoded: None, context }
+        Self { message, acker: Some(acker), redelivered, tag, attempts_here: 0, decoded: None, context }
+    }
+
+    /// Drops the message, and returns the context for the next one.
+    pub(crate) fn into_context(self) -> Context {
+        self.context
     }
 
     /// A message of a batch, which is settled with the others unless it is [given](Self::give) its delivery.

@@ -73,6 +73,8 @@ pub(crate) struct Worker<'a, S, T: Slot<S>> {
     queue: Arc<Queue>,
     policy: Policy,
     context: Context,
+    /// The context of the last message, for the next one: a clone costs two atomic operations.
+    spare: Option<Context>,
     gate: Arc<Gate>,
     observers: Arc<[Arc<dyn Observer>]>,
     intake: &'a mut Intake,
@@ -136,6 +138,7 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
             policy: queue.policy(),
             queue: Arc::clone(queue),
             context: context.clone(),
+            spare: None,
             gate: Arc::clone(gate),
             observers: Arc::clone(observers),
             intake,
@@ -184,7 +187,8 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
     }
 
     fn accept(&mut self, delivery: Delivery) {
-        let incoming = Incoming::new(delivery, &self.context);
+        let context = self.spare.take().unwrap_or_else(|| self.context.clone());
+        let incoming = Incoming::new(delivery, context);
         self.gate.note_taken();
         self.intake.took(1);
         let key = self.queue.key.as_ref().map(|key| {
@@ -242,11 +246,26 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
             observer.exit(mark);
         }
         match started {
-            Ok(None) => {
-                place.work = Work::Handler;
-                self.advance(index);
-            }
+            Ok(None) => self.poll_handler(index),
             Ok(Some(verdict)) => self.end(index, verdict, false),
+            Err(panic) => self.fail(index, &*panic),
+        }
+    }
+
+    fn poll_handler(&mut self, index: usize) {
+        let place = &mut self.places[index];
+        let Some(incoming) = &mut place.incoming else { return };
+        for (observer, mark) in self.observers.iter().zip(&mut place.marks) {
+            observer.enter(mark);
+        }
+        let (slot, mut task) = (&mut place.slot, TaskContext::from_waker(&place.waker));
+        let polled = catch_unwind(AssertUnwindSafe(|| slot.poll(incoming, self.state, &mut task)));
+        for (observer, mark) in self.observers.iter().zip(&mut place.marks).rev() {
+            observer.exit(mark);
+        }
+        match polled {
+            Ok(Poll::Pending) => place.work = Work::Handler,
+            Ok(Poll::Ready(verdict)) => self.end(index, verdict, false),
             Err(panic) => self.fail(index, &*panic),
         }
     }
@@ -283,8 +302,7 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
             return self.watch();
         }
         let place = &mut self.places[index];
-        let waker = place.waker.clone();
-        let mut task = TaskContext::from_waker(&waker);
+        let mut task = TaskContext::from_waker(&place.waker);
         match &mut place.work {
             Work::Idle => {}
             Work::Next => {
@@ -292,22 +310,7 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
                     self.begin(index, incoming);
                 }
             }
-            Work::Handler => {
-                let Some(incoming) = &mut place.incoming else { return };
-                for (observer, mark) in self.observers.iter().zip(&mut place.marks) {
-                    observer.enter(mark);
-                }
-                let slot = &mut place.slot;
-                let polled = catch_unwind(AssertUnwindSafe(|| slot.poll(incoming, self.state, &mut task)));
-                for (observer, mark) in self.observers.iter().zip(&mut place.marks).rev() {
-                    observer.exit(mark);
-                }
-                match polled {
-                    Ok(Poll::Pending) => {}
-                    Ok(Poll::Ready(verdict)) => self.end(index, verdict, false),
-                    Err(panic) => self.fail(index, &*panic),
-                }
-            }
+            Work::Handler => self.poll_handler(index),
             Work::Waiting(sleep) => {
                 if Pin::new(sleep).poll(&mut task).is_ready() {
                     if let Some(incoming) = &mut place.incoming {
@@ -385,7 +388,9 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
     fn done(&mut self, index: usize) {
         let place = &mut self.places[index];
         place.work = Work::Idle;
-        place.incoming = None;
+        if let Some(incoming) = place.incoming.take() {
+            self.spare = Some(incoming.into_context());
+        }
         let Some(key) = place.key else { return self.free.push(index) };
         let next = self.lanes.get_mut(&key).and_then(VecDeque::pop_front);
         match next {
