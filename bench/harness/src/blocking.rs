@@ -63,9 +63,7 @@ pub fn run_blocking<C: BlockingClient>(args: &Args) -> Result<Outcome> {
         | Workload::ConsumeAckMultiple
         | Workload::ConsumeBatches
         | Workload::ConsumeNoAck
-        | Workload::Handle => {
-            consume::<C>(args)
-        }
+        | Workload::Handle => consume::<C>(args),
         Workload::PublishConnections => publish_connections::<C>(args),
         Workload::Rpc => rpc::<C>(args),
         Workload::Latency => latency::<C>(args),

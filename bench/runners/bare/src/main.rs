@@ -25,9 +25,7 @@ fn run(args: &Args) -> Result<Outcome> {
         | Workload::ConsumeAckMultiple
         | Workload::ConsumeBatches
         | Workload::ConsumeNoAck
-        | Workload::Handle => {
-            consume(args)
-        }
+        | Workload::Handle => consume(args),
         Workload::Rpc => rpc(args),
         Workload::Latency => latency(args),
         Workload::Connect => connect(args),
