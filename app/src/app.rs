@@ -534,7 +534,6 @@ impl<S: 'static, W> Run<'_, S, W> {
                 context: &context,
                 gate: &route.gate,
                 observers: self.observers,
-                channel: &channel,
                 grace: self.drain,
             };
             let end = match &route.slots {
@@ -584,7 +583,7 @@ impl<S: 'static, W> Run<'_, S, W> {
 /// messages that were sent ahead, in their order, before any other.
 async fn closed(mut worker: impl Future<Output = End> + Unpin, queue: &Queue, channel: &Channel) -> End {
     let end = (&mut worker).await;
-    if queue.is_single_active()
+    if queue.keeps_order()
         && let Err(error) = channel.close().await
     {
         tracing::debug!(queue = queue.name(), %error, "the channel of a consumer could not be closed");

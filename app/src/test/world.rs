@@ -16,7 +16,7 @@ use hopmq::{Builder, Connection, Time, Timer};
 use hopmq_broker::{Broker, Clock};
 
 /// Steps at one time of the clock after which something must be in an endless loop.
-const MOST_STEPS: u64 = 20_000_000;
+const MOST_STEPS: u64 = 2_000_000;
 /// The longest time that an operation of a test may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -395,4 +395,9 @@ impl Queue {
     pub(crate) fn is_single_active(&self) -> bool {
         self.arguments.get("x-single-active-consumer").and_then(|value| value.as_bool()) == Some(true)
     }
+
+    /// Returns whether the order of messages matters, at least of those with the same key.
+    pub(crate) fn keeps_order(&self) -> bool {
+        self.key.is_some() || self.is_single_active()
+    }
 }

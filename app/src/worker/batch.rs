@@ -141,7 +141,7 @@ impl<'a, S, T: BatchSlot<S>> BatchWorker<'a, S, T> {
         }
         self.ending = Some(end);
         // The next consumer of a queue in order must not begin before this one has ended: its channel is closed then.
-        if !self.shared.queue.is_single_active() {
+        if !self.shared.queue.keeps_order() {
             self.batches = None;
         }
     }
@@ -165,7 +165,7 @@ impl<S, T: BatchSlot<S> + Unpin> Future for BatchWorker<'_, S, T> {
         this.take_batches(task);
         if this.ending.is_some() {
             if !matches!(this.ending, Some(End::Lost(_))) {
-                let settle = !this.shared.queue.is_single_active();
+                let settle = !this.shared.queue.keeps_order();
                 this.places.iter_mut().for_each(|place| place.release_waiting(settle));
             }
             // What still arrives goes back when the channel is closed.

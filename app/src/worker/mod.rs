@@ -21,7 +21,7 @@ use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
 use futures_lite::Stream;
-use hopmq::{Acker, Channel, Consumer, Delivery, Time};
+use hopmq::{Acker, Consumer, Delivery, Time};
 
 use crate::alarms::Sleep;
 use crate::context::Context;
@@ -40,7 +40,7 @@ use ready::Ready;
 
 /// How many messages a worker starts before it lets others run.
 const TURN: usize = 256;
-/// How often a worker looks whether its channel is open, because it polls the consumer only while a slot is free.
+/// How often a worker looks whether its consumer has ended while it takes no deliveries.
 const WATCH: Duration = Duration::from_secs(10);
 /// How many messages may wait for others with the same key, if the prefetch is unlimited.
 const LONGEST_BACKLOG: usize = 4096;
@@ -62,7 +62,6 @@ pub(crate) struct Setting<'a, S> {
     pub(crate) context: &'a Context,
     pub(crate) gate: &'a Arc<Gate>,
     pub(crate) observers: &'a Arc<[Arc<dyn Observer>]>,
-    pub(crate) channel: &'a Channel,
     /// How long handlers may go on after the consumer was lost.
     pub(crate) grace: Duration,
 }
@@ -93,7 +92,8 @@ pub(crate) struct Worker<'a, S, T: Slot<S>> {
     grace: Duration,
     /// The end of that time.
     given_up: Option<Sleep>,
-    channel: Channel,
+    /// Deliveries that were taken to see whether the consumer had ended.
+    ahead: VecDeque<Delivery>,
     watch: Sleep,
     watcher: Waker,
 }
@@ -152,7 +152,7 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
             ending: None,
             grace: setting.grace,
             given_up: None,
-            channel: setting.channel.clone(),
+            ahead: VecDeque::new(),
             watch: setting.context.sleep(WATCH),
             watcher,
         }
@@ -172,6 +172,10 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
                     self.ending = Some(End::Paused);
                     return false;
                 }
+            }
+            if let Some(delivery) = self.ahead.pop_front() {
+                self.accept(delivery);
+                continue;
             }
             let Some(consumer) = &mut self.consumer else { return false };
             match Pin::new(consumer).poll_next(task) {
@@ -270,30 +274,37 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
         }
     }
 
-    /// Notices that the broker closed the channel while all slots are taken.
+    /// Notices that the consumer has ended while no deliveries are taken: a handler that never ends must not keep the
+    /// queue from being served again.
     fn watch(&mut self) {
         let watcher = self.watcher.clone();
         let mut task = TaskContext::from_waker(&watcher);
         while Pin::new(&mut self.watch).poll(&mut task).is_ready() {
             self.watch = self.context.sleep(WATCH);
         }
-        if self.channel.is_open() {
-            return;
-        }
-        // The deliveries that it still has are the broker's again.
-        while let Some(consumer) = &mut self.consumer {
+        while self.is_full()
+            && self.ahead.len() < LONGEST_BACKLOG
+            && let Some(consumer) = &mut self.consumer
+        {
             match Pin::new(consumer).poll_next(&mut task) {
                 Poll::Pending => return,
-                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Ok(delivery))) => self.ahead.push_back(delivery),
                 Poll::Ready(end) => self.lose(end.and_then(Result::err)),
             }
         }
+    }
+
+    /// Whether no more deliveries are taken now.
+    fn is_full(&self) -> bool {
+        self.free.is_empty() || self.backlog >= LONGEST_BACKLOG || self.gate.is_paused()
     }
 
     fn lose(&mut self, error: Option<hopmq::Error>) {
         self.ending = Some(End::Lost(error));
         self.consumer = None;
         self.gate.set_consuming(false);
+        // The broker takes these back with the channel.
+        self.ahead.clear();
     }
 
     /// Goes on with a slot that was woken.
@@ -419,10 +430,11 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
         }
     }
 
-    /// Gives back what no handler works on now. The next consumer of a queue with a single active one must not begin
-    /// before this one has ended, so there the messages go back when the channel is closed.
+    /// Gives back what no handler works on now. Where order matters, the messages go back when the channel is closed,
+    /// after the last handler has ended: the next consumer must not begin before, and a quorum queue delivers messages
+    /// in the order in which they came back.
     fn release(&mut self, task: &mut TaskContext<'_>) {
-        let in_order = self.queue.is_single_active();
+        let in_order = self.queue.keeps_order();
         let release = |incoming: &mut Incoming| {
             if !in_order {
                 carry::settle(incoming, Settle::NackRequeue);
@@ -436,6 +448,10 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
         {}
         self.lanes.values_mut().flat_map(|lane| lane.drain(..)).for_each(|mut incoming| release(&mut incoming));
         self.backlog = 0;
+        let ahead = std::mem::take(&mut self.ahead);
+        if !in_order {
+            ahead.into_iter().for_each(|delivery| drop(delivery.nack(true)));
+        }
         for index in 0..self.places.len() {
             let place = &mut self.places[index];
             if let (Work::Waiting(_) | Work::Next, Some(incoming)) = (&place.work, &mut place.incoming) {
