@@ -22,6 +22,7 @@ use hopmq_app::flow::{Failure, Verdict};
 use hopmq_app::test::{Instance, TestApp};
 use hopmq_app::{App, Context, Exchange, Json, Local, State};
 
+use hopmq_broker::Direction;
 use plan::{Fate, Order, Plan, Random};
 
 /// What happened in a run.
@@ -123,7 +124,7 @@ impl Run {
                     let fault = self.test.fault();
                     self.record.borrow_mut().faults.push(fault);
                 }
-                10 if self.plan.restarts > 0 => self.restart(),
+                10 | 11 if self.plan.restarts > 0 => self.restart(),
                 _ => self.test.heal(),
             }
             let ended = self.app.and_then(|app| self.test.ended(app));
@@ -162,14 +163,32 @@ impl Run {
         self.record.borrow_mut().restarts += 1;
         let Some(app) = self.app.take() else { return };
         self.test.steps(self.random.below(40));
-        if self.random.below(2) == 0 {
-            self.test.kill(app);
-        } else {
+        match self.random.below(3) {
+            0 => self.test.kill(app),
+            1 => self.die_while_writing(app),
             // Withheld confirms would only make it longer.
-            self.test.stop_app(app).expect("the app stops");
+            _ => self.test.stop_app(app).expect("the app stops"),
         }
         self.test.advance(Duration::from_millis(self.random.below(1000)));
         self.start();
+    }
+}
+
+impl Run {
+    /// Kills the app when a part of what it writes has arrived.
+    fn die_while_writing(&mut self, app: Instance) {
+        let broker = self.test.broker().expect("it is embedded").clone();
+        let links = || broker.inspect().connections().into_iter().filter(|link| link.name.as_deref() != Some("test"));
+        if let Some(link) = links().map(|link| link.id).last() {
+            broker.faults().connection(link).cut_after(Direction::FromClient, self.random.below(24));
+            self.publish();
+            for _ in 0..200 {
+                if !links().any(|other| other.id == link) || !self.test.steps(1) {
+                    break;
+                }
+            }
+        }
+        self.test.kill(app);
     }
 }
 
