@@ -325,6 +325,11 @@ impl TestApp {
         self.log.of_queue(queue)
     }
 
+    /// Returns how many messages handlers work on now.
+    pub fn at_work(&self) -> usize {
+        self.log.running()
+    }
+
     /// Returns the time of the test's clock, which a manual clock begins at zero.
     pub fn now(&self) -> Time {
         self.world.clock().now()
