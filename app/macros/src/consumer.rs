@@ -140,8 +140,8 @@ fn in_slot(retry: Retry, words: &Words) -> Result<TokenStream> {
         && longest > LONGEST_IN_SLOT
     {
         let text = format!(
-            "a delay of {} s is too long with `{holder}`, which keeps a failed message in its place: at most 15 minutes \
-             are possible",
+            "a delay of {} s is too long with `{holder}`, which keeps a failed message in its place: at most 15 \
+             minutes are possible",
             longest.as_secs()
         );
         return Err(Error::new(place, text));

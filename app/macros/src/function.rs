@@ -31,11 +31,14 @@ impl Parse for Function {
 
 impl Function {
     fn new(visibility: Visibility, signature: Signature) -> Result<Self> {
-        for parameter in &signature.generics.params {
-            if !matches!(parameter, GenericParam::Lifetime(_)) {
-                let text = "a handler has no type parameters: name the types, or write a function for each of them";
-                return Err(Error::new_spanned(parameter, text));
-            }
+        if let Some(parameter) = signature.generics.params.first() {
+            let text = match parameter {
+                GenericParam::Lifetime(_) => {
+                    "a handler borrows nothing, as it may outlive the delivery: take owned values, such as `Text`"
+                }
+                _ => "a handler has no type parameters: name the types, or write a function for each of them",
+            };
+            return Err(Error::new_spanned(parameter, text));
         }
         if let Some(argument) = signature.inputs.iter().nth(MOST_ARGUMENTS) {
             let text = format!("a handler has at most {MOST_ARGUMENTS} arguments: join some in one extractor");

@@ -88,7 +88,7 @@ pub fn handler(arguments: TokenStream, item: TokenStream) -> TokenStream {
 }
 
 /// Adds functions with [`#[consumer]`](macro@consumer) to an app, each with its queue: `.with(routes![a, module::b])`.
-/// A plain function that runs on the pool of threads is written `cpu(c)`.
+/// A plain function that runs on the pool of threads is written `cpu(c)`, as in `routes![a, cpu(c)]`.
 ///
 /// ```
 /// use hopmq_app::{App, Text, consumer, routes};
@@ -98,16 +98,16 @@ pub fn handler(arguments: TokenStream, item: TokenStream) -> TokenStream {
 ///     println!("{line}");
 /// }
 ///
-/// mod work {
+/// mod store {
 ///     use hopmq_app::{Bytes, consumer};
 ///
-///     #[consumer(queue = "grind", concurrency = 2)]
-///     pub fn grind(body: Bytes) {
+///     #[consumer(queue = "store", concurrency = 2)]
+///     pub async fn store(body: Bytes) {
 ///         println!("{} bytes", body.0.len());
 ///     }
 /// }
 ///
-/// let app = App::new(()).with(routes![log, cpu(work::grind)]);
+/// let app = App::new(()).with(routes![log, store::store]);
 /// assert_eq!(app.queues().count(), 2);
 /// ```
 #[proc_macro]

@@ -4,6 +4,9 @@ use hopmq_app::{Text, consumer, handler};
 async fn generic<T: 'static>(_: hopmq_app::State<T>) {}
 
 #[handler]
+async fn borrowed<'a>(_: &'a str) {}
+
+#[handler]
 async fn any_text(_: impl AsRef<str>) {}
 
 struct Shop;
