@@ -7,6 +7,7 @@ mod bench;
 mod browser;
 mod ci;
 mod codegen;
+mod compile_time;
 mod deps;
 mod foreign;
 mod fuzz;
@@ -60,6 +61,8 @@ enum Command {
     },
     /// Measure HopMQ and its peers (minutes)
     Bench(bench::Arguments),
+    /// Measure how long a program takes to compile for each handler that it has
+    CompileTime(compile_time::Arguments),
     /// Build the npm package in wasm/npm, ready for `npm pack`
     Wasm(wasm::Arguments),
     /// Check that the crates and the npm package can be published
@@ -78,6 +81,7 @@ impl Command {
             Self::Deps => deps::run(),
             Self::Codegen { check } => codegen::run(*check),
             Self::Bench(arguments) => bench::run(arguments),
+            Self::CompileTime(arguments) => compile_time::run(arguments),
             Self::Wasm(arguments) => wasm::run(*arguments),
             Self::Packages => packages::run(),
         }
@@ -119,6 +123,7 @@ mod tests {
             "tidy",
             "deps",
             "codegen --check",
+            "compile-time --runs 5",
             "packages",
             "wasm --quick --examples",
             "soak --seeds 1 --kills 2 --rounds 3 --minutes 4",
