@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use futures_lite::{FutureExt, Stream, StreamExt, future, stream};
 use hopmq::Connection;
 use hopmq_app::rpc::{Client, RpcError};
-use hopmq_app::{App, Deadline, rpc};
+use hopmq_app::{App, rpc};
 use hopmq_broker::Broker;
 
 #[derive(Debug, serde::Deserialize, serde::Serialize)]
@@ -23,27 +23,19 @@ struct Quote {
 #[derive(Debug, serde::Deserialize, serde::Serialize)]
 enum PricingError {
     NoSuchPizza(String),
-    OvenBroken,
 }
 
 impl std::fmt::Display for PricingError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::NoSuchPizza(name) => write!(f, "there is no pizza {name}"),
-            Self::OvenBroken => f.write_str("the oven is broken"),
-        }
+        let Self::NoSuchPizza(name) = self;
+        write!(f, "there is no pizza {name}")
     }
 }
 
 #[rpc]
 trait Pricing {
     /// Returns the price in euros. The discount is asked of another service, before the caller's deadline.
-    async fn quote(
-        &self,
-        quote: Quote,
-        #[extract] discounts: DiscountsClient,
-        #[extract] deadline: Deadline,
-    ) -> Result<u32, PricingError>;
+    async fn quote(&self, quote: Quote, #[extract] discounts: DiscountsClient) -> Result<u32, PricingError>;
 
     /// Returns the price of one pizza, again and again.
     fn watch(&self, pizza: String) -> impl Stream<Item = Result<u32, PricingError>>;
@@ -58,11 +50,8 @@ trait Discounts {
 struct Prices;
 
 impl Pricing for Prices {
-    async fn quote(&self, quote: Quote, discounts: DiscountsClient, deadline: Deadline) -> Result<u32, PricingError> {
+    async fn quote(&self, quote: Quote, discounts: DiscountsClient) -> Result<u32, PricingError> {
         let price = price(&quote.pizza)?;
-        if deadline.has_passed() {
-            return Err(PricingError::OvenBroken);
-        }
         // The call ends at the deadline of the one that asked us. Without an answer, there is no discount.
         let percent = discounts.percent(quote.count).await.unwrap_or(0);
         Ok(price * quote.count * (100 - percent) / 100)
