@@ -24,6 +24,6 @@ for (const page of ["chat", "dashboard"]) {
 for (const file of ["index.html", "style.css"]) copyFileSync(join(here, file), join(dist, file));
 if (existsSync(join(here, "rust/pkg"))) {
   cpSync(join(here, "rust/pkg"), join(dist, "rust"), { recursive: true });
-  copyFileSync(join(here, "rust/index.html"), join(dist, "rust/index.html"));
+  for (const page of ["index.html", "handlers.html"]) copyFileSync(join(here, "rust", page), join(dist, "rust", page));
 }
 console.log(`${dist}: serve it with the gateway, HOPMQ_GATEWAY_STATIC=${dist}`);

@@ -62,6 +62,25 @@ const tests = {
     await shows(page, "the last message and the end", () => /message 10\s+closed/.test(document.body.innerText));
   },
 
+  async handlers_in_rust_retry_and_dead_letter_in_a_page(browser, server) {
+    const page = await open(browser, `${server.http}/rust/handlers.html`);
+    await shows(page, "the end", () => /closed$/.test(document.body.innerText.trim()));
+    const lines = (await page.evaluate(() => document.body.innerText)).split(/\n+/).map((line) => line.trim());
+    const expected = [
+      "order 1, attempt 1",
+      "order 2, attempt 1",
+      "order 2, attempt 2",
+      "order 2, attempt 3",
+      "order 3, attempt 1",
+      "dead letter 3: there is no pizza 3",
+      "dead letter no number: the body is not the JSON of u32",
+    ];
+    for (const line of expected) {
+      if (!lines.some((shown) => shown.startsWith(line))) throw new Error(`"${line}" is missing in ${lines.join("\n")}`);
+    }
+    if (lines.filter((line) => line !== "").length !== 8) throw new Error(`more lines than expected: ${lines.join("\n")}`);
+  },
+
   async the_node_example_runs(_browser, server, app, ...words) {
     copyFileSync(join(examples, "node/work.mjs"), join(app, "work.mjs"));
     const flags = Number(process.versions.node.split(".")[0]) < 22 ? ["--experimental-websocket"] : [];

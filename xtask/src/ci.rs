@@ -56,6 +56,7 @@ fn wasm() -> Result<Outcome> {
         return skip_outside_ci(reason);
     }
     cargo(&format!("check -p hopmq-proto -p hopmq --no-default-features --target {WASM}"))?;
+    cargo(&format!("check -p hopmq-app --no-default-features --features json --target {WASM}"))?;
     cargo(&format!("clippy -p hopmq-wasm --features npm --target {WASM} -- -D warnings"))?;
     Ok(Outcome::Passed)
 }

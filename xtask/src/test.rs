@@ -159,7 +159,12 @@ pub(crate) fn on_rabbitmq(
 }
 
 /// The whole workspace, always with the same features, so that nothing is built twice.
-const WORKSPACE: [&str; 4] = ["test", "--workspace", "--features", "hopmq-broker/server"];
+const WORKSPACE: [&str; 4] = [
+    "test",
+    "--workspace",
+    "--features",
+    "hopmq-broker/server,hopmq-app/blocking,hopmq-app/http,hopmq-app/signals,hopmq-app/tower",
+];
 
 /// Runs the unit tests, scenarios, examples and doctests of all packages.
 fn everything(filters: &[String], environment: &[(String, String)]) -> Result<Outcome> {

@@ -67,7 +67,10 @@ impl Switch {
         let mut state = self.lock();
         if let Run::Started(serial) = state.run {
             state.run = Run::Done(serial, verdict);
+            // The slot polls its future next, and need not be woken for that.
             let caller = state.caller.take();
+            let elsewhere = |caller: &Waker| !state.slot.as_ref().is_some_and(|slot| slot.will_wake(caller));
+            let caller = caller.filter(elsewhere);
             drop(state);
             if let Some(caller) = caller {
                 caller.wake();
@@ -113,10 +116,10 @@ impl Future for Running {
                 this.serial = Some(state.serial);
                 state.run = Run::Asked(state.serial);
                 state.caller = Some(task.waker().clone());
-                if let Some(slot) = &state.slot
-                    && !slot.will_wake(task.waker())
-                {
-                    slot.wake_by_ref();
+                let slot = state.slot.clone().filter(|slot| !slot.will_wake(task.waker()));
+                drop(state);
+                if let Some(slot) = slot {
+                    slot.wake();
                 }
                 Poll::Pending
             }

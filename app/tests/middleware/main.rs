@@ -2,6 +2,8 @@
 
 mod around;
 mod layers;
+#[cfg(feature = "http")]
+mod listener;
 mod slow;
 mod support;
 mod telemetry;

@@ -1,6 +1,8 @@
 //! A page in Rust that publishes ten messages, consumes them and shows them. Except for `hopmq_wasm::open`, the API is
 //! `hopmq`'s own.
 
+pub mod handlers;
+
 use futures_lite::StreamExt;
 use wasm_bindgen::prelude::*;
 
