@@ -62,7 +62,7 @@ async fn next(signals: &mut Signals) {
         Some(Ok(signal)) => tracing::info!(?signal, "stopping; another signal ends the app at once"),
         Some(Err(error)) => {
             tracing::error!(%error, "signals can't be read any more");
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
         None => std::future::pending().await,
     }

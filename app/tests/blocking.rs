@@ -138,7 +138,8 @@ fn a_stopped_app_finishes_the_function_in_work_and_gives_the_rest_back() {
     app.run(&connection).unwrap();
     publisher.join().unwrap();
     connection.close().unwrap();
-    let texts = |queue| broker.inspect().ready(queue).iter().map(|message| message.text()).collect::<Vec<_>>();
+    let texts =
+        |queue| broker.inspect().ready(queue).iter().map(hopmq_broker::inspect::Message::text).collect::<Vec<_>>();
     assert_eq!(texts("done"), [r#"{"id":1}"#]);
     assert_eq!(texts("orders"), [r#"{"id":2}"#, r#"{"id":3}"#]);
     broker.assert_idle();

@@ -98,7 +98,7 @@ mod unix {
         }
 
         fn ready(&self, queue: &str) -> Vec<String> {
-            self.broker.inspect().ready(queue).iter().map(|message| message.text()).collect()
+            self.broker.inspect().ready(queue).iter().map(hopmq_broker::inspect::Message::text).collect()
         }
     }
 
