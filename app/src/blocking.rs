@@ -1,9 +1,9 @@
 //! Apps of plain functions, for programs without async.
 //!
-//! [`App::blocking`] takes functions in place of async ones: with the same extractors, outcomes, queues, retries, layers
-//! and observers, run by the same worker. They run on a pool of threads, as many at once as the
-//! [`concurrency`](crate::Queue::concurrency) of their queues allows, up to the 500 threads of the pool (set
-//! `BLOCKING_MAX_THREADS` for more). [`run`](App::run) blocks the thread that calls it.
+//! [`App::blocking`] takes functions in place of async ones: with the same extractors, outcomes, queues, retries,
+//! layers and observers, run by the same worker. They run on a pool of threads, as many at once as the
+//! [`concurrency`](crate::Queue::concurrency) of their queues allows, up to the 500 threads of the pool: set
+//! `BLOCKING_MAX_THREADS` for more. [`run`](App::run) blocks the thread that calls it.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -30,8 +30,8 @@
 //! }
 //! ```
 //!
-//! A running function can't be ended. After [`Control::stop`](crate::Control::stop), `run` waits for those in work up to
-//! the [drain timeout](App::drain_timeout), and gives the messages of others back; a layer
+//! A running function can't be ended. After [`Control::stop`](crate::Control::stop), `run` waits for those in work up
+//! to the [drain timeout](App::drain_timeout), and gives the messages of others back; a layer
 //! [`Timeout`](crate::Timeout) does the same while the app runs.
 
 use std::future::Future;

@@ -75,10 +75,10 @@ const tests = {
       "dead letter 3: there is no pizza 3",
       "dead letter no number: the body is not the JSON of u32",
     ];
-    for (const line of expected) {
-      if (!lines.some((shown) => shown.startsWith(line))) throw new Error(`"${line}" is missing in ${lines.join("\n")}`);
-    }
-    if (lines.filter((line) => line !== "").length !== 8) throw new Error(`more lines than expected: ${lines.join("\n")}`);
+    const missing = expected.filter((line) => !lines.some((shown) => shown.startsWith(line)));
+    if (missing.length > 0) throw new Error(`${missing.join("; ")} is missing in ${lines.join("\n")}`);
+    const more = lines.filter((line) => line !== "").length - expected.length - 1;
+    if (more !== 0) throw new Error(`${more} lines more than expected: ${lines.join("\n")}`);
   },
 
   async the_node_example_runs(_browser, server, app, ...words) {

@@ -1,9 +1,9 @@
 //! OpenTelemetry for [`hopmq_app`]: the trace of a message goes on in its handler, and in what the handler publishes.
 //!
 //! `hopmq-app` opens spans of `tracing` by OpenTelemetry's conventions for messaging ([`Spans`]), and
-//! `tracing-opentelemetry` makes spans of OpenTelemetry of them. This crate carries their contexts over messages: in the
-//! headers `traceparent`, `tracestate` and `baggage` of the W3C, which the messaging libraries of other languages use
-//! too.
+//! `tracing-opentelemetry` makes spans of OpenTelemetry of them. This crate carries their contexts over messages, in
+//! the headers `traceparent`, `tracestate` and `baggage` of the W3C, which the messaging libraries of other languages
+//! use too.
 //!
 //! ```
 //! use hopmq_app::{App, Queue, Text};
@@ -25,8 +25,8 @@
 //! # });
 //! ```
 //!
-//! The versions of `opentelemetry`, `opentelemetry_sdk` and `tracing-opentelemetry` must be those of this crate, because
-//! they find each other by types.
+//! The versions of `opentelemetry`, `opentelemetry_sdk` and `tracing-opentelemetry` must be those of this crate,
+//! because they find each other by types.
 #![warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
 
 use std::fmt;

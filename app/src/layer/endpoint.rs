@@ -20,7 +20,7 @@ pub(super) struct Switch(Arc<Mutex<State>>);
 struct State {
     serial: u64,
     run: Run,
-    /// The handler runs for nobody any more.
+    /// The future that asked was dropped while the handler ran.
     cancelled: bool,
     /// The task of the future that asked.
     caller: Option<Waker>,

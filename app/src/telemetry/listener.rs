@@ -22,8 +22,8 @@ const LIMIT: Duration = Duration::from_secs(5);
 const MOST_BYTES: usize = 8192;
 
 impl Probes {
-    /// Answers HTTP requests on a listener for ever, for programs without an HTTP server: run it beside the app, as with
-    /// `app.run(&connection).or(…)`. Each connection has one request of at most 8 KiB and five seconds.
+    /// Answers HTTP requests on a listener for ever, for programs without an HTTP server: run it beside the app, as
+    /// with `app.run(&connection).or(…)`. Each connection has one request of at most 8 KiB and five seconds.
     ///
     /// ```no_run
     /// # use hopmq_app::{App, Metrics, Probes};

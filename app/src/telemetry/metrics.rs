@@ -14,8 +14,8 @@ const MOST_EXCHANGES: usize = 1000;
 /// What further classes and exchanges are counted as, by the conventions.
 const OTHER: &str = "_OTHER";
 
-/// Counts messages and measures handlers, by OpenTelemetry's names; [`prometheus`](Self::prometheus) writes them. Clones
-/// are the same metrics: give one to [`App::observe`](crate::App::observe), and keep one.
+/// Counts messages and measures handlers, by OpenTelemetry's names; [`prometheus`](Self::prometheus) writes them.
+/// Clones are the same metrics: give one to [`App::observe`](crate::App::observe), and keep one.
 ///
 /// | metric | labels besides `messaging_system="rabbitmq"` |
 /// | --- | --- |
