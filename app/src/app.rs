@@ -25,7 +25,7 @@ use crate::observe::Observer;
 use crate::telemetry::{Health, Propagation, QueueHealth, QueueState};
 use crate::topology::{self, Exchange, Queue};
 use crate::wall::WallClock;
-use crate::worker::{BatchWorker, End, Gate, Intake, Setting, Worker};
+use crate::worker::{BatchWorker, End, Gate, Intake, Job, Worker};
 
 /// The wait before a consumer that was lost is started again: it doubles up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(200);
@@ -528,22 +528,14 @@ impl<S: 'static, W> Run<'_, S, W> {
             first = false;
             let began = context.alarms().now();
             route.gate.note_consuming();
-            let setting = Setting {
-                state: self.state,
-                queue,
-                context: &context,
-                gate: &route.gate,
-                observers: self.observers,
-                grace: self.drain,
-            };
+            let (state, gate, observers, intake) = (self.state, &route.gate, self.observers, &mut intake);
+            let job = Job { state, queue, context: &context, gate, observers, intake, grace: self.drain };
             let end = match &route.slots {
                 Slots::Single(slots) => {
                     let slots = || self.layers.iter().fold(slots(), |slot, wrap| wrap(slot));
-                    closed(Worker::new(&setting, &mut intake, consumer, slots), queue, &channel).await
+                    closed(Worker::new(job, consumer, slots), queue, &channel).await
                 }
-                Slots::Batches(slots) => {
-                    closed(BatchWorker::new(&setting, &mut intake, consumer, || slots()), queue, &channel).await
-                }
+                Slots::Batches(slots) => closed(BatchWorker::new(job, consumer, || slots()), queue, &channel).await,
             };
             route.gate.set_consuming(false);
             match end {

@@ -28,9 +28,9 @@ fn a_message_climbs_the_ladder_of_retries_to_the_dead_letters() {
         let queue = queue.bind(&exchange, "order.*");
         let queue = queue.retry(Backoff::list([Duration::from_secs(1), Duration::from_secs(2)]));
         let app = App::new(()).exchange(Exchange::topic(&exchange));
-        let t = TestApp::start(app.route(queue, async |Json(order): Json<Order>| {
-            Retry::because(format!("no order {}", order.id))
-        }));
+        let t = TestApp::start(
+            app.route(queue, async |Json(order): Json<Order>| Retry::because(format!("no order {}", order.id))),
+        );
         t.publish(&exchange, "order.new", &order(13));
         t.queue(&format!("{name}.retry.1000")).assert_len(1);
         assert!(t.until("20s", || t.handled(name).len() == 3), "{:?}", t.handled(name));
@@ -70,7 +70,11 @@ fn what_cannot_be_handled_lies_with_its_reason() {
 fn messages_with_a_key_are_handled_in_order_although_some_fail() {
     type Seen = Arc<Mutex<Vec<Order>>>;
     let seen = Seen::default();
-    async fn on_order(Json(order): Json<Order>, Attempt(attempt): Attempt, State(seen): State<Seen>) -> Result<(), String> {
+    async fn on_order(
+        Json(order): Json<Order>,
+        Attempt(attempt): Attempt,
+        State(seen): State<Seen>,
+    ) -> Result<(), String> {
         if order.id.is_multiple_of(5) && attempt < 3 {
             return Err("not yet".to_owned());
         }
@@ -88,7 +92,8 @@ fn messages_with_a_key_are_handled_in_order_although_some_fail() {
     }
     assert!(t.until("20s", || seen.lock().unwrap().len() == 40));
     for customer in 0..3 {
-        let ids: Vec<_> = seen.lock().unwrap().iter().filter(|order| order.customer == customer).map(|o| o.id).collect();
+        let ids: Vec<_> =
+            seen.lock().unwrap().iter().filter(|order| order.customer == customer).map(|o| o.id).collect();
         assert!(ids.is_sorted(), "customer {customer}: {ids:?}");
     }
     t.assert_idle();

@@ -66,6 +66,13 @@ examples! {
     own_driver: "own_driver.rs" [
         "on this thread", "received \"to myself\"", "on an executor", "received \"to myself\"",
     ];
+    groups: "groups.rs" [
+        "each message goes to one member of the group mail", "mail       ", "all orders are handled",
+        "Ben has gone", "all orders are handled", "each customer's orders came in their order",
+    ];
+    outbox: "outbox.rs" [
+        "sold       ", "refused    ", "the stock of pizza is 1", "shipped    ", "skipped    ", "2 sold, 2 shipped",
+    ];
     tls: "tls.rs" ["refused: ", "UnknownIssuer", "by password:    connected", "by certificate: connected"];
     quickstart: "quickstart.rs" [
         "Connected to RabbitMQ",

@@ -118,9 +118,9 @@ impl Members {
     fn hear(&mut self, text: &str, now: Time) -> bool {
         let Some((word, member)) = text.split_once(' ') else { return false };
         match word {
-            "leave" => drop(self.heard.remove(member)),
-            _ => drop(self.heard.insert(member.to_owned(), now)),
-        }
+            "leave" => self.heard.remove(member),
+            _ => self.heard.insert(member.to_owned(), now),
+        };
         self.divide();
         word == "join" && member != self.me
     }
@@ -193,16 +193,16 @@ mod tests {
     fn members_agree_on_owners_whose_shares_differ_by_one() {
         let (mut a, mut b, mut c) = (members("a", 7), members("b", 7), members("c", 7));
         for word in ["join a", "join b", "join c"] {
-            [&mut a, &mut b, &mut c].into_iter().for_each(|member| {
+            for member in [&mut a, &mut b, &mut c] {
                 member.hear(word, Time::ZERO);
-            });
+            }
         }
         assert_eq!(a.owners, ["a", "b", "c", "a", "b", "c", "a"]);
         assert!(a.owners == b.owners && b.owners == c.owners);
         assert_eq!(renewed(&a), [false, true, true, true, true, true, false]);
-        [&mut a, &mut b].into_iter().for_each(|member| {
+        for member in [&mut a, &mut b] {
             member.hear("leave c", Time::ZERO);
-        });
+        }
         assert_eq!(a.owners, ["a", "b", "a", "b", "a", "b", "a"]);
         assert_eq!(renewed(&a), [false, false, false, true, false, true, false], "what stays is left alone");
     }

@@ -16,7 +16,7 @@ use hopmq::{Batches, Consumer, Deliveries, Time};
 
 use super::intake::Admission;
 use super::ready::Ready;
-use super::{End, Gate, Intake, Setting, carry, panicked, random};
+use super::{End, Gate, Intake, Job, carry, panicked, random};
 use crate::alarms::Sleep;
 use crate::batch::{BatchSlot, Verdicts};
 use crate::context::Context;
@@ -78,13 +78,8 @@ enum Work {
 }
 
 impl<'a, S, T: BatchSlot<S>> BatchWorker<'a, S, T> {
-    pub(crate) fn new(
-        setting: &Setting<'a, S>,
-        intake: &'a mut Intake,
-        consumer: Consumer,
-        mut slot: impl FnMut() -> T,
-    ) -> Self {
-        let Setting { state, queue, context, gate, observers, .. } = *setting;
+    pub(crate) fn new(job: Job<'a, S>, consumer: Consumer, mut slot: impl FnMut() -> T) -> Self {
+        let Job { state, queue, context, gate, observers, intake, .. } = job;
         let limits = queue.batch.unwrap_or_default();
         let batches = consumer.batches().max_count(limits.messages).max_size(limits.bytes).wait(limits.wait);
         let ready = Ready::new(queue.concurrency);

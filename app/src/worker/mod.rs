@@ -55,13 +55,14 @@ pub(crate) enum End {
     Lost(Option<hopmq::Error>),
 }
 
-/// What the workers of a queue are given.
-pub(crate) struct Setting<'a, S> {
+/// What a worker of one queue works with.
+pub(crate) struct Job<'a, S> {
     pub(crate) state: &'a S,
     pub(crate) queue: &'a Arc<Queue>,
     pub(crate) context: &'a Context,
     pub(crate) gate: &'a Arc<Gate>,
     pub(crate) observers: &'a Arc<[Arc<dyn Observer>]>,
+    pub(crate) intake: &'a mut Intake,
     /// How long handlers may go on after the consumer was lost.
     pub(crate) grace: Duration,
 }
@@ -122,13 +123,8 @@ enum Work {
 }
 
 impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
-    pub(crate) fn new(
-        setting: &Setting<'a, S>,
-        intake: &'a mut Intake,
-        consumer: Consumer,
-        mut slot: impl FnMut() -> T,
-    ) -> Self {
-        let Setting { state, queue, context, gate, observers, .. } = *setting;
+    pub(crate) fn new(job: Job<'a, S>, consumer: Consumer, mut slot: impl FnMut() -> T) -> Self {
+        let Job { state, queue, context, gate, observers, intake, grace } = job;
         let ready = Ready::new(queue.concurrency + 1);
         let watcher = ready.waker(queue.concurrency);
         watcher.wake_by_ref();
@@ -150,10 +146,10 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
             backlog: 0,
             waiting: 0,
             ending: None,
-            grace: setting.grace,
+            grace,
             given_up: None,
             ahead: VecDeque::new(),
-            watch: setting.context.sleep(WATCH),
+            watch: context.sleep(WATCH),
             watcher,
         }
     }
