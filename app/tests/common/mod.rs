@@ -1,5 +1,6 @@
 //! Programs of a group, each a thread with a connection of its own, on the embedded broker or the one of
 //! `HOPMQ_TEST_URL`.
+#![allow(dead_code, reason = "each test uses a part")]
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
