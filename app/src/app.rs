@@ -6,8 +6,8 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Poll, Waker};
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_lite::{FutureExt, Stream, future};
@@ -15,14 +15,16 @@ use futures_util::stream::FuturesUnordered;
 use hopmq::{Channel, Connection, Consumer, Timer};
 
 use crate::alarms::Alarms;
-use crate::batch::{BatchHandler, BatchHandlerSlot, BatchSlot};
+use crate::batch::{BatchHandler, BatchHandlerSlot};
 use crate::context::Context;
+use crate::control::Control;
 use crate::error::{Error, ErrorKind};
 use crate::group::{self, Members, Moved};
 use crate::handler::{Handler, HandlerSlot, Slot};
 use crate::layer::Layer;
+use crate::mode::{Asynchronous, Local, Mode, Threads};
 use crate::observe::Observer;
-use crate::telemetry::{Health, Propagation, QueueHealth, QueueState};
+use crate::telemetry::Propagation;
 use crate::topology::{self, Exchange, Queue};
 use crate::wall::WallClock;
 use crate::worker::{BatchWorker, End, Gate, Intake, Job, Worker};
@@ -30,88 +32,6 @@ use crate::worker::{BatchWorker, End, Gate, Intake, Job, Worker};
 /// The wait before a consumer that was lost is started again: it doubles up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-
-/// Whether the futures of an app's handlers may move between threads: [`Threads`] or [`Local`].
-pub trait Mode<S>: 'static {
-    /// A slot of any handler.
-    type Slot: Slot<S> + Unpin + 'static;
-    /// Makes the slots of one handler.
-    type Slots: Fn() -> Self::Slot;
-    /// Wraps the slots of all handlers in a layer.
-    type Wrap: Fn(Self::Slot) -> Self::Slot;
-    /// A slot of any batch handler.
-    type BatchSlot: BatchSlot<S> + Unpin + 'static;
-    /// Makes the slots of one batch handler.
-    type BatchSlots: Fn() -> Self::BatchSlot;
-    /// The future that runs beside the handlers: see [`App::beside`].
-    type Beside: Future<Output = Result<(), Error>> + Unpin + 'static;
-    /// Makes that future.
-    type Besides: FnOnce(Context, Control) -> Self::Beside;
-
-    /// Makes slots of those that may move between threads.
-    fn slots<T: Slot<S> + Unpin + Send + 'static>(make: impl Fn() -> T + Send + Sync + 'static) -> Self::Slots;
-
-    /// Makes a future of one that may move between threads.
-    fn beside<F>(make: impl FnOnce(Context, Control) -> F + Send + Sync + 'static) -> Self::Besides
-    where
-        F: Future<Output = Result<(), Error>> + Send + 'static;
-}
-
-/// Handlers whose futures are `Send`: the future that runs the app is `Send` as well.
-#[derive(Clone, Copy, Debug)]
-pub struct Threads;
-
-/// Handlers of any kind: the app runs on the thread that polls it.
-#[derive(Clone, Copy, Debug)]
-pub struct Local;
-
-impl<S: 'static> Mode<S> for Threads {
-    type Slot = Box<dyn Slot<S> + Send>;
-    type Slots = Box<dyn Fn() -> Self::Slot + Send + Sync>;
-    type Wrap = Box<dyn Fn(Self::Slot) -> Self::Slot + Send + Sync>;
-    type BatchSlot = Box<dyn BatchSlot<S> + Send>;
-    type BatchSlots = Box<dyn Fn() -> Self::BatchSlot + Send + Sync>;
-    type Beside = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
-    type Besides = Box<dyn FnOnce(Context, Control) -> Self::Beside + Send + Sync>;
-
-    fn slots<T: Slot<S> + Unpin + Send + 'static>(make: impl Fn() -> T + Send + Sync + 'static) -> Self::Slots {
-        Box::new(move || Box::new(make()))
-    }
-
-    fn beside<F>(make: impl FnOnce(Context, Control) -> F + Send + Sync + 'static) -> Self::Besides
-    where
-        F: Future<Output = Result<(), Error>> + Send + 'static,
-    {
-        Box::new(move |context, control| Box::pin(make(context, control)))
-    }
-}
-
-impl<S: 'static> Mode<S> for Local {
-    type Slot = Box<dyn Slot<S>>;
-    type Slots = Box<dyn Fn() -> Self::Slot>;
-    type Wrap = Box<dyn Fn(Self::Slot) -> Self::Slot>;
-    type BatchSlot = Box<dyn BatchSlot<S>>;
-    type BatchSlots = Box<dyn Fn() -> Self::BatchSlot>;
-    type Beside = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
-    type Besides = Box<dyn FnOnce(Context, Control) -> Self::Beside>;
-
-    fn slots<T: Slot<S> + Unpin + Send + 'static>(make: impl Fn() -> T + Send + Sync + 'static) -> Self::Slots {
-        Box::new(move || Box::new(make()))
-    }
-
-    fn beside<F>(make: impl FnOnce(Context, Control) -> F + Send + Sync + 'static) -> Self::Besides
-    where
-        F: Future<Output = Result<(), Error>> + Send + 'static,
-    {
-        Box::new(move |context, control| Box::pin(make(context, control)))
-    }
-}
-
-/// The modes whose handlers are async functions: [`Threads`] and [`Local`].
-pub trait Asynchronous {}
-
-impl Asynchronous for Threads {}
-impl Asynchronous for Local {}
 
 /// A set of queues with their handlers, and the state that these share.
 ///
@@ -188,8 +108,8 @@ impl<S: Send + Sync + 'static> App<S, Threads> {
         self.add(queue.into(), Slots::Single(Arc::new(slots)))
     }
 
-    /// Handles the messages of a queue in batches: see [`Batch`](crate::Batch) and [`Queue::batch`]. Failures go the way
-    /// of single messages, one by one. Layers wrap handlers of single messages only.
+    /// Handles the messages of a queue in batches: see [`Batch`](crate::Batch) and [`Queue::batch`]. Failures go the
+    /// way of single messages, one by one. Layers wrap handlers of single messages only.
     pub fn route_batch<A, H>(self, queue: impl Into<Queue>, handler: H) -> Self
     where
         H: BatchHandler<S, A, Future: Send> + Clone + Send + Sync,
@@ -236,8 +156,8 @@ impl<S: 'static> App<S, Local> {
         self.add(queue.into(), Slots::Single(Arc::new(slots)))
     }
 
-    /// Handles the messages of a queue in batches: see [`Batch`](crate::Batch) and [`Queue::batch`]. Failures go the way
-    /// of single messages, one by one. Layers wrap handlers of single messages only.
+    /// Handles the messages of a queue in batches: see [`Batch`](crate::Batch) and [`Queue::batch`]. Failures go the
+    /// way of single messages, one by one. Layers wrap handlers of single messages only.
     pub fn route_batch<A, H>(self, queue: impl Into<Queue>, handler: H) -> Self
     where
         H: BatchHandler<S, A> + Clone,
@@ -309,7 +229,7 @@ impl<S: 'static, M: Mode<S>> App<S, M> {
 
     fn add_one(&mut self, queue: Queue, slots: Slots<S, M>) -> Arc<Gate> {
         let gate = Arc::<Gate>::default();
-        self.control.lock().gates.push((queue.title().to_owned(), Arc::clone(&gate)));
+        self.control.add(queue.title(), &gate);
         self.routes.push(Route { queue: Arc::new(queue), slots, gate: Arc::clone(&gate) });
         gate
     }
@@ -594,106 +514,6 @@ async fn consume(connection: &Connection, queue: &Queue, prefetch: u16) -> hopmq
     }
     let consumer = consume.await?;
     Ok((channel, consumer))
-}
-
-/// A handle that stops an app or pauses single queues: created by [`App::control`]. Clones are the same handle.
-#[derive(Clone, Debug, Default)]
-pub struct Control(Arc<Mutex<Switches>>);
-
-#[derive(Debug, Default)]
-struct Switches {
-    gates: Vec<(String, Arc<Gate>)>,
-    stopped: bool,
-    /// The connection of the running app.
-    connection: Option<Connection>,
-    waiting: Vec<Waker>,
-}
-
-impl Control {
-    /// Stops the app: it takes no more messages, finishes those in work, and its `run` ends.
-    pub fn stop(&self) {
-        let mut switches = self.lock();
-        switches.stopped = true;
-        switches.gates.iter().for_each(|(_, gate)| gate.stop());
-        switches.waiting.drain(..).for_each(Waker::wake);
-    }
-
-    /// Takes no more messages of a queue until [`resume`](Self::resume). Returns whether the app has the queue.
-    ///
-    /// Messages in work are finished. After a second, the consumer is cancelled, and the messages that were sent ahead
-    /// go back to the queue for other consumers.
-    pub fn pause(&self, queue: &str) -> bool {
-        self.turn(queue, true)
-    }
-
-    /// Takes messages of a paused queue again. Returns whether the app has the queue.
-    pub fn resume(&self, queue: &str) -> bool {
-        self.turn(queue, false)
-    }
-
-    fn turn(&self, queue: &str, paused: bool) -> bool {
-        let switches = self.lock();
-        let mut found = switches.gates.iter().filter(|(name, _)| name == queue).peekable();
-        let any = found.peek().is_some();
-        found.for_each(|(_, gate)| gate.pause(paused));
-        any
-    }
-
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.lock().stopped
-    }
-
-    /// Returns whether the app is connected, and what the consumers of its queues do.
-    pub fn health(&self) -> Health {
-        let switches = self.lock();
-        let connected = switches.connection.as_ref().is_some_and(Connection::is_connected);
-        let queues = switches.gates.iter().map(|(queue, gate)| {
-            let state = match () {
-                () if gate.is_stopped() => QueueState::Stopped,
-                () if !gate.is_consuming() => QueueState::Absent,
-                () if gate.is_paused() => QueueState::Paused,
-                () => QueueState::Consuming,
-            };
-            QueueHealth { queue: queue.clone(), state }
-        });
-        Health { connected, queues: queues.collect() }
-    }
-
-    /// Remembers the connection until the returned guard is dropped, because a handle would keep it open.
-    fn connected(&self, connection: &Connection) -> Connected {
-        self.lock().connection = Some(connection.clone());
-        Connected(self.clone())
-    }
-
-    /// Waits until the app is stopped.
-    pub async fn stopped(&self) {
-        poll_fn(|task| {
-            let mut switches = self.lock();
-            if switches.stopped {
-                return Poll::Ready(());
-            }
-            if !switches.waiting.iter().any(|waker| waker.will_wake(task.waker())) {
-                switches.waiting.push(task.waker().clone());
-            }
-            Poll::Pending
-        })
-        .await;
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Switches> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The running app of a control.
-struct Connected(Control);
-
-impl Drop for Connected {
-    fn drop(&mut self) {
-        let connection = self.0.lock().connection.take();
-        drop(connection);
-        self.0.lock().gates.iter().for_each(|(_, gate)| gate.set_consuming(false));
-    }
 }
 
 impl<S, M: Mode<S>> fmt::Debug for App<S, M> {

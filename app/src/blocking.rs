@@ -40,13 +40,15 @@ use std::time::Duration;
 
 use hopmq::{Properties, wait};
 
-use crate::app::{App, Control, Mode, Slots, Threads};
+use crate::app::{App, Slots};
+use crate::control::Control;
 use crate::error::Error;
 use crate::extract::FromDelivery;
 use crate::flow::Verdict;
 use crate::handler::{Cpu, Handler, HandlerSlot, Slot, cpu};
 use crate::incoming::Incoming;
 use crate::layer::Layer;
+use crate::mode::{Mode, Threads};
 use crate::topology::Queue;
 
 /// Handlers that are plain functions: see [`blocking`](crate::blocking).

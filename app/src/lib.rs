@@ -10,6 +10,7 @@ pub mod blocking;
 pub mod check;
 mod codec;
 mod context;
+mod control;
 mod error;
 mod extract;
 pub mod flow;
@@ -17,6 +18,7 @@ mod group;
 mod handler;
 mod incoming;
 mod layer;
+mod mode;
 mod observe;
 pub mod once;
 #[cfg(feature = "sqlite")]
@@ -36,7 +38,7 @@ mod wall;
 mod worker;
 
 pub use alarms::{Alarms, Sleep};
-pub use app::{App, Asynchronous, Control, Local, Mode, Threads};
+pub use app::App;
 pub use batch::Batch;
 #[cfg(feature = "cbor")]
 pub use codec::Cbor;
@@ -49,6 +51,7 @@ pub use codec::Zstd;
 #[cfg(feature = "codec")]
 pub use codec::{Codec, Format, IntoPayload, Json};
 pub use context::Context;
+pub use control::Control;
 pub use error::{Error, ErrorKind};
 #[cfg(feature = "garde")]
 pub use extract::Valid;
@@ -62,12 +65,12 @@ pub use flow::{Backoff, Failure, Verdict};
 pub use handler::{Cpu, cpu};
 pub use handler::{Handler, Slot};
 #[cfg(feature = "macros")]
-#[cfg(feature = "macros")]
 pub use hopmq_app_macros::{consumer, handler, routes, rpc};
 pub use incoming::Incoming;
 #[cfg(feature = "tower")]
 pub use layer::{Answer, Endpoint, Tower, tower};
 pub use layer::{Around, ConcurrencyLimit, Layer, Next, RateLimit, RetryBudget, Running, Slow, Timeout, around};
+pub use mode::{Asynchronous, Local, Mode, Threads};
 pub use observe::{Ended, Mark, Observer, Sent};
 #[cfg(feature = "codec")]
 pub use outcome::Reply;

@@ -7,8 +7,9 @@ use async_signal::{Signal, Signals};
 use futures_lite::{FutureExt, StreamExt};
 use hopmq::Connection;
 
-use crate::app::{App, Asynchronous, Mode};
+use crate::app::App;
 use crate::error::Error;
+use crate::mode::{Asynchronous, Mode};
 
 impl<S: 'static, M: Mode<S> + Asynchronous> App<S, M> {
     /// Runs the app until it fails, or SIGTERM or ctrl-c stop it; then closes the connection.

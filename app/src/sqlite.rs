@@ -1,7 +1,7 @@
 //! A SQLite database, used from async code.
 //!
-//! Owns the connection, and the threads that its calls run on: those of the crate `blocking`, so that no call blocks the
-//! app. In come closures; out go their results. It must never know a message.
+//! Owns the connection, and the threads that its calls run on: those of the crate `blocking`, so that no call blocks
+//! the app. In come closures; out go their results. It must never know a message.
 
 use std::fmt;
 use std::path::Path;

@@ -188,7 +188,8 @@ fn a_stop_gives_back_what_waits_for_its_next_attempt() {
         let control = app.control();
         let handler = move |batch: Batch<Text>| {
             control.stop();
-            async move { batch.iter().map(|text| if text.0 == "a" { Ok(()) } else { Err("later") }).collect::<Vec<_>>() }
+            let outcome = |text: &Text| if text.0 == "a" { Ok(()) } else { Err("later") };
+            async move { batch.iter().map(outcome).collect::<Vec<_>>() }
         };
         // In order, so that the wait happens in the slot.
         let backoff = Backoff::fixed(Duration::from_secs(600));
@@ -237,10 +238,12 @@ fn a_batch_whose_link_was_lost_comes_again() {
         connection.channel().await.unwrap().queue("q").durable().declare().await.unwrap();
         publish(&connection, "q", ["a", "b"].map(str::to_owned)).await;
         // The first app is dropped in the middle of its batch, as if its program had ended.
-        let first = App::new(())
-            .route_batch(Queue::new("q").batch(limits(2, Duration::from_secs(10))), async |_: Batch<Text>| {
-                future::pending::<()>().await
-            });
+        let first = App::new(()).route_batch(
+            Queue::new("q").batch(limits(2, Duration::from_secs(10))),
+            async |_: Batch<Text>| {
+                future::pending::<()>().await;
+            },
+        );
         let held = broker.until(|inspect| inspect.unacked().len() == 2);
         let dropped = async {
             held.await;

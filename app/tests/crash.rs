@@ -1,7 +1,7 @@
 //! Programs that end at each step of an exactly-once effect and of an outbox: real processes, real SQLite files.
 //!
-//! This is a program without the test harness, because it starts itself again as the program that ends: with the step in
-//! `HOPMQ_CRASH_STEP`.
+//! This is a program without the test harness, because it starts itself again as the program that ends: with the step
+//! in `HOPMQ_CRASH_STEP`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -53,7 +53,7 @@ impl<T: IntoVerdict, E: Classify> IntoVerdicts for Result<Vec<T>, E> {
 }
 
 impl Verdicts {
-    /// Returns one verdict for each of `count` messages. If the handler returned another number, nobody knows which
+    /// Returns one verdict for each of `count` messages. If the handler returned another number, it is open which
     /// message each is about: all are tried again.
     pub(crate) fn each(self, count: usize) -> Vec<Verdict> {
         match self {

@@ -2,9 +2,9 @@
 //!
 //! All members consume from all partitions, and the broker chooses one of them for each: the consumer that is there
 //! longest. The members tell each other that they live, through a fanout exchange, and agree on an owner of each
-//! partition. Whoever is not the owner starts its consumer anew, so that the owner's becomes the oldest. A member that
-//! ends without a word costs no time: the broker has its partitions taken over at once, and only their fair division
-//! waits for its silence.
+//! partition. A member that is not the owner starts its consumer anew, so that the owner's becomes the oldest. A member
+//! that ends without a word costs no time: the broker has its partitions taken over at once, and only their fair
+//! division waits for its silence.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use std::time::Duration;
 use futures_lite::{FutureExt, StreamExt};
 use hopmq::{Channel, Consumer, Time};
 
-use crate::app::Control;
 use crate::context::Context;
+use crate::control::Control;
 use crate::worker::Gate;
 
 /// How often a member says that it lives.
@@ -82,7 +82,7 @@ impl Members {
         if self.me.is_empty() {
             queue.name().clone_into(&mut self.me);
         }
-        // Whoever learns of this member may give up partitions: its consumers must be there then.
+        // The others give up partitions when they learn of this member: its consumers must be there then.
         while !self.parts.iter().all(|part| part.is_consuming()) && !control.is_stopped() {
             context.sleep(START).await;
         }

@@ -10,9 +10,9 @@ use crate::sqlite::{Sqlite, now};
 /// The effect of a message in a database, which happens exactly once: that the message is done is written in the
 /// transaction of the effect. The app's state must have a [`Sqlite`]: see [`FromRef`].
 ///
-/// Whatever ends the program, the effect and the note are both there or both not, and the broker delivers a message that
-/// was not acknowledged again. Of two workers with the same message, the second waits for the first and does nothing. A
-/// message without a `message-id` goes to the dead letters.
+/// Whatever ends the program, the effect and the note are both there or both not, and the broker delivers a message
+/// that was not acknowledged again. Of two workers with the same message, the second waits for the first and does
+/// nothing. A message without a `message-id` goes to the dead letters.
 ///
 /// ```
 /// use hopmq_app::Json;
@@ -75,8 +75,8 @@ impl Effect {
         &self.id
     }
 
-    /// Forgets what was done before this time, in milliseconds since 1970: call it now and then, with a time before which
-    /// no message can come from any more. Returns how many were forgotten.
+    /// Forgets what was done before this time, in milliseconds since 1970: call it now and then, with a time before
+    /// which no message can come from any more. Returns how many were forgotten.
     ///
     /// # Errors
     /// SQLite's.

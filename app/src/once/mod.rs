@@ -72,8 +72,8 @@ pub trait Seen: Clone + Send + Sync + 'static {
     /// Notes that the message is not done, and may begin again.
     fn forget(&self, id: &MessageId) -> impl Future<Output = Result<(), Failure>> + Send;
 
-    /// Forgets a message whose handler was dropped or panicked, at once if the store can: it must not block. The default
-    /// does nothing, for stores in which a message that is in work for too long is fresh again.
+    /// Forgets a message whose handler was dropped or panicked, at once if the store can: it must not block. The
+    /// default does nothing, for stores in which a message that is in work for too long is fresh again.
     fn abandon(&self, id: &MessageId) {
         let _ = id;
     }

@@ -23,9 +23,9 @@ impl SqliteStore {
         Self { sqlite: sqlite.clone(), age: millis(age), lease: 60_000 }
     }
 
-    /// Sets for how long a message counts as in work, at the longest: after a program has ended in its work, the message
-    /// waits for so long, and a handler that takes longer may meet another one with its message. The default is one
-    /// minute.
+    /// Sets for how long a message counts as in work, at the longest: after a program has ended in its work, the
+    /// message waits for so long, and a handler that takes longer may meet another one with its message. The default is
+    /// one minute.
     #[must_use]
     pub fn lease(mut self, time: Duration) -> Self {
         self.lease = millis(time);

@@ -1,7 +1,7 @@
 //! An outbox: messages that are written in the transaction of the data, and published afterwards.
 //!
-//! Owns the table of messages and the relay that publishes them. In come rows; out go confirmed publishes. It must never
-//! delete a row before the broker has confirmed its message, and knows no handler.
+//! Owns the table of messages and the relay that publishes them. In come rows; out go confirmed publishes. It must
+//! never delete a row before the broker has confirmed its message, and knows no handler.
 
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,8 +12,8 @@ use futures_lite::FutureExt;
 use hopmq::{Channel, ErrorKind, Properties};
 use rusqlite::Connection;
 
-use crate::app::Control;
 use crate::context::Context;
+use crate::control::Control;
 use crate::error::Error;
 use crate::sqlite::{Sqlite, now};
 

@@ -1,5 +1,5 @@
 use super::metrics::Metrics;
-use crate::app::Control;
+use crate::control::Control;
 
 /// The type of Prometheus' text format.
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -55,8 +55,10 @@ use std::time::Duration;
 use hopmq::{Channel, Connection, Properties, Recovery, Time};
 use hopmq_broker::{Broker, Clock, Period};
 
-use crate::app::{App, Control, Mode};
+use crate::app::App;
+use crate::control::Control;
 use crate::error::Error;
+use crate::mode::Mode;
 use crate::topology::{self, Exchange, Queue};
 
 use log::Log;

@@ -4,7 +4,8 @@ use hopmq_broker::{Broker, Clock, Profile};
 
 use super::TestApp;
 use super::world::{Place, World};
-use crate::app::{App, Mode};
+use crate::app::App;
+use crate::mode::Mode;
 
 /// The variable that names a real broker for tests.
 const URL: &str = "HOPMQ_TEST_URL";

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::flow::Verdict;
 
-/// How many messages are taken over time, by one app from one queue: see [`Queue::rate_limit`](crate::Queue::rate_limit).
+/// How many messages are taken over time, by one app from one queue: see
+/// [`Queue::rate_limit`](crate::Queue::rate_limit).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Rate {
@@ -14,7 +15,8 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// At most `messages` in each `time`, at least 1. That many may be taken at once after a rest ([`burst`](Self::burst)).
+    /// At most `messages` in each `time`, at least 1. That many may be taken at once after a rest
+    /// ([`burst`](Self::burst)).
     pub fn new(messages: u32, time: Duration) -> Self {
         let messages = messages.max(1);
         Self { messages, per: time, burst: messages }
@@ -74,8 +76,8 @@ impl Breaker {
         self
     }
 
-    /// Sets how long no message is taken. The default is 30 seconds. From a second on, the messages that were sent ahead
-    /// go back to the queue, for other consumers.
+    /// Sets how long no message is taken. The default is 30 seconds. From a second on, the messages that were sent
+    /// ahead go back to the queue, for other consumers.
     pub fn pause(mut self, time: Duration) -> Self {
         self.pause = time;
         self

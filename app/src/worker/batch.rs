@@ -1,7 +1,7 @@
 //! The worker of one queue whose handler takes batches.
 //!
-//! Owns the slots, the batches in work, and the consumer. In come batches; out go settlements, forwards and answers, for
-//! each message as for a single one. It must never spawn, and decides nothing that [`flow`](crate::flow) decides.
+//! Owns the slots, the batches in work, and the consumer. In come batches; out go settlements, forwards and answers,
+//! for each message as for a single one. It must never spawn, and decides nothing that [`flow`](crate::flow) decides.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
