@@ -281,6 +281,11 @@ impl<S: 'static, M: Mode<S>> App<S, M> {
         self.routes.iter().map(|route| &*route.queue)
     }
 
+    /// Returns the exchanges, as they are declared.
+    pub fn exchanges(&self) -> &[Exchange] {
+        &self.exchanges
+    }
+
     /// Runs the app until it is stopped ([`Control::stop`]) or fails, on a timer of any runtime. Declares exchanges,
     /// queues and bindings first.
     ///

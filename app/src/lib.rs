@@ -9,6 +9,8 @@ pub mod blocking;
 #[doc(hidden)]
 pub mod check;
 mod codec;
+#[cfg(feature = "asyncapi")]
+mod asyncapi;
 mod context;
 mod control;
 mod error;
@@ -50,6 +52,8 @@ pub use codec::MsgPack;
 pub use codec::Zstd;
 #[cfg(feature = "codec")]
 pub use codec::{Codec, Format, IntoPayload, Json};
+#[cfg(feature = "asyncapi")]
+pub use asyncapi::AsyncApi;
 pub use context::Context;
 pub use control::Control;
 pub use error::{Error, ErrorKind};

@@ -54,6 +54,8 @@ pub struct Queue {
     pub(crate) part_of: Option<String>,
     /// Whether the broker chooses the rest of the name.
     pub(crate) anonymous: bool,
+    #[cfg(feature = "asyncapi")]
+    pub(crate) payloads: crate::asyncapi::Payloads,
 }
 
 /// A binding of a queue to an exchange.
@@ -148,6 +150,8 @@ impl Queue {
             partitions: None,
             part_of: None,
             anonymous: false,
+            #[cfg(feature = "asyncapi")]
+            payloads: Default::default(),
         }
     }
 
