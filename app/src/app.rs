@@ -286,6 +286,18 @@ impl<S: 'static, M: Mode<S>> App<S, M> {
         &self.exchanges
     }
 
+    /// Declares exchanges, queues and bindings as [`run`](Self::run) does, and runs nothing: for a deployment that
+    /// declares before it starts, and for publishers that must find the queues. Queues whose name the broker chooses
+    /// are left out.
+    ///
+    /// # Errors
+    /// If a declaration is refused, or the connection ends.
+    pub async fn declare(&self, connection: &Connection) -> Result<(), Error> {
+        self.check()?;
+        let queues: Vec<_> = self.queues().filter(|queue| !queue.anonymous).collect();
+        topology::declare(connection, &self.exchanges, &queues).await
+    }
+
     /// Runs the app until it is stopped ([`Control::stop`]) or fails, on a timer of any runtime. Declares exchanges,
     /// queues and bindings first.
     ///

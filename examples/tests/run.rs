@@ -103,6 +103,33 @@ fn shutdown_finishes_the_job_in_progress() {
     assert!(count("finished") < 20, "{output}");
 }
 
+/// What `orders` prints of each order. Orders are handled side by side, so lines of different orders may come in any
+/// order.
+const ORDERS: [&[&str]; 5] = [
+    &["order 1: 2 pizzas for 16 €, done"],
+    &["order 2: attempt 1 failed: the oven is full", "order 2: 1 pizza for 9 €, done (attempt 2)"],
+    &["dead letter after 1 attempt: invalid: order 3 is for no pizzas"],
+    &["order 4: attempt 1", "order 4: attempt 2", "order 4: attempt 3", "dead letter after 3 attempts: panic: "],
+    &["dead letter after 1 attempt: decode: the body is not the JSON of Order"],
+];
+
+#[test]
+fn orders_are_done_retried_and_dead_lettered() {
+    let output = run("orders", "orders.rs", &[]).expect_success();
+    ORDERS.iter().for_each(|lines| expect_in_order(&output, lines));
+    expect_in_order(&output, &["2 orders done, 3 dead letters"]);
+}
+
+#[test]
+fn orders_need_no_broker() {
+    let mut command = Command::new(program("orders", "orders.rs"));
+    command.env_remove("AMQP_URL");
+    let output = run_command("orders", command).expect_success();
+    expect_in_order(&output, &["using a broker within this program"]);
+    ORDERS.iter().for_each(|lines| expect_in_order(&output, lines));
+    expect_in_order(&output, &["2 orders done, 3 dead letters"]);
+}
+
 #[test]
 fn the_quickstart_says_what_to_do_without_a_broker() {
     // Nothing listens on port 1.

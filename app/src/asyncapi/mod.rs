@@ -19,10 +19,10 @@ pub(crate) use schemas::{Payload, Payloads};
 
 /// An AsyncAPI 3.0 document: created by [`App::asyncapi`]. `Display` prints it as JSON.
 ///
-/// Each queue of the app is a channel with an operation `receive`, and so is each place of
-/// [`sends`](Self::sends), with an operation `send`. Dead letters and parked messages are channels too, so that whoever
-/// reads them finds out which headers say why. The queues in which messages wait for their next attempt are left out:
-/// nobody else uses them.
+/// Each queue of the app is a channel with an operation `receive`, and each place of [`sends`](Self::sends) is one with
+/// an operation `send`. The queues of dead letters and parked messages are channels too: their message has the headers
+/// that say why it failed. The queues in which messages wait for their next attempt are left out, because they are
+/// the app's own.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct AsyncApi {
