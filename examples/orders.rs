@@ -13,7 +13,7 @@ use std::time::Duration;
 use hopmq_app::{App, Attempt, Backoff, Class, Classify, DeadLetter, Exchange, Header, HeaderName, Json, Queue, State};
 use hopmq_broker::Broker;
 use serde_json::json;
-use smol::channel::Sender;
+use smol::channel::{Receiver, Sender};
 
 /// The prices of our pizzas, in euros.
 const PRICES: [u32; 3] = [8, 9, 11];
@@ -154,26 +154,32 @@ async fn run(url: &str) -> Result<(), hopmq_app::Error> {
     let channel = connection.channel().await?;
     let shop = channel.publisher("hopmq-shop", "order.new").persistent().mandatory();
     let customers = async {
-        for (id, pizza, count) in [(1, 0, 2), (2, 1, 1), (3, 0, 0), (4, 7, 1)] {
-            shop.publish(json!({ "id": id, "pizza": pizza, "count": count }).to_string()).confirm().await?;
-        }
-        shop.publish("two pizzas, please").confirm().await?;
-        let mut done = 0;
-        for _ in 0..5 {
-            done += u32::from(outcomes.recv().await == Ok(Outcome::Done));
-        }
-        println!("{done} orders done, {} dead letters", 5 - done);
+        let sold = sell(&shop, &outcomes).await;
         control.stop();
-        Ok::<_, hopmq::Error>(())
+        sold
     };
     // Nothing is spawned: the app is a future as well, and ends after `stop` when all messages in work are settled.
-    let (app, customers) = smol::future::zip(app.run(&connection), customers).await;
-    app?;
-    customers?;
+    let (ended, sold) = smol::future::zip(app.run(&connection), customers).await;
+    ended?;
+    sold?;
     for queue in queues {
         channel.queue_delete(queue.name()).await?;
     }
     channel.exchange_delete("hopmq-shop").await?;
     connection.close().await?;
+    Ok(())
+}
+
+/// Publishes five orders, and waits until each is done or a dead letter.
+async fn sell(shop: &hopmq::Publisher, outcomes: &Receiver<Outcome>) -> hopmq::Result<()> {
+    for (id, pizza, count) in [(1, 0, 2), (2, 1, 1), (3, 0, 0), (4, 7, 1)] {
+        shop.publish(json!({ "id": id, "pizza": pizza, "count": count }).to_string()).confirm().await?;
+    }
+    shop.publish("two pizzas, please").confirm().await?;
+    let mut done = 0;
+    for _ in 0..5 {
+        done += u32::from(outcomes.recv().await == Ok(Outcome::Done));
+    }
+    println!("{done} orders done, {} dead letters", 5 - done);
     Ok(())
 }

@@ -386,8 +386,8 @@ impl<S: 'static, M: Mode<S>> App<S, M> {
             if policy.in_slot && total > crate::flow::LONGEST_IN_SLOT {
                 let text = format!(
                     "the queue '{}' keeps messages in order, so that a failed one waits in its place; its waits of {} s \
-                     in all are too long for that, because the broker takes a message back that is not settled in time: \
-                     at most {} s are possible",
+                     in all are too long for that, because the broker takes a message back that is not settled in \
+                     time: at most {} s are possible",
                     queue.name,
                     total.as_secs(),
                     crate::flow::LONGEST_IN_SLOT.as_secs(),

@@ -204,7 +204,10 @@ fn the_schema_of_a_message_accepts_what_the_handler_reads() {
     let document = checked(&shop());
     let schema = json!({ "$ref": "#/components/schemas/Order", "components": document["components"] });
     let schema = jsonschema::draft7::new(&schema).unwrap();
-    let order = |code: &str, delivery: Value| json!({ "id": 1, "items": [{ "code": code, "count": 1, "with": [] }], "notes": {}, "delivery": delivery });
+    let order = |code: &str, delivery: Value| {
+        let item = json!({ "code": code, "count": 1, "with": [] });
+        json!({ "id": 1, "items": [item], "notes": {}, "delivery": delivery })
+    };
     let courier = json!({ "kind": "courier", "street": "Main Street 1", "at": [12, 30] });
     let valid = order("PIZ", courier);
     assert!(schema.is_valid(&valid) && serde_json::from_value::<Order>(valid).is_ok());

@@ -14,3 +14,8 @@ struct Guide;
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/cookbook.md")]
 struct Cookbook;
+
+/// The guide to handlers, whose programs are compiled as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/handlers.md")]
+struct Handlers;
