@@ -1,4 +1,4 @@
-//! Declarative AMQP handlers: functions whose arguments are read from messages, with retries and dead letters.
+#![doc = include_str!("../README.md")]
 #![warn(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
 
 mod alarms;

@@ -1,4 +1,4 @@
-//! `cargo xtask deps`: the number of crates that `hopmq` brings into a program, held below a limit.
+//! `cargo xtask deps`: the number of crates that `hopmq` and `hopmq-app` bring into a program, held below a limit.
 
 use std::collections::BTreeSet;
 
@@ -17,6 +17,9 @@ const DOCUMENTED: [(&str, &[&str]); 6] = [
     ("`unix`", &["unix"]),
     ("`websocket`", &["net,websocket", "net,tls,websocket"]),
 ];
+/// The same for the README of `hopmq-app`.
+const APP_DOCUMENTED: [(&str, &[&str]); 4] =
+    [("none", &[""]), ("`json`", &["json"]), ("`net`", &["json,net"]), ("`asyncapi`", &["asyncapi,json,net"])];
 /// The numbers are those of this target, wherever they are counted.
 const LINUX: &str = "x86_64-unknown-linux-gnu";
 /// Crates that a build without default features must not bring.
@@ -26,16 +29,20 @@ pub(crate) fn run() -> Result {
     let default_features = default_features(&shell::read(&shell::root().join("core/Cargo.toml"))?);
     let plain_features: Vec<&str> = default_features.iter().map(String::as_str).filter(|name| !is_tls(name)).collect();
 
-    let default = crates(&[])?;
-    let plain = crates(&["--no-default-features", "--features", &plain_features.join(",")])?;
-    let bare = crates(&["--no-default-features"])?;
+    let default = crates("hopmq", &[])?;
+    let plain = crates("hopmq", &["--no-default-features", "--features", &plain_features.join(",")])?;
+    let bare = crates("hopmq", &["--no-default-features"])?;
     println!("default features: {} crates (fewer than {DEFAULT_LIMIT})", default.len());
     println!("without TLS ({}): {} crates (fewer than {PLAIN_LIMIT})", plain_features.join(", "), plain.len());
     println!("no default features: {} crates", bare.len());
 
     let readme = shell::read(&shell::root().join("README.md"))?;
-    let mut faults =
-        wrong_numbers(&readme, |features| Ok(crates(&["--no-default-features", "--features", features])?.len()))?;
+    let app_readme = shell::read(&shell::root().join("app/README.md"))?;
+    let count =
+        |package: &str, features: &str| Ok(crates(package, &["--no-default-features", "--features", features])?.len());
+    let mut faults = wrong_numbers("README.md", &readme, &DOCUMENTED, |features| count("hopmq", features))?;
+    faults
+        .extend(wrong_numbers("app/README.md", &app_readme, &APP_DOCUMENTED, |features| count("hopmq-app", features))?);
     let sentence = format!("{} crates with TLS and {} without", default.len(), plain.len());
     if !readme.contains(&sentence) {
         faults.push(format!("README.md must say \"{sentence}\""));
@@ -52,10 +59,15 @@ pub(crate) fn run() -> Result {
     if faults.is_empty() { Ok(()) } else { Err(faults.join("\n").into()) }
 }
 
-/// Finds the rows of the README's table of features whose numbers differ from `count`.
-fn wrong_numbers(readme: &str, count: impl Fn(&str) -> Result<usize>) -> Result<Vec<String>> {
+/// Finds the rows of a README's table of features whose numbers differ from `count`.
+fn wrong_numbers(
+    file: &str,
+    readme: &str,
+    rows: &[(&str, &[&str])],
+    count: impl Fn(&str) -> Result<usize>,
+) -> Result<Vec<String>> {
     let mut faults = Vec::new();
-    for (name, features) in DOCUMENTED {
+    for (name, features) in rows {
         let row = readme.lines().find(|line| line.starts_with(&format!("| {name} "))).unwrap_or_default();
         let last = row.trim_end_matches([' ', '|']).rsplit('|').next().unwrap_or_default();
         let documented: Vec<usize> =
@@ -63,17 +75,17 @@ fn wrong_numbers(readme: &str, count: impl Fn(&str) -> Result<usize>) -> Result<
         let counted = features.iter().map(|features| count(features)).collect::<Result<Vec<usize>>>()?;
         if documented != counted {
             faults.push(format!(
-                "README.md, feature {name}: it says {documented:?} crates, the build has {counted:?}: correct it"
+                "{file}, feature {name}: it says {documented:?} crates, the build has {counted:?}: correct it"
             ));
         }
     }
     Ok(faults)
 }
 
-/// The crates of the build for Linux, each once, as `name vVERSION`.
-fn crates(features: &[&str]) -> Result<BTreeSet<String>> {
+/// The crates of a package's build for Linux, each once, as `name vVERSION`.
+fn crates(package: &str, features: &[&str]) -> Result<BTreeSet<String>> {
     let mut command = shell::cargo();
-    command.args(["tree", "--package", "hopmq", "--edges", "normal", "--prefix", "none", "--target", LINUX]);
+    command.args(["tree", "--package", package, "--edges", "normal", "--prefix", "none", "--target", LINUX]);
     command.args(features);
     Ok(distinct(&shell::output(&mut command)?))
 }
@@ -133,8 +145,8 @@ mod tests {
         };
         // Counts the letters of the features' names.
         let count = |features: &str| Ok(features.len().max(1));
-        assert_eq!(wrong_numbers(&rows(3), count).unwrap(), [""; 0]);
-        let faults = wrong_numbers(&rows(2), count).unwrap();
+        assert_eq!(wrong_numbers("README.md", &rows(3), &DOCUMENTED, count).unwrap(), [""; 0]);
+        let faults = wrong_numbers("README.md", &rows(2), &DOCUMENTED, count).unwrap();
         assert!(faults.len() == 1 && faults[0].contains("`net`: it says [2] crates, the build has [3]"), "{faults:?}");
     }
 
