@@ -7,10 +7,8 @@
 //! AMQP_URL=amqp://user:password@broker:5672/vhost cargo run --example orders
 //! ```
 
-use std::fmt;
-use std::time::Duration;
-
-use hopmq_app::{App, Attempt, Backoff, Class, Classify, DeadLetter, Exchange, Header, HeaderName, Json, Queue, State};
+use garde::Validate;
+use hopmq_app::{App, Attempt, Exchange, Header, HeaderName, Json, Queue, State, Valid, consumer, routes};
 use hopmq_broker::Broker;
 use serde_json::json;
 use smol::channel::{Receiver, Sender};
@@ -18,43 +16,15 @@ use smol::channel::{Receiver, Sender};
 /// The prices of our pizzas, in euros.
 const PRICES: [u32; 3] = [8, 9, 11];
 
-#[derive(serde::Deserialize)]
+#[derive(serde::Deserialize, Validate)]
 struct Order {
+    #[garde(skip)]
     id: u32,
     /// Which of our pizzas.
+    #[garde(skip)]
     pizza: usize,
+    #[garde(range(min = 1, max = 50))]
     count: u32,
-}
-
-/// Why an order was not cooked. The class decides what happens with its message.
-enum OrderError {
-    OvenFull,
-    NoPizzas(u32),
-}
-
-impl Classify for OrderError {
-    fn class(&self) -> Class {
-        match self {
-            Self::OvenFull => Class::Retry,
-            Self::NoPizzas(_) => Class::Reject,
-        }
-    }
-
-    fn name(&self) -> std::borrow::Cow<'static, str> {
-        match self {
-            Self::OvenFull => "busy".into(),
-            Self::NoPizzas(_) => "invalid".into(),
-        }
-    }
-}
-
-impl fmt::Display for OrderError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OvenFull => f.write_str("the oven is full"),
-            Self::NoPizzas(id) => write!(f, "order {id} is for no pizzas"),
-        }
-    }
 }
 
 /// What the handlers share.
@@ -70,19 +40,23 @@ enum Outcome {
     Dead,
 }
 
-/// Cooks an order.
+/// Cooks an order. One whose rules are broken never gets here.
+#[consumer(
+    queue = "hopmq-orders",
+    bind = "hopmq-shop/order.*",
+    quorum,
+    concurrency = 4,
+    retry(first = "1s", factor = 2, attempts = 3)
+)]
 async fn on_order(
-    Json(order): Json<Order>,
+    Valid(Json(order)): Valid<Json<Order>>,
     Attempt(attempt): Attempt,
     State(shop): State<Shop>,
-) -> Result<(), OrderError> {
+) -> Result<(), String> {
     let Order { id, pizza, count } = order;
-    if count == 0 {
-        return Err(OrderError::NoPizzas(id));
-    }
     if id == 2 && attempt == 1 {
         println!("order {id}: attempt {attempt} failed: the oven is full; trying again in 1 s");
-        return Err(OrderError::OvenFull);
+        return Err("the oven is full".to_owned());
     }
     if id == 4 {
         println!("order {id}: attempt {attempt} of 3: a pizza that is not on the menu makes the handler panic");
@@ -111,6 +85,7 @@ impl HeaderName for ErrorText {
 }
 
 /// Reports a dead letter. In a real shop, dead letters stay in their queue until a person has looked at them.
+#[consumer(queue = "hopmq-orders.dlq", quorum, dead_letter = false)]
 async fn on_dead_letter(
     Header(class): Header<ErrorClass>,
     Header(text): Header<ErrorText>,
@@ -135,16 +110,8 @@ fn main() -> Result<(), hopmq_app::Error> {
 
 async fn run(url: &str) -> Result<(), hopmq_app::Error> {
     let (finished, outcomes) = smol::channel::unbounded();
-    let orders = Queue::new("hopmq-orders")
-        .quorum()
-        .bind("hopmq-shop", "order.*")
-        .retry(Backoff::exponential(Duration::from_secs(1), 2).attempts(3))
-        .concurrency(4);
-    let dead_letters = Queue::new("hopmq-orders.dlq").quorum().dead_letter(DeadLetter::Reject);
-    let app = App::new(Shop { finished })
-        .exchange(Exchange::topic("hopmq-shop"))
-        .route(orders, on_order)
-        .route(dead_letters, on_dead_letter);
+    let app =
+        App::new(Shop { finished }).exchange(Exchange::topic("hopmq-shop")).with(routes![on_order, on_dead_letter]);
     let control = app.control();
     let queues: Vec<_> = app.queues().flat_map(Queue::all).collect();
 

@@ -3,14 +3,14 @@
 
 mod alarms;
 mod app;
+#[cfg(feature = "asyncapi")]
+mod asyncapi;
 pub mod batch;
 #[cfg(feature = "blocking")]
 pub mod blocking;
 #[doc(hidden)]
 pub mod check;
 mod codec;
-#[cfg(feature = "asyncapi")]
-mod asyncapi;
 mod context;
 mod control;
 mod error;
@@ -41,6 +41,8 @@ mod worker;
 
 pub use alarms::{Alarms, Sleep};
 pub use app::App;
+#[cfg(feature = "asyncapi")]
+pub use asyncapi::AsyncApi;
 pub use batch::Batch;
 #[cfg(feature = "cbor")]
 pub use codec::Cbor;
@@ -52,8 +54,6 @@ pub use codec::MsgPack;
 pub use codec::Zstd;
 #[cfg(feature = "codec")]
 pub use codec::{Codec, Format, IntoPayload, Json};
-#[cfg(feature = "asyncapi")]
-pub use asyncapi::AsyncApi;
 pub use context::Context;
 pub use control::Control;
 pub use error::{Error, ErrorKind};
