@@ -18,8 +18,17 @@ const DOCUMENTED: [(&str, &[&str]); 6] = [
     ("`websocket`", &["net,websocket", "net,tls,websocket"]),
 ];
 /// The same for the README of `hopmq-app`.
-const APP_DOCUMENTED: [(&str, &[&str]); 4] =
-    [("none", &[""]), ("`json`", &["json"]), ("`net`", &["json,net"]), ("`asyncapi`", &["asyncapi,json,net"])];
+const APP_DOCUMENTED: [(&str, &[&str]); 9] = [
+    ("none", &[""]),
+    ("`json`", &["json"]),
+    ("`macros`", &["json,macros"]),
+    ("`net`", &["default"]),
+    ("`msgpack`,", &["default,msgpack", "default,cbor"]),
+    ("`gzip`,", &["default,gzip", "default,zstd"]),
+    ("`garde`", &["default,garde"]),
+    ("`asyncapi`", &["default,asyncapi"]),
+    ("`test`", &["default,test"]),
+];
 /// The numbers are those of this target, wherever they are counted.
 const LINUX: &str = "x86_64-unknown-linux-gnu";
 /// Crates that a build without default features must not bring.

@@ -146,7 +146,7 @@ impl<'a> Builder<'a> {
                 "description": "The body and the properties are those of the message as it arrived, with more headers.",
                 "headers": {
                     "type": "object",
-                    "required": [headers::ATTEMPT, headers::ERROR_CLASS, headers::ERROR, headers::QUEUE],
+                    "required": [headers::ATTEMPT],
                     "properties": {
                         headers::ATTEMPT: { "type": "integer", "minimum": 1, "description": "How often it was tried." },
                         headers::ERROR_CLASS: text("The class of the error, such as `decode`."),
