@@ -310,6 +310,18 @@ fn exchanges_of_plugins_and_of_the_broker_are_named() {
 }
 
 #[test]
+fn subscriptions_are_described_by_what_is_known() {
+    let app = App::new(())
+        .route(Queue::subscribe("shop", "order.*").group("billing").partitions(2).receives::<Order>(), on_anything)
+        .route(Queue::subscribe("shop", "price.*"), on_anything);
+    let document = checked(&app.asyncapi("Shop", "1"));
+    assert_eq!(document["channels"]["shop_billing"]["address"], "shop.billing");
+    let each = &document["channels"]["shop_each"];
+    assert!(each["address"].is_null() && each["bindings"]["amqp"]["queue"]["name"].is_null(), "{document}");
+    assert_eq!(each["bindings"]["amqp"]["queue"]["exclusive"], true);
+}
+
+#[test]
 fn an_app_without_routes_has_a_valid_document() {
     checked(&App::new(()).asyncapi("Nothing", "0"));
 }

@@ -56,7 +56,9 @@ impl<'a> Builder<'a> {
 
     /// Adds a queue of the app, whose messages it receives.
     pub(super) fn receive(&mut self, queue: &'a Queue) {
-        let channel = self.channel(Place::Queue(&queue.name), &queue.name, Some(&queue.name), || {
+        // The rest of the name of an anonymous queue is not known before the app runs.
+        let address = Some(queue.name.as_str()).filter(|_| !queue.anonymous);
+        let channel = self.channel(Place::Queue(&queue.name), &queue.name, address, || {
             let mut channel = json!({ "bindings": { "amqp": self::queue(queue) } });
             let bound = queue.bindings.iter().map(|binding| match binding.routing_key.as_str() {
                 "" => format!("Bound to the exchange '{}'.", binding.exchange),
@@ -287,12 +289,14 @@ fn amqp(kind: &str, object: Value) -> Value {
 
 /// Returns the binding of a queue: AsyncAPI's fields, and as extensions what these lack.
 fn queue(queue: &Queue) -> Value {
-    let object = json!({
-        "name": queue.name,
+    let mut object = json!({
         "durable": queue.durable,
         "exclusive": queue.exclusive,
         "autoDelete": queue.auto_delete,
     });
+    if !queue.anonymous {
+        object["name"] = queue.name.as_str().into();
+    }
     let mut amqp = amqp("queue", object);
     let mut arguments: Map<_, _> = queue.arguments.iter().map(|(key, value)| (key.to_owned(), field(&value))).collect();
     if let Some(kind) = queue.kind {
