@@ -18,7 +18,7 @@ const DOCUMENTED: [(&str, &[&str]); 6] = [
     ("`websocket`", &["net,websocket", "net,tls,websocket"]),
 ];
 /// The same for the README of `hopmq-app`.
-const APP_DOCUMENTED: [(&str, &[&str]); 9] = [
+const APP_DOCUMENTED: [(&str, &[&str]); 13] = [
     ("none", &[""]),
     ("`json`", &["json"]),
     ("`macros`", &["json,macros"]),
@@ -26,6 +26,10 @@ const APP_DOCUMENTED: [(&str, &[&str]); 9] = [
     ("`msgpack`,", &["default,msgpack", "default,cbor"]),
     ("`gzip`,", &["default,gzip", "default,zstd"]),
     ("`garde`", &["default,garde"]),
+    ("`sqlite`", &["default,sqlite"]),
+    ("`signals`", &["default,signals"]),
+    ("`http`", &["default,http"]),
+    ("`tower`", &["default,tower"]),
     ("`asyncapi`", &["default,asyncapi"]),
     ("`test`", &["default,test"]),
 ];
