@@ -11,8 +11,9 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
 
-use crate::app::{App, Mode};
+use crate::app::App;
 use crate::extract::Publishes;
+use crate::mode::Mode;
 use crate::topology::{Exchange, Queue};
 use channels::Builder;
 pub(crate) use schemas::{Payload, Payloads};
