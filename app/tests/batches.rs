@@ -192,7 +192,7 @@ fn a_stop_gives_back_what_waits_for_its_next_attempt() {
             async move { batch.iter().map(outcome).collect::<Vec<_>>() }
         };
         // In order, so that the wait happens in the slot.
-        let backoff = Backoff::fixed(Duration::from_secs(600));
+        let backoff = Backoff::list([Duration::from_secs(600)]);
         let queue = Queue::new("q").batch(limits(2, Duration::from_secs(10))).ordered_by(|_| 1).retry(backoff);
         app.route_batch(queue, handler).run(&connection).await.unwrap();
         connection.close().await.unwrap();

@@ -15,22 +15,24 @@ use hopmq::{ErrorKind, Message, Properties};
 pub(crate) use members::Members;
 
 use crate::context::Context;
+use crate::error::Error;
 use crate::extract::FromDelivery;
-use crate::flow::{Backoff, Failure, Verdict, headers};
+use crate::flow::{Backoff, Verdict, headers};
 use crate::incoming::Incoming;
 use crate::topology::{self, Key, Queue};
 use crate::worker::{insert_origin, moved};
 
+/// The waits before a message that could not be moved is moved again: they double.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// How many messages are moved at once. Those with the same key are moved one after the other.
 const AT_ONCE: usize = 128;
 
 /// Returns the queue whose messages are moved to the partitions of `queue`: its keys are theirs.
 pub(crate) fn router_queue(queue: &Queue) -> Queue {
     let key = queue.key.clone().unwrap_or_else(routing_key);
-    // A message that can't be moved stays where it is, and those with the same key behind it.
-    let backoff = Backoff::exponential(Duration::from_millis(200), 2).max(Duration::from_secs(10));
     let mut router = Queue { key: Some(key), ..queue.clone() }.single_active_consumer();
-    router.retry = backoff.attempts(u32::MAX);
+    router.retry = Backoff::never();
     router.retry_class = Vec::new();
     router.delivery_limit = 0;
     router.rate = None;
@@ -76,17 +78,29 @@ pub(crate) async fn route(queue: Arc<Queue>, moved: Moved) -> Verdict {
     let part = key % u64::from(queue.partitions.unwrap_or(1));
     let properties = properties.with_header(headers::KEY, key as i64);
     let to = format!("{}.{part}", queue.name());
-    let publish = || context.publish("", &to, &properties, message.body_bytes());
-    let mut done = publish().await;
-    if done.as_ref().is_err_and(|error| error.kind() == ErrorKind::Returned) {
-        // The partition was deleted since the app began.
-        done = match topology::declare(context.connection(), &[], &[&queue]).await {
-            Ok(()) => publish().await,
-            Err(error) => return Verdict::Retry(Failure::new("partition", error.to_string())),
-        };
+    let mut wait = FIRST_WAIT;
+    // A message that can't be moved stays where it is, and those with the same key behind it.
+    while let Err(error) = publish(&context, &queue, &to, &properties, message.body_bytes()).await {
+        tracing::warn!(queue = queue.name(), to, %error, "a message could not be moved to its partition; trying again");
+        context.sleep(wait).await;
+        wait = (wait * 2).min(LONGEST_WAIT);
     }
-    match done {
-        Ok(()) => Verdict::Ack,
-        Err(error) => Verdict::Retry(Failure::new("partition", error.to_string())),
+    Verdict::Ack
+}
+
+async fn publish(
+    context: &Context,
+    queue: &Queue,
+    to: &str,
+    properties: &Properties,
+    body: bytes::Bytes,
+) -> Result<(), Error> {
+    match context.publish("", to, properties, body).await {
+        Err(error) if error.kind() == ErrorKind::Returned => {
+            // The partition was deleted since the app began. The next attempt finds it.
+            topology::declare(context.connection(), &[], &[queue]).await?;
+            Err(error.into())
+        }
+        done => Ok(done?),
     }
 }
