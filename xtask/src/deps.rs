@@ -18,7 +18,7 @@ const DOCUMENTED: [(&str, &[&str]); 6] = [
     ("`websocket`", &["net,websocket", "net,tls,websocket"]),
 ];
 /// The same for the README of `hopmq-app`.
-const APP_DOCUMENTED: [(&str, &[&str]); 13] = [
+const APP_DOCUMENTED: [(&str, &[&str]); 14] = [
     ("none", &[""]),
     ("`json`", &["json"]),
     ("`macros`", &["json,macros"]),
@@ -26,6 +26,7 @@ const APP_DOCUMENTED: [(&str, &[&str]); 13] = [
     ("`msgpack`,", &["default,msgpack", "default,cbor"]),
     ("`gzip`,", &["default,gzip", "default,zstd"]),
     ("`garde`", &["default,garde"]),
+    ("`blocking`", &["default,blocking"]),
     ("`sqlite`", &["default,sqlite"]),
     ("`signals`", &["default,signals"]),
     ("`http`", &["default,http"]),
