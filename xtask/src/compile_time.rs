@@ -1,8 +1,8 @@
 //! `cargo xtask compile-time`: how much longer a program takes to compile with one more handler.
 //!
 //! Programs of 10 and of 110 routes are generated and compiled in turn, after everything that they depend on; the
-//! difference, divided by 100, is the time of a route. Each route has a payload of its own, and reading it by serde is the
-//! larger part of the time. Other work on the machine counts as well, so measure alone.
+//! difference, divided by 100, is the time of a route. Each route has a payload of its own, and reading it by serde is
+//! the larger part of the time. Other work on the machine counts as well, so measure alone.
 
 use std::fmt::Write;
 use std::path::Path;
