@@ -52,6 +52,13 @@ impl Incoming {
         self.acker = Some(delivery.split().1);
     }
 
+    /// Returns a message that no broker delivered.
+    #[cfg(feature = "test")]
+    pub(crate) fn of_message(message: &Message, context: &Context) -> Self {
+        let (message, context) = (message.clone(), context.clone());
+        Self { message, acker: None, redelivered: false, tag: 0, attempts_here: 0, context }
+    }
+
     /// Returns the message as it arrived.
     pub fn message(&self) -> &Message {
         &self.message

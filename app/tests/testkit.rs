@@ -1,11 +1,14 @@
 //! `TestApp`: virtual time, assertions, several apps, local state.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use hopmq_app::test::TestApp;
-use hopmq_app::{App, Attempt, Backoff, Exchange, Json, Queue, Retry, State};
+use hopmq::{Message, Properties};
+use hopmq_app::test::{TestApp, extract};
+use hopmq_app::{App, Attempt, Backoff, Context, Exchange, Failure, Json, Queue, Retry, State};
+use hopmq_broker::Profile;
 
 #[derive(Debug, PartialEq, serde::Deserialize, serde::Serialize)]
 struct Order {
@@ -39,19 +42,138 @@ fn an_hour_of_retries_takes_less_than_a_second() {
     println!("{:?}", begin.elapsed());
 }
 
+type Seen = Rc<RefCell<Vec<(u32, u32)>>>;
+
+async fn see(State(seen): State<Seen>, Json(order): Json<Order>, Attempt(attempt): Attempt) {
+    seen.borrow_mut().push((order.id, attempt));
+}
+
 #[test]
 fn a_local_app_has_state_that_is_not_send() {
     let seen = Rc::new(RefCell::new(Vec::new()));
-    let app = App::local(Rc::clone(&seen)).route(
-        Queue::new("local"),
-        |State(seen): State<Rc<RefCell<Vec<(u32, u32)>>>>, Json(order): Json<Order>, Attempt(attempt): Attempt| async move {
-            seen.borrow_mut().push((order.id, attempt));
-        },
-    );
+    let app = App::local(Rc::clone(&seen)).route(Queue::new("local"), see);
     let t = TestApp::builder().embedded().start(app);
     t.publish("", "local", &Order { id: 1 });
     t.publish("", "local", &Order { id: 2 });
     assert_eq!(*seen.borrow(), [(1, 1), (2, 1)]);
     t.queue("local").assert_empty();
     t.stop();
+}
+
+fn failing() -> App<()> {
+    App::new(()).exchange(Exchange::topic("shop")).route(orders(), busy)
+}
+
+#[test]
+fn each_release_of_rabbitmq_gives_the_same_ladder() {
+    for profile in [Profile::RabbitMq3_13, Profile::RabbitMq4_0, Profile::RabbitMq4_3] {
+        let t = TestApp::builder().embedded().profile(profile).start(failing());
+        t.publish("shop", "order.new", &Order { id: 13 });
+        t.advance("1h30m");
+        assert_eq!(t.queue("orders.dlq").assert_one::<Order>().1.attempt(), 6, "{profile:?}");
+        t.stop();
+    }
+}
+
+#[test]
+fn a_seed_repeats_a_run_with_its_faults_exactly() {
+    let run = |seed| {
+        let t = TestApp::builder().embedded().seed(seed).start(failing());
+        let mut faults = Vec::new();
+        for id in 0..5 {
+            faults.push(t.fault());
+            t.publish("shop", "order.new", &Order { id });
+            t.advance("1m");
+        }
+        t.heal();
+        t.advance("3h");
+        let transcript = t.broker().expect("it is embedded").transcript();
+        let told: Vec<_> =
+            transcript.iter().map(|passed| format!("{:?} {} {}", passed.at, passed.name, passed.detail)).collect();
+        let ids: BTreeSet<_> = t.queue("orders.dlq").messages().iter().map(|m| m.json::<Order>().id).collect();
+        assert_eq!(ids, (0..5).collect(), "seed {seed} with {faults:?}");
+        t.stop();
+        (faults, told)
+    };
+    let first = run(7);
+    assert_eq!(first, run(7));
+    assert_ne!(first.0, run(8).0);
+}
+
+#[test]
+fn two_apps_share_a_queue() {
+    let app = || {
+        App::new(()).route(Queue::new("orders").prefetch(1), async |Json(_): Json<Order>, app: Context| {
+            app.sleep(Duration::from_secs(1)).await;
+        })
+    };
+    let t = TestApp::builder().embedded().start(app());
+    let second = t.run(app());
+    (0..6).for_each(|id| t.publish("", "orders", &Order { id }));
+    assert_eq!(t.at_work(), 2);
+    t.advance("3s");
+    assert_eq!(t.handled("orders").len(), 6);
+    t.stop_app(second).expect("it runs");
+    t.publish("", "orders", &Order { id: 7 });
+    assert_eq!(t.at_work(), 1);
+    t.stop();
+}
+
+/// Returns what a failed assertion says.
+#[track_caller]
+fn said(assertion: impl FnOnce()) -> String {
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(assertion)).expect_err("it fails");
+    panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).into())).unwrap()
+}
+
+#[test]
+fn failed_assertions_say_what_was_expected_and_what_is_there() {
+    let queue = Queue::new("orders").bind("shop", "order.*");
+    let t = TestApp::builder().embedded().start(App::new(()).exchange(Exchange::topic("shop")).route(queue, busy));
+    let text = said(|| drop(t.queue("orders.dlq").assert_one::<Order>()));
+    assert_eq!(text, "expected one message in the queue 'orders.dlq', found no message");
+    t.publish("shop", "order.new", &Order { id: 1 });
+    t.publish("shop", "order.new", &Order { id: 2 });
+    let text = said(|| drop(t.queue("orders.dlq").assert_one::<Order>()));
+    assert_eq!(
+        text,
+        "expected one message in the queue 'orders.dlq', found 2 messages\
+         \n  1. shop/order.new, attempt 1, retry: the kitchen is busy, body \"{\\\"id\\\":1}\"\
+         \n  2. shop/order.new, attempt 1, retry: the kitchen is busy, body \"{\\\"id\\\":2}\"\
+         \n  handled: orders: order.new, attempt 1: retry (retry: the kitchen is busy)\
+         \n  handled: orders: order.new, attempt 1: retry (retry: the kitchen is busy)"
+    );
+    let text = said(|| t.queue("orders.dead").assert_empty());
+    assert!(
+        text.starts_with(
+            "expected no message in the queue 'orders.dead', which does not exist. The queues are: orders, "
+        )
+    );
+    let text = said(|| t.publish("shop", "receipt.new", &Order { id: 3 }));
+    assert_eq!(text, "no queue takes 'shop/receipt.new': there is no such binding");
+    let text = said(|| drop(t.queue("orders.dlq").assert_len(2)[0].json::<Vec<u8>>()));
+    assert!(text.starts_with("the body is not the JSON of alloc::vec::Vec<u8>: invalid type: map"), "{text}");
+    t.stop();
+}
+
+#[test]
+fn an_app_that_is_not_idle_is_told() {
+    let t = TestApp::builder().embedded().start(failing());
+    t.publish("shop", "order.new", &Order { id: 1 });
+    let text = said(|| t.assert_idle());
+    assert!(text.starts_with("expected no message in the queue 'orders.retry.60000', found one message"), "{text}");
+    t.advance("2h");
+    t.assert_idle();
+    t.stop();
+}
+
+#[test]
+fn an_extractor_is_tested_without_a_broker() {
+    let properties = Properties::new().with_content_type("application/json");
+    let message = Message::new("shop", "order.new", &properties, "{\"id\":7}").expect("the names are short");
+    let Json(order) = extract::<Json<Order>, ()>(&message, &()).expect("it is JSON");
+    assert_eq!(order.id, 7);
+    let wrong = Message::new("shop", "order.new", &properties.with_content_type("text/xml"), "<id/>").expect("short");
+    let verdict = extract::<Json<Order>, ()>(&wrong, &()).expect_err("it is no JSON");
+    assert_eq!(verdict.failure().map(Failure::class), Some("content-type"));
 }

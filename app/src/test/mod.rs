@@ -1,7 +1,7 @@
 //! Tests of apps, on an embedded broker that behaves as RabbitMQ, in virtual time, on the thread of the test.
 //!
-//! Owns the broker, the app and the clock of one test. In come messages and time; out go the messages in queues and what
-//! handlers said. It must never need a runtime, a sleep or a port, and must do the same in each run.
+//! Owns the broker, the app and the clock of one test. In come messages and time; out go the messages in queues and
+//! what handlers said. It must never need a runtime, a sleep or a port, and must do the same in each run.
 //!
 //! ```
 //! use std::time::Duration;
@@ -39,6 +39,7 @@
 //! seconds for what they expect, and faults are not available: a test that needs those, or an hour, says
 //! [`embedded`](Builder::embedded).
 
+mod extract;
 mod faults;
 mod log;
 mod message;
@@ -64,6 +65,7 @@ use crate::topology::{self, Exchange, Queue};
 use log::Log;
 use world::{TaskId, World};
 
+pub use extract::extract;
 pub use log::Handled;
 pub use message::TestMessage;
 pub use queue::TestQueue;
@@ -119,7 +121,7 @@ impl TestApp {
     }
 
     fn open(world: Rc<World>, seed: u64) -> Self {
-        let connected = world.connect(&settings("test", seed));
+        let connected = world.connect(&settings_of("test", seed));
         let (connection, _) = connected.unwrap_or_else(|error| panic!("can't connect to the broker: {error}"));
         let random = RefCell::new(faults::Random::new(seed));
         let (apps, log, declared) = Default::default();
@@ -178,7 +180,7 @@ impl TestApp {
         let all = queues.iter().flat_map(Queue::all).map(|queue| queue.name().to_owned());
         self.note(all, exchanges);
         let index = self.apps.borrow().len();
-        let connected = self.world.connect(&settings(&format!("app {index}"), self.seed + 1 + index as u64));
+        let connected = self.world.connect(&settings_of(&format!("app {index}"), self.seed + 1 + index as u64));
         let (connection, driver) = connected.unwrap_or_else(|error| panic!("the app can't connect: {error}"));
         let app = app.observe(self.log.clone());
         let control = app.control();
@@ -218,8 +220,8 @@ impl TestApp {
         declared.unwrap_or_else(|error| panic!("{error}"));
     }
 
-    /// Copies everything that is published to an exchange with a routing key into a queue of the test: for what handlers
-    /// publish. Begin before they do.
+    /// Copies everything that is published to an exchange with a routing key into a queue of the test: for what
+    /// handlers publish. Begin before they do.
     ///
     /// # Panics
     /// If there is no such exchange.
@@ -256,7 +258,7 @@ impl TestApp {
         let published = self.block_on(async {
             let channel = self.connection.channel().await?;
             if self.world.broker().is_some() {
-                // Confirms may be disturbed, and must not be waited for: the broker takes the message in its next steps.
+                // Confirms may be disturbed, and must not be waited for: the broker takes the message next.
                 channel.publish(exchange, routing_key, body).properties(properties).send().await?;
             } else {
                 channel.publish(exchange, routing_key, body).properties(properties).mandatory().confirm().await?;
@@ -476,7 +478,7 @@ impl TestApp {
 }
 
 /// Returns the settings of a connection with this name.
-fn settings(name: &str, seed: u64) -> hopmq::Builder {
+fn settings_of(name: &str, seed: u64) -> hopmq::Builder {
     let builder = Connection::builder().connection_name(name).recovery(Recovery::new().seed(seed));
     builder.wait_for_broker(Duration::from_secs(600))
 }

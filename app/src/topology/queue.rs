@@ -288,8 +288,8 @@ impl Queue {
     }
 
     /// Handles messages with the same key one after the other, in the order of the queue. A failed message waits for
-    /// its next attempt in its place, so all delays together may have at most 15 minutes. Order over several programs needs
-    /// [`single_active_consumer`](Self::single_active_consumer) as well.
+    /// its next attempt in its place, so all delays together may have at most 15 minutes. Order over several programs
+    /// needs [`single_active_consumer`](Self::single_active_consumer) as well.
     ///
     /// ```
     /// # use hopmq_app::Queue;

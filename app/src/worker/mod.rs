@@ -457,8 +457,8 @@ impl<'a, S, T: Slot<S>> Worker<'a, S, T> {
         }
     }
 
-    /// Gives up what can't be settled any more, a while after the consumer was lost: the broker delivers it again, which
-    /// a handler that never ends must not keep from being handled.
+    /// Gives up what can't be settled any more, a while after the consumer was lost: the broker delivers it again,
+    /// and a handler that never ends must not prevent that.
     fn give_up(&mut self, task: &mut TaskContext<'_>) {
         let (context, grace) = (&self.context, self.grace);
         let sleep = self.given_up.get_or_insert_with(|| context.sleep(grace));

@@ -1,5 +1,5 @@
-//! Handlers under faults: an app with random routes on the embedded broker, whose links break, whose broker refuses, and
-//! whose process dies. Each run has a seed, which repeats the run exactly.
+//! Handlers under faults: an app with random routes on the embedded broker, whose links break, whose broker refuses,
+//! and whose process dies. Each run has a seed, which repeats the run exactly.
 //!
 //! Every order that the broker took is handled to its end at least once, in order per key, or lies in the dead letters
 //! or parked with its reason. Without faults, nothing happens twice.
