@@ -11,7 +11,7 @@ use crate::test::on_rabbitmq;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Seeds of the simulation
+    /// Seeds of each simulation
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     seeds: u64,
     /// How often the broker is killed
@@ -33,6 +33,8 @@ pub(crate) struct Arguments {
 enum Part {
     /// Client and broker in one thread, with faults from seeds
     Simulation,
+    /// Handlers under faults from seeds
+    Handlers,
     /// A broker that is killed again and again
     Kills,
     /// Faults, and traffic under faults, on RabbitMQ
@@ -50,6 +52,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
     }
     if wants(Part::Simulation) {
         steps.run(&format!("the simulation, {seeds} seeds"), || test("simulation", &[], &[("HOPMQ_SEEDS", seeds)]));
+    }
+    if wants(Part::Handlers) {
+        steps.run(&format!("handlers under faults, {seeds} seeds"), || {
+            let mut command = shell::cargo();
+            command.args(["test", "--package", "hopmq-app", "--test", "simulation", "--", "--nocapture"]);
+            shell::run(command.env("HOPMQ_SEEDS", seeds.to_string()))
+        });
     }
     if wants(Part::Kills) {
         steps.run(&format!("a broker that is killed {kills} times"), || {

@@ -31,7 +31,7 @@ enum Suite {
     Rabbitmq,
     /// The npm package, with the RabbitMQ of this machine
     Npm,
-    /// The scenarios on RabbitMQ 4.0
+    /// The scenarios, and the tests of apps, on RabbitMQ 4.0
     #[value(name = "rabbitmq-4")]
     Rabbitmq4,
     /// The scenarios on the embedded broker
@@ -49,6 +49,8 @@ const BESIDE: [Suite; 5] = [Suite::Npm, Suite::Rabbitmq4, Suite::Embedded, Suite
 const SCENARIOS: [&str; 8] = ["broker", "blocking", "driver", "executors", "foreign", "smol", "tokio", "transports"];
 /// The programs for further kinds of the same broker: one speaks frames, one uses the client.
 const FEW: [&str; 2] = ["broker", "smol"];
+/// The tests of `app` that run on any broker.
+const OF_APPS: [&str; 1] = ["brokers"];
 /// The releases that the embedded broker can follow.
 const PROFILES: [&str; 3] = ["3.13", "4.0", "4.3"];
 
@@ -104,7 +106,7 @@ impl Suite {
                 on_rabbitmq(Release::Installed, |environment| match everything(filters, environment)? {
                     // All tests are among these.
                     Outcome::Skipped(reason) => Err(reason.into()),
-                    Outcome::Passed => Ok(Outcome::Passed),
+                    Outcome::Passed => apps(filters, environment).map(|_| Outcome::Passed),
                 })
             }
             Self::Npm => on_rabbitmq(Release::Installed, |environment| browser::test(filters, environment)),
@@ -112,7 +114,12 @@ impl Suite {
                 Ok(Outcome::Skipped("the RabbitMQ of this machine, which `cargo test` used, is 4.0".into()))
             }
             Self::Rabbitmq4 => match rabbitmq::require_4_0() {
-                Ok(()) => on_rabbitmq(Release::V4_0, |environment| programs(&SCENARIOS, filters, environment)),
+                Ok(()) => on_rabbitmq(Release::V4_0, |environment| {
+                    match (programs(TESTS, &SCENARIOS, filters, environment)?, apps(filters, environment)?) {
+                        (Outcome::Skipped(reason), Outcome::Skipped(_)) => Ok(Outcome::Skipped(reason)),
+                        _ => Ok(Outcome::Passed),
+                    }
+                }),
                 Err(reason) => skip_outside_ci(reason),
             },
             Self::Embedded => self.on_embedded("embedded", &SCENARIOS, filters, &[]),
@@ -143,7 +150,7 @@ impl Suite {
         let mut environment = environment.to_vec();
         environment.push(("HOPMQ_BROKER".into(), kind.into()));
         environment.push(("HOPMQ_TLS_DIR".into(), folder.display().to_string()));
-        programs(names, filters, &environment)
+        programs(TESTS, names, filters, &environment)
     }
 }
 
@@ -180,17 +187,33 @@ fn everything(filters: &[String], environment: &[(String, String)]) -> Result<Ou
     finish(&count, &failed.map_or(Vec::new(), |failure| vec![failure]), filters)
 }
 
-/// Runs the named programs of `tests/tests`, which [`everything`] has compiled. `cargo test --test` would compile them
+/// The package of the scenarios, and its folder.
+const TESTS: (&str, &str) = ("hopmq-tests", "tests");
+
+/// Runs the tests of apps on the RabbitMQ of the environment.
+fn apps(filters: &[String], environment: &[(String, String)]) -> Result<Outcome> {
+    let url = environment.iter().find(|(name, _)| name == "AMQP_URL").ok_or("the RabbitMQ has no AMQP_URL")?;
+    let environment = [("HOPMQ_TEST_URL".to_owned(), url.1.clone())];
+    programs(("hopmq-app", "app"), &OF_APPS, filters, &environment)
+}
+
+/// Runs the named test programs of a package, which [`everything`] has compiled. `cargo test --test` would compile them
 /// again: it chooses other features for the dependencies when it builds fewer targets.
-fn programs(names: &[&str], filters: &[String], environment: &[(String, String)]) -> Result<Outcome> {
+fn programs(
+    (package, folder): (&str, &str),
+    names: &[&str],
+    filters: &[String],
+    environment: &[(String, String)],
+) -> Result<Outcome> {
     let mut build = shell::cargo();
     build.args(WORKSPACE).args(["--no-run", "--message-format", "json-render-diagnostics"]);
     let messages = shell::output(&mut build)?;
     let (mut total, mut failures) = (Count::default(), Vec::new());
     for name in names {
-        let program = executable(&messages, name).ok_or_else(|| format!("cargo built no test program {name}"))?;
+        let program =
+            executable(&messages, package, name).ok_or_else(|| format!("cargo built no test program {name}"))?;
         let mut command = Command::new(program);
-        command.current_dir(shell::root().join("tests")).args(filters);
+        command.current_dir(shell::root().join(folder)).args(filters);
         let (count, failed) = count_tests(command, environment)?;
         total += count;
         failures.extend(failed);
@@ -198,10 +221,10 @@ fn programs(names: &[&str], filters: &[String], environment: &[(String, String)]
     finish(&total, &failures, filters)
 }
 
-/// The path of a test program of `hopmq-tests`, from what cargo writes when it has built it.
-fn executable<'a>(messages: &'a str, name: &str) -> Option<&'a str> {
-    let name = format!("\"name\":\"{name}\"");
-    let wanted = ["#hopmq-tests@", "\"kind\":[\"test\"]", &name];
+/// The path of a test program of a package, from what cargo writes when it has built it.
+fn executable<'a>(messages: &'a str, package: &str, name: &str) -> Option<&'a str> {
+    let (package, name) = (format!("#{package}@"), format!("\"name\":\"{name}\""));
+    let wanted = [&*package, "\"kind\":[\"test\"]", &name];
     let message = messages.lines().find(|line| wanted.iter().all(|part| line.contains(part)))?;
     message.split_once("\"executable\":\"")?.1.split('"').next()
 }
@@ -210,7 +233,9 @@ fn executable<'a>(messages: &'a str, name: &str) -> Option<&'a str> {
 fn count_tests(mut command: Command, environment: &[(String, String)]) -> Result<(Count, Option<String>)> {
     let line = shell::line(&command);
     println!("$ {line}");
-    command.env_remove("HOPMQ_BROKER").env_remove("HOPMQ_PROFILE");
+    for name in ["HOPMQ_BROKER", "HOPMQ_PROFILE", "HOPMQ_TEST_URL"] {
+        command.env_remove(name);
+    }
     command.envs(environment.iter().cloned()).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().map_err(|error| format!("cannot start `{line}`: {error}"))?;
     let mut total = Count::default();
@@ -290,7 +315,7 @@ mod tests {
             "\n",
             r#"{"package_id":"path+file:///p/tests#hopmq-tests@0.1.0","target":{"kind":["test"],"name":"smol"},"executable":"/t/b"}"#,
         );
-        assert_eq!(executable(messages, "smol"), Some("/t/b"));
-        assert_eq!(executable(messages, "tokio"), None);
+        assert_eq!(executable(messages, "hopmq-tests", "smol"), Some("/t/b"));
+        assert_eq!(executable(messages, "hopmq-tests", "tokio"), None);
     }
 }
