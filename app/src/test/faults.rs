@@ -83,7 +83,7 @@ pub(super) struct Random(u64);
 
 impl Random {
     pub(super) fn new(seed: u64) -> Self {
-        Self(seed ^ 0x5eed_0fa_57)
+        Self(seed ^ 0x05ee_d0fa)
     }
 
     /// Draws a number below `limit`; 0 if `limit` is 0.

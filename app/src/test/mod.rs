@@ -353,7 +353,7 @@ impl TestApp {
     pub fn ended(&self, instance: Instance) -> Option<Result<(), String>> {
         let apps = self.apps.borrow();
         let ended = apps[instance.0].ended.borrow();
-        ended.as_ref().map(|result| result.as_ref().map(|()| ()).map_err(ToString::to_string))
+        ended.as_ref().map(|result| result.as_ref().copied().map_err(ToString::to_string))
     }
 
     /// Returns the handle that stops or pauses an app.

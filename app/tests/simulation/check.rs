@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use hopmq_app::test::{TestApp, TestMessage};
 
 use crate::Record;
-use crate::plan::{Fate, Order, Plan};
+use crate::plan::{self, Fate, Order, Plan};
 
 pub(crate) fn check(test: &TestApp, plan: &Plan, record: &Record) {
     let mut dead: BTreeMap<u32, Vec<TestMessage>> = BTreeMap::new();
-    let ends: BTreeSet<_> = plan.queues.iter().flat_map(|queue| queue.ends()).collect();
+    let ends: BTreeSet<_> = plan.queues.iter().flat_map(plan::Route::ends).collect();
     for message in ends.iter().flat_map(|name| test.queue(name).messages()) {
         dead.entry(message.json::<Order>().id).or_default().push(message);
     }

@@ -132,7 +132,7 @@ impl Run {
         }
         self.test.heal();
         let test = &self.test;
-        let queues: Vec<_> = self.plan.queues.iter().flat_map(|queue| queue.working_queues()).collect();
+        let queues: Vec<_> = self.plan.queues.iter().flat_map(plan::Route::working_queues).collect();
         let idle = test.until("6h", || {
             let inspect = test.broker().expect("it is embedded").inspect();
             let counts = queues.iter().filter_map(|name| inspect.queue(name));
@@ -179,7 +179,7 @@ impl Run {
     fn die_while_writing(&mut self, app: Instance) {
         let broker = self.test.broker().expect("it is embedded").clone();
         let links = || broker.inspect().connections().into_iter().filter(|link| link.name.as_deref() != Some("test"));
-        if let Some(link) = links().map(|link| link.id).last() {
+        if let Some(link) = links().map(|link| link.id).next_back() {
             broker.faults().connection(link).cut_after(Direction::FromClient, self.random.below(24));
             self.publish();
             for _ in 0..200 {
