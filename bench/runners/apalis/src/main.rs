@@ -45,8 +45,8 @@ async fn run(args: &Args) -> Result<Outcome> {
     let declare = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let config = Config::default().queue(&*args.queue).prefetch_count(args.prefetch).declare_options(declare);
     let mut backend = AmqpBackend::<Vec<u8>>::new_from_addr(&args.url)?.with_config(config);
-    // The worker clones the backend for its acknowledgements before it opens the channel. A backend that has no channel
-    // then acknowledges nothing, so open it here.
+    // A worker takes messages after the first `poll_ready`, which only opens the channel: without a consumer it panics.
+    // What acknowledges is a clone of the backend from before, which would have no channel. So open the channel here.
     let context = WorkerContext::from("bench");
     poll_fn(|task| backend.poll_ready(task, &context)).await?;
     let worker = WorkerBuilder::new("bench").backend(WithCodec::new(backend, Raw)).build(handle);
