@@ -1,4 +1,4 @@
-//! Handlers of apalis-amqp, measured: a raw body, one task at a time, a queue that exists.
+//! Handlers of apalis-amqp, measured: a raw body, the default worker, a queue that exists.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
