@@ -84,8 +84,14 @@ impl Intake {
 
     /// Says whether a message may be taken while `busy` are in work, and wakes the task when that may change.
     pub(super) fn admit(&mut self, gate: &Gate, busy: usize, task: &mut TaskContext<'_>) -> Admission {
+        let paused = gate.is_paused();
+        if !paused && self.circuit.is_none() && self.bucket.is_none() {
+            // A queue without limits must not pay for reading the clock with each message.
+            self.paused = None;
+            return Admission::Take;
+        }
         let now = self.context.alarms().now();
-        if gate.is_paused() {
+        if paused {
             let end = *self.paused.get_or_insert(now) + LONG;
             return if now >= end { Admission::Leave } else { self.wait_until(end, task) };
         }
@@ -121,8 +127,8 @@ impl Intake {
 
     /// Notes how a message ended.
     pub(super) fn ended(&mut self, verdict: &Verdict) {
-        let now = self.context.alarms().now();
-        if self.circuit.as_mut().is_some_and(|circuit| circuit.ended(verdict, now)) {
+        let Some(circuit) = &mut self.circuit else { return };
+        if circuit.ended(verdict, self.context.alarms().now()) {
             self.tell();
         }
     }
