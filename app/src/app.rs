@@ -385,8 +385,8 @@ impl<S: 'static, M: Mode<S>> App<S, M> {
             let total = policy.total_wait();
             if policy.in_slot && total > crate::flow::LONGEST_IN_SLOT {
                 let text = format!(
-                    "the queue '{}' keeps messages in order, so that a failed one waits in its place; its waits of {} s \
-                     in all are too long for that, because the broker takes a message back that is not settled in \
+                    "the queue '{}' keeps messages in order, so that a failed one waits in its place; its waits of \
+                     {} s in all are too long for that, because the broker takes a message back that is not settled in \
                      time: at most {} s are possible",
                     queue.name,
                     total.as_secs(),

@@ -56,7 +56,7 @@ impl Incoming {
     #[cfg(feature = "test")]
     pub(crate) fn of_message(message: &Message, context: &Context) -> Self {
         let (message, context) = (message.clone(), context.clone());
-        Self { message, acker: None, redelivered: false, tag: 0, attempts_here: 0, context }
+        Self { message, acker: None, redelivered: false, tag: 0, attempts_here: 0, decoded: None, context }
     }
 
     /// Returns the message as it arrived.

@@ -1,5 +1,7 @@
 //! Tests of a single extractor, on a message that no broker delivered.
 
+use std::sync::Arc;
+
 use hopmq::Message;
 use hopmq_broker::{Broker, Clock};
 
@@ -10,6 +12,7 @@ use crate::context::Context;
 use crate::extract::FromDelivery;
 use crate::flow::Verdict;
 use crate::incoming::Incoming;
+use crate::wall::WallClock;
 
 /// Reads an argument of a handler from a message.
 ///
@@ -31,8 +34,8 @@ pub fn extract<E: FromDelivery<S>, S>(message: &Message, state: &S) -> Result<E,
     let broker = Broker::builder().clock(&Clock::manual()).by_hand();
     let world = World::new(Place::Embedded(broker));
     let opened = world.connect(&settings_of("extract", 0)).and_then(|(connection, _)| {
-        let alarms = Alarms::new(hopmq::Timer::clock(&world.timer()));
-        world.wait_for(Context::open(&connection, &alarms))
+        let alarms = Alarms::new(hopmq::Timer::clock(&world.timer()), WallClock::default());
+        world.wait_for(Context::open(&connection, &alarms, Arc::new([]), None))
     });
     let context = opened.unwrap_or_else(|error| panic!("can't connect to the embedded broker: {error}"));
     let read = E::from_delivery(&mut Incoming::of_message(message, &context), state);

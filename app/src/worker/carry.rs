@@ -148,7 +148,8 @@ pub(crate) fn insert_origin(incoming: &Incoming, table: &mut FieldTable) {
     table.insert(headers::ROUTING_KEY, incoming.routing_key());
 }
 
-/// Returns the properties of a message that is moved: its own without the expiration and some headers, and more headers.
+/// Returns the properties of a message that is moved: its own without the expiration and some headers, and more
+/// headers.
 pub(crate) fn moved(incoming: &Incoming, omitted: &[&str], more: impl FnOnce(&mut FieldTable)) -> Properties {
     let mut table = FieldTable::new();
     if let Ok(original) = incoming.headers() {
