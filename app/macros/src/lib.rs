@@ -35,6 +35,8 @@ use proc_macro::TokenStream;
 /// | `delivery_limit = 10` | parks a message that ended the program so often |
 /// | `concurrency = 4`, `prefetch = 8` | how many messages are handled at once, and how many are sent ahead |
 /// | `ordered_by = path::to::key` | messages with the same key are handled one after the other |
+/// | `partitions = 8` | keeps that order over all members of the group |
+/// | `rate_limit = Rate::new(…)`, `breaker = Breaker::after(5)` | when no messages are taken |
 /// | `body_limit = 1 << 20` | the longest body, in bytes, before and after it is decompressed |
 /// | `priority = 5`, `consumer_tag = "shop"`, `consumer_argument("x-stream-offset", "first")` | the consumer |
 /// | `state = Shop` | the app's state, if an argument of the function is an extractor of that state only |

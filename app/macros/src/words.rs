@@ -64,6 +64,9 @@ pub(crate) const WORDS: &[Known] = &[
     once("concurrency", Form::Value, "concurrency = 4"),
     once("prefetch", Form::Value, "prefetch = 8"),
     once("ordered_by", Form::Value, "ordered_by = customer_of"),
+    once("partitions", Form::Value, "partitions = 8"),
+    once("rate_limit", Form::Value, "rate_limit = Rate::new(100, Duration::from_secs(1))"),
+    once("breaker", Form::Value, "breaker = Breaker::after(5)"),
     once("priority", Form::Value, "priority = 5"),
     repeated("consumer_argument", Form::Call, "consumer_argument(\"x-stream-offset\", \"first\")"),
     once("consumer_tag", Form::Value, "consumer_tag = \"shop\""),
@@ -222,7 +225,9 @@ mod tests {
             names.contains(&"quorum") && names.contains(&"bind_with") && names.contains(&"ordered_by"),
             "{names:?}"
         );
-        for name in names {
+        // Handlers of batches are added with `App::route_batch`, and the types of payloads are no values.
+        let others = ["batch", "receives", "replies"];
+        for name in names.into_iter().filter(|name| !others.contains(name)) {
             assert!(WORDS.iter().any(|known| known.name == name), "`#[consumer]` does not know Queue::{name}");
         }
     }

@@ -24,8 +24,13 @@ pub(crate) use encoding::{decode, oversized};
 pub use json::Json;
 #[cfg(feature = "msgpack")]
 pub use msgpack::MsgPack;
+#[cfg(feature = "json")]
+pub(crate) use typed::extract;
 #[cfg(feature = "codec")]
 pub use typed::{Codec, Format, IntoPayload};
+
+/// How long a body may be, in bytes, unless the queue says otherwise.
+pub(crate) const BODY_LIMIT: usize = 16 << 20;
 
 use hopmq::Properties;
 

@@ -86,7 +86,7 @@ impl IntoPayload for Bytes {
 }
 
 /// Reads the value of a format's extractor.
-pub(super) fn extract<C: Codec, T: DeserializeOwned>(incoming: &mut Incoming) -> Result<T, Verdict> {
+pub(crate) fn extract<C: Codec, T: DeserializeOwned>(incoming: &mut Incoming) -> Result<T, Verdict> {
     if let Some(kind) = incoming.properties().content_type()
         && !C::reads(&essence(kind))
     {

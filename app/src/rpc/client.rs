@@ -5,13 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::lock::Mutex as AsyncMutex;
 use hopmq::{Connection, Message, Properties, Timer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::codec::Codec;
 use super::error::{Fault, RpcError};
 use super::link::{Link, REPLY_TO};
 use super::streaming::Answers;
@@ -19,8 +17,9 @@ use super::table::{End, correlation_id};
 use super::ticker::Ticker;
 use super::wire::{CREDIT, WINDOW};
 use crate::alarms::Alarms;
+use crate::codec::{self, Codec};
 use crate::extract::{Deadline, FromDelivery};
-use crate::flow::{Verdict, headers};
+use crate::flow::{Payload, Verdict, headers};
 use crate::incoming::Incoming;
 use crate::wall::WallClock;
 
@@ -133,7 +132,7 @@ impl Client {
         method: &'static str,
         arguments: Written,
     ) -> impl Future<Output = Result<T, RpcError<E>>> + Send + use<C, T, E> {
-        let (client, question) = (self.clone(), arguments.question::<C>(service, method, None));
+        let (client, question) = (self.clone(), arguments.question(service, method, None));
         async move {
             let (_, reply) = client.ask(question).await.map_err(RpcError::of_method)?;
             read::<C, T, E>(method, &reply)
@@ -150,7 +149,7 @@ impl Client {
         method: &'static str,
         arguments: Written,
     ) -> impl Future<Output = Result<Answers<C, T, E>, RpcError<E>>> + Send + use<C, T, E> {
-        let (client, question) = (self.clone(), arguments.question::<C>(service, method, Some(WINDOW)));
+        let (client, question) = (self.clone(), arguments.question(service, method, Some(WINDOW)));
         async move {
             let (call, open) = client.ask(question).await.map_err(RpcError::of_method)?;
             Answers::begin(client, call, method, open)
@@ -179,12 +178,12 @@ impl Client {
     }
 
     async fn send(&self, question: Question, left: Duration) -> Result<Call, RpcError> {
-        let Question { service, method, content_type, body, credit } = question;
+        let Question { service, method, payload, credit } = question;
         let link = self.link().await.map_err(RpcError::Connection)?;
         // The beginning and the end of a stream need no credit.
         let call = Call::open(link, credit.map_or(1, |credit| credit + 2));
         // In the order of the wire, so that each is appended.
-        let mut properties = Properties::new().with_content_type(content_type);
+        let mut properties = payload.describe(Properties::new());
         if let Some(now) = self.inner.alarms.wall().unix_millis() {
             let at = now.saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
             let at = self.deadline.unix_millis().map_or(at, |inherited| inherited.min(at));
@@ -199,7 +198,7 @@ impl Client {
             .with_time_to_live(left)
             .with_kind(method);
         let sent = {
-            let publish = call.link.channel().publish("", service, body).properties(&properties).mandatory();
+            let publish = call.link.channel().publish("", service, payload.body).properties(&properties).mandatory();
             call.sent(publish.send()).await
         };
         sent.map_err(RpcError::Connection)?;
@@ -302,22 +301,22 @@ pub(super) fn failed(service: &str, end: End) -> RpcError {
 
 /// The arguments of a call, as they are sent.
 #[derive(Debug)]
-pub struct Written(Result<Vec<u8>, String>);
+pub struct Written(Result<Payload, String>);
 
 impl Written {
     /// Writes arguments: one as it is, several as a tuple, none as `()`.
     pub fn new<C: Codec, Q: Serialize>(arguments: &Q) -> Self {
-        Self(C::encode(arguments))
+        Self(C::write(arguments).map_err(|error| error.to_string()))
     }
 
-    fn question<C: Codec>(
+    fn question(
         self,
         service: &'static str,
         method: &'static str,
         credit: Option<usize>,
     ) -> Result<Question, RpcError> {
         match self.0 {
-            Ok(body) => Ok(Question { service, method, content_type: C::CONTENT_TYPE, body: body.into(), credit }),
+            Ok(payload) => Ok(Question { service, method, payload, credit }),
             Err(error) => Err(RpcError::Decode(format!("can't write the arguments of '{method}': {error}"))),
         }
     }
@@ -327,8 +326,7 @@ impl Written {
 struct Question {
     service: &'static str,
     method: &'static str,
-    content_type: &'static str,
-    body: Bytes,
+    payload: Payload,
     /// How many answers of a stream the server may send ahead; `None` for a single reply.
     credit: Option<usize>,
 }
@@ -341,10 +339,18 @@ pub(super) fn read<C: Codec, T: DeserializeOwned, E: DeserializeOwned>(
     let undecodable = |what: &str, error: String| RpcError::Decode(format!("can't read {what} of '{method}': {error}"));
     let fault = reply.header(headers::FAULT);
     let Some(class) = fault.and_then(|class| class.as_str().map(str::to_owned)) else {
-        return C::decode(reply.body()).map_err(|error| undecodable("the result", error));
+        return value::<C, _>(reply).map_err(|error| undecodable("the result", error));
     };
     if class == Fault::FAILED {
-        return Err(C::decode(reply.body()).map_or_else(|error| undecodable("the error", error), RpcError::Failed));
+        return Err(value::<C, _>(reply).map_or_else(|error| undecodable("the error", error), RpcError::Failed));
     }
     Err(RpcError::Fault(Fault { class, text: reply.text().into_owned() }))
+}
+
+/// Reads the body of a reply, decompressed if its content encoding says so.
+fn value<C: Codec, T: DeserializeOwned>(reply: &Message) -> Result<T, String> {
+    let encoding = reply.properties().content_encoding();
+    let decoded = encoding.map(|encoding| codec::decode(encoding, reply.body(), codec::BODY_LIMIT)).transpose();
+    let decoded = decoded.map_err(|failure| failure.text().to_owned())?.flatten();
+    C::read(decoded.as_deref().unwrap_or_else(|| reply.body())).map_err(|error| error.to_string())
 }

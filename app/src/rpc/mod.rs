@@ -44,8 +44,8 @@
 //! ```
 //!
 //! - `#[rpc(queue = "pricing.v2")]` names the queue; its default is the name of the trait in snake case.
-//!   `#[rpc(codec = Type)]` chooses a [`Codec`]; `#[rpc(local)]` serves futures that are not `Send`, in an app made by
-//!   [`App::local`](crate::App::local).
+//!   `#[rpc(codec = MsgPack)]` chooses a [`Codec`](crate::Codec) other than JSON; `#[rpc(local)]` serves futures that
+//!   are not `Send`, in an app made by [`App::local`](crate::App::local).
 //! - An argument marked `#[extract]` does not travel: it is an extractor, as in handlers. A generated client, taken
 //!   like this or by a handler, calls on the app's connection and ends its calls at the deadline of the message: so
 //!   deadlines are inherited. Elsewhere, take a [`Deadline`](crate::Deadline) and pass it to [`Client::until`].
@@ -68,7 +68,6 @@
 //! lead back to it, for the client's `credit` and `cancel`.
 
 mod client;
-mod codec;
 mod error;
 mod link;
 mod server;
@@ -78,7 +77,6 @@ mod ticker;
 mod wire;
 
 pub use client::{Client, Written};
-pub use codec::{Codec, JsonCodec};
 pub use error::{Fault, Never, RpcError};
 pub use server::{Rpc, Service, argument, arguments, method, queue, reply, reply_result, unknown_method};
 pub use streaming::{Answers, Opening, open_stream};

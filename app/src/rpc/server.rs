@@ -14,8 +14,8 @@ use futures_util::future::{CatchUnwind, Map};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::codec::Codec;
 use super::error::Fault;
+use crate::codec::{self, Codec};
 use crate::extract::{Deadline, FromDelivery};
 use crate::flow::{Payload, Verdict};
 use crate::handler::Handler;
@@ -85,13 +85,11 @@ pub fn method(incoming: &Incoming) -> Cow<'_, str> {
 ///
 /// # Errors
 /// The reply that says why they can't be read.
-pub fn arguments<C: Codec, T: DeserializeOwned>(incoming: &Incoming) -> Result<T, Verdict> {
-    let properties = incoming.message().properties();
-    if let Some(kind) = properties.content_type().filter(|kind| *kind != C::CONTENT_TYPE) {
-        return Err(fault(Fault::DECODE, format!("the content type is {kind:?}, not {}", C::CONTENT_TYPE)));
-    }
-    C::decode(incoming.body())
-        .map_err(|error| fault(Fault::DECODE, format!("can't read the arguments of '{}': {error}", method(incoming))))
+pub fn arguments<C: Codec, T: DeserializeOwned>(incoming: &mut Incoming) -> Result<T, Verdict> {
+    codec::extract::<C, T>(incoming).map_err(|verdict| {
+        let why = verdict.failure().map_or_else(String::new, |failure| failure.text().to_owned());
+        fault(Fault::DECODE, format!("can't read the arguments of '{}': {why}", method(incoming)))
+    })
 }
 
 /// Reads an extractor of a method.
@@ -118,11 +116,8 @@ pub fn unknown_method(incoming: &Incoming, methods: &[&str]) -> Verdict {
 
 /// Replies with a result.
 pub fn reply<C: Codec, T: Serialize>(result: &T) -> Verdict {
-    match C::encode(result) {
-        Ok(body) => {
-            let content_type = C::CONTENT_TYPE.into();
-            Verdict::Reply(Payload { body: body.into(), content_type, ..Payload::default() })
-        }
+    match C::write(result) {
+        Ok(payload) => Verdict::Reply(payload),
         Err(error) => fault(Fault::ENCODE, format!("can't write the result: {error}")),
     }
 }

@@ -19,13 +19,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::client::{Call, Client, failed, read};
-use super::codec::Codec;
 use super::error::{Fault, RpcError};
 use super::link::{Cancel, Link, REPLY_TO};
 use super::server::{panicked, reply_result};
 use super::table::correlation_id;
 use super::wire::{CREDIT, PROBE, WINDOW, kind};
 use crate::alarms::{Alarms, Sleep};
+use crate::codec::Codec;
 use crate::flow::{Payload, Verdict, headers};
 use crate::incoming::Incoming;
 
@@ -310,10 +310,7 @@ impl Serving {
             .with_kind(kind)
             .with_reply_to(REPLY_TO)
             .with_message_id(&correlation_id(self.inbox.id));
-        let properties = match &*payload.content_type {
-            "" => properties,
-            content_type => properties.with_content_type(content_type),
-        };
+        let properties = payload.describe(properties);
         match &payload.fault {
             Some(class) => properties.with_header(headers::FAULT, &**class),
             None => properties,

@@ -136,7 +136,7 @@ impl Queue {
             existing: Existing::default(),
             dead_letter: DeadLetter::default(),
             delivery_limit: 10,
-            body_limit: 16 << 20,
+            body_limit: crate::codec::BODY_LIMIT,
             retry: Backoff::never(),
             retry_class: Vec::new(),
             prefetch: None,

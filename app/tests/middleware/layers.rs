@@ -147,6 +147,10 @@ fn a_timeout_around_a_limit_ends_what_runs_and_what_waits_and_passes_the_permit_
         }
         world.timer.advance(SECOND);
         until(|| notes.len() == 2).await;
+        // Both begin their second attempt before the clock goes on.
+        for _ in 0..2 {
+            future::yield_now().await;
+        }
         world.timer.advance(SECOND);
         world.broker.until(|inspect| inspect.ready("orders.dlq").len() == 2).await;
     });

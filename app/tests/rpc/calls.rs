@@ -171,12 +171,13 @@ fn what_a_server_cannot_read_is_a_fault_that_says_so() {
         let client = setting.client;
         let call = async |method, body: &str| {
             let body = serde_json::from_str::<serde_json::Value>(body).unwrap();
-            let written = hopmq_app::rpc::Written::new::<hopmq_app::rpc::JsonCodec, _>(&body);
-            let called = client.call::<hopmq_app::rpc::JsonCodec, u32, String>("pricing", method, written).await;
+            let written = hopmq_app::rpc::Written::new::<hopmq_app::Json, _>(&body);
+            let called = client.call::<hopmq_app::Json, u32, String>("pricing", method, written).await;
             called.unwrap_err().to_string()
         };
         let said = call("sum", r#"["a"]"#).await;
-        assert!(said.contains("decode: can't read the arguments of 'sum': invalid type: string \"a\""), "{said}");
+        assert!(said.contains("decode: can't read the arguments of 'sum': the body is not the JSON of "), "{said}");
+        assert!(said.contains("invalid type: string \"a\""), "{said}");
         let said = call("prod", "[1,2]").await;
         assert!(
             said.contains("unknown-method: the service 'pricing' has no method 'prod'; it has quote, sum"),
@@ -188,8 +189,8 @@ fn what_a_server_cannot_read_is_a_fault_that_says_so() {
 #[test]
 fn a_reply_that_the_client_cannot_read_is_its_own_error() {
     with_server(Prices::default(), async |setting| {
-        let written = hopmq_app::rpc::Written::new::<hopmq_app::rpc::JsonCodec, _>(&(1, 2));
-        let called = setting.client.call::<hopmq_app::rpc::JsonCodec, String, String>("pricing", "sum", written).await;
+        let written = hopmq_app::rpc::Written::new::<hopmq_app::Json, _>(&(1, 2));
+        let called = setting.client.call::<hopmq_app::Json, String, String>("pricing", "sum", written).await;
         let said = called.unwrap_err().to_string();
         assert!(said.starts_with("client and server do not agree: can't read the result of 'sum'"), "{said}");
     });

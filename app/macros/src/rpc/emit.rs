@@ -44,7 +44,7 @@ fn queue(service: &Service) -> String {
 fn codec(service: &Service) -> TokenStream {
     match &service.options.codec {
         Some(codec) => quote!(#codec),
-        None => quote!(::hopmq_app::rpc::JsonCodec),
+        None => quote!(::hopmq_app::Json),
     }
 }
 
