@@ -22,7 +22,9 @@ use crate::error::{Error, ErrorKind};
 use crate::group::{self, Members, Moved};
 use crate::handler::{Handler, HandlerSlot, Slot};
 use crate::layer::Layer;
-use crate::mode::{Asynchronous, Local, Mode, Threads};
+#[cfg(feature = "net")]
+use crate::mode::Asynchronous;
+use crate::mode::{Local, Mode, Threads};
 use crate::observe::Observer;
 use crate::telemetry::Propagation;
 use crate::topology::{self, Exchange, Queue};
@@ -294,8 +296,9 @@ impl<S: 'static, M: Mode<S>> App<S, M> {
     /// If a declaration is refused, or the connection ends.
     pub async fn declare(&self, connection: &Connection) -> Result<(), Error> {
         self.check()?;
-        let queues: Vec<_> = self.queues().filter(|queue| !queue.anonymous).collect();
-        topology::declare(connection, &self.exchanges, &queues).await
+        let queues = self.queues().filter(|queue| !queue.anonymous).map(|queue| queue.on(connection));
+        let queues: Vec<_> = queues.collect();
+        topology::declare(connection, &self.exchanges, &queues.iter().collect::<Vec<_>>()).await
     }
 
     /// Runs the app until it is stopped ([`Control::stop`]) or fails, on a timer of any runtime. Declares exchanges,
@@ -316,9 +319,12 @@ impl<S: 'static, M: Mode<S>> App<S, M> {
 
     async fn run_on(mut self, connection: &Connection, alarms: &Alarms) -> Result<(), Error> {
         self.check()?;
-        for route in self.routes.iter_mut().filter(|route| route.queue.anonymous) {
-            let name = topology::unique_name(connection, &route.queue.name).await?;
-            route.queue = Arc::new(Queue { name, ..Queue::clone(&route.queue) });
+        for route in &mut self.routes {
+            let mut queue = route.queue.on(connection);
+            if queue.anonymous {
+                queue.name = topology::unique_name(connection, &queue.name).await?;
+            }
+            route.queue = Arc::new(queue);
         }
         let queues: Vec<_> = self.routes.iter().map(|route| &*route.queue).collect();
         topology::declare(connection, &self.exchanges, &queues).await?;
@@ -382,6 +388,15 @@ impl<S: 'static, M: Mode<S>> App<S, M> {
                 _ => {}
             }
             let policy = queue.policy();
+            if policy.by_broker && (policy.in_slot || queue.kind != Some("quorum")) {
+                let text = format!(
+                    "the broker can't delay failed messages of the queue '{}': only quorum queues have such retries, \
+                     and not if messages with the same key must stay in order. Leave out `.broker_retry(…)`, or write \
+                     `.quorum()`",
+                    queue.name,
+                );
+                return Err(Error::invalid(text));
+            }
             let total = policy.total_wait();
             if policy.in_slot && total > crate::flow::LONGEST_IN_SLOT {
                 let text = format!(

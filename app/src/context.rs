@@ -25,6 +25,7 @@ pub struct Context(Arc<Inner>);
 struct Inner {
     queue: Arc<str>,
     body_limit: usize,
+    by_broker: bool,
     app: Arc<Shared>,
 }
 
@@ -59,12 +60,18 @@ impl Context {
             #[cfg(feature = "json")]
             rpc: std::sync::OnceLock::new(),
         };
-        Ok(Self(Arc::new(Inner { queue: "".into(), body_limit: usize::MAX, app: Arc::new(app) })))
+        Ok(Self(Arc::new(Inner { queue: "".into(), body_limit: usize::MAX, by_broker: false, app: Arc::new(app) })))
     }
 
     pub(crate) fn of_queue(&self, queue: &Queue) -> Self {
-        let (name, body_limit) = (queue.title().into(), queue.body_limit);
-        Self(Arc::new(Inner { queue: name, body_limit, app: Arc::clone(&self.0.app) }))
+        let (name, by_broker) = (queue.title().into(), queue.broker_retry.is_some());
+        let (body_limit, app) = (queue.body_limit, Arc::clone(&self.0.app));
+        Self(Arc::new(Inner { queue: name, body_limit, by_broker, app }))
+    }
+
+    /// Whether the broker delays and counts the attempts.
+    pub(crate) fn is_retried_by_broker(&self) -> bool {
+        self.0.by_broker
     }
 
     /// Returns how long a body of the queue may be, in bytes: see [`Queue::body_limit`].

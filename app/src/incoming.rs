@@ -102,7 +102,8 @@ impl Incoming {
     /// Returns the attempt that this is, beginning with 1.
     pub fn attempt(&self) -> u32 {
         let earlier = self.message.header(headers::ATTEMPT).and_then(|value| value.as_i64()).unwrap_or(1);
-        u32::try_from(earlier).unwrap_or(1).max(1).saturating_add(self.attempts_here)
+        let counted = if self.context.is_retried_by_broker() { self.delivery_count() } else { 0 };
+        u32::try_from(earlier).unwrap_or(1).max(1).saturating_add(self.attempts_here).saturating_add(counted)
     }
 
     /// Returns how often a quorum queue delivered the message before without an outcome; 0 on other queues.

@@ -42,6 +42,42 @@ fn an_hour_of_retries_takes_less_than_a_second() {
     println!("{:?}", begin.elapsed());
 }
 
+/// An app whose broker may delay the attempts: after one minute, two, three, three.
+fn delayed(profile: Profile) -> TestApp {
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    let queue = orders().retry(Backoff::fixed(minutes(1)).attempts(5)).broker_retry(minutes(1), minutes(3));
+    let app = App::new(()).exchange(Exchange::topic("shop")).route(queue, busy);
+    let t = TestApp::builder().embedded().profile(profile).start(app);
+    t.publish("shop", "order.new", &Order { id: 13 });
+    t
+}
+
+#[test]
+fn rabbitmq_4_3_delays_the_attempts_itself() {
+    let t = delayed(Profile::RabbitMq4_3);
+    for (wait, attempts) in [("59s", 1), ("1s", 2), ("1m59s", 2), ("1s", 3), ("3m", 4), ("3m", 5)] {
+        t.advance(wait);
+        assert_eq!(t.handled("orders").len(), attempts, "after another {wait}");
+    }
+    let attempts: Vec<_> = t.handled("orders").iter().map(|handled| handled.attempt).collect();
+    assert_eq!(attempts, [1, 2, 3, 4, 5]);
+    let (_, message) = t.queue("orders.dlq").assert_one::<Order>();
+    assert_eq!((message.attempt(), message.error()), (5, Some("the kitchen is busy")));
+    let queues = t.broker().expect("an embedded broker").inspect().queues();
+    let names: Vec<_> = queues.iter().map(|queue| queue.name.as_str()).collect();
+    assert!(!names.iter().any(|name| name.contains(".retry.")), "{names:?}");
+    t.stop();
+}
+
+#[test]
+fn another_broker_delays_the_attempts_in_queues() {
+    let t = delayed(Profile::RabbitMq4_0);
+    t.queue("orders.retry.60000").assert_len(1);
+    t.advance("4m");
+    assert_eq!(t.queue("orders.dlq").assert_one::<Order>().1.attempt(), 5);
+    t.stop();
+}
+
 type Seen = Rc<RefCell<Vec<(u32, u32)>>>;
 
 async fn see(State(seen): State<Seen>, Json(order): Json<Order>, Attempt(attempt): Attempt) {

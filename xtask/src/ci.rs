@@ -24,7 +24,11 @@ pub(crate) fn run() -> Result {
     steps.run("clippy, default features", || {
         cargo("clippy -p hopmq-proto -p hopmq -p hopmq-blocking --all-targets -- -D warnings")
     });
-    steps.run("clippy, no default features", || cargo("clippy -p hopmq --no-default-features -- -D warnings"));
+    steps.run("clippy, no default features", || {
+        cargo("clippy -p hopmq --no-default-features -- -D warnings")?;
+        cargo("clippy -p hopmq-app --no-default-features -- -D warnings")?;
+        cargo("clippy -p hopmq-app --no-default-features --features json -- -D warnings")
+    });
     steps.run("clippy, tokio without async-io", || {
         cargo("clippy -p hopmq --no-default-features --features tokio,tls,websocket,unix -- -D warnings")
     });

@@ -31,6 +31,7 @@ use proc_macro::TokenStream;
 /// | `retry(fixed = "10s", attempts = 3)` | the same delay each time |
 /// | `retry(list = ["1s", "1m", "10m"])` | these delays |
 /// | `retry_class("timeout", fixed = "1s")` | attempts for one class of errors: `never`, or words as in `retry` |
+/// | `broker_retry(first, longest)` | lets RabbitMQ 4.3 delay the attempts |
 /// | `dead_letter`, `dead_letter = "name"`, `dead_letter = false` | where rejected messages go |
 /// | `delivery_limit = 10` | parks a message that ended the program so often |
 /// | `concurrency = 4`, `prefetch = 8` | how many messages are handled at once, and how many are sent ahead |

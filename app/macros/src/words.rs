@@ -58,6 +58,7 @@ pub(crate) const WORDS: &[Known] = &[
     once("existing", Form::Any, "existing = adopt"),
     once("retry", Form::Any, "retry(first = \"1s\", factor = 5, attempts = 4)"),
     repeated("retry_class", Form::Any, "retry_class(\"timeout\", fixed = \"1s\")"),
+    once("broker_retry", Form::Call, "broker_retry(Duration::from_secs(1), Duration::from_secs(60))"),
     once("dead_letter", Form::Any, "dead_letter = \"orders.dead\""),
     once("delivery_limit", Form::Value, "delivery_limit = 10"),
     once("body_limit", Form::Value, "body_limit = 1 << 20"),

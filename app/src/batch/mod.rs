@@ -15,7 +15,9 @@ use std::task::{Context as TaskContext, Poll};
 pub use outcome::{IntoVerdicts, Verdicts};
 
 use crate::context::Context;
-use crate::extract::{FromDelivery, FromRef, Out, State};
+#[cfg(feature = "codec")]
+use crate::extract::Out;
+use crate::extract::{FromDelivery, FromRef, State};
 use crate::flow::Verdict;
 use crate::incoming::Incoming;
 
@@ -79,7 +81,8 @@ impl<'a, T> IntoIterator for &'a Batch<T> {
     }
 }
 
-/// An argument of a batch handler that belongs to the app and to no message: [`State`], [`Out`] and [`Context`].
+/// An argument of a batch handler that belongs to the app and to no message: [`State`], [`Context`], and
+/// `Out` of the features that bring formats.
 #[diagnostic::on_unimplemented(
     message = "a batch handler can't take `{Self}` beside its batch",
     label = "belongs to no single message",
@@ -102,7 +105,8 @@ impl<S> FromApp<S> for Context {
     }
 }
 
-impl<S, T> FromApp<S> for Out<T> {
+#[cfg(feature = "codec")]
+impl<S, T, C> FromApp<S> for Out<T, C> {
     fn from_app(context: &Context, _: &S) -> Self {
         Self::new(context)
     }

@@ -80,6 +80,11 @@ impl Backoff {
         self
     }
 
+    /// Returns how often the handler is called for one message.
+    pub(crate) fn most(&self) -> u32 {
+        self.attempts
+    }
+
     /// Returns the delay after attempt number `attempt`, or `None` if that was the last.
     pub fn delay(&self, attempt: u32) -> Option<Duration> {
         if attempt >= self.attempts {

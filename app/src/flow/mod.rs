@@ -99,9 +99,11 @@ pub fn decide(policy: &Policy, facts: Facts, verdict: Verdict) -> Plan {
 }
 
 /// Decides about a message before its handler is called: a message whose deliveries have ended the program, or the
-/// link, too often is parked. `deliveries` is the header `x-delivery-count` that quorum queues set.
+/// link, too often is parked. `deliveries` is the header `x-delivery-count` that quorum queues set; where the broker
+/// counts the attempts, it says nothing about that.
 pub fn admit(policy: &Policy, deliveries: u32) -> Option<Verdict> {
-    (policy.delivery_limit > 0 && deliveries >= policy.delivery_limit).then(|| {
+    let limited = policy.delivery_limit > 0 && !policy.by_broker;
+    (limited && deliveries >= policy.delivery_limit).then(|| {
         let text = format!("the message came back {deliveries} times without an outcome of its handler");
         Verdict::Park(Failure::new("delivery-limit", text))
     })
@@ -112,6 +114,9 @@ fn retry(policy: &Policy, facts: Facts, failure: Failure) -> Plan {
     let Some(delay) = backoff.delay(facts.attempt) else {
         return dead_letter(policy, facts, failure);
     };
+    if policy.by_broker {
+        return Plan::settle(Settle::RejectRequeue);
+    }
     let asked = failure.after_time().unwrap_or(delay);
     let step = if policy.in_slot || asked < IN_SLOT { None } else { policy.step(asked) };
     let Some(step) = step else {

@@ -20,6 +20,8 @@ pub struct Policy {
     pub parked: Option<String>,
     /// Whether all waits happen in the slot, because messages with the same key must stay in order.
     pub in_slot: bool,
+    /// Whether the broker delays and counts the attempts: see [`Queue::broker_retry`](crate::Queue::broker_retry).
+    pub by_broker: bool,
     /// After how many deliveries without an outcome a message is parked; 0 means never.
     pub delivery_limit: u32,
 }
@@ -35,6 +37,7 @@ impl Policy {
             dead_letter: Some(format!("{queue}.dlq")),
             parked: Some(format!("{queue}.parked")),
             in_slot: false,
+            by_broker: false,
             delivery_limit: 10,
         }
     }
@@ -42,6 +45,12 @@ impl Policy {
     /// Returns the backoff for errors of a class.
     pub fn backoff(&self, class: &str) -> &Backoff {
         self.retry_class.iter().find(|(name, _)| name == class).map_or(&self.retry, |(_, backoff)| backoff)
+    }
+
+    /// Returns the most attempts of any backoff.
+    pub(crate) fn most_attempts(&self) -> u32 {
+        let all = self.retry_class.iter().map(|(_, backoff)| backoff).chain([&self.retry]);
+        all.map(Backoff::most).max().unwrap_or(1)
     }
 
     /// Returns the sum of the delays of the longest backoff.
@@ -52,7 +61,7 @@ impl Policy {
 
     /// Returns the delays that need a queue of their own, in ascending order.
     pub fn steps(&self) -> Vec<Duration> {
-        if self.in_slot {
+        if self.in_slot || self.by_broker {
             return Vec::new();
         }
         let all = self.retry_class.iter().map(|(_, backoff)| backoff).chain([&self.retry]);

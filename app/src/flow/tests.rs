@@ -91,3 +91,13 @@ fn release_is_not_counted_and_taken_is_left_alone() {
     assert_eq!(settle(Verdict::Taken), Settle::Nothing);
     assert_eq!(settle(Verdict::Ack), Settle::Ack);
 }
+
+#[test]
+fn where_the_broker_counts_a_failure_goes_back_until_the_last_attempt() {
+    let policy = Policy { by_broker: true, ..policy() };
+    let plan = retry(&policy, 3);
+    assert_eq!((plan.settle, plan.forward, plan.again), (Settle::RejectRequeue, None, None));
+    assert_eq!(retry(&policy, 4).forward.expect("a forward").queue, "q.dlq");
+    assert_eq!(admit(&policy, 1000), None);
+    assert!(policy.steps().is_empty());
+}

@@ -3,7 +3,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hopmq::{FieldTable, IntoValue, Message};
+use hopmq::{Connection, FieldTable, IntoValue, Message};
 
 use super::group::StableHasher;
 use super::{BatchLimits, Breaker, Rate};
@@ -41,6 +41,8 @@ pub struct Queue {
     pub(crate) body_limit: usize,
     pub(crate) retry: Backoff,
     pub(crate) retry_class: Vec<(String, Backoff)>,
+    /// The delays of the broker's own retries: the first, and the longest.
+    pub(crate) broker_retry: Option<(Duration, Duration)>,
     pub(crate) prefetch: Option<u16>,
     pub(crate) concurrency: usize,
     pub(crate) key: Option<Key>,
@@ -139,6 +141,7 @@ impl Queue {
             body_limit: crate::codec::BODY_LIMIT,
             retry: Backoff::never(),
             retry_class: Vec::new(),
+            broker_retry: None,
             prefetch: None,
             concurrency: 1,
             key: None,
@@ -223,6 +226,27 @@ impl Queue {
     /// Sets the attempts for errors of one class: see [`Classify::name`](crate::Classify::name).
     pub fn retry_class(mut self, class: impl Into<String>, backoff: Backoff) -> Self {
         self.retry_class.push((class.into(), backoff));
+        self
+    }
+
+    /// Lets the broker delay failed messages, where it can: quorum queues of RabbitMQ 4.3 and later deliver a message
+    /// again after `first`, then after twice that time, three times, …, at most `longest` ([Quorum
+    /// Queues](https://www.rabbitmq.com/docs/quorum-queues)). The number of attempts is that of [`retry`](Self::retry),
+    /// whose delays only count on other brokers, where messages wait in queues.
+    ///
+    /// No message is published again for a retry, so a failed one has no header that says why until its last attempt.
+    /// The delays are arguments of the queue: changing them later meets a queue with other arguments, as
+    /// [`existing`](Self::existing) decides. Not for queues in order.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use hopmq_app::{Backoff, Queue};
+    /// let backoff = Backoff::exponential(Duration::from_secs(1), 5).attempts(6);
+    /// let (first, longest) = (Duration::from_secs(1), Duration::from_secs(300));
+    /// let orders = Queue::new("orders").quorum().retry(backoff).broker_retry(first, longest);
+    /// ```
+    pub fn broker_retry(mut self, first: Duration, longest: Duration) -> Self {
+        self.broker_retry = Some((first, longest));
         self
     }
 
@@ -347,6 +371,7 @@ impl Queue {
             parked,
             // The retry queue of an exclusive queue would outlive it.
             in_slot: self.key.is_some() || self.exclusive || self.partitions.is_some() || self.part_of.is_some(),
+            by_broker: self.broker_retry.is_some(),
             delivery_limit: self.delivery_limit,
         }
     }
@@ -404,4 +429,34 @@ impl Queue {
     pub(crate) fn keeps_order(&self) -> bool {
         self.key.is_some() || self.is_single_active()
     }
+
+    /// Returns the queue as it is declared on a broker: with the arguments of the broker's own retries, or without
+    /// these if it has none.
+    pub(crate) fn on(&self, connection: &Connection) -> Self {
+        let Some((first, longest)) = self.broker_retry else { return self.clone() };
+        if !has_delayed_retries(connection) {
+            return Self { broker_retry: None, ..self.clone() };
+        }
+        let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        let mut queue = self.clone();
+        // Each attempt counts towards the delivery limit, and so does each return when a program ends.
+        let limit = i64::from(queue.policy().most_attempts()) + i64::from(queue.delivery_limit.max(10));
+        if !queue.arguments.contains_key("x-delivery-limit") {
+            queue = queue.argument("x-delivery-limit", limit);
+        }
+        queue
+            .argument("x-delayed-retry-type", "failed")
+            .argument("x-delayed-retry-min", millis(first))
+            .argument("x-delayed-retry-max", millis(longest))
+    }
+}
+
+/// Whether the broker is a RabbitMQ of release 4.3 or later, or follows its rules as HopMQ's broker says.
+fn has_delayed_retries(connection: &Connection) -> bool {
+    let properties = connection.server_properties();
+    let text = |name| properties.get(name).and_then(|value| value.as_str().map(str::to_owned));
+    let is_rabbitmq = text("product").is_some_and(|product| product == "RabbitMQ");
+    let release = text(if is_rabbitmq { "version" } else { "rabbitmq" }).unwrap_or_default();
+    let mut numbers = release.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (4, 3)
 }

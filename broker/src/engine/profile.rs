@@ -59,6 +59,8 @@ impl Profile {
 
     /// Sets what the protocol offers and demands.
     pub(crate) fn configure(self, protocol: &mut hopmq_proto::Config) {
+        // What clients look for in the version of a RabbitMQ.
+        protocol.properties.insert("rabbitmq", self.to_string());
         protocol.message_max = if self.is_4() { 16 << 20 } else { 128 << 20 };
         protocol.frame_min = if self.is_4_3() { 8192 } else { hopmq_proto::MIN_FRAME_MAX };
         protocol.foreign_header = if self.is_4() { AMQP_1_0 } else { hopmq_proto::PROTOCOL_HEADER };
