@@ -257,7 +257,7 @@ fn a_batch_whose_link_was_lost_comes_again() {
         let connection = Connection::open(&broker.uri()).await.unwrap();
         let control = app.control();
         let test = broker.until(|inspect| {
-            log.lock().unwrap().len() == 1 && inspect.unacked().is_empty() && inspect.ready("q").is_empty()
+            log.lock().unwrap().len() == 1 && inspect.ready("q").is_empty() && inspect.unacked().is_empty()
         });
         with(app.run(&connection), control, test).await;
         connection.close().await.unwrap();

@@ -75,7 +75,7 @@ fn plain_functions_are_handled_retried_and_dead_lettered_as_async_ones_are() {
         (1..=4).for_each(|id| publish(channel, id));
         channel.publish("shop", "order.new", "no JSON").confirm().unwrap();
         watched.wait_until(|inspect| inspect.ready("orders.dlq").len() == 3 && inspect.ready("done").len() == 1);
-        watched.wait_until(|inspect| inspect.unacked().is_empty() && inspect.ready("orders").is_empty());
+        watched.wait_until(|inspect| inspect.ready("orders").is_empty() && inspect.unacked().is_empty());
     });
     app.run(&connection).unwrap();
     publisher.join().unwrap();
@@ -102,7 +102,7 @@ fn as_many_functions_run_at_once_as_the_concurrency_allows() {
     let watched = broker.clone();
     let publisher = beside(&broker, &app.control(), move |channel| {
         (0..9).for_each(|id| publish(channel, id));
-        watched.wait_until(|inspect| inspect.unacked().is_empty() && inspect.ready("orders").is_empty());
+        watched.wait_until(|inspect| inspect.ready("orders").is_empty() && inspect.unacked().is_empty());
     });
     app.run(&connection).unwrap();
     publisher.join().unwrap();

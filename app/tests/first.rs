@@ -59,7 +59,7 @@ fn orders_are_handled_retried_and_dead_lettered() {
             }
             channel.publish("shop", "order.new", "no JSON").confirm().await?;
             broker.until(|inspect| inspect.ready("orders.dlq").len() == 3 && inspect.ready("done").len() == 1).await;
-            broker.until(|inspect| inspect.unacked().is_empty() && inspect.ready("orders").is_empty()).await;
+            broker.until(|inspect| inspect.ready("orders").is_empty() && inspect.unacked().is_empty()).await;
             control.stop();
             future::pending::<Result<(), hopmq_app::Error>>().await
         };

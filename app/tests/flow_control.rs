@@ -188,7 +188,7 @@ fn a_short_break_keeps_the_consumer() {
         assert_eq!((handled.load(Ordering::Relaxed), broker.inspect().consumers().len()), (1, 1));
         down.store(false, Ordering::Relaxed);
         timer.advance(millis(500));
-        broker.until(|inspect| inspect.unacked().is_empty() && inspect.ready("q").is_empty()).await;
+        broker.until(|inspect| inspect.ready("q").is_empty() && inspect.unacked().is_empty()).await;
         assert_eq!(handled.load(Ordering::Relaxed), 3);
     }));
 }
@@ -204,7 +204,7 @@ fn a_short_pause_keeps_the_consumer_and_a_long_one_ends_it() {
         settle(&broker).await;
         assert!(broker.inspect().consumers().is_empty(), "a paused queue has no consumer");
         control.resume("q");
-        broker.until(|inspect| inspect.unacked().is_empty() && inspect.ready("q").is_empty()).await;
+        broker.until(|inspect| inspect.ready("q").is_empty() && inspect.unacked().is_empty()).await;
         assert_eq!(handled.load(Ordering::Relaxed), 3);
         control.pause("q");
         timer.advance(millis(999));

@@ -161,7 +161,7 @@ fn routes_run_beside_those_that_are_added_by_hand() {
             for queue in ["words", "grind", "hand"] {
                 channel.publish("", queue, "a").mandatory().confirm().await?;
             }
-            broker.until(|inspect| inspect.unacked().is_empty() && inspect.ready("words").is_empty()).await;
+            broker.until(|inspect| inspect.ready("words").is_empty() && inspect.unacked().is_empty()).await;
             broker.until(|inspect| inspect.ready("grind").is_empty() && inspect.ready("hand").is_empty()).await;
             control.stop();
             future::pending::<Result<(), hopmq_app::Error>>().await

@@ -170,7 +170,8 @@ const WORKSPACE: [&str; 4] = [
     "test",
     "--workspace",
     "--features",
-    "hopmq-broker/server,hopmq-app/blocking,hopmq-app/http,hopmq-app/signals,hopmq-app/tower",
+    "hopmq-broker/server,hopmq-app/asyncapi,hopmq-app/blocking,hopmq-app/http,hopmq-app/signals,hopmq-app/sqlite,\
+     hopmq-app/tower",
 ];
 
 /// Runs the unit tests, scenarios, examples and doctests of all packages.

@@ -95,7 +95,7 @@ where
                 let properties = properties.with_reply_to("out");
                 channel.publish("", "in", body).properties(&properties).mandatory().confirm().await?;
             }
-            broker.until(|inspect| inspect.unacked().is_empty() && inspect.ready("in").is_empty()).await;
+            broker.until(|inspect| inspect.ready("in").is_empty() && inspect.unacked().is_empty()).await;
             control.stop();
             future::pending::<Result<(), hopmq_app::Error>>().await
         };

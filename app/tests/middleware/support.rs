@@ -64,7 +64,7 @@ impl World {
 
     /// Waits until nothing is ready or in work in a queue.
     pub(crate) async fn drained(&self, queue: &str) {
-        self.broker.until(|inspect| inspect.unacked().is_empty() && inspect.ready(queue).is_empty()).await;
+        self.broker.until(|inspect| inspect.ready(queue).is_empty() && inspect.unacked().is_empty()).await;
     }
 }
 
