@@ -1,7 +1,10 @@
-//! A limit on how fast the memory of a broker grows.
+//! A limit on how fast messages fill the memory of a broker.
 //!
 //! Owns the memory that may be used at the moment: it rises with time, up to a burst above what is used. In come what
-//! is used and the time; out goes whether publishers must wait. It must never know what the memory is used for.
+//! is used, the time, and what each connection publishes; out goes which publishers must wait. It must never know a
+//! message.
+//!
+//! Only those wait that publish more than a little: one client that fills the memory must not hold up the others.
 //!
 //! Without it, a client fills the memory up to its limit before an operator or an alarm can react: 4 GB in five
 //! seconds. Consumers that keep up with publishers never meet it, nor do bursts.
@@ -17,6 +20,18 @@ const RATE: u64 = 300 << 20;
 /// How often a broker looks again while publishers wait.
 const INTERVAL: Duration = Duration::from_millis(20);
 
+/// What a connection may publish in each interval, while others wait, in bytes.
+const LITTLE: usize = 64 << 10;
+/// What a message without a body counts, in bytes: about what it takes in a queue.
+const MESSAGE: usize = 256;
+
+/// What a connection has published in the latest interval in which publishers waited.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Published {
+    round: u64,
+    bytes: usize,
+}
+
 /// See the [module's documentation](self).
 #[derive(Debug)]
 pub(super) struct Growth {
@@ -25,16 +40,27 @@ pub(super) struct Growth {
     at: Time,
     /// When to look again, while publishers wait.
     next: Option<Time>,
+    /// The number of the interval.
+    round: u64,
 }
 
 impl Growth {
     pub(super) fn new() -> Self {
-        Self { allowed: BURST, at: Time::ZERO, next: None }
+        Self { allowed: BURST, at: Time::ZERO, next: None, round: 0 }
     }
 
     /// Returns when to look again, while publishers wait.
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         self.next
+    }
+
+    /// Counts a body that a connection publishes while publishers wait. Returns whether it must wait.
+    pub(super) fn must_wait(&self, published: &mut Published, bytes: usize) -> bool {
+        if published.round != self.round {
+            *published = Published { round: self.round, bytes: 0 };
+        }
+        published.bytes = published.bytes.saturating_add(MESSAGE + bytes);
+        published.bytes > LITTLE
     }
 
     /// Returns whether publishers must begin or cease to wait, if that is a change.
@@ -56,6 +82,7 @@ impl Growth {
         let waited = self.next.is_some();
         let waits = used >= self.allowed;
         self.next = waits.then(|| now + INTERVAL);
+        self.round += 1;
         (waits != waited).then_some(waits)
     }
 }
@@ -86,6 +113,19 @@ mod tests {
             }
         }
         assert!((BURST + 4 * RATE..BURST + 6 * RATE).contains(&used), "{used}");
+    }
+
+    #[test]
+    fn a_connection_that_publishes_little_does_not_wait() {
+        let mut growth = Growth::new();
+        let (mut little, mut much) = (Published::default(), Published::default());
+        assert_eq!(growth.check(at(0), BURST), Some(true));
+        for millis in [20, 40, 60] {
+            assert_eq!(growth.check(at(millis), 2 * BURST), None);
+            assert!(!growth.must_wait(&mut little, LITTLE - MESSAGE));
+            let waits = (0..=LITTLE / MESSAGE).map(|_| growth.must_wait(&mut much, 0)).collect::<Vec<_>>();
+            assert_eq!(waits.iter().position(|waits| *waits), Some(LITTLE / MESSAGE), "empty messages count too");
+        }
     }
 
     #[test]

@@ -28,6 +28,7 @@ use hopmq_proto::{
 };
 
 use crate::engine::access::{Claim, User};
+use crate::engine::growth::Published;
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ConsumerKey, QueueKey, SessionKey, VhostKey};
 use crate::engine::meter::{Charge, Purpose};
@@ -78,6 +79,7 @@ pub(crate) struct Session {
     pub(in crate::engine) is_working: bool,
     /// Whether the connection has published under an alarm.
     pub(crate) blocked: bool,
+    published: Published,
     /// Whether the client was sent `connection.blocked`.
     pub(in crate::engine) notified_blocked: bool,
     /// When the connection is closed, unless the handshake or close is done by then.
@@ -176,6 +178,7 @@ impl Engine {
             held: None,
             is_working: false,
             blocked: false,
+            published: Published::default(),
             notified_blocked: false,
             deadline: Some(now + HANDSHAKE_TIMEOUT),
             released: false,
@@ -426,7 +429,7 @@ impl Engine {
         // A client that publishes must not fill the memory with messages that are never complete.
         if incomplete > 0 {
             if self.shortage != 0 {
-                self.note_publisher(id);
+                self.note_publisher(id, incomplete);
             }
             self.check_incomplete(id, incomplete);
         }

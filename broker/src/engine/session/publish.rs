@@ -116,7 +116,7 @@ impl Engine {
             self.check_properties(at, &properties)?;
         }
         if self.shortage != 0 {
-            self.note_publisher(at.session);
+            self.note_publisher(at.session, content.body().len());
         }
         let topology = self.topology;
         let Some(session) = self.sessions.get_mut(at.session).invariant("connection") else { return Ok(()) };

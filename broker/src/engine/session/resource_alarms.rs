@@ -25,8 +25,8 @@ pub(crate) const PACE: Shortage = 4;
 /// kit. Clients see no difference.
 pub(crate) const WATERMARK: Shortage = 8;
 
-/// Flow control: memory grows faster than it may ([`Engine::check_growth`]). Publishers are blocked for a short time,
-/// without `connection.blocked`.
+/// Flow control: messages fill the memory faster than they may ([`Engine::check_growth`]). Those that publish more than
+/// a little are blocked for a short time, without `connection.blocked`.
 pub(crate) const GROWTH: Shortage = 16;
 
 /// The alarm ends once less than this many tenths of the limit are used, so that it does not come and go with each
@@ -81,10 +81,10 @@ impl Engine {
     }
 
     /// Compares the growth of the memory that is used with its limit. Returns whether [`GROWTH`] must be raised or
-    /// cleared, if that is a change.
+    /// cleared, if that is a change. What clients declare has limits of its own, and publishing does not cause it.
     #[inline]
     pub(crate) fn check_growth(&mut self) -> Option<bool> {
-        self.growth.check(self.now, self.meter.total())
+        self.growth.check(self.now, self.meter.total().saturating_sub(self.meter.declared()))
     }
 
     /// Returns the memory that is used, and its limit, in bytes.
@@ -107,9 +107,12 @@ impl Engine {
         self.shortage |= PACE;
     }
 
-    /// Blocks a connection that publishes under an alarm.
-    pub(in crate::engine) fn note_publisher(&mut self, id: SessionKey) {
+    /// Blocks a connection that publishes so many bytes under an alarm.
+    pub(in crate::engine) fn note_publisher(&mut self, id: SessionKey, bytes: usize) {
         let Some(session) = self.sessions.get_mut(id).invariant("connection") else { return };
+        if self.shortage == GROWTH && !self.growth.must_wait(&mut session.published, bytes) {
+            return;
+        }
         if std::mem::replace(&mut session.blocked, true) {
             return;
         }
