@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::{Context, Poll, Waker};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hopmq_proto::Time;
@@ -17,8 +18,9 @@ use crate::clock::{Alarm, Clock};
 use crate::engine::{self, Contents, Engine, SessionKey, Spenders};
 use crate::store::{Position, QueueId, Room, Store};
 
-/// How often a task yields to threads that wait for the lock. They may be many, and come again.
-const YIELDS: usize = 256;
+/// How long a task lets threads that wait for the lock have it. The system may take a millisecond to wake a thread on a
+/// processor that sleeps.
+const LONGEST_WAY: Duration = Duration::from_millis(5);
 
 /// The shared part of a broker.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// The threads that wait for the lock.
     waiting: AtomicUsize,
+    /// How often a thread that waited has got it.
+    granted: AtomicUsize,
     /// Never locked while the state's lock is waited for.
     logins: Mutex<Logins>,
     pub(super) mac_key: MacKey,
@@ -66,8 +70,8 @@ impl Shared {
             empty_waiters: Vec::new(),
             timekeeper: None,
         };
-        let (waiting, logins) = (AtomicUsize::new(0), Mutex::new(logins));
-        Self { state: Mutex::new(state), waiting, logins, mac_key: MacKey::random(), clock, by_hand }
+        let (waiting, granted, logins) = (AtomicUsize::new(0), AtomicUsize::new(0), Mutex::new(logins));
+        Self { state: Mutex::new(state), waiting, granted, logins, mac_key: MacKey::random(), clock, by_hand }
     }
 
     /// Changes the state, and wakes the tasks that are affected.
@@ -91,6 +95,7 @@ impl Shared {
                 self.waiting.fetch_add(1, Ordering::Relaxed);
                 let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
                 self.waiting.fetch_sub(1, Ordering::Relaxed);
+                self.granted.fetch_add(1, Ordering::Relaxed);
                 state
             }
         };
@@ -99,12 +104,18 @@ impl Shared {
     }
 
     /// Lets the threads that wait for the lock have it, before a task that has spent its turn takes it again. The
-    /// system's lock is not fair: a woken thread mostly finds it taken again.
+    /// system's lock is not fair: a woken thread mostly finds it taken again. Those that come meanwhile are not waited
+    /// for.
     pub(crate) fn give_way(&self) {
-        for _ in 0..YIELDS {
-            if self.waiting.load(Ordering::Relaxed) == 0 {
-                return;
-            }
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        if waiting == 0 {
+            return;
+        }
+        let (granted, begin) = (self.granted.load(Ordering::Relaxed), Instant::now());
+        while self.waiting.load(Ordering::Relaxed) > 0
+            && self.granted.load(Ordering::Relaxed).wrapping_sub(granted) < waiting
+            && begin.elapsed() < LONGEST_WAY
+        {
             thread::yield_now();
         }
     }
