@@ -62,6 +62,8 @@ const SHARE: u32 = 256;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     steps: u32,
+    /// When it had something to do last.
+    busy: Time,
     /// Whether it has spent its last turn, and is counted among those.
     spends: bool,
 }
@@ -72,23 +74,29 @@ pub(crate) struct Spenders(u32);
 
 /// How many connections may spend whole turns.
 const MANY: u32 = 16;
+/// After this time without anything to do, a connection begins with short turns again.
+const REST: Duration = Duration::from_millis(5);
 
 impl Pace {
     pub(crate) fn new() -> Self {
-        Self { steps: LEAST, spends: false }
+        Self { steps: LEAST, busy: Time::ZERO, spends: false }
     }
 
     /// Begins a turn of a connection.
-    pub(crate) fn begin(&self, engine: &mut Engine, spenders: Spenders) {
+    pub(crate) fn begin(&mut self, now: Time, engine: &mut Engine, spenders: Spenders) {
+        if now - self.busy > REST {
+            self.steps = LEAST;
+        }
         engine.shorten_turn(self.steps * MANY / spenders.0.max(MANY));
     }
 
     /// Ends a turn, after which the connection goes on at once if it has spent it. Returns whether it has.
-    pub(crate) fn end(&mut self, engine: &Engine, spenders: &mut Spenders) -> bool {
+    pub(crate) fn end(&mut self, now: Time, engine: &Engine, spenders: &mut Spenders) -> bool {
         if engine.is_spent() {
             self.steps = (self.steps * 2).min(BUDGET);
-        } else if engine.steps() < self.steps / 4 {
-            self.steps = (self.steps / 2).max(LEAST);
+        }
+        if engine.steps() > 0 {
+            self.busy = now;
         }
         self.set(engine.is_spent(), spenders);
         self.spends

@@ -188,7 +188,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
         let now = self.shared.clock.now();
         let spenders = state.spenders;
         let engine = &mut state.engine;
-        self.pace.begin(engine, spenders);
+        self.pace.begin(now, engine, spenders);
         if std::mem::take(&mut self.received) {
             engine.received(now, self.id);
         }
@@ -211,7 +211,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Serving<T> {
         }
         state.persist();
         let State { engine, spenders, .. } = &mut *state;
-        self.spent = self.pace.end(engine, spenders);
+        self.spent = self.pace.end(now, engine, spenders);
         engine.finish(self.id);
         self.claim = engine.take_claim(self.id);
         if self.deadline.is_some_and(|deadline| deadline <= now) {

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use hopmq_proto::FieldTable;
 use hopmq_proto::method::{basic, exchange, queue, tx};
+use hopmq_proto::{FieldTable, Time};
 
 use crate::engine::tests::world::{BATCH, Peer, World};
 use crate::engine::{Pace, Spenders};
@@ -412,29 +412,31 @@ fn the_budget_follows_the_time_that_steps_take() {
 #[test]
 fn turns_are_short_at_first_and_while_many_connections_spend_theirs() {
     let mut world = World::new(None);
-    let mut spenders = Spenders::default();
+    let (now, mut spenders) = (world.now, Spenders::default());
     // The steps of a turn of a connection that spends all it gets.
-    let mut spend = |pace: &mut Pace, spenders: &mut Spenders| {
+    let mut spend = |now: Time, pace: &mut Pace, spenders: &mut Spenders| {
         world.engine.start_turn();
-        pace.begin(&mut world.engine, *spenders);
+        pace.begin(now, &mut world.engine, *spenders);
         while !world.engine.is_spent() {
             world.engine.count_step();
         }
-        assert!(pace.end(&world.engine, spenders));
+        assert!(pace.end(now, &world.engine, spenders));
         world.engine.steps()
     };
     let mut alone = Pace::new();
-    let steps: Vec<_> = (0..7).map(|_| spend(&mut alone, &mut spenders)).collect();
+    let steps: Vec<_> = (0..7).map(|_| spend(now, &mut alone, &mut spenders)).collect();
     assert_eq!(steps, [64, 128, 256, 512, 1024, 2048, 2048]);
     let mut crowd = vec![Pace::new(); 999];
     for round in 0..10 {
-        let all: u32 = crowd.iter_mut().map(|pace| spend(pace, &mut spenders)).sum();
+        let all: u32 = crowd.iter_mut().map(|pace| spend(now, pace, &mut spenders)).sum();
         // A turn of the whole crowd takes as long as thirty whole ones at most.
         assert!(all <= 30 * 2048, "{all} steps in round {round}");
     }
-    assert!(spend(&mut alone, &mut spenders) <= 2048 / 60);
+    assert!(spend(now, &mut alone, &mut spenders) <= 2048 / 60);
     crowd.iter_mut().for_each(|pace| pace.leave(&mut spenders));
-    assert_eq!(spend(&mut alone, &mut spenders), 2048);
+    assert_eq!(spend(now, &mut alone, &mut spenders), 2048);
+    let rested = now + Duration::from_millis(6);
+    assert_eq!(spend(rested, &mut alone, &mut spenders), 64);
 }
 
 #[test]
