@@ -1,0 +1,73 @@
+"""How operations of the native module wait in the event loop that awaits them.
+
+Owns one port a loop, through which the driver's thread wakes it. In come suspensions; out go tokens, which the task
+awaits and the port sets. It must never know an operation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from hopmq._hopmq import Port
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+_ports: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Port, Callable[[], Any]]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def suspend() -> tuple[Port, Awaitable[None]]:
+    """Return the port of the running loop, and a new token to await in it."""
+    loop = asyncio._get_running_loop()  # noqa: SLF001 - the documented form raises, which costs more here
+    if loop is None:
+        return _suspend_elsewhere()
+    try:
+        port, token = _ports[loop]
+    except KeyError:
+        port, token = _ports[loop] = (_watch(loop), loop.create_future)
+    return port, token()
+
+
+def breathe() -> Awaitable[None]:
+    """Let the other tasks of the running loop have a turn."""
+    if asyncio._get_running_loop() is not None:  # noqa: SLF001
+        return asyncio.sleep(0)
+    from hopmq import _trio
+
+    return _trio.breathe()
+
+
+def _watch(loop: asyncio.AbstractEventLoop) -> Port:
+    port = Port()
+    descriptor = port.fileno()
+    if descriptor is not None:
+        try:
+            loop.add_reader(descriptor, port.drain)
+        except NotImplementedError:
+            pass
+        else:
+            return port
+    # Windows' proactor loop watches no pipes.
+    drain: Callable[[], None]
+    port = Port(lambda: loop.call_soon_threadsafe(drain))
+    drain = port.drain
+    return port
+
+
+def _suspend_elsewhere() -> tuple[Port, Awaitable[None]]:
+    if "trio" in sys.modules:
+        from hopmq import _trio
+
+        suspended = _trio.suspend()
+        if suspended is not None:
+            return suspended
+    message = (
+        "no event loop is running here: await this in a coroutine of asyncio or trio, "
+        "or use hopmq.blocking in a program without one"
+    )
+    raise RuntimeError(message)
