@@ -2,7 +2,7 @@
 //!
 //! Owns the consumer of the core until it ends, and who waits for its next delivery. In come polls; out go messages,
 //! with a turn of the loop now and then, so that a full queue does not starve other tasks. It must never keep a
-//! delivery that nobody asked for.
+//! delivery that no caller asked for.
 
 use std::future::poll_fn;
 use std::pin::Pin;

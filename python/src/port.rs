@@ -130,7 +130,7 @@ impl Wake for Waiter {
             // A loop that is gone does not read any more, which is not this thread's concern.
             Bell::Pipe(writer) => drop((&*writer).write(&[1])),
             Bell::Call(call) => {
-                // No interpreter is left, or the loop is closed: nobody waits.
+                // No interpreter is left, or the loop is closed: no task waits.
                 let _told = Python::try_attach(|py| call.call0(py).map(drop));
             }
         }

@@ -1,6 +1,6 @@
 //! Publishers: one place to publish to, and a window of messages in flight.
 //!
-//! Owns the confirms that are not there yet, at most as many as the window, and the failures until somebody asks. In
+//! Owns the confirms that are not there yet, at most as many as the window, and the failures until the program asks. In
 //! come bodies; out go operations that wait while the window is full. It must never know a queue.
 
 use std::collections::VecDeque;
