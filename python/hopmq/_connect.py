@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from hopmq import _hopmq
 from hopmq._opening import Opening
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import timedelta
     from os import PathLike
 
-    Seconds = float | timedelta | str
+    from hopmq._types import Seconds, Settings
 
 DEFAULT_URI = "amqp://localhost"
 
@@ -72,8 +71,15 @@ class Tls:
     """Accepts everything. Then anybody on the way can read and change the messages."""
 
 
-def connect(uri: str = DEFAULT_URI, **settings: Any) -> Opening[_hopmq.Connection]:
-    """Connect to a broker: `async with connect(...) as connection`, or `await connect(...)`."""
+def connect(uri: str = DEFAULT_URI, **settings: Unpack[Settings]) -> Opening[_hopmq.Connection]:
+    """Connect to a broker: use it with `async with`, or await it.
+
+    The address is `amqp://user:password@host:port/vhost`, or `amqps://`, `amqp+unix://`, `ws://`, `wss://`. All
+    settings are in `hopmq.Settings`, with their units and defaults.
+
+    Raises `ConfigError` if the address is invalid, `LinkError` if no host could be reached, `Timeout` after
+    `connect_timeout`, and `AuthenticationError` if the broker refuses the credentials.
+    """
     if not isinstance(uri, str):
         message = f"`uri` must be a str, not {type(uri).__name__}"
         raise TypeError(message)

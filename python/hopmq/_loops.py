@@ -9,16 +9,15 @@ from __future__ import annotations
 import asyncio
 import sys
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hopmq._hopmq import Port
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable
 
-_ports: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Port, Callable[[], Any]]] = (
-    weakref.WeakKeyDictionary()
-)
+# A port must not hold its loop, or neither would ever be freed.
+_ports: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Port] = weakref.WeakKeyDictionary()
 
 
 def suspend() -> tuple[Port, Awaitable[None]]:
@@ -27,10 +26,10 @@ def suspend() -> tuple[Port, Awaitable[None]]:
     if loop is None:
         return _suspend_elsewhere()
     try:
-        port, token = _ports[loop]
+        port = _ports[loop]
     except KeyError:
-        port, token = _ports[loop] = (_watch(loop), loop.create_future)
-    return port, token()
+        port = _ports[loop] = _watch(loop)
+    return port, loop.create_future()
 
 
 def breathe() -> Awaitable[None]:
@@ -53,10 +52,15 @@ def _watch(loop: asyncio.AbstractEventLoop) -> Port:
         else:
             return port
     # Windows' proactor loop watches no pipes.
-    drain: Callable[[], None]
-    port = Port(lambda: loop.call_soon_threadsafe(drain))
-    drain = port.drain
-    return port
+    known = weakref.ref(loop)
+
+    def tell() -> None:
+        loop = known()
+        port = None if loop is None else _ports.get(loop)
+        if loop is not None and port is not None:
+            loop.call_soon_threadsafe(port.drain)
+
+    return Port(tell)
 
 
 def _suspend_elsewhere() -> tuple[Port, Awaitable[None]]:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from hopmq._hopmq import Operation
+    from hopmq._types import Seconds
 
 
 class _Closable(Protocol):
@@ -38,7 +39,7 @@ class Opening(Generic[T]):
         """Wait until it is open."""
         return self._operation.__await__()
 
-    def wait(self, timeout: object = None) -> T:
+    def wait(self, timeout: Seconds | None = None) -> T:
         """Wait on this thread until it is open."""
         return self._operation.wait(timeout)
 

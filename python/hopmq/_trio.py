@@ -70,7 +70,7 @@ def suspend() -> tuple[Port, Awaitable[None]] | None:
 
 def breathe() -> Awaitable[None]:
     """Let the other tasks have a turn."""
-    return trio.lowlevel.checkpoint()
+    return trio.lowlevel.checkpoint()  # noqa: ASYNC105 - the caller awaits it
 
 
 async def _watch(port: Port) -> None:

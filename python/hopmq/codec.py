@@ -31,7 +31,7 @@ def encode(value: object) -> tuple[bytes, str | None]:
     if dataclasses.is_dataclass(value) or hasattr(kind, "__attrs_attrs__"):
         return _json(value), JSON
     message = (
-        f"a body must be bytes, str, or something that JSON can hold (dict, list, dataclass, attrs, Pydantic, msgspec), "
+        "a body must be bytes, str, or something that JSON can hold (dict, list, dataclass, attrs, Pydantic, msgspec), "
         f"not {kind.__name__}"
     )
     raise TypeError(message)

@@ -49,9 +49,10 @@ macro_rules! awaitable {
                 self.begin(py)
             }
 
-            /// Returns the operation of waiting for the broker's answer.
-            fn outcome(&self, py: Python<'_>) -> PyResult<Operation> {
-                self.begin(py)
+            /// Waits on this thread for the broker's answer, and raises why the message is not there.
+            #[pyo3(signature = (timeout=None))]
+            fn wait(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+                self.begin(py)?.wait(py, timeout)
             }
         }
     };

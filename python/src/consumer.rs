@@ -160,7 +160,7 @@ impl Stage {
 }
 
 /// A consumer: an async iterator of messages.
-#[pyclass(frozen, generic, module = "hopmq._hopmq")]
+#[pyclass(frozen, module = "hopmq._hopmq")]
 pub(crate) struct Consumer {
     source: Arc<Source>,
     channel: hopmq::Channel,

@@ -253,8 +253,89 @@ impl Message {
         }
     }
 
-    fn __getattr__<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
-        attribute(py, self.message.properties(), name)
+    /// The MIME type of the body.
+    #[getter]
+    fn content_type<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        attribute(py, self.message.properties(), "content_type")
+    }
+
+    /// The encoding of the body, such as `gzip`.
+    #[getter]
+    fn content_encoding<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        attribute(py, self.message.properties(), "content_encoding")
+    }
+
+    /// The headers, as a new dict.
+    #[getter]
+    fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        attribute(py, self.message.properties(), "headers")
+    }
+
+    /// Whether the broker keeps it over a restart, if its queue is durable.
+    #[getter]
+    fn persistent<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        attribute(py, self.message.properties(), "persistent")
+    }
+
+    /// 1 is transient, 2 persistent.
+    #[getter]
+    fn delivery_mode<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        attribute(py, self.message.properties(), "delivery_mode")
+    }
+
+    /// The priority, 0 to 255.
+    #[getter]
+    fn priority<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        attribute(py, self.message.properties(), "priority")
+    }
+
+    /// What ties a reply to its request.
+    #[getter]
+    fn correlation_id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        attribute(py, self.message.properties(), "correlation_id")
+    }
+
+    /// The queue for replies.
+    #[getter]
+    fn reply_to<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        attribute(py, self.message.properties(), "reply_to")
+    }
+
+    /// How long it may stay in a queue, as a `timedelta`.
+    #[getter]
+    fn expiration<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        attribute(py, self.message.properties(), "expiration")
+    }
+
+    /// The application's id.
+    #[getter]
+    fn message_id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        attribute(py, self.message.properties(), "message_id")
+    }
+
+    /// The time of its creation, as a `datetime` in UTC.
+    #[getter]
+    fn timestamp<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        attribute(py, self.message.properties(), "timestamp")
+    }
+
+    /// The application's type.
+    #[getter]
+    #[pyo3(name = "type")]
+    fn kind<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        attribute(py, self.message.properties(), "type")
+    }
+
+    /// The publishing user.
+    #[getter]
+    fn user_id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        attribute(py, self.message.properties(), "user_id")
+    }
+
+    /// The id of the publishing application.
+    #[getter]
+    fn app_id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        attribute(py, self.message.properties(), "app_id")
     }
 
     fn __repr__(&self) -> String {

@@ -241,7 +241,7 @@ impl Operation {
     ///
     /// `TimeoutError` after `timeout`, if it is given; the operation goes on, and can be waited for again.
     #[pyo3(signature = (timeout=None))]
-    fn wait(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+    pub(crate) fn wait(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
         let limit = timeout.map(seconds).transpose()?;
         match self.take() {
             State::Ready(outcome) => outcome,
