@@ -232,7 +232,7 @@ impl Consumer {
     #[cold]
     pub(super) fn requeue_taken(&mut self) {
         let untaken = std::mem::take(&mut self.taken.queue);
-        self.channel.shared().requeue_taken(&self.channel.id, &untaken);
+        self.channel.shared().requeue_taken(&self.channel.id, self.taken.epoch, &untaken);
         self.stock.set(0);
     }
 
@@ -282,7 +282,7 @@ impl Stream for Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        self.channel.shared().drop_consumer(self.key, &mut self.taken);
+        self.channel.shared().drop_consumer(&self.channel.id, self.key, &mut self.taken);
     }
 }
 

@@ -234,10 +234,11 @@ impl Shared {
         polled
     }
 
-    /// Requeues the deliveries that a consumer's handle had taken and not yielded.
-    pub(crate) fn requeue_taken(&self, channel: &ChannelId, untaken: &VecDeque<Queued>) {
+    /// Requeues the deliveries of `epoch` that a consumer's handle had taken and not yielded. The broker redelivers
+    /// those of an earlier link, whose tags other deliveries have now.
+    pub(crate) fn requeue_taken(&self, channel: &ChannelId, epoch: u32, untaken: &VecDeque<Queued>) {
         self.with(|state| {
-            if state.channels.find(channel.number, channel.serial).is_some() {
+            if epoch == channel.end.epoch() && state.channels.find(channel.number, channel.serial).is_some() {
                 state.reject_all(channel.number, untaken);
             }
             state.driver.request();
@@ -245,12 +246,15 @@ impl Shared {
     }
 
     /// Cancels a consumer and requeues its deliveries, after the drop of its handle.
-    pub(crate) fn drop_consumer(&self, consumer: ConsumerKey, taken: &mut Taken) {
-        let untaken = std::mem::take(&mut taken.queue);
-        let left: usize = untaken.iter().map(Queued::cost).sum();
-        let handed_out = taken.cost.saturating_sub(left);
+    pub(crate) fn drop_consumer(&self, channel: &ChannelId, consumer: ConsumerKey, taken: &mut Taken) {
         self.with(|state| {
-            state.consumers.release(handed_out);
+            if taken.epoch != channel.end.epoch() {
+                // The broker redelivers these, and their tags are those of other deliveries now.
+                taken.clear();
+            }
+            let untaken = std::mem::take(&mut taken.queue);
+            let left: usize = untaken.iter().map(Queued::cost).sum();
+            state.consumers.release(taken.cost.saturating_sub(left));
             state.drop_consumer(consumer, untaken);
             state.driver.request();
         });

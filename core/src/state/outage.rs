@@ -79,13 +79,14 @@ impl State {
             let Some(consumer) = self.consumers.get_mut(key) else { continue };
             if consumer.dropped {
                 self.end_consumer(key, ConsumerEnd::Cancelled);
-            } else if !consumer.has_ended() {
-                consumer.start.missing = true;
-                if !consumer.no_ack {
-                    // The broker redelivers these messages.
-                    consumer.stock.set(0);
-                    self.consumers.drain(key);
-                }
+                continue;
+            }
+            consumer.start.missing |= !consumer.has_ended();
+            if !consumer.no_ack {
+                // The broker redelivers these messages. A consumer that has ended must not yield them either: their
+                // tags are those of other deliveries on the next link.
+                consumer.stock.set(0);
+                self.consumers.drain(key);
             }
         }
     }

@@ -167,15 +167,16 @@ impl State {
     /// Undoes the result of a reply that no future takes.
     fn undo(&mut self, (channel, serial): (u16, u64), kind: RequestKind, reply: &Reply) {
         // A closed channel has nothing to undo, and another channel may have its number.
-        let is_open = self.channels.find(channel, serial).is_some();
+        let present = self.channels.find(channel, serial).map(|channel| channel.end.epoch());
         let _ = match (kind, reply) {
-            (RequestKind::OpenChannel | RequestKind::Get { .. }, _) if !is_open => Ok(()),
+            (RequestKind::OpenChannel | RequestKind::Get { .. }, _) if present.is_none() => Ok(()),
             (RequestKind::OpenChannel, _) => self.close_channel(channel),
             (RequestKind::Consume(key), _) => {
                 self.drop_consumer(key, VecDeque::new());
                 Ok(())
             }
-            (RequestKind::Get { no_ack: false }, Reply::Got { content, .. }) => {
+            // The broker redelivers a message of an earlier link, whose tag another delivery has now.
+            (RequestKind::Get { no_ack: false }, Reply::Got { content, epoch }) if Some(*epoch) == present => {
                 self.proto.reject(channel, content.arguments().delivery_tag, true)
             }
             _ => Ok(()),

@@ -22,6 +22,7 @@ mod restoring;
 mod secrets;
 mod sequences;
 mod shutting_down;
+mod stale;
 mod times;
 mod violations;
 mod waiting;
