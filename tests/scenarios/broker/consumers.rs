@@ -258,6 +258,30 @@ fn a_single_active_consumer_at_its_prefetch_limit_stays_active() {
 }
 
 #[test]
+fn the_messages_of_a_closed_channel_come_first_to_the_next_single_active_consumer() {
+    for kind in ["classic", "quorum"] {
+        let stage = Stage::new();
+        let peer = stage.connect();
+        let (ch, next) = (peer.channel(1), peer.channel(2));
+        stage.delete_at_end(&["q"]);
+        ch.durable_queue("q", &[("x-queue-type", kind.into()), ("x-single-active-consumer", true.into())]);
+        ch.prefetch(2, false);
+        ch.consume("q", "a");
+        next.consume("q", "b");
+        for body in ["1", "2", "3", "4"] {
+            next.publish_to("q", body);
+        }
+        ch.expect("basic.deliver a 1 /q: 1");
+        ch.expect("basic.deliver a 2 /q: 2");
+        ch.close();
+        next.expect("basic.deliver b 1 redelivered /q: 1");
+        next.expect("basic.deliver b 2 redelivered /q: 2");
+        next.expect("basic.deliver b 3 /q: 3");
+        next.expect("basic.deliver b 4 /q: 4");
+    }
+}
+
+#[test]
 fn a_queue_with_single_active_consumer_refuses_exclusive_consumers() {
     let stage = Stage::new();
     let peer = stage.connect();

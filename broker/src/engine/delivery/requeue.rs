@@ -23,47 +23,34 @@ pub(in crate::engine) struct Requeue {
     deliveries: Deliveries,
     /// Whether a delivery may reach the limit of a quorum queue.
     counts: bool,
-    /// The queues that got messages back, in that order.
+    held_back: HeldBack,
+    consumers: VecDeque<ConsumerKey>,
+}
+
+/// The queues that deliver to no consumer until all messages are back.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct HeldBack {
+    /// In the order in which they deliver then.
     queues: VecDeque<QueueKey>,
     known: BTreeSet<QueueKey>,
-    consumers: VecDeque<ConsumerKey>,
 }
 
 impl Requeue {
     /// Requeues deliveries of an open channel.
     pub(in crate::engine) fn of_channel(at: At, deliveries: Deliveries, counts: bool) -> Self {
-        Self {
-            at: Some(at),
-            deliveries,
-            counts,
-            queues: VecDeque::new(),
-            known: BTreeSet::new(),
-            consumers: VecDeque::new(),
-        }
+        Self { at: Some(at), deliveries, counts, held_back: HeldBack::default(), consumers: VecDeque::new() }
     }
 
-    /// Requeues the deliveries of a closed channel.
-    pub(in crate::engine) fn of_closed(all: Unacked) -> Self {
-        Self {
-            at: None,
-            deliveries: Deliveries::All(all),
-            counts: true,
-            queues: VecDeque::new(),
-            known: BTreeSet::new(),
-            consumers: VecDeque::new(),
-        }
+    /// Requeues the deliveries of a closed channel, and lets the queues deliver that were held back for it.
+    pub(in crate::engine) fn of_closed(all: Unacked, held_back: HeldBack) -> Self {
+        let deliveries = Deliveries::All(all);
+        Self { at: None, deliveries, counts: true, held_back, consumers: VecDeque::new() }
     }
 
-    /// Requeues deliveries that their channel has lost.
-    pub(in crate::engine) fn of_lapsed(these: VecDeque<Held>) -> Self {
-        Self {
-            at: None,
-            deliveries: Deliveries::These(these),
-            counts: false,
-            queues: VecDeque::new(),
-            known: BTreeSet::new(),
-            consumers: VecDeque::new(),
-        }
+    /// Requeues deliveries that their channel has lost, and lets the queues deliver that were held back for it.
+    pub(in crate::engine) fn of_lapsed(these: VecDeque<Held>, held_back: HeldBack) -> Self {
+        let deliveries = Deliveries::These(these);
+        Self { at: None, deliveries, counts: false, held_back, consumers: VecDeque::new() }
     }
 }
 
@@ -77,10 +64,13 @@ impl Engine {
                 return Some(Task::Requeue(requeue));
             }
         }
-        while let Some(id) = requeue.queues.pop_front() {
+        while let Some(id) = requeue.held_back.queues.pop_front() {
             self.work.count(1);
             let Some(queue) = self.queues.get_mut(id) else { continue };
             queue.requeues -= 1;
+            if queue.is_deleted {
+                continue;
+            }
             self.drop_above_limit(id);
             self.drive(id);
             self.set_queue_timer(id);
@@ -148,11 +138,16 @@ impl Engine {
                 }
             }
         }
-        if requeue.known.insert(held.queue)
-            && let Some(queue) = self.queues.get_mut(held.queue)
+        self.hold_back(&mut requeue.held_back, held.queue);
+    }
+
+    /// Lets a queue deliver to no consumer until a requeue is done.
+    pub(in crate::engine) fn hold_back(&mut self, held: &mut HeldBack, id: QueueKey) {
+        if held.known.insert(id)
+            && let Some(queue) = self.queues.get_mut(id)
         {
             queue.requeues += 1;
-            requeue.queues.push_back(held.queue);
+            held.queues.push_back(id);
         }
     }
 }

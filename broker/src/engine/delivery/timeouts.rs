@@ -12,7 +12,7 @@ use hopmq_proto::Time;
 use hopmq_proto::method::{MethodId, basic};
 
 use crate::engine::Engine;
-use crate::engine::delivery::requeue::Requeue;
+use crate::engine::delivery::requeue::{HeldBack, Requeue};
 use crate::engine::delivery::unacked::Held;
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ConsumerKey, QueueKey, SessionKey};
@@ -130,17 +130,17 @@ impl Engine {
         let is_late = |consumer: Option<ConsumerKey>| consumer.is_some_and(|consumer| consumers.contains(&consumer));
         let taken = channel.unacked.take_lapsed(|held| is_late(held.consumer) || tags.contains(&held.tag));
         channel.consuming -= taken.iter().filter(|held| held.consumer.is_some()).count() as u32;
+        let mut held_back = HeldBack::default();
         for consumer in consumers {
-            let Some(tag) = self.consumers.get(consumer).invariant("consumer").map(|consumer| consumer.tag.clone())
-            else {
-                continue;
-            };
+            let Some(late) = self.consumers.get(consumer).invariant("consumer") else { continue };
+            let (tag, queue) = (late.tag.clone(), late.queue);
+            self.hold_back(&mut held_back, queue);
             if let Some(channel) = self.sessions.get_mut(id).and_then(|session| session.channel_mut(number)) {
                 channel.consumers.remove(&tag);
             }
             self.send(id, number, &basic::Cancel { consumer_tag: &tag, nowait: true });
             self.remove_consumer(consumer);
         }
-        self.work.leave(Task::Requeue(Requeue::of_lapsed(taken.into())));
+        self.work.leave(Task::Requeue(Requeue::of_lapsed(taken.into(), held_back)));
     }
 }

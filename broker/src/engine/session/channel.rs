@@ -9,7 +9,7 @@ use hopmq_proto::Time;
 use hopmq_proto::method::{Method, access, basic, channel, confirm};
 
 use crate::engine::delivery::acks::Verdict;
-use crate::engine::delivery::requeue::Requeue;
+use crate::engine::delivery::requeue::{HeldBack, Requeue};
 use crate::engine::delivery::unacked::Unacked;
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::{ConsumerKey, QueueKey, SessionKey};
@@ -60,6 +60,8 @@ pub(in crate::engine) struct Closing {
     consumers: VecDeque<ConsumerKey>,
     settled: VecDeque<Settled>,
     unacked: Unacked,
+    /// The queues of its consumers.
+    held_back: HeldBack,
 }
 
 impl Channel {
@@ -119,7 +121,12 @@ impl Engine {
         }
         let consumers = std::mem::take(&mut channel.consumers).iter().collect();
         let unacked = channel.unacked;
-        self.work.leave(Task::Close(Closing { consumers, settled: settled.into(), unacked }));
+        self.work.leave(Task::Close(Closing {
+            consumers,
+            settled: settled.into(),
+            unacked,
+            held_back: HeldBack::default(),
+        }));
     }
 
     /// Cancels consumers of a closed channel, then puts back what its transaction has settled, then requeues. Returns
@@ -128,7 +135,9 @@ impl Engine {
         while let Some(consumer) = closing.consumers.pop_front() {
             self.work.count(1);
             // The deletion of its queue may have removed it.
-            if self.consumers.contains_key(consumer) {
+            if let Some(queue) = self.consumers.get(consumer).map(|consumer| consumer.queue) {
+                // The next single active consumer must not begin before the messages of this one are back.
+                self.hold_back(&mut closing.held_back, queue);
                 self.remove_consumer(consumer);
             }
             if self.work.must_stop() {
@@ -145,7 +154,7 @@ impl Engine {
                 return Some(Task::Close(closing));
             }
         }
-        Some(Task::Requeue(Requeue::of_closed(closing.unacked)))
+        Some(Task::Requeue(Requeue::of_closed(closing.unacked, closing.held_back)))
     }
 
     pub(in crate::engine) fn channel_mut(&mut self, at: At) -> Option<&mut Channel> {

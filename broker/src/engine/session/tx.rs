@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use hopmq_proto::method::{MethodId, tx};
 
 use crate::engine::delivery::acks::{Deliveries, Settling, Verdict};
-use crate::engine::delivery::requeue::Requeue;
+use crate::engine::delivery::requeue::{HeldBack, Requeue};
 use crate::engine::delivery::unacked::{Held, Unacked};
 use crate::engine::invariant::Invariant;
 use crate::engine::keys::QueueKey;
@@ -202,7 +202,7 @@ impl Engine {
         else {
             let mut unacked = Unacked::default();
             settled.drain(..).flat_map(|(_, these)| these).for_each(|held| unacked.put_back(held));
-            return Some(Task::Requeue(Requeue::of_closed(unacked)));
+            return Some(Task::Requeue(Requeue::of_closed(unacked, HeldBack::default())));
         };
         while let Some((_, these)) = settled.front_mut() {
             self.work.count(1);
