@@ -312,8 +312,17 @@ impl Queue {
     }
 
     /// Handles messages with the same key one after the other, in the order of the queue. A failed message waits for
-    /// its next attempt in its place, so all delays together may have at most 15 minutes. Order over several programs
-    /// needs [`single_active_consumer`](Self::single_active_consumer) as well.
+    /// its next attempt in its place, so all delays together may have at most 15 minutes. Only a message that its
+    /// handler [releases](crate::flow::Verdict::Release) gives up its place.
+    ///
+    /// After a lost link, a lost consumer or a restart, the broker delivers again what was not settled. So a message
+    /// may be handled twice, the second time after later ones; no message is handled for the first time after a later
+    /// one with the same key.
+    ///
+    /// Order over several programs needs [`single_active_consumer`](Self::single_active_consumer) as well. So does
+    /// order over a link whose loss the broker notices after the program, as when a cable is pulled, or when a program
+    /// is started in place of one whose machine is gone: without it, the broker delivers later messages to the new
+    /// consumer while it still keeps earlier ones for the old one.
     ///
     /// ```
     /// # use hopmq_app::Queue;
