@@ -196,6 +196,22 @@ fn a_late_consumer_of_a_quorum_queue_is_cancelled_in_rabbitmq_4_3() {
 }
 
 #[test]
+fn the_messages_of_a_late_single_active_consumer_come_first_to_the_next() {
+    let (broker, connection) = broker(Profile::RabbitMq4_3);
+    let channel = connection.channel().unwrap();
+    let declare = channel.queue("q").durable().argument("x-queue-type", "quorum").single_active_consumer();
+    declare.argument("x-consumer-timeout", 60_000).declare().unwrap();
+    let _late = channel.consume("q").prefetch(1).start().unwrap();
+    let mut other = channel.consume("q").start().unwrap();
+    for body in ["1", "2"] {
+        channel.publish("", "q", body).confirm().unwrap();
+    }
+    broker.advance("1m");
+    let bodies = [(); 2].map(|()| next(&mut other).text().into_owned());
+    assert_eq!(bodies, ["1", "2"]);
+}
+
+#[test]
 fn a_consumer_has_its_own_timeout_in_rabbitmq_4_3_and_a_classic_queue_none() {
     let (broker, connection) = broker(Profile::RabbitMq4_3);
     let channel = connection.channel().unwrap();
