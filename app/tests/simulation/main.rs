@@ -121,7 +121,7 @@ impl Run {
                 }
                 8 | 9 if self.plan.faults > 0 => {
                     self.plan.faults -= 1;
-                    let fault = self.test.fault();
+                    let fault = if self.plan.silent { self.silence() } else { self.test.fault() };
                     self.record.borrow_mut().faults.push(fault);
                 }
                 10 | 11 if self.plan.restarts > 0 => self.restart(),
@@ -131,6 +131,10 @@ impl Run {
             assert!(ended.is_none(), "the app ended by itself: {ended:?}");
         }
         self.test.heal();
+        // The broker notices by its heartbeats that a silent link is lost.
+        if self.plan.silent {
+            self.test.advance("5m");
+        }
         let test = &self.test;
         let queues: Vec<_> = self.plan.queues.iter().flat_map(plan::Route::working_queues).collect();
         let idle = test.until("6h", || {
@@ -175,6 +179,19 @@ impl Run {
 }
 
 impl Run {
+    /// Drops what passes the app's link from now on: its two ends notice that at different times.
+    fn silence(&self) -> &'static str {
+        let broker = self.test.broker().expect("it is embedded");
+        let links = broker.inspect().connections();
+        match links.iter().rfind(|link| link.name.as_deref() != Some("test")) {
+            Some(link) => {
+                broker.faults().connection(link.id).silence();
+                "a link is silent"
+            }
+            None => "no link to silence",
+        }
+    }
+
     /// Kills the app when a part of what it writes has arrived.
     fn die_while_writing(&mut self, app: Instance) {
         let broker = self.test.broker().expect("it is embedded").clone();

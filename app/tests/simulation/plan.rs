@@ -38,6 +38,7 @@ pub(crate) struct Route {
     pub(crate) name: String,
     quorum: bool,
     pub(crate) ordered: bool,
+    single: bool,
     pub(crate) backoff: Backoff,
     concurrency: usize,
     prefetch: u16,
@@ -50,14 +51,19 @@ pub(crate) struct Plan {
     pub(crate) queues: Vec<Route>,
     pub(crate) actions: u64,
     pub(crate) faults: u64,
+    /// Whether each fault is a link that falls silent. The broker notices that late, so that only a single active
+    /// consumer keeps order then; and it must not cancel the consumer before, with the messages that it holds.
+    pub(crate) silent: bool,
     pub(crate) restarts: u64,
 }
 
 impl Plan {
     pub(crate) fn new(random: &mut Random) -> Self {
-        let queues = (0..=random.below(3)).map(|number| Route::new(number, random)).collect();
+        let queues: Vec<_> = (0..=random.below(3)).map(|number| Route::new(number, random)).collect();
         let calm = random.below(4) == 0;
+        let silent = queues.iter().all(|queue| queue.single || !queue.ordered) && random.below(4) == 0;
         Self {
+            silent,
             profile: [Profile::RabbitMq3_13, Profile::RabbitMq4_0, Profile::RabbitMq4_3][random.below(3) as usize],
             turn_steps: [1, 3, 2048, 2048][random.below(4) as usize],
             queues,
@@ -105,6 +111,7 @@ impl Route {
             name: format!("q{number}"),
             quorum: random.below(2) == 0,
             ordered,
+            single: ordered && random.below(2) == 0,
             backoff,
             concurrency: 1 + random.below(6) as usize,
             prefetch: [1, 3, 16, 50][random.below(4) as usize],
@@ -119,6 +126,9 @@ impl Route {
         }
         if self.ordered {
             queue = queue.ordered_by(|message| message.header("customer").and_then(|value| value.as_i64()));
+        }
+        if self.single {
+            queue = queue.single_active_consumer();
         }
         if self.shared_graveyard {
             queue = queue.dead_letter(DeadLetter::To("graveyard".into()));
