@@ -12,7 +12,7 @@ use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDelta, PyString};
 
-/// Reads a time: seconds as a number, a `timedelta`, or a text such as `"1.5s"`, `"10m"`, `"200ms"`.
+/// Reads a time: seconds as a number, a `timedelta`, or a text such as `"1.5s"`, `"200ms"`, `"9m59s"`.
 pub(crate) fn seconds(value: &Bound<'_, PyAny>) -> PyResult<Duration> {
     if let Ok(text) = value.cast::<PyString>() {
         return parse(&text.to_cow()?).ok_or_else(|| {
@@ -32,19 +32,29 @@ pub(crate) fn seconds(value: &Bound<'_, PyAny>) -> PyResult<Duration> {
         .map_err(|_| PyValueError::new_err(format!("a time must be 0 or more seconds, not {seconds}")))
 }
 
+/// Reads parts such as `9m59s`, at least one.
 fn parse(text: &str) -> Option<Duration> {
-    let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-    let number: f64 = text[..digits].parse().ok()?;
-    let unit = match text[digits..].trim_start() {
-        "ms" => 0.001,
-        "s" => 1.0,
-        "m" | "min" => 60.0,
-        "h" => 3600.0,
-        "d" => 86400.0,
-        _ => return None,
-    };
-    Duration::try_from_secs_f64(number * unit).ok()
+    let mut rest = text.trim();
+    let mut sum = Duration::ZERO;
+    loop {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        rest = rest[digits..].trim_start();
+        let unit = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
+        let seconds = match &rest[..unit] {
+            "ms" => 0.001,
+            "s" => 1.0,
+            "m" | "min" => 60.0,
+            "h" => 3600.0,
+            "d" => 86400.0,
+            _ => return None,
+        };
+        sum = sum.checked_add(Duration::try_from_secs_f64(number * seconds).ok()?)?;
+        rest = rest[unit..].trim_start();
+        if rest.is_empty() {
+            return Some(sum);
+        }
+    }
 }
 
 /// Returns the name of a value's type, for an error.

@@ -93,7 +93,14 @@ def test_properties_and_headers_come_back_as_they_were(loop, uri):
 
 
 def test_times_are_seconds_spans_or_texts(uri):
-    for expiration, seconds in [(1, 1), (0.25, 0.25), ("10m", 600), ("200ms", 0.2), (timedelta(hours=1), 3600)]:
+    for expiration, seconds in [
+        (1, 1),
+        (0.25, 0.25),
+        ("10m", 600),
+        ("9m59.5s", 599.5),
+        ("200ms", 0.2),
+        (timedelta(hours=1), 3600),
+    ]:
         message = hopmq.Message(b"", expiration=expiration)
         assert message.expiration == timedelta(seconds=seconds)
     with pytest.raises(ValueError, match="10m"):

@@ -3,7 +3,7 @@
 use crate::shell::{self, Result};
 use crate::steps::{Outcome, Steps, skip_outside_ci};
 use crate::toolchain::{self, WASM};
-use crate::{bench, browser, codegen, deps, foreign, fuzz, packages, rabbitmq, shuttle, test, tidy};
+use crate::{bench, browser, codegen, deps, foreign, fuzz, packages, python, rabbitmq, shuttle, test, tidy};
 
 pub(crate) fn run() -> Result {
     let mut steps = Steps::new();
@@ -14,6 +14,7 @@ pub(crate) fn run() -> Result {
         toolchain::require_make,
         bench::codec::require,
         foreign::require,
+        python::require,
         rabbitmq::require,
         browser::require,
     ]);

@@ -13,6 +13,7 @@ mod foreign;
 mod fuzz;
 mod packages;
 mod process;
+mod python;
 mod rabbitmq;
 mod shell;
 mod shuttle;
@@ -65,6 +66,8 @@ enum Command {
     CompileTime(compile_time::Arguments),
     /// Build the npm package in wasm/npm, ready for `npm pack`
     Wasm(wasm::Arguments),
+    /// Build, check and test the Python package
+    Python(python::Arguments),
     /// Check that the crates and the npm package can be published
     Packages,
 }
@@ -83,6 +86,7 @@ impl Command {
             Self::Bench(arguments) => bench::run(arguments),
             Self::CompileTime(arguments) => compile_time::run(arguments),
             Self::Wasm(arguments) => wasm::run(*arguments),
+            Self::Python(arguments) => python::run(arguments),
             Self::Packages => packages::run(),
         }
     }
@@ -125,6 +129,7 @@ mod tests {
             "codegen --check",
             "compile-time --runs 5",
             "packages",
+            "python publisher",
             "wasm --quick --examples",
             "soak --seeds 1 --kills 2 --rounds 3 --minutes 4",
             "soak --only hostile",

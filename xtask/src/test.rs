@@ -9,6 +9,7 @@ use clap::ValueEnum;
 
 use crate::browser;
 use crate::foreign;
+use crate::python;
 use crate::rabbitmq::{self, Release, install, tls};
 use crate::shell::{self, Result};
 use crate::steps::{Outcome, Steps, skip_outside_ci};
@@ -31,6 +32,8 @@ enum Suite {
     Rabbitmq,
     /// The npm package, with the RabbitMQ of this machine
     Npm,
+    /// The Python package, on the embedded broker
+    Python,
     /// The scenarios, and the tests of apps, on RabbitMQ 4.0
     #[value(name = "rabbitmq-4")]
     Rabbitmq4,
@@ -43,7 +46,8 @@ enum Suite {
 }
 
 /// The suites that run side by side: they wait more than they compute. The longest begin first.
-const BESIDE: [Suite; 5] = [Suite::Npm, Suite::Rabbitmq4, Suite::Embedded, Suite::Durable, Suite::Profiles];
+const BESIDE: [Suite; 6] =
+    [Suite::Npm, Suite::Python, Suite::Rabbitmq4, Suite::Embedded, Suite::Durable, Suite::Profiles];
 
 /// The test programs whose scenarios run through one client API each.
 const SCENARIOS: [&str; 8] = ["broker", "blocking", "driver", "executors", "foreign", "smol", "tokio", "transports"];
@@ -67,7 +71,13 @@ pub(crate) fn run(Arguments { filters, suite }: &Arguments) -> Result {
         };
     }
     // The quick checks first: RabbitMQ and Chromium may take minutes to install.
-    steps.require(&[browser::require_node, toolchain::require_wasm, toolchain::require_make, foreign::require]);
+    steps.require(&[
+        browser::require_node,
+        toolchain::require_wasm,
+        toolchain::require_make,
+        foreign::require,
+        python::require,
+    ]);
     steps.require(&[rabbitmq::require, rabbitmq::require_4_0, browser::require]);
     let mut broker = None;
     steps.run("start RabbitMQ", || rabbitmq::start(Release::Installed).map(|started| broker = Some(started)));
@@ -85,6 +95,7 @@ impl Suite {
         match self {
             Self::Rabbitmq => "cargo test",
             Self::Npm => "the npm package",
+            Self::Python => "the Python package",
             Self::Rabbitmq4 => "the scenarios on RabbitMQ 4.0",
             Self::Embedded => "the scenarios on the embedded broker",
             Self::Durable => "the scenarios on the embedded broker with a store",
@@ -110,6 +121,10 @@ impl Suite {
                 })
             }
             Self::Npm => on_rabbitmq(Release::Installed, |environment| browser::test(filters, environment)),
+            Self::Python => match python::require() {
+                Ok(()) => python::test(filters, &[]).map(|()| Outcome::Passed),
+                Err(reason) => skip_outside_ci(reason),
+            },
             Self::Rabbitmq4 if install::installed_is_4_0() => {
                 Ok(Outcome::Skipped("the RabbitMQ of this machine, which `cargo test` used, is 4.0".into()))
             }

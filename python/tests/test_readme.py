@@ -1,0 +1,36 @@
+"""The programs of the README, as they are there."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+import hopmq
+import hopmq.blocking
+from hopmq.testing import Broker
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_all_programs_of_the_readme_run(capsys):
+    programs = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(programs) == 5
+    names = {}
+    for program in programs:
+        exec(compile(program, str(README), "exec"), names)  # noqa: S102 - the README is ours
+    assert capsys.readouterr().out == "baking margherita\n"
+    broker = Broker()
+
+    async def publish_and_consume():
+        async with hopmq.connect(broker.uri) as connection, connection.channel() as channel:
+            await names["publish_many"](channel)
+            await names["consume"](channel)
+
+    asyncio.run(publish_and_consume())
+    with hopmq.blocking.connect(broker.uri) as connection, connection.channel() as channel:
+        channel.queue("source").publish(b"x", headers={"a": 1})
+        names["copy"](broker.uri)
+    assert broker.queues()["target"] == (1, 0)
+    assert broker.queues()["orders"][0] < 10_000
+    names["test_an_order_expires"]()

@@ -1,0 +1,124 @@
+//! The Python package: its checks, its tests, and its wheel in an empty environment (`cargo xtask python`).
+//!
+//! Owns the environment under `target/xtask/python`, with the packages of `python/requirements-dev.txt`. In come the
+//! sources; out goes the native module beside them, built in the profile that cargo's tests use, and a wheel.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::rabbitmq::install;
+use crate::shell::{self, Result};
+
+/// The packages that the checks need, with their versions.
+const REQUIREMENTS: &str = "python/requirements-dev.txt";
+
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Arguments {
+    /// Run only the tests whose names match one of these texts, and no checks
+    #[arg(value_name = "FILTER")]
+    filters: Vec<String>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result {
+    require()?;
+    test(&arguments.filters, &[])
+}
+
+/// Checks that a Python with `venv` can be used. Installs Debian's package where it can't.
+pub(crate) fn require() -> Result {
+    const BY_HAND: &str = "install Python 3.11 or later with venv (Debian: apt install python3-venv)";
+    install::provide("Python 3.11 with venv", "python3-venv", BY_HAND, || {
+        let check = "import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))";
+        Command::new("python3").args(["-c", check]).output().is_ok_and(|output| output.status.success())
+    })
+}
+
+/// Builds, checks and tests the package.
+pub(crate) fn test(filters: &[String], environment: &[(String, String)]) -> Result {
+    let python = environment_of("tools", true)?;
+    let python = python.as_path();
+    build()?;
+    if !filters.is_empty() {
+        let expression = filters.join(" or ");
+        return shell::run(tool(python, "pytest").args(["-k", &expression]).envs(environment.iter().cloned()));
+    }
+    shell::run(tool(python, "ruff").args(["check", "."]))?;
+    shell::run(tool(python, "ruff").args(["format", "--check", "."]))?;
+    shell::run(tool(python, "mypy").args(["--strict", "hopmq"]))?;
+    shell::run(tool(python, "mypy.stubtest").arg("hopmq._hopmq"))?;
+    shell::run(tool(python, "pytest").envs(environment.iter().cloned()))?;
+    wheel(python)
+}
+
+/// Builds the native module, and puts it beside the package's sources.
+fn build() -> Result {
+    shell::run(shell::cargo().args(["build", "--package", "hopmq-python"]))?;
+    let (built, name) = match std::env::consts::OS {
+        "windows" => ("_hopmq.dll", "_hopmq.pyd"),
+        "macos" => ("lib_hopmq.dylib", "_hopmq.abi3.so"),
+        _ => ("lib_hopmq.so", "_hopmq.abi3.so"),
+    };
+    let place = shell::root().join("python/hopmq").join(name);
+    // A process may have the old one mapped: it is replaced, not written to.
+    let new = place.with_extension("new");
+    fs::copy(shell::root().join("target/debug").join(built), &new)?;
+    fs::rename(new, place)?;
+    Ok(())
+}
+
+/// A module of Python that is a program, run in the package's folder.
+fn tool(python: &Path, module: &str) -> Command {
+    let mut command = Command::new(python);
+    command.args(["-m", module]).current_dir(shell::root().join("python")).env("PYTHONPATH", ".");
+    command
+}
+
+/// Makes an environment under `target/xtask/python`, with the packages of the checks or none. Returns its interpreter.
+fn environment_of(name: &str, with_packages: bool) -> Result<PathBuf> {
+    let folder = shell::root().join("target/xtask/python").join(name);
+    let python = folder.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
+    let requirements = shell::read(&shell::root().join(REQUIREMENTS))?;
+    let installed = folder.join("installed.txt");
+    if with_packages && fs::read_to_string(&installed).is_ok_and(|installed| installed == requirements) {
+        return Ok(python);
+    }
+    shell::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+    if with_packages {
+        let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", REQUIREMENTS];
+        shell::run(Command::new(&python).args(install).current_dir(shell::root()))?;
+        shell::write(&installed, &requirements)?;
+    }
+    Ok(python)
+}
+
+/// Builds a wheel, installs it into an empty environment, and runs the first program of the README there.
+fn wheel(python: &Path) -> Result {
+    let folder = shell::root().join("target/xtask/python/wheels");
+    shell::remove_folder(&folder)?;
+    let mut build = tool(python, "maturin");
+    // In the profile of the tests, whose crates are compiled already.
+    build.args(["build", "--profile", "dev", "--interpreter"]).arg(python).arg("--out").arg(&folder);
+    shell::run(build.env("PATH", path_with(python)?))?;
+    let wheel = fs::read_dir(&folder)?.next().ok_or("maturin has made no wheel")??.path();
+    let empty = environment_of("empty", false)?;
+    let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"];
+    shell::run(Command::new(&empty).args(install).arg(&wheel))?;
+    let readme = shell::read(&shell::root().join("python/README.md"))?;
+    let program = readme.split("```python\n").nth(1).and_then(|rest| rest.split("```").next());
+    let program = program.ok_or("python/README.md has no program")?;
+    let run = Command::new(&empty).arg("-c").arg(program).current_dir(&folder).output()?;
+    let (said, errors) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    println!("the README's first program, from the wheel in an empty environment:\n{said}{errors}");
+    if !run.status.success() || said.is_empty() {
+        return Err(format!("the program failed: {}", run.status).into());
+    }
+    Ok(())
+}
+
+/// Returns the path on which maturin finds the tools of its environment.
+fn path_with(python: &Path) -> Result<std::ffi::OsString> {
+    let tools = python.parent().ok_or("the interpreter has no folder")?.to_owned();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    Ok(std::env::join_paths(std::iter::once(tools).chain(std::env::split_paths(&path)))?)
+}
