@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTimeoutError};
+use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration, PyTimeoutError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
+use pyo3::types::{PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::convert::seconds;
@@ -177,9 +177,15 @@ impl Step {
         match self {
             Self::Yield(yielded) => Ok(Some(yielded)),
             Self::Done(value) if value.is_none(py) => Ok(None),
+            // An exception is made of a value only when it is looked at, unless the value could be its arguments.
+            Self::Done(value) if is_plain(value.bind(py)) => Err(PyStopIteration::new_err(value)),
             Self::Done(value) => Err(PyStopIteration::new_err((value,))),
         }
     }
+}
+
+fn is_plain(value: &Bound<'_, PyAny>) -> bool {
+    !value.is_instance_of::<PyTuple>() && !value.is_instance_of::<PyBaseException>()
 }
 
 #[pymethods]

@@ -14,6 +14,7 @@ mod ledger;
 mod machine;
 mod plan;
 mod progress;
+mod python;
 mod recovery;
 mod report;
 mod results;
@@ -59,6 +60,8 @@ enum Part {
     Gateway(gateway::Arguments),
     /// Measure what an operation costs while recovery keeps many queues and bindings
     Ledger(ledger::Arguments),
+    /// Measure the Python package, aio-pika, pika and py-amqp
+    Python(python::Arguments),
     /// Measure how long clients take to reconnect
     Recovery(recovery::Arguments),
 }
@@ -169,6 +172,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result {
         Some(Part::Broker(arguments)) => broker::run(arguments),
         Some(Part::Gateway(arguments)) => gateway::run(arguments),
         Some(Part::Ledger(arguments)) => ledger::run(arguments),
+        Some(Part::Python(arguments)) => python::run(arguments),
         Some(Part::Recovery(arguments)) => recovery::run(arguments),
         None => run_clients(&arguments.options),
     }

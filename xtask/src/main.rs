@@ -152,6 +152,8 @@ mod tests {
             "bench build --runs 2",
             "bench browser --quick --runs=3 --filter=consume",
             "bench codec --check",
+            "bench python --quick",
+            "bench python --runs 5 --check",
             "bench codec --update",
             "bench gateway --quick",
             "bench ledger --queues 1000,10000",

@@ -11,7 +11,18 @@ use crate::rabbitmq::install;
 use crate::shell::{self, Result};
 
 /// The packages that the checks need, with their versions.
-const REQUIREMENTS: &str = "python/requirements-dev.txt";
+const CHECKS: &str = "python/requirements-dev.txt";
+/// The clients that the package is measured beside.
+const PEERS: &str = "bench/python/requirements.txt";
+
+/// The native module as cargo and as Python name it.
+const BUILT: (&str, &str) = if cfg!(windows) {
+    ("_hopmq.dll", "_hopmq.pyd")
+} else if cfg!(target_os = "macos") {
+    ("lib_hopmq.dylib", "_hopmq.abi3.so")
+} else {
+    ("lib_hopmq.so", "_hopmq.abi3.so")
+};
 
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
@@ -36,7 +47,7 @@ pub(crate) fn require() -> Result {
 
 /// Builds, checks and tests the package.
 pub(crate) fn test(filters: &[String], environment: &[(String, String)]) -> Result {
-    let python = environment_of("tools", true)?;
+    let python = environment_of("tools", Some(CHECKS))?;
     let python = python.as_path();
     build()?;
     if !filters.is_empty() {
@@ -54,15 +65,10 @@ pub(crate) fn test(filters: &[String], environment: &[(String, String)]) -> Resu
 /// Builds the native module, and puts it beside the package's sources.
 fn build() -> Result {
     shell::run(shell::cargo().args(["build", "--package", "hopmq-python"]))?;
-    let (built, name) = match std::env::consts::OS {
-        "windows" => ("_hopmq.dll", "_hopmq.pyd"),
-        "macos" => ("lib_hopmq.dylib", "_hopmq.abi3.so"),
-        _ => ("lib_hopmq.so", "_hopmq.abi3.so"),
-    };
-    let place = shell::root().join("python/hopmq").join(name);
+    let place = shell::root().join("python/hopmq").join(BUILT.1);
     // A process may have the old one mapped: it is replaced, not written to.
     let new = place.with_extension("new");
-    fs::copy(shell::root().join("target/debug").join(built), &new)?;
+    fs::copy(shell::root().join("target/debug").join(BUILT.0), &new)?;
     fs::rename(new, place)?;
     Ok(())
 }
@@ -74,22 +80,45 @@ fn tool(python: &Path, module: &str) -> Command {
     command
 }
 
-/// Makes an environment under `target/xtask/python`, with the packages of the checks or none. Returns its interpreter.
-fn environment_of(name: &str, with_packages: bool) -> Result<PathBuf> {
+/// Makes an environment under `target/xtask/python`, with the packages of a list or none. Returns its interpreter.
+fn environment_of(name: &str, packages: Option<&str>) -> Result<PathBuf> {
     let folder = shell::root().join("target/xtask/python").join(name);
     let python = folder.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
-    let requirements = shell::read(&shell::root().join(REQUIREMENTS))?;
     let installed = folder.join("installed.txt");
-    if with_packages && fs::read_to_string(&installed).is_ok_and(|installed| installed == requirements) {
+    let wanted = packages.map(|list| shell::read(&shell::root().join(list))).transpose()?;
+    if wanted.is_some() && fs::read_to_string(&installed).ok() == wanted {
         return Ok(python);
     }
     shell::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
-    if with_packages {
-        let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", REQUIREMENTS];
+    if let (Some(list), Some(wanted)) = (packages, wanted) {
+        let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", list];
         shell::run(Command::new(&python).args(install).current_dir(shell::root()))?;
-        shell::write(&installed, &requirements)?;
+        shell::write(&installed, &wanted)?;
     }
     Ok(python)
+}
+
+/// Builds the package as it is released, and an environment with its peers. Returns the interpreter.
+pub(crate) fn for_benchmarks() -> Result<PathBuf> {
+    require()?;
+    let python = environment_of("peers", Some(PEERS))?;
+    shell::run(shell::cargo().args(["build", "--release", "--package", "hopmq-python"]))?;
+    let package = package_for_benchmarks().join("hopmq");
+    shell::remove_folder(&package)?;
+    fs::create_dir_all(&package)?;
+    for source in fs::read_dir(shell::root().join("python/hopmq"))? {
+        let path = source?.path();
+        if path.extension().is_some_and(|extension| extension == "py") {
+            fs::copy(&path, package.join(path.file_name().unwrap_or_default()))?;
+        }
+    }
+    fs::copy(shell::root().join("target/release").join(BUILT.0), package.join(BUILT.1))?;
+    Ok(python)
+}
+
+/// The folder in which [`for_benchmarks`] puts the package.
+pub(crate) fn package_for_benchmarks() -> PathBuf {
+    shell::root().join("target/xtask/python/release")
 }
 
 /// Builds a wheel, installs it into an empty environment, and runs the first program of the README there.
@@ -101,7 +130,7 @@ fn wheel(python: &Path) -> Result {
     build.args(["build", "--profile", "dev", "--interpreter"]).arg(python).arg("--out").arg(&folder);
     shell::run(build.env("PATH", path_with(python)?))?;
     let wheel = fs::read_dir(&folder)?.next().ok_or("maturin has made no wheel")??.path();
-    let empty = environment_of("empty", false)?;
+    let empty = environment_of("empty", None)?;
     let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"];
     shell::run(Command::new(&empty).args(install).arg(&wheel))?;
     let readme = shell::read(&shell::root().join("python/README.md"))?;
