@@ -1,7 +1,7 @@
 from collections.abc import Callable, Generator, Iterable, Iterator
 from datetime import datetime, timedelta
 from types import GenericAlias, TracebackType
-from typing import Any, Generic, Self, TypeVar, Unpack, final, overload
+from typing import Any, ClassVar, Generic, Self, TypeVar, Unpack, final, overload
 
 from hopmq._opening import Opening
 from hopmq._types import (
@@ -71,7 +71,7 @@ class Properties:
     def __new__(cls, **arguments: Unpack[Props]) -> Self: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None]  # type: ignore[assignment] # pyright: ignore[reportIncompatibleMethodOverride]
     @property
     def content_type(self) -> str | None: ...
     @property
