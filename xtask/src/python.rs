@@ -56,7 +56,8 @@ pub(crate) fn test(filters: &[String], environment: &[(String, String)]) -> Resu
     }
     shell::run(tool(python, "ruff").args(["check", "."]))?;
     shell::run(tool(python, "ruff").args(["format", "--check", "."]))?;
-    shell::run(tool(python, "mypy").args(["--strict", "hopmq"]))?;
+    shell::run(tool(python, "mypy").args(["--strict", "hopmq", "tests/typing"]))?;
+    shell::run(tool(python, "basedpyright").arg("--pythonpath").arg(python))?;
     shell::run(tool(python, "mypy.stubtest").arg("hopmq._hopmq"))?;
     shell::run(tool(python, "pytest").envs(environment.iter().cloned()))?;
     wheel(python)
@@ -133,16 +134,9 @@ fn wheel(python: &Path) -> Result {
     let empty = environment_of("empty", None)?;
     let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"];
     shell::run(Command::new(&empty).args(install).arg(&wheel))?;
-    let readme = shell::read(&shell::root().join("python/README.md"))?;
-    let program = readme.split("```python\n").nth(1).and_then(|rest| rest.split("```").next());
-    let program = program.ok_or("python/README.md has no program")?;
-    let run = Command::new(&empty).arg("-c").arg(program).current_dir(&folder).output()?;
-    let (said, errors) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
-    println!("the README's first program, from the wheel in an empty environment:\n{said}{errors}");
-    if !run.status.success() || said.is_empty() {
-        return Err(format!("the program failed: {}", run.status).into());
-    }
-    Ok(())
+    // `-I`: the package must come from the wheel, not from this folder.
+    let program = shell::root().join("python/tests/first_program.py");
+    shell::run(Command::new(&empty).arg("-I").arg(program).current_dir(&folder))
 }
 
 /// Returns the path on which maturin finds the tools of its environment.
