@@ -9,6 +9,7 @@ use std::process::Command;
 
 use crate::rabbitmq::install;
 use crate::shell::{self, Result};
+use crate::steps::Outcome;
 
 /// The packages that the checks need, with their versions.
 const CHECKS: &str = "python/requirements-dev.txt";
@@ -33,7 +34,10 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result {
     require()?;
-    test(&arguments.filters, &[])
+    match test(&arguments.filters)? {
+        Outcome::Passed => Ok(()),
+        Outcome::Skipped(reason) => Err(reason.into()),
+    }
 }
 
 /// Checks that a Python with `venv` can be used. Installs Debian's package where it can't.
@@ -45,22 +49,40 @@ pub(crate) fn require() -> Result {
     })
 }
 
-/// Builds, checks and tests the package.
-pub(crate) fn test(filters: &[String], environment: &[(String, String)]) -> Result {
+/// Builds, checks and tests the package; with filters, it only runs the tests whose names contain one.
+pub(crate) fn test(filters: &[String]) -> Result<Outcome> {
     let python = environment_of("tools", Some(CHECKS))?;
     let python = python.as_path();
     build()?;
     if !filters.is_empty() {
-        let expression = filters.join(" or ");
-        return shell::run(tool(python, "pytest").args(["-k", &expression]).envs(environment.iter().cloned()));
+        return named(python, filters);
     }
     shell::run(tool(python, "ruff").args(["check", "."]))?;
     shell::run(tool(python, "ruff").args(["format", "--check", "."]))?;
     shell::run(tool(python, "mypy").args(["--strict", "hopmq", "tests/typing"]))?;
     shell::run(tool(python, "basedpyright").arg("--pythonpath").arg(python))?;
     shell::run(tool(python, "mypy.stubtest").arg("hopmq._hopmq"))?;
-    shell::run(tool(python, "pytest").envs(environment.iter().cloned()))?;
-    wheel(python)
+    shell::run(&mut tool(python, "pytest"))?;
+    wheel(python)?;
+    Ok(Outcome::Passed)
+}
+
+/// Runs the tests whose names contain one of these texts.
+fn named(python: &Path, filters: &[String]) -> Result<Outcome> {
+    /// The exit code of pytest when no test was selected.
+    const NONE: i32 = 5;
+    let is_name = |text: &&String| text.chars().all(|c| c.is_alphanumeric() || c == '_');
+    let names: Vec<&str> = filters.iter().filter(is_name).map(String::as_str).collect();
+    let none = || Ok(Outcome::Skipped("no test of the Python package has such a name".into()));
+    if names.is_empty() {
+        return none();
+    }
+    let status = tool(python, "pytest").args(["-k", &names.join(" or ")]).status()?;
+    match status.code() {
+        Some(0) => Ok(Outcome::Passed),
+        Some(NONE) => none(),
+        _ => Err(format!("pytest failed: {status}").into()),
+    }
 }
 
 /// Builds the native module, and puts it beside the package's sources.

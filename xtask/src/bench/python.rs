@@ -1,4 +1,5 @@
-//! `cargo xtask bench python`: the Python package beside aio-pika, pika and py-amqp, with the broker of this repository.
+//! `cargo xtask bench python`: the Python package beside aio-pika, pika and py-amqp, with the broker of this
+//! repository.
 //!
 //! Owns the workloads and the goals. Each run is a process of its own (`bench/python/measure.py`), and the clients take
 //! turns; what is printed are medians. CPU counts: the rates of all but HopMQ are limited by it.
