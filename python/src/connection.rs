@@ -3,10 +3,9 @@
 //! Owns nothing but the handle of the core. In come calls; out go operations, channels and events. It must never know
 //! an event loop.
 
-use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Context;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_lite::Stream;
@@ -19,6 +18,7 @@ use crate::channel;
 use crate::convert::seconds;
 use crate::errors::{IntoPy, exception};
 use crate::operation::{self, Operation, Outcome, opening};
+use crate::shared::Shared;
 use crate::table;
 
 /// A connection to a broker. Usable from any task and thread.
@@ -88,7 +88,7 @@ impl Connection {
 
     /// Returns the events from now on, as an async iterator.
     fn events(&self) -> Events {
-        Events { core: Arc::new(Mutex::new(self.core.events())) }
+        Events { core: Arc::new(Shared::new(self.core.events())) }
     }
 
     /// Returns the counters of the connection so far.
@@ -179,11 +179,11 @@ pub(crate) struct Stats {
 /// The events of a connection: an async iterator that ends with it.
 #[pyclass(frozen, module = "hopmq._hopmq")]
 pub(crate) struct Events {
-    core: Arc<Mutex<hopmq::Events>>,
+    core: Arc<Shared<hopmq::Events>>,
 }
 
-fn poll(core: &Mutex<hopmq::Events>, context: &mut Context<'_>) -> std::task::Poll<Option<Core>> {
-    Pin::new(&mut *core.lock().unwrap_or_else(PoisonError::into_inner)).poll_next(context)
+fn poll(core: &mut hopmq::Events, context: &mut Context<'_>) -> Poll<Option<Core>> {
+    Pin::new(core).poll_next(context)
 }
 
 #[pymethods]
@@ -194,21 +194,21 @@ impl Events {
 
     fn __anext__(&self) -> Operation {
         let core = Arc::clone(&self.core);
-        Operation::start(async move {
-            let next = poll_fn(|context| poll(&core, context)).await;
+        // Polled only when it is awaited: what a cancelled task held would be lost.
+        Operation::waiting(Box::pin(async move {
+            let next = core.wait(poll).await;
             Python::attach(|py| match next {
                 Some(next) => event(py, &next),
                 None => Err(PyStopAsyncIteration::new_err(())),
             })
-        })
+        }))
     }
 
     /// Waits on this thread for the next event; `None` when the connection has ended.
     #[pyo3(signature = (timeout=None))]
     fn next_blocking(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Py<PyAny>>> {
         let limit = timeout.map(seconds).transpose()?;
-        let core = &self.core;
-        match operation::wait(py, poll_fn(|context| poll(core, context)), limit)? {
+        match operation::wait(py, self.core.wait(poll), limit)? {
             Some(next) => next.map(|next| event(py, &next)).transpose(),
             None => Err(pyo3::exceptions::PyTimeoutError::new_err("no event came in time")),
         }

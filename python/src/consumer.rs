@@ -4,11 +4,11 @@
 //! with a turn of the loop now and then, so that a full queue does not starve other tasks. It must never keep a
 //! delivery that no caller asked for.
 
-use std::future::poll_fn;
+use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_lite::Stream;
@@ -22,6 +22,7 @@ use crate::convert::seconds;
 use crate::errors::{IntoPy, exception, usage};
 use crate::message::Message;
 use crate::operation::{self, Operation, Outcome};
+use crate::shared::Shared;
 
 /// After how many deliveries that were there at once other tasks have a turn.
 const BUDGET: u32 = 512;
@@ -71,72 +72,21 @@ pub(crate) fn start(
         Python::attach(|py| {
             let core = consumer.py(py)?;
             let tag = PyString::new(py, core.tag()).unbind();
-            let source = Arc::new(Source { stage: Mutex::new(Stage::Single(core)), waiting: Arc::default() });
+            let source = Arc::new(Shared::new(Stage::Single(core)));
             Ok(Py::new(py, Consumer { source, channel, tag, no_ack, spent: AtomicU32::new(0) })?.into_any())
         })
     }))
 }
 
 /// What deliveries come from.
-struct Source {
-    stage: Mutex<Stage>,
-    waiting: Arc<Waiting>,
-}
-
 enum Stage {
     Single(hopmq::Consumer),
     Batches(hopmq::Batches),
     Ended,
 }
 
-/// The tasks and threads that wait for the next delivery: the core knows one waker.
-#[derive(Default)]
-struct Waiting(Mutex<Vec<Waker>>);
-
-impl Wake for Waiting {
-    fn wake(self: Arc<Self>) {
-        let all = std::mem::take(&mut *lock(&self.0));
-        all.into_iter().for_each(Waker::wake);
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Source {
-    /// Polls with the wakers of all that wait.
-    fn poll<T>(
-        &self,
-        context: &mut Context<'_>,
-        poll: impl FnOnce(&mut Stage, &mut Context<'_>) -> Poll<T>,
-    ) -> Poll<T> {
-        let mut stage = lock(&self.stage);
-        if context.waker().will_wake(Waker::noop()) {
-            let polled = poll(&mut stage, context);
-            // The poll has replaced the waker of those that wait.
-            if polled.is_pending() && !lock(&self.waiting.0).is_empty() {
-                drop(stage);
-                Arc::clone(&self.waiting).wake();
-            }
-            return polled;
-        }
-        lock(&self.waiting.0).push(context.waker().clone());
-        let waker = Waker::from(Arc::clone(&self.waiting));
-        let polled = poll(&mut stage, &mut Context::from_waker(&waker));
-        drop(stage);
-        if polled.is_ready() {
-            // There may be more for the others.
-            Arc::clone(&self.waiting).wake();
-        }
-        polled
-    }
-
-    fn end(&self) {
-        let stage = std::mem::replace(&mut *lock(&self.stage), Stage::Ended);
-        drop(stage);
-        Arc::clone(&self.waiting).wake();
-    }
 }
 
 impl Stage {
@@ -162,7 +112,7 @@ impl Stage {
 /// A consumer: an async iterator of messages.
 #[pyclass(frozen, module = "hopmq._hopmq")]
 pub(crate) struct Consumer {
-    source: Arc<Source>,
+    source: Arc<Shared<Stage>>,
     channel: hopmq::Channel,
     tag: Py<PyString>,
     no_ack: bool,
@@ -182,28 +132,17 @@ fn next_async<T>(py: Python<'_>, item: Option<hopmq::Result<T>>, make: impl FnOn
 fn next_blocking<T: Send>(
     py: Python<'_>,
     timeout: Option<&Bound<'_, PyAny>>,
-    poll: impl FnMut(&mut Context<'_>) -> Poll<Option<hopmq::Result<T>>> + Send + Unpin,
+    mut next: impl Future<Output = Option<hopmq::Result<T>>> + Send + Unpin,
 ) -> PyResult<Option<T>> {
     let limit: Option<Duration> = timeout.map(seconds).transpose()?;
-    let mut future = poll_fn(poll);
-    let item = match Pin::new(&mut future).poll_once() {
+    let item = match Pin::new(&mut next).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(item) => item,
-        Poll::Pending => match operation::wait(py, future, limit)? {
+        Poll::Pending => match operation::wait(py, next, limit)? {
             Some(item) => item,
             None => return Err(PyTimeoutError::new_err("no message arrived in time")),
         },
     };
     item.transpose().py(py)
-}
-
-trait PollOnce: Future {
-    fn poll_once(self: Pin<&mut Self>) -> Poll<Self::Output>;
-}
-
-impl<F: Future> PollOnce for F {
-    fn poll_once(self: Pin<&mut Self>) -> Poll<F::Output> {
-        self.poll(&mut Context::from_waker(Waker::noop()))
-    }
 }
 
 fn single(py: Python<'_>, delivery: hopmq::Delivery, tag: &Py<PyString>) -> Outcome {
@@ -222,34 +161,26 @@ impl Consumer {
         slf
     }
 
-    fn __anext__(&self, py: Python<'_>) -> PyResult<Operation> {
-        match self.source.poll(&mut Context::from_waker(Waker::noop()), Stage::poll_single) {
-            Poll::Ready(item) => {
-                let outcome = next_async(py, item, |delivery| single(py, delivery, &self.tag));
-                if self.spent.fetch_add(1, Ordering::Relaxed) + 1 >= BUDGET
-                    && let Ok(message) = outcome
-                {
-                    self.spent.store(0, Ordering::Relaxed);
-                    return Operation::after_a_turn(py, message);
-                }
-                Ok(Operation::ready(outcome))
-            }
-            Poll::Pending => {
-                self.spent.store(0, Ordering::Relaxed);
-                let (source, tag) = (Arc::clone(&self.source), self.tag.clone_ref(py));
-                Ok(Operation::waiting(Box::pin(async move {
-                    let item = poll_fn(|context| source.poll(context, Stage::poll_single)).await;
-                    Python::attach(|py| next_async(py, item, |delivery| single(py, delivery, &tag)))
-                })))
-            }
+    fn __anext__(&self, py: Python<'_>) -> Operation {
+        let after_a_turn = self.spent.load(Ordering::Relaxed) >= BUDGET;
+        if !after_a_turn && let Poll::Ready(item) = self.source.try_poll(Stage::poll_single) {
+            self.spent.fetch_add(1, Ordering::Relaxed);
+            return Operation::ready(next_async(py, item, |delivery| single(py, delivery, &self.tag)));
         }
+        self.spent.store(0, Ordering::Relaxed);
+        let (source, tag) = (Arc::clone(&self.source), self.tag.clone_ref(py));
+        let work = Box::pin(async move {
+            let item = source.wait(Stage::poll_single).await;
+            Python::attach(|py| next_async(py, item, |delivery| single(py, delivery, &tag)))
+        });
+        // A delivery is taken only after the turn: one that a cancelled task held would be lost.
+        if after_a_turn { Operation::after_a_turn(work) } else { Operation::waiting(work) }
     }
 
     /// Waits on this thread for the next message; `None` when the consumer has ended.
     #[pyo3(signature = (timeout=None))]
     fn next_blocking(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Py<PyAny>>> {
-        let source = &*self.source;
-        let next = next_blocking(py, timeout, |context: &mut Context<'_>| source.poll(context, Stage::poll_single))?;
+        let next = next_blocking(py, timeout, self.source.wait(Stage::poll_single))?;
         next.map(|delivery| single(py, delivery, &self.tag)).transpose()
     }
 
@@ -269,7 +200,7 @@ impl Consumer {
         max_size: Option<usize>,
     ) -> PyResult<Batches> {
         let wait = wait.map(seconds).transpose()?;
-        let mut stage = lock(&self.source.stage);
+        let mut stage = self.source.lock();
         let consumer = match std::mem::replace(&mut *stage, Stage::Ended) {
             Stage::Single(consumer) => consumer,
             other => {
@@ -290,12 +221,12 @@ impl Consumer {
         *stage = Stage::Batches(batches);
         drop(stage);
         let (source, channel) = (Arc::clone(&self.source), self.channel.clone());
-        Ok(Batches { source, channel, tag: self.tag.clone_ref(py), no_ack: self.no_ack })
+        Ok(Batches { source, channel, tag: self.tag.clone_ref(py), no_ack: self.no_ack, spent: AtomicBool::new(false) })
     }
 
     /// Cancels the consumer: messages that have arrived are still handed out, then it ends.
     fn cancel(&self) -> Operation {
-        match &*lock(&self.source.stage) {
+        match &*self.source.lock() {
             Stage::Single(consumer) => crate::channel::done(consumer.cancel()),
             Stage::Batches(batches) => crate::channel::done(batches.cancel()),
             Stage::Ended => Python::attach(|py| Operation::ready(Ok(py.None()))),
@@ -304,12 +235,12 @@ impl Consumer {
 
     /// Cancels the consumer, and gives messages that were not handed out back to the queue.
     fn close(&self) -> Operation {
-        let cancelled = match &*lock(&self.source.stage) {
+        let cancelled = match &*self.source.lock() {
             Stage::Single(consumer) => consumer.cancel(),
             Stage::Batches(batches) => batches.cancel(),
             Stage::Ended => return Python::attach(|py| Operation::ready(Ok(py.None()))),
         };
-        self.source.end();
+        self.source.replace(Stage::Ended);
         let is_open = self.channel.is_open();
         Operation::start(async move {
             let cancelled = cancelled.await;
@@ -355,10 +286,12 @@ impl Iteration {
 /// The batches of a consumer: an async iterator.
 #[pyclass(frozen, module = "hopmq._hopmq")]
 pub(crate) struct Batches {
-    source: Arc<Source>,
+    source: Arc<Shared<Stage>>,
     channel: hopmq::Channel,
     tag: Py<PyString>,
     no_ack: bool,
+    /// Whether the last batch was there at once.
+    spent: AtomicBool,
 }
 
 #[pymethods]
@@ -367,29 +300,26 @@ impl Batches {
         slf
     }
 
-    fn __anext__(slf: Py<Self>, py: Python<'_>) -> PyResult<Operation> {
+    fn __anext__(slf: Py<Self>, py: Python<'_>) -> Operation {
         let this = slf.get();
-        match this.source.poll(&mut Context::from_waker(Waker::noop()), Stage::poll_batch) {
-            Poll::Ready(item) => {
-                let batch = next_async(py, item, |batch| this.wrap(py, batch))?;
-                // A batch is worth a turn of the loop.
-                Operation::after_a_turn(py, batch)
-            }
-            Poll::Pending => {
-                let source = Arc::clone(&this.source);
-                Ok(Operation::waiting(Box::pin(async move {
-                    let item = poll_fn(|context| source.poll(context, Stage::poll_batch)).await;
-                    Python::attach(|py| next_async(py, item, |batch| slf.get().wrap(py, batch)))
-                })))
-            }
+        // A batch is worth a turn of the loop. It is taken after the turn: one that a cancelled task held would be lost.
+        let after_a_turn = this.spent.swap(false, Ordering::Relaxed);
+        if !after_a_turn && let Poll::Ready(item) = this.source.try_poll(Stage::poll_batch) {
+            this.spent.store(true, Ordering::Relaxed);
+            return Operation::ready(next_async(py, item, |batch| this.wrap(py, batch)));
         }
+        let source = Arc::clone(&this.source);
+        let work = Box::pin(async move {
+            let item = source.wait(Stage::poll_batch).await;
+            Python::attach(|py| next_async(py, item, |batch| slf.get().wrap(py, batch)))
+        });
+        if after_a_turn { Operation::after_a_turn(work) } else { Operation::waiting(work) }
     }
 
     /// Waits on this thread for the next batch; `None` when the consumer has ended.
     #[pyo3(signature = (timeout=None))]
     fn next_blocking(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Py<PyAny>>> {
-        let source = &*self.source;
-        let next = next_blocking(py, timeout, |context: &mut Context<'_>| source.poll(context, Stage::poll_batch))?;
+        let next = next_blocking(py, timeout, self.source.wait(Stage::poll_batch))?;
         next.map(|batch| self.wrap(py, batch)).transpose()
     }
 }
@@ -530,20 +460,30 @@ impl Batch {
     }
 }
 
+/// Gives back what an operation held and no task took.
+pub(crate) fn give_back(held: &Bound<'_, PyAny>) {
+    // A link that was lost has given it back already.
+    if let Ok(message) = held.cast::<Message>() {
+        message.get().give_back();
+    } else if let Ok(batch) = held.cast::<Batch>() {
+        let _settled = batch.get().held.settle(|deliveries| deliveries.nack_all(true), |acker| acker.nack(true));
+    }
+}
+
 /// The messages that the broker gave back: an async iterator that ends with the channel.
 #[pyclass(frozen, module = "hopmq._hopmq")]
 pub(crate) struct Returns {
-    core: Arc<Mutex<hopmq::Returns>>,
+    core: Arc<Shared<hopmq::Returns>>,
 }
 
 impl Returns {
     pub(crate) fn new(core: hopmq::Returns) -> Self {
-        Self { core: Arc::new(Mutex::new(core)) }
+        Self { core: Arc::new(Shared::new(core)) }
     }
 }
 
-fn returned(py: Python<'_>, returned: Option<hopmq::Returned>) -> Outcome {
-    next_async(py, returned.map(Ok), |returned| Ok(Py::new(py, Message::of_returned(returned))?.into_any()))
+fn poll_returned(core: &mut hopmq::Returns, context: &mut Context<'_>) -> Poll<Option<hopmq::Result<hopmq::Returned>>> {
+    Pin::new(core).poll_next(context).map(|next| next.map(Ok))
 }
 
 #[pymethods]
@@ -554,17 +494,18 @@ impl Returns {
 
     fn __anext__(&self) -> Operation {
         let core = Arc::clone(&self.core);
-        Operation::start(async move {
-            let next = poll_fn(|context| Pin::new(&mut *lock(&core)).poll_next(context)).await;
-            Python::attach(|py| returned(py, next))
-        })
+        // Polled only when it is awaited: what a cancelled task held would be lost.
+        Operation::waiting(Box::pin(async move {
+            let next = core.wait(poll_returned).await;
+            Python::attach(|py| {
+                next_async(py, next, |returned| Ok(Py::new(py, Message::of_returned(returned))?.into_any()))
+            })
+        }))
     }
 
     /// Waits on this thread for the next message; `None` when the channel has ended.
     #[pyo3(signature = (timeout=None))]
     fn next_blocking(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Message>> {
-        let core = &self.core;
-        let poll = |context: &mut Context<'_>| Pin::new(&mut *lock(core)).poll_next(context).map(|next| next.map(Ok));
-        Ok(next_blocking(py, timeout, poll)?.map(Message::of_returned))
+        Ok(next_blocking(py, timeout, self.core.wait(poll_returned))?.map(Message::of_returned))
     }
 }

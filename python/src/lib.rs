@@ -19,6 +19,7 @@ mod properties;
 mod publish;
 mod publisher;
 mod queue;
+mod shared;
 mod table;
 
 use pyo3::prelude::*;

@@ -81,6 +81,16 @@ impl Message {
         }
     }
 
+    /// Gives the message back to its queue, if it was delivered and is not settled.
+    pub(crate) fn give_back(&self) {
+        let gone = Right::Gone("this message was given back to its queue: the task that fetched it was cancelled");
+        let mut right = self.right.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Right::Own(acker) = std::mem::replace(&mut *right, gone) {
+            // A link that was lost has given it back already.
+            let _settled = acker.nack(true);
+        }
+    }
+
     /// Uses the right to settle.
     fn settle(&self, py: Python<'_>, own: impl FnOnce(Acker) -> hopmq::Result<Settled>) -> PyResult<bool> {
         let gone = Right::Gone("this message was settled already: ack, nack or reject it once");

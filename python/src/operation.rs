@@ -15,6 +15,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
+use crate::consumer;
 use crate::convert::seconds;
 use crate::port::{Port, Waiter};
 
@@ -46,6 +47,14 @@ struct Waiting {
     waiter: Option<Arc<Waiter>>,
     /// The iterator of the token that the task awaits.
     token: Option<Py<PyAny>>,
+    /// Whether the other tasks of the loop run before the first poll.
+    turn: bool,
+}
+
+impl Drop for Operation {
+    fn drop(&mut self) {
+        self.give_up();
+    }
 }
 
 impl Operation {
@@ -67,18 +76,21 @@ impl Operation {
         }
     }
 
-    /// Returns an operation that was polled already, and has to wait.
+    /// Returns an operation that is polled when it is awaited.
     pub(crate) fn waiting(work: Work) -> Self {
-        Self::with(State::Waiting(Waiting { work, waiter: None, token: None }))
+        Self::with(State::Waiting(Waiting { work, waiter: None, token: None, turn: false }))
     }
 
-    /// Returns an operation that lets the other tasks of its loop run before it yields `value`.
-    pub(crate) fn after_a_turn(py: Python<'_>, value: Py<PyAny>) -> PyResult<Self> {
-        static BREATHE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let breathe = loops(py, &BREATHE, "breathe")?.call0(py)?;
-        let token = Some(breathe.call_method0(py, intern!(py, "__await__"))?);
-        let work = Box::pin(async { Ok(value) });
-        Ok(Self::with(State::Waiting(Waiting { work, waiter: None, token })))
+    /// Returns an operation that lets the other tasks of its loop run before its work begins.
+    pub(crate) fn after_a_turn(work: Work) -> Self {
+        Self::with(State::Waiting(Waiting { work, waiter: None, token: None, turn: true }))
+    }
+
+    /// Drops what is left to do. A delivery that no task took goes back to its queue.
+    fn give_up(&self) {
+        if let State::Ready(Ok(value)) = self.take() {
+            Python::try_attach(|py| consumer::give_back(value.bind(py)));
+        }
     }
 
     fn go_on(&self, py: Python<'_>, sent: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Py<PyAny>>> {
@@ -91,7 +103,7 @@ impl Operation {
 
     /// Takes the result, or the rest of the work if there is none yet.
     pub(crate) fn take_ready(self) -> Result<Outcome, Work> {
-        match self.state.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        match self.take() {
             State::Ready(outcome) => Ok(outcome),
             State::Waiting(waiting) => Err(waiting.work),
             State::Over => Ok(Err(taken_twice())),
@@ -128,6 +140,11 @@ fn taken_twice() -> PyErr {
 impl Waiting {
     /// Goes on as far as possible. Returns what the task must yield, or the result.
     fn step(mut self, operation: &Operation, py: Python<'_>, mut sent: Option<&Bound<'_, PyAny>>) -> PyResult<Step> {
+        if std::mem::take(&mut self.turn) {
+            static BREATHE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+            let breathe = loops(py, &BREATHE, "breathe")?.call0(py)?;
+            self.token = Some(breathe.call_method0(py, intern!(py, "__await__"))?);
+        }
         loop {
             if let Some(token) = self.token.take() {
                 let stepped = match sent.take() {
@@ -216,7 +233,11 @@ impl Operation {
         value: Option<Bound<'_, PyAny>>,
         traceback: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Option<Py<PyAny>>> {
-        if let State::Waiting(mut waiting) = self.take()
+        let state = self.take();
+        if let State::Ready(Ok(held)) = &state {
+            consumer::give_back(held.bind(py));
+        }
+        if let State::Waiting(mut waiting) = state
             && let Some(token) = waiting.token.take()
         {
             let arguments = (kind, value, traceback);
@@ -240,7 +261,7 @@ impl Operation {
 
     /// Gives up the operation, as a cancelled task does.
     fn close(&self) {
-        drop(self.take());
+        self.give_up();
     }
 
     /// Waits on this thread. Other threads run meanwhile, and ctrl-c ends the wait.
@@ -278,7 +299,7 @@ impl Operation {
     }
 
     fn __clear__(&self) {
-        drop(self.take());
+        self.give_up();
     }
 }
 

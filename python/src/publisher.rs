@@ -4,10 +4,9 @@
 //! come bodies; out go operations that wait while the window is full. It must never know a queue.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, MutexGuard};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hopmq::Body;
@@ -21,6 +20,7 @@ use crate::errors::{IntoPy, exception};
 use crate::operation::Operation;
 use crate::properties::Extras;
 use crate::publish::{Form, publish};
+use crate::shared::Shared;
 
 /// How many failures are kept with their reasons.
 const KEPT: usize = 1000;
@@ -33,7 +33,7 @@ pub(crate) struct Publisher {
     routing_key: Option<String>,
     extras: Extras,
     window: usize,
-    flight: Arc<Mutex<Flight>>,
+    flight: Arc<Shared<Flight>>,
 }
 
 /// The messages that are under way.
@@ -89,11 +89,11 @@ impl Publisher {
             core = core.mandatory();
         }
         let (exchange, routing_key) = (exchange.to_owned(), routing_key.map(str::to_owned));
-        Ok(Self { core, exchange, routing_key, extras, window, flight: Arc::default() })
+        Ok(Self { core, exchange, routing_key, extras, window, flight: Arc::new(Shared::new(Flight::default())) })
     }
 
     fn lock(&self) -> MutexGuard<'_, Flight> {
-        lock(&self.flight)
+        self.flight.lock()
     }
 
     /// Splits the arguments `([routing_key,] body)`.
@@ -157,10 +157,6 @@ fn is_plain(body: &Bound<'_, PyAny>) -> bool {
     body.is_instance_of::<pyo3::types::PyBytes>() || body.is_instance_of::<pyo3::types::PyString>()
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[pymethods]
 impl Publisher {
     /// Publishes a body, with the routing key in front if the publisher has none, and waits while `window` messages
@@ -179,7 +175,7 @@ impl Publisher {
         let window = self.window;
         let note = move |confirm: Py<PyAny>, py: Python<'_>| -> PyResult<()> {
             let confirm = confirm.bind(py).cast::<crate::confirm::Confirm>()?.get().take();
-            let mut flight = lock(&flight);
+            let mut flight = flight.lock();
             let number = flight.published;
             flight.published += 1;
             flight.confirms.extend(confirm.map(|confirm| (number, confirm)));
@@ -192,24 +188,23 @@ impl Publisher {
                 return Ok(Operation::waiting(Box::pin(async move {
                     let confirm = waiting.await?;
                     Python::attach(|py| note(confirm, py))?;
-                    poll_fn(|context| lock(&flight).poll(window - 1, context)).await;
+                    flight
+                        .wait(|flight: &mut Flight, context: &mut Context<'_>| flight.poll(window - 1, context))
+                        .await;
                     Python::attach(|py| Ok(py.None()))
                 })));
             }
         }
-        let mut flight = self.lock();
-        if flight.confirms.len() < window {
+        if self.lock().confirms.len() < window
+            || self.flight.try_poll(|flight, context| flight.poll(window - 1, context)).is_ready()
+        {
             return Ok(Operation::ready(Ok(py.None())));
         }
-        if flight.poll(window - 1, &mut Context::from_waker(Waker::noop())).is_ready() {
-            return Ok(Operation::ready(Ok(py.None())));
-        }
-        drop(flight);
         let flight = Arc::clone(&self.flight);
         // Half of the window is let go at once, so that the task is not woken for each message.
         let most = window / 2;
         Ok(Operation::waiting(Box::pin(async move {
-            poll_fn(|context| lock(&flight).poll(most, context)).await;
+            flight.wait(|flight: &mut Flight, context: &mut Context<'_>| flight.poll(most, context)).await;
             Python::attach(|py| Ok(py.None()))
         })))
     }
@@ -270,25 +265,25 @@ impl Publisher {
     /// Waits until nothing is under way. Raises an `ExceptionGroup` of what failed since the last time.
     fn flush(&self) -> Operation {
         let flight = Arc::clone(&self.flight);
-        Operation::start(async move {
-            poll_fn(|context| lock(&flight).poll(0, context)).await;
+        // Polled only when it is awaited: failures that a cancelled task held would be lost.
+        Operation::waiting(Box::pin(async move {
+            flight.wait(|flight: &mut Flight, context: &mut Context<'_>| flight.poll(0, context)).await;
             let (failed, more) = {
-                let mut flight = lock(&flight);
+                let mut flight = flight.lock();
                 (std::mem::take(&mut flight.failed), std::mem::take(&mut flight.more_failed))
             };
             Python::attach(|py| match failed.is_empty() {
                 true => Ok(py.None()),
                 false => Err(group(py, &failed, more)),
             })
-        })
+        }))
     }
 
     /// How many messages are under way.
     #[getter]
     fn in_flight(&self) -> usize {
-        let mut flight = self.lock();
-        let _known = flight.poll(usize::MAX, &mut Context::from_waker(Waker::noop()));
-        flight.confirms.len()
+        let _known = self.flight.try_poll(|flight, context| flight.poll(usize::MAX, context));
+        self.lock().confirms.len()
     }
 
     /// How many messages were published.
