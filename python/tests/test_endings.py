@@ -161,3 +161,136 @@ def test_a_process_that_is_busy_keeps_its_connection(uri):
         """,
     )
     assert (code, output, errors) == (0, "alive\n", "")
+
+
+def test_a_process_that_holds_the_gil_keeps_its_connection(uri):
+    """No other thread of Python runs for four heartbeats."""
+    code, output, errors = run(
+        uri,
+        """
+        import ctypes
+        async def main():
+            async with hopmq.connect(uri, heartbeat=1, recovery=False) as connection, connection.channel() as channel:
+                queue = await channel.queue("q")
+                ctypes.PyDLL(None).sleep(4)
+                await queue.publish(b"x")
+                print("alive")
+        asyncio.run(main())
+        """,
+    )
+    assert (code, output, errors) == (0, "alive\n", "")
+
+
+@pytest.mark.parametrize("ending", ["sys.exit(0)", "sys.exit(3)", "raise SystemExit", "os._exit(0)", "pass"])
+def test_a_program_ends_with_connections_of_threads_open(uri, ending):
+    code, output, errors = run(
+        uri,
+        f"""
+        connection = hopmq.blocking.connect(uri)
+        channel = connection.channel()
+        queue = channel.queue("q")
+        messages = queue.consume()
+        threading.Thread(target=messages.next, daemon=True).start()
+        events = connection.events()
+        threading.Thread(target=lambda: list(events), daemon=True).start()
+        time.sleep(0.1)
+        {ending}
+        """,
+    )
+    assert (code, output, errors) == (3 if "3" in ending else 0, "", "")
+
+
+def test_a_trio_program_that_leaves_everything_open_ends(uri):
+    code, output, errors = run(
+        uri,
+        """
+        import trio
+        async def main():
+            global connection, messages
+            connection = await hopmq.connect(uri)
+            channel = await connection.channel()
+            queue = await channel.queue("q")
+            messages = await queue.consume()
+            with trio.move_on_after(0.05):
+                await anext(messages)
+            print("done")
+        trio.run(main)
+        """,
+    )
+    assert (code, output, errors) == (0, "done\n", "")
+
+
+def test_ctrl_c_ends_a_trio_program(uri):
+    code, _, errors = run(
+        uri,
+        """
+        import trio
+        async def main():
+            async with hopmq.connect(uri) as connection, connection.channel() as channel:
+                queue = await channel.queue("q")
+                async with queue.consume() as messages:
+                    print("ready", flush=True)
+                    async for message in messages:
+                        pass
+        trio.run(main)
+        """,
+        interrupt=True,
+    )
+    assert "KeyboardInterrupt" in errors
+    assert code != 0
+
+
+def test_handles_work_after_a_ctrl_c(uri):
+    code, output, errors = run(
+        uri,
+        """
+        with hopmq.blocking.connect(uri) as connection, connection.channel() as channel:
+            queue = channel.queue("q")
+            with queue.consume() as messages:
+                try:
+                    print("ready", flush=True)
+                    messages.next()
+                except KeyboardInterrupt:
+                    print("interrupted")
+                queue.publish(b"x")
+                print(messages.next(10).body)
+        """,
+        interrupt=True,
+    )
+    assert (code, output, errors) == (0, "interrupted\nb'x'\n", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_ends_and_disturbs_its_parent_in_nothing(uri):
+    """The child drops its copies of all handles, while an asyncio program of its own runs."""
+    code, output, errors = run(
+        uri,
+        """
+        connection = hopmq.blocking.connect(uri)
+        channel = connection.channel()
+        queue = channel.queue("q")
+        messages = queue.consume()
+        child = os.fork()
+        if child == 0:
+            async def main():
+                async with hopmq.connect(uri) as connection, connection.channel() as channel:
+                    await channel.publish("", "q", b"from the child")
+            asyncio.run(main())
+            for wait in (messages.next, channel.close, connection.close, lambda: queue.publish_later(b"").wait()):
+                try:
+                    wait()
+                except hopmq.Error as error:
+                    assert "fork" in str(error), error
+                else:
+                    raise AssertionError(wait)
+            del messages, queue, channel, connection
+            sys.exit(0)
+        _, status = os.waitpid(child, 0)
+        assert status == 0, status
+        message = messages.next(10)
+        message.ack()
+        print(message.text())
+        connection.close()
+        """,
+    )
+    assert (code, output, errors) == (0, "from the child\n", "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 from urllib.parse import urlsplit
@@ -57,10 +58,8 @@ class Relay:
         except OSError:
             pass
         for end in (source, target):
-            try:
+            with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
 
     def cut(self):
         """Cut all links."""
@@ -68,10 +67,8 @@ class Relay:
             links, self.links = self.links, []
         for link in links:
             for end in link:
-                try:
+                with contextlib.suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
         self.cuts += 1
 
     def close(self):
