@@ -293,7 +293,10 @@ impl Operation {
         let Ok(state) = self.state.try_lock() else { return Ok(()) };
         match &*state {
             State::Ready(Ok(value)) => visit.call(value),
-            State::Waiting(Waiting { token, .. }) => visit.call(token),
+            State::Waiting(Waiting { token, waiter, .. }) => {
+                visit.call(token)?;
+                waiter.as_ref().map_or(Ok(()), |waiter| waiter.traverse(&visit))
+            }
             _ => Ok(()),
         }
     }

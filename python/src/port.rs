@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Wake;
 
 use pyo3::exceptions::PyOSError;
-use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit, intern};
 
 /// The wake-ups of one event loop.
 ///
@@ -109,6 +109,11 @@ impl Waiter {
     /// Sets what the operation's task awaits.
     pub(crate) fn wait_by(&self, token: Py<PyAny>) {
         *lock(&self.token) = Some(token);
+    }
+
+    /// Shows the collector the token, which is referred to here once, by whatever wakes the waiter.
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.token.try_lock().map_or(Ok(()), |token| visit.call(&*token))
     }
 
     pub(crate) fn belongs_to(&self, port: &Port) -> bool {

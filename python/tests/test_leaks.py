@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import sys
 import weakref
@@ -121,7 +122,7 @@ def test_handles_that_are_dropped_are_closed(broker, uri):
 
 
 def test_the_collector_finds_cycles_through_operations(uri):
-    """A task that awaits an operation, and is referred to by what the operation keeps, is freed with it."""
+    """A task and the operation that it awaits refer to each other: a loop that is closed frees both."""
 
     class Marker:
         pass
@@ -132,17 +133,11 @@ def test_the_collector_finds_cycles_through_operations(uri):
             messages = await queue.consume()
             marker = Marker()
             known = weakref.ref(marker)
-            iterator = anext(messages)
-
-            async def cycle(held):
-                await iterator
-                return held
-
-            coroutine = cycle(marker)
-            marker.coroutine = coroutine
-            coroutine.send(None)
-            coroutine.close()
-            del coroutine, marker, iterator
+            operation = anext(messages).__await__()
+            token = next(operation)
+            token.add_done_callback(functools.partial(id, marker))
+            marker.operation = operation
+            del operation, token, marker
             gc.collect()
             assert known() is None
             await queue.publish(b"x")
