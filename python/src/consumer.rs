@@ -302,7 +302,7 @@ impl Batches {
 
     fn __anext__(slf: Py<Self>, py: Python<'_>) -> Operation {
         let this = slf.get();
-        // A batch is worth a turn of the loop. It is taken after the turn: one that a cancelled task held would be lost.
+        // A batch is worth a turn of the loop, and is taken after it: one that a cancelled task held would be lost.
         let after_a_turn = this.spent.swap(false, Ordering::Relaxed);
         if !after_a_turn && let Poll::Ready(item) = this.source.try_poll(Stage::poll_batch) {
             this.spent.store(true, Ordering::Relaxed);
