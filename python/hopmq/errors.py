@@ -163,3 +163,54 @@ def group_of(errors: list[Error], more: int) -> ExceptionGroup[Error]:
     if more:
         text += f" (the first {len(errors)} are here)"
     return ExceptionGroup(text, errors)
+
+
+class AppError(Error):
+    """An app did not start, or ended: `kind` is "Differs", "Missing", "Invalid" or "Client"."""
+
+
+class CallError(Error):
+    """A call has no result."""
+
+
+class NoServer(CallError):
+    """No server consumes from the queue of the service. The call was not carried out."""
+
+
+class Fault(CallError):
+    """The server could not carry out the call: `error_class` says of which class its error is, `text` which."""
+
+    def __init__(self, error_class: str, text: str) -> None:
+        """Make the fault of a reply."""
+        super().__init__(f"the server could not carry out the call: {error_class}: {text}", "Fault")
+        self.error_class = error_class
+        self.text = text
+
+
+class CallFailed(CallError):
+    """The error that a method returned, as a value: raise it in a method, catch it at the caller."""
+
+    def __init__(self, value: object) -> None:
+        """Make an error of any value that JSON can hold."""
+        super().__init__(f"the method failed: {value!r}", "CallFailed")
+        self.value = value
+
+
+class DecodeError(CallError):
+    """The reply can't be read: client and server declare the method differently."""
+
+
+def of_app(kind: str, text: str, cause: Error | None) -> AppError:
+    """Make the exception of an app."""
+    error = AppError(text, kind, cause.code if cause is not None else None)
+    error.__cause__ = cause
+    return error
+
+
+def of_call(kind: str, text: str) -> Error:
+    """Make the exception of a call without a reply."""
+    if kind == "Timeout":
+        return Timeout(text, kind)
+    if kind == "OutcomeUnknown":
+        return OutcomeUnknown(text, kind)
+    return (NoServer if kind == "NoServer" else DecodeError)(text, kind)

@@ -4,6 +4,7 @@
 //! that had to wait crosses threads ([`port`]), once for all operations that were woken together: no operation costs a
 //! future, a task or a turn of the loop by itself.
 
+mod app;
 mod broker;
 mod channel;
 mod confirm;
@@ -27,6 +28,8 @@ use pyo3::prelude::*;
 /// The module `hopmq._hopmq`.
 #[pymodule]
 mod _hopmq {
+    #[pymodule_export]
+    use crate::app::{App, Caller, Job, Jobs};
     #[pymodule_export]
     use crate::broker::Broker;
     #[pymodule_export]

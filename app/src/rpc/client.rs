@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -139,6 +140,22 @@ impl Client {
         }
     }
 
+    /// Calls a method with arguments that are written already, and returns the reply as it arrived: a result, or a
+    /// fault if it has the header [`headers::FAULT`]. For clients whose types are not Rust's.
+    ///
+    /// # Errors
+    /// See [`RpcError`]. A fault is a reply here.
+    pub fn call_raw<N: Into<Cow<'static, str>>>(
+        &self,
+        service: N,
+        method: N,
+        arguments: Payload,
+    ) -> impl Future<Output = Result<Message, RpcError>> + Send + use<N> {
+        let (client, service, method) = (self.clone(), service.into(), method.into());
+        let question = Question { service, method, payload: arguments, credit: None };
+        async move { client.ask(Ok(question)).await.map(|(_, reply)| reply) }
+    }
+
     /// Calls a method that returns a stream of answers, as the clients that `#[rpc]` generates do.
     ///
     /// # Errors
@@ -163,10 +180,10 @@ impl Client {
         if left.is_zero() {
             return Err(RpcError::Deadline { waited: left });
         }
-        let service = question.service;
+        let service = question.service.clone();
         let mut asking = pin!(async {
             let call = self.send(question, left).await?;
-            let first = call.next().await.map_err(|end| failed(service, end))?;
+            let first = call.next().await.map_err(|end| failed(&service, end))?;
             Ok((call, first))
         });
         let mut sleep = self.inner.alarms.sleep(left);
@@ -196,9 +213,9 @@ impl Client {
             .with_correlation_id(&correlation_id(call.id))
             .with_reply_to(REPLY_TO)
             .with_time_to_live(left)
-            .with_kind(method);
+            .with_kind(&method);
         let sent = {
-            let publish = call.link.channel().publish("", service, payload.body).properties(&properties).mandatory();
+            let publish = call.link.channel().publish("", &service, payload.body).properties(&properties).mandatory();
             call.sent(publish.send()).await
         };
         sent.map_err(RpcError::Connection)?;
@@ -316,7 +333,7 @@ impl Written {
         credit: Option<usize>,
     ) -> Result<Question, RpcError> {
         match self.0 {
-            Ok(payload) => Ok(Question { service, method, payload, credit }),
+            Ok(payload) => Ok(Question { service: service.into(), method: method.into(), payload, credit }),
             Err(error) => Err(RpcError::Decode(format!("can't write the arguments of '{method}': {error}"))),
         }
     }
@@ -324,8 +341,8 @@ impl Written {
 
 /// A call to be sent.
 struct Question {
-    service: &'static str,
-    method: &'static str,
+    service: Cow<'static, str>,
+    method: Cow<'static, str>,
     payload: Payload,
     /// How many answers of a stream the server may send ahead; `None` for a single reply.
     credit: Option<usize>,
