@@ -20,6 +20,7 @@ asyncio.run(main())
 
 from __future__ import annotations
 
+from hopmq import rpc
 from hopmq._connect import Recovery, Tls, connect
 from hopmq._hopmq import (
     VERSION,
@@ -153,4 +154,5 @@ __all__ = [
     "UsageError",
     "__version__",
     "connect",
+    "rpc",
 ]

@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Generator
 
     from typing_extensions import Self
 
@@ -37,6 +37,10 @@ class Task:
         await self._event.wait()
         if self._error is not None:
             raise self._error
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        """Wait for its end, and raise its exception."""
+        return self.wait().__await__()
 
     async def either(self, other: Awaitable[Any]) -> None:
         """Wait for another operation, or for the end of this task if that is earlier."""
@@ -96,7 +100,7 @@ class Tasks:
             self._nursery = await self._manager.__aenter__()
         return self
 
-    async def __aexit__(self, *error: object) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         """Cancel the tasks that go on, and wait until they have ended."""
         if self._is_asyncio:
             tasks = list(self._tasks)
@@ -106,4 +110,5 @@ class Tasks:
                 await asyncio.wait(tasks)
             return
         self._nursery.cancel_scope.cancel()
-        await self._manager.__aexit__(*error)
+        # An error of the block goes on by itself: the nursery would wrap it.
+        await self._manager.__aexit__(None, None, None)

@@ -210,10 +210,10 @@ class App(Router):
             run = tasks.start(native.run(connection))
             await run.either(native.declared())
             try:
-                yield run.wait()
+                yield run
             finally:
                 native.stop()
-                await run.wait()
+                await run
 
     def stop(self) -> None:
         """Take no more messages, and let `run` end when those in work are done. Any thread may call it."""

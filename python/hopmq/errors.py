@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -200,8 +201,20 @@ class DecodeError(CallError):
     """The reply can't be read: client and server declare the method differently."""
 
 
+_WORDS = (
+    (r'with `\.exchange\(Exchange::topic\("([^"]*)"\)\)`', r'with `app.exchange("\1")`'),
+    (r"with `\.existing\(Existing::Adopt\)`", 'with `existing="adopt"`'),
+    (r"`Existing::Require`", '`existing="require"`'),
+    (r"`\.(concurrency)\((\d+)\)`", r"`\1=\2`"),
+    (r"`\.(\w+)\(…\)`", r"`\1=…`"),
+    (r"`\.quorum\(\)`", "`quorum=True`"),
+)
+
+
 def of_app(kind: str, text: str, cause: Error | None) -> AppError:
-    """Make the exception of an app."""
+    """Make the exception of an app, in the words of Python."""
+    for words, replacement in _WORDS:
+        text = re.sub(words, replacement, text)
     error = AppError(text, kind, cause.code if cause is not None else None)
     error.__cause__ = cause
     return error
