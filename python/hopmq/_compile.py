@@ -61,8 +61,12 @@ class Source:
             read.append(keyword + expression)
         return ", ".join(read)
 
-    def argument(
-        self, function: Any, parameter: inspect.Parameter, kind: Any, has_payload: bool
+    def argument(  # noqa: C901, PLR0911 - one case for each place that an argument comes from
+        self,
+        function: Any,
+        parameter: inspect.Parameter,
+        kind: Any,
+        has_payload: bool,  # noqa: FBT001
     ) -> tuple[str | None, bool]:
         """Return the expression of one argument, and whether it is the body."""
         marker, kind = marked(kind)
@@ -286,7 +290,9 @@ def handler(app: Any, route: Any) -> Any:
     text = ["async def handle(job):", "    try:", "        result = None", *lines]
     publishes = published(hints.get("return"))
     if publishes:
-        text.append(f"        await {source.name(_finish.publish, 'publish')}(job, result, {source.name(publishes, 'to')})")
+        text.append(
+            f"        await {source.name(_finish.publish, 'publish')}(job, result, {source.name(publishes, 'to')})"
+        )
         text.append(f"        result = {source.name(_finish.outcome_only, 'only')}(result)")
     text += ["    except Exception as error:", f"        {fail}(job, error)", "    else:"]
     if route.is_rpc:

@@ -90,7 +90,7 @@ def _guarded(read: Callable[[bytes], Any], name: str) -> Callable[[bytes], Any]:
     def guarded(body: bytes) -> Any:
         try:
             return read(body)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - each library has its own
             raise refused(error, name) from None
 
     return guarded

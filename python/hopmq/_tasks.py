@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Generator
-
-    from typing_extensions import Self
+    from typing import Self
 
 
 class Task:

@@ -34,7 +34,7 @@ def converter(kind: Any) -> Convert:
     return _converter(kind, {})
 
 
-def _converter(kind: Any, known: dict[Any, Convert]) -> Convert:
+def _converter(kind: Any, known: dict[Any, Convert]) -> Convert:  # noqa: PLR0911 - one for each kind of type
     kind = _plain(kind)
     if kind in (Any, object):
         return lambda value, _place: value
@@ -206,7 +206,7 @@ def _sequence(make: Callable[[Any], Any], each: Convert) -> Convert:
     return convert
 
 
-def _record(kind: Any, known: dict[Any, Convert]) -> Convert:
+def _record(kind: Any, known: dict[Any, Convert]) -> Convert:  # noqa: C901 - dataclasses and attrs
     fields: list[tuple[str, str, Convert, bool]] = []
 
     def convert(value: Any, place: str) -> Any:

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from typing_extensions import Self
+    from typing import Self
 
 log = logging.getLogger("hopmq.app")
 
@@ -61,8 +60,8 @@ class Watch:
             frame = sys._current_frames().get(self._thread)  # noqa: SLF001
             place = "".join(traceback.format_stack(frame)[-3:]) if frame is not None else "?"
             log.warning(
-                "the event loop has had no turn for %.1f s: a handler blocks it. Make it a plain `def`, which runs on a "
-                "thread, or await. It stands at:\n%s",
+                "the event loop has had no turn for %.1f s: a handler blocks it. Make it a plain `def`, which runs on "
+                "a thread, or await. It stands at:\n%s",
                 self._limit,
                 place,
             )

@@ -110,7 +110,7 @@ class Router:
         self, queue: str, settings: dict[str, Any], names: dict[str, Any], **more: Any
     ) -> Callable[[Function], Function]:
         if not isinstance(queue, str):
-            message = f"the queue must be a str, not {type(queue).__name__}: write @app.consumer(\"orders\")"
+            message = f'the queue must be a str, not {type(queue).__name__}: write @app.consumer("orders")'
             raise TypeError(message)
         read = retry.settings(settings)
 
@@ -229,7 +229,7 @@ class App(Router):
         return self._native is not None and self._native.resume(queue)
 
     def health(self) -> tuple[bool, dict[str, str]]:
-        """Return whether the app is connected, and the state of each queue: "consuming", "paused", "absent", …"""
+        """Return whether the app is connected, and the state of each queue: "consuming", "paused", "absent" or "stopped"."""
         if self._native is None:
             return False, {}
         connected, queues = self._native.health()

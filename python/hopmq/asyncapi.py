@@ -102,7 +102,7 @@ def _is_app(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Router)
 
 
-def _schema(kind: Any, schemas: dict[str, Any]) -> dict[str, Any]:
+def _schema(kind: Any, schemas: dict[str, Any]) -> dict[str, Any]:  # noqa: C901, PLR0911 - one for each kind of type
     """Return the JSON Schema of a type; named types go into `schemas`."""
     kind = _compile.marked(kind)[1]
     origin, arguments = get_origin(kind), get_args(kind)

@@ -191,7 +191,7 @@ class _Processes:
         if options.uri:
             command += ["--uri", options.uri]
         # A session of its own: ctrl-c reaches this process only, which then stops the workers.
-        return subprocess.Popen(command, start_new_session=os.name == "posix")
+        return subprocess.Popen(command, start_new_session=os.name == "posix")  # noqa: S603 - this program
 
     def _end(self) -> None:
         for process in self.processes:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hopmq._connect import Seconds
 
 
-class Outcome(Exception):  # noqa: N818 - an outcome is no error
+class Outcome(Exception):
     """What must happen with a message: raise it or return it."""
 
     kind: ClassVar[str]
@@ -48,7 +48,7 @@ class Park(Outcome):
 
 
 class Release(Outcome):
-    """This worker can't handle the message now: it goes back to its queue at once."""
+    """The worker can't handle the message now: it goes back to its queue at once."""
 
     kind = "release"
 

@@ -50,12 +50,17 @@ class Client:
         *,
         returns: type[Result],
         method: str | None = None,
-        timeout: Seconds | None = None,
+        timeout: Seconds | None = None,  # noqa: ASYNC109
     ) -> Result: ...
 
     @overload
     async def call(
-        self, service: str, argument: object = None, *, method: str | None = None, timeout: Seconds | None = None
+        self,
+        service: str,
+        argument: object = None,
+        *,
+        method: str | None = None,
+        timeout: Seconds | None = None,  # noqa: ASYNC109
     ) -> Any: ...
 
     async def call(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import hopmq
 import pytest
+
+import hopmq
 from hopmq._hopmq import Broker
 
 if TYPE_CHECKING:

@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import attrs
-import hopmq
 import msgspec
 import pydantic
 import pytest
+
+import hopmq
 from hopmq import Depends, Header, Publish, State
 
 
@@ -337,7 +338,7 @@ def test_a_router_brings_its_handlers(world: Any) -> None:
 
 
 def test_a_mistake_in_a_handler_names_the_argument(world: Any) -> None:
-    async def no_annotation(order) -> None: ...  # noqa: ANN001
+    async def no_annotation(order) -> None: ...
 
     async def two_bodies(order: dict, other: dict) -> None: ...
 

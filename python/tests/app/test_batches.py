@@ -3,8 +3,9 @@
 from typing import Any
 
 import anyio
-import hopmq
 import pytest
+
+import hopmq
 
 
 def sending(*bodies: Any, queue: str = "q", **properties: Any) -> Any:

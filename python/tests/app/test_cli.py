@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import hopmq
 import hopmq.blocking
-import pytest
 from hopmq import cli
 from hopmq._hopmq import Broker
 

@@ -7,8 +7,9 @@ import time
 from typing import Any
 
 import anyio
-import hopmq
 import pytest
+
+import hopmq
 
 
 def sending(*bodies: Any, queue: str = "q", **properties: Any) -> Any:
@@ -60,7 +61,11 @@ def test_an_exception_is_tried_again_and_then_goes_to_the_dead_letters(world: An
     ],
 )
 def test_an_outcome_is_raised_or_returned(
-    world: Any, outcome: hopmq.Outcome, queue: str, error_class: str, is_raised: bool
+    world: Any,
+    outcome: hopmq.Outcome,
+    queue: str,
+    error_class: str,
+    is_raised: bool,  # noqa: FBT001
 ) -> None:
     app = hopmq.App()
 
@@ -219,7 +224,7 @@ def test_a_handler_that_blocks_the_loop_is_told_in_the_log(world: Any, caplog: p
         # Until the log has the warning, or far longer than it needs.
         end = time.monotonic() + 10
         while "blocks it" not in caplog.text and time.monotonic() < end:
-            time.sleep(0.02)
+            time.sleep(0.02)  # noqa: ASYNC251 - that is what is tested
         app.stop()
 
     with caplog.at_level(logging.WARNING, "hopmq.app"):

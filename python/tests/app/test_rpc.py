@@ -4,8 +4,9 @@ import dataclasses
 from typing import Any
 
 import anyio
-import hopmq
 import pytest
+
+import hopmq
 
 
 @dataclasses.dataclass
