@@ -241,7 +241,7 @@ def hints_of(function: Any, names: Mapping[str, Any] | None = None) -> dict[str,
     while isinstance(target, functools.partial):
         target = target.func
     if isinstance(target, type):
-        target = target.__init__
+        target = target.__init__  # type: ignore[misc] # its annotations are read
     elif not inspect.isroutine(target):
         target = type(target).__call__
     try:

@@ -36,7 +36,8 @@ def is_json(content_type: str) -> bool:
 
 def name_of(kind: Any) -> str:
     """Return what a type is called in errors."""
-    return getattr(kind, "__name__", None) if not get_args(kind) else str(kind).replace("typing.", "")
+    name = None if get_args(kind) else getattr(kind, "__name__", None)
+    return name if isinstance(name, str) else str(kind).replace("typing.", "")
 
 
 def reader(kind: Any, *, text_is_json: bool = False) -> tuple[Callable[[bytes], Any], bool]:

@@ -114,7 +114,7 @@ def batch(name: str, jobs: IncomingBatch, unread: dict[int, Exception], result: 
         if index in unread:
             each.append(verdict(unread[index]))
         elif outcomes is not None:
-            outcome = next(rest)
+            outcome: object = next(rest)
             each.append(verdict(outcome if isinstance(outcome, Exception) else None))
         else:
             each.append(verdict(result if isinstance(result, Exception) else None))

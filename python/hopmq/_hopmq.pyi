@@ -19,9 +19,11 @@ from hopmq.events import Event
 
 __all__ = [
     "VERSION",
+    "App",
     "Batch",
     "Batches",
     "Broker",
+    "Caller",
     "Channel",
     "Confirm",
     "Confirms",
@@ -29,6 +31,8 @@ __all__ = [
     "Consumer",
     "Events",
     "Exchange",
+    "Incoming",
+    "IncomingBatch",
     "Iteration",
     "Message",
     "Operation",

@@ -105,7 +105,8 @@ def _text(parse: Callable[[str], Any], what: str) -> Convert:
 def _decimal(value: Any, place: str) -> decimal.Decimal:
     if type(value) is int or type(value) is float:
         return decimal.Decimal(str(value))
-    return _text(decimal.Decimal, "a decimal number")(value, place)
+    number: decimal.Decimal = _text(decimal.Decimal, "a decimal number")(value, place)
+    return number
 
 
 _SIMPLE: dict[type, Convert] = {

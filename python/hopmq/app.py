@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
     from contextlib import AbstractAsyncContextManager
 
-    from hopmq._connect import Seconds
+    from hopmq._types import Seconds
 
     Middleware = Callable[[_hopmq.Incoming, Callable[[], Awaitable[Any]]], Awaitable[Any]]
 
@@ -229,7 +229,7 @@ class App(Router):
         return self._native is not None and self._native.resume(queue)
 
     def health(self) -> tuple[bool, dict[str, str]]:
-        """Return whether the app is connected, and the state of each queue: "consuming", "paused", "absent" or "stopped"."""
+        """Return whether the app is connected, and each queue's state, such as "consuming" or "paused"."""
         if self._native is None:
             return False, {}
         connected, queues = self._native.health()

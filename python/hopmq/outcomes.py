@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from hopmq._connect import Seconds
+    from hopmq._types import Seconds
 
 
 class Outcome(Exception):

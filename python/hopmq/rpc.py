@@ -17,7 +17,7 @@ from hopmq.outcomes import Reject
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hopmq._connect import Seconds
+    from hopmq._types import Seconds
 
 
 Result = TypeVar("Result")
