@@ -1,5 +1,5 @@
-//! A worker for the queue `mixed`, whose handler fails each time: the tests of the Python package run it beside a worker
-//! in Python. It prints each attempt, and ends with its standard input.
+//! A worker for the queue `mixed`, whose handler fails each time: the tests of the Python package run it beside a
+//! worker in Python. It prints each attempt, and ends with its standard input.
 //!
 //! `cargo run -p hopmq-app --example mixed_worker -- amqp://localhost`
 
