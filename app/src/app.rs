@@ -468,7 +468,7 @@ impl<S: 'static, W> Run<'_, S, W> {
             }
             let (channel, consumer) = match consume(context.connection(), queue, intake.prefetch(queue)).await {
                 Ok(started) => started,
-                Err(error) if first || !context.connection().is_open() => {
+                Err(error) if first && !deleted_meanwhile(queue, &error) || !context.connection().is_open() => {
                     return Err(Error::route(queue.name(), error));
                 }
                 Err(error) => {
@@ -533,6 +533,11 @@ async fn closed(mut worker: impl Future<Output = End> + Unpin, queue: &Queue, ch
         tracing::debug!(queue = queue.name(), %error, "the channel of a consumer could not be closed");
     }
     end
+}
+
+/// Whether the last consumer of another program took the queue with it after this program had declared it.
+fn deleted_meanwhile(queue: &Queue, error: &hopmq::Error) -> bool {
+    queue.auto_delete && error.code() == Some(404)
 }
 
 async fn consume(connection: &Connection, queue: &Queue, prefetch: u16) -> hopmq::Result<(Channel, Consumer)> {

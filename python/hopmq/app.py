@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound="Callable[..., Any]")
 
+log = logging.getLogger("hopmq.app")
 _TURN = 256
 """After how many jobs a worker lets other tasks of the loop run."""
 _CALLS = 64
@@ -298,6 +300,11 @@ class App(Router):
                     raise
                 # The handler awaited something that was cancelled.
                 job._fail("retry", "CancelledError", "the handler was cancelled")  # noqa: SLF001
+            except Exception as error:
+                # The outcome itself was wrong, such as a wait that is no time.
+                log.exception("a handler of %s has no outcome", job.queue)
+                with contextlib.suppress(RuntimeError):
+                    job._fail("retry", type(error).__name__, str(error))  # noqa: SLF001
             self._free += 1
             left -= 1
             if not left:

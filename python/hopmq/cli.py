@@ -168,15 +168,15 @@ class _Processes:
                 self._end()
                 if not self.is_stopped:
                     self.processes = [self._start() for _ in range(self.options.workers)]
-            elif not self.options.reload:
+            elif not self.options.reload and not self.is_stopped:
                 ended = [each for each in self.processes if each.poll() is not None]
-                if ended:
+                if ended and not self.is_stopped:
                     # All share their fate: what restarts the command starts all of them again.
                     result = max(abs(each.returncode) for each in ended) and 1
                     log.error("a worker ended with %s: stopping the others", ended[0].returncode)
                     break
         self._end()
-        return result
+        return max(result, *(int(each.returncode not in (0, -signal.SIGTERM)) for each in self.processes))
 
     def _stop(self, *_signal: object) -> None:
         for process in self.processes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from typing import Any
@@ -255,3 +256,33 @@ def test_an_app_runs_again_after_its_end(world: Any) -> None:
     world.run(app, sending("1"))
     world.run(app, sending("2"))
     assert seen == ["1", "2"]
+
+
+def test_an_outcome_that_is_wrong_is_a_failure_of_the_handler(world: Any) -> None:
+    app = hopmq.App()
+
+    @app.consumer("q")
+    async def handle(body: bytes) -> None:
+        if body == b"3":
+            app.stop()
+            return
+        raise hopmq.TryAgain("later", after="soon" if body == b"1" else object())  # type: ignore[arg-type]
+
+    world.run(app, sending(b"1", b"2", b"3"))
+    assert [error_class for error_class, _ in world.dead()] == ["ValueError", "TypeError"]
+
+
+@pytest.mark.parametrize("world", ["asyncio"], indirect=True)
+def test_a_handler_whose_own_wait_is_cancelled_is_tried_again(world: Any) -> None:
+    app, attempts = hopmq.App(), []
+
+    @app.consumer("q", retry=hopmq.Retry(2, backoff="1ms"))
+    async def handle(attempt: hopmq.Attempt) -> None:
+        attempts.append(attempt)
+        if attempt == 2:
+            app.stop()
+            return
+        raise asyncio.CancelledError
+
+    world.run(app, sending(b"1"))
+    assert attempts == [1, 2]
