@@ -14,7 +14,7 @@ import types
 import typing
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 Convert = Callable[[Any, str], Any]
 
@@ -147,7 +147,7 @@ def _generic(kind: Any, origin: Any, known: dict[Any, Convert]) -> Convert:
     if origin is tuple and (len(arguments) != 2 or arguments[1] is not Ellipsis):  # noqa: PLR2004
         return _tuple([_converter(each, known) for each in arguments])
     if origin in (list, set, frozenset, tuple, Sequence):
-        make = list if origin is Sequence else origin
+        make: Callable[[Any], Any] = list if origin is Sequence else cast("Any", origin)
         return _sequence(make, _converter(arguments[0], known))
     message = f"a body can't be read as {kind!r}"
     raise TypeError(message)

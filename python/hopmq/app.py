@@ -20,7 +20,7 @@ from hopmq._watch import Watch
 from hopmq.rpc import Client
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from hopmq._types import Seconds
@@ -186,7 +186,7 @@ class App(Router):
             await run
 
     @contextlib.asynccontextmanager
-    async def running(self, uri: str | None = None) -> AsyncIterator[Awaitable[None]]:
+    async def running(self, uri: str | None = None) -> AsyncGenerator[Awaitable[None]]:
         """Run beside other code, such as a web framework's: `async with app.running(): ...`.
 
         The block begins when the queues are declared; the app is stopped at its end. What is yielded can be awaited for

@@ -149,4 +149,5 @@ def _record(kind: Any, schemas: dict[str, Any]) -> dict[str, Any]:
         import attrs
 
         needed = [each.name for each in kind.__attrs_attrs__ if each.default is attrs.NOTHING]
-    return {"type": "object", "title": kind.__name__, "properties": properties, "required": needed}
+    title: str = kind.__name__  # pyright: ignore[reportAttributeAccessIssue]
+    return {"type": "object", "title": title, "properties": properties, "required": needed}
