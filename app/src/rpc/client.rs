@@ -143,6 +143,16 @@ impl Client {
     /// Calls a method with arguments that are written already, and returns the reply as it arrived: a result, or a
     /// fault if it has the header [`headers::FAULT`]. For clients whose types are not Rust's.
     ///
+    /// ```no_run
+    /// # async fn ask(client: hopmq_app::rpc::Client) -> Result<(), hopmq_app::rpc::RpcError> {
+    /// use hopmq_app::flow::{Payload, headers};
+    ///
+    /// let reply = client.call_raw("pricing", "quote", Payload::new("[\"margherita\", 2]", "application/json")).await?;
+    /// println!("{} (a fault: {})", reply.text(), reply.header(headers::FAULT).is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// See [`RpcError`]. A fault is a reply here.
     pub fn call_raw<N: Into<Cow<'static, str>>>(
