@@ -21,7 +21,7 @@ def test_an_app_runs_in_the_lifespan_of_a_web_application(world: Any) -> None:
     async def price(pizza: str) -> int:
         return len(pizza)
 
-    # FastAPI(lifespan=lifespan), Starlette(lifespan=lifespan)
+    # What FastAPI and Starlette take as `lifespan`.
     @asynccontextmanager
     async def lifespan(_web: object) -> AsyncIterator[dict[str, Any]]:
         async with app.running():
