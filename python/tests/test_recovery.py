@@ -97,34 +97,39 @@ def test_nothing_confirmed_is_lost_when_links_are_cut(loop, broker, relay):
     async def main():
         confirmed, seen = [], set()
 
-        async def publish():
-            async with hopmq.connect(relay.uri, recovery=FAST) as connection, connection.channel() as channel:
-                queue = await channel.queue("q", durable=True)
-                for number in range(COUNT):
-                    await queue.publish(b"%d" % number, persistent=True)
-                    confirmed.append(number)
-                    if number % 150 == 100:
-                        relay.cut()
+        async def publish(channel):
+            queue = await channel.queue("q", durable=True)
+            for number in range(COUNT):
+                await queue.publish(b"%d" % number, persistent=True)
+                confirmed.append(number)
+                if number % 150 == 100:
+                    relay.cut()
 
-        async def consume():
-            async with hopmq.connect(relay.uri, recovery=FAST) as connection, connection.channel() as channel:
-                queue = await channel.queue("q", durable=True)
-                async with queue.consume(prefetch=20) as messages:
-                    async for message in messages:
-                        seen.add(int(message.body))
-                        # False: the link was lost, and the message comes again.
-                        message.ack()
-                        if len(seen) == COUNT:
-                            break
+        async def consume(channel):
+            queue = await channel.queue("q", durable=True)
+            async with queue.consume(prefetch=20) as messages:
+                async for message in messages:
+                    seen.add(int(message.body))
+                    # False: the link was lost, and the message comes again.
+                    message.ack()
+                    if len(seen) == COUNT:
+                        break
 
-        if loop.name == "trio":
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(publish)
-                nursery.start_soon(consume)
-        else:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(publish())
-                group.create_task(consume())
+        # Both are there before a link is cut: recovery is for connections that were open.
+        async with (
+            hopmq.connect(relay.uri, recovery=FAST) as one,
+            hopmq.connect(relay.uri, recovery=FAST) as other,
+            one.channel() as publishing,
+            other.channel() as consuming,
+        ):
+            if loop.name == "trio":
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(publish, publishing)
+                    nursery.start_soon(consume, consuming)
+            else:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(publish(publishing))
+                    group.create_task(consume(consuming))
         assert confirmed == list(range(COUNT))
         assert seen == set(range(COUNT))
 
@@ -134,11 +139,14 @@ def test_nothing_confirmed_is_lost_when_links_are_cut(loop, broker, relay):
 
 def test_threads_go_on_when_links_are_cut(relay):
     confirmed, seen, failed = [], set(), []
+    connected = threading.Barrier(2)
 
     def publish(first):
         try:
             with hopmq.blocking.connect(relay.uri, recovery=FAST) as connection, connection.channel() as channel:
                 queue = channel.queue("q", durable=True)
+                # No link is cut before both are there: recovery is for connections that were open.
+                connected.wait(30)
                 for number in range(first, first + 300):
                     queue.publish(b"%d" % number, persistent=True)
                     confirmed.append(number)
