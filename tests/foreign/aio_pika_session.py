@@ -131,7 +131,8 @@ async def reconnect():
     await asyncio.wait_for(back.wait(), 20)
     await exchange.publish(aio_pika.Message(b"again"), "key", timeout=20)
     assert (await asyncio.wait_for(got.get(), 20)).body == b"again"
-    assert len(links) == 2
+    # More than one attempt, where the broker had not released the exclusive queue of the lost link yet.
+    assert len(links) >= 2
     await robust.close()
     relay.close()
     step("reconnect")
