@@ -15,25 +15,23 @@ HEAD = """
 import asyncio, os, signal, sys, threading, time
 import hopmq, hopmq.blocking
 uri = sys.argv[1]
+# A process that was started in the background may have been told to ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 """
 
 
 def run(uri, program, *, interrupt=False, limit=30):
     """Run a program, which prints `ready` before it is interrupted. Return its exit code, output and errors."""
-    process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", HEAD + textwrap.dedent(program), uri],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        if interrupt:
-            assert process.stdout.readline() == "ready\n", process.communicate()[1]
-            time.sleep(0.2)
-            process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=limit)
-    finally:
-        process.kill()
+    command = [sys.executable, "-W", "error", "-c", HEAD + textwrap.dedent(program), uri]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            if interrupt:
+                assert process.stdout.readline() == "ready\n", process.communicate()[1]
+                time.sleep(0.2)
+                process.send_signal(signal.SIGINT)
+            output, errors = process.communicate(timeout=limit)
+        finally:
+            process.kill()
     return process.returncode, output, errors
 
 
